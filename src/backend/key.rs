@@ -1,0 +1,133 @@
+//! What is asked of a remote side, and what it gives: requests, keys, credentials.
+
+use std::{fmt, sync::Arc};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::lifecycle::Identity;
+
+/// One remote key, as a backend needs to know it: whose it is, which one, and what to make it for.
+#[derive(Clone, Debug)]
+pub struct KeyRequest {
+    /// Which key of which ServiceKey.
+    pub identity: Identity,
+    /// The ServiceKey, for the remote side's own records.
+    pub owner: Owner,
+    /// The service instance that the key is for.
+    pub instance: InstanceRef,
+    /// Passed on as they are. They may hold secrets, and are not shown by `Debug`.
+    pub parameters: Parameters,
+}
+
+/// The ServiceKey on whose behalf a remote side is asked, in words that the remote side may record.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// The ServiceKey's namespace.
+    pub namespace: String,
+    /// The ServiceKey's name.
+    pub name: String,
+    /// The ServiceKey's UID.
+    pub uid: Uuid,
+    /// What tells this cluster from others: the UID of the namespace `kube-system`, where it can be read.
+    pub cluster_id: Option<String>,
+}
+
+/// The service instance that a key is made for, as the user wrote it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InstanceRef {
+    /// The instance's name at the remote side.
+    pub name: Option<String>,
+    /// The instance's id (GUID) at the remote side.
+    pub id: Option<String>,
+    /// The instance's Cloud Resource Name; IBM Cloud only.
+    pub crn: Option<String>,
+    /// Name or id of the service offering; Open Service Broker only.
+    pub offering: Option<String>,
+    /// Name or id of the plan; Open Service Broker only.
+    pub plan: Option<String>,
+}
+
+/// Parameters for the remote side, kept out of `Debug` because they may hold secrets.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Parameters(Map<String, Value>);
+
+impl Parameters {
+    /// Wraps the parameters.
+    #[must_use]
+    pub const fn new(entries: Map<String, Value>) -> Self {
+        Self(entries)
+    }
+
+    /// The parameters themselves, to be sent and never to be shown.
+    #[must_use]
+    pub const fn expose(&self) -> &Map<String, Value> {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Parameters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Parameters({} entries)", self.0.len())
+    }
+}
+
+/// The credentials of one key. `Debug` shows how many entries there are, and nothing else.
+#[derive(Clone)]
+pub struct Credentials(Arc<Map<String, Value>>);
+
+impl Credentials {
+    /// Wraps what the remote side gave.
+    #[must_use]
+    pub fn new(entries: Map<String, Value>) -> Self {
+        Self(Arc::new(entries))
+    }
+
+    /// The credentials themselves, to be written into a Secret and nowhere else.
+    #[must_use]
+    pub fn expose(&self) -> &Map<String, Value> {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credentials({} entries)", self.0.len())
+    }
+}
+
+/// What is known of a key besides its credentials; none of it is secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyFacts {
+    /// The remote side's id of the key.
+    pub id: String,
+    /// The remote side's name of the key, where it has names.
+    pub name: Option<String>,
+    /// When the remote side says that it made the key.
+    pub created_at: Option<Timestamp>,
+    /// When the key stops working by itself.
+    pub expires_at: Option<Timestamp>,
+    /// By when the remote side wants the key to be rotated.
+    pub renew_before: Option<Timestamp>,
+}
+
+/// A key that the remote side confirmed, with its credentials.
+#[derive(Clone, Debug)]
+pub struct IssuedKey {
+    /// What may be shown.
+    pub facts: KeyFacts,
+    /// What may not.
+    pub credentials: Credentials,
+}
+
+/// The answer to a request to read a key again.
+#[derive(Clone, Debug)]
+pub enum Fetched {
+    /// The key, as it is now.
+    Found(IssuedKey),
+    /// The remote side has no such key.
+    Absent,
+    /// The remote side does not show the credentials of an existing key; [`super::Backend::bind`] may.
+    NotRetrievable,
+}

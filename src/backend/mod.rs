@@ -1,0 +1,63 @@
+//! Remote sides that make keys: one enum over the three kinds, and the domain types they share.
+//!
+//! Nothing here knows Kubernetes objects, and no type of a remote side's wire format leaves its own module.
+
+mod error;
+mod http;
+mod key;
+mod osb;
+
+pub use error::{BackendError, ErrorClass};
+pub use http::{AddressPolicy, ClientCertificate, HttpConfig, Limits};
+pub use key::{Credentials, Fetched, InstanceRef, IssuedKey, KeyFacts, KeyRequest, Owner, Parameters};
+pub use osb::{Auth as BrokerAuth, Broker, BrokerConfig};
+
+/// One remote side, logged in and ready to be asked for keys.
+#[derive(Debug)]
+pub enum Backend {
+    /// An Open Service Broker.
+    OpenServiceBroker(Broker),
+}
+
+impl Backend {
+    /// Asks the remote side whether it can be reached with this login; creates nothing.
+    ///
+    /// # Errors
+    /// Whatever keeps a key from being made here.
+    pub async fn check(&self) -> Result<(), BackendError> {
+        match self {
+            Self::OpenServiceBroker(broker) => broker.check().await,
+        }
+    }
+
+    /// Makes the key, or, where a key of this identity exists already, answers with that one.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Conflict`] where a key of this identity exists with other parameters;
+    /// [`ErrorClass::OrphanPossible`] where the key may or may not exist now.
+    pub async fn bind(&self, request: &KeyRequest) -> Result<IssuedKey, BackendError> {
+        match self {
+            Self::OpenServiceBroker(broker) => broker.bind(request).await,
+        }
+    }
+
+    /// Reads the credentials of an existing key again; creates nothing.
+    ///
+    /// # Errors
+    /// Failures of the call itself; a key that is absent or can't be read back is an `Ok` of [`Fetched`].
+    pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
+        match self {
+            Self::OpenServiceBroker(broker) => broker.fetch(request).await,
+        }
+    }
+
+    /// Revokes the key; a key that is gone already is a success.
+    ///
+    /// # Errors
+    /// Anything but the remote side's confirmation that the key is gone.
+    pub async fn unbind(&self, request: &KeyRequest) -> Result<(), BackendError> {
+        match self {
+            Self::OpenServiceBroker(broker) => broker.unbind(request).await,
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The ServiceKey operator: keeps one live key at a remote side for each `ServiceKey`, its credentials in one
+//! Secret, and nothing anywhere once the `ServiceKey` is deleted.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod lifecycle;
