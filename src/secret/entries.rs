@@ -1,0 +1,137 @@
+//! The entries of a Secret, and the layout that needs no template: one entry for each top-level credential.
+
+use std::{
+    collections::{BTreeMap, btree_map},
+    fmt,
+};
+
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use serde_json::{Map, Number, Value};
+use uuid::Uuid;
+
+use super::{Digest, RenderError, entry_name};
+
+/// What all values of a Secret together may hold, in bytes: `MaxSecretSize` of the API server.
+pub const MAX_SIZE: usize = 1024 * 1024;
+
+/// The entries of a Secret. `Debug` shows their names, never their values.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entries(BTreeMap<String, Vec<u8>>);
+
+impl Entries {
+    /// Entries under names that are known to be valid.
+    ///
+    /// # Errors
+    /// [`RenderError::NoCredentials`] without entries, [`RenderError::TooLarge`] beyond [`MAX_SIZE`].
+    pub(super) fn new(entries: BTreeMap<String, Vec<u8>>) -> Result<Self, RenderError> {
+        if entries.is_empty() {
+            return Err(RenderError::NoCredentials);
+        }
+        let size = entries.values().map(Vec::len).sum();
+        if size > MAX_SIZE {
+            return Err(RenderError::TooLarge { size });
+        }
+        Ok(Self(entries))
+    }
+
+    /// One entry for each top-level credential: strings byte for byte, numbers and booleans as text, objects and
+    /// arrays as compact JSON. A null is no credential, and gets no entry.
+    ///
+    /// # Errors
+    /// When there is nothing to write, too much, or a name or number that can't be written.
+    pub(super) fn from_credentials(credentials: &Map<String, Value>) -> Result<Self, RenderError> {
+        let mut entries = BTreeMap::new();
+        let mut origins = BTreeMap::new();
+        for (name, value) in credentials {
+            let Some(bytes) = text(name, value)? else { continue };
+            match origins.entry(entry_name::from_credential(name)?) {
+                btree_map::Entry::Vacant(origin) => {
+                    entries.insert(origin.key().clone(), bytes);
+                    origin.insert(name);
+                }
+                btree_map::Entry::Occupied(origin) => {
+                    return Err(RenderError::Collision {
+                        entry: origin.key().clone(),
+                        first: (*origin.get()).clone(),
+                        second: name.clone(),
+                    });
+                }
+            }
+        }
+        Self::new(entries)
+    }
+
+    /// The entries that a Secret has now, whatever they are.
+    #[must_use]
+    pub fn of(secret: &Secret) -> Self {
+        let data = secret.data.iter().flatten();
+        Self(data.map(|(name, ByteString(bytes))| (name.clone(), bytes.clone())).collect())
+    }
+
+    /// The names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// The value of one entry, to be written into the Secret and nowhere else.
+    #[must_use]
+    pub fn expose(&self, name: &str) -> Option<&[u8]> {
+        self.0.get(name).map(Vec::as_slice)
+    }
+
+    /// A digest of names and values that tells whether somebody edited them.
+    ///
+    /// The salt is the owner's UID: equal credentials of two ServiceKeys don't show as equal. It is no protection
+    /// of a guessable password from whoever may read the Secret's metadata, but nobody may read only that.
+    #[must_use]
+    pub fn digest(&self, salt: &Uuid) -> String {
+        Digest::new("servicekeys.dev/content/1").field(salt).pairs(self.0.iter()).finish()
+    }
+
+    /// The entries as `data` of a Secret. `ByteString` shows its bytes in `Debug`: don't print what this returns.
+    pub(super) fn to_data(&self) -> BTreeMap<String, ByteString> {
+        self.0.iter().map(|(name, value)| (name.clone(), ByteString(value.clone()))).collect()
+    }
+}
+
+impl fmt::Debug for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Entries")?;
+        f.debug_set().entries(self.names()).finish()
+    }
+}
+
+/// The bytes of one credential, `None` for a null.
+fn text(name: &str, value: &Value) -> Result<Option<Vec<u8>>, RenderError> {
+    if holds_inexact_number(value) {
+        return Err(RenderError::InexactNumber { name: name.to_owned() });
+    }
+    Ok(match value {
+        Value::Null => None,
+        Value::String(string) => Some(string.clone().into_bytes()),
+        other => Some(other.to_string().into_bytes()),
+    })
+}
+
+fn holds_inexact_number(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => !is_exact(number),
+        Value::Array(items) => items.iter().any(holds_inexact_number),
+        Value::Object(members) => members.values().any(holds_inexact_number),
+        Value::Null | Value::Bool(_) | Value::String(_) => false,
+    }
+}
+
+/// Whether the text of this number is the value that the remote side wrote.
+///
+/// Integers of up to 64 bits are kept as they are. Longer ones were rounded to a float when they were read, and a
+/// rounded account number is a wrong one. (`arbitrary_precision` of `serde_json` would keep them, but it is a switch
+/// for the whole program and breaks numbers in flattened and untagged types, of which the Kubernetes API has many.)
+/// Fractions keep their value to 17 digits; `1.0` stays `1.0`, `1e3` becomes `1000.0`.
+pub(super) fn is_exact(number: &Number) -> bool {
+    const TWO_TO_THE_63: f64 = 9_223_372_036_854_775_808.0;
+    number.is_i64() || number.is_u64() || number.as_f64().is_some_and(|float| float.abs() < TWO_TO_THE_63)
+}
+
+#[cfg(test)]
+mod tests;

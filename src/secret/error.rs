@@ -1,0 +1,153 @@
+//! Why credentials can't become a Secret. No message ever holds the value of a credential.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use super::{entries::MAX_SIZE, entry_name::MAX_LENGTH};
+
+/// Why a layout, or credentials in that layout, make no Secret.
+///
+/// The messages may name credentials and quote the template; they are fit for status, events and logs.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum RenderError {
+    /// The remote side gave no credentials, or nothing but nulls.
+    #[error("the remote side returned no credentials, so the Secret would have no entries")]
+    NoCredentials,
+    /// The name of a credential is longer than the name of an entry may be.
+    #[error(
+        "the credential {} has a name of {length} bytes, an entry may have {MAX_LENGTH}; \
+         name it differently with `spec.secret.template.data`", Quoted(.name)
+    )]
+    NameTooLong {
+        /// The credential.
+        name: String,
+        /// The length of its name, in bytes.
+        length: usize,
+    },
+    /// Two credentials have the same name once it is made valid.
+    #[error(
+        "the credentials {} and {} would both become the entry `{entry}`; \
+         name them differently with `spec.secret.template.data`", Quoted(.first), Quoted(.second)
+    )]
+    Collision {
+        /// The entry.
+        entry: String,
+        /// One of the credentials.
+        first: String,
+        /// The other one.
+        second: String,
+    },
+    /// A number that lost digits when it was read.
+    #[error(
+        "the credential {} holds a number beyond 64 bits, which can't be written without losing digits; \
+         have the remote side send a string, or leave it out with `spec.secret.template.data`",
+        Quoted(.name)
+    )]
+    InexactNumber {
+        /// The top-level credential that holds the number.
+        name: String,
+    },
+    /// All values together are more than a Secret may hold.
+    #[error(
+        "the entries hold {size} bytes or more, a Secret may hold {MAX_SIZE}; pick fewer with `spec.secret.template.data`"
+    )]
+    TooLarge {
+        /// The bytes counted so far.
+        size: usize,
+    },
+    /// The template names an entry that the API server would refuse.
+    #[error(
+        "the entry {} of `spec.secret.template.data` is no valid name; \
+         use at most {MAX_LENGTH} letters, digits, `-`, `_` and `.`, not beginning with `..`", Quoted(.entry)
+    )]
+    InvalidEntry {
+        /// The entry.
+        entry: String,
+    },
+    /// The template of an entry is wrong, or fails on these credentials.
+    #[error("the template of entry `{entry}` fails on line {line}: {problem}")]
+    Template {
+        /// The entry.
+        entry: String,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong, in words without values.
+        problem: String,
+    },
+    /// The template of an entry uses something that the credentials don't hold.
+    #[error("the template of entry `{entry}` uses {missing} on line {line}, which is not among the credentials {}", Names(.present))]
+    Undefined {
+        /// The entry.
+        entry: String,
+        /// The line, counted from 1.
+        line: usize,
+        /// The names that are missing, in words.
+        missing: String,
+        /// The names that are there.
+        present: Vec<String>,
+    },
+    /// A template is longer than is good for it.
+    #[error("the template of entry `{entry}` has {length} bytes; shorten it to 16 KiB")]
+    TemplateTooLong {
+        /// The entry.
+        entry: String,
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// There was no thread to run the templates on. The only error that may be gone the next time.
+    #[error("the operator has no thread to render the template on; give its pod more memory or processes")]
+    NoThread,
+    /// The Secret's type demands entries that are not there, or is not for this operator to write.
+    #[error("a Secret of type `{type_}` {problem}")]
+    Type {
+        /// The type.
+        type_: String,
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
+    /// A label or annotation that can't be written.
+    #[error("`spec.secret.{field}` has the key {}, which {problem}", Quoted(.key))]
+    Metadata {
+        /// `labels` or `annotations`.
+        field: &'static str,
+        /// The label or annotation.
+        key: String,
+        /// What is wrong with it, and what to do.
+        problem: &'static str,
+    },
+}
+
+/// A name from outside, in backticks: without control characters, and cut where it is long.
+pub(super) struct Quoted<'a>(pub &'a str);
+
+impl Quoted<'_> {
+    const MAX_CHARS: usize = 64;
+}
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0.chars();
+        let start: String = rest.by_ref().take(Self::MAX_CHARS).collect();
+        let cut = if rest.next().is_some() { "…" } else { "" };
+        write!(f, "`{}{cut}`", start.escape_debug())
+    }
+}
+
+/// A list of names, cut where it is long.
+struct Names<'a>(&'a [String]);
+
+impl Names<'_> {
+    const MAX: usize = 20;
+}
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: Vec<_> = self.0.iter().take(Self::MAX).map(|name| Quoted(name).to_string()).collect();
+        write!(f, "({}", shown.join(", "))?;
+        match self.0.len().saturating_sub(Self::MAX) {
+            0 => f.write_str(")"),
+            more => write!(f, " and {more} more)"),
+        }
+    }
+}
