@@ -1,0 +1,117 @@
+use proptest::prelude::*;
+use rstest::rstest;
+
+use super::*;
+
+pub(in crate::secret) fn marks() -> Marks {
+    Marks {
+        sequence: Sequence::FIRST,
+        key_id: "b04965e6-a9bb-591f-8f8a-1adcb2c8dc39".into(),
+        key_name: Some("monitoring-creds".into()),
+        created_at: "2026-01-02T03:04:05Z".parse().unwrap(),
+        expires_at: Some("2026-02-02T03:04:05.5Z".parse().unwrap()),
+        renew_before: None,
+        layout: "l".into(),
+        inputs: "i".into(),
+        content: "c".into(),
+    }
+}
+
+fn written(marks: &Marks) -> BTreeMap<String, String> {
+    let mut annotations = BTreeMap::new();
+    marks.write(&mut annotations);
+    annotations
+}
+
+fn meta(annotations: BTreeMap<String, String>) -> ObjectMeta {
+    ObjectMeta { annotations: Some(annotations), ..ObjectMeta::default() }
+}
+
+#[test]
+fn marks_are_written_as_annotations() {
+    let expected = [
+        ("servicekeys.dev/content", "c"),
+        ("servicekeys.dev/created-at", "2026-01-02T03:04:05Z"),
+        ("servicekeys.dev/expires-at", "2026-02-02T03:04:05.5Z"),
+        ("servicekeys.dev/inputs", "i"),
+        ("servicekeys.dev/key-id", "b04965e6-a9bb-591f-8f8a-1adcb2c8dc39"),
+        ("servicekeys.dev/key-name", "monitoring-creds"),
+        ("servicekeys.dev/layout", "l"),
+        ("servicekeys.dev/sequence", "1"),
+    ];
+    let written = written(&marks());
+    assert_eq!(written.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn what_an_earlier_key_had_and_this_one_has_not_goes() {
+    let mut annotations = written(&marks());
+    annotations.insert("other".into(), "kept".into());
+    Marks { expires_at: None, key_name: None, ..marks() }.write(&mut annotations);
+    assert!(!annotations.contains_key(EXPIRES_AT) && !annotations.contains_key(KEY_NAME));
+    assert!(annotations.contains_key("other"));
+}
+
+#[rstest]
+#[case(SEQUENCE)]
+#[case(KEY_ID)]
+#[case(CREATED_AT)]
+#[case(LAYOUT)]
+#[case(INPUTS)]
+#[case(CONTENT)]
+fn without_a_mark_that_is_needed_there_are_none(#[case] key: &str) {
+    let mut annotations = written(&marks());
+    annotations.remove(key);
+    assert_eq!(read(&meta(annotations)), None);
+}
+
+#[rstest]
+#[case::zero(SEQUENCE, "0")]
+#[case::negative(SEQUENCE, "-1")]
+#[case::text(SEQUENCE, "one")]
+#[case::too_large(SEQUENCE, "4294967296")]
+#[case::no_id(KEY_ID, "")]
+#[case::no_time(CREATED_AT, "yesterday")]
+#[case::no_zone(EXPIRES_AT, "2026-01-02T03:04:05")]
+#[case::empty_time(RENEW_BEFORE, "")]
+#[case::no_digest(CONTENT, "")]
+fn damaged_marks_are_none(#[case] key: &str, #[case] value: &str) {
+    let mut annotations = written(&marks());
+    annotations.insert(key.to_owned(), value.to_owned());
+    assert_eq!(read(&meta(annotations)), None);
+}
+
+#[test]
+fn no_annotations_are_no_marks() {
+    assert_eq!(read(&ObjectMeta::default()), None);
+}
+
+fn any_time() -> impl Strategy<Value = Timestamp> {
+    let seconds = Timestamp::MIN.as_second()..=Timestamp::MAX.as_second();
+    (seconds, 0..1_000_000_000_i32)
+        .prop_map(|(second, nano)| Timestamp::new(second, nano).unwrap_or(Timestamp::MAX))
+}
+
+prop_compose! {
+    fn any_marks()(
+        number in 1..=u32::MAX,
+        key_id in ".{1,40}",
+        key_name in prop::option::of(".{0,40}"),
+        created_at in any_time(),
+        expires_at in prop::option::of(any_time()),
+        renew_before in prop::option::of(any_time()),
+        layout in "[0-9a-f]{32}",
+        inputs in "[0-9a-f]{32}",
+        content in "[0-9a-f]{32}",
+    ) -> Marks {
+        let sequence = Sequence::new(number).unwrap();
+        Marks { sequence, key_id, key_name, created_at, expires_at, renew_before, layout, inputs, content }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_reads_back(marks in any_marks()) {
+        prop_assert_eq!(read(&meta(written(&marks))), Some(marks));
+    }
+}
