@@ -1,0 +1,21 @@
+//! From credentials to a Kubernetes Secret: its entries, its metadata, and how the operator knows it again.
+//! Nothing here calls anybody; what the API server would refuse is found here, before a key is made for it.
+
+mod admission;
+mod digest;
+mod entries;
+mod entry_name;
+mod error;
+mod layout;
+mod marks;
+mod object;
+mod ownership;
+mod template;
+
+pub use digest::Digest;
+pub use entries::{Entries, MAX_SIZE};
+pub use error::RenderError;
+pub use layout::Layout;
+pub use marks::{LABEL_MANAGED_BY, LABEL_OWNER_UID, MANAGED_BY, Marks, read};
+pub use object::{build, replace};
+pub use ownership::{Ownership, intact, ownership};

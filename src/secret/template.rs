@@ -1,0 +1,145 @@
+//! Templates of entries: minijinja over the credentials, strict about what is undefined.
+//!
+//! An error of the template engine may quote the values it worked on. So none of its words about a render with
+//! credentials is ever passed on; what went wrong is told by a second render, with placeholders in their place.
+
+mod deep_stack;
+mod engine;
+mod stand_in;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use deep_stack::MAX_SOURCE;
+use minijinja::{Environment, Error, ErrorKind, Template};
+use serde_json::{Map, Value};
+
+use super::{Entries, MAX_SIZE, RenderError, entry_name, error::Quoted};
+
+/// The variable that holds all credentials, for names that are no identifiers: `{{ credentials["user-name"] }}`.
+const ALL: &str = "credentials";
+
+/// Checks all that can be checked without credentials: names of entries, syntax, and filters and tests by name.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub(super) fn validate(templates: &BTreeMap<String, String>) -> Result<(), RenderError> {
+    deep_stack::run(|| templates.iter().try_for_each(|(entry, source)| validate_one(entry, source)))
+        .unwrap_or(Err(RenderError::NoThread))
+}
+
+fn validate_one(entry: &str, source: &str) -> Result<(), RenderError> {
+    let env = engine::environment();
+    let template = parse(&env, entry, source)?;
+    match engine::render(&template, stand_in::anything(), MAX_SIZE) {
+        Err(error) if matches!(error.kind(), ErrorKind::UnknownFilter | ErrorKind::UnknownTest) => {
+            Err(wrong(entry, &error, words(&error)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Renders all templates over the credentials. A credential that is null counts as absent.
+///
+/// # Errors
+/// The first template that fails, or an output beyond [`MAX_SIZE`].
+pub(super) fn render(
+    templates: &BTreeMap<String, String>,
+    credentials: &Map<String, Value>,
+) -> Result<Entries, RenderError> {
+    deep_stack::run(|| render_all(templates, credentials)).unwrap_or(Err(RenderError::NoThread))
+}
+
+fn render_all(
+    templates: &BTreeMap<String, String>,
+    credentials: &Map<String, Value>,
+) -> Result<Entries, RenderError> {
+    let env = engine::environment();
+    let context = engine::context(credentials);
+    let mut entries = BTreeMap::new();
+    let mut left = MAX_SIZE;
+    for (entry, source) in templates {
+        let template = parse(&env, entry, source)?;
+        let output = engine::render(&template, context.clone(), left)
+            .map_err(|error| explain(entry, &template, credentials, &error))?;
+        left -= output.len();
+        entries.insert(entry.clone(), output);
+    }
+    Entries::new(entries)
+}
+
+fn parse<'env>(
+    env: &'env Environment<'_>,
+    entry: &'env str,
+    source: &'env str,
+) -> Result<Template<'env, 'env>, RenderError> {
+    if !entry_name::is_valid(entry) {
+        return Err(RenderError::InvalidEntry { entry: entry.to_owned() });
+    }
+    if source.len() > MAX_SOURCE {
+        return Err(RenderError::TemplateTooLong { entry: entry.to_owned(), length: source.len() });
+    }
+    env.template_from_named_str(entry, source).map_err(|error| wrong(entry, &error, words(&error)))
+}
+
+/// What to tell of a render that failed with credentials. Takes nothing from the error but its kind and line.
+fn explain(
+    entry: &str,
+    template: &Template<'_, '_>,
+    credentials: &Map<String, Value>,
+    error: &Error,
+) -> RenderError {
+    match error.kind() {
+        ErrorKind::WriteFailure => RenderError::TooLarge { size: MAX_SIZE + 1 },
+        ErrorKind::OutOfFuel => wrong(entry, error, "it does too much work; make it simpler".to_owned()),
+        ErrorKind::UndefinedError => RenderError::Undefined {
+            entry: entry.to_owned(),
+            line: error.line().unwrap_or(1),
+            missing: missing(template, credentials),
+            present: present(credentials).cloned().collect(),
+        },
+        ErrorKind::BadSerialization => wrong(entry, error, engine::INEXACT.to_owned()),
+        kind => {
+            let rehearsal = engine::render(template, stand_in::for_credentials(credentials), MAX_SIZE);
+            let problem = match rehearsal {
+                Err(harmless) if harmless.kind() == kind => words(&harmless),
+                _ => kind.to_string(),
+            };
+            wrong(entry, error, problem)
+        }
+    }
+}
+
+fn wrong(entry: &str, error: &Error, problem: String) -> RenderError {
+    RenderError::Template { entry: entry.to_owned(), line: error.line().unwrap_or(1), problem }
+}
+
+/// The engine's words, for an error that no credential took part in.
+fn words(error: &Error) -> String {
+    error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()))
+}
+
+fn present(credentials: &Map<String, Value>) -> impl Iterator<Item = &String> {
+    credentials.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name)
+}
+
+/// The variables that the template reads and nobody defines, as far as they can be told from its source.
+fn missing(template: &Template<'_, '_>, credentials: &Map<String, Value>) -> String {
+    let present: BTreeSet<&str> = present(credentials).map(String::as_str).collect();
+    let below_all =
+        |name: &str| name.strip_prefix(ALL).and_then(|rest| rest.strip_prefix('.').map(str::to_owned));
+    let variables: BTreeSet<String> = template.undeclared_variables(true).into_iter().collect();
+    let names: Vec<String> = variables
+        .iter()
+        .map(|path| below_all(path).unwrap_or_else(|| path.clone()))
+        .filter(|path| {
+            let root = path.split('.').next().unwrap_or(path);
+            root != ALL && !present.contains(path.as_str()) && !present.contains(root)
+        })
+        .filter(|path| !engine::is_global(template, path))
+        .map(|path| Quoted(&path).to_string())
+        .collect();
+    if names.is_empty() { "a value".to_owned() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! How the template engine is set up, and what limits it.
+
+use std::{collections::BTreeMap, io};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use minijinja::{
+    AutoEscape, Environment, Error, ErrorKind, Output, State, Template, UndefinedBehavior, escape_formatter,
+    syntax::SyntaxConfig,
+    value::{Value, ValueKind},
+};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use serde_json::Map;
+
+use super::ALL;
+use crate::secret::entries::{MAX_SIZE, is_exact};
+
+/// The work one template may do: some 100 000 instructions, or 64 bytes of data for each.
+const FUEL: u64 = 100_000;
+
+/// All but the unreserved characters of RFC 3986. The filter of Jinja leaves `/` as it is, and a password with a `/`
+/// would then end the host part of a connection string.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// What is wrong with a number that can't be written as the remote side sent it.
+pub(super) const INEXACT: &str =
+    "it uses a number beyond 64 bits, which can't be written without losing digits";
+
+pub(super) fn environment() -> Environment<'static> {
+    let mut env = Environment::new();
+    env.set_undefined_behavior(UndefinedBehavior::Strict);
+    env.set_auto_escape_callback(|_| AutoEscape::None);
+    // Fails for odd delimiters only, and these are the usual ones.
+    env.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build().unwrap_or_default());
+    env.set_formatter(format);
+    env.set_fuel(Some(FUEL));
+    env.add_filter("urlencode", urlencode);
+    env.add_filter("tojson", tojson);
+    env.add_filter("b64encode", b64encode);
+    env
+}
+
+/// The variables of a template: each credential under its own name, and all of them under [`ALL`].
+pub(super) fn context(credentials: &Map<String, serde_json::Value>) -> Value {
+    let mut variables: BTreeMap<String, Value> = credentials
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| (name.clone(), convert(value)))
+        .collect();
+    let all = Value::from(variables.clone());
+    variables.insert(ALL.to_owned(), all);
+    Value::from(variables)
+}
+
+fn convert(value: &serde_json::Value) -> Value {
+    match value {
+        serde_json::Value::Null => Value::from(()),
+        serde_json::Value::Bool(flag) => Value::from(*flag),
+        serde_json::Value::String(string) => Value::from(string.as_str()),
+        serde_json::Value::Number(number) if !is_exact(number) => {
+            Value::from(Error::new(ErrorKind::BadSerialization, INEXACT))
+        }
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(integer), _) => Value::from(integer),
+            (_, Some(integer)) => Value::from(integer),
+            _ => number.as_f64().map_or_else(|| Value::from(()), Value::from),
+        },
+        serde_json::Value::Array(items) => items.iter().map(convert).collect(),
+        serde_json::Value::Object(members) => {
+            Value::from_pairs(members.iter().map(|(name, value)| (name.as_str(), convert(value))))
+        }
+    }
+}
+
+/// Renders at most `limit` bytes; an error of the kind [`ErrorKind::WriteFailure`] beyond that.
+pub(super) fn render(template: &Template<'_, '_>, context: Value, limit: usize) -> Result<Vec<u8>, Error> {
+    let mut output = Capped { bytes: Vec::new(), limit };
+    template.render_captured_to(context, &mut output)?;
+    Ok(output.bytes)
+}
+
+/// Whether the engine itself defines this name, such as `range`.
+pub(super) fn is_global(template: &Template<'_, '_>, name: &str) -> bool {
+    template.new_state().lookup(name).is_some()
+}
+
+struct Capped {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl io::Write for Capped {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + part.len() > self.limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(part);
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn urlencode(value: &Value) -> Result<String, Error> {
+    Ok(percent_encode(&scalar(value)?, RESERVED).to_string())
+}
+
+fn b64encode(value: &Value) -> Result<String, Error> {
+    Ok(STANDARD.encode(scalar(value)?))
+}
+
+/// Compact JSON, as in the layout without a template. The engine's own filter also escapes for HTML.
+fn tojson(value: &Value) -> Result<String, Error> {
+    if value.is_undefined() {
+        return Err(ErrorKind::UndefinedError.into());
+    }
+    let mut json = Capped { bytes: Vec::new(), limit: MAX_SIZE };
+    serde_json::to_writer(&mut json, value).map_err(|error| {
+        let kind = if error.is_io() { ErrorKind::WriteFailure } else { ErrorKind::BadSerialization };
+        Error::new(kind, "the value can't be written as JSON")
+    })?;
+    // The engine writes an invalid value as `null`. What fits the limit is small enough to walk through again.
+    if holds_invalid(value) {
+        return Err(Error::new(ErrorKind::BadSerialization, INEXACT));
+    }
+    Ok(String::from_utf8_lossy(&json.bytes).into_owned())
+}
+
+fn holds_invalid(value: &Value) -> bool {
+    let item_holds = |key: Value| match value.kind() {
+        ValueKind::Map => value.get_item(&key).is_ok_and(|item| holds_invalid(&item)),
+        _ => holds_invalid(&key),
+    };
+    match value.kind() {
+        ValueKind::Invalid => true,
+        ValueKind::Map | ValueKind::Seq => value.try_iter().is_ok_and(|mut items| items.any(item_holds)),
+        _ => false,
+    }
+}
+
+/// Writes a value as the layout without a template does. The engine itself writes booleans and lists as Python does.
+fn format(output: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    match value.kind() {
+        ValueKind::Bool | ValueKind::Map | ValueKind::Seq => Ok(output.write_str(&tojson(value)?)?),
+        _ => escape_formatter(output, state, value),
+    }
+}
+
+/// The bytes of a string, number or boolean. Objects and arrays have no one text: `tojson` makes one.
+fn scalar(value: &Value) -> Result<Vec<u8>, Error> {
+    match value.kind() {
+        ValueKind::Undefined => Err(ErrorKind::UndefinedError.into()),
+        ValueKind::Bytes => Ok(value.as_bytes().unwrap_or_default().to_vec()),
+        ValueKind::Bool | ValueKind::Number => Ok(tojson(value)?.into_bytes()),
+        ValueKind::String => Ok(value.to_string().into_bytes()),
+        kind => Err(Error::new(
+            ErrorKind::InvalidOperation,
+            format!("the filter takes a string, number or boolean, not a {kind}; put `tojson` before it"),
+        )),
+    }
+}

@@ -1,0 +1,220 @@
+use rstest::rstest;
+use serde_json::json;
+
+use super::*;
+
+const SECRET: &str = "s3cr3t/p@ss wörd";
+
+fn credentials() -> Map<String, Value> {
+    let value = json!({
+        "username": "exporter",
+        "password": SECRET,
+        "hostname": "db.example.com",
+        "port": 5432,
+        "user-name": "dashed",
+        "tls": true,
+        "nothing": null,
+        "hosts": ["a", "b"],
+        "uris": {"rest": "https://x/<y>&'z'"},
+        "big": 1e30,
+        "short": "b",
+    });
+    value.as_object().unwrap().clone()
+}
+
+fn one(source: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([("it".to_owned(), source.to_owned())])
+}
+
+fn rendered(source: &str) -> Result<String, RenderError> {
+    let entries = render(&one(source), &credentials())?;
+    Ok(String::from_utf8(entries.expose("it").unwrap().to_vec()).unwrap())
+}
+
+#[rstest]
+#[case::plain("no variables", "no variables")]
+#[case::dsn(
+    "postgresql://{{ username }}:{{ password | urlencode }}@{{ hostname }}:{{ port }}/app",
+    "postgresql://exporter:s3cr3t%2Fp%40ss%20w%C3%B6rd@db.example.com:5432/app"
+)]
+#[case::dashed(r#"{{ credentials["user-name"] }}"#, "dashed")]
+#[case::nested("{{ uris.rest }}", "https://x/<y>&'z'")]
+#[case::json("{{ uris | tojson }}", r#"{"rest":"https://x/<y>&'z'"}"#)]
+#[case::json_string("{{ username | tojson }}", r#""exporter""#)]
+#[case::base64("{{ username | b64encode }}", "ZXhwb3J0ZXI=")]
+#[case::base64_number("{{ port | b64encode }}", "NTQzMg==")]
+#[case::upper("{{ username | upper }}", "EXPORTER")]
+#[case::lower("{{ 'AB' | lower }}", "ab")]
+#[case::default("{{ absent | default('x') }}", "x")]
+#[case::null_is_absent("{{ nothing | default('x') }}", "x")]
+#[case::defined("{% if tls is defined and tls %}require{% endif %}", "require")]
+#[case::list("{% for h in hosts %}{{ h }};{% endfor %}", "a;b;")]
+#[case::boolean("{{ tls }}", "true")]
+#[case::list_as_json("{{ hosts }} {{ uris }}", r#"["a","b"] {"rest":"https://x/<y>&'z'"}"#)]
+#[case::encoded_boolean("{{ tls | urlencode }}", "true")]
+#[case::trailing_newline("a\n{{ port }}\n", "a\n5432\n")]
+#[case::unused_big_number("{{ credentials | length }}", "10")]
+fn a_template_renders(#[case] source: &str, #[case] expected: &str) {
+    validate(&one(source)).unwrap();
+    assert_eq!(rendered(source).unwrap(), expected);
+}
+
+#[test]
+fn nothing_is_escaped_whatever_the_entry_is_called() {
+    for entry in ["config.json", "page.html", "x.yaml"] {
+        let templates = BTreeMap::from([(entry.to_owned(), "{{ uris.rest }}".to_owned())]);
+        let entries = render(&templates, &credentials()).unwrap();
+        assert_eq!(entries.expose(entry).unwrap(), b"https://x/<y>&'z'");
+    }
+}
+
+#[rstest]
+#[case::variable("a\n{{ usernme }}", "uses `usernme` on line 2")]
+#[case::filtered("{{ passwrd | urlencode }}", "uses `passwrd`")]
+#[case::json("{{ passwrd | tojson }}", "uses `passwrd`")]
+#[case::base64("{{ passwrd | b64encode }}", "uses `passwrd`")]
+#[case::builtin_filter("{{ passwrd | upper }}", "uses `passwrd`")]
+#[case::condition("{% if passwrd %}x{% endif %}", "uses `passwrd`")]
+#[case::beside_a_global("{% for i in range(2) %}{{ passwrd }}{% endfor %}", "uses `passwrd`")]
+#[case::below_all("{{ credentials.passwrd }}", "uses `passwrd`")]
+#[case::by_index(r#"{{ credentials["pass-wrd"] }}"#, "uses ")]
+#[case::member("{{ uris.rset }}", "uses ")]
+#[case::null("{{ nothing }}", "uses `nothing`")]
+fn what_is_undefined_is_named(#[case] source: &str, #[case] expected: &str) {
+    let message = rendered(source).unwrap_err().to_string();
+    assert!(message.starts_with("the template of entry `it` uses "), "{message}");
+    assert!(message.contains(expected), "{message}");
+    assert!(message.contains("(`big`, `hostname`, `hosts`, `password`, `port`, "), "{message}");
+    assert!(!message.contains(SECRET), "{message}");
+}
+
+#[rstest]
+#[case::unclosed("{{ password", "syntax error")]
+#[case::unknown_tag("{% frobnicate %}", "syntax error")]
+#[case::unknown_filter("{{ password | urlencod }}", "filter urlencod is unknown")]
+#[case::unknown_filter_in_loop("{% for h in hosts %}{{ h | urlencod }}{% endfor %}", "urlencod")]
+#[case::unknown_test("{{ password is pretty }}", "test pretty is unknown")]
+fn mistakes_show_without_credentials(#[case] source: &str, #[case] expected: &str) {
+    let error = validate(&one(source)).unwrap_err();
+    assert!(matches!(&error, RenderError::Template { line: 1, .. }), "{error}");
+    assert!(error.to_string().contains(expected), "{error}");
+}
+
+#[rstest]
+#[case::kwarg("{{ username | join(**{password: 1}) }}")]
+#[case::filter_name("{{ [1] | map(password) | list }}")]
+#[case::test_name("{{ [1] | select(password) | list }}")]
+#[case::arithmetic("{{ password - 1 }}")]
+#[case::number("{{ password | int }}")]
+#[case::float("{{ password | float }}")]
+#[case::indent("{{ uris | tojson(password) }}")]
+#[case::called("{{ password() }}")]
+#[case::method("{{ password.nope() }}")]
+#[case::unpacked("{% for a, b in [password] %}x{% endfor %}")]
+#[case::format("{{ password | format(1) }}")]
+#[case::range("{{ range(password) }}")]
+#[case::dict("{{ dict(1, password) }}")]
+#[case::missing_index("{{ uris[password] }}")]
+#[case::slice("{{ hosts[password:] }}")]
+#[case::urlencode_map("{{ uris | urlencode(password) }}")]
+fn a_failure_never_shows_a_value(#[case] source: &str) {
+    if let Err(error) = rendered(source) {
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("s3cr3t") && !shown.contains("p@ss"), "{shown}");
+    }
+}
+
+#[test]
+fn a_failure_says_what_is_wrong() {
+    assert_eq!(
+        rendered("\n{{ hosts | urlencode }}").unwrap_err().to_string(),
+        "the template of entry `it` fails on line 2: invalid operation: \
+         the filter takes a string, number or boolean, not a sequence; put `tojson` before it"
+    );
+}
+
+#[rstest]
+#[case::plain("{{ big }}")]
+#[case::filtered("{{ big | urlencode }}")]
+#[case::json("{{ credentials | tojson }}")]
+fn a_number_that_lost_digits_is_an_error(#[case] source: &str) {
+    let message = rendered(source).unwrap_err().to_string();
+    assert!(message.contains("beyond 64 bits"), "{message}");
+}
+
+#[rstest]
+#[case::endless_work("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}")]
+#[case::endless_text("{% for i in range(9000) %}{{ 'x' * 9000 }}{% endfor %}")]
+#[case::nesting(
+    "{% set ns = namespace() %}{% set ns.x = [] %}\
+    {% for i in range(9000) %}{% set ns.x = [ns.x] %}{% endfor %}{% for i in range(9000) %}{{ ns.x }}{% endfor %}"
+)]
+#[case::one_huge_text("{{ 'x' * 2000000000 }}")]
+fn work_and_output_are_limited(#[case] source: &str) {
+    validate(&one(source)).unwrap();
+    rendered(source).unwrap_err();
+}
+
+#[rstest]
+#[case::sum("{{ 1", "+1", " }}")]
+#[case::text("{{ 1", "~1", " }}")]
+#[case::filters("{{ [1]", "|d", " }}")]
+#[case::attributes("{{ uris", ".a", " }}")]
+#[case::calls("{{ range", "()", " }}")]
+#[case::negations("{{ ", "-", "1 }}")]
+#[case::nots("{{ ", "not ", "1 }}")]
+#[case::powers("{{ 1", "**1", " }}")]
+#[case::brackets("{{ ", "[", "1")]
+#[case::parentheses("{{ ", "(", "1")]
+#[case::choices("{{ 1", " if 1 else 1", " }}")]
+#[case::elifs("{% if 0 %}", "{% elif 0 %}", "{% endif %}")]
+#[case::open_ifs("", "{% if 1 %}", "")]
+#[case::open_loops("", "{% for a in [1] %}", "")]
+#[case::lists("{% set x = [] %}", "{%set x=[x]%}", "{{ x }}")]
+#[case::lists_as_json("{% set x = [] %}", "{%set x=[x]%}", "{{ x | tojson }}")]
+#[case::lists_compared("{% set x = [] %}{% set y = [] %}", "{%set x=[x]%}{%set y=[y]%}", "{{ x == y }}")]
+#[case::many_lists(
+    "{% set x = [] %}",
+    "{%set x=[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[x]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]%}",
+    "{{ x }}"
+)]
+#[case::chains("{% set x = [1] %}", "{%set x=x|chain([])%}", "{{ x }}")]
+fn nothing_nests_deep_enough_to_end_the_process(
+    #[case] start: &str,
+    #[case] middle: &str,
+    #[case] end: &str,
+) {
+    let repeats = (MAX_SOURCE - start.len() - end.len()) / middle.len();
+    for repeats in [repeats, repeats / 2, repeats / 8] {
+        let source = format!("{start}{}{end}", middle.repeat(repeats));
+        let _ = validate(&one(&source));
+        let _ = render(&one(&source), &credentials());
+    }
+}
+
+#[test]
+fn a_template_beyond_16_kib_is_refused() {
+    assert!(validate(&one(&"x".repeat(MAX_SOURCE))).is_ok());
+    let error = validate(&one(&"x".repeat(MAX_SOURCE + 1))).unwrap_err();
+    assert_eq!(error, RenderError::TemplateTooLong { entry: "it".into(), length: MAX_SOURCE + 1 });
+}
+
+#[test]
+fn all_entries_together_are_limited() {
+    let half = "x".repeat(MAX_SIZE / 2);
+    let credentials = Map::from_iter([("half".to_owned(), Value::from(half))]);
+    let templates = |count: usize| (0..count).map(|n| (n.to_string(), "{{ half }}".to_owned())).collect();
+    assert!(render(&templates(2), &credentials).is_ok());
+    assert!(matches!(render(&templates(3), &credentials), Err(RenderError::TooLarge { .. })));
+}
+
+#[rstest]
+#[case::path("../x")]
+#[case::empty("")]
+#[case::space("a b")]
+fn a_bad_entry_name_is_refused(#[case] entry: &str) {
+    let templates = BTreeMap::from([(entry.to_owned(), "x".to_owned())]);
+    let expected = RenderError::InvalidEntry { entry: entry.to_owned() };
+    assert_eq!(validate(&templates), Err(expected.clone()));
+    assert_eq!(render(&templates, &credentials()), Err(expected));
+}
