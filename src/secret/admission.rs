@@ -11,8 +11,8 @@ const MAX_PREFIX: usize = 253;
 /// What the annotations together may hold in bytes, less what the operator itself writes there.
 const MAX_ANNOTATIONS: usize = 240 * 1024;
 
-/// Types that no credentials are for: a controller of the cluster would fill in a Secret of that type with a token
-/// of its own, and so hand rights to whoever may create a ServiceKey.
+/// Types that no credentials are for: a controller of the cluster would fill in a Secret of that type with a
+/// token of its own, and so hand rights to whoever may create a ServiceKey.
 const GRANTING: [&str; 2] = ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"];
 
 /// The entries that a type demands: all names of the list.
@@ -109,8 +109,8 @@ pub(super) fn check_metadata(
     }
 }
 
-/// A key as Kubernetes wants it: a name, or the prefix of a domain, `/`, and a name. The API server reads the keys of
-/// annotations in lower case.
+/// A key as Kubernetes wants it: a name, or the prefix of a domain, `/`, and a name. The API server reads the
+/// keys of annotations in lower case.
 fn is_qualified_name(key: &str, lower_case: bool) -> bool {
     match key.split_once('/') {
         None => is_name(key),

@@ -34,8 +34,8 @@ impl Entries {
         Ok(Self(entries))
     }
 
-    /// One entry for each top-level credential: strings byte for byte, numbers and booleans as text, objects and
-    /// arrays as compact JSON. A null is no credential, and gets no entry.
+    /// One entry for each top-level credential: strings byte for byte, numbers and booleans as text, objects
+    /// and arrays as compact JSON. A null is no credential, and gets no entry.
     ///
     /// # Errors
     /// When there is nothing to write, too much, or a name or number that can't be written.
@@ -81,14 +81,16 @@ impl Entries {
 
     /// A digest of names and values that tells whether somebody edited them.
     ///
-    /// The salt is the owner's UID: equal credentials of two ServiceKeys don't show as equal. It is no protection
-    /// of a guessable password from whoever may read the Secret's metadata, but nobody may read only that.
+    /// The salt is the owner's UID: equal credentials of two ServiceKeys don't show as equal. It is no
+    /// protection of a guessable password from whoever may read the Secret's metadata, but nobody may read
+    /// only that.
     #[must_use]
     pub fn digest(&self, salt: &Uuid) -> String {
         Digest::new("servicekeys.dev/content/1").field(salt).pairs(self.0.iter()).finish()
     }
 
-    /// The entries as `data` of a Secret. `ByteString` shows its bytes in `Debug`: don't print what this returns.
+    /// The entries as `data` of a Secret. `ByteString` shows its bytes in `Debug`: don't print what this
+    /// returns.
     pub(super) fn to_data(&self) -> BTreeMap<String, ByteString> {
         self.0.iter().map(|(name, value)| (name.clone(), ByteString(value.clone()))).collect()
     }
@@ -124,10 +126,11 @@ fn holds_inexact_number(value: &Value) -> bool {
 
 /// Whether the text of this number is the value that the remote side wrote.
 ///
-/// Integers of up to 64 bits are kept as they are. Longer ones were rounded to a float when they were read, and a
-/// rounded account number is a wrong one. (`arbitrary_precision` of `serde_json` would keep them, but it is a switch
-/// for the whole program and breaks numbers in flattened and untagged types, of which the Kubernetes API has many.)
-/// Fractions keep their value to 17 digits; `1.0` stays `1.0`, `1e3` becomes `1000.0`.
+/// Integers of up to 64 bits are kept as they are. Longer ones were rounded to a float when they were read,
+/// and a rounded account number is a wrong one. (`arbitrary_precision` of `serde_json` would keep them, but
+/// it is a switch for the whole program and breaks numbers in flattened and untagged types, of which the
+/// Kubernetes API has many.) Fractions keep their value to 17 digits; `1.0` stays `1.0`, `1e3` becomes
+/// `1000.0`.
 pub(super) fn is_exact(number: &Number) -> bool {
     const TWO_TO_THE_63: f64 = 9_223_372_036_854_775_808.0;
     number.is_i64() || number.is_u64() || number.as_f64().is_some_and(|float| float.abs() < TWO_TO_THE_63)

@@ -76,7 +76,10 @@ pub enum RenderError {
         problem: String,
     },
     /// The template of an entry uses something that the credentials don't hold.
-    #[error("the template of entry `{entry}` uses {missing} on line {line}, which is not among the credentials {}", Names(.present))]
+    #[error(
+        "the template of entry `{entry}` uses {missing} on line {line}, \
+         which is not among the credentials {}", Names(.present)
+    )]
     Undefined {
         /// The entry.
         entry: String,

@@ -15,8 +15,8 @@ pub struct Layout {
     pub labels: BTreeMap<String, String>,
     /// The user's annotations.
     pub annotations: BTreeMap<String, String>,
-    /// The template of each entry. Without any: one entry for each top-level credential. With one: the templated
-    /// entries only.
+    /// The template of each entry. Without any: one entry for each top-level credential. With one: the
+    /// templated entries only.
     pub template: BTreeMap<String, String>,
 }
 

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Entries, LABEL_MANAGED_BY, LABEL_OWNER_UID, Layout, MANAGED_BY, Marks};
 
-/// The annotation that lists the user's labels and annotations on the Secret, so that those that leave the layout
-/// leave the Secret too. Absent where there are none.
+/// The annotation that lists the user's labels and annotations on the Secret, so that those that leave the
+/// layout leave the Secret too. Absent where there are none.
 pub(super) const LAYOUT_KEYS: &str = "servicekeys.dev/layout-keys";
 
 /// The content of [`LAYOUT_KEYS`], as JSON.
@@ -55,12 +55,12 @@ pub fn build(
     replace(&fresh, owner, layout, entries, marks)
 }
 
-/// A Secret to write over one of ours. Entries are replaced as a whole; labels, annotations, finalizers and owner
-/// references of others stay. It carries the `uid` and `resourceVersion` that were read, so that the API server
-/// refuses it with a conflict when somebody wrote in between.
+/// A Secret to write over one of ours. Entries are replaced as a whole; labels, annotations, finalizers and
+/// owner references of others stay. It carries the `uid` and `resourceVersion` that were read, so that the
+/// API server refuses it with a conflict when somebody wrote in between.
 ///
-/// The type of a Secret can't be changed: the API server refuses that as invalid, and the Secret is to be deleted
-/// and created. `Debug` of a Secret shows its values: never print what this returns.
+/// The type of a Secret can't be changed: the API server refuses that as invalid, and the Secret is to be
+/// deleted and created. `Debug` of a Secret shows its values: never print what this returns.
 #[must_use]
 pub fn replace(
     existing: &ObjectMeta,
@@ -108,7 +108,8 @@ fn owner_references(existing: &ObjectMeta, owner: &OwnerReference) -> Vec<OwnerR
     others.chain([owner]).cloned().collect()
 }
 
-/// The user's keys that are on the Secret now. Where the list is lost or damaged, they count as somebody else's.
+/// The user's keys that are on the Secret now. Where the list is lost or damaged, they count as somebody
+/// else's.
 fn former_keys(existing: &ObjectMeta) -> LayoutKeys {
     let list = existing.annotations.as_ref().and_then(|annotations| annotations.get(LAYOUT_KEYS));
     list.and_then(|list| serde_json::from_str(list).ok()).unwrap_or_default()

@@ -39,8 +39,8 @@ pub fn ownership(meta: &ObjectMeta, owner: &Uuid) -> Ownership {
     }
 }
 
-/// Whether the operator's labels and owner reference, and the layout's labels and annotations, are all in place. The
-/// marks themselves are not looked at: [`super::read`] does that.
+/// Whether the operator's labels and owner reference, and the layout's labels and annotations, are all in
+/// place. The marks themselves are not looked at: [`super::read`] does that.
 #[must_use]
 pub fn intact(meta: &ObjectMeta, owner: &OwnerReference, layout: &Layout) -> bool {
     let keys = layout_keys(layout);

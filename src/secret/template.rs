@@ -1,10 +1,12 @@
 //! Templates of entries: minijinja over the credentials, strict about what is undefined.
 //!
-//! An error of the template engine may quote the values it worked on. So none of its words about a render with
-//! credentials is ever passed on; what went wrong is told by a second render, with placeholders in their place.
+//! An error of the template engine may quote the values it worked on. So none of its words about a render
+//! with credentials is ever passed on; what went wrong is told by a second render, with placeholders in their
+//! place.
 
 mod deep_stack;
 mod engine;
+mod grammar;
 mod stand_in;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,10 +17,12 @@ use serde_json::{Map, Value};
 
 use super::{Entries, MAX_SIZE, RenderError, entry_name, error::Quoted};
 
-/// The variable that holds all credentials, for names that are no identifiers: `{{ credentials["user-name"] }}`.
+/// The variable that holds all credentials, for names that are no identifiers: `{{ credentials["user-name"]
+/// }}`.
 const ALL: &str = "credentials";
 
-/// Checks all that can be checked without credentials: names of entries, syntax, and filters and tests by name.
+/// Checks all that can be checked without credentials: names of entries, syntax, and filters and tests by
+/// name.
 ///
 /// # Errors
 /// The first thing that is wrong.
@@ -78,7 +82,13 @@ fn parse<'env>(
     if source.len() > MAX_SOURCE {
         return Err(RenderError::TemplateTooLong { entry: entry.to_owned(), length: source.len() });
     }
-    env.template_from_named_str(entry, source).map_err(|error| wrong(entry, &error, words(&error)))
+    let malformed = |error: Error| wrong(entry, &error, words(&error));
+    grammar::check(source, env.syntax()).map_err(malformed)?.map_err(|refusal| RenderError::Template {
+        entry: entry.to_owned(),
+        line: refusal.line,
+        problem: refusal.problem,
+    })?;
+    env.template_from_named_str(entry, source).map_err(malformed)
 }
 
 /// What to tell of a render that failed with credentials. Takes nothing from the error but its kind and line.
@@ -128,14 +138,13 @@ fn missing(template: &Template<'_, '_>, credentials: &Map<String, Value>) -> Str
     let below_all =
         |name: &str| name.strip_prefix(ALL).and_then(|rest| rest.strip_prefix('.').map(str::to_owned));
     let variables: BTreeSet<String> = template.undeclared_variables(true).into_iter().collect();
-    let names: Vec<String> = variables
+    let names: Vec<_> = variables
         .iter()
         .map(|path| below_all(path).unwrap_or_else(|| path.clone()))
         .filter(|path| {
             let root = path.split('.').next().unwrap_or(path);
             root != ALL && !present.contains(path.as_str()) && !present.contains(root)
         })
-        .filter(|path| !engine::is_global(template, path))
         .map(|path| Quoted(&path).to_string())
         .collect();
     if names.is_empty() { "a value".to_owned() } else { names.join(", ") }

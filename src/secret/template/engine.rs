@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, io};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use minijinja::{
-    AutoEscape, Environment, Error, ErrorKind, Output, State, Template, UndefinedBehavior, escape_formatter,
+    Environment, Error, ErrorKind, Output, State, Template, UndefinedBehavior, escape_formatter, filters,
     syntax::SyntaxConfig,
+    tests,
     value::{Value, ValueKind},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
@@ -17,25 +18,45 @@ use crate::secret::entries::{MAX_SIZE, is_exact};
 /// The work one template may do: some 100 000 instructions, or 64 bytes of data for each.
 const FUEL: u64 = 100_000;
 
-/// All but the unreserved characters of RFC 3986. The filter of Jinja leaves `/` as it is, and a password with a `/`
-/// would then end the host part of a connection string.
+/// All but the unreserved characters of RFC 3986. The filter of Jinja leaves `/` as it is, and a password
+/// with a `/` would then end the host part of a connection string.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What is wrong with a number that can't be written as the remote side sent it.
 pub(super) const INEXACT: &str =
     "it uses a number beyond 64 bits, which can't be written without losing digits";
 
+/// An engine that knows these filters and tests, and no functions: each is one that fuel and limits were
+/// thought through for.
 pub(super) fn environment() -> Environment<'static> {
-    let mut env = Environment::new();
+    let mut env = Environment::empty();
     env.set_undefined_behavior(UndefinedBehavior::Strict);
-    env.set_auto_escape_callback(|_| AutoEscape::None);
     // Fails for odd delimiters only, and these are the usual ones.
     env.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build().unwrap_or_default());
     env.set_formatter(format);
     env.set_fuel(Some(FUEL));
-    env.add_filter("urlencode", urlencode);
-    env.add_filter("tojson", tojson);
+
     env.add_filter("b64encode", b64encode);
+    env.add_filter("default", filters::default);
+    env.add_filter("first", filters::first);
+    env.add_filter("int", filters::int);
+    env.add_filter("join", filters::join);
+    env.add_filter("last", filters::last);
+    env.add_filter("length", filters::length);
+    env.add_filter("lower", filters::lower);
+    env.add_filter("replace", filters::replace);
+    env.add_filter("split", filters::split);
+    env.add_filter("tojson", tojson);
+    env.add_filter("trim", filters::trim);
+    env.add_filter("upper", filters::upper);
+    env.add_filter("urlencode", urlencode);
+
+    env.add_test("defined", tests::is_defined);
+    env.add_test("undefined", tests::is_undefined);
+    env.add_test("string", tests::is_string);
+    env.add_test("number", tests::is_number);
+    env.add_test("mapping", tests::is_mapping);
+    env.add_test("sequence", tests::is_sequence);
     env
 }
 
@@ -78,11 +99,6 @@ pub(super) fn render(template: &Template<'_, '_>, context: Value, limit: usize) 
     Ok(output.bytes)
 }
 
-/// Whether the engine itself defines this name, such as `range`.
-pub(super) fn is_global(template: &Template<'_, '_>, name: &str) -> bool {
-    template.new_state().lookup(name).is_some()
-}
-
 struct Capped {
     bytes: Vec<u8>,
     limit: usize,
@@ -120,7 +136,8 @@ fn tojson(value: &Value) -> Result<String, Error> {
         let kind = if error.is_io() { ErrorKind::WriteFailure } else { ErrorKind::BadSerialization };
         Error::new(kind, "the value can't be written as JSON")
     })?;
-    // The engine writes an invalid value as `null`. What fits the limit is small enough to walk through again.
+    // The engine writes an invalid value as `null`. What fits the limit is small enough to walk through
+    // again.
     if holds_invalid(value) {
         return Err(Error::new(ErrorKind::BadSerialization, INEXACT));
     }
@@ -139,7 +156,8 @@ fn holds_invalid(value: &Value) -> bool {
     }
 }
 
-/// Writes a value as the layout without a template does. The engine itself writes booleans and lists as Python does.
+/// Writes a value as the layout without a template does. The engine itself writes booleans and lists as
+/// Python does.
 fn format(output: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     match value.kind() {
         ValueKind::Bool | ValueKind::Map | ValueKind::Seq => Ok(output.write_str(&tojson(value)?)?),

@@ -29,8 +29,8 @@ fn mask(value: &serde_json::Value) -> serde_json::Value {
     }
 }
 
-/// A value that has every name, and under each of them again such a value; for templates whose credentials are not
-/// known yet.
+/// A value that has every name, and under each of them again such a value; for templates whose credentials
+/// are not known yet.
 pub(super) fn anything() -> Value {
     Anything { depth: 8 }.into()
 }

@@ -75,7 +75,6 @@ fn nothing_is_escaped_whatever_the_entry_is_called() {
 #[case::base64("{{ passwrd | b64encode }}", "uses `passwrd`")]
 #[case::builtin_filter("{{ passwrd | upper }}", "uses `passwrd`")]
 #[case::condition("{% if passwrd %}x{% endif %}", "uses `passwrd`")]
-#[case::beside_a_global("{% for i in range(2) %}{{ passwrd }}{% endfor %}", "uses `passwrd`")]
 #[case::below_all("{{ credentials.passwrd }}", "uses `passwrd`")]
 #[case::by_index(r#"{{ credentials["pass-wrd"] }}"#, "uses ")]
 #[case::member("{{ uris.rset }}", "uses ")]
@@ -86,6 +85,45 @@ fn what_is_undefined_is_named(#[case] source: &str, #[case] expected: &str) {
     assert!(message.contains(expected), "{message}");
     assert!(message.contains("(`big`, `hostname`, `hosts`, `password`, `port`, "), "{message}");
     assert!(!message.contains(SECRET), "{message}");
+}
+
+#[rstest]
+#[case::list("{% set x = [username, username] %}", "`,`")]
+#[case::list_of_one_twice("{% set x = [1] %}\n{{ x * 9000 }}", "`*`")]
+#[case::map("{% set x = {'a': 1, 'b': 1} %}", "`,`")]
+#[case::tuple("{% set x = username, username %}", "`,`")]
+#[case::grouped_tuple("{% set x = (username, username) %}", "`,`")]
+#[case::tuple_after_keyword("{% for x in (username, username) %}{% endfor %}", "`,`")]
+#[case::list_in_call("{{ username | default([1, 1]) }}", "`,`")]
+#[case::tuple_in_call("{{ username | default((1, 1)) }}", "`,`")]
+#[case::sum("{% set x = hosts + hosts %}", "`+`")]
+#[case::splat("{{ username | join(**credentials) }}", "`**`")]
+#[case::after_a_comment("{# {{ ' #}{% set x = [1, 1] %}", "`,`")]
+#[case::after_raw("{% raw %}{{ ' {% endraw %}{% set x = [1, 1] %}", "`,`")]
+#[case::function("{{ range(5) }}", "")]
+fn what_makes_lists_is_refused(#[case] source: &str, #[case] expected: &str) {
+    let error = rendered(source).unwrap_err().to_string();
+    assert!(error.contains(expected), "{error}");
+    if !expected.is_empty() {
+        assert_eq!(validate(&one(source)).unwrap_err().to_string(), error);
+    }
+}
+
+#[rstest]
+#[case::text_around("[1, 2] + {\"a\": 1, \"b\": 2} * 3", "[1, 2] + {\"a\": 1, \"b\": 2} * 3")]
+#[case::arguments("{{ username | replace('e', ',+*') }}", ",+*xport,+*r")]
+#[case::comment("a{# [1, 2] + #}b", "ab")]
+#[case::raw("{% raw %}{{ [1, 2] }}{% endraw %}", "{{ [1, 2] }}")]
+#[case::join("{{ hosts | join(',') }}", "a,b")]
+#[case::index("{{ hosts[1] }}", "b")]
+#[case::json(
+    "{\"user\": {{ username | tojson }}, \"port\": {{ port }}}",
+    "{\"user\": \"exporter\", \"port\": 5432}"
+)]
+#[case::loop_last("{% for h in hosts %}{{ h }}{% if not loop.last %};{% endif %}{% endfor %}", "a;b")]
+fn what_makes_text_is_admitted(#[case] source: &str, #[case] expected: &str) {
+    validate(&one(source)).unwrap();
+    assert_eq!(rendered(source).unwrap(), expected);
 }
 
 #[rstest]
@@ -143,13 +181,12 @@ fn a_number_that_lost_digits_is_an_error(#[case] source: &str) {
 }
 
 #[rstest]
-#[case::endless_work("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}")]
-#[case::endless_text("{% for i in range(9000) %}{{ 'x' * 9000 }}{% endfor %}")]
-#[case::nesting(
-    "{% set ns = namespace() %}{% set ns.x = [] %}\
-    {% for i in range(9000) %}{% set ns.x = [ns.x] %}{% endfor %}{% for i in range(9000) %}{{ ns.x }}{% endfor %}"
+#[case::endless_work(&format!("{}x{}", "{% for a in password %}".repeat(8), "{% endfor %}".repeat(8)))]
+#[case::endless_text(&format!("{{% set x = password %}}{}{{{{ x }}}}", "{% set x = x ~ x %}".repeat(60)))]
+#[case::replaced(
+    "{{ password | replace('', password) | replace('', password) | replace('', password) \
+    | replace('', password) | replace('', password) }}"
 )]
-#[case::one_huge_text("{{ 'x' * 2000000000 }}")]
 fn work_and_output_are_limited(#[case] source: &str) {
     validate(&one(source)).unwrap();
     rendered(source).unwrap_err();
@@ -160,7 +197,7 @@ fn work_and_output_are_limited(#[case] source: &str) {
 #[case::text("{{ 1", "~1", " }}")]
 #[case::filters("{{ [1]", "|d", " }}")]
 #[case::attributes("{{ uris", ".a", " }}")]
-#[case::calls("{{ range", "()", " }}")]
+#[case::calls("{{ hosts", "()", " }}")]
 #[case::negations("{{ ", "-", "1 }}")]
 #[case::nots("{{ ", "not ", "1 }}")]
 #[case::powers("{{ 1", "**1", " }}")]
@@ -172,13 +209,12 @@ fn work_and_output_are_limited(#[case] source: &str) {
 #[case::open_loops("", "{% for a in [1] %}", "")]
 #[case::lists("{% set x = [] %}", "{%set x=[x]%}", "{{ x }}")]
 #[case::lists_as_json("{% set x = [] %}", "{%set x=[x]%}", "{{ x | tojson }}")]
-#[case::lists_compared("{% set x = [] %}{% set y = [] %}", "{%set x=[x]%}{%set y=[y]%}", "{{ x == y }}")]
 #[case::many_lists(
     "{% set x = [] %}",
     "{%set x=[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[x]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]%}",
     "{{ x }}"
 )]
-#[case::chains("{% set x = [1] %}", "{%set x=x|chain([])%}", "{{ x }}")]
+#[case::maps("{% set x = 1 %}", "{%set x={1:x}%}", "{{ x }}")]
 fn nothing_nests_deep_enough_to_end_the_process(
     #[case] start: &str,
     #[case] middle: &str,
