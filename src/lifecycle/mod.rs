@@ -1,6 +1,46 @@
 //! The pure heart: what to do next for one ServiceKey, given what was observed. It does no I/O, reads no clock,
 //! and knows neither a Kubernetes client nor HTTP.
+//!
+//! [`decide`] is a function of the [`World`] alone. Identities of remote keys are derived ([`Identity`]), so an
+//! intent needs no write of its own: the keys that may exist at the remote side can be computed from what is
+//! stored, after any crash.
 
+mod deletion;
 mod identity;
+mod provision;
+mod report;
+mod rotation;
+mod step;
+mod world;
+
+#[cfg(test)]
+mod model;
 
 pub use identity::{Identity, Sequence};
+pub use step::{Effect, Report, Rest, Step, Verdict, Wake};
+pub use world::{
+    Answer, Attempted, Desired, Failure, KeyRecord, Memory, PreviousKey, Problem, ProviderView, Rotation,
+    Round, SecretView, World,
+};
+
+/// Decides what to do next.
+///
+/// These hold for every sequence of decisions, whatever crashes, lies or is lost in between:
+///
+/// 1. nothing that can create a key is done before the finalizer is stored;
+/// 2. no key is revoked while its credentials are the current ones in the Secret, unless the ServiceKey is
+///    being deleted;
+/// 3. the finalizer leaves only after every key that may exist was confirmed gone, or the user said so;
+/// 4. a Secret that is not ours is never written or deleted, and is looked for before a key is made;
+/// 5. credentials in hand are stored before anything else is asked of the remote side;
+/// 6. `Ready` stays true while the current key works, whatever a rotation is doing.
+#[must_use]
+pub fn decide(world: &World) -> Step {
+    if world.desired.deleting {
+        deletion::decide(world)
+    } else if world.desired.suspended {
+        Step::Rest(report::suspended(world))
+    } else {
+        provision::decide(world)
+    }
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::lifecycle::Sequence;
+use crate::lifecycle::{KeyRecord, Sequence};
 
 /// The label that says who writes the Secret.
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -34,22 +34,10 @@ const ALL: [&str; 9] =
 /// Everything the operator must know of the key in a Secret, from the Secret's metadata alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Marks {
-    /// Which key of the ServiceKey the Secret holds.
-    pub sequence: Sequence,
-    /// The remote side's id of the key; never empty.
-    pub key_id: String,
-    /// The remote side's name of the key, where it has names.
-    pub key_name: Option<String>,
-    /// When the key was made.
-    pub created_at: Timestamp,
-    /// When the key stops working by itself.
-    pub expires_at: Option<Timestamp>,
-    /// By when the remote side wants the key to be rotated.
-    pub renew_before: Option<Timestamp>,
+    /// The key that the Secret holds the credentials of; its id is never empty.
+    pub key: KeyRecord,
     /// [`super::Layout::digest`] of the layout that the Secret was written with.
     pub layout: String,
-    /// A digest of the fields that went into making the key.
-    pub inputs: String,
     /// [`super::Entries::digest`] of the entries that were written.
     pub content: String,
 }
@@ -64,17 +52,16 @@ pub fn read(meta: &ObjectMeta) -> Option<Marks> {
         None => Some(None),
         Some(value) => value.parse().ok().map(Some),
     };
-    Some(Marks {
+    let key = KeyRecord {
         sequence: Sequence::new(annotations.get(SEQUENCE)?.parse().ok()?)?,
-        key_id: text(KEY_ID)?,
-        key_name: annotations.get(KEY_NAME).cloned(),
+        id: text(KEY_ID)?,
+        name: annotations.get(KEY_NAME).cloned(),
         created_at: annotations.get(CREATED_AT)?.parse().ok()?,
         expires_at: optional_time(EXPIRES_AT)?,
         renew_before: optional_time(RENEW_BEFORE)?,
-        layout: text(LAYOUT)?,
         inputs: text(INPUTS)?,
-        content: text(CONTENT)?,
-    })
+    };
+    Some(Marks { key, layout: text(LAYOUT)?, content: text(CONTENT)? })
 }
 
 /// Whether a user may not set this label or annotation, because the operator does.
@@ -85,22 +72,13 @@ pub(super) fn is_reserved(key: &str) -> bool {
 impl Marks {
     /// Writes the marks over those of an earlier key.
     pub(super) fn write(&self, annotations: &mut BTreeMap<String, String>) {
-        let Self {
-            sequence,
-            key_id,
-            key_name,
-            created_at,
-            expires_at,
-            renew_before,
-            layout,
-            inputs,
-            content,
-        } = self;
+        let Self { key, layout, content } = self;
+        let KeyRecord { sequence, id, name, created_at, expires_at, renew_before, inputs } = key;
         annotations.retain(|key, _| !ALL.contains(&key.as_str()));
         let written = [
             (SEQUENCE, Some(sequence.to_string())),
-            (KEY_ID, Some(key_id.clone())),
-            (KEY_NAME, key_name.clone()),
+            (KEY_ID, Some(id.clone())),
+            (KEY_NAME, name.clone()),
             (CREATED_AT, Some(created_at.to_string())),
             (EXPIRES_AT, expires_at.map(|time| time.to_string())),
             (RENEW_BEFORE, renew_before.map(|time| time.to_string())),

@@ -4,17 +4,16 @@ use rstest::rstest;
 use super::*;
 
 pub(in crate::secret) fn marks() -> Marks {
-    Marks {
+    let key = KeyRecord {
         sequence: Sequence::FIRST,
-        key_id: "b04965e6-a9bb-591f-8f8a-1adcb2c8dc39".into(),
-        key_name: Some("monitoring-creds".into()),
+        id: "b04965e6-a9bb-591f-8f8a-1adcb2c8dc39".into(),
+        name: Some("monitoring-creds".into()),
         created_at: "2026-01-02T03:04:05Z".parse().unwrap(),
         expires_at: Some("2026-02-02T03:04:05.5Z".parse().unwrap()),
         renew_before: None,
-        layout: "l".into(),
         inputs: "i".into(),
-        content: "c".into(),
-    }
+    };
+    Marks { key, layout: "l".into(), content: "c".into() }
 }
 
 fn written(marks: &Marks) -> BTreeMap<String, String> {
@@ -47,7 +46,8 @@ fn marks_are_written_as_annotations() {
 fn what_an_earlier_key_had_and_this_one_has_not_goes() {
     let mut annotations = written(&marks());
     annotations.insert("other".into(), "kept".into());
-    Marks { expires_at: None, key_name: None, ..marks() }.write(&mut annotations);
+    let key = KeyRecord { expires_at: None, name: None, ..marks().key };
+    Marks { key, ..marks() }.write(&mut annotations);
     assert!(!annotations.contains_key(EXPIRES_AT) && !annotations.contains_key(KEY_NAME));
     assert!(annotations.contains_key("other"));
 }
@@ -95,8 +95,8 @@ fn any_time() -> impl Strategy<Value = Timestamp> {
 prop_compose! {
     fn any_marks()(
         number in 1..=u32::MAX,
-        key_id in ".{1,40}",
-        key_name in prop::option::of(".{0,40}"),
+        id in ".{1,40}",
+        name in prop::option::of(".{0,40}"),
         created_at in any_time(),
         expires_at in prop::option::of(any_time()),
         renew_before in prop::option::of(any_time()),
@@ -105,7 +105,8 @@ prop_compose! {
         content in "[0-9a-f]{32}",
     ) -> Marks {
         let sequence = Sequence::new(number).unwrap();
-        Marks { sequence, key_id, key_name, created_at, expires_at, renew_before, layout, inputs, content }
+        let key = KeyRecord { sequence, id, name, created_at, expires_at, renew_before, inputs };
+        Marks { key, layout, content }
     }
 }
 

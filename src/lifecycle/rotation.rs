@@ -1,0 +1,67 @@
+//! When a key is replaced, and what is remembered of the keys around a replacement.
+
+use jiff::{Timestamp, Unit};
+
+use super::{Desired, KeyRecord, Memory, PreviousKey, Sequence};
+
+/// When the key is to be replaced by itself: at its age limit, or when the remote side wants it, whichever
+/// comes first.
+#[must_use]
+pub fn next_rotation(desired: &Desired, key: &KeyRecord) -> Option<Timestamp> {
+    let by_age = desired.rotation.every.and_then(|every| key.created_at.checked_add(every).ok());
+    [by_age, key.renew_before.or(key.expires_at)].into_iter().flatten().min()
+}
+
+/// Whether the key is to be replaced now.
+#[must_use]
+pub fn is_due(desired: &Desired, key: &KeyRecord, now: Timestamp) -> bool {
+    desired.inputs != key.inputs || next_rotation(desired, key).is_some_and(|due| due <= now)
+}
+
+/// A full second, not before `time`: statuses hold no fractions.
+#[must_use]
+pub fn full_second(time: Timestamp) -> Timestamp {
+    let truncated = time.round(Unit::Second).unwrap_or(time);
+    if truncated < time {
+        truncated.checked_add(jiff::SignedDuration::from_secs(1)).unwrap_or(truncated)
+    } else {
+        truncated
+    }
+}
+
+impl Memory {
+    /// The memory once the Secret holds the credentials of `key`: the key that was there before stays valid
+    /// for the overlap, and one that was replaced even earlier is to be revoked at once, so that there never
+    /// are more than the previous, the current and the next.
+    #[must_use]
+    pub fn advanced_to(&self, key: &KeyRecord, desired: &Desired, now: Timestamp) -> Self {
+        let mut memory = Self {
+            key: Some(key.clone()),
+            previous: self.previous.clone(),
+            attempt: self.attempt.filter(|attempt| *attempt > key.sequence),
+        };
+        if let Some(replaced) = self.key.as_ref().filter(|known| known.sequence < key.sequence) {
+            for older in &mut memory.previous {
+                older.revoke_at = older.revoke_at.min(full_second(now));
+            }
+            memory.replace(replaced.sequence, Some(replaced), desired, now);
+        }
+        memory
+    }
+
+    /// Notes a key as replaced: it is revoked when the overlap is over.
+    pub fn replace(
+        &mut self,
+        sequence: Sequence,
+        key: Option<&KeyRecord>,
+        desired: &Desired,
+        now: Timestamp,
+    ) {
+        self.previous.push(PreviousKey {
+            sequence,
+            id: key.map(|key| key.id.clone()),
+            name: key.and_then(|key| key.name.clone()),
+            revoke_at: full_second(now).checked_add(desired.rotation.overlap).unwrap_or(Timestamp::MAX),
+        });
+    }
+}

@@ -1,0 +1,92 @@
+//! What a decision can be: one effect to carry out, or a rest with the status to show meanwhile.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{KeyRecord, Memory, Problem, Sequence};
+use crate::api::Reason;
+
+/// One decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Carry this out, and decide again with what came of it.
+    Act(Effect),
+    /// Show this status and wait.
+    Rest(Rest),
+}
+
+/// One thing to do. The shell carries out exactly one between two decisions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Store the finalizer on the ServiceKey.
+    AddFinalizer,
+    /// Read the metadata of whatever Secret has the name.
+    LookUpSecret,
+    /// Write the status before anything else happens.
+    Record(Report),
+    /// Read the key's credentials again.
+    Fetch(Sequence),
+    /// Make the key, or get it again if it exists.
+    Bind(Sequence),
+    /// Write the credentials in hand into the Secret, marked as this key's.
+    WriteSecret(KeyRecord),
+    /// Revoke the key.
+    Unbind(Sequence),
+    /// Delete the Secret, if it is ours.
+    DeleteSecret,
+    /// Let the ServiceKey go.
+    RemoveFinalizer {
+        /// Remote keys that are left behind, because the user said so.
+        left_behind: Vec<Sequence>,
+    },
+}
+
+/// A pause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// What ends it, besides a change of anything that is watched.
+    pub wake: Wake,
+    /// The status to show meanwhile.
+    pub report: Report,
+}
+
+/// What ends a rest, besides a change of anything that is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// Nothing.
+    OnChange,
+    /// A time.
+    At(Timestamp),
+    /// The next attempt, by the object's backoff but not before what the remote side asked for.
+    Retry {
+        /// How long the remote side asked to be left alone.
+        not_before: Option<Duration>,
+    },
+}
+
+/// The status to show: what is to be remembered, and how things stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What is to be remembered.
+    pub memory: Memory,
+    /// Whether the Secret holds credentials that work.
+    pub ready: Verdict,
+    /// What a rotation is doing, while there is one.
+    pub rotating: Option<Problem>,
+    /// What only a change by the user can mend.
+    pub stalled: Option<Problem>,
+    /// When the key is to be replaced.
+    pub next_rotation: Option<Timestamp>,
+}
+
+/// The condition `Ready`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Its status.
+    pub ready: bool,
+    /// Its reason.
+    pub reason: Reason,
+    /// Its message.
+    pub message: String,
+}

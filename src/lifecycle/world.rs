@@ -1,0 +1,240 @@
+//! What a decision is made from: the wish, the memory, and everything that was observed.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use jiff::Timestamp;
+
+use super::Sequence;
+use crate::{api::Reason, backend::ErrorClass};
+
+/// Everything that [`super::decide`] may look at.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// What the user asks for.
+    pub desired: Desired,
+    /// What the ServiceKey's status remembers.
+    pub memory: Memory,
+    /// The Secret, as far as it was looked at.
+    pub secret: SecretView,
+    /// Whether the remote side can be asked at all.
+    pub provider: ProviderView,
+    /// What was learned since this reconcile began.
+    pub round: Round,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What the user asks for, in the ServiceKey's metadata and spec.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Desired {
+    /// Whether the operator's finalizer is stored.
+    pub finalizer: bool,
+    /// Whether the ServiceKey is being deleted.
+    pub deleting: bool,
+    /// Whether the user lets go of the remote keys, whatever becomes of them.
+    pub abandon: bool,
+    /// Whether remote keys stay when the ServiceKey is deleted.
+    pub retain: bool,
+    /// Whether the user stopped all action but deletion.
+    pub suspended: bool,
+    /// Digest of the fields that a remote key is made from; another digest asks for another key.
+    pub inputs: String,
+    /// When to rotate without being asked.
+    pub rotation: Rotation,
+    /// What keeps this wish from ever being fulfilled as it is written.
+    pub problem: Option<Problem>,
+}
+
+/// How often the key is replaced, and how long the replaced one goes on working.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rotation {
+    /// The age at which a key is replaced; `None`: only when the remote side or a changed field asks for it.
+    pub every: Option<Duration>,
+    /// How long the replaced key stays valid.
+    pub overlap: Duration,
+}
+
+/// One remote key, as it is remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyRecord {
+    /// Its number within the ServiceKey.
+    pub sequence: Sequence,
+    /// The remote side's id of it.
+    pub id: String,
+    /// The remote side's name of it, where it has names.
+    pub name: Option<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it stops working by itself.
+    pub expires_at: Option<Timestamp>,
+    /// By when the remote side wants it to be rotated.
+    pub renew_before: Option<Timestamp>,
+    /// Digest of the fields that it was made from.
+    pub inputs: String,
+}
+
+/// A key that was replaced and is still to be revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PreviousKey {
+    /// Its number within the ServiceKey.
+    pub sequence: Sequence,
+    /// The remote side's id of it, where it was ever told.
+    pub id: Option<String>,
+    /// The remote side's name of it, where it has names.
+    pub name: Option<String>,
+    /// When it is to be revoked.
+    pub revoke_at: Timestamp,
+}
+
+/// What the ServiceKey's status remembers of its remote keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Memory {
+    /// The key whose credentials are in the Secret.
+    pub key: Option<KeyRecord>,
+    /// Keys before it that still exist.
+    pub previous: Vec<PreviousKey>,
+    /// A key after it that may exist already.
+    pub attempt: Option<Sequence>,
+}
+
+/// What is known of the Secret that the ServiceKey names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SecretView {
+    /// The cache shows none of ours; nobody looked by name yet.
+    Unknown,
+    /// There is no Secret of that name.
+    Absent,
+    /// Somebody else's Secret has that name, or another ServiceKey is about to write it.
+    Foreign {
+        /// Whose it is, in words.
+        holder: String,
+    },
+    /// Ours, but not as it would be written now: edited, relabelled, or written for another layout.
+    Damaged {
+        /// The key whose credentials it was written with, where that can still be read.
+        key: Option<KeyRecord>,
+    },
+    /// Ours, and as it was written.
+    Intact {
+        /// The key whose credentials it holds.
+        key: KeyRecord,
+    },
+}
+
+impl SecretView {
+    /// The key that the Secret was written with, where there is one and it says so.
+    #[must_use]
+    pub const fn key(&self) -> Option<&KeyRecord> {
+        match self {
+            Self::Intact { key } | Self::Damaged { key: Some(key) } => Some(key),
+            Self::Unknown | Self::Absent | Self::Foreign { .. } | Self::Damaged { key: None } => None,
+        }
+    }
+}
+
+/// Whether the provider that the ServiceKey names can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ProviderView {
+    /// It can.
+    Available,
+    /// It can't, for this reason.
+    Unavailable(Problem),
+}
+
+/// Something that stands in the way, in the words of a condition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Problem {
+    /// The condition's reason.
+    pub reason: Reason,
+    /// What is wrong, and what to do about it.
+    pub message: String,
+}
+
+/// What was learned since this reconcile began; lost in a crash, and nothing is lost with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Round {
+    /// The key whose credentials are in hand and not yet in the Secret.
+    pub in_hand: Option<KeyRecord>,
+    /// Keys that the remote side confirmed to be gone.
+    pub revoked: BTreeSet<Sequence>,
+    /// A key whose credentials can't be read back.
+    pub unreadable: Option<Sequence>,
+    /// A key that exists, made from other fields than those of now.
+    pub conflicting: Option<Sequence>,
+    /// What failed last.
+    pub failure: Option<Failure>,
+}
+
+/// What came of an effect that asked a remote side or wrote the Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// The remote side gave the key; its credentials are in hand.
+    Issued(KeyRecord),
+    /// The key's credentials can't be read back: it does not exist, or does not show them again.
+    Unreadable(Sequence),
+    /// A key of this sequence exists, made from other fields, or belonging to somebody else.
+    Conflict(Failure, Sequence),
+    /// The remote side confirmed that the key is gone.
+    Revoked(Sequence),
+    /// The credentials in hand are in the Secret.
+    Stored,
+    /// It did not work.
+    Failed(Failure),
+}
+
+/// An effect that did not work.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Failure {
+    /// What was tried.
+    pub attempted: Attempted,
+    /// What the failure means.
+    pub class: ErrorClass,
+    /// What failed, what the remote side said, and what to do next.
+    pub message: String,
+    /// How long the remote side asked to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+/// What was tried when something failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Attempted {
+    /// Making or reading a key.
+    Provision,
+    /// Turning credentials into the entries of the Secret.
+    Render,
+    /// Revoking a key.
+    Revoke,
+}
+
+impl Round {
+    /// Takes in what came of an effect.
+    pub fn learn(&mut self, answer: Answer) {
+        match answer {
+            Answer::Issued(key) => {
+                self.revoked.remove(&key.sequence);
+                self.in_hand = Some(key);
+            }
+            Answer::Unreadable(sequence) => self.unreadable = Some(sequence),
+            Answer::Conflict(failure, sequence) => {
+                // Revoked and made again, and still in the way: nothing that this round could mend.
+                if self.revoked.remove(&sequence) {
+                    self.failure = Some(failure);
+                } else {
+                    self.conflicting = Some(sequence);
+                }
+            }
+            Answer::Revoked(sequence) => {
+                self.revoked.insert(sequence);
+                self.conflicting = self.conflicting.filter(|conflicting| *conflicting != sequence);
+            }
+            Answer::Stored => self.in_hand = None,
+            Answer::Failed(failure) => {
+                // A key that could not be made may have been made all the same, after it was revoked.
+                if failure.attempted == Attempted::Provision {
+                    self.revoked.clear();
+                }
+                self.failure = Some(failure);
+            }
+        }
+    }
+}
