@@ -201,7 +201,7 @@ async fn what_a_custom_resource_owns_is_collected_soon_after_it() {
         },
     }))
     .unwrap();
-    plane.install_crds(&[definition.clone()]).await.unwrap();
+    plane.install_crds(std::slice::from_ref(&definition)).await.unwrap();
     let again = Instant::now();
     plane.install_crds(&[definition]).await.unwrap();
     assert!(again.elapsed() < Duration::from_secs(5));

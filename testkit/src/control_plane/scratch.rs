@@ -84,3 +84,37 @@ impl Drop for Scratch {
         let _ = self.janitor.wait();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    use super::*;
+
+    fn scratch() -> Scratch {
+        let scratch = Scratch::new(Arc::new(|_: &Step| {})).unwrap();
+        std::fs::write(scratch.path().join("log"), "line").unwrap();
+        scratch
+    }
+
+    #[test]
+    fn the_folder_goes_with_the_plane() {
+        let scratch = scratch();
+        let path = scratch.path().to_owned();
+        drop(scratch);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_folder_of_a_failed_test_stays() {
+        let scratch = scratch();
+        let path = scratch.path().to_owned();
+        let failure = catch_unwind(AssertUnwindSafe(|| {
+            let _scratch = scratch;
+            resume_unwind(Box::new("a failed assertion"));
+        }));
+        assert!(failure.is_err());
+        assert!(path.join("log").exists());
+        std::fs::remove_dir_all(path).unwrap();
+    }
+}

@@ -1,7 +1,7 @@
 //! Where binaries are looked for, and what happens when they have to be made: with stand-ins for
 //! the archives, which can't be reached, and for Go.
 
-use std::{os::unix::fs::PermissionsExt as _, sync::Mutex, time::Duration};
+use std::{sync::Mutex, time::Duration};
 
 use super::*;
 
@@ -51,12 +51,18 @@ async fn what_the_cache_holds_is_neither_downloaded_nor_built() {
     assert!(!cache.path().join("lock").exists());
 }
 
-/// A `go` that does what `script` says, in a folder of its own; `$OUT` is the file to build.
+/// A `go` that does what `script` says; `$OUT` is the file to build. Another process writes it: a
+/// test that forks at this moment would inherit an open file, which then can't be executed.
 fn stand_in(folder: &Path, script: &str) -> PathBuf {
     let path = folder.join("go");
     let script = format!("#!/bin/sh\nfor last; do OUT=$file; file=$last; done\n{script}\n");
-    fs::write(&path, script).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let status = std::process::Command::new("sh")
+        .args(["-c", r#"printf %s "$2" >"$1" && chmod +x "$1""#, "write"])
+        .arg(&path)
+        .arg(script)
+        .status()
+        .unwrap();
+    assert!(status.success());
     path
 }
 
@@ -66,9 +72,9 @@ async fn what_no_archive_supplies_is_built_once_for_all_that_wait() {
     let tools = tempfile::tempdir().unwrap();
     let runs = tools.path().join("runs");
     let script = format!("echo \"$file\" >>{}; sleep 0.2; echo built >\"$OUT\"", runs.display());
+    let go = stand_in(tools.path(), &script);
     let find = || async {
-        let go = stand_in(tools.path(), &script);
-        let sources = Sources { go, ..sources(None, &cache.path().join("new")) };
+        let sources = Sources { go: go.clone(), ..sources(None, &cache.path().join("new")) };
         sources.find(true).await.unwrap()
     };
     let (one, two) = tokio::join!(find(), find());
