@@ -187,6 +187,27 @@ async fn a_deleted_namespace_goes_with_all_that_is_in_it() {
     assert!(api.get_opt(&object.name_any()).await.unwrap().is_none());
 }
 
+#[tokio::test]
+async fn an_outage_of_the_api_server_loses_nothing_that_was_answered() {
+    let plane = ControlPlane::builder().start().await.unwrap();
+    let user = plane.new_user().unwrap();
+    plane.grant_cluster_admin(&user).await.unwrap();
+    let client = plane.client_as(&user);
+    create(client.clone(), "default", "before").await.unwrap();
+
+    plane.kill_api_server().await;
+    let during = create(client.clone(), "default", "during").await;
+    assert!(!matches!(during, Ok(_) | Err(kube::Error::Api(_))), "{during:?}");
+
+    plane.start_api_server().await.unwrap();
+    let api: Api<ConfigMap> = Api::namespaced(client, "default");
+    let names = api.list(&ListParams::default()).await.unwrap();
+    assert!(names.iter().any(|object| object.name_any() == "before"));
+    let requests = plane.audit().requests(&user).unwrap();
+    let verbs: Vec<_> = requests.iter().map(|request| request.verb.as_str()).collect();
+    assert_eq!(verbs, ["create", "list"]);
+}
+
 /// The garbage collector looks for new resources only every 30 s, unless it is told.
 #[tokio::test]
 async fn what_a_custom_resource_owns_is_collected_soon_after_it() {

@@ -1,11 +1,8 @@
 //! From nothing to a plane that answers.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
-use tokio::time::{sleep, timeout};
+use tokio::sync::Mutex;
 
 use super::{
     ControlPlane, Error, Progress, Stderr,
@@ -13,16 +10,12 @@ use super::{
     binaries::{ARCHIVE_INDEX, Binaries, Sources},
     certificates::Certificates,
     controllers::Controllers,
-    process::Process,
+    running::Running,
     scratch::Scratch,
     servers::Site,
     users::Users,
 };
 
-/// How long a server may take to become ready, in seconds.
-const START_SECONDS: u64 = 60;
-/// Between two looks at a server that is starting.
-const LOOK: Duration = Duration::from_millis(50);
 /// How often other ports are tried.
 const PORT_ATTEMPTS: usize = 5;
 /// How many users there are unless the builder is told otherwise.
@@ -88,12 +81,21 @@ impl Builder {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let binaries =
             Sources::from_environment(archive_index, Arc::clone(&progress))?.find(controller_manager).await?;
-        let mut attempt = 1;
-        loop {
-            match start_once(binaries.clone(), users, Arc::clone(&progress)).await {
-                Err(error) if error.is_port_taken() && attempt < PORT_ATTEMPTS => attempt += 1,
-                result => return result,
-            }
+        start_on_free_ports(binaries, users, progress).await
+    }
+}
+
+/// Ports that are free when they are picked may be taken when they are used, so a few are tried.
+async fn start_on_free_ports(
+    binaries: Binaries,
+    users: usize,
+    progress: Arc<dyn Progress>,
+) -> Result<ControlPlane, Error> {
+    let mut attempt = 1;
+    loop {
+        match start_once(binaries.clone(), users, Arc::clone(&progress)).await {
+            Err(error) if error.is_port_taken() && attempt < PORT_ATTEMPTS => attempt += 1,
+            result => return result,
         }
     }
 }
@@ -110,46 +112,77 @@ async fn start_once(
     let site = Site::new(scratch.path(), binaries, &certificates, &users)?;
     let access = Access::new(site.api_port, &certificates)?;
 
-    let mut etcd = site.start_etcd()?;
-    let mut api_server = site.start_api_server()?;
-    until_answering(&access, &users, &mut etcd, &mut api_server).await?;
+    let running = Running::start(&site, &access, &users).await?;
     let controllers = Controllers::start(&site, &access, &users).await?;
-    Ok(ControlPlane::new(controllers, api_server, etcd, site, access, users, scratch))
+    Ok(ControlPlane {
+        controllers: Mutex::new(controllers),
+        running: Mutex::new(running),
+        site,
+        access,
+        users,
+        _scratch: scratch,
+    })
 }
 
-/// Waits until `/readyz` is fine, with the client that tests use.
-async fn until_answering(
-    access: &Access,
-    users: &Users,
-    etcd: &mut Process,
-    api_server: &mut Process,
-) -> Result<(), Error> {
-    let client = access.client(&users.admin)?;
-    let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
-    while Instant::now() < deadline {
-        etcd.check()?;
-        api_server.check()?;
-        let mut request = http::Request::new(Vec::new());
-        *request.uri_mut() = http::Uri::from_static("/readyz");
-        let answer = timeout(Duration::from_secs(2), client.request_text(request)).await;
-        if let Ok(Ok(_)) = answer {
-            return Ok(());
-        }
-        sleep(LOOK).await;
-    }
-    Err(api_server.not_ready(START_SECONDS))
-}
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+        time::{Duration, Instant},
+    };
 
-/// Waits until a server has logged each of the lines.
-pub(super) async fn until_logged(process: &mut Process, lines: &[&str]) -> Result<(), Error> {
-    let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
-    while Instant::now() < deadline {
-        process.check()?;
-        let log = process.log();
-        if lines.iter().all(|line| log.contains(line)) {
-            return Ok(());
-        }
-        sleep(LOOK).await;
+    use super::*;
+
+    /// Another process writes it: a test that forks at this moment would inherit an open file,
+    /// which then can't be executed.
+    fn executable(path: PathBuf, script: &str) -> PathBuf {
+        let status = std::process::Command::new("sh")
+            .args(["-c", r#"printf '#!/bin/sh\n%s\n' "$2" >"$1" && chmod +x "$1""#, "write"])
+            .arg(&path)
+            .arg(script)
+            .status()
+            .unwrap();
+        assert!(status.success());
+        path
     }
-    Err(process.not_ready(START_SECONDS))
+
+    /// Why a plane with these servers does not start.
+    async fn failure(folder: &Path, etcd: &str, api_server: &str) -> Error {
+        let binaries = Binaries {
+            etcd: executable(folder.join("etcd"), etcd),
+            api_server: executable(folder.join("kube-apiserver"), api_server),
+            controller_manager: None,
+        };
+        match start_on_free_ports(binaries, 1, Arc::new(Stderr)).await {
+            Ok(_) => panic!("a plane of scripts can't start"),
+            Err(error) => error,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_ends_is_reported_at_once_with_its_last_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let began = Instant::now();
+        let error = failure(folder.path(), "exec sleep 60", "echo unknown flag; exit 1").await;
+        assert!(began.elapsed() < Duration::from_secs(20));
+        let message = error.to_string();
+        assert!(message.starts_with("`kube-apiserver` ended with exit status: 1"), "{message}");
+        assert!(message.ends_with("\nunknown flag"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn other_ports_are_tried_when_one_is_taken_but_not_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = folder.path().join("runs");
+        let script = format!("echo \"$2\" >>{}; echo bind: address already in use; exit 1", runs.display());
+        let error = failure(folder.path(), &script, "exec sleep 60").await;
+        assert!(error.is_port_taken(), "{error}");
+        let runs = fs::read_to_string(runs).unwrap();
+        let mut urls: Vec<_> = runs.lines().collect();
+        assert_eq!(urls.len(), PORT_ATTEMPTS);
+        urls.sort_unstable();
+        urls.dedup();
+        assert!(urls.len() > 1, "{urls:?}");
+    }
 }

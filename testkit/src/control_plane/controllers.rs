@@ -10,7 +10,7 @@ use kube::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::{Error, access::Access, builder::until_logged, process::Process, servers::Site, users::Users};
+use super::{Error, access::Access, process::Process, running::until_logged, servers::Site, users::Users};
 
 /// How long a definition may take to be served, in seconds.
 const ESTABLISH_SECONDS: u64 = 30;

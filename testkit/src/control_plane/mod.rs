@@ -23,6 +23,7 @@ mod plane;
 mod process;
 mod progress;
 mod rbac;
+mod running;
 mod scratch;
 mod servers;
 mod users;

@@ -12,7 +12,7 @@ use kube::{
 use tokio::sync::{Mutex, OnceCell};
 
 use super::{
-    AuditLog, Builder, Error, User, access::Access, controllers::Controllers, process::Process,
+    AuditLog, Builder, Error, User, access::Access, controllers::Controllers, running::Running,
     scratch::Scratch, servers::Site, users::Users,
 };
 
@@ -23,13 +23,12 @@ static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
 /// It depends on no runtime: it may be started in one and used in others.
 // The fields are dropped in this order, which is the order to stop in.
 pub struct ControlPlane {
-    controllers: Mutex<Controllers>,
-    _api_server: Process,
-    _etcd: Process,
-    site: Site,
-    access: Access,
-    users: Users,
-    _scratch: Scratch,
+    pub(super) controllers: Mutex<Controllers>,
+    pub(super) running: Mutex<Running>,
+    pub(super) site: Site,
+    pub(super) access: Access,
+    pub(super) users: Users,
+    pub(super) _scratch: Scratch,
 }
 
 impl ControlPlane {
@@ -46,26 +45,6 @@ impl ControlPlane {
     /// As [`Builder::start`]; the next to ask tries again.
     pub async fn shared() -> Result<&'static Self, Error> {
         SHARED.get_or_try_init(|| Self::builder().with_controller_manager(true).start()).await
-    }
-
-    pub(super) fn new(
-        controllers: Controllers,
-        api_server: Process,
-        etcd: Process,
-        site: Site,
-        access: Access,
-        users: Users,
-        scratch: Scratch,
-    ) -> Self {
-        Self {
-            controllers: Mutex::new(controllers),
-            _api_server: api_server,
-            _etcd: etcd,
-            site,
-            access,
-            users,
-            _scratch: scratch,
-        }
     }
 
     /// Ends the plane without blocking the runtime's thread, which dropping it does for the
@@ -144,5 +123,21 @@ impl ControlPlane {
     pub async fn install_crds(&self, definitions: &[CustomResourceDefinition]) -> Result<(), Error> {
         let mut controllers = self.controllers.lock().await;
         controllers.install(definitions, &self.site, &self.access, &self.users).await
+    }
+
+    /// Ends the API server in the middle of whatever it is doing, until
+    /// [`start_api_server`](Self::start_api_server). Not for the [shared](Self::shared) plane.
+    pub async fn kill_api_server(&self) {
+        self.running.lock().await.kill_api_server();
+    }
+
+    /// Starts the API server again, at its old address and with all that it had stored, and waits
+    /// until it is ready.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn start_api_server(&self) -> Result<(), Error> {
+        let mut running = self.running.lock().await;
+        running.start_api_server(&self.site, &self.access, &self.users).await
     }
 }

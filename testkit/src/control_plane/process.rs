@@ -39,14 +39,15 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `program`, with stdout and stderr going to `log`.
+    /// Starts `program`, with stdout and stderr appended to `log`.
     pub(super) fn start(
         name: &'static str,
         program: &Path,
         arguments: &[OsString],
         log: PathBuf,
     ) -> Result<Self, Error> {
-        let output = File::create(&log).map_err(Error::io("create", &log))?;
+        let output =
+            File::options().create(true).append(true).open(&log).map_err(Error::io("create", &log))?;
         let errors = output.try_clone().map_err(Error::io("share", &log))?;
         let supervisor = Command::new("sh")
             .args([OsStr::new("-c"), OsStr::new(SUPERVISOR), OsStr::new(name)])
