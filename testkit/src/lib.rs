@@ -1,1 +1,8 @@
-//! Test kit.
+//! What the operator's tests and its demo run against: a real Kubernetes control plane in
+//! [`control_plane`].
+//!
+//! Nothing here is part of the product, and the product never depends on it.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod control_plane;

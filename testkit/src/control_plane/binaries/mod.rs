@@ -1,0 +1,171 @@
+//! Where the servers' binaries come from: `$KUBEBUILDER_ASSETS`, else this crate's cache, which is
+//! filled from the official envtest archive and, for what that lacks, by building with Go.
+
+mod build;
+mod download;
+mod pinned;
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{Error, Progress, Step};
+
+/// The index of the archives that the controller-tools project publishes.
+pub(super) const ARCHIVE_INDEX: &str =
+    "https://raw.githubusercontent.com/kubernetes-sigs/controller-tools/HEAD/envtest-releases.yaml";
+
+/// One of the servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Binary {
+    Etcd,
+    ApiServer,
+    ControllerManager,
+}
+
+impl Binary {
+    const fn file_name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::ApiServer => "kube-apiserver",
+            Self::ControllerManager => "kube-controller-manager",
+        }
+    }
+
+    /// The envtest archives, and the folders made from them, hold no controller manager.
+    const fn is_in_archives(self) -> bool {
+        matches!(self, Self::Etcd | Self::ApiServer)
+    }
+}
+
+/// The binaries of one plane.
+#[derive(Clone, Debug)]
+pub(super) struct Binaries {
+    pub(super) etcd: PathBuf,
+    pub(super) api_server: PathBuf,
+    /// Only if it was asked for.
+    pub(super) controller_manager: Option<PathBuf>,
+}
+
+/// The places to look in.
+pub(super) struct Sources {
+    /// `$KUBEBUILDER_ASSETS`.
+    assets: Option<PathBuf>,
+    cache: PathBuf,
+    archive_index: String,
+    /// The Go tool.
+    go: PathBuf,
+    progress: Arc<dyn Progress>,
+}
+
+impl Sources {
+    /// The places that the environment names.
+    pub(super) fn from_environment(
+        archive_index: String,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Self, Error> {
+        let directories = directories::BaseDirs::new().ok_or(Error::NoCacheDirectory)?;
+        Ok(Self {
+            assets: std::env::var_os("KUBEBUILDER_ASSETS")
+                .filter(|folder| !folder.is_empty())
+                .map(PathBuf::from),
+            cache: directories
+                .cache_dir()
+                .join("servicekey-operator")
+                .join("control-plane")
+                .join(pinned::cache_key()),
+            archive_index,
+            go: PathBuf::from("go"),
+            progress,
+        })
+    }
+
+    /// Finds the binaries, or makes them; the latter takes minutes.
+    pub(super) async fn find(&self, controller_manager: bool) -> Result<Binaries, Error> {
+        let mut wanted = vec![Binary::Etcd, Binary::ApiServer];
+        if controller_manager {
+            wanted.push(Binary::ControllerManager);
+        }
+        if !self.missing(&wanted)?.is_empty() {
+            self.fill_cache(&wanted).await?;
+        }
+        Ok(Binaries {
+            etcd: self.path(Binary::Etcd)?,
+            api_server: self.path(Binary::ApiServer)?,
+            controller_manager: controller_manager
+                .then(|| self.path(Binary::ControllerManager))
+                .transpose()?,
+        })
+    }
+
+    /// Where a binary is, or will be once the cache is filled. A folder that the user names must
+    /// hold what such folders do: falling back in silence would test another version than meant.
+    fn path(&self, binary: Binary) -> Result<PathBuf, Error> {
+        if let Some(folder) = &self.assets {
+            let path = folder.join(binary.file_name());
+            if path.is_file() {
+                return Ok(path);
+            }
+            if binary.is_in_archives() {
+                return Err(Error::Assets { folder: folder.clone(), binary: binary.file_name() });
+            }
+        }
+        Ok(self.cache.join(binary.file_name()))
+    }
+
+    fn missing(&self, wanted: &[Binary]) -> Result<Vec<Binary>, Error> {
+        let mut missing = Vec::new();
+        for &binary in wanted {
+            if !self.path(binary)?.is_file() {
+                missing.push(binary);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Puts into the cache what is missing there, once for all processes that want it.
+    async fn fill_cache(&self, wanted: &[Binary]) -> Result<(), Error> {
+        fs::create_dir_all(&self.cache).map_err(Error::io("create", &self.cache))?;
+        let _lock = self.lock().await?;
+        let missing = self.missing(wanted)?;
+        if missing.iter().any(|binary| binary.is_in_archives()) {
+            let version = pinned::kubernetes_version();
+            let downloaded =
+                download::fetch(&self.archive_index, version, &self.cache, &*self.progress).await;
+            if let Err(error) = downloaded {
+                self.progress.step(&Step::NoArchive { why: error.to_string() });
+            }
+        }
+        for binary in self.missing(wanted)? {
+            build::build(&self.go, binary, &self.cache, &*self.progress).await?;
+        }
+        Ok(())
+    }
+
+    /// The lock goes with the file that is returned, thus also with the process.
+    async fn lock(&self) -> Result<File, Error> {
+        let path = self.cache.join("lock");
+        let file = File::create(&path).map_err(Error::io("create", &path))?;
+        if file.try_lock().is_ok() {
+            return Ok(file);
+        }
+        self.progress.step(&Step::WaitingForCache);
+        let locked = tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await;
+        match locked {
+            Ok(file) => file.map_err(Error::io("lock", path)),
+            Err(error) => Err(Error::io("lock", path)(error.into())),
+        }
+    }
+}
+
+/// Makes a finished file appear under its name at once, so that nobody ever runs half a binary.
+fn publish(finished: &Path, cache: &Path, binary: Binary) -> Result<(), Error> {
+    let path = cache.join(binary.file_name());
+    fs::rename(finished, &path).map_err(Error::io("move into place", path))
+}
+
+#[cfg(test)]
+#[path = "find_tests.rs"]
+mod tests;

@@ -1,0 +1,188 @@
+//! From nothing to a plane that answers.
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use super::{
+    ControlPlane, Error, Progress, Stderr,
+    access::Access,
+    binaries::{ARCHIVE_INDEX, Binaries, Sources},
+    certificates::Certificates,
+    controllers::Controllers,
+    running::Running,
+    scratch::Scratch,
+    servers::Site,
+    users::Users,
+};
+
+/// How often other ports are tried.
+const PORT_ATTEMPTS: usize = 5;
+/// How many users there are unless the builder is told otherwise.
+const USERS: usize = 64;
+
+/// What a plane shall be like; from [`ControlPlane::builder`].
+pub struct Builder {
+    controller_manager: bool,
+    users: usize,
+    archive_index: String,
+    progress: Arc<dyn Progress>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            controller_manager: false,
+            users: USERS,
+            archive_index: ARCHIVE_INDEX.to_owned(),
+            progress: Arc::new(Stderr),
+        }
+    }
+}
+
+impl Builder {
+    /// Whether garbage is collected, deleted namespaces come to their end, and aggregated roles such
+    /// as `edit` are filled. Off by default.
+    #[must_use]
+    pub fn with_controller_manager(mut self, wanted: bool) -> Self {
+        self.controller_manager = wanted;
+        self
+    }
+
+    /// How many users [`ControlPlane::new_user`] can hand out. 64 by default.
+    #[must_use]
+    pub fn users(mut self, users: usize) -> Self {
+        self.users = users;
+        self
+    }
+
+    /// Who is told what takes so long. Lines on stderr by default.
+    #[must_use]
+    pub fn progress(mut self, progress: impl Progress + 'static) -> Self {
+        self.progress = Arc::new(progress);
+        self
+    }
+
+    /// The URL of another index of envtest archives, such as a mirror's.
+    #[must_use]
+    pub fn archive_index(mut self, url: impl Into<String>) -> Self {
+        self.archive_index = url.into();
+        self
+    }
+
+    /// Starts the plane and waits until it is ready: some seconds once the binaries are there,
+    /// minutes if they have to be built.
+    ///
+    /// # Errors
+    /// [`Error`] says what is missing, or holds the end of the log of the server that failed.
+    pub async fn start(self) -> Result<ControlPlane, Error> {
+        let Self { controller_manager, users, archive_index, progress } = self;
+        // The download below needs it, as every client does.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let binaries =
+            Sources::from_environment(archive_index, Arc::clone(&progress))?.find(controller_manager).await?;
+        start_on_free_ports(binaries, users, progress).await
+    }
+}
+
+/// Ports that are free when they are picked may be taken when they are used, so a few are tried.
+async fn start_on_free_ports(
+    binaries: Binaries,
+    users: usize,
+    progress: Arc<dyn Progress>,
+) -> Result<ControlPlane, Error> {
+    let mut attempt = 1;
+    loop {
+        match start_once(binaries.clone(), users, Arc::clone(&progress)).await {
+            Err(error) if error.is_port_taken() && attempt < PORT_ATTEMPTS => attempt += 1,
+            result => return result,
+        }
+    }
+}
+
+/// One start with one choice of ports. What was started is killed if anything fails.
+async fn start_once(
+    binaries: Binaries,
+    users: usize,
+    progress: Arc<dyn Progress>,
+) -> Result<ControlPlane, Error> {
+    let users = Users::new(users);
+    let certificates = Certificates::new()?;
+    let scratch = Scratch::new(progress)?;
+    let site = Site::new(scratch.path(), binaries, &certificates, &users)?;
+    let access = Access::new(site.api_port, &certificates)?;
+
+    let running = Running::start(&site, &access, &users).await?;
+    let controllers = Controllers::start(&site, &access, &users).await?;
+    Ok(ControlPlane {
+        controllers: Mutex::new(controllers),
+        running: Mutex::new(running),
+        site,
+        access,
+        users,
+        _scratch: scratch,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+
+    /// Another process writes it: a test that forks at this moment would inherit an open file,
+    /// which then can't be executed.
+    fn executable(path: PathBuf, script: &str) -> PathBuf {
+        let status = std::process::Command::new("sh")
+            .args(["-c", r#"printf '#!/bin/sh\n%s\n' "$2" >"$1" && chmod +x "$1""#, "write"])
+            .arg(&path)
+            .arg(script)
+            .status()
+            .unwrap();
+        assert!(status.success());
+        path
+    }
+
+    /// Why a plane with these servers does not start.
+    async fn failure(folder: &Path, etcd: &str, api_server: &str) -> Error {
+        let binaries = Binaries {
+            etcd: executable(folder.join("etcd"), etcd),
+            api_server: executable(folder.join("kube-apiserver"), api_server),
+            controller_manager: None,
+        };
+        match start_on_free_ports(binaries, 1, Arc::new(Stderr)).await {
+            Ok(_) => panic!("a plane of scripts can't start"),
+            Err(error) => error,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_ends_is_reported_at_once_with_its_last_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let began = Instant::now();
+        let error = failure(folder.path(), "exec sleep 60", "echo unknown flag; exit 1").await;
+        assert!(began.elapsed() < Duration::from_secs(20));
+        let message = error.to_string();
+        assert!(message.starts_with("`kube-apiserver` ended with exit status: 1"), "{message}");
+        assert!(message.ends_with("\nunknown flag"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn other_ports_are_tried_when_one_is_taken_but_not_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = folder.path().join("runs");
+        let script = format!("echo \"$2\" >>{}; echo bind: address already in use; exit 1", runs.display());
+        let error = failure(folder.path(), &script, "exec sleep 60").await;
+        assert!(error.is_port_taken(), "{error}");
+        let runs = fs::read_to_string(runs).unwrap();
+        let mut urls: Vec<_> = runs.lines().collect();
+        assert_eq!(urls.len(), PORT_ATTEMPTS);
+        urls.sort_unstable();
+        urls.dedup();
+        assert!(urls.len() > 1, "{urls:?}");
+    }
+}

@@ -1,0 +1,104 @@
+//! The garbage collector and the other controllers, and what they must know of.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{Patch, PatchParams},
+    runtime::wait::{await_condition, conditions::is_crd_established},
+};
+use tokio::time::{sleep, timeout};
+
+use super::{Error, access::Access, process::Process, running::until_logged, servers::Site, users::Users};
+
+/// How long a definition may take to be served, in seconds.
+const ESTABLISH_SECONDS: u64 = 30;
+
+/// The controller manager, if there is one, and the definitions that it knows.
+pub(super) struct Controllers {
+    process: Option<Process>,
+    starts: usize,
+    installed: BTreeSet<String>,
+}
+
+impl Controllers {
+    pub(super) async fn start(site: &Site, access: &Access, users: &Users) -> Result<Self, Error> {
+        let mut controllers = Self { process: None, starts: 0, installed: BTreeSet::new() };
+        controllers.restart(site, access, users).await?;
+        Ok(controllers)
+    }
+
+    /// Starts the controllers, again if they run, and waits until they are at work.
+    async fn restart(&mut self, site: &Site, access: &Access, users: &Users) -> Result<(), Error> {
+        drop(self.process.take());
+        self.starts += 1;
+        if let Some(mut process) = site.start_controller_manager(access, users, self.starts)? {
+            let at_work = ["Proceeding to collect garbage", "Starting namespace controller"];
+            until_logged(&mut process, &at_work).await?;
+            self.process = Some(process);
+        }
+        Ok(())
+    }
+
+    /// Applies the definitions, waits until they are served and tells the garbage collector, which
+    /// looks for new resources only every 30 s: too late for a test, so it is started again.
+    pub(super) async fn install(
+        &mut self,
+        definitions: &[CustomResourceDefinition],
+        site: &Site,
+        access: &Access,
+        users: &Users,
+    ) -> Result<(), Error> {
+        let client = access.client(&users.admin)?;
+        for definition in definitions {
+            let wait = Duration::from_secs(ESTABLISH_SECONDS);
+            match timeout(wait, establish(&client, definition)).await {
+                Ok(result) => result?,
+                Err(_) => {
+                    return Err(Error::TimedOut {
+                        what: format!("that `{}` is served", definition.name_any()),
+                        seconds: ESTABLISH_SECONDS,
+                    });
+                }
+            }
+        }
+        let new: Vec<String> = definitions
+            .iter()
+            .map(|definition| definition.name_any())
+            .filter(|name| !self.installed.contains(name))
+            .collect();
+        if !new.is_empty() && self.process.is_some() {
+            self.restart(site, access, users).await?;
+        }
+        self.installed.extend(new);
+        Ok(())
+    }
+}
+
+/// Applies one definition and waits until discovery shows it.
+async fn establish(client: &Client, definition: &CustomResourceDefinition) -> Result<(), Error> {
+    let name = definition.name_any();
+    let failed = || Error::kubernetes(format!("install `{name}`"));
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let apply = PatchParams::apply("testkit").force();
+    api.patch(&name, &apply, &Patch::Apply(definition)).await.map_err(failed())?;
+    await_condition(api, &name, is_crd_established()).await.map_err(|error| Error::TimedOut {
+        what: format!("that `{name}` is established ({error})"),
+        seconds: ESTABLISH_SECONDS,
+    })?;
+    let spec = &definition.spec;
+    for version in spec.versions.iter().filter(|version| version.served) {
+        let group_version = format!("{}/{}", spec.group, version.name);
+        loop {
+            let listed = client.list_api_group_resources(&group_version).await;
+            let served = listed
+                .is_ok_and(|list| list.resources.iter().any(|resource| resource.name == spec.names.plural));
+            if served {
+                break;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! A server process that can't outlive this one.
+//!
+//! Each server is the child of a small shell whose stdin is a pipe held here. Nothing is ever
+//! written to it: when this process ends, by SIGKILL too, the kernel closes the pipe, the shell
+//! reads the end and kills the server. The handles are those of `std`, because a shared plane is
+//! used from the runtimes of many tests and must depend on none.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::{self, File},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use super::Error;
+
+/// Runs `"$@"` until it ends or stdin does, and ends as it did. The data is thrown away with the
+/// plane, so nothing is gained by a gentler signal, which would let open watches delay the end.
+const SUPERVISOR: &str = r#"
+exec 3<&0
+"$@" 3<&- </dev/null & server=$!
+{ read -r _ <&3; kill -9 "$server"; } 2>/dev/null & watch=$!
+exec 3<&-
+wait "$server"; status=$?
+kill "$watch" 2>/dev/null
+exit "$status"
+"#;
+
+/// How much of a log goes into an error, in lines.
+const TAIL_LINES: usize = 20;
+
+/// A running server; dropping it kills the server and waits until it is gone.
+#[derive(Debug)]
+pub(super) struct Process {
+    name: &'static str,
+    log: PathBuf,
+    supervisor: Child,
+}
+
+impl Process {
+    /// Starts `program`, with stdout and stderr appended to `log`.
+    pub(super) fn start(
+        name: &'static str,
+        program: &Path,
+        arguments: &[OsString],
+        log: PathBuf,
+    ) -> Result<Self, Error> {
+        let output =
+            File::options().create(true).append(true).open(&log).map_err(Error::io("create", &log))?;
+        let errors = output.try_clone().map_err(Error::io("share", &log))?;
+        let supervisor = Command::new("sh")
+            .args([OsStr::new("-c"), OsStr::new(SUPERVISOR), OsStr::new(name)])
+            .arg(program)
+            .args(arguments)
+            // Ctrl-C at the terminal must reach only this process: the shells see the pipe close.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(output)
+            .stderr(errors)
+            .spawn()
+            .map_err(Error::io("start", program))?;
+        Ok(Self { name, log, supervisor })
+    }
+
+    /// The error to report when the server has ended, which it never should by itself.
+    pub(super) fn check(&mut self) -> Result<(), Error> {
+        match self.supervisor.try_wait() {
+            Ok(None) => Ok(()),
+            Ok(Some(status)) => Err(self.ended(status)),
+            Err(error) => Err(Error::io("wait for", self.name)(error)),
+        }
+    }
+
+    fn ended(&self, status: ExitStatus) -> Error {
+        Error::Ended { server: self.name, status, log: self.log_tail() }
+    }
+
+    /// The error to report when the server should have been ready long ago.
+    pub(super) fn not_ready(&self, seconds: u64) -> Error {
+        Error::NotReady { server: self.name, seconds, log: self.log_tail() }
+    }
+
+    /// Everything the server printed so far.
+    pub(super) fn log(&self) -> String {
+        fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    fn log_tail(&self) -> String {
+        tail(&self.log())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.supervisor.stdin.take());
+        // The supervisor can only have ended already, and then there is nothing to wait for.
+        let _ = self.supervisor.wait();
+    }
+}
+
+/// The last lines of what a process printed.
+pub(super) fn tail(output: &str) -> String {
+    let lines: Vec<&str> = output.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn sh(script: &str, folder: &Path) -> Process {
+        let arguments = ["-c".into(), script.into()];
+        Process::start("test", Path::new("sh"), &arguments, folder.join("log")).unwrap()
+    }
+
+    #[test]
+    fn an_ended_server_is_noticed_with_its_status_and_last_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = sh("echo last words; exit 3", folder.path());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let error = loop {
+            if let Err(error) = process.check() {
+                break error;
+            }
+            assert!(Instant::now() < deadline, "the end went unnoticed");
+            std::thread::yield_now();
+        };
+        let Error::Ended { status, log, .. } = error else {
+            panic!("{error}");
+        };
+        assert_eq!((status.code(), log.as_str()), (Some(3), "last words"));
+    }
+
+    #[test]
+    fn dropping_kills_a_server_that_ignores_gentle_signals() {
+        let folder = tempfile::tempdir().unwrap();
+        let began = Instant::now();
+        let mut process = sh("trap '' TERM HUP; exec sleep 60", folder.path());
+        process.check().unwrap();
+        drop(process);
+        assert!(began.elapsed() < Duration::from_secs(30));
+    }
+}

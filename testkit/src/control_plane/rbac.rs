@@ -1,0 +1,159 @@
+//! Rights for the users of a plane, each in force when the call returns.
+
+use std::time::Duration;
+
+use k8s_openapi::api::{
+    authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+    rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding, RoleRef, Subject},
+};
+use kube::{
+    Api,
+    api::{ObjectMeta, PostParams},
+};
+use tokio::time::{Instant, sleep};
+
+use super::{ControlPlane, Error, User};
+
+/// How long a grant may take to be in force, in seconds.
+const GRANT_SECONDS: u64 = 30;
+
+impl ControlPlane {
+    /// Lets the user do everything.
+    ///
+    /// # Errors
+    /// As [`grant`](Self::grant).
+    pub async fn grant_cluster_admin(&self, user: &User) -> Result<(), Error> {
+        self.grant(user, "cluster-admin").await
+    }
+
+    /// Binds the user to a ClusterRole, for the whole cluster.
+    ///
+    /// # Errors
+    /// When there is no such role, or the grant is not in force within 30 s.
+    pub async fn grant(&self, user: &User, cluster_role: &str) -> Result<(), Error> {
+        let binding = ClusterRoleBinding {
+            metadata: generated_name(user),
+            role_ref: role_ref(cluster_role),
+            subjects: Some(vec![subject(user)]),
+        };
+        Api::all(self.admin())
+            .create(&PostParams::default(), &binding)
+            .await
+            .map_err(Error::kubernetes(format!("grant `{cluster_role}`")))?;
+        self.until_in_force(user, cluster_role, None).await
+    }
+
+    /// Binds the user to a ClusterRole, for one namespace.
+    ///
+    /// # Errors
+    /// As [`grant`](Self::grant).
+    pub async fn grant_in(&self, namespace: &str, user: &User, cluster_role: &str) -> Result<(), Error> {
+        let binding = RoleBinding {
+            metadata: generated_name(user),
+            role_ref: role_ref(cluster_role),
+            subjects: Some(vec![subject(user)]),
+        };
+        Api::namespaced(self.admin(), namespace)
+            .create(&PostParams::default(), &binding)
+            .await
+            .map_err(Error::kubernetes(format!("grant `{cluster_role}`")))?;
+        self.until_in_force(user, cluster_role, Some(namespace)).await
+    }
+
+    /// The authorizer reads roles and bindings from a cache, so a grant counts a moment later.
+    /// Asked is the admin's review, for the user's own would be in the audit log.
+    async fn until_in_force(
+        &self,
+        user: &User,
+        cluster_role: &str,
+        namespace: Option<&str>,
+    ) -> Result<(), Error> {
+        let deadline = Instant::now() + Duration::from_secs(GRANT_SECONDS);
+        while !self.is_in_force(user, cluster_role, namespace).await? {
+            if Instant::now() > deadline {
+                return Err(Error::TimedOut {
+                    what: format!("that `{cluster_role}` counts for `{}`", user.name),
+                    seconds: GRANT_SECONDS,
+                });
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    async fn is_in_force(
+        &self,
+        user: &User,
+        cluster_role: &str,
+        namespace: Option<&str>,
+    ) -> Result<bool, Error> {
+        let asking = || Error::kubernetes(format!("review `{cluster_role}`"));
+        let client = self.admin();
+        let roles: Api<ClusterRole> = Api::all(client.clone());
+        let role = roles.get(cluster_role).await.map_err(asking())?;
+        if role.rules.is_none() && role.aggregation_rule.is_some() {
+            // The controller manager, if there is one, is about to fill it.
+            return Ok(false);
+        }
+        let reviews: Api<SubjectAccessReview> = Api::all(client);
+        for attributes in examples(&role, namespace) {
+            let review = SubjectAccessReview {
+                spec: SubjectAccessReviewSpec {
+                    user: Some(user.name.clone()),
+                    resource_attributes: Some(attributes),
+                    ..SubjectAccessReviewSpec::default()
+                },
+                ..SubjectAccessReview::default()
+            };
+            let answer = reviews.create(&PostParams::default(), &review).await.map_err(asking())?;
+            if !answer.status.is_some_and(|status| status.allowed) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// One thing that each rule allows.
+fn examples(role: &ClusterRole, namespace: Option<&str>) -> Vec<ResourceAttributes> {
+    let rules = role.rules.iter().flatten();
+    rules
+        .filter_map(|rule| {
+            let resource = rule.resources.as_ref()?.first()?;
+            let (resource, subresource) = match resource.split_once('/') {
+                Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
+                None => (resource.as_str(), None),
+            };
+            Some(ResourceAttributes {
+                group: rule.api_groups.as_ref()?.first().cloned(),
+                resource: Some(resource.to_owned()),
+                subresource,
+                verb: rule.verbs.first().cloned(),
+                name: rule.resource_names.iter().flatten().next().cloned(),
+                namespace: namespace.map(str::to_owned),
+                ..ResourceAttributes::default()
+            })
+        })
+        .collect()
+}
+
+fn generated_name(user: &User) -> ObjectMeta {
+    ObjectMeta { generate_name: Some(format!("{}-", user.name)), ..ObjectMeta::default() }
+}
+
+fn role_ref(cluster_role: &str) -> RoleRef {
+    RoleRef {
+        api_group: "rbac.authorization.k8s.io".into(),
+        kind: "ClusterRole".into(),
+        name: cluster_role.to_owned(),
+    }
+}
+
+fn subject(user: &User) -> Subject {
+    Subject {
+        api_group: Some("rbac.authorization.k8s.io".into()),
+        kind: "User".into(),
+        name: user.name.clone(),
+        namespace: None,
+    }
+}

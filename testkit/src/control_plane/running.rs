@@ -1,0 +1,76 @@
+//! The store and the API server while they run, and the API server's outages.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::{sleep, timeout};
+
+use super::{Error, access::Access, process::Process, servers::Site, users::Users};
+
+/// How long a server may take to become ready, in seconds.
+const START_SECONDS: u64 = 60;
+/// Between two looks at a server that is starting.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The two servers, dropped in this order.
+pub(super) struct Running {
+    /// Absent during an outage.
+    api_server: Option<Process>,
+    etcd: Process,
+}
+
+impl Running {
+    /// Starts both and waits until the API server answers.
+    pub(super) async fn start(site: &Site, access: &Access, users: &Users) -> Result<Self, Error> {
+        let mut running = Self { etcd: site.start_etcd()?, api_server: None };
+        running.start_api_server(site, access, users).await?;
+        Ok(running)
+    }
+
+    /// Ends the API server in the middle of whatever it is doing.
+    pub(super) fn kill_api_server(&mut self) {
+        drop(self.api_server.take());
+    }
+
+    /// Starts the API server, unless it runs, and waits until `/readyz` is fine, as seen by the
+    /// client that tests use.
+    pub(super) async fn start_api_server(
+        &mut self,
+        site: &Site,
+        access: &Access,
+        users: &Users,
+    ) -> Result<(), Error> {
+        let Self { api_server, etcd } = self;
+        let api_server = match api_server {
+            Some(running) => running,
+            None => api_server.insert(site.start_api_server()?),
+        };
+        let client = access.client(&users.admin)?;
+        let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
+        while Instant::now() < deadline {
+            etcd.check()?;
+            api_server.check()?;
+            let mut request = http::Request::new(Vec::new());
+            *request.uri_mut() = http::Uri::from_static("/readyz");
+            let answer = timeout(Duration::from_secs(2), client.request_text(request)).await;
+            if let Ok(Ok(_)) = answer {
+                return Ok(());
+            }
+            sleep(LOOK).await;
+        }
+        Err(api_server.not_ready(START_SECONDS))
+    }
+}
+
+/// Waits until a server has logged each of the lines.
+pub(super) async fn until_logged(process: &mut Process, lines: &[&str]) -> Result<(), Error> {
+    let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
+    while Instant::now() < deadline {
+        process.check()?;
+        let log = process.log();
+        if lines.iter().all(|line| log.contains(line)) {
+            return Ok(());
+        }
+        sleep(LOOK).await;
+    }
+    Err(process.not_ready(START_SECONDS))
+}

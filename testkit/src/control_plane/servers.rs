@@ -1,0 +1,203 @@
+//! The command lines of the servers.
+
+use std::{
+    ffi::OsString,
+    fs,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+};
+
+use serde_json::json;
+
+use super::{
+    Error, access::Access, binaries::Binaries, certificates::Certificates, process::Process, users::Users,
+};
+
+/// Those that tidy up, and the one that fills roles such as `edit`, which are empty without it.
+const CONTROLLERS: &str =
+    "garbage-collector-controller,namespace-controller,clusterrole-aggregation-controller";
+
+/// What the servers of one plane share: files, binaries and ports.
+pub(super) struct Site {
+    folder: PathBuf,
+    binaries: Binaries,
+    etcd_port: u16,
+    /// Where the API server listens.
+    pub(super) api_port: u16,
+}
+
+impl Site {
+    /// Writes everything that the servers read, and picks ports that were free a moment ago.
+    pub(super) fn new(
+        folder: &Path,
+        binaries: Binaries,
+        certificates: &Certificates,
+        users: &Users,
+    ) -> Result<Self, Error> {
+        let [etcd_port, api_port] = free_ports()?;
+        let site = Self { folder: folder.to_owned(), binaries, etcd_port, api_port };
+        let files = [
+            ("server.crt", &certificates.server_certificate),
+            ("server.key", &certificates.server_key),
+            ("service-account.key", &certificates.service_account_key),
+            ("service-account.pub", &certificates.service_account_public_key),
+            ("tokens.csv", &users.token_file()),
+            ("audit-policy.yaml", &audit_policy(users)),
+        ];
+        for (name, content) in files {
+            site.write(name, content)?;
+        }
+        Ok(site)
+    }
+
+    /// Writes a file that the servers, or clients, are to read.
+    pub(super) fn write(&self, name: &str, content: &str) -> Result<PathBuf, Error> {
+        let path = self.path(name);
+        fs::write(&path, content).map_err(Error::io("write", &path))?;
+        Ok(path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Where the API server writes what it was asked.
+    pub(super) fn audit_log(&self) -> PathBuf {
+        self.path("audit.log")
+    }
+
+    /// A flag whose value is the path of a file in the folder.
+    fn flag(&self, name: &str, file: &str) -> OsString {
+        let mut flag = OsString::from(format!("--{name}="));
+        flag.push(self.path(file));
+        flag
+    }
+
+    /// The store. Its data are gone with the plane, so nothing is flushed to the disk; a single
+    /// member has nobody to wait for when it elects itself.
+    pub(super) fn start_etcd(&self) -> Result<Process, Error> {
+        let client = format!("http://127.0.0.1:{}", self.etcd_port);
+        let arguments = [
+            self.flag("data-dir", "etcd"),
+            format!("--listen-client-urls={client}").into(),
+            format!("--advertise-client-urls={client}").into(),
+            "--listen-peer-urls=http://127.0.0.1:0".into(),
+            "--unsafe-no-fsync".into(),
+            "--heartbeat-interval=10".into(),
+            "--election-timeout=100".into(),
+            "--log-level=warn".into(),
+        ];
+        Process::start("etcd", &self.binaries.etcd, &arguments, self.path("etcd.log"))
+    }
+
+    /// The API server, with the admission that clusters have by default. Only `ServiceAccount` is
+    /// off: it would refuse every pod, because nothing makes service accounts here.
+    pub(super) fn start_api_server(&self) -> Result<Process, Error> {
+        let arguments = [
+            format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port).into(),
+            "--bind-address=127.0.0.1".into(),
+            "--advertise-address=127.0.0.1".into(),
+            format!("--secure-port={}", self.api_port).into(),
+            self.flag("cert-dir", "certificates"),
+            self.flag("tls-cert-file", "server.crt"),
+            self.flag("tls-private-key-file", "server.key"),
+            self.flag("service-account-key-file", "service-account.pub"),
+            self.flag("service-account-signing-key-file", "service-account.key"),
+            "--service-account-issuer=https://kubernetes.default.svc".into(),
+            self.flag("token-auth-file", "tokens.csv"),
+            "--authorization-mode=RBAC".into(),
+            "--disable-admission-plugins=ServiceAccount".into(),
+            "--service-cluster-ip-range=10.0.0.0/24".into(),
+            "--endpoint-reconciler-type=none".into(),
+            self.flag("audit-policy-file", "audit-policy.yaml"),
+            self.flag("audit-log-path", "audit.log"),
+            "--audit-log-mode=blocking".into(),
+            // No rotation: a second file would make the counts wrong.
+            "--audit-log-maxsize=0".into(),
+        ];
+        Process::start(
+            "kube-apiserver",
+            &self.binaries.api_server,
+            &arguments,
+            self.path("kube-apiserver.log"),
+        )
+    }
+
+    /// The controllers; `start` counts how often they were started. Nothing if they were not asked
+    /// for.
+    pub(super) fn start_controller_manager(
+        &self,
+        access: &Access,
+        users: &Users,
+        start: usize,
+    ) -> Result<Option<Process>, Error> {
+        let Some(binary) = &self.binaries.controller_manager else {
+            return Ok(None);
+        };
+        let kubeconfig = "controller-manager.kubeconfig";
+        self.write(kubeconfig, &access.kubeconfig(&users.controller_manager)?)?;
+        let arguments = [
+            self.flag("kubeconfig", kubeconfig),
+            format!("--controllers={CONTROLLERS}").into(),
+            "--use-service-account-credentials=false".into(),
+            "--leader-elect=false".into(),
+            "--secure-port=0".into(),
+            // The default of 20 a second makes a namespace's end, which lists every resource, slow.
+            "--kube-api-qps=1000".into(),
+            "--kube-api-burst=1000".into(),
+        ];
+        Process::start(
+            "kube-controller-manager",
+            binary,
+            &arguments,
+            self.path(&format!("kube-controller-manager-{start}.log")),
+        )
+        .map(Some)
+    }
+}
+
+/// Ports that nobody listens on now. Somebody else may take them before the server does; the
+/// builder then starts again with others.
+fn free_ports<const N: usize>() -> Result<[u16; N], Error> {
+    let mut listeners = Vec::with_capacity(N);
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Error::Port)?;
+        *port = listener.local_addr().map_err(Error::Port)?.port();
+        // Held until all are picked, or the same port could come twice.
+        listeners.push(listener);
+    }
+    Ok(ports)
+}
+
+/// Each request of the users that are handed out, and none of the plane's own. In JSON, which is
+/// YAML too.
+fn audit_policy(users: &Users) -> String {
+    json!({
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "rules": [
+            {"level": "Metadata", "users": users.audited()},
+            {"level": "None"},
+        ],
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_picked_together_differ() {
+        let [one, two] = free_ports().unwrap();
+        assert_ne!(one, two);
+    }
+
+    #[test]
+    fn users_of_the_plane_itself_are_not_audited() {
+        let policy = audit_policy(&Users::new(1));
+        assert!(policy.contains(r#""users":["operator-1"]"#));
+    }
+}
