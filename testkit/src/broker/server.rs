@@ -18,7 +18,7 @@ use tokio::{
     sync::oneshot,
 };
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     admission::{REQUEST_IDENTITY, Request, admit},
@@ -36,29 +36,29 @@ const MAX_REQUEST_BYTES: usize = 1024 * 1024;
 /// A running server; dropping it closes its port and every connection.
 pub(super) struct Server {
     pub addr: SocketAddr,
-    stop: CancellationToken,
-    thread: Option<thread::JoinHandle<()>>,
+    running: Option<(DropGuard, thread::JoinHandle<()>)>,
 }
 
 impl Server {
     pub async fn start(shared: Arc<Shared>, tls: Option<TlsAcceptor>) -> Result<Self, StartError> {
         let stop = CancellationToken::new();
+        // Ends the thread also where this future is dropped half-way.
+        let guard = stop.clone().drop_guard();
         let (started, start) = oneshot::channel();
-        let stopped = stop.clone();
         let thread = thread::Builder::new().name("fake-broker".into()).spawn(move || {
             match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime.block_on(listen(shared, tls, stopped, started)),
+                Ok(runtime) => runtime.block_on(listen(shared, tls, stop, started)),
                 // Nobody is told only where the caller has given up waiting for the start.
                 Err(error) => drop(started.send(Err(error))),
             }
         })?;
         let addr = start.await.map_err(|_| StartError::ThreadEnded)??;
-        Ok(Self { addr, stop, thread: Some(thread) })
+        Ok(Self { addr, running: Some((guard, thread)) })
     }
 
     pub fn stop(&mut self) {
-        self.stop.cancel();
-        if let Some(thread) = self.thread.take() {
+        if let Some((guard, thread)) = self.running.take() {
+            drop(guard);
             // The thread's own panic has been printed, and what it cost shows in the test's own checks.
             drop(thread.join());
         }
