@@ -1,0 +1,193 @@
+//! The strict checks that need no state: headers, login, ids, query, body.
+//!
+//! They run in a fixed order, and the first one that fails is the answer. A call that passes them all is an
+//! [`Operation`].
+
+use axum::{
+    body::Bytes,
+    extract::Query,
+    http::{HeaderMap, StatusCode, Uri, header::CONTENT_TYPE},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{
+    answer::Refusal,
+    login::Login,
+    operation::{Hints, Key, Operation, OriginatingIdentity, Wish},
+    record::Rule,
+    route::{Route, Target},
+};
+
+pub(super) const API_VERSION: &str = "x-broker-api-version";
+pub(super) const REQUEST_IDENTITY: &str = "x-broker-api-request-identity";
+pub(super) const ORIGINATING_IDENTITY: &str = "x-broker-api-originating-identity";
+const PLATFORM: &str = "kubernetes";
+
+/// A call as it came in.
+#[derive(Clone)]
+pub(super) struct Request {
+    pub target: Target,
+    pub uri: Uri,
+    pub headers: HeaderMap,
+    /// Nothing where the body was cut off, or larger than the broker reads.
+    pub body: Option<Bytes>,
+}
+
+/// Turns a call into what it asks for.
+pub(super) fn admit(request: &Request, login: &Login) -> Result<Operation, Refusal> {
+    let Request { target: Target { route, instance, binding }, uri, headers, body } = request;
+    if !login.admits(headers) {
+        let detail = "the login is missing or wrong";
+        return Err(Refusal::breach(Rule::Login, StatusCode::UNAUTHORIZED, detail));
+    }
+    check_api_version(headers)?;
+    check_request_identity(headers)?;
+    let query = Parameters::read(uri)?;
+
+    let instance = || instance.clone().unwrap_or_default();
+    let key = || -> Result<Key, Refusal> {
+        originating_identity(headers)?;
+        Ok(Key { instance: instance(), id: binding_id(binding.as_deref().unwrap_or_default())? })
+    };
+    match route {
+        Route::Catalog => Ok(Operation::Catalog),
+        Route::FetchInstance => Ok(Operation::FetchInstance { instance: instance() }),
+        Route::Bind => {
+            let key = key()?;
+            query.check_accepts_incomplete()?;
+            Ok(Operation::Bind { key, wish: wish(headers, body.as_ref())? })
+        }
+        Route::Fetch => Ok(Operation::Fetch { key: key()?, hints: query.into_hints() }),
+        Route::Unbind => {
+            let key = key()?;
+            query.check_accepts_incomplete()?;
+            let hints = query.into_hints();
+            if hints.service_id.is_none() || hints.plan_id.is_none() {
+                return Err(Refusal::bad_request(Rule::Query, "an unbind needs `service_id` and `plan_id`"));
+            }
+            Ok(Operation::Unbind { key, hints })
+        }
+        Route::LastOperation => {
+            let detail = "every binding is made at once, so there is no operation to poll";
+            Err(Refusal::breach(Rule::UnderWay, StatusCode::NOT_FOUND, detail))
+        }
+        Route::Unknown => {
+            let detail = format!("there is nothing at `{}`", uri.path());
+            Err(Refusal::breach(Rule::KnownRoute, StatusCode::NOT_FOUND, detail))
+        }
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn check_api_version(headers: &HeaderMap) -> Result<(), Refusal> {
+    match text(headers, API_VERSION) {
+        Some("2.17") => Ok(()),
+        sent => {
+            let detail = format!("`X-Broker-API-Version` must be 2.17, not {sent:?}");
+            Err(Refusal::breach(Rule::ApiVersion, StatusCode::PRECONDITION_FAILED, detail))
+        }
+    }
+}
+
+fn check_request_identity(headers: &HeaderMap) -> Result<(), Refusal> {
+    let sent = text(headers, REQUEST_IDENTITY);
+    if sent.is_some_and(|value| Uuid::try_parse(value).is_ok()) {
+        return Ok(());
+    }
+    let detail = format!("`X-Broker-API-Request-Identity` must be a UUID, not {sent:?}");
+    Err(Refusal::bad_request(Rule::RequestIdentity, detail))
+}
+
+/// Reads the header of a platform's user (section Originating Identity, and the profile for Kubernetes).
+pub(super) fn originating_identity(headers: &HeaderMap) -> Result<OriginatingIdentity, Refusal> {
+    let breach = |detail: String| Refusal::bad_request(Rule::OriginatingIdentity, detail);
+    let (platform, encoded) = text(headers, ORIGINATING_IDENTITY)
+        .and_then(|value| value.split_once(' '))
+        .ok_or_else(|| breach("`X-Broker-API-Originating-Identity` must be a platform and a value".into()))?;
+    if platform != PLATFORM {
+        return Err(breach(format!("the originating platform must be `{PLATFORM}`, not `{platform}`")));
+    }
+    let decoded = STANDARD
+        .decode(encoded)
+        .map_err(|error| breach(format!("the originating identity is not Base64: {error}")))?;
+    let identity: OriginatingIdentity = serde_json::from_slice(&decoded)
+        .map_err(|error| breach(format!("the originating identity is malformed: {error}")))?;
+    if identity.username.is_empty() {
+        return Err(breach("the originating identity names no user".into()));
+    }
+    Ok(identity)
+}
+
+fn binding_id(sent: &str) -> Result<Uuid, Refusal> {
+    Uuid::try_parse(sent).ok().filter(|id| id.to_string() == sent).ok_or_else(|| {
+        Refusal::bad_request(Rule::BindingId, format!("`{sent}` is no UUID in its usual form"))
+    })
+}
+
+fn wish(headers: &HeaderMap, body: Option<&Bytes>) -> Result<Wish, Refusal> {
+    let content_type = text(headers, CONTENT_TYPE.as_str());
+    let essence = content_type.and_then(|value| value.split(';').next()).map(str::trim);
+    if !essence.is_some_and(|value| value.eq_ignore_ascii_case("application/json")) {
+        let detail = format!("`Content-Type` must be application/json, not {content_type:?}");
+        return Err(Refusal::bad_request(Rule::ContentType, detail));
+    }
+    let body = body.ok_or_else(|| Refusal::bad_request(Rule::Body, "the body is too large or cut off"))?;
+    let wish: Wish = serde_json::from_slice(body)
+        .map_err(|error| Refusal::bad_request(Rule::Body, format!("the body is malformed: {error}")))?;
+    if wish.app_guid.as_deref() == Some("") {
+        return Err(Refusal::bad_request(Rule::Body, "`app_guid` must not be empty"));
+    }
+    let context = |name: &str| wish.context.get(name).and_then(Value::as_str).unwrap_or_default();
+    if context("platform") != PLATFORM || context("namespace").is_empty() {
+        let detail = format!("`context` must name the platform `{PLATFORM}` and a namespace");
+        return Err(Refusal::bad_request(Rule::Context, detail));
+    }
+    Ok(wish)
+}
+
+/// The query parameters that the specification knows for bindings.
+#[derive(Default)]
+struct Parameters {
+    accepts_incomplete: Option<String>,
+    service_id: Option<String>,
+    plan_id: Option<String>,
+}
+
+impl Parameters {
+    fn read(uri: &Uri) -> Result<Self, Refusal> {
+        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+            .map_err(|error| Refusal::bad_request(Rule::Query, error.to_string()))?;
+        let mut parameters = Self::default();
+        for (name, value) in pairs {
+            let field = match name.as_str() {
+                "accepts_incomplete" => &mut parameters.accepts_incomplete,
+                "service_id" => &mut parameters.service_id,
+                "plan_id" => &mut parameters.plan_id,
+                _ => return Err(Refusal::bad_request(Rule::Query, format!("unknown parameter `{name}`"))),
+            };
+            if field.replace(value).is_some() {
+                return Err(Refusal::bad_request(Rule::Query, format!("`{name}` is there twice")));
+            }
+        }
+        Ok(parameters)
+    }
+
+    fn check_accepts_incomplete(&self) -> Result<(), Refusal> {
+        match self.accepts_incomplete.as_deref() {
+            None | Some("true" | "false") => Ok(()),
+            Some(sent) => {
+                let detail = format!("`accepts_incomplete` must be true or false, not `{sent}`");
+                Err(Refusal::bad_request(Rule::Query, detail))
+            }
+        }
+    }
+
+    fn into_hints(self) -> Hints {
+        Hints { service_id: self.service_id, plan_id: self.plan_id }
+    }
+}

@@ -1,0 +1,81 @@
+//! What the broker says: a true answer, or a refusal that may be the caller's fault.
+
+use axum::{
+    body::Body,
+    http::{
+        HeaderName, Response, StatusCode,
+        header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE},
+    },
+};
+use serde_json::{Value, json};
+
+use super::record::Rule;
+
+/// A status with a JSON body.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub body: Value,
+}
+
+impl Answer {
+    pub const fn new(status: StatusCode, body: Value) -> Self {
+        Self { status, body }
+    }
+
+    /// An error as the specification shapes it (section Service Broker Errors).
+    pub fn error(status: StatusCode, description: impl Into<String>) -> Self {
+        Self::new(status, json!({ "description": description.into() }))
+    }
+
+    /// 410 with an empty object: what is asked for is not there, or not there any more.
+    pub fn gone() -> Self {
+        Self::new(StatusCode::GONE, json!({}))
+    }
+
+    pub fn into_response(self) -> Response<Body> {
+        let challenge = (self.status == StatusCode::UNAUTHORIZED)
+            .then_some((WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"fake broker\"")));
+        let mut response = response(self.status, "application/json", Body::from(self.body.to_string()));
+        response.headers_mut().extend(challenge);
+        response
+    }
+}
+
+/// A call that has no effect.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Refusal {
+    pub answer: Answer,
+    /// The rule that the caller broke, with what was wrong; nothing where a correct client can meet this too.
+    pub breach: Option<(Rule, String)>,
+}
+
+impl Refusal {
+    /// The caller broke a rule.
+    pub fn breach(rule: Rule, status: StatusCode, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self { answer: Answer::error(status, detail.clone()), breach: Some((rule, detail)) }
+    }
+
+    /// [`Self::breach`] with 400, the specification's answer to whatever is malformed.
+    pub fn bad_request(rule: Rule, detail: impl Into<String>) -> Self {
+        Self::breach(rule, StatusCode::BAD_REQUEST, detail)
+    }
+}
+
+impl From<Answer> for Refusal {
+    /// A refusal that is nobody's fault.
+    fn from(answer: Answer) -> Self {
+        Self { answer, breach: None }
+    }
+}
+
+pub(super) fn response(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// A header whose name and value were checked when a test wrote it down.
+pub(super) type Header = (HeaderName, HeaderValue);

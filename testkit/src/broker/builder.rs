@@ -1,0 +1,125 @@
+//! How a fake broker is put together.
+
+use std::{io, sync::Arc};
+
+use super::{
+    catalog::{Catalog, Instance},
+    credentials::CredentialsRecipe,
+    fake::FakeBroker,
+    login::Login,
+    record::Rule,
+    server::Server,
+    shared::Shared,
+    state::State,
+    tls::TlsIdentity,
+};
+
+/// A broker that is not running yet; see [`FakeBroker::builder`] for what it has from the start.
+#[derive(Debug)]
+#[must_use]
+pub struct Builder {
+    login: Login,
+    catalog: Catalog,
+    instances: Vec<Instance>,
+    credentials: CredentialsRecipe,
+    tls: Option<TlsIdentity>,
+    tolerated: Vec<Rule>,
+}
+
+/// A fake broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The catalog lacks what an instance is of.
+    #[error("the catalog has no plan `{plan}` of an offering `{offering}`, which instance `{id}` is of")]
+    Instance {
+        /// The instance.
+        id: String,
+        /// Its offering.
+        offering: String,
+        /// Its plan.
+        plan: String,
+    },
+    /// The certificate can't be served.
+    #[error("can't serve the certificate")]
+    Tls(#[from] rustls::Error),
+    /// No thread, no runtime or no port.
+    #[error("can't listen on 127.0.0.1")]
+    Listen(#[from] io::Error),
+    /// The server's thread ended before it listened.
+    #[error("the server's thread ended early")]
+    ThreadEnded,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            login: Login::basic("operator", "broker-password"),
+            catalog: Catalog::training(),
+            instances: vec![Instance::new("training-app-db", "postgresql", "small")],
+            credentials: CredentialsRecipe::default(),
+            tls: None,
+            tolerated: Vec::new(),
+        }
+    }
+
+    /// What callers have to show.
+    pub fn login(mut self, login: Login) -> Self {
+        self.login = login;
+        self
+    }
+
+    /// What is offered. The instances have to be of it.
+    pub fn catalog(mut self, catalog: Catalog) -> Self {
+        self.catalog = catalog;
+        self
+    }
+
+    /// Adds an instance.
+    pub fn instance(mut self, instance: Instance) -> Self {
+        self.instances.push(instance);
+        self
+    }
+
+    /// Takes the instances out again that have been added, and the one that is there from the start.
+    pub fn without_instances(mut self) -> Self {
+        self.instances.clear();
+        self
+    }
+
+    /// How credentials are made.
+    pub fn credentials(mut self, recipe: CredentialsRecipe) -> Self {
+        self.credentials = recipe;
+        self
+    }
+
+    /// Serves https with this certificate.
+    pub fn tls(mut self, identity: TlsIdentity) -> Self {
+        self.tls = Some(identity);
+        self
+    }
+
+    /// Does not hold breaches of this rule against the client; they are refused all the same.
+    pub fn tolerate(mut self, rule: Rule) -> Self {
+        self.tolerated.push(rule);
+        self
+    }
+
+    /// Starts the broker on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// The instances don't fit the catalog, or there is no port, thread or certificate to be had.
+    pub async fn start(self) -> Result<FakeBroker, StartError> {
+        let Self { login, catalog, instances, credentials, tls, tolerated } = self;
+        for Instance { id, name: _, offering, plan } in &instances {
+            if catalog.find(offering).and_then(|found| found.find(plan)).is_none() {
+                let (id, offering, plan) = (id.clone(), offering.clone(), plan.clone());
+                return Err(StartError::Instance { id, offering, plan });
+            }
+        }
+        let acceptor = tls.as_ref().map(TlsIdentity::acceptor).transpose()?;
+        let state = State::new(catalog.clone(), credentials, instances);
+        let shared = Arc::new(Shared::new(login, state, tolerated));
+        let server = Server::start(Arc::clone(&shared), acceptor).await?;
+        Ok(FakeBroker::new(shared, server, catalog, tls))
+    }
+}

@@ -1,0 +1,199 @@
+//! What the broker offers, and the service instances that exist at it.
+
+use serde::Serialize;
+
+/// The broker's catalog, as `GET /v2/catalog` shows it. Names are never ids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Catalog {
+    #[serde(rename = "services")]
+    offerings: Vec<Offering>,
+}
+
+impl Catalog {
+    /// A catalog of these offerings.
+    pub fn new(offerings: impl IntoIterator<Item = Offering>) -> Self {
+        Self { offerings: offerings.into_iter().collect() }
+    }
+
+    /// The catalog of the examples: `postgresql` (plans `small`, `rotating`, and `archive`, which can't be
+    /// bound), `redis` with a plan that is called `small` too, and `metrics`, whose bindings can't be read back.
+    #[must_use]
+    pub fn training() -> Self {
+        let postgresql = Offering::new("offering-postgresql-7b1f", "postgresql")
+            .plan(Plan::new("plan-postgresql-small-1c9d", "small"))
+            .plan(Plan {
+                binding_rotatable: Some(true),
+                ..Plan::new("plan-postgresql-rotating-52aa", "rotating")
+            })
+            .plan(Plan { bindable: Some(false), ..Plan::new("plan-postgresql-archive-9e07", "archive") });
+        let redis =
+            Offering::new("offering-redis-44d2", "redis").plan(Plan::new("plan-redis-small-e3f8", "small"));
+        let metrics =
+            Offering { bindings_retrievable: false, ..Offering::new("offering-metrics-c06b", "metrics") }
+                .plan(Plan::new("plan-metrics-basic-0a41", "basic"));
+        Self::new([postgresql, redis, metrics])
+    }
+
+    /// Adds one more offering.
+    #[must_use]
+    pub fn offering(mut self, offering: Offering) -> Self {
+        self.offerings.push(offering);
+        self
+    }
+
+    /// Adds this many plans that nobody uses, twenty to an offering, as large marketplaces have them.
+    #[must_use]
+    pub fn crowded(mut self, plans: usize) -> Self {
+        const PLANS_OF_AN_OFFERING: usize = 20;
+        for number in 0..plans {
+            if number % PLANS_OF_AN_OFFERING == 0 {
+                let name = format!("filler-{}", number / PLANS_OF_AN_OFFERING);
+                self.offerings.push(Offering::new(format!("offering-{name}"), name));
+            }
+            if let Some(offering) = self.offerings.last_mut() {
+                offering.plans.push(Plan::new(format!("plan-filler-{number}"), format!("size-{number}")));
+            }
+        }
+        self
+    }
+
+    /// The offering of this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&Offering> {
+        self.offerings.iter().find(|offering| offering.name == name)
+    }
+
+    pub(super) fn offering_by_id(&self, id: &str) -> Option<&Offering> {
+        self.offerings.iter().find(|offering| offering.id == id)
+    }
+}
+
+/// A service offering.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Offering {
+    /// What requests call it: `service_id`.
+    pub id: String,
+    /// What people call it; unique in the catalog.
+    pub name: String,
+    /// One line for people.
+    pub description: String,
+    /// Whether its plans can be bound, unless a plan says otherwise.
+    pub bindable: bool,
+    /// Whether a binding can be read back.
+    pub bindings_retrievable: bool,
+    /// Whether an instance can be read back.
+    pub instances_retrievable: bool,
+    /// Its plans.
+    pub plans: Vec<Plan>,
+}
+
+impl Offering {
+    /// An offering without plans that can be bound, and whose instances and bindings can be read back.
+    pub fn new(id: impl Into<String>, name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self {
+            id: id.into(),
+            description: format!("{name} of the fake broker"),
+            name,
+            bindable: true,
+            bindings_retrievable: true,
+            instances_retrievable: true,
+            plans: Vec::new(),
+        }
+    }
+
+    /// Adds a plan.
+    #[must_use]
+    pub fn plan(mut self, plan: Plan) -> Self {
+        self.plans.push(plan);
+        self
+    }
+
+    /// The plan of this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&Plan> {
+        self.plans.iter().find(|plan| plan.name == name)
+    }
+
+    pub(super) fn plan_by_id(&self, id: &str) -> Option<&Plan> {
+        self.plans.iter().find(|plan| plan.id == id)
+    }
+}
+
+/// A plan of an offering.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// What requests call it: `plan_id`.
+    pub id: String,
+    /// What people call it; unique in its offering only.
+    pub name: String,
+    /// One line for people.
+    pub description: String,
+    /// Overrides the offering's `bindable`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bindable: Option<bool>,
+    /// Whether a bind may name a predecessor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub binding_rotatable: Option<bool>,
+}
+
+impl Plan {
+    /// A plan that overrides nothing.
+    pub fn new(id: impl Into<String>, name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self {
+            id: id.into(),
+            description: format!("plan {name} of the fake broker"),
+            name,
+            bindable: None,
+            binding_rotatable: None,
+        }
+    }
+}
+
+/// A service instance that exists at the broker from the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Its id in paths.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// The name of its offering.
+    pub offering: String,
+    /// The name of its plan.
+    pub plan: String,
+}
+
+impl Instance {
+    /// An instance of this offering and plan, both by name. Its own name is its id.
+    pub fn new(id: impl Into<String>, offering: impl Into<String>, plan: impl Into<String>) -> Self {
+        let id = id.into();
+        Self { name: id.clone(), id, offering: offering.into(), plan: plan.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowded_catalog_has_the_plans_it_says() {
+        let plans: usize =
+            Catalog::new([]).crowded(2_000).offerings.iter().map(|offering| offering.plans.len()).sum();
+        assert_eq!(plans, 2_000);
+    }
+
+    #[test]
+    fn the_training_catalog_has_one_plan_name_twice_and_no_name_that_is_an_id() {
+        let catalog = Catalog::training();
+        let small = |offering: &str| {
+            catalog.find(offering).and_then(|found| found.find("small")).map(|plan| &plan.id)
+        };
+        assert!(small("postgresql").is_some());
+        assert_ne!(small("postgresql"), small("redis"));
+        for offering in &catalog.offerings {
+            assert_ne!(offering.id, offering.name);
+            assert!(offering.plans.iter().all(|plan| plan.id != plan.name));
+        }
+    }
+}

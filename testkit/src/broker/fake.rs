@@ -1,0 +1,222 @@
+//! The handle on a running broker that a test holds.
+
+use std::{fmt, sync::Arc, thread, time::Duration};
+
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::{
+    builder::Builder,
+    catalog::Catalog,
+    faults::{Injection, Moment},
+    gate::Gate,
+    login::Login,
+    record::{Binding, Call, Rule, Violation},
+    route::Route,
+    server::Server,
+    shared::{Inner, Shared},
+    tls::TlsIdentity,
+};
+
+/// How long a test waits for something that should happen.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running broker.
+///
+/// Dropping it stops it, and panics, as a failed assertion does, where a client broke a rule of the
+/// specification or a fault was injected that no call met.
+pub struct FakeBroker {
+    shared: Arc<Shared>,
+    server: Server,
+    catalog: Catalog,
+    tls: Option<TlsIdentity>,
+}
+
+/// Something did not happen in time.
+#[derive(Debug, thiserror::Error)]
+#[error("waited {} s for the fake broker in vain: {seen}", waited.as_secs())]
+pub struct WaitError {
+    waited: Duration,
+    seen: String,
+}
+
+impl WaitError {
+    pub(super) const fn new(waited: Duration, seen: String) -> Self {
+        Self { waited, seen }
+    }
+}
+
+impl FakeBroker {
+    /// A broker with the [training catalog](Catalog::training), an instance `training-app-db` of its plan
+    /// `postgresql`/`small`, [`CredentialsRecipe::postgresql`](super::CredentialsRecipe::postgresql), plain
+    /// http, and the login `operator` with `broker-password`.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(super) const fn new(
+        shared: Arc<Shared>,
+        server: Server,
+        catalog: Catalog,
+        tls: Option<TlsIdentity>,
+    ) -> Self {
+        Self { shared, server, catalog, tls }
+    }
+
+    /// Where the broker listens, without a path and without a slash at the end.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.server.addr)
+    }
+
+    /// The bundle that clients are to trust; nothing for plain http.
+    #[must_use]
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.tls.as_ref().map(TlsIdentity::ca_pem)
+    }
+
+    /// What is offered.
+    #[must_use]
+    pub const fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The bindings that live now, oldest first.
+    #[must_use]
+    pub fn bindings(&self) -> Vec<Binding> {
+        self.shared.look().state.bindings()
+    }
+
+    /// The living binding of this id.
+    #[must_use]
+    pub fn binding(&self, id: Uuid) -> Option<Binding> {
+        self.shared.look().state.binding(id).cloned()
+    }
+
+    /// Every call so far, in the order of arrival.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.shared.look().calls.clone()
+    }
+
+    /// How many calls of this route there were so far.
+    #[must_use]
+    pub fn count(&self, route: Route) -> usize {
+        self.shared.look().calls.iter().filter(|call| call.route == route).count()
+    }
+
+    /// What clients did against the specification so far, in order, without what is
+    /// [tolerated](Self::tolerate).
+    #[must_use]
+    pub fn violations(&self) -> Vec<Violation> {
+        self.shared.look().violations.clone()
+    }
+
+    /// The violations so far, which are then no longer held against anybody.
+    #[must_use]
+    pub fn take_violations(&self) -> Vec<Violation> {
+        self.shared.change(|inner| std::mem::take(&mut inner.violations))
+    }
+
+    /// From now on does not hold breaches of this rule against clients; they are refused all the same.
+    pub fn tolerate(&self, rule: Rule) {
+        self.shared.change(|inner| inner.tolerated.push(rule));
+    }
+
+    /// From now on callers have to show another login.
+    pub fn change_login(&self, login: Login) {
+        self.shared.change(|inner| inner.login = login);
+    }
+
+    /// Lets calls go wrong. Of several injections that a call could meet, it meets the oldest.
+    pub fn inject(&self, injection: Injection) {
+        self.shared.change(|inner| inner.script.add(injection));
+    }
+
+    /// Lets everything go right again.
+    pub fn clear_faults(&self) {
+        self.shared.change(|inner| inner.script.clear());
+    }
+
+    /// Holds the calls of a route, from now on, before or after they take effect.
+    pub fn gate(&self, route: Route, moment: Moment) -> Gate {
+        let (gate, bar) = Gate::new(route, moment);
+        self.shared.change(|inner| inner.bars.push(bar));
+        gate
+    }
+
+    /// Deletes a binding behind the clients' backs; says whether it was there.
+    pub fn forget(&self, binding: Uuid) -> bool {
+        self.shared.change(|inner| inner.state.forget(binding))
+    }
+
+    /// Deletes an instance with all its bindings behind the clients' backs; says whether it was there.
+    pub fn forget_instance(&self, instance: &str) -> bool {
+        self.shared.change(|inner| inner.state.forget_instance(instance))
+    }
+
+    /// Waits until the living bindings are as they should be, and gives them.
+    ///
+    /// # Errors
+    /// They were not within 30 seconds.
+    pub async fn wait_until(&self, met: impl Fn(&[Binding]) -> bool) -> Result<Vec<Binding>, WaitError> {
+        self.wait(|inner| inner.state.bindings(), |bindings| met(bindings)).await
+    }
+
+    /// Waits until the calls are as they should be, and gives them.
+    ///
+    /// # Errors
+    /// They were not within 30 seconds.
+    pub async fn wait_for_calls(&self, met: impl Fn(&[Call]) -> bool) -> Result<Vec<Call>, WaitError> {
+        self.wait(|inner| inner.calls.clone(), |calls| met(calls)).await
+    }
+
+    async fn wait<T: fmt::Debug>(
+        &self,
+        read: impl Fn(&Inner) -> Vec<T>,
+        met: impl Fn(&[T]) -> bool,
+    ) -> Result<Vec<T>, WaitError> {
+        let mut changes = self.shared.changes();
+        let look = || read(&self.shared.look());
+        let fulfilled = timeout(PATIENCE, async {
+            loop {
+                let seen = look();
+                // The sender lives as long as `self`, so an error can't come up here.
+                if met(&seen) || changes.changed().await.is_err() {
+                    return seen;
+                }
+            }
+        });
+        fulfilled.await.map_err(|_| WaitError::new(PATIENCE, format!("there is {:#?}", look())))
+    }
+
+    /// Fails where a client broke a rule of the specification, and where a fault was injected that no call
+    /// met, because such a test does not test what it says.
+    ///
+    /// # Panics
+    /// That is how it fails.
+    #[track_caller]
+    #[expect(clippy::panic, reason = "an assertion, for tests: they fail by panicking")]
+    pub fn assert_clean(&self) {
+        let complaints = self.shared.look().complaints();
+        if !complaints.is_empty() {
+            panic!("the fake broker complains:\n  {}", complaints.join("\n  "));
+        }
+    }
+}
+
+impl Drop for FakeBroker {
+    fn drop(&mut self) {
+        self.server.stop();
+        if !thread::panicking() {
+            self.assert_clean();
+        }
+    }
+}
+
+impl fmt::Debug for FakeBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FakeBroker").field("url", &self.url()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,69 @@
+//! How callers log in.
+
+use std::fmt;
+
+use axum::http::{HeaderMap, header};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+/// What a caller has to show. `Debug` leaves the secret out.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Login {
+    /// HTTP basic authentication, the specification's default.
+    Basic {
+        /// The user's name.
+        username: String,
+        /// The user's password.
+        password: String,
+    },
+    /// A bearer token.
+    Bearer(String),
+    /// Everybody may call.
+    None,
+}
+
+impl Login {
+    /// Basic authentication.
+    #[must_use]
+    pub fn basic(username: impl Into<String>, password: impl Into<String>) -> Self {
+        Self::Basic { username: username.into(), password: password.into() }
+    }
+
+    /// The secret part, for an answer that gives it away on purpose.
+    pub(super) fn secret(&self) -> Option<&str> {
+        match self {
+            Self::Basic { password, .. } => Some(password),
+            Self::Bearer(token) => Some(token),
+            Self::None => None,
+        }
+    }
+
+    pub(super) fn admits(&self, headers: &HeaderMap) -> bool {
+        let shown = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split_once(' '));
+        match (self, shown) {
+            (Self::None, _) => true,
+            (Self::Basic { username, password }, Some((scheme, encoded))) => {
+                scheme.eq_ignore_ascii_case("basic")
+                    && STANDARD
+                        .decode(encoded)
+                        .is_ok_and(|bytes| bytes == format!("{username}:{password}").as_bytes())
+            }
+            (Self::Bearer(token), Some((scheme, sent))) => {
+                scheme.eq_ignore_ascii_case("bearer") && sent == token
+            }
+            (Self::Basic { .. } | Self::Bearer(_), None) => false,
+        }
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Basic { username, .. } => write!(f, "Basic({username})"),
+            Self::Bearer(_) => f.write_str("Bearer"),
+            Self::None => f.write_str("None"),
+        }
+    }
+}

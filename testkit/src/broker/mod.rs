@@ -1,0 +1,40 @@
+//! A strict, stateful Open Service Broker (API 2.17) that misbehaves on request.
+//!
+//! It does for a test what a real broker does, and what a real broker can't: it records every call, names
+//! every breach of the specification, holds calls at a gate, and spoils answers from a script. It lives on a
+//! thread and runtime of its own, so that a test can drop or starve its own runtime and the broker stays.
+//!
+//! A call goes through typed stages: `route` reads where it goes, `admission` turns it into an `Operation` or
+//! a refusal, `state` judges and applies that, `faults` says whether and how `spoiled` spoils the answer.
+//! Every binding is made at once; an operation that takes time would be one more outcome of `state`.
+
+mod admission;
+mod answer;
+mod builder;
+mod catalog;
+mod credentials;
+mod fake;
+mod faults;
+mod gate;
+mod login;
+mod operation;
+mod record;
+mod route;
+mod server;
+mod shared;
+mod spoiled;
+mod state;
+mod tls;
+
+pub use axum::http::StatusCode;
+pub use builder::{Builder, StartError};
+pub use catalog::{Catalog, Instance, Offering, Plan};
+pub use credentials::CredentialsRecipe;
+pub use fake::{FakeBroker, WaitError};
+pub use faults::{Fault, Injection, Moment};
+pub use gate::Gate;
+pub use login::Login;
+pub use operation::OriginatingIdentity;
+pub use record::{Binding, Call, Rule, Violation};
+pub use route::Route;
+pub use tls::{TlsError, TlsIdentity};

@@ -1,0 +1,73 @@
+//! What a well-formed call asks for. Values of these types have passed every check that needs no state.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Operation {
+    Catalog,
+    FetchInstance { instance: String },
+    Bind { key: Key, wish: Wish },
+    Fetch { key: Key, hints: Hints },
+    Unbind { key: Key, hints: Hints },
+}
+
+/// Which binding a call is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub instance: String,
+    pub id: Uuid,
+}
+
+/// Offering and plan in a query; both are there for an unbind, and either may be for a fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Hints {
+    pub service_id: Option<String>,
+    pub plan_id: Option<String>,
+}
+
+/// The body of a bind, with the specification's fields and no others.
+///
+/// Two wishes are identical, as the specification wants it for a repeated bind, when every field is: the text
+/// speaks of "the requested parameters", and a client that derives its request must repeat it to the letter.
+#[derive(Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wish {
+    pub service_id: String,
+    pub plan_id: String,
+    pub context: Map<String, Value>,
+    pub app_guid: Option<String>,
+    pub bind_resource: Option<Map<String, Value>>,
+    #[serde(default)]
+    pub parameters: Map<String, Value>,
+    pub predecessor_binding_id: Option<Uuid>,
+}
+
+impl fmt::Debug for Wish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wish")
+            .field("service_id", &self.service_id)
+            .field("plan_id", &self.plan_id)
+            .field("context", &self.context)
+            .field("predecessor_binding_id", &self.predecessor_binding_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who caused a call: `X-Broker-API-Originating-Identity`, with the properties that the specification's
+/// profile gives it for the platform `kubernetes`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct OriginatingIdentity {
+    /// The user's name.
+    pub username: String,
+    /// The user's UID.
+    pub uid: String,
+    /// The groups that the user is in.
+    pub groups: Vec<String>,
+    /// What the authenticator adds.
+    pub extra: BTreeMap<String, Vec<String>>,
+}

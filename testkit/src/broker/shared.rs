@@ -1,0 +1,126 @@
+//! What the server's thread and the test's handle share.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::{
+    admission::{API_VERSION, REQUEST_IDENTITY, Request, originating_identity},
+    answer::{Answer, Refusal},
+    faults::{Injection, Moment, Script},
+    gate::Bar,
+    login::Login,
+    record::{Call, Rule, Violation},
+    route::Route,
+    state::State,
+};
+
+pub(super) struct Shared {
+    inner: Mutex<Inner>,
+    /// Told of everything that a test can wait for.
+    changed: watch::Sender<()>,
+}
+
+pub(super) struct Inner {
+    pub login: Login,
+    pub state: State,
+    pub script: Script,
+    pub bars: Vec<Arc<Bar>>,
+    pub calls: Vec<Call>,
+    pub violations: Vec<Violation>,
+    pub tolerated: Vec<Rule>,
+}
+
+impl Shared {
+    pub fn new(login: Login, state: State, tolerated: Vec<Rule>) -> Self {
+        let inner = Inner {
+            login,
+            state,
+            script: Script::default(),
+            bars: Vec::new(),
+            calls: Vec::new(),
+            violations: Vec::new(),
+            tolerated,
+        };
+        Self { inner: Mutex::new(inner), changed: watch::Sender::new(()) }
+    }
+
+    /// Reads without telling anybody.
+    pub fn look(&self) -> MutexGuard<'_, Inner> {
+        // No code panics while it holds the lock but a recipe of a test's own, and that test is failing then.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes something, and tells who waits for changes.
+    pub fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        let result = change(&mut self.look());
+        self.changed.send_replace(());
+        result
+    }
+
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Records a call that came in, and gives its place in the record.
+    pub fn arrived(&self, request: &Request, method: axum::http::Method) -> usize {
+        let text = |name| request.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let call = Call {
+            method,
+            path: request.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+            route: request.target.route,
+            instance: request.target.instance.clone(),
+            binding: request.target.binding.clone(),
+            status: None,
+            api_version: text(API_VERSION),
+            request_identity: text(REQUEST_IDENTITY),
+            originating_identity: originating_identity(&request.headers).ok(),
+            body: request.body.as_ref().and_then(|body| serde_json::from_slice(body).ok()),
+        };
+        self.change(|inner| {
+            inner.calls.push(call);
+            inner.calls.len() - 1
+        })
+    }
+
+    /// Records the status that a call is answered with, just before it is sent.
+    pub fn answered(&self, call: usize, status: u16) {
+        self.change(|inner| {
+            if let Some(call) = inner.calls.get_mut(call) {
+                call.status = Some(status);
+            }
+        });
+    }
+
+    /// Waits at every gate that stands before this route at this moment.
+    pub async fn pass(&self, route: Route, moment: Moment) {
+        let bars: Vec<_> = {
+            let mut inner = self.look();
+            inner.bars.retain(|bar| !bar.is_open());
+            inner.bars.iter().filter(|bar| bar.stands_before(route, moment)).cloned().collect()
+        };
+        for bar in bars {
+            bar.pass().await;
+        }
+    }
+}
+
+impl Inner {
+    /// Records what a refused call did wrong, if anything, and gives the answer to it.
+    pub fn refuse(&mut self, call: usize, refusal: Refusal) -> Answer {
+        let Refusal { answer, breach } = refusal;
+        if let Some((rule, detail)) = breach
+            && !self.tolerated.contains(&rule)
+        {
+            self.violations.push(Violation { rule, call, detail });
+        }
+        answer
+    }
+
+    /// Everything that a clean test leaves empty, one line each.
+    pub fn complaints(&self) -> Vec<String> {
+        let unmet = self.script.unmet();
+        let unmet = unmet.iter().map(|Injection { fault, .. }| format!("no call met the fault {fault:?}"));
+        self.violations.iter().map(ToString::to_string).chain(unmet).collect()
+    }
+}
