@@ -4,9 +4,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod api;
-pub mod backend {
-    mod error;
-    pub use error::*;
-}
+pub mod backend;
 pub mod lifecycle;
 pub mod secret;

@@ -6,6 +6,8 @@ mod error;
 mod http;
 mod key;
 mod osb;
+#[cfg(test)]
+mod test_server;
 
 pub use error::{BackendError, ErrorClass};
 pub use http::{AddressPolicy, ClientCertificate, HttpConfig, Limits};

@@ -1,0 +1,193 @@
+//! Sends one request, within the budget, the deadlines and the address policy.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use url::Url;
+
+use super::{
+    AddressPolicy, Failure, HttpConfig, Request, Response, budget::Budget, proxy, request::origin,
+    resolver::PolicedResolver, response, tls, words,
+};
+use crate::backend::{BackendError, ErrorClass};
+
+/// The most bytes of an answer that are read.
+pub(super) const LARGEST_BODY: usize = 1 << 20;
+
+/// How long an unused connection is kept. Load balancers drop theirs after 60 s or more; letting go before they do
+/// keeps a request from being lost on its way into a connection that is just being closed.
+const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+
+const USER_AGENT: &str = concat!("servicekey-operator/", env!("CARGO_PKG_VERSION"));
+
+/// The way to one remote side.
+pub(in crate::backend) struct HttpClient {
+    https: reqwest::Client,
+    /// Plain http; its resolver knows only the addresses that `--allow-cidr` admits.
+    plain: reqwest::Client,
+    /// Whether the environment names a proxy for https.
+    proxied: bool,
+    addresses: AddressPolicy,
+    budget: Budget,
+    timeout: Duration,
+}
+
+impl HttpClient {
+    /// # Errors
+    /// [`ErrorClass::Rejected`], where certificates or the proxy of the environment can't be used.
+    pub(in crate::backend) fn new(config: &HttpConfig) -> Result<Self, BackendError> {
+        Self::in_environment(config, |name| std::env::var(name).ok())
+    }
+
+    /// As [`HttpClient::new`], with these environment variables.
+    pub(super) fn in_environment(
+        config: &HttpConfig,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, BackendError> {
+        let tls = tls::client_config(config)?;
+        let proxy = proxy::from_environment(variable, &config.addresses)?;
+        let proxied = proxy.is_some();
+        let mut https = builder(config, &tls, false).https_only(true);
+        if let Some(proxy) = proxy {
+            https = https.proxy(proxy);
+        }
+        Ok(Self {
+            proxied,
+            https: build(https)?,
+            plain: build(builder(config, &tls, true))?,
+            addresses: config.addresses.clone(),
+            budget: Budget::new(&config.limits),
+            timeout: config.limits.timeout,
+        })
+    }
+
+    /// Whether a URL may be called at all, as far as that can be told without resolving its name.
+    ///
+    /// # Errors
+    /// [`Failure::Refused`], with what to do about it.
+    pub(in crate::backend) fn check(&self, url: &Url) -> Result<(), Failure> {
+        self.addresses.check(url)
+    }
+
+    /// Sends the request once, and reads the answer.
+    ///
+    /// # Errors
+    /// A [`Failure`] where no status came back, or that of a redirect, which is never followed: it would carry
+    /// login and parameters to where nobody meant them to go.
+    pub(in crate::backend) async fn send(&self, request: Request) -> Result<Response, Failure> {
+        self.check(&request.url)?;
+        let _place = self.budget.take().await;
+        let (method, url) = (request.method.clone(), request.url.clone());
+        let began = std::time::Instant::now();
+        let outcome = self.exchange(request).await;
+        let took = began.elapsed();
+        match &outcome {
+            Ok(response) => {
+                tracing::debug!(%method, origin = origin(&url), status = response.status.as_u16(), ?took, "answered");
+            }
+            Err(failure) => tracing::debug!(%method, origin = origin(&url), %failure, ?took, "not answered"),
+        }
+        outcome
+    }
+
+    async fn exchange(&self, request: Request) -> Result<Response, Failure> {
+        let deadline = tokio::time::Instant::now() + self.timeout;
+        let url = request.url.clone();
+        let late = || {
+            Failure::MaybeSent(format!(
+                "no complete answer from `{}` within {:?}",
+                origin(&url),
+                self.timeout
+            ))
+        };
+        let answer = match tokio::time::timeout_at(deadline, self.start(request)).await {
+            Ok(answer) => answer.map_err(|error| self.explain(words::failure(&error, &url), &url))?,
+            Err(_) => return Err(late()),
+        };
+        if answer.status().is_redirection() {
+            return Err(redirected(&answer, &url));
+        }
+        let (status, retry_after) =
+            (answer.status(), response::retry_after(answer.headers(), Timestamp::now()));
+        let body =
+            tokio::time::timeout_at(deadline, read(answer, &url)).await.unwrap_or_else(|_| Err(late()));
+        Ok(Response { status, retry_after, body })
+    }
+
+    /// Who looks for a lost connection should know that there is a proxy on the way.
+    fn explain(&self, failure: Failure, url: &Url) -> Failure {
+        match failure {
+            Failure::NotSent(message) if self.proxied && url.scheme() == "https" => {
+                Failure::NotSent(format!("{message} (`HTTPS_PROXY` is set)"))
+            }
+            failure => failure,
+        }
+    }
+
+    async fn start(&self, request: Request) -> Result<reqwest::Response, reqwest::Error> {
+        let client = if request.url.scheme() == "https" { &self.https } else { &self.plain };
+        let mut sending = client.request(request.method, request.url).headers(request.headers);
+        if let Some(body) = request.body {
+            sending = sending.body(body);
+        }
+        sending.send().await
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient")
+            .field("addresses", &self.addresses)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+fn builder(config: &HttpConfig, tls: &rustls::ClientConfig, plain_http: bool) -> reqwest::ClientBuilder {
+    let resolver = PolicedResolver { policy: config.addresses.clone(), plain_http };
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls.clone())
+        .dns_resolver(Arc::new(resolver))
+        // Of the environment's proxies only the one that `proxy` reads is taken.
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(config.limits.connect_timeout())
+        .pool_idle_timeout(IDLE_CONNECTION)
+        .user_agent(USER_AGENT)
+}
+
+fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, BackendError> {
+    builder.build().map_err(|_| BackendError::new(ErrorClass::Rejected, "the HTTP client can't be set up"))
+}
+
+/// Reads the body by pieces, and stops as soon as it is larger than what is kept.
+async fn read(mut answer: reqwest::Response, url: &Url) -> Result<Vec<u8>, Failure> {
+    let too_large = || Failure::MaybeSent(format!("the answer from `{}` is larger than 1 MiB", origin(url)));
+    if answer.content_length().is_some_and(|length| length > LARGEST_BODY as u64) {
+        return Err(too_large());
+    }
+    let mut body = Vec::new();
+    while let Some(piece) = answer.chunk().await.map_err(|error| words::failure(&error, url))? {
+        if body.len() + piece.len() > LARGEST_BODY {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body)
+}
+
+/// Names where the redirect points, by scheme, host and port only: the rest may hold a session.
+fn redirected(answer: &reqwest::Response, url: &Url) -> Failure {
+    let target = answer
+        .headers()
+        .get(reqwest::header::LOCATION)
+        .and_then(|location| url.join(location.to_str().ok()?).ok())
+        .filter(Url::has_host)
+        .map(|location| format!(" to `{}`", origin(&location)))
+        .unwrap_or_default();
+    let status = answer.status().as_u16();
+    Failure::Refused(format!(
+        "`{}` redirects{target} (status {status}), which is not followed; name the final address",
+        origin(url)
+    ))
+}

@@ -1,0 +1,70 @@
+//! What a provider says about how to talk to its remote side.
+
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
+
+use secrecy::SecretString;
+
+use super::AddressPolicy;
+
+/// How to talk to one remote side.
+#[derive(Clone, Debug, Default)]
+pub struct HttpConfig {
+    /// PEM certificates trusted in addition to the system's roots.
+    pub ca_bundle: Option<String>,
+    /// What the operator shows to a remote side that asks for a certificate (mutual TLS).
+    pub client_certificate: Option<ClientCertificate>,
+    /// How much may be asked of the remote side, shared by all its keys.
+    pub limits: Limits,
+    /// Which addresses may be connected to.
+    pub addresses: AddressPolicy,
+}
+
+/// A certificate and its key, to be shown to a remote side.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// The certificate, followed by its intermediates, in PEM.
+    pub cert_pem: String,
+    /// The private key in PEM: PKCS#8, PKCS#1 or SEC1.
+    pub key_pem: SecretString,
+}
+
+/// How much may be asked of one remote side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests that may begin within a second; as many may begin at once.
+    pub requests_per_second: NonZeroU32,
+    /// Requests that may be under way at the same time.
+    pub concurrency: NonZeroUsize,
+    /// How long one request may take, from connecting to the last byte of the answer. Waiting for a place within
+    /// these limits does not count.
+    pub timeout: Duration,
+}
+
+impl Limits {
+    /// Requests per second, where the provider names no number.
+    pub const DEFAULT_REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
+    /// Requests at the same time, where the provider names no number.
+    pub const DEFAULT_CONCURRENCY: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+    /// The deadline of a request, where the provider names none: what the Open Service Broker API recommends.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+
+    /// The deadline for name resolution, TCP and TLS together: at most 10 s, and always sooner than the deadline of
+    /// the whole request, so that a connection that never came about is told from an answer that never came.
+    #[must_use]
+    pub fn connect_timeout(&self) -> Duration {
+        (self.timeout / 2).min(Duration::from_secs(10))
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            requests_per_second: Self::DEFAULT_REQUESTS_PER_SECOND,
+            concurrency: Self::DEFAULT_CONCURRENCY,
+            timeout: Self::DEFAULT_TIMEOUT,
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Calls that brought no answer, told apart by what may have happened at the remote side.
+
+use crate::backend::{BackendError, ErrorClass};
+
+/// A call without an answer, in words for a person: no URL's query, no id that changes, no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::backend) enum Failure {
+    /// The request never left: no address, no connection, no TLS session. It may work later.
+    #[error("{0}")]
+    NotSent(String),
+    /// Nothing was done, and nothing will be until something is changed: an address that the policy refuses, an
+    /// answer that points elsewhere.
+    #[error("{0}")]
+    Refused(String),
+    /// The request left, wholly or in part, and no usable answer came: what it did is unknown.
+    #[error("{0}")]
+    MaybeSent(String),
+}
+
+impl Failure {
+    /// The failure of a call, named by `what`, that changes something only as far as `maybe_sent` says: that is
+    /// [`ErrorClass::Transient`] for calls that may simply be made again, and [`ErrorClass::OrphanPossible`] for
+    /// those that may have made something.
+    pub(in crate::backend) fn into_error(self, what: &str, maybe_sent: ErrorClass) -> BackendError {
+        let class = match &self {
+            Self::NotSent(_) => ErrorClass::Transient,
+            Self::Refused(_) => ErrorClass::Rejected,
+            Self::MaybeSent(_) => maybe_sent,
+        };
+        BackendError::new(class, format!("{what} failed: {self}"))
+    }
+}

@@ -1,0 +1,26 @@
+//! The HTTP client that all backends share: one per provider, with its TLS, its deadlines, its budget of requests,
+//! its cap on answers and its policy on addresses. It retries nothing: the state machine decides what comes next.
+
+mod address;
+mod budget;
+mod client;
+mod config;
+mod failure;
+mod proxy;
+mod redact;
+mod request;
+mod resolver;
+mod response;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod words;
+
+pub use address::AddressPolicy;
+pub use config::{ClientCertificate, HttpConfig, Limits};
+
+pub(super) use client::HttpClient;
+pub(super) use failure::Failure;
+pub(super) use redact::{Redactor, one_line};
+pub(super) use request::{Request, without_query};
+pub(super) use response::Response;

@@ -1,0 +1,170 @@
+//! The remote side's words, made fit for a status that many people may read.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+/// The most characters of a remote side's words that a message repeats.
+const LONGEST_QUOTE: usize = 300;
+const REDACTED: &str = "[redacted]";
+
+/// Knows the secrets that a remote side was told, and keeps them out of what it says.
+#[derive(Clone, Default)]
+pub(in crate::backend) struct Redactor {
+    secrets: Vec<SecretString>,
+}
+
+impl Redactor {
+    pub(in crate::backend) fn hiding(secrets: impl IntoIterator<Item = SecretString>) -> Self {
+        Self::default().and(secrets)
+    }
+
+    /// Hides these as well.
+    pub(in crate::backend) fn and(mut self, secrets: impl IntoIterator<Item = SecretString>) -> Self {
+        self.secrets.extend(secrets.into_iter().filter(|secret| !secret.expose_secret().trim().is_empty()));
+        // The longest first: a short one that is part of a long one would leave the rest of it behind.
+        self.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
+        self
+    }
+
+    /// Hides every string in these parameters that is long enough to be one; shorter ones would take whole
+    /// sentences apart without hiding anything.
+    pub(in crate::backend) fn and_strings_of<'a>(self, values: impl IntoIterator<Item = &'a Value>) -> Self {
+        let mut found = Vec::new();
+        let mut pending: Vec<&Value> = values.into_iter().collect();
+        while let Some(value) = pending.pop() {
+            match value {
+                Value::String(text) if text.chars().count() > 3 => found.push(text.as_str().into()),
+                Value::Array(entries) => pending.extend(entries),
+                Value::Object(entries) => pending.extend(entries.values()),
+                _ => {}
+            }
+        }
+        self.and(found)
+    }
+
+    /// What the body of an error says: its description, or what kind of body it is instead.
+    pub(in crate::backend) fn quote(&self, body: &[u8]) -> String {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(fields)) => {
+                let text = |name: &str| {
+                    fields.get(name).and_then(Value::as_str).filter(|text| !text.trim().is_empty())
+                };
+                match ["description", "error_description", "message", "error"].into_iter().find_map(text) {
+                    Some(text) => self.sanitize(text),
+                    None => "no description".to_owned(),
+                }
+            }
+            Ok(_) => "no description".to_owned(),
+            Err(_) if body.trim_ascii().is_empty() => "an empty body".to_owned(),
+            Err(_) if body.trim_ascii_start().starts_with(b"<") => "an HTML page".to_owned(),
+            Err(_) => "no JSON".to_owned(),
+        }
+    }
+
+    /// Hides the secrets, makes one line of the text, and cuts it.
+    fn sanitize(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for secret in &self.secrets {
+            text = text.replace(secret.expose_secret(), REDACTED);
+        }
+        let mut text = one_line(&text);
+        // Once more: what is broken over lines in the text is found only now.
+        for secret in &self.secrets {
+            text = text.replace(&one_line(secret.expose_secret()), REDACTED);
+        }
+        cut(text.trim_end_matches('.'))
+    }
+}
+
+impl fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Redactor({} secrets)", self.secrets.len())
+    }
+}
+
+/// The text on one line: control characters, invisible ones and runs of white space become one space.
+pub(in crate::backend) fn one_line(text: &str) -> String {
+    let blank = |character: char| {
+        character.is_whitespace()
+            || character.is_control()
+            // Zero-width characters and those that change the direction of writing.
+            || matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    text.split(blank).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_QUOTE) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(LONGEST_QUOTE - 1).chain(['…']).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn redactor() -> Redactor {
+        Redactor::hiding(["hunter2".into(), "two  words".into(), "".into()])
+            .and_strings_of([&json!({"deep": [{"er": "hunter2-and-more"}], "short": "abc", "number": 12345})])
+    }
+
+    #[rstest]
+    #[case(r#"{"description": "no such plan."}"#, "no such plan")]
+    #[case(r#"{"error": "AsyncRequired", "description": "ask later"}"#, "ask later")]
+    #[case(r#"{"error": "AsyncRequired"}"#, "AsyncRequired")]
+    #[case(r#"{"error": "invalid_client", "error_description": "bad"}"#, "bad")]
+    #[case(r#"{"description": " ", "message": "m"}"#, "m")]
+    #[case(r#"{"description": 7}"#, "no description")]
+    #[case("[]", "no description")]
+    #[case("", "an empty body")]
+    #[case("  \n", "an empty body")]
+    #[case("<!doctype html><p>hunter2", "an HTML page")]
+    #[case("\n <html>", "an HTML page")]
+    #[case("upstream connect error", "no JSON")]
+    #[case(r#"{"description": "is hunter2 right?"}"#, "is [redacted] right?")]
+    #[case(r#"{"description": "hunter2-and-more"}"#, "[redacted]")]
+    #[case(r#"{"description": "two\n words"}"#, "[redacted]")]
+    #[case(r#"{"description": "a\u0000b\r\n\tc\u202ed"}"#, "a b c d")]
+    #[case(r#"{"description": "abc 12345"}"#, "abc 12345")]
+    fn quotes(#[case] body: &str, #[case] words: &str) {
+        assert_eq!(redactor().quote(body.as_bytes()), words);
+    }
+
+    #[test]
+    fn cuts_after_hiding() {
+        let text = format!("{}hunter2", "é".repeat(LONGEST_QUOTE - 4));
+        let quote = redactor().quote(json!({"description": text}).to_string().as_bytes());
+        assert_eq!(quote.chars().count(), LONGEST_QUOTE);
+        assert!(quote.ends_with("[re…"), "{quote}");
+    }
+
+    #[test]
+    fn nesting_without_end_is_no_json() {
+        assert_eq!(redactor().quote("[".repeat(1_000_000).as_bytes()), "no JSON");
+        let deep = format!("{{\"description\":{}1{}}}", "[".repeat(200), "]".repeat(200));
+        assert_eq!(redactor().quote(deep.as_bytes()), "no JSON");
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        assert_eq!(format!("{:?}", redactor()), "Redactor(3 secrets)");
+    }
+
+    proptest! {
+        #[test]
+        fn no_secret_and_no_second_line_gets_through(before in ".{0,400}", after in ".{0,400}") {
+            let body = json!({"description": format!("{before}hunter2{after}")}).to_string();
+            let quote = redactor().quote(body.as_bytes());
+            prop_assert!(!quote.contains("hunter2"));
+            prop_assert!(quote.chars().count() <= LONGEST_QUOTE);
+            prop_assert!(!quote.contains(char::is_control));
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! One request, as backends write it.
+
+use std::fmt;
+
+use reqwest::{
+    Method,
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+};
+use serde::Serialize;
+use url::Url;
+
+/// One request. `Debug` shows where it goes, without the query, and nothing of headers and body.
+pub(in crate::backend) struct Request {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Option<Vec<u8>>,
+}
+
+impl Request {
+    pub(in crate::backend) fn new(method: Method, url: Url) -> Self {
+        Self { method, url, headers: HeaderMap::new(), body: None }
+    }
+
+    pub(in crate::backend) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// # Errors
+    /// Those of the body's own `Serialize`.
+    pub(in crate::backend) fn json(mut self, body: &impl Serialize) -> Result<Self, serde_json::Error> {
+        self.body = Some(serde_json::to_vec(body)?);
+        Ok(self.header(CONTENT_TYPE, HeaderValue::from_static("application/json")))
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Request({} {})", self.method, without_query(&self.url))
+    }
+}
+
+/// A URL as it may be shown: without user, password, query and fragment.
+pub(in crate::backend) fn without_query(url: &Url) -> String {
+    format!("{}{}", origin(url), url.path().trim_end_matches('/'))
+}
+
+/// Scheme, host and port of a URL.
+pub(super) fn origin(url: &Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let url = Url::parse("https://user:hunter2@broker:8443/v2/x/?token=hunter2#hunter2").unwrap();
+        let request = Request::new(Method::PUT, url)
+            .header(reqwest::header::AUTHORIZATION, HeaderValue::from_static("Bearer hunter2"))
+            .json(&["hunter2"])
+            .unwrap();
+        assert_eq!(format!("{request:?}"), "Request(PUT https://broker:8443/v2/x)");
+    }
+}

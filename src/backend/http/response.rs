@@ -1,0 +1,89 @@
+//! One answer, as backends read it.
+
+use std::{fmt, time::Duration};
+
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
+use reqwest::{StatusCode, header::HeaderMap};
+
+use super::Failure;
+
+/// An answer that has a status. Its body may still have failed to arrive, which matters only to who needs it.
+pub(in crate::backend) struct Response {
+    /// The status; never a redirect.
+    pub(in crate::backend) status: StatusCode,
+    /// How long the remote side asks to be left alone: at most an hour.
+    pub(in crate::backend) retry_after: Option<Duration>,
+    pub(super) body: Result<Vec<u8>, Failure>,
+}
+
+impl Response {
+    /// The body, at most 1 MiB of it.
+    ///
+    /// # Errors
+    /// [`Failure::MaybeSent`], where the body was cut, too large, or did not end in time.
+    pub(in crate::backend) fn body(&self) -> Result<&[u8], Failure> {
+        self.body.as_deref().map_err(Clone::clone)
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body = self.body.as_ref().map(|body| format!("{} bytes", body.len()));
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("retry_after", &self.retry_after)
+            .field("body", &body)
+            .finish()
+    }
+}
+
+/// The longest time that a remote side may ask to be left alone.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    parse_retry_after(headers.get(reqwest::header::RETRY_AFTER)?.to_str().ok()?.trim(), now)
+}
+
+/// Seconds, also absurdly many, or an HTTP date, also a past one; anything else is as good as nothing.
+fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a u64 holds is surely more than an hour.
+        let seconds = value.parse().unwrap_or(u64::MAX);
+        return Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER));
+    }
+    let date = rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
+    let wait = date.duration_since(now).max(SignedDuration::ZERO).unsigned_abs();
+    Some(wait.min(LONGEST_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("0", Some(0))]
+    #[case("7", Some(7))]
+    #[case("3600", Some(3600))]
+    #[case("3601", Some(3600))]
+    #[case("99999999999999999999999999", Some(3600))]
+    #[case("-5", None)]
+    #[case("1.5", None)]
+    #[case("", None)]
+    #[case("soon", None)]
+    #[case("Tue, 24 Nov 2026 12:00:30 GMT", Some(30))]
+    #[case("Tue, 24 Nov 2026 11:00:00 GMT", Some(0))]
+    #[case("Tue, 24 Nov 2026 18:00:00 GMT", Some(3600))]
+    #[case("Tue, 99 Nov 2026 12:00:00 GMT", None)]
+    fn reads_retry_after(#[case] value: &str, #[case] seconds: Option<u64>) {
+        let now = "2026-11-24T12:00:00Z".parse().unwrap();
+        assert_eq!(parse_retry_after(value, now), seconds.map(Duration::from_secs));
+    }
+
+    #[test]
+    fn debug_shows_no_body() {
+        let response = Response { status: StatusCode::OK, retry_after: None, body: Ok(b"hunter2".to_vec()) };
+        assert!(!format!("{response:?}").contains("hunter2"));
+    }
+}

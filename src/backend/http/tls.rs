@@ -1,0 +1,133 @@
+//! TLS: the system's roots and the provider's own, with `ring` as the only crypto provider.
+//!
+//! The configuration is built here and handed to reqwest ready-made, with the crypto provider named explicitly:
+//! nothing depends on, or installs, a default for the whole process.
+
+use std::sync::Arc;
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use secrecy::ExposeSecret;
+
+use super::{ClientCertificate, HttpConfig};
+use crate::backend::{BackendError, ErrorClass};
+
+/// # Errors
+/// [`ErrorClass::Rejected`], where the provider's PEM can't be used.
+pub(super) fn client_config(config: &HttpConfig) -> Result<ClientConfig, BackendError> {
+    let crypto = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(crypto)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| rejected(format!("TLS can't be set up: {error}")))?
+        .with_root_certificates(roots(config.ca_bundle.as_deref())?);
+    let mut tls = match &config.client_certificate {
+        None => builder.with_no_client_auth(),
+        Some(certificate) => {
+            let (chain, key) = identity(certificate)?;
+            builder.with_client_auth_cert(chain, key).map_err(|_| {
+                rejected("`tls.clientCertificate`: `tls.key` is not the key of the certificate in `tls.crt`")
+            })?
+        }
+    };
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(tls)
+}
+
+/// The system's roots, read anew for every provider so that rotated ones are picked up, and those of the bundle.
+///
+/// An image without any roots is no error here: the handshake fails then, with words that name `tls.caBundle`.
+fn roots(ca_bundle: Option<&str>) -> Result<RootCertStore, BackendError> {
+    let mut roots = RootCertStore::empty();
+    let system = rustls_native_certs::load_native_certs();
+    for error in &system.errors {
+        tracing::warn!(%error, "some of the system's root certificates can't be read");
+    }
+    roots.add_parsable_certificates(system.certs);
+    if let Some(pem) = ca_bundle {
+        for certificate in certificates(pem, "`tls.caBundle`")? {
+            roots
+                .add(certificate)
+                .map_err(|_| rejected("`tls.caBundle` holds a certificate that can't be a root"))?;
+        }
+    }
+    Ok(roots)
+}
+
+fn identity(
+    certificate: &ClientCertificate,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), BackendError> {
+    let chain = certificates(&certificate.cert_pem, "`tls.crt` of `tls.clientCertificate`")?;
+    // The parser's own words are left out: they may quote a line of the key.
+    let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.expose_secret().as_bytes())
+        .map_err(|_| rejected("`tls.key` of `tls.clientCertificate` holds no private key in PEM"))?;
+    Ok((chain, key))
+}
+
+fn certificates(pem: &str, place: &str) -> Result<Vec<CertificateDer<'static>>, BackendError> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|_| rejected(format!("{place} holds PEM that can't be read")))?;
+    if certificates.is_empty() {
+        return Err(rejected(format!("{place} holds no certificate in PEM")));
+    }
+    Ok(certificates)
+}
+
+fn rejected(message: impl Into<String>) -> BackendError {
+    BackendError::new(ErrorClass::Rejected, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn self_signed() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(["client".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    fn with_client(cert_pem: String, key_pem: &str) -> HttpConfig {
+        let client_certificate = Some(ClientCertificate { cert_pem, key_pem: key_pem.into() });
+        HttpConfig { client_certificate, ..HttpConfig::default() }
+    }
+
+    #[rstest]
+    #[case("", "`tls.caBundle` holds no certificate in PEM")]
+    #[case("garbage", "`tls.caBundle` holds no certificate in PEM")]
+    #[case("-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n", "`tls.caBundle` holds PEM that")]
+    #[case(
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        "`tls.caBundle` holds a certificate"
+    )]
+    fn refuses_a_bundle_that_is_none(#[case] pem: &str, #[case] words: &str) {
+        let config = HttpConfig { ca_bundle: Some(pem.to_owned()), ..HttpConfig::default() };
+        let error = client_config(&config).unwrap_err();
+        assert_eq!(error.class, ErrorClass::Rejected);
+        assert!(error.message.contains(words), "{error}");
+    }
+
+    #[test]
+    fn takes_a_client_certificate() {
+        let (cert, key) = self_signed();
+        client_config(&with_client(cert, &key)).unwrap();
+    }
+
+    #[test]
+    fn refuses_a_key_of_another_certificate() {
+        let ((cert, _), (_, key)) = (self_signed(), self_signed());
+        let error = client_config(&with_client(cert, &key)).unwrap_err();
+        assert!(error.message.contains("is not the key of"), "{error}");
+    }
+
+    #[test]
+    fn a_broken_key_is_not_quoted() {
+        let (cert, _) = self_signed();
+        let config = with_client(cert, "hunter2");
+        let error = client_config(&config).unwrap_err();
+        assert!(!format!("{error:?} {config:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,141 @@
+//! Errors of the transport, put into words that a person can act on.
+//!
+//! The errors' own texts are not used: they hold URLs with queries, times, and the names of Rust types.
+
+use std::{error::Error, io};
+
+use rustls::{AlertDescription, CertificateError};
+use url::Url;
+
+use super::{Failure, request::origin, resolver::ResolveError};
+
+/// What the failure of a request, or of reading its answer, means.
+pub(super) fn failure(error: &reqwest::Error, url: &Url) -> Failure {
+    let target = format!("`{}`", origin(url));
+    if let Some(unresolved) = find::<ResolveError>(error) {
+        return Failure::NotSent(unresolved.to_string());
+    }
+    if error.is_builder() {
+        return Failure::Refused(format!("the request to {target} can't be built"));
+    }
+    let tls = find::<rustls::Error>(error);
+    if error.is_connect() || tls.is_some_and(refuses_our_certificate) {
+        let reason = tls.map_or_else(|| connection_words(error), tls_words);
+        return Failure::NotSent(format!("no connection to {target}: {reason}"));
+    }
+    Failure::MaybeSent(format!("no complete answer from {target}: {}", exchange_words(error)))
+}
+
+/// The first error of this type in the chain of sources, looking also into I/O errors, which hide what they wrap.
+fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+/// With TLS 1.3 the server judges the client's certificate when the client already believes to be connected; the
+/// request is not looked at then.
+fn refuses_our_certificate(error: &rustls::Error) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        error,
+        rustls::Error::AlertReceived(
+            Alert::CertificateRequired
+                | Alert::BadCertificate
+                | Alert::UnknownCA
+                | Alert::CertificateUnknown
+                | Alert::CertificateExpired
+                | Alert::CertificateRevoked
+                | Alert::UnsupportedCertificate
+                | Alert::AccessDenied
+                | Alert::DecryptError
+        )
+    )
+}
+
+fn tls_words(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(reason) => certificate_words(reason),
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "it asks for a client certificate: set `tls.clientCertificate`".to_owned()
+        }
+        error if refuses_our_certificate(error) => {
+            "it does not accept the operator's certificate: correct `tls.clientCertificate`".to_owned()
+        }
+        rustls::Error::AlertReceived(_) | rustls::Error::PeerIncompatible(_) => {
+            "it offers no version or cipher of TLS that is still safe: enable TLS 1.2 or 1.3 there".to_owned()
+        }
+        rustls::Error::InvalidMessage(_) => "it does not speak TLS: check scheme and port".to_owned(),
+        _ => "the TLS handshake failed".to_owned(),
+    }
+}
+
+fn certificate_words(reason: &CertificateError) -> String {
+    use CertificateError as Reason;
+    match reason {
+        Reason::UnknownIssuer => {
+            "its certificate is not trusted: set `tls.caBundle` to the certificate of the authority that issued it"
+        }
+        Reason::Expired | Reason::ExpiredContext { .. } => "its certificate has expired: renew it there",
+        Reason::NotValidYet | Reason::NotValidYetContext { .. } => {
+            "its certificate is not valid yet: check the clocks"
+        }
+        Reason::NotValidForName | Reason::NotValidForNameContext { .. } => {
+            "its certificate is for another name: use the name that the certificate has"
+        }
+        Reason::Revoked => "its certificate is revoked: renew it there",
+        _ => "its certificate can't be used for a server: issue another one there",
+    }
+    .to_owned()
+}
+
+fn connection_words(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no connection in time: check address, port and network policies".to_owned();
+    }
+    match find_io(error).map(io::Error::kind) {
+        Some(io::ErrorKind::ConnectionRefused) => {
+            "connection refused: check address and port, and whether it runs".to_owned()
+        }
+        Some(kind) => io_words(kind).to_owned(),
+        None => "the connection failed".to_owned(),
+    }
+}
+
+fn exchange_words(error: &reqwest::Error) -> &'static str {
+    if error.is_timeout() {
+        return "it takes too long";
+    }
+    if let Some(kind) = find_io(error).map(io::Error::kind) {
+        return io_words(kind);
+    }
+    match find::<hyper::Error>(error) {
+        Some(error) if error.is_incomplete_message() => {
+            "the connection was closed before the answer was complete"
+        }
+        Some(error) if error.is_parse() => "the answer is not HTTP",
+        _ => "the connection was lost",
+    }
+}
+
+fn io_words(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "the connection was reset",
+        io::ErrorKind::UnexpectedEof => "the connection was closed before the answer was complete",
+        io::ErrorKind::TimedOut => "the network does not answer in time",
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "the network has no way there",
+        _ => "the connection was lost",
+    }
+}
+
+fn find_io(error: &reqwest::Error) -> Option<&io::Error> {
+    find::<io::Error>(error)
+}

@@ -1,0 +1,203 @@
+//! The calls themselves: check, bind, fetch, unbind.
+
+use std::fmt;
+
+use reqwest::{Method, StatusCode, header::HeaderValue};
+use url::Url;
+
+use super::{
+    Auth, BrokerConfig,
+    call::Exchange,
+    catalog::{Catalog, CatalogCache, Plan, Unknown},
+    classify::Call,
+    config, paths,
+    wire::{BindBody, Context},
+};
+use crate::backend::{
+    BackendError, ErrorClass, Fetched, InstanceRef, IssuedKey, KeyRequest,
+    http::{HttpClient, Redactor, Request, without_query},
+};
+
+/// One Open Service Broker, logged in.
+pub struct Broker {
+    pub(super) http: HttpClient,
+    pub(super) authorization: Option<HeaderValue>,
+    pub(super) redactor: Redactor,
+    pub(super) catalog: CatalogCache,
+    base: Url,
+}
+
+impl Broker {
+    /// Prepares the way to a broker, and asks it nothing yet.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Rejected`], where address, login or certificates can't be used.
+    pub fn new(config: &BrokerConfig) -> Result<Self, BackendError> {
+        let http = HttpClient::new(&config.http)?;
+        let base = config::base_url(&config.url)?;
+        http.check(&base)
+            .map_err(|failure| BackendError::new(ErrorClass::Rejected, format!("`url`: {failure}")))?;
+        let authorization = config.auth.as_ref().map(Auth::header).transpose()?;
+        let redactor = config.auth.as_ref().map(Auth::redactor).unwrap_or_default();
+        Ok(Self { http, authorization, redactor, base, catalog: CatalogCache::default() })
+    }
+
+    /// Asks for the catalog: whether the broker can be reached with this login. What it answers is kept.
+    ///
+    /// # Errors
+    /// Whatever keeps a key from being made here.
+    pub async fn check(&self) -> Result<(), BackendError> {
+        self.catalog.refresh(|| self.request_catalog()).await
+    }
+
+    /// Makes the key, or gets it again where the same request made it before (spec: "Creating a Service Binding").
+    ///
+    /// # Errors
+    /// [`ErrorClass::OrphanPossible`] where the spec's table asks for orphan mitigation.
+    pub async fn bind(&self, request: &KeyRequest) -> Result<IssuedKey, BackendError> {
+        let target = Target::of(&request.instance)?;
+        let plan = self.plan(&target).await??;
+        if !plan.bindable {
+            let message = format!(
+                "the broker makes no keys for plan `{}`; choose another `instance.plan`",
+                target.plan
+            );
+            return Err(BackendError::new(ErrorClass::Rejected, message));
+        }
+        let exchange = Exchange::of(self, Call::Bind, request);
+        let mut url = self.binding_url(&target, request)?;
+        url.query_pairs_mut().append_pair("accepts_incomplete", "false");
+        let body = BindBody {
+            service_id: &plan.service_id,
+            plan_id: &plan.plan_id,
+            context: Context::of(&request.owner),
+            parameters: request.parameters.expose(),
+        };
+        let bind = Request::new(Method::PUT, url)
+            .json(&body)
+            .map_err(|_| BackendError::new(ErrorClass::Rejected, "`parameters` can't be sent as JSON"))?;
+        let response = exchange.send(bind).await?;
+        match response.status {
+            StatusCode::OK | StatusCode::CREATED => {
+                exchange.issued_key(&response, request.identity.binding_id())
+            }
+            _ => Err(exchange.refused(&response)),
+        }
+    }
+
+    /// Reads the key again, where the offering allows it (spec: "Fetching a Service Binding").
+    ///
+    /// # Errors
+    /// Failures of the call itself.
+    pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
+        let target = Target::of(&request.instance)?;
+        let plan = self.plan(&target).await??;
+        if !plan.retrievable {
+            return Ok(Fetched::NotRetrievable);
+        }
+        let exchange = Exchange::of(self, Call::Fetch, request);
+        let url = with_plan(self.binding_url(&target, request)?, &plan.service_id, &plan.plan_id);
+        let response = exchange.send(Request::new(Method::GET, url)).await?;
+        match response.status {
+            StatusCode::OK => {
+                exchange.issued_key(&response, request.identity.binding_id()).map(Fetched::Found)
+            }
+            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Fetched::Absent),
+            _ => Err(exchange.refused(&response)),
+        }
+    }
+
+    /// Revokes the key (spec: "Deleting a Service Binding"). Only 200 and 410 confirm it, whatever their body says.
+    ///
+    /// # Errors
+    /// Any other answer; the call must be made again then.
+    pub async fn unbind(&self, request: &KeyRequest) -> Result<(), BackendError> {
+        let target = Target::of(&request.instance)?;
+        let (service_id, plan_id) = self.plan_of_existing(&target).await?;
+        let exchange = Exchange::of(self, Call::Unbind, request);
+        let mut url = with_plan(self.binding_url(&target, request)?, &service_id, &plan_id);
+        url.query_pairs_mut().append_pair("accepts_incomplete", "false");
+        let response = exchange.send(Request::new(Method::DELETE, url)).await?;
+        match response.status {
+            StatusCode::OK | StatusCode::GONE => Ok(()),
+            _ => Err(exchange.refused(&response)),
+        }
+    }
+
+    async fn plan(&self, target: &Target<'_>) -> Result<Result<Plan, Unknown>, BackendError> {
+        self.catalog.resolve(target.offering, target.plan, || self.request_catalog()).await
+    }
+
+    /// The ids of offering and plan of a key that may exist. It must be possible to revoke it when the broker has
+    /// withdrawn the plan since (what the user wrote is then taken for the ids) and while it shows no catalog (the
+    /// last one must do, where there was one).
+    async fn plan_of_existing(&self, target: &Target<'_>) -> Result<(String, String), BackendError> {
+        let found = match self.plan(target).await {
+            Ok(found) => found,
+            Err(error) => match self.catalog.latest() {
+                Some(catalog) => catalog.resolve(target.offering, target.plan),
+                None => return Err(error),
+            },
+        };
+        Ok(match found {
+            Ok(plan) => (plan.service_id, plan.plan_id),
+            Err(Unknown { service_id, .. }) => {
+                (service_id.unwrap_or_else(|| target.offering.to_owned()), target.plan.to_owned())
+            }
+        })
+    }
+
+    async fn request_catalog(&self) -> Result<Catalog, BackendError> {
+        let exchange = Exchange::anonymous(self, Call::Catalog);
+        let response = exchange.send(Request::new(Method::GET, paths::catalog(&self.base))).await?;
+        if response.status != StatusCode::OK {
+            return Err(exchange.refused(&response));
+        }
+        let body = response.body().map_err(|failure| exchange.failed(failure))?;
+        Catalog::read(body).ok_or_else(|| exchange.malformed(&response, "is no catalog"))
+    }
+
+    fn binding_url(&self, target: &Target<'_>, request: &KeyRequest) -> Result<Url, BackendError> {
+        paths::binding(&self.base, target.instance_id, request.identity.binding_id())
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker")
+            .field("url", &without_query(&self.base))
+            .field("http", &self.http)
+            .field("redactor", &self.redactor)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The fields of the instance that this API needs.
+struct Target<'a> {
+    instance_id: &'a str,
+    offering: &'a str,
+    plan: &'a str,
+}
+
+impl<'a> Target<'a> {
+    fn of(instance: &'a InstanceRef) -> Result<Self, BackendError> {
+        let required = |field: &'a Option<String>, words: &str| {
+            field.as_deref().filter(|value| !value.is_empty()).ok_or_else(|| {
+                BackendError::new(ErrorClass::Rejected, format!("an Open Service Broker needs {words}"))
+            })
+        };
+        Ok(Self {
+            instance_id: required(&instance.id, "`instance.id`; set it to the id of the service instance")?,
+            offering: required(
+                &instance.offering,
+                "`instance.offering`; set it to the name or id of the offering",
+            )?,
+            plan: required(&instance.plan, "`instance.plan`; set it to the name or id of the plan")?,
+        })
+    }
+}
+
+fn with_plan(mut url: Url, service_id: &str, plan_id: &str) -> Url {
+    url.query_pairs_mut().append_pair("service_id", service_id).append_pair("plan_id", plan_id);
+    url
+}

@@ -1,0 +1,124 @@
+//! One call to a broker: its headers, its tracing, and the words for what went wrong.
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderName, HeaderValue};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::{
+    Broker,
+    classify::{Call, advice, class},
+    wire,
+};
+use crate::backend::{
+    BackendError, ErrorClass, IssuedKey, KeyRequest,
+    http::{Failure, Redactor, Request, Response},
+};
+
+const API_VERSION: HeaderName = HeaderName::from_static("x-broker-api-version");
+const ORIGINATING_IDENTITY: HeaderName = HeaderName::from_static("x-broker-api-originating-identity");
+const REQUEST_IDENTITY: HeaderName = HeaderName::from_static("x-broker-api-request-identity");
+
+/// A call that is about to be made, or was made.
+pub(super) struct Exchange<'a> {
+    broker: &'a Broker,
+    call: Call,
+    request: Option<&'a KeyRequest>,
+    /// Tells this request from all others, in the broker's log and in ours.
+    request_id: Uuid,
+}
+
+impl<'a> Exchange<'a> {
+    /// A call on behalf of no ServiceKey.
+    pub(super) fn anonymous(broker: &'a Broker, call: Call) -> Self {
+        Self { broker, call, request: None, request_id: Uuid::new_v4() }
+    }
+
+    /// A call on behalf of a ServiceKey.
+    pub(super) fn of(broker: &'a Broker, call: Call, request: &'a KeyRequest) -> Self {
+        Self { request: Some(request), ..Self::anonymous(broker, call) }
+    }
+
+    /// Adds the headers and sends the request.
+    ///
+    /// # Errors
+    /// Where no status came back.
+    pub(super) async fn send(&self, request: Request) -> Result<Response, BackendError> {
+        let mut request = request
+            .header(ACCEPT, HeaderValue::from_static("application/json"))
+            .header(API_VERSION, HeaderValue::from_static("2.17"))
+            .header(REQUEST_IDENTITY, self.header_value(&self.request_id.to_string())?);
+        if let Some(authorization) = &self.broker.authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        if let Some(KeyRequest { owner, .. }) = self.request {
+            request =
+                request.header(ORIGINATING_IDENTITY, self.header_value(&wire::originating_identity(owner))?);
+        }
+        let span = tracing::debug_span!("broker", call = %self.call, request_id = %self.request_id);
+        self.broker.http.send(request).instrument(span).await.map_err(|failure| self.failed(failure))
+    }
+
+    fn header_value(&self, value: &str) -> Result<HeaderValue, BackendError> {
+        HeaderValue::from_str(value)
+            .map_err(|_| BackendError::new(ErrorClass::Rejected, format!("{} can't be sent", self.call)))
+    }
+
+    /// A call that brought no answer, or one whose body did not arrive.
+    pub(super) fn failed(&self, failure: Failure) -> BackendError {
+        failure.into_error(&self.call.to_string(), self.call.class_of_unknown())
+    }
+
+    /// An answer that is not a success of the call.
+    pub(super) fn refused(&self, response: &Response) -> BackendError {
+        let status = response.status.as_u16();
+        // Where the body did not arrive the status still says what happened.
+        let body = response.body().unwrap_or_default();
+        let code = wire::error_code(body);
+        let mut message =
+            format!("{} failed: the broker answers {status}: {}", self.call, self.redactor().quote(body));
+        let advice = advice(self.call, status, code.as_deref());
+        if !advice.is_empty() {
+            message.push_str("; ");
+            message.push_str(advice);
+        }
+        BackendError {
+            class: class(self.call, status, code.as_deref()),
+            message,
+            retry_after: response.retry_after,
+        }
+    }
+
+    /// A success whose body can't be used: `what` says why.
+    pub(super) fn malformed(&self, response: &Response, what: &str) -> BackendError {
+        let status = response.status.as_u16();
+        BackendError {
+            class: class(self.call, status, None),
+            message: format!(
+                "{} failed: the broker answers {status}, but the body {what}; ask the broker's operator",
+                self.call
+            ),
+            retry_after: response.retry_after,
+        }
+    }
+
+    /// The key in a success.
+    ///
+    /// # Errors
+    /// Where the body did not arrive, or holds no key.
+    pub(super) fn issued_key(
+        &self,
+        response: &Response,
+        binding_id: Uuid,
+    ) -> Result<IssuedKey, BackendError> {
+        let body = response.body().map_err(|failure| self.failed(failure))?;
+        wire::issued_key(body, binding_id).map_err(|what| self.malformed(response, what))
+    }
+
+    fn redactor(&self) -> Redactor {
+        let redactor = self.broker.redactor.clone().and([self.request_id.to_string().into()]);
+        match self.request {
+            None => redactor,
+            Some(request) => redactor.and_strings_of(request.parameters.expose().values()),
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The catalog of a broker: which offerings and plans it has, kept for a few minutes.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Mutex, watch},
+    time::Instant,
+};
+
+use super::wire;
+use crate::backend::{BackendError, ErrorClass, http::one_line};
+
+/// How long a catalog is believed.
+const BOUNDED_AGE: Duration = Duration::from_secs(300);
+/// How old a catalog must be before an unknown name makes it be asked for again.
+const AGE_OF_DOUBT: Duration = Duration::from_secs(10);
+/// How many names a message lists.
+const NAMES_SHOWN: usize = 10;
+
+/// What the catalog says about one plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) service_id: String,
+    pub(super) plan_id: String,
+    /// Whether keys can be made: what the plan says, or else the offering.
+    pub(super) bindable: bool,
+    /// Whether a key can be read again.
+    pub(super) retrievable: bool,
+}
+
+/// The offerings of one broker.
+pub(super) struct Catalog(Vec<wire::Service>);
+
+impl Catalog {
+    /// Reads the body of an answer; `None` where it is no catalog. Offerings that can't be read are left out.
+    pub(super) fn read(body: &[u8]) -> Option<Self> {
+        let body: wire::CatalogBody = serde_json::from_slice(body).ok()?;
+        let services: Vec<wire::Service> =
+            body.services.into_iter().filter_map(|service| serde_json::from_value(service).ok()).collect();
+        Some(Self(services))
+    }
+
+    /// # Errors
+    /// What is unknown, and what is known instead.
+    pub(super) fn resolve(&self, offering: &str, plan: &str) -> Result<Plan, Unknown> {
+        let Some(service) = find(&self.0, offering, |service| (&service.id, &service.name)) else {
+            return Err(Unknown::offering(offering, self.0.iter().map(|service| &*service.name)));
+        };
+        let Some(found) = find(&service.plans, plan, |plan| (&plan.id, &plan.name)) else {
+            let known = service.plans.iter().map(|plan| &*plan.name);
+            return Err(Unknown::plan(offering, &service.id, plan, known));
+        };
+        Ok(Plan {
+            service_id: service.id.clone(),
+            plan_id: found.id.clone(),
+            bindable: found.bindable.or(service.bindable).unwrap_or(true),
+            retrievable: service.bindings_retrievable.unwrap_or(false),
+        })
+    }
+}
+
+/// By id, or else by name: an id is unique by the spec, and a name that looks like the id of another is not meant.
+fn find<'a, T>(entries: &'a [T], wanted: &str, keys: impl Fn(&T) -> (&str, &str)) -> Option<&'a T> {
+    let by_id = entries.iter().find(|entry| keys(entry).0 == wanted);
+    by_id.or_else(|| entries.iter().find(|entry| keys(entry).1 == wanted))
+}
+
+/// An offering or a plan that the catalog does not have.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unknown {
+    /// The id of the offering, where only the plan is unknown.
+    pub(super) service_id: Option<String>,
+    message: String,
+}
+
+impl Unknown {
+    fn offering<'a>(offering: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        let message =
+            format!("the broker has no offering `{offering}`; set `instance.offering` to {}", choices(known));
+        Self { service_id: None, message }
+    }
+
+    fn plan<'a>(offering: &str, service_id: &str, plan: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        let message = format!(
+            "the broker's offering `{offering}` has no plan `{plan}`; set `instance.plan` to {}",
+            choices(known)
+        );
+        Self { service_id: Some(service_id.to_owned()), message }
+    }
+}
+
+impl From<Unknown> for BackendError {
+    fn from(unknown: Unknown) -> Self {
+        Self::new(ErrorClass::Gone, unknown.message)
+    }
+}
+
+/// Sorted, so that a broker that lists its catalog in another order each time does not change the message.
+fn choices<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut names: Vec<String> = names.map(|name| format!("`{}`", one_line(name))).collect();
+    names.sort();
+    let more = if names.len() > NAMES_SHOWN { ", …" } else { "" };
+    names.truncate(NAMES_SHOWN);
+    match &*names {
+        [] => "another: there is none to choose from".to_owned(),
+        [only] => only.clone(),
+        names => format!("one of {}{more}", names.join(", ")),
+    }
+}
+
+/// The catalog of one broker, asked for when it is needed, and by one caller for all that need it. Who finds a
+/// catalog that is new enough never waits for those who ask for a newer one.
+pub(super) struct CatalogCache {
+    latest: watch::Sender<Option<Fresh>>,
+    /// Whose turn it is to ask, and how the last one to ask failed.
+    turn: Mutex<Option<(Instant, BackendError)>>,
+}
+
+/// A catalog, and when it came.
+#[derive(Clone)]
+struct Fresh {
+    since: Instant,
+    catalog: Arc<Catalog>,
+}
+
+impl Default for CatalogCache {
+    fn default() -> Self {
+        Self { latest: watch::Sender::new(None), turn: Mutex::default() }
+    }
+}
+
+impl CatalogCache {
+    /// A catalog that is younger than `age`, or that came while this call waited for its turn. So does a failure:
+    /// whoever waited while the broker failed does not ask it the same again.
+    async fn younger_than<F>(&self, age: Duration, fetch: impl FnOnce() -> F) -> Result<Fresh, BackendError>
+    where
+        F: Future<Output = Result<Catalog, BackendError>>,
+    {
+        let began = Instant::now();
+        let known = || {
+            let latest = self.latest.borrow();
+            latest.as_ref().filter(|latest| latest.since >= began || latest.since.elapsed() < age).cloned()
+        };
+        if let Some(latest) = known() {
+            return Ok(latest);
+        }
+        let mut last_failure = self.turn.lock().await;
+        if let Some(latest) = known() {
+            return Ok(latest);
+        }
+        if let Some((failed, error)) = &*last_failure
+            && *failed >= began
+        {
+            return Err(error.clone());
+        }
+        match fetch().await {
+            Ok(catalog) => {
+                let latest = Fresh { since: Instant::now(), catalog: Arc::new(catalog) };
+                self.latest.send_replace(Some(latest.clone()));
+                Ok(latest)
+            }
+            Err(error) => {
+                *last_failure = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Asks the broker, whatever is known already.
+    ///
+    /// # Errors
+    /// Those of `fetch`.
+    pub(super) async fn refresh<F>(&self, fetch: impl FnOnce() -> F) -> Result<(), BackendError>
+    where
+        F: Future<Output = Result<Catalog, BackendError>>,
+    {
+        self.younger_than(Duration::ZERO, fetch).await.map(drop)
+    }
+
+    /// Resolves a plan; where it is unknown, the catalog is asked for once more, unless it is too new to be doubted.
+    ///
+    /// # Errors
+    /// Those of `fetch`. A plan that is unknown for good is the inner error.
+    pub(super) async fn resolve<F>(
+        &self,
+        offering: &str,
+        plan: &str,
+        fetch: impl Fn() -> F,
+    ) -> Result<Result<Plan, Unknown>, BackendError>
+    where
+        F: Future<Output = Result<Catalog, BackendError>>,
+    {
+        let found = self.younger_than(BOUNDED_AGE, &fetch).await?.catalog.resolve(offering, plan);
+        if found.is_ok() {
+            return Ok(found);
+        }
+        Ok(self.younger_than(AGE_OF_DOUBT, &fetch).await?.catalog.resolve(offering, plan))
+    }
+
+    /// The last catalog that came, however old.
+    pub(super) fn latest(&self) -> Option<Arc<Catalog>> {
+        self.latest.borrow().as_ref().map(|latest| Arc::clone(&latest.catalog))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use futures::future::join_all;
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn catalog() -> Catalog {
+        let body = json!({"services": [
+            {"id": "s-1", "name": "db", "bindable": true, "bindings_retrievable": true, "plans": [
+                {"id": "p-1", "name": "small"},
+                {"id": "p-2", "name": "closed", "bindable": false},
+            ]},
+            {"id": "s-2", "name": "mail", "bindable": false, "plans": [
+                {"id": "p-3", "name": "only", "bindable": true},
+                {"id": "p-4", "name": "none"},
+            ]},
+            {"id": 7, "name": "broken"},
+            {"id": "db", "name": "s-1", "plans": []},
+        ], "unknown": 1});
+        Catalog::read(body.to_string().as_bytes()).unwrap()
+    }
+
+    fn plan(service_id: &str, plan_id: &str, bindable: bool, retrievable: bool) -> Plan {
+        Plan { service_id: service_id.to_owned(), plan_id: plan_id.to_owned(), bindable, retrievable }
+    }
+
+    #[rstest]
+    #[case("s-1", "p-1", plan("s-1", "p-1", true, true))]
+    #[case("s-1", "small", plan("s-1", "p-1", true, true))]
+    #[case("s-1", "closed", plan("s-1", "p-2", false, true))]
+    #[case("mail", "only", plan("s-2", "p-3", true, false))]
+    #[case("mail", "none", plan("s-2", "p-4", false, false))]
+    fn resolves(#[case] offering: &str, #[case] wanted: &str, #[case] expected: Plan) {
+        assert_eq!(catalog().resolve(offering, wanted), Ok(expected));
+    }
+
+    #[rstest]
+    #[case(
+        "none",
+        "p-1",
+        "the broker has no offering `none`; set `instance.offering` to one of `db`, `mail`, `s-1`"
+    )]
+    #[case(
+        "s-1",
+        "big",
+        "the broker's offering `s-1` has no plan `big`; set `instance.plan` to one of `closed`, `small`"
+    )]
+    #[case(
+        "db",
+        "small",
+        "the broker's offering `db` has no plan `small`; set `instance.plan` to another: there is none to choose from"
+    )]
+    fn says_what_there_is_instead(#[case] offering: &str, #[case] wanted: &str, #[case] message: &str) {
+        let error = BackendError::from(catalog().resolve(offering, wanted).unwrap_err());
+        assert_eq!((error.class, &*error.message), (ErrorClass::Gone, message));
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("{}")]
+    #[case(r#"{"services": {}}"#)]
+    fn what_is_no_catalog_is_not_read(#[case] body: &str) {
+        assert!(Catalog::read(body.as_bytes()).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn is_asked_for_again_when_it_is_old_or_doubted() {
+        let (cache, calls) = (CatalogCache::default(), Cell::new(0));
+        let fetch = || async {
+            calls.set(calls.get() + 1);
+            Ok(catalog())
+        };
+        let unknown = async || cache.resolve("s-1", "p", fetch).await.map(drop);
+        let ok = async || cache.resolve("s-1", "small", fetch).await.unwrap().map(drop);
+        ok().await.unwrap();
+        ok().await.unwrap();
+        assert_eq!(calls.get(), 1, "kept");
+        unknown().await.unwrap();
+        assert_eq!(calls.get(), 1, "too new to be doubted");
+        tokio::time::advance(AGE_OF_DOUBT).await;
+        unknown().await.unwrap();
+        unknown().await.unwrap();
+        assert_eq!(calls.get(), 2, "doubted once");
+        tokio::time::advance(BOUNDED_AGE).await;
+        ok().await.unwrap();
+        assert_eq!(calls.get(), 3, "old");
+    }
+
+    #[rstest]
+    #[case(true)]
+    #[case(false)]
+    #[tokio::test(start_paused = true)]
+    async fn one_asks_for_all(#[case] succeeds: bool) {
+        let (cache, calls) = (CatalogCache::default(), AtomicUsize::new(0));
+        let fetch = || async {
+            calls.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            if succeeds { Ok(catalog()) } else { Err(BackendError::new(ErrorClass::Transient, "down")) }
+        };
+        let outcomes = join_all((0..50).map(|_| cache.resolve("s-1", "small", fetch))).await;
+        assert!(outcomes.iter().all(|outcome| outcome.is_ok() == succeeds));
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_not_kept_for_those_who_come_later() {
+        let cache = CatalogCache::default();
+        let down = || async { Err(BackendError::new(ErrorClass::Transient, "down")) };
+        cache.resolve("s-1", "small", down).await.unwrap_err();
+        tokio::time::advance(Duration::from_millis(1)).await;
+        cache.resolve("s-1", "small", || async { Ok(catalog()) }).await.unwrap().unwrap();
+    }
+}

@@ -1,0 +1,111 @@
+//! What a broker's status means: the spec's tables for bindings and for orphan mitigation.
+
+use std::fmt;
+
+use crate::backend::ErrorClass;
+
+/// Which call of the API was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    Catalog,
+    Bind,
+    Fetch,
+    Unbind,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Catalog => "catalog",
+            Self::Bind => "bind",
+            Self::Fetch => "fetch",
+            Self::Unbind => "unbind",
+        })
+    }
+}
+
+impl Call {
+    /// What is left of a call whose effect is unknown: only a bind can leave something behind that nobody wants.
+    /// All others are made again until they are answered.
+    pub(super) fn class_of_unknown(self) -> ErrorClass {
+        match self {
+            Self::Bind => ErrorClass::OrphanPossible,
+            Self::Catalog | Self::Fetch | Self::Unbind => ErrorClass::Transient,
+        }
+    }
+}
+
+/// The class of an answer that is not the success of its call. `code` is the `error` field of its body.
+pub(super) fn class(call: Call, status: u16, code: Option<&str>) -> ErrorClass {
+    match status {
+        // Synchronous calls have no other successes than those that the caller knows.
+        200 => ErrorClass::Transient,
+        202 if call == Call::Unbind => ErrorClass::OrphanPossible,
+        201..300 => call.class_of_unknown(),
+        401 | 403 => ErrorClass::Forbidden,
+        404 | 410 if call == Call::Catalog => ErrorClass::Rejected,
+        404 | 410 => ErrorClass::Gone,
+        408 | 429 => ErrorClass::Transient,
+        409 if call == Call::Bind => ErrorClass::Conflict,
+        422 if code == Some("ConcurrencyError") => ErrorClass::Transient,
+        400..500 => ErrorClass::Rejected,
+        _ => call.class_of_unknown(),
+    }
+}
+
+/// What to do about such an answer; empty where it is simply tried again, or where the broker's own words must do.
+pub(super) fn advice(call: Call, status: u16, code: Option<&str>) -> &'static str {
+    match (status, code) {
+        (202, _) => "it answers asynchronously, which is not supported yet",
+        (401, _) => "check the login that the provider names",
+        (403, _) => "the login may not do this; ask the broker's operator for the right to",
+        (404 | 410, _) if call == Call::Catalog => "check that `url` is the broker's base address",
+        (404 | 410, _) => "check `instance.id`",
+        (409, _) if call == Call::Bind => "a key of this id exists, made with other parameters",
+        (412, _) => "it does not speak version 2.17 of the Open Service Broker API",
+        (422, Some("AsyncRequired")) => "it answers asynchronously only, which is not supported yet",
+        (422, Some("ConcurrencyError")) => "another operation on the instance is under way",
+        (422, Some("RequiresApp")) => "keys of this plan are for applications only; choose another plan",
+        (422, Some("MaintenanceInfoConflict")) => "the instance needs an upgrade first",
+        (429, _) => "it asks for fewer requests; lower `limits` if this lasts",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use ErrorClass::{Conflict, Forbidden, Gone, OrphanPossible, Rejected, Transient};
+
+    #[rstest]
+    //     status, code                      catalog    bind            fetch      unbind
+    #[case(200, None,                        [Transient, Transient,      Transient, Transient])]
+    #[case(201, None,                        [Transient, OrphanPossible, Transient, Transient])]
+    #[case(202, None,                        [Transient, OrphanPossible, Transient, OrphanPossible])]
+    #[case(204, None,                        [Transient, OrphanPossible, Transient, Transient])]
+    #[case(226, None,                        [Transient, OrphanPossible, Transient, Transient])]
+    #[case(400, None,                        [Rejected,  Rejected,       Rejected,  Rejected])]
+    #[case(401, None,                        [Forbidden, Forbidden,      Forbidden, Forbidden])]
+    #[case(403, None,                        [Forbidden, Forbidden,      Forbidden, Forbidden])]
+    #[case(404, None,                        [Rejected,  Gone,           Gone,      Gone])]
+    #[case(410, None,                        [Rejected,  Gone,           Gone,      Gone])]
+    #[case(408, None,                        [Transient, Transient,      Transient, Transient])]
+    #[case(409, None,                        [Rejected,  Conflict,       Rejected,  Rejected])]
+    #[case(412, None,                        [Rejected,  Rejected,       Rejected,  Rejected])]
+    #[case(418, None,                        [Rejected,  Rejected,       Rejected,  Rejected])]
+    #[case(422, None,                        [Rejected,  Rejected,       Rejected,  Rejected])]
+    #[case(422, Some("AsyncRequired"),       [Rejected,  Rejected,       Rejected,  Rejected])]
+    #[case(422, Some("ConcurrencyError"),    [Transient, Transient,      Transient, Transient])]
+    #[case(429, None,                        [Transient, Transient,      Transient, Transient])]
+    #[case(500, None,                        [Transient, OrphanPossible, Transient, Transient])]
+    #[case(503, None,                        [Transient, OrphanPossible, Transient, Transient])]
+    #[case(599, None,                        [Transient, OrphanPossible, Transient, Transient])]
+    #[case(999, None,                        [Transient, OrphanPossible, Transient, Transient])]
+    #[rustfmt::skip]
+    fn classifies(#[case] status: u16, #[case] code: Option<&str>, #[case] expected: [ErrorClass; 4]) {
+        let calls = [Call::Catalog, Call::Bind, Call::Fetch, Call::Unbind];
+        assert_eq!(calls.map(|call| class(call, status, code)), expected);
+    }
+}

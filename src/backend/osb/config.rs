@@ -1,0 +1,161 @@
+//! What a provider says about a broker: where it is, and how to log in.
+
+use std::fmt;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use reqwest::header::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use crate::backend::{
+    BackendError, ErrorClass, HttpConfig,
+    http::{Redactor, without_query},
+};
+
+/// One broker.
+#[derive(Clone)]
+pub struct BrokerConfig {
+    /// The address that `/v2/catalog` and the other paths are appended to.
+    pub url: Url,
+    /// The login; `None` for a broker that asks for none, or for mutual TLS alone.
+    pub auth: Option<Auth>,
+    /// How to talk to it.
+    pub http: HttpConfig,
+}
+
+impl fmt::Debug for BrokerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BrokerConfig")
+            .field("url", &without_query(&self.url))
+            .field("auth", &self.auth)
+            .field("http", &self.http)
+            .finish()
+    }
+}
+
+/// The login at a broker.
+#[derive(Clone, Debug)]
+pub enum Auth {
+    /// HTTP Basic authentication.
+    Basic {
+        /// The user; without a colon, which Basic authentication has no way to send.
+        username: String,
+        /// The password.
+        password: SecretString,
+    },
+    /// A token that is sent as it is.
+    Bearer {
+        /// The token.
+        token: SecretString,
+    },
+}
+
+impl Auth {
+    /// The value of the header `Authorization`, marked as sensitive.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Rejected`], where the login can't be sent in a header.
+    pub(super) fn header(&self) -> Result<HeaderValue, BackendError> {
+        let (value, unusable) = match self {
+            Self::Basic { username, .. } if username.contains(':') => {
+                return Err(rejected(
+                    "the broker's `username` holds a colon, which a login can't have; correct it",
+                ));
+            }
+            Self::Basic { username, password } => {
+                (format!("Basic {}", basic(username, password)), "the broker's login")
+            }
+            Self::Bearer { token } => (format!("Bearer {}", token.expose_secret()), "the broker's `token`"),
+        };
+        let mut value = HeaderValue::from_str(&value).map_err(|_| {
+            rejected(format!("{unusable} holds a line break or another character that no header may hold"))
+        })?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    /// Hides whatever of the login the broker might repeat.
+    pub(super) fn redactor(&self) -> Redactor {
+        match self {
+            Self::Basic { username, password } => {
+                Redactor::hiding([password.clone(), basic(username, password).into()])
+            }
+            Self::Bearer { token } => Redactor::hiding([token.clone()]),
+        }
+    }
+}
+
+fn basic(username: &str, password: &SecretString) -> String {
+    BASE64_STANDARD.encode(format!("{username}:{}", password.expose_secret()))
+}
+
+/// The base address, checked for what can't be part of one.
+///
+/// # Errors
+/// [`ErrorClass::Rejected`], with what to write instead.
+pub(super) fn base_url(url: &Url) -> Result<Url, BackendError> {
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(rejected(
+            "`url` holds a user or a password; move them to a Secret and name it in `auth`",
+        ));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(rejected("`url` holds a query or a fragment; write the broker's base address alone"));
+    }
+    Ok(url.clone())
+}
+
+fn rejected(message: impl Into<String>) -> BackendError {
+    BackendError::new(ErrorClass::Rejected, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn basic_auth(username: &str, password: &str) -> Auth {
+        Auth::Basic { username: username.to_owned(), password: password.into() }
+    }
+
+    #[rstest]
+    #[case(basic_auth("admin", "hunter2"), "Basic YWRtaW46aHVudGVyMg==")]
+    #[case(basic_auth("admin", "p\u{e4}ss:w\n"), "Basic YWRtaW46cMOkc3M6dwo=")]
+    #[case(Auth::Bearer { token: "abc.def".into() }, "Bearer abc.def")]
+    fn makes_the_header(#[case] auth: Auth, #[case] expected: &str) {
+        let header = auth.header().unwrap();
+        assert_eq!(header.to_str().unwrap(), expected);
+        assert_eq!(format!("{header:?}"), "Sensitive");
+    }
+
+    #[rstest]
+    #[case(basic_auth("ad:min", "hunter2"), "`username` holds a colon")]
+    #[case(Auth::Bearer { token: "hunter2\n".into() }, "`token` holds a line break")]
+    fn refuses_logins_that_no_header_can_hold(#[case] auth: Auth, #[case] words: &str) {
+        let error = auth.header().unwrap_err();
+        assert_eq!(error.class, ErrorClass::Rejected);
+        assert!(error.message.contains(words) && !error.message.contains("hunter2"), "{error}");
+    }
+
+    #[rstest]
+    #[case("https://user:hunter2@broker", "a user or a password")]
+    #[case("https://broker?key=hunter2", "a query or a fragment")]
+    #[case("https://broker#hunter2", "a query or a fragment")]
+    fn refuses_addresses_that_hold_more(#[case] url: Url, #[case] words: &str) {
+        let error = base_url(&url).unwrap_err();
+        assert!(error.message.contains(words) && !error.message.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let config = BrokerConfig {
+            url: "https://user:hunter2@broker/prefix?hunter2".parse().unwrap(),
+            auth: Some(basic_auth("admin", "hunter2")),
+            http: HttpConfig::default(),
+        };
+        let shown = format!("{config:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("https://broker/prefix"), "{shown}");
+    }
+}

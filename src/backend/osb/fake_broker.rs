@@ -1,0 +1,143 @@
+//! A small broker for the tests, and what they ask it for.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, Method, StatusCode, Uri, header::RETRY_AFTER},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{Auth, Broker, BrokerConfig, catalog::Catalog};
+use crate::{
+    backend::{BackendError, InstanceRef, KeyRequest, Owner, Parameters, test_server},
+    lifecycle::{Identity, Sequence},
+};
+
+pub(super) const SECRET: &str = "hunter2";
+pub(super) const PARAMETER: &str = "correct horse";
+const UID: Uuid = Uuid::from_u128(0x6ba7_b810_9dad_11d1_80b4_00c0_4fd4_30c8);
+pub(super) const KEY: &str =
+    r#"{"credentials": {"password": "s3cret"}, "metadata": {"expires_at": "2027-01-01T00:00:00Z"}}"#;
+
+/// A broker with one catalog, which answers everything else with the same answer and remembers what it was asked.
+#[derive(Clone)]
+pub(super) struct FakeBroker {
+    catalog: (StatusCode, String),
+    answer: (StatusCode, String),
+    calls: Arc<Mutex<Vec<Call>>>,
+}
+
+#[derive(Clone)]
+pub(super) struct Call {
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl FakeBroker {
+    pub(super) fn answering(status: u16, body: &str) -> Self {
+        Self {
+            catalog: (StatusCode::OK, catalog().to_string()),
+            answer: (StatusCode::from_u16(status).unwrap(), body.to_owned()),
+            calls: Arc::default(),
+        }
+    }
+
+    pub(super) fn with_catalog(self, status: u16, body: &str) -> Self {
+        Self { catalog: (StatusCode::from_u16(status).unwrap(), body.to_owned()), ..self }
+    }
+
+    /// The client's side of this broker.
+    pub(super) async fn start(&self) -> Broker {
+        let router = Router::new().fallback(Self::answer).with_state(self.clone());
+        connect(test_server::serve(router).await.join("prefix/").unwrap(), Duration::from_secs(20))
+    }
+
+    async fn answer(
+        State(broker): State<Self>,
+        method: Method,
+        uri: Uri,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Response {
+        let (status, text) =
+            if uri.path().ends_with("/v2/catalog") { broker.catalog.clone() } else { broker.answer.clone() };
+        broker.calls.lock().unwrap().push(Call { method, uri, headers, body });
+        (status, [(RETRY_AFTER, "7")], text).into_response()
+    }
+
+    pub(super) fn calls(&self) -> Vec<Call> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    /// The only call besides those for the catalog.
+    pub(super) fn call(&self) -> Call {
+        let mut calls = self.calls();
+        calls.retain(|call| !call.uri.path().ends_with("/v2/catalog"));
+        assert_eq!(calls.len(), 1);
+        calls.remove(0)
+    }
+}
+
+pub(super) fn catalog() -> Value {
+    json!({"services": [{"id": "s-1", "name": "db", "bindable": true, "bindings_retrievable": true, "plans": [
+        {"id": "p-1", "name": "small"}, {"id": "p-2", "name": "closed", "bindable": false},
+    ]}, {"id": "s-2", "name": "mail", "bindable": true, "plans": [{"id": "p-3", "name": "once"}]}]})
+}
+
+pub(super) fn connect(url: url::Url, timeout: Duration) -> Broker {
+    let auth = Some(Auth::Basic { username: "admin".to_owned(), password: SECRET.into() });
+    Broker::new(&BrokerConfig { url, auth, http: test_server::http_config(timeout) }).unwrap()
+}
+
+impl Broker {
+    /// Gives the client a catalog that the broker itself is not asked for.
+    pub(super) async fn knows(&self, catalog: &Value) {
+        let catalog = Catalog::read(catalog.to_string().as_bytes()).unwrap();
+        self.catalog.refresh(|| async { Ok(catalog) }).await.unwrap();
+    }
+}
+
+pub(super) fn request_for(offering: &str, plan: &str) -> KeyRequest {
+    let parameters = json!({"passphrase": PARAMETER, "size": 3}).as_object().unwrap().clone();
+    KeyRequest {
+        identity: Identity { owner: UID, sequence: Sequence::FIRST },
+        owner: Owner {
+            namespace: "training".to_owned(),
+            name: "monitoring-creds".to_owned(),
+            uid: UID,
+            cluster_id: Some("cluster-1".to_owned()),
+        },
+        instance: InstanceRef {
+            id: Some("a/%2e".to_owned()),
+            offering: Some(offering.to_owned()),
+            plan: Some(plan.to_owned()),
+            ..InstanceRef::default()
+        },
+        parameters: Parameters::new(parameters),
+    }
+}
+
+pub(super) fn request() -> KeyRequest {
+    request_for("db", "small")
+}
+
+pub(super) fn binding_path() -> String {
+    format!("/prefix/v2/service_instances/a%2F%252e/service_bindings/{}", request().identity.binding_id())
+}
+
+pub(super) fn keeps_its_secrets(error: &BackendError) {
+    let shown = format!("{error} {error:?}");
+    for secret in [SECRET, PARAMETER, "s3cret", "YWRtaW46aHVudGVyMg"] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+}

@@ -1,0 +1,373 @@
+//! The broker's client against small brokers that answer what a test tells them to.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::http::Method;
+use futures::future::join_all;
+use rstest::rstest;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{
+    Broker, BrokerConfig,
+    fake_broker::{
+        FakeBroker, KEY, PARAMETER, SECRET, binding_path, catalog, connect, keeps_its_secrets, request,
+        request_for,
+    },
+};
+use crate::backend::{
+    ErrorClass::{self, Conflict, Forbidden, Gone, OrphanPossible, Rejected, Transient},
+    Fetched, HttpConfig, KeyRequest, Parameters,
+    test_server::{self, Then},
+};
+
+#[tokio::test]
+async fn binds_with_all_that_the_spec_asks_for() {
+    let fake = FakeBroker::answering(201, KEY);
+    let key = fake.start().await.bind(&request()).await.unwrap();
+    assert_eq!(key.credentials.expose()["password"], "s3cret");
+    assert_eq!(key.facts.id, request().identity.binding_id().to_string());
+    assert_eq!(key.facts.expires_at, Some("2027-01-01T00:00:00Z".parse().unwrap()));
+    assert!(!format!("{key:?}").contains("s3cret"));
+
+    let call = fake.call();
+    assert_eq!(call.method, Method::PUT);
+    assert_eq!(call.uri.to_string(), format!("{}?accepts_incomplete=false", binding_path()));
+    assert_eq!(
+        serde_json::from_slice::<Value>(&call.body).unwrap(),
+        json!({
+            "service_id": "s-1",
+            "plan_id": "p-1",
+            "context": {"platform": "kubernetes", "namespace": "training", "clusterid": "cluster-1"},
+            "parameters": {"passphrase": PARAMETER, "size": 3},
+        })
+    );
+    let header = |name: &str| call.headers[name].to_str().unwrap().to_owned();
+    assert_eq!(header("x-broker-api-version"), "2.17");
+    assert_eq!(header("authorization"), "Basic YWRtaW46aHVudGVyMg==");
+    assert_eq!(header("content-type"), "application/json");
+    assert!(header("x-broker-api-originating-identity").starts_with("kubernetes "));
+    header("x-broker-api-request-identity").parse::<Uuid>().unwrap();
+}
+
+#[tokio::test]
+async fn leaves_out_what_there_is_none_of() {
+    let fake = FakeBroker::answering(200, KEY);
+    let mut request = request();
+    request.parameters = Parameters::default();
+    request.owner.cluster_id = None;
+    fake.start().await.bind(&request).await.unwrap();
+    let body: Value = serde_json::from_slice(&fake.call().body).unwrap();
+    assert_eq!(body.get("parameters"), None);
+    assert_eq!(body["context"], json!({"platform": "kubernetes", "namespace": "training"}));
+}
+
+#[tokio::test]
+async fn every_request_has_an_identity_of_its_own() {
+    let fake = FakeBroker::answering(201, KEY);
+    let broker = fake.start().await;
+    broker.bind(&request()).await.unwrap();
+    broker.bind(&request()).await.unwrap();
+    let mut ids: Vec<_> =
+        fake.calls().iter().map(|call| call.headers["x-broker-api-request-identity"].clone()).collect();
+    let calls = ids.len();
+    ids.sort_by(|one, other| one.as_bytes().cmp(other.as_bytes()));
+    ids.dedup();
+    assert_eq!((calls, ids.len()), (3, 3));
+    assert!(
+        !fake.calls()[0].headers.contains_key("x-broker-api-originating-identity"),
+        "the catalog is for all"
+    );
+}
+
+const LOGIN_ECHOED: &str = r#"{"description": "no hunter2 (YWRtaW46aHVudGVyMg==)"}"#;
+const WORDS: &str = r#"{"description": "no hunter2 for correct horse (YWRtaW46aHVudGVyMg==).\n Sorry."}"#;
+
+#[rstest]
+#[case(
+    202,
+    r#"{"operation": "s3cret"}"#,
+    OrphanPossible,
+    "answers asynchronously, which is not supported yet"
+)]
+#[case(204, "", OrphanPossible, "the broker answers 204: an empty body")]
+#[case(201, r#"{"credentials": "s3cret"}"#, OrphanPossible, "holds `credentials` that are no object")]
+#[case(201, "s3cret", OrphanPossible, "answers 201, but the body is no JSON")]
+#[case(201, "", OrphanPossible, "is no JSON")]
+#[case(200, r#"{"credentials": null}"#, Transient, "holds no `credentials`")]
+#[case(400, WORDS, Rejected, "answers 400: no [redacted] for [redacted] ([redacted]). Sorry")]
+#[case(401, "<html>hunter2", Forbidden, "answers 401: an HTML page; check the login that the provider names")]
+#[case(403, "hunter2", Forbidden, "no JSON; the login may not do this")]
+#[case(404, "{}", Gone, "no description; check `instance.id`")]
+#[case(408, "{}", Transient, "408")]
+#[case(409, "{}", Conflict, "made with other parameters")]
+#[case(410, "", Gone, "410")]
+#[case(412, "{}", Rejected, "does not speak version 2.17")]
+#[case(422, r#"{"error": "AsyncRequired"}"#, Rejected, "asynchronously only, which is not supported yet")]
+#[case(422, r#"{"error": "ConcurrencyError"}"#, Transient, "another operation on the instance is under way")]
+#[case(422, r#"{"error": "RequiresApp"}"#, Rejected, "for applications only")]
+#[case(429, "{}", Transient, "asks for fewer requests")]
+#[case(500, WORDS, OrphanPossible, "answers 500: no [redacted]")]
+#[case(503, "", OrphanPossible, "answers 503")]
+#[tokio::test]
+async fn binds_that_fail(
+    #[case] status: u16,
+    #[case] body: &str,
+    #[case] class: ErrorClass,
+    #[case] words: &str,
+) {
+    let broker = FakeBroker::answering(status, body).start().await;
+    let error = broker.bind(&request()).await.unwrap_err();
+    assert_eq!(error.class, class, "{error}");
+    assert!(error.message.starts_with("bind failed: ") && error.message.contains(words), "{error}");
+    assert_eq!(error.retry_after, Some(Duration::from_secs(7)));
+    keeps_its_secrets(&error);
+    let again = broker.bind(&request()).await.unwrap_err();
+    assert_eq!(again.message, error.message, "the same failure has the same words");
+}
+
+#[rstest]
+#[case::garbage("SSH-2.0\r\n", Then::Close, OrphanPossible, "is not HTTP")]
+#[case::cut("", Then::Close, OrphanPossible, "closed before the answer was complete")]
+#[case::hangs("", Then::Hang, OrphanPossible, "within 600ms")]
+#[case::endless_success(
+    "HTTP/1.1 201 Created\r\ntransfer-encoding: chunked\r\n\r\n",
+    Then::Endless,
+    OrphanPossible,
+    "is larger than 1 MiB"
+)]
+#[case::endless_refusal(
+    "HTTP/1.1 403 Forbidden\r\ntransfer-encoding: chunked\r\n\r\n",
+    Then::Endless,
+    Forbidden,
+    "answers 403"
+)]
+#[case::redirect(
+    "HTTP/1.1 301 Moved\r\nlocation: https://sso/\r\n\r\n",
+    Then::Close,
+    Rejected,
+    "redirects to"
+)]
+#[tokio::test]
+async fn binds_that_are_not_answered_well(
+    #[case] answer: &str,
+    #[case] then: Then,
+    #[case] class: ErrorClass,
+    #[case] words: &str,
+) {
+    let timeout = Duration::from_millis(if matches!(then, Then::Hang) { 600 } else { 20_000 });
+    let broker = connect(test_server::raw(answer, then).await, timeout);
+    broker.knows(&catalog()).await;
+    let error = broker.bind(&request()).await.unwrap_err();
+    assert_eq!(error.class, class, "{error}");
+    assert!(error.message.contains(words), "{error}");
+    keeps_its_secrets(&error);
+}
+
+#[tokio::test]
+async fn a_bind_that_was_not_sent_leaves_nothing() {
+    let broker = connect(test_server::nobody().await, Duration::from_secs(20));
+    broker.knows(&catalog()).await;
+    let error = broker.bind(&request()).await.unwrap_err();
+    assert_eq!(error.class, Transient);
+    assert!(error.message.starts_with("bind failed: no connection to `http://127.0.0.1:"), "{error}");
+}
+
+#[rstest]
+#[case(200, KEY, "found")]
+#[case(404, "", "absent")]
+#[case(410, "gone", "absent")]
+#[case(200, "{}", "Transient")]
+#[case(403, "{}", "Forbidden")]
+#[case(500, "{}", "Transient")]
+#[tokio::test]
+async fn fetches(#[case] status: u16, #[case] body: &str, #[case] expected: &str) {
+    let fake = FakeBroker::answering(status, body);
+    let outcome = match fake.start().await.fetch(&request()).await {
+        Ok(Fetched::Found(key)) => {
+            assert_eq!(key.credentials.expose()["password"], "s3cret");
+            "found".to_owned()
+        }
+        Ok(Fetched::Absent) => "absent".to_owned(),
+        Ok(Fetched::NotRetrievable) => "not retrievable".to_owned(),
+        Err(error) => format!("{:?}", error.class),
+    };
+    assert_eq!(outcome, expected);
+    let call = fake.call();
+    assert_eq!(call.method, Method::GET);
+    assert_eq!(call.uri.to_string(), format!("{}?service_id=s-1&plan_id=p-1", binding_path()));
+}
+
+#[tokio::test]
+async fn does_not_ask_for_what_is_shown_only_once() {
+    let fake = FakeBroker::answering(200, KEY);
+    let fetched = fake.start().await.fetch(&request_for("mail", "once")).await.unwrap();
+    assert!(matches!(fetched, Fetched::NotRetrievable));
+    assert_eq!(fake.calls().len(), 1, "only the catalog");
+}
+
+#[rstest]
+#[case(200, "{}", None)]
+#[case(200, "garbage", None)]
+#[case(410, "<html>", None)]
+#[case(202, "{}", Some(OrphanPossible))]
+#[case(204, "", Some(Transient))]
+#[case(400, "{}", Some(Rejected))]
+#[case(401, "{}", Some(Forbidden))]
+#[case(404, "{}", Some(Gone))]
+#[case(422, r#"{"error": "ConcurrencyError"}"#, Some(Transient))]
+#[case(429, "{}", Some(Transient))]
+#[case(500, WORDS, Some(Transient))]
+#[tokio::test]
+async fn unbinds(#[case] status: u16, #[case] body: &str, #[case] class: Option<ErrorClass>) {
+    let fake = FakeBroker::answering(status, body);
+    let outcome = fake.start().await.unbind(&request()).await;
+    assert_eq!(outcome.as_ref().err().map(|error| error.class), class);
+    if let Err(error) = &outcome {
+        keeps_its_secrets(error);
+    }
+    let call = fake.call();
+    assert_eq!(call.method, Method::DELETE);
+    let query = "service_id=s-1&plan_id=p-1&accepts_incomplete=false";
+    assert_eq!(call.uri.to_string(), format!("{}?{query}", binding_path()));
+}
+
+#[rstest]
+#[case("s-9", "p-9", "service_id=s-9&plan_id=p-9")]
+#[case("db", "p-9", "service_id=s-1&plan_id=p-9")]
+#[tokio::test]
+async fn unbinds_what_the_catalog_has_forgotten(
+    #[case] offering: &str,
+    #[case] plan: &str,
+    #[case] query: &str,
+) {
+    let fake = FakeBroker::answering(200, "{}");
+    fake.start().await.unbind(&request_for(offering, plan)).await.unwrap();
+    assert!(fake.call().uri.query().unwrap().starts_with(query));
+}
+
+#[rstest]
+#[case(200, "{}", Transient, "answers 200, but the body is no catalog")]
+#[case(200, "hunter2", Transient, "is no catalog")]
+#[case(204, "", Transient, "answers 204")]
+#[case(401, LOGIN_ECHOED, Forbidden, "check the login")]
+#[case(403, LOGIN_ECHOED, Forbidden, "the login may not")]
+#[case(404, "<html>", Rejected, "check that `url` is the broker's base address")]
+#[case(412, LOGIN_ECHOED, Rejected, "version 2.17")]
+#[case(500, LOGIN_ECHOED, Transient, "answers 500: no [redacted] ([redacted])")]
+#[tokio::test]
+async fn brokers_without_a_catalog(
+    #[case] status: u16,
+    #[case] body: &str,
+    #[case] class: ErrorClass,
+    #[case] words: &str,
+) {
+    let fake = FakeBroker::answering(201, KEY).with_catalog(status, body);
+    let broker = fake.start().await;
+    let (check, bind) = (broker.check().await.unwrap_err(), broker.bind(&request()).await.unwrap_err());
+    for error in [check, bind] {
+        assert_eq!(error.class, class, "{error}");
+        assert!(error.message.starts_with("catalog failed: ") && error.message.contains(words), "{error}");
+        keeps_its_secrets(&error);
+    }
+    assert!(fake.calls().iter().all(|call| call.method == Method::GET), "nothing was made");
+}
+
+#[tokio::test]
+async fn one_catalog_for_fifty_binds() {
+    let fake = FakeBroker::answering(201, KEY);
+    let broker = fake.start().await;
+    let request = request();
+    let outcomes = join_all((0..50).map(|_| broker.bind(&request))).await;
+    assert!(outcomes.iter().all(Result::is_ok));
+    assert_eq!(fake.calls().iter().filter(|call| call.uri.path().ends_with("/catalog")).count(), 1);
+}
+
+#[tokio::test]
+async fn the_check_fills_the_cache() {
+    let fake = FakeBroker::answering(201, KEY);
+    let broker = fake.start().await;
+    broker.check().await.unwrap();
+    broker.bind(&request()).await.unwrap();
+    assert_eq!(fake.calls().len(), 2);
+}
+
+#[rstest]
+#[case(|request: &mut KeyRequest| request.instance.id = None, Rejected, "needs `instance.id`; set it")]
+#[case(|request: &mut KeyRequest| request.instance.offering = None, Rejected, "needs `instance.offering`; set it")]
+#[case(|request: &mut KeyRequest| request.instance.plan = Some(String::new()), Rejected, "needs `instance.plan`; set it")]
+#[case(|request: &mut KeyRequest| request.instance.id = Some("..".to_owned()), Rejected, "correct `instance.id`")]
+#[case(|request: &mut KeyRequest| request.instance.plan = Some("closed".to_owned()), Rejected, "makes no keys for plan `closed`")]
+#[case(|request: &mut KeyRequest| request.instance.plan = Some("big".to_owned()), Gone, "set `instance.plan` to one of `closed`, `small`")]
+#[tokio::test]
+async fn what_no_broker_needs_to_be_asked(
+    #[case] change: fn(&mut KeyRequest),
+    #[case] class: ErrorClass,
+    #[case] words: &str,
+) {
+    let fake = FakeBroker::answering(201, KEY);
+    let mut request = request();
+    change(&mut request);
+    let error = fake.start().await.bind(&request).await.unwrap_err();
+    assert_eq!(error.class, class);
+    assert!(error.message.contains(words), "{error}");
+    assert!(fake.calls().iter().all(|call| call.method == Method::GET));
+}
+
+#[rstest]
+#[case("https://169.254.169.254", "`url`: `169.254.169.254` is a cloud's metadata address, which is refused")]
+#[case("http://broker.example.com", "`url`: plain http to `broker.example.com` is refused")]
+fn refuses_addresses_at_once(#[case] url: url::Url, #[case] words: &str) {
+    let config = BrokerConfig { url, auth: None, http: HttpConfig::default() };
+    let error = Broker::new(&config).unwrap_err();
+    assert_eq!(error.class, Rejected);
+    assert!(error.message.contains(words), "{error}");
+}
+
+/// Everything that is logged, at the finest level, by this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn neither_logs_nor_debug_show_a_secret() {
+    let fake = FakeBroker::answering(201, KEY);
+    let broker = fake.start().await;
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    broker.bind(&request()).await.unwrap();
+    drop(guard);
+
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let shown = format!("{log} {broker:?} {:?}", request());
+    assert!(log.contains("request_id="), "{log}");
+    for secret in [SECRET, PARAMETER, "s3cret", "YWRtaW46aHVudGVyMg"] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn calls_can_be_spawned() {
+    let broker = FakeBroker::answering(201, KEY).start().await;
+    tokio::spawn(async move { broker.bind(&request()).await }).await.unwrap().unwrap();
+}

@@ -1,0 +1,179 @@
+//! What goes over the wire. Answers are read tolerantly: unknown fields are ignored, and optional ones that make
+//! no sense are as good as absent.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use jiff::{Timestamp, civil, tz::TimeZone};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::backend::{Credentials, IssuedKey, KeyFacts, Owner};
+
+/// The body of a bind.
+#[derive(Serialize)]
+pub(super) struct BindBody<'a> {
+    pub(super) service_id: &'a str,
+    pub(super) plan_id: &'a str,
+    pub(super) context: Context<'a>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub(super) parameters: &'a Map<String, Value>,
+}
+
+/// Where the key is wanted; the spec's profile for Kubernetes.
+#[derive(Serialize)]
+pub(super) struct Context<'a> {
+    platform: &'static str,
+    namespace: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clusterid: Option<&'a str>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn of(owner: &'a Owner) -> Self {
+        Self { platform: "kubernetes", namespace: &owner.namespace, clusterid: owner.cluster_id.as_deref() }
+    }
+}
+
+/// The value of `X-Broker-API-Originating-Identity`: the ServiceKey, in the form of a Kubernetes user.
+pub(super) fn originating_identity(owner: &Owner) -> String {
+    let username = format!("servicekeys.dev:{}:{}", owner.namespace, owner.name);
+    let user = json!({"username": username, "uid": owner.uid, "groups": [], "extra": {}});
+    format!("kubernetes {}", BASE64_STANDARD.encode(user.to_string()))
+}
+
+/// The answer to `GET /v2/catalog`. Each service is read by itself, so that a broken one hides no other.
+#[derive(Deserialize)]
+pub(super) struct CatalogBody {
+    pub(super) services: Vec<Value>,
+}
+
+/// One offering of the catalog.
+#[derive(Deserialize)]
+pub(super) struct Service {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) bindable: Option<bool>,
+    pub(super) bindings_retrievable: Option<bool>,
+    #[serde(default)]
+    pub(super) plans: Vec<Plan>,
+}
+
+/// One plan of an offering.
+#[derive(Deserialize)]
+pub(super) struct Plan {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) bindable: Option<bool>,
+}
+
+/// The `error` field of an error's body: one of the codes that the spec names.
+pub(super) fn error_code(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    body.get("error")?.as_str().map(str::to_owned)
+}
+
+/// The key in the answer to a bind or a fetch.
+///
+/// # Errors
+/// What is wrong with the answer, in words that quote none of it.
+pub(super) fn issued_key(body: &[u8], binding_id: Uuid) -> Result<IssuedKey, &'static str> {
+    let Ok(body) = serde_json::from_slice::<Value>(body) else { return Err("is no JSON") };
+    let Value::Object(mut body) = body else { return Err("is no JSON object") };
+    let credentials = match body.remove("credentials") {
+        Some(Value::Object(credentials)) => Credentials::new(credentials),
+        None | Some(Value::Null) => return Err("holds no `credentials`"),
+        Some(_) => return Err("holds `credentials` that are no object"),
+    };
+    let time = |name: &str| body.get("metadata")?.get(name)?.as_str().and_then(timestamp);
+    let facts = KeyFacts {
+        id: binding_id.to_string(),
+        expires_at: time("expires_at"),
+        renew_before: time("renew_before"),
+        ..KeyFacts::default()
+    };
+    Ok(IssuedKey { facts, credentials })
+}
+
+/// ISO 8601 with an offset, or without one, which then is UTC.
+fn timestamp(text: &str) -> Option<Timestamp> {
+    let text = text.trim();
+    if let Ok(timestamp) = text.parse() {
+        return Some(timestamp);
+    }
+    let local: civil::DateTime = text.parse().ok()?;
+    local.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("2026-11-24T12:00:00Z", Some("2026-11-24T12:00:00Z"))]
+    #[case("2026-11-24T12:00:00.5+02:00", Some("2026-11-24T10:00:00.5Z"))]
+    #[case("2026-11-24T12:00:00+0200", Some("2026-11-24T10:00:00Z"))]
+    #[case("20261124T120000Z", Some("2026-11-24T12:00:00Z"))]
+    #[case("2026-11-24 12:00:00", Some("2026-11-24T12:00:00Z"))]
+    #[case("2026-11-24", Some("2026-11-24T00:00:00Z"))]
+    #[case("tomorrow", None)]
+    #[case("", None)]
+    #[case("2026-13-01T00:00:00Z", None)]
+    fn reads_timestamps(#[case] text: &str, #[case] expected: Option<&str>) {
+        assert_eq!(timestamp(text), expected.map(|expected| expected.parse().unwrap()));
+    }
+
+    #[rstest]
+    #[case("", Err("is no JSON"))]
+    #[case("<html>", Err("is no JSON"))]
+    #[case("[]", Err("is no JSON object"))]
+    #[case("{}", Err("holds no `credentials`"))]
+    #[case(r#"{"credentials": null}"#, Err("holds no `credentials`"))]
+    #[case(r#"{"credentials": []}"#, Err("holds `credentials` that are no object"))]
+    #[case(r#"{"credentials": "x"}"#, Err("holds `credentials` that are no object"))]
+    #[case(r#"{"credentials": 7}"#, Err("holds `credentials` that are no object"))]
+    #[case(r#"{"credentials": {"a": 1}, "metadata": "x", "more": 1}"#, Ok(None))]
+    #[case(r#"{"credentials": {"a": 1}, "metadata": {"expires_at": 5}}"#, Ok(None))]
+    #[case(
+        r#"{"credentials": {"a": 1}, "metadata": {"expires_at": "2026-11-24T12:00:00Z"}}"#,
+        Ok(Some("2026-11-24T12:00:00Z"))
+    )]
+    fn reads_keys(#[case] body: &str, #[case] expected: Result<Option<&str>, &str>) {
+        let key = issued_key(body.as_bytes(), Uuid::nil());
+        let expires_at = key.map(|key| key.facts.expires_at);
+        assert_eq!(expires_at, expected.map(|time| time.map(|time| time.parse().unwrap())));
+    }
+
+    #[rstest]
+    #[case(100, true)]
+    #[case(200, false)]
+    #[case(100_000, false)]
+    fn nesting_is_limited(#[case] depth: usize, #[case] read: bool) {
+        let body = format!(r#"{{"credentials": {{"deep": {}{}}}}}"#, "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(issued_key(body.as_bytes(), Uuid::nil()).is_ok(), read);
+    }
+
+    #[test]
+    fn names_the_servicekey_as_the_originating_identity() {
+        let owner = Owner {
+            namespace: "training".to_owned(),
+            name: "monitoring-creds".to_owned(),
+            uid: Uuid::nil(),
+            cluster_id: None,
+        };
+        let header = originating_identity(&owner);
+        let (platform, encoded) = header.split_once(' ').unwrap();
+        let user: Value = serde_json::from_slice(&BASE64_STANDARD.decode(encoded).unwrap()).unwrap();
+        assert_eq!(platform, "kubernetes");
+        assert_eq!(
+            user,
+            json!({
+                "username": "servicekeys.dev:training:monitoring-creds",
+                "uid": "00000000-0000-0000-0000-000000000000",
+                "groups": [],
+                "extra": {},
+            })
+        );
+    }
+}

@@ -1,0 +1,160 @@
+//! Small servers on 127.0.0.1 for the tests of the backends, among them some that no library would let misbehave.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::Router;
+use rustls::{ServerConfig, pki_types::PrivateKeyDer, server::WebPkiClientVerifier};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
+};
+use tokio_rustls::TlsAcceptor;
+use url::Url;
+
+use super::{AddressPolicy, HttpConfig, Limits};
+
+/// May connect to 127.0.0.0/8, and waits this long.
+pub(super) fn http_config(timeout: Duration) -> HttpConfig {
+    HttpConfig {
+        addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
+        limits: Limits { timeout, ..Limits::default() },
+        ..HttpConfig::default()
+    }
+}
+
+/// A well-behaved server.
+pub(super) async fn serve(router: Router) -> Url {
+    let (listener, url) = listen("http").await;
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+/// What a server does when it has sent what it was told to send.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Then {
+    /// Closes the connection.
+    Close,
+    /// Keeps the connection open and says nothing more.
+    Hang,
+    /// Goes on sending, in chunks, for ever.
+    Endless,
+}
+
+/// A server that reads a request, and sends these bytes whatever it was asked.
+pub(super) async fn raw(answer: impl Into<Vec<u8>>, then: Then) -> Url {
+    let (listener, url) = listen("http").await;
+    let answer = Arc::new(answer.into());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer_raw(stream, Arc::clone(&answer), then));
+        }
+    });
+    url
+}
+
+/// A server that accepts connections and neither reads nor says anything.
+pub(super) async fn silent() -> Url {
+    let (listener, url) = listen("http").await;
+    tokio::spawn(async move {
+        let mut connections = Vec::new();
+        while let Ok(connection) = listener.accept().await {
+            connections.push(connection);
+        }
+    });
+    url
+}
+
+/// An address where nothing listens.
+pub(super) async fn nobody() -> Url {
+    listen("http").await.1
+}
+
+/// A server that speaks TLS with this certificate and answers `200 {}`; asks for a client certificate that
+/// `clients` signed, where given.
+pub(super) async fn tls(certificate: &Certificate, clients: Option<&Certificate>) -> Url {
+    let (listener, url) = listen("https").await;
+    let crypto = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&crypto))
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(authority.cert.der().clone()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let key = PrivateKeyDer::try_from(certificate.key.serialize_der()).unwrap();
+    let config = builder.with_single_cert(vec![certificate.cert.der().clone()], key).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                match acceptor.accept(stream).into_fallible().await {
+                    Ok(stream) => {
+                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_vec();
+                        answer_raw(stream, Arc::new(answer), Then::Close).await;
+                    }
+                    // Without reading on, the reset of the connection might overtake the alert that says why.
+                    Err((_, mut stream)) => drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await),
+                }
+            });
+        }
+    });
+    url
+}
+
+/// A self-signed certificate, which is its own authority.
+pub(super) struct Certificate {
+    cert: rcgen::Certificate,
+    key: rcgen::KeyPair,
+}
+
+impl Certificate {
+    pub(super) fn valid_for(name: &str) -> Self {
+        Self::with_params(rcgen::CertificateParams::new([name.to_owned()]).unwrap())
+    }
+
+    pub(super) fn expired(name: &str) -> Self {
+        let mut params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        Self::with_params(params)
+    }
+
+    fn with_params(params: rcgen::CertificateParams) -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        Self { cert: params.self_signed(&key).unwrap(), key }
+    }
+
+    pub(super) fn pem(&self) -> String {
+        self.cert.pem()
+    }
+
+    pub(super) fn key_pem(&self) -> String {
+        self.key.serialize_pem()
+    }
+}
+
+async fn listen(scheme: &str) -> (TcpListener, Url) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("{scheme}://{}", listener.local_addr().unwrap()).parse().unwrap();
+    (listener, url)
+}
+
+async fn answer_raw(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: Arc<Vec<u8>>, then: Then) {
+    let mut request = [0; 16 * 1024];
+    let _ = stream.read(&mut request).await;
+    let _ = stream.write_all(&answer).await;
+    match then {
+        Then::Close => drop(stream.shutdown().await),
+        Then::Hang => std::future::pending().await,
+        Then::Endless => {
+            let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
+            while stream.write_all(chunk.as_bytes()).await.is_ok() {}
+        }
+    }
+}
