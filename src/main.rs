@@ -1,2 +1,8 @@
-//! bin
-fn main() {}
+//! The `servicekey-operator` command.
+
+use clap::Parser;
+use servicekey_operator::cli::Cli;
+
+fn main() -> anyhow::Result<()> {
+    Cli::parse().run()
+}

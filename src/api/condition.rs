@@ -1,0 +1,174 @@
+//! The conditions that status shows, and the reasons that they give.
+
+use std::fmt;
+
+/// What a condition is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ConditionType {
+    /// Of a ServiceKey: the Secret holds credentials that work, whatever else is going on. Of a provider: the remote
+    /// side can be reached with the login.
+    Ready,
+    /// A new key is replacing the current one. Absent or `False` otherwise.
+    Rotating,
+    /// Nothing more will happen until a person changes something: kstatus, and so Flux and Argo CD, stop waiting.
+    /// Absent or `False` otherwise.
+    Stalled,
+}
+
+impl ConditionType {
+    /// All types.
+    pub const ALL: [Self; 3] = [Self::Ready, Self::Rotating, Self::Stalled];
+
+    /// The type as it is written in status.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Rotating => "Rotating",
+            Self::Stalled => "Stalled",
+        }
+    }
+}
+
+impl fmt::Display for ConditionType {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// Declares the reasons once: the variant is its own name in status, and its documentation is the help that the
+/// troubleshooting page prints.
+macro_rules! reasons {
+    ($($(#[doc = $line:literal])+ $name:ident,)+) => {
+        /// Why a condition has its status: one word for programs, explained for people.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason {
+            $($(#[doc = $line])+ $name,)+
+        }
+
+        impl Reason {
+            /// All reasons.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The reason as it is written in status.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)+
+                }
+            }
+
+            /// What the reason means and what to do about it, in lines.
+            #[must_use]
+            pub const fn help(self) -> &'static [&'static str] {
+                match self {
+                    $(Self::$name => &[$($line),+],)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// All is well: the Secret holds credentials that work, or the provider can be reached with its login. Nothing
+    /// to do.
+    Available,
+    /// The operator is making the key, or has not begun yet. Wait; if it stays, look at the operator's log.
+    Progressing,
+    /// The remote side accepted the request and is still working on it. Wait; the message says since when.
+    Binding,
+    /// A new key is being made to replace the current one, which keeps working. Wait.
+    Rotating,
+    /// The Secret holds the new key, and the previous one is still valid for consumers that have not moved yet. The
+    /// message says when it will be revoked. Nothing to do.
+    Overlapping,
+    /// The ServiceKey is being deleted and its keys are being revoked. Wait.
+    Deleting,
+    /// `spec.suspend` is true, so nothing is done for this object. Set it to `false` to go on.
+    Suspended,
+
+    /// The spec contradicts itself, or asks for something that this kind of provider does not have. Change what the
+    /// message names.
+    InvalidSpec,
+    /// This version of the operator can't do that yet. Use another kind of provider, or a newer operator.
+    NotImplemented,
+    /// A Secret of this name exists and belongs to somebody else, so it is not touched, and no key is made. Delete
+    /// that Secret if it is not needed, or create the ServiceKey again with another `spec.secret.name`.
+    SecretConflict,
+    /// The API server refused the Secret. The message says why; a key that was made for it is kept, or revoked again.
+    SecretRejected,
+    /// The credentials can't be turned into the Secret's entries: names that collide, a template that uses a credential
+    /// that is not there, or more than fits in a Secret. Change `spec.secret.template` as the message says.
+    CredentialsUnusable,
+    /// A Secret or an entry that `spec.parametersFrom` names is missing, or holds no JSON object. Create or correct
+    /// it; the operator goes on by itself.
+    ParametersUnusable,
+
+    /// There is no provider of this kind and name. Create it, or create the ServiceKey again with another
+    /// `spec.providerRef`. A ServiceKey that is being deleted waits for it, or is let go with the annotation
+    /// `servicekeys.dev/abandon: "true"`, which leaves its keys at the remote side.
+    ProviderNotFound,
+    /// The ClusterKeyProvider doesn't allow this namespace. Ask its owner to add the namespace to
+    /// `spec.allowedNamespaces`.
+    ProviderNotAllowed,
+    /// The provider is there but can't be used: its own `Ready` condition says why, often that its login Secret is
+    /// missing or incomplete. The operator goes on by itself when it is ready.
+    ProviderNotReady,
+
+    /// The service instance does not exist, or the login may not see it. Check `spec.instance`, and the organization
+    /// and space of the provider.
+    InstanceNotFound,
+    /// The remote side understood the request and refused it; the message holds its words. Change what they name,
+    /// often `spec.parameters`.
+    BindRejected,
+    /// Making the key failed at the remote side; the message holds its words. What may have been left behind is
+    /// removed, and it is tried again, less and less often.
+    BindFailed,
+    /// A key of this identity exists at the remote side, made with other parameters or by somebody else. Remove it
+    /// there, choose another `spec.keyName`, or take it over with `spec.adoption: IfExists`.
+    KeyConflict,
+    /// The key could not be revoked; the message says why. It is tried again until the remote side confirms that the
+    /// key is gone. To let go of it, annotate the ServiceKey with `servicekeys.dev/abandon: "true"`: the key then
+    /// stays at the remote side.
+    RevokeFailed,
+
+    /// The remote side refused the login, or the login may not do this. Correct the provider's login Secret, or the
+    /// rights of its user.
+    Unauthorized,
+    /// The remote side can't be reached or doesn't answer in time; the message says which. It is tried again by
+    /// itself.
+    RemoteUnreachable,
+    /// The remote side's certificate is not trusted, or the client certificate is unusable. Put the authority's
+    /// certificate into the provider's `spec.tls.caBundle`, or correct the Secret of `spec.tls.clientCertificate`.
+    TlsFailed,
+    /// The remote side answers, but not as its protocol demands. Check that the provider's URL is the API's own.
+    UnexpectedAnswer,
+    /// A Secret that the provider names does not exist. Create it in the provider's namespace, for a
+    /// ClusterKeyProvider in the operator's; the operator goes on by itself.
+    LoginSecretMissing,
+    /// A Secret that the provider names lacks an entry, or holds an empty one. The message names the entry.
+    LoginSecretIncomplete,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn reasons_are_what_the_api_server_accepts_and_explain_themselves() {
+        let names: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(names.len(), Reason::ALL.len());
+        for reason in Reason::ALL {
+            assert!(reason.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric()), "{reason}");
+            assert!(reason.help().concat().len() > 40, "{reason} needs an explanation");
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Names that the operator puts on objects, or reads from them: finalizer, annotations, labels.
+
+/// The finalizer on every ServiceKey that may have a key at its remote side. It is stored before the first key
+/// is asked for, and leaves only when every key is confirmed gone, or the user said to let go of it.
+pub const FINALIZER: &str = "servicekeys.dev/finalizer";
+
+/// Annotation of a ServiceKey that is being deleted. With the value `true` the operator stops trying to revoke its
+/// remote keys and lets the object go; keys that exist stay at the remote side and are listed in an event.
+pub const ABANDON_ANNOTATION: &str = "servicekeys.dev/abandon";
+
+/// Annotation of a ServiceKey: every new value makes the operator rotate the key once, at once.
+pub const ROTATE_ANNOTATION: &str = "servicekeys.dev/rotate";
+
+/// Label of a Secret: the UID of the ServiceKey that it belongs to. The operator writes and deletes only Secrets
+/// whose label names the ServiceKey at hand.
+pub const OWNER_UID_LABEL: &str = "servicekeys.dev/owner-uid";
+
+/// The well-known label for the tool that manages an object; the operator sets it on every Secret that it writes.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+
+/// The value of [`MANAGED_BY_LABEL`] on the operator's Secrets.
+pub const MANAGED_BY: &str = "servicekey-operator";

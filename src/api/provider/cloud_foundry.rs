@@ -1,0 +1,78 @@
+//! A Cloud Foundry, and how to log in there.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use super::OrphanPolicy;
+use crate::api::{
+    reference::{SecretLogin, SecretRef},
+    rules,
+};
+
+/// A Cloud Foundry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = rules::together("organization", "space"))]
+#[serde(rename_all = "camelCase")]
+pub struct CloudFoundrySpec {
+    /// URL of the Cloud Foundry API, as `cf target` shows it, without `/v3`.
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = rules::base_url())]
+    pub api_url: String,
+
+    /// How to log in: exactly one of `password`, `clientCredentials` and `bearer`.
+    pub auth: CloudFoundryAuth,
+
+    /// Name of the organization in which service instances are looked up by name; with `space`. Without both,
+    /// ServiceKeys name their instances by `id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = rules::one_line())]
+    pub organization: Option<String>,
+
+    /// Name of the space in which service instances are looked up by name; with `organization`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = rules::one_line())]
+    pub space: Option<String>,
+
+    /// What to do about keys that carry this operator's mark but have no ServiceKey: `Report` them in status,
+    /// metric and event, or `Delete` them. Default: `Report`.
+    #[serde(default)]
+    pub orphans: OrphanPolicy,
+}
+
+/// How to log in to a Cloud Foundry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = rules::exactly_one(
+    &["password", "clientCredentials", "bearer"],
+    "write exactly one of `password`, `clientCredentials` and `bearer`"
+))]
+#[serde(rename_all = "camelCase")]
+pub struct CloudFoundryAuth {
+    /// A user's name and password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<CloudFoundryPassword>,
+
+    /// A UAA client. The Secret has the entries `clientId` and `clientSecret`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_credentials: Option<SecretLogin>,
+
+    /// An access token, sent as it is. The Secret has the entry `token`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bearer: Option<SecretLogin>,
+}
+
+/// A user of a Cloud Foundry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudFoundryPassword {
+    /// The Secret with the entries `username` and `password`. For a KeyProvider it lives in the same namespace;
+    /// for a ClusterKeyProvider in the operator's (`--cluster-resource-namespace`).
+    pub secret_ref: SecretRef,
+
+    /// The identity provider that knows the user, as in `cf login --origin`. Default: UAA chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = rules::one_line())]
+    pub origin: Option<String>,
+}

@@ -1,0 +1,81 @@
+//! The cluster-wide provider, and who may use it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::{ProviderSpec, ProviderStatus};
+use crate::api::schema;
+
+/// A provider, and the namespaces that may use it.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "servicekeys.dev",
+    version = "v1alpha1",
+    kind = "ClusterKeyProvider",
+    plural = "clusterkeyproviders",
+    shortname = "ckp",
+    category = "servicekeys",
+    status = "ProviderStatus",
+    derive = "PartialEq",
+    doc = "Where the keys of ServiceKeys in all allowed namespaces come from, and how to log in there.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether the remote side can be reached with the login"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why the provider is ready, or is not"
+    ),
+    printcolumn(
+        name = "URL",
+        type_ = "string",
+        json_path = ".spec['openServiceBroker','cloudFoundry','ibmCloud']['url','apiUrl','resourceControllerUrl']",
+        description = "The remote side"
+    ),
+    printcolumn(
+        name = "Orphans",
+        type_ = "integer",
+        json_path = ".status.orphans.count",
+        priority = 1,
+        description = "Keys with this operator's mark but without a ServiceKey"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterKeyProviderSpec {
+    /// The remote side.
+    #[serde(flatten)]
+    pub provider: ProviderSpec,
+
+    /// The namespaces whose ServiceKeys may use this provider: those in `names`, and those that `selector` matches;
+    /// `{}` allows all. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_namespaces: Option<AllowedNamespaces>,
+}
+
+/// A choice of namespaces. Without names and selector it is all of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AllowedNamespaces {
+    /// Names of namespaces. An empty list is refused, so that one that a template left empty doesn't allow all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 63)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(name, !format.dns1123Label().validate(name).hasValue())").message(
+            "write names of namespaces: at most 63 lower-case letters, digits and `-`, beginning and ending with a \
+             letter or digit; patterns are not supported, use `selector`"
+        )
+    )]
+    pub names: Vec<String>,
+
+    /// Labels of namespaces. The empty selector matches all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::label_selector")]
+    pub selector: Option<LabelSelector>,
+}

@@ -1,0 +1,255 @@
+//! `KeyProvider` and `ClusterKeyProvider`: where keys come from, and how to log in there.
+
+mod cloud_foundry;
+mod cluster;
+mod ibm_cloud;
+mod open_service_broker;
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use cloud_foundry::{CloudFoundryAuth, CloudFoundryPassword, CloudFoundrySpec};
+pub use cluster::{AllowedNamespaces, ClusterKeyProvider, ClusterKeyProviderSpec};
+pub use ibm_cloud::{IbmCloudAuth, IbmCloudSpec, TrustedProfile};
+pub use open_service_broker::{BrokerAuth, BrokerClientCredentials, OpenServiceBrokerSpec};
+
+use super::{duration::Duration, reference::SecretLogin, rules};
+
+/// Where keys come from and how to log in there: exactly one of the three kinds of remote side.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "servicekeys.dev",
+    version = "v1alpha1",
+    kind = "KeyProvider",
+    plural = "keyproviders",
+    shortname = "kp",
+    category = "servicekeys",
+    namespaced,
+    status = "ProviderStatus",
+    derive = "PartialEq",
+    doc = "Where the keys of ServiceKeys in the same namespace come from, and how to log in there.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether the remote side can be reached with the login"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why the provider is ready, or is not"
+    ),
+    printcolumn(
+        name = "URL",
+        type_ = "string",
+        json_path = ".spec['openServiceBroker','cloudFoundry','ibmCloud']['url','apiUrl','resourceControllerUrl']",
+        description = "The remote side"
+    ),
+    printcolumn(
+        name = "Orphans",
+        type_ = "integer",
+        json_path = ".status.orphans.count",
+        priority = 1,
+        description = "Keys with this operator's mark but without a ServiceKey"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[x_kube(
+    validation = rules::exactly_one(
+        &BACKENDS,
+        "write exactly one of `openServiceBroker`, `cloudFoundry` and `ibmCloud`"
+    ),
+    validation = backend_kind_stays()
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderSpec {
+    /// Keys from an Open Service Broker. Can't be changed into another kind of remote side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_service_broker: Option<OpenServiceBrokerSpec>,
+
+    /// Keys from a Cloud Foundry. Can't be changed into another kind of remote side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_foundry: Option<CloudFoundrySpec>,
+
+    /// Keys from IBM Cloud. Can't be changed into another kind of remote side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ibm_cloud: Option<IbmCloudSpec>,
+
+    /// How connections are secured, beyond the certificate authorities that the operator's system trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+
+    /// How much the operator may ask of the remote side.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+const BACKENDS: [&str; 3] = ["openServiceBroker", "cloudFoundry", "ibmCloud"];
+
+/// A provider can't become one of another kind: its keys could no longer be revoked.
+fn backend_kind_stays() -> kube::core::Rule {
+    let same = BACKENDS.map(|backend| format!("has(self.{backend}) == has(oldSelf.{backend})"));
+    kube::core::Rule::new(same.join(" && ")).message(
+        "a provider can't be changed into another kind, because the keys that it made could no longer be revoked: \
+         create a second provider",
+    )
+}
+
+/// The one remote side of a provider.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum BackendSpec<'a> {
+    /// An Open Service Broker.
+    OpenServiceBroker(&'a OpenServiceBrokerSpec),
+    /// A Cloud Foundry.
+    CloudFoundry(&'a CloudFoundrySpec),
+    /// An account of IBM Cloud.
+    IbmCloud(&'a IbmCloudSpec),
+}
+
+impl ProviderSpec {
+    /// The one remote side that the user wrote; `None` only for objects that got past the API server's rules.
+    #[must_use]
+    pub const fn backend(&self) -> Option<BackendSpec<'_>> {
+        match (&self.open_service_broker, &self.cloud_foundry, &self.ibm_cloud) {
+            (Some(broker), None, None) => Some(BackendSpec::OpenServiceBroker(broker)),
+            (None, Some(cloud_foundry), None) => Some(BackendSpec::CloudFoundry(cloud_foundry)),
+            (None, None, Some(ibm_cloud)) => Some(BackendSpec::IbmCloud(ibm_cloud)),
+            _ => None,
+        }
+    }
+
+    /// The names of all Secrets that the provider needs.
+    #[must_use]
+    pub fn secret_names(&self) -> BTreeSet<&str> {
+        let Self { open_service_broker, cloud_foundry, ibm_cloud, tls, limits: _ } = self;
+        let broker = open_service_broker.iter().filter_map(|broker| broker.auth.as_ref()).flat_map(|auth| {
+            let BrokerAuth { basic, bearer, client_credentials } = auth;
+            let client_credentials = client_credentials.as_ref().map(|login| &login.secret_ref);
+            [secret_of(basic.as_ref()), secret_of(bearer.as_ref()), client_credentials]
+        });
+        let cloud_foundry = cloud_foundry.iter().flat_map(|cloud_foundry| {
+            let CloudFoundryAuth { password, client_credentials, bearer } = &cloud_foundry.auth;
+            let password = password.as_ref().map(|login| &login.secret_ref);
+            [password, secret_of(client_credentials.as_ref()), secret_of(bearer.as_ref())]
+        });
+        let ibm_cloud = ibm_cloud.iter().map(|ibm_cloud| {
+            let IbmCloudAuth { api_key, trusted_profile: _ } = &ibm_cloud.auth;
+            secret_of(api_key.as_ref())
+        });
+        let certificate = tls.iter().map(|tls| secret_of(tls.client_certificate.as_ref()));
+        broker
+            .chain(cloud_foundry)
+            .chain(ibm_cloud)
+            .chain(certificate)
+            .flatten()
+            .map(|secret| secret.name.as_str())
+            .collect()
+    }
+}
+
+fn secret_of(login: Option<&SecretLogin>) -> Option<&super::SecretRef> {
+    login.map(|login| &login.secret_ref)
+}
+
+/// How connections are secured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tls {
+    /// Certificates, in PEM, of further authorities to trust.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 131_072))]
+    #[x_kube(validation = Rule::new(
+        "self.contains('-----BEGIN CERTIFICATE-----') && self.contains('-----END CERTIFICATE-----')"
+    ).message(
+        "write certificates in PEM, each between `-----BEGIN CERTIFICATE-----` and `-----END CERTIFICATE-----`; not \
+         in base64 as a whole"
+    ))]
+    pub ca_bundle: Option<String>,
+
+    /// The certificate to show to the remote side. The Secret has the entries `tls.crt` and `tls.key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<SecretLogin>,
+}
+
+/// How much the operator may ask of one remote side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = rules::duration_between("timeout", "1s", Some("10m")))]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// Requests per second, on average; from 1 to 10000. Default: 50.
+    #[serde(default = "requests_per_second")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub requests_per_second: u32,
+
+    /// Requests under way at the same time; from 1 to 1000. Default: 16.
+    #[serde(default = "concurrency")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub concurrency: u32,
+
+    /// How long one request may take, from `1s` to `10m`. Default: `1m`.
+    #[serde(default = "timeout")]
+    pub timeout: Duration,
+}
+
+const fn requests_per_second() -> u32 {
+    50
+}
+
+const fn concurrency() -> u32 {
+    16
+}
+
+const fn timeout() -> Duration {
+    Duration::from_secs(60)
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { requests_per_second: requests_per_second(), concurrency: concurrency(), timeout: timeout() }
+    }
+}
+
+/// What to do about remote keys that carry the operator's mark but have no `ServiceKey`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum OrphanPolicy {
+    /// Report them.
+    #[default]
+    Report,
+    /// Report and revoke them.
+    Delete,
+}
+
+/// What the operator found out about a provider.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderStatus {
+    /// The `metadata.generation` that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// `Ready`: the remote side can be reached with the login.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// Keys at the remote side that carry this operator's mark but have no ServiceKey; absent where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphans: Option<Orphans>,
+}
+
+/// Remote keys that carry the operator's mark but have no `ServiceKey`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Orphans {
+    /// How many there are.
+    pub count: u32,
+    /// Names of the first ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub names: Vec<String>,
+}

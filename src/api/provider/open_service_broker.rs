@@ -1,0 +1,68 @@
+//! An Open Service Broker, and how to log in there.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::api::{
+    reference::{SecretLogin, SecretRef},
+    rules,
+};
+
+/// An Open Service Broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenServiceBrokerSpec {
+    /// The broker's base URL, without `/v2`.
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = rules::base_url())]
+    pub url: String,
+
+    /// How to log in: at most one of `basic`, `bearer` and `clientCredentials`. Default: without a login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<BrokerAuth>,
+}
+
+/// How to log in to an Open Service Broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = rules::at_most_one(
+    &["basic", "bearer", "clientCredentials"],
+    "write at most one of `basic`, `bearer` and `clientCredentials`; leave `auth` out for a broker without login"
+))]
+#[serde(rename_all = "camelCase")]
+pub struct BrokerAuth {
+    /// HTTP Basic authentication. The Secret has the entries `username` and `password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic: Option<SecretLogin>,
+
+    /// A bearer token, sent as it is. The Secret has the entry `token`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bearer: Option<SecretLogin>,
+
+    /// OAuth 2.0 client credentials. The Secret has the entries `clientId` and `clientSecret`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_credentials: Option<BrokerClientCredentials>,
+}
+
+/// OAuth 2.0 client credentials for an Open Service Broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokerClientCredentials {
+    /// URL of the token endpoint.
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = rules::base_url())]
+    pub token_url: String,
+
+    /// The Secret with the entries `clientId` and `clientSecret`. For a KeyProvider it lives in the same
+    /// namespace; for a ClusterKeyProvider in the operator's (`--cluster-resource-namespace`).
+    pub secret_ref: SecretRef,
+
+    /// Scopes to ask for. Default: none are named, and the server grants its own default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 255)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(scope, !scope.matches('[[:space:][:cntrl:]]'))")
+            .message("write each scope as an item of its own, without spaces")
+    )]
+    pub scopes: Vec<String>,
+}

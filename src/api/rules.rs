@@ -1,0 +1,96 @@
+//! CEL rules that several fields share. The API server evaluates them; each message says what to write.
+
+use kube::core::{Message, Rule};
+
+use super::duration::Duration;
+
+/// A name of a namespaced object, as the API server accepts it: a DNS subdomain of RFC 1123.
+pub(super) fn object_name() -> Rule {
+    Rule::new("!format.dns1123Subdomain().validate(self).hasValue()").message(
+        "write the name of a Kubernetes object: at most 253 lower-case letters, digits, `-` and `.`, \
+         beginning and ending with a letter or digit",
+    )
+}
+
+/// A name or id at a remote side: anything that fits in one line.
+pub(super) fn one_line() -> Rule {
+    Rule::new("!self.matches('[[:cntrl:]]')")
+        .message("write it in one line, without tabs, line breaks or other control characters")
+}
+
+/// The base URL of a remote side. User names, queries and fragments have no place in one.
+pub(super) fn base_url() -> Rule {
+    Rule::new(
+        "isURL(self) && self.matches('^https?://([A-Za-z0-9._-]+|[[][0-9A-Fa-f:.]+[]])(:[0-9]{1,5})?(/[^?#[:space:]]*)?$')",
+    )
+    .message(
+        "write an absolute URL such as `https://broker.example.com`: https or http, a host, no user or password \
+         (logins belong in `auth`), no query and no fragment",
+    )
+}
+
+/// Exactly one of the fields.
+pub(super) fn exactly_one(fields: &[&str], message: &str) -> Rule {
+    Rule::new(format!("[{}].exists_one(given, given)", has_each(fields))).message(message)
+}
+
+/// One of the fields, or none.
+pub(super) fn at_most_one(fields: &[&str], message: &str) -> Rule {
+    Rule::new(format!("[{}].filter(given, given).size() <= 1", has_each(fields))).message(message)
+}
+
+fn has_each(fields: &[&str]) -> String {
+    fields.iter().map(|field| format!("has(self.{field})")).collect::<Vec<_>>().join(", ")
+}
+
+/// All of the fields, or none of them.
+pub(super) fn together(first: &str, second: &str) -> Rule {
+    Rule::new(format!("has(self.{first}) == has(self.{second})"))
+        .message(format!("write `{first}` and `{second}` together, or neither").as_str())
+}
+
+/// A field that always has a value and keeps it.
+pub(super) fn immutable(field: &str) -> Rule {
+    Rule::new(format!("self.{field} == oldSelf.{field}"))
+        .message(immutable_message(field))
+        .field_path(format!(".{field}"))
+}
+
+/// A field that may be absent, and can neither be changed, added nor removed.
+pub(super) fn immutable_optional(field: &str) -> Rule {
+    Rule::new(format!(
+        "has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
+    ))
+    .message(immutable_message(field))
+    .field_path(format!(".{field}"))
+}
+
+/// What to do where a field can't be changed.
+pub(super) fn immutable_message(field: &str) -> Message {
+    Message::Message(format!(
+        "`{field}` can't be changed, because the key was made for it: delete this ServiceKey and create it again, \
+         or create a second ServiceKey and switch over"
+    ))
+}
+
+/// A field of a duration with these bounds; anything that is no duration is left to the field's own rule.
+pub(super) fn duration_between(field: &str, least: &str, most: Option<&str>) -> Rule {
+    let duration = format!("duration(self.{field})");
+    let (upper, words) = match most {
+        Some(most) => {
+            (format!(" && {duration} <= duration('{most}')"), format!("from `{least}` to `{most}`"))
+        }
+        None => (String::new(), format!("of at least `{least}`")),
+    };
+    Rule::new(format!(
+        "!has(self.{field}) || !{} || ({duration} >= duration('{least}'){upper})",
+        is_duration(&format!("self.{field}"))
+    ))
+    .message(format!("write a duration {words} for `{field}`").as_str())
+    .field_path(format!(".{field}"))
+}
+
+/// CEL: whether the text is a duration at all.
+pub(super) fn is_duration(text: &str) -> String {
+    format!("{text}.matches('{}')", Duration::PATTERN)
+}

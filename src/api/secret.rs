@@ -1,0 +1,147 @@
+//! The Secret that receives the credentials, as the user wishes it.
+
+use std::collections::BTreeMap;
+
+use kube::{
+    KubeSchema,
+    core::{Message, Rule},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{rules, schema};
+
+/// The Secret that receives the credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = template_fits_type())]
+#[serde(rename_all = "camelCase")]
+pub struct SecretSpec {
+    /// Name of the Secret, in the ServiceKey's namespace. A Secret of this name that belongs to somebody else is
+    /// never touched. Can't be changed. Default: the ServiceKey's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::object_name())]
+    pub name: Option<String>,
+
+    /// Type of the Secret. Can't be changed. Default: `Opaque`.
+    #[serde(rename = "type", default = "opaque")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(
+        "self != 'kubernetes.io/service-account-token' && self != 'bootstrap.kubernetes.io/token'"
+    ).message("Kubernetes itself makes and uses Secrets of this type: write `Opaque` or another type"))]
+    pub secret_type: String,
+
+    /// Labels for the Secret, beside the operator's own; at most 32.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::labels")]
+    #[x_kube(
+        validation = qualified_keys("label"),
+        validation = reserved_keys("label"),
+        validation = Rule::new("self.all(key, !format.labelValue().validate(self[key]).hasValue())").message(
+            "write label values of at most 63 letters, digits, `-`, `_` and `.`, beginning and ending with a letter \
+             or digit; longer values can be annotations"
+        )
+    )]
+    pub labels: BTreeMap<String, String>,
+
+    /// Annotations for the Secret, beside the operator's own; at most 32, each of at most 4096 characters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::annotations")]
+    #[x_kube(validation = qualified_keys("annotation"), validation = reserved_keys("annotation"))]
+    pub annotations: BTreeMap<String, String>,
+
+    /// What the Secret's entries are made of. Default: one entry for each top-level credential, under its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<SecretTemplate>,
+
+    /// `Include` keeps the previous key's credentials in the Secret while it is still valid after a rotation, each
+    /// entry under its name with the prefix `previous.`, for consumers that must accept both. `Omit` does not.
+    /// Default: `Omit`.
+    #[serde(default)]
+    pub previous: PreviousCredentials,
+}
+
+/// The default type of Secrets.
+fn opaque() -> String {
+    "Opaque".to_owned()
+}
+
+impl Default for SecretSpec {
+    fn default() -> Self {
+        Self {
+            name: None,
+            secret_type: opaque(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            template: None,
+            previous: PreviousCredentials::default(),
+        }
+    }
+}
+
+/// Keys that the API server accepts in an object's metadata.
+fn qualified_keys(what: &str) -> Rule {
+    Rule::new("self.all(key, !format.qualifiedName().validate(key.lowerAscii()).hasValue())").message(Message::Message(format!(
+        "write {what} keys as `name` or `example.com/name`: a name of at most 63 letters, digits, `-`, `_` and `.`, \
+         after an optional DNS domain and `/`"
+    )))
+}
+
+/// Keys that the operator sets itself.
+fn reserved_keys(what: &str) -> Rule {
+    Rule::new(
+        "self.all(key, !key.startsWith('servicekeys.dev/') && !key.contains('.servicekeys.dev/') \
+         && key != 'app.kubernetes.io/managed-by')",
+    )
+    .message(Message::Message(format!(
+        "the operator sets the {what}s of the domain `servicekeys.dev` and `app.kubernetes.io/managed-by` itself: \
+         leave them out"
+    )))
+}
+
+/// Types whose entries the API server insists on.
+fn template_fits_type() -> Rule {
+    let needs = [
+        ("kubernetes.io/tls", "'tls.crt' in self.template.data && 'tls.key' in self.template.data"),
+        ("kubernetes.io/dockerconfigjson", "'.dockerconfigjson' in self.template.data"),
+        ("kubernetes.io/dockercfg", "'.dockercfg' in self.template.data"),
+        ("kubernetes.io/basic-auth", "'username' in self.template.data || 'password' in self.template.data"),
+        ("kubernetes.io/ssh-auth", "'ssh-privatekey' in self.template.data"),
+    ];
+    let checks = needs.map(|(secret_type, entries)| format!("(self.type != '{secret_type}' || {entries})"));
+    Rule::new(format!("!has(self.template) || ({})", checks.join(" && ")))
+        .message(
+            "the API server wants certain entries in a Secret of this type: `tls.crt` and `tls.key`, \
+             `.dockerconfigjson`, `.dockercfg`, `username` or `password`, `ssh-privatekey`; add them to \
+             `template.data`, or write another `type`",
+        )
+        .field_path(".template")
+}
+
+/// What the Secret's entries are made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretTemplate {
+    /// The Secret's entries, and no others: for each name a template in Jinja's language, in which credentials are
+    /// variables, such as `postgresql://{{ username }}:{{ password | urlencode }}@{{ hostname }}:{{ port }}/app`.
+    /// At most 64.
+    #[schemars(schema_with = "schema::entry_templates")]
+    #[x_kube(validation = Rule::new(
+        "self.all(key, key.size() <= 253 && key.matches('^[-._a-zA-Z0-9]+$') && !key.matches('^[.][.]?$') \
+         && !key.startsWith('..'))"
+    ).message(
+        "write names of entries as the API server accepts them in a Secret: at most 253 letters, digits, `-`, `_` and \
+         `.`, not beginning with `..` and not `.`"
+    ))]
+    pub data: BTreeMap<String, String>,
+}
+
+/// Whether the Secret also holds the previous key's credentials while they are valid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum PreviousCredentials {
+    /// Only the current key's.
+    #[default]
+    Omit,
+    /// Both keys'.
+    Include,
+}

@@ -1,0 +1,295 @@
+//! `ServiceKey`: the wish for one set of credentials.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{
+    duration::Duration, ibm_access::IbmCloudKey, reference::ProviderRef, reference::SecretKeyRef, rules,
+    schema, secret::SecretSpec, status::ServiceKeyStatus,
+};
+
+/// What the user wishes: a key for one service instance, its credentials in one Secret.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "servicekeys.dev",
+    version = "v1alpha1",
+    kind = "ServiceKey",
+    plural = "servicekeys",
+    shortname = "skey",
+    category = "servicekeys",
+    namespaced,
+    status = "ServiceKeyStatus",
+    derive = "PartialEq",
+    doc = "One set of credentials for a service instance: the operator makes one key at the remote side, keeps \
+           its credentials in one Secret, and revokes the key when the ServiceKey is deleted.",
+    selectable = ".spec.providerRef.kind",
+    selectable = ".spec.providerRef.name",
+    selectable = ".spec.secret.name",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether the Secret holds credentials that work"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why the key is ready, or is not"
+    ),
+    printcolumn(
+        name = "Provider",
+        type_ = "string",
+        json_path = ".spec.providerRef.name",
+        description = "Where the key comes from"
+    ),
+    printcolumn(
+        name = "Instance",
+        type_ = "string",
+        json_path = ".spec.instance['name','id','crn']",
+        description = "The service instance that the key is for"
+    ),
+    printcolumn(
+        name = "Secret",
+        type_ = "string",
+        json_path = ".status.binding.name",
+        description = "The Secret that holds the credentials"
+    ),
+    printcolumn(
+        name = "Rotates",
+        type_ = "string",
+        json_path = ".status.nextRotation",
+        description = "When the next key replaces this one"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = secret_name_stays()
+)]
+#[x_kube(
+    validation = rules::immutable("providerRef"),
+    validation = rules::immutable("instance"),
+    validation = rules::immutable_optional("keyName"),
+    validation = rules::immutable_optional("ibmCloud"),
+    validation = Rule::new("self.secret.type == oldSelf.secret.type")
+        .message(rules::immutable_message("secret.type"))
+        .field_path(".secret.type")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceKeySpec {
+    /// The provider that makes the key. Can't be changed.
+    pub provider_ref: ProviderRef,
+
+    /// The service instance that the key is for. Can't be changed.
+    pub instance: Instance,
+
+    /// The key's name at the remote side, where keys have names. From the second key on, after a rotation, the
+    /// key's number is appended. Can't be changed. Default: a name made of the ServiceKey's namespace, name and
+    /// UID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = rules::one_line())]
+    pub key_name: Option<String>,
+
+    /// Parameters for the remote side, passed on as they are. A change makes a new key. Anyone who may read the
+    /// ServiceKey can read them: what is secret belongs in `parametersFrom`.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schemars(schema_with = "schema::free_form")]
+    pub parameters: Map<String, Value>,
+
+    /// Further parameters, each a JSON object in an entry of a Secret. Later ones win over earlier ones, and over
+    /// `parameters`, field by field at the top level.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub parameters_from: Vec<ParametersSource>,
+
+    /// The Secret that receives the credentials.
+    #[serde(default)]
+    pub secret: SecretSpec,
+
+    /// When and how the key is replaced by a new one. Default: never, unless the remote side says when a key
+    /// expires, or the annotation `servicekeys.dev/rotate` asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
+
+    /// Whether a key of this name that exists at the remote side already, made by hand or by another cluster,
+    /// is taken over: `Never` (it is a conflict) or `IfExists`. A key that was taken over is rotated and revoked
+    /// as any other. Default: `Never`.
+    #[serde(default)]
+    pub adoption: Adoption,
+
+    /// What happens to the remote key when the ServiceKey is deleted: `Delete` revokes it, `Retain` leaves it at
+    /// the remote side. May still be changed while the ServiceKey is being deleted. Default: `Delete`.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+
+    /// `true` stops all work on this ServiceKey, deletion included, until it is `false` again; the Secret and the
+    /// remote key stay as they are. Default: `false`.
+    #[serde(default)]
+    pub suspend: bool,
+
+    /// What only keys of IBM Cloud have: role and access. Ignored by other providers, which say so in a
+    /// condition. Can't be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ibm_cloud: Option<IbmCloudKey>,
+}
+
+/// The Secret's name stays, whether it is written down or is the `ServiceKey`'s own.
+fn secret_name_stays() -> kube::core::Rule {
+    let name =
+        |of: &str| format!("(has({of}.spec.secret.name) ? {of}.spec.secret.name : {of}.metadata.name)");
+    kube::core::Rule::new(format!("{} == {}", name("self"), name("oldSelf")))
+        .message(rules::immutable_message("secret.name"))
+        .field_path(".spec.secret.name")
+}
+
+/// A service instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = rules::exactly_one(
+        &["name", "id", "crn"],
+        "name the service instance by exactly one of `name`, `id` and `crn`"
+    ),
+    validation = rules::together("offering", "plan"),
+    validation = Rule::new("!has(self.offering) || has(self.id)").message(
+        "`offering` and `plan` belong to an instance named by `id`: write `id`, or leave them out"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Instance {
+    /// The instance's name, for Cloud Foundry (looked up in the provider's organization and space) and IBM Cloud.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = rules::one_line())]
+    pub name: Option<String>,
+
+    /// The instance's id (GUID). An Open Service Broker knows instances by nothing else: with such a provider a
+    /// ServiceKey without `id` is not made, and its `Ready` condition says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = rules::one_line())]
+    pub id: Option<String>,
+
+    /// The instance's Cloud Resource Name, for IBM Cloud.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("self.matches('^crn:[^[:space:]]+$')")
+        .message("write a Cloud Resource Name, as `ibmcloud resource service-instance NAME` shows it: `crn:v1:…`"))]
+    pub crn: Option<String>,
+
+    /// Name or id of the instance's service offering in the broker's catalog; with `plan`. For an Open Service
+    /// Broker only. Default: the broker is asked for the instance, which not every broker answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = rules::one_line())]
+    pub offering: Option<String>,
+
+    /// Name or id of the instance's plan in the broker's catalog; with `offering`. For an Open Service Broker
+    /// only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = rules::one_line())]
+    pub plan: Option<String>,
+}
+
+impl Instance {
+    /// What the user wrote to name the instance: its name, id or Cloud Resource Name.
+    #[must_use]
+    pub fn given(&self) -> Option<&str> {
+        self.name.as_deref().or(self.id.as_deref()).or(self.crn.as_deref())
+    }
+}
+
+/// Where further parameters are read from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ParametersSource {
+    /// An entry of a Secret in the ServiceKey's namespace that holds a JSON object.
+    pub secret_key_ref: SecretKeyRef,
+}
+
+/// When and how a key is replaced by a new one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = rules::duration_between("every", "1m", None),
+    validation = overlap_ends_before_next(),
+    validation = Rule::new("self.strategy != 'Replace' || !has(self.overlap)")
+        .message("`strategy: Replace` revokes the previous key before it makes the next: leave `overlap` out, or \
+                  write `strategy: Overlap`")
+        .field_path(".overlap")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Rotation {
+    /// How long a key is used before the next one replaces it, such as `720h`; at least `1m`. Default: for ever,
+    /// or until the remote side says that it expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<Duration>,
+
+    /// How long the previous key stays valid after a rotation, so that consumers can move to the new one; shorter
+    /// than `every`. `0s` revokes it as soon as the Secret holds the new one. Default: a tenth of `every`, or `1h`
+    /// without `every`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<Duration>,
+
+    /// `Overlap` makes the next key before it revokes the previous one: consumers see no gap. `Replace` revokes
+    /// first, for services that allow one key only: from then until consumers have read the new key they have none
+    /// that works. Default: `Overlap`.
+    #[serde(default)]
+    pub strategy: RotationStrategy,
+}
+
+fn overlap_ends_before_next() -> kube::core::Rule {
+    let (every, overlap) = (rules::is_duration("self.every"), rules::is_duration("self.overlap"));
+    kube::core::Rule::new(format!(
+        "!has(self.every) || !has(self.overlap) || !{every} || !{overlap} \
+         || duration(self.overlap) < duration(self.every)"
+    ))
+    .message("`overlap` must be shorter than `every`, or previous keys would pile up")
+    .field_path(".overlap")
+}
+
+impl Rotation {
+    /// How long the previous key stays valid: what the user wrote, or the default that `overlap` documents.
+    #[must_use]
+    pub fn overlap(&self) -> std::time::Duration {
+        if self.strategy == RotationStrategy::Replace {
+            return std::time::Duration::ZERO;
+        }
+        match (self.overlap, self.every) {
+            (Some(overlap), _) => overlap.get(),
+            (None, Some(every)) => every.get() / 10,
+            (None, None) => std::time::Duration::from_secs(3600),
+        }
+    }
+}
+
+/// In which order the next key is made and the previous one revoked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum RotationStrategy {
+    /// Make the next key, then revoke the previous one.
+    #[default]
+    Overlap,
+    /// Revoke the previous key, then make the next one.
+    Replace,
+}
+
+/// What to do about a remote key of this name that exists already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Adoption {
+    /// Report a conflict and leave the key alone.
+    #[default]
+    Never,
+    /// Take the key over.
+    IfExists,
+}
+
+/// What happens to the remote key when the `ServiceKey` is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// Revoke it.
+    #[default]
+    Delete,
+    /// Leave it at the remote side.
+    Retain,
+}

@@ -1,0 +1,136 @@
+//! What the operator reports about a `ServiceKey`. It never holds credentials.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the operator did, found, and will do next.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceKeyStatus {
+    /// The `metadata.generation` that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// `Ready`: the Secret holds credentials that work. `Rotating`: a new key is replacing the current one.
+    /// `Stalled`: nothing more will happen until a person changes something.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// The Secret with the credentials, as servicebinding.io's Provisioned Service names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<Binding>,
+
+    /// The Secret as the operator last wrote it, or found it to be as it should.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretStatus>,
+
+    /// The key whose credentials are in the Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyStatus>,
+
+    /// Keys that were replaced and are not yet revoked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["sequence".into()]))]
+    pub previous_keys: Vec<PreviousKey>,
+
+    /// When the next key replaces the current one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_rotation: Option<Time>,
+
+    /// What the remote side accepted and has not finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Operation>,
+}
+
+/// A Secret that holds credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Binding {
+    /// Name of the Secret.
+    pub name: String,
+}
+
+/// A Secret in one of its versions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretStatus {
+    /// Name of the Secret.
+    pub name: String,
+    /// Its `metadata.resourceVersion` then. As long as it is the same, the Secret need not be read.
+    pub resource_version: String,
+}
+
+/// A key at the remote side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyStatus {
+    /// The key's number within this ServiceKey: 1 for the first, one more after each rotation.
+    #[schemars(range(min = 1))]
+    pub sequence: u32,
+    /// The key's id at the remote side.
+    pub id: String,
+    /// The key's name at the remote side, where keys have names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The key's role, for IBM Cloud.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// When the key was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Time>,
+    /// Who made the key, where the remote side says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
+    /// When the key stops working, where the remote side says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
+    /// When the key should be replaced at the latest, where the remote side says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_before: Option<Time>,
+}
+
+/// A key that was replaced and is not yet revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PreviousKey {
+    /// The key's number within this ServiceKey.
+    #[schemars(range(min = 1))]
+    pub sequence: u32,
+    /// The key's id at the remote side.
+    pub id: String,
+    /// The key's name at the remote side, where keys have names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// When the key will be revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoke_at: Option<Time>,
+}
+
+/// What the remote side accepted and has not finished.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Operation {
+    /// `Bind` makes the key, `Unbind` revokes it.
+    pub kind: OperationKind,
+    /// Number of the key that it is about.
+    #[schemars(range(min = 1))]
+    pub sequence: u32,
+    /// What the remote side calls the operation; sent back to it when asking how far it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 10000))]
+    pub token: Option<String>,
+    /// When the remote side accepted it.
+    pub started_at: Time,
+}
+
+/// What can be under way at a remote side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum OperationKind {
+    /// A key is being made.
+    Bind,
+    /// A key is being revoked.
+    Unbind,
+}
