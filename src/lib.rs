@@ -6,5 +6,7 @@
 pub mod api;
 pub mod backend;
 pub mod cli;
+pub mod controller;
 pub mod lifecycle;
+pub mod runtime;
 pub mod secret;

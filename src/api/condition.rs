@@ -8,6 +8,8 @@ pub enum ConditionType {
     /// Of a ServiceKey: the Secret holds credentials that work, whatever else is going on. Of a provider: the remote
     /// side can be reached with the login.
     Ready,
+    /// The operator is working towards what the spec asks for, or waits to try again. Absent otherwise.
+    Reconciling,
     /// A new key is replacing the current one. Absent or `False` otherwise.
     Rotating,
     /// Nothing more will happen until a person changes something: kstatus, and so Flux and Argo CD, stop waiting.
@@ -17,13 +19,14 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// All types.
-    pub const ALL: [Self; 3] = [Self::Ready, Self::Rotating, Self::Stalled];
+    pub const ALL: [Self; 4] = [Self::Ready, Self::Reconciling, Self::Rotating, Self::Stalled];
 
     /// The type as it is written in status.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "Ready",
+            Self::Reconciling => "Reconciling",
             Self::Rotating => "Rotating",
             Self::Stalled => "Stalled",
         }

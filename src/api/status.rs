@@ -40,7 +40,7 @@ pub struct ServiceKeyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_rotation: Option<Time>,
 
-    /// What the remote side accepted and has not finished.
+    /// What is under way at the remote side.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
 }
@@ -79,8 +79,7 @@ pub struct KeyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
     /// When the key was made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub created_at: Option<Time>,
+    pub created_at: Time,
     /// Who made the key, where the remote side says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
@@ -90,6 +89,8 @@ pub struct KeyStatus {
     /// When the key should be replaced at the latest, where the remote side says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_before: Option<Time>,
+    /// Digest of the fields of the spec that the key was made from. When they change, so does the key.
+    pub inputs: String,
 }
 
 /// A key that was replaced and is not yet revoked.
@@ -99,17 +100,18 @@ pub struct PreviousKey {
     /// The key's number within this ServiceKey.
     #[schemars(range(min = 1))]
     pub sequence: u32,
-    /// The key's id at the remote side.
-    pub id: String,
+    /// The key's id at the remote side, where the operator was ever told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// The key's name at the remote side, where keys have names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// When the key will be revoked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub revoke_at: Option<Time>,
+    pub revoke_at: Time,
 }
 
-/// What the remote side accepted and has not finished.
+/// What is under way at the remote side. It is written down before it begins, whenever it could not be computed
+/// after a crash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Operation {
@@ -122,8 +124,9 @@ pub struct Operation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 10000))]
     pub token: Option<String>,
-    /// When the remote side accepted it.
-    pub started_at: Time,
+    /// When the remote side accepted it, where it works on it by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
 }
 
 /// What can be under way at a remote side.

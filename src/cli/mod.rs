@@ -1,6 +1,7 @@
 //! The command line.
 
 mod crds;
+mod run;
 
 use clap::{Parser, Subcommand};
 
@@ -21,6 +22,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Run),
     Crds(crds::Crds),
 }
 
@@ -31,6 +33,7 @@ impl Cli {
     /// What kept the command from being done, in words for the person who typed it.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
+            Command::Run(run) => run.run(),
             Command::Crds(crds) => crds.run(),
         }
     }

@@ -17,6 +17,7 @@ mod world;
 mod model;
 
 pub use identity::{Identity, Sequence};
+pub use rotation::full_second;
 pub use step::{Effect, Report, Rest, Step, Verdict, Wake};
 pub use world::{
     Answer, Attempted, Desired, Failure, KeyRecord, Memory, PreviousKey, Problem, ProviderView, Rotation,
@@ -36,10 +37,10 @@ pub use world::{
 /// 6. `Ready` stays true while the current key works, whatever a rotation is doing.
 #[must_use]
 pub fn decide(world: &World) -> Step {
-    if world.desired.deleting {
-        deletion::decide(world)
-    } else if world.desired.suspended {
+    if world.desired.suspended {
         Step::Rest(report::suspended(world))
+    } else if world.desired.deleting {
+        deletion::decide(world)
     } else {
         provision::decide(world)
     }

@@ -31,7 +31,7 @@ fn restore(world: &World) -> Step {
         return Step::Rest(report::failed(world, failure));
     }
     if let Some(problem) = &world.desired.problem {
-        return Step::Rest(report::stalled(world, problem));
+        return Step::Rest(report::waiting(world, problem));
     }
     if let ProviderView::Unavailable(problem) = &world.provider {
         return Step::Rest(report::waiting(world, problem));

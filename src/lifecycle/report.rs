@@ -11,7 +11,7 @@ use crate::{api::Reason, backend::ErrorClass};
 /// The Secret holds the credentials of `key`.
 pub(super) fn settled(world: &World, memory: &Memory, key: &KeyRecord) -> Report {
     let overlap = memory.previous.first().map(|previous| Problem {
-        reason: Reason::Overlap,
+        reason: Reason::Overlapping,
         message: format!("key {} is revoked at {}", previous.sequence, previous.revoke_at),
     });
     Report {
@@ -59,19 +59,11 @@ pub(super) fn rotation_failed(world: &World, key: &KeyRecord, failure: &Failure)
 
 /// The Secret is not right, and getting it right failed.
 pub(super) fn failed(world: &World, failure: &Failure) -> Rest {
-    let problem = problem_of(failure);
-    let report = standing(world, &problem);
-    let report = Report { stalled: needs_the_user(failure).then_some(problem), ..report };
+    let report = standing(world, &problem_of(failure));
     Rest { wake: Wake::Retry { not_before: failure.retry_after }, report }
 }
 
-/// The wish can't be fulfilled as it is written.
-pub(super) fn stalled(world: &World, problem: &Problem) -> Rest {
-    let report = Report { stalled: Some(problem.clone()), ..standing(world, problem) };
-    Rest { wake: Wake::OnChange, report }
-}
-
-/// The provider can't be asked now; its next change wakes the ServiceKey.
+/// Something stands in the way whose change wakes the ServiceKey: its spec, or its provider.
 pub(super) fn waiting(world: &World, problem: &Problem) -> Rest {
     Rest { wake: Wake::OnChange, report: standing(world, problem) }
 }
@@ -84,8 +76,7 @@ pub(super) fn secret_conflict(world: &World, holder: &str) -> Rest {
             "the Secret's name is taken by {holder}; delete that one, or name another in `spec.secret.name`"
         ),
     };
-    let report = Report { stalled: Some(problem.clone()), ..standing(world, &problem) };
-    Rest { wake: Wake::Retry { not_before: None }, report }
+    Rest { wake: Wake::Retry { not_before: None }, report: standing(world, &problem) }
 }
 
 /// The user stopped all action.
@@ -136,26 +127,22 @@ fn standing(world: &World, problem: &Problem) -> Report {
             if world.memory.key.as_ref().is_none_or(|known| known.sequence <= key.sequence));
     let verdict =
         Verdict { ready: holds_current_key, reason: problem.reason, message: problem.message.clone() };
+    let hopeless = !holds_current_key && problem.needs_the_user();
     Report {
         memory: world.memory.clone(),
         ready: verdict,
         rotating: None,
-        stalled: None,
+        stalled: hopeless.then(|| problem.clone()),
         next_rotation: None,
-    }
-}
-
-fn needs_the_user(failure: &Failure) -> bool {
-    match failure.class {
-        ErrorClass::Rejected | ErrorClass::Conflict | ErrorClass::Gone | ErrorClass::Forbidden => true,
-        ErrorClass::Transient | ErrorClass::OrphanPossible => false,
     }
 }
 
 fn problem_of(failure: &Failure) -> Problem {
     let reason = match (failure.attempted, failure.class) {
+        (Attempted::Parameters, _) => Reason::ParametersUnusable,
         (Attempted::Render, _) => Reason::CredentialsUnusable,
         (Attempted::Revoke, _) => Reason::RevokeFailed,
+        (Attempted::Store, _) => Reason::SecretRejected,
         (Attempted::Provision, ErrorClass::Transient) => Reason::RemoteUnreachable,
         (Attempted::Provision, ErrorClass::Rejected) => Reason::BindRejected,
         (Attempted::Provision, ErrorClass::Conflict) => Reason::KeyConflict,

@@ -35,7 +35,7 @@ pub struct Desired {
     pub abandon: bool,
     /// Whether remote keys stay when the ServiceKey is deleted.
     pub retain: bool,
-    /// Whether the user stopped all action but deletion.
+    /// Whether the user stopped all action.
     pub suspended: bool,
     /// Digest of the fields that a remote key is made from; another digest asks for another key.
     pub inputs: String,
@@ -150,6 +150,26 @@ pub struct Problem {
     pub message: String,
 }
 
+impl Problem {
+    /// Whether nothing more will happen until a person changes something.
+    #[must_use]
+    pub const fn needs_the_user(&self) -> bool {
+        matches!(
+            self.reason,
+            Reason::InvalidSpec
+                | Reason::NotImplemented
+                | Reason::SecretConflict
+                | Reason::SecretRejected
+                | Reason::CredentialsUnusable
+                | Reason::ProviderNotAllowed
+                | Reason::InstanceNotFound
+                | Reason::BindRejected
+                | Reason::KeyConflict
+                | Reason::Unauthorized
+        )
+    }
+}
+
 /// What was learned since this reconcile began; lost in a crash, and nothing is lost with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Round {
@@ -198,10 +218,14 @@ pub struct Failure {
 /// What was tried when something failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Attempted {
+    /// Collecting the parameters to make a key with.
+    Parameters,
     /// Making or reading a key.
     Provision,
     /// Turning credentials into the entries of the Secret.
     Render,
+    /// Writing the Secret.
+    Store,
     /// Revoking a key.
     Revoke,
 }

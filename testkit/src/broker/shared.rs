@@ -63,7 +63,7 @@ impl Shared {
     }
 
     /// Records a call that came in, and gives its place in the record.
-    pub fn arrived(&self, request: &Request, method: axum::http::Method) -> usize {
+    pub fn arrived(&self, request: &Request, method: hyper::Method) -> usize {
         let text = |name| request.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let call = Call {
             method,

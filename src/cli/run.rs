@@ -1,0 +1,78 @@
+//! `servicekey-operator run`: the operator itself.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context;
+use clap::Args;
+use ipnet::IpNet;
+use kube::Client;
+
+use crate::{
+    backend::AddressPolicy,
+    controller::{Operator, Options},
+    runtime,
+};
+
+/// Run the operator
+///
+/// It talks to the cluster of the current kubeconfig, or, in a pod, to the one that the pod runs in. It ends with
+/// SIGTERM or Ctrl-C, and can be killed at any time: whatever was under way is taken up at the next start.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  servicekey-operator run --cluster-resource-namespace servicekeys-system
+  servicekey-operator run --namespaces training,staging
+  servicekey-operator run --allow-cidr 127.0.0.0/8    # a broker on this machine, for a try")]
+pub(super) struct Run {
+    /// The namespace of the Secrets that ClusterKeyProviders name
+    #[arg(long, env = "CLUSTER_RESOURCE_NAMESPACE", value_name = "NAMESPACE", default_value = "servicekeys-system")]
+    cluster_resource_namespace: String,
+
+    /// Serve these namespaces only, separated by commas
+    ///
+    /// Roles in these namespaces suffice then; ClusterKeyProviders are not served. Default: the whole cluster.
+    #[arg(long, env = "NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',')]
+    namespaces: Vec<String>,
+
+    /// ServiceKeys to work on at the same time; with --namespaces, in each of them
+    #[arg(long, env = "CONCURRENCY", value_name = "N", default_value_t = 32,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    concurrency: u16,
+
+    /// Admit remote sides at these addresses, and plain http to them; may be repeated
+    ///
+    /// Refused otherwise: loopback, link-local and multicast addresses, the metadata addresses of clouds, and http.
+    #[arg(long = "allow-cidr", env = "ALLOW_CIDR", value_name = "CIDR", value_delimiter = ',')]
+    allow_cidr: Vec<IpNet>,
+}
+
+impl Run {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        runtime::start_logging();
+        let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        threads.context("can't start the runtime")?.block_on(self.serve())
+    }
+
+    async fn serve(self) -> anyhow::Result<()> {
+        let shutdown = runtime::shutdown_signal().context("can't wait for signals")?;
+        let client = Client::try_default()
+            .await
+            .context("can't find a cluster: set KUBECONFIG, or run in a pod with a service account")?;
+        let options = Options {
+            cluster_resource_namespace: self.cluster_resource_namespace,
+            namespaces: named(self.namespaces),
+            concurrency: self.concurrency,
+            addresses: AddressPolicy::admitting(self.allow_cidr),
+        };
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, "the operator starts");
+        Operator::new(client, options).run(shutdown).await;
+        tracing::info!("the operator ends");
+        Ok(())
+    }
+}
+
+/// The namespaces to serve alone. An empty variable in the environment names none.
+fn named(namespaces: Vec<String>) -> Option<BTreeSet<String>> {
+    let names: BTreeSet<_> =
+        namespaces.into_iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
+    (!names.is_empty()).then_some(names)
+}

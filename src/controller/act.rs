@@ -1,0 +1,407 @@
+//! The effects: each is carried out once, and what came of it is what the next decision sees.
+
+use std::sync::Arc;
+
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{
+    Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    error::{Error, bounded},
+    provider::Tenant,
+    status,
+    turn::{LookedUp, Turn},
+};
+use crate::{
+    api::{Reason, ServiceKey, marks},
+    backend::{Backend, BackendError, ErrorClass, Fetched, IssuedKey, KeyRequest, Parameters},
+    lifecycle::{Answer, Attempted, Effect, Failure, Identity, KeyRecord, Report, Sequence, full_second},
+    secret::{self, Entries, Marks},
+};
+
+/// The name under which our writes appear in `managedFields`.
+const FIELD_MANAGER: &str = "servicekey-operator";
+
+/// Whether the ServiceKey is still there after an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// It is.
+    Continues,
+    /// It is gone, or about to be.
+    Ended,
+}
+
+impl Turn<'_> {
+    /// Carries out one effect.
+    pub(super) async fn act(&mut self, effect: Effect) -> Result<After, Error> {
+        match effect {
+            Effect::AddFinalizer => self.add_finalizer().await?,
+            Effect::LookUpSecret => self.look_up_secret().await?,
+            Effect::Record(report) => self.show(&report).await?,
+            Effect::Fetch(sequence) => self.fetch(sequence).await,
+            Effect::Bind(sequence) => self.bind(sequence).await,
+            Effect::WriteSecret(key) => self.write_secret(key).await?,
+            Effect::Unbind(sequence) => self.unbind(sequence).await,
+            Effect::DeleteSecret => self.delete_secret().await?,
+            Effect::RemoveFinalizer { left_behind } => {
+                self.remove_finalizer(&left_behind).await?;
+                return Ok(After::Ended);
+            }
+        }
+        Ok(After::Continues)
+    }
+
+    async fn add_finalizer(&mut self) -> Result<(), Error> {
+        let mut finalizers = self.key.finalizers().to_vec();
+        finalizers.push(marks::FINALIZER.to_owned());
+        self.patch_finalizers("add the finalizer", &finalizers).await
+    }
+
+    async fn remove_finalizer(&mut self, left_behind: &[Sequence]) -> Result<(), Error> {
+        if !left_behind.is_empty() {
+            let keys: Vec<_> = left_behind.iter().map(ToString::to_string).collect();
+            let note = format!("keys {} stay at the remote side, as asked for", keys.join(", "));
+            tracing::warn!(namespace = self.subject.namespace, name = self.subject.name, "{note}");
+            self.context.events.warning(self.key.object_ref(&()), "KeysLeftBehind", "Delete", note);
+        }
+        let others = self.key.finalizers().iter().filter(|finalizer| *finalizer != marks::FINALIZER);
+        let finalizers: Vec<_> = others.cloned().collect();
+        self.patch_finalizers("remove the finalizer", &finalizers).await
+    }
+
+    async fn patch_finalizers(&mut self, attempt: &'static str, finalizers: &[String]) -> Result<(), Error> {
+        let patch = json!({"metadata": {
+            "resourceVersion": self.key.metadata.resource_version,
+            "finalizers": finalizers,
+        }});
+        let parameters =
+            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let (api, patch) = (self.keys_api(), Patch::Merge(&patch));
+        let write = api.patch(&self.subject.name, &parameters, &patch);
+        let written = bounded(attempt, write).await.map_err(outdated)?;
+        self.keep(written);
+        Ok(())
+    }
+
+    /// Writes the status, if the report changes anything in it.
+    pub(super) async fn show(&mut self, report: &Report) -> Result<(), Error> {
+        let before = self.key.status.as_ref();
+        let context = status::Context {
+            generation: self.key.metadata.generation,
+            secret: &self.subject.secret,
+            secret_version: self.secret_version(),
+            now: (self.context.clock)(),
+        };
+        let status = status::of(report, before, &context);
+        if before == Some(&status) {
+            return Ok(());
+        }
+        self.tell(report);
+        let object = ServiceKey { status: Some(status), ..self.key.as_ref().clone() };
+        let parameters =
+            PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let api = self.keys_api();
+        let write = api.replace_status(&self.subject.name, &parameters, &object);
+        let written = bounded("write the status", write).await.map_err(outdated)?;
+        self.keep(written);
+        Ok(())
+    }
+
+    /// The version of the Secret to remember: what we wrote, or else the first that was found to be right. Later
+    /// versions that others made without harm are not worth a write.
+    fn secret_version(&self) -> Option<String> {
+        let remembered = || Some(self.key.status.as_ref()?.secret.as_ref()?.resource_version.clone());
+        let found = || {
+            let known = self.context.secrets.get(&self.subject.namespace, &self.subject.secret)?;
+            known.meta.resource_version.filter(|_| known.verified)
+        };
+        self.wrote_secret.clone().or_else(remembered).or_else(found)
+    }
+
+    /// Tells in an event what went wrong, when it begins to.
+    fn tell(&self, report: &Report) {
+        let shown = self.key.status.iter().flat_map(|status| &status.conditions);
+        let reason = report.ready.reason;
+        let news = shown.clone().all(|condition| condition.reason != reason.as_str());
+        if !report.ready.ready && news && reason != Reason::Deleting {
+            let object = self.key.object_ref(&());
+            self.context.events.warning(object, reason.as_str(), "Reconcile", report.ready.message.clone());
+        }
+    }
+
+    fn keep(&mut self, written: ServiceKey) {
+        self.key = Arc::new(written);
+        self.memo.wrote(Arc::clone(&self.key));
+    }
+
+    async fn look_up_secret(&mut self) -> Result<(), Error> {
+        let api = self.secrets_api();
+        let found = bounded("look up the Secret", api.get_metadata_opt(&self.subject.secret)).await?;
+        self.looked_up = Some(match found {
+            Some(secret) => LookedUp::There(Box::new(secret.metadata)),
+            None => LookedUp::Absent,
+        });
+        Ok(())
+    }
+
+    async fn bind(&mut self, sequence: Sequence) {
+        let answer = match self.request(sequence).await {
+            Err(failure) => Answer::Failed(failure),
+            Ok((backend, request)) => match backend.bind(&request).await {
+                Ok(issued) => self.take_in_hand(sequence, issued, self.inputs()),
+                Err(error) if error.class == ErrorClass::Conflict => {
+                    Answer::Conflict(failure(Attempted::Provision, &error), sequence)
+                }
+                Err(error) => Answer::Failed(failure(Attempted::Provision, &error)),
+            },
+        };
+        self.round.learn(answer);
+    }
+
+    async fn fetch(&mut self, sequence: Sequence) {
+        let answer = match self.request(sequence).await {
+            Err(failure) => Answer::Failed(failure),
+            Ok((backend, request)) => match backend.fetch(&request).await {
+                Ok(Fetched::Found(issued)) => {
+                    let inputs = self.known(sequence).map_or_else(|| self.inputs(), |known| known.inputs);
+                    self.take_in_hand(sequence, issued, inputs)
+                }
+                Ok(Fetched::Absent | Fetched::NotRetrievable) => Answer::Unreadable(sequence),
+                Err(error) => Answer::Failed(failure(Attempted::Provision, &error)),
+            },
+        };
+        self.round.learn(answer);
+    }
+
+    async fn unbind(&mut self, sequence: Sequence) {
+        let answer = match self.backend() {
+            Err(failure) => Answer::Failed(Failure { attempted: Attempted::Revoke, ..failure }),
+            Ok(backend) => {
+                // What a key was made with plays no part in revoking it.
+                match backend.unbind(&self.bare_request(sequence)).await {
+                    Ok(()) => {
+                        let note = format!("key {sequence} was revoked");
+                        self.context.events.normal(self.key.object_ref(&()), "KeyRevoked", "Unbind", note);
+                        Answer::Revoked(sequence)
+                    }
+                    Err(error) => Answer::Failed(failure(Attempted::Revoke, &error)),
+                }
+            }
+        };
+        self.round.learn(answer);
+    }
+
+    fn take_in_hand(&mut self, sequence: Sequence, issued: IssuedKey, inputs: String) -> Answer {
+        let IssuedKey { facts, credentials } = issued;
+        let made_at = facts.created_at.or_else(|| self.known(sequence).map(|known| known.created_at));
+        let key = KeyRecord {
+            sequence,
+            id: facts.id,
+            name: facts.name,
+            created_at: full_second(made_at.unwrap_or_else(|| (self.context.clock)())),
+            expires_at: facts.expires_at.map(full_second),
+            renew_before: facts.renew_before.map(full_second),
+            inputs,
+        };
+        self.memo.in_hand = Some((key.clone(), credentials));
+        Answer::Issued(key)
+    }
+
+    /// What the status remembers of a key.
+    fn known(&self, sequence: Sequence) -> Option<KeyRecord> {
+        status::memory(self.key.status.as_ref()).key.filter(|key| key.sequence == sequence)
+    }
+
+    fn backend(&self) -> Result<Arc<Backend>, Failure> {
+        let labels = self.context.namespace_labels(&self.subject.namespace);
+        let tenant = Tenant { namespace: &self.subject.namespace, labels: &labels };
+        match self.context.registry.backend(&self.subject.provider, &tenant) {
+            Some(Ok(backend)) => Ok(backend),
+            // It went away since it was observed; the next round says so.
+            Some(Err(problem)) => Err(transient(problem.message)),
+            None => Err(transient(format!("{} does not exist", self.subject.provider))),
+        }
+    }
+
+    fn bare_request(&self, sequence: Sequence) -> KeyRequest {
+        KeyRequest {
+            identity: Identity { owner: self.subject.uid, sequence },
+            owner: self.owner(),
+            instance: self.instance(),
+            parameters: Parameters::default(),
+        }
+    }
+
+    async fn request(&self, sequence: Sequence) -> Result<(Arc<Backend>, KeyRequest), Failure> {
+        let parameters = self.parameters().await?;
+        Ok((self.backend()?, KeyRequest { parameters, ..self.bare_request(sequence) }))
+    }
+
+    /// The parameters of the spec, and over them those of each Secret that it names.
+    async fn parameters(&self) -> Result<Parameters, Failure> {
+        let mut parameters = self.key.spec.parameters.clone();
+        for source in &self.key.spec.parameters_from {
+            let (name, entry) = (&source.secret_key_ref.name, &source.secret_key_ref.key);
+            let secret = bounded("read a Secret of `spec.parametersFrom`", self.secrets_api().get_opt(name))
+                .await
+                .map_err(|error| transient(error.to_string()))?;
+            parameters.extend(object_in(secret, entry).map_err(|what| Failure {
+                attempted: Attempted::Parameters,
+                class: ErrorClass::Rejected,
+                message: format!("`spec.parametersFrom`: the entry `{entry}` of the Secret `{name}` {what}"),
+                retry_after: None,
+            })?);
+        }
+        Ok(Parameters::new(parameters))
+    }
+
+    /// Writes the credentials in hand, on condition that the Secret is still as it was observed.
+    async fn write_secret(&mut self, key: KeyRecord) -> Result<(), Error> {
+        let Some((_, credentials)) = self.memo.in_hand.clone().filter(|(held, _)| *held == key) else {
+            // A crash of ours would be the only way to here; the key is asked for again.
+            self.round.in_hand = None;
+            return Ok(());
+        };
+        let layout = self.layout();
+        let entries = match layout.render(credentials.expose()) {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.round.learn(Answer::Failed(Failure {
+                    attempted: Attempted::Render,
+                    class: ErrorClass::Rejected,
+                    message: format!("the credentials don't fit `spec.secret`: {error}"),
+                    retry_after: None,
+                }));
+                return Ok(());
+            }
+        };
+        let marks = Marks { layout: layout.digest(), content: entries.digest(&self.subject.uid), key };
+        let secret = self.rendered(&entries, &marks);
+        let written = self.send_secret(&secret).await;
+        self.take_in_written(written, &marks.key)
+    }
+
+    /// The Secret to send: a new one, or ours with the version that was read.
+    fn rendered(&self, entries: &Entries, marks: &Marks) -> Secret {
+        let Self { subject, .. } = self;
+        let layout = self.layout();
+        match self.existing_secret() {
+            Some(meta) => secret::replace(&meta, &subject.owner_reference, &layout, entries, marks),
+            None => secret::build(
+                &subject.secret,
+                &subject.namespace,
+                &subject.owner_reference,
+                &layout,
+                entries,
+                marks,
+            ),
+        }
+    }
+
+    fn existing_secret(&self) -> Option<ObjectMeta> {
+        match &self.looked_up {
+            Some(LookedUp::Absent) => None,
+            Some(LookedUp::There(meta)) => Some(meta.as_ref().clone()),
+            None => self
+                .context
+                .secrets
+                .get(&self.subject.namespace, &self.subject.secret)
+                .map(|known| known.meta),
+        }
+    }
+
+    async fn send_secret(&self, secret: &Secret) -> Result<Secret, Error> {
+        let parameters =
+            PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let api = self.secrets_api();
+        if secret.metadata.resource_version.is_some() {
+            bounded("replace the Secret", api.replace(&self.subject.secret, &parameters, secret)).await
+        } else {
+            bounded("create the Secret", api.create(&parameters, secret)).await
+        }
+    }
+
+    fn take_in_written(&mut self, written: Result<Secret, Error>, key: &KeyRecord) -> Result<(), Error> {
+        match written {
+            Ok(secret) => {
+                self.looked_up = None;
+                self.distrusts_cache = false;
+                self.context.secrets.remember(&secret.metadata, true);
+                self.wrote_secret = secret.metadata.resource_version;
+                self.memo.in_hand = None;
+                self.round.learn(Answer::Stored);
+                let note = format!(
+                    "the credentials of key {} are in the Secret `{}`",
+                    key.sequence, self.subject.secret
+                );
+                self.context.events.normal(self.key.object_ref(&()), "SecretWritten", "Store", note);
+                Ok(())
+            }
+            // Somebody was faster: look again.
+            Err(error) if error.is(409) || error.is(404) => {
+                self.look_again();
+                Ok(())
+            }
+            Err(error) if error.is(422) || error.is(403) => {
+                self.round.learn(Answer::Failed(Failure {
+                    attempted: Attempted::Store,
+                    class: ErrorClass::Rejected,
+                    message: format!("the API server refuses the Secret `{}`: {error}", self.subject.secret),
+                    retry_after: None,
+                }));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn look_again(&mut self) {
+        self.looked_up = None;
+        self.context.secrets.forget(&self.subject.namespace, &self.subject.secret);
+        self.distrusts_cache = true;
+    }
+
+    async fn delete_secret(&mut self) -> Result<(), Error> {
+        let Some(meta) = self.existing_secret() else {
+            self.looked_up = Some(LookedUp::Absent);
+            return Ok(());
+        };
+        let preconditions = Preconditions { uid: meta.uid, resource_version: meta.resource_version };
+        let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let api = self.secrets_api();
+        match bounded("delete the Secret", api.delete(&self.subject.secret, &parameters)).await {
+            Ok(_) => self.looked_up = Some(LookedUp::Absent),
+            Err(error) if error.is(404) => self.looked_up = Some(LookedUp::Absent),
+            Err(error) if error.is(409) => self.look_again(),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// A write of the ServiceKey that came too late: the change that was faster wakes us.
+fn outdated(error: Error) -> Error {
+    if error.is(409) || error.is(404) { Error::Outdated } else { error }
+}
+
+fn failure(attempted: Attempted, error: &BackendError) -> Failure {
+    Failure { attempted, class: error.class, message: error.message.clone(), retry_after: error.retry_after }
+}
+
+fn transient(message: String) -> Failure {
+    Failure { attempted: Attempted::Provision, class: ErrorClass::Transient, message, retry_after: None }
+}
+
+/// The JSON object in an entry of a Secret, or what is wrong with it, without quoting it.
+fn object_in(secret: Option<Secret>, entry: &str) -> Result<Map<String, Value>, &'static str> {
+    let secret = secret.ok_or("is missing: there is no such Secret; create it")?;
+    let data = secret.data.unwrap_or_default();
+    let bytes = data.get(entry).ok_or("is missing; add it")?;
+    match serde_json::from_slice(&bytes.0) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) | Err(_) => Err("is no JSON object; correct it"),
+    }
+}

@@ -1,0 +1,19 @@
+//! The shell around the decisions: it watches, observes, carries out one effect at a time, and shows the status.
+
+mod act;
+mod claims;
+mod error;
+mod events;
+mod memo;
+mod observe;
+mod provider;
+mod reconcile;
+mod run;
+mod scope;
+mod secrets;
+mod status;
+mod turn;
+mod version;
+mod watch;
+
+pub use run::{Clock, Operator, Options};

@@ -1,0 +1,149 @@
+//! What is observed before a decision. Nothing is changed by it, and hardly anything is asked: the caches know.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+
+use super::{
+    error::{Error, bounded},
+    provider::Tenant,
+    status,
+    turn::{LookedUp, Turn},
+};
+use crate::{
+    api::{DeletionPolicy, ProviderKind, Reason, marks},
+    lifecycle::{Desired, Problem, ProviderView, Rotation, SecretView, World},
+    secret::{self, Entries, Ownership},
+};
+
+impl Turn<'_> {
+    /// Everything that the next decision may look at.
+    pub(super) async fn observe(&mut self) -> Result<World, Error> {
+        Ok(World {
+            desired: self.desired(),
+            memory: status::memory(self.key.status.as_ref()),
+            secret: self.secret_view().await?,
+            provider: self.provider_view(),
+            round: self.round.clone(),
+            now: (self.context.clock)(),
+        })
+    }
+
+    fn desired(&mut self) -> Desired {
+        let problem = self.problem();
+        let key = &self.key;
+        let rotation = key.spec.rotation.clone().unwrap_or_default();
+        Desired {
+            finalizer: key.finalizers().iter().any(|finalizer| finalizer == marks::FINALIZER),
+            deleting: key.metadata.deletion_timestamp.is_some(),
+            abandon: key.annotations().get(marks::ABANDON_ANNOTATION).is_some_and(|value| value == "true"),
+            retain: key.spec.deletion_policy == DeletionPolicy::Retain,
+            suspended: key.spec.suspend,
+            inputs: self.inputs(),
+            rotation: Rotation {
+                every: rotation.every.map(crate::api::Duration::get),
+                overlap: rotation.overlap(),
+            },
+            problem,
+        }
+    }
+
+    /// What is wrong with the spec. It is found out once for each generation.
+    fn problem(&mut self) -> Option<Problem> {
+        let generation = self.key.metadata.generation.unwrap_or_default();
+        if let Some((checked, problem)) = &self.memo.checked_spec
+            && *checked == generation
+        {
+            return problem.clone();
+        }
+        let problem = self.layout().validate().err().map(|error| Problem {
+            reason: Reason::InvalidSpec,
+            message: format!("`spec.secret` can't be fulfilled: {error}"),
+        });
+        self.memo.checked_spec = Some((generation, problem.clone()));
+        problem
+    }
+
+    fn provider_view(&self) -> ProviderView {
+        let id = &self.subject.provider;
+        let labels = self.context.namespace_labels(&self.subject.namespace);
+        let tenant = Tenant { namespace: &self.subject.namespace, labels: &labels };
+        match self.context.registry.backend(id, &tenant) {
+            Some(Ok(_)) => ProviderView::Available,
+            Some(Err(problem)) => ProviderView::Unavailable(problem),
+            None => ProviderView::Unavailable(Problem {
+                reason: Reason::ProviderNotFound,
+                message: if self.key.spec.provider_ref.kind == ProviderKind::ClusterKeyProvider
+                    && self.context.options.namespaces.is_some()
+                {
+                    format!("{id} can't be used: this operator serves single namespaces; use a KeyProvider")
+                } else {
+                    format!("{id} does not exist; create it")
+                },
+            }),
+        }
+    }
+
+    /// The Secret, from the newest that is known of it.
+    async fn secret_view(&mut self) -> Result<SecretView, Error> {
+        let subject = &self.subject;
+        if let Some(holder) = self.rival() {
+            return Ok(SecretView::Foreign { holder });
+        }
+        match &self.looked_up {
+            Some(LookedUp::Absent) => return Ok(SecretView::Absent),
+            Some(LookedUp::There(meta)) => return self.view_of(&meta.clone(), false).await,
+            None if self.distrusts_cache => return Ok(SecretView::Unknown),
+            None => {}
+        }
+        match self.context.secrets.get(&subject.namespace, &subject.secret) {
+            None => Ok(SecretView::Unknown),
+            Some(known) => self.view_of(&known.meta, known.verified).await,
+        }
+    }
+
+    /// Another ServiceKey that claimed the Secret's name before us, and may be making a key for it.
+    fn rival(&self) -> Option<String> {
+        if self.key.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let subject = &self.subject;
+        let claim =
+            self.context.claims.claim(&subject.namespace, &subject.secret, subject.uid, &subject.name);
+        claim.err().map(|rival| format!("ServiceKey `{rival}`"))
+    }
+
+    async fn view_of(&self, meta: &ObjectMeta, verified: bool) -> Result<SecretView, Error> {
+        let subject = &self.subject;
+        if let Ownership::Foreign { holder } = secret::ownership(meta, &subject.uid) {
+            return Ok(SecretView::Foreign { holder });
+        }
+        let Some(marks) = secret::read(meta) else { return Ok(SecretView::Damaged { key: None }) };
+        let layout = self.layout();
+        let untouched =
+            secret::intact(meta, &subject.owner_reference, &layout) && marks.layout == layout.digest();
+        if untouched && (verified || self.as_last_written(meta) || self.holds(&marks.content, meta).await?) {
+            return Ok(SecretView::Intact { key: marks.key });
+        }
+        Ok(SecretView::Damaged { key: Some(marks.key) })
+    }
+
+    /// Whether the status says that this very version is what we wrote.
+    fn as_last_written(&self, meta: &ObjectMeta) -> bool {
+        let written = self.key.status.as_ref().and_then(|status| status.secret.as_ref());
+        written.is_some_and(|secret| {
+            secret.name == self.subject.secret
+                && Some(&secret.resource_version) == meta.resource_version.as_ref()
+        })
+    }
+
+    /// Whether the entries are those that the marks tell of: the one case in which a Secret is read as a whole.
+    async fn holds(&self, content: &str, meta: &ObjectMeta) -> Result<bool, Error> {
+        let secret = bounded("read the Secret", self.secrets_api().get_opt(&self.subject.secret)).await?;
+        let Some(secret) = secret.filter(|secret| secret.metadata.uid == meta.uid) else { return Ok(false) };
+        let verified = Entries::of(&secret).digest(&self.subject.uid) == content;
+        if verified {
+            self.context.secrets.remember(&secret.metadata, true);
+        }
+        Ok(verified)
+    }
+}

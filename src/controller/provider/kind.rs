@@ -1,0 +1,95 @@
+//! What the two kinds of provider have in common, for the one reconcile that serves both.
+
+use std::fmt::Debug;
+
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::registry::{Access, ProviderId};
+use crate::api::{ClusterKeyProvider, KeyProvider, ProviderSpec, ProviderStatus};
+
+/// A KeyProvider or a ClusterKeyProvider.
+pub trait Provider:
+    Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+{
+    /// Which provider it is.
+    fn id(&self) -> ProviderId;
+
+    /// What the user wrote about the remote side.
+    fn provider(&self) -> &ProviderSpec;
+
+    /// Who may use it.
+    fn access(&self) -> Access;
+
+    /// The status, as it was last written.
+    fn status(&self) -> Option<&ProviderStatus>;
+
+    /// The same object with another status.
+    fn with_status(&self, status: ProviderStatus) -> Self;
+
+    /// The namespace of the Secrets that it names; that of a ClusterKeyProvider is the operator's choice.
+    fn secrets_namespace(&self, cluster_resource_namespace: &str) -> String;
+
+    /// Access to the object itself.
+    fn api(&self, client: Client) -> Api<Self>;
+}
+
+impl Provider for KeyProvider {
+    fn id(&self) -> ProviderId {
+        ProviderId { namespace: self.namespace(), name: self.name_any() }
+    }
+
+    fn provider(&self) -> &ProviderSpec {
+        &self.spec
+    }
+
+    fn access(&self) -> Access {
+        Access::OwnNamespace
+    }
+
+    fn status(&self) -> Option<&ProviderStatus> {
+        self.status.as_ref()
+    }
+
+    fn with_status(&self, status: ProviderStatus) -> Self {
+        Self { status: Some(status), ..self.clone() }
+    }
+
+    fn secrets_namespace(&self, _: &str) -> String {
+        self.namespace().unwrap_or_default()
+    }
+
+    fn api(&self, client: Client) -> Api<Self> {
+        Api::namespaced(client, &self.namespace().unwrap_or_default())
+    }
+}
+
+impl Provider for ClusterKeyProvider {
+    fn id(&self) -> ProviderId {
+        ProviderId { namespace: None, name: self.name_any() }
+    }
+
+    fn provider(&self) -> &ProviderSpec {
+        &self.spec.provider
+    }
+
+    fn access(&self) -> Access {
+        Access::Allowed(self.spec.allowed_namespaces.clone())
+    }
+
+    fn status(&self) -> Option<&ProviderStatus> {
+        self.status.as_ref()
+    }
+
+    fn with_status(&self, status: ProviderStatus) -> Self {
+        Self { status: Some(status), ..self.clone() }
+    }
+
+    fn secrets_namespace(&self, cluster_resource_namespace: &str) -> String {
+        cluster_resource_namespace.to_owned()
+    }
+
+    fn api(&self, client: Client) -> Api<Self> {
+        Api::all(client)
+    }
+}

@@ -1,0 +1,167 @@
+//! From what a provider says, and the Secrets that it names, to a backend that can be asked for keys.
+
+use std::{
+    collections::BTreeMap,
+    num::{NonZeroU32, NonZeroUsize},
+};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use secrecy::SecretString;
+
+use super::registry::Origin;
+use crate::{
+    api::{
+        BackendSpec, BrokerAuth as BrokerAuthSpec, Limits as LimitsSpec, OpenServiceBrokerSpec, ProviderSpec,
+        Reason,
+    },
+    backend::{
+        AddressPolicy, Backend, BackendError, Broker, BrokerAuth, BrokerConfig, ClientCertificate,
+        ErrorClass, HttpConfig, Limits,
+    },
+    controller::error::{Error, bounded},
+    lifecycle::Problem,
+};
+
+/// The Secrets that a provider names, as they are now.
+///
+/// It has no `Debug`: the values are what it is about.
+pub struct Logins {
+    namespace: String,
+    secrets: BTreeMap<String, Option<Secret>>,
+}
+
+impl Logins {
+    /// Reads all Secrets that the provider names.
+    ///
+    /// # Errors
+    /// When the Kubernetes API fails; a Secret that is missing is none.
+    pub async fn read(api: &Api<Secret>, namespace: &str, spec: &ProviderSpec) -> Result<Self, Error> {
+        let mut secrets = BTreeMap::new();
+        for name in spec.secret_names() {
+            let secret = bounded("read a login Secret", api.get_opt(name)).await?;
+            secrets.insert(name.to_owned(), secret);
+        }
+        Ok(Self { namespace: namespace.to_owned(), secrets })
+    }
+
+    /// The versions of all that a backend is made from.
+    pub fn origin(&self, provider: (String, i64)) -> Origin {
+        let version =
+            |secret: &Secret| Some((secret.metadata.uid.clone()?, secret.metadata.resource_version.clone()?));
+        Origin { provider, secrets: self.secrets.values().map(|secret| version(secret.as_ref()?)).collect() }
+    }
+
+    /// One entry of one Secret, as text without the line break that editors leave at the end.
+    fn entry(&self, secret: &str, entry: &str) -> Result<String, Problem> {
+        let found = self.secrets.get(secret).and_then(Option::as_ref).ok_or_else(|| Problem {
+            reason: Reason::LoginSecretMissing,
+            message: format!(
+                "the Secret `{secret}` does not exist in the namespace `{}`; create it",
+                self.namespace
+            ),
+        })?;
+        let incomplete = |what: &str| Problem {
+            reason: Reason::LoginSecretIncomplete,
+            message: format!(
+                "the entry `{entry}` of the Secret `{secret}` in the namespace `{}` {what}; correct it",
+                self.namespace
+            ),
+        };
+        let bytes =
+            found.data.as_ref().and_then(|data| data.get(entry)).ok_or_else(|| incomplete("is missing"))?;
+        let text = std::str::from_utf8(&bytes.0).map_err(|_| incomplete("is no text"))?;
+        let text = text.trim_end_matches(['\r', '\n']);
+        if text.is_empty() { Err(incomplete("is empty")) } else { Ok(text.to_owned()) }
+    }
+
+    fn secret_entry(&self, secret: &str, entry: &str) -> Result<SecretString, Problem> {
+        self.entry(secret, entry).map(SecretString::from)
+    }
+}
+
+/// Makes the backend. It asks nobody yet.
+///
+/// # Errors
+/// What the user has to mend first.
+pub fn backend(spec: &ProviderSpec, logins: &Logins, addresses: &AddressPolicy) -> Result<Backend, Problem> {
+    let http = http_config(spec, logins, addresses)?;
+    match spec.backend() {
+        Some(BackendSpec::OpenServiceBroker(broker)) => {
+            let config = BrokerConfig { url: url(&broker.url)?, auth: broker_auth(broker, logins)?, http };
+            Broker::new(&config).map(Backend::OpenServiceBroker).map_err(|error| problem(&error))
+        }
+        Some(BackendSpec::CloudFoundry(_)) => Err(not_implemented("`cloudFoundry`")),
+        Some(BackendSpec::IbmCloud(_)) => Err(not_implemented("`ibmCloud`")),
+        None => Err(invalid("write exactly one of `openServiceBroker`, `cloudFoundry` and `ibmCloud`")),
+    }
+}
+
+/// A failure of the remote side, as a condition of the provider.
+pub fn problem(error: &BackendError) -> Problem {
+    let reason = match error.class {
+        ErrorClass::Transient | ErrorClass::OrphanPossible => Reason::RemoteUnreachable,
+        ErrorClass::Forbidden => Reason::Unauthorized,
+        ErrorClass::Rejected => Reason::InvalidSpec,
+        ErrorClass::Conflict | ErrorClass::Gone => Reason::UnexpectedAnswer,
+    };
+    Problem { reason, message: error.message.clone() }
+}
+
+fn broker_auth(broker: &OpenServiceBrokerSpec, logins: &Logins) -> Result<Option<BrokerAuth>, Problem> {
+    let Some(BrokerAuthSpec { basic, bearer, client_credentials }) = &broker.auth else { return Ok(None) };
+    if let Some(login) = basic {
+        let username = logins.entry(&login.secret_ref.name, "username")?;
+        let password = logins.secret_entry(&login.secret_ref.name, "password")?;
+        return Ok(Some(BrokerAuth::Basic { username, password }));
+    }
+    if let Some(login) = bearer {
+        let token = logins.secret_entry(&login.secret_ref.name, "token")?;
+        return Ok(Some(BrokerAuth::Bearer { token }));
+    }
+    match client_credentials {
+        Some(_) => Err(not_implemented("`clientCredentials` for an Open Service Broker")),
+        None => Ok(None),
+    }
+}
+
+fn http_config(
+    spec: &ProviderSpec,
+    logins: &Logins,
+    addresses: &AddressPolicy,
+) -> Result<HttpConfig, Problem> {
+    let tls = spec.tls.clone().unwrap_or_default();
+    let client_certificate = match &tls.client_certificate {
+        Some(login) => Some(ClientCertificate {
+            cert_pem: logins.entry(&login.secret_ref.name, "tls.crt")?,
+            key_pem: logins.secret_entry(&login.secret_ref.name, "tls.key")?,
+        }),
+        None => None,
+    };
+    let LimitsSpec { requests_per_second, concurrency, timeout } = &spec.limits;
+    let limits = Limits {
+        requests_per_second: NonZeroU32::new(*requests_per_second)
+            .ok_or_else(|| invalid("`limits.requestsPerSecond` is 0; write at least 1"))?,
+        concurrency: usize::try_from(*concurrency)
+            .ok()
+            .and_then(NonZeroUsize::new)
+            .ok_or_else(|| invalid("`limits.concurrency` is 0; write at least 1"))?,
+        timeout: timeout.get(),
+    };
+    Ok(HttpConfig { ca_bundle: tls.ca_bundle, client_certificate, limits, addresses: addresses.clone() })
+}
+
+fn url(text: &str) -> Result<url::Url, Problem> {
+    text.parse().map_err(|error| invalid(format!("the provider's URL can't be read: {error}; correct it")))
+}
+
+fn invalid(message: impl Into<String>) -> Problem {
+    Problem { reason: Reason::InvalidSpec, message: message.into() }
+}
+
+fn not_implemented(what: &str) -> Problem {
+    Problem {
+        reason: Reason::NotImplemented,
+        message: format!("{what} is not implemented in this version of the operator; use another provider"),
+    }
+}

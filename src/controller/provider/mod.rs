@@ -1,0 +1,224 @@
+//! Providers: load each with its login, check that it can be reached, and tell the keys that wait for it.
+
+mod kind;
+mod load;
+mod login_watch;
+mod registry;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt, channel::mpsc::unbounded};
+use jiff::Timestamp;
+use kube::{
+    Api, Client,
+    api::PostParams,
+    core::DeserializeGuard,
+    runtime::{
+        Controller, PredicateConfig, WatchStreamExt,
+        controller::{Action, Config},
+        predicates,
+        reflector::{Lookup, ObjectRef},
+        watcher::Event,
+    },
+};
+use tokio::{sync::Mutex, time::Instant};
+
+pub use kind::Provider;
+pub use registry::{ProviderId, Registry, Tenant};
+
+use self::{
+    load::Logins,
+    login_watch::LoginWatches,
+    registry::{Loaded, Origin},
+};
+use super::{
+    Options,
+    error::{Error, bounded},
+    events::Events,
+    memo::Backoff,
+    status::condition,
+    watch,
+};
+use crate::{
+    api::{ConditionType, ProviderStatus, Reason},
+    backend::Backend,
+    lifecycle::Problem,
+};
+
+/// How often a provider that can be reached is asked again.
+const CHECK_EVERY: Duration = Duration::from_secs(600);
+/// Providers that are checked at the same time.
+const CONCURRENCY: u16 = 16;
+
+/// What the reconciles of one kind of provider share.
+struct Context<K: Lookup> {
+    client: Client,
+    options: Arc<Options>,
+    registry: Arc<Registry>,
+    events: Events,
+    watches: LoginWatches<K>,
+    checks: Mutex<HashMap<ProviderId, Check>>,
+}
+
+/// The last check of a provider.
+#[derive(Debug)]
+struct Check {
+    /// What the provider was loaded from then.
+    origin: Origin,
+    outcome: Result<(), Problem>,
+    /// When it is due again, unless something changes before.
+    due: Instant,
+    backoff: Backoff,
+}
+
+/// Serves all providers of one kind that `api` shows, for ever.
+pub fn serve<K>(
+    client: Client,
+    api: Api<DeserializeGuard<K>>,
+    options: Arc<Options>,
+    registry: Arc<Registry>,
+    events: Events,
+) -> impl Stream<Item = ()> + Send
+where
+    K: Provider + kube::ResourceExt,
+{
+    let (wake, woken) = unbounded();
+    let context = Arc::new(Context {
+        watches: LoginWatches::new(client.clone(), wake),
+        client,
+        options,
+        registry,
+        events,
+        checks: Mutex::default(),
+    });
+    let gone = Arc::clone(&context);
+    let (store, changes) = watch::objects::<K>(api, watch::config(), move |event| {
+        if let Event::Delete(provider) = event {
+            gone.registry.remove(&provider.id());
+            gone.watches.forget(&provider.id());
+        }
+    });
+    let changes = changes
+        .filter_map(|event| std::future::ready(watch::applied(event).map(Ok)))
+        .predicate_filter(predicates::generation, PredicateConfig::default());
+    Controller::for_stream(changes, store)
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(woken)
+        .run(reconcile, |_, _, _| Action::requeue(Duration::from_secs(5)), context)
+        .map(|_| ())
+}
+
+async fn reconcile<K: Provider>(provider: Arc<K>, context: Arc<Context<K>>) -> Result<Action, Error> {
+    let id = provider.id();
+    let result = context.reconcile(&id, provider.as_ref()).await;
+    result.inspect_err(|error| tracing::warn!(provider = %id, %error, "a provider could not be reconciled"))
+}
+
+impl<K: Provider> Context<K> {
+    async fn reconcile(&self, id: &ProviderId, provider: &K) -> Result<Action, Error> {
+        let spec = provider.provider();
+        let namespace = provider.secrets_namespace(&self.options.cluster_resource_namespace);
+        let object = ObjectRef::from_obj(provider);
+        self.watches.watch(id, &object, &namespace, spec.secret_names().into_iter().collect());
+
+        let secrets = Api::namespaced(self.client.clone(), &namespace);
+        let logins = Logins::read(&secrets, &namespace, spec).await?;
+        let meta = provider.meta();
+        let origin =
+            logins.origin((meta.uid.clone().unwrap_or_default(), meta.generation.unwrap_or_default()));
+        let loaded = self.load(id, provider, &logins, origin);
+        let (outcome, wait) = self.check(id, &loaded).await;
+        self.report(id, provider, &outcome).await?;
+        Ok(Action::requeue(wait))
+    }
+
+    /// The backend; a new one only where something that it was made from has changed.
+    fn load(&self, id: &ProviderId, provider: &K, logins: &Logins, origin: Origin) -> Loaded {
+        if let Some(known) = self.registry.get(id).filter(|known| known.origin == origin) {
+            return known;
+        }
+        let backend = load::backend(provider.provider(), logins, &self.options.addresses).map(Arc::new);
+        let loaded = Loaded { origin, backend, access: provider.access() };
+        self.registry.set(id, loaded.clone());
+        loaded
+    }
+
+    /// Asks the remote side, unless it was asked lately, and tells how long the answer holds.
+    async fn check(&self, id: &ProviderId, loaded: &Loaded) -> (Result<(), Problem>, Duration) {
+        let backend = match &loaded.backend {
+            Ok(backend) => backend,
+            Err(problem) => return (Err(problem.clone()), CHECK_EVERY),
+        };
+        let before = self.checks.lock().await.remove(id).filter(|check| check.origin == loaded.origin);
+        let check = match before {
+            Some(check) if check.due > Instant::now() => check,
+            before => self.ask(id, backend, &loaded.origin, before).await,
+        };
+        let result = (check.outcome.clone(), check.due.saturating_duration_since(Instant::now()));
+        self.checks.lock().await.insert(id.clone(), check);
+        result
+    }
+
+    async fn ask(&self, id: &ProviderId, backend: &Backend, origin: &Origin, before: Option<Check>) -> Check {
+        let outcome = backend.check().await.map_err(|error| load::problem(&error));
+        let failed_before = before.as_ref().is_some_and(|check| check.outcome.is_err());
+        let mut backoff = before.map(|check| check.backoff).unwrap_or_default();
+        let wait = if outcome.is_ok() {
+            if failed_before {
+                self.registry.tell(id);
+            }
+            backoff = Backoff::default();
+            CHECK_EVERY
+        } else {
+            backoff.next_wait()
+        };
+        Check { origin: origin.clone(), outcome, due: Instant::now() + wait, backoff }
+    }
+
+    /// Shows the outcome in the status, if that changes anything.
+    async fn report(
+        &self,
+        id: &ProviderId,
+        provider: &K,
+        outcome: &Result<(), Problem>,
+    ) -> Result<(), Error> {
+        let before = provider.status().cloned().unwrap_or_default();
+        let well = Problem {
+            reason: Reason::Available,
+            message: "the remote side can be reached with this login".to_owned(),
+        };
+        let generation = provider.meta().generation;
+        let (ready, why) = match outcome {
+            Ok(()) => (true, &well),
+            Err(problem) => (false, problem),
+        };
+        let entry =
+            |type_, holds| condition(&before.conditions, type_, holds, why, generation, Timestamp::now());
+        let mut conditions = vec![entry(ConditionType::Ready, ready)];
+        if why.needs_the_user() {
+            conditions.push(entry(ConditionType::Stalled, true));
+        }
+        let status = ProviderStatus { observed_generation: generation, conditions, ..before.clone() };
+        if status == before {
+            return Ok(());
+        }
+        if !ready {
+            let reference = provider.object_ref(&());
+            self.events.warning(reference, why.reason.as_str(), "Check", why.message.clone());
+        }
+        tracing::info!(provider = %id, ready, reason = %why.reason, "a provider was checked");
+        let object = provider.with_status(status);
+        let name = kube::ResourceExt::name_any(provider);
+        let write = provider.api(self.client.clone());
+        match bounded(
+            "write a provider's status",
+            write.replace_status(&name, &PostParams::default(), &object),
+        )
+        .await
+        {
+            // It changed or went away meanwhile, which wakes us again.
+            Err(error) if error.is(409) || error.is(404) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The providers that keys can be asked of: each with its backend, logged in, or with what is missing.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use kube::core::{Selector, SelectorExt};
+
+use crate::{
+    api::{AllowedNamespaces, ProviderKind, Reason},
+    backend::Backend,
+    lifecycle::Problem,
+};
+
+/// Which provider is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ProviderId {
+    /// The namespace of a KeyProvider; `None` for a ClusterKeyProvider.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+}
+
+impl ProviderId {
+    /// The provider that a ServiceKey in `namespace` names.
+    pub fn named(kind: ProviderKind, name: &str, namespace: &str) -> Self {
+        let namespace = match kind {
+            ProviderKind::KeyProvider => Some(namespace.to_owned()),
+            ProviderKind::ClusterKeyProvider => None,
+        };
+        Self { namespace, name: name.to_owned() }
+    }
+
+    const fn kind(&self) -> ProviderKind {
+        if self.namespace.is_some() { ProviderKind::KeyProvider } else { ProviderKind::ClusterKeyProvider }
+    }
+}
+
+impl fmt::Display for ProviderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`", self.kind().as_str(), self.name)
+    }
+}
+
+/// A provider as it was last loaded.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What it was loaded from: another version of any of it asks for another backend.
+    pub origin: Origin,
+    /// The remote side, or what keeps it from being asked.
+    pub backend: Result<Arc<Backend>, Problem>,
+    /// Who may use it.
+    pub access: Access,
+}
+
+/// Who may use a provider.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Access {
+    /// Its own namespace, the only one that can name it.
+    OwnNamespace,
+    /// The namespaces that a ClusterKeyProvider allows; without a rule, none.
+    Allowed(Option<AllowedNamespaces>),
+}
+
+/// A namespace whose keys ask for a provider.
+#[derive(Clone, Copy, Debug)]
+pub struct Tenant<'a> {
+    /// Its name.
+    pub namespace: &'a str,
+    /// Its labels.
+    pub labels: &'a BTreeMap<String, String>,
+}
+
+impl Access {
+    fn admits(&self, tenant: &Tenant<'_>) -> bool {
+        match self {
+            Self::OwnNamespace => true,
+            Self::Allowed(None) => false,
+            Self::Allowed(Some(AllowedNamespaces { names, selector })) => {
+                let unrestricted = names.is_empty() && selector.is_none();
+                let selected = selector.as_ref().is_some_and(|selector| {
+                    Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(tenant.labels))
+                });
+                unrestricted || selected || names.iter().any(|name| name == tenant.namespace)
+            }
+        }
+    }
+}
+
+/// The versions of everything that a backend is made from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The provider's UID and generation.
+    pub provider: (String, i64),
+    /// The UID and resourceVersion of each Secret that it names, where there is one.
+    pub secrets: Vec<Option<(String, String)>>,
+}
+
+/// All providers, and who is to be told when one changes.
+#[derive(Debug, Default)]
+pub struct Registry {
+    loaded: Mutex<HashMap<ProviderId, Loaded>>,
+    listeners: Mutex<Vec<UnboundedSender<ProviderId>>>,
+}
+
+impl Registry {
+    /// Tells of every provider that changed from now on, so that the keys that wait for it can be woken.
+    pub fn changes(&self) -> UnboundedReceiver<ProviderId> {
+        let (sender, receiver) = unbounded();
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        receiver
+    }
+
+    /// The provider, if it was loaded.
+    pub fn get(&self, id: &ProviderId) -> Option<Loaded> {
+        self.lock().get(id).cloned()
+    }
+
+    /// Takes in a provider that was loaded from something new.
+    pub fn set(&self, id: &ProviderId, loaded: Loaded) {
+        self.lock().insert(id.clone(), loaded);
+        self.tell(id);
+    }
+
+    /// Forgets a provider that is gone.
+    pub fn remove(&self, id: &ProviderId) {
+        if self.lock().remove(id).is_some() {
+            self.tell(id);
+        }
+    }
+
+    /// Wakes the keys of a provider.
+    pub fn tell(&self, id: &ProviderId) {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|listener| listener.unbounded_send(id.clone()).is_ok());
+    }
+
+    /// The backend, for a key of this namespace. `None`: the provider was not loaded.
+    pub fn backend(&self, id: &ProviderId, tenant: &Tenant<'_>) -> Option<Result<Arc<Backend>, Problem>> {
+        let loaded = self.get(id)?;
+        if loaded.access.admits(tenant) {
+            return Some(loaded.backend.map_err(|problem| seen_by_a_key(id, problem)));
+        }
+        Some(Err(Problem {
+            reason: Reason::ProviderNotAllowed,
+            message: format!(
+                "{id} does not admit keys from the namespace `{}`; name it in the provider's \
+                 `spec.allowedNamespaces`",
+                tenant.namespace
+            ),
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ProviderId, Loaded>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is wrong with a provider, as its keys say it.
+fn seen_by_a_key(id: &ProviderId, problem: Problem) -> Problem {
+    let reason = match problem.reason {
+        Reason::NotImplemented => Reason::NotImplemented,
+        _ => Reason::ProviderNotReady,
+    };
+    Problem { reason, message: format!("{id} can't be used: {}", problem.message) }
+}

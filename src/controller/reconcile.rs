@@ -1,0 +1,102 @@
+//! The loop: observe, decide, carry out one effect, and again, until a decision is to rest.
+
+use std::{sync::Arc, time::Duration};
+
+use kube::{
+    ResourceExt,
+    runtime::{controller::Action, reflector::ObjectRef},
+};
+
+use super::{
+    act::After,
+    error::Error,
+    turn::{Context, Subject, Turn},
+};
+use crate::{
+    api::{ServiceKey, marks},
+    lifecycle::{Rest, Round, Step, Wake, decide},
+};
+
+/// Steps in one reconcile. A rotation with a repair takes about a dozen; more than this is a mistake of ours.
+const MAX_STEPS: usize = 64;
+
+/// Reconciles one ServiceKey.
+pub async fn reconcile(cached: Arc<ServiceKey>, context: Arc<Context>) -> Result<Action, Error> {
+    context.ready().await;
+    let subject = Subject::of(&cached)?;
+    let uid = subject.uid;
+    let mut memo = context.memos.take(uid);
+    let key = memo.newest(cached);
+    let in_hand = memo.in_hand.as_ref().map(|(key, _)| key.clone());
+    let mut turn = Turn {
+        context: &context,
+        subject,
+        key,
+        memo,
+        round: Round { in_hand, ..Round::default() },
+        looked_up: None,
+        distrusts_cache: false,
+        wrote_secret: None,
+    };
+    let result = turn.run().await;
+    let Turn { mut memo, key, .. } = turn;
+    let action = result.unwrap_or_else(|error| {
+        if !matches!(error, Error::Outdated) {
+            tracing::warn!(namespace = key.namespace(), name = key.name_any(), %error, "a reconcile failed");
+        }
+        memo.retry(None)
+    });
+    // A ServiceKey that went away meanwhile leaves nothing behind here either.
+    if context.keys.get(&ObjectRef::from_obj(key.as_ref())).is_some() {
+        context.memos.put(uid, memo);
+    }
+    Ok(action)
+}
+
+/// What follows an error that no reconcile returns: those that happen are answered with a backoff of their own.
+pub fn on_error(key: Arc<ServiceKey>, error: &Error, _: Arc<Context>) -> Action {
+    tracing::error!(key = %ObjectRef::from_obj(key.as_ref()), %error, "a ServiceKey can't be reconciled");
+    Action::requeue(Duration::from_secs(300))
+}
+
+impl Turn<'_> {
+    async fn run(&mut self) -> Result<Action, Error> {
+        for _ in 0..MAX_STEPS {
+            let world = self.observe().await?;
+            match decide(&world) {
+                Step::Act(effect) => {
+                    tracing::debug!(
+                        namespace = self.subject.namespace,
+                        name = self.subject.name,
+                        ?effect,
+                        "carrying out"
+                    );
+                    if self.act(effect).await? == After::Ended {
+                        return Ok(Action::await_change());
+                    }
+                }
+                Step::Rest(rest) => return self.rest(rest).await,
+            }
+        }
+        Err(Error::Restless(MAX_STEPS))
+    }
+
+    async fn rest(&mut self, rest: Rest) -> Result<Action, Error> {
+        let let_go = self.key.metadata.deletion_timestamp.is_some()
+            && !self.key.finalizers().iter().any(|finalizer| finalizer == marks::FINALIZER);
+        if !let_go {
+            self.show(&rest.report).await?;
+        }
+        if !matches!(rest.wake, Wake::Retry { .. }) {
+            self.memo.recovered();
+        }
+        Ok(match rest.wake {
+            Wake::OnChange => Action::await_change(),
+            Wake::Retry { not_before } => self.memo.retry(not_before),
+            Wake::At(time) => {
+                let wait = time.duration_since((self.context.clock)());
+                Action::requeue(Duration::try_from(wait).unwrap_or(Duration::ZERO))
+            }
+        })
+    }
+}

@@ -1,0 +1,212 @@
+//! The operator as a whole: all watches, caches and reconciles, wired together.
+
+use std::{collections::BTreeSet, future, sync::Arc};
+
+use futures::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::{
+    Api, Client, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{
+        Controller, Predicate, PredicateConfig, WatchStreamExt,
+        controller::Config,
+        predicates,
+        reflector::{ObjectRef, Store},
+        watcher::Event,
+    },
+};
+use uuid::Uuid;
+
+use super::{
+    claims::Claims,
+    events::Events,
+    memo::Memos,
+    provider::{self, ProviderId, Registry},
+    reconcile::{on_error, reconcile},
+    scope::Scope,
+    secrets::{self, OwnWrites, SecretCache},
+    turn::{self, Context},
+    watch,
+};
+use crate::{
+    api::{ClusterKeyProvider, KeyProvider, ServiceKey, marks},
+    backend::AddressPolicy,
+};
+
+/// Tells the time. Tests bring their own.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What the user of the command may choose.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The namespace of the Secrets that ClusterKeyProviders name.
+    pub cluster_resource_namespace: String,
+    /// The only namespaces to serve, without ClusterKeyProviders; `None`: the whole cluster.
+    pub namespaces: Option<BTreeSet<String>>,
+    /// ServiceKeys that are worked on at the same time, in each namespace that is served alone or in the cluster.
+    pub concurrency: u16,
+    /// Which remote addresses may be connected to.
+    pub addresses: AddressPolicy,
+}
+
+/// The operator.
+pub struct Operator {
+    client: Client,
+    options: Arc<Options>,
+    clock: Clock,
+}
+
+/// What the reconciles of all scopes share.
+struct Shared {
+    registry: Arc<Registry>,
+    claims: Arc<Claims>,
+    memos: Arc<Memos>,
+    events: Events,
+    namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
+}
+
+impl Operator {
+    /// An operator that has not begun yet.
+    #[must_use]
+    pub fn new(client: Client, options: Options) -> Self {
+        Self { client, options: Arc::new(options), clock: Arc::new(Timestamp::now) }
+    }
+
+    /// The same operator, living by another clock.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Works until `shutdown` resolves. Whatever is under way then is given up, and taken up at the next start.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
+        let mut work: Vec<BoxStream<'static, ()>> = Vec::new();
+        let namespaces = match self.options.namespaces {
+            Some(_) => None,
+            None => {
+                let api: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
+                let (store, changes) = watch::metadata(api, watch::config(), |_| {});
+                work.push(changes.map(drop).boxed());
+                Some(store)
+            }
+        };
+        let shared = Shared {
+            registry: Arc::default(),
+            claims: Arc::default(),
+            memos: Arc::default(),
+            events: Events::start(self.client.clone()),
+            namespaces,
+        };
+        if self.options.namespaces.is_none() {
+            work.push(self.providers::<ClusterKeyProvider>(&shared, Api::all(self.client.clone())));
+        }
+        for scope in self.scopes() {
+            work.push(self.providers::<KeyProvider>(&shared, scope.api(self.client.clone())));
+            work.push(self.keys(&shared, &scope));
+        }
+        let work = stream::select_all(work).for_each(|()| future::ready(()));
+        tokio::select! {
+            () = shutdown => {}
+            () = work => {}
+        }
+    }
+
+    fn scopes(&self) -> Vec<Scope> {
+        match &self.options.namespaces {
+            None => vec![Scope::Cluster],
+            Some(names) => names.iter().cloned().map(Scope::Namespace).collect(),
+        }
+    }
+
+    fn providers<K>(
+        &self,
+        shared: &Shared,
+        api: Api<kube::core::DeserializeGuard<K>>,
+    ) -> BoxStream<'static, ()>
+    where
+        K: provider::Provider,
+    {
+        let (registry, events) = (Arc::clone(&shared.registry), shared.events.clone());
+        provider::serve(self.client.clone(), api, Arc::clone(&self.options), registry, events).boxed()
+    }
+
+    fn keys(&self, shared: &Shared, scope: &Scope) -> BoxStream<'static, ()> {
+        let (claims, memos) = (Arc::clone(&shared.claims), Arc::clone(&shared.memos));
+        let (keys, key_changes) =
+            watch::objects::<ServiceKey>(scope.api(self.client.clone()), watch::config(), move |event| {
+                note_key(event, &claims, &memos)
+            });
+        let key_changes =
+            key_changes.filter_map(|event| future::ready(watch::applied(event).map(Ok))).predicate_filter(
+                predicates::generation.combine(predicates::finalizers).combine(predicates::annotations),
+                PredicateConfig::default(),
+            );
+
+        let own_writes = OwnWrites::default();
+        let observed = own_writes.clone();
+        let ours = format!("{}={}", marks::MANAGED_BY_LABEL, marks::MANAGED_BY);
+        let (secrets, secret_changes) = watch::metadata::<Secret>(
+            scope.api(self.client.clone()),
+            watch::config().labels(&ours),
+            move |event| observed.observe(event),
+        );
+        let secret_owners = secret_changes.filter_map(|event| {
+            let owner = watch::touched(event).as_ref().and_then(secrets::owner);
+            future::ready(owner.map(|(namespace, name)| ObjectRef::new(&name).within(&namespace)))
+        });
+
+        let waiting = waiting_keys(&shared.registry, keys.clone());
+        let context = Arc::new(Context {
+            client: self.client.clone(),
+            options: Arc::clone(&self.options),
+            clock: Arc::clone(&self.clock),
+            registry: Arc::clone(&shared.registry),
+            events: shared.events.clone(),
+            claims: Arc::clone(&shared.claims),
+            memos: Arc::clone(&shared.memos),
+            keys: keys.clone(),
+            secrets: SecretCache::new(secrets, own_writes),
+            namespaces: shared.namespaces.clone(),
+        });
+        Controller::for_stream(key_changes, keys)
+            .with_config(Config::default().concurrency(self.options.concurrency))
+            .reconcile_on(secret_owners)
+            .reconcile_on(waiting)
+            .run(reconcile, on_error, context)
+            .map(drop)
+            .boxed()
+    }
+}
+
+/// Keeps what is remembered of ServiceKeys in step with the ServiceKeys that exist.
+fn note_key(event: &Event<ServiceKey>, claims: &Claims, memos: &Memos) {
+    let (Event::Apply(key) | Event::InitApply(key) | Event::Delete(key)) = event else { return };
+    let Some(uid) = key.uid().and_then(|uid| Uuid::try_parse(&uid).ok()) else { return };
+    let (namespace, secret) = (key.namespace().unwrap_or_default(), turn::secret_name(key));
+    if matches!(event, Event::Delete(_)) {
+        claims.release(&namespace, &secret, uid);
+        memos.forget(uid);
+    } else if key.finalizers().iter().any(|finalizer| finalizer == marks::FINALIZER) {
+        // It may have made a key already, before a restart.
+        let _ = claims.claim(&namespace, &secret, uid, &key.name_any());
+    }
+}
+
+/// The ServiceKeys of each provider that changes.
+fn waiting_keys(
+    registry: &Registry,
+    keys: Store<ServiceKey>,
+) -> impl Stream<Item = ObjectRef<ServiceKey>> + use<> {
+    registry.changes().flat_map(move |changed| {
+        let waiting = keys.state_filter(|key| {
+            let provider = &key.spec.provider_ref;
+            let namespace = key.namespace().unwrap_or_default();
+            ProviderId::named(provider.kind, &provider.name, &namespace) == changed
+        });
+        stream::iter(waiting).map(|key| ObjectRef::from_obj(key.as_ref()))
+    })
+}

@@ -1,0 +1,152 @@
+//! What is known of the Secrets without asking: the metadata-only cache, ahead of itself by our own writes.
+//!
+//! The cache lags behind what we wrote. It shows only Secrets with our label, so that one it does not show may be
+//! absent, somebody else's, or ours without its label: whoever needs to know must look it up by name.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{
+    ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{
+        reflector::{ObjectRef, Store},
+        watcher::Event,
+    },
+};
+
+use super::version;
+
+/// The metadata of one Secret, as it is known.
+#[derive(Clone, Debug)]
+pub struct KnownSecret {
+    /// The newest metadata that was seen, by the cache or by us.
+    pub meta: ObjectMeta,
+    /// Whether this version is known to hold the entries that its marks tell of.
+    pub verified: bool,
+}
+
+/// What we know of a Secret ourselves, by its version.
+#[derive(Debug)]
+struct OwnKnowledge {
+    version: u64,
+    verified: bool,
+    /// The metadata, until the cache shows this version.
+    meta: Option<ObjectMeta>,
+}
+
+/// What we know of Secrets ourselves. It is shared between the watch and the reconciles.
+#[derive(Clone, Debug, Default)]
+pub struct OwnWrites(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    secrets: HashMap<(String, String), OwnKnowledge>,
+    /// The newest version that the watch has told of. What is older and not in the cache is gone.
+    horizon: u64,
+}
+
+impl OwnWrites {
+    /// Takes in what the watch tells, so that what we know never outlives what we wrote.
+    pub fn observe(&self, event: &Event<PartialObjectMeta<Secret>>) {
+        let Known { secrets, horizon } = &mut *self.lock();
+        match event {
+            Event::Apply(secret) | Event::InitApply(secret) => {
+                let seen = version::resource_version(secret);
+                *horizon = seen.max(*horizon);
+                let key = key_of(&secret.metadata);
+                match secrets.get_mut(&key) {
+                    Some(known) if known.version == seen => known.meta = None,
+                    Some(known) if known.version < seen => drop(secrets.remove(&key)),
+                    _ => {}
+                }
+            }
+            Event::Delete(secret) => {
+                let seen = version::resource_version(secret);
+                *horizon = seen.max(*horizon);
+                let key = key_of(&secret.metadata);
+                if secrets.get(&key).is_some_and(|known| known.version <= seen) {
+                    secrets.remove(&key);
+                }
+            }
+            // Deletions while there was no watch are not told: what the cache does not confirm is looked up.
+            Event::InitDone => secrets.retain(|_, known| known.meta.is_none()),
+            Event::Init => {}
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The cache of the Secrets' metadata, and what we know ourselves.
+#[derive(Clone, Debug)]
+pub struct SecretCache {
+    store: Store<PartialObjectMeta<Secret>>,
+    own: OwnWrites,
+}
+
+impl SecretCache {
+    /// A view of the cache that the watch fills.
+    pub const fn new(store: Store<PartialObjectMeta<Secret>>, own: OwnWrites) -> Self {
+        Self { store, own }
+    }
+
+    /// Waits for the first fill of the cache.
+    pub async fn ready(&self) {
+        // It fails only when the watch has ended, and with it the operator.
+        let _ = self.store.wait_until_ready().await;
+    }
+
+    /// The newest that is known of a Secret of ours; `None`: it has to be looked up.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<KnownSecret> {
+        let cached = self.store.get(&ObjectRef::new(name).within(namespace));
+        let cached_version = cached.as_deref().map(version::resource_version);
+        let own = self.own.lock();
+        let known = own.secrets.get(&(namespace.to_owned(), name.to_owned()));
+        match (known, cached) {
+            (Some(OwnKnowledge { version, verified, meta: Some(meta) }), _)
+                if Some(*version) > cached_version =>
+            {
+                Some(KnownSecret { meta: meta.clone(), verified: *verified })
+            }
+            (known, Some(cached)) => {
+                let verified =
+                    known.is_some_and(|known| Some(known.version) == cached_version && known.verified);
+                Some(KnownSecret { meta: cached.metadata.clone(), verified })
+            }
+            (_, None) => None,
+        }
+    }
+
+    /// Remembers a Secret that we wrote or read. `verified`: it holds the entries that its marks tell of.
+    pub fn remember(&self, meta: &ObjectMeta, verified: bool) {
+        let key = key_of(meta);
+        let version = version::number(meta.resource_version.as_deref());
+        let cached = self.store.get(&ObjectRef::new(&key.1).within(&key.0));
+        let shown = cached.is_some_and(|cached| version::resource_version(cached.as_ref()) >= version);
+        let mut own = self.own.lock();
+        let outpaced = shown || own.horizon >= version;
+        let meta = (!outpaced).then(|| ObjectMeta { managed_fields: None, ..meta.clone() });
+        own.secrets.insert(key, OwnKnowledge { version, verified, meta });
+    }
+
+    /// Forgets what we know ourselves: it turned out to be wrong, or the Secret is gone.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        self.own.lock().secrets.remove(&(namespace.to_owned(), name.to_owned()));
+    }
+}
+
+fn key_of(meta: &ObjectMeta) -> (String, String) {
+    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+}
+
+/// The UID of the ServiceKey that a Secret belongs to, and where it is.
+pub fn owner(secret: &PartialObjectMeta<Secret>) -> Option<(String, String)> {
+    let owner = secret.owner_references().iter().find(|owner| owner.controller == Some(true))?;
+    (owner.kind == "ServiceKey").then(|| (secret.namespace().unwrap_or_default(), owner.name.clone()))
+}

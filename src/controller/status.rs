@@ -1,0 +1,159 @@
+//! Between the status of a ServiceKey and what the decisions remember and report.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::{
+    api::{
+        self, Binding, ConditionType, KeyStatus, Operation, OperationKind, SecretStatus, ServiceKeyStatus,
+    },
+    lifecycle::{KeyRecord, Memory, PreviousKey, Problem, Report, Sequence},
+};
+
+/// What the status remembers.
+pub fn memory(status: Option<&ServiceKeyStatus>) -> Memory {
+    let Some(status) = status else { return Memory::default() };
+    Memory {
+        key: status.key.as_ref().and_then(key_record),
+        previous: status.previous_keys.iter().filter_map(previous_key).collect(),
+        attempt: status.operation.as_ref().and_then(|operation| Sequence::new(operation.sequence)),
+    }
+}
+
+fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
+    let KeyStatus {
+        sequence,
+        id,
+        name,
+        role: _,
+        created_at,
+        created_by: _,
+        expires_at,
+        renew_before,
+        inputs,
+    } = key;
+    Some(KeyRecord {
+        sequence: Sequence::new(*sequence)?,
+        id: id.clone(),
+        name: name.clone(),
+        created_at: created_at.0,
+        expires_at: expires_at.as_ref().map(|time| time.0),
+        renew_before: renew_before.as_ref().map(|time| time.0),
+        inputs: inputs.clone(),
+    })
+}
+
+fn previous_key(key: &api::PreviousKey) -> Option<PreviousKey> {
+    let api::PreviousKey { sequence, id, name, revoke_at } = key;
+    Some(PreviousKey {
+        sequence: Sequence::new(*sequence)?,
+        id: id.clone(),
+        name: name.clone(),
+        revoke_at: revoke_at.0,
+    })
+}
+
+/// What a status is made from besides the report.
+pub struct Context<'a> {
+    /// The generation that was acted on.
+    pub generation: Option<i64>,
+    /// The name of the Secret.
+    pub secret: &'a str,
+    /// The resourceVersion of the Secret to remember, where it is known.
+    pub secret_version: Option<String>,
+    /// The time, for conditions that change.
+    pub now: Timestamp,
+}
+
+/// The status that shows the report. Where nothing changed it equals `before`.
+pub fn of(report: &Report, before: Option<&ServiceKeyStatus>, context: &Context<'_>) -> ServiceKeyStatus {
+    let Report { memory, ready, rotating, stalled, next_rotation } = report;
+    let secret = |resource_version| SecretStatus { name: context.secret.to_owned(), resource_version };
+    let verdict = Problem { reason: ready.reason, message: ready.message.clone() };
+    let reconciling = (!ready.ready && stalled.is_none()).then_some(&verdict);
+    let conditions = Conditions { before: before.map_or(&[][..], |status| &status.conditions), context };
+    ServiceKeyStatus {
+        observed_generation: context.generation,
+        conditions: [
+            Some(conditions.entry(ConditionType::Ready, ready.ready, &verdict)),
+            reconciling.map(|why| conditions.entry(ConditionType::Reconciling, true, why)),
+            stalled.as_ref().map(|why| conditions.entry(ConditionType::Stalled, true, why)),
+            rotating.as_ref().map(|why| conditions.entry(ConditionType::Rotating, true, why)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+        binding: memory.key.as_ref().map(|_| Binding { name: context.secret.to_owned() }),
+        secret: memory.key.as_ref().and(context.secret_version.clone()).map(secret),
+        key: memory.key.as_ref().map(key_status),
+        previous_keys: memory.previous.iter().map(previous_status).collect(),
+        next_rotation: next_rotation.map(Time),
+        operation: memory.attempt.map(|sequence| Operation {
+            kind: OperationKind::Bind,
+            sequence: sequence.number(),
+            token: None,
+            started_at: None,
+        }),
+    }
+}
+
+fn key_status(key: &KeyRecord) -> KeyStatus {
+    let KeyRecord { sequence, id, name, created_at, expires_at, renew_before, inputs } = key;
+    KeyStatus {
+        sequence: sequence.number(),
+        id: id.clone(),
+        name: name.clone(),
+        role: None,
+        created_at: Time(*created_at),
+        created_by: None,
+        expires_at: expires_at.map(Time),
+        renew_before: renew_before.map(Time),
+        inputs: inputs.clone(),
+    }
+}
+
+fn previous_status(key: &PreviousKey) -> api::PreviousKey {
+    let PreviousKey { sequence, id, name, revoke_at } = key;
+    api::PreviousKey {
+        sequence: sequence.number(),
+        id: id.clone(),
+        name: name.clone(),
+        revoke_at: Time(*revoke_at),
+    }
+}
+
+/// Conditions that keep the time of their last transition.
+struct Conditions<'a> {
+    before: &'a [Condition],
+    context: &'a Context<'a>,
+}
+
+impl Conditions<'_> {
+    fn entry(&self, type_: ConditionType, holds: bool, why: &Problem) -> Condition {
+        condition(self.before, type_, holds, why, self.context.generation, self.context.now)
+    }
+}
+
+/// A condition; its transition time is that of `before` unless its status changed.
+pub fn condition(
+    before: &[Condition],
+    type_: ConditionType,
+    holds: bool,
+    why: &Problem,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
+    let status = if holds { "True" } else { "False" };
+    let unchanged = before.iter().find(|known| known.type_ == type_.as_str() && known.status == status);
+    Condition {
+        type_: type_.as_str().to_owned(),
+        status: status.to_owned(),
+        reason: why.reason.as_str().to_owned(),
+        message: why.message.clone(),
+        observed_generation: generation,
+        last_transition_time: unchanged.map_or_else(
+            || Time(crate::lifecycle::full_second(now)),
+            |known| known.last_transition_time.clone(),
+        ),
+    }
+}

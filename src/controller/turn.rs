@@ -1,0 +1,178 @@
+//! One reconcile of one ServiceKey: what it is about, and what it knows so far.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::{
+    api::core::v1::{Namespace, Secret},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::reflector::{ObjectRef, Store},
+};
+use uuid::Uuid;
+
+use super::{
+    Clock, Options,
+    claims::Claims,
+    error::Error,
+    events::Events,
+    memo::{Memo, Memos},
+    provider::{ProviderId, Registry},
+    secrets::SecretCache,
+};
+use crate::{
+    api::ServiceKey,
+    backend::{InstanceRef, Owner},
+    lifecycle::Round,
+    secret::{Digest, Layout},
+};
+
+/// What all reconciles of ServiceKeys within one scope share.
+pub struct Context {
+    pub(super) client: Client,
+    pub(super) options: Arc<Options>,
+    pub(super) clock: Clock,
+    pub(super) registry: Arc<Registry>,
+    pub(super) events: Events,
+    pub(super) claims: Arc<Claims>,
+    pub(super) memos: Arc<Memos>,
+    pub(super) keys: Store<ServiceKey>,
+    pub(super) secrets: SecretCache,
+    /// Labels of namespaces; `None` where the operator serves single namespaces and may not read them.
+    pub(super) namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
+}
+
+impl Context {
+    /// Waits for the first fill of the caches: what they don't show yet would have to be looked up.
+    pub(super) async fn ready(&self) {
+        self.secrets.ready().await;
+        if let Some(namespaces) = &self.namespaces {
+            // It fails only when the watch has ended, and with it the operator.
+            let _ = namespaces.wait_until_ready().await;
+        }
+    }
+
+    /// The labels of a namespace, as far as they are known.
+    pub(super) fn namespace_labels(&self, namespace: &str) -> BTreeMap<String, String> {
+        let cached = self.namespaces.as_ref().and_then(|store| store.get(&ObjectRef::new(namespace)));
+        cached.map(|namespace| namespace.labels().clone()).unwrap_or_default()
+    }
+
+    /// What tells this cluster from others.
+    pub(super) fn cluster_id(&self) -> Option<String> {
+        self.namespaces.as_ref()?.get(&ObjectRef::new("kube-system"))?.uid()
+    }
+}
+
+/// The ServiceKey that a reconcile is about, in the parts that never change.
+pub(super) struct Subject {
+    pub(super) uid: Uuid,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    /// The name of its Secret.
+    pub(super) secret: String,
+    pub(super) owner_reference: OwnerReference,
+    pub(super) provider: ProviderId,
+}
+
+impl Subject {
+    pub(super) fn of(key: &ServiceKey) -> Result<Self, Error> {
+        let uid =
+            key.uid().and_then(|uid| Uuid::try_parse(&uid).ok()).ok_or(Error::Malformed("metadata.uid"))?;
+        let namespace = key.namespace().ok_or(Error::Malformed("metadata.namespace"))?;
+        let provider = &key.spec.provider_ref;
+        Ok(Self {
+            uid,
+            name: key.name_any(),
+            secret: secret_name(key),
+            owner_reference: key.controller_owner_ref(&()).ok_or(Error::Malformed("metadata.name"))?,
+            provider: ProviderId::named(provider.kind, &provider.name, &namespace),
+            namespace,
+        })
+    }
+}
+
+/// The name of a ServiceKey's Secret.
+pub(super) fn secret_name(key: &ServiceKey) -> String {
+    key.spec.secret.name.clone().unwrap_or_else(|| key.name_any())
+}
+
+/// One reconcile.
+pub(super) struct Turn<'a> {
+    pub(super) context: &'a Context,
+    pub(super) subject: Subject,
+    /// The newest object: the cache's, or what our own last write returned.
+    pub(super) key: Arc<ServiceKey>,
+    pub(super) memo: Memo,
+    pub(super) round: Round,
+    /// What a look-up of the Secret by name showed, until we write it.
+    pub(super) looked_up: Option<LookedUp>,
+    /// Whether a write showed that the cache is behind: the Secret has to be looked up.
+    pub(super) distrusts_cache: bool,
+    /// The version of the Secret that we wrote in this reconcile.
+    pub(super) wrote_secret: Option<String>,
+}
+
+/// What a look-up of the Secret by name showed.
+pub(super) enum LookedUp {
+    Absent,
+    There(Box<ObjectMeta>),
+}
+
+impl Turn<'_> {
+    /// How the user wants the Secret to look.
+    pub(super) fn layout(&self) -> Layout {
+        let secret = &self.key.spec.secret;
+        Layout {
+            type_: secret.secret_type.clone(),
+            labels: secret.labels.clone(),
+            annotations: secret.annotations.clone(),
+            template: secret.template.clone().unwrap_or_default().data,
+        }
+    }
+
+    /// Digest of the fields that a remote key is made from.
+    pub(super) fn inputs(&self) -> String {
+        let spec = &self.key.spec;
+        let sources = spec.parameters_from.iter().map(|source| {
+            let secret = &source.secret_key_ref;
+            (secret.name.as_str(), secret.key.as_str())
+        });
+        Digest::new("servicekeys.dev/inputs/1")
+            .field(serde_json::to_string(&spec.parameters).unwrap_or_default())
+            .pairs(sources)
+            .finish()
+    }
+
+    /// The service instance, as the user wrote it.
+    pub(super) fn instance(&self) -> InstanceRef {
+        let instance = self.key.spec.instance.clone();
+        InstanceRef {
+            name: instance.name,
+            id: instance.id,
+            crn: instance.crn,
+            offering: instance.offering,
+            plan: instance.plan,
+        }
+    }
+
+    /// The ServiceKey, for the remote side's own records.
+    pub(super) fn owner(&self) -> Owner {
+        Owner {
+            namespace: self.subject.namespace.clone(),
+            name: self.subject.name.clone(),
+            uid: self.subject.uid,
+            cluster_id: self.context.cluster_id(),
+        }
+    }
+
+    pub(super) fn keys_api(&self) -> Api<ServiceKey> {
+        Api::namespaced(self.context.client.clone(), &self.subject.namespace)
+    }
+
+    pub(super) fn secrets_api(&self) -> Api<Secret> {
+        Api::namespaced(self.context.client.clone(), &self.subject.namespace)
+    }
+}

@@ -1,0 +1,205 @@
+//! What a test plays on: a namespace of its own, a broker of its own, an operator that serves just that namespace.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::TryStreamExt;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ObjectMeta, PostParams},
+    runtime::{WatchStreamExt, watcher},
+};
+use serde_json::{Value, json};
+use servicekey_operator::{
+    api::{KeyProvider, ServiceKey, custom_resource_definitions},
+    backend::AddressPolicy,
+    controller::{Operator, Options},
+};
+use testkit::{
+    broker::FakeBroker,
+    control_plane::{ControlPlane, User},
+};
+use tokio::task::AbortHandle;
+
+/// How long anything that is waited for may take, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A namespace, a broker, and a KeyProvider `broker` with its login.
+pub struct Stage {
+    pub plane: &'static ControlPlane,
+    pub client: Client,
+    pub namespace: String,
+    pub broker: FakeBroker,
+}
+
+/// An operator that runs until this is dropped.
+pub struct Running {
+    pub user: User,
+    task: AbortHandle,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Stage {
+    pub async fn set() -> Self {
+        Self::set_with(FakeBroker::builder().start().await.unwrap()).await
+    }
+
+    pub async fn set_with(broker: FakeBroker) -> Self {
+        let plane = ControlPlane::shared().await.unwrap();
+        plane.install_crds(&custom_resource_definitions()).await.unwrap();
+        let namespace = plane.namespace("stage").await.unwrap();
+        let stage = Self { plane, client: plane.admin(), namespace, broker };
+        stage.create_login("operator", "broker-password").await;
+        stage.create::<KeyProvider>(stage.provider_manifest("broker")).await;
+        stage
+    }
+
+    /// Starts an operator for this namespace, as a user of its own.
+    pub async fn start_operator(&self) -> Running {
+        let user = self.plane.new_user().unwrap();
+        self.plane.grant_cluster_admin(&user).await.unwrap();
+        self.start_operator_as(user)
+    }
+
+    pub fn start_operator_as(&self, user: User) -> Running {
+        let options = Options {
+            cluster_resource_namespace: self.namespace.clone(),
+            namespaces: Some([self.namespace.clone()].into()),
+            concurrency: 32,
+            addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
+        };
+        let operator = Operator::new(self.plane.client_as(&user), options);
+        let task = tokio::spawn(operator.run(std::future::pending())).abort_handle();
+        Running { user, task }
+    }
+
+    pub async fn create_login(&self, username: &str, password: &str) {
+        let secret = Secret {
+            metadata: ObjectMeta { name: Some("broker-login".into()), ..ObjectMeta::default() },
+            string_data: Some(BTreeMap::from([
+                ("username".into(), username.into()),
+                ("password".into(), password.into()),
+            ])),
+            ..Secret::default()
+        };
+        self.secrets().create(&PostParams::default(), &secret).await.unwrap();
+    }
+
+    pub fn provider_manifest(&self, name: &str) -> Value {
+        json!({
+            "apiVersion": "servicekeys.dev/v1alpha1",
+            "kind": "KeyProvider",
+            "metadata": {"name": name},
+            "spec": {"openServiceBroker": {
+                "url": self.broker.url(),
+                "auth": {"basic": {"secretRef": {"name": "broker-login"}}},
+            }},
+        })
+    }
+
+    pub fn key_manifest(&self, name: &str) -> Value {
+        json!({
+            "apiVersion": "servicekeys.dev/v1alpha1",
+            "kind": "ServiceKey",
+            "metadata": {"name": name},
+            "spec": {
+                "providerRef": {"name": "broker"},
+                "instance": {"id": "training-app-db", "offering": "postgresql", "plan": "small"},
+            },
+        })
+    }
+
+    pub async fn create<K>(&self, manifest: Value) -> K
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+            + serde::de::DeserializeOwned
+            + serde::Serialize
+            + Clone
+            + std::fmt::Debug,
+    {
+        let object: K = serde_json::from_value(manifest).unwrap();
+        Api::namespaced(self.client.clone(), &self.namespace)
+            .create(&PostParams::default(), &object)
+            .await
+            .unwrap()
+    }
+
+    pub async fn create_key(&self, name: &str) -> ServiceKey {
+        self.create(self.key_manifest(name)).await
+    }
+
+    pub fn keys(&self) -> Api<ServiceKey> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Waits until the object satisfies the condition, without polling.
+    pub async fn wait<K>(
+        &self,
+        api: Api<K>,
+        name: &str,
+        what: &str,
+        mut holds: impl FnMut(Option<&K>) -> bool,
+    ) -> Option<K>
+    where
+        K: kube::Resource<DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned
+            + Send
+            + 'static,
+    {
+        let mut last = None;
+        let changes = watcher::watch_object(api, name).default_backoff();
+        let mut changes = std::pin::pin!(changes);
+        let found = tokio::time::timeout(PATIENCE, async {
+            while let Some(object) = changes.try_next().await.unwrap() {
+                last.clone_from(&object);
+                if holds(object.as_ref()) {
+                    return;
+                }
+            }
+        });
+        match found.await {
+            Ok(()) => last,
+            Err(_) => panic!("`{name}` in `{}` never was {what}; it is {last:#?}", self.namespace),
+        }
+    }
+
+    pub async fn wait_ready(&self, name: &str) -> ServiceKey {
+        self.wait(self.keys(), name, "ready", |key| {
+            key.is_some_and(|key| condition(key, "Ready") == Some("True"))
+        })
+        .await
+        .unwrap()
+    }
+
+    pub async fn wait_gone(&self, name: &str) {
+        self.wait(self.keys(), name, "gone", |key| key.is_none()).await;
+    }
+}
+
+/// The status of a condition.
+pub fn condition<'a>(key: &'a ServiceKey, type_: &str) -> Option<&'a str> {
+    let conditions = &key.status.as_ref()?.conditions;
+    conditions.iter().find(|condition| condition.type_ == type_).map(|condition| condition.status.as_str())
+}
+
+/// The entries of a Secret, as text.
+pub fn entries(secret: &Secret) -> BTreeMap<String, String> {
+    let data = secret.data.clone().unwrap_or_default();
+    data.into_iter().map(|(name, value)| (name, String::from_utf8(value.0).unwrap())).collect()
+}
+
+/// A name that tells what an object is in a failure's message.
+pub fn name_of(key: &ServiceKey) -> String {
+    key.name_any()
+}
