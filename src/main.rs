@@ -1,8 +1,20 @@
 //! The `servicekey-operator` command.
 
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
 use clap::Parser;
 use servicekey_operator::cli::Cli;
 
-fn main() -> anyhow::Result<()> {
-    Cli::parse().run()
+fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where even this can't be written, the exit code still tells.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -41,3 +41,81 @@ pub use status::{Binding, KeyStatus, Operation, OperationKind, PreviousKey, Secr
 pub fn custom_resource_definitions() -> [CustomResourceDefinition; 3] {
     [ServiceKey::crd(), KeyProvider::crd(), ClusterKeyProvider::crd()].map(schema::tidy)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fmt::Debug, fs, path::Path};
+
+    use rstest::rstest;
+    use serde::{Serialize, de::DeserializeOwned};
+
+    use super::*;
+
+    /// Everything that the API server accepts, `tests/good_manifests/`, is read, and written as it was read.
+    #[test]
+    fn good_manifests_are_understood() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/good_manifests");
+        let mut documents = 0;
+        for entry in fs::read_dir(directory).unwrap() {
+            for document in fs::read_to_string(entry.unwrap().path()).unwrap().split("\n---\n") {
+                // The API server gives `null` the field's default before anyone sees it.
+                let document = document.lines().filter(|line| !line.ends_with(": null"));
+                let document = document.collect::<Vec<_>>().join("\n");
+                match document.lines().find_map(|line| line.strip_prefix("kind: ")).unwrap() {
+                    "ServiceKey" => survives::<ServiceKey>(&document),
+                    "KeyProvider" => survives::<KeyProvider>(&document),
+                    "ClusterKeyProvider" => survives::<ClusterKeyProvider>(&document),
+                    other => panic!("unknown kind {other}"),
+                }
+                documents += 1;
+            }
+        }
+        assert!(documents >= 20, "only {documents} documents");
+    }
+
+    fn survives<T: Serialize + DeserializeOwned + PartialEq + Debug>(document: &str) {
+        let read: T = serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("{error}\n{document}"));
+        let again: T = serde_json::from_value(serde_json::to_value(&read).unwrap()).unwrap();
+        assert_eq!(read, again);
+    }
+
+    #[rstest]
+    #[case("openServiceBroker: {url: u}", &[])]
+    #[case("openServiceBroker: {url: u, auth: {basic: {secretRef: {name: a}}}}", &["a"])]
+    #[case("openServiceBroker: {url: u, auth: {bearer: {secretRef: {name: a}}}}", &["a"])]
+    #[case("openServiceBroker: {url: u, auth: {clientCredentials: {tokenUrl: t, secretRef: {name: a}}}}", &["a"])]
+    #[case("cloudFoundry: {apiUrl: u, auth: {password: {secretRef: {name: a}}}}", &["a"])]
+    #[case("cloudFoundry: {apiUrl: u, auth: {clientCredentials: {secretRef: {name: a}}}}", &["a"])]
+    #[case("cloudFoundry: {apiUrl: u, auth: {bearer: {secretRef: {name: a}}}}", &["a"])]
+    #[case("ibmCloud: {auth: {apiKey: {secretRef: {name: a}}}}", &["a"])]
+    #[case("ibmCloud: {auth: {trustedProfile: {name: p}}}", &[])]
+    #[case("{ibmCloud: {auth: {apiKey: {secretRef: {name: b}}}}, \
+             tls: {clientCertificate: {secretRef: {name: a}}}}", &["a", "b"])]
+    fn a_provider_knows_its_backend_and_its_secrets(#[case] spec: &str, #[case] secrets: &[&str]) {
+        let spec: ProviderSpec = serde_saphyr::from_str(spec).unwrap();
+        assert!(spec.backend().is_some());
+        assert_eq!(spec.secret_names().into_iter().collect::<Vec<_>>(), secrets);
+        assert_eq!(spec.limits, Limits::default());
+    }
+
+    #[rstest]
+    #[case("{}", 3600)]
+    #[case("{every: 720h}", 72 * 3600)]
+    #[case("{every: 720h, overlap: 24h}", 24 * 3600)]
+    #[case("{every: 720h, overlap: 0s}", 0)]
+    #[case("{every: 720h, strategy: Replace}", 0)]
+    fn the_overlap_has_a_default(#[case] rotation: &str, #[case] seconds: u64) {
+        let rotation: Rotation = serde_saphyr::from_str(rotation).unwrap();
+        assert_eq!(rotation.overlap().as_secs(), seconds);
+    }
+
+    #[rstest]
+    #[case("{}", Some("Reader"))]
+    #[case("{role: Manager}", Some("Manager"))]
+    #[case("{access: {roles: [Writer]}}", None)]
+    #[case("{role: Writer, access: {serviceIdCrn: 'crn:v1:x'}}", Some("Writer"))]
+    fn an_ibm_cloud_key_has_a_default_role(#[case] key: &str, #[case] role: Option<&str>) {
+        let key: IbmCloudKey = serde_saphyr::from_str(key).unwrap();
+        assert_eq!(key.role(), role);
+    }
+}

@@ -68,8 +68,8 @@ pub(super) fn immutable_optional(field: &str) -> Rule {
 /// What to do where a field can't be changed.
 pub(super) fn immutable_message(field: &str) -> Message {
     Message::Message(format!(
-        "`{field}` can't be changed, because the key was made for it: delete this ServiceKey and create it again, \
-         or create a second ServiceKey and switch over"
+        "`{field}` can't be changed: delete this ServiceKey and create it again, or create a second ServiceKey and \
+         switch over"
     ))
 }
 

@@ -99,7 +99,7 @@ pub(super) fn tidy(mut definition: CustomResourceDefinition) -> CustomResourceDe
 }
 
 fn tidy_schema(schema: &mut JSONSchemaProps) {
-    // `null` then means "left out", as with Kubernetes' own types: it is dropped, or replaced by the default.
+    // `null` is no value: it gives way to the default, and is refused where there is none.
     schema.nullable = None;
     // Rust's integer widths, which the API server doesn't know; the bounds say the same.
     if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {

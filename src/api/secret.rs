@@ -13,7 +13,14 @@ use super::{rules, schema};
 
 /// The Secret that receives the credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = template_fits_type())]
+#[x_kube(
+    validation = template_fits_type(),
+    validation = Rule::new(
+        "self.previous != 'Include' || !has(self.template) || self.template.data.all(key, !key.startsWith('previous.'))"
+    )
+    .message("`previous: Include` writes the entries that begin with `previous.`: name those of the template otherwise")
+    .field_path(".template")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretSpec {
     /// Name of the Secret, in the ServiceKey's namespace. A Secret of this name that belongs to somebody else is
@@ -127,8 +134,7 @@ pub struct SecretTemplate {
     /// At most 64.
     #[schemars(schema_with = "schema::entry_templates")]
     #[x_kube(validation = Rule::new(
-        "self.all(key, key.size() <= 253 && key.matches('^[-._a-zA-Z0-9]+$') && !key.matches('^[.][.]?$') \
-         && !key.startsWith('..'))"
+        "self.all(key, key.size() <= 253 && key.matches('^[-._a-zA-Z0-9]+$') && key != '.' && !key.startsWith('..'))"
     ).message(
         "write names of entries as the API server accepts them in a Secret: at most 253 letters, digits, `-`, `_` and \
          `.`, not beginning with `..` and not `.`"

@@ -14,8 +14,8 @@ use crate::api::custom_resource_definitions;
 
 /// Print the custom resource definitions
 ///
-/// Prints ServiceKey, KeyProvider and ClusterKeyProvider as one stream of YAML documents. Apply them with
-/// `--server-side`: they are too long for the annotation that a client-side apply keeps.
+/// Prints ServiceKey, KeyProvider and ClusterKeyProvider as one stream of YAML documents, to be applied with
+/// `kubectl apply --server-side`; or writes them to files.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   servicekey-operator crds | kubectl apply --server-side -f -

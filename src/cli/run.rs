@@ -24,7 +24,12 @@ use crate::{
   servicekey-operator run --allow-cidr 127.0.0.0/8    # a broker on this machine, for a try")]
 pub(super) struct Run {
     /// The namespace of the Secrets that ClusterKeyProviders name
-    #[arg(long, env = "CLUSTER_RESOURCE_NAMESPACE", value_name = "NAMESPACE", default_value = "servicekeys-system")]
+    #[arg(
+        long,
+        env = "CLUSTER_RESOURCE_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = "servicekeys-system"
+    )]
     cluster_resource_namespace: String,
 
     /// Serve these namespaces only, separated by commas

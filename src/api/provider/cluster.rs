@@ -1,5 +1,7 @@
 //! The cluster-wide provider, and who may use it.
 
+#![expect(clippy::duplicated_attributes, reason = "the columns of a table repeat their type")]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
