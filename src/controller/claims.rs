@@ -5,7 +5,7 @@
 //! made a key already, holds its claim across restarts.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::{Mutex, PoisonError},
 };
 
@@ -47,6 +47,12 @@ impl Claims {
             claim.remove();
         }
     }
+
+    /// Lets go of what ServiceKeys have claimed that are none of these.
+    pub fn retain(&self, owners: &HashSet<Uuid>) {
+        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.retain(|_, claim| owners.contains(&claim.owner));
+    }
 }
 
 #[cfg(test)]
@@ -73,5 +79,15 @@ mod tests {
         assert_eq!(claims.claim("ns", "db", SECOND, "second"), Err("first".to_owned()));
         claims.release("ns", "db", FIRST);
         assert_eq!(claims.claim("ns", "db", SECOND, "second"), Ok(()));
+    }
+
+    #[test]
+    fn whoever_is_gone_claims_nothing() {
+        let claims = Claims::default();
+        assert_eq!(claims.claim("ns", "db", FIRST, "first"), Ok(()));
+        assert_eq!(claims.claim("ns", "other", SECOND, "second"), Ok(()));
+        claims.retain(&HashSet::from([SECOND]));
+        assert_eq!(claims.claim("ns", "db", SECOND, "second"), Ok(()));
+        assert_eq!(claims.claim("ns", "other", FIRST, "first"), Err("second".to_owned()));
     }
 }

@@ -1,7 +1,7 @@
 //! What the operator remembers of one ServiceKey between two reconciles. All of it may be lost.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -104,6 +104,11 @@ impl Memos {
     /// Forgets a ServiceKey that is gone.
     pub fn forget(&self, owner: Uuid) {
         self.lock().remove(&owner);
+    }
+
+    /// Forgets all ServiceKeys but these.
+    pub fn retain(&self, owners: &HashSet<Uuid>) {
+        self.lock().retain(|owner, _| owners.contains(owner));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Memo>> {

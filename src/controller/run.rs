@@ -1,6 +1,10 @@
 //! The operator as a whole: all watches, caches and reconciles, wired together.
 
-use std::{collections::BTreeSet, future, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    future,
+    sync::Arc,
+};
 
 use futures::{
     Stream, StreamExt,
@@ -16,7 +20,6 @@ use kube::{
         controller::Config,
         predicates,
         reflector::{ObjectRef, Store},
-        watcher::Event,
     },
 };
 use uuid::Uuid;
@@ -30,7 +33,7 @@ use super::{
     scope::Scope,
     secrets::{self, OwnWrites, SecretCache},
     turn::{self, Context},
-    watch,
+    watch::{self, Change},
 };
 use crate::{
     api::{ClusterKeyProvider, KeyProvider, ServiceKey, marks},
@@ -63,8 +66,6 @@ pub struct Operator {
 /// What the reconciles of all scopes share.
 struct Shared {
     registry: Arc<Registry>,
-    claims: Arc<Claims>,
-    memos: Arc<Memos>,
     events: Events,
     namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
 }
@@ -89,18 +90,13 @@ impl Operator {
             Some(_) => None,
             None => {
                 let api: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
-                let (store, changes) = watch::metadata(api, watch::config(), |_| {});
+                let (store, changes) = watch::metadata(api, watch::config());
                 work.push(changes.map(drop).boxed());
                 Some(store)
             }
         };
-        let shared = Shared {
-            registry: Arc::default(),
-            claims: Arc::default(),
-            memos: Arc::default(),
-            events: Events::start(self.client.clone()),
-            namespaces,
-        };
+        let shared =
+            Shared { registry: Arc::default(), events: Events::start(self.client.clone()), namespaces };
         if self.options.namespaces.is_none() {
             work.push(self.providers::<ClusterKeyProvider>(&shared, Api::all(self.client.clone())));
         }
@@ -135,13 +131,14 @@ impl Operator {
     }
 
     fn keys(&self, shared: &Shared, scope: &Scope) -> BoxStream<'static, ()> {
-        let (claims, memos) = (Arc::clone(&shared.claims), Arc::clone(&shared.memos));
+        let (claims, memos) = (Arc::<Claims>::default(), Arc::<Memos>::default());
+        let noted = (Arc::clone(&claims), Arc::clone(&memos));
         let (keys, key_changes) =
-            watch::objects::<ServiceKey>(scope.api(self.client.clone()), watch::config(), move |event| {
-                note_key(event, &claims, &memos)
-            });
-        let key_changes =
-            key_changes.filter_map(|event| future::ready(watch::applied(event).map(Ok))).predicate_filter(
+            watch::objects::<ServiceKey>(scope.api(self.client.clone()), watch::config());
+        let key_changes = key_changes
+            .inspect(move |change| note_keys(change, &noted.0, &noted.1))
+            .flat_map(|change| stream::iter(change.applied()).map(Ok))
+            .predicate_filter(
                 predicates::generation.combine(predicates::finalizers).combine(predicates::annotations),
                 PredicateConfig::default(),
             );
@@ -149,15 +146,12 @@ impl Operator {
         let own_writes = OwnWrites::default();
         let observed = own_writes.clone();
         let ours = format!("{}={}", marks::MANAGED_BY_LABEL, marks::MANAGED_BY);
-        let (secrets, secret_changes) = watch::metadata::<Secret>(
-            scope.api(self.client.clone()),
-            watch::config().labels(&ours),
-            move |event| observed.observe(event),
-        );
-        let secret_owners = secret_changes.filter_map(|event| {
-            let owner = watch::touched(event).as_ref().and_then(secrets::owner);
-            future::ready(owner.map(|(namespace, name)| ObjectRef::new(&name).within(&namespace)))
-        });
+        let (secrets, secret_changes) =
+            watch::metadata::<Secret>(scope.api(self.client.clone()), watch::config().labels(&ours));
+        let known_keys = keys.clone();
+        let secret_owners = secret_changes
+            .inspect(move |change| observed.observe(change))
+            .flat_map(move |change| stream::iter(secrets::owners(&change, &known_keys)));
 
         let waiting = waiting_keys(&shared.registry, keys.clone());
         let context = Arc::new(Context {
@@ -166,8 +160,8 @@ impl Operator {
             clock: Arc::clone(&self.clock),
             registry: Arc::clone(&shared.registry),
             events: shared.events.clone(),
-            claims: Arc::clone(&shared.claims),
-            memos: Arc::clone(&shared.memos),
+            claims,
+            memos,
             keys: keys.clone(),
             secrets: SecretCache::new(secrets, own_writes),
             namespaces: shared.namespaces.clone(),
@@ -183,17 +177,36 @@ impl Operator {
 }
 
 /// Keeps what is remembered of ServiceKeys in step with the ServiceKeys that exist.
-fn note_key(event: &Event<ServiceKey>, claims: &Claims, memos: &Memos) {
-    let (Event::Apply(key) | Event::InitApply(key) | Event::Delete(key)) = event else { return };
-    let Some(uid) = key.uid().and_then(|uid| Uuid::try_parse(&uid).ok()) else { return };
-    let (namespace, secret) = (key.namespace().unwrap_or_default(), turn::secret_name(key));
-    if matches!(event, Event::Delete(_)) {
-        claims.release(&namespace, &secret, uid);
-        memos.forget(uid);
-    } else if key.finalizers().iter().any(|finalizer| finalizer == marks::FINALIZER) {
-        // It may have made a key already, before a restart.
+fn note_keys(change: &Change<ServiceKey>, claims: &Claims, memos: &Memos) {
+    match change {
+        Change::Applied(key) => note_key(key, claims),
+        Change::Deleted(key) => {
+            let Some(uid) = uid(key) else { return };
+            claims.release(&key.namespace().unwrap_or_default(), &turn::secret_name(key), uid);
+            memos.forget(uid);
+        }
+        Change::Listed(keys) => {
+            let exist: HashSet<_> = keys.iter().filter_map(|key| uid(key)).collect();
+            claims.retain(&exist);
+            memos.retain(&exist);
+            keys.iter().for_each(|key| note_key(key, claims));
+        }
+    }
+}
+
+/// A ServiceKey with the finalizer may have made a key already, before a restart: nobody else gets its Secret.
+fn note_key(key: &ServiceKey, claims: &Claims) {
+    if let Some(uid) = uid(key)
+        && key.finalizers().iter().any(|finalizer| finalizer == marks::FINALIZER)
+    {
+        let (namespace, secret) = (key.namespace().unwrap_or_default(), turn::secret_name(key));
+        // Where somebody else claims it already, the decisions will say so.
         let _ = claims.claim(&namespace, &secret, uid, &key.name_any());
     }
+}
+
+fn uid(key: &ServiceKey) -> Option<Uuid> {
+    Uuid::try_parse(key.metadata.uid.as_deref()?).ok()
 }
 
 /// The ServiceKeys of each provider that changes.

@@ -10,15 +10,13 @@ use std::{
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
-    ResourceExt,
+    Resource, ResourceExt,
     core::PartialObjectMeta,
-    runtime::{
-        reflector::{ObjectRef, Store},
-        watcher::Event,
-    },
+    runtime::reflector::{ObjectRef, Store},
 };
 
-use super::version;
+use super::{version, watch::Change};
+use crate::api::{ServiceKey, marks};
 
 /// The metadata of one Secret, as it is known.
 #[derive(Clone, Debug)]
@@ -51,35 +49,47 @@ struct Known {
 
 impl OwnWrites {
     /// Takes in what the watch tells, so that what we know never outlives what we wrote.
-    pub fn observe(&self, event: &Event<PartialObjectMeta<Secret>>) {
-        let Known { secrets, horizon } = &mut *self.lock();
-        match event {
-            Event::Apply(secret) | Event::InitApply(secret) => {
-                let seen = version::resource_version(secret);
-                *horizon = seen.max(*horizon);
-                let key = key_of(&secret.metadata);
-                match secrets.get_mut(&key) {
-                    Some(known) if known.version == seen => known.meta = None,
-                    Some(known) if known.version < seen => drop(secrets.remove(&key)),
-                    _ => {}
-                }
+    pub fn observe(&self, change: &Change<PartialObjectMeta<Secret>>) {
+        let known = &mut *self.lock();
+        match change {
+            Change::Applied(secret) => known.shown(secret),
+            Change::Deleted(secret) => known.gone(secret),
+            Change::Listed(secrets) => {
+                secrets.iter().for_each(|secret| known.shown(secret));
+                // What the list does not confirm may be gone, and is looked up.
+                known.secrets.retain(|_, known| known.meta.is_none());
             }
-            Event::Delete(secret) => {
-                let seen = version::resource_version(secret);
-                *horizon = seen.max(*horizon);
-                let key = key_of(&secret.metadata);
-                if secrets.get(&key).is_some_and(|known| known.version <= seen) {
-                    secrets.remove(&key);
-                }
-            }
-            // Deletions while there was no watch are not told: what the cache does not confirm is looked up.
-            Event::InitDone => secrets.retain(|_, known| known.meta.is_none()),
-            Event::Init => {}
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// The cache shows this version.
+    fn shown(&mut self, secret: &PartialObjectMeta<Secret>) {
+        let (key, seen) = self.saw(secret);
+        match self.secrets.get_mut(&key) {
+            Some(known) if known.version == seen => known.meta = None,
+            Some(known) if known.version < seen => drop(self.secrets.remove(&key)),
+            _ => {}
+        }
+    }
+
+    /// This version was the last one.
+    fn gone(&mut self, secret: &PartialObjectMeta<Secret>) {
+        let (key, seen) = self.saw(secret);
+        if self.secrets.get(&key).is_some_and(|known| known.version <= seen) {
+            self.secrets.remove(&key);
+        }
+    }
+
+    fn saw(&mut self, secret: &PartialObjectMeta<Secret>) -> ((String, String), u64) {
+        let seen = version::resource_version(secret);
+        self.horizon = seen.max(self.horizon);
+        (key_of(&secret.metadata), seen)
     }
 }
 
@@ -145,8 +155,30 @@ fn key_of(meta: &ObjectMeta) -> (String, String) {
     (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
 
-/// The UID of the ServiceKey that a Secret belongs to, and where it is.
-pub fn owner(secret: &PartialObjectMeta<Secret>) -> Option<(String, String)> {
-    let owner = secret.owner_references().iter().find(|owner| owner.controller == Some(true))?;
-    (owner.kind == "ServiceKey").then(|| (secret.namespace().unwrap_or_default(), owner.name.clone()))
+/// The ServiceKeys whose Secrets may have changed.
+pub fn owners(
+    change: &Change<PartialObjectMeta<Secret>>,
+    keys: &Store<ServiceKey>,
+) -> Vec<ObjectRef<ServiceKey>> {
+    match change {
+        Change::Applied(secret) | Change::Deleted(secret) => owner(secret, keys).into_iter().collect(),
+        // Whoever finds the own Secret as it should be asks nobody anything.
+        Change::Listed(_) => keys.state().iter().map(|key| ObjectRef::from_obj(key.as_ref())).collect(),
+    }
+}
+
+/// The ServiceKey that a Secret belongs to: its controller, or, where somebody took that reference away, the one that
+/// its label names.
+fn owner(secret: &PartialObjectMeta<Secret>, keys: &Store<ServiceKey>) -> Option<ObjectRef<ServiceKey>> {
+    let namespace = secret.namespace()?;
+    match secret.owner_references().iter().find(|owner| owner.controller == Some(true)) {
+        Some(owner) => {
+            (owner.kind == ServiceKey::kind(&())).then(|| ObjectRef::new(&owner.name).within(&namespace))
+        }
+        None => {
+            let uid = secret.labels().get(marks::OWNER_UID_LABEL)?;
+            let owner = keys.find(|key| key.metadata.uid.as_ref() == Some(uid))?;
+            Some(ObjectRef::from_obj(owner.as_ref()))
+        }
+    }
 }

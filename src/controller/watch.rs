@@ -1,6 +1,6 @@
 //! Watches that keep a cache each, outlive every error, and drop what can't be understood.
 
-use std::{fmt::Debug, future};
+use std::{fmt::Debug, future, sync::Arc};
 
 use futures::{Stream, StreamExt};
 use kube::{
@@ -22,59 +22,89 @@ pub fn config() -> watcher::Config {
     watcher::Config::default().page_size(PAGE_SIZE)
 }
 
-/// Watches the objects of a kind. `observe` sees every event before the cache does.
+/// What a watch tells once its cache shows it.
+#[derive(Clone, Debug)]
+pub enum Change<K> {
+    /// The object was made or changed.
+    Applied(K),
+    /// The object is gone; this is how it last was.
+    Deleted(K),
+    /// These are all that exist: told when a watch begins, also again after a failure. Nobody tells of objects that
+    /// went away in between.
+    Listed(Vec<Arc<K>>),
+}
+
+impl<K: Clone> Change<K> {
+    /// The objects that exist by this change and may be new.
+    pub fn applied(self) -> Vec<K> {
+        match self {
+            Self::Applied(object) => vec![object],
+            Self::Deleted(_) => Vec::new(),
+            Self::Listed(objects) => objects.iter().map(|object| object.as_ref().clone()).collect(),
+        }
+    }
+}
+
+/// Watches the objects of a kind.
 ///
 /// An object that can't be read (a newer operator's, perhaps) is reported and left as the cache last knew it:
 /// one bad object must not stop the others. A failing watch is reported, and begun again with a backoff.
 pub fn objects<K>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
-    observe: impl FnMut(&Event<K>) + Send + 'static,
-) -> (Store<K>, impl Stream<Item = Event<K>> + Send)
+) -> (Store<K>, impl Stream<Item = Change<K>> + Send)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let events = watcher(api, config).filter_map(|event| future::ready(readable(event).transpose()));
-    cached(events, observe)
+    cached(watcher(api, config).filter_map(|event| future::ready(readable(event).transpose())))
 }
 
-/// Watches the metadata of the objects of a kind. `observe` sees every event before the cache does.
+/// Watches the metadata of the objects of a kind.
 pub fn metadata<K>(
     api: Api<PartialObjectMeta<K>>,
     config: watcher::Config,
-    observe: impl FnMut(&Event<PartialObjectMeta<K>>) + Send + 'static,
-) -> (Store<PartialObjectMeta<K>>, impl Stream<Item = Event<PartialObjectMeta<K>>> + Send)
+) -> (Store<PartialObjectMeta<K>>, impl Stream<Item = Change<PartialObjectMeta<K>>> + Send)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    cached(watcher(api, config), observe)
+    cached(watcher(api, config))
 }
 
 fn cached<K>(
     events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send,
-    mut observe: impl FnMut(&Event<K>) + Send + 'static,
-) -> (Store<K>, impl Stream<Item = Event<K>> + Send)
+) -> (Store<K>, impl Stream<Item = Change<K>> + Send)
 where
     K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    let events = events
+    let listed = store.clone();
+    let changes = events
         .modify(|object| {
             object.managed_fields_mut().clear();
         })
         .default_backoff()
         .reflect(writer)
-        .filter_map(|event| {
-            future::ready(
-                event
-                    .inspect_err(|error| {
-                        tracing::warn!(kind = %<K as Resource>::kind(&()), %error, "a watch failed, and begins again");
-                    })
-                    .ok(),
-            )
-        })
-        .inspect(move |event| observe(event));
-    (store, events)
+        .filter_map(move |event| {
+            let event = event.inspect_err(|error| {
+                tracing::warn!(kind = %<K as Resource>::kind(&()), %error, "a watch failed, and begins again");
+            });
+            future::ready(event.ok().and_then(|event| change(event, &listed)))
+        });
+    (store, changes)
+}
+
+/// What an event tells. Of a list nothing is told before its end: until then the cache does not show its objects,
+/// and a reconcile would not find what it was woken for.
+fn change<K>(event: Event<K>, store: &Store<K>) -> Option<Change<K>>
+where
+    K: Lookup<DynamicType = ()> + Clone + 'static,
+{
+    match event {
+        Event::Apply(object) => Some(Change::Applied(object)),
+        Event::Delete(object) => Some(Change::Deleted(object)),
+        Event::InitDone => Some(Change::Listed(store.state())),
+        Event::Init | Event::InitApply(_) => None,
+    }
 }
 
 /// The event without the guard; `None` for an object that can't be read.
@@ -105,18 +135,46 @@ fn unguarded<K: Resource<DynamicType = ()>>(object: DeserializeGuard<K>) -> Opti
         .ok()
 }
 
-/// The object that an event is about.
-pub fn touched<K>(event: Event<K>) -> Option<K> {
-    match event {
-        Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) => Some(object),
-        Event::Init | Event::InitDone => None,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::{api::ObjectMeta, runtime::reflector::ObjectRef};
 
-/// The object that an event says to exist.
-pub fn applied<K>(event: Event<K>) -> Option<K> {
-    match event {
-        Event::Apply(object) | Event::InitApply(object) => Some(object),
-        Event::Delete(_) | Event::Init | Event::InitDone => None,
+    use super::*;
+
+    fn named(name: &str) -> ConfigMap {
+        let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+        ConfigMap { metadata, ..ConfigMap::default() }
+    }
+
+    fn names(change: Change<ConfigMap>) -> Vec<String> {
+        change.applied().iter().map(ResourceExt::name_any).collect()
+    }
+
+    #[tokio::test]
+    async fn what_a_change_tells_of_is_in_the_cache_by_then() {
+        let events = [
+            Event::Init,
+            Event::InitApply(named("a")),
+            Event::InitDone,
+            Event::Apply(named("b")),
+            // The watch failed, and begins again; `c` was made meanwhile, and `a` went away.
+            Event::Init,
+            Event::InitApply(named("b")),
+            Event::InitApply(named("c")),
+            Event::InitDone,
+            Event::Delete(named("b")),
+        ];
+        let (store, changes) = cached(stream::iter(events.map(Ok)));
+        let mut changes = std::pin::pin!(changes);
+        let mut told = Vec::new();
+        while let Some(change) = changes.next().await {
+            let mut names = names(change);
+            names.sort();
+            assert!(names.iter().all(|name| store.get(&ObjectRef::new(name)).is_some()), "{names:?}");
+            told.push(names);
+        }
+        assert_eq!(told, [vec!["a"], vec!["b"], vec!["b", "c"], vec![]]);
     }
 }

@@ -60,6 +60,11 @@ where
         }
     }
 
+    /// The providers that something is watched for, or was.
+    pub fn providers(&self) -> Vec<ProviderId> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
     /// Ends the watches of a provider that is gone.
     pub fn forget(&self, id: &ProviderId) {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner).remove(id);

@@ -5,9 +5,13 @@ mod load;
 mod login_watch;
 mod registry;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use futures::{Stream, StreamExt, channel::mpsc::unbounded};
+use futures::{Stream, StreamExt, channel::mpsc::unbounded, stream};
 use jiff::Timestamp;
 use kube::{
     Api, Client,
@@ -18,10 +22,9 @@ use kube::{
         controller::{Action, Config},
         predicates,
         reflector::{Lookup, ObjectRef},
-        watcher::Event,
     },
 };
-use tokio::{sync::Mutex, time::Instant};
+use tokio::time::Instant;
 
 pub use kind::Provider;
 pub use registry::{ProviderId, Registry, Tenant};
@@ -37,7 +40,7 @@ use super::{
     events::Events,
     memo::Backoff,
     status::condition,
-    watch,
+    watch::{self, Change},
 };
 use crate::{
     api::{ConditionType, ProviderStatus, Reason},
@@ -91,15 +94,11 @@ where
         events,
         checks: Mutex::default(),
     });
-    let gone = Arc::clone(&context);
-    let (store, changes) = watch::objects::<K>(api, watch::config(), move |event| {
-        if let Event::Delete(provider) = event {
-            gone.registry.remove(&provider.id());
-            gone.watches.forget(&provider.id());
-        }
-    });
+    let noting = Arc::clone(&context);
+    let (store, changes) = watch::objects::<K>(api, watch::config());
     let changes = changes
-        .filter_map(|event| std::future::ready(watch::applied(event).map(Ok)))
+        .inspect(move |change| noting.note(change))
+        .flat_map(|change| stream::iter(change.applied()).map(Ok))
         .predicate_filter(predicates::generation, PredicateConfig::default());
     Controller::for_stream(changes, store)
         .with_config(Config::default().concurrency(CONCURRENCY))
@@ -115,6 +114,27 @@ async fn reconcile<K: Provider>(provider: Arc<K>, context: Arc<Context<K>>) -> R
 }
 
 impl<K: Provider> Context<K> {
+    /// Forgets providers that are gone.
+    fn note(&self, change: &Change<K>) {
+        let gone = match change {
+            Change::Applied(_) => Vec::new(),
+            Change::Deleted(provider) => vec![provider.id()],
+            Change::Listed(providers) => {
+                let exist: HashSet<_> = providers.iter().map(|provider| provider.id()).collect();
+                self.watches.providers().into_iter().filter(|id| !exist.contains(id)).collect()
+            }
+        };
+        for id in &gone {
+            self.registry.remove(id);
+            self.watches.forget(id);
+            self.checks().remove(id);
+        }
+    }
+
+    fn checks(&self) -> MutexGuard<'_, HashMap<ProviderId, Check>> {
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn reconcile(&self, id: &ProviderId, provider: &K) -> Result<Action, Error> {
         let spec = provider.provider();
         let namespace = provider.secrets_namespace(&self.options.cluster_resource_namespace);
@@ -149,13 +169,13 @@ impl<K: Provider> Context<K> {
             Ok(backend) => backend,
             Err(problem) => return (Err(problem.clone()), CHECK_EVERY),
         };
-        let before = self.checks.lock().await.remove(id).filter(|check| check.origin == loaded.origin);
+        let before = self.checks().remove(id).filter(|check| check.origin == loaded.origin);
         let check = match before {
             Some(check) if check.due > Instant::now() => check,
             before => self.ask(id, backend, &loaded.origin, before).await,
         };
         let result = (check.outcome.clone(), check.due.saturating_duration_since(Instant::now()));
-        self.checks.lock().await.insert(id.clone(), check);
+        self.checks().insert(id.clone(), check);
         result
     }
 
