@@ -2,5 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod a_foreign_secret_is_left_alone;
 mod a_key_becomes_a_secret;
 mod stage;
+mod the_api_server_refuses_bad_manifests;
+mod the_secret_is_repaired;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures::TryStreamExt;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api, Client, ResourceExt,
     api::{ObjectMeta, PostParams},
@@ -16,7 +16,7 @@ use servicekey_operator::{
     controller::{Operator, Options},
 };
 use testkit::{
-    broker::FakeBroker,
+    broker::{FakeBroker, Instance},
     control_plane::{ControlPlane, User},
 };
 use tokio::task::AbortHandle;
@@ -30,6 +30,8 @@ pub struct Stage {
     pub client: Client,
     pub namespace: String,
     pub broker: FakeBroker,
+    /// The instance that keys are made for.
+    pub instance: Instance,
 }
 
 /// An operator that runs until this is dropped.
@@ -50,10 +52,21 @@ impl Stage {
     }
 
     pub async fn set_with(broker: FakeBroker) -> Self {
+        Self::set_for(broker, Instance::new("training-app-db", "postgresql", "small")).await
+    }
+
+    /// A stage whose keys are for an instance of this offering and plan.
+    pub async fn with_instance(offering: &str, plan: &str) -> Self {
+        let instance = Instance::new("training-app-db", offering, plan);
+        let broker = FakeBroker::builder().without_instances().instance(instance.clone());
+        Self::set_for(broker.start().await.unwrap(), instance).await
+    }
+
+    async fn set_for(broker: FakeBroker, instance: Instance) -> Self {
         let plane = ControlPlane::shared().await.unwrap();
         plane.install_crds(&custom_resource_definitions()).await.unwrap();
         let namespace = plane.namespace("stage").await.unwrap();
-        let stage = Self { plane, client: plane.admin(), namespace, broker };
+        let stage = Self { plane, client: plane.admin(), namespace, broker, instance };
         stage.create_login("operator", "broker-password").await;
         stage.create::<KeyProvider>(stage.provider_manifest("broker")).await;
         stage
@@ -103,13 +116,14 @@ impl Stage {
     }
 
     pub fn key_manifest(&self, name: &str) -> Value {
+        let Instance { id, offering, plan, .. } = &self.instance;
         json!({
             "apiVersion": "servicekeys.dev/v1alpha1",
             "kind": "ServiceKey",
             "metadata": {"name": name},
             "spec": {
                 "providerRef": {"name": "broker"},
-                "instance": {"id": "training-app-db", "offering": "postgresql", "plan": "small"},
+                "instance": {"id": id, "offering": offering, "plan": plan},
             },
         })
     }
@@ -163,6 +177,7 @@ impl Stage {
         let found = tokio::time::timeout(PATIENCE, async {
             while let Some(object) = changes.try_next().await.unwrap() {
                 last.clone_from(&object);
+                last.iter_mut().for_each(|object| object.managed_fields_mut().clear());
                 if holds(object.as_ref()) {
                     return;
                 }
@@ -189,17 +204,25 @@ impl Stage {
 
 /// The status of a condition.
 pub fn condition<'a>(key: &'a ServiceKey, type_: &str) -> Option<&'a str> {
-    let conditions = &key.status.as_ref()?.conditions;
-    conditions.iter().find(|condition| condition.type_ == type_).map(|condition| condition.status.as_str())
+    find(key, type_).map(|condition| condition.status.as_str())
+}
+
+/// The reason of a condition.
+pub fn reason<'a>(key: &'a ServiceKey, type_: &str) -> Option<&'a str> {
+    find(key, type_).map(|condition| condition.reason.as_str())
+}
+
+/// The message of a condition; empty where there is none.
+pub fn message<'a>(key: &'a ServiceKey, type_: &str) -> &'a str {
+    find(key, type_).map_or("", |condition| condition.message.as_str())
+}
+
+fn find<'a>(key: &'a ServiceKey, type_: &str) -> Option<&'a Condition> {
+    key.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == type_)
 }
 
 /// The entries of a Secret, as text.
 pub fn entries(secret: &Secret) -> BTreeMap<String, String> {
     let data = secret.data.clone().unwrap_or_default();
     data.into_iter().map(|(name, value)| (name, String::from_utf8(value.0).unwrap())).collect()
-}
-
-/// A name that tells what an object is in a failure's message.
-pub fn name_of(key: &ServiceKey) -> String {
-    key.name_any()
 }

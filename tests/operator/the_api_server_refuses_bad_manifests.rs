@@ -1,0 +1,96 @@
+//! What is wrong in a manifest is refused by the API server, in words that tell the user what to write.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
+};
+use servicekey_operator::api::{ClusterKeyProvider, KeyProvider, ServiceKey};
+
+use crate::stage::Stage;
+
+/// Fewer would mean that the folder was not found.
+const FEWEST: usize = 25;
+
+#[tokio::test]
+async fn every_bad_manifest_is_refused_with_its_words() {
+    let stage = Stage::set().await;
+    let manifests = manifests("bad_manifests");
+    assert!(manifests.len() >= FEWEST, "only {} manifests", manifests.len());
+    let mut wrong = Vec::new();
+    for (file, text) in &manifests {
+        let words = text.lines().next().and_then(|line| line.strip_prefix("# refused: "));
+        let words = words.unwrap_or_else(|| panic!("`{file}` does not begin with `# refused: `"));
+        let (bad, accepted) =
+            documents(text).split_last().map(|(bad, rest)| (bad.clone(), rest.to_vec())).unwrap();
+        for document in accepted {
+            if let Err(refusal) = stage.apply(&document).await {
+                wrong.push(format!("{file}: the first document is refused: {refusal}"));
+            }
+        }
+        match stage.apply(&bad).await {
+            Ok(()) => wrong.push(format!("{file}: accepted")),
+            Err(refusal) if refusal.contains(words) => {}
+            Err(refusal) => wrong.push(format!("{file}: refused in other words: {refusal}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} manifests:\n{}", wrong.len(), manifests.len(), wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn every_good_manifest_is_accepted() {
+    let stage = Stage::set().await;
+    let manifests = manifests("good_manifests");
+    assert!(!manifests.is_empty());
+    for (file, text) in &manifests {
+        for document in documents(text) {
+            if let Err(refusal) = stage.apply(&document).await {
+                panic!("{file}: {refusal}");
+            }
+        }
+    }
+}
+
+fn manifests(folder: &str) -> BTreeMap<String, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .map(|path| {
+            (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read_to_string(path).unwrap())
+        })
+        .collect()
+}
+
+fn documents(text: &str) -> Vec<DynamicObject> {
+    text.split("\n---\n").map(|document| serde_saphyr::from_str(document).unwrap()).collect()
+}
+
+impl Stage {
+    /// Applies a manifest as `kubectl apply --server-side` does, with unknown fields refused; the error is what
+    /// `kubectl` would print.
+    async fn apply(&self, object: &DynamicObject) -> Result<(), String> {
+        let name = object.metadata.name.as_deref().unwrap();
+        let parameters = PatchParams { force: true, ..PatchParams::apply("test") }.validation_strict();
+        let api = self.api_of(self.client.clone(), &object.types.as_ref().unwrap().kind);
+        match api.patch(name, &parameters, &Patch::Apply(object)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) => Err(status.message),
+            Err(other) => panic!("`{name}` could not be applied: {other}"),
+        }
+    }
+
+    fn api_of(&self, client: Client, kind: &str) -> Api<DynamicObject> {
+        match kind {
+            "ClusterKeyProvider" => Api::all_with(client, &ApiResource::erase::<ClusterKeyProvider>(&())),
+            "KeyProvider" => {
+                Api::namespaced_with(client, &self.namespace, &ApiResource::erase::<KeyProvider>(&()))
+            }
+            "ServiceKey" => {
+                Api::namespaced_with(client, &self.namespace, &ApiResource::erase::<ServiceKey>(&()))
+            }
+            other => panic!("there is no kind `{other}`"),
+        }
+    }
+}
