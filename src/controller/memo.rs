@@ -29,6 +29,9 @@ pub struct Memo {
     own_write: Option<Arc<ServiceKey>>,
     /// The key whose credentials could not be stored yet.
     pub in_hand: Option<(KeyRecord, Credentials)>,
+    /// Whether our finalizer was removed: what the cache still shows of the object is not to be acted on. The version
+    /// does not tell, for the API server answers the write that ends an object with that of the write before.
+    pub let_go: bool,
     /// What is wrong with the spec of this generation.
     pub checked_spec: Option<(i64, Option<Problem>)>,
     backoff: Backoff,

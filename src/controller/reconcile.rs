@@ -61,6 +61,9 @@ pub fn on_error(key: Arc<ServiceKey>, error: &Error, _: Arc<Context>) -> Action 
 
 impl Turn<'_> {
     async fn run(&mut self) -> Result<Action, Error> {
+        if self.memo.let_go {
+            return Ok(Action::await_change());
+        }
         for _ in 0..MAX_STEPS {
             let world = self.observe().await?;
             match decide(&world) {
@@ -72,6 +75,7 @@ impl Turn<'_> {
                         "carrying out"
                     );
                     if self.act(effect).await? == After::Ended {
+                        self.memo.let_go = true;
                         return Ok(Action::await_change());
                     }
                 }

@@ -4,6 +4,8 @@
 
 mod a_foreign_secret_is_left_alone;
 mod a_key_becomes_a_secret;
+mod a_namespace_with_keys_can_be_deleted;
+mod each_key_costs_little;
 mod stage;
 mod the_api_server_refuses_bad_manifests;
 mod the_secret_is_repaired;

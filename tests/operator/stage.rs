@@ -1,6 +1,9 @@
 //! What a test plays on: a namespace of its own, a broker of its own, an operator that serves just that namespace.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::TryStreamExt;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
@@ -147,12 +150,20 @@ impl Stage {
         self.create(self.key_manifest(name)).await
     }
 
-    pub fn keys(&self) -> Api<ServiceKey> {
+    /// The objects of a kind in the namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
+    pub fn keys(&self) -> Api<ServiceKey> {
+        self.api()
+    }
+
     pub fn secrets(&self) -> Api<Secret> {
-        Api::namespaced(self.client.clone(), &self.namespace)
+        self.api()
     }
 
     /// Waits until the object satisfies the condition, without polling.
@@ -195,6 +206,34 @@ impl Stage {
         })
         .await
         .unwrap()
+    }
+
+    /// Waits until this many ServiceKeys of the namespace are ready.
+    pub async fn wait_all_ready(&self, count: usize) {
+        let keys = watcher(self.keys(), watcher::Config::default()).default_backoff().applied_objects();
+        let mut keys = std::pin::pin!(keys);
+        let mut ready = BTreeSet::new();
+        let all = tokio::time::timeout(PATIENCE, async {
+            while ready.len() < count {
+                let key = keys.try_next().await.unwrap().unwrap();
+                if condition(&key, "Ready") == Some("True") {
+                    ready.insert(key.name_any());
+                }
+            }
+        });
+        if all.await.is_err() {
+            panic!("only {} of {count} ServiceKeys in `{}` are ready", ready.len(), self.namespace);
+        }
+    }
+
+    /// Waits until a KeyProvider is ready.
+    pub async fn wait_for_provider(&self, name: &str) {
+        self.wait(self.api::<KeyProvider>(), name, "ready", |provider| {
+            let status = provider.and_then(|provider| provider.status.as_ref());
+            let conditions = status.iter().flat_map(|status| &status.conditions);
+            conditions.clone().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        })
+        .await;
     }
 
     pub async fn wait_gone(&self, name: &str) {

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use secrecy::SecretString;
 
-use super::registry::Origin;
+use super::registry::{Origin, SecretVersion};
 use crate::{
     api::{
         BackendSpec, BrokerAuth as BrokerAuthSpec, Limits as LimitsSpec, OpenServiceBrokerSpec, ProviderSpec,
@@ -47,9 +47,9 @@ impl Logins {
 
     /// The versions of all that a backend is made from.
     pub fn origin(&self, provider: (String, i64)) -> Origin {
-        let version =
-            |secret: &Secret| Some((secret.metadata.uid.clone()?, secret.metadata.resource_version.clone()?));
-        Origin { provider, secrets: self.secrets.values().map(|secret| version(secret.as_ref()?)).collect() }
+        let version = |secret: &Option<Secret>| SecretVersion::of(&secret.as_ref()?.metadata);
+        let secrets = self.secrets.iter().map(|(name, secret)| (name.clone(), version(secret))).collect();
+        Origin { provider, secrets }
     }
 
     /// One entry of one Secret, as text without the line break that editors leave at the end.

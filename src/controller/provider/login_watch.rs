@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     future,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use futures::{StreamExt, channel::mpsc::UnboundedSender};
@@ -14,16 +14,17 @@ use kube::{
     runtime::{
         WatchStreamExt,
         reflector::{Lookup, ObjectRef},
-        watcher::{self, Event, watcher},
+        watcher::watch_object,
     },
 };
 use tokio::task::AbortHandle;
 
-use super::registry::ProviderId;
+use super::registry::{ProviderId, Registry, SecretVersion};
 
 /// The watches of all providers of one kind. They end with it.
 pub struct LoginWatches<K: Lookup> {
     client: Client,
+    registry: Arc<Registry>,
     wake: UnboundedSender<ObjectRef<K>>,
     watches: Mutex<HashMap<ProviderId, HashMap<(String, String), Watch>>>,
 }
@@ -43,12 +44,13 @@ where
     K::DynamicType: Clone + Send,
     ObjectRef<K>: Clone + Send,
 {
-    /// No watches yet; a provider whose Secret changes is sent to `wake`.
-    pub fn new(client: Client, wake: UnboundedSender<ObjectRef<K>>) -> Self {
-        Self { client, wake, watches: Mutex::default() }
+    /// No watches yet; a provider that is to be loaded again because of a Secret is sent to `wake`.
+    pub fn new(client: Client, registry: Arc<Registry>, wake: UnboundedSender<ObjectRef<K>>) -> Self {
+        Self { client, registry, wake, watches: Mutex::default() }
     }
 
-    /// Watches exactly these Secrets for a provider from now on.
+    /// Watches exactly these Secrets for a provider from now on. It is told of versions that the registry's backend
+    /// was not made from, also of those that are there already.
     pub fn watch(&self, id: &ProviderId, object: &ObjectRef<K>, namespace: &str, names: HashSet<&str>) {
         let wanted: HashSet<_> =
             names.iter().map(|name| (namespace.to_owned(), (*name).to_owned())).collect();
@@ -56,7 +58,9 @@ where
         let watched = watches.entry(id.clone()).or_default();
         watched.retain(|secret, _| wanted.contains(secret));
         for secret in wanted {
-            watched.entry(secret).or_insert_with_key(|(namespace, name)| self.start(object, namespace, name));
+            watched
+                .entry(secret)
+                .or_insert_with_key(|(namespace, name)| self.start(id.clone(), object, namespace, name));
         }
     }
 
@@ -70,19 +74,21 @@ where
         self.watches.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    fn start(&self, object: &ObjectRef<K>, namespace: &str, name: &str) -> Watch {
+    fn start(&self, id: ProviderId, object: &ObjectRef<K>, namespace: &str, name: &str) -> Watch {
         let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(self.client.clone(), namespace);
-        let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-        let (wake, object) = (self.wake.clone(), object.clone());
-        let changes = watcher(api, config).default_backoff().for_each(move |event| {
-            match event {
-                Ok(Event::Apply(_) | Event::InitApply(_) | Event::Delete(_)) => {
-                    // The receiver is gone only when the operator ends.
-                    let _ = wake.unbounded_send(object.clone());
+        let (wake, object, name) = (self.wake.clone(), object.clone(), name.to_owned());
+        let registry = Arc::clone(&self.registry);
+        let changes = watch_object(api, &name).default_backoff().for_each(move |secret| {
+            match secret {
+                Ok(secret) => {
+                    let version = secret.as_ref().and_then(|secret| SecretVersion::of(&secret.metadata));
+                    if !registry.is_loaded_from(&id, &name, version.as_ref()) {
+                        // The receiver is gone only when the operator ends.
+                        let _ = wake.unbounded_send(object.clone());
+                    }
                 }
-                Ok(Event::Init | Event::InitDone) => {}
                 Err(error) => {
-                    tracing::warn!(%error, provider = %object.name, "a watch of a login Secret failed")
+                    tracing::warn!(%error, provider = %id, secret = name, "a watch of a login Secret failed")
                 }
             }
             future::ready(())

@@ -87,7 +87,7 @@ where
 {
     let (wake, woken) = unbounded();
     let context = Arc::new(Context {
-        watches: LoginWatches::new(client.clone(), wake),
+        watches: LoginWatches::new(client.clone(), Arc::clone(&registry), wake),
         client,
         options,
         registry,
@@ -138,15 +138,14 @@ impl<K: Provider> Context<K> {
     async fn reconcile(&self, id: &ProviderId, provider: &K) -> Result<Action, Error> {
         let spec = provider.provider();
         let namespace = provider.secrets_namespace(&self.options.cluster_resource_namespace);
-        let object = ObjectRef::from_obj(provider);
-        self.watches.watch(id, &object, &namespace, spec.secret_names().into_iter().collect());
-
         let secrets = Api::namespaced(self.client.clone(), &namespace);
         let logins = Logins::read(&secrets, &namespace, spec).await?;
         let meta = provider.meta();
         let origin =
             logins.origin((meta.uid.clone().unwrap_or_default(), meta.generation.unwrap_or_default()));
         let loaded = self.load(id, provider, &logins, origin);
+        let object = ObjectRef::from_obj(provider);
+        self.watches.watch(id, &object, &namespace, spec.secret_names().into_iter().collect());
         let (outcome, wait) = self.check(id, &loaded).await;
         self.report(id, provider, &outcome).await?;
         Ok(Action::requeue(wait))

@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{Selector, SelectorExt};
 
 use crate::{
@@ -95,8 +96,22 @@ impl Access {
 pub struct Origin {
     /// The provider's UID and generation.
     pub provider: (String, i64),
-    /// The UID and resourceVersion of each Secret that it names, where there is one.
-    pub secrets: Vec<Option<(String, String)>>,
+    /// The version of each Secret that it names, by name; `None` where there is no such Secret.
+    pub secrets: BTreeMap<String, Option<SecretVersion>>,
+}
+
+/// One version of one Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretVersion {
+    uid: String,
+    resource_version: String,
+}
+
+impl SecretVersion {
+    /// The version of the Secret with this metadata; `None` for one that was never stored.
+    pub fn of(meta: &ObjectMeta) -> Option<Self> {
+        Some(Self { uid: meta.uid.clone()?, resource_version: meta.resource_version.clone()? })
+    }
 }
 
 /// All providers, and who is to be told when one changes.
@@ -117,6 +132,13 @@ impl Registry {
     /// The provider, if it was loaded.
     pub fn get(&self, id: &ProviderId) -> Option<Loaded> {
         self.lock().get(id).cloned()
+    }
+
+    /// Whether this is the version of the Secret that the provider was loaded from; `None`: that it was missing.
+    pub fn is_loaded_from(&self, id: &ProviderId, secret: &str, version: Option<&SecretVersion>) -> bool {
+        let loaded = self.lock();
+        let known = loaded.get(id).and_then(|loaded| loaded.origin.secrets.get(secret));
+        known.is_some_and(|known| known.as_ref() == version)
     }
 
     /// Takes in a provider that was loaded from something new.
