@@ -87,6 +87,9 @@ reasons! {
     Overlapping,
     /// The ServiceKey is being deleted and its keys are being revoked. Wait.
     Deleting,
+    /// The provider is being deleted, and ServiceKeys still name it: their keys could not be revoked without it. The
+    /// message names them. It goes, with its hold on the login Secret, when the last of them is gone.
+    InUse,
     /// `spec.suspend` is true, so nothing is done for this object. Set it to `false` to go on.
     Suspended,
 

@@ -4,6 +4,14 @@
 /// is asked for, and leaves only when every key is confirmed gone, or the user said to let go of it.
 pub const FINALIZER: &str = "servicekeys.dev/finalizer";
 
+/// The finalizer on every provider: it leaves when no ServiceKey names the provider any more, so that what was made
+/// through it can be revoked.
+pub const PROVIDER_FINALIZER: &str = "servicekeys.dev/in-use";
+
+/// What the finalizers on login Secrets begin with; the UID of the provider that needs the Secret follows. They leave
+/// with the provider's own, or when it names another Secret.
+pub const LOGIN_FINALIZER_PREFIX: &str = "servicekeys.dev/login-of.";
+
 /// Annotation of a ServiceKey that is being deleted. With the value `true` the operator stops trying to revoke its
 /// remote keys and lets the object go; keys that exist stay at the remote side and are listed in an event.
 pub const ABANDON_ANNOTATION: &str = "servicekeys.dev/abandon";

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
-    Resource, ResourceExt,
+    Resource,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{
+    FIELD_MANAGER,
     error::{Error, bounded},
+    finalizer,
     provider::Tenant,
     status,
     turn::{LookedUp, Turn},
@@ -21,9 +23,6 @@ use crate::{
     lifecycle::{Answer, Attempted, Effect, Failure, Identity, KeyRecord, Report, Sequence, full_second},
     secret::{self, Entries, Marks},
 };
-
-/// The name under which our writes appear in `managedFields`.
-const FIELD_MANAGER: &str = "servicekey-operator";
 
 /// Whether the ServiceKey is still there after an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +54,8 @@ impl Turn<'_> {
     }
 
     async fn add_finalizer(&mut self) -> Result<(), Error> {
-        let mut finalizers = self.key.finalizers().to_vec();
-        finalizers.push(marks::FINALIZER.to_owned());
-        self.patch_finalizers("add the finalizer", &finalizers).await
+        let write = finalizer::add(self.key.meta(), marks::FINALIZER);
+        self.patch("add the finalizer", write).await
     }
 
     async fn remove_finalizer(&mut self, left_behind: &[Sequence]) -> Result<(), Error> {
@@ -67,21 +65,18 @@ impl Turn<'_> {
             tracing::warn!(namespace = self.subject.namespace, name = self.subject.name, "{note}");
             self.context.events.warning(self.key.object_ref(&()), "KeysLeftBehind", "Delete", note);
         }
-        let others = self.key.finalizers().iter().filter(|finalizer| *finalizer != marks::FINALIZER);
-        let finalizers: Vec<_> = others.cloned().collect();
-        self.patch_finalizers("remove the finalizer", &finalizers).await
+        let write = finalizer::remove(self.key.meta(), marks::FINALIZER);
+        self.patch("remove the finalizer", write).await
     }
 
-    async fn patch_finalizers(&mut self, attempt: &'static str, finalizers: &[String]) -> Result<(), Error> {
-        let patch = json!({"metadata": {
-            "resourceVersion": self.key.metadata.resource_version,
-            "finalizers": finalizers,
-        }});
-        let parameters =
-            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let (api, patch) = (self.keys_api(), Patch::Merge(&patch));
+    async fn patch(
+        &mut self,
+        attempt: &'static str,
+        (parameters, patch): (PatchParams, Patch<Value>),
+    ) -> Result<(), Error> {
+        let api = self.keys_api();
         let write = api.patch(&self.subject.name, &parameters, &patch);
-        let written = bounded(attempt, write).await.map_err(outdated)?;
+        let written = bounded(attempt, write).await.map_err(Error::outdated)?;
         self.keep(written);
         Ok(())
     }
@@ -105,7 +100,7 @@ impl Turn<'_> {
             PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let api = self.keys_api();
         let write = api.replace_status(&self.subject.name, &parameters, &object);
-        let written = bounded("write the status", write).await.map_err(outdated)?;
+        let written = bounded("write the status", write).await.map_err(Error::outdated)?;
         self.keep(written);
         Ok(())
     }
@@ -380,11 +375,6 @@ impl Turn<'_> {
         }
         Ok(())
     }
-}
-
-/// A write of the ServiceKey that came too late: the change that was faster wakes us.
-fn outdated(error: Error) -> Error {
-    if error.is(409) || error.is(404) { Error::Outdated } else { error }
 }
 
 fn failure(attempted: Attempted, error: &BackendError) -> Failure {

@@ -26,7 +26,7 @@ pub enum Error {
         attempt: &'static str,
     },
     /// Somebody wrote the object in between; the change wakes us again.
-    #[error("the ServiceKey changed meanwhile")]
+    #[error("the object changed meanwhile")]
     Outdated,
     /// An object that the API server would never store.
     #[error("the object has no usable `{0}`")]
@@ -58,6 +58,12 @@ impl Error {
             },
             _ => None,
         }
+    }
+
+    /// The failure of a write of an object that the reconcile is about: one that came too late is no failure, for the
+    /// change that was faster wakes us.
+    pub fn outdated(self) -> Self {
+        if self.is(409) || self.is(404) { Self::Outdated } else { self }
     }
 
     /// Whether the API server answered with this HTTP status.

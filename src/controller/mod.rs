@@ -4,6 +4,7 @@ mod act;
 mod claims;
 mod error;
 mod events;
+mod finalizer;
 mod memo;
 mod observe;
 mod provider;
@@ -17,3 +18,6 @@ mod version;
 mod watch;
 
 pub use run::{Clock, Operator, Options};
+
+/// The name under which our writes appear in `managedFields`.
+const FIELD_MANAGER: &str = "servicekey-operator";

@@ -5,6 +5,7 @@ use kube::ResourceExt;
 
 use super::{
     error::{Error, bounded},
+    finalizer,
     provider::Tenant,
     status,
     turn::{LookedUp, Turn},
@@ -33,7 +34,7 @@ impl Turn<'_> {
         let key = &self.key;
         let rotation = key.spec.rotation.clone().unwrap_or_default();
         Desired {
-            finalizer: key.finalizers().iter().any(|finalizer| finalizer == marks::FINALIZER),
+            finalizer: finalizer::has(&key.metadata, marks::FINALIZER),
             deleting: key.metadata.deletion_timestamp.is_some(),
             abandon: key.annotations().get(marks::ABANDON_ANNOTATION).is_some_and(|value| value == "true"),
             retain: key.spec.deletion_policy == DeletionPolicy::Retain,

@@ -10,6 +10,7 @@ use kube::{
 use super::{
     act::After,
     error::Error,
+    finalizer,
     turn::{Context, Subject, Turn},
 };
 use crate::{
@@ -87,7 +88,7 @@ impl Turn<'_> {
 
     async fn rest(&mut self, rest: Rest) -> Result<Action, Error> {
         let let_go = self.key.metadata.deletion_timestamp.is_some()
-            && !self.key.finalizers().iter().any(|finalizer| finalizer == marks::FINALIZER);
+            && !finalizer::has(&self.key.metadata, marks::FINALIZER);
         if !let_go {
             self.show(&rest.report).await?;
         }

@@ -27,6 +27,7 @@ use uuid::Uuid;
 use super::{
     claims::Claims,
     events::Events,
+    finalizer,
     memo::Memos,
     provider::{self, ProviderId, Registry},
     reconcile::{on_error, reconcile},
@@ -132,11 +133,15 @@ impl Operator {
 
     fn keys(&self, shared: &Shared, scope: &Scope) -> BoxStream<'static, ()> {
         let (claims, memos) = (Arc::<Claims>::default(), Arc::<Memos>::default());
-        let noted = (Arc::clone(&claims), Arc::clone(&memos));
+        let noted = Noted {
+            claims: Arc::clone(&claims),
+            memos: Arc::clone(&memos),
+            registry: Arc::clone(&shared.registry),
+        };
         let (keys, key_changes) =
             watch::objects::<ServiceKey>(scope.api(self.client.clone()), watch::config());
         let key_changes = key_changes
-            .inspect(move |change| note_keys(change, &noted.0, &noted.1))
+            .inspect(move |change| noted.note(change))
             .flat_map(|change| stream::iter(change.applied()).map(Ok))
             .predicate_filter(
                 predicates::generation.combine(predicates::finalizers).combine(predicates::annotations),
@@ -148,6 +153,7 @@ impl Operator {
         let ours = format!("{}={}", marks::MANAGED_BY_LABEL, marks::MANAGED_BY);
         let (secrets, secret_changes) =
             watch::metadata::<Secret>(scope.api(self.client.clone()), watch::config().labels(&ours));
+        shared.registry.count_keys_of(keys.clone());
         let known_keys = keys.clone();
         let secret_owners = secret_changes
             .inspect(move |change| observed.observe(change))
@@ -176,20 +182,32 @@ impl Operator {
     }
 }
 
-/// Keeps what is remembered of ServiceKeys in step with the ServiceKeys that exist.
-fn note_keys(change: &Change<ServiceKey>, claims: &Claims, memos: &Memos) {
-    match change {
-        Change::Applied(key) => note_key(key, claims),
-        Change::Deleted(key) => {
-            let Some(uid) = uid(key) else { return };
-            claims.release(&key.namespace().unwrap_or_default(), &turn::secret_name(key), uid);
-            memos.forget(uid);
-        }
-        Change::Listed(keys) => {
-            let exist: HashSet<_> = keys.iter().filter_map(|key| uid(key)).collect();
-            claims.retain(&exist);
-            memos.retain(&exist);
-            keys.iter().for_each(|key| note_key(key, claims));
+/// What is kept in step with the ServiceKeys that exist.
+struct Noted {
+    claims: Arc<Claims>,
+    memos: Arc<Memos>,
+    registry: Arc<Registry>,
+}
+
+impl Noted {
+    fn note(&self, change: &Change<ServiceKey>) {
+        match change {
+            Change::Applied(key) => note_key(key, &self.claims),
+            Change::Deleted(key) => {
+                if let Some(uid) = uid(key) {
+                    let namespace = key.namespace().unwrap_or_default();
+                    self.claims.release(&namespace, &turn::secret_name(key), uid);
+                    self.memos.forget(uid);
+                }
+                self.registry.released_by_a_key(&ProviderId::of(key));
+            }
+            Change::Listed(keys) => {
+                let exist: HashSet<_> = keys.iter().filter_map(|key| uid(key)).collect();
+                self.claims.retain(&exist);
+                self.memos.retain(&exist);
+                self.registry.released_by_keys();
+                keys.iter().for_each(|key| note_key(key, &self.claims));
+            }
         }
     }
 }
@@ -197,7 +215,7 @@ fn note_keys(change: &Change<ServiceKey>, claims: &Claims, memos: &Memos) {
 /// A ServiceKey with the finalizer may have made a key already, before a restart: nobody else gets its Secret.
 fn note_key(key: &ServiceKey, claims: &Claims) {
     if let Some(uid) = uid(key)
-        && key.finalizers().iter().any(|finalizer| finalizer == marks::FINALIZER)
+        && finalizer::has(&key.metadata, marks::FINALIZER)
     {
         let (namespace, secret) = (key.namespace().unwrap_or_default(), turn::secret_name(key));
         // Where somebody else claims it already, the decisions will say so.
@@ -215,11 +233,7 @@ fn waiting_keys(
     keys: Store<ServiceKey>,
 ) -> impl Stream<Item = ObjectRef<ServiceKey>> + use<> {
     registry.changes().flat_map(move |changed| {
-        let waiting = keys.state_filter(|key| {
-            let provider = &key.spec.provider_ref;
-            let namespace = key.namespace().unwrap_or_default();
-            ProviderId::named(provider.kind, &provider.name, &namespace) == changed
-        });
+        let waiting = keys.state_filter(|key| ProviderId::of(key) == changed);
         stream::iter(waiting).map(|key| ObjectRef::from_obj(key.as_ref()))
     })
 }

@@ -1,11 +1,12 @@
 //! The pure heart: what to do next for one ServiceKey, given what was observed. It does no I/O, reads no clock,
 //! and knows neither a Kubernetes client nor HTTP.
 //!
-//! [`decide`] is a function of the [`World`] alone. Identities of remote keys are derived ([`Identity`]), so an
+//! [`decide`] is a function of the [`World`] alone, as [`hold`] is for what a provider holds back from deletion. Identities of remote keys are derived ([`Identity`]), so an
 //! intent needs no write of its own: the keys that may exist at the remote side can be computed from what is
 //! stored, after any crash.
 
 mod deletion;
+mod holding;
 mod identity;
 mod provision;
 mod report;
@@ -16,6 +17,7 @@ mod world;
 #[cfg(test)]
 mod model;
 
+pub use holding::{HoldStep, ProviderInUse, SecretInUse, hold};
 pub use identity::{Identity, Sequence};
 pub use rotation::full_second;
 pub use step::{Effect, Report, Rest, Step, Verdict, Wake};

@@ -9,3 +9,4 @@ mod each_key_costs_little;
 mod stage;
 mod the_api_server_refuses_bad_manifests;
 mod the_secret_is_repaired;
+mod what_keys_need_is_held;

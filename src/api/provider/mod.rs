@@ -234,10 +234,16 @@ pub struct ProviderStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// `Ready`: the remote side can be reached with the login.
+    /// `Ready`: the remote side can be reached with the login. `Reconciling` with the reason `InUse`: the provider is
+    /// being deleted and waits for the ServiceKeys that name it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+
+    /// The Secrets that are held back from deletion, because keys could not be revoked without them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub held_secrets: BTreeSet<String>,
 
     /// Keys at the remote side that carry this operator's mark but have no ServiceKey; absent where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt, runtime::reflector::ObjectRef};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::registry::{Access, ProviderId};
@@ -14,6 +14,9 @@ pub trait Provider:
 {
     /// Which provider it is.
     fn id(&self) -> ProviderId;
+
+    /// The object of this kind that an id means; `None` where it means one of the other kind.
+    fn named(id: &ProviderId) -> Option<ObjectRef<Self>>;
 
     /// What the user wrote about the remote side.
     fn provider(&self) -> &ProviderSpec;
@@ -37,6 +40,10 @@ pub trait Provider:
 impl Provider for KeyProvider {
     fn id(&self) -> ProviderId {
         ProviderId { namespace: self.namespace(), name: self.name_any() }
+    }
+
+    fn named(id: &ProviderId) -> Option<ObjectRef<Self>> {
+        Some(ObjectRef::new(&id.name).within(id.namespace.as_deref()?))
     }
 
     fn provider(&self) -> &ProviderSpec {
@@ -67,6 +74,10 @@ impl Provider for KeyProvider {
 impl Provider for ClusterKeyProvider {
     fn id(&self) -> ProviderId {
         ProviderId { namespace: None, name: self.name_any() }
+    }
+
+    fn named(id: &ProviderId) -> Option<ObjectRef<Self>> {
+        id.namespace.is_none().then(|| ObjectRef::new(&id.name))
     }
 
     fn provider(&self) -> &ProviderSpec {

@@ -5,7 +5,7 @@ use std::{
     num::{NonZeroU32, NonZeroUsize},
 };
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::Api;
 use secrecy::SecretString;
 
@@ -27,6 +27,7 @@ use crate::{
 ///
 /// It has no `Debug`: the values are what it is about.
 pub struct Logins {
+    api: Api<Secret>,
     namespace: String,
     secrets: BTreeMap<String, Option<Secret>>,
 }
@@ -36,13 +37,33 @@ impl Logins {
     ///
     /// # Errors
     /// When the Kubernetes API fails; a Secret that is missing is none.
-    pub async fn read(api: &Api<Secret>, namespace: &str, spec: &ProviderSpec) -> Result<Self, Error> {
+    pub async fn read(api: Api<Secret>, namespace: &str, spec: &ProviderSpec) -> Result<Self, Error> {
         let mut secrets = BTreeMap::new();
         for name in spec.secret_names() {
             let secret = bounded("read a login Secret", api.get_opt(name)).await?;
             secrets.insert(name.to_owned(), secret);
         }
-        Ok(Self { namespace: namespace.to_owned(), secrets })
+        Ok(Self { api, namespace: namespace.to_owned(), secrets })
+    }
+
+    /// Access to the Secrets themselves.
+    pub fn api(&self) -> Api<Secret> {
+        self.api.clone()
+    }
+
+    /// The names and the metadata of those that exist.
+    pub fn metadata(&self) -> impl Iterator<Item = (&str, &ObjectMeta)> {
+        self.secrets.iter().filter_map(|(name, secret)| Some((name.as_str(), &secret.as_ref()?.metadata)))
+    }
+
+    /// One of the Secrets, where it exists.
+    pub fn get(&self, name: &str) -> Option<&Secret> {
+        self.secrets.get(name)?.as_ref()
+    }
+
+    /// Takes in a newer version of one of the Secrets; `None` for one that is no concern of ours any more.
+    pub fn set(&mut self, name: &str, secret: Option<Secret>) {
+        self.secrets.insert(name.to_owned(), secret);
     }
 
     /// The versions of all that a backend is made from.
@@ -54,7 +75,7 @@ impl Logins {
 
     /// One entry of one Secret, as text without the line break that editors leave at the end.
     fn entry(&self, secret: &str, entry: &str) -> Result<String, Problem> {
-        let found = self.secrets.get(secret).and_then(Option::as_ref).ok_or_else(|| Problem {
+        let found = self.get(secret).ok_or_else(|| Problem {
             reason: Reason::LoginSecretMissing,
             message: format!(
                 "the Secret `{secret}` does not exist in the namespace `{}`; create it",

@@ -1,12 +1,14 @@
 //! Providers: load each with its login, check that it can be reached, and tell the keys that wait for it.
 
+mod hold;
 mod kind;
 mod load;
 mod login_watch;
 mod registry;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
+    future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -30,6 +32,7 @@ pub use kind::Provider;
 pub use registry::{ProviderId, Registry, Tenant};
 
 use self::{
+    hold::{Held, Holding},
     load::Logins,
     login_watch::LoginWatches,
     registry::{Loaded, Origin},
@@ -52,6 +55,11 @@ use crate::{
 const CHECK_EVERY: Duration = Duration::from_secs(600);
 /// Providers that are checked at the same time.
 const CONCURRENCY: u16 = 16;
+
+/// How long after a write the cache is given to show it.
+const CACHE_LAG: Duration = Duration::from_millis(500);
+/// How long after a failure of the Kubernetes API a provider is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What the reconciles of one kind of provider share.
 struct Context<K: Lookup> {
@@ -94,6 +102,7 @@ where
         events,
         checks: Mutex::default(),
     });
+    let released = context.registry.releases().filter_map(|id| future::ready(K::named(&id)));
     let noting = Arc::clone(&context);
     let (store, changes) = watch::objects::<K>(api, watch::config());
     let changes = changes
@@ -102,15 +111,24 @@ where
         .predicate_filter(predicates::generation, PredicateConfig::default());
     Controller::for_stream(changes, store)
         .with_config(Config::default().concurrency(CONCURRENCY))
-        .reconcile_on(woken)
-        .run(reconcile, |_, _, _| Action::requeue(Duration::from_secs(5)), context)
+        .reconcile_on(stream::select(woken, released))
+        .run(reconcile, on_error, context)
         .map(|_| ())
 }
 
 async fn reconcile<K: Provider>(provider: Arc<K>, context: Arc<Context<K>>) -> Result<Action, Error> {
     let id = provider.id();
     let result = context.reconcile(&id, provider.as_ref()).await;
-    result.inspect_err(|error| tracing::warn!(provider = %id, %error, "a provider could not be reconciled"))
+    if let Err(error) = &result
+        && !matches!(error, Error::Outdated)
+    {
+        tracing::warn!(provider = %id, %error, "a provider could not be reconciled");
+    }
+    result
+}
+
+fn on_error<K: Lookup>(_: Arc<K>, error: &Error, _: Arc<Context<K>>) -> Action {
+    Action::requeue(if matches!(error, Error::Outdated) { CACHE_LAG } else { RETRY_AFTER })
 }
 
 impl<K: Provider> Context<K> {
@@ -135,19 +153,31 @@ impl<K: Provider> Context<K> {
         self.checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn reconcile(&self, id: &ProviderId, provider: &K) -> Result<Action, Error> {
-        let spec = provider.provider();
-        let namespace = provider.secrets_namespace(&self.options.cluster_resource_namespace);
-        let secrets = Api::namespaced(self.client.clone(), &namespace);
-        let logins = Logins::read(&secrets, &namespace, spec).await?;
+    async fn reconcile(&self, id: &ProviderId, cached: &K) -> Result<Action, Error> {
+        let deleting = cached.meta().deletion_timestamp.is_some();
+        let users = if deleting {
+            // Noted first: a ServiceKey that goes from here on wakes us again.
+            self.registry.leaves(id);
+            self.registry.users(id).await
+        } else {
+            BTreeSet::new()
+        };
+        let namespace = cached.secrets_namespace(&self.options.cluster_resource_namespace);
+        let used = !users.is_empty();
+        let mut holding = Holding::read(self.client.clone(), cached.clone(), &namespace, used).await?;
+        if holding.settle().await? == Held::Released {
+            return Ok(Action::await_change());
+        }
+        let Holding { provider, logins, .. } = holding;
+
         let meta = provider.meta();
         let origin =
             logins.origin((meta.uid.clone().unwrap_or_default(), meta.generation.unwrap_or_default()));
-        let loaded = self.load(id, provider, &logins, origin);
-        let object = ObjectRef::from_obj(provider);
-        self.watches.watch(id, &object, &namespace, spec.secret_names().into_iter().collect());
+        let loaded = self.load(id, &provider, &logins, origin);
+        let names = provider.provider().secret_names().into_iter().collect();
+        self.watches.watch(id, &ObjectRef::from_obj(&provider), &namespace, names);
         let (outcome, wait) = self.check(id, &loaded).await;
-        self.report(id, provider, &outcome).await?;
+        self.report(id, &provider, &outcome, &users).await?;
         Ok(Action::requeue(wait))
     }
 
@@ -200,6 +230,7 @@ impl<K: Provider> Context<K> {
         id: &ProviderId,
         provider: &K,
         outcome: &Result<(), Problem>,
+        users: &BTreeSet<String>,
     ) -> Result<(), Error> {
         let before = provider.status().cloned().unwrap_or_default();
         let well = Problem {
@@ -211,11 +242,15 @@ impl<K: Provider> Context<K> {
             Ok(()) => (true, &well),
             Err(problem) => (false, problem),
         };
-        let entry =
-            |type_, holds| condition(&before.conditions, type_, holds, why, generation, Timestamp::now());
-        let mut conditions = vec![entry(ConditionType::Ready, ready)];
+        let entry = |type_, holds, why: &Problem| {
+            condition(&before.conditions, type_, holds, why, generation, Timestamp::now())
+        };
+        let mut conditions = vec![entry(ConditionType::Ready, ready, why)];
         if why.needs_the_user() {
-            conditions.push(entry(ConditionType::Stalled, true));
+            conditions.push(entry(ConditionType::Stalled, true, why));
+        }
+        if let Some(in_use) = in_use(users) {
+            conditions.push(entry(ConditionType::Reconciling, true, &in_use));
         }
         let status = ProviderStatus { observed_generation: generation, conditions, ..before.clone() };
         if status == before {
@@ -240,4 +275,24 @@ impl<K: Provider> Context<K> {
             other => other.map(drop),
         }
     }
+}
+
+/// How many ServiceKeys a message names.
+const USERS_SHOWN: usize = 5;
+
+/// Why a provider that is being deleted is still there.
+fn in_use(users: &BTreeSet<String>) -> Option<Problem> {
+    let names: Vec<_> = users.iter().take(USERS_SHOWN).map(|name| format!("`{name}`")).collect();
+    let more = if users.len() > USERS_SHOWN {
+        format!(" and {} more", users.len() - USERS_SHOWN)
+    } else {
+        String::new()
+    };
+    (!users.is_empty()).then(|| Problem {
+        reason: Reason::InUse,
+        message: format!(
+            "deletion waits until no ServiceKey names this provider any more: delete {}{more}",
+            names.join(", ")
+        ),
+    })
 }

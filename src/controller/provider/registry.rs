@@ -1,17 +1,21 @@
 //! The providers that keys can be asked of: each with its backend, logged in, or with what is missing.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::{Selector, SelectorExt};
+use kube::{
+    ResourceExt,
+    core::{Selector, SelectorExt},
+    runtime::reflector::Store,
+};
 
 use crate::{
-    api::{AllowedNamespaces, ProviderKind, Reason},
+    api::{AllowedNamespaces, ProviderKind, Reason, ServiceKey},
     backend::Backend,
     lifecycle::Problem,
 };
@@ -33,6 +37,12 @@ impl ProviderId {
             ProviderKind::ClusterKeyProvider => None,
         };
         Self { namespace, name: name.to_owned() }
+    }
+
+    /// The provider that a ServiceKey names.
+    pub fn of(key: &ServiceKey) -> Self {
+        let provider = &key.spec.provider_ref;
+        Self::named(provider.kind, &provider.name, &key.namespace().unwrap_or_default())
     }
 
     const fn kind(&self) -> ProviderKind {
@@ -118,15 +128,80 @@ impl SecretVersion {
 #[derive(Debug, Default)]
 pub struct Registry {
     loaded: Mutex<HashMap<ProviderId, Loaded>>,
-    listeners: Mutex<Vec<UnboundedSender<ProviderId>>>,
+    listeners: Listeners,
+    /// The ServiceKeys of each scope that is served.
+    keys: Mutex<Vec<Store<ServiceKey>>>,
+    leaving: Mutex<HashSet<ProviderId>>,
+    leaving_listeners: Listeners,
+}
+
+/// Who is to be told of providers.
+#[derive(Debug, Default)]
+struct Listeners(Mutex<Vec<UnboundedSender<ProviderId>>>);
+
+impl Listeners {
+    fn add(&self) -> UnboundedReceiver<ProviderId> {
+        let (sender, receiver) = unbounded();
+        locked(&self.0).push(sender);
+        receiver
+    }
+
+    fn tell(&self, id: &ProviderId) {
+        locked(&self.0).retain(|listener| listener.unbounded_send(id.clone()).is_ok());
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Registry {
     /// Tells of every provider that changed from now on, so that the keys that wait for it can be woken.
     pub fn changes(&self) -> UnboundedReceiver<ProviderId> {
-        let (sender, receiver) = unbounded();
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
-        receiver
+        self.listeners.add()
+    }
+
+    /// Tells from now on of providers that are being deleted, when fewer ServiceKeys name them.
+    pub fn releases(&self) -> UnboundedReceiver<ProviderId> {
+        self.leaving_listeners.add()
+    }
+
+    /// Counts the ServiceKeys of this cache among those that may name providers.
+    pub fn count_keys_of(&self, keys: Store<ServiceKey>) {
+        locked(&self.keys).push(keys);
+    }
+
+    /// The names of the ServiceKeys that name a provider, once all caches are filled.
+    pub async fn users(&self, id: &ProviderId) -> BTreeSet<String> {
+        let stores = locked(&self.keys).clone();
+        let mut users = BTreeSet::new();
+        for store in stores {
+            // It fails only when the watch has ended, and with it the operator.
+            let _ = store.wait_until_ready().await;
+            let named = store.state_filter(|key| ProviderId::of(key) == *id);
+            users.extend(named.iter().map(|key| match (&id.namespace, key.namespace()) {
+                (None, Some(namespace)) => format!("{namespace}/{}", key.name_any()),
+                _ => key.name_any(),
+            }));
+        }
+        users
+    }
+
+    /// Notes that a provider is being deleted, and waits for its last ServiceKey.
+    pub fn leaves(&self, id: &ProviderId) {
+        locked(&self.leaving).insert(id.clone());
+    }
+
+    /// A ServiceKey that named this provider is gone.
+    pub fn released_by_a_key(&self, id: &ProviderId) {
+        if locked(&self.leaving).contains(id) {
+            self.leaving_listeners.tell(id);
+        }
+    }
+
+    /// ServiceKeys may have gone, nobody knows which.
+    pub fn released_by_keys(&self) {
+        locked(&self.leaving).iter().for_each(|id| self.leaving_listeners.tell(id));
     }
 
     /// The provider, if it was loaded.
@@ -149,6 +224,7 @@ impl Registry {
 
     /// Forgets a provider that is gone.
     pub fn remove(&self, id: &ProviderId) {
+        locked(&self.leaving).remove(id);
         if self.lock().remove(id).is_some() {
             self.tell(id);
         }
@@ -156,8 +232,7 @@ impl Registry {
 
     /// Wakes the keys of a provider.
     pub fn tell(&self, id: &ProviderId) {
-        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        listeners.retain(|listener| listener.unbounded_send(id.clone()).is_ok());
+        self.listeners.tell(id);
     }
 
     /// The backend, for a key of this namespace. `None`: the provider was not loaded.
@@ -177,7 +252,7 @@ impl Registry {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ProviderId, Loaded>> {
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.loaded)
     }
 }
 

@@ -1,0 +1,163 @@
+//! Carries out what is decided about holding a provider and its login Secrets back from deletion.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::Value;
+
+use super::{Provider, load::Logins};
+use crate::{
+    api::{ProviderStatus, marks},
+    controller::{
+        FIELD_MANAGER,
+        error::{Error, bounded},
+        finalizer,
+    },
+    lifecycle::{HoldStep, ProviderInUse, SecretInUse, hold},
+};
+
+/// Steps in one reconcile. A provider names a handful of Secrets at most.
+const MAX_STEPS: usize = 64;
+
+/// A provider with all that is held for it.
+pub struct Holding<K> {
+    client: Client,
+    /// The provider, as our last write returned it.
+    pub provider: K,
+    /// The Secrets that it names.
+    pub logins: Logins,
+    /// The Secrets that it named before, and still holds.
+    former: BTreeMap<String, ObjectMeta>,
+    used: bool,
+    finalizer: String,
+}
+
+/// What became of a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// It is there, and served.
+    Served,
+    /// It was let go, and is gone.
+    Released,
+}
+
+impl<K: Provider> Holding<K> {
+    /// Reads all Secrets that the provider names, or still holds.
+    ///
+    /// # Errors
+    /// When the Kubernetes API fails; a Secret that is missing is none.
+    pub async fn read(client: Client, provider: K, namespace: &str, used: bool) -> Result<Self, Error> {
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+        let logins = Logins::read(secrets.clone(), namespace, provider.provider()).await?;
+        let named = provider.provider().secret_names();
+        let mut former = BTreeMap::new();
+        for name in recorded(&provider).iter().filter(|name| !named.contains(name.as_str())) {
+            let found = bounded("look up a former login Secret", secrets.get_metadata_opt(name)).await?;
+            former.extend(found.map(|secret| (name.clone(), secret.metadata)));
+        }
+        let uid = provider.meta().uid.as_deref().unwrap_or_default();
+        let finalizer = format!("{}{uid}", marks::LOGIN_FINALIZER_PREFIX);
+        Ok(Self { client, provider, logins, former, used, finalizer })
+    }
+
+    /// Holds what is to be held, and lets go of the rest.
+    ///
+    /// # Errors
+    /// When the Kubernetes API fails, or something changed meanwhile; it is to be begun again then.
+    pub async fn settle(&mut self) -> Result<Held, Error> {
+        for _ in 0..MAX_STEPS {
+            match hold(&self.view()) {
+                HoldStep::HoldProvider => self.hold_provider().await?,
+                HoldStep::Record(names) => self.record(names).await?,
+                HoldStep::HoldSecret(name) => self.hold_secret(&name).await?,
+                HoldStep::ReleaseSecret(name) => self.release_secret(&name).await?,
+                HoldStep::ReleaseProvider => {
+                    self.release_provider().await?;
+                    return Ok(Held::Released);
+                }
+                HoldStep::Rest => return Ok(Held::Served),
+            }
+        }
+        Err(Error::Restless(MAX_STEPS))
+    }
+
+    fn view(&self) -> ProviderInUse {
+        let meta = self.provider.meta();
+        let known =
+            self.logins.metadata().chain(self.former.iter().map(|(name, meta)| (name.as_str(), meta)));
+        let secret = |meta: &ObjectMeta| SecretInUse {
+            deleting: meta.deletion_timestamp.is_some(),
+            held: finalizer::has(meta, &self.finalizer),
+        };
+        ProviderInUse {
+            deleting: meta.deletion_timestamp.is_some(),
+            held: finalizer::has(meta, marks::PROVIDER_FINALIZER),
+            used: self.used,
+            named: self.provider.provider().secret_names().into_iter().map(str::to_owned).collect(),
+            recorded: recorded(&self.provider),
+            secrets: known.map(|(name, meta)| (name.to_owned(), secret(meta))).collect(),
+        }
+    }
+
+    async fn hold_provider(&mut self) -> Result<(), Error> {
+        let write = finalizer::add(self.provider.meta(), marks::PROVIDER_FINALIZER);
+        self.patch_provider("hold the provider", write).await
+    }
+
+    async fn release_provider(&mut self) -> Result<(), Error> {
+        let write = finalizer::remove(self.provider.meta(), marks::PROVIDER_FINALIZER);
+        self.patch_provider("let go of the provider", write).await
+    }
+
+    async fn patch_provider(
+        &mut self,
+        attempt: &'static str,
+        (parameters, patch): (PatchParams, Patch<Value>),
+    ) -> Result<(), Error> {
+        let (api, name) = (self.provider.api(self.client.clone()), self.provider.name_any());
+        let write = api.patch(&name, &parameters, &patch);
+        self.provider = bounded(attempt, write).await.map_err(Error::outdated)?;
+        Ok(())
+    }
+
+    async fn record(&mut self, names: BTreeSet<String>) -> Result<(), Error> {
+        let status = self.provider.status().cloned().unwrap_or_default();
+        let object = self.provider.with_status(ProviderStatus { held_secrets: names, ..status });
+        let (api, name) = (self.provider.api(self.client.clone()), self.provider.name_any());
+        let parameters =
+            PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let write = api.replace_status(&name, &parameters, &object);
+        self.provider = bounded("write a provider's status", write).await.map_err(Error::outdated)?;
+        Ok(())
+    }
+
+    async fn hold_secret(&mut self, name: &str) -> Result<(), Error> {
+        let Some(secret) = self.logins.get(name) else { return Ok(()) };
+        let (parameters, patch) = finalizer::add(&secret.metadata, &self.finalizer);
+        let api = self.logins.api();
+        let write = api.patch(name, &parameters, &patch);
+        let held = bounded("hold a login Secret", write).await.map_err(Error::outdated)?;
+        self.logins.set(name, Some(held));
+        Ok(())
+    }
+
+    async fn release_secret(&mut self, name: &str) -> Result<(), Error> {
+        let named = self.logins.get(name).map(|secret| secret.metadata.clone());
+        let Some(meta) = named.or_else(|| self.former.get(name).cloned()) else { return Ok(()) };
+        let (parameters, patch) = finalizer::remove(&meta, &self.finalizer);
+        let api = self.logins.api();
+        let write = api.patch_metadata(name, &parameters, &patch);
+        let released = bounded("let go of a login Secret", write).await.map_err(Error::outdated)?;
+        self.logins.set(name, None);
+        self.former.insert(name.to_owned(), released.metadata);
+        Ok(())
+    }
+}
+
+fn recorded<K: Provider>(provider: &K) -> BTreeSet<String> {
+    provider.status().map(|status| status.held_secrets.clone()).unwrap_or_default()
+}
