@@ -7,3 +7,8 @@
 
 pub mod broker;
 pub mod control_plane;
+mod gate;
+mod wait;
+
+pub use gate::{Gate, Moment};
+pub use wait::WaitError;

@@ -1,6 +1,6 @@
 //! The handle on a running broker that a test holds.
 
-use std::{fmt, sync::Arc, thread, time::Duration};
+use std::{fmt, sync::Arc, thread};
 
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -8,8 +8,7 @@ use uuid::Uuid;
 use super::{
     builder::Builder,
     catalog::Catalog,
-    faults::{Injection, Moment},
-    gate::Gate,
+    faults::Injection,
     login::Login,
     record::{Binding, Call, Rule, Violation},
     route::Route,
@@ -17,9 +16,10 @@ use super::{
     shared::{Inner, Shared},
     tls::TlsIdentity,
 };
-
-/// How long a test waits for something that should happen.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+use crate::{
+    gate::{Gate, Moment},
+    wait::{PATIENCE, WaitError},
+};
 
 /// A running broker.
 ///
@@ -30,20 +30,6 @@ pub struct FakeBroker {
     server: Server,
     catalog: Catalog,
     tls: Option<TlsIdentity>,
-}
-
-/// Something did not happen in time.
-#[derive(Debug, thiserror::Error)]
-#[error("waited {} s for the fake broker in vain: {seen}", waited.as_secs())]
-pub struct WaitError {
-    waited: Duration,
-    seen: String,
-}
-
-impl WaitError {
-    pub(super) const fn new(waited: Duration, seen: String) -> Self {
-        Self { waited, seen }
-    }
 }
 
 impl FakeBroker {
@@ -140,10 +126,10 @@ impl FakeBroker {
     }
 
     /// Holds the calls of a route, from now on, before or after they take effect.
+    ///
+    /// A held call goes on when it is let through, also where its client is gone by then, as at a real broker.
     pub fn gate(&self, route: Route, moment: Moment) -> Gate {
-        let (gate, bar) = Gate::new(route, moment);
-        self.shared.change(|inner| inner.bars.push(bar));
-        gate
+        self.shared.change(|inner| inner.gates.add(route, moment))
     }
 
     /// Deletes a binding behind the clients' backs; says whether it was there.
@@ -188,7 +174,7 @@ impl FakeBroker {
                 }
             }
         });
-        fulfilled.await.map_err(|_| WaitError::new(PATIENCE, format!("there is {:#?}", look())))
+        fulfilled.await.map_err(|_| WaitError::new(format!("at the fake broker there is {:#?}", look())))
     }
 
     /// Fails where a client broke a rule of the specification, and where a fault was injected that no call

@@ -9,15 +9,7 @@ use super::{
     answer::Header,
     route::{Route, Target},
 };
-
-/// Before or after a call takes effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
-    /// Nothing has happened yet.
-    BeforeEffect,
-    /// Everything has happened, and the answer is still to be sent.
-    AfterEffect,
-}
+use crate::gate::Moment;
 
 /// A way to go wrong. "Success" below is 201 for a bind and 200 for everything else.
 #[derive(Clone, Debug, PartialEq)]

@@ -15,7 +15,6 @@ mod catalog;
 mod credentials;
 mod fake;
 mod faults;
-mod gate;
 mod login;
 mod operation;
 mod record;
@@ -26,13 +25,16 @@ mod spoiled;
 mod state;
 mod tls;
 
+pub use crate::{
+    gate::{Gate, Moment},
+    wait::WaitError,
+};
 pub use axum::http::StatusCode;
 pub use builder::{Builder, StartError};
 pub use catalog::{Catalog, Instance, Offering, Plan};
 pub use credentials::CredentialsRecipe;
-pub use fake::{FakeBroker, WaitError};
-pub use faults::{Fault, Injection, Moment};
-pub use gate::Gate;
+pub use fake::FakeBroker;
+pub use faults::{Fault, Injection};
 pub use login::Login;
 pub use operation::OriginatingIdentity;
 pub use record::{Binding, Call, Rule, Violation};

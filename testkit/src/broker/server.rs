@@ -24,12 +24,13 @@ use super::{
     admission::{REQUEST_IDENTITY, Request, admit},
     answer::Answer,
     builder::StartError,
-    faults::{Injection, Moment},
+    faults::Injection,
     operation::Operation,
     route::Target,
     shared::Shared,
     spoiled::{Ending, gossip, spoil},
 };
+use crate::gate::{Cut, Moment};
 
 const MAX_REQUEST_BYTES: usize = 1024 * 1024;
 
@@ -113,12 +114,7 @@ async fn connection(shared: Arc<Shared>, stream: impl AsyncRead + AsyncWrite + U
     }
 }
 
-/// Closes the connection that it is returned to.
-#[derive(Debug, thiserror::Error)]
-#[error("cut by a fault")]
-struct Cut;
-
-/// One call. The work is a task of its own, because a broker finishes what it has begun also where the client
+/// One call; [`Cut`] closes its connection. The work is a task of its own, because a broker finishes what it has begun also where the client
 /// hangs up; only the record of the answer depends on the client being there.
 async fn call(shared: Arc<Shared>, request: http::Request<Incoming>) -> Result<Response<Body>, Cut> {
     let (head, body) = request.into_parts();
@@ -131,20 +127,20 @@ async fn call(shared: Arc<Shared>, request: http::Request<Incoming>) -> Result<R
     let identity = request.headers.get(REQUEST_IDENTITY).cloned();
     let number = shared.arrived(&request, head.method);
 
-    match tokio::spawn(work(Arc::clone(&shared), request, number)).await {
-        Ok(Ending::Response(mut response)) => {
+    match tokio::spawn(work(Arc::clone(&shared), request, number)).await.map_err(|_| Cut)?? {
+        Ending::Response(mut response) => {
             response
                 .headers_mut()
                 .extend(identity.map(|value| (HeaderName::from_static(REQUEST_IDENTITY), value)));
             shared.answered(number, response.status().as_u16());
             Ok(response)
         }
-        Ok(Ending::Hang) => future::pending().await,
-        Ok(Ending::Cut) | Err(_) => Err(Cut),
+        Ending::Hang => future::pending().await,
+        Ending::Cut => Err(Cut),
     }
 }
 
-async fn work(shared: Arc<Shared>, request: Request, number: usize) -> Ending {
+async fn work(shared: Arc<Shared>, request: Request, number: usize) -> Result<Ending, Cut> {
     let route = request.target.route;
     let admitted = {
         let mut inner = shared.look();
@@ -155,15 +151,15 @@ async fn work(shared: Arc<Shared>, request: Request, number: usize) -> Ending {
     };
     let operation = match admitted {
         Ok(operation) => operation,
-        Err(answer) => return Ending::Response(answer.into_response()),
+        Err(answer) => return Ok(Ending::Response(answer.into_response())),
     };
 
-    shared.pass(route, Moment::BeforeEffect).await;
+    shared.pass(route, Moment::BeforeEffect).await?;
     let met = shared.look().script.take(&request.target);
     let Some(Injection { fault, moment, headers, .. }) = met else {
         let answer = take_effect(&shared, &operation, number);
-        shared.pass(route, Moment::AfterEffect).await;
-        return Ending::Response(answer.into_response());
+        shared.pass(route, Moment::AfterEffect).await?;
+        return Ok(Ending::Response(answer.into_response()));
     };
 
     let delay = fault.delay();
@@ -182,13 +178,13 @@ async fn work(shared: Arc<Shared>, request: Request, number: usize) -> Ending {
             answer
         }
     };
-    shared.pass(route, Moment::AfterEffect).await;
+    shared.pass(route, Moment::AfterEffect).await?;
     let secrets = gossip(shared.look().login.secret(), request.body.as_deref(), &answer);
     let mut ending = spoil(fault, route, &answer, secrets);
     if let Ending::Response(response) = &mut ending {
         response.headers_mut().extend(headers);
     }
-    ending
+    Ok(ending)
 }
 
 fn take_effect(shared: &Shared, operation: &Operation, number: usize) -> Answer {

@@ -1,19 +1,19 @@
 //! What the server's thread and the test's handle share.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
 use super::{
     admission::{API_VERSION, REQUEST_IDENTITY, Request, originating_identity},
     answer::{Answer, Refusal},
-    faults::{Injection, Moment, Script},
-    gate::Bar,
+    faults::{Injection, Script},
     login::Login,
     record::{Call, Rule, Violation},
     route::Route,
     state::State,
 };
+use crate::gate::{Cut, Gates, Moment};
 
 pub(super) struct Shared {
     inner: Mutex<Inner>,
@@ -25,7 +25,7 @@ pub(super) struct Inner {
     pub login: Login,
     pub state: State,
     pub script: Script,
-    pub bars: Vec<Arc<Bar>>,
+    pub gates: Gates<Route>,
     pub calls: Vec<Call>,
     pub violations: Vec<Violation>,
     pub tolerated: Vec<Rule>,
@@ -37,7 +37,7 @@ impl Shared {
             login,
             state,
             script: Script::default(),
-            bars: Vec::new(),
+            gates: Gates::none(),
             calls: Vec::new(),
             violations: Vec::new(),
             tolerated,
@@ -92,16 +92,13 @@ impl Shared {
         });
     }
 
-    /// Waits at every gate that stands before this route at this moment.
-    pub async fn pass(&self, route: Route, moment: Moment) {
-        let bars: Vec<_> = {
-            let mut inner = self.look();
-            inner.bars.retain(|bar| !bar.is_open());
-            inner.bars.iter().filter(|bar| bar.stands_before(route, moment)).cloned().collect()
-        };
+    /// Waits at every gate that holds this route at this moment.
+    pub async fn pass(&self, route: Route, moment: Moment) -> Result<(), Cut> {
+        let bars = self.look().gates.on_the_way(moment, |held| *held == route);
         for bar in bars {
-            bar.pass().await;
+            bar.pass().await?;
         }
+        Ok(())
     }
 }
 

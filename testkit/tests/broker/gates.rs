@@ -56,3 +56,28 @@ async fn what_a_broker_has_begun_it_finishes_without_its_client() -> Result<()> 
     it.broker.wait_until(|bindings| bindings.len() == 1).await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn what_is_cut_before_its_effect_has_none_and_later_calls_pass() -> Result<()> {
+    let it = start().await?;
+    let gate = it.broker.gate(Route::Bind, Moment::BeforeEffect);
+    let bind = tokio::spawn(it.bind(Uuid::new_v4())?.send());
+    gate.wait_for_arrival().await?;
+    gate.cut();
+    assert!(bind.await?.is_err());
+    assert_eq!(it.broker.bindings(), []);
+    assert_eq!(it.bind(Uuid::new_v4())?.send().await?.status(), 201);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_cut_after_its_effect_had_it() -> Result<()> {
+    let it = start().await?;
+    let gate = it.broker.gate(Route::Bind, Moment::AfterEffect);
+    let bind = tokio::spawn(it.bind(Uuid::new_v4())?.send());
+    gate.wait_for_arrival().await?;
+    gate.cut();
+    assert!(bind.await?.is_err());
+    assert_eq!(it.broker.bindings().len(), 1);
+    Ok(())
+}
