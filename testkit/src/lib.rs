@@ -1,5 +1,5 @@
-//! What the operator's tests and its demo run against: a real Kubernetes control plane in [`control_plane`], and
-//! a strict fake Open Service Broker in [`broker`].
+//! What the operator's tests and its demo run against: a real Kubernetes control plane in [`control_plane`], with a
+//! [`gateway`] to hold its clients' requests, and a strict fake Open Service Broker in [`broker`].
 //!
 //! Nothing here is part of the product, and the product never depends on it.
 
@@ -8,6 +8,7 @@
 pub mod broker;
 pub mod control_plane;
 mod gate;
+pub mod gateway;
 mod wait;
 
 pub use gate::{Gate, Moment};

@@ -1,0 +1,95 @@
+//! Which requests a gate holds.
+
+use http::Method;
+
+/// Some of the requests that come to a gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requests {
+    method: Option<Method>,
+    /// The last segments of the path.
+    path: Vec<String>,
+    /// How many still pass.
+    first: usize,
+}
+
+impl Requests {
+    /// All of them, watches too.
+    #[must_use]
+    pub const fn any() -> Self {
+        Self { method: None, path: Vec::new(), first: 0 }
+    }
+
+    /// Those of this method whose path ends like this. A segment `*` stands for any: `PATCH` and `servicekeys/*` is
+    /// the patch of a ServiceKey, but not of its status, and `POST` and `secrets` makes a Secret.
+    #[must_use]
+    pub fn to(method: Method, path: &str) -> Self {
+        Self { method: Some(method), path: path.split('/').map(str::to_owned).collect(), first: 0 }
+    }
+
+    /// The same without so many that come first.
+    #[must_use]
+    pub fn after(self, first: usize) -> Self {
+        Self { first, ..self }
+    }
+
+    /// Whether this request is one of them; those that come first are counted with it.
+    pub(super) fn hold(&mut self, method: &Method, path: &str) -> bool {
+        if !self.concern(method, path) {
+            return false;
+        }
+        let passes = self.first > 0;
+        self.first = self.first.saturating_sub(1);
+        !passes
+    }
+
+    fn concern(&self, method: &Method, path: &str) -> bool {
+        let mut segments = path.rsplit('/');
+        self.method.as_ref().is_none_or(|wanted| wanted == method)
+            && self.path.iter().rev().all(|wanted| {
+                segments
+                    .next()
+                    .is_some_and(|segment| wanted == "*" && !segment.is_empty() || wanted == segment)
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "/apis/servicekeys.dev/v1alpha1/namespaces/training/servicekeys/db";
+
+    #[test]
+    fn the_end_of_the_path_tells_an_object_from_its_status_and_its_kind() {
+        let mut patches = Requests::to(Method::PATCH, "servicekeys/*");
+        assert!(patches.hold(&Method::PATCH, KEY));
+        assert!(!patches.hold(&Method::PUT, KEY));
+        assert!(!patches.hold(&Method::PATCH, &format!("{KEY}/status")));
+        assert!(!patches.hold(&Method::PATCH, KEY.trim_end_matches("/db")));
+        assert!(!patches.hold(&Method::PATCH, "servicekeys"));
+        assert!(
+            Requests::to(Method::PUT, "servicekeys/db/status").hold(&Method::PUT, &format!("{KEY}/status"))
+        );
+        assert!(
+            !Requests::to(Method::PUT, "servicekeys/other/status")
+                .hold(&Method::PUT, &format!("{KEY}/status"))
+        );
+    }
+
+    #[test]
+    fn the_first_ones_pass() {
+        let mut requests = Requests::any().after(2);
+        let held =
+            [Method::GET, Method::PUT, Method::GET, Method::PUT].map(|method| requests.hold(&method, KEY));
+        assert_eq!(held, [false, false, true, true]);
+    }
+
+    #[test]
+    fn only_requests_of_the_kind_are_counted() {
+        let mut creations = Requests::to(Method::POST, "secrets").after(1);
+        let path = "/api/v1/namespaces/training/secrets";
+        assert!(!creations.hold(&Method::POST, path));
+        assert!(!creations.hold(&Method::GET, path));
+        assert!(creations.hold(&Method::POST, path));
+    }
+}
