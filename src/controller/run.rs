@@ -34,7 +34,7 @@ use super::{
     scope::Scope,
     secrets::{self, OwnWrites, SecretCache},
     turn::{self, Context},
-    watch::{self, Change},
+    watch::{self, Cache, Change},
 };
 use crate::{
     api::{ClusterKeyProvider, KeyProvider, ServiceKey, marks},
@@ -68,7 +68,7 @@ pub struct Operator {
 struct Shared {
     registry: Arc<Registry>,
     events: Events,
-    namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
+    namespaces: Option<Cache<PartialObjectMeta<Namespace>>>,
 }
 
 impl Operator {
@@ -93,7 +93,7 @@ impl Operator {
                 let api: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
                 let (store, changes) = watch::metadata(api, watch::config());
                 work.push(changes.map(drop).boxed());
-                Some(store)
+                Some(Cache::new(store))
             }
         };
         let shared =

@@ -15,7 +15,10 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 
-use super::{version, watch::Change};
+use super::{
+    version,
+    watch::{Cache, Change},
+};
 use crate::api::{ServiceKey, marks};
 
 /// The metadata of one Secret, as it is known.
@@ -96,25 +99,24 @@ impl Known {
 /// The cache of the Secrets' metadata, and what we know ourselves.
 #[derive(Clone, Debug)]
 pub struct SecretCache {
-    store: Store<PartialObjectMeta<Secret>>,
+    cache: Cache<PartialObjectMeta<Secret>>,
     own: OwnWrites,
 }
 
 impl SecretCache {
     /// A view of the cache that the watch fills.
-    pub const fn new(store: Store<PartialObjectMeta<Secret>>, own: OwnWrites) -> Self {
-        Self { store, own }
+    pub fn new(store: Store<PartialObjectMeta<Secret>>, own: OwnWrites) -> Self {
+        Self { cache: Cache::new(store), own }
     }
 
     /// Waits for the first fill of the cache.
     pub async fn ready(&self) {
-        // It fails only when the watch has ended, and with it the operator.
-        let _ = self.store.wait_until_ready().await;
+        self.cache.filled().await;
     }
 
     /// The newest that is known of a Secret of ours; `None`: it has to be looked up.
     pub fn get(&self, namespace: &str, name: &str) -> Option<KnownSecret> {
-        let cached = self.store.get(&ObjectRef::new(name).within(namespace));
+        let cached = self.cache.store.get(&ObjectRef::new(name).within(namespace));
         let cached_version = cached.as_deref().map(version::resource_version);
         let own = self.own.lock();
         let known = own.secrets.get(&(namespace.to_owned(), name.to_owned()));
@@ -137,7 +139,7 @@ impl SecretCache {
     pub fn remember(&self, meta: &ObjectMeta, verified: bool) {
         let key = key_of(meta);
         let version = version::number(meta.resource_version.as_deref());
-        let cached = self.store.get(&ObjectRef::new(&key.1).within(&key.0));
+        let cached = self.cache.store.get(&ObjectRef::new(&key.1).within(&key.0));
         let shown = cached.is_some_and(|cached| version::resource_version(cached.as_ref()) >= version);
         let mut own = self.own.lock();
         let outpaced = shown || own.horizon >= version;

@@ -21,6 +21,7 @@ use super::{
     memo::{Memo, Memos},
     provider::{ProviderId, Registry},
     secrets::SecretCache,
+    watch::Cache,
 };
 use crate::{
     api::ServiceKey,
@@ -41,7 +42,7 @@ pub struct Context {
     pub(super) keys: Store<ServiceKey>,
     pub(super) secrets: SecretCache,
     /// Labels of namespaces; `None` where the operator serves single namespaces and may not read them.
-    pub(super) namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
+    pub(super) namespaces: Option<Cache<PartialObjectMeta<Namespace>>>,
 }
 
 impl Context {
@@ -49,20 +50,19 @@ impl Context {
     pub(super) async fn ready(&self) {
         self.secrets.ready().await;
         if let Some(namespaces) = &self.namespaces {
-            // It fails only when the watch has ended, and with it the operator.
-            let _ = namespaces.wait_until_ready().await;
+            namespaces.filled().await;
         }
     }
 
     /// The labels of a namespace, as far as they are known.
     pub(super) fn namespace_labels(&self, namespace: &str) -> BTreeMap<String, String> {
-        let cached = self.namespaces.as_ref().and_then(|store| store.get(&ObjectRef::new(namespace)));
+        let cached = self.namespaces.as_ref().and_then(|cache| cache.store.get(&ObjectRef::new(namespace)));
         cached.map(|namespace| namespace.labels().clone()).unwrap_or_default()
     }
 
     /// What tells this cluster from others.
     pub(super) fn cluster_id(&self) -> Option<String> {
-        self.namespaces.as_ref()?.get(&ObjectRef::new("kube-system"))?.uid()
+        self.namespaces.as_ref()?.store.get(&ObjectRef::new("kube-system"))?.uid()
     }
 }
 

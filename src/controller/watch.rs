@@ -2,7 +2,10 @@
 
 use std::{fmt::Debug, future, sync::Arc};
 
-use futures::{Stream, StreamExt};
+use futures::{
+    FutureExt, Stream, StreamExt,
+    future::{BoxFuture, Shared},
+};
 use kube::{
     Api, Resource, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
@@ -16,6 +19,34 @@ use serde::de::DeserializeOwned;
 
 /// Objects asked for at a time when a watch begins.
 const PAGE_SIZE: u32 = 500;
+
+/// The objects that a watch has shown, for any number of reconciles that wait for its beginning.
+#[derive(Clone, Debug)]
+pub struct Cache<K: Lookup<DynamicType = ()> + Clone + 'static> {
+    pub store: Store<K>,
+    /// Of several calls of [`Store::wait_until_ready`] only the last to be polled is woken, so all share one.
+    filled: Shared<BoxFuture<'static, ()>>,
+}
+
+impl<K> Cache<K>
+where
+    K: Lookup<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    /// A cache around the store that the watch fills.
+    pub fn new(store: Store<K>) -> Self {
+        let filling = store.clone();
+        let filled = async move {
+            // It fails only when the watch has ended, and with it the operator.
+            let _ = filling.wait_until_ready().await;
+        };
+        Self { store, filled: filled.boxed().shared() }
+    }
+
+    /// Waits until the cache has been filled for the first time.
+    pub async fn filled(&self) {
+        self.filled.clone().await;
+    }
+}
 
 /// How each watch asks for its objects.
 pub fn config() -> watcher::Config {
@@ -137,7 +168,9 @@ fn unguarded<K: Resource<DynamicType = ()>>(object: DeserializeGuard<K>) -> Opti
 
 #[cfg(test)]
 mod tests {
-    use futures::stream;
+    use std::time::Duration;
+
+    use futures::{future::join_all, stream};
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::{api::ObjectMeta, runtime::reflector::ObjectRef};
 
@@ -176,5 +209,19 @@ mod tests {
             told.push(names);
         }
         assert_eq!(told, [vec!["a"], vec!["b"], vec!["b", "c"], vec![]]);
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_for_a_cache_are_woken() {
+        let (store, mut writer) = reflector::store::<ConfigMap>();
+        let cache = Cache::new(store);
+        let wait = |cache: Cache<_>| tokio::spawn(async move { cache.filled().await });
+        let waiting: Vec<_> = (0..3).map(|_| wait(cache.clone())).collect();
+        tokio::task::yield_now().await;
+        assert!(waiting.iter().all(|task| !task.is_finished()));
+        for event in [Event::Init, Event::InitDone] {
+            writer.apply_watcher_event(&event);
+        }
+        tokio::time::timeout(Duration::from_secs(10), join_all(waiting)).await.unwrap();
     }
 }
