@@ -496,12 +496,11 @@ impl State {
 fn explore(rotates: bool) {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let checker = Life { rotates }.checker().threads(threads).spawn_bfs().join();
-    for (name, path) in checker.discoveries() {
+    if let Some((name, path)) = checker.discoveries().into_iter().next() {
         let actions: Vec<_> = path.clone().into_actions();
         let last = path.last_state();
         panic!("{name} fails after {actions:?}\n{last:?}\n{:?}", last.settles());
     }
-    println!("{} states", checker.unique_state_count());
     assert!(checker.unique_state_count() > 10_000, "the model explores next to nothing");
 }
 

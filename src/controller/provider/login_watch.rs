@@ -26,8 +26,11 @@ pub struct LoginWatches<K: Lookup> {
     client: Client,
     registry: Arc<Registry>,
     wake: UnboundedSender<ObjectRef<K>>,
-    watches: Mutex<HashMap<ProviderId, HashMap<(String, String), Watch>>>,
+    watches: Mutex<HashMap<ProviderId, Watches>>,
 }
+
+/// The watches of one provider, by namespace and name of the Secret.
+type Watches = HashMap<(String, String), Watch>;
 
 #[derive(Debug)]
 struct Watch(AbortHandle);
