@@ -15,6 +15,8 @@ pub enum ErrorClass {
     Gone,
     /// The login is wrong or may not do this.
     Forbidden,
+    /// One of the two sides does not trust the other: no TLS session came about, so nothing happened.
+    Untrusted,
     /// The request may have taken effect: time-out or lost connection after sending, a 5xx, a malformed success.
     OrphanPossible,
 }

@@ -166,6 +166,7 @@ impl Problem {
                 | Reason::BindRejected
                 | Reason::KeyConflict
                 | Reason::Unauthorized
+                | Reason::TlsFailed
         )
     }
 }

@@ -116,10 +116,12 @@ impl HttpClient {
 
     /// Who looks for a lost connection should know that there is a proxy on the way.
     fn explain(&self, failure: Failure, url: &Url) -> Failure {
+        if !self.proxied || url.scheme() != "https" {
+            return failure;
+        }
         match failure {
-            Failure::NotSent(message) if self.proxied && url.scheme() == "https" => {
-                Failure::NotSent(format!("{message} (`HTTPS_PROXY` is set)"))
-            }
+            Failure::NotSent(message) => Failure::NotSent(format!("{message} (`HTTPS_PROXY` is set)")),
+            Failure::Untrusted(message) => Failure::Untrusted(format!("{message} (`HTTPS_PROXY` is set)")),
             failure => failure,
         }
     }

@@ -5,9 +5,12 @@ use crate::backend::{BackendError, ErrorClass};
 /// A call without an answer, in words for a person: no URL's query, no id that changes, no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::backend) enum Failure {
-    /// The request never left: no address, no connection, no TLS session. It may work later.
+    /// The request never left: no address, no connection. It may work later.
     #[error("{0}")]
     NotSent(String),
+    /// The request was not looked at: one side does not accept the certificate or the TLS of the other.
+    #[error("{0}")]
+    Untrusted(String),
     /// Nothing was done, and nothing will be until something is changed: an address that the policy refuses, an
     /// answer that points elsewhere.
     #[error("{0}")]
@@ -24,6 +27,7 @@ impl Failure {
     pub(in crate::backend) fn into_error(self, what: &str, maybe_sent: ErrorClass) -> BackendError {
         let class = match &self {
             Self::NotSent(_) => ErrorClass::Transient,
+            Self::Untrusted(_) => ErrorClass::Untrusted,
             Self::Refused(_) => ErrorClass::Rejected,
             Self::MaybeSent(_) => maybe_sent,
         };

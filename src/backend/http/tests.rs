@@ -30,6 +30,10 @@ fn not_sent(failure: &Failure, words: &str) {
     assert!(matches!(failure, Failure::NotSent(message) if message.contains(words)), "{failure:?}");
 }
 
+fn untrusted(failure: &Failure, words: &str) {
+    assert!(matches!(failure, Failure::Untrusted(message) if message.contains(words)), "{failure:?}");
+}
+
 fn maybe_sent(failure: &Failure, words: &str) {
     assert!(matches!(failure, Failure::MaybeSent(message) if message.contains(words)), "{failure:?}");
 }
@@ -161,7 +165,7 @@ async fn a_certificate_of_the_bundle_is_trusted() {
 async fn wrong_certificates(#[case] certificate: Certificate, #[case] trusted: bool, #[case] words: &str) {
     let url = test_server::tls(&certificate, None).await;
     let config = if trusted { trusting(&certificate) } else { test_server::http_config(PATIENT) };
-    not_sent(&message(send(&config, &url).await), words);
+    untrusted(&message(send(&config, &url).await), words);
 }
 
 #[tokio::test]
@@ -183,14 +187,14 @@ async fn shows_its_certificate_to_who_asks() {
     let (server, client) = (Certificate::valid_for("127.0.0.1"), Certificate::valid_for("operator"));
     let url = test_server::tls(&server, Some(&client)).await;
     let mut config = trusting(&server);
-    not_sent(&message(send(&config, &url).await), "set `tls.clientCertificate`");
+    untrusted(&message(send(&config, &url).await), "set `tls.clientCertificate`");
 
     let identity = |certificate: &Certificate| ClientCertificate {
         cert_pem: certificate.pem(),
         key_pem: certificate.key_pem().into(),
     };
     config.client_certificate = Some(identity(&server));
-    not_sent(&message(send(&config, &url).await), "does not accept the operator's certificate");
+    untrusted(&message(send(&config, &url).await), "does not accept the operator's certificate");
 
     config.client_certificate = Some(identity(&client));
     assert_eq!(send(&config, &url).await.unwrap().status, 200);

@@ -15,7 +15,8 @@ use super::{ClientCertificate, HttpConfig};
 use crate::backend::{BackendError, ErrorClass};
 
 /// # Errors
-/// [`ErrorClass::Rejected`], where the provider's PEM can't be used.
+/// [`ErrorClass::Rejected`], where the provider's bundle can't be used; [`ErrorClass::Untrusted`], where the client's
+/// certificate can't.
 pub(super) fn client_config(config: &HttpConfig) -> Result<ClientConfig, BackendError> {
     let crypto = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(crypto)
@@ -27,7 +28,7 @@ pub(super) fn client_config(config: &HttpConfig) -> Result<ClientConfig, Backend
         Some(certificate) => {
             let (chain, key) = identity(certificate)?;
             builder.with_client_auth_cert(chain, key).map_err(|_| {
-                rejected("`tls.clientCertificate`: `tls.key` is not the key of the certificate in `tls.crt`")
+                unusable("`tls.clientCertificate`: `tls.key` is not the key of the certificate in `tls.crt`")
             })?
         }
     };
@@ -46,7 +47,7 @@ fn roots(ca_bundle: Option<&str>) -> Result<RootCertStore, BackendError> {
     }
     roots.add_parsable_certificates(system.certs);
     if let Some(pem) = ca_bundle {
-        for certificate in certificates(pem, "`tls.caBundle`")? {
+        for certificate in certificates(pem).map_err(|what| rejected(format!("`tls.caBundle` {what}")))? {
             roots
                 .add(certificate)
                 .map_err(|_| rejected("`tls.caBundle` holds a certificate that can't be a root"))?;
@@ -58,21 +59,25 @@ fn roots(ca_bundle: Option<&str>) -> Result<RootCertStore, BackendError> {
 fn identity(
     certificate: &ClientCertificate,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), BackendError> {
-    let chain = certificates(&certificate.cert_pem, "`tls.crt` of `tls.clientCertificate`")?;
+    let chain = certificates(&certificate.cert_pem)
+        .map_err(|what| unusable(format!("`tls.crt` of `tls.clientCertificate` {what}")))?;
     // The parser's own words are left out: they may quote a line of the key.
     let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.expose_secret().as_bytes())
-        .map_err(|_| rejected("`tls.key` of `tls.clientCertificate` holds no private key in PEM"))?;
+        .map_err(|_| unusable("`tls.key` of `tls.clientCertificate` holds no private key in PEM"))?;
     Ok((chain, key))
 }
 
-fn certificates(pem: &str, place: &str) -> Result<Vec<CertificateDer<'static>>, BackendError> {
+/// # Errors
+/// What is wrong with the text.
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, &'static str> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
-        .map_err(|_| rejected(format!("{place} holds PEM that can't be read")))?;
-    if certificates.is_empty() {
-        return Err(rejected(format!("{place} holds no certificate in PEM")));
-    }
-    Ok(certificates)
+        .map_err(|_| "holds PEM that can't be read")?;
+    if certificates.is_empty() { Err("holds no certificate in PEM") } else { Ok(certificates) }
+}
+
+fn unusable(message: impl Into<String>) -> BackendError {
+    BackendError::new(ErrorClass::Untrusted, message)
 }
 
 fn rejected(message: impl Into<String>) -> BackendError {
@@ -120,6 +125,7 @@ mod tests {
     fn refuses_a_key_of_another_certificate() {
         let ((cert, _), (_, key)) = (self_signed(), self_signed());
         let error = client_config(&with_client(cert, &key)).unwrap_err();
+        assert_eq!(error.class, ErrorClass::Untrusted);
         assert!(error.message.contains("is not the key of"), "{error}");
     }
 
@@ -128,6 +134,7 @@ mod tests {
         let (cert, _) = self_signed();
         let config = with_client(cert, "hunter2");
         let error = client_config(&config).unwrap_err();
+        assert_eq!(error.class, ErrorClass::Untrusted);
         assert!(!format!("{error:?} {config:?}").contains("hunter2"));
     }
 }

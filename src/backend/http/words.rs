@@ -21,7 +21,11 @@ pub(super) fn failure(error: &reqwest::Error, url: &Url) -> Failure {
     let tls = find::<rustls::Error>(error);
     if error.is_connect() || tls.is_some_and(refuses_our_certificate) {
         let reason = tls.map_or_else(|| connection_words(error), tls_words);
-        return Failure::NotSent(format!("no connection to {target}: {reason}"));
+        let message = format!("no connection to {target}: {reason}");
+        return match tls {
+            None | Some(rustls::Error::InvalidMessage(_)) => Failure::NotSent(message),
+            Some(_) => Failure::Untrusted(message),
+        };
     }
     Failure::MaybeSent(format!("no complete answer from {target}: {}", exchange_words(error)))
 }

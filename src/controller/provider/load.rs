@@ -123,6 +123,7 @@ pub fn problem(error: &BackendError) -> Problem {
     let reason = match error.class {
         ErrorClass::Transient | ErrorClass::OrphanPossible => Reason::RemoteUnreachable,
         ErrorClass::Forbidden => Reason::Unauthorized,
+        ErrorClass::Untrusted => Reason::TlsFailed,
         ErrorClass::Rejected => Reason::InvalidSpec,
         ErrorClass::Conflict | ErrorClass::Gone => Reason::UnexpectedAnswer,
     };
