@@ -141,13 +141,14 @@ reasons! {
     /// The remote side refused the login, or the login may not do this. Correct the provider's login Secret, or the
     /// rights of its user.
     Unauthorized,
-    /// The remote side can't be reached or doesn't answer in time; the message says which. It is tried again by
-    /// itself.
+    /// The remote side can't be reached, doesn't answer in time, or can't serve anybody for now; the message says
+    /// which. It is tried again by itself.
     RemoteUnreachable,
     /// The remote side's certificate is not trusted, or the client certificate is unusable. Put the authority's
     /// certificate into the provider's `spec.tls.caBundle`, or correct the Secret of `spec.tls.clientCertificate`.
     TlsFailed,
-    /// The remote side answers, but not as its protocol demands. Check that the provider's URL is the API's own.
+    /// The remote side answers, but not as its protocol demands. Check that the provider's URL is the API's own. It is
+    /// tried again by itself.
     UnexpectedAnswer,
     /// A Secret that the provider names does not exist. Create it in the provider's namespace, for a
     /// ClusterKeyProvider in the operator's; the operator goes on by itself.

@@ -17,6 +17,8 @@ pub enum ErrorClass {
     Forbidden,
     /// One of the two sides does not trust the other: no TLS session came about, so nothing happened.
     Untrusted,
+    /// The answer is none that the protocol knows, to a request that leaves nothing behind: a web page, a redirect.
+    Unexpected,
     /// The request may have taken effect: time-out or lost connection after sending, a 5xx, a malformed success.
     OrphanPossible,
 }

@@ -149,6 +149,7 @@ fn problem_of(failure: &Failure) -> Problem {
         (Attempted::Provision, ErrorClass::Gone) => Reason::InstanceNotFound,
         (Attempted::Provision, ErrorClass::Forbidden) => Reason::Unauthorized,
         (Attempted::Provision, ErrorClass::Untrusted) => Reason::TlsFailed,
+        (Attempted::Provision, ErrorClass::Unexpected) => Reason::UnexpectedAnswer,
         (Attempted::Provision, ErrorClass::OrphanPossible) => Reason::BindFailed,
     };
     Problem { reason, message: failure.message.clone() }

@@ -164,7 +164,7 @@ fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, BackendErro
 
 /// Reads the body by pieces, and stops as soon as it is larger than what is kept.
 async fn read(mut answer: reqwest::Response, url: &Url) -> Result<Vec<u8>, Failure> {
-    let too_large = || Failure::MaybeSent(format!("the answer from `{}` is larger than 1 MiB", origin(url)));
+    let too_large = || Failure::Unusable(format!("the answer from `{}` is larger than 1 MiB", origin(url)));
     if answer.content_length().is_some_and(|length| length > LARGEST_BODY as u64) {
         return Err(too_large());
     }
@@ -188,7 +188,7 @@ fn redirected(answer: &reqwest::Response, url: &Url) -> Failure {
         .map(|location| format!(" to `{}`", origin(&location)))
         .unwrap_or_default();
     let status = answer.status().as_u16();
-    Failure::Refused(format!(
+    Failure::Redirected(format!(
         "`{}` redirects{target} (status {status}), which is not followed; name the final address",
         origin(url)
     ))

@@ -11,10 +11,15 @@ pub(in crate::backend) enum Failure {
     /// The request was not looked at: one side does not accept the certificate or the TLS of the other.
     #[error("{0}")]
     Untrusted(String),
-    /// Nothing was done, and nothing will be until something is changed: an address that the policy refuses, an
-    /// answer that points elsewhere.
+    /// Nothing was done, and nothing will be until something is changed: an address that the policy refuses.
     #[error("{0}")]
     Refused(String),
+    /// Nothing was done: the answer points elsewhere.
+    #[error("{0}")]
+    Redirected(String),
+    /// The request left and an answer came, but none that can be used: what it did is unknown.
+    #[error("{0}")]
+    Unusable(String),
     /// The request left, wholly or in part, and no usable answer came: what it did is unknown.
     #[error("{0}")]
     MaybeSent(String),
@@ -29,7 +34,9 @@ impl Failure {
             Self::NotSent(_) => ErrorClass::Transient,
             Self::Untrusted(_) => ErrorClass::Untrusted,
             Self::Refused(_) => ErrorClass::Rejected,
-            Self::MaybeSent(_) => maybe_sent,
+            Self::Redirected(_) => ErrorClass::Unexpected,
+            Self::Unusable(_) if maybe_sent == ErrorClass::Transient => ErrorClass::Unexpected,
+            Self::Unusable(_) | Self::MaybeSent(_) => maybe_sent,
         };
         BackendError::new(class, format!("{what} failed: {self}"))
     }

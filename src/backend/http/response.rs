@@ -20,7 +20,8 @@ impl Response {
     /// The body, at most 1 MiB of it.
     ///
     /// # Errors
-    /// [`Failure::MaybeSent`], where the body was cut, too large, or did not end in time.
+    /// [`Failure::MaybeSent`], where the body was cut or did not end in time; [`Failure::Unusable`], where it is too
+    /// large.
     pub(in crate::backend) fn body(&self) -> Result<&[u8], Failure> {
         self.body.as_deref().map_err(Clone::clone)
     }

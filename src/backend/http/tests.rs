@@ -38,6 +38,10 @@ fn maybe_sent(failure: &Failure, words: &str) {
     assert!(matches!(failure, Failure::MaybeSent(message) if message.contains(words)), "{failure:?}");
 }
 
+fn unusable(failure: &Failure, words: &str) {
+    assert!(matches!(failure, Failure::Unusable(message) if message.contains(words)), "{failure:?}");
+}
+
 #[tokio::test]
 async fn says_who_it_is_and_reads_the_answer() {
     let agent = |headers: HeaderMap| async move {
@@ -67,7 +71,7 @@ async fn bodies_are_capped(#[case] size: usize, #[case] read: bool) {
         Ok(body) => assert!(read && body.len() == size),
         Err(failure) => {
             assert!(!read);
-            maybe_sent(&failure, "is larger than 1 MiB");
+            unusable(&failure, "is larger than 1 MiB");
         }
     }
 }
@@ -76,18 +80,25 @@ const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
 const TEN_BYTES: &str = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc";
 
 #[rstest]
-#[case::endless_body(CHUNKED, Then::Endless, "is larger than 1 MiB")]
 #[case::no_answer("", Then::Hang, "within 1.5s")]
 #[case::body_hangs(TEN_BYTES, Then::Hang, "within 1.5s")]
 #[case::cut_before_the_answer("", Then::Close, "closed before the answer was complete")]
 #[case::cut_in_the_head("HTTP/1.1 200 OK\r\ncontent-", Then::Close, "closed before the answer was complete")]
 #[case::cut_in_the_body(TEN_BYTES, Then::Close, "closed before the answer was complete")]
-#[case::no_http("SSH-2.0-OpenSSH_9.6\r\n", Then::Close, "the answer is not HTTP")]
 #[tokio::test]
 async fn what_happened_is_unknown(#[case] answer: &str, #[case] then: Then, #[case] words: &str) {
     let url = test_server::raw(answer, then).await;
     let timeout = if words.contains("1.5s") { IMPATIENT } else { PATIENT };
     maybe_sent(&message(send(&test_server::http_config(timeout), &url).await), words);
+}
+
+#[rstest]
+#[case::endless_body(CHUNKED, Then::Endless, "is larger than 1 MiB")]
+#[case::no_http("SSH-2.0-OpenSSH_9.6\r\n", Then::Close, "the answer is not HTTP")]
+#[tokio::test]
+async fn what_came_is_no_answer(#[case] answer: &str, #[case] then: Then, #[case] words: &str) {
+    let url = test_server::raw(answer, then).await;
+    unusable(&message(send(&test_server::http_config(PATIENT), &url).await), words);
 }
 
 #[rstest]
@@ -99,7 +110,7 @@ async fn redirects_are_not_followed(#[case] location: &str, #[case] words: &str)
     let answer = format!("HTTP/1.1 307 Go\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
     let url = test_server::raw(answer, Then::Close).await;
     let failure = message(send(&test_server::http_config(PATIENT), &url).await);
-    let Failure::Refused(message) = &failure else { panic!("{failure:?}") };
+    let Failure::Redirected(message) = &failure else { panic!("{failure:?}") };
     assert!(message.contains(&format!("redirects{words}")) && message.contains("307"), "{message}");
     assert!(!message.contains("hunter2"), "{message}");
 }

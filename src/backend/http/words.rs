@@ -27,6 +27,9 @@ pub(super) fn failure(error: &reqwest::Error, url: &Url) -> Failure {
             Some(_) => Failure::Untrusted(message),
         };
     }
+    if find::<hyper::Error>(error).is_some_and(hyper::Error::is_parse) {
+        return Failure::Unusable(format!("no complete answer from {target}: the answer is not HTTP"));
+    }
     Failure::MaybeSent(format!("no complete answer from {target}: {}", exchange_words(error)))
 }
 
@@ -125,7 +128,6 @@ fn exchange_words(error: &reqwest::Error) -> &'static str {
         Some(error) if error.is_incomplete_message() => {
             "the connection was closed before the answer was complete"
         }
-        Some(error) if error.is_parse() => "the answer is not HTTP",
         _ => "the connection was lost",
     }
 }

@@ -38,12 +38,13 @@ impl Call {
 /// The class of an answer that is not the success of its call. `code` is the `error` field of its body.
 pub(super) fn class(call: Call, status: u16, code: Option<&str>) -> ErrorClass {
     match status {
-        // Synchronous calls have no other successes than those that the caller knows.
-        200 => ErrorClass::Transient,
         202 if call == Call::Unbind => ErrorClass::OrphanPossible,
-        201..300 => call.class_of_unknown(),
+        201..300 if call == Call::Bind => ErrorClass::OrphanPossible,
+        // Synchronous calls have no other successes than those that the caller knows.
+        200..300 => ErrorClass::Unexpected,
         401 | 403 => ErrorClass::Forbidden,
-        404 | 410 if call == Call::Catalog => ErrorClass::Rejected,
+        // Every broker has a catalog.
+        404 | 410 if call == Call::Catalog => ErrorClass::Unexpected,
         404 | 410 => ErrorClass::Gone,
         408 | 429 => ErrorClass::Transient,
         409 if call == Call::Bind => ErrorClass::Conflict,
@@ -77,32 +78,32 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use ErrorClass::{Conflict, Forbidden, Gone, OrphanPossible, Rejected, Transient};
+    use ErrorClass::{Conflict, Forbidden, Gone, OrphanPossible, Rejected, Transient, Unexpected};
 
     #[rstest]
-    //     status, code                      catalog    bind            fetch      unbind
-    #[case(200, None,                        [Transient, Transient,      Transient, Transient])]
-    #[case(201, None,                        [Transient, OrphanPossible, Transient, Transient])]
-    #[case(202, None,                        [Transient, OrphanPossible, Transient, OrphanPossible])]
-    #[case(204, None,                        [Transient, OrphanPossible, Transient, Transient])]
-    #[case(226, None,                        [Transient, OrphanPossible, Transient, Transient])]
-    #[case(400, None,                        [Rejected,  Rejected,       Rejected,  Rejected])]
-    #[case(401, None,                        [Forbidden, Forbidden,      Forbidden, Forbidden])]
-    #[case(403, None,                        [Forbidden, Forbidden,      Forbidden, Forbidden])]
-    #[case(404, None,                        [Rejected,  Gone,           Gone,      Gone])]
-    #[case(410, None,                        [Rejected,  Gone,           Gone,      Gone])]
-    #[case(408, None,                        [Transient, Transient,      Transient, Transient])]
-    #[case(409, None,                        [Rejected,  Conflict,       Rejected,  Rejected])]
-    #[case(412, None,                        [Rejected,  Rejected,       Rejected,  Rejected])]
-    #[case(418, None,                        [Rejected,  Rejected,       Rejected,  Rejected])]
-    #[case(422, None,                        [Rejected,  Rejected,       Rejected,  Rejected])]
-    #[case(422, Some("AsyncRequired"),       [Rejected,  Rejected,       Rejected,  Rejected])]
-    #[case(422, Some("ConcurrencyError"),    [Transient, Transient,      Transient, Transient])]
-    #[case(429, None,                        [Transient, Transient,      Transient, Transient])]
-    #[case(500, None,                        [Transient, OrphanPossible, Transient, Transient])]
-    #[case(503, None,                        [Transient, OrphanPossible, Transient, Transient])]
-    #[case(599, None,                        [Transient, OrphanPossible, Transient, Transient])]
-    #[case(999, None,                        [Transient, OrphanPossible, Transient, Transient])]
+    //     status, code                     catalog     bind            fetch       unbind
+    #[case(200, None,                      [Unexpected, Unexpected,     Unexpected, Unexpected])]
+    #[case(201, None,                      [Unexpected, OrphanPossible, Unexpected, Unexpected])]
+    #[case(202, None,                      [Unexpected, OrphanPossible, Unexpected, OrphanPossible])]
+    #[case(204, None,                      [Unexpected, OrphanPossible, Unexpected, Unexpected])]
+    #[case(226, None,                      [Unexpected, OrphanPossible, Unexpected, Unexpected])]
+    #[case(400, None,                      [Rejected,   Rejected,       Rejected,   Rejected])]
+    #[case(401, None,                      [Forbidden,  Forbidden,      Forbidden,  Forbidden])]
+    #[case(403, None,                      [Forbidden,  Forbidden,      Forbidden,  Forbidden])]
+    #[case(404, None,                      [Unexpected, Gone,           Gone,       Gone])]
+    #[case(410, None,                      [Unexpected, Gone,           Gone,       Gone])]
+    #[case(408, None,                      [Transient,  Transient,      Transient,  Transient])]
+    #[case(409, None,                      [Rejected,   Conflict,       Rejected,   Rejected])]
+    #[case(412, None,                      [Rejected,   Rejected,       Rejected,   Rejected])]
+    #[case(418, None,                      [Rejected,   Rejected,       Rejected,   Rejected])]
+    #[case(422, None,                      [Rejected,   Rejected,       Rejected,   Rejected])]
+    #[case(422, Some("AsyncRequired"),     [Rejected,   Rejected,       Rejected,   Rejected])]
+    #[case(422, Some("ConcurrencyError"),  [Transient,  Transient,      Transient,  Transient])]
+    #[case(429, None,                      [Transient,  Transient,      Transient,  Transient])]
+    #[case(500, None,                      [Transient,  OrphanPossible, Transient,  Transient])]
+    #[case(503, None,                      [Transient,  OrphanPossible, Transient,  Transient])]
+    #[case(599, None,                      [Transient,  OrphanPossible, Transient,  Transient])]
+    #[case(999, None,                      [Transient,  OrphanPossible, Transient,  Transient])]
     #[rustfmt::skip]
     fn classifies(#[case] status: u16, #[case] code: Option<&str>, #[case] expected: [ErrorClass; 4]) {
         let calls = [Call::Catalog, Call::Bind, Call::Fetch, Call::Unbind];

@@ -20,7 +20,7 @@ use super::{
     },
 };
 use crate::backend::{
-    ErrorClass::{self, Conflict, Forbidden, Gone, OrphanPossible, Rejected, Transient},
+    ErrorClass::{self, Conflict, Forbidden, Gone, OrphanPossible, Rejected, Transient, Unexpected},
     Fetched, HttpConfig, KeyRequest, Parameters,
     test_server::{self, Then},
 };
@@ -98,7 +98,7 @@ const WORDS: &str = r#"{"description": "no hunter2 for correct horse (YWRtaW46aH
 #[case(201, r#"{"credentials": "s3cret"}"#, OrphanPossible, "holds `credentials` that are no object")]
 #[case(201, "s3cret", OrphanPossible, "answers 201, but the body is no JSON")]
 #[case(201, "", OrphanPossible, "is no JSON")]
-#[case(200, r#"{"credentials": null}"#, Transient, "holds no `credentials`")]
+#[case(200, r#"{"credentials": null}"#, Unexpected, "holds no `credentials`")]
 #[case(400, WORDS, Rejected, "answers 400: no [redacted] for [redacted] ([redacted]). Sorry")]
 #[case(401, "<html>hunter2", Forbidden, "answers 401: an HTML page; check the login that the provider names")]
 #[case(403, "hunter2", Forbidden, "no JSON; the login may not do this")]
@@ -149,7 +149,7 @@ async fn binds_that_fail(
 #[case::redirect(
     "HTTP/1.1 301 Moved\r\nlocation: https://sso/\r\n\r\n",
     Then::Close,
-    Rejected,
+    Unexpected,
     "redirects to"
 )]
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn a_bind_that_was_not_sent_leaves_nothing() {
 #[case(200, KEY, "found")]
 #[case(404, "", "absent")]
 #[case(410, "gone", "absent")]
-#[case(200, "{}", "Transient")]
+#[case(200, "{}", "Unexpected")]
 #[case(403, "{}", "Forbidden")]
 #[case(500, "{}", "Transient")]
 #[tokio::test]
@@ -215,7 +215,7 @@ async fn does_not_ask_for_what_is_shown_only_once() {
 #[case(200, "garbage", None)]
 #[case(410, "<html>", None)]
 #[case(202, "{}", Some(OrphanPossible))]
-#[case(204, "", Some(Transient))]
+#[case(204, "", Some(Unexpected))]
 #[case(400, "{}", Some(Rejected))]
 #[case(401, "{}", Some(Forbidden))]
 #[case(404, "{}", Some(Gone))]
@@ -251,12 +251,12 @@ async fn unbinds_what_the_catalog_has_forgotten(
 }
 
 #[rstest]
-#[case(200, "{}", Transient, "answers 200, but the body is no catalog")]
-#[case(200, "hunter2", Transient, "is no catalog")]
-#[case(204, "", Transient, "answers 204")]
+#[case(200, "{}", Unexpected, "answers 200, but the body is no catalog")]
+#[case(200, "hunter2", Unexpected, "is no catalog")]
+#[case(204, "", Unexpected, "answers 204")]
 #[case(401, LOGIN_ECHOED, Forbidden, "check the login")]
 #[case(403, LOGIN_ECHOED, Forbidden, "the login may not")]
-#[case(404, "<html>", Rejected, "check that `url` is the broker's base address")]
+#[case(404, "<html>", Unexpected, "check that `url` is the broker's base address")]
 #[case(412, LOGIN_ECHOED, Rejected, "version 2.17")]
 #[case(500, LOGIN_ECHOED, Transient, "answers 500: no [redacted] ([redacted])")]
 #[tokio::test]
