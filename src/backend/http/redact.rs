@@ -63,7 +63,7 @@ impl Redactor {
         }
     }
 
-    /// Hides the secrets, makes one line of the text, and cuts it.
+    /// Hides the secrets, makes one line of the text, keeps its words, and cuts it.
     fn sanitize(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for secret in &self.secrets {
@@ -74,7 +74,7 @@ impl Redactor {
         for secret in &self.secrets {
             text = text.replace(&one_line(secret.expose_secret()), REDACTED);
         }
-        cut(text.trim_end_matches('.'))
+        cut(without_logins(&without_data(&text)).trim_end_matches('.'))
     }
 }
 
@@ -93,6 +93,24 @@ pub(in crate::backend) fn one_line(text: &str) -> String {
             || matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
     };
     text.split(blank).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// Hides what is pasted into the words: it may be the key that was just made, whose secrets nobody here knows yet.
+/// From the first brace to the last one, because a secret may hold braces too.
+fn without_data(text: &str) -> String {
+    let Some((before, data)) = text.split_once('{') else { return text.to_owned() };
+    let after = data.rsplit_once('}').map_or("", |(_, after)| after);
+    format!("{before}{{…}}{after}")
+}
+
+/// Hides the user and the password of every URL.
+fn without_logins(line: &str) -> String {
+    let hide = |word: &str| match word.split_once("://").map(|(scheme, rest)| (scheme, rest.rsplit_once('@')))
+    {
+        Some((scheme, Some((_, host)))) => format!("{scheme}://{REDACTED}@{host}"),
+        Some((_, None)) | None => word.to_owned(),
+    };
+    line.split(' ').map(hide).collect::<Vec<_>>().join(" ")
 }
 
 fn cut(text: &str) -> String {
@@ -133,6 +151,13 @@ mod tests {
     #[case(r#"{"description": "two\n words"}"#, "[redacted]")]
     #[case(r#"{"description": "a\u0000b\r\n\tc\u202ed"}"#, "a b c d")]
     #[case(r#"{"description": "abc 12345"}"#, "abc 12345")]
+    #[case(r#"{"description": "can't save {\"password\": \"a}b{c\"} now"}"#, "can't save {…} now")]
+    #[case(r#"{"description": "can't save {\"password\": \"abc"}"#, "can't save {…}")]
+    #[case(r#"{"description": "} and {"}"#, "} and {…}")]
+    #[case(
+        r#"{"description": "no way to amqp://me:a@b@host:1/x and https://host/@ from me@here"}"#,
+        "no way to amqp://[redacted]@host:1/x and https://[redacted]@ from me@here"
+    )]
     fn quotes(#[case] body: &str, #[case] words: &str) {
         assert_eq!(redactor().quote(body.as_bytes()), words);
     }
