@@ -37,7 +37,7 @@ use super::{
     watch::{self, Cache, Change},
 };
 use crate::{
-    api::{ClusterKeyProvider, KeyProvider, ServiceKey, marks},
+    api::{ClusterKeyProvider, KeyProvider, ProviderKind, ServiceKey, marks},
     backend::AddressPolicy,
 };
 
@@ -68,7 +68,6 @@ pub struct Operator {
 struct Shared {
     registry: Arc<Registry>,
     events: Events,
-    namespaces: Option<Cache<PartialObjectMeta<Namespace>>>,
 }
 
 impl Operator {
@@ -87,17 +86,7 @@ impl Operator {
     /// Works until `shutdown` resolves. Whatever is under way then is given up, and taken up at the next start.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         let mut work: Vec<BoxStream<'static, ()>> = Vec::new();
-        let namespaces = match self.options.namespaces {
-            Some(_) => None,
-            None => {
-                let api: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
-                let (store, changes) = watch::metadata(api, watch::config());
-                work.push(changes.map(drop).boxed());
-                Some(Cache::new(store))
-            }
-        };
-        let shared =
-            Shared { registry: Arc::default(), events: Events::start(self.client.clone()), namespaces };
+        let shared = Shared { registry: Arc::default(), events: Events::start(self.client.clone()) };
         if self.options.namespaces.is_none() {
             work.push(self.providers::<ClusterKeyProvider>(&shared, Api::all(self.client.clone())));
         }
@@ -160,6 +149,8 @@ impl Operator {
             .flat_map(move |change| stream::iter(secrets::owners(&change, &known_keys)));
 
         let waiting = waiting_keys(&shared.registry, keys.clone());
+        let (namespaces, relabelled) = self.namespaces(scope);
+        let tenants = keys_of_tenants(relabelled, keys.clone());
         let context = Arc::new(Context {
             client: self.client.clone(),
             options: Arc::clone(&self.options),
@@ -170,16 +161,48 @@ impl Operator {
             memos,
             keys: keys.clone(),
             secrets: SecretCache::new(secrets, own_writes),
-            namespaces: shared.namespaces.clone(),
+            namespaces,
         });
         Controller::for_stream(key_changes, keys)
             .with_config(Config::default().concurrency(self.options.concurrency))
             .reconcile_on(secret_owners)
             .reconcile_on(waiting)
+            .reconcile_on(tenants)
             .run(reconcile, on_error, context)
             .map(drop)
             .boxed()
     }
+
+    /// The labels of all namespaces, and the names of those whose labels change; nothing where the operator serves
+    /// single namespaces, and may not read them.
+    fn namespaces(
+        &self,
+        scope: &Scope,
+    ) -> (Option<Cache<PartialObjectMeta<Namespace>>>, BoxStream<'static, String>) {
+        if *scope != Scope::Cluster {
+            return (None, stream::empty().boxed());
+        }
+        let (store, changes) = watch::metadata(Api::all(self.client.clone()), watch::config());
+        let relabelled = changes
+            .flat_map(|change| stream::iter(change.applied()).map(Ok))
+            .predicate_filter(predicates::labels, PredicateConfig::default())
+            .filter_map(|namespace| future::ready(namespace.ok().map(|namespace| namespace.name_any())));
+        (Some(Cache::new(store)), relabelled.boxed())
+    }
+}
+
+/// The ServiceKeys that a namespace's labels may have let use a ClusterKeyProvider, or keep from it.
+fn keys_of_tenants(
+    relabelled: impl Stream<Item = String>,
+    keys: Store<ServiceKey>,
+) -> impl Stream<Item = ObjectRef<ServiceKey>> {
+    relabelled.flat_map(move |namespace| {
+        let affected = keys.state_filter(|key| {
+            key.spec.provider_ref.kind == ProviderKind::ClusterKeyProvider
+                && key.namespace().as_ref() == Some(&namespace)
+        });
+        stream::iter(affected).map(|key| ObjectRef::from_obj(key.as_ref()))
+    })
 }
 
 /// What is kept in step with the ServiceKeys that exist.

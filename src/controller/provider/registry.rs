@@ -17,6 +17,7 @@ use kube::{
 use crate::{
     api::{AllowedNamespaces, ProviderKind, Reason, ServiceKey},
     backend::Backend,
+    controller::watch::Cache,
     lifecycle::Problem,
 };
 
@@ -130,7 +131,7 @@ pub struct Registry {
     loaded: Mutex<HashMap<ProviderId, Loaded>>,
     listeners: Listeners,
     /// The ServiceKeys of each scope that is served.
-    keys: Mutex<Vec<Store<ServiceKey>>>,
+    keys: Mutex<Vec<Cache<ServiceKey>>>,
     leaving: Mutex<HashSet<ProviderId>>,
     leaving_listeners: Listeners,
 }
@@ -168,17 +169,16 @@ impl Registry {
 
     /// Counts the ServiceKeys of this cache among those that may name providers.
     pub fn count_keys_of(&self, keys: Store<ServiceKey>) {
-        locked(&self.keys).push(keys);
+        locked(&self.keys).push(Cache::new(keys));
     }
 
     /// The names of the ServiceKeys that name a provider, once all caches are filled.
     pub async fn users(&self, id: &ProviderId) -> BTreeSet<String> {
-        let stores = locked(&self.keys).clone();
+        let caches = locked(&self.keys).clone();
         let mut users = BTreeSet::new();
-        for store in stores {
-            // It fails only when the watch has ended, and with it the operator.
-            let _ = store.wait_until_ready().await;
-            let named = store.state_filter(|key| ProviderId::of(key) == *id);
+        for cache in caches {
+            cache.filled().await;
+            let named = cache.store.state_filter(|key| ProviderId::of(key) == *id);
             users.extend(named.iter().map(|key| match (&id.namespace, key.namespace()) {
                 (None, Some(namespace)) => format!("{namespace}/{}", key.name_any()),
                 _ => key.name_any(),
