@@ -18,8 +18,8 @@ use super::{
 
 /// How often other ports are tried.
 const PORT_ATTEMPTS: usize = 5;
-/// How many users there are unless the builder is told otherwise.
-const USERS: usize = 64;
+/// How many users there are unless the builder is told otherwise: one for each test of a program.
+const USERS: usize = 500;
 
 /// What a plane shall be like; from [`ControlPlane::builder`].
 pub struct Builder {
@@ -49,7 +49,7 @@ impl Builder {
         self
     }
 
-    /// How many users [`ControlPlane::new_user`] can hand out. 64 by default.
+    /// How many users [`ControlPlane::new_user`] can hand out. 500 by default.
     #[must_use]
     pub fn users(mut self, users: usize) -> Self {
         self.users = users;
