@@ -7,6 +7,7 @@ use super::{
     credentials::CredentialsRecipe,
     fake::FakeBroker,
     login::Login,
+    port::ReservedPort,
     record::Rule,
     server::Server,
     shared::Shared,
@@ -23,6 +24,7 @@ pub struct Builder {
     instances: Vec<Instance>,
     credentials: CredentialsRecipe,
     tls: Option<TlsIdentity>,
+    port: Option<ReservedPort>,
     tolerated: Vec<Rule>,
 }
 
@@ -58,6 +60,7 @@ impl Builder {
             instances: vec![Instance::new("training-app-db", "postgresql", "small")],
             credentials: CredentialsRecipe::default(),
             tls: None,
+            port: None,
             tolerated: Vec::new(),
         }
     }
@@ -98,18 +101,24 @@ impl Builder {
         self
     }
 
+    /// Listens on this port instead of any that is free.
+    pub fn port(mut self, port: ReservedPort) -> Self {
+        self.port = Some(port);
+        self
+    }
+
     /// Does not hold breaches of this rule against the client; they are refused all the same.
     pub fn tolerate(mut self, rule: Rule) -> Self {
         self.tolerated.push(rule);
         self
     }
 
-    /// Starts the broker on a free port of 127.0.0.1.
+    /// Starts the broker on 127.0.0.1.
     ///
     /// # Errors
     /// The instances don't fit the catalog, or there is no port, thread or certificate to be had.
     pub async fn start(self) -> Result<FakeBroker, StartError> {
-        let Self { login, catalog, instances, credentials, tls, tolerated } = self;
+        let Self { login, catalog, instances, credentials, tls, port, tolerated } = self;
         for Instance { id, name: _, offering, plan } in &instances {
             if catalog.find(offering).and_then(|found| found.find(plan)).is_none() {
                 let (id, offering, plan) = (id.clone(), offering.clone(), plan.clone());
@@ -119,7 +128,8 @@ impl Builder {
         let acceptor = tls.as_ref().map(TlsIdentity::acceptor).transpose()?;
         let state = State::new(catalog.clone(), credentials, instances);
         let shared = Arc::new(Shared::new(login, state, tolerated));
-        let server = Server::start(Arc::clone(&shared), acceptor).await?;
+        let port = port.map_or_else(ReservedPort::take, Ok)?;
+        let server = Server::start(Arc::clone(&shared), acceptor, port).await?;
         Ok(FakeBroker::new(shared, server, catalog, tls))
     }
 }

@@ -14,7 +14,6 @@ use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
     sync::oneshot,
 };
 use tokio_rustls::TlsAcceptor;
@@ -26,6 +25,7 @@ use super::{
     builder::StartError,
     faults::Injection,
     operation::Operation,
+    port::ReservedPort,
     route::Target,
     shared::Shared,
     spoiled::{Ending, gossip, spoil},
@@ -41,19 +41,24 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub async fn start(shared: Arc<Shared>, tls: Option<TlsAcceptor>) -> Result<Self, StartError> {
+    pub async fn start(
+        shared: Arc<Shared>,
+        tls: Option<TlsAcceptor>,
+        port: ReservedPort,
+    ) -> Result<Self, StartError> {
+        let addr = port.addr();
         let stop = CancellationToken::new();
         // Ends the thread also where this future is dropped half-way.
         let guard = stop.clone().drop_guard();
         let (started, start) = oneshot::channel();
         let thread = thread::Builder::new().name("fake-broker".into()).spawn(move || {
             match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime.block_on(listen(shared, tls, stop, started)),
+                Ok(runtime) => runtime.block_on(listen(shared, tls, port, stop, started)),
                 // Nobody is told only where the caller has given up waiting for the start.
                 Err(error) => drop(started.send(Err(error))),
             }
         })?;
-        let addr = start.await.map_err(|_| StartError::ThreadEnded)??;
+        start.await.map_err(|_| StartError::ThreadEnded)??;
         Ok(Self { addr, running: Some((guard, thread)) })
     }
 
@@ -75,17 +80,13 @@ impl Drop for Server {
 async fn listen(
     shared: Arc<Shared>,
     tls: Option<TlsAcceptor>,
+    port: ReservedPort,
     stop: CancellationToken,
-    started: oneshot::Sender<io::Result<SocketAddr>>,
+    started: oneshot::Sender<io::Result<()>>,
 ) {
-    let bound = async {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let addr = listener.local_addr()?;
-        io::Result::Ok((listener, addr))
-    };
-    let listener = match bound.await {
-        Ok((listener, addr)) => {
-            drop(started.send(Ok(addr)));
+    let listener = match port.listen() {
+        Ok(listener) => {
+            drop(started.send(Ok(())));
             listener
         }
         Err(error) => return drop(started.send(Err(error))),

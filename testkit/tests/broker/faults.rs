@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use testkit::broker::{Fault, Route, StatusCode};
+use testkit::broker::{FakeBroker, Fault, ReservedPort, Route, StatusCode};
 use uuid::Uuid;
 
-use crate::client::{answer, start};
+use crate::client::{answer, http_client, start, start_with};
 
 const BUSY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 
@@ -188,5 +188,18 @@ async fn an_error_can_repeat_the_secrets() -> Result<()> {
     for secret in [password, "broker-password", "read-only"] {
         assert!(said.contains(secret), "{secret}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_broker_can_be_down_at_first() -> Result<()> {
+    let port = ReservedPort::take()?;
+    let url = port.url();
+    let refused = http_client().build()?.get(&url).send().await.err().context("nobody listens")?;
+    assert!(refused.is_connect(), "{refused:?}");
+
+    let it = start_with(FakeBroker::builder().port(port)).await?;
+    assert_eq!(it.broker.url(), url);
+    assert_eq!(it.bind(Uuid::new_v4())?.send().await?.status(), 201);
     Ok(())
 }
