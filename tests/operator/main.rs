@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod a_broker_in_trouble_is_reported_and_survived;
 mod a_foreign_secret_is_left_alone;
 mod a_key_becomes_a_secret;
 mod a_namespace_with_keys_can_be_deleted;
+mod conditions;
 mod each_key_costs_little;
+mod secrets_stay_secret;
 mod stage;
 mod the_api_server_refuses_bad_manifests;
 mod the_secret_is_repaired;

@@ -25,7 +25,7 @@ use testkit::{
 use tokio::task::AbortHandle;
 
 /// How long anything that is waited for may take, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A namespace, a broker, and a KeyProvider `broker` with its login.
 pub struct Stage {

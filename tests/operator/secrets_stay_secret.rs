@@ -1,0 +1,116 @@
+//! A broker that repeats what it was told, and what it has just made, in its errors: nobody else gets to read it,
+//! neither in statuses and Events nor in the operator's log.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::json;
+use servicekey_operator::api::{Reason, ServiceKey};
+use testkit::broker::{CredentialsRecipe, FakeBroker, Fault, Route, StatusCode};
+
+use crate::stage::Stage;
+
+const NAME: &str = "monitoring-creds";
+const PASSWORD: &str = "broker-password";
+const PARAMETER: &str = "tr0ub4dor-and-three";
+const CREDENTIAL: &str = "correct-horse-battery-staple";
+
+/// Everything that is logged by this thread, which is the only one that the operator runs on.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+}
+
+/// Short credentials, so that a quote of the broker would have room for them.
+fn credentials() -> CredentialsRecipe {
+    CredentialsRecipe::new(|_, number| {
+        let password = format!("{CREDENTIAL}-{number}");
+        let uri = format!("amqp://me:{password}@db");
+        let entries = [("password", json!(password)), ("uri", json!(uri))];
+        entries.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+    })
+}
+
+async fn stage() -> Stage {
+    let stage =
+        Stage::set_with(FakeBroker::builder().credentials(credentials()).start().await.unwrap()).await;
+    let extra = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "extra"},
+        "stringData": {"params.json": json!({"token": PARAMETER}).to_string()},
+    });
+    stage.create::<Secret>(extra).await;
+    stage
+}
+
+#[tokio::test]
+async fn whatever_a_broker_repeats_is_hidden() {
+    let (log, stage) = (Log::default(), stage().await);
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let repeat = || Fault::RepeatSecrets(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut public = Vec::new();
+
+    stage.broker.inject(repeat().on(Route::Catalog).times(2));
+    stage.broker.inject(repeat().on(Route::Bind).after_effect().forever());
+    let _operator = stage.start_operator().await;
+    let mut key = stage.key_manifest(NAME);
+    key["spec"]["parametersFrom"] = json!([{"secretKeyRef": {"name": "extra", "key": "params.json"}}]);
+    stage.create::<ServiceKey>(key).await;
+    stage.wait_provider(Reason::RemoteUnreachable).await;
+    public.push(stage.everything_public().await);
+    stage.wait_key(NAME, Reason::BindFailed).await;
+    public.push(stage.wait_event(NAME, "BindFailed").await);
+    public.push(stage.everything_public().await);
+
+    stage.broker.clear_faults();
+    stage.wait_ready_with_the_only_key(NAME).await;
+    assert_eq!(stage.broker.bindings()[0].parameters["token"], PARAMETER);
+    public.push(stage.everything_public().await);
+
+    stage.broker.inject(repeat().on(Route::Unbind).forever());
+    stage.delete_key(NAME).await;
+    stage.wait_key(NAME, Reason::RevokeFailed).await;
+    public.push(stage.wait_event(NAME, "RevokeFailed").await);
+    public.push(stage.everything_public().await);
+    stage.broker.clear_faults();
+    stage.wait_gone(NAME).await;
+    public.push(stage.everything_public().await);
+
+    let (public, log) = (public.join("\n"), log.text());
+    let login = BASE64_STANDARD.encode(format!("operator:{PASSWORD}"));
+    for secret in [PASSWORD, &login, PARAMETER, CREDENTIAL] {
+        assert!(!public.contains(secret), "`{secret}` is in {public}");
+        assert!(!log.contains(secret), "`{secret}` is in the log");
+    }
+    assert!(
+        public.contains("the broker answers 500: login Some(\\\"[redacted]\\\") failed to save"),
+        "{public}"
+    );
+    assert!(log.contains("carrying out"), "the log was not seen");
+}
