@@ -133,7 +133,7 @@ impl Operator {
             .inspect(move |change| noted.note(change))
             .flat_map(|change| stream::iter(change.applied()).map(Ok))
             .predicate_filter(
-                predicates::generation.combine(predicates::finalizers).combine(predicates::annotations),
+                predicates::generation.combine(predicates::annotations).combine(lost_finalizer),
                 PredicateConfig::default(),
             );
 
@@ -233,6 +233,13 @@ impl Noted {
             }
         }
     }
+}
+
+/// Whether somebody took our finalizer from a ServiceKey that has a key. That we add it ourselves is no news: a
+/// reconcile that was woken by it would try again at once what has just failed.
+fn lost_finalizer(key: &ServiceKey) -> Option<u64> {
+    let has_key = key.status.as_ref().is_some_and(|status| status.key.is_some());
+    Some(u64::from(has_key && !finalizer::has(&key.metadata, marks::FINALIZER)))
 }
 
 /// A ServiceKey with the finalizer may have made a key already, before a restart: nobody else gets its Secret.

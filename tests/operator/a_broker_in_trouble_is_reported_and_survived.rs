@@ -3,7 +3,7 @@
 //!
 //! A fault lasts until its condition is seen, so that there are few failed attempts and the next one is not far.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -256,6 +256,18 @@ async fn a_login_that_changes_at_the_broker_is_asked_for() {
     stage.broker.change_login(Login::basic("operator", "another-password"));
     stage.wait_gone(NAME).await;
     assert_eq!(stage.broker.bindings(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_asks_to_be_left_alone_is() {
+    let wanted = Duration::from_secs(3);
+    let (stage, _operator) = patient().await;
+    stage.broker.inject(sorry(429).on(Route::Bind).retry_after(wanted.as_secs()));
+    let began = Instant::now();
+    stage.create_key(NAME).await;
+    stage.wait_ready(NAME).await;
+    assert!(began.elapsed() >= wanted, "asked again after {:?}", began.elapsed());
+    assert_eq!(stage.broker.count(Route::Bind), 2);
 }
 
 /// Its message is the same at every attempt, so that nobody is written to about old news.
