@@ -12,7 +12,7 @@ use super::{
     controllers::Controllers,
     running::Running,
     scratch::Scratch,
-    servers::Site,
+    servers::{Site, free_ports},
     users::Users,
 };
 
@@ -25,6 +25,7 @@ const USERS: usize = 500;
 pub struct Builder {
     controller_manager: bool,
     users: usize,
+    api_port: Option<u16>,
     archive_index: String,
     progress: Arc<dyn Progress>,
 }
@@ -34,6 +35,7 @@ impl Default for Builder {
         Self {
             controller_manager: false,
             users: USERS,
+            api_port: None,
             archive_index: ARCHIVE_INDEX.to_owned(),
             progress: Arc::new(Stderr),
         }
@@ -53,6 +55,13 @@ impl Builder {
     #[must_use]
     pub fn users(mut self, users: usize) -> Self {
         self.users = users;
+        self
+    }
+
+    /// Where the API server listens on the loopback interface: here or nowhere. A free port by default.
+    #[must_use]
+    pub fn api_port(mut self, port: u16) -> Self {
+        self.api_port = Some(port);
         self
     }
 
@@ -76,24 +85,30 @@ impl Builder {
     /// # Errors
     /// [`Error`] says what is missing, or holds the end of the log of the server that failed.
     pub async fn start(self) -> Result<ControlPlane, Error> {
-        let Self { controller_manager, users, archive_index, progress } = self;
+        let Self { controller_manager, users, api_port, archive_index, progress } = self;
+        if api_port.is_some() {
+            // Said before the minutes that the binaries may take.
+            free_ports([api_port])?;
+        }
         // The download below needs it, as every client does.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let binaries =
             Sources::from_environment(archive_index, Arc::clone(&progress))?.find(controller_manager).await?;
-        start_on_free_ports(binaries, users, progress).await
+        start_on_free_ports(binaries, users, api_port, progress).await
     }
 }
 
-/// Ports that are free when they are picked may be taken when they are used, so a few are tried.
+/// Ports that are free when they are picked may be taken when they are used, so a few are tried. A port that
+/// was asked for stays: once somebody else has it, picking fails.
 async fn start_on_free_ports(
     binaries: Binaries,
     users: usize,
+    api_port: Option<u16>,
     progress: Arc<dyn Progress>,
 ) -> Result<ControlPlane, Error> {
     let mut attempt = 1;
     loop {
-        match start_once(binaries.clone(), users, Arc::clone(&progress)).await {
+        match start_once(binaries.clone(), users, api_port, Arc::clone(&progress)).await {
             Err(error) if error.is_port_taken() && attempt < PORT_ATTEMPTS => attempt += 1,
             result => return result,
         }
@@ -104,12 +119,13 @@ async fn start_on_free_ports(
 async fn start_once(
     binaries: Binaries,
     users: usize,
+    api_port: Option<u16>,
     progress: Arc<dyn Progress>,
 ) -> Result<ControlPlane, Error> {
     let users = Users::new(users);
     let certificates = Certificates::new()?;
     let scratch = Scratch::new(progress)?;
-    let site = Site::new(scratch.path(), binaries, &certificates, &users)?;
+    let site = Site::new(scratch.path(), binaries, api_port, &certificates, &users)?;
     let access = Access::new(site.api_port, &certificates)?;
 
     let running = Running::start(&site, &access, &users).await?;
@@ -154,7 +170,7 @@ mod tests {
             api_server: executable(folder.join("kube-apiserver"), api_server),
             controller_manager: None,
         };
-        match start_on_free_ports(binaries, 1, Arc::new(Stderr)).await {
+        match start_on_free_ports(binaries, 1, None, Arc::new(Stderr)).await {
             Ok(_) => panic!("a plane of scripts can't start"),
             Err(error) => error,
         }
@@ -169,6 +185,14 @@ mod tests {
         let message = error.to_string();
         assert!(message.starts_with("`kube-apiserver` ended with exit status: 1"), "{message}");
         assert!(message.ends_with("\nunknown flag"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_asked_for_and_taken_is_refused_at_once() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let started = ControlPlane::builder().api_port(port).start().await;
+        assert!(matches!(started, Err(Error::ApiPort { port: named, .. }) if named == port));
     }
 
     #[tokio::test]

@@ -60,6 +60,14 @@ pub enum Error {
     /// No free port could be found on the loopback interface.
     #[error("no free port on the loopback interface")]
     Port(#[source] io::Error),
+    /// The port that the builder was told to use can't be listened on.
+    #[error("port {port} can't be used: {why}")]
+    ApiPort {
+        /// The port.
+        port: u16,
+        /// Why not.
+        why: io::ErrorKind,
+    },
     /// The certificates of the API server could not be made.
     #[error("can't make the certificates of the API server")]
     Certificates(#[from] rcgen::Error),

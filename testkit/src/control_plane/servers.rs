@@ -27,14 +27,16 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// Writes everything that the servers read, and picks ports that were free a moment ago.
+    /// Writes everything that the servers read, and picks ports that were free a moment ago, but for the API
+    /// server's where one was asked for.
     pub(super) fn new(
         folder: &Path,
         binaries: Binaries,
+        api_port: Option<u16>,
         certificates: &Certificates,
         users: &Users,
     ) -> Result<Self, Error> {
-        let [etcd_port, api_port] = free_ports()?;
+        let [api_port, etcd_port] = free_ports([api_port, None])?;
         let site = Self { folder: folder.to_owned(), binaries, etcd_port, api_port };
         let files = [
             ("server.crt", &certificates.server_certificate),
@@ -156,18 +158,25 @@ impl Site {
     }
 }
 
-/// Ports that nobody listens on now. Somebody else may take them before the server does; the
-/// builder then starts again with others.
-fn free_ports<const N: usize>() -> Result<[u16; N], Error> {
+/// Ports that nobody listens on now: those that are wanted, and any others. Somebody else may take them before
+/// the server does; the builder then starts again with others.
+pub(super) fn free_ports<const N: usize>(wanted: [Option<u16>; N]) -> Result<[u16; N], Error> {
     let mut listeners = Vec::with_capacity(N);
     let mut ports = [0; N];
-    for port in &mut ports {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Error::Port)?;
+    for (port, wanted) in ports.iter_mut().zip(wanted) {
+        let listener = listen(wanted)?;
         *port = listener.local_addr().map_err(Error::Port)?.port();
         // Held until all are picked, or the same port could come twice.
         listeners.push(listener);
     }
     Ok(ports)
+}
+
+fn listen(wanted: Option<u16>) -> Result<TcpListener, Error> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, wanted.unwrap_or(0))).map_err(|error| match wanted {
+        Some(port) => Error::ApiPort { port, why: error.kind() },
+        None => Error::Port(error),
+    })
 }
 
 /// Each request of the users that are handed out, and none of the plane's own. In JSON, which is
@@ -191,8 +200,20 @@ mod tests {
 
     #[test]
     fn ports_picked_together_differ() {
-        let [one, two] = free_ports().unwrap();
+        let [one, two] = free_ports([None, None]).unwrap();
         assert_ne!(one, two);
+    }
+
+    #[test]
+    fn a_port_that_is_asked_for_is_picked_or_refused_by_name() {
+        let taken = listen(None).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = free_ports([Some(port), None]).unwrap_err();
+        assert_eq!(error.to_string(), format!("port {port} can't be used: address in use"));
+        drop(taken);
+        let [picked, other] = free_ports([Some(port), None]).unwrap();
+        assert_eq!(picked, port);
+        assert_ne!(other, port);
     }
 
     #[test]
