@@ -1,13 +1,14 @@
 //! What the operator remembers of one ServiceKey between two reconciles. All of it may be lost.
 
 use std::{
+    cmp::Ordering,
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use kube::runtime::controller::Action;
+use kube::{ResourceExt, runtime::controller::Action};
 use uuid::Uuid;
 
 use super::version::resource_version;
@@ -29,9 +30,6 @@ pub struct Memo {
     own_write: Option<Arc<ServiceKey>>,
     /// The key whose credentials could not be stored yet.
     pub in_hand: Option<(KeyRecord, Credentials)>,
-    /// Whether our finalizer was removed: what the cache still shows of the object is not to be acted on. The version
-    /// does not tell, for the API server answers the write that ends an object with that of the write before.
-    pub let_go: bool,
     /// What is wrong with the spec of this generation.
     pub checked_spec: Option<(i64, Option<Problem>)>,
     backoff: Backoff,
@@ -41,9 +39,7 @@ impl Memo {
     /// The newer of the object that the cache holds and the one that our own last write returned.
     pub fn newest(&mut self, cached: Arc<ServiceKey>) -> Arc<ServiceKey> {
         match &self.own_write {
-            Some(own) if resource_version(own.as_ref()) > resource_version(cached.as_ref()) => {
-                Arc::clone(own)
-            }
+            Some(own) if supersedes(own, &cached) => Arc::clone(own),
             _ => {
                 self.own_write = None;
                 cached
@@ -64,6 +60,16 @@ impl Memo {
     /// All went well: the next failure starts with the shortest wait again.
     pub fn recovered(&mut self) {
         self.backoff = Backoff::default();
+    }
+}
+
+/// Whether our own write is ahead of the cache. The write that lets an object go by removing its last finalizer does not
+/// tell by the version: it returns the one that it removed.
+fn supersedes(own: &ServiceKey, cached: &ServiceKey) -> bool {
+    match resource_version(own).cmp(&resource_version(cached)) {
+        Ordering::Greater => true,
+        Ordering::Equal => own.finalizers() != cached.finalizers(),
+        Ordering::Less => false,
     }
 }
 
@@ -116,5 +122,41 @@ impl Memos {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Memo>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn key(version: &str, finalizers: &[&str]) -> Arc<ServiceKey> {
+        let key = json!({
+            "apiVersion": "servicekeys.dev/v1alpha1",
+            "kind": "ServiceKey",
+            "metadata": {"name": "key", "resourceVersion": version, "finalizers": finalizers},
+            "spec": {"providerRef": {"name": "broker"}, "instance": {"id": "db"}},
+        });
+        Arc::new(serde_json::from_value(key).unwrap())
+    }
+
+    #[rstest]
+    #[case::the_cache_lags_behind(key("9", &[]), key("10", &["f"]), true)]
+    #[case::the_cache_has_caught_up(key("10", &["f"]), key("10", &["f"]), false)]
+    #[case::somebody_wrote_after_us(key("11", &["f"]), key("10", &["f"]), false)]
+    #[case::we_let_it_go_and_the_cache_does_not_know(key("10", &["f"]), key("10", &[]), true)]
+    #[case::somebody_elses_finalizer_keeps_it(key("11", &["other"]), key("11", &["other"]), false)]
+    fn the_newer_object_is_acted_on(
+        #[case] cached: Arc<ServiceKey>,
+        #[case] own: Arc<ServiceKey>,
+        #[case] own_is_newer: bool,
+    ) {
+        let mut memo = Memo::default();
+        memo.wrote(Arc::clone(&own));
+        let newest = memo.newest(Arc::clone(&cached));
+        assert!(Arc::ptr_eq(&newest, if own_is_newer { &own } else { &cached }));
+        assert_eq!(memo.own_write.is_some(), own_is_newer);
     }
 }

@@ -22,11 +22,13 @@ use crate::{
 const MAX_STEPS: usize = 64;
 
 /// Reconciles one ServiceKey.
-pub async fn reconcile(cached: Arc<ServiceKey>, context: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile(woken: Arc<ServiceKey>, context: Arc<Context>) -> Result<Action, Error> {
     context.ready().await;
-    let subject = Subject::of(&cached)?;
+    let subject = Subject::of(&woken)?;
     let uid = subject.uid;
     let mut memo = context.memos.take(uid);
+    // It may have gone away since it was woken, and then what the memo knew of that was forgotten.
+    let Some(cached) = context.current(&woken) else { return Ok(Action::await_change()) };
     let key = memo.newest(cached);
     let in_hand = memo.in_hand.as_ref().map(|(key, _)| key.clone());
     let mut turn = Turn {
@@ -47,9 +49,11 @@ pub async fn reconcile(cached: Arc<ServiceKey>, context: Arc<Context>) -> Result
         }
         memo.retry(None)
     });
-    // A ServiceKey that went away meanwhile leaves nothing behind here either.
-    if context.keys.get(&ObjectRef::from_obj(key.as_ref())).is_some() {
-        context.memos.put(uid, memo);
+    context.memos.put(uid, memo);
+    // A ServiceKey that went away meanwhile leaves nothing behind here either. Looked at last: what goes away from now
+    // on is forgotten by its event.
+    if context.current(&key).is_none() {
+        context.memos.forget(uid);
     }
     Ok(action)
 }
@@ -62,9 +66,6 @@ pub fn on_error(key: Arc<ServiceKey>, error: &Error, _: Arc<Context>) -> Action 
 
 impl Turn<'_> {
     async fn run(&mut self) -> Result<Action, Error> {
-        if self.memo.let_go {
-            return Ok(Action::await_change());
-        }
         for _ in 0..MAX_STEPS {
             let world = self.observe().await?;
             match decide(&world) {
@@ -76,7 +77,6 @@ impl Turn<'_> {
                         "carrying out"
                     );
                     if self.act(effect).await? == After::Ended {
-                        self.memo.let_go = true;
                         return Ok(Action::await_change());
                     }
                 }

@@ -54,6 +54,11 @@ impl Context {
         }
     }
 
+    /// The ServiceKey as the cache shows it now; `None` once it is gone.
+    pub(super) fn current(&self, key: &ServiceKey) -> Option<Arc<ServiceKey>> {
+        self.keys.get(&ObjectRef::from_obj(key)).filter(|current| current.metadata.uid == key.metadata.uid)
+    }
+
     /// The labels of a namespace, as far as they are known.
     pub(super) fn namespace_labels(&self, namespace: &str) -> BTreeMap<String, String> {
         let cached = self.namespaces.as_ref().and_then(|cache| cache.store.get(&ObjectRef::new(namespace)));

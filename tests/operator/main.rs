@@ -8,6 +8,7 @@ mod a_key_becomes_a_secret;
 mod a_namespace_with_keys_can_be_deleted;
 mod conditions;
 mod each_key_costs_little;
+mod each_key_is_revoked_by_one_call;
 mod secrets_stay_secret;
 mod stage;
 mod the_api_server_refuses_bad_manifests;
