@@ -127,7 +127,7 @@ impl Operator {
             memos: Arc::clone(&memos),
             registry: Arc::clone(&shared.registry),
         };
-        let (keys, key_changes) =
+        let (cache, key_changes) =
             watch::objects::<ServiceKey>(scope.api(self.client.clone()), watch::config());
         let key_changes = key_changes
             .inspect(move |change| noted.note(change))
@@ -142,7 +142,8 @@ impl Operator {
         let ours = format!("{}={}", marks::MANAGED_BY_LABEL, marks::MANAGED_BY);
         let (secrets, secret_changes) =
             watch::metadata::<Secret>(scope.api(self.client.clone()), watch::config().labels(&ours));
-        shared.registry.count_keys_of(keys.clone());
+        let keys = cache.store.clone();
+        shared.registry.count_keys_of(cache);
         let known_keys = keys.clone();
         let secret_owners = secret_changes
             .inspect(move |change| observed.observe(change))
@@ -182,12 +183,12 @@ impl Operator {
         if *scope != Scope::Cluster {
             return (None, stream::empty().boxed());
         }
-        let (store, changes) = watch::metadata(Api::all(self.client.clone()), watch::config());
+        let (cache, changes) = watch::metadata(Api::all(self.client.clone()), watch::config());
         let relabelled = changes
             .flat_map(|change| stream::iter(change.applied()).map(Ok))
             .predicate_filter(predicates::labels, PredicateConfig::default())
             .filter_map(|namespace| future::ready(namespace.ok().map(|namespace| namespace.name_any())));
-        (Some(Cache::new(store)), relabelled.boxed())
+        (Some(cache), relabelled.boxed())
     }
 }
 

@@ -105,8 +105,8 @@ pub struct SecretCache {
 
 impl SecretCache {
     /// A view of the cache that the watch fills.
-    pub fn new(store: Store<PartialObjectMeta<Secret>>, own: OwnWrites) -> Self {
-        Self { cache: Cache::new(store), own }
+    pub const fn new(cache: Cache<PartialObjectMeta<Secret>>, own: OwnWrites) -> Self {
+        Self { cache, own }
     }
 
     /// Waits for the first fill of the cache.

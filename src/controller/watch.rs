@@ -2,10 +2,7 @@
 
 use std::{fmt::Debug, future, sync::Arc};
 
-use futures::{
-    FutureExt, Stream, StreamExt,
-    future::{BoxFuture, Shared},
-};
+use futures::{Stream, StreamExt};
 use kube::{
     Api, Resource, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
@@ -16,35 +13,24 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
+use tokio::sync::watch::Receiver;
 
 /// Objects asked for at a time when a watch begins.
 const PAGE_SIZE: u32 = 500;
 
-/// The objects that a watch has shown, for any number of reconciles that wait for its beginning.
+/// The objects that a watch has shown.
 #[derive(Clone, Debug)]
 pub struct Cache<K: Lookup<DynamicType = ()> + Clone + 'static> {
     pub store: Store<K>,
-    /// Of several calls of [`Store::wait_until_ready`] only the last to be polled is woken, so all share one.
-    filled: Shared<BoxFuture<'static, ()>>,
+    /// [`Store::wait_until_ready`] is for one caller, the controller: of several only the last to be polled is woken.
+    filled: Receiver<bool>,
 }
 
-impl<K> Cache<K>
-where
-    K: Lookup<DynamicType = ()> + Clone + Send + Sync + 'static,
-{
-    /// A cache around the store that the watch fills.
-    pub fn new(store: Store<K>) -> Self {
-        let filling = store.clone();
-        let filled = async move {
-            // It fails only when the watch has ended, and with it the operator.
-            let _ = filling.wait_until_ready().await;
-        };
-        Self { store, filled: filled.boxed().shared() }
-    }
-
-    /// Waits until the cache has been filled for the first time.
+impl<K: Lookup<DynamicType = ()> + Clone + 'static> Cache<K> {
+    /// Waits until the cache has been filled for the first time; for any number of callers.
     pub async fn filled(&self) {
-        self.filled.clone().await;
+        // It fails only when the watch has ended, and with it the operator.
+        let _ = self.filled.clone().wait_for(|filled| *filled).await;
     }
 }
 
@@ -83,7 +69,7 @@ impl<K: Clone> Change<K> {
 pub fn objects<K>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
-) -> (Store<K>, impl Stream<Item = Change<K>> + Send)
+) -> (Cache<K>, impl Stream<Item = Change<K>> + Send)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
@@ -94,7 +80,7 @@ where
 pub fn metadata<K>(
     api: Api<PartialObjectMeta<K>>,
     config: watcher::Config,
-) -> (Store<PartialObjectMeta<K>>, impl Stream<Item = Change<PartialObjectMeta<K>>> + Send)
+) -> (Cache<PartialObjectMeta<K>>, impl Stream<Item = Change<PartialObjectMeta<K>>> + Send)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
@@ -103,12 +89,13 @@ where
 
 fn cached<K>(
     events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send,
-) -> (Store<K>, impl Stream<Item = Change<K>> + Send)
+) -> (Cache<K>, impl Stream<Item = Change<K>> + Send)
 where
     K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    let listed = store.clone();
+    let (filling, filled) = tokio::sync::watch::channel(false);
+    let cache = Cache { store: store.clone(), filled };
     let changes = events
         .modify(|object| {
             object.managed_fields_mut().clear();
@@ -119,9 +106,13 @@ where
             let event = event.inspect_err(|error| {
                 tracing::warn!(kind = %<K as Resource>::kind(&()), %error, "a watch failed, and begins again");
             });
-            future::ready(event.ok().and_then(|event| change(event, &listed)))
+            let change = event.ok().and_then(|event| change(event, &store));
+            if matches!(change, Some(Change::Listed(_))) {
+                filling.send_replace(true);
+            }
+            future::ready(change)
         });
-    (store, changes)
+    (cache, changes)
 }
 
 /// What an event tells. Of a list nothing is told before its end: until then the cache does not show its objects,
@@ -199,13 +190,13 @@ mod tests {
             Event::InitDone,
             Event::Delete(named("b")),
         ];
-        let (store, changes) = cached(stream::iter(events.map(Ok)));
+        let (cache, changes) = cached(stream::iter(events.map(Ok)));
         let mut changes = std::pin::pin!(changes);
         let mut told = Vec::new();
         while let Some(change) = changes.next().await {
             let mut names = names(change);
             names.sort();
-            assert!(names.iter().all(|name| store.get(&ObjectRef::new(name)).is_some()), "{names:?}");
+            assert!(names.iter().all(|name| cache.store.get(&ObjectRef::new(name)).is_some()), "{names:?}");
             told.push(names);
         }
         assert_eq!(told, [vec!["a"], vec!["b"], vec!["b", "c"], vec![]]);
@@ -213,14 +204,15 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_wait_for_a_cache_are_woken() {
-        let (store, mut writer) = reflector::store::<ConfigMap>();
-        let cache = Cache::new(store);
+        let (events, receiver) = futures::channel::mpsc::unbounded();
+        let (cache, changes) = cached(receiver.map(Ok));
+        tokio::spawn(changes.for_each(|_: Change<ConfigMap>| future::ready(())));
         let wait = |cache: Cache<_>| tokio::spawn(async move { cache.filled().await });
         let waiting: Vec<_> = (0..3).map(|_| wait(cache.clone())).collect();
         tokio::task::yield_now().await;
         assert!(waiting.iter().all(|task| !task.is_finished()));
         for event in [Event::Init, Event::InitDone] {
-            writer.apply_watcher_event(&event);
+            events.unbounded_send(event).unwrap();
         }
         tokio::time::timeout(Duration::from_secs(10), join_all(waiting)).await.unwrap();
     }

@@ -104,12 +104,12 @@ where
     });
     let released = context.registry.releases().filter_map(|id| future::ready(K::named(&id)));
     let noting = Arc::clone(&context);
-    let (store, changes) = watch::objects::<K>(api, watch::config());
+    let (cache, changes) = watch::objects::<K>(api, watch::config());
     let changes = changes
         .inspect(move |change| noting.note(change))
         .flat_map(|change| stream::iter(change.applied()).map(Ok))
         .predicate_filter(predicates::generation, PredicateConfig::default());
-    Controller::for_stream(changes, store)
+    Controller::for_stream(changes, cache.store)
         .with_config(Config::default().concurrency(CONCURRENCY))
         .reconcile_on(stream::select(woken, released))
         .run(reconcile, on_error, context)

@@ -11,7 +11,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     ResourceExt,
     core::{Selector, SelectorExt},
-    runtime::reflector::Store,
 };
 
 use crate::{
@@ -168,8 +167,8 @@ impl Registry {
     }
 
     /// Counts the ServiceKeys of this cache among those that may name providers.
-    pub fn count_keys_of(&self, keys: Store<ServiceKey>) {
-        locked(&self.keys).push(Cache::new(keys));
+    pub fn count_keys_of(&self, keys: Cache<ServiceKey>) {
+        locked(&self.keys).push(keys);
     }
 
     /// The names of the ServiceKeys that name a provider, once all caches are filled.
