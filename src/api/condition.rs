@@ -144,8 +144,9 @@ reasons! {
     /// The remote side can't be reached, doesn't answer in time, or can't serve anybody for now; the message says
     /// which. It is tried again by itself.
     RemoteUnreachable,
-    /// The remote side's certificate is not trusted, or the client certificate is unusable. Put the authority's
-    /// certificate into the provider's `spec.tls.caBundle`, or correct the Secret of `spec.tls.clientCertificate`.
+    /// The remote side's certificate is not trusted or no longer valid, or the client certificate is unusable; the
+    /// message says which. Put the authority's certificate into the provider's `spec.tls.caBundle`, renew the remote
+    /// side's, or correct the Secret of `spec.tls.clientCertificate`.
     TlsFailed,
     /// The remote side answers, but not as its protocol demands. Check that the provider's URL is the API's own. It is
     /// tried again by itself.

@@ -168,6 +168,13 @@ async fn a_certificate_of_the_bundle_is_trusted() {
     assert_eq!(send(&trusting(&certificate), &url).await.unwrap().body(), Ok(&b"{}"[..]));
 }
 
+#[tokio::test]
+async fn a_bundle_with_an_older_authority_of_the_same_name() {
+    let url = test_server::tls(&Certificate::valid_for("127.0.0.1"), None).await;
+    let failure = message(send(&trusting(&Certificate::valid_for("127.0.0.1")), &url).await);
+    untrusted(&failure, "not trusted: set `tls.caBundle`");
+}
+
 #[rstest]
 #[case::untrusted(Certificate::valid_for("127.0.0.1"), false, "not trusted: set `tls.caBundle`")]
 #[case::wrong_name(Certificate::valid_for("broker.example.com"), true, "is for another name")]

@@ -88,7 +88,8 @@ fn tls_words(error: &rustls::Error) -> String {
 fn certificate_words(reason: &CertificateError) -> String {
     use CertificateError as Reason;
     match reason {
-        Reason::UnknownIssuer => {
+        // A bad signature is what an authority that was renewed under its old name looks like.
+        Reason::UnknownIssuer | Reason::BadSignature => {
             "its certificate is not trusted: set `tls.caBundle` to the certificate of the authority that issued it"
         }
         Reason::Expired | Reason::ExpiredContext { .. } => "its certificate has expired: renew it there",
