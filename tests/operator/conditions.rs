@@ -92,8 +92,12 @@ impl Stage {
     }
 
     /// Merges this into the entries of a Secret; `null` takes one out.
-    pub async fn change_secret(&self, name: &str, entries: Value) {
-        let patch = Patch::Merge(json!({ "stringData": entries }));
+    pub async fn change_secret(&self, name: &str, mut entries: Value) {
+        // What is written as text is merged into the data, where alone an entry can be taken out.
+        let removed = entries.as_object().unwrap().clone().into_iter().filter(|(_, value)| value.is_null());
+        let removed: serde_json::Map<_, _> = removed.collect();
+        entries.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        let patch = Patch::Merge(json!({"data": removed, "stringData": entries}));
         self.secrets().patch(name, &PatchParams::default(), &patch).await.unwrap();
     }
 
