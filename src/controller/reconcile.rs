@@ -25,6 +25,10 @@ const MAX_STEPS: usize = 64;
 pub async fn reconcile(woken: Arc<ServiceKey>, context: Arc<Context>) -> Result<Action, Error> {
     context.ready().await;
     let subject = Subject::of(&woken)?;
+    // A provider that is about to be loaded wakes its keys: what was said before might be wrong a moment later.
+    if !context.registry.knows(&subject.provider).await {
+        return Ok(Action::await_change());
+    }
     let uid = subject.uid;
     let mut memo = context.memos.take(uid);
     // It may have gone away since it was woken, and then what the memo knew of that was forgotten.

@@ -88,10 +88,11 @@ impl Operator {
         let mut work: Vec<BoxStream<'static, ()>> = Vec::new();
         let shared = Shared { registry: Arc::default(), events: Events::start(self.client.clone()) };
         if self.options.namespaces.is_none() {
-            work.push(self.providers::<ClusterKeyProvider>(&shared, Api::all(self.client.clone())));
+            work.push(self.providers::<ClusterKeyProvider>(&shared, Api::all(self.client.clone()), None));
         }
         for scope in self.scopes() {
-            work.push(self.providers::<KeyProvider>(&shared, scope.api(self.client.clone())));
+            let api = scope.api(self.client.clone());
+            work.push(self.providers::<KeyProvider>(&shared, api, scope.namespace()));
             work.push(self.keys(&shared, &scope));
         }
         let work = stream::select_all(work).for_each(|()| future::ready(()));
@@ -112,12 +113,14 @@ impl Operator {
         &self,
         shared: &Shared,
         api: Api<kube::core::DeserializeGuard<K>>,
+        namespace: Option<String>,
     ) -> BoxStream<'static, ()>
     where
         K: provider::Provider,
     {
         let (registry, events) = (Arc::clone(&shared.registry), shared.events.clone());
-        provider::serve(self.client.clone(), api, Arc::clone(&self.options), registry, events).boxed()
+        let options = Arc::clone(&self.options);
+        provider::serve(self.client.clone(), api, namespace, options, registry, events).boxed()
     }
 
     fn keys(&self, shared: &Shared, scope: &Scope) -> BoxStream<'static, ()> {

@@ -12,6 +12,14 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// The one namespace; `None`: all of them.
+    pub fn namespace(&self) -> Option<String> {
+        match self {
+            Self::Cluster => None,
+            Self::Namespace(namespace) => Some(namespace.clone()),
+        }
+    }
+
     /// Access to the objects of a kind within the scope.
     pub fn api<K>(&self, client: Client) -> Api<K>
     where

@@ -101,8 +101,17 @@ impl Stage {
         self.secrets().patch(name, &PatchParams::default(), &patch).await.unwrap();
     }
 
-    pub async fn delete_secret(&self, name: &str) {
-        self.secrets().delete(name, &DeleteParams::default()).await.unwrap();
+    /// Deletes an object, and takes away whatever holds it back.
+    pub async fn delete_by_force<K>(&self, api: Api<K>, name: &str)
+    where
+        K: Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        api.delete(name, &DeleteParams::default()).await.unwrap();
+        let bare = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        match api.patch(name, &PatchParams::default(), &bare).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            other => drop(other.unwrap()),
+        }
     }
 
     pub async fn delete_key(&self, name: &str) {

@@ -38,7 +38,7 @@ async fn login_is_asked_for(stage: &Stage, reason: Reason, words: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_secret_that_is_missing_is_asked_for() {
     let stage = Stage::set().await;
-    stage.delete_secret("broker-login").await;
+    stage.delete_by_force(stage.secrets(), "broker-login").await;
     let _operator = stage.start_operator().await;
     let words = format!("the Secret `broker-login` does not exist in the namespace `{}`", stage.namespace);
     login_is_asked_for(&stage, Reason::LoginSecretMissing, &words).await;
@@ -48,7 +48,7 @@ async fn a_login_secret_that_is_missing_is_asked_for() {
     stage.wait_for_provider("broker").await;
 
     // A key that works does not need it.
-    stage.delete_secret("broker-login").await;
+    stage.delete_by_force(stage.secrets(), "broker-login").await;
     stage.wait_provider(Reason::LoginSecretMissing).await;
     stage.wait_ready_with_the_only_key(NAME).await;
     stage.create_login("operator", "broker-password").await;
@@ -177,4 +177,18 @@ async fn an_operator_for_single_namespaces_serves_no_cluster_providers() {
     stage.create::<ServiceKey>(key).await;
     let key = stage.wait_key(NAME, Reason::ProviderNotFound).await;
     key.says("this operator serves single namespaces; use a KeyProvider");
+}
+
+/// A key that is found before its provider is not told that there is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_starts_says_nothing_that_it_does_not_know() {
+    let stage = Stage::set().await;
+    for name in ["one", "two", "three"] {
+        stage.create_key(name).await;
+    }
+    let operator = stage.start_operator().await;
+    stage.wait_all_ready(3).await;
+    let writes = stage.plane.audit().requests(&operator.user).unwrap().of("servicekeys").writes();
+    let statuses = writes.only(|request| request.subresource == "status");
+    assert_eq!(statuses.len(), 3, "{statuses}");
 }

@@ -6,12 +6,15 @@ use kube::{Api, Client, Resource, ResourceExt, runtime::reflector::ObjectRef};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::registry::{Access, ProviderId};
-use crate::api::{ClusterKeyProvider, KeyProvider, ProviderSpec, ProviderStatus};
+use crate::api::{ClusterKeyProvider, KeyProvider, ProviderKind, ProviderSpec, ProviderStatus};
 
 /// A KeyProvider or a ClusterKeyProvider.
 pub trait Provider:
     Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static
 {
+    /// The kind, as ServiceKeys name it.
+    const KIND: ProviderKind;
+
     /// Which provider it is.
     fn id(&self) -> ProviderId;
 
@@ -38,6 +41,8 @@ pub trait Provider:
 }
 
 impl Provider for KeyProvider {
+    const KIND: ProviderKind = ProviderKind::KeyProvider;
+
     fn id(&self) -> ProviderId {
         ProviderId { namespace: self.namespace(), name: self.name_any() }
     }
@@ -72,6 +77,8 @@ impl Provider for KeyProvider {
 }
 
 impl Provider for ClusterKeyProvider {
+    const KIND: ProviderKind = ProviderKind::ClusterKeyProvider;
+
     fn id(&self) -> ProviderId {
         ProviderId { namespace: None, name: self.name_any() }
     }

@@ -2,6 +2,7 @@
 
 mod hold;
 mod kind;
+mod known;
 mod load;
 mod login_watch;
 mod registry;
@@ -33,6 +34,7 @@ pub use registry::{ProviderId, Registry, Tenant};
 
 use self::{
     hold::{Held, Holding},
+    known::{List, Listed},
     load::Logins,
     login_watch::LoginWatches,
     registry::{Loaded, Origin},
@@ -68,6 +70,7 @@ struct Context<K: Lookup> {
     registry: Arc<Registry>,
     events: Events,
     watches: LoginWatches<K>,
+    list: List,
     checks: Mutex<HashMap<ProviderId, Check>>,
 }
 
@@ -82,10 +85,11 @@ struct Check {
     backoff: Backoff,
 }
 
-/// Serves all providers of one kind that `api` shows, for ever.
+/// Serves all providers of one kind that `api` shows, which are those of the namespace or of all, for ever.
 pub fn serve<K>(
     client: Client,
     api: Api<DeserializeGuard<K>>,
+    namespace: Option<String>,
     options: Arc<Options>,
     registry: Arc<Registry>,
     events: Events,
@@ -96,6 +100,7 @@ where
     let (wake, woken) = unbounded();
     let context = Arc::new(Context {
         watches: LoginWatches::new(client.clone(), Arc::clone(&registry), wake),
+        list: registry.expect(Listed { kind: K::KIND, namespace }),
         client,
         options,
         registry,
@@ -123,6 +128,7 @@ async fn reconcile<K: Provider>(provider: Arc<K>, context: Arc<Context<K>>) -> R
         && !matches!(error, Error::Outdated)
     {
         tracing::warn!(provider = %id, %error, "a provider could not be reconciled");
+        context.could_not_load(&id, provider.as_ref(), error);
     }
     result
 }
@@ -132,21 +138,28 @@ fn on_error<K: Lookup>(_: Arc<K>, error: &Error, _: Arc<Context<K>>) -> Action {
 }
 
 impl<K: Provider> Context<K> {
-    /// Forgets providers that are gone.
+    /// Keeps what is known in step with the providers that exist.
     fn note(&self, change: &Change<K>) {
-        let gone = match change {
-            Change::Applied(_) => Vec::new(),
-            Change::Deleted(provider) => vec![provider.id()],
+        match change {
+            Change::Applied(provider) => self.registry.exists(provider.id()),
+            Change::Deleted(provider) => self.forget(&provider.id()),
             Change::Listed(providers) => {
                 let exist: HashSet<_> = providers.iter().map(|provider| provider.id()).collect();
-                self.watches.providers().into_iter().filter(|id| !exist.contains(id)).collect()
+                self.watches
+                    .providers()
+                    .iter()
+                    .filter(|id| !exist.contains(id))
+                    .for_each(|id| self.forget(id));
+                exist.into_iter().for_each(|id| self.registry.exists(id));
+                self.list.came();
             }
-        };
-        for id in &gone {
-            self.registry.remove(id);
-            self.watches.forget(id);
-            self.checks().remove(id);
         }
+    }
+
+    fn forget(&self, id: &ProviderId) {
+        self.registry.remove(id);
+        self.watches.forget(id);
+        self.checks().remove(id);
     }
 
     fn checks(&self) -> MutexGuard<'_, HashMap<ProviderId, Check>> {
@@ -190,6 +203,15 @@ impl<K: Provider> Context<K> {
         let loaded = Loaded { origin, backend, access: provider.access() };
         self.registry.set(id, loaded.clone());
         loaded
+    }
+
+    /// Lets the keys of a provider that was never loaded know why.
+    fn could_not_load(&self, id: &ProviderId, provider: &K, error: &Error) {
+        if self.registry.get(id).is_none() {
+            let problem = Problem { reason: Reason::ProviderNotReady, message: error.to_string() };
+            let (origin, access) = (Origin::default(), provider.access());
+            self.registry.set(id, Loaded { origin, backend: Err(problem), access });
+        }
     }
 
     /// Asks the remote side, unless it was asked lately, and tells how long the answer holds.

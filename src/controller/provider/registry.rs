@@ -13,6 +13,7 @@ use kube::{
     core::{Selector, SelectorExt},
 };
 
+use super::known::{Known, List, Listed};
 use crate::{
     api::{AllowedNamespaces, ProviderKind, Reason, ServiceKey},
     backend::Backend,
@@ -45,7 +46,8 @@ impl ProviderId {
         Self::named(provider.kind, &provider.name, &key.namespace().unwrap_or_default())
     }
 
-    const fn kind(&self) -> ProviderKind {
+    /// The kind of the provider.
+    pub const fn kind(&self) -> ProviderKind {
         if self.namespace.is_some() { ProviderKind::KeyProvider } else { ProviderKind::ClusterKeyProvider }
     }
 }
@@ -128,6 +130,7 @@ impl SecretVersion {
 #[derive(Debug, Default)]
 pub struct Registry {
     loaded: Mutex<HashMap<ProviderId, Loaded>>,
+    known: Known,
     listeners: Listeners,
     /// The ServiceKeys of each scope that is served.
     keys: Mutex<Vec<Cache<ServiceKey>>>,
@@ -203,6 +206,24 @@ impl Registry {
         locked(&self.leaving).iter().for_each(|id| self.leaving_listeners.tell(id));
     }
 
+    /// A list of these providers is about to come.
+    pub fn expect(&self, listed: Listed) -> List {
+        self.known.expect(listed)
+    }
+
+    /// Notes that a provider exists. One that was not loaded yet is about to be, and its keys are woken then.
+    pub fn exists(&self, id: ProviderId) {
+        if !self.lock().contains_key(&id) {
+            self.known.exists(id);
+        }
+    }
+
+    /// Whether a provider was loaded, or is known not to exist. Where neither is the case its keys are woken as soon
+    /// as it is.
+    pub async fn knows(&self, id: &ProviderId) -> bool {
+        self.known.knows(id).await
+    }
+
     /// The provider, if it was loaded.
     pub fn get(&self, id: &ProviderId) -> Option<Loaded> {
         self.lock().get(id).cloned()
@@ -218,13 +239,15 @@ impl Registry {
     /// Takes in a provider that was loaded from something new.
     pub fn set(&self, id: &ProviderId, loaded: Loaded) {
         self.lock().insert(id.clone(), loaded);
+        self.known.settled(id);
         self.tell(id);
     }
 
     /// Forgets a provider that is gone.
     pub fn remove(&self, id: &ProviderId) {
         locked(&self.leaving).remove(id);
-        if self.lock().remove(id).is_some() {
+        let unloaded = self.known.settled(id);
+        if self.lock().remove(id).is_some() || unloaded {
             self.tell(id);
         }
     }
