@@ -285,17 +285,9 @@ impl<K: Provider> Context<K> {
         tracing::info!(provider = %id, ready, reason = %why.reason, "a provider was checked");
         let object = provider.with_status(status);
         let name = kube::ResourceExt::name_any(provider);
-        let write = provider.api(self.client.clone());
-        match bounded(
-            "write a provider's status",
-            write.replace_status(&name, &PostParams::default(), &object),
-        )
-        .await
-        {
-            // It changed or went away meanwhile, which wakes us again.
-            Err(error) if error.is(409) || error.is(404) => Ok(()),
-            other => other.map(drop),
-        }
+        let (api, parameters) = (provider.api(self.client.clone()), PostParams::default());
+        let write = api.replace_status(&name, &parameters, &object);
+        bounded("write a provider's status", write).await.map_err(Error::outdated).map(drop)
     }
 }
 
