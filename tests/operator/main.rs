@@ -7,6 +7,7 @@ mod a_foreign_secret_is_left_alone;
 mod a_key_becomes_a_secret;
 mod a_namespace_with_keys_can_be_deleted;
 mod conditions;
+mod deletion_waits_for_the_provider;
 mod each_key_costs_little;
 mod each_key_is_revoked_by_one_call;
 mod providers_report_themselves;
