@@ -1,27 +1,8 @@
-//! Failures of remote sides, classified once: what may be done about one is decided by its class alone.
+//! Failures of remote sides, each classified once, where it is met.
 
 use std::time::Duration;
 
-/// What a failure means for the key that was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ErrorClass {
-    /// Nothing happened and it may work later: refused connection, 429, 503 before anything was done.
-    Transient,
-    /// The remote side understood the request and will not do it until something changes.
-    Rejected,
-    /// A key of this identity exists, made with other parameters, or belongs to somebody else.
-    Conflict,
-    /// What the request was about does not exist: instance, offering, plan.
-    Gone,
-    /// The login is wrong or may not do this.
-    Forbidden,
-    /// One of the two sides does not trust the other: no TLS session came about, so nothing happened.
-    Untrusted,
-    /// The answer is none that the protocol knows, to a request that leaves nothing behind: a web page, a redirect.
-    Unexpected,
-    /// The request may have taken effect: time-out or lost connection after sending, a 5xx, a malformed success.
-    OrphanPossible,
-}
+pub use crate::lifecycle::ErrorClass;
 
 /// A failure of a call to a remote side, in words for the person who reads it at night.
 ///

@@ -6,6 +6,7 @@
 //! stored, after any crash.
 
 mod deletion;
+mod failure;
 mod holding;
 mod identity;
 mod provision;
@@ -17,13 +18,14 @@ mod world;
 #[cfg(test)]
 mod model;
 
+pub use failure::{Attempted, ErrorClass, Failure};
 pub use holding::{HoldStep, ProviderInUse, SecretInUse, hold};
 pub use identity::{Identity, Sequence};
 pub use rotation::full_second;
 pub use step::{Effect, Report, Rest, Step, Verdict, Wake};
 pub use world::{
-    Answer, Attempted, Desired, Failure, KeyRecord, Memory, PreviousKey, Problem, ProviderView, Rotation,
-    Round, SecretView, World,
+    Answer, Desired, KeyRecord, Memory, PreviousKey, Problem, ProviderView, Rotation, Round, SecretView,
+    World,
 };
 
 /// Decides what to do next.

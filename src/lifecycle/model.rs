@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use stateright::{Checker, Model, Property};
 
 use super::*;
-use crate::{api::Reason, backend::ErrorClass};
+use crate::api::Reason;
 
 /// Steps after which a healthy environment must have led to rest.
 const PATIENCE: usize = 100;

@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 
 use super::{
-    Attempted, Failure, KeyRecord, Memory, Problem, Report, Rest, SecretView, Sequence, Verdict, Wake, World,
-    rotation,
+    Attempted, ErrorClass, Failure, KeyRecord, Memory, Problem, Report, Rest, SecretView, Sequence, Verdict,
+    Wake, World, rotation,
 };
-use crate::{api::Reason, backend::ErrorClass};
+use crate::api::Reason;
 
 /// The Secret holds the credentials of `key`.
 pub(super) fn settled(world: &World, memory: &Memory, key: &KeyRecord) -> Report {

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 
-use super::Sequence;
-use crate::{api::Reason, backend::ErrorClass};
+use super::{Attempted, Failure, Sequence};
+use crate::api::Reason;
 
 /// Everything that [`super::decide`] may look at.
 #[derive(Clone, Debug)]
@@ -201,34 +201,6 @@ pub enum Answer {
     Stored,
     /// It did not work.
     Failed(Failure),
-}
-
-/// An effect that did not work.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Failure {
-    /// What was tried.
-    pub attempted: Attempted,
-    /// What the failure means.
-    pub class: ErrorClass,
-    /// What failed, what the remote side said, and what to do next.
-    pub message: String,
-    /// How long the remote side asked to be left alone.
-    pub retry_after: Option<Duration>,
-}
-
-/// What was tried when something failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Attempted {
-    /// Collecting the parameters to make a key with.
-    Parameters,
-    /// Making or reading a key.
-    Provision,
-    /// Turning credentials into the entries of the Secret.
-    Render,
-    /// Writing the Secret.
-    Store,
-    /// Revoking a key.
-    Revoke,
 }
 
 impl Round {

@@ -4,14 +4,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::lifecycle::{KeyRecord, Sequence};
-
-/// The label that says who writes the Secret.
-pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// The value of [`LABEL_MANAGED_BY`]; the Secrets to watch have it.
-pub const MANAGED_BY: &str = "servicekey-operator";
-/// The label with the UID of the ServiceKey that the Secret belongs to.
-pub const LABEL_OWNER_UID: &str = "servicekeys.dev/owner-uid";
+use crate::{
+    api::marks::MANAGED_BY_LABEL,
+    lifecycle::{KeyRecord, Sequence},
+};
 
 /// What all keys of the operator's own labels and annotations begin with.
 const PREFIX: &str = "servicekeys.dev/";
@@ -65,7 +61,7 @@ pub fn read(meta: &ObjectMeta) -> Option<Marks> {
 
 /// Whether a user may not set this label or annotation, because the operator does.
 pub(super) fn is_reserved(key: &str) -> bool {
-    key == LABEL_MANAGED_BY || key.starts_with(PREFIX)
+    key == MANAGED_BY_LABEL || key.starts_with(PREFIX)
 }
 
 impl Marks {

@@ -16,6 +16,6 @@ pub use digest::Digest;
 pub use entries::{Entries, MAX_SIZE};
 pub use error::RenderError;
 pub use layout::Layout;
-pub use marks::{LABEL_MANAGED_BY, LABEL_OWNER_UID, MANAGED_BY, Marks, read};
+pub use marks::{Marks, read};
 pub use object::{build, replace};
 pub use ownership::{Ownership, intact, ownership};

@@ -8,7 +8,8 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Entries, LABEL_MANAGED_BY, LABEL_OWNER_UID, Layout, MANAGED_BY, Marks};
+use super::{Entries, Layout, Marks};
+use crate::api::marks::{MANAGED_BY, MANAGED_BY_LABEL, OWNER_UID_LABEL};
 
 /// The annotation that lists the user's labels and annotations on the Secret, so that those that leave the
 /// layout leave the Secret too. Absent where there are none.
@@ -88,8 +89,8 @@ fn labels(existing: &ObjectMeta, owner: &OwnerReference, layout: &Layout) -> BTr
     let former = former_keys(existing);
     labels.retain(|key, _| !former.labels.contains(key));
     labels.extend(layout.labels.clone());
-    labels.insert(LABEL_MANAGED_BY.to_owned(), MANAGED_BY.to_owned());
-    labels.insert(LABEL_OWNER_UID.to_owned(), owner.uid.clone());
+    labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
+    labels.insert(OWNER_UID_LABEL.to_owned(), owner.uid.clone());
     labels
 }
 

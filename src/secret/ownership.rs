@@ -6,9 +6,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use uuid::Uuid;
 
 use super::{
-    LABEL_MANAGED_BY, LABEL_OWNER_UID, Layout, MANAGED_BY,
+    Layout,
     object::{LAYOUT_KEYS, layout_keys},
 };
+use crate::api::marks::{MANAGED_BY, MANAGED_BY_LABEL, OWNER_UID_LABEL};
 
 /// Whose a Secret is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub fn ownership(meta: &ObjectMeta, owner: &Uuid) -> Ownership {
             Ownership::Foreign { holder: format!("{} `{}`", controller.kind, controller.name) }
         };
     }
-    match label(meta, LABEL_OWNER_UID) {
+    match label(meta, OWNER_UID_LABEL) {
         Some(uid) if is_uid(uid, owner) => Ownership::Ours,
         Some(_) => Ownership::Foreign { holder: "another ServiceKey".to_owned() },
         None => Ownership::Foreign { holder: "somebody else".to_owned() },
@@ -45,8 +46,8 @@ pub fn ownership(meta: &ObjectMeta, owner: &Uuid) -> Ownership {
 pub fn intact(meta: &ObjectMeta, owner: &OwnerReference, layout: &Layout) -> bool {
     let keys = layout_keys(layout);
     controller(meta) == Some(owner)
-        && label(meta, LABEL_MANAGED_BY) == Some(MANAGED_BY)
-        && label(meta, LABEL_OWNER_UID) == Some(owner.uid.as_str())
+        && label(meta, MANAGED_BY_LABEL) == Some(MANAGED_BY)
+        && label(meta, OWNER_UID_LABEL) == Some(owner.uid.as_str())
         && contains_all(meta.labels.as_ref(), &layout.labels)
         && contains_all(meta.annotations.as_ref(), &layout.annotations)
         && meta.annotations.as_ref().and_then(|annotations| annotations.get(LAYOUT_KEYS)) == keys.as_ref()
@@ -91,7 +92,7 @@ mod tests {
     fn meta(references: Vec<OwnerReference>, label: Option<Uuid>) -> ObjectMeta {
         ObjectMeta {
             owner_references: Some(references),
-            labels: label.map(|uid| BTreeMap::from([(LABEL_OWNER_UID.to_owned(), uid.to_string())])),
+            labels: label.map(|uid| BTreeMap::from([(OWNER_UID_LABEL.to_owned(), uid.to_string())])),
             ..ObjectMeta::default()
         }
     }

@@ -104,7 +104,7 @@ fn a_damaged_list_takes_nothing_away() {
 #[test]
 fn a_list_that_names_our_own_marks_takes_none_away() {
     let mut existing = created(&layout(&[], &[])).metadata;
-    let list = json!({"labels": [LABEL_OWNER_UID], "annotations": ["servicekeys.dev/sequence"]}).to_string();
+    let list = json!({"labels": [OWNER_UID_LABEL], "annotations": ["servicekeys.dev/sequence"]}).to_string();
     existing.annotations.as_mut().unwrap().insert(LAYOUT_KEYS.into(), list);
     let meta = replaced(&existing, &layout(&[], &[]));
     assert!(intact(&meta, &reference(OWNER, true), &layout(&[], &[])));
@@ -119,8 +119,8 @@ fn writing_again_changes_nothing() {
 }
 
 #[rstest]
-#[case::managed_by(|meta: &mut ObjectMeta| { meta.labels.as_mut().unwrap().remove(LABEL_MANAGED_BY); })]
-#[case::owner_label(|meta: &mut ObjectMeta| { meta.labels.as_mut().unwrap().remove(LABEL_OWNER_UID); })]
+#[case::managed_by(|meta: &mut ObjectMeta| { meta.labels.as_mut().unwrap().remove(MANAGED_BY_LABEL); })]
+#[case::owner_label(|meta: &mut ObjectMeta| { meta.labels.as_mut().unwrap().remove(OWNER_UID_LABEL); })]
 #[case::all_labels(|meta: &mut ObjectMeta| meta.labels = None)]
 #[case::user_label(|meta: &mut ObjectMeta| { meta.labels.as_mut().unwrap().remove("team"); })]
 #[case::user_label_changed(
