@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, time::Duration};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{Patch, PatchParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams, WatchParams},
+    core::GroupVersionKind,
     runtime::wait::{await_condition, conditions::is_crd_established},
 };
 use tokio::time::{sleep, timeout};
@@ -76,7 +77,7 @@ impl Controllers {
     }
 }
 
-/// Applies one definition and waits until discovery shows it.
+/// Applies one definition and waits until discovery shows it and its objects can be watched.
 async fn establish(client: &Client, definition: &CustomResourceDefinition) -> Result<(), Error> {
     let name = definition.name_any();
     let failed = || Error::kubernetes(format!("install `{name}`"));
@@ -99,6 +100,11 @@ async fn establish(client: &Client, definition: &CustomResourceDefinition) -> Re
             }
             sleep(Duration::from_millis(50)).await;
         }
+        let kind = GroupVersionKind::gvk(&spec.group, &version.name, &spec.names.kind);
+        let resource = ApiResource::from_gvk_with_plural(&kind, &spec.names.plural);
+        let objects: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        // The first watches may be refused, and are repeated only a second later: here, and not by whom is timed.
+        drop(objects.watch(&WatchParams::default(), "0").await.map_err(failed())?);
     }
     Ok(())
 }
