@@ -33,6 +33,11 @@ impl Access {
         })
     }
 
+    /// Where the API server listens.
+    pub(super) fn url(&self) -> String {
+        self.server.to_string().trim_end_matches('/').to_owned()
+    }
+
     /// A client of its own, as it is bound to the runtime that it is made in.
     pub(super) fn client(&self, user: &User) -> Result<Client, Error> {
         let mut config = Config::new(self.server.clone());

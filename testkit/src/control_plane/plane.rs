@@ -68,6 +68,12 @@ impl ControlPlane {
         self.access.client(user).expect("the plane was started with such a client")
     }
 
+    /// Where the API server listens, without a slash at the end.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.access.url()
+    }
+
     /// The user behind [`admin`](Self::admin), for [`kubeconfig_for`](Self::kubeconfig_for).
     #[must_use]
     pub fn admin_user(&self) -> &User {
