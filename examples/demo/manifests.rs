@@ -1,0 +1,101 @@
+//! The files of `examples/manifests/`, and how they are applied: as `kubectl apply --server-side` does it.
+
+use anyhow::Context;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DynamicObject, Patch, PatchParams},
+    core::GroupVersionKind,
+    discovery::{self, Scope},
+};
+use serde_json::{Value, json};
+
+/// Who appears in `managedFields` for what the demo applies.
+const FIELD_MANAGER: &str = "demo";
+
+/// One file.
+pub struct Manifest {
+    /// Its name in `examples/manifests/`.
+    pub file: &'static str,
+    text: &'static str,
+}
+
+macro_rules! manifest {
+    ($file:literal) => {
+        Manifest { file: $file, text: include_str!(concat!("../manifests/", $file)) }
+    };
+}
+
+/// The namespaces of the operator and of a team.
+pub const NAMESPACES: Manifest = manifest!("00-namespaces.yaml");
+/// The operator's login at the broker.
+pub const LOGIN: Manifest = manifest!("10-broker-login.yaml");
+/// The broker.
+pub const PROVIDER: Manifest = manifest!("20-provider.yaml");
+/// The key that the demo is about.
+pub const KEY: Manifest = manifest!("30-servicekey.yaml");
+/// A second key, whose Secret has a template.
+pub const KEY_WITH_TEMPLATE: Manifest = manifest!("40-servicekey-with-template.yaml");
+/// What the operator may do. It is the administrator's business, and so not among the user's manifests.
+pub const OPERATOR_ROLE: Manifest =
+    Manifest { file: "operator-role.yaml", text: include_str!("operator-role.yaml") };
+
+impl Manifest {
+    /// The objects in the file.
+    ///
+    /// # Errors
+    /// When it holds something else.
+    pub fn objects(&self) -> anyhow::Result<Vec<DynamicObject>> {
+        let unreadable = || format!("`{}` can't be read", self.file);
+        let documents: Vec<Value> = serde_saphyr::from_multiple(self.text).with_context(unreadable)?;
+        documents.into_iter().map(|value| serde_json::from_value(value).with_context(unreadable)).collect()
+    }
+
+    /// The only object in the file, as its own type.
+    ///
+    /// # Errors
+    /// When it holds something else.
+    pub fn object<K: serde::de::DeserializeOwned>(&self) -> anyhow::Result<K> {
+        serde_saphyr::from_str(self.text).with_context(|| format!("`{}` can't be read", self.file))
+    }
+
+    /// Applies all objects of the file, and returns what the API server made of them.
+    ///
+    /// # Errors
+    /// When the API server refuses one.
+    pub async fn apply(&self, client: &Client) -> anyhow::Result<Vec<DynamicObject>> {
+        let mut applied = Vec::new();
+        for object in self.objects()? {
+            applied
+                .push(apply(client, object).await.with_context(|| format!("can't apply `{}`", self.file))?);
+        }
+        Ok(applied)
+    }
+}
+
+/// Applies the provider with the URL of another broker, and returns the URL that the file names.
+///
+/// # Errors
+/// When the API server refuses it.
+pub async fn apply_provider(client: &Client, url: &str) -> anyhow::Result<String> {
+    let mut provider: DynamicObject = PROVIDER.object()?;
+    let named = provider.data.pointer_mut("/spec/openServiceBroker/url");
+    let named = named.with_context(|| format!("`{}` names no URL", PROVIDER.file))?;
+    let before = std::mem::replace(named, json!(url));
+    apply(client, provider).await.with_context(|| format!("can't apply `{}`", PROVIDER.file))?;
+    Ok(before.as_str().unwrap_or_default().to_owned())
+}
+
+async fn apply(client: &Client, object: DynamicObject) -> anyhow::Result<DynamicObject> {
+    let types = object.types.as_ref().context("an object has no `kind`")?;
+    let (resource, capabilities) =
+        discovery::pinned_kind(client, &GroupVersionKind::try_from(types)?).await?;
+    let api: Api<DynamicObject> = match capabilities.scope {
+        Scope::Cluster => Api::all_with(client.clone(), &resource),
+        Scope::Namespaced => {
+            let namespace = object.namespace().context("an object has no `metadata.namespace`")?;
+            Api::namespaced_with(client.clone(), &namespace, &resource)
+        }
+    };
+    let parameters = PatchParams::apply(FIELD_MANAGER).validation_strict();
+    Ok(api.patch(&object.name_any(), &parameters, &Patch::Apply(&object)).await?)
+}

@@ -1,0 +1,278 @@
+//! The tour, step by step. What is shown was read from the API server or the broker just before, and what should
+//! hold is checked: a demo that ends well is a test that passed.
+
+use std::{
+    future,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use serde_json::json;
+use servicekey_operator::api::{ClusterKeyProvider, ServiceKey};
+use testkit::broker::{Binding, Route};
+
+use crate::{
+    Cli,
+    manifests::{self, KEY, KEY_WITH_TEMPLATE, LOGIN, NAMESPACES, PROVIDER},
+    output::{self, Steps},
+    stage::Stage,
+    timings::{self, Times},
+    watch::{Conditioned, Objects, Watch},
+};
+
+/// The namespace of the ServiceKeys, as in the manifests.
+const NAMESPACE: &str = "training";
+/// The ServiceKey that the tour is about, and its Secret.
+const NAME: &str = "monitoring-creds";
+/// All ServiceKeys; the second one's Secret has a template.
+const NAMES: [&str; 2] = [NAME, "postgres-exporter"];
+/// The entry that is damaged.
+const ENTRY: &str = "password";
+
+/// Plays the whole tour; with `--keep` it never ends by itself.
+///
+/// # Errors
+/// What failed, or what did not hold.
+pub async fn play(cli: &Cli) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let mut steps = Steps::default();
+    let stage = Stage::set(&mut steps, cli.port).await?;
+    let mut tour = Tour::new(cli, &stage, steps);
+    tour.apply_provider().await?;
+    tour.apply_keys().await?;
+    tour.edit_secret().await?;
+    tour.delete_secret().await?;
+    tour.measure(cli.keys).await?;
+    if cli.keep {
+        tour.times.show();
+        tell_what_to_try(&stage.kubeconfig()?);
+        return future::pending().await;
+    }
+    tour.delete_keys().await?;
+    let times = tour.times;
+    stage.strike().await?;
+    times.show();
+    output::blank();
+    output::line(format_args!("All of it took {}.", output::time(began.elapsed())));
+    Ok(())
+}
+
+/// What the steps share.
+struct Tour<'a> {
+    stage: &'a Stage,
+    client: Client,
+    keys: Api<ServiceKey>,
+    secrets: Api<Secret>,
+    show_secrets: bool,
+    steps: Steps,
+    times: Times,
+}
+
+impl<'a> Tour<'a> {
+    fn new(cli: &Cli, stage: &'a Stage, steps: Steps) -> Self {
+        let client = stage.client();
+        Self {
+            stage,
+            keys: Api::namespaced(client.clone(), NAMESPACE),
+            secrets: Api::namespaced(client.clone(), NAMESPACE),
+            client,
+            show_secrets: cli.show_secrets,
+            steps,
+            times: Times::default(),
+        }
+    }
+
+    async fn apply_provider(&mut self) -> anyhow::Result<()> {
+        self.steps.begin("apply a provider: where keys come from, and who may ask for them");
+        for manifest in [NAMESPACES, LOGIN] {
+            manifest.apply(&self.client).await?;
+            tell_applied(manifest.file, "");
+        }
+        let url = self.stage.broker_url();
+        let named = manifests::apply_provider(&self.client, &url).await?;
+        tell_applied(PROVIDER.file, &format!(", with {url} for {named}"));
+        let provider = PROVIDER.object::<ClusterKeyProvider>()?.name_any();
+        let providers = Api::<ClusterKeyProvider>::all(self.client.clone());
+        let mut watch = Watch::of_one(&providers, &provider).await?;
+        let shown = watch.until("the provider is ready", |providers| ready(providers, &[&provider])).await?;
+        show_conditions(shown.iter().flat_map(Conditioned::conditions));
+        Ok(())
+    }
+
+    async fn apply_keys(&mut self) -> anyhow::Result<()> {
+        self.steps.begin("apply two ServiceKeys for one database");
+        let mut watch = Watch::of_all(&self.keys, "").await?;
+        let began = Instant::now();
+        for manifest in [KEY, KEY_WITH_TEMPLATE] {
+            manifest.apply(&self.client).await?;
+            tell_applied(manifest.file, "");
+        }
+        let keys = watch.until("both ServiceKeys are ready", |keys| ready(keys, &NAMES)).await?;
+        output::detail(format_args!("both were ready after {}", output::time(began.elapsed())));
+        for key in keys {
+            let name = key.name_any();
+            output::blank();
+            output::detail(format_args!("ServiceKey `{name}`"));
+            show_conditions(key.conditions());
+            self.show_secret(&name).await?;
+        }
+        self.show_broker();
+        Ok(())
+    }
+
+    async fn edit_secret(&mut self) -> anyhow::Result<()> {
+        self.steps.begin(format_args!("edit the Secret `{NAME}`: overwrite `{ENTRY}`"));
+        let before = self.secrets.get(NAME).await?;
+        let mut watch = Watch::of_one(&self.secrets, NAME).await?;
+        let patch = Patch::Merge(json!({"data": {ENTRY: ByteString(b"overwritten by hand".to_vec())}}));
+        let (asked, began) = (self.questions(), Instant::now());
+        let edited = self.secrets.patch(NAME, &PatchParams::default(), &patch).await?;
+        ensure!(edited.data != before.data, "the edit of the Secret `{NAME}` changed nothing");
+        let versions = [before.resource_version(), edited.resource_version()];
+        let repaired = |secrets: &Objects<Secret>| {
+            let secret = secrets.get(NAME)?;
+            (secret.data == before.data && !versions.contains(&secret.resource_version())).then_some(())
+        };
+        watch.until("the Secret is repaired", repaired).await?;
+        self.tell_repaired("edit a Secret → repaired", began.elapsed(), asked)
+    }
+
+    async fn delete_secret(&mut self) -> anyhow::Result<()> {
+        self.steps.begin(format_args!("delete the Secret `{NAME}`"));
+        let before = self.secrets.get(NAME).await?;
+        let mut watch = Watch::of_one(&self.secrets, NAME).await?;
+        let (asked, began) = (self.questions(), Instant::now());
+        self.secrets.delete(NAME, &DeleteParams::default()).await?;
+        let back = |secrets: &Objects<Secret>| {
+            let secret = secrets.get(NAME)?;
+            (secret.data == before.data && secret.uid() != before.uid()).then_some(())
+        };
+        watch.until("the Secret is back", back).await?;
+        self.tell_repaired("delete a Secret → back", began.elapsed(), asked)
+    }
+
+    async fn measure(&mut self, keys: u16) -> anyhow::Result<()> {
+        if keys > 0 {
+            self.steps.begin("measure, with keys of the same kind");
+            timings::measure(&self.keys, usize::from(keys), &mut self.times).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_keys(&mut self) -> anyhow::Result<()> {
+        self.steps.begin("delete both ServiceKeys");
+        let mut watch = Watch::of_all(&self.keys, "").await?;
+        for name in NAMES {
+            self.keys.delete(name, &DeleteParams::default()).await?;
+        }
+        watch.until("both ServiceKeys are gone", |keys| keys.is_empty().then_some(())).await?;
+        for name in NAMES {
+            let secret = self.secrets.get_metadata_opt(name).await?;
+            ensure!(secret.is_none(), "the ServiceKey `{name}` is gone, and its Secret is still there");
+            output::detail(format_args!("the ServiceKey `{name}` and its Secret are gone"));
+        }
+        self.show_broker();
+        let left = self.stage.broker_keys().len();
+        ensure!(left == 0, "all ServiceKeys are gone, and the broker still holds {left} keys");
+        Ok(())
+    }
+
+    /// How often the broker was asked to make a key, and to read one.
+    fn questions(&self) -> [usize; 2] {
+        [Route::Bind, Route::Fetch].map(|route| self.stage.broker_calls(route))
+    }
+
+    fn tell_repaired(&mut self, what: &str, time: Duration, before: [usize; 2]) -> anyhow::Result<()> {
+        let ([made, read], [made_before, read_before]) = (self.questions(), before);
+        output::detail(format_args!(
+            "right again after {}, with the credentials of before",
+            output::time(time)
+        ));
+        output::detail(format_args!(
+            "calls to the broker: {} to read the key, {} to make one",
+            read - read_before,
+            made - made_before
+        ));
+        ensure!(made == made_before, "the broker was asked for another key, to repair a Secret");
+        self.times.add(what, time, "once");
+        Ok(())
+    }
+
+    async fn show_secret(&self, name: &str) -> anyhow::Result<()> {
+        let secret =
+            self.secrets.get(name).await.with_context(|| format!("can't read the Secret `{name}`"))?;
+        let entries = secret.data.unwrap_or_default();
+        let rows: Vec<_> = entries.into_iter().map(|(entry, value)| [entry, self.shown(&value)]).collect();
+        output::table(["ENTRY OF THE SECRET", "VALUE"], &rows);
+        Ok(())
+    }
+
+    fn shown(&self, ByteString(value): &ByteString) -> String {
+        if self.show_secrets {
+            String::from_utf8_lossy(value).into_owned()
+        } else {
+            format!("•••••••• ({} bytes)", value.len())
+        }
+    }
+
+    /// The keys as the broker knows them, and what it was asked so far.
+    fn show_broker(&self) {
+        let row = |key: &Binding| [key.number.to_string(), key.id.to_string(), key.instance.clone()];
+        let rows: Vec<_> = self.stage.broker_keys().iter().map(row).collect();
+        let calls = |route| self.stage.broker_calls(route);
+        output::blank();
+        output::detail(format_args!(
+            "The broker holds {} (calls so far: {} to make one, {} to revoke one)",
+            match rows.len() {
+                0 => "no key".to_owned(),
+                1 => "1 key".to_owned(),
+                number => format!("{number} keys"),
+            },
+            calls(Route::Bind),
+            calls(Route::Unbind)
+        ));
+        if !rows.is_empty() {
+            output::table(["NUMBER", "BINDING", "INSTANCE"], &rows);
+        }
+    }
+}
+
+fn tell_applied(file: &str, how: &str) {
+    output::detail(format_args!("applied `examples/manifests/{file}`{how}"));
+}
+
+fn tell_what_to_try(kubeconfig: &str) {
+    output::title("Everything keeps running; try it in another terminal");
+    for command in [
+        &format!("export KUBECONFIG={kubeconfig}"),
+        "kubectl get servicekeys -A",
+        &format!("kubectl -n {NAMESPACE} describe skey {NAME}"),
+        &format!("kubectl -n {NAMESPACE} get secret {NAME} -o yaml"),
+        &format!("kubectl -n {NAMESPACE} delete secret {NAME}   # it comes back"),
+        "kubectl explain servicekey.spec",
+    ] {
+        output::command(command);
+    }
+    output::blank();
+    output::line("Ctrl-C stops everything.");
+}
+
+/// All that are named, once each is ready.
+fn ready<K: Conditioned + Clone>(objects: &Objects<K>, names: &[&str]) -> Option<Vec<K>> {
+    names.iter().map(|name| objects.get(*name).filter(|object| object.is_ready()).cloned()).collect()
+}
+
+fn show_conditions<'a>(conditions: impl IntoIterator<Item = &'a Condition>) {
+    let rows: Vec<_> = conditions
+        .into_iter()
+        .map(|Condition { type_, status, reason, message, .. }| {
+            [type_, status, reason, message].map(ToString::to_string)
+        })
+        .collect();
+    output::table(["CONDITION", "STATUS", "REASON", "MESSAGE"], &rows);
+}

@@ -1,0 +1,205 @@
+//! What the demo plays on: a control plane, a broker, and the operator as it is shipped.
+
+use std::time::Instant;
+
+use anyhow::{Context, anyhow, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
+use servicekey_operator::{
+    api::custom_resource_definitions,
+    backend::AddressPolicy,
+    controller::{Operator, Options},
+};
+use testkit::{
+    broker::{Binding, FakeBroker, Login, Route},
+    control_plane::{ControlPlane, Error, User},
+};
+use tokio::{runtime::Runtime, sync::oneshot, task::JoinHandle};
+
+use crate::{
+    manifests::{LOGIN, OPERATOR_ROLE},
+    output::{self, Steps},
+    progress::Waiting,
+};
+
+/// Where the Secrets that ClusterKeyProviders name live; as the operator's own default, and in the manifests.
+const OPERATORS_NAMESPACE: &str = "servicekeys-system";
+/// As the operator's own default.
+const CONCURRENCY: u16 = 32;
+
+/// Everything that runs. Dropping it ends it all.
+// The fields are dropped in this order, which is the order to stop in.
+pub struct Stage {
+    operator: RunningOperator,
+    broker: EmbeddedBroker,
+    plane: ControlPlane,
+}
+
+impl Stage {
+    /// Starts everything, and tells each step.
+    ///
+    /// # Errors
+    /// What can't be started, and what to do about it.
+    pub async fn set(steps: &mut Steps, port: Option<u16>) -> anyhow::Result<Self> {
+        steps.begin("start etcd and kube-apiserver");
+        let plane = start_plane(port).await?;
+        steps.begin("start an Open Service Broker");
+        let broker = EmbeddedBroker::start().await?;
+        steps.begin("install the custom resources, and start the operator");
+        plane.install_crds(&custom_resource_definitions()).await?;
+        let operator = RunningOperator::start(&plane).await?;
+        Ok(Self { operator, broker, plane })
+    }
+
+    /// A client that may do everything, as the person at the keyboard.
+    pub fn client(&self) -> Client {
+        self.plane.admin()
+    }
+
+    /// Where the broker listens.
+    pub fn broker_url(&self) -> String {
+        self.broker.0.url()
+    }
+
+    /// The broker's keys, oldest first.
+    pub fn broker_keys(&self) -> Vec<Binding> {
+        self.broker.0.bindings()
+    }
+
+    /// How often the broker was asked for this.
+    pub fn broker_calls(&self, route: Route) -> usize {
+        self.broker.0.count(route)
+    }
+
+    /// Writes a kubeconfig for `kubectl` and returns its path.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn kubeconfig(&self) -> anyhow::Result<String> {
+        Ok(self.plane.kubeconfig_for(self.plane.admin_user())?.display().to_string())
+    }
+
+    /// Ends everything in order, and checks that the operator kept to its rights and to the broker's rules.
+    ///
+    /// # Errors
+    /// What the operator did wrong.
+    pub async fn strike(self) -> anyhow::Result<()> {
+        let Self { operator, broker, plane } = self;
+        let user = operator.stop().await?;
+        let requests = plane.audit().requests(&user)?;
+        let refused = requests.only(|request| request.code == Some(403));
+        let violations = broker.0.take_violations();
+        drop(broker);
+        plane.stop().await;
+        ensure!(
+            refused.is_empty(),
+            "`{}` lacks rights that the operator needs: {refused}",
+            OPERATOR_ROLE.file
+        );
+        ensure!(violations.is_empty(), "the operator broke the broker's rules: {violations:?}");
+        Ok(())
+    }
+}
+
+async fn start_plane(port: Option<u16>) -> anyhow::Result<ControlPlane> {
+    let began = Instant::now();
+    let waiting = Waiting::begin("starting etcd and kube-apiserver");
+    let mut builder = ControlPlane::builder().progress(waiting.clone());
+    if let Some(port) = port {
+        builder = builder.api_port(port);
+    }
+    let started = builder.start().await;
+    waiting.end();
+    let plane = started.map_err(|error| match error {
+        Error::ApiPort { .. } => anyhow!("{error}; choose another with `--port`, or leave it out"),
+        error => error.into(),
+    })?;
+    let version =
+        plane.admin().apiserver_version().await.context("can't ask for the API server's version")?;
+    output::detail(format_args!(
+        "Kubernetes {} is ready at {} after {}",
+        version.git_version,
+        plane.url(),
+        output::time(began.elapsed())
+    ));
+    Ok(plane)
+}
+
+/// The broker. Unlike in a test, where it ends the test, a breach of the broker's rules must not make its end a panic.
+struct EmbeddedBroker(FakeBroker);
+
+impl EmbeddedBroker {
+    /// Starts it with the login of the manifests.
+    async fn start() -> anyhow::Result<Self> {
+        let login: Secret = LOGIN.object()?;
+        let entry = |name: &str| login.string_data.as_ref()?.get(name).cloned();
+        let (username, password) = entry("username")
+            .zip(entry("password"))
+            .with_context(|| format!("`{}` lacks `username` or `password`", LOGIN.file))?;
+        let broker = FakeBroker::builder().login(Login::basic(username, password)).start().await?;
+        output::detail(format_args!("{} serves the instance `training-app-db`", broker.url()));
+        Ok(Self(broker))
+    }
+}
+
+impl Drop for EmbeddedBroker {
+    fn drop(&mut self) {
+        drop(self.0.take_violations());
+    }
+}
+
+/// The operator, on threads of its own as in a process of its own.
+struct RunningOperator {
+    user: User,
+    stop: Option<oneshot::Sender<()>>,
+    work: Option<JoinHandle<()>>,
+    threads: Option<Runtime>,
+}
+
+impl RunningOperator {
+    async fn start(plane: &ControlPlane) -> anyhow::Result<Self> {
+        let user = plane.new_user()?;
+        OPERATOR_ROLE.apply(&plane.admin()).await?;
+        plane.grant(&user, "servicekey-operator").await?;
+        let options = Options {
+            cluster_resource_namespace: OPERATORS_NAMESPACE.to_owned(),
+            namespaces: None,
+            concurrency: CONCURRENCY,
+            addresses: AddressPolicy::admitting(["127.0.0.0/8".parse()?]),
+        };
+        let threads = tokio::runtime::Builder::new_multi_thread()
+            .thread_name("operator")
+            .enable_all()
+            .build()
+            .context("can't start the operator's runtime")?;
+        let client = {
+            let _inside = threads.enter();
+            plane.client_as(&user)
+        };
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async { drop(stopped.await) };
+        let work = threads.spawn(Operator::new(client, options).run(shutdown));
+        output::detail(format_args!(
+            "in this process, as the user `{}` with the rights of `examples/demo/{}`",
+            user.name, OPERATOR_ROLE.file
+        ));
+        Ok(Self { user, stop: Some(stop), work: Some(work), threads: Some(threads) })
+    }
+
+    /// Lets it come to its end, as SIGTERM does, and returns the user that it was.
+    async fn stop(mut self) -> anyhow::Result<User> {
+        drop(self.stop.take());
+        if let Some(work) = self.work.take() {
+            work.await.context("the operator crashed")?;
+        }
+        Ok(self.user.clone())
+    }
+}
+
+impl Drop for RunningOperator {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
+        }
+    }
+}
