@@ -12,9 +12,7 @@ use serde_json::{Map, Value};
 use super::{
     FIELD_MANAGER,
     error::{Error, bounded},
-    finalizer,
-    provider::Tenant,
-    status,
+    finalizer, status,
     turn::{LookedUp, Turn},
 };
 use crate::{
@@ -211,9 +209,7 @@ impl Turn<'_> {
     }
 
     fn backend(&self) -> Result<Arc<Backend>, Failure> {
-        let labels = self.context.namespace_labels(&self.subject.namespace);
-        let tenant = Tenant { namespace: &self.subject.namespace, labels: &labels };
-        match self.context.registry.backend(&self.subject.provider, &tenant) {
+        match self.context.registry.backend(&self.subject.provider) {
             Some(Ok(backend)) => Ok(backend),
             // It went away since it was observed; the next round says so.
             Some(Err(problem)) => Err(transient(problem.message)),

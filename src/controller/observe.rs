@@ -68,10 +68,8 @@ impl Turn<'_> {
         let id = &self.subject.provider;
         let labels = self.context.namespace_labels(&self.subject.namespace);
         let tenant = Tenant { namespace: &self.subject.namespace, labels: &labels };
-        match self.context.registry.backend(id, &tenant) {
-            Some(Ok(_)) => ProviderView::Available,
-            Some(Err(problem)) => ProviderView::Unavailable(problem),
-            None => ProviderView::Unavailable(Problem {
+        self.context.registry.view(id, &tenant).unwrap_or_else(|| {
+            ProviderView::Unavailable(Problem {
                 reason: Reason::ProviderNotFound,
                 message: if self.key.spec.provider_ref.kind == ProviderKind::ClusterKeyProvider
                     && self.context.options.namespaces.is_some()
@@ -80,8 +78,8 @@ impl Turn<'_> {
                 } else {
                     format!("{id} does not exist; create it")
                 },
-            }),
-        }
+            })
+        })
     }
 
     /// The Secret, from the newest that is known of it.

@@ -27,7 +27,7 @@ fn revoke(world: &World, sequence: Sequence) -> Step {
     }
     match &world.provider {
         ProviderView::Unavailable(problem) => Step::Rest(report::deletion_waiting(world, problem)),
-        ProviderView::Available => Step::Act(Effect::Unbind(sequence)),
+        ProviderView::Available | ProviderView::Closed(_) => Step::Act(Effect::Unbind(sequence)),
     }
 }
 

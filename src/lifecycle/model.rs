@@ -21,13 +21,21 @@ struct State {
     secret: Option<Stored>,
     /// The keys that live at the remote side, each with the inputs it was made from.
     remote: BTreeMap<Sequence, u8>,
-    provider_up: bool,
+    provider: Provider,
     hour: i64,
     rotates: bool,
     process: Process,
     budget: Budget,
     /// The first rule that was broken on the way here.
     broken: Option<&'static str>,
+}
+
+/// How the provider stands to the ServiceKey.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Provider {
+    Up,
+    Closed,
+    Down,
 }
 
 /// The ServiceKey as stored.
@@ -80,8 +88,7 @@ enum Action {
     DamageMarks,
     PlaceForeignSecret,
     RemoveForeignSecret,
-    ProviderGoes,
-    ProviderReturns,
+    ProviderBecomes(Provider),
     RemoteForgets(Sequence),
     HourPasses,
 }
@@ -102,7 +109,7 @@ impl State {
             memory: Memory::default(),
             secret: None,
             remote: BTreeMap::new(),
-            provider_up: true,
+            provider: Provider::Up,
             hour: 0,
             rotates,
             process: Process::started(),
@@ -130,13 +137,10 @@ impl State {
             },
             memory: self.memory.clone(),
             secret: self.process.view.clone(),
-            provider: if self.provider_up {
-                ProviderView::Available
-            } else {
-                ProviderView::Unavailable(Problem {
-                    reason: Reason::ProviderNotFound,
-                    message: "gone".to_owned(),
-                })
+            provider: match self.provider {
+                Provider::Up => ProviderView::Available,
+                Provider::Closed => ProviderView::Closed(problem(Reason::ProviderNotAllowed)),
+                Provider::Down => ProviderView::Unavailable(problem(Reason::ProviderNotFound)),
             },
             round: self.process.round.clone(),
             now: self.now(),
@@ -220,6 +224,7 @@ impl State {
                 self.breaks("4: look for a foreign Secret before a key is made", !looked);
                 self.breaks("5: store what is in hand first", in_hand.is_some());
                 self.breaks("a key is made for a deleted ServiceKey", object.deleting);
+                self.breaks("a key is made where none may be", self.provider != Provider::Up);
                 self.bind(object, sequence, fate);
             }
             Effect::Fetch(sequence) => {
@@ -320,7 +325,11 @@ impl State {
     /// Where a healthy environment leads from here.
     fn settles(&self) -> Result<(), String> {
         let mut state = self.clone();
-        state.provider_up = true;
+        // Whoever is no longer served can leave all the same.
+        let leaves = state.object.as_ref().is_some_and(|object| object.deleting);
+        if state.provider == Provider::Down || !leaves {
+            state.provider = Provider::Up;
+        }
         state.rotates = false;
         state.process.view = state.cached();
         for _ in 0..PATIENCE {
@@ -374,6 +383,10 @@ impl State {
     }
 }
 
+fn problem(reason: Reason) -> Problem {
+    Problem { reason, message: "not now".to_owned() }
+}
+
 fn failure(attempted: Attempted, class: ErrorClass) -> Failure {
     Failure { attempted, class, message: "it failed".to_owned(), retry_after: None }
 }
@@ -397,7 +410,8 @@ impl Model for Life {
         if budget.faults > 0 {
             let fates = [Fate::Refused, Fate::LostBeforeEffect, Fate::LostAfterEffect];
             actions.extend(fates.map(Action::Step));
-            actions.extend(if state.provider_up { Some(Action::ProviderGoes) } else { None });
+            let worse = [Provider::Closed, Provider::Down].map(Action::ProviderBecomes);
+            actions.extend(worse.into_iter().filter(|_| state.provider == Provider::Up));
             if !matches!(state.secret, Some(Stored::Ours { damaged: false, .. })) {
                 // A key whose credentials are in hand or in the Secret goes unnoticed until somebody looks.
                 let held = state.process.round.in_hand.as_ref().map(|key| key.sequence);
@@ -405,8 +419,8 @@ impl Model for Life {
                 actions.extend(forgettable.map(|sequence| Action::RemoteForgets(*sequence)));
             }
         }
-        if !state.provider_up {
-            actions.push(Action::ProviderReturns);
+        if state.provider != Provider::Up {
+            actions.push(Action::ProviderBecomes(Provider::Up));
         }
         if budget.crashes > 0 {
             actions.push(Action::Crash);
@@ -443,11 +457,10 @@ impl Model for Life {
                 state.budget.hours -= 1;
                 state.hour += 1;
             }
-            Action::ProviderGoes => {
-                state.budget.faults -= 1;
-                state.provider_up = false;
+            Action::ProviderBecomes(provider) => {
+                state.budget.faults -= u8::from(provider != Provider::Up);
+                state.provider = provider;
             }
-            Action::ProviderReturns => state.provider_up = true,
             Action::RemoteForgets(sequence) => {
                 state.budget.faults -= 1;
                 state.remote.remove(&sequence);

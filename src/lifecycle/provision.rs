@@ -33,7 +33,7 @@ fn restore(world: &World) -> Step {
     if let Some(problem) = &world.desired.problem {
         return Step::Rest(report::waiting(world, problem));
     }
-    if let ProviderView::Unavailable(problem) = &world.provider {
+    if let Some(problem) = world.provider.obstacle() {
         return Step::Rest(report::waiting(world, problem));
     }
     match &world.secret {
@@ -103,13 +103,16 @@ fn keep(world: &World, key: &KeyRecord) -> Step {
         };
     }
     let pending = Pending::of(world, key);
-    if !pending.anything() {
-        return Step::Rest(report::rest_settled(world, key));
+    match &world.provider {
+        ProviderView::Available if pending.anything() => pending.next_step(world, memory, key),
+        ProviderView::Closed(_) if pending.revokes() => {
+            Pending { rotation: false, ..pending }.next_step(world, memory, key)
+        }
+        ProviderView::Closed(problem) | ProviderView::Unavailable(problem) if pending.anything() => {
+            Step::Rest(report::rotation_waiting(world, key, problem))
+        }
+        _ => Step::Rest(report::rest_settled(world, key)),
     }
-    if let ProviderView::Unavailable(problem) = &world.provider {
-        return Step::Rest(report::rotation_waiting(world, key, problem));
-    }
-    pending.next_step(world, memory, key)
 }
 
 /// What is to be done at the remote side besides the current key.
@@ -138,7 +141,11 @@ impl Pending {
     }
 
     const fn anything(&self) -> bool {
-        self.revocation.is_some() || self.discarded_attempt.is_some() || self.rotation
+        self.revokes() || self.rotation
+    }
+
+    const fn revokes(&self) -> bool {
+        self.revocation.is_some() || self.discarded_attempt.is_some()
     }
 
     /// A revocation that fails must not hold up a rotation, nor a rotation that fails a revocation.

@@ -48,7 +48,9 @@ fn rotation_under_way(next: Sequence) -> Problem {
 /// The current key works, and a rotation or a revocation waits for the provider.
 pub(super) fn rotation_waiting(world: &World, key: &KeyRecord, problem: &Problem) -> Rest {
     let report = Report { rotating: Some(problem.clone()), ..settled(world, &world.memory, key) };
-    Rest { wake: Wake::OnChange, report }
+    let revocations = world.memory.previous.iter().map(|previous| previous.revoke_at);
+    let next = revocations.filter(|revoke_at| *revoke_at > world.now).min();
+    Rest { wake: next.map_or(Wake::OnChange, Wake::At), report }
 }
 
 /// The current key works, and a rotation or a revocation failed.

@@ -137,8 +137,21 @@ impl SecretView {
 pub enum ProviderView {
     /// It can.
     Available,
+    /// It can, but not on behalf of this ServiceKey any more, for this reason: only to revoke what it has.
+    Closed(Problem),
     /// It can't, for this reason.
     Unavailable(Problem),
+}
+
+impl ProviderView {
+    /// What keeps keys from being made and read.
+    #[must_use]
+    pub const fn obstacle(&self) -> Option<&Problem> {
+        match self {
+            Self::Available => None,
+            Self::Closed(problem) | Self::Unavailable(problem) => Some(problem),
+        }
+    }
 }
 
 /// Something that stands in the way, in the words of a condition.

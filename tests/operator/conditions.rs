@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use servicekey_operator::api::{ClusterKeyProvider, ConditionType, KeyProvider, Reason, ServiceKey};
 
-use crate::stage::Stage;
+use crate::stage::{Stage, wait};
 
 /// An object with conditions.
 pub trait Reports:
@@ -66,23 +66,21 @@ impl Reports for ClusterKeyProvider {
     }
 }
 
-impl Stage {
-    /// Waits until `Ready` has this status and reason.
-    pub async fn wait_for<K: Reports>(&self, api: Api<K>, name: &str, ready: bool, reason: Reason) -> K {
-        let what = format!("Ready={ready} with {reason}");
-        self.wait(api, name, &what, |object| object.is_some_and(|object| object.is(ready, reason)))
-            .await
-            .unwrap()
-    }
+/// Waits until `Ready` has this status and reason.
+pub async fn wait_for<K: Reports>(api: Api<K>, name: &str, ready: bool, reason: Reason) -> K {
+    let what = format!("Ready={ready} with {reason}");
+    wait(api, name, &what, |object| object.is_some_and(|object| object.is(ready, reason))).await.unwrap()
+}
 
+impl Stage {
     /// Waits until a ServiceKey is not ready for this reason.
     pub async fn wait_key(&self, name: &str, reason: Reason) -> ServiceKey {
-        self.wait_for(self.keys(), name, false, reason).await
+        wait_for(self.keys(), name, false, reason).await
     }
 
     /// Waits until the KeyProvider `broker` is not ready for this reason.
     pub async fn wait_provider(&self, reason: Reason) -> KeyProvider {
-        self.wait_for(self.api::<KeyProvider>(), "broker", false, reason).await
+        wait_for(self.api::<KeyProvider>(), "broker", false, reason).await
     }
 
     /// Merges this into the spec of the KeyProvider `broker`.

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use servicekey_operator::api::{KeyProvider, Reason, ServiceKey};
 use testkit::broker::{FakeBroker, Login, Rule};
 
-use crate::{conditions::Reports, stage::Stage};
+use crate::{
+    conditions::{Reports, wait_for},
+    stage::Stage,
+};
 
 const NAME: &str = "monitoring-creds";
 
@@ -15,7 +18,7 @@ const NAME: &str = "monitoring-creds";
 async fn a_provider_that_can_be_reached_is_ready() {
     let stage = Stage::set().await;
     let _operator = stage.start_operator().await;
-    let provider = stage.wait_for(stage.api::<KeyProvider>(), "broker", true, Reason::Available).await;
+    let provider = wait_for(stage.api::<KeyProvider>(), "broker", true, Reason::Available).await;
     provider.says("the remote side can be reached with this login");
     assert!(!provider.is_stalled());
     assert_eq!(provider.status.as_ref().unwrap().observed_generation, provider.metadata.generation);
@@ -159,7 +162,7 @@ async fn what_is_not_implemented_says_so_and_stalls(#[case] spec: Value, #[case]
     key["spec"]["providerRef"]["name"] = json!("later");
     stage.create::<ServiceKey>(key).await;
 
-    let provider = stage.wait_for(stage.api::<KeyProvider>(), "later", false, Reason::NotImplemented).await;
+    let provider = wait_for(stage.api::<KeyProvider>(), "later", false, Reason::NotImplemented).await;
     provider.says(words);
     let key = stage.wait_key(NAME, Reason::NotImplemented).await;
     key.says(words);

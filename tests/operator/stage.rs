@@ -89,9 +89,7 @@ impl Stage {
             concurrency: 32,
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
         };
-        let operator = Operator::new(self.plane.client_as(&user), options);
-        let task = tokio::spawn(operator.run(std::future::pending())).abort_handle();
-        Running { user, task }
+        run_operator(self.plane, user, options)
     }
 
     pub async fn create_login(&self, username: &str, password: &str) {
@@ -172,7 +170,7 @@ impl Stage {
         api: Api<K>,
         name: &str,
         what: &str,
-        mut holds: impl FnMut(Option<&K>) -> bool,
+        holds: impl FnMut(Option<&K>) -> bool,
     ) -> Option<K>
     where
         K: kube::Resource<DynamicType = ()>
@@ -182,22 +180,7 @@ impl Stage {
             + Send
             + 'static,
     {
-        let mut last = None;
-        let changes = watcher::watch_object(api, name).default_backoff();
-        let mut changes = std::pin::pin!(changes);
-        let found = tokio::time::timeout(PATIENCE, async {
-            while let Some(object) = changes.try_next().await.unwrap() {
-                last.clone_from(&object);
-                last.iter_mut().for_each(|object| object.managed_fields_mut().clear());
-                if holds(object.as_ref()) {
-                    return;
-                }
-            }
-        });
-        match found.await {
-            Ok(()) => last,
-            Err(_) => panic!("`{name}` in `{}` never was {what}; it is {last:#?}", self.namespace),
-        }
+        wait(api, name, what, holds).await
     }
 
     pub async fn wait_ready(&self, name: &str) -> ServiceKey {
@@ -264,4 +247,44 @@ fn find<'a>(key: &'a ServiceKey, type_: &str) -> Option<&'a Condition> {
 pub fn entries(secret: &Secret) -> BTreeMap<String, String> {
     let data = secret.data.clone().unwrap_or_default();
     data.into_iter().map(|(name, value)| (name, String::from_utf8(value.0).unwrap())).collect()
+}
+
+/// Starts an operator on a plane.
+pub fn run_operator(plane: &ControlPlane, user: User, options: Options) -> Running {
+    let operator = Operator::new(plane.client_as(&user), options);
+    let task = tokio::spawn(operator.run(std::future::pending())).abort_handle();
+    Running { user, task }
+}
+
+/// Waits until the object satisfies the condition, without polling.
+pub async fn wait<K>(
+    api: Api<K>,
+    name: &str,
+    what: &str,
+    mut holds: impl FnMut(Option<&K>) -> bool,
+) -> Option<K>
+where
+    K: kube::Resource<DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + 'static,
+{
+    let mut last = None;
+    let changes = watcher::watch_object(api, name).default_backoff();
+    let mut changes = std::pin::pin!(changes);
+    let found = tokio::time::timeout(PATIENCE, async {
+        while let Some(object) = changes.try_next().await.unwrap() {
+            last.clone_from(&object);
+            last.iter_mut().for_each(|object| object.managed_fields_mut().clear());
+            if holds(object.as_ref()) {
+                return;
+            }
+        }
+    });
+    match found.await {
+        Ok(()) => last,
+        Err(_) => panic!("`{name}` never was {what}; it is {last:#?}"),
+    }
 }

@@ -18,7 +18,7 @@ use crate::{
     api::{AllowedNamespaces, ProviderKind, Reason, ServiceKey},
     backend::Backend,
     controller::watch::Cache,
-    lifecycle::Problem,
+    lifecycle::{Problem, ProviderView},
 };
 
 /// Which provider is meant.
@@ -257,24 +257,36 @@ impl Registry {
         self.listeners.tell(id);
     }
 
-    /// The backend, for a key of this namespace. `None`: the provider was not loaded.
-    pub fn backend(&self, id: &ProviderId, tenant: &Tenant<'_>) -> Option<Result<Arc<Backend>, Problem>> {
-        let loaded = self.get(id)?;
-        if loaded.access.admits(tenant) {
-            return Some(loaded.backend.map_err(|problem| seen_by_a_key(id, problem)));
-        }
-        Some(Err(Problem {
-            reason: Reason::ProviderNotAllowed,
-            message: format!(
-                "{id} does not admit keys from the namespace `{}`; name it in the provider's \
-                 `spec.allowedNamespaces`",
-                tenant.namespace
-            ),
-        }))
+    /// The backend, or what keeps it from being asked. `None`: the provider was not loaded.
+    pub fn backend(&self, id: &ProviderId) -> Option<Result<Arc<Backend>, Problem>> {
+        Some(self.get(id)?.backend.map_err(|problem| seen_by_a_key(id, problem)))
+    }
+
+    /// What a provider is to the keys of a namespace. `None`: the provider was not loaded.
+    pub fn view(&self, id: &ProviderId, tenant: &Tenant<'_>) -> Option<ProviderView> {
+        let backend = self.backend(id)?;
+        let admitted = self.get(id)?.access.admits(tenant);
+        Some(match backend {
+            Ok(_) if admitted => ProviderView::Available,
+            Ok(_) => ProviderView::Closed(not_admitted(id, tenant)),
+            Err(problem) if admitted => ProviderView::Unavailable(problem),
+            // What is wrong with it is nobody's business there.
+            Err(_) => ProviderView::Unavailable(not_admitted(id, tenant)),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ProviderId, Loaded>> {
         locked(&self.loaded)
+    }
+}
+
+fn not_admitted(id: &ProviderId, tenant: &Tenant<'_>) -> Problem {
+    Problem {
+        reason: Reason::ProviderNotAllowed,
+        message: format!(
+            "{id} does not admit keys from the namespace `{}`; name it in the provider's `spec.allowedNamespaces`",
+            tenant.namespace
+        ),
     }
 }
 
