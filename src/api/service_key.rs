@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     duration::Duration, ibm_access::IbmCloudKey, reference::ProviderRef, reference::SecretKeyRef, rules,
-    schema, secret::SecretSpec, status::ServiceKeyStatus,
+    schema, secret::PreviousCredentials, secret::SecretSpec, status::ServiceKeyStatus,
 };
 
 /// What the user wishes: a key for one service instance, its credentials in one Secret.
@@ -129,10 +129,25 @@ pub struct ServiceKeySpec {
     #[serde(default)]
     pub suspend: bool,
 
-    /// What only keys of IBM Cloud have: role and access. Ignored by other providers, which say so in a
-    /// condition. Can't be changed.
+    /// What only keys of IBM Cloud have: role and access. With another provider no key is made, and a condition says
+    /// so. Can't be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ibm_cloud: Option<IbmCloudKey>,
+}
+
+impl ServiceKeySpec {
+    /// The first thing asked for that this version of the operator can't do yet, as the user wrote it.
+    #[must_use]
+    pub fn not_implemented(&self) -> Option<&'static str> {
+        if self.adoption == Adoption::IfExists {
+            return Some("`adoption: IfExists`");
+        }
+        if self.secret.previous == PreviousCredentials::Include {
+            return Some("`secret.previous: Include`");
+        }
+        let strategy = self.rotation.as_ref().map(|rotation| rotation.strategy);
+        (strategy == Some(RotationStrategy::Replace)).then_some("`rotation.strategy: Replace`")
+    }
 }
 
 /// The Secret's name stays, whether it is written down or is the `ServiceKey`'s own.

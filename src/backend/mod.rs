@@ -22,6 +22,14 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// Whether keys have a role and an access policy.
+    #[must_use]
+    pub const fn has_roles(&self) -> bool {
+        match self {
+            Self::OpenServiceBroker(_) => false,
+        }
+    }
+
     /// Asks the remote side whether it can be reached with this login; creates nothing.
     ///
     /// # Errors

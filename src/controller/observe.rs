@@ -56,9 +56,15 @@ impl Turn<'_> {
         {
             return problem.clone();
         }
-        let problem = self.layout().validate().err().map(|error| Problem {
+        let invalid = self.layout().validate().err().map(|error| Problem {
             reason: Reason::InvalidSpec,
             message: format!("`spec.secret` can't be fulfilled: {error}"),
+        });
+        let problem = invalid.or_else(|| {
+            self.key.spec.not_implemented().map(|what| Problem {
+                reason: Reason::NotImplemented,
+                message: format!("{what} is not implemented in this version of the operator; remove it"),
+            })
         });
         self.memo.checked_spec = Some((generation, problem.clone()));
         problem
@@ -68,6 +74,9 @@ impl Turn<'_> {
         let id = &self.subject.provider;
         let labels = self.context.namespace_labels(&self.subject.namespace);
         let tenant = Tenant { namespace: &self.subject.namespace, labels: &labels };
+        if let Some(problem) = self.misplaced_role() {
+            return ProviderView::Closed(problem);
+        }
         self.context.registry.view(id, &tenant).unwrap_or_else(|| {
             ProviderView::Unavailable(Problem {
                 reason: Reason::ProviderNotFound,
@@ -79,6 +88,19 @@ impl Turn<'_> {
                     format!("{id} does not exist; create it")
                 },
             })
+        })
+    }
+
+    /// A role that is asked of a provider whose keys have none.
+    fn misplaced_role(&self) -> Option<Problem> {
+        self.key.spec.ibm_cloud.as_ref()?;
+        let id = &self.subject.provider;
+        let backend = self.context.registry.backend(id)?.ok()?;
+        (!backend.has_roles()).then(|| Problem {
+            reason: Reason::InvalidSpec,
+            message: format!(
+                "`spec.ibmCloud` is for keys of IBM Cloud, and {id} makes others: create the ServiceKey again without it"
+            ),
         })
     }
 

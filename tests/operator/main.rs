@@ -11,6 +11,7 @@ mod conditions;
 mod deletion_waits_for_the_provider;
 mod each_key_costs_little;
 mod each_key_is_revoked_by_one_call;
+mod nothing_is_silently_ignored;
 mod providers_report_themselves;
 mod secrets_stay_secret;
 mod stage;
