@@ -1,19 +1,24 @@
 //! The operator on a real API server, against a strict fake broker: one file per capability.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod a_broker_in_trouble_is_reported_and_survived;
 mod a_cluster_provider_admits_namespaces;
 mod a_foreign_secret_is_left_alone;
 mod a_key_becomes_a_secret;
 mod a_namespace_with_keys_can_be_deleted;
+mod a_restart_takes_up_every_key;
 mod conditions;
+mod crashes_leave_one_key;
 mod deletion_waits_for_the_provider;
 mod each_key_costs_little;
 mod each_key_is_revoked_by_one_call;
+mod evidence;
 mod nothing_is_silently_ignored;
+mod process;
 mod providers_report_themselves;
 mod secrets_stay_secret;
+mod sigterm_ends_the_operator;
 mod stage;
 mod the_api_server_refuses_bad_manifests;
 mod the_secret_is_repaired;

@@ -1,0 +1,70 @@
+//! The operator as a process of its own, which can be killed.
+
+use std::{
+    fs,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::NamedTempFile;
+use testkit::gateway::Gateway;
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
+
+use crate::stage::Stage;
+
+/// How long a process that was asked to end may take, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The command itself, behind a gateway of its own. It ends with the test, whatever becomes of that.
+pub struct Process {
+    pub gateway: Gateway,
+    child: Child,
+    log: NamedTempFile,
+}
+
+impl Process {
+    /// Starts the operator for the namespace of the stage.
+    pub async fn start(stage: &Stage) -> Self {
+        Self::behind(Gateway::start(stage.client.clone()).await.unwrap(), stage)
+    }
+
+    /// The same behind a gateway that may have gates already.
+    pub fn behind(gateway: Gateway, stage: &Stage) -> Self {
+        let log = NamedTempFile::new().unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_servicekey-operator"))
+            .args(["run", "--namespaces", &stage.namespace, "--allow-cidr", "127.0.0.0/8"])
+            .env("KUBECONFIG", gateway.kubeconfig())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.reopen().unwrap())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self { gateway, child, log }
+    }
+
+    /// Kills it as the kernel does when memory runs out, and returns when it is dead.
+    pub async fn kill(mut self) {
+        assert_eq!(self.child.try_wait().unwrap(), None, "it ended by itself");
+        self.child.kill().await.unwrap();
+    }
+
+    /// Asks it to end, as a node does that stops a pod, and waits until it has.
+    pub async fn terminate(mut self) -> ExitStatus {
+        let id = self.child.id().and_then(|id| Pid::from_raw(id.try_into().unwrap()));
+        kill_process(id.expect("it ended by itself"), Signal::TERM).unwrap();
+        timeout(PATIENCE, self.child.wait()).await.expect("it goes on after SIGTERM").unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("the operator's log:\n{}", fs::read_to_string(self.log.path()).unwrap_or_default());
+        }
+    }
+}
