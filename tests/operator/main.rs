@@ -17,6 +17,7 @@ mod evidence;
 mod nothing_is_silently_ignored;
 mod process;
 mod providers_report_themselves;
+mod random_crashes_leave_one_key_each;
 mod secrets_stay_secret;
 mod sigterm_ends_the_operator;
 mod stage;
