@@ -66,7 +66,10 @@ impl Stage {
     }
 
     async fn set_for(broker: FakeBroker, instance: Instance) -> Self {
-        let plane = ControlPlane::shared().await.unwrap();
+        Self::set_on(ControlPlane::shared().await.unwrap(), broker, instance).await
+    }
+
+    async fn set_on(plane: &'static ControlPlane, broker: FakeBroker, instance: Instance) -> Self {
         plane.install_crds(&custom_resource_definitions()).await.unwrap();
         let namespace = plane.namespace("stage").await.unwrap();
         let stage = Self { plane, client: plane.admin(), namespace, broker, instance };
@@ -221,6 +224,16 @@ impl Stage {
 
     pub async fn wait_gone(&self, name: &str) {
         self.wait(self.keys(), name, "gone", |key| key.is_none()).await;
+    }
+}
+
+impl Stage {
+    /// A stage whose API server may be killed, because nobody else uses it. As the shared plane, it ends with the
+    /// process.
+    pub async fn on_a_plane_of_its_own() -> Self {
+        let plane = Box::leak(Box::new(ControlPlane::builder().start().await.unwrap()));
+        let instance = Instance::new("training-app-db", "postgresql", "small");
+        Self::set_on(plane, FakeBroker::builder().start().await.unwrap(), instance).await
     }
 }
 
