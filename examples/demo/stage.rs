@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow, ensure};
 use k8s_openapi::api::core::v1::Secret;
-use kube::Client;
+use kube::{Client, ResourceExt};
 use servicekey_operator::{
     api::custom_resource_definitions,
     backend::AddressPolicy,
@@ -159,8 +159,9 @@ struct RunningOperator {
 impl RunningOperator {
     async fn start(plane: &ControlPlane) -> anyhow::Result<Self> {
         let user = plane.new_user()?;
-        OPERATOR_ROLE.apply(&plane.admin()).await?;
-        plane.grant(&user, "servicekey-operator").await?;
+        for role in OPERATOR_ROLE.apply(&plane.admin()).await? {
+            plane.grant(&user, &role.name_any()).await?;
+        }
         let options = Options {
             cluster_resource_namespace: OPERATORS_NAMESPACE.to_owned(),
             namespaces: None,
