@@ -1,16 +1,22 @@
 //! Waiting for what the API server tells, without asking again and again.
 
-use std::{collections::BTreeMap, fmt::Debug, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, future, time::Duration};
 
-use anyhow::{Context, bail};
-use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use anyhow::Context;
+use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Api, Resource, ResourceExt,
-    api::{ListParams, WatchEvent, WatchParams},
+    api::ListParams,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
 };
 use serde::de::DeserializeOwned;
 use servicekey_operator::api::{ClusterKeyProvider, ServiceKey};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio_util::task::AbortOnDropHandle;
 
 /// How long anything that is waited for may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -18,43 +24,48 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The objects that a watch shows, by name.
 pub type Objects<K> = BTreeMap<String, K>;
 
-/// A watch that is open, unlike one of kube's `watcher`, which opens it when it is first waited for: what is timed must
-/// not wait for that.
+/// A watch, read by a task of its own: the API server ends a watch that is not read as fast as it tells.
 pub struct Watch<K> {
     objects: Objects<K>,
-    changes: BoxStream<'static, kube::Result<WatchEvent<K>>>,
+    /// Whether the objects are all that there are, and not a part of a list.
+    complete: bool,
+    events: UnboundedReceiver<Event<K>>,
+    _reader: AbortOnDropHandle<()>,
 }
 
 impl<K> Watch<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    /// Watches the object of this name.
+    /// Watches the object of this name, and returns once it is known.
     ///
     /// # Errors
     /// When the API server refuses it.
     pub async fn of_one(api: &Api<K>, name: &str) -> anyhow::Result<Self> {
-        let selector = format!("metadata.name={name}");
-        Self::open(api, ListParams::default().fields(&selector), WatchParams::default().fields(&selector))
-            .await
+        Self::open(api, watcher::Config::default().fields(&format!("metadata.name={name}"))).await
     }
 
-    /// Watches the objects with this label.
+    /// Watches the objects with this label, and returns once they are known.
     ///
     /// # Errors
     /// When the API server refuses it.
     pub async fn of_all(api: &Api<K>, label: &str) -> anyhow::Result<Self> {
-        Self::open(api, ListParams::default().labels(label), WatchParams::default().labels(label)).await
+        Self::open(api, watcher::Config::default().labels(label)).await
     }
 
-    async fn open(api: &Api<K>, list: ListParams, watch: WatchParams) -> anyhow::Result<Self> {
-        let listed = api.list(&list).await?;
-        let version = listed.metadata.resource_version.unwrap_or_default();
-        let objects = listed.items.into_iter().map(|object| (object.name_any(), object)).collect();
-        let changes = api.watch(&watch, &version).await?.boxed();
-        // The watch keeps the connection of the list. Another is made ready here, and not in what is timed.
-        api.list_metadata(&list.limit(1)).await?;
-        Ok(Self { objects, changes })
+    async fn open(api: &Api<K>, config: watcher::Config) -> anyhow::Result<Self> {
+        let (sender, events) = unbounded_channel();
+        let watch = watcher(api.clone(), config).default_backoff().for_each(move |event| {
+            // After an error the watch begins again. Who waits in vain is told so.
+            let _ = event.map(|event| sender.send(event));
+            future::ready(())
+        });
+        let reader = AbortOnDropHandle::new(tokio::spawn(watch));
+        let mut opened = Self { objects: Objects::new(), complete: false, events, _reader: reader };
+        opened.until("a watch has begun", |_| Some(())).await?;
+        // The watch keeps the connection that it began with. Another is made here, and not in what is timed.
+        api.list_metadata(&ListParams::default().limit(1)).await?;
+        Ok(opened)
     }
 
     /// Waits until something can be found among the objects, and gives it; `what` says what should come about.
@@ -78,17 +89,27 @@ where
 
     async fn find<T>(&mut self, find: impl Fn(&Objects<K>) -> Option<T>) -> anyhow::Result<T> {
         loop {
-            if let Some(found) = find(&self.objects) {
+            if self.complete
+                && let Some(found) = find(&self.objects)
+            {
                 return Ok(found);
             }
-            match self.changes.try_next().await?.context("the watch ended")? {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                    self.objects.insert(object.name_any(), object);
-                }
-                WatchEvent::Deleted(object) => drop(self.objects.remove(&object.name_any())),
-                WatchEvent::Bookmark(_) => {}
-                WatchEvent::Error(status) => bail!("the watch failed: {status:?}"),
+            let event = self.events.recv().await.context("the watch ended")?;
+            self.take_in(event);
+        }
+    }
+
+    fn take_in(&mut self, event: Event<K>) {
+        match event {
+            Event::Init => {
+                self.objects.clear();
+                self.complete = false;
             }
+            Event::InitDone => self.complete = true,
+            Event::InitApply(object) | Event::Apply(object) => {
+                self.objects.insert(object.name_any(), object);
+            }
+            Event::Delete(object) => drop(self.objects.remove(&object.name_any())),
         }
     }
 }
