@@ -127,8 +127,8 @@ reasons! {
     /// The remote side understood the request and refused it; the message holds its words. Change what they name,
     /// often `spec.parameters`.
     BindRejected,
-    /// Making the key failed at the remote side; the message holds its words. What may have been left behind is
-    /// removed, and it is tried again, less and less often.
+    /// Making the key failed at the remote side; the message holds its words. It is tried again, less and less often,
+    /// and always for the same key, so that an attempt that took effect all the same leaves nothing behind.
     BindFailed,
     /// A key of this identity exists at the remote side, made with other parameters or by somebody else. Remove it
     /// there, choose another `spec.keyName`, or take it over with `spec.adoption: IfExists`.

@@ -281,7 +281,7 @@ async fn a_trouble_that_stays_is_written_down_once() {
             calls.iter().filter(|call| call.route == Route::Bind && call.status.is_some()).count() == count
         }
     };
-    stage.broker.wait_for_calls(binds(4)).await.unwrap();
+    stage.broker.wait_for_calls(binds(3)).await.unwrap();
     let requests = stage.plane.audit().requests(&operator.user).unwrap().writes();
     let statuses = requests.of("servicekeys").only(|request| request.subresource == "status");
     assert_eq!(statuses.len(), 1, "{statuses}");
