@@ -44,7 +44,7 @@ pub(super) fn admit(request: &Request, login: &Login) -> Result<Operation, Refus
     }
     check_api_version(headers)?;
     check_request_identity(headers)?;
-    let query = Parameters::read(uri)?;
+    let query = Parameters::read(uri, *route)?;
 
     let instance = || instance.clone().unwrap_or_default();
     let key = || -> Result<Key, Refusal> {
@@ -56,22 +56,22 @@ pub(super) fn admit(request: &Request, login: &Login) -> Result<Operation, Refus
         Route::FetchInstance => Ok(Operation::FetchInstance { instance: instance() }),
         Route::Bind => {
             let key = key()?;
-            query.check_accepts_incomplete()?;
-            Ok(Operation::Bind { key, wish: wish(headers, body.as_ref())? })
+            let accepts_incomplete = query.accepts_incomplete()?;
+            Ok(Operation::Bind { key, wish: wish(headers, body.as_ref())?, accepts_incomplete })
         }
         Route::Fetch => Ok(Operation::Fetch { key: key()?, hints: query.into_hints() }),
         Route::Unbind => {
             let key = key()?;
-            query.check_accepts_incomplete()?;
+            let accepts_incomplete = query.accepts_incomplete()?;
             let hints = query.into_hints();
             if hints.service_id.is_none() || hints.plan_id.is_none() {
                 return Err(Refusal::bad_request(Rule::Query, "an unbind needs `service_id` and `plan_id`"));
             }
-            Ok(Operation::Unbind { key, hints })
+            Ok(Operation::Unbind { key, hints, accepts_incomplete })
         }
         Route::LastOperation => {
-            let detail = "every binding is made at once, so there is no operation to poll";
-            Err(Refusal::breach(Rule::UnderWay, StatusCode::NOT_FOUND, detail))
+            let (key, token) = (key()?, query.operation.clone());
+            Ok(Operation::Poll { key, hints: query.into_hints(), token })
         }
         Route::Unknown => {
             let detail = format!("there is nothing at `{}`", uri.path());
@@ -156,10 +156,11 @@ struct Parameters {
     accepts_incomplete: Option<String>,
     service_id: Option<String>,
     plan_id: Option<String>,
+    operation: Option<String>,
 }
 
 impl Parameters {
-    fn read(uri: &Uri) -> Result<Self, Refusal> {
+    fn read(uri: &Uri, route: Route) -> Result<Self, Refusal> {
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|error| Refusal::bad_request(Rule::Query, error.to_string()))?;
         let mut parameters = Self::default();
@@ -168,8 +169,12 @@ impl Parameters {
                 "accepts_incomplete" => &mut parameters.accepts_incomplete,
                 "service_id" => &mut parameters.service_id,
                 "plan_id" => &mut parameters.plan_id,
+                "operation" if route == Route::LastOperation => &mut parameters.operation,
                 _ => return Err(Refusal::bad_request(Rule::Query, format!("unknown parameter `{name}`"))),
             };
+            if value.is_empty() {
+                return Err(Refusal::bad_request(Rule::Query, format!("`{name}` is empty")));
+            }
             if field.replace(value).is_some() {
                 return Err(Refusal::bad_request(Rule::Query, format!("`{name}` is there twice")));
             }
@@ -177,9 +182,10 @@ impl Parameters {
         Ok(parameters)
     }
 
-    fn check_accepts_incomplete(&self) -> Result<(), Refusal> {
+    fn accepts_incomplete(&self) -> Result<bool, Refusal> {
         match self.accepts_incomplete.as_deref() {
-            None | Some("true" | "false") => Ok(()),
+            Some("true") => Ok(true),
+            None | Some("false") => Ok(false),
             Some(sent) => {
                 let detail = format!("`accepts_incomplete` must be true or false, not `{sent}`");
                 Err(Refusal::bad_request(Rule::Query, detail))

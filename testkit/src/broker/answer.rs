@@ -15,12 +15,13 @@ use super::record::Rule;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Answer {
     pub status: StatusCode,
+    pub headers: Vec<Header>,
     pub body: Value,
 }
 
 impl Answer {
     pub const fn new(status: StatusCode, body: Value) -> Self {
-        Self { status, body }
+        Self { status, headers: Vec::new(), body }
     }
 
     /// An error as the specification shapes it (section Service Broker Errors).
@@ -33,11 +34,22 @@ impl Answer {
         Self::new(StatusCode::GONE, json!({}))
     }
 
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
     pub fn into_response(self) -> Response<Body> {
+        let body = Body::from(self.body.to_string());
+        self.into_response_of(body)
+    }
+
+    /// A response with this answer's status and headers, and its JSON on its own way.
+    pub fn into_response_of(self, body: Body) -> Response<Body> {
         let challenge = (self.status == StatusCode::UNAUTHORIZED)
             .then_some((WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"fake broker\"")));
-        let mut response = response(self.status, "application/json", Body::from(self.body.to_string()));
-        response.headers_mut().extend(challenge);
+        let mut response = response(self.status, "application/json", body);
+        response.headers_mut().extend(self.headers.into_iter().chain(challenge));
         response
     }
 }

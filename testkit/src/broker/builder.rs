@@ -7,6 +7,7 @@ use super::{
     credentials::CredentialsRecipe,
     fake::FakeBroker,
     login::Login,
+    pace::Pace,
     port::ReservedPort,
     record::Rule,
     server::Server,
@@ -23,6 +24,7 @@ pub struct Builder {
     catalog: Catalog,
     instances: Vec<Instance>,
     credentials: CredentialsRecipe,
+    pace: Pace,
     tls: Option<TlsIdentity>,
     port: Option<ReservedPort>,
     tolerated: Vec<Rule>,
@@ -59,6 +61,7 @@ impl Builder {
             catalog: Catalog::training(),
             instances: vec![Instance::new("training-app-db", "postgresql", "small")],
             credentials: CredentialsRecipe::default(),
+            pace: Pace::at_once(),
             tls: None,
             port: None,
             tolerated: Vec::new(),
@@ -95,6 +98,12 @@ impl Builder {
         self
     }
 
+    /// How long binds and unbinds take.
+    pub fn pace(mut self, pace: Pace) -> Self {
+        self.pace = pace;
+        self
+    }
+
     /// Serves https with this certificate.
     pub fn tls(mut self, identity: TlsIdentity) -> Self {
         self.tls = Some(identity);
@@ -118,7 +127,7 @@ impl Builder {
     /// # Errors
     /// The instances don't fit the catalog, or there is no port, thread or certificate to be had.
     pub async fn start(self) -> Result<FakeBroker, StartError> {
-        let Self { login, catalog, instances, credentials, tls, port, tolerated } = self;
+        let Self { login, catalog, instances, credentials, pace, tls, port, tolerated } = self;
         for Instance { id, name: _, offering, plan } in &instances {
             if catalog.find(offering).and_then(|found| found.find(plan)).is_none() {
                 let (id, offering, plan) = (id.clone(), offering.clone(), plan.clone());
@@ -126,7 +135,7 @@ impl Builder {
             }
         }
         let acceptor = tls.as_ref().map(TlsIdentity::acceptor).transpose()?;
-        let state = State::new(catalog.clone(), credentials, instances);
+        let state = State::new(catalog.clone(), credentials, pace, instances);
         let shared = Arc::new(Shared::new(login, state, tolerated));
         let port = port.map_or_else(ReservedPort::take, Ok)?;
         let server = Server::start(Arc::clone(&shared), acceptor, port).await?;

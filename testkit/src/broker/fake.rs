@@ -9,7 +9,9 @@ use super::{
     builder::Builder,
     catalog::Catalog,
     faults::Injection,
+    last_operation::UnderWay,
     login::Login,
+    pace::Pace,
     record::{Binding, Call, Rule, Violation},
     route::Route,
     server::Server,
@@ -34,8 +36,8 @@ pub struct FakeBroker {
 
 impl FakeBroker {
     /// A broker with the [training catalog](Catalog::training), an instance `training-app-db` of its plan
-    /// `postgresql`/`small`, [`CredentialsRecipe::postgresql`](super::CredentialsRecipe::postgresql), plain
-    /// http, and the login `operator` with `broker-password`.
+    /// `postgresql`/`small`, [`CredentialsRecipe::postgresql`](super::CredentialsRecipe::postgresql),
+    /// everything done [at once](Pace::at_once), plain http, and the login `operator` with `broker-password`.
     pub fn builder() -> Builder {
         Builder::new()
     }
@@ -68,7 +70,9 @@ impl FakeBroker {
         &self.catalog
     }
 
-    /// The bindings that live now, oldest first.
+    /// The bindings that live now, oldest first, those included that a failed bind left as
+    /// [orphans](Binding::orphan). One that is being made is not among them, and one that is being deleted still
+    /// is.
     #[must_use]
     pub fn bindings(&self) -> Vec<Binding> {
         self.shared.look().state.bindings()
@@ -115,6 +119,47 @@ impl FakeBroker {
         self.shared.change(|inner| inner.login = login);
     }
 
+    /// From now on work takes this long; what is under way keeps its pace.
+    pub fn change_pace(&self, pace: Pace) {
+        self.shared.change(|inner| inner.state.change_pace(pace));
+    }
+
+    /// The operations that are under way, oldest first.
+    #[must_use]
+    pub fn under_way(&self) -> Vec<UnderWay> {
+        self.shared.look().state.under_way()
+    }
+
+    /// Lets everything that is under way succeed; says how much that was.
+    #[must_use = "it says how much there was to finish"]
+    pub fn finish_all(&self) -> usize {
+        self.shared.change(|inner| {
+            let open = inner.state.under_way();
+            open.iter().filter(|open| inner.state.finish(open.binding)).count()
+        })
+    }
+
+    /// Lets what is under way for this binding succeed; says whether something was. A bind whose instance is
+    /// gone fails instead.
+    #[must_use = "it says whether there was something to finish"]
+    pub fn finish(&self, binding: Uuid) -> bool {
+        self.shared.change(|inner| inner.state.finish(binding))
+    }
+
+    /// Lets what is under way for this binding fail, for a reason that polls are told; says whether something
+    /// was. Nothing has changed then: there is no binding after a bind, and there still is one after an unbind.
+    #[must_use = "it says whether there was something to fail"]
+    pub fn fail(&self, binding: Uuid, description: impl Into<String>) -> bool {
+        self.shared.change(|inner| inner.state.fail(binding, description.into()))
+    }
+
+    /// Lets the bind that is under way fail, as [`fail`](Self::fail) does, but leaves an
+    /// [orphan](Binding::orphan); says whether one was.
+    #[must_use = "it says whether there was a bind to fail"]
+    pub fn fail_with_orphan(&self, binding: Uuid, description: impl Into<String>) -> bool {
+        self.shared.change(|inner| inner.state.fail_with_orphan(binding, description.into()))
+    }
+
     /// Lets calls go wrong. Of several injections that a call could meet, it meets the oldest.
     pub fn inject(&self, injection: Injection) {
         self.shared.change(|inner| inner.script.add(injection));
@@ -148,6 +193,14 @@ impl FakeBroker {
     /// They were not within 30 seconds.
     pub async fn wait_until(&self, met: impl Fn(&[Binding]) -> bool) -> Result<Vec<Binding>, WaitError> {
         self.wait(|inner| inner.state.bindings(), |bindings| met(bindings)).await
+    }
+
+    /// Waits until the operations that are under way are as they should be, and gives them.
+    ///
+    /// # Errors
+    /// They were not within 30 seconds.
+    pub async fn wait_for_work(&self, met: impl Fn(&[UnderWay]) -> bool) -> Result<Vec<UnderWay>, WaitError> {
+        self.wait(|inner| inner.state.under_way(), |open| met(open)).await
     }
 
     /// Waits until the calls are as they should be, and gives them.

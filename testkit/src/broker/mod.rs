@@ -6,7 +6,8 @@
 //!
 //! A call goes through typed stages: `route` reads where it goes, `admission` turns it into an `Operation` or
 //! a refusal, `state` judges and applies that, `faults` says whether and how `spoiled` spoils the answer.
-//! Every binding is made at once; an operation that takes time would be one more outcome of `state`.
+//! Work is done at once, or as the `pace` says: then it is one of the `last_operation`s, which ends when the test
+//! says so or after a number of polls, never by the clock.
 
 mod admission;
 mod answer;
@@ -15,8 +16,10 @@ mod catalog;
 mod credentials;
 mod fake;
 mod faults;
+mod last_operation;
 mod login;
 mod operation;
+mod pace;
 mod port;
 mod record;
 mod route;
@@ -36,8 +39,10 @@ pub use catalog::{Catalog, Instance, Offering, Plan};
 pub use credentials::CredentialsRecipe;
 pub use fake::FakeBroker;
 pub use faults::{Fault, Injection};
+pub use last_operation::UnderWay;
 pub use login::Login;
 pub use operation::OriginatingIdentity;
+pub use pace::{Pace, Work};
 pub use port::ReservedPort;
 pub use record::{Binding, Call, Rule, Violation};
 pub use route::Route;

@@ -10,10 +10,29 @@ use uuid::Uuid;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Operation {
     Catalog,
-    FetchInstance { instance: String },
-    Bind { key: Key, wish: Wish },
-    Fetch { key: Key, hints: Hints },
-    Unbind { key: Key, hints: Hints },
+    FetchInstance {
+        instance: String,
+    },
+    Bind {
+        key: Key,
+        wish: Wish,
+        accepts_incomplete: bool,
+    },
+    Fetch {
+        key: Key,
+        hints: Hints,
+    },
+    Unbind {
+        key: Key,
+        hints: Hints,
+        accepts_incomplete: bool,
+    },
+    /// `token` is `operation` in the query.
+    Poll {
+        key: Key,
+        hints: Hints,
+        token: Option<String>,
+    },
 }
 
 /// Which binding a call is about.
@@ -23,7 +42,7 @@ pub(super) struct Key {
     pub id: Uuid,
 }
 
-/// Offering and plan in a query; both are there for an unbind, and either may be for a fetch.
+/// Offering and plan in a query; both are there for an unbind, and either may be for a fetch or a poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hints {
     pub service_id: Option<String>,

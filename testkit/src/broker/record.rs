@@ -39,8 +39,12 @@ pub enum Rule {
     Rotatable,
     /// Read back only what is `bindings_retrievable` or `instances_retrievable`.
     Retrievable,
-    /// Poll only what is under way.
+    /// Accept an asynchronous bind only where the binding can be read back afterwards.
+    AcceptsIncomplete,
+    /// Poll only what is under way, and what a poll can still be told the end of.
     UnderWay,
+    /// Poll with the `operation` that was handed out last, and without one where none was.
+    OperationToken,
 }
 
 /// One breach of the specification.
@@ -114,7 +118,7 @@ impl fmt::Debug for Call {
     }
 }
 
-/// One living binding. `Debug` shows the names of parameters and credentials only.
+/// One binding that takes up room at the broker. `Debug` shows the names of parameters and credentials only.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Binding {
@@ -132,11 +136,13 @@ pub struct Binding {
     pub parameters: Map<String, Value>,
     /// What the broker handed out.
     pub credentials: Map<String, Value>,
+    /// Whether the bind failed and left this behind: it can't be read back, and only an unbind removes it.
+    pub orphan: bool,
 }
 
 impl fmt::Debug for Binding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, instance, number, predecessor, context, parameters, credentials } = self;
+        let Self { id, instance, number, predecessor, context, parameters, credentials, orphan } = self;
         f.debug_struct("Binding")
             .field("id", id)
             .field("instance", instance)
@@ -145,6 +151,7 @@ impl fmt::Debug for Binding {
             .field("context", context)
             .field("parameters", &FieldNames(parameters))
             .field("credentials", &FieldNames(credentials))
+            .field("orphan", orphan)
             .finish()
     }
 }

@@ -63,7 +63,7 @@ fn dripping(answer: &Answer, pause: Duration) -> Response<Body> {
         tokio::time::sleep(pause).await;
         Ok::<_, io::Error>(Bytes::from(vec![byte]))
     });
-    response(answer.status, JSON, Body::from_stream(drops))
+    answer.clone().into_response_of(Body::from_stream(drops))
 }
 
 fn cut_in_body(answer: &Answer) -> Response<Body> {
@@ -74,7 +74,7 @@ fn cut_in_body(answer: &Answer) -> Response<Body> {
         tokio::task::yield_now().await;
         Err(io::Error::new(io::ErrorKind::ConnectionAborted, "cut by a fault"))
     });
-    response(answer.status, JSON, Body::from_stream(stream::iter([Ok(half)]).chain(end)))
+    answer.clone().into_response_of(Body::from_stream(stream::iter([Ok(half)]).chain(end)))
 }
 
 /// What a careless broker writes into its errors.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use testkit::broker::{Builder, FakeBroker};
@@ -77,14 +78,37 @@ impl Fixture {
         Ok(self.call(Method::PUT, &path(id)).json(&self.body()?))
     }
 
+    /// A bind that may take time.
+    pub fn bind_in_time(&self, id: Uuid) -> Result<RequestBuilder> {
+        let path = format!("{}?accepts_incomplete=true", path(id));
+        Ok(self.call(Method::PUT, &path).json(&self.body()?))
+    }
+
     pub fn fetch(&self, id: Uuid) -> RequestBuilder {
         self.call(Method::GET, &path(id))
     }
 
     pub fn unbind(&self, id: Uuid) -> Result<RequestBuilder> {
-        let query = [("service_id", self.service_id()?), ("plan_id", self.plan_id()?)];
-        let query = query.map(|(name, value)| format!("{name}={value}")).join("&");
-        Ok(self.call(Method::DELETE, &format!("{}?{query}", path(id))))
+        Ok(self.call(Method::DELETE, &format!("{}?{}", path(id), self.hints()?)))
+    }
+
+    /// An unbind that may take time.
+    pub fn unbind_in_time(&self, id: Uuid) -> Result<RequestBuilder> {
+        let path = format!("{}?{}&accepts_incomplete=true", path(id), self.hints()?);
+        Ok(self.call(Method::DELETE, &path))
+    }
+
+    /// A poll with the token that was handed out, if one was.
+    pub fn poll(&self, id: Uuid, token: Option<&str>) -> Result<RequestBuilder> {
+        let operation = token.map(|token| utf8_percent_encode(token, NON_ALPHANUMERIC));
+        let operation = operation.map(|token| format!("&operation={token}")).unwrap_or_default();
+        let path = format!("{}/last_operation?{}{operation}", path(id), self.hints()?);
+        Ok(self.call(Method::GET, &path))
+    }
+
+    fn hints(&self) -> Result<String> {
+        let hints = [("service_id", self.service_id()?), ("plan_id", self.plan_id()?)];
+        Ok(hints.map(|(name, value)| format!("{name}={value}")).join("&"))
     }
 }
 

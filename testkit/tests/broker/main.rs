@@ -4,6 +4,7 @@
 mod client;
 
 mod asserting;
+mod asynchronous;
 mod bindings;
 mod faults;
 mod gates;

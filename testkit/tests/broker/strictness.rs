@@ -11,7 +11,7 @@ use crate::client::{Fixture, INSTANCE, path, start, start_with};
 
 impl Fixture {
     /// Sends a request that breaks exactly this rule, and has no effect.
-    async fn breaks(&self, rule: Rule, status: u16, request: RequestBuilder) -> Result<()> {
+    pub async fn breaks(&self, rule: Rule, status: u16, request: RequestBuilder) -> Result<()> {
         let before = self.broker.bindings();
         let response = request.send().await?;
         let rules: Vec<_> = self.broker.take_violations().iter().map(|violation| violation.rule).collect();
@@ -233,7 +233,14 @@ async fn offering_and_plan_are_those_of_the_instance() -> Result<()> {
 async fn a_query_holds_known_parameters_once() -> Result<()> {
     let it = start().await?;
     let body = it.body()?;
-    for query in ["accepts_incomplete=yes", "accepts_incomplete=", "force=true", "plan_id=a&plan_id=a"] {
+    for query in [
+        "accepts_incomplete=yes",
+        "accepts_incomplete=",
+        "force=true",
+        "plan_id=",
+        "plan_id=a&plan_id=a",
+        "operation=a",
+    ] {
         let request = it.call(Method::PUT, &format!("{}?{query}", path(Uuid::new_v4()))).json(&body);
         it.breaks(Rule::Query, 400, request).await?;
     }
@@ -276,6 +283,12 @@ async fn what_cant_be_read_back_is_not_read_back() -> Result<()> {
 }
 
 #[tokio::test]
+async fn what_cant_be_read_back_is_not_bound_in_time() -> Result<()> {
+    let it = at("metrics", "basic").await?;
+    it.breaks(Rule::AcceptsIncomplete, 400, it.bind_in_time(Uuid::new_v4())?).await
+}
+
+#[tokio::test]
 async fn what_cant_be_rotated_has_no_predecessor() -> Result<()> {
     let it = start().await?;
     let id = Uuid::new_v4();
@@ -287,9 +300,11 @@ async fn what_cant_be_rotated_has_no_predecessor() -> Result<()> {
 #[tokio::test]
 async fn there_is_nothing_to_poll() -> Result<()> {
     let it = start().await?;
-    let path = format!("{}/last_operation", path(Uuid::new_v4()));
-    it.breaks(Rule::UnderWay, 404, it.call(Method::GET, &path)).await?;
-    assert_eq!(it.broker.count(Route::LastOperation), 1);
+    let id = Uuid::new_v4();
+    it.breaks(Rule::UnderWay, 404, it.poll(id, None)?).await?;
+    it.bind(id)?.send().await?.error_for_status()?;
+    it.breaks(Rule::UnderWay, 404, it.poll(id, None)?).await?;
+    assert_eq!(it.broker.count(Route::LastOperation), 2);
     Ok(())
 }
 

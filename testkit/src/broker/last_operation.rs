@@ -1,0 +1,201 @@
+//! The last asynchronous operation on each binding, and what a poll is told of it.
+
+use std::collections::HashMap;
+
+use axum::http::{StatusCode, header::RETRY_AFTER};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{
+    answer::{Answer, Refusal},
+    operation::{Key, Wish},
+    pace::{Pace, Work},
+    record::Rule,
+};
+
+/// One operation that is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnderWay {
+    /// What is being done.
+    pub work: Work,
+    /// The instance of the binding.
+    pub instance: String,
+    /// The binding.
+    pub binding: Uuid,
+    /// The token that was handed out: `operation`.
+    pub token: Option<String>,
+    /// How often it was polled so far.
+    pub polls: usize,
+}
+
+/// What an operation is about.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Task {
+    Bind(Wish),
+    Unbind,
+}
+
+impl Task {
+    pub const fn work(&self) -> Work {
+        match self {
+            Self::Bind(_) => Work::Bind,
+            Self::Unbind => Work::Unbind,
+        }
+    }
+}
+
+/// How an operation ends, or ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Succeeded,
+    Failed(String),
+}
+
+struct LastOperation {
+    number: u64,
+    key: Key,
+    task: Task,
+    token: Option<String>,
+    /// As it was when the operation began.
+    pace: Pace,
+    polls: usize,
+    end: Option<End>,
+    /// A poll was told of the end.
+    reported: bool,
+}
+
+/// One operation for each binding at most: the specification knows no queue.
+#[derive(Default)]
+pub(super) struct LastOperations {
+    by_binding: HashMap<Uuid, LastOperation>,
+    begun: u64,
+}
+
+impl LastOperations {
+    /// Begins an operation, which takes the place of one that has ended, and gives the 202 that says so.
+    pub fn begin(&mut self, key: &Key, task: Task, pace: Pace) -> Answer {
+        self.begun += 1;
+        let begun = LastOperation {
+            number: self.begun,
+            key: key.clone(),
+            task,
+            token: pace.token(self.begun),
+            pace,
+            polls: 0,
+            end: None,
+            reported: false,
+        };
+        let answer = begun.accepted();
+        self.by_binding.insert(key.id, begun);
+        answer
+    }
+
+    /// The task that is under way for a binding of this id, with its instance.
+    pub fn task(&self, id: Uuid) -> Option<(&Task, &Key)> {
+        self.by_binding.get(&id).filter(|last| last.end.is_none()).map(|last| (&last.task, &last.key))
+    }
+
+    /// The 202 again that an operation was begun with.
+    pub fn accepted_again(&self, id: Uuid) -> Option<Answer> {
+        self.by_binding.get(&id).map(LastOperation::accepted)
+    }
+
+    /// Everything that is under way, oldest first.
+    pub fn under_way(&self) -> Vec<UnderWay> {
+        let mut open: Vec<_> = self.by_binding.values().filter(|last| last.end.is_none()).collect();
+        open.sort_by_key(|last| last.number);
+        open.into_iter().map(LastOperation::under_way).collect()
+    }
+
+    /// Records the end of what is under way.
+    pub fn end(&mut self, id: Uuid, end: End) {
+        if let Some(last) = self.by_binding.get_mut(&id) {
+            last.end = Some(end);
+        }
+    }
+
+    /// Forgets the operation on a binding to which something was done at once.
+    pub fn forget(&mut self, id: Uuid) {
+        self.by_binding.remove(&id);
+    }
+
+    /// Checks a poll against what is, or was last, under way.
+    pub fn check_poll(&self, key: &Key, token: Option<&str>) -> Result<(), Refusal> {
+        let Some(last) = self.of(key) else {
+            let detail = format!("no operation on binding `{}` is under way", key.id);
+            return Err(Refusal::breach(Rule::UnderWay, StatusCode::NOT_FOUND, detail));
+        };
+        if last.token.as_deref() == token {
+            return Ok(());
+        }
+        let detail = match &last.token {
+            Some(_) => "`operation` must be what the last 202 for this binding said",
+            None => "`operation` must be left out, as the last 202 for this binding left it out",
+        };
+        Err(Refusal::bad_request(Rule::OperationToken, detail))
+    }
+
+    /// Counts a poll; says whether the operation is to end with it.
+    pub fn count_poll(&mut self, key: &Key) -> bool {
+        let Some(last) = self.by_binding.get_mut(&key.id) else { return false };
+        last.polls += 1;
+        last.end.is_none() && last.pace.polls.is_some_and(|in_progress| last.polls > in_progress)
+    }
+
+    /// What a poll is told.
+    pub fn report(&mut self, key: &Key) -> Answer {
+        match self.by_binding.get_mut(&key.id) {
+            Some(last) => last.report(),
+            None => Answer::error(StatusCode::NOT_FOUND, "there is no operation"),
+        }
+    }
+
+    fn of(&self, key: &Key) -> Option<&LastOperation> {
+        self.by_binding.get(&key.id).filter(|last| last.key == *key)
+    }
+}
+
+impl LastOperation {
+    fn accepted(&self) -> Answer {
+        let body = self.token.as_ref().map_or_else(|| json!({}), |token| json!({ "operation": token }));
+        self.patient(Answer::new(StatusCode::ACCEPTED, body))
+    }
+
+    fn report(&mut self) -> Answer {
+        let state = |state: &str| Answer::new(StatusCode::OK, json!({ "state": state }));
+        match &self.end {
+            None => {
+                let description = format!("poll {} came too early", self.polls);
+                let body = json!({ "state": "in progress", "description": description });
+                self.patient(Answer::new(StatusCode::OK, body))
+            }
+            Some(End::Failed(description)) => {
+                Answer::new(StatusCode::OK, json!({ "state": "failed", "description": description }))
+            }
+            Some(End::Succeeded) if self.task == Task::Unbind => {
+                let told = std::mem::replace(&mut self.reported, true) || self.pace.forgets_unbinds;
+                if told { Answer::gone() } else { state("succeeded") }
+            }
+            Some(End::Succeeded) => state("succeeded"),
+        }
+    }
+
+    /// Adds the wish to be left alone for a while, where the pace has one.
+    fn patient(&self, answer: Answer) -> Answer {
+        match &self.pace.retry_after {
+            Some(value) => answer.with_header(RETRY_AFTER, value.clone()),
+            None => answer,
+        }
+    }
+
+    fn under_way(&self) -> UnderWay {
+        UnderWay {
+            work: self.task.work(),
+            instance: self.key.instance.clone(),
+            binding: self.key.id,
+            token: self.token.clone(),
+            polls: self.polls,
+        }
+    }
+}

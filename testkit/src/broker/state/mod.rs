@@ -1,0 +1,126 @@
+//! What exists at the broker, and what each operation does to it. No I/O, no clock.
+
+mod check;
+mod work;
+
+use std::collections::HashMap;
+
+use axum::http::StatusCode;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::{
+    answer::Answer,
+    catalog::{Catalog, Instance, Offering, Plan},
+    credentials::CredentialsRecipe,
+    last_operation::LastOperations,
+    operation::{Key, Operation, Wish},
+    pace::Pace,
+    record::Binding,
+};
+
+/// Catalog, instances, bindings, and what is being done to them.
+pub(super) struct State {
+    catalog: Catalog,
+    recipe: CredentialsRecipe,
+    pace: Pace,
+    instances: HashMap<String, Instance>,
+    bindings: HashMap<Uuid, Stored>,
+    last_operations: LastOperations,
+    made: u64,
+}
+
+/// A binding with the request that it was made for, to tell a repetition from a conflict.
+struct Stored {
+    wish: Wish,
+    binding: Binding,
+}
+
+impl State {
+    pub fn new(
+        catalog: Catalog,
+        recipe: CredentialsRecipe,
+        pace: Pace,
+        instances: impl IntoIterator<Item = Instance>,
+    ) -> Self {
+        let instances = instances.into_iter().map(|instance| (instance.id.clone(), instance)).collect();
+        let (bindings, last_operations) = (HashMap::new(), LastOperations::default());
+        Self { catalog, recipe, pace, instances, bindings, last_operations, made: 0 }
+    }
+
+    /// The living bindings, oldest first.
+    pub fn bindings(&self) -> Vec<Binding> {
+        let mut bindings: Vec<_> = self.bindings.values().map(|stored| stored.binding.clone()).collect();
+        bindings.sort_by_key(|binding| binding.number);
+        bindings
+    }
+
+    pub fn binding(&self, id: Uuid) -> Option<&Binding> {
+        self.bindings.get(&id).map(|stored| &stored.binding)
+    }
+
+    /// Removes a binding without anybody asking over the wire; says whether it was there.
+    pub fn forget(&mut self, id: Uuid) -> bool {
+        self.bindings.remove(&id).is_some()
+    }
+
+    /// Removes an instance and all its bindings; says whether it was there.
+    pub fn forget_instance(&mut self, id: &str) -> bool {
+        self.bindings.retain(|_, stored| stored.binding.instance != id);
+        self.instances.remove(id).is_some()
+    }
+
+    /// Carries out an operation that passed [`Self::check`].
+    pub fn apply(&mut self, operation: &Operation) -> Answer {
+        match operation {
+            Operation::Catalog => Answer::new(StatusCode::OK, json!(self.catalog)),
+            Operation::FetchInstance { instance } => match self.placed(instance) {
+                Some((offering, plan)) => {
+                    Answer::new(StatusCode::OK, json!({ "service_id": offering.id, "plan_id": plan.id }))
+                }
+                None => no_instance(instance),
+            },
+            Operation::Bind { key, wish, accepts_incomplete } => self.bind(key, wish, *accepts_incomplete),
+            Operation::Fetch { key, hints: _ } => self.fetch(key),
+            Operation::Unbind { key, hints: _, accepts_incomplete } => self.unbind(key, *accepts_incomplete),
+            Operation::Poll { key, hints: _, token: _ } => self.poll(key),
+        }
+    }
+
+    fn fetch(&self, key: &Key) -> Answer {
+        let Some(binding) = self.usable(key) else {
+            let description = format!("there is no binding `{}`, or it is not ready", key.id);
+            return Answer::error(StatusCode::NOT_FOUND, description);
+        };
+        let mut body = shown(binding);
+        body.insert("parameters".into(), json!(binding.parameters));
+        Answer::new(StatusCode::OK, body.into())
+    }
+
+    fn find(&self, key: &Key) -> Option<&Binding> {
+        self.binding(key.id).filter(|binding| binding.instance == key.instance)
+    }
+
+    /// The binding, if it was made with success and nothing is under way with it.
+    fn usable(&self, key: &Key) -> Option<&Binding> {
+        self.find(key).filter(|binding| !binding.orphan && self.last_operations.task(key.id).is_none())
+    }
+
+    /// The offering and plan of an instance.
+    fn placed(&self, instance: &str) -> Option<Place<'_>> {
+        let Instance { offering, plan, .. } = self.instances.get(instance)?;
+        let offering = self.catalog.find(offering)?;
+        Some((offering, offering.find(plan)?))
+    }
+}
+
+type Place<'a> = (&'a Offering, &'a Plan);
+
+/// What answers show of a binding.
+fn shown(binding: &Binding) -> Map<String, Value> {
+    [("credentials".to_owned(), json!(binding.credentials))].into_iter().collect()
+}
+
+fn no_instance(id: &str) -> Answer {
+    Answer::error(StatusCode::NOT_FOUND, format!("there is no service instance `{id}`"))
+}
