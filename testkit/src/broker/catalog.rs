@@ -135,6 +135,9 @@ pub struct Plan {
     /// Whether a bind may name a predecessor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub binding_rotatable: Option<bool>,
+    /// How long, in seconds, a platform is to poll before it takes an operation for failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maximum_polling_duration: Option<u64>,
 }
 
 impl Plan {
@@ -147,6 +150,7 @@ impl Plan {
             name,
             bindable: None,
             binding_rotatable: None,
+            maximum_polling_duration: None,
         }
     }
 }

@@ -3,21 +3,44 @@
 use std::{fmt, sync::Arc};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::catalog::Instance;
 
 type Recipe = dyn Fn(&Instance, u64) -> Map<String, Value> + Send + Sync;
+type MetadataRecipe = dyn Fn(u64) -> BindingMetadata + Send + Sync;
 
-/// Makes the credentials of a binding from its instance and its number (1 for the first one of the broker).
+/// When a binding ends, and when it should be replaced (section Binding Metadata Object): timestamps of ISO 8601,
+/// or whatever else a broker may send.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BindingMetadata {
+    /// From when on the credentials are no longer valid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// Until when the binding should be renewed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renew_before: Option<String>,
+}
+
+/// Makes the credentials of a binding from its instance and its number (1 for the first one of the broker), and
+/// says how they are handed out.
 #[derive(Clone)]
-pub struct CredentialsRecipe(Arc<Recipe>);
+pub struct CredentialsRecipe {
+    credentials: Arc<Recipe>,
+    metadata: Arc<MetadataRecipe>,
+    pub(super) shown_once: bool,
+}
 
 impl CredentialsRecipe {
     /// A recipe of one's own. It has to make new secrets for each number.
     pub fn new(recipe: impl Fn(&Instance, u64) -> Map<String, Value> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(recipe))
+        Self {
+            credentials: Arc::new(recipe),
+            metadata: Arc::new(|_| BindingMetadata::default()),
+            shown_once: false,
+        }
     }
 
     /// What a PostgreSQL service hands out: `hostname`, `port` (a number), `username`, `password` (with
@@ -42,8 +65,23 @@ impl CredentialsRecipe {
         })
     }
 
-    pub(super) fn make(&self, instance: &Instance, number: u64) -> Map<String, Value> {
-        (self.0)(instance, number)
+    /// Adds `metadata`, made from the binding's number; without it bindings have none.
+    #[must_use]
+    pub fn metadata(mut self, recipe: impl Fn(u64) -> BindingMetadata + Send + Sync + 'static) -> Self {
+        self.metadata = Arc::new(recipe);
+        self
+    }
+
+    /// Where bindings can't be read back either, hands credentials out once only: the same bind again is
+    /// answered with `{}`.
+    #[must_use]
+    pub const fn shown_once(mut self) -> Self {
+        self.shown_once = true;
+        self
+    }
+
+    pub(super) fn make(&self, instance: &Instance, number: u64) -> (Map<String, Value>, BindingMetadata) {
+        ((self.credentials)(instance, number), (self.metadata)(number))
     }
 }
 

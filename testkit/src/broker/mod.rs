@@ -36,7 +36,7 @@ pub use crate::{
 pub use axum::http::StatusCode;
 pub use builder::{Builder, StartError};
 pub use catalog::{Catalog, Instance, Offering, Plan};
-pub use credentials::CredentialsRecipe;
+pub use credentials::{BindingMetadata, CredentialsRecipe};
 pub use fake::FakeBroker;
 pub use faults::{Fault, Injection};
 pub use last_operation::UnderWay;

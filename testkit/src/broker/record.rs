@@ -6,7 +6,7 @@ use axum::http::Method;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{operation::OriginatingIdentity, route::Route};
+use super::{credentials::BindingMetadata, operation::OriginatingIdentity, route::Route};
 
 /// A rule of the specification that a client can break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -136,13 +136,16 @@ pub struct Binding {
     pub parameters: Map<String, Value>,
     /// What the broker handed out.
     pub credentials: Map<String, Value>,
+    /// When it ends, and when it should be replaced.
+    pub metadata: BindingMetadata,
     /// Whether the bind failed and left this behind: it can't be read back, and only an unbind removes it.
     pub orphan: bool,
 }
 
 impl fmt::Debug for Binding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, instance, number, predecessor, context, parameters, credentials, orphan } = self;
+        let Self { id, instance, number, predecessor, context, parameters, credentials, metadata, orphan } =
+            self;
         f.debug_struct("Binding")
             .field("id", id)
             .field("instance", instance)
@@ -151,6 +154,7 @@ impl fmt::Debug for Binding {
             .field("context", context)
             .field("parameters", &FieldNames(parameters))
             .field("credentials", &FieldNames(credentials))
+            .field("metadata", metadata)
             .field("orphan", orphan)
             .finish()
     }

@@ -3,7 +3,9 @@
 use anyhow::{Context, Result};
 use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::broker::{Catalog, CredentialsRecipe, FakeBroker, Instance, Login, Route};
+use testkit::broker::{
+    BindingMetadata, Catalog, CredentialsRecipe, FakeBroker, Instance, Login, Offering, Plan, Route,
+};
 use uuid::Uuid;
 
 use crate::client::{INSTANCE, answer, start, start_with};
@@ -174,6 +176,54 @@ async fn a_recipe_of_ones_own_makes_the_credentials() -> Result<()> {
     let it = start_with(FakeBroker::builder().credentials(recipe)).await?;
     let (_, body) = answer(it.bind(Uuid::new_v4())?.send().await?).await?;
     assert_eq!(body, json!({ "credentials": { "token": "training-app-db-1" } }));
+    Ok(())
+}
+
+#[tokio::test]
+async fn metadata_says_when_a_binding_ends() -> Result<()> {
+    let recipe = CredentialsRecipe::postgresql().metadata(|number| BindingMetadata {
+        expires_at: Some(format!("203{number}-01-01T00:00:00.0Z")),
+        renew_before: (number == 1).then(|| "2030-06-01T00:00:00.0Z".to_owned()),
+    });
+    let it = start_with(FakeBroker::builder().credentials(recipe)).await?;
+    let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
+    let (_, bound) = answer(it.bind(one)?.send().await?).await?;
+    let both = json!({ "expires_at": "2031-01-01T00:00:00.0Z", "renew_before": "2030-06-01T00:00:00.0Z" });
+    assert_eq!(bound["metadata"], both);
+    for again in [it.bind(one)?, it.fetch(one)] {
+        assert_eq!(answer(again.send().await?).await?.1["metadata"], both);
+    }
+    let (_, bound) = answer(it.bind(two)?.send().await?).await?;
+    assert_eq!(bound["metadata"], json!({ "expires_at": "2032-01-01T00:00:00.0Z" }));
+    assert_eq!(it.broker.bindings()[1].metadata.renew_before, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn credentials_can_be_shown_once() -> Result<()> {
+    let builder = || FakeBroker::builder().credentials(CredentialsRecipe::postgresql().shown_once());
+    let instance = Instance::new(INSTANCE, "metrics", "basic");
+    let it = start_with(builder().without_instances().instance(instance)).await?;
+    let it = it.asking_for("metrics", "basic");
+    let id = Uuid::new_v4();
+    let (status, bound) = answer(it.bind(id)?.send().await?).await?;
+    assert_eq!((status, bound["credentials"].is_object()), (201, true));
+    assert_eq!(answer(it.bind(id)?.send().await?).await?, (200, json!({})));
+
+    let it = start_with(builder()).await?;
+    let (_, first) = answer(it.bind(id)?.send().await?).await?;
+    let again = answer(it.bind(id)?.send().await?).await?;
+    assert_eq!(again, (200, first), "what can be read back is no secret to keep");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_plan_can_limit_how_long_it_is_polled() -> Result<()> {
+    let plan = Plan { maximum_polling_duration: Some(60), ..Plan::new("p-1", "small") };
+    let catalog = Catalog::new([Offering::new("o-1", "postgresql").plan(plan)]);
+    let it = start_with(FakeBroker::builder().catalog(catalog)).await?;
+    let (_, catalog) = answer(it.call(Method::GET, "/v2/catalog").send().await?).await?;
+    assert_eq!(catalog["services"][0]["plans"][0]["maximum_polling_duration"], 60);
     Ok(())
 }
 

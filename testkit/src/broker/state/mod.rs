@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     answer::Answer,
     catalog::{Catalog, Instance, Offering, Plan},
-    credentials::CredentialsRecipe,
+    credentials::{BindingMetadata, CredentialsRecipe},
     last_operation::LastOperations,
     operation::{Key, Operation, Wish},
     pace::Pace,
@@ -118,7 +118,12 @@ type Place<'a> = (&'a Offering, &'a Plan);
 
 /// What answers show of a binding.
 fn shown(binding: &Binding) -> Map<String, Value> {
-    [("credentials".to_owned(), json!(binding.credentials))].into_iter().collect()
+    let mut shown = Map::new();
+    shown.insert("credentials".into(), json!(binding.credentials));
+    if binding.metadata != BindingMetadata::default() {
+        shown.insert("metadata".into(), json!(binding.metadata));
+    }
+    shown
 }
 
 fn no_instance(id: &str) -> Answer {

@@ -129,6 +129,10 @@ impl State {
         if earlier != wish || binding.instance != key.instance {
             return conflict(key, "exists, and was asked for differently");
         }
+        let retrievable = self.placed(&key.instance).is_some_and(|(found, _)| found.bindings_retrievable);
+        if self.recipe.shown_once && !retrievable {
+            return Answer::new(StatusCode::OK, json!({}));
+        }
         Answer::new(StatusCode::OK, shown(binding).into())
     }
 
@@ -136,6 +140,7 @@ impl State {
     fn make(&mut self, key: &Key, wish: &Wish, standing: Standing) -> Option<&Binding> {
         let instance = self.instances.get(&key.instance)?;
         self.made += 1;
+        let (credentials, metadata) = self.recipe.make(instance, self.made);
         let binding = Binding {
             id: key.id,
             instance: key.instance.clone(),
@@ -143,7 +148,8 @@ impl State {
             predecessor: wish.predecessor_binding_id,
             context: wish.context.clone(),
             parameters: wish.parameters.clone(),
-            credentials: self.recipe.make(instance, self.made),
+            credentials,
+            metadata,
             orphan: standing == Standing::Orphan,
         };
         let stored = Stored { wish: wish.clone(), binding };
