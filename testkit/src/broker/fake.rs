@@ -26,7 +26,8 @@ use crate::{
 /// A running broker.
 ///
 /// Dropping it stops it, and panics, as a failed assertion does, where a client broke a rule of the
-/// specification or a fault was injected that no call met.
+/// specification, a fault was injected that no call met, or a late call was never
+/// [released](Self::release_late).
 pub struct FakeBroker {
     shared: Arc<Shared>,
     server: Server,
@@ -170,6 +171,13 @@ impl FakeBroker {
         self.shared.change(|inner| inner.script.clear());
     }
 
+    /// Carries out what met [`Fault::Late`](super::Fault::Late) so far, in the order in which it came in; says how
+    /// many calls that were. What is impossible by now, because its instance is gone, is left out.
+    #[must_use = "it says how many calls were late"]
+    pub fn release_late(&self) -> usize {
+        self.shared.change(Inner::release_late)
+    }
+
     /// Holds the calls of a route, from now on, before or after they take effect.
     ///
     /// A held call goes on when it is let through, also where its client is gone by then, as at a real broker.
@@ -201,6 +209,14 @@ impl FakeBroker {
     /// They were not within 30 seconds.
     pub async fn wait_for_work(&self, met: impl Fn(&[UnderWay]) -> bool) -> Result<Vec<UnderWay>, WaitError> {
         self.wait(|inner| inner.state.under_way(), |open| met(open)).await
+    }
+
+    /// Waits until this many calls have met [`Fault::Late`](super::Fault::Late) and wait for their release.
+    ///
+    /// # Errors
+    /// Fewer did within 30 seconds.
+    pub async fn wait_for_late(&self, count: usize) -> Result<(), WaitError> {
+        self.wait(|inner| inner.late.clone(), |late| late.len() >= count).await.map(drop)
     }
 
     /// Waits until the calls are as they should be, and gives them.

@@ -30,6 +30,10 @@ pub enum Fault {
     Hang,
     /// No answer, and a connection that is closed.
     Cut,
+    /// No answer, a connection that is closed, and the effect when the test says so:
+    /// [`FakeBroker::release_late`](super::FakeBroker::release_late). So a bind can take effect after the unbind
+    /// that was to undo it. Struck after its effect, it is no different from [`Cut`](Self::Cut).
+    Late,
     /// The true answer, this time later; the time passes before or after the effect, as the injection says.
     Delay(Duration),
     /// The true answer, with this time between any two bytes of its body.

@@ -23,7 +23,7 @@ use super::{
     admission::{REQUEST_IDENTITY, Request, admit},
     answer::Answer,
     builder::StartError,
-    faults::Injection,
+    faults::{Fault, Injection},
     operation::Operation,
     port::ReservedPort,
     route::Target,
@@ -169,6 +169,8 @@ async fn work(shared: Arc<Shared>, request: Request, number: usize) -> Result<En
             tokio::time::sleep(delay).await;
             if fault.needs_effect() {
                 take_effect(&shared, &operation, number)
+            } else if fault == Fault::Late {
+                postpone(&shared, operation, number)
             } else {
                 only_check(&shared, &operation, number)
             }
@@ -191,6 +193,16 @@ async fn work(shared: Arc<Shared>, request: Request, number: usize) -> Result<En
 fn take_effect(shared: &Shared, operation: &Operation, number: usize) -> Answer {
     shared.change(|inner| match inner.state.check(operation) {
         Ok(()) => inner.state.apply(operation),
+        Err(refusal) => inner.refuse(number, refusal),
+    })
+}
+
+fn postpone(shared: &Shared, operation: Operation, number: usize) -> Answer {
+    shared.change(|inner| match inner.state.check(&operation) {
+        Ok(()) => {
+            inner.late.push(operation);
+            Answer::new(StatusCode::OK, json!({}))
+        }
         Err(refusal) => inner.refuse(number, refusal),
     })
 }

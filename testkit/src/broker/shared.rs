@@ -9,6 +9,7 @@ use super::{
     answer::{Answer, Refusal},
     faults::{Injection, Script},
     login::Login,
+    operation::Operation,
     record::{Call, Rule, Violation},
     route::Route,
     state::State,
@@ -25,6 +26,8 @@ pub(super) struct Inner {
     pub login: Login,
     pub state: State,
     pub script: Script,
+    /// What was asked for and is still to take effect, without anybody waiting for the answer.
+    pub late: Vec<Operation>,
     pub gates: Gates<Route>,
     pub calls: Vec<Call>,
     pub violations: Vec<Violation>,
@@ -37,6 +40,7 @@ impl Shared {
             login,
             state,
             script: Script::default(),
+            late: Vec::new(),
             gates: Gates::none(),
             calls: Vec::new(),
             violations: Vec::new(),
@@ -114,10 +118,26 @@ impl Inner {
         answer
     }
 
+    /// Carries out what is late, in the order in which it was asked for, unless that is impossible by now. It is
+    /// nobody's fault then: it was judged when it came in. Says how much was carried out.
+    pub fn release_late(&mut self) -> usize {
+        let late = std::mem::take(&mut self.late);
+        late.iter().filter(|operation| self.carry_out_late(operation)).count()
+    }
+
+    fn carry_out_late(&mut self, operation: &Operation) -> bool {
+        let possible = self.state.check(operation).is_ok();
+        if possible {
+            self.state.apply(operation);
+        }
+        possible
+    }
+
     /// Everything that a clean test leaves empty, one line each.
     pub fn complaints(&self) -> Vec<String> {
         let unmet = self.script.unmet();
         let unmet = unmet.iter().map(|Injection { fault, .. }| format!("no call met the fault {fault:?}"));
-        self.violations.iter().map(ToString::to_string).chain(unmet).collect()
+        let late = self.late.iter().map(|_| "a late call was never released".to_owned());
+        self.violations.iter().map(ToString::to_string).chain(unmet).chain(late).collect()
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn spoil(fault: Fault, route: Route, answer: &Answer, secrets: String
             response(success, JSON, Body::from_stream(chunks.map(Ok::<_, io::Error>)))
         }
         Fault::Hang => return Ending::Hang,
-        Fault::Cut => return Ending::Cut,
+        Fault::Cut | Fault::Late => return Ending::Cut,
         Fault::Delay(_) => answer.clone().into_response(),
         Fault::Drip(pause) => dripping(answer, pause),
         Fault::CutInBody => cut_in_body(answer),

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Context, Result};
 use testkit::broker::{FakeBroker, Fault, Instance, Route, Rule, StartError};
+use uuid::Uuid;
 
 use crate::client::start;
 
@@ -40,6 +41,16 @@ async fn a_fault_that_no_call_met_fails_the_test() -> Result<()> {
     it.broker.inject(Fault::Cut.on(Route::Unbind));
     let message = drop_panics(it.broker).context("the drop panics")?;
     assert!(message.contains("no call met the fault Cut"), "{message}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_late_call_that_never_arrives_fails_the_test() -> Result<()> {
+    let it = start().await?;
+    it.broker.inject(Fault::Late.on(Route::Bind));
+    assert!(it.bind(Uuid::new_v4())?.send().await.is_err());
+    let message = drop_panics(it.broker).context("the drop panics")?;
+    assert!(message.contains("a late call was never released"), "{message}");
     Ok(())
 }
 

@@ -305,6 +305,20 @@ async fn what_is_under_way_keeps_its_pace() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_bind_can_begin_late() -> Result<()> {
+    let it = at(Pace::until_told()).await?;
+    let id = Uuid::new_v4();
+    it.broker.inject(Fault::Late.on(Route::Bind));
+    assert!(it.bind_in_time(id)?.send().await.is_err());
+    assert_eq!(it.broker.under_way(), []);
+    assert_eq!(it.broker.release_late(), 1);
+    assert_eq!(it.broker.under_way().len(), 1);
+    assert!(it.broker.finish(id));
+    assert_eq!(it.broker.bindings().len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_answer_to_a_poll_can_get_lost() -> Result<()> {
     let it = at(Pace::polls(1)).await?;
     let id = Uuid::new_v4();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use testkit::broker::{FakeBroker, Fault, ReservedPort, Route, StatusCode};
 use uuid::Uuid;
 
-use crate::client::{answer, http_client, start, start_with};
+use crate::client::{INSTANCE, answer, http_client, start, start_with};
 
 const BUSY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 
@@ -66,6 +66,35 @@ async fn a_cut_connection_leaves_no_answer_and_the_effect_that_it_says() -> Resu
     assert!(it.unbind(id)?.send().await.is_err());
     assert_eq!(it.broker.bindings(), []);
     assert!(it.broker.calls().iter().all(|call| call.status.is_none()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bind_can_take_effect_after_the_unbind_that_was_to_undo_it() -> Result<()> {
+    let it = start().await?;
+    let id = Uuid::new_v4();
+    it.broker.inject(Fault::Late.on(Route::Bind));
+    assert!(it.bind(id)?.send().await.is_err());
+    it.broker.wait_for_late(1).await?;
+    assert_eq!(it.broker.bindings(), []);
+    assert_eq!(it.unbind(id)?.send().await?.status(), 410);
+
+    assert_eq!(it.broker.release_late(), 1);
+    assert_eq!(it.broker.bindings().len(), 1);
+    assert_eq!(it.broker.release_late(), 0);
+    assert_eq!(it.bind(id)?.send().await?.status(), 200);
+    assert_eq!(it.unbind(id)?.send().await?.status(), 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_late_can_be_too_late() -> Result<()> {
+    let it = start().await?;
+    it.broker.inject(Fault::Late.on(Route::Bind));
+    assert!(it.bind(Uuid::new_v4())?.send().await.is_err());
+    assert!(it.broker.forget_instance(INSTANCE));
+    assert_eq!(it.broker.release_late(), 0);
+    assert_eq!(it.broker.violations(), []);
     Ok(())
 }
 
