@@ -9,6 +9,7 @@ pub mod broker;
 pub mod control_plane;
 mod gate;
 pub mod gateway;
+mod server;
 mod wait;
 
 pub use gate::{Gate, Moment};

@@ -10,11 +10,11 @@ use super::{
     pace::Pace,
     port::ReservedPort,
     record::Rule,
-    server::Server,
     shared::Shared,
     state::State,
     tls::TlsIdentity,
 };
+use crate::server::Server;
 
 /// A broker that is not running yet; see [`FakeBroker::builder`] for what it has from the start.
 #[derive(Debug)]
@@ -49,9 +49,6 @@ pub enum StartError {
     /// No thread, no runtime or no port.
     #[error("can't listen on 127.0.0.1")]
     Listen(#[from] io::Error),
-    /// The server's thread ended before it listened.
-    #[error("the server's thread ended early")]
-    ThreadEnded,
 }
 
 impl Builder {
@@ -138,7 +135,7 @@ impl Builder {
         let state = State::new(catalog.clone(), credentials, pace, instances);
         let shared = Arc::new(Shared::new(login, state, tolerated));
         let port = port.map_or_else(ReservedPort::take, Ok)?;
-        let server = Server::start(Arc::clone(&shared), acceptor, port).await?;
+        let server = Server::start("fake-broker", Arc::clone(&shared), acceptor, port).await?;
         Ok(FakeBroker::new(shared, server, catalog, tls))
     }
 }

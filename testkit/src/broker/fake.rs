@@ -14,12 +14,12 @@ use super::{
     pace::Pace,
     record::{Binding, Call, Rule, Violation},
     route::Route,
-    server::Server,
     shared::{Inner, Shared},
     tls::TlsIdentity,
 };
 use crate::{
     gate::{Gate, Moment},
+    server::Server,
     wait::{PATIENCE, WaitError},
 };
 

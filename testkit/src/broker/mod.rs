@@ -4,7 +4,7 @@
 //! every breach of the specification, holds calls at a gate, and spoils answers from a script. It lives on a
 //! thread and runtime of its own, so that a test can drop or starve its own runtime and the broker stays.
 //!
-//! A call goes through typed stages: `route` reads where it goes, `admission` turns it into an `Operation` or
+//! A `call` goes through typed stages: `route` reads where it goes, `admission` turns it into an `Operation` or
 //! a refusal, `state` judges and applies that, `faults` says whether and how `spoiled` spoils the answer.
 //! Work is done at once, or as the `pace` says: then it is one of the `last_operation`s, which ends when the test
 //! says so or after a number of polls, never by the clock.
@@ -12,6 +12,7 @@
 mod admission;
 mod answer;
 mod builder;
+mod call;
 mod catalog;
 mod credentials;
 mod fake;
@@ -23,7 +24,6 @@ mod pace;
 mod port;
 mod record;
 mod route;
-mod server;
 mod shared;
 mod spoiled;
 mod state;

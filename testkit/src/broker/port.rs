@@ -30,11 +30,11 @@ impl ReservedPort {
         format!("http://{}", self.addr)
     }
 
-    pub(super) const fn addr(&self) -> SocketAddr {
+    pub(crate) const fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    pub(super) fn listen(self) -> io::Result<TcpListener> {
+    pub(crate) fn listen(self) -> io::Result<TcpListener> {
         const BACKLOG: u32 = 1024;
         self.socket.listen(BACKLOG)
     }
