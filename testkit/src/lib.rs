@@ -1,5 +1,6 @@
 //! What the operator's tests and its demo run against: a real Kubernetes control plane in [`control_plane`], with a
-//! [`gateway`] to hold its clients' requests, and a strict fake Open Service Broker in [`broker`].
+//! [`gateway`] to hold its clients' requests, and strict fake remote sides: an Open Service Broker in [`broker`], and
+//! an OAuth token endpoint in [`token_server`].
 //!
 //! Nothing here is part of the product, and the product never depends on it.
 
@@ -10,6 +11,7 @@ pub mod control_plane;
 mod gate;
 pub mod gateway;
 mod server;
+pub mod token_server;
 mod wait;
 
 pub use gate::{Gate, Moment};

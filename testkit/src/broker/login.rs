@@ -5,6 +5,8 @@ use std::fmt;
 use axum::http::{HeaderMap, header};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
+use crate::token_server::{IssuedTokens, TokenServer};
+
 /// What a caller has to show. `Debug` leaves the secret out.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Login {
@@ -17,6 +19,8 @@ pub enum Login {
     },
     /// A bearer token.
     Bearer(String),
+    /// Any token that a token server handed out and that is valid at the moment of the call.
+    OAuth(IssuedTokens),
     /// Everybody may call.
     None,
 }
@@ -28,11 +32,18 @@ impl Login {
         Self::Basic { username: username.into(), password: password.into() }
     }
 
+    /// The tokens of this server, now and later.
+    #[must_use]
+    pub fn oauth(server: &TokenServer) -> Self {
+        Self::OAuth(server.issued())
+    }
+
     /// The secret part, for an answer that gives it away on purpose.
-    pub(super) fn secret(&self) -> Option<&str> {
+    pub(super) fn secret(&self) -> Option<String> {
         match self {
-            Self::Basic { password, .. } => Some(password),
-            Self::Bearer(token) => Some(token),
+            Self::Basic { password, .. } => Some(password.clone()),
+            Self::Bearer(token) => Some(token.clone()),
+            Self::OAuth(issued) => issued.list().pop(),
             Self::None => None,
         }
     }
@@ -53,7 +64,10 @@ impl Login {
             (Self::Bearer(token), Some((scheme, sent))) => {
                 scheme.eq_ignore_ascii_case("bearer") && sent == token
             }
-            (Self::Basic { .. } | Self::Bearer(_), None) => false,
+            (Self::OAuth(issued), Some((scheme, sent))) => {
+                scheme.eq_ignore_ascii_case("bearer") && issued.admit(sent)
+            }
+            (Self::Basic { .. } | Self::Bearer(_) | Self::OAuth(_), None) => false,
         }
     }
 }
@@ -63,6 +77,7 @@ impl fmt::Debug for Login {
         match self {
             Self::Basic { username, .. } => write!(f, "Basic({username})"),
             Self::Bearer(_) => f.write_str("Bearer"),
+            Self::OAuth(_) => f.write_str("OAuth"),
             Self::None => f.write_str("None"),
         }
     }

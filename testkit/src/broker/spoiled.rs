@@ -78,7 +78,7 @@ fn cut_in_body(answer: &Answer) -> Response<Body> {
 }
 
 /// What a careless broker writes into its errors.
-pub(super) fn gossip(login: Option<&str>, request: Option<&[u8]>, answer: &Answer) -> String {
+pub(super) fn gossip(login: Option<String>, request: Option<&[u8]>, answer: &Answer) -> String {
     let request = request.map(String::from_utf8_lossy);
     format!("login {login:?} failed to save {} for {request:?}", answer.body)
 }

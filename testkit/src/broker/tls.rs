@@ -75,7 +75,7 @@ impl TlsIdentity {
         Ok(Self { certificate, key, ca_pem })
     }
 
-    pub(super) fn acceptor(&self) -> Result<TlsAcceptor, rustls::Error> {
+    pub(crate) fn acceptor(&self) -> Result<TlsAcceptor, rustls::Error> {
         let key = PrivatePkcs8KeyDer::from(self.key.serialize_der());
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?

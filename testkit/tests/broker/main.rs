@@ -1,5 +1,5 @@
-//! The fake broker, driven by a plain HTTP client: it is right where the specification is clear, strict where
-//! brokers are lax, and wrong exactly as told.
+//! The fake broker and the token server next to it, driven by a plain HTTP client: they are right where the
+//! specification is clear, strict where real ones are lax, and wrong exactly as told.
 
 mod client;
 
@@ -8,5 +8,6 @@ mod asynchronous;
 mod bindings;
 mod faults;
 mod gates;
+mod oauth;
 mod strictness;
 mod tls;
