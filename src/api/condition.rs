@@ -76,8 +76,6 @@ reasons! {
     /// All is well: the Secret holds credentials that work, or the provider can be reached with its login. Nothing
     /// to do.
     Available,
-    /// The operator is making the key, or has not begun yet. Wait; if it stays, look at the operator's log.
-    Progressing,
     /// The remote side accepted the request and is still working on it. Wait; the message says since when.
     Binding,
     /// A new key is being made to replace the current one, which keeps working. Wait.

@@ -109,7 +109,7 @@ pub struct ServiceKeySpec {
     pub secret: SecretSpec,
 
     /// When and how the key is replaced by a new one. Default: never, unless the remote side says when a key
-    /// expires, or the annotation `servicekeys.dev/rotate` asks for it.
+    /// expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
 
