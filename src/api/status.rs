@@ -89,6 +89,10 @@ pub struct KeyStatus {
     /// When the key should be replaced at the latest, where the remote side says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_before: Option<Time>,
+    /// Until when an earlier request for this key, whose answer was lost, may still take effect. Revoked before, the
+    /// key might come back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_until: Option<Time>,
     /// Digest of the fields of the spec that the key was made from. When they change, so does the key.
     pub inputs: String,
 }
@@ -108,6 +112,9 @@ pub struct PreviousKey {
     pub name: Option<String>,
     /// When the key will be revoked.
     pub revoke_at: Time,
+    /// As of the key when it was current.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_until: Option<Time>,
 }
 
 /// What is under way at the remote side. It is written down before it begins, whenever it could not be computed
@@ -115,7 +122,7 @@ pub struct PreviousKey {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Operation {
-    /// `Bind` makes the key, `Unbind` revokes it.
+    /// `Bind` makes the key, `Unbind` revokes it; `CleanUp` revokes what a bind may have made whose answer was lost.
     pub kind: OperationKind,
     /// Number of the key that it is about.
     #[schemars(range(min = 1))]
@@ -124,9 +131,12 @@ pub struct Operation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 10000))]
     pub token: Option<String>,
-    /// When the remote side accepted it, where it works on it by itself.
+    /// When the remote side accepted it, where it works on it by itself; of a `CleanUp`, when the answer was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
+    /// Digest of the fields of the spec that the key is made from, where the remote side works on it by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<String>,
 }
 
 /// What can be under way at a remote side.
@@ -136,4 +146,6 @@ pub enum OperationKind {
     Bind,
     /// A key is being revoked.
     Unbind,
+    /// The answer to a bind was lost: what it may have made is revoked.
+    CleanUp,
 }

@@ -1,12 +1,14 @@
 //! What is asked of a remote side, and what it gives: requests, keys, credentials.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::lifecycle::Identity;
+
+pub use crate::lifecycle::Work;
 
 /// One remote key, as a backend needs to know it: whose it is, which one, and what to make it for.
 #[derive(Clone, Debug)]
@@ -19,6 +21,8 @@ pub struct KeyRequest {
     pub instance: InstanceRef,
     /// Passed on as they are. They may hold secrets, and are not shown by `Debug`.
     pub parameters: Parameters,
+    /// The key that this one replaces, where there is one that works.
+    pub predecessor: Option<Identity>,
 }
 
 /// The ServiceKey on whose behalf a remote side is asked, in words that the remote side may record.
@@ -130,4 +134,52 @@ pub enum Fetched {
     Absent,
     /// The remote side does not show the credentials of an existing key; [`super::Backend::bind`] may.
     NotRetrievable,
+}
+
+/// The answer to a request to make a key.
+#[derive(Clone, Debug)]
+pub enum Bound {
+    /// The key, made now or before.
+    Issued(IssuedKey),
+    /// The remote side is making it.
+    Accepted(Accepted),
+}
+
+/// The answer to a request to revoke a key.
+#[derive(Clone, Debug)]
+pub enum Unbound {
+    /// The key is gone.
+    Gone,
+    /// The remote side is revoking it.
+    Accepted(Accepted),
+}
+
+/// Work that the remote side does by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// What the remote side calls it; sent back to it when asking how far it is.
+    pub token: Option<String>,
+    /// How long the remote side asked to be left alone.
+    pub retry_after: Option<Duration>,
+    /// How long it may take, where the remote side says so.
+    pub longest: Option<Duration>,
+}
+
+/// How far the remote side is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It is at work.
+    Running {
+        /// What it says about it.
+        said: Option<String>,
+        /// How long it asked to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// It did what it was asked to do.
+    Succeeded,
+    /// It gave up.
+    Failed {
+        /// What it says about it.
+        said: String,
+    },
 }

@@ -9,9 +9,14 @@ mod osb;
 #[cfg(test)]
 mod test_server;
 
+use std::time::Duration;
+
 pub use error::{BackendError, ErrorClass};
 pub use http::{AddressPolicy, ClientCertificate, HttpConfig, Limits};
-pub use key::{Credentials, Fetched, InstanceRef, IssuedKey, KeyFacts, KeyRequest, Owner, Parameters};
+pub use key::{
+    Accepted, Bound, Credentials, Fetched, InstanceRef, IssuedKey, KeyFacts, KeyRequest, Owner, Parameters,
+    Progress, Unbound, Work,
+};
 pub use osb::{Auth as BrokerAuth, Broker, BrokerConfig};
 
 /// One remote side, logged in and ready to be asked for keys.
@@ -43,9 +48,10 @@ impl Backend {
     /// Makes the key, or, where a key of this identity exists already, answers with that one.
     ///
     /// # Errors
-    /// [`ErrorClass::Conflict`] where a key of this identity exists with other parameters;
+    /// [`ErrorClass::Conflict`] where a key of this identity exists with other parameters,
+    /// [`ErrorClass::Withheld`] where it exists and its credentials are not shown again;
     /// [`ErrorClass::OrphanPossible`] where the key may or may not exist now.
-    pub async fn bind(&self, request: &KeyRequest) -> Result<IssuedKey, BackendError> {
+    pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => broker.bind(request).await,
         }
@@ -64,10 +70,33 @@ impl Backend {
     /// Revokes the key; a key that is gone already is a success.
     ///
     /// # Errors
-    /// Anything but the remote side's confirmation that the key is gone.
-    pub async fn unbind(&self, request: &KeyRequest) -> Result<(), BackendError> {
+    /// Anything but the remote side's confirmation that the key is gone, or that it is being revoked.
+    pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => broker.unbind(request).await,
+        }
+    }
+
+    /// Asks how far the remote side is with work that it accepted.
+    ///
+    /// # Errors
+    /// Failures of the call itself, which say nothing of the work: it is to be asked again.
+    pub async fn poll(
+        &self,
+        request: &KeyRequest,
+        work: Work,
+        token: Option<&str>,
+    ) -> Result<Progress, BackendError> {
+        match self {
+            Self::OpenServiceBroker(broker) => broker.poll(request, work, token).await,
+        }
+    }
+
+    /// The longest that a call may take: what was asked before that is over, whatever became of it.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        match self {
+            Self::OpenServiceBroker(broker) => broker.timeout(),
         }
     }
 }

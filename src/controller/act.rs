@@ -1,4 +1,5 @@
-//! The effects: each is carried out once, and what came of it is what the next decision sees.
+//! The effects: each is carried out once, and what came of it is what the next decision sees. Those at the Kubernetes
+//! API are here; those at the remote side are in `ask`.
 
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use kube::{
     Resource,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     FIELD_MANAGER,
@@ -17,8 +18,8 @@ use super::{
 };
 use crate::{
     api::{Reason, ServiceKey, marks},
-    backend::{Backend, BackendError, ErrorClass, Fetched, IssuedKey, KeyRequest, Parameters},
-    lifecycle::{Answer, Attempted, Effect, Failure, Identity, KeyRecord, Report, Sequence, full_second},
+    backend::ErrorClass,
+    lifecycle::{Answer, Attempted, Effect, Failure, KeyRecord, Report, Sequence},
     secret::{self, Entries, Marks},
 };
 
@@ -39,7 +40,8 @@ impl Turn<'_> {
             Effect::LookUpSecret => self.look_up_secret().await?,
             Effect::Record(report) => self.show(&report).await?,
             Effect::Fetch(sequence) => self.fetch(sequence).await,
-            Effect::Bind(sequence) => self.bind(sequence).await,
+            Effect::Bind { sequence, predecessor } => self.bind(sequence, predecessor).await,
+            Effect::Poll(work) => self.poll(work).await,
             Effect::WriteSecret(key) => self.write_secret(key).await?,
             Effect::Unbind(sequence) => self.unbind(sequence).await,
             Effect::DeleteSecret => self.delete_secret().await?,
@@ -53,7 +55,9 @@ impl Turn<'_> {
 
     async fn add_finalizer(&mut self) -> Result<(), Error> {
         let write = finalizer::add(self.key.meta(), marks::FINALIZER);
-        self.patch("add the finalizer", write).await
+        self.patch("add the finalizer", write).await?;
+        self.memo.stored_finalizer = true;
+        Ok(())
     }
 
     async fn remove_finalizer(&mut self, left_behind: &[Sequence]) -> Result<(), Error> {
@@ -140,118 +144,11 @@ impl Turn<'_> {
         Ok(())
     }
 
-    async fn bind(&mut self, sequence: Sequence) {
-        let answer = match self.request(sequence).await {
-            Err(failure) => Answer::Failed(failure),
-            Ok((backend, request)) => match backend.bind(&request).await {
-                Ok(issued) => self.take_in_hand(sequence, issued, self.inputs()),
-                Err(error) if error.class == ErrorClass::Conflict => {
-                    Answer::Conflict(failure(Attempted::Provision, &error), sequence)
-                }
-                Err(error) => Answer::Failed(failure(Attempted::Provision, &error)),
-            },
-        };
-        self.round.learn(answer);
-    }
-
-    async fn fetch(&mut self, sequence: Sequence) {
-        let answer = match self.request(sequence).await {
-            Err(failure) => Answer::Failed(failure),
-            Ok((backend, request)) => match backend.fetch(&request).await {
-                Ok(Fetched::Found(issued)) => {
-                    let inputs = self.known(sequence).map_or_else(|| self.inputs(), |known| known.inputs);
-                    self.take_in_hand(sequence, issued, inputs)
-                }
-                Ok(Fetched::Absent | Fetched::NotRetrievable) => Answer::Unreadable(sequence),
-                Err(error) => Answer::Failed(failure(Attempted::Provision, &error)),
-            },
-        };
-        self.round.learn(answer);
-    }
-
-    async fn unbind(&mut self, sequence: Sequence) {
-        let answer = match self.backend() {
-            Err(failure) => Answer::Failed(Failure { attempted: Attempted::Revoke, ..failure }),
-            Ok(backend) => {
-                // What a key was made with plays no part in revoking it.
-                match backend.unbind(&self.bare_request(sequence)).await {
-                    Ok(()) => {
-                        let note = format!("key {sequence} was revoked");
-                        self.context.events.normal(self.key.object_ref(&()), "KeyRevoked", "Unbind", note);
-                        Answer::Revoked(sequence)
-                    }
-                    Err(error) => Answer::Failed(failure(Attempted::Revoke, &error)),
-                }
-            }
-        };
-        self.round.learn(answer);
-    }
-
-    fn take_in_hand(&mut self, sequence: Sequence, issued: IssuedKey, inputs: String) -> Answer {
-        let IssuedKey { facts, credentials } = issued;
-        let made_at = facts.created_at.or_else(|| self.known(sequence).map(|known| known.created_at));
-        let key = KeyRecord {
-            sequence,
-            id: facts.id,
-            name: facts.name,
-            created_at: full_second(made_at.unwrap_or_else(|| (self.context.clock)())),
-            expires_at: facts.expires_at.map(full_second),
-            renew_before: facts.renew_before.map(full_second),
-            inputs,
-        };
-        self.memo.in_hand = Some((key.clone(), credentials));
-        Answer::Issued(key)
-    }
-
-    /// What the status remembers of a key.
-    fn known(&self, sequence: Sequence) -> Option<KeyRecord> {
-        status::memory(self.key.status.as_ref()).key.filter(|key| key.sequence == sequence)
-    }
-
-    fn backend(&self) -> Result<Arc<Backend>, Failure> {
-        match self.context.registry.backend(&self.subject.provider) {
-            Some(Ok(backend)) => Ok(backend),
-            // It went away since it was observed; the next round says so.
-            Some(Err(problem)) => Err(transient(problem.message)),
-            None => Err(transient(format!("{} does not exist", self.subject.provider))),
-        }
-    }
-
-    fn bare_request(&self, sequence: Sequence) -> KeyRequest {
-        KeyRequest {
-            identity: Identity { owner: self.subject.uid, sequence },
-            owner: self.owner(),
-            instance: self.instance(),
-            parameters: Parameters::default(),
-        }
-    }
-
-    async fn request(&self, sequence: Sequence) -> Result<(Arc<Backend>, KeyRequest), Failure> {
-        let parameters = self.parameters().await?;
-        Ok((self.backend()?, KeyRequest { parameters, ..self.bare_request(sequence) }))
-    }
-
-    /// The parameters of the spec, and over them those of each Secret that it names.
-    async fn parameters(&self) -> Result<Parameters, Failure> {
-        let mut parameters = self.key.spec.parameters.clone();
-        for source in &self.key.spec.parameters_from {
-            let (name, entry) = (&source.secret_key_ref.name, &source.secret_key_ref.key);
-            let secret = bounded("read a Secret of `spec.parametersFrom`", self.secrets_api().get_opt(name))
-                .await
-                .map_err(|error| transient(error.to_string()))?;
-            parameters.extend(object_in(secret, entry).map_err(|what| Failure {
-                attempted: Attempted::Parameters,
-                class: ErrorClass::Rejected,
-                message: format!("`spec.parametersFrom`: the entry `{entry}` of the Secret `{name}` {what}"),
-                retry_after: None,
-            })?);
-        }
-        Ok(Parameters::new(parameters))
-    }
-
     /// Writes the credentials in hand, on condition that the Secret is still as it was observed.
     async fn write_secret(&mut self, key: KeyRecord) -> Result<(), Error> {
-        let Some((_, credentials)) = self.memo.in_hand.clone().filter(|(held, _)| *held == key) else {
+        let Some((_, credentials)) =
+            self.memo.in_hand.clone().filter(|(held, _)| held.sequence == key.sequence)
+        else {
             // A crash of ours would be the only way to here; the key is asked for again.
             self.round.in_hand = None;
             return Ok(());
@@ -370,24 +267,5 @@ impl Turn<'_> {
             Err(error) => return Err(error),
         }
         Ok(())
-    }
-}
-
-fn failure(attempted: Attempted, error: &BackendError) -> Failure {
-    Failure { attempted, class: error.class, message: error.message.clone(), retry_after: error.retry_after }
-}
-
-fn transient(message: String) -> Failure {
-    Failure { attempted: Attempted::Provision, class: ErrorClass::Transient, message, retry_after: None }
-}
-
-/// The JSON object in an entry of a Secret, or what is wrong with it, without quoting it.
-fn object_in(secret: Option<Secret>, entry: &str) -> Result<Map<String, Value>, &'static str> {
-    let secret = secret.ok_or("is missing: there is no such Secret; create it")?;
-    let data = secret.data.unwrap_or_default();
-    let bytes = data.get(entry).ok_or("is missing; add it")?;
-    match serde_json::from_slice(&bytes.0) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) | Err(_) => Err("is no JSON object; correct it"),
     }
 }

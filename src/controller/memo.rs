@@ -8,6 +8,7 @@ use std::{
 };
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use jiff::Timestamp;
 use kube::{ResourceExt, runtime::controller::Action};
 use uuid::Uuid;
 
@@ -15,11 +16,13 @@ use super::version::resource_version;
 use crate::{
     api::ServiceKey,
     backend::Credentials,
-    lifecycle::{KeyRecord, Problem},
+    lifecycle::{KeyRecord, Problem, Sequence, UnderWay},
 };
 
 /// The first wait after a failure.
 const SHORTEST_WAIT: Duration = Duration::from_millis(500);
+/// The longest wait between two looks at what is under way, where the remote side asks for none.
+const LONGEST_POLL: Duration = Duration::from_secs(30);
 /// The longest wait between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
@@ -30,9 +33,16 @@ pub struct Memo {
     own_write: Option<Arc<ServiceKey>>,
     /// The key whose credentials could not be stored yet.
     pub in_hand: Option<(KeyRecord, Credentials)>,
+    /// Work that the remote side does by itself.
+    pub under_way: Option<UnderWay>,
+    /// The last bind whose answer was lost, and when that was.
+    pub given_up: Option<(Sequence, Timestamp)>,
+    /// Whether the finalizer was stored by this process, so that no other can have asked for a key.
+    pub stored_finalizer: bool,
     /// What is wrong with the spec of this generation.
     pub checked_spec: Option<(i64, Option<Problem>)>,
     backoff: Backoff,
+    polls: Polls,
 }
 
 impl Memo {
@@ -55,6 +65,17 @@ impl Memo {
     /// When to try again after a failure: not before what the remote side asked for.
     pub fn retry(&mut self, not_before: Option<Duration>) -> Action {
         Action::requeue(self.backoff.next_wait().max(not_before.unwrap_or_default()))
+    }
+
+    /// How long to wait before the next look at what is under way: as long as the remote side asked for.
+    pub fn next_poll(&mut self, retry_after: Option<Duration>) -> Duration {
+        let own = self.polls.0.next().unwrap_or(LONGEST_POLL);
+        retry_after.map_or(own, |asked| asked.max(SHORTEST_WAIT))
+    }
+
+    /// Nothing is under way: the next operation is followed closely again.
+    pub fn followed(&mut self) {
+        self.polls = Polls::default();
     }
 
     /// All went well: the next failure starts with the shortest wait again.
@@ -89,6 +110,22 @@ impl Default for Backoff {
         let waits = ExponentialBuilder::default()
             .with_min_delay(SHORTEST_WAIT)
             .with_max_delay(LONGEST_WAIT)
+            .with_jitter()
+            .without_max_times();
+        Self(waits.build())
+    }
+}
+
+/// Waits between looks at what is under way.
+#[derive(Debug)]
+struct Polls(ExponentialBackoff);
+
+impl Default for Polls {
+    fn default() -> Self {
+        let waits = ExponentialBuilder::default()
+            .with_min_delay(SHORTEST_WAIT)
+            .with_max_delay(LONGEST_POLL)
+            .with_factor(1.5)
             .with_jitter()
             .without_max_times();
         Self(waits.build())

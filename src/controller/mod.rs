@@ -1,6 +1,7 @@
 //! The shell around the decisions: it watches, observes, carries out one effect at a time, and shows the status.
 
 mod act;
+mod ask;
 mod claims;
 mod error;
 mod events;

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     api::{DeletionPolicy, ProviderKind, Reason, marks},
-    lifecycle::{Desired, Problem, ProviderView, Rotation, SecretView, World},
+    backend::Limits,
+    lifecycle::{Desired, LateAnswers, Problem, ProviderView, Rotation, SecretView, World},
     secret::{self, Entries, Ownership},
 };
 
@@ -25,8 +26,20 @@ impl Turn<'_> {
             secret: self.secret_view().await?,
             provider: self.provider_view(),
             round: self.round.clone(),
+            late: self.late_answers(),
             now: (self.context.clock)(),
         })
+    }
+
+    /// A request that was given up may be acted on until the remote side gives it up as well, which is taken to be no
+    /// later than we do.
+    fn late_answers(&self) -> LateAnswers {
+        let backend = self.context.registry.backend(&self.subject.provider).and_then(Result::ok);
+        let patience = backend.map_or(Limits::DEFAULT_TIMEOUT, |backend| backend.timeout());
+        let started = self.context.started;
+        let unknown_until =
+            (!self.memo.stored_finalizer).then(|| started.checked_add(patience).unwrap_or(started));
+        LateAnswers { patience, unknown_until }
     }
 
     fn desired(&mut self) -> Desired {

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use kube::{
     ResourceExt,
     runtime::{controller::Action, reflector::ObjectRef},
@@ -35,18 +36,20 @@ pub async fn reconcile(woken: Arc<ServiceKey>, context: Arc<Context>) -> Result<
     let Some(cached) = context.current(&woken) else { return Ok(Action::await_change()) };
     let key = memo.newest(cached);
     let in_hand = memo.in_hand.as_ref().map(|(key, _)| key.clone());
+    let (under_way, given_up) = (memo.under_way.take(), memo.given_up.take());
     let mut turn = Turn {
         context: &context,
         subject,
         key,
         memo,
-        round: Round { in_hand, ..Round::default() },
+        round: Round { in_hand, under_way, given_up, ..Round::default() },
         looked_up: None,
         distrusts_cache: false,
         wrote_secret: None,
     };
     let result = turn.run().await;
-    let Turn { mut memo, key, .. } = turn;
+    let Turn { mut memo, key, round, .. } = turn;
+    (memo.under_way, memo.given_up) = (round.under_way, round.given_up);
     let action = result.unwrap_or_else(|error| {
         if !matches!(error, Error::Outdated) {
             tracing::warn!(namespace = key.namespace(), name = key.name_any(), %error, "a reconcile failed");
@@ -93,19 +96,34 @@ impl Turn<'_> {
     async fn rest(&mut self, rest: Rest) -> Result<Action, Error> {
         let let_go = self.key.metadata.deletion_timestamp.is_some()
             && !finalizer::has(&self.key.metadata, marks::FINALIZER);
-        if !let_go {
+        if !let_go && !rest.quiet {
             self.show(&rest.report).await?;
         }
         if !matches!(rest.wake, Wake::Retry { .. }) {
             self.memo.recovered();
         }
+        if self.round.under_way.is_none() {
+            self.memo.followed();
+        }
         Ok(match rest.wake {
             Wake::OnChange => Action::await_change(),
             Wake::Retry { not_before } => self.memo.retry(not_before),
-            Wake::At(time) => {
-                let wait = time.duration_since((self.context.clock)());
-                Action::requeue(Duration::try_from(wait).unwrap_or(Duration::ZERO))
-            }
+            Wake::At(time) => Action::requeue(self.until(time)),
+            Wake::Poll { retry_after } => Action::requeue(self.schedule_poll(retry_after)),
         })
+    }
+
+    /// Settles when to look next at what is under way, which is not after the end of patience.
+    fn schedule_poll(&mut self, retry_after: Option<Duration>) -> Duration {
+        let wait = self.memo.next_poll(retry_after);
+        let now = (self.context.clock)();
+        let Some(work) = &mut self.round.under_way else { return wait };
+        let next = now.checked_add(wait).unwrap_or(work.ends).min(work.ends);
+        work.next_poll = Some(next);
+        self.until(next)
+    }
+
+    fn until(&self, time: Timestamp) -> Duration {
+        Duration::try_from(time.duration_since((self.context.clock)())).unwrap_or(Duration::ZERO)
     }
 }

@@ -159,6 +159,7 @@ impl Operator {
             client: self.client.clone(),
             options: Arc::clone(&self.options),
             clock: Arc::clone(&self.clock),
+            started: (self.clock)(),
             registry: Arc::clone(&shared.registry),
             events: shared.events.clone(),
             claims,

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{
-    api::{
-        self, Binding, ConditionType, KeyStatus, Operation, OperationKind, SecretStatus, ServiceKeyStatus,
+    api::{self, Binding, ConditionType, KeyStatus, SecretStatus, ServiceKeyStatus},
+    lifecycle::{
+        KeyRecord, Memory, Operation, OperationKind, PreviousKey, Problem, Report, Sequence, UnderWay,
     },
-    lifecycle::{KeyRecord, Memory, PreviousKey, Problem, Report, Sequence},
 };
 
 /// What the status remembers.
@@ -16,8 +16,25 @@ pub fn memory(status: Option<&ServiceKeyStatus>) -> Memory {
     Memory {
         key: status.key.as_ref().and_then(key_record),
         previous: status.previous_keys.iter().filter_map(previous_key).collect(),
-        attempt: status.operation.as_ref().and_then(|operation| Sequence::new(operation.sequence)),
+        operation: status.operation.as_ref().and_then(operation),
     }
+}
+
+/// A key that is being revoked is remembered elsewhere: as the current one, or among the previous.
+fn operation(operation: &api::Operation) -> Option<Operation> {
+    let api::Operation { kind, sequence, token, started_at, inputs } = operation;
+    let kind = match kind {
+        api::OperationKind::Bind => OperationKind::Bind,
+        api::OperationKind::CleanUp => OperationKind::CleanUp,
+        api::OperationKind::Unbind => return None,
+    };
+    Some(Operation {
+        kind,
+        sequence: Sequence::new(*sequence)?,
+        token: token.clone(),
+        since: started_at.as_ref().map(|time| time.0),
+        inputs: inputs.clone(),
+    })
 }
 
 fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
@@ -30,6 +47,7 @@ fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
         created_by: _,
         expires_at,
         renew_before,
+        late_until,
         inputs,
     } = key;
     Some(KeyRecord {
@@ -39,17 +57,19 @@ fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
         created_at: created_at.0,
         expires_at: expires_at.as_ref().map(|time| time.0),
         renew_before: renew_before.as_ref().map(|time| time.0),
+        late_until: late_until.as_ref().map(|time| time.0),
         inputs: inputs.clone(),
     })
 }
 
 fn previous_key(key: &api::PreviousKey) -> Option<PreviousKey> {
-    let api::PreviousKey { sequence, id, name, revoke_at } = key;
+    let api::PreviousKey { sequence, id, name, revoke_at, late_until } = key;
     Some(PreviousKey {
         sequence: Sequence::new(*sequence)?,
         id: id.clone(),
         name: name.clone(),
         revoke_at: revoke_at.0,
+        late_until: late_until.as_ref().map(|time| time.0),
     })
 }
 
@@ -67,7 +87,7 @@ pub struct Context<'a> {
 
 /// The status that shows the report. Where nothing changed it equals `before`.
 pub fn of(report: &Report, before: Option<&ServiceKeyStatus>, context: &Context<'_>) -> ServiceKeyStatus {
-    let Report { memory, ready, rotating, stalled, next_rotation } = report;
+    let Report { memory, ready, rotating, stalled, next_rotation, revoking } = report;
     let secret = |resource_version| SecretStatus { name: context.secret.to_owned(), resource_version };
     let verdict = Problem { reason: ready.reason, message: ready.message.clone() };
     let reconciling = (!ready.ready && stalled.is_none()).then_some(&verdict);
@@ -88,17 +108,40 @@ pub fn of(report: &Report, before: Option<&ServiceKeyStatus>, context: &Context<
         key: memory.key.as_ref().map(key_status),
         previous_keys: memory.previous.iter().map(previous_status).collect(),
         next_rotation: next_rotation.map(Time),
-        operation: memory.attempt.map(|sequence| Operation {
-            kind: OperationKind::Bind,
-            sequence: sequence.number(),
-            token: None,
-            started_at: None,
-        }),
+        operation: memory
+            .operation
+            .as_ref()
+            .map(operation_status)
+            .or_else(|| revoking.as_ref().map(revocation_status)),
+    }
+}
+
+fn operation_status(operation: &Operation) -> api::Operation {
+    let Operation { kind, sequence, token, since, inputs } = operation;
+    api::Operation {
+        kind: match kind {
+            OperationKind::Bind => api::OperationKind::Bind,
+            OperationKind::CleanUp => api::OperationKind::CleanUp,
+        },
+        sequence: sequence.number(),
+        token: token.clone(),
+        started_at: since.map(Time),
+        inputs: inputs.clone(),
+    }
+}
+
+fn revocation_status(revoking: &UnderWay) -> api::Operation {
+    api::Operation {
+        kind: api::OperationKind::Unbind,
+        sequence: revoking.sequence.number(),
+        token: revoking.token.clone(),
+        started_at: Some(Time(crate::lifecycle::full_second(revoking.since))),
+        inputs: None,
     }
 }
 
 fn key_status(key: &KeyRecord) -> KeyStatus {
-    let KeyRecord { sequence, id, name, created_at, expires_at, renew_before, inputs } = key;
+    let KeyRecord { sequence, id, name, created_at, expires_at, renew_before, late_until, inputs } = key;
     KeyStatus {
         sequence: sequence.number(),
         id: id.clone(),
@@ -108,17 +151,19 @@ fn key_status(key: &KeyRecord) -> KeyStatus {
         created_by: None,
         expires_at: expires_at.map(Time),
         renew_before: renew_before.map(Time),
+        late_until: late_until.map(Time),
         inputs: inputs.clone(),
     }
 }
 
 fn previous_status(key: &PreviousKey) -> api::PreviousKey {
-    let PreviousKey { sequence, id, name, revoke_at } = key;
+    let PreviousKey { sequence, id, name, revoke_at, late_until } = key;
     api::PreviousKey {
         sequence: sequence.number(),
         id: id.clone(),
         name: name.clone(),
         revoke_at: Time(*revoke_at),
+        late_until: late_until.map(Time),
     }
 }
 

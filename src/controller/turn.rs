@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{Namespace, Secret},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
@@ -35,6 +36,8 @@ pub struct Context {
     pub(super) client: Client,
     pub(super) options: Arc<Options>,
     pub(super) clock: Clock,
+    /// When this process began its work.
+    pub(super) started: Timestamp,
     pub(super) registry: Arc<Registry>,
     pub(super) events: Events,
     pub(super) claims: Arc<Claims>,

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{Effect, ProviderView, SecretView, Sequence, Step, World, report};
+use super::{
+    Effect, ProviderView, SecretView, Sequence, Step, Work, World,
+    operation::{is_gone, late_until, under_way},
+    provision::follow,
+    report,
+};
 
 pub(super) fn decide(world: &World) -> Step {
     if !world.desired.finalizer {
@@ -25,9 +30,18 @@ fn revoke(world: &World, sequence: Sequence) -> Step {
     if let Some(failure) = &world.round.failure {
         return Step::Rest(report::deletion_failed(world, failure));
     }
-    match &world.provider {
-        ProviderView::Unavailable(problem) => Step::Rest(report::deletion_waiting(world, problem)),
-        ProviderView::Available | ProviderView::Closed(_) => Step::Act(Effect::Unbind(sequence)),
+    if let ProviderView::Unavailable(problem) = &world.provider {
+        return Step::Rest(report::deletion_waiting(world, problem));
+    }
+    let work = [Work::Bind, Work::Unbind].into_iter().find_map(|work| under_way(world, work, sequence));
+    if let Some(work) = work {
+        return follow(world, work);
+    }
+    match late_until(world, sequence) {
+        Some(late) if late > world.now && world.round.revoked.contains_key(&sequence) => {
+            Step::Rest(report::deletion_outwaits(world, late))
+        }
+        _ => Step::Act(Effect::Unbind(sequence)),
     }
 }
 
@@ -38,9 +52,9 @@ fn remaining(world: &World) -> BTreeSet<Sequence> {
     keys.extend(memory.key.as_ref().map(|key| key.sequence));
     keys.extend(world.secret.key().map(|key| key.sequence));
     keys.extend(world.round.in_hand.as_ref().map(|key| key.sequence));
-    if keys.is_empty() || memory.attempt.is_some() {
-        keys.insert(memory.attempt.unwrap_or(Sequence::FIRST));
+    if keys.is_empty() || memory.operation.is_some() {
+        keys.insert(memory.attempt().unwrap_or(Sequence::FIRST));
     }
-    keys.retain(|sequence| !world.round.revoked.contains(sequence));
+    keys.retain(|sequence| !is_gone(world, *sequence));
     keys
 }

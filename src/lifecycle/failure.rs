@@ -12,6 +12,8 @@ pub enum ErrorClass {
     Rejected,
     /// A key of this identity exists, made with other parameters, or belongs to somebody else.
     Conflict,
+    /// The key exists, and the remote side does not show its credentials again.
+    Withheld,
     /// What the request was about does not exist: instance, offering, plan.
     Gone,
     /// The login is wrong or may not do this.

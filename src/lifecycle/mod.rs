@@ -9,6 +9,7 @@ mod deletion;
 mod failure;
 mod holding;
 mod identity;
+mod operation;
 mod provision;
 mod report;
 mod rotation;
@@ -21,11 +22,12 @@ mod model;
 pub use failure::{Attempted, ErrorClass, Failure};
 pub use holding::{HoldStep, ProviderInUse, SecretInUse, hold};
 pub use identity::{Identity, Sequence};
+pub use operation::{LONGEST_OPERATION, Operation, OperationKind, UnderWay, Work};
 pub use rotation::full_second;
 pub use step::{Effect, Report, Rest, Step, Verdict, Wake};
 pub use world::{
-    Answer, Desired, KeyRecord, Memory, PreviousKey, Problem, ProviderView, Rotation, Round, SecretView,
-    World,
+    Answer, Desired, KeyRecord, LateAnswers, Memory, PreviousKey, Problem, ProviderView, Rotation, Round,
+    SecretView, World,
 };
 
 /// Decides what to do next.
@@ -41,7 +43,9 @@ pub use world::{
 /// 6. `Ready` stays true while the current key works, whatever a rotation is doing.
 #[must_use]
 pub fn decide(world: &World) -> Step {
-    if world.desired.suspended {
+    if let Some(unrecorded) = provision::record_loss(world) {
+        unrecorded
+    } else if world.desired.suspended {
         Step::Rest(report::suspended(world))
     } else if world.desired.deleting {
         deletion::decide(world)

@@ -21,6 +21,10 @@ struct State {
     secret: Option<Stored>,
     /// The keys that live at the remote side, each with the inputs it was made from.
     remote: BTreeMap<Sequence, u8>,
+    /// What the remote side does by itself, with the inputs of the key.
+    working: Option<(Work, Sequence, u8)>,
+    /// A bind that was given up, and may still take effect until an hour has passed.
+    late: Option<(Sequence, u8)>,
     provider: Provider,
     hour: i64,
     rotates: bool,
@@ -59,11 +63,14 @@ enum Stored {
 struct Process {
     round: Round,
     view: SecretView,
+    /// The hour in which it was started.
+    since: i64,
+    stored_finalizer: bool,
 }
 
 impl Process {
-    fn started() -> Self {
-        Self { round: Round::default(), view: SecretView::Unknown }
+    fn started(hour: i64) -> Self {
+        Self { round: Round::default(), view: SecretView::Unknown, since: hour, stored_finalizer: false }
     }
 }
 
@@ -90,6 +97,8 @@ enum Action {
     RemoveForeignSecret,
     ProviderBecomes(Provider),
     RemoteForgets(Sequence),
+    WorkEnds,
+    LateBindTakesEffect,
     HourPasses,
 }
 
@@ -100,6 +109,14 @@ enum Fate {
     Refused,
     LostBeforeEffect,
     LostAfterEffect,
+    /// Given up by the caller, and acted on later.
+    Late,
+    /// The remote side does it by itself.
+    Accepted,
+}
+
+fn at(hour: i64) -> Timestamp {
+    Timestamp::from_second(hour * 3600).unwrap()
 }
 
 impl State {
@@ -109,17 +126,23 @@ impl State {
             memory: Memory::default(),
             secret: None,
             remote: BTreeMap::new(),
+            working: None,
+            late: None,
             provider: Provider::Up,
             hour: 0,
             rotates,
-            process: Process::started(),
-            budget: Budget { faults: 2, crashes: 1, edits: 2, hours: if rotates { 3 } else { 1 } },
+            process: Process::started(0),
+            budget: if rotates {
+                Budget { faults: 1, crashes: 1, edits: 2, hours: 3 }
+            } else {
+                Budget { faults: 2, crashes: 1, edits: 2, hours: 1 }
+            },
             broken: None,
         }
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp::from_second(self.hour * 3600).unwrap()
+        at(self.hour)
     }
 
     fn world(&self, object: &Object) -> World {
@@ -143,6 +166,10 @@ impl State {
                 Provider::Down => ProviderView::Unavailable(problem(Reason::ProviderNotFound)),
             },
             round: self.process.round.clone(),
+            late: LateAnswers {
+                patience: hours(1),
+                unknown_until: (!self.process.stored_finalizer).then(|| at(self.process.since + 1)),
+            },
             now: self.now(),
         }
     }
@@ -155,6 +182,7 @@ impl State {
             created_at: self.now(),
             expires_at: None,
             renew_before: None,
+            late_until: None,
             inputs: inputs.to_string(),
         }
     }
@@ -186,15 +214,22 @@ impl State {
     fn step(&mut self, fate: Fate) {
         let Some(object) = self.object.clone() else { return };
         match decide(&self.world(&object)) {
-            Step::Rest(rest) => self.rest(&object, &rest.report),
+            Step::Rest(rest) => self.rest(&object, &rest),
             Step::Act(effect) => self.act(&object, effect, fate),
         }
     }
 
-    fn rest(&mut self, object: &Object, report: &Report) {
-        self.check_readiness(object, report);
-        self.memory = report.memory.clone();
-        self.process.round = Round { in_hand: self.process.round.in_hand.take(), ..Round::default() };
+    fn rest(&mut self, object: &Object, rest: &Rest) {
+        self.check_readiness(object, &rest.report);
+        if !rest.quiet {
+            self.memory = rest.report.memory.clone();
+        }
+        let now = self.now();
+        let Round { in_hand, mut under_way, given_up, .. } = std::mem::take(&mut self.process.round);
+        if let (Wake::Poll { .. }, Some(work)) = (rest.wake, &mut under_way) {
+            work.next_poll = Some(now);
+        }
+        self.process.round = Round { in_hand, under_way, given_up, ..Round::default() };
     }
 
     fn check_readiness(&mut self, object: &Object, report: &Report) {
@@ -212,13 +247,17 @@ impl State {
     fn act(&mut self, object: &Object, effect: Effect, fate: Fate) {
         let in_hand = self.process.round.in_hand.clone();
         match effect {
-            Effect::AddFinalizer => self.object = Some(Object { finalizer: true, ..object.clone() }),
+            Effect::AddFinalizer => {
+                self.object = Some(Object { finalizer: true, ..object.clone() });
+                self.process.stored_finalizer = true;
+            }
             Effect::LookUpSecret => self.process.view = self.truth(),
             Effect::Record(report) => {
                 self.check_readiness(object, &report);
                 self.memory = report.memory;
             }
-            Effect::Bind(sequence) => {
+            Effect::Bind { sequence, predecessor } => {
+                self.breaks("a key replaces itself", predecessor >= Some(sequence));
                 let looked = !matches!(self.process.view, SecretView::Unknown | SecretView::Foreign { .. });
                 self.breaks("1: finalizer before anything is made", !object.finalizer);
                 self.breaks("4: look for a foreign Secret before a key is made", !looked);
@@ -231,6 +270,7 @@ impl State {
                 self.breaks("5: store what is in hand first", in_hand.is_some());
                 self.fetch(sequence, fate);
             }
+            Effect::Poll(work) => self.poll(work, fate),
             Effect::Unbind(sequence) => {
                 let current = self.holds(sequence);
                 self.breaks("2: never revoke the current key", current && !object.deleting);
@@ -247,7 +287,8 @@ impl State {
                 }
             }
             Effect::RemoveFinalizer { .. } => {
-                self.breaks("3: the finalizer leaves last", !object.abandon && !self.remote.is_empty());
+                let left = !self.remote.is_empty() || self.late.is_some() || self.working.is_some();
+                self.breaks("3: the finalizer leaves last", !object.abandon && left);
                 self.object = None;
             }
         }
@@ -259,38 +300,120 @@ impl State {
 
     fn bind(&mut self, object: &Object, sequence: Sequence, fate: Fate) {
         let existing = self.remote.get(&sequence).copied();
-        if matches!(fate, Fate::Answered | Fate::LostAfterEffect) {
-            self.remote.entry(sequence).or_insert(object.inputs);
-        }
-        let answer = match (fate, existing) {
-            (Fate::Answered, Some(inputs)) if inputs != object.inputs => {
+        let lost = || {
+            let failure = failure(Attempted::Provision, ErrorClass::OrphanPossible);
+            Answer::Lost(failure, sequence, self.now())
+        };
+        let answer = match (fate, self.working) {
+            (Fate::LostBeforeEffect | Fate::LostAfterEffect | Fate::Late, _) => lost(),
+            (_, Some((Work::Bind, of, inputs))) if of == sequence && inputs == object.inputs => {
+                self.accepted(Work::Bind, sequence, inputs)
+            }
+            (_, Some(_)) => Answer::Failed(failure(Attempted::Provision, ErrorClass::Transient)),
+            // Also where the credentials of an existing key are not shown again.
+            (Fate::Answered | Fate::Accepted | Fate::Refused, None)
+                if existing.is_some_and(|inputs| inputs != object.inputs || fate == Fate::Refused) =>
+            {
                 Answer::Conflict(failure(Attempted::Provision, ErrorClass::Conflict), sequence)
             }
-            (Fate::Answered, _) => Answer::Issued(self.record(sequence, object.inputs)),
-            (Fate::Refused, _) => Answer::Failed(failure(Attempted::Provision, ErrorClass::Rejected)),
-            _ => Answer::Failed(failure(Attempted::Provision, ErrorClass::OrphanPossible)),
+            (Fate::Accepted, None) if existing.is_none() => {
+                self.accepted(Work::Bind, sequence, object.inputs)
+            }
+            (Fate::Refused, None) => Answer::Failed(failure(Attempted::Provision, ErrorClass::Rejected)),
+            (Fate::Answered | Fate::Accepted, None) => Answer::Issued(self.record(sequence, object.inputs)),
         };
+        match (fate, &answer) {
+            (Fate::LostAfterEffect, _) | (_, Answer::Issued(_)) if self.working.is_none() => {
+                self.remote.entry(sequence).or_insert(object.inputs);
+            }
+            (Fate::Late, _) => self.late = Some((sequence, object.inputs)),
+            (_, Answer::Accepted(_)) => self.working = Some((Work::Bind, sequence, object.inputs)),
+            _ => {}
+        }
         self.process.round.learn(answer);
+    }
+
+    fn accepted(&self, work: Work, sequence: Sequence, inputs: u8) -> Answer {
+        Answer::Accepted(UnderWay {
+            work,
+            sequence,
+            token: None,
+            since: self.now(),
+            ends: at(self.hour + 1),
+            next_poll: None,
+            retry_after: None,
+            said: None,
+            inputs: inputs.to_string(),
+        })
     }
 
     fn fetch(&mut self, sequence: Sequence, fate: Fate) {
         let answer = match (fate, self.remote.get(&sequence)) {
-            (Fate::Answered, Some(inputs)) => Answer::Issued(self.record(sequence, *inputs)),
-            // A remote side that does not show an existing key again answers like one that has none.
-            (Fate::Answered | Fate::Refused, _) => Answer::Unreadable(sequence),
+            (Fate::Answered | Fate::Accepted, Some(inputs)) => Answer::Issued(self.record(sequence, *inputs)),
+            (Fate::Answered | Fate::Accepted, None) => Answer::Absent(sequence),
+            (Fate::Refused, _) => Answer::Unreadable(sequence),
             _ => Answer::Failed(failure(Attempted::Provision, ErrorClass::Transient)),
         };
         self.process.round.learn(answer);
     }
 
     fn unbind(&mut self, sequence: Sequence, fate: Fate) {
-        if matches!(fate, Fate::Answered | Fate::LostAfterEffect) {
-            self.remote.remove(&sequence);
+        let failed = Answer::Failed(failure(Attempted::Revoke, ErrorClass::Transient));
+        let answer = match (fate, self.working) {
+            (Fate::LostBeforeEffect | Fate::LostAfterEffect | Fate::Late | Fate::Refused, _) => failed,
+            (_, Some((Work::Unbind, of, inputs))) if of == sequence => {
+                self.accepted(Work::Unbind, sequence, inputs)
+            }
+            (_, Some(_)) => failed,
+            (Fate::Accepted, None) if self.remote.contains_key(&sequence) => {
+                self.accepted(Work::Unbind, sequence, 0)
+            }
+            (Fate::Answered | Fate::Accepted, None) => Answer::Revoked(sequence, self.now()),
+        };
+        match (fate, &answer) {
+            (Fate::LostAfterEffect, _) | (_, Answer::Revoked(..)) if self.working.is_none() => {
+                self.remote.remove(&sequence);
+            }
+            (_, Answer::Accepted(_)) => self.working = Some((Work::Unbind, sequence, 0)),
+            _ => {}
         }
-        self.process.round.learn(match fate {
-            Fate::Answered => Answer::Revoked(sequence),
-            _ => Answer::Failed(failure(Attempted::Revoke, ErrorClass::OrphanPossible)),
-        });
+        self.process.round.learn(answer);
+    }
+
+    fn poll(&mut self, work: UnderWay, fate: Fate) {
+        self.process.round.under_way = Some(work.clone());
+        if !matches!(fate, Fate::Answered | Fate::Refused) {
+            return self.process.round.learn(Answer::Running { said: None, retry_after: None });
+        }
+        // Work that the remote side gives up may have left a key behind, or half revoked it.
+        self.work_ends();
+        let sequence = work.sequence;
+        let exists = self.remote.contains_key(&sequence);
+        let answer = match work.work {
+            Work::Bind if exists && fate == Fate::Answered => Answer::Completed(work),
+            Work::Bind => {
+                let failure = failure(Attempted::Provision, ErrorClass::OrphanPossible);
+                Answer::Lost(failure, sequence, self.now())
+            }
+            Work::Unbind if !exists => Answer::Revoked(sequence, self.now()),
+            Work::Unbind => Answer::Failed(failure(Attempted::Revoke, ErrorClass::Transient)),
+        };
+        self.process.round.learn(answer);
+    }
+
+    fn work_ends(&mut self) {
+        match self.working.take() {
+            Some((Work::Bind, sequence, inputs)) => drop(self.remote.insert(sequence, inputs)),
+            Some((Work::Unbind, sequence, _)) => drop(self.remote.remove(&sequence)),
+            None => {}
+        }
+    }
+
+    fn hour_passes(&mut self, hours: i64) {
+        self.hour += hours;
+        if hours > 0 {
+            self.late = None;
+        }
     }
 
     /// Every write of the Secret is conditional on what was read.
@@ -318,7 +441,7 @@ impl State {
         let memory = &self.memory;
         let known = memory.key.as_ref().map(|key| key.sequence);
         memory.previous.iter().any(|previous| previous.sequence == sequence)
-            || [known, in_secret, memory.attempt].contains(&Some(sequence))
+            || [known, in_secret, memory.attempt()].contains(&Some(sequence))
             || (known.is_none() && in_secret.is_none() && sequence == Sequence::FIRST)
     }
 
@@ -332,14 +455,19 @@ impl State {
         }
         state.rotates = false;
         state.process.view = state.cached();
+        state.work_ends();
         for _ in 0..PATIENCE {
             let Some(object) = state.object.clone() else { return state.ended() };
             match decide(&state.world(&object)) {
                 Step::Act(effect) => state.act(&object, effect, Fate::Answered),
                 Step::Rest(rest) => {
-                    state.rest(&object, &rest.report);
+                    state.rest(&object, &rest);
                     match rest.wake {
-                        Wake::At(time) => state.hour = state.hour.max((time.as_second() + 3599) / 3600),
+                        Wake::At(time) => {
+                            let hour = (time.as_second() + 3599) / 3600;
+                            state.hour_passes((hour - state.hour).max(0));
+                        }
+                        Wake::Poll { .. } => {}
                         Wake::OnChange => return state.ended(),
                         Wake::Retry { .. } if rest.report.ready.reason == Reason::SecretConflict => {
                             return state.ended();
@@ -408,8 +536,7 @@ impl Model for Life {
         actions.extend([Action::Step(Fate::Answered), Action::CacheCatchesUp]);
         let budget = &state.budget;
         if budget.faults > 0 {
-            let fates = [Fate::Refused, Fate::LostBeforeEffect, Fate::LostAfterEffect];
-            actions.extend(fates.map(Action::Step));
+            actions.extend(state.fates().map(Action::Step));
             let worse = [Provider::Closed, Provider::Down].map(Action::ProviderBecomes);
             actions.extend(worse.into_iter().filter(|_| state.provider == Provider::Up));
             if !matches!(state.secret, Some(Stored::Ours { damaged: false, .. })) {
@@ -421,6 +548,12 @@ impl Model for Life {
         }
         if state.provider != Provider::Up {
             actions.push(Action::ProviderBecomes(Provider::Up));
+        }
+        if state.working.is_some() {
+            actions.push(Action::WorkEnds);
+        }
+        if state.late.is_some() {
+            actions.push(Action::LateBindTakesEffect);
         }
         if budget.crashes > 0 {
             actions.push(Action::Crash);
@@ -451,15 +584,21 @@ impl Model for Life {
             Action::CacheCatchesUp => state.process.view = state.cached(),
             Action::Crash => {
                 state.budget.crashes -= 1;
-                state.process = Process::started();
+                state.process = Process::started(state.hour);
             }
             Action::HourPasses => {
                 state.budget.hours -= 1;
-                state.hour += 1;
+                state.hour_passes(1);
             }
             Action::ProviderBecomes(provider) => {
                 state.budget.faults -= u8::from(provider != Provider::Up);
                 state.provider = provider;
+            }
+            Action::WorkEnds => state.work_ends(),
+            Action::LateBindTakesEffect => {
+                if let Some((sequence, inputs)) = state.late.take() {
+                    state.remote.entry(sequence).or_insert(inputs);
+                }
             }
             Action::RemoteForgets(sequence) => {
                 state.budget.faults -= 1;
@@ -484,6 +623,21 @@ impl Model for Life {
 }
 
 impl State {
+    /// What may become of the next call besides being answered; one that has no effect of its own has one of these only.
+    fn fates(&self) -> impl Iterator<Item = Fate> + use<> {
+        let next = self.object.as_ref().map(|object| decide(&self.world(object)));
+        let fates: &[Fate] = match next {
+            Some(Step::Act(Effect::Bind { .. })) => {
+                &[Fate::Refused, Fate::LostBeforeEffect, Fate::LostAfterEffect, Fate::Late, Fate::Accepted]
+            }
+            Some(Step::Act(Effect::Unbind(_))) => &[Fate::Refused, Fate::LostAfterEffect, Fate::Accepted],
+            Some(Step::Act(Effect::Fetch(_) | Effect::Poll(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
+            Some(Step::Act(Effect::WriteSecret(_))) => &[Fate::Refused],
+            _ => &[],
+        };
+        fates.iter().copied()
+    }
+
     fn edit(&mut self, action: Action) {
         self.budget.edits -= 1;
         if let Some(object) = &mut self.object {

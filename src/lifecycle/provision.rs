@@ -1,7 +1,10 @@
 //! Decisions for a ServiceKey that is to live: make its key, keep its Secret right, replace the key in order.
 
 use super::{
-    Attempted, Effect, KeyRecord, Memory, ProviderView, SecretView, Sequence, Step, World, report, rotation,
+    Attempted, Effect, KeyRecord, Memory, Operation, OperationKind, ProviderView, Round, SecretView,
+    Sequence, Step, UnderWay, Work, World, full_second,
+    operation::{is_gone, late_until, lost, under_way},
+    report, rotation,
 };
 
 pub(super) fn decide(world: &World) -> Step {
@@ -9,6 +12,13 @@ pub(super) fn decide(world: &World) -> Step {
         Some(key) => keep(world, key),
         None => restore(world),
     }
+}
+
+/// That a key may have been made is written down before anything else: nothing else would tell after a crash.
+pub(super) fn record_loss(world: &World) -> Option<Step> {
+    let (sequence, since) = lost(world)?;
+    let spent = !world.desired.deleting && current_key(world).is_some_and(|key| key.sequence >= sequence);
+    (world.desired.finalizer && !spent).then(|| Step::record(report::cleaning_up(world, sequence, since)))
 }
 
 /// The key in an intact Secret, unless the Secret is older than what the status remembers.
@@ -27,7 +37,10 @@ fn current_key(world: &World) -> Option<&KeyRecord> {
 
 /// The Secret is missing or wrong: get credentials for it, of the key that it held if that is possible.
 fn restore(world: &World) -> Step {
-    if let Some(failure) = &world.round.failure {
+    let to_clean_up = to_clean_up(world);
+    if to_clean_up.is_none()
+        && let Some(failure) = &world.round.failure
+    {
         return Step::Rest(report::failed(world, failure));
     }
     if let Some(problem) = &world.desired.problem {
@@ -44,10 +57,13 @@ fn restore(world: &World) -> Step {
     if !world.desired.finalizer {
         return Step::Act(Effect::AddFinalizer);
     }
+    if let Some(sequence) = to_clean_up {
+        return unbind(world, sequence);
+    }
     let lost = newest(world.memory.key.as_ref(), world.secret.key());
     let oldest_wanted = lost.map_or(Sequence::FIRST, |key| key.sequence);
     if let Some(key) = world.round.in_hand.as_ref().filter(|key| key.sequence >= oldest_wanted) {
-        return Step::Act(Effect::WriteSecret(key.clone()));
+        return store(world, key);
     }
     match lost {
         None => first_key(world),
@@ -55,32 +71,81 @@ fn restore(world: &World) -> Step {
     }
 }
 
+/// The key that a lost answer may have left, and that was not confirmed gone in this round.
+fn to_clean_up(world: &World) -> Option<Sequence> {
+    let Operation { kind: OperationKind::CleanUp, sequence, .. } = world.memory.operation.as_ref()? else {
+        return None;
+    };
+    let in_hand = world.round.in_hand.as_ref().is_some_and(|key| key.sequence == *sequence);
+    let made_again =
+        under_way(world, Work::Bind, *sequence).is_some() || world.round.has_completed(*sequence);
+    let pending =
+        !world.round.revoked.contains_key(sequence) && !in_hand && !made_again && !revoke_failed(world);
+    pending.then_some(*sequence)
+}
+
+/// Revokes a key, or waits until the remote side has.
+fn unbind(world: &World, sequence: Sequence) -> Step {
+    match under_way(world, Work::Unbind, sequence) {
+        Some(work) => follow(world, work),
+        None => Step::Act(Effect::Unbind(sequence)),
+    }
+}
+
+/// Stores the credentials in hand, with what is to be known of their key.
+fn store(world: &World, key: &KeyRecord) -> Step {
+    // Statuses hold full seconds, and what the Secret says must be what the status can say.
+    let late_until = late_until(world, key.sequence).map(full_second);
+    Step::Act(Effect::WriteSecret(KeyRecord { late_until, ..key.clone() }))
+}
+
+/// Asks how far the remote side is, when it is time.
+pub(super) fn follow(world: &World, work: UnderWay) -> Step {
+    match work.next_poll {
+        Some(time) if time <= world.now => Step::Act(Effect::Poll(work)),
+        _ => Step::Rest(report::under_way(world, &work)),
+    }
+}
+
+/// Makes a key, or waits until the remote side has.
+fn make(world: &World, sequence: Sequence, predecessor: Option<Sequence>) -> Step {
+    if let Some(work) = under_way(world, Work::Bind, sequence) {
+        return follow(world, work);
+    }
+    if !world.round.has_completed(sequence) {
+        return Step::Act(Effect::Bind { sequence, predecessor });
+    }
+    if [world.round.unreadable, world.round.absent].contains(&Some(sequence)) {
+        return Step::Rest(report::not_shown(world, sequence));
+    }
+    Step::Act(Effect::Fetch(sequence))
+}
+
 /// No key is known: the one that is made has the first sequence, or the one that was tried last.
 fn first_key(world: &World) -> Step {
-    let sequence = world.memory.attempt.unwrap_or(Sequence::FIRST);
+    let sequence = world.memory.attempt().unwrap_or(Sequence::FIRST);
     if world.round.conflicting != Some(sequence) {
-        return Step::Act(Effect::Bind(sequence));
+        return make(world, sequence, None);
     }
-    // The key was made from other fields, by an attempt whose answer was lost.
+    // The key was made by an attempt whose answer was lost, from other fields or to be shown only once.
     if world.secret == SecretView::Absent {
-        return Step::Act(Effect::Unbind(sequence));
+        return unbind(world, sequence);
     }
     // A Secret of ours may hold its credentials: it is replaced in order.
     let mut memory = world.memory.clone();
-    memory.replace(sequence, None, &world.desired, world.now);
-    make_next(world, memory, sequence.next())
+    memory.replace(sequence, None, late_until(world, sequence).map(full_second), &world.desired, world.now);
+    make_next(world, memory, sequence.next(), None)
 }
 
-/// The key is known but its Secret is not right: read the credentials again, ask for the same key again, or,
-/// where both are impossible, make the next one.
+/// The key is known but its Secret is not right: read the credentials again, or, where the key is gone or does not show
+/// them again, make the next one.
 fn recover(world: &World, lost: &KeyRecord) -> Step {
-    let sequence = lost.sequence;
-    if world.round.conflicting == Some(sequence) || world.round.conflicting == Some(sequence.next()) {
+    let (sequence, next) = (lost.sequence, lost.sequence.next());
+    let Round { unreadable, absent, conflicting, .. } = &world.round;
+    if [unreadable, absent, conflicting].contains(&&Some(sequence)) || *conflicting == Some(next) {
         let memory = world.memory.advanced_to(lost, &world.desired, world.now);
-        return make_next(world, memory, sequence.next());
-    }
-    if world.round.unreadable == Some(sequence) {
-        return Step::Act(Effect::Bind(sequence));
+        let predecessor = (*absent != Some(sequence)).then_some(sequence);
+        return make_next(world, memory, next, predecessor);
     }
     Step::Act(Effect::Fetch(sequence))
 }
@@ -89,16 +154,16 @@ fn recover(world: &World, lost: &KeyRecord) -> Step {
 fn keep(world: &World, key: &KeyRecord) -> Step {
     let memory = world.memory.advanced_to(key, &world.desired, world.now);
     if memory != world.memory {
-        return Step::Act(Effect::Record(report::settled(world, &memory, key)));
+        return Step::record(report::settled(world, &memory, key));
     }
     if !world.desired.finalizer {
         return Step::Act(Effect::AddFinalizer);
     }
     if let Some(next) =
-        world.round.in_hand.as_ref().filter(|in_hand| Some(in_hand.sequence) == memory.attempt)
+        world.round.in_hand.as_ref().filter(|in_hand| Some(in_hand.sequence) == memory.attempt())
     {
         return match &world.round.failure {
-            None => Step::Act(Effect::WriteSecret(next.clone())),
+            None => store(world, next),
             Some(failure) => Step::Rest(report::rotation_failed(world, key, failure)),
         };
     }
@@ -118,6 +183,9 @@ fn keep(world: &World, key: &KeyRecord) -> Step {
 /// What is to be done at the remote side besides the current key.
 struct Pending {
     revocation: Option<Sequence>,
+    /// A lost answer may have left this one; it stays an attempt.
+    clean_up: Option<Sequence>,
+    /// This one is not wanted any more.
     discarded_attempt: Option<Sequence>,
     rotation: bool,
 }
@@ -127,16 +195,20 @@ impl Pending {
         let rotation = world.desired.problem.is_none() && rotation::is_due(&world.desired, key, world.now);
         // One more key would be more than the set allows: the oldest goes first.
         let crowded = rotation && world.memory.previous.len() > 1;
+        let over = |sequence| late_until(world, sequence).is_none_or(|late| late <= world.now);
         let revocation = world
             .memory
             .previous
             .iter()
+            .filter(|previous| over(previous.sequence))
             .find(|previous| crowded || previous.revoke_at <= world.now)
             .map(|previous| previous.sequence);
+        let discarded = world.memory.attempt().filter(|_| !rotation);
         Self {
             revocation,
-            discarded_attempt: world.memory.attempt.filter(|_| !rotation),
-            rotation: rotation && !(crowded && revoke_failed(world)),
+            clean_up: to_clean_up(world),
+            discarded_attempt: discarded.filter(|sequence| over(*sequence)),
+            rotation: rotation && !(crowded && (revoke_failed(world) || revocation.is_none())),
         }
     }
 
@@ -145,20 +217,24 @@ impl Pending {
     }
 
     const fn revokes(&self) -> bool {
-        self.revocation.is_some() || self.discarded_attempt.is_some()
+        self.revocation.is_some() || self.clean_up.is_some() || self.discarded_attempt.is_some()
     }
 
     /// A revocation that fails must not hold up a rotation, nor a rotation that fails a revocation.
     fn next_step(&self, world: &World, memory: Memory, key: &KeyRecord) -> Step {
-        let clean_up = self.revocation.or(self.discarded_attempt).filter(|_| !revoke_failed(world));
-        if let Some(sequence) = clean_up {
+        if let Some(sequence) = self.clean_up {
+            return unbind(world, sequence);
+        }
+        let unwanted = self.revocation.or(self.discarded_attempt).filter(|_| !revoke_failed(world));
+        if let Some(sequence) = unwanted {
             return revoke(world, memory, sequence, key);
         }
         match &world.round.failure {
             Some(failure) if !(self.rotation && failure.attempted == Attempted::Revoke) => {
                 Step::Rest(report::rotation_failed(world, key, failure))
             }
-            _ => make_next(world, memory, key.sequence.next()),
+            _ if self.rotation => make_next(world, memory, key.sequence.next(), Some(key.sequence)),
+            _ => Step::Rest(report::rest_settled(world, key)),
         }
     }
 }
@@ -169,24 +245,28 @@ fn revoke_failed(world: &World) -> bool {
 
 /// Revokes a key that is not the current one, and forgets it once it is gone.
 fn revoke(world: &World, mut memory: Memory, sequence: Sequence, key: &KeyRecord) -> Step {
-    if !world.round.revoked.contains(&sequence) {
-        return Step::Act(Effect::Unbind(sequence));
+    // A key that the remote side is still making can't be revoked yet.
+    if let Some(work) = under_way(world, Work::Bind, sequence) {
+        return follow(world, work);
+    }
+    if !is_gone(world, sequence) {
+        return unbind(world, sequence);
     }
     memory.previous.retain(|previous| previous.sequence != sequence);
-    memory.attempt = memory.attempt.filter(|attempt| *attempt != sequence);
-    Step::Act(Effect::Record(report::settled(world, &memory, key)))
+    memory.operation = memory.operation.filter(|operation| operation.sequence != sequence);
+    Step::record(report::settled(world, &memory, key))
 }
 
 /// Makes the key that follows the current one. The status says so first: only what it names may exist.
-fn make_next(world: &World, mut memory: Memory, next: Sequence) -> Step {
-    if memory.attempt != Some(next) {
-        memory.attempt = Some(next);
-        return Step::Act(Effect::Record(report::rotating(world, memory, next)));
+fn make_next(world: &World, mut memory: Memory, next: Sequence, predecessor: Option<Sequence>) -> Step {
+    if memory.attempt() != Some(next) {
+        memory.operation = Some(Operation::bind(next));
+        return Step::record(report::rotating(world, memory, next));
     }
     if world.round.conflicting == Some(next) {
-        return Step::Act(Effect::Unbind(next));
+        return unbind(world, next);
     }
-    Step::Act(Effect::Bind(next))
+    make(world, next, predecessor)
 }
 
 fn newest<'a>(a: Option<&'a KeyRecord>, b: Option<&'a KeyRecord>) -> Option<&'a KeyRecord> {

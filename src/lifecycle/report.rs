@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::{
-    Attempted, ErrorClass, Failure, KeyRecord, Memory, Problem, Report, Rest, SecretView, Sequence, Verdict,
-    Wake, World, rotation,
+    Attempted, ErrorClass, Failure, KeyRecord, Memory, Operation, OperationKind, Problem, Report, Rest,
+    SecretView, Sequence, UnderWay, Verdict, Wake, Work, World, full_second, operation, rotation,
 };
 use crate::api::Reason;
 
@@ -21,18 +21,22 @@ pub(super) fn settled(world: &World, memory: &Memory, key: &KeyRecord) -> Report
             reason: Reason::Available,
             message: format!("the credentials of key {} are in the Secret", key.sequence),
         },
-        rotating: memory.attempt.map(rotation_under_way).or(overlap),
+        rotating: memory.attempt().map(rotation_under_way).or(overlap),
         stalled: world.desired.problem.clone(),
         next_rotation: rotation::next_rotation(&world.desired, key),
+        revoking: None,
     }
 }
 
 /// All is well until the next time at which something is to be done.
 pub(super) fn rest_settled(world: &World, key: &KeyRecord) -> Rest {
     let report = settled(world, &world.memory, key);
-    let revocations = world.memory.previous.iter().map(|previous| previous.revoke_at);
-    let next: Option<Timestamp> = revocations.chain(report.next_rotation).min();
-    Rest { wake: next.map_or(Wake::OnChange, Wake::At), report }
+    let revocations =
+        world.memory.previous.iter().map(|previous| previous.late_until.max(Some(previous.revoke_at)));
+    let revocations = revocations.flatten();
+    let late = world.memory.attempt().and_then(|sequence| operation::late_until(world, sequence));
+    let next: Option<Timestamp> = revocations.chain(report.next_rotation).chain(late).min();
+    Rest::new(next.map_or(Wake::OnChange, Wake::At), report)
 }
 
 /// The next key is about to be made.
@@ -50,24 +54,24 @@ pub(super) fn rotation_waiting(world: &World, key: &KeyRecord, problem: &Problem
     let report = Report { rotating: Some(problem.clone()), ..settled(world, &world.memory, key) };
     let revocations = world.memory.previous.iter().map(|previous| previous.revoke_at);
     let next = revocations.filter(|revoke_at| *revoke_at > world.now).min();
-    Rest { wake: next.map_or(Wake::OnChange, Wake::At), report }
+    Rest::new(next.map_or(Wake::OnChange, Wake::At), report)
 }
 
 /// The current key works, and a rotation or a revocation failed.
 pub(super) fn rotation_failed(world: &World, key: &KeyRecord, failure: &Failure) -> Rest {
     let report = Report { rotating: Some(problem_of(failure)), ..settled(world, &world.memory, key) };
-    Rest { wake: Wake::Retry { not_before: failure.retry_after }, report }
+    Rest::new(Wake::Retry { not_before: failure.retry_after }, report)
 }
 
 /// The Secret is not right, and getting it right failed.
 pub(super) fn failed(world: &World, failure: &Failure) -> Rest {
     let report = standing(world, &problem_of(failure));
-    Rest { wake: Wake::Retry { not_before: failure.retry_after }, report }
+    Rest::new(Wake::Retry { not_before: failure.retry_after }, report)
 }
 
 /// Something stands in the way whose change wakes the ServiceKey: its spec, or its provider.
 pub(super) fn waiting(world: &World, problem: &Problem) -> Rest {
-    Rest { wake: Wake::OnChange, report: standing(world, problem) }
+    Rest::new(Wake::OnChange, standing(world, problem))
 }
 
 /// The Secret's name is taken. Nothing that is watched tells when it is free again.
@@ -78,7 +82,7 @@ pub(super) fn secret_conflict(world: &World, holder: &str) -> Rest {
             "the Secret's name is taken by {holder}; delete that one, or name another in `spec.secret.name`"
         ),
     };
-    Rest { wake: Wake::Retry { not_before: None }, report: standing(world, &problem) }
+    Rest::new(Wake::Retry { not_before: None }, standing(world, &problem))
 }
 
 /// The user stopped all action.
@@ -87,13 +91,13 @@ pub(super) fn suspended(world: &World) -> Rest {
         reason: Reason::Suspended,
         message: "nothing is done for this ServiceKey until `spec.suspend` is false".to_owned(),
     };
-    Rest { wake: Wake::OnChange, report: standing(world, &problem) }
+    Rest::new(Wake::OnChange, standing(world, &problem))
 }
 
 /// Nothing is left to do.
 pub(super) fn let_go(world: &World) -> Rest {
     let problem = Problem { reason: Reason::Deleting, message: "nothing is left to revoke".to_owned() };
-    Rest { wake: Wake::OnChange, report: standing(world, &problem) }
+    Rest::new(Wake::OnChange, standing(world, &problem))
 }
 
 /// Revoking a key failed; it is tried again until the remote side confirms.
@@ -106,7 +110,7 @@ pub(super) fn deletion_failed(world: &World, failure: &Failure) -> Rest {
             failure.message
         ),
     };
-    Rest { wake: Wake::Retry { not_before: failure.retry_after }, report: standing(world, &problem) }
+    Rest::new(Wake::Retry { not_before: failure.retry_after }, standing(world, &problem))
 }
 
 /// A key is to be revoked and the provider can't be asked.
@@ -119,7 +123,80 @@ pub(super) fn deletion_waiting(world: &World, problem: &Problem) -> Rest {
             problem.message
         ),
     };
-    Rest { wake: Wake::OnChange, report: standing(world, &problem) }
+    Rest::new(Wake::OnChange, standing(world, &problem))
+}
+
+/// The answer to a bind was lost: what it may have made is revoked first.
+pub(super) fn cleaning_up(world: &World, sequence: Sequence, since: Timestamp) -> Report {
+    let in_time = || Failure {
+        attempted: Attempted::Provision,
+        class: ErrorClass::OrphanPossible,
+        message: format!("bind failed: the remote side did not make key {sequence} in time"),
+        retry_after: None,
+    };
+    let problem = problem_of(&world.round.failure.clone().unwrap_or_else(in_time));
+    let memory = Memory { operation: Some(Operation::clean_up(sequence, since)), ..world.memory.clone() };
+    Report { memory, ..standing(world, &problem) }
+}
+
+/// The remote side is at work on a key.
+pub(super) fn under_way(world: &World, work: &UnderWay) -> Rest {
+    let UnderWay { work: kind, sequence, token, since, ends: _, next_poll, retry_after, said, inputs } = work;
+    let wake = next_poll.map_or(Wake::Poll { retry_after: *retry_after }, Wake::At);
+    let (reason, doing) = match kind {
+        Work::Bind => (Reason::Binding, "making"),
+        Work::Unbind => (Reason::Deleting, "revoking"),
+    };
+    let said = said.as_ref().map(|said| format!(": {said}")).unwrap_or_default();
+    let problem = Problem {
+        reason,
+        message: format!(
+            "the remote side has been {doing} key {sequence} since {}{said}",
+            full_second(*since)
+        ),
+    };
+    let mut report = standing(world, &problem);
+    match kind {
+        Work::Bind => {
+            report.memory.operation = Some(Operation {
+                kind: OperationKind::Bind,
+                sequence: *sequence,
+                token: token.clone(),
+                since: Some(full_second(*since)),
+                inputs: Some(inputs.clone()),
+            });
+        }
+        Work::Unbind => report.revoking = Some(work.clone()),
+    }
+    if report.ready.ready {
+        report.rotating = Some(problem);
+        report.next_rotation =
+            world.memory.key.as_ref().and_then(|key| rotation::next_rotation(&world.desired, key));
+    }
+    Rest { quiet: !work.is_news(world.now), ..Rest::new(wake, report) }
+}
+
+/// The remote side says that it made the key, and does not show it.
+pub(super) fn not_shown(world: &World, sequence: Sequence) -> Rest {
+    let problem = Problem {
+        reason: Reason::UnexpectedAnswer,
+        message: format!(
+            "the remote side says that it made key {sequence}, but does not show it; it is asked again"
+        ),
+    };
+    Rest::new(Wake::Retry { not_before: None }, standing(world, &problem))
+}
+
+/// All keys are confirmed gone, and one that nobody knows of may still come.
+pub(super) fn deletion_outwaits(world: &World, until: Timestamp) -> Rest {
+    let problem = Problem {
+        reason: Reason::Deleting,
+        message: format!(
+            "the answer to a bind was lost, and the remote side may still act on it: what it makes until {until} is \
+             revoked then"
+        ),
+    };
+    Rest::new(Wake::At(until), standing(world, &problem))
 }
 
 /// Where things stand without progress: ready only if the Secret is right although something else is not.
@@ -136,6 +213,7 @@ fn standing(world: &World, problem: &Problem) -> Report {
         rotating: None,
         stalled: hopeless.then(|| problem.clone()),
         next_rotation: None,
+        revoking: None,
     }
 }
 
@@ -151,8 +229,17 @@ fn problem_of(failure: &Failure) -> Problem {
         (Attempted::Provision, ErrorClass::Gone) => Reason::InstanceNotFound,
         (Attempted::Provision, ErrorClass::Forbidden) => Reason::Unauthorized,
         (Attempted::Provision, ErrorClass::Untrusted) => Reason::TlsFailed,
-        (Attempted::Provision, ErrorClass::Unexpected) => Reason::UnexpectedAnswer,
+        (Attempted::Provision, ErrorClass::Unexpected | ErrorClass::Withheld) => Reason::UnexpectedAnswer,
         (Attempted::Provision, ErrorClass::OrphanPossible) => Reason::BindFailed,
     };
-    Problem { reason, message: failure.message.clone() }
+    let message = match reason {
+        Reason::BindFailed => {
+            format!(
+                "{}; what it may have made all the same is revoked before the next attempt",
+                failure.message
+            )
+        }
+        _ => failure.message.clone(),
+    };
+    Problem { reason, message }
 }

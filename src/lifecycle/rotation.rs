@@ -38,13 +38,13 @@ impl Memory {
         let mut memory = Self {
             key: Some(key.clone()),
             previous: self.previous.clone(),
-            attempt: self.attempt.filter(|attempt| *attempt > key.sequence),
+            operation: self.operation.clone().filter(|operation| operation.sequence > key.sequence),
         };
         if let Some(replaced) = self.key.as_ref().filter(|known| known.sequence < key.sequence) {
             for older in &mut memory.previous {
                 older.revoke_at = older.revoke_at.min(full_second(now));
             }
-            memory.replace(replaced.sequence, Some(replaced), desired, now);
+            memory.replace(replaced.sequence, Some(replaced), replaced.late_until, desired, now);
         }
         memory
     }
@@ -54,6 +54,7 @@ impl Memory {
         &mut self,
         sequence: Sequence,
         key: Option<&KeyRecord>,
+        late_until: Option<Timestamp>,
         desired: &Desired,
         now: Timestamp,
     ) {
@@ -61,6 +62,7 @@ impl Memory {
             sequence,
             id: key.map(|key| key.id.clone()),
             name: key.and_then(|key| key.name.clone()),
+            late_until,
             revoke_at: full_second(now).checked_add(desired.rotation.overlap).unwrap_or(Timestamp::MAX),
         });
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{KeyRecord, Memory, Problem, Sequence};
+use super::{KeyRecord, Memory, Problem, Sequence, UnderWay};
 use crate::api::Reason;
 
 /// One decision.
@@ -16,6 +16,13 @@ pub enum Step {
     Rest(Rest),
 }
 
+impl Step {
+    /// Write this status before anything else happens.
+    pub(super) fn record(report: Report) -> Self {
+        Self::Act(Effect::Record(Box::new(report)))
+    }
+}
+
 /// One thing to do. The shell carries out exactly one between two decisions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -24,11 +31,18 @@ pub enum Effect {
     /// Read the metadata of whatever Secret has the name.
     LookUpSecret,
     /// Write the status before anything else happens.
-    Record(Report),
+    Record(Box<Report>),
     /// Read the key's credentials again.
     Fetch(Sequence),
     /// Make the key, or get it again if it exists.
-    Bind(Sequence),
+    Bind {
+        /// Which one.
+        sequence: Sequence,
+        /// The working key that it replaces.
+        predecessor: Option<Sequence>,
+    },
+    /// Ask the remote side how far it is.
+    Poll(UnderWay),
     /// Write the credentials in hand into the Secret, marked as this key's.
     WriteSecret(KeyRecord),
     /// Revoke the key.
@@ -48,7 +62,16 @@ pub struct Rest {
     /// What ends it, besides a change of anything that is watched.
     pub wake: Wake,
     /// The status to show meanwhile.
-    pub report: Report,
+    pub report: Box<Report>,
+    /// Whether the status may stay as it is: it would soon be out of date.
+    pub quiet: bool,
+}
+
+impl Rest {
+    /// A pause that people are told of.
+    pub(super) fn new(wake: Wake, report: Report) -> Self {
+        Self { wake, report: Box::new(report), quiet: false }
+    }
 }
 
 /// What ends a rest, besides a change of anything that is watched.
@@ -62,6 +85,11 @@ pub enum Wake {
     Retry {
         /// How long the remote side asked to be left alone.
         not_before: Option<Duration>,
+    },
+    /// The next look at what is under way: when the remote side asked for it, or by a backoff.
+    Poll {
+        /// How long the remote side asked to be left alone.
+        retry_after: Option<Duration>,
     },
 }
 
@@ -78,6 +106,8 @@ pub struct Report {
     pub stalled: Option<Problem>,
     /// When the key is to be replaced.
     pub next_rotation: Option<Timestamp>,
+    /// A key that the remote side has been revoking for a while.
+    pub revoking: Option<UnderWay>,
 }
 
 /// The condition `Ready`.

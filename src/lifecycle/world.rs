@@ -1,10 +1,10 @@
 //! What a decision is made from: the wish, the memory, and everything that was observed.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Attempted, Failure, Sequence};
+use super::{Attempted, Failure, Operation, Sequence, UnderWay, Work};
 use crate::api::Reason;
 
 /// Everything that [`super::decide`] may look at.
@@ -20,8 +20,19 @@ pub struct World {
     pub provider: ProviderView,
     /// What was learned since this reconcile began.
     pub round: Round,
+    /// How long answers may be late.
+    pub late: LateAnswers,
     /// The time.
     pub now: Timestamp,
+}
+
+/// How long a request that was given up may still take effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LateAnswers {
+    /// How long after it was given up.
+    pub patience: Duration,
+    /// Until when one may that this process knows nothing of: one from before it was started.
+    pub unknown_until: Option<Timestamp>,
 }
 
 /// What the user asks for, in the ServiceKey's metadata and spec.
@@ -69,6 +80,9 @@ pub struct KeyRecord {
     pub expires_at: Option<Timestamp>,
     /// By when the remote side wants it to be rotated.
     pub renew_before: Option<Timestamp>,
+    /// Until when an earlier request for it, whose answer was lost, may still take effect: revoked before, it might
+    /// come back.
+    pub late_until: Option<Timestamp>,
     /// Digest of the fields that it was made from.
     pub inputs: String,
 }
@@ -84,6 +98,8 @@ pub struct PreviousKey {
     pub name: Option<String>,
     /// When it is to be revoked.
     pub revoke_at: Timestamp,
+    /// As of the key when it was current.
+    pub late_until: Option<Timestamp>,
 }
 
 /// What the ServiceKey's status remembers of its remote keys.
@@ -94,7 +110,15 @@ pub struct Memory {
     /// Keys before it that still exist.
     pub previous: Vec<PreviousKey>,
     /// A key after it that may exist already.
-    pub attempt: Option<Sequence>,
+    pub operation: Option<Operation>,
+}
+
+impl Memory {
+    /// The key after the current one that may exist already.
+    #[must_use]
+    pub fn attempt(&self) -> Option<Sequence> {
+        self.operation.as_ref().map(|operation| operation.sequence)
+    }
 }
 
 /// What is known of the Secret that the ServiceKey names.
@@ -184,15 +208,25 @@ impl Problem {
     }
 }
 
-/// What was learned since this reconcile began; lost in a crash, and nothing is lost with it.
+/// What was learned since this reconcile began, and what is under way; lost in a crash, and nothing is lost with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Round {
     /// The key whose credentials are in hand and not yet in the Secret.
     pub in_hand: Option<KeyRecord>,
-    /// Keys that the remote side confirmed to be gone.
-    pub revoked: BTreeSet<Sequence>,
+    /// Keys that the remote side confirmed to be gone, and when it did.
+    pub revoked: BTreeMap<Sequence, Timestamp>,
+    /// Work that the remote side does by itself.
+    pub under_way: Option<UnderWay>,
+    /// A key that the remote side says to have made, whose credentials are still to be read.
+    pub completed: Option<UnderWay>,
+    /// A key that may have been made by a call whose answer was lost, and when that was.
+    pub lost: Option<(Sequence, Timestamp)>,
+    /// The last such call of all rounds.
+    pub given_up: Option<(Sequence, Timestamp)>,
     /// A key whose credentials can't be read back.
     pub unreadable: Option<Sequence>,
+    /// A key that the remote side does not have.
+    pub absent: Option<Sequence>,
     /// A key that exists, made from other fields than those of now.
     pub conflicting: Option<Sequence>,
     /// What failed last.
@@ -204,12 +238,28 @@ pub struct Round {
 pub enum Answer {
     /// The remote side gave the key; its credentials are in hand.
     Issued(KeyRecord),
-    /// The key's credentials can't be read back: it does not exist, or does not show them again.
+    /// The remote side is at work.
+    Accepted(UnderWay),
+    /// It still is.
+    Running {
+        /// What it says about it.
+        said: Option<String>,
+        /// How long it asked to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// The remote side made the key that it was working on.
+    Completed(UnderWay),
+    /// The key's credentials are not shown again.
     Unreadable(Sequence),
-    /// A key of this sequence exists, made from other fields, or belonging to somebody else.
+    /// There is no such key.
+    Absent(Sequence),
+    /// A key of this sequence exists, and is of no use: made from other fields, belonging to somebody else, or with
+    /// credentials that are not shown again.
     Conflict(Failure, Sequence),
-    /// The remote side confirmed that the key is gone.
-    Revoked(Sequence),
+    /// The key may have been made; nobody knows since then.
+    Lost(Failure, Sequence, Timestamp),
+    /// The remote side confirmed that the key is gone, then.
+    Revoked(Sequence, Timestamp),
     /// The credentials in hand are in the Secret.
     Stored,
     /// It did not work.
@@ -217,31 +267,66 @@ pub enum Answer {
 }
 
 impl Round {
+    /// Whether the remote side says to have made this key.
+    #[must_use]
+    pub fn has_completed(&self, sequence: Sequence) -> bool {
+        self.completed.as_ref().is_some_and(|work| work.sequence == sequence)
+    }
+
     /// Takes in what came of an effect.
     pub fn learn(&mut self, answer: Answer) {
         match answer {
             Answer::Issued(key) => {
                 self.revoked.remove(&key.sequence);
+                (self.completed, self.lost) = (None, None);
+                self.under_way = self.under_way.take().filter(|work| work.sequence != key.sequence);
                 self.in_hand = Some(key);
             }
+            Answer::Accepted(work) => {
+                if work.work == Work::Bind {
+                    self.revoked.remove(&work.sequence);
+                    self.lost = None;
+                }
+                self.under_way = Some(work);
+            }
+            Answer::Running { said, retry_after } => {
+                if let Some(work) = &mut self.under_way {
+                    (work.next_poll, work.retry_after) = (None, retry_after);
+                    work.said = said;
+                }
+            }
+            Answer::Completed(work) => {
+                self.under_way = None;
+                self.completed = Some(work);
+            }
             Answer::Unreadable(sequence) => self.unreadable = Some(sequence),
+            Answer::Absent(sequence) => self.absent = Some(sequence),
             Answer::Conflict(failure, sequence) => {
                 // Revoked and made again, and still in the way: nothing that this round could mend.
-                if self.revoked.remove(&sequence) {
+                if self.revoked.remove(&sequence).is_some() {
                     self.failure = Some(failure);
                 } else {
                     self.conflicting = Some(sequence);
                 }
             }
-            Answer::Revoked(sequence) => {
-                self.revoked.insert(sequence);
+            Answer::Lost(failure, sequence, since) => {
+                self.revoked.remove(&sequence);
+                (self.under_way, self.completed) = (None, None);
+                self.lost = Some((sequence, since));
+                self.given_up = self.lost;
+                self.failure = Some(failure);
+            }
+            Answer::Revoked(sequence, at) => {
+                self.revoked.insert(sequence, at);
+                // Written down before anything was revoked because of it.
+                self.lost = self.lost.filter(|(lost, _)| *lost != sequence);
+                self.under_way = self.under_way.take().filter(|work| work.sequence != sequence);
                 self.conflicting = self.conflicting.filter(|conflicting| *conflicting != sequence);
             }
             Answer::Stored => self.in_hand = None,
             Answer::Failed(failure) => {
-                // A key that could not be made may have been made all the same, after it was revoked.
-                if failure.attempted == Attempted::Provision {
-                    self.revoked.clear();
+                if failure.attempted == Attempted::Revoke {
+                    self.under_way = self.under_way.take().filter(|work| work.work != Work::Unbind);
                 }
                 self.failure = Some(failure);
             }

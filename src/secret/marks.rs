@@ -18,13 +18,14 @@ const KEY_NAME: &str = "servicekeys.dev/key-name";
 const CREATED_AT: &str = "servicekeys.dev/created-at";
 const EXPIRES_AT: &str = "servicekeys.dev/expires-at";
 const RENEW_BEFORE: &str = "servicekeys.dev/renew-before";
+const LATE_UNTIL: &str = "servicekeys.dev/late-until";
 const LAYOUT: &str = "servicekeys.dev/layout";
 const INPUTS: &str = "servicekeys.dev/inputs";
 const CONTENT: &str = "servicekeys.dev/content";
 
 /// All annotations that [`Marks`] are written as.
-const ALL: [&str; 9] =
-    [SEQUENCE, KEY_ID, KEY_NAME, CREATED_AT, EXPIRES_AT, RENEW_BEFORE, LAYOUT, INPUTS, CONTENT];
+const ALL: [&str; 10] =
+    [SEQUENCE, KEY_ID, KEY_NAME, CREATED_AT, EXPIRES_AT, RENEW_BEFORE, LATE_UNTIL, LAYOUT, INPUTS, CONTENT];
 
 /// Everything the operator must know of the key in a Secret, from the Secret's metadata alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +55,7 @@ pub fn read(meta: &ObjectMeta) -> Option<Marks> {
         created_at: annotations.get(CREATED_AT)?.parse().ok()?,
         expires_at: optional_time(EXPIRES_AT)?,
         renew_before: optional_time(RENEW_BEFORE)?,
+        late_until: optional_time(LATE_UNTIL)?,
         inputs: text(INPUTS)?,
     };
     Some(Marks { key, layout: text(LAYOUT)?, content: text(CONTENT)? })
@@ -68,7 +70,7 @@ impl Marks {
     /// Writes the marks over those of an earlier key.
     pub(super) fn write(&self, annotations: &mut BTreeMap<String, String>) {
         let Self { key, layout, content } = self;
-        let KeyRecord { sequence, id, name, created_at, expires_at, renew_before, inputs } = key;
+        let KeyRecord { sequence, id, name, created_at, expires_at, renew_before, late_until, inputs } = key;
         annotations.retain(|key, _| !ALL.contains(&key.as_str()));
         let written = [
             (SEQUENCE, Some(sequence.to_string())),
@@ -77,6 +79,7 @@ impl Marks {
             (CREATED_AT, Some(created_at.to_string())),
             (EXPIRES_AT, expires_at.map(|time| time.to_string())),
             (RENEW_BEFORE, renew_before.map(|time| time.to_string())),
+            (LATE_UNTIL, late_until.map(|time| time.to_string())),
             (LAYOUT, Some(layout.clone())),
             (INPUTS, Some(inputs.clone())),
             (CONTENT, Some(content.clone())),

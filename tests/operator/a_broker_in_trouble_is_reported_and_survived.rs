@@ -124,7 +124,7 @@ async fn a_bind_that_takes_too_long_is_tried_again(#[case] fault: Injection) {
 #[case::forbidden(sorry(403), Reason::Unauthorized, "ask the broker's operator for the right to")]
 #[case::no_instance(sorry(404), Reason::InstanceNotFound, "check `instance.id`")]
 #[case::conflict(sorry(409), Reason::KeyConflict, "a key of this id exists, made with other parameters")]
-#[case::asynchronous(status(422, json!({"error": "AsyncRequired"})), Reason::BindRejected, "asynchronously only")]
+#[case::asynchronous(status(422, json!({"error": "AsyncRequired"})), Reason::BindRejected, "in the background only")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bind_that_is_refused_stalls_and_is_tried_again(
     #[case] fault: Fault,
@@ -313,7 +313,6 @@ async fn a_revocation_fails(stage: &Stage, fault: Injection, words: &str) {
 #[case::bad_request(sorry(400).on(Route::Unbind), "answers 400: the disk is full")]
 #[case::forbidden(sorry(403).on(Route::Unbind), "ask the broker's operator for the right to")]
 #[case::not_found(sorry(404).on(Route::Unbind), "answers 404")]
-#[case::accepted(status(202, json!({})).on(Route::Unbind), "it answers asynchronously")]
 #[case::no_content(status(204, json!({})).on(Route::Unbind), "answers 204")]
 #[case::redirect(to_the_login(redirect().on(Route::Unbind)), "name the final address")]
 #[case::busy(status(422, json!({"error": "ConcurrencyError"})).on(Route::Unbind), "another operation")]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod a_broker_in_trouble_is_reported_and_survived;
+mod a_broker_may_take_its_time;
 mod a_cluster_provider_admits_namespaces;
 mod a_foreign_secret_is_left_alone;
 mod a_key_becomes_a_secret;

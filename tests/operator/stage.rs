@@ -65,7 +65,7 @@ impl Stage {
         Self::set_for(broker.start().await.unwrap(), instance).await
     }
 
-    async fn set_for(broker: FakeBroker, instance: Instance) -> Self {
+    pub async fn set_for(broker: FakeBroker, instance: Instance) -> Self {
         Self::set_on(ControlPlane::shared().await.unwrap(), broker, instance).await
     }
 
@@ -115,7 +115,7 @@ impl Stage {
             "spec": {"openServiceBroker": {
                 "url": self.broker.url(),
                 "auth": {"basic": {"secretRef": {"name": "broker-login"}}},
-            }},
+            }, "limits": {"timeout": "5s"}},
         })
     }
 

@@ -65,24 +65,6 @@ async fn a_deleted_secret_is_written_again_with_the_same_key() {
 }
 
 #[tokio::test]
-async fn a_secret_whose_binding_can_not_be_fetched_is_asked_for_with_the_same_id() {
-    let stage = Stage::with_instance("metrics", "basic").await;
-    let _operator = stage.start_operator().await;
-    let right = labelled_key(&stage).await;
-
-    stage.secrets().delete("monitoring-creds", &DeleteParams::default()).await.unwrap();
-
-    let what = "written again";
-    let again =
-        |secret: Option<&Secret>| is_like(secret, &right) && secret.and_then(ResourceExt::uid) != right.uid();
-    stage.wait(stage.secrets(), "monitoring-creds", what, again).await;
-    let ids: std::collections::BTreeSet<_> =
-        stage.broker.calls().iter().filter_map(|call| call.binding.clone()).collect();
-    assert_eq!(ids.len(), 1, "no other binding was ever spoken of: {ids:?}");
-    assert_eq!(stage.broker.bindings().len(), 1);
-}
-
-#[tokio::test]
 async fn damage_done_while_the_operator_is_away_is_repaired_when_it_is_back() {
     let stage = Stage::set().await;
     let operator = stage.start_operator().await;

@@ -69,6 +69,11 @@ impl HttpClient {
         self.addresses.check(url)
     }
 
+    /// The longest that a request may take.
+    pub(in crate::backend) const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Sends the request once, and reads the answer.
     ///
     /// # Errors

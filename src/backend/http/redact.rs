@@ -63,6 +63,13 @@ impl Redactor {
         }
     }
 
+    /// The description in the body of an answer, where there is one.
+    pub(in crate::backend) fn description(&self, body: &[u8]) -> Option<String> {
+        let body: Value = serde_json::from_slice(body).ok()?;
+        let text = body.get("description")?.as_str().filter(|text| !text.trim().is_empty())?;
+        Some(self.sanitize(text))
+    }
+
     /// Hides the secrets, makes one line of the text, keeps its words, and cuts it.
     fn sanitize(&self, text: &str) -> String {
         let mut text = text.to_owned();

@@ -1,6 +1,6 @@
-//! The calls themselves: check, bind, fetch, unbind.
+//! The calls themselves: check, bind, fetch, unbind, poll.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use reqwest::{Method, StatusCode, header::HeaderValue};
 use url::Url;
@@ -14,7 +14,7 @@ use super::{
     wire::{BindBody, Context},
 };
 use crate::backend::{
-    BackendError, ErrorClass, Fetched, InstanceRef, IssuedKey, KeyRequest,
+    BackendError, Bound, ErrorClass, Fetched, InstanceRef, KeyRequest, Progress, Unbound, Work,
     http::{HttpClient, Redactor, Request, without_query},
 };
 
@@ -54,7 +54,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`ErrorClass::OrphanPossible`] where the spec's table asks for orphan mitigation.
-    pub async fn bind(&self, request: &KeyRequest) -> Result<IssuedKey, BackendError> {
+    pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         let target = Target::of(&request.instance)?;
         let plan = self.plan(&target).await??;
         if !plan.bindable {
@@ -66,11 +66,17 @@ impl Broker {
         }
         let exchange = Exchange::of(self, Call::Bind, request);
         let mut url = self.binding_url(&target, request)?;
-        url.query_pairs_mut().append_pair("accepts_incomplete", "false");
+        // The credentials of what is made in the background come with a fetch: where there is none they would be lost.
+        url.query_pairs_mut()
+            .append_pair("accepts_incomplete", if plan.retrievable { "true" } else { "false" });
         let body = BindBody {
             service_id: &plan.service_id,
             plan_id: &plan.plan_id,
             context: Context::of(&request.owner),
+            predecessor_binding_id: request
+                .predecessor
+                .filter(|_| plan.rotatable)
+                .map(|predecessor| predecessor.binding_id()),
             parameters: request.parameters.expose(),
         };
         let bind = Request::new(Method::PUT, url)
@@ -79,7 +85,10 @@ impl Broker {
         let response = exchange.send(bind).await?;
         match response.status {
             StatusCode::OK | StatusCode::CREATED => {
-                exchange.issued_key(&response, request.identity.binding_id())
+                exchange.issued_key(&response, request.identity.binding_id()).map(Bound::Issued)
+            }
+            StatusCode::ACCEPTED if plan.retrievable => {
+                exchange.accepted(&response, plan.longest_operation).map(Bound::Accepted)
             }
             _ => Err(exchange.refused(&response)),
         }
@@ -111,27 +120,64 @@ impl Broker {
     ///
     /// # Errors
     /// Any other answer; the call must be made again then.
-    pub async fn unbind(&self, request: &KeyRequest) -> Result<(), BackendError> {
+    pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         let target = Target::of(&request.instance)?;
-        let (service_id, plan_id) = self.plan_of_existing(&target).await?;
+        let (service_id, plan_id, longest) = self.plan_of_existing(&target).await?;
         let exchange = Exchange::of(self, Call::Unbind, request);
         let mut url = with_plan(self.binding_url(&target, request)?, &service_id, &plan_id);
-        url.query_pairs_mut().append_pair("accepts_incomplete", "false");
+        url.query_pairs_mut().append_pair("accepts_incomplete", "true");
         let response = exchange.send(Request::new(Method::DELETE, url)).await?;
         match response.status {
-            StatusCode::OK | StatusCode::GONE => Ok(()),
+            StatusCode::OK | StatusCode::GONE => Ok(Unbound::Gone),
+            StatusCode::ACCEPTED => exchange.accepted(&response, longest).map(Unbound::Accepted),
             _ => Err(exchange.refused(&response)),
         }
+    }
+
+    /// Asks how far the broker is (spec: "Polling Last Operation for Service Bindings"). A key that is gone is what an
+    /// unbind is for; for a bind it says nothing.
+    ///
+    /// # Errors
+    /// Any answer that does not tell: the broker is to be asked again.
+    pub async fn poll(
+        &self,
+        request: &KeyRequest,
+        work: Work,
+        token: Option<&str>,
+    ) -> Result<Progress, BackendError> {
+        let target = Target::of(&request.instance)?;
+        let (service_id, plan_id, _) = self.plan_of_existing(&target).await?;
+        let exchange = Exchange::of(self, Call::LastOperation, request);
+        let url = paths::last_operation(&self.binding_url(&target, request)?);
+        let mut url = with_plan(url, &service_id, &plan_id);
+        if let Some(token) = token {
+            url.query_pairs_mut().append_pair("operation", token);
+        }
+        let response = exchange.send(Request::new(Method::GET, url)).await?;
+        match response.status {
+            StatusCode::OK => exchange.progress(&response),
+            StatusCode::GONE if work == Work::Unbind => Ok(Progress::Succeeded),
+            _ => Err(exchange.refused(&response)),
+        }
+    }
+
+    /// The longest that a call may take.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        self.http.timeout()
     }
 
     async fn plan(&self, target: &Target<'_>) -> Result<Result<Plan, Unknown>, BackendError> {
         self.catalog.resolve(target.offering, target.plan, || self.request_catalog()).await
     }
 
-    /// The ids of offering and plan of a key that may exist. It must be possible to revoke it when the broker has
+    /// The ids of offering and plan of a key that may exist, and how long an operation on it may take. It must be possible to revoke it when the broker has
     /// withdrawn the plan since (what the user wrote is then taken for the ids) and while it shows no catalog (the
     /// last one must do, where there was one).
-    async fn plan_of_existing(&self, target: &Target<'_>) -> Result<(String, String), BackendError> {
+    async fn plan_of_existing(
+        &self,
+        target: &Target<'_>,
+    ) -> Result<(String, String, Option<Duration>), BackendError> {
         let found = match self.plan(target).await {
             Ok(found) => found,
             Err(error) => match self.catalog.latest() {
@@ -140,9 +186,9 @@ impl Broker {
             },
         };
         Ok(match found {
-            Ok(plan) => (plan.service_id, plan.plan_id),
+            Ok(plan) => (plan.service_id, plan.plan_id, plan.longest_operation),
             Err(Unknown { service_id, .. }) => {
-                (service_id.unwrap_or_else(|| target.offering.to_owned()), target.plan.to_owned())
+                (service_id.unwrap_or_else(|| target.offering.to_owned()), target.plan.to_owned(), None)
             }
         })
     }

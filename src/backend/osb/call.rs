@@ -1,5 +1,7 @@
 //! One call to a broker: its headers, its tracing, and the words for what went wrong.
 
+use std::time::Duration;
+
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderName, HeaderValue};
 use tracing::Instrument;
 use uuid::Uuid;
@@ -7,10 +9,10 @@ use uuid::Uuid;
 use super::{
     Broker,
     classify::{Call, advice, class},
-    wire,
+    wire::{self, OperationState},
 };
 use crate::backend::{
-    BackendError, ErrorClass, IssuedKey, KeyRequest,
+    Accepted, BackendError, ErrorClass, IssuedKey, KeyRequest, Progress,
     http::{Failure, Redactor, Request, Response},
 };
 
@@ -111,7 +113,44 @@ impl<'a> Exchange<'a> {
         binding_id: Uuid,
     ) -> Result<IssuedKey, BackendError> {
         let body = response.body().map_err(|failure| self.failed(failure))?;
-        wire::issued_key(body, binding_id).map_err(|what| self.malformed(response, what))
+        wire::issued_key(body, binding_id).map_err(|what| {
+            let error = self.malformed(response, what);
+            // It was made before, and its credentials were shown then: asking again would not bring them back.
+            let withheld = self.call == Call::Bind
+                && response.status == reqwest::StatusCode::OK
+                && wire::withholds_credentials(body);
+            if withheld { BackendError { class: ErrorClass::Withheld, ..error } } else { error }
+        })
+    }
+
+    /// The work that the broker took on.
+    ///
+    /// # Errors
+    /// Where the body did not arrive, or makes no sense.
+    pub(super) fn accepted(
+        &self,
+        response: &Response,
+        longest: Option<Duration>,
+    ) -> Result<Accepted, BackendError> {
+        let body = response.body().map_err(|failure| self.failed(failure))?;
+        let token = wire::operation_token(body).map_err(|what| self.malformed(response, what))?;
+        Ok(Accepted { token, retry_after: response.retry_after, longest })
+    }
+
+    /// How far the broker says to be.
+    ///
+    /// # Errors
+    /// Where the body did not arrive, or makes no sense.
+    pub(super) fn progress(&self, response: &Response) -> Result<Progress, BackendError> {
+        let body = response.body().map_err(|failure| self.failed(failure))?;
+        let said = self.redactor().description(body);
+        Ok(match wire::operation_state(body).map_err(|what| self.malformed(response, what))? {
+            OperationState::InProgress => Progress::Running { said, retry_after: response.retry_after },
+            OperationState::Succeeded => Progress::Succeeded,
+            OperationState::Failed => {
+                Progress::Failed { said: said.unwrap_or_else(|| "no description".to_owned()) }
+            }
+        })
     }
 
     fn redactor(&self) -> Redactor {

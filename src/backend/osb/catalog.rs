@@ -26,6 +26,10 @@ pub(super) struct Plan {
     pub(super) bindable: bool,
     /// Whether a key can be read again.
     pub(super) retrievable: bool,
+    /// Whether a key may name the one that it replaces.
+    pub(super) rotatable: bool,
+    /// How long an operation may take.
+    pub(super) longest_operation: Option<Duration>,
 }
 
 /// The offerings of one broker.
@@ -55,6 +59,8 @@ impl Catalog {
             plan_id: found.id.clone(),
             bindable: found.bindable.or(service.bindable).unwrap_or(true),
             retrievable: service.bindings_retrievable.unwrap_or(false),
+            rotatable: found.binding_rotatable.unwrap_or(false),
+            longest_operation: found.maximum_polling_duration.as_ref().and_then(wire::seconds),
         })
     }
 }
@@ -233,7 +239,14 @@ mod tests {
     }
 
     fn plan(service_id: &str, plan_id: &str, bindable: bool, retrievable: bool) -> Plan {
-        Plan { service_id: service_id.to_owned(), plan_id: plan_id.to_owned(), bindable, retrievable }
+        Plan {
+            service_id: service_id.to_owned(),
+            plan_id: plan_id.to_owned(),
+            bindable,
+            retrievable,
+            rotatable: false,
+            longest_operation: None,
+        }
     }
 
     #[rstest]

@@ -11,6 +11,7 @@ pub(super) enum Call {
     Bind,
     Fetch,
     Unbind,
+    LastOperation,
 }
 
 impl fmt::Display for Call {
@@ -20,6 +21,7 @@ impl fmt::Display for Call {
             Self::Bind => "bind",
             Self::Fetch => "fetch",
             Self::Unbind => "unbind",
+            Self::LastOperation => "last operation",
         })
     }
 }
@@ -30,7 +32,7 @@ impl Call {
     pub(super) fn class_of_unknown(self) -> ErrorClass {
         match self {
             Self::Bind => ErrorClass::OrphanPossible,
-            Self::Catalog | Self::Fetch | Self::Unbind => ErrorClass::Transient,
+            Self::Catalog | Self::Fetch | Self::Unbind | Self::LastOperation => ErrorClass::Transient,
         }
     }
 }
@@ -38,9 +40,8 @@ impl Call {
 /// The class of an answer that is not the success of its call. `code` is the `error` field of its body.
 pub(super) fn class(call: Call, status: u16, code: Option<&str>) -> ErrorClass {
     match status {
-        202 if call == Call::Unbind => ErrorClass::OrphanPossible,
         201..300 if call == Call::Bind => ErrorClass::OrphanPossible,
-        // Synchronous calls have no other successes than those that the caller knows.
+        // There are no other successes than those that the caller knows.
         200..300 => ErrorClass::Unexpected,
         401 | 403 => ErrorClass::Forbidden,
         // Every broker has a catalog.
@@ -57,14 +58,19 @@ pub(super) fn class(call: Call, status: u16, code: Option<&str>) -> ErrorClass {
 /// What to do about such an answer; empty where it is simply tried again, or where the broker's own words must do.
 pub(super) fn advice(call: Call, status: u16, code: Option<&str>) -> &'static str {
     match (status, code) {
-        (202, _) => "it answers asynchronously, which is not supported yet",
+        (202, _) if call == Call::Bind => {
+            "it makes the key in the background although it can't show its credentials afterwards; ask the broker's \
+             operator"
+        }
         (401, _) => "check the login that the provider names",
         (403, _) => "the login may not do this; ask the broker's operator for the right to",
         (404 | 410, _) if call == Call::Catalog => "check that `url` is the broker's base address",
         (404 | 410, _) => "check `instance.id`",
         (409, _) if call == Call::Bind => "a key of this id exists, made with other parameters",
         (412, _) => "it does not speak version 2.17 of the Open Service Broker API",
-        (422, Some("AsyncRequired")) => "it answers asynchronously only, which is not supported yet",
+        (422, Some("AsyncRequired")) => {
+            "it makes keys in the background only, and does not show their credentials afterwards; choose another plan"
+        }
         (422, Some("ConcurrencyError")) => "another operation on the instance is under way",
         (422, Some("RequiresApp")) => "keys of this plan are for applications only; choose another plan",
         (422, Some("MaintenanceInfoConflict")) => "the instance needs an upgrade first",
@@ -84,7 +90,7 @@ mod tests {
     //     status, code                     catalog     bind            fetch       unbind
     #[case(200, None,                      [Unexpected, Unexpected,     Unexpected, Unexpected])]
     #[case(201, None,                      [Unexpected, OrphanPossible, Unexpected, Unexpected])]
-    #[case(202, None,                      [Unexpected, OrphanPossible, Unexpected, OrphanPossible])]
+    #[case(202, None,                      [Unexpected, OrphanPossible, Unexpected, Unexpected])]
     #[case(204, None,                      [Unexpected, OrphanPossible, Unexpected, Unexpected])]
     #[case(226, None,                      [Unexpected, OrphanPossible, Unexpected, Unexpected])]
     #[case(400, None,                      [Rejected,   Rejected,       Rejected,   Rejected])]

@@ -90,7 +90,8 @@ impl FakeBroker {
 
 pub(super) fn catalog() -> Value {
     json!({"services": [{"id": "s-1", "name": "db", "bindable": true, "bindings_retrievable": true, "plans": [
-        {"id": "p-1", "name": "small"}, {"id": "p-2", "name": "closed", "bindable": false},
+        {"id": "p-1", "name": "small", "binding_rotatable": true, "maximum_polling_duration": 90}, {"id": "p-2", "name": "closed", "bindable": false},
+        {"id": "p-4", "name": "archive"},
     ]}, {"id": "s-2", "name": "mail", "bindable": true, "plans": [{"id": "p-3", "name": "once"}]}]})
 }
 
@@ -124,6 +125,7 @@ pub(super) fn request_for(offering: &str, plan: &str) -> KeyRequest {
             ..InstanceRef::default()
         },
         parameters: Parameters::new(parameters),
+        predecessor: None,
     }
 }
 

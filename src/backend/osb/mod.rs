@@ -1,5 +1,5 @@
-//! Open Service Broker API 2.17, for brokers that answer at once: bind, fetch, unbind, and the catalog that turns
-//! names of offerings and plans into ids.
+//! Open Service Broker API 2.17: bind, fetch, unbind, the polls of brokers that take their time, and the catalog that
+//! turns names of offerings and plans into ids.
 
 mod broker;
 mod call;

@@ -25,6 +25,11 @@ pub(super) fn binding(base: &Url, instance_id: &str, binding_id: Uuid) -> Result
     Ok(below(base, &format!("/v2/service_instances/{instance_id}/service_bindings/{binding_id}")))
 }
 
+/// Where to ask for the operation under way on a binding.
+pub(super) fn last_operation(binding: &Url) -> Url {
+    below(binding, "/last_operation")
+}
+
 fn below(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));

@@ -20,15 +20,20 @@ use super::{
     },
 };
 use crate::backend::{
-    ErrorClass::{self, Conflict, Forbidden, Gone, OrphanPossible, Rejected, Transient, Unexpected},
-    Fetched, HttpConfig, KeyRequest, Parameters,
+    Accepted, Bound,
+    ErrorClass::{
+        self, Conflict, Forbidden, Gone, OrphanPossible, Rejected, Transient, Unexpected, Withheld,
+    },
+    Fetched, HttpConfig, KeyRequest, Parameters, Progress, Unbound, Work,
     test_server::{self, Then},
 };
 
 #[tokio::test]
 async fn binds_with_all_that_the_spec_asks_for() {
     let fake = FakeBroker::answering(201, KEY);
-    let key = fake.start().await.bind(&request()).await.unwrap();
+    let Bound::Issued(key) = fake.start().await.bind(&request()).await.unwrap() else {
+        panic!("it is made at once")
+    };
     assert_eq!(key.credentials.expose()["password"], "s3cret");
     assert_eq!(key.facts.id, request().identity.binding_id().to_string());
     assert_eq!(key.facts.expires_at, Some("2027-01-01T00:00:00Z".parse().unwrap()));
@@ -36,7 +41,7 @@ async fn binds_with_all_that_the_spec_asks_for() {
 
     let call = fake.call();
     assert_eq!(call.method, Method::PUT);
-    assert_eq!(call.uri.to_string(), format!("{}?accepts_incomplete=false", binding_path()));
+    assert_eq!(call.uri.to_string(), format!("{}?accepts_incomplete=true", binding_path()));
     assert_eq!(
         serde_json::from_slice::<Value>(&call.body).unwrap(),
         json!({
@@ -88,17 +93,15 @@ const LOGIN_ECHOED: &str = r#"{"description": "no hunter2 (YWRtaW46aHVudGVyMg==)
 const WORDS: &str = r#"{"description": "no hunter2 for correct horse (YWRtaW46aHVudGVyMg==).\n Sorry."}"#;
 
 #[rstest]
-#[case(
-    202,
-    r#"{"operation": "s3cret"}"#,
-    OrphanPossible,
-    "answers asynchronously, which is not supported yet"
-)]
+#[case(202, r#"{"operation": 7}"#, OrphanPossible, "holds an `operation` that is no string")]
+#[case(202, "", OrphanPossible, "answers 202, but the body is no JSON object")]
 #[case(204, "", OrphanPossible, "the broker answers 204: an empty body")]
 #[case(201, r#"{"credentials": "s3cret"}"#, OrphanPossible, "holds `credentials` that are no object")]
 #[case(201, "s3cret", OrphanPossible, "answers 201, but the body is no JSON")]
 #[case(201, "", OrphanPossible, "is no JSON")]
-#[case(200, r#"{"credentials": null}"#, Unexpected, "holds no `credentials`")]
+#[case(200, r#"{"credentials": null}"#, Withheld, "holds no `credentials`")]
+#[case(200, "{}", Withheld, "holds no `credentials`")]
+#[case(200, "", Unexpected, "is no JSON")]
 #[case(400, WORDS, Rejected, "answers 400: no [redacted] for [redacted] ([redacted]). Sorry")]
 #[case(401, "<html>hunter2", Forbidden, "answers 401: an HTML page; check the login that the provider names")]
 #[case(403, "hunter2", Forbidden, "no JSON; the login may not do this")]
@@ -107,7 +110,7 @@ const WORDS: &str = r#"{"description": "no hunter2 for correct horse (YWRtaW46aH
 #[case(409, "{}", Conflict, "made with other parameters")]
 #[case(410, "", Gone, "410")]
 #[case(412, "{}", Rejected, "does not speak version 2.17")]
-#[case(422, r#"{"error": "AsyncRequired"}"#, Rejected, "asynchronously only, which is not supported yet")]
+#[case(422, r#"{"error": "AsyncRequired"}"#, Rejected, "makes keys in the background only")]
 #[case(422, r#"{"error": "ConcurrencyError"}"#, Transient, "another operation on the instance is under way")]
 #[case(422, r#"{"error": "RequiresApp"}"#, Rejected, "for applications only")]
 #[case(429, "{}", Transient, "asks for fewer requests")]
@@ -214,7 +217,7 @@ async fn does_not_ask_for_what_is_shown_only_once() {
 #[case(200, "{}", None)]
 #[case(200, "garbage", None)]
 #[case(410, "<html>", None)]
-#[case(202, "{}", Some(OrphanPossible))]
+#[case(202, "[]", Some(Unexpected))]
 #[case(204, "", Some(Unexpected))]
 #[case(400, "{}", Some(Rejected))]
 #[case(401, "{}", Some(Forbidden))]
@@ -232,7 +235,7 @@ async fn unbinds(#[case] status: u16, #[case] body: &str, #[case] class: Option<
     }
     let call = fake.call();
     assert_eq!(call.method, Method::DELETE);
-    let query = "service_id=s-1&plan_id=p-1&accepts_incomplete=false";
+    let query = "service_id=s-1&plan_id=p-1&accepts_incomplete=true";
     assert_eq!(call.uri.to_string(), format!("{}?{query}", binding_path()));
 }
 
@@ -302,7 +305,7 @@ async fn the_check_fills_the_cache() {
 #[case(|request: &mut KeyRequest| request.instance.plan = Some(String::new()), Rejected, "needs `instance.plan`; set it")]
 #[case(|request: &mut KeyRequest| request.instance.id = Some("..".to_owned()), Rejected, "correct `instance.id`")]
 #[case(|request: &mut KeyRequest| request.instance.plan = Some("closed".to_owned()), Rejected, "makes no keys for plan `closed`")]
-#[case(|request: &mut KeyRequest| request.instance.plan = Some("big".to_owned()), Gone, "set `instance.plan` to one of `closed`, `small`")]
+#[case(|request: &mut KeyRequest| request.instance.plan = Some("big".to_owned()), Gone, "set `instance.plan` to one of `archive`, `closed`, `small`")]
 #[tokio::test]
 async fn what_no_broker_needs_to_be_asked(
     #[case] change: fn(&mut KeyRequest),
@@ -326,6 +329,94 @@ fn refuses_addresses_at_once(#[case] url: url::Url, #[case] words: &str) {
     let error = Broker::new(&config).unwrap_err();
     assert_eq!(error.class, Rejected);
     assert!(error.message.contains(words), "{error}");
+}
+
+#[tokio::test]
+async fn asks_for_no_work_in_the_background_whose_result_it_could_not_read() {
+    let fake = FakeBroker::answering(202, "{}");
+    let error = fake.start().await.bind(&request_for("mail", "once")).await.unwrap_err();
+    assert_eq!(error.class, OrphanPossible);
+    assert!(error.message.contains("although it can't show its credentials afterwards"), "{error}");
+    assert_eq!(fake.call().uri.query(), Some("accepts_incomplete=false"));
+}
+
+#[rstest]
+#[case("{}", None)]
+#[case(r#"{"operation": "task 10/%"}"#, Some("task 10/%"))]
+#[tokio::test]
+async fn takes_note_of_work_in_the_background(#[case] body: &str, #[case] token: Option<&str>) {
+    let accepted = Accepted {
+        token: token.map(str::to_owned),
+        retry_after: Some(Duration::from_secs(7)),
+        longest: Some(Duration::from_secs(90)),
+    };
+    let broker = FakeBroker::answering(202, body).start().await;
+    assert!(matches!(broker.bind(&request()).await, Ok(Bound::Accepted(work)) if work == accepted));
+    assert!(matches!(broker.unbind(&request()).await, Ok(Unbound::Accepted(work)) if work == accepted));
+}
+
+#[rstest]
+#[case(200, r#"{"state": "in progress", "description": "hunter2, 7 %"}"#, Ok("running: [redacted], 7 %"))]
+#[case(200, r#"{"state": "succeeded"}"#, Ok("succeeded"))]
+#[case(
+    200,
+    r#"{"state": "failed", "description": "no room for correct horse"}"#,
+    Ok("failed: no room for [redacted]")
+)]
+#[case(200, r#"{"state": "failed"}"#, Ok("failed: no description"))]
+#[case(200, r#"{"state": "on holiday"}"#, Err("holds a `state` that is none of the specification"))]
+#[case(200, "<html>", Err("is no JSON object"))]
+#[case(410, "", Err("answers 410"))]
+#[case(404, "{}", Err("answers 404"))]
+#[case(401, "{}", Err("check the login"))]
+#[case(500, "{}", Err("answers 500"))]
+#[tokio::test]
+async fn asks_how_far_a_bind_is(
+    #[case] status: u16,
+    #[case] body: &str,
+    #[case] expected: Result<&str, &str>,
+) {
+    let fake = FakeBroker::answering(status, body);
+    let progress = fake.start().await.poll(&request(), Work::Bind, Some("task 10/%")).await;
+    let query = "service_id=s-1&plan_id=p-1&operation=task+10%2F%25";
+    assert_eq!(fake.call().uri.to_string(), format!("{}/last_operation?{query}", binding_path()));
+    match (progress, expected) {
+        (Ok(Progress::Running { said, retry_after }), Ok(expected)) => {
+            assert_eq!(format!("running: {}", said.unwrap_or_default()), expected);
+            assert_eq!(retry_after, Some(Duration::from_secs(7)));
+        }
+        (Ok(Progress::Succeeded), Ok(expected)) => assert_eq!(expected, "succeeded"),
+        (Ok(Progress::Failed { said }), Ok(expected)) => assert_eq!(format!("failed: {said}"), expected),
+        (Err(error), Err(words)) => {
+            assert!(error.message.starts_with("last operation failed: "), "{error}");
+            assert!(error.message.contains(words), "{error}");
+        }
+        (progress, expected) => panic!("{progress:?} instead of {expected:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_gone_is_what_an_unbind_is_for() {
+    let fake = FakeBroker::answering(410, "<html>");
+    let progress = fake.start().await.poll(&request(), Work::Unbind, None).await.unwrap();
+    assert_eq!(progress, Progress::Succeeded);
+    assert_eq!(fake.call().uri.query(), Some("service_id=s-1&plan_id=p-1"));
+}
+
+#[rstest]
+#[case("small", true)]
+#[case("archive", false)]
+#[tokio::test]
+async fn names_the_predecessor_where_the_plan_allows_it(#[case] plan: &str, #[case] named: bool) {
+    let fake = FakeBroker::answering(201, KEY);
+    let first = request().identity;
+    let mut request = request_for("db", plan);
+    request.identity.sequence = request.identity.sequence.next();
+    request.predecessor = Some(first);
+    fake.start().await.bind(&request).await.unwrap();
+    let body: Value = serde_json::from_slice(&fake.call().body).unwrap();
+    let expected = named.then(|| json!(first.binding_id()));
+    assert_eq!(body.get("predecessor_binding_id"), expected.as_ref());
 }
 
 /// Everything that is logged, at the finest level, by this thread.

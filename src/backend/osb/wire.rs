@@ -1,6 +1,8 @@
 //! What goes over the wire. Answers are read tolerantly: unknown fields are ignored, and optional ones that make
 //! no sense are as good as absent.
 
+use std::time::Duration;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::{Timestamp, civil, tz::TimeZone};
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,8 @@ pub(super) struct BindBody<'a> {
     pub(super) service_id: &'a str,
     pub(super) plan_id: &'a str,
     pub(super) context: Context<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) predecessor_binding_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub(super) parameters: &'a Map<String, Value>,
 }
@@ -64,6 +68,58 @@ pub(super) struct Plan {
     pub(super) id: String,
     pub(super) name: String,
     pub(super) bindable: Option<bool>,
+    pub(super) binding_rotatable: Option<bool>,
+    /// In seconds; whatever else a broker may write here is as good as nothing.
+    pub(super) maximum_polling_duration: Option<Value>,
+}
+
+/// A whole number of seconds, more than none.
+pub(super) fn seconds(value: &Value) -> Option<Duration> {
+    value.as_u64().filter(|seconds| *seconds > 0).map(Duration::from_secs)
+}
+
+/// The most characters of an operation's token (spec: "Asynchronous Operations").
+const LONGEST_TOKEN: usize = 10_000;
+
+/// The token of an operation that was accepted, where there is one.
+///
+/// # Errors
+/// What is wrong with the answer, in words that quote none of it.
+pub(super) fn operation_token(body: &[u8]) -> Result<Option<String>, &'static str> {
+    let Ok(Value::Object(mut body)) = serde_json::from_slice(body) else { return Err("is no JSON object") };
+    match body.remove("operation") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(token)) if token.chars().count() > LONGEST_TOKEN => {
+            Err("holds an `operation` of more than 10,000 characters")
+        }
+        Some(Value::String(token)) => Ok(Some(token)),
+        Some(_) => Err("holds an `operation` that is no string"),
+    }
+}
+
+/// How far an operation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OperationState {
+    InProgress,
+    Succeeded,
+    Failed,
+}
+
+/// The state in the answer to a poll.
+///
+/// # Errors
+/// What is wrong with the answer, in words that quote none of it.
+pub(super) fn operation_state(body: &[u8]) -> Result<OperationState, &'static str> {
+    let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(body) else {
+        return Err("is no JSON object");
+    };
+    match body.get("state").and_then(Value::as_str) {
+        Some("in progress") => Ok(OperationState::InProgress),
+        Some("succeeded") => Ok(OperationState::Succeeded),
+        Some("failed") => Ok(OperationState::Failed),
+        Some(_) => Err("holds a `state` that is none of the specification"),
+        None => Err("holds no `state`"),
+    }
 }
 
 /// The `error` field of an error's body: one of the codes that the spec names.
@@ -92,6 +148,12 @@ pub(super) fn issued_key(body: &[u8], binding_id: Uuid) -> Result<IssuedKey, &'s
         ..KeyFacts::default()
     };
     Ok(IssuedKey { facts, credentials })
+}
+
+/// Whether this is a well-formed answer without credentials.
+pub(super) fn withholds_credentials(body: &[u8]) -> bool {
+    let body = serde_json::from_slice::<Value>(body).unwrap_or_default();
+    body.as_object().is_some_and(|body| body.get("credentials").is_none_or(Value::is_null))
 }
 
 /// ISO 8601 with an offset, or without one, which then is UTC.
@@ -143,6 +205,38 @@ mod tests {
         let key = issued_key(body.as_bytes(), Uuid::nil());
         let expires_at = key.map(|key| key.facts.expires_at);
         assert_eq!(expires_at, expected.map(|time| time.map(|time| time.parse().unwrap())));
+    }
+
+    #[rstest]
+    #[case("{}", Ok(None))]
+    #[case(r#"{"operation": null}"#, Ok(None))]
+    #[case(r#"{"operation": "task 10"}"#, Ok(Some("task 10")))]
+    #[case(r#"{"operation": 10}"#, Err("holds an `operation` that is no string"))]
+    #[case("", Err("is no JSON object"))]
+    #[case("[]", Err("is no JSON object"))]
+    fn reads_tokens(#[case] body: &str, #[case] expected: Result<Option<&str>, &str>) {
+        let token = operation_token(body.as_bytes());
+        assert_eq!(token.as_ref().map(Option::as_deref).map_err(|what| *what), expected);
+    }
+
+    #[rstest]
+    #[case(10_000, true)]
+    #[case(10_001, false)]
+    #[case(20_000, false)]
+    fn tokens_are_as_long_as_the_spec_allows(#[case] length: usize, #[case] read: bool) {
+        let body = json!({"operation": "\u{fc}".repeat(length)}).to_string();
+        assert_eq!(operation_token(body.as_bytes()).is_ok(), read);
+    }
+
+    #[rstest]
+    #[case(r#"{"state": "in progress"}"#, Ok(OperationState::InProgress))]
+    #[case(r#"{"state": "succeeded", "description": "x"}"#, Ok(OperationState::Succeeded))]
+    #[case(r#"{"state": "failed"}"#, Ok(OperationState::Failed))]
+    #[case(r#"{"state": "done"}"#, Err("holds a `state` that is none of the specification"))]
+    #[case("{}", Err("holds no `state`"))]
+    #[case("<html>", Err("is no JSON object"))]
+    fn reads_states(#[case] body: &str, #[case] expected: Result<OperationState, &str>) {
+        assert_eq!(operation_state(body.as_bytes()), expected);
     }
 
     #[rstest]

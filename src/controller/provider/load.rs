@@ -125,7 +125,9 @@ pub fn problem(error: &BackendError) -> Problem {
         ErrorClass::Forbidden => Reason::Unauthorized,
         ErrorClass::Untrusted => Reason::TlsFailed,
         ErrorClass::Rejected => Reason::InvalidSpec,
-        ErrorClass::Unexpected | ErrorClass::Conflict | ErrorClass::Gone => Reason::UnexpectedAnswer,
+        ErrorClass::Unexpected | ErrorClass::Conflict | ErrorClass::Withheld | ErrorClass::Gone => {
+            Reason::UnexpectedAnswer
+        }
     };
     Problem { reason, message: error.message.clone() }
 }

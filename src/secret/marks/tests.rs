@@ -12,6 +12,7 @@ pub(in crate::secret) fn marks() -> Marks {
         created_at: "2026-01-02T03:04:05Z".parse().unwrap(),
         expires_at: Some("2026-02-02T03:04:05.5Z".parse().unwrap()),
         renew_before: None,
+        late_until: None,
         inputs: "i".into(),
     };
     Marks { key, layout: "l".into(), content: "c".into() }
@@ -101,12 +102,13 @@ prop_compose! {
         created_at in any_time(),
         expires_at in prop::option::of(any_time()),
         renew_before in prop::option::of(any_time()),
+        late_until in prop::option::of(any_time()),
         layout in "[0-9a-f]{32}",
         inputs in "[0-9a-f]{32}",
         content in "[0-9a-f]{32}",
     ) -> Marks {
         let sequence = Sequence::new(number).unwrap();
-        let key = KeyRecord { sequence, id, name, created_at, expires_at, renew_before, inputs };
+        let key = KeyRecord { sequence, id, name, created_at, expires_at, renew_before, late_until, inputs };
         Marks { key, layout, content }
     }
 }

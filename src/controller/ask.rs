@@ -1,0 +1,231 @@
+//! The effects at the remote side: each is asked for once, and what came of it is what the next decision sees.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Resource;
+use serde_json::{Map, Value};
+
+use super::{error::bounded, status, turn::Turn};
+use crate::{
+    backend::{
+        Accepted, Backend, BackendError, Bound, ErrorClass, Fetched, IssuedKey, KeyRequest, Parameters,
+        Progress, Unbound,
+    },
+    lifecycle::{
+        Answer, Attempted, Failure, Identity, KeyRecord, LONGEST_OPERATION, Sequence, UnderWay, Work,
+        full_second,
+    },
+};
+
+impl Turn<'_> {
+    pub(super) async fn bind(&mut self, sequence: Sequence, predecessor: Option<Sequence>) {
+        let answer = match self.request(sequence).await {
+            Err(failure) => Answer::Failed(failure),
+            Ok((backend, request)) => {
+                let predecessor = predecessor.map(|sequence| self.identity(sequence));
+                match backend.bind(&KeyRequest { predecessor, ..request }).await {
+                    Ok(Bound::Issued(issued)) => self.take_in_hand(sequence, issued, self.inputs()),
+                    Ok(Bound::Accepted(accepted)) => self.accepted(Work::Bind, sequence, accepted),
+                    Err(error) => self.not_bound(sequence, &error),
+                }
+            }
+        };
+        self.round.learn(answer);
+    }
+
+    fn not_bound(&self, sequence: Sequence, error: &BackendError) -> Answer {
+        let failure = failure(Attempted::Provision, error);
+        match error.class {
+            ErrorClass::Conflict | ErrorClass::Withheld => Answer::Conflict(failure, sequence),
+            ErrorClass::OrphanPossible => self.lost(failure, sequence),
+            _ => Answer::Failed(failure),
+        }
+    }
+
+    fn lost(&self, failure: Failure, sequence: Sequence) -> Answer {
+        Answer::Lost(failure, sequence, full_second((self.context.clock)()))
+    }
+
+    pub(super) async fn fetch(&mut self, sequence: Sequence) {
+        let answer = match self.request(sequence).await {
+            Err(failure) => Answer::Failed(failure),
+            Ok((backend, request)) => match backend.fetch(&request).await {
+                Ok(Fetched::Found(issued)) => {
+                    let inputs = self.inputs_of(sequence);
+                    self.take_in_hand(sequence, issued, inputs)
+                }
+                Ok(Fetched::Absent) => Answer::Absent(sequence),
+                Ok(Fetched::NotRetrievable) => Answer::Unreadable(sequence),
+                Err(error) => Answer::Failed(failure(Attempted::Provision, &error)),
+            },
+        };
+        self.round.learn(answer);
+    }
+
+    pub(super) async fn unbind(&mut self, sequence: Sequence) {
+        let answer = match self.backend() {
+            Err(failure) => Answer::Failed(Failure { attempted: Attempted::Revoke, ..failure }),
+            Ok(backend) => {
+                // What a key was made with plays no part in revoking it.
+                match backend.unbind(&self.bare_request(sequence)).await {
+                    Ok(Unbound::Gone) => self.revoked(sequence),
+                    Ok(Unbound::Accepted(accepted)) => self.accepted(Work::Unbind, sequence, accepted),
+                    Err(error) => Answer::Failed(failure(Attempted::Revoke, &error)),
+                }
+            }
+        };
+        self.round.learn(answer);
+    }
+
+    /// Asks how far the remote side is. A look that fails says nothing of the work, which goes on.
+    pub(super) async fn poll(&mut self, work: UnderWay) {
+        let request = self.bare_request(work.sequence);
+        let (kind, sequence) = (work.work, work.sequence);
+        let asked = match self.backend() {
+            Ok(backend) => backend.poll(&request, kind, work.token.as_deref()).await,
+            Err(failure) => Err(BackendError::new(failure.class, failure.message)),
+        };
+        self.round.under_way = Some(work.clone());
+        let answer = match asked {
+            Ok(Progress::Running { said, retry_after }) => Answer::Running { said, retry_after },
+            Ok(Progress::Succeeded) if kind == Work::Bind => Answer::Completed(work),
+            Ok(Progress::Succeeded) => self.revoked(sequence),
+            Ok(Progress::Failed { said }) => self.given_up(kind, sequence, &said),
+            Err(error) => Answer::Running { said: Some(error.message), retry_after: error.retry_after },
+        };
+        self.round.learn(answer);
+    }
+
+    fn given_up(&self, work: Work, sequence: Sequence, said: &str) -> Answer {
+        let failed = |attempted, what| Failure {
+            attempted,
+            class: ErrorClass::OrphanPossible,
+            message: format!("{what} failed: the remote side gave it up: {said}"),
+            retry_after: None,
+        };
+        match work {
+            Work::Bind => self.lost(failed(Attempted::Provision, "bind"), sequence),
+            Work::Unbind => Answer::Failed(failed(Attempted::Revoke, "unbind")),
+        }
+    }
+
+    fn accepted(&self, work: Work, sequence: Sequence, accepted: Accepted) -> Answer {
+        let Accepted { token, retry_after, longest } = accepted;
+        let since = (self.context.clock)();
+        let longest = longest.map_or(LONGEST_OPERATION, |longest: Duration| longest.min(LONGEST_OPERATION));
+        Answer::Accepted(UnderWay {
+            work,
+            sequence,
+            token,
+            since,
+            ends: since.checked_add(longest).unwrap_or(since),
+            next_poll: None,
+            retry_after,
+            said: None,
+            inputs: self.inputs(),
+        })
+    }
+
+    fn revoked(&self, sequence: Sequence) -> Answer {
+        let note = format!("key {sequence} was revoked");
+        self.context.events.normal(self.key.object_ref(&()), "KeyRevoked", "Unbind", note);
+        Answer::Revoked(sequence, (self.context.clock)())
+    }
+
+    /// Digest of the fields that a key was made from, which may have changed since.
+    fn inputs_of(&self, sequence: Sequence) -> String {
+        let completed = self.round.completed.as_ref().filter(|work| work.sequence == sequence);
+        completed
+            .map(|work| work.inputs.clone())
+            .or_else(|| self.known(sequence).map(|known| known.inputs))
+            .unwrap_or_else(|| self.inputs())
+    }
+
+    fn take_in_hand(&mut self, sequence: Sequence, issued: IssuedKey, inputs: String) -> Answer {
+        let IssuedKey { facts, credentials } = issued;
+        let made_at = facts.created_at.or_else(|| self.known(sequence).map(|known| known.created_at));
+        let key = KeyRecord {
+            sequence,
+            id: facts.id,
+            name: facts.name,
+            created_at: full_second(made_at.unwrap_or_else(|| (self.context.clock)())),
+            expires_at: facts.expires_at.map(full_second),
+            renew_before: facts.renew_before.map(full_second),
+            late_until: None,
+            inputs,
+        };
+        self.memo.in_hand = Some((key.clone(), credentials));
+        Answer::Issued(key)
+    }
+
+    /// What the status remembers of a key.
+    fn known(&self, sequence: Sequence) -> Option<KeyRecord> {
+        status::memory(self.key.status.as_ref()).key.filter(|key| key.sequence == sequence)
+    }
+
+    fn backend(&self) -> Result<Arc<Backend>, Failure> {
+        match self.context.registry.backend(&self.subject.provider) {
+            Some(Ok(backend)) => Ok(backend),
+            // It went away since it was observed; the next round says so.
+            Some(Err(problem)) => Err(transient(problem.message)),
+            None => Err(transient(format!("{} does not exist", self.subject.provider))),
+        }
+    }
+
+    const fn identity(&self, sequence: Sequence) -> Identity {
+        Identity { owner: self.subject.uid, sequence }
+    }
+
+    fn bare_request(&self, sequence: Sequence) -> KeyRequest {
+        KeyRequest {
+            identity: self.identity(sequence),
+            owner: self.owner(),
+            instance: self.instance(),
+            parameters: Parameters::default(),
+            predecessor: None,
+        }
+    }
+
+    async fn request(&self, sequence: Sequence) -> Result<(Arc<Backend>, KeyRequest), Failure> {
+        let parameters = self.parameters().await?;
+        Ok((self.backend()?, KeyRequest { parameters, ..self.bare_request(sequence) }))
+    }
+
+    /// The parameters of the spec, and over them those of each Secret that it names.
+    async fn parameters(&self) -> Result<Parameters, Failure> {
+        let mut parameters = self.key.spec.parameters.clone();
+        for source in &self.key.spec.parameters_from {
+            let (name, entry) = (&source.secret_key_ref.name, &source.secret_key_ref.key);
+            let secret = bounded("read a Secret of `spec.parametersFrom`", self.secrets_api().get_opt(name))
+                .await
+                .map_err(|error| transient(error.to_string()))?;
+            parameters.extend(object_in(secret, entry).map_err(|what| Failure {
+                attempted: Attempted::Parameters,
+                class: ErrorClass::Rejected,
+                message: format!("`spec.parametersFrom`: the entry `{entry}` of the Secret `{name}` {what}"),
+                retry_after: None,
+            })?);
+        }
+        Ok(Parameters::new(parameters))
+    }
+}
+
+fn failure(attempted: Attempted, error: &BackendError) -> Failure {
+    Failure { attempted, class: error.class, message: error.message.clone(), retry_after: error.retry_after }
+}
+
+fn transient(message: String) -> Failure {
+    Failure { attempted: Attempted::Provision, class: ErrorClass::Transient, message, retry_after: None }
+}
+
+/// The JSON object in an entry of a Secret, or what is wrong with it, without quoting it.
+fn object_in(secret: Option<Secret>, entry: &str) -> Result<Map<String, Value>, &'static str> {
+    let secret = secret.ok_or("is missing: there is no such Secret; create it")?;
+    let data = secret.data.unwrap_or_default();
+    let bytes = data.get(entry).ok_or("is missing; add it")?;
+    match serde_json::from_slice(&bytes.0) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) | Err(_) => Err("is no JSON object; correct it"),
+    }
+}

@@ -1,0 +1,160 @@
+//! What the remote side does by itself, and what it may have done when its answer was lost.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Sequence, World, full_second};
+
+/// The longest that the remote side may take for one operation, unless it asks for less.
+pub const LONGEST_OPERATION: Duration = Duration::from_secs(3600);
+
+/// How long an operation goes on before anybody is told: most are over by then.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// What the remote side does by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Work {
+    /// It makes a key.
+    Bind,
+    /// It revokes one.
+    Unbind,
+}
+
+/// A key that may exist besides the current one, as the status remembers it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Operation {
+    /// What is done about it.
+    pub kind: OperationKind,
+    /// The key.
+    pub sequence: Sequence,
+    /// What the remote side calls the operation.
+    pub token: Option<String>,
+    /// Since when the remote side is at work, or when its answer was lost.
+    pub since: Option<Timestamp>,
+    /// Digest of the fields that the key is made from, where the remote side is at work.
+    pub inputs: Option<String>,
+}
+
+/// What is done about a key that may exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OperationKind {
+    /// It is made.
+    Bind,
+    /// An answer was lost: what may have been made is revoked before it is tried again.
+    CleanUp,
+}
+
+impl Operation {
+    /// The key is about to be made.
+    pub(super) const fn bind(sequence: Sequence) -> Self {
+        Self { kind: OperationKind::Bind, sequence, token: None, since: None, inputs: None }
+    }
+
+    /// The answer to the last attempt to make the key was lost.
+    pub(super) const fn clean_up(sequence: Sequence, since: Timestamp) -> Self {
+        Self { kind: OperationKind::CleanUp, sequence, token: None, since: Some(since), inputs: None }
+    }
+}
+
+/// Work that the remote side accepted and that is not known to be over.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UnderWay {
+    /// What it does.
+    pub work: Work,
+    /// To which key.
+    pub sequence: Sequence,
+    /// What it calls that.
+    pub token: Option<String>,
+    /// Since when.
+    pub since: Timestamp,
+    /// When nobody waits for it any longer.
+    pub ends: Timestamp,
+    /// When to ask next; `None`: that is still to be settled.
+    pub next_poll: Option<Timestamp>,
+    /// How long the remote side asked to be left alone.
+    pub retry_after: Option<Duration>,
+    /// What it said last.
+    pub said: Option<String>,
+    /// Digest of the fields that the key is made from.
+    pub inputs: String,
+}
+
+impl UnderWay {
+    /// Whether it goes on long enough for people to be told.
+    pub(super) fn is_news(&self, now: Timestamp) -> bool {
+        after(self.since, QUIET) <= now
+    }
+}
+
+/// The work on this key that is waited for, from what this process knows or the status remembers.
+pub(super) fn under_way(world: &World, work: Work, sequence: Sequence) -> Option<UnderWay> {
+    let known = known_work(world)?;
+    (known.work == work && known.sequence == sequence && world.now < known.ends).then_some(known)
+}
+
+/// The key whose bind has an unknown outcome since then, and the status does not say so yet.
+pub(super) fn lost(world: &World) -> Option<(Sequence, Timestamp)> {
+    let exhausted = known_work(world)
+        .filter(|known| known.work == Work::Bind && known.ends <= world.now)
+        .map(|known| (known.sequence, full_second(known.ends)));
+    let (sequence, since) = world.round.lost.or(exhausted)?;
+    // That it was lost again later is known to this process, and to the next one that it can't know.
+    let known =
+        world.memory.operation.as_ref().is_some_and(|operation| {
+            operation.kind == OperationKind::CleanUp && operation.sequence == sequence
+        });
+    (!known).then_some((sequence, since))
+}
+
+fn known_work(world: &World) -> Option<UnderWay> {
+    let remembered = || {
+        let Operation { kind: OperationKind::Bind, sequence, token, since: Some(since), inputs } =
+            world.memory.operation.clone()?
+        else {
+            return None;
+        };
+        (!world.round.has_completed(sequence)).then(|| UnderWay {
+            work: Work::Bind,
+            sequence,
+            token,
+            since,
+            ends: after(since, LONGEST_OPERATION),
+            next_poll: Some(world.now),
+            retry_after: None,
+            said: None,
+            inputs: inputs.unwrap_or_default(),
+        })
+    };
+    world.round.under_way.clone().or_else(remembered)
+}
+
+/// Whether the key is gone for good: confirmed at a time at which nothing could bring it back any more.
+pub(super) fn is_gone(world: &World, sequence: Sequence) -> bool {
+    let late = late_until(world, sequence);
+    let confirmed = world.round.revoked.get(&sequence);
+    confirmed.is_some_and(|confirmed| late.is_none_or(|late| late <= *confirmed))
+}
+
+/// Until when a bind of this key that nobody waits for any more may still take effect.
+pub(super) fn late_until(world: &World, sequence: Sequence) -> Option<Timestamp> {
+    let World { memory, round, late, .. } = world;
+    let cleaned_up = memory.operation.as_ref().filter(|operation| operation.kind == OperationKind::CleanUp);
+    let lost =
+        [cleaned_up.and_then(|operation| Some((operation.sequence, operation.since?))), round.given_up];
+    let lost = lost.into_iter().flatten().filter(|(of, _)| *of == sequence).map(|(_, since)| since).max();
+    let known = [memory.key.as_ref(), world.secret.key()];
+    let known = known.into_iter().flatten().map(|key| (key.sequence, key.late_until));
+    let previous = memory.previous.iter().map(|key| (key.sequence, key.late_until));
+    let mut records = known.chain(previous).filter(|(of, _)| *of == sequence).peekable();
+    let unknown = late.unknown_until.filter(|_| records.peek().is_none());
+    records
+        .filter_map(|(_, until)| until)
+        .chain(lost.map(|since| after(since, late.patience)))
+        .chain(unknown)
+        .max()
+}
+
+fn after(time: Timestamp, wait: Duration) -> Timestamp {
+    time.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
