@@ -24,7 +24,7 @@ use kube::{
         Controller, PredicateConfig, WatchStreamExt,
         controller::{Action, Config},
         predicates,
-        reflector::{Lookup, ObjectRef},
+        reflector::{ObjectRef, Store},
     },
 };
 use tokio::time::Instant;
@@ -64,11 +64,12 @@ const CACHE_LAG: Duration = Duration::from_millis(500);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What the reconciles of one kind of provider share.
-struct Context<K: Lookup> {
+struct Context<K: Provider> {
     client: Client,
     options: Arc<Options>,
     registry: Arc<Registry>,
     events: Events,
+    providers: Store<K>,
     watches: LoginWatches<K>,
     list: List,
     checks: Mutex<HashMap<ProviderId, Check>>,
@@ -98,6 +99,7 @@ where
     K: Provider + kube::ResourceExt,
 {
     let (wake, woken) = unbounded();
+    let (cache, changes) = watch::objects::<K>(api, watch::config());
     let context = Arc::new(Context {
         watches: LoginWatches::new(client.clone(), Arc::clone(&registry), wake),
         list: registry.expect(Listed { kind: K::KIND, namespace }),
@@ -105,11 +107,11 @@ where
         options,
         registry,
         events,
+        providers: cache.store.clone(),
         checks: Mutex::default(),
     });
     let released = context.registry.releases().filter_map(|id| future::ready(K::named(&id)));
     let noting = Arc::clone(&context);
-    let (cache, changes) = watch::objects::<K>(api, watch::config());
     let changes = changes
         .inspect(move |change| noting.note(change))
         .flat_map(|change| stream::iter(change.applied()).map(Ok))
@@ -130,10 +132,11 @@ async fn reconcile<K: Provider>(provider: Arc<K>, context: Arc<Context<K>>) -> R
         tracing::warn!(provider = %id, %error, "a provider could not be reconciled");
         context.could_not_load(&id, provider.as_ref(), error);
     }
+    context.forget_if_gone(&id, provider.as_ref());
     result
 }
 
-fn on_error<K: Lookup>(_: Arc<K>, error: &Error, _: Arc<Context<K>>) -> Action {
+fn on_error<K: Provider>(_: Arc<K>, error: &Error, _: Arc<Context<K>>) -> Action {
     Action::requeue(if matches!(error, Error::Outdated) { CACHE_LAG } else { RETRY_AFTER })
 }
 
@@ -202,7 +205,17 @@ impl<K: Provider> Context<K> {
         let backend = load::backend(provider.provider(), logins, &self.options.addresses).map(Arc::new);
         let loaded = Loaded { origin, backend, access: provider.access() };
         self.registry.set(id, loaded.clone());
+        self.forget_if_gone(id, provider);
         loaded
+    }
+
+    /// Forgets a provider again that went away while it was reconciled: its end was told before, and no key may be
+    /// revoked through what is left of it.
+    fn forget_if_gone(&self, id: &ProviderId, provider: &K) {
+        let current = self.providers.get(&ObjectRef::from_obj(provider));
+        if current.is_none_or(|current| current.meta().uid != provider.meta().uid) {
+            self.forget(id);
+        }
     }
 
     /// Lets the keys of a provider that was never loaded know why.
