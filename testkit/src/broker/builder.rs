@@ -1,6 +1,6 @@
 //! How a fake broker is put together.
 
-use std::{io, sync::Arc};
+use std::{io, num::NonZeroU32, sync::Arc};
 
 use super::{
     catalog::{Catalog, Instance},
@@ -28,6 +28,7 @@ pub struct Builder {
     tls: Option<TlsIdentity>,
     port: Option<ReservedPort>,
     tolerated: Vec<Rule>,
+    limit: Option<NonZeroU32>,
 }
 
 /// A fake broker does not start.
@@ -62,6 +63,7 @@ impl Builder {
             tls: None,
             port: None,
             tolerated: Vec::new(),
+            limit: None,
         }
     }
 
@@ -119,12 +121,18 @@ impl Builder {
         self
     }
 
+    /// Serves so many requests a second, and as many at once after a rest. Whoever asks for more breaks a rule.
+    pub fn limit(mut self, requests_per_second: NonZeroU32) -> Self {
+        self.limit = Some(requests_per_second);
+        self
+    }
+
     /// Starts the broker on 127.0.0.1.
     ///
     /// # Errors
     /// The instances don't fit the catalog, or there is no port, thread or certificate to be had.
     pub async fn start(self) -> Result<FakeBroker, StartError> {
-        let Self { login, catalog, instances, credentials, pace, tls, port, tolerated } = self;
+        let Self { login, catalog, instances, credentials, pace, tls, port, tolerated, limit } = self;
         for Instance { id, name: _, offering, plan } in &instances {
             if catalog.find(offering).and_then(|found| found.find(plan)).is_none() {
                 let (id, offering, plan) = (id.clone(), offering.clone(), plan.clone());
@@ -133,7 +141,7 @@ impl Builder {
         }
         let acceptor = tls.as_ref().map(TlsIdentity::acceptor).transpose()?;
         let state = State::new(catalog.clone(), credentials, pace, instances);
-        let shared = Arc::new(Shared::new(login, state, tolerated));
+        let shared = Arc::new(Shared::new(login, state, tolerated, limit));
         let port = port.map_or_else(ReservedPort::take, Ok)?;
         let server = Server::start("fake-broker", Arc::clone(&shared), acceptor, port).await?;
         Ok(FakeBroker::new(shared, server, catalog, tls))

@@ -15,6 +15,8 @@ pub enum Rule {
     KnownRoute,
     /// Log in with the right credentials.
     Login,
+    /// Ask for no more than the [limit](super::Builder::limit) allows.
+    RateLimit,
     /// Send `X-Broker-API-Version: 2.17`.
     ApiVersion,
     /// Send a UUID as `X-Broker-API-Request-Identity`.

@@ -1,7 +1,12 @@
 //! What the server's thread and the test's handle share.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    num::NonZeroU32,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
+use axum::http::{HeaderValue, StatusCode, header::RETRY_AFTER};
+use governor::{DefaultDirectRateLimiter, Quota};
 use tokio::sync::watch;
 
 use super::{
@@ -32,10 +37,11 @@ pub(super) struct Inner {
     pub calls: Vec<Call>,
     pub violations: Vec<Violation>,
     pub tolerated: Vec<Rule>,
+    limit: Option<DefaultDirectRateLimiter>,
 }
 
 impl Shared {
-    pub fn new(login: Login, state: State, tolerated: Vec<Rule>) -> Self {
+    pub fn new(login: Login, state: State, tolerated: Vec<Rule>, limit: Option<NonZeroU32>) -> Self {
         let inner = Inner {
             login,
             state,
@@ -45,6 +51,7 @@ impl Shared {
             calls: Vec::new(),
             violations: Vec::new(),
             tolerated,
+            limit: limit.map(|limit| DefaultDirectRateLimiter::direct(Quota::per_second(limit))),
         };
         Self { inner: Mutex::new(inner), changed: watch::Sender::new(()) }
     }
@@ -116,6 +123,17 @@ impl Inner {
             self.violations.push(Violation { rule, call, detail });
         }
         answer
+    }
+
+    /// Counts a call against the limit.
+    pub fn within_limit(&self) -> Result<(), Refusal> {
+        if self.limit.as_ref().is_none_or(|limit| limit.check().is_ok()) {
+            return Ok(());
+        }
+        let detail = "more requests than the limit allows";
+        let mut refusal = Refusal::breach(Rule::RateLimit, StatusCode::TOO_MANY_REQUESTS, detail);
+        refusal.answer = refusal.answer.with_header(RETRY_AFTER, HeaderValue::from_static("1"));
+        Err(refusal)
     }
 
     /// Carries out what is late, in the order in which it was asked for, unless that is impossible by now. It is
