@@ -142,6 +142,9 @@ reasons! {
     /// The remote side can't be reached, doesn't answer in time, or can't serve anybody for now; the message says
     /// which. It is tried again by itself.
     RemoteUnreachable,
+    /// The remote side answers that too much is asked of it. All keys of the provider wait as long as it says, and go
+    /// on by themselves. Lower the provider's `spec.limits` if this lasts.
+    RateLimited,
     /// The remote side's certificate is not trusted or no longer valid, or the client certificate is unusable; the
     /// message says which. Put the authority's certificate into the provider's `spec.tls.caBundle`, renew the remote
     /// side's, or correct the Secret of `spec.tls.clientCertificate`.

@@ -9,7 +9,7 @@ mod osb;
 #[cfg(test)]
 mod test_server;
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 pub use error::{BackendError, ErrorClass};
 pub use http::{AddressPolicy, ClientCertificate, HttpConfig, Limits};
@@ -89,6 +89,22 @@ impl Backend {
     ) -> Result<Progress, BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => broker.poll(request, work, token).await,
+        }
+    }
+
+    /// How much longer the remote side wants to be left alone, by everybody who would ask it for something.
+    #[must_use]
+    pub fn paused(&self) -> Option<Duration> {
+        match self {
+            Self::OpenServiceBroker(broker) => broker.paused(),
+        }
+    }
+
+    /// How many calls may be under way at the same time.
+    #[must_use]
+    pub const fn concurrency(&self) -> NonZeroUsize {
+        match self {
+            Self::OpenServiceBroker(broker) => broker.concurrency(),
         }
     }
 

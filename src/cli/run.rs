@@ -39,6 +39,8 @@ pub(super) struct Run {
     namespaces: Vec<String>,
 
     /// ServiceKeys to work on at the same time; with --namespaces, in each of them
+    ///
+    /// Those that wait for their remote side do not count: how many may ask it is in their provider's `spec.limits`.
     #[arg(long, env = "CONCURRENCY", value_name = "N", default_value_t = 32,
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,

@@ -9,6 +9,7 @@ mod finalizer;
 mod memo;
 mod observe;
 mod provider;
+mod queue;
 mod reconcile;
 mod run;
 mod scope;

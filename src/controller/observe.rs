@@ -1,5 +1,6 @@
 //! What is observed before a decision. Nothing is changed by it, and hardly anything is asked: the caches know.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
@@ -25,8 +26,10 @@ impl Turn<'_> {
             memory: status::memory(self.key.status.as_ref()),
             secret: self.secret_view().await?,
             provider: self.provider_view(),
+            pause: self.pause(),
             round: self.round.clone(),
             late: self.late_answers(),
+            told: status::told(self.key.status.as_ref(), self.key.metadata.generation),
             now: (self.context.clock)(),
         })
     }
@@ -40,6 +43,12 @@ impl Turn<'_> {
         let unknown_until =
             (!self.memo.stored_finalizer).then(|| started.checked_add(patience).unwrap_or(started));
         LateAnswers { patience, unknown_until }
+    }
+
+    /// Until when the remote side wants to be left alone.
+    fn pause(&self) -> Option<Timestamp> {
+        let backend = self.context.registry.backend(&self.subject.provider)?.ok()?;
+        (self.context.clock)().checked_add(backend.paused()?).ok()
     }
 
     fn desired(&mut self) -> Desired {

@@ -1,6 +1,6 @@
 //! The loop: observe, decide, carry out one effect, and again, until a decision is to rest.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::{
@@ -8,15 +8,18 @@ use kube::{
     runtime::{controller::Action, reflector::ObjectRef},
 };
 
+use tokio::sync::SemaphorePermit;
+
 use super::{
     act::After,
     error::Error,
     finalizer,
+    queue::{Entry, Queue},
     turn::{Context, Subject, Turn},
 };
 use crate::{
     api::{ServiceKey, marks},
-    lifecycle::{Rest, Round, Step, Wake, decide},
+    lifecycle::{Effect, Rest, Round, Step, Wake, decide},
 };
 
 /// Steps in one reconcile. A rotation with a repair takes about a dozen; more than this is a mistake of ours.
@@ -30,15 +33,26 @@ pub async fn reconcile(woken: Arc<ServiceKey>, context: Arc<Context>) -> Result<
     if !context.registry.knows(&subject.provider).await {
         return Ok(Action::await_change());
     }
+    let worker = context.work().await;
+    // Many may wait for a place: what they need once they have it is put aside until then.
+    Ok(Box::pin(work(&woken, subject, &context, worker)).await)
+}
+
+async fn work<'a>(
+    woken: &ServiceKey,
+    subject: Subject,
+    context: &'a Context,
+    worker: Option<SemaphorePermit<'a>>,
+) -> Action {
     let uid = subject.uid;
     let mut memo = context.memos.take(uid);
     // It may have gone away since it was woken, and then what the memo knew of that was forgotten.
-    let Some(cached) = context.current(&woken) else { return Ok(Action::await_change()) };
+    let Some(cached) = context.current(woken) else { return Action::await_change() };
     let key = memo.newest(cached);
     let in_hand = memo.in_hand.as_ref().map(|(key, _)| key.clone());
     let (under_way, given_up) = (memo.under_way.take(), memo.given_up.take());
     let mut turn = Turn {
-        context: &context,
+        context,
         subject,
         key,
         memo,
@@ -46,6 +60,8 @@ pub async fn reconcile(woken: Arc<ServiceKey>, context: Arc<Context>) -> Result<
         looked_up: None,
         distrusts_cache: false,
         wrote_secret: None,
+        worker,
+        place: None,
     };
     let result = turn.run().await;
     let Turn { mut memo, key, round, .. } = turn;
@@ -62,7 +78,7 @@ pub async fn reconcile(woken: Arc<ServiceKey>, context: Arc<Context>) -> Result<
     if context.current(&key).is_none() {
         context.memos.forget(uid);
     }
-    Ok(action)
+    action
 }
 
 /// What follows an error that no reconcile returns: those that happen are answered with a backoff of their own.
@@ -83,7 +99,12 @@ impl Turn<'_> {
                         ?effect,
                         "carrying out"
                     );
-                    if self.act(effect).await? == After::Ended {
+                    let after = if effect.asks_the_remote_side() {
+                        self.ask(effect).await?
+                    } else {
+                        self.act(effect).await?
+                    };
+                    if after == After::Ended {
                         return Ok(Action::await_change());
                     }
                 }
@@ -93,13 +114,60 @@ impl Turn<'_> {
         Err(Error::Restless(MAX_STEPS))
     }
 
+    /// Carries out an effect at the remote side, where there is a place. Whoever has to wait for one decides again
+    /// afterwards: the world may be another then.
+    async fn ask(&mut self, effect: Effect) -> Result<After, Error> {
+        if self.place.is_none()
+            && let Some(queue) = self.context.registry.queue(&self.subject.provider)
+        {
+            match queue.enter_now() {
+                Entry::Free(place) => self.place = Some(place),
+                Entry::Taken => return Ok(self.wait_in(queue).await),
+                Entry::Closed => {}
+            }
+        }
+        self.worker = None;
+        let after = self.act(effect).await;
+        self.place = None;
+        self.worker = self.context.work().await;
+        after
+    }
+
+    /// Waits for a place, or until the ServiceKey changes, whichever comes first.
+    async fn wait_in(&mut self, queue: Queue) -> After {
+        self.worker = None;
+        let context = self.context;
+        let ticket = context.waiting.ticket(self.subject.uid);
+        let mut place = pin!(queue.enter());
+        self.place = loop {
+            tokio::select! {
+                place = &mut place => break place,
+                () = ticket.changed() => if self.has_changed() { break None },
+            }
+        };
+        self.worker = context.work().await;
+        match context.current(&self.key) {
+            Some(cached) => {
+                self.key = self.memo.newest(cached);
+                After::Continues
+            }
+            None => After::Ended,
+        }
+    }
+
+    /// Whether the ServiceKey is another than the one that is acted on, which may be ahead of the cache.
+    fn has_changed(&mut self) -> bool {
+        let Some(cached) = self.context.current(&self.key) else { return true };
+        self.memo.newest(cached).resource_version() != self.key.resource_version()
+    }
+
     async fn rest(&mut self, rest: Rest) -> Result<Action, Error> {
         let let_go = self.key.metadata.deletion_timestamp.is_some()
             && !finalizer::has(&self.key.metadata, marks::FINALIZER);
         if !let_go && !rest.quiet {
             self.show(&rest.report).await?;
         }
-        if !matches!(rest.wake, Wake::Retry { .. }) {
+        if !matches!(rest.wake, Wake::Retry { .. } | Wake::PauseEnds(_)) {
             self.memo.recovered();
         }
         if self.round.under_way.is_none() {
@@ -108,7 +176,7 @@ impl Turn<'_> {
         Ok(match rest.wake {
             Wake::OnChange => Action::await_change(),
             Wake::Retry { not_before } => self.memo.retry(not_before),
-            Wake::At(time) => Action::requeue(self.until(time)),
+            Wake::At(time) | Wake::PauseEnds(time) => Action::requeue(self.until(time)),
             Wake::Poll { retry_after } => Action::requeue(self.schedule_poll(retry_after)),
         })
     }

@@ -16,12 +16,11 @@ use kube::{
     Api, Client, ResourceExt,
     core::PartialObjectMeta,
     runtime::{
-        Controller, Predicate, PredicateConfig, WatchStreamExt,
-        controller::Config,
-        predicates,
+        Controller, Predicate, PredicateConfig, WatchStreamExt, predicates,
         reflector::{ObjectRef, Store},
     },
 };
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::{
@@ -30,6 +29,7 @@ use super::{
     finalizer,
     memo::Memos,
     provider::{self, ProviderId, Registry},
+    queue::Waiting,
     reconcile::{on_error, reconcile},
     scope::Scope,
     secrets::{self, OwnWrites, SecretCache},
@@ -52,6 +52,7 @@ pub struct Options {
     /// The only namespaces to serve, without ClusterKeyProviders; `None`: the whole cluster.
     pub namespaces: Option<BTreeSet<String>>,
     /// ServiceKeys that are worked on at the same time, in each namespace that is served alone or in the cluster.
+    /// Those that wait for their remote side do not count.
     pub concurrency: u16,
     /// Which remote addresses may be connected to.
     pub addresses: AddressPolicy,
@@ -125,9 +126,11 @@ impl Operator {
 
     fn keys(&self, shared: &Shared, scope: &Scope) -> BoxStream<'static, ()> {
         let (claims, memos) = (Arc::<Claims>::default(), Arc::<Memos>::default());
+        let waiting = Arc::<Waiting>::default();
         let noted = Noted {
             claims: Arc::clone(&claims),
             memos: Arc::clone(&memos),
+            waiting: Arc::clone(&waiting),
             registry: Arc::clone(&shared.registry),
         };
         let (cache, key_changes) =
@@ -152,7 +155,7 @@ impl Operator {
             .inspect(move |change| observed.observe(change))
             .flat_map(move |change| stream::iter(secrets::owners(&change, &known_keys)));
 
-        let waiting = waiting_keys(&shared.registry, keys.clone());
+        let affected = keys_of_providers(&shared.registry, keys.clone());
         let (namespaces, relabelled) = self.namespaces(scope);
         let tenants = keys_of_tenants(relabelled, keys.clone());
         let context = Arc::new(Context {
@@ -167,11 +170,13 @@ impl Operator {
             keys: keys.clone(),
             secrets: SecretCache::new(secrets, own_writes),
             namespaces,
+            workers: Semaphore::new(usize::from(self.options.concurrency)),
+            waiting,
         });
+        // The controller sets no bound of its own: who waits for a remote side must not keep others from working.
         Controller::for_stream(key_changes, keys)
-            .with_config(Config::default().concurrency(self.options.concurrency))
             .reconcile_on(secret_owners)
-            .reconcile_on(waiting)
+            .reconcile_on(affected)
             .reconcile_on(tenants)
             .run(reconcile, on_error, context)
             .map(drop)
@@ -214,18 +219,23 @@ fn keys_of_tenants(
 struct Noted {
     claims: Arc<Claims>,
     memos: Arc<Memos>,
+    waiting: Arc<Waiting>,
     registry: Arc<Registry>,
 }
 
 impl Noted {
     fn note(&self, change: &Change<ServiceKey>) {
         match change {
-            Change::Applied(key) => note_key(key, &self.claims),
+            Change::Applied(key) => {
+                note_key(key, &self.claims);
+                uid(key).into_iter().for_each(|uid| self.waiting.tell(uid));
+            }
             Change::Deleted(key) => {
                 if let Some(uid) = uid(key) {
                     let namespace = key.namespace().unwrap_or_default();
                     self.claims.release(&namespace, &turn::secret_name(key), uid);
                     self.memos.forget(uid);
+                    self.waiting.tell(uid);
                 }
                 self.registry.released_by_a_key(&ProviderId::of(key));
             }
@@ -234,6 +244,7 @@ impl Noted {
                 self.claims.retain(&exist);
                 self.memos.retain(&exist);
                 self.registry.released_by_keys();
+                self.waiting.tell_all();
                 keys.iter().for_each(|key| note_key(key, &self.claims));
             }
         }
@@ -263,7 +274,7 @@ fn uid(key: &ServiceKey) -> Option<Uuid> {
 }
 
 /// The ServiceKeys of each provider that changes.
-fn waiting_keys(
+fn keys_of_providers(
     registry: &Registry,
     keys: Store<ServiceKey>,
 ) -> impl Stream<Item = ObjectRef<ServiceKey>> + use<> {

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{
-    api::{self, Binding, ConditionType, KeyStatus, SecretStatus, ServiceKeyStatus},
+    api::{self, Binding, ConditionType, KeyStatus, Reason, SecretStatus, ServiceKeyStatus},
     lifecycle::{
-        KeyRecord, Memory, Operation, OperationKind, PreviousKey, Problem, Report, Sequence, UnderWay,
+        KeyRecord, Memory, Operation, OperationKind, PreviousKey, Problem, Report, Sequence, Told, UnderWay,
     },
 };
 
@@ -18,6 +18,14 @@ pub fn memory(status: Option<&ServiceKeyStatus>) -> Memory {
         previous: status.previous_keys.iter().filter_map(previous_key).collect(),
         operation: status.operation.as_ref().and_then(operation),
     }
+}
+
+/// What the status says about this generation of the spec.
+pub fn told(status: Option<&ServiceKeyStatus>, generation: Option<i64>) -> Option<Told> {
+    let conditions = &status.filter(|status| status.observed_generation == generation)?.conditions;
+    let ready = conditions.iter().find(|condition| condition.type_ == ConditionType::Ready.as_str())?;
+    let reason = Reason::ALL.iter().find(|reason| reason.as_str() == ready.reason)?;
+    Some(Told { ready: ready.status == "True", reason: *reason })
 }
 
 /// A key that is being revoked is remembered elsewhere: as the current one, or among the previous.

@@ -12,6 +12,7 @@ use kube::{
     core::PartialObjectMeta,
     runtime::reflector::{ObjectRef, Store},
 };
+use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use super::{
@@ -21,6 +22,7 @@ use super::{
     events::Events,
     memo::{Memo, Memos},
     provider::{ProviderId, Registry},
+    queue::{Place, Waiting},
     secrets::SecretCache,
     watch::Cache,
 };
@@ -46,6 +48,9 @@ pub struct Context {
     pub(super) secrets: SecretCache,
     /// Labels of namespaces; `None` where the operator serves single namespaces and may not read them.
     pub(super) namespaces: Option<Cache<PartialObjectMeta<Namespace>>>,
+    /// Places for those who work, which does not include waiting for a remote side.
+    pub(super) workers: Semaphore,
+    pub(super) waiting: Arc<Waiting>,
 }
 
 impl Context {
@@ -71,6 +76,12 @@ impl Context {
     /// What tells this cluster from others.
     pub(super) fn cluster_id(&self) -> Option<String> {
         self.namespaces.as_ref()?.store.get(&ObjectRef::new("kube-system"))?.uid()
+    }
+
+    /// Waits for a place among those who work.
+    pub(super) async fn work(&self) -> Option<SemaphorePermit<'_>> {
+        // It fails only where the semaphore was closed, which nobody does.
+        self.workers.acquire().await.ok()
     }
 }
 
@@ -121,6 +132,10 @@ pub(super) struct Turn<'a> {
     pub(super) distrusts_cache: bool,
     /// The version of the Secret that we wrote in this reconcile.
     pub(super) wrote_secret: Option<String>,
+    /// The place among those who work, given up while a remote side is waited for.
+    pub(super) worker: Option<SemaphorePermit<'a>>,
+    /// The place at the remote side, while it is asked.
+    pub(super) place: Option<Place>,
 }
 
 /// What a look-up of the Secret by name showed.

@@ -6,8 +6,10 @@ use std::time::Duration;
 /// alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
-    /// Nothing happened and it may work later: refused connection, 429, 503 before anything was done.
+    /// Nothing happened and it may work later: refused connection, 503 before anything was done.
     Transient,
+    /// Nothing happened, because too much was asked for at once: 429.
+    Throttled,
     /// The remote side understood the request and will not do it until something changes.
     Rejected,
     /// A key of this identity exists, made with other parameters, or belongs to somebody else.

@@ -1,9 +1,9 @@
 //! The pure heart: what to do next for one ServiceKey, given what was observed. It does no I/O, reads no clock,
 //! and knows neither a Kubernetes client nor HTTP.
 //!
-//! [`decide`] is a function of the [`World`] alone, as [`hold`] is for what a provider holds back from deletion. Identities of remote keys are derived ([`Identity`]), so an
-//! intent needs no write of its own: the keys that may exist at the remote side can be computed from what is
-//! stored, after any crash.
+//! [`decide`] is a function of the [`World`] alone, as [`hold`] is for what a provider holds back from deletion.
+//! Identities of remote keys are derived ([`Identity`]), so an intent needs no write of its own: the keys that may
+//! exist at the remote side can be computed from what is stored, after any crash.
 
 mod deletion;
 mod failure;
@@ -27,7 +27,7 @@ pub use rotation::full_second;
 pub use step::{Effect, Report, Rest, Step, Verdict, Wake};
 pub use world::{
     Answer, Desired, KeyRecord, LateAnswers, Memory, PreviousKey, Problem, ProviderView, Rotation, Round,
-    SecretView, World,
+    SecretView, Told, World,
 };
 
 /// Decides what to do next.
@@ -43,6 +43,16 @@ pub use world::{
 /// 6. `Ready` stays true while the current key works, whatever a rotation is doing.
 #[must_use]
 pub fn decide(world: &World) -> Step {
+    let pause = world.pause.filter(|until| *until > world.now);
+    match (next_step(world), pause) {
+        (Step::Act(effect), Some(until)) if effect.asks_the_remote_side() => {
+            Step::Rest(report::paused(world, until))
+        }
+        (step, _) => step,
+    }
+}
+
+fn next_step(world: &World) -> Step {
     if let Some(unrecorded) = provision::record_loss(world) {
         unrecorded
     } else if world.desired.suspended {

@@ -60,13 +60,58 @@ pub(super) fn rotation_waiting(world: &World, key: &KeyRecord, problem: &Problem
 /// The current key works, and a rotation or a revocation failed.
 pub(super) fn rotation_failed(world: &World, key: &KeyRecord, failure: &Failure) -> Rest {
     let report = Report { rotating: Some(problem_of(failure)), ..settled(world, &world.memory, key) };
-    Rest::new(Wake::Retry { not_before: failure.retry_after }, report)
+    retry(world, failure, report)
 }
 
 /// The Secret is not right, and getting it right failed.
 pub(super) fn failed(world: &World, failure: &Failure) -> Rest {
-    let report = standing(world, &problem_of(failure));
-    Rest::new(Wake::Retry { not_before: failure.retry_after }, report)
+    retry(world, failure, standing(world, &problem_of(failure)))
+}
+
+/// The remote side wants to be left alone by everybody. What the status says already tells more than that.
+pub(super) fn paused(world: &World, until: Timestamp) -> Rest {
+    let problem = Problem {
+        reason: Reason::RateLimited,
+        message: format!("the remote side asks to be left alone until {}", full_second(until)),
+    };
+    let standing = standing(world, &problem);
+    let report = match &world.secret {
+        SecretView::Intact { key } if standing.ready.ready => {
+            Report { rotating: Some(problem), ..settled(world, &world.memory, key) }
+        }
+        _ => standing,
+    };
+    Rest { quiet: is_told_better(world, &report), ..Rest::new(Wake::PauseEnds(until), report) }
+}
+
+/// Another attempt follows a failure. That too much is asked of the remote side must not hide what failed before.
+fn retry(world: &World, failure: &Failure, report: Report) -> Rest {
+    let quiet = failure.class == ErrorClass::Throttled && is_told_better(world, &report);
+    Rest { quiet, ..Rest::new(Wake::Retry { not_before: failure.retry_after }, report) }
+}
+
+/// Whether what the status says of the remote side is still true, and says more than that it is asked too much.
+fn is_told_better(world: &World, report: &Report) -> bool {
+    world.told.is_some_and(|told| {
+        told.ready == report.ready.ready
+            && matches!(
+                told.reason,
+                Reason::Available
+                    | Reason::Binding
+                    | Reason::Rotating
+                    | Reason::Deleting
+                    | Reason::InstanceNotFound
+                    | Reason::BindRejected
+                    | Reason::BindFailed
+                    | Reason::KeyConflict
+                    | Reason::RevokeFailed
+                    | Reason::Unauthorized
+                    | Reason::RemoteUnreachable
+                    | Reason::RateLimited
+                    | Reason::TlsFailed
+                    | Reason::UnexpectedAnswer
+            )
+    })
 }
 
 /// Something stands in the way whose change wakes the ServiceKey: its spec, or its provider.
@@ -110,7 +155,7 @@ pub(super) fn deletion_failed(world: &World, failure: &Failure) -> Rest {
             failure.message
         ),
     };
-    Rest::new(Wake::Retry { not_before: failure.retry_after }, standing(world, &problem))
+    retry(world, failure, standing(world, &problem))
 }
 
 /// A key is to be revoked and the provider can't be asked.
@@ -224,6 +269,7 @@ fn problem_of(failure: &Failure) -> Problem {
         (Attempted::Revoke, _) => Reason::RevokeFailed,
         (Attempted::Store, _) => Reason::SecretRejected,
         (Attempted::Provision, ErrorClass::Transient) => Reason::RemoteUnreachable,
+        (Attempted::Provision, ErrorClass::Throttled) => Reason::RateLimited,
         (Attempted::Provision, ErrorClass::Rejected) => Reason::BindRejected,
         (Attempted::Provision, ErrorClass::Conflict) => Reason::KeyConflict,
         (Attempted::Provision, ErrorClass::Gone) => Reason::InstanceNotFound,

@@ -56,6 +56,21 @@ pub enum Effect {
     },
 }
 
+impl Effect {
+    /// Whether it is a call to the remote side.
+    pub const fn asks_the_remote_side(&self) -> bool {
+        match self {
+            Self::Fetch(_) | Self::Bind { .. } | Self::Poll(_) | Self::Unbind(_) => true,
+            Self::AddFinalizer
+            | Self::LookUpSecret
+            | Self::Record(_)
+            | Self::WriteSecret(_)
+            | Self::DeleteSecret
+            | Self::RemoveFinalizer { .. } => false,
+        }
+    }
+}
+
 /// A pause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rest {
@@ -81,6 +96,8 @@ pub enum Wake {
     OnChange,
     /// A time.
     At(Timestamp),
+    /// The end of the pause that the remote side asked for; what failed before it counts as failed again.
+    PauseEnds(Timestamp),
     /// The next attempt, by the object's backoff but not before what the remote side asked for.
     Retry {
         /// How long the remote side asked to be left alone.

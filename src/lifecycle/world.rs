@@ -18,12 +18,25 @@ pub struct World {
     pub secret: SecretView,
     /// Whether the remote side can be asked at all.
     pub provider: ProviderView,
+    /// Until when the remote side wants to be left alone by everybody.
+    pub pause: Option<Timestamp>,
     /// What was learned since this reconcile began.
     pub round: Round,
     /// How long answers may be late.
     pub late: LateAnswers,
+    /// What the status says about what the user asks for now.
+    pub told: Option<Told>,
     /// The time.
     pub now: Timestamp,
+}
+
+/// What the condition `Ready` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Told {
+    /// Its status.
+    pub ready: bool,
+    /// Its reason.
+    pub reason: Reason,
 }
 
 /// How long a request that was given up may still take effect.

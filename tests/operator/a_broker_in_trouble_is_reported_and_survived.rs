@@ -96,7 +96,7 @@ async fn a_bind_fails(stage: &Stage, fault: Injection, reason: Reason, words: &s
     Reason::RemoteUnreachable,
     "another operation on the instance is under way"
 )]
-#[case::too_many_requests(sorry(429).on(Route::Bind), Reason::RemoteUnreachable, "it asks for fewer requests")]
+#[case::too_many_requests(sorry(429).on(Route::Bind), Reason::RateLimited, "it asks for fewer requests")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bind_that_fails_is_tried_again(
     #[case] fault: Injection,

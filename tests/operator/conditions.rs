@@ -89,6 +89,12 @@ impl Stage {
         self.api::<KeyProvider>().patch("broker", &PatchParams::default(), &patch).await.unwrap();
     }
 
+    /// Merges this into the spec of a ServiceKey.
+    pub async fn change_key(&self, name: &str, spec: Value) {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        self.keys().patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
     /// Merges this into the entries of a Secret; `null` takes one out.
     pub async fn change_secret(&self, name: &str, mut entries: Value) {
         // What is written as text is merged into the data, where alone an entry can be taken out.

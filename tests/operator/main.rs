@@ -9,6 +9,7 @@ mod a_foreign_secret_is_left_alone;
 mod a_key_becomes_a_secret;
 mod a_namespace_with_keys_can_be_deleted;
 mod a_restart_takes_up_every_key;
+mod a_slow_provider_slows_only_its_own_keys;
 mod an_outage_of_the_api_server_costs_nothing;
 mod conditions;
 mod crashes_leave_one_key;

@@ -183,7 +183,7 @@ pub struct Tls {
 #[x_kube(validation = rules::duration_between("timeout", "1s", Some("10m")))]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
-    /// Requests per second, on average; from 1 to 10000. Default: 50.
+    /// Requests per second, spread evenly; from 1 to 10000. Default: 50.
     #[serde(default = "requests_per_second")]
     #[schemars(range(min = 1, max = 10000))]
     pub requests_per_second: u32,

@@ -1,22 +1,36 @@
-//! The budget of requests of one provider: how many at once, and how many a second.
+//! The budget of requests of one provider: how many at once, how many a second, and none while it asks for that.
 
-use std::num::NonZeroU32;
+use std::{
+    num::NonZeroU32,
+    sync::{Mutex as SyncMutex, PoisonError},
+    time::Duration,
+};
 
 use governor::{DefaultDirectRateLimiter, Quota};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::{
+    sync::{Mutex, Semaphore, SemaphorePermit},
+    time::Instant,
+};
 
 use super::Limits;
 
 /// Shared by all calls to one remote side.
 pub(super) struct Budget {
     places: Semaphore,
-    rate: DefaultDirectRateLimiter,
+    /// Behind a lock that is first come, first served: one at a time waits for the rate's clock.
+    rate: Mutex<DefaultDirectRateLimiter>,
+    /// Until when the remote side wants to be left alone.
+    pause: SyncMutex<Option<Instant>>,
 }
 
 impl Budget {
     pub(super) fn new(limits: &Limits) -> Self {
         let places = limits.concurrency.get().min(Semaphore::MAX_PERMITS);
-        Self { places: Semaphore::new(places), rate: rate_limiter(limits.requests_per_second) }
+        Self {
+            places: Semaphore::new(places),
+            rate: Mutex::new(rate_limiter(limits.requests_per_second)),
+            pause: SyncMutex::default(),
+        }
     }
 
     /// Waits for a place, first come, first served; the place is free again when the permit is dropped.
@@ -25,13 +39,31 @@ impl Budget {
     pub(super) async fn take(&self) -> Option<SemaphorePermit<'_>> {
         // An error would mean that the semaphore was closed, which nobody does; without a permit the rate still holds.
         let permit = self.places.acquire().await.ok();
-        self.rate.until_ready().await;
+        self.rate.lock().await.until_ready().await;
         permit
+    }
+
+    /// Notes that the remote side wants to be left alone.
+    pub(super) fn pause(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        *pause = (*pause).max(Some(until));
+    }
+
+    /// How much longer the remote side wants to be left alone.
+    pub(super) fn paused(&self) -> Option<Duration> {
+        let until = *self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        until.map(|until| until.saturating_duration_since(Instant::now())).filter(|wait| !wait.is_zero())
     }
 }
 
+/// What may begin at once, as a share of a second's requests: as long as a clock of milliseconds needs to be exact.
+const BURSTS_A_SECOND: u32 = 50;
+
+/// Requests are spread over the second: a remote side that counts by the second never sees more than it allows.
 fn rate_limiter(requests_per_second: NonZeroU32) -> DefaultDirectRateLimiter {
-    DefaultDirectRateLimiter::direct(Quota::per_second(requests_per_second))
+    let burst = NonZeroU32::new(requests_per_second.get() / BURSTS_A_SECOND).unwrap_or(NonZeroU32::MIN);
+    DefaultDirectRateLimiter::direct(Quota::per_second(requests_per_second).allow_burst(burst))
 }
 
 #[cfg(test)]
@@ -59,13 +91,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_rate_holds_after_the_burst() {
-        let budget = Budget::new(&limits(5, 100));
+    async fn requests_are_spread_over_the_second() {
+        let budget = Budget::new(&limits(10, 100));
         let began = std::time::Instant::now();
-        for _ in 0..7 {
+        for _ in 0..5 {
             drop(budget.take().await);
         }
-        // 5 at once, then one every 200 ms.
-        assert!(began.elapsed() >= Duration::from_millis(350), "took {:?}", began.elapsed());
+        assert!(began.elapsed() >= Duration::from_millis(400), "took {:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_pause_counts() {
+        let budget = Budget::new(&limits(10, 100));
+        assert_eq!(budget.paused(), None);
+        budget.pause(Duration::from_secs(30));
+        budget.pause(Duration::from_secs(5));
+        assert_eq!(budget.paused(), Some(Duration::from_secs(30)));
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert_eq!(budget.paused(), None);
     }
 }

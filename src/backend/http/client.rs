@@ -1,6 +1,6 @@
 //! Sends one request, within the budget, the deadlines and the address policy.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use url::Url;
@@ -29,6 +29,7 @@ pub(in crate::backend) struct HttpClient {
     proxied: bool,
     addresses: AddressPolicy,
     budget: Budget,
+    concurrency: NonZeroUsize,
     timeout: Duration,
 }
 
@@ -57,6 +58,7 @@ impl HttpClient {
             plain: build(builder(config, &tls, true))?,
             addresses: config.addresses.clone(),
             budget: Budget::new(&config.limits),
+            concurrency: config.limits.concurrency,
             timeout: config.limits.timeout,
         })
     }
@@ -67,6 +69,16 @@ impl HttpClient {
     /// [`Failure::Refused`], with what to do about it.
     pub(in crate::backend) fn check(&self, url: &Url) -> Result<(), Failure> {
         self.addresses.check(url)
+    }
+
+    /// How much longer the remote side wants to be left alone.
+    pub(in crate::backend) fn paused(&self) -> Option<Duration> {
+        self.budget.paused()
+    }
+
+    /// Requests that may be under way at the same time.
+    pub(in crate::backend) const fn concurrency(&self) -> NonZeroUsize {
+        self.concurrency
     }
 
     /// The longest that a request may take.
@@ -85,6 +97,9 @@ impl HttpClient {
         let (method, url) = (request.method.clone(), request.url.clone());
         let began = std::time::Instant::now();
         let outcome = self.exchange(request).await;
+        if let Some(wait) = outcome.as_ref().ok().and_then(Response::asks_for_peace) {
+            self.budget.pause(wait);
+        }
         let took = began.elapsed();
         match &outcome {
             Ok(response) => {

@@ -34,7 +34,7 @@ pub struct ClientCertificate {
 /// How much may be asked of one remote side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests that may begin within a second; as many may begin at once.
+    /// Requests that may begin within a second, spread over it.
     pub requests_per_second: NonZeroU32,
     /// Requests that may be under way at the same time.
     pub concurrency: NonZeroUsize,

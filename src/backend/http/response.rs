@@ -17,6 +17,13 @@ pub(in crate::backend) struct Response {
 }
 
 impl Response {
+    /// How long nobody is to ask anything, where that is what the answer says rather than something about the request.
+    pub(super) fn asks_for_peace(&self) -> Option<Duration> {
+        let overloaded =
+            [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&self.status);
+        self.retry_after.filter(|_| overloaded)
+    }
+
     /// The body, at most 1 MiB of it.
     ///
     /// # Errors

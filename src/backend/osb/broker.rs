@@ -1,6 +1,6 @@
 //! The calls themselves: check, bind, fetch, unbind, poll.
 
-use std::{fmt, time::Duration};
+use std::{fmt, num::NonZeroUsize, time::Duration};
 
 use reqwest::{Method, StatusCode, header::HeaderValue};
 use url::Url;
@@ -161,6 +161,18 @@ impl Broker {
         }
     }
 
+    /// How much longer the broker wants to be left alone.
+    #[must_use]
+    pub fn paused(&self) -> Option<Duration> {
+        self.http.paused()
+    }
+
+    /// How many calls may be under way at the same time.
+    #[must_use]
+    pub const fn concurrency(&self) -> NonZeroUsize {
+        self.http.concurrency()
+    }
+
     /// The longest that a call may take.
     #[must_use]
     pub const fn timeout(&self) -> Duration {
@@ -171,9 +183,9 @@ impl Broker {
         self.catalog.resolve(target.offering, target.plan, || self.request_catalog()).await
     }
 
-    /// The ids of offering and plan of a key that may exist, and how long an operation on it may take. It must be possible to revoke it when the broker has
-    /// withdrawn the plan since (what the user wrote is then taken for the ids) and while it shows no catalog (the
-    /// last one must do, where there was one).
+    /// The ids of offering and plan of a key that may exist, and how long an operation on it may take. It must be
+    /// possible to revoke it when the broker has withdrawn the plan since (what the user wrote is then taken for the
+    /// ids) and while it shows no catalog (the last one must do, where there was one).
     async fn plan_of_existing(
         &self,
         target: &Target<'_>,

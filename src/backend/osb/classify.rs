@@ -47,7 +47,8 @@ pub(super) fn class(call: Call, status: u16, code: Option<&str>) -> ErrorClass {
         // Every broker has a catalog.
         404 | 410 if call == Call::Catalog => ErrorClass::Unexpected,
         404 | 410 => ErrorClass::Gone,
-        408 | 429 => ErrorClass::Transient,
+        408 => ErrorClass::Transient,
+        429 => ErrorClass::Throttled,
         409 if call == Call::Bind => ErrorClass::Conflict,
         422 if code == Some("ConcurrencyError") => ErrorClass::Transient,
         400..500 => ErrorClass::Rejected,
@@ -84,7 +85,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use ErrorClass::{Conflict, Forbidden, Gone, OrphanPossible, Rejected, Transient, Unexpected};
+    use ErrorClass::{Conflict, Forbidden, Gone, OrphanPossible, Rejected, Throttled, Transient, Unexpected};
 
     #[rstest]
     //     status, code                     catalog     bind            fetch       unbind
@@ -105,7 +106,7 @@ mod tests {
     #[case(422, None,                      [Rejected,   Rejected,       Rejected,   Rejected])]
     #[case(422, Some("AsyncRequired"),     [Rejected,   Rejected,       Rejected,   Rejected])]
     #[case(422, Some("ConcurrencyError"),  [Transient,  Transient,      Transient,  Transient])]
-    #[case(429, None,                      [Transient,  Transient,      Transient,  Transient])]
+    #[case(429, None,                      [Throttled,  Throttled,      Throttled,  Throttled])]
     #[case(500, None,                      [Transient,  OrphanPossible, Transient,  Transient])]
     #[case(503, None,                      [Transient,  OrphanPossible, Transient,  Transient])]
     #[case(599, None,                      [Transient,  OrphanPossible, Transient,  Transient])]

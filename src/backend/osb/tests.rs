@@ -22,7 +22,7 @@ use super::{
 use crate::backend::{
     Accepted, Bound,
     ErrorClass::{
-        self, Conflict, Forbidden, Gone, OrphanPossible, Rejected, Transient, Unexpected, Withheld,
+        self, Conflict, Forbidden, Gone, OrphanPossible, Rejected, Throttled, Transient, Unexpected, Withheld,
     },
     Fetched, HttpConfig, KeyRequest, Parameters, Progress, Unbound, Work,
     test_server::{self, Then},
@@ -113,7 +113,7 @@ const WORDS: &str = r#"{"description": "no hunter2 for correct horse (YWRtaW46aH
 #[case(422, r#"{"error": "AsyncRequired"}"#, Rejected, "makes keys in the background only")]
 #[case(422, r#"{"error": "ConcurrencyError"}"#, Transient, "another operation on the instance is under way")]
 #[case(422, r#"{"error": "RequiresApp"}"#, Rejected, "for applications only")]
-#[case(429, "{}", Transient, "asks for fewer requests")]
+#[case(429, "{}", Throttled, "asks for fewer requests")]
 #[case(500, WORDS, OrphanPossible, "answers 500: no [redacted]")]
 #[case(503, "", OrphanPossible, "answers 503")]
 #[tokio::test]
@@ -223,7 +223,7 @@ async fn does_not_ask_for_what_is_shown_only_once() {
 #[case(401, "{}", Some(Forbidden))]
 #[case(404, "{}", Some(Gone))]
 #[case(422, r#"{"error": "ConcurrencyError"}"#, Some(Transient))]
-#[case(429, "{}", Some(Transient))]
+#[case(429, "{}", Some(Throttled))]
 #[case(500, WORDS, Some(Transient))]
 #[tokio::test]
 async fn unbinds(#[case] status: u16, #[case] body: &str, #[case] class: Option<ErrorClass>) {

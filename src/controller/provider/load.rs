@@ -21,6 +21,7 @@ use crate::{
     },
     controller::error::{Error, bounded},
     lifecycle::Problem,
+    secret::Digest,
 };
 
 /// The Secrets that a provider names, as they are now.
@@ -70,7 +71,20 @@ impl Logins {
     pub fn origin(&self, provider: (String, i64)) -> Origin {
         let version = |secret: &Option<Secret>| SecretVersion::of(&secret.as_ref()?.metadata);
         let secrets = self.secrets.iter().map(|(name, secret)| (name.clone(), version(secret))).collect();
-        Origin { provider, secrets }
+        Origin { provider, secrets, entries: self.digest() }
+    }
+
+    /// Digest of all entries, and of which Secrets there are.
+    fn digest(&self) -> String {
+        let digest = Digest::new("servicekeys.dev/logins/1");
+        let digest = self.secrets.iter().fold(digest, |digest, (name, secret)| match secret {
+            None => digest.field(name).field("absent"),
+            Some(secret) => {
+                let entries = secret.data.iter().flatten().map(|(entry, value)| (entry, &value.0));
+                digest.field(name).field("there").pairs(entries.collect::<Vec<_>>().into_iter())
+            }
+        });
+        digest.finish()
     }
 
     /// One entry of one Secret, as text without the line break that editors leave at the end.
@@ -122,6 +136,7 @@ pub fn backend(spec: &ProviderSpec, logins: &Logins, addresses: &AddressPolicy) 
 pub fn problem(error: &BackendError) -> Problem {
     let reason = match error.class {
         ErrorClass::Transient | ErrorClass::OrphanPossible => Reason::RemoteUnreachable,
+        ErrorClass::Throttled => Reason::RateLimited,
         ErrorClass::Forbidden => Reason::Unauthorized,
         ErrorClass::Untrusted => Reason::TlsFailed,
         ErrorClass::Rejected => Reason::InvalidSpec,

@@ -199,11 +199,12 @@ impl<K: Provider> Context<K> {
 
     /// The backend; a new one only where something that it was made from has changed.
     fn load(&self, id: &ProviderId, provider: &K, logins: &Logins, origin: Origin) -> Loaded {
-        if let Some(known) = self.registry.get(id).filter(|known| known.origin == origin) {
+        if let Some(known) = self.registry.get(id).filter(|known| known.origin.makes_the_same_as(&origin)) {
+            self.registry.confirm(id, origin);
             return known;
         }
         let backend = load::backend(provider.provider(), logins, &self.options.addresses).map(Arc::new);
-        let loaded = Loaded { origin, backend, access: provider.access() };
+        let loaded = Loaded::new(origin, backend, provider.access());
         self.registry.set(id, loaded.clone());
         self.forget_if_gone(id, provider);
         loaded
@@ -222,8 +223,7 @@ impl<K: Provider> Context<K> {
     fn could_not_load(&self, id: &ProviderId, provider: &K, error: &Error) {
         if self.registry.get(id).is_none() {
             let problem = Problem { reason: Reason::ProviderNotReady, message: error.to_string() };
-            let (origin, access) = (Origin::default(), provider.access());
-            self.registry.set(id, Loaded { origin, backend: Err(problem), access });
+            self.registry.set(id, Loaded::new(Origin::default(), Err(problem), provider.access()));
         }
     }
 
@@ -233,7 +233,7 @@ impl<K: Provider> Context<K> {
             Ok(backend) => backend,
             Err(problem) => return (Err(problem.clone()), CHECK_EVERY),
         };
-        let before = self.checks().remove(id).filter(|check| check.origin == loaded.origin);
+        let before = self.checks().remove(id).filter(|check| check.origin.makes_the_same_as(&loaded.origin));
         let check = match before {
             Some(check) if check.due > Instant::now() => check,
             before => self.ask(id, backend, &loaded.origin, before).await,
@@ -244,7 +244,9 @@ impl<K: Provider> Context<K> {
     }
 
     async fn ask(&self, id: &ProviderId, backend: &Backend, origin: &Origin, before: Option<Check>) -> Check {
-        let outcome = backend.check().await.map_err(|error| load::problem(&error));
+        let checked = backend.check().await;
+        let asked_for = checked.as_ref().err().and_then(|error| error.retry_after);
+        let outcome = checked.map_err(|error| load::problem(&error));
         let failed_before = before.as_ref().is_some_and(|check| check.outcome.is_err());
         let mut backoff = before.map(|check| check.backoff).unwrap_or_default();
         let wait = if outcome.is_ok() {
@@ -254,7 +256,7 @@ impl<K: Provider> Context<K> {
             backoff = Backoff::default();
             CHECK_EVERY
         } else {
-            backoff.next_wait()
+            backoff.next_wait().max(asked_for.unwrap_or_default())
         };
         Check { origin: origin.clone(), outcome, due: Instant::now() + wait, backoff }
     }

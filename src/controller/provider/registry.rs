@@ -17,7 +17,7 @@ use super::known::{Known, List, Listed};
 use crate::{
     api::{AllowedNamespaces, ProviderKind, Reason, ServiceKey},
     backend::Backend,
-    controller::watch::Cache,
+    controller::{queue::Queue, watch::Cache},
     lifecycle::{Problem, ProviderView},
 };
 
@@ -65,8 +65,25 @@ pub struct Loaded {
     pub origin: Origin,
     /// The remote side, or what keeps it from being asked.
     pub backend: Result<Arc<Backend>, Problem>,
+    /// Where its keys wait for their turn.
+    pub queue: Option<Queue>,
     /// Who may use it.
     pub access: Access,
+}
+
+impl Loaded {
+    /// A provider that was loaded from this.
+    pub fn new(origin: Origin, backend: Result<Arc<Backend>, Problem>, access: Access) -> Self {
+        let queue = backend.as_ref().ok().map(|backend| Queue::before(backend));
+        Self { origin, backend, queue, access }
+    }
+
+    /// Sends those who wait for it away: they look for what has taken its place.
+    fn retire(&self) {
+        if let Some(queue) = &self.queue {
+            queue.close();
+        }
+    }
 }
 
 /// Who may use a provider.
@@ -110,6 +127,15 @@ pub struct Origin {
     pub provider: (String, i64),
     /// The version of each Secret that it names, by name; `None` where there is no such Secret.
     pub secrets: BTreeMap<String, Option<SecretVersion>>,
+    /// Digest of what the Secrets hold, which another version need not change.
+    pub entries: String,
+}
+
+impl Origin {
+    /// Whether the same backend is made from either.
+    pub fn makes_the_same_as(&self, other: &Self) -> bool {
+        self.provider == other.provider && self.entries == other.entries
+    }
 }
 
 /// One version of one Secret.
@@ -236,9 +262,17 @@ impl Registry {
         known.is_some_and(|known| known.as_ref() == version)
     }
 
+    /// Notes that a provider was looked at in these versions, and found to be as it was loaded.
+    pub fn confirm(&self, id: &ProviderId, origin: Origin) {
+        if let Some(loaded) = self.lock().get_mut(id) {
+            loaded.origin = origin;
+        }
+    }
+
     /// Takes in a provider that was loaded from something new.
     pub fn set(&self, id: &ProviderId, loaded: Loaded) {
-        self.lock().insert(id.clone(), loaded);
+        let before = self.lock().insert(id.clone(), loaded);
+        before.iter().for_each(Loaded::retire);
         self.known.settled(id);
         self.tell(id);
     }
@@ -247,7 +281,9 @@ impl Registry {
     pub fn remove(&self, id: &ProviderId) {
         locked(&self.leaving).remove(id);
         let unloaded = self.known.settled(id);
-        if self.lock().remove(id).is_some() || unloaded {
+        let before = self.lock().remove(id);
+        before.iter().for_each(Loaded::retire);
+        if before.is_some() || unloaded {
             self.tell(id);
         }
     }
@@ -260,6 +296,11 @@ impl Registry {
     /// The backend, or what keeps it from being asked. `None`: the provider was not loaded.
     pub fn backend(&self, id: &ProviderId) -> Option<Result<Arc<Backend>, Problem>> {
         Some(self.get(id)?.backend.map_err(|problem| seen_by_a_key(id, problem)))
+    }
+
+    /// Where the provider's keys wait for their turn.
+    pub fn queue(&self, id: &ProviderId) -> Option<Queue> {
+        self.lock().get(id)?.queue.clone()
     }
 
     /// What a provider is to the keys of a namespace. `None`: the provider was not loaded.
