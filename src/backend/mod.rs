@@ -6,6 +6,7 @@ mod error;
 mod http;
 mod key;
 mod osb;
+mod shared_answer;
 #[cfg(test)]
 mod test_server;
 

@@ -2,13 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{Mutex, watch},
-    time::Instant,
-};
-
 use super::wire;
-use crate::backend::{BackendError, ErrorClass, http::one_line};
+use crate::backend::{BackendError, ErrorClass, http::one_line, shared_answer::SharedAnswer};
 
 /// How long a catalog is believed.
 const BOUNDED_AGE: Duration = Duration::from_secs(300);
@@ -114,62 +109,27 @@ fn choices<'a>(names: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-/// The catalog of one broker, asked for when it is needed, and by one caller for all that need it. Who finds a
-/// catalog that is new enough never waits for those who ask for a newer one.
-pub(super) struct CatalogCache {
-    latest: watch::Sender<Option<Fresh>>,
-    /// Whose turn it is to ask, and how the last one to ask failed.
-    turn: Mutex<Option<(Instant, BackendError)>>,
-}
-
-/// A catalog, and when it came.
-#[derive(Clone)]
-struct Fresh {
-    since: Instant,
-    catalog: Arc<Catalog>,
-}
+/// The catalog of one broker, asked for when it is needed, and by one caller for all that need it.
+pub(super) struct CatalogCache(SharedAnswer<Catalog>);
 
 impl Default for CatalogCache {
     fn default() -> Self {
-        Self { latest: watch::Sender::new(None), turn: Mutex::default() }
+        // Who comes later asks again.
+        Self(SharedAnswer::kept(|_| Duration::ZERO))
     }
 }
 
 impl CatalogCache {
-    /// A catalog that is younger than `age`, or that came while this call waited for its turn. So does a failure:
-    /// whoever waited while the broker failed does not ask it the same again.
-    async fn younger_than<F>(&self, age: Duration, fetch: impl FnOnce() -> F) -> Result<Fresh, BackendError>
+    /// A catalog that is younger than `age`, or that came while this call waited for its turn.
+    async fn younger_than<F>(
+        &self,
+        age: Duration,
+        fetch: impl FnOnce() -> F,
+    ) -> Result<Arc<Catalog>, BackendError>
     where
         F: Future<Output = Result<Catalog, BackendError>>,
     {
-        let began = Instant::now();
-        let known = || {
-            let latest = self.latest.borrow();
-            latest.as_ref().filter(|latest| latest.since >= began || latest.since.elapsed() < age).cloned()
-        };
-        if let Some(latest) = known() {
-            return Ok(latest);
-        }
-        let mut last_failure = self.turn.lock().await;
-        if let Some(latest) = known() {
-            return Ok(latest);
-        }
-        if let Some((failed, error)) = &*last_failure
-            && *failed >= began
-        {
-            return Err(error.clone());
-        }
-        match fetch().await {
-            Ok(catalog) => {
-                let latest = Fresh { since: Instant::now(), catalog: Arc::new(catalog) };
-                self.latest.send_replace(Some(latest.clone()));
-                Ok(latest)
-            }
-            Err(error) => {
-                *last_failure = Some((Instant::now(), error.clone()));
-                Err(error)
-            }
-        }
+        self.0.get(|known| known.since.elapsed() < age, fetch).await.map(|known| known.value)
     }
 
     /// Asks the broker, whatever is known already.
@@ -196,16 +156,16 @@ impl CatalogCache {
     where
         F: Future<Output = Result<Catalog, BackendError>>,
     {
-        let found = self.younger_than(BOUNDED_AGE, &fetch).await?.catalog.resolve(offering, plan);
+        let found = self.younger_than(BOUNDED_AGE, &fetch).await?.resolve(offering, plan);
         if found.is_ok() {
             return Ok(found);
         }
-        Ok(self.younger_than(AGE_OF_DOUBT, &fetch).await?.catalog.resolve(offering, plan))
+        Ok(self.younger_than(AGE_OF_DOUBT, &fetch).await?.resolve(offering, plan))
     }
 
     /// The last catalog that came, however old.
     pub(super) fn latest(&self) -> Option<Arc<Catalog>> {
-        self.latest.borrow().as_ref().map(|latest| Arc::clone(&latest.catalog))
+        self.0.latest().map(|known| known.value)
     }
 }
 

@@ -1,0 +1,109 @@
+//! An answer that many callers need: one of them asks, for all.
+//!
+//! Who finds an answer that is good enough never waits for those who ask for a newer one. Who waits while another asks
+//! takes what comes, also a failure, and does not ask the same again. A caller that is dropped while it asks leaves
+//! its turn to the next one.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Mutex, watch},
+    time::Instant,
+};
+
+use super::BackendError;
+
+/// The last answer, and whose turn it is to ask for another.
+pub(super) struct SharedAnswer<T> {
+    latest: watch::Sender<Option<Known<T>>>,
+    turn: Mutex<Option<Failed>>,
+    /// How long a failure is also told to those who come after it.
+    kept: fn(&BackendError) -> Duration,
+}
+
+/// An answer, and when it came.
+pub(super) struct Known<T> {
+    pub(super) since: Instant,
+    pub(super) value: Arc<T>,
+}
+
+impl<T> Clone for Known<T> {
+    fn clone(&self) -> Self {
+        Self { since: self.since, value: Arc::clone(&self.value) }
+    }
+}
+
+/// How the last one to ask failed.
+struct Failed {
+    at: Instant,
+    error: BackendError,
+}
+
+impl<T> SharedAnswer<T> {
+    /// Nothing is known yet. A failure is told to everybody who waited for it, and for as long as `kept` says to those
+    /// who come later.
+    pub(super) fn kept(kept: fn(&BackendError) -> Duration) -> Self {
+        Self { latest: watch::Sender::new(None), turn: Mutex::default(), kept }
+    }
+
+    /// The last answer, however old.
+    pub(super) fn latest(&self) -> Option<Known<T>> {
+        self.latest.borrow().clone()
+    }
+
+    /// An answer that is good enough, or that came while this call waited for its turn to ask.
+    ///
+    /// # Errors
+    /// Those of `ask`, whoever asked.
+    pub(super) async fn get<F>(
+        &self,
+        good_enough: impl Fn(&Known<T>) -> bool,
+        ask: impl FnOnce() -> F,
+    ) -> Result<Known<T>, BackendError>
+    where
+        F: Future<Output = Result<T, BackendError>>,
+    {
+        let began = Instant::now();
+        let known = || self.latest().filter(|known| known.since >= began || good_enough(known));
+        if let Some(known) = known() {
+            return Ok(known);
+        }
+        let mut turn = self.turn.lock().await;
+        if let Some(known) = known() {
+            return Ok(known);
+        }
+        match self.failure_for(turn.as_ref(), began) {
+            Some(error) => Err(error),
+            None => self.ask(&mut turn, ask).await,
+        }
+    }
+
+    async fn ask<F>(
+        &self,
+        turn: &mut Option<Failed>,
+        ask: impl FnOnce() -> F,
+    ) -> Result<Known<T>, BackendError>
+    where
+        F: Future<Output = Result<T, BackendError>>,
+    {
+        match ask().await {
+            Ok(value) => {
+                let known = Known { since: Instant::now(), value: Arc::new(value) };
+                self.latest.send_replace(Some(known.clone()));
+                *turn = None;
+                Ok(known)
+            }
+            Err(error) => {
+                *turn = Some(Failed { at: Instant::now(), error: error.clone() });
+                Err(error)
+            }
+        }
+    }
+
+    /// The failure that a caller is told who came at this time.
+    fn failure_for(&self, failed: Option<&Failed>, came: Instant) -> Option<BackendError> {
+        let Failed { at, error } = failed?;
+        let retry_after = error.retry_after.map(|wait| wait.saturating_sub(at.elapsed()));
+        (came <= *at + (self.kept)(error)).then(|| BackendError { retry_after, ..error.clone() })
+    }
+}
