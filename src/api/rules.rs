@@ -29,6 +29,14 @@ pub(super) fn base_url() -> Rule {
     )
 }
 
+/// Keys that the API server accepts in an object's metadata.
+pub(super) fn qualified_keys(what: &str) -> Rule {
+    Rule::new("self.all(key, !format.qualifiedName().validate(key.lowerAscii()).hasValue())").message(Message::Message(format!(
+        "write {what} keys as `name` or `example.com/name`: a name of at most 63 letters, digits, `-`, `_` and `.`, \
+         after an optional DNS domain and `/`"
+    )))
+}
+
 /// Exactly one of the fields.
 pub(super) fn exactly_one(fields: &[&str], message: &str) -> Rule {
     Rule::new(format!("[{}].exists_one(given, given)", has_each(fields))).message(message)

@@ -42,7 +42,7 @@ pub struct SecretSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::labels")]
     #[x_kube(
-        validation = qualified_keys("label"),
+        validation = rules::qualified_keys("label"),
         validation = reserved_keys("label"),
         validation = Rule::new("self.all(key, !format.labelValue().validate(self[key]).hasValue())").message(
             "write label values of at most 63 letters, digits, `-`, `_` and `.`, beginning and ending with a letter \
@@ -54,7 +54,7 @@ pub struct SecretSpec {
     /// Annotations for the Secret, beside the operator's own; at most 32, each of at most 4096 characters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::annotations")]
-    #[x_kube(validation = qualified_keys("annotation"), validation = reserved_keys("annotation"))]
+    #[x_kube(validation = rules::qualified_keys("annotation"), validation = reserved_keys("annotation"))]
     pub annotations: BTreeMap<String, String>,
 
     /// What the Secret's entries are made of. Default: one entry for each top-level credential, under its name.
@@ -84,14 +84,6 @@ impl Default for SecretSpec {
             previous: PreviousCredentials::default(),
         }
     }
-}
-
-/// Keys that the API server accepts in an object's metadata.
-fn qualified_keys(what: &str) -> Rule {
-    Rule::new("self.all(key, !format.qualifiedName().validate(key.lowerAscii()).hasValue())").message(Message::Message(format!(
-        "write {what} keys as `name` or `example.com/name`: a name of at most 63 letters, digits, `-`, `_` and `.`, \
-         after an optional DNS domain and `/`"
-    )))
 }
 
 /// Keys that the operator sets itself.

@@ -1,5 +1,7 @@
 //! `ServiceKey`: the wish for one set of credentials.
 
+use std::collections::BTreeMap;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -169,6 +171,9 @@ fn secret_name_stays() -> kube::core::Rule {
     validation = rules::together("offering", "plan"),
     validation = Rule::new("!has(self.offering) || has(self.id)").message(
         "`offering` and `plan` belong to an instance named by `id`: write `id`, or leave them out"
+    ),
+    validation = Rule::new("!has(self.annotations) || has(self.id)").message(
+        "`annotations` belong to an instance named by `id`: write `id`, or leave them out"
     )
 )]
 #[serde(rename_all = "camelCase")]
@@ -206,6 +211,13 @@ pub struct Instance {
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = rules::one_line())]
     pub plan: Option<String>,
+
+    /// What the broker is told about the instance besides, with each bind: `instance_annotations` in the `context`.
+    /// For an Open Service Broker only. At most 32, each of at most 4096 characters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::annotations")]
+    #[x_kube(validation = rules::qualified_keys("annotation"))]
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Instance {

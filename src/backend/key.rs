@@ -1,6 +1,6 @@
 //! What is asked of a remote side, and what it gives: requests, keys, credentials.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -23,6 +23,8 @@ pub struct KeyRequest {
     pub parameters: Parameters,
     /// The key that this one replaces, where there is one that works.
     pub predecessor: Option<Identity>,
+    /// Whether the operator asks by itself, to clean up after a lost answer, and not because of what the user did.
+    pub cleans_up: bool,
 }
 
 /// The ServiceKey on whose behalf a remote side is asked, in words that the remote side may record.
@@ -51,6 +53,8 @@ pub struct InstanceRef {
     pub offering: Option<String>,
     /// Name or id of the plan; Open Service Broker only.
     pub plan: Option<String>,
+    /// What the remote side is told about the instance; Open Service Broker only.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// Parameters for the remote side, kept out of `Debug` because they may hold secrets.

@@ -13,8 +13,8 @@ use crate::{
         Progress, Unbound,
     },
     lifecycle::{
-        Answer, Attempted, Failure, Identity, KeyRecord, LONGEST_OPERATION, Sequence, UnderWay, Work,
-        full_second,
+        Answer, Attempted, Failure, Identity, KeyRecord, LONGEST_OPERATION, Operation, OperationKind,
+        Sequence, UnderWay, Work, full_second,
     },
 };
 
@@ -184,12 +184,21 @@ impl Turn<'_> {
             instance: self.instance(),
             parameters: Parameters::default(),
             predecessor: None,
+            cleans_up: self.cleans_up(sequence),
         }
+    }
+
+    /// Whether the key is one that a lost answer may have left, and that the user did not ask to be revoked.
+    fn cleans_up(&self, sequence: Sequence) -> bool {
+        let operation = status::memory(self.key.status.as_ref()).operation;
+        let lost =
+            |operation: Operation| operation.kind == OperationKind::CleanUp && operation.sequence == sequence;
+        self.key.metadata.deletion_timestamp.is_none() && operation.is_some_and(lost)
     }
 
     async fn request(&self, sequence: Sequence) -> Result<(Arc<Backend>, KeyRequest), Failure> {
         let parameters = self.parameters().await?;
-        Ok((self.backend()?, KeyRequest { parameters, ..self.bare_request(sequence) }))
+        Ok((self.backend()?, KeyRequest { parameters, cleans_up: false, ..self.bare_request(sequence) }))
     }
 
     /// The parameters of the spec, and over them those of each Secret that it names.

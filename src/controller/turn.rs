@@ -178,6 +178,7 @@ impl Turn<'_> {
             crn: instance.crn,
             offering: instance.offering,
             plan: instance.plan,
+            annotations: instance.annotations,
         }
     }
 

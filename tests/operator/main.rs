@@ -25,6 +25,7 @@ mod secrets_stay_secret;
 mod sigterm_ends_the_operator;
 mod stage;
 mod the_api_server_refuses_bad_manifests;
+mod the_broker_tells_what_an_instance_is_of;
 mod the_secret_is_repaired;
 mod tls_is_checked;
 mod what_keys_need_is_held;

@@ -11,8 +11,10 @@ use super::{
 };
 use crate::backend::{BackendError, ErrorClass};
 
-/// The most bytes of an answer that are read.
-pub(super) const LARGEST_BODY: usize = 1 << 20;
+/// The most bytes of an answer that are read, unless the request says more.
+pub(super) const LARGEST_BODY: usize = MIB;
+
+pub(super) const MIB: usize = 1 << 20;
 
 /// How long an unused connection is kept. Load balancers drop theirs after 60 s or more; letting go before they do
 /// keeps a request from being lost on its way into a connection that is just being closed.
@@ -112,7 +114,7 @@ impl HttpClient {
 
     async fn exchange(&self, request: Request) -> Result<Response, Failure> {
         let deadline = tokio::time::Instant::now() + self.timeout;
-        let url = request.url.clone();
+        let (url, largest_answer) = (request.url.clone(), request.largest_answer);
         let late = || {
             Failure::MaybeSent(format!(
                 "no complete answer from `{}` within {:?}",
@@ -129,8 +131,9 @@ impl HttpClient {
         }
         let (status, retry_after) =
             (answer.status(), response::retry_after(answer.headers(), Timestamp::now()));
-        let body =
-            tokio::time::timeout_at(deadline, read(answer, &url)).await.unwrap_or_else(|_| Err(late()));
+        let body = tokio::time::timeout_at(deadline, read(answer, &url, largest_answer))
+            .await
+            .unwrap_or_else(|_| Err(late()));
         Ok(Response { status, retry_after, body })
     }
 
@@ -183,14 +186,17 @@ fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, BackendErro
 }
 
 /// Reads the body by pieces, and stops as soon as it is larger than what is kept.
-async fn read(mut answer: reqwest::Response, url: &Url) -> Result<Vec<u8>, Failure> {
-    let too_large = || Failure::Unusable(format!("the answer from `{}` is larger than 1 MiB", origin(url)));
-    if answer.content_length().is_some_and(|length| length > LARGEST_BODY as u64) {
+async fn read(mut answer: reqwest::Response, url: &Url, largest: usize) -> Result<Vec<u8>, Failure> {
+    let too_large = || {
+        let message = format!("the answer from `{}` is larger than {} MiB", origin(url), largest / MIB);
+        Failure::Unusable(message)
+    };
+    if answer.content_length().is_some_and(|length| length > largest as u64) {
         return Err(too_large());
     }
     let mut body = Vec::new();
     while let Some(piece) = answer.chunk().await.map_err(|error| words::failure(&error, url))? {
-        if body.len() + piece.len() > LARGEST_BODY {
+        if body.len() + piece.len() > largest {
             return Err(too_large());
         }
         body.extend_from_slice(&piece);

@@ -9,21 +9,31 @@ use reqwest::{
 use serde::Serialize;
 use url::Url;
 
+use super::client::{LARGEST_BODY, MIB};
+
 /// One request. `Debug` shows where it goes, without the query, and nothing of headers and body.
 pub(in crate::backend) struct Request {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) body: Option<Vec<u8>>,
+    /// In bytes.
+    pub(super) largest_answer: usize,
 }
 
 impl Request {
     pub(in crate::backend) fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: HeaderMap::new(), body: None }
+        Self { method, url, headers: HeaderMap::new(), body: None, largest_answer: LARGEST_BODY }
     }
 
     pub(in crate::backend) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
+        self
+    }
+
+    /// Reads an answer of up to so many MiB.
+    pub(in crate::backend) fn answered_in(mut self, mebibytes: usize) -> Self {
+        self.largest_answer = mebibytes * MIB;
         self
     }
 

@@ -24,7 +24,7 @@ impl Response {
         self.retry_after.filter(|_| overloaded)
     }
 
-    /// The body, at most 1 MiB of it.
+    /// The body, at most as much of it as the request admits.
     ///
     /// # Errors
     /// [`Failure::MaybeSent`], where the body was cut or did not end in time; [`Failure::Unusable`], where it is too

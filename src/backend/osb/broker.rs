@@ -8,15 +8,21 @@ use url::Url;
 use super::{
     Auth, BrokerConfig,
     call::Exchange,
-    catalog::{Catalog, CatalogCache, Plan, Unknown},
+    catalog::{Catalog, CatalogCache},
     classify::Call,
-    config, paths,
+    config,
+    instances::Instances,
+    paths,
+    target::{Existing, Target},
     wire::{BindBody, Context},
 };
 use crate::backend::{
-    BackendError, Bound, ErrorClass, Fetched, InstanceRef, KeyRequest, Progress, Unbound, Work,
+    BackendError, Bound, ErrorClass, Fetched, KeyRequest, Progress, Unbound, Work,
     http::{HttpClient, Redactor, Request, without_query},
 };
+
+/// In MiB. Large marketplaces describe thousands of plans, with pictures and schemas.
+const LARGEST_CATALOG: usize = 16;
 
 /// One Open Service Broker, logged in.
 pub struct Broker {
@@ -24,7 +30,8 @@ pub struct Broker {
     pub(super) authorization: Option<HeaderValue>,
     pub(super) redactor: Redactor,
     pub(super) catalog: CatalogCache,
-    base: Url,
+    pub(super) instances: Instances,
+    pub(super) base: Url,
 }
 
 impl Broker {
@@ -39,7 +46,14 @@ impl Broker {
             .map_err(|failure| BackendError::new(ErrorClass::Rejected, format!("`url`: {failure}")))?;
         let authorization = config.auth.as_ref().map(Auth::header).transpose()?;
         let redactor = config.auth.as_ref().map(Auth::redactor).unwrap_or_default();
-        Ok(Self { http, authorization, redactor, base, catalog: CatalogCache::default() })
+        Ok(Self {
+            http,
+            authorization,
+            redactor,
+            base,
+            catalog: CatalogCache::default(),
+            instances: Instances::default(),
+        })
     }
 
     /// Asks for the catalog: whether the broker can be reached with this login. What it answers is kept.
@@ -56,12 +70,10 @@ impl Broker {
     /// [`ErrorClass::OrphanPossible`] where the spec's table asks for orphan mitigation.
     pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         let target = Target::of(&request.instance)?;
-        let plan = self.plan(&target).await??;
+        let plan = self.plan(&target, request).await?;
         if !plan.bindable {
-            let message = format!(
-                "the broker makes no keys for plan `{}`; choose another `instance.plan`",
-                target.plan
-            );
+            let message =
+                format!("the broker makes no keys for plan `{}`; choose another `instance.plan`", plan.name);
             return Err(BackendError::new(ErrorClass::Rejected, message));
         }
         let exchange = Exchange::of(self, Call::Bind, request);
@@ -72,7 +84,7 @@ impl Broker {
         let body = BindBody {
             service_id: &plan.service_id,
             plan_id: &plan.plan_id,
-            context: Context::of(&request.owner),
+            context: Context::of(request),
             predecessor_binding_id: request
                 .predecessor
                 .filter(|_| plan.rotatable)
@@ -100,7 +112,7 @@ impl Broker {
     /// Failures of the call itself.
     pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         let target = Target::of(&request.instance)?;
-        let plan = self.plan(&target).await??;
+        let plan = self.plan(&target, request).await?;
         if !plan.retrievable {
             return Ok(Fetched::NotRetrievable);
         }
@@ -122,14 +134,16 @@ impl Broker {
     /// Any other answer; the call must be made again then.
     pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         let target = Target::of(&request.instance)?;
-        let (service_id, plan_id, longest) = self.plan_of_existing(&target).await?;
+        let Some(Existing { place, longest_operation }) = self.existing(&target, request).await? else {
+            return Ok(Unbound::Gone);
+        };
         let exchange = Exchange::of(self, Call::Unbind, request);
-        let mut url = with_plan(self.binding_url(&target, request)?, &service_id, &plan_id);
+        let mut url = with_plan(self.binding_url(&target, request)?, &place.offering, &place.plan);
         url.query_pairs_mut().append_pair("accepts_incomplete", "true");
         let response = exchange.send(Request::new(Method::DELETE, url)).await?;
         match response.status {
             StatusCode::OK | StatusCode::GONE => Ok(Unbound::Gone),
-            StatusCode::ACCEPTED => exchange.accepted(&response, longest).map(Unbound::Accepted),
+            StatusCode::ACCEPTED => exchange.accepted(&response, longest_operation).map(Unbound::Accepted),
             _ => Err(exchange.refused(&response)),
         }
     }
@@ -146,10 +160,13 @@ impl Broker {
         token: Option<&str>,
     ) -> Result<Progress, BackendError> {
         let target = Target::of(&request.instance)?;
-        let (service_id, plan_id, _) = self.plan_of_existing(&target).await?;
+        let Some(Existing { place, .. }) = self.existing(&target, request).await? else {
+            let said = "the instance is gone".to_owned();
+            return Ok(if work == Work::Unbind { Progress::Succeeded } else { Progress::Failed { said } });
+        };
         let exchange = Exchange::of(self, Call::LastOperation, request);
         let url = paths::last_operation(&self.binding_url(&target, request)?);
-        let mut url = with_plan(url, &service_id, &plan_id);
+        let mut url = with_plan(url, &place.offering, &place.plan);
         if let Some(token) = token {
             url.query_pairs_mut().append_pair("operation", token);
         }
@@ -179,35 +196,10 @@ impl Broker {
         self.http.timeout()
     }
 
-    async fn plan(&self, target: &Target<'_>) -> Result<Result<Plan, Unknown>, BackendError> {
-        self.catalog.resolve(target.offering, target.plan, || self.request_catalog()).await
-    }
-
-    /// The ids of offering and plan of a key that may exist, and how long an operation on it may take. It must be
-    /// possible to revoke it when the broker has withdrawn the plan since (what the user wrote is then taken for the
-    /// ids) and while it shows no catalog (the last one must do, where there was one).
-    async fn plan_of_existing(
-        &self,
-        target: &Target<'_>,
-    ) -> Result<(String, String, Option<Duration>), BackendError> {
-        let found = match self.plan(target).await {
-            Ok(found) => found,
-            Err(error) => match self.catalog.latest() {
-                Some(catalog) => catalog.resolve(target.offering, target.plan),
-                None => return Err(error),
-            },
-        };
-        Ok(match found {
-            Ok(plan) => (plan.service_id, plan.plan_id, plan.longest_operation),
-            Err(Unknown { service_id, .. }) => {
-                (service_id.unwrap_or_else(|| target.offering.to_owned()), target.plan.to_owned(), None)
-            }
-        })
-    }
-
-    async fn request_catalog(&self) -> Result<Catalog, BackendError> {
+    pub(super) async fn request_catalog(&self) -> Result<Catalog, BackendError> {
         let exchange = Exchange::anonymous(self, Call::Catalog);
-        let response = exchange.send(Request::new(Method::GET, paths::catalog(&self.base))).await?;
+        let request = Request::new(Method::GET, paths::catalog(&self.base)).answered_in(LARGEST_CATALOG);
+        let response = exchange.send(request).await?;
         if response.status != StatusCode::OK {
             return Err(exchange.refused(&response));
         }
@@ -227,31 +219,6 @@ impl fmt::Debug for Broker {
             .field("http", &self.http)
             .field("redactor", &self.redactor)
             .finish_non_exhaustive()
-    }
-}
-
-/// The fields of the instance that this API needs.
-struct Target<'a> {
-    instance_id: &'a str,
-    offering: &'a str,
-    plan: &'a str,
-}
-
-impl<'a> Target<'a> {
-    fn of(instance: &'a InstanceRef) -> Result<Self, BackendError> {
-        let required = |field: &'a Option<String>, words: &str| {
-            field.as_deref().filter(|value| !value.is_empty()).ok_or_else(|| {
-                BackendError::new(ErrorClass::Rejected, format!("an Open Service Broker needs {words}"))
-            })
-        };
-        Ok(Self {
-            instance_id: required(&instance.id, "`instance.id`; set it to the id of the service instance")?,
-            offering: required(
-                &instance.offering,
-                "`instance.offering`; set it to the name or id of the offering",
-            )?,
-            plan: required(&instance.plan, "`instance.plan`; set it to the name or id of the plan")?,
-        })
     }
 }
 

@@ -52,7 +52,7 @@ impl<'a> Exchange<'a> {
         if let Some(authorization) = &self.broker.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
-        if let Some(KeyRequest { owner, .. }) = self.request {
+        if let Some(KeyRequest { owner, cleans_up: false, .. }) = self.request {
             request =
                 request.header(ORIGINATING_IDENTITY, self.header_value(&wire::originating_identity(owner))?);
         }

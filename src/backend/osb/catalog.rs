@@ -17,6 +17,7 @@ const NAMES_SHOWN: usize = 10;
 pub(super) struct Plan {
     pub(super) service_id: String,
     pub(super) plan_id: String,
+    pub(super) name: String,
     /// Whether keys can be made: what the plan says, or else the offering.
     pub(super) bindable: bool,
     /// Whether a key can be read again.
@@ -39,6 +40,11 @@ impl Catalog {
         Some(Self(services))
     }
 
+    /// Whether the broker may be asked which plan an instance is of.
+    pub(super) fn tells_of_instances(&self) -> bool {
+        self.0.iter().any(|service| service.instances_retrievable.unwrap_or(false))
+    }
+
     /// # Errors
     /// What is unknown, and what is known instead.
     pub(super) fn resolve(&self, offering: &str, plan: &str) -> Result<Plan, Unknown> {
@@ -52,6 +58,7 @@ impl Catalog {
         Ok(Plan {
             service_id: service.id.clone(),
             plan_id: found.id.clone(),
+            name: found.name.clone(),
             bindable: found.bindable.or(service.bindable).unwrap_or(true),
             retrievable: service.bindings_retrievable.unwrap_or(false),
             rotatable: found.binding_rotatable.unwrap_or(false),
@@ -143,6 +150,17 @@ impl CatalogCache {
         self.younger_than(Duration::ZERO, fetch).await.map(drop)
     }
 
+    /// A catalog that may be believed.
+    ///
+    /// # Errors
+    /// Those of `fetch`.
+    pub(super) async fn current<F>(&self, fetch: impl FnOnce() -> F) -> Result<Arc<Catalog>, BackendError>
+    where
+        F: Future<Output = Result<Catalog, BackendError>>,
+    {
+        self.younger_than(BOUNDED_AGE, fetch).await
+    }
+
     /// Resolves a plan; where it is unknown, the catalog is asked for once more, unless it is too new to be doubted.
     ///
     /// # Errors
@@ -200,6 +218,7 @@ mod tests {
 
     fn plan(service_id: &str, plan_id: &str, bindable: bool, retrievable: bool) -> Plan {
         Plan {
+            name: String::new(),
             service_id: service_id.to_owned(),
             plan_id: plan_id.to_owned(),
             bindable,
@@ -216,7 +235,8 @@ mod tests {
     #[case("mail", "only", plan("s-2", "p-3", true, false))]
     #[case("mail", "none", plan("s-2", "p-4", false, false))]
     fn resolves(#[case] offering: &str, #[case] wanted: &str, #[case] expected: Plan) {
-        assert_eq!(catalog().resolve(offering, wanted), Ok(expected));
+        let found = catalog().resolve(offering, wanted).unwrap();
+        assert_eq!(Plan { name: String::new(), ..found }, expected);
     }
 
     #[rstest]

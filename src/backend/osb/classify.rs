@@ -8,6 +8,7 @@ use crate::backend::ErrorClass;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     Catalog,
+    Instance,
     Bind,
     Fetch,
     Unbind,
@@ -18,6 +19,7 @@ impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Catalog => "catalog",
+            Self::Instance => "instance",
             Self::Bind => "bind",
             Self::Fetch => "fetch",
             Self::Unbind => "unbind",
@@ -32,7 +34,9 @@ impl Call {
     pub(super) fn class_of_unknown(self) -> ErrorClass {
         match self {
             Self::Bind => ErrorClass::OrphanPossible,
-            Self::Catalog | Self::Fetch | Self::Unbind | Self::LastOperation => ErrorClass::Transient,
+            Self::Catalog | Self::Instance | Self::Fetch | Self::Unbind | Self::LastOperation => {
+                ErrorClass::Transient
+            }
         }
     }
 }

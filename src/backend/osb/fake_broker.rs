@@ -126,6 +126,7 @@ pub(super) fn request_for(offering: &str, plan: &str) -> KeyRequest {
         },
         parameters: Parameters::new(parameters),
         predecessor: None,
+        cleans_up: false,
     }
 }
 

@@ -8,7 +8,9 @@ mod classify;
 mod config;
 #[cfg(test)]
 mod fake_broker;
+mod instances;
 mod paths;
+mod target;
 #[cfg(test)]
 mod tests;
 mod wire;

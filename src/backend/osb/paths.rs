@@ -16,13 +16,19 @@ pub(super) fn catalog(base: &Url) -> Url {
 /// # Errors
 /// [`ErrorClass::Rejected`], where the instance's id can't be part of a path.
 pub(super) fn binding(base: &Url, instance_id: &str, binding_id: Uuid) -> Result<Url, BackendError> {
+    Ok(below(&instance(base, instance_id)?, &format!("/service_bindings/{binding_id}")))
+}
+
+/// # Errors
+/// [`ErrorClass::Rejected`], where the instance's id can't be part of a path.
+pub(super) fn instance(base: &Url, instance_id: &str) -> Result<Url, BackendError> {
     // Empty and dotted segments are dropped by whoever normalizes the path, encoded or not.
     if matches!(instance_id, "" | "." | "..") {
         let message = format!("`{instance_id}` can't be the id of an instance; correct `instance.id`");
         return Err(BackendError::new(ErrorClass::Rejected, message));
     }
     let instance_id = utf8_percent_encode(instance_id, SEGMENT);
-    Ok(below(base, &format!("/v2/service_instances/{instance_id}/service_bindings/{binding_id}")))
+    Ok(below(base, &format!("/v2/service_instances/{instance_id}")))
 }
 
 /// Where to ask for the operation under way on a binding.

@@ -1,7 +1,7 @@
 //! What goes over the wire. Answers are read tolerantly: unknown fields are ignored, and optional ones that make
 //! no sense are as good as absent.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::{Timestamp, civil, tz::TimeZone};
@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::backend::{Credentials, IssuedKey, KeyFacts, Owner};
+use super::instances::Place;
+use crate::backend::{Credentials, IssuedKey, KeyFacts, KeyRequest, Owner};
 
 /// The body of a bind.
 #[derive(Serialize)]
@@ -30,11 +31,19 @@ pub(super) struct Context<'a> {
     namespace: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     clusterid: Option<&'a str>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    instance_annotations: &'a BTreeMap<String, String>,
 }
 
 impl<'a> Context<'a> {
-    pub(super) fn of(owner: &'a Owner) -> Self {
-        Self { platform: "kubernetes", namespace: &owner.namespace, clusterid: owner.cluster_id.as_deref() }
+    pub(super) fn of(request: &'a KeyRequest) -> Self {
+        let KeyRequest { owner, instance, .. } = request;
+        Self {
+            platform: "kubernetes",
+            namespace: &owner.namespace,
+            clusterid: owner.cluster_id.as_deref(),
+            instance_annotations: &instance.annotations,
+        }
     }
 }
 
@@ -58,6 +67,7 @@ pub(super) struct Service {
     pub(super) name: String,
     pub(super) bindable: Option<bool>,
     pub(super) bindings_retrievable: Option<bool>,
+    pub(super) instances_retrievable: Option<bool>,
     #[serde(default)]
     pub(super) plans: Vec<Plan>,
 }
@@ -71,6 +81,25 @@ pub(super) struct Plan {
     pub(super) binding_rotatable: Option<bool>,
     /// In seconds; whatever else a broker may write here is as good as nothing.
     pub(super) maximum_polling_duration: Option<Value>,
+}
+
+/// Whether the body is what every answer of a broker is.
+pub(super) fn is_object(body: &[u8]) -> bool {
+    matches!(serde_json::from_slice(body), Ok(Value::Object(_)))
+}
+
+/// What the answer to `GET /v2/service_instances/:instance_id` says that an instance is of.
+///
+/// # Errors
+/// What is wrong with the answer, in words that quote none of it.
+pub(super) fn place(body: &[u8]) -> Result<Place, &'static str> {
+    let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return Err("is no JSON object") };
+    let id =
+        |name: &str| body.get(name).and_then(Value::as_str).filter(|id| !id.is_empty()).map(str::to_owned);
+    match (id("service_id"), id("plan_id")) {
+        (Some(offering), Some(plan)) => Ok(Place { offering, plan }),
+        _ => Err("does not tell `service_id` and `plan_id`"),
+    }
 }
 
 /// A whole number of seconds, more than none.

@@ -1,0 +1,57 @@
+//! Which plan an instance is of, where the user does not say: brokers tell that for offerings that are
+//! `instances_retrievable` (spec: "Fetching a Service Instance").
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::backend::{BackendError, shared_answer::SharedAnswer};
+
+/// How long it is believed what an instance is of: it may be moved to another plan.
+const BOUNDED_AGE: Duration = Duration::from_secs(300);
+/// How long it is believed that there is no such instance.
+const AGE_OF_DOUBT: Duration = Duration::from_secs(10);
+
+/// What an instance is of: an offering and a plan of it, by name or id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) offering: String,
+    pub(super) plan: String,
+}
+
+/// What is known of instances, by id: `None` in an answer means that there is no such instance.
+#[derive(Default)]
+pub(super) struct Instances(Mutex<HashMap<String, Arc<SharedAnswer<Option<Place>>>>>);
+
+impl Instances {
+    /// What an instance is of. One caller asks for all who need the same.
+    ///
+    /// # Errors
+    /// Those of `ask`.
+    pub(super) async fn place<F>(
+        &self,
+        id: &str,
+        ask: impl FnOnce() -> F,
+    ) -> Result<Option<Place>, BackendError>
+    where
+        F: Future<Output = Result<Option<Place>, BackendError>>,
+    {
+        let answer = self.answer(id);
+        let age = |place: &Option<Place>| if place.is_some() { BOUNDED_AGE } else { AGE_OF_DOUBT };
+        let known = answer.get(|known| known.since.elapsed() < age(&known.value), ask).await?;
+        Ok(known.value.as_ref().clone())
+    }
+
+    /// What an instance was of when that was last told, however long ago.
+    pub(super) fn latest(&self, id: &str) -> Option<Place> {
+        self.answer(id).latest()?.value.as_ref().clone()
+    }
+
+    fn answer(&self, id: &str) -> Arc<SharedAnswer<Option<Place>>> {
+        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let unknown = || Arc::new(SharedAnswer::kept(|_| Duration::ZERO));
+        Arc::clone(answers.entry(id.to_owned()).or_insert_with(unknown))
+    }
+}
