@@ -28,6 +28,14 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// The kind of remote side, as providers name it.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::OpenServiceBroker(_) => "OpenServiceBroker",
+        }
+    }
+
     /// Whether keys have a role and an access policy.
     #[must_use]
     pub const fn has_roles(&self) -> bool {

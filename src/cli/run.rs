@@ -1,16 +1,17 @@
 //! `servicekey-operator run`: the operator itself.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use anyhow::Context;
 use clap::Args;
 use ipnet::IpNet;
 use kube::Client;
+use tokio::net::TcpListener;
 
 use crate::{
     backend::AddressPolicy,
     controller::{Operator, Options},
-    runtime,
+    runtime::{self, Metrics},
 };
 
 /// Run the operator
@@ -21,6 +22,7 @@ use crate::{
 #[command(after_help = "Examples:
   servicekey-operator run --cluster-resource-namespace servicekeys-system
   servicekey-operator run --namespaces training,staging
+  servicekey-operator run --http-addr 0.0.0.0:8080           # metrics for Prometheus
   servicekey-operator run --allow-cidr 127.0.0.0/8    # a broker on this machine, for a try")]
 pub(super) struct Run {
     /// The namespace of the Secrets that ClusterKeyProviders name
@@ -44,6 +46,10 @@ pub(super) struct Run {
     #[arg(long, env = "CONCURRENCY", value_name = "N", default_value_t = 32,
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
+
+    /// Serve metrics here, at /metrics; nowhere unless given
+    #[arg(long, env = "HTTP_ADDR", value_name = "ADDRESS:PORT")]
+    http_addr: Option<SocketAddr>,
 
     /// Admit remote sides at these addresses, and plain http to them; may be repeated
     ///
@@ -71,7 +77,19 @@ impl Run {
             addresses: AddressPolicy::admitting(self.allow_cidr),
         };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, "the operator starts");
-        Operator::new(client, options).run(shutdown).await;
+        let metrics = Metrics::default();
+        let operator = Operator::new(client, options).with_metrics(metrics.clone()).run(shutdown);
+        match self.http_addr {
+            None => operator.await,
+            Some(address) => {
+                let listener = TcpListener::bind(address).await;
+                let listener = listener.with_context(|| format!("can't serve metrics at `{address}`"))?;
+                tokio::select! {
+                    () = operator => {}
+                    ended = runtime::serve(listener, metrics) => ended.context("can't serve metrics any more")?,
+                }
+            }
+        }
         tracing::info!("the operator ends");
         Ok(())
     }

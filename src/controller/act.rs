@@ -19,7 +19,7 @@ use super::{
 use crate::{
     api::{Reason, ServiceKey, marks},
     backend::ErrorClass,
-    lifecycle::{Answer, Attempted, Effect, Failure, KeyRecord, Report, Sequence},
+    lifecycle::{Answer, Attempted, Effect, Failure, KeyRecord, OperationKind, Report, Sequence},
     secret::{self, Entries, Marks},
 };
 
@@ -38,7 +38,7 @@ impl Turn<'_> {
         match effect {
             Effect::AddFinalizer => self.add_finalizer().await?,
             Effect::LookUpSecret => self.look_up_secret().await?,
-            Effect::Record(report) => self.show(&report).await?,
+            Effect::Record(report) => self.record(&report).await?,
             Effect::Fetch(sequence) => self.fetch(sequence).await,
             Effect::Bind { sequence, predecessor } => self.bind(sequence, predecessor).await,
             Effect::Poll(work) => self.poll(work).await,
@@ -66,6 +66,7 @@ impl Turn<'_> {
             let note = format!("keys {} stay at the remote side, as asked for", keys.join(", "));
             tracing::warn!(namespace = self.subject.namespace, name = self.subject.name, "{note}");
             self.context.events.warning(self.key.object_ref(&()), "KeysLeftBehind", "Delete", note);
+            self.context.metrics.left_behind(self.kind_of_backend(), left_behind.len());
         }
         let write = finalizer::remove(self.key.meta(), marks::FINALIZER);
         self.patch("remove the finalizer", write).await
@@ -80,6 +81,18 @@ impl Turn<'_> {
         let write = api.patch(&self.subject.name, &parameters, &patch);
         let written = bounded(attempt, write).await.map_err(Error::outdated)?;
         self.keep(written);
+        Ok(())
+    }
+
+    /// Writes down what must not be forgotten.
+    async fn record(&mut self, report: &Report) -> Result<(), Error> {
+        let before = status::memory(self.key.status.as_ref()).operation;
+        self.show(report).await?;
+        let operation = &report.memory.operation;
+        let cleans_up = operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::CleanUp);
+        if cleans_up && *operation != before {
+            self.context.metrics.orphan_mitigated(self.kind_of_backend());
+        }
         Ok(())
     }
 

@@ -39,6 +39,7 @@ use super::{
 use crate::{
     api::{ClusterKeyProvider, KeyProvider, ProviderKind, ServiceKey, marks},
     backend::AddressPolicy,
+    runtime::Metrics,
 };
 
 /// Tells the time. Tests bring their own.
@@ -63,6 +64,7 @@ pub struct Operator {
     client: Client,
     options: Arc<Options>,
     clock: Clock,
+    metrics: Metrics,
 }
 
 /// What the reconciles of all scopes share.
@@ -75,13 +77,20 @@ impl Operator {
     /// An operator that has not begun yet.
     #[must_use]
     pub fn new(client: Client, options: Options) -> Self {
-        Self { client, options: Arc::new(options), clock: Arc::new(Timestamp::now) }
+        let (options, clock) = (Arc::new(options), Arc::new(Timestamp::now));
+        Self { client, options, clock, metrics: Metrics::default() }
     }
 
     /// The same operator, living by another clock.
     #[must_use]
     pub fn with_clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
+    }
+
+    /// The same operator, counting here.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Works until `shutdown` resolves. Whatever is under way then is given up, and taken up at the next start.
@@ -165,6 +174,7 @@ impl Operator {
             started: (self.clock)(),
             registry: Arc::clone(&shared.registry),
             events: shared.events.clone(),
+            metrics: self.metrics.clone(),
             claims,
             memos,
             keys: keys.clone(),

@@ -30,6 +30,7 @@ use crate::{
     api::ServiceKey,
     backend::{InstanceRef, Owner},
     lifecycle::Round,
+    runtime::Metrics,
     secret::{Digest, Layout},
 };
 
@@ -42,6 +43,7 @@ pub struct Context {
     pub(super) started: Timestamp,
     pub(super) registry: Arc<Registry>,
     pub(super) events: Events,
+    pub(super) metrics: Metrics,
     pub(super) claims: Arc<Claims>,
     pub(super) memos: Arc<Memos>,
     pub(super) keys: Store<ServiceKey>,
@@ -190,6 +192,12 @@ impl Turn<'_> {
             uid: self.subject.uid,
             cluster_id: self.context.cluster_id(),
         }
+    }
+
+    /// The kind of the remote side, for metrics: also of one that can't be asked.
+    pub(super) fn kind_of_backend(&self) -> &'static str {
+        let backend = self.context.registry.backend(&self.subject.provider).and_then(Result::ok);
+        backend.map_or("unknown", |backend| backend.kind())
     }
 
     pub(super) fn keys_api(&self) -> Api<ServiceKey> {

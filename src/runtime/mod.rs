@@ -1,10 +1,16 @@
-//! What any long-running program needs: logging, and an orderly end.
+//! What any long-running program needs: logging, metrics, and an orderly end.
+
+mod http;
+mod metrics;
 
 use std::io::{self, IsTerminal};
 
 use futures::future;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+pub use http::serve;
+pub use metrics::Metrics;
 
 /// What is logged where `RUST_LOG` says nothing.
 const DEFAULT_FILTER: &str = "info,kube_runtime=warn";

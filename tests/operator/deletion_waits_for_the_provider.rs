@@ -99,10 +99,11 @@ async fn a_deletion_goes_on_when_what_it_needs_is_restored(#[case] missing: Miss
 #[case::login(Missing::Login)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_ends_when_the_user_lets_go(#[case] missing: Missing) {
-    let (stage, _operator) = stuck_without(missing).await;
+    let (stage, operator) = stuck_without(missing).await;
     let unbinds = stage.broker.count(Route::Unbind);
     stage.abandon(NAME).await;
     stage.wait_gone(NAME).await;
+    assert!(operator.metrics.text().contains("servicekeys_keys_left_behind_total{"));
     assert_eq!(
         stage.wait_event(NAME, "KeysLeftBehind").await,
         "keys 1 stay at the remote side, as asked for"

@@ -17,6 +17,7 @@ use servicekey_operator::{
     api::{KeyProvider, ServiceKey, custom_resource_definitions},
     backend::AddressPolicy,
     controller::{Operator, Options},
+    runtime::Metrics,
 };
 use testkit::{
     broker::{FakeBroker, Instance},
@@ -40,6 +41,7 @@ pub struct Stage {
 /// An operator that runs until this is dropped.
 pub struct Running {
     pub user: User,
+    pub metrics: Metrics,
     task: AbortHandle,
 }
 
@@ -264,9 +266,10 @@ pub fn entries(secret: &Secret) -> BTreeMap<String, String> {
 
 /// Starts an operator on a plane.
 pub fn run_operator(plane: &ControlPlane, user: User, options: Options) -> Running {
-    let operator = Operator::new(plane.client_as(&user), options);
+    let metrics = Metrics::default();
+    let operator = Operator::new(plane.client_as(&user), options).with_metrics(metrics.clone());
     let task = tokio::spawn(operator.run(std::future::pending())).abort_handle();
-    Running { user, task }
+    Running { user, metrics, task }
 }
 
 /// Waits until the object satisfies the condition, without polling.

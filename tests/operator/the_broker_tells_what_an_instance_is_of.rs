@@ -110,7 +110,7 @@ async fn the_broker_is_told_where_the_key_is_wanted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_asked_is_named_and_nobody_for_a_clean_up() {
     let stage = Stage::set().await;
-    let _operator = stage.start_operator().await;
+    let operator = stage.start_operator().await;
     stage.wait_for_provider("broker").await;
     stage.broker.inject(Fault::Cut.on(Route::Bind).after_effect());
     let key = stage.create_key(NAME).await;
@@ -128,4 +128,6 @@ async fn whoever_asked_is_named_and_nobody_for_a_clean_up() {
     assert_eq!(askers(Route::Bind), [uid.clone(), uid.clone()]);
     let unbinds = askers(Route::Unbind);
     assert_eq!((unbinds.first(), unbinds.last()), (Some(&None), Some(&uid)), "cleaned up, and deleted");
+    let counted = "servicekeys_orphan_mitigations_total{backend=\"OpenServiceBroker\"} 1";
+    assert!(operator.metrics.text().contains(counted), "{}", operator.metrics.text());
 }
