@@ -2,6 +2,7 @@
 //! its cap on answers and its policy on addresses. It retries nothing: the state machine decides what comes next.
 
 mod address;
+mod base_url;
 mod budget;
 mod client;
 mod config;
@@ -19,6 +20,7 @@ mod words;
 pub use address::AddressPolicy;
 pub use config::{ClientCertificate, HttpConfig, Limits};
 
+pub(super) use base_url::base_url;
 pub(super) use client::HttpClient;
 pub(super) use failure::Failure;
 pub(super) use redact::{Redactor, one_line};

@@ -10,7 +10,6 @@ use super::{
     call::Exchange,
     catalog::{Catalog, CatalogCache},
     classify::Call,
-    config,
     instances::Instances,
     paths,
     target::{Existing, Target},
@@ -18,7 +17,7 @@ use super::{
 };
 use crate::backend::{
     BackendError, Bound, ErrorClass, Fetched, KeyRequest, Progress, Unbound, Work,
-    http::{HttpClient, Redactor, Request, without_query},
+    http::{HttpClient, Redactor, Request, base_url, without_query},
 };
 
 /// In MiB. Large marketplaces describe thousands of plans, with pictures and schemas.
@@ -41,9 +40,7 @@ impl Broker {
     /// [`ErrorClass::Rejected`], where address, login or certificates can't be used.
     pub fn new(config: &BrokerConfig) -> Result<Self, BackendError> {
         let http = HttpClient::new(&config.http)?;
-        let base = config::base_url(&config.url)?;
-        http.check(&base)
-            .map_err(|failure| BackendError::new(ErrorClass::Rejected, format!("`url`: {failure}")))?;
+        let base = base_url(&http, "url", &config.url)?;
         let authorization = config.auth.as_ref().map(Auth::header).transpose()?;
         let redactor = config.auth.as_ref().map(Auth::redactor).unwrap_or_default();
         Ok(Self {

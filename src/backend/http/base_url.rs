@@ -1,0 +1,49 @@
+//! The URLs that a provider names, checked before anything is sent there.
+
+use url::Url;
+
+use super::HttpClient;
+use crate::backend::{BackendError, ErrorClass};
+
+/// A URL of a provider, which is named by its `field`: an address alone, and one that may be called.
+///
+/// # Errors
+/// [`ErrorClass::Rejected`], with what to write instead.
+pub(in crate::backend) fn base_url(http: &HttpClient, field: &str, url: &Url) -> Result<Url, BackendError> {
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(rejected(format!(
+            "`{field}` holds a user or a password; move them to a Secret and name it in `auth`"
+        )));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(rejected(format!("`{field}` holds a query or a fragment; write the address alone")));
+    }
+    http.check(url).map_err(|failure| rejected(format!("`{field}`: {failure}")))?;
+    Ok(url.clone())
+}
+
+fn rejected(message: String) -> BackendError {
+    BackendError::new(ErrorClass::Rejected, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::backend::HttpConfig;
+
+    #[rstest]
+    #[case("https://user:hunter2@broker", "`url` holds a user or a password")]
+    #[case("https://hunter2@broker", "`url` holds a user or a password")]
+    #[case("https://broker?key=hunter2", "`url` holds a query or a fragment")]
+    #[case("https://broker#hunter2", "`url` holds a query or a fragment")]
+    #[case("https://169.254.169.254", "`url`: `169.254.169.254` is a cloud's metadata address")]
+    #[case("http://broker", "`url`: plain http to `broker` is refused")]
+    fn refuses_what_is_no_address_to_call(#[case] url: Url, #[case] words: &str) {
+        let http = HttpClient::in_environment(&HttpConfig::default(), |_| None).unwrap();
+        let error = base_url(&http, "url", &url).unwrap_err();
+        assert_eq!(error.class, ErrorClass::Rejected);
+        assert!(error.message.contains(words) && !error.message.contains("hunter2"), "{error}");
+    }
+}
