@@ -9,6 +9,7 @@ mod osb;
 mod shared_answer;
 #[cfg(test)]
 mod test_server;
+mod token;
 
 use std::{num::NonZeroUsize, time::Duration};
 
@@ -19,6 +20,7 @@ pub use key::{
     Progress, Unbound, Work,
 };
 pub use osb::{Auth as BrokerAuth, Broker, BrokerConfig};
+pub use token::ClientCredentials;
 
 /// One remote side, logged in and ready to be asked for keys.
 #[derive(Debug)]

@@ -78,6 +78,35 @@ impl<T> SharedAnswer<T> {
         }
     }
 
+    /// Asks for a newer answer where the last one is due for it. Nothing, where it is not, where somebody asks already,
+    /// and where asking has just failed.
+    pub(super) async fn renew<F>(
+        &self,
+        due: impl Fn(&Known<T>) -> bool,
+        ask: impl FnOnce() -> F,
+    ) -> Option<Result<Known<T>, BackendError>>
+    where
+        F: Future<Output = Result<T, BackendError>>,
+    {
+        let mut turn = self.turn.try_lock().ok()?;
+        let due = self.latest().is_some_and(|known| due(&known));
+        if !due || self.failure_for(turn.as_ref(), Instant::now()).is_some() {
+            return None;
+        }
+        Some(self.ask(&mut turn, ask).await)
+    }
+
+    /// Forgets the last answer, if it is this one.
+    pub(super) fn forget(&self, value: &Arc<T>) {
+        self.latest.send_if_modified(|latest| {
+            let known = latest.as_ref().is_some_and(|known| Arc::ptr_eq(&known.value, value));
+            if known {
+                *latest = None;
+            }
+            known
+        });
+    }
+
     async fn ask<F>(
         &self,
         turn: &mut Option<Failed>,

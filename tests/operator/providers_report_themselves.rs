@@ -140,13 +140,6 @@ async fn another_login_secret_is_watched_instead_of_the_first() {
 #[case::ibm_cloud(json!({"ibmCloud": {
     "auth": {"apiKey": {"secretRef": {"name": "broker-login"}}},
 }}), "`ibmCloud` is not implemented in this version of the operator")]
-#[case::client_credentials(json!({"openServiceBroker": {
-    "url": "https://broker.example.com",
-    "auth": {"clientCredentials": {
-        "tokenUrl": "https://login.example.com/token",
-        "secretRef": {"name": "broker-login"},
-    }},
-}}), "`clientCredentials` for an Open Service Broker is not implemented in this version")]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_implemented_says_so_and_stalls(#[case] spec: Value, #[case] words: &str) {
     let stage = Stage::set().await;

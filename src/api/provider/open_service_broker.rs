@@ -38,25 +38,28 @@ pub struct BrokerAuth {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bearer: Option<SecretLogin>,
 
-    /// OAuth 2.0 client credentials. The Secret has the entries `clientId` and `clientSecret`.
+    /// OAuth 2.0 client credentials: the operator gets a token from a token server and shows it to the broker. One
+    /// token serves all keys; it is renewed before it expires, and when the broker refuses it. The Secret has the
+    /// entries `clientId` and `clientSecret`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_credentials: Option<BrokerClientCredentials>,
 }
 
-/// OAuth 2.0 client credentials for an Open Service Broker.
+/// OAuth 2.0 client credentials for an Open Service Broker (RFC 6749, section 4.4).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BrokerClientCredentials {
-    /// URL of the token endpoint.
+    /// URL of the token endpoint. `tls` and `limits` of the provider hold for it as well.
     #[schemars(length(min = 1, max = 2048))]
     #[x_kube(validation = rules::base_url())]
     pub token_url: String,
 
-    /// The Secret with the entries `clientId` and `clientSecret`. For a KeyProvider it lives in the same
-    /// namespace; for a ClusterKeyProvider in the operator's (`--cluster-resource-namespace`).
+    /// The Secret with the entries `clientId` and `clientSecret`, which are sent by HTTP Basic authentication, each
+    /// form-encoded as RFC 6749 asks for (section 2.3.1). For a KeyProvider it lives in the same namespace; for a
+    /// ClusterKeyProvider in the operator's (`--cluster-resource-namespace`).
     pub secret_ref: SecretRef,
 
-    /// Scopes to ask for. Default: none are named, and the server grants its own default.
+    /// Scopes to ask for. Default: none are named, and the token server grants its own default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 255)))]
     #[x_kube(

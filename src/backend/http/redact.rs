@@ -71,7 +71,7 @@ impl Redactor {
     }
 
     /// Hides the secrets, makes one line of the text, keeps its words, and cuts it.
-    fn sanitize(&self, text: &str) -> String {
+    pub(in crate::backend) fn sanitize(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for secret in &self.secrets {
             text = text.replace(secret.expose_secret(), REDACTED);

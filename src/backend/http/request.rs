@@ -7,11 +7,12 @@ use reqwest::{
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use serde::Serialize;
-use url::Url;
+use url::{Url, form_urlencoded};
 
 use super::client::{LARGEST_BODY, MIB};
 
 /// One request. `Debug` shows where it goes, without the query, and nothing of headers and body.
+#[derive(Clone)]
 pub(in crate::backend) struct Request {
     pub(super) method: Method,
     pub(super) url: Url,
@@ -42,6 +43,18 @@ impl Request {
     pub(in crate::backend) fn json(mut self, body: &impl Serialize) -> Result<Self, serde_json::Error> {
         self.body = Some(serde_json::to_vec(body)?);
         Ok(self.header(CONTENT_TYPE, HeaderValue::from_static("application/json")))
+    }
+
+    /// The fields of a form as the body.
+    pub(in crate::backend) fn form(mut self, fields: &[(&str, String)]) -> Self {
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        self.body = Some(body.into_bytes());
+        self.header(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))
+    }
+
+    #[cfg(test)]
+    pub(in crate::backend) fn header_value(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.headers.get(name)
     }
 }
 

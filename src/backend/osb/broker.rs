@@ -2,15 +2,16 @@
 
 use std::{fmt, num::NonZeroUsize, time::Duration};
 
-use reqwest::{Method, StatusCode, header::HeaderValue};
+use reqwest::{Method, StatusCode};
 use url::Url;
 
 use super::{
-    Auth, BrokerConfig,
+    BrokerConfig,
     call::Exchange,
     catalog::{Catalog, CatalogCache},
     classify::Call,
     instances::Instances,
+    login::Login,
     paths,
     target::{Existing, Target},
     wire::{BindBody, Context},
@@ -26,7 +27,7 @@ const LARGEST_CATALOG: usize = 16;
 /// One Open Service Broker, logged in.
 pub struct Broker {
     pub(super) http: HttpClient,
-    pub(super) authorization: Option<HeaderValue>,
+    pub(super) login: Login,
     pub(super) redactor: Redactor,
     pub(super) catalog: CatalogCache,
     pub(super) instances: Instances,
@@ -41,11 +42,13 @@ impl Broker {
     pub fn new(config: &BrokerConfig) -> Result<Self, BackendError> {
         let http = HttpClient::new(&config.http)?;
         let base = base_url(&http, "url", &config.url)?;
-        let authorization = config.auth.as_ref().map(Auth::header).transpose()?;
-        let redactor = config.auth.as_ref().map(Auth::redactor).unwrap_or_default();
+        let (login, redactor) = match &config.auth {
+            Some(auth) => auth.login(&http)?,
+            None => (Login::None, Redactor::default()),
+        };
         Ok(Self {
             http,
-            authorization,
+            login,
             redactor,
             base,
             catalog: CatalogCache::default(),
@@ -73,7 +76,7 @@ impl Broker {
                 format!("the broker makes no keys for plan `{}`; choose another `instance.plan`", plan.name);
             return Err(BackendError::new(ErrorClass::Rejected, message));
         }
-        let exchange = Exchange::of(self, Call::Bind, request);
+        let mut exchange = Exchange::of(self, Call::Bind, request);
         let mut url = self.binding_url(&target, request)?;
         // The credentials of what is made in the background come with a fetch: where there is none they would be lost.
         url.query_pairs_mut()
@@ -113,7 +116,7 @@ impl Broker {
         if !plan.retrievable {
             return Ok(Fetched::NotRetrievable);
         }
-        let exchange = Exchange::of(self, Call::Fetch, request);
+        let mut exchange = Exchange::of(self, Call::Fetch, request);
         let url = with_plan(self.binding_url(&target, request)?, &plan.service_id, &plan.plan_id);
         let response = exchange.send(Request::new(Method::GET, url)).await?;
         match response.status {
@@ -134,7 +137,7 @@ impl Broker {
         let Some(Existing { place, longest_operation }) = self.existing(&target, request).await? else {
             return Ok(Unbound::Gone);
         };
-        let exchange = Exchange::of(self, Call::Unbind, request);
+        let mut exchange = Exchange::of(self, Call::Unbind, request);
         let mut url = with_plan(self.binding_url(&target, request)?, &place.offering, &place.plan);
         url.query_pairs_mut().append_pair("accepts_incomplete", "true");
         let response = exchange.send(Request::new(Method::DELETE, url)).await?;
@@ -161,7 +164,7 @@ impl Broker {
             let said = "the instance is gone".to_owned();
             return Ok(if work == Work::Unbind { Progress::Succeeded } else { Progress::Failed { said } });
         };
-        let exchange = Exchange::of(self, Call::LastOperation, request);
+        let mut exchange = Exchange::of(self, Call::LastOperation, request);
         let url = paths::last_operation(&self.binding_url(&target, request)?);
         let mut url = with_plan(url, &place.offering, &place.plan);
         if let Some(token) = token {
@@ -194,7 +197,7 @@ impl Broker {
     }
 
     pub(super) async fn request_catalog(&self) -> Result<Catalog, BackendError> {
-        let exchange = Exchange::anonymous(self, Call::Catalog);
+        let mut exchange = Exchange::anonymous(self, Call::Catalog);
         let request = Request::new(Method::GET, paths::catalog(&self.base)).answered_in(LARGEST_CATALOG);
         let response = exchange.send(request).await?;
         if response.status != StatusCode::OK {

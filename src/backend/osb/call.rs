@@ -2,37 +2,45 @@
 
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderName, HeaderValue};
+use reqwest::{
+    StatusCode,
+    header::{ACCEPT, AUTHORIZATION, HeaderName, HeaderValue},
+};
+use secrecy::SecretString;
 use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{
     Broker,
     classify::{Call, advice, class},
+    login::Login,
     wire::{self, OperationState},
 };
 use crate::backend::{
     Accepted, BackendError, ErrorClass, IssuedKey, KeyRequest, Progress,
     http::{Failure, Redactor, Request, Response},
+    token::Token,
 };
 
 const API_VERSION: HeaderName = HeaderName::from_static("x-broker-api-version");
 const ORIGINATING_IDENTITY: HeaderName = HeaderName::from_static("x-broker-api-originating-identity");
 const REQUEST_IDENTITY: HeaderName = HeaderName::from_static("x-broker-api-request-identity");
 
+const TOKEN_REFUSED: &str = "it accepts no token of the token server: check `tokenUrl` and `scopes`";
+
 /// A call that is about to be made, or was made.
 pub(super) struct Exchange<'a> {
     broker: &'a Broker,
     call: Call,
     request: Option<&'a KeyRequest>,
-    /// Tells this request from all others, in the broker's log and in ours.
-    request_id: Uuid,
+    /// What was sent with this call alone, and is not to be read in any message: request ids, tokens.
+    sent: Vec<SecretString>,
 }
 
 impl<'a> Exchange<'a> {
     /// A call on behalf of no ServiceKey.
     pub(super) fn anonymous(broker: &'a Broker, call: Call) -> Self {
-        Self { broker, call, request: None, request_id: Uuid::new_v4() }
+        Self { broker, call, request: None, sent: Vec::new() }
     }
 
     /// A call on behalf of a ServiceKey.
@@ -40,23 +48,48 @@ impl<'a> Exchange<'a> {
         Self { request: Some(request), ..Self::anonymous(broker, call) }
     }
 
-    /// Adds the headers and sends the request.
+    /// Adds the headers and sends the request; once more where only its token was refused, which does nothing.
     ///
     /// # Errors
-    /// Where no status came back.
-    pub(super) async fn send(&self, request: Request) -> Result<Response, BackendError> {
+    /// Where no status came back, or no token was to be had.
+    pub(super) async fn send(&mut self, request: Request) -> Result<Response, BackendError> {
         let mut request = request
             .header(ACCEPT, HeaderValue::from_static("application/json"))
-            .header(API_VERSION, HeaderValue::from_static("2.17"))
-            .header(REQUEST_IDENTITY, self.header_value(&self.request_id.to_string())?);
-        if let Some(authorization) = &self.broker.authorization {
-            request = request.header(AUTHORIZATION, authorization.clone());
-        }
+            .header(API_VERSION, HeaderValue::from_static("2.17"));
         if let Some(KeyRequest { owner, cleans_up: false, .. }) = self.request {
             request =
                 request.header(ORIGINATING_IDENTITY, self.header_value(&wire::originating_identity(owner))?);
         }
-        let span = tracing::debug_span!("broker", call = %self.call, request_id = %self.request_id);
+        let Broker { http, login, .. } = self.broker;
+        let tokens = match login {
+            Login::None => return self.send_once(request).await,
+            Login::Header(header) => {
+                return self.send_once(request.header(AUTHORIZATION, header.clone())).await;
+            }
+            Login::Tokens(tokens) => tokens,
+        };
+        let token = tokens.current(http).await?;
+        let response = self.send_with(&token, request.clone()).await?;
+        if response.status != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        match tokens.instead_of(&token, http).await? {
+            Some(token) => self.send_with(&token, request).await,
+            None => Ok(response),
+        }
+    }
+
+    async fn send_with(&mut self, token: &Token, request: Request) -> Result<Response, BackendError> {
+        self.sent.push(token.secret());
+        self.send_once(token.sign(request)).await
+    }
+
+    async fn send_once(&mut self, request: Request) -> Result<Response, BackendError> {
+        // Tells this request from all others, in the broker's log and in ours.
+        let request_id = Uuid::new_v4().to_string();
+        let request = request.header(REQUEST_IDENTITY, self.header_value(&request_id)?);
+        let span = tracing::debug_span!("broker", call = %self.call, request_id);
+        self.sent.push(request_id.into());
         self.broker.http.send(request).instrument(span).await.map_err(|failure| self.failed(failure))
     }
 
@@ -78,7 +111,10 @@ impl<'a> Exchange<'a> {
         let code = wire::error_code(body);
         let mut message =
             format!("{} failed: the broker answers {status}: {}", self.call, self.redactor().quote(body));
-        let advice = advice(self.call, status, code.as_deref());
+        let advice = match &self.broker.login {
+            Login::Tokens(_) if status == 401 => TOKEN_REFUSED,
+            _ => advice(self.call, status, code.as_deref()),
+        };
         if !advice.is_empty() {
             message.push_str("; ");
             message.push_str(advice);
@@ -117,7 +153,7 @@ impl<'a> Exchange<'a> {
             let error = self.malformed(response, what);
             // It was made before, and its credentials were shown then: asking again would not bring them back.
             let withheld = self.call == Call::Bind
-                && response.status == reqwest::StatusCode::OK
+                && response.status == StatusCode::OK
                 && wire::withholds_credentials(body);
             if withheld { BackendError { class: ErrorClass::Withheld, ..error } } else { error }
         })
@@ -154,7 +190,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn redactor(&self) -> Redactor {
-        let redactor = self.broker.redactor.clone().and([self.request_id.to_string().into()]);
+        let redactor = self.broker.redactor.clone().and(self.sent.iter().cloned());
         match self.request {
             None => redactor,
             Some(request) => redactor.and_strings_of(request.parameters.expose().values()),

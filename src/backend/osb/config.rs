@@ -7,9 +7,11 @@ use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use super::login::Login;
 use crate::backend::{
-    BackendError, ErrorClass, HttpConfig,
-    http::{Redactor, without_query},
+    BackendError, ClientCredentials, ErrorClass, HttpConfig,
+    http::{HttpClient, Redactor, without_query},
+    token::Tokens,
 };
 
 /// One broker.
@@ -48,41 +50,45 @@ pub enum Auth {
         /// The token.
         token: SecretString,
     },
+    /// Tokens that the operator asks for as an OAuth 2.0 client.
+    ClientCredentials(ClientCredentials),
 }
 
 impl Auth {
-    /// The value of the header `Authorization`, marked as sensitive.
+    /// The login as it is shown to the broker, and what hides it in whatever the broker might repeat.
     ///
     /// # Errors
-    /// [`ErrorClass::Rejected`], where the login can't be sent in a header.
-    pub(super) fn header(&self) -> Result<HeaderValue, BackendError> {
-        let (value, unusable) = match self {
-            Self::Basic { username, .. } if username.contains(':') => {
-                return Err(rejected(
-                    "the broker's `username` holds a colon, which a login can't have; correct it",
-                ));
-            }
-            Self::Basic { username, password } => {
-                (format!("Basic {}", basic(username, password)), "the broker's login")
-            }
-            Self::Bearer { token } => (format!("Bearer {}", token.expose_secret()), "the broker's `token`"),
-        };
-        let mut value = HeaderValue::from_str(&value).map_err(|_| {
-            rejected(format!("{unusable} holds a line break or another character that no header may hold"))
-        })?;
-        value.set_sensitive(true);
-        Ok(value)
-    }
-
-    /// Hides whatever of the login the broker might repeat.
-    pub(super) fn redactor(&self) -> Redactor {
+    /// [`ErrorClass::Rejected`], where the login can't be sent in a header, or tokens can't be asked for where it says.
+    pub(super) fn login(&self, http: &HttpClient) -> Result<(Login, Redactor), BackendError> {
         match self {
-            Self::Basic { username, password } => {
-                Redactor::hiding([password.clone(), basic(username, password).into()])
+            Self::Basic { username, .. } if username.contains(':') => {
+                Err(rejected("the broker's `username` holds a colon, which a login can't have; correct it"))
             }
-            Self::Bearer { token } => Redactor::hiding([token.clone()]),
+            Self::Basic { username, password } => {
+                let login = basic(username, password);
+                let header = header(&format!("Basic {login}"), "the broker's login")?;
+                Ok((Login::Header(header), Redactor::hiding([password.clone(), login.into()])))
+            }
+            Self::Bearer { token } => {
+                let header = header(&format!("Bearer {}", token.expose_secret()), "the broker's `token`")?;
+                Ok((Login::Header(header), Redactor::hiding([token.clone()])))
+            }
+            Self::ClientCredentials(client) => {
+                let tokens = Tokens::of_client(client, http)?;
+                let redactor = tokens.redactor();
+                Ok((Login::Tokens(Box::new(tokens)), redactor))
+            }
         }
     }
+}
+
+/// The value of the header `Authorization`, marked as sensitive.
+fn header(value: &str, what: &str) -> Result<HeaderValue, BackendError> {
+    let mut value = HeaderValue::from_str(value).map_err(|_| {
+        rejected(format!("{what} holds a line break or another character that no header may hold"))
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn basic(username: &str, password: &SecretString) -> String {
@@ -103,12 +109,16 @@ mod tests {
         Auth::Basic { username: username.to_owned(), password: password.into() }
     }
 
+    fn login(auth: &Auth) -> Result<Login, BackendError> {
+        auth.login(&HttpClient::new(&HttpConfig::default()).unwrap()).map(|(login, _)| login)
+    }
+
     #[rstest]
     #[case(basic_auth("admin", "hunter2"), "Basic YWRtaW46aHVudGVyMg==")]
     #[case(basic_auth("admin", "p\u{e4}ss:w\n"), "Basic YWRtaW46cMOkc3M6dwo=")]
     #[case(Auth::Bearer { token: "abc.def".into() }, "Bearer abc.def")]
     fn makes_the_header(#[case] auth: Auth, #[case] expected: &str) {
-        let header = auth.header().unwrap();
+        let Login::Header(header) = login(&auth).unwrap() else { panic!("it is a header") };
         assert_eq!(header.to_str().unwrap(), expected);
         assert_eq!(format!("{header:?}"), "Sensitive");
     }
@@ -117,7 +127,7 @@ mod tests {
     #[case(basic_auth("ad:min", "hunter2"), "`username` holds a colon")]
     #[case(Auth::Bearer { token: "hunter2\n".into() }, "`token` holds a line break")]
     fn refuses_logins_that_no_header_can_hold(#[case] auth: Auth, #[case] words: &str) {
-        let error = auth.header().unwrap_err();
+        let error = login(&auth).unwrap_err();
         assert_eq!(error.class, ErrorClass::Rejected);
         assert!(error.message.contains(words) && !error.message.contains("hunter2"), "{error}");
     }

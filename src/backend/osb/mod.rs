@@ -9,10 +9,13 @@ mod config;
 #[cfg(test)]
 mod fake_broker;
 mod instances;
+mod login;
 mod paths;
 mod target;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod token_tests;
 mod wire;
 
 pub use broker::Broker;

@@ -118,7 +118,7 @@ impl Broker {
         target: &Target<'_>,
         request: &KeyRequest,
     ) -> Result<Option<Place>, BackendError> {
-        let exchange = Exchange::of(self, Call::Instance, request);
+        let mut exchange = Exchange::of(self, Call::Instance, request);
         let url = paths::instance(&self.base, target.instance_id)?;
         let response = exchange.send(Request::new(Method::GET, url)).await?;
         let body = || response.body().map_err(|failure| exchange.failed(failure));

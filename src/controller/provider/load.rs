@@ -17,7 +17,7 @@ use crate::{
     },
     backend::{
         AddressPolicy, Backend, BackendError, Broker, BrokerAuth, BrokerConfig, ClientCertificate,
-        ErrorClass, HttpConfig, Limits,
+        ClientCredentials, ErrorClass, HttpConfig, Limits,
     },
     controller::error::{Error, bounded},
     lifecycle::Problem,
@@ -123,7 +123,8 @@ pub fn backend(spec: &ProviderSpec, logins: &Logins, addresses: &AddressPolicy) 
     let http = http_config(spec, logins, addresses)?;
     match spec.backend() {
         Some(BackendSpec::OpenServiceBroker(broker)) => {
-            let config = BrokerConfig { url: url(&broker.url)?, auth: broker_auth(broker, logins)?, http };
+            let url = url("url", &broker.url)?;
+            let config = BrokerConfig { url, auth: broker_auth(broker, logins)?, http };
             Broker::new(&config).map(Backend::OpenServiceBroker).map_err(|error| problem(&error))
         }
         Some(BackendSpec::CloudFoundry(_)) => Err(not_implemented("`cloudFoundry`")),
@@ -158,10 +159,15 @@ fn broker_auth(broker: &OpenServiceBrokerSpec, logins: &Logins) -> Result<Option
         let token = logins.secret_entry(&login.secret_ref.name, "token")?;
         return Ok(Some(BrokerAuth::Bearer { token }));
     }
-    match client_credentials {
-        Some(_) => Err(not_implemented("`clientCredentials` for an Open Service Broker")),
-        None => Ok(None),
+    if let Some(login) = client_credentials {
+        return Ok(Some(BrokerAuth::ClientCredentials(ClientCredentials {
+            token_url: url("tokenUrl", &login.token_url)?,
+            client_id: logins.entry(&login.secret_ref.name, "clientId")?,
+            client_secret: logins.secret_entry(&login.secret_ref.name, "clientSecret")?,
+            scopes: login.scopes.clone(),
+        })));
     }
+    Ok(None)
 }
 
 fn http_config(
@@ -190,8 +196,8 @@ fn http_config(
     Ok(HttpConfig { ca_bundle: tls.ca_bundle, client_certificate, limits, addresses: addresses.clone() })
 }
 
-fn url(text: &str) -> Result<url::Url, Problem> {
-    text.parse().map_err(|error| invalid(format!("the provider's URL can't be read: {error}; correct it")))
+fn url(field: &str, text: &str) -> Result<url::Url, Problem> {
+    text.parse().map_err(|error| invalid(format!("`{field}` can't be read: {error}; correct it")))
 }
 
 fn invalid(message: impl Into<String>) -> Problem {

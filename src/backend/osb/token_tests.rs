@@ -1,0 +1,250 @@
+//! A broker that wants tokens, and the server that hands them out.
+
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, Method, StatusCode, header::AUTHORIZATION},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use futures::future::join_all;
+use rstest::rstest;
+use serde_json::json;
+use tokio::sync::Barrier;
+use url::Url;
+
+use super::{
+    Auth, Broker, BrokerConfig,
+    fake_broker::{KEY, catalog, keeps_its_secrets, request},
+};
+use crate::backend::{
+    ClientCredentials,
+    ErrorClass::{self, Forbidden, Transient, Unexpected},
+    HttpConfig, Limits, test_server,
+};
+
+const SECRET: &str = "hunter2";
+const MANY: usize = 50;
+
+/// Both servers, which are one here.
+#[derive(Clone, Default)]
+struct Remote(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    /// How many tokens were handed out.
+    tokens: usize,
+    /// What the token endpoint answers instead of a token.
+    trouble: Option<(StatusCode, &'static str)>,
+    /// Tokens with a smaller number than this are refused.
+    oldest_valid: usize,
+    /// Binds that are refused wait until this many are.
+    together: Option<Arc<Barrier>>,
+    calls: Vec<Call>,
+}
+
+/// A call to the broker.
+#[derive(Clone, Debug, PartialEq)]
+struct Call {
+    method: Method,
+    /// The number of its token.
+    token: usize,
+    request_id: String,
+}
+
+impl Remote {
+    async fn start(&self) -> Url {
+        let router = Router::new()
+            .route("/oauth/token", post(Self::hand_out))
+            .fallback(Self::answer)
+            .with_state(self.clone());
+        test_server::serve(router).await
+    }
+
+    async fn connect(&self) -> Broker {
+        self.connect_with(Limits { timeout: Duration::from_secs(20), ..Limits::default() }).await
+    }
+
+    async fn connect_with(&self, limits: Limits) -> Broker {
+        let url = self.start().await;
+        let auth = Some(Auth::ClientCredentials(ClientCredentials {
+            token_url: url.join("oauth/token").unwrap(),
+            client_id: "operator".to_owned(),
+            client_secret: SECRET.into(),
+            scopes: Vec::new(),
+        }));
+        let http = HttpConfig { limits, ..test_server::http_config(limits.timeout) };
+        Broker::new(&BrokerConfig { url, auth, http }).unwrap()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Inner)) {
+        change(&mut self.0.lock().unwrap());
+    }
+
+    fn tokens(&self) -> usize {
+        self.0.lock().unwrap().tokens
+    }
+
+    fn calls(&self) -> Vec<Call> {
+        self.0.lock().unwrap().calls.clone()
+    }
+
+    async fn hand_out(State(remote): State<Self>) -> Response {
+        let mut inner = remote.0.lock().unwrap();
+        if let Some(trouble) = inner.trouble {
+            return trouble.into_response();
+        }
+        inner.tokens += 1;
+        let token = format!("t0k3n-{}", inner.tokens);
+        Json(json!({"access_token": token, "token_type": "Bearer", "expires_in": 3600})).into_response()
+    }
+
+    async fn answer(State(remote): State<Self>, method: Method, headers: HeaderMap) -> Response {
+        let header = |name| headers[name].to_str().unwrap().to_owned();
+        let login = header(AUTHORIZATION.as_str());
+        let token = login.strip_prefix("Bearer t0k3n-").unwrap().parse().unwrap();
+        let request_id = header("x-broker-api-request-identity");
+        let is_bind = method == Method::PUT;
+        let (refused, together) = {
+            let mut inner = remote.0.lock().unwrap();
+            inner.calls.push(Call { method, token, request_id });
+            (token < inner.oldest_valid, inner.together.clone())
+        };
+        if refused {
+            if let Some(barrier) = together.filter(|_| is_bind) {
+                barrier.wait().await;
+            }
+            let words = format!("not with {login} or {SECRET}");
+            return (StatusCode::UNAUTHORIZED, Json(json!({"description": words}))).into_response();
+        }
+        if is_bind { (StatusCode::CREATED, KEY).into_response() } else { Json(catalog()).into_response() }
+    }
+}
+
+#[tokio::test]
+async fn one_token_serves_all_calls() {
+    let remote = Remote::default();
+    let broker = remote.connect().await;
+    let request = request();
+    let outcomes = join_all((0..MANY).map(|_| broker.bind(&request))).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    assert_eq!((remote.tokens(), remote.calls().len()), (1, MANY + 1));
+    assert!(remote.calls().iter().all(|call| call.token == 1));
+}
+
+#[tokio::test]
+async fn a_call_whose_token_is_refused_is_made_once_more_with_another() {
+    let remote = Remote::default();
+    let broker = remote.connect().await;
+    broker.check().await.unwrap();
+    remote.change(|inner| inner.oldest_valid = 2);
+    broker.bind(&request()).await.unwrap();
+    let calls = remote.calls();
+    let seen: Vec<_> = calls.iter().map(|call| (call.method.as_str(), call.token)).collect();
+    assert_eq!(seen, [("GET", 1), ("PUT", 1), ("PUT", 2)]);
+    assert_ne!(calls[1].request_id, calls[2].request_id, "each request has an identity of its own");
+    assert_eq!(remote.tokens(), 2);
+}
+
+#[tokio::test]
+async fn one_token_is_asked_for_however_many_calls_are_refused_at_once() {
+    let remote = Remote::default();
+    let limits = Limits {
+        requests_per_second: NonZeroU32::new(1000).unwrap(),
+        concurrency: NonZeroUsize::new(MANY).unwrap(),
+        timeout: Duration::from_secs(20),
+    };
+    let broker = remote.connect_with(limits).await;
+    broker.check().await.unwrap();
+    remote.change(|inner| {
+        inner.oldest_valid = 2;
+        inner.together = Some(Arc::new(Barrier::new(MANY)));
+    });
+    let request = request();
+    let outcomes = join_all((0..MANY).map(|_| broker.bind(&request))).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    let with = |token| remote.calls().iter().filter(|call| call.token == token).count();
+    assert_eq!((remote.tokens(), with(1), with(2)), (2, 1 + MANY, MANY));
+}
+
+#[tokio::test]
+async fn a_second_refusal_is_told() {
+    let remote = Remote::default();
+    let broker = remote.connect().await;
+    broker.knows(&catalog()).await;
+    remote.change(|inner| inner.oldest_valid = 3);
+    let error = broker.bind(&request()).await.unwrap_err();
+    assert_eq!(error.class, Forbidden);
+    assert_eq!(
+        error.message,
+        "bind failed: the broker answers 401: not with Bearer [redacted] or [redacted]; it accepts no \
+         token of the token server: check `tokenUrl` and `scopes`"
+    );
+    keeps_its_secrets(&error);
+    assert_eq!((remote.tokens(), remote.calls().len()), (2, 2));
+
+    // Who refuses two tokens in a row is not shown a third one at once, and says the same.
+    let again = broker.bind(&request()).await.unwrap_err();
+    assert_eq!((again.class, again.message), (error.class, error.message));
+    assert_eq!((remote.tokens(), remote.calls().len()), (2, 3));
+}
+
+#[rstest]
+#[case(StatusCode::BAD_REQUEST, r#"{"error": "invalid_client"}"#, Forbidden)]
+#[case(StatusCode::UNAUTHORIZED, "", Forbidden)]
+#[case(StatusCode::TOO_MANY_REQUESTS, "", Transient)]
+#[case(StatusCode::INTERNAL_SERVER_ERROR, "", Transient)]
+#[case(StatusCode::OK, "<html>", Unexpected)]
+#[tokio::test]
+async fn a_bind_without_a_token_was_never_sent(
+    #[case] status: StatusCode,
+    #[case] body: &'static str,
+    #[case] class: ErrorClass,
+) {
+    let remote = Remote::default();
+    remote.change(|inner| inner.trouble = Some((status, body)));
+    let broker = remote.connect().await;
+    broker.knows(&catalog()).await;
+    let bind = broker.bind(&request()).await.unwrap_err();
+    let unbind = broker.unbind(&request()).await.unwrap_err();
+    for error in [bind, unbind] {
+        assert_eq!(error.class, class, "{error}");
+        assert!(error.message.starts_with("token request to `http://127.0.0.1:"), "{error}");
+    }
+    assert_eq!(remote.calls(), []);
+}
+
+#[tokio::test]
+async fn a_bind_that_was_refused_and_gets_no_other_token_left_nothing() {
+    let remote = Remote::default();
+    let broker = remote.connect().await;
+    broker.check().await.unwrap();
+    remote.change(|inner| {
+        inner.oldest_valid = 2;
+        inner.trouble = Some((StatusCode::BAD_GATEWAY, "<html>"));
+    });
+    let error = broker.bind(&request()).await.unwrap_err();
+    assert_eq!(error.class, Transient);
+    assert!(error.message.contains("failed: the server answers 502: an HTML page"), "{error}");
+}
+
+#[tokio::test]
+async fn the_only_place_is_enough_for_token_catalog_and_bind() {
+    let remote = Remote::default();
+    let limits = Limits {
+        requests_per_second: NonZeroU32::new(1000).unwrap(),
+        concurrency: NonZeroUsize::MIN,
+        timeout: Duration::from_secs(20),
+    };
+    let broker = remote.connect_with(limits).await;
+    let request = request();
+    let outcomes = join_all((0..MANY).map(|_| broker.bind(&request))).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    assert_eq!(remote.tokens(), 1);
+}

@@ -1,0 +1,328 @@
+//! When a token is asked for: when there is none that lives, when the one there is comes of age, and when the remote
+//! side refuses it.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::Token;
+use crate::backend::{
+    BackendError,
+    shared_answer::{Known, SharedAnswer},
+};
+
+/// How long nobody asks again after a failure, unless the server names a longer time. Every key of a provider needs the
+/// token, and each has a backoff of its own: without this they would take turns at asking a server that is in trouble.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
+/// After a token was given up because it was refused, no other is for this long: who refuses the next one as well
+/// refuses them all.
+const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(10);
+
+/// The token of one login.
+///
+/// It is used until its end, and renewed when four fifths of its life are over: by one call, while all others go on
+/// with the old one.
+pub(super) struct TokenCache {
+    tokens: SharedAnswer<Token>,
+    /// When a token was last given up because it was refused.
+    given_up: Mutex<Option<Instant>>,
+}
+
+impl Default for TokenCache {
+    fn default() -> Self {
+        let kept = |error: &BackendError| error.retry_after.unwrap_or_default().max(PAUSE_AFTER_FAILURE);
+        Self { tokens: SharedAnswer::kept(kept), given_up: Mutex::default() }
+    }
+}
+
+impl TokenCache {
+    /// A token that lives. `ask` is called by one caller at a time.
+    ///
+    /// # Errors
+    /// Those of `ask`, where there is no token that lives.
+    pub(super) async fn current<F>(&self, ask: impl Fn() -> F) -> Result<Arc<Token>, BackendError>
+    where
+        F: Future<Output = Result<Token, BackendError>>,
+    {
+        let known = self.tokens.get(lives, &ask).await?;
+        if !is_due(&known) {
+            return Ok(known.value);
+        }
+        match self.tokens.renew(is_due, &ask).await {
+            Some(Ok(newer)) => Ok(newer.value),
+            Some(Err(error)) if lives(&known) => {
+                tracing::warn!(%error, "a token could not be renewed; the one there is still lives");
+                Ok(known.value)
+            }
+            Some(Err(error)) => Err(error),
+            None => Ok(known.value),
+        }
+    }
+
+    /// The remote side refused this token: whether another one may help. It is given up if it is the current one, by
+    /// the first of all calls that it was refused to.
+    pub(super) fn refuse(&self, token: &Arc<Token>) -> bool {
+        let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.tokens.latest().is_some_and(|known| Arc::ptr_eq(&known.value, token));
+        if !current {
+            return true;
+        }
+        if given_up.is_some_and(|last| last.elapsed() < PAUSE_AFTER_REFUSAL) {
+            return false;
+        }
+        self.tokens.forget(token);
+        *given_up = Some(Instant::now());
+        true
+    }
+}
+
+impl fmt::Debug for TokenCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let life = self.tokens.latest().map(|known| known.value.life);
+        f.debug_struct("TokenCache").field("life", &life).finish_non_exhaustive()
+    }
+}
+
+fn lives(known: &Known<Token>) -> bool {
+    known.since.elapsed() < known.value.life
+}
+
+fn is_due(known: &Known<Token>) -> bool {
+    known.since.elapsed() >= known.value.life * 4 / 5
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::VecDeque,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use futures::{FutureExt, future::join_all};
+    use rstest::rstest;
+    use secrecy::ExposeSecret;
+    use tokio::time::{advance, sleep};
+
+    use super::*;
+    use crate::backend::ErrorClass;
+
+    const LIFE: Duration = Duration::from_secs(100);
+    const MOMENT: Duration = Duration::from_millis(10);
+
+    /// A server that takes a moment for each request, and numbers its tokens.
+    #[derive(Default)]
+    struct Server {
+        requests: AtomicUsize,
+        /// How the next requests fail; `None`: with a token.
+        faults: Mutex<VecDeque<Option<BackendError>>>,
+    }
+
+    impl Server {
+        fn failing(times: usize) -> Self {
+            let server = Self::default();
+            server.faults.lock().unwrap().extend(std::iter::repeat_n(Some(down()), times));
+            server
+        }
+
+        async fn ask(&self) -> Result<Token, BackendError> {
+            let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+            let fault = self.faults.lock().unwrap().pop_front().flatten();
+            sleep(MOMENT).await;
+            match fault {
+                Some(error) => Err(error),
+                None => Ok(Token::new(format!("token-{number}").into(), LIFE).unwrap()),
+            }
+        }
+
+        fn requests(&self) -> usize {
+            self.requests.load(Ordering::Relaxed)
+        }
+    }
+
+    fn down() -> BackendError {
+        BackendError::new(ErrorClass::Transient, "down")
+    }
+
+    /// The login of a provider, and its token server.
+    #[derive(Default)]
+    struct Login {
+        cache: TokenCache,
+        server: Server,
+    }
+
+    impl Login {
+        fn at(server: Server) -> Self {
+            Self { server, ..Self::default() }
+        }
+
+        async fn current(&self) -> Result<Arc<Token>, BackendError> {
+            self.cache.current(|| self.server.ask()).await
+        }
+
+        /// The name of the token that a call gets now.
+        async fn name(&self) -> String {
+            name(&self.current().await.unwrap())
+        }
+
+        /// What fifty calls get that begin now.
+        async fn fifty(&self) -> Vec<Result<String, String>> {
+            let calls = join_all((0..50).map(|_| self.current())).await;
+            calls.into_iter().map(|call| call.map(|token| name(&token)).map_err(|e| e.message)).collect()
+        }
+    }
+
+    fn name(token: &Token) -> String {
+        token.secret().expose_secret().to_owned()
+    }
+
+    fn all(outcome: Result<&str, &str>) -> Vec<Result<String, String>> {
+        vec![outcome.map(str::to_owned).map_err(str::to_owned); 50]
+    }
+
+    #[rstest]
+    #[case::a_token(Server::default(), Ok("token-1"))]
+    #[case::a_failure(Server::failing(1), Err("down"))]
+    #[tokio::test(start_paused = true)]
+    async fn one_asks_for_all(#[case] server: Server, #[case] expected: Result<&str, &str>) {
+        let login = Login::at(server);
+        assert_eq!(login.fifty().await, all(expected));
+        assert_eq!(login.server.requests(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_renewed_by_one_call_while_the_others_use_the_old_one() {
+        let login = Login::default();
+        login.current().await.unwrap();
+        advance(LIFE * 4 / 5 - MOMENT).await;
+        assert_eq!(login.name().await, "token-1");
+        assert_eq!(login.server.requests(), 1, "not due yet");
+
+        advance(MOMENT).await;
+        let (renewing, others) = tokio::join!(login.current(), async {
+            let at_once = (0..50).map(|_| login.current().now_or_never().expect("it waits").unwrap());
+            at_once.map(|token| name(&token)).collect::<Vec<_>>()
+        });
+        assert_eq!(name(&renewing.unwrap()), "token-2");
+        assert_eq!(others, vec!["token-1"; 50]);
+        assert_eq!((login.name().await, login.server.requests()), ("token-2".to_owned(), 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_that_fails_is_tried_again_after_a_pause_while_the_old_token_lives() {
+        let login = Login::default();
+        login.current().await.unwrap();
+        login.server.faults.lock().unwrap().extend(vec![Some(down()); 2]);
+        advance(LIFE * 4 / 5).await;
+        assert_eq!(login.name().await, "token-1");
+        assert_eq!(login.fifty().await, all(Ok("token-1")));
+        assert_eq!(login.server.requests(), 2, "one call tried, and the others left the server alone");
+
+        advance(PAUSE_AFTER_FAILURE + MOMENT).await;
+        assert_eq!(login.name().await, "token-1");
+        assert_eq!(login.server.requests(), 3, "another one after the pause");
+
+        advance(PAUSE_AFTER_FAILURE + MOMENT).await;
+        assert_eq!(login.name().await, "token-4");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_is_dead_is_not_used() {
+        let login = Login::default();
+        login.current().await.unwrap();
+        login.server.faults.lock().unwrap().push_back(Some(down()));
+        advance(LIFE).await;
+        assert_eq!(login.fifty().await, all(Err("down")));
+        advance(PAUSE_AFTER_FAILURE + MOMENT).await;
+        assert_eq!(login.fifty().await, all(Ok("token-3")));
+        assert_eq!(login.server.requests(), 3);
+    }
+
+    /// The one call that renews has waited in vain when the old token dies.
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_dies_during_its_renewal_is_not_used() {
+        let login = Login::default();
+        login.current().await.unwrap();
+        login.server.faults.lock().unwrap().push_back(Some(down()));
+        advance(LIFE - MOMENT).await;
+        assert_eq!(login.current().await.unwrap_err().message, "down");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_while_asking_leaves_the_turn_to_the_next() {
+        let login = Login::default();
+        assert!(login.current().now_or_never().is_none());
+        assert_eq!(login.name().await, "token-2");
+        advance(LIFE * 4 / 5).await;
+        assert!(login.current().now_or_never().is_none());
+        assert_eq!(login.name().await, "token-4");
+    }
+
+    #[rstest]
+    #[case::a_pause(None, PAUSE_AFTER_FAILURE)]
+    #[case::as_long_as_the_server_wants(Some(30), Duration::from_secs(30))]
+    #[case::a_pause_whatever_the_server_says(Some(0), PAUSE_AFTER_FAILURE)]
+    #[tokio::test(start_paused = true)]
+    async fn a_server_in_trouble_is_left_alone(#[case] retry_after: Option<u64>, #[case] pause: Duration) {
+        let login = Login::default();
+        let retry_after = retry_after.map(Duration::from_secs);
+        let sorry = BackendError { retry_after, ..down() };
+        login.server.faults.lock().unwrap().push_back(Some(sorry));
+        let first = login.current().await.unwrap_err();
+        assert_eq!(first.retry_after, retry_after);
+
+        advance(pause).await;
+        let kept = login.current().await.unwrap_err();
+        assert_eq!((kept.message, login.server.requests()), (first.message, 1));
+        assert_eq!(kept.retry_after, retry_after.map(|_| Duration::ZERO), "what is left of it");
+        advance(MOMENT).await;
+        assert_eq!(login.name().await, "token-2");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_token_is_replaced_once() {
+        let login = Login::default();
+        let refused = login.current().await.unwrap();
+        // Fifty calls were made with it, and each is told so.
+        assert!((0..50).all(|_| login.cache.refuse(&refused)));
+        assert_eq!(login.fifty().await, all(Ok("token-2")));
+        // One that was told later takes the token that is there by now.
+        assert!(login.cache.refuse(&refused));
+        assert_eq!(login.name().await, "token-2");
+        assert_eq!(login.server.requests(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_refuses_every_token_does_not_cost_a_request_each() {
+        let login = Login::default();
+        assert!(login.cache.refuse(&login.current().await.unwrap()));
+        for _ in 0..50 {
+            let second = login.current().await.unwrap();
+            assert!(!login.cache.refuse(&second));
+        }
+        assert_eq!(login.server.requests(), 2);
+        advance(PAUSE_AFTER_REFUSAL).await;
+        assert!(login.cache.refuse(&login.current().await.unwrap()));
+        assert_eq!(login.name().await, "token-3");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_token_is_not_used_while_there_is_no_other() {
+        let login = Login::default();
+        let refused = login.current().await.unwrap();
+        login.server.faults.lock().unwrap().push_back(Some(down()));
+        assert!(login.cache.refuse(&refused));
+        assert_eq!(login.fifty().await, all(Err("down")));
+        assert_eq!(login.server.requests(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn debug_shows_no_token() {
+        let login = Login::default();
+        login.current().await.unwrap();
+        assert_eq!(format!("{:?}", login.cache), "TokenCache { life: Some(100s), .. }");
+    }
+}

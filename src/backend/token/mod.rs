@@ -1,0 +1,67 @@
+//! Logins by tokens that a server hands out for a while: one token for all calls of a provider, asked for by one call
+//! and renewed before it dies.
+//!
+//! `endpoint` knows how a token is asked for, `answer` reads what comes, `cache` says when to ask. Nothing here knows
+//! what the token is shown to.
+
+mod answer;
+mod cache;
+mod endpoint;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+pub use endpoint::ClientCredentials;
+
+pub(super) use answer::Token;
+
+use self::{cache::TokenCache, endpoint::TokenEndpoint};
+use super::{
+    BackendError,
+    http::{HttpClient, Redactor},
+};
+
+/// The tokens of one login.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    endpoint: TokenEndpoint,
+    cache: TokenCache,
+}
+
+impl Tokens {
+    /// Tokens for a client that logs in by itself; nothing is asked for yet.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Rejected`](super::ErrorClass::Rejected), where the address may not be called.
+    pub(super) fn of_client(login: &ClientCredentials, http: &HttpClient) -> Result<Self, BackendError> {
+        Ok(Self { endpoint: TokenEndpoint::of_client(login, http)?, cache: TokenCache::default() })
+    }
+
+    /// A token that lives.
+    ///
+    /// # Errors
+    /// Those of the request for one. None of them is
+    /// [`ErrorClass::OrphanPossible`](super::ErrorClass::OrphanPossible): a call without a token is not made.
+    pub(super) async fn current(&self, http: &HttpClient) -> Result<Arc<Token>, BackendError> {
+        self.cache.current(|| self.endpoint.request(http)).await
+    }
+
+    /// Another token, where the remote side refused this one (status 401) and another may help. A call that was refused
+    /// did nothing, and may be made again.
+    ///
+    /// # Errors
+    /// As for [`Tokens::current`].
+    pub(super) async fn instead_of(
+        &self,
+        refused: &Arc<Token>,
+        http: &HttpClient,
+    ) -> Result<Option<Arc<Token>>, BackendError> {
+        if self.cache.refuse(refused) { self.current(http).await.map(Some) } else { Ok(None) }
+    }
+
+    /// Hides the login that tokens are asked for with; each [`Token`] is a secret besides.
+    pub(super) fn redactor(&self) -> Redactor {
+        self.endpoint.redactor().clone()
+    }
+}
