@@ -95,9 +95,13 @@ async fn listen(
             match tls {
                 None => connection(service, stream).await,
                 Some(tls) => {
-                    // A client that does not trust the certificate ends the handshake; it made no call.
-                    if let Ok(stream) = tls.accept(stream).await {
-                        connection(service, stream).await;
+                    match tls.accept(stream).into_fallible().await {
+                        Ok(stream) => connection(service, stream).await,
+                        // One side does not trust the other; no call was made. Without reading on, the reset of the
+                        // connection might overtake the alert that says why.
+                        Err((_, mut stream)) => {
+                            drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await)
+                        }
                     }
                 }
             }

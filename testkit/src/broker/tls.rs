@@ -1,12 +1,14 @@
-//! Certificates for a broker on https: one that a client can trust, and ones that it must not.
+//! Certificates for a broker on https: one that a client can trust, and ones that it must not; and whether clients
+//! have to show one as well.
 
 use std::{fmt, sync::Arc};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::{
-    ServerConfig,
+    RootCertStore, ServerConfig,
     crypto::ring,
-    pki_types::{CertificateDer, PrivatePkcs8KeyDer},
+    pki_types::{CertificateDer, PrivatePkcs8KeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -15,6 +17,8 @@ pub struct TlsIdentity {
     certificate: CertificateDer<'static>,
     key: KeyPair,
     ca_pem: String,
+    /// The authority of the clients' certificates, where clients have to show one.
+    clients: Option<String>,
 }
 
 /// A certificate can't be made.
@@ -59,6 +63,13 @@ impl TlsIdentity {
         Ok(Self { ca_pem, ..Self::trusted()? })
     }
 
+    /// Lets nobody in who shows no certificate of this authority (mutual TLS). A self-signed certificate is its own.
+    #[must_use]
+    pub fn for_clients_of(mut self, authority_pem: impl Into<String>) -> Self {
+        self.clients = Some(authority_pem.into());
+        self
+    }
+
     /// The bundle that clients are to trust.
     #[must_use]
     pub fn ca_pem(&self) -> &str {
@@ -72,17 +83,35 @@ impl TlsIdentity {
         let ca_pem = ca.self_signed(&ca_key)?.pem();
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &Issuer::new(ca, ca_key))?.into();
-        Ok(Self { certificate, key, ca_pem })
+        Ok(Self { certificate, key, ca_pem, clients: None })
     }
 
     pub(crate) fn acceptor(&self) -> Result<TlsAcceptor, rustls::Error> {
         let key = PrivatePkcs8KeyDer::from(self.key.serialize_der());
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(vec![self.certificate.clone()], key.into())?;
+        let crypto = Arc::new(ring::default_provider());
+        let builder =
+            ServerConfig::builder_with_provider(Arc::clone(&crypto)).with_safe_default_protocol_versions()?;
+        let builder = match &self.clients {
+            None => builder.with_no_client_auth(),
+            Some(authority) => {
+                let roots = Arc::new(roots(authority)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, crypto).build();
+                builder.with_client_cert_verifier(verifier.map_err(unusable)?)
+            }
+        };
+        let config = builder.with_single_cert(vec![self.certificate.clone()], key.into())?;
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
+}
+
+fn roots(authority_pem: &str) -> Result<RootCertStore, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority_pem.as_bytes()).map_err(unusable)?)?;
+    Ok(roots)
+}
+
+fn unusable(error: impl fmt::Display) -> rustls::Error {
+    rustls::Error::General(format!("the authority of the clients can't be used: {error}"))
 }
 
 impl fmt::Debug for TlsIdentity {
