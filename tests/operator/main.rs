@@ -4,12 +4,15 @@
 
 mod a_broker_in_trouble_is_reported_and_survived;
 mod a_broker_may_take_its_time;
+mod a_changed_login_takes_effect;
 mod a_cluster_provider_admits_namespaces;
 mod a_foreign_secret_is_left_alone;
 mod a_key_becomes_a_secret;
+mod a_login_by_client_credentials;
 mod a_namespace_with_keys_can_be_deleted;
 mod a_restart_takes_up_every_key;
 mod a_slow_provider_slows_only_its_own_keys;
+mod a_token_server_in_trouble_costs_no_key;
 mod an_outage_of_the_api_server_costs_nothing;
 mod conditions;
 mod crashes_leave_one_key;

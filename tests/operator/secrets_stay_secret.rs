@@ -1,5 +1,5 @@
-//! A broker that repeats what it was told, and what it has just made, in its errors: nobody else gets to read it,
-//! neither in statuses and Events nor in the operator's log.
+//! A broker that repeats what it was told, and what it has just made, in its errors, and a token server that does so:
+//! nobody else gets to read it, neither in statuses and Events nor in the operator's log.
 
 use std::{
     io,
@@ -10,9 +10,13 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 use servicekey_operator::api::{Reason, ServiceKey};
-use testkit::broker::{CredentialsRecipe, FakeBroker, Fault, Route, StatusCode};
+use testkit::{
+    broker::{CredentialsRecipe, FakeBroker, Fault, Route, StatusCode},
+    token_server::{TokenFault, TokenServer},
+};
+use tracing::subscriber::DefaultGuard;
 
-use crate::stage::Stage;
+use crate::{a_login_by_client_credentials, stage::Stage};
 
 const NAME: &str = "monitoring-creds";
 const PASSWORD: &str = "broker-password";
@@ -35,6 +39,17 @@ impl io::Write for Log {
 }
 
 impl Log {
+    /// Collects what is logged until the guard is dropped.
+    fn collect(&self) -> DefaultGuard {
+        let writer = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
@@ -48,6 +63,10 @@ fn credentials() -> CredentialsRecipe {
         let entries = [("password", json!(password)), ("uri", json!(uri))];
         entries.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
     })
+}
+
+fn repeat() -> Fault {
+    Fault::RepeatSecrets(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 async fn stage() -> Stage {
@@ -66,14 +85,7 @@ async fn stage() -> Stage {
 #[tokio::test]
 async fn whatever_a_broker_repeats_is_hidden() {
     let (log, stage) = (Log::default(), stage().await);
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
-    let repeat = || Fault::RepeatSecrets(StatusCode::INTERNAL_SERVER_ERROR);
+    let _logging = log.collect();
     let mut public = Vec::new();
 
     stage.broker.inject(repeat().on(Route::Catalog).times(2));
@@ -112,5 +124,46 @@ async fn whatever_a_broker_repeats_is_hidden() {
         public.contains("the broker answers 500: login Some(\\\"[redacted]\\\") failed to save"),
         "{public}"
     );
+    assert!(log.contains("carrying out"), "the log was not seen");
+}
+
+#[tokio::test]
+async fn tokens_and_what_they_are_got_with_are_hidden() {
+    let tokens = TokenServer::builder().start().await.unwrap();
+    let (log, stage) = (Log::default(), a_login_by_client_credentials::stage(&tokens).await);
+    let _logging = log.collect();
+    let login = BASE64_STANDARD.encode("operator:client-secret");
+    let mut public = Vec::new();
+
+    let said = format!("login Basic {login} with client-secret is wrong");
+    let body = json!({"error": "client-secret", "error_description": said});
+    tokens.inject_forever(TokenFault::Status(StatusCode::UNAUTHORIZED, body));
+    let _operator = stage.start_operator().await;
+    stage.create_key(NAME).await;
+    stage.wait_provider(Reason::Unauthorized).await;
+    stage.wait_key(NAME, Reason::Unauthorized).await;
+    public.push(stage.everything_public().await);
+
+    stage.broker.inject(repeat().on(Route::Bind).after_effect().forever());
+    tokens.clear_faults();
+    stage.wait_key(NAME, Reason::BindFailed).await;
+    public.push(stage.wait_event(NAME, "BindFailed").await);
+    public.push(stage.everything_public().await);
+    stage.broker.clear_faults();
+    stage.wait_ready_with_the_only_key(NAME).await;
+    public.push(stage.everything_public().await);
+
+    let (public, log) = (public.join("\n"), log.text());
+    for secret in tokens.tokens().into_iter().chain(["client-secret".to_owned(), login]) {
+        assert!(!public.contains(&secret), "`{secret}` is in {public}");
+        assert!(!log.contains(&secret), "`{secret}` is in the log");
+    }
+    assert_eq!(tokens.grants(), 1);
+    for words in [
+        "the server answers 401: [redacted]: login Basic [redacted] with [redacted] is wrong",
+        "the broker answers 500: login Some(\\\"[redacted]\\\") failed to save",
+    ] {
+        assert!(public.contains(words), "`{words}` is not in {public}");
+    }
     assert!(log.contains("carrying out"), "the log was not seen");
 }
