@@ -7,12 +7,22 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod broker;
+mod cache;
 pub mod control_plane;
+mod file_error;
 mod gate;
 pub mod gateway;
+mod go;
+mod process;
+mod progress;
+mod scratch;
 mod server;
 pub mod token_server;
+mod tool;
 mod wait;
 
+pub use file_error::FileError;
 pub use gate::{Gate, Moment};
+pub use process::ProcessError;
+pub use progress::{Progress, Stderr, Step};
 pub use wait::WaitError;

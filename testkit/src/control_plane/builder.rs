@@ -11,10 +11,10 @@ use super::{
     certificates::Certificates,
     controllers::Controllers,
     running::Running,
-    scratch::Scratch,
     servers::{Site, free_ports},
     users::Users,
 };
+use crate::scratch::Scratch;
 
 /// How often other ports are tried.
 const PORT_ATTEMPTS: usize = 5;
@@ -124,7 +124,7 @@ async fn start_once(
 ) -> Result<ControlPlane, Error> {
     let users = Users::new(users);
     let certificates = Certificates::new()?;
-    let scratch = Scratch::new(progress)?;
+    let scratch = Scratch::new("the control plane", progress)?;
     let site = Site::new(scratch.path(), binaries, api_port, &certificates, &users)?;
     let access = Access::new(site.api_port, &certificates)?;
 

@@ -11,7 +11,8 @@ use kube::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::{Error, access::Access, process::Process, running::until_logged, servers::Site, users::Users};
+use super::{Error, access::Access, servers::Site, users::Users};
+use crate::process::Process;
 
 /// How long a definition may take to be served, in seconds.
 const ESTABLISH_SECONDS: u64 = 30;
@@ -36,7 +37,7 @@ impl Controllers {
         self.starts += 1;
         if let Some(mut process) = site.start_controller_manager(access, users, self.starts)? {
             let at_work = ["Proceeding to collect garbage", "Starting namespace controller"];
-            until_logged(&mut process, &at_work).await?;
+            process.until_logged(|log| at_work.iter().all(|line| log.contains(line)).then_some(())).await?;
             self.process = Some(process);
         }
         Ok(())

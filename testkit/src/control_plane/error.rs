@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf, process::ExitStatus};
 
+use crate::{FileError, ProcessError};
+
 /// Why a control plane could not be started or used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -47,16 +49,11 @@ pub enum Error {
     #[error("the envtest archive can't be used: {0}")]
     Archive(String),
     /// A file or process could not be worked with.
-    #[error("can't {doing} `{path}`")]
-    Io {
-        /// What was attempted.
-        doing: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A server did not become ready.
+    #[error(transparent)]
+    Server(#[from] ProcessError),
     /// No free port could be found on the loopback interface.
     #[error("no free port on the loopback interface")]
     Port(#[source] io::Error),
@@ -71,26 +68,6 @@ pub enum Error {
     /// The certificates of the API server could not be made.
     #[error("can't make the certificates of the API server")]
     Certificates(#[from] rcgen::Error),
-    /// A server ended before it was ready.
-    #[error("`{server}` ended with {status} before it was ready; its log ends with:\n{log}")]
-    Ended {
-        /// Which server.
-        server: &'static str,
-        /// How it ended.
-        status: ExitStatus,
-        /// The end of its log.
-        log: String,
-    },
-    /// A server did not become ready in time.
-    #[error("`{server}` was not ready after {seconds} s; its log ends with:\n{log}")]
-    NotReady {
-        /// Which server.
-        server: &'static str,
-        /// How long it was waited for, in seconds.
-        seconds: u64,
-        /// The end of its log.
-        log: String,
-    },
     /// Every user of the token file is in use.
     #[error("all {0} users of this control plane are handed out: ask the builder for more `users`")]
     NoUserLeft(usize),
@@ -124,8 +101,8 @@ pub enum Error {
 impl Error {
     /// For `map_err` on file and process operations.
     pub(super) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Io { doing, path, source }
+        let file_error = FileError::of(doing, path);
+        move |source| file_error(source).into()
     }
 
     /// For `map_err` on requests to the API server.
@@ -136,6 +113,6 @@ impl Error {
 
     /// A server lost the race for its port, so that another port may do.
     pub(super) fn is_port_taken(&self) -> bool {
-        matches!(self, Self::Ended { log, .. } if log.contains("address already in use"))
+        matches!(self, Self::Server(ProcessError::Ended { log, .. }) if log.contains("address already in use"))
     }
 }

@@ -20,17 +20,14 @@ mod certificates;
 mod controllers;
 mod error;
 mod plane;
-mod process;
-mod progress;
 mod rbac;
 mod running;
-mod scratch;
 mod servers;
 mod users;
 
+pub use crate::{Progress, Stderr, Step};
 pub use audit::{AuditLog, Request, Requests};
 pub use builder::Builder;
 pub use error::Error;
 pub use plane::ControlPlane;
-pub use progress::{Progress, Stderr, Step};
 pub use users::User;

@@ -13,8 +13,9 @@ use tokio::sync::{Mutex, OnceCell};
 
 use super::{
     AuditLog, Builder, Error, User, access::Access, controllers::Controllers, running::Running,
-    scratch::Scratch, servers::Site, users::Users,
+    servers::Site, users::Users,
 };
+use crate::scratch::Scratch;
 
 static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
 

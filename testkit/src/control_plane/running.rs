@@ -4,12 +4,8 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
-use super::{Error, access::Access, process::Process, servers::Site, users::Users};
-
-/// How long a server may take to become ready, in seconds.
-const START_SECONDS: u64 = 60;
-/// Between two looks at a server that is starting.
-const LOOK: Duration = Duration::from_millis(50);
+use super::{Error, access::Access, servers::Site, users::Users};
+use crate::process::{LOOK, Process, START_SECONDS};
 
 /// The two servers, dropped in this order.
 pub(super) struct Running {
@@ -57,20 +53,6 @@ impl Running {
             }
             sleep(LOOK).await;
         }
-        Err(api_server.not_ready(START_SECONDS))
+        Err(api_server.not_ready().into())
     }
-}
-
-/// Waits until a server has logged each of the lines.
-pub(super) async fn until_logged(process: &mut Process, lines: &[&str]) -> Result<(), Error> {
-    let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
-    while Instant::now() < deadline {
-        process.check()?;
-        let log = process.log();
-        if lines.iter().all(|line| log.contains(line)) {
-            return Ok(());
-        }
-        sleep(LOOK).await;
-    }
-    Err(process.not_ready(START_SECONDS))
 }

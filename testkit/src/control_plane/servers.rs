@@ -9,9 +9,8 @@ use std::{
 
 use serde_json::json;
 
-use super::{
-    Error, access::Access, binaries::Binaries, certificates::Certificates, process::Process, users::Users,
-};
+use super::{Error, access::Access, binaries::Binaries, certificates::Certificates, users::Users};
+use crate::process::{Process, ProcessError};
 
 /// Those that tidy up, and the one that fills roles such as `edit`, which are empty without it.
 const CONTROLLERS: &str =
@@ -77,7 +76,7 @@ impl Site {
 
     /// The store. Its data are gone with the plane, so nothing is flushed to the disk; a single
     /// member has nobody to wait for when it elects itself.
-    pub(super) fn start_etcd(&self) -> Result<Process, Error> {
+    pub(super) fn start_etcd(&self) -> Result<Process, ProcessError> {
         let client = format!("http://127.0.0.1:{}", self.etcd_port);
         let arguments = [
             self.flag("data-dir", "etcd"),
@@ -94,7 +93,7 @@ impl Site {
 
     /// The API server, with the admission that clusters have by default. Only `ServiceAccount` is
     /// off: it would refuse every pod, because nothing makes service accounts here.
-    pub(super) fn start_api_server(&self) -> Result<Process, Error> {
+    pub(super) fn start_api_server(&self) -> Result<Process, ProcessError> {
         let arguments = [
             format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port).into(),
             "--bind-address=127.0.0.1".into(),
@@ -148,13 +147,8 @@ impl Site {
             "--kube-api-qps=1000".into(),
             "--kube-api-burst=1000".into(),
         ];
-        Process::start(
-            "kube-controller-manager",
-            binary,
-            &arguments,
-            self.path(&format!("kube-controller-manager-{start}.log")),
-        )
-        .map(Some)
+        let log = self.path(&format!("kube-controller-manager-{start}.log"));
+        Ok(Some(Process::start("kube-controller-manager", binary, &arguments, log)?))
     }
 }
 

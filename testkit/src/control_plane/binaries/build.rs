@@ -1,23 +1,9 @@
 //! Building a server with Go from the public modules.
 
-use std::{
-    fs, io,
-    path::Path,
-    pin::pin,
-    process::{Output, Stdio},
-    time::Duration,
-};
+use std::path::Path;
 
-use tokio::{
-    process::Command,
-    time::{Instant, interval_at},
-};
-
-use super::{Binary, Error, Progress, Step, pinned, publish};
-use crate::control_plane::process::tail;
-
-/// How often a build that goes on is mentioned.
-const REMINDER: Duration = Duration::from_secs(15);
+use super::{Binary, Error, Progress, pinned};
+use crate::go::{BuildError, Program};
 
 /// Builds one server into the cache.
 pub(super) async fn build(
@@ -35,70 +21,22 @@ pub(super) async fn build(
             ("k8s.io/kubernetes/cmd/kube-controller-manager", pinned::kubernetes_version(), "2 to 5 minutes")
         }
     };
-    progress.step(&Step::Building { binary: binary.file_name(), version: version.to_owned(), usually });
-    let began = Instant::now();
-
-    // In the cache and not in the temporary folder, so that the result can be renamed into place.
-    let folder = tempfile::tempdir_in(cache).map_err(Error::io("create a folder in", cache))?;
-    for (name, content) in [("go.mod", pinned::GO_MOD), ("go.sum", pinned::GO_SUM)] {
-        let path = folder.path().join(name);
-        fs::write(&path, content).map_err(Error::io("write", path))?;
-    }
-    let finished = folder.path().join(binary.file_name());
-    let output =
-        run_go(go, package, &finished, folder.path(), binary, progress).await.map_err(|error| match error
-            .kind()
-        {
-            io::ErrorKind::NotFound => Error::NoGo {
-                binary: binary.file_name(),
-                version: version.to_owned(),
-                go: pinned::go_version().to_owned(),
-            },
-            _ => Error::io("run", go)(error),
-        })?;
-    if !output.status.success() {
-        return Err(Error::Build {
-            binary: binary.file_name(),
-            status: output.status,
-            output: tail(&String::from_utf8_lossy(&output.stderr)),
-        });
-    }
-    publish(&finished, cache, binary)?;
-    progress.step(&Step::Built { binary: binary.file_name(), elapsed: began.elapsed() });
-    Ok(())
-}
-
-async fn run_go(
-    go: &Path,
-    package: &str,
-    finished: &Path,
-    folder: &Path,
-    binary: Binary,
-    progress: &dyn Progress,
-) -> io::Result<Output> {
-    let began = Instant::now();
-    let build = Command::new(go)
-        .args(["build", "-trimpath", "-ldflags", &linker_flags(), "-o"])
-        .arg(finished)
-        .arg(package)
-        .current_dir(folder)
-        .envs([("CGO_ENABLED", "0"), ("GOFLAGS", "-mod=readonly"), ("GOWORK", "off")])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let mut ended = pin!(build.wait_with_output());
-    let mut reminder = interval_at(began + REMINDER, REMINDER);
-    loop {
-        tokio::select! {
-            output = &mut ended => return output,
-            _ = reminder.tick() => progress.step(&Step::StillBuilding {
-                binary: binary.file_name(),
-                elapsed: began.elapsed(),
-            }),
+    let binary = binary.file_name();
+    let program = Program {
+        binary,
+        version,
+        usually,
+        module: &[("go.mod", pinned::GO_MOD), ("go.sum", pinned::GO_SUM)],
+        package,
+        linker_flags: &linker_flags(),
+    };
+    program.build(go, cache, progress).await.map_err(|error| match error {
+        BuildError::NoGo => {
+            Error::NoGo { binary, version: version.to_owned(), go: pinned::go_version().to_owned() }
         }
-    }
+        BuildError::Failed { status, output } => Error::Build { binary, status, output },
+        BuildError::File(error) => error.into(),
+    })
 }
 
 /// Stripped, and with the version that clients compare with their own.

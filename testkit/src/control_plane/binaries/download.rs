@@ -14,7 +14,8 @@ use flate2::read::GzDecoder;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha512};
 
-use super::{Binary, Error, Progress, Step, publish};
+use super::{Binary, Error, Progress, Step};
+use crate::cache::{hex, publish};
 
 /// Short, so that a machine without a network soon goes on to build.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -96,10 +97,6 @@ async fn save(mut response: reqwest::Response, file: &Path) -> Result<String, Er
     Ok(hex(&hash.finalize()))
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Unpacks the servers, and nothing else, whatever path the archive gives them.
 fn unpack(archive: &Path, folder: &Path, cache: &Path) -> Result<(), Error> {
     let wanted = [Binary::Etcd, Binary::ApiServer];
@@ -118,7 +115,7 @@ fn unpack(archive: &Path, folder: &Path, cache: &Path) -> Result<(), Error> {
             .map_err(Error::io("make executable", &target))?;
     }
     for binary in wanted {
-        publish(&folder.join(binary.file_name()), cache, binary)?;
+        publish(&folder.join(binary.file_name()), cache, binary.file_name())?;
     }
     Ok(())
 }

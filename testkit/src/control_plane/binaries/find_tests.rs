@@ -1,7 +1,12 @@
 //! Where binaries are looked for, and what happens when they have to be made: with stand-ins for
 //! the archives, which can't be reached, and for Go.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    fs::{self, File},
+    path::Path,
+    sync::Mutex,
+    time::Duration,
+};
 
 use super::*;
 

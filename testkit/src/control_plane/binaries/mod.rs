@@ -5,13 +5,10 @@ mod build;
 mod download;
 mod pinned;
 
-use std::{
-    fs::{self, File},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use super::{Error, Progress, Step};
+use crate::cache;
 
 /// The index of the archives that the controller-tools project publishes.
 pub(super) const ARCHIVE_INDEX: &str =
@@ -66,16 +63,12 @@ impl Sources {
         archive_index: String,
         progress: Arc<dyn Progress>,
     ) -> Result<Self, Error> {
-        let directories = directories::BaseDirs::new().ok_or(Error::NoCacheDirectory)?;
+        let cache = cache::folder("control-plane", &pinned::cache_key()).ok_or(Error::NoCacheDirectory)?;
         Ok(Self {
             assets: std::env::var_os("KUBEBUILDER_ASSETS")
                 .filter(|folder| !folder.is_empty())
                 .map(PathBuf::from),
-            cache: directories
-                .cache_dir()
-                .join("servicekey-operator")
-                .join("control-plane")
-                .join(pinned::cache_key()),
+            cache,
             archive_index,
             go: PathBuf::from("go"),
             progress,
@@ -127,8 +120,7 @@ impl Sources {
 
     /// Puts into the cache what is missing there, once for all processes that want it.
     async fn fill_cache(&self, wanted: &[Binary]) -> Result<(), Error> {
-        fs::create_dir_all(&self.cache).map_err(Error::io("create", &self.cache))?;
-        let _lock = self.lock().await?;
+        let _lock = cache::lock(&self.cache, "the control plane", &*self.progress).await?;
         let missing = self.missing(wanted)?;
         if missing.iter().any(|binary| binary.is_in_archives()) {
             let version = pinned::kubernetes_version();
@@ -143,27 +135,6 @@ impl Sources {
         }
         Ok(())
     }
-
-    /// The lock goes with the file that is returned, thus also with the process.
-    async fn lock(&self) -> Result<File, Error> {
-        let path = self.cache.join("lock");
-        let file = File::create(&path).map_err(Error::io("create", &path))?;
-        if file.try_lock().is_ok() {
-            return Ok(file);
-        }
-        self.progress.step(&Step::WaitingForCache);
-        let locked = tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await;
-        match locked {
-            Ok(file) => file.map_err(Error::io("lock", path)),
-            Err(error) => Err(Error::io("lock", path)(error.into())),
-        }
-    }
-}
-
-/// Makes a finished file appear under its name at once, so that nobody ever runs half a binary.
-fn publish(finished: &Path, cache: &Path, binary: Binary) -> Result<(), Error> {
-    let path = cache.join(binary.file_name());
-    fs::rename(finished, &path).map_err(Error::io("move into place", path))
 }
 
 #[cfg(test)]

@@ -2,12 +2,15 @@
 
 use std::{fmt, time::Duration};
 
-/// What is being done to get a control plane.
+/// What is being done to get what a test runs against.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Step {
     /// Another process is filling the cache; this one waits for it.
-    WaitingForCache,
+    WaitingForCache {
+        /// With what.
+        what: &'static str,
+    },
     /// The official archive is being downloaded.
     Downloading {
         /// From where.
@@ -18,31 +21,35 @@ pub enum Step {
         /// Why not.
         why: String,
     },
-    /// `go build` was started.
+    /// A build was started.
     Building {
-        /// Which server.
+        /// What is built.
         binary: &'static str,
         /// Which version of it.
         version: String,
+        /// With which tool.
+        tool: &'static str,
         /// How long that takes on a small machine, the first time.
         usually: &'static str,
     },
-    /// `go build` is still at work.
+    /// The build is still at work.
     StillBuilding {
-        /// Which server.
+        /// What is built.
         binary: &'static str,
         /// Since when.
         elapsed: Duration,
     },
-    /// The binary is in the cache from now on.
+    /// The result is in the cache from now on.
     Built {
-        /// Which server.
+        /// What was built.
         binary: &'static str,
         /// How long it took.
         elapsed: Duration,
     },
-    /// A plane ended and its folder stays.
+    /// Something ended and its folder stays.
     Kept {
+        /// What ended.
+        what: &'static str,
         /// Where the logs are.
         folder: std::path::PathBuf,
     },
@@ -51,15 +58,15 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::WaitingForCache => {
-                f.write_str("waiting for another process that prepares the control plane")
+            Self::WaitingForCache { what } => {
+                write!(f, "waiting for another process that prepares {what}")
             }
             Self::Downloading { url } => write!(f, "downloading `{url}`"),
             Self::NoArchive { why } => {
                 write!(f, "building the control plane with go, because {why}")
             }
-            Self::Building { binary, version, usually } => {
-                write!(f, "building `{binary}` {version} with go (about {usually} the first time)")
+            Self::Building { binary, version, tool, usually } => {
+                write!(f, "building `{binary}` {version} with {tool} (about {usually} the first time)")
             }
             Self::StillBuilding { binary, elapsed } => {
                 write!(f, "still building `{binary}`, {} s so far", elapsed.as_secs())
@@ -67,14 +74,14 @@ impl fmt::Display for Step {
             Self::Built { binary, elapsed } => {
                 write!(f, "built `{binary}` in {} s", elapsed.as_secs())
             }
-            Self::Kept { folder } => {
-                write!(f, "the control plane's logs stay in `{}`", folder.display())
+            Self::Kept { what, folder } => {
+                write!(f, "the logs of {what} stay in `{}`", folder.display())
             }
         }
     }
 }
 
-/// Where the [`Step`]s of getting a control plane are told.
+/// Where the [`Step`]s are told.
 pub trait Progress: Send + Sync {
     /// Called at each step, and every 15 s during one that is long.
     fn step(&self, step: &Step);
@@ -86,7 +93,7 @@ impl<F: Fn(&Step) + Send + Sync> Progress for F {
     }
 }
 
-/// One line per step on stderr; what a [`Builder`](super::Builder) uses unless told otherwise.
+/// One line per step on stderr; what everything here uses unless told otherwise.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stderr;
 

@@ -11,9 +11,12 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
 };
 
-use super::Error;
+use tokio::time::sleep;
+
+use crate::FileError;
 
 /// Runs `"$@"` until it ends or stdin does, and ends as it did. The data is thrown away with the
 /// plane, so nothing is gained by a gentler signal, which would let open watches delay the end.
@@ -29,10 +32,42 @@ exit "$status"
 
 /// How much of a log goes into an error, in lines.
 const TAIL_LINES: usize = 20;
+/// How long a server may take to become ready, in seconds.
+pub(crate) const START_SECONDS: u64 = 60;
+/// Between two looks at a server that is starting.
+pub(crate) const LOOK: Duration = Duration::from_millis(50);
+
+/// Why a server can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// A file or the process itself could not be worked with.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A server ended before it was ready.
+    #[error("`{server}` ended with {status} before it was ready; its log ends with:\n{log}")]
+    Ended {
+        /// Which server.
+        server: &'static str,
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of its log.
+        log: String,
+    },
+    /// A server did not become ready in time.
+    #[error("`{server}` was not ready after {seconds} s; its log ends with:\n{log}")]
+    NotReady {
+        /// Which server.
+        server: &'static str,
+        /// How long it was waited for, in seconds.
+        seconds: u64,
+        /// The end of its log.
+        log: String,
+    },
+}
 
 /// A running server; dropping it kills the server and waits until it is gone.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     name: &'static str,
     log: PathBuf,
     supervisor: Child,
@@ -40,15 +75,15 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts `program`, with stdout and stderr appended to `log`.
-    pub(super) fn start(
+    pub(crate) fn start(
         name: &'static str,
         program: &Path,
         arguments: &[OsString],
         log: PathBuf,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, ProcessError> {
         let output =
-            File::options().create(true).append(true).open(&log).map_err(Error::io("create", &log))?;
-        let errors = output.try_clone().map_err(Error::io("share", &log))?;
+            File::options().create(true).append(true).open(&log).map_err(FileError::of("create", &log))?;
+        let errors = output.try_clone().map_err(FileError::of("share", &log))?;
         let supervisor = Command::new("sh")
             .args([OsStr::new("-c"), OsStr::new(SUPERVISOR), OsStr::new(name)])
             .arg(program)
@@ -59,30 +94,46 @@ impl Process {
             .stdout(output)
             .stderr(errors)
             .spawn()
-            .map_err(Error::io("start", program))?;
+            .map_err(FileError::of("start", program))?;
         Ok(Self { name, log, supervisor })
     }
 
     /// The error to report when the server has ended, which it never should by itself.
-    pub(super) fn check(&mut self) -> Result<(), Error> {
+    pub(crate) fn check(&mut self) -> Result<(), ProcessError> {
         match self.supervisor.try_wait() {
             Ok(None) => Ok(()),
             Ok(Some(status)) => Err(self.ended(status)),
-            Err(error) => Err(Error::io("wait for", self.name)(error)),
+            Err(error) => Err(FileError::of("wait for", self.name)(error).into()),
         }
     }
 
-    fn ended(&self, status: ExitStatus) -> Error {
-        Error::Ended { server: self.name, status, log: self.log_tail() }
+    /// Waits until the log holds what is looked for.
+    pub(crate) async fn until_logged<T>(
+        &mut self,
+        find: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, ProcessError> {
+        let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
+        while Instant::now() < deadline {
+            self.check()?;
+            if let Some(found) = find(&self.log()) {
+                return Ok(found);
+            }
+            sleep(LOOK).await;
+        }
+        Err(self.not_ready())
+    }
+
+    fn ended(&self, status: ExitStatus) -> ProcessError {
+        ProcessError::Ended { server: self.name, status, log: self.log_tail() }
     }
 
     /// The error to report when the server should have been ready long ago.
-    pub(super) fn not_ready(&self, seconds: u64) -> Error {
-        Error::NotReady { server: self.name, seconds, log: self.log_tail() }
+    pub(crate) fn not_ready(&self) -> ProcessError {
+        ProcessError::NotReady { server: self.name, seconds: START_SECONDS, log: self.log_tail() }
     }
 
     /// Everything the server printed so far.
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
@@ -100,15 +151,13 @@ impl Drop for Process {
 }
 
 /// The last lines of what a process printed.
-pub(super) fn tail(output: &str) -> String {
+pub(crate) fn tail(output: &str) -> String {
     let lines: Vec<&str> = output.lines().collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
 
     fn sh(script: &str, folder: &Path) -> Process {
@@ -128,7 +177,7 @@ mod tests {
             assert!(Instant::now() < deadline, "the end went unnoticed");
             std::thread::yield_now();
         };
-        let Error::Ended { status, log, .. } = error else {
+        let ProcessError::Ended { status, log, .. } = error else {
             panic!("{error}");
         };
         assert_eq!((status.code(), log.as_str()), (Some(3), "last words"));

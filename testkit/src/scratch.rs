@@ -1,4 +1,4 @@
-//! The folder of one plane: data, keys and logs.
+//! The folder of what runs for a test: data, keys and logs.
 //!
 //! The shared plane is a static and never dropped, and a test process may be killed, so the folder
 //! is removed by a shell that outlives this process and waits for its pipe to close, as those in
@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Error, Progress, Step};
+use crate::{FileError, Progress, Step};
 
 /// Removes `$1` once stdin ends, unless told to keep it. Servers that are being killed at the same
 /// moment may still add files, hence the repetition.
@@ -26,7 +26,8 @@ done
 "#;
 
 /// A folder that goes when this value or this process does.
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
+    what: &'static str,
     path: PathBuf,
     janitor: Child,
     keep: bool,
@@ -34,13 +35,13 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// A new, empty folder that only this user can read.
-    pub(super) fn new(progress: Arc<dyn Progress>) -> Result<Self, Error> {
+    /// A new, empty folder that only this user can read. `what` runs there, in words.
+    pub(crate) fn new(what: &'static str, progress: Arc<dyn Progress>) -> Result<Self, FileError> {
         let temporary = std::env::temp_dir();
         let folder = tempfile::Builder::new()
-            .prefix("servicekey-control-plane-")
+            .prefix("servicekey-testkit-")
             .tempdir_in(&temporary)
-            .map_err(Error::io("create a folder in", &temporary))?;
+            .map_err(FileError::of("create a folder in", &temporary))?;
         let janitor = Command::new("sh")
             .args(["-c", JANITOR, "janitor"])
             .arg(folder.path())
@@ -49,8 +50,8 @@ impl Scratch {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .map_err(Error::io("start", "sh"))?;
-        let mut scratch = Self { path: folder.keep(), janitor, keep: false, progress };
+            .map_err(FileError::of("start", "sh"))?;
+        let mut scratch = Self { what, path: folder.keep(), janitor, keep: false, progress };
         if std::env::var_os("TESTKIT_KEEP").is_some_and(|value| !value.is_empty() && value != "0") {
             // At once and not in `drop`, which a static never reaches.
             scratch.keep();
@@ -59,7 +60,7 @@ impl Scratch {
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -71,7 +72,7 @@ impl Scratch {
         if let Some(mut orders) = self.janitor.stdin.take() {
             let _ = orders.write_all(b"keep\n");
         }
-        self.progress.step(&Step::Kept { folder: self.path.clone() });
+        self.progress.step(&Step::Kept { what: self.what, folder: self.path.clone() });
     }
 }
 
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
 
     fn scratch() -> Scratch {
-        let scratch = Scratch::new(Arc::new(|_: &Step| {})).unwrap();
+        let scratch = Scratch::new("a test", Arc::new(|_: &Step| {})).unwrap();
         std::fs::write(scratch.path().join("log"), "line").unwrap();
         scratch
     }
