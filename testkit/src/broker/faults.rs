@@ -20,6 +20,10 @@ pub enum Fault {
     Body(Value),
     /// This status with a page of HTML.
     Html(StatusCode),
+    /// This status without a body.
+    Empty(StatusCode),
+    /// The true answer's body under this status.
+    Relabel(StatusCode),
     /// This status, and a `description` that repeats the login, the request's body and the credentials.
     RepeatSecrets(StatusCode),
     /// Success with 10 MiB of well-formed JSON.
@@ -51,8 +55,8 @@ impl Fault {
 
     /// Lets the next call of this route go wrong, before it takes effect.
     ///
-    /// With [`Delay`](Self::Delay), [`Drip`](Self::Drip) and [`CutInBody`](Self::CutInBody) the effect takes
-    /// place all the same: the answer tells of it.
+    /// With [`Delay`](Self::Delay), [`Drip`](Self::Drip), [`CutInBody`](Self::CutInBody) and
+    /// [`Relabel`](Self::Relabel) the effect takes place all the same: the answer tells of it.
     #[must_use]
     pub const fn on(self, route: Route) -> Injection {
         Injection {
@@ -75,7 +79,7 @@ impl Fault {
 
     /// Whether the answer tells of the effect, so that there must be one.
     pub(super) const fn needs_effect(&self) -> bool {
-        matches!(self, Self::Delay(_) | Self::Drip(_) | Self::CutInBody)
+        matches!(self, Self::Delay(_) | Self::Drip(_) | Self::CutInBody | Self::Relabel(_))
     }
 }
 

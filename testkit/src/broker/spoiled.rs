@@ -38,6 +38,8 @@ pub(super) fn spoil(fault: Fault, route: Route, answer: &Answer, secrets: String
         Fault::Status(status, body) => Answer::new(status, body).into_response(),
         Fault::Body(body) => Answer::new(success, body).into_response(),
         Fault::Html(status) => response(status, "text/html", Body::from(PAGE)),
+        Fault::Empty(status) => response(status, JSON, Body::empty()),
+        Fault::Relabel(status) => Answer { status, ..answer.clone() }.into_response(),
         Fault::RepeatSecrets(status) => Answer::error(status, secrets).into_response(),
         Fault::BigBody => {
             let padding = stream::repeat(CHUNK).take(BIG_BODY_BYTES / CHUNK.len());

@@ -168,6 +168,27 @@ async fn a_success_can_be_a_web_page() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_body_can_be_missing() -> Result<()> {
+    let it = start().await?;
+    it.broker.inject(Fault::Empty(StatusCode::CREATED).on(Route::Bind).after_effect());
+    let response = it.bind(Uuid::new_v4())?.send().await?;
+    assert_eq!(response.status(), 201);
+    assert_eq!(response.bytes().await?, "");
+    assert_eq!(it.broker.bindings().len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_true_answer_can_have_the_wrong_status() -> Result<()> {
+    let it = start().await?;
+    it.broker.inject(Fault::Relabel(StatusCode::OK).on(Route::Bind));
+    let (status, body) = answer(it.bind(Uuid::new_v4())?.send().await?).await?;
+    let binding = it.broker.bindings().pop().context("it is made all the same")?;
+    assert_eq!((status, body), (200, json!({ "credentials": binding.credentials })));
+    Ok(())
+}
+
+#[tokio::test]
 async fn credentials_can_be_of_another_type() -> Result<()> {
     let it = start().await?;
     for wrong in [Value::Null, json!([]), json!(7), json!("secret")] {
