@@ -274,6 +274,10 @@ impl State {
                 self.breaks("5: store what is in hand first", in_hand.is_some());
                 self.breaks("a key is made for a deleted ServiceKey", object.deleting);
                 self.breaks("a key is made where none may be", self.provider != Provider::Up);
+                self.breaks(
+                    "a key is made while it is being revoked",
+                    self.waits_for_revocation_of(sequence),
+                );
                 self.bind(object, sequence, fate);
             }
             Effect::Fetch(sequence) => {
@@ -302,6 +306,13 @@ impl State {
                 self.object = None;
             }
         }
+    }
+
+    /// Whether this process knows that the remote side is at work on it, and still waits for the end.
+    fn waits_for_revocation_of(&self, sequence: Sequence) -> bool {
+        self.process.round.under_way.as_ref().is_some_and(|known| {
+            known.work == Work::Unbind && known.sequence == sequence && self.now() < known.ends
+        })
     }
 
     fn holds(&self, sequence: Sequence) -> bool {

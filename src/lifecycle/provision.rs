@@ -107,9 +107,10 @@ pub(super) fn follow(world: &World, work: UnderWay) -> Step {
     }
 }
 
-/// Makes a key, or waits until the remote side has.
+/// Makes a key, or waits until the remote side has; one that is being revoked, because it was of no use, first goes.
 fn make(world: &World, sequence: Sequence, predecessor: Option<Sequence>) -> Step {
-    if let Some(work) = under_way(world, Work::Bind, sequence) {
+    let work = [Work::Unbind, Work::Bind].into_iter().find_map(|work| under_way(world, work, sequence));
+    if let Some(work) = work {
         return follow(world, work);
     }
     if !world.round.has_completed(sequence) {
