@@ -311,7 +311,7 @@ impl State {
     /// Whether this process knows that the remote side is at work on it, and still waits for the end.
     fn waits_for_revocation_of(&self, sequence: Sequence) -> bool {
         self.process.round.under_way.as_ref().is_some_and(|known| {
-            known.work == Work::Unbind && known.sequence == sequence && self.now() < known.ends
+            known.work == Work::Unbind && known.sequence == sequence && !known.is_given_up(self.now())
         })
     }
 

@@ -68,7 +68,7 @@ pub struct UnderWay {
     pub token: Option<String>,
     /// Since when.
     pub since: Timestamp,
-    /// When nobody waits for it any longer.
+    /// When it is looked at for the last time.
     pub ends: Timestamp,
     /// When to ask next; `None`: that is still to be settled.
     pub next_poll: Option<Timestamp>,
@@ -81,6 +81,11 @@ pub struct UnderWay {
 }
 
 impl UnderWay {
+    /// Whether nobody waits for it any longer: its time is over, and what a last look showed is known.
+    pub(super) fn is_given_up(&self, now: Timestamp) -> bool {
+        self.ends <= now && self.next_poll.is_none()
+    }
+
     /// Whether it goes on long enough for people to be told.
     pub(super) fn is_news(&self, now: Timestamp) -> bool {
         after(self.since, QUIET) <= now
@@ -90,13 +95,13 @@ impl UnderWay {
 /// The work on this key that is waited for, from what this process knows or the status remembers.
 pub(super) fn under_way(world: &World, work: Work, sequence: Sequence) -> Option<UnderWay> {
     let known = known_work(world)?;
-    (known.work == work && known.sequence == sequence && world.now < known.ends).then_some(known)
+    (known.work == work && known.sequence == sequence && !known.is_given_up(world.now)).then_some(known)
 }
 
 /// The key whose bind has an unknown outcome since then, and the status does not say so yet.
 pub(super) fn lost(world: &World) -> Option<(Sequence, Timestamp)> {
     let exhausted = known_work(world)
-        .filter(|known| known.work == Work::Bind && known.ends <= world.now)
+        .filter(|known| known.work == Work::Bind && known.is_given_up(world.now))
         .map(|known| (known.sequence, full_second(known.ends)));
     let (sequence, since) = world.round.lost.or(exhausted)?;
     // That it was lost again later is known to this process, and to the next one that it can't know.
@@ -157,4 +162,39 @@ pub(super) fn late_until(world: &World, sequence: Sequence) -> Option<Timestamp>
 
 fn after(time: Timestamp, wait: Duration) -> Timestamp {
     time.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// Work whose time is over after ten seconds.
+    fn work(next_poll: Option<i64>) -> UnderWay {
+        UnderWay {
+            work: Work::Unbind,
+            sequence: Sequence::FIRST,
+            token: None,
+            since: at(0),
+            ends: at(10),
+            next_poll: next_poll.map(at),
+            retry_after: None,
+            said: None,
+            inputs: String::new(),
+        }
+    }
+
+    #[rstest]
+    #[case::its_time_is_not_over(work(None), 9, false)]
+    #[case::nobody_has_looked_yet(work(Some(10)), 10, false)]
+    #[case::nobody_has_looked_for_long(work(Some(10)), 99, false)]
+    #[case::the_last_look_showed_no_end(work(None), 10, true)]
+    fn work_is_given_up_after_a_last_look(#[case] work: UnderWay, #[case] now: i64, #[case] given_up: bool) {
+        assert_eq!(work.is_given_up(at(now)), given_up);
+    }
 }
