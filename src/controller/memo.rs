@@ -16,7 +16,7 @@ use super::version::resource_version;
 use crate::{
     api::ServiceKey,
     backend::Credentials,
-    lifecycle::{KeyRecord, Problem, Sequence, UnderWay},
+    lifecycle::{KeyRecord, Problem, Sequence, UnderWay, Work},
 };
 
 /// The first wait after a failure.
@@ -67,15 +67,16 @@ impl Memo {
         Action::requeue(self.backoff.next_wait().max(not_before.unwrap_or_default()))
     }
 
-    /// How long to wait before the next look at what is under way: as long as the remote side asked for.
-    pub fn next_poll(&mut self, retry_after: Option<Duration>) -> Duration {
-        let own = self.polls.0.next().unwrap_or(LONGEST_POLL);
+    /// How long to wait before the next look at this work: as long as the remote side asked for, or longer with every
+    /// look. Other work is followed closely again.
+    pub fn next_poll(&mut self, work: &UnderWay) -> Duration {
+        let UnderWay { work: kind, sequence, since, retry_after, .. } = work;
+        let of = Some((*kind, *sequence, *since));
+        if self.polls.of != of {
+            self.polls = Polls { of, ..Polls::default() };
+        }
+        let own = self.polls.waits.next().unwrap_or(LONGEST_POLL);
         retry_after.map_or(own, |asked| asked.max(SHORTEST_WAIT))
-    }
-
-    /// Nothing is under way: the next operation is followed closely again.
-    pub fn followed(&mut self) {
-        self.polls = Polls::default();
     }
 
     /// All went well: the next failure starts with the shortest wait again.
@@ -116,9 +117,12 @@ impl Default for Backoff {
     }
 }
 
-/// Waits between looks at what is under way.
+/// Waits between looks at one piece of work, told by what it is and when it began.
 #[derive(Debug)]
-struct Polls(ExponentialBackoff);
+struct Polls {
+    of: Option<(Work, Sequence, Timestamp)>,
+    waits: ExponentialBackoff,
+}
 
 impl Default for Polls {
     fn default() -> Self {
@@ -128,7 +132,7 @@ impl Default for Polls {
             .with_factor(1.5)
             .with_jitter()
             .without_max_times();
-        Self(waits.build())
+        Self { of: None, waits: waits.build() }
     }
 }
 
@@ -177,6 +181,33 @@ mod tests {
             "spec": {"providerRef": {"name": "broker"}, "instance": {"id": "db"}},
         });
         Arc::new(serde_json::from_value(key).unwrap())
+    }
+
+    fn work(kind: Work, second: i64, retry_after: Option<u64>) -> UnderWay {
+        let since = Timestamp::from_second(second).unwrap();
+        UnderWay {
+            work: kind,
+            sequence: Sequence::FIRST,
+            token: None,
+            since,
+            ends: since,
+            next_poll: None,
+            retry_after: retry_after.map(Duration::from_secs),
+            said: None,
+            inputs: String::new(),
+        }
+    }
+
+    #[test]
+    fn every_piece_of_work_is_followed_closely_at_first() {
+        let mut memo = Memo::default();
+        for other in [work(Work::Bind, 0, None), work(Work::Unbind, 0, None), work(Work::Unbind, 1, None)] {
+            assert!(memo.next_poll(&other) <= 2 * SHORTEST_WAIT, "{other:?}");
+            let later = (0..20).map(|_| memo.next_poll(&other)).last();
+            assert!(later >= Some(LONGEST_POLL), "{later:?}");
+        }
+        assert_eq!(memo.next_poll(&work(Work::Unbind, 1, Some(7))), Duration::from_secs(7));
+        assert_eq!(memo.next_poll(&work(Work::Unbind, 1, Some(0))), SHORTEST_WAIT);
     }
 
     #[rstest]

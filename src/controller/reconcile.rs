@@ -170,25 +170,22 @@ impl Turn<'_> {
         if !matches!(rest.wake, Wake::Retry { .. } | Wake::PauseEnds(_)) {
             self.memo.recovered();
         }
-        if self.round.under_way.is_none() {
-            self.memo.followed();
-        }
         Ok(match rest.wake {
             Wake::OnChange => Action::await_change(),
             Wake::Retry { not_before } => self.memo.retry(not_before),
             Wake::At(time) | Wake::PauseEnds(time) => Action::requeue(self.until(time)),
-            Wake::Poll { retry_after } => Action::requeue(self.schedule_poll(retry_after)),
+            Wake::Poll => self.schedule_poll(),
         })
     }
 
     /// Settles when to look next at what is under way, which is not after the end of patience.
-    fn schedule_poll(&mut self, retry_after: Option<Duration>) -> Duration {
-        let wait = self.memo.next_poll(retry_after);
-        let now = (self.context.clock)();
-        let Some(work) = &mut self.round.under_way else { return wait };
-        let next = now.checked_add(wait).unwrap_or(work.ends).min(work.ends);
+    fn schedule_poll(&mut self) -> Action {
+        // Nothing else is polled.
+        let Some(work) = &mut self.round.under_way else { return self.memo.retry(None) };
+        let wait = self.memo.next_poll(work);
+        let next = (self.context.clock)().checked_add(wait).unwrap_or(work.ends).min(work.ends);
         work.next_poll = Some(next);
-        self.until(next)
+        Action::requeue(self.until(next))
     }
 
     fn until(&self, time: Timestamp) -> Duration {

@@ -236,7 +236,7 @@ impl State {
         }
         let now = self.now();
         let Round { in_hand, mut under_way, given_up, .. } = std::mem::take(&mut self.process.round);
-        if let (Wake::Poll { .. }, Some(work)) = (rest.wake, &mut under_way) {
+        if let (Wake::Poll, Some(work)) = (rest.wake, &mut under_way) {
             work.next_poll = Some(now);
         }
         self.process.round = Round { in_hand, under_way, given_up, ..Round::default() };
@@ -488,7 +488,7 @@ impl State {
                             let hour = (time.as_second() + 3599) / 3600;
                             state.hour_passes((hour - state.hour).max(0));
                         }
-                        Wake::Poll { .. } => {}
+                        Wake::Poll => {}
                         Wake::OnChange => return state.ended(),
                         Wake::Retry { .. } if rest.report.ready.reason == Reason::SecretConflict => {
                             return state.ended();

@@ -186,8 +186,9 @@ pub(super) fn cleaning_up(world: &World, sequence: Sequence, since: Timestamp) -
 
 /// The remote side is at work on a key.
 pub(super) fn under_way(world: &World, work: &UnderWay) -> Rest {
-    let UnderWay { work: kind, sequence, token, since, ends: _, next_poll, retry_after, said, inputs } = work;
-    let wake = next_poll.map_or(Wake::Poll { retry_after: *retry_after }, Wake::At);
+    let UnderWay { work: kind, sequence, token, since, ends: _, next_poll, retry_after: _, said, inputs } =
+        work;
+    let wake = next_poll.map_or(Wake::Poll, Wake::At);
     let (reason, doing) = match kind {
         Work::Bind => (Reason::Binding, "making"),
         Work::Unbind => (Reason::Deleting, "revoking"),

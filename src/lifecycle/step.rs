@@ -104,10 +104,7 @@ pub enum Wake {
         not_before: Option<Duration>,
     },
     /// The next look at what is under way: when the remote side asked for it, or by a backoff.
-    Poll {
-        /// How long the remote side asked to be left alone.
-        retry_after: Option<Duration>,
-    },
+    Poll,
 }
 
 /// The status to show: what is to be remembered, and how things stand.
