@@ -18,12 +18,13 @@ use tokio::time::sleep;
 
 use crate::FileError;
 
-/// Runs `"$@"` until it ends or stdin does, and ends as it did. The data is thrown away with the
-/// plane, so nothing is gained by a gentler signal, which would let open watches delay the end.
+/// Runs all but its first argument until that ends or stdin does, and ends as it did. The first
+/// argument is the signal to end it with.
 const SUPERVISOR: &str = r#"
+signal=$1; shift
 exec 3<&0
 "$@" 3<&- </dev/null & server=$!
-{ read -r _ <&3; kill -9 "$server"; } 2>/dev/null & watch=$!
+{ read -r _ <&3; kill -s "$signal" "$server"; } 2>/dev/null & watch=$!
 exec 3<&-
 wait "$server"; status=$?
 kill "$watch" 2>/dev/null
@@ -65,7 +66,43 @@ pub enum ProcessError {
     },
 }
 
-/// A running server; dropping it kills the server and waits until it is gone.
+impl ProcessError {
+    /// A server lost the race for its port, so that another port may do.
+    pub(crate) fn is_port_taken(&self) -> bool {
+        matches!(self, Self::Ended { log, .. } if log.to_lowercase().contains("address already in use"))
+    }
+}
+
+/// Who runs a server, and how it is ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    /// Whoever runs this process, unless another account is named. Only root can name one.
+    pub(crate) account: Option<Account>,
+    /// The signal, without `SIG`.
+    pub(crate) end: &'static str,
+}
+
+impl Manner {
+    /// As this process's own user, to be killed. The data are thrown away, so nothing is gained by a
+    /// gentler signal, which would let open connections delay the end.
+    pub(crate) const DEFAULT: Self = Self { account: None, end: "KILL" };
+}
+
+/// An account of this machine, by its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub(crate) user: u32,
+    pub(crate) group: u32,
+}
+
+impl Account {
+    /// Makes a command run as this account, in a folder that every account can enter.
+    pub(crate) fn run(self, command: &mut Command) {
+        command.uid(self.user).gid(self.group).current_dir("/");
+    }
+}
+
+/// A running server; dropping it ends the server and waits until it is gone.
 #[derive(Debug)]
 pub(crate) struct Process {
     name: &'static str,
@@ -81,11 +118,26 @@ impl Process {
         arguments: &[OsString],
         log: PathBuf,
     ) -> Result<Self, ProcessError> {
+        Self::start_in(Manner::DEFAULT, name, program, arguments, log)
+    }
+
+    /// The same in another manner.
+    pub(crate) fn start_in(
+        Manner { account, end }: Manner,
+        name: &'static str,
+        program: &Path,
+        arguments: &[OsString],
+        log: PathBuf,
+    ) -> Result<Self, ProcessError> {
         let output =
             File::options().create(true).append(true).open(&log).map_err(FileError::of("create", &log))?;
         let errors = output.try_clone().map_err(FileError::of("share", &log))?;
-        let supervisor = Command::new("sh")
-            .args([OsStr::new("-c"), OsStr::new(SUPERVISOR), OsStr::new(name)])
+        let mut command = Command::new("sh");
+        if let Some(account) = account {
+            account.run(&mut command);
+        }
+        let supervisor = command
+            .args(["-c", SUPERVISOR, name, end].map(OsStr::new))
             .arg(program)
             .args(arguments)
             // Ctrl-C at the terminal must reach only this process: the shells see the pipe close.

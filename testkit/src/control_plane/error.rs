@@ -113,6 +113,6 @@ impl Error {
 
     /// A server lost the race for its port, so that another port may do.
     pub(super) fn is_port_taken(&self) -> bool {
-        matches!(self, Self::Server(ProcessError::Ended { log, .. }) if log.contains("address already in use"))
+        matches!(self, Self::Server(error) if error.is_port_taken())
     }
 }

@@ -1,0 +1,139 @@
+//! From an empty folder to a server that accepts connections.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    net::{Ipv4Addr, TcpListener},
+    path::Path,
+    process::Command,
+    sync::Arc,
+};
+
+use super::{Error, account, programs::Programs};
+use crate::{
+    FileError, ProcessError, Stderr,
+    process::{Account, Manner, Process, tail},
+    scratch::Scratch,
+};
+
+/// How often other ports are tried.
+const PORT_ATTEMPTS: usize = 5;
+/// The superuser and its password. The server is on the loopback interface and goes with the test.
+const SUPERUSER: &str = "postgres";
+const PASSWORD: &str = "only-for-tests";
+/// What makes a cluster: logins need passwords, and messages are in English.
+const INITDB: [&str; 6] = [
+    "--auth=scram-sha-256",
+    "--username=postgres",
+    "--locale=C",
+    "--encoding=UTF8",
+    "--no-sync",
+    "--no-instructions",
+];
+/// Nothing but TCP on one address, and nothing that makes data outlive a crash.
+const SETTINGS: [&str; 7] = [
+    "listen_addresses=127.0.0.1",
+    "unix_socket_directories=",
+    "fsync=off",
+    "synchronous_commit=off",
+    "full_page_writes=off",
+    // Files in the folder, which go with it, rather than in `/dev/shm`.
+    "dynamic_shared_memory_type=mmap",
+    "shared_buffers=16MB",
+];
+/// What the server logs when it can be used.
+const READY: &str = "database system is ready to accept connections";
+/// PostgreSQL's "immediate shutdown": it ends every session at once and gives back what it has of the kernel, which it
+/// could not where it is killed.
+const END: &str = "QUIT";
+
+/// A running PostgreSQL; dropping it ends the server and removes its folder.
+// The fields are dropped in this order, which is the order to stop in.
+pub struct Postgres {
+    _server: Process,
+    _scratch: Scratch,
+    port: u16,
+}
+
+impl Postgres {
+    /// Makes a cluster and starts its server: about two seconds.
+    ///
+    /// # Errors
+    /// [`Error`] says what to install, or holds the end of what the program said that failed.
+    pub async fn start() -> Result<Self, Error> {
+        let programs = Programs::find()?;
+        let scratch = Scratch::new("PostgreSQL", Arc::new(Stderr))?;
+        let account = account::give(scratch.path())?;
+        let (scratch, programs) = make_cluster(scratch, programs, account).await?;
+        let mut attempt = 1;
+        loop {
+            // Free when it is picked; it may be taken when it is used.
+            let port = free_port().map_err(Error::Port)?;
+            match start_on(port, &programs, scratch.path(), account).await {
+                Err(error) if error.is_port_taken() && attempt < PORT_ATTEMPTS => attempt += 1,
+                started => return Ok(Self { _server: started?, _scratch: scratch, port }),
+            }
+        }
+    }
+
+    /// The port on 127.0.0.1.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The superuser's login, to the database `postgres`, as a connection string.
+    #[must_use]
+    pub fn superuser(&self) -> String {
+        format!("postgresql://{SUPERUSER}:{PASSWORD}@127.0.0.1:{}/postgres", self.port)
+    }
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// `initdb`, on a thread of its own, because it takes a second.
+async fn make_cluster(
+    scratch: Scratch,
+    programs: Programs,
+    account: Option<Account>,
+) -> Result<(Scratch, Programs), Error> {
+    let made = tokio::task::spawn_blocking(move || {
+        initdb(&programs, scratch.path(), account).map(|()| (scratch, programs))
+    });
+    made.await.map_err(|panic| FileError::of("run", "initdb")(panic.into()))?
+}
+
+fn initdb(programs: &Programs, folder: &Path, account: Option<Account>) -> Result<(), Error> {
+    let password = folder.join("password");
+    fs::write(&password, PASSWORD).map_err(FileError::of("write", &password))?;
+    let mut command = Command::new(&programs.initdb);
+    if let Some(account) = account {
+        account.run(&mut command);
+    }
+    command.args(INITDB).arg("--pwfile").arg(password).arg("--pgdata").arg(folder.join("data"));
+    let output = command.output().map_err(FileError::of("start", &programs.initdb))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [output.stdout, output.stderr].concat();
+    Err(Error::Initdb { status: output.status, output: tail(&String::from_utf8_lossy(&said)) })
+}
+
+async fn start_on(
+    port: u16,
+    programs: &Programs,
+    folder: &Path,
+    account: Option<Account>,
+) -> Result<Process, ProcessError> {
+    let mut arguments: Vec<OsString> = vec!["-D".into(), folder.join("data").into()];
+    arguments.extend(["-p".into(), port.to_string().into()]);
+    arguments.extend(SETTINGS.iter().flat_map(|setting| ["-c".into(), setting.into()]));
+    let manner = Manner { account, end: END };
+    // A log for each attempt: in one that says that another port was taken, the end of the next would not be found.
+    let log = folder.join(format!("postgres-{port}.log"));
+    let mut server = Process::start_in(manner, "postgres", &programs.postgres, &arguments, log)?;
+    server.until_logged(|log| log.contains(READY).then_some(())).await?;
+    Ok(server)
+}
