@@ -9,6 +9,8 @@ use std::{
     sync::Arc,
 };
 
+use tokio::sync::OnceCell;
+
 use super::{Error, account, programs::Programs};
 use crate::{
     FileError, ProcessError, Stderr,
@@ -47,6 +49,8 @@ const READY: &str = "database system is ready to accept connections";
 /// could not where it is killed.
 const END: &str = "QUIT";
 
+static SHARED: OnceCell<Postgres> = OnceCell::const_new();
+
 /// A running PostgreSQL; dropping it ends the server and removes its folder.
 // The fields are dropped in this order, which is the order to stop in.
 pub struct Postgres {
@@ -56,6 +60,15 @@ pub struct Postgres {
 }
 
 impl Postgres {
+    /// The server that all tests of this process share, each with databases and roles of its own; the first to ask
+    /// starts it. It ends with the process.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); the next to ask tries again.
+    pub async fn shared() -> Result<&'static Self, Error> {
+        SHARED.get_or_try_init(Self::start).await
+    }
+
     /// Makes a cluster and starts its server: about two seconds.
     ///
     /// # Errors
