@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use servicekey_operator::{
     api::{KeyProvider, ServiceKey, custom_resource_definitions},
     backend::AddressPolicy,
-    controller::{Operator, Options},
+    controller::{Clock, Operator, Options},
     runtime::Metrics,
 };
 use testkit::{
@@ -88,13 +88,23 @@ impl Stage {
     }
 
     pub fn start_operator_as(&self, user: User) -> Running {
-        let options = Options {
+        run_operator(self.plane, user, self.options())
+    }
+
+    /// The same, living by another clock.
+    pub async fn start_operator_by(&self, clock: Clock) -> Running {
+        let user = self.plane.new_user().unwrap();
+        self.plane.grant_cluster_admin(&user).await.unwrap();
+        run(Operator::new(self.plane.client_as(&user), self.options()).with_clock(clock), user)
+    }
+
+    fn options(&self) -> Options {
+        Options {
             cluster_resource_namespace: self.namespace.clone(),
             namespaces: Some([self.namespace.clone()].into()),
             concurrency: 32,
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
-        };
-        run_operator(self.plane, user, options)
+        }
     }
 
     pub async fn create_login(&self, username: &str, password: &str) {
@@ -266,8 +276,12 @@ pub fn entries(secret: &Secret) -> BTreeMap<String, String> {
 
 /// Starts an operator on a plane.
 pub fn run_operator(plane: &ControlPlane, user: User, options: Options) -> Running {
+    run(Operator::new(plane.client_as(&user), options), user)
+}
+
+fn run(operator: Operator, user: User) -> Running {
     let metrics = Metrics::default();
-    let operator = Operator::new(plane.client_as(&user), options).with_metrics(metrics.clone());
+    let operator = operator.with_metrics(metrics.clone());
     let task = tokio::spawn(operator.run(std::future::pending())).abort_handle();
     Running { user, metrics, task }
 }
