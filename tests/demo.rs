@@ -71,6 +71,41 @@ fn credentials_are_shown_to_whoever_asks_for_them() {
     assert!(!stdout.contains("at once"), "nothing was to be measured:\n{stdout}");
 }
 
+#[test]
+fn with_a_real_database_the_secrets_log_in_until_their_keys_are_deleted() {
+    let (output, stdout, stderr) = run(&mut demo(&["--broker", "postgres", "--keys", "5"]));
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    for line in [
+        "SECRET             LOGGED IN AS                              DATABASE",
+        "calls to the broker: 1 to read the key, 0 to make one",
+        "password             •••••••• (43 bytes)",
+        // 2 of the manifests, 10 one after the other, 5 at once.
+        "The broker holds no key (calls so far: 17 to make one, 17 to revoke one)",
+    ] {
+        assert!(stdout.contains(line), "`{line}` is not in:\n{stdout}");
+    }
+    let user = |secret: &str| {
+        let line = stdout.lines().find(|line| line.trim().starts_with(secret) && line.ends_with("app"));
+        line.and_then(|line| line.split_whitespace().nth(1)).unwrap_or_else(|| panic!("{stdout}"))
+    };
+    let users = ["monitoring-creds", "postgres-exporter"].map(user);
+    assert_ne!(users[0], users[1]);
+    for user in users {
+        let line = format!("is refused: password authentication failed for user \"{user}\"");
+        assert!(stdout.contains(&line), "`{line}` is not in:\n{stdout}");
+    }
+    assert_eq!(stderr, "");
+}
+
+#[test]
+fn a_database_server_that_is_missing_is_told_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (output, _, stderr) = run(demo(&["--broker", "postgres"]).env("PG_BIN", folder.path()));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.contains("`apt-get install postgresql`"), "{stderr}");
+}
+
 #[tokio::test]
 async fn what_is_kept_can_be_used_until_ctrl_c_and_then_is_gone() {
     let mut demo = tokio::process::Command::from(demo(&["--keys", "0", "--keep"]))

@@ -1,7 +1,11 @@
 //! `cargo run --example demo`: the operator's main job, on a real Kubernetes API server and an embedded broker.
 
+mod broker;
+mod login;
 mod manifests;
 mod output;
+#[path = "../postgres-broker/broker/mod.rs"]
+mod postgres_broker;
 mod progress;
 mod scenario;
 mod stage;
@@ -23,7 +27,7 @@ use servicekey_operator::runtime;
 /// Starts etcd and kube-apiserver on free loopback ports, an Open Service Broker with the instance
 /// `training-app-db`, and the operator; applies examples/manifests; shows the credentials arrive, damage to their
 /// Secret repaired, and nothing left once the ServiceKeys are deleted; and measures how long each takes. Nothing
-/// outside of this process and a temporary folder is touched. The first run has to get the control plane's
+/// outside of this process and temporary folders is touched. The first run has to get the control plane's
 /// binaries, by download or by building them with Go, which takes minutes.
 ///
 /// The operator logs nothing here unless RUST_LOG says what.
@@ -34,10 +38,15 @@ use servicekey_operator::runtime;
     after_help = "Examples:
   cargo run --example demo                          # the whole tour, some 20 seconds
   cargo run --example demo -- --keep                # and then try it yourself with kubectl
+  cargo run --example demo -- --broker postgres     # with logins to a real database
   cargo run --release --example demo                # with the times of a release build
   RUST_LOG=debug cargo run --example demo -- --keys 0"
 )]
 struct Cli {
+    /// What hands out the keys
+    #[arg(long, value_enum, default_value_t)]
+    broker: broker::Kind,
+
     /// Leave everything running, and print what to try with kubectl; Ctrl-C ends it
     #[arg(long)]
     keep: bool,

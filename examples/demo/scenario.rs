@@ -14,10 +14,12 @@ use kube::{
 };
 use serde_json::json;
 use servicekey_operator::api::{ClusterKeyProvider, ServiceKey};
-use testkit::broker::{Binding, Route};
+use testkit::broker::Route;
 
 use crate::{
     Cli,
+    broker::HeldKey,
+    login::{self, Login},
     manifests::{self, KEY, KEY_WITH_TEMPLATE, LOGIN, NAMESPACES, PROVIDER},
     output::{self, Steps},
     stage::Stage,
@@ -41,16 +43,17 @@ const ENTRY: &str = "password";
 pub async fn play(cli: &Cli) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut steps = Steps::default();
-    let stage = Stage::set(&mut steps, cli.port).await?;
+    let stage = Stage::set(&mut steps, cli.broker, cli.port).await?;
     let mut tour = Tour::new(cli, &stage, steps);
     tour.apply_provider().await?;
     tour.apply_keys().await?;
+    tour.log_in().await?;
     tour.edit_secret().await?;
     tour.delete_secret().await?;
     tour.measure(cli.keys).await?;
     if cli.keep {
         tour.times.show();
-        tell_what_to_try(&stage.kubeconfig()?);
+        tell_what_to_try(&stage)?;
         return future::pending().await;
     }
     tour.delete_keys().await?;
@@ -71,6 +74,8 @@ struct Tour<'a> {
     show_secrets: bool,
     steps: Steps,
     times: Times,
+    /// What the Secrets let one do, where there is a database.
+    logins: Vec<Login>,
 }
 
 impl<'a> Tour<'a> {
@@ -84,6 +89,7 @@ impl<'a> Tour<'a> {
             show_secrets: cli.show_secrets,
             steps,
             times: Times::default(),
+            logins: Vec::new(),
         }
     }
 
@@ -121,7 +127,18 @@ impl<'a> Tour<'a> {
             show_conditions(key.conditions());
             self.show_secret(&name).await?;
         }
-        self.show_broker();
+        self.show_broker().await
+    }
+
+    /// With a real database only.
+    async fn log_in(&mut self) -> anyhow::Result<()> {
+        if self.stage.database().is_some() {
+            self.steps.begin("log in to the database with what the Secrets hold");
+            for name in NAMES {
+                self.logins.push(Login::of(&self.secrets.get(name).await?)?);
+            }
+            login::show(&self.logins).await?;
+        }
         Ok(())
     }
 
@@ -176,8 +193,9 @@ impl<'a> Tour<'a> {
             ensure!(secret.is_none(), "the ServiceKey `{name}` is gone, and its Secret is still there");
             output::detail(format_args!("the ServiceKey `{name}` and its Secret are gone"));
         }
-        self.show_broker();
-        let left = self.stage.broker_keys().len();
+        login::show_refused(&self.logins).await?;
+        self.show_broker().await?;
+        let left = self.stage.broker_keys().await?.len();
         ensure!(left == 0, "all ServiceKeys are gone, and the broker still holds {left} keys");
         Ok(())
     }
@@ -221,9 +239,9 @@ impl<'a> Tour<'a> {
     }
 
     /// The keys as the broker knows them, and what it was asked so far.
-    fn show_broker(&self) {
-        let row = |key: &Binding| [key.number.to_string(), key.id.to_string(), key.instance.clone()];
-        let rows: Vec<_> = self.stage.broker_keys().iter().map(row).collect();
+    async fn show_broker(&self) -> anyhow::Result<()> {
+        let row = |HeldKey { number, binding, instance }| [number.to_string(), binding, instance];
+        let rows: Vec<_> = self.stage.broker_keys().await?.into_iter().map(row).collect();
         let calls = |route| self.stage.broker_calls(route);
         output::blank();
         output::detail(format_args!(
@@ -239,6 +257,7 @@ impl<'a> Tour<'a> {
         if !rows.is_empty() {
             output::table(["NUMBER", "BINDING", "INSTANCE"], &rows);
         }
+        Ok(())
     }
 }
 
@@ -246,7 +265,8 @@ fn tell_applied(file: &str, how: &str) {
     output::detail(format_args!("applied `examples/manifests/{file}`{how}"));
 }
 
-fn tell_what_to_try(kubeconfig: &str) {
+fn tell_what_to_try(stage: &Stage) -> anyhow::Result<()> {
+    let kubeconfig = stage.kubeconfig()?;
     output::title("Everything keeps running; try it in another terminal");
     for command in [
         &format!("export KUBECONFIG={kubeconfig}"),
@@ -258,8 +278,15 @@ fn tell_what_to_try(kubeconfig: &str) {
     ] {
         output::command(command);
     }
+    if stage.database().is_some() {
+        let [_, templated] = NAMES;
+        output::command(format_args!(
+            "psql \"$(kubectl -n {NAMESPACE} get secret {templated} -o go-template='{{{{.data.DATA_SOURCE_NAME | base64decode}}}}')\""
+        ));
+    }
     output::blank();
     output::line("Ctrl-C stops everything.");
+    Ok(())
 }
 
 /// All that are named, once each is ready.

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use anyhow::{Context, anyhow, ensure};
-use k8s_openapi::api::core::v1::Secret;
 use kube::{Client, ResourceExt};
 use servicekey_operator::{
     api::custom_resource_definitions,
@@ -11,13 +10,14 @@ use servicekey_operator::{
     controller::{Operator, Options},
 };
 use testkit::{
-    broker::{Binding, FakeBroker, Login, Route},
+    broker::Route,
     control_plane::{ControlPlane, Error, User},
 };
 use tokio::{runtime::Runtime, sync::oneshot, task::JoinHandle};
 
 use crate::{
-    manifests::{LOGIN, OPERATOR_ROLE},
+    broker::{Broker, Database, HeldKey, Kind},
+    manifests::OPERATOR_ROLE,
     output::{self, Steps},
     progress::Waiting,
 };
@@ -31,7 +31,7 @@ const CONCURRENCY: u16 = 32;
 // The fields are dropped in this order, which is the order to stop in.
 pub struct Stage {
     operator: RunningOperator,
-    broker: EmbeddedBroker,
+    broker: Broker,
     plane: ControlPlane,
 }
 
@@ -40,11 +40,10 @@ impl Stage {
     ///
     /// # Errors
     /// What can't be started, and what to do about it.
-    pub async fn set(steps: &mut Steps, port: Option<u16>) -> anyhow::Result<Self> {
+    pub async fn set(steps: &mut Steps, broker: Kind, port: Option<u16>) -> anyhow::Result<Self> {
         steps.begin("start etcd and kube-apiserver");
         let plane = start_plane(port).await?;
-        steps.begin("start an Open Service Broker");
-        let broker = EmbeddedBroker::start().await?;
+        let broker = Broker::start(broker, steps).await?;
         steps.begin("install the custom resources, and start the operator");
         plane.install_crds(&custom_resource_definitions()).await?;
         let operator = RunningOperator::start(&plane).await?;
@@ -58,17 +57,25 @@ impl Stage {
 
     /// Where the broker listens.
     pub fn broker_url(&self) -> String {
-        self.broker.0.url()
+        self.broker.url()
     }
 
     /// The broker's keys, oldest first.
-    pub fn broker_keys(&self) -> Vec<Binding> {
-        self.broker.0.bindings()
+    ///
+    /// # Errors
+    /// When it does not tell.
+    pub async fn broker_keys(&self) -> anyhow::Result<Vec<HeldKey>> {
+        self.broker.keys().await
+    }
+
+    /// The database that the keys open, where there is one.
+    pub fn database(&self) -> Option<&Database> {
+        self.broker.database()
     }
 
     /// How often the broker was asked for this.
     pub fn broker_calls(&self, route: Route) -> usize {
-        self.broker.0.count(route)
+        self.broker.calls(route)
     }
 
     /// Writes a kubeconfig for `kubectl` and returns its path.
@@ -88,7 +95,7 @@ impl Stage {
         let user = operator.stop().await?;
         let requests = plane.audit().requests(&user)?;
         let refused = requests.only(|request| request.code == Some(403));
-        let violations = broker.0.take_violations();
+        let violations = broker.violations();
         drop(broker);
         plane.stop().await;
         ensure!(
@@ -123,29 +130,6 @@ async fn start_plane(port: Option<u16>) -> anyhow::Result<ControlPlane> {
         output::time(began.elapsed())
     ));
     Ok(plane)
-}
-
-/// The broker. Unlike in a test, where it ends the test, a breach of the broker's rules must not make its end a panic.
-struct EmbeddedBroker(FakeBroker);
-
-impl EmbeddedBroker {
-    /// Starts it with the login of the manifests.
-    async fn start() -> anyhow::Result<Self> {
-        let login: Secret = LOGIN.object()?;
-        let entry = |name: &str| login.string_data.as_ref()?.get(name).cloned();
-        let (username, password) = entry("username")
-            .zip(entry("password"))
-            .with_context(|| format!("`{}` lacks `username` or `password`", LOGIN.file))?;
-        let broker = FakeBroker::builder().login(Login::basic(username, password)).start().await?;
-        output::detail(format_args!("{} serves the instance `training-app-db`", broker.url()));
-        Ok(Self(broker))
-    }
-}
-
-impl Drop for EmbeddedBroker {
-    fn drop(&mut self) {
-        drop(self.0.take_violations());
-    }
 }
 
 /// The operator, on threads of its own as in a process of its own.
