@@ -1,0 +1,160 @@
+//! Plays one case: lets the call go wrong, watches what the operator makes of it, and sees to it that in the end there
+//! is one key, and after that none.
+
+use kube::api::DeleteParams;
+use servicekey_operator::api::ServiceKey;
+use testkit::broker::{FakeBroker, Gate, Moment};
+
+use crate::{
+    case::{Call, Case, Outcome},
+    script::{INSTANCE, OFFERING, PLAN},
+    sight::{is_ready, shown},
+    stage::Stage,
+    witness::History,
+};
+
+/// Plays a case, under this name, and tells what was seen.
+pub async fn play(stage: &Stage, name: &str, case: Case) -> Outcome {
+    let broker = case.start_broker().await;
+    stage.create_provider(name, &broker.url()).await;
+    let scene = Scene { stage, name, case, broker };
+    match case.call {
+        Call::Bind | Call::PollOfBind | Call::FetchOfMade => scene.while_a_key_is_made().await,
+        Call::FetchOfLost => scene.while_a_secret_is_restored().await,
+        Call::Unbind | Call::PollOfUnbind => scene.while_a_key_is_revoked().await,
+    }
+}
+
+struct Scene<'a> {
+    stage: &'a Stage,
+    /// Of the ServiceKey, its Secret and its provider.
+    name: &'a str,
+    case: Case,
+    broker: FakeBroker,
+}
+
+impl Scene<'_> {
+    async fn while_a_key_is_made(self) -> Outcome {
+        let gate = self.arm();
+        self.create_key().await;
+        let struck = self.strike(gate).await;
+        self.outlast(0).await;
+        let history = self.wait(0, "ready", is_ready).await;
+        let outcome = self.outcome(struck, &history);
+        self.assert_one_key(history.last().unwrap()).await;
+        self.delete_and_leave_nothing().await;
+        outcome
+    }
+
+    async fn while_a_secret_is_restored(self) -> Outcome {
+        self.create_key().await;
+        let ready = self.wait(0, "ready", is_ready).await.pop().unwrap();
+        let gate = self.arm();
+        let begin = self.stage.keys.count(self.name);
+        self.stage.secret_api().delete(self.name, &DeleteParams::default()).await.unwrap();
+        let struck = self.strike(gate).await;
+        let restored = |key: &ServiceKey| is_ready(key) && secret_version(key) != secret_version(&ready);
+        let history = self.wait(begin, "ready again", restored).await;
+        let outcome = self.outcome(struck, &history);
+        self.broker.wait_until(|bindings| bindings.len() == 1).await.unwrap();
+        self.assert_one_key(history.last().unwrap()).await;
+        self.delete_and_leave_nothing().await;
+        outcome
+    }
+
+    async fn while_a_key_is_revoked(self) -> Outcome {
+        self.create_key().await;
+        let ready = self.wait(0, "ready", is_ready).await.pop().unwrap();
+        self.assert_one_key(&ready).await;
+        let gate = self.arm();
+        let begin = self.stage.keys.count(self.name);
+        self.delete_key().await;
+        let struck = self.strike(gate).await;
+        self.outlast(begin).await;
+        let history = self.wait_gone().await;
+        self.assert_nothing_left().await;
+        self.outcome(struck, &history.versions[begin..])
+    }
+
+    /// Lets the next call of the case's kind go wrong, and holds it meanwhile.
+    fn arm(&self) -> Gate {
+        self.broker.change_pace(self.case.pace());
+        self.broker.inject(self.case.injection());
+        self.broker.gate(self.case.call.route(), Moment::AfterEffect)
+    }
+
+    /// Waits until it has gone wrong, and gives the place of the call among all calls. From then on the broker works
+    /// as usual; what it began is done, because nobody may ever ask for it.
+    async fn strike(&self, gate: Gate) -> usize {
+        gate.wait_for_arrival().await.unwrap();
+        let struck = self.broker.calls().iter().rposition(|call| call.route == self.case.call.route());
+        let _ = self.broker.finish_all();
+        self.broker.change_pace(self.case.broker.pace());
+        gate.release();
+        struck.unwrap()
+    }
+
+    /// Where it goes wrong again and again, waits until people are told, or until there is nothing more to go wrong.
+    async fn outlast(&self, begin: usize) {
+        if !self.case.lasts() {
+            return;
+        }
+        let over =
+            |key: &ServiceKey| shown(key).is_some() || (self.case.call == Call::PollOfBind && is_ready(key));
+        let over =
+            |history: &History<ServiceKey>| history.gone || history.versions.iter().skip(begin).any(over);
+        self.stage.keys.wait(self.name, "told of", over).await;
+        self.broker.clear_faults();
+    }
+
+    async fn create_key(&self) {
+        self.stage.create_key(self.name, INSTANCE, OFFERING, PLAN).await;
+    }
+
+    async fn delete_key(&self) {
+        self.stage.key_api().delete(self.name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// What the ServiceKey showed from its `begin`th version on until it was as it should be.
+    async fn wait(&self, begin: usize, what: &str, met: impl Fn(&ServiceKey) -> bool) -> Vec<ServiceKey> {
+        let end = |history: &History<ServiceKey>| history.versions.iter().skip(begin).position(&met);
+        let history = self.stage.keys.wait(self.name, what, |history| end(history).is_some()).await;
+        let end = end(&history).unwrap();
+        history.versions.into_iter().skip(begin).take(end + 1).collect()
+    }
+
+    async fn wait_gone(&self) -> History<ServiceKey> {
+        self.stage.keys.wait(self.name, "gone", |history| history.gone).await
+    }
+
+    async fn delete_and_leave_nothing(&self) {
+        self.delete_key().await;
+        self.wait_gone().await;
+        self.assert_nothing_left().await;
+    }
+
+    /// The broker's only binding is the one that the status names, and the Secret holds its credentials.
+    async fn assert_one_key(&self, key: &ServiceKey) {
+        let bindings = self.broker.bindings();
+        let [binding] = bindings.as_slice() else { panic!("there is not one binding: {bindings:?}") };
+        assert_eq!(key.status.as_ref().unwrap().key.as_ref().unwrap().id, binding.id.to_string());
+        let secret = self.stage.secret_api().get(self.name).await.unwrap();
+        let held = secret.data.unwrap().remove("password").unwrap().0;
+        // Not in the words of `assert_eq`, which would print them.
+        assert!(held == binding.credentials["password"].as_str().unwrap().as_bytes(), "other credentials");
+    }
+
+    async fn assert_nothing_left(&self) {
+        assert_eq!(self.broker.bindings(), []);
+        let secret = self.stage.secret_api().get_opt(self.name).await.unwrap();
+        assert!(secret.is_none(), "the Secret is still there");
+    }
+
+    fn outcome(&self, struck: usize, versions: &[ServiceKey]) -> Outcome {
+        Outcome::of(self.case, versions, &self.broker.calls(), struck)
+    }
+}
+
+fn secret_version(key: &ServiceKey) -> Option<&str> {
+    Some(&key.status.as_ref()?.secret.as_ref()?.resource_version)
+}

@@ -1,0 +1,77 @@
+//! What is seen from outside: conditions of the ServiceKey, and calls to the broker.
+
+use servicekey_operator::api::{ConditionType, OperationKind, Reason, ServiceKey};
+use testkit::broker::{Call as Asked, Route};
+
+use crate::case::{Ask, Case, Outcome, Says, Shown};
+
+impl Outcome {
+    /// What was seen, of these versions of the ServiceKey, and of the calls, of which the one at `struck` went wrong.
+    pub fn of(case: Case, versions: &[ServiceKey], calls: &[Asked], struck: usize) -> Self {
+        let mut told: Vec<_> = versions.iter().filter_map(shown).collect();
+        // That work in the background takes a while is no answer to what went wrong, unless that was about it.
+        told.retain(|shown| {
+            case.call.is_poll() || !matches!(shown.reason, Reason::Binding | Reason::Deleting)
+        });
+        told.dedup();
+        let next = next(case, calls, struck);
+        let mitigated = versions.iter().any(cleans_up) && next.contains(&Ask::Unbind);
+        Self { shown: told, mitigated, next }
+    }
+}
+
+/// What the broker was asked after the call that went wrong: until it was asked for a key, or for the same again.
+fn next(case: Case, calls: &[Asked], struck: usize) -> Vec<Ask> {
+    let binding = calls[struck].binding.as_ref();
+    let asked = calls[struck + 1..].iter().filter(|call| call.route != Route::Catalog);
+    let mut next = Vec::new();
+    for ask in asked.map(|call| ask(call, binding)) {
+        let last = next.last().copied();
+        // The polls of a revocation belong to it.
+        let same = last == Some(ask) || (last, ask) == (Some(Ask::Unbind), Ask::Poll);
+        let until_the_end = case.says == Says::NoEnd && next.is_empty() && ask == Ask::Poll;
+        if same || until_the_end {
+            continue;
+        }
+        next.push(ask);
+        if matches!(ask, Ask::Bind | Ask::BindNext) || ask == case.call.ask() {
+            break;
+        }
+    }
+    next
+}
+
+fn ask(call: &Asked, binding: Option<&String>) -> Ask {
+    match call.route {
+        Route::Bind if call.binding.as_ref() == binding => Ask::Bind,
+        Route::Bind => Ask::BindNext,
+        Route::LastOperation => Ask::Poll,
+        Route::Fetch => Ask::Fetch,
+        Route::Unbind => Ask::Unbind,
+        Route::Catalog | Route::FetchInstance | Route::Unknown => panic!("nobody needs {call:?}"),
+    }
+}
+
+fn holds(key: &ServiceKey, type_: ConditionType, status: &str) -> bool {
+    let mut conditions = key.status.iter().flat_map(|status| &status.conditions);
+    conditions.any(|condition| condition.type_ == type_.as_str() && condition.status == status)
+}
+
+pub fn is_ready(key: &ServiceKey) -> bool {
+    holds(key, ConditionType::Ready, "True")
+}
+
+/// What the condition `Ready` says where it is not true.
+pub fn shown(key: &ServiceKey) -> Option<Shown> {
+    let conditions = &key.status.as_ref()?.conditions;
+    let ready = conditions.iter().find(|condition| condition.type_ == ConditionType::Ready.as_str())?;
+    let reason = Reason::ALL.iter().find(|reason| reason.as_str() == ready.reason).unwrap();
+    let stalled = holds(key, ConditionType::Stalled, "True");
+    (ready.status != "True").then_some(Shown { reason: *reason, stalled })
+}
+
+/// Whether the status tells of a key that a lost answer may have left.
+fn cleans_up(key: &ServiceKey) -> bool {
+    let operation = key.status.as_ref().and_then(|status| status.operation.as_ref());
+    operation.is_some_and(|operation| operation.kind == OperationKind::CleanUp)
+}
