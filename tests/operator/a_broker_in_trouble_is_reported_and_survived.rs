@@ -32,6 +32,11 @@ fn html(code: u16) -> Fault {
     Fault::Html(StatusCode::from_u16(code).unwrap())
 }
 
+/// Twice what the specification allows.
+fn long_token() -> Fault {
+    status(202, json!({"operation": "x".repeat(20_000)}))
+}
+
 fn redirect() -> Fault {
     status(307, json!({}))
 }
@@ -82,6 +87,26 @@ async fn a_bind_fails(stage: &Stage, fault: Injection, reason: Reason, words: &s
     Fault::credentials(&json!(["a"])).on(Route::Bind).after_effect(),
     Reason::BindFailed,
     "holds `credentials` that are no object"
+)]
+#[case::null_for_credentials(
+    Fault::credentials(&Value::Null).on(Route::Bind).after_effect(),
+    Reason::BindFailed,
+    "holds no `credentials`"
+)]
+#[case::number_for_credentials(
+    Fault::credentials(&json!(42)).on(Route::Bind).after_effect(),
+    Reason::BindFailed,
+    "holds `credentials` that are no object"
+)]
+#[case::credentials_of_2_mib(
+    Fault::credentials(&json!({"password": "x".repeat(2 * 1024 * 1024)})).on(Route::Bind).after_effect(),
+    Reason::BindFailed,
+    "is larger than 1 MiB"
+)]
+#[case::long_token(
+    long_token().on(Route::Bind),
+    Reason::BindFailed,
+    "answers 202, but the body holds an `operation` of more than 10,000 characters"
 )]
 #[case::empty_success(status(200, json!({})).on(Route::Bind), Reason::UnexpectedAnswer, "answers 200, but the body")]
 #[case::big_body(Fault::BigBody.on(Route::Bind), Reason::BindFailed, "is larger than 1 MiB")]
@@ -315,6 +340,7 @@ async fn a_revocation_fails(stage: &Stage, fault: Injection, words: &str) {
 #[case::not_found(sorry(404).on(Route::Unbind), "answers 404")]
 #[case::no_content(status(204, json!({})).on(Route::Unbind), "answers 204")]
 #[case::redirect(to_the_login(redirect().on(Route::Unbind)), "name the final address")]
+#[case::long_token(long_token().on(Route::Unbind), "an `operation` of more than 10,000 characters")]
 #[case::busy(status(422, json!({"error": "ConcurrencyError"})).on(Route::Unbind), "another operation")]
 #[case::too_many_requests(sorry(429).on(Route::Unbind), "it asks for fewer requests")]
 #[tokio::test(flavor = "multi_thread")]

@@ -84,6 +84,21 @@ async fn a_long_operation_is_shown() {
     assert_eq!(stage.broker.bindings(), []);
 }
 
+/// The longest token that the specification allows, of characters that a query has to escape.
+#[tokio::test]
+async fn a_token_of_ten_thousand_characters_is_sent_back() {
+    let token = |number: u64| format!("{number}{}", "/a+b=c&d%".repeat(1_111));
+    assert_eq!(token(1).chars().count(), 10_000);
+    let stage = stage_at(Pace::polls(1).tokens(token)).await;
+    let _operator = stage.start_operator().await;
+    stage.create_key(NAME).await;
+    holds_the_only_key(&stage).await;
+    stage.keys().delete(NAME, &DeleteParams::default()).await.unwrap();
+    stage.wait_gone(NAME).await;
+    assert_eq!(stage.broker.bindings(), []);
+    assert_eq!(stage.broker.count(Route::LastOperation), 4, "two for each of two operations");
+}
+
 #[tokio::test]
 async fn an_operator_that_was_away_takes_up_what_is_under_way() {
     let stage = stage_at(Pace::until_told()).await;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod a_broker_in_trouble_is_reported_and_survived;
+mod a_broker_may_send_odd_things;
 mod a_broker_may_take_its_time;
 mod a_changed_login_takes_effect;
 mod a_cluster_provider_admits_namespaces;
