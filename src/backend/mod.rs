@@ -46,6 +46,16 @@ impl Backend {
         }
     }
 
+    /// Whether keys can be asked for at all for an instance that is named so; asks nobody.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Rejected`], with what is missing or wrong.
+    pub fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
+        match self {
+            Self::OpenServiceBroker(broker) => broker.check_instance(instance),
+        }
+    }
+
     /// Asks the remote side whether it can be reached with this login; creates nothing.
     ///
     /// # Errors

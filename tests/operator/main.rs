@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod a_broker_in_trouble_is_reported_and_survived;
-mod a_broker_may_send_odd_things;
 mod a_broker_may_take_its_time;
 mod a_changed_login_takes_effect;
 mod a_cluster_provider_admits_namespaces;
@@ -22,6 +21,7 @@ mod deletion_waits_for_the_provider;
 mod each_key_costs_little;
 mod each_key_is_revoked_by_one_call;
 mod evidence;
+mod names_and_sizes_may_be_odd;
 mod nothing_is_silently_ignored;
 mod process;
 mod providers_report_themselves;

@@ -17,7 +17,7 @@ use super::{
     wire::{BindBody, Context},
 };
 use crate::backend::{
-    BackendError, Bound, ErrorClass, Fetched, KeyRequest, Progress, Unbound, Work,
+    BackendError, Bound, ErrorClass, Fetched, InstanceRef, KeyRequest, Progress, Unbound, Work,
     http::{HttpClient, Redactor, Request, base_url, without_query},
 };
 
@@ -54,6 +54,14 @@ impl Broker {
             catalog: CatalogCache::default(),
             instances: Instances::default(),
         })
+    }
+
+    /// Whether an instance that is named so can be part of a call; asks nobody.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Rejected`], with what is missing or wrong.
+    pub fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
+        paths::instance(&self.base, Target::of(instance)?.instance_id).map(drop)
     }
 
     /// Asks for the catalog: whether the broker can be reached with this login. What it answers is kept.

@@ -1,10 +1,13 @@
 //! Credentials of odd names and sizes, and instances of odd ids: what fits into a Secret is written, what does not is
 //! reported, and no name or id gets out of its place.
 
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, Patch, PatchParams},
+};
 use rstest::rstest;
 use serde_json::{Map, Value, json};
-use servicekey_operator::api::Reason;
+use servicekey_operator::api::{Reason, ServiceKey};
 use testkit::broker::{CredentialsRecipe, FakeBroker, Instance, Pace, Route};
 
 use crate::{
@@ -120,18 +123,25 @@ async fn an_instance_of_an_odd_id_keeps_its_keys_to_itself(#[case] id: &str) {
     }
 }
 
-/// These would vanish from a path, so that another place would be asked.
+/// It can't be corrected either, but nothing has begun yet that would have to be ended.
 #[rstest]
-#[case(".")]
-#[case("..")]
+#[case::here(json!({"id": "."}), "`.` can't be the id of an instance; correct `instance.id`")]
+#[case::parent(json!({"id": ".."}), "`..` can't be the id of an instance; correct `instance.id`")]
+#[case::name(json!({"name": "db"}), "an Open Service Broker needs `instance.id`; set it to the id of the service instance")]
 #[tokio::test]
-async fn an_instance_whose_id_would_vanish_is_refused(#[case] id: &str) {
+async fn an_instance_that_no_broker_can_know_is_refused_at_once(
+    #[case] instance: Value,
+    #[case] words: &str,
+) {
     let (stage, _operator) = stage_of(credentials(&[("password", "s3cret")])).await;
     let mut key = stage.key_manifest(NAME);
-    key["spec"]["instance"]["id"] = json!(id);
-    stage.create::<servicekey_operator::api::ServiceKey>(key).await;
-    let key = stage.wait_key(NAME, Reason::BindRejected).await;
-    key.says("can't be the id of an instance; correct `instance.id`");
+    key["spec"]["instance"] = instance;
+    stage.create::<ServiceKey>(key).await;
+    let key = stage.wait_key(NAME, Reason::InvalidSpec).await;
+    key.says(words);
+    key.says("create the ServiceKey again");
     assert!(key.is_stalled());
-    assert_eq!(stage.broker.count(Route::Unknown) + stage.broker.count(Route::Bind), 0);
+    assert!(key.finalizers().is_empty());
+    stage.delete_and_leave_nothing(NAME).await;
+    assert!(stage.broker.calls().iter().all(|call| call.route == Route::Catalog));
 }
