@@ -46,16 +46,6 @@ impl Backend {
         }
     }
 
-    /// Whether keys can be asked for at all for an instance that is named so; asks nobody.
-    ///
-    /// # Errors
-    /// [`ErrorClass::Rejected`], with what is missing or wrong.
-    pub fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
-        match self {
-            Self::OpenServiceBroker(broker) => broker.check_instance(instance),
-        }
-    }
-
     /// Asks the remote side whether it can be reached with this login; creates nothing.
     ///
     /// # Errors
@@ -63,6 +53,17 @@ impl Backend {
     pub async fn check(&self) -> Result<(), BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => broker.check().await,
+        }
+    }
+
+    /// Whether keys can be made for this instance, as far as that is known without making one. What is refused here is
+    /// refused by [`bind`](Self::bind) as well, before the remote side is asked for anything.
+    ///
+    /// # Errors
+    /// What is wrong with the instance, or what keeps that from being known.
+    pub async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
+        match self {
+            Self::OpenServiceBroker(broker) => broker.check_instance(instance).await,
         }
     }
 

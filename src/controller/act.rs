@@ -36,6 +36,7 @@ impl Turn<'_> {
     /// Carries out one effect.
     pub(super) async fn act(&mut self, effect: Effect) -> Result<After, Error> {
         match effect {
+            Effect::CheckInstance => self.check_instance().await,
             Effect::AddFinalizer => self.add_finalizer().await?,
             Effect::LookUpSecret => self.look_up_secret().await?,
             Effect::Record(report) => self.record(&report).await?,

@@ -19,6 +19,17 @@ use crate::{
 };
 
 impl Turn<'_> {
+    pub(super) async fn check_instance(&mut self) {
+        let answer = match self.backend() {
+            Err(failure) => Answer::Failed(failure),
+            Ok(backend) => match backend.check_instance(&self.instance()).await {
+                Ok(()) => Answer::InstanceChecked,
+                Err(error) => Answer::Failed(failure(Attempted::Provision, &error)),
+            },
+        };
+        self.round.learn(answer);
+    }
+
     pub(super) async fn bind(&mut self, sequence: Sequence, predecessor: Option<Sequence>) {
         let answer = match self.request(sequence).await {
             Err(failure) => Answer::Failed(failure),

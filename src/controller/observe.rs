@@ -96,7 +96,7 @@ impl Turn<'_> {
         let id = &self.subject.provider;
         let labels = self.context.namespace_labels(&self.subject.namespace);
         let tenant = Tenant { namespace: &self.subject.namespace, labels: &labels };
-        if let Some(problem) = self.misplaced_role().or_else(|| self.impossible_instance()) {
+        if let Some(problem) = self.misplaced_role() {
             return ProviderView::Closed(problem);
         }
         self.context.registry.view(id, &tenant).unwrap_or_else(|| {
@@ -123,16 +123,6 @@ impl Turn<'_> {
             message: format!(
                 "`spec.ibmCloud` is for keys of IBM Cloud, and {id} makes others: create the ServiceKey again without it"
             ),
-        })
-    }
-
-    /// An instance that this kind of provider could never be asked about.
-    fn impossible_instance(&self) -> Option<Problem> {
-        let backend = self.context.registry.backend(&self.subject.provider)?.ok()?;
-        let error = backend.check_instance(&self.instance()).err()?;
-        Some(Problem {
-            reason: Reason::InvalidSpec,
-            message: format!("{error}: `spec.instance` can't be changed, so create the ServiceKey again"),
         })
     }
 

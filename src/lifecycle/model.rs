@@ -257,7 +257,15 @@ impl State {
     fn act(&mut self, object: &Object, effect: Effect, fate: Fate) {
         let in_hand = self.process.round.in_hand.clone();
         match effect {
+            Effect::CheckInstance => {
+                let refused = Answer::Failed(failure(Attempted::Provision, ErrorClass::Gone));
+                let answer = if fate == Fate::Refused { refused } else { Answer::InstanceChecked };
+                self.process.round.learn(answer);
+            }
             Effect::AddFinalizer => {
+                let unneeded = !self.process.round.instance_checked && self.remote.is_empty();
+                let unused = unneeded && self.memory == Memory::default() && self.secret.is_none();
+                self.breaks("nothing is held back that no key can be made for", unused);
                 self.object = Some(Object { finalizer: true, ..object.clone() });
                 self.process.stored_finalizer = true;
             }
@@ -658,7 +666,7 @@ impl State {
             }
             Some(Step::Act(Effect::Unbind(_))) => &[Fate::Refused, Fate::LostAfterEffect, Fate::Accepted],
             Some(Step::Act(Effect::Fetch(_) | Effect::Poll(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
-            Some(Step::Act(Effect::WriteSecret(_))) => &[Fate::Refused],
+            Some(Step::Act(Effect::WriteSecret(_) | Effect::CheckInstance)) => &[Fate::Refused],
             _ => &[],
         };
         fates.iter().copied()

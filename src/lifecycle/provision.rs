@@ -55,7 +55,9 @@ fn restore(world: &World) -> Step {
         SecretView::Absent | SecretView::Damaged { .. } | SecretView::Intact { .. } => {}
     }
     if !world.desired.finalizer {
-        return Step::Act(Effect::AddFinalizer);
+        // What no key can be made for is not held back: the way to correct it is to delete it.
+        let may_be_held = world.round.instance_checked || knows_a_key(world);
+        return Step::Act(if may_be_held { Effect::AddFinalizer } else { Effect::CheckInstance });
     }
     if let Some(sequence) = to_clean_up {
         return unbind(world, sequence);
@@ -69,6 +71,11 @@ fn restore(world: &World) -> Step {
         None => first_key(world),
         Some(key) => recover(world, key),
     }
+}
+
+/// Whether a key is known that was made, or may have been.
+fn knows_a_key(world: &World) -> bool {
+    world.memory != Memory::default() || world.secret.key().is_some() || world.round.in_hand.is_some()
 }
 
 /// The key that a lost answer may have left, and that was not confirmed gone in this round.

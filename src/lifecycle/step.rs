@@ -26,6 +26,8 @@ impl Step {
 /// One thing to do. The shell carries out exactly one between two decisions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
+    /// Ask whether keys can be made for the instance at all, before anything is made.
+    CheckInstance,
     /// Store the finalizer on the ServiceKey.
     AddFinalizer,
     /// Read the metadata of whatever Secret has the name.
@@ -60,7 +62,9 @@ impl Effect {
     /// Whether it is a call to the remote side.
     pub const fn asks_the_remote_side(&self) -> bool {
         match self {
-            Self::Fetch(_) | Self::Bind { .. } | Self::Poll(_) | Self::Unbind(_) => true,
+            Self::CheckInstance | Self::Fetch(_) | Self::Bind { .. } | Self::Poll(_) | Self::Unbind(_) => {
+                true
+            }
             Self::AddFinalizer
             | Self::LookUpSecret
             | Self::Record(_)

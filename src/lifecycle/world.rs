@@ -224,6 +224,8 @@ impl Problem {
 /// What was learned since this reconcile began, and what is under way; lost in a crash, and nothing is lost with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Round {
+    /// Whether keys can be made for the instance, as far as that is known without making one.
+    pub instance_checked: bool,
     /// The key whose credentials are in hand and not yet in the Secret.
     pub in_hand: Option<KeyRecord>,
     /// Keys that the remote side confirmed to be gone, and when it did.
@@ -249,6 +251,8 @@ pub struct Round {
 /// What came of an effect that asked a remote side or wrote the Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
+    /// Keys can be made for the instance, as far as that is known without making one.
+    InstanceChecked,
     /// The remote side gave the key; its credentials are in hand.
     Issued(KeyRecord),
     /// The remote side is at work.
@@ -289,6 +293,7 @@ impl Round {
     /// Takes in what came of an effect.
     pub fn learn(&mut self, answer: Answer) {
         match answer {
+            Answer::InstanceChecked => self.instance_checked = true,
             Answer::Issued(key) => {
                 self.revoked.remove(&key.sequence);
                 (self.completed, self.lost) = (None, None);

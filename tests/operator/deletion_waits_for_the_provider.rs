@@ -200,6 +200,30 @@ async fn a_servicekey_that_never_had_a_key_goes_at_once(#[case] missing: Missing
     assert_eq!(stage.broker.calls(), []);
 }
 
+/// A mistake in what can't be changed is corrected by deleting the ServiceKey: nothing was made, and a broker may refuse
+/// to revoke keys of a plan that it does not have.
+#[rstest]
+#[case::a_plan_that_is_not_there(json!({"plan": "huge"}), Reason::InstanceNotFound, "has no plan `huge`")]
+#[case::a_plan_without_keys(json!({"plan": "archive"}), Reason::BindRejected, "makes no keys for plan `archive`")]
+#[case::no_id(json!({"id": null, "offering": null, "plan": null, "name": "db"}), Reason::BindRejected, "needs `instance.id`")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_servicekey_that_no_key_can_be_made_for_goes_at_once(
+    #[case] mistake: serde_json::Value,
+    #[case] reason: Reason,
+    #[case] words: &str,
+) {
+    let stage = Stage::set().await;
+    let _operator = stage.start_operator().await;
+    let mut key = stage.key_manifest(NAME);
+    key["spec"]["instance"].as_object_mut().unwrap().extend(mistake.as_object().unwrap().clone());
+    stage.create::<ServiceKey>(key).await;
+    let key = stage.wait_key(NAME, reason).await;
+    key.says(words);
+    assert!(key.is_stalled());
+    stage.delete_and_leave_nothing(NAME).await;
+    assert_eq!([Route::Bind, Route::Unbind].map(|route| stage.broker.count(route)), [0, 0]);
+}
+
 /// Without it a deletion would leave the key behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_finalizer_that_somebody_takes_away_comes_back() {

@@ -125,9 +125,9 @@ async fn an_instance_of_an_odd_id_keeps_its_keys_to_itself(#[case] id: &str) {
 
 /// It can't be corrected either, but nothing has begun yet that would have to be ended.
 #[rstest]
-#[case::here(json!({"id": "."}), "`.` can't be the id of an instance; correct `instance.id`")]
-#[case::parent(json!({"id": ".."}), "`..` can't be the id of an instance; correct `instance.id`")]
-#[case::name(json!({"name": "db"}), "an Open Service Broker needs `instance.id`; set it to the id of the service instance")]
+#[case::here(json!({"id": "."}), "`.` can't be the id of an instance; create the ServiceKey again with the right `instance.id`")]
+#[case::parent(json!({"id": ".."}), "`..` can't be the id of an instance; create the ServiceKey again with the right `instance.id`")]
+#[case::name(json!({"name": "db"}), "an Open Service Broker needs `instance.id`; create the ServiceKey again with the id of the service instance")]
 #[tokio::test]
 async fn an_instance_that_no_broker_can_know_is_refused_at_once(
     #[case] instance: Value,
@@ -137,9 +137,8 @@ async fn an_instance_that_no_broker_can_know_is_refused_at_once(
     let mut key = stage.key_manifest(NAME);
     key["spec"]["instance"] = instance;
     stage.create::<ServiceKey>(key).await;
-    let key = stage.wait_key(NAME, Reason::InvalidSpec).await;
+    let key = stage.wait_key(NAME, Reason::BindRejected).await;
     key.says(words);
-    key.says("create the ServiceKey again");
     assert!(key.is_stalled());
     assert!(key.finalizers().is_empty());
     stage.delete_and_leave_nothing(NAME).await;

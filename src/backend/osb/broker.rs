@@ -56,14 +56,6 @@ impl Broker {
         })
     }
 
-    /// Whether an instance that is named so can be part of a call; asks nobody.
-    ///
-    /// # Errors
-    /// [`ErrorClass::Rejected`], with what is missing or wrong.
-    pub fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
-        paths::instance(&self.base, Target::of(instance)?.instance_id).map(drop)
-    }
-
     /// Asks for the catalog: whether the broker can be reached with this login. What it answers is kept.
     ///
     /// # Errors
@@ -72,20 +64,24 @@ impl Broker {
         self.catalog.refresh(|| self.request_catalog()).await
     }
 
+    /// Whether keys can be made for this instance: it is named in a way that can be asked for, and the catalog has a
+    /// plan of keys for it.
+    ///
+    /// # Errors
+    /// What is wrong with it, or why the catalog is not known.
+    pub async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
+        self.plan_of_keys(&Target::of(instance)?).await.map(drop)
+    }
+
     /// Makes the key, or gets it again where the same request made it before (spec: "Creating a Service Binding").
     ///
     /// # Errors
     /// [`ErrorClass::OrphanPossible`] where the spec's table asks for orphan mitigation.
     pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         let target = Target::of(&request.instance)?;
-        let plan = self.plan(&target, request).await?;
-        if !plan.bindable {
-            let message =
-                format!("the broker makes no keys for plan `{}`; choose another `instance.plan`", plan.name);
-            return Err(BackendError::new(ErrorClass::Rejected, message));
-        }
+        let plan = self.plan_of_keys(&target).await?;
         let mut exchange = Exchange::of(self, Call::Bind, request);
-        let mut url = self.binding_url(&target, request)?;
+        let mut url = self.binding_url(&target, request);
         // The credentials of what is made in the background come with a fetch: where there is none they would be lost.
         url.query_pairs_mut()
             .append_pair("accepts_incomplete", if plan.retrievable { "true" } else { "false" });
@@ -120,12 +116,12 @@ impl Broker {
     /// Failures of the call itself.
     pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         let target = Target::of(&request.instance)?;
-        let plan = self.plan(&target, request).await?;
+        let plan = self.plan(&target).await?;
         if !plan.retrievable {
             return Ok(Fetched::NotRetrievable);
         }
         let mut exchange = Exchange::of(self, Call::Fetch, request);
-        let url = with_plan(self.binding_url(&target, request)?, &plan.service_id, &plan.plan_id);
+        let url = with_plan(self.binding_url(&target, request), &plan.service_id, &plan.plan_id);
         let response = exchange.send(Request::new(Method::GET, url)).await?;
         match response.status {
             StatusCode::OK => {
@@ -142,11 +138,11 @@ impl Broker {
     /// Any other answer; the call must be made again then.
     pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         let target = Target::of(&request.instance)?;
-        let Some(Existing { place, longest_operation }) = self.existing(&target, request).await? else {
+        let Some(Existing { place, longest_operation }) = self.existing(&target).await? else {
             return Ok(Unbound::Gone);
         };
         let mut exchange = Exchange::of(self, Call::Unbind, request);
-        let mut url = with_plan(self.binding_url(&target, request)?, &place.offering, &place.plan);
+        let mut url = with_plan(self.binding_url(&target, request), &place.offering, &place.plan);
         url.query_pairs_mut().append_pair("accepts_incomplete", "true");
         let response = exchange.send(Request::new(Method::DELETE, url)).await?;
         match response.status {
@@ -168,12 +164,12 @@ impl Broker {
         token: Option<&str>,
     ) -> Result<Progress, BackendError> {
         let target = Target::of(&request.instance)?;
-        let Some(Existing { place, .. }) = self.existing(&target, request).await? else {
+        let Some(Existing { place, .. }) = self.existing(&target).await? else {
             let said = "the instance is gone".to_owned();
             return Ok(if work == Work::Unbind { Progress::Succeeded } else { Progress::Failed { said } });
         };
         let mut exchange = Exchange::of(self, Call::LastOperation, request);
-        let url = paths::last_operation(&self.binding_url(&target, request)?);
+        let url = paths::last_operation(&self.binding_url(&target, request));
         let mut url = with_plan(url, &place.offering, &place.plan);
         if let Some(token) = token {
             url.query_pairs_mut().append_pair("operation", token);
@@ -215,7 +211,7 @@ impl Broker {
         Catalog::read(body).ok_or_else(|| exchange.malformed(&response, "is no catalog"))
     }
 
-    fn binding_url(&self, target: &Target<'_>, request: &KeyRequest) -> Result<Url, BackendError> {
+    fn binding_url(&self, target: &Target<'_>, request: &KeyRequest) -> Url {
         paths::binding(&self.base, target.instance_id, request.identity.binding_id())
     }
 }

@@ -15,20 +15,26 @@ pub(super) fn catalog(base: &Url) -> Url {
 
 /// # Errors
 /// [`ErrorClass::Rejected`], where the instance's id can't be part of a path.
-pub(super) fn binding(base: &Url, instance_id: &str, binding_id: Uuid) -> Result<Url, BackendError> {
-    Ok(below(&instance(base, instance_id)?, &format!("/service_bindings/{binding_id}")))
-}
-
-/// # Errors
-/// [`ErrorClass::Rejected`], where the instance's id can't be part of a path.
-pub(super) fn instance(base: &Url, instance_id: &str) -> Result<Url, BackendError> {
+pub(super) fn check(instance_id: &str) -> Result<(), BackendError> {
     // Empty and dotted segments are dropped by whoever normalizes the path, encoded or not.
     if matches!(instance_id, "" | "." | "..") {
-        let message = format!("`{instance_id}` can't be the id of an instance; correct `instance.id`");
+        let message = format!(
+            "`{instance_id}` can't be the id of an instance; create the ServiceKey again with the right `instance.id`"
+        );
         return Err(BackendError::new(ErrorClass::Rejected, message));
     }
+    Ok(())
+}
+
+/// The instance, whose id was [checked](check).
+pub(super) fn instance(base: &Url, instance_id: &str) -> Url {
     let instance_id = utf8_percent_encode(instance_id, SEGMENT);
-    Ok(below(base, &format!("/v2/service_instances/{instance_id}")))
+    below(base, &format!("/v2/service_instances/{instance_id}"))
+}
+
+/// The binding of an instance whose id was [checked](check).
+pub(super) fn binding(base: &Url, instance_id: &str, binding_id: Uuid) -> Url {
+    below(&instance(base, instance_id), &format!("/service_bindings/{binding_id}"))
 }
 
 /// Where to ask for the operation under way on a binding.
@@ -67,7 +73,8 @@ mod tests {
     #[case("...", "...")]
     fn keeps_ids_in_their_segment(#[case] id: &str, #[case] encoded: &str) {
         let base = "https://broker/prefix".parse().unwrap();
-        let url = binding(&base, id, Uuid::nil()).unwrap();
+        check(id).unwrap();
+        let url = binding(&base, id, Uuid::nil());
         let expected = format!(
             "https://broker/prefix/v2/service_instances/{encoded}/service_bindings/00000000-0000-0000-0000-000000000000"
         );
@@ -79,7 +86,6 @@ mod tests {
     #[case(".")]
     #[case("..")]
     fn refuses_segments_that_vanish(#[case] id: &str) {
-        let base = "https://broker".parse().unwrap();
-        assert_eq!(binding(&base, id, Uuid::nil()).unwrap_err().class, ErrorClass::Rejected);
+        assert_eq!(check(id).unwrap_err().class, ErrorClass::Rejected);
     }
 }

@@ -12,7 +12,7 @@ use super::{
     instances::Place,
     paths, wire,
 };
-use crate::backend::{BackendError, ErrorClass, InstanceRef, KeyRequest, http::Request};
+use crate::backend::{BackendError, ErrorClass, InstanceRef, http::Request};
 
 /// The fields of the instance that this API needs.
 pub(super) struct Target<'a> {
@@ -37,7 +37,11 @@ impl<'a> Target<'a> {
                 BackendError::new(ErrorClass::Rejected, format!("an Open Service Broker needs {words}"))
             })
         };
-        let instance_id = required(&instance.id, "`instance.id`; set it to the id of the service instance")?;
+        let instance_id = required(
+            &instance.id,
+            "`instance.id`; create the ServiceKey again with the id of the service instance",
+        )?;
+        paths::check(instance_id)?;
         if given(&instance.offering).or(given(&instance.plan)).is_none() {
             return Ok(Self { instance_id, named: None });
         }
@@ -51,8 +55,8 @@ impl<'a> Target<'a> {
 
 impl Broker {
     /// The plan that a key is made for.
-    pub(super) async fn plan(&self, target: &Target<'_>, request: &KeyRequest) -> Result<Plan, BackendError> {
-        let Some(place) = self.place(target, request).await? else {
+    pub(super) async fn plan(&self, target: &Target<'_>) -> Result<Plan, BackendError> {
+        let Some(place) = self.place(target).await? else {
             let message = format!(
                 "the broker has no instance `{}`, or is still making it; check `instance.id`",
                 target.instance_id
@@ -62,15 +66,22 @@ impl Broker {
         Ok(self.resolve(&place).await??)
     }
 
+    /// The plan, where keys can be made for it.
+    pub(super) async fn plan_of_keys(&self, target: &Target<'_>) -> Result<Plan, BackendError> {
+        let plan = self.plan(target).await?;
+        if !plan.bindable {
+            let message =
+                format!("the broker makes no keys for plan `{}`; choose another `instance.plan`", plan.name);
+            return Err(BackendError::new(ErrorClass::Rejected, message));
+        }
+        Ok(plan)
+    }
+
     /// What has to be said of a key that may exist; `None`: there is no such instance, and so there are no keys of it.
     /// It must be possible to revoke a key when the broker has withdrawn the plan since (what is known is then taken
     /// for the ids) and while it shows no catalog (the last one must do, where there was one).
-    pub(super) async fn existing(
-        &self,
-        target: &Target<'_>,
-        request: &KeyRequest,
-    ) -> Result<Option<Existing>, BackendError> {
-        let place = match self.place(target, request).await {
+    pub(super) async fn existing(&self, target: &Target<'_>) -> Result<Option<Existing>, BackendError> {
+        let place = match self.place(target).await {
             Ok(place) => place,
             Err(error) => Some(self.instances.latest(target.instance_id).ok_or(error)?),
         };
@@ -98,7 +109,7 @@ impl Broker {
     }
 
     /// What the instance is of; `None`: there is no such instance.
-    async fn place(&self, target: &Target<'_>, request: &KeyRequest) -> Result<Option<Place>, BackendError> {
+    async fn place(&self, target: &Target<'_>) -> Result<Option<Place>, BackendError> {
         if let Some(named) = &target.named {
             return Ok(Some(named.clone()));
         }
@@ -108,18 +119,14 @@ impl Broker {
                                `instance.offering` and `instance.plan`";
                 return Err(BackendError::new(ErrorClass::Rejected, message));
             }
-            self.request_instance(target, request).await
+            self.request_instance(target).await
         };
         self.instances.place(target.instance_id, ask).await
     }
 
-    async fn request_instance(
-        &self,
-        target: &Target<'_>,
-        request: &KeyRequest,
-    ) -> Result<Option<Place>, BackendError> {
-        let mut exchange = Exchange::of(self, Call::Instance, request);
-        let url = paths::instance(&self.base, target.instance_id)?;
+    async fn request_instance(&self, target: &Target<'_>) -> Result<Option<Place>, BackendError> {
+        let mut exchange = Exchange::anonymous(self, Call::Instance);
+        let url = paths::instance(&self.base, target.instance_id);
         let response = exchange.send(Request::new(Method::GET, url)).await?;
         let body = || response.body().map_err(|failure| exchange.failed(failure));
         match response.status {

@@ -315,9 +315,13 @@ async fn what_no_broker_needs_to_be_asked(
     let fake = FakeBroker::answering(201, KEY);
     let mut request = request();
     change(&mut request);
-    let error = fake.start().await.bind(&request).await.unwrap_err();
-    assert_eq!(error.class, class);
-    assert!(error.message.contains(words), "{error}");
+    let broker = fake.start().await;
+    let bound = broker.bind(&request).await.unwrap_err();
+    let checked = broker.check_instance(&request.instance).await.unwrap_err();
+    for error in [bound, checked] {
+        assert_eq!(error.class, class);
+        assert!(error.message.contains(words), "{error}");
+    }
     assert!(fake.calls().iter().all(|call| call.method == Method::GET));
 }
 
