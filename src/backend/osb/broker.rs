@@ -128,6 +128,8 @@ impl Broker {
                 exchange.issued_key(&response, request.identity.binding_id()).map(Fetched::Found)
             }
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Fetched::Absent),
+            // Its catalog promises more than it does: asking again would be in vain.
+            StatusCode::NOT_IMPLEMENTED => Ok(Fetched::NotRetrievable),
             _ => Err(exchange.refused(&response)),
         }
     }

@@ -187,6 +187,7 @@ async fn a_bind_that_was_not_sent_leaves_nothing() {
 #[case(200, "{}", "Unexpected")]
 #[case(403, "{}", "Forbidden")]
 #[case(500, "{}", "Transient")]
+#[case(501, "{}", "not retrievable")]
 #[tokio::test]
 async fn fetches(#[case] status: u16, #[case] body: &str, #[case] expected: &str) {
     let fake = FakeBroker::answering(status, body);
