@@ -10,10 +10,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{FileError, Progress, Step};
 
-/// The folder of this kind and key; `None` where the user has no cache directory.
-pub(crate) fn folder(kind: &str, key: &str) -> Option<PathBuf> {
+/// The folder for things of this kind; `None` where the user has no cache directory.
+pub(crate) fn folder(kind: &str) -> Option<PathBuf> {
     let directories = directories::BaseDirs::new()?;
-    Some(directories.cache_dir().join("servicekey-operator").join(kind).join(key))
+    Some(directories.cache_dir().join("servicekey-operator").join(kind))
 }
 
 /// What tells things apart that are made from different sources; fit for the name of a folder.

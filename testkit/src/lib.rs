@@ -1,6 +1,7 @@
 //! What the operator's tests and its demo run against: a real Kubernetes control plane in [`control_plane`], with a
 //! [`gateway`] to hold its clients' requests, a real database server in [`postgres`], and strict fake remote sides: an
-//! Open Service Broker in [`broker`], and an OAuth token endpoint in [`token_server`].
+//! Open Service Broker in [`broker`], and an OAuth token endpoint in [`token_server`]. In [`library_broker`] are brokers
+//! on libraries that others wrote.
 //!
 //! Nothing here is part of the product, and the product never depends on it.
 
@@ -13,6 +14,7 @@ mod file_error;
 mod gate;
 pub mod gateway;
 mod go;
+pub mod library_broker;
 pub mod postgres;
 mod process;
 mod progress;

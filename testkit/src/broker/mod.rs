@@ -44,6 +44,7 @@ pub use login::Login;
 pub use operation::OriginatingIdentity;
 pub use pace::{Pace, Work};
 pub use port::ReservedPort;
+pub(crate) use record::FieldNames;
 pub use record::{Binding, Call, Rule, Violation};
 pub use route::Route;
 pub use tls::{TlsError, TlsIdentity};

@@ -3,9 +3,11 @@
 use std::{fmt, sync::Arc};
 
 use axum::http::HeaderValue;
+use serde::Deserialize;
 
 /// What the broker can be at work on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Work {
     /// A binding is being made.
     Bind,

@@ -162,7 +162,8 @@ impl fmt::Debug for Binding {
     }
 }
 
-struct FieldNames<'a>(&'a Map<String, Value>);
+/// Shows the names of fields only, because their values are secret.
+pub(crate) struct FieldNames<'a>(pub &'a Map<String, Value>);
 
 impl fmt::Debug for FieldNames<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -63,12 +63,12 @@ impl Sources {
         archive_index: String,
         progress: Arc<dyn Progress>,
     ) -> Result<Self, Error> {
-        let cache = cache::folder("control-plane", &pinned::cache_key()).ok_or(Error::NoCacheDirectory)?;
+        let cache = cache::folder("control-plane").ok_or(Error::NoCacheDirectory)?;
         Ok(Self {
             assets: std::env::var_os("KUBEBUILDER_ASSETS")
                 .filter(|folder| !folder.is_empty())
                 .map(PathBuf::from),
-            cache,
+            cache: cache.join(pinned::cache_key()),
             archive_index,
             go: PathBuf::from("go"),
             progress,
