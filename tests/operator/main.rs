@@ -1,4 +1,4 @@
-//! The operator on a real API server, against a strict fake broker: one file per capability.
+//! The operator on a real API server, against a strict fake broker and brokers from elsewhere: one file per capability.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
@@ -14,12 +14,14 @@ mod a_restart_takes_up_every_key;
 mod a_slow_provider_slows_only_its_own_keys;
 mod a_token_server_in_trouble_costs_no_key;
 mod an_outage_of_the_api_server_costs_nothing;
+mod brokers_from_elsewhere;
 mod conditions;
 mod crashes_leave_one_key;
 mod database;
 mod deletion_waits_for_the_provider;
 mod each_key_costs_little;
 mod each_key_is_revoked_by_one_call;
+mod elsewhere;
 mod evidence;
 mod names_and_sizes_may_be_odd;
 mod nothing_is_silently_ignored;

@@ -2,10 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use futures::TryStreamExt;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api, Client, ResourceExt,
@@ -96,6 +98,11 @@ impl Stage {
         let user = self.plane.new_user().unwrap();
         self.plane.grant_cluster_admin(&user).await.unwrap();
         run(Operator::new(self.plane.client_as(&user), self.options()).with_clock(clock), user)
+    }
+
+    /// Starts an operator that is ahead of the time.
+    pub async fn start_operator_ahead(&self, by: SignedDuration) -> Running {
+        self.start_operator_by(Arc::new(move || Timestamp::now() + by)).await
     }
 
     fn options(&self) -> Options {
