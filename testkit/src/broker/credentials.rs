@@ -80,7 +80,7 @@ impl CredentialsRecipe {
         self
     }
 
-    pub(super) fn make(&self, instance: &Instance, number: u64) -> (Map<String, Value>, BindingMetadata) {
+    pub(crate) fn make(&self, instance: &Instance, number: u64) -> (Map<String, Value>, BindingMetadata) {
         ((self.credentials)(instance, number), (self.metadata)(number))
     }
 }
