@@ -1,7 +1,7 @@
 //! What the operator's tests and its demo run against: a real Kubernetes control plane in [`control_plane`], with a
 //! [`gateway`] to hold its clients' requests, a real database server in [`postgres`], and strict fake remote sides: an
-//! Open Service Broker in [`broker`], and an OAuth token endpoint in [`token_server`]. In [`library_broker`] are brokers
-//! on libraries that others wrote.
+//! Open Service Broker in [`broker`], an OAuth token endpoint in [`token_server`], and a Cloud Foundry in
+//! [`cloud_foundry`]. In [`library_broker`] are brokers on libraries that others wrote.
 //!
 //! Nothing here is part of the product, and the product never depends on it.
 
@@ -9,6 +9,7 @@
 
 pub mod broker;
 mod cache;
+pub mod cloud_foundry;
 pub mod control_plane;
 mod file_error;
 mod gate;

@@ -1,0 +1,183 @@
+//! Organizations, their spaces, and the service instances in these, as they are at the start.
+
+use uuid::Uuid;
+
+/// An organization.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Organization {
+    pub(super) guid: String,
+    pub(super) name: String,
+    pub(super) key_limit: Option<usize>,
+    pub(super) spaces: Vec<Space>,
+}
+
+impl Organization {
+    /// An organization without spaces.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { guid: guid(), name: name.into(), key_limit: None, spaces: Vec::new() }
+    }
+
+    /// Adds a space. Its name has to be another than that of the organization's other spaces.
+    pub fn space(mut self, space: Space) -> Self {
+        self.spaces.push(space);
+        self
+    }
+
+    /// Its quota allows so many service keys.
+    pub const fn key_limit(mut self, keys: usize) -> Self {
+        self.key_limit = Some(keys);
+        self
+    }
+
+    /// Its GUID.
+    #[must_use]
+    pub fn guid(&self) -> &str {
+        &self.guid
+    }
+}
+
+/// A space of an organization.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Space {
+    pub(super) guid: String,
+    pub(super) name: String,
+    pub(super) key_limit: Option<usize>,
+    pub(super) instances: Vec<Instance>,
+    /// GUIDs of other spaces' instances that are shared into this one.
+    pub(super) shared: Vec<String>,
+}
+
+impl Space {
+    /// A space without instances.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { guid: guid(), name: name.into(), key_limit: None, instances: Vec::new(), shared: Vec::new() }
+    }
+
+    /// Adds an instance. Its name has to be another than that of the space's other instances.
+    pub fn instance(mut self, instance: Instance) -> Self {
+        self.instances.push(instance);
+        self
+    }
+
+    /// Shares an instance of another space into this one, where it may be called as one that is here already: names
+    /// are unique only among the instances that live in a space.
+    pub fn shared(mut self, instance: &Instance) -> Self {
+        self.shared.push(instance.guid.clone());
+        self
+    }
+
+    /// Its quota allows so many service keys.
+    pub const fn key_limit(mut self, keys: usize) -> Self {
+        self.key_limit = Some(keys);
+        self
+    }
+
+    /// Its GUID.
+    #[must_use]
+    pub fn guid(&self) -> &str {
+        &self.guid
+    }
+}
+
+/// A service instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Instance {
+    pub(super) guid: String,
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    pub(super) operation: InstanceOperation,
+}
+
+/// Where an instance comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Managed { bindable: bool },
+    UserProvided,
+}
+
+impl Instance {
+    /// An instance that a broker made, with success.
+    pub fn managed(name: impl Into<String>) -> Self {
+        Self {
+            guid: guid(),
+            name: name.into(),
+            kind: Kind::Managed { bindable: true },
+            operation: InstanceOperation { kind: "create", state: OperationState::Succeeded },
+        }
+    }
+
+    /// An instance that a user described, which can have no keys.
+    pub fn user_provided(name: impl Into<String>) -> Self {
+        Self { kind: Kind::UserProvided, ..Self::managed(name) }
+    }
+
+    /// Is of a plan that can't be bound.
+    pub const fn unbindable(mut self) -> Self {
+        self.kind = Kind::Managed { bindable: false };
+        self
+    }
+
+    /// What was, or is, done to it last.
+    pub const fn operation(mut self, operation: InstanceOperation) -> Self {
+        self.operation = operation;
+        self
+    }
+
+    /// Its GUID.
+    #[must_use]
+    pub fn guid(&self) -> &str {
+        &self.guid
+    }
+
+    pub(super) const fn type_name(&self) -> &'static str {
+        match self.kind {
+            Kind::Managed { .. } => "managed",
+            Kind::UserProvided => "user-provided",
+        }
+    }
+}
+
+/// `last_operation` of a service instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InstanceOperation {
+    /// `create`, `update` or `delete`.
+    pub kind: &'static str,
+    /// How far it is.
+    pub state: OperationState,
+}
+
+/// `last_operation.state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationState {
+    /// The broker was not asked yet.
+    Initial,
+    /// The broker is at work.
+    InProgress,
+    /// It is done.
+    Succeeded,
+    /// It failed.
+    Failed,
+}
+
+impl OperationState {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Initial => "initial",
+            Self::InProgress => "in progress",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Whether it has not ended.
+    pub(super) const fn is_open(self) -> bool {
+        matches!(self, Self::Initial | Self::InProgress)
+    }
+}
+
+pub(super) fn guid() -> String {
+    Uuid::new_v4().to_string()
+}

@@ -1,0 +1,198 @@
+//! What a test may look at afterwards: calls, breaches of the rules, keys.
+
+use std::{collections::BTreeMap, fmt};
+
+use axum::http::Method;
+use serde_json::{Map, Value};
+
+use super::{estate::OperationState, pace::Work, route::Route, uaa::Grant};
+use crate::broker::FieldNames;
+
+/// A rule that a client can break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rule {
+    /// Call only what is there.
+    KnownRoute,
+    /// Show a token that the UAA handed out, as `Authorization: bearer`.
+    Authorization,
+    /// Show no token whose `expires_in` is over.
+    FreshToken,
+    /// Ask for no more than the [limit](super::Builder::limit) allows.
+    RateLimit,
+    /// Look no more keys and jobs up one by one than [allowed](super::Builder::look_ups): a list shows many.
+    OneByOne,
+    /// Keep request lines within what routers pass on: 8,000 bytes.
+    UrlLength,
+    /// Send known query parameters, once each, with values that they can have.
+    Query,
+    /// Ask for pages of 1 to 5,000, and count them from 1.
+    PerPage,
+    /// Declare a body as `application/json`.
+    ContentType,
+    /// Send a body of the documented fields, within their limits.
+    Body,
+    /// Send labels and annotations that the API accepts.
+    Metadata,
+    /// Make service keys, not bindings of apps.
+    KeyType,
+    /// Send the UAA a form of known parameters, once each, and secrets nowhere but in its body and in `Authorization`.
+    TokenForm,
+    /// Log in to the UAA as a client in exactly one way, with the right secret.
+    Client,
+    /// Ask for a grant that the client may have.
+    GrantType,
+    /// Show the UAA a user's right password.
+    Password,
+}
+
+/// One breach of the rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The rule that was broken.
+    pub rule: Rule,
+    /// The call that broke it, counted from 0 as in [`calls`](super::FakeCloudFoundry::calls).
+    pub call: usize,
+    /// What was wrong.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "call {} broke {:?}: {}", self.call, self.rule, self.detail)
+    }
+}
+
+/// One call, from its arrival on. `Debug` shows the body's field names only.
+#[derive(Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Call {
+    /// The HTTP method.
+    pub method: Method,
+    /// Path and query as they were sent.
+    pub path: String,
+    /// The endpoint.
+    pub route: Route,
+    /// The GUID in the path, decoded.
+    pub guid: Option<String>,
+    /// Whose token was shown: the name of the user, or the id of the client.
+    pub login: Option<String>,
+    /// What the UAA was asked for.
+    pub grant: Option<Grant>,
+    /// The status that was answered; nothing while the call is under way, where the connection was cut, and
+    /// where the client did not wait for the answer.
+    pub status: Option<u16>,
+    /// The body, where it is JSON; never what the UAA was sent.
+    pub body: Option<Value>,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { method, path, route, guid: _, login, grant, status, body } = self;
+        f.debug_struct("Call")
+            .field("method", method)
+            .field("path", path)
+            .field("route", route)
+            .field("login", login)
+            .field("grant", grant)
+            .field("status", status)
+            .field("body", &body.as_ref().and_then(Value::as_object).map(FieldNames))
+            .finish_non_exhaustive()
+    }
+}
+
+/// One service key that is there: made, being made, being deleted, or left where one of these failed. `Debug` shows
+/// the names of parameters and credentials only.
+#[derive(Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Key {
+    /// Its GUID.
+    pub guid: String,
+    /// Its name, unique among the keys of its instance.
+    pub name: String,
+    /// The GUID of its instance.
+    pub instance: String,
+    /// 1 for the first key that was ever asked for, 2 for the next one.
+    pub number: u64,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// The parameters of the request.
+    pub parameters: Map<String, Value>,
+    /// What the broker handed out; nothing before that.
+    pub credentials: Option<Map<String, Value>>,
+    /// What was, or is, done to it last.
+    pub last_operation: LastOperation,
+}
+
+/// `last_operation` of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastOperation {
+    /// What it is.
+    pub work: Work,
+    /// How far it is.
+    pub state: OperationState,
+    /// What the broker said of it.
+    pub description: String,
+}
+
+impl LastOperation {
+    pub(super) fn new(work: Work, state: OperationState) -> Self {
+        Self { work, state, description: String::new() }
+    }
+
+    pub(super) fn is(&self, work: Work, state: OperationState) -> bool {
+        (self.work, self.state) == (work, state)
+    }
+}
+
+impl Key {
+    /// Whether it was made with success, and nobody has begun to delete it.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.last_operation.is(Work::Create, OperationState::Succeeded)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            guid,
+            name,
+            instance,
+            number,
+            labels,
+            annotations,
+            parameters,
+            credentials,
+            last_operation,
+        } = self;
+        f.debug_struct("Key")
+            .field("guid", guid)
+            .field("name", name)
+            .field("instance", instance)
+            .field("number", number)
+            .field("labels", labels)
+            .field("annotations", annotations)
+            .field("parameters", &FieldNames(parameters))
+            .field("credentials", &credentials.as_ref().map(FieldNames))
+            .field("last_operation", last_operation)
+            .finish()
+    }
+}
+
+/// One piece of work that is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnderWay {
+    /// What is being done.
+    pub work: Work,
+    /// The GUID of the key.
+    pub key: String,
+    /// The name of the key.
+    pub name: String,
+    /// The GUID of its job; of the first one, where a deletion was asked for several times.
+    pub job: String,
+    /// How often anybody looked so far.
+    pub looks: usize,
+}

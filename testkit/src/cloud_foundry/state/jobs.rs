@@ -1,0 +1,110 @@
+//! Jobs: what `GET /v3/jobs/:guid` tells of the work on a key.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{
+    super::{estate::guid, pace::Work},
+    Answer, Answered, ApiError, State,
+    show::shown_time,
+};
+
+/// A job; it outlives its key.
+pub(super) struct Job {
+    guid: String,
+    work: Work,
+    key: String,
+    stage: Stage,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+/// How far a job is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Processing,
+    Polling,
+    Complete,
+    Failed(ApiError),
+}
+
+impl Stage {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Processing => "PROCESSING",
+            Self::Polling => "POLLING",
+            Self::Complete => "COMPLETE",
+            Self::Failed(_) => "FAILED",
+        }
+    }
+
+    const fn is_open(&self) -> bool {
+        matches!(self, Self::Processing | Self::Polling)
+    }
+}
+
+impl State {
+    /// Makes a job for work on a key; gives its GUID.
+    pub(super) fn new_job(&mut self, work: Work, key: &str) -> String {
+        let (guid, now) = (guid(), Timestamp::now());
+        let job = Job {
+            guid: guid.clone(),
+            work,
+            key: key.to_owned(),
+            stage: Stage::Processing,
+            created_at: now,
+            updated_at: now,
+        };
+        self.jobs.insert(guid.clone(), job);
+        guid
+    }
+
+    /// The answer that sends a client to a job.
+    pub(super) fn accepted(&self, job: &str) -> Answer {
+        Answer::accepted(&self.url(&format!("/v3/jobs/{job}")))
+    }
+
+    /// Takes jobs a step further, those that have not ended.
+    pub(super) fn advance(&mut self, jobs: &[String], stage: &Stage) {
+        for guid in jobs {
+            if let Some(job) = self.jobs.get_mut(guid)
+                && job.stage.is_open()
+            {
+                job.stage = stage.clone();
+                job.updated_at = Timestamp::now();
+            }
+        }
+    }
+
+    pub(super) fn fetch_job(&mut self, guid: &str) -> Answered {
+        let key = self.jobs.get(guid).map(|job| job.key.clone());
+        let key = key.ok_or_else(|| ApiError::resource_not_found("Job not found"))?;
+        self.look(&key);
+        let job = self.jobs.get(guid).map(|job| self.show_job(job));
+        job.map(Answer::ok).ok_or_else(|| ApiError::resource_not_found("Job not found"))
+    }
+
+    fn show_job(&self, job: &Job) -> Value {
+        let Job { guid, work, key, stage, created_at, updated_at } = job;
+        let errors: Vec<_> = match stage {
+            Stage::Failed(error) => vec![error.shown()],
+            Stage::Processing | Stage::Polling | Stage::Complete => Vec::new(),
+        };
+        let mut shown = json!({
+            "guid": guid,
+            "created_at": shown_time(*created_at),
+            "updated_at": shown_time(*updated_at),
+            "operation": work.job(),
+            "state": stage.name(),
+            "errors": errors,
+            "warnings": [],
+            "links": { "self": self.href(&format!("/v3/jobs/{guid}")) },
+        });
+        // The link is there while the key is, and is called by the type of its resource, in the singular.
+        if self.stored(key).is_some() {
+            shown["links"]["service_credential_binding"] =
+                self.href(&format!("/v3/service_credential_bindings/{key}"));
+        }
+        shown
+    }
+}

@@ -1,0 +1,156 @@
+//! What exists in the Cloud Controller, and what each operation does to it. No I/O, and no clock but for timestamps.
+
+mod estate;
+mod jobs;
+mod keys;
+mod lists;
+mod show;
+mod work;
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use self::jobs::Job;
+use super::{
+    answer::{Answer, ApiError},
+    estate::{Instance, Organization, Space},
+    operation::Operation,
+    pace::Pace,
+    record::{Key, UnderWay},
+    uaa::Session,
+};
+use crate::broker::CredentialsRecipe;
+
+/// Organizations, spaces, instances, keys, and what is being done to these.
+pub(super) struct State {
+    /// The base address of the Cloud Controller, for links.
+    api: String,
+    /// That of the UAA.
+    uaa: String,
+    organizations: Vec<Organization>,
+    recipe: CredentialsRecipe,
+    pub pace: Pace,
+    /// How many resources a page has at most, whatever a client asks for.
+    pub page_limit: Option<usize>,
+    /// By number, thus oldest first.
+    keys: BTreeMap<u64, Stored>,
+    numbers: HashMap<String, u64>,
+    jobs: HashMap<String, Job>,
+    asked_for: u64,
+    made: u64,
+}
+
+/// A key with what a test does not see of it.
+struct Stored {
+    key: Key,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    /// What is under way, if anything.
+    effort: Option<work::Effort>,
+}
+
+/// An instance with where it lives.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    organization: &'a Organization,
+    space: &'a Space,
+    instance: &'a Instance,
+}
+
+type Answered = Result<Answer, ApiError>;
+
+impl State {
+    pub fn new(
+        api: String,
+        uaa: String,
+        organizations: Vec<Organization>,
+        recipe: CredentialsRecipe,
+        pace: Pace,
+        page_limit: Option<usize>,
+    ) -> Self {
+        Self {
+            api,
+            uaa,
+            organizations,
+            recipe,
+            pace,
+            page_limit,
+            keys: BTreeMap::new(),
+            numbers: HashMap::new(),
+            jobs: HashMap::new(),
+            asked_for: 0,
+            made: 0,
+        }
+    }
+
+    /// Carries out what anybody may ask for.
+    pub fn apply_openly(&self, operation: &Operation) -> Answer {
+        match operation {
+            Operation::Root => Answer::ok(self.root()),
+            Operation::ApiRoot => Answer::ok(self.api_root()),
+            _ => ApiError::not_authenticated().into(),
+        }
+    }
+
+    /// Carries out what somebody asks for.
+    pub fn apply(&mut self, operation: &Operation, session: &Session) -> Answer {
+        let answered = match operation {
+            Operation::Root | Operation::ApiRoot | Operation::Token(_) => Ok(self.apply_openly(operation)),
+            Operation::Organizations(query) => Ok(self.list_organizations(query, session)),
+            Operation::Spaces(query) => Ok(self.list_spaces(query, session)),
+            Operation::Instances(query) => Ok(self.list_instances(query, session)),
+            Operation::Instance { guid } => self.fetch_instance(guid, session),
+            Operation::Keys(query) => Ok(self.list_keys(query, session)),
+            Operation::Key { guid, query } => self.fetch_key(guid, query, session),
+            Operation::Details { guid } => self.details(guid, session),
+            Operation::Parameters { guid } => self.parameters(guid, session),
+            Operation::Create(wish) => self.create(wish, session),
+            Operation::Update { guid, metadata } => self.update(guid, metadata, session),
+            Operation::Delete { guid } => self.delete(guid, session),
+            Operation::Job { guid } => self.fetch_job(guid),
+        };
+        answered.unwrap_or_else(Answer::from)
+    }
+
+    /// The keys that are there, oldest first.
+    pub fn keys(&self) -> Vec<Key> {
+        self.keys.values().map(|stored| stored.key.clone()).collect()
+    }
+
+    pub fn key(&self, guid: &str) -> Option<&Key> {
+        self.stored(guid).map(|stored| &stored.key)
+    }
+
+    /// Everything that is under way, oldest first.
+    pub fn under_way(&self) -> Vec<UnderWay> {
+        let mut open: Vec<_> = self.keys.values().filter_map(Stored::under_way).collect();
+        open.sort_by_key(|(since, _)| *since);
+        open.into_iter().map(|(_, open)| open).collect()
+    }
+
+    fn stored(&self, guid: &str) -> Option<&Stored> {
+        self.numbers.get(guid).and_then(|number| self.keys.get(number))
+    }
+
+    fn stored_mut(&mut self, guid: &str) -> Option<&mut Stored> {
+        self.numbers.get(guid).and_then(|number| self.keys.get_mut(number))
+    }
+
+    fn remove(&mut self, guid: &str) -> Option<Stored> {
+        self.numbers.remove(guid).and_then(|number| self.keys.remove(&number))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.api)
+    }
+
+    fn make_credentials(&mut self, guid: &str, name: &str) -> Map<String, Value> {
+        self.made += 1;
+        // Behind the Cloud Controller is a broker, to which the plan is of no importance here.
+        let instance =
+            crate::broker::Instance { name: name.to_owned(), ..crate::broker::Instance::new(guid, "", "") };
+        self.recipe.make(&instance, self.made).0
+    }
+}

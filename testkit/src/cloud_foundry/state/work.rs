@@ -1,0 +1,151 @@
+//! The work on a key: begun by a request, found under way by looks, and ended by them or by the test.
+
+use jiff::Timestamp;
+
+use super::{
+    super::{
+        estate::OperationState,
+        pace::{Pace, Work},
+        record::{LastOperation, UnderWay},
+    },
+    ApiError, State, Stored,
+    jobs::Stage,
+};
+
+/// What is under way with a key.
+pub(super) struct Effort {
+    pub work: Work,
+    /// As it was when the work was asked for.
+    pub pace: Pace,
+    pub looks: usize,
+    /// The broker is at work.
+    pub started: bool,
+    pub jobs: Vec<String>,
+    /// The jobs of the creation that this deletion overtook.
+    pub overtaken: Vec<String>,
+    since: Timestamp,
+}
+
+impl Effort {
+    pub fn new(work: Work, pace: Pace, job: String, overtaken: Vec<String>) -> Self {
+        let since = Timestamp::now();
+        Self { work, pace, looks: 0, started: false, jobs: vec![job], overtaken, since }
+    }
+}
+
+impl Stored {
+    pub(super) fn under_way(&self) -> Option<(Timestamp, UnderWay)> {
+        let effort = self.effort.as_ref()?;
+        let open = UnderWay {
+            work: effort.work,
+            key: self.key.guid.clone(),
+            name: self.key.name.clone(),
+            job: effort.jobs.first().cloned().unwrap_or_default(),
+            looks: effort.looks,
+        };
+        Some((effort.since, open))
+    }
+
+    fn set(&mut self, work: Work, state: OperationState, description: &str) {
+        self.key.last_operation =
+            LastOperation { description: description.into(), ..LastOperation::new(work, state) };
+        self.updated_at = Timestamp::now();
+    }
+}
+
+impl State {
+    /// Begins work on a key, and ends it where it takes no time.
+    pub(super) fn begin(&mut self, guid: &str, effort: Effort) {
+        let takes_time = effort.pace.takes_time(effort.work);
+        if let Some(stored) = self.stored_mut(guid) {
+            stored.effort = Some(effort);
+        }
+        if !takes_time {
+            self.finish(guid);
+        }
+    }
+
+    /// Counts a look at what is under way with a key, which begins after the first one and may be over by this one.
+    pub(super) fn look(&mut self, guid: &str) {
+        let Some(effort) = self.stored_mut(guid).and_then(|stored| stored.effort.as_mut()) else { return };
+        let seen = effort.looks;
+        if effort.pace.is_over(seen) {
+            self.finish(guid);
+            return;
+        }
+        effort.looks += 1;
+        if seen > 0 {
+            self.start(guid);
+        }
+    }
+
+    fn start(&mut self, guid: &str) {
+        let Some(stored) = self.stored_mut(guid) else { return };
+        let Some(effort) = stored.effort.as_mut().filter(|effort| !effort.started) else { return };
+        effort.started = true;
+        let (work, jobs) = (effort.work, effort.jobs.clone());
+        stored.set(work, OperationState::InProgress, "");
+        self.advance(&jobs, &Stage::Polling);
+    }
+
+    /// Lets what is under way with a key succeed; says whether something was.
+    pub fn finish(&mut self, guid: &str) -> bool {
+        let Some(effort) = self.stored_mut(guid).and_then(|stored| stored.effort.take()) else {
+            return false;
+        };
+        match effort.work {
+            Work::Create => self.finish_creation(guid, &effort),
+            Work::Delete => {
+                self.remove(guid);
+                self.advance(&effort.jobs, &Stage::Complete);
+                self.advance(&effort.overtaken, &Stage::Failed(gone(guid)));
+            }
+        }
+        true
+    }
+
+    fn finish_creation(&mut self, guid: &str, effort: &Effort) {
+        let name = self
+            .key(guid)
+            .and_then(|key| self.place(&key.instance))
+            .map(|place| (place.instance.guid.clone(), place.instance.name.clone()));
+        let Some((instance, name)) = name else { return };
+        let credentials = self.make_credentials(&instance, &name);
+        if let Some(stored) = self.stored_mut(guid) {
+            stored.key.credentials = Some(credentials);
+            stored.set(Work::Create, OperationState::Succeeded, "");
+        }
+        self.advance(&effort.jobs, &Stage::Complete);
+    }
+
+    /// Lets what is under way with a key fail; says whether something was.
+    pub fn fail(&mut self, guid: &str, detail: &str) -> bool {
+        let Some(stored) = self.stored_mut(guid) else { return false };
+        let Some(effort) = stored.effort.take() else { return false };
+        stored.set(effort.work, OperationState::Failed, detail);
+        let error = ApiError::unable_to_perform(effort.work.of_the_broker(), detail);
+        self.advance(&effort.jobs, &Stage::Failed(error.clone()));
+        self.advance(&effort.overtaken, &Stage::Failed(error));
+        true
+    }
+
+    /// Removes a key without anybody asking over the wire; says whether it was there.
+    pub fn forget(&mut self, guid: &str) -> bool {
+        let Some(stored) = self.remove(guid) else { return false };
+        if let Some(effort) = stored.effort {
+            let end = match effort.work {
+                Work::Create => Stage::Failed(gone(guid)),
+                // There is nothing left to do, which is what was asked for.
+                Work::Delete => Stage::Complete,
+            };
+            self.advance(&effort.jobs, &end);
+            self.advance(&effort.overtaken, &Stage::Failed(gone(guid)));
+        }
+        true
+    }
+}
+
+/// What the job of a key says that was removed meanwhile.
+fn gone(guid: &str) -> ApiError {
+    ApiError::resource_not_found(format!("The binding could not be found: {guid}"))
+}

@@ -1,0 +1,238 @@
+//! The UAA: who logs in, with what, and what tokens are worth.
+
+mod login;
+mod request;
+mod tokens;
+
+use std::{collections::HashMap, time::Duration};
+
+use axum::http::{
+    HeaderMap, StatusCode,
+    header::{AUTHORIZATION, CACHE_CONTROL, HeaderValue, WWW_AUTHENTICATE},
+};
+use serde_json::json;
+
+use super::{
+    answer::{Answer, ApiError, Refusal},
+    record::Rule,
+};
+use login::{Access, LoginKind};
+pub(super) use request::GrantRequest;
+use request::{Asked, refused};
+use tokens::{Tokens, Worth};
+
+pub use login::{Login, Role};
+pub use request::Grant;
+
+/// The client of the `cf` command, which has no secret and acts for users.
+const CF: &str = "cf";
+
+/// What becomes of refresh tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefreshTokens {
+    /// Each can be used until it is revoked.
+    Lasting,
+    /// Each can be used once, and is answered with the next one.
+    Rotating,
+    /// There are none.
+    None,
+}
+
+/// Who calls the Cloud Controller.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    /// The name of the user, or the id of the client.
+    pub login: String,
+    pub access: Access,
+}
+
+pub(super) struct Uaa {
+    logins: Vec<Login>,
+    tokens: Tokens,
+    /// Assertions that stand for users.
+    assertions: HashMap<String, String>,
+    pub lifetime: Duration,
+    pub refresh_tokens: RefreshTokens,
+    granted: HashMap<Grant, usize>,
+}
+
+impl Uaa {
+    pub fn new(logins: Vec<Login>, lifetime: Duration, refresh_tokens: RefreshTokens) -> Self {
+        let (tokens, assertions, granted) = (Tokens::default(), HashMap::new(), HashMap::new());
+        Self { logins, tokens, assertions, lifetime, refresh_tokens, granted }
+    }
+
+    /// Whose token a call of the Cloud Controller shows.
+    pub fn session(&self, headers: &HeaderMap) -> Result<Session, Refusal> {
+        let breach = |error: ApiError, detail: &str| Refusal::breach(Rule::Authorization, error, detail);
+        let Some(shown) = headers.get(AUTHORIZATION) else {
+            return Err(breach(ApiError::not_authenticated(), "there is no token"));
+        };
+        let token = shown
+            .to_str()
+            .ok()
+            .and_then(|shown| shown.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token)
+            .ok_or_else(|| breach(ApiError::invalid_auth_token(), "`Authorization` shows no bearer token"))?;
+        match self.tokens.worth(token) {
+            Worth::Good(login) => self
+                .find(&login)
+                .map(|found| Session { login, access: found.access.clone() })
+                .ok_or_else(|| ApiError::invalid_auth_token().into()),
+            Worth::Expired => {
+                let detail = "the token's `expires_in` is over";
+                Err(Refusal::breach(Rule::FreshToken, ApiError::invalid_auth_token(), detail))
+            }
+            Worth::Revoked => Err(ApiError::invalid_auth_token().into()),
+            Worth::Unknown => Err(breach(ApiError::invalid_auth_token(), "nobody handed this token out")),
+        }
+    }
+
+    /// Gives tokens to whom they are due.
+    pub fn grant(&mut self, request: &GrantRequest) -> Result<Answer, Refusal> {
+        let grant = request.grant();
+        self.check_client(&request.client, grant)?;
+        let login = match &request.asked {
+            Asked::ClientCredentials => request.client.0.clone(),
+            Asked::Password { username, password, origin } => {
+                self.check_user(username, password, origin.as_deref())?;
+                username.clone()
+            }
+            Asked::Refresh { token } => self.tokens.refreshed(token).ok_or_else(|| {
+                let detail = format!("The token expired, was revoked, or the token ID is incorrect: {token}");
+                unpunished(refused(StatusCode::UNAUTHORIZED, "invalid_token", &detail))
+            })?,
+            Asked::Assertion { assertion } => self.assertions.get(assertion).cloned().ok_or_else(|| {
+                let detail = "Assertion is invalid";
+                unpunished(refused(StatusCode::UNAUTHORIZED, "invalid_grant", detail))
+            })?,
+        };
+        *self.granted.entry(grant).or_default() += 1;
+        Ok(self.hand_out(&login, &request.asked))
+    }
+
+    fn hand_out(&mut self, login: &str, asked: &Asked) -> Answer {
+        let mut body = json!({
+            "access_token": self.tokens.issue(login, self.lifetime),
+            "token_type": "bearer",
+            "expires_in": self.lifetime.as_secs(),
+            "scope": "cloud_controller.read cloud_controller.write",
+            "jti": "fake",
+        });
+        let refresh = match (asked, self.refresh_tokens) {
+            (Asked::ClientCredentials, _) | (_, RefreshTokens::None) => None,
+            (Asked::Refresh { token }, RefreshTokens::Lasting) => Some(token.clone()),
+            (Asked::Refresh { token }, RefreshTokens::Rotating) => {
+                self.tokens.use_up(token);
+                Some(self.tokens.issue_refresh(login))
+            }
+            (Asked::Password { .. } | Asked::Assertion { .. }, _) => Some(self.tokens.issue_refresh(login)),
+        };
+        if let Some(refresh) = refresh {
+            body["refresh_token"] = refresh.into();
+        }
+        Answer::ok(body).with_header(CACHE_CONTROL, HeaderValue::from_static("no-store"))
+    }
+
+    fn check_client(&self, (id, secret): &(String, String), grant: Grant) -> Result<(), Refusal> {
+        let is_cf = id == CF && secret.is_empty();
+        let is_known = self
+            .logins
+            .iter()
+            .any(|login| login.kind == LoginKind::Client && (&login.name, &login.secret) == (id, secret));
+        if !is_cf && !is_known {
+            let refused = refused(StatusCode::UNAUTHORIZED, "invalid_client", "Bad credentials");
+            let challenge = HeaderValue::from_static("Basic realm=\"UAA/client\"");
+            let refused = refused.with_header(WWW_AUTHENTICATE, challenge);
+            return Err(Refusal::breach(Rule::Client, refused, "the client's id or secret is wrong"));
+        }
+        if is_cf == (grant == Grant::ClientCredentials) {
+            let detail = format!("the client `{id}` must not ask for {grant:?}");
+            let refused = refused(StatusCode::UNAUTHORIZED, "unauthorized_client", &detail);
+            return Err(Refusal::breach(Rule::GrantType, refused, detail));
+        }
+        Ok(())
+    }
+
+    fn check_user(&self, name: &str, password: &str, hint: Option<&str>) -> Result<(), Refusal> {
+        let refuse = |description: &str, detail: &str| {
+            let refused = refused(StatusCode::UNAUTHORIZED, "unauthorized", description);
+            Refusal::breach(Rule::Password, refused, detail)
+        };
+        let origins = || self.logins.iter().filter_map(origin_of);
+        if hint.is_some_and(|hint| hint != "uaa" && !origins().any(|origin| origin == hint)) {
+            let description = "The origin provided in the login_hint does not match an active Identity Provider, \
+                               that supports password grant.";
+            return Err(refuse(description, "no user is of the origin that is named"));
+        }
+        let user = self
+            .find(name)
+            .filter(|login| login.secret == password && origin_of(login) == Some(hint.unwrap_or("uaa")));
+        user.map(drop)
+            .ok_or_else(|| refuse("Bad credentials", "the user's name, password or origin is wrong"))
+    }
+
+    fn find(&self, name: &str) -> Option<&Login> {
+        self.logins.iter().find(|login| login.name == name)
+    }
+}
+
+/// What the test does to the UAA.
+impl Uaa {
+    /// How many tokens were handed out for this.
+    pub fn granted(&self, grant: Grant) -> usize {
+        self.granted.get(&grant).copied().unwrap_or_default()
+    }
+
+    /// Every access token and refresh token so far.
+    pub fn handed_out(&self) -> Vec<String> {
+        self.tokens.all()
+    }
+
+    pub fn issue(&mut self, login: &str) -> String {
+        self.tokens.issue(login, self.lifetime)
+    }
+
+    /// Makes an assertion that stands for a user. It has the shape of a JWT.
+    pub fn assert(&mut self, user: &str) -> String {
+        // Any unique text in that shape will do.
+        let assertion = Tokens::default().issue(user, self.lifetime);
+        self.assertions.insert(assertion.clone(), user.to_owned());
+        assertion
+    }
+
+    pub fn revoke_access(&mut self) {
+        self.tokens.revoke_access();
+    }
+
+    pub fn revoke_refresh(&mut self) {
+        self.tokens.revoke_refresh();
+    }
+
+    /// As the UAA does it, a new secret ends the refresh tokens; access tokens are good until they expire.
+    pub fn change_secret(&mut self, name: &str, secret: String) {
+        if let Some(login) = self.logins.iter_mut().find(|login| login.name == name) {
+            login.secret = secret;
+        }
+        self.tokens.revoke_refresh_of(name);
+    }
+
+    pub fn change_role(&mut self, name: &str, role: Role) {
+        if let Some(login) = self.logins.iter_mut().find(|login| login.name == name) {
+            login.access.role = role;
+        }
+    }
+}
+
+fn origin_of(login: &Login) -> Option<&str> {
+    match &login.kind {
+        LoginKind::User { origin } => Some(origin),
+        LoginKind::Client => None,
+    }
+}
+
+/// A refusal that a correct client can meet.
+const fn unpunished(answer: Answer) -> Refusal {
+    Refusal { answer, breach: None }
+}

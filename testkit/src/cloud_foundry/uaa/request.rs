@@ -1,0 +1,181 @@
+//! The strict reading of a request for a token, as the UAA's documentation has it.
+
+use std::{collections::HashMap, fmt};
+
+use axum::http::{
+    HeaderMap, StatusCode, Uri,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::super::{
+    answer::{Answer, Refusal},
+    record::Rule,
+};
+
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+const PARAMETERS: [&str; 10] = [
+    "grant_type",
+    "username",
+    "password",
+    "refresh_token",
+    "assertion",
+    "client_id",
+    "client_secret",
+    "scope",
+    "response_type",
+    "login_hint",
+];
+
+/// What the UAA gives tokens for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Grant {
+    /// A user's name and password.
+    Password,
+    /// A client's id and secret.
+    ClientCredentials,
+    /// A refresh token.
+    RefreshToken,
+    /// An assertion of another identity provider.
+    JwtBearer,
+}
+
+/// A well-formed request. `Debug` leaves secrets out.
+#[derive(Clone)]
+pub(in super::super) struct GrantRequest {
+    pub client: (String, String),
+    pub asked: Asked,
+}
+
+/// What is shown to get a token.
+#[derive(Clone)]
+pub(in super::super) enum Asked {
+    Password { username: String, password: String, origin: Option<String> },
+    ClientCredentials,
+    Refresh { token: String },
+    Assertion { assertion: String },
+}
+
+impl GrantRequest {
+    /// Reads a request; `login_hint` may be in the query or in the form, and everything else in the form.
+    pub fn read(uri: &Uri, headers: &HeaderMap, body: Option<&[u8]>) -> Result<Self, Refusal> {
+        let mut form = form(uri, headers, body)?;
+        let client = client(headers, &mut form)?;
+        let mut take = |name: &str| {
+            form.remove(name).ok_or_else(|| bad_request(Rule::TokenForm, format!("`{name}` is missing")))
+        };
+        let asked = match take("grant_type")?.as_str() {
+            "password" => Asked::Password {
+                username: take("username")?,
+                password: take("password")?,
+                origin: take("login_hint").ok().map(|hint| origin(&hint)).transpose()?,
+            },
+            "client_credentials" => Asked::ClientCredentials,
+            "refresh_token" => Asked::Refresh { token: take("refresh_token")? },
+            JWT_BEARER => Asked::Assertion { assertion: take("assertion")? },
+            other => {
+                let detail = format!("Unsupported grant type: {other}");
+                let refused = refused(StatusCode::BAD_REQUEST, "unsupported_grant_type", &detail);
+                return Err(Refusal::breach(Rule::GrantType, refused, detail));
+            }
+        };
+        Ok(Self { client, asked })
+    }
+
+    pub const fn grant(&self) -> Grant {
+        match self.asked {
+            Asked::Password { .. } => Grant::Password,
+            Asked::ClientCredentials => Grant::ClientCredentials,
+            Asked::Refresh { .. } => Grant::RefreshToken,
+            Asked::Assertion { .. } => Grant::JwtBearer,
+        }
+    }
+}
+
+impl fmt::Debug for GrantRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GrantRequest").field("grant", &self.grant()).finish_non_exhaustive()
+    }
+}
+
+/// An error as the UAA shapes it.
+pub(super) fn refused(status: StatusCode, error: &str, description: &str) -> Answer {
+    Answer::new(status, json!({ "error": error, "error_description": description }))
+}
+
+type Form = HashMap<String, String>;
+
+fn bad_request(rule: Rule, detail: impl Into<String>) -> Refusal {
+    let detail = detail.into();
+    Refusal::breach(rule, refused(StatusCode::BAD_REQUEST, "invalid_request", &detail), detail)
+}
+
+fn form(uri: &Uri, headers: &HeaderMap, body: Option<&[u8]>) -> Result<Form, Refusal> {
+    let breach = |detail| bad_request(Rule::TokenForm, detail);
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = content_type.and_then(|value| value.split(';').next()).map(str::trim);
+    if !essence.is_some_and(|value| value.eq_ignore_ascii_case("application/x-www-form-urlencoded")) {
+        return Err(breach("`Content-Type` must be application/x-www-form-urlencoded".to_owned()));
+    }
+    let body = body.ok_or_else(|| breach("the body is too large or cut off".into()))?;
+    let query = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned();
+    let mut form = Form::new();
+    for (name, value) in query {
+        if name != "login_hint" {
+            return Err(breach(format!("`{name}` must not be in the query")));
+        }
+        form.insert(name, value);
+    }
+    for (name, value) in form_urlencoded::parse(body).into_owned() {
+        if !PARAMETERS.contains(&name.as_str()) {
+            return Err(breach(format!("unknown parameter `{name}`")));
+        }
+        if form.insert(name.clone(), value).is_some() {
+            return Err(breach(format!("`{name}` is there twice")));
+        }
+    }
+    Ok(form)
+}
+
+/// Id and secret, from the one place where they are. A client without a secret may leave it out of the form.
+fn client(headers: &HeaderMap, form: &mut Form) -> Result<(String, String), Refusal> {
+    let (id, secret) = (form.remove("client_id"), form.remove("client_secret"));
+    match (headers.get(AUTHORIZATION), id, secret) {
+        (None, Some(id), secret) => Ok((id, secret.unwrap_or_default())),
+        (Some(header), None, None) => header.to_str().ok().and_then(basic).ok_or_else(|| {
+            bad_request(Rule::Client, "`Authorization` must be Basic, with id and secret form-encoded")
+        }),
+        (Some(_), ..) => {
+            Err(bad_request(Rule::Client, "the client must log in either by `Authorization` or in the form"))
+        }
+        (None, None, _) => {
+            let detail = "the client does not log in";
+            let refused = refused(StatusCode::UNAUTHORIZED, "unauthorized", detail);
+            Err(Refusal::breach(Rule::Client, refused, detail))
+        }
+    }
+}
+
+fn basic(header: &str) -> Option<(String, String)> {
+    let (scheme, encoded) = header.split_once(' ')?;
+    let decoded = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
+    let (id, secret) = decoded.split_once(':')?;
+    scheme.eq_ignore_ascii_case("basic").then(|| (form_decoded(id), form_decoded(secret)))
+}
+
+fn form_decoded(text: &str) -> String {
+    form_urlencoded::parse(text.as_bytes()).next().map(|(text, _)| text.into_owned()).unwrap_or_default()
+}
+
+/// The identity provider that a hint names: `{"origin":"…"}`.
+fn origin(hint: &str) -> Result<String, Refusal> {
+    #[derive(Deserialize)]
+    struct Hint {
+        origin: String,
+    }
+    let hint: Hint = serde_json::from_str(hint)
+        .map_err(|error| bad_request(Rule::TokenForm, format!("`login_hint` is malformed: {error}")))?;
+    Ok(hint.origin)
+}

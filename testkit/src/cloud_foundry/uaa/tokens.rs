@@ -1,0 +1,104 @@
+//! The tokens that the UAA handed out, and what has become of them.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::json;
+use uuid::Uuid;
+
+/// Access tokens and refresh tokens.
+#[derive(Default)]
+pub(super) struct Tokens {
+    access: HashMap<String, Access>,
+    /// The login of each refresh token that is good.
+    refresh: HashMap<String, String>,
+    /// Every access token and refresh token, oldest first.
+    all: Vec<String>,
+}
+
+struct Access {
+    login: String,
+    until: Instant,
+    revoked: bool,
+}
+
+/// What an access token is worth now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Worth {
+    /// That of this login.
+    Good(String),
+    /// Its `expires_in` is over.
+    Expired,
+    /// The test took it back, which a client can't know.
+    Revoked,
+    /// Nobody handed it out.
+    Unknown,
+}
+
+impl Tokens {
+    /// Makes an access token that is good for this time.
+    ///
+    /// It has the shape of a JWT, with the claims that clients may look at; the signature is nobody's.
+    pub fn issue(&mut self, login: &str, lifetime: Duration) -> String {
+        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let claims = json!({
+            "jti": Uuid::new_v4().simple().to_string(),
+            "sub": login,
+            "scope": ["cloud_controller.read", "cloud_controller.write"],
+            "iat": epoch.as_secs(),
+            "exp": (epoch + lifetime).as_secs(),
+        });
+        let part = |text: String| URL_SAFE_NO_PAD.encode(text);
+        let header = json!({ "alg": "RS256", "kid": "fake", "typ": "JWT" });
+        let signature = Uuid::new_v4().simple().to_string();
+        let token = [part(header.to_string()), part(claims.to_string()), part(signature)].join(".");
+        let access = Access { login: login.to_owned(), until: Instant::now() + lifetime, revoked: false };
+        self.access.insert(token.clone(), access);
+        self.all.push(token.clone());
+        token
+    }
+
+    pub fn issue_refresh(&mut self, login: &str) -> String {
+        let token = format!("{}-r", Uuid::new_v4().simple());
+        self.refresh.insert(token.clone(), login.to_owned());
+        self.all.push(token.clone());
+        token
+    }
+
+    pub fn worth(&self, token: &str) -> Worth {
+        match self.access.get(token) {
+            None => Worth::Unknown,
+            Some(access) if access.revoked => Worth::Revoked,
+            Some(access) if access.until <= Instant::now() => Worth::Expired,
+            Some(access) => Worth::Good(access.login.clone()),
+        }
+    }
+
+    /// The login of a refresh token.
+    pub fn refreshed(&self, token: &str) -> Option<String> {
+        self.refresh.get(token).cloned()
+    }
+
+    pub fn use_up(&mut self, refresh: &str) {
+        self.refresh.remove(refresh);
+    }
+
+    pub fn revoke_access(&mut self) {
+        self.access.values_mut().for_each(|access| access.revoked = true);
+    }
+
+    pub fn revoke_refresh(&mut self) {
+        self.refresh.clear();
+    }
+
+    pub fn revoke_refresh_of(&mut self, login: &str) {
+        self.refresh.retain(|_, owner| owner != login);
+    }
+
+    pub fn all(&self) -> Vec<String> {
+        self.all.clone()
+    }
+}
