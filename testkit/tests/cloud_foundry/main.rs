@@ -3,8 +3,12 @@
 
 mod client;
 
+mod asserting;
 mod asynchronous;
 mod estate;
+mod faults;
 mod keys;
+mod limits;
 mod lists;
 mod logins;
+mod strictness;
