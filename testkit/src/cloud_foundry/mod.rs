@@ -4,7 +4,8 @@
 //! Cloud Controller answers follows its documentation and, where that is silent, its source: statuses, codes, titles
 //! and words of errors, the shapes of resources, and when a name is taken or an operation in the way. It is stricter
 //! in that it refuses, and holds against the client, whatever is undocumented, malformed or careless. What it does not
-//! know it refuses too: other resources, bindings of apps, filters by time, plan, offering and app.
+//! know it refuses too: other resources, bindings of apps, filters by time, plan, offering and app. [`GoClient`] is the
+//! real client that it is checked by.
 //!
 //! A call of either host goes through typed stages: `route` reads where it goes, `admission` turns it into an
 //! `Operation` or a refusal, with the session that `uaa` finds for its token, `state` or `uaa` applies it, and `faults`
@@ -18,6 +19,7 @@ mod call;
 mod estate;
 mod fake;
 mod faults;
+mod go_client;
 mod limit;
 mod metadata;
 mod operation;
@@ -40,6 +42,7 @@ pub use builder::{Builder, StartError};
 pub use estate::{Instance, InstanceOperation, OperationState, Organization, Space};
 pub use fake::FakeCloudFoundry;
 pub use faults::{Fault, Injection};
+pub use go_client::{GoClient, GoClientError};
 pub use limit::RateLimit;
 pub use pace::{Pace, Work};
 pub use record::{Call, Key, LastOperation, Rule, UnderWay, Violation};

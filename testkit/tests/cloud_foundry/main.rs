@@ -1,4 +1,4 @@
-//! The fake Cloud Foundry, driven by a plain HTTP client: it is right where the
+//! The fake Cloud Foundry, driven by a plain HTTP client and by the real one for Go: it is right where the
 //! documentation is clear, strict where real ones are lax, and wrong exactly as told.
 
 mod client;
@@ -7,6 +7,7 @@ mod asserting;
 mod asynchronous;
 mod estate;
 mod faults;
+mod go_client;
 mod keys;
 mod limits;
 mod lists;
