@@ -12,4 +12,5 @@ mod keys;
 mod limits;
 mod lists;
 mod logins;
+mod shapes;
 mod strictness;
