@@ -18,6 +18,8 @@ mod world;
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod tests;
 
 pub use failure::{Attempted, ErrorClass, Failure};
 pub use holding::{HoldStep, ProviderInUse, SecretInUse, hold};

@@ -26,8 +26,6 @@ struct State {
     /// A bind that was given up, and may still take effect until an hour has passed.
     late: Option<(Sequence, u8)>,
     provider: Provider,
-    /// The hour until which the remote side wants to be left alone.
-    pause: i64,
     hour: i64,
     rotates: bool,
     process: Process,
@@ -98,7 +96,6 @@ enum Action {
     PlaceForeignSecret,
     RemoveForeignSecret,
     ProviderBecomes(Provider),
-    RemoteWantsPeace,
     RemoteForgets(Sequence),
     WorkEnds,
     LateBindTakesEffect,
@@ -132,7 +129,6 @@ impl State {
             working: None,
             late: None,
             provider: Provider::Up,
-            pause: 0,
             hour: 0,
             rotates,
             process: Process::started(0),
@@ -169,7 +165,7 @@ impl State {
                 Provider::Closed => ProviderView::Closed(problem(Reason::ProviderNotAllowed)),
                 Provider::Down => ProviderView::Unavailable(problem(Reason::ProviderNotFound)),
             },
-            pause: (self.pause > self.hour).then(|| at(self.pause)),
+            pause: None,
             round: self.process.round.clone(),
             late: LateAnswers {
                 patience: hours(1),
@@ -221,11 +217,7 @@ impl State {
         let Some(object) = self.object.clone() else { return };
         match decide(&self.world(&object)) {
             Step::Rest(rest) => self.rest(&object, &rest),
-            Step::Act(effect) => {
-                let asks = effect.asks_the_remote_side() && self.pause > self.hour;
-                self.breaks("the remote side is left alone when it asks for it", asks);
-                self.act(&object, effect, fate);
-            }
+            Step::Act(effect) => self.act(&object, effect, fate),
         }
     }
 
@@ -568,7 +560,6 @@ impl Model for Life {
             actions.extend(state.fates().map(Action::Step));
             let worse = [Provider::Closed, Provider::Down].map(Action::ProviderBecomes);
             actions.extend(worse.into_iter().filter(|_| state.provider == Provider::Up));
-            actions.extend((state.pause <= state.hour).then_some(Action::RemoteWantsPeace));
             if !matches!(state.secret, Some(Stored::Ours { damaged: false, .. })) {
                 // A key whose credentials are in hand or in the Secret goes unnoticed until somebody looks.
                 let held = state.process.round.in_hand.as_ref().map(|key| key.sequence);
@@ -623,10 +614,6 @@ impl Model for Life {
             Action::ProviderBecomes(provider) => {
                 state.budget.faults -= u8::from(provider != Provider::Up);
                 state.provider = provider;
-            }
-            Action::RemoteWantsPeace => {
-                state.budget.faults -= 1;
-                state.pause = state.hour + 1;
             }
             Action::WorkEnds => state.work_ends(),
             Action::LateBindTakesEffect => {
