@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -25,6 +26,8 @@ pub struct KeyRequest {
     pub predecessor: Option<Identity>,
     /// Whether the operator asks by itself, to clean up after a lost answer, and not because of what the user did.
     pub cleans_up: bool,
+    /// What else the remote side may repeat.
+    pub known: KnownSecrets,
 }
 
 /// The ServiceKey on whose behalf a remote side is asked, in words that the remote side may record.
@@ -78,6 +81,31 @@ impl Parameters {
 impl fmt::Debug for Parameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Parameters({} entries)", self.0.len())
+    }
+}
+
+/// What the remote side was told, or handed out, in earlier calls, and nobody else is to read. It is looked up only
+/// where the remote side's words are to be shown.
+#[derive(Clone)]
+pub struct KnownSecrets(Arc<LookUp>);
+
+type LookUp = dyn Fn() -> BoxFuture<'static, Option<Vec<Value>>> + Send + Sync;
+
+impl KnownSecrets {
+    /// Secrets that are looked up so; `None` where that is impossible for now.
+    pub fn new(look_up: impl Fn() -> BoxFuture<'static, Option<Vec<Value>>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(look_up))
+    }
+
+    /// The secrets, to be hidden and never to be shown; `None` where nobody can tell what they are.
+    pub async fn expose(&self) -> Option<Vec<Value>> {
+        (self.0)().await
+    }
+}
+
+impl fmt::Debug for KnownSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KnownSecrets")
     }
 }
 

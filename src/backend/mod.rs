@@ -16,8 +16,8 @@ use std::{num::NonZeroUsize, time::Duration};
 pub use error::{BackendError, ErrorClass};
 pub use http::{AddressPolicy, ClientCertificate, HttpConfig, Limits};
 pub use key::{
-    Accepted, Bound, Credentials, Fetched, InstanceRef, IssuedKey, KeyFacts, KeyRequest, Owner, Parameters,
-    Progress, Unbound, Work,
+    Accepted, Bound, Credentials, Fetched, InstanceRef, IssuedKey, KeyFacts, KeyRequest, KnownSecrets, Owner,
+    Parameters, Progress, Unbound, Work,
 };
 pub use osb::{Auth as BrokerAuth, Broker, BrokerConfig};
 pub use token::ClientCredentials;

@@ -1,16 +1,17 @@
 //! The effects at the remote side: each is asked for once, and what came of it is what the next decision sees.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::Secret;
+use futures::FutureExt;
+use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::Resource;
 use serde_json::{Map, Value};
 
 use super::{error::bounded, status, turn::Turn};
 use crate::{
     backend::{
-        Accepted, Backend, BackendError, Bound, ErrorClass, Fetched, IssuedKey, KeyRequest, Parameters,
-        Progress, Unbound,
+        Accepted, Backend, BackendError, Bound, ErrorClass, Fetched, IssuedKey, KeyRequest, KnownSecrets,
+        Parameters, Progress, Unbound,
     },
     lifecycle::{
         Answer, Attempted, Failure, Identity, KeyRecord, LONGEST_OPERATION, Operation, OperationKind,
@@ -196,7 +197,30 @@ impl Turn<'_> {
             parameters: Parameters::default(),
             predecessor: None,
             cleans_up: self.cleans_up(sequence),
+            known: self.known_secrets(),
         }
+    }
+
+    /// What parameters hold, and the credentials of the keys so far, wherever they are kept.
+    fn known_secrets(&self) -> KnownSecrets {
+        let Self { context, subject, key, memo, .. } = self;
+        let ours = context.secrets.get(&subject.namespace, &subject.secret).map(|_| &subject.secret);
+        let sources = key.spec.parameters_from.iter().map(|source| &source.secret_key_ref.name);
+        let names: BTreeSet<String> = sources.chain(ours).cloned().collect();
+        let in_hand = memo.in_hand.iter().map(|(_, credentials)| credentials.expose());
+        let at_hand: Vec<_> = in_hand.chain([&key.spec.parameters]).cloned().map(Value::Object).collect();
+        let api = self.secrets_api();
+        KnownSecrets::new(move || {
+            let (api, names, mut known) = (api.clone(), names.clone(), at_hand.clone());
+            async move {
+                for name in &names {
+                    let secret = bounded("read a Secret", api.get_opt(name)).await.ok()?;
+                    known.extend(secret.into_iter().flat_map(values));
+                }
+                Some(known)
+            }
+            .boxed()
+        })
     }
 
     /// Whether the key is one that a lost answer may have left, and that the user did not ask to be revoked.
@@ -237,6 +261,14 @@ fn failure(attempted: Attempted, error: &BackendError) -> Failure {
 
 fn transient(message: String) -> Failure {
     Failure { attempted: Attempted::Provision, class: ErrorClass::Transient, message, retry_after: None }
+}
+
+/// The entries of a Secret as text, and what they hold where they are JSON.
+fn values(secret: Secret) -> impl Iterator<Item = Value> {
+    secret.data.unwrap_or_default().into_values().flat_map(|ByteString(bytes)| {
+        let text = String::from_utf8(bytes.clone()).ok().map(Value::String);
+        text.into_iter().chain(serde_json::from_slice(&bytes).ok())
+    })
 }
 
 /// The JSON object in an entry of a Secret, or what is wrong with it, without quoting it.

@@ -11,12 +11,12 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 use servicekey_operator::api::{Reason, ServiceKey};
 use testkit::{
-    broker::{CredentialsRecipe, FakeBroker, Fault, Route, StatusCode},
+    broker::{CredentialsRecipe, FakeBroker, Fault, Pace, Route, StatusCode},
     token_server::{TokenFault, TokenServer},
 };
 use tracing::subscriber::DefaultGuard;
 
-use crate::{a_login_by_client_credentials, stage::Stage};
+use crate::{a_login_by_client_credentials, conditions::Reports, stage::Stage};
 
 const NAME: &str = "monitoring-creds";
 const PASSWORD: &str = "broker-password";
@@ -124,6 +124,50 @@ async fn whatever_a_broker_repeats_is_hidden() {
         public.contains("the broker answers 500: login Some(\\\"[redacted]\\\") failed to save"),
         "{public}"
     );
+    assert!(log.contains("carrying out"), "the log was not seen");
+}
+
+/// What a broker was told when it made a key, and what it handed out then, it may repeat much later.
+#[tokio::test]
+async fn what_a_broker_repeats_of_earlier_calls_is_hidden() {
+    let (log, stage) = (Log::default(), stage().await);
+    let _logging = log.collect();
+    let mut public = Vec::new();
+    let tells = |status, words: &str| {
+        let description = format!("login {PASSWORD}, token {PARAMETER}{words}");
+        Fault::Status(status, json!({"state": "in progress", "description": description}))
+    };
+    let credential = format!(" and {CREDENTIAL}-1 again");
+
+    stage.broker.change_pace(Pace::polls(0));
+    stage.broker.inject(tells(StatusCode::OK, "").on(Route::LastOperation).forever());
+    let _operator = stage.start_operator().await;
+    let mut key = stage.key_manifest(NAME);
+    key["spec"]["parametersFrom"] = json!([{"secretKeyRef": {"name": "extra", "key": "params.json"}}]);
+    stage.create::<ServiceKey>(key).await;
+    stage.wait_key(NAME, Reason::Binding).await.says(": login [redacted], token [redacted]");
+    public.push(stage.everything_public().await);
+    stage.broker.clear_faults();
+    stage.wait_ready_with_the_only_key(NAME).await;
+
+    stage.broker.inject(tells(StatusCode::BAD_REQUEST, &credential).on(Route::Unbind).forever());
+    stage.delete_key(NAME).await;
+    let words = "login [redacted], token [redacted] and [redacted] again";
+    stage.wait_key(NAME, Reason::RevokeFailed).await.says(words);
+    public.push(stage.wait_event(NAME, "RevokeFailed").await);
+    public.push(stage.everything_public().await);
+    stage.broker.clear_faults();
+    stage.broker.inject(tells(StatusCode::OK, &credential).on(Route::LastOperation).forever());
+    stage.wait_key(NAME, Reason::Deleting).await.says(words);
+    public.push(stage.everything_public().await);
+    stage.broker.clear_faults();
+    stage.wait_gone(NAME).await;
+
+    let (public, log) = (public.join("\n"), log.text());
+    for secret in [PASSWORD, PARAMETER, CREDENTIAL] {
+        assert!(!public.contains(secret), "`{secret}` is in {public}");
+        assert!(!log.contains(secret), "`{secret}` is in the log");
+    }
     assert!(log.contains("carrying out"), "the log was not seen");
 }
 

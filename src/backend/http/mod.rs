@@ -23,6 +23,6 @@ pub use config::{ClientCertificate, HttpConfig, Limits};
 pub(super) use base_url::base_url;
 pub(super) use client::HttpClient;
 pub(super) use failure::Failure;
-pub(super) use redact::{Redactor, one_line};
+pub(super) use redact::{Redactor, has_words, one_line};
 pub(super) use request::{Request, without_query};
 pub(super) use response::Response;

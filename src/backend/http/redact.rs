@@ -3,7 +3,7 @@
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// The most characters of a remote side's words that a message repeats.
 const LONGEST_QUOTE: usize = 300;
@@ -13,6 +13,8 @@ const REDACTED: &str = "[redacted]";
 #[derive(Clone, Default)]
 pub(in crate::backend) struct Redactor {
     secrets: Vec<SecretString>,
+    /// Whether there are secrets that it does not know.
+    incomplete: bool,
 }
 
 impl Redactor {
@@ -44,18 +46,18 @@ impl Redactor {
         self.and(found)
     }
 
+    /// Nothing that is said is shown: there are secrets that nobody can look up for now.
+    pub(in crate::backend) fn incomplete(self) -> Self {
+        Self { incomplete: true, ..self }
+    }
+
     /// What the body of an error says: its description, or what kind of body it is instead.
     pub(in crate::backend) fn quote(&self, body: &[u8]) -> String {
         match serde_json::from_slice(body) {
-            Ok(Value::Object(fields)) => {
-                let text = |name: &str| {
-                    fields.get(name).and_then(Value::as_str).filter(|text| !text.trim().is_empty())
-                };
-                match ["description", "error_description", "message", "error"].into_iter().find_map(text) {
-                    Some(text) => self.sanitize(text),
-                    None => "no description".to_owned(),
-                }
-            }
+            Ok(Value::Object(fields)) => match words(&fields) {
+                Some(text) => self.sanitize(text),
+                None => "no description".to_owned(),
+            },
             Ok(_) => "no description".to_owned(),
             Err(_) if body.trim_ascii().is_empty() => "an empty body".to_owned(),
             Err(_) if body.trim_ascii_start().starts_with(b"<") => "an HTML page".to_owned(),
@@ -72,6 +74,10 @@ impl Redactor {
 
     /// Hides the secrets, makes one line of the text, keeps its words, and cuts it.
     pub(in crate::backend) fn sanitize(&self, text: &str) -> String {
+        if self.incomplete {
+            return "words that are not shown, because the secrets to hide in them can't be read now"
+                .to_owned();
+        }
         let mut text = text.to_owned();
         for secret in &self.secrets {
             text = text.replace(secret.expose_secret(), REDACTED);
@@ -89,6 +95,16 @@ impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Redactor({} secrets)", self.secrets.len())
     }
+}
+
+/// Whether the body holds words that could be shown.
+pub(in crate::backend) fn has_words(body: &[u8]) -> bool {
+    serde_json::from_slice(body).is_ok_and(|fields| words(&fields).is_some())
+}
+
+fn words(fields: &Map<String, Value>) -> Option<&str> {
+    let text = |name: &str| fields.get(name).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
+    ["description", "error_description", "message", "error"].into_iter().find_map(text)
 }
 
 /// The text on one line: control characters, invisible ones and runs of white space become one space.

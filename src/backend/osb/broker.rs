@@ -106,7 +106,7 @@ impl Broker {
             StatusCode::ACCEPTED if plan.retrievable => {
                 exchange.accepted(&response, plan.longest_operation).map(Bound::Accepted)
             }
-            _ => Err(exchange.refused(&response)),
+            _ => Err(exchange.refused(&response).await),
         }
     }
 
@@ -130,7 +130,7 @@ impl Broker {
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Fetched::Absent),
             // Its catalog promises more than it does: asking again would be in vain.
             StatusCode::NOT_IMPLEMENTED => Ok(Fetched::NotRetrievable),
-            _ => Err(exchange.refused(&response)),
+            _ => Err(exchange.refused(&response).await),
         }
     }
 
@@ -150,7 +150,7 @@ impl Broker {
         match response.status {
             StatusCode::OK | StatusCode::GONE => Ok(Unbound::Gone),
             StatusCode::ACCEPTED => exchange.accepted(&response, longest_operation).map(Unbound::Accepted),
-            _ => Err(exchange.refused(&response)),
+            _ => Err(exchange.refused(&response).await),
         }
     }
 
@@ -178,9 +178,9 @@ impl Broker {
         }
         let response = exchange.send(Request::new(Method::GET, url)).await?;
         match response.status {
-            StatusCode::OK => exchange.progress(&response),
+            StatusCode::OK => exchange.progress(&response).await,
             StatusCode::GONE if work == Work::Unbind => Ok(Progress::Succeeded),
-            _ => Err(exchange.refused(&response)),
+            _ => Err(exchange.refused(&response).await),
         }
     }
 
@@ -207,7 +207,7 @@ impl Broker {
         let request = Request::new(Method::GET, paths::catalog(&self.base)).answered_in(LARGEST_CATALOG);
         let response = exchange.send(request).await?;
         if response.status != StatusCode::OK {
-            return Err(exchange.refused(&response));
+            return Err(exchange.refused(&response).await);
         }
         let body = response.body().map_err(|failure| exchange.failed(failure))?;
         Catalog::read(body).ok_or_else(|| exchange.malformed(&response, "is no catalog"))

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::backend::{
     Accepted, BackendError, ErrorClass, IssuedKey, KeyRequest, Progress,
-    http::{Failure, Redactor, Request, Response},
+    http::{Failure, Redactor, Request, Response, has_words},
     token::Token,
 };
 
@@ -104,13 +104,13 @@ impl<'a> Exchange<'a> {
     }
 
     /// An answer that is not a success of the call.
-    pub(super) fn refused(&self, response: &Response) -> BackendError {
+    pub(super) async fn refused(&self, response: &Response) -> BackendError {
         let status = response.status.as_u16();
         // Where the body did not arrive the status still says what happened.
         let body = response.body().unwrap_or_default();
         let code = wire::error_code(body);
-        let mut message =
-            format!("{} failed: the broker answers {status}: {}", self.call, self.redactor().quote(body));
+        let said = self.redactor(body).await.quote(body);
+        let mut message = format!("{} failed: the broker answers {status}: {said}", self.call);
         let advice = match &self.broker.login {
             Login::Tokens(_) if status == 401 => TOKEN_REFUSED,
             _ => advice(self.call, status, code.as_deref()),
@@ -177,9 +177,9 @@ impl<'a> Exchange<'a> {
     ///
     /// # Errors
     /// Where the body did not arrive, or makes no sense.
-    pub(super) fn progress(&self, response: &Response) -> Result<Progress, BackendError> {
+    pub(super) async fn progress(&self, response: &Response) -> Result<Progress, BackendError> {
         let body = response.body().map_err(|failure| self.failed(failure))?;
-        let said = self.redactor().description(body);
+        let said = self.redactor(body).await.description(body);
         Ok(match wire::operation_state(body).map_err(|what| self.malformed(response, what))? {
             OperationState::InProgress => Progress::Running { said, retry_after: response.retry_after },
             OperationState::Succeeded => Progress::Succeeded,
@@ -189,11 +189,17 @@ impl<'a> Exchange<'a> {
         })
     }
 
-    fn redactor(&self) -> Redactor {
+    /// What hides in the words of this body whatever is nobody's business.
+    async fn redactor(&self, body: &[u8]) -> Redactor {
         let redactor = self.broker.redactor.clone().and(self.sent.iter().cloned());
-        match self.request {
-            None => redactor,
-            Some(request) => redactor.and_strings_of(request.parameters.expose().values()),
+        let Some(KeyRequest { parameters, known, .. }) = self.request else { return redactor };
+        let redactor = redactor.and_strings_of(parameters.expose().values());
+        if !has_words(body) {
+            return redactor;
+        }
+        match known.expose().await {
+            Some(known) => redactor.and_strings_of(&known),
+            None => redactor.incomplete(),
         }
     }
 }

@@ -12,17 +12,20 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
+use futures::FutureExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{Auth, Broker, BrokerConfig, catalog::Catalog};
 use crate::{
-    backend::{BackendError, InstanceRef, KeyRequest, Owner, Parameters, test_server},
+    backend::{BackendError, InstanceRef, KeyRequest, KnownSecrets, Owner, Parameters, test_server},
     lifecycle::{Identity, Sequence},
 };
 
 pub(super) const SECRET: &str = "hunter2";
 pub(super) const PARAMETER: &str = "correct horse";
+/// Told or handed out in an earlier call.
+pub(super) const KNOWN: &str = "open sesame";
 const UID: Uuid = Uuid::from_u128(0x6ba7_b810_9dad_11d1_80b4_00c0_4fd4_30c8);
 pub(super) const KEY: &str =
     r#"{"credentials": {"password": "s3cret"}, "metadata": {"expires_at": "2027-01-01T00:00:00Z"}}"#;
@@ -127,6 +130,7 @@ pub(super) fn request_for(offering: &str, plan: &str) -> KeyRequest {
         parameters: Parameters::new(parameters),
         predecessor: None,
         cleans_up: false,
+        known: KnownSecrets::new(|| async { Some(vec![json!({"password": KNOWN})]) }.boxed()),
     }
 }
 
@@ -140,7 +144,7 @@ pub(super) fn binding_path() -> String {
 
 pub(super) fn keeps_its_secrets(error: &BackendError) {
     let shown = format!("{error} {error:?}");
-    for secret in [SECRET, PARAMETER, "s3cret", "YWRtaW46aHVudGVyMg"] {
+    for secret in [SECRET, PARAMETER, KNOWN, "s3cret", "YWRtaW46aHVudGVyMg"] {
         assert!(!shown.contains(secret), "{shown}");
     }
 }

@@ -135,7 +135,7 @@ impl Broker {
             }
             // Said by the broker, and not by whatever stands before it.
             StatusCode::NOT_FOUND | StatusCode::GONE if wire::is_object(body()?) => Ok(None),
-            _ => Err(exchange.refused(&response)),
+            _ => Err(exchange.refused(&response).await),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::http::Method;
-use futures::future::join_all;
+use futures::{FutureExt, future::join_all};
 use rstest::rstest;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -24,7 +24,7 @@ use crate::backend::{
     ErrorClass::{
         self, Conflict, Forbidden, Gone, OrphanPossible, Rejected, Throttled, Transient, Unexpected, Withheld,
     },
-    Fetched, HttpConfig, KeyRequest, Parameters, Progress, Unbound, Work,
+    Fetched, HttpConfig, KeyRequest, KnownSecrets, Parameters, Progress, Unbound, Work,
     test_server::{self, Then},
 };
 
@@ -397,6 +397,33 @@ async fn asks_how_far_a_bind_is(
             assert!(error.message.contains(words), "{error}");
         }
         (progress, expected) => panic!("{progress:?} instead of {expected:?}"),
+    }
+}
+
+#[rstest]
+#[case(Some("open sesame"), "no [redacted] here")]
+#[case(None, "words that are not shown, because the secrets to hide in them can't be read now")]
+#[tokio::test]
+async fn what_it_was_told_before_is_hidden_too(#[case] known: Option<&'static str>, #[case] words: &str) {
+    let body = json!({"state": "in progress", "description": "no open sesame here"}).to_string();
+    let mut request = request();
+    request.known =
+        KnownSecrets::new(move || async move { known.map(|known| vec![json!({"deep": [known]})]) }.boxed());
+    let broker = FakeBroker::answering(500, &body).start().await;
+    let error = broker.unbind(&request).await.unwrap_err();
+    assert_eq!(error.message, format!("unbind failed: the broker answers 500: {words}"));
+    let broker = FakeBroker::answering(200, &body).start().await;
+    let progress = broker.poll(&request, Work::Unbind, None).await.unwrap();
+    assert!(matches!(&progress, Progress::Running { said: Some(said), .. } if said == words), "{progress:?}");
+}
+
+#[tokio::test]
+async fn what_it_was_told_before_is_looked_up_only_where_words_are_shown() {
+    let mut request = request();
+    request.known = KnownSecrets::new(|| panic!("nobody needs them"));
+    for (status, body) in [(500, "<html>"), (400, "{}"), (404, ""), (200, "{}")] {
+        let broker = FakeBroker::answering(status, body).start().await;
+        assert_eq!(broker.unbind(&request).await.is_ok(), status == 200);
     }
 }
 
