@@ -171,6 +171,25 @@ async fn what_a_broker_repeats_of_earlier_calls_is_hidden() {
     assert!(log.contains("carrying out"), "the log was not seen");
 }
 
+/// Nobody here knows it yet, but it is called what it is.
+#[tokio::test]
+async fn a_password_that_was_just_made_is_hidden() {
+    let (log, stage) = (Log::default(), stage().await);
+    let _logging = log.collect();
+    let said = json!({"description": format!("can't save password: {CREDENTIAL}-1 of user me")});
+    let fault = Fault::Status(StatusCode::INTERNAL_SERVER_ERROR, said);
+    stage.broker.inject(fault.on(Route::Bind).after_effect());
+    let _operator = stage.start_operator().await;
+    stage.create_key(NAME).await;
+    stage.wait_key(NAME, Reason::BindFailed).await.says("can't save password: [redacted] of user me");
+    stage.wait_event(NAME, "BindFailed").await;
+    stage.wait_ready_with_the_only_key(NAME).await;
+    let public = stage.everything_public().await;
+    assert!(!public.contains(CREDENTIAL), "it is in {public}");
+    assert!(!log.text().contains(CREDENTIAL), "it is in the log");
+    assert!(log.text().contains("carrying out"), "the log was not seen");
+}
+
 #[tokio::test]
 async fn tokens_and_what_they_are_got_with_are_hidden() {
     let tokens = TokenServer::builder().start().await.unwrap();

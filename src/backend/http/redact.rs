@@ -87,7 +87,7 @@ impl Redactor {
         for secret in &self.secrets {
             text = text.replace(&one_line(secret.expose_secret()), REDACTED);
         }
-        cut(without_logins(&without_data(&text)).trim_end_matches('.'))
+        cut(without_named(&without_logins(&without_data(&text))).trim_end_matches('.'))
     }
 }
 
@@ -136,6 +136,35 @@ fn without_logins(line: &str) -> String {
     line.split(' ').map(hide).collect::<Vec<_>>().join(" ")
 }
 
+/// Hides what is called a password or a token, in the ways in which it is usually written: `DB_PASSWORD=…`,
+/// `"password": "…"`. What follows `token:` is left alone, for that is how sentences go on.
+fn without_named(line: &str) -> String {
+    let mut hides_next = false;
+    let hide = |word: &str| {
+        if std::mem::take(&mut hides_next) {
+            return REDACTED.to_owned();
+        }
+        let Some((end, _)) = word.char_indices().find(|(end, c)| names_a_secret(&word[..*end], *c)) else {
+            return word.to_owned();
+        };
+        let name = &word[..=end];
+        hides_next = name == word;
+        if hides_next { name.to_owned() } else { format!("{name}{REDACTED}") }
+    };
+    line.split(' ').map(hide).collect::<Vec<_>>().join(" ")
+}
+
+fn names_a_secret(before: &str, separator: char) -> bool {
+    let name = before.trim_end_matches(['"', '\'', '`']).to_ascii_lowercase();
+    let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+    let password = || ends(&["password", "passwd", "passphrase", "pwd"]);
+    match separator {
+        '=' => password() || ends(&["secret", "token", "apikey", "api_key", "api-key"]),
+        ':' => password(),
+        _ => false,
+    }
+}
+
 fn cut(text: &str) -> String {
     match text.char_indices().nth(LONGEST_QUOTE) {
         None => text.to_owned(),
@@ -181,6 +210,20 @@ mod tests {
         r#"{"description": "no way to amqp://me:a@b@host:1/x and https://host/@ from me@here"}"#,
         "no way to amqp://[redacted]@host:1/x and https://[redacted]@ from me@here"
     )]
+    #[case(
+        r#"{"description": "PGPASSWORD=abc, Password: abc."}"#,
+        "PGPASSWORD=[redacted] Password: [redacted]"
+    )]
+    #[case(
+        r#"{"description": "\"password\": \"abc\", `pwd`:abc"}"#,
+        "\"password\": [redacted] `pwd`:[redacted]"
+    )]
+    #[case(
+        r#"{"description": "GET https://host/?access_token=abc&x=1 failed"}"#,
+        "GET https://host/?access_token=[redacted] failed"
+    )]
+    #[case(r#"{"description": "bad token: it has expired; x=1"}"#, "bad token: it has expired; x=1")]
+    #[case(r#"{"description": "password="}"#, "password=")]
     fn quotes(#[case] body: &str, #[case] words: &str) {
         assert_eq!(redactor().quote(body.as_bytes()), words);
     }
