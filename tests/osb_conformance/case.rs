@@ -129,8 +129,8 @@ impl fmt::Display for Case {
 }
 
 /// All statuses that the specification and reality know.
-const STATUSES: [u16; 18] =
-    [200, 201, 202, 204, 307, 400, 401, 403, 404, 408, 409, 410, 412, 422, 429, 500, 502, 503];
+const STATUSES: [u16; 19] =
+    [200, 201, 202, 204, 307, 400, 401, 403, 404, 408, 409, 410, 412, 422, 429, 500, 501, 502, 503];
 const CODES: [&str; 4] = ["AsyncRequired", "ConcurrencyError", "MaintenanceInfoConflict", "RequiresApp"];
 const STATES: [&str; 3] = ["in progress", "succeeded", "failed"];
 

@@ -94,7 +94,8 @@ const BINDS: &[Row] = &[
     row(&[Status(409)],                              ANY,        EITHER, Nothing,                   NotNeeded, &[Unbind, Bind]),
     row(&[Status(408), Code("ConcurrencyError")],    ANY,        EITHER, Waits(RemoteUnreachable),  NotNeeded, &[Bind]),
     row(&[Status(429)],                              ANY,        EITHER, Waits(RateLimited),        NotNeeded, &[Bind]),
-    row(&[Status(500), Status(502), Status(503)],    ANY,        EITHER, Waits(BindFailed),         Needed,    &[Unbind, Bind]),
+    row(&[Status(500), Status(501), Status(502), Status(503)],
+                                                     ANY,        EITHER, Waits(BindFailed),         Needed,    &[Unbind, Bind]),
     row(&[CutBefore, CutAfter, CutInBody, Hangs],    NONE,       EITHER, Waits(BindFailed),         Needed,    &[Unbind, Bind]),
 ];
 
@@ -107,7 +108,7 @@ const POLLS_OF_BINDS: &[Row] = &[
     row(&[Status(201), Status(202), Status(204), Status(307), Status(400), Status(401), Status(403), Status(404),
           Status(408), Status(409), Status(410), Status(412), Status(422), Code("AsyncRequired"),
           Code("ConcurrencyError"), Code("MaintenanceInfoConflict"), Code("RequiresApp"), Status(429), Status(500),
-          Status(502), Status(503)],                 ANY,        ASYNC,  Waits(Binding),            NotNeeded, &[Poll]),
+          Status(501), Status(502), Status(503)],    ANY,        ASYNC,  Waits(Binding),            NotNeeded, &[Poll]),
     row(&[CutBefore, CutAfter, CutInBody, Hangs],    NONE,       ASYNC,  Waits(Binding),            NotNeeded, &[Poll]),
 ];
 
@@ -115,7 +116,7 @@ const POLLS_OF_BINDS: &[Row] = &[
 const FETCHES_OF_WHAT_WAS_MADE: &[Row] = &[
     row(&[Status(200)],                              WELL,       ASYNC,  Nothing,                   NotNeeded, &[]),
     row(&[Status(200)],                              USELESS,    ASYNC,  Waits(UnexpectedAnswer),   NotNeeded, &[Bind]),
-    row(&[Status(201), Status(202), Status(204), Status(307), Status(404), Status(410)],
+    row(&[Status(201), Status(202), Status(204), Status(307), Status(404), Status(410), Status(501)],
                                                      ANY,        ASYNC,  Waits(UnexpectedAnswer),   NotNeeded, &[Bind]),
     row(&[Status(400), Status(409), Status(412), Status(422), Code("AsyncRequired"),
           Code("MaintenanceInfoConflict"), Code("RequiresApp")],
@@ -130,7 +131,7 @@ const FETCHES_OF_WHAT_WAS_MADE: &[Row] = &[
 #[rustfmt::skip]
 const FETCHES_OF_WHAT_WAS_LOST: &[Row] = &[
     row(&[Status(200)],                              WELL,       SYNC,   Nothing,                   NotNeeded, &[]),
-    row(&[Status(404), Status(410)],                 ANY,        SYNC,   Waits(Rotating),           NotNeeded, &[BindNext]),
+    row(&[Status(404), Status(410), Status(501)],    ANY,        SYNC,   Waits(Rotating),           NotNeeded, &[BindNext]),
     row(&[Status(200)],                              USELESS,    SYNC,   Waits(UnexpectedAnswer),   NotNeeded, &[Fetch]),
     row(&[Status(201), Status(202), Status(204), Status(307)],
                                                      ANY,        SYNC,   Waits(UnexpectedAnswer),   NotNeeded, &[Fetch]),
@@ -151,7 +152,8 @@ const UNBINDS: &[Row] = &[
     row(&[Status(202)],                              UNREADABLE, EITHER, Waits(RevokeFailed),       NotNeeded, &[Unbind]),
     row(&[Status(201), Status(204), Status(307), Status(400), Status(401), Status(403), Status(404), Status(408),
           Status(409), Status(412), Status(422), Code("AsyncRequired"), Code("ConcurrencyError"),
-          Code("MaintenanceInfoConflict"), Code("RequiresApp"), Status(429), Status(500), Status(502), Status(503)],
+          Code("MaintenanceInfoConflict"), Code("RequiresApp"), Status(429), Status(500), Status(501), Status(502),
+          Status(503)],
                                                      ANY,        EITHER, Waits(RevokeFailed),       NotNeeded, &[Unbind]),
     row(&[CutBefore, CutAfter, Hangs],               NONE,       EITHER, Waits(RevokeFailed),       NotNeeded, &[Unbind]),
     // A 200 says enough, a 202 does not.
@@ -169,7 +171,8 @@ const POLLS_OF_UNBINDS: &[Row] = &[
     row(&[Status(200)],                              UNREADABLE, ASYNC,  Waits(Deleting),           NotNeeded, &[Poll]),
     row(&[Status(201), Status(202), Status(204), Status(307), Status(400), Status(401), Status(403), Status(404),
           Status(408), Status(409), Status(412), Status(422), Code("AsyncRequired"), Code("ConcurrencyError"),
-          Code("MaintenanceInfoConflict"), Code("RequiresApp"), Status(429), Status(500), Status(502), Status(503)],
+          Code("MaintenanceInfoConflict"), Code("RequiresApp"), Status(429), Status(500), Status(501), Status(502),
+          Status(503)],
                                                      ANY,        ASYNC,  Waits(Deleting),           NotNeeded, &[Poll]),
     row(&[CutBefore, CutAfter, Hangs],               NONE,       ASYNC,  Waits(Deleting),           NotNeeded, &[Poll]),
     // The second poll is answered 410, which says enough.
