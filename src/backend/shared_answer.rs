@@ -136,3 +136,27 @@ impl<T> SharedAnswer<T> {
         (came <= *at + (self.kept)(error)).then(|| BackendError { retry_after, ..error.clone() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn answered(value: u8) -> Result<u8, BackendError> {
+        Ok(value)
+    }
+
+    /// Another caller may be done between a look at what is known and the turn to ask.
+    #[tokio::test(start_paused = true)]
+    async fn what_others_have_changed_meanwhile_stays() {
+        let shared = SharedAnswer::kept(|_| Duration::ZERO);
+        let first = shared.get(|_| true, || answered(1)).await.unwrap();
+        let renewed = shared.renew(|_| true, || answered(2)).await.unwrap().unwrap();
+        assert_eq!((*first.value, *renewed.value), (1, 2));
+
+        shared.forget(&first.value);
+        assert!(shared.renew(|known| *known.value == 1, || answered(3)).await.is_none());
+        assert_eq!(shared.latest().map(|known| *known.value), Some(2));
+        shared.forget(&renewed.value);
+        assert!(shared.latest().is_none());
+    }
+}
