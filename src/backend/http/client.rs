@@ -97,9 +97,10 @@ impl HttpClient {
         self.check(&request.url)?;
         let _place = self.budget.take().await;
         let (method, url) = (request.method.clone(), request.url.clone());
+        let to_the_remote_side = request.to_the_remote_side;
         let began = std::time::Instant::now();
         let outcome = self.exchange(request).await;
-        if let Some(wait) = outcome.as_ref().ok().and_then(Response::asks_for_peace) {
+        if to_the_remote_side && let Some(wait) = outcome.as_ref().ok().and_then(Response::asks_for_peace) {
             self.budget.pause(wait);
         }
         let took = began.elapsed();

@@ -20,11 +20,20 @@ pub(in crate::backend) struct Request {
     pub(super) body: Option<Vec<u8>>,
     /// In bytes.
     pub(super) largest_answer: usize,
+    /// Whether the answer speaks for the remote side, where it asks to be left alone.
+    pub(super) to_the_remote_side: bool,
 }
 
 impl Request {
     pub(in crate::backend) fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: HeaderMap::new(), body: None, largest_answer: LARGEST_BODY }
+        Self {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            body: None,
+            largest_answer: LARGEST_BODY,
+            to_the_remote_side: true,
+        }
     }
 
     pub(in crate::backend) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -35,6 +44,12 @@ impl Request {
     /// Reads an answer of up to so many MiB.
     pub(in crate::backend) fn answered_in(mut self, mebibytes: usize) -> Self {
         self.largest_answer = mebibytes * MIB;
+        self
+    }
+
+    /// Goes to another server than the remote side, which is not left alone because that one wants to be.
+    pub(in crate::backend) fn elsewhere(mut self) -> Self {
+        self.to_the_remote_side = false;
         self
     }
 

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::backend::{
     ClientCredentials,
-    ErrorClass::{self, Forbidden, Transient, Unexpected},
+    ErrorClass::{self, Forbidden, Throttled, Transient, Unexpected},
     HttpConfig, Limits, test_server,
 };
 
@@ -198,7 +198,7 @@ async fn a_second_refusal_is_told() {
 #[rstest]
 #[case(StatusCode::BAD_REQUEST, r#"{"error": "invalid_client"}"#, Forbidden)]
 #[case(StatusCode::UNAUTHORIZED, "", Forbidden)]
-#[case(StatusCode::TOO_MANY_REQUESTS, "", Transient)]
+#[case(StatusCode::TOO_MANY_REQUESTS, "", Throttled)]
 #[case(StatusCode::INTERNAL_SERVER_ERROR, "", Transient)]
 #[case(StatusCode::OK, "<html>", Unexpected)]
 #[tokio::test]

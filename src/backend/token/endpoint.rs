@@ -78,6 +78,7 @@ impl TokenEndpoint {
     /// None of them is [`ErrorClass::OrphanPossible`]: a token that nobody got is nothing left behind.
     pub(super) async fn request(&self, http: &HttpClient) -> Result<Token, BackendError> {
         let request = Request::new(Method::POST, self.url.clone())
+            .elsewhere()
             .header(ACCEPT, HeaderValue::from_static("application/json"))
             .header(AUTHORIZATION, self.authorization.clone())
             .form(&self.form);
@@ -112,7 +113,7 @@ impl TokenEndpoint {
         };
         let class = class(status, code.as_deref());
         let mut message = format!("{} failed: the server answers {status}: {said}", self.what());
-        let advice = advice(class, status, code.as_deref());
+        let advice = advice(class, code.as_deref());
         if !advice.is_empty() {
             message.push_str("; ");
             message.push_str(advice);
@@ -125,7 +126,7 @@ impl TokenEndpoint {
             "{} failed: the server answers {}, but the body {what}; {}",
             self.what(),
             response.status.as_u16(),
-            advice(ErrorClass::Unexpected, 200, None)
+            advice(ErrorClass::Unexpected, None)
         );
         BackendError { class: ErrorClass::Unexpected, message, retry_after: response.retry_after }
     }
@@ -152,14 +153,15 @@ fn class(status: u16, code: Option<&str>) -> ErrorClass {
         (401 | 403, _) | (400, Some("invalid_client" | "invalid_grant" | "unauthorized_client")) => {
             ErrorClass::Forbidden
         }
-        (408 | 429 | 500.., _) => ErrorClass::Transient,
+        (429, _) => ErrorClass::Throttled,
+        (408 | 500.., _) => ErrorClass::Transient,
         (400, Some(_)) => ErrorClass::Rejected,
         _ => ErrorClass::Unexpected,
     }
 }
 
 /// What to do about a refusal; empty where it is simply tried again.
-fn advice(class: ErrorClass, status: u16, code: Option<&str>) -> &'static str {
+fn advice(class: ErrorClass, code: Option<&str>) -> &'static str {
     match (class, code) {
         (_, Some("unauthorized_client" | "unsupported_grant_type")) => {
             "allow this client the grant `client_credentials` there"
@@ -169,7 +171,7 @@ fn advice(class: ErrorClass, status: u16, code: Option<&str>) -> &'static str {
             "check the entries `clientId` and `clientSecret` of the login that the provider names"
         }
         (ErrorClass::Unexpected, _) => "check that this is the address of a token endpoint",
-        _ if status == 429 => "it asks for fewer requests",
+        (ErrorClass::Throttled, _) => "it asks for fewer requests",
         _ => "",
     }
 }

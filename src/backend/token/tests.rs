@@ -21,7 +21,7 @@ use url::Url;
 use super::{ClientCredentials, Tokens};
 use crate::backend::{
     BackendError,
-    ErrorClass::{self, Forbidden, Rejected, Transient, Unexpected, Untrusted},
+    ErrorClass::{self, Forbidden, Rejected, Throttled, Transient, Unexpected, Untrusted},
     http::HttpClient,
     test_server::{self, Certificate, Then},
 };
@@ -114,7 +114,7 @@ async fn asks_as_the_rfc_wants_it(#[case] scopes: &[&str], #[case] form: &str) {
 )]
 #[case(405, "", Unexpected, "answers 405: an empty body; check that this is the address")]
 #[case(408, "{}", Transient, "answers 408: no description")]
-#[case(429, r#"{"error": "slow_down"}"#, Transient, "answers 429: slow_down; it asks for fewer requests")]
+#[case(429, r#"{"error": "slow_down"}"#, Throttled, "answers 429: slow_down; it asks for fewer requests")]
 #[case(500, r#"{"error": "server_error"}"#, Transient, "answers 500: server_error")]
 #[case(503, "<html>", Transient, "answers 503: an HTML page")]
 #[case(
@@ -172,6 +172,18 @@ async fn a_request_that_is_not_answered_well_leaves_nothing(
     assert_eq!(error.class, class, "{error}");
     assert!(error.message.starts_with("token request to `http://127.0.0.1:"), "{error}");
     assert!(error.message.contains(words), "{error}");
+}
+
+/// A token that lives is good for the remote side, whatever its server asks for.
+#[rstest]
+#[case(429)]
+#[case(503)]
+#[tokio::test]
+async fn a_server_that_wants_to_be_left_alone_does_not_speak_for_the_remote_side(#[case] status: u16) {
+    let (url, _) = endpoint(status, "").await;
+    let http = HttpClient::new(&test_server::http_config(PATIENT)).unwrap();
+    let error = Tokens::of_client(&client(url), &http).unwrap().current(&http).await.unwrap_err();
+    assert_eq!((error.retry_after, http.paused()), (Some(Duration::from_secs(7)), None));
 }
 
 #[tokio::test]
