@@ -24,6 +24,12 @@ pub struct KeyRequest {
     pub parameters: Parameters,
     /// The key that this one replaces, where there is one that works.
     pub predecessor: Option<Identity>,
+    /// What the key is called at a remote side that has names.
+    pub name: String,
+    /// The remote side's id of the key, where it is known already.
+    pub known_id: Option<String>,
+    /// Digest of the fields that the key is made from: a key that was made from others is not this one.
+    pub inputs: String,
     /// Whether the operator asks by itself, to clean up after a lost answer, and not because of what the user did.
     pub cleans_up: bool,
     /// What else the remote side may repeat.
@@ -195,6 +201,8 @@ pub struct Accepted {
     pub retry_after: Option<Duration>,
     /// How long it may take, where the remote side says so.
     pub longest: Option<Duration>,
+    /// When a first look is worth its while, unless the remote side asked to be left alone.
+    pub first_look: Duration,
 }
 
 /// How far the remote side is.
@@ -213,5 +221,7 @@ pub enum Progress {
     Failed {
         /// What it says about it.
         said: String,
+        /// Whether it may have left a key that a new attempt does not find.
+        leaves_orphan: bool,
     },
 }

@@ -71,8 +71,9 @@ impl Backend {
     ///
     /// # Errors
     /// [`ErrorClass::Conflict`] where a key of this identity exists with other parameters,
-    /// [`ErrorClass::Withheld`] where it exists and its credentials are not shown again;
-    /// [`ErrorClass::OrphanPossible`] where the key may or may not exist now.
+    /// [`ErrorClass::Taken`] where one of its name is somebody else's, [`ErrorClass::Withheld`] where it exists and
+    /// its credentials are not shown again; [`ErrorClass::OrphanPossible`] or [`ErrorClass::Unsure`] where the key may
+    /// or may not exist now.
     pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => broker.bind(request).await,

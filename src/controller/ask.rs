@@ -51,12 +51,17 @@ impl Turn<'_> {
         match error.class {
             ErrorClass::Conflict | ErrorClass::Withheld => Answer::Conflict(failure, sequence),
             ErrorClass::OrphanPossible => self.lost(failure, sequence),
+            ErrorClass::Unsure => self.unsure(failure, sequence),
             _ => Answer::Failed(failure),
         }
     }
 
     fn lost(&self, failure: Failure, sequence: Sequence) -> Answer {
         Answer::Lost(failure, sequence, full_second((self.context.clock)()))
+    }
+
+    fn unsure(&self, failure: Failure, sequence: Sequence) -> Answer {
+        Answer::Unsure(failure, sequence, full_second((self.context.clock)()))
     }
 
     pub(super) async fn fetch(&mut self, sequence: Sequence) {
@@ -103,27 +108,32 @@ impl Turn<'_> {
             Ok(Progress::Running { said, retry_after }) => Answer::Running { said, retry_after },
             Ok(Progress::Succeeded) if kind == Work::Bind => Answer::Completed(work),
             Ok(Progress::Succeeded) => self.revoked(sequence),
-            Ok(Progress::Failed { said }) => self.given_up(kind, sequence, &said),
+            Ok(Progress::Failed { said, leaves_orphan }) => self.given_up(&work, &said, leaves_orphan),
             Err(error) => Answer::Running { said: Some(error.message), retry_after: error.retry_after },
         };
         self.round.learn(answer);
     }
 
-    fn given_up(&self, work: Work, sequence: Sequence, said: &str) -> Answer {
-        let failed = |attempted, what| Failure {
+    fn given_up(&self, work: &UnderWay, said: &str, leaves_orphan: bool) -> Answer {
+        let failed = |attempted, class, what| Failure {
             attempted,
-            class: ErrorClass::OrphanPossible,
+            class,
             message: format!("{what} failed: the remote side gave it up: {said}"),
             retry_after: None,
         };
-        match work {
-            Work::Bind => self.lost(failed(Attempted::Provision, "bind"), sequence),
-            Work::Unbind => Answer::Failed(failed(Attempted::Revoke, "unbind")),
+        match work.work {
+            Work::Bind if leaves_orphan => {
+                self.lost(failed(Attempted::Provision, ErrorClass::OrphanPossible, "bind"), work.sequence)
+            }
+            Work::Bind => {
+                self.unsure(failed(Attempted::Provision, ErrorClass::Unsure, "bind"), work.sequence)
+            }
+            Work::Unbind => Answer::Failed(failed(Attempted::Revoke, ErrorClass::Transient, "unbind")),
         }
     }
 
     fn accepted(&self, work: Work, sequence: Sequence, accepted: Accepted) -> Answer {
-        let Accepted { token, retry_after, longest } = accepted;
+        let Accepted { token, retry_after, longest, first_look } = accepted;
         let since = (self.context.clock)();
         let longest = longest.map_or(LONGEST_OPERATION, |longest: Duration| longest.min(LONGEST_OPERATION));
         Answer::Accepted(UnderWay {
@@ -134,6 +144,7 @@ impl Turn<'_> {
             ends: since.checked_add(longest).unwrap_or(since),
             next_poll: None,
             retry_after,
+            first_look,
             said: None,
             inputs: self.inputs(),
         })
@@ -176,6 +187,14 @@ impl Turn<'_> {
         status::memory(self.key.status.as_ref()).key.filter(|key| key.sequence == sequence)
     }
 
+    /// The remote side's id of a key, where the status tells it.
+    fn known_id(&self, sequence: Sequence) -> Option<String> {
+        let memory = status::memory(self.key.status.as_ref());
+        let current = memory.key.into_iter().map(|key| (key.sequence, Some(key.id)));
+        let previous = memory.previous.into_iter().map(|key| (key.sequence, key.id));
+        current.chain(previous).find(|(of, _)| *of == sequence)?.1
+    }
+
     fn backend(&self) -> Result<Arc<Backend>, Failure> {
         match self.context.registry.backend(&self.subject.provider) {
             Some(Ok(backend)) => Ok(backend),
@@ -196,6 +215,13 @@ impl Turn<'_> {
             instance: self.instance(),
             parameters: Parameters::default(),
             predecessor: None,
+            name: self.identity(sequence).key_name(
+                self.key.spec.key_name.as_deref(),
+                &self.subject.namespace,
+                &self.subject.name,
+            ),
+            known_id: self.known_id(sequence),
+            inputs: self.inputs_of(sequence),
             cleans_up: self.cleans_up(sequence),
             known: self.known_secrets(),
         }
@@ -233,7 +259,10 @@ impl Turn<'_> {
 
     async fn request(&self, sequence: Sequence) -> Result<(Arc<Backend>, KeyRequest), Failure> {
         let parameters = self.parameters().await?;
-        Ok((self.backend()?, KeyRequest { parameters, cleans_up: false, ..self.bare_request(sequence) }))
+        Ok((
+            self.backend()?,
+            KeyRequest { parameters, inputs: self.inputs(), cleans_up: false, ..self.bare_request(sequence) },
+        ))
     }
 
     /// The parameters of the spec, and over them those of each Secret that it names.

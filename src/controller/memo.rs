@@ -21,6 +21,8 @@ use crate::{
 
 /// The first wait after a failure.
 const SHORTEST_WAIT: Duration = Duration::from_millis(500);
+/// The shortest wait between two looks at what is under way.
+const SHORTEST_POLL: Duration = Duration::from_millis(20);
 /// The longest wait between two looks at what is under way, where the remote side asks for none.
 const LONGEST_POLL: Duration = Duration::from_secs(30);
 /// The longest wait between two attempts.
@@ -70,10 +72,10 @@ impl Memo {
     /// How long to wait before the next look at this work: as long as the remote side asked for, or longer with every
     /// look. Other work is followed closely again.
     pub fn next_poll(&mut self, work: &UnderWay) -> Duration {
-        let UnderWay { work: kind, sequence, since, retry_after, .. } = work;
+        let UnderWay { work: kind, sequence, since, retry_after, first_look, .. } = work;
         let of = Some((*kind, *sequence, *since));
         if self.polls.of != of {
-            self.polls = Polls { of, ..Polls::default() };
+            self.polls = Polls { of, waits: waits_between_polls(*first_look) };
         }
         let own = self.polls.waits.next().unwrap_or(LONGEST_POLL);
         retry_after.map_or(own, |asked| asked.max(SHORTEST_WAIT))
@@ -126,14 +128,18 @@ struct Polls {
 
 impl Default for Polls {
     fn default() -> Self {
-        let waits = ExponentialBuilder::default()
-            .with_min_delay(SHORTEST_WAIT)
-            .with_max_delay(LONGEST_POLL)
-            .with_factor(1.5)
-            .with_jitter()
-            .without_max_times();
-        Self { of: None, waits: waits.build() }
+        Self { of: None, waits: waits_between_polls(SHORTEST_WAIT) }
     }
+}
+
+fn waits_between_polls(first: Duration) -> ExponentialBackoff {
+    let waits = ExponentialBuilder::default()
+        .with_min_delay(first.max(SHORTEST_POLL))
+        .with_max_delay(LONGEST_POLL)
+        .with_factor(1.5)
+        .with_jitter()
+        .without_max_times();
+    waits.build()
 }
 
 /// The memos of all ServiceKeys, by UID.
@@ -193,6 +199,7 @@ mod tests {
             ends: since,
             next_poll: None,
             retry_after: retry_after.map(Duration::from_secs),
+            first_look: SHORTEST_WAIT,
             said: None,
             inputs: String::new(),
         }

@@ -14,6 +14,8 @@ pub enum ErrorClass {
     Rejected,
     /// A key of this identity exists, made with other parameters, or belongs to somebody else.
     Conflict,
+    /// A key of this name exists and belongs to somebody else: it is never revoked.
+    Taken,
     /// The key exists, and the remote side does not show its credentials again.
     Withheld,
     /// What the request was about does not exist: instance, offering, plan.
@@ -24,8 +26,11 @@ pub enum ErrorClass {
     Untrusted,
     /// The answer is none that the protocol knows, to a request that leaves nothing behind: a web page, a redirect.
     Unexpected,
-    /// The request may have taken effect: time-out or lost connection after sending, a 5xx, a malformed success.
+    /// The request may have taken effect: time-out or lost connection after sending, a 5xx, a malformed success. What it
+    /// may have left is revoked before the next attempt.
     OrphanPossible,
+    /// The request may have taken effect, and the next attempt finds what it left.
+    Unsure,
 }
 
 /// An effect that did not work.

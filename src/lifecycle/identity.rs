@@ -55,10 +55,42 @@ impl Identity {
     pub fn binding_id(&self) -> Uuid {
         Uuid::new_v5(&self.owner, self.sequence.to_string().as_bytes())
     }
+
+    /// The name of the key at a remote side that has names: the one that the user gives it, or one made of namespace,
+    /// name and UID of the ServiceKey. From the second key on its number is appended.
+    #[must_use]
+    pub fn key_name(&self, given: Option<&str>, namespace: &str, name: &str) -> String {
+        let number = match self.sequence {
+            Sequence::FIRST => String::new(),
+            sequence => format!("-{sequence}"),
+        };
+        match given {
+            Some(given) => format!("{}{number}", first_bytes(given, LONGEST_GIVEN_NAME - number.len())),
+            None => {
+                let end = format!("-{}{number}", self.owner);
+                let start = format!("{namespace}-{name}");
+                format!("{}{end}", first_bytes(&start, LONGEST_NAME - end.len()))
+            }
+        }
+    }
+}
+
+/// The longest name that the user may give, in bytes: that of Cloud Foundry.
+const LONGEST_GIVEN_NAME: usize = 255;
+/// The longest name that is made up, in bytes: that of IBM Cloud.
+const LONGEST_NAME: usize = 180;
+
+/// As much of the beginning of a text as fits, in whole characters.
+fn first_bytes(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use rstest::rstest;
+
     use super::*;
 
     const OWNER: Uuid = Uuid::from_u128(0x6ba7_b810_9dad_11d1_80b4_00c0_4fd4_30c8);
@@ -76,6 +108,31 @@ mod tests {
     #[test]
     fn another_sequence_has_another_binding_id() {
         assert_ne!(identity(1).binding_id(), identity(2).binding_id());
+    }
+
+    #[rstest]
+    #[case(1, Some("monitoring-creds"), "monitoring-creds".to_owned())]
+    #[case(12, Some("monitoring-creds"), "monitoring-creds-12".to_owned())]
+    #[case(1, None, format!("training-creds-{OWNER}"))]
+    #[case(2, None, format!("training-creds-{OWNER}-2"))]
+    fn names_are_derived(#[case] number: u32, #[case] given: Option<&str>, #[case] expected: String) {
+        assert_eq!(identity(number).key_name(given, "training", "creds"), expected);
+    }
+
+    #[test]
+    fn a_long_name_makes_room_for_the_number() {
+        let long = "ü".repeat(127);
+        assert_eq!(identity(1).key_name(Some(&long), "", ""), long);
+        assert_eq!(identity(2).key_name(Some(&long), "", ""), format!("{}-2", "ü".repeat(126)));
+    }
+
+    #[test]
+    fn names_that_are_made_up_are_never_too_long_nor_the_same() {
+        let long = "x".repeat(253);
+        let names: BTreeSet<_> =
+            [1, 2, u32::MAX].map(|number| identity(number).key_name(None, &long, &long)).into();
+        assert!(names.iter().all(|name| name.len() <= LONGEST_NAME), "{names:?}");
+        assert_eq!(names.len(), 3);
     }
 
     #[test]

@@ -28,6 +28,8 @@ struct State {
     provider: Provider,
     hour: i64,
     rotates: bool,
+    /// Whether the remote side finds a key again that was asked for before.
+    finds: bool,
     process: Process,
     budget: Budget,
     /// The first rule that was broken on the way here.
@@ -111,6 +113,10 @@ enum Fate {
     LostAfterEffect,
     /// Given up by the caller, and acted on later.
     Late,
+    /// Lost after it took effect, which the next attempt finds.
+    Unsure,
+    /// Given up by the caller, and acted on later, when the next attempt would find it.
+    UnsureLate,
     /// The remote side does it by itself.
     Accepted,
 }
@@ -120,7 +126,7 @@ fn at(hour: i64) -> Timestamp {
 }
 
 impl State {
-    fn new(rotates: bool) -> Self {
+    fn new(rotates: bool, finds: bool) -> Self {
         Self {
             object: Some(Object::default()),
             memory: Memory::default(),
@@ -131,6 +137,7 @@ impl State {
             provider: Provider::Up,
             hour: 0,
             rotates,
+            finds,
             process: Process::started(0),
             budget: if rotates {
                 Budget { faults: 1, crashes: 1, edits: 2, hours: 3 }
@@ -327,6 +334,10 @@ impl State {
         };
         let answer = match (fate, self.working) {
             (Fate::LostBeforeEffect | Fate::LostAfterEffect | Fate::Late, _) => lost(),
+            (Fate::Unsure | Fate::UnsureLate, _) => {
+                let failure = failure(Attempted::Provision, ErrorClass::Unsure);
+                Answer::Unsure(failure, sequence, self.now())
+            }
             (_, Some((Work::Bind, of, inputs))) if of == sequence && inputs == object.inputs => {
                 self.accepted(Work::Bind, sequence, inputs)
             }
@@ -344,10 +355,10 @@ impl State {
             (Fate::Answered | Fate::Accepted, None) => Answer::Issued(self.record(sequence, object.inputs)),
         };
         match (fate, &answer) {
-            (Fate::LostAfterEffect, _) | (_, Answer::Issued(_)) if self.working.is_none() => {
+            (Fate::LostAfterEffect | Fate::Unsure, _) | (_, Answer::Issued(_)) if self.working.is_none() => {
                 self.remote.entry(sequence).or_insert(object.inputs);
             }
-            (Fate::Late, _) => self.late = Some((sequence, object.inputs)),
+            (Fate::Late | Fate::UnsureLate, _) => self.late = Some((sequence, object.inputs)),
             (_, Answer::Accepted(_)) => self.working = Some((Work::Bind, sequence, object.inputs)),
             _ => {}
         }
@@ -363,6 +374,7 @@ impl State {
             ends: at(self.hour + 1),
             next_poll: None,
             retry_after: None,
+            first_look: std::time::Duration::ZERO,
             said: None,
             inputs: inputs.to_string(),
         })
@@ -381,15 +393,14 @@ impl State {
     fn unbind(&mut self, sequence: Sequence, fate: Fate) {
         let failed = Answer::Failed(failure(Attempted::Revoke, ErrorClass::Transient));
         let answer = match (fate, self.working) {
-            (Fate::LostBeforeEffect | Fate::LostAfterEffect | Fate::Late | Fate::Refused, _) => failed,
-            (_, Some((Work::Unbind, of, inputs))) if of == sequence => {
+            (Fate::Answered | Fate::Accepted, Some((Work::Unbind, of, inputs))) if of == sequence => {
                 self.accepted(Work::Unbind, sequence, inputs)
             }
-            (_, Some(_)) => failed,
             (Fate::Accepted, None) if self.remote.contains_key(&sequence) => {
                 self.accepted(Work::Unbind, sequence, 0)
             }
             (Fate::Answered | Fate::Accepted, None) => Answer::Revoked(sequence, self.now()),
+            _ => failed,
         };
         match (fate, &answer) {
             (Fate::LostAfterEffect, _) | (_, Answer::Revoked(..)) if self.working.is_none() => {
@@ -403,6 +414,12 @@ impl State {
 
     fn poll(&mut self, work: UnderWay, fate: Fate) {
         self.process.round.under_way = Some(work.clone());
+        if fate == Fate::Unsure && work.work == Work::Bind {
+            // The remote side gives it up, and cleans up by itself.
+            self.working = None;
+            let failure = failure(Attempted::Provision, ErrorClass::Unsure);
+            return self.process.round.learn(Answer::Unsure(failure, work.sequence, self.now()));
+        }
         if !matches!(fate, Fate::Answered | Fate::Refused) {
             return self.process.round.learn(Answer::Running { said: None, retry_after: None });
         }
@@ -542,6 +559,7 @@ fn failure(attempted: Attempted, class: ErrorClass) -> Failure {
 
 struct Life {
     rotates: bool,
+    finds: bool,
 }
 
 impl Model for Life {
@@ -549,7 +567,7 @@ impl Model for Life {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State::new(self.rotates)]
+        vec![State::new(self.rotates, self.finds)]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -648,11 +666,16 @@ impl State {
     fn fates(&self) -> impl Iterator<Item = Fate> + use<> {
         let next = self.object.as_ref().map(|object| decide(&self.world(object)));
         let fates: &[Fate] = match next {
+            Some(Step::Act(Effect::Bind { .. })) if self.finds => {
+                &[Fate::Refused, Fate::Unsure, Fate::UnsureLate, Fate::Accepted]
+            }
             Some(Step::Act(Effect::Bind { .. })) => {
                 &[Fate::Refused, Fate::LostBeforeEffect, Fate::LostAfterEffect, Fate::Late, Fate::Accepted]
             }
             Some(Step::Act(Effect::Unbind(_))) => &[Fate::Refused, Fate::LostAfterEffect, Fate::Accepted],
-            Some(Step::Act(Effect::Fetch(_) | Effect::Poll(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
+            Some(Step::Act(Effect::Fetch(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
+            Some(Step::Act(Effect::Poll(_))) if self.finds => &[Fate::Unsure, Fate::LostBeforeEffect],
+            Some(Step::Act(Effect::Poll(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
             Some(Step::Act(Effect::WriteSecret(_) | Effect::CheckInstance)) => &[Fate::Refused],
             _ => &[],
         };
@@ -681,9 +704,9 @@ impl State {
     }
 }
 
-fn explore(rotates: bool) {
+fn explore(life: Life) {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let checker = Life { rotates }.checker().threads(threads).spawn_bfs().join();
+    let checker = life.checker().threads(threads).spawn_bfs().join();
     if let Some((name, path)) = checker.discoveries().into_iter().next() {
         let actions: Vec<_> = path.clone().into_actions();
         let last = path.last_state();
@@ -694,10 +717,15 @@ fn explore(rotates: bool) {
 
 #[test]
 fn a_key_lives_and_dies_by_the_rules() {
-    explore(false);
+    explore(Life { rotates: false, finds: false });
 }
 
 #[test]
 fn a_rotating_key_lives_and_dies_by_the_rules() {
-    explore(true);
+    explore(Life { rotates: true, finds: false });
+}
+
+#[test]
+fn a_key_that_is_found_again_lives_and_dies_by_the_rules() {
+    explore(Life { rotates: false, finds: true });
 }

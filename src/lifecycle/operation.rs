@@ -12,6 +12,9 @@ pub const LONGEST_OPERATION: Duration = Duration::from_secs(3600);
 /// How long an operation goes on before anybody is told: most are over by then.
 const QUIET: Duration = Duration::from_secs(5);
 
+/// When a first look at work is worth its while that somebody else began.
+const CLOSE_LOOK: Duration = Duration::from_millis(500);
+
 /// What the remote side does by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Work {
@@ -74,6 +77,8 @@ pub struct UnderWay {
     pub next_poll: Option<Timestamp>,
     /// How long the remote side asked to be left alone.
     pub retry_after: Option<Duration>,
+    /// When a first look is worth its while.
+    pub first_look: Duration,
     /// What it said last.
     pub said: Option<String>,
     /// Digest of the fields that the key is made from.
@@ -127,6 +132,7 @@ fn known_work(world: &World) -> Option<UnderWay> {
             ends: after(since, LONGEST_OPERATION),
             next_poll: Some(world.now),
             retry_after: None,
+            first_look: CLOSE_LOOK,
             said: None,
             inputs: inputs.unwrap_or_default(),
         })
@@ -184,6 +190,7 @@ mod tests {
             ends: at(10),
             next_poll: next_poll.map(at),
             retry_after: None,
+            first_look: CLOSE_LOOK,
             said: None,
             inputs: String::new(),
         }

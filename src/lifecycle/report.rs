@@ -68,6 +68,19 @@ pub(super) fn failed(world: &World, failure: &Failure) -> Rest {
     retry(world, failure, standing(world, &problem_of(failure)))
 }
 
+/// What is to be remembered once work that was followed came to nothing: the next attempt is not to follow it again.
+fn without_failed_work(world: &World) -> Memory {
+    let Memory { key, previous, operation } = world.memory.clone();
+    let came_to_nothing = |operation: &Operation| {
+        let given_up = world.round.given_up.is_some_and(|(sequence, _)| sequence == operation.sequence);
+        operation.kind == OperationKind::Bind && given_up && world.round.under_way.is_none()
+    };
+    let operation = operation.map(|operation| {
+        if came_to_nothing(&operation) { Operation::bind(operation.sequence) } else { operation }
+    });
+    Memory { key, previous, operation }
+}
+
 /// The remote side wants to be left alone by everybody. What the status says already tells more than that.
 pub(super) fn paused(world: &World, until: Timestamp) -> Rest {
     let problem = Problem {
@@ -86,6 +99,7 @@ pub(super) fn paused(world: &World, until: Timestamp) -> Rest {
 
 /// Another attempt follows a failure. That too much is asked of the remote side must not hide what failed before.
 fn retry(world: &World, failure: &Failure, report: Report) -> Rest {
+    let report = Report { memory: without_failed_work(world), ..report };
     let quiet = failure.class == ErrorClass::Throttled && is_told_better(world, &report);
     Rest { quiet, ..Rest::new(Wake::Retry { not_before: failure.retry_after }, report) }
 }
@@ -186,8 +200,18 @@ pub(super) fn cleaning_up(world: &World, sequence: Sequence, since: Timestamp) -
 
 /// The remote side is at work on a key.
 pub(super) fn under_way(world: &World, work: &UnderWay) -> Rest {
-    let UnderWay { work: kind, sequence, token, since, ends: _, next_poll, retry_after: _, said, inputs } =
-        work;
+    let UnderWay {
+        work: kind,
+        sequence,
+        token,
+        since,
+        ends: _,
+        next_poll,
+        retry_after: _,
+        first_look: _,
+        said,
+        inputs,
+    } = work;
     let wake = next_poll.map_or(Wake::Poll, Wake::At);
     let (reason, doing) = match kind {
         Work::Bind => (Reason::Binding, "making"),
@@ -272,15 +296,15 @@ fn problem_of(failure: &Failure) -> Problem {
         (Attempted::Provision, ErrorClass::Transient) => Reason::RemoteUnreachable,
         (Attempted::Provision, ErrorClass::Throttled) => Reason::RateLimited,
         (Attempted::Provision, ErrorClass::Rejected) => Reason::BindRejected,
-        (Attempted::Provision, ErrorClass::Conflict) => Reason::KeyConflict,
+        (Attempted::Provision, ErrorClass::Conflict | ErrorClass::Taken) => Reason::KeyConflict,
         (Attempted::Provision, ErrorClass::Gone) => Reason::InstanceNotFound,
         (Attempted::Provision, ErrorClass::Forbidden) => Reason::Unauthorized,
         (Attempted::Provision, ErrorClass::Untrusted) => Reason::TlsFailed,
         (Attempted::Provision, ErrorClass::Unexpected | ErrorClass::Withheld) => Reason::UnexpectedAnswer,
-        (Attempted::Provision, ErrorClass::OrphanPossible) => Reason::BindFailed,
+        (Attempted::Provision, ErrorClass::OrphanPossible | ErrorClass::Unsure) => Reason::BindFailed,
     };
-    let message = match reason {
-        Reason::BindFailed => {
+    let message = match failure.class {
+        ErrorClass::OrphanPossible if reason == Reason::BindFailed => {
             format!(
                 "{}; what it may have made all the same is revoked before the next attempt",
                 failure.message

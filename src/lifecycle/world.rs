@@ -275,6 +275,8 @@ pub enum Answer {
     Conflict(Failure, Sequence),
     /// The key may have been made; nobody knows since then.
     Lost(Failure, Sequence, Timestamp),
+    /// As with a lost one, but asking for the same key again finds it if it was made.
+    Unsure(Failure, Sequence, Timestamp),
     /// The remote side confirmed that the key is gone, then.
     Revoked(Sequence, Timestamp),
     /// The credentials in hand are in the Secret.
@@ -332,6 +334,12 @@ impl Round {
                 (self.under_way, self.completed) = (None, None);
                 self.lost = Some((sequence, since));
                 self.given_up = self.lost;
+                self.failure = Some(failure);
+            }
+            Answer::Unsure(failure, sequence, since) => {
+                self.revoked.remove(&sequence);
+                (self.under_way, self.completed) = (None, None);
+                self.given_up = Some((sequence, since));
                 self.failure = Some(failure);
             }
             Answer::Revoked(sequence, at) => {

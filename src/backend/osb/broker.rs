@@ -168,7 +168,11 @@ impl Broker {
         let target = Target::of(&request.instance)?;
         let Some(Existing { place, .. }) = self.existing(&target).await? else {
             let said = "the instance is gone".to_owned();
-            return Ok(if work == Work::Unbind { Progress::Succeeded } else { Progress::Failed { said } });
+            return Ok(if work == Work::Unbind {
+                Progress::Succeeded
+            } else {
+                Progress::Failed { said, leaves_orphan: true }
+            });
         };
         let mut exchange = Exchange::of(self, Call::LastOperation, request);
         let url = paths::last_operation(&self.binding_url(&target, request));

@@ -28,6 +28,9 @@ const REQUEST_IDENTITY: HeaderName = HeaderName::from_static("x-broker-api-reque
 
 const TOKEN_REFUSED: &str = "it accepts no token of the token server: check `tokenUrl` and `scopes`";
 
+/// Brokers that work in the background take seconds at least.
+const FIRST_LOOK: Duration = Duration::from_millis(500);
+
 /// A call that is about to be made, or was made.
 pub(super) struct Exchange<'a> {
     broker: &'a Broker,
@@ -170,7 +173,7 @@ impl<'a> Exchange<'a> {
     ) -> Result<Accepted, BackendError> {
         let body = response.body().map_err(|failure| self.failed(failure))?;
         let token = wire::operation_token(body).map_err(|what| self.malformed(response, what))?;
-        Ok(Accepted { token, retry_after: response.retry_after, longest })
+        Ok(Accepted { token, retry_after: response.retry_after, longest, first_look: FIRST_LOOK })
     }
 
     /// How far the broker says to be.
@@ -184,7 +187,8 @@ impl<'a> Exchange<'a> {
             OperationState::InProgress => Progress::Running { said, retry_after: response.retry_after },
             OperationState::Succeeded => Progress::Succeeded,
             OperationState::Failed => {
-                Progress::Failed { said: said.unwrap_or_else(|| "no description".to_owned()) }
+                let said = said.unwrap_or_else(|| "no description".to_owned());
+                Progress::Failed { said, leaves_orphan: true }
             }
         })
     }

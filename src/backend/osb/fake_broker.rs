@@ -129,6 +129,9 @@ pub(super) fn request_for(offering: &str, plan: &str) -> KeyRequest {
         },
         parameters: Parameters::new(parameters),
         predecessor: None,
+        name: "monitoring-creds".to_owned(),
+        known_id: None,
+        inputs: String::new(),
         cleans_up: false,
         known: KnownSecrets::new(|| async { Some(vec![json!({"password": KNOWN})]) }.boxed()),
     }

@@ -136,14 +136,16 @@ pub fn backend(spec: &ProviderSpec, logins: &Logins, addresses: &AddressPolicy) 
 /// A failure of the remote side, as a condition of the provider.
 pub fn problem(error: &BackendError) -> Problem {
     let reason = match error.class {
-        ErrorClass::Transient | ErrorClass::OrphanPossible => Reason::RemoteUnreachable,
+        ErrorClass::Transient | ErrorClass::OrphanPossible | ErrorClass::Unsure => Reason::RemoteUnreachable,
         ErrorClass::Throttled => Reason::RateLimited,
         ErrorClass::Forbidden => Reason::Unauthorized,
         ErrorClass::Untrusted => Reason::TlsFailed,
         ErrorClass::Rejected => Reason::InvalidSpec,
-        ErrorClass::Unexpected | ErrorClass::Conflict | ErrorClass::Withheld | ErrorClass::Gone => {
-            Reason::UnexpectedAnswer
-        }
+        ErrorClass::Unexpected
+        | ErrorClass::Conflict
+        | ErrorClass::Taken
+        | ErrorClass::Withheld
+        | ErrorClass::Gone => Reason::UnexpectedAnswer,
     };
     Problem { reason, message: error.message.clone() }
 }
