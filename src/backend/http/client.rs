@@ -3,6 +3,7 @@
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use reqwest::header::LOCATION;
 use url::Url;
 
 use super::{
@@ -130,12 +131,14 @@ impl HttpClient {
         if answer.status().is_redirection() {
             return Err(redirected(&answer, &url));
         }
-        let (status, retry_after) =
-            (answer.status(), response::retry_after(answer.headers(), Timestamp::now()));
+        let status = answer.status();
+        let retry_after = response::retry_after(status, answer.headers(), Timestamp::now());
+        let location =
+            answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let body = tokio::time::timeout_at(deadline, read(answer, &url, largest_answer))
             .await
             .unwrap_or_else(|_| Err(late()));
-        Ok(Response { status, retry_after, body })
+        Ok(Response { status, retry_after, location, body })
     }
 
     /// Who looks for a lost connection should know that there is a proxy on the way.
@@ -209,7 +212,7 @@ async fn read(mut answer: reqwest::Response, url: &Url, largest: usize) -> Resul
 fn redirected(answer: &reqwest::Response, url: &Url) -> Failure {
     let target = answer
         .headers()
-        .get(reqwest::header::LOCATION)
+        .get(LOCATION)
         .and_then(|location| url.join(location.to_str().ok()?).ok())
         .filter(Url::has_host)
         .map(|location| format!(" to `{}`", origin(&location)))

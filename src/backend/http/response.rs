@@ -3,7 +3,10 @@
 use std::{fmt, time::Duration};
 
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
-use reqwest::{StatusCode, header::HeaderMap};
+use reqwest::{
+    StatusCode,
+    header::{HeaderMap, HeaderName, RETRY_AFTER},
+};
 
 use super::Failure;
 
@@ -13,6 +16,8 @@ pub(in crate::backend) struct Response {
     pub(in crate::backend) status: StatusCode,
     /// How long the remote side asks to be left alone: at most an hour.
     pub(in crate::backend) retry_after: Option<Duration>,
+    /// Where the remote side says that what it began can be looked at.
+    pub(in crate::backend) location: Option<String>,
     pub(super) body: Result<Vec<u8>, Failure>,
 }
 
@@ -48,13 +53,37 @@ impl fmt::Debug for Response {
 /// The longest time that a remote side may ask to be left alone.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    parse_retry_after(headers.get(reqwest::header::RETRY_AFTER)?.to_str().ok()?.trim(), now)
+/// Says when a limit on requests is lifted, in seconds since the epoch.
+const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+pub(super) fn retry_after(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let value = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
+    if let Some(wait) = value(RETRY_AFTER) {
+        return parse_retry_after(wait, now);
+    }
+    // Successes have it as well, and want nothing by it.
+    let reset = value(RATE_LIMIT_RESET).filter(|_| status == StatusCode::TOO_MANY_REQUESTS)?;
+    until_second(reset, now)
 }
 
-/// Seconds, also absurdly many, or an HTTP date, also a past one; anything else is as good as nothing.
+/// The wait until a second since the epoch that is not further away than anybody may ask for.
+fn until_second(value: &str, now: Timestamp) -> Option<Duration> {
+    let wait = Timestamp::from_second(value.parse().ok()?).ok()?.duration_since(now);
+    let wait = wait.max(SignedDuration::ZERO).unsigned_abs();
+    (wait <= LONGEST_RETRY_AFTER).then_some(wait)
+}
+
+/// A second that is this far back can't be meant as a moment to wait for.
+const YEAR_2001: u64 = 1_000_000_000;
+
+/// Seconds, also absurdly many, or an HTTP date, also a past one; anything else is as good as nothing. Cloud Foundry
+/// writes seconds since the epoch, which are a moment where they are near and absurdly many seconds where not.
 fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        let is_moment = value.parse().is_ok_and(|seconds: u64| seconds >= YEAR_2001);
+        if let Some(wait) = is_moment.then(|| until_second(value, now)).flatten() {
+            return Some(wait);
+        }
         // More digits than a u64 holds is surely more than an hour.
         let seconds = value.parse().unwrap_or(u64::MAX);
         return Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER));
@@ -76,6 +105,9 @@ mod tests {
     #[case("3600", Some(3600))]
     #[case("3601", Some(3600))]
     #[case("99999999999999999999999999", Some(3600))]
+    #[case("1795521630", Some(30))]
+    #[case("1795528800", Some(3600))]
+    #[case("1000000000", Some(0))]
     #[case("-5", None)]
     #[case("1.5", None)]
     #[case("", None)]
@@ -89,9 +121,34 @@ mod tests {
         assert_eq!(parse_retry_after(value, now), seconds.map(Duration::from_secs));
     }
 
+    #[rstest]
+    #[case(429, &[("x-ratelimit-reset", "1795521630")], Some(30))]
+    #[case(429, &[("x-ratelimit-reset", "1795521630"), ("retry-after", "7")], Some(7))]
+    #[case(429, &[("x-ratelimit-reset", "1895521630")], None)]
+    #[case(429, &[("x-ratelimit-reset", "soon")], None)]
+    #[case(200, &[("x-ratelimit-reset", "1795521630")], None)]
+    fn a_limit_says_when_it_is_lifted(
+        #[case] status: u16,
+        #[case] sent: &[(&'static str, &'static str)],
+        #[case] seconds: Option<u64>,
+    ) {
+        let now = "2026-11-24T12:00:00Z".parse().unwrap();
+        let headers = sent.iter().map(|(name, value)| {
+            (HeaderName::from_static(name), reqwest::header::HeaderValue::from_static(value))
+        });
+        let status = StatusCode::from_u16(status).unwrap();
+        let expected = seconds.map(Duration::from_secs);
+        assert_eq!(retry_after(status, &headers.collect(), now), expected);
+    }
+
     #[test]
     fn debug_shows_no_body() {
-        let response = Response { status: StatusCode::OK, retry_after: None, body: Ok(b"hunter2".to_vec()) };
+        let response = Response {
+            status: StatusCode::OK,
+            retry_after: None,
+            location: None,
+            body: Ok(b"hunter2".to_vec()),
+        };
         assert!(!format!("{response:?}").contains("hunter2"));
     }
 }

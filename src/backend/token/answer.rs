@@ -63,6 +63,12 @@ pub(super) fn token(body: &[u8]) -> Result<Token, &'static str> {
     Token::new(secret.into(), life(body.get("expires_in")))
 }
 
+/// The refresh token that came with a token (section 6), where one did.
+pub(super) fn refresh_token(body: &[u8]) -> Option<SecretString> {
+    let body = serde_json::from_slice(body).ok()?;
+    text(&body, "refresh_token").map(SecretString::from)
+}
+
 /// The error code of a refusal.
 pub(super) fn error_code(body: &[u8]) -> Option<String> {
     let body = serde_json::from_slice(body).ok()?;

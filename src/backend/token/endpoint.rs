@@ -1,6 +1,9 @@
 //! A token endpoint, and how a token is asked for there (RFC 6749).
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::{
@@ -39,12 +42,45 @@ impl fmt::Debug for ClientCredentials {
     }
 }
 
+/// A user who logs in by name and password, through a client that needs no secret (RFC 6749, section 4.3).
+pub(in crate::backend) struct PasswordLogin<'a> {
+    /// The token endpoint.
+    pub(in crate::backend) token_url: &'a Url,
+    /// The client that acts for the user.
+    pub(in crate::backend) client_id: &'a str,
+    /// The user.
+    pub(in crate::backend) username: &'a str,
+    /// The user's password.
+    pub(in crate::backend) password: &'a SecretString,
+    /// What else the server wants to be told, such as who knows the user.
+    pub(in crate::backend) login_hint: Option<String>,
+}
+
 /// Where tokens are asked for, and with which grant.
 pub(super) struct TokenEndpoint {
     url: Url,
     authorization: HeaderValue,
+    grant: Grant,
     form: Vec<(&'static str, String)>,
+    /// What the next token is asked for with, in place of the login itself, for as long as the server takes it.
+    refresh_token: Mutex<Option<SecretString>>,
     redactor: Redactor,
+}
+
+/// What tokens are given for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grant {
+    ClientCredentials,
+    Password,
+}
+
+impl Grant {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::ClientCredentials => "client_credentials",
+            Self::Password => "password",
+        }
+    }
 }
 
 impl TokenEndpoint {
@@ -54,12 +90,8 @@ impl TokenEndpoint {
     /// [`ErrorClass::Rejected`], where the address may not be called.
     pub(super) fn of_client(login: &ClientCredentials, http: &HttpClient) -> Result<Self, BackendError> {
         let ClientCredentials { token_url, client_id, client_secret, scopes } = login;
-        let login = BASE64_STANDARD.encode(login_of_client(client_id, client_secret));
-        let mut authorization = HeaderValue::from_str(&format!("Basic {login}")).map_err(|_| {
-            BackendError::new(ErrorClass::Rejected, "`clientId` and `clientSecret` can't be sent in a header")
-        })?;
-        authorization.set_sensitive(true);
-        let mut form = vec![("grant_type", "client_credentials".to_owned())];
+        let (authorization, login) = authorization(client_id, client_secret)?;
+        let mut form = vec![("grant_type", Grant::ClientCredentials.name().to_owned())];
         if !scopes.is_empty() {
             form.push(("scope", scopes.join(" ")));
         }
@@ -67,28 +99,83 @@ impl TokenEndpoint {
         Ok(Self {
             url: base_url(http, "tokenUrl", token_url)?,
             authorization,
+            grant: Grant::ClientCredentials,
             form,
+            refresh_token: Mutex::default(),
             redactor: Redactor::hiding([client_secret.clone(), encoded_secret.into(), login.into()]),
         })
     }
 
-    /// Asks for a token.
+    /// The grant of a user's password (section 4.3.2).
+    ///
+    /// # Errors
+    /// [`ErrorClass::Rejected`], where the address may not be called.
+    pub(super) fn of_user(login: &PasswordLogin<'_>, http: &HttpClient) -> Result<Self, BackendError> {
+        let PasswordLogin { token_url, client_id, username, password, login_hint } = login;
+        let mut form = vec![
+            ("grant_type", Grant::Password.name().to_owned()),
+            ("username", (*username).to_owned()),
+            ("password", password.expose_secret().to_owned()),
+        ];
+        form.extend(login_hint.clone().map(|hint| ("login_hint", hint)));
+        let encoded_password = form_encoded(password.expose_secret());
+        Ok(Self {
+            url: base_url(http, "apiUrl", token_url)?,
+            authorization: authorization(client_id, &SecretString::default())?.0,
+            grant: Grant::Password,
+            form,
+            refresh_token: Mutex::default(),
+            redactor: Redactor::hiding([(*password).clone(), encoded_password.into()]),
+        })
+    }
+
+    /// Asks for a token: with the refresh token, where there is one that the server still takes.
     ///
     /// # Errors
     /// None of them is [`ErrorClass::OrphanPossible`]: a token that nobody got is nothing left behind.
     pub(super) async fn request(&self, http: &HttpClient) -> Result<Token, BackendError> {
+        let Some(refresh_token) = self.refresh_token() else { return self.ask(http, &self.form).await };
+        let text = refresh_token.expose_secret().to_owned();
+        let form = [("grant_type", "refresh_token".to_owned()), ("refresh_token", text)];
+        match self.ask(http, &form).await {
+            // That it is not taken any more says nothing of the login that it came from.
+            Err(error) if matches!(error.class, ErrorClass::Forbidden | ErrorClass::Rejected) => {
+                tracing::debug!("the refresh token is not taken any more");
+                self.keep(None);
+                self.ask(http, &self.form).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn ask(&self, http: &HttpClient, form: &[(&str, String)]) -> Result<Token, BackendError> {
         let request = Request::new(Method::POST, self.url.clone())
             .elsewhere()
             .header(ACCEPT, HeaderValue::from_static("application/json"))
             .header(AUTHORIZATION, self.authorization.clone())
-            .form(&self.form);
+            .form(form);
         let failed = |failure: Failure| failure.into_error(&self.what(), ErrorClass::Transient);
         let response = http.send(request).await.map_err(failed)?;
         if !response.status.is_success() {
             return Err(self.refused(&response));
         }
         let body = response.body().map_err(failed)?;
-        answer::token(body).map_err(|what| self.malformed(&response, what))
+        let token = answer::token(body).map_err(|what| self.malformed(&response, what))?;
+        // A client that logs in by itself has no use for one (section 4.4.3). A server that sends none with a renewal
+        // leaves the last one as it is (section 6).
+        let refresh_token = answer::refresh_token(body).filter(|_| self.grant == Grant::Password);
+        if refresh_token.is_some() {
+            self.keep(refresh_token);
+        }
+        Ok(token)
+    }
+
+    fn refresh_token(&self) -> Option<SecretString> {
+        self.refresh_token.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn keep(&self, refresh_token: Option<SecretString>) {
+        *self.refresh_token.lock().unwrap_or_else(PoisonError::into_inner) = refresh_token;
     }
 
     /// Hides the login, in whatever way it is written.
@@ -105,15 +192,16 @@ impl TokenEndpoint {
         // Where the body did not arrive the status still says what happened.
         let body = response.body().unwrap_or_default();
         let code = answer::error_code(body);
-        let said = self.redactor.quote(body);
+        let redactor = self.redactor.clone().and(self.refresh_token());
+        let said = redactor.quote(body);
         // The code is what documentation is searched for, and the description what people write.
-        let said = match code.as_deref().map(|code| self.redactor.sanitize(code)) {
+        let said = match code.as_deref().map(|code| redactor.sanitize(code)) {
             Some(code) if code != said => format!("{code}: {said}"),
             _ => said,
         };
         let class = class(status, code.as_deref());
         let mut message = format!("{} failed: the server answers {status}: {said}", self.what());
-        let advice = advice(class, code.as_deref());
+        let advice = advice(self.grant, class, code.as_deref());
         if !advice.is_empty() {
             message.push_str("; ");
             message.push_str(advice);
@@ -126,7 +214,7 @@ impl TokenEndpoint {
             "{} failed: the server answers {}, but the body {what}; {}",
             self.what(),
             response.status.as_u16(),
-            advice(ErrorClass::Unexpected, None)
+            advice(self.grant, ErrorClass::Unexpected, None)
         );
         BackendError { class: ErrorClass::Unexpected, message, retry_after: response.retry_after }
     }
@@ -136,6 +224,16 @@ impl fmt::Debug for TokenEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenEndpoint").field("url", &without_query(&self.url)).finish_non_exhaustive()
     }
+}
+
+/// How the client logs in (section 2.3.1): the header, and the secret in it.
+fn authorization(client_id: &str, secret: &SecretString) -> Result<(HeaderValue, String), BackendError> {
+    let login = BASE64_STANDARD.encode(login_of_client(client_id, secret));
+    let mut header = HeaderValue::from_str(&format!("Basic {login}")).map_err(|_| {
+        BackendError::new(ErrorClass::Rejected, "`clientId` and `clientSecret` can't be sent in a header")
+    })?;
+    header.set_sensitive(true);
+    Ok((header, login))
 }
 
 /// Both are form-encoded before Basic authentication joins them by a colon (section 2.3.1).
@@ -161,12 +259,18 @@ fn class(status: u16, code: Option<&str>) -> ErrorClass {
 }
 
 /// What to do about a refusal; empty where it is simply tried again.
-fn advice(class: ErrorClass, code: Option<&str>) -> &'static str {
+fn advice(grant: Grant, class: ErrorClass, code: Option<&str>) -> &'static str {
     match (class, code) {
+        (_, Some("unauthorized_client" | "unsupported_grant_type")) if grant == Grant::Password => {
+            "allow the client `cf` the grant `password` there, or log in by `clientCredentials`"
+        }
         (_, Some("unauthorized_client" | "unsupported_grant_type")) => {
             "allow this client the grant `client_credentials` there"
         }
         (_, Some("invalid_scope")) => "check `scopes`, and what the client may ask for there",
+        (ErrorClass::Forbidden, _) if grant == Grant::Password => {
+            "check the entries `username` and `password` of the login that the provider names, and `origin`"
+        }
         (ErrorClass::Forbidden, _) => {
             "check the entries `clientId` and `clientSecret` of the login that the provider names"
         }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 pub use endpoint::ClientCredentials;
 
 pub(super) use answer::Token;
+pub(super) use endpoint::PasswordLogin;
 
 use self::{cache::TokenCache, endpoint::TokenEndpoint};
 use super::{
@@ -36,6 +37,14 @@ impl Tokens {
     /// [`ErrorClass::Rejected`](super::ErrorClass::Rejected), where the address may not be called.
     pub(super) fn of_client(login: &ClientCredentials, http: &HttpClient) -> Result<Self, BackendError> {
         Ok(Self { endpoint: TokenEndpoint::of_client(login, http)?, cache: TokenCache::default() })
+    }
+
+    /// Tokens for a user who logs in by password; nothing is asked for yet.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Rejected`](super::ErrorClass::Rejected), where the address may not be called.
+    pub(super) fn of_user(login: &PasswordLogin<'_>, http: &HttpClient) -> Result<Self, BackendError> {
+        Ok(Self { endpoint: TokenEndpoint::of_user(login, http)?, cache: TokenCache::default() })
     }
 
     /// A token that lives.
