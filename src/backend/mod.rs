@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows Kubernetes objects, and no type of a remote side's wire format leaves its own module.
 
+mod cloud_foundry;
 mod error;
 mod http;
 mod key;
@@ -13,6 +14,7 @@ mod token;
 
 use std::{num::NonZeroUsize, time::Duration};
 
+pub use cloud_foundry::{CloudFoundry, CloudFoundryAuth, CloudFoundryConfig};
 pub use error::{BackendError, ErrorClass};
 pub use http::{AddressPolicy, ClientCertificate, HttpConfig, Limits};
 pub use key::{
@@ -27,6 +29,8 @@ pub use token::ClientCredentials;
 pub enum Backend {
     /// An Open Service Broker.
     OpenServiceBroker(Broker),
+    /// A Cloud Foundry.
+    CloudFoundry(CloudFoundry),
 }
 
 impl Backend {
@@ -35,6 +39,7 @@ impl Backend {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::OpenServiceBroker(_) => "OpenServiceBroker",
+            Self::CloudFoundry(_) => "CloudFoundry",
         }
     }
 
@@ -43,6 +48,7 @@ impl Backend {
     pub const fn has_roles(&self) -> bool {
         match self {
             Self::OpenServiceBroker(_) => false,
+            Self::CloudFoundry(_) => false,
         }
     }
 
@@ -53,6 +59,7 @@ impl Backend {
     pub async fn check(&self) -> Result<(), BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => broker.check().await,
+            Self::CloudFoundry(foundry) => foundry.check().await,
         }
     }
 
@@ -64,6 +71,7 @@ impl Backend {
     pub async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => broker.check_instance(instance).await,
+            Self::CloudFoundry(foundry) => foundry.check_instance(instance).await,
         }
     }
 
@@ -77,6 +85,7 @@ impl Backend {
     pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => broker.bind(request).await,
+            Self::CloudFoundry(foundry) => foundry.bind(request).await,
         }
     }
 
@@ -87,6 +96,7 @@ impl Backend {
     pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => broker.fetch(request).await,
+            Self::CloudFoundry(foundry) => foundry.fetch(request).await,
         }
     }
 
@@ -97,6 +107,7 @@ impl Backend {
     pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => broker.unbind(request).await,
+            Self::CloudFoundry(foundry) => foundry.unbind(request).await,
         }
     }
 
@@ -112,6 +123,7 @@ impl Backend {
     ) -> Result<Progress, BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => broker.poll(request, work, token).await,
+            Self::CloudFoundry(foundry) => foundry.poll(request, work, token).await,
         }
     }
 
@@ -120,6 +132,7 @@ impl Backend {
     pub fn paused(&self) -> Option<Duration> {
         match self {
             Self::OpenServiceBroker(broker) => broker.paused(),
+            Self::CloudFoundry(foundry) => foundry.paused(),
         }
     }
 
@@ -128,6 +141,7 @@ impl Backend {
     pub const fn concurrency(&self) -> NonZeroUsize {
         match self {
             Self::OpenServiceBroker(broker) => broker.concurrency(),
+            Self::CloudFoundry(foundry) => foundry.concurrency(),
         }
     }
 
@@ -136,6 +150,7 @@ impl Backend {
     pub const fn timeout(&self) -> Duration {
         match self {
             Self::OpenServiceBroker(broker) => broker.timeout(),
+            Self::CloudFoundry(foundry) => foundry.timeout(),
         }
     }
 }

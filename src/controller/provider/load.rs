@@ -12,12 +12,13 @@ use secrecy::SecretString;
 use super::registry::{Origin, SecretVersion};
 use crate::{
     api::{
-        BackendSpec, BrokerAuth as BrokerAuthSpec, Limits as LimitsSpec, OpenServiceBrokerSpec, ProviderSpec,
-        Reason,
+        BackendSpec, BrokerAuth as BrokerAuthSpec, CloudFoundryAuth as CloudFoundryAuthSpec,
+        CloudFoundrySpec, Limits as LimitsSpec, OpenServiceBrokerSpec, OrphanPolicy, ProviderSpec, Reason,
     },
     backend::{
         AddressPolicy, Backend, BackendError, Broker, BrokerAuth, BrokerConfig, ClientCertificate,
-        ClientCredentials, ErrorClass, HttpConfig, Limits,
+        ClientCredentials, CloudFoundry, CloudFoundryAuth, CloudFoundryConfig, ErrorClass, HttpConfig,
+        Limits,
     },
     controller::error::{Error, bounded},
     lifecycle::Problem,
@@ -127,7 +128,20 @@ pub fn backend(spec: &ProviderSpec, logins: &Logins, addresses: &AddressPolicy) 
             let config = BrokerConfig { url, auth: broker_auth(broker, logins)?, http };
             Broker::new(&config).map(Backend::OpenServiceBroker).map_err(|error| problem(&error))
         }
-        Some(BackendSpec::CloudFoundry(_)) => Err(not_implemented("`cloudFoundry`")),
+        Some(BackendSpec::CloudFoundry(spec)) => {
+            let CloudFoundrySpec { api_url, auth, organization, space, orphans } = spec;
+            if *orphans == OrphanPolicy::Delete {
+                return Err(not_implemented("`cloudFoundry.orphans: Delete`"));
+            }
+            let config = CloudFoundryConfig {
+                api_url: url("apiUrl", api_url)?,
+                auth: cloud_foundry_auth(auth, logins)?,
+                organization: organization.clone(),
+                space: space.clone(),
+                http,
+            };
+            CloudFoundry::new(&config).map(Backend::CloudFoundry).map_err(|error| problem(&error))
+        }
         Some(BackendSpec::IbmCloud(_)) => Err(not_implemented("`ibmCloud`")),
         None => Err(invalid("write exactly one of `openServiceBroker`, `cloudFoundry` and `ibmCloud`")),
     }
@@ -170,6 +184,29 @@ fn broker_auth(broker: &OpenServiceBrokerSpec, logins: &Logins) -> Result<Option
         })));
     }
     Ok(None)
+}
+
+fn cloud_foundry_auth(auth: &CloudFoundryAuthSpec, logins: &Logins) -> Result<CloudFoundryAuth, Problem> {
+    let CloudFoundryAuthSpec { password, client_credentials, bearer } = auth;
+    if let Some(login) = password {
+        return Ok(CloudFoundryAuth::Password {
+            username: logins.entry(&login.secret_ref.name, "username")?,
+            password: logins.secret_entry(&login.secret_ref.name, "password")?,
+            origin: login.origin.clone(),
+        });
+    }
+    if let Some(login) = client_credentials {
+        return Ok(CloudFoundryAuth::ClientCredentials {
+            client_id: logins.entry(&login.secret_ref.name, "clientId")?,
+            client_secret: logins.secret_entry(&login.secret_ref.name, "clientSecret")?,
+        });
+    }
+    if let Some(login) = bearer {
+        return Ok(CloudFoundryAuth::Bearer { token: logins.secret_entry(&login.secret_ref.name, "token")? });
+    }
+    Err(invalid(
+        "write exactly one of `password`, `clientCredentials` and `bearer` under `cloudFoundry.auth`",
+    ))
 }
 
 fn http_config(

@@ -1,0 +1,218 @@
+//! One call to the Cloud Controller: its login, and the words for what went wrong.
+
+use reqwest::{
+    Method, StatusCode,
+    header::{ACCEPT, HeaderValue},
+};
+use secrecy::SecretString;
+use serde::de::DeserializeOwned;
+use tracing::Instrument;
+use url::Url;
+
+use super::{
+    classify::{Call, advice, class},
+    discovery::{Links, below, is_same_place},
+    foundry::CloudFoundry,
+    session::{Pass, sign},
+    wire::{self, ApiError, Page},
+};
+use crate::backend::{
+    BackendError, ErrorClass, KeyRequest,
+    http::{Failure, Redactor, Request, Response},
+    token::Token,
+};
+
+/// In MiB. Five thousand keys with their labels and annotations.
+const LARGEST_PAGE: usize = 16;
+/// More pages than any list has: an API that links them in a circle is left alone.
+const MOST_PAGES: usize = 1000;
+
+/// A call that is about to be made, or was made.
+pub(super) struct Exchange<'a> {
+    foundry: &'a CloudFoundry,
+    call: Call,
+    request: Option<&'a KeyRequest>,
+    /// The tokens that were sent, and are not to be read in any message.
+    sent: Vec<SecretString>,
+}
+
+impl<'a> Exchange<'a> {
+    /// A call on behalf of no ServiceKey, or of many.
+    pub(super) const fn anonymous(foundry: &'a CloudFoundry, call: Call) -> Self {
+        Self { foundry, call, request: None, sent: Vec::new() }
+    }
+
+    /// A call on behalf of a ServiceKey.
+    pub(super) const fn of(foundry: &'a CloudFoundry, call: Call, request: &'a KeyRequest) -> Self {
+        Self { foundry, call, request: Some(request), sent: Vec::new() }
+    }
+
+    /// Sends a request without a body to a path below the API v3.
+    ///
+    /// # Errors
+    /// Where no status came back, or no token was to be had.
+    pub(super) async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Response, BackendError> {
+        let links = self.links().await?;
+        self.send(Request::new(method, address(&links, path, query)), &links).await
+    }
+
+    /// Sends JSON to a path below the API v3.
+    ///
+    /// # Errors
+    /// As for [`Exchange::ask`].
+    pub(super) async fn post(
+        &mut self,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<Response, BackendError> {
+        let links = self.links().await?;
+        let request = Request::new(Method::POST, address(&links, path, &[]))
+            .json(body)
+            .map_err(|_| BackendError::new(ErrorClass::Rejected, "`parameters` can't be sent as JSON"))?;
+        self.send(request, &links).await
+    }
+
+    /// All resources of a list, page by page.
+    ///
+    /// # Errors
+    /// Where one page did not come, or leads away from the API.
+    pub(super) async fn list<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Vec<T>, BackendError> {
+        let links = self.links().await?;
+        let mut next = Some(address(&links, path, query));
+        let mut found = Vec::new();
+        for _ in 0..MOST_PAGES {
+            let Some(url) = next else { return Ok(found) };
+            let request = Request::new(Method::GET, url).answered_in(LARGEST_PAGE);
+            let response = self.send(request, &links).await?;
+            if response.status != StatusCode::OK {
+                return Err(self.refused(&response));
+            }
+            let page: Page<T> = self.read(&response)?;
+            found.extend(page.resources);
+            next = page.pagination.next.map(|link| self.next_page(&links, &link.href)).transpose()?;
+        }
+        Err(self.unexpected("its pages have no end"))
+    }
+
+    fn next_page(&self, links: &Links, href: &str) -> Result<Url, BackendError> {
+        let next = href.parse().ok().filter(|next| is_same_place(&links.api, next));
+        next.ok_or_else(|| self.unexpected("its next page is not at the API's own host"))
+    }
+
+    async fn links(&self) -> Result<std::sync::Arc<Links>, BackendError> {
+        self.foundry.session.links(&self.foundry.http).await
+    }
+
+    /// Sends the request; once more where only its token was refused, which does nothing.
+    async fn send(&mut self, request: Request, links: &Links) -> Result<Response, BackendError> {
+        let CloudFoundry { http, session, .. } = self.foundry;
+        let request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
+        let tokens = match session.pass(links, http)? {
+            Pass::Header(header) => return self.send_once(sign(request, &header)).await,
+            Pass::Tokens(tokens) => tokens,
+        };
+        let token = tokens.current(http).await?;
+        let response = self.send_with(&token, request.clone()).await?;
+        if response.status != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        match tokens.instead_of(&token, http).await? {
+            Some(token) => self.send_with(&token, request).await,
+            None => Ok(response),
+        }
+    }
+
+    async fn send_with(&mut self, token: &Token, request: Request) -> Result<Response, BackendError> {
+        self.sent.push(token.secret());
+        self.send_once(token.sign(request)).await
+    }
+
+    async fn send_once(&self, request: Request) -> Result<Response, BackendError> {
+        let span = tracing::debug_span!("cloud foundry", call = %self.call);
+        self.foundry.http.send(request).instrument(span).await.map_err(|failure| self.failed(failure))
+    }
+
+    /// A call that brought no answer, or one whose body did not arrive.
+    pub(super) fn failed(&self, failure: Failure) -> BackendError {
+        failure.into_error(&self.call.to_string(), self.call.class_of_unknown())
+    }
+
+    /// What a success holds.
+    ///
+    /// # Errors
+    /// Where the body did not arrive, or makes no sense.
+    pub(super) fn read<T: DeserializeOwned>(&self, response: &Response) -> Result<T, BackendError> {
+        let body = response.body().map_err(|failure| self.failed(failure))?;
+        wire::read(body).map_err(|what| self.malformed(response, what))
+    }
+
+    /// An answer that is not a success of the call.
+    pub(super) fn refused(&self, response: &Response) -> BackendError {
+        let mut error = refused_words(self.call, response, &self.redactor());
+        if response.status == StatusCode::UNAUTHORIZED {
+            error.message = format!("{}; {}", error.message, self.foundry.session.advice());
+        }
+        error
+    }
+
+    /// A success whose body can't be used: `what` says why.
+    pub(super) fn malformed(&self, response: &Response, what: &str) -> BackendError {
+        let status = response.status.as_u16();
+        BackendError {
+            class: class(self.call, status, &ApiError::default()),
+            message: format!(
+                "{} failed: the API answers {status}, but the body {what}; ask the operator of the Cloud Foundry",
+                self.call
+            ),
+            retry_after: response.retry_after,
+        }
+    }
+
+    fn unexpected(&self, what: &str) -> BackendError {
+        let message = format!("{} failed: {what}; ask the operator of the Cloud Foundry", self.call);
+        BackendError::new(ErrorClass::Unexpected, message)
+    }
+
+    /// Hides what was told to the API.
+    pub(super) fn redactor(&self) -> Redactor {
+        let redactor = self.foundry.session.redactor().and(self.sent.iter().cloned());
+        match self.request {
+            None => redactor,
+            Some(request) => redactor.and_strings_of(request.parameters.expose().values()),
+        }
+    }
+}
+
+/// An answer that is not a success, in words.
+pub(super) fn refused_words(call: Call, response: &Response, redactor: &Redactor) -> BackendError {
+    let status = response.status.as_u16();
+    // Where the body did not arrive the status still says what happened.
+    let body = response.body().unwrap_or_default();
+    let error = ApiError::read(body);
+    let said =
+        if error.detail.trim().is_empty() { redactor.quote(body) } else { redactor.sanitize(&error.detail) };
+    let mut message = format!("{call} failed: the API answers {status}: {said}");
+    let advice = advice(call, status, &error);
+    if !advice.is_empty() {
+        message.push_str("; ");
+        message.push_str(advice);
+    }
+    BackendError { class: class(call, status, &error), message, retry_after: response.retry_after }
+}
+
+fn address(links: &Links, path: &str, query: &[(&str, &str)]) -> Url {
+    let mut url = below(&links.api, path);
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    url
+}

@@ -1,0 +1,127 @@
+//! What an answer of the Cloud Controller means that is not the success of its call.
+
+use std::fmt;
+
+use super::wire::ApiError;
+use crate::backend::ErrorClass;
+
+/// Which call of the API was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    Discovery,
+    Organization,
+    Space,
+    Instance,
+    Bind,
+    Keys,
+    Details,
+    Unbind,
+    Job,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Discovery => "discovery",
+            Self::Organization => "look-up of the organization",
+            Self::Space => "look-up of the space",
+            Self::Instance => "look-up of the instance",
+            Self::Bind => "bind",
+            Self::Keys => "list of keys",
+            Self::Details => "fetch",
+            Self::Unbind => "unbind",
+            Self::Job => "look-up of the job",
+        })
+    }
+}
+
+impl Call {
+    /// What is left of a call whose effect is unknown: a key that was made is found again by its name.
+    pub(super) const fn class_of_unknown(self) -> ErrorClass {
+        match self {
+            Self::Bind => ErrorClass::Unsure,
+            _ => ErrorClass::Transient,
+        }
+    }
+
+    /// Whether it asks for what every API has.
+    const fn is_always_there(self) -> bool {
+        matches!(self, Self::Discovery | Self::Organization | Self::Space | Self::Keys)
+    }
+}
+
+/// The class of an answer that is not the success of its call.
+pub(super) fn class(call: Call, status: u16, error: &ApiError) -> ErrorClass {
+    match status {
+        200..300 if call == Call::Bind => ErrorClass::Unsure,
+        200..300 => ErrorClass::Unexpected,
+        401 | 403 => ErrorClass::Forbidden,
+        404 if call.is_always_there() => ErrorClass::Unexpected,
+        404 => ErrorClass::Gone,
+        408 => call.class_of_unknown(),
+        422 if error.is_busy() => ErrorClass::Transient,
+        422 if error.is_about_unknown_instance() => ErrorClass::Gone,
+        429 => ErrorClass::Throttled,
+        400..500 => ErrorClass::Rejected,
+        // What was wrong was said before anything was asked of a broker: CredHub does not answer.
+        503 if call == Call::Details => ErrorClass::Transient,
+        _ => call.class_of_unknown(),
+    }
+}
+
+/// What to do about such an answer; empty where it is simply tried again, or where the API's own words must do.
+pub(super) fn advice(call: Call, status: u16, error: &ApiError) -> &'static str {
+    match status {
+        403 if matches!(call, Call::Bind | Call::Unbind | Call::Details) => {
+            "the login needs the role Space Developer in the instance's space"
+        }
+        403 => "the login may not do this; it needs the role Space Developer in the instance's space",
+        404 if call == Call::Discovery => "check that `apiUrl` is the API's base address, without `/v3`",
+        404 if call == Call::Bind => "check `instance`, and that the login may see it",
+        422 if error.is_busy() => "it is tried again when that is over",
+        422 if error.is_about_unknown_instance() => "check `instance`, and that the login may see it",
+        422 if error.says("exceeded") => {
+            "delete keys that nobody needs, or ask for a larger quota (`service-keys` of the space or organization)"
+        }
+        422 if error.says("does not allow bindings") => "choose an instance of another plan",
+        429 => "it asks for fewer requests; lower `limits` if this lasts",
+        503 if call == Call::Details => "the credentials can't be read there just now",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use ErrorClass::{Forbidden, Gone, Rejected, Throttled, Transient, Unexpected, Unsure};
+
+    const BUSY: &str = "There is an operation in progress for the service instance.";
+    const UNKNOWN: &str = "The service instance could not be found: 'x'";
+    const QUOTA: &str = "You have exceeded your space's limit for service binding of type key.";
+
+    #[rstest]
+    //     status, detail    list        bind        details     unbind
+    #[case(200, "",          [Unexpected, Unsure,     Unexpected, Unexpected])]
+    #[case(201, "",          [Unexpected, Unsure,     Unexpected, Unexpected])]
+    #[case(400, "",          [Rejected,   Rejected,   Rejected,   Rejected])]
+    #[case(401, "",          [Forbidden,  Forbidden,  Forbidden,  Forbidden])]
+    #[case(403, "",          [Forbidden,  Forbidden,  Forbidden,  Forbidden])]
+    #[case(404, "",          [Unexpected, Gone,       Gone,       Gone])]
+    #[case(408, "",          [Transient,  Unsure,     Transient,  Transient])]
+    #[case(422, "",          [Rejected,   Rejected,   Rejected,   Rejected])]
+    #[case(422, BUSY,        [Transient,  Transient,  Transient,  Transient])]
+    #[case(422, UNKNOWN,     [Gone,       Gone,       Gone,       Gone])]
+    #[case(422, QUOTA,       [Rejected,   Rejected,   Rejected,   Rejected])]
+    #[case(429, "",          [Throttled,  Throttled,  Throttled,  Throttled])]
+    #[case(500, "",          [Transient,  Unsure,     Transient,  Transient])]
+    #[case(502, "",          [Transient,  Unsure,     Transient,  Transient])]
+    #[case(503, "",          [Transient,  Unsure,     Transient,  Transient])]
+    #[rustfmt::skip]
+    fn classifies(#[case] status: u16, #[case] detail: &str, #[case] expected: [ErrorClass; 4]) {
+        let error = ApiError { code: 10008, detail: detail.to_owned() };
+        let calls = [Call::Keys, Call::Bind, Call::Details, Call::Unbind];
+        assert_eq!(calls.map(|call| class(call, status, &error)), expected);
+    }
+}

@@ -1,0 +1,62 @@
+//! What a provider says about a Cloud Foundry: where it is, and how to log in.
+
+use std::fmt;
+
+use secrecy::SecretString;
+use url::Url;
+
+use crate::backend::{HttpConfig, http::without_query};
+
+/// One Cloud Foundry.
+#[derive(Clone)]
+pub struct CloudFoundryConfig {
+    /// The API's base address, which tells where everything else is.
+    pub api_url: Url,
+    /// The login.
+    pub auth: CloudFoundryAuth,
+    /// Where instances are looked up by name; with `space`.
+    pub organization: Option<String>,
+    /// Where instances are looked up by name; with `organization`.
+    pub space: Option<String>,
+    /// How to talk to it.
+    pub http: HttpConfig,
+}
+
+impl fmt::Debug for CloudFoundryConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { api_url, auth, organization, space, http } = self;
+        f.debug_struct("CloudFoundryConfig")
+            .field("api_url", &without_query(api_url))
+            .field("auth", auth)
+            .field("organization", organization)
+            .field("space", space)
+            .field("http", http)
+            .finish()
+    }
+}
+
+/// The login at a Cloud Foundry.
+#[derive(Clone, Debug)]
+pub enum CloudFoundryAuth {
+    /// A user's name and password.
+    Password {
+        /// The user.
+        username: String,
+        /// The password.
+        password: SecretString,
+        /// The identity provider that knows the user; without it the UAA chooses.
+        origin: Option<String>,
+    },
+    /// A client of the UAA that acts for itself.
+    ClientCredentials {
+        /// The client's id.
+        client_id: String,
+        /// The client's secret.
+        client_secret: SecretString,
+    },
+    /// A token that is sent as it is.
+    Bearer {
+        /// The token.
+        token: SecretString,
+    },
+}

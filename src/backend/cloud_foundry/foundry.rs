@@ -1,0 +1,375 @@
+//! The calls that a key needs: check, bind, poll, fetch, unbind.
+
+use std::{fmt, num::NonZeroUsize, time::Duration};
+
+use reqwest::{Method, StatusCode};
+
+use super::{
+    CloudFoundryAuth, CloudFoundryConfig,
+    call::Exchange,
+    classify::Call,
+    instances::{Home, Instances, Target, listed, segment},
+    marks,
+    session::{Session, header},
+    watch::{Made, Sight, Watch},
+    wire::{self, ApiError, CreateKey, Key, Standing},
+};
+use crate::backend::{
+    Accepted, BackendError, Bound, Credentials, ErrorClass, Fetched, InstanceRef, IssuedKey, KeyFacts,
+    KeyRequest, Progress, Unbound, Work,
+    http::{HttpClient, Response, base_url},
+    shared_answer::SharedAnswer,
+};
+
+/// Where the keys are.
+pub(super) const KEYS: &str = "/service_credential_bindings";
+
+/// One Cloud Foundry, logged in.
+pub struct CloudFoundry {
+    pub(super) http: HttpClient,
+    pub(super) session: Session,
+    pub(super) home: Option<Home>,
+    pub(super) space: SharedAnswer<String>,
+    pub(super) instances: Instances,
+    pub(super) watch: Watch,
+}
+
+impl CloudFoundry {
+    /// Prepares the way to a Cloud Foundry, and asks it nothing yet.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Rejected`], where address, login or certificates can't be used.
+    pub fn new(config: &CloudFoundryConfig) -> Result<Self, BackendError> {
+        let CloudFoundryConfig { api_url, auth, organization, space, http } = config;
+        let http = HttpClient::new(http)?;
+        let root = base_url(&http, "apiUrl", api_url)?;
+        if let CloudFoundryAuth::Bearer { token } = auth {
+            header(token)?;
+        }
+        let home = organization.clone().zip(space.clone());
+        Ok(Self {
+            http,
+            session: Session::new(root, auth.clone()),
+            home: home.map(|(organization, space)| Home { organization, space }),
+            space: SharedAnswer::kept(|_| Duration::ZERO),
+            instances: Instances::default(),
+            watch: Watch::new(),
+        })
+    }
+
+    /// Asks whether the API can be reached and lets this login in, and whether organization and space are there.
+    ///
+    /// # Errors
+    /// Whatever keeps a key from being made here.
+    pub async fn check(&self) -> Result<(), BackendError> {
+        self.session.check(&self.http).await?;
+        self.check_space().await
+    }
+
+    /// Whether keys can be made for this instance, as far as it tells.
+    ///
+    /// # Errors
+    /// What is wrong with it, or what keeps that from being known.
+    pub async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
+        self.instance(&Target::of(instance)?).await.map(drop)
+    }
+
+    /// Makes the key. Its name is unique at its instance: where it is taken, the key is ours, or somebody else's.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Taken`] where it is somebody else's, [`ErrorClass::Conflict`] where ours was made from other
+    /// fields, [`ErrorClass::Unsure`] where it may or may not have been made.
+    pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
+        let target = Target::of(&request.instance)?;
+        let instance = self.instance(&target).await?;
+        let mut exchange = Exchange::of(self, Call::Bind, request);
+        let parameters = request.parameters.expose();
+        let body = CreateKey::new(&request.name, &instance, parameters, marks::of(request));
+        let response = exchange.post(KEYS, &body).await?;
+        match response.status {
+            StatusCode::ACCEPTED => Ok(Bound::Accepted(self.accepted(request, Work::Bind, &response))),
+            StatusCode::UNPROCESSABLE_ENTITY => {
+                self.bind_to_existing(request, &instance, &exchange, &response).await
+            }
+            _ => Err(exchange.refused(&response)),
+        }
+        .inspect_err(|error| {
+            if error.class == ErrorClass::Gone {
+                self.instances.forget(&target);
+            }
+        })
+    }
+
+    /// The key may have been made by an attempt whose answer was lost.
+    async fn bind_to_existing(
+        &self,
+        request: &KeyRequest,
+        instance: &str,
+        bind: &Exchange<'_>,
+        refusal: &Response,
+    ) -> Result<Bound, BackendError> {
+        let name = &request.name;
+        let is_about_the_name = ApiError::read(refusal.body().unwrap_or_default()).is_about_the_name();
+        let failed = |class, what: String| Err(BackendError::new(class, format!("bind failed: {what}")));
+        let query = [
+            ("type", "key".to_owned()),
+            ("names", listed(name)),
+            ("service_instance_guids", listed(instance)),
+        ];
+        let found = self.list(request, &query).await?;
+        let Some(key) = found.into_iter().next().filter(|key| key.standing() != Standing::NotMade) else {
+            // It was there when the API looked, and is gone since, or will make room for the next attempt.
+            return if is_about_the_name {
+                failed(ErrorClass::Transient, format!("the key `{name}` was just going away"))
+            } else {
+                Err(bind.refused(refusal))
+            };
+        };
+        if !marks::is_ours(&key, request.identity) {
+            let whose = marks::owner_in_words(&key);
+            let what = format!(
+                "the instance has a key `{name}` already, which belongs to {whose}; delete it there, or create the \
+                 ServiceKey again with another `keyName`"
+            );
+            return failed(ErrorClass::Taken, what);
+        }
+        match key.standing() {
+            Standing::Deleting => {
+                failed(ErrorClass::Transient, format!("the last key `{name}` is still being deleted"))
+            }
+            Standing::NotDeleted => {
+                failed(ErrorClass::Conflict, format!("the last key `{name}` could not be deleted"))
+            }
+            _ if !marks::is_made_from(&key, &request.inputs) => {
+                failed(ErrorClass::Conflict, format!("the key `{name}` exists, made from other fields"))
+            }
+            Standing::Made => {
+                let made = Made { guid: key.guid, created_at: key.created_at };
+                match self.issued(request, &made).await? {
+                    Some(issued) => Ok(Bound::Issued(issued)),
+                    None => Err(hidden(name)),
+                }
+            }
+            Standing::Making | Standing::NotMade => {
+                Ok(Bound::Accepted(self.under_way(request, Work::Bind, None)))
+            }
+        }
+    }
+
+    /// Tells how far the work on a key is that was accepted, from a list that everybody shares who waits for a key.
+    ///
+    /// # Errors
+    /// Any answer that does not tell: it is to be asked again.
+    pub async fn poll(
+        &self,
+        request: &KeyRequest,
+        work: Work,
+        token: Option<&str>,
+    ) -> Result<Progress, BackendError> {
+        let running = |said: Option<&str>| Progress::Running {
+            said: said.map(|said| self.session.redactor().sanitize(said)),
+            retry_after: None,
+        };
+        let key = match self.sight_of(request, work).await? {
+            Sight::Unknown => return Ok(running(None)),
+            Sight::Absent if work == Work::Unbind => {
+                self.watch.ends(request.identity);
+                return Ok(Progress::Succeeded);
+            }
+            Sight::Absent => {
+                let said = self.said_by_job(request, token).await?;
+                return Ok(self.failed(request, said.unwrap_or_else(|| "the key is gone".to_owned())));
+            }
+            Sight::Key(key) => key,
+        };
+        match (work, key.standing()) {
+            (Work::Bind, Standing::Made) => Ok(Progress::Succeeded),
+            (Work::Bind, Standing::NotMade) | (Work::Unbind, Standing::NotDeleted) => {
+                let said = match key.said() {
+                    Some(said) => Some(Exchange::of(self, Call::Keys, request).redactor().sanitize(said)),
+                    None => self.said_by_job(request, token).await?,
+                };
+                Ok(self.failed(request, said.unwrap_or_else(|| "it does not say why".to_owned())))
+            }
+            (Work::Bind, Standing::Deleting | Standing::NotDeleted) => {
+                Ok(self.failed(request, "the key was deleted by somebody else".to_owned()))
+            }
+            (Work::Bind | Work::Unbind, _) => Ok(running(key.said())),
+        }
+    }
+
+    fn failed(&self, request: &KeyRequest, said: String) -> Progress {
+        self.watch.ends(request.identity);
+        Progress::Failed { said, leaves_orphan: false }
+    }
+
+    /// Why a job failed.
+    async fn said_by_job(
+        &self,
+        request: &KeyRequest,
+        token: Option<&str>,
+    ) -> Result<Option<String>, BackendError> {
+        let Some(job) = token else { return Ok(None) };
+        let mut exchange = Exchange::of(self, Call::Job, request);
+        let response = exchange.ask(Method::GET, &format!("/jobs/{}", segment(job)), &[]).await?;
+        match response.status {
+            StatusCode::OK => {
+                let body = response.body().map_err(|failure| exchange.failed(failure))?;
+                Ok(wire::job_error(body).map(|said| exchange.redactor().sanitize(&said)))
+            }
+            // It is forgotten after a while.
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(exchange.refused(&response)),
+        }
+    }
+
+    /// Reads the credentials of a key: by its GUID where that is known, else by its name.
+    ///
+    /// # Errors
+    /// Failures of the call itself, and [`ErrorClass::Forbidden`] where the key is there and its credentials are not
+    /// shown.
+    pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
+        let known = || request.known_id.clone().map(|guid| Made { guid, created_at: None });
+        let known = self.watch.made(request.identity).or_else(known);
+        if let Some(made) = &known
+            && let Some(issued) = self.issued(request, made).await?
+        {
+            self.watch.ends(request.identity);
+            return Ok(Fetched::Found(issued));
+        }
+        let Some(key) = self.find(request).await? else { return Ok(Fetched::Absent) };
+        match key.standing() {
+            Standing::Making => {
+                let message = format!("fetch failed: the key `{}` is still being made", request.name);
+                Err(BackendError::new(ErrorClass::Transient, message))
+            }
+            Standing::NotMade | Standing::Deleting | Standing::NotDeleted => Ok(Fetched::Absent),
+            Standing::Made if known.is_some_and(|known| known.guid == key.guid) => Err(hidden(&request.name)),
+            Standing::Made => {
+                let made = Made { guid: key.guid, created_at: key.created_at };
+                let issued = self.issued(request, &made).await?;
+                issued.map(Fetched::Found).ok_or_else(|| hidden(&request.name))
+            }
+        }
+    }
+
+    /// The key with its credentials; nothing where the API shows none to this login.
+    async fn issued(&self, request: &KeyRequest, made: &Made) -> Result<Option<IssuedKey>, BackendError> {
+        let mut exchange = Exchange::of(self, Call::Details, request);
+        let path = format!("{KEYS}/{}/details", segment(&made.guid));
+        let response = exchange.ask(Method::GET, &path, &[]).await?;
+        match response.status {
+            StatusCode::OK => {
+                let body = response.body().map_err(|failure| exchange.failed(failure))?;
+                let credentials =
+                    wire::credentials(body).map_err(|what| exchange.malformed(&response, what))?;
+                let facts = KeyFacts {
+                    id: made.guid.clone(),
+                    name: Some(request.name.clone()),
+                    created_at: made.created_at,
+                    ..KeyFacts::default()
+                };
+                Ok(Some(IssuedKey { facts, credentials: Credentials::new(credentials) }))
+            }
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(exchange.refused(&response)),
+        }
+    }
+
+    /// Revokes the key: by its GUID where that is known, else by its name, and only where it bears our mark.
+    ///
+    /// # Errors
+    /// Anything but the confirmation that the key is gone, or that it is being revoked.
+    pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
+        if let Some(guid) = &request.known_id
+            && let Some(accepted) = self.delete(request, guid).await?
+        {
+            return Ok(Unbound::Accepted(accepted));
+        }
+        // Another one may have been made by this name since, whose answer was lost.
+        if let Some(key) = self.find(request).await?
+            && let Some(accepted) = self.delete(request, &key.guid).await?
+        {
+            return Ok(Unbound::Accepted(accepted));
+        }
+        // Who may not see the space sees no keys either, and that says nothing of them.
+        if self.home.is_some() {
+            self.space().await?;
+        }
+        Ok(Unbound::Gone)
+    }
+
+    /// Deletes a key; nothing where it is gone.
+    async fn delete(&self, request: &KeyRequest, guid: &str) -> Result<Option<Accepted>, BackendError> {
+        let mut exchange = Exchange::of(self, Call::Unbind, request);
+        let response = exchange.ask(Method::DELETE, &format!("{KEYS}/{}", segment(guid)), &[]).await?;
+        match response.status {
+            StatusCode::ACCEPTED => Ok(Some(self.accepted(request, Work::Unbind, &response))),
+            // Keys that no broker has to be asked about go at once.
+            StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(exchange.refused(&response)),
+        }
+    }
+
+    /// The key of this identity, by its name and our mark, at whatever instance it is.
+    async fn find(&self, request: &KeyRequest) -> Result<Option<Key>, BackendError> {
+        let query = [
+            ("type", "key".to_owned()),
+            ("names", listed(&request.name)),
+            ("label_selector", marks::selector_of_one(request.identity)),
+        ];
+        let found = self.list(request, &query).await?;
+        Ok(found.into_iter().find(|key| marks::is_ours(key, request.identity)))
+    }
+
+    async fn list(&self, request: &KeyRequest, query: &[(&str, String)]) -> Result<Vec<Key>, BackendError> {
+        let query: Vec<_> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        Exchange::of(self, Call::Keys, request).list(KEYS, &query).await
+    }
+
+    fn accepted(&self, request: &KeyRequest, work: Work, response: &Response) -> Accepted {
+        let job = response.location.as_deref().and_then(|job| job.rsplit('/').next());
+        self.under_way(request, work, job.filter(|job| !job.is_empty()).map(str::to_owned))
+    }
+
+    fn under_way(&self, request: &KeyRequest, work: Work, token: Option<String>) -> Accepted {
+        let first_look = self.watch.begins(request, work);
+        Accepted { token, retry_after: None, longest: None, first_look }
+    }
+
+    /// How much longer the API wants to be left alone.
+    #[must_use]
+    pub fn paused(&self) -> Option<Duration> {
+        self.http.paused()
+    }
+
+    /// How many calls may be under way at the same time.
+    #[must_use]
+    pub const fn concurrency(&self) -> NonZeroUsize {
+        self.http.concurrency()
+    }
+
+    /// The longest that a call may take.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        self.http.timeout()
+    }
+}
+
+impl fmt::Debug for CloudFoundry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CloudFoundry")
+            .field("session", &self.session)
+            .field("home", &self.home)
+            .field("http", &self.http)
+            .finish_non_exhaustive()
+    }
+}
+
+fn hidden(name: &str) -> BackendError {
+    let message = format!(
+        "fetch failed: the key `{name}` is there, but the login may not read its credentials; it needs the role Space \
+         Developer in the instance's space"
+    );
+    BackendError::new(ErrorClass::Forbidden, message)
+}

@@ -1,0 +1,252 @@
+//! What keys are made for: organization, space and instance by their names, resolved once for all keys.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Method, StatusCode};
+
+use super::{
+    call::Exchange,
+    classify::Call,
+    foundry::CloudFoundry,
+    wire::{Instance, LastOperation, Named},
+};
+use crate::backend::{
+    BackendError, ErrorClass, InstanceRef,
+    shared_answer::{Known, SharedAnswer},
+};
+
+/// How long it is believed what an instance is, and where a space is.
+const BOUNDED_AGE: Duration = Duration::from_secs(300);
+/// How long it is believed that there is no such instance, or that none can be made out.
+const AGE_OF_DOUBT: Duration = Duration::from_secs(5);
+
+/// All but the unreserved characters of RFC 3986.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Where instances are looked up by name.
+#[derive(Clone, Debug)]
+pub(super) struct Home {
+    pub(super) organization: String,
+    pub(super) space: String,
+}
+
+/// How an instance is named.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Target {
+    Guid(String),
+    Name(String),
+}
+
+impl Target {
+    /// # Errors
+    /// [`ErrorClass::Rejected`], with what the user has to take away or to add.
+    pub(super) fn of(instance: &InstanceRef) -> Result<Self, BackendError> {
+        let InstanceRef { name, id, crn, offering, plan, annotations } = instance;
+        let foreign = [
+            ("crn", crn.is_some()),
+            ("offering", offering.is_some()),
+            ("plan", plan.is_some()),
+            ("annotations", !annotations.is_empty()),
+        ];
+        if let Some((field, _)) = foreign.iter().find(|(_, given)| *given) {
+            return Err(rejected(format!("a Cloud Foundry knows no `instance.{field}`; leave it out")));
+        }
+        let given = |field: &Option<String>| field.clone().filter(|value| !value.is_empty());
+        match (given(id), given(name)) {
+            // Dotted segments are dropped by whoever normalizes the path, encoded or not.
+            (Some(id), _) if matches!(id.as_str(), "." | "..") => {
+                Err(rejected(format!("`{id}` can't be the GUID of an instance; correct `instance.id`")))
+            }
+            (Some(id), _) => Ok(Self::Guid(id)),
+            (None, Some(name)) => Ok(Self::Name(name)),
+            (None, None) => Err(rejected(
+                "a Cloud Foundry needs `instance.name` or `instance.id`; create the ServiceKey again with one of them",
+            )),
+        }
+    }
+}
+
+/// What is known of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Sighting {
+    Usable { guid: String },
+    Making,
+    NotMade,
+    UserProvided,
+    Several,
+    Absent,
+}
+
+/// What is known of instances, each asked for by one caller for all who need the same.
+#[derive(Default)]
+pub(super) struct Instances(Mutex<HashMap<Target, Arc<SharedAnswer<Sighting>>>>);
+
+impl Instances {
+    fn answer(&self, target: &Target) -> Arc<SharedAnswer<Sighting>> {
+        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let unknown = || Arc::new(SharedAnswer::kept(|_| Duration::ZERO));
+        Arc::clone(answers.entry(target.clone()).or_insert_with(unknown))
+    }
+
+    /// What is known of an instance is wrong.
+    pub(super) fn forget(&self, target: &Target) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(target);
+    }
+}
+
+impl CloudFoundry {
+    /// The GUID of an instance that keys can be made for.
+    ///
+    /// # Errors
+    /// Why none can be made, or what keeps that from being known.
+    pub(super) async fn instance(&self, target: &Target) -> Result<String, BackendError> {
+        let believed = |known: &Known<Sighting>| {
+            let certain = matches!(*known.value, Sighting::Usable { .. } | Sighting::UserProvided);
+            known.since.elapsed() < if certain { BOUNDED_AGE } else { AGE_OF_DOUBT }
+        };
+        let seen = self.instances.answer(target).get(believed, || self.sight(target)).await?;
+        match &*seen.value {
+            Sighting::Usable { guid } => Ok(guid.clone()),
+            unusable => Err(self.unusable(target, unusable)),
+        }
+    }
+
+    fn unusable(&self, target: &Target, sighting: &Sighting) -> BackendError {
+        let (what, field) = match target {
+            Target::Guid(guid) => (format!("the instance `{guid}`"), "instance.id"),
+            Target::Name(name) => (format!("the instance `{name}`"), "instance.name"),
+        };
+        let place = match (target, &self.home) {
+            (Target::Name(_), Some(Home { organization, space })) => {
+                format!(" in the space `{space}` of the organization `{organization}`")
+            }
+            _ => String::new(),
+        };
+        let (class, message) = match sighting {
+            Sighting::UserProvided => (
+                ErrorClass::Rejected,
+                format!("{what} is user-provided, and has no keys; use one that a service broker made"),
+            ),
+            Sighting::Several => (
+                ErrorClass::Rejected,
+                format!("{what} is there more than once{place}; name it by `id` instead of by `name`"),
+            ),
+            Sighting::Making => (
+                ErrorClass::Transient,
+                format!("{what} is still being created; it is tried again when that is over"),
+            ),
+            Sighting::NotMade => (
+                ErrorClass::Rejected,
+                format!("{what} could not be created, and has no keys; create it again"),
+            ),
+            Sighting::Absent | Sighting::Usable { .. } => (
+                ErrorClass::Gone,
+                format!(
+                    "{what} is not there{place}, or the login may not see it; create it, or check `{field}`"
+                ),
+            ),
+        };
+        BackendError::new(class, message)
+    }
+
+    async fn sight(&self, target: &Target) -> Result<Sighting, BackendError> {
+        let mut exchange = Exchange::anonymous(self, Call::Instance);
+        match target {
+            Target::Guid(guid) => {
+                let path = format!("/service_instances/{}", segment(guid));
+                let response = exchange.ask(Method::GET, &path, &[]).await?;
+                match response.status {
+                    StatusCode::OK => Ok(sighting(exchange.read(&response)?)),
+                    StatusCode::NOT_FOUND => Ok(Sighting::Absent),
+                    _ => Err(exchange.refused(&response)),
+                }
+            }
+            Target::Name(name) => {
+                let space = self.space().await?;
+                let query = [("names", listed(name)), ("space_guids", listed(&space))];
+                let query = query.each_ref().map(|(name, value)| (*name, value.as_str()));
+                let mut found: Vec<Instance> = exchange.list("/service_instances", &query).await?;
+                Ok(match (found.pop(), found.is_empty()) {
+                    (None, _) => Sighting::Absent,
+                    (Some(only), true) => sighting(only),
+                    (Some(_), false) => Sighting::Several,
+                })
+            }
+        }
+    }
+
+    /// The GUID of the space that the provider names.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Rejected`], where it names none, or the login sees none of this name.
+    pub(super) async fn space(&self) -> Result<String, BackendError> {
+        let recent = |known: &Known<String>| known.since.elapsed() < BOUNDED_AGE;
+        Ok(self.space.get(recent, || self.find_space()).await?.value.as_ref().clone())
+    }
+
+    /// Looks organization and space up, whatever is known, where the provider names them.
+    ///
+    /// # Errors
+    /// As for [`CloudFoundry::space`].
+    pub(super) async fn check_space(&self) -> Result<(), BackendError> {
+        if self.home.is_some() {
+            return self.space.get(|_| false, || self.find_space()).await.map(drop);
+        }
+        // Any call will do that shows whether the login is good.
+        let mut exchange = Exchange::anonymous(self, Call::Organization);
+        let response = exchange.ask(Method::GET, "/organizations", &[("per_page", "1")]).await?;
+        if response.status == StatusCode::OK { Ok(()) } else { Err(exchange.refused(&response)) }
+    }
+
+    async fn find_space(&self) -> Result<String, BackendError> {
+        let Some(Home { organization, space }) = &self.home else {
+            return Err(rejected(
+                "instances can be named by `name` only where the provider names `organization` and `space`; name it \
+                 by `id`",
+            ));
+        };
+        let unknown = |what: &str, name: &str| {
+            rejected(format!(
+                "there is no {what} `{name}` that the login may see; check `{what}`, and the login's roles there"
+            ))
+        };
+        let mut exchange = Exchange::anonymous(self, Call::Organization);
+        let found: Vec<Named> = exchange.list("/organizations", &[("names", &listed(organization))]).await?;
+        let parent = found.first().ok_or_else(|| unknown("organization", organization))?;
+        let mut exchange = Exchange::anonymous(self, Call::Space);
+        let query = [("names", listed(space)), ("organization_guids", listed(&parent.guid))];
+        let query = query.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let found: Vec<Named> = exchange.list("/spaces", &query).await?;
+        found.into_iter().next().map(|space| space.guid).ok_or_else(|| unknown("space", space))
+    }
+}
+
+fn sighting(instance: Instance) -> Sighting {
+    let Instance { guid, kind, last_operation } = instance;
+    let LastOperation { kind: operation, state, .. } = last_operation.unwrap_or_default();
+    match (kind.as_str(), operation.as_str(), state.as_str()) {
+        ("user-provided", ..) => Sighting::UserProvided,
+        (_, "create", "initial" | "in progress") => Sighting::Making,
+        (_, "create", "failed") => Sighting::NotMade,
+        _ => Sighting::Usable { guid },
+    }
+}
+
+/// A value of a filter that takes several, which commas part: each is encoded once more than the query itself.
+pub(super) fn listed(value: &str) -> String {
+    utf8_percent_encode(value, UNRESERVED).to_string()
+}
+
+/// A value as one segment of a path.
+pub(super) fn segment(value: &str) -> String {
+    utf8_percent_encode(value, UNRESERVED).to_string()
+}
+
+fn rejected(message: impl Into<String>) -> BackendError {
+    BackendError::new(ErrorClass::Rejected, message)
+}

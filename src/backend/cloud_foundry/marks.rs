@@ -1,0 +1,82 @@
+//! What is written on a key, so that it can be told from others: labels to select by, annotations to read.
+
+use std::collections::BTreeMap;
+
+use super::wire::{Key, Metadata};
+use crate::{
+    backend::{KeyRequest, Owner},
+    lifecycle::Identity,
+};
+
+const MANAGED_BY: &str = "servicekeys.dev/managed-by";
+const OWNER: &str = "servicekeys.dev/owner";
+const CLUSTER: &str = "servicekeys.dev/cluster";
+
+const NAMESPACE: &str = "servicekeys.dev/namespace";
+const NAME: &str = "servicekeys.dev/name";
+const SEQUENCE: &str = "servicekeys.dev/sequence";
+const INPUTS: &str = "servicekeys.dev/inputs";
+const CLUSTER_ID: &str = "servicekeys.dev/cluster-id";
+
+/// The operator, as labels name it.
+const OPERATOR: &str = "servicekey-operator";
+
+/// The marks of a key that is to be made.
+pub(super) fn of(request: &KeyRequest) -> Metadata {
+    let Owner { namespace, name, uid, cluster_id } = &request.owner;
+    let own = |pairs: Vec<(&str, String)>| -> BTreeMap<String, String> {
+        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    };
+    let mut labels = own(vec![(MANAGED_BY, OPERATOR.to_owned()), (OWNER, uid.to_string())]);
+    let mut annotations = own(vec![
+        (NAMESPACE, namespace.clone()),
+        (NAME, name.clone()),
+        (SEQUENCE, request.identity.sequence.to_string()),
+        (INPUTS, request.inputs.clone()),
+    ]);
+    if let Some(cluster) = cluster_id {
+        labels.insert(CLUSTER.to_owned(), cluster.clone());
+        annotations.insert(CLUSTER_ID.to_owned(), cluster.clone());
+    }
+    Metadata { labels, annotations }
+}
+
+/// Selects the keys of this operator.
+pub(super) fn selector_of_all(cluster_id: Option<&str>) -> String {
+    let cluster = cluster_id.map(|cluster| format!(",{CLUSTER}={cluster}")).unwrap_or_default();
+    format!("{MANAGED_BY}={OPERATOR}{cluster}")
+}
+
+/// Selects the keys of one ServiceKey.
+pub(super) fn selector_of_one(identity: Identity) -> String {
+    format!("{OWNER}={}", identity.owner)
+}
+
+/// Whether this is the key of this identity. Annotations are for reading, and may have been edited away.
+pub(super) fn is_ours(key: &Key, identity: Identity) -> bool {
+    let Metadata { labels, annotations } = &key.metadata;
+    let sequence = annotations.get(SEQUENCE);
+    labels.get(OWNER) == Some(&identity.owner.to_string())
+        && sequence.is_none_or(|sequence| *sequence == identity.sequence.to_string())
+}
+
+/// Whether our key was made from these inputs, as far as it says.
+pub(super) fn is_made_from(key: &Key, inputs: &str) -> bool {
+    key.metadata.annotations.get(INPUTS).is_none_or(|made_from| made_from == inputs)
+}
+
+/// Whose key this is, in words.
+pub(super) fn owner_in_words(key: &Key) -> String {
+    let Metadata { labels, annotations } = &key.metadata;
+    match (annotations.get(NAMESPACE), annotations.get(NAME)) {
+        (Some(namespace), Some(name)) if labels.contains_key(OWNER) => {
+            format!("the ServiceKey `{name}` of the namespace `{namespace}`, here or in another cluster")
+        }
+        _ => "somebody else".to_owned(),
+    }
+}
+
+/// The UID of the ServiceKey that a key is of.
+pub(super) fn owner_of(key: &Key) -> Option<&str> {
+    key.metadata.labels.get(OWNER).map(String::as_str)
+}

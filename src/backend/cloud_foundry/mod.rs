@@ -1,0 +1,20 @@
+//! Cloud Foundry: service keys by the Cloud Controller's API v3, with logins of its UAA.
+//!
+//! `foundry` makes the calls that a key needs; `discovery` finds out where they go, `session` logs in, `call` sends them
+//! and has the words for what went wrong, `classify` says what that means. `instances` knows what keys are made for,
+//! `watch` looks after what is under way with one list for all keys, `marks` tells our keys from others, and `wire` reads
+//! what comes.
+
+mod call;
+mod classify;
+mod config;
+mod discovery;
+mod foundry;
+mod instances;
+mod marks;
+mod session;
+mod watch;
+mod wire;
+
+pub use config::{CloudFoundryAuth, CloudFoundryConfig};
+pub use foundry::CloudFoundry;

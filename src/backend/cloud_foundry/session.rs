@@ -1,0 +1,183 @@
+//! The way in: where everything is, and the token that is shown there.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use reqwest::{
+    Method,
+    header::{ACCEPT, AUTHORIZATION, HeaderValue},
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+use url::Url;
+
+use super::{
+    CloudFoundryAuth,
+    call::refused_words,
+    classify::Call,
+    discovery::{Links, below},
+};
+use crate::backend::{
+    BackendError, ClientCredentials, ErrorClass,
+    http::{HttpClient, Redactor, Request},
+    shared_answer::SharedAnswer,
+    token::{PasswordLogin, Tokens},
+};
+
+/// How long it is believed where everything is.
+const BOUNDED_AGE: Duration = Duration::from_secs(3600);
+/// How long nobody asks again after a failure: every key needs to know.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
+
+/// The client of the `cf` command, which acts for users and has no secret.
+const CF: &str = "cf";
+
+/// Who calls, and where.
+pub(super) struct Session {
+    root: Url,
+    auth: CloudFoundryAuth,
+    links: SharedAnswer<Links>,
+    /// The tokens of the endpoint that the links tell.
+    tokens: Mutex<Option<(Url, Arc<Tokens>)>>,
+}
+
+/// What a call shows.
+pub(super) enum Pass {
+    /// The same header for every call.
+    Header(HeaderValue),
+    /// A token that lives for a while.
+    Tokens(Arc<Tokens>),
+}
+
+impl Session {
+    pub(super) fn new(root: Url, auth: CloudFoundryAuth) -> Self {
+        let kept = |error: &BackendError| error.retry_after.unwrap_or_default().max(PAUSE_AFTER_FAILURE);
+        Self { root, auth, links: SharedAnswer::kept(kept), tokens: Mutex::default() }
+    }
+
+    /// Where everything is. While nobody says, it is where it was last.
+    ///
+    /// # Errors
+    /// Those of the request, and links that are not followed.
+    pub(super) async fn links(&self, http: &HttpClient) -> Result<Arc<Links>, BackendError> {
+        let fresh = self.links.get(|known| known.since.elapsed() < BOUNDED_AGE, || self.discover(http)).await;
+        match fresh {
+            Ok(known) => Ok(known.value),
+            Err(error) => self.links.latest().map(|known| known.value).ok_or(error),
+        }
+    }
+
+    /// Asks where everything is, whatever is known.
+    ///
+    /// # Errors
+    /// As for [`Session::links`].
+    pub(super) async fn check(&self, http: &HttpClient) -> Result<(), BackendError> {
+        self.links.get(|_| false, || self.discover(http)).await.map(drop)
+    }
+
+    async fn discover(&self, http: &HttpClient) -> Result<Links, BackendError> {
+        let call = Call::Discovery;
+        let request = Request::new(Method::GET, below(&self.root, "/"))
+            .header(ACCEPT, HeaderValue::from_static("application/json"));
+        let failed = |failure: crate::backend::http::Failure| {
+            failure.into_error(&call.to_string(), ErrorClass::Transient)
+        };
+        let response = http.send(request).await.map_err(failed)?;
+        if !response.status.is_success() {
+            return Err(refused_words(call, &response, &Redactor::default()));
+        }
+        let links = Links::read(&self.root, response.body().map_err(failed)?)?;
+        for link in [&links.api, &links.token] {
+            http.check(link)
+                .map_err(|failure| BackendError::new(ErrorClass::Rejected, failure.to_string()))?;
+        }
+        Ok(links)
+    }
+
+    /// What to show to the API.
+    ///
+    /// # Errors
+    /// Where a login can't be sent.
+    pub(super) fn pass(&self, links: &Links, http: &HttpClient) -> Result<Pass, BackendError> {
+        if let CloudFoundryAuth::Bearer { token } = &self.auth {
+            return header(token).map(Pass::Header);
+        }
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((url, tokens)) = tokens.as_ref()
+            && *url == links.token
+        {
+            return Ok(Pass::Tokens(Arc::clone(tokens)));
+        }
+        let new = Arc::new(match &self.auth {
+            CloudFoundryAuth::Password { username, password, origin } => {
+                let login_hint = origin.as_ref().map(|origin| json!({ "origin": origin }).to_string());
+                let login =
+                    PasswordLogin { token_url: &links.token, client_id: CF, username, password, login_hint };
+                Tokens::of_user(&login, http)?
+            }
+            CloudFoundryAuth::ClientCredentials { client_id, client_secret } => {
+                let login = ClientCredentials {
+                    token_url: links.token.clone(),
+                    client_id: client_id.clone(),
+                    client_secret: client_secret.clone(),
+                    scopes: Vec::new(),
+                };
+                Tokens::of_client(&login, http)?
+            }
+            CloudFoundryAuth::Bearer { token } => return header(token).map(Pass::Header),
+        });
+        *tokens = Some((links.token.clone(), Arc::clone(&new)));
+        Ok(Pass::Tokens(new))
+    }
+
+    /// What the provider has to look at when the API lets nobody in.
+    pub(super) const fn advice(&self) -> &'static str {
+        match &self.auth {
+            CloudFoundryAuth::Bearer { .. } => {
+                "the entry `token` of the login is not, or no longer, a good token"
+            }
+            CloudFoundryAuth::Password { .. } | CloudFoundryAuth::ClientCredentials { .. } => {
+                "it accepts no token of its own UAA; ask the operator of the Cloud Foundry"
+            }
+        }
+    }
+
+    /// Hides the login in whatever anybody might repeat.
+    pub(super) fn redactor(&self) -> Redactor {
+        Redactor::hiding([match &self.auth {
+            CloudFoundryAuth::Password { password, .. } => password.clone(),
+            CloudFoundryAuth::ClientCredentials { client_secret, .. } => client_secret.clone(),
+            CloudFoundryAuth::Bearer { token } => token.clone(),
+        }])
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("auth", &self.auth).finish_non_exhaustive()
+    }
+}
+
+/// The header for a token that is sent as it is; `cf oauth-token` prints it with its type.
+pub(super) fn header(token: &SecretString) -> Result<HeaderValue, BackendError> {
+    let token = token.expose_secret();
+    let bare = match token.split_once(' ') {
+        Some((kind, rest)) if kind.eq_ignore_ascii_case("bearer") => rest,
+        _ => token,
+    };
+    let mut value = HeaderValue::from_str(&format!("Bearer {bare}")).map_err(|_| {
+        let message =
+            "the login's `token` holds a line break or another character that no header may hold; correct it";
+        BackendError::new(ErrorClass::Rejected, message)
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Adds a header that was made before.
+pub(super) fn sign(request: Request, header: &HeaderValue) -> Request {
+    request.header(AUTHORIZATION, header.clone())
+}

@@ -1,0 +1,211 @@
+//! The API's JSON, read tolerantly: fields that nobody needs are ignored, and those that are missing are told.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+/// The first error of an answer; empty where there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct ApiError {
+    #[serde(default)]
+    pub(super) code: u64,
+    #[serde(default)]
+    pub(super) detail: String,
+}
+
+impl ApiError {
+    /// The error in the body of a refusal.
+    pub(super) fn read(body: &[u8]) -> Self {
+        #[derive(Deserialize)]
+        struct Errors {
+            errors: Vec<ApiError>,
+        }
+        let errors: Option<Errors> = serde_json::from_slice(body).ok();
+        errors.and_then(|found| found.errors.into_iter().next()).unwrap_or_default()
+    }
+
+    /// Whether its words hold these.
+    pub(super) fn says(&self, words: &str) -> bool {
+        self.detail.contains(words)
+    }
+
+    /// Another operation on the instance or on the key is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.says("in progress") || self.says("getting deleted")
+    }
+
+    pub(super) fn is_about_unknown_instance(&self) -> bool {
+        self.says("instance could not be found") || self.says("instance not found")
+    }
+
+    /// The name is in use at this instance.
+    pub(super) fn is_about_the_name(&self) -> bool {
+        self.says("must be unique") || self.says("has a key binding")
+    }
+}
+
+/// One page of a list.
+#[derive(Deserialize)]
+pub(super) struct Page<T> {
+    #[serde(default)]
+    pub(super) pagination: Pagination,
+    pub(super) resources: Vec<T>,
+}
+
+#[derive(Default, Deserialize)]
+pub(super) struct Pagination {
+    pub(super) next: Option<Link>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Link {
+    pub(super) href: String,
+}
+
+/// An organization or a space.
+#[derive(Deserialize)]
+pub(super) struct Named {
+    pub(super) guid: String,
+}
+
+/// A service instance.
+#[derive(Deserialize)]
+pub(super) struct Instance {
+    pub(super) guid: String,
+    #[serde(rename = "type", default)]
+    pub(super) kind: String,
+    #[serde(default)]
+    pub(super) last_operation: Option<LastOperation>,
+}
+
+/// What was, or is, done last to an instance or a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct LastOperation {
+    #[serde(rename = "type", default)]
+    pub(super) kind: String,
+    #[serde(default)]
+    pub(super) state: String,
+    #[serde(default)]
+    pub(super) description: Option<String>,
+}
+
+/// A service key, without its credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Key {
+    pub(super) guid: String,
+    #[serde(default)]
+    pub(super) name: Option<String>,
+    #[serde(default)]
+    pub(super) created_at: Option<Timestamp>,
+    #[serde(default)]
+    pub(super) last_operation: Option<LastOperation>,
+    #[serde(default)]
+    pub(super) metadata: Metadata,
+}
+
+/// How a key stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Making,
+    Made,
+    NotMade,
+    Deleting,
+    NotDeleted,
+}
+
+impl Key {
+    /// Keys that are older than operations on them have none.
+    pub(super) fn standing(&self) -> Standing {
+        let Some(LastOperation { kind, state, .. }) = &self.last_operation else { return Standing::Made };
+        match (kind.as_str(), state.as_str()) {
+            ("delete", "failed") => Standing::NotDeleted,
+            ("delete", _) => Standing::Deleting,
+            (_, "failed") => Standing::NotMade,
+            (_, "succeeded") => Standing::Made,
+            _ => Standing::Making,
+        }
+    }
+
+    /// What the broker said of the last operation.
+    pub(super) fn said(&self) -> Option<&str> {
+        let said = self.last_operation.as_ref()?.description.as_deref()?;
+        Some(said).filter(|said| !said.trim().is_empty())
+    }
+}
+
+/// Labels and annotations.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Metadata {
+    #[serde(default)]
+    pub(super) labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) annotations: BTreeMap<String, String>,
+}
+
+/// The body of a request for a key.
+#[derive(Serialize)]
+pub(super) struct CreateKey<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    name: &'a str,
+    relationships: Relationships<'a>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    parameters: &'a Map<String, Value>,
+    metadata: Metadata,
+}
+
+#[derive(Serialize)]
+struct Relationships<'a> {
+    service_instance: ToOne<'a>,
+}
+
+#[derive(Serialize)]
+struct ToOne<'a> {
+    data: Reference<'a>,
+}
+
+#[derive(Serialize)]
+struct Reference<'a> {
+    guid: &'a str,
+}
+
+impl<'a> CreateKey<'a> {
+    pub(super) const fn new(
+        name: &'a str,
+        instance: &'a str,
+        parameters: &'a Map<String, Value>,
+        metadata: Metadata,
+    ) -> Self {
+        let service_instance = ToOne { data: Reference { guid: instance } };
+        Self { kind: "key", name, relationships: Relationships { service_instance }, parameters, metadata }
+    }
+}
+
+/// The credentials in the details of a key.
+///
+/// # Errors
+/// What is wrong with the body, in words that quote none of it.
+pub(super) fn credentials(body: &[u8]) -> Result<Map<String, Value>, &'static str> {
+    let Ok(Value::Object(mut details)) = serde_json::from_slice(body) else {
+        return Err("is no JSON object");
+    };
+    match details.remove("credentials") {
+        Some(Value::Object(credentials)) => Ok(credentials),
+        Some(_) => Err("holds `credentials` that are no JSON object"),
+        None => Err("holds no `credentials`"),
+    }
+}
+
+/// The first error of a job that failed.
+pub(super) fn job_error(body: &[u8]) -> Option<String> {
+    let detail = ApiError::read(body).detail;
+    (!detail.trim().is_empty()).then_some(detail)
+}
+
+/// # Errors
+/// What is wrong with the body, in words that quote none of it.
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, &'static str> {
+    serde_json::from_slice(body).map_err(|_| "is not what the API's documentation has")
+}
