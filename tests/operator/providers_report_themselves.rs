@@ -136,7 +136,8 @@ async fn another_login_secret_is_watched_instead_of_the_first() {
     "auth": {"bearer": {"secretRef": {"name": "broker-login"}}},
     "organization": "acme",
     "space": "dev",
-}}), "`cloudFoundry` is not implemented in this version of the operator")]
+    "orphans": "Delete",
+}}), "`cloudFoundry.orphans: Delete` is not implemented in this version of the operator")]
 #[case::ibm_cloud(json!({"ibmCloud": {
     "auth": {"apiKey": {"secretRef": {"name": "broker-login"}}},
 }}), "`ibmCloud` is not implemented in this version of the operator")]

@@ -281,16 +281,27 @@ impl CloudFoundry {
     /// # Errors
     /// Anything but the confirmation that the key is gone, or that it is being revoked.
     pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
-        if let Some(guid) = &request.known_id
-            && let Some(accepted) = self.delete(request, guid).await?
-        {
-            return Ok(Unbound::Accepted(accepted));
+        let mut busy = None;
+        if let Some(guid) = &request.known_id {
+            match self.delete(request, guid).await? {
+                Deletion::Accepted(accepted) => return Ok(Unbound::Accepted(accepted)),
+                Deletion::Busy(error) => busy = Some(error),
+                Deletion::Gone => {}
+            }
         }
-        // Another one may have been made by this name since, whose answer was lost.
-        if let Some(key) = self.find(request).await?
-            && let Some(accepted) = self.delete(request, &key.guid).await?
-        {
-            return Ok(Unbound::Accepted(accepted));
+        // It may be that an earlier call deletes it, or that another one was made by this name since, whose answer was
+        // lost.
+        match (self.find(request).await?, busy) {
+            (Some(key), _) if key.standing() == Standing::Deleting => {
+                return Ok(Unbound::Accepted(self.under_way(request, Work::Unbind, None)));
+            }
+            (_, Some(busy)) => return Err(busy),
+            (Some(key), None) => match self.delete(request, &key.guid).await? {
+                Deletion::Accepted(accepted) => return Ok(Unbound::Accepted(accepted)),
+                Deletion::Busy(error) => return Err(error),
+                Deletion::Gone => {}
+            },
+            (None, None) => {}
         }
         // Who may not see the space sees no keys either, and that says nothing of them.
         if self.home.is_some() {
@@ -299,14 +310,17 @@ impl CloudFoundry {
         Ok(Unbound::Gone)
     }
 
-    /// Deletes a key; nothing where it is gone.
-    async fn delete(&self, request: &KeyRequest, guid: &str) -> Result<Option<Accepted>, BackendError> {
+    async fn delete(&self, request: &KeyRequest, guid: &str) -> Result<Deletion, BackendError> {
         let mut exchange = Exchange::of(self, Call::Unbind, request);
         let response = exchange.ask(Method::DELETE, &format!("{KEYS}/{}", segment(guid)), &[]).await?;
         match response.status {
-            StatusCode::ACCEPTED => Ok(Some(self.accepted(request, Work::Unbind, &response))),
+            StatusCode::ACCEPTED => Ok(Deletion::Accepted(self.accepted(request, Work::Unbind, &response))),
             // Keys that no broker has to be asked about go at once.
-            StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(Deletion::Gone),
+            StatusCode::UNPROCESSABLE_ENTITY => match exchange.refused(&response) {
+                busy if busy.class == ErrorClass::Transient => Ok(Deletion::Busy(busy)),
+                refused => Err(refused),
+            },
             _ => Err(exchange.refused(&response)),
         }
     }
@@ -364,6 +378,14 @@ impl fmt::Debug for CloudFoundry {
             .field("http", &self.http)
             .finish_non_exhaustive()
     }
+}
+
+/// What came of a request to delete a key.
+enum Deletion {
+    Accepted(Accepted),
+    /// Another operation is in the way.
+    Busy(BackendError),
+    Gone,
 }
 
 fn hidden(name: &str) -> BackendError {

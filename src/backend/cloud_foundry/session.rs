@@ -147,11 +147,13 @@ impl Session {
 
     /// Hides the login in whatever anybody might repeat.
     pub(super) fn redactor(&self) -> Redactor {
-        Redactor::hiding([match &self.auth {
-            CloudFoundryAuth::Password { password, .. } => password.clone(),
-            CloudFoundryAuth::ClientCredentials { client_secret, .. } => client_secret.clone(),
-            CloudFoundryAuth::Bearer { token } => token.clone(),
-        }])
+        match &self.auth {
+            CloudFoundryAuth::Password { password, .. } => Redactor::hiding([password.clone()]),
+            CloudFoundryAuth::ClientCredentials { client_secret, .. } => {
+                Redactor::hiding([client_secret.clone()])
+            }
+            CloudFoundryAuth::Bearer { token } => Redactor::hiding([token.clone(), bare(token).into()]),
+        }
     }
 }
 
@@ -163,12 +165,7 @@ impl fmt::Debug for Session {
 
 /// The header for a token that is sent as it is; `cf oauth-token` prints it with its type.
 pub(super) fn header(token: &SecretString) -> Result<HeaderValue, BackendError> {
-    let token = token.expose_secret();
-    let bare = match token.split_once(' ') {
-        Some((kind, rest)) if kind.eq_ignore_ascii_case("bearer") => rest,
-        _ => token,
-    };
-    let mut value = HeaderValue::from_str(&format!("Bearer {bare}")).map_err(|_| {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", bare(token))).map_err(|_| {
         let message =
             "the login's `token` holds a line break or another character that no header may hold; correct it";
         BackendError::new(ErrorClass::Rejected, message)
@@ -180,4 +177,13 @@ pub(super) fn header(token: &SecretString) -> Result<HeaderValue, BackendError> 
 /// Adds a header that was made before.
 pub(super) fn sign(request: Request, header: &HeaderValue) -> Request {
     request.header(AUTHORIZATION, header.clone())
+}
+
+/// The token without its type.
+fn bare(token: &SecretString) -> &str {
+    let token = token.expose_secret();
+    match token.split_once(' ') {
+        Some((kind, rest)) if kind.eq_ignore_ascii_case("bearer") => rest,
+        _ => token,
+    }
 }

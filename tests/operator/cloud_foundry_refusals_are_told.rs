@@ -1,0 +1,274 @@
+//! What a Cloud Foundry refuses is told in its own words, with what to do about it, and leaves nothing behind.
+
+use std::time::Duration;
+
+use rstest::rstest;
+use serde_json::{Value, json};
+use servicekey_operator::api::Reason;
+use testkit::cloud_foundry::{
+    FakeCloudFoundry, Fault, Grant, Instance, InstanceOperation, Login, OperationState, Organization,
+    RateLimit, RefreshTokens, Role, Route, Rule, Space,
+};
+
+use crate::{
+    conditions::Reports,
+    foundry::{FoundryStage, INSTANCE, KEY, PASSWORD, by_password},
+};
+
+/// An estate with one of everything that can be wrong with an instance.
+async fn estate() -> FakeCloudFoundry {
+    let twin = Instance::managed("twin");
+    let other = Space::new("other").instance(twin.clone());
+    let dev = Space::new("dev")
+        .instance(Instance::managed(INSTANCE))
+        .instance(Instance::managed("twin"))
+        .instance(Instance::user_provided("by-hand"))
+        .instance(Instance::managed("unbindable").unbindable())
+        .shared(&twin);
+    let acme = Organization::new("acme").space(other).space(dev);
+    let crowded = Space::new("crowded").key_limit(0).instance(Instance::managed("full"));
+    let other = Organization::new("other").space(crowded);
+    FakeCloudFoundry::builder()
+        .without_organizations()
+        .organization(acme)
+        .organization(other)
+        .start()
+        .await
+        .unwrap()
+}
+
+#[rstest]
+#[case::unknown(json!({"name": "nowhere"}), Reason::InstanceNotFound, "the instance `nowhere` is not there in the space `dev` of the organization `acme`")]
+#[case::unknown_guid(json!({"id": "nothing"}), Reason::InstanceNotFound, "check `instance.id`")]
+#[case::twin(json!({"name": "twin"}), Reason::BindRejected, "is there more than once in the space `dev` of the organization `acme`; name it by `id`")]
+#[case::user_provided(json!({"name": "by-hand"}), Reason::BindRejected, "is user-provided, and has no keys")]
+#[case::unbindable(json!({"name": "unbindable"}), Reason::BindRejected, "Service plan does not allow bindings; choose an instance of another plan")]
+#[case::of_a_broker(json!({"id": "x", "plan": "small", "offering": "postgresql"}), Reason::BindRejected, "a Cloud Foundry knows no `instance.offering`; leave it out")]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_has_no_keys(#[case] instance: Value, #[case] reason: Reason, #[case] words: &str) {
+    let stage = FoundryStage::set_with(estate().await).await;
+    let _operator = stage.start_operator().await;
+    stage.ask_for_key_of(KEY, instance).await;
+    stage.wait_key(KEY, reason).await.says(words);
+    stage.delete_and_leave_no_key(KEY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_that_is_used_up() {
+    let stage = FoundryStage::set_with(estate().await).await;
+    let _operator = stage.start_operator().await;
+    stage.ask_for_key_of(KEY, json!({"id": stage.foundry.instance_guid("full").unwrap()})).await;
+    let key = stage.wait_key(KEY, Reason::BindRejected).await;
+    key.says(
+        "You have exceeded your space's limit for service binding of type key; delete keys that nobody needs",
+    );
+    stage.delete_and_leave_no_key(KEY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_is_still_being_created_is_waited_for() {
+    let stage = FoundryStage::set().await;
+    let creating = InstanceOperation { kind: "create", state: OperationState::InProgress };
+    assert!(stage.foundry.set_operation(INSTANCE, creating));
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    let key = stage.wait_key(KEY, Reason::RemoteUnreachable).await;
+    key.says("the instance `training-app-db` is still being created");
+    assert!(!key.is_stalled());
+    let created = InstanceOperation { kind: "create", state: OperationState::Succeeded };
+    assert!(stage.foundry.set_operation(INSTANCE, created));
+    stage.wait_ready_with_the_one_key(KEY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_on_the_instance_is_waited_for() {
+    let stage = FoundryStage::set().await;
+    assert!(stage.foundry.begin_operation(INSTANCE, "update"));
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    let key = stage.wait_key(KEY, Reason::RemoteUnreachable).await;
+    key.says(
+        "There is an operation in progress for the service instance; it is tried again when that is over",
+    );
+    let updated = InstanceOperation { kind: "update", state: OperationState::Succeeded };
+    assert!(stage.foundry.set_operation(INSTANCE, updated));
+    stage.wait_ready_with_the_one_key(KEY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_taken_stays_with_its_owner() {
+    let stage = FoundryStage::set().await;
+    let theirs = stage.foundry.add_key(INSTANCE, KEY).unwrap();
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    let key = stage.wait_key(KEY, Reason::KeyConflict).await;
+    key.says("the instance has a key `monitoring-creds` already, which belongs to somebody else; delete it there, or");
+    assert!(key.is_stalled());
+    stage.delete_key(KEY).await;
+    stage.wait_gone(KEY).await;
+    assert_eq!(stage.foundry.keys(), [theirs]);
+    assert_eq!(stage.count(&[Route::Delete]), 0);
+}
+
+#[rstest]
+#[case::organization(json!({"organization": "nobody"}), "there is no organization `nobody` that the login may see; check `organization`")]
+#[case::space(json!({"space": "nowhere"}), "there is no space `nowhere` that the login may see; check `space`")]
+#[case::orphans(json!({"orphans": "Delete"}), "`cloudFoundry.orphans: Delete` is not implemented")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_is_wrong(#[case] change: Value, #[case] words: &str) {
+    let stage = FoundryStage::set().await;
+    let patch = kube::api::Patch::Merge(json!({"spec": {"cloudFoundry": change}}));
+    let providers = stage.api::<servicekey_operator::api::KeyProvider>();
+    providers.patch("foundry", &kube::api::PatchParams::default(), &patch).await.unwrap();
+    let _operator = stage.start_operator().await;
+    let reason = if change.get("orphans").is_some() { Reason::NotImplemented } else { Reason::InvalidSpec };
+    stage.wait_foundry(reason).await.says(words);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_to_elsewhere_are_not_followed() {
+    let stage = FoundryStage::set().await;
+    let away = Fault::edit(|root| root["links"]["uaa"]["href"] = json!("https://uaa.example.com"));
+    stage.foundry.inject(away.on(Route::Root).forever());
+    let _operator = stage.start_operator().await;
+    let provider = stage.wait_foundry(Reason::InvalidSpec).await;
+    provider.says("the API's link `uaa` leads to `https://uaa.example.com`, which does not belong to");
+    assert_eq!(stage.count(&[Route::Token]), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_told_and_a_right_one_taken_at_once() {
+    let foundry = FakeCloudFoundry::builder().tolerate(Rule::Password).start().await.unwrap();
+    let wrong = json!({"username": "alice", "password": "guessed-wrong"});
+    let stage = FoundryStage::logged_in_by(foundry, wrong, by_password()).await;
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    let provider = stage.wait_foundry(Reason::Unauthorized).await;
+    provider.says("unauthorized: Bad credentials; check the entries `username` and `password`");
+    stage.change_secret("cf-login", json!({"password": PASSWORD})).await;
+    stage.wait_ready_with_the_one_key(KEY).await;
+    assert!(!stage.everything_public().await.contains("guessed-wrong"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_without_the_role_is_told() {
+    let stage = FoundryStage::set().await;
+    stage.foundry.change_role("alice", Role::SpaceAuditor);
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    let key = stage.wait_key(KEY, Reason::Unauthorized).await;
+    key.says("the login needs the role Space Developer in the instance's space");
+    stage.foundry.change_role("alice", Role::SpaceDeveloper);
+    stage.wait_ready_with_the_one_key(KEY).await;
+}
+
+/// Nobody is told that a key is gone by an API that shows nothing of its space.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_the_login_may_not_see_is_not_taken_to_be_gone() {
+    let stage = FoundryStage::set().await;
+    let operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    stage.wait_ready(KEY).await;
+    drop(operator);
+    stage.delete_key(KEY).await;
+    stage.foundry.change_role("alice", Role::None);
+    let _operator = stage.start_operator().await;
+    stage.wait_foundry(Reason::InvalidSpec).await;
+    assert_eq!(stage.foundry.live_keys().len(), 1);
+    stage.foundry.change_role("alice", Role::SpaceDeveloper);
+    stage.wait_gone(KEY).await;
+    assert_eq!(stage.foundry.keys(), []);
+}
+
+#[rstest]
+#[case::client(json!({"clientId": "operator", "clientSecret": "client-secret"}), json!({"clientCredentials": {"secretRef": {"name": "cf-login"}}}))]
+#[case::origin(json!({"username": "bob", "password": "bobs-password"}), json!({"password": {"secretRef": {"name": "cf-login"}, "origin": "sap.ids"}}))]
+#[tokio::test(flavor = "multi_thread")]
+async fn there_are_other_logins(#[case] entries: Value, #[case] auth: Value) {
+    let bob = Login::user("bob", "bobs-password").origin("sap.ids");
+    let foundry = FakeCloudFoundry::builder().login(bob).start().await.unwrap();
+    let stage = FoundryStage::logged_in_by(foundry, entries, auth).await;
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    stage.wait_ready_with_the_one_key(KEY).await;
+    stage.delete_and_leave_no_key(KEY).await;
+    assert_eq!(stage.count(&[Route::Token]), 1, "one token serves all");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_may_be_given_as_it_is() {
+    let foundry = FakeCloudFoundry::builder().start().await.unwrap();
+    let token = foundry.issue_token("alice");
+    let auth = json!({"bearer": {"secretRef": {"name": "cf-login"}}});
+    let stage = FoundryStage::logged_in_by(foundry, json!({"token": format!("bearer {token}")}), auth).await;
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    stage.wait_ready_with_the_one_key(KEY).await;
+    assert_eq!(stage.count(&[Route::Token]), 0);
+}
+
+#[rstest]
+#[case::lasting(RefreshTokens::Lasting)]
+#[case::rotating(RefreshTokens::Rotating)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_dies_is_renewed_without_the_password(#[case] refresh_tokens: RefreshTokens) {
+    let foundry = FakeCloudFoundry::builder().refresh_tokens(refresh_tokens).start().await.unwrap();
+    let stage = FoundryStage::set_with(foundry).await;
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    stage.wait_ready(KEY).await;
+    stage.foundry.revoke_tokens();
+    stage.ask_for("reporting-creds").await;
+    stage.wait_ready("reporting-creds").await;
+    assert_eq!(stage.foundry.granted(Grant::Password), 1);
+    assert_eq!(stage.foundry.granted(Grant::RefreshToken), 1);
+    let public = stage.everything_public().await;
+    assert!(stage.foundry.tokens().iter().all(|token| !public.contains(token)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_token_that_is_not_taken_any_more_costs_nothing() {
+    let stage = FoundryStage::set().await;
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    stage.wait_ready(KEY).await;
+    stage.foundry.revoke_tokens();
+    stage.foundry.revoke_refresh_tokens();
+    stage.ask_for("reporting-creds").await;
+    stage.wait_ready("reporting-creds").await;
+    assert_eq!(stage.foundry.granted(Grant::Password), 2);
+}
+
+/// The fake holds it against whoever shows a token that is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_renewed_before_its_end() {
+    let foundry = FakeCloudFoundry::builder().token_lifetime(Duration::from_secs(10)).start().await.unwrap();
+    let stage = FoundryStage::set_with(foundry).await;
+    let _operator = stage.start_operator().await;
+    for number in 0.. {
+        let name = format!("key-{number}");
+        stage.ask_for(&name).await;
+        stage.wait_ready(&name).await;
+        if stage.foundry.granted(Grant::RefreshToken) >= 1 {
+            break;
+        }
+    }
+    assert_eq!(stage.foundry.granted(Grant::Password), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_limit_is_waited_out() {
+    let stage = FoundryStage::set().await;
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    stage.wait_ready(KEY).await;
+    stage.foundry.limit_rate(Some(RateLimit { requests: 1, window: Duration::from_secs(2) }));
+    stage.ask_for("reporting-creds").await;
+    let refused = |calls: &[testkit::cloud_foundry::Call]| calls.iter().any(|call| call.status == Some(429));
+    stage.foundry.wait_for_calls(refused).await.unwrap();
+    stage.foundry.limit_rate(None);
+    stage.wait_ready("reporting-creds").await;
+    assert_eq!(stage.foundry.live_keys().len(), 2);
+    let refused = stage.foundry.calls().iter().filter(|call| call.status == Some(429)).count();
+    assert!(refused <= 3, "it asked {refused} times in vain");
+}
