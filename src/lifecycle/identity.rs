@@ -82,7 +82,8 @@ const LONGEST_NAME: usize = 180;
 
 /// As much of the beginning of a text as fits, in whole characters.
 fn first_bytes(text: &str, bytes: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes)]
+    let ends = text.char_indices().map(|(start, character)| start + character.len_utf8());
+    &text[..ends.take_while(|end| *end <= bytes).last().unwrap_or_default()]
 }
 
 #[cfg(test)]
