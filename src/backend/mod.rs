@@ -28,9 +28,9 @@ pub use token::ClientCredentials;
 #[derive(Debug)]
 pub enum Backend {
     /// An Open Service Broker.
-    OpenServiceBroker(Broker),
+    OpenServiceBroker(Box<Broker>),
     /// A Cloud Foundry.
-    CloudFoundry(CloudFoundry),
+    CloudFoundry(Box<CloudFoundry>),
 }
 
 impl Backend {

@@ -126,7 +126,8 @@ pub fn backend(spec: &ProviderSpec, logins: &Logins, addresses: &AddressPolicy) 
         Some(BackendSpec::OpenServiceBroker(broker)) => {
             let url = url("url", &broker.url)?;
             let config = BrokerConfig { url, auth: broker_auth(broker, logins)?, http };
-            Broker::new(&config).map(Backend::OpenServiceBroker).map_err(|error| problem(&error))
+            let broker = Broker::new(&config).map_err(|error| problem(&error))?;
+            Ok(Backend::OpenServiceBroker(Box::new(broker)))
         }
         Some(BackendSpec::CloudFoundry(spec)) => {
             let CloudFoundrySpec { api_url, auth, organization, space, orphans } = spec;
@@ -140,7 +141,8 @@ pub fn backend(spec: &ProviderSpec, logins: &Logins, addresses: &AddressPolicy) 
                 space: space.clone(),
                 http,
             };
-            CloudFoundry::new(&config).map(Backend::CloudFoundry).map_err(|error| problem(&error))
+            let foundry = CloudFoundry::new(&config).map_err(|error| problem(&error))?;
+            Ok(Backend::CloudFoundry(Box::new(foundry)))
         }
         Some(BackendSpec::IbmCloud(_)) => Err(not_implemented("`ibmCloud`")),
         None => Err(invalid("write exactly one of `openServiceBroker`, `cloudFoundry` and `ibmCloud`")),
