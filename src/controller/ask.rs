@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 use super::{error::bounded, status, turn::Turn};
 use crate::{
     backend::{
-        Accepted, Backend, BackendError, Bound, ErrorClass, Fetched, IssuedKey, KeyRequest, KnownSecrets,
-        Parameters, Progress, Unbound,
+        Accepted, Backend, BackendError, Bound, Credentials, ErrorClass, Fetched, IssuedKey, KeyRequest,
+        KnownSecrets, Parameters, Progress, Unbound,
     },
     lifecycle::{
         Answer, Attempted, Failure, Identity, KeyRecord, LONGEST_OPERATION, Operation, OperationKind,
@@ -230,16 +230,18 @@ impl Turn<'_> {
     /// What parameters hold, and the credentials of the keys so far, wherever they are kept.
     fn known_secrets(&self) -> KnownSecrets {
         let Self { context, subject, key, memo, .. } = self;
-        let ours = context.secrets.get(&subject.namespace, &subject.secret).map(|_| &subject.secret);
-        let sources = key.spec.parameters_from.iter().map(|source| &source.secret_key_ref.name);
-        let names: BTreeSet<String> = sources.chain(ours).cloned().collect();
-        let in_hand = memo.in_hand.iter().map(|(_, credentials)| credentials.expose());
-        let at_hand: Vec<_> = in_hand.chain([&key.spec.parameters]).cloned().map(Value::Object).collect();
-        let api = self.secrets_api();
+        let ours = context.secrets.get(&subject.namespace, &subject.secret).map(|_| subject.secret.clone());
+        let in_hand = memo.in_hand.as_ref().map(|(_, credentials)| credentials.clone());
+        let (key, api) = (Arc::clone(key), self.secrets_api());
         KnownSecrets::new(move || {
-            let (api, names, mut known) = (api.clone(), names.clone(), at_hand.clone());
+            let (key, api, ours, in_hand) = (Arc::clone(&key), api.clone(), ours.clone(), in_hand.clone());
             async move {
-                for name in &names {
+                let sources = key.spec.parameters_from.iter().map(|source| &source.secret_key_ref.name);
+                let names: BTreeSet<&String> = sources.chain(&ours).collect();
+                let in_hand = in_hand.iter().map(Credentials::expose);
+                let at_hand = in_hand.chain([&key.spec.parameters]).cloned().map(Value::Object);
+                let mut known: Vec<_> = at_hand.collect();
+                for name in names {
                     let secret = bounded("read a Secret", api.get_opt(name)).await.ok()?;
                     known.extend(secret.into_iter().flat_map(values));
                 }
