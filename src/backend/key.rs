@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::http::Redactor;
 use crate::lifecycle::Identity;
 
 pub use crate::lifecycle::Work;
@@ -34,6 +35,17 @@ pub struct KeyRequest {
     pub cleans_up: bool,
     /// What else the remote side may repeat.
     pub known: KnownSecrets,
+}
+
+impl KeyRequest {
+    /// Hides besides whatever the remote side was told, or handed out, for this ServiceKey.
+    pub(super) async fn hide_in(&self, redactor: Redactor) -> Redactor {
+        let redactor = redactor.and_strings_of(self.parameters.expose().values());
+        match self.known.expose().await {
+            Some(known) => redactor.and_strings_of(&known),
+            None => redactor.incomplete(),
+        }
+    }
 }
 
 /// The ServiceKey on whose behalf a remote side is asked, in words that the remote side may record.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use servicekey_operator::api::Reason;
 use testkit::cloud_foundry::{
     FakeCloudFoundry, Fault, Grant, Instance, InstanceOperation, Login, OperationState, Organization,
-    RateLimit, RefreshTokens, Role, Route, Rule, Space,
+    RateLimit, RefreshTokens, Role, Route, Rule, Space, StatusCode,
 };
 
 use crate::{
@@ -271,4 +271,26 @@ async fn a_rate_limit_is_waited_out() {
     assert_eq!(stage.foundry.live_keys().len(), 2);
     let refused = stage.foundry.calls().iter().filter(|call| call.status == Some(429)).count();
     assert!(refused <= 3, "it asked {refused} times in vain");
+}
+
+/// The credentials came with an earlier call, and the API need not have been asked for them by this process.
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_the_api_repeats_are_hidden() {
+    let stage = FoundryStage::set().await;
+    let operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    stage.wait_ready(KEY).await;
+    drop(operator);
+    let key = stage.foundry.key_named(INSTANCE, KEY).unwrap();
+    let secret = key.credentials.unwrap()["password"].as_str().unwrap().to_owned();
+    let detail = format!("can't take {secret} back");
+    let refused = Fault::error(StatusCode::UNPROCESSABLE_ENTITY, 10008, "CF-UnprocessableEntity", &detail);
+    stage.foundry.inject(refused.on(Route::Delete).forever());
+    let _operator = stage.start_operator().await;
+
+    stage.delete_key(KEY).await;
+    stage.wait_key(KEY, Reason::RevokeFailed).await.says("can't take [redacted] back");
+    assert!(!stage.everything_public().await.contains(&secret));
+    stage.foundry.clear_faults();
+    stage.wait_gone(KEY).await;
 }

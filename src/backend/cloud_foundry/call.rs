@@ -94,7 +94,7 @@ impl<'a> Exchange<'a> {
             let request = Request::new(Method::GET, url).answered_in(LARGEST_PAGE);
             let response = self.send(request, &links).await?;
             if response.status != StatusCode::OK {
-                return Err(self.refused(&response));
+                return Err(self.refused(&response).await);
             }
             let page: Page<T> = self.read(&response)?;
             found.extend(page.resources);
@@ -156,8 +156,8 @@ impl<'a> Exchange<'a> {
     }
 
     /// An answer that is not a success of the call.
-    pub(super) fn refused(&self, response: &Response) -> BackendError {
-        let mut error = refused_words(self.call, response, &self.redactor());
+    pub(super) async fn refused(&self, response: &Response) -> BackendError {
+        let mut error = refused_words(self.call, response, &self.redactor().await);
         if response.status == StatusCode::UNAUTHORIZED {
             error.message = format!("{}; {}", error.message, self.foundry.session.advice());
         }
@@ -182,12 +182,16 @@ impl<'a> Exchange<'a> {
         BackendError::new(ErrorClass::Unexpected, message)
     }
 
-    /// Hides what was told to the API.
-    pub(super) fn redactor(&self) -> Redactor {
+    /// The API's words, without what is nobody's business.
+    pub(super) async fn quote(&self, said: &str) -> String {
+        self.redactor().await.sanitize(said)
+    }
+
+    async fn redactor(&self) -> Redactor {
         let redactor = self.foundry.session.redactor().and(self.sent.iter().cloned());
         match self.request {
             None => redactor,
-            Some(request) => redactor.and_strings_of(request.parameters.expose().values()),
+            Some(request) => request.hide_in(redactor).await,
         }
     }
 }

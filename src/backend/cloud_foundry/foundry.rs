@@ -91,7 +91,7 @@ impl CloudFoundry {
             StatusCode::UNPROCESSABLE_ENTITY => {
                 self.bind_to_existing(request, &instance, &exchange, &response).await
             }
-            _ => Err(exchange.refused(&response)),
+            _ => Err(exchange.refused(&response).await),
         }
         .inspect_err(|error| {
             if error.class == ErrorClass::Gone {
@@ -122,7 +122,7 @@ impl CloudFoundry {
             return if is_about_the_name {
                 failed(ErrorClass::Transient, format!("the key `{name}` was just going away"))
             } else {
-                Err(bind.refused(refusal))
+                Err(bind.refused(refusal).await)
             };
         };
         if !marks::is_ours(&key, request.identity) {
@@ -166,12 +166,8 @@ impl CloudFoundry {
         work: Work,
         token: Option<&str>,
     ) -> Result<Progress, BackendError> {
-        let running = |said: Option<&str>| Progress::Running {
-            said: said.map(|said| self.session.redactor().sanitize(said)),
-            retry_after: None,
-        };
         let key = match self.sight_of(request, work).await? {
-            Sight::Unknown => return Ok(running(None)),
+            Sight::Unknown => return Ok(Progress::Running { said: None, retry_after: None }),
             Sight::Absent if work == Work::Unbind => {
                 self.watch.ends(request.identity);
                 return Ok(Progress::Succeeded);
@@ -185,8 +181,8 @@ impl CloudFoundry {
         match (work, key.standing()) {
             (Work::Bind, Standing::Made) => Ok(Progress::Succeeded),
             (Work::Bind, Standing::NotMade) | (Work::Unbind, Standing::NotDeleted) => {
-                let said = match key.said() {
-                    Some(said) => Some(Exchange::of(self, Call::Keys, request).redactor().sanitize(said)),
+                let said = match self.said_of(&key, request).await {
+                    Some(said) => Some(said),
                     None => self.said_by_job(request, token).await?,
                 };
                 Ok(self.failed(request, said.unwrap_or_else(|| "it does not say why".to_owned())))
@@ -194,7 +190,18 @@ impl CloudFoundry {
             (Work::Bind, Standing::Deleting | Standing::NotDeleted) => {
                 Ok(self.failed(request, "the key was deleted by somebody else".to_owned()))
             }
-            (Work::Bind | Work::Unbind, _) => Ok(running(key.said())),
+            (Work::Bind | Work::Unbind, _) => {
+                Ok(Progress::Running { said: self.said_of(&key, request).await, retry_after: None })
+            }
+        }
+    }
+
+    /// What the list says about the work on a key.
+    async fn said_of(&self, key: &Key, request: &KeyRequest) -> Option<String> {
+        let exchange = Exchange::of(self, Call::Keys, request);
+        match key.said() {
+            Some(said) => Some(exchange.quote(said).await),
+            None => None,
         }
     }
 
@@ -215,11 +222,14 @@ impl CloudFoundry {
         match response.status {
             StatusCode::OK => {
                 let body = response.body().map_err(|failure| exchange.failed(failure))?;
-                Ok(wire::job_error(body).map(|said| exchange.redactor().sanitize(&said)))
+                Ok(match wire::job_error(body) {
+                    Some(said) => Some(exchange.quote(&said).await),
+                    None => None,
+                })
             }
             // It is forgotten after a while.
             StatusCode::NOT_FOUND => Ok(None),
-            _ => Err(exchange.refused(&response)),
+            _ => Err(exchange.refused(&response).await),
         }
     }
 
@@ -272,7 +282,7 @@ impl CloudFoundry {
                 Ok(Some(IssuedKey { facts, credentials: Credentials::new(credentials) }))
             }
             StatusCode::NOT_FOUND => Ok(None),
-            _ => Err(exchange.refused(&response)),
+            _ => Err(exchange.refused(&response).await),
         }
     }
 
@@ -317,11 +327,11 @@ impl CloudFoundry {
             StatusCode::ACCEPTED => Ok(Deletion::Accepted(self.accepted(request, Work::Unbind, &response))),
             // Keys that no broker has to be asked about go at once.
             StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(Deletion::Gone),
-            StatusCode::UNPROCESSABLE_ENTITY => match exchange.refused(&response) {
+            StatusCode::UNPROCESSABLE_ENTITY => match exchange.refused(&response).await {
                 busy if busy.class == ErrorClass::Transient => Ok(Deletion::Busy(busy)),
                 refused => Err(refused),
             },
-            _ => Err(exchange.refused(&response)),
+            _ => Err(exchange.refused(&response).await),
         }
     }
 

@@ -163,7 +163,7 @@ impl CloudFoundry {
                 match response.status {
                     StatusCode::OK => Ok(sighting(exchange.read(&response)?)),
                     StatusCode::NOT_FOUND => Ok(Sighting::Absent),
-                    _ => Err(exchange.refused(&response)),
+                    _ => Err(exchange.refused(&response).await),
                 }
             }
             Target::Name(name) => {
@@ -200,7 +200,7 @@ impl CloudFoundry {
         // Any call will do that shows whether the login is good.
         let mut exchange = Exchange::anonymous(self, Call::Organization);
         let response = exchange.ask(Method::GET, "/organizations", &[("per_page", "1")]).await?;
-        if response.status == StatusCode::OK { Ok(()) } else { Err(exchange.refused(&response)) }
+        if response.status == StatusCode::OK { Ok(()) } else { Err(exchange.refused(&response).await) }
     }
 
     async fn find_space(&self) -> Result<String, BackendError> {

@@ -196,14 +196,9 @@ impl<'a> Exchange<'a> {
     /// What hides in the words of this body whatever is nobody's business.
     async fn redactor(&self, body: &[u8]) -> Redactor {
         let redactor = self.broker.redactor.clone().and(self.sent.iter().cloned());
-        let Some(KeyRequest { parameters, known, .. }) = self.request else { return redactor };
-        let redactor = redactor.and_strings_of(parameters.expose().values());
-        if !has_words(body) {
-            return redactor;
-        }
-        match known.expose().await {
-            Some(known) => redactor.and_strings_of(&known),
-            None => redactor.incomplete(),
+        match self.request {
+            Some(request) if has_words(body) => request.hide_in(redactor).await,
+            _ => redactor,
         }
     }
 }
