@@ -225,3 +225,17 @@ async fn a_retry_after_that_makes_no_sense_is_survived() {
         assert!(stage.broker.count(Route::LastOperation) <= 3, "{nonsense:?} made it hurry");
     }
 }
+
+/// There are 32 workers.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_under_way_holds_no_worker() {
+    let stage = stage_at(Pace::until_told()).await;
+    let _operator = stage.start_operator().await;
+    for number in 0..50 {
+        stage.create_key(&format!("key-{number}")).await;
+    }
+    stage.broker.wait_for_work(|open| open.len() == 50).await.unwrap();
+    stage.broker.change_pace(Pace::at_once());
+    assert_eq!(stage.broker.finish_all(), 50);
+    stage.wait_all_ready(50).await;
+}
