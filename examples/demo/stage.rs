@@ -1,6 +1,6 @@
 //! What the demo plays on: a control plane, a broker, and the operator as it is shipped.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 use kube::{Client, ResourceExt};
@@ -150,6 +150,7 @@ impl RunningOperator {
             cluster_resource_namespace: OPERATORS_NAMESPACE.to_owned(),
             namespaces: None,
             concurrency: CONCURRENCY,
+            check_interval: Duration::from_secs(600),
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse()?]),
         };
         let threads = tokio::runtime::Builder::new_multi_thread()

@@ -131,10 +131,22 @@ reasons! {
     /// A key of this identity exists at the remote side, made with other parameters or by somebody else. Remove it
     /// there, choose another `spec.keyName`, or take it over with `spec.adoption: IfExists`.
     KeyConflict,
+    /// The key is gone at the remote side, and it was not the operator that revoked it. The next one is made in order,
+    /// and takes its place in the Secret. Find out who deletes keys there if this happens again.
+    KeyLost,
+    /// The Secret holds the credentials of a key that the remote side does not show any more, nor its instance: either
+    /// both were deleted, or the login may not see them any more. The message says what was asked. Give the login its
+    /// role back, or create the ServiceKey again for an instance that exists. It is asked again by itself.
+    Unconfirmed,
     /// The key could not be revoked; the message says why. It is tried again until the remote side confirms that the
     /// key is gone. To let go of it, annotate the ServiceKey with `servicekeys.dev/abandon: "true"`: the key then
     /// stays at the remote side.
     RevokeFailed,
+    /// The ServiceKey is deleted and its key is to stay at the remote side, where it still bears the operator's mark:
+    /// left so it would be reported as an orphan, or revoked. The message says what keeps the mark from being taken off.
+    /// It is tried again. To leave the key with its mark, annotate the ServiceKey with
+    /// `servicekeys.dev/abandon: "true"`.
+    ReleaseFailed,
 
     /// The remote side refused the login, or the login may not do this. Correct the provider's login Secret, or the
     /// rights of its user.

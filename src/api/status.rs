@@ -95,6 +95,10 @@ pub struct KeyStatus {
     pub late_until: Option<Time>,
     /// Digest of the fields of the spec that the key was made from. When they change, so does the key.
     pub inputs: String,
+    /// Since when the remote side is known not to have the key any more, though nobody had it revoked here. The next
+    /// one is about to take its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_since: Option<Time>,
 }
 
 /// A key that was replaced and is not yet revoked.

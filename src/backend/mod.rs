@@ -24,6 +24,8 @@ pub use key::{
 pub use osb::{Auth as BrokerAuth, Broker, BrokerConfig};
 pub use token::ClientCredentials;
 
+use crate::lifecycle::MarkedKey;
+
 /// One remote side, logged in and ready to be asked for keys.
 #[derive(Debug)]
 pub enum Backend {
@@ -97,6 +99,55 @@ impl Backend {
         match self {
             Self::OpenServiceBroker(broker) => broker.fetch(request).await,
             Self::CloudFoundry(foundry) => foundry.fetch(request).await,
+        }
+    }
+
+    /// Whether a key is still there. A remote side that does not tell is taken to have it.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Gone`] where its instance is out of sight as well, so that nothing can be told; and failures of
+    /// the calls themselves.
+    pub async fn exists(&self, request: &KeyRequest) -> Result<bool, BackendError> {
+        match self {
+            Self::OpenServiceBroker(_) => Ok(true),
+            Self::CloudFoundry(foundry) => foundry.exists(request).await,
+        }
+    }
+
+    /// All keys that bear the mark of this operator and cluster; `None` where the remote side lists none.
+    ///
+    /// # Errors
+    /// Those of the list.
+    pub async fn marked_keys(
+        &self,
+        cluster_id: Option<&str>,
+    ) -> Result<Option<Vec<MarkedKey>>, BackendError> {
+        match self {
+            Self::OpenServiceBroker(_) => Ok(None),
+            Self::CloudFoundry(foundry) => foundry.marked_keys(cluster_id).await.map(Some),
+        }
+    }
+
+    /// Revokes a key of which nothing but the list of [`marked_keys`](Self::marked_keys) is known.
+    ///
+    /// # Errors
+    /// Anything but the remote side's confirmation that the key is gone, or that it is being revoked.
+    pub async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
+        match self {
+            Self::OpenServiceBroker(_) => Ok(()),
+            Self::CloudFoundry(foundry) => foundry.discard(key).await,
+        }
+    }
+
+    /// Takes our mark off a key that stays for good, so that [`marked_keys`](Self::marked_keys) does not show it any
+    /// more; a key that is gone is a success.
+    ///
+    /// # Errors
+    /// Anything but the confirmation.
+    pub async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
+        match self {
+            Self::OpenServiceBroker(_) => Ok(()),
+            Self::CloudFoundry(foundry) => foundry.release(request).await,
         }
     }
 

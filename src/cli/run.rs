@@ -9,10 +9,14 @@ use kube::Client;
 use tokio::net::TcpListener;
 
 use crate::{
+    api::{Duration, InvalidDuration},
     backend::AddressPolicy,
     controller::{Operator, Options},
     runtime::{self, Metrics},
 };
+
+/// More often than this nobody should have to answer.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Run the operator
 ///
@@ -47,6 +51,12 @@ pub(super) struct Run {
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
 
+    /// How often to ask each provider whether it can be reached, and which keys it has
+    ///
+    /// Keys that went away there are noticed by it, and keys that nobody has, where the remote side lists its keys.
+    #[arg(long, env = "CHECK_INTERVAL", value_name = "DURATION", default_value = "10m", value_parser = interval)]
+    check_interval: Duration,
+
     /// Serve metrics here, at /metrics; nowhere unless given
     #[arg(long, env = "HTTP_ADDR", value_name = "ADDRESS:PORT")]
     http_addr: Option<SocketAddr>,
@@ -74,6 +84,7 @@ impl Run {
             cluster_resource_namespace: self.cluster_resource_namespace,
             namespaces: named(self.namespaces),
             concurrency: self.concurrency,
+            check_interval: self.check_interval.get(),
             addresses: AddressPolicy::admitting(self.allow_cidr),
         };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, "the operator starts");
@@ -92,6 +103,16 @@ impl Run {
         }
         tracing::info!("the operator ends");
         Ok(())
+    }
+}
+
+/// A time that is worth waiting for.
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval: Duration = text.parse().map_err(|error: InvalidDuration| error.to_string())?;
+    if interval < SHORTEST_INTERVAL {
+        Err(format!("`{text}` is too often; write at least `1s`"))
+    } else {
+        Ok(interval)
     }
 }
 

@@ -40,11 +40,13 @@ impl Turn<'_> {
             Effect::AddFinalizer => self.add_finalizer().await?,
             Effect::LookUpSecret => self.look_up_secret().await?,
             Effect::Record(report) => self.record(&report).await?,
+            Effect::Confirm(sequence) => self.confirm(sequence).await,
             Effect::Fetch(sequence) => self.fetch(sequence).await,
             Effect::Bind { sequence, predecessor } => self.bind(sequence, predecessor).await,
             Effect::Poll(work) => self.poll(work).await,
             Effect::WriteSecret(key) => self.write_secret(key).await?,
             Effect::Unbind(sequence) => self.unbind(sequence).await,
+            Effect::Release(sequence) => self.release(sequence).await,
             Effect::DeleteSecret => self.delete_secret().await?,
             Effect::RemoveFinalizer { left_behind } => {
                 self.remove_finalizer(&left_behind).await?;

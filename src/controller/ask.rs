@@ -64,6 +64,25 @@ impl Turn<'_> {
         Answer::Unsure(failure, sequence, full_second((self.context.clock)()))
     }
 
+    /// Asks whether a key is still there that a list did not show.
+    pub(super) async fn confirm(&mut self, sequence: Sequence) {
+        let asked = match self.backend() {
+            Err(failure) => Err(Failure { attempted: Attempted::Confirm, ..failure }),
+            Ok(backend) => {
+                let asked = backend.exists(&self.bare_request(sequence)).await;
+                asked.map_err(|error| failure(Attempted::Confirm, &error))
+            }
+        };
+        if asked.is_ok() {
+            self.context.doubts.settle(self.identity(sequence));
+        }
+        self.round.learn(match asked {
+            Ok(true) => Answer::Present(sequence),
+            Ok(false) => Answer::Absent(sequence),
+            Err(failure) => Answer::Failed(failure),
+        });
+    }
+
     pub(super) async fn fetch(&mut self, sequence: Sequence) {
         let answer = match self.request(sequence).await {
             Err(failure) => Answer::Failed(failure),
@@ -91,6 +110,18 @@ impl Turn<'_> {
                     Err(error) => Answer::Failed(failure(Attempted::Revoke, &error)),
                 }
             }
+        };
+        self.round.learn(answer);
+    }
+
+    /// Takes our mark off a key that stays.
+    pub(super) async fn release(&mut self, sequence: Sequence) {
+        let answer = match self.backend() {
+            Err(failure) => Answer::Failed(Failure { attempted: Attempted::Release, ..failure }),
+            Ok(backend) => match backend.release(&self.bare_request(sequence)).await {
+                Ok(()) => Answer::Released(sequence),
+                Err(error) => Answer::Failed(failure(Attempted::Release, &error)),
+            },
         };
         self.round.learn(answer);
     }
@@ -204,7 +235,7 @@ impl Turn<'_> {
         }
     }
 
-    const fn identity(&self, sequence: Sequence) -> Identity {
+    pub(super) const fn identity(&self, sequence: Sequence) -> Identity {
         Identity { owner: self.subject.uid, sequence }
     }
 

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     api::{DeletionPolicy, ProviderKind, Reason, marks},
     backend::Limits,
-    lifecycle::{Desired, LateAnswers, Problem, ProviderView, Rotation, SecretView, World},
+    lifecycle::{Desired, LateAnswers, Problem, ProviderView, Rotation, SecretView, Sequence, World},
     secret::{self, Entries, Ownership},
 };
 
@@ -26,8 +26,10 @@ impl Turn<'_> {
             memory: status::memory(self.key.status.as_ref()),
             secret: self.secret_view().await?,
             provider: self.provider_view(),
+            marks_keys: self.context.registry.marks_keys(&self.subject.provider),
             pause: self.pause(),
             round: self.round.clone(),
+            missed: self.missed(),
             late: self.late_answers(),
             told: status::told(self.key.status.as_ref(), self.key.metadata.generation),
             now: (self.context.clock)(),
@@ -43,6 +45,12 @@ impl Turn<'_> {
         let unknown_until =
             (!self.memo.stored_finalizer).then(|| started.checked_add(patience).unwrap_or(started));
         LateAnswers { patience, unknown_until }
+    }
+
+    /// The current key, where a list of all keys did not show it.
+    fn missed(&self) -> Option<Sequence> {
+        let sequence = Sequence::new(self.key.status.as_ref()?.key.as_ref()?.sequence)?;
+        self.context.doubts.about(self.identity(sequence)).then_some(sequence)
     }
 
     /// Until when the remote side wants to be left alone.
@@ -94,7 +102,7 @@ impl Turn<'_> {
 
     fn provider_view(&self) -> ProviderView {
         let id = &self.subject.provider;
-        let labels = self.context.namespace_labels(&self.subject.namespace);
+        let labels = self.context.namespaces.labels(&self.subject.namespace);
         let tenant = Tenant { namespace: &self.subject.namespace, labels: &labels };
         if let Some(problem) = self.misplaced_role() {
             return ProviderView::Closed(problem);

@@ -2,8 +2,9 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    future,
+    future, mem,
     sync::Arc,
+    time::Duration,
 };
 
 use futures::{
@@ -11,10 +12,9 @@ use futures::{
     stream::{self, BoxStream},
 };
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, ResourceExt,
-    core::PartialObjectMeta,
     runtime::{
         Controller, Predicate, PredicateConfig, WatchStreamExt, predicates,
         reflector::{ObjectRef, Store},
@@ -25,16 +25,19 @@ use uuid::Uuid;
 
 use super::{
     claims::Claims,
+    doubts::Doubts,
     events::Events,
     finalizer,
     memo::Memos,
+    namespaces::Namespaces,
     provider::{self, ProviderId, Registry},
     queue::Waiting,
     reconcile::{on_error, reconcile},
     scope::Scope,
     secrets::{self, OwnWrites, SecretCache},
+    shared::Shared,
     turn::{self, Context},
-    watch::{self, Cache, Change},
+    watch::{self, Change},
 };
 use crate::{
     api::{ClusterKeyProvider, KeyProvider, ProviderKind, ServiceKey, marks},
@@ -55,6 +58,8 @@ pub struct Options {
     /// ServiceKeys that are worked on at the same time, in each namespace that is served alone or in the cluster.
     /// Those that wait for their remote side do not count.
     pub concurrency: u16,
+    /// How often each provider is asked whether it can be reached, and which keys it has.
+    pub check_interval: Duration,
     /// Which remote addresses may be connected to.
     pub addresses: AddressPolicy,
 }
@@ -65,12 +70,6 @@ pub struct Operator {
     options: Arc<Options>,
     clock: Clock,
     metrics: Metrics,
-}
-
-/// What the reconciles of all scopes share.
-struct Shared {
-    registry: Arc<Registry>,
-    events: Events,
 }
 
 impl Operator {
@@ -96,14 +95,25 @@ impl Operator {
     /// Works until `shutdown` resolves. Whatever is under way then is given up, and taken up at the next start.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         let mut work: Vec<BoxStream<'static, ()>> = Vec::new();
-        let shared = Shared { registry: Arc::default(), events: Events::start(self.client.clone()) };
+        let mut relabelled = stream::empty().boxed();
+        let mut shared = Shared {
+            client: self.client.clone(),
+            options: Arc::clone(&self.options),
+            registry: Arc::default(),
+            doubts: Arc::default(),
+            namespaces: Namespaces::default(),
+            events: Events::start(self.client.clone()),
+            metrics: self.metrics.clone(),
+        };
         if self.options.namespaces.is_none() {
+            (shared.namespaces, relabelled) = Namespaces::watch(self.client.clone());
             work.push(self.providers::<ClusterKeyProvider>(&shared, Api::all(self.client.clone()), None));
         }
         for scope in self.scopes() {
             let api = scope.api(self.client.clone());
             work.push(self.providers::<KeyProvider>(&shared, api, scope.namespace()));
-            work.push(self.keys(&shared, &scope));
+            let relabelled = mem::replace(&mut relabelled, stream::empty().boxed());
+            work.push(self.keys(&shared, &scope, relabelled));
         }
         let work = stream::select_all(work).for_each(|()| future::ready(()));
         tokio::select! {
@@ -128,12 +138,16 @@ impl Operator {
     where
         K: provider::Provider,
     {
-        let (registry, events) = (Arc::clone(&shared.registry), shared.events.clone());
-        let options = Arc::clone(&self.options);
-        provider::serve(self.client.clone(), api, namespace, options, registry, events).boxed()
+        provider::serve(shared.clone(), api, namespace).boxed()
     }
 
-    fn keys(&self, shared: &Shared, scope: &Scope) -> BoxStream<'static, ()> {
+    /// All ServiceKeys of a scope; `relabelled` tells the names of namespaces whose labels change.
+    fn keys(
+        &self,
+        shared: &Shared,
+        scope: &Scope,
+        relabelled: BoxStream<'static, String>,
+    ) -> BoxStream<'static, ()> {
         let (claims, memos) = (Arc::<Claims>::default(), Arc::<Memos>::default());
         let waiting = Arc::<Waiting>::default();
         let noted = Noted {
@@ -165,7 +179,7 @@ impl Operator {
             .flat_map(move |change| stream::iter(secrets::owners(&change, &known_keys)));
 
         let affected = keys_of_providers(&shared.registry, keys.clone());
-        let (namespaces, relabelled) = self.namespaces(scope);
+        let in_doubt = known_doubts(&shared.doubts, keys.clone());
         let tenants = keys_of_tenants(relabelled, keys.clone());
         let context = Arc::new(Context {
             client: self.client.clone(),
@@ -179,7 +193,8 @@ impl Operator {
             memos,
             keys: keys.clone(),
             secrets: SecretCache::new(secrets, own_writes),
-            namespaces,
+            namespaces: shared.namespaces.clone(),
+            doubts: Arc::clone(&shared.doubts),
             workers: Semaphore::new(usize::from(self.options.concurrency)),
             waiting,
         });
@@ -188,27 +203,19 @@ impl Operator {
             .reconcile_on(secret_owners)
             .reconcile_on(affected)
             .reconcile_on(tenants)
+            .reconcile_on(in_doubt)
             .run(reconcile, on_error, context)
             .map(drop)
             .boxed()
     }
+}
 
-    /// The labels of all namespaces, and the names of those whose labels change; nothing where the operator serves
-    /// single namespaces, and may not read them.
-    fn namespaces(
-        &self,
-        scope: &Scope,
-    ) -> (Option<Cache<PartialObjectMeta<Namespace>>>, BoxStream<'static, String>) {
-        if *scope != Scope::Cluster {
-            return (None, stream::empty().boxed());
-        }
-        let (cache, changes) = watch::metadata(Api::all(self.client.clone()), watch::config());
-        let relabelled = changes
-            .flat_map(|change| stream::iter(change.applied()).map(Ok))
-            .predicate_filter(predicates::labels, PredicateConfig::default())
-            .filter_map(|namespace| future::ready(namespace.ok().map(|namespace| namespace.name_any())));
-        (Some(cache), relabelled.boxed())
-    }
+/// The ServiceKeys of a scope whose key is in doubt.
+fn known_doubts(
+    doubts: &Doubts,
+    keys: Store<ServiceKey>,
+) -> impl Stream<Item = ObjectRef<ServiceKey>> + use<> {
+    doubts.raised().filter(move |key| future::ready(keys.get(key).is_some()))
 }
 
 /// The ServiceKeys that a namespace's labels may have let use a ClusterKeyProvider, or keep from it.

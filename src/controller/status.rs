@@ -6,7 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::{
     api::{self, Binding, ConditionType, KeyStatus, Reason, SecretStatus, ServiceKeyStatus},
     lifecycle::{
-        KeyRecord, Memory, Operation, OperationKind, PreviousKey, Problem, Report, Sequence, Told, UnderWay,
+        Gone, KeyRecord, Memory, Operation, OperationKind, PreviousKey, Problem, Report, Sequence, Told,
+        UnderWay,
     },
 };
 
@@ -17,6 +18,7 @@ pub fn memory(status: Option<&ServiceKeyStatus>) -> Memory {
         key: status.key.as_ref().and_then(key_record),
         previous: status.previous_keys.iter().filter_map(previous_key).collect(),
         operation: status.operation.as_ref().and_then(operation),
+        gone: status.key.as_ref().and_then(gone),
     }
 }
 
@@ -45,6 +47,10 @@ fn operation(operation: &api::Operation) -> Option<Operation> {
     })
 }
 
+fn gone(key: &KeyStatus) -> Option<Gone> {
+    Some(Gone { sequence: Sequence::new(key.sequence)?, since: key.gone_since.as_ref()?.0 })
+}
+
 fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
     let KeyStatus {
         sequence,
@@ -57,6 +63,7 @@ fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
         renew_before,
         late_until,
         inputs,
+        gone_since: _,
     } = key;
     Some(KeyRecord {
         sequence: Sequence::new(*sequence)?,
@@ -113,7 +120,7 @@ pub fn of(report: &Report, before: Option<&ServiceKeyStatus>, context: &Context<
         .collect(),
         binding: memory.key.as_ref().map(|_| Binding { name: context.secret.to_owned() }),
         secret: memory.key.as_ref().and(context.secret_version.clone()).map(secret),
-        key: memory.key.as_ref().map(key_status),
+        key: memory.key.as_ref().map(|key| key_status(key, memory.gone_since(key.sequence))),
         previous_keys: memory.previous.iter().map(previous_status).collect(),
         next_rotation: next_rotation.map(Time),
         operation: memory
@@ -148,7 +155,7 @@ fn revocation_status(revoking: &UnderWay) -> api::Operation {
     }
 }
 
-fn key_status(key: &KeyRecord) -> KeyStatus {
+fn key_status(key: &KeyRecord, gone_since: Option<Timestamp>) -> KeyStatus {
     let KeyRecord { sequence, id, name, created_at, expires_at, renew_before, late_until, inputs } = key;
     KeyStatus {
         sequence: sequence.number(),
@@ -161,6 +168,7 @@ fn key_status(key: &KeyRecord) -> KeyStatus {
         renew_before: renew_before.map(Time),
         late_until: late_until.map(Time),
         inputs: inputs.clone(),
+        gone_since: gone_since.map(Time),
     }
 }
 

@@ -1,15 +1,14 @@
 //! One reconcile of one ServiceKey: what it is about, and what it knows so far.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::core::v1::{Namespace, Secret},
+    api::core::v1::Secret,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::PartialObjectMeta,
     runtime::reflector::{ObjectRef, Store},
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -18,13 +17,14 @@ use uuid::Uuid;
 use super::{
     Clock, Options,
     claims::Claims,
+    doubts::Doubts,
     error::Error,
     events::Events,
     memo::{Memo, Memos},
+    namespaces::Namespaces,
     provider::{ProviderId, Registry},
     queue::{Place, Waiting},
     secrets::SecretCache,
-    watch::Cache,
 };
 use crate::{
     api::ServiceKey,
@@ -48,8 +48,8 @@ pub struct Context {
     pub(super) memos: Arc<Memos>,
     pub(super) keys: Store<ServiceKey>,
     pub(super) secrets: SecretCache,
-    /// Labels of namespaces; `None` where the operator serves single namespaces and may not read them.
-    pub(super) namespaces: Option<Cache<PartialObjectMeta<Namespace>>>,
+    pub(super) namespaces: Namespaces,
+    pub(super) doubts: Arc<Doubts>,
     /// Places for those who work, which does not include waiting for a remote side.
     pub(super) workers: Semaphore,
     pub(super) waiting: Arc<Waiting>,
@@ -59,25 +59,12 @@ impl Context {
     /// Waits for the first fill of the caches: what they don't show yet would have to be looked up.
     pub(super) async fn ready(&self) {
         self.secrets.ready().await;
-        if let Some(namespaces) = &self.namespaces {
-            namespaces.filled().await;
-        }
+        self.namespaces.filled().await;
     }
 
     /// The ServiceKey as the cache shows it now; `None` once it is gone.
     pub(super) fn current(&self, key: &ServiceKey) -> Option<Arc<ServiceKey>> {
         self.keys.get(&ObjectRef::from_obj(key)).filter(|current| current.metadata.uid == key.metadata.uid)
-    }
-
-    /// The labels of a namespace, as far as they are known.
-    pub(super) fn namespace_labels(&self, namespace: &str) -> BTreeMap<String, String> {
-        let cached = self.namespaces.as_ref().and_then(|cache| cache.store.get(&ObjectRef::new(namespace)));
-        cached.map(|namespace| namespace.labels().clone()).unwrap_or_default()
-    }
-
-    /// What tells this cluster from others.
-    pub(super) fn cluster_id(&self) -> Option<String> {
-        self.namespaces.as_ref()?.store.get(&ObjectRef::new("kube-system"))?.uid()
     }
 
     /// Waits for a place among those who work.
@@ -190,7 +177,7 @@ impl Turn<'_> {
             namespace: self.subject.namespace.clone(),
             name: self.subject.name.clone(),
             uid: self.subject.uid,
-            cluster_id: self.context.cluster_id(),
+            cluster_id: self.context.namespaces.cluster_id(),
         }
     }
 

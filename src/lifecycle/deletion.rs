@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Effect, ProviderView, SecretView, Sequence, Step, Work, World,
+    Effect, Memory, ProviderView, SecretView, Sequence, Step, Work, World,
     operation::{is_gone, late_until, under_way},
     provision::follow,
     report,
@@ -17,12 +17,27 @@ pub(super) fn decide(world: &World) -> Step {
     if !keeps_keys && let Some(sequence) = remaining(world).first() {
         return revoke(world, *sequence);
     }
+    if world.marks_keys
+        && !world.desired.abandon
+        && let Some(sequence) = remaining(world).difference(&world.round.released).next()
+    {
+        return release(world, *sequence);
+    }
     match &world.secret {
         SecretView::Unknown => Step::Act(Effect::LookUpSecret),
         SecretView::Damaged { .. } | SecretView::Intact { .. } => Step::Act(Effect::DeleteSecret),
         SecretView::Absent | SecretView::Foreign { .. } => Step::Act(Effect::RemoveFinalizer {
             left_behind: if keeps_keys { remaining(world).into_iter().collect() } else { Vec::new() },
         }),
+    }
+}
+
+/// A key that stays for good must not be taken for one that was forgotten.
+fn release(world: &World, sequence: Sequence) -> Step {
+    match (&world.round.failure, &world.provider) {
+        (Some(failure), _) => Step::Rest(report::release_failed(world, failure)),
+        (None, ProviderView::Unavailable(problem)) => Step::Rest(report::release_waiting(world, problem)),
+        (None, _) => Step::Act(Effect::Release(sequence)),
     }
 }
 
@@ -47,13 +62,12 @@ fn revoke(world: &World, sequence: Sequence) -> Step {
 
 /// Every key that may exist at the remote side and was not confirmed gone.
 fn remaining(world: &World) -> BTreeSet<Sequence> {
-    let memory = &world.memory;
-    let mut keys: BTreeSet<_> = memory.previous.iter().map(|key| key.sequence).collect();
-    keys.extend(memory.key.as_ref().map(|key| key.sequence));
-    keys.extend(world.secret.key().map(|key| key.sequence));
-    keys.extend(world.round.in_hand.as_ref().map(|key| key.sequence));
-    if keys.is_empty() || memory.operation.is_some() {
-        keys.insert(memory.attempt().unwrap_or(Sequence::FIRST));
+    let elsewhere = [world.secret.key(), world.round.in_hand.as_ref()];
+    let elsewhere = elsewhere.into_iter().flatten().map(|key| key.sequence);
+    // Where the status knows of none, what is known elsewhere stands for the first that it may have made.
+    let mut keys: BTreeSet<_> = elsewhere.collect();
+    if keys.is_empty() || world.memory != Memory::default() {
+        keys.extend(world.memory.sequences());
     }
     keys.retain(|sequence| !is_gone(world, *sequence));
     keys

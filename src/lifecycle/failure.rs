@@ -53,10 +53,14 @@ pub enum Attempted {
     Parameters,
     /// Making or reading a key.
     Provision,
+    /// Finding out whether a key is still there.
+    Confirm,
     /// Turning credentials into the entries of the Secret.
     Render,
     /// Writing the Secret.
     Store,
     /// Revoking a key.
     Revoke,
+    /// Taking our mark off a key that stays.
+    Release,
 }

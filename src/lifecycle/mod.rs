@@ -9,6 +9,7 @@ mod deletion;
 mod failure;
 mod holding;
 mod identity;
+mod inventory;
 mod operation;
 mod provision;
 mod report;
@@ -24,12 +25,13 @@ mod tests;
 pub use failure::{Attempted, ErrorClass, Failure};
 pub use holding::{HoldStep, ProviderInUse, SecretInUse, hold};
 pub use identity::{Identity, Sequence};
+pub use inventory::{Findings, Inventory, MarkedKey, Orphan};
 pub use operation::{LONGEST_OPERATION, Operation, OperationKind, UnderWay, Work};
 pub use rotation::full_second;
 pub use step::{Effect, Report, Rest, Step, Verdict, Wake};
 pub use world::{
-    Answer, Desired, KeyRecord, LateAnswers, Memory, PreviousKey, Problem, ProviderView, Rotation, Round,
-    SecretView, Told, World,
+    Answer, Desired, Gone, KeyRecord, LateAnswers, Memory, PreviousKey, Problem, ProviderView, Rotation,
+    Round, SecretView, Told, World,
 };
 
 /// Decides what to do next.

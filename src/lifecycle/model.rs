@@ -3,7 +3,7 @@
 //!
 //! The environment has a small budget of each kind of trouble; within it, no order of events is left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use stateright::{Checker, Model, Property};
@@ -21,6 +21,8 @@ struct State {
     secret: Option<Stored>,
     /// The keys that live at the remote side, each with the inputs it was made from.
     remote: BTreeMap<Sequence, u8>,
+    /// Keys that the remote side lost since it gave their credentials: one that is made again has others.
+    void: BTreeSet<Sequence>,
     /// What the remote side does by itself, with the inputs of the key.
     working: Option<(Work, Sequence, u8)>,
     /// A bind that was given up, and may still take effect until an hour has passed.
@@ -28,8 +30,7 @@ struct State {
     provider: Provider,
     hour: i64,
     rotates: bool,
-    /// Whether the remote side finds a key again that was asked for before.
-    finds: bool,
+    life: Life,
     process: Process,
     budget: Budget,
     /// The first rule that was broken on the way here.
@@ -65,6 +66,8 @@ enum Stored {
 struct Process {
     round: Round,
     view: SecretView,
+    /// A key that the last list of all keys did not show.
+    missed: Option<Sequence>,
     /// The hour in which it was started.
     since: i64,
     stored_finalizer: bool,
@@ -72,7 +75,13 @@ struct Process {
 
 impl Process {
     fn started(hour: i64) -> Self {
-        Self { round: Round::default(), view: SecretView::Unknown, since: hour, stored_finalizer: false }
+        Self {
+            round: Round::default(),
+            view: SecretView::Unknown,
+            missed: None,
+            since: hour,
+            stored_finalizer: false,
+        }
     }
 }
 
@@ -99,6 +108,10 @@ enum Action {
     RemoveForeignSecret,
     ProviderBecomes(Provider),
     RemoteForgets(Sequence),
+    /// All keys at the remote side are listed.
+    List,
+    /// A list does not show the key although it is there.
+    ListMisses,
     WorkEnds,
     LateBindTakesEffect,
     HourPasses,
@@ -126,23 +139,24 @@ fn at(hour: i64) -> Timestamp {
 }
 
 impl State {
-    fn new(rotates: bool, finds: bool) -> Self {
+    fn new(life: Life) -> Self {
         Self {
             object: Some(Object::default()),
             memory: Memory::default(),
             secret: None,
             remote: BTreeMap::new(),
+            void: BTreeSet::new(),
             working: None,
             late: None,
             provider: Provider::Up,
             hour: 0,
-            rotates,
-            finds,
+            rotates: life == Life::Rotating,
+            life,
             process: Process::started(0),
-            budget: if rotates {
-                Budget { faults: 1, crashes: 1, edits: 2, hours: 3 }
-            } else {
-                Budget { faults: 2, crashes: 1, edits: 2, hours: 1 }
+            budget: match life {
+                Life::Plain | Life::FoundAgain => Budget { faults: 2, crashes: 1, edits: 2, hours: 1 },
+                Life::Rotating => Budget { faults: 1, crashes: 1, edits: 2, hours: 3 },
+                Life::Lost => Budget { faults: 2, crashes: 1, edits: 1, hours: 1 },
             },
             broken: None,
         }
@@ -172,8 +186,10 @@ impl State {
                 Provider::Closed => ProviderView::Closed(problem(Reason::ProviderNotAllowed)),
                 Provider::Down => ProviderView::Unavailable(problem(Reason::ProviderNotFound)),
             },
+            marks_keys: self.life.finds(),
             pause: None,
             round: self.process.round.clone(),
+            missed: self.process.missed,
             late: LateAnswers {
                 patience: hours(1),
                 unknown_until: (!self.process.stored_finalizer).then(|| at(self.process.since + 1)),
@@ -245,7 +261,7 @@ impl State {
         let works = match &self.process.view {
             SecretView::Intact { key } => {
                 self.truth() == self.process.view
-                    && self.remote.contains_key(&key.sequence)
+                    && self.has(key.sequence)
                     && self.memory.key.as_ref().is_none_or(|known| known.sequence <= key.sequence)
             }
             _ => false,
@@ -291,11 +307,16 @@ impl State {
                 self.breaks("5: store what is in hand first", in_hand.is_some());
                 self.fetch(sequence, fate);
             }
+            Effect::Confirm(sequence) => self.confirm(sequence, fate),
             Effect::Poll(work) => self.poll(work, fate),
             Effect::Unbind(sequence) => {
                 let current = self.holds(sequence);
                 self.breaks("2: never revoke the current key", current && !object.deleting);
                 self.unbind(sequence, fate);
+            }
+            Effect::Release(sequence) => {
+                self.breaks("a key is released that is to be revoked", true);
+                self.process.round.learn(Answer::Released(sequence));
             }
             Effect::WriteSecret(key) => self.write_secret(key, fate),
             Effect::DeleteSecret => {
@@ -354,6 +375,7 @@ impl State {
             (Fate::Refused, None) => Answer::Failed(failure(Attempted::Provision, ErrorClass::Rejected)),
             (Fate::Answered | Fate::Accepted, None) => Answer::Issued(self.record(sequence, object.inputs)),
         };
+        self.gives(&answer);
         match (fate, &answer) {
             (Fate::LostAfterEffect | Fate::Unsure, _) | (_, Answer::Issued(_)) if self.working.is_none() => {
                 self.remote.entry(sequence).or_insert(object.inputs);
@@ -387,7 +409,37 @@ impl State {
             (Fate::Refused, _) => Answer::Unreadable(sequence),
             _ => Answer::Failed(failure(Attempted::Provision, ErrorClass::Transient)),
         };
+        self.gives(&answer);
         self.process.round.learn(answer);
+    }
+
+    fn gives(&mut self, answer: &Answer) {
+        if let Answer::Issued(key) = answer {
+            self.void.remove(&key.sequence);
+        }
+    }
+
+    fn confirm(&mut self, sequence: Sequence, fate: Fate) {
+        let answer = match fate {
+            Fate::Answered if self.has(sequence) => Answer::Present(sequence),
+            Fate::Answered => Answer::Absent(sequence),
+            _ => Answer::Failed(failure(Attempted::Confirm, ErrorClass::Gone)),
+        };
+        if fate == Fate::Answered {
+            self.process.missed = None;
+        }
+        self.process.round.learn(answer);
+    }
+
+    /// What a list of all keys tells of the one that is taken to be there.
+    fn list(&mut self) {
+        let known = self.memory.key.as_ref().map(|key| key.sequence);
+        self.process.missed = known.filter(|sequence| !self.has(*sequence));
+    }
+
+    /// Whether the key is there, and the one that it was: one that was made again has another id.
+    fn has(&self, sequence: Sequence) -> bool {
+        self.remote.contains_key(&sequence) && !self.void.contains(&sequence)
     }
 
     fn unbind(&mut self, sequence: Sequence, fate: Fate) {
@@ -506,7 +558,14 @@ impl State {
                             state.hour_passes((hour - state.hour).max(0));
                         }
                         Wake::Poll => {}
-                        Wake::OnChange => return state.ended(),
+                        Wake::OnChange => {
+                            if state.life == Life::Lost {
+                                state.list();
+                            }
+                            if state.process.missed.is_none() || object.deleting {
+                                return state.ended();
+                            }
+                        }
                         Wake::Retry { .. } if rest.report.ready.reason == Reason::SecretConflict => {
                             return state.ended();
                         }
@@ -557,9 +616,23 @@ fn failure(attempted: Attempted, class: ErrorClass) -> Failure {
     Failure { attempted, class, message: "it failed".to_owned(), retry_after: None }
 }
 
-struct Life {
-    rotates: bool,
-    finds: bool,
+/// What an exploration is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Life {
+    /// Nothing in particular.
+    Plain,
+    /// The key is replaced as it ages.
+    Rotating,
+    /// The remote side finds a key again that was asked for before.
+    FoundAgain,
+    /// The same, and the remote side loses keys, and all that it has are listed at any time.
+    Lost,
+}
+
+impl Life {
+    const fn finds(self) -> bool {
+        matches!(self, Self::FoundAgain | Self::Lost)
+    }
 }
 
 impl Model for Life {
@@ -567,7 +640,7 @@ impl Model for Life {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State::new(self.rotates, self.finds)]
+        vec![State::new(*self)]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -578,12 +651,16 @@ impl Model for Life {
             actions.extend(state.fates().map(Action::Step));
             let worse = [Provider::Closed, Provider::Down].map(Action::ProviderBecomes);
             actions.extend(worse.into_iter().filter(|_| state.provider == Provider::Up));
-            if !matches!(state.secret, Some(Stored::Ours { damaged: false, .. })) {
-                // A key whose credentials are in hand or in the Secret goes unnoticed until somebody looks.
-                let held = state.process.round.in_hand.as_ref().map(|key| key.sequence);
-                let forgettable = state.remote.keys().filter(|sequence| Some(**sequence) != held);
-                actions.extend(forgettable.map(|sequence| Action::RemoteForgets(*sequence)));
-            }
+            // Where nobody lists the keys, one whose credentials are in hand or in the Secret goes unnoticed.
+            let (lists, intact) =
+                (state.life == Life::Lost, matches!(state.secret, Some(Stored::Ours { damaged: false, .. })));
+            let held = state.process.round.in_hand.as_ref().map(|key| key.sequence);
+            let forgettable = state.remote.keys().filter(|key| lists || !intact && Some(**key) != held);
+            actions.extend(forgettable.map(|sequence| Action::RemoteForgets(*sequence)));
+            actions.extend(state.memory.key.as_ref().filter(|_| lists).map(|_| Action::ListMisses));
+        }
+        if state.life == Life::Lost {
+            actions.push(Action::List);
         }
         if state.provider != Provider::Up {
             actions.push(Action::ProviderBecomes(Provider::Up));
@@ -633,6 +710,11 @@ impl Model for Life {
                 state.budget.faults -= u8::from(provider != Provider::Up);
                 state.provider = provider;
             }
+            Action::List => state.list(),
+            Action::ListMisses => {
+                state.budget.faults -= 1;
+                state.process.missed = state.memory.key.as_ref().map(|key| key.sequence);
+            }
             Action::WorkEnds => state.work_ends(),
             Action::LateBindTakesEffect => {
                 if let Some((sequence, inputs)) = state.late.take() {
@@ -642,6 +724,7 @@ impl Model for Life {
             Action::RemoteForgets(sequence) => {
                 state.budget.faults -= 1;
                 state.remote.remove(&sequence);
+                state.void.insert(sequence);
             }
             edit => state.edit(edit),
         }
@@ -666,7 +749,7 @@ impl State {
     fn fates(&self) -> impl Iterator<Item = Fate> + use<> {
         let next = self.object.as_ref().map(|object| decide(&self.world(object)));
         let fates: &[Fate] = match next {
-            Some(Step::Act(Effect::Bind { .. })) if self.finds => {
+            Some(Step::Act(Effect::Bind { .. })) if self.life.finds() => {
                 &[Fate::Refused, Fate::Unsure, Fate::UnsureLate, Fate::Accepted]
             }
             Some(Step::Act(Effect::Bind { .. })) => {
@@ -674,9 +757,11 @@ impl State {
             }
             Some(Step::Act(Effect::Unbind(_))) => &[Fate::Refused, Fate::LostAfterEffect, Fate::Accepted],
             Some(Step::Act(Effect::Fetch(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
-            Some(Step::Act(Effect::Poll(_))) if self.finds => &[Fate::Unsure, Fate::LostBeforeEffect],
+            Some(Step::Act(Effect::Poll(_))) if self.life.finds() => &[Fate::Unsure, Fate::LostBeforeEffect],
             Some(Step::Act(Effect::Poll(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
-            Some(Step::Act(Effect::WriteSecret(_) | Effect::CheckInstance)) => &[Fate::Refused],
+            Some(Step::Act(Effect::WriteSecret(_) | Effect::CheckInstance | Effect::Confirm(_))) => {
+                &[Fate::Refused]
+            }
             _ => &[],
         };
         fates.iter().copied()
@@ -717,15 +802,20 @@ fn explore(life: Life) {
 
 #[test]
 fn a_key_lives_and_dies_by_the_rules() {
-    explore(Life { rotates: false, finds: false });
+    explore(Life::Plain);
 }
 
 #[test]
 fn a_rotating_key_lives_and_dies_by_the_rules() {
-    explore(Life { rotates: true, finds: false });
+    explore(Life::Rotating);
 }
 
 #[test]
 fn a_key_that_is_found_again_lives_and_dies_by_the_rules() {
-    explore(Life { rotates: false, finds: true });
+    explore(Life::FoundAgain);
+}
+
+#[test]
+fn a_key_that_is_lost_is_replaced_by_the_rules() {
+    explore(Life::Lost);
 }

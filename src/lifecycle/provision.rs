@@ -1,8 +1,8 @@
 //! Decisions for a ServiceKey that is to live: make its key, keep its Secret right, replace the key in order.
 
 use super::{
-    Attempted, Effect, KeyRecord, Memory, Operation, OperationKind, ProviderView, Round, SecretView,
-    Sequence, Step, UnderWay, Work, World, full_second,
+    Attempted, Effect, Failure, Gone, KeyRecord, Memory, Operation, OperationKind, ProviderView, Round,
+    SecretView, Sequence, Step, UnderWay, Work, World, full_second,
     operation::{is_gone, late_until, lost, under_way},
     report, rotation,
 };
@@ -64,7 +64,9 @@ fn restore(world: &World) -> Step {
     }
     let lost = newest(world.memory.key.as_ref(), world.secret.key());
     let oldest_wanted = lost.map_or(Sequence::FIRST, |key| key.sequence);
-    if let Some(key) = world.round.in_hand.as_ref().filter(|key| key.sequence >= oldest_wanted) {
+    let is_wanted =
+        |key: &&KeyRecord| key.sequence >= oldest_wanted && world.memory.gone_since(key.sequence).is_none();
+    if let Some(key) = world.round.in_hand.as_ref().filter(is_wanted) {
         return store(world, key);
     }
     match lost {
@@ -141,7 +143,8 @@ fn first_key(world: &World) -> Step {
     }
     // A Secret of ours may hold its credentials: it is replaced in order.
     let mut memory = world.memory.clone();
-    memory.replace(sequence, None, late_until(world, sequence).map(full_second), &world.desired, world.now);
+    let late_until = late_until(world, sequence).map(full_second);
+    memory.replace(sequence, None, late_until, world.now, world.desired.rotation.overlap);
     make_next(world, memory, sequence.next(), None)
 }
 
@@ -150,9 +153,11 @@ fn first_key(world: &World) -> Step {
 fn recover(world: &World, lost: &KeyRecord) -> Step {
     let (sequence, next) = (lost.sequence, lost.sequence.next());
     let Round { unreadable, absent, conflicting, .. } = &world.round;
-    if [unreadable, absent, conflicting].contains(&&Some(sequence)) || *conflicting == Some(next) {
+    // One that was gone once is of no use, even if a late answer has brought it back.
+    let gone = *absent == Some(sequence) || world.memory.gone_since(sequence).is_some();
+    if gone || [unreadable, conflicting].contains(&&Some(sequence)) || *conflicting == Some(next) {
         let memory = world.memory.advanced_to(lost, &world.desired, world.now);
-        let predecessor = (*absent != Some(sequence)).then_some(sequence);
+        let predecessor = (!gone).then_some(sequence);
         return make_next(world, memory, next, predecessor);
     }
     Step::Act(Effect::Fetch(sequence))
@@ -160,7 +165,10 @@ fn recover(world: &World, lost: &KeyRecord) -> Step {
 
 /// The Secret is right: bring the status up to it, revoke what is due, rotate when it is time.
 fn keep(world: &World, key: &KeyRecord) -> Step {
-    let memory = world.memory.advanced_to(key, &world.desired, world.now);
+    let mut memory = world.memory.advanced_to(key, &world.desired, world.now);
+    if world.round.absent == Some(key.sequence) {
+        memory.gone = memory.gone.or(Some(Gone { sequence: key.sequence, since: full_second(world.now) }));
+    }
     if memory != world.memory {
         return Step::record(report::settled(world, &memory, key));
     }
@@ -179,9 +187,11 @@ fn keep(world: &World, key: &KeyRecord) -> Step {
     match &world.provider {
         ProviderView::Available if pending.anything() => pending.next_step(world, memory, key),
         ProviderView::Closed(_) if pending.revokes() => {
-            Pending { rotation: false, ..pending }.next_step(world, memory, key)
+            Pending { doubt: false, rotation: false, ..pending }.next_step(world, memory, key)
         }
-        ProviderView::Closed(problem) | ProviderView::Unavailable(problem) if pending.anything() => {
+        ProviderView::Closed(problem) | ProviderView::Unavailable(problem)
+            if pending.rotation || pending.revokes() =>
+        {
             Step::Rest(report::rotation_waiting(world, key, problem))
         }
         _ => Step::Rest(report::rest_settled(world, key)),
@@ -190,6 +200,8 @@ fn keep(world: &World, key: &KeyRecord) -> Step {
 
 /// What is to be done at the remote side besides the current key.
 struct Pending {
+    /// Nobody knows whether the current key is still there.
+    doubt: bool,
     revocation: Option<Sequence>,
     /// A lost answer may have left this one; it stays an attempt.
     clean_up: Option<Sequence>,
@@ -200,7 +212,9 @@ struct Pending {
 
 impl Pending {
     fn of(world: &World, key: &KeyRecord) -> Self {
-        let rotation = world.desired.problem.is_none() && rotation::is_due(&world.desired, key, world.now);
+        let gone = world.memory.gone_since(key.sequence).is_some();
+        let due = gone || rotation::is_due(&world.desired, key, world.now);
+        let rotation = world.desired.problem.is_none() && due;
         // One more key would be more than the set allows: the oldest goes first.
         let crowded = rotation && world.memory.previous.len() > 1;
         let over = |sequence| late_until(world, sequence).is_none_or(|late| late <= world.now);
@@ -212,7 +226,9 @@ impl Pending {
             .find(|previous| crowded || previous.revoke_at <= world.now)
             .map(|previous| previous.sequence);
         let discarded = world.memory.attempt().filter(|_| !rotation);
+        let missed = world.missed == Some(key.sequence) && world.round.present != Some(key.sequence);
         Self {
+            doubt: missed && !gone,
             revocation,
             clean_up: to_clean_up(world),
             discarded_attempt: discarded.filter(|sequence| over(*sequence)),
@@ -221,15 +237,19 @@ impl Pending {
     }
 
     const fn anything(&self) -> bool {
-        self.revokes() || self.rotation
+        self.doubt || self.revokes() || self.rotation
     }
 
     const fn revokes(&self) -> bool {
         self.revocation.is_some() || self.clean_up.is_some() || self.discarded_attempt.is_some()
     }
 
-    /// A revocation that fails must not hold up a rotation, nor a rotation that fails a revocation.
+    /// A revocation that fails must not hold up a rotation, nor a rotation that fails a revocation; and neither waits
+    /// for a doubt to be settled.
     fn next_step(&self, world: &World, memory: Memory, key: &KeyRecord) -> Step {
+        if self.doubt && world.round.failure.is_none() {
+            return Step::Act(Effect::Confirm(key.sequence));
+        }
         if let Some(sequence) = self.clean_up {
             return unbind(world, sequence);
         }
@@ -238,13 +258,21 @@ impl Pending {
             return revoke(world, memory, sequence, key);
         }
         match &world.round.failure {
-            Some(failure) if !(self.rotation && failure.attempted == Attempted::Revoke) => {
-                Step::Rest(report::rotation_failed(world, key, failure))
+            failure if self.rotation && !failure.as_ref().is_some_and(holds_up_a_rotation) => {
+                let predecessor = memory.gone.is_none().then_some(key.sequence);
+                make_next(world, memory, key.sequence.next(), predecessor)
             }
-            _ if self.rotation => make_next(world, memory, key.sequence.next(), Some(key.sequence)),
-            _ => Step::Rest(report::rest_settled(world, key)),
+            Some(failure) if failure.attempted == Attempted::Confirm => {
+                Step::Rest(report::unconfirmed(world, key, failure))
+            }
+            Some(failure) => Step::Rest(report::rotation_failed(world, key, failure)),
+            None => Step::Rest(report::rest_settled(world, key)),
         }
     }
+}
+
+const fn holds_up_a_rotation(failure: &Failure) -> bool {
+    !matches!(failure.attempted, Attempted::Revoke | Attempted::Confirm)
 }
 
 fn revoke_failed(world: &World) -> bool {

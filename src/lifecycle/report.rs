@@ -14,13 +14,25 @@ pub(super) fn settled(world: &World, memory: &Memory, key: &KeyRecord) -> Report
         reason: Reason::Overlapping,
         message: format!("key {} is revoked at {}", previous.sequence, previous.revoke_at),
     });
-    Report {
-        memory: memory.clone(),
-        ready: Verdict {
+    let ready = match memory.gone_since(key.sequence) {
+        None => Verdict {
             ready: true,
             reason: Reason::Available,
             message: format!("the credentials of key {} are in the Secret", key.sequence),
         },
+        Some(since) => Verdict {
+            ready: false,
+            reason: Reason::KeyLost,
+            message: format!(
+                "the remote side has had no key {} since {since} or longer, and nobody had it revoked here; the next \
+                 one takes its place",
+                key.sequence
+            ),
+        },
+    };
+    Report {
+        memory: memory.clone(),
+        ready,
         rotating: memory.attempt().map(rotation_under_way).or(overlap),
         stalled: world.desired.problem.clone(),
         next_rotation: rotation::next_rotation(&world.desired, key),
@@ -57,9 +69,26 @@ pub(super) fn rotation_waiting(world: &World, key: &KeyRecord, problem: &Problem
     Rest::new(next.map_or(Wake::OnChange, Wake::At), report)
 }
 
-/// The current key works, and a rotation or a revocation failed.
+/// The current key works, or is gone, and a rotation or a revocation failed.
 pub(super) fn rotation_failed(world: &World, key: &KeyRecord, failure: &Failure) -> Rest {
-    let report = Report { rotating: Some(problem_of(failure)), ..settled(world, &world.memory, key) };
+    let settled = settled(world, &world.memory, key);
+    let problem = problem_of(failure);
+    let hopeless = !settled.ready.ready && problem.needs_the_user();
+    let stalled = settled.stalled.clone().or(hopeless.then(|| problem.clone()));
+    retry(world, failure, Report { rotating: Some(problem), stalled, ..settled })
+}
+
+/// A list did not show the current key, and whether it is still there can't be told.
+pub(super) fn unconfirmed(world: &World, key: &KeyRecord, failure: &Failure) -> Rest {
+    let mut report = settled(world, &world.memory, key);
+    // Anything else is over soon.
+    if matches!(failure.class, ErrorClass::Gone | ErrorClass::Forbidden) {
+        report.ready.reason = Reason::Unconfirmed;
+        report.ready.message = format!(
+            "the credentials of key {} are in the Secret, but whether they still work can't be told: {}",
+            key.sequence, failure.message
+        );
+    }
     retry(world, failure, report)
 }
 
@@ -70,7 +99,7 @@ pub(super) fn failed(world: &World, failure: &Failure) -> Rest {
 
 /// What is to be remembered once work that was followed came to nothing: the next attempt is not to follow it again.
 fn without_failed_work(world: &World) -> Memory {
-    let Memory { key, previous, operation } = world.memory.clone();
+    let Memory { key, previous, operation, gone } = world.memory.clone();
     let came_to_nothing = |operation: &Operation| {
         let given_up = world.round.given_up.is_some_and(|(sequence, _)| sequence == operation.sequence);
         operation.kind == OperationKind::Bind && given_up && world.round.under_way.is_none()
@@ -78,7 +107,7 @@ fn without_failed_work(world: &World) -> Memory {
     let operation = operation.map(|operation| {
         if came_to_nothing(&operation) { Operation::bind(operation.sequence) } else { operation }
     });
-    Memory { key, previous, operation }
+    Memory { key, previous, operation, gone }
 }
 
 /// The remote side wants to be left alone by everybody. What the status says already tells more than that.
@@ -119,6 +148,7 @@ fn is_told_better(world: &World, report: &Report) -> bool {
                     | Reason::BindFailed
                     | Reason::KeyConflict
                     | Reason::RevokeFailed
+                    | Reason::ReleaseFailed
                     | Reason::Unauthorized
                     | Reason::RemoteUnreachable
                     | Reason::RateLimited
@@ -257,6 +287,25 @@ pub(super) fn not_shown(world: &World, sequence: Sequence) -> Rest {
     Rest::new(Wake::Retry { not_before: None }, standing(world, &problem))
 }
 
+/// Taking the mark off a key that stays failed; it is tried again.
+pub(super) fn release_failed(world: &World, failure: &Failure) -> Rest {
+    let problem = Problem { reason: Reason::ReleaseFailed, message: released_as_soon_as(&failure.message) };
+    retry(world, failure, standing(world, &problem))
+}
+
+/// A key is to stay, and the provider can't be asked to take its mark off.
+pub(super) fn release_waiting(world: &World, problem: &Problem) -> Rest {
+    let problem = Problem { reason: problem.reason, message: released_as_soon_as(&problem.message) };
+    Rest::new(Wake::OnChange, standing(world, &problem))
+}
+
+fn released_as_soon_as(what: &str) -> String {
+    format!(
+        "{what}; the key stays, and bears the operator's mark until this works: to leave it with the mark, annotate \
+         the ServiceKey `servicekeys.dev/abandon: \"true\"`"
+    )
+}
+
 /// All keys are confirmed gone, and one that nobody knows of may still come.
 pub(super) fn deletion_outwaits(world: &World, until: Timestamp) -> Rest {
     let problem = Problem {
@@ -273,7 +322,8 @@ pub(super) fn deletion_outwaits(world: &World, until: Timestamp) -> Rest {
 fn standing(world: &World, problem: &Problem) -> Report {
     let holds_current_key = !world.desired.deleting
         && matches!(&world.secret, SecretView::Intact { key }
-            if world.memory.key.as_ref().is_none_or(|known| known.sequence <= key.sequence));
+            if world.memory.key.as_ref().is_none_or(|known| known.sequence <= key.sequence)
+                && world.memory.gone_since(key.sequence).is_none());
     let verdict =
         Verdict { ready: holds_current_key, reason: problem.reason, message: problem.message.clone() };
     let hopeless = !holds_current_key && problem.needs_the_user();
@@ -292,6 +342,8 @@ fn problem_of(failure: &Failure) -> Problem {
         (Attempted::Parameters, _) => Reason::ParametersUnusable,
         (Attempted::Render, _) => Reason::CredentialsUnusable,
         (Attempted::Revoke, _) => Reason::RevokeFailed,
+        (Attempted::Confirm, _) => Reason::Unconfirmed,
+        (Attempted::Release, _) => Reason::ReleaseFailed,
         (Attempted::Store, _) => Reason::SecretRejected,
         (Attempted::Provision, ErrorClass::Transient) => Reason::RemoteUnreachable,
         (Attempted::Provision, ErrorClass::Throttled) => Reason::RateLimited,

@@ -1,5 +1,7 @@
 //! When a key is replaced, and what is remembered of the keys around a replacement.
 
+use std::time::Duration;
+
 use jiff::{Timestamp, Unit};
 
 use super::{Desired, KeyRecord, Memory, PreviousKey, Sequence};
@@ -32,19 +34,23 @@ pub fn full_second(time: Timestamp) -> Timestamp {
 impl Memory {
     /// The memory once the Secret holds the credentials of `key`: the key that was there before stays valid
     /// for the overlap, and one that was replaced even earlier is to be revoked at once, so that there never
-    /// are more than the previous, the current and the next.
+    /// are more than the previous, the current and the next. One that is gone already has nothing to overlap; that it
+    /// is, is confirmed like any revocation.
     #[must_use]
     pub fn advanced_to(&self, key: &KeyRecord, desired: &Desired, now: Timestamp) -> Self {
         let mut memory = Self {
             key: Some(key.clone()),
             previous: self.previous.clone(),
             operation: self.operation.clone().filter(|operation| operation.sequence > key.sequence),
+            gone: self.gone.filter(|gone| gone.sequence == key.sequence),
         };
         if let Some(replaced) = self.key.as_ref().filter(|known| known.sequence < key.sequence) {
             for older in &mut memory.previous {
                 older.revoke_at = older.revoke_at.min(full_second(now));
             }
-            memory.replace(replaced.sequence, Some(replaced), replaced.late_until, desired, now);
+            let is_gone = self.gone_since(replaced.sequence).is_some();
+            let overlap = if is_gone { Duration::ZERO } else { desired.rotation.overlap };
+            memory.replace(replaced.sequence, Some(replaced), replaced.late_until, now, overlap);
         }
         memory
     }
@@ -55,15 +61,15 @@ impl Memory {
         sequence: Sequence,
         key: Option<&KeyRecord>,
         late_until: Option<Timestamp>,
-        desired: &Desired,
         now: Timestamp,
+        overlap: Duration,
     ) {
         self.previous.push(PreviousKey {
             sequence,
             id: key.map(|key| key.id.clone()),
             name: key.and_then(|key| key.name.clone()),
             late_until,
-            revoke_at: full_second(now).checked_add(desired.rotation.overlap).unwrap_or(Timestamp::MAX),
+            revoke_at: full_second(now).checked_add(overlap).unwrap_or(Timestamp::MAX),
         });
     }
 }

@@ -34,6 +34,8 @@ pub enum Effect {
     LookUpSecret,
     /// Write the status before anything else happens.
     Record(Box<Report>),
+    /// Ask whether the key is still there.
+    Confirm(Sequence),
     /// Read the key's credentials again.
     Fetch(Sequence),
     /// Make the key, or get it again if it exists.
@@ -49,6 +51,8 @@ pub enum Effect {
     WriteSecret(KeyRecord),
     /// Revoke the key.
     Unbind(Sequence),
+    /// Take our mark off the key, which stays for good.
+    Release(Sequence),
     /// Delete the Secret, if it is ours.
     DeleteSecret,
     /// Let the ServiceKey go.
@@ -62,9 +66,13 @@ impl Effect {
     /// Whether it is a call to the remote side.
     pub const fn asks_the_remote_side(&self) -> bool {
         match self {
-            Self::CheckInstance | Self::Fetch(_) | Self::Bind { .. } | Self::Poll(_) | Self::Unbind(_) => {
-                true
-            }
+            Self::CheckInstance
+            | Self::Confirm(_)
+            | Self::Fetch(_)
+            | Self::Bind { .. }
+            | Self::Poll(_)
+            | Self::Unbind(_)
+            | Self::Release(_) => true,
             Self::AddFinalizer
             | Self::LookUpSecret
             | Self::Record(_)

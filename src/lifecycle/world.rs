@@ -1,6 +1,9 @@
 //! What a decision is made from: the wish, the memory, and everything that was observed.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
@@ -18,10 +21,14 @@ pub struct World {
     pub secret: SecretView,
     /// Whether the remote side can be asked at all.
     pub provider: ProviderView,
+    /// Whether its keys bear a mark by which they are found, also once their ServiceKey is gone.
+    pub marks_keys: bool,
     /// Until when the remote side wants to be left alone by everybody.
     pub pause: Option<Timestamp>,
     /// What was learned since this reconcile began.
     pub round: Round,
+    /// A key that a list of all keys at the remote side did not show.
+    pub missed: Option<Sequence>,
     /// How long answers may be late.
     pub late: LateAnswers,
     /// What the status says about what the user asks for now.
@@ -124,9 +131,26 @@ pub struct Memory {
     pub previous: Vec<PreviousKey>,
     /// A key after it that may exist already.
     pub operation: Option<Operation>,
+    /// The key, where it was found to be gone.
+    pub gone: Option<Gone>,
+}
+
+/// A key that went away at the remote side, and nobody here had revoked it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Gone {
+    /// Its number within the ServiceKey.
+    pub sequence: Sequence,
+    /// When that was found out.
+    pub since: Timestamp,
 }
 
 impl Memory {
+    /// When this key was found to be gone.
+    #[must_use]
+    pub fn gone_since(&self, sequence: Sequence) -> Option<Timestamp> {
+        self.gone.filter(|gone| gone.sequence == sequence).map(|gone| gone.since)
+    }
+
     /// The key after the current one that may exist already.
     #[must_use]
     pub fn attempt(&self) -> Option<Sequence> {
@@ -230,6 +254,8 @@ pub struct Round {
     pub in_hand: Option<KeyRecord>,
     /// Keys that the remote side confirmed to be gone, and when it did.
     pub revoked: BTreeMap<Sequence, Timestamp>,
+    /// Keys that stay for good, and bear our mark no more.
+    pub released: BTreeSet<Sequence>,
     /// Work that the remote side does by itself.
     pub under_way: Option<UnderWay>,
     /// A key that the remote side says to have made, whose credentials are still to be read.
@@ -242,6 +268,8 @@ pub struct Round {
     pub unreadable: Option<Sequence>,
     /// A key that the remote side does not have.
     pub absent: Option<Sequence>,
+    /// A key that the remote side has, although a list did not show it.
+    pub present: Option<Sequence>,
     /// A key that exists, made from other fields than those of now.
     pub conflicting: Option<Sequence>,
     /// What failed last.
@@ -270,6 +298,8 @@ pub enum Answer {
     Unreadable(Sequence),
     /// There is no such key.
     Absent(Sequence),
+    /// There is such a key.
+    Present(Sequence),
     /// A key of this sequence exists, and is of no use: made from other fields, belonging to somebody else, or with
     /// credentials that are not shown again.
     Conflict(Failure, Sequence),
@@ -279,6 +309,8 @@ pub enum Answer {
     Unsure(Failure, Sequence, Timestamp),
     /// The remote side confirmed that the key is gone, then.
     Revoked(Sequence, Timestamp),
+    /// The key bears our mark no more.
+    Released(Sequence),
     /// The credentials in hand are in the Secret.
     Stored,
     /// It did not work.
@@ -321,6 +353,7 @@ impl Round {
             }
             Answer::Unreadable(sequence) => self.unreadable = Some(sequence),
             Answer::Absent(sequence) => self.absent = Some(sequence),
+            Answer::Present(sequence) => self.present = Some(sequence),
             Answer::Conflict(failure, sequence) => {
                 // Revoked and made again, and still in the way: nothing that this round could mend.
                 if self.revoked.remove(&sequence).is_some() {
@@ -349,6 +382,7 @@ impl Round {
                 self.under_way = self.under_way.take().filter(|work| work.sequence != sequence);
                 self.conflicting = self.conflicting.filter(|conflicting| *conflicting != sequence);
             }
+            Answer::Released(sequence) => drop(self.released.insert(sequence)),
             Answer::Stored => self.in_hand = None,
             Answer::Failed(failure) => {
                 if failure.attempted == Attempted::Revoke {

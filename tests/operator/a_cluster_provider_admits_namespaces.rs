@@ -45,6 +45,7 @@ impl Cluster {
             cluster_resource_namespace: system.clone(),
             namespaces: None,
             concurrency: 32,
+            check_interval: std::time::Duration::from_secs(600),
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
         };
         let operator = run_operator(&plane, user, options);

@@ -113,7 +113,6 @@ async fn a_name_that_is_taken_stays_with_its_owner() {
 #[rstest]
 #[case::organization(json!({"organization": "nobody"}), "there is no organization `nobody` that the login may see; check `organization`")]
 #[case::space(json!({"space": "nowhere"}), "there is no space `nowhere` that the login may see; check `space`")]
-#[case::orphans(json!({"orphans": "Delete"}), "`cloudFoundry.orphans: Delete` is not implemented")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_is_wrong(#[case] change: Value, #[case] words: &str) {
     let stage = FoundryStage::set().await;
@@ -121,8 +120,7 @@ async fn a_provider_that_is_wrong(#[case] change: Value, #[case] words: &str) {
     let providers = stage.api::<servicekey_operator::api::KeyProvider>();
     providers.patch("foundry", &kube::api::PatchParams::default(), &patch).await.unwrap();
     let _operator = stage.start_operator().await;
-    let reason = if change.get("orphans").is_some() { Reason::NotImplemented } else { Reason::InvalidSpec };
-    stage.wait_foundry(reason).await.says(words);
+    stage.wait_foundry(Reason::InvalidSpec).await.says(words);
 }
 
 #[tokio::test(flavor = "multi_thread")]

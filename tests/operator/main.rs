@@ -18,6 +18,8 @@ mod brokers_from_elsewhere;
 mod cloud_foundry_crashes_leave_one_key;
 mod cloud_foundry_keys_become_secrets;
 mod cloud_foundry_keys_cost_little;
+mod cloud_foundry_lost_keys_are_replaced;
+mod cloud_foundry_orphans_are_found;
 mod cloud_foundry_refusals_are_told;
 mod conditions;
 mod crashes_leave_one_key;

@@ -93,6 +93,13 @@ impl Stage {
         run_operator(self.plane, user, self.options())
     }
 
+    /// The same, looking at its providers this often.
+    pub async fn start_operator_checking(&self, interval: Duration) -> Running {
+        let user = self.plane.new_user().unwrap();
+        self.plane.grant_cluster_admin(&user).await.unwrap();
+        run_operator(self.plane, user, Options { check_interval: interval, ..self.options() })
+    }
+
     /// The same, living by another clock.
     pub async fn start_operator_by(&self, clock: Clock) -> Running {
         let user = self.plane.new_user().unwrap();
@@ -110,6 +117,7 @@ impl Stage {
             cluster_resource_namespace: self.namespace.clone(),
             namespaces: Some([self.namespace.clone()].into()),
             concurrency: 32,
+            check_interval: Duration::from_secs(600),
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
         }
     }

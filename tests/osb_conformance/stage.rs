@@ -36,6 +36,7 @@ impl Stage {
             cluster_resource_namespace: namespace.clone(),
             namespaces: Some([namespace.clone()].into()),
             concurrency: 64,
+            check_interval: std::time::Duration::from_secs(600),
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
         };
         let operator = Operator::new(plane.admin(), options).run(std::future::pending());

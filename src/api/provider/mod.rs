@@ -125,6 +125,16 @@ impl ProviderSpec {
         }
     }
 
+    /// Whether the keys bear a mark of the operator at the remote side, so that they are found there without their
+    /// ServiceKey.
+    #[must_use]
+    pub const fn marks_keys(&self) -> bool {
+        match self.backend() {
+            Some(BackendSpec::CloudFoundry(_) | BackendSpec::IbmCloud(_)) => true,
+            Some(BackendSpec::OpenServiceBroker(_)) | None => false,
+        }
+    }
+
     /// The names of all Secrets that the provider needs.
     #[must_use]
     pub fn secret_names(&self) -> BTreeSet<&str> {

@@ -65,13 +65,14 @@ impl<'a> Exchange<'a> {
     ///
     /// # Errors
     /// As for [`Exchange::ask`].
-    pub(super) async fn post(
+    pub(super) async fn send_json(
         &mut self,
+        method: Method,
         path: &str,
         body: &impl serde::Serialize,
     ) -> Result<Response, BackendError> {
         let links = self.links().await?;
-        let request = Request::new(Method::POST, address(&links, path, &[]))
+        let request = Request::new(method, address(&links, path, &[]))
             .json(body)
             .map_err(|_| BackendError::new(ErrorClass::Rejected, "`parameters` can't be sent as JSON"))?;
         self.send(request, &links).await

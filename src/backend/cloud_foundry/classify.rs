@@ -13,9 +13,11 @@ pub(super) enum Call {
     Space,
     Instance,
     Bind,
+    Key,
     Keys,
     Details,
     Unbind,
+    Release,
     Job,
 }
 
@@ -27,9 +29,11 @@ impl fmt::Display for Call {
             Self::Space => "look-up of the space",
             Self::Instance => "look-up of the instance",
             Self::Bind => "bind",
+            Self::Key => "look-up of the key",
             Self::Keys => "list of keys",
             Self::Details => "fetch",
             Self::Unbind => "unbind",
+            Self::Release => "release",
             Self::Job => "look-up of the job",
         })
     }
@@ -72,7 +76,7 @@ pub(super) fn class(call: Call, status: u16, error: &ApiError) -> ErrorClass {
 /// What to do about such an answer; empty where it is simply tried again, or where the API's own words must do.
 pub(super) fn advice(call: Call, status: u16, error: &ApiError) -> &'static str {
     match status {
-        403 if matches!(call, Call::Bind | Call::Unbind | Call::Details) => {
+        403 if matches!(call, Call::Bind | Call::Unbind | Call::Release | Call::Details) => {
             "the login needs the role Space Developer in the instance's space"
         }
         403 => "the login may not do this; it needs the role Space Developer in the instance's space",

@@ -20,6 +20,7 @@ use crate::backend::{
     http::{HttpClient, Response, base_url},
     shared_answer::SharedAnswer,
 };
+use crate::lifecycle::MarkedKey;
 
 /// Where the keys are.
 pub(super) const KEYS: &str = "/service_credential_bindings";
@@ -85,7 +86,7 @@ impl CloudFoundry {
         let mut exchange = Exchange::of(self, Call::Bind, request);
         let parameters = request.parameters.expose();
         let body = CreateKey::new(&request.name, &instance, parameters, marks::of(request));
-        let response = exchange.post(KEYS, &body).await?;
+        let response = exchange.send_json(Method::POST, KEYS, &body).await?;
         match response.status {
             StatusCode::ACCEPTED => Ok(Bound::Accepted(self.accepted(request, Work::Bind, &response))),
             StatusCode::UNPROCESSABLE_ENTITY => {
@@ -292,9 +293,11 @@ impl CloudFoundry {
     /// Anything but the confirmation that the key is gone, or that it is being revoked.
     pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         let mut busy = None;
+        let accepted =
+            |response: &Response| Ok(Unbound::Accepted(self.accepted(request, Work::Unbind, response)));
         if let Some(guid) = &request.known_id {
-            match self.delete(request, guid).await? {
-                Deletion::Accepted(accepted) => return Ok(Unbound::Accepted(accepted)),
+            match self.delete(Exchange::of(self, Call::Unbind, request), guid).await? {
+                Deletion::Accepted(response) => return accepted(&response),
                 Deletion::Busy(error) => busy = Some(error),
                 Deletion::Gone => {}
             }
@@ -306,25 +309,83 @@ impl CloudFoundry {
                 return Ok(Unbound::Accepted(self.under_way(request, Work::Unbind, None)));
             }
             (_, Some(busy)) => return Err(busy),
-            (Some(key), None) => match self.delete(request, &key.guid).await? {
-                Deletion::Accepted(accepted) => return Ok(Unbound::Accepted(accepted)),
-                Deletion::Busy(error) => return Err(error),
-                Deletion::Gone => {}
-            },
+            (Some(key), None) => {
+                match self.delete(Exchange::of(self, Call::Unbind, request), &key.guid).await? {
+                    Deletion::Accepted(response) => return accepted(&response),
+                    Deletion::Busy(error) => return Err(error),
+                    Deletion::Gone => {}
+                }
+            }
             (None, None) => {}
         }
-        // Who may not see the space sees no keys either, and that says nothing of them.
-        if self.home.is_some() {
-            self.space().await?;
-        }
+        self.is_in_sight(request).await?;
         Ok(Unbound::Gone)
     }
 
-    async fn delete(&self, request: &KeyRequest, guid: &str) -> Result<Deletion, BackendError> {
-        let mut exchange = Exchange::of(self, Call::Unbind, request);
+    /// Whether the key with this GUID is still there, whatever becomes of it.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Gone`] where its instance is out of sight as well, so that nothing can be told; and failures of
+    /// the calls themselves.
+    pub async fn exists(&self, request: &KeyRequest) -> Result<bool, BackendError> {
+        let Some(guid) = &request.known_id else { return Ok(self.find(request).await?.is_some()) };
+        let mut exchange = Exchange::of(self, Call::Key, request);
+        let response = exchange.ask(Method::GET, &format!("{KEYS}/{}", segment(guid)), &[]).await?;
+        match response.status {
+            StatusCode::OK => Ok(true),
+            StatusCode::NOT_FOUND => self.is_in_sight(request).await.map(|()| false),
+            _ => Err(exchange.refused(&response).await),
+        }
+    }
+
+    /// Takes our mark off the key, which is an ordinary one from then on.
+    ///
+    /// # Errors
+    /// Those of the calls; a key that is gone is none.
+    pub async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
+        let guid = match &request.known_id {
+            Some(guid) => guid.clone(),
+            None => match self.find(request).await? {
+                Some(key) => key.guid,
+                None => return Ok(()),
+            },
+        };
+        let mut exchange = Exchange::of(self, Call::Release, request);
+        let path = format!("{KEYS}/{}", segment(&guid));
+        let response = exchange.send_json(Method::PATCH, &path, &marks::none()).await?;
+        match response.status {
+            StatusCode::OK | StatusCode::NOT_FOUND => Ok(()),
+            _ => Err(exchange.refused(&response).await),
+        }
+    }
+
+    /// All keys that bear the mark of this operator and cluster, wherever the login sees them: one request for five
+    /// thousand of them.
+    ///
+    /// # Errors
+    /// Those of the list.
+    pub async fn marked_keys(&self, cluster_id: Option<&str>) -> Result<Vec<MarkedKey>, BackendError> {
+        let selector = marks::selector_of_all(cluster_id);
+        let query = [("type", "key"), ("per_page", "5000"), ("label_selector", selector.as_str())];
+        let found: Vec<Key> = Exchange::anonymous(self, Call::Keys).list(KEYS, &query).await?;
+        Ok(found.into_iter().filter_map(marks::marked).collect())
+    }
+
+    /// Revokes a key of which nothing but the list is known.
+    ///
+    /// # Errors
+    /// Anything but the confirmation that the key is gone, or that it is being revoked.
+    pub async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
+        match self.delete(Exchange::anonymous(self, Call::Unbind), &key.id).await? {
+            Deletion::Accepted(_) | Deletion::Gone => Ok(()),
+            Deletion::Busy(error) => Err(error),
+        }
+    }
+
+    async fn delete(&self, mut exchange: Exchange<'_>, guid: &str) -> Result<Deletion, BackendError> {
         let response = exchange.ask(Method::DELETE, &format!("{KEYS}/{}", segment(guid)), &[]).await?;
         match response.status {
-            StatusCode::ACCEPTED => Ok(Deletion::Accepted(self.accepted(request, Work::Unbind, &response))),
+            StatusCode::ACCEPTED => Ok(Deletion::Accepted(response)),
             // Keys that no broker has to be asked about go at once.
             StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(Deletion::Gone),
             StatusCode::UNPROCESSABLE_ENTITY => match exchange.refused(&response).await {
@@ -392,7 +453,7 @@ impl fmt::Debug for CloudFoundry {
 
 /// What came of a request to delete a key.
 enum Deletion {
-    Accepted(Accepted),
+    Accepted(Response),
     /// Another operation is in the way.
     Busy(BackendError),
     Gone,

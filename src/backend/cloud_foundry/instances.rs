@@ -8,6 +8,7 @@ use std::{
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, StatusCode};
+use tokio::time::Instant;
 
 use super::{
     call::Exchange,
@@ -16,7 +17,7 @@ use super::{
     wire::{Instance, LastOperation, Named},
 };
 use crate::backend::{
-    BackendError, ErrorClass, InstanceRef,
+    BackendError, ErrorClass, InstanceRef, KeyRequest,
     shared_answer::{Known, SharedAnswer},
 };
 
@@ -113,6 +114,27 @@ impl CloudFoundry {
         match &*seen.value {
             Sighting::Usable { guid } => Ok(guid.clone()),
             unusable => Err(self.unusable(target, unusable)),
+        }
+    }
+
+    /// Whether the login would see the key if it was there. Who may not see an instance sees no keys of it, and that
+    /// says nothing of them.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Gone`] where that can't be told: an instance that is out of sight may be gone, with its keys, or
+    /// the login may have lost its role. One that is named within a space which is in sight is gone.
+    pub(super) async fn is_in_sight(&self, request: &KeyRequest) -> Result<(), BackendError> {
+        let target = Target::of(&request.instance)?;
+        let asked = Instant::now();
+        if let Target::Name(_) = target {
+            let newer = |known: &Known<String>| known.since >= asked;
+            return self.space.get(newer, || self.find_space()).await.map(drop);
+        }
+        let newer = |known: &Known<Sighting>| known.since >= asked;
+        let seen = self.instances.answer(&target).get(newer, || self.sight(&target)).await?;
+        match &*seen.value {
+            Sighting::Absent => Err(self.unusable(&target, &Sighting::Absent)),
+            _ => Ok(()),
         }
     }
 

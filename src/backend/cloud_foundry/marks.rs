@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
 use super::wire::{Key, Metadata};
 use crate::{
     backend::{KeyRequest, Owner},
-    lifecycle::Identity,
+    lifecycle::{Identity, MarkedKey, Sequence},
 };
 
 const MANAGED_BY: &str = "servicekeys.dev/managed-by";
@@ -41,6 +44,14 @@ pub(super) fn of(request: &KeyRequest) -> Metadata {
     Metadata { labels, annotations }
 }
 
+/// What takes all marks off a key: what is set to nothing goes.
+pub(super) fn none() -> Value {
+    let nothing = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), Value::Null)).collect();
+    let labels: Map<String, Value> = nothing(&[MANAGED_BY, OWNER, CLUSTER]);
+    let annotations: Map<String, Value> = nothing(&[NAMESPACE, NAME, SEQUENCE, INPUTS, CLUSTER_ID]);
+    json!({"metadata": {"labels": labels, "annotations": annotations}})
+}
+
 /// Selects the keys of this operator.
 pub(super) fn selector_of_all(cluster_id: Option<&str>) -> String {
     let cluster = cluster_id.map(|cluster| format!(",{CLUSTER}={cluster}")).unwrap_or_default();
@@ -74,6 +85,20 @@ pub(super) fn owner_in_words(key: &Key) -> String {
         }
         _ => "somebody else".to_owned(),
     }
+}
+
+/// A key that bears our mark, as far as it tells.
+pub(super) fn marked(key: Key) -> Option<MarkedKey> {
+    let owner = Uuid::try_parse(owner_of(&key)?).ok()?;
+    let Metadata { labels: _, mut annotations } = key.metadata;
+    let sequence = annotations.get(SEQUENCE).and_then(|sequence| Sequence::new(sequence.parse().ok()?));
+    Some(MarkedKey {
+        id: key.guid,
+        name: key.name.unwrap_or_default(),
+        owner,
+        sequence,
+        namespace: annotations.remove(NAMESPACE),
+    })
 }
 
 /// The UID of the ServiceKey that a key is of.

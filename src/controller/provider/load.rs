@@ -13,7 +13,7 @@ use super::registry::{Origin, SecretVersion};
 use crate::{
     api::{
         BackendSpec, BrokerAuth as BrokerAuthSpec, CloudFoundryAuth as CloudFoundryAuthSpec,
-        CloudFoundrySpec, Limits as LimitsSpec, OpenServiceBrokerSpec, OrphanPolicy, ProviderSpec, Reason,
+        CloudFoundrySpec, Limits as LimitsSpec, OpenServiceBrokerSpec, ProviderSpec, Reason,
     },
     backend::{
         AddressPolicy, Backend, BackendError, Broker, BrokerAuth, BrokerConfig, ClientCertificate,
@@ -130,10 +130,7 @@ pub fn backend(spec: &ProviderSpec, logins: &Logins, addresses: &AddressPolicy) 
             Ok(Backend::OpenServiceBroker(Box::new(broker)))
         }
         Some(BackendSpec::CloudFoundry(spec)) => {
-            let CloudFoundrySpec { api_url, auth, organization, space, orphans } = spec;
-            if *orphans == OrphanPolicy::Delete {
-                return Err(not_implemented("`cloudFoundry.orphans: Delete`"));
-            }
+            let CloudFoundrySpec { api_url, auth, organization, space, orphans: _ } = spec;
             let config = CloudFoundryConfig {
                 api_url: url("apiUrl", api_url)?,
                 auth: cloud_foundry_auth(auth, logins)?,

@@ -6,6 +6,7 @@ mod known;
 mod load;
 mod login_watch;
 mod registry;
+mod survey;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -17,7 +18,7 @@ use std::{
 use futures::{Stream, StreamExt, channel::mpsc::unbounded, stream};
 use jiff::Timestamp;
 use kube::{
-    Api, Client,
+    Api,
     api::PostParams,
     core::DeserializeGuard,
     runtime::{
@@ -38,12 +39,12 @@ use self::{
     load::Logins,
     login_watch::LoginWatches,
     registry::{Loaded, Origin},
+    survey::Survey,
 };
 use super::{
-    Options,
     error::{Error, bounded},
-    events::Events,
     memo::Backoff,
+    shared::Shared,
     status::condition,
     watch::{self, Change},
 };
@@ -53,8 +54,6 @@ use crate::{
     lifecycle::Problem,
 };
 
-/// How often a provider that can be reached is asked again.
-const CHECK_EVERY: Duration = Duration::from_secs(600);
 /// Providers that are checked at the same time.
 const CONCURRENCY: u16 = 16;
 
@@ -65,10 +64,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What the reconciles of one kind of provider share.
 struct Context<K: Provider> {
-    client: Client,
-    options: Arc<Options>,
-    registry: Arc<Registry>,
-    events: Events,
+    shared: Shared,
     providers: Store<K>,
     watches: LoginWatches<K>,
     list: List,
@@ -81,6 +77,7 @@ struct Check {
     /// What the provider was loaded from then.
     origin: Origin,
     outcome: Result<(), Problem>,
+    survey: Survey,
     /// When it is due again, unless something changes before.
     due: Instant,
     backoff: Backoff,
@@ -88,12 +85,9 @@ struct Check {
 
 /// Serves all providers of one kind that `api` shows, which are those of the namespace or of all, for ever.
 pub fn serve<K>(
-    client: Client,
+    shared: Shared,
     api: Api<DeserializeGuard<K>>,
     namespace: Option<String>,
-    options: Arc<Options>,
-    registry: Arc<Registry>,
-    events: Events,
 ) -> impl Stream<Item = ()> + Send
 where
     K: Provider + kube::ResourceExt,
@@ -101,16 +95,13 @@ where
     let (wake, woken) = unbounded();
     let (cache, changes) = watch::objects::<K>(api, watch::config());
     let context = Arc::new(Context {
-        watches: LoginWatches::new(client.clone(), Arc::clone(&registry), wake),
-        list: registry.expect(Listed { kind: K::KIND, namespace }),
-        client,
-        options,
-        registry,
-        events,
+        watches: LoginWatches::new(shared.client.clone(), Arc::clone(&shared.registry), wake),
+        list: shared.registry.expect(Listed { kind: K::KIND, namespace }),
+        shared,
         providers: cache.store.clone(),
         checks: Mutex::default(),
     });
-    let released = context.registry.releases().filter_map(|id| future::ready(K::named(&id)));
+    let released = context.shared.registry.releases().filter_map(|id| future::ready(K::named(&id)));
     let noting = Arc::clone(&context);
     let changes = changes
         .inspect(move |change| noting.note(change))
@@ -144,7 +135,7 @@ impl<K: Provider> Context<K> {
     /// Keeps what is known in step with the providers that exist.
     fn note(&self, change: &Change<K>) {
         match change {
-            Change::Applied(provider) => self.registry.exists(provider.id()),
+            Change::Applied(provider) => self.shared.registry.exists(provider.id()),
             Change::Deleted(provider) => self.forget(&provider.id()),
             Change::Listed(providers) => {
                 let exist: HashSet<_> = providers.iter().map(|provider| provider.id()).collect();
@@ -153,15 +144,16 @@ impl<K: Provider> Context<K> {
                     .iter()
                     .filter(|id| !exist.contains(id))
                     .for_each(|id| self.forget(id));
-                exist.into_iter().for_each(|id| self.registry.exists(id));
+                exist.into_iter().for_each(|id| self.shared.registry.exists(id));
                 self.list.came();
             }
         }
     }
 
     fn forget(&self, id: &ProviderId) {
-        self.registry.remove(id);
+        self.shared.registry.remove(id);
         self.watches.forget(id);
+        self.shared.metrics.forget_provider(id.namespace.as_deref(), &id.name);
         self.checks().remove(id);
     }
 
@@ -173,14 +165,14 @@ impl<K: Provider> Context<K> {
         let deleting = cached.meta().deletion_timestamp.is_some();
         let users = if deleting {
             // Noted first: a ServiceKey that goes from here on wakes us again.
-            self.registry.leaves(id);
-            self.registry.users(id).await
+            self.shared.registry.leaves(id);
+            self.shared.registry.users(id).await
         } else {
             BTreeSet::new()
         };
-        let namespace = cached.secrets_namespace(&self.options.cluster_resource_namespace);
+        let namespace = cached.secrets_namespace(&self.shared.options.cluster_resource_namespace);
         let used = !users.is_empty();
-        let mut holding = Holding::read(self.client.clone(), cached.clone(), &namespace, used).await?;
+        let mut holding = Holding::read(self.shared.client.clone(), cached.clone(), &namespace, used).await?;
         if holding.settle().await? == Held::Released {
             return Ok(Action::await_change());
         }
@@ -192,20 +184,25 @@ impl<K: Provider> Context<K> {
         let loaded = self.load(id, &provider, &logins, origin);
         let names = provider.provider().secret_names().into_iter().collect();
         self.watches.watch(id, &ObjectRef::from_obj(&provider), &namespace, names);
-        let (outcome, wait) = self.check(id, &loaded).await;
-        self.report(id, &provider, &outcome, &users).await?;
+        let check = self.check(id, &provider, &loaded).await;
+        self.report(id, &provider, &check, &users).await?;
+        let wait = check.due.saturating_duration_since(Instant::now());
+        self.checks().insert(id.clone(), check);
         Ok(Action::requeue(wait))
     }
 
     /// The backend; a new one only where something that it was made from has changed.
     fn load(&self, id: &ProviderId, provider: &K, logins: &Logins, origin: Origin) -> Loaded {
-        if let Some(known) = self.registry.get(id).filter(|known| known.origin.makes_the_same_as(&origin)) {
-            self.registry.confirm(id, origin);
+        if let Some(known) =
+            self.shared.registry.get(id).filter(|known| known.origin.makes_the_same_as(&origin))
+        {
+            self.shared.registry.confirm(id, origin);
             return known;
         }
-        let backend = load::backend(provider.provider(), logins, &self.options.addresses).map(Arc::new);
-        let loaded = Loaded::new(origin, backend, provider.access());
-        self.registry.set(id, loaded.clone());
+        let backend =
+            load::backend(provider.provider(), logins, &self.shared.options.addresses).map(Arc::new);
+        let loaded = Loaded::new(origin, backend, provider.access(), provider.provider());
+        self.shared.registry.set(id, loaded.clone());
         self.forget_if_gone(id, provider);
         loaded
     }
@@ -221,44 +218,53 @@ impl<K: Provider> Context<K> {
 
     /// Lets the keys of a provider that was never loaded know why.
     fn could_not_load(&self, id: &ProviderId, provider: &K, error: &Error) {
-        if self.registry.get(id).is_none() {
+        if self.shared.registry.get(id).is_none() {
             let problem = Problem { reason: Reason::ProviderNotReady, message: error.to_string() };
-            self.registry.set(id, Loaded::new(Origin::default(), Err(problem), provider.access()));
+            let loaded = Loaded::new(Origin::default(), Err(problem), provider.access(), provider.provider());
+            self.shared.registry.set(id, loaded);
         }
     }
 
-    /// Asks the remote side, unless it was asked lately, and tells how long the answer holds.
-    async fn check(&self, id: &ProviderId, loaded: &Loaded) -> (Result<(), Problem>, Duration) {
-        let backend = match &loaded.backend {
-            Ok(backend) => backend,
-            Err(problem) => return (Err(problem.clone()), CHECK_EVERY),
-        };
+    /// Asks the remote side, unless it was asked lately.
+    async fn check(&self, id: &ProviderId, provider: &K, loaded: &Loaded) -> Check {
         let before = self.checks().remove(id).filter(|check| check.origin.makes_the_same_as(&loaded.origin));
-        let check = match before {
-            Some(check) if check.due > Instant::now() => check,
-            before => self.ask(id, backend, &loaded.origin, before).await,
-        };
-        let result = (check.outcome.clone(), check.due.saturating_duration_since(Instant::now()));
-        self.checks().insert(id.clone(), check);
-        result
+        match (&loaded.backend, before) {
+            (_, Some(check)) if check.due > Instant::now() => check,
+            (Ok(backend), before) => self.ask(id, provider, backend, &loaded.origin, before).await,
+            (Err(problem), _) => Check {
+                origin: loaded.origin.clone(),
+                outcome: Err(problem.clone()),
+                survey: Survey::default(),
+                due: Instant::now() + self.shared.options.check_interval,
+                backoff: Backoff::default(),
+            },
+        }
     }
 
-    async fn ask(&self, id: &ProviderId, backend: &Backend, origin: &Origin, before: Option<Check>) -> Check {
+    async fn ask(
+        &self,
+        id: &ProviderId,
+        provider: &K,
+        backend: &Backend,
+        origin: &Origin,
+        before: Option<Check>,
+    ) -> Check {
         let checked = backend.check().await;
         let asked_for = checked.as_ref().err().and_then(|error| error.retry_after);
         let outcome = checked.map_err(|error| load::problem(&error));
         let failed_before = before.as_ref().is_some_and(|check| check.outcome.is_err());
-        let mut backoff = before.map(|check| check.backoff).unwrap_or_default();
+        let (mut survey, mut backoff) = before.map(|check| (check.survey, check.backoff)).unwrap_or_default();
         let wait = if outcome.is_ok() {
             if failed_before {
-                self.registry.tell(id);
+                self.shared.registry.tell(id);
             }
             backoff = Backoff::default();
-            CHECK_EVERY
+            survey = self.survey(id, provider, backend, survey).await;
+            self.shared.options.check_interval
         } else {
             backoff.next_wait().max(asked_for.unwrap_or_default())
         };
-        Check { origin: origin.clone(), outcome, due: Instant::now() + wait, backoff }
+        Check { origin: origin.clone(), outcome, survey, due: Instant::now() + wait, backoff }
     }
 
     /// Shows the outcome in the status, if that changes anything.
@@ -266,7 +272,7 @@ impl<K: Provider> Context<K> {
         &self,
         id: &ProviderId,
         provider: &K,
-        outcome: &Result<(), Problem>,
+        check: &Check,
         users: &BTreeSet<String>,
     ) -> Result<(), Error> {
         let before = provider.status().cloned().unwrap_or_default();
@@ -275,7 +281,7 @@ impl<K: Provider> Context<K> {
             message: "the remote side can be reached with this login".to_owned(),
         };
         let generation = provider.meta().generation;
-        let (ready, why) = match outcome {
+        let (ready, why) = match &check.outcome {
             Ok(()) => (true, &well),
             Err(problem) => (false, problem),
         };
@@ -289,18 +295,23 @@ impl<K: Provider> Context<K> {
         if let Some(in_use) = in_use(users) {
             conditions.push(entry(ConditionType::Reconciling, true, &in_use));
         }
-        let status = ProviderStatus { observed_generation: generation, conditions, ..before.clone() };
+        let status = ProviderStatus {
+            observed_generation: generation,
+            conditions,
+            orphans: check.survey.orphans.clone(),
+            held_secrets: before.held_secrets.clone(),
+        };
         if status == before {
             return Ok(());
         }
         if !ready {
             let reference = provider.object_ref(&());
-            self.events.warning(reference, why.reason.as_str(), "Check", why.message.clone());
+            self.shared.events.warning(reference, why.reason.as_str(), "Check", why.message.clone());
         }
         tracing::info!(provider = %id, ready, reason = %why.reason, "a provider was checked");
         let object = provider.with_status(status);
         let name = kube::ResourceExt::name_any(provider);
-        let (api, parameters) = (provider.api(self.client.clone()), PostParams::default());
+        let (api, parameters) = (provider.api(self.shared.client.clone()), PostParams::default());
         let write = api.replace_status(&name, &parameters, &object);
         bounded("write a provider's status", write).await.map_err(Error::outdated).map(drop)
     }

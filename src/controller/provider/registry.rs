@@ -15,7 +15,7 @@ use kube::{
 
 use super::known::{Known, List, Listed};
 use crate::{
-    api::{AllowedNamespaces, ProviderKind, Reason, ServiceKey},
+    api::{AllowedNamespaces, ProviderKind, ProviderSpec, Reason, ServiceKey},
     backend::Backend,
     controller::{queue::Queue, watch::Cache},
     lifecycle::{Problem, ProviderView},
@@ -69,13 +69,20 @@ pub struct Loaded {
     pub queue: Option<Queue>,
     /// Who may use it.
     pub access: Access,
+    /// Whether its keys bear a mark, also where it can't be asked.
+    pub marks_keys: bool,
 }
 
 impl Loaded {
     /// A provider that was loaded from this.
-    pub fn new(origin: Origin, backend: Result<Arc<Backend>, Problem>, access: Access) -> Self {
+    pub fn new(
+        origin: Origin,
+        backend: Result<Arc<Backend>, Problem>,
+        access: Access,
+        spec: &ProviderSpec,
+    ) -> Self {
         let queue = backend.as_ref().ok().map(|backend| Queue::before(backend));
-        Self { origin, backend, queue, access }
+        Self { origin, backend, queue, access, marks_keys: spec.marks_keys() }
     }
 
     /// Sends those who wait for it away: they look for what has taken its place.
@@ -200,19 +207,26 @@ impl Registry {
         locked(&self.keys).push(keys);
     }
 
-    /// The names of the ServiceKeys that name a provider, once all caches are filled.
-    pub async fn users(&self, id: &ProviderId) -> BTreeSet<String> {
+    /// All ServiceKeys, once all caches are filled.
+    pub async fn service_keys(&self) -> Vec<Arc<ServiceKey>> {
         let caches = locked(&self.keys).clone();
-        let mut users = BTreeSet::new();
+        let mut keys = Vec::new();
         for cache in caches {
             cache.filled().await;
-            let named = cache.store.state_filter(|key| ProviderId::of(key) == *id);
-            users.extend(named.iter().map(|key| match (&id.namespace, key.namespace()) {
-                (None, Some(namespace)) => format!("{namespace}/{}", key.name_any()),
-                _ => key.name_any(),
-            }));
+            keys.extend(cache.store.state());
         }
-        users
+        keys
+    }
+
+    /// The names of the ServiceKeys that name a provider, once all caches are filled.
+    pub async fn users(&self, id: &ProviderId) -> BTreeSet<String> {
+        let keys = self.service_keys().await;
+        let named = keys.iter().filter(|key| ProviderId::of(key) == *id);
+        let name = |key: &Arc<ServiceKey>| match (&id.namespace, key.namespace()) {
+            (None, Some(namespace)) => format!("{namespace}/{}", key.name_any()),
+            _ => key.name_any(),
+        };
+        named.map(name).collect()
     }
 
     /// Notes that a provider is being deleted, and waits for its last ServiceKey.
@@ -296,6 +310,11 @@ impl Registry {
     /// The backend, or what keeps it from being asked. `None`: the provider was not loaded.
     pub fn backend(&self, id: &ProviderId) -> Option<Result<Arc<Backend>, Problem>> {
         Some(self.get(id)?.backend.map_err(|problem| seen_by_a_key(id, problem)))
+    }
+
+    /// Whether the provider's keys bear a mark; those of one that does not exist are asked for nowhere.
+    pub fn marks_keys(&self, id: &ProviderId) -> bool {
+        self.lock().get(id).is_some_and(|loaded| loaded.marks_keys)
     }
 
     /// Where the provider's keys wait for their turn.

@@ -93,6 +93,12 @@ impl FakeCloudFoundry {
         self.shared.change(|inner| inner.state.add_key(instance, name, labels))
     }
 
+    /// Writes annotations on the key of this GUID behind the clients' backs; says whether it is there.
+    pub fn annotate<'a>(&self, key: &str, annotations: impl IntoIterator<Item = (&'a str, &'a str)>) -> bool {
+        let annotations = annotations.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+        self.shared.change(|inner| inner.state.annotate(key, annotations))
+    }
+
     /// Deletes the key of this GUID behind the clients' backs; says whether it was there.
     pub fn forget(&self, key: &str) -> bool {
         self.shared.change(|inner| inner.state.forget(key))

@@ -145,6 +145,11 @@ impl State {
         Some(stored.key.clone())
     }
 
+    pub fn annotate(&mut self, guid: &str, annotations: impl Iterator<Item = (String, String)>) -> bool {
+        let stored = self.stored_mut(guid);
+        stored.map(|stored| stored.key.annotations.extend(annotations)).is_some()
+    }
+
     pub(super) fn fetch_key(&mut self, guid: &str, query: &ListQuery, session: &Session) -> Answered {
         self.look(guid);
         let (stored, _) = self.visible(guid, session)?;

@@ -1,75 +1,25 @@
 //! Pauses: what is decided while the remote side wants to be left alone.
 
-use std::time::Duration;
-
-use jiff::Timestamp;
 use rstest::rstest;
 
 use super::*;
-use crate::api::Reason;
-
-const MINUTE: Duration = Duration::from_secs(60);
-
-fn now() -> Timestamp {
-    "2026-11-24T12:00:00Z".parse().unwrap()
-}
 
 fn until() -> Timestamp {
     now().checked_add(MINUTE).unwrap()
 }
 
-fn key(inputs: &str) -> KeyRecord {
-    KeyRecord {
-        sequence: Sequence::FIRST,
-        id: "binding-1".to_owned(),
-        name: None,
-        created_at: now(),
-        expires_at: None,
-        renew_before: None,
-        late_until: None,
-        inputs: inputs.to_owned(),
-    }
-}
-
 /// A ServiceKey that is about to ask for its first key, of a remote side that wants to be left alone for a minute.
 fn paused() -> World {
-    World {
-        desired: Desired {
-            finalizer: true,
-            deleting: false,
-            abandon: false,
-            retain: false,
-            suspended: false,
-            inputs: "now".to_owned(),
-            rotation: Rotation { every: None, overlap: Duration::ZERO },
-            problem: None,
-        },
-        memory: Memory::default(),
-        secret: SecretView::Absent,
-        provider: ProviderView::Available,
-        pause: Some(until()),
-        round: Round::default(),
-        late: LateAnswers { patience: MINUTE, unknown_until: None },
-        told: None,
-        now: now(),
-    }
+    World { pause: Some(until()), ..asking() }
 }
 
 /// One whose Secret holds this key.
 fn paused_with(key: KeyRecord) -> World {
-    let memory = Memory { key: Some(key.clone()), ..Memory::default() };
-    World { memory, secret: SecretView::Intact { key }, ..paused() }
+    World { pause: Some(until()), ..holding(key) }
 }
 
 fn told(ready: bool, reason: Reason) -> Option<Told> {
     Some(Told { ready, reason })
-}
-
-fn rest(world: &World) -> Rest {
-    match decide(world) {
-        Step::Rest(rest) => rest,
-        Step::Act(effect) => panic!("{effect:?}"),
-    }
 }
 
 #[rstest]

@@ -1,0 +1,58 @@
+//! The namespaces of the cluster: their labels, and what tells this cluster from others.
+
+use std::collections::BTreeMap;
+
+use futures::{Stream, StreamExt, future, stream, stream::BoxStream};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{PredicateConfig, WatchStreamExt, predicates, reflector::ObjectRef},
+};
+
+use super::watch::{self, Cache};
+
+/// Every cluster has it, from its first minute to its last.
+const OLDEST: &str = "kube-system";
+
+/// What is known of the cluster's namespaces: nothing where the operator serves single ones, and may not read them.
+#[derive(Clone, Debug, Default)]
+pub struct Namespaces(Option<Cache<PartialObjectMeta<Namespace>>>);
+
+impl Namespaces {
+    /// Watches all namespaces, and tells the names of those whose labels change.
+    pub fn watch(client: Client) -> (Self, BoxStream<'static, String>) {
+        let (cache, changes) = watch::metadata(Api::all(client), watch::config());
+        (Self(Some(cache)), relabelled(changes).boxed())
+    }
+
+    /// Waits until they are known for the first time.
+    pub async fn filled(&self) {
+        if let Some(cache) = &self.0 {
+            cache.filled().await;
+        }
+    }
+
+    /// The labels of a namespace, as far as they are known.
+    pub fn labels(&self, namespace: &str) -> BTreeMap<String, String> {
+        self.get(namespace, |namespace| namespace.labels().clone()).unwrap_or_default()
+    }
+
+    /// What tells this cluster from others.
+    pub fn cluster_id(&self) -> Option<String> {
+        self.get(OLDEST, ResourceExt::uid).flatten()
+    }
+
+    fn get<T>(&self, name: &str, part: impl FnOnce(&PartialObjectMeta<Namespace>) -> T) -> Option<T> {
+        Some(part(self.0.as_ref()?.store.get(&ObjectRef::new(name))?.as_ref()))
+    }
+}
+
+fn relabelled(
+    changes: impl Stream<Item = watch::Change<PartialObjectMeta<Namespace>>> + Send + 'static,
+) -> impl Stream<Item = String> + Send + 'static {
+    changes
+        .flat_map(|change| stream::iter(change.applied()).map(Ok))
+        .predicate_filter(predicates::labels, PredicateConfig::default())
+        .filter_map(|namespace| future::ready(namespace.ok().map(|namespace| namespace.name_any())))
+}

@@ -1,0 +1,172 @@
+//! The periodic look at all keys of a provider at once: those that went away are looked at one by one, and those that
+//! nobody has are reported, or revoked where the user wants that.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
+use uuid::Uuid;
+
+use super::{Context, Provider, registry::ProviderId};
+use crate::{
+    api::{BackendSpec, OrphanPolicy, Orphans, ProviderSpec, ServiceKey},
+    backend::{Backend, BackendError},
+    controller::status,
+    lifecycle::{Findings, Identity, Inventory, MarkedKey, Orphan, Sequence},
+};
+
+/// Names of orphans that a status shows.
+const NAMES_SHOWN: usize = 20;
+/// Orphans that are revoked after one list: where there are more, somebody should have a look first.
+const MOST_REVOKED: usize = 100;
+
+/// What the last list of all keys showed.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// What is to be reported.
+    pub orphans: Option<Orphans>,
+    /// The ids of keys that the next list may show to be orphans.
+    suspects: HashSet<String>,
+}
+
+impl<K: Provider> Context<K> {
+    /// Lists all keys of a provider, where it can, and sees to it that what the list tells is acted on. A list that
+    /// fails tells nothing: the next one will.
+    pub(super) async fn survey(
+        &self,
+        id: &ProviderId,
+        provider: &K,
+        backend: &Backend,
+        before: Survey,
+    ) -> Survey {
+        let surveyed = self.try_to_survey(id, provider, backend, &before).await;
+        surveyed.unwrap_or_else(|error| {
+            tracing::warn!(provider = %id, %error, "the keys of a provider could not be listed");
+            before
+        })
+    }
+
+    async fn try_to_survey(
+        &self,
+        id: &ProviderId,
+        provider: &K,
+        backend: &Backend,
+        before: &Survey,
+    ) -> Result<Survey, BackendError> {
+        let shared = &self.shared;
+        shared.namespaces.filled().await;
+        let cluster_id = shared.namespaces.cluster_id();
+        // Taken before the list is asked for: a key that is made meanwhile need not be on it.
+        let expected = expected(id, &shared.registry.service_keys().await);
+        let Some(listed) = backend.marked_keys(cluster_id.as_deref()).await? else {
+            return Ok(Survey::default());
+        };
+        let inventory = Inventory {
+            listed,
+            expected: expected.iter().map(|(id, (identity, _))| (id.clone(), *identity)).collect(),
+            accounted: accounted(&shared.registry.service_keys().await),
+            namespace: id.namespace.clone(),
+            cluster_is_known: cluster_id.is_some(),
+            suspects: before.suspects.clone(),
+        };
+        let Findings { missed, orphans, suspects } = inventory.findings();
+        let missed: HashSet<_> = missed.into_iter().collect();
+        let doubtful = expected.into_values().filter(|(identity, _)| missed.contains(identity));
+        shared.doubts.raise(id, doubtful.collect());
+        let left = self.revoke(provider, backend, orphans).await;
+        Ok(Survey { orphans: self.tell_of(id, provider, before, &left), suspects })
+    }
+
+    /// Revokes the orphans that may go, where the user wants that; what is left of them.
+    async fn revoke(&self, provider: &K, backend: &Backend, orphans: Vec<Orphan>) -> Vec<MarkedKey> {
+        let wanted = policy(provider.provider()) == OrphanPolicy::Delete;
+        let (go, stay): (Vec<_>, Vec<_>) = orphans.into_iter().partition(|orphan| wanted && orphan.may_go);
+        let (mut left, mut go) = (keys_of(stay), keys_of(go));
+        left.extend(go.split_off(go.len().min(MOST_REVOKED)));
+        let events = &self.shared.events;
+        for key in go {
+            let about = provider.object_ref(&());
+            match backend.discard(&key).await {
+                Ok(()) => {
+                    self.shared.metrics.orphan_revoked(backend.kind());
+                    events.normal(
+                        about,
+                        "OrphanRevoked",
+                        "Revoke",
+                        format!("{} is revoked", described(&key)),
+                    );
+                }
+                Err(error) => {
+                    let note = format!("{} could not be revoked: {}", described(&key), error.message);
+                    events.warning(about, "OrphanNotRevoked", "Revoke", note);
+                    left.push(key);
+                }
+            }
+        }
+        left
+    }
+
+    /// Reports the orphans that are left, in an event where they are others than before.
+    fn tell_of(&self, id: &ProviderId, provider: &K, before: &Survey, left: &[MarkedKey]) -> Option<Orphans> {
+        self.shared.metrics.orphans(id.namespace.as_deref(), &id.name, left.len());
+        let mut names: Vec<_> = left.iter().map(|key| key.name.clone()).collect();
+        names.sort_unstable();
+        names.truncate(NAMES_SHOWN);
+        let count = u32::try_from(left.len()).unwrap_or(u32::MAX);
+        let orphans = (count > 0).then_some(Orphans { count, names });
+        if let Some(first) = left.first()
+            && orphans != before.orphans
+        {
+            let others = if count > 1 { format!(", and {} more", count - 1) } else { String::new() };
+            let note = format!(
+                "{}{others}: no ServiceKey has it; delete it at the remote side if nobody needs it",
+                described(first)
+            );
+            self.shared.events.warning(provider.object_ref(&()), "OrphansFound", "Survey", note);
+        }
+        orphans
+    }
+}
+
+fn keys_of(orphans: Vec<Orphan>) -> Vec<MarkedKey> {
+    orphans.into_iter().map(|orphan| orphan.key).collect()
+}
+
+fn described(key: &MarkedKey) -> String {
+    format!("the key `{}` with the id `{}`", key.name, key.id)
+}
+
+fn policy(spec: &ProviderSpec) -> OrphanPolicy {
+    match spec.backend() {
+        Some(BackendSpec::CloudFoundry(spec)) => spec.orphans,
+        Some(BackendSpec::IbmCloud(spec)) => spec.orphans,
+        Some(BackendSpec::OpenServiceBroker(_)) | None => OrphanPolicy::Report,
+    }
+}
+
+/// The keys that a provider has by what the statuses say, by the remote side's ids.
+fn expected(
+    id: &ProviderId,
+    keys: &[Arc<ServiceKey>],
+) -> BTreeMap<String, (Identity, ObjectRef<ServiceKey>)> {
+    let of_provider = keys.iter().filter(|key| ProviderId::of(key) == *id);
+    let living = of_provider.filter(|key| key.metadata.deletion_timestamp.is_none());
+    living
+        .filter_map(|key| {
+            let known = key.status.as_ref()?.key.as_ref()?;
+            let identity = Identity { owner: uid(key)?, sequence: Sequence::new(known.sequence)? };
+            Some((known.id.clone(), (identity, ObjectRef::from_obj(key.as_ref()))))
+        })
+        .collect()
+}
+
+/// The keys that all ServiceKeys may have, whatever their provider: another one may lead to the same remote side.
+fn accounted(keys: &[Arc<ServiceKey>]) -> HashMap<Uuid, std::collections::BTreeSet<Sequence>> {
+    keys.iter().filter_map(|key| Some((uid(key)?, status::memory(key.status.as_ref()).sequences()))).collect()
+}
+
+fn uid(key: &ServiceKey) -> Option<Uuid> {
+    Uuid::try_parse(&key.uid()?).ok()
+}

@@ -1,0 +1,190 @@
+//! What a list of all keys at a remote side tells: which keys went away there, and which of them nobody here has.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use uuid::Uuid;
+
+use super::{Identity, Memory, Sequence};
+
+/// A key at a remote side that bears the mark of this operator and this cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MarkedKey {
+    /// The remote side's id of it.
+    pub id: String,
+    /// The remote side's name of it.
+    pub name: String,
+    /// The UID of the ServiceKey that it was made for.
+    pub owner: Uuid,
+    /// Its number within that ServiceKey, where it still says so.
+    pub sequence: Option<Sequence>,
+    /// The namespace of that ServiceKey, where it still says so.
+    pub namespace: Option<String>,
+}
+
+/// What is known when a list of all keys has come.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    /// The keys that the list shows.
+    pub listed: Vec<MarkedKey>,
+    /// The keys that it should show, with the remote side's ids, as they were known before it was asked for.
+    pub expected: BTreeMap<String, Identity>,
+    /// The keys that each ServiceKey may have, as it is known since the list has come.
+    pub accounted: HashMap<Uuid, BTreeSet<Sequence>>,
+    /// The only namespace whose keys this provider may have made; `None`: all of them.
+    pub namespace: Option<String>,
+    /// Whether it can be told whose keys the list shows: those of this cluster.
+    pub cluster_is_known: bool,
+    /// The ids of the keys that the last list showed and nobody had.
+    pub suspects: HashSet<String>,
+}
+
+/// What follows from a list of all keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Keys that the list should have shown. A list in several pages may miss what moved from one to the other.
+    pub missed: Vec<Identity>,
+    /// The keys that nobody has.
+    pub orphans: Vec<Orphan>,
+    /// The ids of keys that seem to be orphans; the next list tells.
+    pub suspects: HashSet<String>,
+}
+
+/// A key that nobody has, by two lists in a row: what came or went while one was made is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// The key.
+    pub key: MarkedKey,
+    /// Whether it may be revoked where the user wants that: its ServiceKey does not exist. Where it does, the number of
+    /// this key is unknown there, and only a person can tell which of the two is right.
+    pub may_go: bool,
+}
+
+impl Inventory {
+    /// Draws the conclusions.
+    #[must_use]
+    pub fn findings(self) -> Findings {
+        let Self { listed, expected, accounted, namespace, cluster_is_known, suspects } = self;
+        let shown: HashSet<&str> = listed.iter().map(|key| key.id.as_str()).collect();
+        let missed =
+            expected.iter().filter(|(id, _)| !shown.contains(id.as_str())).map(|(_, key)| *key).collect();
+        let is_ours = |key: &&MarkedKey| {
+            cluster_is_known
+                && namespace.as_ref().is_none_or(|namespace| key.namespace.as_ref() == Some(namespace))
+        };
+        let is_accounted = |key: &MarkedKey| {
+            let known = accounted.get(&key.owner);
+            known.is_some_and(|known| key.sequence.is_none_or(|sequence| known.contains(&sequence)))
+        };
+        let unaccounted: Vec<_> =
+            listed.iter().filter(is_ours).filter(|key| !is_accounted(key)).cloned().collect();
+        let seen_before = unaccounted.iter().filter(|key| suspects.contains(&key.id));
+        let orphan =
+            |key: &MarkedKey| Orphan { may_go: !accounted.contains_key(&key.owner), key: key.clone() };
+        Findings {
+            missed,
+            orphans: seen_before.map(orphan).collect(),
+            suspects: unaccounted.into_iter().map(|key| key.id).collect(),
+        }
+    }
+}
+
+impl Memory {
+    /// The numbers of all keys that may exist.
+    #[must_use]
+    pub fn sequences(&self) -> BTreeSet<Sequence> {
+        let mut sequences: BTreeSet<_> = self.previous.iter().map(|key| key.sequence).collect();
+        sequences.extend(self.key.as_ref().map(|key| key.sequence));
+        sequences.extend(self.attempt());
+        if sequences.is_empty() {
+            sequences.insert(Sequence::FIRST);
+        }
+        sequences
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const OWNER: Uuid = Uuid::from_u128(1);
+    const SECOND: Sequence = Sequence::FIRST.next();
+
+    fn listed(id: &str, owner: Uuid, sequence: Option<Sequence>) -> MarkedKey {
+        MarkedKey {
+            id: id.to_owned(),
+            name: format!("key-{id}"),
+            owner,
+            sequence,
+            namespace: Some("training".to_owned()),
+        }
+    }
+
+    /// The list shows one key, that of the one ServiceKey.
+    fn settled() -> Inventory {
+        Inventory {
+            listed: vec![listed("a", OWNER, Some(Sequence::FIRST))],
+            expected: [("a".to_owned(), Identity { owner: OWNER, sequence: Sequence::FIRST })].into(),
+            accounted: [(OWNER, [Sequence::FIRST].into())].into(),
+            namespace: None,
+            cluster_is_known: true,
+            suspects: HashSet::new(),
+        }
+    }
+
+    #[test]
+    fn a_list_of_what_is_known_tells_nothing() {
+        assert_eq!(settled().findings(), Findings::default());
+    }
+
+    #[test]
+    fn a_key_that_the_list_does_not_show_is_missed() {
+        let findings = Inventory { listed: Vec::new(), ..settled() }.findings();
+        assert_eq!(findings.missed, [Identity { owner: OWNER, sequence: Sequence::FIRST }]);
+        assert!(findings.orphans.is_empty());
+        // One that was made in the place of the one that is known is not the one whose credentials are in the Secret.
+        let another = vec![listed("b", OWNER, Some(Sequence::FIRST))];
+        assert_eq!(Inventory { listed: another, ..settled() }.findings().missed, findings.missed);
+    }
+
+    #[rstest]
+    #[case::of_a_service_key_that_is_gone(listed("b", Uuid::from_u128(2), Some(Sequence::FIRST)), Some(true))]
+    #[case::of_a_gone_one_without_a_number(listed("b", Uuid::from_u128(2), None), Some(true))]
+    #[case::of_a_service_key_that_knows_no_such_number(listed("b", OWNER, Some(SECOND)), Some(false))]
+    #[case::of_a_service_key_that_may_have_it(listed("b", OWNER, None), None)]
+    fn what_nobody_has_is_an_orphan_once_it_is_seen_twice(
+        #[case] key: MarkedKey,
+        #[case] may_go: Option<bool>,
+    ) {
+        let with = |suspects| Inventory {
+            listed: settled().listed.into_iter().chain([key.clone()]).collect(),
+            suspects,
+            ..settled()
+        };
+        let first = with(HashSet::new()).findings();
+        assert_eq!((first.orphans, first.suspects.len()), (Vec::new(), usize::from(may_go.is_some())));
+        let second = with(first.suspects).findings().orphans;
+        assert_eq!(second.first().map(|orphan| orphan.may_go), may_go);
+    }
+
+    #[rstest]
+    #[case::its_own_namespace(Some("training"), true, 1)]
+    #[case::another_namespace(Some("staging"), true, 0)]
+    #[case::any_namespace(None, true, 1)]
+    #[case::any_cluster(None, false, 0)]
+    fn nobody_judges_the_keys_of_others(
+        #[case] namespace: Option<&str>,
+        #[case] cluster_is_known: bool,
+        #[case] orphans: usize,
+    ) {
+        let inventory = Inventory {
+            accounted: HashMap::new(),
+            namespace: namespace.map(str::to_owned),
+            cluster_is_known,
+            suspects: ["a".to_owned()].into(),
+            ..settled()
+        };
+        assert_eq!(inventory.findings().orphans.len(), orphans);
+    }
+}

@@ -1,0 +1,70 @@
+//! Decisions for single worlds, where the words that they show or the order of two of them matter. That the rules hold
+//! in all worlds is shown by the model.
+
+mod pause;
+mod retain;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::api::Reason;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn now() -> Timestamp {
+    "2026-11-24T12:00:00Z".parse().unwrap()
+}
+
+fn key(inputs: &str) -> KeyRecord {
+    KeyRecord {
+        sequence: Sequence::FIRST,
+        id: "binding-1".to_owned(),
+        name: None,
+        created_at: now(),
+        expires_at: None,
+        renew_before: None,
+        late_until: None,
+        inputs: inputs.to_owned(),
+    }
+}
+
+/// A ServiceKey that is about to ask for its first key.
+fn asking() -> World {
+    World {
+        desired: Desired {
+            finalizer: true,
+            deleting: false,
+            abandon: false,
+            retain: false,
+            suspended: false,
+            inputs: "now".to_owned(),
+            rotation: Rotation { every: None, overlap: Duration::ZERO },
+            problem: None,
+        },
+        memory: Memory::default(),
+        secret: SecretView::Absent,
+        provider: ProviderView::Available,
+        marks_keys: false,
+        pause: None,
+        round: Round::default(),
+        missed: None,
+        late: LateAnswers { patience: MINUTE, unknown_until: None },
+        told: None,
+        now: now(),
+    }
+}
+
+/// One whose Secret holds this key.
+fn holding(key: KeyRecord) -> World {
+    let memory = Memory { key: Some(key.clone()), ..Memory::default() };
+    World { memory, secret: SecretView::Intact { key }, ..asking() }
+}
+
+fn rest(world: &World) -> Rest {
+    match decide(world) {
+        Step::Rest(rest) => rest,
+        Step::Act(effect) => panic!("{effect:?}"),
+    }
+}

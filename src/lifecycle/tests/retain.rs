@@ -1,0 +1,63 @@
+//! Keys that stay when their ServiceKey goes: where they bear a mark, it is taken off first.
+
+use rstest::rstest;
+
+use super::*;
+
+/// A ServiceKey that is being deleted, whose marked key is to stay.
+fn retained() -> World {
+    let world = holding(key("now"));
+    let desired = Desired { deleting: true, retain: true, ..world.desired.clone() };
+    World { desired, marks_keys: true, ..world }
+}
+
+fn released() -> Round {
+    Round { released: [Sequence::FIRST].into(), ..Round::default() }
+}
+
+fn unavailable() -> ProviderView {
+    ProviderView::Unavailable(Problem { reason: Reason::ProviderNotReady, message: "no login".to_owned() })
+}
+
+#[rstest]
+#[case::the_mark_goes_first(retained(), Effect::Release(Sequence::FIRST))]
+#[case::then_the_secret(World { round: released(), ..retained() }, Effect::DeleteSecret)]
+#[case::then_the_finalizer(
+    World { round: released(), secret: SecretView::Absent, ..retained() },
+    Effect::RemoveFinalizer { left_behind: vec![Sequence::FIRST] }
+)]
+#[case::where_there_are_no_marks_nobody_is_asked(
+    World { marks_keys: false, provider: unavailable(), ..retained() },
+    Effect::DeleteSecret
+)]
+#[case::who_lets_go_of_the_key_leaves_the_mark(
+    World { desired: Desired { abandon: true, ..retained().desired }, provider: unavailable(), ..retained() },
+    Effect::DeleteSecret
+)]
+#[case::a_key_that_is_not_to_stay_is_revoked(
+    World { desired: Desired { retain: false, ..retained().desired }, ..retained() },
+    Effect::Unbind(Sequence::FIRST)
+)]
+fn a_key_that_stays_bears_no_mark(#[case] world: World, #[case] expected: Effect) {
+    assert_eq!(decide(&world), Step::Act(expected));
+}
+
+#[test]
+fn the_mark_is_not_forgotten_where_it_can_not_be_taken_off_now() {
+    let waiting = rest(&World { provider: unavailable(), ..retained() });
+    assert_eq!((waiting.wake, waiting.report.ready.reason), (Wake::OnChange, Reason::ProviderNotReady));
+    let failure = Failure {
+        attempted: Attempted::Release,
+        class: ErrorClass::Forbidden,
+        message: "release failed".to_owned(),
+        retry_after: None,
+    };
+    let failed = rest(&World { round: Round { failure: Some(failure), ..Round::default() }, ..retained() });
+    assert_eq!(failed.wake, Wake::Retry { not_before: None });
+    assert_eq!(failed.report.ready.reason, Reason::ReleaseFailed);
+    assert!(
+        failed.report.ready.message.contains("servicekeys.dev/abandon"),
+        "{}",
+        failed.report.ready.message
+    );
+}
