@@ -19,6 +19,7 @@ pub mod library_broker;
 pub mod postgres;
 mod process;
 mod progress;
+mod remote;
 mod scratch;
 mod server;
 pub mod token_server;

@@ -18,19 +18,13 @@ use super::{
     route::{Route, Target},
     uaa::{GrantRequest, Session, Uaa},
 };
+use crate::remote;
 
 const MAX_URL_BYTES: usize = 8_000;
 const MAX_NAME: usize = 255;
 
 /// A call as it came in.
-#[derive(Clone)]
-pub(super) struct Request {
-    pub target: Target,
-    pub uri: Uri,
-    pub headers: HeaderMap,
-    /// Nothing where the body was cut off, or larger than the fake reads.
-    pub body: Option<Bytes>,
-}
+pub(super) type Request = remote::Request<Route>;
 
 /// An admitted call.
 #[derive(Clone, Debug)]
@@ -60,7 +54,7 @@ fn check_length(uri: &Uri) -> Result<(), Refusal> {
 }
 
 fn operation(request: &Request) -> Result<Operation, Refusal> {
-    let Request { target: Target { route, guid }, uri, headers, body } = request;
+    let Request { target: Target { route, id: guid }, uri, headers, body } = request;
     let query = || ListQuery::read(uri, *route);
     let guid = || query().map(|_| guid.clone().unwrap_or_default());
     Ok(match route {

@@ -1,78 +1,30 @@
-//! What the Cloud Controller says: a true answer, or a refusal that may be the caller's fault.
+//! What the Cloud Controller says, in its own words.
 
-use axum::{
-    body::Body,
-    http::{
-        HeaderName, Response, StatusCode,
-        header::{CONTENT_TYPE, HeaderValue, LOCATION},
-    },
+use axum::http::{
+    StatusCode,
+    header::{HeaderValue, LOCATION},
 };
 use serde_json::{Value, json};
 
 use super::record::Rule;
+pub(super) use crate::remote::Answer;
 
-/// A header whose name and value were checked when a test wrote it down.
-pub(super) type Header = (HeaderName, HeaderValue);
+/// A call that has no effect.
+pub(super) type Refusal = crate::remote::Refusal<Rule>;
 
-/// A status with a JSON body, or with none.
-#[derive(Clone, Debug)]
-pub(super) struct Answer {
-    pub status: StatusCode,
-    pub headers: Vec<Header>,
-    pub body: Option<Value>,
-}
-
-impl Answer {
-    pub const fn new(status: StatusCode, body: Value) -> Self {
-        Self { status, headers: Vec::new(), body: Some(body) }
-    }
-
-    pub const fn ok(body: Value) -> Self {
-        Self::new(StatusCode::OK, body)
-    }
-
-    /// A status without a body.
-    pub const fn bare(status: StatusCode) -> Self {
-        Self { status, headers: Vec::new(), body: None }
-    }
-
-    /// 202 with an empty body and the place of the job.
-    pub fn accepted(job: &str) -> Self {
+/// 202 with an empty body and the place of the job.
+pub(super) fn accepted(job: &str) -> Answer {
+    let accepted = Answer::bare(StatusCode::ACCEPTED);
+    match HeaderValue::from_str(job) {
+        Ok(location) => accepted.with_header(LOCATION, location),
         // A URL of the fake's own is always a header's value.
-        let location = HeaderValue::from_str(job).map(|value| (LOCATION, value));
-        Self { headers: location.into_iter().collect(), ..Self::bare(StatusCode::ACCEPTED) }
-    }
-
-    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
-        self
-    }
-
-    pub fn into_response(self) -> Response<Body> {
-        let body = self.body.map(|body| body.to_string()).unwrap_or_default();
-        let mut response = response(self.status, "application/json; charset=utf-8", body.into());
-        set_headers(&mut response, self.headers);
-        response
+        Err(_) => accepted,
     }
 }
 
 impl From<ApiError> for Answer {
     fn from(error: ApiError) -> Self {
         Self::new(error.status, json!({ "errors": [error.shown()] }))
-    }
-}
-
-pub(super) fn response(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
-}
-
-/// Sets headers, in place of those that are there.
-pub(super) fn set_headers(response: &mut Response<Body>, headers: impl IntoIterator<Item = Header>) {
-    for (name, value) in headers {
-        response.headers_mut().insert(name, value);
     }
 }
 
@@ -145,20 +97,7 @@ impl ApiError {
     }
 }
 
-/// A call that has no effect.
-#[derive(Clone, Debug)]
-pub(super) struct Refusal {
-    pub answer: Answer,
-    /// The rule that the caller broke, with what was wrong; nothing where a correct client can meet this too.
-    pub breach: Option<(Rule, String)>,
-}
-
 impl Refusal {
-    /// The caller broke a rule.
-    pub fn breach(rule: Rule, answer: impl Into<Answer>, detail: impl Into<String>) -> Self {
-        Self { answer: answer.into(), breach: Some((rule, detail.into())) }
-    }
-
     pub fn bad_query(rule: Rule, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         Self::breach(rule, ApiError::bad_query_parameter(&detail), detail)
@@ -171,8 +110,7 @@ impl Refusal {
 }
 
 impl From<ApiError> for Refusal {
-    /// A refusal that is nobody's fault.
     fn from(error: ApiError) -> Self {
-        Self { answer: error.into(), breach: None }
+        Self::blameless(error)
     }
 }

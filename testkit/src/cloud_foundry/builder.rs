@@ -3,18 +3,18 @@
 use std::{collections::HashSet, io, num::NonZeroU32, sync::Arc, time::Duration};
 
 use super::{
-    call::Host,
     estate::{Instance, Organization, Space},
     fake::FakeCloudFoundry,
     pace::Pace,
     record::Rule,
     route::Door,
-    shared::Shared,
+    side::CloudFoundry,
     state::State,
     uaa::{Login, RefreshTokens, Uaa},
 };
 use crate::{
     broker::{CredentialsRecipe, ReservedPort, TlsIdentity},
+    remote::{Host, Shared},
     server::Server,
 };
 
@@ -176,8 +176,8 @@ impl Builder {
         let uaa = Uaa::new(self.logins, self.token_lifetime, self.refresh_tokens);
         let state =
             State::new(api_url, uaa_url, self.organizations, self.credentials, self.pace, self.page_limit);
-        let shared = Arc::new(Shared::new(uaa, state, self.tolerated, self.limit));
-        shared.look().look_ups = self.look_ups;
+        let side = CloudFoundry::new(uaa, state, self.look_ups);
+        let shared = Arc::new(Shared::new(side, self.tolerated, self.limit));
         let host = |door| Host { door, shared: Arc::clone(&shared) };
         let api = Server::start("fake-cloud-controller", host(Door::Api), acceptor.clone(), api_port).await?;
         let uaa = Server::start("fake-uaa", host(Door::Uaa), acceptor, uaa_port).await?;

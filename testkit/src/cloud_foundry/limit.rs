@@ -7,7 +7,8 @@ use axum::http::{
     header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER},
 };
 
-use super::answer::{Answer, ApiError, Header};
+use super::answer::ApiError;
+use crate::remote::{Answer, Header};
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");

@@ -4,7 +4,7 @@
 //! Cloud Controller answers follows its documentation and, where that is silent, its source: statuses, codes, titles
 //! and words of errors, the shapes of resources, and when a name is taken or an operation in the way. It is stricter
 //! in that it refuses, and holds against the client, whatever is undocumented, malformed or careless. What it does not
-//! know it refuses too: other resources, bindings of apps, filters by time, plan, offering and app. [`GoClient`] is the
+//! know it refuses too: other resources, bindings of apps, filters by time, plan, offering and app. [`go_client`] is the
 //! real client that it is checked by.
 //!
 //! A call of either host goes through typed stages: `route` reads where it goes, `admission` turns it into an
@@ -15,7 +15,6 @@
 mod admission;
 mod answer;
 mod builder;
-mod call;
 mod estate;
 mod fake;
 mod faults;
@@ -28,21 +27,21 @@ mod query;
 mod record;
 mod route;
 mod selector;
-mod shared;
+mod side;
 mod state;
 mod uaa;
 
 pub use crate::{
     broker::{CredentialsRecipe, ReservedPort, TlsIdentity},
     gate::{Gate, Moment},
+    remote::{Fault, GoClient, GoClientError, Injection},
     wait::WaitError,
 };
 pub use axum::http::StatusCode;
 pub use builder::{Builder, StartError};
 pub use estate::{Instance, InstanceOperation, OperationState, Organization, Space};
 pub use fake::FakeCloudFoundry;
-pub use faults::{Fault, Injection};
-pub use go_client::{GoClient, GoClientError};
+pub use go_client::go_client;
 pub use limit::RateLimit;
 pub use pace::{Pace, Work};
 pub use record::{Call, Key, LastOperation, Rule, UnderWay, Violation};

@@ -2,11 +2,10 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use axum::http::Method;
 use serde_json::{Map, Value};
 
 use super::{estate::OperationState, pace::Work, route::Route, uaa::Grant};
-use crate::broker::FieldNames;
+use crate::{broker::FieldNames, remote};
 
 /// A rule that a client can break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,59 +45,10 @@ pub enum Rule {
 }
 
 /// One breach of the rules.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// The rule that was broken.
-    pub rule: Rule,
-    /// The call that broke it, counted from 0 as in [`calls`](super::FakeCloudFoundry::calls).
-    pub call: usize,
-    /// What was wrong.
-    pub detail: String,
-}
+pub type Violation = remote::Violation<Rule>;
 
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "call {} broke {:?}: {}", self.call, self.rule, self.detail)
-    }
-}
-
-/// One call, from its arrival on. `Debug` shows the body's field names only.
-#[derive(Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Call {
-    /// The HTTP method.
-    pub method: Method,
-    /// Path and query as they were sent.
-    pub path: String,
-    /// The endpoint.
-    pub route: Route,
-    /// The GUID in the path, decoded.
-    pub guid: Option<String>,
-    /// Whose token was shown: the name of the user, or the id of the client.
-    pub login: Option<String>,
-    /// What the UAA was asked for.
-    pub grant: Option<Grant>,
-    /// The status that was answered; nothing while the call is under way, where the connection was cut, and
-    /// where the client did not wait for the answer.
-    pub status: Option<u16>,
-    /// The body, where it is JSON; never what the UAA was sent.
-    pub body: Option<Value>,
-}
-
-impl fmt::Debug for Call {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { method, path, route, guid: _, login, grant, status, body } = self;
-        f.debug_struct("Call")
-            .field("method", method)
-            .field("path", path)
-            .field("route", route)
-            .field("login", login)
-            .field("grant", grant)
-            .field("status", status)
-            .field("body", &body.as_ref().and_then(Value::as_object).map(FieldNames))
-            .finish_non_exhaustive()
-    }
-}
+/// One call, from its arrival on.
+pub type Call = remote::Call<Route, Grant>;
 
 /// One service key that is there: made, being made, being deleted, or left where one of these failed. `Debug` shows
 /// the names of parameters and credentials only.

@@ -3,6 +3,8 @@
 use axum::http::Method;
 use percent_encoding::percent_decode_str;
 
+use crate::remote;
+
 /// An endpoint of the Cloud Controller or of the UAA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Route {
@@ -48,15 +50,11 @@ pub(super) enum Door {
 }
 
 /// A route with the GUID of its path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
-    pub route: Route,
-    pub guid: Option<String>,
-}
+pub(super) type Target = remote::Target<Route>;
 
 impl Target {
     /// Reads the raw path. The path is split before it is decoded, so that an encoded `/` stays part of a GUID.
-    pub fn read(door: Door, method: &Method, path: &str) -> Self {
+    pub(super) fn read(door: Door, method: &Method, path: &str) -> Self {
         let decoded: Result<Vec<_>, _> =
             path.split('/').map(|segment| percent_decode_str(segment).decode_utf8()).collect();
         let segments = decoded.unwrap_or_default();
@@ -69,8 +67,8 @@ impl Target {
             },
         };
         match guid {
-            Some("") => Self { route: Route::Unknown, guid: None },
-            guid => Self { route, guid: guid.map(Into::into) },
+            Some("") => Self { route: Route::Unknown, id: None },
+            guid => Self { route, id: guid.map(Into::into) },
         }
     }
 
@@ -124,7 +122,7 @@ mod tests {
     #[test]
     fn a_guid_is_one_segment_that_is_decoded_once() {
         let target = Target::read(Door::Api, &Method::GET, "/v3/jobs/a%2Fb%2525");
-        assert_eq!(target, Target { route: Route::Job, guid: Some("a/b%25".into()) });
+        assert_eq!(target, Target { route: Route::Job, id: Some("a/b%25".into()) });
         assert_eq!(route(Door::Api, Method::GET, "/v3/jobs/a/b"), Route::Unknown);
         assert_eq!(route(Door::Api, Method::GET, "/v3/jobs/"), Route::Unknown);
         assert_eq!(route(Door::Api, Method::GET, "/v3/jobs/%ff"), Route::Unknown);

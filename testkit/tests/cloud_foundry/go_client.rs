@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use testkit::cloud_foundry::{
-    Builder, FakeCloudFoundry, GoClient, GoClientError, Grant, Login, Pace, RefreshTokens, Rule,
+    Builder, FakeCloudFoundry, GoClientError, Grant, Login, Pace, RefreshTokens, Rule, go_client,
 };
 
 use crate::client::{INSTANCE, start_with};
@@ -47,7 +47,7 @@ fn alice() -> Value {
 #[tokio::test]
 async fn a_key_is_made_with_a_users_password() -> Result<()> {
     let cf = with_three_keys(FakeCloudFoundry::builder().pace(Pace::looks(3))).await?;
-    let seen = GoClient::find().await?.run(&order(&cf, alice())).await?;
+    let seen = go_client().await?.run(&order(&cf, alice())).await?;
 
     assert_eq!(seen["root"]["links"]["uaa"]["href"], json!(cf.uaa_url()));
     assert_eq!(seen["root"]["links"]["cloud_controller_v3"]["href"], json!(format!("{}/v3", cf.url())));
@@ -99,7 +99,7 @@ async fn a_key_is_made_with_a_users_password() -> Result<()> {
 #[tokio::test]
 async fn pages_that_are_smaller_than_asked_for_are_all_turned() -> Result<()> {
     let cf = with_three_keys(FakeCloudFoundry::builder().page_limit(1)).await?;
-    let seen = GoClient::find().await?.run(&order(&cf, alice())).await?;
+    let seen = go_client().await?.run(&order(&cf, alice())).await?;
     assert_eq!(seen["pages"], json!([["a"], ["b"], ["c"], [KEY]]));
     assert_eq!(seen["others"], json!(["a", "b", "c"]));
     Ok(())
@@ -109,7 +109,7 @@ async fn pages_that_are_smaller_than_asked_for_are_all_turned() -> Result<()> {
 async fn a_client_logs_in_by_itself() -> Result<()> {
     let cf = with_three_keys(FakeCloudFoundry::builder()).await?;
     let login = json!({ "client_id": "operator", "client_secret": "client-secret" });
-    GoClient::find().await?.run(&order(&cf, login)).await?;
+    go_client().await?.run(&order(&cf, login)).await?;
     assert_eq!((cf.granted(Grant::ClientCredentials), cf.granted(Grant::RefreshToken)), (1, 0));
     assert!(cf.calls().iter().any(|call| call.login.as_deref() == Some("operator")));
     Ok(())
@@ -119,7 +119,7 @@ async fn a_client_logs_in_by_itself() -> Result<()> {
 async fn users_of_another_identity_provider_name_it() -> Result<()> {
     let bob = Login::user("bob", "secret").origin("ldap");
     let cf = with_three_keys(FakeCloudFoundry::builder().login(bob)).await?;
-    let go = GoClient::find().await?;
+    let go = go_client().await?;
     go.run(&order(&cf, json!({ "username": "bob", "password": "secret", "origin": "ldap" }))).await?;
     let assertion = cf.issue_assertion("bob");
     go.run(&order(&cf, json!({ "assertion": assertion, "origin": "ldap" }))).await?;
@@ -134,7 +134,7 @@ async fn tokens_are_refreshed_before_they_expire() -> Result<()> {
     let builder =
         FakeCloudFoundry::builder().token_lifetime(lifetime).refresh_tokens(RefreshTokens::Rotating);
     let cf = with_three_keys(builder).await?;
-    GoClient::find().await?.run(&order(&cf, alice())).await?;
+    go_client().await?.run(&order(&cf, alice())).await?;
     assert_eq!(cf.granted(Grant::Password), 1);
     assert!(cf.granted(Grant::RefreshToken) >= 2);
     Ok(())
@@ -144,7 +144,7 @@ async fn tokens_are_refreshed_before_they_expire() -> Result<()> {
 async fn a_token_that_is_handed_over_is_used() -> Result<()> {
     let cf = with_three_keys(FakeCloudFoundry::builder()).await?;
     let login = json!({ "access_token": cf.issue_token("alice"), "refresh_token": "none" });
-    GoClient::find().await?.run(&order(&cf, login)).await?;
+    go_client().await?.run(&order(&cf, login)).await?;
     assert_eq!(cf.granted(Grant::RefreshToken), 0);
     Ok(())
 }
@@ -153,7 +153,7 @@ async fn a_token_that_is_handed_over_is_used() -> Result<()> {
 async fn a_wrong_password_and_a_failed_job_are_understood() -> Result<()> {
     let cf = with_three_keys(FakeCloudFoundry::builder().tolerate(Rule::Password).pace(Pace::until_told()))
         .await?;
-    let go = GoClient::find().await?;
+    let go = go_client().await?;
     let refused = go.run(&order(&cf, json!({ "username": "alice", "password": "guess" }))).await;
     let Err(GoClientError::Refused { output, .. }) = refused else { bail!("{refused:?}") };
     assert!(output.contains("unauthorized") && output.contains("Bad credentials"), "{output}");

@@ -6,21 +6,20 @@ mod logins;
 use std::{fmt, sync::Arc, thread};
 
 use serde_json::Value;
-use tokio::time::timeout;
 
 use super::{
     builder::Builder,
-    faults::Injection,
     limit::RateLimit,
     record::{Call, Rule, Violation},
     route::Route,
-    shared::{Inner, Shared},
+    side::CloudFoundry,
 };
 use crate::{
     broker::TlsIdentity,
     gate::{Gate, Moment},
+    remote::{Injection, Inner, Shared},
     server::Server,
-    wait::{PATIENCE, WaitError},
+    wait::WaitError,
 };
 
 /// A running Cloud Foundry.
@@ -28,7 +27,7 @@ use crate::{
 /// Dropping it stops it, and panics, as a failed assertion does, where a client broke a rule, a fault was injected
 /// that no call met, or a late call was never [released](Self::release_late).
 pub struct FakeCloudFoundry {
-    shared: Arc<Shared>,
+    shared: Arc<Shared<CloudFoundry>>,
     api: Server,
     uaa: Server,
     tls: Option<TlsIdentity>,
@@ -44,7 +43,12 @@ impl FakeCloudFoundry {
         Builder::new()
     }
 
-    pub(super) const fn new(shared: Arc<Shared>, api: Server, uaa: Server, tls: Option<TlsIdentity>) -> Self {
+    pub(super) const fn new(
+        shared: Arc<Shared<CloudFoundry>>,
+        api: Server,
+        uaa: Server,
+        tls: Option<TlsIdentity>,
+    ) -> Self {
         Self { shared, api, uaa, tls }
     }
 
@@ -71,10 +75,10 @@ impl FakeCloudFoundry {
         self.tls.as_ref().map(TlsIdentity::ca_pem)
     }
 
-    /// What `GET /` answers; to change it, [inject](Self::inject) a [`Fault::edit`](super::Fault::edit).
+    /// What `GET /` answers; to change it, [inject](Self::inject) a [`Fault::edit`](crate::remote::Fault::edit).
     #[must_use]
     pub fn root(&self) -> Value {
-        self.shared.look().state.root()
+        self.shared.look().side.state.root()
     }
 
     /// Every call so far, at both hosts, in the order of arrival.
@@ -108,21 +112,21 @@ impl FakeCloudFoundry {
 
     /// From now on allows so many look-ups of single keys and jobs more, as [`Builder::look_ups`] does.
     pub fn allow_look_ups(&self, count: usize) {
-        self.shared.change(|inner| inner.look_ups = Some(count));
+        self.shared.change(|inner| inner.side.look_ups = Some(count));
     }
 
     /// From now on puts so many resources on a page at most; nothing: as many as clients want.
     pub fn change_page_limit(&self, resources: Option<usize>) {
-        self.shared.change(|inner| inner.state.page_limit = resources);
+        self.shared.change(|inner| inner.side.state.page_limit = resources);
     }
 
     /// From now on answers 429 to more requests than this, or no more.
     pub fn limit_rate(&self, limit: Option<RateLimit>) {
-        self.shared.change(|inner| inner.meter.change(limit));
+        self.shared.change(|inner| inner.side.meter.change(limit));
     }
 
     /// Lets calls go wrong. Of several injections that a call could meet, it meets the oldest.
-    pub fn inject(&self, injection: Injection) {
+    pub fn inject(&self, injection: Injection<Route>) {
         self.shared.change(|inner| inner.script.add(injection));
     }
 
@@ -131,7 +135,7 @@ impl FakeCloudFoundry {
         self.shared.change(|inner| inner.script.clear());
     }
 
-    /// Carries out what met [`Fault::Late`](super::Fault::Late) so far, in the order in which it came in; says how
+    /// Carries out what met [`Fault::Late`](crate::remote::Fault::Late) so far, in the order in which it came in; says how
     /// many of these calls had an effect.
     #[must_use = "it says how many late calls had an effect"]
     pub fn release_late(&self) -> usize {
@@ -153,35 +157,20 @@ impl FakeCloudFoundry {
         self.wait(|inner| inner.calls.clone(), |calls| met(calls)).await
     }
 
-    /// Waits until this many calls have met [`Fault::Late`](super::Fault::Late) and wait for their release.
+    /// Waits until this many calls have met [`Fault::Late`](crate::remote::Fault::Late) and wait for their release.
     ///
     /// # Errors
     /// Fewer did within 30 seconds.
     pub async fn wait_for_late(&self, count: usize) -> Result<(), WaitError> {
-        self.wait(|inner| inner.late.iter().map(|(call, _)| *call).collect(), |late| late.len() >= count)
-            .await
-            .map(drop)
+        self.shared.wait_for_late(count).await
     }
 
     async fn wait<T: fmt::Debug>(
         &self,
-        read: impl Fn(&Inner) -> Vec<T>,
+        read: impl Fn(&Inner<CloudFoundry>) -> Vec<T>,
         met: impl Fn(&[T]) -> bool,
     ) -> Result<Vec<T>, WaitError> {
-        let mut changes = self.shared.changes();
-        let look = || read(&self.shared.look());
-        let fulfilled = timeout(PATIENCE, async {
-            loop {
-                let seen = look();
-                // The sender lives as long as `self`, so an error can't come up here.
-                if met(&seen) || changes.changed().await.is_err() {
-                    return seen;
-                }
-            }
-        });
-        fulfilled
-            .await
-            .map_err(|_| WaitError::new(format!("at the fake Cloud Foundry there is {:#?}", look())))
+        self.shared.wait(read, met).await
     }
 
     /// Fails where a client broke a rule, and where a fault was injected that no call met, because such a test does
@@ -190,12 +179,8 @@ impl FakeCloudFoundry {
     /// # Panics
     /// That is how it fails.
     #[track_caller]
-    #[expect(clippy::panic, reason = "an assertion, for tests: they fail by panicking")]
     pub fn assert_clean(&self) {
-        let complaints = self.shared.look().complaints();
-        if !complaints.is_empty() {
-            panic!("the fake Cloud Foundry complains:\n  {}", complaints.join("\n  "));
-        }
+        self.shared.assert_clean();
     }
 }
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    super::{estate::guid, pace::Work},
+    super::{answer::accepted, estate::guid, pace::Work},
     Answer, Answered, ApiError, State,
     show::shown_time,
 };
@@ -61,7 +61,7 @@ impl State {
 
     /// The answer that sends a client to a job.
     pub(super) fn accepted(&self, job: &str) -> Answer {
-        Answer::accepted(&self.url(&format!("/v3/jobs/{job}")))
+        accepted(&self.url(&format!("/v3/jobs/{job}")))
     }
 
     /// Takes jobs a step further, those that have not ended.

@@ -3,18 +3,15 @@
 use std::{future, sync::Arc};
 
 use axum::{
-    body::{Body, to_bytes},
-    http::{self, HeaderName, HeaderValue, Response},
+    body::{Body, Bytes, to_bytes},
+    http::{self, HeaderMap, HeaderValue, Response, Uri},
 };
 use hyper::body::Incoming;
 
 use super::{
-    admission::{Admitted, Request},
     answer::{Answer, Header, set_headers},
     faults::{Ending, Fault},
-    operation::Operation,
-    route::{Door, Target},
-    shared::Shared,
+    shared::{Shared, Side},
 };
 use crate::{
     gate::{Cut, Moment},
@@ -22,23 +19,44 @@ use crate::{
 };
 
 const MAX_REQUEST_BYTES: usize = 1024 * 1024;
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-vcap-request-id");
 
-/// One of the two hosts.
+/// A call as it came in.
 #[derive(Clone)]
-pub(super) struct Host {
-    pub door: Door,
-    pub shared: Arc<Shared>,
+pub(crate) struct Request<R> {
+    pub target: Target<R>,
+    pub uri: Uri,
+    pub headers: HeaderMap,
+    /// Nothing where the body was cut off, or larger than the fake reads.
+    pub body: Option<Bytes>,
 }
 
-impl Service for Host {
+/// A route with the id that is part of its path, decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target<R> {
+    pub route: R,
+    pub id: Option<String>,
+}
+
+/// One of the hosts of a remote side.
+pub(crate) struct Host<S: Side> {
+    pub door: S::Door,
+    pub shared: Arc<Shared<S>>,
+}
+
+impl<S: Side> Clone for Host<S> {
+    fn clone(&self) -> Self {
+        Self { door: self.door, shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<S: Side> Service for Host<S> {
     /// One call; [`Cut`] closes its connection. The work is a task of its own, because a server finishes what it has
     /// begun also where the client hangs up; only the record of the answer depends on the client being there.
     async fn call(self, request: http::Request<Incoming>) -> Result<Response<Body>, Cut> {
         let Self { door, shared } = self;
         let (head, body) = request.into_parts();
         let request = Request {
-            target: Target::read(door, &head.method, head.uri.path()),
+            target: S::target(door, &head.method, head.uri.path()),
             uri: head.uri,
             headers: head.headers,
             body: to_bytes(Body::new(body), MAX_REQUEST_BYTES).await.ok(),
@@ -47,7 +65,7 @@ impl Service for Host {
 
         match tokio::spawn(work(Arc::clone(&shared), request, number)).await.map_err(|_| Cut)?? {
             Ending::Response(mut response) => {
-                set_headers(&mut response, request_id(number));
+                set_headers(&mut response, request_id::<S>(number));
                 shared.answered(number, response.status().as_u16());
                 Ok(response)
             }
@@ -58,11 +76,15 @@ impl Service for Host {
 }
 
 /// By which the operators of the remote side find a call in their logs.
-fn request_id(number: usize) -> Option<Header> {
-    HeaderValue::from_str(&format!("call-{number}")).ok().map(|value| (REQUEST_ID, value))
+fn request_id<S: Side>(number: usize) -> Option<Header> {
+    HeaderValue::from_str(&format!("call-{number}")).ok().map(|value| (S::REQUEST_ID, value))
 }
 
-async fn work(shared: Arc<Shared>, request: Request, number: usize) -> Result<Ending, Cut> {
+async fn work<S: Side>(
+    shared: Arc<Shared<S>>,
+    request: Request<S::Route>,
+    number: usize,
+) -> Result<Ending, Cut> {
     let route = request.target.route;
     let admitted = shared.look().admit(&request, number);
     let (admitted, headers) = match admitted {
@@ -71,7 +93,7 @@ async fn work(shared: Arc<Shared>, request: Request, number: usize) -> Result<En
     };
 
     shared.pass(route, Moment::BeforeEffect).await?;
-    let met = shared.look().script.take(&request.target, name_of(&admitted));
+    let met = shared.look().script.take(&request.target, S::name_of(&admitted));
     let Some(injection) = met else {
         let mut answer = take_effect(&shared, &admitted, number);
         answer.headers.extend(headers);
@@ -93,14 +115,6 @@ async fn work(shared: Arc<Shared>, request: Request, number: usize) -> Result<En
     Ok(injection.spoil(answer))
 }
 
-/// The name that a key is to have.
-fn name_of(admitted: &Admitted) -> Option<&str> {
-    match &admitted.operation {
-        Operation::Create(wish) => Some(&wish.name),
-        _ => None,
-    }
-}
-
-fn take_effect(shared: &Shared, admitted: &Admitted, number: usize) -> Answer {
+fn take_effect<S: Side>(shared: &Shared<S>, admitted: &S::Admitted, number: usize) -> Answer {
     shared.change(|inner| inner.carry_out(admitted, number))
 }

@@ -1,0 +1,102 @@
+//! What makes a remote side a Cloud Foundry.
+
+use axum::http::{HeaderName, Method};
+
+use super::{
+    admission::{Admitted, Request, admit},
+    answer::{Answer, ApiError, Refusal},
+    limit::Meter,
+    operation::Operation,
+    record::Rule,
+    route::{Door, Route, Target},
+    state::State,
+    uaa::{Grant, Uaa},
+};
+use crate::remote::{Admission, Side};
+
+/// The Cloud Controller and the UAA.
+pub(super) struct CloudFoundry {
+    pub uaa: Uaa,
+    pub state: State,
+    pub meter: Meter,
+    /// How many look-ups of single keys and jobs are left; nothing where there is no end of them.
+    pub look_ups: Option<usize>,
+}
+
+impl CloudFoundry {
+    pub fn new(uaa: Uaa, state: State, look_ups: Option<usize>) -> Self {
+        Self { uaa, state, meter: Meter::default(), look_ups }
+    }
+
+    /// A look-up too many is answered all the same: nothing is wrong with it but that there are others.
+    fn count_look_up(&mut self, route: Route) -> Option<(Rule, String)> {
+        if !matches!(route, Route::Key | Route::Job) {
+            return None;
+        }
+        match &mut self.look_ups {
+            None => None,
+            Some(0) => {
+                let detail = "a list shows many keys at once, and this one was looked up by itself";
+                Some((Rule::OneByOne, detail.into()))
+            }
+            Some(left) => {
+                *left -= 1;
+                None
+            }
+        }
+    }
+}
+
+impl Side for CloudFoundry {
+    type Door = Door;
+    type Route = Route;
+    type Rule = Rule;
+    type Grant = Grant;
+    type Admitted = Admitted;
+
+    const NAME: &'static str = "Cloud Foundry";
+    const REQUEST_ID: HeaderName = HeaderName::from_static("x-vcap-request-id");
+
+    fn target(door: Door, method: &Method, path: &str) -> Target {
+        Target::read(door, method, path)
+    }
+
+    fn is_secret(route: Route) -> bool {
+        route == Route::Token
+    }
+
+    fn admit(&mut self, request: &Request) -> Result<Admission<Self>, Refusal> {
+        let route = request.target.route;
+        let headers = match route {
+            Route::Root | Route::ApiRoot | Route::Token => Vec::new(),
+            _ => self.meter.count().map_err(Refusal::blameless)?,
+        };
+        let admitted = admit(request, &self.uaa)?;
+        let grant = match &admitted.operation {
+            Operation::Token(request) => Some(request.grant()),
+            _ => None,
+        };
+        let login = admitted.session.as_ref().map(|session| session.login.clone());
+        Ok(Admission { admitted, login, grant, headers, reproach: self.count_look_up(route) })
+    }
+
+    fn over_limit() -> Refusal {
+        let detail = "more requests than the limit allows";
+        Refusal::breach(Rule::RateLimit, ApiError::rate_limit_exceeded(), detail)
+    }
+
+    fn name_of(admitted: &Admitted) -> Option<&str> {
+        match &admitted.operation {
+            Operation::Create(wish) => Some(&wish.name),
+            _ => None,
+        }
+    }
+
+    fn carry_out(&mut self, Admitted { operation, session }: &Admitted) -> Result<Answer, Refusal> {
+        match (operation, session) {
+            (Operation::Token(request), _) => self.uaa.grant(request),
+            (operation, Some(session)) => Ok(self.state.apply(operation, session)),
+            (operation, None) => Ok(self.state.apply_openly(operation)),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The real, unmodified Go clients of remote sides, so that a fake can't be wrong in a way that suits us.
+//!
+//! Each program is built once, in a pinned version, and kept in the user's cache directory.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+};
+
+use serde_json::Value;
+use tokio::{io::AsyncWriteExt as _, process::Command, sync::OnceCell};
+
+use crate::{
+    FileError, Stderr, cache,
+    go::{BuildError, Program, oldest_go, required_version},
+    process::tail,
+};
+
+/// The program of one client.
+pub(crate) struct Sources {
+    /// The remote side, as messages call it.
+    pub side: &'static str,
+    /// The name of the program's file.
+    pub binary: &'static str,
+    /// The module of the client, whose version is the program's.
+    pub module: &'static str,
+    pub go_mod: &'static str,
+    pub go_sum: &'static str,
+    pub main_go: &'static str,
+    /// How long the build takes on a small machine, the first time.
+    pub usually: &'static str,
+    /// Prepared once for all tests of this process, however many begin at once.
+    pub program: OnceCell<PathBuf>,
+}
+
+/// A program that uses a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GoClient {
+    side: &'static str,
+    program: &'static Path,
+}
+
+/// Why a client could not be built or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GoClientError {
+    /// The user has no cache directory to keep the program in.
+    #[error("no cache directory to keep the {side} client in: set `HOME` or `XDG_CACHE_HOME`")]
+    NoCacheDirectory {
+        /// The remote side.
+        side: &'static str,
+    },
+    /// There is no Go.
+    #[error(
+        "the {side} client has to be built, and `go` is not on the `PATH`: install Go {oldest} or newer, on Debian with `apt-get install golang-go`"
+    )]
+    NoGo {
+        /// The remote side.
+        side: &'static str,
+        /// The oldest Go that can build it.
+        oldest: &'static str,
+    },
+    /// `go build` failed.
+    #[error(
+        "`go build` of the {side} client ended with {status}; check that the Go module proxy can be reached. It said:\n{output}"
+    )]
+    Build {
+        /// The remote side.
+        side: &'static str,
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it printed.
+        output: String,
+    },
+    /// The client did not get what it wanted from the fake.
+    #[error("the {side} client ended with {status}. It said:\n{output}")]
+    Refused {
+        /// The remote side.
+        side: &'static str,
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it printed.
+        output: String,
+    },
+    /// What the client printed is no JSON.
+    #[error("the client's report is unreadable")]
+    Report(#[from] serde_json::Error),
+    /// A file or the process could not be worked with.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl GoClient {
+    /// The program, built if it is not yet.
+    ///
+    /// # Errors
+    /// [`GoClientError`] says what is missing, or how the build ended.
+    pub(crate) async fn of(sources: &'static Sources) -> Result<Self, GoClientError> {
+        let program = sources.program.get_or_try_init(|| build(sources)).await?;
+        Ok(Self { side: sources.side, program })
+    }
+
+    /// Lets the client do what the order says, and gives its report. Both are described in the program.
+    ///
+    /// # Errors
+    /// The client was refused what it wanted.
+    pub async fn run(self, order: &Value) -> Result<Value, GoClientError> {
+        let mut client = Command::new(self.program)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(FileError::of("start", self.program))?;
+        // The order goes through the pipe, where nobody sees its secrets; closing that is its end.
+        if let Some(mut stdin) = client.stdin.take() {
+            stdin
+                .write_all(order.to_string().as_bytes())
+                .await
+                .map_err(FileError::of("write to", self.program))?;
+        }
+        let output = client.wait_with_output().await.map_err(FileError::of("wait for", self.program))?;
+        if !output.status.success() {
+            let said = tail(&String::from_utf8_lossy(&output.stderr));
+            return Err(GoClientError::Refused { side: self.side, status: output.status, output: said });
+        }
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+}
+
+async fn build(sources: &'static Sources) -> Result<PathBuf, GoClientError> {
+    let Sources { side, binary, module, go_mod, go_sum, main_go, usually, program: _ } = *sources;
+    let version = required_version(go_mod, module);
+    let digest = cache::digest(&[go_mod, go_sum, main_go]);
+    let key = format!("{version}-{digest}-{}-{}", std::env::consts::OS, std::env::consts::ARCH);
+    let folder = cache::folder(binary).ok_or(GoClientError::NoCacheDirectory { side })?.join(key);
+    let path = folder.join(binary);
+    if path.is_file() {
+        return Ok(path);
+    }
+    let _lock = cache::lock(&folder, binary, &Stderr).await?;
+    if !path.is_file() {
+        let program = Program {
+            binary,
+            version,
+            usually,
+            module: &[("go.mod", go_mod), ("go.sum", go_sum), ("main.go", main_go)],
+            package: ".",
+            linker_flags: "-s -w",
+        };
+        program.build(Path::new("go"), &folder, &Stderr).await.map_err(|error| match error {
+            BuildError::NoGo => GoClientError::NoGo { side, oldest: oldest_go(go_mod) },
+            BuildError::Failed { status, output } => GoClientError::Build { side, status, output },
+            BuildError::File(error) => error.into(),
+        })?;
+    }
+    Ok(path)
+}
