@@ -5,7 +5,7 @@
 
 use axum::{
     body::Bytes,
-    http::{HeaderMap, StatusCode, Uri, header::CONTENT_TYPE},
+    http::{HeaderMap, StatusCode, Uri},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -18,7 +18,7 @@ use super::{
     route::{Route, Target},
     uaa::{GrantRequest, Session, Uaa},
 };
-use crate::remote;
+use crate::remote::{self, reading};
 
 const MAX_URL_BYTES: usize = 8_000;
 const MAX_NAME: usize = 255;
@@ -111,15 +111,8 @@ fn wish(headers: &HeaderMap, body: Option<&Bytes>) -> Result<Wish, Refusal> {
 
 fn read_body<T: DeserializeOwned>(headers: &HeaderMap, body: Option<&Bytes>) -> Result<T, Refusal> {
     let unreadable = |rule, detail: String| Refusal::breach(rule, ApiError::parse_error(), detail);
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = content_type.and_then(|value| value.split(';').next()).map(str::trim);
-    if !essence.is_some_and(|value| value.eq_ignore_ascii_case("application/json")) {
-        let detail = format!("`Content-Type` must be application/json, not {content_type:?}");
-        return Err(unreadable(Rule::ContentType, detail));
-    }
-    let body = body.ok_or_else(|| unreadable(Rule::Body, "the body is too large or cut off".into()))?;
-    let sent: Value = serde_json::from_slice(body)
-        .map_err(|error| unreadable(Rule::Body, format!("the body is no JSON: {error}")))?;
+    reading::declares(headers, "application/json").map_err(|detail| unreadable(Rule::ContentType, detail))?;
+    let sent = reading::json(body.map(AsRef::as_ref)).map_err(|detail| unreadable(Rule::Body, detail))?;
     serde_json::from_value(sent)
         .map_err(|error| Refusal::unprocessable(Rule::Body, format!("the body is malformed: {error}")))
 }

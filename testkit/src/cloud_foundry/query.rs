@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use axum::{extract::Query, http::Uri};
+use axum::http::Uri;
 use percent_encoding::percent_decode_str;
 
 use super::{answer::Refusal, record::Rule, route::Route, selector::Selector};
+use crate::remote::reading;
 
 const DEFAULT_PER_PAGE: usize = 50;
 const MAX_PER_PAGE: usize = 5000;
@@ -96,7 +97,7 @@ impl ListQuery {
     /// Reads the query of a call.
     pub fn read(uri: &Uri, route: Route) -> Result<Self, Refusal> {
         let schema = Schema::of(route);
-        let pairs = distinct_pairs(uri, &schema)?;
+        let pairs = reading::query(uri, &schema.names()).map_err(bad)?;
         let mut query = Self {
             filters: BTreeMap::new(),
             selector: None,
@@ -149,28 +150,6 @@ impl ListQuery {
         }
         Ok(())
     }
-}
-
-fn distinct_pairs(uri: &Uri, schema: &Schema) -> Result<BTreeMap<String, String>, Refusal> {
-    let Query(sent) =
-        Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|error| bad(error.to_string()))?;
-    let known = schema.names();
-    let mut pairs = BTreeMap::new();
-    for (name, value) in sent {
-        if !known.contains(&name.as_str()) {
-            let known = known.join("', '");
-            return Err(bad(format!(
-                "Unknown query parameter(s): '{name}'. Valid parameters are: '{known}'"
-            )));
-        }
-        if value.is_empty() {
-            return Err(bad(format!("`{name}` is empty")));
-        }
-        if pairs.insert(name.clone(), value).is_some() {
-            return Err(bad(format!("`{name}` is there twice")));
-        }
-    }
-    Ok(pairs)
 }
 
 fn bad(detail: String) -> Refusal {

@@ -7,8 +7,10 @@ mod answer;
 mod call;
 mod faults;
 mod go_client;
+pub(crate) mod reading;
 mod record;
 mod shared;
+mod tokens;
 
 pub(crate) use answer::{Answer, Header, Refusal};
 pub(crate) use call::{Host, Request, Target};
@@ -17,3 +19,4 @@ pub(crate) use go_client::Sources;
 pub use go_client::{GoClient, GoClientError};
 pub use record::{Call, Violation};
 pub(crate) use shared::{Admission, Inner, Shared, Side};
+pub(crate) use tokens::{Tokens, Worth};

@@ -2,7 +2,6 @@
 
 mod login;
 mod request;
-mod tokens;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -10,16 +9,16 @@ use axum::http::{
     HeaderMap, StatusCode,
     header::{AUTHORIZATION, CACHE_CONTROL, HeaderValue, WWW_AUTHENTICATE},
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{
     answer::{Answer, ApiError, Refusal},
     record::Rule,
 };
+use crate::remote::{Tokens, Worth, reading::bearer};
 use login::{Access, LoginKind};
 pub(super) use request::GrantRequest;
 use request::{Asked, refused};
-use tokens::{Tokens, Worth};
 
 pub use login::{Login, Role};
 pub use request::Grant;
@@ -65,15 +64,10 @@ impl Uaa {
     /// Whose token a call of the Cloud Controller shows.
     pub fn session(&self, headers: &HeaderMap) -> Result<Session, Refusal> {
         let breach = |error: ApiError, detail: &str| Refusal::breach(Rule::Authorization, error, detail);
-        let Some(shown) = headers.get(AUTHORIZATION) else {
+        if !headers.contains_key(AUTHORIZATION) {
             return Err(breach(ApiError::not_authenticated(), "there is no token"));
-        };
-        let token = shown
-            .to_str()
-            .ok()
-            .and_then(|shown| shown.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token)
+        }
+        let token = bearer(headers)
             .ok_or_else(|| breach(ApiError::invalid_auth_token(), "`Authorization` shows no bearer token"))?;
         match self.tokens.worth(token) {
             Worth::Good(login) => self
@@ -114,7 +108,7 @@ impl Uaa {
 
     fn hand_out(&mut self, login: &str, asked: &Asked) -> Answer {
         let mut body = json!({
-            "access_token": self.tokens.issue(login, self.lifetime),
+            "access_token": self.tokens.issue(login, self.lifetime, &claims(login)),
             "token_type": "bearer",
             "expires_in": self.lifetime.as_secs(),
             "scope": "cloud_controller.read cloud_controller.write",
@@ -191,13 +185,13 @@ impl Uaa {
     }
 
     pub fn issue(&mut self, login: &str) -> String {
-        self.tokens.issue(login, self.lifetime)
+        self.tokens.issue(login, self.lifetime, &claims(login))
     }
 
     /// Makes an assertion that stands for a user. It has the shape of a JWT.
     pub fn assert(&mut self, user: &str) -> String {
         // Any unique text in that shape will do.
-        let assertion = Tokens::default().issue(user, self.lifetime);
+        let assertion = Tokens::default().issue(user, self.lifetime, &claims(user));
         self.assertions.insert(assertion.clone(), user.to_owned());
         assertion
     }
@@ -223,6 +217,12 @@ impl Uaa {
             login.access.role = role;
         }
     }
+}
+
+/// What an access token says, for clients that look.
+fn claims(login: &str) -> Map<String, Value> {
+    let scope = json!(["cloud_controller.read", "cloud_controller.write"]);
+    [("sub".into(), login.into()), ("scope".into(), scope)].into_iter().collect()
 }
 
 fn origin_of(login: &Login) -> Option<&str> {

@@ -1,11 +1,8 @@
 //! The strict reading of a request for a token, as the UAA's documentation has it.
 
-use std::{collections::HashMap, fmt};
+use std::fmt;
 
-use axum::http::{
-    HeaderMap, StatusCode, Uri,
-    header::{AUTHORIZATION, CONTENT_TYPE},
-};
+use axum::http::{HeaderMap, StatusCode, Uri, header::AUTHORIZATION};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::json;
@@ -14,6 +11,7 @@ use super::super::{
     answer::{Answer, Refusal},
     record::Rule,
 };
+use crate::remote::reading::{self, Parameters};
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const PARAMETERS: [&str; 10] = [
@@ -105,33 +103,15 @@ pub(super) fn refused(status: StatusCode, error: &str, description: &str) -> Ans
     Answer::new(status, json!({ "error": error, "error_description": description }))
 }
 
-type Form = HashMap<String, String>;
-
 fn bad_request(rule: Rule, detail: impl Into<String>) -> Refusal {
     let detail = detail.into();
     Refusal::breach(rule, refused(StatusCode::BAD_REQUEST, "invalid_request", &detail), detail)
 }
 
-fn form(uri: &Uri, headers: &HeaderMap, body: Option<&[u8]>) -> Result<Form, Refusal> {
-    let breach = |detail| bad_request(Rule::TokenForm, detail);
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = content_type.and_then(|value| value.split(';').next()).map(str::trim);
-    if !essence.is_some_and(|value| value.eq_ignore_ascii_case("application/x-www-form-urlencoded")) {
-        return Err(breach("`Content-Type` must be application/x-www-form-urlencoded".to_owned()));
-    }
-    let body = body.ok_or_else(|| breach("the body is too large or cut off".into()))?;
-    let query = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned();
-    let mut form = Form::new();
-    for (name, value) in query {
-        if name != "login_hint" {
-            return Err(breach(format!("`{name}` must not be in the query")));
-        }
-        form.insert(name, value);
-    }
-    for (name, value) in form_urlencoded::parse(body).into_owned() {
-        if !PARAMETERS.contains(&name.as_str()) {
-            return Err(breach(format!("unknown parameter `{name}`")));
-        }
+fn form(uri: &Uri, headers: &HeaderMap, body: Option<&[u8]>) -> Result<Parameters, Refusal> {
+    let breach = |detail: String| bad_request(Rule::TokenForm, detail);
+    let mut form = reading::form(headers, body, &PARAMETERS).map_err(breach)?;
+    for (name, value) in reading::query(uri, &["login_hint"]).map_err(breach)? {
         if form.insert(name.clone(), value).is_some() {
             return Err(breach(format!("`{name}` is there twice")));
         }
@@ -140,7 +120,7 @@ fn form(uri: &Uri, headers: &HeaderMap, body: Option<&[u8]>) -> Result<Form, Ref
 }
 
 /// Id and secret, from the one place where they are. A client without a secret may leave it out of the form.
-fn client(headers: &HeaderMap, form: &mut Form) -> Result<(String, String), Refusal> {
+fn client(headers: &HeaderMap, form: &mut Parameters) -> Result<(String, String), Refusal> {
     let (id, secret) = (form.remove("client_id"), form.remove("client_secret"));
     match (headers.get(AUTHORIZATION), id, secret) {
         (None, Some(id), secret) => Ok((id, secret.unwrap_or_default())),

@@ -1,4 +1,4 @@
-//! The tokens that the UAA handed out, and what has become of them.
+//! The tokens that were handed out, and what has become of them.
 
 use std::{
     collections::HashMap,
@@ -6,12 +6,12 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 /// Access tokens and refresh tokens.
 #[derive(Default)]
-pub(super) struct Tokens {
+pub(crate) struct Tokens {
     access: HashMap<String, Access>,
     /// The login of each refresh token that is good.
     refresh: HashMap<String, String>,
@@ -27,7 +27,7 @@ struct Access {
 
 /// What an access token is worth now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Worth {
+pub(crate) enum Worth {
     /// That of this login.
     Good(String),
     /// Its `expires_in` is over.
@@ -41,20 +41,18 @@ pub(super) enum Worth {
 impl Tokens {
     /// Makes an access token that is good for this time.
     ///
-    /// It has the shape of a JWT, with the claims that clients may look at; the signature is nobody's.
-    pub fn issue(&mut self, login: &str, lifetime: Duration) -> String {
+    /// It has the shape of a JWT, with these claims, its id and its times; the signature is nobody's.
+    pub fn issue(&mut self, login: &str, lifetime: Duration, claims: &Map<String, Value>) -> String {
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let claims = json!({
-            "jti": Uuid::new_v4().simple().to_string(),
-            "sub": login,
-            "scope": ["cloud_controller.read", "cloud_controller.write"],
-            "iat": epoch.as_secs(),
-            "exp": (epoch + lifetime).as_secs(),
-        });
+        let mut claims = claims.clone();
+        claims.insert("jti".into(), Uuid::new_v4().simple().to_string().into());
+        claims.insert("iat".into(), epoch.as_secs().into());
+        claims.insert("exp".into(), (epoch + lifetime).as_secs().into());
         let part = |text: String| URL_SAFE_NO_PAD.encode(text);
         let header = json!({ "alg": "RS256", "kid": "fake", "typ": "JWT" });
         let signature = Uuid::new_v4().simple().to_string();
-        let token = [part(header.to_string()), part(claims.to_string()), part(signature)].join(".");
+        let token =
+            [part(header.to_string()), part(Value::from(claims).to_string()), part(signature)].join(".");
         let access = Access { login: login.to_owned(), until: Instant::now() + lifetime, revoked: false };
         self.access.insert(token.clone(), access);
         self.all.push(token.clone());
