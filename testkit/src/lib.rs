@@ -1,7 +1,8 @@
 //! What the operator's tests and its demo run against: a real Kubernetes control plane in [`control_plane`], with a
 //! [`gateway`] to hold its clients' requests, a real database server in [`postgres`], and strict fake remote sides: an
-//! Open Service Broker in [`broker`], an OAuth token endpoint in [`token_server`], and a Cloud Foundry in
-//! [`cloud_foundry`]. In [`library_broker`] are brokers on libraries that others wrote.
+//! Open Service Broker in [`broker`], an OAuth token endpoint in [`token_server`], a Cloud Foundry in
+//! [`cloud_foundry`], and an IBM Cloud in [`ibm_cloud`]. In [`library_broker`] are brokers on libraries that others
+//! wrote.
 //!
 //! Nothing here is part of the product, and the product never depends on it.
 
@@ -15,6 +16,7 @@ mod file_error;
 mod gate;
 pub mod gateway;
 mod go;
+pub mod ibm_cloud;
 pub mod library_broker;
 pub mod postgres;
 mod process;

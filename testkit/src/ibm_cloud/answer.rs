@@ -1,0 +1,104 @@
+//! What IAM and the Resource Controller say, each in its own words.
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{
+    record::Rule,
+    route::{Door, Route},
+};
+pub(super) use crate::remote::Answer;
+
+/// A call that has no effect.
+pub(super) type Refusal = crate::remote::Refusal<Rule>;
+
+/// A refusal in the words of the host that a call is for.
+pub(super) fn refused(door: Door, status: StatusCode, code: &str, message: &str) -> Answer {
+    match door {
+        Door::Iam => iam(status, code, message),
+        Door::ResourceController => controller(status, &format!("RC-{code}"), message),
+    }
+}
+
+/// An error of IAM where it keeps service IDs, policies and roles.
+pub(super) fn iam(status: StatusCode, code: &str, message: &str) -> Answer {
+    let errors = json!([{ "code": code, "message": message }]);
+    Answer::new(status, json!({ "trace": transaction(), "errors": errors, "status_code": status.as_u16() }))
+}
+
+/// An error of IAM where it hands out tokens.
+pub(super) fn no_token(status: StatusCode, code: &str, message: &str) -> Answer {
+    let context = json!({
+        "requestId": transaction(),
+        "requestType": "incoming.Identity_Token",
+        "url": "https://iam.cloud.ibm.com",
+        "startTime": "01.01.2026 00:00:00:000 UTC",
+        "endTime": "01.01.2026 00:00:00:001 UTC",
+        "elapsedTime": "1",
+        "locale": "en_US",
+    });
+    Answer::new(status, json!({ "errorCode": code, "errorMessage": message, "context": context }))
+}
+
+/// An error of the Resource Controller.
+pub(super) fn controller(status: StatusCode, code: &str, message: &str) -> Answer {
+    let body = json!({
+        "error_code": code,
+        "message": message,
+        "status_code": status.as_u16(),
+        "transaction_id": transaction(),
+    });
+    Answer::new(status, body)
+}
+
+/// By which IBM finds a call in its logs.
+fn transaction() -> Value {
+    format!("fake-{}", Uuid::new_v4().simple()).into()
+}
+
+impl Refusal {
+    /// The caller sent what it must not send.
+    pub fn bad_request(route: Route, rule: Rule, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self::breach(rule, refused(route.door(), StatusCode::BAD_REQUEST, "ValidationError", &detail), detail)
+    }
+
+    /// The caller's token is worth nothing (any more).
+    pub fn unauthorized(route: Route, message: &str) -> Answer {
+        match route.door() {
+            Door::Iam => iam(StatusCode::UNAUTHORIZED, "invalid_token", message),
+            Door::ResourceController => controller(StatusCode::UNAUTHORIZED, "RC-IamErrorResponse", message),
+        }
+    }
+
+    /// The caller may not do this.
+    pub fn forbidden(route: Route) -> Self {
+        Self::blameless(match route.door() {
+            Door::Iam => {
+                let message = "You are not authorized to use this API";
+                iam(StatusCode::FORBIDDEN, "insufficient_permissions", message)
+            }
+            Door::ResourceController => {
+                controller(StatusCode::FORBIDDEN, "RC-ForbiddenError", "You are not authorized to do this")
+            }
+        })
+    }
+
+    /// There is nothing of this id, which is nobody's fault.
+    pub fn not_found(route: Route, what: &str, id: &str) -> Self {
+        Self::blameless(match route.door() {
+            Door::Iam => {
+                iam(StatusCode::NOT_FOUND, "not_found", &format!("The {what} cannot be found: {id}"))
+            }
+            Door::ResourceController => {
+                let message = format!("The {what} cannot be found: {id}");
+                let mut answer = controller(StatusCode::NOT_FOUND, "RC-DatabaseErrorResponse", &message);
+                if let Some(body) = &mut answer.body {
+                    body["details"] = json!("status_code=404 error=not_found reason=missing");
+                }
+                answer
+            }
+        })
+    }
+}

@@ -1,0 +1,85 @@
+//! Who may log in, and what they may do then.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+/// Somebody with an API key, or a trusted profile. `Debug` leaves the secret out.
+#[derive(Clone, PartialEq, Eq)]
+#[must_use]
+pub struct Login {
+    pub(super) kind: LoginKind,
+    pub(super) name: String,
+    pub(super) secret: String,
+    pub(super) access: Access,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum LoginKind {
+    /// The secret is an API key.
+    Identity { iam_id: String },
+    /// The secret is the token of the compute resource that may take the profile on.
+    Profile { id: String },
+}
+
+/// What a login may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everything.
+    Full,
+    /// Read all but credentials.
+    Viewer,
+    /// Nothing: lists are empty, and everything else is forbidden.
+    None,
+}
+
+impl Login {
+    /// Somebody of this name, with an API key.
+    pub fn api_key(name: impl Into<String>, api_key: impl Into<String>) -> Self {
+        let kind = LoginKind::Identity { iam_id: format!("IBMid-{}", Uuid::new_v4().simple()) };
+        Self { kind, name: name.into(), secret: api_key.into(), access: Access::Full }
+    }
+
+    /// A trusted profile of this name, with the token of the compute resource that may take it on.
+    pub fn profile(name: impl Into<String>, compute_resource_token: impl Into<String>) -> Self {
+        let kind = LoginKind::Profile { id: format!("Profile-{}", Uuid::new_v4()) };
+        Self { kind, ..Self::api_key(name, compute_resource_token) }
+    }
+
+    /// May do this instead of everything.
+    pub const fn access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// The id of the trusted profile; nothing where it is none.
+    #[must_use]
+    pub fn profile_id(&self) -> Option<&str> {
+        match &self.kind {
+            LoginKind::Profile { id } => Some(id),
+            LoginKind::Identity { .. } => None,
+        }
+    }
+
+    pub(super) fn iam_id(&self) -> String {
+        match &self.kind {
+            LoginKind::Identity { iam_id } => iam_id.clone(),
+            LoginKind::Profile { id } => format!("iam-{id}"),
+        }
+    }
+
+    pub(in super::super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, name, secret: _, access } = self;
+        f.debug_struct("Login")
+            .field("kind", kind)
+            .field("name", name)
+            .field("access", access)
+            .finish_non_exhaustive()
+    }
+}

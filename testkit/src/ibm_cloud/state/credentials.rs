@@ -1,0 +1,88 @@
+//! What is handed out for a key.
+
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::{
+    super::{
+        estate::{Instance, service_role},
+        iam::{Access, Session},
+    },
+    Key, State, uuid,
+};
+
+const MANAGER: &str = "Manager";
+
+impl State {
+    /// Makes the credentials of a key: those of its service, and those of the service ID that it is bound to. Where
+    /// nobody names one, IBM Cloud makes one for the key, which the fake only tells of.
+    pub(super) fn make_credentials(&self, instance: &Instance, key: &Key) -> Map<String, Value> {
+        let mut credentials = self.service_credentials(instance, key.number);
+        if instance.is_auditing {
+            credentials.clear();
+            if key.role == service_role(MANAGER) {
+                credentials.insert("service_key".into(), Uuid::new_v4().simple().to_string().into());
+            }
+        }
+        if key.parameters.get("HMAC") == Some(&Value::Bool(true)) {
+            let hmac = json!({ "access_key_id": secret(), "secret_access_key": secret() });
+            credentials.insert("cos_hmac_keys".into(), hmac);
+        }
+        let own = || {
+            format!("crn:v1:bluemix:public:iam-identity::a/{}::serviceid:ServiceId-{}", self.account, uuid())
+        };
+        let of_iam = [
+            ("apikey", json!(secret())),
+            ("iam_apikey_description", json!(format!("Auto-generated for key {}", key.crn))),
+            ("iam_apikey_id", json!(format!("ApiKey-{}", uuid()))),
+            ("iam_apikey_name", json!(key.name)),
+            ("iam_role_crn", json!(key.role)),
+            ("iam_serviceid_crn", json!(key.service_id().map_or_else(own, str::to_owned))),
+        ];
+        credentials.extend(of_iam.map(|(name, value)| (name.to_owned(), value)));
+        credentials
+    }
+
+    fn service_credentials(&self, instance: &Instance, number: u64) -> Map<String, Value> {
+        // The recipe is that of a broker, to which the offering and the plan are of no importance here.
+        let instance = crate::broker::Instance {
+            name: instance.name.clone(),
+            ..crate::broker::Instance::new(&instance.guid, "", "")
+        };
+        self.recipe.make(&instance, number).0
+    }
+
+    /// The credentials of a key as a look-up or list shows them.
+    pub(super) fn shown_credentials(
+        &self,
+        key: &Key,
+        instance: Option<&Instance>,
+        session: &Session,
+    ) -> Option<Value> {
+        let redaction = self.quirks.redaction.map(super::super::quirks::Redaction::word);
+        if instance.is_some_and(|instance| instance.one_time) {
+            return None;
+        }
+        Some(match (redaction, session.access) {
+            (Some(word), _) => redacted(word),
+            (None, Access::Full) => json!(key.credentials),
+            (None, Access::Viewer | Access::None) => redacted("REDACTED"),
+        })
+    }
+
+    /// The credentials of a key as the answer to its creation shows them.
+    pub(super) fn created_credentials(&self, key: &Key) -> Value {
+        match self.quirks.redaction.filter(|_| self.quirks.redacts_creations) {
+            Some(redaction) => redacted(redaction.word()),
+            None => json!(key.credentials),
+        }
+    }
+}
+
+fn redacted(word: &str) -> Value {
+    json!({ "REDACTED": word })
+}
+
+fn secret() -> String {
+    Uuid::new_v4().simple().to_string()
+}

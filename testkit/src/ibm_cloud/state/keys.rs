@@ -1,0 +1,299 @@
+//! Keys: making, finding, reading, renaming and deleting them.
+
+use axum::http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::{
+    super::{
+        answer::controller,
+        estate::Instance,
+        iam::{Access, Session},
+        operation::KeyWish,
+        quirks::Removed,
+        record::{Key, Rule},
+        route::Route,
+    },
+    Answer, Answered, NO_CONTENT, Refusal, State, Stored,
+    instances::{RESOURCE_GROUP, WORDS, show_page},
+    may_change, may_read, shown_time, uuid,
+};
+use crate::remote::reading::Parameters;
+
+const PATH: &str = "/v2/resource_keys";
+/// What a key is for that nobody says a role for.
+const USUAL_ROLE: &str = "Writer";
+
+impl State {
+    pub(super) fn create_key(&mut self, wish: &KeyWish, session: &Session) -> Answered {
+        let route = Route::CreateKey;
+        may_change(route, session)?;
+        let instance = self.instance(&wish.source);
+        let instance =
+            instance.ok_or_else(|| Refusal::not_found(route, "resource instance", &wish.source))?.clone();
+        Self::check_active(&instance)?;
+        let role = self.role_of(&instance, wish.role.as_deref())?;
+        self.check_service_id(wish)?;
+
+        if let Some(number) = self.only_key_of(&instance) {
+            let existing = self.keys.get(&number).ok_or_else(|| Refusal::forbidden(route))?;
+            let shown = self.show_key(existing, Some(self.created_credentials(&existing.thing)));
+            return Ok(Answer::new(StatusCode::CREATED, shown));
+        }
+        if self.living_keys_of(&instance.guid).count() >= instance.key_limit {
+            return Err(Refusal::blameless(too_many_keys(&instance)));
+        }
+        let number = self.insert_key(&instance, &wish.name, role, wish.parameters.clone(), &session.iam_id);
+        let looks = self.quirks.looks_without_new_keys;
+        let stored = self.keys.get_mut(&number).ok_or_else(|| Refusal::forbidden(route))?;
+        stored.hidden = looks;
+        let stored = &self.keys[&number];
+        let shown = self.show_key(stored, Some(self.created_credentials(&stored.thing)));
+        Ok(Answer::new(StatusCode::CREATED, shown))
+    }
+
+    /// The CRN of the role that is asked for by name or CRN.
+    fn role_of(&self, instance: &Instance, role: Option<&str>) -> Result<String, Refusal> {
+        let role = role.unwrap_or(USUAL_ROLE);
+        let mut roles = instance.roles_with_crns(&self.account);
+        roles.find(|(name, crn)| *name == role || crn == role).map(|(_, crn)| crn).ok_or_else(|| {
+            let detail = format!("the service `{}` has no role `{role}`", instance.service);
+            Refusal::bad_request(Route::CreateKey, Rule::Role, detail)
+        })
+    }
+
+    fn check_service_id(&self, wish: &KeyWish) -> Result<(), Refusal> {
+        let Some(crn) = wish.parameters.get("serviceid_crn").and_then(Value::as_str) else { return Ok(()) };
+        if self.service_ids.values().any(|stored| stored.thing.crn == crn) {
+            return Ok(());
+        }
+        let detail = format!("there is no service ID `{crn}`");
+        Err(Refusal::bad_request(Route::CreateKey, Rule::ServiceId, detail))
+    }
+
+    /// The key that an instance has which can have no other.
+    fn only_key_of(&self, instance: &Instance) -> Option<u64> {
+        self.living_keys_of(&instance.guid).next().filter(|_| instance.is_auditing).map(|key| key.number)
+    }
+
+    fn living_keys_of<'a>(&'a self, instance: &'a str) -> impl Iterator<Item = &'a Key> {
+        let keys = self.keys.values().map(|stored| &stored.thing);
+        keys.filter(move |key| key.instance == instance && !key.removed)
+    }
+
+    fn insert_key(
+        &mut self,
+        instance: &Instance,
+        name: &str,
+        role: String,
+        parameters: Map<String, Value>,
+        by: &str,
+    ) -> u64 {
+        let (number, guid) = (self.next_number(), uuid());
+        let mut key = Key {
+            crn: instance.key_crn(&self.account, &guid),
+            guid,
+            name: name.to_owned(),
+            instance: instance.guid.clone(),
+            number,
+            role,
+            parameters,
+            credentials: Map::new(),
+            removed: false,
+        };
+        key.credentials = self.make_credentials(instance, &key);
+        self.keys.insert(number, Stored::new(key, by));
+        number
+    }
+
+    pub(super) fn list_keys(&mut self, query: &Parameters, session: &Session) -> Answered {
+        self.page_of_keys(Route::Keys, PATH, query, session, None)
+    }
+
+    pub(super) fn list_keys_of_instance(
+        &mut self,
+        id: &str,
+        query: &Parameters,
+        session: &Session,
+    ) -> Answered {
+        let route = Route::KeysOfInstance;
+        may_read(route, session)?;
+        let instance = self.instance(id);
+        let instance = instance.ok_or_else(|| Refusal::not_found(route, "resource instance", id))?;
+        let guid = instance.guid.clone();
+        let path = format!("/v2/resource_instances/{guid}/resource_keys");
+        self.page_of_keys(route, &path, query, session, Some(&guid))
+    }
+
+    fn page_of_keys(
+        &mut self,
+        route: Route,
+        path: &str,
+        query: &Parameters,
+        session: &Session,
+        instance: Option<&str>,
+    ) -> Answered {
+        let asked = self.pages.read(route, path, query, &WORDS)?;
+        let is_wanted = |stored: &Stored<Key>| {
+            let key = &stored.thing;
+            let service = self.instance(&key.instance).map(|instance| instance.resource_id.as_str());
+            session.access != Access::None
+                && instance.is_none_or(|instance| key.instance == instance)
+                && asked.admits("name", &key.name)
+                && asked.admits("guid", &key.guid)
+                && asked.admits("resource_id", service.unwrap_or_default())
+                && asked.admits("resource_group_id", RESOURCE_GROUP)
+                && (!key.removed || self.quirks.lists_show_removed)
+                && (stored.hidden == 0 || !self.quirks.lists_without_new_keys)
+        };
+        let found: Vec<_> = self
+            .keys
+            .iter()
+            .filter(|(_, stored)| is_wanted(stored))
+            .map(|(number, stored)| {
+                (*number, self.show_key(stored, self.visible_credentials(stored, session)))
+            })
+            .collect();
+        let page = self.pages.turn(path, asked, found.into_iter());
+        Ok(show_page(path, page))
+    }
+
+    pub(super) fn fetch_key(&mut self, id: &str, session: &Session) -> Answered {
+        let route = Route::Key;
+        may_read(route, session)?;
+        let not_found = || Refusal::not_found(route, "resource key", id);
+        let removed = self.quirks.removed;
+        let stored = self.stored_key_mut(id).ok_or_else(not_found)?;
+        if stored.hidden > 0 {
+            stored.hidden -= 1;
+            return Err(not_found());
+        }
+        match (stored.thing.removed, removed) {
+            (true, Removed::NotFound) => return Err(not_found()),
+            (true, Removed::Gone) => return Err(gone(id)),
+            (true, Removed::Shown) | (false, _) => {}
+        }
+        let stored = self.stored_key(id).ok_or_else(not_found)?;
+        Ok(Answer::ok(self.show_key(stored, self.visible_credentials(stored, session))))
+    }
+
+    pub(super) fn rename_key(&mut self, id: &str, name: &str, session: &Session) -> Answered {
+        let route = Route::RenameKey;
+        may_change(route, session)?;
+        let not_found = || Refusal::not_found(route, "resource key", id);
+        let stored = self.stored_key_mut(id).ok_or_else(not_found)?;
+        if stored.thing.removed {
+            return Err(gone(id));
+        }
+        name.clone_into(&mut stored.thing.name);
+        stored.touch(&session.iam_id);
+        let stored = self.stored_key(id).ok_or_else(not_found)?;
+        Ok(Answer::ok(self.show_key(stored, self.visible_credentials(stored, session))))
+    }
+
+    pub(super) fn delete_key(&mut self, id: &str, session: &Session) -> Answered {
+        let route = Route::DeleteKey;
+        may_change(route, session)?;
+        let forgets = self.quirks.forgets_removed;
+        let not_found = || Refusal::not_found(route, "resource key", id);
+        let stored = self.stored_key_mut(id).ok_or_else(not_found)?;
+        if stored.thing.removed {
+            return Err(if forgets { not_found() } else { gone(id) });
+        }
+        stored.thing.removed = true;
+        stored.touch(&session.iam_id);
+        Ok(NO_CONTENT)
+    }
+
+    fn stored_key(&self, id: &str) -> Option<&Stored<Key>> {
+        self.keys.values().find(|stored| stored.thing.guid == id || stored.thing.crn == id)
+    }
+
+    fn stored_key_mut(&mut self, id: &str) -> Option<&mut Stored<Key>> {
+        self.keys.values_mut().find(|stored| stored.thing.guid == id || stored.thing.crn == id)
+    }
+
+    fn visible_credentials(&self, stored: &Stored<Key>, session: &Session) -> Option<Value> {
+        let key = &stored.thing;
+        self.shown_credentials(key, self.instance(&key.instance), session).filter(|_| !key.removed)
+    }
+
+    fn show_key(&self, stored: &Stored<Key>, credentials: Option<Value>) -> Value {
+        let key = &stored.thing;
+        let instance = self.instance(&key.instance);
+        let deleted = stored.updated.as_ref().filter(|_| key.removed);
+        let mut shown = json!({
+            "id": key.crn,
+            "guid": key.guid,
+            "url": format!("{PATH}/{}", key.guid),
+            "created_at": shown_time(stored.created_at),
+            "updated_at": shown_time(stored.updated_at()),
+            "deleted_at": deleted.map(|(at, _)| shown_time(*at)),
+            "created_by": stored.created_by,
+            "updated_by": stored.updated_by(),
+            "deleted_by": deleted.map_or("", |(_, by)| by),
+            "source_crn": instance.map(|instance| instance.crn(&self.account)),
+            "name": key.name,
+            "crn": key.crn,
+            "state": if key.removed { "removed" } else { "active" },
+            "account_id": self.account,
+            "resource_group_id": RESOURCE_GROUP,
+            "resource_id": instance.map(|instance| instance.resource_id.as_str()),
+            "onetime_credentials": instance.is_some_and(|instance| instance.one_time),
+            "iam_compatible": true,
+            "migrated": false,
+            "resource_instance_url": format!("/v2/resource_instances/{}", key.instance),
+            "resource_alias_url": null,
+        });
+        if let Some(credentials) = credentials {
+            shown["credentials"] = credentials;
+        }
+        shown
+    }
+}
+
+/// What the test sees of keys, and does to them.
+impl State {
+    /// Every key, oldest first, those included that were deleted.
+    pub fn keys(&self) -> Vec<Key> {
+        self.keys.values().map(|stored| stored.thing.clone()).collect()
+    }
+
+    /// The GUID of a living key that is bound to a service ID.
+    pub fn bound_to(&self, service_id: &str) -> Option<String> {
+        let crn = &self.service_ids.values().find(|stored| stored.thing.id == service_id)?.thing.crn;
+        let mut keys = self.keys.values().map(|stored| &stored.thing);
+        keys.find(|key| !key.removed && key.service_id() == Some(crn)).map(|key| key.guid.clone())
+    }
+
+    /// Makes a key without anybody asking over the wire, as `ibmcloud resource service-key-create` does; nothing where
+    /// the instance is unknown.
+    pub fn add_key(&mut self, instance: &str, name: &str, role: Option<&str>) -> Option<Key> {
+        let instance = self.instance_named(instance)?.clone();
+        let role = self.role_of(&instance, role).ok()?;
+        let number = self.insert_key(&instance, name, role, Map::new(), "IBMid-somebody");
+        self.keys.get(&number).map(|stored| stored.thing.clone())
+    }
+
+    /// Deletes a key without anybody asking over the wire; says whether it lived.
+    pub fn forget_key(&mut self, guid: &str) -> bool {
+        let Some(stored) = self.stored_key_mut(guid).filter(|stored| !stored.thing.removed) else {
+            return false;
+        };
+        stored.thing.removed = true;
+        stored.touch("IBMid-somebody");
+        true
+    }
+}
+
+fn gone(id: &str) -> Refusal {
+    let message = format!("The resource key is removed: {id}");
+    Refusal::blameless(controller(StatusCode::GONE, "RC-ResourceKeyRemoved", &message))
+}
+
+/// The limit is the service's, so its broker says so.
+fn too_many_keys(instance: &Instance) -> Answer {
+    let limit = instance.key_limit;
+    let message =
+        format!("[400, Bad Request] The maximum number of {limit} service keys per instance is reached.");
+    controller(StatusCode::UNPROCESSABLE_ENTITY, "RC-ServiceBrokerErrorResponse", &message)
+}

@@ -1,0 +1,157 @@
+//! What exists in the account, and what each operation does to it. No I/O, and no clock but for timestamps.
+
+mod credentials;
+mod instances;
+mod keys;
+mod pages;
+mod policies;
+mod roles;
+mod service_ids;
+
+use std::collections::BTreeMap;
+
+use axum::http::StatusCode;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use self::pages::Pages;
+use super::{
+    answer::{Answer, Refusal},
+    estate::Instance,
+    iam::{Access, Session},
+    operation::Operation,
+    quirks::Quirks,
+    record::{Key, Policy, Rule, ServiceId},
+    route::Route,
+};
+use crate::broker::CredentialsRecipe;
+
+/// Instances, keys, service IDs and policies.
+pub(super) struct State {
+    pub account: String,
+    instances: Vec<Instance>,
+    recipe: CredentialsRecipe,
+    pub quirks: Quirks,
+    pub service_id_limit: Option<usize>,
+    /// By number, thus oldest first; those included that were deleted.
+    keys: BTreeMap<u64, Stored<Key>>,
+    service_ids: BTreeMap<u64, Stored<ServiceId>>,
+    policies: BTreeMap<u64, Stored<Policy>>,
+    pages: Pages,
+    made: u64,
+}
+
+/// A thing with what a test does not see of it.
+struct Stored<T> {
+    thing: T,
+    created_at: Timestamp,
+    created_by: String,
+    /// When it was changed or deleted, and by whom.
+    updated: Option<(Timestamp, String)>,
+    /// How many look-ups still don't show it.
+    hidden: usize,
+}
+
+impl<T> Stored<T> {
+    fn new(thing: T, created_by: &str) -> Self {
+        let (created_at, created_by) = (Timestamp::now(), created_by.to_owned());
+        Self { thing, created_at, created_by, updated: None, hidden: 0 }
+    }
+
+    fn touch(&mut self, by: &str) {
+        self.updated = Some((Timestamp::now(), by.to_owned()));
+    }
+
+    fn updated_at(&self) -> Timestamp {
+        self.updated.as_ref().map_or(self.created_at, |(at, _)| *at)
+    }
+
+    fn updated_by(&self) -> &str {
+        self.updated.as_ref().map_or(&self.created_by, |(_, by)| by)
+    }
+}
+
+type Answered = Result<Answer, Refusal>;
+
+impl State {
+    pub fn new(account: String, instances: Vec<Instance>, recipe: CredentialsRecipe, quirks: Quirks) -> Self {
+        Self {
+            account,
+            instances,
+            recipe,
+            quirks,
+            service_id_limit: None,
+            keys: BTreeMap::new(),
+            service_ids: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            pages: Pages::default(),
+            made: 0,
+        }
+    }
+
+    /// Carries out what somebody asks for.
+    pub fn apply(&mut self, operation: &Operation, session: &Session) -> Answered {
+        match operation {
+            Operation::Token(_) => Err(Refusal::forbidden(Route::Token)),
+            Operation::ServiceIds(query) => self.list_service_ids(query, session),
+            Operation::ServiceId { id } => self.fetch_service_id(id, session),
+            Operation::CreateServiceId(wish) => self.create_service_id(wish, session),
+            Operation::DeleteServiceId { id } => self.delete_service_id(id, session),
+            Operation::Policies(query) => self.list_policies(query, session),
+            Operation::Policy { id } => self.fetch_policy(id, session),
+            Operation::CreatePolicy(wish) => self.create_policy(wish, session),
+            Operation::DeletePolicy { id } => self.delete_policy(id, session),
+            Operation::Roles(query) => self.list_roles(query, session),
+            Operation::Instances(query) => self.list_instances(query, session),
+            Operation::Instance { id } => self.fetch_instance(id, session),
+            Operation::KeysOfInstance { id, query } => self.list_keys_of_instance(id, query, session),
+            Operation::Keys(query) => self.list_keys(query, session),
+            Operation::Key { id } => self.fetch_key(id, session),
+            Operation::CreateKey(wish) => self.create_key(wish, session),
+            Operation::RenameKey { id, name } => self.rename_key(id, name, session),
+            Operation::DeleteKey { id } => self.delete_key(id, session),
+        }
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.made += 1;
+        self.made
+    }
+
+    /// Checks that a call names the fake's own account, where it names one.
+    fn check_account(&self, route: Route, named: Option<&str>) -> Result<(), Refusal> {
+        match named {
+            Some(account) if account != self.account => {
+                let detail = format!("the account is `{}`, not `{account}`", self.account);
+                Err(Refusal::bad_request(route, Rule::Account, detail))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn may_read(route: Route, session: &Session) -> Result<(), Refusal> {
+    match session.access {
+        Access::Full | Access::Viewer => Ok(()),
+        Access::None => Err(Refusal::forbidden(route)),
+    }
+}
+
+fn may_change(route: Route, session: &Session) -> Result<(), Refusal> {
+    match session.access {
+        Access::Full => Ok(()),
+        Access::Viewer | Access::None => Err(Refusal::forbidden(route)),
+    }
+}
+
+const NO_CONTENT: Answer = Answer::bare(StatusCode::NO_CONTENT);
+
+/// A new UUID as text.
+fn uuid() -> String {
+    Uuid::new_v4().to_string()
+}
+
+/// A timestamp as both hosts write it: in UTC, with milliseconds.
+fn shown_time(timestamp: Timestamp) -> String {
+    format!("{timestamp:.3}")
+}

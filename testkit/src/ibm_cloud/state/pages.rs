@@ -1,0 +1,97 @@
+//! Pages of lists, and the tokens by which the next one is asked for.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::super::{answer::Refusal, record::Rule, route::Route};
+use crate::remote::reading::Parameters;
+
+const MOST: usize = 100;
+
+/// What each token stands for that was handed out.
+#[derive(Default)]
+pub(super) struct Pages(HashMap<String, Place>);
+
+/// How far somebody has come in a list.
+#[derive(Clone)]
+struct Place {
+    list: String,
+    asked: Asked,
+}
+
+/// What page of a list is asked for.
+#[derive(Clone)]
+pub(super) struct Asked {
+    pub filters: Parameters,
+    pub limit: usize,
+    /// The number of the last thing on the page before.
+    pub after: u64,
+}
+
+/// The names of the query parameters that ask for pages.
+pub(super) struct Words {
+    pub limit: &'static str,
+    pub token: &'static str,
+    /// How large a page is that nobody has asked for.
+    pub usual: usize,
+}
+
+/// One page, and the token of the next one.
+pub(super) struct Page<T> {
+    pub things: Vec<T>,
+    pub limit: usize,
+    pub next: Option<String>,
+}
+
+impl Pages {
+    /// What a query asks for. As the documentation has it, everything but the token is ignored where there is one.
+    pub fn read(
+        &self,
+        route: Route,
+        list: &str,
+        query: &Parameters,
+        words: &Words,
+    ) -> Result<Asked, Refusal> {
+        if let Some(token) = query.get(words.token) {
+            let place = self.0.get(token).filter(|place| place.list == list);
+            return place.map(|place| place.asked.clone()).ok_or_else(|| {
+                let detail = format!("`{}` is no token of a page of this list", words.token);
+                Refusal::bad_request(route, Rule::Page, detail)
+            });
+        }
+        let limit = match query.get(words.limit) {
+            None => words.usual,
+            Some(limit) => {
+                limit.parse().ok().filter(|limit| (1..=MOST).contains(limit)).ok_or_else(|| {
+                    let detail = format!("`{}` is a number from 1 to {MOST}", words.limit);
+                    Refusal::bad_request(route, Rule::Page, detail)
+                })?
+            }
+        };
+        let mut filters = query.clone();
+        filters.remove(words.limit);
+        Ok(Asked { filters, limit, after: 0 })
+    }
+
+    /// The page that is asked for, of things with their numbers in ascending order.
+    pub fn turn<T>(&mut self, list: &str, asked: Asked, things: impl Iterator<Item = (u64, T)>) -> Page<T> {
+        let limit = asked.limit;
+        let mut left: Vec<(u64, T)> = things.skip_while(|(number, _)| *number <= asked.after).collect();
+        let rest = left.split_off(limit.min(left.len()));
+        let next = left.last().filter(|_| !rest.is_empty()).map(|(last, _)| {
+            let token = Uuid::new_v4().simple().to_string();
+            let asked = Asked { after: *last, ..asked };
+            self.0.insert(token.clone(), Place { list: list.to_owned(), asked });
+            token
+        });
+        Page { things: left.into_iter().map(|(_, thing)| thing).collect(), limit, next }
+    }
+}
+
+impl Asked {
+    /// Whether the filter of this name, if there is one, lets this value through.
+    pub fn admits(&self, filter: &str, value: &str) -> bool {
+        self.filters.get(filter).is_none_or(|wanted| wanted == value)
+    }
+}
