@@ -10,7 +10,7 @@ static SOURCES: Sources = Sources {
     module: "github.com/cloudfoundry/go-cfclient/v3",
     go_mod: include_str!("../../cloudfoundry-client/go.mod"),
     go_sum: include_str!("../../cloudfoundry-client/go.sum"),
-    main_go: include_str!("../../cloudfoundry-client/main.go"),
+    code: &[("main.go", include_str!("../../cloudfoundry-client/main.go"))],
     usually: "30 seconds",
     program: OnceCell::const_new(),
 };

@@ -2,7 +2,7 @@
 //! the tokens, the service IDs, the access policies and the roles.
 //!
 //! The two listen on ports of their own, as they are on hosts of their own in the field. Answers have the shapes of
-//! IBM's own client and documentation. It is stricter than real ones in that it refuses, and holds against the client,
+//! IBM's own client, [`go_client`], by which it is checked, and of its documentation. It is stricter than real ones in that it refuses, and holds against the client,
 //! whatever is undocumented, malformed or careless. What it does not know it refuses too: other resources, filters by
 //! time, history and activity, API keys of service IDs, access groups. What real ones do only now and then is among the
 //! [`Quirks`].
@@ -20,6 +20,7 @@ mod builder;
 mod estate;
 mod fake;
 mod faults;
+mod go_client;
 mod iam;
 mod operation;
 mod quirks;
@@ -38,6 +39,7 @@ pub use axum::http::StatusCode;
 pub use builder::{Builder, StartError};
 pub use estate::{Instance, InstanceState};
 pub use fake::FakeIbmCloud;
+pub use go_client::go_client;
 pub use iam::{Access, Grant, Login};
 pub use quirks::{Quirks, Redaction, Removed};
 pub use record::{Call, Key, Policy, Rule, ServiceId, Violation};

@@ -26,7 +26,8 @@ pub(crate) struct Sources {
     pub module: &'static str,
     pub go_mod: &'static str,
     pub go_sum: &'static str,
-    pub main_go: &'static str,
+    /// The Go code, by the names of its files.
+    pub code: &'static [(&'static str, &'static str)],
     /// How long the build takes on a small machine, the first time.
     pub usually: &'static str,
     /// Prepared once for all tests of this process, however many begin at once.
@@ -129,9 +130,11 @@ impl GoClient {
 }
 
 async fn build(sources: &'static Sources) -> Result<PathBuf, GoClientError> {
-    let Sources { side, binary, module, go_mod, go_sum, main_go, usually, program: _ } = *sources;
+    let Sources { side, binary, module, go_mod, go_sum, code, usually, program: _ } = *sources;
     let version = required_version(go_mod, module);
-    let digest = cache::digest(&[go_mod, go_sum, main_go]);
+    let module = [&[("go.mod", go_mod), ("go.sum", go_sum)], code].concat();
+    let texts: Vec<&str> = module.iter().map(|(_, text)| *text).collect();
+    let digest = cache::digest(&texts);
     let key = format!("{version}-{digest}-{}-{}", std::env::consts::OS, std::env::consts::ARCH);
     let folder = cache::folder(binary).ok_or(GoClientError::NoCacheDirectory { side })?.join(key);
     let path = folder.join(binary);
@@ -140,14 +143,8 @@ async fn build(sources: &'static Sources) -> Result<PathBuf, GoClientError> {
     }
     let _lock = cache::lock(&folder, binary, &Stderr).await?;
     if !path.is_file() {
-        let program = Program {
-            binary,
-            version,
-            usually,
-            module: &[("go.mod", go_mod), ("go.sum", go_sum), ("main.go", main_go)],
-            package: ".",
-            linker_flags: "-s -w",
-        };
+        let program =
+            Program { binary, version, usually, module: &module, package: ".", linker_flags: "-s -w" };
         program.build(Path::new("go"), &folder, &Stderr).await.map_err(|error| match error {
             BuildError::NoGo => GoClientError::NoGo { side, oldest: oldest_go(go_mod) },
             BuildError::Failed { status, output } => GoClientError::Build { side, status, output },

@@ -5,6 +5,7 @@ mod client;
 
 mod asserting;
 mod faults;
+mod go_client;
 mod keys;
 mod lists;
 mod quirks;

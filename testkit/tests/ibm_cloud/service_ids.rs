@@ -92,7 +92,7 @@ async fn a_policy_that_is_there_already_is_named() -> Result<()> {
     let (_, first) = answer(it.create_policy(&policy).send().await?).await?;
     let (status, refused) = answer(it.create_policy(&policy).send().await?).await?;
     assert_eq!((status, &refused["errors"][0]["code"]), (409, &json!("policy_conflict_error")));
-    assert_eq!(refused["errors"][0]["details"]["conflicts_with"]["policy"]["id"], first["id"]);
+    assert_eq!(refused["errors"][0]["details"]["conflicts_with"]["policy"], first["id"]);
     assert_eq!(it.ibm.policies().len(), 1);
     Ok(())
 }

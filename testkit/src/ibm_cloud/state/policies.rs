@@ -186,7 +186,7 @@ fn conflict(id: &str) -> Answer {
     let message = "The policy wasn't created because the access policy or one with the same resource exists";
     let mut answer = iam(StatusCode::CONFLICT, "policy_conflict_error", message);
     if let Some(body) = &mut answer.body {
-        body["errors"][0]["details"] = json!({ "conflicts_with": { "policy": { "id": id } } });
+        body["errors"][0]["details"] = json!({ "conflicts_with": { "policy": id } });
     }
     answer
 }
