@@ -52,6 +52,14 @@ pub(super) fn controller(status: StatusCode, code: &str, message: &str) -> Answe
     Answer::new(status, body)
 }
 
+/// 401: the caller's token is worth nothing, or nothing any more.
+pub(super) fn unauthorized(route: Route, message: &str) -> Answer {
+    match route.door() {
+        Door::Iam => iam(StatusCode::UNAUTHORIZED, "invalid_token", message),
+        Door::ResourceController => controller(StatusCode::UNAUTHORIZED, "RC-IamErrorResponse", message),
+    }
+}
+
 /// By which IBM finds a call in its logs.
 fn transaction() -> Value {
     format!("fake-{}", Uuid::new_v4().simple()).into()
@@ -62,14 +70,6 @@ impl Refusal {
     pub fn bad_request(route: Route, rule: Rule, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         Self::breach(rule, refused(route.door(), StatusCode::BAD_REQUEST, "ValidationError", &detail), detail)
-    }
-
-    /// The caller's token is worth nothing (any more).
-    pub fn unauthorized(route: Route, message: &str) -> Answer {
-        match route.door() {
-            Door::Iam => iam(StatusCode::UNAUTHORIZED, "invalid_token", message),
-            Door::ResourceController => controller(StatusCode::UNAUTHORIZED, "RC-IamErrorResponse", message),
-        }
     }
 
     /// The caller may not do this.

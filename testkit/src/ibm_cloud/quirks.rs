@@ -3,9 +3,9 @@
 /// What keys look like once they are made. Everything is off at the start.
 #[derive(Clone, Debug, Default)]
 pub struct Quirks {
-    /// So many look-ups of a new key are answered 404.
+    /// So many looks at a new key don't show it: look-ups are answered 404.
     pub looks_without_new_keys: usize,
-    /// Lists don't show a new key either while look-ups don't.
+    /// Lists don't show a new key either, and count as looks at it.
     pub lists_without_new_keys: bool,
     /// Look-ups and lists show no credentials, but say that they are not shown.
     pub redaction: Option<Redaction>,

@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::{
-    answer::{Answer, Refusal, no_token},
+    answer::{Answer, Refusal, no_token, unauthorized},
     record::Rule,
     route::Route,
 };
@@ -47,7 +47,7 @@ impl Iam {
 
     /// Whose token a call shows.
     pub fn session(&self, route: Route, headers: &HeaderMap) -> Result<Session, Refusal> {
-        let breach = |rule, detail: &str| Refusal::breach(rule, Refusal::unauthorized(route, detail), detail);
+        let breach = |rule, detail: &str| Refusal::breach(rule, unauthorized(route, detail), detail);
         let token = bearer(headers).ok_or_else(|| breach(Rule::Authorization, "there is no bearer token"))?;
         match self.tokens.worth(token) {
             Worth::Good(login) => self
@@ -57,9 +57,9 @@ impl Iam {
                     iam_id: login.iam_id(),
                     access: login.access,
                 })
-                .ok_or_else(|| Refusal::blameless(Refusal::unauthorized(route, "Token is invalid"))),
+                .ok_or_else(|| Refusal::blameless(unauthorized(route, "Token is invalid"))),
             Worth::Expired => Err(breach(Rule::FreshToken, "Token is expired")),
-            Worth::Revoked => Err(Refusal::blameless(Refusal::unauthorized(route, "Token is expired"))),
+            Worth::Revoked => Err(Refusal::blameless(unauthorized(route, "Token is expired"))),
             Worth::Unknown => Err(breach(Rule::Authorization, "nobody handed this token out")),
         }
     }

@@ -7,6 +7,7 @@ use super::{
     super::{
         estate::{Instance, service_role},
         iam::{Access, Session},
+        quirks::Redaction,
     },
     Key, State, uuid,
 };
@@ -59,7 +60,7 @@ impl State {
         instance: Option<&Instance>,
         session: &Session,
     ) -> Option<Value> {
-        let redaction = self.quirks.redaction.map(super::super::quirks::Redaction::word);
+        let redaction = self.quirks.redaction.map(Redaction::word);
         if instance.is_some_and(|instance| instance.one_time) {
             return None;
         }

@@ -1,4 +1,4 @@
-//! Keys: making, finding, reading, renaming and deleting them.
+//! Single keys: making, reading, renaming and deleting them.
 
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -7,19 +7,19 @@ use super::{
     super::{
         answer::controller,
         estate::Instance,
-        iam::{Access, Session},
+        iam::Session,
         operation::KeyWish,
         quirks::Removed,
         record::{Key, Rule},
         route::Route,
     },
     Answer, Answered, NO_CONTENT, Refusal, State, Stored,
-    instances::{RESOURCE_GROUP, WORDS, show_page},
+    instances::RESOURCE_GROUP,
     may_change, may_read, shown_time, uuid,
 };
-use crate::remote::reading::Parameters;
 
-const PATH: &str = "/v2/resource_keys";
+/// Where keys are.
+pub(super) const PATH: &str = "/v2/resource_keys";
 /// What a key is for that nobody says a role for.
 const USUAL_ROLE: &str = "Writer";
 
@@ -34,18 +34,20 @@ impl State {
         let role = self.role_of(&instance, wish.role.as_deref())?;
         self.check_service_id(wish)?;
 
-        if let Some(number) = self.only_key_of(&instance) {
-            let existing = self.keys.get(&number).ok_or_else(|| Refusal::forbidden(route))?;
-            let shown = self.show_key(existing, Some(self.created_credentials(&existing.thing)));
-            return Ok(Answer::new(StatusCode::CREATED, shown));
-        }
-        if self.living_keys_of(&instance.guid).count() >= instance.key_limit {
-            return Err(Refusal::blameless(too_many_keys(&instance)));
-        }
-        let number = self.insert_key(&instance, &wish.name, role, wish.parameters.clone(), &session.iam_id);
-        let looks = self.quirks.looks_without_new_keys;
-        let stored = self.keys.get_mut(&number).ok_or_else(|| Refusal::forbidden(route))?;
-        stored.hidden = looks;
+        let number = match self.only_key_of(&instance) {
+            Some(existing) => existing,
+            None => {
+                if self.living_keys_of(&instance.guid).count() >= instance.key_limit {
+                    return Err(Refusal::blameless(too_many_keys(&instance)));
+                }
+                let parameters = wish.parameters.clone();
+                let number = self.insert_key(&instance, &wish.name, role, parameters, &session.iam_id);
+                if let Some(stored) = self.keys.get_mut(&number) {
+                    stored.hidden = self.quirks.looks_without_new_keys;
+                }
+                number
+            }
+        };
         let stored = &self.keys[&number];
         let shown = self.show_key(stored, Some(self.created_credentials(&stored.thing)));
         Ok(Answer::new(StatusCode::CREATED, shown))
@@ -105,58 +107,6 @@ impl State {
         number
     }
 
-    pub(super) fn list_keys(&mut self, query: &Parameters, session: &Session) -> Answered {
-        self.page_of_keys(Route::Keys, PATH, query, session, None)
-    }
-
-    pub(super) fn list_keys_of_instance(
-        &mut self,
-        id: &str,
-        query: &Parameters,
-        session: &Session,
-    ) -> Answered {
-        let route = Route::KeysOfInstance;
-        may_read(route, session)?;
-        let instance = self.instance(id);
-        let instance = instance.ok_or_else(|| Refusal::not_found(route, "resource instance", id))?;
-        let guid = instance.guid.clone();
-        let path = format!("/v2/resource_instances/{guid}/resource_keys");
-        self.page_of_keys(route, &path, query, session, Some(&guid))
-    }
-
-    fn page_of_keys(
-        &mut self,
-        route: Route,
-        path: &str,
-        query: &Parameters,
-        session: &Session,
-        instance: Option<&str>,
-    ) -> Answered {
-        let asked = self.pages.read(route, path, query, &WORDS)?;
-        let is_wanted = |stored: &Stored<Key>| {
-            let key = &stored.thing;
-            let service = self.instance(&key.instance).map(|instance| instance.resource_id.as_str());
-            session.access != Access::None
-                && instance.is_none_or(|instance| key.instance == instance)
-                && asked.admits("name", &key.name)
-                && asked.admits("guid", &key.guid)
-                && asked.admits("resource_id", service.unwrap_or_default())
-                && asked.admits("resource_group_id", RESOURCE_GROUP)
-                && (!key.removed || self.quirks.lists_show_removed)
-                && (stored.hidden == 0 || !self.quirks.lists_without_new_keys)
-        };
-        let found: Vec<_> = self
-            .keys
-            .iter()
-            .filter(|(_, stored)| is_wanted(stored))
-            .map(|(number, stored)| {
-                (*number, self.show_key(stored, self.visible_credentials(stored, session)))
-            })
-            .collect();
-        let page = self.pages.turn(path, asked, found.into_iter());
-        Ok(show_page(path, page))
-    }
-
     pub(super) fn fetch_key(&mut self, id: &str, session: &Session) -> Answered {
         let route = Route::Key;
         may_read(route, session)?;
@@ -212,12 +162,12 @@ impl State {
         self.keys.values_mut().find(|stored| stored.thing.guid == id || stored.thing.crn == id)
     }
 
-    fn visible_credentials(&self, stored: &Stored<Key>, session: &Session) -> Option<Value> {
+    pub(super) fn visible_credentials(&self, stored: &Stored<Key>, session: &Session) -> Option<Value> {
         let key = &stored.thing;
         self.shown_credentials(key, self.instance(&key.instance), session).filter(|_| !key.removed)
     }
 
-    fn show_key(&self, stored: &Stored<Key>, credentials: Option<Value>) -> Value {
+    pub(super) fn show_key(&self, stored: &Stored<Key>, credentials: Option<Value>) -> Value {
         let key = &stored.thing;
         let instance = self.instance(&key.instance);
         let deleted = stored.updated.as_ref().filter(|_| key.removed);

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod instances;
+mod key_lists;
 mod keys;
 mod pages;
 mod policies;

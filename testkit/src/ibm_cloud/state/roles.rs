@@ -5,7 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    super::{estate::Instance, iam::Session, record::Rule, route::Route},
+    super::{
+        estate::{Instance, service_role},
+        iam::Session,
+        record::Rule,
+        route::Route,
+    },
     Answer, Answered, Refusal, State, may_read,
 };
 use crate::remote::reading::Parameters;
@@ -56,7 +61,7 @@ impl State {
     }
 
     fn show_service_role(&self, role: &str) -> Value {
-        show_role(role, &super::super::estate::service_role(role))
+        show_role(role, &service_role(role))
     }
 
     fn show_custom_role(&self, role: &str, service: &str) -> Value {
