@@ -14,7 +14,7 @@ impl Fault {
         Self::Status(status, json!({ "errors": [{ "code": code, "title": title, "detail": detail }] }))
     }
 
-    /// 503: the credentials are in CredHub, and that does not answer. For [`Route::Details`].
+    /// 503: the credentials are in CredHub, and that does not answer. For [`Route::Details`](super::Route::Details).
     #[must_use]
     pub fn credhub_is_down() -> Self {
         let detail = "Fetching credentials from CredHub failed; reason: Connection refused";
@@ -22,7 +22,8 @@ impl Fault {
         Self::Status(error.status, json!({ "errors": [error.shown()] }))
     }
 
-    /// 429: too many requests that involve a broker are under way. For [`Route::Create`] and [`Route::Delete`].
+    /// 429: too many requests that involve a broker are under way. For
+    /// [`Route::Create`](super::Route::Create) and [`Route::Delete`](super::Route::Delete).
     #[must_use]
     pub fn broker_is_busy() -> Self {
         let detail = "Service broker concurrent request limit exceeded";
