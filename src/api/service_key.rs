@@ -73,6 +73,9 @@ use super::{
     validation = rules::immutable("instance"),
     validation = rules::immutable_optional("keyName"),
     validation = rules::immutable_optional("ibmCloud"),
+    validation = Rule::new("self.adoption != 'IfExists' || has(self.keyName)")
+        .message("`adoption: IfExists` takes over the key that `keyName` names: write it")
+        .field_path(".adoption"),
     validation = Rule::new("self.secret.type == oldSelf.secret.type")
         .message(rules::immutable_message("secret.type"))
         .field_path(".secret.type")
@@ -116,8 +119,9 @@ pub struct ServiceKeySpec {
     pub rotation: Option<Rotation>,
 
     /// Whether a key of this name that exists at the remote side already, made by hand or by another cluster,
-    /// is taken over: `Never` (it is a conflict) or `IfExists`. A key that was taken over is rotated and revoked
-    /// as any other. Default: `Never`.
+    /// is taken over: `Never` (it is a conflict) or `IfExists`, which needs `keyName`. A key that was taken over is
+    /// rotated and revoked as any other. One that was made for a ServiceKey is taken over only where that one was in
+    /// the same namespace and is gone. Not for an Open Service Broker, whose keys have no names. Default: `Never`.
     #[serde(default)]
     pub adoption: Adoption,
 
@@ -141,9 +145,6 @@ impl ServiceKeySpec {
     /// The first thing asked for that this version of the operator can't do yet, as the user wrote it.
     #[must_use]
     pub fn not_implemented(&self) -> Option<&'static str> {
-        if self.adoption == Adoption::IfExists {
-            return Some("`adoption: IfExists`");
-        }
         if self.secret.previous == PreviousCredentials::Include {
             return Some("`secret.previous: Include`");
         }

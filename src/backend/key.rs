@@ -33,6 +33,8 @@ pub struct KeyRequest {
     pub inputs: String,
     /// Whether the operator asks by itself, to clean up after a lost answer, and not because of what the user did.
     pub cleans_up: bool,
+    /// Whether a key of this name is taken over that somebody else made.
+    pub adoption: Option<Adoption>,
     /// What else the remote side may repeat.
     pub known: KnownSecrets,
 }
@@ -59,6 +61,29 @@ pub struct Owner {
     pub uid: Uuid,
     /// What tells this cluster from others: the UID of the namespace `kube-system`, where it can be read.
     pub cluster_id: Option<String>,
+}
+
+/// Leave to take a key over that somebody else made, unless its ServiceKey lives.
+#[derive(Clone)]
+pub struct Adoption(Arc<dyn Fn(Uuid) -> bool + Send + Sync>);
+
+impl Adoption {
+    /// Leave to take over keys but those of the ServiceKeys that live.
+    pub fn unless(lives: impl Fn(Uuid) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(lives))
+    }
+
+    /// Whether the ServiceKey of this UID lives.
+    #[must_use]
+    pub fn lives(&self, owner: Uuid) -> bool {
+        (self.0)(owner)
+    }
+}
+
+impl fmt::Debug for Adoption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Adoption")
+    }
 }
 
 /// The service instance that a key is made for, as the user wrote it.
@@ -164,6 +189,8 @@ pub struct KeyFacts {
     pub expires_at: Option<Timestamp>,
     /// By when the remote side wants the key to be rotated.
     pub renew_before: Option<Timestamp>,
+    /// Whether somebody else made it, and it was taken over just now.
+    pub adopted: bool,
 }
 
 /// A key that the remote side confirmed, with its credentials.

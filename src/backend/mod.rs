@@ -18,8 +18,8 @@ pub use cloud_foundry::{CloudFoundry, CloudFoundryAuth, CloudFoundryConfig};
 pub use error::{BackendError, ErrorClass};
 pub use http::{AddressPolicy, ClientCertificate, HttpConfig, Limits};
 pub use key::{
-    Accepted, Bound, Credentials, Fetched, InstanceRef, IssuedKey, KeyFacts, KeyRequest, KnownSecrets, Owner,
-    Parameters, Progress, Unbound, Work,
+    Accepted, Adoption, Bound, Credentials, Fetched, InstanceRef, IssuedKey, KeyFacts, KeyRequest,
+    KnownSecrets, Owner, Parameters, Progress, Unbound, Work,
 };
 pub use osb::{Auth as BrokerAuth, Broker, BrokerConfig};
 pub use token::ClientCredentials;
@@ -51,6 +51,15 @@ impl Backend {
         match self {
             Self::OpenServiceBroker(_) => false,
             Self::CloudFoundry(_) => false,
+        }
+    }
+
+    /// Whether a key that somebody else made can be taken over by its name.
+    #[must_use]
+    pub const fn adopts_keys(&self) -> bool {
+        match self {
+            Self::OpenServiceBroker(_) => false,
+            Self::CloudFoundry(_) => true,
         }
     }
 

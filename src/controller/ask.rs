@@ -9,9 +9,10 @@ use serde_json::{Map, Value};
 
 use super::{error::bounded, status, turn::Turn};
 use crate::{
+    api::Adoption as AdoptionPolicy,
     backend::{
-        Accepted, Backend, BackendError, Bound, Credentials, ErrorClass, Fetched, IssuedKey, KeyRequest,
-        KnownSecrets, Parameters, Progress, Unbound,
+        Accepted, Adoption, Backend, BackendError, Bound, Credentials, ErrorClass, Fetched, IssuedKey,
+        KeyRequest, KnownSecrets, Parameters, Progress, Unbound,
     },
     lifecycle::{
         Answer, Attempted, Failure, Identity, KeyRecord, LONGEST_OPERATION, Operation, OperationKind,
@@ -198,6 +199,11 @@ impl Turn<'_> {
 
     fn take_in_hand(&mut self, sequence: Sequence, issued: IssuedKey, inputs: String) -> Answer {
         let IssuedKey { facts, credentials } = issued;
+        if facts.adopted {
+            let name = facts.name.as_deref().unwrap_or(&facts.id);
+            let note = format!("the key `{name}`, which was there already, is key {sequence} from now on");
+            self.context.events.normal(self.key.object_ref(&()), "KeyAdopted", "Bind", note);
+        }
         let made_at = facts.created_at.or_else(|| self.known(sequence).map(|known| known.created_at));
         let key = KeyRecord {
             sequence,
@@ -254,8 +260,18 @@ impl Turn<'_> {
             known_id: self.known_id(sequence),
             inputs: self.inputs_of(sequence),
             cleans_up: self.cleans_up(sequence),
+            adoption: self.adoption(sequence),
             known: self.known_secrets(),
         }
+    }
+
+    /// Leave to take over a key of the name that the user gives, which only the first one has.
+    fn adoption(&self, sequence: Sequence) -> Option<Adoption> {
+        let spec = &self.key.spec;
+        let wanted = spec.adoption == AdoptionPolicy::IfExists && spec.key_name.is_some();
+        let registry = Arc::clone(&self.context.registry);
+        (wanted && sequence == Sequence::FIRST)
+            .then(|| Adoption::unless(move |owner| registry.has_service_key(owner)))
     }
 
     /// What parameters hold, and the credentials of the keys so far, wherever they are kept.

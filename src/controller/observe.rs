@@ -12,7 +12,7 @@ use super::{
     turn::{LookedUp, Turn},
 };
 use crate::{
-    api::{DeletionPolicy, ProviderKind, Reason, marks},
+    api::{Adoption, DeletionPolicy, ProviderKind, Reason, marks},
     backend::Limits,
     lifecycle::{Desired, LateAnswers, Problem, ProviderView, Rotation, SecretView, Sequence, World},
     secret::{self, Entries, Ownership},
@@ -104,7 +104,7 @@ impl Turn<'_> {
         let id = &self.subject.provider;
         let labels = self.context.namespaces.labels(&self.subject.namespace);
         let tenant = Tenant { namespace: &self.subject.namespace, labels: &labels };
-        if let Some(problem) = self.misplaced_role() {
+        if let Some(problem) = self.misplaced_role().or_else(|| self.impossible_adoption()) {
             return ProviderView::Closed(problem);
         }
         self.context.registry.view(id, &tenant).unwrap_or_else(|| {
@@ -130,6 +130,20 @@ impl Turn<'_> {
             reason: Reason::InvalidSpec,
             message: format!(
                 "`spec.ibmCloud` is for keys of IBM Cloud, and {id} makes others: create the ServiceKey again without it"
+            ),
+        })
+    }
+
+    /// An adoption that is asked of a provider whose keys have no names.
+    fn impossible_adoption(&self) -> Option<Problem> {
+        let id = &self.subject.provider;
+        let backend = self.context.registry.backend(id)?.ok()?;
+        let wanted = self.key.spec.adoption == Adoption::IfExists;
+        (wanted && !backend.adopts_keys()).then(|| Problem {
+            reason: Reason::InvalidSpec,
+            message: format!(
+                "`spec.adoption: IfExists` needs keys that are found by their names, and those of {id} are not: \
+                 take it out"
             ),
         })
     }

@@ -11,7 +11,11 @@ use crate::{
 };
 
 #[rstest]
-#[case::adoption(json!({"adoption": "IfExists"}), Reason::NotImplemented, "`adoption: IfExists` is not implemented")]
+#[case::adoption(
+    json!({"adoption": "IfExists", "keyName": "by-hand"}),
+    Reason::InvalidSpec,
+    "`spec.adoption: IfExists` needs keys that are found by their names, and those of KeyProvider `broker` are not"
+)]
 #[case::previous(
     json!({"secret": {"previous": "Include"}}),
     Reason::NotImplemented,

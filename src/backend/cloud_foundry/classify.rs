@@ -18,6 +18,7 @@ pub(super) enum Call {
     Details,
     Unbind,
     Release,
+    Adopt,
     Job,
 }
 
@@ -34,6 +35,7 @@ impl fmt::Display for Call {
             Self::Details => "fetch",
             Self::Unbind => "unbind",
             Self::Release => "release",
+            Self::Adopt => "adoption",
             Self::Job => "look-up of the job",
         })
     }
@@ -76,7 +78,7 @@ pub(super) fn class(call: Call, status: u16, error: &ApiError) -> ErrorClass {
 /// What to do about such an answer; empty where it is simply tried again, or where the API's own words must do.
 pub(super) fn advice(call: Call, status: u16, error: &ApiError) -> &'static str {
     match status {
-        403 if matches!(call, Call::Bind | Call::Unbind | Call::Release | Call::Details) => {
+        403 if matches!(call, Call::Bind | Call::Unbind | Call::Release | Call::Adopt | Call::Details) => {
             "the login needs the role Space Developer in the instance's space"
         }
         403 => "the login may not do this; it needs the role Space Developer in the instance's space",

@@ -3,6 +3,7 @@
 use std::{fmt, num::NonZeroUsize, time::Duration};
 
 use reqwest::{Method, StatusCode};
+use tokio::sync::Mutex;
 
 use super::{
     CloudFoundryAuth, CloudFoundryConfig,
@@ -33,6 +34,8 @@ pub struct CloudFoundry {
     pub(super) space: SharedAnswer<String>,
     pub(super) instances: Instances,
     pub(super) watch: Watch,
+    /// Keys are taken over one after the other.
+    pub(super) adopting: Mutex<()>,
 }
 
 impl CloudFoundry {
@@ -55,6 +58,7 @@ impl CloudFoundry {
             space: SharedAnswer::kept(|_| Duration::ZERO),
             instances: Instances::default(),
             watch: Watch::new(),
+            adopting: Mutex::default(),
         })
     }
 
@@ -127,6 +131,9 @@ impl CloudFoundry {
             };
         };
         if !marks::is_ours(&key, request.identity) {
+            if let Some(bound) = self.adopt(request, instance).await? {
+                return Ok(bound);
+            }
             let whose = marks::owner_in_words(&key);
             let what = format!(
                 "the instance has a key `{name}` already, which belongs to {whose}; delete it there, or create the \
@@ -265,7 +272,11 @@ impl CloudFoundry {
     }
 
     /// The key with its credentials; nothing where the API shows none to this login.
-    async fn issued(&self, request: &KeyRequest, made: &Made) -> Result<Option<IssuedKey>, BackendError> {
+    pub(super) async fn issued(
+        &self,
+        request: &KeyRequest,
+        made: &Made,
+    ) -> Result<Option<IssuedKey>, BackendError> {
         let mut exchange = Exchange::of(self, Call::Details, request);
         let path = format!("{KEYS}/{}/details", segment(&made.guid));
         let response = exchange.ask(Method::GET, &path, &[]).await?;
@@ -407,7 +418,11 @@ impl CloudFoundry {
         Ok(found.into_iter().find(|key| marks::is_ours(key, request.identity)))
     }
 
-    async fn list(&self, request: &KeyRequest, query: &[(&str, String)]) -> Result<Vec<Key>, BackendError> {
+    pub(super) async fn list(
+        &self,
+        request: &KeyRequest,
+        query: &[(&str, String)],
+    ) -> Result<Vec<Key>, BackendError> {
         let query: Vec<_> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
         Exchange::of(self, Call::Keys, request).list(KEYS, &query).await
     }
@@ -459,7 +474,7 @@ enum Deletion {
     Gone,
 }
 
-fn hidden(name: &str) -> BackendError {
+pub(super) fn hidden(name: &str) -> BackendError {
     let message = format!(
         "fetch failed: the key `{name}` is there, but the login may not read its credentials; it needs the role Space \
          Developer in the instance's space"

@@ -87,6 +87,11 @@ pub(super) fn owner_in_words(key: &Key) -> String {
     }
 }
 
+/// The namespace of the ServiceKey that a key is of.
+pub(super) fn namespace_of(key: &Key) -> Option<&String> {
+    key.metadata.annotations.get(NAMESPACE)
+}
+
 /// A key that bears our mark, as far as it tells.
 pub(super) fn marked(key: Key) -> Option<MarkedKey> {
     let owner = Uuid::try_parse(owner_of(&key)?).ok()?;

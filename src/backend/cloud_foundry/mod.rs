@@ -2,9 +2,10 @@
 //!
 //! `foundry` makes the calls that a key needs; `discovery` finds out where they go, `session` logs in, `call` sends them
 //! and has the words for what went wrong, `classify` says what that means. `instances` knows what keys are made for,
-//! `watch` looks after what is under way with one list for all keys, `marks` tells our keys from others, and `wire` reads
-//! what comes.
+//! `watch` looks after what is under way with one list for all keys, `marks` tells our keys from others, `adopt` makes
+//! others' ours, and `wire` reads what comes.
 
+mod adopt;
 mod call;
 mod classify;
 mod config;

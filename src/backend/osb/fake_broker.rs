@@ -133,6 +133,7 @@ pub(super) fn request_for(offering: &str, plan: &str) -> KeyRequest {
         known_id: None,
         inputs: String::new(),
         cleans_up: false,
+        adoption: None,
         known: KnownSecrets::new(|| async { Some(vec![json!({"password": KNOWN})]) }.boxed()),
     }
 }

@@ -13,6 +13,8 @@ use kube::{
     core::{Selector, SelectorExt},
 };
 
+use uuid::Uuid;
+
 use super::known::{Known, List, Listed};
 use crate::{
     api::{AllowedNamespaces, ProviderKind, ProviderSpec, Reason, ServiceKey},
@@ -216,6 +218,13 @@ impl Registry {
             keys.extend(cache.store.state());
         }
         keys
+    }
+
+    /// Whether a ServiceKey of this UID exists, as far as the caches know.
+    pub fn has_service_key(&self, uid: Uuid) -> bool {
+        let uid = uid.to_string();
+        let caches = locked(&self.keys).clone();
+        caches.iter().any(|cache| cache.store.find(|key| key.metadata.uid.as_ref() == Some(&uid)).is_some())
     }
 
     /// The names of the ServiceKeys that name a provider, once all caches are filled.

@@ -1,0 +1,66 @@
+//! Taking over keys that somebody made by hand, or for a ServiceKey that is no more.
+
+use reqwest::{Method, StatusCode};
+
+use super::{
+    call::Exchange,
+    classify::Call,
+    foundry::{CloudFoundry, KEYS},
+    instances::{listed, segment},
+    marks,
+    watch::Made,
+    wire::{Key, Standing},
+};
+use crate::backend::{Adoption, BackendError, Bound, IssuedKey, KeyFacts, KeyRequest};
+
+impl CloudFoundry {
+    /// Takes the key over that has the name of the requested one, where that may be; nothing where it may not. It is
+    /// marked before its credentials are handed on: after a crash in between it is found as one that was made.
+    ///
+    /// # Errors
+    /// Those of the calls.
+    pub(super) async fn adopt(
+        &self,
+        request: &KeyRequest,
+        instance: &str,
+    ) -> Result<Option<Bound>, BackendError> {
+        let Some(adoption) = &request.adoption else { return Ok(None) };
+        // One after the other: whoever comes second finds the mark of the first.
+        let _turn = self.adopting.lock().await;
+        let query = [
+            ("type", "key".to_owned()),
+            ("names", listed(&request.name)),
+            ("service_instance_guids", listed(instance)),
+        ];
+        let found = self.list(request, &query).await?.into_iter().next();
+        let Some(key) = found.filter(|key| may_be_adopted(key, request, adoption)) else { return Ok(None) };
+        let made = Made { guid: key.guid, created_at: key.created_at };
+        // Read first: what can't be read is left to whoever has it.
+        let Some(IssuedKey { facts, credentials }) = self.issued(request, &made).await? else {
+            return Err(super::foundry::hidden(&request.name));
+        };
+        let mut exchange = Exchange::of(self, Call::Adopt, request);
+        let marks = serde_json::json!({"metadata": marks::of(request)});
+        let path = format!("{KEYS}/{}", segment(&made.guid));
+        let response = exchange.send_json(Method::PATCH, &path, &marks).await?;
+        if response.status != StatusCode::OK {
+            return Err(exchange.refused(&response).await);
+        }
+        let facts = KeyFacts { adopted: true, ..facts };
+        Ok(Some(Bound::Issued(IssuedKey { facts, credentials })))
+    }
+}
+
+/// A key that bears a mark may be taken over only from a ServiceKey of the same namespace that is no more: nobody gets
+/// at the keys of others by their names.
+fn may_be_adopted(key: &Key, request: &KeyRequest, adoption: &Adoption) -> bool {
+    key.standing() == Standing::Made
+        && match marks::owner_of(key) {
+            None => true,
+            Some(owner) => {
+                let namespace = marks::namespace_of(key);
+                let lives = owner.parse().is_ok_and(|owner| adoption.lives(owner));
+                !lives && namespace == Some(&request.owner.namespace)
+            }
+        }
+}
