@@ -16,6 +16,9 @@ pub const LOGIN_FINALIZER_PREFIX: &str = "servicekeys.dev/login-of.";
 /// remote keys and lets the object go; keys that exist stay at the remote side and are listed in an event.
 pub const ABANDON_ANNOTATION: &str = "servicekeys.dev/abandon";
 
+/// Annotation of a ServiceKey: another value than before makes the next key at once. Taking it away does nothing.
+pub const ROTATE_ANNOTATION: &str = "servicekeys.dev/rotate";
+
 /// Label of a Secret: the UID of the ServiceKey that it belongs to. The operator writes and deletes only Secrets
 /// whose label names the ServiceKey at hand.
 pub const OWNER_UID_LABEL: &str = "servicekeys.dev/owner-uid";

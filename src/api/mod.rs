@@ -33,7 +33,10 @@ pub use service_key::{
     Adoption, DeletionPolicy, Instance, ParametersSource, Rotation, RotationStrategy, ServiceKey,
     ServiceKeySpec,
 };
-pub use status::{Binding, KeyStatus, Operation, OperationKind, PreviousKey, SecretStatus, ServiceKeyStatus};
+pub use status::{
+    Binding, Departure, KeyGone, KeyStatus, Operation, OperationKind, PreviousKey, SecretStatus,
+    ServiceKeyStatus,
+};
 
 /// The definitions of all custom resources, as they are installed. `ServiceKey::crd()` and its like are not quite
 /// these: they lack the last touches.

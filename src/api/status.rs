@@ -95,10 +95,28 @@ pub struct KeyStatus {
     pub late_until: Option<Time>,
     /// Digest of the fields of the spec that the key was made from. When they change, so does the key.
     pub inputs: String,
-    /// Since when the remote side is known not to have the key any more, though nobody had it revoked here. The next
-    /// one is about to take its place.
+    /// Set where the remote side has the key no more. The next one is about to take its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gone_since: Option<Time>,
+    pub gone: Option<KeyGone>,
+}
+
+/// That a key is gone whose credentials are still in the Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyGone {
+    /// When that was found out, or done.
+    pub since: Time,
+    /// `Lost`: it went away, and nobody had it revoked here. `Revoked`: it made room for the next one.
+    pub why: Departure,
+}
+
+/// How a key went away before another one took its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Departure {
+    /// Nobody had it revoked here.
+    Lost,
+    /// It made room for the next one.
+    Revoked,
 }
 
 /// A key that was replaced and is not yet revoked.
@@ -126,7 +144,8 @@ pub struct PreviousKey {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Operation {
-    /// `Bind` makes the key, `Unbind` revokes it; `CleanUp` revokes what a bind may have made whose answer was lost.
+    /// `Bind` makes the key, `Unbind` revokes it; `CleanUp` revokes what a bind may have made whose answer was lost;
+    /// `MakeRoom` revokes the current key before this one is made.
     pub kind: OperationKind,
     /// Number of the key that it is about.
     #[schemars(range(min = 1))]
@@ -152,4 +171,6 @@ pub enum OperationKind {
     Unbind,
     /// The answer to a bind was lost: what it may have made is revoked.
     CleanUp,
+    /// The current key is revoked before the next one is made.
+    MakeRoom,
 }

@@ -12,7 +12,7 @@ use super::{
     turn::{LookedUp, Turn},
 };
 use crate::{
-    api::{Adoption, DeletionPolicy, ProviderKind, Reason, marks},
+    api::{Adoption, DeletionPolicy, ProviderKind, Reason, RotationStrategy, marks},
     backend::Limits,
     lifecycle::{Desired, LateAnswers, Problem, ProviderView, Rotation, SecretView, Sequence, World},
     secret::{self, Entries, Ownership},
@@ -73,6 +73,7 @@ impl Turn<'_> {
             rotation: Rotation {
                 every: rotation.every.map(crate::api::Duration::get),
                 overlap: rotation.overlap(),
+                makes_room: rotation.strategy == RotationStrategy::Replace,
             },
             problem,
         }

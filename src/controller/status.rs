@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{
-    api::{self, Binding, ConditionType, KeyStatus, Reason, SecretStatus, ServiceKeyStatus},
+    api::{self, Binding, ConditionType, KeyGone, KeyStatus, Reason, SecretStatus, ServiceKeyStatus},
     lifecycle::{
-        Gone, KeyRecord, Memory, Operation, OperationKind, PreviousKey, Problem, Report, Sequence, Told,
-        UnderWay,
+        Departure, Gone, KeyRecord, Memory, Operation, OperationKind, PreviousKey, Problem, Report, Sequence,
+        Told, UnderWay,
     },
 };
 
@@ -36,6 +36,7 @@ fn operation(operation: &api::Operation) -> Option<Operation> {
     let kind = match kind {
         api::OperationKind::Bind => OperationKind::Bind,
         api::OperationKind::CleanUp => OperationKind::CleanUp,
+        api::OperationKind::MakeRoom => OperationKind::MakeRoom,
         api::OperationKind::Unbind => return None,
     };
     Some(Operation {
@@ -48,7 +49,12 @@ fn operation(operation: &api::Operation) -> Option<Operation> {
 }
 
 fn gone(key: &KeyStatus) -> Option<Gone> {
-    Some(Gone { sequence: Sequence::new(key.sequence)?, since: key.gone_since.as_ref()?.0 })
+    let KeyGone { since, why } = key.gone.as_ref()?;
+    let why = match why {
+        api::Departure::Lost => Departure::Lost,
+        api::Departure::Revoked => Departure::Revoked,
+    };
+    Some(Gone { sequence: Sequence::new(key.sequence)?, since: since.0, why })
 }
 
 fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
@@ -63,7 +69,7 @@ fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
         renew_before,
         late_until,
         inputs,
-        gone_since: _,
+        gone: _,
     } = key;
     Some(KeyRecord {
         sequence: Sequence::new(*sequence)?,
@@ -120,7 +126,7 @@ pub fn of(report: &Report, before: Option<&ServiceKeyStatus>, context: &Context<
         .collect(),
         binding: memory.key.as_ref().map(|_| Binding { name: context.secret.to_owned() }),
         secret: memory.key.as_ref().and(context.secret_version.clone()).map(secret),
-        key: memory.key.as_ref().map(|key| key_status(key, memory.gone_since(key.sequence))),
+        key: memory.key.as_ref().map(|key| key_status(key, memory.departure(key.sequence))),
         previous_keys: memory.previous.iter().map(previous_status).collect(),
         next_rotation: next_rotation.map(Time),
         operation: memory
@@ -137,6 +143,7 @@ fn operation_status(operation: &Operation) -> api::Operation {
         kind: match kind {
             OperationKind::Bind => api::OperationKind::Bind,
             OperationKind::CleanUp => api::OperationKind::CleanUp,
+            OperationKind::MakeRoom => api::OperationKind::MakeRoom,
         },
         sequence: sequence.number(),
         token: token.clone(),
@@ -155,7 +162,7 @@ fn revocation_status(revoking: &UnderWay) -> api::Operation {
     }
 }
 
-fn key_status(key: &KeyRecord, gone_since: Option<Timestamp>) -> KeyStatus {
+fn key_status(key: &KeyRecord, gone: Option<Gone>) -> KeyStatus {
     let KeyRecord { sequence, id, name, created_at, expires_at, renew_before, late_until, inputs } = key;
     KeyStatus {
         sequence: sequence.number(),
@@ -168,8 +175,17 @@ fn key_status(key: &KeyRecord, gone_since: Option<Timestamp>) -> KeyStatus {
         renew_before: renew_before.map(Time),
         late_until: late_until.map(Time),
         inputs: inputs.clone(),
-        gone_since: gone_since.map(Time),
+        gone: gone.map(gone_status),
     }
+}
+
+fn gone_status(gone: Gone) -> KeyGone {
+    let Gone { sequence: _, since, why } = gone;
+    let why = match why {
+        Departure::Lost => api::Departure::Lost,
+        Departure::Revoked => api::Departure::Revoked,
+    };
+    KeyGone { since: Time(since), why }
 }
 
 fn previous_status(key: &PreviousKey) -> api::PreviousKey {

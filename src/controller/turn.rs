@@ -27,9 +27,9 @@ use super::{
     secrets::SecretCache,
 };
 use crate::{
-    api::ServiceKey,
+    api::{ServiceKey, marks},
     backend::{InstanceRef, Owner},
-    lifecycle::Round,
+    lifecycle::{Round, inputs},
     runtime::Metrics,
     secret::{Digest, Layout},
 };
@@ -145,8 +145,18 @@ impl Turn<'_> {
         }
     }
 
-    /// Digest of the fields that a remote key is made from.
+    /// Digest of what a remote key is made from.
     pub(super) fn inputs(&self) -> String {
+        let request = self.key.annotations().get(marks::ROTATE_ANNOTATION);
+        let request = request.map(|value| Digest::new("servicekeys.dev/rotate/1").field(value).finish());
+        let status = self.key.status.as_ref();
+        let operation = status.and_then(|status| status.operation.as_ref()?.inputs.as_deref());
+        let key = status.and_then(|status| Some(status.key.as_ref()?.inputs.as_str()));
+        inputs(self.fields(), request, operation.into_iter().chain(key))
+    }
+
+    /// Digest of the fields of the spec that a remote key is made from.
+    fn fields(&self) -> String {
         let spec = &self.key.spec;
         let sources = spec.parameters_from.iter().map(|source| {
             let secret = &source.secret_key_ref;

@@ -27,11 +27,11 @@ pub use holding::{HoldStep, ProviderInUse, SecretInUse, hold};
 pub use identity::{Identity, Sequence};
 pub use inventory::{Findings, Inventory, MarkedKey, Orphan};
 pub use operation::{LONGEST_OPERATION, Operation, OperationKind, UnderWay, Work};
-pub use rotation::full_second;
+pub use rotation::{full_second, inputs};
 pub use step::{Effect, Report, Rest, Step, Verdict, Wake};
 pub use world::{
-    Answer, Desired, Gone, KeyRecord, LateAnswers, Memory, PreviousKey, Problem, ProviderView, Rotation,
-    Round, SecretView, Told, World,
+    Answer, Departure, Desired, Gone, KeyRecord, LateAnswers, Memory, PreviousKey, Problem, ProviderView,
+    Rotation, Round, SecretView, Told, World,
 };
 
 /// Decides what to do next.
@@ -40,7 +40,7 @@ pub use world::{
 ///
 /// 1. nothing that can create a key is done before the finalizer is stored;
 /// 2. no key is revoked while its credentials are the current ones in the Secret, unless the ServiceKey is
-///    being deleted;
+///    being deleted, or its user chose to make room for the next key so;
 /// 3. the finalizer leaves only after every key that may exist was confirmed gone, or the user said so;
 /// 4. a Secret that is not ours is never written or deleted, and is looked for before a key is made;
 /// 5. credentials in hand are stored before anything else is asked of the remote side;

@@ -21,7 +21,7 @@ struct State {
     secret: Option<Stored>,
     /// The keys that live at the remote side, each with the inputs it was made from.
     remote: BTreeMap<Sequence, u8>,
-    /// Keys that the remote side lost since it gave their credentials: one that is made again has others.
+    /// Keys that the remote side lost, or revoked, since it gave their credentials: one that is made again has others.
     void: BTreeSet<Sequence>,
     /// What the remote side does by itself, with the inputs of the key.
     working: Option<(Work, Sequence, u8)>,
@@ -150,12 +150,13 @@ impl State {
             late: None,
             provider: Provider::Up,
             hour: 0,
-            rotates: life == Life::Rotating,
+            rotates: matches!(life, Life::Rotating | Life::MakingRoom),
             life,
             process: Process::started(0),
             budget: match life {
                 Life::Plain | Life::FoundAgain => Budget { faults: 2, crashes: 1, edits: 2, hours: 1 },
                 Life::Rotating => Budget { faults: 1, crashes: 1, edits: 2, hours: 3 },
+                Life::MakingRoom => Budget { faults: 1, crashes: 1, edits: 1, hours: 3 },
                 Life::Lost => Budget { faults: 2, crashes: 1, edits: 1, hours: 1 },
             },
             broken: None,
@@ -176,7 +177,11 @@ impl State {
                 retain: false,
                 suspended: false,
                 inputs: object.inputs.to_string(),
-                rotation: Rotation { every: self.rotates.then(|| hours(2)), overlap: hours(1) },
+                rotation: Rotation {
+                    every: self.rotates.then(|| hours(2)),
+                    overlap: hours(1),
+                    makes_room: self.life == Life::MakingRoom,
+                },
                 problem: None,
             },
             memory: self.memory.clone(),
@@ -311,7 +316,8 @@ impl State {
             Effect::Poll(work) => self.poll(work, fate),
             Effect::Unbind(sequence) => {
                 let current = self.holds(sequence);
-                self.breaks("2: never revoke the current key", current && !object.deleting);
+                let makes_room = self.life == Life::MakingRoom && self.memory.makes_room();
+                self.breaks("2: never revoke the current key", current && !object.deleting && !makes_room);
                 self.unbind(sequence, fate);
             }
             Effect::Release(sequence) => {
@@ -413,6 +419,11 @@ impl State {
         self.process.round.learn(answer);
     }
 
+    fn lose(&mut self, sequence: Sequence) {
+        self.remote.remove(&sequence);
+        self.void.insert(sequence);
+    }
+
     fn gives(&mut self, answer: &Answer) {
         if let Answer::Issued(key) = answer {
             self.void.remove(&key.sequence);
@@ -456,7 +467,7 @@ impl State {
         };
         match (fate, &answer) {
             (Fate::LostAfterEffect, _) | (_, Answer::Revoked(..)) if self.working.is_none() => {
-                self.remote.remove(&sequence);
+                self.lose(sequence);
             }
             (_, Answer::Accepted(_)) => self.working = Some((Work::Unbind, sequence, 0)),
             _ => {}
@@ -494,7 +505,7 @@ impl State {
     fn work_ends(&mut self) {
         match self.working.take() {
             Some((Work::Bind, sequence, inputs)) => drop(self.remote.insert(sequence, inputs)),
-            Some((Work::Unbind, sequence, _)) => drop(self.remote.remove(&sequence)),
+            Some((Work::Unbind, sequence, _)) => self.lose(sequence),
             None => {}
         }
     }
@@ -623,6 +634,8 @@ enum Life {
     Plain,
     /// The key is replaced as it ages.
     Rotating,
+    /// The same, and a key is revoked before the next one is made.
+    MakingRoom,
     /// The remote side finds a key again that was asked for before.
     FoundAgain,
     /// The same, and the remote side loses keys, and all that it has are listed at any time.
@@ -723,8 +736,7 @@ impl Model for Life {
             }
             Action::RemoteForgets(sequence) => {
                 state.budget.faults -= 1;
-                state.remote.remove(&sequence);
-                state.void.insert(sequence);
+                state.lose(sequence);
             }
             edit => state.edit(edit),
         }
@@ -808,6 +820,11 @@ fn a_key_lives_and_dies_by_the_rules() {
 #[test]
 fn a_rotating_key_lives_and_dies_by_the_rules() {
     explore(Life::Rotating);
+}
+
+#[test]
+fn a_key_that_makes_room_for_the_next_one_lives_and_dies_by_the_rules() {
+    explore(Life::MakingRoom);
 }
 
 #[test]

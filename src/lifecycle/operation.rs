@@ -46,12 +46,19 @@ pub enum OperationKind {
     Bind,
     /// An answer was lost: what may have been made is revoked before it is tried again.
     CleanUp,
+    /// The current key is revoked before it is made.
+    MakeRoom,
 }
 
 impl Operation {
     /// The key is about to be made.
     pub(super) const fn bind(sequence: Sequence) -> Self {
         Self { kind: OperationKind::Bind, sequence, token: None, since: None, inputs: None }
+    }
+
+    /// The key before it is about to be revoked.
+    pub(super) const fn make_room(sequence: Sequence) -> Self {
+        Self { kind: OperationKind::MakeRoom, sequence, token: None, since: None, inputs: None }
     }
 
     /// The answer to the last attempt to make the key was lost.

@@ -1,8 +1,8 @@
 //! Decisions for a ServiceKey that is to live: make its key, keep its Secret right, replace the key in order.
 
 use super::{
-    Attempted, Effect, Failure, Gone, KeyRecord, Memory, Operation, OperationKind, ProviderView, Round,
-    SecretView, Sequence, Step, UnderWay, Work, World, full_second,
+    Attempted, Departure, Effect, Failure, Gone, KeyRecord, Memory, Operation, OperationKind, ProviderView,
+    Round, SecretView, Sequence, Step, UnderWay, Work, World, full_second,
     operation::{is_gone, late_until, lost, under_way},
     report, rotation,
 };
@@ -65,7 +65,7 @@ fn restore(world: &World) -> Step {
     let lost = newest(world.memory.key.as_ref(), world.secret.key());
     let oldest_wanted = lost.map_or(Sequence::FIRST, |key| key.sequence);
     let is_wanted =
-        |key: &&KeyRecord| key.sequence >= oldest_wanted && world.memory.gone_since(key.sequence).is_none();
+        |key: &&KeyRecord| key.sequence >= oldest_wanted && world.memory.departure(key.sequence).is_none();
     if let Some(key) = world.round.in_hand.as_ref().filter(is_wanted) {
         return store(world, key);
     }
@@ -154,7 +154,7 @@ fn recover(world: &World, lost: &KeyRecord) -> Step {
     let (sequence, next) = (lost.sequence, lost.sequence.next());
     let Round { unreadable, absent, conflicting, .. } = &world.round;
     // One that was gone once is of no use, even if a late answer has brought it back.
-    let gone = *absent == Some(sequence) || world.memory.gone_since(sequence).is_some();
+    let gone = *absent == Some(sequence) || world.memory.departure(sequence).is_some();
     if gone || [unreadable, conflicting].contains(&&Some(sequence)) || *conflicting == Some(next) {
         let memory = world.memory.advanced_to(lost, &world.desired, world.now);
         let predecessor = (!gone).then_some(sequence);
@@ -167,7 +167,7 @@ fn recover(world: &World, lost: &KeyRecord) -> Step {
 fn keep(world: &World, key: &KeyRecord) -> Step {
     let mut memory = world.memory.advanced_to(key, &world.desired, world.now);
     if world.round.absent == Some(key.sequence) {
-        memory.gone = memory.gone.or(Some(Gone { sequence: key.sequence, since: full_second(world.now) }));
+        memory.gone = memory.gone.or(Some(gone(world, key, Departure::Lost)));
     }
     if memory != world.memory {
         return Step::record(report::settled(world, &memory, key));
@@ -187,7 +187,7 @@ fn keep(world: &World, key: &KeyRecord) -> Step {
     match &world.provider {
         ProviderView::Available if pending.anything() => pending.next_step(world, memory, key),
         ProviderView::Closed(_) if pending.revokes() => {
-            Pending { doubt: false, rotation: false, ..pending }.next_step(world, memory, key)
+            Pending { doubt: false, rotation: false, room: false, ..pending }.next_step(world, memory, key)
         }
         ProviderView::Closed(problem) | ProviderView::Unavailable(problem)
             if pending.rotation || pending.revokes() =>
@@ -196,6 +196,10 @@ fn keep(world: &World, key: &KeyRecord) -> Step {
         }
         _ => Step::Rest(report::rest_settled(world, key)),
     }
+}
+
+fn gone(world: &World, key: &KeyRecord, why: Departure) -> Gone {
+    Gone { sequence: key.sequence, since: full_second(world.now), why }
 }
 
 /// What is to be done at the remote side besides the current key.
@@ -208,13 +212,17 @@ struct Pending {
     /// This one is not wanted any more.
     discarded_attempt: Option<Sequence>,
     rotation: bool,
+    /// The current key goes before the next one is made.
+    room: bool,
 }
 
 impl Pending {
     fn of(world: &World, key: &KeyRecord) -> Self {
-        let gone = world.memory.gone_since(key.sequence).is_some();
+        let gone = world.memory.departure(key.sequence).is_some();
         let due = gone || rotation::is_due(&world.desired, key, world.now);
-        let rotation = world.desired.problem.is_none() && due;
+        // What was begun is carried through: the key may be revoked by now.
+        let making_room = world.memory.makes_room() && !gone;
+        let rotation = world.desired.problem.is_none() && due || making_room;
         // One more key would be more than the set allows: the oldest goes first.
         let crowded = rotation && world.memory.previous.len() > 1;
         let over = |sequence| late_until(world, sequence).is_none_or(|late| late <= world.now);
@@ -233,6 +241,7 @@ impl Pending {
             clean_up: to_clean_up(world),
             discarded_attempt: discarded.filter(|sequence| over(*sequence)),
             rotation: rotation && !(crowded && (revoke_failed(world) || revocation.is_none())),
+            room: making_room || world.desired.rotation.makes_room && !gone,
         }
     }
 
@@ -258,7 +267,13 @@ impl Pending {
             return revoke(world, memory, sequence, key);
         }
         match &world.round.failure {
+            Some(failure) if self.room && failure.attempted == Attempted::Revoke => {
+                Step::Rest(report::rotation_failed(world, key, failure))
+            }
             failure if self.rotation && !failure.as_ref().is_some_and(holds_up_a_rotation) => {
+                if self.room {
+                    return make_room(world, memory, key);
+                }
                 let predecessor = memory.gone.is_none().then_some(key.sequence);
                 make_next(world, memory, key.sequence.next(), predecessor)
             }
@@ -290,6 +305,22 @@ fn revoke(world: &World, mut memory: Memory, sequence: Sequence, key: &KeyRecord
     }
     memory.previous.retain(|previous| previous.sequence != sequence);
     memory.operation = memory.operation.filter(|operation| operation.sequence != sequence);
+    Step::record(report::settled(world, &memory, key))
+}
+
+/// Revokes the current key, so that there is room for the next one. The status says so first: whatever becomes of the
+/// wish to have another one, the current one is of no use from then on.
+fn make_room(world: &World, mut memory: Memory, key: &KeyRecord) -> Step {
+    let next = key.sequence.next();
+    if !memory.makes_room() {
+        memory.operation = Some(Operation::make_room(next));
+        return Step::record(report::rotating(world, memory, next));
+    }
+    if !world.round.revoked.contains_key(&key.sequence) {
+        return unbind(world, key.sequence);
+    }
+    memory.operation = Some(Operation::bind(next));
+    memory.gone = Some(gone(world, key, Departure::Revoked));
     Step::record(report::settled(world, &memory, key))
 }
 

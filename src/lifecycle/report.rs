@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 
 use super::{
-    Attempted, ErrorClass, Failure, KeyRecord, Memory, Operation, OperationKind, Problem, Report, Rest,
-    SecretView, Sequence, UnderWay, Verdict, Wake, Work, World, full_second, operation, rotation,
+    Attempted, Departure, ErrorClass, Failure, Gone, KeyRecord, Memory, Operation, OperationKind, Problem,
+    Report, Rest, SecretView, Sequence, UnderWay, Verdict, Wake, Work, World, full_second, operation,
+    rotation,
 };
 use crate::api::Reason;
 
@@ -14,13 +15,18 @@ pub(super) fn settled(world: &World, memory: &Memory, key: &KeyRecord) -> Report
         reason: Reason::Overlapping,
         message: format!("key {} is revoked at {}", previous.sequence, previous.revoke_at),
     });
-    let ready = match memory.gone_since(key.sequence) {
+    let ready = match memory.departure(key.sequence) {
         None => Verdict {
             ready: true,
             reason: Reason::Available,
             message: format!("the credentials of key {} are in the Secret", key.sequence),
         },
-        Some(since) => Verdict {
+        Some(Gone { why: Departure::Revoked, since, .. }) => Verdict {
+            ready: false,
+            reason: Reason::Rotating,
+            message: format!("key {} was revoked at {since} to make room for the next one", key.sequence),
+        },
+        Some(Gone { why: Departure::Lost, since, .. }) => Verdict {
             ready: false,
             reason: Reason::KeyLost,
             message: format!(
@@ -245,6 +251,7 @@ pub(super) fn under_way(world: &World, work: &UnderWay) -> Rest {
     let wake = next_poll.map_or(Wake::Poll, Wake::At);
     let (reason, doing) = match kind {
         Work::Bind => (Reason::Binding, "making"),
+        Work::Unbind if world.memory.makes_room() => (Reason::Rotating, "revoking"),
         Work::Unbind => (Reason::Deleting, "revoking"),
     };
     let said = said.as_ref().map(|said| format!(": {said}")).unwrap_or_default();
@@ -323,7 +330,7 @@ fn standing(world: &World, problem: &Problem) -> Report {
     let holds_current_key = !world.desired.deleting
         && matches!(&world.secret, SecretView::Intact { key }
             if world.memory.key.as_ref().is_none_or(|known| known.sequence <= key.sequence)
-                && world.memory.gone_since(key.sequence).is_none());
+                && world.memory.departure(key.sequence).is_none());
     let verdict =
         Verdict { ready: holds_current_key, reason: problem.reason, message: problem.message.clone() };
     let hopeless = !holds_current_key && problem.needs_the_user();

@@ -14,6 +14,24 @@ pub fn next_rotation(desired: &Desired, key: &KeyRecord) -> Option<Timestamp> {
     [by_age, key.renew_before.or(key.expires_at)].into_iter().flatten().min()
 }
 
+/// What a key is made from: the digest of the fields of the spec, and of the user's last request for another key. Where
+/// there is no request now, that of the key that is known is still good, if there was one.
+#[must_use]
+pub fn inputs<'a>(
+    fields: String,
+    request: Option<String>,
+    known: impl IntoIterator<Item = &'a str>,
+) -> String {
+    let made_from_these = |known: &&str| known.split(REQUESTED).next() == Some(fields.as_str());
+    match request {
+        Some(request) => format!("{fields}{REQUESTED}{request}"),
+        None => known.into_iter().find(made_from_these).map(str::to_owned).unwrap_or(fields),
+    }
+}
+
+/// What parts the two digests; none of them has it.
+const REQUESTED: char = '+';
+
 /// Whether the key is to be replaced now.
 #[must_use]
 pub fn is_due(desired: &Desired, key: &KeyRecord, now: Timestamp) -> bool {
@@ -48,7 +66,7 @@ impl Memory {
             for older in &mut memory.previous {
                 older.revoke_at = older.revoke_at.min(full_second(now));
             }
-            let is_gone = self.gone_since(replaced.sequence).is_some();
+            let is_gone = self.departure(replaced.sequence).is_some();
             let overlap = if is_gone { Duration::ZERO } else { desired.rotation.overlap };
             memory.replace(replaced.sequence, Some(replaced), replaced.late_until, now, overlap);
         }
@@ -71,5 +89,30 @@ impl Memory {
             late_until,
             revoke_at: full_second(now).checked_add(overlap).unwrap_or(Timestamp::MAX),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::no_request_ever(None, &["fields"], "fields")]
+    #[case::the_first_request(Some("one"), &["fields"], "fields+one")]
+    #[case::the_same_request(Some("one"), &["fields+one"], "fields+one")]
+    #[case::another_request(Some("two"), &["fields+one"], "fields+two")]
+    #[case::a_request_that_was_taken_away(None, &["fields+one"], "fields+one")]
+    #[case::taken_away_while_it_is_carried_out(None, &["fields+two", "fields+one"], "fields+two")]
+    #[case::taken_away_with_other_fields(None, &["others+one"], "fields")]
+    #[case::no_key_yet(None, &[], "fields")]
+    fn another_request_makes_another_key(
+        #[case] request: Option<&str>,
+        #[case] known: &[&str],
+        #[case] expected: &str,
+    ) {
+        let request = request.map(str::to_owned);
+        assert_eq!(inputs("fields".to_owned(), request, known.iter().copied()), expected);
     }
 }

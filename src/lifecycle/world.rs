@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Attempted, Failure, Operation, Sequence, UnderWay, Work};
+use super::{Attempted, Failure, Operation, OperationKind, Sequence, UnderWay, Work};
 use crate::api::Reason;
 
 /// Everything that [`super::decide`] may look at.
@@ -83,6 +83,8 @@ pub struct Rotation {
     pub every: Option<Duration>,
     /// How long the replaced key stays valid.
     pub overlap: Duration,
+    /// Whether a key is revoked before the next one is made.
+    pub makes_room: bool,
 }
 
 /// One remote key, as it is remembered.
@@ -135,20 +137,37 @@ pub struct Memory {
     pub gone: Option<Gone>,
 }
 
-/// A key that went away at the remote side, and nobody here had revoked it.
+/// A key whose credentials are in the Secret, and which the remote side has no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Gone {
     /// Its number within the ServiceKey.
     pub sequence: Sequence,
     /// When that was found out.
     pub since: Timestamp,
+    /// How it went away.
+    pub why: Departure,
+}
+
+/// How a key went away before another one took its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Departure {
+    /// Nobody here had it revoked.
+    Lost,
+    /// It made room for the next one.
+    Revoked,
 }
 
 impl Memory {
-    /// When this key was found to be gone.
+    /// What is known of the departure of this key.
     #[must_use]
-    pub fn gone_since(&self, sequence: Sequence) -> Option<Timestamp> {
-        self.gone.filter(|gone| gone.sequence == sequence).map(|gone| gone.since)
+    pub fn departure(&self, sequence: Sequence) -> Option<Gone> {
+        self.gone.filter(|gone| gone.sequence == sequence)
+    }
+
+    /// Whether the current key is being revoked to make room for the next one.
+    #[must_use]
+    pub fn makes_room(&self) -> bool {
+        self.operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::MakeRoom)
     }
 
     /// The key after the current one that may exist already.

@@ -36,6 +36,7 @@ mod nothing_is_silently_ignored;
 mod process;
 mod providers_report_themselves;
 mod random_crashes_leave_one_key_each;
+mod rotation_follows_its_rules;
 mod secrets_stay_secret;
 mod sigterm_ends_the_operator;
 mod stage;

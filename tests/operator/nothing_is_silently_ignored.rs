@@ -21,11 +21,6 @@ use crate::{
     Reason::NotImplemented,
     "`secret.previous: Include` is not implemented"
 )]
-#[case::replace(
-    json!({"rotation": {"strategy": "Replace"}}),
-    Reason::NotImplemented,
-    "`rotation.strategy: Replace` is not implemented"
-)]
 #[case::ibm_cloud(
     json!({"ibmCloud": {"role": "Writer"}}),
     Reason::InvalidSpec,

@@ -40,7 +40,7 @@ fn asking() -> World {
             retain: false,
             suspended: false,
             inputs: "now".to_owned(),
-            rotation: Rotation { every: None, overlap: Duration::ZERO },
+            rotation: Rotation { every: None, overlap: Duration::ZERO, makes_room: false },
             problem: None,
         },
         memory: Memory::default(),
