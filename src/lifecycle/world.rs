@@ -350,6 +350,7 @@ impl Round {
             Answer::Issued(key) => {
                 self.revoked.remove(&key.sequence);
                 (self.completed, self.lost) = (None, None);
+                self.absent = self.absent.filter(|absent| *absent != key.sequence);
                 self.under_way = self.under_way.take().filter(|work| work.sequence != key.sequence);
                 self.in_hand = Some(key);
             }
