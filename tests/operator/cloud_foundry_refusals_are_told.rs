@@ -15,6 +15,9 @@ use crate::{
     foundry::{FoundryStage, INSTANCE, KEY, PASSWORD, by_password},
 };
 
+const ODD_NAME: &str = "j\u{fc}rgen+cf@example.com";
+const ODD_SECRET: &str = "a:b%41+c &d=e/f?\u{e4}\u{20ac}\"\\";
+
 /// An estate with one of everything that can be wrong with an instance.
 async fn estate() -> FakeCloudFoundry {
     let twin = Instance::managed("twin");
@@ -191,6 +194,21 @@ async fn there_are_other_logins(#[case] entries: Value, #[case] auth: Value) {
     stage.wait_ready_with_the_one_key(KEY).await;
     stage.delete_and_leave_no_key(KEY).await;
     assert_eq!(stage.count(&[Route::Token]), 1, "one token serves all");
+}
+
+/// Names, passwords and secrets with all that has a meaning in headers, forms and URLs.
+#[rstest]
+#[case::user(json!({"username": ODD_NAME, "password": ODD_SECRET}), by_password())]
+#[case::client(json!({"clientId": "odd:c+l%i&nt", "clientSecret": ODD_SECRET}), json!({"clientCredentials": {"secretRef": {"name": "cf-login"}}}))]
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_may_be_odd(#[case] entries: Value, #[case] auth: Value) {
+    let foundry = FakeCloudFoundry::builder()
+        .login(Login::user(ODD_NAME, ODD_SECRET))
+        .login(Login::client("odd:c+l%i&nt", ODD_SECRET));
+    let stage = FoundryStage::logged_in_by(foundry.start().await.unwrap(), entries, auth).await;
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    stage.wait_ready_with_the_one_key(KEY).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::{
     Method,
-    header::{ACCEPT, AUTHORIZATION, HeaderValue},
+    header::{ACCEPT, AUTHORIZATION, HeaderName, HeaderValue},
 };
 use secrecy::{ExposeSecret, SecretString};
 use url::{Url, form_urlencoded};
@@ -18,6 +18,10 @@ use crate::backend::{
     BackendError, ErrorClass,
     http::{Failure, HttpClient, Redactor, Request, Response, base_url, without_query},
 };
+
+/// Tells a UAA that id and secret of the client are form-encoded, as the RFC wants them to be: without it, most take
+/// them as they are.
+const ENCODED_CREDENTIALS: HeaderName = HeaderName::from_static("x-cf-encoded-credentials");
 
 /// A client that logs in by itself, and not on behalf of a user (RFC 6749, section 4.4).
 #[derive(Clone)]
@@ -153,6 +157,7 @@ impl TokenEndpoint {
             .elsewhere()
             .header(ACCEPT, HeaderValue::from_static("application/json"))
             .header(AUTHORIZATION, self.authorization.clone())
+            .header(ENCODED_CREDENTIALS, HeaderValue::from_static("true"))
             .form(form);
         let failed = |failure: Failure| failure.into_error(&self.what(), ErrorClass::Transient);
         let response = http.send(request).await.map_err(failed)?;

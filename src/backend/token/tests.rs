@@ -75,6 +75,7 @@ async fn asks_as_the_rfc_wants_it(#[case] scopes: &[&str], #[case] form: &str) {
     assert_eq!(body, form);
     assert_eq!(headers["content-type"], "application/x-www-form-urlencoded");
     assert_eq!(headers["accept"], "application/json");
+    assert_eq!(headers["x-cf-encoded-credentials"], "true");
     let login = headers["authorization"].to_str().unwrap().strip_prefix("Basic ").unwrap().to_owned();
     let login = String::from_utf8(BASE64_STANDARD.decode(login).unwrap()).unwrap();
     assert_eq!(login, format!("op%3A1+%C3%A9:{ENCODED}"));

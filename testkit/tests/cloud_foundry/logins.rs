@@ -73,6 +73,23 @@ async fn a_client_logs_in_by_itself_and_gets_no_refresh_token() -> Result<()> {
     Ok(())
 }
 
+/// A client that encodes its secret and does not say so is refused, as is one that says so and does not.
+#[tokio::test]
+async fn a_client_says_whether_its_secret_is_encoded() -> Result<()> {
+    let login = Login::client("odd", "50%25+:\u{e9}");
+    let it = start_with(FakeCloudFoundry::builder().login(login).tolerate(Rule::Client)).await?;
+    let ask = async |secret: &str, encoded: bool| {
+        let request = it.uaa_as(("odd", secret), &[("grant_type", "client_credentials")]);
+        let request = if encoded { request.header("X-CF-ENCODED-CREDENTIALS", "true") } else { request };
+        Ok::<_, anyhow::Error>(request.send().await?.status().as_u16())
+    };
+    assert_eq!(ask("50%2525%2B%3A%C3%A9", true).await?, 200);
+    assert_eq!(ask("50%2525%2B%3A%C3%A9", false).await?, 401);
+    assert_eq!(ask("50%25+:\u{e9}", false).await?, 200);
+    assert_eq!(ask("50%25+:\u{e9}", true).await?, 401);
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_assertion_stands_for_a_user() -> Result<()> {
     let it = start().await?;

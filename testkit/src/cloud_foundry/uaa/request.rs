@@ -14,6 +14,8 @@ use super::super::{
 use crate::remote::reading::{self, Parameters};
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+/// Says, by `true`, that id and secret are form-encoded before Basic authentication joins them.
+const ENCODED_CREDENTIALS: &str = "x-cf-encoded-credentials";
 const PARAMETERS: [&str; 10] = [
     "grant_type",
     "username",
@@ -124,9 +126,12 @@ fn client(headers: &HeaderMap, form: &mut Parameters) -> Result<(String, String)
     let (id, secret) = (form.remove("client_id"), form.remove("client_secret"));
     match (headers.get(AUTHORIZATION), id, secret) {
         (None, Some(id), secret) => Ok((id, secret.unwrap_or_default())),
-        (Some(header), None, None) => header.to_str().ok().and_then(basic).ok_or_else(|| {
-            bad_request(Rule::Client, "`Authorization` must be Basic, with id and secret form-encoded")
-        }),
+        (Some(header), None, None) => {
+            let encoded = headers.get(ENCODED_CREDENTIALS).is_some_and(|value| value == "true");
+            let login = header.to_str().ok().and_then(|header| basic(header, encoded));
+            login
+                .ok_or_else(|| bad_request(Rule::Client, "`Authorization` must be Basic, with id and secret"))
+        }
         (Some(_), ..) => {
             Err(bad_request(Rule::Client, "the client must log in either by `Authorization` or in the form"))
         }
@@ -138,11 +143,14 @@ fn client(headers: &HeaderMap, form: &mut Parameters) -> Result<(String, String)
     }
 }
 
-fn basic(header: &str) -> Option<(String, String)> {
+/// As the UAA does where it is set up to be compatible, which it is by default on most platforms: what is not said to
+/// be encoded is taken as it is.
+fn basic(header: &str, form_encoded: bool) -> Option<(String, String)> {
     let (scheme, encoded) = header.split_once(' ')?;
     let decoded = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
     let (id, secret) = decoded.split_once(':')?;
-    scheme.eq_ignore_ascii_case("basic").then(|| (form_decoded(id), form_decoded(secret)))
+    let decoded = |text: &str| if form_encoded { form_decoded(text) } else { text.to_owned() };
+    scheme.eq_ignore_ascii_case("basic").then(|| (decoded(id), decoded(secret)))
 }
 
 fn form_decoded(text: &str) -> String {
