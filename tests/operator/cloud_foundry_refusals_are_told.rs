@@ -138,6 +138,58 @@ async fn links_to_elsewhere_are_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_api_that_does_not_tell_where_to_log_in() {
+    let stage = FoundryStage::set().await;
+    let silent = Fault::edit(|root| {
+        for link in ["uaa", "login"] {
+            root["links"][link] = Value::Null;
+        }
+    });
+    stage.foundry.inject(silent.on(Route::Root).forever());
+    let _operator = stage.start_operator().await;
+    let provider = stage.wait_foundry(Reason::UnexpectedAnswer).await;
+    provider.says("does not tell where to log in (link `uaa` or `login`); check `apiUrl`");
+    assert_eq!(stage.count(&[Route::Token]), 0);
+}
+
+/// As routers answer in place of what is behind them.
+#[rstest]
+#[case::api(Route::Root, StatusCode::BAD_GATEWAY, "discovery failed: the API answers 502: an HTML page")]
+#[case::uaa(
+    Route::Token,
+    StatusCode::SERVICE_UNAVAILABLE,
+    "/oauth/token` failed: the server answers 503: an HTML page"
+)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_that_knows_no_way_is_told_and_waited_out(
+    #[case] route: Route,
+    #[case] status: StatusCode,
+    #[case] words: &str,
+) {
+    let stage = FoundryStage::set().await;
+    let operator = stage.start_operator().await;
+    for name in [KEY, "reporting-creds"] {
+        stage.ask_for(name).await;
+        stage.wait_ready(name).await;
+    }
+    drop(operator);
+    stage.foundry.inject(Fault::Html(status).on(route).forever());
+    stage.delete_key("reporting-creds").await;
+    let _operator = stage.start_operator().await;
+    stage.wait_foundry(Reason::RemoteUnreachable).await.says(words);
+    stage.ask_for("billing-creds").await;
+    stage.wait_key("billing-creds", Reason::RemoteUnreachable).await.says(words);
+    stage.wait_ready(KEY).await;
+    assert_eq!(stage.foundry.live_keys().len(), 2, "nothing is lost and nothing made");
+
+    stage.foundry.clear_faults();
+    stage.wait_gone("reporting-creds").await;
+    stage.wait_ready("billing-creds").await;
+    assert_eq!(stage.foundry.live_keys().len(), 2);
+    assert_eq!(stage.count(&[Route::Create]), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_is_told_and_a_right_one_taken_at_once() {
     let foundry = FakeCloudFoundry::builder().tolerate(Rule::Password).start().await.unwrap();
     let wrong = json!({"username": "alice", "password": "guessed-wrong"});
