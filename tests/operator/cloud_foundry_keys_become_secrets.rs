@@ -145,6 +145,8 @@ async fn credentials_that_credhub_does_not_give_are_waited_for() {
     stage.ask_for(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     assert_eq!(stage.foundry.keys()[0].number, 1, "another one was made before");
+    assert_eq!(stage.count(&[Route::Create, Route::Keys]), 2, "it is asked for once, and looked for once");
+    assert_eq!(stage.count(&[Route::Details]), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

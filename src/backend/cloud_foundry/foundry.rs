@@ -86,6 +86,13 @@ impl CloudFoundry {
     /// fields, [`ErrorClass::Unsure`] where it may or may not have been made.
     pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         let target = Target::of(&request.instance)?;
+        // It is there already where only its credentials could not be read.
+        if let Some(made) = self.watch.made_for(request)
+            && let Some(issued) = self.issued(request, &made).await?
+        {
+            self.watch.ends(request.identity);
+            return Ok(Bound::Issued(issued));
+        }
         let instance = self.instance(&target).await?;
         let mut exchange = Exchange::of(self, Call::Bind, request);
         let parameters = request.parameters.expose();

@@ -51,7 +51,7 @@ struct Entry {
     since: Instant,
     noted: Instant,
     /// The key that came of it.
-    made: Option<Made>,
+    made: Option<Key>,
 }
 
 /// A key that was made.
@@ -59,6 +59,12 @@ struct Entry {
 pub(super) struct Made {
     pub(super) guid: String,
     pub(super) created_at: Option<Timestamp>,
+}
+
+impl Made {
+    fn of(key: &Key) -> Self {
+        Self { guid: key.guid.clone(), created_at: key.created_at }
+    }
 }
 
 /// What one list showed.
@@ -109,7 +115,14 @@ impl Watch {
 
     /// The key that came of work that was waited for.
     pub(super) fn made(&self, identity: Identity) -> Option<Made> {
-        self.entries().get(&identity)?.made.clone()
+        self.entries().get(&identity)?.made.as_ref().map(Made::of)
+    }
+
+    /// The same, where it was made from the fields that are asked for.
+    pub(super) fn made_for(&self, request: &KeyRequest) -> Option<Made> {
+        let entries = self.entries();
+        let key = entries.get(&request.identity)?.made.as_ref()?;
+        marks::is_made_from(key, &request.inputs).then(|| Made::of(key))
     }
 
     /// Nobody waits for this any longer.
@@ -145,7 +158,7 @@ impl Watch {
 
     fn made_it(&self, identity: Identity, key: &Key) {
         if let Some(entry) = self.entries().get_mut(&identity) {
-            entry.made = Some(Made { guid: key.guid.clone(), created_at: key.created_at });
+            entry.made = Some(key.clone());
         }
     }
 
