@@ -247,3 +247,259 @@ fn is_over(work: Work, key: Option<&Key>) -> bool {
         (Work::Bind, None) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::{
+        Json, Router,
+        extract::{Query, State},
+        http::{HeaderMap, header::HOST},
+        routing::get,
+    };
+    use futures::{FutureExt, future::join_all};
+    use rstest::rstest;
+    use serde_json::{Value, json};
+    use tokio::time::{advance, sleep};
+    use uuid::Uuid;
+
+    use super::{
+        super::{CloudFoundryAuth, CloudFoundryConfig},
+        *,
+    };
+    use crate::{
+        backend::{InstanceRef, KnownSecrets, Owner, Parameters, test_server},
+        lifecycle::Sequence,
+    };
+
+    type Asked = HashMap<String, String>;
+
+    /// An API that knows these keys, and remembers the lists that it was asked for.
+    #[derive(Clone, Default)]
+    struct Api {
+        keys: Arc<Mutex<Vec<Value>>>,
+        lists: Arc<Mutex<Vec<Asked>>>,
+    }
+
+    impl Api {
+        fn knowing(keys: &[Value]) -> Self {
+            Self { keys: Arc::new(Mutex::new(keys.to_vec())), ..Self::default() }
+        }
+
+        /// The client's side of this API.
+        async fn start(&self) -> CloudFoundry {
+            let router =
+                Router::new().route("/", get(Self::root)).route(&format!("/v3{KEYS}"), get(Self::list));
+            let config = CloudFoundryConfig {
+                api_url: test_server::serve(router.with_state(self.clone())).await,
+                auth: CloudFoundryAuth::Bearer { token: "t0k3n".into() },
+                organization: None,
+                space: None,
+                http: test_server::http_config(Duration::from_secs(20)),
+            };
+            CloudFoundry::new(&config).unwrap()
+        }
+
+        async fn root(headers: HeaderMap) -> Json<Value> {
+            let here = format!("http://{}", headers[HOST].to_str().unwrap());
+            let links = json!({"cloud_controller_v3": {"href": format!("{here}/v3")}, "uaa": {"href": here}});
+            Json(json!({"links": links}))
+        }
+
+        async fn list(State(api): State<Self>, Query(asked): Query<Asked>) -> Json<Value> {
+            api.lists.lock().unwrap().push(asked);
+            Json(json!({"resources": *api.keys.lock().unwrap()}))
+        }
+
+        fn lists(&self) -> usize {
+            self.lists.lock().unwrap().len()
+        }
+    }
+
+    fn request(number: u32) -> KeyRequest {
+        named(number, format!("key-{number}"))
+    }
+
+    fn named(number: u32, name: String) -> KeyRequest {
+        let uid = Uuid::from_u128(number.into());
+        KeyRequest {
+            identity: Identity { owner: uid, sequence: Sequence::FIRST },
+            owner: Owner {
+                namespace: "training".to_owned(),
+                name: name.clone(),
+                uid,
+                cluster_id: Some("cluster-1".to_owned()),
+            },
+            instance: InstanceRef::default(),
+            parameters: Parameters::default(),
+            predecessor: None,
+            name,
+            known_id: None,
+            inputs: "fields".to_owned(),
+            cleans_up: false,
+            known: KnownSecrets::new(|| async { None }.boxed()),
+        }
+    }
+
+    /// The key of a request, as the API shows it.
+    fn key(request: &KeyRequest, state: &str) -> Value {
+        json!({
+            "guid": format!("guid-of-{}", request.name),
+            "name": request.name,
+            "last_operation": {"type": "create", "state": state},
+            "metadata": marks::of(request),
+        })
+    }
+
+    fn standing(sight: &Sight) -> Option<Standing> {
+        match sight {
+            Sight::Key(key) => Some(key.standing()),
+            Sight::Absent => None,
+            Sight::Unknown => panic!("it does not tell"),
+        }
+    }
+
+    #[tokio::test]
+    async fn one_list_tells_everybody_who_waits() {
+        let requests = [1, 2, 3].map(request);
+        let api = Api::knowing(&[key(&requests[0], "succeeded"), key(&requests[1], "in progress")]);
+        let foundry = api.start().await;
+        for request in &requests {
+            foundry.watch.begins(request, Work::Bind);
+        }
+        let sights = join_all(requests.iter().map(|request| foundry.sight_of(request, Work::Bind))).await;
+        let standings: Vec<_> = sights.iter().map(|sight| standing(sight.as_ref().unwrap())).collect();
+        assert_eq!(standings, [Some(Standing::Made), Some(Standing::Making), None]);
+        assert_eq!(api.lists(), 1);
+        let asked = api.lists.lock().unwrap().remove(0);
+        let names: HashSet<_> = asked["names"].split(',').collect();
+        assert_eq!(names, HashSet::from(["key-1", "key-2", "key-3"]));
+        let made = foundry.watch.made(requests[0].identity).unwrap();
+        assert_eq!(made.guid, "guid-of-key-1");
+        assert_eq!(foundry.watch.made(requests[1].identity), None);
+    }
+
+    /// What is over stays so; what is not is looked at again when the list is too old.
+    #[rstest]
+    #[case::over("succeeded", 1)]
+    #[case::not_over("in progress", 2)]
+    #[tokio::test]
+    async fn a_list_is_believed_for_a_while(#[case] state: &str, #[case] lists: usize) {
+        let request = request(1);
+        let api = Api::knowing(&[key(&request, state)]);
+        let foundry = api.start().await;
+        foundry.watch.begins(&request, Work::Bind);
+        foundry.sight_of(&request, Work::Bind).await.unwrap();
+        // It has to become older than it may be.
+        sleep(BOUNDED_AGE + Duration::from_millis(1)).await;
+        foundry.sight_of(&request, Work::Bind).await.unwrap();
+        assert_eq!(api.lists(), lists);
+    }
+
+    #[tokio::test]
+    async fn a_list_from_before_the_work_began_tells_nothing_of_it() {
+        let (first, second) = (request(1), request(2));
+        let api = Api::knowing(&[key(&first, "in progress")]);
+        let foundry = api.start().await;
+        foundry.watch.begins(&first, Work::Bind);
+        foundry.sight_of(&first, Work::Bind).await.unwrap();
+        api.keys.lock().unwrap().push(key(&second, "succeeded"));
+        foundry.watch.begins(&second, Work::Bind);
+        let sight = foundry.sight_of(&second, Work::Bind).await.unwrap();
+        assert_eq!(standing(&sight), Some(Standing::Made));
+        assert_eq!(api.lists(), 2);
+    }
+
+    /// As after a restart: all that others began was accepted before.
+    #[tokio::test]
+    async fn what_another_process_began_is_seen_as_well() {
+        let request = request(1);
+        let foundry = Api::knowing(&[key(&request, "succeeded")]).start().await;
+        let sight = foundry.sight_of(&request, Work::Bind).await.unwrap();
+        assert_eq!(standing(&sight), Some(Standing::Made));
+    }
+
+    #[rstest]
+    #[case::others_name("name", json!("other"))]
+    #[case::others_mark("metadata", json!({"labels": {"servicekeys.dev/owner": "other"}}))]
+    #[case::no_mark("metadata", json!({}))]
+    #[tokio::test]
+    async fn the_key_of_somebody_else_is_not_taken_for_this_one(#[case] field: &str, #[case] value: Value) {
+        let request = request(1);
+        let mut theirs = key(&request, "succeeded");
+        theirs[field] = value;
+        let foundry = Api::knowing(&[theirs]).start().await;
+        let sight = foundry.sight_of(&request, Work::Bind).await.unwrap();
+        assert_eq!(standing(&sight), None);
+    }
+
+    #[rstest]
+    #[case::short(20, 10, true)]
+    #[case::long(20, 255, false)]
+    #[case::many(500, 10, false)]
+    fn more_names_than_a_url_holds_are_left_to_the_selector(
+        #[case] count: u32,
+        #[case] length: usize,
+        #[case] by_name: bool,
+    ) {
+        let watch = Watch::new();
+        for number in 0..count {
+            watch.begins(&named(number, format!("{number:0length$}")), Work::Bind);
+        }
+        let (about, names, selector) = watch.question();
+        assert_eq!(about.map(|about| about.len()), by_name.then_some(count as usize));
+        assert_eq!(names.is_empty(), !by_name);
+        assert!(names.len() <= LONGEST_NAMES);
+        let all = "servicekeys.dev/managed-by=servicekey-operator,servicekeys.dev/cluster=cluster-1";
+        assert_eq!(selector, all);
+    }
+
+    #[tokio::test]
+    async fn names_with_commas_stay_one_name() {
+        let watch = Watch::new();
+        watch.begins(&named(1, "a,b".to_owned()), Work::Bind);
+        assert_eq!(watch.question().1, "a%2Cb");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_are_taken_together() {
+        let watch = Watch::new();
+        assert_eq!(watch.begins(&request(1), Work::Bind), FIRST_LOOK);
+        advance(FIRST_LOOK / 2).await;
+        assert_eq!(watch.begins(&request(2), Work::Bind), FIRST_LOOK / 2, "the look that is planned");
+        advance(FIRST_LOOK).await;
+        assert_eq!(watch.begins(&request(3), Work::Bind), SPACING - FIRST_LOOK / 2, "not at once again");
+        advance(SPACING * 2).await;
+        assert_eq!(watch.begins(&request(4), Work::Bind), FIRST_LOOK);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_was_made_is_known_until_it_is_taken() {
+        let request = request(1);
+        let foundry = Api::knowing(&[key(&request, "succeeded")]).start().await;
+        foundry.watch.begins(&request, Work::Bind);
+        foundry.sight_of(&request, Work::Bind).await.unwrap();
+        assert!(foundry.watch.made_for(&request).is_some());
+        let of_other_fields = KeyRequest { inputs: "other fields".to_owned(), ..request.clone() };
+        assert_eq!(foundry.watch.made_for(&of_other_fields), None);
+        foundry.watch.ends(request.identity);
+        assert_eq!(foundry.watch.made_for(&request), None);
+    }
+
+    #[rstest]
+    #[case(Work::Bind, "create", "in progress", false)]
+    #[case(Work::Bind, "create", "succeeded", true)]
+    #[case(Work::Bind, "create", "failed", true)]
+    #[case(Work::Bind, "delete", "in progress", false)]
+    #[case(Work::Unbind, "create", "succeeded", false)]
+    #[case(Work::Unbind, "delete", "in progress", false)]
+    #[case(Work::Unbind, "delete", "failed", true)]
+    fn knows_what_is_over(#[case] work: Work, #[case] kind: &str, #[case] state: &str, #[case] over: bool) {
+        let mut shown = key(&request(1), state);
+        shown["last_operation"]["type"] = kind.into();
+        let key = serde_json::from_value(shown).unwrap();
+        assert_eq!(is_over(work, Some(&key)), over);
+        assert_eq!(is_over(work, None), work == Work::Unbind);
+    }
+}

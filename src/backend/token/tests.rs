@@ -1,6 +1,7 @@
 //! Token endpoints that answer what a test tells them to.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -18,7 +19,7 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 use url::Url;
 
-use super::{ClientCredentials, Tokens};
+use super::{ClientCredentials, PasswordLogin, TokenEndpoint, Tokens};
 use crate::backend::{
     BackendError,
     ErrorClass::{self, Forbidden, Rejected, Throttled, Transient, Unexpected, Untrusted},
@@ -173,6 +174,103 @@ async fn a_request_that_is_not_answered_well_leaves_nothing(
     assert_eq!(error.class, class, "{error}");
     assert!(error.message.starts_with("token request to `http://127.0.0.1:"), "{error}");
     assert!(error.message.contains(words), "{error}");
+}
+
+/// An endpoint with these answers, one after the other, and the requests that it gets.
+async fn endpoint_with_answers(answers: &[(u16, &str)]) -> (Url, Requests) {
+    let answers = answers.iter().map(|(status, body)| (*status, (*body).to_owned()));
+    let answers = Arc::new(Mutex::new(answers.collect::<VecDeque<_>>()));
+    let requests = Requests::default();
+    let desk = move |State(requests): State<Requests>, headers: HeaderMap, body: Bytes| async move {
+        requests.lock().unwrap().push((headers, String::from_utf8(body.to_vec()).unwrap()));
+        let (status, body) = answers.lock().unwrap().pop_front().unwrap();
+        (StatusCode::from_u16(status).unwrap(), body)
+    };
+    let router = Router::new().route("/oauth/token", post(desk)).with_state(Arc::clone(&requests));
+    (test_server::serve(router).await.join("oauth/token").unwrap(), requests)
+}
+
+/// What a user's tokens are asked for with, one after the other, where the endpoint gives these answers.
+async fn asked_for_with(answers: &[(u16, &str)]) -> (Vec<String>, Vec<Result<(), BackendError>>) {
+    let (url, requests) = endpoint_with_answers(answers).await;
+    let http = HttpClient::new(&test_server::http_config(PATIENT)).unwrap();
+    let login = PasswordLogin {
+        token_url: &url,
+        client_id: "cf",
+        username: "alice",
+        password: &SECRET.into(),
+        login_hint: None,
+    };
+    let endpoint = TokenEndpoint::of_user(&login, &http).unwrap();
+    let mut outcomes = Vec::new();
+    while requests.lock().unwrap().len() < answers.len() {
+        outcomes.push(endpoint.request(&http).await.map(drop));
+    }
+    let forms = requests.lock().unwrap().iter().map(|(_, form)| form.clone()).collect();
+    (forms, outcomes)
+}
+
+const FIRST: &str = r#"{"access_token": "t", "refresh_token": "r-1"}"#;
+const SECOND: &str = r#"{"access_token": "t", "refresh_token": "r-2"}"#;
+const BY_PASSWORD: &str = "grant_type=password&username=alice&password=hunter+2%2F%2B";
+const BY_FIRST: &str = "grant_type=refresh_token&refresh_token=r-1";
+const BY_SECOND: &str = "grant_type=refresh_token&refresh_token=r-2";
+
+#[rstest]
+#[case::lasts(&[(200, FIRST), (200, FIRST), (200, FIRST)], &[BY_PASSWORD, BY_FIRST, BY_FIRST])]
+#[case::is_not_repeated(&[(200, FIRST), (200, GRANT), (200, GRANT)], &[BY_PASSWORD, BY_FIRST, BY_FIRST])]
+#[case::is_replaced(&[(200, FIRST), (200, SECOND), (200, SECOND)], &[BY_PASSWORD, BY_FIRST, BY_SECOND])]
+#[case::does_not_come(&[(200, GRANT), (200, GRANT)], &[BY_PASSWORD, BY_PASSWORD])]
+#[case::is_over(
+    &[(200, FIRST), (401, r#"{"error": "invalid_token"}"#), (200, SECOND), (200, GRANT)],
+    &[BY_PASSWORD, BY_FIRST, BY_PASSWORD, BY_SECOND]
+)]
+#[case::is_unknown(
+    &[(200, FIRST), (400, r#"{"error": "invalid_grant"}"#), (200, GRANT), (200, GRANT)],
+    &[BY_PASSWORD, BY_FIRST, BY_PASSWORD, BY_PASSWORD]
+)]
+#[tokio::test]
+async fn a_refresh_token_stands_for_the_password(#[case] answers: &[(u16, &str)], #[case] expected: &[&str]) {
+    let (forms, outcomes) = asked_for_with(answers).await;
+    assert_eq!(forms, expected);
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+}
+
+/// Trouble of the server says nothing of the refresh token.
+#[rstest]
+#[case(503, "<html>", Transient)]
+#[case(429, "", Throttled)]
+#[tokio::test]
+async fn a_refresh_token_outlasts_an_outage(
+    #[case] status: u16,
+    #[case] body: &str,
+    #[case] class: ErrorClass,
+) {
+    let (forms, outcomes) = asked_for_with(&[(200, FIRST), (status, body), (200, GRANT)]).await;
+    assert_eq!(forms, [BY_PASSWORD, BY_FIRST, BY_FIRST]);
+    let classes: Vec<_> = outcomes.iter().map(|outcome| outcome.as_ref().err().map(|e| e.class)).collect();
+    assert_eq!(classes, [None, Some(class), None]);
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_the_server_repeats_is_hidden() {
+    let refused = r#"{"error": "server_error", "error_description": "no way with r-1"}"#;
+    let (_, outcomes) = asked_for_with(&[(200, FIRST), (500, refused)]).await;
+    let error = outcomes[1].as_ref().unwrap_err();
+    assert!(error.message.ends_with("server_error: no way with [redacted]"), "{error}");
+}
+
+/// It has no use for one (section 4.4.3).
+#[tokio::test]
+async fn a_client_that_logs_in_by_itself_takes_no_refresh_token() {
+    let (url, requests) = endpoint_with_answers(&[(200, FIRST), (200, GRANT)]).await;
+    let http = HttpClient::new(&test_server::http_config(PATIENT)).unwrap();
+    let endpoint = TokenEndpoint::of_client(&client(url), &http).unwrap();
+    for _ in 0..2 {
+        endpoint.request(&http).await.unwrap();
+    }
+    let requests = requests.lock().unwrap();
+    assert!(requests.iter().all(|(_, form)| form == "grant_type=client_credentials"));
 }
 
 /// A token that lives is good for the remote side, whatever its server asks for.
