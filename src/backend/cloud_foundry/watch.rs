@@ -338,6 +338,7 @@ mod tests {
             known_id: None,
             inputs: "fields".to_owned(),
             cleans_up: false,
+            adoption: None,
             known: KnownSecrets::new(|| async { None }.boxed()),
         }
     }
