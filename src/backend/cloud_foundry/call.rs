@@ -11,14 +11,14 @@ use url::Url;
 
 use super::{
     classify::{Call, advice, class},
-    discovery::{Links, below, is_same_place},
+    discovery::{Links, is_same_place},
     foundry::CloudFoundry,
     session::{Pass, sign},
     wire::{self, ApiError, Page},
 };
 use crate::backend::{
     BackendError, ErrorClass, KeyRequest,
-    http::{Failure, Redactor, Request, Response},
+    http::{Failure, Redactor, Request, Response, below},
     token::Token,
 };
 

@@ -6,7 +6,10 @@ use reqwest::Url;
 use serde::Deserialize;
 use url::Host;
 
-use crate::backend::{BackendError, ErrorClass, http::without_query};
+use crate::backend::{
+    BackendError, ErrorClass,
+    http::{below, without_query},
+};
 
 /// Where everything is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,13 +73,6 @@ impl Links {
         }
         Ok(Self { api, token: below(&uaa, "/oauth/token") })
     }
-}
-
-/// The address below a base.
-pub(super) fn below(base: &Url, path: &str) -> Url {
-    let mut url = base.clone();
-    url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
-    url
 }
 
 /// Whether both are the same scheme, host and port.

@@ -9,7 +9,7 @@ use super::{
     CloudFoundryAuth, CloudFoundryConfig,
     call::Exchange,
     classify::Call,
-    instances::{Home, Instances, Target, listed, segment},
+    instances::{Home, Instances, Target, listed},
     marks,
     session::{Session, header},
     watch::{Made, Sight, Watch},
@@ -18,7 +18,7 @@ use super::{
 use crate::backend::{
     Accepted, BackendError, Bound, Credentials, ErrorClass, Fetched, InstanceRef, IssuedKey, KeyFacts,
     KeyRequest, Progress, Unbound, Work,
-    http::{HttpClient, Response, base_url},
+    http::{HttpClient, Response, base_url, segment},
     shared_answer::SharedAnswer,
 };
 use crate::lifecycle::MarkedKey;

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, StatusCode};
 use tokio::time::Instant;
 
@@ -18,6 +17,7 @@ use super::{
 };
 use crate::backend::{
     BackendError, ErrorClass, InstanceRef, KeyRequest,
+    http::segment,
     shared_answer::{Known, SharedAnswer},
 };
 
@@ -25,9 +25,6 @@ use crate::backend::{
 const BOUNDED_AGE: Duration = Duration::from_secs(300);
 /// How long it is believed that there is no such instance, or that none can be made out.
 const AGE_OF_DOUBT: Duration = Duration::from_secs(5);
-
-/// All but the unreserved characters of RFC 3986.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Where instances are looked up by name.
 #[derive(Clone, Debug)]
@@ -261,12 +258,7 @@ fn sighting(instance: Instance) -> Sighting {
 
 /// A value of a filter that takes several, which commas part: each is encoded once more than the query itself.
 pub(super) fn listed(value: &str) -> String {
-    utf8_percent_encode(value, UNRESERVED).to_string()
-}
-
-/// A value as one segment of a path.
-pub(super) fn segment(value: &str) -> String {
-    utf8_percent_encode(value, UNRESERVED).to_string()
+    segment(value)
 }
 
 fn rejected(message: impl Into<String>) -> BackendError {

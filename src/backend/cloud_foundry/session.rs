@@ -14,15 +14,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use url::Url;
 
-use super::{
-    CloudFoundryAuth,
-    call::refused_words,
-    classify::Call,
-    discovery::{Links, below},
-};
+use super::{CloudFoundryAuth, call::refused_words, classify::Call, discovery::Links};
 use crate::backend::{
     BackendError, ClientCredentials, ErrorClass,
-    http::{HttpClient, Redactor, Request},
+    http::{HttpClient, Redactor, Request, below},
     shared_answer::SharedAnswer,
     token::{PasswordLogin, Tokens},
 };
