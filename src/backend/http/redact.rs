@@ -104,7 +104,7 @@ pub(in crate::backend) fn has_words(body: &[u8]) -> bool {
 
 fn words(fields: &Map<String, Value>) -> Option<&str> {
     let text = |name: &str| fields.get(name).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
-    ["description", "error_description", "message", "error"].into_iter().find_map(text)
+    ["description", "error_description", "errorMessage", "message", "error"].into_iter().find_map(text)
 }
 
 /// The text on one line: control characters, invisible ones and runs of white space become one space.

@@ -72,7 +72,8 @@ pub(super) fn refresh_token(body: &[u8]) -> Option<SecretString> {
 /// The error code of a refusal.
 pub(super) fn error_code(body: &[u8]) -> Option<String> {
     let body = serde_json::from_slice(body).ok()?;
-    text(&body, "error").map(str::to_owned)
+    // IBM Cloud's IAM has a name of its own for it.
+    text(&body, "error").or_else(|| text(&body, "errorCode")).map(str::to_owned)
 }
 
 fn text<'a>(body: &'a Map<String, Value>, name: &str) -> Option<&'a str> {

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
@@ -16,7 +17,7 @@ use url::{Url, form_urlencoded};
 use super::{Token, answer};
 use crate::backend::{
     BackendError, ErrorClass,
-    http::{Failure, HttpClient, Redactor, Request, Response, base_url, without_query},
+    http::{Failure, HttpClient, Redactor, Request, Response, base_url, below, without_query},
 };
 
 /// Tells a UAA that id and secret of the client are form-encoded, as the RFC wants them to be: without it, most take
@@ -60,11 +61,27 @@ pub(in crate::backend) struct PasswordLogin<'a> {
     pub(in crate::backend) login_hint: Option<String>,
 }
 
+/// What IBM Cloud's IAM gives tokens for, which goes beyond the RFC.
+pub(in crate::backend) enum IamLogin<'a> {
+    /// An API key.
+    ApiKey(&'a SecretString),
+    /// A trusted profile that a compute resource takes on, such as a pod.
+    TrustedProfile {
+        /// How the profile is named: the field of the form, and its value.
+        profile: (&'static str, &'a str),
+        /// Where the resource's own token is, which is another one from time to time.
+        token_file: PathBuf,
+    },
+}
+
 /// Where tokens are asked for, and with which grant.
 pub(super) struct TokenEndpoint {
     url: Url,
-    authorization: HeaderValue,
+    /// How the client logs in, where it has a login of its own.
+    authorization: Option<HeaderValue>,
     grant: Grant,
+    /// What is read anew for each request.
+    token_file: Option<PathBuf>,
     form: Vec<(&'static str, String)>,
     /// What the next token is asked for with, in place of the login itself, for as long as the server takes it.
     refresh_token: Mutex<Option<SecretString>>,
@@ -76,6 +93,8 @@ pub(super) struct TokenEndpoint {
 enum Grant {
     ClientCredentials,
     Password,
+    ApiKey,
+    ComputeResource,
 }
 
 impl Grant {
@@ -83,7 +102,13 @@ impl Grant {
         match self {
             Self::ClientCredentials => "client_credentials",
             Self::Password => "password",
+            Self::ApiKey => "urn:ibm:params:oauth:grant-type:apikey",
+            Self::ComputeResource => "urn:ibm:params:oauth:grant-type:cr-token",
         }
+    }
+
+    const fn is_of_iam(self) -> bool {
+        matches!(self, Self::ApiKey | Self::ComputeResource)
     }
 }
 
@@ -102,8 +127,9 @@ impl TokenEndpoint {
         let encoded_secret = form_encoded(client_secret.expose_secret());
         Ok(Self {
             url: base_url(http, "tokenUrl", token_url)?,
-            authorization,
+            authorization: Some(authorization),
             grant: Grant::ClientCredentials,
+            token_file: None,
             form,
             refresh_token: Mutex::default(),
             redactor: Redactor::hiding([client_secret.clone(), encoded_secret.into(), login.into()]),
@@ -125,12 +151,38 @@ impl TokenEndpoint {
         let encoded_password = form_encoded(password.expose_secret());
         Ok(Self {
             url: base_url(http, "apiUrl", token_url)?,
-            authorization: authorization(client_id, &SecretString::default())?.0,
+            authorization: Some(authorization(client_id, &SecretString::default())?.0),
             grant: Grant::Password,
+            token_file: None,
             form,
             refresh_token: Mutex::default(),
             redactor: Redactor::hiding([(*password).clone(), encoded_password.into()]),
         })
+    }
+
+    /// The grants of IBM Cloud's IAM, whose base address is this.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Rejected`], where the address may not be called.
+    pub(super) fn of_iam(
+        iam_url: &Url,
+        login: IamLogin<'_>,
+        http: &HttpClient,
+    ) -> Result<Self, BackendError> {
+        let url = below(&base_url(http, "iamUrl", iam_url)?, "/identity/token");
+        let (grant, field, token_file, redactor) = match login {
+            IamLogin::ApiKey(key) => {
+                let encoded = form_encoded(key.expose_secret());
+                let redactor = Redactor::hiding([key.clone(), encoded.into()]);
+                (Grant::ApiKey, ("apikey", key.expose_secret().to_owned()), None, redactor)
+            }
+            IamLogin::TrustedProfile { profile: (name, value), token_file } => {
+                (Grant::ComputeResource, (name, value.to_owned()), Some(token_file), Redactor::default())
+            }
+        };
+        let form = vec![("grant_type", grant.name().to_owned()), field];
+        let refresh_token = Mutex::default();
+        Ok(Self { url, authorization: None, grant, token_file, form, refresh_token, redactor })
     }
 
     /// Asks for a token: with the refresh token, where there is one that the server still takes.
@@ -138,6 +190,11 @@ impl TokenEndpoint {
     /// # Errors
     /// None of them is [`ErrorClass::OrphanPossible`]: a token that nobody got is nothing left behind.
     pub(super) async fn request(&self, http: &HttpClient) -> Result<Token, BackendError> {
+        if let Some(file) = &self.token_file {
+            let mut form = self.form.clone();
+            form.push(("cr_token", token_in(file).await?));
+            return self.ask(http, &form).await;
+        }
         let Some(refresh_token) = self.refresh_token() else { return self.ask(http, &self.form).await };
         let text = refresh_token.expose_secret().to_owned();
         let form = [("grant_type", "refresh_token".to_owned()), ("refresh_token", text)];
@@ -153,16 +210,20 @@ impl TokenEndpoint {
     }
 
     async fn ask(&self, http: &HttpClient, form: &[(&str, String)]) -> Result<Token, BackendError> {
-        let request = Request::new(Method::POST, self.url.clone())
+        let mut request = Request::new(Method::POST, self.url.clone())
             .elsewhere()
             .header(ACCEPT, HeaderValue::from_static("application/json"))
-            .header(AUTHORIZATION, self.authorization.clone())
-            .header(ENCODED_CREDENTIALS, HeaderValue::from_static("true"))
             .form(form);
+        if let Some(authorization) = &self.authorization {
+            request = request
+                .header(AUTHORIZATION, authorization.clone())
+                .header(ENCODED_CREDENTIALS, HeaderValue::from_static("true"));
+        }
         let failed = |failure: Failure| failure.into_error(&self.what(), ErrorClass::Transient);
         let response = http.send(request).await.map_err(failed)?;
         if !response.status.is_success() {
-            return Err(self.refused(&response));
+            let shown = form.iter().filter(|(name, _)| *name == "cr_token");
+            return Err(self.refused(&response, shown.map(|(_, token)| token.clone().into())));
         }
         let body = response.body().map_err(failed)?;
         let token = answer::token(body).map_err(|what| self.malformed(&response, what))?;
@@ -192,19 +253,20 @@ impl TokenEndpoint {
         format!("token request to `{}`", without_query(&self.url))
     }
 
-    fn refused(&self, response: &Response) -> BackendError {
+    /// `shown` is what was shown besides the login that is always the same.
+    fn refused(&self, response: &Response, shown: impl Iterator<Item = SecretString>) -> BackendError {
         let status = response.status.as_u16();
         // Where the body did not arrive the status still says what happened.
         let body = response.body().unwrap_or_default();
         let code = answer::error_code(body);
-        let redactor = self.redactor.clone().and(self.refresh_token());
+        let redactor = self.redactor.clone().and(self.refresh_token()).and(shown);
         let said = redactor.quote(body);
         // The code is what documentation is searched for, and the description what people write.
         let said = match code.as_deref().map(|code| redactor.sanitize(code)) {
             Some(code) if code != said => format!("{code}: {said}"),
             _ => said,
         };
-        let class = class(status, code.as_deref());
+        let class = class(self.grant, status, code.as_deref());
         let mut message = format!("{} failed: the server answers {status}: {said}", self.what());
         let advice = advice(self.grant, class, code.as_deref());
         if !advice.is_empty() {
@@ -246,13 +308,31 @@ fn login_of_client(id: &str, secret: &SecretString) -> String {
     format!("{}:{}", form_encoded(id), form_encoded(secret.expose_secret()))
 }
 
+/// The token that the cluster puts into the operator's pod, and replaces before it expires.
+async fn token_in(file: &Path) -> Result<String, BackendError> {
+    let unusable = |what: String| {
+        let message = format!(
+            "the service-account token in `{}` {what}; mount a projected service-account token there, \
+             or name another file by `--service-account-token`",
+            file.display()
+        );
+        BackendError::new(ErrorClass::Forbidden, message)
+    };
+    let read = tokio::fs::read_to_string(file).await;
+    let token = read.map_err(|error| unusable(format!("can't be read ({})", error.kind())))?;
+    let token = token.trim();
+    if token.is_empty() { Err(unusable("is empty".to_owned())) } else { Ok(token.to_owned()) }
+}
+
 fn form_encoded(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
 /// What a refusal means (section 5.2). Its statuses are 400, and 401 for a client that failed to log in.
-fn class(status: u16, code: Option<&str>) -> ErrorClass {
+fn class(grant: Grant, status: u16, code: Option<&str>) -> ErrorClass {
     match (status, code) {
+        // What is sent to IAM is nothing but the login, and its codes are many.
+        (400 | 404, Some(_)) if grant.is_of_iam() => ErrorClass::Forbidden,
         (401 | 403, _) | (400, Some("invalid_client" | "invalid_grant" | "unauthorized_client")) => {
             ErrorClass::Forbidden
         }
@@ -273,6 +353,14 @@ fn advice(grant: Grant, class: ErrorClass, code: Option<&str>) -> &'static str {
             "allow this client the grant `client_credentials` there"
         }
         (_, Some("invalid_scope")) => "check `scopes`, and what the client may ask for there",
+        (ErrorClass::Forbidden, _) if grant == Grant::ApiKey => {
+            "check the entry `apikey` of the login that the provider names: the API key may be wrong, locked or deleted"
+        }
+        (ErrorClass::Forbidden, _) if grant == Grant::ComputeResource => {
+            "check `trustedProfile`, and that the profile trusts this cluster, and the operator's namespace and service \
+             account in it"
+        }
+        (ErrorClass::Unexpected, _) if grant.is_of_iam() => "check that `iamUrl` is the base address of IAM",
         (ErrorClass::Forbidden, _) if grant == Grant::Password => {
             "check the entries `username` and `password` of the login that the provider names, and `origin`"
         }

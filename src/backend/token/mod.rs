@@ -12,10 +12,12 @@ mod tests;
 
 use std::sync::Arc;
 
+use url::Url;
+
 pub use endpoint::ClientCredentials;
 
 pub(super) use answer::Token;
-pub(super) use endpoint::PasswordLogin;
+pub(super) use endpoint::{IamLogin, PasswordLogin};
 
 use self::{cache::TokenCache, endpoint::TokenEndpoint};
 use super::{
@@ -45,6 +47,18 @@ impl Tokens {
     /// [`ErrorClass::Rejected`](super::ErrorClass::Rejected), where the address may not be called.
     pub(super) fn of_user(login: &PasswordLogin<'_>, http: &HttpClient) -> Result<Self, BackendError> {
         Ok(Self { endpoint: TokenEndpoint::of_user(login, http)?, cache: TokenCache::default() })
+    }
+
+    /// Tokens of IBM Cloud's IAM; nothing is asked for yet.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Rejected`](super::ErrorClass::Rejected), where the address may not be called.
+    pub(super) fn of_iam(
+        iam_url: &Url,
+        login: IamLogin<'_>,
+        http: &HttpClient,
+    ) -> Result<Self, BackendError> {
+        Ok(Self { endpoint: TokenEndpoint::of_iam(iam_url, login, http)?, cache: TokenCache::default() })
     }
 
     /// A token that lives.
