@@ -151,6 +151,7 @@ impl RunningOperator {
             namespaces: None,
             concurrency: CONCURRENCY,
             check_interval: Duration::from_secs(600),
+            service_account_token: std::path::PathBuf::new(),
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse()?]),
         };
         let threads = tokio::runtime::Builder::new_multi_thread()

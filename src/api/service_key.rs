@@ -121,7 +121,7 @@ pub struct ServiceKeySpec {
     /// Whether a key of this name that exists at the remote side already, made by hand or by another cluster,
     /// is taken over: `Never` (it is a conflict) or `IfExists`, which needs `keyName`. A key that was taken over is
     /// rotated and revoked as any other. One that was made for a ServiceKey is taken over only where that one was in
-    /// the same namespace and is gone. Not for an Open Service Broker, whose keys have no names. Default: `Never`.
+    /// the same namespace and is gone. Only for keys of a Cloud Foundry so far. Default: `Never`.
     #[serde(default)]
     pub adoption: Adoption,
 
@@ -145,7 +145,11 @@ impl ServiceKeySpec {
     /// The first thing asked for that this version of the operator can't do yet, as the user wrote it.
     #[must_use]
     pub fn not_implemented(&self) -> Option<&'static str> {
-        (self.secret.previous == PreviousCredentials::Include).then_some("`secret.previous: Include`")
+        if self.secret.previous == PreviousCredentials::Include {
+            return Some("`secret.previous: Include`");
+        }
+        let access = self.ibm_cloud.as_ref().and_then(|key| key.access.as_ref());
+        access.is_some().then_some("`ibmCloud.access`")
     }
 }
 

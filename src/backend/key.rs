@@ -27,8 +27,12 @@ pub struct KeyRequest {
     pub predecessor: Option<Identity>,
     /// What the key is called at a remote side that has names.
     pub name: String,
+    /// The role that the key is to have, by name or id, at a remote side whose keys have roles.
+    pub role: Option<String>,
     /// The remote side's id of the key, where it is known already.
     pub known_id: Option<String>,
+    /// How long ago the key was made, where that is known.
+    pub age: Option<Duration>,
     /// Digest of the fields that the key is made from: a key that was made from others is not this one.
     pub inputs: String,
     /// Whether the operator asks by itself, to clean up after a lost answer, and not because of what the user did.

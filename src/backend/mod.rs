@@ -5,6 +5,7 @@
 mod cloud_foundry;
 mod error;
 mod http;
+mod ibm_cloud;
 mod key;
 mod osb;
 mod shared_answer;
@@ -17,6 +18,7 @@ use std::{num::NonZeroUsize, time::Duration};
 pub use cloud_foundry::{CloudFoundry, CloudFoundryAuth, CloudFoundryConfig};
 pub use error::{BackendError, ErrorClass};
 pub use http::{AddressPolicy, ClientCertificate, HttpConfig, Limits};
+pub use ibm_cloud::{IbmCloud, IbmCloudAuth, IbmCloudConfig, Profile};
 pub use key::{
     Accepted, Adoption, Bound, Credentials, Fetched, InstanceRef, IssuedKey, KeyFacts, KeyRequest,
     KnownSecrets, Owner, Parameters, Progress, Unbound, Work,
@@ -24,7 +26,7 @@ pub use key::{
 pub use osb::{Auth as BrokerAuth, Broker, BrokerConfig};
 pub use token::ClientCredentials;
 
-use crate::lifecycle::MarkedKey;
+use crate::lifecycle::{Identity, MarkedKey};
 
 /// One remote side, logged in and ready to be asked for keys.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub enum Backend {
     OpenServiceBroker(Box<Broker>),
     /// A Cloud Foundry.
     CloudFoundry(Box<CloudFoundry>),
+    /// An account of IBM Cloud.
+    IbmCloud(Box<IbmCloud>),
 }
 
 impl Backend {
@@ -42,6 +46,7 @@ impl Backend {
         match self {
             Self::OpenServiceBroker(_) => "OpenServiceBroker",
             Self::CloudFoundry(_) => "CloudFoundry",
+            Self::IbmCloud(_) => "IbmCloud",
         }
     }
 
@@ -49,8 +54,19 @@ impl Backend {
     #[must_use]
     pub const fn has_roles(&self) -> bool {
         match self {
-            Self::OpenServiceBroker(_) => false,
-            Self::CloudFoundry(_) => false,
+            Self::OpenServiceBroker(_) | Self::CloudFoundry(_) => false,
+            Self::IbmCloud(_) => true,
+        }
+    }
+
+    /// What a key is called at a remote side that has names: as the user wants it, where that is given.
+    #[must_use]
+    pub fn key_name(&self, identity: Identity, given: Option<&str>, owner: &Owner) -> String {
+        match self {
+            Self::OpenServiceBroker(_) | Self::CloudFoundry(_) => {
+                identity.key_name(given, &owner.namespace, &owner.name)
+            }
+            Self::IbmCloud(_) => ibm_cloud::key_name(identity, given, owner),
         }
     }
 
@@ -58,7 +74,7 @@ impl Backend {
     #[must_use]
     pub const fn adopts_keys(&self) -> bool {
         match self {
-            Self::OpenServiceBroker(_) => false,
+            Self::OpenServiceBroker(_) | Self::IbmCloud(_) => false,
             Self::CloudFoundry(_) => true,
         }
     }
@@ -71,6 +87,7 @@ impl Backend {
         match self {
             Self::OpenServiceBroker(broker) => broker.check().await,
             Self::CloudFoundry(foundry) => foundry.check().await,
+            Self::IbmCloud(cloud) => cloud.check().await,
         }
     }
 
@@ -83,6 +100,7 @@ impl Backend {
         match self {
             Self::OpenServiceBroker(broker) => broker.check_instance(instance).await,
             Self::CloudFoundry(foundry) => foundry.check_instance(instance).await,
+            Self::IbmCloud(cloud) => cloud.check_instance(instance).await,
         }
     }
 
@@ -97,6 +115,7 @@ impl Backend {
         match self {
             Self::OpenServiceBroker(broker) => broker.bind(request).await,
             Self::CloudFoundry(foundry) => foundry.bind(request).await,
+            Self::IbmCloud(cloud) => cloud.bind(request).await,
         }
     }
 
@@ -108,6 +127,7 @@ impl Backend {
         match self {
             Self::OpenServiceBroker(broker) => broker.fetch(request).await,
             Self::CloudFoundry(foundry) => foundry.fetch(request).await,
+            Self::IbmCloud(cloud) => cloud.fetch(request).await,
         }
     }
 
@@ -120,6 +140,7 @@ impl Backend {
         match self {
             Self::OpenServiceBroker(_) => Ok(true),
             Self::CloudFoundry(foundry) => foundry.exists(request).await,
+            Self::IbmCloud(cloud) => cloud.exists(request).await,
         }
     }
 
@@ -134,6 +155,7 @@ impl Backend {
         match self {
             Self::OpenServiceBroker(_) => Ok(None),
             Self::CloudFoundry(foundry) => foundry.marked_keys(cluster_id).await.map(Some),
+            Self::IbmCloud(cloud) => cloud.marked_keys(cluster_id).await.map(Some),
         }
     }
 
@@ -145,6 +167,7 @@ impl Backend {
         match self {
             Self::OpenServiceBroker(_) => Ok(()),
             Self::CloudFoundry(foundry) => foundry.discard(key).await,
+            Self::IbmCloud(cloud) => cloud.discard(key).await,
         }
     }
 
@@ -157,6 +180,7 @@ impl Backend {
         match self {
             Self::OpenServiceBroker(_) => Ok(()),
             Self::CloudFoundry(foundry) => foundry.release(request).await,
+            Self::IbmCloud(cloud) => cloud.release(request).await,
         }
     }
 
@@ -168,6 +192,7 @@ impl Backend {
         match self {
             Self::OpenServiceBroker(broker) => broker.unbind(request).await,
             Self::CloudFoundry(foundry) => foundry.unbind(request).await,
+            Self::IbmCloud(cloud) => cloud.unbind(request).await,
         }
     }
 
@@ -184,6 +209,8 @@ impl Backend {
         match self {
             Self::OpenServiceBroker(broker) => broker.poll(request, work, token).await,
             Self::CloudFoundry(foundry) => foundry.poll(request, work, token).await,
+            // Nothing there is done in the background.
+            Self::IbmCloud(_) => Ok(Progress::Running { said: None, retry_after: None }),
         }
     }
 
@@ -193,6 +220,7 @@ impl Backend {
         match self {
             Self::OpenServiceBroker(broker) => broker.paused(),
             Self::CloudFoundry(foundry) => foundry.paused(),
+            Self::IbmCloud(cloud) => cloud.paused(),
         }
     }
 
@@ -202,6 +230,7 @@ impl Backend {
         match self {
             Self::OpenServiceBroker(broker) => broker.concurrency(),
             Self::CloudFoundry(foundry) => foundry.concurrency(),
+            Self::IbmCloud(cloud) => cloud.concurrency(),
         }
     }
 
@@ -211,6 +240,7 @@ impl Backend {
         match self {
             Self::OpenServiceBroker(broker) => broker.timeout(),
             Self::CloudFoundry(foundry) => foundry.timeout(),
+            Self::IbmCloud(cloud) => cloud.timeout(),
         }
     }
 }

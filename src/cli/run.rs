@@ -1,6 +1,6 @@
 //! `servicekey-operator run`: the operator itself.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
 use clap::Args;
@@ -66,6 +66,17 @@ pub(super) struct Run {
     /// Refused otherwise: loopback, link-local and multicast addresses, the metadata addresses of clouds, and http.
     #[arg(long = "allow-cidr", env = "ALLOW_CIDR", value_name = "CIDR", value_delimiter = ',')]
     allow_cidr: Vec<IpNet>,
+
+    /// The token of the pod's service account that trusted profiles of IBM Cloud are taken on with
+    ///
+    /// A projected volume puts it there; it is read again whenever it is shown to IBM Cloud.
+    #[arg(
+        long,
+        env = "SERVICE_ACCOUNT_TOKEN",
+        value_name = "FILE",
+        default_value = "/var/run/secrets/tokens/sa-token"
+    )]
+    service_account_token: PathBuf,
 }
 
 impl Run {
@@ -86,6 +97,7 @@ impl Run {
             concurrency: self.concurrency,
             check_interval: self.check_interval.get(),
             addresses: AddressPolicy::admitting(self.allow_cidr),
+            service_account_token: self.service_account_token,
         };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, "the operator starts");
         let metrics = Metrics::default();

@@ -252,12 +252,10 @@ impl Turn<'_> {
             instance: self.instance(),
             parameters: Parameters::default(),
             predecessor: None,
-            name: self.identity(sequence).key_name(
-                self.key.spec.key_name.as_deref(),
-                &self.subject.namespace,
-                &self.subject.name,
-            ),
+            name: self.key_name(sequence),
+            role: self.role(),
             known_id: self.known_id(sequence),
+            age: self.age(sequence),
             inputs: self.inputs_of(sequence),
             cleans_up: self.cleans_up(sequence),
             adoption: self.adoption(sequence),
@@ -272,6 +270,27 @@ impl Turn<'_> {
         let registry = Arc::clone(&self.context.registry);
         (wanted && sequence == Sequence::FIRST)
             .then(|| Adoption::unless(move |owner| registry.has_service_key(owner)))
+    }
+
+    /// What a key is called, as far as the remote side can be asked for it.
+    fn key_name(&self, sequence: Sequence) -> String {
+        let given = self.key.spec.key_name.as_deref();
+        let backend = self.backend().ok();
+        backend.map_or_else(String::new, |backend| {
+            backend.key_name(self.identity(sequence), given, &self.owner())
+        })
+    }
+
+    /// The role that keys are to have, where they can have one.
+    fn role(&self) -> Option<String> {
+        let spec = self.key.spec.ibm_cloud.clone().unwrap_or_default();
+        spec.role().map(str::to_owned)
+    }
+
+    /// How long ago a key was made that the status tells of.
+    fn age(&self, sequence: Sequence) -> Option<Duration> {
+        let created_at = self.known(sequence)?.created_at;
+        Some(Duration::try_from((self.context.clock)().duration_since(created_at)).unwrap_or_default())
     }
 
     /// What parameters hold, and the credentials of the keys so far, wherever they are kept.

@@ -135,7 +135,7 @@ impl Turn<'_> {
         })
     }
 
-    /// An adoption that is asked of a provider whose keys have no names.
+    /// An adoption that is asked of a provider whose keys can't be taken over.
     fn impossible_adoption(&self) -> Option<Problem> {
         let id = &self.subject.provider;
         let backend = self.context.registry.backend(id)?.ok()?;
@@ -143,8 +143,7 @@ impl Turn<'_> {
         (wanted && !backend.adopts_keys()).then(|| Problem {
             reason: Reason::InvalidSpec,
             message: format!(
-                "`spec.adoption: IfExists` needs keys that are found by their names, and those of {id} are not: \
-                 take it out"
+                "`spec.adoption: IfExists` is for keys of a Cloud Foundry, and {id} makes others: take it out"
             ),
         })
     }

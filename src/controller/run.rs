@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashSet},
     future, mem,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -62,6 +63,8 @@ pub struct Options {
     pub check_interval: Duration,
     /// Which remote addresses may be connected to.
     pub addresses: AddressPolicy,
+    /// Where the token of the pod's service account is, with which trusted profiles of IBM Cloud are taken on.
+    pub service_account_token: PathBuf,
 }
 
 /// The operator.

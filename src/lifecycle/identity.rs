@@ -81,7 +81,7 @@ const LONGEST_GIVEN_NAME: usize = 255;
 const LONGEST_NAME: usize = 180;
 
 /// As much of the beginning of a text as fits, in whole characters.
-fn first_bytes(text: &str, bytes: usize) -> &str {
+pub(crate) fn first_bytes(text: &str, bytes: usize) -> &str {
     let ends = text.char_indices().map(|(start, character)| start + character.len_utf8());
     &text[..ends.take_while(|end| *end <= bytes).last().unwrap_or_default()]
 }

@@ -24,6 +24,7 @@ mod tests;
 
 pub use failure::{Attempted, ErrorClass, Failure};
 pub use holding::{HoldStep, ProviderInUse, SecretInUse, hold};
+pub(crate) use identity::first_bytes;
 pub use identity::{Identity, Sequence};
 pub use inventory::{Findings, Inventory, MarkedKey, Orphan};
 pub use operation::{LONGEST_OPERATION, Operation, OperationKind, UnderWay, Work};

@@ -1,6 +1,8 @@
 //! A ClusterKeyProvider serves the namespaces that it allows, as soon as it allows them. Its operator serves the whole
 //! cluster, so each test has a cluster of its own.
 
+use std::path::PathBuf;
+
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Client,
@@ -47,6 +49,7 @@ impl Cluster {
             concurrency: 32,
             check_interval: std::time::Duration::from_secs(600),
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
+            service_account_token: PathBuf::new(),
         };
         let operator = run_operator(&plane, user, options);
         let broker = FakeBroker::builder().start().await.unwrap();

@@ -1,7 +1,7 @@
 //! Keys with this operator's mark that no ServiceKey has are reported, and revoked where the provider says so. Only an
 //! operator that serves the whole cluster can tell; so each test has a cluster of its own.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
 use kube::{
@@ -51,6 +51,7 @@ impl Cluster {
             concurrency: 32,
             check_interval: Duration::from_millis(200),
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
+            service_account_token: PathBuf::new(),
         };
         let foundry = FakeCloudFoundry::builder().start().await.unwrap();
         let mut cluster =

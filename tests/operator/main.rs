@@ -31,6 +31,8 @@ mod each_key_is_revoked_by_one_call;
 mod elsewhere;
 mod evidence;
 mod foundry;
+mod ibm;
+mod ibm_cloud_keys_become_secrets;
 mod names_and_sizes_may_be_odd;
 mod nothing_is_silently_ignored;
 mod process;

@@ -14,7 +14,7 @@ use crate::{
 #[case::adoption(
     json!({"adoption": "IfExists", "keyName": "by-hand"}),
     Reason::InvalidSpec,
-    "`spec.adoption: IfExists` needs keys that are found by their names, and those of KeyProvider `broker` are not"
+    "`spec.adoption: IfExists` is for keys of a Cloud Foundry, and KeyProvider `broker` makes others"
 )]
 #[case::previous(
     json!({"secret": {"previous": "Include"}}),

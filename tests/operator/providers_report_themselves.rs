@@ -130,40 +130,6 @@ async fn another_login_secret_is_watched_instead_of_the_first() {
     stage.wait_ready_with_the_only_key(NAME).await;
 }
 
-#[rstest]
-#[case::cloud_foundry(json!({"cloudFoundry": {
-    "apiUrl": "https://api.cf.example.com",
-    "auth": {"bearer": {"secretRef": {"name": "broker-login"}}},
-    "organization": "acme",
-    "space": "dev",
-    "orphans": "Delete",
-}}), "`cloudFoundry.orphans: Delete` is not implemented in this version of the operator")]
-#[case::ibm_cloud(json!({"ibmCloud": {
-    "auth": {"apiKey": {"secretRef": {"name": "broker-login"}}},
-}}), "`ibmCloud` is not implemented in this version of the operator")]
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_implemented_says_so_and_stalls(#[case] spec: Value, #[case] words: &str) {
-    let stage = Stage::set().await;
-    let _operator = stage.start_operator().await;
-    let provider = json!({
-        "apiVersion": "servicekeys.dev/v1alpha1",
-        "kind": "KeyProvider",
-        "metadata": {"name": "later"},
-        "spec": spec,
-    });
-    stage.create::<KeyProvider>(provider).await;
-    let mut key = stage.key_manifest(NAME);
-    key["spec"]["providerRef"]["name"] = json!("later");
-    stage.create::<ServiceKey>(key).await;
-
-    let provider = wait_for(stage.api::<KeyProvider>(), "later", false, Reason::NotImplemented).await;
-    provider.says(words);
-    let key = stage.wait_key(NAME, Reason::NotImplemented).await;
-    key.says(words);
-    assert!(provider.is_stalled() && key.is_stalled());
-    stage.delete_and_leave_nothing(NAME).await;
-}
-
 /// It may not read what is outside of its namespaces.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_for_single_namespaces_serves_no_cluster_providers() {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -119,6 +120,7 @@ impl Stage {
             concurrency: 32,
             check_interval: Duration::from_secs(600),
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
+            service_account_token: PathBuf::new(),
         }
     }
 

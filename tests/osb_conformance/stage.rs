@@ -1,6 +1,8 @@
 //! Where all cases are played at the same time: one namespace, one operator, and for each case a provider and a broker
 //! of its own.
 
+use std::path::PathBuf;
+
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, api::PostParams};
 use serde_json::json;
@@ -38,6 +40,7 @@ impl Stage {
             concurrency: 64,
             check_interval: std::time::Duration::from_secs(600),
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
+            service_account_token: PathBuf::new(),
         };
         let operator = Operator::new(plane.admin(), options).run(std::future::pending());
         Self {

@@ -6,12 +6,12 @@ use super::{
     call::Exchange,
     classify::Call,
     foundry::{CloudFoundry, KEYS},
-    instances::{listed, segment},
+    instances::listed,
     marks,
     watch::Made,
     wire::{Key, Standing},
 };
-use crate::backend::{Adoption, BackendError, Bound, IssuedKey, KeyFacts, KeyRequest};
+use crate::backend::{Adoption, BackendError, Bound, IssuedKey, KeyFacts, KeyRequest, http::segment};
 
 impl CloudFoundry {
     /// Takes the key over that has the name of the requested one, where that may be; nothing where it may not. It is

@@ -339,6 +339,8 @@ mod tests {
             inputs: "fields".to_owned(),
             cleans_up: false,
             adoption: None,
+            role: None,
+            age: None,
             known: KnownSecrets::new(|| async { None }.boxed()),
         }
     }

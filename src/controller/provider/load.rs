@@ -13,14 +13,18 @@ use super::registry::{Origin, SecretVersion};
 use crate::{
     api::{
         BackendSpec, BrokerAuth as BrokerAuthSpec, CloudFoundryAuth as CloudFoundryAuthSpec,
-        CloudFoundrySpec, Limits as LimitsSpec, OpenServiceBrokerSpec, ProviderSpec, Reason,
+        CloudFoundrySpec, IbmCloudAuth as IbmCloudAuthSpec, IbmCloudSpec, Limits as LimitsSpec,
+        OpenServiceBrokerSpec, ProviderSpec, Reason, TrustedProfile,
     },
     backend::{
         AddressPolicy, Backend, BackendError, Broker, BrokerAuth, BrokerConfig, ClientCertificate,
         ClientCredentials, CloudFoundry, CloudFoundryAuth, CloudFoundryConfig, ErrorClass, HttpConfig,
-        Limits,
+        IbmCloud, IbmCloudAuth, IbmCloudConfig, Limits, Profile,
     },
-    controller::error::{Error, bounded},
+    controller::{
+        Options,
+        error::{Error, bounded},
+    },
     lifecycle::Problem,
     secret::Digest,
 };
@@ -120,8 +124,8 @@ impl Logins {
 ///
 /// # Errors
 /// What the user has to mend first.
-pub fn backend(spec: &ProviderSpec, logins: &Logins, addresses: &AddressPolicy) -> Result<Backend, Problem> {
-    let http = http_config(spec, logins, addresses)?;
+pub fn backend(spec: &ProviderSpec, logins: &Logins, options: &Options) -> Result<Backend, Problem> {
+    let http = http_config(spec, logins, &options.addresses)?;
     match spec.backend() {
         Some(BackendSpec::OpenServiceBroker(broker)) => {
             let url = url("url", &broker.url)?;
@@ -141,7 +145,17 @@ pub fn backend(spec: &ProviderSpec, logins: &Logins, addresses: &AddressPolicy) 
             let foundry = CloudFoundry::new(&config).map_err(|error| problem(&error))?;
             Ok(Backend::CloudFoundry(Box::new(foundry)))
         }
-        Some(BackendSpec::IbmCloud(_)) => Err(not_implemented("`ibmCloud`")),
+        Some(BackendSpec::IbmCloud(spec)) => {
+            let IbmCloudSpec { auth, iam_url, resource_controller_url, orphans: _ } = spec;
+            let config = IbmCloudConfig {
+                iam_url: url("iamUrl", iam_url)?,
+                resource_controller_url: url("resourceControllerUrl", resource_controller_url)?,
+                auth: ibm_cloud_auth(auth, logins, options)?,
+                http,
+            };
+            let cloud = IbmCloud::new(&config).map_err(|error| problem(&error))?;
+            Ok(Backend::IbmCloud(Box::new(cloud)))
+        }
         None => Err(invalid("write exactly one of `openServiceBroker`, `cloudFoundry` and `ibmCloud`")),
     }
 }
@@ -208,6 +222,26 @@ fn cloud_foundry_auth(auth: &CloudFoundryAuthSpec, logins: &Logins) -> Result<Cl
     ))
 }
 
+fn ibm_cloud_auth(
+    auth: &IbmCloudAuthSpec,
+    logins: &Logins,
+    options: &Options,
+) -> Result<IbmCloudAuth, Problem> {
+    let IbmCloudAuthSpec { api_key, trusted_profile } = auth;
+    if let Some(login) = api_key {
+        return Ok(IbmCloudAuth::ApiKey { api_key: logins.secret_entry(&login.secret_ref.name, "apikey")? });
+    }
+    let profile = match trusted_profile {
+        Some(TrustedProfile { name: Some(name), .. }) => Profile::Name(name.clone()),
+        Some(TrustedProfile { id: Some(id), .. }) => Profile::Id(id.clone()),
+        Some(_) => return Err(invalid("name the trusted profile by exactly one of `name` and `id`")),
+        None => {
+            return Err(invalid("write exactly one of `apiKey` and `trustedProfile` under `ibmCloud.auth`"));
+        }
+    };
+    Ok(IbmCloudAuth::TrustedProfile { profile, token_file: options.service_account_token.clone() })
+}
+
 fn http_config(
     spec: &ProviderSpec,
     logins: &Logins,
@@ -240,11 +274,4 @@ fn url(field: &str, text: &str) -> Result<url::Url, Problem> {
 
 fn invalid(message: impl Into<String>) -> Problem {
     Problem { reason: Reason::InvalidSpec, message: message.into() }
-}
-
-fn not_implemented(what: &str) -> Problem {
-    Problem {
-        reason: Reason::NotImplemented,
-        message: format!("{what} is not implemented in this version of the operator; use another provider"),
-    }
 }

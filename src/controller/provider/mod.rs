@@ -199,8 +199,7 @@ impl<K: Provider> Context<K> {
             self.shared.registry.confirm(id, origin);
             return known;
         }
-        let backend =
-            load::backend(provider.provider(), logins, &self.shared.options.addresses).map(Arc::new);
+        let backend = load::backend(provider.provider(), logins, &self.shared.options).map(Arc::new);
         let loaded = Loaded::new(origin, backend, provider.access(), provider.provider());
         self.shared.registry.set(id, loaded.clone());
         self.forget_if_gone(id, provider);

@@ -1,0 +1,196 @@
+//! One call to the Resource Controller or to IAM: its login, and the words for what went wrong.
+
+use reqwest::{
+    Method, StatusCode,
+    header::{ACCEPT, HeaderValue},
+};
+use secrecy::SecretString;
+use serde::de::DeserializeOwned;
+use tracing::Instrument;
+use url::Url;
+
+use super::{
+    classify::{Call, advice, class},
+    cloud::IbmCloud,
+    wire::{self, ApiError, Page},
+};
+use crate::backend::{
+    BackendError, ErrorClass, KeyRequest,
+    http::{Failure, Redactor, Request, Response, below},
+    token::Token,
+};
+
+/// In MiB. A hundred keys with their credentials.
+const LARGEST_PAGE: usize = 16;
+/// The most resources that a page may have.
+const PAGE: &str = "100";
+/// More pages than any list has: an API whose pages lead in a circle is left alone.
+const MOST_PAGES: usize = 1000;
+
+/// A call that is about to be made, or was made.
+pub(super) struct Exchange<'a> {
+    cloud: &'a IbmCloud,
+    call: Call,
+    request: Option<&'a KeyRequest>,
+    /// The tokens that were sent, and are not to be read in any message.
+    sent: Vec<SecretString>,
+}
+
+impl<'a> Exchange<'a> {
+    /// A call on behalf of no ServiceKey, or of many.
+    pub(super) const fn anonymous(cloud: &'a IbmCloud, call: Call) -> Self {
+        Self { cloud, call, request: None, sent: Vec::new() }
+    }
+
+    /// A call on behalf of a ServiceKey.
+    pub(super) const fn of(cloud: &'a IbmCloud, call: Call, request: &'a KeyRequest) -> Self {
+        Self { cloud, call, request: Some(request), sent: Vec::new() }
+    }
+
+    /// Sends a request without a body.
+    ///
+    /// # Errors
+    /// Where no status came back, or no token was to be had.
+    pub(super) async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Response, BackendError> {
+        self.send(Request::new(method, self.address(path, query))).await
+    }
+
+    /// Sends JSON.
+    ///
+    /// # Errors
+    /// As for [`Exchange::ask`].
+    pub(super) async fn send_json(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<Response, BackendError> {
+        let request = Request::new(method, self.address(path, &[]))
+            .json(body)
+            .map_err(|_| BackendError::new(ErrorClass::Rejected, "`parameters` can't be sent as JSON"))?;
+        self.send(request).await
+    }
+
+    /// All resources of a list of the Resource Controller, page by page.
+    ///
+    /// # Errors
+    /// Where one page did not come.
+    pub(super) async fn list<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        filters: &[(&str, &str)],
+    ) -> Result<Vec<T>, BackendError> {
+        let mut query = filters.to_vec();
+        query.push(("limit", PAGE));
+        let mut url = self.address(path, &query);
+        let mut found = Vec::new();
+        for _ in 0..MOST_PAGES {
+            let request = Request::new(Method::GET, url).answered_in(LARGEST_PAGE);
+            let response = self.send(request).await?;
+            if response.status != StatusCode::OK {
+                return Err(self.refused(&response).await);
+            }
+            let page: Page<T> = self.read(&response)?;
+            let start = page.next_start().map_err(|what| self.unexpected(what))?;
+            found.extend(page.resources);
+            let Some(start) = start else { return Ok(found) };
+            // All filters are in it.
+            url = self.address(path, &[("start", &start), ("limit", PAGE)]);
+        }
+        Err(self.unexpected("its pages have no end"))
+    }
+
+    fn address(&self, path: &str, query: &[(&str, &str)]) -> Url {
+        let session = &self.cloud.session;
+        let base = if self.call == Call::Roles { &session.iam } else { &session.resource_controller };
+        let mut url = below(base, path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        url
+    }
+
+    /// Sends the request; once more where only its token was refused, which does nothing.
+    async fn send(&mut self, request: Request) -> Result<Response, BackendError> {
+        let IbmCloud { http, session, .. } = self.cloud;
+        let mut request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
+        if self.call == Call::Roles {
+            request = request.elsewhere();
+        }
+        let token = session.tokens.current(http).await?;
+        let response = self.send_with(&token, request.clone()).await?;
+        if response.status != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        match session.tokens.instead_of(&token, http).await? {
+            Some(token) => self.send_with(&token, request).await,
+            None => Ok(response),
+        }
+    }
+
+    async fn send_with(&mut self, token: &Token, request: Request) -> Result<Response, BackendError> {
+        self.sent.push(token.secret());
+        let span = tracing::debug_span!("ibm cloud", call = %self.call);
+        let sent = self.cloud.http.send(token.sign(request)).instrument(span).await;
+        sent.map_err(|failure| self.failed(failure))
+    }
+
+    /// A call that brought no answer, or one whose body did not arrive.
+    pub(super) fn failed(&self, failure: Failure) -> BackendError {
+        failure.into_error(&self.call.to_string(), self.call.class_of_unknown())
+    }
+
+    /// What a success holds.
+    ///
+    /// # Errors
+    /// Where the body did not arrive, or makes no sense.
+    pub(super) fn read<T: DeserializeOwned>(&self, response: &Response) -> Result<T, BackendError> {
+        let body = response.body().map_err(|failure| self.failed(failure))?;
+        wire::read(body).map_err(|what| self.malformed(response, what))
+    }
+
+    /// An answer that is not a success of the call.
+    pub(super) async fn refused(&self, response: &Response) -> BackendError {
+        let (call, status) = (self.call, response.status.as_u16());
+        // Where the body did not arrive the status still says what happened.
+        let body = response.body().unwrap_or_default();
+        let error = ApiError::read(body);
+        let redactor = self.redactor().await;
+        let said =
+            if error.message.is_empty() { redactor.quote(body) } else { redactor.sanitize(&error.message) };
+        let mut message = format!("{call} failed: {} answers {status}: {said}", call.host());
+        let advice = advice(call, status, &error);
+        if !advice.is_empty() {
+            message.push_str("; ");
+            message.push_str(advice);
+        }
+        BackendError { class: class(call, status), message, retry_after: response.retry_after }
+    }
+
+    fn malformed(&self, response: &Response, what: &str) -> BackendError {
+        let (call, status) = (self.call, response.status.as_u16());
+        let message = format!(
+            "{call} failed: {} answers {status}, but the body {what}; check `iamUrl` and `resourceControllerUrl`",
+            call.host()
+        );
+        BackendError { class: class(call, status), message, retry_after: response.retry_after }
+    }
+
+    fn unexpected(&self, what: &str) -> BackendError {
+        let message = format!("{} failed: {what}; check `iamUrl` and `resourceControllerUrl`", self.call);
+        BackendError::new(ErrorClass::Unexpected, message)
+    }
+
+    async fn redactor(&self) -> Redactor {
+        let redactor = self.cloud.session.redactor().and(self.sent.iter().cloned());
+        match self.request {
+            None => redactor,
+            Some(request) => request.hide_in(redactor).await,
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! The calls that a key needs: check, bind, fetch, unbind.
+
+use std::{fmt, num::NonZeroUsize, time::Duration};
+
+use reqwest::{Method, StatusCode};
+
+use super::{
+    IbmCloudConfig,
+    attempts::{Attempts, SETTLING},
+    call::Exchange,
+    classify::Call,
+    instances::{INSTANCES, Instances, Target},
+    name::Mark,
+    roles::RolesOfServices,
+    session::Session,
+    wire::{self, CreateKey, Instance, Key, RenameKey, Shown},
+};
+use crate::backend::{
+    BackendError, Bound, Credentials, ErrorClass, Fetched, InstanceRef, IssuedKey, KeyFacts, KeyRequest,
+    Unbound,
+    http::{HttpClient, Response, segment},
+};
+use crate::lifecycle::MarkedKey;
+
+const KEYS: &str = "/v2/resource_keys";
+
+/// The service whose instances audit an account, and have one key each for who asks by the API.
+const AUDITING: &str = "logdnaat";
+/// What a key of such an instance is about.
+const SERVICE_KEY: &str = "service_key";
+
+/// One account of IBM Cloud, logged in.
+pub struct IbmCloud {
+    pub(super) http: HttpClient,
+    pub(super) session: Session,
+    pub(super) instances: Instances,
+    pub(super) roles: RolesOfServices,
+    attempts: Attempts,
+}
+
+/// What a look-up of a single key shows.
+enum Sight {
+    Shown(Box<IssuedKey>),
+    /// It is there, without what keys of its service are about.
+    Incomplete,
+    /// It is there, and the login may not see its credentials.
+    Redacted,
+    /// It is there, and its credentials are not shown again.
+    Hidden,
+    /// It was deleted.
+    Removed,
+    /// There is no such key, or it does not show yet.
+    Absent,
+}
+
+/// What came of a request to delete a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deletion {
+    /// It is gone, now or since before.
+    Confirmed,
+    /// There is no such key, or it does not show yet.
+    NotFound,
+}
+
+impl IbmCloud {
+    /// Prepares the way to IBM Cloud, and asks it nothing yet.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Rejected`], where addresses, login or certificates can't be used.
+    pub fn new(config: &IbmCloudConfig) -> Result<Self, BackendError> {
+        let IbmCloudConfig { iam_url, resource_controller_url, auth, http } = config;
+        let http = HttpClient::new(http)?;
+        Ok(Self {
+            session: Session::new(iam_url, resource_controller_url, auth, &http)?,
+            http,
+            instances: Instances::default(),
+            roles: RolesOfServices::default(),
+            attempts: Attempts::default(),
+        })
+    }
+
+    /// Asks whether IAM knows this login, and whether the Resource Controller lets it in.
+    ///
+    /// # Errors
+    /// Whatever keeps a key from being made here.
+    pub async fn check(&self) -> Result<(), BackendError> {
+        let mut exchange = Exchange::anonymous(self, Call::Instances);
+        let response = exchange.ask(Method::GET, INSTANCES, &[("limit", "1")]).await?;
+        if response.status == StatusCode::OK { Ok(()) } else { Err(exchange.refused(&response).await) }
+    }
+
+    /// Whether keys can be made for this instance, as far as it tells.
+    ///
+    /// # Errors
+    /// What is wrong with it, or what keeps that from being known.
+    pub async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
+        self.instance(&Target::of(instance)?).await.map(drop)
+    }
+
+    /// Makes the key, unless one of its name is there already, which is ours by the mark in it.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Taken`] where the instance has a key and allows no other, [`ErrorClass::Conflict`] where ours was
+    /// made from other fields, [`ErrorClass::Withheld`] where nobody shows its credentials again,
+    /// [`ErrorClass::Unsure`] where it may or may not have been made.
+    pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
+        let target = Target::of(&request.instance)?;
+        let instance = self.instance(&target).await?;
+        let role = self.role(request, &instance).await?;
+        let found = self.find(request).await?;
+        let bound = if !found.is_empty() {
+            self.bind_to_existing(request, found).await
+        } else if self.attempts.may_still_show(request.identity) {
+            Err(not_shown_yet("bind", &request.name))
+        } else {
+            self.create(request, &instance, role.as_deref()).await
+        };
+        bound.map(Bound::Issued).inspect_err(|error| {
+            if error.class == ErrorClass::Gone {
+                self.instances.forget(&target);
+            }
+        })
+    }
+
+    async fn create(
+        &self,
+        request: &KeyRequest,
+        instance: &Instance,
+        role: Option<&str>,
+    ) -> Result<IssuedKey, BackendError> {
+        let mut exchange = Exchange::of(self, Call::Create, request);
+        let parameters = request.parameters.expose();
+        let body = CreateKey { name: &request.name, source: &instance.crn, role, parameters };
+        // Remembered first: nobody may be there any more to take the answer.
+        self.attempts.begin(request);
+        let created = match exchange.send_json(Method::POST, KEYS, &body).await {
+            Ok(response) if matches!(response.status, StatusCode::CREATED | StatusCode::OK) => {
+                self.created(request, &exchange, &response)
+            }
+            Ok(response) => Err(exchange.refused(&response).await),
+            Err(error) => Err(error),
+        };
+        match &created {
+            Err(error) if error.class == ErrorClass::Unsure => self.attempts.begin(request),
+            Err(_) if self.attempts.was_redacted(request.identity) => {}
+            _ => self.attempts.end(request.identity),
+        }
+        created
+    }
+
+    /// What the answer to a creation shows, which no other may show again.
+    fn created(
+        &self,
+        request: &KeyRequest,
+        exchange: &Exchange<'_>,
+        response: &Response,
+    ) -> Result<IssuedKey, BackendError> {
+        let key: Key = exchange.read(response)?;
+        if key.name != request.name {
+            return Err(only_key(&key.name, request));
+        }
+        match shown(response, key) {
+            Sight::Shown(issued) => Ok(*issued),
+            Sight::Incomplete => Err(incomplete("bind", &request.name)),
+            Sight::Redacted | Sight::Hidden => {
+                self.attempts.redacted(request);
+                Err(redacted("bind", &request.name))
+            }
+            Sight::Removed | Sight::Absent => {
+                let what = format!("bind failed: the key `{}` was made and is gone", request.name);
+                Err(BackendError::new(ErrorClass::Transient, what))
+            }
+        }
+    }
+
+    /// The key was made by an attempt whose answer was lost, or never stored. Of several nobody has the credentials: one
+    /// is kept.
+    async fn bind_to_existing(
+        &self,
+        request: &KeyRequest,
+        mut found: Vec<Key>,
+    ) -> Result<IssuedKey, BackendError> {
+        found.sort_by(|one, other| (one.created_at, &one.guid).cmp(&(other.created_at, &other.guid)));
+        let twins = found.split_off(1);
+        for twin in &twins {
+            self.delete(Exchange::of(self, Call::Delete, request), &twin.guid).await?;
+        }
+        let name = &request.name;
+        let failed = |class, what: &str| {
+            Err(BackendError::new(class, format!("bind failed: the key `{name}` exists, and {what}")))
+        };
+        if self.attempts.was_made_from_others(request) {
+            return failed(ErrorClass::Conflict, "was made from other fields");
+        }
+        let Some(key) = found.pop() else { return Err(not_shown_yet("bind", name)) };
+        match self.look(request, &key.guid).await? {
+            Sight::Shown(issued) => {
+                self.attempts.end(request.identity);
+                Ok(*issued)
+            }
+            Sight::Incomplete => Err(incomplete("bind", name)),
+            // Another one would not show them either.
+            Sight::Redacted if self.attempts.was_redacted(request.identity) => Err(redacted("bind", name)),
+            Sight::Redacted | Sight::Hidden => {
+                failed(ErrorClass::Withheld, "its credentials were shown only to who made it")
+            }
+            Sight::Removed => failed(ErrorClass::Transient, "was just going away"),
+            Sight::Absent => Err(not_shown_yet("bind", name)),
+        }
+    }
+
+    /// Reads the credentials of a key: by its GUID where that is known, else by its name.
+    ///
+    /// # Errors
+    /// Failures of the call itself, and [`ErrorClass::Forbidden`] where the key is there and its credentials are not
+    /// shown to this login.
+    pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
+        let guid = match &request.known_id {
+            Some(guid) => Some(guid.clone()),
+            None => self.find(request).await?.into_iter().next().map(|key| key.guid),
+        };
+        let seen = match &guid {
+            Some(guid) => self.look(request, guid).await?,
+            None => Sight::Absent,
+        };
+        match seen {
+            Sight::Shown(issued) => Ok(Fetched::Found(*issued)),
+            Sight::Incomplete => Err(incomplete("fetch", &request.name)),
+            Sight::Redacted => Err(redacted("fetch", &request.name)),
+            Sight::Hidden => Ok(Fetched::NotRetrievable),
+            Sight::Removed => Ok(Fetched::Absent),
+            Sight::Absent if self.may_still_show(request) => Err(not_shown_yet("fetch", &request.name)),
+            Sight::Absent => self.is_in_sight(request).await.map(|()| Fetched::Absent),
+        }
+    }
+
+    /// Revokes the key: by its GUID where that is known, and all that have its name.
+    ///
+    /// # Errors
+    /// Anything but the confirmation that the key is gone.
+    pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
+        let mut confirmed = false;
+        if let Some(guid) = &request.known_id {
+            confirmed |= self.delete_of(request, guid).await? == Deletion::Confirmed;
+        }
+        // There may be others whose answers were lost.
+        let found = self.find(request).await?;
+        for key in found.iter().filter(|key| request.known_id.as_ref() != Some(&key.guid)) {
+            confirmed |= self.delete_of(request, &key.guid).await? == Deletion::Confirmed;
+        }
+        if !confirmed && self.may_still_show(request) {
+            return Err(not_shown_yet("unbind", &request.name));
+        }
+        if !confirmed {
+            self.is_in_sight(request).await?;
+        }
+        self.attempts.end(request.identity);
+        Ok(Unbound::Gone)
+    }
+
+    /// Whether the key with this GUID is still there. One that was just made may not show yet, and is taken to be.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Gone`] where its instance is out of sight as well, so that nothing can be told; and failures of
+    /// the calls themselves.
+    pub async fn exists(&self, request: &KeyRequest) -> Result<bool, BackendError> {
+        let Some(guid) = &request.known_id else { return Ok(!self.find(request).await?.is_empty()) };
+        match self.look(request, guid).await? {
+            Sight::Shown(_) | Sight::Incomplete | Sight::Redacted | Sight::Hidden => Ok(true),
+            Sight::Removed => Ok(false),
+            Sight::Absent if self.may_still_show(request) => Ok(true),
+            Sight::Absent => self.is_in_sight(request).await.map(|()| false),
+        }
+    }
+
+    /// Takes our mark off the key, which is an ordinary one from then on: it gets the name that it would have without.
+    ///
+    /// # Errors
+    /// Those of the calls; a key that is gone is none.
+    pub async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
+        let Some(mark) = Mark::read(&request.name) else { return Ok(()) };
+        let mut guids: Vec<_> = request.known_id.iter().cloned().collect();
+        if guids.is_empty() {
+            guids.extend(self.find(request).await?.into_iter().map(|key| key.guid));
+        }
+        for guid in guids {
+            let mut exchange = Exchange::of(self, Call::Rename, request);
+            let response =
+                exchange.send_json(Method::PATCH, &path(&guid), &RenameKey { name: mark.start }).await?;
+            match response.status {
+                StatusCode::OK | StatusCode::NOT_FOUND | StatusCode::GONE => {}
+                _ => return Err(exchange.refused(&response).await),
+            }
+        }
+        Ok(())
+    }
+
+    /// All keys that bear the mark of this operator and cluster, wherever the login sees them: one request for a hundred
+    /// keys of the account.
+    ///
+    /// # Errors
+    /// Those of the list.
+    pub async fn marked_keys(&self, cluster_id: Option<&str>) -> Result<Vec<MarkedKey>, BackendError> {
+        let found: Vec<Key> = Exchange::anonymous(self, Call::Keys).list(KEYS, &[]).await?;
+        let marked = |key: Key| {
+            let mark = Mark::read(&key.name).filter(|mark| !key.is_removed() && mark.is_of(cluster_id))?;
+            Some(mark.key(key.guid, key.name.clone()))
+        };
+        Ok(found.into_iter().filter_map(marked).collect())
+    }
+
+    /// Revokes a key of which nothing but the list is known.
+    ///
+    /// # Errors
+    /// Anything but the confirmation that the key is gone.
+    pub async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
+        self.delete(Exchange::anonymous(self, Call::Delete), &key.id).await.map(drop)
+    }
+
+    async fn delete_of(&self, request: &KeyRequest, guid: &str) -> Result<Deletion, BackendError> {
+        self.delete(Exchange::of(self, Call::Delete, request), guid).await
+    }
+
+    async fn delete(&self, mut exchange: Exchange<'_>, guid: &str) -> Result<Deletion, BackendError> {
+        let response = exchange.ask(Method::DELETE, &path(guid), &[]).await?;
+        match response.status {
+            StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::GONE => {
+                Ok(Deletion::Confirmed)
+            }
+            StatusCode::NOT_FOUND => Ok(Deletion::NotFound),
+            _ => Err(exchange.refused(&response).await),
+        }
+    }
+
+    /// Looks a key up by its GUID.
+    async fn look(&self, request: &KeyRequest, guid: &str) -> Result<Sight, BackendError> {
+        let mut exchange = Exchange::of(self, Call::Key, request);
+        let response = exchange.ask(Method::GET, &path(guid), &[]).await?;
+        match response.status {
+            StatusCode::OK => {
+                let key = exchange.read(&response)?;
+                Ok(shown(&response, key))
+            }
+            StatusCode::GONE => Ok(Sight::Removed),
+            StatusCode::NOT_FOUND => Ok(Sight::Absent),
+            _ => Err(exchange.refused(&response).await),
+        }
+    }
+
+    /// The keys of this identity, by their name.
+    async fn find(&self, request: &KeyRequest) -> Result<Vec<Key>, BackendError> {
+        let mut exchange = Exchange::of(self, Call::Keys, request);
+        let mut found: Vec<Key> = exchange.list(KEYS, &[("name", &request.name)]).await?;
+        found.retain(|key| key.name == request.name && !key.is_removed());
+        Ok(found)
+    }
+
+    /// Whether the key may have been made so shortly before that it does not show yet.
+    fn may_still_show(&self, request: &KeyRequest) -> bool {
+        let is_young = request.known_id.is_some() && request.age.is_some_and(|age| age < SETTLING);
+        is_young || self.attempts.may_still_show(request.identity)
+    }
+
+    /// How much longer the Resource Controller wants to be left alone.
+    #[must_use]
+    pub fn paused(&self) -> Option<Duration> {
+        self.http.paused()
+    }
+
+    /// How many calls may be under way at the same time.
+    #[must_use]
+    pub const fn concurrency(&self) -> NonZeroUsize {
+        self.http.concurrency()
+    }
+
+    /// The longest that a call may take.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        self.http.timeout()
+    }
+}
+
+impl fmt::Debug for IbmCloud {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IbmCloud")
+            .field("session", &self.session)
+            .field("http", &self.http)
+            .finish_non_exhaustive()
+    }
+}
+
+fn path(guid: &str) -> String {
+    format!("{KEYS}/{}", segment(guid))
+}
+
+/// What an answer about a key shows.
+fn shown(response: &Response, key: Key) -> Sight {
+    if key.is_removed() {
+        return Sight::Removed;
+    }
+    match wire::shown(response.body().unwrap_or_default()) {
+        Shown::Credentials(credentials) => {
+            if wire::service(&key.crn) == AUDITING && !credentials.contains_key(SERVICE_KEY) {
+                return Sight::Incomplete;
+            }
+            let Key { guid, name, created_at, .. } = key;
+            let facts = KeyFacts { id: guid, name: Some(name), created_at, ..KeyFacts::default() };
+            Sight::Shown(Box::new(IssuedKey { facts, credentials: Credentials::new(credentials) }))
+        }
+        Shown::Redacted => Sight::Redacted,
+        Shown::Nothing => Sight::Hidden,
+    }
+}
+
+fn not_shown_yet(call: &str, name: &str) -> BackendError {
+    let message = format!(
+        "{call} failed: the key `{name}` may have been made and not show yet; it is looked for again before anything else \
+         is done"
+    );
+    BackendError::new(ErrorClass::Transient, message)
+}
+
+/// The key stays: another one would be no better, and it is found again.
+fn redacted(call: &str, name: &str) -> BackendError {
+    let message = format!(
+        "{call} failed: the key `{name}` is there, but its credentials are not shown to this login; it needs a role on \
+         the instance, or on the key's service ID, that is at least the key's own"
+    );
+    BackendError::new(ErrorClass::Forbidden, message)
+}
+
+fn incomplete(call: &str, name: &str) -> BackendError {
+    let message = format!(
+        "{call} failed: the key `{name}` is there, but holds no `{SERVICE_KEY}`, which only keys of the role Manager \
+         have; create the ServiceKey again with `ibmCloud.role: Manager`"
+    );
+    BackendError::new(ErrorClass::Rejected, message)
+}
+
+/// An instance that can have one key only answers with that one.
+fn only_key(existing: &str, request: &KeyRequest) -> BackendError {
+    let is_ours = Mark::read(existing).is_some_and(|mark| mark.owner == request.identity.owner);
+    let advice = if is_ours {
+        "which is this ServiceKey's own: write `rotation.strategy: Replace`, which revokes it before the next one is made"
+    } else {
+        "which is somebody else's and is left alone: delete it there, or name another instance"
+    };
+    let message = format!("bind failed: the instance allows one key, and has `{existing}` already, {advice}");
+    BackendError::new(ErrorClass::Taken, message)
+}

@@ -1,0 +1,59 @@
+//! What a provider says about IBM Cloud: where it is, and how to log in.
+
+use std::{fmt, path::PathBuf};
+
+use secrecy::SecretString;
+use url::Url;
+
+use crate::backend::{HttpConfig, http::without_query};
+
+/// One account of IBM Cloud.
+#[derive(Clone)]
+pub struct IbmCloudConfig {
+    /// The base address of Identity and Access Management.
+    pub iam_url: Url,
+    /// The base address of the Resource Controller.
+    pub resource_controller_url: Url,
+    /// The login.
+    pub auth: IbmCloudAuth,
+    /// How to talk to it.
+    pub http: HttpConfig,
+}
+
+impl fmt::Debug for IbmCloudConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { iam_url, resource_controller_url, auth, http } = self;
+        f.debug_struct("IbmCloudConfig")
+            .field("iam_url", &without_query(iam_url))
+            .field("resource_controller_url", &without_query(resource_controller_url))
+            .field("auth", auth)
+            .field("http", http)
+            .finish()
+    }
+}
+
+/// The login at IBM Cloud.
+#[derive(Clone, Debug)]
+pub enum IbmCloudAuth {
+    /// The API key of a user or of a service ID.
+    ApiKey {
+        /// The API key.
+        api_key: SecretString,
+    },
+    /// A trusted profile that the operator's pod takes on.
+    TrustedProfile {
+        /// Which one.
+        profile: Profile,
+        /// Where the token of the pod's service account is.
+        token_file: PathBuf,
+    },
+}
+
+/// How a trusted profile is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// By its name.
+    Name(String),
+    /// By its id.
+    Id(String),
+}

@@ -1,0 +1,217 @@
+//! What keys are made for: an instance by its name, GUID or CRN, looked up once for all keys.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use reqwest::{Method, StatusCode};
+use tokio::time::Instant;
+
+use super::{call::Exchange, classify::Call, cloud::IbmCloud, wire::Instance};
+use crate::backend::{
+    BackendError, ErrorClass, InstanceRef, KeyRequest,
+    http::segment,
+    shared_answer::{Known, SharedAnswer},
+};
+
+/// How long it is believed what an instance is.
+const BOUNDED_AGE: Duration = Duration::from_secs(300);
+/// How long it is believed that there is no such instance, or that none can be used.
+const AGE_OF_DOUBT: Duration = Duration::from_secs(5);
+
+pub(super) const INSTANCES: &str = "/v2/resource_instances";
+
+/// The states of an instance that was deleted, which lists show only to who asks for them.
+const DELETED: [&str; 2] = ["removed", "pending_reclamation"];
+
+/// How an instance is named.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Target {
+    /// By its GUID or CRN, which paths take alike.
+    Id {
+        field: &'static str,
+        id: String,
+    },
+    Name(String),
+}
+
+impl Target {
+    /// # Errors
+    /// [`ErrorClass::Rejected`], with what the user has to take away or to add.
+    pub(super) fn of(instance: &InstanceRef) -> Result<Self, BackendError> {
+        let InstanceRef { name, id, crn, offering, plan, annotations } = instance;
+        let foreign = [
+            ("offering", offering.is_some()),
+            ("plan", plan.is_some()),
+            ("annotations", !annotations.is_empty()),
+        ];
+        if let Some((field, _)) = foreign.iter().find(|(_, given)| *given) {
+            return Err(rejected(format!("IBM Cloud knows no `instance.{field}`; leave it out")));
+        }
+        let given = |field: &Option<String>| field.clone().filter(|value| !value.is_empty());
+        match (given(id), given(crn), given(name)) {
+            // Dotted segments are dropped by whoever normalizes the path, encoded or not.
+            (Some(id), ..) if matches!(id.as_str(), "." | "..") => {
+                Err(rejected(format!("`{id}` can't be the GUID of an instance; correct `instance.id`")))
+            }
+            (Some(id), ..) => Ok(Self::Id { field: "instance.id", id }),
+            (None, Some(id), _) => Ok(Self::Id { field: "instance.crn", id }),
+            (None, None, Some(name)) => Ok(Self::Name(name)),
+            (None, None, None) => Err(rejected(
+                "IBM Cloud needs `instance.name`, `instance.id` or `instance.crn`; create the ServiceKey again with one \
+                 of them",
+            )),
+        }
+    }
+}
+
+/// What is known of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Sighting {
+    Usable(Instance),
+    /// It is in this state, in which it can have no keys.
+    Unusable(String),
+    Several,
+    Absent,
+}
+
+impl Sighting {
+    fn of(instance: Instance) -> Self {
+        match instance.state.as_str() {
+            "" | "active" => Self::Usable(instance),
+            _ => Self::Unusable(instance.state),
+        }
+    }
+}
+
+/// What is known of instances, each asked for by one caller for all who need the same.
+#[derive(Default)]
+pub(super) struct Instances(Mutex<HashMap<Target, Arc<SharedAnswer<Sighting>>>>);
+
+impl Instances {
+    fn answer(&self, target: &Target) -> Arc<SharedAnswer<Sighting>> {
+        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let unknown = || Arc::new(SharedAnswer::kept(|_| Duration::ZERO));
+        Arc::clone(answers.entry(target.clone()).or_insert_with(unknown))
+    }
+
+    /// What is known of an instance is wrong.
+    pub(super) fn forget(&self, target: &Target) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(target);
+    }
+}
+
+impl IbmCloud {
+    /// An instance that keys can be made for.
+    ///
+    /// # Errors
+    /// Why none can be made, or what keeps that from being known.
+    pub(super) async fn instance(&self, target: &Target) -> Result<Instance, BackendError> {
+        let believed = |known: &Known<Sighting>| {
+            let certain = matches!(*known.value, Sighting::Usable(_));
+            known.since.elapsed() < if certain { BOUNDED_AGE } else { AGE_OF_DOUBT }
+        };
+        let seen = self.instances.answer(target).get(believed, || self.sight(target)).await?;
+        match &*seen.value {
+            Sighting::Usable(instance) => Ok(instance.clone()),
+            unusable => Err(unusable_words(target, unusable)),
+        }
+    }
+
+    /// Whether the login would see the key if it was there. Who may not see an instance sees no keys of it, and that
+    /// says nothing of them.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Gone`] where that can't be told: an instance that is out of sight may be gone, with its keys, or
+    /// the login may have lost its role. One that was deleted stays in sight for a while.
+    pub(super) async fn is_in_sight(&self, request: &KeyRequest) -> Result<(), BackendError> {
+        let target = Target::of(&request.instance)?;
+        let asked = Instant::now();
+        let newer = |known: &Known<Sighting>| known.since >= asked;
+        let seen = self.instances.answer(&target).get(newer, || self.sight(&target)).await?;
+        if *seen.value != Sighting::Absent {
+            return Ok(());
+        }
+        if let Target::Name(name) = &target {
+            for state in DELETED {
+                if !self.named(name, Some(state)).await?.is_empty() {
+                    return Ok(());
+                }
+            }
+        }
+        Err(unusable_words(&target, &Sighting::Absent))
+    }
+
+    async fn sight(&self, target: &Target) -> Result<Sighting, BackendError> {
+        match target {
+            Target::Id { id, .. } => {
+                let mut exchange = Exchange::anonymous(self, Call::Instance);
+                let path = format!("{INSTANCES}/{}", segment(id));
+                let response = exchange.ask(Method::GET, &path, &[]).await?;
+                match response.status {
+                    StatusCode::OK => Ok(Sighting::of(exchange.read(&response)?)),
+                    StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Sighting::Absent),
+                    _ => Err(exchange.refused(&response).await),
+                }
+            }
+            Target::Name(name) => {
+                let mut found = self.named(name, None).await?;
+                found.retain(|instance| !DELETED.contains(&instance.state.as_str()));
+                Ok(match (found.pop(), found.is_empty()) {
+                    (None, _) => Sighting::Absent,
+                    (Some(only), true) => Sighting::of(only),
+                    (Some(_), false) => Sighting::Several,
+                })
+            }
+        }
+    }
+
+    /// The instances of a name: those in this state, or those that lists usually show.
+    async fn named(&self, name: &str, state: Option<&str>) -> Result<Vec<Instance>, BackendError> {
+        let mut filters = vec![("name", name)];
+        filters.extend(state.map(|state| ("state", state)));
+        let mut exchange = Exchange::anonymous(self, Call::Instances);
+        let mut found: Vec<Instance> = exchange.list(INSTANCES, &filters).await?;
+        found.retain(|instance| instance.name == name);
+        Ok(found)
+    }
+}
+
+fn unusable_words(target: &Target, sighting: &Sighting) -> BackendError {
+    let (what, field) = match target {
+        Target::Id { field, id } => (format!("the instance `{id}`"), *field),
+        Target::Name(name) => (format!("the instance `{name}`"), "instance.name"),
+    };
+    let (class, message) = match sighting {
+        Sighting::Several => (
+            ErrorClass::Rejected,
+            format!("{what} is there more than once; name it by `crn` or `id` instead of by `name`"),
+        ),
+        Sighting::Unusable(state) if state == "provisioning" => (
+            ErrorClass::Transient,
+            format!("{what} is still being created; it is tried again when that is over"),
+        ),
+        Sighting::Unusable(state) if state == "pending_reclamation" => (
+            ErrorClass::Gone,
+            format!("{what} was deleted, and can be restored for some days; restore it, or check `{field}`"),
+        ),
+        Sighting::Unusable(state) if state == "removed" => {
+            (ErrorClass::Gone, format!("{what} was deleted; create it, or check `{field}`"))
+        }
+        Sighting::Unusable(state) => (
+            ErrorClass::Rejected,
+            format!("{what} is in the state `{state}`, and has no keys; it has to be `active`"),
+        ),
+        Sighting::Absent | Sighting::Usable(_) => (
+            ErrorClass::Gone,
+            format!("{what} is not there, or the login may not see it; create it, or check `{field}`"),
+        ),
+    };
+    BackendError::new(class, message)
+}
+
+fn rejected(message: impl Into<String>) -> BackendError {
+    BackendError::new(ErrorClass::Rejected, message)
+}

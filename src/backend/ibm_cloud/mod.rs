@@ -1,0 +1,21 @@
+//! IBM Cloud: resource keys by the Resource Controller's API v2, with tokens of IAM.
+//!
+//! `cloud` makes the calls that a key needs; `session` logs in, `call` sends them and has the words for what went wrong,
+//! `classify` says what that means. `instances` and `roles` know what keys are made for, `name` what they are called,
+//! `attempts` which of them may have been made without anybody knowing, and `wire` reads what comes.
+
+mod attempts;
+mod call;
+mod classify;
+mod cloud;
+mod config;
+mod instances;
+mod name;
+mod roles;
+mod session;
+mod wire;
+
+pub use cloud::IbmCloud;
+pub use config::{IbmCloudAuth, IbmCloudConfig, Profile};
+
+pub(super) use name::key_name;

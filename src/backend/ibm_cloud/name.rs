@@ -1,0 +1,158 @@
+//! What keys are called. IBM Cloud has no labels for them, and any number of keys may have the same name: so the name
+//! is the mark by which a key is known again. It is `{start}-sk{cluster}-{uid}-{sequence}`, where the start is for
+//! people to read.
+
+use uuid::Uuid;
+
+use crate::{
+    backend::Owner,
+    lifecycle::{Identity, MarkedKey, Sequence, first_bytes},
+};
+
+/// In bytes, of which no name has more than characters.
+const LONGEST_NAME: usize = 180;
+/// Before the digits that tell the cluster.
+const MARK: &str = "-sk";
+/// How many hex digits of its id tell a cluster from others.
+const CLUSTER_DIGITS: usize = 8;
+const UUID_LENGTH: usize = 36;
+
+/// The name of a key: it begins as the user wants it, or with namespace and name of its ServiceKey, as far as there is
+/// room. What no name may hold becomes a `-`.
+pub(in crate::backend) fn key_name(identity: Identity, given: Option<&str>, owner: &Owner) -> String {
+    let Owner { namespace, name, cluster_id, uid: _ } = owner;
+    let cluster = cluster_id.as_deref().map(digits).unwrap_or_default();
+    let mark = format!("{MARK}{cluster}-{}-{}", identity.owner, identity.sequence);
+    let start = given.map_or_else(|| format!("{namespace}-{name}"), str::to_owned);
+    let start = start.replace(|character| !is_allowed(character), "-");
+    format!("{}{mark}", first_bytes(&start, LONGEST_NAME - mark.len()))
+}
+
+/// What the name of one of our keys says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark<'a> {
+    /// What is left of the name without the mark.
+    pub(super) start: &'a str,
+    /// The digits of the cluster; empty where it was unknown.
+    cluster: &'a str,
+    pub(super) owner: Uuid,
+    sequence: Sequence,
+}
+
+impl<'a> Mark<'a> {
+    /// Reads the name of a key; `None` for that of somebody else's.
+    pub(super) fn read(name: &'a str) -> Option<Self> {
+        let (rest, number) = name.rsplit_once('-')?;
+        let sequence = Sequence::new(number.parse().ok()?)?;
+        let (rest, uid) = rest.split_at_checked(rest.len().checked_sub(UUID_LENGTH)?)?;
+        let owner = Uuid::try_parse(uid).ok()?;
+        let (start, cluster) = rest.strip_suffix('-')?.rsplit_once(MARK)?;
+        let is_digits = cluster.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        // Only what would be written so.
+        let is_ours = is_digits
+            && [0, CLUSTER_DIGITS].contains(&cluster.len())
+            && owner.to_string() == uid
+            && sequence.to_string() == number;
+        is_ours.then_some(Self { start, cluster, owner, sequence })
+    }
+
+    /// Whether the key was made by an operator in this cluster. Who does not know its own takes every key for its own.
+    pub(super) fn is_of(&self, cluster_id: Option<&str>) -> bool {
+        cluster_id.is_none_or(|id| digits(id) == self.cluster)
+    }
+
+    /// The key that bears this mark.
+    pub(super) fn key(self, id: String, name: String) -> MarkedKey {
+        MarkedKey { id, name, owner: self.owner, sequence: Some(self.sequence), namespace: None }
+    }
+}
+
+/// What tells a cluster from others; empty where its id has fewer digits than any real one.
+fn digits(cluster_id: &str) -> String {
+    let digits = cluster_id.chars().filter(char::is_ascii_hexdigit).take(CLUSTER_DIGITS);
+    let digits = digits.collect::<String>().to_ascii_lowercase();
+    if digits.len() == CLUSTER_DIGITS { digits } else { String::new() }
+}
+
+/// Letters and digits of any script, and the signs that the API's documentation lists.
+fn is_allowed(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "-._: ".contains(character) || !character.is_ascii()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    const UID: Uuid = Uuid::from_u128(0x6ba7_b810_9dad_11d1_80b4_00c0_4fd4_30c8);
+    const CLUSTER: &str = "1a2B3c4d-0000-4000-8000-000000000000";
+
+    fn owner(cluster_id: Option<&str>) -> Owner {
+        Owner {
+            namespace: "training".to_owned(),
+            name: "creds".to_owned(),
+            uid: UID,
+            cluster_id: cluster_id.map(str::to_owned),
+        }
+    }
+
+    fn identity(number: u32) -> Identity {
+        Identity { owner: UID, sequence: Sequence::new(number).unwrap() }
+    }
+
+    #[rstest]
+    #[case(1, Some("monitoring"), Some(CLUSTER), format!("monitoring-sk1a2b3c4d-{UID}-1"))]
+    #[case(12, None, Some(CLUSTER), format!("training-creds-sk1a2b3c4d-{UID}-12"))]
+    #[case(1, None, None, format!("training-creds-sk-{UID}-1"))]
+    #[case(1, None, Some("x"), format!("training-creds-sk-{UID}-1"))]
+    #[case(1, Some("a/b@c \u{fc}:d"), None, format!("a-b-c \u{fc}:d-sk-{UID}-1"))]
+    fn names_are_derived(
+        #[case] number: u32,
+        #[case] given: Option<&str>,
+        #[case] cluster_id: Option<&str>,
+        #[case] expected: String,
+    ) {
+        assert_eq!(key_name(identity(number), given, &owner(cluster_id)), expected);
+    }
+
+    #[rstest]
+    #[case::by_hand("monitoring")]
+    #[case::of_another_kind(&format!("training-creds-{UID}-1"))]
+    #[case::no_number(&format!("a-sk-{UID}"))]
+    #[case::number_zero(&format!("a-sk-{UID}-0"))]
+    #[case::a_padded_number(&format!("a-sk-{UID}-01"))]
+    #[case::half_a_cluster(&format!("a-sk1a2b-{UID}-1"))]
+    #[case::no_cluster(&format!("a-sk1a2b3c4x-{UID}-1"))]
+    #[case::in_capitals(&format!("a-sk-{}-1", UID.to_string().to_uppercase()))]
+    #[case::cut_within_a_character("\u{fc}bcdefghijklmnopqrstuvwxyz0123456789-1")]
+    fn what_others_write_is_no_mark(#[case] name: &str) {
+        assert_eq!(Mark::read(name), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(
+            given in proptest::option::of(".{1,255}"),
+            uid in any::<u128>().prop_map(Uuid::from_u128),
+            number in 1..=u32::MAX,
+            cluster_id in proptest::option::of(any::<u128>().prop_map(|id| Uuid::from_u128(id).to_string())),
+        ) {
+            let identity = Identity { owner: uid, sequence: Sequence::new(number).unwrap() };
+            let name = key_name(identity, given.as_deref(), &Owner { uid, ..owner(cluster_id.as_deref()) });
+            prop_assert!(name.len() <= LONGEST_NAME && name.chars().all(is_allowed), "{}", name);
+            let mark = Mark::read(&name);
+            prop_assert!(mark.is_some(), "{}", name);
+            let mark = mark.unwrap();
+            prop_assert_eq!((mark.owner, mark.sequence), (uid, identity.sequence));
+            prop_assert!(mark.is_of(cluster_id.as_deref()));
+            prop_assert!(name.starts_with(mark.start));
+        }
+
+        #[test]
+        fn no_name_is_too_odd_to_be_read(name in any::<String>()) {
+            let _ = Mark::read(&name);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The roles that a service has, by their names, asked for once for all keys.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use reqwest::{Method, StatusCode};
+
+use super::{
+    call::Exchange,
+    classify::Call,
+    cloud::IbmCloud,
+    wire::{self, Instance, Role},
+};
+use crate::backend::{
+    BackendError, ErrorClass, KeyRequest,
+    shared_answer::{Known, SharedAnswer},
+};
+
+/// How long the roles of a service are believed in.
+const BOUNDED_AGE: Duration = Duration::from_secs(3600);
+/// How long it is believed that a service does not have a role.
+const AGE_OF_DOUBT: Duration = Duration::from_secs(5);
+
+const ROLES: &str = "/v2/roles";
+
+/// The roles of each service, by its name.
+#[derive(Default)]
+pub(super) struct RolesOfServices(Mutex<HashMap<String, Arc<SharedAnswer<Vec<Role>>>>>);
+
+impl RolesOfServices {
+    fn of(&self, service: &str) -> Arc<SharedAnswer<Vec<Role>>> {
+        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let unknown = || Arc::new(SharedAnswer::kept(|_| Duration::ZERO));
+        Arc::clone(answers.entry(service.to_owned()).or_insert_with(unknown))
+    }
+}
+
+impl IbmCloud {
+    /// The CRN of the role that a key is to have, where it is to have one.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Rejected`] where the service has no such role, with those that it has.
+    pub(super) async fn role(
+        &self,
+        request: &KeyRequest,
+        instance: &Instance,
+    ) -> Result<Option<String>, BackendError> {
+        let Some(wanted) = &request.role else { return Ok(None) };
+        if wanted.starts_with("crn:") {
+            return Ok(Some(wanted.clone()));
+        }
+        let service = wire::service(&instance.crn);
+        let crn =
+            |roles: &[Role]| roles.iter().find(|role| role.is_called(wanted)).map(|role| role.crn.clone());
+        let believed = |known: &Known<Vec<Role>>| {
+            let found = crn(&known.value).is_some();
+            known.since.elapsed() < if found { BOUNDED_AGE } else { AGE_OF_DOUBT }
+        };
+        let known = self.roles.of(service).get(believed, || self.ask_for_roles(service, instance)).await?;
+        crn(&known.value).map(Some).ok_or_else(|| {
+            let names: Vec<_> = known.value.iter().map(|role| format!("`{}`", role.display_name)).collect();
+            let message = format!(
+                "the service `{service}` has no role `{wanted}`; create the ServiceKey again with one of these as \
+                 `ibmCloud.role`: {}",
+                names.join(", ")
+            );
+            BackendError::new(ErrorClass::Rejected, message)
+        })
+    }
+
+    /// The service's own roles come first: others may have the same name.
+    async fn ask_for_roles(&self, service: &str, instance: &Instance) -> Result<Vec<Role>, BackendError> {
+        let query = [("account_id", instance.account_id.as_str()), ("service_name", service)];
+        let mut exchange = Exchange::anonymous(self, Call::Roles);
+        let response = exchange.ask(Method::GET, ROLES, &query).await?;
+        if response.status != StatusCode::OK {
+            return Err(exchange.refused(&response).await);
+        }
+        let wire::Roles { service_roles, custom_roles, system_roles } = exchange.read(&response)?;
+        Ok([service_roles, custom_roles, system_roles].into_iter().flatten().collect())
+    }
+}

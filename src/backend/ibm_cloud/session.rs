@@ -1,0 +1,57 @@
+//! The way in: two hosts, and the token that is shown to both.
+
+use std::fmt;
+
+use url::Url;
+
+use super::{IbmCloudAuth, Profile};
+use crate::backend::{
+    BackendError,
+    http::{HttpClient, Redactor, base_url},
+    token::{IamLogin, Tokens},
+};
+
+/// Who calls, and where.
+pub(super) struct Session {
+    pub(super) iam: Url,
+    pub(super) resource_controller: Url,
+    pub(super) tokens: Tokens,
+}
+
+impl Session {
+    /// # Errors
+    /// [`ErrorClass::Rejected`](crate::backend::ErrorClass::Rejected), where an address may not be called.
+    pub(super) fn new(
+        iam_url: &Url,
+        resource_controller_url: &Url,
+        auth: &IbmCloudAuth,
+        http: &HttpClient,
+    ) -> Result<Self, BackendError> {
+        let login = match auth {
+            IbmCloudAuth::ApiKey { api_key } => IamLogin::ApiKey(api_key),
+            IbmCloudAuth::TrustedProfile { profile, token_file } => IamLogin::TrustedProfile {
+                profile: match profile {
+                    Profile::Name(name) => ("profile_name", name),
+                    Profile::Id(id) => ("profile_id", id),
+                },
+                token_file: token_file.clone(),
+            },
+        };
+        Ok(Self {
+            iam: base_url(http, "iamUrl", iam_url)?,
+            resource_controller: base_url(http, "resourceControllerUrl", resource_controller_url)?,
+            tokens: Tokens::of_iam(iam_url, login, http)?,
+        })
+    }
+
+    /// Hides the login in whatever anybody might repeat.
+    pub(super) fn redactor(&self) -> Redactor {
+        self.tokens.redactor()
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("tokens", &self.tokens).finish_non_exhaustive()
+    }
+}

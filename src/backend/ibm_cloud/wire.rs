@@ -1,0 +1,208 @@
+//! The APIs' JSON, read tolerantly: fields that nobody needs are ignored, and those that are missing are told.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+use url::form_urlencoded;
+
+/// What a refusal says; empty where it says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ApiError {
+    pub(super) code: String,
+    pub(super) message: String,
+}
+
+impl ApiError {
+    /// The error in the body of a refusal: its own fields, or those of the first of its `errors`.
+    pub(super) fn read(body: &[u8]) -> Self {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let places = [Some(&body), body.get("errors").and_then(|errors| errors.get(0))];
+        let text = |names: &[&str]| {
+            let found = places.iter().flatten().flat_map(|place| names.iter().map(|name| place.get(name)));
+            let mut texts = found.flatten().filter_map(Value::as_str);
+            texts.find(|text| !text.trim().is_empty()).unwrap_or_default().to_owned()
+        };
+        Self { code: text(&["error_code", "errorCode", "code"]), message: text(&["message", "errorMessage"]) }
+    }
+
+    /// Whether these are the words of the service's broker, which come with a code that says so, or with none.
+    pub(super) fn is_of_the_service(&self, status: u16) -> bool {
+        status == 422 && ["", "RC-ServiceBrokerErrorResponse"].contains(&self.code.as_str())
+    }
+}
+
+/// One page of a list.
+#[derive(Deserialize)]
+pub(super) struct Page<T> {
+    #[serde(default)]
+    next_url: Option<String>,
+    pub(super) resources: Vec<T>,
+}
+
+impl<T> Page<T> {
+    /// Where the next page starts: the address itself is not followed.
+    ///
+    /// # Errors
+    /// Where there is a next page, and nothing tells where it starts.
+    pub(super) fn next_start(&self) -> Result<Option<String>, &'static str> {
+        let Some(next) = self.next_url.as_deref().filter(|next| !next.is_empty()) else { return Ok(None) };
+        let query = next.split_once('?').map_or("", |(_, query)| query);
+        let mut pairs = form_urlencoded::parse(query.as_bytes());
+        let start = pairs.find(|(name, _)| name == "start").map(|(_, start)| start.into_owned());
+        start.map(Some).ok_or("its `next_url` holds no `start`")
+    }
+}
+
+/// A service instance.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Instance {
+    pub(super) guid: String,
+    pub(super) crn: String,
+    #[serde(default)]
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) account_id: String,
+    #[serde(default)]
+    pub(super) state: String,
+}
+
+/// A resource key, without its credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Key {
+    pub(super) guid: String,
+    #[serde(default)]
+    pub(super) crn: String,
+    #[serde(default)]
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) state: String,
+    #[serde(default)]
+    pub(super) created_at: Option<Timestamp>,
+}
+
+impl Key {
+    /// Whether it is only the record of one that was deleted.
+    pub(super) fn is_removed(&self) -> bool {
+        self.state == "removed"
+    }
+}
+
+/// The name of the service in the CRN of an instance, or of what belongs to one; empty where there is none.
+pub(super) fn service(crn: &str) -> &str {
+    crn.split(':').nth(4).unwrap_or_default()
+}
+
+/// What an answer shows of a key's credentials.
+pub(super) enum Shown {
+    Credentials(Map<String, Value>),
+    /// The login may not see them.
+    Redacted,
+    /// They are not shown again, or there are none.
+    Nothing,
+}
+
+/// The credentials in an answer about a key.
+pub(super) fn shown(body: &[u8]) -> Shown {
+    let Ok(Value::Object(mut key)) = serde_json::from_slice(body) else { return Shown::Nothing };
+    match key.remove("credentials") {
+        Some(Value::Object(credentials)) if credentials.contains_key("REDACTED") => Shown::Redacted,
+        Some(Value::Object(credentials)) if !credentials.is_empty() => Shown::Credentials(credentials),
+        _ => Shown::Nothing,
+    }
+}
+
+/// The body of a request for a key.
+#[derive(Serialize)]
+pub(super) struct CreateKey<'a> {
+    pub(super) name: &'a str,
+    /// The instance's CRN.
+    pub(super) source: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) role: Option<&'a str>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub(super) parameters: &'a Map<String, Value>,
+}
+
+/// The body of a request to call a key otherwise.
+#[derive(Serialize)]
+pub(super) struct RenameKey<'a> {
+    pub(super) name: &'a str,
+}
+
+/// The roles that a service has: those of all services, its own, and those that the account has made for it.
+#[derive(Deserialize)]
+pub(super) struct Roles {
+    #[serde(default)]
+    pub(super) service_roles: Vec<Role>,
+    #[serde(default)]
+    pub(super) custom_roles: Vec<Role>,
+    #[serde(default)]
+    pub(super) system_roles: Vec<Role>,
+}
+
+/// A role.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Role {
+    #[serde(default)]
+    pub(super) display_name: String,
+    pub(super) crn: String,
+}
+
+impl Role {
+    /// Whether somebody means this role by this name.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        self.display_name == name || self.crn.rsplit(':').next() == Some(name)
+    }
+}
+
+/// # Errors
+/// What is wrong with the body, in words that quote none of it.
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, &'static str> {
+    serde_json::from_slice(body).map_err(|_| "is not what the API's documentation has")
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case::of_the_controller(json!({"error_code": "RC-X", "message": "no", "status_code": 400}), "RC-X", "no")]
+    #[case::wrapped(
+        json!({"errors": [{"code": "RC-ServiceBrokerErrorResponse", "message": "full"}], "status_code": 422}),
+        "RC-ServiceBrokerErrorResponse",
+        "full"
+    )]
+    #[case::flat(json!({"message": "full", "status_code": 422, "transaction_id": "x"}), "", "full")]
+    #[case::of_iam(json!({"trace": "x", "errors": [{"code": "not_found", "message": "no"}]}), "not_found", "no")]
+    #[case::of_tokens(json!({"errorCode": "BXNIM0415E", "errorMessage": "no"}), "BXNIM0415E", "no")]
+    #[case::empty(json!({}), "", "")]
+    #[case::odd(json!({"error_code": 7, "errors": "no"}), "", "")]
+    fn errors_come_in_many_shapes(#[case] body: Value, #[case] code: &str, #[case] message: &str) {
+        let error = ApiError::read(body.to_string().as_bytes());
+        assert_eq!((error.code.as_str(), error.message.as_str()), (code, message));
+    }
+
+    #[rstest]
+    #[case(json!(null), Ok(None))]
+    #[case(json!(""), Ok(None))]
+    #[case(json!("/v2/resource_keys?start=a%2Bb&limit=100"), Ok(Some("a+b")))]
+    #[case(json!("https://elsewhere.example.com/?limit=100&start=x"), Ok(Some("x")))]
+    #[case(json!("/v2/resource_keys?limit=100"), Err(()))]
+    fn the_next_page_is_told_by_its_start(
+        #[case] next_url: Value,
+        #[case] expected: Result<Option<&str>, ()>,
+    ) {
+        let page: Page<Value> =
+            serde_json::from_value(json!({"next_url": next_url, "resources": []})).unwrap();
+        assert_eq!(page.next_start().map_err(drop), expected.map(|start| start.map(str::to_owned)));
+    }
+
+    #[test]
+    fn a_crn_tells_the_service() {
+        assert_eq!(service("crn:v1:bluemix:public:logdnaat:eu-de:a/1:2::"), "logdnaat");
+        assert_eq!(service("crn"), "");
+    }
+}
