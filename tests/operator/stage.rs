@@ -113,7 +113,7 @@ impl Stage {
         self.start_operator_by(Arc::new(move || Timestamp::now() + by)).await
     }
 
-    fn options(&self) -> Options {
+    pub fn options(&self) -> Options {
         Options {
             cluster_resource_namespace: self.namespace.clone(),
             namespaces: Some([self.namespace.clone()].into()),

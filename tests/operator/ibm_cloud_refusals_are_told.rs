@@ -1,0 +1,242 @@
+//! What IBM Cloud refuses, redacts or can't do is told in words that say what to do about it.
+
+use std::{fs, time::Duration};
+
+use rstest::rstest;
+use serde_json::{Value, json};
+use servicekey_operator::{api::Reason, controller::Options};
+use testkit::ibm_cloud::{
+    Access, FakeIbmCloud, Fault, Grant, Instance, InstanceState, Login, Quirks, Redaction, Removed, Route,
+    Rule,
+};
+
+use crate::{
+    conditions::Reports,
+    ibm::{API_KEY, INSTANCE, IbmStage, KEY},
+    stage::{entries, run_operator},
+};
+
+const AUDITING: &str = "audit-events";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_api_key_is_told_without_showing_it() {
+    let ibm = FakeIbmCloud::builder().tolerate(Rule::Secret).start().await.unwrap();
+    ibm.change_secret("alice", "another-api-key");
+    let stage = IbmStage::set_with(ibm).await;
+    let _operator = stage.start_operator().await;
+    let provider = stage.wait_ibm(false, Reason::Unauthorized).await;
+    provider.says("BXNIM0415E: Provided API key could not be found");
+    provider.says("check the entry `apikey`");
+    assert!(!stage.everything_public().await.contains(API_KEY));
+    stage.change_secret("ibm-login", json!({"apikey": "another-api-key"})).await;
+    stage.wait_ibm(true, Reason::Available).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_takes_on_a_trusted_profile_with_the_token_of_the_day() {
+    let ibm = FakeIbmCloud::builder().token_lifetime(Duration::from_secs(600)).start().await.unwrap();
+    let stage = IbmStage::logged_in_by(ibm, json!({"trustedProfile": {"name": "operator"}})).await;
+    let token = tempfile::NamedTempFile::new().unwrap();
+    fs::write(token.path(), "service-account-token\n").unwrap();
+    let user = stage.plane.new_user().unwrap();
+    stage.plane.grant_cluster_admin(&user).await.unwrap();
+    let options = Options { service_account_token: token.path().to_owned(), ..stage.options() };
+    let _operator = run_operator(stage.plane, user, options);
+    stage.ask_for(KEY).await;
+    stage.wait_ready_with_the_one_key(KEY).await;
+    assert_eq!(stage.ibm.granted(Grant::ComputeResource), 1);
+
+    fs::write(token.path(), "tomorrows-token").unwrap();
+    stage.ibm.change_secret("operator", "tomorrows-token");
+    stage.ibm.revoke_tokens();
+    stage.ask_for("reporting-creds").await;
+    stage.wait_ready("reporting-creds").await;
+    assert_eq!(stage.ibm.granted(Grant::ComputeResource), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_not_mounted_is_told() {
+    let ibm = FakeIbmCloud::builder().start().await.unwrap();
+    let stage = IbmStage::logged_in_by(ibm, json!({"trustedProfile": {"name": "operator"}})).await;
+    let _operator = stage.start_operator().await;
+    stage.wait_ibm(false, Reason::Unauthorized).await.says("mount a projected service-account token there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_dies_early_costs_no_key() {
+    let stage = IbmStage::set().await;
+    let _operator = stage.start_operator().await;
+    stage.wait_for_provider("ibm").await;
+    stage.ibm.revoke_tokens();
+    stage.ask_for(KEY).await;
+    stage.wait_ready_with_the_one_key(KEY).await;
+    assert_eq!(stage.count(&[Route::Token]), 2);
+    assert_eq!(stage.count(&[Route::CreateKey]), 1);
+}
+
+#[rstest]
+#[case::unknown(json!({"name": "nowhere"}), Reason::InstanceNotFound, "the instance `nowhere` is not there")]
+#[case::twice(json!({"name": "twin"}), Reason::BindRejected, "name it by `crn` or `id`")]
+#[case::being_made(json!({"name": "new"}), Reason::RemoteUnreachable, "is still being created")]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_can_have_no_key_is_told(
+    #[case] instance: Value,
+    #[case] reason: Reason,
+    #[case] words: &str,
+) {
+    let ibm = FakeIbmCloud::builder()
+        .instance(Instance::new("twin"))
+        .instance(Instance::new("twin"))
+        .instance(Instance::new("new").state(InstanceState::Provisioning));
+    let stage = IbmStage::set_with(ibm.start().await.unwrap()).await;
+    let _operator = stage.start_operator().await;
+    stage.ask_for_key_with(KEY, json!({"instance": instance})).await;
+    stage.wait_key(KEY, reason).await.says(words);
+    assert_eq!(stage.count(&[Route::CreateKey]), 0);
+    stage.delete_and_leave_no_key(KEY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_the_service_does_not_have_is_told_with_those_that_it_has() {
+    let stage = IbmStage::set().await;
+    let _operator = stage.start_operator().await;
+    stage.ask_for_key_with(KEY, json!({"ibmCloud": {"role": "Owner"}})).await;
+    let key = stage.wait_key(KEY, Reason::BindRejected).await;
+    key.says("has no role `Owner`");
+    key.says("`Reader`");
+    assert!(key.is_stalled());
+    assert_eq!(stage.count(&[Route::CreateKey]), 0);
+    stage.delete_and_leave_no_key(KEY).await;
+}
+
+#[rstest]
+#[case::wrapped(Fault::wrapped_broker_error("the database is full"))]
+#[case::flat(Fault::flat_broker_error("the database is full"))]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_words_of_a_service_are_unwrapped(#[case] fault: Fault) {
+    let stage = IbmStage::set().await;
+    stage.ibm.inject(fault.on(Route::CreateKey));
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    let key = stage.wait_key(KEY, Reason::BindRejected).await;
+    key.says("the database is full; these are the words of the service itself");
+    stage.wait_ready_with_the_one_key(KEY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_of_keys_is_told_in_ibms_own_words() {
+    let ibm = FakeIbmCloud::builder().without_instances().instance(Instance::new(INSTANCE).key_limit(1));
+    let stage = IbmStage::set_with(ibm.start().await.unwrap()).await;
+    let by_hand = stage.ibm.add_key(INSTANCE, "by-hand").unwrap();
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    let key = stage.wait_key(KEY, Reason::BindRejected).await;
+    key.says("The maximum number of 1 service keys per instance is reached");
+    assert!(key.is_stalled());
+    stage.delete_key(KEY).await;
+    stage.wait_gone(KEY).await;
+    assert_eq!(stage.ibm.live_keys(), [by_hand]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_key_of_an_auditing_instance_is_not_taken_for_a_new_one() {
+    let ibm = FakeIbmCloud::builder().instance(Instance::auditing(AUDITING)).start().await.unwrap();
+    let stage = IbmStage::set_with(ibm).await;
+    let by_hand = stage.ibm.add_key_of_role(AUDITING, "by-hand", "Manager").unwrap();
+    let _operator = stage.start_operator().await;
+    let fields = json!({"instance": {"name": AUDITING}, "ibmCloud": {"role": "Manager"}});
+    stage.ask_for_key_with(KEY, fields).await;
+    let key = stage.wait_key(KEY, Reason::KeyConflict).await;
+    key.says("the instance allows one key, and has `by-hand` already");
+    assert!(stage.secrets().get_opt(KEY).await.unwrap().is_none());
+    stage.delete_key(KEY).await;
+    stage.wait_gone(KEY).await;
+    assert_eq!(stage.ibm.live_keys(), [by_hand]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_auditing_key_without_the_role_manager_is_told() {
+    let ibm = FakeIbmCloud::builder().instance(Instance::auditing(AUDITING)).start().await.unwrap();
+    let stage = IbmStage::set_with(ibm).await;
+    let _operator = stage.start_operator().await;
+    stage.ask_for_key_with(KEY, json!({"instance": {"name": AUDITING}})).await;
+    stage.wait_key(KEY, Reason::BindRejected).await.says("`ibmCloud.role: Manager`");
+    stage.delete_and_leave_no_key(KEY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_are_redacted_are_no_missing_key() {
+    let quirks =
+        Quirks { redaction: Some(Redaction::Explicit), redacts_creations: true, ..Quirks::default() };
+    let stage = IbmStage::set_with(FakeIbmCloud::builder().quirks(quirks).start().await.unwrap()).await;
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    let key = stage.wait_key(KEY, Reason::Unauthorized).await;
+    key.says("its credentials are not shown to this login");
+    stage.ibm.wait_for_calls(|calls| calls.iter().any(|call| call.route == Route::Key)).await.unwrap();
+    assert_eq!(stage.count(&[Route::CreateKey, Route::DeleteKey]), 1, "the key stays");
+    stage.ibm.change_quirks(|quirks| quirks.redaction = None);
+    stage.wait_ready_with_the_one_key(KEY).await;
+    assert_eq!(stage.count(&[Route::CreateKey]), 1);
+    stage.delete_and_leave_no_key(KEY).await;
+}
+
+/// Whoever lost the Secret has to have another key.
+#[rstest]
+#[case::shown_again(false, 1)]
+#[case::shown_once(true, 2)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_secret_is_repaired(#[case] one_time: bool, #[case] sequence: u32) {
+    let instance = if one_time { Instance::new(INSTANCE).one_time() } else { Instance::new(INSTANCE) };
+    let ibm = FakeIbmCloud::builder().without_instances().instance(instance).start().await.unwrap();
+    let stage = IbmStage::set_with(ibm).await;
+    let _operator = stage.start_operator().await;
+    stage.ask_for_key_with(KEY, json!({"rotation": {"overlap": "0s"}})).await;
+    stage.wait_ready_with_the_one_key(KEY).await;
+    stage.secrets().delete(KEY, &Default::default()).await.unwrap();
+    stage
+        .wait(stage.secrets(), KEY, "there again", |secret| {
+            secret.is_some_and(|secret| entries(secret).contains_key("apikey"))
+        })
+        .await;
+    let keys = stage
+        .ibm
+        .wait_until(|keys| {
+            let living: Vec<_> = keys.iter().filter(|key| !key.removed).collect();
+            living.len() == 1 && living[0].number == u64::from(sequence)
+        })
+        .await
+        .unwrap();
+    assert_eq!(keys.len(), usize::try_from(sequence).unwrap());
+}
+
+#[rstest]
+#[case::shown(Removed::Shown, false)]
+#[case::gone(Removed::Gone, false)]
+#[case::not_found(Removed::NotFound, true)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_deleted_is_gone_however_that_is_said(
+    #[case] removed: Removed,
+    #[case] forgets: bool,
+) {
+    let quirks = Quirks { removed, lists_show_removed: true, forgets_removed: forgets, ..Quirks::default() };
+    let stage = IbmStage::set_with(FakeIbmCloud::builder().quirks(quirks).start().await.unwrap()).await;
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    let ready = stage.wait_ready_with_the_one_key(KEY).await;
+    assert!(stage.ibm.forget(&ready.status.unwrap().key.unwrap().id));
+    stage.delete_and_leave_no_key(KEY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_may_only_look_is_told() {
+    let viewer = Login::api_key("viewer", API_KEY).access(Access::Viewer);
+    let ibm = FakeIbmCloud::builder().without_logins().login(viewer).start().await.unwrap();
+    let stage = IbmStage::set_with(ibm).await;
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    stage.wait_key(KEY, Reason::Unauthorized).await.says("the login needs the platform role Editor");
+    assert_eq!(stage.ibm.live_keys(), []);
+    stage.ibm.change_access("viewer", Access::Full);
+    stage.wait_ready_with_the_one_key(KEY).await;
+}
