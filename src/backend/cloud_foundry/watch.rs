@@ -26,8 +26,10 @@ use crate::{
 const BOUNDED_AGE: Duration = Duration::from_millis(100);
 /// When a first look is worth its while.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
-/// How far apart looks are planned: what is accepted meanwhile is seen by the next one.
+/// How far apart looks are planned where many keys are under way: what is accepted meanwhile is seen by the next one.
 const SPACING: Duration = Duration::from_millis(500);
+/// So few keys need not wait for each other.
+const FEW: usize = 4;
 /// How many bytes of a URL names may take; routers pass some 8,000 on.
 const LONGEST_NAMES: usize = 3500;
 /// After this nobody waits for it any longer.
@@ -106,11 +108,17 @@ impl Watch {
         let mut planned = self.next_look.lock().unwrap_or_else(PoisonError::into_inner);
         let look = match *planned {
             Some(planned) if planned > now => planned,
-            Some(last) => (now + FIRST_LOOK).max(last + SPACING),
+            Some(last) if self.open() > FEW => (now + FIRST_LOOK).max(last + SPACING),
+            Some(last) => now.max(last) + FIRST_LOOK,
             None => now + FIRST_LOOK,
         };
         *planned = Some(look);
         look.saturating_duration_since(now)
+    }
+
+    /// How many keys nothing has come of yet.
+    fn open(&self) -> usize {
+        self.entries().values().filter(|entry| entry.made.is_none()).count()
     }
 
     /// The key that came of work that was waited for.
@@ -472,9 +480,14 @@ mod tests {
         advance(FIRST_LOOK / 2).await;
         assert_eq!(watch.begins(&request(2), Work::Bind), FIRST_LOOK / 2, "the look that is planned");
         advance(FIRST_LOOK).await;
-        assert_eq!(watch.begins(&request(3), Work::Bind), SPACING - FIRST_LOOK / 2, "not at once again");
+        assert_eq!(watch.begins(&request(3), Work::Bind), FIRST_LOOK, "few keys wait for nobody");
+        for number in 4..100 {
+            assert_eq!(watch.begins(&request(number), Work::Bind), FIRST_LOOK, "the look that is planned");
+        }
+        advance(FIRST_LOOK * 3 / 2).await;
+        assert_eq!(watch.begins(&request(100), Work::Bind), SPACING - FIRST_LOOK / 2, "not at once again");
         advance(SPACING * 2).await;
-        assert_eq!(watch.begins(&request(4), Work::Bind), FIRST_LOOK);
+        assert_eq!(watch.begins(&request(101), Work::Bind), FIRST_LOOK);
     }
 
     #[tokio::test]
