@@ -63,7 +63,7 @@ async fn main() {
 
 fn show(what: &str, time: Duration, floor: Duration) {
     let ratio = time.as_secs_f64() / floor.as_secs_f64();
-    println!("{what}: {time:.0?}, {ratio:.1} times the floor of {floor:.0?}");
+    println!("{what}: {time:.2?}, {ratio:.1} times the floor of {floor:.2?}");
 }
 
 /// A namespace, a Cloud Foundry, and a KeyProvider for it.
