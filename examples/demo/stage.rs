@@ -153,7 +153,6 @@ impl RunningOperator {
             check_interval: Duration::from_secs(600),
             service_account_token: std::path::PathBuf::new(),
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse()?]),
-            service_account_token: std::path::PathBuf::new(),
         };
         let threads = tokio::runtime::Builder::new_multi_thread()
             .thread_name("operator")
