@@ -2,7 +2,7 @@
 //! nobody has are reported, or revoked where the user wants that.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -163,7 +163,7 @@ fn expected(
 }
 
 /// The keys that all ServiceKeys may have, whatever their provider: another one may lead to the same remote side.
-fn accounted(keys: &[Arc<ServiceKey>]) -> HashMap<Uuid, std::collections::BTreeSet<Sequence>> {
+fn accounted(keys: &[Arc<ServiceKey>]) -> HashMap<Uuid, BTreeSet<Sequence>> {
     keys.iter().filter_map(|key| Some((uid(key)?, status::memory(key.status.as_ref()).sequences()))).collect()
 }
 
