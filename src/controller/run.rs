@@ -22,7 +22,6 @@ use kube::{
     },
 };
 use tokio::sync::Semaphore;
-use uuid::Uuid;
 
 use super::{
     claims::Claims,
@@ -248,10 +247,10 @@ impl Noted {
         match change {
             Change::Applied(key) => {
                 note_key(key, &self.claims);
-                uid(key).into_iter().for_each(|uid| self.waiting.tell(uid));
+                turn::uid(key).into_iter().for_each(|uid| self.waiting.tell(uid));
             }
             Change::Deleted(key) => {
-                if let Some(uid) = uid(key) {
+                if let Some(uid) = turn::uid(key) {
                     let namespace = key.namespace().unwrap_or_default();
                     self.claims.release(&namespace, &turn::secret_name(key), uid);
                     self.memos.forget(uid);
@@ -260,7 +259,7 @@ impl Noted {
                 self.registry.released_by_a_key(&ProviderId::of(key));
             }
             Change::Listed(keys) => {
-                let exist: HashSet<_> = keys.iter().filter_map(|key| uid(key)).collect();
+                let exist: HashSet<_> = keys.iter().filter_map(|key| turn::uid(key)).collect();
                 self.claims.retain(&exist);
                 self.memos.retain(&exist);
                 self.registry.released_by_keys();
@@ -280,17 +279,13 @@ fn lost_finalizer(key: &ServiceKey) -> Option<u64> {
 
 /// A ServiceKey with the finalizer may have made a key already, before a restart: nobody else gets its Secret.
 fn note_key(key: &ServiceKey, claims: &Claims) {
-    if let Some(uid) = uid(key)
+    if let Some(uid) = turn::uid(key)
         && finalizer::has(&key.metadata, marks::FINALIZER)
     {
         let (namespace, secret) = (key.namespace().unwrap_or_default(), turn::secret_name(key));
         // Where somebody else claims it already, the decisions will say so.
         let _ = claims.claim(&namespace, &secret, uid, &key.name_any());
     }
-}
-
-fn uid(key: &ServiceKey) -> Option<Uuid> {
-    Uuid::try_parse(key.metadata.uid.as_deref()?).ok()
 }
 
 /// The ServiceKeys of each provider that changes.

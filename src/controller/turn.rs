@@ -87,8 +87,7 @@ pub(super) struct Subject {
 
 impl Subject {
     pub(super) fn of(key: &ServiceKey) -> Result<Self, Error> {
-        let uid =
-            key.uid().and_then(|uid| Uuid::try_parse(&uid).ok()).ok_or(Error::Malformed("metadata.uid"))?;
+        let uid = uid(key).ok_or(Error::Malformed("metadata.uid"))?;
         let namespace = key.namespace().ok_or(Error::Malformed("metadata.namespace"))?;
         let provider = &key.spec.provider_ref;
         Ok(Self {
@@ -100,6 +99,11 @@ impl Subject {
             namespace,
         })
     }
+}
+
+/// The UID of a ServiceKey, which every stored one has.
+pub(super) fn uid(key: &ServiceKey) -> Option<Uuid> {
+    Uuid::try_parse(key.metadata.uid.as_deref()?).ok()
 }
 
 /// The name of a ServiceKey's Secret.

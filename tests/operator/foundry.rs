@@ -7,10 +7,7 @@ use serde_json::{Value, json};
 use servicekey_operator::api::{KeyProvider, Reason, ServiceKey};
 use testkit::cloud_foundry::{FakeCloudFoundry, Key, Route};
 
-use crate::{
-    conditions::wait_for,
-    stage::{Stage, entries},
-};
+use crate::{conditions::wait_for, stage::Stage};
 
 /// The name of the key, and of its ServiceKey, in tests that need one.
 pub const KEY: &str = "monitoring-creds";
@@ -98,12 +95,7 @@ impl FoundryStage {
         let name = service_key.metadata.name.as_deref().unwrap();
         let status = service_key.status.as_ref().unwrap();
         assert_eq!(status.key.as_ref().unwrap().id, key.guid);
-        let held = entries(&self.secrets().get(name).await.unwrap());
-        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let credentials = key.credentials.as_ref().unwrap();
-        let expected = credentials.iter().map(|(name, value)| (name.clone(), text(value))).collect();
-        // Not in the words of `assert_eq`, which would print them.
-        assert!(held == expected, "the Secret holds other credentials than those of {key:?}");
+        self.assert_secret_holds(name, key.credentials.as_ref().unwrap(), key).await;
     }
 
     /// Waits until the ServiceKey is ready, and fails unless the one key that there is belongs to it.

@@ -7,10 +7,7 @@ use serde_json::{Value, json};
 use servicekey_operator::api::{KeyProvider, Reason, ServiceKey};
 use testkit::ibm_cloud::{FakeIbmCloud, Key, Route};
 
-use crate::{
-    conditions::wait_for,
-    stage::{Stage, entries},
-};
+use crate::{conditions::wait_for, stage::Stage};
 
 /// The name of the ServiceKey in tests that need one.
 pub const KEY: &str = "monitoring-creds";
@@ -97,11 +94,7 @@ impl IbmStage {
         let name = service_key.metadata.name.as_deref().unwrap();
         let told = service_key.status.as_ref().unwrap().key.as_ref().unwrap();
         assert_eq!((told.id.as_str(), told.name.as_deref()), (key.guid.as_str(), Some(key.name.as_str())));
-        let held = entries(&self.secrets().get(name).await.unwrap());
-        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let expected = key.credentials.iter().map(|(name, value)| (name.clone(), text(value))).collect();
-        // Not in the words of `assert_eq`, which would print them.
-        assert!(held == expected, "the Secret holds other credentials than those of {key:?}");
+        self.assert_secret_holds(name, &key.credentials, key).await;
     }
 
     /// Waits until the ServiceKey is ready, and fails unless the one key that lives belongs to it.

@@ -251,6 +251,20 @@ impl Stage {
         .await;
     }
 
+    /// Fails unless the Secret holds just these credentials, which are those of this key.
+    pub async fn assert_secret_holds(
+        &self,
+        name: &str,
+        credentials: &serde_json::Map<String, Value>,
+        key: &impl std::fmt::Debug,
+    ) {
+        let held = entries(&self.secrets().get(name).await.unwrap());
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let expected = credentials.iter().map(|(name, value)| (name.clone(), text(value))).collect();
+        // Not in the words of `assert_eq`, which would print them.
+        assert!(held == expected, "the Secret holds other credentials than those of {key:?}");
+    }
+
     pub async fn wait_gone(&self, name: &str) {
         self.wait(self.keys(), name, "gone", |key| key.is_none()).await;
     }

@@ -6,7 +6,6 @@ use super::{
     call::Exchange,
     classify::Call,
     foundry::{CloudFoundry, KEYS},
-    instances::listed,
     marks,
     watch::Made,
     wire::{Key, Standing},
@@ -27,12 +26,7 @@ impl CloudFoundry {
         let Some(adoption) = &request.adoption else { return Ok(None) };
         // One after the other: whoever comes second finds the mark of the first.
         let _turn = self.adopting.lock().await;
-        let query = [
-            ("type", "key".to_owned()),
-            ("names", listed(&request.name)),
-            ("service_instance_guids", listed(instance)),
-        ];
-        let found = self.list(request, &query).await?.into_iter().next();
+        let found = self.named(request, instance).await?;
         let Some(key) = found.filter(|key| may_be_adopted(key, request, adoption)) else { return Ok(None) };
         let made = Made { guid: key.guid, created_at: key.created_at };
         // Read first: what can't be read is left to whoever has it.

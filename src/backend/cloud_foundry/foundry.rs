@@ -123,13 +123,8 @@ impl CloudFoundry {
         let name = &request.name;
         let is_about_the_name = ApiError::read(refusal.body().unwrap_or_default()).is_about_the_name();
         let failed = |class, what: String| Err(BackendError::new(class, format!("bind failed: {what}")));
-        let query = [
-            ("type", "key".to_owned()),
-            ("names", listed(name)),
-            ("service_instance_guids", listed(instance)),
-        ];
-        let found = self.list(request, &query).await?;
-        let Some(key) = found.into_iter().next().filter(|key| key.standing() != Standing::NotMade) else {
+        let found = self.named(request, instance).await?;
+        let Some(key) = found.filter(|key| key.standing() != Standing::NotMade) else {
             // It was there when the API looked, and is gone since, or will make room for the next attempt.
             return if is_about_the_name {
                 failed(ErrorClass::Transient, format!("the key `{name}` was just going away"))
@@ -425,11 +420,21 @@ impl CloudFoundry {
         Ok(found.into_iter().find(|key| marks::is_ours(key, request.identity)))
     }
 
-    pub(super) async fn list(
+    /// The key of this name at an instance, whoever made it.
+    pub(super) async fn named(
         &self,
         request: &KeyRequest,
-        query: &[(&str, String)],
-    ) -> Result<Vec<Key>, BackendError> {
+        instance: &str,
+    ) -> Result<Option<Key>, BackendError> {
+        let query = [
+            ("type", "key".to_owned()),
+            ("names", listed(&request.name)),
+            ("service_instance_guids", listed(instance)),
+        ];
+        Ok(self.list(request, &query).await?.into_iter().next())
+    }
+
+    async fn list(&self, request: &KeyRequest, query: &[(&str, String)]) -> Result<Vec<Key>, BackendError> {
         let query: Vec<_> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
         Exchange::of(self, Call::Keys, request).list(KEYS, &query).await
     }

@@ -6,14 +6,14 @@ use std::{
     sync::Arc,
 };
 
-use kube::{ResourceExt, runtime::reflector::ObjectRef};
+use kube::runtime::reflector::ObjectRef;
 use uuid::Uuid;
 
 use super::{Context, Provider, registry::ProviderId};
 use crate::{
     api::{BackendSpec, OrphanPolicy, Orphans, ProviderSpec, ServiceKey},
     backend::{Backend, BackendError},
-    controller::status,
+    controller::{status, turn::uid},
     lifecycle::{Findings, Identity, Inventory, MarkedKey, Orphan, Sequence},
 };
 
@@ -165,8 +165,4 @@ fn expected(
 /// The keys that all ServiceKeys may have, whatever their provider: another one may lead to the same remote side.
 fn accounted(keys: &[Arc<ServiceKey>]) -> HashMap<Uuid, BTreeSet<Sequence>> {
     keys.iter().filter_map(|key| Some((uid(key)?, status::memory(key.status.as_ref()).sequences()))).collect()
-}
-
-fn uid(key: &ServiceKey) -> Option<Uuid> {
-    Uuid::try_parse(&key.uid()?).ok()
 }
