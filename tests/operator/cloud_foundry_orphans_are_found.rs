@@ -3,10 +3,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use servicekey_operator::{
@@ -20,7 +20,7 @@ use testkit::{
 };
 
 use crate::{
-    conditions::wait_for,
+    conditions::{wait_event, wait_for},
     foundry::{INSTANCE, PASSWORD},
     stage::{Running, run_operator, wait},
 };
@@ -147,16 +147,7 @@ impl Cluster {
     }
 
     async fn wait_event(&self, reason: &str) -> String {
-        let events: Api<Event> = Api::namespaced(self.client.clone(), "default");
-        let about = ListParams::default().fields(&format!("reason={reason},regarding.name=foundry"));
-        // The Event may be published after the status that the test waited for.
-        for _ in 0..1000 {
-            if let Some(event) = events.list(&about).await.unwrap().items.pop() {
-                return event.note.unwrap();
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("no Event {reason}");
+        wait_event(Api::namespaced(self.client.clone(), "default"), "foundry", reason).await
     }
 }
 

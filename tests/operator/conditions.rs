@@ -1,5 +1,6 @@
 //! What objects say about themselves in public, and what a test does about it: wait for it, change what it is about.
 
+use futures::TryStreamExt;
 use k8s_openapi::{
     api::{core::v1::Secret, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::Condition,
@@ -7,12 +8,13 @@ use k8s_openapi::{
 use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
+    runtime::{WatchStreamExt, watcher},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use servicekey_operator::api::{ClusterKeyProvider, ConditionType, KeyProvider, Reason, ServiceKey};
 
-use crate::stage::{Stage, wait};
+use crate::stage::{PATIENCE, Stage, wait};
 
 /// An object with conditions.
 pub trait Reports:
@@ -70,6 +72,16 @@ impl Reports for ClusterKeyProvider {
 pub async fn wait_for<K: Reports>(api: Api<K>, name: &str, ready: bool, reason: Reason) -> K {
     let what = format!("Ready={ready} with {reason}");
     wait(api, name, &what, |object| object.is_some_and(|object| object.is(ready, reason))).await.unwrap()
+}
+
+/// Waits until there is an Event of this reason about an object of this name, and gives its note.
+pub async fn wait_event(events: Api<Event>, name: &str, reason: &str) -> String {
+    let about = watcher::Config::default().fields(&format!("reason={reason},regarding.name={name}"));
+    let events = watcher(events, about).default_backoff().applied_objects();
+    let mut events = std::pin::pin!(events);
+    let first = tokio::time::timeout(PATIENCE, events.try_next()).await;
+    let event = first.unwrap_or_else(|_| panic!("no Event {reason} about `{name}`")).unwrap().unwrap();
+    event.note.unwrap_or_default()
 }
 
 impl Stage {
@@ -151,14 +163,7 @@ impl Stage {
 
     /// Waits until there is an Event of this reason about a ServiceKey or a provider, and gives its note.
     pub async fn wait_event(&self, name: &str, reason: &str) -> String {
-        use futures::TryStreamExt;
-        use kube::runtime::{WatchStreamExt, watcher};
-        let about = watcher::Config::default().fields(&format!("reason={reason},regarding.name={name}"));
-        let events = watcher(self.api::<Event>(), about).default_backoff().applied_objects();
-        let mut events = std::pin::pin!(events);
-        let first = tokio::time::timeout(crate::stage::PATIENCE, events.try_next()).await;
-        let event = first.unwrap_or_else(|_| panic!("no Event {reason} about `{name}`")).unwrap().unwrap();
-        event.note.unwrap_or_default()
+        wait_event(self.api(), name, reason).await
     }
 
     /// All that anybody may read who may not read Secrets: statuses and Events of the namespace.
