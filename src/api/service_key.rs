@@ -145,11 +145,7 @@ impl ServiceKeySpec {
     /// The first thing asked for that this version of the operator can't do yet, as the user wrote it.
     #[must_use]
     pub fn not_implemented(&self) -> Option<&'static str> {
-        if self.secret.previous == PreviousCredentials::Include {
-            return Some("`secret.previous: Include`");
-        }
-        let access = self.ibm_cloud.as_ref().and_then(|key| key.access.as_ref());
-        access.is_some().then_some("`ibmCloud.access`")
+        (self.secret.previous == PreviousCredentials::Include).then_some("`secret.previous: Include`")
     }
 }
 

@@ -29,6 +29,8 @@ pub struct KeyRequest {
     pub name: String,
     /// The role that the key is to have, by name or id, at a remote side whose keys have roles.
     pub role: Option<String>,
+    /// The service ID that the key is to act as; IBM Cloud only.
+    pub access: Option<Access>,
     /// The remote side's id of the key, where it is known already.
     pub known_id: Option<String>,
     /// How long ago the key was made, where that is known.
@@ -65,6 +67,24 @@ pub struct Owner {
     pub uid: Uuid,
     /// What tells this cluster from others: the UID of the namespace `kube-system`, where it can be read.
     pub cluster_id: Option<String>,
+}
+
+/// Whom a key acts as, at a remote side that tells keys from identities.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// An existing service ID, by its Cloud Resource Name.
+    Existing(String),
+    /// One that is made for the key, and goes with it.
+    Own(Grant),
+}
+
+/// What a service ID may do that is made for a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The roles that it has on the instance, by name or id.
+    pub roles: Vec<String>,
+    /// Further attributes, by name and value, that a resource of the instance must have for the roles to apply.
+    pub attributes: Vec<(String, String)>,
 }
 
 /// Leave to take a key over that somebody else made, unless its ServiceKey lives.

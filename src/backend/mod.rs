@@ -20,8 +20,8 @@ pub use error::{BackendError, ErrorClass};
 pub use http::{AddressPolicy, ClientCertificate, HttpConfig, Limits};
 pub use ibm_cloud::{IbmCloud, IbmCloudAuth, IbmCloudConfig, Profile};
 pub use key::{
-    Accepted, Adoption, Bound, Credentials, Fetched, InstanceRef, IssuedKey, KeyFacts, KeyRequest,
-    KnownSecrets, Owner, Parameters, Progress, Unbound, Work,
+    Accepted, Access, Adoption, Bound, Credentials, Fetched, Grant, InstanceRef, IssuedKey, KeyFacts,
+    KeyRequest, KnownSecrets, Owner, Parameters, Progress, Unbound, Work,
 };
 pub use osb::{Auth as BrokerAuth, Broker, BrokerConfig};
 pub use token::ClientCredentials;

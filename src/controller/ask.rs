@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 
 use super::{error::bounded, status, turn::Turn};
 use crate::{
-    api::Adoption as AdoptionPolicy,
+    api::{Adoption as AdoptionPolicy, IbmCloudAccess, ResourceAttribute},
     backend::{
-        Accepted, Adoption, Backend, BackendError, Bound, Credentials, ErrorClass, Fetched, IssuedKey,
-        KeyRequest, KnownSecrets, Parameters, Progress, Unbound,
+        Accepted, Access, Adoption, Backend, BackendError, Bound, Credentials, ErrorClass, Fetched, Grant,
+        IssuedKey, KeyRequest, KnownSecrets, Parameters, Progress, Unbound,
     },
     lifecycle::{
         Answer, Attempted, Failure, Identity, KeyRecord, LONGEST_OPERATION, Operation, OperationKind,
@@ -254,6 +254,7 @@ impl Turn<'_> {
             predecessor: None,
             name: self.key_name(sequence),
             role: self.role(),
+            access: self.access(),
             known_id: self.known_id(sequence),
             age: self.age(sequence),
             inputs: self.inputs_of(sequence),
@@ -285,6 +286,15 @@ impl Turn<'_> {
     fn role(&self) -> Option<String> {
         let spec = self.key.spec.ibm_cloud.clone().unwrap_or_default();
         spec.role().map(str::to_owned)
+    }
+
+    /// The service ID that keys are to act as, where they can have one.
+    fn access(&self) -> Option<Access> {
+        let IbmCloudAccess { service_id_crn, roles, resource_attributes } =
+            self.key.spec.ibm_cloud.clone()?.access?;
+        let attributes =
+            resource_attributes.into_iter().map(|ResourceAttribute { name, value }| (name, value)).collect();
+        Some(service_id_crn.map_or(Access::Own(Grant { roles, attributes }), Access::Existing))
     }
 
     /// How long ago a key was made that the status tells of.

@@ -2,11 +2,9 @@
 
 use rstest::rstest;
 use serde_json::{Value, json};
-use servicekey_operator::api::Reason;
 use testkit::ibm_cloud::{FakeIbmCloud, Instance, Route};
 
 use crate::{
-    conditions::Reports,
     ibm::{INSTANCE, IbmStage, KEY},
     stage::entries,
 };
@@ -136,14 +134,4 @@ async fn a_key_that_stays_loses_its_mark() {
     stage.wait_gone(KEY).await;
     let keys = stage.ibm.live_keys();
     assert_eq!(keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>(), [KEY]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn access_is_not_implemented_yet_and_says_so() {
-    let stage = IbmStage::set().await;
-    let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, json!({"ibmCloud": {"access": {"roles": ["Reader"]}}})).await;
-    let key = stage.wait_key(KEY, Reason::NotImplemented).await;
-    key.says("`ibmCloud.access` is not implemented");
-    assert_eq!(stage.count(&[Route::CreateKey]), 0);
 }

@@ -35,6 +35,7 @@ mod ibm;
 mod ibm_cloud_crashes_leave_one_key;
 mod ibm_cloud_keys_become_secrets;
 mod ibm_cloud_keys_cost_little;
+mod ibm_cloud_keys_have_access_of_their_own;
 mod ibm_cloud_refusals_are_told;
 mod names_and_sizes_may_be_odd;
 mod nothing_is_silently_ignored;

@@ -348,6 +348,7 @@ mod tests {
             cleans_up: false,
             adoption: None,
             role: None,
+            access: None,
             age: None,
             known: KnownSecrets::new(|| async { None }.boxed()),
         }

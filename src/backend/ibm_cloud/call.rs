@@ -39,12 +39,17 @@ pub(super) struct Exchange<'a> {
 impl<'a> Exchange<'a> {
     /// A call on behalf of no ServiceKey, or of many.
     pub(super) const fn anonymous(cloud: &'a IbmCloud, call: Call) -> Self {
-        Self { cloud, call, request: None, sent: Vec::new() }
+        Self::new(cloud, call, None)
     }
 
     /// A call on behalf of a ServiceKey.
     pub(super) const fn of(cloud: &'a IbmCloud, call: Call, request: &'a KeyRequest) -> Self {
-        Self { cloud, call, request: Some(request), sent: Vec::new() }
+        Self::new(cloud, call, Some(request))
+    }
+
+    /// A call on behalf of a ServiceKey, where there is one.
+    pub(super) const fn new(cloud: &'a IbmCloud, call: Call, request: Option<&'a KeyRequest>) -> Self {
+        Self { cloud, call, request, sent: Vec::new() }
     }
 
     /// Sends a request without a body.
@@ -107,7 +112,7 @@ impl<'a> Exchange<'a> {
 
     fn address(&self, path: &str, query: &[(&str, &str)]) -> Url {
         let session = &self.cloud.session;
-        let base = if self.call == Call::Roles { &session.iam } else { &session.resource_controller };
+        let base = if self.call.is_at_iam() { &session.iam } else { &session.resource_controller };
         let mut url = below(base, path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
@@ -119,7 +124,7 @@ impl<'a> Exchange<'a> {
     async fn send(&mut self, request: Request) -> Result<Response, BackendError> {
         let IbmCloud { http, session, .. } = self.cloud;
         let mut request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
-        if self.call == Call::Roles {
+        if self.call.is_at_iam() {
             request = request.elsewhere();
         }
         let token = session.tokens.current(http).await?;

@@ -11,6 +11,12 @@ pub(super) enum Call {
     Instances,
     Instance,
     Roles,
+    ServiceIds,
+    CreateServiceId,
+    DeleteServiceId,
+    Policies,
+    CreatePolicy,
+    DeletePolicy,
     Keys,
     Key,
     Create,
@@ -24,6 +30,12 @@ impl fmt::Display for Call {
             Self::Instances => "list of instances",
             Self::Instance => "look-up of the instance",
             Self::Roles => "list of roles",
+            Self::ServiceIds => "list of service IDs",
+            Self::CreateServiceId => "creation of the service ID",
+            Self::DeleteServiceId => "deletion of the service ID",
+            Self::Policies => "list of access policies",
+            Self::CreatePolicy => "creation of the access policy",
+            Self::DeletePolicy => "deletion of the access policy",
             Self::Keys => "list of keys",
             Self::Key => "fetch",
             Self::Create => "bind",
@@ -34,35 +46,57 @@ impl fmt::Display for Call {
 }
 
 impl Call {
-    /// Who is called, in words.
-    pub(super) const fn host(self) -> &'static str {
+    /// Whether IAM is called, and not the Resource Controller.
+    pub(super) const fn is_at_iam(self) -> bool {
         match self {
-            Self::Roles => "IAM",
-            _ => "the Resource Controller",
+            Self::Roles
+            | Self::ServiceIds
+            | Self::CreateServiceId
+            | Self::DeleteServiceId
+            | Self::Policies
+            | Self::CreatePolicy
+            | Self::DeletePolicy => true,
+            Self::Instances
+            | Self::Instance
+            | Self::Keys
+            | Self::Key
+            | Self::Create
+            | Self::Delete
+            | Self::Rename => false,
         }
     }
 
-    /// What is left of a call whose effect is unknown: a key that was made is found again by its name.
+    /// Who is called, in words.
+    pub(super) const fn host(self) -> &'static str {
+        if self.is_at_iam() { "IAM" } else { "the Resource Controller" }
+    }
+
+    /// Whether it makes something.
+    const fn is_creation(self) -> bool {
+        matches!(self, Self::Create | Self::CreateServiceId | Self::CreatePolicy)
+    }
+
+    /// What is left of a call whose effect is unknown: what was made is found again, a key and a service ID by their
+    /// name.
     pub(super) const fn class_of_unknown(self) -> ErrorClass {
-        match self {
-            Self::Create => ErrorClass::Unsure,
-            _ => ErrorClass::Transient,
-        }
+        if self.is_creation() { ErrorClass::Unsure } else { ErrorClass::Transient }
     }
 
     /// Whether it asks for what is always there.
     const fn is_always_there(self) -> bool {
-        matches!(self, Self::Instances | Self::Roles | Self::Keys)
+        matches!(self, Self::Instances | Self::Roles | Self::ServiceIds | Self::Policies | Self::Keys)
     }
 }
 
 /// The class of an answer that is not the success of its call.
 pub(super) fn class(call: Call, status: u16) -> ErrorClass {
     match status {
-        200..300 if call == Call::Create => ErrorClass::Unsure,
+        200..300 if call.is_creation() => ErrorClass::Unsure,
         200..300 => ErrorClass::Unexpected,
         401 | 403 => ErrorClass::Forbidden,
         404 if call.is_always_there() => ErrorClass::Unexpected,
+        // IAM may not know yet what it has just made.
+        404 if call == Call::CreatePolicy => ErrorClass::Transient,
         404 | 410 => ErrorClass::Gone,
         408 => call.class_of_unknown(),
         // Something else is being done to the instance.
@@ -83,11 +117,19 @@ pub(super) fn advice(call: Call, status: u16, error: &ApiError) -> &'static str 
             "the login needs the platform role Editor on the instance, and at least the role that the key is to have"
         }
         (Call::Delete | Call::Rename, 403) => "the login needs the platform role Editor on the instance",
+        (Call::ServiceIds | Call::CreateServiceId | Call::DeleteServiceId, 403) => {
+            "the login needs the platform role Editor on the IAM Identity service to make service IDs for keys"
+        }
+        (Call::Policies | Call::CreatePolicy | Call::DeletePolicy, 403) => {
+            "the login needs the platform role Administrator on the instance to give service IDs access to it"
+        }
         (_, 403) => "the login needs the platform role Viewer on the instance",
         (Call::Instances | Call::Keys, 404) => {
             "check that `resourceControllerUrl` is the base address of the Resource Controller, without `/v2`"
         }
-        (Call::Roles, 404) => "check that `iamUrl` is the base address of IAM",
+        (Call::Roles | Call::ServiceIds | Call::Policies, 404) => {
+            "check that `iamUrl` is the base address of IAM"
+        }
         (Call::Create, 404) => "check `instance`, and that the login may see it",
         (_, 409 | 423) => "it is tried again when that is over",
         (_, 422) if error.is_of_the_service(status) => "these are the words of the service itself",
@@ -104,23 +146,23 @@ mod tests {
     use ErrorClass::{Forbidden, Gone, Rejected, Throttled, Transient, Unexpected, Unsure};
 
     #[rstest]
-    //     status  list        create      fetch       delete
-    #[case(200,   [Unexpected, Unsure,     Unexpected, Unexpected])]
-    #[case(202,   [Unexpected, Unsure,     Unexpected, Unexpected])]
-    #[case(400,   [Rejected,   Rejected,   Rejected,   Rejected])]
-    #[case(401,   [Forbidden,  Forbidden,  Forbidden,  Forbidden])]
-    #[case(403,   [Forbidden,  Forbidden,  Forbidden,  Forbidden])]
-    #[case(404,   [Unexpected, Gone,       Gone,       Gone])]
-    #[case(408,   [Transient,  Unsure,     Transient,  Transient])]
-    #[case(409,   [Transient,  Transient,  Transient,  Transient])]
-    #[case(410,   [Gone,       Gone,       Gone,       Gone])]
-    #[case(422,   [Rejected,   Rejected,   Rejected,   Rejected])]
-    #[case(429,   [Throttled,  Throttled,  Throttled,  Throttled])]
-    #[case(500,   [Transient,  Unsure,     Transient,  Transient])]
-    #[case(503,   [Transient,  Unsure,     Transient,  Transient])]
+    //     status  list        create      fetch       delete      policy
+    #[case(200,   [Unexpected, Unsure,     Unexpected, Unexpected, Unsure])]
+    #[case(202,   [Unexpected, Unsure,     Unexpected, Unexpected, Unsure])]
+    #[case(400,   [Rejected,   Rejected,   Rejected,   Rejected,   Rejected])]
+    #[case(401,   [Forbidden,  Forbidden,  Forbidden,  Forbidden,  Forbidden])]
+    #[case(403,   [Forbidden,  Forbidden,  Forbidden,  Forbidden,  Forbidden])]
+    #[case(404,   [Unexpected, Gone,       Gone,       Gone,       Transient])]
+    #[case(408,   [Transient,  Unsure,     Transient,  Transient,  Unsure])]
+    #[case(409,   [Transient,  Transient,  Transient,  Transient,  Transient])]
+    #[case(410,   [Gone,       Gone,       Gone,       Gone,       Gone])]
+    #[case(422,   [Rejected,   Rejected,   Rejected,   Rejected,   Rejected])]
+    #[case(429,   [Throttled,  Throttled,  Throttled,  Throttled,  Throttled])]
+    #[case(500,   [Transient,  Unsure,     Transient,  Transient,  Unsure])]
+    #[case(503,   [Transient,  Unsure,     Transient,  Transient,  Unsure])]
     #[rustfmt::skip]
-    fn classifies(#[case] status: u16, #[case] expected: [ErrorClass; 4]) {
-        let calls = [Call::Keys, Call::Create, Call::Key, Call::Delete];
+    fn classifies(#[case] status: u16, #[case] expected: [ErrorClass; 5]) {
+        let calls = [Call::Keys, Call::Create, Call::Key, Call::Delete, Call::CreatePolicy];
         assert_eq!(calls.map(|call| class(call, status)), expected);
     }
 }

@@ -6,6 +6,7 @@ use reqwest::{Method, StatusCode};
 
 use super::{
     IbmCloudConfig,
+    access::SERVICE_ID,
     attempts::{Attempts, SETTLING},
     call::Exchange,
     classify::Call,
@@ -36,6 +37,8 @@ pub struct IbmCloud {
     pub(super) instances: Instances,
     pub(super) roles: RolesOfServices,
     attempts: Attempts,
+    /// Those at service IDs for keys.
+    pub(super) service_ids: Attempts,
 }
 
 /// What a look-up of a single key shows.
@@ -76,6 +79,7 @@ impl IbmCloud {
             instances: Instances::default(),
             roles: RolesOfServices::default(),
             attempts: Attempts::default(),
+            service_ids: Attempts::default(),
         })
     }
 
@@ -106,7 +110,10 @@ impl IbmCloud {
     pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         let target = Target::of(&request.instance)?;
         let instance = self.instance(&target).await?;
-        let role = self.role(request, &instance).await?;
+        let role = match &request.role {
+            Some(role) => Some(self.role(role, "ibmCloud.role", &instance).await?),
+            None => None,
+        };
         let found = self.find(request).await?;
         let bound = if !found.is_empty() {
             self.bind_to_existing(request, found).await
@@ -128,9 +135,11 @@ impl IbmCloud {
         instance: &Instance,
         role: Option<&str>,
     ) -> Result<IssuedKey, BackendError> {
+        let service_id = self.service_id(request, instance).await?;
+        let mut parameters = request.parameters.expose().clone();
+        parameters.extend(service_id.map(|crn| (SERVICE_ID.to_owned(), crn.into())));
         let mut exchange = Exchange::of(self, Call::Create, request);
-        let parameters = request.parameters.expose();
-        let body = CreateKey { name: &request.name, source: &instance.crn, role, parameters };
+        let body = CreateKey { name: &request.name, source: &instance.crn, role, parameters: &parameters };
         // Remembered first: nobody may be there any more to take the answer.
         self.attempts.begin(request);
         let created = match exchange.send_json(Method::POST, KEYS, &body).await {
@@ -234,10 +243,10 @@ impl IbmCloud {
         }
     }
 
-    /// Revokes the key: by its GUID where that is known, and all that have its name.
+    /// Revokes the key: by its GUID where that is known, and all that have its name. What was made for it goes after it.
     ///
     /// # Errors
-    /// Anything but the confirmation that the key is gone.
+    /// Anything but the confirmation that all of it is gone.
     pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         let mut confirmed = false;
         if let Some(guid) = &request.known_id {
@@ -255,6 +264,7 @@ impl IbmCloud {
             self.is_in_sight(request).await?;
         }
         self.attempts.end(request.identity);
+        self.withdraw_access(request).await?;
         Ok(Unbound::Gone)
     }
 
@@ -314,7 +324,24 @@ impl IbmCloud {
     /// # Errors
     /// Anything but the confirmation that the key is gone.
     pub async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
-        self.delete(Exchange::anonymous(self, Call::Delete), &key.id).await.map(drop)
+        let account = self.account_of_key(&key.id).await?;
+        self.delete(Exchange::anonymous(self, Call::Delete), &key.id).await?;
+        // Nobody knows whether it had a service ID of its own.
+        match account {
+            Some(account) => self.delete_service_ids(&account, &key.name, None).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// The account of a key, where that can be told.
+    async fn account_of_key(&self, guid: &str) -> Result<Option<String>, BackendError> {
+        let mut exchange = Exchange::anonymous(self, Call::Key);
+        let response = exchange.ask(Method::GET, &path(guid), &[]).await?;
+        match response.status {
+            StatusCode::OK => Ok(Some(exchange.read::<Key>(&response)?.account_id)),
+            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
+            _ => Err(exchange.refused(&response).await),
+        }
     }
 
     async fn delete_of(&self, request: &KeyRequest, guid: &str) -> Result<Deletion, BackendError> {
@@ -412,7 +439,7 @@ fn shown(response: &Response, key: Key) -> Sight {
     }
 }
 
-fn not_shown_yet(call: &str, name: &str) -> BackendError {
+pub(super) fn not_shown_yet(call: &str, name: &str) -> BackendError {
     let message = format!(
         "{call} failed: the key `{name}` may have been made and not show yet; it is looked for again before anything else \
          is done"

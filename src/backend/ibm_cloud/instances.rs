@@ -71,9 +71,10 @@ impl Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sighting {
     Usable(Instance),
-    /// It is in this state, in which it can have no keys.
-    Unusable(String),
-    Several,
+    /// It is in a state in which it can have no keys.
+    Unusable(Instance),
+    /// There are several of that name, of which this is one.
+    Several(Instance),
     Absent,
 }
 
@@ -81,7 +82,14 @@ impl Sighting {
     fn of(instance: Instance) -> Self {
         match instance.state.as_str() {
             "" | "active" => Self::Usable(instance),
-            _ => Self::Unusable(instance.state),
+            _ => Self::Unusable(instance),
+        }
+    }
+
+    const fn instance(&self) -> Option<&Instance> {
+        match self {
+            Self::Usable(instance) | Self::Unusable(instance) | Self::Several(instance) => Some(instance),
+            Self::Absent => None,
         }
     }
 }
@@ -134,14 +142,38 @@ impl IbmCloud {
         if *seen.value != Sighting::Absent {
             return Ok(());
         }
-        if let Target::Name(name) = &target {
+        self.deleted(&target).await.map(drop)
+    }
+
+    /// The account of an instance, whatever became of the instance.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Gone`] where it is out of sight.
+    pub(super) async fn account(&self, request: &KeyRequest) -> Result<String, BackendError> {
+        let target = Target::of(&request.instance)?;
+        let believed = |known: &Known<Sighting>| {
+            known.value.instance().is_some() || known.since.elapsed() < AGE_OF_DOUBT
+        };
+        let seen = self.instances.answer(&target).get(believed, || self.sight(&target)).await?;
+        match seen.value.instance() {
+            Some(instance) => Ok(instance.account_id.clone()),
+            None => self.deleted(&target).await.map(|instance| instance.account_id),
+        }
+    }
+
+    /// An instance that was deleted and stays in sight for a while.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Gone`] where there is none.
+    async fn deleted(&self, target: &Target) -> Result<Instance, BackendError> {
+        if let Target::Name(name) = target {
             for state in DELETED {
-                if !self.named(name, Some(state)).await?.is_empty() {
-                    return Ok(());
+                if let Some(found) = self.named(name, Some(state)).await?.pop() {
+                    return Ok(found);
                 }
             }
         }
-        Err(unusable_words(&target, &Sighting::Absent))
+        Err(unusable_words(target, &Sighting::Absent))
     }
 
     async fn sight(&self, target: &Target) -> Result<Sighting, BackendError> {
@@ -162,7 +194,7 @@ impl IbmCloud {
                 Ok(match (found.pop(), found.is_empty()) {
                     (None, _) => Sighting::Absent,
                     (Some(only), true) => Sighting::of(only),
-                    (Some(_), false) => Sighting::Several,
+                    (Some(one), false) => Sighting::Several(one),
                 })
             }
         }
@@ -185,25 +217,27 @@ fn unusable_words(target: &Target, sighting: &Sighting) -> BackendError {
         Target::Name(name) => (format!("the instance `{name}`"), "instance.name"),
     };
     let (class, message) = match sighting {
-        Sighting::Several => (
+        Sighting::Several(_) => (
             ErrorClass::Rejected,
             format!("{what} is there more than once; name it by `crn` or `id` instead of by `name`"),
         ),
-        Sighting::Unusable(state) if state == "provisioning" => (
-            ErrorClass::Transient,
-            format!("{what} is still being created; it is tried again when that is over"),
-        ),
-        Sighting::Unusable(state) if state == "pending_reclamation" => (
-            ErrorClass::Gone,
-            format!("{what} was deleted, and can be restored for some days; restore it, or check `{field}`"),
-        ),
-        Sighting::Unusable(state) if state == "removed" => {
-            (ErrorClass::Gone, format!("{what} was deleted; create it, or check `{field}`"))
-        }
-        Sighting::Unusable(state) => (
-            ErrorClass::Rejected,
-            format!("{what} is in the state `{state}`, and has no keys; it has to be `active`"),
-        ),
+        Sighting::Unusable(Instance { state, .. }) => match state.as_str() {
+            "provisioning" => (
+                ErrorClass::Transient,
+                format!("{what} is still being created; it is tried again when that is over"),
+            ),
+            "pending_reclamation" => (
+                ErrorClass::Gone,
+                format!(
+                    "{what} was deleted, and can be restored for some days; restore it, or check `{field}`"
+                ),
+            ),
+            "removed" => (ErrorClass::Gone, format!("{what} was deleted; create it, or check `{field}`")),
+            _ => (
+                ErrorClass::Rejected,
+                format!("{what} is in the state `{state}`, and has no keys; it has to be `active`"),
+            ),
+        },
         Sighting::Absent | Sighting::Usable(_) => (
             ErrorClass::Gone,
             format!("{what} is not there, or the login may not see it; create it, or check `{field}`"),

@@ -1,9 +1,11 @@
 //! IBM Cloud: resource keys by the Resource Controller's API v2, with tokens of IAM.
 //!
 //! `cloud` makes the calls that a key needs; `session` logs in, `call` sends them and has the words for what went wrong,
-//! `classify` says what that means. `instances` and `roles` know what keys are made for, `name` what they are called,
-//! `attempts` which of them may have been made without anybody knowing, and `wire` reads what comes.
+//! `classify` says what that means. `instances` and `roles` know what keys are made for, `access` whom they act as, `name`
+//! what they are called, `attempts` which of them may have been made without anybody knowing, and `wire` reads what
+//! comes.
 
+mod access;
 mod attempts;
 mod call;
 mod classify;

@@ -15,7 +15,7 @@ use super::{
     wire::{self, Instance, Role},
 };
 use crate::backend::{
-    BackendError, ErrorClass, KeyRequest,
+    BackendError, ErrorClass,
     shared_answer::{Known, SharedAnswer},
 };
 
@@ -39,18 +39,18 @@ impl RolesOfServices {
 }
 
 impl IbmCloud {
-    /// The CRN of the role that a key is to have, where it is to have one.
+    /// The CRN of a role, which the user wrote into this field by name or CRN.
     ///
     /// # Errors
     /// [`ErrorClass::Rejected`] where the service has no such role, with those that it has.
     pub(super) async fn role(
         &self,
-        request: &KeyRequest,
+        wanted: &str,
+        field: &str,
         instance: &Instance,
-    ) -> Result<Option<String>, BackendError> {
-        let Some(wanted) = &request.role else { return Ok(None) };
+    ) -> Result<String, BackendError> {
         if wanted.starts_with("crn:") {
-            return Ok(Some(wanted.clone()));
+            return Ok(wanted.to_owned());
         }
         let service = wire::service(&instance.crn);
         let crn =
@@ -60,11 +60,11 @@ impl IbmCloud {
             known.since.elapsed() < if found { BOUNDED_AGE } else { AGE_OF_DOUBT }
         };
         let known = self.roles.of(service).get(believed, || self.ask_for_roles(service, instance)).await?;
-        crn(&known.value).map(Some).ok_or_else(|| {
+        crn(&known.value).ok_or_else(|| {
             let names: Vec<_> = known.value.iter().map(|role| format!("`{}`", role.display_name)).collect();
             let message = format!(
                 "the service `{service}` has no role `{wanted}`; create the ServiceKey again with one of these as \
-                 `ibmCloud.role`: {}",
+                 `{field}`: {}",
                 names.join(", ")
             );
             BackendError::new(ErrorClass::Rejected, message)

@@ -77,6 +77,8 @@ pub(super) struct Key {
     #[serde(default)]
     pub(super) state: String,
     #[serde(default)]
+    pub(super) account_id: String,
+    #[serde(default)]
     pub(super) created_at: Option<Timestamp>,
 }
 
@@ -127,6 +129,86 @@ pub(super) struct CreateKey<'a> {
 #[derive(Serialize)]
 pub(super) struct RenameKey<'a> {
     pub(super) name: &'a str,
+}
+
+/// The service IDs of an account.
+#[derive(Deserialize)]
+pub(super) struct ServiceIds {
+    pub(super) serviceids: Vec<ServiceId>,
+}
+
+/// An identity that keys can act as.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct ServiceId {
+    pub(super) id: String,
+    /// What policies call it.
+    pub(super) iam_id: String,
+    pub(super) crn: String,
+    #[serde(default)]
+    pub(super) name: String,
+}
+
+/// The body of a request for a service ID.
+#[derive(Serialize)]
+pub(super) struct CreateServiceId<'a> {
+    pub(super) account_id: &'a str,
+    pub(super) name: &'a str,
+    pub(super) description: &'a str,
+}
+
+/// Access policies.
+#[derive(Deserialize)]
+pub(super) struct Policies {
+    pub(super) policies: Vec<Policy>,
+}
+
+/// An access policy.
+#[derive(Deserialize)]
+pub(super) struct Policy {
+    pub(super) id: String,
+}
+
+/// The body of a request for a policy that gives a service ID roles on a resource.
+#[derive(Serialize)]
+pub(super) struct CreatePolicy<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    subjects: [Attributes<'a>; 1],
+    roles: Vec<PolicyRole<'a>>,
+    resources: [Attributes<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct Attributes<'a> {
+    attributes: Vec<Attribute<'a>>,
+}
+
+#[derive(Serialize)]
+struct Attribute<'a> {
+    name: &'a str,
+    value: &'a str,
+}
+
+#[derive(Serialize)]
+struct PolicyRole<'a> {
+    role_id: &'a str,
+}
+
+impl<'a> CreatePolicy<'a> {
+    /// The roles, by their CRNs, on what has all these attributes, for the service ID with this IAM id.
+    pub(super) fn access(
+        iam_id: &'a str,
+        roles: &'a [String],
+        resource: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
+        let attribute = |(name, value)| Attribute { name, value };
+        Self {
+            kind: "access",
+            subjects: [Attributes { attributes: vec![attribute(("iam_id", iam_id))] }],
+            roles: roles.iter().map(|role_id| PolicyRole { role_id }).collect(),
+            resources: [Attributes { attributes: resource.into_iter().map(attribute).collect() }],
+        }
+    }
 }
 
 /// The roles that a service has: those of all services, its own, and those that the account has made for it.

@@ -131,6 +131,7 @@ pub(super) fn request_for(offering: &str, plan: &str) -> KeyRequest {
         predecessor: None,
         name: "monitoring-creds".to_owned(),
         role: None,
+        access: None,
         known_id: None,
         age: None,
         inputs: String::new(),
