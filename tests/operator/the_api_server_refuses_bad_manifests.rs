@@ -1,10 +1,11 @@
-//! What is wrong in a manifest is refused by the API server, in words that tell the user what to write.
+//! What is wrong in a manifest is refused by the API server, in words that tell the user what to write; what the
+//! documents show is not.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, Patch, PatchParams},
+    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
 };
 use servicekey_operator::api::{ClusterKeyProvider, KeyProvider, ServiceKey};
 
@@ -12,6 +13,8 @@ use crate::stage::Stage;
 
 /// Fewer would mean that the folder was not found.
 const FEWEST: usize = 25;
+/// As for the documents.
+const FEWEST_SHOWN: usize = 7;
 
 #[tokio::test]
 async fn every_bad_manifest_is_refused_with_its_words() {
@@ -52,6 +55,36 @@ async fn every_good_manifest_is_accepted() {
     }
 }
 
+#[tokio::test]
+async fn every_manifest_in_the_documents_is_accepted() {
+    let stage = Stage::set().await;
+    let mut seen = 0;
+    for (file, text) in documentation() {
+        for document in blocks(&text).flat_map(documents) {
+            if let Err(refusal) = stage.try_out(document).await {
+                panic!("{file}: {refusal}");
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen >= FEWEST_SHOWN, "only {seen} manifests");
+}
+
+/// What users read.
+fn documentation() -> impl Iterator<Item = (String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = pages.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    pages
+        .chain([root.join("README.md")])
+        .map(|path| (path.display().to_string(), fs::read_to_string(&path).unwrap()))
+}
+
+/// The manifests that a page shows.
+fn blocks(page: &str) -> impl Iterator<Item = &str> {
+    page.split("\n```yaml\n").skip(1).map(|rest| rest.split("\n```").next().unwrap())
+}
+
 fn manifests(folder: &str) -> BTreeMap<String, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -75,6 +108,23 @@ impl Stage {
         let parameters = PatchParams { force: true, ..PatchParams::apply("test") }.validation_strict();
         let api = self.api_of(self.client.clone(), &object.types.as_ref().unwrap().kind);
         match api.patch(name, &parameters, &Patch::Apply(object)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) => Err(status.message),
+            Err(other) => panic!("`{name}` could not be applied: {other}"),
+        }
+    }
+
+    /// As [`apply`](Self::apply), without leaving anything, and in the stage's own namespace.
+    async fn try_out(&self, mut object: DynamicObject) -> Result<(), String> {
+        let kind = GroupVersionKind::try_from(object.types.as_ref().unwrap()).unwrap();
+        let resource = ApiResource::from_gvk(&kind);
+        let api: Api<DynamicObject> = match object.metadata.namespace.take() {
+            None if kind.kind == "ClusterKeyProvider" => Api::all_with(self.client.clone(), &resource),
+            _ => Api::namespaced_with(self.client.clone(), &self.namespace, &resource),
+        };
+        let parameters = PatchParams { dry_run: true, ..PatchParams::apply("test") }.validation_strict();
+        let name = object.metadata.name.clone().unwrap();
+        match api.patch(&name, &parameters, &Patch::Apply(&object)).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) => Err(status.message),
             Err(other) => panic!("`{name}` could not be applied: {other}"),
