@@ -94,8 +94,6 @@ reasons! {
     /// The spec contradicts itself, or asks for something that this kind of provider does not have. Change what the
     /// message names.
     InvalidSpec,
-    /// This version of the operator can't do that yet. Use another kind of provider, or a newer operator.
-    NotImplemented,
     /// A Secret of this name exists and belongs to somebody else, so it is not touched, and no key is made. Delete
     /// that Secret if it is not needed, or create the ServiceKey again with another `spec.secret.name`.
     SecretConflict,

@@ -62,8 +62,9 @@ pub struct SecretSpec {
     pub template: Option<SecretTemplate>,
 
     /// `Include` keeps the previous key's credentials in the Secret while it is still valid after a rotation, each
-    /// entry under its name with the prefix `previous.`, for consumers that must accept both. `Omit` does not.
-    /// Default: `Omit`.
+    /// entry under its name with the prefix `previous.`, for consumers that must accept both. They leave the Secret
+    /// before the key is revoked; a Secret that somebody edits or deletes meanwhile is repaired without them. `Omit`
+    /// does not keep them. Default: `Omit`.
     #[serde(default)]
     pub previous: PreviousCredentials,
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{
     duration::Duration, ibm_access::IbmCloudKey, reference::ProviderRef, reference::SecretKeyRef, rules,
-    schema, secret::PreviousCredentials, secret::SecretSpec, status::ServiceKeyStatus,
+    schema, secret::SecretSpec, status::ServiceKeyStatus,
 };
 
 /// What the user wishes: a key for one service instance, its credentials in one Secret.
@@ -139,14 +139,6 @@ pub struct ServiceKeySpec {
     /// so. Can't be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ibm_cloud: Option<IbmCloudKey>,
-}
-
-impl ServiceKeySpec {
-    /// The first thing asked for that this version of the operator can't do yet, as the user wrote it.
-    #[must_use]
-    pub fn not_implemented(&self) -> Option<&'static str> {
-        (self.secret.previous == PreviousCredentials::Include).then_some("`secret.previous: Include`")
-    }
 }
 
 /// The Secret's name stays, whether it is written down or is the `ServiceKey`'s own.

@@ -44,7 +44,8 @@ impl Turn<'_> {
             Effect::Fetch(sequence) => self.fetch(sequence).await,
             Effect::Bind { sequence, predecessor } => self.bind(sequence, predecessor).await,
             Effect::Poll(work) => self.poll(work).await,
-            Effect::WriteSecret(key) => self.write_secret(key).await?,
+            Effect::WriteSecret { key, previous } => self.write_secret(key, previous).await?,
+            Effect::OmitPrevious => self.omit_previous().await?,
             Effect::Unbind(sequence) => self.unbind(sequence).await,
             Effect::Release(sequence) => self.release(sequence).await,
             Effect::DeleteSecret => self.delete_secret().await?,
@@ -161,7 +162,7 @@ impl Turn<'_> {
     }
 
     /// Writes the credentials in hand, on condition that the Secret is still as it was observed.
-    async fn write_secret(&mut self, key: KeyRecord) -> Result<(), Error> {
+    async fn write_secret(&mut self, key: KeyRecord, previous: Option<Sequence>) -> Result<(), Error> {
         let Some((_, credentials)) =
             self.memo.in_hand.clone().filter(|(held, _)| held.sequence == key.sequence)
         else {
@@ -170,7 +171,15 @@ impl Turn<'_> {
             return Ok(());
         };
         let layout = self.layout();
-        let entries = match layout.render(credentials.expose()) {
+        let kept = match previous {
+            Some(sequence) => self.kept(sequence).await?,
+            None => None,
+        };
+        let previous = previous.filter(|_| kept.is_some());
+        let rendered = layout.render(credentials.expose()).and_then(|entries| {
+            if self.keeps_previous() { entries.with_previous(kept.as_ref()) } else { Ok(entries) }
+        });
+        let entries = match rendered {
             Ok(entries) => entries,
             Err(error) => {
                 self.round.learn(Answer::Failed(Failure {
@@ -182,10 +191,39 @@ impl Turn<'_> {
                 return Ok(());
             }
         };
-        let marks = Marks { layout: layout.digest(), content: entries.digest(&self.subject.uid), key };
+        let content = entries.digest(&self.subject.uid);
+        let marks = Marks { layout: layout.digest(), content, previous, key };
         let secret = self.rendered(&entries, &marks);
         let written = self.send_secret(&secret).await;
-        self.take_in_written(written, &marks.key)
+        if self.take_in_written(written)? {
+            self.memo.in_hand = None;
+            self.round.learn(Answer::Stored);
+            let note = format!(
+                "the credentials of key {} are in the Secret `{}`",
+                marks.key.sequence, self.subject.secret
+            );
+            self.context.events.normal(self.key.object_ref(&()), "SecretWritten", "Store", note);
+        }
+        Ok(())
+    }
+
+    /// The entries that the Secret holds for this key, unless somebody edited them.
+    async fn kept(&self, sequence: Sequence) -> Result<Option<Entries>, Error> {
+        let found = bounded("read the Secret", self.secrets_api().get_opt(&self.subject.secret)).await?;
+        Ok(found.and_then(|secret| secret::entries_of(&secret, sequence, &self.subject.uid)))
+    }
+
+    /// Writes the Secret again without the previous key, on condition that it is still as it was observed.
+    async fn omit_previous(&mut self) -> Result<(), Error> {
+        let found = bounded("read the Secret", self.secrets_api().get_opt(&self.subject.secret)).await?;
+        let left = found.and_then(|secret| secret::without_previous(&secret, &self.subject.uid));
+        let Some((entries, marks)) = left else {
+            self.look_again();
+            return Ok(());
+        };
+        let secret = self.rendered(&entries, &marks);
+        let written = self.send_secret(&secret).await;
+        self.take_in_written(written).map(drop)
     }
 
     /// The Secret to send: a new one, or ours with the version that was read.
@@ -228,26 +266,20 @@ impl Turn<'_> {
         }
     }
 
-    fn take_in_written(&mut self, written: Result<Secret, Error>, key: &KeyRecord) -> Result<(), Error> {
+    /// What came of a write of the Secret; says whether it is as it was sent.
+    fn take_in_written(&mut self, written: Result<Secret, Error>) -> Result<bool, Error> {
         match written {
             Ok(secret) => {
                 self.looked_up = None;
                 self.distrusts_cache = false;
                 self.context.secrets.remember(&secret.metadata, true);
                 self.wrote_secret = secret.metadata.resource_version;
-                self.memo.in_hand = None;
-                self.round.learn(Answer::Stored);
-                let note = format!(
-                    "the credentials of key {} are in the Secret `{}`",
-                    key.sequence, self.subject.secret
-                );
-                self.context.events.normal(self.key.object_ref(&()), "SecretWritten", "Store", note);
-                Ok(())
+                Ok(true)
             }
             // Somebody was faster: look again.
             Err(error) if error.is(409) || error.is(404) => {
                 self.look_again();
-                Ok(())
+                Ok(false)
             }
             Err(error) if error.is(422) || error.is(403) => {
                 self.round.learn(Answer::Failed(Failure {
@@ -256,7 +288,7 @@ impl Turn<'_> {
                     message: format!("the API server refuses the Secret `{}`: {error}", self.subject.secret),
                     retry_after: None,
                 }));
-                Ok(())
+                Ok(false)
             }
             Err(error) => Err(error),
         }

@@ -12,10 +12,10 @@ use super::{
     turn::{LookedUp, Turn},
 };
 use crate::{
-    api::{Adoption, DeletionPolicy, ProviderKind, Reason, RotationStrategy, marks},
+    api::{Adoption, DeletionPolicy, PreviousCredentials, ProviderKind, Reason, RotationStrategy, marks},
     backend::Limits,
     lifecycle::{Desired, LateAnswers, Problem, ProviderView, Rotation, SecretView, Sequence, World},
-    secret::{self, Entries, Ownership},
+    secret::{self, Entries, Marks, Ownership},
 };
 
 impl Turn<'_> {
@@ -75,6 +75,7 @@ impl Turn<'_> {
                 overlap: rotation.overlap(),
                 makes_room: rotation.strategy == RotationStrategy::Replace,
             },
+            keeps_previous: self.keeps_previous(),
             problem,
         }
     }
@@ -91,14 +92,12 @@ impl Turn<'_> {
             reason: Reason::InvalidSpec,
             message: format!("`spec.secret` can't be fulfilled: {error}"),
         });
-        let problem = invalid.or_else(|| {
-            self.key.spec.not_implemented().map(|what| Problem {
-                reason: Reason::NotImplemented,
-                message: format!("{what} is not implemented in this version of the operator; remove it"),
-            })
-        });
-        self.memo.checked_spec = Some((generation, problem.clone()));
-        problem
+        self.memo.checked_spec = Some((generation, invalid.clone()));
+        invalid
+    }
+
+    pub(super) fn keeps_previous(&self) -> bool {
+        self.key.spec.secret.previous == PreviousCredentials::Include
     }
 
     fn provider_view(&self) -> ProviderView {
@@ -182,14 +181,15 @@ impl Turn<'_> {
         if let Ownership::Foreign { holder } = secret::ownership(meta, &subject.uid) {
             return Ok(SecretView::Foreign { holder });
         }
-        let Some(marks) = secret::read(meta) else { return Ok(SecretView::Damaged { key: None }) };
+        let Some(Marks { key, previous, layout: written, content }) = secret::read(meta) else {
+            return Ok(SecretView::Damaged { key: None, previous: None });
+        };
         let layout = self.layout();
-        let untouched =
-            secret::intact(meta, &subject.owner_reference, &layout) && marks.layout == layout.digest();
-        if untouched && (verified || self.as_last_written(meta) || self.holds(&marks.content, meta).await?) {
-            return Ok(SecretView::Intact { key: marks.key });
+        let untouched = secret::intact(meta, &subject.owner_reference, &layout) && written == layout.digest();
+        if untouched && (verified || self.as_last_written(meta) || self.holds(&content, meta).await?) {
+            return Ok(SecretView::Intact { key, previous });
         }
-        Ok(SecretView::Damaged { key: Some(marks.key) })
+        Ok(SecretView::Damaged { key: Some(key), previous })
     }
 
     /// Whether the status says that this very version is what we wrote.

@@ -62,7 +62,7 @@ struct Object {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Stored {
     Foreign,
-    Ours { key: Option<KeyRecord>, damaged: bool },
+    Ours { key: Option<KeyRecord>, previous: Option<Sequence>, damaged: bool },
 }
 
 /// What the operator holds in memory, and loses when it dies.
@@ -181,6 +181,7 @@ impl State {
                     overlap: hours(1),
                     makes_room: self.life == Life::MakingRoom,
                 },
+                keeps_previous: self.life == Life::Rotating,
                 problem: None,
             },
             memory: self.memory.clone(),
@@ -221,8 +222,12 @@ impl State {
         match &self.secret {
             None => SecretView::Absent,
             Some(Stored::Foreign) => SecretView::Foreign { holder: "somebody else".to_owned() },
-            Some(Stored::Ours { key: Some(key), damaged: false }) => SecretView::Intact { key: key.clone() },
-            Some(Stored::Ours { key, .. }) => SecretView::Damaged { key: key.clone() },
+            Some(Stored::Ours { key: Some(key), previous, damaged: false }) => {
+                SecretView::Intact { key: key.clone(), previous: *previous }
+            }
+            Some(Stored::Ours { key, previous, .. }) => {
+                SecretView::Damaged { key: key.clone(), previous: *previous }
+            }
         }
     }
 
@@ -263,7 +268,7 @@ impl State {
 
     fn check_readiness(&mut self, object: &Object, report: &Report) {
         let works = match &self.process.view {
-            SecretView::Intact { key } => {
+            SecretView::Intact { key, .. } => {
                 self.truth() == self.process.view
                     && self.has(key.sequence)
                     && self.memory.key.as_ref().is_none_or(|known| known.sequence <= key.sequence)
@@ -317,13 +322,19 @@ impl State {
                 let current = self.holds(sequence);
                 let makes_room = self.life == Life::MakingRoom && self.memory.makes_room();
                 self.breaks("2: never revoke the current key", current && !object.deleting && !makes_room);
+                let besides = self.holds_besides(sequence);
+                self.breaks(
+                    "a previous key leaves the Secret before it is revoked",
+                    besides && !object.deleting,
+                );
                 self.unbind(sequence, fate);
             }
             Effect::Release(sequence) => {
                 self.breaks("a key is released that is to be revoked", true);
                 self.process.round.learn(Answer::Released(sequence));
             }
-            Effect::WriteSecret(key) => self.write_secret(key, fate),
+            Effect::WriteSecret { key, previous } => self.write_secret(key, previous, fate),
+            Effect::OmitPrevious => self.omit_previous(fate),
             Effect::DeleteSecret => {
                 if self.truth() == self.process.view {
                     self.breaks("4: never delete a foreign Secret", self.secret == Some(Stored::Foreign));
@@ -349,7 +360,13 @@ impl State {
     }
 
     fn holds(&self, sequence: Sequence) -> bool {
-        matches!(&self.secret, Some(Stored::Ours { key: Some(key), damaged: false }) if key.sequence == sequence)
+        let Some(Stored::Ours { key: Some(key), damaged: false, .. }) = &self.secret else { return false };
+        key.sequence == sequence
+    }
+
+    fn holds_besides(&self, sequence: Sequence) -> bool {
+        let Some(Stored::Ours { previous, damaged: false, .. }) = &self.secret else { return false };
+        *previous == Some(sequence)
     }
 
     fn bind(&mut self, object: &Object, sequence: Sequence, fate: Fate) {
@@ -517,7 +534,7 @@ impl State {
     }
 
     /// Every write of the Secret is conditional on what was read.
-    fn write_secret(&mut self, key: KeyRecord, fate: Fate) {
+    fn write_secret(&mut self, key: KeyRecord, previous: Option<Sequence>, fate: Fate) {
         if fate == Fate::Refused {
             let failure = failure(Attempted::Render, ErrorClass::Rejected);
             return self.process.round.learn(Answer::Failed(failure));
@@ -527,9 +544,27 @@ impl State {
             return;
         }
         self.breaks("4: never write a foreign Secret", self.secret == Some(Stored::Foreign));
-        self.secret = Some(Stored::Ours { key: Some(key.clone()), damaged: false });
-        self.process.view = SecretView::Intact { key };
+        self.breaks("a key is kept besides itself or an older one", previous >= Some(key.sequence));
+        // Entries that somebody edited are not kept.
+        let untouched = matches!(self.secret, Some(Stored::Ours { damaged: false, .. }));
+        let previous = previous.filter(|_| untouched);
+        self.secret = Some(Stored::Ours { key: Some(key.clone()), previous, damaged: false });
+        self.process.view = SecretView::Intact { key, previous };
         self.process.round.learn(Answer::Stored);
+    }
+
+    fn omit_previous(&mut self, fate: Fate) {
+        if fate == Fate::Refused {
+            return self.process.round.learn(Answer::Failed(failure(Attempted::Store, ErrorClass::Rejected)));
+        }
+        if self.truth() != self.process.view {
+            self.process.view = SecretView::Unknown;
+            return;
+        }
+        if let Some(Stored::Ours { previous, .. }) = &mut self.secret {
+            *previous = None;
+        }
+        self.process.view = self.truth();
     }
 
     /// The keys whose existence can be told from what is stored.
@@ -619,7 +654,7 @@ impl State {
         }
         match &self.secret {
             Some(Stored::Foreign) => Ok(()),
-            Some(Stored::Ours { key: Some(key), damaged: false }) => {
+            Some(Stored::Ours { key: Some(key), previous: None, damaged: false }) => {
                 let only = BTreeMap::from([(key.sequence, object.inputs)]);
                 if self.remote != only {
                     return complaint("not exactly the current key lives");
@@ -814,9 +849,12 @@ impl State {
             Some(Step::Act(Effect::Fetch(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
             Some(Step::Act(Effect::Poll(_))) if self.life.finds() => &[Fate::Unsure, Fate::LostBeforeEffect],
             Some(Step::Act(Effect::Poll(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
-            Some(Step::Act(Effect::WriteSecret(_) | Effect::CheckInstance | Effect::Confirm(_))) => {
-                &[Fate::Refused]
-            }
+            Some(Step::Act(
+                Effect::WriteSecret { .. }
+                | Effect::OmitPrevious
+                | Effect::CheckInstance
+                | Effect::Confirm(_),
+            )) => &[Fate::Refused],
             _ => &[],
         };
         fates.iter().copied()
@@ -833,9 +871,10 @@ impl State {
                 Action::DeleteSecret | Action::RemoveForeignSecret => self.secret = None,
                 Action::PlaceForeignSecret => self.secret = Some(Stored::Foreign),
                 Action::DamageSecret | Action::DamageMarks => {
-                    if let Some(Stored::Ours { key, damaged }) = &mut self.secret {
+                    if let Some(Stored::Ours { key, previous, damaged }) = &mut self.secret {
                         *damaged = true;
                         *key = key.take().filter(|_| action == Action::DamageSecret);
+                        *previous = previous.filter(|_| action == Action::DamageSecret);
                     }
                 }
                 _ => unreachable!("{action:?} is no edit"),

@@ -1,8 +1,8 @@
 //! Decisions for a ServiceKey that is to live: make its key, keep its Secret right, replace the key in order.
 
 use super::{
-    Attempted, Departure, Effect, Failure, Gone, KeyRecord, Memory, Operation, OperationKind, ProviderView,
-    Round, SecretView, Sequence, Step, UnderWay, Work, World, full_second,
+    Attempted, Departure, Desired, Effect, Failure, Gone, KeyRecord, Memory, Operation, OperationKind,
+    ProviderView, Round, SecretView, Sequence, Step, UnderWay, Work, World, full_second,
     operation::{is_gone, late_until, lost, under_way},
     report, rotation,
 };
@@ -24,7 +24,7 @@ pub(super) fn record_loss(world: &World) -> Option<Step> {
 /// The key in an intact Secret, unless the Secret is older than what the status remembers.
 fn current_key(world: &World) -> Option<&KeyRecord> {
     match &world.secret {
-        SecretView::Intact { key } => {
+        SecretView::Intact { key, .. } => {
             let newest = world.memory.key.as_ref().is_none_or(|known| known.sequence <= key.sequence);
             newest.then_some(key)
         }
@@ -105,7 +105,41 @@ fn unbind(world: &World, sequence: Sequence) -> Step {
 fn store(world: &World, key: &KeyRecord) -> Step {
     // Statuses hold full seconds, and what the Secret says must be what the status can say.
     let late_until = late_until(world, key.sequence).map(full_second);
-    Step::Act(Effect::WriteSecret(KeyRecord { late_until, ..key.clone() }))
+    let key = KeyRecord { late_until, ..key.clone() };
+    let previous = companion(world, key.sequence);
+    Step::Act(Effect::WriteSecret { key, previous })
+}
+
+/// The key whose credentials stay in the Secret besides those of this one: the one before it, for as long as it is valid.
+fn companion(world: &World, sequence: Sequence) -> Option<Sequence> {
+    let Desired { keeps_previous, rotation, .. } = &world.desired;
+    let held = world.secret.key()?.sequence;
+    let is_replaced_now = held < sequence;
+    let previous = if is_replaced_now { Some(held) } else { world.secret.previous() };
+    let stays_valid = |previous: &Sequence| {
+        if is_replaced_now {
+            !rotation.overlap.is_zero() && world.memory.departure(*previous).is_none()
+        } else {
+            is_valid(world, &world.memory, *previous)
+        }
+    };
+    previous.filter(|previous| *keeps_previous && stays_valid(previous))
+}
+
+/// Whether a key that was replaced is not to be revoked yet.
+fn is_valid(world: &World, memory: &Memory, sequence: Sequence) -> bool {
+    let mut previous = memory.previous.iter();
+    previous.any(|previous| previous.sequence == sequence && previous.revoke_at > world.now)
+}
+
+/// Takes the previous key out of the Secret, so that nobody finds it there once it is revoked.
+fn omit_previous(world: &World, key: &KeyRecord) -> Step {
+    match &world.round.failure {
+        Some(failure) if failure.attempted == Attempted::Store => {
+            Step::Rest(report::rotation_failed(world, key, failure))
+        }
+        _ => Step::Act(Effect::OmitPrevious),
+    }
 }
 
 /// Asks how far the remote side is, when it is time.
@@ -182,6 +216,10 @@ fn keep(world: &World, key: &KeyRecord) -> Step {
             None => store(world, next),
             Some(failure) => Step::Rest(report::rotation_failed(world, key, failure)),
         };
+    }
+    let is_outdated = |previous| !world.desired.keeps_previous || !is_valid(world, &memory, previous);
+    if world.secret.previous().is_some_and(is_outdated) {
+        return omit_previous(world, key);
     }
     let pending = Pending::of(world, key);
     match &world.provider {
@@ -299,6 +337,9 @@ fn revoke(world: &World, mut memory: Memory, sequence: Sequence, key: &KeyRecord
     // A key that the remote side is still making can't be revoked yet.
     if let Some(work) = under_way(world, Work::Bind, sequence) {
         return follow(world, work);
+    }
+    if world.secret.previous() == Some(sequence) {
+        return omit_previous(world, key);
     }
     if !is_gone(world, sequence) {
         return unbind(world, sequence);

@@ -124,7 +124,7 @@ pub(super) fn paused(world: &World, until: Timestamp) -> Rest {
     };
     let standing = standing(world, &problem);
     let report = match &world.secret {
-        SecretView::Intact { key } if standing.ready.ready => {
+        SecretView::Intact { key, .. } if standing.ready.ready => {
             Report { rotating: Some(problem), ..settled(world, &world.memory, key) }
         }
         _ => standing,
@@ -328,7 +328,7 @@ pub(super) fn deletion_outwaits(world: &World, until: Timestamp) -> Rest {
 /// Where things stand without progress: ready only if the Secret is right although something else is not.
 fn standing(world: &World, problem: &Problem) -> Report {
     let holds_current_key = !world.desired.deleting
-        && matches!(&world.secret, SecretView::Intact { key }
+        && matches!(&world.secret, SecretView::Intact { key, .. }
             if world.memory.key.as_ref().is_none_or(|known| known.sequence <= key.sequence)
                 && world.memory.departure(key.sequence).is_none());
     let verdict =

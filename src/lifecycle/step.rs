@@ -47,8 +47,15 @@ pub enum Effect {
     },
     /// Ask the remote side how far it is.
     Poll(UnderWay),
-    /// Write the credentials in hand into the Secret, marked as this key's.
-    WriteSecret(KeyRecord),
+    /// Write the credentials in hand into the Secret.
+    WriteSecret {
+        /// The key that they are marked as.
+        key: KeyRecord,
+        /// The key before it, whose credentials stay in the Secret besides, if nobody edited them.
+        previous: Option<Sequence>,
+    },
+    /// Take the credentials of the key before the current one out of the Secret.
+    OmitPrevious,
     /// Revoke the key.
     Unbind(Sequence),
     /// Take our mark off the key, which stays for good.
@@ -76,7 +83,8 @@ impl Effect {
             Self::AddFinalizer
             | Self::LookUpSecret
             | Self::Record(_)
-            | Self::WriteSecret(_)
+            | Self::WriteSecret { .. }
+            | Self::OmitPrevious
             | Self::DeleteSecret
             | Self::RemoveFinalizer { .. } => false,
         }

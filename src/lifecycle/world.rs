@@ -72,6 +72,8 @@ pub struct Desired {
     pub inputs: String,
     /// When to rotate without being asked.
     pub rotation: Rotation,
+    /// Whether a key that was replaced stays in the Secret, besides the current one, as long as it is valid.
+    pub keeps_previous: bool,
     /// What keeps this wish from ever being fulfilled as it is written.
     pub problem: Option<Problem>,
 }
@@ -193,11 +195,15 @@ pub enum SecretView {
     Damaged {
         /// The key whose credentials it was written with, where that can still be read.
         key: Option<KeyRecord>,
+        /// The key before it that it was written with besides.
+        previous: Option<Sequence>,
     },
     /// Ours, and as it was written.
     Intact {
         /// The key whose credentials it holds.
         key: KeyRecord,
+        /// The key before it whose credentials it holds besides.
+        previous: Option<Sequence>,
     },
 }
 
@@ -206,8 +212,17 @@ impl SecretView {
     #[must_use]
     pub const fn key(&self) -> Option<&KeyRecord> {
         match self {
-            Self::Intact { key } | Self::Damaged { key: Some(key) } => Some(key),
-            Self::Unknown | Self::Absent | Self::Foreign { .. } | Self::Damaged { key: None } => None,
+            Self::Intact { key, .. } | Self::Damaged { key: Some(key), .. } => Some(key),
+            Self::Unknown | Self::Absent | Self::Foreign { .. } | Self::Damaged { key: None, .. } => None,
+        }
+    }
+
+    /// The key before it that the Secret was written with besides.
+    #[must_use]
+    pub const fn previous(&self) -> Option<Sequence> {
+        match self {
+            Self::Intact { previous, .. } | Self::Damaged { previous, .. } => *previous,
+            Self::Unknown | Self::Absent | Self::Foreign { .. } => None,
         }
     }
 }
@@ -250,7 +265,6 @@ impl Problem {
         matches!(
             self.reason,
             Reason::InvalidSpec
-                | Reason::NotImplemented
                 | Reason::SecretConflict
                 | Reason::SecretRejected
                 | Reason::CredentialsUnusable

@@ -16,7 +16,7 @@ pub const MAX_SIZE: usize = 1024 * 1024;
 
 /// The entries of a Secret. `Debug` shows their names, never their values.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Entries(BTreeMap<String, Vec<u8>>);
+pub struct Entries(pub(super) BTreeMap<String, Vec<u8>>);
 
 impl Entries {
     /// Entries under names that are known to be valid.

@@ -56,6 +56,16 @@ pub enum RenderError {
         /// The bytes counted so far.
         size: usize,
     },
+    /// An entry whose name leaves no room for that of the previous key's.
+    #[error(
+        "the entry {} can't be there for two keys, as `spec.secret.previous: Include` wants it: names begin with \
+         `previous.` then, and have at most {MAX_LENGTH} bytes; name it differently with `spec.secret.template.data`",
+        Quoted(.entry)
+    )]
+    NoRoomForPrevious {
+        /// The entry.
+        entry: String,
+    },
     /// The template names an entry that the API server would refuse.
     #[error(
         "the entry {} of `spec.secret.template.data` is no valid name; \

@@ -19,19 +19,33 @@ const CREATED_AT: &str = "servicekeys.dev/created-at";
 const EXPIRES_AT: &str = "servicekeys.dev/expires-at";
 const RENEW_BEFORE: &str = "servicekeys.dev/renew-before";
 const LATE_UNTIL: &str = "servicekeys.dev/late-until";
+const PREVIOUS: &str = "servicekeys.dev/previous-sequence";
 const LAYOUT: &str = "servicekeys.dev/layout";
 const INPUTS: &str = "servicekeys.dev/inputs";
 const CONTENT: &str = "servicekeys.dev/content";
 
 /// All annotations that [`Marks`] are written as.
-const ALL: [&str; 10] =
-    [SEQUENCE, KEY_ID, KEY_NAME, CREATED_AT, EXPIRES_AT, RENEW_BEFORE, LATE_UNTIL, LAYOUT, INPUTS, CONTENT];
+const ALL: [&str; 11] = [
+    SEQUENCE,
+    KEY_ID,
+    KEY_NAME,
+    CREATED_AT,
+    EXPIRES_AT,
+    RENEW_BEFORE,
+    LATE_UNTIL,
+    PREVIOUS,
+    LAYOUT,
+    INPUTS,
+    CONTENT,
+];
 
 /// Everything the operator must know of the key in a Secret, from the Secret's metadata alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Marks {
     /// The key that the Secret holds the credentials of; its id is never empty.
     pub key: KeyRecord,
+    /// The key before it, where the Secret holds its credentials besides.
+    pub previous: Option<Sequence>,
     /// [`super::Layout::digest`] of the layout that the Secret was written with.
     pub layout: String,
     /// [`super::Entries::digest`] of the entries that were written.
@@ -48,8 +62,9 @@ pub fn read(meta: &ObjectMeta) -> Option<Marks> {
         None => Some(None),
         Some(value) => value.parse().ok().map(Some),
     };
+    let sequence = |text: &String| Sequence::new(text.parse().ok()?);
     let key = KeyRecord {
-        sequence: Sequence::new(annotations.get(SEQUENCE)?.parse().ok()?)?,
+        sequence: sequence(annotations.get(SEQUENCE)?)?,
         id: text(KEY_ID)?,
         name: annotations.get(KEY_NAME).cloned(),
         created_at: annotations.get(CREATED_AT)?.parse().ok()?,
@@ -58,7 +73,11 @@ pub fn read(meta: &ObjectMeta) -> Option<Marks> {
         late_until: optional_time(LATE_UNTIL)?,
         inputs: text(INPUTS)?,
     };
-    Some(Marks { key, layout: text(LAYOUT)?, content: text(CONTENT)? })
+    let previous = match annotations.get(PREVIOUS) {
+        None => None,
+        Some(text) => Some(sequence(text)?),
+    };
+    Some(Marks { key, previous, layout: text(LAYOUT)?, content: text(CONTENT)? })
 }
 
 /// Whether a user may not set this label or annotation, because the operator does.
@@ -69,7 +88,7 @@ pub(super) fn is_reserved(key: &str) -> bool {
 impl Marks {
     /// Writes the marks over those of an earlier key.
     pub(super) fn write(&self, annotations: &mut BTreeMap<String, String>) {
-        let Self { key, layout, content } = self;
+        let Self { key, previous, layout, content } = self;
         let KeyRecord { sequence, id, name, created_at, expires_at, renew_before, late_until, inputs } = key;
         annotations.retain(|key, _| !ALL.contains(&key.as_str()));
         let written = [
@@ -80,6 +99,7 @@ impl Marks {
             (EXPIRES_AT, expires_at.map(|time| time.to_string())),
             (RENEW_BEFORE, renew_before.map(|time| time.to_string())),
             (LATE_UNTIL, late_until.map(|time| time.to_string())),
+            (PREVIOUS, previous.map(|sequence| sequence.to_string())),
             (LAYOUT, Some(layout.clone())),
             (INPUTS, Some(inputs.clone())),
             (CONTENT, Some(content.clone())),

@@ -10,6 +10,7 @@ mod layout;
 mod marks;
 mod object;
 mod ownership;
+mod previous;
 mod template;
 
 pub use digest::Digest;
@@ -19,3 +20,4 @@ pub use layout::Layout;
 pub use marks::{Marks, read};
 pub use object::{build, replace};
 pub use ownership::{Ownership, intact, ownership};
+pub use previous::{entries_of, without_previous};

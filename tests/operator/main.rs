@@ -39,6 +39,7 @@ mod ibm_cloud_keys_have_access_of_their_own;
 mod ibm_cloud_refusals_are_told;
 mod names_and_sizes_may_be_odd;
 mod nothing_is_silently_ignored;
+mod previous_credentials_stay_for_the_overlap;
 mod process;
 mod providers_report_themselves;
 mod random_crashes_leave_one_key_each;

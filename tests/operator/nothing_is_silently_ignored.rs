@@ -16,11 +16,6 @@ use crate::{
     Reason::InvalidSpec,
     "`spec.adoption: IfExists` is for keys of a Cloud Foundry, and KeyProvider `broker` makes others"
 )]
-#[case::previous(
-    json!({"secret": {"previous": "Include"}}),
-    Reason::NotImplemented,
-    "`secret.previous: Include` is not implemented"
-)]
 #[case::ibm_cloud(
     json!({"ibmCloud": {"role": "Writer"}}),
     Reason::InvalidSpec,

@@ -361,9 +361,5 @@ fn not_admitted(id: &ProviderId, tenant: &Tenant<'_>) -> Problem {
 
 /// What is wrong with a provider, as its keys say it.
 fn seen_by_a_key(id: &ProviderId, problem: Problem) -> Problem {
-    let reason = match problem.reason {
-        Reason::NotImplemented => Reason::NotImplemented,
-        _ => Reason::ProviderNotReady,
-    };
-    Problem { reason, message: format!("{id} can't be used: {}", problem.message) }
+    Problem { reason: Reason::ProviderNotReady, message: format!("{id} can't be used: {}", problem.message) }
 }

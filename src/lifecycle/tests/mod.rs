@@ -41,6 +41,7 @@ fn asking() -> World {
             suspended: false,
             inputs: "now".to_owned(),
             rotation: Rotation { every: None, overlap: Duration::ZERO, makes_room: false },
+            keeps_previous: false,
             problem: None,
         },
         memory: Memory::default(),
@@ -59,7 +60,7 @@ fn asking() -> World {
 /// One whose Secret holds this key.
 fn holding(key: KeyRecord) -> World {
     let memory = Memory { key: Some(key.clone()), ..Memory::default() };
-    World { memory, secret: SecretView::Intact { key }, ..asking() }
+    World { memory, secret: SecretView::Intact { key, previous: None }, ..asking() }
 }
 
 fn rest(world: &World) -> Rest {

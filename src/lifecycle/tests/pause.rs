@@ -33,7 +33,7 @@ fn told(ready: bool, reason: Reason) -> Option<Told> {
     Effect::Unbind(Sequence::FIRST)
 )]
 #[case::a_fetch(
-    World { secret: SecretView::Damaged { key: Some(key("now")) }, ..paused_with(key("now")) },
+    World { secret: SecretView::Damaged { key: Some(key("now")), previous: None }, ..paused_with(key("now")) },
     Effect::Fetch(Sequence::FIRST)
 )]
 fn the_remote_side_is_left_alone_until_the_pause_ends(#[case] world: World, #[case] afterwards: Effect) {
@@ -49,7 +49,7 @@ fn what_asks_nobody_is_done_all_the_same() {
     let unlooked = World { secret: SecretView::Unknown, ..paused() };
     assert_eq!(decide(&unlooked), Step::Act(Effect::LookUpSecret));
     let in_hand = World { round: Round { in_hand: Some(key("now")), ..Round::default() }, ..paused() };
-    assert_eq!(decide(&in_hand), Step::Act(Effect::WriteSecret(key("now"))));
+    assert_eq!(decide(&in_hand), Step::Act(Effect::WriteSecret { key: key("now"), previous: None }));
 }
 
 #[test]

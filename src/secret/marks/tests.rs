@@ -15,7 +15,7 @@ pub(in crate::secret) fn marks() -> Marks {
         late_until: None,
         inputs: "i".into(),
     };
-    Marks { key, layout: "l".into(), content: "c".into() }
+    Marks { key, previous: None, layout: "l".into(), content: "c".into() }
 }
 
 fn written(marks: &Marks) -> BTreeMap<String, String> {
@@ -103,13 +103,14 @@ prop_compose! {
         expires_at in prop::option::of(any_time()),
         renew_before in prop::option::of(any_time()),
         late_until in prop::option::of(any_time()),
+        previous in prop::option::of((1..=u32::MAX).prop_map(|number| Sequence::new(number).unwrap())),
         layout in "[0-9a-f]{32}",
         inputs in "[0-9a-f]{32}",
         content in "[0-9a-f]{32}",
     ) -> Marks {
         let sequence = Sequence::new(number).unwrap();
         let key = KeyRecord { sequence, id, name, created_at, expires_at, renew_before, late_until, inputs };
-        Marks { key, layout, content }
+        Marks { key, previous, layout, content }
     }
 }
 
