@@ -75,12 +75,12 @@ pub struct KeyStatus {
     /// The key's name at the remote side, where keys have names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The key's role, for IBM Cloud.
+    /// The Cloud Resource Name of the key's role, for IBM Cloud.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
     /// When the key was made.
     pub created_at: Time,
-    /// Who made the key, where the remote side says.
+    /// Who made the key, as the remote side calls them, where it says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
     /// When the key stops working, where the remote side says.

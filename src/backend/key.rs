@@ -207,8 +207,12 @@ pub struct KeyFacts {
     pub id: String,
     /// The remote side's name of the key, where it has names.
     pub name: Option<String>,
+    /// The key's role, where the remote side's keys have roles.
+    pub role: Option<String>,
     /// When the remote side says that it made the key.
     pub created_at: Option<Timestamp>,
+    /// Who made the key, where the remote side says.
+    pub created_by: Option<String>,
     /// When the key stops working by itself.
     pub expires_at: Option<Timestamp>,
     /// By when the remote side wants the key to be rotated.

@@ -204,12 +204,16 @@ impl Turn<'_> {
             let note = format!("the key `{name}`, which was there already, is key {sequence} from now on");
             self.context.events.normal(self.key.object_ref(&()), "KeyAdopted", "Bind", note);
         }
-        let made_at = facts.created_at.or_else(|| self.known(sequence).map(|known| known.created_at));
+        let known = self.known(sequence);
+        let made_at = facts.created_at.or_else(|| known.as_ref().map(|known| known.created_at));
+        let (role, creator) = known.map(|known| (known.role, known.created_by)).unwrap_or_default();
         let key = KeyRecord {
             sequence,
             id: facts.id,
             name: facts.name,
+            role: facts.role.or(role),
             created_at: full_second(made_at.unwrap_or_else(|| (self.context.clock)())),
+            created_by: facts.created_by.or(creator),
             expires_at: facts.expires_at.map(full_second),
             renew_before: facts.renew_before.map(full_second),
             late_until: None,

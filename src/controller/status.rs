@@ -62,9 +62,9 @@ fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
         sequence,
         id,
         name,
-        role: _,
+        role,
         created_at,
-        created_by: _,
+        created_by,
         expires_at,
         renew_before,
         late_until,
@@ -75,7 +75,9 @@ fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
         sequence: Sequence::new(*sequence)?,
         id: id.clone(),
         name: name.clone(),
+        role: role.clone(),
         created_at: created_at.0,
+        created_by: created_by.clone(),
         expires_at: expires_at.as_ref().map(|time| time.0),
         renew_before: renew_before.as_ref().map(|time| time.0),
         late_until: late_until.as_ref().map(|time| time.0),
@@ -163,14 +165,25 @@ fn revocation_status(revoking: &UnderWay) -> api::Operation {
 }
 
 fn key_status(key: &KeyRecord, gone: Option<Gone>) -> KeyStatus {
-    let KeyRecord { sequence, id, name, created_at, expires_at, renew_before, late_until, inputs } = key;
+    let KeyRecord {
+        sequence,
+        id,
+        name,
+        role,
+        created_at,
+        created_by,
+        expires_at,
+        renew_before,
+        late_until,
+        inputs,
+    } = key;
     KeyStatus {
         sequence: sequence.number(),
         id: id.clone(),
         name: name.clone(),
-        role: None,
+        role: role.clone(),
         created_at: Time(*created_at),
-        created_by: None,
+        created_by: created_by.clone(),
         expires_at: expires_at.map(Time),
         renew_before: renew_before.map(Time),
         late_until: late_until.map(Time),

@@ -98,8 +98,12 @@ pub struct KeyRecord {
     pub id: String,
     /// The remote side's name of it, where it has names.
     pub name: Option<String>,
+    /// Its role, where keys have roles.
+    pub role: Option<String>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Who made it, where the remote side says.
+    pub created_by: Option<String>,
     /// When it stops working by itself.
     pub expires_at: Option<Timestamp>,
     /// By when the remote side wants it to be rotated.

@@ -15,7 +15,9 @@ const PREFIX: &str = "servicekeys.dev/";
 const SEQUENCE: &str = "servicekeys.dev/sequence";
 const KEY_ID: &str = "servicekeys.dev/key-id";
 const KEY_NAME: &str = "servicekeys.dev/key-name";
+const ROLE: &str = "servicekeys.dev/role";
 const CREATED_AT: &str = "servicekeys.dev/created-at";
+const CREATED_BY: &str = "servicekeys.dev/created-by";
 const EXPIRES_AT: &str = "servicekeys.dev/expires-at";
 const RENEW_BEFORE: &str = "servicekeys.dev/renew-before";
 const LATE_UNTIL: &str = "servicekeys.dev/late-until";
@@ -25,11 +27,13 @@ const INPUTS: &str = "servicekeys.dev/inputs";
 const CONTENT: &str = "servicekeys.dev/content";
 
 /// All annotations that [`Marks`] are written as.
-const ALL: [&str; 11] = [
+const ALL: [&str; 13] = [
     SEQUENCE,
     KEY_ID,
     KEY_NAME,
+    ROLE,
     CREATED_AT,
+    CREATED_BY,
     EXPIRES_AT,
     RENEW_BEFORE,
     LATE_UNTIL,
@@ -67,7 +71,9 @@ pub fn read(meta: &ObjectMeta) -> Option<Marks> {
         sequence: sequence(annotations.get(SEQUENCE)?)?,
         id: text(KEY_ID)?,
         name: annotations.get(KEY_NAME).cloned(),
+        role: annotations.get(ROLE).cloned(),
         created_at: annotations.get(CREATED_AT)?.parse().ok()?,
+        created_by: annotations.get(CREATED_BY).cloned(),
         expires_at: optional_time(EXPIRES_AT)?,
         renew_before: optional_time(RENEW_BEFORE)?,
         late_until: optional_time(LATE_UNTIL)?,
@@ -89,13 +95,26 @@ impl Marks {
     /// Writes the marks over those of an earlier key.
     pub(super) fn write(&self, annotations: &mut BTreeMap<String, String>) {
         let Self { key, previous, layout, content } = self;
-        let KeyRecord { sequence, id, name, created_at, expires_at, renew_before, late_until, inputs } = key;
+        let KeyRecord {
+            sequence,
+            id,
+            name,
+            role,
+            created_at,
+            created_by,
+            expires_at,
+            renew_before,
+            late_until,
+            inputs,
+        } = key;
         annotations.retain(|key, _| !ALL.contains(&key.as_str()));
         let written = [
             (SEQUENCE, Some(sequence.to_string())),
             (KEY_ID, Some(id.clone())),
             (KEY_NAME, name.clone()),
+            (ROLE, role.clone()),
             (CREATED_AT, Some(created_at.to_string())),
+            (CREATED_BY, created_by.clone()),
             (EXPIRES_AT, expires_at.map(|time| time.to_string())),
             (RENEW_BEFORE, renew_before.map(|time| time.to_string())),
             (LATE_UNTIL, late_until.map(|time| time.to_string())),

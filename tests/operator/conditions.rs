@@ -95,6 +95,12 @@ impl Stage {
         wait_for(self.api::<KeyProvider>(), "broker", false, reason).await
     }
 
+    /// Takes the whole status of a ServiceKey away, as a restored backup does that has none.
+    pub async fn lose_status(&self, name: &str) {
+        let nothing = Patch::Merge(json!({"status": null}));
+        self.keys().patch_status(name, &PatchParams::default(), &nothing).await.unwrap();
+    }
+
     /// Merges this into the spec of the KeyProvider `broker`.
     pub async fn change_provider(&self, spec: Value) {
         let patch = Patch::Merge(json!({ "spec": spec }));

@@ -85,6 +85,30 @@ async fn a_key_has_the_role_that_is_asked_for(#[case] fields: Value, #[case] rol
     assert_eq!(stage.ibm.live_keys()[0].role, format!("crn:v1:bluemix:public:iam::::serviceRole:{role}"));
 }
 
+/// What `kubectl describe` shows comes with the key itself, and from the Secret where the status was lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_tells_role_and_creator_and_they_outlast_it() {
+    let stage = IbmStage::set().await;
+    let operator = stage.start_operator().await;
+    stage.ask_for_key_with(KEY, json!({"ibmCloud": {"role": "Manager"}})).await;
+    let told = stage.wait_ready_with_the_one_key(KEY).await.status.unwrap().key.unwrap();
+    assert_eq!(told.role.as_deref(), Some("crn:v1:bluemix:public:iam::::serviceRole:Manager"));
+    assert!(told.created_by.is_some());
+    assert_eq!(told.created_by, stage.ibm.iam_id("alice"));
+
+    drop(operator);
+    stage.lose_status(KEY).await;
+    let calls = stage.ibm.calls().len();
+    let _operator = stage.start_operator().await;
+    let again = stage.wait_ready_with_the_one_key(KEY).await.status.unwrap().key.unwrap();
+    assert_eq!(again, told);
+    let looks = [Route::Key, Route::CreateKey];
+    assert!(
+        !stage.routes_since(calls).iter().any(|route| looks.contains(route)),
+        "it asked for the key again"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_may_be_the_accounts_own() {
     let instance = Instance::new("own").custom_role("Auditor");

@@ -122,7 +122,11 @@ impl IbmCloud {
         } else {
             self.create(request, &instance, role.as_deref()).await
         };
-        bound.map(Bound::Issued).inspect_err(|error| {
+        let with_role = |issued: IssuedKey| {
+            let facts = KeyFacts { role: issued.facts.role.or(role), ..issued.facts };
+            Bound::Issued(IssuedKey { facts, ..issued })
+        };
+        bound.map(with_role).inspect_err(|error| {
             if error.class == ErrorClass::Gone {
                 self.instances.forget(&target);
             }
@@ -430,8 +434,15 @@ fn shown(response: &Response, key: Key) -> Sight {
             if wire::service(&key.crn) == AUDITING && !credentials.contains_key(SERVICE_KEY) {
                 return Sight::Incomplete;
             }
-            let Key { guid, name, created_at, .. } = key;
-            let facts = KeyFacts { id: guid, name: Some(name), created_at, ..KeyFacts::default() };
+            let Key { guid, name, created_at, created_by, .. } = key;
+            let facts = KeyFacts {
+                id: guid,
+                name: Some(name),
+                role: wire::role(&credentials),
+                created_at,
+                created_by: created_by.filter(|creator| !creator.is_empty()),
+                ..KeyFacts::default()
+            };
             Sight::Shown(Box::new(IssuedKey { facts, credentials: Credentials::new(credentials) }))
         }
         Shown::Redacted => Sight::Redacted,

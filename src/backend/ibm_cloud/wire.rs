@@ -80,6 +80,8 @@ pub(super) struct Key {
     pub(super) account_id: String,
     #[serde(default)]
     pub(super) created_at: Option<Timestamp>,
+    #[serde(default)]
+    pub(super) created_by: Option<String>,
 }
 
 impl Key {
@@ -111,6 +113,12 @@ pub(super) fn shown(body: &[u8]) -> Shown {
         Some(Value::Object(credentials)) if !credentials.is_empty() => Shown::Credentials(credentials),
         _ => Shown::Nothing,
     }
+}
+
+/// The CRN of the role that credentials are for, where they tell it; it is no secret.
+pub(super) fn role(credentials: &Map<String, Value>) -> Option<String> {
+    let role = credentials.get("iam_role_crn")?.as_str()?;
+    role.starts_with("crn:").then(|| role.to_owned())
 }
 
 /// The body of a request for a key.
@@ -280,6 +288,15 @@ mod tests {
         let page: Page<Value> =
             serde_json::from_value(json!({"next_url": next_url, "resources": []})).unwrap();
         assert_eq!(page.next_start().map_err(drop), expected.map(|start| start.map(str::to_owned)));
+    }
+
+    #[rstest]
+    #[case::told(json!({"iam_role_crn": "crn:v1:bluemix:public:iam::::serviceRole:Reader"}), true)]
+    #[case::not_told(json!({}), false)]
+    #[case::no_crn(json!({"iam_role_crn": "a password in the wrong place"}), false)]
+    #[case::no_text(json!({"iam_role_crn": 7}), false)]
+    fn credentials_tell_their_role(#[case] credentials: Value, #[case] told: bool) {
+        assert_eq!(role(credentials.as_object().unwrap()).is_some(), told);
     }
 
     #[test]

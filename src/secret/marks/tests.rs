@@ -9,7 +9,9 @@ pub(in crate::secret) fn marks() -> Marks {
         sequence: Sequence::FIRST,
         id: "b04965e6-a9bb-591f-8f8a-1adcb2c8dc39".into(),
         name: Some("monitoring-creds".into()),
+        role: Some("crn:v1:bluemix:public:iam::::serviceRole:Reader".into()),
         created_at: "2026-01-02T03:04:05Z".parse().unwrap(),
+        created_by: Some("IBMid-somebody".into()),
         expires_at: Some("2026-02-02T03:04:05.5Z".parse().unwrap()),
         renew_before: None,
         late_until: None,
@@ -33,11 +35,13 @@ fn marks_are_written_as_annotations() {
     let expected = [
         ("servicekeys.dev/content", "c"),
         ("servicekeys.dev/created-at", "2026-01-02T03:04:05Z"),
+        ("servicekeys.dev/created-by", "IBMid-somebody"),
         ("servicekeys.dev/expires-at", "2026-02-02T03:04:05.5Z"),
         ("servicekeys.dev/inputs", "i"),
         ("servicekeys.dev/key-id", "b04965e6-a9bb-591f-8f8a-1adcb2c8dc39"),
         ("servicekeys.dev/key-name", "monitoring-creds"),
         ("servicekeys.dev/layout", "l"),
+        ("servicekeys.dev/role", "crn:v1:bluemix:public:iam::::serviceRole:Reader"),
         ("servicekeys.dev/sequence", "1"),
     ];
     let written = written(&marks());
@@ -48,9 +52,11 @@ fn marks_are_written_as_annotations() {
 fn what_an_earlier_key_had_and_this_one_has_not_goes() {
     let mut annotations = written(&marks());
     annotations.insert("other".into(), "kept".into());
-    let key = KeyRecord { expires_at: None, name: None, ..marks().key };
+    let key = KeyRecord { expires_at: None, name: None, role: None, created_by: None, ..marks().key };
     Marks { key, ..marks() }.write(&mut annotations);
-    assert!(!annotations.contains_key(EXPIRES_AT) && !annotations.contains_key(KEY_NAME));
+    for gone in [EXPIRES_AT, KEY_NAME, ROLE, CREATED_BY] {
+        assert!(!annotations.contains_key(gone), "{gone}");
+    }
     assert!(annotations.contains_key("other"));
 }
 
@@ -99,7 +105,9 @@ prop_compose! {
         number in 1..=u32::MAX,
         id in ".{1,40}",
         name in prop::option::of(".{0,40}"),
+        role in prop::option::of(".{0,40}"),
         created_at in any_time(),
+        created_by in prop::option::of(".{0,40}"),
         expires_at in prop::option::of(any_time()),
         renew_before in prop::option::of(any_time()),
         late_until in prop::option::of(any_time()),
@@ -109,7 +117,18 @@ prop_compose! {
         content in "[0-9a-f]{32}",
     ) -> Marks {
         let sequence = Sequence::new(number).unwrap();
-        let key = KeyRecord { sequence, id, name, created_at, expires_at, renew_before, late_until, inputs };
+        let key = KeyRecord {
+            sequence,
+            id,
+            name,
+            role,
+            created_at,
+            created_by,
+            expires_at,
+            renew_before,
+            late_until,
+            inputs,
+        };
         Marks { key, previous, layout, content }
     }
 }

@@ -9,6 +9,12 @@ use super::{
 
 /// Logins and tokens. A login is called by its name.
 impl FakeIbmCloud {
+    /// What IAM calls a login, and whatever it makes names as its creator; nothing where there is no such login.
+    #[must_use]
+    pub fn iam_id(&self, login: &str) -> Option<String> {
+        self.shared.look().side.iam.iam_id(login)
+    }
+
     /// How many tokens were handed out for this grant so far.
     #[must_use]
     pub fn granted(&self, grant: Grant) -> usize {

@@ -131,6 +131,11 @@ impl Iam {
         self.granted.get(&grant).copied().unwrap_or_default()
     }
 
+    /// What IAM calls somebody.
+    pub fn iam_id(&self, login: &str) -> Option<String> {
+        self.find(login).map(Login::iam_id)
+    }
+
     /// Every token so far.
     pub fn handed_out(&self) -> Vec<String> {
         self.tokens.all()
