@@ -89,8 +89,9 @@ pub struct ServiceKeySpec {
     pub instance: Instance,
 
     /// The key's name at the remote side, where keys have names. From the second key on, after a rotation, the
-    /// key's number is appended. Can't be changed. Default: a name made of the ServiceKey's namespace, name and
-    /// UID.
+    /// key's number is appended. IBM Cloud allows many keys of one name: there the operator's mark is appended from
+    /// the first key on, `-sk`, the cluster, the ServiceKey's UID and the key's number, and characters that no name
+    /// may hold become `-`. Can't be changed. Default: a name made of the ServiceKey's namespace, name and UID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = rules::one_line())]
@@ -121,7 +122,9 @@ pub struct ServiceKeySpec {
     /// Whether a key of this name that exists at the remote side already, made by hand or by another cluster,
     /// is taken over: `Never` (it is a conflict) or `IfExists`, which needs `keyName`. A key that was taken over is
     /// rotated and revoked as any other. One that was made for a ServiceKey is taken over only where that one was in
-    /// the same namespace and is gone. Only for keys of a Cloud Foundry so far. Default: `Never`.
+    /// the same namespace and is gone. For keys of a Cloud Foundry, and of IBM Cloud: there the key gets the operator's
+    /// mark appended to its name, and with `Never` another key of the same name is made beside it. Names there tell no
+    /// namespace, so that one that was made for a ServiceKey is taken over only through a KeyProvider. Default: `Never`.
     #[serde(default)]
     pub adoption: Adoption,
 

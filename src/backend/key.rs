@@ -89,24 +89,37 @@ pub struct Grant {
 
 /// Leave to take a key over that somebody else made, unless its ServiceKey lives.
 #[derive(Clone)]
-pub struct Adoption(Arc<dyn Fn(Uuid) -> bool + Send + Sync>);
+pub struct Adoption {
+    /// What the user calls the key.
+    pub name: String,
+    /// Whether the login is that of the ServiceKey's own namespace, and of no other.
+    pub login_is_own: bool,
+    lives: Arc<dyn Fn(Uuid) -> BoxFuture<'static, bool> + Send + Sync>,
+}
 
 impl Adoption {
-    /// Leave to take over keys but those of the ServiceKeys that live.
-    pub fn unless(lives: impl Fn(Uuid) -> bool + Send + Sync + 'static) -> Self {
-        Self(Arc::new(lives))
+    /// Leave to take over the key that is called so, unless its ServiceKey lives.
+    pub fn new(
+        name: String,
+        login_is_own: bool,
+        lives: impl Fn(Uuid) -> BoxFuture<'static, bool> + Send + Sync + 'static,
+    ) -> Self {
+        Self { name, login_is_own, lives: Arc::new(lives) }
     }
 
-    /// Whether the ServiceKey of this UID lives.
-    #[must_use]
-    pub fn lives(&self, owner: Uuid) -> bool {
-        (self.0)(owner)
+    /// Whether the ServiceKey of this UID lives; waits until all are known.
+    pub async fn lives(&self, owner: Uuid) -> bool {
+        (self.lives)(owner).await
     }
 }
 
 impl fmt::Debug for Adoption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Adoption")
+        let Self { name, login_is_own, lives: _ } = self;
+        f.debug_struct("Adoption")
+            .field("name", name)
+            .field("login_is_own", login_is_own)
+            .finish_non_exhaustive()
     }
 }
 
@@ -217,8 +230,8 @@ pub struct KeyFacts {
     pub expires_at: Option<Timestamp>,
     /// By when the remote side wants the key to be rotated.
     pub renew_before: Option<Timestamp>,
-    /// Whether somebody else made it, and it was taken over just now.
-    pub adopted: bool,
+    /// What it was called, where somebody else made it and it was taken over just now.
+    pub adopted: Option<String>,
 }
 
 /// A key that the remote side confirmed, with its credentials.

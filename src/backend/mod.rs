@@ -74,8 +74,8 @@ impl Backend {
     #[must_use]
     pub const fn adopts_keys(&self) -> bool {
         match self {
-            Self::OpenServiceBroker(_) | Self::IbmCloud(_) => false,
-            Self::CloudFoundry(_) => true,
+            Self::OpenServiceBroker(_) => false,
+            Self::CloudFoundry(_) | Self::IbmCloud(_) => true,
         }
     }
 

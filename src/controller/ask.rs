@@ -199,8 +199,7 @@ impl Turn<'_> {
 
     fn take_in_hand(&mut self, sequence: Sequence, issued: IssuedKey, inputs: String) -> Answer {
         let IssuedKey { facts, credentials } = issued;
-        if facts.adopted {
-            let name = facts.name.as_deref().unwrap_or(&facts.id);
+        if let Some(name) = &facts.adopted {
             let note = format!("the key `{name}`, which was there already, is key {sequence} from now on");
             self.context.events.normal(self.key.object_ref(&()), "KeyAdopted", "Bind", note);
         }
@@ -271,10 +270,14 @@ impl Turn<'_> {
     /// Leave to take over a key of the name that the user gives, which only the first one has.
     fn adoption(&self, sequence: Sequence) -> Option<Adoption> {
         let spec = &self.key.spec;
-        let wanted = spec.adoption == AdoptionPolicy::IfExists && spec.key_name.is_some();
+        let wanted = spec.adoption == AdoptionPolicy::IfExists && sequence == Sequence::FIRST;
+        let name = spec.key_name.clone().filter(|_| wanted)?;
         let registry = Arc::clone(&self.context.registry);
-        (wanted && sequence == Sequence::FIRST)
-            .then(|| Adoption::unless(move |owner| registry.has_service_key(owner)))
+        let lives = move |owner| {
+            let registry = Arc::clone(&registry);
+            async move { registry.has_service_key(owner).await }.boxed()
+        };
+        Some(Adoption::new(name, self.subject.provider.namespace.is_some(), lives))
     }
 
     /// What a key is called, as far as the remote side can be asked for it.

@@ -142,7 +142,8 @@ impl Turn<'_> {
         (wanted && !backend.adopts_keys()).then(|| Problem {
             reason: Reason::InvalidSpec,
             message: format!(
-                "`spec.adoption: IfExists` is for keys of a Cloud Foundry, and {id} makes others: take it out"
+                "`spec.adoption: IfExists` is for keys of a Cloud Foundry or of IBM Cloud, and {id} makes others: take it \
+                 out"
             ),
         })
     }

@@ -33,6 +33,7 @@ mod evidence;
 mod foundry;
 mod ibm;
 mod ibm_cloud_crashes_leave_one_key;
+mod ibm_cloud_keys_are_adopted;
 mod ibm_cloud_keys_become_secrets;
 mod ibm_cloud_keys_cost_little;
 mod ibm_cloud_keys_have_access_of_their_own;

@@ -14,7 +14,7 @@ use crate::{
 #[case::adoption(
     json!({"adoption": "IfExists", "keyName": "by-hand"}),
     Reason::InvalidSpec,
-    "`spec.adoption: IfExists` is for keys of a Cloud Foundry, and KeyProvider `broker` makes others"
+    "`spec.adoption: IfExists` is for keys of a Cloud Foundry or of IBM Cloud, and KeyProvider `broker` makes others"
 )]
 #[case::ibm_cloud(
     json!({"ibmCloud": {"role": "Writer"}}),

@@ -26,8 +26,10 @@ impl CloudFoundry {
         let Some(adoption) = &request.adoption else { return Ok(None) };
         // One after the other: whoever comes second finds the mark of the first.
         let _turn = self.adopting.lock().await;
-        let found = self.named(request, instance).await?;
-        let Some(key) = found.filter(|key| may_be_adopted(key, request, adoption)) else { return Ok(None) };
+        let Some(key) = self.named(request, instance).await? else { return Ok(None) };
+        if !may_be_adopted(&key, request, adoption).await {
+            return Ok(None);
+        }
         let made = Made { guid: key.guid, created_at: key.created_at };
         // Read first: what can't be read is left to whoever has it.
         let Some(IssuedKey { facts, credentials }) = self.issued(request, &made).await? else {
@@ -40,21 +42,21 @@ impl CloudFoundry {
         if response.status != StatusCode::OK {
             return Err(exchange.refused(&response).await);
         }
-        let facts = KeyFacts { adopted: true, ..facts };
+        let facts = KeyFacts { adopted: Some(request.name.clone()), ..facts };
         Ok(Some(Bound::Issued(IssuedKey { facts, credentials })))
     }
 }
 
 /// A key that bears a mark may be taken over only from a ServiceKey of the same namespace that is no more: nobody gets
 /// at the keys of others by their names.
-fn may_be_adopted(key: &Key, request: &KeyRequest, adoption: &Adoption) -> bool {
-    key.standing() == Standing::Made
-        && match marks::owner_of(key) {
-            None => true,
-            Some(owner) => {
-                let namespace = marks::namespace_of(key);
-                let lives = owner.parse().is_ok_and(|owner| adoption.lives(owner));
-                !lives && namespace == Some(&request.owner.namespace)
-            }
+async fn may_be_adopted(key: &Key, request: &KeyRequest, adoption: &Adoption) -> bool {
+    if key.standing() != Standing::Made {
+        return false;
+    }
+    let Some(owner) = marks::owner_of(key) else { return true };
+    marks::namespace_of(key) == Some(&request.owner.namespace)
+        && match owner.parse() {
+            Ok(owner) => !adoption.lives(owner).await,
+            Err(_) => true,
         }
 }

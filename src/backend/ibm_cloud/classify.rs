@@ -18,10 +18,12 @@ pub(super) enum Call {
     CreatePolicy,
     DeletePolicy,
     Keys,
+    KeysOfInstance,
     Key,
     Create,
     Delete,
     Rename,
+    Adopt,
 }
 
 impl fmt::Display for Call {
@@ -37,10 +39,12 @@ impl fmt::Display for Call {
             Self::CreatePolicy => "creation of the access policy",
             Self::DeletePolicy => "deletion of the access policy",
             Self::Keys => "list of keys",
+            Self::KeysOfInstance => "list of the instance's keys",
             Self::Key => "fetch",
             Self::Create => "bind",
             Self::Delete => "unbind",
             Self::Rename => "release",
+            Self::Adopt => "adoption",
         })
     }
 }
@@ -59,10 +63,12 @@ impl Call {
             Self::Instances
             | Self::Instance
             | Self::Keys
+            | Self::KeysOfInstance
             | Self::Key
             | Self::Create
             | Self::Delete
-            | Self::Rename => false,
+            | Self::Rename
+            | Self::Adopt => false,
         }
     }
 
@@ -71,12 +77,12 @@ impl Call {
         if self.is_at_iam() { "IAM" } else { "the Resource Controller" }
     }
 
-    /// Whether it makes something.
+    /// Whether it makes something, or makes it ours.
     const fn is_creation(self) -> bool {
-        matches!(self, Self::Create | Self::CreateServiceId | Self::CreatePolicy)
+        matches!(self, Self::Create | Self::Adopt | Self::CreateServiceId | Self::CreatePolicy)
     }
 
-    /// What is left of a call whose effect is unknown: what was made is found again, a key and a service ID by their
+    /// What is left of a call whose effect is unknown: what was made, or taken over, is found again, a key and a service ID by their
     /// name.
     pub(super) const fn class_of_unknown(self) -> ErrorClass {
         if self.is_creation() { ErrorClass::Unsure } else { ErrorClass::Transient }
@@ -116,7 +122,9 @@ pub(super) fn advice(call: Call, status: u16, error: &ApiError) -> &'static str 
         (Call::Create, 403) => {
             "the login needs the platform role Editor on the instance, and at least the role that the key is to have"
         }
-        (Call::Delete | Call::Rename, 403) => "the login needs the platform role Editor on the instance",
+        (Call::Delete | Call::Rename | Call::Adopt, 403) => {
+            "the login needs the platform role Editor on the instance"
+        }
         (Call::ServiceIds | Call::CreateServiceId | Call::DeleteServiceId, 403) => {
             "the login needs the platform role Editor on the IAM Identity service to make service IDs for keys"
         }
@@ -130,7 +138,7 @@ pub(super) fn advice(call: Call, status: u16, error: &ApiError) -> &'static str 
         (Call::Roles | Call::ServiceIds | Call::Policies, 404) => {
             "check that `iamUrl` is the base address of IAM"
         }
-        (Call::Create, 404) => "check `instance`, and that the login may see it",
+        (Call::Create | Call::KeysOfInstance, 404) => "check `instance`, and that the login may see it",
         (_, 409 | 423) => "it is tried again when that is over",
         (_, 422) if error.is_of_the_service(status) => "these are the words of the service itself",
         (_, 429) => "it asks for fewer requests; lower `limits` if this lasts",

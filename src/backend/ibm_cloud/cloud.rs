@@ -3,6 +3,7 @@
 use std::{fmt, num::NonZeroUsize, time::Duration};
 
 use reqwest::{Method, StatusCode};
+use tokio::sync::Mutex;
 
 use super::{
     IbmCloudConfig,
@@ -28,7 +29,7 @@ const KEYS: &str = "/v2/resource_keys";
 /// The service whose instances audit an account, and have one key each for who asks by the API.
 const AUDITING: &str = "logdnaat";
 /// What a key of such an instance is about.
-const SERVICE_KEY: &str = "service_key";
+pub(super) const SERVICE_KEY: &str = "service_key";
 
 /// One account of IBM Cloud, logged in.
 pub struct IbmCloud {
@@ -36,13 +37,15 @@ pub struct IbmCloud {
     pub(super) session: Session,
     pub(super) instances: Instances,
     pub(super) roles: RolesOfServices,
-    attempts: Attempts,
+    pub(super) attempts: Attempts,
     /// Those at service IDs for keys.
     pub(super) service_ids: Attempts,
+    /// Keys are taken over one after the other.
+    pub(super) adopting: Mutex<()>,
 }
 
 /// What a look-up of a single key shows.
-enum Sight {
+pub(super) enum Sight {
     Shown(Box<IssuedKey>),
     /// It is there, without what keys of its service are about.
     Incomplete,
@@ -80,6 +83,7 @@ impl IbmCloud {
             roles: RolesOfServices::default(),
             attempts: Attempts::default(),
             service_ids: Attempts::default(),
+            adopting: Mutex::default(),
         })
     }
 
@@ -101,7 +105,8 @@ impl IbmCloud {
         self.instance(&Target::of(instance)?).await.map(drop)
     }
 
-    /// Makes the key, unless one of its name is there already, which is ours by the mark in it.
+    /// Makes the key, unless one of its name is there already, which is ours by the mark in it, or one that is to be
+    /// taken over.
     ///
     /// # Errors
     /// [`ErrorClass::Taken`] where the instance has a key and allows no other, [`ErrorClass::Conflict`] where ours was
@@ -115,15 +120,20 @@ impl IbmCloud {
             None => None,
         };
         let found = self.find(request).await?;
-        let bound = if !found.is_empty() {
-            self.bind_to_existing(request, found).await
-        } else if self.attempts.may_still_show(request.identity) {
-            Err(not_shown_yet("bind", &request.name))
-        } else {
-            self.create(request, &instance, role.as_deref()).await
+        let adopted = if found.is_empty() { self.adopt(request, &instance).await } else { Ok(None) };
+        let bound = match adopted {
+            Ok(None) if !found.is_empty() => self.bind_to_existing(request, found).await,
+            Ok(None) if self.attempts.may_still_show(request.identity) => {
+                Err(not_shown_yet("bind", &request.name))
+            }
+            Ok(None) => self.create(request, &instance, role.as_deref()).await,
+            Ok(Some(adopted)) => Ok(adopted),
+            Err(error) => Err(error),
         };
         let with_role = |issued: IssuedKey| {
-            let facts = KeyFacts { role: issued.facts.role.or(role), ..issued.facts };
+            // What was made for others need not have the role that is asked for here.
+            let asked_for = role.filter(|_| issued.facts.adopted.is_none());
+            let facts = KeyFacts { role: issued.facts.role.or(asked_for), ..issued.facts };
             Bound::Issued(IssuedKey { facts, ..issued })
         };
         bound.map(with_role).inspect_err(|error| {
@@ -364,7 +374,7 @@ impl IbmCloud {
     }
 
     /// Looks a key up by its GUID.
-    async fn look(&self, request: &KeyRequest, guid: &str) -> Result<Sight, BackendError> {
+    pub(super) async fn look(&self, request: &KeyRequest, guid: &str) -> Result<Sight, BackendError> {
         let mut exchange = Exchange::of(self, Call::Key, request);
         let response = exchange.ask(Method::GET, &path(guid), &[]).await?;
         match response.status {
@@ -420,7 +430,7 @@ impl fmt::Debug for IbmCloud {
     }
 }
 
-fn path(guid: &str) -> String {
+pub(super) fn path(guid: &str) -> String {
     format!("{KEYS}/{}", segment(guid))
 }
 
@@ -477,11 +487,17 @@ fn incomplete(call: &str, name: &str) -> BackendError {
 
 /// An instance that can have one key only answers with that one.
 fn only_key(existing: &str, request: &KeyRequest) -> BackendError {
-    let is_ours = Mark::read(existing).is_some_and(|mark| mark.owner == request.identity.owner);
-    let advice = if is_ours {
-        "which is this ServiceKey's own: write `rotation.strategy: Replace`, which revokes it before the next one is made"
-    } else {
-        "which is somebody else's and is left alone: delete it there, or name another instance"
+    let advice = match Mark::read(existing) {
+        Some(mark) if mark.owner == request.identity.owner => {
+            "which is this ServiceKey's own: write `rotation.strategy: Replace`, which revokes it before the next one is \
+             made"
+                .to_owned()
+        }
+        Some(_) => "which is another ServiceKey's and is left alone: delete it there, or name another instance".to_owned(),
+        None => format!(
+            "which is somebody else's and is left alone: delete it there, name another instance, or create the \
+             ServiceKey again with `keyName: {existing}` and `adoption: IfExists`, which takes it over"
+        ),
     };
     let message = format!("bind failed: the instance allows one key, and has `{existing}` already, {advice}");
     BackendError::new(ErrorClass::Taken, message)

@@ -2,10 +2,11 @@
 //!
 //! `cloud` makes the calls that a key needs; `session` logs in, `call` sends them and has the words for what went wrong,
 //! `classify` says what that means. `instances` and `roles` know what keys are made for, `access` whom they act as, `name`
-//! what they are called, `attempts` which of them may have been made without anybody knowing, and `wire` reads what
-//! comes.
+//! what they are called, `attempts` which of them may have been made without anybody knowing, `adopt` takes over those of
+//! others, and `wire` reads what comes.
 
 mod access;
+mod adopt;
 mod attempts;
 mod call;
 mod classify;

@@ -220,11 +220,10 @@ impl Registry {
         keys
     }
 
-    /// Whether a ServiceKey of this UID exists, as far as the caches know.
-    pub fn has_service_key(&self, uid: Uuid) -> bool {
+    /// Whether a ServiceKey of this UID exists; told once all caches are filled, before which nobody is known to be gone.
+    pub async fn has_service_key(&self, uid: Uuid) -> bool {
         let uid = uid.to_string();
-        let caches = locked(&self.keys).clone();
-        caches.iter().any(|cache| cache.store.find(|key| key.metadata.uid.as_ref() == Some(&uid)).is_some())
+        self.service_keys().await.iter().any(|key| key.metadata.uid.as_ref() == Some(&uid))
     }
 
     /// The names of the ServiceKeys that name a provider, once all caches are filled.

@@ -1,0 +1,217 @@
+//! Taking over keys that somebody made by hand, or for a ServiceKey that is no more.
+
+use reqwest::{Method, StatusCode};
+
+use super::{
+    call::Exchange,
+    classify::Call,
+    cloud::{IbmCloud, SERVICE_KEY, Sight, path},
+    instances::INSTANCES,
+    name::Mark,
+    wire::{Instance, Key, RenameKey},
+};
+use crate::backend::{Adoption, BackendError, ErrorClass, IssuedKey, KeyFacts, KeyRequest, http::segment};
+
+/// Who has a key, as far as its name tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder {
+    /// Nobody who would miss it.
+    Nobody,
+    /// A ServiceKey that may live, here or in another cluster.
+    Another,
+    /// It is not the one that the user means.
+    NotMeant,
+}
+
+impl IbmCloud {
+    /// Takes the key over that the user means, where there is one; nothing where there is none. It is given our name
+    /// before its credentials are handed on: after a crash in between it is found as one that was made.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Taken`] where another ServiceKey has it, where several are meant, and where nobody is shown its
+    /// credentials; [`ErrorClass::Forbidden`] where they are not shown to this login; and those of the calls.
+    pub(super) async fn adopt(
+        &self,
+        request: &KeyRequest,
+        instance: &Instance,
+    ) -> Result<Option<IssuedKey>, BackendError> {
+        let Some(adoption) = &request.adoption else { return Ok(None) };
+        let Some(key) = self.meant(request, instance, adoption).await? else { return Ok(None) };
+        // One after the other: whoever comes second sees the name that the first gave it.
+        let _turn = self.adopting.lock().await;
+        // Read first: what can't be read is left as it is.
+        let IssuedKey { facts, credentials } = self.readable(request, &key).await?;
+        self.give_our_name(request, &key).await?;
+        let facts = KeyFacts { name: Some(request.name.clone()), adopted: Some(key.name), ..facts };
+        Ok(Some(IssuedKey { facts, credentials }))
+    }
+
+    /// The one key of the instance that the user means and may have.
+    async fn meant(
+        &self,
+        request: &KeyRequest,
+        instance: &Instance,
+        adoption: &Adoption,
+    ) -> Result<Option<Key>, BackendError> {
+        let keys = format!("{INSTANCES}/{}/resource_keys", segment(&instance.guid));
+        let mut found: Vec<Key> = Exchange::of(self, Call::KeysOfInstance, request).list(&keys, &[]).await?;
+        found.sort_by(|one, other| one.guid.cmp(&other.guid));
+        let (mut free, mut held) = (Vec::new(), Vec::new());
+        for key in found.into_iter().filter(|key| !key.is_removed()) {
+            match holder(&key.name, &request.name, adoption).await {
+                Holder::Nobody => free.push(key),
+                Holder::Another => held.push(key),
+                Holder::NotMeant => {}
+            }
+        }
+        match (free.len(), held.first()) {
+            (0, None) => Ok(None),
+            (0, Some(key)) => Err(held_by_another(&key.name, adoption)),
+            (1, _) => Ok(free.pop()),
+            (_, _) => Err(several(&free)),
+        }
+    }
+
+    /// The key with its credentials, where they are shown, and it is still the one that was found.
+    async fn readable(&self, request: &KeyRequest, key: &Key) -> Result<IssuedKey, BackendError> {
+        match self.look(request, &key.guid).await? {
+            Sight::Shown(issued) if issued.facts.name.as_ref() == Some(&key.name) => Ok(*issued),
+            Sight::Shown(_) | Sight::Removed | Sight::Absent => Err(went_away(&key.name)),
+            Sight::Redacted => Err(left_as_it_is(
+                ErrorClass::Forbidden,
+                &key.name,
+                "its credentials are not shown to this login; give it a role on the instance that is at least the key's \
+                 own, or",
+            )),
+            Sight::Hidden => Err(left_as_it_is(
+                ErrorClass::Taken,
+                &key.name,
+                "its credentials were shown only to who made it; delete it there if nobody needs it, or",
+            )),
+            Sight::Incomplete => {
+                let what = format!(
+                    "it holds no `{SERVICE_KEY}`, which only keys of the role Manager have; delete it there if nobody \
+                     needs it, or"
+                );
+                Err(left_as_it_is(ErrorClass::Taken, &key.name, &what))
+            }
+        }
+    }
+
+    async fn give_our_name(&self, request: &KeyRequest, key: &Key) -> Result<(), BackendError> {
+        let mut exchange = Exchange::of(self, Call::Adopt, request);
+        // Remembered first, as a creation is: nobody may be there any more to take the answer.
+        self.attempts.begin(request);
+        let name = RenameKey { name: &request.name };
+        let renamed = match exchange.send_json(Method::PATCH, &path(&key.guid), &name).await {
+            Ok(response) if response.status == StatusCode::OK => Ok(()),
+            Ok(response) if matches!(response.status, StatusCode::NOT_FOUND | StatusCode::GONE) => {
+                Err(went_away(&key.name))
+            }
+            Ok(response) => Err(exchange.refused(&response).await),
+            Err(error) => Err(error),
+        };
+        match &renamed {
+            Err(error) if error.class == ErrorClass::Unsure => self.attempts.begin(request),
+            _ => self.attempts.end(request.identity),
+        }
+        renamed
+    }
+}
+
+/// Who has a key of this name, where the key that is to be had will be called `ours`.
+///
+/// One that bears a mark may be taken over only from a ServiceKey that is no more. Names tell no namespace: so only those
+/// may do that whose login is their namespace's own, and nobody gets at the keys of others by their names.
+async fn holder(name: &str, ours: &str, adoption: &Adoption) -> Holder {
+    let Some(ours) = Mark::read(ours) else { return Holder::NotMeant };
+    let is_named = name == adoption.name;
+    match Mark::read(name) {
+        None if is_named || name == ours.start => Holder::Nobody,
+        Some(mark) if mark.owner != ours.owner && (is_named || mark.start == ours.start) => {
+            if adoption.login_is_own && !adoption.lives(mark.owner).await {
+                Holder::Nobody
+            } else {
+                Holder::Another
+            }
+        }
+        _ => Holder::NotMeant,
+    }
+}
+
+fn failed(class: ErrorClass, what: &str) -> BackendError {
+    BackendError::new(class, format!("adoption failed: {what}"))
+}
+
+fn went_away(name: &str) -> BackendError {
+    failed(ErrorClass::Transient, &format!("the key `{name}` was just going away, or to somebody else"))
+}
+
+fn left_as_it_is(class: ErrorClass, name: &str, why: &str) -> BackendError {
+    let what = format!(
+        "the key `{name}` is left as it is, because {why} write `adoption: Never`, and another one is made"
+    );
+    failed(class, &what)
+}
+
+fn held_by_another(name: &str, adoption: &Adoption) -> BackendError {
+    let wanted = &adoption.name;
+    let why = format!(
+        "it bears the mark of another ServiceKey, here or in another cluster; if that one is no more, name the key \
+         `{wanted}` there, or"
+    );
+    left_as_it_is(ErrorClass::Taken, name, &why)
+}
+
+fn several(found: &[Key]) -> BackendError {
+    let named: Vec<_> = found.iter().map(|key| format!("`{}` ({})", key.name, key.guid)).collect();
+    let what = format!(
+        "the instance has {} keys that may be meant, and all are left as they are: {}; delete or rename all but one of \
+         them there, or write `adoption: Never`, and another one is made",
+        named.len(),
+        named.join(", ")
+    );
+    failed(ErrorClass::Taken, &what)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use rstest::rstest;
+    use uuid::Uuid;
+
+    use super::*;
+    use Holder::{Another, Nobody, NotMeant};
+
+    const US: &str = "6f1d3c1a-3f43-4d0c-9d5e-5f3f0c5f8a01";
+    const GONE: &str = "6f1d3c1a-3f43-4d0c-9d5e-5f3f0c5f8a02";
+    const LIVING: &str = "6f1d3c1a-3f43-4d0c-9d5e-5f3f0c5f8a03";
+
+    #[rstest]
+    //                                                    own login, shared login
+    #[case::by_hand("a/b",                                 [Nobody,   Nobody])]
+    #[case::by_hand_as_far_as_names_go("a-b",              [Nobody,   Nobody])]
+    #[case::by_hand_and_called_otherwise("a-b-c",          [NotMeant, NotMeant])]
+    #[case::of_a_gone_one(&format!("a-b-sk-{GONE}-7"),     [Nobody,   Another])]
+    #[case::of_a_lost_cluster(&format!("a-b-sk1a2b3c4d-{GONE}-1"), [Nobody, Another])]
+    #[case::of_a_living_one(&format!("a-b-sk-{LIVING}-1"), [Another,  Another])]
+    #[case::of_one_called_otherwise(&format!("c-sk-{GONE}-1"), [NotMeant, NotMeant])]
+    #[case::our_own_later_one(&format!("a-b-sk-{US}-2"),   [NotMeant, NotMeant])]
+    #[tokio::test]
+    async fn a_name_tells_who_has_a_key(#[case] name: &str, #[case] expected: [Holder; 2]) {
+        let lives = |owner| async move { Uuid::parse_str(LIVING) == Ok(owner) }.boxed();
+        let ours = format!("a-b-sk-{US}-1");
+        for (login_is_own, expected) in [true, false].into_iter().zip(expected) {
+            let adoption = Adoption::new("a/b".to_owned(), login_is_own, lives);
+            assert_eq!(holder(name, &ours, &adoption).await, expected, "own login: {login_is_own}");
+        }
+    }
+
+    /// The whole of such a name is what the user wrote.
+    #[tokio::test]
+    async fn a_key_may_be_named_with_its_mark() {
+        let name = format!("c-sk-{GONE}-1");
+        let adoption = Adoption::new(name.clone(), true, |_| async { false }.boxed());
+        assert_eq!(holder(&name, &format!("{name}-sk-{US}-1"), &adoption).await, Nobody);
+    }
+}
