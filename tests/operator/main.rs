@@ -22,6 +22,7 @@ mod cloud_foundry_keys_cost_little;
 mod cloud_foundry_lost_keys_are_replaced;
 mod cloud_foundry_orphans_are_found;
 mod cloud_foundry_refusals_are_told;
+mod cluster;
 mod conditions;
 mod crashes_leave_one_key;
 mod database;
