@@ -4,12 +4,12 @@ use rstest::rstest;
 use testkit::{
     Moment::{self, AfterEffect, BeforeEffect},
     gateway::{Method, Requests},
-    ibm_cloud::{Call, FakeIbmCloud, Fault, Quirks, Route, StatusCode},
+    ibm_cloud::{Call, FakeIbmCloud, Fault, Instance, Quirks, Route, StatusCode},
 };
 
 use crate::{
     evidence::settled,
-    ibm::{IbmStage, KEY},
+    ibm::{INSTANCE, IbmStage, KEY},
     process::Process,
 };
 
@@ -63,6 +63,38 @@ async fn a_bind_that_takes_effect_late_leaves_nothing_behind() {
     assert_eq!(stage.ibm.release_late(), 1);
     assert_eq!(stage.ibm.live_keys().len(), 2);
     stage.delete_and_leave_no_key(KEY).await;
+}
+
+/// Nobody is shown the credentials again that were in it: the key is of no use.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_with_credentials_that_are_shown_once_leaves_one_key() {
+    let instance = Instance::new(INSTANCE).one_time();
+    let ibm = FakeIbmCloud::builder().without_instances().instance(instance).start().await.unwrap();
+    let stage = IbmStage::set_with(ibm).await;
+    stage.ibm.inject(Fault::Cut.on(Route::CreateKey).after_effect());
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    stage.wait_ready_with_the_one_key(KEY).await;
+    let keys = stage.ibm.keys();
+    assert_eq!(keys.iter().map(|key| key.removed).collect::<Vec<_>>(), [true, false]);
+    stage.delete_and_leave_no_key(KEY).await;
+}
+
+/// As after two requests whose answers were lost, of which one took effect late.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_keys_of_one_name_one_is_kept() {
+    let stage = IbmStage::set().await;
+    let uid = stage.ask_for(KEY).await.metadata.uid.unwrap();
+    let name = format!("{KEY}-sk-{uid}-1");
+    let (first, second) =
+        (stage.ibm.add_key(INSTANCE, &name).unwrap(), stage.ibm.add_key(INSTANCE, &name).unwrap());
+    let other = stage.ibm.add_key(INSTANCE, &format!("{KEY}-sk-{uid}-2")).unwrap();
+    let _operator = stage.start_operator().await;
+    let ready = stage.wait_ready(KEY).await;
+    stage.assert_holds(&ready, &stage.ibm.key(&first.guid).unwrap()).await;
+    assert!(stage.ibm.key(&second.guid).unwrap().removed);
+    assert!(!stage.ibm.key(&other.guid).unwrap().removed, "it has another name");
+    assert_eq!(stage.count(&[Route::CreateKey]), 0);
 }
 
 #[rstest]

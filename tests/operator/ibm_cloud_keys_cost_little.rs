@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use testkit::ibm_cloud::{FakeIbmCloud, Instance, Route};
+use testkit::ibm_cloud::{Call, FakeIbmCloud, Instance, Route};
 
 use crate::{
     ibm::{INSTANCE, IbmStage, KEY},
@@ -65,6 +65,44 @@ async fn ten_requests_show_a_thousand_keys() {
     // Proves that nothing follows, which no watch can tell.
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(stage.count(&[Route::Keys]), 10);
+}
+
+/// The account has more instances than a page; by its name one is found with one request all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_among_many_is_found_with_one_request() {
+    let mut ibm = FakeIbmCloud::builder().without_instances();
+    for number in 0..150 {
+        ibm = ibm.instance(Instance::new(format!("instance-{number}")));
+    }
+    let stage = IbmStage::set_with(ibm.instance(Instance::new(INSTANCE)).start().await.unwrap()).await;
+    let _operator = stage.start_operator().await;
+    stage.wait_for_provider("ibm").await;
+    let before = stage.count(&[Route::Instances]);
+    stage.ask_for(KEY).await;
+    stage.wait_ready_with_the_one_key(KEY).await;
+    assert_eq!(stage.count(&[Route::Instances]) - before, 1);
+}
+
+/// Two tokens and more go by, while the provider is looked at all the time. That none is shown after its end is what the
+/// fake holds against its clients.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_renewed_before_they_end() {
+    let ibm = FakeIbmCloud::builder().token_lifetime(Duration::from_secs(5)).start().await.unwrap();
+    let stage = IbmStage::set_with(ibm).await;
+    let _operator = stage.start_operator_checking(OFTEN).await;
+    stage.ask_for(KEY).await;
+    let ready = stage.wait_ready_with_the_one_key(KEY).await;
+    let is_third = |calls: &[Call]| {
+        calls.iter().filter(|call| call.route == Route::Token && call.status.is_some()).count() >= 3
+    };
+    stage.ibm.wait_for_calls(is_third).await.unwrap();
+    stage.ask_for("reporting-creds").await;
+    stage.wait_ready("reporting-creds").await;
+    let first = &ready.status.unwrap().key.unwrap().id;
+    assert!(!stage.ibm.key(first).unwrap().removed);
+    assert_eq!(stage.ibm.keys().len(), 2);
+    let refused = |call: &Call| call.status == Some(401);
+    assert!(!stage.ibm.calls().iter().any(refused), "a token was shown too late");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -97,6 +97,21 @@ async fn an_instance_that_can_have_no_key_is_told(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_instances_of_one_name_than_a_page_holds_are_several() {
+    let mut ibm = FakeIbmCloud::builder();
+    for _ in 0..101 {
+        ibm = ibm.instance(Instance::new("twin"));
+    }
+    let stage = IbmStage::set_with(ibm.start().await.unwrap()).await;
+    let _operator = stage.start_operator().await;
+    stage.wait_for_provider("ibm").await;
+    let before = stage.count(&[Route::Instances]);
+    stage.ask_for_key_with(KEY, json!({"instance": {"name": "twin"}})).await;
+    stage.wait_key(KEY, Reason::BindRejected).await.says("name it by `crn` or `id`");
+    assert_eq!(stage.count(&[Route::Instances]) - before, 2, "both pages are asked for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_the_service_does_not_have_is_told_with_those_that_it_has() {
     let stage = IbmStage::set().await;
     let _operator = stage.start_operator().await;
