@@ -62,7 +62,7 @@ struct Object {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Stored {
     Foreign,
-    Ours { key: Option<KeyRecord>, previous: Option<Sequence>, damaged: bool },
+    Ours { key: Option<Box<KeyRecord>>, previous: Option<Sequence>, damaged: bool },
 }
 
 /// What the operator holds in memory, and loses when it dies.
@@ -225,10 +225,10 @@ impl State {
             None => SecretView::Absent,
             Some(Stored::Foreign) => SecretView::Foreign { holder: "somebody else".to_owned() },
             Some(Stored::Ours { key: Some(key), previous, damaged: false }) => {
-                SecretView::Intact { key: key.clone(), previous: *previous }
+                SecretView::Intact { key: KeyRecord::clone(key), previous: *previous }
             }
             Some(Stored::Ours { key, previous, .. }) => {
-                SecretView::Damaged { key: key.clone(), previous: *previous }
+                SecretView::Damaged { key: key.as_deref().cloned(), previous: *previous }
             }
         }
     }
@@ -550,7 +550,7 @@ impl State {
         // Entries that somebody edited are not kept.
         let untouched = matches!(self.secret, Some(Stored::Ours { damaged: false, .. }));
         let previous = previous.filter(|_| untouched);
-        self.secret = Some(Stored::Ours { key: Some(key.clone()), previous, damaged: false });
+        self.secret = Some(Stored::Ours { key: Some(Box::new(key.clone())), previous, damaged: false });
         self.process.view = SecretView::Intact { key, previous };
         self.process.round.learn(Answer::Stored);
     }
@@ -661,7 +661,7 @@ impl State {
                 if self.remote != only {
                     return complaint("not exactly the current key lives");
                 }
-                if self.memory != (Memory { key: Some(key.clone()), ..Memory::default() }) {
+                if self.memory != (Memory { key: Some(KeyRecord::clone(key)), ..Memory::default() }) {
                     return complaint("the status tells something else");
                 }
                 Ok(())
