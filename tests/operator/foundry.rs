@@ -34,45 +34,19 @@ impl FoundryStage {
     }
 
     pub async fn set_with(foundry: FakeCloudFoundry) -> Self {
-        Self::logged_in_by(foundry, json!({"username": "alice", "password": PASSWORD}), by_password()).await
+        Self::logged_in_by(foundry, password(), by_password()).await
     }
 
     /// With these entries in the login Secret, and this login in the provider.
     pub async fn logged_in_by(foundry: FakeCloudFoundry, entries: Value, auth: Value) -> Self {
-        let stage = Self { stage: Stage::set().await, foundry };
-        let login = json!({
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": "cf-login"},
-            "stringData": entries,
-        });
-        stage.create::<Secret>(login).await;
-        let provider = json!({
-            "apiVersion": "servicekeys.dev/v1alpha1",
-            "kind": "KeyProvider",
-            "metadata": {"name": "foundry"},
-            "spec": {
-                "cloudFoundry": {
-                    "apiUrl": stage.foundry.url(),
-                    "auth": auth,
-                    "organization": "acme",
-                    "space": "dev",
-                },
-                "limits": {"timeout": "5s", "requestsPerSecond": 1000},
-            },
-        });
-        stage.create::<KeyProvider>(provider).await;
-        stage
+        let stage = Stage::set().await;
+        stage.add_foundry(&foundry, entries, auth).await;
+        Self { stage, foundry }
     }
 
     /// A ServiceKey for the tutorial's instance, whose key has the ServiceKey's own name.
     pub fn manifest(&self, name: &str) -> Value {
-        json!({
-            "apiVersion": "servicekeys.dev/v1alpha1",
-            "kind": "ServiceKey",
-            "metadata": {"name": name},
-            "spec": {"providerRef": {"name": "foundry"}, "instance": {"name": INSTANCE}, "keyName": name},
-        })
+        key_of_foundry(name)
     }
 
     pub async fn ask_for(&self, name: &str) -> ServiceKey {
@@ -120,6 +94,49 @@ impl FoundryStage {
     pub fn count(&self, routes: &[Route]) -> usize {
         routes.iter().map(|route| self.foundry.count(*route)).sum()
     }
+}
+
+impl Stage {
+    /// Creates the KeyProvider `foundry`, which logs in so, and its login Secret with these entries.
+    pub async fn add_foundry(&self, foundry: &FakeCloudFoundry, entries: Value, auth: Value) {
+        let login = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "cf-login"},
+            "stringData": entries,
+        });
+        self.create::<Secret>(login).await;
+        let provider = json!({
+            "apiVersion": "servicekeys.dev/v1alpha1",
+            "kind": "KeyProvider",
+            "metadata": {"name": "foundry"},
+            "spec": {
+                "cloudFoundry": {
+                    "apiUrl": foundry.url(),
+                    "auth": auth,
+                    "organization": "acme",
+                    "space": "dev",
+                },
+                "limits": {"timeout": "5s", "requestsPerSecond": 1000},
+            },
+        });
+        self.create::<KeyProvider>(provider).await;
+    }
+}
+
+/// A ServiceKey for the tutorial's instance, whose key has the ServiceKey's own name.
+pub fn key_of_foundry(name: &str) -> Value {
+    json!({
+        "apiVersion": "servicekeys.dev/v1alpha1",
+        "kind": "ServiceKey",
+        "metadata": {"name": name},
+        "spec": {"providerRef": {"name": "foundry"}, "instance": {"name": INSTANCE}, "keyName": name},
+    })
+}
+
+/// The entries of the login Secret that go with [`by_password`].
+pub fn password() -> Value {
+    json!({"username": "alice", "password": PASSWORD})
 }
 
 pub fn by_password() -> Value {

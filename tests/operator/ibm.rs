@@ -34,44 +34,19 @@ impl IbmStage {
     }
 
     pub async fn set_with(ibm: FakeIbmCloud) -> Self {
-        Self::logged_in_by(ibm, json!({"apiKey": {"secretRef": {"name": "ibm-login"}}})).await
+        Self::logged_in_by(ibm, by_api_key()).await
     }
 
     /// With this login in the provider.
     pub async fn logged_in_by(ibm: FakeIbmCloud, auth: Value) -> Self {
-        let stage = Self { stage: Stage::set().await, ibm };
-        let login = json!({
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": "ibm-login"},
-            "stringData": {"apikey": API_KEY},
-        });
-        stage.create::<Secret>(login).await;
-        let provider = json!({
-            "apiVersion": "servicekeys.dev/v1alpha1",
-            "kind": "KeyProvider",
-            "metadata": {"name": "ibm"},
-            "spec": {
-                "ibmCloud": {
-                    "auth": auth,
-                    "iamUrl": stage.ibm.iam_url(),
-                    "resourceControllerUrl": stage.ibm.url(),
-                },
-                "limits": {"timeout": "5s", "requestsPerSecond": 1000},
-            },
-        });
-        stage.create::<KeyProvider>(provider).await;
-        stage
+        let stage = Stage::set().await;
+        stage.add_ibm(&ibm, auth).await;
+        Self { stage, ibm }
     }
 
     /// A ServiceKey for the tutorial's instance.
     pub fn manifest(&self, name: &str) -> Value {
-        json!({
-            "apiVersion": "servicekeys.dev/v1alpha1",
-            "kind": "ServiceKey",
-            "metadata": {"name": name},
-            "spec": {"providerRef": {"name": "ibm"}, "instance": {"name": INSTANCE}, "keyName": name},
-        })
+        key_of_ibm(name)
     }
 
     pub async fn ask_for(&self, name: &str) -> ServiceKey {
@@ -123,4 +98,41 @@ impl IbmStage {
     pub fn routes_since(&self, calls: usize) -> Vec<Route> {
         self.ibm.calls().split_off(calls).into_iter().map(|call| call.route).collect()
     }
+}
+
+impl Stage {
+    /// Creates the KeyProvider `ibm`, which logs in so, and a login Secret with an API key.
+    pub async fn add_ibm(&self, ibm: &FakeIbmCloud, auth: Value) {
+        let login = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "ibm-login"},
+            "stringData": {"apikey": API_KEY},
+        });
+        self.create::<Secret>(login).await;
+        let provider = json!({
+            "apiVersion": "servicekeys.dev/v1alpha1",
+            "kind": "KeyProvider",
+            "metadata": {"name": "ibm"},
+            "spec": {
+                "ibmCloud": {"auth": auth, "iamUrl": ibm.iam_url(), "resourceControllerUrl": ibm.url()},
+                "limits": {"timeout": "5s", "requestsPerSecond": 1000},
+            },
+        });
+        self.create::<KeyProvider>(provider).await;
+    }
+}
+
+/// A ServiceKey for the tutorial's instance.
+pub fn key_of_ibm(name: &str) -> Value {
+    json!({
+        "apiVersion": "servicekeys.dev/v1alpha1",
+        "kind": "ServiceKey",
+        "metadata": {"name": name},
+        "spec": {"providerRef": {"name": "ibm"}, "instance": {"name": INSTANCE}, "keyName": name},
+    })
+}
+
+pub fn by_api_key() -> Value {
+    json!({"apiKey": {"secretRef": {"name": "ibm-login"}}})
 }
