@@ -9,6 +9,7 @@ mod a_cluster_provider_admits_namespaces;
 mod a_foreign_secret_is_left_alone;
 mod a_key_becomes_a_secret;
 mod a_login_by_client_credentials;
+mod a_namespace_can_be_deleted_in_any_order;
 mod a_namespace_with_keys_can_be_deleted;
 mod a_restart_takes_up_every_key;
 mod a_slow_provider_slows_only_its_own_keys;
