@@ -240,8 +240,9 @@ pub struct ParametersSource {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Rotation {
-    /// How long a key is used before the next one replaces it, such as `720h`; at least `1m`. Default: for ever,
-    /// or until the remote side says that it expires.
+    /// How long a key is used at most before the next one replaces it, such as `720h`; at least `1m`. Each key is
+    /// replaced up to a tenth of that (and a day) earlier, so that keys that were made together are not replaced
+    /// together; `status.nextRotation` says when. Default: for ever, or until the remote side says that it expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Duration>,
 

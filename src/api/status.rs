@@ -36,7 +36,8 @@ pub struct ServiceKeyStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["sequence".into()]))]
     pub previous_keys: Vec<PreviousKey>,
 
-    /// When the next key replaces the current one.
+    /// When the next key replaces the current one: before the age of `rotation.every`, when the remote side wants it,
+    /// or in good time before it expires there, whichever comes first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_rotation: Option<Time>,
 

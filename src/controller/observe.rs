@@ -22,6 +22,7 @@ impl Turn<'_> {
     /// Everything that the next decision may look at.
     pub(super) async fn observe(&mut self) -> Result<World, Error> {
         Ok(World {
+            owner: self.subject.uid,
             desired: self.desired(),
             memory: status::memory(self.key.status.as_ref()),
             secret: self.secret_view().await?,

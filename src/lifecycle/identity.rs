@@ -56,6 +56,15 @@ impl Identity {
         Uuid::new_v5(&self.owner, self.sequence.to_string().as_bytes())
     }
 
+    /// A part of the whole, from nothing to all of it: as if by chance, and for this key always the same.
+    #[must_use]
+    pub fn part_of(&self, whole: u64) -> u64 {
+        // The first bits of a hash; which one is settled for good by what is asked of brokers.
+        let (chance, ..) = self.binding_id().as_fields();
+        let part = (u128::from(whole) + 1) * u128::from(chance) >> u32::BITS;
+        u64::try_from(part).unwrap_or(whole)
+    }
+
     /// The name of the key at a remote side that has names: the one that the user gives it, or one made of namespace,
     /// name and UID of the ServiceKey. From the second key on its number is appended.
     #[must_use]

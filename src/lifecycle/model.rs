@@ -11,6 +11,7 @@ use std::{
 
 use jiff::Timestamp;
 use stateright::{Checker, Model, Property};
+use uuid::Uuid;
 
 use super::*;
 use crate::api::Reason;
@@ -169,6 +170,7 @@ impl State {
     fn world(&self, object: &Object) -> World {
         let hours = |n: u64| std::time::Duration::from_secs(n * 3600);
         World {
+            owner: Uuid::nil(),
             desired: Desired {
                 finalizer: object.finalizer,
                 deleting: object.deleting,

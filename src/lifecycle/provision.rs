@@ -257,7 +257,7 @@ struct Pending {
 impl Pending {
     fn of(world: &World, key: &KeyRecord) -> Self {
         let gone = world.memory.departure(key.sequence).is_some();
-        let due = gone || rotation::is_due(&world.desired, key, world.now);
+        let due = gone || rotation::is_due(world, key);
         // What was begun is carried through: the key may be revoked by now.
         let making_room = world.memory.makes_room() && !gone;
         let rotation = world.desired.problem.is_none() && due || making_room;

@@ -41,7 +41,7 @@ pub(super) fn settled(world: &World, memory: &Memory, key: &KeyRecord) -> Report
         ready,
         rotating: memory.attempt().map(rotation_under_way).or(overlap),
         stalled: world.desired.problem.clone(),
-        next_rotation: rotation::next_rotation(&world.desired, key),
+        next_rotation: rotation::next_rotation(world, key),
         revoking: None,
     }
 }
@@ -277,8 +277,7 @@ pub(super) fn under_way(world: &World, work: &UnderWay) -> Rest {
     }
     if report.ready.ready {
         report.rotating = Some(problem);
-        report.next_rotation =
-            world.memory.key.as_ref().and_then(|key| rotation::next_rotation(&world.desired, key));
+        report.next_rotation = world.memory.key.as_ref().and_then(|key| rotation::next_rotation(world, key));
     }
     Rest { quiet: !work.is_news(world.now), ..Rest::new(wake, report) }
 }

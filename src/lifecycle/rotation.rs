@@ -3,15 +3,45 @@
 use std::time::Duration;
 
 use jiff::{Timestamp, Unit};
+use uuid::Uuid;
 
-use super::{Desired, KeyRecord, Memory, PreviousKey, Sequence};
+use super::{Desired, Identity, KeyRecord, Memory, PreviousKey, Rotation, Sequence, World};
 
-/// When the key is to be replaced by itself: at its age limit, or when the remote side wants it, whichever
-/// comes first.
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// The part of a span by which a rotation may come early.
+const TENTH: u32 = 10;
+
+/// When the key is to be replaced by itself: at its age limit, or when the remote side wants it, whichever comes first.
+/// It follows from the spec and the key alone, and is a full second, as times in statuses are.
 #[must_use]
-pub fn next_rotation(desired: &Desired, key: &KeyRecord) -> Option<Timestamp> {
-    let by_age = desired.rotation.every.and_then(|every| key.created_at.checked_add(every).ok());
-    [by_age, key.renew_before.or(key.expires_at)].into_iter().flatten().min()
+pub fn next_rotation(world: &World, key: &KeyRecord) -> Option<Timestamp> {
+    let rotation = &world.desired.rotation;
+    [by_age(rotation, world.owner, key), by_the_remote_side(rotation, key)].into_iter().flatten().min()
+}
+
+/// At the age limit, or somewhat earlier: each key by a part of its own of the spread, so that keys that were made
+/// together are not replaced together. None comes so early that the key before it would lose some of its overlap.
+fn by_age(rotation: &Rotation, owner: Uuid, key: &KeyRecord) -> Option<Timestamp> {
+    let every = rotation.every?;
+    let spread = (every / TENTH).min(DAY).min(every.saturating_sub(rotation.overlap));
+    let earlier = Identity { owner, sequence: key.sequence }.part_of(spread.as_secs());
+    key.created_at.checked_add(Duration::from_secs(every.as_secs() - earlier)).ok()
+}
+
+/// When the remote side wants it. Where it only says when the key ends, the overlap before that, or a tenth of the
+/// key's life and no more than a day, whichever is longer: both keys are to work while consumers move. Never before
+/// half its life, and never in its first minute: a key that is out of date when it is made, by a remote side whose
+/// clock is wrong, would be replaced without end.
+fn by_the_remote_side(rotation: &Rotation, key: &KeyRecord) -> Option<Timestamp> {
+    let renewed = key.renew_before.filter(|renew| key.expires_at.is_none_or(|end| *renew < end));
+    let due = renewed.or_else(|| {
+        let end = key.expires_at?;
+        let life = Duration::try_from(end.duration_since(key.created_at)).unwrap_or_default();
+        let early = rotation.overlap.max((life / TENTH).min(DAY)).min(life / 2);
+        end.checked_sub(Duration::from_secs(early.as_secs())).ok()
+    })?;
+    Some(due.max(key.created_at.checked_add(MINUTE).ok()?))
 }
 
 /// What a key is made from: the digest of the fields of the spec, and of the user's last request for another key. Where
@@ -34,8 +64,8 @@ const REQUESTED: char = '+';
 
 /// Whether the key is to be replaced now.
 #[must_use]
-pub fn is_due(desired: &Desired, key: &KeyRecord, now: Timestamp) -> bool {
-    desired.inputs != key.inputs || next_rotation(desired, key).is_some_and(|due| due <= now)
+pub fn is_due(world: &World, key: &KeyRecord) -> bool {
+    world.desired.inputs != key.inputs || next_rotation(world, key).is_some_and(|due| due <= world.now)
 }
 
 /// A full second, not before `time`: statuses hold no fractions.
@@ -87,7 +117,7 @@ impl Memory {
             id: key.map(|key| key.id.clone()),
             name: key.and_then(|key| key.name.clone()),
             late_until,
-            revoke_at: full_second(now).checked_add(overlap).unwrap_or(Timestamp::MAX),
+            revoke_at: now.checked_add(overlap).map_or(Timestamp::MAX, full_second),
         });
     }
 }

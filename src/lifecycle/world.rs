@@ -6,6 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::{Attempted, Failure, Operation, OperationKind, Sequence, UnderWay, Work};
 use crate::api::Reason;
@@ -13,6 +14,8 @@ use crate::api::Reason;
 /// Everything that [`super::decide`] may look at.
 #[derive(Clone, Debug)]
 pub struct World {
+    /// `metadata.uid` of the ServiceKey.
+    pub owner: Uuid,
     /// What the user asks for.
     pub desired: Desired,
     /// What the ServiceKey's status remembers.
@@ -81,7 +84,7 @@ pub struct Desired {
 /// How often the key is replaced, and how long the replaced one goes on working.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rotation {
-    /// The age at which a key is replaced; `None`: only when the remote side or a changed field asks for it.
+    /// The age that no key outlives; `None`: only the remote side or a changed field asks for another one.
     pub every: Option<Duration>,
     /// How long the replaced key stays valid.
     pub overlap: Duration,

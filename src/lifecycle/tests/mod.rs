@@ -3,10 +3,12 @@
 
 mod pause;
 mod retain;
+mod rotation;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::*;
 use crate::api::Reason;
@@ -35,6 +37,7 @@ fn key(inputs: &str) -> KeyRecord {
 /// A ServiceKey that is about to ask for its first key.
 fn asking() -> World {
     World {
+        owner: Uuid::from_u128(1),
         desired: Desired {
             finalizer: true,
             deleting: false,
