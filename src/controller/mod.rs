@@ -7,6 +7,7 @@ mod doubts;
 mod error;
 mod events;
 mod finalizer;
+mod leaps;
 mod memo;
 mod namespaces;
 mod observe;

@@ -27,7 +27,7 @@ use super::{
     claims::Claims,
     doubts::Doubts,
     events::Events,
-    finalizer,
+    finalizer, leaps,
     memo::Memos,
     namespaces::Namespaces,
     provider::{self, ProviderId, Registry},
@@ -183,6 +183,7 @@ impl Operator {
         let affected = keys_of_providers(&shared.registry, keys.clone());
         let in_doubt = known_doubts(&shared.doubts, keys.clone());
         let tenants = keys_of_tenants(relabelled, keys.clone());
+        let late = keys_that_rest(leaps::ahead(Arc::clone(&self.clock)), keys.clone());
         let context = Arc::new(Context {
             client: self.client.clone(),
             options: Arc::clone(&self.options),
@@ -206,6 +207,7 @@ impl Operator {
             .reconcile_on(affected)
             .reconcile_on(tenants)
             .reconcile_on(in_doubt)
+            .reconcile_on(late)
             .run(reconcile, on_error, context)
             .map(drop)
             .boxed()
@@ -231,6 +233,18 @@ fn keys_of_tenants(
                 && key.namespace().as_ref() == Some(&namespace)
         });
         stream::iter(affected).map(|key| ObjectRef::from_obj(key.as_ref()))
+    })
+}
+
+/// All ServiceKeys, after each leap of the clock: those that rest until a time may have missed it.
+fn keys_that_rest(
+    leaps: impl Stream<Item = ()>,
+    keys: Store<ServiceKey>,
+) -> impl Stream<Item = ObjectRef<ServiceKey>> {
+    leaps.flat_map(move |()| {
+        let all: Vec<_> = keys.state().iter().map(|key| ObjectRef::from_obj(key.as_ref())).collect();
+        tracing::info!(keys = all.len(), "the clock leapt ahead: all ServiceKeys are looked at");
+        stream::iter(all)
     })
 }
 

@@ -48,6 +48,7 @@ mod process;
 mod providers_report_themselves;
 mod random_crashes_leave_one_key_each;
 mod rotation_follows_its_rules;
+mod rotations_come_on_time;
 mod secrets_stay_secret;
 mod sigterm_ends_the_operator;
 mod stage;

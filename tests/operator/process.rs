@@ -53,10 +53,23 @@ impl Process {
         self.child.kill().await.unwrap();
     }
 
+    /// Lets it do nothing until it [goes on](Self::go_on), as a machine does that is suspended.
+    pub fn pause(&self) {
+        self.send(Signal::STOP);
+    }
+
+    pub fn go_on(&self) {
+        self.send(Signal::CONT);
+    }
+
+    fn send(&self, signal: Signal) {
+        let id = self.child.id().and_then(|id| Pid::from_raw(id.try_into().unwrap()));
+        kill_process(id.expect("it ended by itself"), signal).unwrap();
+    }
+
     /// Asks it to end, as a node does that stops a pod, and waits until it has.
     pub async fn terminate(mut self) -> ExitStatus {
-        let id = self.child.id().and_then(|id| Pid::from_raw(id.try_into().unwrap()));
-        kill_process(id.expect("it ended by itself"), Signal::TERM).unwrap();
+        self.send(Signal::TERM);
         timeout(PATIENCE, self.child.wait()).await.expect("it goes on after SIGTERM").unwrap()
     }
 }

@@ -1,7 +1,11 @@
 //! Rotations that the user asks for: at once, by an annotation; and with room made for the next key first, where a
-//! service allows one key only.
+//! service allows one key only. However many there are in a row, there are never more than three keys, and the Secret
+//! tells which one it holds.
+
+use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use servicekey_operator::api::{Reason, ServiceKey};
@@ -9,12 +13,17 @@ use testkit::broker::{Fault, Route};
 
 use crate::{
     conditions::Reports,
+    foundry::FoundryStage,
+    ibm::IbmStage,
     stage::{Stage, condition, reason, wait},
+    time::Time,
 };
 
 const NAME: &str = "monitoring-creds";
+/// How many keys there are in a row, each asked for as soon as the one before it is in the Secret.
+const IN_A_ROW: u32 = 6;
 
-fn sequence(key: &ServiceKey) -> Option<u32> {
+pub fn sequence(key: &ServiceKey) -> Option<u32> {
     Some(key.status.as_ref()?.key.as_ref()?.sequence)
 }
 
@@ -26,7 +35,7 @@ impl Stage {
     }
 
     /// Waits until the ServiceKey is ready with the key of this number and nothing else.
-    async fn wait_settled_with(&self, number: u32) -> ServiceKey {
+    pub async fn wait_settled_with(&self, number: u32) -> ServiceKey {
         let settled = |key: &ServiceKey| {
             let status = key.status.as_ref().unwrap();
             sequence(key) == Some(number)
@@ -37,14 +46,30 @@ impl Stage {
         wait(self.keys(), NAME, "settled with the key", |key| key.is_some_and(settled)).await.unwrap()
     }
 
-    async fn create_rotating(&self, rotation: Value) {
+    pub async fn create_rotating(&self, rotation: Value) -> ServiceKey {
         let mut manifest = self.key_manifest(NAME);
         manifest["spec"]["rotation"] = rotation;
         self.create::<ServiceKey>(manifest).await;
-        self.wait_ready_with_the_only_key(NAME).await;
+        self.wait_ready_with_the_only_key(NAME).await
     }
 
-    fn binds_and_unbinds(&self) -> Vec<Route> {
+    /// Makes one key after the other, much faster than overlaps end, and waits until all is done for now.
+    async fn rotate_in_a_row(&self) {
+        for number in 2..=IN_A_ROW {
+            self.request_rotation(json!(number.to_string())).await;
+            let has_it = |key: &ServiceKey| sequence(key) == Some(number);
+            wait(self.keys(), NAME, "on the next key", |key| key.is_some_and(has_it)).await;
+        }
+        let over = |key: &ServiceKey| {
+            let status = key.status.as_ref().unwrap();
+            let previous: Vec<_> = status.previous_keys.iter().map(|key| key.sequence).collect();
+            previous == [IN_A_ROW - 1] && status.operation.is_none()
+        };
+        let key = wait(self.keys(), NAME, "done", |key| key.is_some_and(over)).await.unwrap();
+        assert_eq!(condition(&key, "Ready"), Some("True"));
+    }
+
+    pub fn binds_and_unbinds(&self) -> Vec<Route> {
         let calls = self.broker.calls().into_iter().map(|call| call.route);
         calls.filter(|route| [Route::Bind, Route::Unbind].contains(route)).collect()
     }
@@ -122,4 +147,87 @@ async fn the_gap_is_told_while_the_next_key_can_not_be_made() {
     stage.broker.clear_faults();
     stage.wait_settled_with(2).await;
     stage.wait_ready_with_the_only_key(NAME).await;
+}
+
+/// How many keys there were at most, by the calls that made and revoked one.
+fn most_at_once(calls: impl Iterator<Item = (bool, Option<u16>)>) -> usize {
+    let done = calls.filter(|(_, status)| status.is_some_and(|status| (200..300).contains(&status)));
+    let counts = done.scan(0, |keys, (makes_one, _)| {
+        *keys = if makes_one { *keys + 1 } else { *keys - 1 };
+        Some(*keys)
+    });
+    counts.max().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotations_in_a_row_leave_no_more_than_three_keys_at_a_broker() {
+    let stage = Stage::set().await;
+    let _operator = stage.start_operator().await;
+    stage.create_rotating(json!({"overlap": "24h"})).await;
+    stage.rotate_in_a_row().await;
+    assert_eq!(stage.broker.bindings().len(), 2);
+    let changes = stage.broker.calls().into_iter().filter_map(|call| match call.route {
+        Route::Bind => Some((true, call.status)),
+        Route::Unbind => Some((false, call.status)),
+        _ => None,
+    });
+    assert_eq!(most_at_once(changes), 3);
+    stage.delete_and_leave_nothing(NAME).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotations_in_a_row_leave_no_more_than_three_keys_at_a_cloud_foundry() {
+    use testkit::cloud_foundry::Route;
+
+    let stage = FoundryStage::set().await;
+    let _operator = stage.start_operator().await;
+    let mut manifest = stage.manifest(NAME);
+    manifest["spec"]["rotation"] = json!({"overlap": "24h"});
+    stage.create::<ServiceKey>(manifest).await;
+    stage.wait_ready_with_the_one_key(NAME).await;
+    stage.rotate_in_a_row().await;
+    assert_eq!(stage.foundry.keys().len(), 2);
+    let changes = stage.foundry.calls().into_iter().filter_map(|call| match call.route {
+        Route::Create => Some((true, call.status)),
+        Route::Delete => Some((false, call.status)),
+        _ => None,
+    });
+    assert_eq!(most_at_once(changes), 3);
+    stage.delete_and_leave_no_key(NAME).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotations_in_a_row_leave_no_more_than_three_keys_at_ibm_cloud() {
+    use testkit::ibm_cloud::Route;
+
+    let stage = IbmStage::set().await;
+    let _operator = stage.start_operator().await;
+    stage.ask_for_key_with(NAME, json!({"rotation": {"overlap": "24h"}})).await;
+    stage.wait_ready_with_the_one_key(NAME).await;
+    stage.rotate_in_a_row().await;
+    assert_eq!(stage.ibm.live_keys().len(), 2);
+    let changes = stage.ibm.calls().into_iter().filter_map(|call| match call.route {
+        Route::CreateKey => Some((true, call.status)),
+        Route::DeleteKey => Some((false, call.status)),
+        _ => None,
+    });
+    assert_eq!(most_at_once(changes), 3);
+    stage.delete_and_leave_no_key(NAME).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_secret_tells_which_key_it_holds_and_when_that_was_made() {
+    let stage = Stage::set().await;
+    let time = Time::default();
+    let _operator = stage.start_operator_by(time.clock()).await;
+    stage.create_rotating(json!({"every": "720h", "overlap": "0s"})).await;
+    let before = stage.secrets().get(NAME).await.unwrap().metadata.annotations.unwrap();
+    time.leap(SignedDuration::from_hours(720));
+    let key = stage.wait_settled_with(2).await.status.unwrap().key.unwrap();
+    let after = stage.secrets().get(NAME).await.unwrap().metadata.annotations.unwrap();
+    let told = |of: &BTreeMap<String, String>, what: &str| of[&format!("servicekeys.dev/{what}")].clone();
+    assert_eq!([told(&before, "sequence"), told(&after, "sequence")], ["1", "2"]);
+    let [made, remade] = [&before, &after].map(|of| told(of, "created-at").parse::<Timestamp>().unwrap());
+    assert_eq!(remade, key.created_at.0);
+    assert!(remade.duration_since(made) >= SignedDuration::from_hours(720), "{made}, {remade}");
 }

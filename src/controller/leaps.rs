@@ -1,0 +1,79 @@
+//! Leaps of the clock. Whoever rests until a time sleeps by another clock, which does not leap, and stands still while
+//! the machine does: after a leap ahead everybody has to look at the time again.
+
+use std::time::Duration;
+
+use futures::{Stream, stream};
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::Clock;
+
+/// How often the two clocks are compared.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// What makes nobody late who counts in full seconds is no leap.
+const LEAP: SignedDuration = SignedDuration::from_secs(1);
+
+/// Tells of each leap ahead. A leap back needs no telling: whoever is woken too early rests again.
+pub fn ahead(clock: Clock) -> impl Stream<Item = ()> + Send + 'static {
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let since = (clock(), Instant::now());
+    stream::unfold((clock, ticks, since), |(clock, mut ticks, mut since)| async move {
+        loop {
+            ticks.tick().await;
+            let now = (clock(), Instant::now());
+            match lead(since, now) {
+                lead if lead >= LEAP => return Some(((), (clock, ticks, now))),
+                lead if lead.is_negative() => since = now,
+                // Many small leaps are a leap.
+                _ => {}
+            }
+        }
+    })
+}
+
+/// How much more time has passed by the one clock than by the other.
+fn lead(since: (Timestamp, Instant), now: (Timestamp, Instant)) -> SignedDuration {
+    let slept = SignedDuration::try_from(now.1 - since.1).unwrap_or(SignedDuration::MAX);
+    now.0.duration_since(since.0).saturating_sub(slept)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    };
+
+    use futures::{FutureExt, StreamExt};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn leaps_ahead_are_told_once_and_others_not_at_all() {
+        let (begun, leapt) = (Instant::now(), Arc::new(AtomicI64::new(0)));
+        let leap = |milliseconds| leapt.fetch_add(milliseconds, Ordering::SeqCst);
+        let ahead_by = Arc::clone(&leapt);
+        let mut leaps = ahead(Arc::new(move || {
+            let passed = begun.elapsed() + Duration::from_secs(1_000_000_000);
+            Timestamp::UNIX_EPOCH + passed + SignedDuration::from_millis(ahead_by.load(Ordering::SeqCst))
+        }))
+        .boxed();
+        let mut told = async || {
+            tokio::time::sleep(3 * INTERVAL).await;
+            std::iter::from_fn(|| leaps.next().now_or_never()).count()
+        };
+        assert_eq!(told().await, 0, "time passes");
+        leap(24 * 3_600_000);
+        assert_eq!(told().await, 1, "a day ahead");
+        leap(-3_600_000);
+        assert_eq!(told().await, 0, "an hour back");
+        leap(3_600_000);
+        assert_eq!(told().await, 1, "and ahead again");
+        leap(600);
+        assert_eq!(told().await, 0, "less than a second");
+        leap(600);
+        assert_eq!(told().await, 1, "and again");
+    }
+}
