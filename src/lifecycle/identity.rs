@@ -61,7 +61,7 @@ impl Identity {
     pub fn part_of(&self, whole: u64) -> u64 {
         // The first bits of a hash; which one is settled for good by what is asked of brokers.
         let (chance, ..) = self.binding_id().as_fields();
-        let part = (u128::from(whole) + 1) * u128::from(chance) >> u32::BITS;
+        let part = ((u128::from(whole) + 1) * u128::from(chance)) >> u32::BITS;
         u64::try_from(part).unwrap_or(whole)
     }
 
