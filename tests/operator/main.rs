@@ -6,6 +6,7 @@ mod a_broker_in_trouble_is_reported_and_survived;
 mod a_broker_may_take_its_time;
 mod a_changed_login_takes_effect;
 mod a_cluster_provider_admits_namespaces;
+mod a_consumer_is_never_locked_out;
 mod a_foreign_secret_is_left_alone;
 mod a_key_becomes_a_secret;
 mod a_login_by_client_credentials;
