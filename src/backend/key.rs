@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::http::Redactor;
+use super::{BackendError, ErrorClass, http::Redactor};
 use crate::lifecycle::Identity;
 
 pub use crate::lifecycle::Work;
@@ -94,22 +94,28 @@ pub struct Adoption {
     pub name: String,
     /// Whether the login is that of the ServiceKey's own namespace, and of no other.
     pub login_is_own: bool,
-    lives: Arc<dyn Fn(Uuid) -> BoxFuture<'static, bool> + Send + Sync>,
+    lives: Arc<dyn Fn(Uuid) -> Option<bool> + Send + Sync>,
 }
 
 impl Adoption {
-    /// Leave to take over the key that is called so, unless its ServiceKey lives.
+    /// Leave to take over the key that is called so, unless its ServiceKey lives, which may not be known yet.
     pub fn new(
         name: String,
         login_is_own: bool,
-        lives: impl Fn(Uuid) -> BoxFuture<'static, bool> + Send + Sync + 'static,
+        lives: impl Fn(Uuid) -> Option<bool> + Send + Sync + 'static,
     ) -> Self {
         Self { name, login_is_own, lives: Arc::new(lives) }
     }
 
-    /// Whether the ServiceKey of this UID lives; waits until all are known.
-    pub async fn lives(&self, owner: Uuid) -> bool {
-        (self.lives)(owner).await
+    /// Whether the ServiceKey of this UID lives.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Transient`] as long as nobody knows.
+    pub(super) fn lives(&self, owner: Uuid) -> Result<bool, BackendError> {
+        (self.lives)(owner).ok_or_else(|| {
+            let what = "adoption failed: the operator does not know all ServiceKeys yet; it is tried again once it does";
+            BackendError::new(ErrorClass::Transient, what)
+        })
     }
 }
 

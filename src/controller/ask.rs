@@ -273,11 +273,8 @@ impl Turn<'_> {
         let wanted = spec.adoption == AdoptionPolicy::IfExists && sequence == Sequence::FIRST;
         let name = spec.key_name.clone().filter(|_| wanted)?;
         let registry = Arc::clone(&self.context.registry);
-        let lives = move |owner| {
-            let registry = Arc::clone(&registry);
-            async move { registry.has_service_key(owner).await }.boxed()
-        };
-        Some(Adoption::new(name, self.subject.provider.namespace.is_some(), lives))
+        let login_is_own = self.subject.provider.namespace.is_some();
+        Some(Adoption::new(name, login_is_own, move |owner| registry.has_service_key(owner)))
     }
 
     /// What a key is called, as far as the remote side can be asked for it.

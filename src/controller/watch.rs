@@ -32,6 +32,11 @@ impl<K: Lookup<DynamicType = ()> + Clone + 'static> Cache<K> {
         // It fails only when the watch has ended, and with it the operator.
         let _ = self.filled.clone().wait_for(|filled| *filled).await;
     }
+
+    /// Whether it has been.
+    pub fn is_filled(&self) -> bool {
+        *self.filled.borrow()
+    }
 }
 
 /// How each watch asks for its objects.

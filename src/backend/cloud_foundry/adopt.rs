@@ -27,7 +27,7 @@ impl CloudFoundry {
         // One after the other: whoever comes second finds the mark of the first.
         let _turn = self.adopting.lock().await;
         let Some(key) = self.named(request, instance).await? else { return Ok(None) };
-        if !may_be_adopted(&key, request, adoption).await {
+        if !may_be_adopted(&key, request, adoption)? {
             return Ok(None);
         }
         let made = Made { guid: key.guid, created_at: key.created_at };
@@ -49,14 +49,15 @@ impl CloudFoundry {
 
 /// A key that bears a mark may be taken over only from a ServiceKey of the same namespace that is no more: nobody gets
 /// at the keys of others by their names.
-async fn may_be_adopted(key: &Key, request: &KeyRequest, adoption: &Adoption) -> bool {
+fn may_be_adopted(key: &Key, request: &KeyRequest, adoption: &Adoption) -> Result<bool, BackendError> {
     if key.standing() != Standing::Made {
-        return false;
+        return Ok(false);
     }
-    let Some(owner) = marks::owner_of(key) else { return true };
-    marks::namespace_of(key) == Some(&request.owner.namespace)
+    let Some(owner) = marks::owner_of(key) else { return Ok(true) };
+    let is_of_this_namespace = marks::namespace_of(key) == Some(&request.owner.namespace);
+    Ok(is_of_this_namespace
         && match owner.parse() {
-            Ok(owner) => !adoption.lives(owner).await,
+            Ok(owner) => !adoption.lives(owner)?,
             Err(_) => true,
-        }
+        })
 }

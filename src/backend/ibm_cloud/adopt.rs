@@ -58,7 +58,7 @@ impl IbmCloud {
         found.sort_by(|one, other| one.guid.cmp(&other.guid));
         let (mut free, mut held) = (Vec::new(), Vec::new());
         for key in found.into_iter().filter(|key| !key.is_removed()) {
-            match holder(&key.name, &request.name, adoption).await {
+            match holder(&key.name, &request.name, adoption)? {
                 Holder::Nobody => free.push(key),
                 Holder::Another => held.push(key),
                 Holder::NotMeant => {}
@@ -123,20 +123,20 @@ impl IbmCloud {
 ///
 /// One that bears a mark may be taken over only from a ServiceKey that is no more. Names tell no namespace: so only those
 /// may do that whose login is their namespace's own, and nobody gets at the keys of others by their names.
-async fn holder(name: &str, ours: &str, adoption: &Adoption) -> Holder {
-    let Some(ours) = Mark::read(ours) else { return Holder::NotMeant };
+fn holder(name: &str, ours: &str, adoption: &Adoption) -> Result<Holder, BackendError> {
+    let Some(ours) = Mark::read(ours) else { return Ok(Holder::NotMeant) };
     let is_named = name == adoption.name;
-    match Mark::read(name) {
+    Ok(match Mark::read(name) {
         None if is_named || name == ours.start => Holder::Nobody,
         Some(mark) if mark.owner != ours.owner && (is_named || mark.start == ours.start) => {
-            if adoption.login_is_own && !adoption.lives(mark.owner).await {
+            if adoption.login_is_own && !adoption.lives(mark.owner)? {
                 Holder::Nobody
             } else {
                 Holder::Another
             }
         }
         _ => Holder::NotMeant,
-    }
+    })
 }
 
 fn failed(class: ErrorClass, what: &str) -> BackendError {
@@ -176,7 +176,6 @@ fn several(found: &[Key]) -> BackendError {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
     use rstest::rstest;
     use uuid::Uuid;
 
@@ -197,21 +196,27 @@ mod tests {
     #[case::of_a_living_one(&format!("a-b-sk-{LIVING}-1"), [Another,  Another])]
     #[case::of_one_called_otherwise(&format!("c-sk-{GONE}-1"), [NotMeant, NotMeant])]
     #[case::our_own_later_one(&format!("a-b-sk-{US}-2"),   [NotMeant, NotMeant])]
-    #[tokio::test]
-    async fn a_name_tells_who_has_a_key(#[case] name: &str, #[case] expected: [Holder; 2]) {
-        let lives = |owner| async move { Uuid::parse_str(LIVING) == Ok(owner) }.boxed();
+    fn a_name_tells_who_has_a_key(#[case] name: &str, #[case] expected: [Holder; 2]) {
+        let lives = |owner| Some(Uuid::parse_str(LIVING) == Ok(owner));
         let ours = format!("a-b-sk-{US}-1");
         for (login_is_own, expected) in [true, false].into_iter().zip(expected) {
             let adoption = Adoption::new("a/b".to_owned(), login_is_own, lives);
-            assert_eq!(holder(name, &ours, &adoption).await, expected, "own login: {login_is_own}");
+            assert_eq!(holder(name, &ours, &adoption).unwrap(), expected, "own login: {login_is_own}");
         }
     }
 
     /// The whole of such a name is what the user wrote.
-    #[tokio::test]
-    async fn a_key_may_be_named_with_its_mark() {
+    #[test]
+    fn a_key_may_be_named_with_its_mark() {
         let name = format!("c-sk-{GONE}-1");
-        let adoption = Adoption::new(name.clone(), true, |_| async { false }.boxed());
-        assert_eq!(holder(&name, &format!("{name}-sk-{US}-1"), &adoption).await, Nobody);
+        let adoption = Adoption::new(name.clone(), true, |_| Some(false));
+        assert_eq!(holder(&name, &format!("{name}-sk-{US}-1"), &adoption).unwrap(), Nobody);
+    }
+
+    #[test]
+    fn nobody_is_taken_to_be_gone_before_all_are_known() {
+        let adoption = Adoption::new("a".to_owned(), true, |_| None);
+        let refused = holder(&format!("a-sk-{GONE}-1"), &format!("a-sk-{US}-1"), &adoption).unwrap_err();
+        assert_eq!(refused.class, ErrorClass::Transient);
     }
 }

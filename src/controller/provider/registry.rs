@@ -220,10 +220,14 @@ impl Registry {
         keys
     }
 
-    /// Whether a ServiceKey of this UID exists; told once all caches are filled, before which nobody is known to be gone.
-    pub async fn has_service_key(&self, uid: Uuid) -> bool {
+    /// Whether a ServiceKey of this UID exists; `None` as long as not all caches are filled and none has it.
+    pub fn has_service_key(&self, uid: Uuid) -> Option<bool> {
         let uid = uid.to_string();
-        self.service_keys().await.iter().any(|key| key.metadata.uid.as_ref() == Some(&uid))
+        let caches = locked(&self.keys).clone();
+        let has = |cache: &Cache<ServiceKey>| {
+            cache.store.find(|key| key.metadata.uid.as_ref() == Some(&uid)).is_some()
+        };
+        if caches.iter().any(has) { Some(true) } else { caches.iter().all(Cache::is_filled).then_some(false) }
     }
 
     /// The names of the ServiceKeys that name a provider, once all caches are filled.
