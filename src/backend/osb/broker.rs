@@ -85,20 +85,21 @@ impl Broker {
         // The credentials of what is made in the background come with a fetch: where there is none they would be lost.
         url.query_pairs_mut()
             .append_pair("accepts_incomplete", if plan.retrievable { "true" } else { "false" });
+        let named = request.predecessor.filter(|_| plan.rotatable);
+        let predecessor_binding_id = named.map(|predecessor| predecessor.binding_id());
         let body = BindBody {
             service_id: &plan.service_id,
             plan_id: &plan.plan_id,
             context: Context::of(request),
-            predecessor_binding_id: request
-                .predecessor
-                .filter(|_| plan.rotatable)
-                .map(|predecessor| predecessor.binding_id()),
+            predecessor_binding_id,
             parameters: request.parameters.expose(),
         };
-        let bind = Request::new(Method::PUT, url)
-            .json(&body)
-            .map_err(|_| BackendError::new(ErrorClass::Rejected, "`parameters` can't be sent as JSON"))?;
-        let response = exchange.send(bind).await?;
+        let mut response = exchange.send(put(url.clone(), &body)?).await?;
+        // The broker may have lost the predecessor, which is no reason to go without a key. What was refused did nothing.
+        if response.status == StatusCode::BAD_REQUEST && named.is_some() {
+            let alone = BindBody { predecessor_binding_id: None, ..body };
+            response = exchange.send(put(url, &alone)?).await?;
+        }
         match response.status {
             StatusCode::OK | StatusCode::CREATED => {
                 exchange.issued_key(&response, request.identity.binding_id()).map(Bound::Issued)
@@ -230,6 +231,12 @@ impl fmt::Debug for Broker {
             .field("redactor", &self.redactor)
             .finish_non_exhaustive()
     }
+}
+
+fn put(url: Url, body: &BindBody<'_>) -> Result<Request, BackendError> {
+    Request::new(Method::PUT, url)
+        .json(body)
+        .map_err(|_| BackendError::new(ErrorClass::Rejected, "`parameters` can't be sent as JSON"))
 }
 
 fn with_plan(mut url: Url, service_id: &str, plan_id: &str) -> Url {

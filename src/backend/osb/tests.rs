@@ -454,6 +454,24 @@ async fn names_the_predecessor_where_the_plan_allows_it(#[case] plan: &str, #[ca
     assert_eq!(body.get("predecessor_binding_id"), expected.as_ref());
 }
 
+/// One that the broker lost would keep every next key from being made.
+#[rstest]
+#[case("small", &[true, false])]
+#[case("archive", &[false])]
+#[tokio::test]
+async fn a_predecessor_that_is_refused_is_left_out(#[case] plan: &str, #[case] named: &[bool]) {
+    let fake = FakeBroker::answering(400, r#"{"description": "no such predecessor"}"#);
+    let mut request = request_for("db", plan);
+    request.predecessor = Some(request.identity);
+    request.identity.sequence = request.identity.sequence.next();
+    let error = fake.start().await.bind(&request).await.unwrap_err();
+    assert_eq!(error.class, Rejected);
+    let binds = fake.calls().into_iter().filter(|call| call.method == Method::PUT);
+    let bodies = binds.map(|call| serde_json::from_slice::<Value>(&call.body).unwrap());
+    let asked: Vec<_> = bodies.map(|body| body.get("predecessor_binding_id").is_some()).collect();
+    assert_eq!(asked, named);
+}
+
 /// Everything that is logged, at the finest level, by this thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
