@@ -69,6 +69,7 @@ fn remaining(world: &World) -> BTreeSet<Sequence> {
     if keys.is_empty() || world.memory != Memory::default() {
         keys.extend(world.memory.sequences());
     }
+    keys.extend(world.secret.key().into_iter().flat_map(|key| world.memory.skipped(key.sequence)));
     keys.retain(|sequence| !is_gone(world, *sequence));
     keys
 }

@@ -33,6 +33,8 @@ struct State {
     /// A bind that was given up, and may still take effect until an hour has passed.
     late: Option<(Sequence, u8)>,
     provider: Provider,
+    /// The memory of a time at which there was one key and nothing to be done, where such a time is to come back.
+    backup: Option<Memory>,
     hour: i64,
     rotates: bool,
     life: Life,
@@ -120,6 +122,8 @@ enum Action {
     WorkEnds,
     LateBindTakesEffect,
     HourPasses,
+    /// Another process finds the status as it was at the time of the backup, and everything else as it is.
+    StatusRollsBack,
 }
 
 /// What becomes of a call to the remote side.
@@ -154,6 +158,7 @@ impl State {
             working: None,
             late: None,
             provider: Provider::Up,
+            backup: None,
             hour: 0,
             rotates: matches!(life, Life::Rotating | Life::MakingRoom),
             life,
@@ -261,6 +266,9 @@ impl State {
         self.check_readiness(object, &rest.report);
         if !rest.quiet {
             self.memory = rest.report.memory.clone();
+        }
+        if self.life == Life::RolledBack && self.holds(Sequence::FIRST) && self.ended().is_ok() {
+            self.backup = Some(self.memory.clone());
         }
         let now = self.now();
         let Round { in_hand, mut under_way, given_up, .. } = std::mem::take(&mut self.process.round);
@@ -579,7 +587,9 @@ impl State {
         };
         let memory = &self.memory;
         let known = memory.key.as_ref().map(|key| key.sequence);
+        let skipped = in_secret.is_some_and(|current| memory.skipped(current).contains(&sequence));
         memory.previous.iter().any(|previous| previous.sequence == sequence)
+            || skipped
             || [known, in_secret, memory.attempt()].contains(&Some(sequence))
             || (known.is_none() && in_secret.is_none() && sequence == Sequence::FIRST)
     }
@@ -694,6 +704,8 @@ enum Life {
     FoundAgain,
     /// The same, and the remote side loses keys, and all that it has are listed at any time.
     Lost,
+    /// A status that is older than the Secret comes from a backup.
+    RolledBack,
 }
 
 impl Life {
@@ -768,16 +780,26 @@ impl Model for Exploration {
         }
         if budget.crashes > 0 {
             actions.push(Action::Crash);
+            // What was asked for and not stored anywhere but in the status that is lost can't be known.
+            let stored = state.memory.operation.is_none() && state.process.round.in_hand.is_none();
+            actions.extend(state.backup.iter().filter(|_| stored).map(|_| Action::StatusRollsBack));
         }
         if budget.hours > 0 {
             actions.push(Action::HourPasses);
         }
         if budget.edits > 0 {
-            actions.push(if object.deleting { Action::Abandon } else { Action::DeleteObject });
+            if !object.deleting {
+                actions.push(Action::DeleteObject);
+            } else if state.life != Life::RolledBack {
+                // Whoever abandons keys has the Secret deleted that tells of those of which the status knows no more.
+                actions.push(Action::Abandon);
+            }
             actions.push(Action::ChangeInputs);
             actions.extend(match &state.secret {
                 None => vec![Action::PlaceForeignSecret],
                 Some(Stored::Foreign) => vec![Action::RemoveForeignSecret],
+                // Nothing else tells of the keys that a status from a backup does not know.
+                Some(Stored::Ours { .. }) if state.life == Life::RolledBack => vec![Action::DamageSecret],
                 Some(Stored::Ours { .. }) => {
                     vec![Action::DeleteSecret, Action::DamageSecret, Action::DamageMarks]
                 }
@@ -796,6 +818,11 @@ impl Model for Exploration {
             Action::Crash => {
                 state.budget.crashes -= 1;
                 state.process = Process::started(state.hour);
+            }
+            Action::StatusRollsBack => {
+                state.budget.crashes -= 1;
+                state.process = Process::started(state.hour);
+                state.memory = state.backup.take().unwrap_or_default();
             }
             Action::HourPasses => {
                 state.budget.hours -= 1;
@@ -929,4 +956,9 @@ fn a_key_that_is_found_again_lives_and_dies_by_the_rules() {
 #[test]
 fn a_key_that_is_lost_is_replaced_by_the_rules() {
     explore(Life::Lost, [2, 1, 1, 1]);
+}
+
+#[test]
+fn a_key_whose_status_comes_from_a_backup_lives_and_dies_by_the_rules() {
+    explore(Life::RolledBack, [0, 1, 3, 1]);
 }

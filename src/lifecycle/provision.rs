@@ -190,7 +190,7 @@ fn recover(world: &World, lost: &KeyRecord) -> Step {
     // One that was gone once is of no use, even if a late answer has brought it back.
     let gone = *absent == Some(sequence) || world.memory.departure(sequence).is_some();
     if gone || [unreadable, conflicting].contains(&&Some(sequence)) || *conflicting == Some(next) {
-        let memory = world.memory.advanced_to(lost, &world.desired, world.now);
+        let memory = advanced_to(world, lost);
         let predecessor = (!gone).then_some(sequence);
         return make_next(world, memory, next, predecessor);
     }
@@ -199,7 +199,7 @@ fn recover(world: &World, lost: &KeyRecord) -> Step {
 
 /// The Secret is right: bring the status up to it, revoke what is due, rotate when it is time.
 fn keep(world: &World, key: &KeyRecord) -> Step {
-    let mut memory = world.memory.advanced_to(key, &world.desired, world.now);
+    let mut memory = advanced_to(world, key);
     if world.round.absent == Some(key.sequence) {
         memory.gone = memory.gone.or(Some(gone(world, key, Departure::Lost)));
     }
@@ -234,6 +234,11 @@ fn keep(world: &World, key: &KeyRecord) -> Step {
         }
         _ => Step::Rest(report::rest_settled(world, key)),
     }
+}
+
+/// The memory once the Secret holds the credentials of `key`.
+fn advanced_to(world: &World, key: &KeyRecord) -> Memory {
+    world.memory.advanced_to(key, &world.desired, world.late.unknown_until, world.now)
 }
 
 fn gone(world: &World, key: &KeyRecord, why: Departure) -> Gone {

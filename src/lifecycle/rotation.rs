@@ -59,6 +59,9 @@ pub fn inputs<'a>(
     }
 }
 
+/// Keys that were replaced and may still exist: before another one is made, the oldest goes.
+const MOST_REPLACED: u32 = 2;
+
 /// What parts the two digests; none of them has it.
 const REQUESTED: char = '+';
 
@@ -83,9 +86,16 @@ impl Memory {
     /// The memory once the Secret holds the credentials of `key`: the key that was there before stays valid
     /// for the overlap, and one that was replaced even earlier is to be revoked at once, so that there never
     /// are more than the previous, the current and the next. One that is gone already has nothing to overlap; that it
-    /// is, is confirmed like any revocation.
+    /// is, is confirmed like any revocation. A memory that is older than the Secret does not know of keys in between:
+    /// they are replaced as well, and what was asked for then may still take effect until `late_until`.
     #[must_use]
-    pub fn advanced_to(&self, key: &KeyRecord, desired: &Desired, now: Timestamp) -> Self {
+    pub fn advanced_to(
+        &self,
+        key: &KeyRecord,
+        desired: &Desired,
+        late_until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Self {
         let mut memory = Self {
             key: Some(key.clone()),
             previous: self.previous.clone(),
@@ -100,7 +110,25 @@ impl Memory {
             let overlap = if is_gone { Duration::ZERO } else { desired.rotation.overlap };
             memory.replace(replaced.sequence, Some(replaced), replaced.late_until, now, overlap);
         }
+        for skipped in self.skipped(key.sequence) {
+            memory
+                .previous
+                .iter_mut()
+                .for_each(|older| older.revoke_at = older.revoke_at.min(full_second(now)));
+            memory.replace(skipped, None, late_until.map(full_second), now, desired.rotation.overlap);
+        }
         memory
+    }
+
+    /// The keys that may exist before the one of this number though the memory does not know of them, because it is of
+    /// an older time. There never were more than two.
+    #[must_use]
+    pub fn skipped(&self, current: Sequence) -> Vec<Sequence> {
+        let previous = self.previous.iter().map(|key| key.sequence);
+        let newest = previous.chain(self.key.as_ref().map(|key| key.sequence)).max();
+        let unknown = newest.map_or(Sequence::FIRST, Sequence::next).number();
+        let oldest = current.number().saturating_sub(MOST_REPLACED).max(unknown);
+        (oldest..current.number()).filter_map(Sequence::new).collect()
     }
 
     /// Notes a key as replaced: it is revoked when the overlap is over.
@@ -127,6 +155,54 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::lifecycle::Rotation;
+
+    fn key(number: u32) -> KeyRecord {
+        KeyRecord {
+            sequence: Sequence::new(number).unwrap(),
+            id: number.to_string(),
+            name: None,
+            created_at: Timestamp::UNIX_EPOCH,
+            expires_at: None,
+            renew_before: None,
+            late_until: None,
+            inputs: String::new(),
+        }
+    }
+
+    /// The Secret may be ahead of the status by more than one key where the latter comes from a backup.
+    #[rstest]
+    #[case::nothing_new(Some(5), &[4], &[(4, 60)])]
+    #[case::the_next_key(Some(4), &[3], &[(3, 0), (4, 60)])]
+    #[case::one_key_was_forgotten(Some(3), &[], &[(3, 0), (4, 60)])]
+    #[case::two_were(Some(2), &[1], &[(1, 0), (2, 0), (3, 0), (4, 60)])]
+    #[case::more_than_there_can_be_were(Some(1), &[], &[(1, 0), (3, 0), (4, 60)])]
+    #[case::all_were(None, &[], &[(3, 0), (4, 60)])]
+    #[case::what_is_replaced_is_known_without_a_current_one(None, &[4], &[(4, 60)])]
+    fn what_the_secret_is_ahead_by_is_replaced(
+        #[case] known: Option<u32>,
+        #[case] previous: &[u32],
+        #[case] expected: &[(u32, i64)],
+    ) {
+        let rotation = Rotation { every: None, overlap: Duration::from_secs(60), makes_room: false };
+        let desired = Desired {
+            finalizer: true,
+            deleting: false,
+            abandon: false,
+            retain: false,
+            suspended: false,
+            inputs: String::new(),
+            rotation,
+            problem: None,
+        };
+        let mut memory = Memory { key: known.map(key), ..Memory::default() };
+        for number in previous {
+            memory.replace(key(*number).sequence, None, None, Timestamp::UNIX_EPOCH, rotation.overlap);
+        }
+        let memory = memory.advanced_to(&key(5), &desired, None, Timestamp::UNIX_EPOCH);
+        let replaced = memory.previous.iter().map(|key| (key.sequence.number(), key.revoke_at.as_second()));
+        assert_eq!(replaced.collect::<Vec<_>>(), expected);
+    }
 
     #[rstest]
     #[case::no_request_ever(None, &["fields"], "fields")]
