@@ -5,6 +5,7 @@
 mod a_broker_in_trouble_is_reported_and_survived;
 mod a_broker_may_take_its_time;
 mod a_changed_login_takes_effect;
+mod a_cluster_may_be_rolled_back;
 mod a_cluster_provider_admits_namespaces;
 mod a_consumer_is_never_locked_out;
 mod a_foreign_secret_is_left_alone;

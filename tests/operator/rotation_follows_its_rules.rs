@@ -29,7 +29,7 @@ pub fn sequence(key: &ServiceKey) -> Option<u32> {
 
 impl Stage {
     /// Merges this annotation into the ServiceKey; `null` takes it away.
-    async fn request_rotation(&self, value: Value) {
+    pub async fn request_rotation(&self, value: Value) {
         let patch = Patch::Merge(json!({"metadata": {"annotations": {"servicekeys.dev/rotate": value}}}));
         self.keys().patch(NAME, &PatchParams::default(), &patch).await.unwrap();
     }
