@@ -162,7 +162,9 @@ mod tests {
             sequence: Sequence::new(number).unwrap(),
             id: number.to_string(),
             name: None,
+            role: None,
             created_at: Timestamp::UNIX_EPOCH,
+            created_by: None,
             expires_at: None,
             renew_before: None,
             late_until: None,
@@ -193,6 +195,7 @@ mod tests {
             suspended: false,
             inputs: String::new(),
             rotation,
+            keeps_previous: false,
             problem: None,
         };
         let mut memory = Memory { key: known.map(key), ..Memory::default() };

@@ -8,6 +8,7 @@ mod a_changed_login_takes_effect;
 mod a_cluster_may_be_rolled_back;
 mod a_cluster_provider_admits_namespaces;
 mod a_consumer_is_never_locked_out;
+mod a_deletion_policy_may_change_late;
 mod a_foreign_secret_is_left_alone;
 mod a_key_becomes_a_secret;
 mod a_login_by_client_credentials;
