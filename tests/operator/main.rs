@@ -11,6 +11,7 @@ mod a_consumer_is_never_locked_out;
 mod a_deletion_policy_may_change_late;
 mod a_foreign_secret_is_left_alone;
 mod a_key_becomes_a_secret;
+mod a_key_moves_without_a_gap;
 mod a_login_by_client_credentials;
 mod a_namespace_can_be_deleted_in_any_order;
 mod a_namespace_with_keys_can_be_deleted;
