@@ -32,7 +32,7 @@ impl Stage {
         self.wait_ready_with_the_only_key(NAME).await;
     }
 
-    async fn rotate_to(&self, sequence: u32) -> Secret {
+    async fn rotate_once_to(&self, sequence: u32) -> Secret {
         let request = json!({"metadata": {"annotations": {"servicekeys.dev/rotate": sequence.to_string()}}});
         self.keys().patch(NAME, &PatchParams::default(), &Patch::Merge(&request)).await.unwrap();
         let rotated = |key: &ServiceKey| {
@@ -89,7 +89,7 @@ async fn both_keys_are_there_until_the_previous_one_is_revoked() {
     let time = Time::default();
     let _operator = stage.start_operator_by(time.clock()).await;
     stage.create_with_previous("1h").await;
-    let rotated = stage.rotate_to(2).await;
+    let rotated = stage.rotate_once_to(2).await;
     let [first, second] = stage.keys_made();
     assert_holds(&rotated, &second, Some(&first));
 
@@ -108,8 +108,8 @@ async fn only_the_key_before_the_current_one_is_there() {
     let stage = Stage::set().await;
     let _operator = stage.start_operator().await;
     stage.create_with_previous("1h").await;
-    stage.rotate_to(2).await;
-    let rotated = stage.rotate_to(3).await;
+    stage.rotate_once_to(2).await;
+    let rotated = stage.rotate_once_to(3).await;
     let bindings = stage.broker.bindings();
     let [.., second, third] = bindings.as_slice() else { panic!("{bindings:?}") };
     assert_holds(&rotated, third, Some(second));
@@ -121,7 +121,7 @@ async fn a_new_label_does_not_cost_the_previous_key() {
     let stage = Stage::set().await;
     let _operator = stage.start_operator().await;
     stage.create_with_previous("1h").await;
-    stage.rotate_to(2).await;
+    stage.rotate_once_to(2).await;
     stage.change_key(NAME, json!({"secret": {"labels": {"team": "data"}}})).await;
     let labelled = |secret: &Secret| secret.metadata.labels.as_ref().unwrap().contains_key("team");
     let secret = stage.wait_secret("labelled", labelled).await;
@@ -135,7 +135,7 @@ async fn an_edited_secret_is_repaired_without_the_previous_key() {
     let stage = Stage::set().await;
     let _operator = stage.start_operator().await;
     stage.create_with_previous("1h").await;
-    stage.rotate_to(2).await;
+    stage.rotate_once_to(2).await;
     let edit = Patch::Merge(json!({"stringData": {"previous.password": "edited"}}));
     stage.secrets().patch(NAME, &PatchParams::default(), &edit).await.unwrap();
     let repaired = stage.wait_without_previous().await;
@@ -148,7 +148,7 @@ async fn who_does_not_want_it_any_more_has_it_taken_out_at_once() {
     let stage = Stage::set().await;
     let _operator = stage.start_operator().await;
     stage.create_with_previous("1h").await;
-    stage.rotate_to(2).await;
+    stage.rotate_once_to(2).await;
     stage.change_key(NAME, json!({"secret": {"previous": "Omit"}})).await;
     let secret = stage.wait_without_previous().await;
     // The key itself is good for the overlap all the same.
@@ -166,7 +166,7 @@ async fn a_key_that_makes_room_is_not_kept() {
     manifest["spec"]["rotation"] = json!({"strategy": "Replace"});
     stage.create::<ServiceKey>(manifest).await;
     stage.wait_ready_with_the_only_key(NAME).await;
-    let rotated = stage.rotate_to(2).await;
+    let rotated = stage.rotate_once_to(2).await;
     let [second] = stage.keys_made();
     assert_holds(&rotated, &second, None);
 }
@@ -177,7 +177,7 @@ async fn killed_while_it_takes_the_previous_key_out(#[values(BeforeEffect, After
     let stage = Stage::set().await;
     let operator = Process::start(&stage).await;
     stage.create_with_previous("5s").await;
-    stage.rotate_to(2).await;
+    stage.rotate_once_to(2).await;
     let gate = operator.gateway.gate(Requests::to(Method::PUT, "secrets/*"), moment);
     gate.wait_for_arrival().await.unwrap();
     assert_eq!(stage.broker.count(Route::Unbind), 0);
