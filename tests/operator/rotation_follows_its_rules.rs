@@ -108,8 +108,11 @@ async fn a_key_that_makes_room_is_revoked_before_the_next_one_is_made() {
     stage.request_rotation(json!("now")).await;
     stage.wait_settled_with(2).await;
     stage.wait_ready_with_the_only_key(NAME).await;
-    // That the first one is gone is confirmed once more, as of any key that was replaced.
-    assert_eq!(stage.binds_and_unbinds(), [Route::Bind, Route::Unbind, Route::Bind, Route::Unbind]);
+    // That the first one is gone is confirmed once more, as of any key that was replaced, unless it is still known.
+    let calls = stage.binds_and_unbinds();
+    let (order, confirmation) = calls.split_at(3);
+    assert_eq!(order, [Route::Bind, Route::Unbind, Route::Bind]);
+    assert!([&[][..], &[Route::Unbind]].contains(&confirmation), "{calls:?}");
     stage.delete_and_leave_nothing(NAME).await;
 }
 
