@@ -33,7 +33,9 @@ const EVERY: Duration = Duration::from_secs(720 * 3600);
 /// With the full second that its end is written down as.
 const OVERLAP: Duration = Duration::from_secs(24 * 3600 + 1);
 /// How long the volume takes to follow the Secret. A kubelet takes up to a minute and more.
-const LAG: Duration = Duration::from_millis(200);
+const LAG: Duration = Duration::from_millis(100);
+/// How long the workload stays away between two logins.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A workload with a volume. Both end when it is dropped.
 struct Workload {
@@ -101,6 +103,7 @@ async fn log_in_again_and_again(file: PathBuf, diary: watch::Sender<Diary>) {
             }
             diary.users.dedup();
         });
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
