@@ -9,7 +9,7 @@ use kube::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{rules, schema};
+use super::{DeletionPolicy, rules, schema};
 
 /// The Secret that receives the credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -67,6 +67,12 @@ pub struct SecretSpec {
     /// does not keep them. Default: `Omit`.
     #[serde(default)]
     pub previous: PreviousCredentials,
+
+    /// What happens to the Secret when the ServiceKey is deleted. `Retain` leaves it, without the operator's labels and
+    /// annotations, for whoever goes on using the key; it needs `deletionPolicy: Retain` beside `secret`, which leaves
+    /// the key. Default: `Delete`.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
 }
 
 /// The default type of Secrets.
@@ -83,6 +89,7 @@ impl Default for SecretSpec {
             annotations: BTreeMap::new(),
             template: None,
             previous: PreviousCredentials::default(),
+            deletion_policy: DeletionPolicy::default(),
         }
     }
 }

@@ -76,6 +76,10 @@ use super::{
     validation = Rule::new("self.adoption != 'IfExists' || has(self.keyName)")
         .message("`adoption: IfExists` takes over the key that `keyName` names: write it")
         .field_path(".adoption"),
+    validation = Rule::new("self.secret.deletionPolicy != 'Retain' || self.deletionPolicy == 'Retain'")
+        .message("a Secret is of use only as long as its key works: write `deletionPolicy: Retain` beside it, or leave \
+                  `secret.deletionPolicy` out")
+        .field_path(".secret.deletionPolicy"),
     validation = Rule::new("self.secret.type == oldSelf.secret.type")
         .message(rules::immutable_message("secret.type"))
         .field_path(".secret.type")
@@ -304,12 +308,12 @@ pub enum Adoption {
     IfExists,
 }
 
-/// What happens to the remote key when the `ServiceKey` is deleted.
+/// What happens to the remote key, or to the Secret, when the `ServiceKey` is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
-    /// Revoke it.
+    /// It goes: the key is revoked, the Secret deleted.
     #[default]
     Delete,
-    /// Leave it at the remote side.
+    /// It stays.
     Retain,
 }

@@ -49,6 +49,7 @@ impl Turn<'_> {
             Effect::Unbind(sequence) => self.unbind(sequence).await,
             Effect::Release(sequence) => self.release(sequence).await,
             Effect::DeleteSecret => self.delete_secret().await?,
+            Effect::ReleaseSecret => self.release_secret().await?,
             Effect::RemoveFinalizer { left_behind } => {
                 self.remove_finalizer(&left_behind).await?;
                 return Ok(After::Ended);
@@ -268,18 +269,22 @@ impl Turn<'_> {
 
     /// What came of a write of the Secret; says whether it is as it was sent.
     fn take_in_written(&mut self, written: Result<Secret, Error>) -> Result<bool, Error> {
+        let Some(secret) = self.sent(written)? else { return Ok(false) };
+        self.looked_up = None;
+        self.distrusts_cache = false;
+        self.context.secrets.remember(&secret.metadata, true);
+        self.wrote_secret = secret.metadata.resource_version;
+        Ok(true)
+    }
+
+    /// The Secret as it was sent, unless it was not taken.
+    fn sent(&mut self, written: Result<Secret, Error>) -> Result<Option<Secret>, Error> {
         match written {
-            Ok(secret) => {
-                self.looked_up = None;
-                self.distrusts_cache = false;
-                self.context.secrets.remember(&secret.metadata, true);
-                self.wrote_secret = secret.metadata.resource_version;
-                Ok(true)
-            }
+            Ok(secret) => Ok(Some(secret)),
             // Somebody was faster: look again.
             Err(error) if error.is(409) || error.is(404) => {
                 self.look_again();
-                Ok(false)
+                Ok(None)
             }
             Err(error) if error.is(422) || error.is(403) => {
                 self.round.learn(Answer::Failed(Failure {
@@ -288,7 +293,7 @@ impl Turn<'_> {
                     message: format!("the API server refuses the Secret `{}`: {error}", self.subject.secret),
                     retry_after: None,
                 }));
-                Ok(false)
+                Ok(None)
             }
             Err(error) => Err(error),
         }
@@ -298,6 +303,24 @@ impl Turn<'_> {
         self.looked_up = None;
         self.context.secrets.forget(&self.subject.namespace, &self.subject.secret);
         self.distrusts_cache = true;
+    }
+
+    /// Leaves the Secret to whoever uses it, on condition that it is still ours.
+    async fn release_secret(&mut self) -> Result<(), Error> {
+        let api = self.secrets_api();
+        let found = bounded("read the Secret", api.get_opt(&self.subject.secret)).await?;
+        let is_ours = |secret: &Secret| {
+            secret::ownership(&secret.metadata, &self.subject.uid) == secret::Ownership::Ours
+        };
+        let Some(secret) = found.filter(is_ours) else {
+            self.look_again();
+            return Ok(());
+        };
+        let released = self.send_secret(&secret::release(secret, &self.subject.owner_reference)).await;
+        if let Some(released) = self.sent(released)? {
+            self.looked_up = Some(LookedUp::There(Box::new(released.metadata)));
+        }
+        Ok(())
     }
 
     async fn delete_secret(&mut self) -> Result<(), Error> {

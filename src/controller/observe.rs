@@ -69,6 +69,7 @@ impl Turn<'_> {
             deleting: key.metadata.deletion_timestamp.is_some(),
             abandon: key.annotations().get(marks::ABANDON_ANNOTATION).is_some_and(|value| value == "true"),
             retain: key.spec.deletion_policy == DeletionPolicy::Retain,
+            retains_secret: key.spec.secret.deletion_policy == DeletionPolicy::Retain,
             suspended: key.spec.suspend,
             inputs: self.inputs(),
             rotation: Rotation {

@@ -27,7 +27,7 @@ use super::{
     secrets::SecretCache,
 };
 use crate::{
-    api::{ServiceKey, marks},
+    api::{DeletionPolicy, ServiceKey, marks},
     backend::{InstanceRef, Owner},
     lifecycle::{Round, inputs},
     runtime::Metrics,
@@ -146,6 +146,7 @@ impl Turn<'_> {
             labels: secret.labels.clone(),
             annotations: secret.annotations.clone(),
             template: secret.template.clone().unwrap_or_default().data,
+            outlives_owner: secret.deletion_policy == DeletionPolicy::Retain,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Effect, Memory, ProviderView, SecretView, Sequence, Step, Work, World,
+    Attempted, Effect, Memory, ProviderView, SecretView, Sequence, Step, Work, World,
     operation::{is_gone, late_until, under_way},
     provision::follow,
     report,
@@ -25,7 +25,10 @@ pub(super) fn decide(world: &World) -> Step {
     }
     match &world.secret {
         SecretView::Unknown => Step::Act(Effect::LookUpSecret),
-        SecretView::Damaged { .. } | SecretView::Intact { .. } => Step::Act(Effect::DeleteSecret),
+        SecretView::Damaged { .. } | SecretView::Intact { .. } => {
+            let stays = world.desired.retain && world.desired.retains_secret;
+            if stays { release_secret(world) } else { Step::Act(Effect::DeleteSecret) }
+        }
         SecretView::Absent | SecretView::Foreign { .. } => Step::Act(Effect::RemoveFinalizer {
             left_behind: if keeps_keys { remaining(world).into_iter().collect() } else { Vec::new() },
         }),
@@ -38,6 +41,13 @@ fn release(world: &World, sequence: Sequence) -> Step {
         (Some(failure), _) => Step::Rest(report::release_failed(world, failure)),
         (None, ProviderView::Unavailable(problem)) => Step::Rest(report::release_waiting(world, problem)),
         (None, _) => Step::Act(Effect::Release(sequence)),
+    }
+}
+
+fn release_secret(world: &World) -> Step {
+    match &world.round.failure {
+        Some(failure) if failure.attempted == Attempted::Store => Step::Rest(report::failed(world, failure)),
+        _ => Step::Act(Effect::ReleaseSecret),
     }
 }
 

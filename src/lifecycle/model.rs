@@ -181,6 +181,7 @@ impl State {
                 deleting: object.deleting,
                 abandon: object.abandon,
                 retain: false,
+                retains_secret: false,
                 suspended: false,
                 inputs: object.inputs.to_string(),
                 rotation: Rotation {
@@ -347,6 +348,7 @@ impl State {
             }
             Effect::WriteSecret { key, previous } => self.write_secret(key, previous, fate),
             Effect::OmitPrevious => self.omit_previous(fate),
+            Effect::ReleaseSecret => self.breaks("a Secret is left that is to go", true),
             Effect::DeleteSecret => {
                 if self.truth() == self.process.view {
                     self.breaks("4: never delete a foreign Secret", self.secret == Some(Stored::Foreign));

@@ -192,6 +192,7 @@ mod tests {
             deleting: false,
             abandon: false,
             retain: false,
+            retains_secret: false,
             suspended: false,
             inputs: String::new(),
             rotation,

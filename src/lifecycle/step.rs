@@ -62,6 +62,8 @@ pub enum Effect {
     Release(Sequence),
     /// Delete the Secret, if it is ours.
     DeleteSecret,
+    /// Take all that makes the Secret ours off it: it stays for good.
+    ReleaseSecret,
     /// Let the ServiceKey go.
     RemoveFinalizer {
         /// Remote keys that are left behind, because the user said so.
@@ -86,6 +88,7 @@ impl Effect {
             | Self::WriteSecret { .. }
             | Self::OmitPrevious
             | Self::DeleteSecret
+            | Self::ReleaseSecret
             | Self::RemoveFinalizer { .. } => false,
         }
     }

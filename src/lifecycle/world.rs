@@ -69,6 +69,8 @@ pub struct Desired {
     pub abandon: bool,
     /// Whether remote keys stay when the ServiceKey is deleted.
     pub retain: bool,
+    /// Whether the Secret stays with them.
+    pub retains_secret: bool,
     /// Whether the user stopped all action.
     pub suspended: bool,
     /// Digest of the fields that a remote key is made from; another digest asks for another key.

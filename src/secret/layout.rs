@@ -18,6 +18,8 @@ pub struct Layout {
     /// The template of each entry. Without any: one entry for each top-level credential. With one: the
     /// templated entries only.
     pub template: BTreeMap<String, String>,
+    /// Whether the Secret stays when its ServiceKey goes. Then it has no owner, with which the API server would delete it.
+    pub outlives_owner: bool,
 }
 
 impl Layout {
@@ -55,13 +57,13 @@ impl Layout {
     /// purpose goes up when the same layout begins to render differently.
     #[must_use]
     pub fn digest(&self) -> String {
-        let Self { type_, labels, annotations, template } = self;
-        Digest::new("servicekeys.dev/layout/1")
+        let Self { type_, labels, annotations, template, outlives_owner } = self;
+        let digest = Digest::new("servicekeys.dev/layout/1")
             .field(type_)
             .pairs(labels.iter())
             .pairs(annotations.iter())
-            .pairs(template.iter())
-            .finish()
+            .pairs(template.iter());
+        if *outlives_owner { digest.field("outlives owner") } else { digest }.finish()
     }
 }
 
@@ -139,10 +141,14 @@ mod tests {
     }
 
     prop_compose! {
-        fn any_layout()(type_ in "[ab]{0,2}", labels in any_map(), annotations in any_map(), template in any_map())
-            -> Layout
-        {
-            Layout { type_, labels, annotations, template }
+        fn any_layout()(
+            type_ in "[ab]{0,2}",
+            labels in any_map(),
+            annotations in any_map(),
+            template in any_map(),
+            outlives_owner in any::<bool>(),
+        ) -> Layout {
+            Layout { type_, labels, annotations, template, outlives_owner }
         }
     }
 

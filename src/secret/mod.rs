@@ -18,6 +18,6 @@ pub use entries::{Entries, MAX_SIZE};
 pub use error::RenderError;
 pub use layout::Layout;
 pub use marks::{Marks, read};
-pub use object::{build, replace};
+pub use object::{build, release, replace};
 pub use ownership::{Ownership, intact, ownership};
 pub use previous::{entries_of, without_previous};

@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Entries, Layout, Marks};
+use super::{Entries, Layout, Marks, marks::is_reserved};
 use crate::api::marks::{MANAGED_BY, MANAGED_BY_LABEL, OWNER_UID_LABEL};
 
 /// The annotation that lists the user's labels and annotations on the Secret, so that those that leave the
@@ -74,7 +74,7 @@ pub fn replace(
         metadata: ObjectMeta {
             labels: Some(labels(existing, owner, layout)),
             annotations: Some(annotations(existing, layout, marks)),
-            owner_references: Some(owner_references(existing, owner)),
+            owner_references: Some(owner_references(existing, owner, layout)),
             managed_fields: None,
             ..existing.clone()
         },
@@ -82,6 +82,19 @@ pub fn replace(
         data: Some(entries.to_data()),
         ..Secret::default()
     }
+}
+
+/// One of ours that stays when its ServiceKey goes: without what makes it ours.
+///
+/// `Debug` of a Secret shows its values: never print what this returns.
+#[must_use]
+pub fn release(mut secret: Secret, owner: &OwnerReference) -> Secret {
+    secret.metadata.owner_references = Some(other_owners(&secret.metadata, owner).cloned().collect());
+    secret.metadata.managed_fields = None;
+    for keys in [&mut secret.metadata.labels, &mut secret.metadata.annotations] {
+        keys.get_or_insert_default().retain(|key, _| !is_reserved(key));
+    }
+    secret
 }
 
 fn labels(existing: &ObjectMeta, owner: &OwnerReference, layout: &Layout) -> BTreeMap<String, String> {
@@ -104,9 +117,16 @@ fn annotations(existing: &ObjectMeta, layout: &Layout, marks: &Marks) -> BTreeMa
     annotations
 }
 
-fn owner_references(existing: &ObjectMeta, owner: &OwnerReference) -> Vec<OwnerReference> {
-    let others = existing.owner_references.iter().flatten().filter(|reference| reference.uid != owner.uid);
-    others.chain([owner]).cloned().collect()
+fn owner_references(existing: &ObjectMeta, owner: &OwnerReference, layout: &Layout) -> Vec<OwnerReference> {
+    let ours = (!layout.outlives_owner).then_some(owner);
+    other_owners(existing, owner).chain(ours).cloned().collect()
+}
+
+fn other_owners<'a>(
+    existing: &'a ObjectMeta,
+    owner: &'a OwnerReference,
+) -> impl Iterator<Item = &'a OwnerReference> {
+    existing.owner_references.iter().flatten().filter(|reference| reference.uid != owner.uid)
 }
 
 /// The user's keys that are on the Secret now. Where the list is lost or damaged, they count as somebody

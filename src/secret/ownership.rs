@@ -40,12 +40,12 @@ pub fn ownership(meta: &ObjectMeta, owner: &Uuid) -> Ownership {
     }
 }
 
-/// Whether the operator's labels and owner reference, and the layout's labels and annotations, are all in
+/// Whether the operator's labels and owner reference (or none, as the layout wants it), and the layout's labels and annotations, are all in
 /// place. The marks themselves are not looked at: [`super::read`] does that.
 #[must_use]
 pub fn intact(meta: &ObjectMeta, owner: &OwnerReference, layout: &Layout) -> bool {
     let keys = layout_keys(layout);
-    controller(meta) == Some(owner)
+    controller(meta) == (!layout.outlives_owner).then_some(owner)
         && label(meta, MANAGED_BY_LABEL) == Some(MANAGED_BY)
         && label(meta, OWNER_UID_LABEL) == Some(owner.uid.as_str())
         && contains_all(meta.labels.as_ref(), &layout.labels)

@@ -16,6 +16,7 @@ mod a_login_by_client_credentials;
 mod a_namespace_can_be_deleted_in_any_order;
 mod a_namespace_with_keys_can_be_deleted;
 mod a_restart_takes_up_every_key;
+mod a_secret_may_outlive_its_service_key;
 mod a_slow_provider_slows_only_its_own_keys;
 mod a_token_server_in_trouble_costs_no_key;
 mod an_outage_of_the_api_server_costs_nothing;

@@ -43,6 +43,7 @@ fn asking() -> World {
             deleting: false,
             abandon: false,
             retain: false,
+            retains_secret: false,
             suspended: false,
             inputs: "now".to_owned(),
             rotation: Rotation { every: None, overlap: Duration::ZERO, makes_room: false },

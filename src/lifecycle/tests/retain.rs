@@ -1,4 +1,4 @@
-//! Keys that stay when their ServiceKey goes: where they bear a mark, it is taken off first.
+//! Keys that stay when their ServiceKey goes: where they bear a mark, it is taken off first. Their Secret may stay, too.
 
 use rstest::rstest;
 
@@ -40,6 +40,33 @@ fn unavailable() -> ProviderView {
 )]
 fn a_key_that_stays_bears_no_mark(#[case] world: World, #[case] expected: Effect) {
     assert_eq!(decide(&world), Step::Act(expected));
+}
+
+#[rstest]
+#[case::with_its_key(true, Effect::ReleaseSecret)]
+#[case::not_without_it(false, Effect::Unbind(Sequence::FIRST))]
+fn a_secret_stays_with_its_key(#[case] retain: bool, #[case] expected: Effect) {
+    let desired = Desired { retain, retains_secret: true, ..retained().desired };
+    let world = World { desired, marks_keys: false, ..retained() };
+    assert_eq!(decide(&world), Step::Act(expected));
+    let gone = Round { revoked: [(Sequence::FIRST, world.now)].into(), ..Round::default() };
+    let last = if retain { Effect::ReleaseSecret } else { Effect::DeleteSecret };
+    assert_eq!(decide(&World { round: gone, ..world }), Step::Act(last));
+}
+
+#[test]
+fn a_secret_that_can_not_be_left_is_not_deleted_instead() {
+    let failure = Failure {
+        attempted: Attempted::Store,
+        class: ErrorClass::Rejected,
+        message: "the API server refuses the Secret".to_owned(),
+        retry_after: None,
+    };
+    let desired = Desired { retains_secret: true, ..retained().desired };
+    let round = Round { failure: Some(failure), ..Round::default() };
+    let failed = rest(&World { desired, round, marks_keys: false, ..retained() });
+    assert_eq!(failed.wake, Wake::Retry { not_before: None });
+    assert_eq!(failed.report.ready.reason, Reason::SecretRejected);
 }
 
 #[test]
