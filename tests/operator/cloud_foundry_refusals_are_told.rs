@@ -5,9 +5,12 @@ use std::time::Duration;
 use rstest::rstest;
 use serde_json::{Value, json};
 use servicekey_operator::api::Reason;
-use testkit::cloud_foundry::{
-    FakeCloudFoundry, Fault, Grant, Instance, InstanceOperation, Login, OperationState, Organization,
-    RateLimit, RefreshTokens, Role, Route, Rule, Space, StatusCode,
+use testkit::{
+    Moment::AfterEffect,
+    cloud_foundry::{
+        FakeCloudFoundry, Fault, Grant, Instance, InstanceOperation, Login, OperationState, Organization,
+        RateLimit, RefreshTokens, Role, Route, Rule, Space, StatusCode,
+    },
 };
 
 use crate::{
@@ -229,6 +232,23 @@ async fn a_key_that_the_login_may_not_see_is_not_taken_to_be_gone() {
     stage.wait_foundry(Reason::InvalidSpec).await;
     assert_eq!(stage.foundry.live_keys().len(), 1);
     stage.foundry.change_role("alice", Role::SpaceDeveloper);
+    stage.wait_gone(KEY).await;
+    assert_eq!(stage.foundry.keys(), []);
+}
+
+/// The role comes back between the look for the key and the one for its space.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_comes_into_sight_while_it_is_looked_for_is_revoked() {
+    let stage = FoundryStage::set().await;
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    stage.wait_ready(KEY).await;
+    stage.foundry.change_role("alice", Role::None);
+    let look = stage.foundry.gate(Route::Keys, AfterEffect);
+    stage.delete_key(KEY).await;
+    look.wait_for_arrival().await.unwrap();
+    stage.foundry.change_role("alice", Role::SpaceDeveloper);
+    look.release();
     stage.wait_gone(KEY).await;
     assert_eq!(stage.foundry.keys(), []);
 }

@@ -305,9 +305,19 @@ impl CloudFoundry {
     /// # Errors
     /// Anything but the confirmation that the key is gone, or that it is being revoked.
     pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
+        if let Some(accepted) = self.delete_what_shows(request).await? {
+            return Ok(Unbound::Accepted(accepted));
+        }
+        self.is_in_sight(request).await?;
+        // It may have come into sight only after it was looked for.
+        let accepted = self.delete_what_shows(request).await?;
+        Ok(accepted.map_or(Unbound::Gone, Unbound::Accepted))
+    }
+
+    /// Deletes the key; nothing where there is none to be seen.
+    async fn delete_what_shows(&self, request: &KeyRequest) -> Result<Option<Accepted>, BackendError> {
         let mut busy = None;
-        let accepted =
-            |response: &Response| Ok(Unbound::Accepted(self.accepted(request, Work::Unbind, response)));
+        let accepted = |response: &Response| Ok(Some(self.accepted(request, Work::Unbind, response)));
         if let Some(guid) = &request.known_id {
             match self.delete(Exchange::of(self, Call::Unbind, request), guid).await? {
                 Deletion::Accepted(response) => return accepted(&response),
@@ -319,20 +329,18 @@ impl CloudFoundry {
         // lost.
         match (self.find(request).await?, busy) {
             (Some(key), _) if key.standing() == Standing::Deleting => {
-                return Ok(Unbound::Accepted(self.under_way(request, Work::Unbind, None)));
+                Ok(Some(self.under_way(request, Work::Unbind, None)))
             }
-            (_, Some(busy)) => return Err(busy),
+            (_, Some(busy)) => Err(busy),
             (Some(key), None) => {
                 match self.delete(Exchange::of(self, Call::Unbind, request), &key.guid).await? {
-                    Deletion::Accepted(response) => return accepted(&response),
-                    Deletion::Busy(error) => return Err(error),
-                    Deletion::Gone => {}
+                    Deletion::Accepted(response) => accepted(&response),
+                    Deletion::Busy(error) => Err(error),
+                    Deletion::Gone => Ok(None),
                 }
             }
-            (None, None) => {}
+            (None, None) => Ok(None),
         }
-        self.is_in_sight(request).await?;
-        Ok(Unbound::Gone)
     }
 
     /// Whether the key with this GUID is still there, whatever becomes of it.

@@ -262,6 +262,21 @@ impl IbmCloud {
     /// # Errors
     /// Anything but the confirmation that all of it is gone.
     pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
+        if self.delete_what_shows(request).await? == Deletion::NotFound {
+            if self.may_still_show(request) {
+                return Err(not_shown_yet("unbind", &request.name));
+            }
+            self.is_in_sight(request).await?;
+            // It may have come into sight only after it was looked for.
+            self.delete_what_shows(request).await?;
+        }
+        self.attempts.end(request.identity);
+        self.withdraw_access(request).await?;
+        Ok(Unbound::Gone)
+    }
+
+    /// Deletes the key, and all that have its name.
+    async fn delete_what_shows(&self, request: &KeyRequest) -> Result<Deletion, BackendError> {
         let mut confirmed = false;
         if let Some(guid) = &request.known_id {
             confirmed |= self.delete_of(request, guid).await? == Deletion::Confirmed;
@@ -271,15 +286,7 @@ impl IbmCloud {
         for key in found.iter().filter(|key| request.known_id.as_ref() != Some(&key.guid)) {
             confirmed |= self.delete_of(request, &key.guid).await? == Deletion::Confirmed;
         }
-        if !confirmed && self.may_still_show(request) {
-            return Err(not_shown_yet("unbind", &request.name));
-        }
-        if !confirmed {
-            self.is_in_sight(request).await?;
-        }
-        self.attempts.end(request.identity);
-        self.withdraw_access(request).await?;
-        Ok(Unbound::Gone)
+        Ok(if confirmed { Deletion::Confirmed } else { Deletion::NotFound })
     }
 
     /// Whether the key with this GUID is still there. One that was just made may not show yet, and is taken to be.
