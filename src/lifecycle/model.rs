@@ -28,6 +28,8 @@ struct State {
     remote: BTreeMap<Sequence, u8>,
     /// Keys that the remote side lost, or revoked, since it gave their credentials: one that is made again has others.
     void: BTreeSet<Sequence>,
+    /// Keys that bear our mark no more.
+    released: BTreeSet<Sequence>,
     /// What the remote side does by itself, with the inputs of the key.
     working: Option<(Work, Sequence, u8)>,
     /// A bind that was given up, and may still take effect until an hour has passed.
@@ -58,6 +60,9 @@ struct Object {
     finalizer: bool,
     deleting: bool,
     abandon: bool,
+    /// Key and Secret are to stay.
+    retain: bool,
+    suspended: bool,
     inputs: u8,
 }
 
@@ -108,6 +113,10 @@ enum Action {
     ChangeInputs,
     DeleteObject,
     Abandon,
+    /// The other deletion policy.
+    Retain,
+    /// Or not any more.
+    Suspend,
     DeleteSecret,
     DamageSecret,
     DamageMarks,
@@ -155,6 +164,7 @@ impl State {
             secret: None,
             remote: BTreeMap::new(),
             void: BTreeSet::new(),
+            released: BTreeSet::new(),
             working: None,
             late: None,
             provider: Provider::Up,
@@ -180,9 +190,9 @@ impl State {
                 finalizer: object.finalizer,
                 deleting: object.deleting,
                 abandon: object.abandon,
-                retain: false,
-                retains_secret: false,
-                suspended: false,
+                retain: object.retain,
+                retains_secret: object.retain,
+                suspended: object.suspended,
                 inputs: object.inputs.to_string(),
                 rotation: Rotation {
                     every: self.rotates.then(|| hours(2)),
@@ -293,6 +303,8 @@ impl State {
 
     fn act(&mut self, object: &Object, effect: Effect, fate: Fate) {
         let in_hand = self.process.round.in_hand.clone();
+        let records = matches!(effect, Effect::Record(_));
+        self.breaks("nothing is done while the user stops it", object.suspended && !records);
         match effect {
             Effect::CheckInstance => {
                 let refused = Answer::Failed(failure(Attempted::Provision, ErrorClass::Gone));
@@ -343,12 +355,15 @@ impl State {
                 self.unbind(sequence, fate);
             }
             Effect::Release(sequence) => {
-                self.breaks("a key is released that is to be revoked", true);
-                self.process.round.learn(Answer::Released(sequence));
+                self.breaks("a key is released that is to be revoked", !(object.deleting && object.retain));
+                self.release(sequence, fate);
             }
             Effect::WriteSecret { key, previous } => self.write_secret(key, previous, fate),
             Effect::OmitPrevious => self.omit_previous(fate),
-            Effect::ReleaseSecret => self.breaks("a Secret is left that is to go", true),
+            Effect::ReleaseSecret => {
+                self.breaks("a Secret is left that is to go", !(object.deleting && object.retain));
+                self.release_secret(fate);
+            }
             Effect::DeleteSecret => {
                 if self.truth() == self.process.view {
                     self.breaks("4: never delete a foreign Secret", self.secret == Some(Stored::Foreign));
@@ -360,7 +375,9 @@ impl State {
             }
             Effect::RemoveFinalizer { .. } => {
                 let left = !self.remote.is_empty() || self.late.is_some() || self.working.is_some();
-                self.breaks("3: the finalizer leaves last", !object.abandon && left);
+                self.breaks("3: the finalizer leaves last", !object.abandon && !object.retain && left);
+                let marked = self.remote.keys().any(|sequence| !self.released.contains(sequence));
+                self.breaks("a key stays that bears a mark", object.retain && !object.abandon && marked);
                 self.object = None;
             }
         }
@@ -532,6 +549,28 @@ impl State {
         self.process.round.learn(answer);
     }
 
+    fn release(&mut self, sequence: Sequence, fate: Fate) {
+        if fate == Fate::Refused {
+            let failure = failure(Attempted::Release, ErrorClass::Forbidden);
+            return self.process.round.learn(Answer::Failed(failure));
+        }
+        self.released.insert(sequence);
+        self.process.round.learn(Answer::Released(sequence));
+    }
+
+    fn release_secret(&mut self, fate: Fate) {
+        if fate == Fate::Refused {
+            return self.process.round.learn(Answer::Failed(failure(Attempted::Store, ErrorClass::Rejected)));
+        }
+        if self.truth() == self.process.view {
+            // It is somebody else's from then on.
+            self.secret = Some(Stored::Foreign);
+            self.process.view = self.truth();
+        } else {
+            self.process.view = SecretView::Unknown;
+        }
+    }
+
     fn work_ends(&mut self) {
         match self.working.take() {
             Some((Work::Bind, sequence, inputs)) => drop(self.remote.insert(sequence, inputs)),
@@ -605,6 +644,9 @@ impl State {
             state.provider = Provider::Up;
         }
         state.rotates = false;
+        if let Some(object) = &mut state.object {
+            object.suspended = false;
+        }
         // There is no more trouble, and how much there could have been is all the same.
         state.budget = Budget::default();
         state.process.view = state.cached();
@@ -708,11 +750,13 @@ enum Life {
     Lost,
     /// A status that is older than the Secret comes from a backup.
     RolledBack,
+    /// The user thinks again of what is to stay, and stops everything now and then.
+    Wavering,
 }
 
 impl Life {
     const fn finds(self) -> bool {
-        matches!(self, Self::FoundAgain | Self::Lost)
+        matches!(self, Self::FoundAgain | Self::Lost | Self::Wavering)
     }
 }
 
@@ -797,6 +841,10 @@ impl Model for Exploration {
                 actions.push(Action::Abandon);
             }
             actions.push(Action::ChangeInputs);
+            if state.life == Life::Wavering {
+                actions.extend([Action::Retain, Action::Suspend]);
+                return;
+            }
             actions.extend(match &state.secret {
                 None => vec![Action::PlaceForeignSecret],
                 Some(Stored::Foreign) => vec![Action::RemoveForeignSecret],
@@ -885,6 +933,8 @@ impl State {
             Some(Step::Act(
                 Effect::WriteSecret { .. }
                 | Effect::OmitPrevious
+                | Effect::Release(_)
+                | Effect::ReleaseSecret
                 | Effect::CheckInstance
                 | Effect::Confirm(_),
             )) => &[Fate::Refused],
@@ -901,6 +951,8 @@ impl State {
                 Action::DeleteObject if object.finalizer => object.deleting = true,
                 Action::DeleteObject => self.object = None,
                 Action::Abandon => object.abandon = true,
+                Action::Retain => object.retain = !object.retain,
+                Action::Suspend => object.suspended = !object.suspended,
                 Action::DeleteSecret | Action::RemoveForeignSecret => self.secret = None,
                 Action::PlaceForeignSecret => self.secret = Some(Stored::Foreign),
                 Action::DamageSecret | Action::DamageMarks => {
@@ -958,6 +1010,11 @@ fn a_key_that_is_found_again_lives_and_dies_by_the_rules() {
 #[test]
 fn a_key_that_is_lost_is_replaced_by_the_rules() {
     explore(Life::Lost, [2, 1, 1, 1]);
+}
+
+#[test]
+fn a_key_of_a_wavering_user_lives_and_dies_by_the_rules() {
+    explore(Life::Wavering, [1, 1, 3, 1]);
 }
 
 #[test]
