@@ -149,6 +149,9 @@ reasons! {
     /// The remote side refused the login, or the login may not do this. Correct the provider's login Secret, or the
     /// rights of its user.
     Unauthorized,
+    /// The key is there, and the remote side does not show its credentials to this login. The key stays. Give the login
+    /// the role that the message names; it is tried again by itself.
+    CredentialsRedacted,
     /// The remote side can't be reached, doesn't answer in time, or can't serve anybody for now; the message says
     /// which. It is tried again by itself.
     RemoteUnreachable,

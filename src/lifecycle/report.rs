@@ -156,6 +156,7 @@ fn is_told_better(world: &World, report: &Report) -> bool {
                     | Reason::RevokeFailed
                     | Reason::ReleaseFailed
                     | Reason::Unauthorized
+                    | Reason::CredentialsRedacted
                     | Reason::RemoteUnreachable
                     | Reason::RateLimited
                     | Reason::TlsFailed
@@ -357,6 +358,7 @@ fn problem_of(failure: &Failure) -> Problem {
         (Attempted::Provision, ErrorClass::Conflict | ErrorClass::Taken) => Reason::KeyConflict,
         (Attempted::Provision, ErrorClass::Gone) => Reason::InstanceNotFound,
         (Attempted::Provision, ErrorClass::Forbidden) => Reason::Unauthorized,
+        (Attempted::Provision, ErrorClass::Redacted) => Reason::CredentialsRedacted,
         (Attempted::Provision, ErrorClass::Untrusted) => Reason::TlsFailed,
         (Attempted::Provision, ErrorClass::Unexpected | ErrorClass::Withheld) => Reason::UnexpectedAnswer,
         (Attempted::Provision, ErrorClass::OrphanPossible | ErrorClass::Unsure) => Reason::BindFailed,

@@ -103,18 +103,13 @@ impl Memory {
             gone: self.gone.filter(|gone| gone.sequence == key.sequence),
         };
         if let Some(replaced) = self.key.as_ref().filter(|known| known.sequence < key.sequence) {
-            for older in &mut memory.previous {
-                older.revoke_at = older.revoke_at.min(full_second(now));
-            }
+            memory.revoke_at_once(now);
             let is_gone = self.departure(replaced.sequence).is_some();
             let overlap = if is_gone { Duration::ZERO } else { desired.rotation.overlap };
             memory.replace(replaced.sequence, Some(replaced), replaced.late_until, now, overlap);
         }
         for skipped in self.skipped(key.sequence) {
-            memory
-                .previous
-                .iter_mut()
-                .for_each(|older| older.revoke_at = older.revoke_at.min(full_second(now)));
+            memory.revoke_at_once(now);
             memory.replace(skipped, None, late_until.map(full_second), now, desired.rotation.overlap);
         }
         memory
@@ -129,6 +124,13 @@ impl Memory {
         let unknown = newest.map_or(Sequence::FIRST, Sequence::next).number();
         let oldest = current.number().saturating_sub(MOST_REPLACED).max(unknown);
         (oldest..current.number()).filter_map(Sequence::new).collect()
+    }
+
+    /// Ends the overlap of what was replaced so far.
+    fn revoke_at_once(&mut self, now: Timestamp) {
+        for replaced in &mut self.previous {
+            replaced.revoke_at = replaced.revoke_at.min(full_second(now));
+        }
     }
 
     /// Notes a key as replaced: it is revoked when the overlap is over.

@@ -282,6 +282,7 @@ impl Problem {
                 | Reason::BindRejected
                 | Reason::KeyConflict
                 | Reason::Unauthorized
+                | Reason::CredentialsRedacted
                 | Reason::TlsFailed
         )
     }

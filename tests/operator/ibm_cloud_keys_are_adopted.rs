@@ -188,7 +188,7 @@ async fn a_key_that_is_redacted_is_left_alone_until_it_is_shown() {
     let by_hand = stage.ibm.add_key(INSTANCE, KEY).unwrap();
     let _operator = stage.start_operator().await;
     stage.ask_for_what_is_there(KEY, json!({})).await;
-    let refused = stage.wait_key(KEY, Reason::Unauthorized).await;
+    let refused = stage.wait_key(KEY, Reason::CredentialsRedacted).await;
     refused.says(
         "the key `monitoring-creds` is left as it is, because its credentials are not shown to this login",
     );

@@ -186,7 +186,7 @@ async fn credentials_that_are_redacted_are_no_missing_key() {
     let stage = IbmStage::set_with(FakeIbmCloud::builder().quirks(quirks).start().await.unwrap()).await;
     let _operator = stage.start_operator().await;
     stage.ask_for(KEY).await;
-    let key = stage.wait_key(KEY, Reason::Unauthorized).await;
+    let key = stage.wait_key(KEY, Reason::CredentialsRedacted).await;
     key.says("its credentials are not shown to this login");
     stage.ibm.wait_for_calls(|calls| calls.iter().any(|call| call.route == Route::Key)).await.unwrap();
     assert_eq!(stage.count(&[Route::CreateKey, Route::DeleteKey]), 1, "the key stays");

@@ -246,7 +246,7 @@ impl CloudFoundry {
     /// Reads the credentials of a key: by its GUID where that is known, else by its name.
     ///
     /// # Errors
-    /// Failures of the call itself, and [`ErrorClass::Forbidden`] where the key is there and its credentials are not
+    /// Failures of the call itself, and [`ErrorClass::Redacted`] where the key is there and its credentials are not
     /// shown.
     pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         let known = || request.known_id.clone().map(|guid| Made { guid, created_at: None });
@@ -499,5 +499,5 @@ pub(super) fn hidden(name: &str) -> BackendError {
         "fetch failed: the key `{name}` is there, but the login may not read its credentials; it needs the role Space \
          Developer in the instance's space"
     );
-    BackendError::new(ErrorClass::Forbidden, message)
+    BackendError::new(ErrorClass::Redacted, message)
 }

@@ -29,7 +29,7 @@ impl IbmCloud {
     ///
     /// # Errors
     /// [`ErrorClass::Taken`] where another ServiceKey has it, where several are meant, and where nobody is shown its
-    /// credentials; [`ErrorClass::Forbidden`] where they are not shown to this login; and those of the calls.
+    /// credentials; [`ErrorClass::Redacted`] where they are not shown to this login; and those of the calls.
     pub(super) async fn adopt(
         &self,
         request: &KeyRequest,
@@ -78,7 +78,7 @@ impl IbmCloud {
             Sight::Shown(issued) if issued.facts.name.as_ref() == Some(&key.name) => Ok(*issued),
             Sight::Shown(_) | Sight::Removed | Sight::Absent => Err(went_away(&key.name)),
             Sight::Redacted => Err(left_as_it_is(
-                ErrorClass::Forbidden,
+                ErrorClass::Redacted,
                 &key.name,
                 "its credentials are not shown to this login; give it a role on the instance that is at least the key's \
                  own, or",

@@ -235,7 +235,7 @@ impl IbmCloud {
     /// Reads the credentials of a key: by its GUID where that is known, else by its name.
     ///
     /// # Errors
-    /// Failures of the call itself, and [`ErrorClass::Forbidden`] where the key is there and its credentials are not
+    /// Failures of the call itself, and [`ErrorClass::Redacted`] where the key is there and its credentials are not
     /// shown to this login.
     pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         let guid = match &request.known_id {
@@ -481,7 +481,7 @@ fn redacted(call: &str, name: &str) -> BackendError {
         "{call} failed: the key `{name}` is there, but its credentials are not shown to this login; it needs a role on \
          the instance, or on the key's service ID, that is at least the key's own"
     );
-    BackendError::new(ErrorClass::Forbidden, message)
+    BackendError::new(ErrorClass::Redacted, message)
 }
 
 fn incomplete(call: &str, name: &str) -> BackendError {

@@ -172,6 +172,7 @@ pub fn problem(error: &BackendError) -> Problem {
         | ErrorClass::Conflict
         | ErrorClass::Taken
         | ErrorClass::Withheld
+        | ErrorClass::Redacted
         | ErrorClass::Gone => Reason::UnexpectedAnswer,
     };
     Problem { reason, message: error.message.clone() }
