@@ -19,7 +19,7 @@ use crate::scratch::Scratch;
 /// How often other ports are tried.
 const PORT_ATTEMPTS: usize = 5;
 /// How many users there are unless the builder is told otherwise: one for each test of a program.
-const USERS: usize = 500;
+const USERS: usize = 2000;
 
 /// What a plane shall be like; from [`ControlPlane::builder`].
 pub struct Builder {
@@ -51,7 +51,7 @@ impl Builder {
         self
     }
 
-    /// How many users [`ControlPlane::new_user`] can hand out. 500 by default.
+    /// How many users [`ControlPlane::new_user`] can hand out. 2000 by default.
     #[must_use]
     pub fn users(mut self, users: usize) -> Self {
         self.users = users;
