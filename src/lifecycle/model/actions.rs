@@ -1,0 +1,185 @@
+//! What can happen next: the operator takes a step, somebody edits something, something goes wrong.
+
+use stateright::{Model, Property};
+
+use super::*;
+
+impl Model for Exploration {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State::new(self.life, self.budget)]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        let Some(object) = &state.object else { return };
+        actions.extend([Action::Step(Fate::Answered), Action::CacheCatchesUp]);
+        let budget = &state.budget;
+        if budget.faults > 0 {
+            actions.extend(state.fates().map(Action::Step));
+            let worse = [Provider::Closed, Provider::Down].map(Action::ProviderBecomes);
+            actions.extend(worse.into_iter().filter(|_| state.provider == Provider::Up));
+            // Where nobody lists the keys, one whose credentials are in hand or in the Secret goes unnoticed.
+            let (lists, intact) =
+                (state.life == Life::Lost, matches!(state.secret, Some(Stored::Ours { damaged: false, .. })));
+            let held = state.process.round.in_hand.as_ref().map(|key| key.sequence);
+            let forgettable = state.remote.keys().filter(|key| lists || !intact && Some(**key) != held);
+            actions.extend(forgettable.map(|sequence| Action::RemoteForgets(*sequence)));
+            actions.extend(state.memory.key.as_ref().filter(|_| lists).map(|_| Action::ListMisses));
+        }
+        if state.life == Life::Lost {
+            actions.push(Action::List);
+        }
+        if state.provider != Provider::Up {
+            actions.push(Action::ProviderBecomes(Provider::Up));
+        }
+        if state.working.is_some() {
+            actions.push(Action::WorkEnds);
+        }
+        if state.late.is_some() {
+            actions.push(Action::LateBindTakesEffect);
+        }
+        if budget.crashes > 0 {
+            actions.push(Action::Crash);
+            // What was asked for and not stored anywhere but in the status that is lost can't be known.
+            let stored = state.memory.operation.is_none() && state.process.round.in_hand.is_none();
+            actions.extend(state.backup.iter().filter(|_| stored).map(|_| Action::StatusRollsBack));
+        }
+        if budget.hours > 0 {
+            actions.push(Action::HourPasses);
+        }
+        if budget.edits > 0 {
+            if !object.deleting {
+                actions.push(Action::DeleteObject);
+            } else if state.life != Life::RolledBack {
+                // Whoever abandons keys has the Secret deleted that tells of those of which the status knows no more.
+                actions.push(Action::Abandon);
+            }
+            actions.push(Action::ChangeInputs);
+            if state.life == Life::Wavering {
+                actions.extend([Action::Retain, Action::Suspend]);
+                return;
+            }
+            actions.extend(match &state.secret {
+                None => vec![Action::PlaceForeignSecret],
+                Some(Stored::Foreign) => vec![Action::RemoveForeignSecret],
+                // Nothing else tells of the keys that a status from a backup does not know.
+                Some(Stored::Ours { .. }) if state.life == Life::RolledBack => vec![Action::DamageSecret],
+                Some(Stored::Ours { .. }) => {
+                    vec![Action::DeleteSecret, Action::DamageSecret, Action::DamageMarks]
+                }
+            });
+        }
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut state = last.clone();
+        match action {
+            Action::Step(fate) => {
+                state.budget.faults -= u8::from(fate != Fate::Answered);
+                state.step(fate);
+            }
+            Action::CacheCatchesUp => state.process.view = state.cached(),
+            Action::Crash => {
+                state.budget.crashes -= 1;
+                state.process = Process::started(state.hour);
+            }
+            Action::StatusRollsBack => {
+                state.budget.crashes -= 1;
+                state.process = Process::started(state.hour);
+                state.memory = state.backup.take().unwrap_or_default();
+            }
+            Action::HourPasses => {
+                state.budget.hours -= 1;
+                state.hour_passes(1);
+            }
+            Action::ProviderBecomes(provider) => {
+                state.budget.faults -= u8::from(provider != Provider::Up);
+                state.provider = provider;
+            }
+            Action::List => state.list(),
+            Action::ListMisses => {
+                state.budget.faults -= 1;
+                state.process.missed = state.memory.key.as_ref().map(|key| key.sequence);
+            }
+            Action::WorkEnds => state.work_ends(),
+            Action::LateBindTakesEffect => {
+                if let Some((sequence, inputs)) = state.late.take() {
+                    state.remote.entry(sequence).or_insert(inputs);
+                }
+            }
+            Action::RemoteForgets(sequence) => {
+                state.budget.faults -= 1;
+                state.lose(sequence);
+            }
+            edit => state.edit(edit),
+        }
+        (state != *last).then_some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("no rule is broken", |_, state: &State| state.broken.is_none()),
+            Property::always("every key is accounted for", |_, state: &State| {
+                state.object.is_none() || state.remote.keys().all(|sequence| state.accounted_for(*sequence))
+            }),
+            Property::always("a healthy environment leads to rest", |model: &Self, state: &State| {
+                state.settles(&model.restful).is_ok()
+            }),
+        ]
+    }
+}
+
+impl State {
+    /// What may become of the next call besides being answered; one that has no effect of its own has one of these only.
+    fn fates(&self) -> impl Iterator<Item = Fate> + use<> {
+        let next = self.object.as_ref().map(|object| decide(&self.world(object)));
+        let fates: &[Fate] = match next {
+            Some(Step::Act(Effect::Bind { .. })) if self.life.finds() => {
+                &[Fate::Refused, Fate::Unsure, Fate::UnsureLate, Fate::Accepted]
+            }
+            Some(Step::Act(Effect::Bind { .. })) => {
+                &[Fate::Refused, Fate::LostBeforeEffect, Fate::LostAfterEffect, Fate::Late, Fate::Accepted]
+            }
+            Some(Step::Act(Effect::Unbind(_))) => &[Fate::Refused, Fate::LostAfterEffect, Fate::Accepted],
+            Some(Step::Act(Effect::Fetch(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
+            Some(Step::Act(Effect::Poll(_))) if self.life.finds() => &[Fate::Unsure, Fate::LostBeforeEffect],
+            Some(Step::Act(Effect::Poll(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
+            Some(Step::Act(
+                Effect::WriteSecret { .. }
+                | Effect::OmitPrevious
+                | Effect::Release(_)
+                | Effect::ReleaseSecret
+                | Effect::CheckInstance
+                | Effect::Confirm(_),
+            )) => &[Fate::Refused],
+            _ => &[],
+        };
+        fates.iter().copied()
+    }
+
+    fn edit(&mut self, action: Action) {
+        self.budget.edits -= 1;
+        if let Some(object) = &mut self.object {
+            match action {
+                Action::ChangeInputs => object.inputs += 1,
+                Action::DeleteObject if object.finalizer => object.deleting = true,
+                Action::DeleteObject => self.object = None,
+                Action::Abandon => object.abandon = true,
+                Action::Retain => object.retain = !object.retain,
+                Action::Suspend => object.suspended = !object.suspended,
+                Action::DeleteSecret | Action::RemoveForeignSecret => self.secret = None,
+                Action::PlaceForeignSecret => self.secret = Some(Stored::Foreign),
+                Action::DamageSecret | Action::DamageMarks => {
+                    if let Some(Stored::Ours { key, previous, damaged }) = &mut self.secret {
+                        *damaged = true;
+                        *key = key.take().filter(|_| action == Action::DamageSecret);
+                        *previous = previous.filter(|_| action == Action::DamageSecret);
+                    }
+                }
+                _ => unreachable!("{action:?} is no edit"),
+            }
+        }
+    }
+}

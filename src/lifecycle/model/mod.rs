@@ -1,0 +1,360 @@
+//! Every state that the production decisions can reach, explored exhaustively: the user edits and deletes, the
+//! remote side refuses, loses answers and forgets, the process dies between any two steps, caches lag.
+//!
+//! The environment has a small budget of each kind of trouble; within it, no order of events is left out.
+
+mod actions;
+mod operator;
+mod remote_side;
+mod settling;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use stateright::{Checker, Model};
+use uuid::Uuid;
+
+use self::settling::Restful;
+use super::*;
+use crate::api::Reason;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct State {
+    object: Option<Object>,
+    memory: Memory,
+    secret: Option<Stored>,
+    /// The keys that live at the remote side, each with the inputs it was made from.
+    remote: BTreeMap<Sequence, u8>,
+    /// Keys that the remote side lost, or revoked, since it gave their credentials: one that is made again has others.
+    void: BTreeSet<Sequence>,
+    /// Keys that bear our mark no more.
+    released: BTreeSet<Sequence>,
+    /// What the remote side does by itself, with the inputs of the key.
+    working: Option<(Work, Sequence, u8)>,
+    /// A bind that was given up, and may still take effect until an hour has passed.
+    late: Option<(Sequence, u8)>,
+    provider: Provider,
+    /// The memory of a time at which there was one key and nothing to be done, where such a time is to come back.
+    backup: Option<Memory>,
+    hour: i64,
+    rotates: bool,
+    life: Life,
+    process: Process,
+    budget: Budget,
+    /// The first rule that was broken on the way here.
+    broken: Option<&'static str>,
+}
+
+/// How the provider stands to the ServiceKey.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Provider {
+    Up,
+    Closed,
+    Down,
+}
+
+/// The ServiceKey as stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Object {
+    finalizer: bool,
+    deleting: bool,
+    abandon: bool,
+    /// Key and Secret are to stay.
+    retain: bool,
+    suspended: bool,
+    inputs: u8,
+}
+
+/// The Secret as stored.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Stored {
+    Foreign,
+    Ours { key: Option<Box<KeyRecord>>, previous: Option<Sequence>, damaged: bool },
+}
+
+/// What the operator holds in memory, and loses when it dies.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Process {
+    round: Round,
+    view: SecretView,
+    /// A key that the last list of all keys did not show.
+    missed: Option<Sequence>,
+    /// The hour in which it was started.
+    since: i64,
+    stored_finalizer: bool,
+}
+
+impl Process {
+    fn started(hour: i64) -> Self {
+        Self {
+            round: Round::default(),
+            view: SecretView::Unknown,
+            missed: None,
+            since: hour,
+            stored_finalizer: false,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Budget {
+    faults: u8,
+    crashes: u8,
+    edits: u8,
+    hours: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Action {
+    Step(Fate),
+    CacheCatchesUp,
+    Crash,
+    ChangeInputs,
+    DeleteObject,
+    Abandon,
+    /// The other deletion policy.
+    Retain,
+    /// Or not any more.
+    Suspend,
+    DeleteSecret,
+    DamageSecret,
+    DamageMarks,
+    PlaceForeignSecret,
+    RemoveForeignSecret,
+    ProviderBecomes(Provider),
+    RemoteForgets(Sequence),
+    /// All keys at the remote side are listed.
+    List,
+    /// A list does not show the key although it is there.
+    ListMisses,
+    WorkEnds,
+    LateBindTakesEffect,
+    HourPasses,
+    /// Another process finds the status as it was at the time of the backup, and everything else as it is.
+    StatusRollsBack,
+}
+
+/// What becomes of a call to the remote side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Fate {
+    Answered,
+    Refused,
+    LostBeforeEffect,
+    LostAfterEffect,
+    /// Given up by the caller, and acted on later.
+    Late,
+    /// Lost after it took effect, which the next attempt finds.
+    Unsure,
+    /// Given up by the caller, and acted on later, when the next attempt would find it.
+    UnsureLate,
+    /// The remote side does it by itself.
+    Accepted,
+}
+
+fn at(hour: i64) -> Timestamp {
+    Timestamp::from_second(hour * 3600).unwrap()
+}
+
+impl State {
+    fn new(life: Life, budget: Budget) -> Self {
+        Self {
+            object: Some(Object::default()),
+            memory: Memory::default(),
+            secret: None,
+            remote: BTreeMap::new(),
+            void: BTreeSet::new(),
+            released: BTreeSet::new(),
+            working: None,
+            late: None,
+            provider: Provider::Up,
+            backup: None,
+            hour: 0,
+            rotates: matches!(life, Life::Rotating | Life::MakingRoom),
+            life,
+            process: Process::started(0),
+            budget,
+            broken: None,
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        at(self.hour)
+    }
+
+    fn world(&self, object: &Object) -> World {
+        let hours = |n: u64| std::time::Duration::from_secs(n * 3600);
+        World {
+            owner: Uuid::nil(),
+            desired: Desired {
+                finalizer: object.finalizer,
+                deleting: object.deleting,
+                abandon: object.abandon,
+                retain: object.retain,
+                retains_secret: object.retain,
+                suspended: object.suspended,
+                inputs: object.inputs.to_string(),
+                rotation: Rotation {
+                    every: self.rotates.then(|| hours(2)),
+                    overlap: hours(1),
+                    makes_room: self.life == Life::MakingRoom,
+                },
+                keeps_previous: self.life == Life::Rotating,
+                problem: None,
+            },
+            memory: self.memory.clone(),
+            secret: self.process.view.clone(),
+            provider: match self.provider {
+                Provider::Up => ProviderView::Available,
+                Provider::Closed => ProviderView::Closed(problem(Reason::ProviderNotAllowed)),
+                Provider::Down => ProviderView::Unavailable(problem(Reason::ProviderNotFound)),
+            },
+            marks_keys: self.life.finds(),
+            pause: None,
+            round: self.process.round.clone(),
+            missed: self.process.missed,
+            late: LateAnswers {
+                patience: hours(1),
+                unknown_until: (!self.process.stored_finalizer).then(|| at(self.process.since + 1)),
+            },
+            told: None,
+            now: self.now(),
+        }
+    }
+
+    fn record(&self, sequence: Sequence, inputs: u8) -> KeyRecord {
+        KeyRecord {
+            sequence,
+            id: sequence.to_string(),
+            name: None,
+            role: None,
+            created_at: self.now(),
+            created_by: None,
+            expires_at: None,
+            renew_before: None,
+            late_until: None,
+            inputs: inputs.to_string(),
+        }
+    }
+
+    /// What a look at the Secret by name shows.
+    fn truth(&self) -> SecretView {
+        match &self.secret {
+            None => SecretView::Absent,
+            Some(Stored::Foreign) => SecretView::Foreign { holder: "somebody else".to_owned() },
+            Some(Stored::Ours { key: Some(key), previous, damaged: false }) => {
+                SecretView::Intact { key: KeyRecord::clone(key), previous: *previous }
+            }
+            Some(Stored::Ours { key, previous, .. }) => {
+                SecretView::Damaged { key: key.as_deref().cloned(), previous: *previous }
+            }
+        }
+    }
+
+    /// What the cache shows, which holds only Secrets of ours.
+    fn cached(&self) -> SecretView {
+        match self.truth() {
+            SecretView::Absent | SecretView::Foreign { .. } => SecretView::Unknown,
+            ours => ours,
+        }
+    }
+
+    fn breaks(&mut self, rule: &'static str, broken: bool) {
+        if broken {
+            self.broken.get_or_insert(rule);
+        }
+    }
+}
+
+fn problem(reason: Reason) -> Problem {
+    Problem { reason, message: "not now".to_owned() }
+}
+
+fn failure(attempted: Attempted, class: ErrorClass) -> Failure {
+    Failure { attempted, class, message: "it failed".to_owned(), retry_after: None }
+}
+
+/// What an exploration is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Life {
+    /// Nothing in particular.
+    Plain,
+    /// The key is replaced as it ages.
+    Rotating,
+    /// The same, and a key is revoked before the next one is made.
+    MakingRoom,
+    /// The remote side finds a key again that was asked for before.
+    FoundAgain,
+    /// The same, and the remote side loses keys, and all that it has are listed at any time.
+    Lost,
+    /// A status that is older than the Secret comes from a backup.
+    RolledBack,
+    /// The user thinks again of what is to stay, and stops everything now and then.
+    Wavering,
+}
+
+impl Life {
+    const fn finds(self) -> bool {
+        matches!(self, Self::FoundAgain | Self::Lost | Self::Wavering)
+    }
+}
+
+/// One exploration.
+struct Exploration {
+    life: Life,
+    budget: Budget,
+    restful: Restful,
+}
+
+/// Explores all that `faults`, `crashes`, `edits` and `hours` of trouble can do to a key.
+fn explore(life: Life, [faults, crashes, edits, hours]: [u8; 4]) {
+    let budget = Budget { faults, crashes, edits, hours };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let model = Exploration { life, budget, restful: Restful::default() };
+    let checker = model.checker().threads(threads).spawn_bfs().join();
+    if let Some((name, path)) = checker.discoveries().into_iter().next() {
+        let actions: Vec<_> = path.clone().into_actions();
+        let last = path.last_state();
+        panic!("{name} fails after {actions:?}\n{last:?}\n{:?}", last.settles(&Restful::default()));
+    }
+    assert!(checker.unique_state_count() > 10_000, "the model explores next to nothing");
+}
+
+#[test]
+fn a_key_lives_and_dies_by_the_rules() {
+    explore(Life::Plain, [2, 1, 2, 1]);
+}
+
+#[test]
+fn a_rotating_key_lives_and_dies_by_the_rules() {
+    explore(Life::Rotating, [1, 1, 1, 3]);
+}
+
+#[test]
+fn a_rotating_key_that_is_edited_again_lives_and_dies_by_the_rules() {
+    explore(Life::Rotating, [1, 0, 2, 3]);
+}
+
+#[test]
+fn a_key_that_makes_room_for_the_next_one_lives_and_dies_by_the_rules() {
+    explore(Life::MakingRoom, [1, 1, 1, 3]);
+}
+
+#[test]
+fn a_key_that_is_found_again_lives_and_dies_by_the_rules() {
+    explore(Life::FoundAgain, [2, 1, 2, 1]);
+}
+
+#[test]
+fn a_key_that_is_lost_is_replaced_by_the_rules() {
+    explore(Life::Lost, [2, 1, 1, 1]);
+}
+
+#[test]
+fn a_key_of_a_wavering_user_lives_and_dies_by_the_rules() {
+    explore(Life::Wavering, [1, 1, 3, 1]);
+}
+
+#[test]
+fn a_key_whose_status_comes_from_a_backup_lives_and_dies_by_the_rules() {
+    explore(Life::RolledBack, [0, 1, 3, 1]);
+}

@@ -1,0 +1,187 @@
+//! What the operator does: one decision, carried out as the shell would, by the rules that may never break.
+
+use super::*;
+
+impl State {
+    pub(super) fn step(&mut self, fate: Fate) {
+        let Some(object) = self.object.clone() else { return };
+        match decide(&self.world(&object)) {
+            Step::Rest(rest) => self.rest(&object, &rest),
+            Step::Act(effect) => self.act(&object, effect, fate),
+        }
+    }
+
+    pub(super) fn rest(&mut self, object: &Object, rest: &Rest) {
+        self.check_readiness(object, &rest.report);
+        if !rest.quiet {
+            self.memory = rest.report.memory.clone();
+        }
+        if self.life == Life::RolledBack && self.holds(Sequence::FIRST) && self.ended().is_ok() {
+            self.backup = Some(self.memory.clone());
+        }
+        let now = self.now();
+        let Round { in_hand, mut under_way, given_up, .. } = std::mem::take(&mut self.process.round);
+        if let (Wake::Poll, Some(work)) = (rest.wake, &mut under_way) {
+            work.next_poll = Some(now);
+        }
+        self.process.round = Round { in_hand, under_way, given_up, ..Round::default() };
+    }
+
+    fn check_readiness(&mut self, object: &Object, report: &Report) {
+        let works = match &self.process.view {
+            SecretView::Intact { key, .. } => {
+                self.truth() == self.process.view
+                    && self.has(key.sequence)
+                    && self.memory.key.as_ref().is_none_or(|known| known.sequence <= key.sequence)
+            }
+            _ => false,
+        };
+        self.breaks("6: Ready while the key works", works && !object.deleting && !report.ready.ready);
+    }
+
+    pub(super) fn act(&mut self, object: &Object, effect: Effect, fate: Fate) {
+        let in_hand = self.process.round.in_hand.clone();
+        let records = matches!(effect, Effect::Record(_));
+        self.breaks("nothing is done while the user stops it", object.suspended && !records);
+        match effect {
+            Effect::CheckInstance => {
+                let refused = Answer::Failed(failure(Attempted::Provision, ErrorClass::Gone));
+                let answer = if fate == Fate::Refused { refused } else { Answer::InstanceChecked };
+                self.process.round.learn(answer);
+            }
+            Effect::AddFinalizer => {
+                let unneeded = !self.process.round.instance_checked && self.remote.is_empty();
+                let unused = unneeded && self.memory == Memory::default() && self.secret.is_none();
+                self.breaks("nothing is held back that no key can be made for", unused);
+                self.object = Some(Object { finalizer: true, ..object.clone() });
+                self.process.stored_finalizer = true;
+            }
+            Effect::LookUpSecret => self.process.view = self.truth(),
+            Effect::Record(report) => {
+                self.check_readiness(object, &report);
+                self.memory = report.memory;
+            }
+            Effect::Bind { sequence, predecessor } => {
+                self.breaks("a key replaces itself", predecessor >= Some(sequence));
+                let looked = !matches!(self.process.view, SecretView::Unknown | SecretView::Foreign { .. });
+                self.breaks("1: finalizer before anything is made", !object.finalizer);
+                self.breaks("4: look for a foreign Secret before a key is made", !looked);
+                self.breaks("5: store what is in hand first", in_hand.is_some());
+                self.breaks("a key is made for a deleted ServiceKey", object.deleting);
+                self.breaks("a key is made where none may be", self.provider != Provider::Up);
+                self.breaks(
+                    "a key is made while it is being revoked",
+                    self.waits_for_revocation_of(sequence),
+                );
+                self.bind(object, sequence, fate);
+            }
+            Effect::Fetch(sequence) => {
+                self.breaks("5: store what is in hand first", in_hand.is_some());
+                self.fetch(sequence, fate);
+            }
+            Effect::Confirm(sequence) => self.confirm(sequence, fate),
+            Effect::Poll(work) => self.poll(work, fate),
+            Effect::Unbind(sequence) => {
+                let current = self.holds(sequence);
+                let makes_room = self.life == Life::MakingRoom && self.memory.makes_room();
+                self.breaks("2: never revoke the current key", current && !object.deleting && !makes_room);
+                let besides = self.holds_besides(sequence);
+                self.breaks(
+                    "a previous key leaves the Secret before it is revoked",
+                    besides && !object.deleting,
+                );
+                self.unbind(sequence, fate);
+            }
+            Effect::Release(sequence) => {
+                self.breaks("a key is released that is to be revoked", !(object.deleting && object.retain));
+                self.release(sequence, fate);
+            }
+            Effect::WriteSecret { key, previous } => self.write_secret(key, previous, fate),
+            Effect::OmitPrevious => self.omit_previous(fate),
+            Effect::ReleaseSecret => {
+                self.breaks("a Secret is left that is to go", !(object.deleting && object.retain));
+                self.release_secret(fate);
+            }
+            Effect::DeleteSecret => {
+                if self.truth() == self.process.view {
+                    self.breaks("4: never delete a foreign Secret", self.secret == Some(Stored::Foreign));
+                    self.secret = None;
+                    self.process.view = SecretView::Absent;
+                } else {
+                    self.process.view = SecretView::Unknown;
+                }
+            }
+            Effect::RemoveFinalizer { .. } => {
+                let left = !self.remote.is_empty() || self.late.is_some() || self.working.is_some();
+                self.breaks("3: the finalizer leaves last", !object.abandon && !object.retain && left);
+                let marked = self.remote.keys().any(|sequence| !self.released.contains(sequence));
+                self.breaks("a key stays that bears a mark", object.retain && !object.abandon && marked);
+                self.object = None;
+            }
+        }
+    }
+
+    /// Whether this process knows that the remote side is at work on it, and still waits for the end.
+    fn waits_for_revocation_of(&self, sequence: Sequence) -> bool {
+        self.process.round.under_way.as_ref().is_some_and(|known| {
+            known.work == Work::Unbind && known.sequence == sequence && !known.is_given_up(self.now())
+        })
+    }
+
+    pub(super) fn holds(&self, sequence: Sequence) -> bool {
+        let Some(Stored::Ours { key: Some(key), damaged: false, .. }) = &self.secret else { return false };
+        key.sequence == sequence
+    }
+
+    fn holds_besides(&self, sequence: Sequence) -> bool {
+        let Some(Stored::Ours { previous, damaged: false, .. }) = &self.secret else { return false };
+        *previous == Some(sequence)
+    }
+
+    /// Every write of the Secret is conditional on what was read.
+    fn write_secret(&mut self, key: KeyRecord, previous: Option<Sequence>, fate: Fate) {
+        if fate == Fate::Refused {
+            let failure = failure(Attempted::Render, ErrorClass::Rejected);
+            return self.process.round.learn(Answer::Failed(failure));
+        }
+        if self.truth() != self.process.view {
+            self.process.view = SecretView::Unknown;
+            return;
+        }
+        self.breaks("4: never write a foreign Secret", self.secret == Some(Stored::Foreign));
+        self.breaks("a key is kept besides itself or an older one", previous >= Some(key.sequence));
+        // Entries that somebody edited are not kept.
+        let untouched = matches!(self.secret, Some(Stored::Ours { damaged: false, .. }));
+        let previous = previous.filter(|_| untouched);
+        self.secret = Some(Stored::Ours { key: Some(Box::new(key.clone())), previous, damaged: false });
+        self.process.view = SecretView::Intact { key, previous };
+        self.process.round.learn(Answer::Stored);
+    }
+
+    fn omit_previous(&mut self, fate: Fate) {
+        if fate == Fate::Refused {
+            return self.process.round.learn(Answer::Failed(failure(Attempted::Store, ErrorClass::Rejected)));
+        }
+        if self.truth() != self.process.view {
+            self.process.view = SecretView::Unknown;
+            return;
+        }
+        if let Some(Stored::Ours { previous, .. }) = &mut self.secret {
+            *previous = None;
+        }
+        self.process.view = self.truth();
+    }
+
+    fn release_secret(&mut self, fate: Fate) {
+        if fate == Fate::Refused {
+            return self.process.round.learn(Answer::Failed(failure(Attempted::Store, ErrorClass::Rejected)));
+        }
+        if self.truth() == self.process.view {
+            // It is somebody else's from then on.
+            self.secret = Some(Stored::Foreign);
+            self.process.view = self.truth();
+        } else {
+            self.process.view = SecretView::Unknown;
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What the remote side makes of each call, and does by itself.
+
+use super::*;
+
+impl State {
+    pub(super) fn bind(&mut self, object: &Object, sequence: Sequence, fate: Fate) {
+        let existing = self.remote.get(&sequence).copied();
+        let lost = || {
+            let failure = failure(Attempted::Provision, ErrorClass::OrphanPossible);
+            Answer::Lost(failure, sequence, self.now())
+        };
+        let answer = match (fate, self.working) {
+            (Fate::LostBeforeEffect | Fate::LostAfterEffect | Fate::Late, _) => lost(),
+            (Fate::Unsure | Fate::UnsureLate, _) => {
+                let failure = failure(Attempted::Provision, ErrorClass::Unsure);
+                Answer::Unsure(failure, sequence, self.now())
+            }
+            (_, Some((Work::Bind, of, inputs))) if of == sequence && inputs == object.inputs => {
+                self.accepted(Work::Bind, sequence, inputs)
+            }
+            (_, Some(_)) => Answer::Failed(failure(Attempted::Provision, ErrorClass::Transient)),
+            // Also where the credentials of an existing key are not shown again.
+            (Fate::Answered | Fate::Accepted | Fate::Refused, None)
+                if existing.is_some_and(|inputs| inputs != object.inputs || fate == Fate::Refused) =>
+            {
+                Answer::Conflict(failure(Attempted::Provision, ErrorClass::Conflict), sequence)
+            }
+            (Fate::Accepted, None) if existing.is_none() => {
+                self.accepted(Work::Bind, sequence, object.inputs)
+            }
+            (Fate::Refused, None) => Answer::Failed(failure(Attempted::Provision, ErrorClass::Rejected)),
+            (Fate::Answered | Fate::Accepted, None) => Answer::Issued(self.record(sequence, object.inputs)),
+        };
+        self.gives(&answer);
+        match (fate, &answer) {
+            (Fate::LostAfterEffect | Fate::Unsure, _) | (_, Answer::Issued(_)) if self.working.is_none() => {
+                self.remote.entry(sequence).or_insert(object.inputs);
+            }
+            (Fate::Late | Fate::UnsureLate, _) => self.late = Some((sequence, object.inputs)),
+            (_, Answer::Accepted(_)) => self.working = Some((Work::Bind, sequence, object.inputs)),
+            _ => {}
+        }
+        self.process.round.learn(answer);
+    }
+
+    fn accepted(&self, work: Work, sequence: Sequence, inputs: u8) -> Answer {
+        Answer::Accepted(UnderWay {
+            work,
+            sequence,
+            token: None,
+            since: self.now(),
+            ends: at(self.hour + 1),
+            next_poll: None,
+            retry_after: None,
+            first_look: std::time::Duration::ZERO,
+            said: None,
+            inputs: inputs.to_string(),
+        })
+    }
+
+    pub(super) fn fetch(&mut self, sequence: Sequence, fate: Fate) {
+        let answer = match (fate, self.remote.get(&sequence)) {
+            (Fate::Answered | Fate::Accepted, Some(inputs)) => Answer::Issued(self.record(sequence, *inputs)),
+            (Fate::Answered | Fate::Accepted, None) => Answer::Absent(sequence),
+            (Fate::Refused, _) => Answer::Unreadable(sequence),
+            _ => Answer::Failed(failure(Attempted::Provision, ErrorClass::Transient)),
+        };
+        self.gives(&answer);
+        self.process.round.learn(answer);
+    }
+
+    pub(super) fn lose(&mut self, sequence: Sequence) {
+        self.remote.remove(&sequence);
+        self.void.insert(sequence);
+    }
+
+    fn gives(&mut self, answer: &Answer) {
+        if let Answer::Issued(key) = answer {
+            self.void.remove(&key.sequence);
+        }
+    }
+
+    pub(super) fn confirm(&mut self, sequence: Sequence, fate: Fate) {
+        let answer = match fate {
+            Fate::Answered if self.has(sequence) => Answer::Present(sequence),
+            Fate::Answered => Answer::Absent(sequence),
+            _ => Answer::Failed(failure(Attempted::Confirm, ErrorClass::Gone)),
+        };
+        if fate == Fate::Answered {
+            self.process.missed = None;
+        }
+        self.process.round.learn(answer);
+    }
+
+    /// What a list of all keys tells of the one that is taken to be there.
+    pub(super) fn list(&mut self) {
+        let known = self.memory.key.as_ref().map(|key| key.sequence);
+        self.process.missed = known.filter(|sequence| !self.has(*sequence));
+    }
+
+    /// Whether the key is there, and the one that it was: one that was made again has another id.
+    pub(super) fn has(&self, sequence: Sequence) -> bool {
+        self.remote.contains_key(&sequence) && !self.void.contains(&sequence)
+    }
+
+    pub(super) fn unbind(&mut self, sequence: Sequence, fate: Fate) {
+        let failed = Answer::Failed(failure(Attempted::Revoke, ErrorClass::Transient));
+        let answer = match (fate, self.working) {
+            (Fate::Answered | Fate::Accepted, Some((Work::Unbind, of, inputs))) if of == sequence => {
+                self.accepted(Work::Unbind, sequence, inputs)
+            }
+            (Fate::Accepted, None) if self.remote.contains_key(&sequence) => {
+                self.accepted(Work::Unbind, sequence, 0)
+            }
+            (Fate::Answered | Fate::Accepted, None) => Answer::Revoked(sequence, self.now()),
+            _ => failed,
+        };
+        match (fate, &answer) {
+            (Fate::LostAfterEffect, _) | (_, Answer::Revoked(..)) if self.working.is_none() => {
+                self.lose(sequence);
+            }
+            (_, Answer::Accepted(_)) => self.working = Some((Work::Unbind, sequence, 0)),
+            _ => {}
+        }
+        self.process.round.learn(answer);
+    }
+
+    pub(super) fn poll(&mut self, work: UnderWay, fate: Fate) {
+        self.process.round.under_way = Some(work.clone());
+        if fate == Fate::Unsure && work.work == Work::Bind {
+            // The remote side gives it up, and cleans up by itself.
+            self.working = None;
+            let failure = failure(Attempted::Provision, ErrorClass::Unsure);
+            return self.process.round.learn(Answer::Unsure(failure, work.sequence, self.now()));
+        }
+        if !matches!(fate, Fate::Answered | Fate::Refused) {
+            return self.process.round.learn(Answer::Running { said: None, retry_after: None });
+        }
+        // Work that the remote side gives up may have left a key behind, or half revoked it.
+        self.work_ends();
+        let sequence = work.sequence;
+        let exists = self.remote.contains_key(&sequence);
+        let answer = match work.work {
+            Work::Bind if exists && fate == Fate::Answered => Answer::Completed(work),
+            Work::Bind => {
+                let failure = failure(Attempted::Provision, ErrorClass::OrphanPossible);
+                Answer::Lost(failure, sequence, self.now())
+            }
+            Work::Unbind if !exists => Answer::Revoked(sequence, self.now()),
+            Work::Unbind => Answer::Failed(failure(Attempted::Revoke, ErrorClass::Transient)),
+        };
+        self.process.round.learn(answer);
+    }
+
+    pub(super) fn release(&mut self, sequence: Sequence, fate: Fate) {
+        if fate == Fate::Refused {
+            let failure = failure(Attempted::Release, ErrorClass::Forbidden);
+            return self.process.round.learn(Answer::Failed(failure));
+        }
+        self.released.insert(sequence);
+        self.process.round.learn(Answer::Released(sequence));
+    }
+
+    pub(super) fn work_ends(&mut self) {
+        match self.working.take() {
+            Some((Work::Bind, sequence, inputs)) => drop(self.remote.insert(sequence, inputs)),
+            Some((Work::Unbind, sequence, _)) => self.lose(sequence),
+            None => {}
+        }
+    }
+
+    pub(super) fn hour_passes(&mut self, hours: i64) {
+        self.hour += hours;
+        if hours > 0 {
+            self.late = None;
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Where a healthy environment leads, from any state.
+
+use std::{
+    collections::HashSet,
+    hash::{BuildHasher, RandomState},
+    sync::{Mutex, PoisonError},
+};
+
+use super::*;
+
+/// Steps after which a healthy environment must have led to rest.
+const PATIENCE: usize = 100;
+
+/// The states that a healthy environment has led to rest, by their fingerprints: most ways to rest end alike.
+#[derive(Default)]
+pub(super) struct Restful {
+    fingerprints: Mutex<HashSet<u64>>,
+    hasher: RandomState,
+}
+
+impl Restful {
+    fn fingerprint(&self, state: &State) -> u64 {
+        self.hasher.hash_one(state)
+    }
+
+    fn holds(&self, fingerprint: u64) -> bool {
+        self.fingerprints.lock().unwrap_or_else(PoisonError::into_inner).contains(&fingerprint)
+    }
+
+    fn extend(&self, passed: Vec<u64>) {
+        self.fingerprints.lock().unwrap_or_else(PoisonError::into_inner).extend(passed);
+    }
+}
+
+impl State {
+    /// The keys whose existence can be told from what is stored.
+    pub(super) fn accounted_for(&self, sequence: Sequence) -> bool {
+        let in_secret = match &self.secret {
+            Some(Stored::Ours { key: Some(key), .. }) => Some(key.sequence),
+            _ => None,
+        };
+        let memory = &self.memory;
+        let known = memory.key.as_ref().map(|key| key.sequence);
+        let skipped = in_secret.is_some_and(|current| memory.skipped(current).contains(&sequence));
+        memory.previous.iter().any(|previous| previous.sequence == sequence)
+            || skipped
+            || [known, in_secret, memory.attempt()].contains(&Some(sequence))
+            || (known.is_none() && in_secret.is_none() && sequence == Sequence::FIRST)
+    }
+
+    /// Where a healthy environment leads from here; not beyond what is known to come to rest.
+    pub(super) fn settles(&self, restful: &Restful) -> Result<(), String> {
+        let mut state = self.clone();
+        // Whoever is no longer served can leave all the same.
+        let leaves = state.object.as_ref().is_some_and(|object| object.deleting);
+        if state.provider == Provider::Down || !leaves {
+            state.provider = Provider::Up;
+        }
+        state.rotates = false;
+        if let Some(object) = &mut state.object {
+            object.suspended = false;
+        }
+        // There is no more trouble, and how much there could have been is all the same.
+        state.budget = Budget::default();
+        state.process.view = state.cached();
+        state.work_ends();
+        let mut passed = Vec::new();
+        for _ in 0..PATIENCE {
+            let fingerprint = restful.fingerprint(&state);
+            passed.push(fingerprint);
+            if restful.holds(fingerprint) || state.goes_to_rest()? {
+                restful.extend(passed);
+                return Ok(());
+            }
+        }
+        Err(format!("no rest after {PATIENCE} steps: {state:?}"))
+    }
+
+    /// Goes one step further where nothing goes wrong; says whether that was the last one.
+    fn goes_to_rest(&mut self) -> Result<bool, String> {
+        let Some(object) = self.object.clone() else { return self.ended().map(|()| true) };
+        let rest = match decide(&self.world(&object)) {
+            Step::Act(effect) => {
+                self.act(&object, effect, Fate::Answered);
+                return Ok(false);
+            }
+            Step::Rest(rest) => rest,
+        };
+        self.rest(&object, &rest);
+        match rest.wake {
+            Wake::At(time) | Wake::PauseEnds(time) => {
+                let hour = (time.as_second() + 3599) / 3600;
+                self.hour_passes((hour - self.hour).max(0));
+            }
+            Wake::Poll => {}
+            Wake::OnChange => {
+                if self.life == Life::Lost {
+                    self.list();
+                }
+                if self.process.missed.is_none() || object.deleting {
+                    return self.ended().map(|()| true);
+                }
+            }
+            Wake::Retry { .. } if rest.report.ready.reason == Reason::SecretConflict => {
+                return self.ended().map(|()| true);
+            }
+            Wake::Retry { .. } => self.process.view = self.cached(),
+        }
+        Ok(false)
+    }
+
+    pub(super) fn ended(&self) -> Result<(), String> {
+        let complaint = |what: &str| Err(format!("{what}: {self:?}"));
+        if let Some(rule) = self.broken {
+            return complaint(rule);
+        }
+        let Some(object) = &self.object else {
+            return match &self.secret {
+                Some(Stored::Ours { .. }) => complaint("the Secret outlives its ServiceKey"),
+                _ => Ok(()),
+            };
+        };
+        if object.deleting {
+            return complaint("a deletion does not end");
+        }
+        match &self.secret {
+            Some(Stored::Foreign) => Ok(()),
+            Some(Stored::Ours { key: Some(key), previous: None, damaged: false }) => {
+                let only = BTreeMap::from([(key.sequence, object.inputs)]);
+                if self.remote != only {
+                    return complaint("not exactly the current key lives");
+                }
+                if self.memory != (Memory { key: Some(KeyRecord::clone(key)), ..Memory::default() }) {
+                    return complaint("the status tells something else");
+                }
+                Ok(())
+            }
+            _ => complaint("no good Secret"),
+        }
+    }
+}
