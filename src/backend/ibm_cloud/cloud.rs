@@ -1,4 +1,4 @@
-//! The calls that a key needs: check, bind, fetch, unbind.
+//! The calls that a key needs: check, bind, fetch.
 
 use std::{fmt, num::NonZeroUsize, time::Duration};
 
@@ -15,11 +15,10 @@ use super::{
     name::Mark,
     roles::RolesOfServices,
     session::Session,
-    wire::{self, CreateKey, Instance, Key, RenameKey, Shown},
+    wire::{self, CreateKey, Instance, Key, Shown},
 };
 use crate::backend::{
     BackendError, Bound, Credentials, ErrorClass, Fetched, InstanceRef, IssuedKey, KeyFacts, KeyRequest,
-    Unbound,
     http::{HttpClient, Response, segment},
 };
 use crate::lifecycle::MarkedKey;
@@ -57,15 +56,6 @@ pub(super) enum Sight {
     Removed,
     /// There is no such key, or it does not show yet.
     Absent,
-}
-
-/// What came of a request to delete a key.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Deletion {
-    /// It is gone, now or since before.
-    Confirmed,
-    /// There is no such key, or it does not show yet.
-    NotFound,
 }
 
 impl IbmCloud {
@@ -206,7 +196,7 @@ impl IbmCloud {
         found.sort_by(|one, other| (one.created_at, &one.guid).cmp(&(other.created_at, &other.guid)));
         let twins = found.split_off(1);
         for twin in &twins {
-            self.delete(Exchange::of(self, Call::Delete, request), &twin.guid).await?;
+            self.delete_of(request, &twin.guid).await?;
         }
         let name = &request.name;
         let failed = |class, what: &str| {
@@ -257,38 +247,6 @@ impl IbmCloud {
         }
     }
 
-    /// Revokes the key: by its GUID where that is known, and all that have its name. What was made for it goes after it.
-    ///
-    /// # Errors
-    /// Anything but the confirmation that all of it is gone.
-    pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
-        if self.delete_what_shows(request).await? == Deletion::NotFound {
-            if self.may_still_show(request) {
-                return Err(not_shown_yet("unbind", &request.name));
-            }
-            self.is_in_sight(request).await?;
-            // It may have come into sight only after it was looked for.
-            self.delete_what_shows(request).await?;
-        }
-        self.attempts.end(request.identity);
-        self.withdraw_access(request).await?;
-        Ok(Unbound::Gone)
-    }
-
-    /// Deletes the key, and all that have its name.
-    async fn delete_what_shows(&self, request: &KeyRequest) -> Result<Deletion, BackendError> {
-        let mut confirmed = false;
-        if let Some(guid) = &request.known_id {
-            confirmed |= self.delete_of(request, guid).await? == Deletion::Confirmed;
-        }
-        // There may be others whose answers were lost.
-        let found = self.find(request).await?;
-        for key in found.iter().filter(|key| request.known_id.as_ref() != Some(&key.guid)) {
-            confirmed |= self.delete_of(request, &key.guid).await? == Deletion::Confirmed;
-        }
-        Ok(if confirmed { Deletion::Confirmed } else { Deletion::NotFound })
-    }
-
     /// Whether the key with this GUID is still there. One that was just made may not show yet, and is taken to be.
     ///
     /// # Errors
@@ -304,28 +262,6 @@ impl IbmCloud {
         }
     }
 
-    /// Takes our mark off the key, which is an ordinary one from then on: it gets the name that it would have without.
-    ///
-    /// # Errors
-    /// Those of the calls; a key that is gone is none.
-    pub async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
-        let Some(mark) = Mark::read(&request.name) else { return Ok(()) };
-        let mut guids: Vec<_> = request.known_id.iter().cloned().collect();
-        if guids.is_empty() {
-            guids.extend(self.find(request).await?.into_iter().map(|key| key.guid));
-        }
-        for guid in guids {
-            let mut exchange = Exchange::of(self, Call::Rename, request);
-            let response =
-                exchange.send_json(Method::PATCH, &path(&guid), &RenameKey { name: mark.start }).await?;
-            match response.status {
-                StatusCode::OK | StatusCode::NOT_FOUND | StatusCode::GONE => {}
-                _ => return Err(exchange.refused(&response).await),
-            }
-        }
-        Ok(())
-    }
-
     /// All keys that bear the mark of this operator and cluster, wherever the login sees them: one request for a hundred
     /// keys of the account.
     ///
@@ -338,46 +274,6 @@ impl IbmCloud {
             Some(mark.key(key.guid, key.name.clone()))
         };
         Ok(found.into_iter().filter_map(marked).collect())
-    }
-
-    /// Revokes a key of which nothing but the list is known.
-    ///
-    /// # Errors
-    /// Anything but the confirmation that the key is gone.
-    pub async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
-        let account = self.account_of_key(&key.id).await?;
-        self.delete(Exchange::anonymous(self, Call::Delete), &key.id).await?;
-        // Nobody knows whether it had a service ID of its own.
-        match account {
-            Some(account) => self.delete_service_ids(&account, &key.name, None).await.map(drop),
-            None => Ok(()),
-        }
-    }
-
-    /// The account of a key, where that can be told.
-    async fn account_of_key(&self, guid: &str) -> Result<Option<String>, BackendError> {
-        let mut exchange = Exchange::anonymous(self, Call::Key);
-        let response = exchange.ask(Method::GET, &path(guid), &[]).await?;
-        match response.status {
-            StatusCode::OK => Ok(Some(exchange.read::<Key>(&response)?.account_id)),
-            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
-            _ => Err(exchange.refused(&response).await),
-        }
-    }
-
-    async fn delete_of(&self, request: &KeyRequest, guid: &str) -> Result<Deletion, BackendError> {
-        self.delete(Exchange::of(self, Call::Delete, request), guid).await
-    }
-
-    async fn delete(&self, mut exchange: Exchange<'_>, guid: &str) -> Result<Deletion, BackendError> {
-        let response = exchange.ask(Method::DELETE, &path(guid), &[]).await?;
-        match response.status {
-            StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::GONE => {
-                Ok(Deletion::Confirmed)
-            }
-            StatusCode::NOT_FOUND => Ok(Deletion::NotFound),
-            _ => Err(exchange.refused(&response).await),
-        }
     }
 
     /// Looks a key up by its GUID.
@@ -396,7 +292,7 @@ impl IbmCloud {
     }
 
     /// The keys of this identity, by their name.
-    async fn find(&self, request: &KeyRequest) -> Result<Vec<Key>, BackendError> {
+    pub(super) async fn find(&self, request: &KeyRequest) -> Result<Vec<Key>, BackendError> {
         let mut exchange = Exchange::of(self, Call::Keys, request);
         let mut found: Vec<Key> = exchange.list(KEYS, &[("name", &request.name)]).await?;
         found.retain(|key| key.name == request.name && !key.is_removed());
@@ -404,7 +300,7 @@ impl IbmCloud {
     }
 
     /// Whether the key may have been made so shortly before that it does not show yet.
-    fn may_still_show(&self, request: &KeyRequest) -> bool {
+    pub(super) fn may_still_show(&self, request: &KeyRequest) -> bool {
         let is_young = request.known_id.is_some() && request.age.is_some_and(|age| age < SETTLING);
         is_young || self.attempts.may_still_show(request.identity)
     }
