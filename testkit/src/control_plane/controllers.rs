@@ -1,6 +1,6 @@
 //! The garbage collector and the other controllers, and what they must know of.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
@@ -21,12 +21,12 @@ const ESTABLISH_SECONDS: u64 = 30;
 pub(super) struct Controllers {
     process: Option<Process>,
     starts: usize,
-    installed: BTreeSet<String>,
+    installed: BTreeMap<String, CustomResourceDefinition>,
 }
 
 impl Controllers {
     pub(super) async fn start(site: &Site, access: &Access, users: &Users) -> Result<Self, Error> {
-        let mut controllers = Self { process: None, starts: 0, installed: BTreeSet::new() };
+        let mut controllers = Self { process: None, starts: 0, installed: BTreeMap::new() };
         controllers.restart(site, access, users).await?;
         Ok(controllers)
     }
@@ -43,8 +43,9 @@ impl Controllers {
         Ok(())
     }
 
-    /// Applies the definitions, waits until they are served and tells the garbage collector, which
-    /// looks for new resources only every 30 s: too late for a test, so it is started again.
+    /// Applies the definitions that are not as they were applied last, waits until they are served and
+    /// tells the garbage collector, which looks for new resources only every 30 s: too late for a test,
+    /// so it is started again.
     pub(super) async fn install(
         &mut self,
         definitions: &[CustomResourceDefinition],
@@ -53,7 +54,11 @@ impl Controllers {
         users: &Users,
     ) -> Result<(), Error> {
         let client = access.client(&users.admin)?;
-        for definition in definitions {
+        let is_news = |definition: &&CustomResourceDefinition| {
+            self.installed.get(&definition.name_any()) != Some(*definition)
+        };
+        let news: Vec<_> = definitions.iter().filter(is_news).collect();
+        for definition in &news {
             let wait = Duration::from_secs(ESTABLISH_SECONDS);
             match timeout(wait, establish(&client, definition)).await {
                 Ok(result) => result?,
@@ -65,15 +70,11 @@ impl Controllers {
                 }
             }
         }
-        let new: Vec<String> = definitions
-            .iter()
-            .map(|definition| definition.name_any())
-            .filter(|name| !self.installed.contains(name))
-            .collect();
-        if !new.is_empty() && self.process.is_some() {
+        let are_new = news.iter().any(|definition| !self.installed.contains_key(&definition.name_any()));
+        if are_new && self.process.is_some() {
             self.restart(site, access, users).await?;
         }
-        self.installed.extend(new);
+        self.installed.extend(news.into_iter().map(|definition| (definition.name_any(), definition.clone())));
         Ok(())
     }
 }
