@@ -95,7 +95,7 @@ async fn a_key_that_nobody_has_is_reported_and_stays() {
 async fn a_key_that_nobody_has_is_revoked_where_the_provider_says_so() {
     let mut cluster = IbmCluster::start("Delete").await;
     let kept = cluster.ready("kept", json!({})).await;
-    let left = cluster.ready("left", json!({})).await;
+    let left = cluster.ready("left", json!({"ibmCloud": {"access": {"roles": ["Writer"]}}})).await;
     let by_hand = cluster.ibm.add_key(INSTANCE, "by-hand").unwrap();
     let theirs = cluster.ibm.add_key(INSTANCE, OF_ANOTHER_CLUSTER).unwrap();
 
@@ -106,6 +106,8 @@ async fn a_key_that_nobody_has_is_revoked_where_the_provider_says_so() {
     cluster.wait_for_lists(3).await;
     cluster.wait_for_orphans(None).await;
     assert_eq!(cluster.living(), [kept.guid, by_hand.guid, theirs.guid]);
+    // What was made for it goes with it.
+    assert_eq!((cluster.ibm.policies(), cluster.ibm.service_ids()), (vec![], vec![]));
     let metrics = cluster.metrics();
     assert!(metrics.contains(r#"servicekeys_orphans_revoked_total{backend="IbmCloud"} 1"#), "{metrics}");
 }
