@@ -69,9 +69,7 @@ async fn killed_while_it_makes_a_key(
     stage.wait_for_provider("foundry").await;
     let gate = stage.foundry.gate(route, moment);
     stage.ask_for(KEY).await;
-    gate.wait_for_arrival().await.unwrap();
-    operator.kill().await;
-    gate.cut();
+    operator.kill_at(gate).await;
 
     let _operator = Process::start(&stage).await;
     settled(&stage, KEY).await;
@@ -87,9 +85,7 @@ async fn killed_while_it_stores_a_key(#[values(BeforeEffect, AfterEffect)] momen
     stage.wait_for_provider("foundry").await;
     let gate = operator.gateway.gate(Requests::to(Method::POST, "secrets"), moment);
     stage.ask_for(KEY).await;
-    gate.wait_for_arrival().await.unwrap();
-    operator.kill().await;
-    gate.cut();
+    operator.kill_at(gate).await;
 
     let _operator = Process::start(&stage).await;
     settled(&stage, KEY).await;
@@ -113,9 +109,7 @@ async fn killed_while_it_revokes_a_key(
     stage.wait_ready(KEY).await;
     let gate = stage.foundry.gate(route, moment);
     stage.delete_key(KEY).await;
-    gate.wait_for_arrival().await.unwrap();
-    operator.kill().await;
-    gate.cut();
+    operator.kill_at(gate).await;
 
     let _operator = Process::start(&stage).await;
     stage.wait_gone(KEY).await;

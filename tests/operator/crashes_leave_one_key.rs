@@ -57,13 +57,6 @@ async fn start(stage: &Stage) -> Process {
     operator
 }
 
-/// Kills the operator when it has come to the gate. What is held there ends as it stands.
-async fn kill_at(gate: Gate, operator: Process) {
-    gate.wait_for_arrival().await.unwrap();
-    operator.kill().await;
-    gate.cut();
-}
-
 #[rstest]
 #[case::finalizer(STORE_FINALIZER)]
 #[case::look_up(LOOK_UP_SECRET)]
@@ -79,7 +72,7 @@ async fn killed_while_it_makes_a_key(
     let operator = start(&stage).await;
     let gate = step.hold(moment, &operator, &stage);
     stage.create_key(KEY).await;
-    kill_at(gate, operator).await;
+    operator.kill_at(gate).await;
 
     let _operator = Process::start(&stage).await;
     assert_one_key(&stage).await;
@@ -100,7 +93,7 @@ async fn killed_while_it_makes_a_key_that_nobody_wants_when_it_is_back(
     let operator = start(&stage).await;
     let gate = step.hold(moment, &operator, &stage);
     stage.create_key(KEY).await;
-    kill_at(gate, operator).await;
+    operator.kill_at(gate).await;
     stage.keys().delete(KEY, &DeleteParams::default()).await.unwrap();
 
     let _operator = Process::start(&stage).await;
@@ -122,7 +115,7 @@ async fn killed_while_it_revokes_a_key(
     stage.wait_ready(KEY).await;
     let gate = step.hold(moment, &operator, &stage);
     stage.keys().delete(KEY, &DeleteParams::default()).await.unwrap();
-    kill_at(gate, operator).await;
+    operator.kill_at(gate).await;
 
     let _operator = Process::start(&stage).await;
     assert_nothing_left(&stage).await;
@@ -159,7 +152,7 @@ async fn killed_while_it_replaces_a_key_that_cant_be_read_back(
     stage.wait_ready(KEY).await;
     let gate = step.hold(moment, &operator, &stage);
     stage.secrets().delete(KEY, &DeleteParams::default()).await.unwrap();
-    kill_at(gate, operator).await;
+    operator.kill_at(gate).await;
 
     let _operator = Process::start(&stage).await;
     stage.broker.wait_until(|bindings| bindings.len() == 1 && bindings[0].number > 1).await.unwrap();
@@ -183,7 +176,7 @@ async fn killed_while_it_repairs(step: Step, moment: Moment, stage: Stage) {
     stage.wait_ready(KEY).await;
     let gate = step.hold(moment, &operator, &stage);
     stage.secrets().delete(KEY, &DeleteParams::default()).await.unwrap();
-    kill_at(gate, operator).await;
+    operator.kill_at(gate).await;
 
     let _operator = Process::start(&stage).await;
     assert_one_key(&stage).await;

@@ -127,9 +127,7 @@ async fn killed_while_it_makes_a_key(
     stage.ibm.wait_for_calls(listed).await.unwrap();
     let gate = stage.ibm.gate(route, moment);
     stage.ask_for(KEY).await;
-    gate.wait_for_arrival().await.unwrap();
-    operator.kill().await;
-    gate.cut();
+    operator.kill_at(gate).await;
 
     let _operator = Process::start(&stage).await;
     settled(&stage, KEY).await;
@@ -145,9 +143,7 @@ async fn killed_while_it_stores_a_key(#[values(BeforeEffect, AfterEffect)] momen
     stage.wait_for_provider("ibm").await;
     let gate = operator.gateway.gate(Requests::to(Method::POST, "secrets"), moment);
     stage.ask_for(KEY).await;
-    gate.wait_for_arrival().await.unwrap();
-    operator.kill().await;
-    gate.cut();
+    operator.kill_at(gate).await;
 
     let _operator = Process::start(&stage).await;
     settled(&stage, KEY).await;
@@ -164,9 +160,7 @@ async fn killed_while_it_revokes_a_key(#[values(BeforeEffect, AfterEffect)] mome
     stage.wait_ready(KEY).await;
     let gate = stage.ibm.gate(Route::DeleteKey, moment);
     stage.delete_key(KEY).await;
-    gate.wait_for_arrival().await.unwrap();
-    operator.kill().await;
-    gate.cut();
+    operator.kill_at(gate).await;
 
     let _operator = Process::start(&stage).await;
     stage.wait_gone(KEY).await;

@@ -284,9 +284,7 @@ async fn killed_while_it_takes_a_key_over(
     let operator = Process::start(&stage).await;
     let gate = stage.ibm.gate(route, moment);
     stage.ask_for_what_is_there(KEY, json!({})).await;
-    gate.wait_for_arrival().await.unwrap();
-    operator.kill().await;
-    gate.cut();
+    operator.kill_at(gate).await;
 
     let _operator = Process::start(&stage).await;
     settled(&stage, KEY).await;
@@ -302,9 +300,7 @@ async fn killed_while_it_stores_a_key_that_it_took_over(#[values(BeforeEffect, A
     let operator = Process::start(&stage).await;
     let gate = operator.gateway.gate(Requests::to(Method::POST, "secrets"), moment);
     stage.ask_for_what_is_there(KEY, json!({})).await;
-    gate.wait_for_arrival().await.unwrap();
-    operator.kill().await;
-    gate.cut();
+    operator.kill_at(gate).await;
 
     let _operator = Process::start(&stage).await;
     settled(&stage, KEY).await;

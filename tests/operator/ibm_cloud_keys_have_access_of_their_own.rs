@@ -258,9 +258,7 @@ async fn killed_while_it_makes_a_key(
     stage.wait_until_listed().await;
     let gate = stage.ibm.gate(route, moment);
     stage.ask_for_key_with(KEY, own_access()).await;
-    gate.wait_for_arrival().await.unwrap();
-    operator.kill().await;
-    gate.cut();
+    operator.kill_at(gate).await;
 
     let _operator = Process::start(&stage).await;
     settled(&stage, KEY).await;
@@ -289,9 +287,7 @@ async fn killed_while_it_revokes_a_key(
     stage.wait_ready(KEY).await;
     let gate = stage.ibm.gate(route, moment);
     stage.delete_key(KEY).await;
-    gate.wait_for_arrival().await.unwrap();
-    operator.kill().await;
-    gate.cut();
+    operator.kill_at(gate).await;
 
     let _operator = Process::start(&stage).await;
     stage.wait_gone(KEY).await;

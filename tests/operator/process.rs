@@ -8,7 +8,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::NamedTempFile;
-use testkit::gateway::Gateway;
+use testkit::{Gate, gateway::Gateway};
 use tokio::{
     process::{Child, Command},
     time::timeout,
@@ -51,6 +51,13 @@ impl Process {
     pub async fn kill(mut self) {
         assert_eq!(self.child.try_wait().unwrap(), None, "it ended by itself");
         self.child.kill().await.unwrap();
+    }
+
+    /// Kills it when it has come to the gate. What is held there ends as it stands.
+    pub async fn kill_at(self, gate: Gate) {
+        gate.wait_for_arrival().await.unwrap();
+        self.kill().await;
+        gate.cut();
     }
 
     /// Lets it do nothing until it [goes on](Self::go_on), as a machine does that is suspended.
