@@ -4,7 +4,12 @@
 //! takes what comes, also a failure, and does not ask the same again. A caller that is dropped while it asks leaves
 //! its turn to the next one.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Arc, Mutex as SyncMutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     sync::{Mutex, watch},
@@ -30,6 +35,29 @@ pub(super) struct Known<T> {
 impl<T> Clone for Known<T> {
     fn clone(&self) -> Self {
         Self { since: self.since, value: Arc::clone(&self.value) }
+    }
+}
+
+/// Answers to the same question about many things. A failure is told to those only who waited for it.
+pub(super) struct SharedAnswers<K, T>(SyncMutex<HashMap<K, Arc<SharedAnswer<T>>>>);
+
+impl<K, T> Default for SharedAnswers<K, T> {
+    fn default() -> Self {
+        Self(SyncMutex::default())
+    }
+}
+
+impl<K: Clone + Eq + Hash, T> SharedAnswers<K, T> {
+    /// The answer about one of them.
+    pub(super) fn about(&self, key: &K) -> Arc<SharedAnswer<T>> {
+        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let unknown = || Arc::new(SharedAnswer::kept(|_| Duration::ZERO));
+        Arc::clone(answers.entry(key.clone()).or_insert_with(unknown))
+    }
+
+    /// What is known of it is wrong.
+    pub(super) fn forget(&self, key: &K) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
 

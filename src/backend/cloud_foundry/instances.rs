@@ -1,10 +1,6 @@
 //! What keys are made for: organization, space and instance by their names, resolved once for all keys.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use tokio::time::Instant;
@@ -18,7 +14,7 @@ use super::{
 use crate::backend::{
     BackendError, ErrorClass, InstanceRef, KeyRequest,
     http::segment,
-    shared_answer::{Known, SharedAnswer},
+    shared_answer::{Known, SharedAnswers},
 };
 
 /// How long it is believed what an instance is, and where a space is.
@@ -71,7 +67,7 @@ impl Target {
 
 /// What is known of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Sighting {
+pub(super) enum Sighting {
     Usable { guid: String },
     Making,
     NotMade,
@@ -81,21 +77,7 @@ enum Sighting {
 }
 
 /// What is known of instances, each asked for by one caller for all who need the same.
-#[derive(Default)]
-pub(super) struct Instances(Mutex<HashMap<Target, Arc<SharedAnswer<Sighting>>>>);
-
-impl Instances {
-    fn answer(&self, target: &Target) -> Arc<SharedAnswer<Sighting>> {
-        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let unknown = || Arc::new(SharedAnswer::kept(|_| Duration::ZERO));
-        Arc::clone(answers.entry(target.clone()).or_insert_with(unknown))
-    }
-
-    /// What is known of an instance is wrong.
-    pub(super) fn forget(&self, target: &Target) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(target);
-    }
-}
+pub(super) type Instances = SharedAnswers<Target, Sighting>;
 
 impl CloudFoundry {
     /// The GUID of an instance that keys can be made for.
@@ -107,7 +89,7 @@ impl CloudFoundry {
             let certain = matches!(*known.value, Sighting::Usable { .. } | Sighting::UserProvided);
             known.since.elapsed() < if certain { BOUNDED_AGE } else { AGE_OF_DOUBT }
         };
-        let seen = self.instances.answer(target).get(believed, || self.sight(target)).await?;
+        let seen = self.instances.about(target).get(believed, || self.sight(target)).await?;
         match &*seen.value {
             Sighting::Usable { guid } => Ok(guid.clone()),
             unusable => Err(self.unusable(target, unusable)),
@@ -128,7 +110,7 @@ impl CloudFoundry {
             return self.space.get(newer, || self.find_space()).await.map(drop);
         }
         let newer = |known: &Known<Sighting>| known.since >= asked;
-        let seen = self.instances.answer(&target).get(newer, || self.sight(&target)).await?;
+        let seen = self.instances.about(&target).get(newer, || self.sight(&target)).await?;
         match &*seen.value {
             Sighting::Absent => Err(self.unusable(&target, &Sighting::Absent)),
             _ => Ok(()),

@@ -1,10 +1,6 @@
 //! What keys are made for: an instance by its name, GUID or CRN, looked up once for all keys.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use tokio::time::Instant;
@@ -13,7 +9,7 @@ use super::{call::Exchange, classify::Call, cloud::IbmCloud, wire::Instance};
 use crate::backend::{
     BackendError, ErrorClass, InstanceRef, KeyRequest,
     http::segment,
-    shared_answer::{Known, SharedAnswer},
+    shared_answer::{Known, SharedAnswers},
 };
 
 /// How long it is believed what an instance is.
@@ -95,21 +91,7 @@ impl Sighting {
 }
 
 /// What is known of instances, each asked for by one caller for all who need the same.
-#[derive(Default)]
-pub(super) struct Instances(Mutex<HashMap<Target, Arc<SharedAnswer<Sighting>>>>);
-
-impl Instances {
-    fn answer(&self, target: &Target) -> Arc<SharedAnswer<Sighting>> {
-        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let unknown = || Arc::new(SharedAnswer::kept(|_| Duration::ZERO));
-        Arc::clone(answers.entry(target.clone()).or_insert_with(unknown))
-    }
-
-    /// What is known of an instance is wrong.
-    pub(super) fn forget(&self, target: &Target) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(target);
-    }
-}
+pub(super) type Instances = SharedAnswers<Target, Sighting>;
 
 impl IbmCloud {
     /// An instance that keys can be made for.
@@ -121,7 +103,7 @@ impl IbmCloud {
             let certain = matches!(*known.value, Sighting::Usable(_));
             known.since.elapsed() < if certain { BOUNDED_AGE } else { AGE_OF_DOUBT }
         };
-        let seen = self.instances.answer(target).get(believed, || self.sight(target)).await?;
+        let seen = self.instances.about(target).get(believed, || self.sight(target)).await?;
         match &*seen.value {
             Sighting::Usable(instance) => Ok(instance.clone()),
             unusable => Err(unusable_words(target, unusable)),
@@ -138,7 +120,7 @@ impl IbmCloud {
         let target = Target::of(&request.instance)?;
         let asked = Instant::now();
         let newer = |known: &Known<Sighting>| known.since >= asked;
-        let seen = self.instances.answer(&target).get(newer, || self.sight(&target)).await?;
+        let seen = self.instances.about(&target).get(newer, || self.sight(&target)).await?;
         if *seen.value != Sighting::Absent {
             return Ok(());
         }
@@ -154,7 +136,7 @@ impl IbmCloud {
         let believed = |known: &Known<Sighting>| {
             known.value.instance().is_some() || known.since.elapsed() < AGE_OF_DOUBT
         };
-        let seen = self.instances.answer(&target).get(believed, || self.sight(&target)).await?;
+        let seen = self.instances.about(&target).get(believed, || self.sight(&target)).await?;
         match seen.value.instance() {
             Some(instance) => Ok(instance.account_id.clone()),
             None => self.deleted(&target).await.map(|instance| instance.account_id),

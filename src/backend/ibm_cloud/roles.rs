@@ -1,10 +1,6 @@
 //! The roles that a service has, by their names, asked for once for all keys.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 
@@ -16,7 +12,7 @@ use super::{
 };
 use crate::backend::{
     BackendError, ErrorClass,
-    shared_answer::{Known, SharedAnswer},
+    shared_answer::{Known, SharedAnswers},
 };
 
 /// How long the roles of a service are believed in.
@@ -27,16 +23,7 @@ const AGE_OF_DOUBT: Duration = Duration::from_secs(5);
 const ROLES: &str = "/v2/roles";
 
 /// The roles of each service, by its name.
-#[derive(Default)]
-pub(super) struct RolesOfServices(Mutex<HashMap<String, Arc<SharedAnswer<Vec<Role>>>>>);
-
-impl RolesOfServices {
-    fn of(&self, service: &str) -> Arc<SharedAnswer<Vec<Role>>> {
-        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let unknown = || Arc::new(SharedAnswer::kept(|_| Duration::ZERO));
-        Arc::clone(answers.entry(service.to_owned()).or_insert_with(unknown))
-    }
-}
+pub(super) type RolesOfServices = SharedAnswers<String, Vec<Role>>;
 
 impl IbmCloud {
     /// The CRN of a role, which the user wrote into this field by name or CRN.
@@ -59,7 +46,11 @@ impl IbmCloud {
             let found = crn(&known.value).is_some();
             known.since.elapsed() < if found { BOUNDED_AGE } else { AGE_OF_DOUBT }
         };
-        let known = self.roles.of(service).get(believed, || self.ask_for_roles(service, instance)).await?;
+        let known = self
+            .roles
+            .about(&service.to_owned())
+            .get(believed, || self.ask_for_roles(service, instance))
+            .await?;
         crn(&known.value).ok_or_else(|| {
             let names: Vec<_> = known.value.iter().map(|role| format!("`{}`", role.display_name)).collect();
             let message = format!(

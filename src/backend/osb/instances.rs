@@ -1,13 +1,9 @@
 //! Which plan an instance is of, where the user does not say: brokers tell that for offerings that are
 //! `instances_retrievable` (spec: "Fetching a Service Instance").
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
-use crate::backend::{BackendError, shared_answer::SharedAnswer};
+use crate::backend::{BackendError, shared_answer::SharedAnswers};
 
 /// How long it is believed what an instance is of: it may be moved to another plan.
 const BOUNDED_AGE: Duration = Duration::from_secs(300);
@@ -23,7 +19,7 @@ pub(super) struct Place {
 
 /// What is known of instances, by id: `None` in an answer means that there is no such instance.
 #[derive(Default)]
-pub(super) struct Instances(Mutex<HashMap<String, Arc<SharedAnswer<Option<Place>>>>>);
+pub(super) struct Instances(SharedAnswers<String, Option<Place>>);
 
 impl Instances {
     /// What an instance is of. One caller asks for all who need the same.
@@ -38,7 +34,7 @@ impl Instances {
     where
         F: Future<Output = Result<Option<Place>, BackendError>>,
     {
-        let answer = self.answer(id);
+        let answer = self.0.about(&id.to_owned());
         let age = |place: &Option<Place>| if place.is_some() { BOUNDED_AGE } else { AGE_OF_DOUBT };
         let known = answer.get(|known| known.since.elapsed() < age(&known.value), ask).await?;
         Ok(known.value.as_ref().clone())
@@ -46,12 +42,6 @@ impl Instances {
 
     /// What an instance was of when that was last told, however long ago.
     pub(super) fn latest(&self, id: &str) -> Option<Place> {
-        self.answer(id).latest()?.value.as_ref().clone()
-    }
-
-    fn answer(&self, id: &str) -> Arc<SharedAnswer<Option<Place>>> {
-        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let unknown = || Arc::new(SharedAnswer::kept(|_| Duration::ZERO));
-        Arc::clone(answers.entry(id.to_owned()).or_insert_with(unknown))
+        self.0.about(&id.to_owned()).latest()?.value.as_ref().clone()
     }
 }
