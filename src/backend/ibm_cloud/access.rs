@@ -67,20 +67,14 @@ impl IbmCloud {
         let description = format!("For the ServiceKey {}/{}", request.owner.namespace, request.owner.name);
         let body = CreateServiceId { account_id: account, name: &request.name, description: &description };
         let mut exchange = Exchange::of(self, Call::CreateServiceId, request);
-        // Remembered first: nobody may be there any more to take the answer.
-        self.service_ids.begin(request);
-        let created = match exchange.send_json(Method::POST, SERVICE_IDS, &body).await {
-            Ok(response) if matches!(response.status, StatusCode::CREATED | StatusCode::OK) => {
-                exchange.read(&response)
+        let attempt = async {
+            let response = exchange.send_json(Method::POST, SERVICE_IDS, &body).await?;
+            match response.status {
+                StatusCode::CREATED | StatusCode::OK => exchange.read(&response),
+                _ => Err(exchange.refused(&response).await),
             }
-            Ok(response) => Err(exchange.refused(&response).await),
-            Err(error) => Err(error),
         };
-        match &created {
-            Err(error) if error.class == ErrorClass::Unsure => self.service_ids.begin(request),
-            _ => self.service_ids.end(request.identity),
-        }
-        created
+        self.service_ids.make(request, attempt).await
     }
 
     /// Lets the service ID have the roles on the instance, and nowhere else.

@@ -100,22 +100,16 @@ impl IbmCloud {
 
     async fn give_our_name(&self, request: &KeyRequest, key: &Key) -> Result<(), BackendError> {
         let mut exchange = Exchange::of(self, Call::Adopt, request);
-        // Remembered first, as a creation is: nobody may be there any more to take the answer.
-        self.attempts.begin(request);
         let name = RenameKey { name: &request.name };
-        let renamed = match exchange.send_json(Method::PATCH, &path(&key.guid), &name).await {
-            Ok(response) if response.status == StatusCode::OK => Ok(()),
-            Ok(response) if matches!(response.status, StatusCode::NOT_FOUND | StatusCode::GONE) => {
-                Err(went_away(&key.name))
+        let attempt = async {
+            let response = exchange.send_json(Method::PATCH, &path(&key.guid), &name).await?;
+            match response.status {
+                StatusCode::OK => Ok(()),
+                StatusCode::NOT_FOUND | StatusCode::GONE => Err(went_away(&key.name)),
+                _ => Err(exchange.refused(&response).await),
             }
-            Ok(response) => Err(exchange.refused(&response).await),
-            Err(error) => Err(error),
         };
-        match &renamed {
-            Err(error) if error.class == ErrorClass::Unsure => self.attempts.begin(request),
-            _ => self.attempts.end(request.identity),
-        }
-        renamed
+        self.attempts.make(request, attempt).await
     }
 }
 

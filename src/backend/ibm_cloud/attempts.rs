@@ -11,7 +11,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{backend::KeyRequest, lifecycle::Identity};
+use crate::{
+    backend::{BackendError, ErrorClass, KeyRequest},
+    lifecycle::Identity,
+};
 
 /// How long IBM Cloud may not show a key that it has made.
 pub(super) const SETTLING: Duration = Duration::from_secs(20);
@@ -39,9 +42,24 @@ enum Outcome {
 }
 
 impl Attempts {
-    /// A key is about to be made.
-    pub(super) fn begin(&self, request: &KeyRequest) {
+    /// Makes an attempt. It is remembered first, because nobody may be there any more to take its answer, and forgotten
+    /// when that tells what became of it.
+    ///
+    /// # Errors
+    /// Those of the attempt.
+    pub(super) async fn make<T>(
+        &self,
+        request: &KeyRequest,
+        attempt: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
         self.note(request, Outcome::Unknown);
+        let made = attempt.await;
+        match &made {
+            Err(error) if error.class == ErrorClass::Unsure => self.note(request, Outcome::Unknown),
+            Err(_) if self.was_redacted(request.identity) => {}
+            _ => self.end(request.identity),
+        }
+        made
     }
 
     /// The key was made, and its credentials were not shown.

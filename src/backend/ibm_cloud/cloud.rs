@@ -144,21 +144,14 @@ impl IbmCloud {
         parameters.extend(service_id.map(|crn| (SERVICE_ID.to_owned(), crn.into())));
         let mut exchange = Exchange::of(self, Call::Create, request);
         let body = CreateKey { name: &request.name, source: &instance.crn, role, parameters: &parameters };
-        // Remembered first: nobody may be there any more to take the answer.
-        self.attempts.begin(request);
-        let created = match exchange.send_json(Method::POST, KEYS, &body).await {
-            Ok(response) if matches!(response.status, StatusCode::CREATED | StatusCode::OK) => {
-                self.created(request, &exchange, &response)
+        let attempt = async {
+            let response = exchange.send_json(Method::POST, KEYS, &body).await?;
+            match response.status {
+                StatusCode::CREATED | StatusCode::OK => self.created(request, &exchange, &response),
+                _ => Err(exchange.refused(&response).await),
             }
-            Ok(response) => Err(exchange.refused(&response).await),
-            Err(error) => Err(error),
         };
-        match &created {
-            Err(error) if error.class == ErrorClass::Unsure => self.attempts.begin(request),
-            Err(_) if self.attempts.was_redacted(request.identity) => {}
-            _ => self.attempts.end(request.identity),
-        }
-        created
+        self.attempts.make(request, attempt).await
     }
 
     /// What the answer to a creation shows, which no other may show again.
