@@ -26,6 +26,7 @@ pub use key::{
 pub use osb::{Auth as BrokerAuth, Broker, BrokerConfig};
 pub use token::ClientCredentials;
 
+use self::http::HttpClient;
 use crate::lifecycle::{Identity, MarkedKey};
 
 /// One remote side, logged in and ready to be asked for keys.
@@ -214,33 +215,30 @@ impl Backend {
         }
     }
 
+    /// What all its calls go through.
+    const fn http(&self) -> &HttpClient {
+        match self {
+            Self::OpenServiceBroker(broker) => &broker.http,
+            Self::CloudFoundry(foundry) => &foundry.http,
+            Self::IbmCloud(cloud) => &cloud.http,
+        }
+    }
+
     /// How much longer the remote side wants to be left alone, by everybody who would ask it for something.
     #[must_use]
     pub fn paused(&self) -> Option<Duration> {
-        match self {
-            Self::OpenServiceBroker(broker) => broker.paused(),
-            Self::CloudFoundry(foundry) => foundry.paused(),
-            Self::IbmCloud(cloud) => cloud.paused(),
-        }
+        self.http().paused()
     }
 
     /// How many calls may be under way at the same time.
     #[must_use]
     pub const fn concurrency(&self) -> NonZeroUsize {
-        match self {
-            Self::OpenServiceBroker(broker) => broker.concurrency(),
-            Self::CloudFoundry(foundry) => foundry.concurrency(),
-            Self::IbmCloud(cloud) => cloud.concurrency(),
-        }
+        self.http().concurrency()
     }
 
     /// The longest that a call may take: what was asked before that is over, whatever became of it.
     #[must_use]
     pub const fn timeout(&self) -> Duration {
-        match self {
-            Self::OpenServiceBroker(broker) => broker.timeout(),
-            Self::CloudFoundry(foundry) => foundry.timeout(),
-            Self::IbmCloud(cloud) => cloud.timeout(),
-        }
+        self.http().timeout()
     }
 }

@@ -1,6 +1,6 @@
 //! The calls that a key needs: check, bind, poll, fetch.
 
-use std::{fmt, num::NonZeroUsize, time::Duration};
+use std::{fmt, time::Duration};
 
 use reqwest::{Method, StatusCode};
 use tokio::sync::Mutex;
@@ -28,7 +28,7 @@ pub(super) const KEYS: &str = "/service_credential_bindings";
 
 /// One Cloud Foundry, logged in.
 pub struct CloudFoundry {
-    pub(super) http: HttpClient,
+    pub(in crate::backend) http: HttpClient,
     pub(super) session: Session,
     pub(super) home: Option<Home>,
     pub(super) space: SharedAnswer<String>,
@@ -366,24 +366,6 @@ impl CloudFoundry {
     pub(super) fn under_way(&self, request: &KeyRequest, work: Work, token: Option<String>) -> Accepted {
         let first_look = self.watch.begins(request, work);
         Accepted { token, retry_after: None, longest: None, first_look }
-    }
-
-    /// How much longer the API wants to be left alone.
-    #[must_use]
-    pub fn paused(&self) -> Option<Duration> {
-        self.http.paused()
-    }
-
-    /// How many calls may be under way at the same time.
-    #[must_use]
-    pub const fn concurrency(&self) -> NonZeroUsize {
-        self.http.concurrency()
-    }
-
-    /// The longest that a call may take.
-    #[must_use]
-    pub const fn timeout(&self) -> Duration {
-        self.http.timeout()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The calls that a key needs: check, bind, fetch.
 
-use std::{fmt, num::NonZeroUsize, time::Duration};
+use std::fmt;
 
 use reqwest::{Method, StatusCode};
 use tokio::sync::Mutex;
@@ -32,7 +32,7 @@ pub(super) const SERVICE_KEY: &str = "service_key";
 
 /// One account of IBM Cloud, logged in.
 pub struct IbmCloud {
-    pub(super) http: HttpClient,
+    pub(in crate::backend) http: HttpClient,
     pub(super) session: Session,
     pub(super) instances: Instances,
     pub(super) roles: RolesOfServices,
@@ -296,24 +296,6 @@ impl IbmCloud {
     pub(super) fn may_still_show(&self, request: &KeyRequest) -> bool {
         let is_young = request.known_id.is_some() && request.age.is_some_and(|age| age < SETTLING);
         is_young || self.attempts.may_still_show(request.identity)
-    }
-
-    /// How much longer the Resource Controller wants to be left alone.
-    #[must_use]
-    pub fn paused(&self) -> Option<Duration> {
-        self.http.paused()
-    }
-
-    /// How many calls may be under way at the same time.
-    #[must_use]
-    pub const fn concurrency(&self) -> NonZeroUsize {
-        self.http.concurrency()
-    }
-
-    /// The longest that a call may take.
-    #[must_use]
-    pub const fn timeout(&self) -> Duration {
-        self.http.timeout()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The calls themselves: check, bind, fetch, unbind, poll.
 
-use std::{fmt, num::NonZeroUsize, time::Duration};
+use std::fmt;
 
 use reqwest::{Method, StatusCode};
 use url::Url;
@@ -26,7 +26,7 @@ const LARGEST_CATALOG: usize = 16;
 
 /// One Open Service Broker, logged in.
 pub struct Broker {
-    pub(super) http: HttpClient,
+    pub(in crate::backend) http: HttpClient,
     pub(super) login: Login,
     pub(super) redactor: Redactor,
     pub(super) catalog: CatalogCache,
@@ -187,24 +187,6 @@ impl Broker {
             StatusCode::GONE if work == Work::Unbind => Ok(Progress::Succeeded),
             _ => Err(exchange.refused(&response).await),
         }
-    }
-
-    /// How much longer the broker wants to be left alone.
-    #[must_use]
-    pub fn paused(&self) -> Option<Duration> {
-        self.http.paused()
-    }
-
-    /// How many calls may be under way at the same time.
-    #[must_use]
-    pub const fn concurrency(&self) -> NonZeroUsize {
-        self.http.concurrency()
-    }
-
-    /// The longest that a call may take.
-    #[must_use]
-    pub const fn timeout(&self) -> Duration {
-        self.http.timeout()
     }
 
     pub(super) async fn request_catalog(&self) -> Result<Catalog, BackendError> {
