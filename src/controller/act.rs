@@ -210,13 +210,13 @@ impl Turn<'_> {
 
     /// The entries that the Secret holds for this key, unless somebody edited them.
     async fn kept(&self, sequence: Sequence) -> Result<Option<Entries>, Error> {
-        let found = bounded("read the Secret", self.secrets_api().get_opt(&self.subject.secret)).await?;
+        let found = self.read_secret().await?;
         Ok(found.and_then(|secret| secret::entries_of(&secret, sequence, &self.subject.uid)))
     }
 
     /// Writes the Secret again without the previous key, on condition that it is still as it was observed.
     async fn omit_previous(&mut self) -> Result<(), Error> {
-        let found = bounded("read the Secret", self.secrets_api().get_opt(&self.subject.secret)).await?;
+        let found = self.read_secret().await?;
         let left = found.and_then(|secret| secret::without_previous(&secret, &self.subject.uid));
         let Some((entries, marks)) = left else {
             self.look_again();
@@ -307,8 +307,7 @@ impl Turn<'_> {
 
     /// Leaves the Secret to whoever uses it, on condition that it is still ours.
     async fn release_secret(&mut self) -> Result<(), Error> {
-        let api = self.secrets_api();
-        let found = bounded("read the Secret", api.get_opt(&self.subject.secret)).await?;
+        let found = self.read_secret().await?;
         let is_ours = |secret: &Secret| {
             secret::ownership(&secret.metadata, &self.subject.uid) == secret::Ownership::Ours
         };

@@ -1,7 +1,7 @@
 //! What is observed before a decision. Nothing is changed by it, and hardly anything is asked: the caches know.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::ResourceExt;
 
 use super::{
@@ -204,9 +204,14 @@ impl Turn<'_> {
         })
     }
 
-    /// Whether the entries are those that the marks tell of: the one case in which a Secret is read as a whole.
+    /// The Secret as a whole, which hardly anything needs.
+    pub(super) async fn read_secret(&self) -> Result<Option<Secret>, Error> {
+        bounded("read the Secret", self.secrets_api().get_opt(&self.subject.secret)).await
+    }
+
+    /// Whether the entries are those that the marks tell of.
     async fn holds(&self, content: &str, meta: &ObjectMeta) -> Result<bool, Error> {
-        let secret = bounded("read the Secret", self.secrets_api().get_opt(&self.subject.secret)).await?;
+        let secret = self.read_secret().await?;
         let Some(secret) = secret.filter(|secret| secret.metadata.uid == meta.uid) else { return Ok(false) };
         let verified = Entries::of(&secret).digest(&self.subject.uid) == content;
         if verified {
