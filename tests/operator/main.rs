@@ -18,6 +18,7 @@ mod a_namespace_with_keys_can_be_deleted;
 mod a_restart_takes_up_every_key;
 mod a_secret_may_outlive_its_service_key;
 mod a_slow_provider_slows_only_its_own_keys;
+mod a_suspended_key_is_left_alone;
 mod a_token_server_in_trouble_costs_no_key;
 mod an_outage_of_the_api_server_costs_nothing;
 mod brokers_from_elsewhere;
