@@ -1,22 +1,25 @@
 //! `servicekey-operator run`: the operator itself.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeSet, env, net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 use ipnet::IpNet;
 use kube::Client;
 use tokio::net::TcpListener;
+use uuid::Uuid;
 
 use crate::{
     api::{Duration, InvalidDuration},
     backend::AddressPolicy,
     controller::{Operator, Options},
-    runtime::{self, Metrics},
+    runtime::{self, Election, Metrics},
 };
 
 /// More often than this nobody should have to answer.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+/// In less the API server could hardly be asked often enough.
+const SHORTEST_LEASE: Duration = Duration::from_secs(3);
 
 /// Run the operator
 ///
@@ -26,7 +29,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 #[command(after_help = "Examples:
   servicekey-operator run --cluster-resource-namespace servicekeys-system
   servicekey-operator run --namespaces training,staging
-  servicekey-operator run --http-addr 0.0.0.0:8080           # metrics for Prometheus
+  servicekey-operator run --leader-elect --http-addr 0.0.0.0:8080
   servicekey-operator run --allow-cidr 127.0.0.0/8    # a broker on this machine, for a try")]
 pub(super) struct Run {
     /// The namespace of the Secrets that ClusterKeyProviders name
@@ -57,6 +60,19 @@ pub(super) struct Run {
     #[arg(long, env = "CHECK_INTERVAL", value_name = "DURATION", default_value = "10m", value_parser = interval)]
     check_interval: Duration,
 
+    /// Work only while holding the Lease `servicekey-operator` of the operator's namespace, for several replicas
+    ///
+    /// The others stand by with full caches. The one that works ends when it loses the Lease; started again, it stands
+    /// by. The namespace is the one of --cluster-resource-namespace.
+    #[arg(long, env = "LEADER_ELECT")]
+    leader_elect: bool,
+
+    /// For how long the others respect a Lease that is not renewed, in full seconds
+    ///
+    /// It is renewed seven times in that time. Who could not renew it for two thirds of it ends.
+    #[arg(long, env = "LEASE_DURATION", value_name = "DURATION", default_value = "15s", value_parser = lease)]
+    lease_duration: Duration,
+
     /// Serve metrics here, at /metrics; nowhere unless given
     #[arg(long, env = "HTTP_ADDR", value_name = "ADDRESS:PORT")]
     http_addr: Option<SocketAddr>,
@@ -83,7 +99,11 @@ impl Run {
     pub(super) fn run(self) -> anyhow::Result<()> {
         runtime::start_logging();
         let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        threads.context("can't start the runtime")?.block_on(self.serve())
+        let threads = threads.context("can't start the runtime")?;
+        let ended = threads.block_on(self.serve());
+        // Whoever ends because it lost the lead must not wait for what is stuck.
+        threads.shutdown_background();
+        ended
     }
 
     async fn serve(self) -> anyhow::Result<()> {
@@ -91,8 +111,9 @@ impl Run {
         let client = Client::try_default()
             .await
             .context("can't find a cluster: set KUBECONFIG, or run in a pod with a service account")?;
+        let namespace = self.cluster_resource_namespace;
         let options = Options {
-            cluster_resource_namespace: self.cluster_resource_namespace,
+            cluster_resource_namespace: namespace.clone(),
             namespaces: named(self.namespaces),
             concurrency: self.concurrency,
             check_interval: self.check_interval.get(),
@@ -101,14 +122,25 @@ impl Run {
         };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, "the operator starts");
         let metrics = Metrics::default();
-        let operator = Operator::new(client, options).with_metrics(metrics.clone()).run(shutdown);
+        let operator = Operator::new(client.clone(), options).with_metrics(metrics.clone());
+        let work = async {
+            if self.leader_elect {
+                let duration = self.lease_duration.get();
+                let election = Election::new(client, &namespace, replica(), duration);
+                let work = |leadership| operator.with_leadership(leadership).run(shutdown);
+                election.govern(work).await.context("this replica does not lead any more")
+            } else {
+                operator.run(shutdown).await;
+                Ok(())
+            }
+        };
         match self.http_addr {
-            None => operator.await,
+            None => work.await?,
             Some(address) => {
                 let listener = TcpListener::bind(address).await;
                 let listener = listener.with_context(|| format!("can't serve metrics at `{address}`"))?;
                 tokio::select! {
-                    () = operator => {}
+                    ended = work => ended?,
                     ended = runtime::serve(listener, metrics) => ended.context("can't serve metrics any more")?,
                 }
             }
@@ -126,6 +158,22 @@ fn interval(text: &str) -> Result<Duration, String> {
     } else {
         Ok(interval)
     }
+}
+
+/// A lead that can be written down, and leaves time for some tries to renew it.
+fn lease(text: &str) -> Result<Duration, String> {
+    let duration: Duration = text.parse().map_err(|error: InvalidDuration| error.to_string())?;
+    if duration < SHORTEST_LEASE || duration.get().subsec_nanos() != 0 {
+        Err(format!("`{text}` is no time for a Lease; write full seconds, at least `{SHORTEST_LEASE}`"))
+    } else {
+        Ok(duration)
+    }
+}
+
+/// A name for this replica that no other has, and no other process in the same pod.
+fn replica() -> String {
+    let host = ["POD_NAME", "HOSTNAME"].into_iter().find_map(|name| env::var(name).ok()).unwrap_or_default();
+    format!("{host}_{}", Uuid::new_v4())
 }
 
 /// The namespaces to serve alone. An empty variable in the environment names none.

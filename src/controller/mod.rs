@@ -19,6 +19,7 @@ mod scope;
 mod secrets;
 mod shared;
 mod status;
+mod term;
 mod turn;
 mod version;
 mod watch;

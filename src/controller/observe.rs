@@ -42,9 +42,9 @@ impl Turn<'_> {
     fn late_answers(&self) -> LateAnswers {
         let backend = self.context.registry.backend(&self.subject.provider).and_then(Result::ok);
         let patience = backend.map_or(Limits::DEFAULT_TIMEOUT, |backend| backend.timeout());
-        let started = self.context.started;
+        let began = self.context.term.began();
         let unknown_until =
-            (!self.memo.stored_finalizer).then(|| started.checked_add(patience).unwrap_or(started));
+            (!self.memo.stored_finalizer).then(|| began.checked_add(patience).unwrap_or(began));
         LateAnswers { patience, unknown_until }
     }
 

@@ -36,13 +36,14 @@ use super::{
     scope::Scope,
     secrets::{self, OwnWrites, SecretCache},
     shared::Shared,
+    term::Term,
     turn::{self, Context},
     watch::{self, Change},
 };
 use crate::{
     api::{ClusterKeyProvider, KeyProvider, ProviderKind, ServiceKey, marks},
     backend::AddressPolicy,
-    runtime::Metrics,
+    runtime::{Leadership, Metrics},
 };
 
 /// Tells the time. Tests bring their own.
@@ -72,6 +73,7 @@ pub struct Operator {
     options: Arc<Options>,
     clock: Clock,
     metrics: Metrics,
+    leadership: Leadership,
 }
 
 impl Operator {
@@ -79,7 +81,7 @@ impl Operator {
     #[must_use]
     pub fn new(client: Client, options: Options) -> Self {
         let (options, clock) = (Arc::new(options), Arc::new(Timestamp::now));
-        Self { client, options, clock, metrics: Metrics::default() }
+        Self { client, options, clock, metrics: Metrics::default(), leadership: Leadership::sole() }
     }
 
     /// The same operator, living by another clock.
@@ -94,6 +96,12 @@ impl Operator {
         Self { metrics, ..self }
     }
 
+    /// The same operator, as one of several replicas: it fills its caches, and does nothing else before it leads.
+    #[must_use]
+    pub fn with_leadership(self, leadership: Leadership) -> Self {
+        Self { leadership, ..self }
+    }
+
     /// Works until `shutdown` resolves. Whatever is under way then is given up, and taken up at the next start.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         let mut work: Vec<BoxStream<'static, ()>> = Vec::new();
@@ -106,6 +114,7 @@ impl Operator {
             namespaces: Namespaces::default(),
             events: Events::start(self.client.clone()),
             metrics: self.metrics.clone(),
+            term: Arc::new(Term::new(self.leadership.clone(), Arc::clone(&self.clock))),
         };
         if self.options.namespaces.is_none() {
             (shared.namespaces, relabelled) = Namespaces::watch(self.client.clone());
@@ -188,7 +197,7 @@ impl Operator {
             client: self.client.clone(),
             options: Arc::clone(&self.options),
             clock: Arc::clone(&self.clock),
-            started: (self.clock)(),
+            term: Arc::clone(&shared.term),
             registry: Arc::clone(&shared.registry),
             events: shared.events.clone(),
             metrics: self.metrics.clone(),

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use kube::Client;
 
-use super::{Options, doubts::Doubts, events::Events, namespaces::Namespaces, provider::Registry};
+use super::{
+    Options, doubts::Doubts, events::Events, namespaces::Namespaces, provider::Registry, term::Term,
+};
 use crate::runtime::Metrics;
 
 /// What all reconciles share.
@@ -17,4 +19,5 @@ pub struct Shared {
     pub namespaces: Namespaces,
     pub events: Events,
     pub metrics: Metrics,
+    pub term: Arc<Term>,
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::Secret,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
@@ -25,6 +24,7 @@ use super::{
     provider::{ProviderId, Registry},
     queue::{Place, Waiting},
     secrets::SecretCache,
+    term::Term,
 };
 use crate::{
     api::{DeletionPolicy, ServiceKey, marks},
@@ -39,8 +39,7 @@ pub struct Context {
     pub(super) client: Client,
     pub(super) options: Arc<Options>,
     pub(super) clock: Clock,
-    /// When this process began its work.
-    pub(super) started: Timestamp,
+    pub(super) term: Arc<Term>,
     pub(super) registry: Arc<Registry>,
     pub(super) events: Events,
     pub(super) metrics: Metrics,
@@ -56,8 +55,10 @@ pub struct Context {
 }
 
 impl Context {
-    /// Waits for the first fill of the caches: what they don't show yet would have to be looked up.
+    /// Waits until this process may work, with caches that were filled: what they don't show yet would have to be
+    /// looked up.
     pub(super) async fn ready(&self) {
+        self.term.begins().await;
         self.secrets.ready().await;
         self.namespaces.filled().await;
     }

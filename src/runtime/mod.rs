@@ -1,6 +1,7 @@
 //! What any long-running program needs: logging, metrics, and an orderly end.
 
 mod http;
+mod leader;
 mod metrics;
 
 use std::io::{self, IsTerminal};
@@ -10,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 pub use http::serve;
+pub use leader::{Election, Leadership, Loss};
 pub use metrics::Metrics;
 
 /// What is logged where `RUST_LOG` says nothing.

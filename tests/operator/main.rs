@@ -49,6 +49,7 @@ mod ibm_cloud_orphans_are_found;
 mod ibm_cloud_refusals_are_told;
 mod names_and_sizes_may_be_odd;
 mod nothing_is_silently_ignored;
+mod one_of_several_replicas_works;
 mod previous_credentials_stay_for_the_overlap;
 mod process;
 mod providers_report_themselves;

@@ -34,9 +34,15 @@ impl Process {
 
     /// The same behind a gateway that may have gates already.
     pub fn behind(gateway: Gateway, stage: &Stage) -> Self {
+        Self::with(gateway, stage, &[])
+    }
+
+    /// The same with more flags.
+    pub fn with(gateway: Gateway, stage: &Stage, flags: &[&str]) -> Self {
         let log = NamedTempFile::new().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_servicekey-operator"))
             .args(["run", "--namespaces", &stage.namespace, "--allow-cidr", "127.0.0.0/8"])
+            .args(flags)
             .env("KUBECONFIG", gateway.kubeconfig())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -72,6 +78,12 @@ impl Process {
     fn send(&self, signal: Signal) {
         let id = self.child.id().and_then(|id| Pid::from_raw(id.try_into().unwrap()));
         kill_process(id.expect("it ended by itself"), signal).unwrap();
+    }
+
+    /// Waits until it has ended by itself, and returns what it logged.
+    pub async fn end(mut self) -> (ExitStatus, String) {
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("it goes on").unwrap();
+        (status, fs::read_to_string(self.log.path()).unwrap())
     }
 
     /// Asks it to end, as a node does that stops a pod, and waits until it has.

@@ -114,7 +114,12 @@ where
         .map(|_| ())
 }
 
-async fn reconcile<K: Provider>(provider: Arc<K>, context: Arc<Context<K>>) -> Result<Action, Error> {
+async fn reconcile<K: Provider>(woken: Arc<K>, context: Arc<Context<K>>) -> Result<Action, Error> {
+    context.shared.term.begins().await;
+    // As it is after the wait, which may have been long.
+    let Some(provider) = context.providers.get(&ObjectRef::from_obj(woken.as_ref())) else {
+        return Ok(Action::await_change());
+    };
     let id = provider.id();
     let result = context.reconcile(&id, provider.as_ref()).await;
     if let Err(error) = &result
