@@ -1,9 +1,13 @@
 //! The command line.
 
+mod check;
+mod config;
 mod crds;
 mod run;
 
-use clap::{Parser, Subcommand};
+use std::{env, ffi::OsString};
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Keeps service keys of Open Service Brokers, Cloud Foundry and IBM Cloud in Kubernetes Secrets.
 ///
@@ -23,10 +27,27 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Run),
+    Check(check::Check),
     Crds(crds::Crds),
 }
 
 impl Cli {
+    /// The command line of this process, with its environment and its configuration file. Ends the process where it
+    /// asks for help, or makes no sense to clap.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration file.
+    pub fn of_process() -> anyhow::Result<Self> {
+        Self::of(&env::args_os().collect::<Vec<_>>())
+            .map(|parsed| parsed.unwrap_or_else(|error| error.exit()))
+    }
+
+    fn of(arguments: &[OsString]) -> anyhow::Result<Result<Self, clap::Error>> {
+        let command = config::with_file(Self::command(), arguments)?;
+        let matches = command.try_get_matches_from(arguments);
+        Ok(matches.and_then(|matches| Self::from_arg_matches(&matches)))
+    }
+
     /// Does what the command line asks for.
     ///
     /// # Errors
@@ -34,6 +55,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Run(run) => run.run(),
+            Command::Check(check) => check.run(),
             Command::Crds(crds) => crds.run(),
         }
     }

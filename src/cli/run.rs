@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, env, net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueHint};
 use ipnet::IpNet;
 use kube::Client;
 use tokio::net::TcpListener;
@@ -15,6 +15,10 @@ use crate::{
     controller::{Operator, Options},
     runtime::{self, Election, Metrics},
 };
+
+/// What to say where no API server is named.
+pub(super) const NO_CLUSTER: &str =
+    "can't find a cluster: set KUBECONFIG, or run in a pod with a service account";
 
 /// More often than this nobody should have to answer.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
@@ -32,6 +36,13 @@ const SHORTEST_LEASE: Duration = Duration::from_secs(3);
   servicekey-operator run --leader-elect --http-addr 0.0.0.0:8080
   servicekey-operator run --allow-cidr 127.0.0.0/8    # a broker on this machine, for a try")]
 pub(super) struct Run {
+    /// Read flags from this YAML file, by their long names
+    ///
+    /// For example `concurrency: 64` and `namespaces: [training, staging]`. The environment comes before the file, and
+    /// the command line before both.
+    #[arg(long, env = "CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    config: Option<PathBuf>,
+
     /// The namespace of the Secrets that ClusterKeyProviders name
     #[arg(
         long,
@@ -96,6 +107,18 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// The namespaces to serve alone. An empty variable in the environment names none.
+    pub(super) fn namespaces(&self) -> Option<BTreeSet<String>> {
+        let names = self.namespaces.iter().map(|name| name.trim()).filter(|name| !name.is_empty());
+        let names: BTreeSet<_> = names.map(str::to_owned).collect();
+        (!names.is_empty()).then_some(names)
+    }
+
+    /// The namespace of the Lease, where there is an election.
+    pub(super) fn elects_in(&self) -> Option<&str> {
+        self.leader_elect.then_some(self.cluster_resource_namespace.as_str())
+    }
+
     pub(super) fn run(self) -> anyhow::Result<()> {
         runtime::start_logging();
         let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -108,13 +131,11 @@ impl Run {
 
     async fn serve(self) -> anyhow::Result<()> {
         let shutdown = runtime::shutdown_signal().context("can't wait for signals")?;
-        let client = Client::try_default()
-            .await
-            .context("can't find a cluster: set KUBECONFIG, or run in a pod with a service account")?;
-        let namespace = self.cluster_resource_namespace;
+        let client = Client::try_default().await.context(NO_CLUSTER)?;
+        let (namespace, namespaces) = (self.cluster_resource_namespace.clone(), self.namespaces());
         let options = Options {
             cluster_resource_namespace: namespace.clone(),
-            namespaces: named(self.namespaces),
+            namespaces,
             concurrency: self.concurrency,
             check_interval: self.check_interval.get(),
             addresses: AddressPolicy::admitting(self.allow_cidr),
@@ -174,11 +195,4 @@ fn lease(text: &str) -> Result<Duration, String> {
 fn replica() -> String {
     let host = ["POD_NAME", "HOSTNAME"].into_iter().find_map(|name| env::var(name).ok()).unwrap_or_default();
     format!("{host}_{}", Uuid::new_v4())
-}
-
-/// The namespaces to serve alone. An empty variable in the environment names none.
-fn named(namespaces: Vec<String>) -> Option<BTreeSet<String>> {
-    let names: BTreeSet<_> =
-        namespaces.into_iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
-    (!names.is_empty()).then_some(names)
 }

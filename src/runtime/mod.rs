@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 pub use http::serve;
-pub use leader::{Election, Leadership, Loss};
+pub use leader::{Election, LEASE, Leadership, Loss};
 pub use metrics::Metrics;
 
 /// What is logged where `RUST_LOG` says nothing.

@@ -22,6 +22,7 @@ mod a_suspended_key_is_left_alone;
 mod a_token_server_in_trouble_costs_no_key;
 mod an_outage_of_the_api_server_costs_nothing;
 mod brokers_from_elsewhere;
+mod check_tells_what_is_missing;
 mod cloud_foundry_crashes_leave_one_key;
 mod cloud_foundry_keys_are_adopted;
 mod cloud_foundry_keys_become_secrets;

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// The name of the Lease.
-const LEASE: &str = "servicekey-operator";
+pub const LEASE: &str = "servicekey-operator";
 /// How long giving up the lead may hold up the end of the process.
 const FAREWELL: Duration = Duration::from_secs(2);
 

@@ -8,5 +8,5 @@ mod leadership;
 mod lease;
 
 pub use candidate::Loss;
-pub use election::Election;
+pub use election::{Election, LEASE};
 pub use leadership::Leadership;

@@ -1,0 +1,121 @@
+//! `servicekey-operator check`: whether the operator could run here, found out without running it.
+
+mod outcome;
+mod rights;
+mod schema;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use futures::{StreamExt, stream};
+use k8s_openapi::api::{
+    authentication::v1::SelfSubjectReview,
+    authorization::v1::{SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
+};
+use kube::{Api, Client, Config, api::PostParams};
+use serde_json::Value;
+
+use self::{outcome::Outcome, rights::Right};
+use super::run::Run;
+
+/// Reviews that are asked for at the same time.
+const CONCURRENCY: usize = 16;
+
+/// Check that the operator could run here
+///
+/// Takes the flags of `run`, and finds out whether the API server answers, whether the custom resources are installed
+/// as this version knows them, and whether whoever asks may do all that the operator does with these flags. It changes
+/// nothing. The exit code is 0 where all is well.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  servicekey-operator check --leader-elect
+  kubectl auth can-i --list --as system:serviceaccount:servicekeys-system:servicekey-operator
+  servicekey-operator check --namespaces training,staging")]
+pub(super) struct Check {
+    #[command(flatten)]
+    run: Run,
+}
+
+impl Check {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let threads = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        threads.context("can't start the runtime")?.block_on(self.all())
+    }
+
+    async fn all(self) -> anyhow::Result<()> {
+        let config = Config::infer().await.context(super::run::NO_CLUSTER)?;
+        let address = config.cluster_url.to_string();
+        let client = Client::try_from(config).context("can't make a client of this configuration")?;
+        let version = client.apiserver_version().await;
+        let version = version.with_context(|| format!("the API server at `{address}` does not answer"))?;
+        let mut outcomes = vec![Outcome::Well(format!(
+            "the API server at `{address}` answers: Kubernetes {}",
+            version.git_version
+        ))];
+        let user = user(&client).await?;
+        outcomes.extend(definitions(&client).await?);
+        outcomes.extend(permissions(&client, &self.run, &user).await?);
+        outcome::print(&outcomes);
+        match outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Wrong(_))).count() {
+            0 => Ok(()),
+            1 => bail!("1 check failed"),
+            failed => bail!("{failed} checks failed"),
+        }
+    }
+}
+
+/// Who asks.
+async fn user(client: &Client) -> anyhow::Result<String> {
+    let review = Api::<SelfSubjectReview>::all(client.clone())
+        .create(&PostParams::default(), &SelfSubjectReview::default())
+        .await
+        .context("the API server does not say who asks")?;
+    let user = review.status.and_then(|status| status.user_info);
+    Ok(user.and_then(|user| user.username).unwrap_or_else(|| "nobody".to_owned()))
+}
+
+/// Whether the custom resources are there, in this version.
+async fn definitions(client: &Client) -> anyhow::Result<Vec<Outcome>> {
+    let request = http::Request::get(schema::PUBLISHED).body(Vec::new())?;
+    match client.request::<Value>(request).await {
+        Ok(published) => Ok(schema::compare(&published)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(vec![Outcome::Wrong(
+            "the custom resources are not installed; apply what `servicekey-operator crds` prints".to_owned(),
+        )]),
+        Err(error) => Err(error).context("the API server does not say which custom resources there are"),
+    }
+}
+
+/// Whether `user`, who asks, may do what the operator does.
+async fn permissions(client: &Client, run: &Run, user: &str) -> anyhow::Result<Vec<Outcome>> {
+    let needed = rights::needed(&run.namespaces(), run.elects_in());
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    let granted: Vec<(Right, bool)> = stream::iter(needed)
+        .map(async |right| {
+            let review = SelfSubjectAccessReview {
+                spec: SelfSubjectAccessReviewSpec {
+                    resource_attributes: Some(right.attributes()),
+                    ..SelfSubjectAccessReviewSpec::default()
+                },
+                ..SelfSubjectAccessReview::default()
+            };
+            let answer = reviews.create(&PostParams::default(), &review).await?;
+            anyhow::Ok((right, answer.status.is_some_and(|status| status.allowed)))
+        })
+        .buffered(CONCURRENCY)
+        .collect::<Vec<_>>()
+        .await
+        .into_iter()
+        .collect::<anyhow::Result<_>>()
+        .context("the API server does not say what may be done")?;
+    let missing: Vec<_> = granted.iter().filter(|(_, granted)| !granted).map(|(right, _)| right).collect();
+    if missing.is_empty() {
+        return Ok(vec![Outcome::Well(format!(
+            "`{user}` has the {} rights that the operator needs",
+            granted.len()
+        ))]);
+    }
+    Ok(missing
+        .into_iter()
+        .map(|right| Outcome::Wrong(format!("`{user}` may not {right}; bind the operator's role to it")))
+        .collect())
+}

@@ -1,0 +1,24 @@
+//! What the checks found, for people.
+
+use anstream::println;
+use owo_colors::OwoColorize;
+
+/// What one check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Well(String),
+    /// All is well for now, but somebody should know.
+    Odd(String),
+    Wrong(String),
+}
+
+/// Prints one line for each, with colours only on a terminal.
+pub(super) fn print(outcomes: &[Outcome]) {
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Well(what) => println!("{}      {what}", "ok".green()),
+            Outcome::Odd(what) => println!("{}    {what}", "note".yellow()),
+            Outcome::Wrong(what) => println!("{}  {what}", "failed".red()),
+        }
+    }
+}
