@@ -1,10 +1,14 @@
 //! Building a program with Go from the public modules.
 
-use std::{fs, io, path::Path, process::ExitStatus};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+};
 
 use tokio::{process::Command, time::Instant};
 
-use crate::{FileError, Progress, Step, cache, process::tail, tool};
+use crate::{FileError, Progress, Stderr, Step, cache, process::tail, tool};
 
 /// One program, and the module that it is built in.
 pub(crate) struct Program<'a> {
@@ -22,6 +26,8 @@ pub(crate) struct Program<'a> {
 /// Why a program was not built.
 #[derive(Debug)]
 pub(crate) enum BuildError {
+    /// The user has no cache directory to keep the program in.
+    NoCacheDirectory,
     /// There is no Go.
     NoGo,
     /// `go build` failed, and said this at its end.
@@ -39,6 +45,23 @@ impl From<FileError> for BuildError {
 }
 
 impl Program<'_> {
+    /// Where the program is in the cache, in a folder of its own. It is built if it is not there yet.
+    pub(crate) async fn cached(&self) -> Result<PathBuf, BuildError> {
+        let texts: Vec<&str> = self.module.iter().map(|(_, text)| *text).collect();
+        let digest = cache::digest(&texts);
+        let key = format!("{}-{digest}-{}-{}", self.version, std::env::consts::OS, std::env::consts::ARCH);
+        let folder = cache::folder(self.binary).ok_or(BuildError::NoCacheDirectory)?.join(key);
+        let path = folder.join(self.binary);
+        if path.is_file() {
+            return Ok(path);
+        }
+        let _lock = cache::lock(&folder, self.binary, &Stderr).await?;
+        if !path.is_file() {
+            self.build(Path::new("go"), &folder, &Stderr).await?;
+        }
+        Ok(path)
+    }
+
     /// Builds the program into a folder of the cache, with this Go tool.
     pub(crate) async fn build(
         &self,

@@ -2,7 +2,7 @@
 //! [`gateway`] to hold its clients' requests, a real database server in [`postgres`], and strict fake remote sides: an
 //! Open Service Broker in [`broker`], an OAuth token endpoint in [`token_server`], a Cloud Foundry in
 //! [`cloud_foundry`], and an IBM Cloud in [`ibm_cloud`]. In [`library_broker`] are brokers on libraries that others
-//! wrote.
+//! wrote, and in [`go_tool`] are the tools that users install the operator with.
 //!
 //! Nothing here is part of the product, and the product never depends on it.
 
@@ -16,6 +16,7 @@ mod file_error;
 mod gate;
 pub mod gateway;
 mod go;
+pub mod go_tool;
 pub mod ibm_cloud;
 pub mod library_broker;
 pub mod postgres;

@@ -125,6 +125,7 @@ impl Sources {
             linker_flags: "-s -w",
         };
         program.build(&self.go, folder, &*self.progress).await.map_err(|error| match error {
+            BuildError::NoCacheDirectory => Error::NoCacheDirectory,
             BuildError::NoGo => Error::NoGo { oldest: oldest_go(GO_MOD) },
             BuildError::Failed { status, output } => Error::Go { status, output },
             BuildError::File(error) => error.into(),

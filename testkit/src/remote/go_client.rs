@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::{io::AsyncWriteExt as _, process::Command, sync::OnceCell};
 
 use crate::{
-    FileError, Stderr, cache,
+    FileError,
     go::{BuildError, Program, oldest_go, required_version},
     process::tail,
 };
@@ -133,23 +133,11 @@ async fn build(sources: &'static Sources) -> Result<PathBuf, GoClientError> {
     let Sources { side, binary, module, go_mod, go_sum, code, usually, program: _ } = *sources;
     let version = required_version(go_mod, module);
     let module = [&[("go.mod", go_mod), ("go.sum", go_sum)], code].concat();
-    let texts: Vec<&str> = module.iter().map(|(_, text)| *text).collect();
-    let digest = cache::digest(&texts);
-    let key = format!("{version}-{digest}-{}-{}", std::env::consts::OS, std::env::consts::ARCH);
-    let folder = cache::folder(binary).ok_or(GoClientError::NoCacheDirectory { side })?.join(key);
-    let path = folder.join(binary);
-    if path.is_file() {
-        return Ok(path);
-    }
-    let _lock = cache::lock(&folder, binary, &Stderr).await?;
-    if !path.is_file() {
-        let program =
-            Program { binary, version, usually, module: &module, package: ".", linker_flags: "-s -w" };
-        program.build(Path::new("go"), &folder, &Stderr).await.map_err(|error| match error {
-            BuildError::NoGo => GoClientError::NoGo { side, oldest: oldest_go(go_mod) },
-            BuildError::Failed { status, output } => GoClientError::Build { side, status, output },
-            BuildError::File(error) => error.into(),
-        })?;
-    }
-    Ok(path)
+    let program = Program { binary, version, usually, module: &module, package: ".", linker_flags: "-s -w" };
+    program.cached().await.map_err(|error| match error {
+        BuildError::NoCacheDirectory => GoClientError::NoCacheDirectory { side },
+        BuildError::NoGo => GoClientError::NoGo { side, oldest: oldest_go(go_mod) },
+        BuildError::Failed { status, output } => GoClientError::Build { side, status, output },
+        BuildError::File(error) => error.into(),
+    })
 }

@@ -31,6 +31,7 @@ pub(super) async fn build(
         linker_flags: &linker_flags(),
     };
     program.build(go, cache, progress).await.map_err(|error| match error {
+        BuildError::NoCacheDirectory => Error::NoCacheDirectory,
         BuildError::NoGo => {
             Error::NoGo { binary, version: version.to_owned(), go: pinned::go_version().to_owned() }
         }
