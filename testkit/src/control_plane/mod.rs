@@ -4,7 +4,8 @@
 //!
 //! [`ControlPlane::builder`] starts one of your own; [`ControlPlane::shared`] is the one all tests
 //! of a process use together, each in its own [namespace](ControlPlane::namespace) and as its own
-//! [user](ControlPlane::new_user), whose requests the [audit log](ControlPlane::audit) counts.
+//! [user](ControlPlane::new_user) or [service account](ControlPlane::service_account), whose requests the
+//! [audit log](ControlPlane::audit) counts.
 //!
 //! The binaries are looked for in `$KUBEBUILDER_ASSETS`, in the cache of this crate, in the official
 //! envtest archives, and else built with Go. Nothing outlives the process that started it, however
@@ -19,15 +20,18 @@ mod builder;
 mod certificates;
 mod controllers;
 mod error;
+mod manifests;
 mod plane;
 mod rbac;
 mod running;
 mod servers;
+mod service_accounts;
 mod users;
 
 pub use crate::{Progress, Stderr, Step};
 pub use audit::{AuditLog, Request, Requests};
 pub use builder::Builder;
 pub use error::Error;
+pub use manifests::documents;
 pub use plane::ControlPlane;
 pub use users::User;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::{
     authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
-    rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding, RoleRef, Subject},
+    rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleBinding, RoleRef, Subject},
 };
 use kube::{
     Api,
@@ -16,6 +16,8 @@ use super::{ControlPlane, Error, User};
 
 /// How long a grant may take to be in force, in seconds.
 const GRANT_SECONDS: u64 = 30;
+/// How long until it is asked again.
+const PAUSE: Duration = Duration::from_millis(20);
 
 impl ControlPlane {
     /// Lets the user do everything.
@@ -60,64 +62,78 @@ impl ControlPlane {
         self.until_in_force(user, cluster_role, Some(namespace)).await
     }
 
-    /// The authorizer reads roles and bindings from a cache, so a grant counts a moment later.
-    /// Asked is the admin's review, for the user's own would be in the audit log.
+    /// Waits until a ClusterRole counts, which the controller manager, if there is one, may be about to fill.
     async fn until_in_force(
         &self,
         user: &User,
         cluster_role: &str,
         namespace: Option<&str>,
     ) -> Result<(), Error> {
+        let roles: Api<ClusterRole> = Api::all(self.admin());
         let deadline = Instant::now() + Duration::from_secs(GRANT_SECONDS);
-        while !self.is_in_force(user, cluster_role, namespace).await? {
-            if Instant::now() > deadline {
-                return Err(Error::TimedOut {
-                    what: format!("that `{cluster_role}` counts for `{}`", user.name),
-                    seconds: GRANT_SECONDS,
-                });
+        loop {
+            let reading = Error::kubernetes(format!("review `{cluster_role}`"));
+            let role = roles.get(cluster_role).await.map_err(reading)?;
+            if role.rules.is_some() || role.aggregation_rule.is_none() {
+                let rules = role.rules.unwrap_or_default();
+                return self.until_allowed(user, &rules, namespace).await;
             }
-            sleep(Duration::from_millis(20)).await;
+            if Instant::now() > deadline {
+                return Err(not_in_force(user));
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Waits until the user may do what these rules allow, in one namespace or in the cluster.
+    ///
+    /// The authorizer reads roles and bindings from a cache, so a grant counts a moment later. Asked is the admin's
+    /// review, for the user's own would be in the audit log.
+    ///
+    /// # Errors
+    /// When it is not so within 30 s.
+    pub async fn until_allowed(
+        &self,
+        user: &User,
+        rules: &[PolicyRule],
+        namespace: Option<&str>,
+    ) -> Result<(), Error> {
+        let deadline = Instant::now() + Duration::from_secs(GRANT_SECONDS);
+        for attributes in examples(rules, namespace) {
+            while !self.is_allowed(user, &attributes).await? {
+                if Instant::now() > deadline {
+                    return Err(not_in_force(user));
+                }
+                sleep(PAUSE).await;
+            }
         }
         Ok(())
     }
 
-    async fn is_in_force(
-        &self,
-        user: &User,
-        cluster_role: &str,
-        namespace: Option<&str>,
-    ) -> Result<bool, Error> {
-        let asking = || Error::kubernetes(format!("review `{cluster_role}`"));
-        let client = self.admin();
-        let roles: Api<ClusterRole> = Api::all(client.clone());
-        let role = roles.get(cluster_role).await.map_err(asking())?;
-        if role.rules.is_none() && role.aggregation_rule.is_some() {
-            // The controller manager, if there is one, is about to fill it.
-            return Ok(false);
-        }
-        let reviews: Api<SubjectAccessReview> = Api::all(client);
-        for attributes in examples(&role, namespace) {
-            let review = SubjectAccessReview {
-                spec: SubjectAccessReviewSpec {
-                    user: Some(user.name.clone()),
-                    resource_attributes: Some(attributes),
-                    ..SubjectAccessReviewSpec::default()
-                },
-                ..SubjectAccessReview::default()
-            };
-            let answer = reviews.create(&PostParams::default(), &review).await.map_err(asking())?;
-            if !answer.status.is_some_and(|status| status.allowed) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    async fn is_allowed(&self, user: &User, attributes: &ResourceAttributes) -> Result<bool, Error> {
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: Some(user.name.clone()),
+                resource_attributes: Some(attributes.clone()),
+                ..SubjectAccessReviewSpec::default()
+            },
+            ..SubjectAccessReview::default()
+        };
+        let reviews: Api<SubjectAccessReview> = Api::all(self.admin());
+        let asking = Error::kubernetes(format!("review the rights of `{}`", user.name));
+        let answer = reviews.create(&PostParams::default(), &review).await.map_err(asking)?;
+        Ok(answer.status.is_some_and(|status| status.allowed))
     }
 }
 
+fn not_in_force(user: &User) -> Error {
+    Error::TimedOut { what: format!("that the rights of `{}` count", user.name), seconds: GRANT_SECONDS }
+}
+
 /// One thing that each rule allows.
-fn examples(role: &ClusterRole, namespace: Option<&str>) -> Vec<ResourceAttributes> {
-    let rules = role.rules.iter().flatten();
+fn examples(rules: &[PolicyRule], namespace: Option<&str>) -> Vec<ResourceAttributes> {
     rules
+        .iter()
         .filter_map(|rule| {
             let resource = rule.resources.as_ref()?.first()?;
             let (resource, subresource) = match resource.split_once('/') {

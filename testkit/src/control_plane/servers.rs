@@ -91,8 +91,8 @@ impl Site {
         Process::start("etcd", &self.binaries.etcd, &arguments, self.path("etcd.log"))
     }
 
-    /// The API server, with the admission that clusters have by default. Only `ServiceAccount` is
-    /// off: it would refuse every pod, because nothing makes service accounts here.
+    /// The API server, with the admission that clusters have by default, and the plugin that OpenShift has besides.
+    /// Only `ServiceAccount` is off: it would refuse every pod, because nothing makes service accounts here.
     pub(super) fn start_api_server(&self) -> Result<Process, ProcessError> {
         let arguments = [
             format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port).into(),
@@ -108,6 +108,7 @@ impl Site {
             self.flag("token-auth-file", "tokens.csv"),
             "--authorization-mode=RBAC".into(),
             "--disable-admission-plugins=ServiceAccount".into(),
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement".into(),
             "--service-cluster-ip-range=10.0.0.0/24".into(),
             "--endpoint-reconciler-type=none".into(),
             self.flag("audit-policy-file", "audit-policy.yaml"),
@@ -173,8 +174,8 @@ fn listen(wanted: Option<u16>) -> Result<TcpListener, Error> {
     })
 }
 
-/// Each request of the users that are handed out, and none of the plane's own. In JSON, which is
-/// YAML too.
+/// Each request of the users that are handed out and of service accounts, and none of the plane's own. In JSON, which
+/// is YAML too.
 fn audit_policy(users: &Users) -> String {
     json!({
         "apiVersion": "audit.k8s.io/v1",
@@ -182,6 +183,7 @@ fn audit_policy(users: &Users) -> String {
         "omitStages": ["RequestReceived"],
         "rules": [
             {"level": "Metadata", "users": users.audited()},
+            {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
             {"level": "None"},
         ],
     })

@@ -1,0 +1,32 @@
+//! Service accounts: who pods are.
+
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::ServiceAccount,
+};
+use kube::{Api, api::PostParams};
+
+use super::{ControlPlane, Error, User};
+
+/// How long a token is good, in seconds: longer than any test.
+const TOKEN_SECONDS: i64 = 3600;
+
+impl ControlPlane {
+    /// A service account that is there already, as a user with a token such as a pod has it. It is audited.
+    ///
+    /// # Errors
+    /// When there is no such service account.
+    pub async fn service_account(&self, namespace: &str, name: &str) -> Result<User, Error> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.admin(), namespace);
+        let wish = TokenRequest {
+            spec: TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() },
+            ..TokenRequest::default()
+        };
+        let answer = accounts
+            .create_token_request(name, &PostParams::default(), &wish)
+            .await
+            .map_err(Error::kubernetes(format!("get a token of the service account `{namespace}/{name}`")))?;
+        let token = answer.status.map(|status| status.token).unwrap_or_default();
+        Ok(User { name: format!("system:serviceaccount:{namespace}:{name}"), token })
+    }
+}
