@@ -1,0 +1,91 @@
+{{- /* How the operator is called. */}}
+{{- define "servicekey-operator.args" -}}
+- run
+- --cluster-resource-namespace=$(POD_NAMESPACE)
+{{- if .Values.namespaces }}
+{{- /* Its own one not by name, so that manifests can be moved to another namespace. */}}
+{{- $own := .Values.namespaces | has .Release.Namespace | ternary (list "$(POD_NAMESPACE)") list }}
+- --namespaces={{ concat $own (without .Values.namespaces .Release.Namespace) | join "," }}
+{{- end }}
+- --concurrency={{ .Values.operator.concurrency }}
+- --check-interval={{ .Values.operator.checkInterval }}
+- --http-addr=0.0.0.0:{{ .Values.http.port }}
+{{- with .Values.operator.allowCidrs }}
+- --allow-cidr={{ join "," . }}
+{{- end }}
+{{- if .Values.ibmCloud.trustedProfiles.enabled }}
+- --service-account-token=/var/run/secrets/tokens/sa-token
+{{- end }}
+{{- if .Values.leaderElection.enabled }}
+- --leader-elect
+- --lease-duration={{ .Values.leaderElection.leaseDuration }}
+{{- end }}
+{{- with .Values.log.format }}
+- --log-format={{ . }}
+{{- end }}
+{{- with .Values.log.level }}
+- {{ printf "--log-level=%s" . | quote }}
+{{- end }}
+{{- with .Values.extraArgs }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "servicekey-operator.env" -}}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: POD_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+{{- if .Values.trustedCA.configMap }}
+# The image's own authorities, and these.
+- name: SSL_CERT_DIR
+  value: /etc/ssl/certs:/etc/servicekey-operator/trusted-ca
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "servicekey-operator.volumeMounts" -}}
+{{- if .Values.trustedCA.configMap }}
+- name: trusted-ca
+  mountPath: /etc/servicekey-operator/trusted-ca
+  readOnly: true
+{{- end }}
+{{- if .Values.ibmCloud.trustedProfiles.enabled }}
+- name: trusted-profile-token
+  mountPath: /var/run/secrets/tokens
+  readOnly: true
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "servicekey-operator.volumes" -}}
+{{- with .Values.trustedCA }}
+{{- if .configMap }}
+- name: trusted-ca
+  configMap:
+    name: {{ .configMap }}
+    {{- with .key }}
+    items:
+      - {key: {{ quote . }}, path: {{ quote . }}}
+    {{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.ibmCloud.trustedProfiles }}
+{{- if .enabled }}
+- name: trusted-profile-token
+  projected:
+    sources:
+      - serviceAccountToken:
+          path: sa-token
+          audience: {{ .audience }}
+          expirationSeconds: {{ .expirationSeconds }}
+{{- end }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,10 @@
+//! What is shipped in `deploy/`: the real Helm renders it, the real kustomize builds it, and a real API server takes it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod chart;
+mod crds_are_upgraded;
+mod manifests_are_accepted;
+mod plain_manifests;
+mod users_get_their_rights;
+mod values_are_checked;

@@ -1,0 +1,125 @@
+//! The manifests in `deploy/kustomize/` are those of the chart, and the definitions in the chart those in `crds/`.
+
+use std::{collections::BTreeMap, fs};
+
+use kube::api::DynamicObject;
+use rstest::rstest;
+use serde_json::{Value, json};
+use testkit::{control_plane::documents, go_tool::GoTool};
+
+use crate::chart::{NAMESPACE, folder, path, render, template, title, values};
+
+const REGENERATE: &str = "UPDATE_MANIFESTS=1 cargo test --test install plain_manifests";
+
+/// What each generated file holds: the templates, and the values of one kind of installation.
+const FILES: [(&str, &[&str], &[&str]); 7] = [
+    ("crds/crds.yaml", &["crds"], CLUSTER),
+    ("crds/user-roles.yaml", &["user-roles"], CLUSTER),
+    ("cluster/rbac.yaml", &["serviceaccount", "roles"], CLUSTER),
+    ("cluster/operator.yaml", &["deployment", "service", "networkpolicy"], CLUSTER),
+    ("namespaced/rbac.yaml", &["serviceaccount", "roles"], NAMESPACED),
+    ("namespaced/operator.yaml", &["deployment", "service", "networkpolicy"], NAMESPACED),
+    ("ha/poddisruptionbudget.yaml", &["poddisruptionbudget"], &["--set", "podDisruptionBudget.enabled=true"]),
+];
+const CLUSTER: &[&str] = &[];
+const NAMESPACED: &[&str] =
+    &["--set", "namespaces={servicekeys-system},crds.install=false,rbac.aggregateToUserRoles=false"];
+
+#[tokio::test]
+async fn are_generated_from_the_chart() {
+    for (file, templates, values) in FILES {
+        let path = path("deploy/kustomize").join(file);
+        let templates: Vec<_> = templates.iter().map(|name| format!("templates/{name}.yaml")).collect();
+        let shown = templates.iter().flat_map(|name| ["--show-only", name]);
+        let rendered = template(&shown.chain(values.iter().copied()).collect::<Vec<_>>()).await.unwrap();
+        let text = plain(&rendered);
+        if std::env::var_os("UPDATE_MANIFESTS").is_some() {
+            fs::write(&path, &text).unwrap();
+        }
+        let there = fs::read_to_string(&path).unwrap_or_default();
+        assert!(there == text, "`deploy/kustomize/{file}` is not what the chart says; run `{REGENERATE}`");
+    }
+}
+
+/// Without what only means something to Helm.
+fn plain(rendered: &str) -> String {
+    let rendered = rendered.replace("  annotations:\n    helm.sh/resource-policy: keep\n", "");
+    let of_helm = |line: &&str| line.starts_with("# Source: ") || line.ends_with("managed-by: Helm");
+    let lines = rendered.lines().filter(|line| !of_helm(line)).map(str::trim_end);
+    let mut text = format!("# Generated from the chart: `{REGENERATE}`; change that instead.\n");
+    let mut blank = false;
+    for line in lines {
+        // Helm leaves empty lines between documents.
+        if blank && !line.is_empty() && line != "---" {
+            text.push('\n');
+        }
+        blank = line.is_empty();
+        if !blank {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    text
+}
+
+#[rstest]
+#[case("cluster", CLUSTER)]
+#[case("namespaced", NAMESPACED)]
+#[case("ha", &["--values", "values-ha"])]
+#[tokio::test]
+async fn are_what_kustomize_builds_of_them(#[case] kind: &str, #[case] arguments: &[&str]) {
+    let place = path("deploy/kustomize").join(kind);
+    let built = GoTool::kustomize().await.unwrap().run(["build".as_ref(), place.as_os_str()]).await.unwrap();
+    let mut built = comparable(documents(&built).unwrap());
+    // Helm makes it by itself, with `--create-namespace`.
+    assert!(built.remove(&format!("Namespace/{NAMESPACE}")).is_some());
+
+    let ha = values("values-ha").display().to_string();
+    let arguments: Vec<_> =
+        arguments.iter().map(|word| if *word == "values-ha" { ha.as_str() } else { word }).collect();
+    let rendered = comparable(render(&arguments).await);
+    assert_eq!(built.keys().collect::<Vec<_>>(), rendered.keys().collect::<Vec<_>>());
+    for (title, object) in rendered {
+        // Not in the words of `assert_eq`, which would print whole definitions.
+        assert!(built[&title] == object, "{title} is something else in `deploy/kustomize/{kind}`");
+    }
+}
+
+/// By title, without what only means something to Helm.
+fn comparable(objects: Vec<DynamicObject>) -> BTreeMap<String, Value> {
+    let plain = |mut object: DynamicObject| {
+        let metadata = &mut object.metadata;
+        metadata.labels.iter_mut().for_each(|labels| drop(labels.remove("app.kubernetes.io/managed-by")));
+        metadata.annotations.iter_mut().for_each(|them| drop(them.remove("helm.sh/resource-policy")));
+        metadata.annotations.take_if(|annotations| annotations.is_empty());
+        let template = object.data.pointer_mut("/spec/template/metadata/labels");
+        template.and_then(Value::as_object_mut).map(|labels| labels.remove("app.kubernetes.io/managed-by"));
+        let title = title(&object);
+        (title, with_floats(serde_json::to_value(object).unwrap()))
+    };
+    let count = objects.len();
+    let objects: BTreeMap<_, _> = objects.into_iter().map(plain).collect();
+    assert_eq!(objects.len(), count, "two objects have the same kind and name");
+    objects
+}
+
+/// The same with every number as a float: kustomize writes `1.0` as `1`.
+fn with_floats(value: Value) -> Value {
+    match value {
+        Value::Number(number) => json!(number.as_f64()),
+        Value::Array(items) => items.into_iter().map(with_floats).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, with_floats(value))).collect(),
+        other => other,
+    }
+}
+
+#[test]
+fn the_definitions_in_the_chart_are_those_in_crds() {
+    let files = |folder| {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let files = entries.map(|path| (path.file_name().unwrap().to_owned(), fs::read(path).unwrap()));
+        files.collect::<BTreeMap<_, _>>()
+    };
+    let regenerate = "cargo run -- crds --output-dir deploy/helm/servicekey-operator/files/crds";
+    assert!(files(folder().join("files/crds")) == files(path("crds")), "they differ; run `{regenerate}`");
+}
