@@ -116,7 +116,7 @@ impl Tenancy {
         let (stage, foundry, ibm) = (Stage::set().await, foundry.await.unwrap(), ibm.await.unwrap());
         stage.add_foundry(&foundry, password(), by_password()).await;
         stage.add_ibm(&ibm, by_api_key()).await;
-        let operator = stage.start_operator().await;
+        let operator = stage.start_operator_with_lasting_rights().await;
         let tenancy = Self { stage, foundry, ibm };
         let manifests = (0..KEYS).map(|number| tenancy.manifest(number));
         let created = manifests.map(|manifest| tenancy.stage.create::<ServiceKey>(manifest));
@@ -179,7 +179,7 @@ async fn it_ends_without_a_key_left(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9)] orde
     }
     let operator = match present {
         Some(operator) => operator,
-        None => stage.start_operator().await,
+        None => stage.start_operator_with_lasting_rights().await,
     };
     for object in &held {
         object.hold(stage, false).await;

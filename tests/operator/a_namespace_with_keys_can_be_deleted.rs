@@ -8,7 +8,7 @@ use crate::stage::Stage;
 #[tokio::test]
 async fn a_namespace_with_its_own_provider_ends_without_a_key_left() {
     let stage = Stage::set().await;
-    let _operator = stage.start_operator().await;
+    let _operator = stage.start_operator_with_lasting_rights().await;
     for name in ["one", "two", "three"] {
         stage.create_key(name).await;
     }

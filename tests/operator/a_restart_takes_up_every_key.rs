@@ -2,7 +2,7 @@
 
 use testkit::{
     Moment,
-    gateway::{Gateway, Method, Requests},
+    gateway::{Method, Requests},
 };
 
 use crate::{process::Process, stage::Stage};
@@ -16,7 +16,7 @@ async fn keys_that_wait_for_the_caches_all_go_on() {
     for number in 1..=KEYS {
         stage.create_key(&format!("key-{number}")).await;
     }
-    let gateway = Gateway::start(stage.client.clone()).await.unwrap();
+    let gateway = stage.gateway().await;
     let secrets = gateway.gate(Requests::to(Method::GET, "secrets"), Moment::BeforeEffect);
     let watch_after_list =
         gateway.gate(Requests::to(Method::GET, "servicekeys").after(1), Moment::BeforeEffect);

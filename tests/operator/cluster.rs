@@ -18,6 +18,7 @@ use testkit::control_plane::{ControlPlane, User};
 
 use crate::{
     conditions::{wait_event, wait_for},
+    rights,
     stage::{Running, run_operator, wait},
 };
 
@@ -44,8 +45,7 @@ impl Cluster {
         plane.install_crds(&custom_resource_definitions()).await.unwrap();
         let (system, tenant) =
             (plane.namespace("system").await.unwrap(), plane.namespace("tenant").await.unwrap());
-        let user = plane.new_user().unwrap();
-        plane.grant_cluster_admin(&user).await.unwrap();
+        let user = rights::to_serve_cluster(&plane, &system).await;
         let options = Options {
             cluster_resource_namespace: system.clone(),
             namespaces: None,

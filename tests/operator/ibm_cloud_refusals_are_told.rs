@@ -13,7 +13,7 @@ use testkit::ibm_cloud::{
 use crate::{
     conditions::Reports,
     ibm::{API_KEY, INSTANCE, IbmStage, KEY},
-    stage::{entries, run_operator},
+    stage::entries,
 };
 
 const AUDITING: &str = "audit-events";
@@ -38,10 +38,8 @@ async fn a_pod_takes_on_a_trusted_profile_with_the_token_of_the_day() {
     let stage = IbmStage::logged_in_by(ibm, json!({"trustedProfile": {"name": "operator"}})).await;
     let token = tempfile::NamedTempFile::new().unwrap();
     fs::write(token.path(), "service-account-token\n").unwrap();
-    let user = stage.plane.new_user().unwrap();
-    stage.plane.grant_cluster_admin(&user).await.unwrap();
     let options = Options { service_account_token: token.path().to_owned(), ..stage.options() };
-    let _operator = run_operator(stage.plane, user, options);
+    let _operator = stage.start_operator_with(options).await;
     stage.ask_for(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     assert_eq!(stage.ibm.granted(Grant::ComputeResource), 1);

@@ -55,6 +55,7 @@ mod previous_credentials_stay_for_the_overlap;
 mod process;
 mod providers_report_themselves;
 mod random_crashes_leave_one_key_each;
+mod rights;
 mod rotation_follows_its_rules;
 mod rotations_come_on_time;
 mod secrets_stay_secret;

@@ -29,7 +29,7 @@ pub struct Process {
 impl Process {
     /// Starts the operator for the namespace of the stage.
     pub async fn start(stage: &Stage) -> Self {
-        Self::behind(Gateway::start(stage.client.clone()).await.unwrap(), stage)
+        Self::behind(stage.gateway().await, stage)
     }
 
     /// The same behind a gateway that may have gates already.
@@ -90,6 +90,14 @@ impl Process {
     pub async fn terminate(mut self) -> ExitStatus {
         self.send(Signal::TERM);
         timeout(PATIENCE, self.child.wait()).await.expect("it goes on after SIGTERM").unwrap()
+    }
+}
+
+impl Stage {
+    /// A way to the API server for one process, as a service account with the rights to serve this namespace.
+    pub async fn gateway(&self) -> Gateway {
+        let user = self.operator_user().await;
+        Gateway::start(self.plane.client_as(&user)).await.unwrap()
     }
 }
 

@@ -17,10 +17,7 @@ use servicekey_operator::{
     api::ServiceKey,
     lifecycle::{Identity, Sequence},
 };
-use testkit::{
-    Moment,
-    gateway::{Gateway, Requests},
-};
+use testkit::{Moment, gateway::Requests};
 
 use crate::{
     evidence::{asked_for, assert_holds, settled},
@@ -46,7 +43,7 @@ async fn killed_again_and_again_it_leaves_one_key_each() {
     let mut wishes = Wishes::default();
 
     for _ in 0..ROUNDS {
-        let gateway = Gateway::start(stage.client.clone()).await.unwrap();
+        let gateway = stage.gateway().await;
         let moment = if chance.bool() { Moment::BeforeEffect } else { Moment::AfterEffect };
         let gate = gateway.gate(Requests::any().after(chance.usize(..REQUESTS)), moment);
         let operator = Process::behind(gateway, &stage);

@@ -1,10 +1,6 @@
 //! Ask the operator to end, and it ends at once and in order, whatever is under way.
 
-use testkit::{
-    Moment,
-    broker::Route,
-    gateway::{Gateway, Requests},
-};
+use testkit::{Moment, broker::Route, gateway::Requests};
 
 use crate::{evidence::settled, process::Process, stage::Stage};
 
@@ -39,7 +35,7 @@ async fn while_the_broker_makes_a_key_which_is_taken_up_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_api_server_does_not_answer() {
     let stage = Stage::set().await;
-    let gateway = Gateway::start(stage.client.clone()).await.unwrap();
+    let gateway = stage.gateway().await;
     let gate = gateway.gate(Requests::any(), Moment::BeforeEffect);
     let operator = Process::behind(gateway, &stage);
     gate.wait_for_arrival().await.unwrap();

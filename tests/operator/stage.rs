@@ -28,6 +28,8 @@ use testkit::{
 };
 use tokio::task::AbortHandle;
 
+use crate::rights;
+
 /// How long anything that is waited for may take, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -83,28 +85,36 @@ impl Stage {
         stage
     }
 
-    /// Starts an operator for this namespace, as a user of its own.
+    /// Starts an operator for this namespace, as a service account of its own with the rights to serve just that.
     pub async fn start_operator(&self) -> Running {
-        let user = self.plane.new_user().unwrap();
-        self.plane.grant_cluster_admin(&user).await.unwrap();
-        self.start_operator_as(user)
+        self.start_operator_with(self.options()).await
     }
 
-    pub fn start_operator_as(&self, user: User) -> Running {
-        run_operator(self.plane, user, self.options())
+    /// The same, with other options.
+    pub async fn start_operator_with(&self, options: Options) -> Running {
+        run_operator(self.plane, self.operator_user().await, options)
+    }
+
+    /// The same from another namespace, with rights that are not gone when this one is: those to serve it alone lie in
+    /// it, and are deleted with it.
+    pub async fn start_operator_with_lasting_rights(&self) -> Running {
+        let system = self.plane.namespace("system").await.unwrap();
+        run_operator(self.plane, rights::to_serve_cluster(self.plane, &system).await, self.options())
+    }
+
+    /// Who may do what an operator for this namespace does, and is nobody else.
+    pub async fn operator_user(&self) -> User {
+        rights::to_serve_namespace(self.plane, &self.namespace).await
     }
 
     /// The same, looking at its providers this often.
     pub async fn start_operator_checking(&self, interval: Duration) -> Running {
-        let user = self.plane.new_user().unwrap();
-        self.plane.grant_cluster_admin(&user).await.unwrap();
-        run_operator(self.plane, user, Options { check_interval: interval, ..self.options() })
+        self.start_operator_with(Options { check_interval: interval, ..self.options() }).await
     }
 
     /// The same, living by another clock.
     pub async fn start_operator_by(&self, clock: Clock) -> Running {
-        let user = self.plane.new_user().unwrap();
-        self.plane.grant_cluster_admin(&user).await.unwrap();
+        let user = self.operator_user().await;
         run(Operator::new(self.plane.client_as(&user), self.options()).with_clock(clock), user)
     }
 
