@@ -14,7 +14,7 @@ const FIELD_MANAGER: &str = "demo";
 
 /// One file.
 pub struct Manifest {
-    /// Its name in `examples/manifests/`.
+    /// Its name in `examples/manifests/`, or its path elsewhere.
     pub file: &'static str,
     text: &'static str,
 }
@@ -22,6 +22,15 @@ pub struct Manifest {
 macro_rules! manifest {
     ($file:literal) => {
         Manifest { file: $file, text: include_str!(concat!("../manifests/", $file)) }
+    };
+}
+
+macro_rules! shipped {
+    ($file:literal) => {
+        Manifest {
+            file: concat!("deploy/kustomize/cluster/", $file),
+            text: include_str!(concat!("../../deploy/kustomize/cluster/", $file)),
+        }
     };
 }
 
@@ -35,9 +44,12 @@ pub const PROVIDER: Manifest = manifest!("20-provider.yaml");
 pub const KEY: Manifest = manifest!("30-servicekey.yaml");
 /// A second key, whose Secret has a template.
 pub const KEY_WITH_TEMPLATE: Manifest = manifest!("40-servicekey-with-template.yaml");
-/// What the operator may do. It is the administrator's business, and so not among the user's manifests.
-pub const OPERATOR_ROLE: Manifest =
-    Manifest { file: "operator-role.yaml", text: include_str!("operator-role.yaml") };
+/// The operator's namespace. Like its rights it is the administrator's business, and so not among the user's manifests.
+pub const OPERATORS_PLACE: Manifest = shipped!("namespace.yaml");
+/// What the operator may do, as it is shipped.
+pub const RIGHTS: Manifest = shipped!("rbac.yaml");
+/// Who the operator is in them.
+pub const SERVICE_ACCOUNT: &str = "servicekey-operator";
 
 impl Manifest {
     /// The objects in the file.

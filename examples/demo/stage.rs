@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
-use kube::{Client, ResourceExt};
+use k8s_openapi::api::rbac::v1::PolicyRule;
+use kube::Client;
 use servicekey_operator::{
     api::custom_resource_definitions,
     backend::AddressPolicy,
@@ -17,7 +18,7 @@ use tokio::{runtime::Runtime, sync::oneshot, task::JoinHandle};
 
 use crate::{
     broker::{Broker, Database, HeldKey, Kind},
-    manifests::OPERATOR_ROLE,
+    manifests::{OPERATORS_PLACE, RIGHTS, SERVICE_ACCOUNT},
     output::{self, Steps},
     progress::Waiting,
 };
@@ -98,11 +99,7 @@ impl Stage {
         let violations = broker.violations();
         drop(broker);
         plane.stop().await;
-        ensure!(
-            refused.is_empty(),
-            "`{}` lacks rights that the operator needs: {refused}",
-            OPERATOR_ROLE.file
-        );
+        ensure!(refused.is_empty(), "`{}` lacks rights that the operator needs: {refused}", RIGHTS.file);
         ensure!(violations.is_empty(), "the operator broke the broker's rules: {violations:?}");
         Ok(())
     }
@@ -132,6 +129,18 @@ async fn start_plane(port: Option<u16>) -> anyhow::Result<ControlPlane> {
     Ok(plane)
 }
 
+/// The operator's service account, with the rights that are shipped.
+async fn service_account(plane: &ControlPlane) -> anyhow::Result<User> {
+    OPERATORS_PLACE.apply(&plane.admin()).await?;
+    let applied = RIGHTS.apply(&plane.admin()).await?;
+    let user = plane.service_account(OPERATORS_NAMESPACE, SERVICE_ACCOUNT).await?;
+    for role in applied.into_iter().filter(|object| object.data.get("rules").is_some()) {
+        let rules: Vec<PolicyRule> = serde_json::from_value(role.data["rules"].clone())?;
+        plane.until_allowed(&user, &rules, role.metadata.namespace.as_deref()).await?;
+    }
+    Ok(user)
+}
+
 /// The operator, on threads of its own as in a process of its own.
 struct RunningOperator {
     user: User,
@@ -142,10 +151,7 @@ struct RunningOperator {
 
 impl RunningOperator {
     async fn start(plane: &ControlPlane) -> anyhow::Result<Self> {
-        let user = plane.new_user()?;
-        for role in OPERATOR_ROLE.apply(&plane.admin()).await? {
-            plane.grant(&user, &role.name_any()).await?;
-        }
+        let user = service_account(plane).await?;
         let options = Options {
             cluster_resource_namespace: OPERATORS_NAMESPACE.to_owned(),
             namespaces: None,
@@ -167,8 +173,8 @@ impl RunningOperator {
         let shutdown = async { drop(stopped.await) };
         let work = threads.spawn(Operator::new(client, options).run(shutdown));
         output::detail(format_args!(
-            "in this process, as the user `{}` with the rights of `examples/demo/{}`",
-            user.name, OPERATOR_ROLE.file
+            "in this process, as the service account `{OPERATORS_NAMESPACE}/{SERVICE_ACCOUNT}`, with the rights in\n   `{}`",
+            RIGHTS.file
         ));
         Ok(Self { user, stop: Some(stop), work: Some(work), threads: Some(threads) })
     }
