@@ -63,6 +63,7 @@ mod sigterm_ends_the_operator;
 mod stage;
 mod the_api_server_refuses_bad_manifests;
 mod the_broker_tells_what_an_instance_is_of;
+mod the_chart_runs_the_operator;
 mod the_credentials_log_in_to_a_real_database;
 mod the_secret_is_repaired;
 mod time;

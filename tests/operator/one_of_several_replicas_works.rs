@@ -35,8 +35,7 @@ struct Replica {
 
 impl Replica {
     async fn start(stage: &Stage) -> Self {
-        let user = stage.plane.new_user().unwrap();
-        stage.plane.grant_cluster_admin(&user).await.unwrap();
+        let user = stage.operator_user().await;
         let gateway = Gateway::start(stage.plane.client_as(&user)).await.unwrap();
         let flags =
             ["--leader-elect", "--lease-duration", "3s", "--cluster-resource-namespace", &stage.namespace];

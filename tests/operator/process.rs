@@ -19,6 +19,9 @@ use crate::stage::Stage;
 /// How long a process that was asked to end may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The command that is shipped.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_servicekey-operator");
+
 /// The command itself, behind a gateway of its own. It ends with the test, whatever becomes of that.
 pub struct Process {
     pub gateway: Gateway,
@@ -39,10 +42,15 @@ impl Process {
 
     /// The same with more flags.
     pub fn with(gateway: Gateway, stage: &Stage, flags: &[&str]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(["run", "--namespaces", &stage.namespace, "--allow-cidr", "127.0.0.0/8"]).args(flags);
+        Self::run(gateway, command)
+    }
+
+    /// A command of one's own that runs the [`PROGRAM`].
+    pub fn run(gateway: Gateway, mut command: Command) -> Self {
         let log = NamedTempFile::new().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_servicekey-operator"))
-            .args(["run", "--namespaces", &stage.namespace, "--allow-cidr", "127.0.0.0/8"])
-            .args(flags)
+        let child = command
             .env("KUBECONFIG", gateway.kubeconfig())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
