@@ -18,9 +18,9 @@ says what failed, in the remote side's own words where it has any. A provider ha
 | condition | `True` means |
 | --- | --- |
 | `Ready` | of a ServiceKey: the Secret holds credentials that work, whatever else is going on. Of a provider: the remote side can be reached with the login |
-| `Reconciling` | the operator is at work, or waits to try again |
+| `Reconciling` | the operator works towards what the spec asks for, or waits to try again. After a change of `parameters` it is `True` beside `Ready` until the Secret holds the key that was asked for |
 | `Rotating` | a new key is replacing the current one; its reason tells the stage, or what keeps it |
-| `Stalled` | nothing more will happen until a person changes something |
+| `Stalled` | nothing more will happen until a person changes something. `Ready` may be `True` beside it: the key that is there works, and the one that was asked for can't be made |
 
 `kubectl wait --for=condition=Ready skey/NAME` waits for the first; kstatus, and so Flux and Argo CD, read all of them.
 These are the reasons:";

@@ -8,7 +8,8 @@ pub enum ConditionType {
     /// Of a ServiceKey: the Secret holds credentials that work, whatever else is going on. Of a provider: the remote
     /// side can be reached with the login.
     Ready,
-    /// The operator is working towards what the spec asks for, or waits to try again. Absent otherwise.
+    /// The operator is working towards what the user asks for, or waits to try again; also towards another key while the
+    /// current one works. A rotation by age is no such work. Absent otherwise.
     Reconciling,
     /// A new key is replacing the current one. Absent or `False` otherwise.
     Rotating,

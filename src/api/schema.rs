@@ -1,9 +1,10 @@
 //! Parts of the schema that can't be derived, and the last touches on what was.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::json;
 
 /// An object whose fields only the remote side knows.
 pub(super) fn free_form(_: &mut SchemaGenerator) -> Schema {
@@ -93,9 +94,20 @@ pub(super) fn tidy(mut definition: CustomResourceDefinition) -> CustomResourceDe
     for version in &mut definition.spec.versions {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             tidy_schema(schema);
+            if let Some(status) =
+                schema.properties.as_mut().and_then(|properties| properties.get_mut("status"))
+            {
+                status.default = Some(unobserved());
+            }
         }
     }
     definition
+}
+
+/// The status before the operator wrote one. Without it kstatus takes an object that nobody has seen yet for one that
+/// has no status at all, and so for done.
+fn unobserved() -> JSON {
+    JSON(json!({ "observedGeneration": -1 }))
 }
 
 fn tidy_schema(schema: &mut JSONSchemaProps) {

@@ -110,16 +110,16 @@ pub struct Context<'a> {
 
 /// The status that shows the report. Where nothing changed it equals `before`.
 pub fn of(report: &Report, before: Option<&ServiceKeyStatus>, context: &Context<'_>) -> ServiceKeyStatus {
-    let Report { memory, ready, rotating, stalled, next_rotation, revoking } = report;
+    let Report { memory, pending: _, ready, rotating, stalled, next_rotation, revoking } = report;
     let secret = |resource_version| SecretStatus { name: context.secret.to_owned(), resource_version };
     let verdict = Problem { reason: ready.reason, message: ready.message.clone() };
-    let reconciling = (!ready.ready && stalled.is_none()).then_some(&verdict);
+    let reconciling = report.reconciling();
     let conditions = Conditions { before: before.map_or(&[][..], |status| &status.conditions), context };
     ServiceKeyStatus {
         observed_generation: context.generation,
         conditions: [
             Some(conditions.entry(ConditionType::Ready, ready.ready, &verdict)),
-            reconciling.map(|why| conditions.entry(ConditionType::Reconciling, true, why)),
+            reconciling.as_ref().map(|why| conditions.entry(ConditionType::Reconciling, true, why)),
             stalled.as_ref().map(|why| conditions.entry(ConditionType::Stalled, true, why)),
             rotating.as_ref().map(|why| conditions.entry(ConditionType::Rotating, true, why)),
         ]

@@ -38,6 +38,7 @@ pub(super) fn settled(world: &World, memory: &Memory, key: &KeyRecord) -> Report
     };
     Report {
         memory: memory.clone(),
+        pending: !ready.ready || is_outdated(world, key),
         ready,
         rotating: memory.attempt().map(rotation_under_way).or(overlap),
         stalled: world.desired.problem.clone(),
@@ -67,9 +68,22 @@ fn rotation_under_way(next: Sequence) -> Problem {
     Problem { reason: Reason::Rotating, message: format!("making key {next}") }
 }
 
+/// Whether the user asks for another key than this one, by a changed field or by the annotation.
+fn is_outdated(world: &World, key: &KeyRecord) -> bool {
+    world.desired.inputs != key.inputs
+}
+
+/// As [`settled`], and this keeps a rotation or a revocation from going on.
+fn held_up(world: &World, key: &KeyRecord, problem: Problem) -> Report {
+    let settled = settled(world, &world.memory, key);
+    let hopeless = settled.pending && problem.needs_the_user();
+    let stalled = settled.stalled.clone().or(hopeless.then(|| problem.clone()));
+    Report { rotating: Some(problem), stalled, ..settled }
+}
+
 /// The current key works, and a rotation or a revocation waits for the provider.
 pub(super) fn rotation_waiting(world: &World, key: &KeyRecord, problem: &Problem) -> Rest {
-    let report = Report { rotating: Some(problem.clone()), ..settled(world, &world.memory, key) };
+    let report = held_up(world, key, problem.clone());
     let revocations = world.memory.previous.iter().map(|previous| previous.revoke_at);
     let next = revocations.filter(|revoke_at| *revoke_at > world.now).min();
     Rest::new(next.map_or(Wake::OnChange, Wake::At), report)
@@ -77,11 +91,7 @@ pub(super) fn rotation_waiting(world: &World, key: &KeyRecord, problem: &Problem
 
 /// The current key works, or is gone, and a rotation or a revocation failed.
 pub(super) fn rotation_failed(world: &World, key: &KeyRecord, failure: &Failure) -> Rest {
-    let settled = settled(world, &world.memory, key);
-    let problem = problem_of(failure);
-    let hopeless = !settled.ready.ready && problem.needs_the_user();
-    let stalled = settled.stalled.clone().or(hopeless.then(|| problem.clone()));
-    retry(world, failure, Report { rotating: Some(problem), stalled, ..settled })
+    retry(world, failure, held_up(world, key, problem_of(failure)))
 }
 
 /// A list did not show the current key, and whether it is still there can't be told.
@@ -124,9 +134,7 @@ pub(super) fn paused(world: &World, until: Timestamp) -> Rest {
     };
     let standing = standing(world, &problem);
     let report = match &world.secret {
-        SecretView::Intact { key, .. } if standing.ready.ready => {
-            Report { rotating: Some(problem), ..settled(world, &world.memory, key) }
-        }
+        SecretView::Intact { key, .. } if standing.ready.ready => held_up(world, key, problem),
         _ => standing,
     };
     Rest { quiet: is_told_better(world, &report), ..Rest::new(Wake::PauseEnds(until), report) }
@@ -187,7 +195,7 @@ pub(super) fn suspended(world: &World) -> Rest {
         reason: Reason::Suspended,
         message: "nothing is done for this ServiceKey until `spec.suspend` is false".to_owned(),
     };
-    Rest::new(Wake::OnChange, standing(world, &problem))
+    Rest::new(Wake::OnChange, Report { pending: false, ..standing(world, &problem) })
 }
 
 /// Nothing is left to do.
@@ -327,15 +335,21 @@ pub(super) fn deletion_outwaits(world: &World, until: Timestamp) -> Rest {
 
 /// Where things stand without progress: ready only if the Secret is right although something else is not.
 fn standing(world: &World, problem: &Problem) -> Report {
-    let holds_current_key = !world.desired.deleting
-        && matches!(&world.secret, SecretView::Intact { key, .. }
-            if world.memory.key.as_ref().is_none_or(|known| known.sequence <= key.sequence)
-                && world.memory.departure(key.sequence).is_none());
+    let held = match &world.secret {
+        SecretView::Intact { key, .. } if !world.desired.deleting => Some(key),
+        _ => None,
+    };
+    let current = held.filter(|key| {
+        world.memory.key.as_ref().is_none_or(|known| known.sequence <= key.sequence)
+            && world.memory.departure(key.sequence).is_none()
+    });
     let verdict =
-        Verdict { ready: holds_current_key, reason: problem.reason, message: problem.message.clone() };
-    let hopeless = !holds_current_key && problem.needs_the_user();
+        Verdict { ready: current.is_some(), reason: problem.reason, message: problem.message.clone() };
+    let pending = current.is_none_or(|key| is_outdated(world, key));
+    let hopeless = pending && problem.needs_the_user();
     Report {
         memory: world.memory.clone(),
+        pending,
         ready: verdict,
         rotating: None,
         stalled: hopeless.then(|| problem.clone()),

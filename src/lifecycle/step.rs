@@ -135,6 +135,8 @@ pub enum Wake {
 pub struct Report {
     /// What is to be remembered.
     pub memory: Memory,
+    /// Whether what the user asks for is still to be done: a first key, a Secret that is right, another key.
+    pub pending: bool,
     /// Whether the Secret holds credentials that work.
     pub ready: Verdict,
     /// What a rotation is doing, while there is one.
@@ -145,6 +147,17 @@ pub struct Report {
     pub next_rotation: Option<Timestamp>,
     /// A key that the remote side has been revoking for a while.
     pub revoking: Option<UnderWay>,
+}
+
+impl Report {
+    /// What the operator is doing about what is [pending](Self::pending), unless only the user can.
+    #[must_use]
+    pub fn reconciling(&self) -> Option<Problem> {
+        let Verdict { ready, reason, message } = &self.ready;
+        let verdict = || Problem { reason: *reason, message: message.clone() };
+        let why = self.rotating.clone().filter(|_| *ready).unwrap_or_else(verdict);
+        (self.pending && self.stalled.is_none()).then_some(why)
+    }
 }
 
 /// The condition `Ready`.

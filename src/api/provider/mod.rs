@@ -240,7 +240,7 @@ pub enum OrphanPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderStatus {
-    /// The `metadata.generation` that this status is about.
+    /// The `metadata.generation` that this status is about; -1 before the operator has seen the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 

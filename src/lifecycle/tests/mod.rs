@@ -2,6 +2,7 @@
 //! in all worlds is shown by the model.
 
 mod pause;
+mod reconciling;
 mod retain;
 mod rotation;
 
