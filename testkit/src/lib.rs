@@ -15,6 +15,7 @@ pub mod control_plane;
 mod file_error;
 mod gate;
 pub mod gateway;
+pub mod gitops;
 mod go;
 pub mod go_tool;
 pub mod ibm_cloud;

@@ -68,4 +68,5 @@ mod the_credentials_log_in_to_a_real_database;
 mod the_secret_is_repaired;
 mod time;
 mod tls_is_checked;
+mod tools_read_the_status;
 mod what_keys_need_is_held;
