@@ -80,6 +80,15 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
+    /// An object could not be put into the store.
+    #[error("can't put `{path}` into etcd")]
+    Store {
+        /// Where.
+        path: String,
+        /// What the client said.
+        #[source]
+        source: reqwest::Error,
+    },
     /// Something did not come about in time.
     #[error("{what} did not happen within {seconds} s")]
     TimedOut {

@@ -26,6 +26,7 @@ mod rbac;
 mod running;
 mod servers;
 mod service_accounts;
+mod store;
 mod users;
 
 pub use crate::{Progress, Stderr, Step};

@@ -62,6 +62,11 @@ impl Site {
         self.folder.join(name)
     }
 
+    /// Where etcd listens.
+    pub(super) fn etcd_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.etcd_port)
+    }
+
     /// Where the API server writes what it was asked.
     pub(super) fn audit_log(&self) -> PathBuf {
         self.path("audit.log")
@@ -77,7 +82,7 @@ impl Site {
     /// The store. Its data are gone with the plane, so nothing is flushed to the disk; a single
     /// member has nobody to wait for when it elects itself.
     pub(super) fn start_etcd(&self) -> Result<Process, ProcessError> {
-        let client = format!("http://127.0.0.1:{}", self.etcd_port);
+        let client = self.etcd_url();
         let arguments = [
             self.flag("data-dir", "etcd"),
             format!("--listen-client-urls={client}").into(),
@@ -95,7 +100,7 @@ impl Site {
     /// Only `ServiceAccount` is off: it would refuse every pod, because nothing makes service accounts here.
     pub(super) fn start_api_server(&self) -> Result<Process, ProcessError> {
         let arguments = [
-            format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port).into(),
+            format!("--etcd-servers={}", self.etcd_url()).into(),
             "--bind-address=127.0.0.1".into(),
             "--advertise-address=127.0.0.1".into(),
             format!("--secure-port={}", self.api_port).into(),
