@@ -1,6 +1,6 @@
-//! The manifests in `deploy/kustomize/` are those of the chart, and the definitions in the chart those in `crds/`.
+//! The definitions in the chart are those in `crds/`, and the manifests in `deploy/kustomize/` those of the chart.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use kube::api::DynamicObject;
 use rstest::rstest;
@@ -27,18 +27,25 @@ const NAMESPACED: &[&str] =
 
 #[tokio::test]
 async fn are_generated_from_the_chart() {
+    for definition in fs::read_dir(path("crds")).unwrap().map(|entry| entry.unwrap()) {
+        let text = fs::read_to_string(definition.path()).unwrap();
+        check(&folder().join("files/crds").join(definition.file_name()), &text, "crds/");
+    }
     for (file, templates, values) in FILES {
-        let path = path("deploy/kustomize").join(file);
         let templates: Vec<_> = templates.iter().map(|name| format!("templates/{name}.yaml")).collect();
         let shown = templates.iter().flat_map(|name| ["--show-only", name]);
         let rendered = template(&shown.chain(values.iter().copied()).collect::<Vec<_>>()).await.unwrap();
-        let text = plain(&rendered);
-        if std::env::var_os("UPDATE_MANIFESTS").is_some() {
-            fs::write(&path, &text).unwrap();
-        }
-        let there = fs::read_to_string(&path).unwrap_or_default();
-        assert!(there == text, "`deploy/kustomize/{file}` is not what the chart says; run `{REGENERATE}`");
+        check(&path("deploy/kustomize").join(file), &plain(&rendered), "the chart");
     }
+}
+
+/// Fails unless the file holds this text, which is written into it if that was asked for.
+fn check(file: &Path, text: &str, source: &str) {
+    if std::env::var_os("UPDATE_MANIFESTS").is_some() {
+        fs::write(file, text).unwrap();
+    }
+    let there = fs::read_to_string(file).unwrap_or_default();
+    assert!(there == text, "`{}` is not what {source} says; run `{REGENERATE}`", file.display());
 }
 
 /// Without what only means something to Helm.
@@ -111,15 +118,4 @@ fn with_floats(value: Value) -> Value {
         Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, with_floats(value))).collect(),
         other => other,
     }
-}
-
-#[test]
-fn the_definitions_in_the_chart_are_those_in_crds() {
-    let files = |folder| {
-        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        let files = entries.map(|path| (path.file_name().unwrap().to_owned(), fs::read(path).unwrap()));
-        files.collect::<BTreeMap<_, _>>()
-    };
-    let regenerate = "cargo run -- crds --output-dir deploy/helm/servicekey-operator/files/crds";
-    assert!(files(folder().join("files/crds")) == files(path("crds")), "they differ; run `{regenerate}`");
 }
