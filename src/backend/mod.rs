@@ -17,7 +17,7 @@ use std::{num::NonZeroUsize, time::Duration};
 
 pub use cloud_foundry::{CloudFoundry, CloudFoundryAuth, CloudFoundryConfig};
 pub use error::{BackendError, ErrorClass};
-pub use http::{AddressPolicy, ClientCertificate, HttpConfig, Limits};
+pub use http::{AddressPolicy, CallOutcome, ClientCertificate, HttpConfig, Limits, ObservedCall, Observer};
 pub use ibm_cloud::{IbmCloud, IbmCloudAuth, IbmCloudConfig, Profile};
 pub use key::{
     Accepted, Access, Adoption, Bound, Credentials, Fetched, Grant, InstanceRef, IssuedKey, KeyFacts,
@@ -41,13 +41,20 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// The kind of an Open Service Broker.
+    pub const OPEN_SERVICE_BROKER: &str = "OpenServiceBroker";
+    /// The kind of a Cloud Foundry.
+    pub const CLOUD_FOUNDRY: &str = "CloudFoundry";
+    /// The kind of IBM Cloud.
+    pub const IBM_CLOUD: &str = "IbmCloud";
+
     /// The kind of remote side, as providers name it.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
-            Self::OpenServiceBroker(_) => "OpenServiceBroker",
-            Self::CloudFoundry(_) => "CloudFoundry",
-            Self::IbmCloud(_) => "IbmCloud",
+            Self::OpenServiceBroker(_) => Self::OPEN_SERVICE_BROKER,
+            Self::CloudFoundry(_) => Self::CLOUD_FOUNDRY,
+            Self::IbmCloud(_) => Self::IBM_CLOUD,
         }
     }
 

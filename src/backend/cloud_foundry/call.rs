@@ -58,7 +58,7 @@ impl<'a> Exchange<'a> {
         query: &[(&str, &str)],
     ) -> Result<Response, BackendError> {
         let links = self.links().await?;
-        self.send(Request::new(method, address(&links, path, query)), &links).await
+        self.send(Request::new(method, self.call.route(), address(&links, path, query)), &links).await
     }
 
     /// Sends JSON to a path below the API v3.
@@ -72,7 +72,7 @@ impl<'a> Exchange<'a> {
         body: &impl serde::Serialize,
     ) -> Result<Response, BackendError> {
         let links = self.links().await?;
-        let request = Request::new(method, address(&links, path, &[]))
+        let request = Request::new(method, self.call.route(), address(&links, path, &[]))
             .json(body)
             .map_err(|_| BackendError::new(ErrorClass::Rejected, "`parameters` can't be sent as JSON"))?;
         self.send(request, &links).await
@@ -92,7 +92,7 @@ impl<'a> Exchange<'a> {
         let mut found = Vec::new();
         for _ in 0..MOST_PAGES {
             let Some(url) = next else { return Ok(found) };
-            let request = Request::new(Method::GET, url).answered_in(LARGEST_PAGE);
+            let request = Request::new(Method::GET, self.call.route(), url).answered_in(LARGEST_PAGE);
             let response = self.send(request, &links).await?;
             if response.status != StatusCode::OK {
                 return Err(self.refused(&response).await);

@@ -42,6 +42,20 @@ impl fmt::Display for Call {
 }
 
 impl Call {
+    /// The path of the call, without ids.
+    pub(super) const fn route(self) -> &'static str {
+        match self {
+            Self::Discovery => "/",
+            Self::Organization => "/v3/organizations",
+            Self::Space => "/v3/spaces",
+            Self::Instance => "/v3/service_instances",
+            Self::Bind | Self::Keys => "/v3/service_credential_bindings",
+            Self::Key | Self::Unbind | Self::Release | Self::Adopt => "/v3/service_credential_bindings/{key}",
+            Self::Details => "/v3/service_credential_bindings/{key}/details",
+            Self::Job => "/v3/jobs/{job}",
+        }
+    }
+
     /// What is left of a call whose effect is unknown: a key that was made is found again by its name.
     pub(super) const fn class_of_unknown(self) -> ErrorClass {
         match self {

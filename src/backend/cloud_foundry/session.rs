@@ -75,7 +75,7 @@ impl Session {
 
     async fn discover(&self, http: &HttpClient) -> Result<Links, BackendError> {
         let call = Call::Discovery;
-        let request = Request::new(Method::GET, below(&self.root, "/"))
+        let request = Request::new(Method::GET, call.route(), below(&self.root, "/"))
             .header(ACCEPT, HeaderValue::from_static("application/json"));
         let failed = |failure: crate::backend::http::Failure| {
             failure.into_error(&call.to_string(), ErrorClass::Transient)

@@ -1,14 +1,19 @@
 //! Sends one request, within the budget, the deadlines and the address policy.
 
-use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use reqwest::header::LOCATION;
 use url::Url;
 
 use super::{
-    AddressPolicy, Failure, HttpConfig, Request, Response, budget::Budget, proxy, request::origin,
-    resolver::PolicedResolver, response, tls, words,
+    AddressPolicy, CallOutcome, Failure, HttpConfig, ObservedCall, Observer, Request, Response,
+    budget::Budget, proxy, request::origin, resolver::PolicedResolver, response, tls, words,
 };
 use crate::backend::{BackendError, ErrorClass};
 
@@ -34,6 +39,7 @@ pub(in crate::backend) struct HttpClient {
     budget: Budget,
     concurrency: NonZeroUsize,
     timeout: Duration,
+    observer: Arc<dyn Observer>,
 }
 
 impl HttpClient {
@@ -63,6 +69,7 @@ impl HttpClient {
             budget: Budget::new(&config.limits),
             concurrency: config.limits.concurrency,
             timeout: config.limits.timeout,
+            observer: Arc::clone(&config.observer),
         })
     }
 
@@ -96,15 +103,20 @@ impl HttpClient {
     /// login and parameters to where nobody meant them to go.
     pub(in crate::backend) async fn send(&self, request: Request) -> Result<Response, Failure> {
         self.check(&request.url)?;
+        let queued = Instant::now();
         let _place = self.budget.take().await;
-        let (method, url) = (request.method.clone(), request.url.clone());
+        self.observer.waited(queued.elapsed());
+        let (method, url, route) = (request.method.clone(), request.url.clone(), request.route);
         let to_the_remote_side = request.to_the_remote_side;
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let outcome = self.exchange(request).await;
         if to_the_remote_side && let Some(wait) = outcome.as_ref().ok().and_then(Response::asks_for_peace) {
             self.budget.pause(wait);
+            self.observer.paused();
         }
         let took = began.elapsed();
+        let call = ObservedCall { route, method: &method, outcome: CallOutcome::of(&outcome), took };
+        self.observer.called(&call);
         match &outcome {
             Ok(response) => {
                 tracing::debug!(%method, origin = origin(&url), status = response.status.as_u16(), ?took, "answered");

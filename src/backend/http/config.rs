@@ -2,15 +2,16 @@
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
+    sync::Arc,
     time::Duration,
 };
 
 use secrecy::SecretString;
 
-use super::AddressPolicy;
+use super::{AddressPolicy, Observer, observer::Nobody};
 
 /// How to talk to one remote side.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct HttpConfig {
     /// PEM certificates trusted in addition to the system's roots.
     pub ca_bundle: Option<String>,
@@ -20,6 +21,20 @@ pub struct HttpConfig {
     pub limits: Limits,
     /// Which addresses may be connected to.
     pub addresses: AddressPolicy,
+    /// Who is told of the calls.
+    pub observer: Arc<dyn Observer>,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            ca_bundle: None,
+            client_certificate: None,
+            limits: Limits::default(),
+            addresses: AddressPolicy::default(),
+            observer: Arc::new(Nobody),
+        }
+    }
 }
 
 /// A certificate and its key, to be shown to a remote side.

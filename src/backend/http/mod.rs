@@ -7,6 +7,7 @@ mod budget;
 mod client;
 mod config;
 mod failure;
+mod observer;
 mod path;
 mod proxy;
 mod redact;
@@ -20,6 +21,7 @@ mod words;
 
 pub use address::AddressPolicy;
 pub use config::{ClientCertificate, HttpConfig, Limits};
+pub use observer::{CallOutcome, ObservedCall, Observer};
 
 pub(super) use base_url::base_url;
 pub(super) use client::HttpClient;

@@ -15,6 +15,8 @@ use super::client::{LARGEST_BODY, MIB};
 #[derive(Clone)]
 pub(in crate::backend) struct Request {
     pub(super) method: Method,
+    /// The path without ids, for those who count calls.
+    pub(super) route: &'static str,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) body: Option<Vec<u8>>,
@@ -25,9 +27,11 @@ pub(in crate::backend) struct Request {
 }
 
 impl Request {
-    pub(in crate::backend) fn new(method: Method, url: Url) -> Self {
+    /// A request. Of its path, `route` has what does not change: `/v3/jobs/{job}`, for example.
+    pub(in crate::backend) fn new(method: Method, route: &'static str, url: Url) -> Self {
         Self {
             method,
+            route,
             url,
             headers: HeaderMap::new(),
             body: None,
@@ -97,7 +101,7 @@ mod tests {
     #[test]
     fn debug_shows_no_secret() {
         let url = Url::parse("https://user:hunter2@broker:8443/v2/x/?token=hunter2#hunter2").unwrap();
-        let request = Request::new(Method::PUT, url)
+        let request = Request::new(Method::PUT, "/v2/x", url)
             .header(reqwest::header::AUTHORIZATION, HeaderValue::from_static("Bearer hunter2"))
             .json(&["hunter2"])
             .unwrap();

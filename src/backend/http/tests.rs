@@ -16,7 +16,10 @@ const IMPATIENT: Duration = Duration::from_millis(1500);
 
 async fn send(config: &HttpConfig, url: &Url) -> Result<Response, Failure> {
     // Whoever runs the tests may have a proxy.
-    HttpClient::in_environment(config, |_| None).unwrap().send(Request::new(Method::GET, url.clone())).await
+    HttpClient::in_environment(config, |_| None)
+        .unwrap()
+        .send(Request::new(Method::GET, "/", url.clone()))
+        .await
 }
 
 fn message(outcome: Result<Response, Failure>) -> Failure {
@@ -153,7 +156,7 @@ async fn waiting_for_a_place_does_not_count() {
     config.limits.concurrency = NonZeroUsize::MIN;
     let client = HttpClient::new(&config).unwrap();
     // 6 × 300 ms one after the other: twice the deadline of each.
-    let outcomes = join_all((0..6).map(|_| client.send(Request::new(Method::GET, url.clone())))).await;
+    let outcomes = join_all((0..6).map(|_| client.send(Request::new(Method::GET, "/", url.clone())))).await;
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
 }
 
@@ -227,12 +230,12 @@ async fn takes_the_proxy_of_the_environment_except_to_admitted_addresses() {
 
     // The proxy is asked for a name that nobody else could resolve.
     let url = "https://no-such-host.invalid".parse().unwrap();
-    not_sent(&message(client.send(Request::new(Method::GET, url)).await), "(`HTTPS_PROXY` is set)");
+    not_sent(&message(client.send(Request::new(Method::GET, "/", url)).await), "(`HTTPS_PROXY` is set)");
     let metadata = "https://169.254.169.254".parse().unwrap();
-    let failure = message(client.send(Request::new(Method::GET, metadata)).await);
+    let failure = message(client.send(Request::new(Method::GET, "/", metadata)).await);
     assert!(matches!(failure, Failure::Refused(_)), "{failure:?}");
     let direct = test_server::tls(&certificate, None).await;
-    assert_eq!(client.send(Request::new(Method::GET, direct)).await.unwrap().status, 200);
+    assert_eq!(client.send(Request::new(Method::GET, "/", direct)).await.unwrap().status, 200);
 }
 
 #[test]

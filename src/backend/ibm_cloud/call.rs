@@ -62,7 +62,7 @@ impl<'a> Exchange<'a> {
         path: &str,
         query: &[(&str, &str)],
     ) -> Result<Response, BackendError> {
-        self.send(Request::new(method, self.address(path, query))).await
+        self.send(Request::new(method, self.call.route(), self.address(path, query))).await
     }
 
     /// Sends JSON.
@@ -75,7 +75,7 @@ impl<'a> Exchange<'a> {
         path: &str,
         body: &impl serde::Serialize,
     ) -> Result<Response, BackendError> {
-        let request = Request::new(method, self.address(path, &[]))
+        let request = Request::new(method, self.call.route(), self.address(path, &[]))
             .json(body)
             .map_err(|_| BackendError::new(ErrorClass::Rejected, "`parameters` can't be sent as JSON"))?;
         self.send(request).await
@@ -95,7 +95,7 @@ impl<'a> Exchange<'a> {
         let mut url = self.address(path, &query);
         let mut found = Vec::new();
         for _ in 0..MOST_PAGES {
-            let request = Request::new(Method::GET, url).answered_in(LARGEST_PAGE);
+            let request = Request::new(Method::GET, self.call.route(), url).answered_in(LARGEST_PAGE);
             let response = self.send(request).await?;
             if response.status != StatusCode::OK {
                 return Err(self.refused(&response).await);

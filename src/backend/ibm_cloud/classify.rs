@@ -50,6 +50,22 @@ impl fmt::Display for Call {
 }
 
 impl Call {
+    /// The path of the call, without ids.
+    pub(super) const fn route(self) -> &'static str {
+        match self {
+            Self::Instances => "/v2/resource_instances",
+            Self::Instance => "/v2/resource_instances/{instance}",
+            Self::Roles => "/v2/roles",
+            Self::ServiceIds | Self::CreateServiceId => "/v1/serviceids",
+            Self::DeleteServiceId => "/v1/serviceids/{service_id}",
+            Self::Policies | Self::CreatePolicy => "/v1/policies",
+            Self::DeletePolicy => "/v1/policies/{policy}",
+            Self::Keys | Self::Create => "/v2/resource_keys",
+            Self::KeysOfInstance => "/v2/resource_instances/{instance}/resource_keys",
+            Self::Key | Self::Delete | Self::Rename | Self::Adopt => "/v2/resource_keys/{key}",
+        }
+    }
+
     /// Whether IAM is called, and not the Resource Controller.
     pub(super) const fn is_at_iam(self) -> bool {
         match self {

@@ -123,7 +123,7 @@ impl Broker {
         }
         let mut exchange = Exchange::of(self, Call::Fetch, request);
         let url = with_plan(self.binding_url(&target, request), &plan.service_id, &plan.plan_id);
-        let response = exchange.send(Request::new(Method::GET, url)).await?;
+        let response = exchange.send(Request::new(Method::GET, Call::Fetch.route(), url)).await?;
         match response.status {
             StatusCode::OK => {
                 exchange.issued_key(&response, request.identity.binding_id()).map(Fetched::Found)
@@ -147,7 +147,7 @@ impl Broker {
         let mut exchange = Exchange::of(self, Call::Unbind, request);
         let mut url = with_plan(self.binding_url(&target, request), &place.offering, &place.plan);
         url.query_pairs_mut().append_pair("accepts_incomplete", "true");
-        let response = exchange.send(Request::new(Method::DELETE, url)).await?;
+        let response = exchange.send(Request::new(Method::DELETE, Call::Unbind.route(), url)).await?;
         match response.status {
             StatusCode::OK | StatusCode::GONE => Ok(Unbound::Gone),
             StatusCode::ACCEPTED => exchange.accepted(&response, longest_operation).map(Unbound::Accepted),
@@ -181,7 +181,7 @@ impl Broker {
         if let Some(token) = token {
             url.query_pairs_mut().append_pair("operation", token);
         }
-        let response = exchange.send(Request::new(Method::GET, url)).await?;
+        let response = exchange.send(Request::new(Method::GET, Call::LastOperation.route(), url)).await?;
         match response.status {
             StatusCode::OK => exchange.progress(&response).await,
             StatusCode::GONE if work == Work::Unbind => Ok(Progress::Succeeded),
@@ -191,7 +191,8 @@ impl Broker {
 
     pub(super) async fn request_catalog(&self) -> Result<Catalog, BackendError> {
         let mut exchange = Exchange::anonymous(self, Call::Catalog);
-        let request = Request::new(Method::GET, paths::catalog(&self.base)).answered_in(LARGEST_CATALOG);
+        let request = Request::new(Method::GET, Call::Catalog.route(), paths::catalog(&self.base))
+            .answered_in(LARGEST_CATALOG);
         let response = exchange.send(request).await?;
         if response.status != StatusCode::OK {
             return Err(exchange.refused(&response).await);
@@ -216,7 +217,7 @@ impl fmt::Debug for Broker {
 }
 
 fn put(url: Url, body: &BindBody<'_>) -> Result<Request, BackendError> {
-    Request::new(Method::PUT, url)
+    Request::new(Method::PUT, Call::Bind.route(), url)
         .json(body)
         .map_err(|_| BackendError::new(ErrorClass::Rejected, "`parameters` can't be sent as JSON"))
 }

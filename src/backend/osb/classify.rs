@@ -29,6 +29,20 @@ impl fmt::Display for Call {
 }
 
 impl Call {
+    /// The path of the call, without ids.
+    pub(super) const fn route(self) -> &'static str {
+        match self {
+            Self::Catalog => "/v2/catalog",
+            Self::Instance => "/v2/service_instances/{instance}",
+            Self::Bind | Self::Fetch | Self::Unbind => {
+                "/v2/service_instances/{instance}/service_bindings/{binding}"
+            }
+            Self::LastOperation => {
+                "/v2/service_instances/{instance}/service_bindings/{binding}/last_operation"
+            }
+        }
+    }
+
     /// What is left of a call whose effect is unknown: only a bind can leave something behind that nobody wants.
     /// All others are made again until they are answered.
     pub(super) fn class_of_unknown(self) -> ErrorClass {

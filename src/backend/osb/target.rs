@@ -127,7 +127,7 @@ impl Broker {
     async fn request_instance(&self, target: &Target<'_>) -> Result<Option<Place>, BackendError> {
         let mut exchange = Exchange::anonymous(self, Call::Instance);
         let url = paths::instance(&self.base, target.instance_id);
-        let response = exchange.send(Request::new(Method::GET, url)).await?;
+        let response = exchange.send(Request::new(Method::GET, Call::Instance.route(), url)).await?;
         let body = || response.body().map_err(|failure| exchange.failed(failure));
         match response.status {
             StatusCode::OK => {

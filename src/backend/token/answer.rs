@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn a_token_is_sent_and_not_shown() {
         let token = Token::new("hunter2".into(), ASSUMED_LIFE).unwrap();
-        let request = token.sign(Request::new(Method::GET, "https://broker".parse().unwrap()));
+        let request = token.sign(Request::new(Method::GET, "/", "https://broker".parse().unwrap()));
         assert_eq!(request.header_value(&AUTHORIZATION).unwrap(), "Bearer hunter2");
         assert!(!format!("{token:?} {request:?}").contains("hunter2"));
     }

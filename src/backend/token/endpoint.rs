@@ -20,6 +20,9 @@ use crate::backend::{
     http::{Failure, HttpClient, Redactor, Request, Response, base_url, below, without_query},
 };
 
+/// What stands for the path of every token endpoint where calls are counted: users choose it.
+const ROUTE: &str = "/oauth/token";
+
 /// Tells a UAA that id and secret of the client are form-encoded, as the RFC wants them to be: without it, most take
 /// them as they are.
 const ENCODED_CREDENTIALS: HeaderName = HeaderName::from_static("x-cf-encoded-credentials");
@@ -210,7 +213,7 @@ impl TokenEndpoint {
     }
 
     async fn ask(&self, http: &HttpClient, form: &[(&str, String)]) -> Result<Token, BackendError> {
-        let mut request = Request::new(Method::POST, self.url.clone())
+        let mut request = Request::new(Method::POST, ROUTE, self.url.clone())
             .elsewhere()
             .header(ACCEPT, HeaderValue::from_static("application/json"))
             .form(form);
