@@ -5,15 +5,14 @@ use std::{collections::BTreeSet, env, net::SocketAddr, path::PathBuf};
 use anyhow::Context;
 use clap::{Args, ValueHint};
 use ipnet::IpNet;
-use kube::Client;
-use tokio::net::TcpListener;
+use kube::Config;
 use uuid::Uuid;
 
 use crate::{
     api::{Duration, InvalidDuration},
     backend::AddressPolicy,
     controller::{Operator, Options},
-    runtime::{self, Election, Metrics},
+    runtime::{self, Election, Health, Metrics, Patience, Server},
 };
 
 /// What to say where no API server is named.
@@ -84,7 +83,9 @@ pub(super) struct Run {
     #[arg(long, env = "LEASE_DURATION", value_name = "DURATION", default_value = "15s", value_parser = lease)]
     lease_duration: Duration,
 
-    /// Serve metrics here, at /metrics; nowhere unless given
+    /// Serve metrics at /metrics, and health at /livez and /readyz, here; nowhere unless given
+    ///
+    /// `/livez` fails when the operator is stuck or a watch is dead, `/readyz` until all caches are filled.
     #[arg(long, env = "HTTP_ADDR", value_name = "ADDRESS:PORT")]
     http_addr: Option<SocketAddr>,
 
@@ -131,7 +132,9 @@ impl Run {
 
     async fn serve(self) -> anyhow::Result<()> {
         let shutdown = runtime::shutdown_signal().context("can't wait for signals")?;
-        let client = Client::try_default().await.context(NO_CLUSTER)?;
+        let metrics = Metrics::default();
+        let config = Config::infer().await.context(NO_CLUSTER)?;
+        let client = runtime::client(config, &metrics).context("can't use the cluster's configuration")?;
         let (namespace, namespaces) = (self.cluster_resource_namespace.clone(), self.namespaces());
         let options = Options {
             cluster_resource_namespace: namespace.clone(),
@@ -142,27 +145,33 @@ impl Run {
             service_account_token: self.service_account_token,
         };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, "the operator starts");
-        let metrics = Metrics::default();
         let operator = Operator::new(client.clone(), options).with_metrics(metrics.clone());
+        let election = self.leader_elect.then(|| {
+            Election::new(client, &namespace, replica(), self.lease_duration.get(), metrics.clone())
+        });
+        // Who is alone leads.
+        metrics.leads(election.is_none());
         let work = async {
-            if self.leader_elect {
-                let duration = self.lease_duration.get();
-                let election = Election::new(client, &namespace, replica(), duration);
-                let work = |leadership| operator.with_leadership(leadership).run(shutdown);
-                election.govern(work).await.context("this replica does not lead any more")
-            } else {
-                operator.run(shutdown).await;
-                Ok(())
+            match election {
+                Some(election) => {
+                    let work = |leadership| operator.with_leadership(leadership).run(shutdown);
+                    election.govern(work).await.context("this replica does not lead any more")
+                }
+                None => {
+                    operator.run(shutdown).await;
+                    Ok(())
+                }
             }
         };
         match self.http_addr {
             None => work.await?,
             Some(address) => {
-                let listener = TcpListener::bind(address).await;
-                let listener = listener.with_context(|| format!("can't serve metrics at `{address}`"))?;
+                let health = Health::of(&metrics, Patience::default());
+                let server = Server::start(address, metrics, health);
+                let mut server = server.with_context(|| format!("can't serve metrics at `{address}`"))?;
                 tokio::select! {
                     ended = work => ended?,
-                    ended = runtime::serve(listener, metrics) => ended.context("can't serve metrics any more")?,
+                    ended = server.ended() => ended.context("can't serve metrics any more")?,
                 }
             }
         }

@@ -199,6 +199,10 @@ impl Turn<'_> {
         if self.take_in_written(written)? {
             self.memo.in_hand = None;
             self.round.learn(Answer::Stored);
+            let current = self.key.status.as_ref().and_then(|status| status.key.as_ref());
+            if current.is_some_and(|current| current.sequence < marks.key.sequence.number()) {
+                self.context.metrics.rotated(self.kind_of_backend(), true);
+            }
             let note = format!(
                 "the credentials of key {} are in the Secret `{}`",
                 marks.key.sequence, self.subject.secret

@@ -7,7 +7,7 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::Resource;
 use serde_json::{Map, Value};
 
-use super::{error::bounded, status, turn::Turn};
+use super::{counted, error::bounded, status, turn::Turn};
 use crate::{
     api::{Adoption as AdoptionPolicy, IbmCloudAccess, ResourceAttribute},
     backend::{
@@ -18,6 +18,7 @@ use crate::{
         Answer, Attempted, Failure, Identity, KeyRecord, LONGEST_OPERATION, Operation, OperationKind,
         Sequence, UnderWay, Work, full_second,
     },
+    runtime::metrics::KeyOperation,
 };
 
 impl Turn<'_> {
@@ -29,7 +30,7 @@ impl Turn<'_> {
                 Err(error) => Answer::Failed(failure(Attempted::Provision, &error)),
             },
         };
-        self.round.learn(answer);
+        self.learn(KeyOperation::CheckInstance, answer);
     }
 
     pub(super) async fn bind(&mut self, sequence: Sequence, predecessor: Option<Sequence>) {
@@ -44,6 +45,18 @@ impl Turn<'_> {
                 }
             }
         };
+        self.learn(KeyOperation::Bind, answer);
+    }
+
+    /// Takes in what came of something that was wanted of the remote side.
+    fn learn(&mut self, operation: KeyOperation, answer: Answer) {
+        let (backend, metrics) = (self.kind_of_backend(), &self.context.metrics);
+        metrics.key_operation(backend, operation, counted::key_outcome(&answer));
+        let makes_a_key = matches!(operation, KeyOperation::Bind | KeyOperation::Poll);
+        let rotates = self.key.status.as_ref().is_some_and(|status| status.key.is_some());
+        if makes_a_key && rotates && counted::is_no_key(&answer) {
+            metrics.rotated(backend, false);
+        }
         self.round.learn(answer);
     }
 
@@ -77,11 +90,14 @@ impl Turn<'_> {
         if asked.is_ok() {
             self.context.doubts.settle(self.identity(sequence));
         }
-        self.round.learn(match asked {
-            Ok(true) => Answer::Present(sequence),
-            Ok(false) => Answer::Absent(sequence),
-            Err(failure) => Answer::Failed(failure),
-        });
+        self.learn(
+            KeyOperation::Confirm,
+            match asked {
+                Ok(true) => Answer::Present(sequence),
+                Ok(false) => Answer::Absent(sequence),
+                Err(failure) => Answer::Failed(failure),
+            },
+        );
     }
 
     pub(super) async fn fetch(&mut self, sequence: Sequence) {
@@ -97,7 +113,7 @@ impl Turn<'_> {
                 Err(error) => Answer::Failed(failure(Attempted::Provision, &error)),
             },
         };
-        self.round.learn(answer);
+        self.learn(KeyOperation::Fetch, answer);
     }
 
     pub(super) async fn unbind(&mut self, sequence: Sequence) {
@@ -112,7 +128,7 @@ impl Turn<'_> {
                 }
             }
         };
-        self.round.learn(answer);
+        self.learn(KeyOperation::Unbind, answer);
     }
 
     /// Takes our mark off a key that stays.
@@ -124,7 +140,7 @@ impl Turn<'_> {
                 Err(error) => Answer::Failed(failure(Attempted::Release, &error)),
             },
         };
-        self.round.learn(answer);
+        self.learn(KeyOperation::Release, answer);
     }
 
     /// Asks how far the remote side is. A look that fails says nothing of the work, which goes on.
@@ -143,7 +159,7 @@ impl Turn<'_> {
             Ok(Progress::Failed { said, leaves_orphan }) => self.given_up(&work, &said, leaves_orphan),
             Err(error) => Answer::Running { said: Some(error.message), retry_after: error.retry_after },
         };
-        self.round.learn(answer);
+        self.learn(KeyOperation::Poll, answer);
     }
 
     fn given_up(&self, work: &UnderWay, said: &str, leaves_orphan: bool) -> Answer {

@@ -3,6 +3,7 @@
 mod act;
 mod ask;
 mod claims;
+mod counted;
 mod doubts;
 mod error;
 mod events;
@@ -19,6 +20,7 @@ mod scope;
 mod secrets;
 mod shared;
 mod status;
+mod stock;
 mod term;
 mod turn;
 mod version;

@@ -11,6 +11,7 @@ use kube::{
 };
 
 use super::watch::{self, Cache};
+use crate::runtime::Watches;
 
 /// Every cluster has it, from its first minute to its last.
 const OLDEST: &str = "kube-system";
@@ -21,8 +22,8 @@ pub struct Namespaces(Option<Cache<PartialObjectMeta<Namespace>>>);
 
 impl Namespaces {
     /// Watches all namespaces, and tells the names of those whose labels change.
-    pub fn watch(client: Client) -> (Self, BoxStream<'static, String>) {
-        let (cache, changes) = watch::metadata(Api::all(client), watch::config());
+    pub fn watch(client: Client, watches: &Watches) -> (Self, BoxStream<'static, String>) {
+        let (cache, changes) = watch::metadata(Api::all(client), watch::config(), watches);
         (Self(Some(cache)), relabelled(changes).boxed())
     }
 

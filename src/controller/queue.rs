@@ -8,11 +8,14 @@ use std::{
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use uuid::Uuid;
 
-use crate::backend::Backend;
+use crate::{backend::Backend, runtime::metrics::QueueMetrics};
 
 /// The queue in front of one remote side, first come, first served.
 #[derive(Clone, Debug)]
-pub struct Queue(Arc<Semaphore>);
+pub struct Queue {
+    places: Arc<Semaphore>,
+    metrics: QueueMetrics,
+}
 
 /// A place at the remote side. It is free again when this is dropped.
 #[derive(Debug)]
@@ -33,14 +36,14 @@ pub enum Entry {
 
 impl Queue {
     /// As many places as calls to the remote side may be under way.
-    pub fn before(backend: &Backend) -> Self {
+    pub fn before(backend: &Backend, metrics: QueueMetrics) -> Self {
         let places = backend.concurrency().get().min(Semaphore::MAX_PERMITS);
-        Self(Arc::new(Semaphore::new(places)))
+        Self { places: Arc::new(Semaphore::new(places)), metrics }
     }
 
     /// Takes a place if one is free and nobody waits for it.
     pub fn enter_now(&self) -> Entry {
-        match Arc::clone(&self.0).try_acquire_owned() {
+        match Arc::clone(&self.places).try_acquire_owned() {
             Ok(permit) => Entry::Free(Place { _permit: permit }),
             Err(TryAcquireError::NoPermits) => Entry::Taken,
             Err(TryAcquireError::Closed) => Entry::Closed,
@@ -49,12 +52,13 @@ impl Queue {
 
     /// Waits for a place; `None`: the remote side is not asked any more.
     pub async fn enter(self) -> Option<Place> {
-        self.0.acquire_owned().await.ok().map(|permit| Place { _permit: permit })
+        let permit = self.metrics.during(self.places.acquire_owned()).await;
+        permit.ok().map(|permit| Place { _permit: permit })
     }
 
     /// Sends all who wait away: another queue takes the place of this one, or none.
     pub fn close(&self) {
-        self.0.close();
+        self.places.close();
     }
 }
 

@@ -1,6 +1,10 @@
 //! The loop: observe, decide, carry out one effect, and again, until a decision is to rest.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use kube::{
@@ -12,6 +16,7 @@ use tokio::sync::SemaphorePermit;
 
 use super::{
     act::After,
+    counted,
     error::Error,
     finalizer,
     queue::{Entry, Queue},
@@ -20,6 +25,7 @@ use super::{
 use crate::{
     api::{ServiceKey, marks},
     lifecycle::{Effect, Rest, Round, Step, Wake, decide},
+    runtime::metrics::Outcome,
 };
 
 /// Steps in one reconcile. A rotation with a repair takes about a dozen; more than this is a mistake of ours.
@@ -28,14 +34,22 @@ const MAX_STEPS: usize = 64;
 /// Reconciles one ServiceKey.
 pub async fn reconcile(woken: Arc<ServiceKey>, context: Arc<Context>) -> Result<Action, Error> {
     context.ready().await;
-    let subject = Subject::of(&woken)?;
+    let began = Instant::now();
+    let result = look_at(&woken, &context).await;
+    let outcome = result.as_ref().map_or(Outcome::Error, |(_, outcome)| *outcome);
+    context.metrics.reconciled("ServiceKey", outcome, began.elapsed());
+    Ok(result?.0)
+}
+
+async fn look_at(woken: &ServiceKey, context: &Context) -> Result<(Action, Outcome), Error> {
+    let subject = Subject::of(woken)?;
     // A provider that is about to be loaded wakes its keys: what was said before might be wrong a moment later.
     if !context.registry.knows(&subject.provider).await {
-        return Ok(Action::await_change());
+        return Ok((Action::await_change(), Outcome::Waiting));
     }
     let worker = context.work().await;
     // Many may wait for a place: what they need once they have it is put aside until then.
-    Ok(Box::pin(work(&woken, subject, &context, worker)).await)
+    Ok(Box::pin(work(woken, subject, context, worker)).await)
 }
 
 async fn work<'a>(
@@ -43,11 +57,11 @@ async fn work<'a>(
     subject: Subject,
     context: &'a Context,
     worker: Option<SemaphorePermit<'a>>,
-) -> Action {
+) -> (Action, Outcome) {
     let uid = subject.uid;
     let mut memo = context.memos.take(uid);
     // It may have gone away since it was woken, and then what the memo knew of that was forgotten.
-    let Some(cached) = context.current(woken) else { return Action::await_change() };
+    let Some(cached) = context.current(woken) else { return (Action::await_change(), Outcome::Gone) };
     let key = memo.newest(cached);
     let in_hand = memo.in_hand.as_ref().map(|(key, _)| key.clone());
     let (under_way, given_up) = (memo.under_way.take(), memo.given_up.take());
@@ -62,8 +76,14 @@ async fn work<'a>(
         wrote_secret: None,
         worker,
         place: None,
+        outcome: Outcome::Gone,
     };
     let result = turn.run().await;
+    let outcome = match &result {
+        Ok(_) => turn.outcome,
+        Err(Error::Outdated) => Outcome::Outdated,
+        Err(_) => Outcome::Error,
+    };
     let Turn { mut memo, key, round, .. } = turn;
     (memo.under_way, memo.given_up) = (round.under_way, round.given_up);
     let action = result.unwrap_or_else(|error| {
@@ -78,7 +98,7 @@ async fn work<'a>(
     if context.current(&key).is_none() {
         context.memos.forget(uid);
     }
-    action
+    (action, outcome)
 }
 
 /// What follows an error that no reconcile returns: those that happen are answered with a backoff of their own.
@@ -162,6 +182,7 @@ impl Turn<'_> {
     }
 
     async fn rest(&mut self, rest: Rest) -> Result<Action, Error> {
+        self.outcome = counted::outcome(&rest);
         let let_go = self.key.metadata.deletion_timestamp.is_some()
             && !finalizer::has(&self.key.metadata, marks::FINALIZER);
         if !let_go && !rest.quiet {

@@ -36,6 +36,7 @@ use super::{
     scope::Scope,
     secrets::{self, OwnWrites, SecretCache},
     shared::Shared,
+    stock,
     term::Term,
     turn::{self, Context},
     watch::{self, Change},
@@ -104,7 +105,7 @@ impl Operator {
 
     /// Works until `shutdown` resolves. Whatever is under way then is given up, and taken up at the next start.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
-        let mut work: Vec<BoxStream<'static, ()>> = Vec::new();
+        let mut work: Vec<BoxStream<'static, ()>> = vec![self.metrics.heart().beats().boxed()];
         let mut relabelled = stream::empty().boxed();
         let mut shared = Shared {
             client: self.client.clone(),
@@ -117,7 +118,7 @@ impl Operator {
             term: Arc::new(Term::new(self.leadership.clone(), Arc::clone(&self.clock))),
         };
         if self.options.namespaces.is_none() {
-            (shared.namespaces, relabelled) = Namespaces::watch(self.client.clone());
+            (shared.namespaces, relabelled) = Namespaces::watch(self.client.clone(), self.metrics.watches());
             work.push(self.providers::<ClusterKeyProvider>(&shared, Api::all(self.client.clone()), None));
         }
         for scope in self.scopes() {
@@ -126,6 +127,8 @@ impl Operator {
             let relabelled = mem::replace(&mut relabelled, stream::empty().boxed());
             work.push(self.keys(&shared, &scope, relabelled));
         }
+        let (registry, clock) = (Arc::clone(&shared.registry), Arc::clone(&self.clock));
+        self.metrics.take_stock(move || stock::of(&registry, clock()));
         let work = stream::select_all(work).for_each(|()| future::ready(()));
         tokio::select! {
             () = shutdown => {}
@@ -167,8 +170,9 @@ impl Operator {
             waiting: Arc::clone(&waiting),
             registry: Arc::clone(&shared.registry),
         };
+        let watches = self.metrics.watches();
         let (cache, key_changes) =
-            watch::objects::<ServiceKey>(scope.api(self.client.clone()), watch::config());
+            watch::objects::<ServiceKey>(scope.api(self.client.clone()), watch::config(), watches);
         let key_changes = key_changes
             .inspect(move |change| noted.note(change))
             .flat_map(|change| stream::iter(change.applied()).map(Ok))
@@ -181,7 +185,7 @@ impl Operator {
         let observed = own_writes.clone();
         let ours = format!("{}={}", marks::MANAGED_BY_LABEL, marks::MANAGED_BY);
         let (secrets, secret_changes) =
-            watch::metadata::<Secret>(scope.api(self.client.clone()), watch::config().labels(&ours));
+            watch::metadata::<Secret>(scope.api(self.client.clone()), watch::config().labels(&ours), watches);
         let keys = cache.store.clone();
         shared.registry.count_keys_of(cache);
         let known_keys = keys.clone();

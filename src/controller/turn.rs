@@ -30,7 +30,7 @@ use crate::{
     api::{DeletionPolicy, ServiceKey, marks},
     backend::{InstanceRef, Owner},
     lifecycle::{Round, inputs},
-    runtime::Metrics,
+    runtime::{Metrics, metrics::Outcome},
     secret::{Digest, Layout},
 };
 
@@ -71,7 +71,7 @@ impl Context {
     /// Waits for a place among those who work.
     pub(super) async fn work(&self) -> Option<SemaphorePermit<'_>> {
         // It fails only where the semaphore was closed, which nobody does.
-        self.workers.acquire().await.ok()
+        self.metrics.worker_queue().during(self.workers.acquire()).await.ok()
     }
 }
 
@@ -130,6 +130,8 @@ pub(super) struct Turn<'a> {
     pub(super) worker: Option<SemaphorePermit<'a>>,
     /// The place at the remote side, while it is asked.
     pub(super) place: Option<Place>,
+    /// What is counted of it, once it rests; until then the ServiceKey may be gone.
+    pub(super) outcome: Outcome,
 }
 
 /// What a look-up of the Secret by name showed.
@@ -199,8 +201,7 @@ impl Turn<'_> {
 
     /// The kind of the remote side, for metrics: also of one that can't be asked.
     pub(super) fn kind_of_backend(&self) -> &'static str {
-        let backend = self.context.registry.backend(&self.subject.provider).and_then(Result::ok);
-        backend.map_or("unknown", |backend| backend.kind())
+        self.context.registry.kind(&self.subject.provider)
     }
 
     pub(super) fn keys_api(&self) -> Api<ServiceKey> {

@@ -15,6 +15,8 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::watch::Receiver;
 
+use crate::runtime::{Watch, Watches};
+
 /// Objects asked for at a time when a watch begins.
 const PAGE_SIZE: u32 = 500;
 
@@ -74,26 +76,31 @@ impl<K: Clone> Change<K> {
 pub fn objects<K>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
-) -> (Cache<K>, impl Stream<Item = Change<K>> + Send)
+    watches: &Watches,
+) -> (Cache<K>, impl Stream<Item = Change<K>> + Send + use<K>)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    cached(watcher(api, config).filter_map(|event| future::ready(readable(event).transpose())))
+    let watch = watches.begin(api.resource_url());
+    cached(watcher(api, config).filter_map(|event| future::ready(readable(event).transpose())), watch)
 }
 
 /// Watches the metadata of the objects of a kind.
 pub fn metadata<K>(
     api: Api<PartialObjectMeta<K>>,
     config: watcher::Config,
-) -> (Cache<PartialObjectMeta<K>>, impl Stream<Item = Change<PartialObjectMeta<K>>> + Send)
+    watches: &Watches,
+) -> (Cache<PartialObjectMeta<K>>, impl Stream<Item = Change<PartialObjectMeta<K>>> + Send + use<K>)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    cached(watcher(api, config))
+    let watch = watches.begin(api.resource_url());
+    cached(watcher(api, config), watch)
 }
 
 fn cached<K>(
     events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send,
+    watch: Watch,
 ) -> (Cache<K>, impl Stream<Item = Change<K>> + Send)
 where
     K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + Send + Sync + 'static,
@@ -114,6 +121,7 @@ where
             let change = event.ok().and_then(|event| change(event, &store));
             if matches!(change, Some(Change::Listed(_))) {
                 filling.send_replace(true);
+                watch.filled();
             }
             future::ready(change)
         });
@@ -195,7 +203,7 @@ mod tests {
             Event::InitDone,
             Event::Delete(named("b")),
         ];
-        let (cache, changes) = cached(stream::iter(events.map(Ok)));
+        let (cache, changes) = cached(stream::iter(events.map(Ok)), Watches::default().begin("/configmaps"));
         let mut changes = std::pin::pin!(changes);
         let mut told = Vec::new();
         while let Some(change) = changes.next().await {
@@ -210,7 +218,7 @@ mod tests {
     #[tokio::test]
     async fn all_who_wait_for_a_cache_are_woken() {
         let (events, receiver) = futures::channel::mpsc::unbounded();
-        let (cache, changes) = cached(receiver.map(Ok));
+        let (cache, changes) = cached(receiver.map(Ok), Watches::default().begin("/configmaps"));
         tokio::spawn(changes.for_each(|_: Change<ConfigMap>| future::ready(())));
         let wait = |cache: Cache<_>| tokio::spawn(async move { cache.filled().await });
         let waiting: Vec<_> = (0..3).map(|_| wait(cache.clone())).collect();

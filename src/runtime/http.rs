@@ -1,55 +1,189 @@
-//! What the operator serves by http: its metrics.
+//! What the operator serves by http: `/metrics`, and `/livez` and `/readyz` for the kubelet.
+//!
+//! It has a thread and a runtime of its own: it must be able to say that the other one is stuck.
 
-use std::io;
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    thread,
+};
 
-use axum::{Router, extract::State, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
-use tokio::net::TcpListener;
+use axum::{
+    Router,
+    extract::State,
+    http::{
+        HeaderMap, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE},
+    },
+    response::IntoResponse,
+    routing::get,
+};
+use prometheus_client::encoding::prometheus_text;
+use tokio::{runtime, sync::oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::Metrics;
+use super::{Health, Metrics};
 
-/// The media type of the text format, as Prometheus asks for it.
+/// The media type of the text format that Prometheus asks for.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Serves metrics at `/metrics`, for ever.
-///
-/// # Errors
-/// Where that is not possible any more.
-pub async fn serve(listener: TcpListener, metrics: Metrics) -> io::Result<()> {
-    let router = Router::new().route("/metrics", get(text)).with_state(metrics);
-    axum::serve(listener, router).await
+/// Serves until this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    ended: oneshot::Receiver<io::Result<()>>,
+    _stop: DropGuard,
 }
 
-async fn text(State(metrics): State<Metrics>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, OPEN_METRICS)], metrics.text())
+#[derive(Clone)]
+struct Told {
+    metrics: Metrics,
+    health: Health,
+}
+
+impl Server {
+    /// Serves at this address, on a thread of its own.
+    ///
+    /// # Errors
+    /// Where the address can't be had, or no thread.
+    pub fn start(address: SocketAddr, metrics: Metrics, health: Health) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let router = router(Told { metrics, health });
+        let stop = CancellationToken::new();
+        let (ending, ended) = oneshot::channel();
+        let until = stop.clone();
+        thread::Builder::new().name("http".to_owned()).spawn(move || {
+            let served = runtime.block_on(until.run_until_cancelled_owned(serve(listener, router)));
+            // Nobody waits for it any more where the operator ends.
+            let _ = ending.send(served.unwrap_or(Ok(())));
+        })?;
+        Ok(Self { address, ended, _stop: stop.drop_guard() })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until it can't serve any more.
+    ///
+    /// # Errors
+    /// What keeps it from it.
+    pub async fn ended(&mut self) -> io::Result<()> {
+        (&mut self.ended).await.unwrap_or_else(|_| Err(io::Error::other("its thread panicked")))
+    }
+}
+
+async fn serve(listener: TcpListener, router: Router) -> io::Result<()> {
+    axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await
+}
+
+fn router(told: Told) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(async |State(told): State<Told>| verdict(&told.health.ailments())))
+        .route("/readyz", get(async |State(told): State<Told>| verdict(&told.health.obstacles())))
+        .with_state(told)
+}
+
+async fn metrics(State(told): State<Told>, headers: HeaderMap) -> impl IntoResponse {
+    let accepted = headers.get(ACCEPT).and_then(|accepted| accepted.to_str().ok()).unwrap_or_default();
+    if accepted.contains("application/openmetrics-text") {
+        ([(CONTENT_TYPE, OPEN_METRICS)], told.metrics.text())
+    } else {
+        ([(CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], told.metrics.plain_text())
+    }
+}
+
+/// Nothing against it is `ok`.
+fn verdict(against: &[String]) -> (StatusCode, String) {
+    if against.is_empty() {
+        (StatusCode::OK, "ok\n".to_owned())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, against.iter().map(|line| format!("{line}\n")).collect())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
+    use std::{
+        io::{Read as _, Write as _},
         net::TcpStream,
+        time::Duration,
     };
 
     use super::*;
+    use crate::runtime::Patience;
+
+    fn ask(address: SocketAddr, path: &str, accept: &str) -> String {
+        let mut connection = TcpStream::connect(address).unwrap();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: operator\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
+        connection.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn start(metrics: &Metrics, patience: Patience) -> Server {
+        let health = Health::of(metrics, patience);
+        Server::start(([127, 0, 0, 1], 0).into(), metrics.clone(), health).unwrap()
+    }
+
+    #[test]
+    fn metrics_are_served_in_the_format_that_is_asked_for() {
+        let metrics = Metrics::default();
+        metrics.orphan_mitigated("OpenServiceBroker");
+        let server = start(&metrics, Patience::default());
+        let counted = "servicekeys_orphan_mitigations_total{backend=\"OpenServiceBroker\"} 1\n";
+        for (accept, media_type, end) in [
+            ("application/openmetrics-text;version=1.0.0,text/plain;q=0.5", OPEN_METRICS, "\n# EOF\n"),
+            ("*/*", prometheus_text::CONTENT_TYPE, "\n"),
+        ] {
+            let answer = ask(server.address(), "/metrics", accept);
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            assert!(answer.contains(&format!("content-type: {media_type}\r\n")), "{answer}");
+            assert!(answer.contains(counted) && answer.ends_with(end), "{answer}");
+        }
+    }
+
+    /// The runtime of the test has one thread, which is blocked for as long as the test does not wait.
+    #[tokio::test]
+    async fn a_stuck_executor_is_told_by_who_is_not_stuck() {
+        let metrics = Metrics::default();
+        let patience = Patience { heart: Duration::from_millis(50), ..Patience::default() };
+        let server = start(&metrics, patience);
+        let beats = metrics.heart().beats();
+        thread::sleep(2 * patience.heart);
+        let answer = ask(server.address(), "/livez", "*/*");
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(answer.contains("the operator's loop has stood still for 0 s"), "{answer}");
+        drop(beats);
+        let answer = ask(server.address(), "/livez", "*/*");
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nok\n"), "{answer}");
+    }
+
+    #[test]
+    fn who_is_not_ready_says_why() {
+        let metrics = Metrics::default();
+        let server = start(&metrics, Patience::default());
+        let watch = metrics.watches().begin("/api/v1/secrets");
+        let answer = ask(server.address(), "/readyz", "*/*");
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("`/api/v1/secrets`"), "{answer}");
+        watch.filled();
+        let answer = ask(server.address(), "/readyz", "*/*");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
 
     #[tokio::test]
-    async fn metrics_are_served_in_their_format() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let metrics = Metrics::default();
-        let server = tokio::spawn(serve(listener, metrics.clone()));
-        metrics.orphan_mitigated("OpenServiceBroker");
-
-        let mut connection = TcpStream::connect(address).await.unwrap();
-        connection
-            .write_all(b"GET /metrics HTTP/1.1\r\nhost: operator\r\nconnection: close\r\n\r\n")
-            .await
-            .unwrap();
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        assert!(answer.contains(&format!("content-type: {OPEN_METRICS}\r\n")), "{answer}");
-        assert!(answer.ends_with(&metrics.text()), "{answer}");
-        server.abort();
+    async fn a_port_that_is_taken_is_an_error() {
+        let (metrics, taken) = (Metrics::default(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let health = Health::of(&metrics, Patience::default());
+        let refused = Server::start(taken.local_addr().unwrap(), metrics, health);
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 }

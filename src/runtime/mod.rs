@@ -1,8 +1,12 @@
-//! What any long-running program needs: logging, metrics, and an orderly end.
+//! What any long-running program needs: logging, metrics, health, and an orderly end.
 
+mod health;
+mod heart;
 mod http;
+mod kubernetes;
 mod leader;
-mod metrics;
+pub mod metrics;
+mod watches;
 
 use std::io::{self, IsTerminal};
 
@@ -10,9 +14,13 @@ use futures::future;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-pub use http::serve;
+pub use health::{Health, Patience};
+pub use heart::Heart;
+pub use http::Server;
+pub use kubernetes::client;
 pub use leader::{Election, LEASE, Leadership, Loss};
 pub use metrics::Metrics;
+pub use watches::{Watch, Watches};
 
 /// What is logged where `RUST_LOG` says nothing.
 const DEFAULT_FILTER: &str = "info,kube_runtime=warn";

@@ -20,7 +20,7 @@ use servicekey_operator::{
     api::{KeyProvider, ServiceKey, custom_resource_definitions},
     backend::AddressPolicy,
     controller::{Clock, Operator, Options},
-    runtime::Metrics,
+    runtime::{self, Metrics},
 };
 use testkit::{
     broker::{FakeBroker, Instance},
@@ -115,7 +115,7 @@ impl Stage {
     /// The same, living by another clock.
     pub async fn start_operator_by(&self, clock: Clock) -> Running {
         let user = self.operator_user().await;
-        run(Operator::new(self.plane.client_as(&user), self.options()).with_clock(clock), user)
+        run(self.plane, user, self.options(), |operator| operator.with_clock(clock))
     }
 
     /// Starts an operator that is ahead of the time.
@@ -317,12 +317,18 @@ pub fn entries(secret: &Secret) -> BTreeMap<String, String> {
 
 /// Starts an operator on a plane.
 pub fn run_operator(plane: &ControlPlane, user: User, options: Options) -> Running {
-    run(Operator::new(plane.client_as(&user), options), user)
+    run(plane, user, options, |operator| operator)
 }
 
-fn run(operator: Operator, user: User) -> Running {
+fn run(
+    plane: &ControlPlane,
+    user: User,
+    options: Options,
+    with: impl FnOnce(Operator) -> Operator,
+) -> Running {
     let metrics = Metrics::default();
-    let operator = operator.with_metrics(metrics.clone());
+    let client = runtime::client(plane.config_as(&user), &metrics).unwrap();
+    let operator = with(Operator::new(client, options).with_metrics(metrics.clone()));
     let task = tokio::spawn(operator.run(std::future::pending())).abort_handle();
     Running { user, metrics, task }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     num::{NonZeroU32, NonZeroUsize},
+    sync::Arc,
 };
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -19,13 +20,14 @@ use crate::{
     backend::{
         AddressPolicy, Backend, BackendError, Broker, BrokerAuth, BrokerConfig, ClientCertificate,
         ClientCredentials, CloudFoundry, CloudFoundryAuth, CloudFoundryConfig, ErrorClass, HttpConfig,
-        IbmCloud, IbmCloudAuth, IbmCloudConfig, Limits, Profile,
+        IbmCloud, IbmCloudAuth, IbmCloudConfig, Limits, Observer, Profile,
     },
     controller::{
         Options,
         error::{Error, bounded},
     },
     lifecycle::Problem,
+    runtime::Metrics,
     secret::Digest,
 };
 
@@ -124,16 +126,23 @@ impl Logins {
 ///
 /// # Errors
 /// What the user has to mend first.
-pub fn backend(spec: &ProviderSpec, logins: &Logins, options: &Options) -> Result<Backend, Problem> {
-    let http = http_config(spec, logins, &options.addresses)?;
+pub fn backend(
+    spec: &ProviderSpec,
+    logins: &Logins,
+    options: &Options,
+    metrics: &Metrics,
+) -> Result<Backend, Problem> {
+    let observed_as = |kind| http_config(spec, logins, &options.addresses, metrics.remote_side(kind));
     match spec.backend() {
         Some(BackendSpec::OpenServiceBroker(broker)) => {
+            let http = observed_as(Backend::OPEN_SERVICE_BROKER)?;
             let url = url("url", &broker.url)?;
             let config = BrokerConfig { url, auth: broker_auth(broker, logins)?, http };
             let broker = Broker::new(&config).map_err(|error| problem(&error))?;
             Ok(Backend::OpenServiceBroker(Box::new(broker)))
         }
         Some(BackendSpec::CloudFoundry(spec)) => {
+            let http = observed_as(Backend::CLOUD_FOUNDRY)?;
             let CloudFoundrySpec { api_url, auth, organization, space, orphans: _ } = spec;
             let config = CloudFoundryConfig {
                 api_url: url("apiUrl", api_url)?,
@@ -146,6 +155,7 @@ pub fn backend(spec: &ProviderSpec, logins: &Logins, options: &Options) -> Resul
             Ok(Backend::CloudFoundry(Box::new(foundry)))
         }
         Some(BackendSpec::IbmCloud(spec)) => {
+            let http = observed_as(Backend::IBM_CLOUD)?;
             let IbmCloudSpec { auth, iam_url, resource_controller_url, orphans: _ } = spec;
             let config = IbmCloudConfig {
                 iam_url: url("iamUrl", iam_url)?,
@@ -247,6 +257,7 @@ fn http_config(
     spec: &ProviderSpec,
     logins: &Logins,
     addresses: &AddressPolicy,
+    observer: Arc<dyn Observer>,
 ) -> Result<HttpConfig, Problem> {
     let tls = spec.tls.clone().unwrap_or_default();
     let client_certificate = match &tls.client_certificate {
@@ -266,7 +277,13 @@ fn http_config(
             .ok_or_else(|| invalid("`limits.concurrency` is 0; write at least 1"))?,
         timeout: timeout.get(),
     };
-    Ok(HttpConfig { ca_bundle: tls.ca_bundle, client_certificate, limits, addresses: addresses.clone() })
+    Ok(HttpConfig {
+        ca_bundle: tls.ca_bundle,
+        client_certificate,
+        limits,
+        addresses: addresses.clone(),
+        observer,
+    })
 }
 
 fn url(field: &str, text: &str) -> Result<url::Url, Problem> {

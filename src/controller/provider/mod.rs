@@ -52,6 +52,7 @@ use crate::{
     api::{ConditionType, ProviderStatus, Reason},
     backend::Backend,
     lifecycle::Problem,
+    runtime::metrics::Outcome,
 };
 
 /// Providers that are checked at the same time.
@@ -93,7 +94,7 @@ where
     K: Provider + kube::ResourceExt,
 {
     let (wake, woken) = unbounded();
-    let (cache, changes) = watch::objects::<K>(api, watch::config());
+    let (cache, changes) = watch::objects::<K>(api, watch::config(), shared.metrics.watches());
     let context = Arc::new(Context {
         watches: LoginWatches::new(shared.client.clone(), Arc::clone(&shared.registry), wake),
         list: shared.registry.expect(Listed { kind: K::KIND, namespace }),
@@ -120,8 +121,10 @@ async fn reconcile<K: Provider>(woken: Arc<K>, context: Arc<Context<K>>) -> Resu
     let Some(provider) = context.providers.get(&ObjectRef::from_obj(woken.as_ref())) else {
         return Ok(Action::await_change());
     };
-    let id = provider.id();
+    let (id, began) = (provider.id(), Instant::now());
     let result = context.reconcile(&id, provider.as_ref()).await;
+    let outcome = context.outcome(&id, &result);
+    context.shared.metrics.reconciled(K::KIND.as_str(), outcome, began.elapsed());
     if let Err(error) = &result
         && !matches!(error, Error::Outdated)
     {
@@ -190,10 +193,24 @@ impl<K: Provider> Context<K> {
         let names = provider.provider().secret_names().into_iter().collect();
         self.watches.watch(id, &ObjectRef::from_obj(&provider), &namespace, names);
         let check = self.check(id, &provider, &loaded).await;
+        self.shared.metrics.provider_checked(id.namespace.as_deref(), &id.name, check.outcome.is_ok());
         self.report(id, &provider, &check, &users).await?;
         let wait = check.due.saturating_duration_since(Instant::now());
         self.checks().insert(id.clone(), check);
         Ok(Action::requeue(wait))
+    }
+
+    /// What came of a reconcile, by what the check of the provider showed.
+    fn outcome(&self, id: &ProviderId, result: &Result<Action, Error>) -> Outcome {
+        let checks = self.checks();
+        match (result, checks.get(id).map(|check| &check.outcome)) {
+            (Err(Error::Outdated), _) => Outcome::Outdated,
+            (Err(_), _) => Outcome::Error,
+            (Ok(_), Some(Ok(()))) => Outcome::Settled,
+            (Ok(_), Some(Err(problem))) if problem.needs_the_user() => Outcome::Stalled,
+            (Ok(_), Some(Err(_))) => Outcome::Failed,
+            (Ok(_), None) => Outcome::Gone,
+        }
     }
 
     /// The backend; a new one only where something that it was made from has changed.
@@ -204,11 +221,23 @@ impl<K: Provider> Context<K> {
             self.shared.registry.confirm(id, origin);
             return known;
         }
-        let backend = load::backend(provider.provider(), logins, &self.shared.options).map(Arc::new);
-        let loaded = Loaded::new(origin, backend, provider.access(), provider.provider());
+        let Shared { options, metrics, .. } = &self.shared;
+        let backend = load::backend(provider.provider(), logins, options, metrics).map(Arc::new);
+        let loaded = self.loaded(id, provider, origin, backend);
         self.shared.registry.set(id, loaded.clone());
         self.forget_if_gone(id, provider);
         loaded
+    }
+
+    fn loaded(
+        &self,
+        id: &ProviderId,
+        provider: &K,
+        origin: Origin,
+        backend: Result<Arc<Backend>, Problem>,
+    ) -> Loaded {
+        let queue = self.shared.metrics.provider_queue(id.namespace.as_deref(), &id.name);
+        Loaded::new(origin, backend, provider.access(), provider.provider(), queue)
     }
 
     /// Forgets a provider again that went away while it was reconciled: its end was told before, and no key may be
@@ -224,7 +253,7 @@ impl<K: Provider> Context<K> {
     fn could_not_load(&self, id: &ProviderId, provider: &K, error: &Error) {
         if self.shared.registry.get(id).is_none() {
             let problem = Problem { reason: Reason::ProviderNotReady, message: error.to_string() };
-            let loaded = Loaded::new(Origin::default(), Err(problem), provider.access(), provider.provider());
+            let loaded = self.loaded(id, provider, Origin::default(), Err(problem));
             self.shared.registry.set(id, loaded);
         }
     }

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
@@ -17,10 +18,11 @@ use uuid::Uuid;
 
 use super::known::{Known, List, Listed};
 use crate::{
-    api::{AllowedNamespaces, ProviderKind, ProviderSpec, Reason, ServiceKey},
+    api::{AllowedNamespaces, BackendSpec, ProviderKind, ProviderSpec, Reason, ServiceKey},
     backend::Backend,
     controller::{queue::Queue, watch::Cache},
     lifecycle::{Problem, ProviderView},
+    runtime::metrics::QueueMetrics,
 };
 
 /// Which provider is meant.
@@ -60,6 +62,9 @@ impl fmt::Display for ProviderId {
     }
 }
 
+/// The kind of the remote side of a provider that does not exist, or says none.
+const UNKNOWN: &str = "unknown";
+
 /// A provider as it was last loaded.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -73,6 +78,8 @@ pub struct Loaded {
     pub access: Access,
     /// Whether its keys bear a mark, also where it can't be asked.
     pub marks_keys: bool,
+    /// The kind of its remote side, also where it can't be asked.
+    pub kind: &'static str,
 }
 
 impl Loaded {
@@ -82,9 +89,15 @@ impl Loaded {
         backend: Result<Arc<Backend>, Problem>,
         access: Access,
         spec: &ProviderSpec,
+        queue: QueueMetrics,
     ) -> Self {
-        let queue = backend.as_ref().ok().map(|backend| Queue::before(backend));
-        Self { origin, backend, queue, access, marks_keys: spec.marks_keys() }
+        let queue = backend.as_ref().ok().map(|backend| Queue::before(backend, queue));
+        let kind = spec.backend().map_or(UNKNOWN, |backend| match backend {
+            BackendSpec::OpenServiceBroker(_) => Backend::OPEN_SERVICE_BROKER,
+            BackendSpec::CloudFoundry(_) => Backend::CLOUD_FOUNDRY,
+            BackendSpec::IbmCloud(_) => Backend::IBM_CLOUD,
+        });
+        Self { origin, backend, queue, access, marks_keys: spec.marks_keys(), kind }
     }
 
     /// Sends those who wait for it away: they look for what has taken its place.
@@ -220,6 +233,11 @@ impl Registry {
         keys
     }
 
+    /// The ServiceKeys that are known by now.
+    pub fn known_service_keys(&self) -> Vec<Arc<ServiceKey>> {
+        locked(&self.keys).iter().flat_map(|cache| cache.store.state()).collect()
+    }
+
     /// Whether a ServiceKey of this UID exists; `None` as long as not all caches are filled and none has it.
     pub fn has_service_key(&self, uid: Uuid) -> Option<bool> {
         let uid = uid.to_string();
@@ -327,6 +345,21 @@ impl Registry {
     /// Whether the provider's keys bear a mark; those of one that does not exist are asked for nowhere.
     pub fn marks_keys(&self, id: &ProviderId) -> bool {
         self.lock().get(id).is_some_and(|loaded| loaded.marks_keys)
+    }
+
+    /// The kind of the remote side, for metrics.
+    pub fn kind(&self, id: &ProviderId) -> &'static str {
+        self.lock().get(id).map_or(UNKNOWN, |loaded| loaded.kind)
+    }
+
+    /// All providers that were loaded, each with the kind of its remote side, and how much longer that wants to be left
+    /// alone.
+    pub fn providers(&self) -> Vec<(ProviderId, &'static str, Duration)> {
+        let of = |(id, loaded): (&ProviderId, &Loaded)| {
+            let pause = loaded.backend.as_ref().ok().and_then(|backend| backend.paused());
+            (id.clone(), loaded.kind, pause.unwrap_or_default())
+        };
+        self.lock().iter().map(of).collect()
     }
 
     /// Where the provider's keys wait for their turn.

@@ -16,6 +16,7 @@ use super::{
     candidate::{Candidate, Moment, Step, Timing},
     lease,
 };
+use crate::runtime::Metrics;
 
 /// The name of the Lease.
 pub const LEASE: &str = "servicekey-operator";
@@ -31,6 +32,7 @@ pub struct Election {
     /// The Lease as last seen.
     lease: Option<Lease>,
     leads: Sender<bool>,
+    metrics: Metrics,
     leadership: Leadership,
     begun: Instant,
 }
@@ -48,7 +50,7 @@ impl Election {
     /// For the Lease `servicekey-operator` of this namespace, under a name that nobody else has. A lead that is not
     /// renewed lasts for `duration`, in full seconds.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, name: String, duration: Duration) -> Self {
+    pub fn new(client: Client, namespace: &str, name: String, duration: Duration, metrics: Metrics) -> Self {
         let (leads, leadership) = Leadership::awaited();
         Self {
             leases: Api::namespaced(client, namespace),
@@ -56,6 +58,7 @@ impl Election {
             duration,
             lease: None,
             leads,
+            metrics,
             leadership,
             begun: Instant::now(),
         }
@@ -133,6 +136,7 @@ impl Election {
                 self.candidate.claimed(lease::seen(&lease), asked);
                 self.lease = Some(*lease);
                 if !self.leads.send_replace(true) {
+                    self.metrics.leads(true);
                     tracing::info!(name = self.candidate.name(), "took the lead");
                 }
             }

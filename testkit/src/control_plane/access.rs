@@ -40,11 +40,16 @@ impl Access {
 
     /// A client of its own, as it is bound to the runtime that it is made in.
     pub(super) fn client(&self, user: &User) -> Result<Client, Error> {
+        Client::try_from(self.config(user)).map_err(Error::kubernetes("make a client"))
+    }
+
+    /// What such a client is made from.
+    pub(super) fn config(&self, user: &User) -> Config {
         let mut config = Config::new(self.server.clone());
         config.root_cert = Some(vec![self.authority_der.clone()]);
         config.connect_timeout = Some(Duration::from_secs(10));
         config.auth_info = token(user);
-        Client::try_from(config).map_err(Error::kubernetes("make a client"))
+        config
     }
 
     /// The same in a file, for other processes.

@@ -6,7 +6,7 @@ use k8s_openapi::{
     api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, Client, Config, ResourceExt as _,
     api::{ObjectMeta, PostParams},
 };
 use tokio::sync::{Mutex, OnceCell};
@@ -67,6 +67,12 @@ impl ControlPlane {
     #[expect(clippy::expect_used, reason = "a client of the same kind has waited for the plane to be ready")]
     pub fn client_as(&self, user: &User) -> Client {
         self.access.client(user).expect("the plane was started with such a client")
+    }
+
+    /// What a client of this user is made from.
+    #[must_use]
+    pub fn config_as(&self, user: &User) -> Config {
+        self.access.config(user)
     }
 
     /// Where the API server listens, without a slash at the end.

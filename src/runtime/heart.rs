@@ -1,0 +1,49 @@
+//! The heart of the operator: it beats in the loop that everything else runs in, and stands still when that does.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures::{Stream, stream};
+use tokio::time::{MissedTickBehavior, interval};
+
+/// How often it beats.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// The heart of a process.
+#[derive(Clone, Debug, Default)]
+pub struct Heart(Arc<Mutex<Option<Instant>>>);
+
+/// A loop that is to turn, until this is dropped.
+struct Turning(Heart);
+
+impl Drop for Turning {
+    fn drop(&mut self) {
+        *self.0.last_beat() = None;
+    }
+}
+
+impl Heart {
+    /// Beats, for as long as somebody takes in the beats.
+    pub fn beats(&self) -> impl Stream<Item = ()> + Send + use<> {
+        *self.last_beat() = Some(Instant::now());
+        let mut ticks = interval(BEAT);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        stream::unfold((Turning(self.clone()), ticks), |(turning, mut ticks)| async move {
+            ticks.tick().await;
+            *turning.0.last_beat() = Some(Instant::now());
+            Some(((), (turning, ticks)))
+        })
+    }
+
+    /// How long ago it last beat; `None` where it is not meant to.
+    #[must_use]
+    pub fn silence(&self) -> Option<Duration> {
+        self.last_beat().map(|beat| beat.elapsed())
+    }
+
+    fn last_beat(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

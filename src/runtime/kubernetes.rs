@@ -1,0 +1,177 @@
+//! The client for the API server, which counts what it asks for and notes signs of life of the watches.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use http::{Method, Request, Response, Uri};
+use http_body::{Body, Frame, SizeHint};
+use kube::{
+    Client, Config,
+    client::{Body as RequestBody, ClientBuilder},
+};
+use tower::{Layer, Service};
+
+use super::{Metrics, metrics::ApiRequest, watches::Pulse};
+
+/// A client whose requests are counted.
+///
+/// # Errors
+/// Where the configuration can't be used.
+pub fn client(config: Config, metrics: &Metrics) -> kube::Result<Client> {
+    let observation = Observation { metrics: metrics.clone() };
+    Ok(ClientBuilder::try_from(config)?.with_layer(&observation).build())
+}
+
+#[derive(Clone)]
+struct Observation {
+    metrics: Metrics,
+}
+
+impl<S> Layer<S> for Observation {
+    type Service = Observed<S>;
+
+    fn layer(&self, inner: S) -> Observed<S> {
+        Observed { inner, metrics: self.metrics.clone() }
+    }
+}
+
+struct Observed<S> {
+    inner: S,
+    metrics: Metrics,
+}
+
+impl<S, B> Service<Request<RequestBody>> for Observed<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    B: Send + 'static,
+{
+    type Response = Response<ObservedBody<B>>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        let asked = api_request(request.method(), request.uri());
+        let pulse = self.pulse_of(&request);
+        pulse.iter().for_each(Pulse::sign_of_life);
+        let (metrics, began) = (self.metrics.clone(), Instant::now());
+        let answer = self.inner.call(request);
+        async move {
+            let answer = answer.await;
+            let status = answer.as_ref().ok().map(|response| response.status().as_u16());
+            metrics.asked_the_api_server(asked, status, began.elapsed());
+            Ok(answer?.map(|body| ObservedBody { body, pulse }))
+        }
+        .boxed()
+    }
+}
+
+impl<S> Observed<S> {
+    /// Lists and watches of all objects at a path are what a cache lives on; those of one object are not.
+    fn pulse_of(&self, request: &Request<RequestBody>) -> Option<Pulse> {
+        let uri = request.uri();
+        let of_one = uri.query().is_some_and(|query| query.contains("fieldSelector="));
+        (request.method() == Method::GET && !of_one).then(|| self.metrics.watches().pulse(uri.path()))?
+    }
+}
+
+/// The answer to a request: what it brings is a sign of life of the watch that it belongs to.
+struct ObservedBody<B> {
+    body: B,
+    pulse: Option<Pulse>,
+}
+
+impl<B: Body + Unpin> Body for ObservedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let (Poll::Ready(Some(Ok(_))), Some(pulse)) = (&polled, &self.pulse) {
+            pulse.sign_of_life();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What a request asks for, as RBAC calls it.
+fn api_request(method: &Method, uri: &Uri) -> ApiRequest {
+    let mut segments = uri.path().split('/').filter(|segment| !segment.is_empty()).peekable();
+    // The group and version: `api/v1`, or `apis/servicekeys.dev/v1alpha1`.
+    let group = if segments.next() == Some("apis") { segments.next() } else { None };
+    let _version = segments.next();
+    let mut rest: Vec<_> = segments.collect();
+    if rest.len() > 2 && rest[0] == "namespaces" && (group.is_some() || !is_part_of_a_namespace(rest[2])) {
+        rest.drain(..2);
+    }
+    let (resource, named, part) = (rest.first().copied(), rest.len() > 1, rest.get(2).copied());
+    let watched = uri.query().is_some_and(|query| query.split('&').any(|field| field.starts_with("watch=")));
+    let verb = match *method {
+        Method::GET if watched => "watch",
+        Method::GET if named => "get",
+        Method::GET => "list",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "other",
+    };
+    ApiRequest { verb, resource: ApiRequest::resource(resource.unwrap_or_default(), part) }
+}
+
+/// Whether this is a part of the namespace itself, and not a kind of object in it.
+fn is_part_of_a_namespace(segment: &str) -> bool {
+    matches!(segment, "status" | "finalize")
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const GROUP: &str = "/apis/servicekeys.dev/v1alpha1";
+
+    #[rstest]
+    #[case::a_list("GET", &format!("{GROUP}/servicekeys?limit=500"), "list", "servicekeys")]
+    #[case::a_watch("GET", &format!("{GROUP}/namespaces/a/servicekeys?watch=true"), "watch", "servicekeys")]
+    #[case::a_key("PATCH", &format!("{GROUP}/namespaces/a/servicekeys/db"), "patch", "servicekeys")]
+    #[case::its_status("PUT", &format!("{GROUP}/namespaces/a/servicekeys/db/status"), "update", "servicekeys/status")]
+    #[case::a_provider("PATCH", &format!("{GROUP}/clusterkeyproviders/cf"), "patch", "clusterkeyproviders")]
+    #[case::a_secret("POST", "/api/v1/namespaces/a/secrets", "create", "secrets")]
+    #[case::a_secret_by_name("GET", "/api/v1/namespaces/a/secrets/db", "get", "secrets")]
+    #[case::secrets("GET", "/api/v1/secrets?labelSelector=x&watch=1", "watch", "secrets")]
+    #[case::a_namespace("GET", "/api/v1/namespaces/a", "get", "namespaces")]
+    #[case::namespaces("GET", "/api/v1/namespaces", "list", "namespaces")]
+    #[case::one_that_nobody_foresaw("DELETE", "/apis/apps/v1/namespaces/a/deployments/b", "delete", "other")]
+    #[case::no_resource("GET", "/version", "list", "other")]
+    fn a_request_is_named_as_rbac_names_it(
+        #[case] method: &str,
+        #[case] uri: &str,
+        #[case] verb: &str,
+        #[case] resource: &str,
+    ) {
+        let asked = api_request(&method.parse().unwrap(), &uri.parse().unwrap());
+        assert_eq!((asked.verb, asked.resource), (verb, resource));
+    }
+}

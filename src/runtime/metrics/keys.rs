@@ -1,0 +1,243 @@
+//! What becomes of keys: made, read, revoked, replaced, left behind, found without an owner.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+};
+
+use super::{
+    Metrics,
+    catalog::{BACKEND, Catalog, Entry, Label, PROVIDER, PROVIDER_NAMESPACE, Values},
+    labels::{BackendLabels, ProviderLabels, gauge},
+};
+
+static OPERATIONS: Entry = Entry {
+    name: "servicekeys_key_operations_total",
+    labels: &[
+        BACKEND,
+        Label {
+            name: "operation",
+            values: Values::OneOf(&[
+                "check_instance",
+                "bind",
+                "poll",
+                "fetch",
+                "confirm",
+                "release",
+                "unbind",
+            ]),
+        },
+        Label {
+            name: "outcome",
+            values: Values::OneOf(&[
+                "done",
+                "under_way",
+                "absent",
+                "unreadable",
+                "conflict",
+                "lost",
+                "failed",
+            ]),
+        },
+    ],
+    help: "What was wanted of remote sides for a key, by what came of it",
+    advice: "The conditions of the ServiceKeys tell why something failed. A `lost` bind may have made a key: it is \
+             cleaned up by itself",
+};
+
+static ROTATIONS: Entry = Entry {
+    name: "servicekeys_rotations_total",
+    labels: &[BACKEND, Label { name: "outcome", values: Values::OneOf(&["completed", "failed"]) }],
+    help: "Attempts to replace a key by the next one: the Secret holds the next one, or it could not be made",
+    advice: "Failed attempts are made again by themselves; the condition `Rotating` tells why they fail",
+};
+
+static ORPHAN_MITIGATIONS: Entry = Entry {
+    name: "servicekeys_orphan_mitigations_total",
+    labels: &[BACKEND],
+    help: "Binds whose outcome was lost, so that the key they may have made was revoked",
+    advice: "Nothing, as long as they are rare. Many mean that the remote side answers too late or not at all",
+};
+
+static LEFT_BEHIND: Entry = Entry {
+    name: "servicekeys_keys_left_behind_total",
+    labels: &[BACKEND],
+    help: "Keys that stay at the remote side because their ServiceKey was abandoned or retains them",
+    advice: "They work for whoever knows them: delete them at the remote side when nobody needs them. The event \
+             `KeysLeftBehind` names the ServiceKey",
+};
+
+static ORPHANS: Entry = Entry {
+    name: "servicekeys_orphans",
+    labels: &[PROVIDER_NAMESPACE, PROVIDER],
+    help: "Keys at the remote side that bear this operator's mark and have no ServiceKey",
+    advice: "The provider's `status.orphans` names them. Delete them at the remote side, or set `orphans: Delete`",
+};
+
+static ORPHANS_REVOKED: Entry = Entry {
+    name: "servicekeys_orphans_revoked_total",
+    labels: &[BACKEND],
+    help: "Keys without a ServiceKey that were revoked because their provider says so",
+    advice: "Nothing; events `OrphanRevoked` of the provider name them",
+};
+
+static PROVIDER_READY: Entry = Entry {
+    name: "servicekeys_provider_ready",
+    labels: &[PROVIDER_NAMESPACE, PROVIDER],
+    help: "Whether the remote side could be reached with the login at the last check: 1, or 0",
+    advice: "At 0 no key of the provider is made, replaced or revoked: its condition `Ready` tells why",
+};
+
+/// What is wanted of a remote side for a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyOperation {
+    /// Whether keys can be made for the instance.
+    CheckInstance,
+    /// A key.
+    Bind,
+    /// How far the remote side is.
+    Poll,
+    /// The credentials of a key, again.
+    Fetch,
+    /// Whether a key is still there.
+    Confirm,
+    /// That a key stays, without our mark.
+    Release,
+    /// That a key goes.
+    Unbind,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyOutcome {
+    /// It was done.
+    Done,
+    /// The remote side is at work.
+    UnderWay,
+    /// There is no such key.
+    Absent,
+    /// The key's credentials are not shown again.
+    Unreadable,
+    /// Another key is in the way.
+    Conflict,
+    /// Nobody knows.
+    Lost,
+    /// It did not work.
+    Failed,
+}
+
+impl KeyOperation {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::CheckInstance => "check_instance",
+            Self::Bind => "bind",
+            Self::Poll => "poll",
+            Self::Fetch => "fetch",
+            Self::Confirm => "confirm",
+            Self::Release => "release",
+            Self::Unbind => "unbind",
+        }
+    }
+}
+
+impl KeyOutcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::UnderWay => "under_way",
+            Self::Absent => "absent",
+            Self::Unreadable => "unreadable",
+            Self::Conflict => "conflict",
+            Self::Lost => "lost",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabels {
+    backend: &'static str,
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RotationLabels {
+    backend: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    operations: Family<OperationLabels, Counter>,
+    rotations: Family<RotationLabels, Counter>,
+    orphan_mitigations: Family<BackendLabels, Counter>,
+    left_behind: Family<BackendLabels, Counter>,
+    orphans: Family<ProviderLabels, Gauge>,
+    orphans_revoked: Family<BackendLabels, Counter>,
+    provider_ready: Family<ProviderLabels, Gauge>,
+}
+
+impl Keys {
+    pub(super) fn expose(&self, catalog: &mut Catalog) {
+        catalog.add(&OPERATIONS, self.operations.clone());
+        catalog.add(&ROTATIONS, self.rotations.clone());
+        catalog.add(&ORPHAN_MITIGATIONS, self.orphan_mitigations.clone());
+        catalog.add(&LEFT_BEHIND, self.left_behind.clone());
+        catalog.add(&ORPHANS, self.orphans.clone());
+        catalog.add(&ORPHANS_REVOKED, self.orphans_revoked.clone());
+        catalog.add(&PROVIDER_READY, self.provider_ready.clone());
+    }
+
+    fn forget(&self, provider: &ProviderLabels) {
+        self.orphans.remove(provider);
+        self.provider_ready.remove(provider);
+    }
+}
+
+impl Metrics {
+    /// Counts something that was wanted of a remote side for a key.
+    pub fn key_operation(&self, backend: &'static str, operation: KeyOperation, outcome: KeyOutcome) {
+        let (operation, outcome) = (operation.as_str(), outcome.as_str());
+        self.0.keys.operations.get_or_create(&OperationLabels { backend, operation, outcome }).inc();
+    }
+
+    /// Counts a rotation: whether the next key is in the Secret, or could not be made.
+    pub fn rotated(&self, backend: &'static str, completed: bool) {
+        let outcome = if completed { "completed" } else { "failed" };
+        self.0.keys.rotations.get_or_create(&RotationLabels { backend, outcome }).inc();
+    }
+
+    /// Counts a call that may have made a key which nobody wants, and which is revoked now.
+    pub fn orphan_mitigated(&self, backend: &'static str) {
+        self.0.keys.orphan_mitigations.get_or_create(&BackendLabels { backend }).inc();
+    }
+
+    /// Counts keys that stay at the remote side because the user let go of them.
+    pub fn left_behind(&self, backend: &'static str, keys: usize) {
+        let keys = u64::try_from(keys).unwrap_or(u64::MAX);
+        self.0.keys.left_behind.get_or_create(&BackendLabels { backend }).inc_by(keys);
+    }
+
+    /// Notes how many keys of a provider have no ServiceKey, by the last list of all its keys.
+    pub fn orphans(&self, namespace: Option<&str>, name: &str, keys: usize) {
+        self.0.keys.orphans.get_or_create(&ProviderLabels::of(namespace, name)).set(gauge(keys));
+    }
+
+    /// Counts a key that had no ServiceKey, and was revoked because the provider says so.
+    pub fn orphan_revoked(&self, backend: &'static str) {
+        self.0.keys.orphans_revoked.get_or_create(&BackendLabels { backend }).inc();
+    }
+
+    /// Notes what the last check of a provider showed.
+    pub fn provider_checked(&self, namespace: Option<&str>, name: &str, ready: bool) {
+        self.0.keys.provider_ready.get_or_create(&ProviderLabels::of(namespace, name)).set(i64::from(ready));
+    }
+
+    /// Forgets a provider that is gone.
+    pub fn forget_provider(&self, namespace: Option<&str>, name: &str) {
+        let provider = ProviderLabels::of(namespace, name);
+        self.0.keys.forget(&provider);
+        self.0.queues.forget(&provider);
+    }
+}

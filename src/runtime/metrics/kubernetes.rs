@@ -1,0 +1,189 @@
+//! The requests to the API server, and the age of what the watches told last.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
+    metrics::{MetricType, counter::Counter, family::Family, histogram::Histogram},
+};
+
+use super::{
+    Metrics,
+    catalog::{Catalog, Entry, Label, Values},
+};
+use crate::runtime::Watches;
+
+/// In seconds.
+const DURATIONS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
+
+const VERB: Label = Label {
+    name: "verb",
+    values: Values::OneOf(&["get", "list", "watch", "create", "update", "patch", "delete", "other"]),
+};
+
+const RESOURCES: &[&str] = &[
+    "servicekeys",
+    "servicekeys/status",
+    "keyproviders",
+    "keyproviders/status",
+    "clusterkeyproviders",
+    "clusterkeyproviders/status",
+    "secrets",
+    "namespaces",
+    "events",
+    "leases",
+    "customresourcedefinitions",
+    "selfsubjectaccessreviews",
+];
+
+const RESOURCE: Label = Label {
+    name: "resource",
+    values: Values::OneOf(&{
+        let mut values = [OTHER; RESOURCES.len() + 1];
+        let mut at = 0;
+        while at < RESOURCES.len() {
+            values[at] = RESOURCES[at];
+            at += 1;
+        }
+        values
+    }),
+};
+
+const OTHER: &str = "other";
+
+const STATUS: Label =
+    Label { name: "status", values: Values::Few("the HTTP status, or `none` where no answer came") };
+
+static REQUESTS: Entry = Entry {
+    name: "servicekeys_kubernetes_requests_total",
+    labels: &[VERB, RESOURCE, STATUS],
+    help: "Requests to the API server, each with the attempts that the client makes by itself",
+    advice: "`403`: the operator lacks a right, see its role. `409` now and then is normal: somebody else was faster. \
+             `none` and `5xx`: look at the API server",
+};
+
+static DURATION: Entry = Entry {
+    name: "servicekeys_kubernetes_request_duration_seconds",
+    labels: &[VERB, RESOURCE],
+    help: "How long the API server took to begin its answer",
+    advice: "Look at the API server, and at its priority and fairness, where this grows",
+};
+
+static WATCH_AGE: Entry = Entry {
+    name: "servicekeys_watch_age_seconds",
+    labels: &[RESOURCE],
+    help: "How long ago the watch of a resource gave its last sign of life: of several, the one that is silent longest",
+    advice: "Beyond some six minutes the caches may be out of date. `/livez` fails after ten, and the kubelet begins the \
+             operator anew",
+};
+
+/// What is asked of the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApiRequest {
+    /// The verb, as RBAC has it.
+    pub verb: &'static str,
+    /// The resource, as RBAC has it: with `/status`, where only that is meant.
+    pub resource: &'static str,
+}
+
+impl ApiRequest {
+    /// The name of a resource, where it is one that the operator is known to ask for.
+    pub(in crate::runtime) fn resource(resource: &str, part: Option<&str>) -> &'static str {
+        let is_meant = |known: &&&str| match (known.split_once('/'), part) {
+            (None, None) => **known == resource,
+            (Some((of, known)), Some(part)) => of == resource && known == part,
+            _ => false,
+        };
+        RESOURCES.iter().find(is_meant).copied().unwrap_or(OTHER)
+    }
+
+    /// The name of the resource that is at a path.
+    fn resource_at(path: &str) -> &'static str {
+        Self::resource(path.rsplit('/').next().unwrap_or_default(), None)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    verb: &'static str,
+    resource: &'static str,
+    status: Status,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    verb: &'static str,
+    resource: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResourceLabels {
+    resource: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Status(Option<u16>);
+
+impl EncodeLabelValue for Status {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        match self.0 {
+            Some(status) => EncodeLabelValue::encode(&status, encoder),
+            None => EncodeLabelValue::encode(&"none", encoder),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Kubernetes {
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<CallLabels, Histogram>,
+    watches: Watches,
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        let durations = Family::new_with_constructor((|| Histogram::new(DURATIONS)) as fn() -> _);
+        Self { requests: Family::default(), durations, watches: Watches::default() }
+    }
+}
+
+impl Kubernetes {
+    pub(super) fn expose(&self, catalog: &mut Catalog) {
+        catalog.add(&REQUESTS, self.requests.clone());
+        catalog.add(&DURATION, self.durations.clone());
+        catalog.add_collected([(&WATCH_AGE, MetricType::Gauge)], WatchAges(self.watches.clone()));
+    }
+}
+
+/// Computes the ages of the watches when they are asked for.
+#[derive(Debug)]
+struct WatchAges(Watches);
+
+impl Collector for WatchAges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut ages = BTreeMap::<_, Duration>::new();
+        for (path, silence) in self.0.silences() {
+            let age = ages.entry(ApiRequest::resource_at(&path)).or_default();
+            *age = silence.max(*age);
+        }
+        let ages = ages.into_iter().map(|(resource, age)| (ResourceLabels { resource }, age.as_secs_f64()));
+        WATCH_AGE.encode_gauges(&mut encoder, ages)
+    }
+}
+
+impl Metrics {
+    /// Counts a request to the API server; without a status where no answer came.
+    pub fn asked_the_api_server(&self, request: ApiRequest, status: Option<u16>, took: Duration) {
+        let ApiRequest { verb, resource } = request;
+        let Kubernetes { requests, durations, .. } = &self.0.kubernetes;
+        requests.get_or_create(&RequestLabels { verb, resource, status: Status(status) }).inc();
+        durations.get_or_create(&CallLabels { verb, resource }).observe(took.as_secs_f64());
+    }
+
+    /// The watches that the operator lives on.
+    #[must_use]
+    pub fn watches(&self) -> &Watches {
+        &self.0.kubernetes.watches
+    }
+}

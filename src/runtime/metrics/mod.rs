@@ -1,0 +1,105 @@
+//! What the operator counts: for Prometheus, in either of its text formats, and written down in `docs/metrics.md`.
+//!
+//! Each file is about one concern, and declares its families, what is written about them, and the methods that count.
+//! No label holds the name of a ServiceKey, an id, or anything else that there may be many of.
+
+mod catalog;
+mod keys;
+mod kubernetes;
+mod labels;
+mod process;
+mod queues;
+mod reconciles;
+mod remote;
+mod stock;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, sync::Arc};
+
+use prometheus_client::encoding::{prometheus_text, text};
+
+pub use catalog::{Entry, Exposed, Label, Values};
+pub use keys::{KeyOperation, KeyOutcome};
+pub use kubernetes::ApiRequest;
+pub use queues::QueueMetrics;
+pub use reconciles::Outcome;
+pub use stock::{KeyState, ProviderStock};
+
+use self::{
+    catalog::Catalog, keys::Keys, kubernetes::Kubernetes, process::Process, queues::Queues,
+    reconciles::Reconciles, remote::Remote, stock::Stock,
+};
+
+use super::Heart;
+
+/// All that is counted. Clones count together.
+#[derive(Clone)]
+pub struct Metrics(Arc<Families>);
+
+#[derive(Default)]
+struct Families {
+    catalog: Catalog,
+    reconciles: Reconciles,
+    queues: Queues,
+    keys: Keys,
+    stock: Stock,
+    remote: Remote,
+    kubernetes: Kubernetes,
+    process: Process,
+    heart: Heart,
+}
+
+impl Metrics {
+    /// All families, in the order of their documentation.
+    #[must_use]
+    pub fn families(&self) -> &[Exposed] {
+        self.0.catalog.exposed()
+    }
+
+    /// The heart of the operator that counts here.
+    #[must_use]
+    pub fn heart(&self) -> &Heart {
+        &self.0.heart
+    }
+
+    /// Everything in the text format of OpenMetrics.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a `String` never fails.
+        let _ = text::encode(&mut text, self.0.catalog.registry());
+        text
+    }
+
+    /// Everything in the older text format of Prometheus.
+    #[must_use]
+    pub fn plain_text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a `String` never fails.
+        let _ = prometheus_text::encode(&mut text, self.0.catalog.registry());
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut families = Families::default();
+        let Families { catalog, reconciles, queues, keys, stock, remote, kubernetes, process, heart: _ } =
+            &mut families;
+        keys.expose(catalog);
+        stock.expose(catalog);
+        reconciles.expose(catalog);
+        queues.expose(catalog);
+        remote.expose(catalog);
+        kubernetes.expose(catalog);
+        process.expose(catalog);
+        Self(Arc::new(families))
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,209 @@
+//! The calls to remote sides: how many, what came back, how long they took, and how long they had to wait.
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+};
+use reqwest::{Method, StatusCode};
+
+use super::{
+    Metrics,
+    catalog::{BACKEND, Catalog, Entry, Label, Values},
+    labels::BackendLabels,
+};
+use crate::backend::{CallOutcome, ObservedCall, Observer};
+
+/// In seconds.
+const DURATIONS: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+/// In seconds.
+const WAITS: [f64; 7] = [0.001, 0.01, 0.1, 1.0, 5.0, 30.0, 120.0];
+
+const METHOD: Label =
+    Label { name: "method", values: Values::OneOf(&["DELETE", "GET", "PATCH", "POST", "PUT"]) };
+const ROUTE: Label = Label {
+    name: "route",
+    values: Values::Few(
+        "the path, with `{binding}` and the like instead of ids; every token endpoint is `/oauth/token`",
+    ),
+};
+const STATUS: Label = Label {
+    name: "status",
+    values: Values::Few(
+        "the HTTP status, `other` for one that nobody has defined, or `unreachable`, `untrusted`, `unusable` or \
+         `unanswered` where none came",
+    ),
+};
+
+static REQUESTS: Entry = Entry {
+    name: "servicekeys_remote_requests_total",
+    labels: &[BACKEND, METHOD, ROUTE, STATUS],
+    help: "Requests to remote sides, by what came back",
+    advice: "`401` and `403`: the provider's login. `429`: lower `spec.limits.requestsPerSecond`. `5xx`, `unreachable` \
+             and `unanswered`: ask who runs the remote side. The conditions of the ServiceKeys hold its words",
+};
+
+static DURATION: Entry = Entry {
+    name: "servicekeys_remote_request_duration_seconds",
+    labels: &[BACKEND, METHOD, ROUTE],
+    help: "How long remote sides took to answer, or not to",
+    advice: "What is near the provider's `spec.limits.timeout` is likely to be given up, and asked for again",
+};
+
+static WAIT: Entry = Entry {
+    name: "servicekeys_remote_rate_limit_wait_seconds",
+    labels: &[BACKEND],
+    help: "How long requests waited until the provider's limits admitted them",
+    advice: "Raise `spec.limits` of the provider, if its remote side can bear it",
+};
+
+static PAUSES: Entry = Entry {
+    name: "servicekeys_remote_pauses_total",
+    labels: &[BACKEND],
+    help: "Answers by which a remote side wants to be left alone by everybody: 429 or 503 with `Retry-After`",
+    advice: "Lower `spec.limits` of the provider",
+};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    backend: &'static str,
+    method: &'static str,
+    route: &'static str,
+    status: Status,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    backend: &'static str,
+    method: &'static str,
+    route: &'static str,
+}
+
+/// What came back. A remote side may answer with any number: those that mean nothing count as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Status(CallOutcome);
+
+impl Status {
+    fn of(outcome: CallOutcome) -> Self {
+        let defined =
+            |code| StatusCode::from_u16(code).is_ok_and(|status| status.canonical_reason().is_some());
+        match outcome {
+            CallOutcome::Answered(code) if !defined(code) => Self(CallOutcome::Answered(0)),
+            outcome => Self(outcome),
+        }
+    }
+}
+
+impl EncodeLabelValue for Status {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        let word = match self.0 {
+            CallOutcome::Answered(0) => "other",
+            CallOutcome::Answered(code) => return EncodeLabelValue::encode(&code, encoder),
+            CallOutcome::Unreachable => "unreachable",
+            CallOutcome::Untrusted => "untrusted",
+            CallOutcome::Unusable => "unusable",
+            CallOutcome::Unanswered => "unanswered",
+        };
+        EncodeLabelValue::encode(&word, encoder)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Remote {
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<RouteLabels, Histogram>,
+    waits: Family<BackendLabels, Histogram>,
+    pauses: Family<BackendLabels, Counter>,
+}
+
+impl Default for Remote {
+    fn default() -> Self {
+        Self {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
+            waits: Family::new_with_constructor(|| Histogram::new(WAITS)),
+            pauses: Family::default(),
+        }
+    }
+}
+
+impl Remote {
+    pub(super) fn expose(&self, catalog: &mut Catalog) {
+        catalog.add(&REQUESTS, self.requests.clone());
+        catalog.add(&DURATION, self.durations.clone());
+        catalog.add(&WAIT, self.waits.clone());
+        catalog.add(&PAUSES, self.pauses.clone());
+    }
+}
+
+/// Counts the calls to one kind of remote side. The series that every call adds to are at hand.
+#[derive(Debug)]
+struct RemoteSide {
+    backend: &'static str,
+    metrics: Remote,
+    waits: Histogram,
+}
+
+impl Observer for RemoteSide {
+    fn waited(&self, wait: Duration) {
+        self.waits.observe(wait.as_secs_f64());
+    }
+
+    fn called(&self, call: &ObservedCall<'_>) {
+        let (backend, method, route) = (self.backend, name(call.method), call.route);
+        let status = Status::of(call.outcome);
+        self.metrics.requests.get_or_create(&RequestLabels { backend, method, route, status }).inc();
+        let labels = RouteLabels { backend, method, route };
+        self.metrics.durations.get_or_create(&labels).observe(call.took.as_secs_f64());
+    }
+
+    fn paused(&self) {
+        self.metrics.pauses.get_or_create(&BackendLabels { backend: self.backend }).inc();
+    }
+}
+
+/// The name of a method that backends use.
+fn name(method: &Method) -> &'static str {
+    match method.as_str() {
+        "DELETE" => "DELETE",
+        "PATCH" => "PATCH",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        _ => "GET",
+    }
+}
+
+impl Metrics {
+    /// Who counts the calls to a remote side of this kind.
+    #[must_use]
+    pub fn remote_side(&self, backend: &'static str) -> Arc<dyn Observer> {
+        let metrics = self.0.remote.clone();
+        let waits = metrics.waits.get_or_create_owned(&BackendLabels { backend });
+        Arc::new(RemoteSide { backend, metrics, waits })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::an_answer(CallOutcome::Answered(201), "201")]
+    #[case::one_that_nobody_defined(CallOutcome::Answered(799), "other")]
+    #[case::none(CallOutcome::Unanswered, "unanswered")]
+    fn a_call_is_counted_by_its_route_and_outcome(#[case] outcome: CallOutcome, #[case] status: &str) {
+        let metrics = Metrics::default();
+        let remote = metrics.remote_side("CloudFoundry");
+        let (method, took) = (Method::GET, Duration::from_millis(200));
+        remote.called(&ObservedCall { route: "/v3/jobs/{job}", method: &method, outcome, took });
+        let text = metrics.text();
+        let labels = "backend=\"CloudFoundry\",method=\"GET\",route=\"/v3/jobs/{job}\"";
+        let counted = format!("servicekeys_remote_requests_total{{{labels},status=\"{status}\"}} 1\n");
+        assert!(text.contains(&counted), "{text}");
+        let measured = format!("servicekeys_remote_request_duration_seconds_sum{{{labels}}} 0.2\n");
+        assert!(text.contains(&measured), "{text}");
+    }
+}

@@ -1,0 +1,182 @@
+//! What there is at the moment: computed from the caches when somebody asks, and not with every change.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet},
+    metrics::MetricType,
+};
+
+use super::{
+    Metrics,
+    catalog::{BACKEND, Catalog, Entry, Label, PROVIDER, PROVIDER_NAMESPACE, Values},
+    labels::ProviderLabels,
+};
+
+static KEYS: Entry = Entry {
+    name: "servicekeys_keys",
+    labels: &[
+        BACKEND,
+        PROVIDER_NAMESPACE,
+        PROVIDER,
+        Label { name: "state", values: Values::OneOf(KeyState::NAMES) },
+    ],
+    help: "ServiceKeys by their state: the first that holds of `deleting`, `suspended`, `ready`, `stalled`, `pending`",
+    advice: "`kubectl get skey -A` shows which ones. `stalled` ones wait for a person, `pending` ones go on by themselves; \
+             `deleting` ones that stay wait for their provider",
+};
+
+static DUE: Entry = Entry {
+    name: "servicekeys_rotations_due",
+    labels: &[PROVIDER_NAMESPACE, PROVIDER],
+    help: "ServiceKeys whose key is to be replaced by now, and is not yet",
+    advice: "Nothing, as long as there are others each time",
+};
+
+static LATE: Entry = Entry {
+    name: "servicekeys_rotations_late",
+    labels: &[PROVIDER_NAMESPACE, PROVIDER],
+    help: "ServiceKeys whose key was to be replaced ten minutes ago or earlier, and is not yet",
+    advice: "The condition `Rotating` of the ServiceKeys tells what keeps them; `kubectl get skey -A` shows when each was due",
+};
+
+static FAILING: Entry = Entry {
+    name: "servicekeys_rotations_failing",
+    labels: &[PROVIDER_NAMESPACE, PROVIDER],
+    help: "ServiceKeys whose key works, and can't be replaced, or the one before it can't be revoked",
+    advice: "As for `servicekeys_rotations_late`",
+};
+
+static NEXT_EXPIRY: Entry = Entry {
+    name: "servicekeys_next_expiry_seconds",
+    labels: &[PROVIDER_NAMESPACE, PROVIDER],
+    help: "Time until the first current key of a provider expires at the remote side; below 0 it has",
+    advice: "Keys are replaced in good time by themselves. Where this comes near 0, look for what keeps rotations",
+};
+
+static PAUSE: Entry = Entry {
+    name: "servicekeys_provider_pause_seconds",
+    labels: &[PROVIDER_NAMESPACE, PROVIDER],
+    help: "How much longer the remote side wants to be left alone",
+    advice: "Lower `spec.limits` of the provider where this is above 0 often",
+};
+
+const ENTRIES: [&Entry; 6] = [&KEYS, &DUE, &LATE, &FAILING, &NEXT_EXPIRY, &PAUSE];
+
+/// The state of a ServiceKey.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum KeyState {
+    /// It is being deleted.
+    Deleting,
+    /// Nothing is done for it.
+    Suspended,
+    /// Its Secret holds credentials that work.
+    Ready,
+    /// A person has to change something first.
+    Stalled,
+    /// It is on its way.
+    Pending,
+}
+
+impl KeyState {
+    /// All states.
+    pub const ALL: [Self; 5] = [Self::Deleting, Self::Suspended, Self::Ready, Self::Stalled, Self::Pending];
+    const NAMES: &[&str] = &["deleting", "suspended", "ready", "stalled", "pending"];
+
+    const fn as_str(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
+/// What there is of one provider.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProviderStock {
+    /// The namespace of a KeyProvider; `None` for a ClusterKeyProvider, and for one that does not exist.
+    pub namespace: Option<String>,
+    /// Its name; empty for all that do not exist.
+    pub name: String,
+    /// The kind of its remote side.
+    pub backend: &'static str,
+    /// How many ServiceKeys are in each state, as [`KeyState::ALL`] has them.
+    pub keys: [u32; KeyState::ALL.len()],
+    /// Rotations that are due.
+    pub due: u32,
+    /// Rotations that are late.
+    pub late: u32,
+    /// Rotations that don't work.
+    pub failing: u32,
+    /// Seconds until the first key expires.
+    pub next_expiry: Option<f64>,
+    /// How much longer the remote side wants to be left alone.
+    pub pause: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeyLabels {
+    backend: &'static str,
+    #[prometheus(flatten)]
+    provider: ProviderLabels,
+    state: &'static str,
+}
+
+type Source = Box<dyn Fn() -> Vec<ProviderStock> + Send + Sync>;
+
+/// Who tells what there is; nobody, before the operator runs.
+#[derive(Clone, Default)]
+pub(super) struct Stock(Arc<Mutex<Option<Source>>>);
+
+impl fmt::Debug for Stock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stock").finish_non_exhaustive()
+    }
+}
+
+impl Stock {
+    pub(super) fn expose(&self, catalog: &mut Catalog) {
+        catalog.add_collected(ENTRIES.map(|entry| (entry, MetricType::Gauge)), self.clone());
+    }
+
+    fn take(&self) -> Vec<ProviderStock> {
+        let source = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        source.as_ref().map(|source| source()).unwrap_or_default()
+    }
+}
+
+impl Collector for Stock {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let stock = self.take();
+        let keys = stock.iter().flat_map(|of| {
+            KeyState::ALL.map(|state| {
+                let (backend, state_name) = (of.backend, state.as_str());
+                let labels = KeyLabels { backend, provider: labels(of), state: state_name };
+                (labels, f64::from(of.keys[state as usize]))
+            })
+        });
+        KEYS.encode_gauges(&mut encoder, keys)?;
+        let mut each = |entry: &Entry, value: fn(&ProviderStock) -> Option<f64>| {
+            let gauges = stock.iter().filter_map(|of| Some((labels(of), value(of)?)));
+            entry.encode_gauges(&mut encoder, gauges)
+        };
+        each(&DUE, |of| Some(f64::from(of.due)))?;
+        each(&LATE, |of| Some(f64::from(of.late)))?;
+        each(&FAILING, |of| Some(f64::from(of.failing)))?;
+        each(&NEXT_EXPIRY, |of| of.next_expiry)?;
+        each(&PAUSE, |of| Some(of.pause.as_secs_f64()))
+    }
+}
+
+fn labels(of: &ProviderStock) -> ProviderLabels {
+    ProviderLabels::of(of.namespace.as_deref(), &of.name)
+}
+
+impl Metrics {
+    /// Asks here what there is, from now on.
+    pub fn take_stock(&self, source: impl Fn() -> Vec<ProviderStock> + Send + Sync + 'static) {
+        *self.0.stock.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(source));
+    }
+}

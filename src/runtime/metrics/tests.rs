@@ -1,0 +1,102 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::*;
+use crate::backend::{CallOutcome, ObservedCall};
+
+const BACKEND: &str = "OpenServiceBroker";
+
+/// Metrics of which every family has been counted once.
+fn exercised() -> (Metrics, crate::runtime::Watch) {
+    let metrics = Metrics::default();
+    let watch = metrics.watches().begin("/apis/servicekeys.dev/v1alpha1/servicekeys");
+    metrics.reconciled("ServiceKey", Outcome::Settled, Duration::from_millis(3));
+    let _queue = metrics.provider_queue(Some("training"), "broker");
+    metrics.key_operation(BACKEND, KeyOperation::Bind, KeyOutcome::Done);
+    metrics.rotated(BACKEND, true);
+    metrics.orphan_mitigated(BACKEND);
+    metrics.left_behind(BACKEND, 3);
+    metrics.orphans(None, "cf-eu10", 2);
+    metrics.orphan_revoked(BACKEND);
+    metrics.provider_checked(None, "cf-eu10", true);
+    metrics.take_stock(|| {
+        vec![ProviderStock { backend: BACKEND, next_expiry: Some(7.0), ..ProviderStock::default() }]
+    });
+    let remote = metrics.remote_side(BACKEND);
+    remote.paused();
+    remote.called(&ObservedCall {
+        route: "/v2/catalog",
+        method: &reqwest::Method::GET,
+        outcome: CallOutcome::Answered(200),
+        took: Duration::ZERO,
+    });
+    metrics.asked_the_api_server(ApiRequest { verb: "get", resource: "secrets" }, Some(200), Duration::ZERO);
+    (metrics, watch)
+}
+
+/// The names of the labels of each family, as the text shows them.
+fn labels_of_families(text: &str) -> BTreeMap<&str, BTreeSet<&str>> {
+    let mut families = BTreeMap::<_, BTreeSet<_>>::new();
+    let mut family = "";
+    for line in text.lines() {
+        if let Some(declared) = line.strip_prefix("# TYPE ") {
+            family = declared.split(' ').next().unwrap();
+            families.insert(family, BTreeSet::new());
+        } else if !line.starts_with('#') {
+            let labels = line.split_once('{').map_or("", |(_, rest)| rest.split_once("} ").unwrap().0);
+            let names = labels.split("\",").filter_map(|label| Some(label.split_once("=\"")?.0));
+            families.get_mut(family).unwrap().extend(names.filter(|name| *name != "le"));
+        }
+    }
+    families
+}
+
+#[test]
+fn what_is_written_about_families_is_what_they_are() {
+    let (metrics, _watch) = exercised();
+    let text = metrics.plain_text();
+    let exposed = labels_of_families(&text);
+    let declared: BTreeMap<_, BTreeSet<_>> = metrics
+        .families()
+        .iter()
+        .map(|family| (family.entry.name, family.entry.labels.iter().map(|label| label.name).collect()))
+        .collect();
+    assert_eq!(declared, exposed);
+    assert_eq!(metrics.families().len(), declared.len(), "two families have one name");
+}
+
+#[test]
+fn every_family_says_what_it_is_for() {
+    for Exposed { entry, .. } in Metrics::default().families() {
+        assert!(entry.help.len() > 20 && !entry.help.ends_with('.'), "{}", entry.name);
+        assert!(entry.advice.len() > 20 || entry.advice == "Nothing", "{}", entry.name);
+        assert!(!entry.advice.ends_with('.'), "{}", entry.name);
+    }
+}
+
+#[test]
+fn clones_count_together() {
+    let metrics = Metrics::default();
+    metrics.clone().orphan_mitigated(BACKEND);
+    metrics.orphan_mitigated(BACKEND);
+    let text = metrics.text();
+    assert!(
+        text.contains("servicekeys_orphan_mitigations_total{backend=\"OpenServiceBroker\"} 2\n"),
+        "{text}"
+    );
+    assert!(text.ends_with("# EOF\n"), "{text}");
+}
+
+#[test]
+fn a_provider_that_is_gone_leaves_no_series() {
+    let metrics = Metrics::default();
+    let names = |metrics: &Metrics| metrics.text().matches("provider=\"broker\"").count();
+    metrics.orphans(Some("training"), "broker", 1);
+    metrics.provider_checked(Some("training"), "broker", true);
+    let _queue = metrics.provider_queue(Some("training"), "broker");
+    assert!(names(&metrics) > 3, "{}", metrics.text());
+    metrics.forget_provider(Some("training"), "broker");
+    assert_eq!(names(&metrics), 0, "{}", metrics.text());
+}

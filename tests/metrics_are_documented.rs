@@ -1,0 +1,57 @@
+//! `docs/metrics.md` tells of every metric what the code tells of it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{env, fs, path::Path};
+
+use servicekey_operator::runtime::{
+    Metrics,
+    metrics::{Exposed, Label, Values},
+};
+
+const FILE: &str = "docs/metrics.md";
+const UPDATE: &str = "UPDATE_DOCS=1 cargo test --test metrics_are_documented";
+
+const INTRODUCTION: &str = "\
+# Metrics
+
+`--http-addr` serves them at `/metrics`: as OpenMetrics to who asks for that, as Prometheus does, and in the older text
+format to everybody else. No label holds the name of a ServiceKey or of a Secret; a provider's name is one, as there are
+few of them.
+
+[`deploy/monitoring/`](../deploy/monitoring/) has alerts and a dashboard that are made from these. Where there are
+several replicas, take the `max` of what only the leader knows, not the `sum`: one that stands by shows what it has
+counted before.
+
+A histogram is shown as `…_bucket`, `…_sum` and `…_count`.";
+
+#[test]
+fn every_metric_is_documented_as_the_code_declares_it() {
+    let sections: Vec<_> = Metrics::default().families().iter().map(section).collect();
+    let page = format!("{INTRODUCTION}\n\n{}", sections.join("\n"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE);
+    if env::var_os("UPDATE_DOCS").is_some() {
+        return fs::write(path, page).unwrap();
+    }
+    let there = fs::read_to_string(path).unwrap_or_default();
+    assert!(there == page, "`{FILE}` is not what `src/runtime/metrics/` says; run `{UPDATE}`");
+}
+
+fn section(family: &Exposed) -> String {
+    let Exposed { entry, kind } = family;
+    let labels: String = entry.labels.iter().map(row).collect();
+    let labels =
+        if labels.is_empty() { labels } else { format!("| label | values |\n| --- | --- |\n{labels}\n") };
+    let kind = kind.as_str();
+    format!("## {}\n\n{}. A {kind}.\n\n{labels}{}.\n", entry.name, entry.help, entry.advice)
+}
+
+fn row(label: &Label) -> String {
+    let values = match label.values {
+        Values::OneOf(values) => {
+            values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", ")
+        }
+        Values::Few(words) => words.to_owned(),
+    };
+    format!("| `{}` | {values} |\n", label.name)
+}
