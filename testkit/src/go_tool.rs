@@ -1,11 +1,11 @@
-//! The real tools that users install the operator with, in pinned versions: Helm and kustomize; and the definitions of
-//! those custom resources of others that a manifest may be of.
+//! The real tools that users install and watch the operator with, in pinned versions: Helm, kustomize and promtool; and
+//! the definitions of those custom resources of others that a manifest may be of.
 //!
 //! Each program is built once with Go, and kept in the user's cache directory.
 
 use std::{
     ffi::OsStr,
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
 };
@@ -23,6 +23,8 @@ const HELM_MOD: &str = include_str!("../helm/go.mod");
 const HELM_SUM: &str = include_str!("../helm/go.sum");
 const KUSTOMIZE_MOD: &str = include_str!("../kustomize/go.mod");
 const KUSTOMIZE_SUM: &str = include_str!("../kustomize/go.sum");
+const PROMTOOL_MOD: &str = include_str!("../promtool/go.mod");
+const PROMTOOL_SUM: &str = include_str!("../promtool/go.sum");
 const MONITORS_MOD: &str = include_str!("../monitors/go.mod");
 const MONITORS_SUM: &str = include_str!("../monitors/go.sum");
 
@@ -127,6 +129,23 @@ impl GoTool {
         Self::built(&KUSTOMIZE, &program, KUSTOMIZE_MOD).await
     }
 
+    /// promtool, built if it is not yet.
+    ///
+    /// # Errors
+    /// [`GoToolError`] says what is missing, or how the build ended.
+    pub async fn promtool() -> Result<Self, GoToolError> {
+        static PROMTOOL: OnceCell<PathBuf> = OnceCell::const_new();
+        let program = Program {
+            binary: "promtool",
+            version: required_version(PROMTOOL_MOD, "github.com/prometheus/prometheus"),
+            usually: "4 minutes",
+            module: &[("go.mod", PROMTOOL_MOD), ("go.sum", PROMTOOL_SUM)],
+            package: "github.com/prometheus/prometheus/cmd/promtool",
+            linker_flags: "-s -w",
+        };
+        Self::built(&PROMTOOL, &program, PROMTOOL_MOD).await
+    }
+
     /// Prepared once for all tests of this process, however many begin at once.
     async fn built(
         place: &OnceCell<PathBuf>,
@@ -148,7 +167,7 @@ impl GoTool {
         &self,
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<String, GoToolError> {
-        self.run_with(arguments, None).await
+        self.end(self.command(arguments, None)).await
     }
 
     /// The same, in the cluster of a kubeconfig.
@@ -160,8 +179,34 @@ impl GoTool {
         arguments: impl IntoIterator<Item = A>,
         kubeconfig: Option<&Path>,
     ) -> Result<String, GoToolError> {
+        self.end(self.command(arguments, kubeconfig)).await
+    }
+
+    /// The same, with this on the tool's standard input.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn run_on<A: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+        input: &str,
+    ) -> Result<String, GoToolError> {
+        let file = self.home.path().join("input");
+        fs::write(&file, input).map_err(FileError::of("write", &file))?;
+        let input = File::open(&file).map_err(FileError::of("read", &file))?;
+        let mut command = self.command(arguments, None);
+        command.stdin(input);
+        self.end(command).await
+    }
+
+    fn command<A: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+        kubeconfig: Option<&Path>,
+    ) -> Command {
         let nowhere = self.home.path().join("kubeconfig");
-        let output = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             .args(arguments)
             .env("HOME", self.home.path())
             .env_remove("XDG_CACHE_HOME")
@@ -169,10 +214,12 @@ impl GoTool {
             .env_remove("XDG_DATA_HOME")
             .env("KUBECONFIG", kubeconfig.unwrap_or(&nowhere))
             .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output()
-            .await
-            .map_err(FileError::of("run", &self.program))?;
+            .kill_on_drop(true);
+        command
+    }
+
+    async fn end(&self, mut command: Command) -> Result<String, GoToolError> {
+        let output = command.output().await.map_err(FileError::of("run", &self.program))?;
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.status.success() {
             return Ok(printed);

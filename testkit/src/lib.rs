@@ -35,5 +35,5 @@ pub use file_error::FileError;
 pub use gate::{Gate, Moment};
 pub use process::ProcessError;
 pub use progress::{Progress, Stderr, Step};
-pub use promtool::{PromtoolError, promtool};
+pub use promtool::promtool;
 pub use wait::WaitError;
