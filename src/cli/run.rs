@@ -169,6 +169,7 @@ impl Run {
                 let health = Health::of(&metrics, Patience::default());
                 let server = Server::start(address, metrics, health);
                 let mut server = server.with_context(|| format!("can't serve metrics at `{address}`"))?;
+                tracing::info!(address = %server.address(), "metrics and health are served");
                 tokio::select! {
                     ended = work => ended?,
                     ended = server.ended() => ended.context("can't serve metrics any more")?,

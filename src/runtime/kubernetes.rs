@@ -67,6 +67,9 @@ where
         let answer = self.inner.call(request);
         async move {
             let answer = answer.await;
+            if answer.is_ok() {
+                pulse.iter().for_each(Pulse::sign_of_life);
+            }
             let status = answer.as_ref().ok().map(|response| response.status().as_u16());
             metrics.asked_the_api_server(asked, status, began.elapsed());
             Ok(answer?.map(|body| ObservedBody { body, pulse }))
@@ -146,6 +149,9 @@ fn is_part_of_a_namespace(segment: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::{io, thread, time::Duration};
+
+    use futures::future;
     use rstest::rstest;
 
     use super::*;
@@ -173,5 +179,52 @@ mod tests {
     ) {
         let asked = api_request(&method.parse().unwrap(), &uri.parse().unwrap());
         assert_eq!((asked.verb, asked.resource), (verb, resource));
+    }
+
+    /// An API server that is out of reach.
+    struct Away;
+
+    impl Service<Request<RequestBody>> for Away {
+        type Response = Response<RequestBody>;
+        type Error = io::Error;
+        type Future = future::Ready<io::Result<Response<RequestBody>>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<RequestBody>) -> Self::Future {
+            future::ready(Err(io::ErrorKind::ConnectionRefused.into()))
+        }
+    }
+
+    /// Silence of the watch after a request for this, of which there was some before.
+    async fn silence_after(uri: &str) -> (Metrics, Duration) {
+        let metrics = Metrics::default();
+        let _watch = metrics.watches().begin("/api/v1/secrets");
+        thread::sleep(Duration::from_millis(50));
+        let mut client = Observation { metrics: metrics.clone() }.layer(Away);
+        let request = Request::get(uri).body(RequestBody::empty()).unwrap();
+        assert!(client.call(request).await.is_err());
+        let silence = metrics.watches().silences()[0].1;
+        (metrics, silence)
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_is_tried_again_lives_although_nobody_answers() {
+        let (metrics, silence) = silence_after("/api/v1/secrets?labelSelector=x&watch=true").await;
+        assert!(silence < Duration::from_millis(50), "{silence:?}");
+        let counted =
+            "servicekeys_kubernetes_requests_total{verb=\"watch\",resource=\"secrets\",status=\"none\"} 1\n";
+        assert!(metrics.text().contains(counted), "{}", metrics.text());
+    }
+
+    #[rstest]
+    #[case::a_watch_of_one_object("/api/v1/secrets?fieldSelector=metadata.name%3Dlogin&watch=true")]
+    #[case::a_watch_of_another_namespace("/api/v1/namespaces/a/secrets?watch=true")]
+    #[tokio::test]
+    async fn another_request_is_no_sign_of_life(#[case] uri: &str) {
+        let (_, silence) = silence_after(uri).await;
+        assert!(silence >= Duration::from_millis(50), "{silence:?}");
     }
 }

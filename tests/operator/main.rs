@@ -42,6 +42,7 @@ mod each_key_is_revoked_by_one_call;
 mod elsewhere;
 mod evidence;
 mod foundry;
+mod health_tells_whether_it_lives;
 mod ibm;
 mod ibm_cloud_crashes_leave_one_key;
 mod ibm_cloud_keys_are_adopted;

@@ -2,16 +2,18 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::NamedTempFile;
 use testkit::{Gate, gateway::Gateway};
 use tokio::{
     process::{Child, Command},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::stage::Stage;
@@ -43,7 +45,8 @@ impl Process {
     /// The same with more flags.
     pub fn with(gateway: Gateway, stage: &Stage, flags: &[&str]) -> Self {
         let mut command = Command::new(PROGRAM);
-        command.args(["run", "--namespaces", &stage.namespace, "--allow-cidr", "127.0.0.0/8"]).args(flags);
+        command.args(["run", "--namespaces", &stage.namespace, "--allow-cidr", "127.0.0.0/8"]);
+        command.args(["--http-addr", "127.0.0.1:0"]).args(flags);
         Self::run(gateway, command)
     }
 
@@ -59,6 +62,22 @@ impl Process {
             .spawn()
             .unwrap();
         Self { gateway, child, log }
+    }
+
+    /// Where it serves metrics and health, which it says in its log.
+    pub async fn http_address(&self) -> SocketAddr {
+        let serves = async {
+            loop {
+                let log = fs::read_to_string(self.log.path()).unwrap();
+                let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+                let address = |line: Value| line["fields"]["address"].as_str()?.parse().ok();
+                if let Some(address) = lines.filter_map(address).next() {
+                    return address;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, serves).await.expect("it does not say where it serves metrics")
     }
 
     /// Kills it as the kernel does when memory runs out, and returns when it is dead.
