@@ -191,7 +191,10 @@ async fn spine(release: &Release) -> Process {
     stage.request_rotation(json!("now")).await;
     stage.wait_settled_with(2).await;
     stage.wait_ready_with_the_only_key(KEY).await;
-    assert!(release.read("/metrics").await.unwrap().ends_with("# EOF\n"));
+    assert!(release.read("/metrics").await.unwrap().contains("servicekeys_leader 1\n"));
+    for probe in ["/livez", "/readyz"] {
+        assert_eq!(release.read(probe).await.unwrap(), "ok\n");
+    }
 
     let gate = operator.gateway.gate(Requests::to(Method::POST, "secrets"), Moment::AfterEffect);
     stage.create_key("another").await;
