@@ -92,16 +92,36 @@ impl Release {
 
     /// Runs the container as the kubelet does.
     async fn start(&self) -> Process {
+        let gateway = Gateway::start(self.stage.plane.client_as(&self.user)).await.unwrap();
+        Process::run(gateway, self.command("run"))
+    }
+
+    /// Fails unless `check` with the same flags finds nothing.
+    async fn check(&self) {
+        let kubeconfig = self.stage.plane.kubeconfig_for(&self.user).unwrap();
+        let checked = self.command("check").env("KUBECONFIG", kubeconfig).output().await.unwrap();
+        let said = String::from_utf8_lossy(&[checked.stdout, checked.stderr].concat()).into_owned();
+        assert!(checked.status.success(), "{said}");
+    }
+
+    /// The container's command, for this instead of `run`.
+    fn command(&self, subcommand: &str) -> Command {
         let env: Vec<(String, String)> = self.container.env.iter().flatten().map(variable).collect();
         let expanded = |arg: &String| {
             let arg =
                 env.iter().fold(arg.clone(), |arg, (name, value)| arg.replace(&format!("$({name})"), value));
             arg.replace("--http-addr=0.0.0.0:", "--http-addr=127.0.0.1:")
         };
+        let (run, flags) = self.container.args.as_ref().unwrap().split_first().unwrap();
+        assert_eq!(run, "run");
         let mut command = Command::new(PROGRAM);
-        command.env_clear().args(self.container.args.iter().flatten().map(expanded)).envs(env.clone());
-        let gateway = Gateway::start(self.stage.plane.client_as(&self.user)).await.unwrap();
-        Process::run(gateway, command)
+        command
+            .env_clear()
+            .arg(subcommand)
+            .args(flags.iter().map(expanded))
+            .envs(env.clone())
+            .kill_on_drop(true);
+        command
     }
 
     async fn read(&self, path: &str) -> reqwest::Result<String> {
@@ -178,6 +198,7 @@ async fn for_a_single_namespace() {
 /// returned.
 async fn spine(release: &Release) -> Process {
     let stage = &release.stage;
+    release.check().await;
     let operator = release.start().await;
     stage.create_login("operator", "broker-password").await;
     stage.create::<KeyProvider>(stage.provider_manifest("broker")).await;

@@ -102,7 +102,8 @@ impl ControlPlane {
     /// When the file can't be written.
     pub fn kubeconfig_for(&self, user: &User) -> Result<PathBuf, Error> {
         let content = self.access.kubeconfig(user)?;
-        self.site.write(&format!("{}.kubeconfig", user.name), &content)
+        // `KUBECONFIG` is a list, with colons between its files; the names of service accounts have some.
+        self.site.write(&format!("{}.kubeconfig", user.name.replace(':', ".")), &content)
     }
 
     /// What the users from [`new_user`](Self::new_user) have asked the API server.
