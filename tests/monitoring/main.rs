@@ -1,0 +1,15 @@
+//! Alerts and dashboard: read by the real promtool, played, and made of metrics that there are.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod alerts;
+mod dashboard;
+mod queries;
+
+use std::{fs, path::Path};
+
+/// A file of the repository.
+fn file(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()))
+}
