@@ -1,5 +1,5 @@
-//! The real tools that users install and watch the operator with, in pinned versions: Helm, kustomize and promtool; and
-//! the definitions of those custom resources of others that a manifest may be of.
+//! The real tools that users install and watch the operator with, in pinned versions: Helm, kustomize, Prometheus
+//! and promtool; and the definitions of those custom resources of others that a manifest may be of.
 //!
 //! Each program is built once with Go, and kept in the user's cache directory.
 
@@ -23,8 +23,8 @@ const HELM_MOD: &str = include_str!("../helm/go.mod");
 const HELM_SUM: &str = include_str!("../helm/go.sum");
 const KUSTOMIZE_MOD: &str = include_str!("../kustomize/go.mod");
 const KUSTOMIZE_SUM: &str = include_str!("../kustomize/go.sum");
-const PROMTOOL_MOD: &str = include_str!("../promtool/go.mod");
-const PROMTOOL_SUM: &str = include_str!("../promtool/go.sum");
+const PROMETHEUS_MOD: &str = include_str!("../prometheus/go.mod");
+const PROMETHEUS_SUM: &str = include_str!("../prometheus/go.sum");
 const MONITORS_MOD: &str = include_str!("../monitors/go.mod");
 const MONITORS_SUM: &str = include_str!("../monitors/go.sum");
 
@@ -135,15 +135,18 @@ impl GoTool {
     /// [`GoToolError`] says what is missing, or how the build ended.
     pub async fn promtool() -> Result<Self, GoToolError> {
         static PROMTOOL: OnceCell<PathBuf> = OnceCell::const_new();
-        let program = Program {
-            binary: "promtool",
-            version: required_version(PROMTOOL_MOD, "github.com/prometheus/prometheus"),
-            usually: "4 minutes",
-            module: &[("go.mod", PROMTOOL_MOD), ("go.sum", PROMTOOL_SUM)],
-            package: "github.com/prometheus/prometheus/cmd/promtool",
-            linker_flags: "-s -w",
-        };
-        Self::built(&PROMTOOL, &program, PROMTOOL_MOD).await
+        let package = "github.com/prometheus/prometheus/cmd/promtool";
+        Self::built(&PROMTOOL, &of_prometheus("promtool", package), PROMETHEUS_MOD).await
+    }
+
+    /// Prometheus itself, built if it is not yet.
+    ///
+    /// # Errors
+    /// [`GoToolError`] says what is missing, or how the build ended.
+    pub async fn prometheus() -> Result<Self, GoToolError> {
+        static PROMETHEUS: OnceCell<PathBuf> = OnceCell::const_new();
+        let package = "github.com/prometheus/prometheus/cmd/prometheus";
+        Self::built(&PROMETHEUS, &of_prometheus("prometheus", package), PROMETHEUS_MOD).await
     }
 
     /// Prepared once for all tests of this process, however many begin at once.
@@ -157,6 +160,11 @@ impl GoTool {
         let program = place.get_or_try_init(|| built).await?.clone();
         let home = tempfile::tempdir().map_err(FileError::of("create a folder for", name))?;
         Ok(Self { name, program, home })
+    }
+
+    /// Where the program is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.program
     }
 
     /// Runs the tool to its end, and gives what it printed.
@@ -226,6 +234,17 @@ impl GoTool {
         }
         let output_of_both = printed + &String::from_utf8_lossy(&output.stderr);
         Err(GoToolError::Refused { name: self.name, status: output.status, output: output_of_both })
+    }
+}
+
+fn of_prometheus(binary: &'static str, package: &'static str) -> Program<'static> {
+    Program {
+        binary,
+        version: required_version(PROMETHEUS_MOD, "github.com/prometheus/prometheus"),
+        usually: "4 minutes",
+        module: &[("go.mod", PROMETHEUS_MOD), ("go.sum", PROMETHEUS_SUM)],
+        package,
+        linker_flags: "-s -w",
     }
 }
 

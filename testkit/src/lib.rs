@@ -2,7 +2,8 @@
 //! [`gateway`] to hold its clients' requests, a real database server in [`postgres`], and strict fake remote sides: an
 //! Open Service Broker in [`broker`], an OAuth token endpoint in [`token_server`], a Cloud Foundry in
 //! [`cloud_foundry`], and an IBM Cloud in [`ibm_cloud`]. In [`library_broker`] are brokers on libraries that others
-//! wrote, and in [`go_tool`] are the tools that users install the operator with.
+//! wrote, in [`prometheus`] is the one that reads the operator's metrics, and in [`go_tool`] are the tools that users
+//! install the operator with.
 //!
 //! Nothing here is part of the product, and the product never depends on it.
 
@@ -23,7 +24,7 @@ pub mod library_broker;
 pub mod postgres;
 mod process;
 mod progress;
-mod promtool;
+pub mod prometheus;
 mod remote;
 mod scratch;
 mod server;
@@ -35,5 +36,4 @@ pub use file_error::FileError;
 pub use gate::{Gate, Moment};
 pub use process::ProcessError;
 pub use progress::{Progress, Stderr, Step};
-pub use promtool::promtool;
 pub use wait::WaitError;

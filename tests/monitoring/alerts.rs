@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::Value;
-use testkit::promtool;
+use testkit::prometheus::promtool;
 
 use crate::{file, queries::assert_of_what_there_is};
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs};
 
 use serde_json::{Value, json};
 use servicekey_operator::runtime::Metrics;
-use testkit::promtool;
+use testkit::prometheus::promtool;
 
 use crate::{
     file,

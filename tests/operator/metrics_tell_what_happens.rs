@@ -13,7 +13,7 @@ use servicekey_operator::{
 };
 use testkit::{
     broker::{Fault, Route, StatusCode},
-    promtool,
+    prometheus::promtool,
 };
 use tokio::time::{Instant, sleep};
 

@@ -1,4 +1,4 @@
-//! The real promtool: metrics, rules and queries are checked by those who will read them.
+//! promtool, which finds fault with metrics, rules and their tests.
 
 use crate::go_tool::{GoTool, GoToolError};
 
