@@ -84,7 +84,8 @@ reasons! {
     /// The Secret holds the new key, and the previous one is still valid for consumers that have not moved yet. The
     /// message says when it will be revoked. Nothing to do.
     Overlapping,
-    /// The ServiceKey is being deleted and its keys are being revoked. Wait.
+    /// The ServiceKey is being deleted and its keys are being revoked. Wait: it stays until the remote side has confirmed
+    /// that they are gone.
     Deleting,
     /// The provider is being deleted, and ServiceKeys still name it: their keys could not be revoked without it. The
     /// message names them. It goes, with its hold on the login Secret, when the last of them is gone.
@@ -98,7 +99,9 @@ reasons! {
     /// A Secret of this name exists and belongs to somebody else, so it is not touched, and no key is made. Delete
     /// that Secret if it is not needed, or create the ServiceKey again with another `spec.secret.name`.
     SecretConflict,
-    /// The API server refused the Secret. The message says why; a key that was made for it is kept, or revoked again.
+    /// The API server refused the Secret: an admission policy, a quota, or rules for its type. The message says why. No
+    /// other key is made meanwhile. Change the policy, or what `spec.secret` says of labels, annotations and entries; it
+    /// is tried again by itself.
     SecretRejected,
     /// The credentials can't be turned into the Secret's entries: names that collide, a template that uses a credential
     /// that is not there, or more than fits in a Secret. Change `spec.secret.template` as the message says.
@@ -169,7 +172,8 @@ reasons! {
     /// A Secret that the provider names does not exist. Create it in the provider's namespace, for a
     /// ClusterKeyProvider in the operator's; the operator goes on by itself.
     LoginSecretMissing,
-    /// A Secret that the provider names lacks an entry, or holds an empty one. The message names the entry.
+    /// A Secret that the provider names lacks an entry, or holds an empty one. The message names the entry. Correct it;
+    /// the operator goes on by itself.
     LoginSecretIncomplete,
 }
 
