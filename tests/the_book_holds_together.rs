@@ -1,0 +1,158 @@
+//! The pages of `docs/` are a book: each is in its table of contents, and every link that stays within the project leads
+//! to a file, and to a heading in it, that is there.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Component, Path, PathBuf},
+};
+
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+use rstest::rstest;
+
+const CONTENTS: &str = "docs/SUMMARY.md";
+/// Pages outside of the book that people read.
+const OTHERS: [&str; 3] = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"];
+
+/// A page, as a reader sees it.
+#[derive(Debug, Default)]
+struct Page {
+    links: Vec<String>,
+    /// What links to its headings end with.
+    anchors: BTreeSet<String>,
+}
+
+impl Page {
+    fn read(markdown: &str) -> Self {
+        let mut page = Self::default();
+        let mut heading: Option<String> = None;
+        for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
+            match event {
+                Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
+                    page.links.push(dest_url.into_string());
+                }
+                Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
+                Event::End(TagEnd::Heading(_)) => page.add_heading(&heading.take().unwrap_or_default()),
+                Event::Text(text) | Event::Code(text) => {
+                    if let Some(heading) = &mut heading {
+                        heading.push_str(&text);
+                    }
+                }
+                _ => {}
+            }
+        }
+        page
+    }
+
+    /// The first of several headings has the plain name, the others are counted.
+    fn add_heading(&mut self, heading: &str) {
+        let kept = heading.chars().filter_map(|letter| match letter {
+            letter if letter.is_alphanumeric() || "-_".contains(letter) => Some(letter.to_ascii_lowercase()),
+            letter if letter.is_whitespace() => Some('-'),
+            _ => None,
+        });
+        let name: String = kept.collect();
+        let counted = (1..).map(|number| format!("{name}-{number}"));
+        let free = std::iter::once(name.clone()).chain(counted).find(|name| !self.anchors.contains(name));
+        self.anchors.extend(free);
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All pages, by their paths within the project.
+fn pages() -> BTreeMap<PathBuf, Page> {
+    let book = fs::read_dir(root().join("docs"))
+        .unwrap()
+        .map(|entry| Path::new("docs").join(entry.unwrap().file_name()));
+    let book = book.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let paths = book.chain(OTHERS.map(PathBuf::from));
+    paths.map(|path| (path.clone(), Page::read(&fs::read_to_string(root().join(path)).unwrap()))).collect()
+}
+
+#[test]
+fn every_page_is_in_the_table_of_contents_once() {
+    let pages = pages();
+    let contents = &pages[Path::new(CONTENTS)].links;
+    let listed: BTreeSet<_> = contents.iter().map(|link| Path::new("docs").join(link)).collect();
+    assert_eq!(listed.len(), contents.len(), "a page is listed twice: {contents:?}");
+    let there = pages.keys().filter(|path| path.starts_with("docs") && *path != Path::new(CONTENTS));
+    assert_eq!(listed, there.cloned().collect());
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let pages = pages();
+    let mut checked = 0;
+    let mut wrong = Vec::new();
+    for (path, page) in &pages {
+        for link in page.links.iter().filter(|link| !link.contains("://")) {
+            checked += 1;
+            if let Err(why) = follow(&pages, path, link) {
+                wrong.push(format!("{}: `{link}` {why}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(checked >= 60, "only {checked} links");
+}
+
+/// Follows a link from a page to a file and a heading.
+fn follow(pages: &BTreeMap<PathBuf, Page>, from: &Path, link: &str) -> Result<(), &'static str> {
+    let (file, anchor) = link.split_once('#').map_or((link, None), |(file, anchor)| (file, Some(anchor)));
+    let target = if file.is_empty() { from.to_owned() } else { plain(&from.parent().unwrap().join(file)) };
+    if from.starts_with("docs") && !target.starts_with("docs") {
+        return Err("leaves the book, where the built one has nothing");
+    }
+    if !root().join(&target).exists() {
+        return Err("leads to nothing");
+    }
+    match (anchor, pages.get(&target)) {
+        (Some(anchor), Some(page)) if !page.anchors.contains(anchor) => Err("leads to no heading"),
+        _ => Ok(()),
+    }
+}
+
+/// The path without `..`.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
+#[rstest]
+#[case::page("docs/one.md", "two.md", Ok(()))]
+#[case::heading("docs/one.md", "two.md#the-what-of-it", Ok(()))]
+#[case::second_heading_of_a_name("docs/one.md", "two.md#the-what-of-it-1", Ok(()))]
+#[case::heading_of_the_same_page("docs/two.md", "#the-what-of-it", Ok(()))]
+#[case::from_outside("README.md", "docs/two.md", Ok(()))]
+#[case::folder("README.md", "docs/", Ok(()))]
+#[case::no_page("docs/one.md", "three.md", Err("leads to nothing"))]
+#[case::no_heading("docs/one.md", "two.md#other", Err("leads to no heading"))]
+#[case::out_of_the_book(
+    "docs/one.md",
+    "../README.md",
+    Err("leaves the book, where the built one has nothing")
+)]
+fn a_link_that_leads_nowhere_is_found(
+    #[case] from: &str,
+    #[case] link: &str,
+    #[case] expected: Result<(), &str>,
+) {
+    // Real files, because links lead to these.
+    let link = link.replace("two.md", "design.md");
+    let from = from.replace("two.md", "design.md");
+    let page = Page::read("# The `what` of it!\n\n## The what of it\n");
+    let pages = BTreeMap::from([(PathBuf::from("docs/design.md"), page)]);
+    assert_eq!(follow(&pages, Path::new(&from), &link), expected);
+}
