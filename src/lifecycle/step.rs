@@ -154,8 +154,17 @@ impl Report {
     #[must_use]
     pub fn reconciling(&self) -> Option<Problem> {
         let Verdict { ready, reason, message } = &self.ready;
-        let verdict = || Problem { reason: *reason, message: message.clone() };
-        let why = self.rotating.clone().filter(|_| *ready).unwrap_or_else(verdict);
+        let asked_for = || Problem {
+            reason: Reason::Rotating,
+            message: "another key was asked for, and takes the place of this one".to_owned(),
+        };
+        let why = if *ready {
+            // That an earlier key is still valid keeps nobody from making the next one.
+            let rotating = self.rotating.clone().filter(|why| why.reason != Reason::Overlapping);
+            rotating.unwrap_or_else(asked_for)
+        } else {
+            Problem { reason: *reason, message: message.clone() }
+        };
         (self.pending && self.stalled.is_none()).then_some(why)
     }
 }

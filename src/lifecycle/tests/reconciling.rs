@@ -17,6 +17,14 @@ fn aged() -> World {
     World { desired, now: now() + 2 * MINUTE, ..world }
 }
 
+/// Its status knows of nothing but a key that is still valid.
+fn overlapping(world: World) -> World {
+    let mut memory = Memory::default();
+    memory.replace(Sequence::FIRST, None, None, now(), MINUTE);
+    let key = KeyRecord { sequence: Sequence::FIRST.next(), ..key("before") };
+    World { memory, secret: SecretView::Intact { key, previous: None }, ..world }
+}
+
 fn suspended(world: World) -> World {
     World { desired: Desired { suspended: true, ..world.desired.clone() }, ..world }
 }
@@ -62,6 +70,13 @@ fn report(world: &World) -> Report {
     Some(Reason::BindRejected)
 )]
 #[case::another_key_was_asked_for(edited(), true, Some(Reason::Rotating), None)]
+#[case::and_the_status_is_behind(
+    World { memory: Memory::default(), ..edited() },
+    true,
+    Some(Reason::Rotating),
+    None
+)]
+#[case::and_an_earlier_key_is_still_valid(overlapping(edited()), true, Some(Reason::Rotating), None)]
 #[case::it_fails(failing(ErrorClass::Transient, edited()), true, Some(Reason::RemoteUnreachable), None)]
 #[case::it_is_refused(failing(ErrorClass::Rejected, edited()), true, None, Some(Reason::BindRejected))]
 #[case::it_may_not_be_made(closed(edited()), true, None, Some(Reason::ProviderNotAllowed))]

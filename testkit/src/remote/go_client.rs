@@ -1,4 +1,5 @@
-//! The real, unmodified Go clients of remote sides, so that a fake can't be wrong in a way that suits us.
+//! The real, unmodified Go clients of remote sides, so that a fake can't be wrong in a way that suits us; and those that
+//! read what the operator writes.
 //!
 //! Each program is built once, in a pinned version, and kept in the user's cache directory.
 
