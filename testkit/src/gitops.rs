@@ -1,5 +1,5 @@
 //! What GitOps tools and kubectl make of an object: the program in `testkit/gitops-client/`, which has the unmodified
-//! kstatus library (Flux, `helm --wait`), the Lua interpreter of Argo CD, and kubectl's code of `wait`.
+//! kstatus library (Flux, Helm 4's `--wait`), the Lua interpreter of Argo CD, and kubectl's code of `wait`.
 
 use serde::Deserialize;
 use serde_json::{Value, json};

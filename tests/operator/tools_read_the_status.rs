@@ -1,4 +1,4 @@
-//! What tools make of an object at each stage of its life: kstatus, and so Flux and `helm --wait`; Argo CD, by the
+//! What tools make of an object at each stage of its life: kstatus, and so Flux and Helm 4's `--wait`; Argo CD, by the
 //! health script in `deploy/`; `kubectl wait --for=condition=Ready`. The tools are the real ones, the objects those of
 //! the API server.
 
