@@ -9,7 +9,7 @@ use testkit::{control_plane::documents, go_tool::GoTool};
 
 use crate::chart::{NAMESPACE, folder, path, render, template, title, values};
 
-const REGENERATE: &str = "UPDATE_MANIFESTS=1 cargo test --test install plain_manifests";
+const REGENERATE: &str = "UPDATE_MANIFESTS=1 cargo test --test install are_generated";
 
 /// What each generated file holds: the templates, and the values of one kind of installation.
 const FILES: [(&str, &[&str], &[&str]); 7] = [
