@@ -1,5 +1,5 @@
-//! A picture of the Grafana dashboard, made from what a real Prometheus scraped while the operator worked for a minute
-//! and a half: `cargo run --example dashboard`.
+//! A picture of the Grafana dashboard, made from what a real Prometheus scraped while the operator worked for some 80
+//! seconds: `cargo run --example dashboard`.
 //!
 //! The panels, their places and their queries are those of `deploy/monitoring/grafana-dashboard.json`.
 
@@ -39,7 +39,7 @@ async fn main() -> anyhow::Result<()> {
     let stage = Stage::set().await?;
     let prometheus = Prometheus::scraping(stage.metrics_address(), STEP, "servicekeys-system").await?;
     let began = Timestamp::now();
-    say("make, refuse, replace and revoke keys for a minute and a half");
+    say("make, refuse, replace and revoke keys for 80 seconds");
     stage.play().await?;
     let span = (began, Timestamp::now());
     let mut drawn = Vec::new();

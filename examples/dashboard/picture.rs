@@ -19,6 +19,8 @@ const COLUMN: u32 = 60;
 const ROW: u32 = 26;
 /// In pixels: the part of a panel below its chart.
 const LEGEND: i32 = 34;
+/// In seconds: points further apart than this are not joined.
+const GAP: f64 = 1.5;
 const FONT: &str = "sans-serif";
 const INK: RGBColor = RGBColor(36, 41, 47);
 const GRID: RGBColor = RGBColor(225, 228, 232);
@@ -99,7 +101,10 @@ fn draw_panel(
             let area = AreaSeries::new(line.clone(), 0.0, color.mix(0.9)).border_style(WHITE.stroke_width(1));
             chart.draw_series(area)?;
         } else {
-            chart.draw_series(LineSeries::new(line.clone(), color.stroke_width(2)))?;
+            // Where there was nothing to tell, there is no line.
+            for part in line.chunk_by(|before, after| after.0 - before.0 < GAP) {
+                chart.draw_series(LineSeries::new(part.to_vec(), color.stroke_width(2)))?;
+            }
         }
     }
     draw_legend(&lower, series.iter().map(|(name, _)| name.as_str()), width)
