@@ -7,7 +7,7 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::Resource;
 use serde_json::{Map, Value};
 
-use super::{counted, error::bounded, status, turn::Turn};
+use super::{error::bounded, status, turn::Turn};
 use crate::{
     api::{Adoption as AdoptionPolicy, IbmCloudAccess, ResourceAttribute},
     backend::{
@@ -46,18 +46,6 @@ impl Turn<'_> {
             }
         };
         self.learn(KeyOperation::Bind, answer);
-    }
-
-    /// Takes in what came of something that was wanted of the remote side.
-    fn learn(&mut self, operation: KeyOperation, answer: Answer) {
-        let (backend, metrics) = (self.kind_of_backend(), &self.context.metrics);
-        metrics.key_operation(backend, operation, counted::key_outcome(&answer));
-        let makes_a_key = matches!(operation, KeyOperation::Bind | KeyOperation::Poll);
-        let rotates = self.key.status.as_ref().is_some_and(|status| status.key.is_some());
-        if makes_a_key && rotates && counted::is_no_key(&answer) {
-            metrics.rotated(backend, false);
-        }
-        self.round.learn(answer);
     }
 
     fn not_bound(&self, sequence: Sequence, error: &BackendError) -> Answer {

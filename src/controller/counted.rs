@@ -1,8 +1,9 @@
 //! What is counted of decisions and answers, in the few words that metrics have.
 
+use super::turn::Turn;
 use crate::{
     lifecycle::{Answer, Attempted, Rest, Wake},
-    runtime::metrics::{KeyOutcome, Outcome},
+    runtime::metrics::{KeyOperation, KeyOutcome, Outcome},
 };
 
 /// How a reconcile ended that came to a rest.
@@ -19,8 +20,22 @@ pub fn outcome(rest: &Rest) -> Outcome {
     }
 }
 
+impl Turn<'_> {
+    /// Takes in what came of something that was wanted of the remote side, and counts it.
+    pub(super) fn learn(&mut self, operation: KeyOperation, answer: Answer) {
+        let (backend, metrics) = (self.kind_of_backend(), &self.context.metrics);
+        metrics.key_operation(backend, operation, key_outcome(&answer));
+        let makes_a_key = matches!(operation, KeyOperation::Bind | KeyOperation::Poll);
+        let rotates = self.key.status.as_ref().is_some_and(|status| status.key.is_some());
+        if makes_a_key && rotates && is_no_key(&answer) {
+            metrics.rotated(backend, false);
+        }
+        self.round.learn(answer);
+    }
+}
+
 /// What came of something that was wanted of a remote side.
-pub const fn key_outcome(answer: &Answer) -> KeyOutcome {
+const fn key_outcome(answer: &Answer) -> KeyOutcome {
     match answer {
         Answer::InstanceChecked
         | Answer::Issued(_)
@@ -39,12 +54,53 @@ pub const fn key_outcome(answer: &Answer) -> KeyOutcome {
 }
 
 /// Whether the answer is that a key could not be made.
-pub fn is_no_key(answer: &Answer) -> bool {
+const fn is_no_key(answer: &Answer) -> bool {
     match answer {
         Answer::Lost(..) | Answer::Unsure(..) => true,
         Answer::Failed(failure) => {
             matches!(failure.attempted, Attempted::Provision | Attempted::Parameters)
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use rstest::rstest;
+
+    use super::*;
+    use crate::{
+        api::Reason,
+        lifecycle::{Memory, Problem, Report, Verdict},
+    };
+
+    #[rstest]
+    #[case::all_is_well(Wake::OnChange, true, false, Outcome::Settled)]
+    #[case::until_the_next_rotation(Wake::At(Timestamp::MAX), true, false, Outcome::Settled)]
+    #[case::the_spec_makes_no_sense(Wake::OnChange, true, true, Outcome::Stalled)]
+    #[case::there_is_no_provider(Wake::OnChange, false, false, Outcome::Waiting)]
+    #[case::the_remote_side_is_at_work(Wake::Poll, false, false, Outcome::UnderWay)]
+    #[case::the_next_look_has_its_time(Wake::At(Timestamp::MAX), false, false, Outcome::UnderWay)]
+    #[case::too_much_was_asked(Wake::PauseEnds(Timestamp::MAX), false, false, Outcome::Paused)]
+    #[case::it_failed(Wake::Retry { not_before: None }, false, false, Outcome::Failed)]
+    #[case::it_was_refused(Wake::Retry { not_before: None }, false, true, Outcome::Failed)]
+    fn a_rest_is_counted_by_what_ends_it(
+        #[case] wake: Wake,
+        #[case] ready: bool,
+        #[case] stalled: bool,
+        #[case] expected: Outcome,
+    ) {
+        let problem = Problem { reason: Reason::InvalidSpec, message: String::new() };
+        let report = Report {
+            memory: Memory::default(),
+            ready: Verdict { ready, reason: Reason::Available, message: String::new() },
+            rotating: None,
+            stalled: stalled.then_some(problem),
+            next_rotation: None,
+            revoking: None,
+        };
+        let rest = Rest { wake, report: Box::new(report), quiet: false };
+        assert_eq!(outcome(&rest), expected);
     }
 }

@@ -119,19 +119,23 @@ impl<B: Body + Unpin> Body for ObservedBody<B> {
 
 /// What a request asks for, as RBAC calls it.
 fn api_request(method: &Method, uri: &Uri) -> ApiRequest {
-    let mut segments = uri.path().split('/').filter(|segment| !segment.is_empty()).peekable();
+    let mut segments = uri.path().split('/').filter(|segment| !segment.is_empty());
     // The group and version: `api/v1`, or `apis/servicekeys.dev/v1alpha1`.
-    let group = if segments.next() == Some("apis") { segments.next() } else { None };
-    let _version = segments.next();
-    let mut rest: Vec<_> = segments.collect();
-    if rest.len() > 2 && rest[0] == "namespaces" && (group.is_some() || !is_part_of_a_namespace(rest[2])) {
-        rest.drain(..2);
-    }
-    let (resource, named, part) = (rest.first().copied(), rest.len() > 1, rest.get(2).copied());
+    let in_a_group = segments.next() == Some("apis");
+    segments.nth(usize::from(in_a_group));
+    let rest = [(); 5].map(|()| segments.next());
+    let (resource, name, part) = match rest {
+        [Some("namespaces"), Some(_), Some(kind), name, part]
+            if in_a_group || !is_part_of_a_namespace(kind) =>
+        {
+            (Some(kind), name, part)
+        }
+        [resource, name, part, ..] => (resource, name, part),
+    };
     let watched = uri.query().is_some_and(|query| query.split('&').any(|field| field.starts_with("watch=")));
     let verb = match *method {
         Method::GET if watched => "watch",
-        Method::GET if named => "get",
+        Method::GET if name.is_some() => "get",
         Method::GET => "list",
         Method::POST => "create",
         Method::PUT => "update",

@@ -49,7 +49,7 @@ impl Watches {
 
     /// What notes the signs of life of the watch of the objects at this path.
     pub(super) fn pulse(&self, path: &str) -> Option<Pulse> {
-        self.living().into_iter().find(|watch| watch.path == path).map(Pulse)
+        self.lock().iter().filter_map(Weak::upgrade).find(|watch| watch.path == path).map(Pulse)
     }
 
     /// How long each has been silent, with its path.
