@@ -16,7 +16,7 @@ use testkit::{broker::FakeBroker, cloud_foundry::FakeCloudFoundry, ibm_cloud::Fa
 use crate::{
     foundry::{by_password, key_of_foundry, password},
     ibm::{by_api_key, key_of_ibm},
-    release::{BrokerKey, FoundryKey, IbmKey, Release, Remote, urls},
+    release::{BrokerKey, FoundryKey, IbmKey, Release, Remote, UNSERVED, urls},
     stage::{Stage, wait},
 };
 
@@ -208,7 +208,7 @@ impl Stage {
         };
         let name = manifest["metadata"]["name"].as_str().unwrap();
         let mut object = api.patch(name, &dry_run, &Patch::Apply(&manifest)).await.unwrap();
-        object.metadata.namespace = object.metadata.namespace.map(|_| "unserved".to_owned());
+        object.metadata.namespace = object.metadata.namespace.map(|_| UNSERVED.to_owned());
         as_stored(object, &kind)
     }
 }

@@ -20,12 +20,9 @@ use testkit::{
 use crate::{
     evidence::settled,
     foundry::INSTANCE,
-    release::{Release, urls},
+    release::{Release, UNSERVED, urls},
     stage::{Running, Stage, condition},
 };
-
-/// A namespace in which no operator works.
-const UNSERVED: &str = "unserved";
 
 /// A cluster as a release left it, with its remote sides.
 struct Upgrade {
@@ -77,8 +74,8 @@ impl Upgrade {
         upgrade
     }
 
-    /// Makes the keys that the release left, by the same calls, and tells what is called otherwise than it was then:
-    /// what remote sides choose themselves.
+    /// Makes the keys that the release left, under their names and with their marks, and tells what is called otherwise
+    /// than it was then: what remote sides choose themselves.
     async fn make_remote_keys(&self) -> Vec<(String, String)> {
         let Self { stage, foundry, ibm, release } = self;
         for key in &release.remote.bindings {

@@ -56,6 +56,19 @@ async fn a_key_made_by_hand_is_taken_over() {
     stage.assert_is_adopted(&by_hand).await;
 }
 
+/// Its marks stay, so that it goes on knowing the key until it is stopped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_another_operator_is_taken_over_with_its_marks() {
+    let stage = FoundryStage::set().await;
+    let mark = ("service-operator.example.com/owner", "6f1d3c1a-3f43-4d0c-9d5e-5f3f0c5f8a01");
+    let of_another = stage.foundry.add_labelled_key(INSTANCE, KEY, [mark]).unwrap();
+    let _operator = stage.start_operator().await;
+    stage.ask_for_what_is_there(KEY).await;
+    stage.wait_ready_with_the_one_key(KEY).await;
+    assert_eq!(stage.foundry.key(&of_another.guid).unwrap().labels[mark.0], mark.1);
+    stage.assert_is_adopted(&of_another).await;
+}
+
 /// A cluster was lost, and its ServiceKeys are made again in another one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_a_lost_cluster_is_found_again() {

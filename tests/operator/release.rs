@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use testkit::{broker::FakeBroker, cloud_foundry::FakeCloudFoundry, ibm_cloud::FakeIbmCloud};
 
+/// Stands for namespaces in which no operator works.
+pub const UNSERVED: &str = "unserved";
+
 /// One release.
 #[derive(Debug)]
 pub struct Release {
