@@ -1,5 +1,5 @@
-//! The pages of `docs/` are a book: each is in its table of contents, and every link that stays within the project leads
-//! to a file, and to a heading in it, that is there.
+//! The pages of `docs/` are a book: each is in its table of contents, every link that stays within the project leads to a
+//! file, and to a heading in it, that is there, and tables are shown with the columns that `kubectl` prints.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -9,8 +9,9 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 use rstest::rstest;
+use serde_json::Value;
 
 const CONTENTS: &str = "docs/SUMMARY.md";
 /// Pages outside of the book that people read.
@@ -22,12 +23,14 @@ struct Page {
     links: Vec<String>,
     /// What links to its headings end with.
     anchors: BTreeSet<String>,
+    /// What is typed and what is printed.
+    consoles: Vec<String>,
 }
 
 impl Page {
     fn read(markdown: &str) -> Self {
         let mut page = Self::default();
-        let mut heading: Option<String> = None;
+        let (mut heading, mut is_console): (Option<String>, bool) = (None, false);
         for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
             match event {
                 Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
@@ -35,6 +38,12 @@ impl Page {
                 }
                 Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
                 Event::End(TagEnd::Heading(_)) => page.add_heading(&heading.take().unwrap_or_default()),
+                Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(language))) => {
+                    is_console = &*language == "console";
+                    page.consoles.extend(is_console.then(String::new));
+                }
+                Event::End(TagEnd::CodeBlock) => is_console = false,
+                Event::Text(text) if is_console => page.consoles.last_mut().unwrap().push_str(&text),
                 Event::Text(text) | Event::Code(text) => {
                     if let Some(heading) = &mut heading {
                         heading.push_str(&text);
@@ -99,6 +108,45 @@ fn every_link_leads_somewhere() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(checked >= 60, "only {checked} links");
+}
+
+#[test]
+fn tables_have_the_columns_that_are_printed() {
+    let definitions: Vec<Value> = fs::read_dir(root().join("crds"))
+        .unwrap()
+        .map(|entry| serde_saphyr::from_str(&fs::read_to_string(entry.unwrap().path()).unwrap()).unwrap())
+        .collect();
+    let mut seen = 0;
+    for (path, page) in pages() {
+        for console in &page.consoles {
+            let lines: Vec<_> = console.lines().collect();
+            for (command, header) in lines.windows(2).map(|pair| (pair[0], pair[1])) {
+                let Some(expected) = columns(&definitions, command) else { continue };
+                let shown: Vec<_> = header.split_whitespace().collect();
+                assert_eq!(shown, expected, "{}: `{command}`", path.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 6, "only {seen} tables");
+}
+
+/// The heads of the columns that a command prints; nothing where it prints none of our objects.
+fn columns(definitions: &[Value], command: &str) -> Option<Vec<String>> {
+    let words: Vec<_> = command.strip_prefix("$ kubectl get ")?.split_whitespace().collect();
+    let is_meant = |definition: &&Value| {
+        let names = &definition["spec"]["names"];
+        let short = names["shortNames"].as_array().into_iter().flatten();
+        short.chain([&names["plural"], &names["singular"]]).any(|name| *name == words[0])
+    };
+    let definition = definitions.iter().find(is_meant)?;
+    let version = &definition["spec"]["versions"][0];
+    let wide = words.ends_with(&["-o", "wide"]);
+    let shown = version["additionalPrinterColumns"].as_array()?.iter();
+    let shown = shown.filter(|column| wide || column["priority"].as_i64().unwrap_or_default() == 0);
+    let heads = shown.filter_map(|column| Some(column["name"].as_str()?.to_uppercase()));
+    let first = words.contains(&"-A").then_some("NAMESPACE").into_iter().chain(["NAME"]);
+    Some(first.map(str::to_owned).chain(heads).collect())
 }
 
 /// Follows a link from a page to a file and a heading.
