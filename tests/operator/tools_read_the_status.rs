@@ -2,7 +2,7 @@
 //! health script in `deploy/`; `kubectl wait --for=condition=Ready`. The tools are the real ones, the objects those of
 //! the API server.
 
-use std::{fs, future::Future, path::Path};
+use std::{fs, future::Future, path::Path, time::Duration};
 
 use axum::http::StatusCode;
 use kube::{
@@ -15,11 +15,12 @@ use serde_json::{Value, json};
 use servicekey_operator::api::{ClusterKeyProvider, KeyProvider, Reason, ServiceKey};
 use testkit::{
     broker::{FakeBroker, Fault, Injection, Pace, Route},
-    gitops,
+    cloud_foundry, gitops,
 };
 
 use crate::{
     conditions::{Reports, wait_for},
+    foundry::FoundryStage,
     stage::{Running, Stage, reason, wait},
 };
 
@@ -45,6 +46,7 @@ type Expected = (&'static str, &'static str, bool);
 #[case::rotation_by_age_is_refused(rotation_by_age_fails(400), ("Current", "Healthy", true))]
 #[case::in_the_gap(in_the_gap(503), ("InProgress", "Progressing", false))]
 #[case::in_the_gap_for_ever(in_the_gap(400), ("Failed", "Degraded", false))]
+#[case::lost(lost(), ("InProgress", "Progressing", false))]
 #[case::suspended_with_a_key(suspended(true), ("Current", "Suspended", true))]
 #[case::suspended_without_a_key(suspended(false), ("InProgress", "Suspended", false))]
 #[case::terminating(terminating(), ("Terminating", "Progressing", false))]
@@ -200,6 +202,20 @@ async fn in_the_gap(status: u16) -> Value {
     stage.broker.inject(answer(status, Route::Bind));
     stage.request_rotation(json!("now")).await;
     wait_with(&stage, "Rotating", &[Reason::BindFailed, Reason::BindRejected]).await
+}
+
+/// Somebody deleted the key, and the next one can't be made.
+async fn lost() -> Value {
+    let stage = FoundryStage::set().await;
+    let _operator = stage.start_operator_checking(Duration::from_millis(200)).await;
+    stage.ask_for(NAME).await;
+    let key = stage.wait_ready_with_the_one_key(NAME).await.status.unwrap().key.unwrap();
+    let unavailable = cloud_foundry::Fault::Status(StatusCode::SERVICE_UNAVAILABLE, json!({}));
+    stage.foundry.inject(unavailable.on(cloud_foundry::Route::Create).forever());
+    stage.foundry.allow_look_ups(1);
+    assert!(stage.foundry.forget(&key.id));
+    stage.foundry.wait_for_calls(|calls| calls.iter().any(|call| call.status == Some(503))).await.unwrap();
+    record(stage.wait_key(NAME, Reason::KeyLost).await)
 }
 
 async fn suspended(with_a_key: bool) -> Value {
