@@ -19,7 +19,7 @@ const INTRODUCTION: &str = "\
 format to everybody else. No label holds the name of a ServiceKey or of a Secret; a provider's name is one, as there are
 few of them.
 
-[`deploy/monitoring/`](../deploy/monitoring/) has alerts and a dashboard that are made from these. Where there are
+`deploy/monitoring/` has alerts and a dashboard that are made from these. Where there are
 several replicas, take the `max` of what only the leader knows, not the `sum`: one that stands by shows what it has
 counted before.
 

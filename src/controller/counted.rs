@@ -94,6 +94,7 @@ mod tests {
         let problem = Problem { reason: Reason::InvalidSpec, message: String::new() };
         let report = Report {
             memory: Memory::default(),
+            pending: !ready,
             ready: Verdict { ready, reason: Reason::Available, message: String::new() },
             rotating: None,
             stalled: stalled.then_some(problem),
