@@ -62,7 +62,7 @@ impl Stage {
         let operator = Operator::new(client, options).with_metrics(metrics.clone());
         let operator = tokio::spawn(operator.run(std::future::pending())).abort_handle();
         let health = Health::of(&metrics, Patience::default());
-        let server = Server::start(([127, 0, 0, 1], 0).into(), metrics, health)?;
+        let server = Server::start(([127, 0, 0, 1], 0).into(), metrics, health, None)?;
         Ok(Self { operator, server, client: plane.admin(), broker, _plane: plane })
     }
 

@@ -12,7 +12,7 @@ use crate::{
     api::{Duration, InvalidDuration},
     backend::AddressPolicy,
     controller::{Operator, Options},
-    runtime::{self, Election, Health, Metrics, Patience, Server},
+    runtime::{self, Election, Health, LogFilter, LogFormat, LogLevel, Metrics, Patience, Server},
 };
 
 /// What to say where no API server is named.
@@ -89,6 +89,17 @@ pub(super) struct Run {
     #[arg(long, env = "HTTP_ADDR", value_name = "ADDRESS:PORT")]
     http_addr: Option<SocketAddr>,
 
+    /// How to write log lines
+    #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT", value_enum, default_value = "auto")]
+    log_format: LogFormat,
+
+    /// What to log: a level, or levels by part, such as `info,servicekey_operator::backend=debug`
+    ///
+    /// While the operator runs: `kubectl port-forward` to the port of --http-addr, and
+    /// `curl -X PUT -d debug localhost:8080/log-level`.
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = LogFilter::DEFAULT)]
+    log_level: LogFilter,
+
     /// Admit remote sides at these addresses, and plain http to them; may be repeated
     ///
     /// Refused otherwise: loopback, link-local and multicast addresses, the metadata addresses of clouds, and http.
@@ -121,16 +132,18 @@ impl Run {
     }
 
     pub(super) fn run(self) -> anyhow::Result<()> {
-        runtime::start_logging();
+        let level = runtime::start_logging(self.log_format, &self.log_level).context("can't start to log")?;
         let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let threads = threads.context("can't start the runtime")?;
-        let ended = threads.block_on(self.serve());
+        let ended = threads.block_on(self.serve(level));
+        #[cfg(feature = "otlp")]
+        runtime::finish_traces();
         // Whoever ends because it lost the lead must not wait for what is stuck.
         threads.shutdown_background();
         ended
     }
 
-    async fn serve(self) -> anyhow::Result<()> {
+    async fn serve(self, level: LogLevel) -> anyhow::Result<()> {
         let shutdown = runtime::shutdown_signal().context("can't wait for signals")?;
         let metrics = Metrics::default();
         let config = Config::infer().await.context(NO_CLUSTER)?;
@@ -167,7 +180,7 @@ impl Run {
             None => work.await?,
             Some(address) => {
                 let health = Health::of(&metrics, Patience::default());
-                let server = Server::start(address, metrics, health);
+                let server = Server::start(address, metrics, health, Some(level));
                 let mut server = server.with_context(|| format!("can't serve metrics at `{address}`"))?;
                 tracing::info!(address = %server.address(), "metrics and health are served");
                 tokio::select! {

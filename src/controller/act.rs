@@ -69,7 +69,6 @@ impl Turn<'_> {
         if !left_behind.is_empty() {
             let keys: Vec<_> = left_behind.iter().map(ToString::to_string).collect();
             let note = format!("keys {} stay at the remote side, as asked for", keys.join(", "));
-            tracing::warn!(namespace = self.subject.namespace, name = self.subject.name, "{note}");
             self.context.events.warning(self.key.object_ref(&()), "KeysLeftBehind", "Delete", note);
             self.context.metrics.left_behind(self.kind_of_backend(), left_behind.len());
         }

@@ -44,6 +44,11 @@ impl Events {
     }
 
     fn send(&self, type_: EventType, object: ObjectReference, reason: &str, action: &str, note: String) {
+        // The log keeps it longer than the cluster does, and in the order of what happens.
+        match type_ {
+            EventType::Normal => tracing::info!(reason, "{note}"),
+            EventType::Warning => tracing::warn!(reason, "{note}"),
+        }
         let event = Event {
             type_,
             reason: reason.to_owned(),

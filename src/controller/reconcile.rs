@@ -13,6 +13,7 @@ use kube::{
 };
 
 use tokio::sync::SemaphorePermit;
+use tracing::Instrument;
 
 use super::{
     act::After,
@@ -48,8 +49,9 @@ async fn look_at(woken: &ServiceKey, context: &Context) -> Result<(Action, Outco
         return Ok((Action::await_change(), Outcome::Waiting));
     }
     let worker = context.work().await;
+    let span = subject.span();
     // Many may wait for a place: what they need once they have it is put aside until then.
-    Ok(Box::pin(work(woken, subject, context, worker)).await)
+    Ok(Box::pin(work(woken, subject, context, worker).instrument(span)).await)
 }
 
 async fn work<'a>(
@@ -88,7 +90,7 @@ async fn work<'a>(
     (memo.under_way, memo.given_up) = (round.under_way, round.given_up);
     let action = result.unwrap_or_else(|error| {
         if !matches!(error, Error::Outdated) {
-            tracing::warn!(namespace = key.namespace(), name = key.name_any(), %error, "a reconcile failed");
+            tracing::warn!(%error, "a reconcile failed");
         }
         memo.retry(None)
     });
@@ -113,18 +115,8 @@ impl Turn<'_> {
             let world = self.observe().await?;
             match decide(&world) {
                 Step::Act(effect) => {
-                    tracing::debug!(
-                        namespace = self.subject.namespace,
-                        name = self.subject.name,
-                        ?effect,
-                        "carrying out"
-                    );
-                    let after = if effect.asks_the_remote_side() {
-                        self.ask(effect).await?
-                    } else {
-                        self.act(effect).await?
-                    };
-                    if after == After::Ended {
+                    let step = tracing::info_span!("step", effect = effect.name());
+                    if self.carry_out(effect).instrument(step).await? == After::Ended {
                         return Ok(Action::await_change());
                     }
                 }
@@ -132,6 +124,11 @@ impl Turn<'_> {
             }
         }
         Err(Error::Restless(MAX_STEPS))
+    }
+
+    async fn carry_out(&mut self, effect: Effect) -> Result<After, Error> {
+        tracing::debug!(?effect, "carrying out");
+        if effect.asks_the_remote_side() { self.ask(effect).await } else { self.act(effect).await }
     }
 
     /// Carries out an effect at the remote side, where there is a place. Whoever has to wait for one decides again

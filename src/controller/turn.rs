@@ -11,6 +11,7 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tracing::Span;
 use uuid::Uuid;
 
 use super::{
@@ -99,6 +100,14 @@ impl Subject {
             provider: ProviderId::named(provider.kind, &provider.name, &namespace),
             namespace,
         })
+    }
+
+    /// What everything that is logged of one reconcile is logged in: whatever the level, lines say what they are about.
+    pub(super) fn span(&self) -> Span {
+        let Self { uid, namespace, name, provider, .. } = self;
+        let object = format_args!("{namespace}/{name}");
+        // `name` is what the span itself is called.
+        tracing::error_span!("reconcile", kind = "ServiceKey", %object, %uid, %provider)
     }
 }
 

@@ -72,6 +72,27 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// What it is called in logs and traces.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::CheckInstance => "CheckInstance",
+            Self::AddFinalizer => "AddFinalizer",
+            Self::LookUpSecret => "LookUpSecret",
+            Self::Record(_) => "Record",
+            Self::Confirm(_) => "Confirm",
+            Self::Fetch(_) => "Fetch",
+            Self::Bind { .. } => "Bind",
+            Self::Poll(_) => "Poll",
+            Self::WriteSecret { .. } => "WriteSecret",
+            Self::OmitPrevious => "OmitPrevious",
+            Self::Unbind(_) => "Unbind",
+            Self::Release(_) => "Release",
+            Self::DeleteSecret => "DeleteSecret",
+            Self::ReleaseSecret => "ReleaseSecret",
+            Self::RemoveFinalizer { .. } => "RemoveFinalizer",
+        }
+    }
+
     /// Whether it is a call to the remote side.
     pub const fn asks_the_remote_side(&self) -> bool {
         match self {

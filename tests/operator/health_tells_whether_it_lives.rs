@@ -62,7 +62,7 @@ impl Probed {
         let operator = Operator::new(client, stage.options()).with_metrics(metrics.clone());
         let task = tokio::spawn(operator.run(std::future::pending())).abort_handle();
         let health = Health::of(&metrics, patience);
-        Self { server: Server::start(([127, 0, 0, 1], 0).into(), metrics, health).unwrap(), task }
+        Self { server: Server::start(([127, 0, 0, 1], 0).into(), metrics, health, None).unwrap(), task }
     }
 
     /// Waits until a probe says this.

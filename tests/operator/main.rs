@@ -51,6 +51,7 @@ mod ibm_cloud_keys_cost_little;
 mod ibm_cloud_keys_have_access_of_their_own;
 mod ibm_cloud_orphans_are_found;
 mod ibm_cloud_refusals_are_told;
+mod logs_tell_what_happens;
 mod metrics_tell_what_happens;
 mod names_and_sizes_may_be_odd;
 mod nothing_is_silently_ignored;
@@ -74,4 +75,6 @@ mod the_secret_is_repaired;
 mod time;
 mod tls_is_checked;
 mod tools_read_the_status;
+#[cfg(feature = "otlp")]
+mod traces_are_sent;
 mod what_keys_need_is_held;

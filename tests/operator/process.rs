@@ -44,10 +44,17 @@ impl Process {
 
     /// The same with more flags.
     pub fn with(gateway: Gateway, stage: &Stage, flags: &[&str]) -> Self {
+        let mut command = Self::command(stage);
+        command.args(flags);
+        Self::run(gateway, command)
+    }
+
+    /// What runs the operator for the namespace of the stage.
+    pub fn command(stage: &Stage) -> Command {
         let mut command = Command::new(PROGRAM);
         command.args(["run", "--namespaces", &stage.namespace, "--allow-cidr", "127.0.0.0/8"]);
-        command.args(["--http-addr", "127.0.0.1:0"]).args(flags);
-        Self::run(gateway, command)
+        command.args(["--http-addr", "127.0.0.1:0"]);
+        command
     }
 
     /// A command of one's own that runs the [`PROGRAM`].
@@ -66,18 +73,28 @@ impl Process {
 
     /// Where it serves metrics and health, which it says in its log.
     pub async fn http_address(&self) -> SocketAddr {
-        let serves = async {
+        self.until_logged("where it serves metrics", |line| line["fields"]["address"].as_str()?.parse().ok())
+            .await
+    }
+
+    /// Waits until it has logged a line that holds what is looked for.
+    pub async fn until_logged<T>(&self, what: &str, find: impl Fn(&Value) -> Option<T>) -> T {
+        let logged = async {
             loop {
-                let log = fs::read_to_string(self.log.path()).unwrap();
-                let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-                let address = |line: Value| line["fields"]["address"].as_str()?.parse().ok();
-                if let Some(address) = lines.filter_map(address).next() {
-                    return address;
+                if let Some(found) = self.logged().iter().find_map(&find) {
+                    return found;
                 }
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(PATIENCE, serves).await.expect("it does not say where it serves metrics")
+        timeout(PATIENCE, logged).await.unwrap_or_else(|_| panic!("it does not log {what}"))
+    }
+
+    /// The lines that it has logged.
+    pub fn logged(&self) -> Vec<Value> {
+        let log = fs::read_to_string(self.log.path()).unwrap();
+        // The last one may be half written.
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// Kills it as the kernel does when memory runs out, and returns when it is dead.

@@ -17,8 +17,8 @@ use super::{
     wire::{self, ApiError, Page},
 };
 use crate::backend::{
-    BackendError, ErrorClass, KeyRequest,
-    http::{Failure, Redactor, Request, Response, below},
+    Backend, BackendError, ErrorClass, KeyRequest,
+    http::{Failure, Redactor, Request, Response, below, call_span},
     token::Token,
 };
 
@@ -138,7 +138,7 @@ impl<'a> Exchange<'a> {
     }
 
     async fn send_once(&self, request: Request) -> Result<Response, BackendError> {
-        let span = tracing::debug_span!("cloud foundry", call = %self.call);
+        let span = call_span(Backend::CLOUD_FOUNDRY, &self.call);
         self.foundry.http.send(request).instrument(span).await.map_err(|failure| self.failed(failure))
     }
 

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::{
     AddressPolicy, CallOutcome, Failure, HttpConfig, ObservedCall, Observer, Request, Response,
-    budget::Budget, proxy, request::origin, resolver::PolicedResolver, response, tls, words,
+    budget::Budget, proxy, request::origin, resolver::PolicedResolver, response, tls, trace, words,
 };
 use crate::backend::{BackendError, ErrorClass};
 
@@ -117,11 +117,12 @@ impl HttpClient {
         let took = began.elapsed();
         let call = ObservedCall { route, method: &method, outcome: CallOutcome::of(&outcome), took };
         self.observer.called(&call);
+        trace::note(&outcome);
         match &outcome {
             Ok(response) => {
                 tracing::debug!(%method, origin = origin(&url), status = response.status.as_u16(), ?took, "answered");
             }
-            Err(failure) => tracing::debug!(%method, origin = origin(&url), %failure, ?took, "not answered"),
+            Err(failure) => tracing::info!(%method, origin = origin(&url), %failure, ?took, "not answered"),
         }
         outcome
     }
@@ -147,10 +148,11 @@ impl HttpClient {
         let retry_after = response::retry_after(status, answer.headers(), Timestamp::now());
         let location =
             answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let remote_request_id = trace::remote_request_id(answer.headers());
         let body = tokio::time::timeout_at(deadline, read(answer, &url, largest_answer))
             .await
             .unwrap_or_else(|_| Err(late()));
-        Ok(Response { status, retry_after, location, body })
+        Ok(Response { status, retry_after, location, remote_request_id, body })
     }
 
     /// Who looks for a lost connection should know that there is a proxy on the way.

@@ -17,6 +17,7 @@ mod response;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod trace;
 mod words;
 
 pub use address::AddressPolicy;
@@ -30,3 +31,4 @@ pub(super) use path::{below, segment};
 pub(super) use redact::{Redactor, has_words, one_line};
 pub(super) use request::{Request, without_query};
 pub(super) use response::Response;
+pub(super) use trace::call_span;

@@ -18,6 +18,8 @@ pub(in crate::backend) struct Response {
     pub(in crate::backend) retry_after: Option<Duration>,
     /// Where the remote side says that what it began can be looked at.
     pub(in crate::backend) location: Option<String>,
+    /// What the remote side calls the request.
+    pub(super) remote_request_id: Option<String>,
     pub(super) body: Result<Vec<u8>, Failure>,
 }
 
@@ -147,6 +149,7 @@ mod tests {
             status: StatusCode::OK,
             retry_after: None,
             location: None,
+            remote_request_id: None,
             body: Ok(b"hunter2".to_vec()),
         };
         assert!(!format!("{response:?}").contains("hunter2"));

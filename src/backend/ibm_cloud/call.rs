@@ -15,8 +15,8 @@ use super::{
     wire::{self, ApiError, Page},
 };
 use crate::backend::{
-    BackendError, ErrorClass, KeyRequest,
-    http::{Failure, Redactor, Request, Response, below},
+    Backend, BackendError, ErrorClass, KeyRequest,
+    http::{Failure, Redactor, Request, Response, below, call_span},
     token::Token,
 };
 
@@ -140,7 +140,7 @@ impl<'a> Exchange<'a> {
 
     async fn send_with(&mut self, token: &Token, request: Request) -> Result<Response, BackendError> {
         self.sent.push(token.secret());
-        let span = tracing::debug_span!("ibm cloud", call = %self.call);
+        let span = call_span(Backend::IBM_CLOUD, &self.call);
         let sent = self.cloud.http.send(token.sign(request)).instrument(span).await;
         sent.map_err(|failure| self.failed(failure))
     }

@@ -17,8 +17,8 @@ use super::{
     wire::{self, OperationState},
 };
 use crate::backend::{
-    Accepted, BackendError, ErrorClass, IssuedKey, KeyRequest, Progress,
-    http::{Failure, Redactor, Request, Response, has_words},
+    Accepted, Backend, BackendError, ErrorClass, IssuedKey, KeyRequest, Progress,
+    http::{Failure, Redactor, Request, Response, call_span, has_words},
     token::Token,
 };
 
@@ -91,7 +91,8 @@ impl<'a> Exchange<'a> {
         // Tells this request from all others, in the broker's log and in ours.
         let request_id = Uuid::new_v4().to_string();
         let request = request.header(REQUEST_IDENTITY, self.header_value(&request_id)?);
-        let span = tracing::debug_span!("broker", call = %self.call, request_id);
+        let span = call_span(Backend::OPEN_SERVICE_BROKER, &self.call);
+        span.record("request_id", &request_id);
         self.sent.push(request_id.into());
         self.broker.http.send(request).instrument(span).await.map_err(|failure| self.failed(failure))
     }

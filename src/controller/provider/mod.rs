@@ -29,6 +29,7 @@ use kube::{
     },
 };
 use tokio::time::Instant;
+use tracing::Instrument;
 
 pub use kind::Provider;
 pub use registry::{ProviderId, Registry, Tenant};
@@ -122,7 +123,8 @@ async fn reconcile<K: Provider>(woken: Arc<K>, context: Arc<Context<K>>) -> Resu
         return Ok(Action::await_change());
     };
     let (id, began) = (provider.id(), Instant::now());
-    let result = context.reconcile(&id, provider.as_ref()).await;
+    let span = tracing::error_span!("reconcile", provider = %id);
+    let result = context.reconcile(&id, provider.as_ref()).instrument(span).await;
     let outcome = context.outcome(&id, &result);
     context.shared.metrics.reconciled(K::KIND.as_str(), outcome, began.elapsed());
     if let Err(error) = &result
@@ -194,7 +196,7 @@ impl<K: Provider> Context<K> {
         self.watches.watch(id, &ObjectRef::from_obj(&provider), &namespace, names);
         let check = self.check(id, &provider, &loaded).await;
         self.shared.metrics.provider_checked(id.namespace.as_deref(), &id.name, check.outcome.is_ok());
-        self.report(id, &provider, &check, &users).await?;
+        self.report(&provider, &check, &users).await?;
         let wait = check.due.saturating_duration_since(Instant::now());
         self.checks().insert(id.clone(), check);
         Ok(Action::requeue(wait))
@@ -301,13 +303,7 @@ impl<K: Provider> Context<K> {
     }
 
     /// Shows the outcome in the status, if that changes anything.
-    async fn report(
-        &self,
-        id: &ProviderId,
-        provider: &K,
-        check: &Check,
-        users: &BTreeSet<String>,
-    ) -> Result<(), Error> {
+    async fn report(&self, provider: &K, check: &Check, users: &BTreeSet<String>) -> Result<(), Error> {
         let before = provider.status().cloned().unwrap_or_default();
         let well = Problem {
             reason: Reason::Available,
@@ -341,7 +337,7 @@ impl<K: Provider> Context<K> {
             let reference = provider.object_ref(&());
             self.shared.events.warning(reference, why.reason.as_str(), "Check", why.message.clone());
         }
-        tracing::info!(provider = %id, ready, reason = %why.reason, "a provider was checked");
+        tracing::info!(ready, reason = %why.reason, "a provider was checked");
         let object = provider.with_status(status);
         let name = kube::ResourceExt::name_any(provider);
         let (api, parameters) = (provider.api(self.shared.client.clone()), PostParams::default());

@@ -1,0 +1,71 @@
+//! What logs and traces say of a call: enough to find it again in the logs of the remote side.
+
+use std::fmt::Display;
+
+use reqwest::header::HeaderMap;
+use tracing::{Span, field};
+
+use super::{Failure, Response};
+
+/// Under which names remote sides tell what they call a request: Cloud Foundry's router, and IBM Cloud.
+const REQUEST_IDS: [&str; 2] = ["x-vcap-request-id", "transaction-id"];
+
+/// The longest id that is believed to be one, in bytes.
+const LONGEST_ID: usize = 128;
+
+/// The span of one request. `request_id` is for those whom we tell what the request is called.
+pub(in crate::backend) fn call_span(backend: &'static str, call: &impl Display) -> Span {
+    tracing::info_span!(
+        "call",
+        backend,
+        %call,
+        request_id = field::Empty,
+        remote_request_id = field::Empty,
+        status = field::Empty
+    )
+}
+
+/// What the remote side calls the request.
+pub(super) fn remote_request_id(headers: &HeaderMap) -> Option<String> {
+    let mut values = REQUEST_IDS.iter().filter_map(|name| headers.get(*name)?.to_str().ok());
+    values.find(|id| !id.is_empty() && id.len() <= LONGEST_ID).map(str::to_owned)
+}
+
+/// Notes the outcome in the span of the call.
+pub(super) fn note(outcome: &Result<Response, Failure>) {
+    if let Ok(response) = outcome {
+        let span = Span::current();
+        span.record("status", response.status.as_u16());
+        if let Some(id) = &response.remote_request_id {
+            span.record("remote_request_id", id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn id_in(name: &'static str, value: &str) -> Option<String> {
+        remote_request_id(&HeaderMap::from_iter([(
+            HeaderName::from_static(name),
+            HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+        )]))
+    }
+
+    #[test]
+    fn remote_sides_say_what_they_call_a_request() {
+        assert_eq!(id_in("x-vcap-request-id", "a::b").as_deref(), Some("a::b"));
+        assert_eq!(id_in("transaction-id", "c").as_deref(), Some("c"));
+        assert_eq!(id_in("x-other", "d"), None);
+    }
+
+    #[test]
+    fn what_is_no_id_is_not_believed() {
+        assert_eq!(id_in("transaction-id", ""), None);
+        assert_eq!(id_in("transaction-id", &"x".repeat(LONGEST_ID + 1)), None);
+        assert_eq!(id_in("transaction-id", "ü"), None);
+    }
+}

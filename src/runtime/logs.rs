@@ -1,0 +1,164 @@
+//! Logs: in which form they are written, and how much of what happens, which may change while the operator runs.
+
+use std::{
+    fmt,
+    io::{self, IsTerminal},
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use clap::ValueEnum;
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    layer::SubscriberExt,
+    reload::{self, Handle},
+    util::SubscriberInitExt,
+};
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people on a terminal, as JSON otherwise.
+    Auto,
+    /// One JSON object for each line.
+    Json,
+    /// For people, with colours only on a terminal.
+    Pretty,
+}
+
+/// What is logged: a level, or levels by part, such as `info,servicekey_operator::backend=debug`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFilter(String);
+
+/// A text that is no [`LogFilter`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no filter of logs ({why}); write a level, or levels by part, such as `info,kube=debug`")]
+pub struct InvalidLogFilter {
+    text: String,
+    why: String,
+}
+
+impl LogFilter {
+    /// What is logged where nobody says anything.
+    pub const DEFAULT: &str = "info,kube_runtime=warn";
+
+    fn compile(&self) -> Result<EnvFilter, InvalidLogFilter> {
+        let invalid = |why: String| InvalidLogFilter { text: self.0.clone(), why };
+        if self.0.trim().is_empty() {
+            return Err(invalid("it is empty".to_owned()));
+        }
+        EnvFilter::builder().parse(&self.0).map_err(|error| invalid(error.to_string()))
+    }
+}
+
+impl FromStr for LogFilter {
+    type Err = InvalidLogFilter;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLogFilter> {
+        let filter = Self(text.trim().to_owned());
+        filter.compile().map(|_| filter)
+    }
+}
+
+impl fmt::Display for LogFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How much is logged by this process. Clones change the same.
+#[derive(Clone, Debug)]
+pub struct LogLevel {
+    current: Arc<Mutex<LogFilter>>,
+    handle: Handle<EnvFilter, Registry>,
+}
+
+impl LogLevel {
+    /// What is logged now.
+    #[must_use]
+    pub fn get(&self) -> LogFilter {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Logs this from now on.
+    ///
+    /// # Errors
+    /// The text makes no sense, and nothing changes.
+    pub fn set(&self, text: &str) -> Result<(), InvalidLogFilter> {
+        let filter: LogFilter = text.parse()?;
+        let compiled = filter.compile()?;
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        // It fails only where nothing is logged at all.
+        if self.handle.reload(compiled).is_ok() {
+            *current = filter;
+        }
+        Ok(())
+    }
+}
+
+/// Logs to standard error from now on, and sends traces where the environment says so.
+///
+/// # Errors
+/// Something logs already, or traces can't be sent.
+pub fn start_logging(format: LogFormat, filter: &LogFilter) -> anyhow::Result<LogLevel> {
+    let (layer, level) = level(filter)?;
+    let (lines, terminal) =
+        (tracing_subscriber::fmt::layer().with_writer(io::stderr), io::stderr().is_terminal());
+    let lines = match format {
+        LogFormat::Pretty => lines.with_ansi(terminal).boxed(),
+        LogFormat::Auto if terminal => lines.boxed(),
+        // The list of spans has the current one.
+        LogFormat::Auto | LogFormat::Json => lines.json().with_current_span(false).boxed(),
+    };
+    let registry = tracing_subscriber::registry().with(layer).with(lines);
+    #[cfg(feature = "otlp")]
+    let registry = registry.with(super::traces::layer()?);
+    registry.try_init()?;
+    Ok(level)
+}
+
+fn level(filter: &LogFilter) -> Result<(reload::Layer<EnvFilter, Registry>, LogLevel), InvalidLogFilter> {
+    let (layer, handle) = reload::Layer::new(filter.compile()?);
+    Ok((layer, LogLevel { current: Arc::new(Mutex::new(filter.clone())), handle }))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    /// A level that nothing logs by; it counts as long as the layer is there.
+    pub(in crate::runtime) fn detached() -> (reload::Layer<EnvFilter, Registry>, LogLevel) {
+        level(&LogFilter::DEFAULT.parse().unwrap()).unwrap()
+    }
+
+    #[rstest]
+    #[case("debug")]
+    #[case(" info,kube=trace ")]
+    #[case("warn,servicekey_operator[reconcile{namespace=training}]=debug")]
+    fn filters_are_levels_by_part(#[case] text: &str) {
+        assert_eq!(text.parse::<LogFilter>().unwrap().to_string(), text.trim());
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("loud=louder")]
+    #[case("info,[")]
+    fn what_makes_no_sense_is_refused_and_changes_nothing(#[case] text: &str) {
+        let (_layer, level) = detached();
+        let said = level.set(text).unwrap_err().to_string();
+        assert!(said.starts_with(&format!("`{text}` is no filter of logs (")), "{said}");
+        assert_eq!(level.get().to_string(), LogFilter::DEFAULT);
+    }
+
+    #[test]
+    fn clones_change_the_same() {
+        let (layer, level) = detached();
+        level.clone().set("debug").unwrap();
+        assert_eq!(level.get().to_string(), "debug");
+        drop(layer);
+        level.set("trace").unwrap();
+        assert_eq!(level.get().to_string(), "debug", "nothing logs any more");
+    }
+}
