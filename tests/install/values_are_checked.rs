@@ -105,3 +105,20 @@ async fn the_pods_port_is_closed_unless_somebody_is_let_in() {
     assert_eq!(policy["ingress"][0]["ports"], json!([{"port": "http", "protocol": "TCP"}]));
     assert_eq!(policy["policyTypes"], json!(["Ingress", "Egress"]));
 }
+
+/// The token of trusted profiles is where the operator looks for it.
+#[tokio::test]
+async fn the_token_for_ibm_cloud_is_mounted_where_it_is_read() {
+    let objects = render_with(&["everything"]).await;
+    let pod = &only(&objects, "Deployment").data["spec"]["template"]["spec"];
+    let named = |list: &serde_json::Value| {
+        let items = list.as_array().unwrap().iter();
+        items.clone().find(|item| item["name"] == "trusted-profile-token").unwrap().clone()
+    };
+    let token = &named(&pod["volumes"])["projected"]["sources"][0]["serviceAccountToken"];
+    assert_eq!(token, &json!({"path": "sa-token", "audience": "iam", "expirationSeconds": 900}));
+    let container = &pod["containers"][0];
+    let folder = named(&container["volumeMounts"])["mountPath"].clone();
+    let flag = format!("--service-account-token={}/sa-token", folder.as_str().unwrap());
+    assert!(container["args"].as_array().unwrap().contains(&json!(flag)));
+}

@@ -51,6 +51,7 @@ mod ibm_cloud_keys_cost_little;
 mod ibm_cloud_keys_have_access_of_their_own;
 mod ibm_cloud_orphans_are_found;
 mod ibm_cloud_refusals_are_told;
+mod installation;
 mod logs_tell_what_happens;
 mod metrics_tell_what_happens;
 mod names_and_sizes_may_be_odd;
