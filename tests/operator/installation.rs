@@ -149,6 +149,13 @@ impl Installation {
         command
     }
 
+    /// What the kubelet asks for to see how the container is.
+    pub fn probes(&self) -> Vec<String> {
+        let Container { startup_probe, liveness_probe, readiness_probe, .. } = &self.container;
+        let probes = [startup_probe, liveness_probe, readiness_probe].map(|probe| probe.as_ref().unwrap());
+        probes.map(|probe| probe.http_get.as_ref().unwrap().path.clone().unwrap()).into()
+    }
+
     pub async fn read(&self, path: &str) -> reqwest::Result<String> {
         let url = format!("http://127.0.0.1:{}{path}", self.port);
         reqwest::get(url).await?.error_for_status()?.text().await

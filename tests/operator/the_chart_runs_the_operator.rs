@@ -76,8 +76,8 @@ async fn spine(installation: &Installation) -> Process {
     stage.wait_settled_with(2).await;
     stage.wait_ready_with_the_only_key(KEY).await;
     assert!(installation.read("/metrics").await.unwrap().contains("servicekeys_leader 1\n"));
-    for probe in ["/livez", "/readyz"] {
-        assert_eq!(installation.read(probe).await.unwrap(), "ok\n");
+    for probe in installation.probes() {
+        assert_eq!(installation.read(&probe).await.unwrap(), "ok\n");
     }
 
     let gate = operator.gateway.gate(Requests::to(Method::POST, "secrets"), Moment::AfterEffect);
