@@ -1,6 +1,6 @@
 //! Probes: the operator is ready once it knows all objects, and alive as long as its watches give signs of life.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::mpsc, time::Duration};
 
 use http::Method;
 use kube::{
@@ -11,7 +11,7 @@ use kube::{
 use serde_json::json;
 use servicekey_operator::{
     api::KeyProvider,
-    controller::Operator,
+    controller::{Operator, Options},
     runtime::{self, Health, Metrics, Patience, Server},
 };
 use testkit::{
@@ -21,6 +21,7 @@ use testkit::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    runtime::Runtime,
     task::AbortHandle,
     time::{Instant, sleep},
 };
@@ -54,12 +55,21 @@ impl Drop for Probed {
 }
 
 impl Probed {
-    async fn start(stage: &Stage, gateway: &Gateway, patience: Patience) -> Self {
+    /// Starts one on the runtime that the future runs on.
+    fn start(
+        stage: &Stage,
+        gateway: &Gateway,
+        patience: Patience,
+    ) -> impl Future<Output = Self> + Send + use<> {
         let kubeconfig = Kubeconfig::read_from(gateway.kubeconfig()).unwrap();
+        Self::serve(kubeconfig, stage.options(), patience)
+    }
+
+    async fn serve(kubeconfig: Kubeconfig, options: Options, patience: Patience) -> Self {
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         let metrics = Metrics::default();
         let client = runtime::client(config, &metrics).unwrap();
-        let operator = Operator::new(client, stage.options()).with_metrics(metrics.clone());
+        let operator = Operator::new(client, options).with_metrics(metrics.clone());
         let task = tokio::spawn(operator.run(std::future::pending())).abort_handle();
         let health = Health::of(&metrics, patience);
         Self { server: Server::start(([127, 0, 0, 1], 0).into(), metrics, health, None).unwrap(), task }
@@ -95,6 +105,36 @@ async fn it_is_ready_when_it_knows_all_objects() {
 
     lists.release();
     operator.says("/readyz", |status, body| (status, body) == (200, "ok\n")).await;
+}
+
+/// Threads for an operator that the test does not run on.
+struct Threads(Option<Runtime>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(Runtime::shutdown_background);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_executor_ends_its_life() {
+    let stage = Stage::set().await;
+    let gateway = Gateway::start(stage.client.clone()).await.unwrap();
+    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let handle = threads.handle().clone();
+    let _threads = Threads(Some(threads));
+    let patience = Patience { heart: Duration::from_secs(2), ..Patience::default() };
+    let operator = handle.spawn(Probed::start(&stage, &gateway, patience)).await.unwrap();
+    operator.says("/readyz", |status, _| status == 200).await;
+    operator.says("/livez", |status, _| status == 200).await;
+
+    let (go_on, stuck) = mpsc::channel::<()>();
+    handle.spawn(async move { stuck.recv() });
+    let said = operator.says("/livez", |status, _| status == 503).await;
+    assert!(said.starts_with("the operator's loop has stood still for "), "{said}");
+    assert_eq!(ask(operator.server.address(), "/metrics").await.0, 200);
+    go_on.send(()).unwrap();
+    operator.says("/livez", |status, _| status == 200).await;
 }
 
 /// All is silent on a quiet API server for less than its bookmarks are apart, so here something happens all the time.
