@@ -103,7 +103,7 @@ async fn a_deletion_ends_when_the_user_lets_go(#[case] missing: Missing) {
     let unbinds = stage.broker.count(Route::Unbind);
     stage.abandon(NAME).await;
     stage.wait_gone(NAME).await;
-    assert!(operator.metrics.text().contains("servicekeys_keys_left_behind_total{"));
+    assert_eq!(operator.total("servicekeys_keys_left_behind_total"), 1.0);
     assert_eq!(
         stage.wait_event(NAME, "KeysLeftBehind").await,
         "keys 1 stay at the remote side, as asked for"

@@ -100,7 +100,11 @@ async fn a_key_that_is_made_and_goes_again() {
         (stage.of_provider("servicekeys_rotations_due"), 0.0),
     ];
     operator.counts(&made.each_ref().map(|(series, count)| (series.as_str(), *count))).await;
-    assert_eq!(value(&operator.metrics.text(), &rotations("completed")), None, "the first key replaces none");
+    assert_eq!(
+        value(&operator.metrics.text(), &rotations("completed")),
+        Some(0.0),
+        "the first key replaces none"
+    );
 
     stage.delete_and_leave_nothing(NAME).await;
     let gone = [
@@ -135,7 +139,11 @@ async fn a_key_that_is_refused_and_then_replaced() {
         (failed.to_owned(), 1.0),
     ];
     operator.counts(&made.each_ref().map(|(series, count)| (series.as_str(), *count))).await;
-    assert_eq!(value(&operator.metrics.text(), &rotations("failed")), None, "nothing was to be replaced");
+    assert_eq!(
+        value(&operator.metrics.text(), &rotations("failed")),
+        Some(0.0),
+        "nothing was to be replaced"
+    );
 
     stage.broker.inject(refusal().on(Route::Bind));
     stage.request_rotation(json!("now")).await;

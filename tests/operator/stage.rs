@@ -50,6 +50,18 @@ pub struct Running {
     task: AbortHandle,
 }
 
+impl Running {
+    /// The sum of all series of a family.
+    pub fn total(&self, family: &str) -> f64 {
+        let value = |line: &str| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let is_of_family = series.strip_prefix(family)?.starts_with('{');
+            is_of_family.then(|| value.parse::<f64>().unwrap())
+        };
+        self.metrics.text().lines().filter_map(value).sum()
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         self.task.abort();

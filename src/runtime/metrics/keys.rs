@@ -45,9 +45,11 @@ static OPERATIONS: Entry = Entry {
              cleaned up by itself",
 };
 
+const ROTATION_OUTCOMES: [&str; 2] = ["completed", "failed"];
+
 static ROTATIONS: Entry = Entry {
     name: "servicekeys_rotations_total",
-    labels: &[BACKEND, Label { name: "outcome", values: Values::OneOf(&["completed", "failed"]) }],
+    labels: &[BACKEND, Label { name: "outcome", values: Values::OneOf(&ROTATION_OUTCOMES) }],
     help: "Attempts to replace a key by the next one: the Secret holds the next one, or it could not be made",
     advice: "Failed attempts are made again by themselves; the condition `Rotating` tells why they fail",
 };
@@ -189,6 +191,16 @@ impl Keys {
         catalog.add(&PROVIDER_READY, self.provider_ready.clone());
     }
 
+    /// Counts from zero for remote sides of this kind: what first shows at 1 has not grown by what Prometheus sees.
+    pub(super) fn begin(&self, backend: &'static str) {
+        for outcome in ROTATION_OUTCOMES {
+            let _ = self.rotations.get_or_create(&RotationLabels { backend, outcome });
+        }
+        for counter in [&self.orphan_mitigations, &self.left_behind, &self.orphans_revoked] {
+            let _ = counter.get_or_create(&BackendLabels { backend });
+        }
+    }
+
     fn forget(&self, provider: &ProviderLabels) {
         self.orphans.remove(provider);
         self.provider_ready.remove(provider);
@@ -204,7 +216,8 @@ impl Metrics {
 
     /// Counts a rotation: whether the next key is in the Secret, or could not be made.
     pub fn rotated(&self, backend: &'static str, completed: bool) {
-        let outcome = if completed { "completed" } else { "failed" };
+        let [done, failed] = ROTATION_OUTCOMES;
+        let outcome = if completed { done } else { failed };
         self.0.keys.rotations.get_or_create(&RotationLabels { backend, outcome }).inc();
     }
 

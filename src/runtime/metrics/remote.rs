@@ -179,6 +179,8 @@ impl Metrics {
     #[must_use]
     pub fn remote_side(&self, backend: &'static str) -> Arc<dyn Observer> {
         let metrics = self.0.remote.clone();
+        let _ = metrics.pauses.get_or_create(&BackendLabels { backend });
+        self.0.keys.begin(backend);
         let waits = metrics.waits.get_or_create_owned(&BackendLabels { backend });
         Arc::new(RemoteSide { backend, metrics, waits })
     }
