@@ -34,15 +34,21 @@ fn value(text: &str, series: &str) -> Option<f64> {
 impl Running {
     /// Waits until the series have these values: what was done shows elsewhere a moment before it is counted.
     async fn counts(&self, expected: &[(&str, f64)]) {
+        for (series, count) in expected {
+            self.counts_so(series, |value| value == Some(*count)).await;
+        }
+    }
+
+    /// Waits until the value of a series is as it should.
+    async fn counts_so(&self, series: &str, holds: impl Fn(Option<f64>) -> bool) {
         let began = Instant::now();
         loop {
             let text = self.metrics.text();
-            let missing: Vec<_> =
-                expected.iter().filter(|(series, count)| value(&text, series) != Some(*count)).collect();
-            if missing.is_empty() {
+            let counted = value(&text, series);
+            if holds(counted) {
                 return;
             }
-            assert!(began.elapsed() < PATIENCE, "not counted: {missing:#?} in\n{text}");
+            assert!(began.elapsed() < PATIENCE, "`{series}` is {counted:?} in\n{text}");
             sleep(Duration::from_millis(10)).await;
         }
     }
@@ -181,7 +187,8 @@ async fn a_broker_that_wants_to_be_left_alone() {
     ];
     operator.counts(&waiting.each_ref().map(|(series, count)| (series.as_str(), *count))).await;
     let paused = "servicekeys_reconciles_total{kind=\"ServiceKey\",outcome=\"paused\"}";
-    assert!(value(&operator.metrics.text(), paused) >= Some(1.0), "it may have been looked at again");
+    // It may have been looked at again.
+    operator.counts_so(paused, |count| count >= Some(1.0)).await;
     let pause = value(&operator.metrics.text(), &stage.of_provider("servicekeys_provider_pause_seconds"));
     assert!(pause.is_some_and(|pause| (3000.0..=3600.0).contains(&pause)), "{pause:?}");
 }
@@ -202,8 +209,7 @@ async fn who_waits_for_a_slow_broker() {
     gate.release();
     stage.wait_all_ready(3).await;
     operator.counts(&[(&depth, 0.0), (&operation("bind", "done"), 3.0)]).await;
-    let waited = value(&operator.metrics.text(), &waits);
-    assert!(waited >= Some(2.0), "{waited:?} waits");
+    operator.counts_so(&waits, |count| count >= Some(2.0)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
