@@ -10,6 +10,7 @@ FROM ${RUST} AS files
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates musl-tools
 WORKDIR /source
 COPY . .
+ARG FEATURES=
 RUN deploy/image/files /files
 
 # `--build-context files=FOLDER` takes what `deploy/image/files FOLDER` has made elsewhere instead.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
+    collections::BTreeSet,
     io::Write,
     process::{Command, Output},
 };
@@ -115,4 +116,16 @@ fn nonsense_on_the_command_line_is_refused_in_words() {
         assert_eq!(output.status.code(), Some(2));
         assert!(said(&output).contains(words), "{arguments:?}: {}", said(&output));
     }
+}
+
+#[test]
+fn every_flag_is_documented() {
+    let output = command(&["run", "--help"]).output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let flags = help.lines().filter_map(|line| line.trim().strip_prefix("--"));
+    let flags = flags.map(|line| line.split([' ', '=']).next().unwrap());
+    let flags: BTreeSet<_> = flags.filter(|flag| *flag != "help").collect();
+    let page = include_str!("../docs/operating.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `--")?.split('`').next());
+    assert_eq!(rows.collect::<BTreeSet<_>>(), flags);
 }
