@@ -127,8 +127,14 @@ impl Operator {
             let relabelled = mem::replace(&mut relabelled, stream::empty().boxed());
             work.push(self.keys(&shared, &scope, relabelled));
         }
-        let (registry, clock) = (Arc::clone(&shared.registry), Arc::clone(&self.clock));
-        self.metrics.take_stock(move || stock::of(&registry, clock()));
+        let (registry, clock, term) =
+            (Arc::clone(&shared.registry), Arc::clone(&self.clock), Arc::clone(&shared.term));
+        // Who stands by tells nothing, or all replicas together would tell everything twice.
+        self.metrics.take_stock(
+            move || {
+                if term.has_begun() { stock::of(&registry, clock()) } else { Vec::new() }
+            },
+        );
         let work = stream::select_all(work).for_each(|()| future::ready(()));
         tokio::select! {
             () = shutdown => {}

@@ -25,6 +25,11 @@ impl Term {
         self.began();
     }
 
+    /// Whether it may.
+    pub fn has_begun(&self) -> bool {
+        self.began.get().is_some()
+    }
+
     /// When it could. What was asked for before, another process may have asked for.
     pub fn began(&self) -> Timestamp {
         *self.began.get_or_init(|| (self.clock)())

@@ -66,6 +66,18 @@ impl Replica {
         stage.plane.audit().requests(&self.user).unwrap()
     }
 
+    async fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.process.http_address().await);
+        reqwest::get(url).await.unwrap().text().await.unwrap()
+    }
+
+    /// What it tells of ServiceKeys, without the states in which there are none.
+    async fn keys_told(&self) -> Vec<String> {
+        let metrics = self.metrics().await;
+        let keys = metrics.lines().filter(|line| line.starts_with("servicekeys_keys{"));
+        keys.filter(|line| !line.ends_with(" 0.0")).map(str::to_owned).collect()
+    }
+
     fn has_asked_for(&self, stage: &Stage, resource: &str) -> bool {
         !self.requests(stage).of(resource).is_empty()
     }
@@ -104,10 +116,19 @@ async fn a_standby_fills_its_caches_and_does_nothing_else() {
     assert!(beyond.is_empty(), "a standby asked for more than its caches hold:\n{asked}");
     assert_eq!(stage.broker.calls().len(), calls + 1, "the leader's bind");
 
+    let namespace = &stage.namespace;
+    let told = format!(
+        "servicekeys_keys{{backend=\"OpenServiceBroker\",provider_namespace=\"{namespace}\",provider=\"broker\",state=\"ready\"}} 2.0"
+    );
+    assert_eq!(leader.keys_told().await, [told]);
+    assert_eq!(standby.keys_told().await, [""; 0], "or they would be counted twice");
+    assert!(standby.metrics().await.contains("servicekeys_leader 0\n"));
+
     let before = current_holder(&stage).await;
     leader.process.kill().await;
     wait_for_successor(&stage, &before).await;
     settled(&stage, KEY).await;
+    assert!(standby.metrics().await.contains("servicekeys_leader 1\n"));
     let since = standby.requests(&stage).since(&asked);
     let lists = since.clone().only(|request| request.verb == "list" && request.name.is_empty());
     assert!(lists.is_empty(), "taking over, it filled caches anew:\n{since}");

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -14,7 +14,10 @@ use testkit::{
     broker::{CredentialsRecipe, FakeBroker, Fault, Pace, Route, StatusCode},
     token_server::{TokenFault, TokenServer},
 };
-use tracing::subscriber::DefaultGuard;
+use tracing::{
+    Dispatch,
+    subscriber::{DefaultGuard, NoSubscriber},
+};
 
 use crate::{a_login_by_client_credentials, conditions::Reports, stage::Stage};
 
@@ -41,6 +44,9 @@ impl io::Write for Log {
 impl Log {
     /// Collects what is logged until the guard is dropped.
     fn collect(&self) -> DefaultGuard {
+        // With one subscriber alone, a thread without any decides for all of them whether a line is of interest.
+        static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
+        LazyLock::force(&ANOTHER);
         let writer = self.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
