@@ -115,7 +115,7 @@ impl Turn<'_> {
             let world = self.observe().await?;
             match decide(&world) {
                 Step::Act(effect) => {
-                    let step = tracing::info_span!("step", effect = effect.name());
+                    let step = tracing::info_span!("step", effect = <&str>::from(&effect));
                     if self.carry_out(effect).instrument(step).await? == After::Ended {
                         return Ok(Action::await_change());
                     }

@@ -130,11 +130,8 @@ impl Operator {
         let (registry, clock, term) =
             (Arc::clone(&shared.registry), Arc::clone(&self.clock), Arc::clone(&shared.term));
         // Who stands by tells nothing, or all replicas together would tell everything twice.
-        self.metrics.take_stock(
-            move || {
-                if term.has_begun() { stock::of(&registry, clock()) } else { Vec::new() }
-            },
-        );
+        let stock = move || if term.has_begun() { stock::of(&registry, clock()) } else { Vec::new() };
+        self.metrics.take_stock(stock);
         let work = stream::select_all(work).for_each(|()| future::ready(()));
         tokio::select! {
             () = shutdown => {}

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::provider::{ProviderId, Registry};
 use crate::{
     api::{ConditionType, Reason, ServiceKey, ServiceKeyStatus},
-    runtime::metrics::{KeyState, ProviderStock},
+    runtime::metrics::{KeyState, ProviderStock, UNKNOWN_BACKEND},
 };
 
 /// A rotation that has been due for so long is late.
@@ -30,7 +30,7 @@ fn sorted(
     keys: &[Arc<ServiceKey>],
     now: Timestamp,
 ) -> Vec<ProviderStock> {
-    let mut homeless = ProviderStock { backend: "unknown", ..ProviderStock::default() };
+    let mut homeless = ProviderStock { backend: UNKNOWN_BACKEND, ..ProviderStock::default() };
     for key in keys {
         let stock = providers.get_mut(&ProviderId::of(key)).unwrap_or(&mut homeless);
         stock.keys[state(key) as usize] += 1;

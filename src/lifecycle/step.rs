@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use strum::IntoStaticStr;
 
 use super::{KeyRecord, Memory, Problem, Sequence, UnderWay};
 use crate::api::Reason;
@@ -23,8 +24,9 @@ impl Step {
     }
 }
 
-/// One thing to do. The shell carries out exactly one between two decisions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One thing to do. The shell carries out exactly one between two decisions. As text it is the name of its kind, for
+/// logs and traces.
+#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr)]
 pub enum Effect {
     /// Ask whether keys can be made for the instance at all, before anything is made.
     CheckInstance,
@@ -72,27 +74,6 @@ pub enum Effect {
 }
 
 impl Effect {
-    /// What it is called in logs and traces.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::CheckInstance => "CheckInstance",
-            Self::AddFinalizer => "AddFinalizer",
-            Self::LookUpSecret => "LookUpSecret",
-            Self::Record(_) => "Record",
-            Self::Confirm(_) => "Confirm",
-            Self::Fetch(_) => "Fetch",
-            Self::Bind { .. } => "Bind",
-            Self::Poll(_) => "Poll",
-            Self::WriteSecret { .. } => "WriteSecret",
-            Self::OmitPrevious => "OmitPrevious",
-            Self::Unbind(_) => "Unbind",
-            Self::Release(_) => "Release",
-            Self::DeleteSecret => "DeleteSecret",
-            Self::ReleaseSecret => "ReleaseSecret",
-            Self::RemoveFinalizer { .. } => "RemoveFinalizer",
-        }
-    }
-
     /// Whether it is a call to the remote side.
     pub const fn asks_the_remote_side(&self) -> bool {
         match self {

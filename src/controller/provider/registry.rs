@@ -22,7 +22,7 @@ use crate::{
     backend::Backend,
     controller::{queue::Queue, watch::Cache},
     lifecycle::{Problem, ProviderView},
-    runtime::metrics::QueueMetrics,
+    runtime::metrics::{QueueMetrics, UNKNOWN_BACKEND},
 };
 
 /// Which provider is meant.
@@ -62,9 +62,6 @@ impl fmt::Display for ProviderId {
     }
 }
 
-/// The kind of the remote side of a provider that does not exist, or says none.
-const UNKNOWN: &str = "unknown";
-
 /// A provider as it was last loaded.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -92,7 +89,7 @@ impl Loaded {
         queue: QueueMetrics,
     ) -> Self {
         let queue = backend.as_ref().ok().map(|backend| Queue::before(backend, queue));
-        let kind = spec.backend().map_or(UNKNOWN, |backend| match backend {
+        let kind = spec.backend().map_or(UNKNOWN_BACKEND, |backend| match backend {
             BackendSpec::OpenServiceBroker(_) => Backend::OPEN_SERVICE_BROKER,
             BackendSpec::CloudFoundry(_) => Backend::CLOUD_FOUNDRY,
             BackendSpec::IbmCloud(_) => Backend::IBM_CLOUD,
@@ -349,7 +346,7 @@ impl Registry {
 
     /// The kind of the remote side, for metrics.
     pub fn kind(&self, id: &ProviderId) -> &'static str {
-        self.lock().get(id).map_or(UNKNOWN, |loaded| loaded.kind)
+        self.lock().get(id).map_or(UNKNOWN_BACKEND, |loaded| loaded.kind)
     }
 
     /// All providers that were loaded, each with the kind of its remote side, and how much longer that wants to be left

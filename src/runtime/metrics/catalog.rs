@@ -9,6 +9,8 @@ use prometheus_client::{
     registry::{Metric, Registry, Unit},
 };
 
+use crate::backend::Backend;
+
 /// One family of metrics, as it is documented.
 #[derive(Debug)]
 pub struct Entry {
@@ -126,10 +128,18 @@ impl Entry {
     }
 }
 
+/// The kind of the remote side of a provider that does not exist, or says none.
+pub const UNKNOWN_BACKEND: &str = "unknown";
+
 /// The kind of remote side, which every metric about remote sides has.
 pub(super) const BACKEND: Label = Label {
     name: "backend",
-    values: Values::OneOf(&["OpenServiceBroker", "CloudFoundry", "IbmCloud", "unknown"]),
+    values: Values::OneOf(&[
+        Backend::OPEN_SERVICE_BROKER,
+        Backend::CLOUD_FOUNDRY,
+        Backend::IBM_CLOUD,
+        UNKNOWN_BACKEND,
+    ]),
 };
 
 /// The namespace of a provider.

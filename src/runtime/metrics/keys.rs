@@ -4,6 +4,7 @@ use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
 };
+use strum::{IntoStaticStr, VariantNames};
 
 use super::{
     Metrics,
@@ -15,30 +16,8 @@ static OPERATIONS: Entry = Entry {
     name: "servicekeys_key_operations_total",
     labels: &[
         BACKEND,
-        Label {
-            name: "operation",
-            values: Values::OneOf(&[
-                "check_instance",
-                "bind",
-                "poll",
-                "fetch",
-                "confirm",
-                "release",
-                "unbind",
-            ]),
-        },
-        Label {
-            name: "outcome",
-            values: Values::OneOf(&[
-                "done",
-                "under_way",
-                "absent",
-                "unreadable",
-                "conflict",
-                "lost",
-                "failed",
-            ]),
-        },
+        Label { name: "operation", values: Values::OneOf(KeyOperation::VARIANTS) },
+        Label { name: "outcome", values: Values::OneOf(KeyOutcome::VARIANTS) },
     ],
     help: "What was wanted of remote sides for a key, by what came of it",
     advice: "The conditions of the ServiceKeys tell why something failed. A `lost` bind may have made a key: it is \
@@ -91,7 +70,8 @@ static PROVIDER_READY: Entry = Entry {
 };
 
 /// What is wanted of a remote side for a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum KeyOperation {
     /// Whether keys can be made for the instance.
     CheckInstance,
@@ -110,7 +90,8 @@ pub enum KeyOperation {
 }
 
 /// What came of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum KeyOutcome {
     /// It was done.
     Done,
@@ -126,34 +107,6 @@ pub enum KeyOutcome {
     Lost,
     /// It did not work.
     Failed,
-}
-
-impl KeyOperation {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::CheckInstance => "check_instance",
-            Self::Bind => "bind",
-            Self::Poll => "poll",
-            Self::Fetch => "fetch",
-            Self::Confirm => "confirm",
-            Self::Release => "release",
-            Self::Unbind => "unbind",
-        }
-    }
-}
-
-impl KeyOutcome {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::UnderWay => "under_way",
-            Self::Absent => "absent",
-            Self::Unreadable => "unreadable",
-            Self::Conflict => "conflict",
-            Self::Lost => "lost",
-            Self::Failed => "failed",
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -210,7 +163,7 @@ impl Keys {
 impl Metrics {
     /// Counts something that was wanted of a remote side for a key.
     pub fn key_operation(&self, backend: &'static str, operation: KeyOperation, outcome: KeyOutcome) {
-        let (operation, outcome) = (operation.as_str(), outcome.as_str());
+        let (operation, outcome) = (operation.into(), outcome.into());
         self.0.keys.operations.get_or_create(&OperationLabels { backend, operation, outcome }).inc();
     }
 

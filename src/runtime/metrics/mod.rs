@@ -19,7 +19,7 @@ use std::{fmt, sync::Arc};
 
 use prometheus_client::encoding::{prometheus_text, text};
 
-pub use catalog::{Entry, Exposed, Label, Values};
+pub use catalog::{Entry, Exposed, Label, UNKNOWN_BACKEND, Values};
 pub use keys::{KeyOperation, KeyOutcome};
 pub use kubernetes::ApiRequest;
 pub use queues::QueueMetrics;

@@ -6,6 +6,7 @@ use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, histogram::Histogram},
 };
+use strum::{IntoStaticStr, VariantNames};
 
 use super::{
     Metrics,
@@ -20,7 +21,7 @@ const KIND: Label =
 
 static RECONCILES: Entry = Entry {
     name: "servicekeys_reconciles_total",
-    labels: &[KIND, Label { name: "outcome", values: Values::OneOf(Outcome::NAMES) }],
+    labels: &[KIND, Label { name: "outcome", values: Values::OneOf(Outcome::VARIANTS) }],
     help: "Looks at an object, by what came of them",
     advice: "`failed` and `stalled` are told in the conditions of the objects, `error` in the operator's log: the \
              Kubernetes API refused something or was not there. Many `settled` ones of which nothing comes are waste",
@@ -34,7 +35,8 @@ static DURATION: Entry = Entry {
 };
 
 /// What came of a look at an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// All is as it should be, until something changes or a time comes.
     Settled,
@@ -54,43 +56,6 @@ pub enum Outcome {
     Gone,
     /// The Kubernetes API failed, or did not answer.
     Error,
-}
-
-impl Outcome {
-    const ALL: [Self; 9] = [
-        Self::Settled,
-        Self::UnderWay,
-        Self::Waiting,
-        Self::Paused,
-        Self::Failed,
-        Self::Stalled,
-        Self::Outdated,
-        Self::Gone,
-        Self::Error,
-    ];
-    const NAMES: &[&str] = &{
-        let mut names = [""; Self::ALL.len()];
-        let mut at = 0;
-        while at < names.len() {
-            names[at] = Self::ALL[at].as_str();
-            at += 1;
-        }
-        names
-    };
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Settled => "settled",
-            Self::UnderWay => "under_way",
-            Self::Waiting => "waiting",
-            Self::Paused => "paused",
-            Self::Failed => "failed",
-            Self::Stalled => "stalled",
-            Self::Outdated => "outdated",
-            Self::Gone => "gone",
-            Self::Error => "error",
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -128,7 +93,7 @@ impl Metrics {
     /// Counts a look at an object of this kind.
     pub fn reconciled(&self, kind: &'static str, outcome: Outcome, took: Duration) {
         let Reconciles { outcomes, durations } = &self.0.reconciles;
-        outcomes.get_or_create(&OutcomeLabels { kind, outcome: outcome.as_str() }).inc();
+        outcomes.get_or_create(&OutcomeLabels { kind, outcome: outcome.into() }).inc();
         durations.get_or_create(&KindLabels { kind }).observe(took.as_secs_f64());
     }
 }

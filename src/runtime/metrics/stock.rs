@@ -11,6 +11,7 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeLabelSet},
     metrics::MetricType,
 };
+use strum::{IntoStaticStr, VariantNames};
 
 use super::{
     Metrics,
@@ -24,7 +25,7 @@ static KEYS: Entry = Entry {
         BACKEND,
         PROVIDER_NAMESPACE,
         PROVIDER,
-        Label { name: "state", values: Values::OneOf(KeyState::NAMES) },
+        Label { name: "state", values: Values::OneOf(KeyState::VARIANTS) },
     ],
     help: "ServiceKeys by their state: the first that holds of `deleting`, `suspended`, `ready`, `stalled`, `pending`",
     advice: "`kubectl get skey -A` shows which ones. `stalled` ones wait for a person, `pending` ones go on by themselves; \
@@ -69,7 +70,8 @@ static PAUSE: Entry = Entry {
 const ENTRIES: [&Entry; 6] = [&KEYS, &DUE, &LATE, &FAILING, &NEXT_EXPIRY, &PAUSE];
 
 /// The state of a ServiceKey.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum KeyState {
     /// It is being deleted.
     Deleting,
@@ -86,11 +88,6 @@ pub enum KeyState {
 impl KeyState {
     /// All states.
     pub const ALL: [Self; 5] = [Self::Deleting, Self::Suspended, Self::Ready, Self::Stalled, Self::Pending];
-    const NAMES: &[&str] = &["deleting", "suspended", "ready", "stalled", "pending"];
-
-    const fn as_str(self) -> &'static str {
-        Self::NAMES[self as usize]
-    }
 }
 
 /// What there is of one provider.
@@ -152,8 +149,7 @@ impl Collector for Stock {
         let stock = self.take();
         let keys = stock.iter().flat_map(|of| {
             KeyState::ALL.map(|state| {
-                let (backend, state_name) = (of.backend, state.as_str());
-                let labels = KeyLabels { backend, provider: labels(of), state: state_name };
+                let labels = KeyLabels { backend: of.backend, provider: labels(of), state: state.into() };
                 (labels, f64::from(of.keys[state as usize]))
             })
         });
