@@ -68,6 +68,7 @@ mod rotations_come_on_time;
 mod secrets_stay_secret;
 mod sigterm_ends_the_operator;
 mod stage;
+mod tenants;
 mod the_api_server_refuses_bad_manifests;
 mod the_broker_tells_what_an_instance_is_of;
 mod the_chart_runs_the_operator;

@@ -1,0 +1,5 @@
+//! Keys that exist already are taken over only by those who may.
+
+use super::abuse::Abuse;
+
+pub const ABUSES: &[Abuse] = &[];

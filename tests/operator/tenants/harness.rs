@@ -1,0 +1,411 @@
+//! Two tenants of one cluster, an operator that serves all of it, and ClusterKeyProviders between them.
+//!
+//! Every request of a tenant is made as a service account with that tenant's rights in its own namespace. The operator
+//! has the shipped rights. What the administrator does, and what a test asserts, goes through [`Tenants::admin`].
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        core::v1::{Secret, ServiceAccount},
+        rbac::v1::RoleBinding,
+    },
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use servicekey_operator::{
+    api::{ClusterKeyProvider, KeyProvider, Reason, ServiceKey, custom_resource_definitions},
+    backend::AddressPolicy,
+    controller::Options,
+};
+use testkit::{
+    broker::FakeBroker,
+    cloud_foundry::FakeCloudFoundry,
+    control_plane::{ControlPlane, User, documents},
+    ibm_cloud::FakeIbmCloud,
+};
+use tokio::sync::OnceCell;
+
+use super::abuse::Actor;
+use crate::{
+    conditions::{Reports, wait_for},
+    foundry, ibm, rights,
+    stage::{Running, entries, run_operator, wait},
+};
+
+/// What lets tenants use the custom resources.
+const USER_ROLES: &str = include_str!("../../../deploy/kustomize/crds/user-roles.yaml");
+
+/// A plane whose one operator serves every namespace of it.
+struct Cluster {
+    plane: ControlPlane,
+    /// The operator's namespace, where the logins of ClusterKeyProviders are.
+    system: String,
+    operator: User,
+    options: Options,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let plane = ControlPlane::builder().with_controller_manager(true).start().await.unwrap();
+        plane.install_crds(&custom_resource_definitions()).await.unwrap();
+        for role in documents(USER_ROLES).unwrap() {
+            plane.apply(&role).await.unwrap();
+        }
+        let system = plane.namespace("system").await.unwrap();
+        let operator = rights::to_serve_cluster(&plane, &system).await;
+        let options = Options {
+            cluster_resource_namespace: system.clone(),
+            namespaces: None,
+            concurrency: 32,
+            check_interval: Duration::from_secs(600),
+            addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
+            service_account_token: PathBuf::new(),
+        };
+        Self { plane, system, operator, options }
+    }
+
+    /// The cluster that most attacks share. Its operator has a thread of its own, and ends with the process.
+    async fn shared() -> Arc<Self> {
+        static SHARED: OnceCell<Arc<Cluster>> = OnceCell::const_new();
+        let start = || async {
+            let cluster = Arc::new(Self::start().await);
+            let runner = Arc::clone(&cluster);
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    let _operator =
+                        run_operator(&runner.plane, runner.operator.clone(), runner.options.clone());
+                    std::future::pending::<()>().await;
+                });
+            });
+            cluster
+        };
+        Arc::clone(SHARED.get_or_init(start).await)
+    }
+}
+
+/// An attacker and a victim.
+pub struct Tenants {
+    pub admin: Client,
+    /// The operator's namespace.
+    pub system: String,
+    pub victim: Tenant,
+    pub attacker: Tenant,
+    /// Only where this test has an operator of its own.
+    pub operator: Option<Running>,
+    cluster: Arc<Cluster>,
+}
+
+/// Who has rights in one namespace and nowhere else.
+pub struct Tenant {
+    pub namespace: String,
+    pub user: User,
+    /// Makes requests as this tenant.
+    pub client: Client,
+    /// Whether [`Tenants::add_cluster_provider`] admits its namespace.
+    is_admitted: bool,
+}
+
+impl Tenants {
+    /// Two tenants with new namespaces in the shared cluster. The victim has the role `edit`.
+    pub async fn meet(attacker: Actor) -> Self {
+        Self::meet_in(Cluster::shared().await, attacker).await
+    }
+
+    /// The same in a cluster of their own, whose operator is not started: see [`start_operator`](Self::start_operator).
+    pub async fn meet_alone(attacker: Actor) -> Self {
+        Self::meet_in(Arc::new(Cluster::start().await), attacker).await
+    }
+
+    async fn meet_in(cluster: Arc<Cluster>, attacker: Actor) -> Self {
+        let victim = Tenant::settle(&cluster.plane, Actor::Editor).await;
+        let attacker = Tenant::settle(&cluster.plane, attacker).await;
+        let (admin, system) = (cluster.plane.admin(), cluster.system.clone());
+        Self { admin, system, victim, attacker, operator: None, cluster }
+    }
+
+    /// Starts the operator of a cluster of their own, with changed options.
+    pub fn start_operator(&mut self, change: impl FnOnce(&mut Options)) {
+        let mut options = self.cluster.options.clone();
+        change(&mut options);
+        self.operator = Some(run_operator(&self.cluster.plane, self.cluster.operator.clone(), options));
+    }
+
+    pub fn plane(&self) -> &ControlPlane {
+        &self.cluster.plane
+    }
+
+    /// Who the operator is, for one that runs as a process.
+    pub fn operator_user(&self) -> &User {
+        &self.cluster.operator
+    }
+
+    /// Creates a ClusterKeyProvider with this spec and login, which admits the victim's namespace, and the attacker's
+    /// unless it is an outsider. Returns its name, once it is ready.
+    pub async fn add_cluster_provider(&self, spec: Value, login: (&str, Value)) -> String {
+        let provider = self.add_unready_cluster_provider(spec, login).await;
+        wait_for(Api::<ClusterKeyProvider>::all(self.admin.clone()), &provider, true, Reason::Available)
+            .await;
+        provider
+    }
+
+    /// The same without waiting for it to be ready.
+    pub async fn add_unready_cluster_provider(&self, spec: Value, (login, data): (&str, Value)) -> String {
+        let name = format!("shared-{}", self.victim.namespace);
+        let secrets: Api<Secret> = Api::namespaced(self.admin.clone(), &self.system);
+        // Logins of all tests lie in one namespace.
+        let own_login = format!("{login}-{}", self.victim.namespace);
+        let secret = json!({"metadata": {"name": own_login}, "stringData": data});
+        secrets.create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
+        let spec = spec.to_string().replace(&format!("\"{login}\""), &format!("\"{own_login}\""));
+        let mut spec: Value = serde_json::from_str(&spec).unwrap();
+        let tenants = [&self.victim, &self.attacker].into_iter().filter(|tenant| tenant.is_admitted);
+        let names: Vec<_> = tenants.map(|tenant| tenant.namespace.clone()).collect();
+        spec["allowedNamespaces"] = json!({"names": names});
+        let provider = json!({
+            "apiVersion": "servicekeys.dev/v1alpha1",
+            "kind": "ClusterKeyProvider",
+            "metadata": {"name": name},
+            "spec": spec,
+        });
+        let providers: Api<ClusterKeyProvider> = Api::all(self.admin.clone());
+        providers.create(&PostParams::default(), &serde_json::from_value(provider).unwrap()).await.unwrap();
+        name
+    }
+
+    /// A ClusterKeyProvider for a broker.
+    pub async fn add_cluster_broker(&self, broker: &FakeBroker) -> String {
+        self.add_cluster_provider(broker_spec(broker), ("broker-login", broker_login())).await
+    }
+
+    /// A ClusterKeyProvider for a Cloud Foundry.
+    pub async fn add_cluster_foundry(&self, foundry: &FakeCloudFoundry) -> String {
+        self.add_cluster_provider(foundry_spec(foundry), ("cf-login", foundry::password())).await
+    }
+
+    /// A ClusterKeyProvider for an IBM Cloud.
+    pub async fn add_cluster_ibm(&self, ibm: &FakeIbmCloud) -> String {
+        self.add_cluster_provider(ibm_spec(ibm), ("ibm-login", json!({"apikey": ibm::API_KEY}))).await
+    }
+
+    /// Changes the spec of a ClusterKeyProvider, as its administrator.
+    pub async fn change_cluster_provider(&self, name: &str, spec: Value) {
+        let providers: Api<ClusterKeyProvider> = Api::all(self.admin.clone());
+        let patch = Patch::Merge(json!({"spec": spec}));
+        let changed = providers.patch(name, &PatchParams::default(), &patch).await.unwrap();
+        wait(providers, name, "taken in", |provider| {
+            let status = provider.and_then(|provider| provider.status.as_ref());
+            status.is_some_and(|status| status.observed_generation >= changed.metadata.generation)
+        })
+        .await;
+    }
+
+    /// The entries of a Secret, whoever may read it.
+    pub async fn secret_of(&self, tenant: &Tenant, name: &str) -> BTreeMap<String, String> {
+        let secrets: Api<Secret> = Api::namespaced(self.admin.clone(), &tenant.namespace);
+        entries(&secrets.get(name).await.unwrap())
+    }
+}
+
+impl Tenant {
+    /// A new namespace, and a service account with the actor's rights in it.
+    async fn settle(plane: &ControlPlane, actor: Actor) -> Self {
+        let namespace = plane.namespace("tenant").await.unwrap();
+        let name = "tenant";
+        let account = json!({"metadata": {"name": name}});
+        let accounts: Api<ServiceAccount> = Api::namespaced(plane.admin(), &namespace);
+        accounts.create(&PostParams::default(), &serde_json::from_value(account).unwrap()).await.unwrap();
+        let user = plane.service_account(&namespace, name).await.unwrap();
+        let roles: &[&str] = match actor {
+            Actor::Editor | Actor::Outsider | Actor::RemoteSide | Actor::Sidecar => &["edit"],
+            Actor::KeyWriter => &["servicekey-operator-view", "servicekey-operator-edit"],
+        };
+        for role in roles {
+            let binding: RoleBinding = serde_json::from_value(json!({
+                "metadata": {"name": role},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+                "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+            }))
+            .unwrap();
+            let bindings: Api<RoleBinding> = Api::namespaced(plane.admin(), &namespace);
+            bindings.create(&PostParams::default(), &binding).await.unwrap();
+        }
+        let rule =
+            json!({"apiGroups": ["servicekeys.dev"], "resources": ["servicekeys"], "verbs": ["create"]});
+        let rules = [serde_json::from_value(rule).unwrap()];
+        plane.until_allowed(&user, &rules, Some(&namespace)).await.unwrap();
+        let client = plane.client_as(&user);
+        Self { namespace, user, client, is_admitted: actor != Actor::Outsider }
+    }
+
+    /// The objects of a kind in this tenant's namespace, as this tenant.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn keys(&self) -> Api<ServiceKey> {
+        self.api()
+    }
+
+    pub fn secrets(&self) -> Api<Secret> {
+        self.api()
+    }
+
+    /// Creates an object, or returns the refusal.
+    pub async fn try_create<K>(&self, manifest: Value) -> kube::Result<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + DeserializeOwned
+            + Serialize
+            + Clone
+            + std::fmt::Debug,
+    {
+        self.api().create(&PostParams::default(), &serde_json::from_value(manifest).unwrap()).await
+    }
+
+    pub async fn create<K>(&self, manifest: Value) -> K
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + DeserializeOwned
+            + Serialize
+            + Clone
+            + std::fmt::Debug,
+    {
+        self.try_create(manifest).await.unwrap()
+    }
+
+    /// Patches an object of this tenant, as it may.
+    pub async fn patch<K>(&self, name: &str, patch: Value) -> K
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + DeserializeOwned
+            + Clone
+            + std::fmt::Debug,
+    {
+        self.api().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap()
+    }
+
+    /// Creates a ServiceKey for an instance of a ClusterKeyProvider, with more fields in its spec.
+    pub async fn ask_cluster_provider(
+        &self,
+        provider: &str,
+        name: &str,
+        instance: Value,
+        fields: Value,
+    ) -> ServiceKey {
+        let provider = json!({"kind": "ClusterKeyProvider", "name": provider});
+        self.create(key_manifest(name, provider, instance, fields)).await
+    }
+
+    /// Creates a KeyProvider with this spec and, where there is one, its login Secret.
+    pub async fn add_provider(&self, name: &str, spec: Value, login: Option<(&str, Value)>) {
+        if let Some((login, data)) = login {
+            self.create::<Secret>(json!({"metadata": {"name": login}, "stringData": data})).await;
+        }
+        self.create::<KeyProvider>(json!({
+            "apiVersion": "servicekeys.dev/v1alpha1",
+            "kind": "KeyProvider",
+            "metadata": {"name": name},
+            "spec": spec,
+        }))
+        .await;
+    }
+
+    pub async fn wait_provider(&self, name: &str, ready: bool, reason: Reason) -> KeyProvider {
+        wait_for(self.api::<KeyProvider>(), name, ready, reason).await
+    }
+
+    pub async fn wait_ready(&self, name: &str) -> ServiceKey {
+        wait_for(self.keys(), name, true, Reason::Available).await
+    }
+
+    pub async fn wait_key(&self, name: &str, ready: bool, reason: Reason) -> ServiceKey {
+        wait_for(self.keys(), name, ready, reason).await
+    }
+
+    /// Waits until `Ready` of a ServiceKey says these words.
+    pub async fn wait_says(&self, name: &str, words: &str) -> ServiceKey {
+        let says = |key: Option<&ServiceKey>| key.is_some_and(|key| key.message().contains(words));
+        wait(self.keys(), name, "saying so", says).await.unwrap()
+    }
+
+    pub async fn delete_key(&self, name: &str) {
+        self.keys().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    pub async fn wait_gone(&self, name: &str) {
+        wait(self.keys(), name, "gone", |key| key.is_none()).await;
+    }
+}
+
+/// A ServiceKey with more fields in its spec.
+pub fn key_manifest(name: &str, provider: Value, instance: Value, fields: Value) -> Value {
+    let mut manifest = json!({
+        "apiVersion": "servicekeys.dev/v1alpha1",
+        "kind": "ServiceKey",
+        "metadata": {"name": name},
+        "spec": {"providerRef": provider, "instance": instance},
+    });
+    manifest["spec"].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    manifest
+}
+
+/// The spec of a provider for a broker, whose login is `broker-login`.
+pub fn broker_spec(broker: &FakeBroker) -> Value {
+    json!({
+        "openServiceBroker": {
+            "url": broker.url(),
+            "auth": {"basic": {"secretRef": {"name": "broker-login"}}},
+        },
+        "limits": {"timeout": "5s", "requestsPerSecond": 1000},
+    })
+}
+
+/// The entries of `broker-login`.
+pub fn broker_login() -> Value {
+    json!({"username": "operator", "password": "broker-password"})
+}
+
+/// The spec of a provider for a Cloud Foundry, whose login is `cf-login`.
+pub fn foundry_spec(foundry: &FakeCloudFoundry) -> Value {
+    json!({
+        "cloudFoundry": {
+            "apiUrl": foundry.url(),
+            "auth": foundry::by_password(),
+            "organization": "acme",
+            "space": "dev",
+        },
+        "limits": {"timeout": "5s", "requestsPerSecond": 1000},
+    })
+}
+
+/// The spec of a provider for an IBM Cloud, whose login is `ibm-login`.
+pub fn ibm_spec(ibm: &FakeIbmCloud) -> Value {
+    json!({
+        "ibmCloud": {
+            "auth": ibm::by_api_key(),
+            "iamUrl": ibm.iam_url(),
+            "resourceControllerUrl": ibm.url(),
+        },
+        "limits": {"timeout": "5s", "requestsPerSecond": 1000},
+    })
+}
+
+/// The instance that all fakes have.
+pub fn instance_of_broker() -> Value {
+    json!({"id": "training-app-db", "offering": "postgresql", "plan": "small"})
+}
+
+/// The same instance at a Cloud Foundry and at IBM Cloud.
+pub fn instance_by_name() -> Value {
+    json!({"name": foundry::INSTANCE})
+}

@@ -1,0 +1,25 @@
+//! What one tenant can do to another, to the operator, and through it: nothing. Each attack is a test, made with the
+//! tenant's own rights, and a row of the table in `docs/security.md`.
+//!
+//! To add an attack: write a test on [`harness::Tenants`] in the file of its topic, and list it in that file's `ABUSES`
+//! with [`abuse!`](abuse). `UPDATE_DOCS=1 cargo test --test operator tenants::abuse` writes the table.
+
+#[macro_use]
+mod abuse;
+#[allow(dead_code, reason = "a kit: not every attack needs every part")]
+mod harness;
+
+mod addresses;
+mod adoption;
+mod bounds;
+mod cloud_identity;
+mod fairness;
+mod identity;
+mod implied_rights;
+mod limits;
+mod logs;
+mod memory;
+mod names;
+mod parsing;
+mod policies;
+mod templates;

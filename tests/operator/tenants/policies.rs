@@ -1,0 +1,5 @@
+//! The admission policies that are shipped.
+
+use super::abuse::Abuse;
+
+pub const ABUSES: &[Abuse] = &[];

@@ -1,0 +1,5 @@
+//! Templates cost their own tenant alone.
+
+use super::abuse::Abuse;
+
+pub const ABUSES: &[Abuse] = &[];
