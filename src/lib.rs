@@ -7,6 +7,7 @@ pub mod api;
 pub mod backend;
 pub mod cli;
 pub mod controller;
+mod fair;
 pub mod lifecycle;
 pub mod runtime;
 pub mod secret;

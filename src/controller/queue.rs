@@ -5,22 +5,27 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::{backend::Backend, runtime::metrics::QueueMetrics};
+use crate::{
+    backend::Backend,
+    fair::{FairPermit, FairSemaphore, Lane, NoPermit},
+    runtime::metrics::QueueMetrics,
+};
 
-/// The queue in front of one remote side, first come, first served.
+/// The queue in front of one remote side. The namespaces whose keys wait there take turns; the keys of one namespace
+/// are served in the order in which they came.
 #[derive(Clone, Debug)]
 pub struct Queue {
-    places: Arc<Semaphore>,
+    places: FairSemaphore,
     metrics: QueueMetrics,
 }
 
 /// A place at the remote side. It is free again when this is dropped.
 #[derive(Debug)]
 pub struct Place {
-    _permit: OwnedSemaphorePermit,
+    _permit: FairPermit,
 }
 
 /// What came of an attempt to get a place without waiting.
@@ -37,23 +42,22 @@ pub enum Entry {
 impl Queue {
     /// As many places as calls to the remote side may be under way.
     pub fn before(backend: &Backend, metrics: QueueMetrics) -> Self {
-        let places = backend.concurrency().get().min(Semaphore::MAX_PERMITS);
-        Self { places: Arc::new(Semaphore::new(places)), metrics }
+        Self { places: FairSemaphore::new(backend.concurrency().get()), metrics }
     }
 
-    /// Takes a place if one is free and nobody waits for it.
-    pub fn enter_now(&self) -> Entry {
-        match Arc::clone(&self.places).try_acquire_owned() {
+    /// Takes a place for a key of this namespace if one is free and nobody waits for it.
+    pub fn enter_now(&self, lane: &Lane) -> Entry {
+        match self.places.try_acquire(lane) {
             Ok(permit) => Entry::Free(Place { _permit: permit }),
-            Err(TryAcquireError::NoPermits) => Entry::Taken,
-            Err(TryAcquireError::Closed) => Entry::Closed,
+            Err(NoPermit::Busy) => Entry::Taken,
+            Err(NoPermit::Closed) => Entry::Closed,
         }
     }
 
-    /// Waits for a place; `None`: the remote side is not asked any more.
-    pub async fn enter(self) -> Option<Place> {
-        let permit = self.metrics.during(self.places.acquire_owned()).await;
-        permit.ok().map(|permit| Place { _permit: permit })
+    /// Waits for a place for a key of this namespace; `None`: the remote side is not asked any more.
+    pub async fn enter(self, lane: Lane) -> Option<Place> {
+        let permit = self.metrics.during(self.places.acquire(&lane)).await;
+        permit.map(|permit| Place { _permit: permit })
     }
 
     /// Sends all who wait away: another queue takes the place of this one, or none.

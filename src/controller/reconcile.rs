@@ -12,7 +12,6 @@ use kube::{
     runtime::{controller::Action, reflector::ObjectRef},
 };
 
-use tokio::sync::SemaphorePermit;
 use tracing::Instrument;
 
 use super::{
@@ -25,6 +24,7 @@ use super::{
 };
 use crate::{
     api::{ServiceKey, marks},
+    fair::FairPermit,
     lifecycle::{Effect, Rest, Round, Step, Wake, decide},
     runtime::metrics::Outcome,
 };
@@ -48,17 +48,17 @@ async fn look_at(woken: &ServiceKey, context: &Context) -> Result<(Action, Outco
     if !context.registry.knows(&subject.provider).await {
         return Ok((Action::await_change(), Outcome::Waiting));
     }
-    let worker = context.work().await;
+    let worker = context.work(&subject.lane).await;
     let span = subject.span();
     // Many may wait for a place: what they need once they have it is put aside until then.
     Ok(Box::pin(work(woken, subject, context, worker).instrument(span)).await)
 }
 
-async fn work<'a>(
+async fn work(
     woken: &ServiceKey,
     subject: Subject,
-    context: &'a Context,
-    worker: Option<SemaphorePermit<'a>>,
+    context: &Context,
+    worker: Option<FairPermit>,
 ) -> (Action, Outcome) {
     let uid = subject.uid;
     let mut memo = context.memos.take(uid);
@@ -137,16 +137,17 @@ impl Turn<'_> {
         if self.place.is_none()
             && let Some(queue) = self.context.registry.queue(&self.subject.provider)
         {
-            match queue.enter_now() {
+            match queue.enter_now(&self.subject.lane) {
                 Entry::Free(place) => self.place = Some(place),
                 Entry::Taken => return Ok(self.wait_in(queue).await),
                 Entry::Closed => {}
             }
         }
         self.worker = None;
-        let after = self.act(effect).await;
+        let lane = self.subject.lane.clone();
+        let after = lane.clone().scope(self.act(effect)).await;
         self.place = None;
-        self.worker = self.context.work().await;
+        self.worker = self.context.work(&lane).await;
         after
     }
 
@@ -155,14 +156,14 @@ impl Turn<'_> {
         self.worker = None;
         let context = self.context;
         let ticket = context.waiting.ticket(self.subject.uid);
-        let mut place = pin!(queue.enter());
+        let mut place = pin!(queue.enter(self.subject.lane.clone()));
         self.place = loop {
             tokio::select! {
                 place = &mut place => break place,
                 () = ticket.changed() => if self.has_changed() { break None },
             }
         };
-        self.worker = context.work().await;
+        self.worker = context.work(&self.subject.lane).await;
         match context.current(&self.key) {
             Some(cached) => {
                 self.key = self.memo.newest(cached);

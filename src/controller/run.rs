@@ -21,7 +21,6 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
-use tokio::sync::Semaphore;
 
 use super::{
     claims::Claims,
@@ -44,6 +43,7 @@ use super::{
 use crate::{
     api::{ClusterKeyProvider, KeyProvider, ProviderKind, ServiceKey, marks},
     backend::AddressPolicy,
+    fair::FairSemaphore,
     runtime::{Leadership, Metrics},
 };
 
@@ -214,7 +214,7 @@ impl Operator {
             secrets: SecretCache::new(secrets, own_writes),
             namespaces: shared.namespaces.clone(),
             doubts: Arc::clone(&shared.doubts),
-            workers: Semaphore::new(usize::from(self.options.concurrency)),
+            workers: FairSemaphore::new(usize::from(self.options.concurrency)),
             waiting,
         });
         // The controller sets no bound of its own: who waits for a remote side must not keep others from working.

@@ -10,7 +10,6 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     runtime::reflector::{ObjectRef, Store},
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::Span;
 use uuid::Uuid;
 
@@ -30,6 +29,7 @@ use super::{
 use crate::{
     api::{DeletionPolicy, ServiceKey, marks},
     backend::{InstanceRef, Owner},
+    fair::{FairPermit, FairSemaphore, Lane},
     lifecycle::{Round, inputs},
     runtime::{Metrics, metrics::Outcome},
     secret::{Digest, Layout},
@@ -50,8 +50,8 @@ pub struct Context {
     pub(super) secrets: SecretCache,
     pub(super) namespaces: Namespaces,
     pub(super) doubts: Arc<Doubts>,
-    /// Places for those who work, which does not include waiting for a remote side.
-    pub(super) workers: Semaphore,
+    /// Places for those who work, which does not include waiting for a remote side. Namespaces take turns.
+    pub(super) workers: FairSemaphore,
     pub(super) waiting: Arc<Waiting>,
 }
 
@@ -70,9 +70,9 @@ impl Context {
     }
 
     /// Waits for a place among those who work.
-    pub(super) async fn work(&self) -> Option<SemaphorePermit<'_>> {
-        // It fails only where the semaphore was closed, which nobody does.
-        self.metrics.worker_queue().during(self.workers.acquire()).await.ok()
+    pub(super) async fn work(&self, lane: &Lane) -> Option<FairPermit> {
+        // It is `None` only where the semaphore was closed, which nobody does.
+        self.metrics.worker_queue().during(self.workers.acquire(lane)).await
     }
 }
 
@@ -85,6 +85,8 @@ pub(super) struct Subject {
     pub(super) secret: String,
     pub(super) owner_reference: OwnerReference,
     pub(super) provider: ProviderId,
+    /// Where it waits for whatever is shared with other namespaces.
+    pub(super) lane: Lane,
 }
 
 impl Subject {
@@ -98,6 +100,7 @@ impl Subject {
             secret: secret_name(key),
             owner_reference: key.controller_owner_ref(&()).ok_or(Error::Malformed("metadata.name"))?,
             provider: ProviderId::named(provider.kind, &provider.name, &namespace),
+            lane: Lane::of_namespace(&namespace),
             namespace,
         })
     }
@@ -136,7 +139,7 @@ pub(super) struct Turn<'a> {
     /// The version of the Secret that we wrote in this reconcile.
     pub(super) wrote_secret: Option<String>,
     /// The place among those who work, given up while a remote side is waited for.
-    pub(super) worker: Option<SemaphorePermit<'a>>,
+    pub(super) worker: Option<FairPermit>,
     /// The place at the remote side, while it is asked.
     pub(super) place: Option<Place>,
     /// What is counted of it, once it rests; until then the ServiceKey may be gone.

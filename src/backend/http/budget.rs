@@ -1,4 +1,5 @@
 //! The budget of requests of one provider: how many at once, how many a second, and none while it asks for that.
+//! Namespaces that share a provider take turns.
 
 use std::{
     num::NonZeroU32,
@@ -7,39 +8,41 @@ use std::{
 };
 
 use governor::{DefaultDirectRateLimiter, Quota};
-use tokio::{
-    sync::{Mutex, Semaphore, SemaphorePermit},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use super::Limits;
+use crate::fair::{FairPermit, FairSemaphore, Lane};
 
 /// Shared by all calls to one remote side.
 pub(super) struct Budget {
-    places: Semaphore,
-    /// Behind a lock that is first come, first served: one at a time waits for the rate's clock.
-    rate: Mutex<DefaultDirectRateLimiter>,
+    places: FairSemaphore,
+    rate: DefaultDirectRateLimiter,
+    /// One caller at a time waits for the rate's clock.
+    turn: FairSemaphore,
     /// Until when the remote side wants to be left alone.
     pause: SyncMutex<Option<Instant>>,
 }
 
 impl Budget {
     pub(super) fn new(limits: &Limits) -> Self {
-        let places = limits.concurrency.get().min(Semaphore::MAX_PERMITS);
         Self {
-            places: Semaphore::new(places),
-            rate: Mutex::new(rate_limiter(limits.requests_per_second)),
+            places: FairSemaphore::new(limits.concurrency.get()),
+            rate: rate_limiter(limits.requests_per_second),
+            turn: FairSemaphore::new(1),
             pause: SyncMutex::default(),
         }
     }
 
-    /// Waits for a place, first come, first served; the place is free again when the permit is dropped.
+    /// Waits for a place, and then for the rate, in the lane of the caller; the place is free again when the permit is
+    /// dropped.
     ///
     /// The place comes before the rate, so that at most `concurrency` callers are woken by the rate's clock.
-    pub(super) async fn take(&self) -> Option<SemaphorePermit<'_>> {
-        // An error would mean that the semaphore was closed, which nobody does; without a permit the rate still holds.
-        let permit = self.places.acquire().await.ok();
-        self.rate.lock().await.until_ready().await;
+    pub(super) async fn take(&self) -> Option<FairPermit> {
+        let lane = Lane::current();
+        // `None` would mean that the semaphore was closed, which nobody does; without a permit the rate still holds.
+        let permit = self.places.acquire(&lane).await;
+        let _turn = self.turn.acquire(&lane).await;
+        self.rate.until_ready().await;
         permit
     }
 
@@ -68,7 +71,9 @@ fn rate_limiter(requests_per_second: NonZeroU32) -> DefaultDirectRateLimiter {
 
 #[cfg(test)]
 mod tests {
-    use std::{num::NonZeroUsize, time::Duration};
+    use std::{num::NonZeroUsize, sync::Mutex, time::Duration};
+
+    use futures::future::join_all;
 
     use super::*;
 
@@ -98,6 +103,27 @@ mod tests {
             drop(budget.take().await);
         }
         assert!(began.elapsed() >= Duration::from_millis(400), "took {:?}", began.elapsed());
+    }
+
+    /// One namespace waits with many requests; the request of another one is the next but one, for the place as well as
+    /// for the rate.
+    #[tokio::test]
+    async fn namespaces_take_turns() {
+        for limits in [limits(1000, 1), limits(100, 1000)] {
+            let budget = Budget::new(&limits);
+            let served = Mutex::new(Vec::new());
+            let request = |namespace: &'static str| {
+                let (budget, served) = (&budget, &served);
+                Lane::of_namespace(namespace).scope(async move {
+                    let _permit = budget.take().await;
+                    served.lock().unwrap().push(namespace);
+                })
+            };
+            let burst = join_all((0..20).map(|_| request("busy")));
+            tokio::join!(burst, request("honest"));
+            let ahead = served.lock().unwrap().iter().position(|namespace| *namespace == "honest");
+            assert!(ahead.is_some_and(|ahead| ahead <= 2), "{ahead:?} of the burst came first");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,0 +1,277 @@
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::FutureExt;
+use proptest::prelude::*;
+
+use super::*;
+
+fn lane(name: &str) -> Lane {
+    Lane::of_namespace(name)
+}
+
+#[test]
+fn a_burst_delays_another_lane_by_one_permit() {
+    let semaphore = FairSemaphore::new(1);
+    let held = semaphore.try_acquire(&lane("busy")).unwrap();
+    let mut burst: Vec<_> = (0..1000).map(|_| semaphore.acquire(&lane("busy"))).collect();
+    let mut honest = semaphore.acquire(&lane("honest"));
+    drop(held);
+    let first = burst.remove(0).now_or_never().flatten().expect("it waited for longest");
+    assert!((&mut honest).now_or_never().is_none());
+    drop(first);
+    assert!((&mut honest).now_or_never().flatten().is_some(), "one permit of the burst was ahead of it");
+}
+
+#[test]
+fn a_lane_leaves_room_for_others_where_it_should() {
+    let semaphore = FairSemaphore::leaving_room(16);
+    let take =
+        |name: &str| std::iter::from_fn(|| semaphore.try_acquire(&lane(name)).ok()).collect::<Vec<_>>();
+    let first = take("a");
+    assert_eq!(first.len(), 8);
+    let second = take("b");
+    assert_eq!(second.len(), 4);
+    let third = take("c");
+    assert_eq!(third.len(), 2);
+    let mut more = semaphore.acquire(&lane("a"));
+    assert!((&mut more).now_or_never().is_none());
+    drop(second);
+    assert!((&mut more).now_or_never().is_none(), "six are free, and it holds eight");
+    drop(third);
+    assert!((&mut more).now_or_never().is_none(), "eight are free, and it holds eight");
+    drop(first);
+    assert!(more.now_or_never().flatten().is_some());
+}
+
+#[test]
+fn who_waits_is_sent_away_when_it_closes() {
+    let semaphore = FairSemaphore::new(1);
+    let held = semaphore.try_acquire(&lane("a")).unwrap();
+    let waiting = semaphore.acquire(&lane("a"));
+    semaphore.close();
+    assert!(waiting.now_or_never().expect("it is over").is_none());
+    assert_eq!(semaphore.try_acquire(&lane("b")).unwrap_err(), NoPermit::Closed);
+    assert!(semaphore.acquire(&lane("b")).now_or_never().expect("it is over").is_none());
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_call_finds_its_lane() {
+    assert_eq!(Lane::current(), Lane::of_cluster(""));
+    let inner = async {
+        tokio::task::yield_now().await;
+        Lane::current()
+    };
+    assert_eq!(lane("a").scope(inner).await, lane("a"));
+    let nested =
+        lane("a").scope(async { (lane("b").scope(async { Lane::current() }).await, Lane::current()) });
+    assert_eq!(nested.await, (lane("b"), lane("a")));
+}
+
+/// Every thread takes and gives back, and gives up waiting now and then. No place may be lost, and none given twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_place_is_lost_between_threads() {
+    const PLACES: usize = 4;
+    const CALLERS: usize = 64;
+    const TURNS: usize = 200;
+    for semaphore in [FairSemaphore::new(PLACES), FairSemaphore::leaving_room(PLACES)] {
+        let inside = Arc::new(AtomicUsize::new(0));
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|caller| {
+                let (semaphore, inside) = (semaphore.clone(), Arc::clone(&inside));
+                tokio::spawn(async move {
+                    let mut served = 0;
+                    let lane = lane(&(caller % 7).to_string());
+                    for turn in 0..TURNS {
+                        let waiting = semaphore.acquire(&lane);
+                        let permit = if (caller + turn) % 3 == 0 {
+                            tokio::time::timeout(Duration::from_micros(20), waiting).await.ok().flatten()
+                        } else {
+                            waiting.await
+                        };
+                        let Some(permit) = permit else { continue };
+                        assert!(inside.fetch_add(1, Ordering::SeqCst) < PLACES);
+                        tokio::task::yield_now().await;
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        drop(permit);
+                        served += 1;
+                    }
+                    served
+                })
+            })
+            .collect();
+        for caller in callers {
+            assert!(caller.await.unwrap() >= TURNS / 2, "who waits long enough is served");
+        }
+        let all: Vec<_> = (0..PLACES)
+            .filter_map(|number| semaphore.try_acquire(&lane(&format!("l{number}"))).ok())
+            .collect();
+        assert_eq!(all.len(), PLACES, "all are free again");
+    }
+}
+
+/// What one step of a history does. Everything happens under one lock, so that every interleaving of threads is such a
+/// history.
+#[derive(Clone, Debug)]
+enum Event {
+    Acquire(u8),
+    Try(u8),
+    GiveUp(usize),
+    Release(usize),
+    /// A permit is sent to a caller that goes away before it looks.
+    GiveUpUnseen(usize),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => (0..4u8).prop_map(Event::Acquire),
+        1 => (0..4u8).prop_map(Event::Try),
+        1 => any::<usize>().prop_map(Event::GiveUp),
+        4 => any::<usize>().prop_map(Event::Release),
+        1 => any::<usize>().prop_map(Event::GiveUpUnseen),
+    ]
+}
+
+/// What the tests know of who waits and who holds, beside the semaphore.
+struct History {
+    semaphore: FairSemaphore,
+    places: usize,
+    leaves_room: bool,
+    waiting: Vec<(u8, Acquire)>,
+    held: Vec<(u8, FairPermit)>,
+    /// Permits given to the second lane while the first one could have had one, since that last got one.
+    overtaken: HashMap<(u8, u8), usize>,
+}
+
+impl History {
+    fn holds(&self, of: u8) -> usize {
+        self.held.iter().filter(|(lane, _)| *lane == of).count()
+    }
+
+    fn may_take(&self, of: u8) -> bool {
+        let free = self.places - self.held.len();
+        free > if self.leaves_room { self.holds(of) } else { 0 }
+    }
+
+    fn waits(&self, of: u8) -> bool {
+        self.waiting.iter().any(|(lane, _)| *lane == of)
+    }
+
+    /// Takes in who has got a permit.
+    fn settle(&mut self) {
+        let (mut number, mut served) = (0, Vec::new());
+        while number < self.waiting.len() {
+            let of = self.waiting[number].0;
+            match (&mut self.waiting[number].1).now_or_never() {
+                Some(permit) => {
+                    let first = self.waiting.iter().position(|(lane, _)| *lane == of);
+                    assert_eq!(first, Some(number), "within a lane, the first to come is served first");
+                    self.waiting.remove(number);
+                    served.push((of, permit.expect("it is open")));
+                }
+                None => number += 1,
+            }
+        }
+        // Where one event lets several in, their order can't be seen from here.
+        let one_by_one = served.len() == 1;
+        for (of, permit) in served {
+            self.granted(of, permit, one_by_one);
+        }
+        let idle = self.waiting.iter().find(|(lane, _)| self.may_take(*lane));
+        assert!(idle.is_none(), "a place is idle that {idle:?} may take");
+        assert!(self.held.len() <= self.places);
+    }
+
+    fn granted(&mut self, to: u8, permit: FairPermit, one_by_one: bool) {
+        for other in (0..4).filter(|other| *other != to) {
+            if one_by_one && self.waits(other) && self.may_take(other) {
+                let times = self.overtaken.entry((other, to)).or_default();
+                *times += 1;
+                assert!(*times <= 1, "{other} waits, and {to} got two places since {other} last got one");
+            }
+            self.overtaken.remove(&(to, other));
+        }
+        self.held.push((to, permit));
+    }
+
+    fn step(&mut self, event: &Event) {
+        let lane_of = |number: u8| lane(&number.to_string());
+        match event {
+            Event::Acquire(of) => {
+                if !self.waits(*of) {
+                    self.overtaken.retain(|(waits, _), _| waits != of);
+                }
+                self.waiting.push((*of, self.semaphore.acquire(&lane_of(*of))));
+            }
+            Event::Try(of) => {
+                let expected = self.may_take(*of);
+                match self.semaphore.try_acquire(&lane_of(*of)) {
+                    Ok(permit) => {
+                        assert!(expected && !self.waits(*of));
+                        self.granted(*of, permit, true);
+                    }
+                    Err(reason) => assert!(!expected && reason == NoPermit::Busy),
+                }
+            }
+            Event::GiveUp(which) => {
+                if !self.waiting.is_empty() {
+                    drop(self.waiting.remove(which % self.waiting.len()));
+                }
+            }
+            Event::Release(which) => {
+                if !self.held.is_empty() {
+                    drop(self.held.remove(which % self.held.len()));
+                }
+            }
+            Event::GiveUpUnseen(which) => {
+                if !self.held.is_empty() && !self.waiting.is_empty() {
+                    drop(self.held.remove(which % self.held.len()));
+                    drop(self.waiting.remove(which % self.waiting.len()));
+                    // Who was served may have gone, and its place gone on to the next: in what order is told by the
+                    // other events.
+                    self.overtaken.clear();
+                }
+            }
+        }
+        self.settle();
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_history_is_fair_and_loses_nothing(
+        places in 1..6usize,
+        leaves_room in any::<bool>(),
+        events in prop::collection::vec(event(), 0..200),
+    ) {
+        let semaphore = if leaves_room { FairSemaphore::leaving_room(places) } else { FairSemaphore::new(places) };
+        let mut history = History {
+            semaphore: semaphore.clone(),
+            places,
+            leaves_room,
+            waiting: Vec::new(),
+            held: Vec::new(),
+            overtaken: HashMap::new(),
+        };
+        for event in &events {
+            history.step(event);
+        }
+        // Whoever waits is served in the end.
+        while !history.held.is_empty() {
+            history.step(&Event::Release(0));
+        }
+        prop_assert!(history.waiting.is_empty());
+        drop(history);
+        let all: BTreeMap<_, _> = (0..places)
+            .filter_map(|number| Some((number, semaphore.try_acquire(&lane(&format!("l{number}"))).ok()?)))
+            .collect();
+        prop_assert_eq!(all.len(), places, "all places are free again");
+    }
+}
