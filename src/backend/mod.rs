@@ -17,7 +17,9 @@ use std::{num::NonZeroUsize, time::Duration};
 
 pub use cloud_foundry::{CloudFoundry, CloudFoundryAuth, CloudFoundryConfig};
 pub use error::{BackendError, ErrorClass};
-pub use http::{AddressPolicy, CallOutcome, ClientCertificate, HttpConfig, Limits, ObservedCall, Observer};
+pub use http::{
+    AddressPolicy, CallOutcome, ClientCertificate, HttpConfig, Limits, ObservedCall, Observer, RemoteShares,
+};
 pub use ibm_cloud::{IbmCloud, IbmCloudAuth, IbmCloudConfig, Profile};
 pub use key::{
     Accepted, Access, Adoption, Bound, Credentials, Fetched, Grant, InstanceRef, IssuedKey, KeyFacts,

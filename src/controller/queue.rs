@@ -2,11 +2,11 @@
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::Notify;
-use uuid::Uuid;
 
 use crate::{
     backend::Backend,
@@ -66,51 +66,59 @@ impl Queue {
     }
 }
 
-/// The ServiceKeys that wait in queues. They are told when they change, and may then want something else.
-#[derive(Debug, Default)]
-pub struct Waiting(Mutex<HashMap<Uuid, Arc<Notify>>>);
+/// The objects that wait for something shared. They are told when they change, and may then want something else.
+#[derive(Debug)]
+pub struct Waiting<T>(Mutex<HashMap<T, Arc<Notify>>>);
 
 /// One that waits, until this is dropped.
-pub struct Ticket<'a> {
-    waiting: &'a Waiting,
-    uid: Uuid,
+pub struct Ticket<'a, T: Eq + Hash> {
+    waiting: &'a Waiting<T>,
+    id: T,
     changed: Arc<Notify>,
 }
 
-impl Waiting {
-    /// A ServiceKey begins to wait.
-    pub fn ticket(&self, uid: Uuid) -> Ticket<'_> {
-        let changed = Arc::<Notify>::default();
-        self.lock().insert(uid, Arc::clone(&changed));
-        Ticket { waiting: self, uid, changed }
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
     }
+}
 
-    /// A ServiceKey changed, or is gone.
-    pub fn tell(&self, uid: Uuid) {
-        if let Some(changed) = self.lock().get(&uid) {
+impl<T: Clone + Eq + Hash> Waiting<T> {
+    /// An object begins to wait.
+    pub fn ticket(&self, id: &T) -> Ticket<'_, T> {
+        let changed = Arc::<Notify>::default();
+        self.lock().insert(id.clone(), Arc::clone(&changed));
+        Ticket { waiting: self, id: id.clone(), changed }
+    }
+}
+
+impl<T: Eq + Hash> Waiting<T> {
+    /// An object changed, or is gone.
+    pub fn tell(&self, id: &T) {
+        if let Some(changed) = self.lock().get(id) {
             changed.notify_one();
         }
     }
 
-    /// ServiceKeys may have changed, nobody knows which.
+    /// Objects may have changed; it is not known which.
     pub fn tell_all(&self) {
         self.lock().values().for_each(|changed| changed.notify_one());
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Notify>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<T, Arc<Notify>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Ticket<'_> {
+impl<T: Eq + Hash> Ticket<'_, T> {
     /// Waits for the next change; one that came since the last wait counts.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
 }
 
-impl Drop for Ticket<'_> {
+impl<T: Eq + Hash> Drop for Ticket<'_, T> {
     fn drop(&mut self) {
-        self.waiting.lock().remove(&self.uid);
+        self.waiting.lock().remove(&self.id);
     }
 }

@@ -155,7 +155,7 @@ impl Turn<'_> {
     async fn wait_in(&mut self, queue: Queue) -> After {
         self.worker = None;
         let context = self.context;
-        let ticket = context.waiting.ticket(self.subject.uid);
+        let ticket = context.waiting.ticket(&self.subject.uid);
         let mut place = pin!(queue.enter(self.subject.lane.clone()));
         self.place = loop {
             tokio::select! {

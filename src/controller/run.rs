@@ -21,6 +21,7 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
+use uuid::Uuid;
 
 use super::{
     claims::Claims,
@@ -34,7 +35,7 @@ use super::{
     reconcile::{on_error, reconcile},
     scope::Scope,
     secrets::{self, OwnWrites, SecretCache},
-    shared::Shared,
+    shared::{Shared, Shares},
     stock,
     term::Term,
     turn::{self, Context},
@@ -116,6 +117,7 @@ impl Operator {
             events: Events::start(self.client.clone()),
             metrics: self.metrics.clone(),
             term: Arc::new(Term::new(self.leadership.clone(), Arc::clone(&self.clock))),
+            shares: Shares::default(),
         };
         if self.options.namespaces.is_none() {
             (shared.namespaces, relabelled) = Namespaces::watch(self.client.clone(), self.metrics.watches());
@@ -166,7 +168,7 @@ impl Operator {
         relabelled: BoxStream<'static, String>,
     ) -> BoxStream<'static, ()> {
         let (claims, memos) = (Arc::<Claims>::default(), Arc::<Memos>::default());
-        let waiting = Arc::<Waiting>::default();
+        let waiting = Arc::<Waiting<Uuid>>::default();
         let noted = Noted {
             claims: Arc::clone(&claims),
             memos: Arc::clone(&memos),
@@ -268,7 +270,7 @@ fn keys_that_rest(
 struct Noted {
     claims: Arc<Claims>,
     memos: Arc<Memos>,
-    waiting: Arc<Waiting>,
+    waiting: Arc<Waiting<Uuid>>,
     registry: Arc<Registry>,
 }
 
@@ -277,14 +279,14 @@ impl Noted {
         match change {
             Change::Applied(key) => {
                 note_key(key, &self.claims);
-                turn::uid(key).into_iter().for_each(|uid| self.waiting.tell(uid));
+                turn::uid(key).into_iter().for_each(|uid| self.waiting.tell(&uid));
             }
             Change::Deleted(key) => {
                 if let Some(uid) = turn::uid(key) {
                     let namespace = key.namespace().unwrap_or_default();
                     self.claims.release(&namespace, &turn::secret_name(key), uid);
                     self.memos.forget(uid);
-                    self.waiting.tell(uid);
+                    self.waiting.tell(&uid);
                 }
                 self.registry.released_by_a_key(&ProviderId::of(key));
             }

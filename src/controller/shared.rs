@@ -7,7 +7,14 @@ use kube::Client;
 use super::{
     Options, doubts::Doubts, events::Events, namespaces::Namespaces, provider::Registry, term::Term,
 };
-use crate::runtime::Metrics;
+use crate::{backend::RemoteShares, fair::FairSemaphore, runtime::Metrics};
+
+/// Providers whose Secrets are read at the same time.
+const LOADING: usize = 16;
+
+/// Providers that are checked at the same time. A check may take as long as its deadlines, so a namespace may hold no
+/// more places than stay free.
+const CHECKING: usize = 64;
 
 /// What all reconciles share.
 #[derive(Clone)]
@@ -20,4 +27,26 @@ pub struct Shared {
     pub events: Events,
     pub metrics: Metrics,
     pub term: Arc<Term>,
+    pub shares: Shares,
+}
+
+/// What the process has a limited number of, and namespaces share.
+#[derive(Clone)]
+pub struct Shares {
+    /// Places for reading a provider and its login Secrets.
+    pub loading: FairSemaphore,
+    /// Places for checks of providers.
+    pub checking: FairSemaphore,
+    /// What calls to remote sides need.
+    pub remote: RemoteShares,
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self {
+            loading: FairSemaphore::new(LOADING),
+            checking: FairSemaphore::leaving_room(CHECKING),
+            remote: RemoteShares::default(),
+        }
+    }
 }

@@ -52,7 +52,7 @@ pub struct Context {
     pub(super) doubts: Arc<Doubts>,
     /// Places for those who work, which does not include waiting for a remote side. Namespaces take turns.
     pub(super) workers: FairSemaphore,
-    pub(super) waiting: Arc<Waiting>,
+    pub(super) waiting: Arc<Waiting<Uuid>>,
 }
 
 impl Context {

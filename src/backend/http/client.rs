@@ -12,7 +12,7 @@ use reqwest::header::LOCATION;
 use url::Url;
 
 use super::{
-    AddressPolicy, CallOutcome, Failure, HttpConfig, ObservedCall, Observer, Request, Response,
+    AddressPolicy, CallOutcome, Failure, HttpConfig, ObservedCall, Observer, RemoteShares, Request, Response,
     budget::Budget, proxy, request::origin, resolver::PolicedResolver, response, tls, trace, words,
 };
 use crate::backend::{BackendError, ErrorClass};
@@ -37,6 +37,7 @@ pub(in crate::backend) struct HttpClient {
     proxied: bool,
     addresses: AddressPolicy,
     budget: Budget,
+    shares: RemoteShares,
     concurrency: NonZeroUsize,
     timeout: Duration,
     observer: Arc<dyn Observer>,
@@ -67,6 +68,7 @@ impl HttpClient {
             plain: build(builder(config, &tls, true))?,
             addresses: config.addresses.clone(),
             budget: Budget::new(&config.limits),
+            shares: config.shares.clone(),
             concurrency: config.limits.concurrency,
             timeout: config.limits.timeout,
             observer: Arc::clone(&config.observer),
@@ -105,6 +107,7 @@ impl HttpClient {
         self.check(&request.url)?;
         let queued = Instant::now();
         let _place = self.budget.take().await;
+        let _share = self.shares.request().await;
         self.observer.waited(queued.elapsed());
         let (method, url, route) = (request.method.clone(), request.url.clone(), request.route);
         let to_the_remote_side = request.to_the_remote_side;
@@ -187,7 +190,8 @@ impl fmt::Debug for HttpClient {
 }
 
 fn builder(config: &HttpConfig, tls: &rustls::ClientConfig, plain_http: bool) -> reqwest::ClientBuilder {
-    let resolver = PolicedResolver { policy: config.addresses.clone(), plain_http };
+    let resolver =
+        PolicedResolver { policy: config.addresses.clone(), plain_http, shares: config.shares.clone() };
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls.clone())
         .dns_resolver(Arc::new(resolver))

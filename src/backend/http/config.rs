@@ -8,7 +8,7 @@ use std::{
 
 use secrecy::SecretString;
 
-use super::{AddressPolicy, Observer, observer::Nobody};
+use super::{AddressPolicy, Observer, RemoteShares, observer::Nobody};
 
 /// How to talk to one remote side.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct HttpConfig {
     pub addresses: AddressPolicy,
     /// Who is told of the calls.
     pub observer: Arc<dyn Observer>,
+    /// What its calls share with those to all other remote sides.
+    pub shares: RemoteShares,
 }
 
 impl Default for HttpConfig {
@@ -33,6 +35,7 @@ impl Default for HttpConfig {
             limits: Limits::default(),
             addresses: AddressPolicy::default(),
             observer: Arc::new(Nobody),
+            shares: RemoteShares::default(),
         }
     }
 }

@@ -14,6 +14,7 @@ mod redact;
 mod request;
 mod resolver;
 mod response;
+mod shares;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -23,6 +24,7 @@ mod words;
 pub use address::AddressPolicy;
 pub use config::{ClientCertificate, HttpConfig, Limits};
 pub use observer::{CallOutcome, ObservedCall, Observer};
+pub use shares::RemoteShares;
 
 pub(super) use base_url::base_url;
 pub(super) use client::HttpClient;

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::{AddressPolicy, address};
+use super::{AddressPolicy, RemoteShares, address};
 
 /// Why a name gave no address to connect to.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,8 @@ pub(super) struct PolicedResolver {
     pub(super) policy: AddressPolicy,
     /// Whether the connection will be plain http, to which only the admitted ranges are open.
     pub(super) plain_http: bool,
+    /// The threads that wait for name servers.
+    pub(super) shares: RemoteShares,
 }
 
 impl PolicedResolver {
@@ -61,13 +63,14 @@ impl PolicedResolver {
 
 impl Resolve for PolicedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let (policy, plain_http) = (self.policy.clone(), self.plain_http);
+        let (policy, plain_http, shares) = (self.policy.clone(), self.plain_http, self.shares.clone());
         Box::pin(async move {
             let host = name.as_str();
-            let found = tokio::net::lookup_host((host, 0))
+            let found = shares
+                .look_up(host)
                 .await
                 .map_err(|source| ResolveError::Unknown { host: host.to_owned(), source })?;
-            let addresses = Self::filter(&policy, plain_http, host, found)?;
+            let addresses = Self::filter(&policy, plain_http, host, found.into_iter())?;
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }

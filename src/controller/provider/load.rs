@@ -20,7 +20,7 @@ use crate::{
     backend::{
         AddressPolicy, Backend, BackendError, Broker, BrokerAuth, BrokerConfig, ClientCertificate,
         ClientCredentials, CloudFoundry, CloudFoundryAuth, CloudFoundryConfig, ErrorClass, HttpConfig,
-        IbmCloud, IbmCloudAuth, IbmCloudConfig, Limits, Observer, Profile,
+        IbmCloud, IbmCloudAuth, IbmCloudConfig, Limits, Observer, Profile, RemoteShares,
     },
     controller::{
         Options,
@@ -131,8 +131,9 @@ pub fn backend(
     logins: &Logins,
     options: &Options,
     metrics: &Metrics,
+    shares: &RemoteShares,
 ) -> Result<Backend, Problem> {
-    let observed_as = |kind| http_config(spec, logins, &options.addresses, metrics.remote_side(kind));
+    let observed_as = |kind| http_config(spec, logins, &options.addresses, metrics.remote_side(kind), shares);
     match spec.backend() {
         Some(BackendSpec::OpenServiceBroker(broker)) => {
             let http = observed_as(Backend::OPEN_SERVICE_BROKER)?;
@@ -258,6 +259,7 @@ fn http_config(
     logins: &Logins,
     addresses: &AddressPolicy,
     observer: Arc<dyn Observer>,
+    shares: &RemoteShares,
 ) -> Result<HttpConfig, Problem> {
     let tls = spec.tls.clone().unwrap_or_default();
     let client_certificate = match &tls.client_certificate {
@@ -283,6 +285,7 @@ fn http_config(
         limits,
         addresses: addresses.clone(),
         observer,
+        shares: shares.clone(),
     })
 }
 

@@ -23,12 +23,12 @@ use kube::{
     core::DeserializeGuard,
     runtime::{
         Controller, PredicateConfig, WatchStreamExt,
-        controller::{Action, Config},
+        controller::Action,
         predicates,
         reflector::{ObjectRef, Store},
     },
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
 pub use kind::Provider;
@@ -45,19 +45,22 @@ use self::{
 use super::{
     error::{Error, bounded},
     memo::Backoff,
+    queue::{Ticket, Waiting},
     shared::Shared,
     status::condition,
     watch::{self, Change},
 };
 use crate::{
-    api::{ConditionType, ProviderStatus, Reason},
-    backend::Backend,
+    api::{ConditionType, ProviderKind, ProviderStatus, Reason},
+    backend::{Backend, BackendError, ErrorClass},
     lifecycle::Problem,
     runtime::metrics::Outcome,
 };
 
-/// Providers that are checked at the same time.
-const CONCURRENCY: u16 = 16;
+/// How long a check may take, whatever the provider's `limits.timeout` says.
+const CHECK_DEADLINE: Duration = Duration::from_secs(30);
+/// How long it may take to list all keys of a provider and to revoke the orphans among them.
+const SURVEY_DEADLINE: Duration = Duration::from_secs(300);
 
 /// How long after a write the cache is given to show it.
 const CACHE_LAG: Duration = Duration::from_millis(500);
@@ -71,6 +74,10 @@ struct Context<K: Provider> {
     watches: LoginWatches<K>,
     list: List,
     checks: Mutex<HashMap<ProviderId, Check>>,
+    /// The providers whose check waits or is under way, told of each change that the watch shows.
+    edits: Waiting<ProviderId>,
+    /// The same, told of each event that reconciles the provider again whatever its generation is.
+    wakes: Waiting<ProviderId>,
 }
 
 /// The last check of a provider.
@@ -102,16 +109,22 @@ where
         shared,
         providers: cache.store.clone(),
         checks: Mutex::default(),
+        edits: Waiting::default(),
+        wakes: Waiting::default(),
     });
     let released = context.shared.registry.releases().filter_map(|id| future::ready(K::named(&id)));
-    let noting = Arc::clone(&context);
+    let (noting, waking) = (Arc::clone(&context), Arc::clone(&context));
     let changes = changes
         .inspect(move |change| noting.note(change))
         .flat_map(|change| stream::iter(change.applied()).map(Ok))
         .predicate_filter(predicates::generation, PredicateConfig::default());
+    let wakes = stream::select(woken, released).inspect(move |object| {
+        let ObjectRef { namespace, name, .. } = object;
+        waking.wakes.tell(&ProviderId { namespace: namespace.clone(), name: name.clone() });
+    });
+    // The controller sets no bound of its own: a provider whose check waits must not keep others from being loaded.
     Controller::for_stream(changes, cache.store)
-        .with_config(Config::default().concurrency(CONCURRENCY))
-        .reconcile_on(stream::select(woken, released))
+        .reconcile_on(wakes)
         .run(reconcile, on_error, context)
         .map(|_| ())
 }
@@ -145,8 +158,14 @@ impl<K: Provider> Context<K> {
     /// Keeps what is known in step with the providers that exist.
     fn note(&self, change: &Change<K>) {
         match change {
-            Change::Applied(provider) => self.shared.registry.exists(provider.id()),
-            Change::Deleted(provider) => self.forget(&provider.id()),
+            Change::Applied(provider) => {
+                self.shared.registry.exists(provider.id());
+                self.edits.tell(&provider.id());
+            }
+            Change::Deleted(provider) => {
+                self.forget(&provider.id());
+                self.edits.tell(&provider.id());
+            }
             Change::Listed(providers) => {
                 let exist: HashSet<_> = providers.iter().map(|provider| provider.id()).collect();
                 self.watches
@@ -156,6 +175,7 @@ impl<K: Provider> Context<K> {
                     .for_each(|id| self.forget(id));
                 exist.into_iter().for_each(|id| self.shared.registry.exists(id));
                 self.list.came();
+                self.edits.tell_all();
             }
         }
     }
@@ -171,7 +191,10 @@ impl<K: Provider> Context<K> {
         self.checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Loads the provider, which waits for no remote side, and then checks it. A change of the provider or of its
+    /// logins ends the check, so that it is loaded again at once.
     async fn reconcile(&self, id: &ProviderId, cached: &K) -> Result<Action, Error> {
+        let (edits, wakes) = (self.edits.ticket(id), self.wakes.ticket(id));
         let deleting = cached.meta().deletion_timestamp.is_some();
         let users = if deleting {
             // Noted first: a ServiceKey that goes from here on wakes us again.
@@ -182,6 +205,7 @@ impl<K: Provider> Context<K> {
         };
         let namespace = cached.secrets_namespace(&self.shared.options.cluster_resource_namespace);
         let used = !users.is_empty();
+        let place = self.shared.shares.loading.acquire(&id.lane()).await;
         let mut holding = Holding::read(self.shared.client.clone(), cached.clone(), &namespace, used).await?;
         if holding.settle().await? == Held::Released {
             return Ok(Action::await_change());
@@ -194,12 +218,30 @@ impl<K: Provider> Context<K> {
         let loaded = self.load(id, &provider, &logins, origin);
         let names = provider.provider().secret_names().into_iter().collect();
         self.watches.watch(id, &ObjectRef::from_obj(&provider), &namespace, names);
-        let check = self.check(id, &provider, &loaded).await;
+        drop(place);
+        let check = tokio::select! {
+            check = self.check(id, &provider, &loaded) => check,
+            () = self.outdated(&provider, &edits) => return Err(Error::Outdated),
+            () = wakes.changed() => return Err(Error::Outdated),
+        };
         self.shared.metrics.provider_checked(id.namespace.as_deref(), &id.name, check.outcome.is_ok());
         self.report(&provider, &check, &users).await?;
         let wait = check.due.saturating_duration_since(Instant::now());
         self.checks().insert(id.clone(), check);
         Ok(Action::requeue(wait))
+    }
+
+    /// Waits until the provider is another than the one that was loaded.
+    async fn outdated(&self, loaded: &K, edits: &Ticket<'_, ProviderId>) {
+        loop {
+            let current = self.providers.get(&ObjectRef::from_obj(loaded));
+            let version = |provider: &K| (provider.meta().uid.clone(), provider.meta().generation);
+            // The cache may be behind our own write, which changes no generation.
+            if current.is_none_or(|current| version(&current) != version(loaded)) {
+                return;
+            }
+            edits.changed().await;
+        }
     }
 
     /// What came of a reconcile, by what the check of the provider showed.
@@ -223,8 +265,12 @@ impl<K: Provider> Context<K> {
             self.shared.registry.confirm(id, origin);
             return known;
         }
-        let Shared { options, metrics, .. } = &self.shared;
-        let backend = load::backend(provider.provider(), logins, options, metrics).map(Arc::new);
+        let Shared { options, metrics, shares, .. } = &self.shared;
+        let shares = match id.kind() {
+            ProviderKind::KeyProvider => shares.remote.of_tenant(id.lane()),
+            ProviderKind::ClusterKeyProvider => shares.remote.of_administrator(id.lane()),
+        };
+        let backend = load::backend(provider.provider(), logins, options, metrics, &shares).map(Arc::new);
         let loaded = self.loaded(id, provider, origin, backend);
         self.shared.registry.set(id, loaded.clone());
         self.forget_if_gone(id, provider);
@@ -260,12 +306,16 @@ impl<K: Provider> Context<K> {
         }
     }
 
-    /// Asks the remote side, unless it was asked lately.
+    /// Asks the remote side, unless it was asked lately, in the turn of its namespace.
     async fn check(&self, id: &ProviderId, provider: &K, loaded: &Loaded) -> Check {
         let before = self.checks().remove(id).filter(|check| check.origin.makes_the_same_as(&loaded.origin));
         match (&loaded.backend, before) {
             (_, Some(check)) if check.due > Instant::now() => check,
-            (Ok(backend), before) => self.ask(id, provider, backend, &loaded.origin, before).await,
+            (Ok(backend), before) => {
+                let lane = id.lane();
+                let _place = self.shared.shares.checking.acquire(&lane).await;
+                lane.scope(self.ask(id, provider, backend, &loaded.origin, before)).await
+            }
             (Err(problem), _) => Check {
                 origin: loaded.origin.clone(),
                 outcome: Err(problem.clone()),
@@ -284,7 +334,13 @@ impl<K: Provider> Context<K> {
         origin: &Origin,
         before: Option<Check>,
     ) -> Check {
-        let checked = backend.check().await;
+        let checked = match timeout(CHECK_DEADLINE, backend.check()).await {
+            Ok(checked) => checked,
+            Err(_) => Err(BackendError::new(
+                ErrorClass::Transient,
+                format!("the remote side did not answer the check within {CHECK_DEADLINE:?}"),
+            )),
+        };
         let asked_for = checked.as_ref().err().and_then(|error| error.retry_after);
         let outcome = checked.map_err(|error| load::problem(&error));
         let failed_before = before.as_ref().is_some_and(|check| check.outcome.is_err());
@@ -294,12 +350,27 @@ impl<K: Provider> Context<K> {
                 self.shared.registry.tell(id);
             }
             backoff = Backoff::default();
-            survey = self.survey(id, provider, backend, survey).await;
+            survey = self.survey_in_time(id, provider, backend, survey).await;
             self.shared.options.check_interval
         } else {
             backoff.next_wait().max(asked_for.unwrap_or_default())
         };
         Check { origin: origin.clone(), outcome, survey, due: Instant::now() + wait, backoff }
+    }
+
+    /// A survey that takes too long is given up; the next one begins anew.
+    async fn survey_in_time(
+        &self,
+        id: &ProviderId,
+        provider: &K,
+        backend: &Backend,
+        before: Survey,
+    ) -> Survey {
+        let survey = self.survey(id, provider, backend, before.clone());
+        timeout(SURVEY_DEADLINE, survey).await.unwrap_or_else(|_| {
+            tracing::warn!(provider = %id, deadline = ?SURVEY_DEADLINE, "the list of a provider's keys took too long");
+            before
+        })
     }
 
     /// Shows the outcome in the status, if that changes anything.

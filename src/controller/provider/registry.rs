@@ -21,6 +21,7 @@ use crate::{
     api::{AllowedNamespaces, BackendSpec, ProviderKind, ProviderSpec, Reason, ServiceKey},
     backend::Backend,
     controller::{queue::Queue, watch::Cache},
+    fair::Lane,
     lifecycle::{Problem, ProviderView},
     runtime::metrics::{QueueMetrics, UNKNOWN_BACKEND},
 };
@@ -48,6 +49,12 @@ impl ProviderId {
     pub fn of(key: &ServiceKey) -> Self {
         let provider = &key.spec.provider_ref;
         Self::named(provider.kind, &provider.name, &key.namespace().unwrap_or_default())
+    }
+
+    /// Where the provider waits for what namespaces share: a KeyProvider in its namespace's lane, and a
+    /// ClusterKeyProvider in one of its own.
+    pub fn lane(&self) -> Lane {
+        self.namespace.as_deref().map_or_else(|| Lane::of_cluster(&self.name), Lane::of_namespace)
     }
 
     /// The kind of the provider.

@@ -1,0 +1,108 @@
+//! What the calls to all remote sides of the process share: open requests and name lookups.
+
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+};
+
+use crate::fair::{FairPermit, FairSemaphore, Lane};
+
+/// Requests under way through KeyProviders. Each has a connection, and may last as long as a tenant's
+/// `limits.timeout`, so a namespace may hold no more of them than stay free.
+const REQUESTS: usize = 512;
+
+/// Name lookups under way. Each blocks a thread until the name servers have answered or the system's resolver gives up,
+/// and a tenant may run the name server of its host, so a namespace may hold no more of them than stay free.
+const LOOKUPS: usize = 64;
+
+/// The share of one remote side.
+#[derive(Clone, Debug)]
+pub struct RemoteShares {
+    lane: Lane,
+    requests: FairSemaphore,
+    lookups: FairSemaphore,
+    /// Whether an administrator limits how many requests there are.
+    is_limited_elsewhere: bool,
+}
+
+impl Default for RemoteShares {
+    fn default() -> Self {
+        Self {
+            lane: Lane::of_cluster(""),
+            requests: FairSemaphore::leaving_room(REQUESTS),
+            lookups: FairSemaphore::leaving_room(LOOKUPS),
+            is_limited_elsewhere: true,
+        }
+    }
+}
+
+impl RemoteShares {
+    /// The share of a remote side that a tenant named, beside all the others of its namespace.
+    #[must_use]
+    pub fn of_tenant(&self, lane: Lane) -> Self {
+        Self { lane, is_limited_elsewhere: false, ..self.clone() }
+    }
+
+    /// The share of a remote side that an administrator named. The provider's own limits say how many requests there
+    /// may be.
+    #[must_use]
+    pub fn of_administrator(&self, lane: Lane) -> Self {
+        Self { lane, is_limited_elsewhere: true, ..self.clone() }
+    }
+
+    /// Waits until one more request may be under way.
+    pub(super) async fn request(&self) -> Option<FairPermit> {
+        if self.is_limited_elsewhere { None } else { self.requests.acquire(&self.lane).await }
+    }
+
+    /// The addresses of a host, from the system's resolver.
+    ///
+    /// The thread that asks keeps its place until the resolver returns, also when the caller has given up.
+    pub(super) async fn look_up(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
+        let permit = self.lookups.acquire(&self.lane).await;
+        let host = host.to_owned();
+        let lookup = tokio::task::spawn_blocking(move || {
+            let found = (host.as_str(), 0).to_socket_addrs().map(Iterator::collect);
+            drop(permit);
+            found
+        });
+        lookup.await.map_err(io::Error::other)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn requests_of_one_namespace_leave_room_for_others() {
+        let shares = RemoteShares::default();
+        let (busy, other) =
+            (shares.of_tenant(Lane::of_namespace("busy")), shares.of_tenant(Lane::of_namespace("other")));
+        let held: Vec<_> = std::iter::from_fn(|| busy.request().now_or_never()).collect();
+        assert_eq!(held.len(), REQUESTS / 2);
+        assert!(other.request().now_or_never().is_some());
+        let cluster = shares.of_administrator(Lane::of_cluster("shared"));
+        assert!(cluster.request().now_or_never().is_some(), "its own limits hold");
+    }
+
+    #[tokio::test]
+    async fn lookups_find_an_address() {
+        let found = RemoteShares::default().look_up("127.0.0.1").await.unwrap();
+        assert_eq!(found, ["127.0.0.1:0".parse().unwrap()]);
+    }
+
+    /// Somebody's name servers never answer: the threads that wait for them are this namespace's own.
+    #[tokio::test]
+    async fn lookups_of_one_namespace_leave_room_for_others() {
+        let shares = RemoteShares::default();
+        let (lane, other) = (Lane::of_namespace("busy"), shares.of_tenant(Lane::of_namespace("other")));
+        let held: Vec<_> = std::iter::from_fn(|| shares.lookups.try_acquire(&lane).ok()).collect();
+        assert_eq!(held.len(), LOOKUPS / 2);
+        assert!(other.look_up("127.0.0.1").await.is_ok());
+        let busy = shares.of_tenant(lane);
+        assert!(busy.look_up("127.0.0.1").now_or_never().is_none(), "it waits for its own");
+    }
+}
