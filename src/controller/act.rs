@@ -176,7 +176,9 @@ impl Turn<'_> {
             None => None,
         };
         let previous = previous.filter(|_| kept.is_some());
-        let rendered = layout.render(credentials.expose()).and_then(|entries| {
+        let (context, lane) = (self.context, self.subject.lane.clone());
+        let rendering = context.templates.render(&lane, layout.clone(), credentials);
+        let rendered = self.idle_during(rendering).await.and_then(|entries| {
             if self.keeps_previous() { entries.with_previous(kept.as_ref()) } else { Ok(entries) }
         });
         let entries = match rendered {

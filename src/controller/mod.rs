@@ -21,6 +21,7 @@ mod secrets;
 mod shared;
 mod status;
 mod stock;
+mod templates;
 mod term;
 mod turn;
 mod version;

@@ -15,7 +15,7 @@ use crate::{
     api::{Adoption, DeletionPolicy, PreviousCredentials, ProviderKind, Reason, RotationStrategy, marks},
     backend::Limits,
     lifecycle::{Desired, LateAnswers, Problem, ProviderView, Rotation, SecretView, Sequence, World},
-    secret::{self, Entries, Marks, Ownership},
+    secret::{self, Entries, Marks, Ownership, RenderError},
 };
 
 impl Turn<'_> {
@@ -23,7 +23,7 @@ impl Turn<'_> {
     pub(super) async fn observe(&mut self) -> Result<World, Error> {
         Ok(World {
             owner: self.subject.uid,
-            desired: self.desired(),
+            desired: self.desired().await,
             memory: status::memory(self.key.status.as_ref()),
             secret: self.secret_view().await?,
             provider: self.provider_view(),
@@ -60,8 +60,8 @@ impl Turn<'_> {
         (self.context.clock)().checked_add(backend.paused()?).ok()
     }
 
-    fn desired(&mut self) -> Desired {
-        let problem = self.problem();
+    async fn desired(&mut self) -> Desired {
+        let problem = self.problem().await;
         let key = &self.key;
         let rotation = key.spec.rotation.clone().unwrap_or_default();
         Desired {
@@ -83,18 +83,29 @@ impl Turn<'_> {
     }
 
     /// What is wrong with the spec. It is found out once for each generation.
-    fn problem(&mut self) -> Option<Problem> {
+    async fn problem(&mut self) -> Option<Problem> {
         let generation = self.key.metadata.generation.unwrap_or_default();
         if let Some((checked, problem)) = &self.memo.checked_spec
             && *checked == generation
         {
             return problem.clone();
         }
-        let invalid = self.layout().validate().err().map(|error| Problem {
+        let layout = self.layout();
+        let verdict = match self.context.templates.known(&self.subject.lane, &layout) {
+            Some(verdict) => verdict,
+            None => {
+                let (context, lane) = (self.context, self.subject.lane.clone());
+                self.idle_during(context.templates.validate(&lane, layout)).await
+            }
+        };
+        let lasts = verdict != Err(RenderError::NoThread);
+        let invalid = verdict.err().map(|error| Problem {
             reason: Reason::InvalidSpec,
             message: format!("`spec.secret` can't be fulfilled: {error}"),
         });
-        self.memo.checked_spec = Some((generation, invalid.clone()));
+        if lasts {
+            self.memo.checked_spec = Some((generation, invalid.clone()));
+        }
         invalid
     }
 

@@ -173,6 +173,14 @@ impl Turn<'_> {
         }
     }
 
+    /// Waits for something that takes no worker.
+    pub(super) async fn idle_during<T>(&mut self, wait: impl Future<Output = T>) -> T {
+        self.worker = None;
+        let came = wait.await;
+        self.worker = self.context.work(&self.subject.lane).await;
+        came
+    }
+
     /// Whether the ServiceKey is another than the one that is acted on, which may be ahead of the cache.
     fn has_changed(&mut self) -> bool {
         let Some(cached) = self.context.current(&self.key) else { return true };

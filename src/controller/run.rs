@@ -218,6 +218,7 @@ impl Operator {
             doubts: Arc::clone(&shared.doubts),
             workers: FairSemaphore::new(usize::from(self.options.concurrency)),
             waiting,
+            templates: shared.shares.templates.clone(),
         });
         // The controller sets no bound of its own: who waits for a remote side must not keep others from working.
         Controller::for_stream(key_changes, keys)

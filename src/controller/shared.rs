@@ -5,7 +5,8 @@ use std::sync::Arc;
 use kube::Client;
 
 use super::{
-    Options, doubts::Doubts, events::Events, namespaces::Namespaces, provider::Registry, term::Term,
+    Options, doubts::Doubts, events::Events, namespaces::Namespaces, provider::Registry,
+    templates::Templates, term::Term,
 };
 use crate::{backend::RemoteShares, fair::FairSemaphore, runtime::Metrics};
 
@@ -39,6 +40,8 @@ pub struct Shares {
     pub checking: FairSemaphore,
     /// What calls to remote sides need.
     pub remote: RemoteShares,
+    /// Threads for templates.
+    pub templates: Templates,
 }
 
 impl Default for Shares {
@@ -47,6 +50,7 @@ impl Default for Shares {
             loading: FairSemaphore::new(LOADING),
             checking: FairSemaphore::leaving_room(CHECKING),
             remote: RemoteShares::default(),
+            templates: Templates::default(),
         }
     }
 }

@@ -24,6 +24,7 @@ use super::{
     provider::{ProviderId, Registry},
     queue::{Place, Waiting},
     secrets::SecretCache,
+    templates::Templates,
     term::Term,
 };
 use crate::{
@@ -53,6 +54,7 @@ pub struct Context {
     /// Places for those who work, which does not include waiting for a remote side. Namespaces take turns.
     pub(super) workers: FairSemaphore,
     pub(super) waiting: Arc<Waiting<Uuid>>,
+    pub(super) templates: Templates,
 }
 
 impl Context {

@@ -9,7 +9,7 @@ mod lane;
 mod semaphore;
 
 pub use lane::Lane;
-pub use semaphore::{FairPermit, FairSemaphore, NoPermit};
+pub use semaphore::{Acquire, FairPermit, FairSemaphore, NoPermit};
 
 #[cfg(test)]
 mod tests;

@@ -173,7 +173,7 @@ impl History {
                 Some(permit) => {
                     let first = self.waiting.iter().position(|(lane, _)| *lane == of);
                     assert_eq!(first, Some(number), "within a lane, the first to come is served first");
-                    self.waiting.remove(number);
+                    drop(self.waiting.remove(number));
                     served.push((of, permit.expect("it is open")));
                 }
                 None => number += 1,

@@ -108,6 +108,23 @@ pub enum RenderError {
         /// Its length in bytes.
         length: usize,
     },
+    /// There are more templates than are good for a Secret.
+    #[error("`spec.secret.template.data` has {count} entries; use at most 256")]
+    TooManyTemplates {
+        /// How many there are.
+        count: usize,
+    },
+    /// All templates together are longer than is good for a Secret.
+    #[error(
+        "the templates of `spec.secret.template.data` have {length} bytes together; shorten them to 128 KiB"
+    )]
+    TemplatesTooLong {
+        /// Their length in bytes.
+        length: usize,
+    },
+    /// The templates took too long to check or to render.
+    #[error("the templates of `spec.secret.template.data` take too long; make them simpler")]
+    TooSlow,
     /// There was no thread to run the templates on. The only error that may be gone the next time.
     #[error("the operator has no thread to render the template on; give its pod more memory or processes")]
     NoThread,

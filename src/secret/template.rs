@@ -4,6 +4,7 @@
 //! with credentials is ever passed on; what went wrong is told by a second render, with placeholders in their
 //! place.
 
+mod containers;
 mod deep_stack;
 mod engine;
 mod grammar;
@@ -11,7 +12,6 @@ mod stand_in;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use deep_stack::MAX_SOURCE;
 use minijinja::{Environment, Error, ErrorKind, Template};
 use serde_json::{Map, Value};
 
@@ -21,20 +21,38 @@ use super::{Entries, MAX_SIZE, RenderError, entry_name, error::Quoted};
 /// }}`.
 const ALL: &str = "credentials";
 
-/// Checks all that can be checked without credentials: names of entries, syntax, and filters and tests by
+/// The longest template, in bytes.
+const MAX_SOURCE: usize = 16 * 1024;
+
+/// The most entries that templates may make.
+pub(super) const MAX_ENTRIES: usize = 256;
+
+/// All templates of a Secret together, in bytes.
+pub(super) const MAX_TOTAL: usize = 128 * 1024;
+
+/// Checks all that can be checked without credentials: sizes, names of entries, syntax, and filters and tests by
 /// name.
 ///
 /// # Errors
 /// The first thing that is wrong.
 pub(super) fn validate(templates: &BTreeMap<String, String>) -> Result<(), RenderError> {
+    check_sizes(templates)?;
     deep_stack::run(|| templates.iter().try_for_each(|(entry, source)| validate_one(entry, source)))
         .unwrap_or(Err(RenderError::NoThread))
 }
 
+fn check_sizes(templates: &BTreeMap<String, String>) -> Result<(), RenderError> {
+    if templates.len() > MAX_ENTRIES {
+        return Err(RenderError::TooManyTemplates { count: templates.len() });
+    }
+    let length = templates.values().map(String::len).sum();
+    if length > MAX_TOTAL { Err(RenderError::TemplatesTooLong { length }) } else { Ok(()) }
+}
+
 fn validate_one(entry: &str, source: &str) -> Result<(), RenderError> {
-    let env = engine::environment();
+    let env = engine::environment(engine::REHEARSAL_FUEL);
     let template = parse(&env, entry, source)?;
-    match engine::render(&template, stand_in::anything(), MAX_SIZE) {
+    match engine::rehearse(&template, stand_in::anything()) {
         Err(error) if matches!(error.kind(), ErrorKind::UnknownFilter | ErrorKind::UnknownTest) => {
             Err(wrong(entry, &error, words(&error)))
         }
@@ -50,6 +68,7 @@ pub(super) fn render(
     templates: &BTreeMap<String, String>,
     credentials: &Map<String, Value>,
 ) -> Result<Entries, RenderError> {
+    check_sizes(templates)?;
     deep_stack::run(|| render_all(templates, credentials)).unwrap_or(Err(RenderError::NoThread))
 }
 
@@ -57,16 +76,17 @@ fn render_all(
     templates: &BTreeMap<String, String>,
     credentials: &Map<String, Value>,
 ) -> Result<Entries, RenderError> {
-    let env = engine::environment();
     let context = engine::context(credentials);
     let mut entries = BTreeMap::new();
-    let mut left = MAX_SIZE;
+    let (mut left, mut fuel) = (MAX_SIZE, engine::FUEL);
     for (entry, source) in templates {
+        let env = engine::environment(fuel);
         let template = parse(&env, entry, source)?;
-        let output = engine::render(&template, context.clone(), left)
+        let rendered = engine::render(&template, context.clone(), left)
             .map_err(|error| explain(entry, &template, credentials, &error))?;
-        left -= output.len();
-        entries.insert(entry.clone(), output);
+        left -= rendered.output.len();
+        fuel = rendered.fuel_left;
+        entries.insert(entry.clone(), rendered.output);
     }
     Entries::new(entries)
 }
@@ -109,7 +129,7 @@ fn explain(
         },
         ErrorKind::BadSerialization => wrong(entry, error, engine::INEXACT.to_owned()),
         kind => {
-            let rehearsal = engine::render(template, stand_in::for_credentials(credentials), MAX_SIZE);
+            let rehearsal = engine::rehearse(template, stand_in::for_credentials(credentials));
             let problem = match rehearsal {
                 Err(harmless) if harmless.kind() == kind => words(&harmless),
                 _ => kind.to_string(),

@@ -3,12 +3,8 @@
 use std::thread;
 
 /// Bytes of stack; reserved, and taken only as far as they are used. An expression nests by what
-/// [`MAX_SOURCE`] can hold, and a value by what the fuel can pay for; the tests of this folder try the worst
-/// of both.
+/// the grammar admits, and a value by what the fuel can pay for; the tests of this folder try the worst of both.
 const STACK: usize = 64 * 1024 * 1024;
-
-/// The longest template, in bytes. The engine folds constants before it counts fuel, in quadratic time.
-pub(super) const MAX_SOURCE: usize = 16 * 1024;
 
 /// Runs the work on a thread of its own. The engine walks through nested expressions and values by recursion,
 /// and a stack that overflows would end the whole process: no user's template may do that to the keys of all

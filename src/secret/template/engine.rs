@@ -12,11 +12,17 @@ use minijinja::{
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde_json::Map;
 
-use super::ALL;
+use super::{
+    ALL,
+    containers::{Items, Members},
+};
 use crate::secret::entries::{MAX_SIZE, is_exact};
 
-/// The work one template may do: some 100 000 instructions, or 64 bytes of data for each.
-const FUEL: u64 = 100_000;
+/// The work that all templates of a Secret may do together: so many instructions, or 64 bytes of data for each.
+pub(super) const FUEL: u64 = 200_000;
+
+/// The work of a template that is run only to learn what is wrong with it.
+pub(super) const REHEARSAL_FUEL: u64 = 10_000;
 
 /// All but the unreserved characters of RFC 3986. The filter of Jinja leaves `/` as it is, and a password
 /// with a `/` would then end the host part of a connection string.
@@ -28,13 +34,13 @@ pub(super) const INEXACT: &str =
 
 /// An engine that knows these filters and tests, and no functions: each is one that fuel and limits were
 /// thought through for.
-pub(super) fn environment() -> Environment<'static> {
+pub(super) fn environment(fuel: u64) -> Environment<'static> {
     let mut env = Environment::empty();
     env.set_undefined_behavior(UndefinedBehavior::Strict);
     // Fails for odd delimiters only, and these are the usual ones.
     env.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build().unwrap_or_default());
     env.set_formatter(format);
-    env.set_fuel(Some(FUEL));
+    env.set_fuel(Some(fuel));
 
     env.add_filter("b64encode", b64encode);
     env.add_filter("default", filters::default);
@@ -67,12 +73,12 @@ pub(super) fn context(credentials: &Map<String, serde_json::Value>) -> Value {
         .filter(|(_, value)| !value.is_null())
         .map(|(name, value)| (name.clone(), convert(value)))
         .collect();
-    let all = Value::from(variables.clone());
+    let all = Value::from(Members::new(variables.clone()));
     variables.insert(ALL.to_owned(), all);
     Value::from(variables)
 }
 
-fn convert(value: &serde_json::Value) -> Value {
+pub(super) fn convert(value: &serde_json::Value) -> Value {
     match value {
         serde_json::Value::Null => Value::from(()),
         serde_json::Value::Bool(flag) => Value::from(*flag),
@@ -85,18 +91,28 @@ fn convert(value: &serde_json::Value) -> Value {
             (_, Some(integer)) => Value::from(integer),
             _ => number.as_f64().map_or_else(|| Value::from(()), Value::from),
         },
-        serde_json::Value::Array(items) => items.iter().map(convert).collect(),
-        serde_json::Value::Object(members) => {
-            Value::from_pairs(members.iter().map(|(name, value)| (name.as_str(), convert(value))))
-        }
+        serde_json::Value::Array(items) => Items::of(items).into(),
+        serde_json::Value::Object(members) => Members::of(members).into(),
     }
 }
 
+/// What a template made of its credentials.
+pub(super) struct Rendered {
+    pub(super) output: Vec<u8>,
+    pub(super) fuel_left: u64,
+}
+
 /// Renders at most `limit` bytes; an error of the kind [`ErrorKind::WriteFailure`] beyond that.
-pub(super) fn render(template: &Template<'_, '_>, context: Value, limit: usize) -> Result<Vec<u8>, Error> {
+pub(super) fn render(template: &Template<'_, '_>, context: Value, limit: usize) -> Result<Rendered, Error> {
     let mut output = Capped { bytes: Vec::new(), limit };
-    template.render_captured_to(context, &mut output)?;
-    Ok(output.bytes)
+    let captured = template.render_captured_to(context, &mut output)?;
+    let fuel_left = captured.state().fuel_levels().map_or(0, |(_, left)| left);
+    Ok(Rendered { output: output.bytes, fuel_left })
+}
+
+/// Renders for the sake of the error alone.
+pub(super) fn rehearse(template: &Template<'_, '_>, context: Value) -> Result<(), Error> {
+    render(template, context, MAX_SIZE).map(drop)
 }
 
 struct Capped {

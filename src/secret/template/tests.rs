@@ -228,6 +228,102 @@ fn nothing_nests_deep_enough_to_end_the_process(
     }
 }
 
+#[rstest]
+#[case::text("{{ x", "~1", " }}", "an expression has more than 256 words and signs; split it")]
+#[case::folded("{{ 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'", "~'a'", "~x }}", "split it")]
+#[case::numbers("{{ 1", "//1", " }}", "split it")]
+#[case::comparisons("{{ 1", "==1", " }}", "split it")]
+#[case::conditions("{% if 1", " and 1", " %}{% endif %}", "split it")]
+#[case::choices("{{ 1", " if x else 1", " }}", "split it")]
+#[case::filters("{{ x", "|d", " }}", "split it")]
+#[case::parentheses("{{ ", "(", "1", "nested more than 32 deep")]
+#[case::brackets("{{ ", "[", "1", "nested more than 32 deep")]
+#[case::braces("{{ ", "{1:", "1", "nested more than 32 deep")]
+#[case::many_expressions("", "{{x}}", "", "the template has more than 4096 words and signs; shorten it")]
+#[case::many_blocks("", "{%if x%}{%endif%}", "", "the template has more than 4096 words and signs")]
+fn what_is_slow_to_compile_is_refused_before(
+    #[case] start: &str,
+    #[case] middle: &str,
+    #[case] end: &str,
+    #[case] expected: &str,
+) {
+    let repeats = (MAX_SOURCE - start.len() - end.len()) / middle.len();
+    let source = format!("{start}{}{end}", middle.repeat(repeats));
+    let syntax = engine::environment(0).syntax().clone();
+    let refusal = grammar::check(&source, &syntax).unwrap().err().expect("it is refused");
+    assert!(refusal.problem.contains(expected), "{}", refusal.problem);
+    let error = validate(&one(&source)).unwrap_err();
+    assert_eq!(render(&one(&source), &credentials()).unwrap_err(), error);
+    assert!(error.to_string().contains(expected), "{error}");
+}
+
+#[test]
+fn what_people_write_is_far_from_the_limits() {
+    let variables: Vec<_> = (0..64).map(|_| "username | default('x') | urlencode".to_owned()).collect();
+    let long = format!("{{{{ {} }}}}", variables[..16].join(" ~ "));
+    let properties: String =
+        variables.iter().map(|each| format!("some.property = {{{{ {each} }}}}\n")).collect();
+    for source in [long, properties] {
+        validate(&one(&source)).unwrap();
+        rendered(&source).unwrap();
+    }
+}
+
+#[test]
+fn the_number_of_templates_is_limited() {
+    let templates = |count: usize| (0..count).map(|number| (number.to_string(), "x".to_owned())).collect();
+    assert!(validate(&templates(MAX_ENTRIES)).is_ok());
+    let error = RenderError::TooManyTemplates { count: MAX_ENTRIES + 1 };
+    assert_eq!(validate(&templates(MAX_ENTRIES + 1)), Err(error.clone()));
+    assert_eq!(render(&templates(MAX_ENTRIES + 1), &credentials()), Err(error));
+}
+
+#[test]
+fn the_length_of_all_templates_is_limited() {
+    let longest = "x".repeat(MAX_SOURCE);
+    let templates = |count: usize| (0..count).map(|number| (number.to_string(), longest.clone())).collect();
+    let count = MAX_TOTAL / MAX_SOURCE;
+    assert!(validate(&templates(count)).is_ok());
+    let error = RenderError::TemplatesTooLong { length: (count + 1) * MAX_SOURCE };
+    assert_eq!(validate(&templates(count + 1)), Err(error.clone()));
+    assert_eq!(render(&templates(count + 1), &credentials()), Err(error));
+}
+
+/// Each takes more than half of the fuel.
+#[test]
+fn all_templates_together_have_so_much_fuel() {
+    let source = format!("{}x{}", "{% for a in password %}".repeat(3), "{% endfor %}".repeat(3));
+    let templates = |count: usize| (0..count).map(|number| (number.to_string(), source.clone())).collect();
+    let credentials = Map::from_iter([("password".to_owned(), Value::from("x".repeat(34)))]);
+    assert!(render(&templates(1), &credentials).is_ok());
+    let message = render(&templates(2), &credentials).unwrap_err().to_string();
+    assert!(message.contains("too much work"), "{message}");
+}
+
+#[rstest]
+#[case::same("{{ a == b }}", "true")]
+#[case::other("{{ a == c }}", "false")]
+#[case::another_order_of_members("{{ m == n }}", "true")]
+#[case::other_members("{{ m == o }}", "false")]
+#[case::member("{{ a in all }} {{ c in all }}", "true false")]
+#[case::text_is_no_number("{{ texts == numbers }}", "false")]
+#[case::made_here("{{ [1] == one }}", "true")]
+#[case::whole("{{ credentials == credentials }}", "true")]
+#[case::as_text(
+    "{{ m }} {{ m | tojson }} {{ m.y[0] }} {{ m | length }}",
+    r#"{"x":1,"y":[2]} {"x":1,"y":[2]} 2 2"#
+)]
+#[case::members("{% for name in m %}{{ name }}{% endfor %}", "xy")]
+#[case::last("{{ a | last }} {{ a | first }} {{ a[-1] }} {{ a | join(',') }}", "[2] 1 [2] 1,[2]")]
+fn lists_and_maps_are_what_they_hold(#[case] source: &str, #[case] expected: &str) {
+    let credentials = json!({
+        "a": [1, [2]], "b": [1, [2]], "c": [1, [3]], "all": [[1, [2]]], "one": [1], "numbers": [1], "texts": ["1"],
+        "m": {"x": 1, "y": [2]}, "n": {"y": [2], "x": 1}, "o": {"x": 1, "y": [3]},
+    });
+    let entries = render(&one(source), credentials.as_object().unwrap()).unwrap();
+    assert_eq!(String::from_utf8_lossy(entries.expose("it").unwrap()), expected);
+}
+
 #[test]
 fn a_template_beyond_16_kib_is_refused() {
     assert!(validate(&one(&"x".repeat(MAX_SOURCE))).is_ok());

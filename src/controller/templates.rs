@@ -1,0 +1,240 @@
+//! Templates of users, checked and rendered away from the threads that everything else runs on.
+//!
+//! What one template may cost is bounded before it is compiled, and paid for with fuel while it runs. What remains is
+//! processor time: it is spent on a few threads, in which namespaces take turns.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use lru::LruCache;
+use tokio::{task::spawn_blocking, time::timeout};
+
+use crate::{
+    backend::Credentials,
+    fair::{FairSemaphore, Lane},
+    secret::{Entries, Layout, RenderError},
+};
+
+/// Secrets whose templates are checked or rendered at the same time.
+const THREADS: usize = 2;
+
+/// How long the templates of one Secret may take. What they may do costs milliseconds; this is for what was overlooked.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Layouts of one namespace whose verdict is remembered.
+const VERDICTS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+
+/// Namespaces with layouts whose verdict is remembered.
+const NAMESPACES: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+
+/// Whether a layout can be fulfilled, as far as that is known without credentials.
+type Verdict = Result<(), RenderError>;
+
+/// The verdicts of one namespace, by digest of the layout. They are not shared: what one namespace has checked is
+/// neither thrown out nor found out by another.
+type Verdicts = LruCache<String, Verdict>;
+
+/// The threads for templates, and what is known of them.
+#[derive(Clone)]
+pub struct Templates {
+    threads: FairSemaphore,
+    verdicts: Arc<Mutex<LruCache<Lane, Verdicts>>>,
+    deadline: Duration,
+}
+
+impl Default for Templates {
+    fn default() -> Self {
+        Self {
+            threads: FairSemaphore::leaving_room(THREADS),
+            verdicts: Arc::new(Mutex::new(LruCache::new(NAMESPACES))),
+            deadline: DEADLINE,
+        }
+    }
+}
+
+impl Templates {
+    /// The verdict on a layout, where it needs no thread to be found: it has no templates, or was checked before.
+    pub fn known(&self, lane: &Lane, layout: &Layout) -> Option<Verdict> {
+        if layout.template.is_empty() { Some(layout.validate()) } else { self.recall(lane, &layout.digest()) }
+    }
+
+    /// Checks a layout, once for each digest of it.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub async fn validate(&self, lane: &Lane, layout: Layout) -> Verdict {
+        if let Some(verdict) = self.known(lane, &layout) {
+            return verdict;
+        }
+        let digest = layout.digest();
+        let verdict = self.apart(lane, move || layout.validate()).await;
+        if verdict != Err(RenderError::NoThread) {
+            self.remember(lane, digest, verdict.clone());
+        }
+        verdict
+    }
+
+    /// Renders the entries of a Secret. A layout that took too long is not tried again before it changes.
+    ///
+    /// # Errors
+    /// Those of [`Layout::render`], and [`RenderError::TooSlow`].
+    pub async fn render(
+        &self,
+        lane: &Lane,
+        layout: Layout,
+        credentials: Credentials,
+    ) -> Result<Entries, RenderError> {
+        if layout.template.is_empty() {
+            return layout.render(credentials.expose());
+        }
+        let digest = layout.digest();
+        if let Some(Err(RenderError::TooSlow)) = self.recall(lane, &digest) {
+            return Err(RenderError::TooSlow);
+        }
+        let rendered = self.apart(lane, move || layout.render(credentials.expose())).await;
+        if matches!(rendered, Err(RenderError::TooSlow)) {
+            self.remember(lane, digest, Err(RenderError::TooSlow));
+        }
+        rendered
+    }
+
+    /// Does the work on a thread of its own, once it is this namespace's turn. Work that takes too long is given up; its
+    /// thread keeps its place until it ends.
+    async fn apart<T: Send + 'static>(
+        &self,
+        lane: &Lane,
+        work: impl FnOnce() -> Result<T, RenderError> + Send + 'static,
+    ) -> Result<T, RenderError> {
+        let permit = self.threads.acquire(lane).await;
+        let work = spawn_blocking(move || {
+            let done = work();
+            drop(permit);
+            done
+        });
+        match timeout(self.deadline, work).await {
+            Ok(done) => done.unwrap_or(Err(RenderError::NoThread)),
+            Err(_) => Err(RenderError::TooSlow),
+        }
+    }
+
+    fn recall(&self, lane: &Lane, digest: &str) -> Option<Verdict> {
+        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        verdicts.get_mut(lane)?.get(digest).cloned()
+    }
+
+    fn remember(&self, lane: &Lane, digest: String, verdict: Verdict) {
+        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        verdicts.get_or_insert_mut(lane.clone(), || LruCache::new(VERDICTS)).put(digest, verdict);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        sync::{
+            atomic::{AtomicUsize, Ordering},
+            mpsc,
+        },
+    };
+
+    use futures::{FutureExt, future::join_all};
+
+    use super::*;
+
+    fn lane(name: &str) -> Lane {
+        Lane::of_namespace(name)
+    }
+
+    fn layout(source: &str) -> Layout {
+        Layout { template: BTreeMap::from([("it".to_owned(), source.to_owned())]), ..Layout::default() }
+    }
+
+    /// The runtime has one thread: were it taken for a template, it could do nothing else meanwhile.
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_runtime_goes_on_while_a_template_is_at_work() {
+        let templates = Templates::default();
+        let (release, released) = mpsc::channel();
+        let hostile = lane("hostile");
+        let slow = templates.apart(&hostile, move || {
+            released.recv().unwrap();
+            Ok(())
+        });
+        let beats = async {
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            release.send(()).unwrap();
+        };
+        let (done, ()) = tokio::join!(slow, beats);
+        assert_eq!(done, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_namespace_takes_no_thread_from_another() {
+        let templates = Templates::default();
+        let (release, released) = mpsc::channel::<()>();
+        let released = Arc::new(Mutex::new(released));
+        let slow: Vec<_> = (0..60)
+            .map(|_| {
+                let released = Arc::clone(&released);
+                let templates = templates.clone();
+                tokio::spawn(async move {
+                    let work = move || {
+                        let _ = released.lock().unwrap().recv();
+                        Ok(())
+                    };
+                    templates.apart(&lane("hostile"), work).await
+                })
+            })
+            .collect();
+        while templates.threads.try_acquire(&lane("hostile")).is_ok() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(templates.validate(&lane("innocent"), layout("{{ password }}")).await, Ok(()));
+        drop(release);
+        assert!(join_all(slow).await.into_iter().all(|done| done.unwrap() == Ok(())));
+    }
+
+    #[tokio::test]
+    async fn a_layout_that_took_too_long_is_not_tried_again() {
+        let templates = Templates { deadline: Duration::ZERO, ..Templates::default() };
+        let (lane, layout) = (lane("hostile"), layout("{{ password }}"));
+        assert_eq!(templates.validate(&lane, layout.clone()).await, Err(RenderError::TooSlow));
+        let patient = Templates { deadline: DEADLINE, ..templates };
+        let again = patient.validate(&lane, layout.clone()).now_or_never();
+        assert_eq!(again, Some(Err(RenderError::TooSlow)), "no thread was asked");
+        let credentials = Credentials::new(serde_json::Map::new());
+        let rendered = patient.render(&lane, layout, credentials).now_or_never();
+        assert_eq!(rendered.unwrap().unwrap_err(), RenderError::TooSlow);
+    }
+
+    #[tokio::test]
+    async fn each_namespace_remembers_its_own_verdicts() {
+        let templates = Templates::default();
+        let count = AtomicUsize::new(0);
+        let validate = async |namespace: &str, source: &str| {
+            let known = templates.known(&lane(namespace), &layout(source));
+            count.fetch_add(usize::from(known.is_none()), Ordering::Relaxed);
+            templates.validate(&lane(namespace), layout(source)).await
+        };
+        for _ in 0..3 {
+            assert_eq!(validate("a", "{{ password }}").await, Ok(()));
+            assert!(validate("a", "{{ password").await.is_err());
+        }
+        assert_eq!(count.load(Ordering::Relaxed), 2, "each layout was checked once");
+        assert_eq!(validate("b", "{{ password }}").await, Ok(()));
+        assert_eq!(count.load(Ordering::Relaxed), 3);
+        for number in 0..VERDICTS.get() {
+            assert_eq!(validate("b", &number.to_string()).await, Ok(()));
+        }
+        assert!(
+            templates.known(&lane("b"), &layout("{{ password }}")).is_none(),
+            "it was the oldest of many"
+        );
+        assert!(templates.known(&lane("a"), &layout("{{ password }}")).is_some());
+    }
+}
