@@ -1,5 +1,288 @@
 //! A tenant delays nobody but itself.
 
-use super::abuse::Abuse;
+use std::time::Duration;
 
-pub const ABUSES: &[Abuse] = &[];
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::{
+    ResourceExt,
+    api::{ListParams, PostParams},
+};
+use serde_json::{Value, json};
+use servicekey_operator::api::{KeyProvider, Reason, ServiceKey};
+use testkit::{
+    broker::{self, FakeBroker, Moment},
+    cloud_foundry::{self, FakeCloudFoundry},
+    ibm_cloud::{self, FakeIbmCloud},
+};
+
+use super::{
+    abuse::{Abuse, Actor},
+    harness::{
+        Tenant, Tenants, broker_login, broker_spec, foundry_spec, ibm_spec, instance_by_name,
+        instance_of_broker, key_manifest,
+    },
+};
+use crate::{foundry, ibm, stage::PATIENCE};
+
+pub const ABUSES: &[Abuse] = &[
+    abuse!(
+        hanging_providers_keep_no_other_from_being_checked,
+        Actor::Editor,
+        "creates 40 KeyProviders with `timeout: 10m` whose broker never answers the check",
+        "they hold at most half of the places for checks; a new provider of another tenant is `Ready` meanwhile",
+    ),
+    abuse!(
+        hanging_providers_keep_no_other_from_being_loaded,
+        Actor::KeyWriter,
+        "creates 40 KeyProviders whose broker never answers the check, which fill its share of the places",
+        "the next provider of either tenant is loaded at once: one says that its login is missing, keys of the other \
+         are created",
+    ),
+    abuse!(
+        a_burst_at_a_shared_broker_delays_a_key_by_a_round,
+        Actor::Editor,
+        "creates 1,000 ServiceKeys of a ClusterKeyProvider for a broker",
+        "the namespaces take turns: fewer binds than two rounds of the provider's `concurrency` come before that of \
+         another tenant's only key",
+    ),
+    abuse!(
+        a_burst_at_a_shared_foundry_delays_a_key_by_a_round,
+        Actor::Editor,
+        "creates 100 ServiceKeys of a ClusterKeyProvider for a Cloud Foundry",
+        "the namespaces take turns for each call",
+    ),
+    abuse!(
+        a_burst_at_a_shared_ibm_cloud_delays_a_key_by_a_round,
+        Actor::Editor,
+        "creates 100 ServiceKeys of a ClusterKeyProvider for IBM Cloud",
+        "the namespaces take turns for each call",
+    ),
+    abuse!(
+        a_burst_takes_no_more_workers_than_its_turn,
+        Actor::KeyWriter,
+        "creates 300 ServiceKeys of which nothing can come, before an operator with `--concurrency 1` starts",
+        "the namespaces take turns: another tenant's ServiceKey is among the first that are reconciled",
+    ),
+    abuse!(
+        open_requests_of_one_namespace_are_limited,
+        Actor::RemoteSide,
+        "leaves 300 binds of a KeyProvider with `concurrency: 1000` and `timeout: 10m` without an answer",
+        "256 requests are open, which is half of what all KeyProviders may have; another tenant's key is created",
+    ),
+];
+
+/// How many keys a shared provider may be asked for at the same time in these tests.
+const CONCURRENCY: usize = 4;
+
+/// How many requests through KeyProviders one namespace may have open.
+const OPEN_REQUESTS: usize = 256;
+
+impl Tenant {
+    /// Creates many ServiceKeys that differ in their names.
+    async fn burst(&self, count: usize, provider: Value, instance: Value) {
+        let keys: Vec<ServiceKey> = (0..count)
+            .map(|number| {
+                let name = format!("burst-{number}");
+                let manifest = key_manifest(&name, provider.clone(), instance.clone(), json!({}));
+                serde_json::from_value(manifest).unwrap()
+            })
+            .collect();
+        let (api, parameters) = (self.keys(), PostParams::default());
+        let created = stream::iter(&keys).map(|key| api.create(&parameters, key)).buffer_unordered(16);
+        let _: Vec<_> = created.try_collect().await.unwrap();
+    }
+
+    /// A KeyProvider with the right login for this broker.
+    async fn add_broker(&self, name: &str, broker: &FakeBroker, limits: Value) {
+        let mut spec = broker_spec(broker);
+        spec["limits"] = limits;
+        spec["openServiceBroker"]["auth"] =
+            json!({"basic": {"secretRef": {"name": format!("{name}-login")}}});
+        let login = format!("{name}-login");
+        self.add_provider(name, spec, Some((&login, broker_login()))).await;
+    }
+}
+
+impl Tenants {
+    /// The attacker's providers hang in their checks, more of them than one namespace gets places for.
+    async fn hang_in_checks(&self, broker: &FakeBroker) {
+        for number in 0..40 {
+            let url = json!({"openServiceBroker": {"url": broker.url()}, "limits": {"timeout": "10m"}});
+            self.attacker.add_provider(&format!("hanging-{number}"), url, None).await;
+        }
+    }
+
+    /// Waits until so many ServiceKeys wait for a place at the shared provider.
+    async fn wait_for_queue(&self, depth: usize) {
+        let metrics = &self.operator.as_ref().unwrap();
+        let reached = async {
+            while metrics.total("servicekeys_provider_queue_depth") != depth as f64 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, reached).await.unwrap_or_else(|_| {
+            panic!("{} wait, not {depth}", metrics.total("servicekeys_provider_queue_depth"))
+        });
+    }
+
+    /// How many creations of the attacker's keys came before that of the victim's only key.
+    fn ahead_of_the_victim(&self, creations: &[String]) -> usize {
+        let of_victim = |body: &String| body.contains(&self.victim.namespace);
+        creations.iter().position(of_victim).expect("the victim's key was created")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hanging_providers_keep_no_other_from_being_checked() {
+    let tenants = Tenants::meet(Actor::Editor).await;
+    let (hostile, honest) =
+        (FakeBroker::builder().start().await.unwrap(), FakeBroker::builder().start().await.unwrap());
+    let held = hostile.gate(broker::Route::Catalog, Moment::BeforeEffect);
+    tenants.hang_in_checks(&hostile).await;
+    // More than there were places for everybody, once.
+    held.wait_for_arrivals(17).await.unwrap();
+    tenants.victim.add_broker("own", &honest, json!({})).await;
+    tenants.victim.wait_provider("own", true, Reason::Available).await;
+    assert!(held.arrivals() <= 32, "half of the places");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hanging_providers_keep_no_other_from_being_loaded() {
+    let tenants = Tenants::meet(Actor::KeyWriter).await;
+    let (hostile, honest) =
+        (FakeBroker::builder().start().await.unwrap(), FakeBroker::builder().start().await.unwrap());
+    let held = hostile.gate(broker::Route::Catalog, Moment::BeforeEffect);
+    tenants.hang_in_checks(&hostile).await;
+    held.wait_for_arrivals(17).await.unwrap();
+    tenants.attacker.add_provider("incomplete", broker_spec(&honest), None).await;
+    tenants.attacker.wait_provider("incomplete", false, Reason::LoginSecretMissing).await;
+    tenants.victim.add_broker("own", &honest, json!({})).await;
+    let key = key_manifest("creds", json!({"name": "own"}), instance_of_broker(), json!({}));
+    tenants.victim.create::<ServiceKey>(key).await;
+    tenants.victim.wait_ready("creds").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_at_a_shared_broker_delays_a_key_by_a_round() {
+    const BURST: usize = 1000;
+    let mut tenants = Tenants::meet_alone(Actor::Editor).await;
+    tenants.start_operator(|_| ());
+    let broker = FakeBroker::builder().start().await.unwrap();
+    let mut spec = broker_spec(&broker);
+    spec["limits"] = json!({"concurrency": CONCURRENCY, "timeout": "10m"});
+    let provider = tenants.add_cluster_provider(spec, ("broker-login", broker_login())).await;
+    let held = broker.gate(broker::Route::Bind, Moment::BeforeEffect);
+    let reference = json!({"kind": "ClusterKeyProvider", "name": provider});
+    tenants.attacker.burst(BURST, reference, instance_of_broker()).await;
+    held.wait_for_arrivals(CONCURRENCY).await.unwrap();
+    tenants.victim.ask_cluster_provider(&provider, "creds", instance_of_broker(), json!({})).await;
+    tenants.wait_for_queue(BURST - CONCURRENCY + 1).await;
+
+    held.release();
+    tenants.victim.wait_ready("creds").await;
+    let binds = broker.calls().into_iter().filter(|call| call.route == broker::Route::Bind);
+    let ahead =
+        tenants.ahead_of_the_victim(&binds.map(|call| json!(call.body).to_string()).collect::<Vec<_>>());
+    assert!(ahead < 2 * CONCURRENCY, "{ahead} of {BURST} came first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_at_a_shared_foundry_delays_a_key_by_a_round() {
+    const BURST: usize = 100;
+    let mut tenants = Tenants::meet_alone(Actor::Editor).await;
+    tenants.start_operator(|_| ());
+    let foundry = FakeCloudFoundry::builder().start().await.unwrap();
+    let mut spec = foundry_spec(&foundry);
+    spec["limits"] = json!({"concurrency": CONCURRENCY, "timeout": "10m"});
+    let provider = tenants.add_cluster_provider(spec, ("cf-login", foundry::password())).await;
+    let held = foundry.gate(cloud_foundry::Route::Create, Moment::BeforeEffect);
+    let reference = json!({"kind": "ClusterKeyProvider", "name": provider});
+    tenants.attacker.burst(BURST, reference, instance_by_name()).await;
+    held.wait_for_arrivals(CONCURRENCY).await.unwrap();
+    tenants.victim.ask_cluster_provider(&provider, "creds", instance_by_name(), json!({})).await;
+    tenants.wait_for_queue(BURST - CONCURRENCY + 1).await;
+
+    held.release();
+    tenants.victim.wait_ready("creds").await;
+    let creations = foundry.calls().into_iter().filter(|call| call.route == cloud_foundry::Route::Create);
+    let ahead =
+        tenants.ahead_of_the_victim(&creations.map(|call| json!(call.body).to_string()).collect::<Vec<_>>());
+    assert!(ahead < 3 * CONCURRENCY, "{ahead} of {BURST} came first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_at_a_shared_ibm_cloud_delays_a_key_by_a_round() {
+    const BURST: usize = 100;
+    let mut tenants = Tenants::meet_alone(Actor::Editor).await;
+    tenants.start_operator(|_| ());
+    let ibm = FakeIbmCloud::builder().start().await.unwrap();
+    let mut spec = ibm_spec(&ibm);
+    spec["limits"] = json!({"concurrency": CONCURRENCY, "timeout": "10m"});
+    let provider = tenants.add_cluster_provider(spec, ("ibm-login", json!({"apikey": ibm::API_KEY}))).await;
+    let held = ibm.gate(ibm_cloud::Route::CreateKey, Moment::BeforeEffect);
+    let reference = json!({"kind": "ClusterKeyProvider", "name": provider});
+    tenants.attacker.burst(BURST, reference, instance_by_name()).await;
+    held.wait_for_arrivals(CONCURRENCY).await.unwrap();
+    tenants.victim.ask_cluster_provider(&provider, "creds", instance_by_name(), json!({})).await;
+    tenants.wait_for_queue(BURST - CONCURRENCY + 1).await;
+
+    held.release();
+    tenants.victim.wait_ready("creds").await;
+    let creations = ibm.calls().into_iter().filter(|call| call.route == ibm_cloud::Route::CreateKey);
+    let ahead =
+        tenants.ahead_of_the_victim(&creations.map(|call| json!(call.body).to_string()).collect::<Vec<_>>());
+    assert!(ahead < 3 * CONCURRENCY, "{ahead} of {BURST} came first");
+}
+
+/// All of them wait when the operator starts, and each costs one write of its status: the versions of those tell the
+/// order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_takes_no_more_workers_than_its_turn() {
+    const BURST: usize = 300;
+    let mut tenants = Tenants::meet_alone(Actor::KeyWriter).await;
+    // Lists are in the order of names: whoever comes second there would be last in a line.
+    let (mut first, mut second) = (&tenants.attacker, &tenants.victim);
+    if first.namespace > second.namespace {
+        (first, second) = (second, first);
+    }
+    let absent = json!({"kind": "ClusterKeyProvider", "name": "absent"});
+    first.burst(BURST, absent.clone(), instance_of_broker()).await;
+    second.create::<ServiceKey>(key_manifest("creds", absent, instance_of_broker(), json!({}))).await;
+    let (first, second) = (first.keys(), second.keys());
+    tenants.start_operator(|options| options.concurrency = 1);
+
+    let version = |key: &ServiceKey| key.resource_version().unwrap().parse::<u64>().unwrap();
+    let told = |key: Option<&ServiceKey>| {
+        key.is_some_and(|key| key.status.as_ref().is_some_and(|status| !status.conditions.is_empty()))
+    };
+    let single = crate::stage::wait(second, "creds", "reconciled", told).await.unwrap();
+    for number in 0..BURST {
+        crate::stage::wait(first.clone(), &format!("burst-{number}"), "reconciled", told).await;
+    }
+    let burst = first.list(&ListParams::default()).await.unwrap().items;
+    let ahead = burst.iter().filter(|key| version(key) < version(&single)).count();
+    assert_eq!(burst.len(), BURST);
+    assert!(ahead < BURST / 10, "{ahead} of {BURST} came first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_requests_of_one_namespace_are_limited() {
+    let mut tenants = Tenants::meet_alone(Actor::RemoteSide).await;
+    tenants.start_operator(|_| ());
+    let (hostile, honest) =
+        (FakeBroker::builder().start().await.unwrap(), FakeBroker::builder().start().await.unwrap());
+    let limits = json!({"concurrency": 1000, "timeout": "10m", "requestsPerSecond": 10000});
+    tenants.attacker.add_broker("hostile", &hostile, limits).await;
+    tenants.victim.add_broker("own", &honest, json!({})).await;
+    tenants.attacker.wait_provider("hostile", true, Reason::Available).await;
+    tenants.victim.wait_provider("own", true, Reason::Available).await;
+    let held = hostile.gate(broker::Route::Bind, Moment::BeforeEffect);
+    tenants.attacker.burst(300, json!({"name": "hostile"}), instance_of_broker()).await;
+    held.wait_for_arrivals(OPEN_REQUESTS).await.unwrap();
+    let key = key_manifest("creds", json!({"name": "own"}), instance_of_broker(), json!({}));
+    tenants.victim.create::<ServiceKey>(key).await;
+    tenants.victim.wait_ready("creds").await;
+    assert_eq!(held.arrivals(), OPEN_REQUESTS);
+    let providers = tenants.attacker.api::<KeyProvider>();
+    assert!(providers.get("hostile").await.is_ok());
+}
