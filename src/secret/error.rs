@@ -109,7 +109,7 @@ pub enum RenderError {
         length: usize,
     },
     /// There are more templates than are good for a Secret.
-    #[error("`spec.secret.template.data` has {count} entries; use at most 256")]
+    #[error("`spec.secret.template.data` has {count} entries; use at most 64")]
     TooManyTemplates {
         /// How many there are.
         count: usize,

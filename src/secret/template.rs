@@ -24,11 +24,11 @@ const ALL: &str = "credentials";
 /// The longest template, in bytes.
 const MAX_SOURCE: usize = 16 * 1024;
 
-/// The most entries that templates may make.
-pub(super) const MAX_ENTRIES: usize = 256;
+/// The most entries that templates may make: as many as the definition of ServiceKeys admits.
+const MAX_ENTRIES: usize = 64;
 
 /// All templates of a Secret together, in bytes.
-pub(super) const MAX_TOTAL: usize = 128 * 1024;
+const MAX_TOTAL: usize = 128 * 1024;
 
 /// Checks all that can be checked without credentials: sizes, names of entries, syntax, and filters and tests by
 /// name.

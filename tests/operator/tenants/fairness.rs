@@ -33,7 +33,7 @@ pub const ABUSES: &[Abuse] = &[
     ),
     abuse!(
         hanging_providers_keep_no_other_from_being_loaded,
-        Actor::KeyWriter,
+        Actor::Editor,
         "creates 40 KeyProviders whose broker never answers the check, which fill its share of the places",
         "the next provider of either tenant is loaded at once: one says that its login is missing, keys of the other \
          are created",
@@ -42,20 +42,22 @@ pub const ABUSES: &[Abuse] = &[
         a_burst_at_a_shared_broker_delays_a_key_by_a_round,
         Actor::Editor,
         "creates 1,000 ServiceKeys of a ClusterKeyProvider for a broker",
-        "the namespaces take turns: fewer binds than two rounds of the provider's `concurrency` come before that of \
-         another tenant's only key",
+        "the namespaces take turns: before the bind of another tenant's only key comes the one that is under way, and \
+         one more",
     ),
     abuse!(
         a_burst_at_a_shared_foundry_delays_a_key_by_a_round,
         Actor::Editor,
         "creates 100 ServiceKeys of a ClusterKeyProvider for a Cloud Foundry",
-        "the namespaces take turns for each call",
+        "the namespaces take turns: at most four keys are created before another tenant's only one, which takes more \
+         than one turn",
     ),
     abuse!(
         a_burst_at_a_shared_ibm_cloud_delays_a_key_by_a_round,
         Actor::Editor,
         "creates 100 ServiceKeys of a ClusterKeyProvider for IBM Cloud",
-        "the namespaces take turns for each call",
+        "the namespaces take turns: at most four keys are created before another tenant's only one, which takes more \
+         than one turn",
     ),
     abuse!(
         a_burst_takes_no_more_workers_than_its_turn,
@@ -71,8 +73,10 @@ pub const ABUSES: &[Abuse] = &[
     ),
 ];
 
-/// How many keys a shared provider may be asked for at the same time in these tests.
-const CONCURRENCY: usize = 4;
+/// The limits of shared providers in these tests: with one call at a time, the order of calls is that of the turns.
+fn one_at_a_time() -> Value {
+    json!({"concurrency": 1, "timeout": "10m", "requestsPerSecond": 1000})
+}
 
 /// How many requests through KeyProviders one namespace may have open.
 const OPEN_REQUESTS: usize = 256;
@@ -107,8 +111,7 @@ impl Tenants {
     /// The attacker's providers hang in their checks, more of them than one namespace gets places for.
     async fn hang_in_checks(&self, broker: &FakeBroker) {
         for number in 0..40 {
-            let url = json!({"openServiceBroker": {"url": broker.url()}, "limits": {"timeout": "10m"}});
-            self.attacker.add_provider(&format!("hanging-{number}"), url, None).await;
+            self.attacker.add_broker(&format!("hanging-{number}"), broker, json!({"timeout": "10m"})).await;
         }
     }
 
@@ -148,7 +151,7 @@ async fn hanging_providers_keep_no_other_from_being_checked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hanging_providers_keep_no_other_from_being_loaded() {
-    let tenants = Tenants::meet(Actor::KeyWriter).await;
+    let tenants = Tenants::meet(Actor::Editor).await;
     let (hostile, honest) =
         (FakeBroker::builder().start().await.unwrap(), FakeBroker::builder().start().await.unwrap());
     let held = hostile.gate(broker::Route::Catalog, Moment::BeforeEffect);
@@ -169,21 +172,21 @@ async fn a_burst_at_a_shared_broker_delays_a_key_by_a_round() {
     tenants.start_operator(|_| ());
     let broker = FakeBroker::builder().start().await.unwrap();
     let mut spec = broker_spec(&broker);
-    spec["limits"] = json!({"concurrency": CONCURRENCY, "timeout": "10m"});
+    spec["limits"] = one_at_a_time();
     let provider = tenants.add_cluster_provider(spec, ("broker-login", broker_login())).await;
     let held = broker.gate(broker::Route::Bind, Moment::BeforeEffect);
     let reference = json!({"kind": "ClusterKeyProvider", "name": provider});
     tenants.attacker.burst(BURST, reference, instance_of_broker()).await;
-    held.wait_for_arrivals(CONCURRENCY).await.unwrap();
+    held.wait_for_arrival().await.unwrap();
     tenants.victim.ask_cluster_provider(&provider, "creds", instance_of_broker(), json!({})).await;
-    tenants.wait_for_queue(BURST - CONCURRENCY + 1).await;
+    tenants.wait_for_queue(BURST).await;
 
     held.release();
     tenants.victim.wait_ready("creds").await;
     let binds = broker.calls().into_iter().filter(|call| call.route == broker::Route::Bind);
     let ahead =
         tenants.ahead_of_the_victim(&binds.map(|call| json!(call.body).to_string()).collect::<Vec<_>>());
-    assert!(ahead < 2 * CONCURRENCY, "{ahead} of {BURST} came first");
+    assert!(ahead <= 2, "{ahead} of {BURST} came first: the one that was held, and one turn");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,21 +196,21 @@ async fn a_burst_at_a_shared_foundry_delays_a_key_by_a_round() {
     tenants.start_operator(|_| ());
     let foundry = FakeCloudFoundry::builder().start().await.unwrap();
     let mut spec = foundry_spec(&foundry);
-    spec["limits"] = json!({"concurrency": CONCURRENCY, "timeout": "10m"});
+    spec["limits"] = one_at_a_time();
     let provider = tenants.add_cluster_provider(spec, ("cf-login", foundry::password())).await;
     let held = foundry.gate(cloud_foundry::Route::Create, Moment::BeforeEffect);
     let reference = json!({"kind": "ClusterKeyProvider", "name": provider});
     tenants.attacker.burst(BURST, reference, instance_by_name()).await;
-    held.wait_for_arrivals(CONCURRENCY).await.unwrap();
+    held.wait_for_arrival().await.unwrap();
     tenants.victim.ask_cluster_provider(&provider, "creds", instance_by_name(), json!({})).await;
-    tenants.wait_for_queue(BURST - CONCURRENCY + 1).await;
+    tenants.wait_for_queue(BURST).await;
 
     held.release();
     tenants.victim.wait_ready("creds").await;
     let creations = foundry.calls().into_iter().filter(|call| call.route == cloud_foundry::Route::Create);
     let ahead =
         tenants.ahead_of_the_victim(&creations.map(|call| json!(call.body).to_string()).collect::<Vec<_>>());
-    assert!(ahead < 3 * CONCURRENCY, "{ahead} of {BURST} came first");
+    assert!(ahead <= 4, "{ahead} of {BURST} came first, though a key takes a few turns");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,21 +220,21 @@ async fn a_burst_at_a_shared_ibm_cloud_delays_a_key_by_a_round() {
     tenants.start_operator(|_| ());
     let ibm = FakeIbmCloud::builder().start().await.unwrap();
     let mut spec = ibm_spec(&ibm);
-    spec["limits"] = json!({"concurrency": CONCURRENCY, "timeout": "10m"});
+    spec["limits"] = one_at_a_time();
     let provider = tenants.add_cluster_provider(spec, ("ibm-login", json!({"apikey": ibm::API_KEY}))).await;
     let held = ibm.gate(ibm_cloud::Route::CreateKey, Moment::BeforeEffect);
     let reference = json!({"kind": "ClusterKeyProvider", "name": provider});
     tenants.attacker.burst(BURST, reference, instance_by_name()).await;
-    held.wait_for_arrivals(CONCURRENCY).await.unwrap();
+    held.wait_for_arrival().await.unwrap();
     tenants.victim.ask_cluster_provider(&provider, "creds", instance_by_name(), json!({})).await;
-    tenants.wait_for_queue(BURST - CONCURRENCY + 1).await;
+    tenants.wait_for_queue(BURST).await;
 
     held.release();
     tenants.victim.wait_ready("creds").await;
     let creations = ibm.calls().into_iter().filter(|call| call.route == ibm_cloud::Route::CreateKey);
     let ahead =
         tenants.ahead_of_the_victim(&creations.map(|call| json!(call.body).to_string()).collect::<Vec<_>>());
-    assert!(ahead < 3 * CONCURRENCY, "{ahead} of {BURST} came first");
+    assert!(ahead <= 4, "{ahead} of {BURST} came first, though a key takes a few turns");
 }
 
 /// All of them wait when the operator starts, and each costs one write of its status: the versions of those tell the
