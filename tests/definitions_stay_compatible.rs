@@ -142,16 +142,29 @@ fn compare(path: &str, was: &Value, is: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// A rule that is new would refuse edits of objects that break it, unless it may look at what was there before.
+/// A rule that is new would refuse edits of objects that break it, unless it may look at what was there before, or is
+/// about a field that is new as well.
 fn rules(path: &str, was: &Value, is: &Value, found: &mut Vec<String>) {
     let none = vec![];
     let rules = |schema: &Value| schema["x-kubernetes-validations"].as_array().unwrap_or(&none).clone();
     let known: BTreeSet<_> = rules(was).iter().map(|rule| rule["rule"].to_string()).collect();
     for rule in rules(is) {
-        if !known.contains(&rule["rule"].to_string()) && rule["optionalOldSelf"] != true {
-            found.push(format!("{path}: the rule `{}` is new", rule["rule"].as_str().unwrap_or_default()));
+        let is_known = known.contains(&rule["rule"].to_string());
+        let text = rule["rule"].as_str().unwrap_or_default();
+        if !is_known && rule["optionalOldSelf"] != true && !is_about_a_new_field(text, was, is) {
+            found.push(format!("{path}: the rule `{text}` is new"));
         }
     }
+}
+
+/// Whether the rule holds where a field is absent that no object can have yet: `!has(self.field) || …`.
+fn is_about_a_new_field(rule: &str, was: &Value, is: &Value) -> bool {
+    let guarded = rule.strip_prefix("!has(self.").and_then(|rest| rest.split_once(") || "));
+    // A conditional would bind less than the guard.
+    guarded.is_some_and(|(field, rest)| {
+        let is_new = was["properties"].get(field).is_none() && is["properties"].get(field).is_some();
+        is_new && is["properties"][field].get("default").is_none() && !rest.contains('?')
+    })
 }
 
 fn definition() -> Value {
@@ -195,6 +208,15 @@ fn with_another_field() -> Value {
     let mut definition = definition();
     let properties = definition.pointer_mut(&format!("{SPEC}/properties")).unwrap();
     properties["more"] = json!({"type": "string", "maxLength": 3, "default": "any"});
+    properties["other"] = json!({"type": "string"});
+    definition
+}
+
+/// Further fields, `more` with a default and `other` without, and a rule.
+fn with_rule(rule: &str) -> Value {
+    let mut definition = with_another_field();
+    let rules = definition.pointer_mut(&format!("{SPEC}/x-kubernetes-validations")).unwrap();
+    rules.as_array_mut().unwrap().push(json!({"rule": rule}));
     definition
 }
 
@@ -215,6 +237,9 @@ fn with_another_field() -> Value {
 #[case::default(in_spec("/properties/policy/default", json!("Retain")), "v1alpha1.spec.policy: `default` is another")]
 #[case::required(in_spec("/required", json!(["name", "list"])), "v1alpha1.spec: a field is required that was not")]
 #[case::rule(in_spec("/x-kubernetes-validations", json!([{"rule": "self.name != 'a'"}])), "the rule `self.name != 'a'` is new")]
+#[case::rule_about_an_old_field(with_rule("!has(self.policy) || self.name != 'a'"), "is new")]
+#[case::rule_with_a_default(with_rule("!has(self.more) || self.name != 'a'"), "is new")]
+#[case::rule_with_a_conditional(with_rule("!has(self.other) || true ? self.name != 'a' : true"), "is new")]
 #[case::items(in_spec("/properties/list/items/maxLength", json!(9)), "v1alpha1.spec.list[]: `maxLength` is stricter")]
 #[case::values(in_spec("/properties/labels/additionalProperties/maxLength", json!(9)), "v1alpha1.spec.labels{}: `maxLength` is stricter")]
 fn what_would_break_an_object_is_found(#[case] is: Value, #[case] words: &str) {
@@ -230,6 +255,7 @@ fn what_would_break_an_object_is_found(#[case] is: Value, #[case] words: &str) {
 #[case::no_longer_required(in_spec("/required", json!([])))]
 #[case::another_value(in_spec("/properties/policy/enum", json!(["Delete", "Retain", "Keep"])))]
 #[case::rule_that_looks_back(in_spec("/x-kubernetes-validations", json!([{"rule": "self.name != 'a'", "optionalOldSelf": true}])))]
+#[case::rule_about_a_new_field(with_rule("!has(self.other) || self.name != 'a'"))]
 #[case::rule_less(in_spec("/x-kubernetes-validations", json!([])))]
 fn what_breaks_nothing_is_no_breach(#[case] is: Value) {
     assert_eq!(breaches(&definition(), &is), [] as [&str; 0]);

@@ -117,6 +117,15 @@ reasons! {
     /// The ClusterKeyProvider doesn't allow this namespace. Ask its owner to add the namespace to
     /// `spec.allowedNamespaces`.
     ProviderNotAllowed,
+    /// A rule of the ClusterKeyProvider forbids this: the instance, its space, the role, the service ID, taking over
+    /// keys, or leaving them behind. The message names the rule and its field in `spec.rules`. Existing keys go on
+    /// working, and no further one is created. Ask the provider's administrator to change the rule, or create the
+    /// ServiceKey again within it.
+    NotPermitted,
+    /// The namespace has as many ServiceKeys of the ClusterKeyProvider as a rule of it permits (`maxKeys`), and others
+    /// were there first. Delete one of them, and this one follows by itself; or ask the provider's administrator for a
+    /// higher limit.
+    LimitExceeded,
     /// The provider is there but can't be used: its own `Ready` condition says why, often that its login Secret is
     /// missing or incomplete. The operator goes on by itself when it is ready.
     ProviderNotReady,

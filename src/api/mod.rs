@@ -23,9 +23,10 @@ pub use duration::{Duration, InvalidDuration};
 pub use ibm_access::{IbmCloudAccess, IbmCloudKey, ResourceAttribute};
 pub use provider::{
     AllowedNamespaces, BackendSpec, BrokerAuth, BrokerClientCredentials, CloudFoundryAuth,
-    CloudFoundryPassword, CloudFoundrySpec, ClusterKeyProvider, ClusterKeyProviderSpec, IbmCloudAuth,
-    IbmCloudSpec, KeyProvider, Limits, OpenServiceBrokerSpec, OrphanPolicy, Orphans, ProviderSpec,
-    ProviderStatus, Tls, TrustedProfile,
+    CloudFoundryPassword, CloudFoundryRule, CloudFoundrySpec, ClusterKeyProvider, ClusterKeyProviderSpec,
+    IbmCloudAuth, IbmCloudRule, IbmCloudSpec, InstancePatterns, InstancesById, KeyProvider, Limits,
+    NamespaceRule, OpenServiceBrokerSpec, OrphanPolicy, Orphans, Permission, ProviderSpec, ProviderStatus,
+    Tls, TrustedProfile,
 };
 pub use reference::{ProviderKind, ProviderRef, SecretKeyRef, SecretLogin, SecretRef};
 pub use secret::{PreviousCredentials, SecretSpec, SecretTemplate};

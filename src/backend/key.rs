@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{BackendError, ErrorClass, http::Redactor};
 use crate::lifecycle::Identity;
 
-pub use crate::lifecycle::Work;
+pub use crate::lifecycle::{SpaceLimit, Work};
 
 /// One remote key, as a backend needs to know it: whose it is, which one, and what to make it for.
 #[derive(Clone, Debug)]
@@ -144,6 +144,9 @@ pub struct InstanceRef {
     pub plan: Option<String>,
     /// What the remote side is told about the instance; Open Service Broker only.
     pub annotations: BTreeMap<String, String>,
+    /// The spaces that the instance must be in, where the provider says so for the ServiceKey's namespace; Cloud Foundry
+    /// only.
+    pub space_limit: Option<SpaceLimit>,
 }
 
 /// Parameters for the remote side, kept out of `Debug` because they may hold secrets.

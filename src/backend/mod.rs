@@ -23,7 +23,7 @@ pub use http::{
 pub use ibm_cloud::{IbmCloud, IbmCloudAuth, IbmCloudConfig, Profile};
 pub use key::{
     Accepted, Access, Adoption, Bound, Credentials, Fetched, Grant, InstanceRef, IssuedKey, KeyFacts,
-    KeyRequest, KnownSecrets, Owner, Parameters, Progress, Unbound, Work,
+    KeyRequest, KnownSecrets, Owner, Parameters, Progress, SpaceLimit, Unbound, Work,
 };
 pub use osb::{Auth as BrokerAuth, Broker, BrokerConfig};
 pub use token::ClientCredentials;

@@ -9,14 +9,14 @@ use serde_json::{Map, Value};
 
 use super::{error::bounded, status, turn::Turn};
 use crate::{
-    api::{Adoption as AdoptionPolicy, IbmCloudAccess, ResourceAttribute},
+    api::{Adoption as AdoptionPolicy, DeletionPolicy, IbmCloudAccess, ResourceAttribute},
     backend::{
         Accepted, Access, Adoption, Backend, BackendError, Bound, Credentials, ErrorClass, Fetched, Grant,
         IssuedKey, KeyRequest, KnownSecrets, Parameters, Progress, Unbound,
     },
     lifecycle::{
         Answer, Attempted, Failure, Identity, KeyRecord, LONGEST_OPERATION, Operation, OperationKind,
-        Sequence, UnderWay, Work, full_second,
+        Problem, Sequence, UnderWay, Work, full_second,
     },
     runtime::metrics::KeyOperation,
 };
@@ -34,7 +34,7 @@ impl Turn<'_> {
     }
 
     pub(super) async fn bind(&mut self, sequence: Sequence, predecessor: Option<Sequence>) {
-        let answer = match self.request(sequence).await {
+        let answer = match self.permitted_request(sequence).await {
             Err(failure) => Answer::Failed(failure),
             Ok((backend, request)) => {
                 let predecessor = predecessor.map(|sequence| self.identity(sequence));
@@ -187,7 +187,11 @@ impl Turn<'_> {
     }
 
     fn revoked(&self, sequence: Sequence) -> Answer {
-        let note = format!("key {sequence} was revoked");
+        let kept = self.key.metadata.deletion_timestamp.is_some()
+            && self.key.spec.deletion_policy == DeletionPolicy::Retain;
+        let denied = self.allowance().retain_denied().filter(|_| kept);
+        let why = denied.map(|limit| format!(", because {limit} is `Deny`")).unwrap_or_default();
+        let note = format!("key {sequence} was revoked{why}");
         self.context.events.normal(self.key.object_ref(&()), "KeyRevoked", "Unbind", note);
         Answer::Revoked(sequence, (self.context.clock)())
     }
@@ -274,7 +278,9 @@ impl Turn<'_> {
     /// Leave to take over a key of the name that the user gives, which only the first one has.
     fn adoption(&self, sequence: Sequence) -> Option<Adoption> {
         let spec = &self.key.spec;
-        let wanted = spec.adoption == AdoptionPolicy::IfExists && sequence == Sequence::FIRST;
+        let wanted = spec.adoption == AdoptionPolicy::IfExists
+            && sequence == Sequence::FIRST
+            && self.allowance().permits_adoption();
         let name = spec.key_name.clone().filter(|_| wanted)?;
         let registry = Arc::clone(&self.context.registry);
         let login_is_own = self.subject.provider.namespace.is_some();
@@ -349,6 +355,21 @@ impl Turn<'_> {
             self.backend()?,
             KeyRequest { parameters, inputs: self.inputs(), cleans_up: false, ..self.bare_request(sequence) },
         ))
+    }
+
+    /// A request for a new key. What its parameters ask for is known only when they have been read.
+    async fn permitted_request(&self, sequence: Sequence) -> Result<(Arc<Backend>, KeyRequest), Failure> {
+        let (backend, request) = self.request(sequence).await?;
+        let parameters = request.parameters.expose();
+        match self.allowance().refusal_of_parameters(&self.subject.namespace, parameters) {
+            None => Ok((backend, request)),
+            Some(Problem { message, .. }) => Err(Failure {
+                attempted: Attempted::Permission,
+                class: ErrorClass::Rejected,
+                message,
+                retry_after: None,
+            }),
+        }
     }
 
     /// The parameters of the spec, and over them those of each Secret that it names.

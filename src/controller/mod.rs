@@ -17,6 +17,7 @@ mod queue;
 mod reconcile;
 mod run;
 mod scope;
+mod seats;
 mod secrets;
 mod shared;
 mod status;

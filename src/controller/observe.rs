@@ -8,13 +8,14 @@ use super::{
     error::{Error, bounded},
     finalizer,
     provider::Tenant,
+    seats::Seat,
     status,
     turn::{LookedUp, Turn},
 };
 use crate::{
     api::{Adoption, DeletionPolicy, PreviousCredentials, ProviderKind, Reason, RotationStrategy, marks},
     backend::Limits,
-    lifecycle::{Desired, LateAnswers, Problem, ProviderView, Rotation, SecretView, Sequence, World},
+    lifecycle::{Desired, LateAnswers, Problem, ProviderView, Rotation, SecretView, Sequence, Wish, World},
     secret::{self, Entries, Marks, Ownership, RenderError},
 };
 
@@ -26,7 +27,7 @@ impl Turn<'_> {
             desired: self.desired().await,
             memory: status::memory(self.key.status.as_ref()),
             secret: self.secret_view().await?,
-            provider: self.provider_view(),
+            provider: self.provider_view()?,
             marks_keys: self.context.registry.marks_keys(&self.subject.provider),
             pause: self.pause(),
             round: self.round.clone(),
@@ -64,11 +65,15 @@ impl Turn<'_> {
         let problem = self.problem().await;
         let key = &self.key;
         let rotation = key.spec.rotation.clone().unwrap_or_default();
+        let allowance = self.allowance();
+        let abandon_denied = allowance.abandon_denied();
+        let abandons = key.annotations().get(marks::ABANDON_ANNOTATION).is_some_and(|value| value == "true");
         Desired {
             finalizer: finalizer::has(&key.metadata, marks::FINALIZER),
             deleting: key.metadata.deletion_timestamp.is_some(),
-            abandon: key.annotations().get(marks::ABANDON_ANNOTATION).is_some_and(|value| value == "true"),
-            retain: key.spec.deletion_policy == DeletionPolicy::Retain,
+            abandon: abandons && abandon_denied.is_none(),
+            abandon_denied,
+            retain: key.spec.deletion_policy == DeletionPolicy::Retain && allowance.retain_denied().is_none(),
             retains_secret: key.spec.secret.deletion_policy == DeletionPolicy::Retain,
             suspended: key.spec.suspend,
             inputs: self.inputs(),
@@ -113,15 +118,12 @@ impl Turn<'_> {
         self.key.spec.secret.previous == PreviousCredentials::Include
     }
 
-    fn provider_view(&self) -> ProviderView {
+    fn provider_view(&self) -> Result<ProviderView, Error> {
         let id = &self.subject.provider;
         let labels = self.context.namespaces.labels(&self.subject.namespace);
         let tenant = Tenant { namespace: &self.subject.namespace, labels: &labels };
-        if let Some(problem) = self.misplaced_role().or_else(|| self.impossible_adoption()) {
-            return ProviderView::Closed(problem);
-        }
-        self.context.registry.view(id, &tenant).unwrap_or_else(|| {
-            ProviderView::Unavailable(Problem {
+        let Some(view) = self.context.registry.view(id, &tenant) else {
+            return Ok(ProviderView::Unavailable(Problem {
                 reason: Reason::ProviderNotFound,
                 message: if self.key.spec.provider_ref.kind == ProviderKind::ClusterKeyProvider
                     && self.context.options.namespaces.is_some()
@@ -130,8 +132,45 @@ impl Turn<'_> {
                 } else {
                     format!("{id} does not exist; create it")
                 },
-            })
+            }));
+        };
+        // A namespace that is not admitted learns nothing else, and what can't be asked needs no further reason.
+        if view != ProviderView::Available {
+            return Ok(view);
+        }
+        let refusal = self.misplaced_role().or_else(|| self.impossible_adoption());
+        let refusal = match refusal.or_else(|| self.not_permitted()) {
+            Some(refusal) => Some(refusal),
+            None => self.without_a_place()?,
+        };
+        Ok(refusal.map_or(ProviderView::Available, ProviderView::Closed))
+    }
+
+    /// What the ServiceKey asks for, and the provider does not permit its namespace.
+    fn not_permitted(&self) -> Option<Problem> {
+        let status = self.key.status.as_ref();
+        self.allowance().refusal(&Wish {
+            namespace: &self.subject.namespace,
+            spec: &self.key.spec,
+            has_key: status.is_some_and(|status| status.key.is_some()),
         })
+    }
+
+    /// Why there is no place for the ServiceKey among those of its namespace. One that is being deleted needs none.
+    ///
+    /// # Errors
+    /// [`Error::Outdated`] where its own event was not taken in yet.
+    fn without_a_place(&self) -> Result<Option<Problem>, Error> {
+        let (allowance, subject) = (self.allowance(), &self.subject);
+        let Some(max) = allowance.max_keys().filter(|_| self.key.metadata.deletion_timestamp.is_none())
+        else {
+            return Ok(None);
+        };
+        match self.context.seats.take(&subject.provider, &subject.namespace, subject.uid, max) {
+            Seat::Taken => Ok(None),
+            Seat::Refused => Ok(allowance.no_place(&subject.namespace)),
+            Seat::Unknown => Err(Error::Outdated),
+        }
     }
 
     /// A role that is asked of a provider whose keys have none.

@@ -34,6 +34,7 @@ use super::{
     queue::Waiting,
     reconcile::{on_error, reconcile},
     scope::Scope,
+    seats::Seats,
     secrets::{self, OwnWrites, SecretCache},
     shared::{Shared, Shares},
     stock,
@@ -113,6 +114,7 @@ impl Operator {
             options: Arc::clone(&self.options),
             registry: Arc::default(),
             doubts: Arc::default(),
+            seats: Arc::default(),
             namespaces: Namespaces::default(),
             events: Events::start(self.client.clone()),
             metrics: self.metrics.clone(),
@@ -174,6 +176,7 @@ impl Operator {
             memos: Arc::clone(&memos),
             waiting: Arc::clone(&waiting),
             registry: Arc::clone(&shared.registry),
+            seats: Arc::clone(&shared.seats),
         };
         let watches = self.metrics.watches();
         let (cache, key_changes) =
@@ -200,6 +203,7 @@ impl Operator {
 
         let affected = keys_of_providers(&shared.registry, keys.clone());
         let in_doubt = known_doubts(&shared.doubts, keys.clone());
+        let seated = shared.seats.freed();
         let tenants = keys_of_tenants(relabelled, keys.clone());
         let late = keys_that_rest(leaps::ahead(Arc::clone(&self.clock)), keys.clone());
         let context = Arc::new(Context {
@@ -216,6 +220,7 @@ impl Operator {
             secrets: SecretCache::new(secrets, own_writes),
             namespaces: shared.namespaces.clone(),
             doubts: Arc::clone(&shared.doubts),
+            seats: Arc::clone(&shared.seats),
             workers: FairSemaphore::new(usize::from(self.options.concurrency)),
             waiting,
             templates: shared.shares.templates.clone(),
@@ -226,6 +231,7 @@ impl Operator {
             .reconcile_on(affected)
             .reconcile_on(tenants)
             .reconcile_on(in_doubt)
+            .reconcile_on(seated)
             .reconcile_on(late)
             .run(reconcile, on_error, context)
             .map(drop)
@@ -273,6 +279,7 @@ struct Noted {
     memos: Arc<Memos>,
     waiting: Arc<Waiting<Uuid>>,
     registry: Arc<Registry>,
+    seats: Arc<Seats>,
 }
 
 impl Noted {
@@ -280,6 +287,7 @@ impl Noted {
         match change {
             Change::Applied(key) => {
                 note_key(key, &self.claims);
+                self.seats.note(key);
                 turn::uid(key).into_iter().for_each(|uid| self.waiting.tell(&uid));
             }
             Change::Deleted(key) => {
@@ -289,6 +297,7 @@ impl Noted {
                     self.memos.forget(uid);
                     self.waiting.tell(&uid);
                 }
+                self.seats.remove(key);
                 self.registry.released_by_a_key(&ProviderId::of(key));
             }
             Change::Listed(keys) => {
@@ -298,6 +307,8 @@ impl Noted {
                 self.registry.released_by_keys();
                 self.waiting.tell_all();
                 keys.iter().for_each(|key| note_key(key, &self.claims));
+                keys.iter().for_each(|key| self.seats.note(key));
+                self.seats.retain(&exist);
             }
         }
     }

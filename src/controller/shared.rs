@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::Client;
 
 use super::{
-    Options, doubts::Doubts, events::Events, namespaces::Namespaces, provider::Registry,
+    Options, doubts::Doubts, events::Events, namespaces::Namespaces, provider::Registry, seats::Seats,
     templates::Templates, term::Term,
 };
 use crate::{backend::RemoteShares, fair::FairSemaphore, runtime::Metrics};
@@ -24,6 +24,7 @@ pub struct Shared {
     pub options: Arc<Options>,
     pub registry: Arc<Registry>,
     pub doubts: Arc<Doubts>,
+    pub seats: Arc<Seats>,
     pub namespaces: Namespaces,
     pub events: Events,
     pub metrics: Metrics,

@@ -21,8 +21,9 @@ use super::{
     events::Events,
     memo::{Memo, Memos},
     namespaces::Namespaces,
-    provider::{ProviderId, Registry},
+    provider::{ProviderId, Registry, Tenant},
     queue::{Place, Waiting},
+    seats::Seats,
     secrets::SecretCache,
     templates::Templates,
     term::Term,
@@ -31,7 +32,7 @@ use crate::{
     api::{DeletionPolicy, ServiceKey, marks},
     backend::{InstanceRef, Owner},
     fair::{FairPermit, FairSemaphore, Lane},
-    lifecycle::{Round, inputs},
+    lifecycle::{Allowance, Round, inputs},
     runtime::{Metrics, metrics::Outcome},
     secret::{Digest, Layout},
 };
@@ -51,6 +52,7 @@ pub struct Context {
     pub(super) secrets: SecretCache,
     pub(super) namespaces: Namespaces,
     pub(super) doubts: Arc<Doubts>,
+    pub(super) seats: Arc<Seats>,
     /// Places for those who work, which does not include waiting for a remote side. Namespaces take turns.
     pub(super) workers: FairSemaphore,
     pub(super) waiting: Arc<Waiting<Uuid>>,
@@ -200,7 +202,15 @@ impl Turn<'_> {
             offering: instance.offering,
             plan: instance.plan,
             annotations: instance.annotations,
+            space_limit: self.allowance().spaces(),
         }
+    }
+
+    /// What the provider permits the namespace.
+    pub(super) fn allowance(&self) -> Allowance {
+        let labels = self.context.namespaces.labels(&self.subject.namespace);
+        let tenant = Tenant { namespace: &self.subject.namespace, labels: &labels };
+        self.context.registry.allowance(&self.subject.provider, &tenant)
     }
 
     /// The ServiceKey, for the remote side's own records.

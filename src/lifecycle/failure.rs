@@ -53,6 +53,8 @@ pub struct Failure {
 pub enum Attempted {
     /// Collecting the parameters to make a key with.
     Parameters,
+    /// Finding out whether the provider permits what the parameters ask for.
+    Permission,
     /// Making or reading a key.
     Provision,
     /// Finding out whether a key is still there.

@@ -209,12 +209,27 @@ pub(super) fn deletion_failed(world: &World, failure: &Failure) -> Rest {
     let problem = Problem {
         reason: Reason::RevokeFailed,
         message: format!(
-            "{}; the key is revoked as soon as this works, or is left behind once the ServiceKey is annotated \
-             `servicekeys.dev/abandon: \"true\"`",
-            failure.message
+            "{}; the key is revoked as soon as this works, {}",
+            failure.message,
+            or_left_behind(world)
         ),
     };
     retry(world, failure, standing(world, &problem))
+}
+
+/// How a ServiceKey may be let go of before its key is revoked, or what forbids that.
+fn or_left_behind(world: &World) -> String {
+    world.desired.abandon_denied.as_ref().map_or_else(
+        || {
+            "or is left behind once the ServiceKey is annotated `servicekeys.dev/abandon: \"true\"`".to_owned()
+        },
+        |limit| {
+            format!(
+                "and can't be left behind before: {limit} is `Deny`, and the annotation `servicekeys.dev/abandon` has \
+                 no effect until the provider's administrator permits it"
+            )
+        },
+    )
 }
 
 /// A key is to be revoked and the provider can't be asked.
@@ -222,9 +237,9 @@ pub(super) fn deletion_waiting(world: &World, problem: &Problem) -> Rest {
     let problem = Problem {
         reason: problem.reason,
         message: format!(
-            "{}; the key is revoked as soon as that is restored, or is left behind once the ServiceKey is \
-             annotated `servicekeys.dev/abandon: \"true\"`",
-            problem.message
+            "{}; the key is revoked as soon as that is restored, {}",
+            problem.message,
+            or_left_behind(world)
         ),
     };
     Rest::new(Wake::OnChange, standing(world, &problem))
@@ -304,20 +319,24 @@ pub(super) fn not_shown(world: &World, sequence: Sequence) -> Rest {
 
 /// Taking the mark off a key that stays failed; it is tried again.
 pub(super) fn release_failed(world: &World, failure: &Failure) -> Rest {
-    let problem = Problem { reason: Reason::ReleaseFailed, message: released_as_soon_as(&failure.message) };
+    let problem =
+        Problem { reason: Reason::ReleaseFailed, message: released_as_soon_as(world, &failure.message) };
     retry(world, failure, standing(world, &problem))
 }
 
 /// A key is to stay, and the provider can't be asked to take its mark off.
 pub(super) fn release_waiting(world: &World, problem: &Problem) -> Rest {
-    let problem = Problem { reason: problem.reason, message: released_as_soon_as(&problem.message) };
+    let problem = Problem { reason: problem.reason, message: released_as_soon_as(world, &problem.message) };
     Rest::new(Wake::OnChange, standing(world, &problem))
 }
 
-fn released_as_soon_as(what: &str) -> String {
+fn released_as_soon_as(world: &World, what: &str) -> String {
+    let otherwise = world.desired.abandon_denied.as_ref().map_or_else(
+        || "annotate the ServiceKey `servicekeys.dev/abandon: \"true\"`".to_owned(),
+        |limit| format!("ask the provider's administrator, because {limit} is `Deny`"),
+    );
     format!(
-        "{what}; the key stays, and bears the operator's mark until this works: to leave it with the mark, annotate \
-         the ServiceKey `servicekeys.dev/abandon: \"true\"`"
+        "{what}; the key stays, and bears the operator's mark until this works: to leave it with the mark, {otherwise}"
     )
 }
 
@@ -361,6 +380,7 @@ fn standing(world: &World, problem: &Problem) -> Report {
 fn problem_of(failure: &Failure) -> Problem {
     let reason = match (failure.attempted, failure.class) {
         (Attempted::Parameters, _) => Reason::ParametersUnusable,
+        (Attempted::Permission, _) => Reason::NotPermitted,
         (Attempted::Render, _) => Reason::CredentialsUnusable,
         (Attempted::Revoke, _) => Reason::RevokeFailed,
         (Attempted::Confirm, _) => Reason::Unconfirmed,

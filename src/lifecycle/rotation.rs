@@ -193,6 +193,7 @@ mod tests {
             finalizer: true,
             deleting: false,
             abandon: false,
+            abandon_denied: None,
             retain: false,
             retains_secret: false,
             suspended: false,

@@ -67,6 +67,8 @@ pub struct Desired {
     pub deleting: bool,
     /// Whether the user lets go of the remote keys, whatever becomes of them.
     pub abandon: bool,
+    /// The limit of the provider that forbids that, in words.
+    pub abandon_denied: Option<String>,
     /// Whether remote keys stay when the ServiceKey is deleted.
     pub retain: bool,
     /// Whether the Secret stays with them.
@@ -278,6 +280,8 @@ impl Problem {
                 | Reason::SecretRejected
                 | Reason::CredentialsUnusable
                 | Reason::ProviderNotAllowed
+                | Reason::NotPermitted
+                | Reason::LimitExceeded
                 | Reason::InstanceNotFound
                 | Reason::BindRejected
                 | Reason::KeyConflict

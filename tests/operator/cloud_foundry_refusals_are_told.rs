@@ -62,6 +62,9 @@ async fn an_instance_that_has_no_keys(#[case] instance: Value, #[case] reason: R
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quota_that_is_used_up() {
     let stage = FoundryStage::set_with(estate().await).await;
+    let anywhere = kube::api::Patch::Merge(json!({"spec": {"cloudFoundry": {"instancesById": "Anywhere"}}}));
+    let providers = stage.api::<servicekey_operator::api::KeyProvider>();
+    providers.patch("foundry", &kube::api::PatchParams::default(), &anywhere).await.unwrap();
     let _operator = stage.start_operator().await;
     stage.ask_for_key_of(KEY, json!({"id": stage.foundry.instance_guid("full").unwrap()})).await;
     let key = stage.wait_key(KEY, Reason::BindRejected).await;

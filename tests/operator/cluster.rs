@@ -68,7 +68,11 @@ impl Cluster {
             "apiVersion": "servicekeys.dev/v1alpha1",
             "kind": "ClusterKeyProvider",
             "metadata": {"name": PROVIDER},
-            "spec": {"limits": {"timeout": "5s", "requestsPerSecond": 1000}, "allowedNamespaces": {}},
+            "spec": {
+                "limits": {"timeout": "5s", "requestsPerSecond": 1000},
+                "allowedNamespaces": {},
+                "rules": [{"adoption": "Allow"}],
+            },
         });
         provider["spec"].as_object_mut().unwrap().extend(remote.as_object().unwrap().clone());
         let provider = serde_json::from_value(provider).unwrap();

@@ -1,6 +1,7 @@
 //! A Cloud Foundry, and how to log in there.
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::OrphanPolicy;
@@ -35,10 +36,25 @@ pub struct CloudFoundrySpec {
     #[x_kube(validation = rules::one_line())]
     pub space: Option<String>,
 
+    /// Which instances ServiceKeys may name by `id`: those that belong to `space` (`InSpace`), or all that the login sees
+    /// (`Anywhere`). Without `space` it is all. Default: `InSpace`.
+    #[serde(default)]
+    pub instances_by_id: InstancesById,
+
     /// What to do about keys that carry this operator's mark but have no ServiceKey: `Report` them in status,
     /// metric and event, or `Delete` them. Default: `Report`.
     #[serde(default)]
     pub orphans: OrphanPolicy,
+}
+
+/// Which instances of a Cloud Foundry may be named by their GUIDs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum InstancesById {
+    /// Those that belong to the provider's space.
+    #[default]
+    InSpace,
+    /// All that the login sees.
+    Anywhere,
 }
 
 /// How to log in to a Cloud Foundry.

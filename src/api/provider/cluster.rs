@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::{ProviderSpec, ProviderStatus};
+use super::{NamespaceRule, ProviderSpec, ProviderStatus};
 use crate::api::schema;
 
 /// A provider, and the namespaces that may use it.
@@ -48,6 +48,10 @@ use crate::api::schema;
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
+#[x_kube(
+    validation = of_this_backend("cloudFoundry", "a Cloud Foundry"),
+    validation = of_this_backend("ibmCloud", "IBM Cloud")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterKeyProviderSpec {
     /// The remote side.
@@ -58,6 +62,27 @@ pub struct ClusterKeyProviderSpec {
     /// `{}` allows all. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<AllowedNamespaces>,
+
+    /// What the ServiceKeys of each namespace may ask for. The first rule whose `namespaces` match applies, and no
+    /// other: write the special ones first, and the one for all others last. A namespace that no rule matches may do
+    /// everything except `adoption`. A rule that becomes stricter revokes nothing: existing keys stay, and no further
+    /// ones are created.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub rules: Vec<NamespaceRule>,
+}
+
+/// A limit for another kind of remote side would limit nothing.
+fn of_this_backend(field: &str, backend: &str) -> kube::core::Rule {
+    kube::core::Rule::new(format!(
+        "!has(self.rules) || has(self.{field}) || self.rules.all(rule, !has(rule.{field}))"
+    ))
+    .message(
+        format!("`rules[].{field}` limits keys of {backend}, and this provider creates others: take it out")
+            .as_str(),
+    )
+    .field_path(".rules")
 }
 
 /// A choice of namespaces. Without names and selector it is all of them.

@@ -5,6 +5,7 @@
 mod cloud_foundry;
 mod cluster;
 mod ibm_cloud;
+mod namespace_rule;
 mod open_service_broker;
 
 use std::collections::BTreeSet;
@@ -14,9 +15,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use cloud_foundry::{CloudFoundryAuth, CloudFoundryPassword, CloudFoundrySpec};
+pub use cloud_foundry::{CloudFoundryAuth, CloudFoundryPassword, CloudFoundrySpec, InstancesById};
 pub use cluster::{AllowedNamespaces, ClusterKeyProvider, ClusterKeyProviderSpec};
 pub use ibm_cloud::{IbmCloudAuth, IbmCloudSpec, TrustedProfile};
+pub use namespace_rule::{CloudFoundryRule, IbmCloudRule, InstancePatterns, NamespaceRule, Permission};
 pub use open_service_broker::{BrokerAuth, BrokerClientCredentials, OpenServiceBrokerSpec};
 
 use super::{duration::Duration, reference::SecretLogin, rules};

@@ -18,18 +18,21 @@ pub struct CloudFoundryConfig {
     pub organization: Option<String>,
     /// Where instances are looked up by name; with `organization`.
     pub space: Option<String>,
+    /// Whether instances that are named by GUID have to be in the space.
+    pub confines_ids: bool,
     /// How to talk to it.
     pub http: HttpConfig,
 }
 
 impl fmt::Debug for CloudFoundryConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { api_url, auth, organization, space, http } = self;
+        let Self { api_url, auth, organization, space, confines_ids, http } = self;
         f.debug_struct("CloudFoundryConfig")
             .field("api_url", &without_query(api_url))
             .field("auth", auth)
             .field("organization", organization)
             .field("space", space)
+            .field("confines_ids", confines_ids)
             .field("http", http)
             .finish()
     }

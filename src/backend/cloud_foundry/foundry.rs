@@ -31,6 +31,8 @@ pub struct CloudFoundry {
     pub(in crate::backend) http: HttpClient,
     pub(super) session: Session,
     pub(super) home: Option<Home>,
+    /// Whether instances that are named by GUID have to be there.
+    pub(super) confines_ids: bool,
     pub(super) space: SharedAnswer<String>,
     pub(super) instances: Instances,
     pub(super) watch: Watch,
@@ -44,7 +46,7 @@ impl CloudFoundry {
     /// # Errors
     /// [`ErrorClass::Rejected`], where address, login or certificates can't be used.
     pub fn new(config: &CloudFoundryConfig) -> Result<Self, BackendError> {
-        let CloudFoundryConfig { api_url, auth, organization, space, http } = config;
+        let CloudFoundryConfig { api_url, auth, organization, space, confines_ids, http } = config;
         let http = HttpClient::new(http)?;
         let root = base_url(&http, "apiUrl", api_url)?;
         if let CloudFoundryAuth::Bearer { token } = auth {
@@ -55,6 +57,7 @@ impl CloudFoundry {
             http,
             session: Session::new(root, auth.clone()),
             home: home.map(|(organization, space)| Home { organization, space }),
+            confines_ids: *confines_ids,
             space: SharedAnswer::kept(|_| Duration::ZERO),
             instances: Instances::default(),
             watch: Watch::new(),
@@ -76,7 +79,7 @@ impl CloudFoundry {
     /// # Errors
     /// What is wrong with it, or what keeps that from being known.
     pub async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
-        self.instance(&Target::of(instance)?).await.map(drop)
+        self.instance(&Target::of(instance)?, instance.space_limit.as_ref()).await.map(drop)
     }
 
     /// Makes the key. Its name is unique at its instance: where it is taken, the key is ours, or somebody else's.
@@ -93,7 +96,7 @@ impl CloudFoundry {
             self.watch.ends(request.identity);
             return Ok(Bound::Issued(issued));
         }
-        let instance = self.instance(&target).await?;
+        let instance = self.instance(&target, request.instance.space_limit.as_ref()).await?;
         let mut exchange = Exchange::of(self, Call::Bind, request);
         let parameters = request.parameters.expose();
         let body = CreateKey::new(&request.name, &instance, parameters, marks::of(request));

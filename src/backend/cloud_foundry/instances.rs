@@ -12,7 +12,7 @@ use super::{
     wire::{Instance, LastOperation, Named},
 };
 use crate::backend::{
-    BackendError, ErrorClass, InstanceRef, KeyRequest,
+    BackendError, ErrorClass, InstanceRef, KeyRequest, SpaceLimit,
     http::segment,
     shared_answer::{Known, SharedAnswers},
 };
@@ -40,7 +40,7 @@ impl Target {
     /// # Errors
     /// [`ErrorClass::Rejected`], with what the user has to take away or to add.
     pub(super) fn of(instance: &InstanceRef) -> Result<Self, BackendError> {
-        let InstanceRef { name, id, crn, offering, plan, annotations } = instance;
+        let InstanceRef { name, id, crn, offering, plan, annotations, space_limit: _ } = instance;
         let foreign = [
             ("crn", crn.is_some()),
             ("offering", offering.is_some()),
@@ -76,24 +76,72 @@ pub(super) enum Sighting {
     Absent,
 }
 
+/// An instance as it was seen, and the space that it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    sighting: Sighting,
+    space: Option<String>,
+}
+
 /// What is known of instances, each asked for by one caller for all who need the same.
-pub(super) type Instances = SharedAnswers<Target, Sighting>;
+pub(super) type Instances = SharedAnswers<Target, Seen>;
+
+/// What bounds the spaces of instances that a ServiceKey may name.
+#[derive(Clone, Copy, Debug)]
+enum Bounds<'a> {
+    /// The provider's space.
+    Home(&'a Home),
+    /// A list of spaces.
+    Limit(&'a SpaceLimit),
+}
 
 impl CloudFoundry {
-    /// The GUID of an instance that keys can be made for.
+    /// The GUID of an instance that keys can be made for, within the bounds that the provider sets.
     ///
     /// # Errors
-    /// Why none can be made, or what keeps that from being known.
-    pub(super) async fn instance(&self, target: &Target) -> Result<String, BackendError> {
-        let believed = |known: &Known<Sighting>| {
-            let certain = matches!(*known.value, Sighting::Usable { .. } | Sighting::UserProvided);
+    /// Why none can be made, or what keeps that from being known. An instance out of bounds is told like one that is
+    /// not there: which instances other spaces have is nothing to learn from it.
+    pub(super) async fn instance(
+        &self,
+        target: &Target,
+        limit: Option<&SpaceLimit>,
+    ) -> Result<String, BackendError> {
+        let believed = |known: &Known<Seen>| {
+            let certain = matches!(known.value.sighting, Sighting::Usable { .. } | Sighting::UserProvided);
             known.since.elapsed() < if certain { BOUNDED_AGE } else { AGE_OF_DOUBT }
         };
         let seen = self.instances.about(target).get(believed, || self.sight(target)).await?;
-        match &*seen.value {
-            Sighting::Usable { guid } => Ok(guid.clone()),
-            unusable => Err(self.unusable(target, unusable)),
+        let Seen { sighting, space } = &*seen.value;
+        let bounds = self.bounds(target, limit);
+        if !self.admits(bounds, space.as_deref()).await? {
+            return Err(self.unusable(target, &Sighting::Absent, bounds));
         }
+        match sighting {
+            Sighting::Usable { guid } => Ok(guid.clone()),
+            unusable => Err(self.unusable(target, unusable, bounds)),
+        }
+    }
+
+    /// Names are looked up in the provider's space only. GUIDs are looked up wherever the login sees something.
+    fn bounds<'a>(&'a self, target: &Target, limit: Option<&'a SpaceLimit>) -> Option<Bounds<'a>> {
+        match (limit, target) {
+            (Some(limit), _) => Some(Bounds::Limit(limit)),
+            (None, Target::Guid(_)) => self.home.as_ref().filter(|_| self.confines_ids).map(Bounds::Home),
+            (None, Target::Name(_)) => None,
+        }
+    }
+
+    async fn admits(&self, bounds: Option<Bounds<'_>>, space: Option<&str>) -> Result<bool, BackendError> {
+        Ok(match (bounds, space) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(Bounds::Limit(limit)), Some(space)) => limit.spaces.iter().any(|listed| listed == space),
+            // Each check of the provider looks it up again, so what is known is good however old it is.
+            (Some(Bounds::Home(_)), Some(space)) => {
+                let home = self.space.get(|_| true, || self.find_space()).await?;
+                *home.value == space
+            }
+        })
     }
 
     /// Whether the login would see the key if it was there. Who may not see an instance sees no keys of it, and that
@@ -109,24 +157,37 @@ impl CloudFoundry {
             let newer = |known: &Known<String>| known.since >= asked;
             return self.space.get(newer, || self.find_space()).await.map(drop);
         }
-        let newer = |known: &Known<Sighting>| known.since >= asked;
+        let newer = |known: &Known<Seen>| known.since >= asked;
         let seen = self.instances.about(&target).get(newer, || self.sight(&target)).await?;
-        match &*seen.value {
-            Sighting::Absent => Err(self.unusable(&target, &Sighting::Absent)),
+        match &seen.value.sighting {
+            Sighting::Absent => Err(self.unusable(&target, &Sighting::Absent, None)),
             _ => Ok(()),
         }
     }
 
-    fn unusable(&self, target: &Target, sighting: &Sighting) -> BackendError {
+    fn unusable(&self, target: &Target, sighting: &Sighting, bounds: Option<Bounds<'_>>) -> BackendError {
         let (what, field) = match target {
             Target::Guid(guid) => (format!("the instance `{guid}`"), "instance.id"),
             Target::Name(name) => (format!("the instance `{name}`"), "instance.name"),
         };
-        let place = match (target, &self.home) {
-            (Target::Name(_), Some(Home { organization, space })) => {
-                format!(" in the space `{space}` of the organization `{organization}`")
+        let in_space = |Home { organization, space }: &Home| {
+            format!(" in the space `{space}` of the organization `{organization}`")
+        };
+        let place = match (target, bounds) {
+            (_, Some(Bounds::Home(home))) => in_space(home),
+            (_, Some(Bounds::Limit(limit))) => format!(" in any of the spaces in {}", limit.limit),
+            (Target::Name(_), None) => self.home.as_ref().map(in_space).unwrap_or_default(),
+            (Target::Guid(_), None) => String::new(),
+        };
+        let otherwise = match bounds {
+            None => format!("create it, or check `{field}`"),
+            Some(Bounds::Home(_)) => format!(
+                "create it, check `{field}`, or permit instances of other spaces by `cloudFoundry.instancesById: \
+                 Anywhere` in the provider"
+            ),
+            Some(Bounds::Limit(_)) => {
+                format!("check `{field}`, or ask the provider's administrator to list its space")
             }
-            _ => String::new(),
         };
         let (class, message) = match sighting {
             Sighting::UserProvided => (
@@ -147,23 +208,21 @@ impl CloudFoundry {
             ),
             Sighting::Absent | Sighting::Usable { .. } => (
                 ErrorClass::Gone,
-                format!(
-                    "{what} is not there{place}, or the login may not see it; create it, or check `{field}`"
-                ),
+                format!("{what} is not there{place}, or the login may not see it; {otherwise}"),
             ),
         };
         BackendError::new(class, message)
     }
 
-    async fn sight(&self, target: &Target) -> Result<Sighting, BackendError> {
+    async fn sight(&self, target: &Target) -> Result<Seen, BackendError> {
         let mut exchange = Exchange::anonymous(self, Call::Instance);
         match target {
             Target::Guid(guid) => {
                 let path = format!("/service_instances/{}", segment(guid));
                 let response = exchange.ask(Method::GET, &path, &[]).await?;
                 match response.status {
-                    StatusCode::OK => Ok(sighting(exchange.read(&response)?)),
-                    StatusCode::NOT_FOUND => Ok(Sighting::Absent),
+                    StatusCode::OK => Ok(Seen::of(exchange.read(&response)?)),
+                    StatusCode::NOT_FOUND => Ok(Seen { sighting: Sighting::Absent, space: None }),
                     _ => Err(exchange.refused(&response).await),
                 }
             }
@@ -172,10 +231,11 @@ impl CloudFoundry {
                 let query = [("names", listed(name)), ("space_guids", listed(&space))];
                 let query = query.each_ref().map(|(name, value)| (*name, value.as_str()));
                 let mut found: Vec<Instance> = exchange.list("/service_instances", &query).await?;
+                let seen = |sighting| Seen { sighting, space: Some(space) };
                 Ok(match (found.pop(), found.is_empty()) {
-                    (None, _) => Sighting::Absent,
-                    (Some(only), true) => sighting(only),
-                    (Some(_), false) => Sighting::Several,
+                    (None, _) => seen(Sighting::Absent),
+                    (Some(only), true) => Seen::of(only),
+                    (Some(_), false) => seen(Sighting::Several),
                 })
             }
         }
@@ -227,14 +287,18 @@ impl CloudFoundry {
     }
 }
 
-fn sighting(instance: Instance) -> Sighting {
-    let Instance { guid, kind, last_operation } = instance;
-    let LastOperation { kind: operation, state, .. } = last_operation.unwrap_or_default();
-    match (kind.as_str(), operation.as_str(), state.as_str()) {
-        ("user-provided", ..) => Sighting::UserProvided,
-        (_, "create", "initial" | "in progress") => Sighting::Making,
-        (_, "create", "failed") => Sighting::NotMade,
-        _ => Sighting::Usable { guid },
+impl Seen {
+    fn of(instance: Instance) -> Self {
+        let space = instance.space().map(str::to_owned);
+        let Instance { guid, kind, last_operation, .. } = instance;
+        let LastOperation { kind: operation, state, .. } = last_operation.unwrap_or_default();
+        let sighting = match (kind.as_str(), operation.as_str(), state.as_str()) {
+            ("user-provided", ..) => Sighting::UserProvided,
+            (_, "create", "initial" | "in progress") => Sighting::Making,
+            (_, "create", "failed") => Sighting::NotMade,
+            _ => Sighting::Usable { guid },
+        };
+        Self { sighting, space }
     }
 }
 

@@ -304,6 +304,7 @@ mod tests {
                 auth: CloudFoundryAuth::Bearer { token: "t0k3n".into() },
                 organization: None,
                 space: None,
+                confines_ids: true,
                 http: test_server::http_config(Duration::from_secs(20)),
             };
             CloudFoundry::new(&config).unwrap()

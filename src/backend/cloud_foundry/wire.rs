@@ -78,6 +78,27 @@ pub(super) struct Instance {
     pub(super) kind: String,
     #[serde(default)]
     pub(super) last_operation: Option<LastOperation>,
+    #[serde(default)]
+    relationships: Whereabouts,
+}
+
+impl Instance {
+    /// The GUID of the space that it belongs to, which may be another than those that it is shared into.
+    pub(super) fn space(&self) -> Option<&str> {
+        Some(self.relationships.space.as_ref()?.data.as_ref()?.guid.as_str())
+    }
+}
+
+#[derive(Default, Deserialize)]
+struct Whereabouts {
+    #[serde(default)]
+    space: Option<Related>,
+}
+
+#[derive(Deserialize)]
+struct Related {
+    #[serde(default)]
+    data: Option<Named>,
 }
 
 /// What was, or is, done last to an instance or a key.

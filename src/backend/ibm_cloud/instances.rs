@@ -37,7 +37,7 @@ impl Target {
     /// # Errors
     /// [`ErrorClass::Rejected`], with what the user has to take away or to add.
     pub(super) fn of(instance: &InstanceRef) -> Result<Self, BackendError> {
-        let InstanceRef { name, id, crn, offering, plan, annotations } = instance;
+        let InstanceRef { name, id, crn, offering, plan, annotations, space_limit: _ } = instance;
         let foreign = [
             ("offering", offering.is_some()),
             ("plan", plan.is_some()),

@@ -92,7 +92,10 @@ impl Provider for ClusterKeyProvider {
     }
 
     fn access(&self) -> Access {
-        Access::Allowed(self.spec.allowed_namespaces.clone())
+        Access::Shared {
+            namespaces: self.spec.allowed_namespaces.clone(),
+            rules: self.spec.rules.clone().into(),
+        }
     }
 
     fn status(&self) -> Option<&ProviderStatus> {

@@ -14,8 +14,8 @@ use super::registry::{Origin, SecretVersion};
 use crate::{
     api::{
         BackendSpec, BrokerAuth as BrokerAuthSpec, CloudFoundryAuth as CloudFoundryAuthSpec,
-        CloudFoundrySpec, IbmCloudAuth as IbmCloudAuthSpec, IbmCloudSpec, Limits as LimitsSpec,
-        OpenServiceBrokerSpec, ProviderSpec, Reason, TrustedProfile,
+        CloudFoundrySpec, IbmCloudAuth as IbmCloudAuthSpec, IbmCloudSpec, InstancesById,
+        Limits as LimitsSpec, OpenServiceBrokerSpec, ProviderSpec, Reason, TrustedProfile,
     },
     backend::{
         AddressPolicy, Backend, BackendError, Broker, BrokerAuth, BrokerConfig, ClientCertificate,
@@ -144,12 +144,16 @@ pub fn backend(
         }
         Some(BackendSpec::CloudFoundry(spec)) => {
             let http = observed_as(Backend::CLOUD_FOUNDRY)?;
-            let CloudFoundrySpec { api_url, auth, organization, space, orphans: _ } = spec;
+            let CloudFoundrySpec { api_url, auth, organization, space, instances_by_id, orphans: _ } = spec;
             let config = CloudFoundryConfig {
                 api_url: url("apiUrl", api_url)?,
                 auth: cloud_foundry_auth(auth, logins)?,
                 organization: organization.clone(),
                 space: space.clone(),
+                confines_ids: match instances_by_id {
+                    InstancesById::InSpace => true,
+                    InstancesById::Anywhere => false,
+                },
                 http,
             };
             let foundry = CloudFoundry::new(&config).map_err(|error| problem(&error))?;

@@ -18,11 +18,11 @@ use uuid::Uuid;
 
 use super::known::{Known, List, Listed};
 use crate::{
-    api::{AllowedNamespaces, BackendSpec, ProviderKind, ProviderSpec, Reason, ServiceKey},
+    api::{AllowedNamespaces, BackendSpec, NamespaceRule, ProviderKind, ProviderSpec, Reason, ServiceKey},
     backend::Backend,
     controller::{queue::Queue, watch::Cache},
     fair::Lane,
-    lifecycle::{Problem, ProviderView},
+    lifecycle::{Allowance, Problem, ProviderView},
     runtime::metrics::{QueueMetrics, UNKNOWN_BACKEND},
 };
 
@@ -117,8 +117,13 @@ impl Loaded {
 pub enum Access {
     /// Its own namespace, the only one that can name it.
     OwnNamespace,
-    /// The namespaces that a ClusterKeyProvider allows; without a rule, none.
-    Allowed(Option<AllowedNamespaces>),
+    /// The namespaces that a ClusterKeyProvider allows, and what it permits them.
+    Shared {
+        /// The namespaces; without a choice, none.
+        namespaces: Option<AllowedNamespaces>,
+        /// What they may ask for.
+        rules: Arc<[NamespaceRule]>,
+    },
 }
 
 /// A namespace whose keys ask for a provider.
@@ -134,15 +139,34 @@ impl Access {
     fn admits(&self, tenant: &Tenant<'_>) -> bool {
         match self {
             Self::OwnNamespace => true,
-            Self::Allowed(None) => false,
-            Self::Allowed(Some(AllowedNamespaces { names, selector })) => {
-                let unrestricted = names.is_empty() && selector.is_none();
-                let selected = selector.as_ref().is_some_and(|selector| {
-                    Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(tenant.labels))
-                });
-                unrestricted || selected || names.iter().any(|name| name == tenant.namespace)
+            Self::Shared { namespaces, rules: _ } => {
+                namespaces.as_ref().is_some_and(|namespaces| tenant.is_among(namespaces))
             }
         }
+    }
+
+    /// What the provider permits a namespace: the first rule for it counts.
+    fn allowance(&self, id: &ProviderId, tenant: &Tenant<'_>) -> Allowance {
+        match self {
+            Self::OwnNamespace => Allowance::Everything,
+            Self::Shared { namespaces: _, rules } => Allowance::Shared {
+                provider: id.to_string(),
+                rules: Arc::clone(rules),
+                applies: rules.iter().position(|rule| {
+                    rule.namespaces.as_ref().is_none_or(|namespaces| tenant.is_among(namespaces))
+                }),
+            },
+        }
+    }
+}
+
+impl Tenant<'_> {
+    fn is_among(&self, AllowedNamespaces { names, selector }: &AllowedNamespaces) -> bool {
+        let unrestricted = names.is_empty() && selector.is_none();
+        let selected = selector.as_ref().is_some_and(|selector| {
+            Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(self.labels))
+        });
+        unrestricted || selected || names.iter().any(|name| name == self.namespace)
     }
 }
 
@@ -382,6 +406,12 @@ impl Registry {
             // What is wrong with it is nobody's business there.
             Err(_) => ProviderView::Unavailable(not_admitted(id, tenant)),
         })
+    }
+
+    /// What a provider permits the keys of a namespace; everything, where there is no provider that could forbid it.
+    pub fn allowance(&self, id: &ProviderId, tenant: &Tenant<'_>) -> Allowance {
+        let access = self.get(id).map(|loaded| loaded.access);
+        access.map_or(Allowance::Everything, |access| access.allowance(id, tenant))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ProviderId, Loaded>> {

@@ -189,6 +189,7 @@ impl State {
                 finalizer: object.finalizer,
                 deleting: object.deleting,
                 abandon: object.abandon,
+                abandon_denied: None,
                 retain: object.retain,
                 retains_secret: object.retain,
                 suspended: object.suspended,

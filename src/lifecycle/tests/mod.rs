@@ -43,6 +43,7 @@ fn asking() -> World {
             finalizer: true,
             deleting: false,
             abandon: false,
+            abandon_denied: None,
             retain: false,
             retains_secret: false,
             suspended: false,

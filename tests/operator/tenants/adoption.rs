@@ -1,5 +1,121 @@
 //! Keys that exist already are taken over only by those who may.
 
-use super::abuse::Abuse;
+use serde_json::{Value, json};
+use servicekey_operator::api::{Reason, ServiceKey};
+use testkit::{
+    cloud_foundry::{self, FakeCloudFoundry},
+    ibm_cloud::{self, FakeIbmCloud},
+};
 
-pub const ABUSES: &[Abuse] = &[];
+use super::{
+    abuse::{Abuse, Actor},
+    harness::{Tenants, instance_by_name},
+};
+use crate::{conditions::Reports, foundry, ibm};
+
+pub const ABUSES: &[Abuse] = &[
+    abuse!(
+        a_key_made_by_hand_at_a_cloud_foundry_stays_with_its_owner,
+        Actor::Editor,
+        "takes over a key that another team created by hand, through a ClusterKeyProvider of a Cloud Foundry",
+        "the key stays as it is, and nothing is read; the condition says `NotPermitted`",
+    ),
+    abuse!(
+        a_key_made_by_hand_at_ibm_cloud_stays_with_its_owner,
+        Actor::Editor,
+        "takes over a key that another team created by hand, through a ClusterKeyProvider of IBM Cloud",
+        "the key stays as it is, and nothing is read; the condition says `NotPermitted`",
+    ),
+    abuse!(
+        what_one_namespace_may_take_over_another_may_not,
+        Actor::KeyWriter,
+        "takes over a key where the rule permits it to another namespace only",
+        "the condition says `NotPermitted`; the other namespace takes the key over",
+    ),
+    abuse!(
+        a_conflict_is_not_turned_into_an_adoption,
+        Actor::KeyWriter,
+        "creates a ServiceKey with `adoption: Never`, and changes it to `IfExists` when the key conflicts",
+        "the key stays as it is; the condition says `NotPermitted`",
+    ),
+];
+
+const BY_HAND: &str = "made-by-hand";
+
+fn take_over() -> Value {
+    json!({"keyName": BY_HAND, "adoption": "IfExists"})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_made_by_hand_at_a_cloud_foundry_stays_with_its_owner() {
+    let foundry = FakeCloudFoundry::builder().start().await.unwrap();
+    let by_hand = foundry.add_key(foundry::INSTANCE, BY_HAND).unwrap();
+    let tenants = Tenants::meet(Actor::Editor).await;
+    let provider = tenants.add_cluster_foundry(&foundry).await;
+    tenants.attacker.ask_cluster_provider(&provider, "creds", instance_by_name(), take_over()).await;
+    let refused = tenants.attacker.wait_key("creds", false, Reason::NotPermitted).await;
+    refused
+        .says("to take over keys that exist already: no rule in `spec.rules` has `adoption: Allow` for it");
+    assert!(refused.is_stalled());
+    assert_eq!(foundry.keys(), [by_hand]);
+    assert_eq!(foundry.count(cloud_foundry::Route::Details), 0);
+
+    // What the message asks for is all that is needed.
+    tenants.change_cluster_provider(&provider, json!({"rules": [{"adoption": "Allow"}]})).await;
+    tenants.attacker.wait_ready("creds").await;
+    assert_eq!(foundry.keys().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_made_by_hand_at_ibm_cloud_stays_with_its_owner() {
+    let ibm = FakeIbmCloud::builder().start().await.unwrap();
+    let by_hand = ibm.add_key(ibm::INSTANCE, BY_HAND).unwrap();
+    let tenants = Tenants::meet(Actor::Editor).await;
+    let provider = tenants.add_cluster_ibm(&ibm).await;
+    // A rule that is about something else permits nothing.
+    tenants.change_cluster_provider(&provider, json!({"rules": [{"maxKeys": 5}]})).await;
+    tenants.attacker.ask_cluster_provider(&provider, "creds", instance_by_name(), take_over()).await;
+    let refused = tenants.attacker.wait_key("creds", false, Reason::NotPermitted).await;
+    refused.says("`spec.rules[0].adoption` is `Deny`");
+    assert_eq!(ibm.keys(), [by_hand]);
+    let routes = [ibm_cloud::Route::Key, ibm_cloud::Route::RenameKey, ibm_cloud::Route::CreateKey];
+    assert_eq!(routes.map(|route| ibm.count(route)), [0, 0, 0]);
+
+    tenants.change_cluster_provider(&provider, json!({"rules": [{"adoption": "Allow"}]})).await;
+    tenants.attacker.wait_ready("creds").await;
+    assert_eq!(ibm.live_keys().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_namespace_may_take_over_another_may_not() {
+    let foundry = FakeCloudFoundry::builder().start().await.unwrap();
+    let by_hand = foundry.add_key(foundry::INSTANCE, BY_HAND).unwrap();
+    let tenants = Tenants::meet(Actor::KeyWriter).await;
+    let provider = tenants.add_cluster_foundry(&foundry).await;
+    let rules = json!([{"namespaces": {"names": [tenants.victim.namespace]}, "adoption": "Allow"}]);
+    tenants.change_cluster_provider(&provider, json!({"rules": rules})).await;
+    tenants.attacker.ask_cluster_provider(&provider, "creds", instance_by_name(), take_over()).await;
+    tenants.attacker.wait_key("creds", false, Reason::NotPermitted).await;
+    assert_eq!(foundry.keys(), [by_hand]);
+    tenants.victim.ask_cluster_provider(&provider, "creds", instance_by_name(), take_over()).await;
+    tenants.victim.wait_ready("creds").await;
+    tenants.attacker.wait_key("creds", false, Reason::NotPermitted).await;
+    assert_eq!(foundry.keys().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_is_not_turned_into_an_adoption() {
+    let foundry = FakeCloudFoundry::builder().start().await.unwrap();
+    let by_hand = foundry.add_key(foundry::INSTANCE, BY_HAND).unwrap();
+    let tenants = Tenants::meet(Actor::KeyWriter).await;
+    let provider = tenants.add_cluster_foundry(&foundry).await;
+    let named = json!({"keyName": BY_HAND});
+    tenants.attacker.ask_cluster_provider(&provider, "creds", instance_by_name(), named).await;
+    tenants.attacker.wait_key("creds", false, Reason::KeyConflict).await;
+    tenants.attacker.patch::<ServiceKey>("creds", json!({"spec": {"adoption": "IfExists"}})).await;
+    tenants.attacker.wait_key("creds", false, Reason::NotPermitted).await;
+    assert_eq!(foundry.keys(), [by_hand]);
+    tenants.attacker.delete_key("creds").await;
+    tenants.attacker.wait_gone("creds").await;
+    assert_eq!(foundry.count(cloud_foundry::Route::Delete), 0);
+}

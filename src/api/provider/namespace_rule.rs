@@ -1,0 +1,131 @@
+//! What a ClusterKeyProvider permits the namespaces that it admits.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::AllowedNamespaces;
+
+/// What the ServiceKeys of some namespaces may ask of a ClusterKeyProvider.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceRule {
+    /// The namespaces that the rule is about: those in `names`, and those that `selector` matches; `{}` means all.
+    /// The rule admits none of them: that is up to `allowedNamespaces`. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<AllowedNamespaces>,
+
+    /// The service instances that keys may be created for. Default: all that the login sees, for a Cloud Foundry
+    /// within the bounds of `cloudFoundry.instancesById`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instances: Option<InstancePatterns>,
+
+    /// How many ServiceKeys each namespace may have with this provider, from 0 to 10000. The oldest ones count first;
+    /// the others wait, and say so. During a rotation each ServiceKey has up to three keys. Default: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10000))]
+    pub max_keys: Option<u32>,
+
+    /// Whether ServiceKeys may take over keys that exist at the remote side already (`adoption: IfExists`).
+    /// Default: `Deny`.
+    #[serde(default = "deny")]
+    pub adoption: Permission,
+
+    /// Whether ServiceKeys may leave their keys at the remote side when they are deleted
+    /// (`deletionPolicy: Retain`). `Deny` revokes them anyway. Default: `Allow`.
+    #[serde(default = "allow")]
+    pub retain: Permission,
+
+    /// Whether the annotation `servicekeys.dev/abandon` lets go of keys that can't be revoked. `Deny` ignores it: such
+    /// a ServiceKey, and its namespace, stay until the keys are revoked. Default: `Allow`.
+    #[serde(default = "allow")]
+    pub abandon: Permission,
+
+    /// Limits for keys of a Cloud Foundry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_foundry: Option<CloudFoundryRule>,
+
+    /// Limits for keys of IBM Cloud.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ibm_cloud: Option<IbmCloudRule>,
+}
+
+const fn allow() -> Permission {
+    Permission::Allow
+}
+
+const fn deny() -> Permission {
+    Permission::Deny
+}
+
+/// Whether something is permitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Permission {
+    /// It is.
+    Allow,
+    /// It is not.
+    Deny,
+}
+
+/// Patterns for what a ServiceKey writes in `instance`. A way of naming instances that has no patterns is refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("has(self.names) || has(self.ids) || has(self.crns)").message(
+    "write at least one of `names`, `ids` and `crns`, or leave `instances` out to permit all"
+))]
+#[serde(rename_all = "camelCase")]
+pub struct InstancePatterns {
+    /// Patterns for `instance.name`. A `*` stands for any text; everything else for itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 255)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub names: Vec<String>,
+
+    /// Patterns for `instance.id`, as for `names`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 255)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub ids: Vec<String>,
+
+    /// Patterns for `instance.crn`, as for `names`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 512)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub crns: Vec<String>,
+}
+
+/// Limits for keys of a Cloud Foundry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudFoundryRule {
+    /// GUIDs of the spaces whose instances keys may be created for, as `cf space NAME --guid` shows them. They take the
+    /// place of the bounds that `cloudFoundry.instancesById` sets, and also hold for instances that are named by `name`.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 255)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub spaces: Vec<String>,
+}
+
+/// Limits for keys of IBM Cloud.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new("has(self.roles) || has(self.serviceIds)").message(
+        "write at least one of `roles` and `serviceIds`, or leave `ibmCloud` out to permit all"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct IbmCloudRule {
+    /// The roles that keys, and service IDs that are created for them, may have: names or CRNs, compared with what the
+    /// ServiceKey writes. A key without `role` and `access` has the role `Reader`. Default: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)))]
+    #[x_kube(merge_strategy = ListMerge::Set, validation = Rule::new("self.all(role, role != '*')")
+        .message("patterns are not supported here: list the roles, or leave `roles` out to permit all"))]
+    pub roles: Vec<String>,
+
+    /// Patterns for the CRNs of existing service IDs that keys may act as, whether they are named in `ibmCloud.access`
+    /// or in a parameter. A `*` stands for any text. Default: all, or none where `roles` is given, because an
+    /// existing service ID has roles of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub service_ids: Vec<String>,
+}

@@ -1,0 +1,239 @@
+//! Which ServiceKeys have a place, where a ClusterKeyProvider limits how many there are of each namespace.
+//!
+//! # Guarantees
+//! - The last place is given once: places are given under one lock, and a ServiceKey keeps its place until it is gone or
+//!   the limit becomes lower.
+//! - A place that becomes free wakes the one that is next.
+//!
+//! # Assumptions
+//! [`Seats::note`] tells of a ServiceKey before it is decided about, and [`Seats::remove`] when it is gone.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
+use uuid::Uuid;
+
+use super::{provider::ProviderId, turn};
+use crate::{
+    api::{ProviderKind, ServiceKey},
+    lifecycle::{Standing, has_place},
+};
+
+/// The ServiceKeys of all ClusterKeyProviders, by namespace.
+#[derive(Debug, Default)]
+pub struct Seats {
+    groups: Mutex<HashMap<Group, Row>>,
+    listeners: Mutex<Vec<UnboundedSender<ObjectRef<ServiceKey>>>>,
+}
+
+/// A provider, and a namespace whose ServiceKeys name it.
+type Group = (ProviderId, String);
+
+/// The ServiceKeys of a group.
+#[derive(Debug, Default)]
+struct Row {
+    order: BTreeSet<Standing>,
+    known: HashMap<Uuid, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    name: String,
+    standing: Standing,
+    /// Whether it was refused, and is to be told when there is a place.
+    is_waiting: bool,
+}
+
+impl Row {
+    fn insert(&mut self, uid: Uuid, known: Known) {
+        self.order.insert(known.standing.clone());
+        if let Some(before) = self.known.insert(uid, known)
+            && self.known.get(&uid).is_none_or(|now| now.standing != before.standing)
+        {
+            self.order.remove(&before.standing);
+        }
+    }
+
+    fn remove(&mut self, uid: Uuid) -> bool {
+        let removed = self.known.remove(&uid);
+        removed.iter().for_each(|known| {
+            self.order.remove(&known.standing);
+        });
+        removed.is_some()
+    }
+
+    /// The names of the first ones that wait.
+    fn first_waiting(&self, count: usize) -> Vec<String> {
+        let waiting = self.order.iter().filter_map(|standing| self.known.get(&standing.uid));
+        waiting.filter(|known| known.is_waiting).take(count).map(|known| known.name.clone()).collect()
+    }
+}
+
+/// Whether a ServiceKey has a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seat {
+    /// It has.
+    Taken,
+    /// Others were there first. It is woken when one of them goes.
+    Refused,
+    /// It was not noted yet, and is decided about when it is.
+    Unknown,
+}
+
+impl Seats {
+    /// Tells of every ServiceKey from now on that waits and may have a place.
+    pub fn freed(&self) -> UnboundedReceiver<ObjectRef<ServiceKey>> {
+        let (sender, receiver) = unbounded();
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        receiver
+    }
+
+    /// Takes in a ServiceKey as the cache shows it.
+    pub fn note(&self, key: &ServiceKey) {
+        let Some((group, uid)) = group_of(key) else { return };
+        let Some(created) = &key.metadata.creation_timestamp else { return };
+        let mut groups = self.groups();
+        let row = groups.entry(group).or_default();
+        let (waits, is_waiting) =
+            row.known.get(&uid).map_or((true, false), |known| (known.standing.waits, known.is_waiting));
+        let lacks_key = key.status.as_ref().is_none_or(|status| status.key.is_none());
+        let standing = Standing { waits, lacks_key, created: created.0, uid };
+        row.insert(uid, Known { name: key.name_any(), standing, is_waiting });
+    }
+
+    /// A ServiceKey is gone.
+    pub fn remove(&self, key: &ServiceKey) {
+        let Some((group, uid)) = group_of(key) else { return };
+        let mut groups = self.groups();
+        let Some(row) = groups.get_mut(&group) else { return };
+        let next = if row.remove(uid) { row.first_waiting(1) } else { Vec::new() };
+        if row.known.is_empty() {
+            groups.remove(&group);
+        }
+        drop(groups);
+        self.wake(&group.1, next);
+    }
+
+    /// Only these are left.
+    pub fn retain(&self, exist: &HashSet<Uuid>) {
+        let mut woken = Vec::new();
+        self.groups().retain(|(_, namespace), row| {
+            let gone: Vec<_> = row.known.keys().filter(|uid| !exist.contains(uid)).copied().collect();
+            gone.iter().for_each(|uid| {
+                row.remove(*uid);
+            });
+            woken.push((namespace.clone(), row.first_waiting(gone.len())));
+            !row.known.is_empty()
+        });
+        woken.into_iter().for_each(|(namespace, names)| self.wake(&namespace, names));
+    }
+
+    /// Gives a ServiceKey a place, if there is one for it among so many.
+    pub fn take(&self, provider: &ProviderId, namespace: &str, uid: Uuid, max: usize) -> Seat {
+        let mut groups = self.groups();
+        let Some(row) = groups.get_mut(&(provider.clone(), namespace.to_owned())) else {
+            return Seat::Unknown;
+        };
+        let has_place = row.known.len() <= max || has_place(row.order.iter(), max, uid);
+        let Some(Known { name, standing, .. }) = row.known.remove(&uid) else { return Seat::Unknown };
+        row.order.remove(&standing);
+        let standing = Standing { waits: standing.waits && !has_place, ..standing };
+        row.insert(uid, Known { name, standing, is_waiting: !has_place });
+        if has_place { Seat::Taken } else { Seat::Refused }
+    }
+
+    fn wake(&self, namespace: &str, names: Vec<String>) {
+        if names.is_empty() {
+            return;
+        }
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in names {
+            let key = ObjectRef::new(&name).within(namespace);
+            listeners.retain(|listener| listener.unbounded_send(key.clone()).is_ok());
+        }
+    }
+
+    fn groups(&self) -> MutexGuard<'_, HashMap<Group, Row>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a ServiceKey belongs; nothing for one of a KeyProvider, which has no limits.
+fn group_of(key: &ServiceKey) -> Option<(Group, Uuid)> {
+    match key.spec.provider_ref.kind {
+        ProviderKind::KeyProvider => None,
+        ProviderKind::ClusterKeyProvider => Some(((ProviderId::of(key), key.namespace()?), turn::uid(key)?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt, StreamExt};
+    use serde_json::json;
+
+    use super::*;
+
+    /// A ServiceKey of the provider `shared`.
+    fn key(name: &str, uid: u128, second: u32) -> ServiceKey {
+        serde_json::from_value(json!({
+            "apiVersion": "servicekeys.dev/v1alpha1",
+            "kind": "ServiceKey",
+            "metadata": {
+                "name": name,
+                "namespace": "team",
+                "uid": Uuid::from_u128(uid),
+                "creationTimestamp": format!("2026-11-28T12:00:{second:02}Z"),
+            },
+            "spec": {"providerRef": {"kind": "ClusterKeyProvider", "name": "shared"}, "instance": {"id": "db"}},
+        }))
+        .unwrap()
+    }
+
+    fn take(seats: &Seats, key: &ServiceKey, max: usize) -> Seat {
+        seats.take(&ProviderId::of(key), "team", turn::uid(key).unwrap(), max)
+    }
+
+    fn woken(freed: &mut UnboundedReceiver<ObjectRef<ServiceKey>>) -> Option<String> {
+        freed.next().now_or_never().flatten().map(|key| key.name)
+    }
+
+    /// The second one of a second may come first by its UID, when the first one has a key already.
+    #[test]
+    fn the_last_place_is_given_once() {
+        let (seats, first, second) = (Seats::default(), key("first", 2, 0), key("second", 1, 0));
+        assert_eq!(take(&seats, &first, 1), Seat::Unknown);
+        seats.note(&first);
+        assert_eq!(take(&seats, &first, 1), Seat::Taken);
+        seats.note(&second);
+        assert_eq!(take(&seats, &second, 1), Seat::Refused);
+        // It is noted again with every change of its status.
+        seats.note(&first);
+        assert_eq!(take(&seats, &first, 1), Seat::Taken);
+        assert_eq!(take(&seats, &second, 2), Seat::Taken);
+        // The limit became lower: among those that have a place the order is as it would be after a restart.
+        assert_eq!([&first, &second].map(|key| take(&seats, key, 1)), [Seat::Refused, Seat::Taken]);
+    }
+
+    #[test]
+    fn a_free_place_wakes_the_next() {
+        let (seats, keys) = (Seats::default(), [key("a", 1, 0), key("b", 2, 1), key("c", 3, 2)]);
+        let mut freed = seats.freed();
+        keys.iter().for_each(|key| seats.note(key));
+        let [a, b, c] = keys;
+        assert_eq!([&a, &b, &c].map(|key| take(&seats, key, 1)), [Seat::Taken, Seat::Refused, Seat::Refused]);
+        seats.remove(&a);
+        assert_eq!((woken(&mut freed).as_deref(), woken(&mut freed)), (Some("b"), None));
+        assert_eq!(take(&seats, &b, 1), Seat::Taken);
+        // A list shows that it went away.
+        seats.retain(&HashSet::from([Uuid::from_u128(3)]));
+        assert_eq!(woken(&mut freed).as_deref(), Some("c"));
+        assert_eq!(take(&seats, &c, 1), Seat::Taken);
+        seats.remove(&c);
+        assert_eq!(woken(&mut freed), None);
+        assert!(seats.groups().is_empty());
+    }
+}
