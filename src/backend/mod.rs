@@ -18,7 +18,8 @@ use std::{num::NonZeroUsize, time::Duration};
 pub use cloud_foundry::{CloudFoundry, CloudFoundryAuth, CloudFoundryConfig};
 pub use error::{BackendError, ErrorClass};
 pub use http::{
-    AddressPolicy, CallOutcome, ClientCertificate, HttpConfig, Limits, ObservedCall, Observer, RemoteShares,
+    AddressPolicy, AddressRules, ApiServer, Author, CallOutcome, ClientCertificate, HttpConfig, InvalidHost,
+    InvalidNetwork, Limits, NamedHost, Names, Network, ObservedCall, Observer, ProviderScope, RemoteShares,
 };
 pub use ibm_cloud::{IbmCloud, IbmCloudAuth, IbmCloudConfig, Profile};
 pub use key::{

@@ -108,10 +108,9 @@ mod tests {
     use std::{ffi::OsString, io::Write};
 
     use clap::CommandFactory;
-    use ipnet::IpNet;
 
     use super::*;
-    use crate::{api::Duration, cli::Cli};
+    use crate::{api::Duration, backend::Network, cli::Cli};
 
     #[test]
     fn what_a_file_says_is_the_default() {
@@ -133,7 +132,7 @@ mod tests {
             );
             assert_eq!(run.get_one("check_interval"), Some(&Duration::from_secs(600)));
             assert!(run.get_flag("leader_elect"));
-            assert_eq!(run.get_many::<IpNet>("allow_cidr").unwrap().count(), 2);
+            assert_eq!(run.get_many::<Network>("allow_cidr").unwrap().count(), 2);
         }
     }
 

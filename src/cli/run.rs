@@ -4,13 +4,13 @@ use std::{collections::BTreeSet, env, net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
 use clap::{Args, ValueHint};
-use ipnet::IpNet;
 use kube::Config;
+use url::Url;
 use uuid::Uuid;
 
 use crate::{
     api::{Duration, InvalidDuration},
-    backend::AddressPolicy,
+    backend::{AddressRules, ApiServer, NamedHost, Network},
     controller::{Operator, Options},
     runtime::{self, Election, Health, LogFilter, LogFormat, LogLevel, Metrics, Patience, Server},
 };
@@ -103,8 +103,36 @@ pub(super) struct Run {
     /// Admit remote sides at these addresses, and plain http to them; may be repeated
     ///
     /// Refused otherwise: loopback, link-local and multicast addresses, the metadata addresses of clouds, and http.
+    /// `10.0.0.0/8` counts for all providers, `ClusterKeyProviders=10.0.0.0/8`, `KeyProviders=10.0.0.0/8` and
+    /// `namespace/billing=10.0.0.0/8` for those alone. The other flags with a CIDR are written alike.
     #[arg(long = "allow-cidr", env = "ALLOW_CIDR", value_name = "CIDR", value_delimiter = ',')]
-    allow_cidr: Vec<IpNet>,
+    allow_cidr: Vec<Network>,
+
+    /// Admit remote sides at these addresses over https; may be repeated
+    #[arg(long = "allow-https-cidr", env = "ALLOW_HTTPS_CIDR", value_name = "CIDR", value_delimiter = ',')]
+    allow_https_cidr: Vec<Network>,
+
+    /// Refuse remote sides at these addresses, whatever admits them; may be repeated
+    ///
+    /// The API server of the operator's own cluster is always refused.
+    #[arg(long = "deny-cidr", env = "DENY_CIDR", value_name = "CIDR", value_delimiter = ',')]
+    deny_cidr: Vec<Network>,
+
+    /// Refuse private addresses to KeyProviders, except those that --allow-cidr or --allow-https-cidr admits
+    #[arg(long, env = "DENY_PRIVATE_FOR_KEY_PROVIDERS")]
+    deny_private_for_key_providers: bool,
+
+    /// Show KeyProviders what remote sides at these private addresses answer, whatever they are; may be repeated
+    ///
+    /// Otherwise a private address has to answer as a remote side first, and the log alone tells the cause of a failure.
+    #[arg(long = "disclose-cidr", env = "DISCLOSE_CIDR", value_name = "CIDR", value_delimiter = ',')]
+    disclose_cidr: Vec<Network>,
+
+    /// Use trusted profiles of IBM Cloud at this host too, such as `iam.example.com:8443`; may be repeated
+    ///
+    /// The token of the operator's service account goes to IBM Cloud's own hosts otherwise, and nowhere else.
+    #[arg(long = "ibm-cloud-host", env = "IBM_CLOUD_HOST", value_name = "HOST", value_delimiter = ',')]
+    ibm_cloud_host: Vec<NamedHost>,
 
     /// The token of the pod's service account that trusted profiles of IBM Cloud are taken on with
     ///
@@ -147,14 +175,23 @@ impl Run {
         let shutdown = runtime::shutdown_signal().context("can't wait for signals")?;
         let metrics = Metrics::default();
         let config = Config::infer().await.context(NO_CLUSTER)?;
-        let client = runtime::client(config, &metrics).context("can't use the cluster's configuration")?;
         let (namespace, namespaces) = (self.cluster_resource_namespace.clone(), self.namespaces());
+        let rules = AddressRules {
+            allow: self.allow_cidr,
+            allow_https: self.allow_https_cidr,
+            deny: self.deny_cidr,
+            disclose: self.disclose_cidr,
+            deny_private_for_key_providers: self.deny_private_for_key_providers,
+            api_server: ApiServer::behind(api_server_urls(&config)).await,
+            ibm_cloud_hosts: self.ibm_cloud_host,
+        };
+        let client = runtime::client(config, &metrics).context("can't use the cluster's configuration")?;
         let options = Options {
             cluster_resource_namespace: namespace.clone(),
             namespaces,
             concurrency: self.concurrency,
             check_interval: self.check_interval.get(),
-            addresses: AddressPolicy::admitting(self.allow_cidr),
+            addresses: rules.into(),
             service_account_token: self.service_account_token,
         };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, "the operator starts");
@@ -192,6 +229,17 @@ impl Run {
         tracing::info!("the operator ends");
         Ok(())
     }
+}
+
+/// Where the API server is: as this process reaches it, and as every pod of the cluster does.
+fn api_server_urls(config: &Config) -> Vec<Url> {
+    let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    let in_cluster = variable("KUBERNETES_SERVICE_HOST").map(|host| {
+        let port = variable("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
+        if host.contains(':') { format!("https://[{host}]:{port}") } else { format!("https://{host}:{port}") }
+    });
+    let urls = in_cluster.into_iter().chain([config.cluster_url.to_string()]);
+    urls.filter_map(|url| url.parse().ok()).collect()
 }
 
 /// A time that is worth waiting for.

@@ -26,7 +26,7 @@ pub fn folder() -> PathBuf {
 /// A file with values for the tests, or one that comes with the chart.
 pub fn values(name: &str) -> PathBuf {
     match name {
-        "values-ha" => folder().join("values-ha.yaml"),
+        "values-ha" | "values-hardened" => folder().join(format!("{name}.yaml")),
         name => path(&format!("tests/install/values/{name}.yaml")),
     }
 }

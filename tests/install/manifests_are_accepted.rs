@@ -31,6 +31,7 @@ fn words(error: impl Into<anyhow::Error>) -> String {
 #[rstest]
 #[case::of_the_defaults(&[])]
 #[case::of_two_replicas(&["values-ha"])]
+#[case::of_the_hardened(&["values-hardened"])]
 #[case::of_everything(&["everything"])]
 #[case::of_single_namespaces(&["namespaces"])]
 #[case::of_single_namespaces_and_two_replicas(&["namespaces", "values-ha"])]

@@ -1,5 +1,6 @@
 //! Wrong values are refused by Helm in words, and the right ones do what they say.
 
+use kube::api::DynamicObject;
 use rstest::rstest;
 use serde_json::json;
 use testkit::go_tool::{GoTool, GoToolError};
@@ -10,7 +11,9 @@ use crate::chart::{folder, only, render, render_with, template, title, values};
 async fn helm_lint_finds_nothing_with_any_values() {
     let helm = GoTool::helm().await.unwrap();
     let chart = folder();
-    for files in [&[][..], &["values-ha"], &["everything"], &["namespaces"], &["little"]] {
+    for files in
+        [&[][..], &["values-ha"], &["values-hardened"], &["everything"], &["namespaces"], &["little"]]
+    {
         let files: Vec<_> = files.iter().map(|name| values(name).display().to_string()).collect();
         let mut arguments = vec!["lint", "--strict", chart.to_str().unwrap()];
         arguments.extend(files.iter().flat_map(|file| ["--values", file]));
@@ -27,6 +30,11 @@ async fn helm_lint_finds_nothing_with_any_values() {
 #[case::lease_without_unit("leaderElection.leaseDuration=15", "at '/leaderElection/leaseDuration'")]
 #[case::digest("image.digest=sha256:abc", "'sha256:abc' does not match pattern")]
 #[case::address("operator.allowCidrs={10.0.0.1}", "at '/operator/allowCidrs/0'")]
+#[case::scope("operator.denyCidrs={billing=10.0.0.0/8}", "at '/operator/denyCidrs/0'")]
+#[case::host(
+    "ibmCloud.trustedProfiles.hosts={https://iam.example.com}",
+    "at '/ibmCloud/trustedProfiles/hosts/0'"
+)]
 #[case::namespace("namespaces={Training}", "at '/namespaces/0'")]
 #[case::namespace_twice("namespaces={a,a}", "at '/namespaces': items at 0 and 1 are equal")]
 #[case::log_format("log.format=text", "at '/log/format': value must be one of")]
@@ -66,6 +74,29 @@ async fn two_replicas_come_with_all_that_keeps_one_at_work() {
         assert_eq!(&constraint["labelSelector"], labels);
     }
     assert_eq!(&only(&objects, "PodDisruptionBudget").data["spec"]["selector"], labels);
+}
+
+/// And each list of addresses gets to its flag.
+#[tokio::test]
+async fn the_hardened_operator_refuses_private_addresses_to_tenants() {
+    let args = |objects: &[DynamicObject]| {
+        let deployment = &only(objects, "Deployment").data;
+        let args = deployment["spec"]["template"]["spec"]["containers"][0]["args"].clone();
+        serde_json::from_value::<Vec<String>>(args).unwrap()
+    };
+    let hardened = args(&render_with(&["values-hardened"]).await);
+    assert!(hardened.contains(&"--deny-private-for-key-providers".to_owned()), "{hardened:?}");
+    let everything = args(&render_with(&["everything"]).await);
+    for flag in [
+        "--allow-cidr=10.0.0.0/8,fd00::/8,ClusterKeyProviders=127.0.0.0/8",
+        "--allow-https-cidr=namespace/billing=192.168.0.0/16",
+        "--deny-cidr=10.0.0.0/28",
+        "--deny-private-for-key-providers",
+        "--disclose-cidr=KeyProviders=10.1.0.0/16",
+        "--ibm-cloud-host=iam.example.com:8443",
+    ] {
+        assert!(everything.iter().any(|arg| arg == flag), "`{flag}` is not in {everything:?}");
+    }
 }
 
 /// Single namespaces get Roles, and nothing is asked for in the whole cluster.

@@ -1,10 +1,8 @@
 //! What IBM Cloud refuses, redacts or can't do is told in words that say what to do about it.
 
-use std::{fs, time::Duration};
-
 use rstest::rstest;
 use serde_json::{Value, json};
-use servicekey_operator::{api::Reason, controller::Options};
+use servicekey_operator::api::Reason;
 use testkit::ibm_cloud::{
     Access, FakeIbmCloud, Fault, Grant, Instance, InstanceState, Login, Quirks, Redaction, Removed, Route,
     Rule,
@@ -30,34 +28,6 @@ async fn a_wrong_api_key_is_told_without_showing_it() {
     assert!(!stage.everything_public().await.contains(API_KEY));
     stage.change_secret("ibm-login", json!({"apikey": "another-api-key"})).await;
     stage.wait_ibm(true, Reason::Available).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pod_takes_on_a_trusted_profile_with_the_token_of_the_day() {
-    let ibm = FakeIbmCloud::builder().token_lifetime(Duration::from_secs(600)).start().await.unwrap();
-    let stage = IbmStage::logged_in_by(ibm, json!({"trustedProfile": {"name": "operator"}})).await;
-    let token = tempfile::NamedTempFile::new().unwrap();
-    fs::write(token.path(), "service-account-token\n").unwrap();
-    let options = Options { service_account_token: token.path().to_owned(), ..stage.options() };
-    let _operator = stage.start_operator_with(options).await;
-    stage.ask_for(KEY).await;
-    stage.wait_ready_with_the_one_key(KEY).await;
-    assert_eq!(stage.ibm.granted(Grant::ComputeResource), 1);
-
-    fs::write(token.path(), "tomorrows-token").unwrap();
-    stage.ibm.change_secret("operator", "tomorrows-token");
-    stage.ibm.revoke_tokens();
-    stage.ask_for("reporting-creds").await;
-    stage.wait_ready("reporting-creds").await;
-    assert_eq!(stage.ibm.granted(Grant::ComputeResource), 2);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_not_mounted_is_told() {
-    let ibm = FakeIbmCloud::builder().start().await.unwrap();
-    let stage = IbmStage::logged_in_by(ibm, json!({"trustedProfile": {"name": "operator"}})).await;
-    let _operator = stage.start_operator().await;
-    stage.wait_ibm(false, Reason::Unauthorized).await.says("mount a projected service-account token there");
 }
 
 #[tokio::test(flavor = "multi_thread")]

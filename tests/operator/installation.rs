@@ -63,8 +63,10 @@ impl Installation {
         let team = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TEAM}});
         plane.apply(&serde_json::from_value::<DynamicObject>(team).unwrap()).await.unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let own =
-            format!("http.port={port},leaderElection.leaseDuration=3s,operator.allowCidrs={{127.0.0.0/8}}");
+        let own = format!(
+            "http.port={port},leaderElection.leaseDuration=3s,operator.allowCidrs={{127.0.0.0/8}},\
+             operator.discloseCidrs={{127.0.0.0/8}}"
+        );
         let helm = GoTool::helm().await.unwrap();
         let kubeconfig = plane.kubeconfig_for(plane.admin_user()).unwrap();
         let install = ["install", RELEASE, CHART, "--namespace", SYSTEM, "--create-namespace"];

@@ -53,6 +53,7 @@ impl Process {
     pub fn command(stage: &Stage) -> Command {
         let mut command = Command::new(PROGRAM);
         command.args(["run", "--namespaces", &stage.namespace, "--allow-cidr", "127.0.0.0/8"]);
+        command.args(["--disclose-cidr", "127.0.0.0/8"]);
         command.args(["--http-addr", "127.0.0.1:0"]);
         command
     }

@@ -18,7 +18,7 @@ use kube::{
 use serde_json::{Value, json};
 use servicekey_operator::{
     api::{KeyProvider, ServiceKey, custom_resource_definitions},
-    backend::AddressPolicy,
+    backend::{AddressPolicy, AddressRules, Network},
     controller::{Clock, Operator, Options},
     runtime::{self, Metrics},
 };
@@ -141,7 +141,7 @@ impl Stage {
             namespaces: Some([self.namespace.clone()].into()),
             concurrency: 32,
             check_interval: Duration::from_secs(600),
-            addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
+            addresses: loopback_in_the_open(),
             service_account_token: PathBuf::new(),
         }
     }
@@ -300,6 +300,12 @@ impl Stage {
         let instance = Instance::new("training-app-db", "postgresql", "small");
         Self::set_on(plane, FakeBroker::builder().start().await.unwrap(), instance).await
     }
+}
+
+/// Admits loopback, where all fakes are, and shows what they answer from the first answer on.
+pub fn loopback_in_the_open() -> AddressPolicy {
+    let loopback: Vec<Network> = vec!["127.0.0.0/8".parse().unwrap()];
+    AddressRules { allow: loopback.clone(), disclose: loopback, ..AddressRules::default() }.into()
 }
 
 /// The status of a condition.

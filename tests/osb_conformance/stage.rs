@@ -8,7 +8,7 @@ use kube::{Api, Client, api::PostParams};
 use serde_json::json;
 use servicekey_operator::{
     api::{KeyProvider, ServiceKey, custom_resource_definitions},
-    backend::AddressPolicy,
+    backend::{AddressRules, Network},
     controller::{Operator, Options},
 };
 use testkit::control_plane::ControlPlane;
@@ -39,7 +39,8 @@ impl Stage {
             namespaces: Some([namespace.clone()].into()),
             concurrency: 64,
             check_interval: std::time::Duration::from_secs(600),
-            addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
+            addresses: AddressRules { allow: loopback(), disclose: loopback(), ..AddressRules::default() }
+                .into(),
             service_account_token: PathBuf::new(),
         };
         let operator = Operator::new(plane.admin(), options).run(std::future::pending());
@@ -101,4 +102,9 @@ impl Drop for Stage {
     fn drop(&mut self) {
         self.operator.abort();
     }
+}
+
+/// Where the broker is.
+fn loopback() -> Vec<Network> {
+    vec!["127.0.0.0/8".parse().unwrap()]
 }

@@ -51,7 +51,8 @@ pub struct IbmCloudAuth {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<SecretLogin>,
 
-    /// A trusted profile, entered with the service-account token of the operator's pod.
+    /// A trusted profile, entered with the service-account token of the operator's pod. Only a ClusterKeyProvider may
+    /// use one, at IBM Cloud's own hosts or at those that the operator's `--ibm-cloud-host` names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trusted_profile: Option<TrustedProfile>,
 }

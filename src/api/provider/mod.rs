@@ -35,6 +35,7 @@ use super::{duration::Duration, reference::SecretLogin, rules};
     namespaced,
     status = "ProviderStatus",
     derive = "PartialEq",
+    validation = no_trusted_profile(),
     doc = "Where the keys of ServiceKeys in the same namespace come from, and how to log in there.",
     printcolumn(
         name = "Ready",
@@ -94,6 +95,19 @@ pub struct ProviderSpec {
 }
 
 const BACKENDS: [&str; 3] = ["openServiceBroker", "cloudFoundry", "ibmCloud"];
+
+/// A trusted profile is taken on with the operator's own identity, which is not a tenant's to use. What was stored before
+/// this rule can still be changed and deleted; the operator refuses it in a condition.
+fn no_trusted_profile() -> kube::core::Rule {
+    let has = |object: &str| {
+        format!("has({object}.spec.ibmCloud) && has({object}.spec.ibmCloud.auth.trustedProfile)")
+    };
+    let rule = format!("!({}) || oldSelf.optMap(old, {}).orValue(false)", has("self"), has("old"));
+    kube::core::Rule::new(rule).optional_old_self(true).field_path(".spec.ibmCloud.auth.trustedProfile").message(
+        "a KeyProvider can't use `trustedProfile`, which is the operator's own identity: log in by `apiKey`, or ask the \
+         administrator for a ClusterKeyProvider",
+    )
+}
 
 /// A provider can't become one of another kind: its keys could no longer be revoked.
 fn backend_kind_stays() -> kube::core::Rule {

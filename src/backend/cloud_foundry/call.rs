@@ -137,9 +137,18 @@ impl<'a> Exchange<'a> {
         self.send_once(token.sign(request)).await
     }
 
+    /// Sends the request; once more where the API had to prove first what it is, at an address that is new.
     async fn send_once(&self, request: Request) -> Result<Response, BackendError> {
-        let span = call_span(Backend::CLOUD_FOUNDRY, &self.call);
-        self.foundry.http.send(request).instrument(span).await.map_err(|failure| self.failed(failure))
+        let CloudFoundry { http, session, .. } = self.foundry;
+        let span = || call_span(Backend::CLOUD_FOUNDRY, &self.call);
+        match http.send(request.clone()).instrument(span()).await {
+            Err(Failure::Unproved(_)) => {
+                session.check(http).await?;
+                http.send(request).instrument(span()).await
+            }
+            outcome => outcome,
+        }
+        .map_err(|failure| self.failed(failure))
     }
 
     /// A call that brought no answer, or one whose body did not arrive.

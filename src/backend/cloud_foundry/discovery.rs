@@ -90,8 +90,8 @@ fn is_near(root: &Url, link: &Url) -> bool {
         (Some(one), Some(other)) if one == other => same_port || is_loopback(&one),
         (Some(Host::Domain(one)), Some(Host::Domain(other))) => {
             let domain = one.split_once('.').map(|(_, domain)| domain);
-            // All that is below `com` has nothing in common.
-            let domain = domain.filter(|domain| domain.contains('.'));
+            // Hosts below `com`, `co.uk` or `github.io` belong to strangers.
+            let domain = domain.filter(|domain| psl::domain_str(domain).is_some());
             same_port
                 && domain
                     .and_then(|domain| other.strip_suffix(domain))
@@ -146,6 +146,8 @@ mod tests {
         "https://api.cf.example.com:443/v3",
         "https://api.cf.example.com/uaa"
     )]
+    #[case("https://api.example.co.uk", "https://api.example.co.uk/v3", "https://uaa.example.co.uk")]
+    #[case("https://api.cf.internal", "https://api.cf.internal/v3", "https://uaa.cf.internal")]
     #[case("http://127.0.0.1:8080", "http://127.0.0.1:8080/v3", "http://127.0.0.1:8081")]
     fn follows_links_that_stay_near(#[case] root: &str, #[case] api: &str, #[case] uaa: &str) {
         let links = read(root, api, uaa).unwrap();
@@ -159,6 +161,13 @@ mod tests {
     #[case("https://api.cf.example.com", "https://api.cf.example.com/v3", "https://uaa.cf.example.com:8443")]
     #[case("https://api.cf.example.com", "https://uaa.cf.example.com/v3", "https://uaa.cf.example.com")]
     #[case("https://api.com", "https://api.com/v3", "https://uaa.com")]
+    #[case("https://api.co.uk", "https://api.co.uk/v3", "https://uaa.co.uk")]
+    #[case(
+        "https://cf.azurewebsites.net",
+        "https://cf.azurewebsites.net/v3",
+        "https://uaa.azurewebsites.net"
+    )]
+    #[case("https://api.internal", "https://api.internal/v3", "https://uaa.internal")]
     #[case("https://10.0.0.1", "https://10.0.0.1/v3", "https://10.0.0.2")]
     #[case("https://10.0.0.1", "https://10.0.0.1/v3", "https://10.0.0.1:8443")]
     #[case("https://api.cf.example.com", "https://api.cf.example.com/v3", "https://169.254.169.254")]

@@ -75,8 +75,13 @@ impl Session {
 
     async fn discover(&self, http: &HttpClient) -> Result<Links, BackendError> {
         let call = Call::Discovery;
+        let root = self.root.clone();
         let request = Request::new(Method::GET, call.route(), below(&self.root, "/"))
-            .header(ACCEPT, HeaderValue::from_static("application/json"));
+            .header(ACCEPT, HeaderValue::from_static("application/json"))
+            .proving(move |response| {
+                response.status.is_success()
+                    && response.body().is_ok_and(|body| Links::read(&root, body).is_ok())
+            });
         let failed = |failure: crate::backend::http::Failure| {
             failure.into_error(&call.to_string(), ErrorClass::Transient)
         };

@@ -1,43 +1,202 @@
-//! Which addresses the operator may connect to.
+//! Which addresses the operator may connect to, and which of their answers a tenant may read.
 //!
-//! Whoever may write a `KeyProvider` chooses where the operator connects to; this keeps that choice away from the
-//! node's own services and from the cloud's metadata service, which would give the node's identity away.
+//! Whoever may write a `KeyProvider` chooses where the operator connects to. This keeps that choice away from the
+//! node's own services, from the cloud's metadata service, which would give the node's identity away, from the API
+//! server, and from whatever else the administrator names.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 use url::{Host, Url};
 
-use super::Failure;
+use super::{
+    ApiServer, Failure, Network,
+    faces::{is_private, kind_of_refused},
+    named_host::NamedHost,
+    names::{Names, SystemNames},
+};
 
-/// Which addresses may be connected to. The default refuses loopback, link-local, unspecified and multicast
-/// addresses and the metadata services of the clouds, whichever way they are written, and plain http to anywhere.
+/// Who wrote a provider, and so chose where the operator connects to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AddressPolicy {
-    admitted: Vec<IpNet>,
+pub enum Author {
+    /// An administrator, who wrote a `ClusterKeyProvider`.
+    #[default]
+    Administrator,
+    /// A tenant, who wrote a `KeyProvider`.
+    Tenant {
+        /// The namespace of the provider.
+        namespace: String,
+    },
 }
 
+/// What the administrator says about addresses.
+#[derive(Clone, Debug, Default)]
+pub struct AddressRules {
+    /// Networks that are admitted, also for plain http (`--allow-cidr`).
+    pub allow: Vec<Network>,
+    /// Networks that are admitted for https (`--allow-https-cidr`).
+    pub allow_https: Vec<Network>,
+    /// Networks that are refused, whatever admits them (`--deny-cidr`).
+    pub deny: Vec<Network>,
+    /// Networks whose answers a tenant may read from the first one on (`--disclose-cidr`).
+    pub disclose: Vec<Network>,
+    /// Whether a `KeyProvider` may name private addresses only where they are admitted
+    /// (`--deny-private-for-key-providers`).
+    pub deny_private_for_key_providers: bool,
+    /// The API server of the operator's own cluster, which is no remote side.
+    pub api_server: ApiServer,
+    /// Hosts besides IBM Cloud's own that trusted profiles may be used at (`--ibm-cloud-host`).
+    pub ibm_cloud_hosts: Vec<NamedHost>,
+}
+
+/// Which addresses a provider may name.
+///
+/// The default refuses loopback, link-local, unspecified and multicast addresses and the metadata services of the
+/// clouds, whichever way they are written, and plain http to anywhere.
+#[derive(Clone)]
+pub struct AddressPolicy {
+    rules: Arc<AddressRules>,
+    author: Author,
+    names: Arc<dyn Names>,
+}
+
+impl Default for AddressPolicy {
+    fn default() -> Self {
+        AddressRules::default().into()
+    }
+}
+
+impl From<AddressRules> for AddressPolicy {
+    fn from(rules: AddressRules) -> Self {
+        Self { rules: Arc::new(rules), author: Author::default(), names: Arc::new(SystemNames) }
+    }
+}
+
+impl fmt::Debug for AddressPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rules, author, names: _ } = self;
+        f.debug_struct("AddressPolicy").field("rules", rules).field("author", author).finish()
+    }
+}
+
+/// Why an address is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    ApiServer,
+    Denied,
+    /// Of a kind that no provider may name unless it is admitted.
+    Kind(&'static str),
+    Private,
+    PlainHttp,
+}
+
+impl Refusal {
+    /// What is wrong with the host, and what admits it.
+    pub(super) fn words(self, host: &str) -> String {
+        match self {
+            Self::ApiServer => {
+                format!(
+                    "`{host}` is the API server of the operator's own cluster, which is not a remote side"
+                )
+            }
+            Self::Denied => format!(
+                "`{host}` is in a network that the operator refuses (`--deny-cidr`, chart value \
+                 `operator.denyCidrs`)"
+            ),
+            Self::Kind(kind) => format!("`{host}` is {kind}, which is refused; {ADMIT}"),
+            Self::Private => {
+                format!("`{host}` is a private address, which is refused to KeyProviders; {ADMIT}")
+            }
+            Self::PlainHttp => format!(
+                "plain http to `{host}` is refused; use https, or have the administrator admit http to its address by \
+                 the chart value `operator.allowCidrs` (`--allow-cidr`)"
+            ),
+        }
+    }
+}
+
+/// What admits an address.
+pub(super) const ADMIT: &str = "have the administrator admit the address by the chart value \
+     `operator.allowHttpsCidrs` (`--allow-https-cidr`)";
+
 impl AddressPolicy {
-    /// Admits these ranges besides what is admitted anyway, also for plain http (`--allow-cidr`).
+    /// Admits these ranges for all providers, also for plain http.
     #[must_use]
     pub fn admitting(ranges: impl IntoIterator<Item = IpNet>) -> Self {
-        Self { admitted: ranges.into_iter().collect() }
+        let allow = ranges.into_iter().map(Network::from).collect();
+        AddressRules { allow, ..AddressRules::default() }.into()
     }
 
-    /// The ranges that `--allow-cidr` named.
-    pub(super) fn admitted(&self) -> &[IpNet] {
-        &self.admitted
+    /// The same for a provider of this author.
+    #[must_use]
+    pub fn for_author(&self, author: Author) -> Self {
+        Self { author, ..self.clone() }
     }
 
-    /// Why this address is refused over https; `None` where it may be connected to.
-    pub(super) fn refusal(&self, address: IpAddr) -> Option<&'static str> {
-        if self.admits(address) { None } else { kind_of_refused(embedded_v4(address)) }
+    /// The same with another resolver than the system's. Tests bring their own.
+    #[must_use]
+    pub fn with_names(self, names: Arc<dyn Names>) -> Self {
+        Self { names, ..self }
     }
 
-    /// Whether `--allow-cidr` names this address.
-    pub(super) fn admits(&self, address: IpAddr) -> bool {
-        let embedded = embedded_v4(address);
-        self.admitted.iter().any(|range| range.contains(&address) || range.contains(&embedded))
+    pub(super) fn names(&self) -> Arc<dyn Names> {
+        Arc::clone(&self.names)
+    }
+
+    /// Whether the author may read what the remote side answers only where its address is
+    /// [known to be harmless](Self::discloses).
+    pub(super) const fn guards_answers(&self) -> bool {
+        matches!(self.author, Author::Tenant { .. })
+    }
+
+    /// Whether the author may read what this address answers, whatever it speaks.
+    pub(super) fn discloses(&self, address: IpAddr) -> bool {
+        !self.guards_answers() || !is_private(address) || self.has(&self.rules.disclose, address)
+    }
+
+    /// Whether the author may name private addresses only where they are admitted.
+    pub(super) fn refuses_private(&self) -> bool {
+        self.guards_answers() && self.rules.deny_private_for_key_providers
+    }
+
+    /// The ranges that are reached without a proxy.
+    pub(super) fn next_door(&self) -> impl Iterator<Item = &IpNet> {
+        let admitted = self.rules.allow.iter().chain(&self.rules.allow_https);
+        admitted.filter(|network| network.is_for(&self.author)).map(Network::range)
+    }
+
+    /// Whether the administrator named this host and port for trusted profiles of IBM Cloud.
+    pub(in crate::backend) fn names_ibm_cloud_host(&self, url: &Url) -> bool {
+        self.rules.ibm_cloud_hosts.iter().any(|host| host.is_of(url))
+    }
+
+    /// Why this address may not be connected to; `None` where it may.
+    pub(super) fn refusal(&self, address: SocketAddr, plain_http: bool) -> Option<Refusal> {
+        let (rules, ip) = (&*self.rules, address.ip());
+        let denied =
+            rules.deny.iter().any(|network| network.is_for(&self.author) && network.contains_any_of(ip));
+        let allowed_for_http = self.has(&rules.allow, ip);
+        if rules.api_server.is_at(address) {
+            Some(Refusal::ApiServer)
+        } else if denied {
+            Some(Refusal::Denied)
+        } else if plain_http && !allowed_for_http {
+            Some(Refusal::PlainHttp)
+        } else if allowed_for_http || self.has(&rules.allow_https, ip) {
+            None
+        } else if let Some(kind) = kind_of_refused(ip) {
+            Some(Refusal::Kind(kind))
+        } else {
+            (self.refuses_private() && is_private(ip)).then_some(Refusal::Private)
+        }
+    }
+
+    fn has(&self, networks: &[Network], address: IpAddr) -> bool {
+        networks.iter().any(|network| network.is_for(&self.author) && network.contains_all_of(address))
     }
 
     /// Checks what can be told from a URL alone. Names are checked again when they are resolved, addresses only
@@ -46,82 +205,46 @@ impl AddressPolicy {
         let Some(host) = url.host() else {
             return Err(Failure::Refused("the address has no host: write `https://<host>`".to_owned()));
         };
-        let literal = match host {
-            Host::Ipv4(address) => Some(IpAddr::V4(address)),
-            Host::Ipv6(address) => Some(IpAddr::V6(address)),
-            Host::Domain(_) => None,
-        };
-        match (url.scheme(), literal) {
-            ("https", None) => Ok(()),
-            ("https", Some(address)) => match self.refusal(address) {
-                None => Ok(()),
-                Some(kind) => Err(Failure::Refused(refused(&address.to_string(), kind))),
-            },
-            ("http", None) if !self.admitted.is_empty() => Ok(()),
-            ("http", Some(address)) if self.admits(address) => Ok(()),
-            ("http", _) => Err(Failure::Refused(plain_http_refused(&host.to_string()))),
-            (scheme, _) => {
-                Err(Failure::Refused(format!("`{scheme}` is not a scheme that is spoken here: use `https`")))
+        let plain_http = match url.scheme() {
+            "https" => false,
+            "http" => true,
+            scheme => {
+                return Err(Failure::Refused(format!(
+                    "`{scheme}` is not a scheme that is spoken here: use `https`"
+                )));
             }
-        }
+        };
+        let refusal = match literal(url) {
+            Some(address) => self.refusal(address, plain_http),
+            None if self.rules.api_server.is_called(url) => Some(Refusal::ApiServer),
+            None => (plain_http && !self.allow_is_of_use()).then_some(Refusal::PlainHttp),
+        };
+        refusal.map_or(Ok(()), |refusal| Err(Failure::Refused(refusal.words(&shown(&host)))))
+    }
+
+    /// Whether any address may be called by plain http.
+    fn allow_is_of_use(&self) -> bool {
+        self.rules.allow.iter().any(|network| network.is_for(&self.author))
     }
 }
 
-/// The words for an address of a refused kind.
-pub(super) fn refused(host: &str, kind: &str) -> String {
-    format!("`{host}` is {kind}, which is refused; start the operator with `--allow-cidr` to admit it")
-}
-
-/// The words for plain http to an address that is not admitted.
-pub(super) fn plain_http_refused(host: &str) -> String {
-    format!(
-        "plain http to `{host}` is refused; use https, or start the operator with `--allow-cidr` to admit its address"
-    )
-}
-
-fn kind_of_refused(address: IpAddr) -> Option<&'static str> {
-    if METADATA_SERVICES.contains(&address) {
-        return Some("a cloud's metadata address");
-    }
-    match address {
-        IpAddr::V4(address) if address.octets()[0] == 0 => Some("an unspecified address"),
-        IpAddr::V4(address) if address.is_link_local() => Some("a link-local address"),
-        IpAddr::V4(address) if address.is_broadcast() => Some("a broadcast address"),
-        IpAddr::V6(address) if address.is_unicast_link_local() => Some("a link-local address"),
-        address if address.is_unspecified() => Some("an unspecified address"),
-        address if address.is_loopback() => Some("a loopback address"),
-        address if address.is_multicast() => Some("a multicast address"),
-        _ => None,
+/// The host without the brackets of a URL.
+fn shown(host: &Host<&str>) -> String {
+    match host {
+        Host::Ipv6(address) => address.to_string(),
+        Host::Ipv4(_) | Host::Domain(_) => host.to_string(),
     }
 }
 
-/// The IPv4 address that an IPv6 address stands for (mapped, compatible, NAT64), or the address itself.
-fn embedded_v4(address: IpAddr) -> IpAddr {
-    let IpAddr::V6(v6) = address else { return address };
-    if v6 == Ipv6Addr::LOCALHOST || v6 == Ipv6Addr::UNSPECIFIED {
-        return address;
-    }
-    match v6.segments() {
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
-            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-            IpAddr::V4(Ipv4Addr::new(a, b, c, d))
-        }
-        _ => address,
-    }
+/// The address that stands in the URL in place of a name.
+pub(super) fn literal(url: &Url) -> Option<SocketAddr> {
+    let ip = match url.host()? {
+        Host::Ipv4(address) => IpAddr::V4(address),
+        Host::Ipv6(address) => IpAddr::V6(address),
+        Host::Domain(_) => return None,
+    };
+    Some(SocketAddr::new(ip, url.port_or_known_default().unwrap_or_default()))
 }
-
-/// Where the clouds give a machine its identity. 169.254.169.254 is that of AWS, Azure, Google, IBM, Oracle and others.
-const METADATA_SERVICES: &[IpAddr] = &[
-    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
-    // AWS over IPv6.
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-    // Google over IPv6.
-    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
-    // Alibaba Cloud.
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    // Azure's WireServer.
-    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
-];
 
 #[cfg(test)]
 mod tests {
@@ -129,60 +252,122 @@ mod tests {
 
     use super::*;
 
-    #[rstest]
-    #[case("127.0.0.1", "loopback")]
-    #[case("127.255.0.9", "loopback")]
-    #[case("::1", "loopback")]
-    #[case("::ffff:127.0.0.1", "loopback")]
-    #[case("::127.0.0.1", "loopback")]
-    #[case("64:ff9b::7f00:1", "loopback")]
-    #[case("0.0.0.0", "unspecified")]
-    #[case("0.1.2.3", "unspecified")]
-    #[case("::", "unspecified")]
-    #[case("::ffff:0.0.0.0", "unspecified")]
-    #[case("169.254.1.1", "link-local")]
-    #[case("fe80::1", "link-local")]
-    #[case("febf::1", "link-local")]
-    #[case("224.0.0.1", "multicast")]
-    #[case("ff02::1", "multicast")]
-    #[case("255.255.255.255", "broadcast")]
-    #[case("169.254.169.254", "metadata")]
-    #[case("::ffff:169.254.169.254", "metadata")]
-    #[case("64:ff9b::a9fe:a9fe", "metadata")]
-    #[case("fd00:ec2::254", "metadata")]
-    #[case("fd20:ce::254", "metadata")]
-    #[case("100.100.100.200", "metadata")]
-    #[case("168.63.129.16", "metadata")]
-    fn refuses(#[case] address: IpAddr, #[case] kind: &str) {
-        let refusal = AddressPolicy::default().refusal(address).unwrap();
-        assert!(refusal.contains(kind), "{refusal}");
+    fn networks(texts: &[&str]) -> Vec<Network> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn tenant() -> Author {
+        Author::Tenant { namespace: "billing".to_owned() }
+    }
+
+    fn refusal(rules: AddressRules, author: Author, address: &str) -> Option<Refusal> {
+        let policy = AddressPolicy::from(rules).for_author(author);
+        policy.refusal(SocketAddr::new(address.parse().unwrap(), 443), false)
     }
 
     #[rstest]
     #[case("10.0.0.1")]
-    #[case("172.16.3.4")]
     #[case("192.168.0.1")]
-    #[case("100.100.100.201")]
+    #[case("fd00::1")]
     #[case("93.184.215.14")]
     #[case("2606:4700::1111")]
-    #[case("fd00::1")]
-    #[case("fec0::1")]
-    fn lets_pass(#[case] address: IpAddr) {
-        assert_eq!(AddressPolicy::default().refusal(address), None);
+    fn lets_pass(#[case] address: &str) {
+        for author in [Author::Administrator, tenant()] {
+            assert_eq!(refusal(AddressRules::default(), author, address), None);
+        }
     }
 
     #[rstest]
     #[case("127.0.0.1", true)]
     #[case("::ffff:127.0.0.1", true)]
+    #[case("2002:7f00:1::", true)]
     #[case("127.0.1.1", false)]
     #[case("::1", false)]
     #[case("fe80::1", true)]
     #[case("169.254.169.254", false)]
-    fn admits_what_the_flag_names(#[case] address: IpAddr, #[case] admitted: bool) {
-        let policy =
-            AddressPolicy::admitting(["127.0.0.0/24".parse().unwrap(), "fe80::/64".parse().unwrap()]);
-        assert_eq!(policy.refusal(address).is_none(), admitted);
-        assert_eq!(policy.admits(address), admitted);
+    // One of what it may stand for is admitted, and one is not.
+    #[case("64:ff9b:1:a9fe:a9:fe00:7f00:1", false)]
+    fn admits_what_the_flag_names(#[case] address: &str, #[case] admitted: bool) {
+        let ranges = || networks(&["127.0.0.0/24", "fe80::/64"]);
+        for rules in [
+            AddressRules { allow: ranges(), ..AddressRules::default() },
+            AddressRules { allow_https: ranges(), ..AddressRules::default() },
+        ] {
+            assert_eq!(refusal(rules, tenant(), address).is_none(), admitted);
+        }
+    }
+
+    #[rstest]
+    #[case(&["ClusterKeyProviders=127.0.0.0/8"], Author::Administrator, true)]
+    #[case(&["ClusterKeyProviders=127.0.0.0/8"], tenant(), false)]
+    #[case(&["namespace/billing=127.0.0.0/8"], tenant(), true)]
+    #[case(&["namespace/training=127.0.0.0/8"], tenant(), false)]
+    #[case(&["namespace/billing=127.0.0.0/8"], Author::Administrator, false)]
+    fn admits_it_to_those_whom_the_flag_names(
+        #[case] allow: &[&str],
+        #[case] author: Author,
+        #[case] admitted: bool,
+    ) {
+        let policy = AddressPolicy::from(AddressRules { allow: networks(allow), ..AddressRules::default() });
+        let policy = policy.for_author(author);
+        let address = "127.0.0.1:80".parse().unwrap();
+        assert_eq!(policy.refusal(address, true).is_none(), admitted);
+        assert_eq!(policy.check(&"http://127.0.0.1".parse().unwrap()).is_ok(), admitted);
+        assert_eq!(policy.check(&"http://broker.example.com".parse().unwrap()).is_ok(), admitted);
+    }
+
+    #[rstest]
+    #[case("10.1.2.3", Some(Refusal::Denied))]
+    #[case("64:ff9b::10.1.2.3", Some(Refusal::Denied))]
+    #[case("64:ff9b:1:a01:2:300::", Some(Refusal::Denied))]
+    #[case("10.2.2.3", None)]
+    fn refuses_what_is_denied_although_it_is_admitted(
+        #[case] address: &str,
+        #[case] expected: Option<Refusal>,
+    ) {
+        let rules = AddressRules {
+            allow: networks(&["10.0.0.0/8"]),
+            deny: networks(&["10.1.0.0/16"]),
+            ..AddressRules::default()
+        };
+        assert_eq!(refusal(rules, Author::Administrator, address), expected);
+    }
+
+    #[rstest]
+    #[case("10.1.2.3", [None, Some(Refusal::Private)])]
+    #[case("fd00::1", [None, Some(Refusal::Private)])]
+    #[case("64:ff9b::10.1.2.3", [None, Some(Refusal::Private)])]
+    #[case("2002:a01:203::", [None, Some(Refusal::Private)])]
+    #[case("10.2.2.3", [None, None])]
+    #[case("93.184.215.14", [None, None])]
+    fn refuses_private_addresses_to_tenants_where_asked_to(
+        #[case] address: &str,
+        #[case] expected: [Option<Refusal>; 2],
+    ) {
+        let rules = || AddressRules {
+            allow_https: networks(&["namespace/billing=10.2.0.0/16"]),
+            deny_private_for_key_providers: true,
+            ..AddressRules::default()
+        };
+        let found = [Author::Administrator, tenant()].map(|author| refusal(rules(), author, address));
+        assert_eq!(found, expected);
+    }
+
+    #[rstest]
+    #[case("93.184.215.14", &[], true)]
+    #[case("10.1.2.3", &[], false)]
+    #[case("10.1.2.3", &["10.0.0.0/8"], true)]
+    #[case("10.1.2.3", &["namespace/training=10.0.0.0/8"], false)]
+    #[case("64:ff9b::10.1.2.3", &[], false)]
+    fn discloses_what_is_public_or_named(
+        #[case] address: IpAddr,
+        #[case] disclose: &[&str],
+        #[case] expected: bool,
+    ) {
+        let rules = AddressRules { disclose: networks(disclose), ..AddressRules::default() };
+        let policy = AddressPolicy::from(rules);
+        assert_eq!(policy.for_author(tenant()).discloses(address), expected);
+        assert!(policy.discloses(address), "an administrator may read everything");
     }
 
     #[rstest]
@@ -200,9 +385,17 @@ mod tests {
     #[case("http://broker.example.com", &[], Some("plain http to `broker.example.com` is refused"))]
     #[case("http://broker.example.com", &["10.0.0.0/8"], None)]
     #[case("ftp://broker.example.com", &[], Some("`ftp` is not a scheme"))]
+    #[case("https://10.96.0.1:8443", &["10.0.0.0/8"], Some("`10.96.0.1` is the API server"))]
+    #[case("https://[64:ff9b::10.96.0.1]", &[], Some("is the API server"))]
+    #[case("https://127.0.0.1:6443", &["127.0.0.0/8"], Some("`127.0.0.1` is the API server"))]
+    #[case("https://API.example.com.", &[], Some("`api.example.com.` is the API server"))]
     fn checks_urls(#[case] url: Url, #[case] ranges: &[&str], #[case] refusal: Option<&str>) {
-        let policy = AddressPolicy::admitting(ranges.iter().map(|range| range.parse().unwrap()));
-        match (policy.check(&url), refusal) {
+        let api_server = ApiServer::at(
+            ["api.example.com".to_owned()],
+            ["10.96.0.1:443".parse().unwrap(), "127.0.0.1:6443".parse().unwrap()],
+        );
+        let rules = AddressRules { allow: networks(ranges), api_server, ..AddressRules::default() };
+        match (AddressPolicy::from(rules).check(&url), refusal) {
             (Ok(()), None) => {}
             (Err(Failure::Refused(message)), Some(words)) => assert!(message.contains(words), "{message}"),
             (outcome, _) => panic!("{outcome:?}"),

@@ -13,28 +13,23 @@ use url::Url;
 
 use super::{
     AddressPolicy, CallOutcome, Failure, HttpConfig, ObservedCall, Observer, RemoteShares, Request, Response,
-    budget::Budget, proxy, request::origin, resolver::PolicedResolver, response, tls, trace, words,
+    address::ADMIT,
+    budget::Budget,
+    request::origin,
+    response, trace,
+    ways::{Way, Ways},
+    words,
 };
-use crate::backend::{BackendError, ErrorClass};
+use crate::backend::BackendError;
 
 /// The most bytes of an answer that are read, unless the request says more.
 pub(super) const LARGEST_BODY: usize = MIB;
 
 pub(super) const MIB: usize = 1 << 20;
 
-/// How long an unused connection is kept. Load balancers drop theirs after 60 s or more; letting go before they do
-/// keeps a request from being lost on its way into a connection that is just being closed.
-const IDLE_CONNECTION: Duration = Duration::from_secs(30);
-
-const USER_AGENT: &str = concat!("servicekey-operator/", env!("CARGO_PKG_VERSION"));
-
 /// The way to one remote side.
 pub(in crate::backend) struct HttpClient {
-    https: reqwest::Client,
-    /// Plain http; its resolver knows only the addresses that `--allow-cidr` admits.
-    plain: reqwest::Client,
-    /// Whether the environment names a proxy for https.
-    proxied: bool,
+    ways: Ways,
     addresses: AddressPolicy,
     budget: Budget,
     shares: RemoteShares,
@@ -55,17 +50,8 @@ impl HttpClient {
         config: &HttpConfig,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, BackendError> {
-        let tls = tls::client_config(config)?;
-        let proxy = proxy::from_environment(variable, &config.addresses)?;
-        let proxied = proxy.is_some();
-        let mut https = builder(config, &tls, false).https_only(true);
-        if let Some(proxy) = proxy {
-            https = https.proxy(proxy);
-        }
         Ok(Self {
-            proxied,
-            https: build(https)?,
-            plain: build(builder(config, &tls, true))?,
+            ways: Ways::new(config, variable)?,
             addresses: config.addresses.clone(),
             budget: Budget::new(&config.limits),
             shares: config.shares.clone(),
@@ -102,20 +88,96 @@ impl HttpClient {
     ///
     /// # Errors
     /// A [`Failure`] where no status came back, or that of a redirect, which is never followed: it would carry
-    /// login and parameters to where nobody meant them to go.
+    /// login and parameters to where nobody meant them to go. [`Failure::Unproved`], where nothing was sent because the
+    /// place has not [proved](Request::proving) yet what it is; and [`Failure::Withheld`], where this request did not
+    /// prove it.
     pub(in crate::backend) async fn send(&self, request: Request) -> Result<Response, Failure> {
         self.check(&request.url)?;
+        let unusable = |error: BackendError| Failure::Refused(error.message);
+        let way = self.ways.to(&request.url).map_err(unusable)?;
+        if self.ways.may_be_disclosed(&request.url, &way) {
+            // Without a proof of its own it is not sent again.
+            let again = request.proof.as_ref().map(|_| request.clone());
+            let (hidden, to_the_remote_side) = (self.withheld(&request.url), request.to_the_remote_side);
+            match (self.send_by(&way.disclosed, &way, request).await, again) {
+                (Err(Failure::Unproved(_)), Some(request)) => return self.prove(&way, request).await,
+                (Err(Failure::Unproved(_)), None) => return Err(Failure::Unproved(hidden)),
+                (Err(Failure::Unresolved(_)), _) if self.addresses.guards_answers() => {
+                    return Err(Failure::Withheld(hidden));
+                }
+                (outcome, _) => {
+                    outcome.iter().for_each(|response| self.heed(response, to_the_remote_side));
+                    return outcome;
+                }
+            }
+        }
+        self.prove(&way, request).await
+    }
+
+    /// Sends a request to a place of which nothing is known: what it answers comes out only where it is a proof.
+    async fn prove(&self, way: &Way, request: Request) -> Result<Response, Failure> {
+        let (url, Some(proof)) = (request.url.clone(), request.proof.clone()) else {
+            return Err(Failure::Unproved(self.withheld(&request.url)));
+        };
+        let admitted = self.ways.admitted(&url, way).map_err(|error| Failure::Refused(error.message))?;
+        let outcome = self.send_by(admitted, way, request).await;
+        if let Ok(response) = &outcome
+            && proof(response)
+        {
+            way.prove(response.from);
+            return outcome;
+        }
+        // What was not answered is logged already.
+        if let Ok(response) = &outcome {
+            tracing::info!(
+                origin = origin(&url),
+                status = response.status.as_u16(),
+                "the answer is not one of the provider's protocol and is withheld from its author"
+            );
+        }
+        Err(Failure::Withheld(self.withheld(&url)))
+    }
+
+    /// Leaves the remote side alone where it wants to be. The wish of a server of which nothing is known is not heeded:
+    /// its provider would show that there is one.
+    fn heed(&self, response: &Response, to_the_remote_side: bool) {
+        if to_the_remote_side && let Some(wait) = response.asks_for_peace() {
+            self.budget.pause(wait);
+            self.observer.paused();
+        }
+    }
+
+    /// What is said in place of all that a tenant may not know. It is the same whatever happened.
+    fn withheld(&self, url: &Url) -> String {
+        let refused = if self.addresses.refuses_private() {
+            format!("; private addresses are refused to KeyProviders here: {ADMIT}")
+        } else {
+            String::new()
+        };
+        format!(
+            "no valid answer from `{}`; a KeyProvider shows why only for public addresses, or after the first valid \
+             answer: check name, address, port, TLS and login, or ask the administrator for the operator's log{refused}",
+            origin(url)
+        )
+    }
+
+    /// Sends the request once by this client, within the budget, and tells those who count and log.
+    async fn send_by(
+        &self,
+        client: &reqwest::Client,
+        way: &Way,
+        request: Request,
+    ) -> Result<Response, Failure> {
         let queued = Instant::now();
         let _place = self.budget.take().await;
         let _share = self.shares.request().await;
         self.observer.waited(queued.elapsed());
         let (method, url, route) = (request.method.clone(), request.url.clone(), request.route);
-        let to_the_remote_side = request.to_the_remote_side;
         let began = Instant::now();
-        let outcome = self.exchange(request).await;
-        if to_the_remote_side && let Some(wait) = outcome.as_ref().ok().and_then(Response::asks_for_peace) {
-            self.budget.pause(wait);
-            self.observer.paused();
+        let outcome = self.exchange(client, way, request).await;
+        if let Err(Failure::Unproved(_)) = &outcome {
+            // Nothing was connected to.
+            return outcome;
         }
         let took = began.elapsed();
         let call = ObservedCall { route, method: &method, outcome: CallOutcome::of(&outcome), took };
@@ -130,7 +192,12 @@ impl HttpClient {
         outcome
     }
 
-    async fn exchange(&self, request: Request) -> Result<Response, Failure> {
+    async fn exchange(
+        &self,
+        client: &reqwest::Client,
+        way: &Way,
+        request: Request,
+    ) -> Result<Response, Failure> {
         let deadline = tokio::time::Instant::now() + self.timeout;
         let (url, largest_answer) = (request.url.clone(), request.largest_answer);
         let late = || {
@@ -140,14 +207,14 @@ impl HttpClient {
                 self.timeout
             ))
         };
-        let answer = match tokio::time::timeout_at(deadline, self.start(request)).await {
-            Ok(answer) => answer.map_err(|error| self.explain(words::failure(&error, &url), &url))?,
+        let answer = match tokio::time::timeout_at(deadline, start(client, request)).await {
+            Ok(answer) => answer.map_err(|error| explain(words::failure(&error, &url), way))?,
             Err(_) => return Err(late()),
         };
         if answer.status().is_redirection() {
             return Err(redirected(&answer, &url));
         }
-        let status = answer.status();
+        let (status, from) = (answer.status(), answer.remote_addr());
         let retry_after = response::retry_after(status, answer.headers(), Timestamp::now());
         let location =
             answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -155,28 +222,7 @@ impl HttpClient {
         let body = tokio::time::timeout_at(deadline, read(answer, &url, largest_answer))
             .await
             .unwrap_or_else(|_| Err(late()));
-        Ok(Response { status, retry_after, location, remote_request_id, body })
-    }
-
-    /// Who looks for a lost connection should know that there is a proxy on the way.
-    fn explain(&self, failure: Failure, url: &Url) -> Failure {
-        if !self.proxied || url.scheme() != "https" {
-            return failure;
-        }
-        match failure {
-            Failure::NotSent(message) => Failure::NotSent(format!("{message} (`HTTPS_PROXY` is set)")),
-            Failure::Untrusted(message) => Failure::Untrusted(format!("{message} (`HTTPS_PROXY` is set)")),
-            failure => failure,
-        }
-    }
-
-    async fn start(&self, request: Request) -> Result<reqwest::Response, reqwest::Error> {
-        let client = if request.url.scheme() == "https" { &self.https } else { &self.plain };
-        let mut sending = client.request(request.method, request.url).headers(request.headers);
-        if let Some(body) = request.body {
-            sending = sending.body(body);
-        }
-        sending.send().await
+        Ok(Response { status, retry_after, location, remote_request_id, from, body })
     }
 }
 
@@ -189,22 +235,25 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-fn builder(config: &HttpConfig, tls: &rustls::ClientConfig, plain_http: bool) -> reqwest::ClientBuilder {
-    let resolver =
-        PolicedResolver { policy: config.addresses.clone(), plain_http, shares: config.shares.clone() };
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls.clone())
-        .dns_resolver(Arc::new(resolver))
-        // Of the environment's proxies only the one that `proxy` reads is taken.
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(config.limits.connect_timeout())
-        .pool_idle_timeout(IDLE_CONNECTION)
-        .user_agent(USER_AGENT)
+/// Who looks for a lost connection should know that there is a proxy on the way.
+fn explain(failure: Failure, way: &Way) -> Failure {
+    match failure {
+        Failure::NotSent(message) if way.proxied => {
+            Failure::NotSent(format!("{message} (`HTTPS_PROXY` is set)"))
+        }
+        Failure::Untrusted(message) if way.proxied => {
+            Failure::Untrusted(format!("{message} (`HTTPS_PROXY` is set)"))
+        }
+        failure => failure,
+    }
 }
 
-fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, BackendError> {
-    builder.build().map_err(|_| BackendError::new(ErrorClass::Rejected, "the HTTP client can't be set up"))
+async fn start(client: &reqwest::Client, request: Request) -> Result<reqwest::Response, reqwest::Error> {
+    let mut sending = client.request(request.method, request.url).headers(request.headers);
+    if let Some(body) = request.body {
+        sending = sending.body(body);
+    }
+    sending.send().await
 }
 
 /// Reads the body by pieces, and stops as soon as it is larger than what is kept.

@@ -8,6 +8,15 @@ pub(in crate::backend) enum Failure {
     /// The request never left: no address, no connection. It may work later.
     #[error("{0}")]
     NotSent(String),
+    /// The request never left, because the name has no address that may be connected to. It may have one later.
+    #[error("{0}")]
+    Unresolved(String),
+    /// The request never left: its address is private, and has not answered in its own protocol yet.
+    #[error("{0}")]
+    Unproved(String),
+    /// The request may have left. What became of it is not for the author of the provider to know.
+    #[error("{0}")]
+    Withheld(String),
     /// The request was not looked at: one side does not accept the certificate or the TLS of the other.
     #[error("{0}")]
     Untrusted(String),
@@ -31,7 +40,10 @@ impl Failure {
     /// those that may have made something.
     pub(in crate::backend) fn into_error(self, what: &str, maybe_sent: ErrorClass) -> BackendError {
         let class = match &self {
-            Self::NotSent(_) => ErrorClass::Transient,
+            // Only requests that change nothing are withheld.
+            Self::NotSent(_) | Self::Unresolved(_) | Self::Unproved(_) | Self::Withheld(_) => {
+                ErrorClass::Transient
+            }
             Self::Untrusted(_) => ErrorClass::Untrusted,
             Self::Refused(_) => ErrorClass::Rejected,
             Self::Redirected(_) => ErrorClass::Unexpected,

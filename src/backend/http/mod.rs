@@ -2,13 +2,19 @@
 //! its cap on answers and its policy on addresses. It retries nothing: the state machine decides what comes next.
 
 mod address;
+mod api_server;
 mod base_url;
 mod budget;
 mod client;
 mod config;
+mod faces;
 mod failure;
+mod named_host;
+mod names;
+mod network;
 mod observer;
 mod path;
+mod proofs;
 mod proxy;
 mod redact;
 mod request;
@@ -19,10 +25,15 @@ mod shares;
 mod tests;
 mod tls;
 mod trace;
+mod ways;
 mod words;
 
-pub use address::AddressPolicy;
+pub use address::{AddressPolicy, AddressRules, Author};
+pub use api_server::ApiServer;
 pub use config::{ClientCertificate, HttpConfig, Limits};
+pub use named_host::{InvalidHost, NamedHost};
+pub use names::Names;
+pub use network::{InvalidNetwork, Network, ProviderScope};
 pub use observer::{CallOutcome, ObservedCall, Observer};
 pub use shares::RemoteShares;
 

@@ -50,7 +50,13 @@ impl CallOutcome {
     pub(super) fn of(outcome: &Result<Response, Failure>) -> Self {
         match outcome {
             Ok(response) => Self::Answered(response.status.as_u16()),
-            Err(Failure::NotSent(_) | Failure::Refused(_)) => Self::Unreachable,
+            Err(
+                Failure::NotSent(_)
+                | Failure::Unresolved(_)
+                | Failure::Unproved(_)
+                | Failure::Withheld(_)
+                | Failure::Refused(_),
+            ) => Self::Unreachable,
             Err(Failure::Untrusted(_)) => Self::Untrusted,
             Err(Failure::Redirected(_) | Failure::Unusable(_)) => Self::Unusable,
             Err(Failure::MaybeSent(_)) => Self::Unanswered,

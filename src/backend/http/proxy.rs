@@ -1,35 +1,64 @@
 //! The way out of clusters that have only one: a proxy named by the environment.
 //!
-//! `HTTPS_PROXY` and `NO_PROXY` are honoured for https, as everywhere in the Kubernetes world; whoever sets them
-//! runs the operator. The proxy resolves the names then, so keeping it from addresses that nobody should reach is
-//! its own task; hosts written as addresses stay under the address policy. Plain http never takes a proxy, and
-//! neither do hosts written as addresses that `--allow-cidr` admits: both are next door by nature.
+//! `HTTPS_PROXY` and `NO_PROXY` are honoured for https, as everywhere in the Kubernetes world, in capitals or not; the
+//! administrator of the operator sets them. `HTTP_PROXY` and `ALL_PROXY` have no effect. The proxy resolves the names
+//! and connects, so it has to refuse internal addresses itself; hosts written as addresses stay under the address policy.
+//! Plain http never takes a proxy, and neither do hosts written as addresses that the policy admits: both are next door.
 
-use reqwest::{NoProxy, Proxy};
+use hyper_util::client::proxy::matcher::Matcher;
+use reqwest::Proxy;
+use url::Url;
 
 use super::AddressPolicy;
 use crate::backend::{BackendError, ErrorClass};
 
-/// The proxy that the variables name, where they name one.
-///
-/// # Errors
-/// [`ErrorClass::Rejected`], where the proxy's address can't be used. It is not quoted: it may hold a password.
-pub(super) fn from_environment(
-    variable: impl Fn(&str) -> Option<String>,
-    policy: &AddressPolicy,
-) -> Result<Option<Proxy>, BackendError> {
-    let lookup = |name: &str| {
-        variable(name).or_else(|| variable(&name.to_lowercase())).filter(|value| !value.trim().is_empty())
-    };
-    let Some(address) = lookup("HTTPS_PROXY") else { return Ok(None) };
-    let proxy = Proxy::https(address.trim()).map_err(|_| {
-        let message =
-            "the operator's environment variable `HTTPS_PROXY` is no address of a proxy: correct it";
-        BackendError::new(ErrorClass::Rejected, message)
-    })?;
-    let mut direct: Vec<String> = policy.admitted().iter().map(ToString::to_string).collect();
-    direct.extend(lookup("NO_PROXY"));
-    Ok(Some(proxy.no_proxy(NoProxy::from_string(&direct.join(",")))))
+/// The proxy of the environment.
+pub(super) struct EnvironmentProxy {
+    address: String,
+    matcher: Matcher,
+}
+
+impl EnvironmentProxy {
+    /// The proxy that the variables name, where they name one.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Rejected`], where the proxy's address can't be used. It is not quoted: it may hold a password.
+    pub(super) fn from_environment(
+        variable: impl Fn(&str) -> Option<String>,
+        policy: &AddressPolicy,
+    ) -> Result<Option<Self>, BackendError> {
+        let lookup = |name: &str| {
+            variable(name).or_else(|| variable(&name.to_lowercase())).filter(|value| !value.trim().is_empty())
+        };
+        let Some(address) = lookup("HTTPS_PROXY") else { return Ok(None) };
+        let address = address.trim().to_owned();
+        Self::proxy(&address)?;
+        let mut direct: Vec<String> = policy.next_door().map(ToString::to_string).collect();
+        direct.extend(lookup("NO_PROXY"));
+        let matcher = Matcher::builder().https(address.clone()).no(direct.join(",")).build();
+        Ok(Some(Self { address, matcher }))
+    }
+
+    /// Whether a request to this URL goes through the proxy.
+    pub(super) fn is_on_the_way_to(&self, url: &Url) -> bool {
+        url.as_str().parse().is_ok_and(|url| self.matcher.intercept(&url).is_some())
+    }
+
+    /// For a client all of whose requests go through the proxy.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Rejected`], where the address can't be used.
+    pub(super) fn for_all(&self) -> Result<Proxy, BackendError> {
+        Self::proxy(&self.address)
+    }
+
+    fn proxy(address: &str) -> Result<Proxy, BackendError> {
+        Proxy::https(address).map_err(|_| {
+            let message =
+                "the operator's environment variable `HTTPS_PROXY` is no address of a proxy: correct it";
+            BackendError::new(ErrorClass::Rejected, message)
+        })
+    }
 }
 
 #[cfg(test)]
@@ -38,24 +67,45 @@ mod tests {
 
     use super::*;
 
+    fn found(
+        variables: &[(&str, &str)],
+        policy: &AddressPolicy,
+    ) -> Result<Option<EnvironmentProxy>, BackendError> {
+        let variable = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        EnvironmentProxy::from_environment(variable, policy)
+    }
+
     #[rstest]
     #[case(&[], Ok(false))]
     #[case(&[("HTTPS_PROXY", "")], Ok(false))]
     #[case(&[("HTTP_PROXY", "http://proxy:3128")], Ok(false))]
+    #[case(&[("ALL_PROXY", "http://proxy:3128")], Ok(false))]
     #[case(&[("HTTPS_PROXY", "http://proxy:3128")], Ok(true))]
     #[case(&[("https_proxy", "proxy:3128"), ("NO_PROXY", ".svc,10.0.0.0/8")], Ok(true))]
     #[case(&[("HTTPS_PROXY", "http://user:hunter2@:x")], Err(()))]
     fn reads_the_variables(#[case] variables: &[(&str, &str)], #[case] expected: Result<bool, ()>) {
-        let variable = |name: &str| {
-            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
-        };
-        let found = from_environment(variable, &AddressPolicy::default());
-        match found {
+        match found(variables, &AddressPolicy::default()) {
             Ok(proxy) => assert_eq!(Ok(proxy.is_some()), expected),
             Err(error) => {
                 assert_eq!(Err(()), expected);
                 assert!(!error.message.contains("hunter2"));
             }
         }
+    }
+
+    #[rstest]
+    #[case("https://broker.example.com", true)]
+    #[case("https://192.168.0.1", true)]
+    #[case("https://10.1.2.3", false)]
+    #[case("https://broker.billing.svc", false)]
+    #[case("https://127.0.0.1:8443", false)]
+    #[case("http://broker.example.com", false)]
+    fn is_on_the_way(#[case] url: Url, #[case] expected: bool) {
+        let variables = [("HTTPS_PROXY", "http://proxy:3128"), ("no_proxy", ".svc,10.0.0.0/8")];
+        let policy = AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]);
+        let proxy = found(&variables, &policy).unwrap().unwrap();
+        assert_eq!(proxy.is_on_the_way_to(&url), expected);
     }
 }

@@ -1,6 +1,6 @@
 //! One request, as backends write it.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use reqwest::{
     Method,
@@ -9,7 +9,13 @@ use reqwest::{
 use serde::Serialize;
 use url::{Url, form_urlencoded};
 
-use super::client::{LARGEST_BODY, MIB};
+use super::{
+    Response,
+    client::{LARGEST_BODY, MIB},
+};
+
+/// Whether an answer shows that the place speaks the protocol of the provider.
+pub(super) type Proof = Arc<dyn Fn(&Response) -> bool + Send + Sync>;
 
 /// One request. `Debug` shows where it goes, without the query, and nothing of headers and body.
 #[derive(Clone)]
@@ -24,6 +30,8 @@ pub(in crate::backend) struct Request {
     pub(super) largest_answer: usize,
     /// Whether the answer speaks for the remote side, where it asks to be left alone.
     pub(super) to_the_remote_side: bool,
+    /// For requests that may go to places of which nothing is known yet.
+    pub(super) proof: Option<Proof>,
 }
 
 impl Request {
@@ -37,6 +45,7 @@ impl Request {
             body: None,
             largest_answer: LARGEST_BODY,
             to_the_remote_side: true,
+            proof: None,
         }
     }
 
@@ -54,6 +63,17 @@ impl Request {
     /// Goes to another server than the remote side, which is not left alone because that one wants to be.
     pub(in crate::backend) fn elsewhere(mut self) -> Self {
         self.to_the_remote_side = false;
+        self
+    }
+
+    /// May go to a private address of which nothing is known yet, also where a tenant chose it. What is answered comes
+    /// back only where it is a proof: an answer that the protocol of the provider alone gives. The request must change
+    /// nothing at the remote side.
+    pub(in crate::backend) fn proving(
+        mut self,
+        proof: impl Fn(&Response) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.proof = Some(Arc::new(proof));
         self
     }
 

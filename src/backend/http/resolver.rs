@@ -1,11 +1,11 @@
 //! Name resolution under the address policy: what is refused never reaches the connector, so that a name which
 //! resolves to something else the next time (DNS rebinding) gains nothing.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::{AddressPolicy, RemoteShares, address};
+use super::{AddressPolicy, RemoteShares, address::Refusal, proofs::Proofs};
 
 /// Why a name gave no address to connect to.
 #[derive(Debug, thiserror::Error)]
@@ -22,55 +22,76 @@ pub(super) enum ResolveError {
     /// Every address of the name is refused.
     #[error("{0}")]
     Refused(String),
+    /// Of the addresses that are not refused none has answered in its own protocol yet.
+    #[error("`{host}` has private addresses only, of which none has proved what it is")]
+    Unproved {
+        /// The name.
+        host: String,
+    },
 }
 
-/// The system's resolver, without the addresses that the policy refuses.
+/// Which addresses of a name are connected to.
+#[derive(Clone, Debug)]
+pub(super) enum Reach {
+    /// All that the policy admits.
+    Admitted,
+    /// Of these, those whose answers the author of the provider may read.
+    Disclosed(Arc<Proofs>),
+}
+
+/// The resolver of one place, without the addresses that are not to be connected to.
 pub(super) struct PolicedResolver {
-    /// Which addresses may be connected to.
     pub(super) policy: AddressPolicy,
-    /// Whether the connection will be plain http, to which only the admitted ranges are open.
+    pub(super) reach: Reach,
+    pub(super) port: u16,
     pub(super) plain_http: bool,
     /// The threads that wait for name servers.
     pub(super) shares: RemoteShares,
 }
 
 impl PolicedResolver {
-    fn filter(
-        policy: &AddressPolicy,
-        plain_http: bool,
-        host: &str,
-        found: impl Iterator<Item = SocketAddr>,
-    ) -> Result<Vec<SocketAddr>, ResolveError> {
-        let mut refusal = None;
-        let mut addresses = Vec::new();
-        for address in found {
-            let refused = if plain_http && !policy.admits(address.ip()) {
-                Some(address::plain_http_refused(host))
-            } else {
-                policy.refusal(address.ip()).map(|kind| address::refused(host, &format!("at {kind}")))
-            };
-            match refused {
-                None => addresses.push(address),
-                Some(words) => refusal = Some(words),
-            }
+    fn filter(&self, host: &str, found: &[SocketAddr]) -> Result<Vec<SocketAddr>, ResolveError> {
+        let refusal = |address: &SocketAddr| self.policy.refusal(*address, self.plain_http);
+        let admitted: Vec<_> = found.iter().copied().filter(|address| refusal(address).is_none()).collect();
+        if admitted.is_empty() {
+            let words = found.iter().filter_map(refusal).next_back().map_or_else(
+                || format!("`{host}` has no address"),
+                |refusal| match refusal {
+                    Refusal::Kind(kind) => refusal.words(host).replacen(kind, &format!("at {kind}"), 1),
+                    Refusal::Private => refusal.words(host).replacen("is a", "is at a", 1),
+                    Refusal::ApiServer | Refusal::Denied | Refusal::PlainHttp => refusal.words(host),
+                },
+            );
+            return Err(ResolveError::Refused(words));
         }
-        if !addresses.is_empty() {
-            return Ok(addresses);
+        let Reach::Disclosed(proofs) = &self.reach else { return Ok(admitted) };
+        let disclosed: Vec<_> = admitted
+            .into_iter()
+            .filter(|address| self.policy.discloses(address.ip()) || proofs.has(address.ip()))
+            .collect();
+        if disclosed.is_empty() {
+            Err(ResolveError::Unproved { host: host.to_owned() })
+        } else {
+            Ok(disclosed)
         }
-        Err(ResolveError::Refused(refusal.unwrap_or_else(|| format!("`{host}` has no address"))))
+    }
+
+    async fn addresses(&self, host: &str) -> Result<Vec<SocketAddr>, ResolveError> {
+        let found = self.shares.look_up(self.policy.names(), host).await;
+        let found = found.map_err(|source| ResolveError::Unknown { host: host.to_owned(), source })?;
+        let found: Vec<_> = found.into_iter().map(|ip| SocketAddr::new(ip, self.port)).collect();
+        self.filter(host, &found)
     }
 }
 
-impl Resolve for PolicedResolver {
+/// For reqwest, which wants a resolver that it can hand on.
+pub(super) struct SharedResolver(pub(super) Arc<PolicedResolver>);
+
+impl Resolve for SharedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let (policy, plain_http, shares) = (self.policy.clone(), self.plain_http, self.shares.clone());
+        let resolver = Arc::clone(&self.0);
         Box::pin(async move {
-            let host = name.as_str();
-            let found = shares
-                .look_up(host)
-                .await
-                .map_err(|source| ResolveError::Unknown { host: host.to_owned(), source })?;
-            let addresses = Self::filter(&policy, plain_http, host, found.into_iter())?;
+            let addresses = resolver.addresses(name.as_str()).await?;
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }
@@ -81,6 +102,15 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::backend::http::{AddressRules, Author};
+
+    fn found(addresses: &[&str]) -> Vec<SocketAddr> {
+        addresses.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 443)).collect()
+    }
+
+    fn resolver(policy: AddressPolicy, reach: Reach, plain_http: bool) -> PolicedResolver {
+        PolicedResolver { policy, reach, port: 443, plain_http, shares: RemoteShares::default() }
+    }
 
     #[rstest]
     #[case(&["93.184.215.14"], false, Ok(1))]
@@ -91,13 +121,31 @@ mod tests {
     #[case(&["10.0.0.1", "93.184.215.14"], true, Ok(1))]
     #[case(&["93.184.215.14"], true, Err("plain http to `broker` is refused"))]
     #[case(&[], false, Err("`broker` has no address"))]
-    fn filters(#[case] found: &[&str], #[case] plain_http: bool, #[case] expected: Result<usize, &str>) {
+    fn filters(#[case] addresses: &[&str], #[case] plain_http: bool, #[case] expected: Result<usize, &str>) {
         let policy = AddressPolicy::admitting(["10.0.0.0/8".parse().unwrap()]);
-        let found = found.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0));
-        match (PolicedResolver::filter(&policy, plain_http, "broker", found), expected) {
+        let resolver = resolver(policy, Reach::Admitted, plain_http);
+        match (resolver.filter("broker", &found(addresses)), expected) {
             (Ok(addresses), Ok(count)) => assert_eq!(addresses.len(), count),
             (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),
             (outcome, _) => panic!("{outcome:?}"),
+        }
+    }
+
+    #[rstest]
+    #[case::public(&["93.184.215.14", "10.0.0.1"], &[], Some(1))]
+    #[case::private(&["10.0.0.1", "10.0.0.2"], &[], None)]
+    #[case::proved(&["10.0.0.1", "10.0.0.2"], &["10.0.0.1"], Some(1))]
+    #[case::proved_elsewhere(&["10.0.0.2"], &["10.0.0.1"], None)]
+    fn discloses(#[case] addresses: &[&str], #[case] proved: &[&str], #[case] expected: Option<usize>) {
+        let author = Author::Tenant { namespace: "billing".to_owned() };
+        let policy = AddressPolicy::from(AddressRules::default()).for_author(author);
+        let proofs = Arc::<Proofs>::default();
+        proved.iter().for_each(|ip| proofs.add(Some(ip.parse().unwrap())));
+        let resolver = resolver(policy, Reach::Disclosed(proofs), false);
+        match resolver.filter("broker", &found(addresses)) {
+            Ok(disclosed) => assert_eq!(Some(disclosed.len()), expected),
+            Err(ResolveError::Unproved { .. }) => assert_eq!(expected, None),
+            Err(error) => panic!("{error}"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One answer, as backends read it.
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 use reqwest::{
@@ -18,6 +18,8 @@ pub(in crate::backend) struct Response {
     pub(in crate::backend) retry_after: Option<Duration>,
     /// Where the remote side says that what it began can be looked at.
     pub(in crate::backend) location: Option<String>,
+    /// The address that answered; behind a proxy, that of the proxy.
+    pub(super) from: Option<SocketAddr>,
     /// What the remote side calls the request.
     pub(super) remote_request_id: Option<String>,
     pub(super) body: Result<Vec<u8>, Failure>,
@@ -150,6 +152,7 @@ mod tests {
             retry_after: None,
             location: None,
             remote_request_id: None,
+            from: None,
             body: Ok(b"hunter2".to_vec()),
         };
         assert!(!format!("{response:?}").contains("hunter2"));

@@ -1,10 +1,8 @@
 //! What the calls to all remote sides of the process share: open requests and name lookups.
 
-use std::{
-    io,
-    net::{SocketAddr, ToSocketAddrs},
-};
+use std::{io, net::IpAddr, sync::Arc};
 
+use super::Names;
 use crate::fair::{FairPermit, FairSemaphore, Lane};
 
 /// Requests under way through KeyProviders. Each has a connection, and may last as long as a tenant's
@@ -55,14 +53,14 @@ impl RemoteShares {
         if self.is_limited_elsewhere { None } else { self.requests.acquire(&self.lane).await }
     }
 
-    /// The addresses of a host, from the system's resolver.
+    /// The addresses of a host, from this resolver.
     ///
     /// The thread that asks keeps its place until the resolver returns, also when the caller has given up.
-    pub(super) async fn look_up(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
+    pub(super) async fn look_up(&self, names: Arc<dyn Names>, host: &str) -> io::Result<Vec<IpAddr>> {
         let permit = self.lookups.acquire(&self.lane).await;
         let host = host.to_owned();
         let lookup = tokio::task::spawn_blocking(move || {
-            let found = (host.as_str(), 0).to_socket_addrs().map(Iterator::collect);
+            let found = names.addresses(&host);
             drop(permit);
             found
         });
@@ -75,6 +73,7 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
+    use crate::backend::http::names::SystemNames;
 
     #[tokio::test]
     async fn requests_of_one_namespace_leave_room_for_others() {
@@ -90,8 +89,8 @@ mod tests {
 
     #[tokio::test]
     async fn lookups_find_an_address() {
-        let found = RemoteShares::default().look_up("127.0.0.1").await.unwrap();
-        assert_eq!(found, ["127.0.0.1:0".parse().unwrap()]);
+        let found = RemoteShares::default().look_up(Arc::new(SystemNames), "127.0.0.1").await.unwrap();
+        assert_eq!(found, [IpAddr::from([127, 0, 0, 1])]);
     }
 
     /// Somebody's name servers never answer: the threads that wait for them are this namespace's own.
@@ -101,8 +100,11 @@ mod tests {
         let (lane, other) = (Lane::of_namespace("busy"), shares.of_tenant(Lane::of_namespace("other")));
         let held: Vec<_> = std::iter::from_fn(|| shares.lookups.try_acquire(&lane).ok()).collect();
         assert_eq!(held.len(), LOOKUPS / 2);
-        assert!(other.look_up("127.0.0.1").await.is_ok());
+        assert!(other.look_up(Arc::new(SystemNames), "127.0.0.1").await.is_ok());
         let busy = shares.of_tenant(lane);
-        assert!(busy.look_up("127.0.0.1").now_or_never().is_none(), "it waits for its own");
+        assert!(
+            busy.look_up(Arc::new(SystemNames), "127.0.0.1").now_or_never().is_none(),
+            "it waits for its own"
+        );
     }
 }

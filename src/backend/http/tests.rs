@@ -1,6 +1,13 @@
 //! The client against servers that behave, and against those that do not.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    net::IpAddr,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::{Router, http::HeaderMap, routing::get};
 use futures::future::join_all;
@@ -8,7 +15,10 @@ use reqwest::Method;
 use rstest::rstest;
 use url::Url;
 
-use super::{ClientCertificate, Failure, HttpClient, HttpConfig, Request, Response, client::LARGEST_BODY};
+use super::{
+    AddressPolicy, AddressRules, Author, ClientCertificate, Failure, HttpClient, HttpConfig, Names, Request,
+    Response, client::LARGEST_BODY,
+};
 use crate::backend::test_server::{self, Certificate, Then};
 
 const PATIENT: Duration = Duration::from_secs(20);
@@ -31,6 +41,10 @@ fn message(outcome: Result<Response, Failure>) -> Failure {
 
 fn not_sent(failure: &Failure, words: &str) {
     assert!(matches!(failure, Failure::NotSent(message) if message.contains(words)), "{failure:?}");
+}
+
+fn unresolved(failure: &Failure, words: &str) {
+    assert!(matches!(failure, Failure::Unresolved(message) if message.contains(words)), "{failure:?}");
 }
 
 fn untrusted(failure: &Failure, words: &str) {
@@ -128,14 +142,14 @@ async fn nobody_listens() {
 async fn the_name_is_unknown() {
     let url = "https://no-such-host.invalid/path?hunter2".parse().unwrap();
     let failure = message(send(&test_server::http_config(PATIENT), &url).await);
-    not_sent(&failure, "`no-such-host.invalid` can't be resolved");
+    unresolved(&failure, "`no-such-host.invalid` can't be resolved");
     assert!(!failure.to_string().contains("hunter2"));
 }
 
 #[tokio::test]
 async fn names_of_refused_addresses_are_not_connected_to() {
     let url = "https://localhost:1".parse().unwrap();
-    not_sent(&message(send(&HttpConfig::default(), &url).await), "`localhost` is at a loopback address");
+    unresolved(&message(send(&HttpConfig::default(), &url).await), "`localhost` is at a loopback address");
 }
 
 #[tokio::test]
@@ -246,4 +260,254 @@ fn debug_shows_no_secret() {
     let client = HttpClient::new(&config).unwrap();
     let shown = format!("{config:?} {client:?}");
     assert!(!shown.contains("PRIVATE KEY"), "{shown}");
+}
+
+/// The client of a tenant's provider, to whom loopback is a private network like any other.
+fn of_tenant(rules: AddressRules, timeout: Duration, proxy: Option<&Url>) -> HttpClient {
+    tenant_who_resolves_by(None, rules, timeout, proxy)
+}
+
+fn tenant_who_resolves_by(
+    names: Option<Arc<dyn Names>>,
+    rules: AddressRules,
+    timeout: Duration,
+    proxy: Option<&Url>,
+) -> HttpClient {
+    let author = Author::Tenant { namespace: "training".to_owned() };
+    let addresses = AddressPolicy::from(AddressRules { allow: loopback(), ..rules }).for_author(author);
+    let addresses = match names {
+        Some(names) => addresses.with_names(names),
+        None => addresses,
+    };
+    let config = HttpConfig { addresses, ..test_server::http_config(timeout) };
+    let proxy = proxy.map(Url::to_string);
+    HttpClient::in_environment(&config, |name| (name == "HTTPS_PROXY").then(|| proxy.clone()).flatten())
+        .unwrap()
+}
+
+fn loopback() -> Vec<super::Network> {
+    vec!["127.0.0.0/8".parse().unwrap()]
+}
+
+/// A request whose answer is a proof where it is `{}`.
+fn proving(url: &Url) -> Request {
+    plain(url).proving(|response| response.status == 200 && response.body() == Ok(b"{}"))
+}
+
+fn plain(url: &Url) -> Request {
+    Request::new(Method::GET, "/", url.clone())
+}
+
+const PROOF: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+const UNAUTHORIZED: &str =
+    "HTTP/1.1 401 Unauthorized\r\ncontent-length: 6\r\nconnection: close\r\n\r\nsecret";
+
+/// What is said of this place where the cause is withheld.
+fn withheld(url: &Url) -> Failure {
+    let origin = super::request::origin(url);
+    Failure::Withheld(format!(
+        "no valid answer from `{origin}`; a KeyProvider shows why only for public addresses, or after the first valid \
+         answer: check name, address, port, TLS and login, or ask the administrator for the operator's log"
+    ))
+}
+
+#[rstest]
+#[case::html("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>", Then::Close)]
+#[case::refusal(UNAUTHORIZED, Then::Close)]
+#[case::redirect("HTTP/1.1 302 Go\r\nlocation: https://10.0.0.1/\r\ncontent-length: 0\r\n\r\n", Then::Close)]
+#[case::asks_for_peace("HTTP/1.1 503 No\r\nretry-after: 60\r\ncontent-length: 0\r\n\r\n", Then::Close)]
+#[case::no_http("SSH-2.0-OpenSSH_9.6\r\n", Then::Close)]
+#[case::closed("", Then::Close)]
+#[case::hangs("", Then::Hang)]
+#[case::endless(CHUNKED, Then::Endless)]
+#[tokio::test]
+async fn a_tenant_is_told_the_same_whatever_a_private_address_answers(
+    #[case] answer: &str,
+    #[case] then: Then,
+) {
+    let url = test_server::raw(answer, then).await;
+    let client = of_tenant(AddressRules::default(), IMPATIENT, None);
+    assert_eq!(client.send(proving(&url)).await.unwrap_err(), withheld(&url));
+    assert_eq!(client.paused(), None, "the wish of an unknown server to be left alone would show");
+}
+
+#[rstest]
+#[case::nobody_listens("http://127.0.0.1:1")]
+#[case::name_is_unknown("https://no-such-host.invalid")]
+#[case::name_is_refused("https://refused.example")]
+#[tokio::test]
+async fn a_tenant_is_told_the_same_where_there_is_no_answer(#[case] url: Url) {
+    let names = Scripted::always("169.254.169.254");
+    let client = match url.host_str() {
+        Some("refused.example") => {
+            tenant_who_resolves_by(Some(names), AddressRules::default(), PATIENT, None)
+        }
+        _ => of_tenant(AddressRules::default(), PATIENT, None),
+    };
+    assert_eq!(client.send(proving(&url)).await.unwrap_err(), withheld(&url));
+}
+
+#[tokio::test]
+async fn a_tenant_is_told_the_same_where_tls_fails() {
+    let trusted = Certificate::valid_for("127.0.0.1");
+    let untrusted = test_server::tls(&trusted, None).await;
+    let client = of_tenant(AddressRules::default(), PATIENT, None);
+    assert_eq!(client.send(proving(&untrusted)).await.unwrap_err(), withheld(&untrusted));
+    let mut no_tls = test_server::raw(PROOF, Then::Close).await;
+    no_tls.set_scheme("https").unwrap();
+    assert_eq!(client.send(proving(&no_tls)).await.unwrap_err(), withheld(&no_tls));
+}
+
+#[tokio::test]
+async fn an_administrator_is_told_everything_and_so_is_a_tenant_where_that_is_admitted() {
+    let url = test_server::raw(UNAUTHORIZED, Then::Close).await;
+    let disclosed = AddressRules { disclose: loopback(), ..AddressRules::default() };
+    for client in [
+        HttpClient::in_environment(&test_server::http_config(PATIENT), |_| None).unwrap(),
+        of_tenant(disclosed, PATIENT, None),
+    ] {
+        let response = client.send(proving(&url)).await.unwrap();
+        assert_eq!((response.status.as_u16(), response.body()), (401, Ok(&b"secret"[..])));
+    }
+}
+
+/// A server that gives these answers, one for each connection.
+async fn in_turn(address: &str, answers: &'static [&'static str]) -> Url {
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    tokio::spawn(async move {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let _ = stream.read(&mut [0; 4096]).await;
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn what_has_proved_itself_is_shown_and_nothing_goes_there_before() {
+    let url = in_turn("127.0.0.1:0", &[PROOF, UNAUTHORIZED]).await;
+    let client = of_tenant(AddressRules::default(), PATIENT, None);
+    let failure = client.send(plain(&url)).await.unwrap_err();
+    assert!(matches!(failure, Failure::Unproved(_)), "{failure:?}");
+    assert_eq!(
+        client.send(proving(&url)).await.unwrap().status,
+        200,
+        "the first connection is that of the proof"
+    );
+    assert_eq!(client.send(plain(&url)).await.unwrap().body(), Ok(&b"secret"[..]));
+    not_sent(&client.send(plain(&url)).await.unwrap_err(), "connection refused");
+}
+
+#[tokio::test]
+async fn a_proof_counts_for_one_port() {
+    let client = of_tenant(AddressRules::default(), PATIENT, None);
+    let own = test_server::raw(PROOF, Then::Close).await;
+    assert_eq!(client.send(proving(&own)).await.unwrap().status, 200);
+    let other = test_server::raw(UNAUTHORIZED, Then::Close).await;
+    assert_eq!(client.send(proving(&other)).await.unwrap_err(), withheld(&other));
+    assert!(matches!(client.send(plain(&other)).await.unwrap_err(), Failure::Unproved(_)));
+}
+
+/// Leads a name elsewhere each time.
+#[derive(Debug)]
+struct Scripted {
+    next: Mutex<VecDeque<IpAddr>>,
+    then: IpAddr,
+}
+
+impl Scripted {
+    fn always(address: &str) -> Arc<Self> {
+        Self::first(&[], address)
+    }
+
+    fn first(addresses: &[&str], then: &str) -> Arc<Self> {
+        let next = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        Arc::new(Self { next: Mutex::new(next), then: then.parse().unwrap() })
+    }
+}
+
+impl Names for Scripted {
+    fn addresses(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+        Ok(vec![self.next.lock().unwrap().pop_front().unwrap_or(self.then)])
+    }
+}
+
+#[tokio::test]
+async fn a_proof_counts_for_one_address() {
+    let own = in_turn("127.0.0.1:0", &[PROOF, UNAUTHORIZED]).await;
+    let port = own.port().unwrap();
+    let _victim = in_turn(&format!("127.0.0.2:{port}"), &[UNAUTHORIZED, PROOF]).await;
+    let url: Url = format!("http://rebinding.example:{port}").parse().unwrap();
+    // Twice for a request that proves: what it may connect to is looked up before what it might.
+    let names = Scripted::first(&["127.0.0.1", "127.0.0.1", "127.0.0.1"], "127.0.0.2");
+    let client = tenant_who_resolves_by(Some(names), AddressRules::default(), PATIENT, None);
+    assert_eq!(client.send(proving(&url)).await.unwrap().status, 200);
+    assert_eq!(client.send(plain(&url)).await.unwrap().body(), Ok(&b"secret"[..]));
+    assert!(matches!(client.send(plain(&url)).await.unwrap_err(), Failure::Unproved(_)));
+    assert_eq!(client.send(proving(&url)).await.unwrap_err(), withheld(&url));
+    assert_eq!(
+        client.send(proving(&url)).await.unwrap().status,
+        200,
+        "the other one has proved itself as well"
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_leads_to_the_api_server_is_refused() {
+    let api_server = test_server::silent().await;
+    let rules = AddressRules {
+        api_server: super::ApiServer::behind([api_server.clone()]).await,
+        allow: loopback(),
+        ..AddressRules::default()
+    };
+    let policy = AddressPolicy::from(rules).with_names(Scripted::always("127.0.0.1"));
+    let config = HttpConfig { addresses: policy, ..test_server::http_config(PATIENT) };
+    let client = HttpClient::in_environment(&config, |_| None).unwrap();
+    let url: Url = format!("http://rebinding.example:{}", api_server.port().unwrap()).parse().unwrap();
+    unresolved(&client.send(plain(&url)).await.unwrap_err(), "is the API server");
+    let refused = client.send(plain(&api_server)).await.unwrap_err();
+    assert!(
+        matches!(&refused, Failure::Refused(words) if words.contains("is the API server")),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn private_addresses_are_refused_to_tenants_where_asked_to() {
+    let rules = || AddressRules { deny_private_for_key_providers: true, ..AddressRules::default() };
+    let client = of_tenant(rules(), PATIENT, None);
+    let refused = client.send(proving(&"https://10.1.2.3".parse().unwrap())).await.unwrap_err();
+    let Failure::Refused(words) = &refused else { panic!("{refused:?}") };
+    assert!(
+        words.starts_with("`10.1.2.3` is a private address, which is refused to KeyProviders"),
+        "{words}"
+    );
+    assert!(words.contains("chart value `operator.allowHttpsCidrs` (`--allow-https-cidr`)"), "{words}");
+
+    let names = Scripted::always("10.1.2.3");
+    let client = tenant_who_resolves_by(Some(names), rules(), PATIENT, None);
+    let url = "https://broker.billing.svc".parse().unwrap();
+    let refused = client.send(proving(&url)).await.unwrap_err();
+    let Failure::Withheld(words) = &refused else { panic!("{refused:?}") };
+    assert!(words.contains("private addresses are refused to KeyProviders here"), "{words}");
+    assert!(words.contains("chart value `operator.allowHttpsCidrs`"), "{words}");
+    assert!(!words.contains("10.1.2.3"), "the name server's answer is not the tenant's to know: {words}");
+}
+
+#[tokio::test]
+async fn a_proxy_connects_where_it_likes_and_a_tenant_learns_no_more_by_it() {
+    let proxy = test_server::raw("HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n", Then::Close).await;
+    let client = of_tenant(AddressRules::default(), PATIENT, Some(&proxy));
+    let url = "https://broker.example.com".parse().unwrap();
+    assert_eq!(client.send(proving(&url)).await.unwrap_err(), withheld(&url));
+    assert!(matches!(client.send(plain(&url)).await.unwrap_err(), Failure::Unproved(_)));
+    for literal in ["https://169.254.169.254", "https://[::ffff:a9fe:a9fe]", "https://[64:ff9b:1::a9fe:a9fe]"]
+    {
+        let refused = client.send(proving(&literal.parse().unwrap())).await.unwrap_err();
+        assert!(matches!(refused, Failure::Refused(_)), "{refused:?}");
+    }
 }

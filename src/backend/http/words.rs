@@ -12,8 +12,12 @@ use super::{Failure, request::origin, resolver::ResolveError};
 /// What the failure of a request, or of reading its answer, means.
 pub(super) fn failure(error: &reqwest::Error, url: &Url) -> Failure {
     let target = format!("`{}`", origin(url));
-    if let Some(unresolved) = find::<ResolveError>(error) {
-        return Failure::NotSent(unresolved.to_string());
+    match find::<ResolveError>(error) {
+        Some(ResolveError::Unproved { host: _ }) => return Failure::Unproved(target),
+        Some(unresolved @ (ResolveError::Unknown { .. } | ResolveError::Refused(_))) => {
+            return Failure::Unresolved(unresolved.to_string());
+        }
+        None => {}
     }
     if error.is_builder() {
         return Failure::Refused(format!("the request to {target} can't be built"));

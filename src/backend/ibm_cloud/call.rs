@@ -12,7 +12,7 @@ use url::Url;
 use super::{
     classify::{Call, advice, class},
     cloud::IbmCloud,
-    wire::{self, ApiError, Page},
+    wire::{self, ApiError, Instance, Page},
 };
 use crate::backend::{
     Backend, BackendError, ErrorClass, KeyRequest,
@@ -62,7 +62,8 @@ impl<'a> Exchange<'a> {
         path: &str,
         query: &[(&str, &str)],
     ) -> Result<Response, BackendError> {
-        self.send(Request::new(method, self.call.route(), self.address(path, query))).await
+        let request = Request::new(method, self.call.route(), self.address(path, query));
+        self.send(if self.call == Call::Instances { request.proving(is_page) } else { request }).await
     }
 
     /// Sends JSON.
@@ -140,9 +141,17 @@ impl<'a> Exchange<'a> {
 
     async fn send_with(&mut self, token: &Token, request: Request) -> Result<Response, BackendError> {
         self.sent.push(token.secret());
-        let span = call_span(Backend::IBM_CLOUD, &self.call);
-        let sent = self.cloud.http.send(token.sign(request)).instrument(span).await;
-        sent.map_err(|failure| self.failed(failure))
+        let span = || call_span(Backend::IBM_CLOUD, &self.call);
+        let request = token.sign(request);
+        match self.cloud.http.send(request.clone()).instrument(span()).await {
+            // The Resource Controller is at an address that is new, where it has to prove first what it is.
+            Err(Failure::Unproved(_)) if !self.call.is_at_iam() => {
+                Box::pin(self.cloud.check()).await?;
+                self.cloud.http.send(request).instrument(span()).await
+            }
+            outcome => outcome,
+        }
+        .map_err(|failure| self.failed(failure))
     }
 
     /// A call that brought no answer, or one whose body did not arrive.
@@ -198,4 +207,10 @@ impl<'a> Exchange<'a> {
             Some(request) => request.hide_in(redactor).await,
         }
     }
+}
+
+/// Whether this is a page of instances, as nothing but the Resource Controller has them.
+fn is_page(response: &Response) -> bool {
+    let page = response.body().map(wire::read::<Page<Instance>>);
+    response.status == StatusCode::OK && page.is_ok_and(|page| page.is_ok())
 }

@@ -65,9 +65,10 @@ impl IbmCloud {
     /// [`ErrorClass::Rejected`], where addresses, login or certificates can't be used.
     pub fn new(config: &IbmCloudConfig) -> Result<Self, BackendError> {
         let IbmCloudConfig { iam_url, resource_controller_url, auth, http } = config;
+        let policy = &http.addresses;
         let http = HttpClient::new(http)?;
         Ok(Self {
-            session: Session::new(iam_url, resource_controller_url, auth, &http)?,
+            session: Session::new(iam_url, resource_controller_url, auth, &http, policy)?,
             http,
             instances: Instances::default(),
             roles: RolesOfServices::default(),

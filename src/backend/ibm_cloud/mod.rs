@@ -12,6 +12,7 @@ mod call;
 mod classify;
 mod cloud;
 mod config;
+mod hosts;
 mod instances;
 mod name;
 mod removal;

@@ -4,9 +4,9 @@ use std::fmt;
 
 use url::Url;
 
-use super::{IbmCloudAuth, Profile};
+use super::{IbmCloudAuth, Profile, hosts};
 use crate::backend::{
-    BackendError,
+    AddressPolicy, BackendError,
     http::{HttpClient, Redactor, base_url},
     token::{IamLogin, Tokens},
 };
@@ -20,13 +20,18 @@ pub(super) struct Session {
 
 impl Session {
     /// # Errors
-    /// [`ErrorClass::Rejected`](crate::backend::ErrorClass::Rejected), where an address may not be called.
+    /// [`ErrorClass::Rejected`](crate::backend::ErrorClass::Rejected), where an address may not be called, or no trusted
+    /// profile may be used there.
     pub(super) fn new(
         iam_url: &Url,
         resource_controller_url: &Url,
         auth: &IbmCloudAuth,
         http: &HttpClient,
+        policy: &AddressPolicy,
     ) -> Result<Self, BackendError> {
+        if let IbmCloudAuth::TrustedProfile { .. } = auth {
+            hosts::check(iam_url, resource_controller_url, policy)?;
+        }
         let login = match auth {
             IbmCloudAuth::ApiKey { api_key } => IamLogin::ApiKey(api_key),
             IbmCloudAuth::TrustedProfile { profile, token_file } => IamLogin::TrustedProfile {

@@ -192,7 +192,11 @@ impl Broker {
     pub(super) async fn request_catalog(&self) -> Result<Catalog, BackendError> {
         let mut exchange = Exchange::anonymous(self, Call::Catalog);
         let request = Request::new(Method::GET, Call::Catalog.route(), paths::catalog(&self.base))
-            .answered_in(LARGEST_CATALOG);
+            .answered_in(LARGEST_CATALOG)
+            .proving(|response| {
+                response.status == StatusCode::OK
+                    && response.body().is_ok_and(|body| Catalog::read(body).is_some_and(|it| it.has_plans()))
+            });
         let response = exchange.send(request).await?;
         if response.status != StatusCode::OK {
             return Err(exchange.refused(&response).await);

@@ -60,8 +60,9 @@ impl<'a> Exchange<'a> {
             .header(ACCEPT, HeaderValue::from_static("application/json"))
             .header(API_VERSION, HeaderValue::from_static("2.17"));
         if let Some(KeyRequest { owner, cleans_up: false, .. }) = self.request {
-            request =
-                request.header(ORIGINATING_IDENTITY, self.header_value(&wire::originating_identity(owner))?);
+            let identity = HeaderValue::from_str(&wire::originating_identity(owner));
+            let identity = identity.map_err(|_| self.failed(unsendable(self.call)))?;
+            request = request.header(ORIGINATING_IDENTITY, identity);
         }
         let Broker { http, login, .. } = self.broker;
         let tokens = match login {
@@ -87,19 +88,27 @@ impl<'a> Exchange<'a> {
         self.send_once(token.sign(request)).await
     }
 
+    /// Sends the request; once more where the broker had to prove first that it is one, at an address that is new.
     async fn send_once(&mut self, request: Request) -> Result<Response, BackendError> {
+        match self.send_as_it_is(request.clone()).await {
+            Err(Failure::Unproved(_)) => {
+                Box::pin(self.broker.check()).await?;
+                self.send_as_it_is(request).await
+            }
+            outcome => outcome,
+        }
+        .map_err(|failure| self.failed(failure))
+    }
+
+    async fn send_as_it_is(&mut self, request: Request) -> Result<Response, Failure> {
         // Tells this request from all others, in the broker's log and in ours.
         let request_id = Uuid::new_v4().to_string();
-        let request = request.header(REQUEST_IDENTITY, self.header_value(&request_id)?);
+        let header = HeaderValue::from_str(&request_id).map_err(|_| unsendable(self.call))?;
+        let request = request.header(REQUEST_IDENTITY, header);
         let span = call_span(Backend::OPEN_SERVICE_BROKER, &self.call);
         span.record("request_id", &request_id);
         self.sent.push(request_id.into());
-        self.broker.http.send(request).instrument(span).await.map_err(|failure| self.failed(failure))
-    }
-
-    fn header_value(&self, value: &str) -> Result<HeaderValue, BackendError> {
-        HeaderValue::from_str(value)
-            .map_err(|_| BackendError::new(ErrorClass::Rejected, format!("{} can't be sent", self.call)))
+        self.broker.http.send(request).instrument(span).await
     }
 
     /// A call that brought no answer, or one whose body did not arrive.
@@ -202,4 +211,8 @@ impl<'a> Exchange<'a> {
             _ => redactor,
         }
     }
+}
+
+fn unsendable(call: Call) -> Failure {
+    Failure::Refused(format!("{call} can't be sent in a header"))
 }

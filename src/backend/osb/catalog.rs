@@ -40,6 +40,11 @@ impl Catalog {
         Some(Self(services))
     }
 
+    /// Whether there is anything that keys could be made of.
+    pub(super) fn has_plans(&self) -> bool {
+        self.0.iter().any(|service| !service.plans.is_empty())
+    }
+
     /// Whether the broker may be asked which plan an instance is of.
     pub(super) fn tells_of_instances(&self) -> bool {
         self.0.iter().any(|service| service.instances_retrievable.unwrap_or(false))

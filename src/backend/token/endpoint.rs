@@ -8,7 +8,7 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::{
-    Method,
+    Method, StatusCode,
     header::{ACCEPT, AUTHORIZATION, HeaderName, HeaderValue},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -216,7 +216,8 @@ impl TokenEndpoint {
         let mut request = Request::new(Method::POST, ROUTE, self.url.clone())
             .elsewhere()
             .header(ACCEPT, HeaderValue::from_static("application/json"))
-            .form(form);
+            .form(form)
+            .proving(is_of_a_token_endpoint);
         if let Some(authorization) = &self.authorization {
             request = request
                 .header(AUTHORIZATION, authorization.clone())
@@ -310,6 +311,28 @@ fn authorization(client_id: &str, secret: &SecretString) -> Result<(HeaderValue,
 fn login_of_client(id: &str, secret: &SecretString) -> String {
     format!("{}:{}", form_encoded(id), form_encoded(secret.expose_secret()))
 }
+
+/// Whether nothing but a token endpoint answers so: with a token (section 5.1), or with one of the errors of section 5.2.
+fn is_of_a_token_endpoint(response: &Response) -> bool {
+    let Ok(body) = response.body() else { return false };
+    match response.status {
+        status if status.is_success() => answer::token(body).is_ok(),
+        StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => {
+            answer::error_code(body).is_some_and(|code| CODES.contains(&code.as_str()))
+        }
+        _ => false,
+    }
+}
+
+/// The error codes of section 5.2.
+const CODES: [&str; 6] = [
+    "invalid_client",
+    "invalid_grant",
+    "invalid_request",
+    "invalid_scope",
+    "unauthorized_client",
+    "unsupported_grant_type",
+];
 
 /// The token that the cluster puts into the operator's pod, and replaces before it expires.
 async fn token_in(file: &Path) -> Result<String, BackendError> {

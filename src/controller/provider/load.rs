@@ -18,7 +18,7 @@ use crate::{
         Limits as LimitsSpec, OpenServiceBrokerSpec, ProviderSpec, Reason, TrustedProfile,
     },
     backend::{
-        AddressPolicy, Backend, BackendError, Broker, BrokerAuth, BrokerConfig, ClientCertificate,
+        AddressPolicy, Author, Backend, BackendError, Broker, BrokerAuth, BrokerConfig, ClientCertificate,
         ClientCredentials, CloudFoundry, CloudFoundryAuth, CloudFoundryConfig, ErrorClass, HttpConfig,
         IbmCloud, IbmCloudAuth, IbmCloudConfig, Limits, Observer, Profile, RemoteShares,
     },
@@ -128,12 +128,14 @@ impl Logins {
 /// What the user has to mend first.
 pub fn backend(
     spec: &ProviderSpec,
+    author: &Author,
     logins: &Logins,
     options: &Options,
     metrics: &Metrics,
     shares: &RemoteShares,
 ) -> Result<Backend, Problem> {
-    let observed_as = |kind| http_config(spec, logins, &options.addresses, metrics.remote_side(kind), shares);
+    let addresses = options.addresses.for_author(author.clone());
+    let observed_as = |kind| http_config(spec, logins, &addresses, metrics.remote_side(kind), shares);
     match spec.backend() {
         Some(BackendSpec::OpenServiceBroker(broker)) => {
             let http = observed_as(Backend::OPEN_SERVICE_BROKER)?;
@@ -165,7 +167,7 @@ pub fn backend(
             let config = IbmCloudConfig {
                 iam_url: url("iamUrl", iam_url)?,
                 resource_controller_url: url("resourceControllerUrl", resource_controller_url)?,
-                auth: ibm_cloud_auth(auth, logins, options)?,
+                auth: ibm_cloud_auth(auth, author, logins, options)?,
                 http,
             };
             let cloud = IbmCloud::new(&config).map_err(|error| problem(&error))?;
@@ -240,6 +242,7 @@ fn cloud_foundry_auth(auth: &CloudFoundryAuthSpec, logins: &Logins) -> Result<Cl
 
 fn ibm_cloud_auth(
     auth: &IbmCloudAuthSpec,
+    author: &Author,
     logins: &Logins,
     options: &Options,
 ) -> Result<IbmCloudAuth, Problem> {
@@ -255,6 +258,13 @@ fn ibm_cloud_auth(
             return Err(invalid("write exactly one of `apiKey` and `trustedProfile` under `ibmCloud.auth`"));
         }
     };
+    // The API server refuses it since a release that did not; objects from before are still there.
+    if let Author::Tenant { .. } = author {
+        return Err(invalid(
+            "`ibmCloud.auth.trustedProfile` is the operator's own identity, which a KeyProvider may not use; log in by \
+             `apiKey`, or ask the administrator for a ClusterKeyProvider",
+        ));
+    }
     Ok(IbmCloudAuth::TrustedProfile { profile, token_file: options.service_account_token.clone() })
 }
 

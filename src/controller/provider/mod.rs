@@ -270,7 +270,9 @@ impl<K: Provider> Context<K> {
             ProviderKind::KeyProvider => shares.remote.of_tenant(id.lane()),
             ProviderKind::ClusterKeyProvider => shares.remote.of_administrator(id.lane()),
         };
-        let backend = load::backend(provider.provider(), logins, options, metrics, &shares).map(Arc::new);
+        let author = id.author();
+        let backend =
+            load::backend(provider.provider(), &author, logins, options, metrics, &shares).map(Arc::new);
         let loaded = self.loaded(id, provider, origin, backend);
         self.shared.registry.set(id, loaded.clone());
         self.forget_if_gone(id, provider);

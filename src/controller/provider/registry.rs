@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::known::{Known, List, Listed};
 use crate::{
     api::{AllowedNamespaces, BackendSpec, NamespaceRule, ProviderKind, ProviderSpec, Reason, ServiceKey},
-    backend::Backend,
+    backend::{Author, Backend},
     controller::{queue::Queue, watch::Cache},
     fair::Lane,
     lifecycle::{Allowance, Problem, ProviderView},
@@ -55,6 +55,14 @@ impl ProviderId {
     /// ClusterKeyProvider in one of its own.
     pub fn lane(&self) -> Lane {
         self.namespace.as_deref().map_or_else(|| Lane::of_cluster(&self.name), Lane::of_namespace)
+    }
+
+    /// Who wrote the provider.
+    pub fn author(&self) -> Author {
+        match &self.namespace {
+            Some(namespace) => Author::Tenant { namespace: namespace.clone() },
+            None => Author::Administrator,
+        }
     }
 
     /// The kind of the provider.

@@ -13,8 +13,23 @@
 {{- with .Values.operator.allowCidrs }}
 - --allow-cidr={{ join "," . }}
 {{- end }}
+{{- with .Values.operator.allowHttpsCidrs }}
+- --allow-https-cidr={{ join "," . }}
+{{- end }}
+{{- with .Values.operator.denyCidrs }}
+- --deny-cidr={{ join "," . }}
+{{- end }}
+{{- if .Values.operator.denyPrivateForKeyProviders }}
+- --deny-private-for-key-providers
+{{- end }}
+{{- with .Values.operator.discloseCidrs }}
+- --disclose-cidr={{ join "," . }}
+{{- end }}
 {{- if .Values.ibmCloud.trustedProfiles.enabled }}
 - --service-account-token=/var/run/secrets/tokens/sa-token
+{{- with .Values.ibmCloud.trustedProfiles.hosts }}
+- --ibm-cloud-host={{ join "," . }}
+{{- end }}
 {{- end }}
 {{- if .Values.leaderElection.enabled }}
 - --leader-elect

@@ -1,0 +1,25 @@
+//! Who knows the addresses of a name.
+
+use std::{
+    fmt, io,
+    net::{IpAddr, ToSocketAddrs},
+};
+
+/// A resolver of names.
+pub trait Names: fmt::Debug + Send + Sync {
+    /// All addresses of a host. It may block for as long as name servers take.
+    ///
+    /// # Errors
+    /// Where the name is unknown, or no name server answers.
+    fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>>;
+}
+
+/// The system's resolver.
+#[derive(Debug)]
+pub(super) struct SystemNames;
+
+impl Names for SystemNames {
+    fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        Ok((host, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
+    }
+}

@@ -1,0 +1,172 @@
+//! The ways to the places that a provider names: each scheme, host and port has clients of its own, which know what
+//! may be connected to there and whose answers may be read.
+//!
+//! A tenant may not learn from a `KeyProvider` what listens in a private network. So the answers of a private address
+//! are withheld from a tenant, whatever they are, until one of them is an answer of the provider's own protocol. There
+//! are two clients for that. The first never connects to a private address that has not proved itself. Only a request
+//! whose answer would be a proof goes through the second one, and only what proves itself comes out of it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use url::Url;
+
+use super::{
+    AddressPolicy, HttpConfig, RemoteShares,
+    address::literal,
+    proofs::Proofs,
+    proxy::EnvironmentProxy,
+    resolver::{PolicedResolver, Reach, SharedResolver},
+    tls,
+};
+use crate::backend::{BackendError, ErrorClass};
+
+/// How long an unused connection is kept. Load balancers drop theirs after 60 s or more; letting go before they do
+/// keeps a request from being lost on its way into a connection that is just being closed.
+const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+
+const USER_AGENT: &str = concat!("servicekey-operator/", env!("CARGO_PKG_VERSION"));
+
+/// How many places one provider may lead to. It names two at most, and Cloud Foundry tells of two. With more than these
+/// all begin anew, and have to prove themselves again.
+const MOST_PLACES: usize = 16;
+
+/// All ways of one provider.
+pub(super) struct Ways {
+    policy: AddressPolicy,
+    proxy: Option<EnvironmentProxy>,
+    tls: rustls::ClientConfig,
+    connect_timeout: Duration,
+    shares: RemoteShares,
+    known: Mutex<HashMap<Place, Arc<Way>>>,
+}
+
+/// Scheme, host and port.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Place {
+    scheme: String,
+    host: String,
+    port: u16,
+}
+
+/// The way to one place.
+pub(super) struct Way {
+    /// Connects only to addresses whose answers the author of the provider may read.
+    pub(super) disclosed: reqwest::Client,
+    /// Connects to all addresses that the policy admits.
+    admitted: OnceLock<reqwest::Client>,
+    proofs: Arc<Proofs>,
+    pub(super) proxied: bool,
+}
+
+impl Ways {
+    pub(super) fn new(
+        config: &HttpConfig,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, BackendError> {
+        let ways = Self {
+            policy: config.addresses.clone(),
+            proxy: EnvironmentProxy::from_environment(variable, &config.addresses)?,
+            tls: tls::client_config(config)?,
+            connect_timeout: config.limits.connect_timeout(),
+            shares: config.shares.clone(),
+            known: Mutex::default(),
+        };
+        // What can't be built is told now, and not with the first request.
+        build(ways.builder())?;
+        Ok(ways)
+    }
+
+    /// # Errors
+    /// [`ErrorClass::Rejected`], where the client can't be set up.
+    pub(super) fn to(&self, url: &Url) -> Result<Arc<Way>, BackendError> {
+        let place = Place {
+            scheme: url.scheme().to_owned(),
+            host: url.host_str().unwrap_or_default().to_owned(),
+            port: url.port_or_known_default().unwrap_or_default(),
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(way) = known.get(&place) {
+            return Ok(Arc::clone(way));
+        }
+        if known.len() >= MOST_PLACES {
+            known.clear();
+        }
+        let proofs = Arc::<Proofs>::default();
+        let proxied = self.proxy.as_ref().is_some_and(|proxy| proxy.is_on_the_way_to(url));
+        let disclosed = self.client(url, Reach::Disclosed(Arc::clone(&proofs)))?;
+        let way = Arc::new(Way { disclosed, admitted: OnceLock::new(), proofs, proxied });
+        known.insert(place, Arc::clone(&way));
+        Ok(way)
+    }
+
+    /// Whether the author of the provider may read whatever this place answers, as far as that can be told without
+    /// resolving its name.
+    pub(super) fn may_be_disclosed(&self, url: &Url, way: &Way) -> bool {
+        if !self.policy.guards_answers() {
+            return true;
+        }
+        match literal(url) {
+            Some(address) if self.policy.discloses(address.ip()) => true,
+            // Which address the proxy connects to is not known here.
+            Some(_) | None if way.proxied => way.proofs.has_behind_proxy(),
+            Some(address) => way.proofs.has(address.ip()),
+            // The resolver of the client sees to it.
+            None => true,
+        }
+    }
+
+    /// For requests whose answer may be a proof: it connects to whatever the policy admits.
+    ///
+    /// # Errors
+    /// As for [`Ways::to`].
+    pub(super) fn admitted<'a>(&self, url: &Url, way: &'a Way) -> Result<&'a reqwest::Client, BackendError> {
+        if let Some(client) = way.admitted.get() {
+            return Ok(client);
+        }
+        let client = self.client(url, Reach::Admitted)?;
+        Ok(way.admitted.get_or_init(|| client))
+    }
+
+    fn client(&self, url: &Url, reach: Reach) -> Result<reqwest::Client, BackendError> {
+        let plain_http = url.scheme() != "https";
+        let builder = self.builder().https_only(!plain_http);
+        let proxy = self.proxy.as_ref().filter(|proxy| proxy.is_on_the_way_to(url));
+        // Only the proxy's own name is resolved here then, which the administrator chose.
+        build(match proxy {
+            Some(proxy) => builder.proxy(proxy.for_all()?),
+            None => {
+                let (policy, port) = (self.policy.clone(), url.port_or_known_default().unwrap_or_default());
+                let resolver =
+                    PolicedResolver { policy, reach, port, plain_http, shares: self.shares.clone() };
+                builder.dns_resolver(Arc::new(SharedResolver(Arc::new(resolver))))
+            }
+        })
+    }
+
+    fn builder(&self) -> reqwest::ClientBuilder {
+        reqwest::Client::builder()
+            .tls_backend_preconfigured(self.tls.clone())
+            // Of the environment's proxies only the one that `proxy` reads is taken.
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(self.connect_timeout)
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .user_agent(USER_AGENT)
+    }
+}
+
+impl Way {
+    /// The place gave an answer of its protocol.
+    pub(super) fn prove(&self, from: Option<std::net::SocketAddr>) {
+        // Behind a proxy it is the proxy's address that is seen.
+        self.proofs.add(from.filter(|_| !self.proxied).map(|address| address.ip()));
+    }
+}
+
+fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, BackendError> {
+    builder.build().map_err(|_| BackendError::new(ErrorClass::Rejected, "the HTTP client can't be set up"))
+}
