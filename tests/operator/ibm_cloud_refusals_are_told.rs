@@ -4,8 +4,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use servicekey_operator::api::Reason;
 use testkit::ibm_cloud::{
-    Access, FakeIbmCloud, Fault, Grant, Instance, InstanceState, Login, Quirks, Redaction, Removed, Route,
-    Rule,
+    Access, FakeIbmCloud, Fault, Instance, InstanceState, Login, Quirks, Redaction, Removed, Route, Rule,
 };
 
 use crate::{

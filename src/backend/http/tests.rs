@@ -511,3 +511,16 @@ async fn a_proxy_connects_where_it_likes_and_a_tenant_learns_no_more_by_it() {
         assert!(matches!(refused, Failure::Refused(_)), "{refused:?}");
     }
 }
+
+#[tokio::test]
+async fn a_proof_may_come_over_tls() {
+    let certificate = Certificate::valid_for("127.0.0.1");
+    let url = test_server::tls(&certificate, None).await;
+    let author = Author::Tenant { namespace: "training".to_owned() };
+    let addresses = AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]).for_author(author);
+    let client =
+        HttpClient::in_environment(&HttpConfig { addresses, ..trusting(&certificate) }, |_| None).unwrap();
+    assert!(matches!(client.send(plain(&url)).await.unwrap_err(), Failure::Unproved(_)));
+    assert_eq!(client.send(proving(&url)).await.unwrap().status, 200);
+    assert_eq!(client.send(plain(&url)).await.unwrap().status, 200);
+}

@@ -61,8 +61,11 @@ impl FakeBroker {
 
     /// The client's side of this broker.
     pub(super) async fn start(&self) -> Broker {
-        let router = Router::new().fallback(Self::answer).with_state(self.clone());
-        connect(test_server::serve(router).await.join("prefix/").unwrap(), Duration::from_secs(20))
+        connect(test_server::serve(self.router()).await.join("prefix/").unwrap(), Duration::from_secs(20))
+    }
+
+    pub(super) fn router(&self) -> Router {
+        Router::new().fallback(Self::answer).with_state(self.clone())
     }
 
     async fn answer(

@@ -2,7 +2,11 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    net::IpAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,11 +24,11 @@ use super::{
     },
 };
 use crate::backend::{
-    Accepted, Bound,
+    Accepted, Author, Bound,
     ErrorClass::{
         self, Conflict, Forbidden, Gone, OrphanPossible, Rejected, Throttled, Transient, Unexpected, Withheld,
     },
-    Fetched, HttpConfig, KeyRequest, KnownSecrets, Parameters, Progress, Unbound, Work,
+    Fetched, HttpConfig, KeyRequest, KnownSecrets, Names, Parameters, Progress, Unbound, Work,
     test_server::{self, Then},
 };
 
@@ -516,4 +520,42 @@ async fn neither_logs_nor_debug_show_a_secret() {
 async fn calls_can_be_spawned() {
     let broker = FakeBroker::answering(201, KEY).start().await;
     tokio::spawn(async move { broker.bind(&request()).await }).await.unwrap().unwrap();
+}
+
+/// Leads every name to 127.0.0.1, and later to 127.0.0.2.
+#[derive(Debug, Default)]
+struct Moving(AtomicBool);
+
+impl Names for Moving {
+    fn addresses(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+        let last = if self.0.load(Ordering::SeqCst) { 2 } else { 1 };
+        Ok(vec![IpAddr::from([127, 0, 0, last])])
+    }
+}
+
+#[tokio::test]
+async fn a_tenants_broker_that_moves_proves_itself_before_it_gets_a_bind() {
+    let body = catalog().to_string();
+    let length = body.len();
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+    let old = test_server::raw(head + &body, Then::Close).await;
+    let names = Arc::<Moving>::default();
+    let author = Author::Tenant { namespace: "training".to_owned() };
+    let mut http = test_server::http_config(Duration::from_secs(20));
+    http.addresses = http.addresses.for_author(author).with_names(Arc::clone(&names) as Arc<dyn Names>);
+    let url = format!("http://broker.example:{}/prefix/", old.port().unwrap()).parse().unwrap();
+    let broker = Broker::new(&BrokerConfig { url, auth: None, http }).unwrap();
+    broker.check().await.unwrap();
+
+    names.0.store(true, Ordering::SeqCst);
+    let unreachable = broker.bind(&request()).await.unwrap_err();
+    assert_eq!(unreachable.class, Transient, "nothing was sent: {unreachable}");
+
+    let new = FakeBroker::answering(201, KEY);
+    let listener = tokio::net::TcpListener::bind(("127.0.0.2", old.port().unwrap())).await.unwrap();
+    let router = new.router();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    assert!(matches!(broker.bind(&request()).await, Ok(Bound::Issued(_))));
+    let calls: Vec<_> = new.calls().into_iter().map(|call| call.method).collect();
+    assert_eq!(calls, [Method::GET, Method::PUT], "one catalog for the proof, and the bind");
 }

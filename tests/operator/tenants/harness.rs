@@ -35,7 +35,7 @@ use super::abuse::Actor;
 use crate::{
     conditions::{Reports, wait_for},
     foundry, ibm, rights,
-    stage::{Running, entries, run_operator, wait},
+    stage::{Running, entries, loopback_in_the_open, run_operator, wait},
 };
 
 /// What lets tenants use the custom resources.
@@ -64,17 +64,33 @@ impl Cluster {
             namespaces: None,
             concurrency: 32,
             check_interval: Duration::from_secs(600),
-            addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
+            addresses: loopback_in_the_open(),
             service_account_token: PathBuf::new(),
         };
         Self { plane, system, operator, options }
     }
 
-    /// The cluster that most attacks share. Its operator has a thread of its own, and ends with the process.
+    /// The cluster that most attacks share.
     async fn shared() -> Arc<Self> {
         static SHARED: OnceCell<Arc<Cluster>> = OnceCell::const_new();
-        let start = || async {
-            let cluster = Arc::new(Self::start().await);
+        Self::once(&SHARED, |_| {}).await
+    }
+
+    /// The cluster whose operator takes loopback, where all fakes are, for a private network like any other.
+    async fn guarded() -> Arc<Self> {
+        static GUARDED: OnceCell<Arc<Cluster>> = OnceCell::const_new();
+        Self::once(&GUARDED, |options| {
+            options.addresses = AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]);
+        })
+        .await
+    }
+
+    /// A cluster that several tests share. Its operator has a thread of its own, and ends with the process.
+    async fn once(cell: &'static OnceCell<Arc<Self>>, change: fn(&mut Options)) -> Arc<Self> {
+        let start = || async move {
+            let mut cluster = Self::start().await;
+            change(&mut cluster.options);
+            let cluster = Arc::new(cluster);
             let runner = Arc::clone(&cluster);
             std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -86,7 +102,7 @@ impl Cluster {
             });
             cluster
         };
-        Arc::clone(SHARED.get_or_init(start).await)
+        Arc::clone(cell.get_or_init(start).await)
     }
 }
 
@@ -116,6 +132,11 @@ impl Tenants {
     /// Two tenants with new namespaces in the shared cluster. The victim has the role `edit`.
     pub async fn meet(attacker: Actor) -> Self {
         Self::meet_in(Cluster::shared().await, attacker).await
+    }
+
+    /// The same where a KeyProvider shows what a fake answers only when that has proved what it is.
+    pub async fn meet_guarded(attacker: Actor) -> Self {
+        Self::meet_in(Cluster::guarded().await, attacker).await
     }
 
     /// The same in a cluster of their own, whose operator is not started: see [`start_operator`](Self::start_operator).

@@ -22,4 +22,5 @@ mod memory;
 mod names;
 mod parsing;
 mod policies;
+mod spy;
 mod templates;
