@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{BackendError, ErrorClass, http::Redactor};
+use super::{BackendError, ErrorClass, MemoryShare, http::Redactor};
 use crate::lifecycle::Identity;
 
 pub use crate::lifecycle::{SpaceLimit, Work};
@@ -43,6 +43,8 @@ pub struct KeyRequest {
     pub adoption: Option<Adoption>,
     /// What else the remote side may repeat.
     pub known: KnownSecrets,
+    /// Where the answers are held.
+    pub answers: MemoryShare,
 }
 
 impl KeyRequest {
@@ -214,12 +216,31 @@ impl Credentials {
     pub fn expose(&self) -> &Map<String, Value> {
         &self.0
     }
+
+    /// Bytes that they take in memory, or more.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.0.iter().map(|(name, value)| name.len() + size(value)).sum()
+    }
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Credentials({} entries)", self.0.len())
     }
+}
+
+/// What a value takes in memory besides what it holds: its own size, its part of a node or of spare room, an allocation.
+const VALUE: usize = 144;
+
+fn size(value: &Value) -> usize {
+    VALUE
+        + match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            Value::String(text) => text.capacity(),
+            Value::Array(items) => items.iter().map(size).sum(),
+            Value::Object(members) => members.iter().map(|(name, value)| name.len() + size(value)).sum(),
+        }
 }
 
 /// What is known of a key besides its credentials; none of it is secret.

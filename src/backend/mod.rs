@@ -2,12 +2,15 @@
 //!
 //! Nothing here knows Kubernetes objects, and no type of a remote side's wire format leaves its own module.
 
+mod bounded;
 mod cloud_foundry;
 mod error;
 mod http;
 mod ibm_cloud;
 mod key;
+mod memory;
 mod osb;
+mod pages;
 mod shared_answer;
 #[cfg(test)]
 mod test_server;
@@ -26,7 +29,9 @@ pub use key::{
     Accepted, Access, Adoption, Bound, Credentials, Fetched, Grant, InstanceRef, IssuedKey, KeyFacts,
     KeyRequest, KnownSecrets, Owner, Parameters, Progress, SpaceLimit, Unbound, Work,
 };
+pub use memory::{Holding, Kept, MemoryBudget, MemoryShare, NoRoom};
 pub use osb::{Auth as BrokerAuth, Broker, BrokerConfig};
+pub use pages::Listed;
 pub use token::ClientCredentials;
 
 use self::http::HttpClient;
@@ -162,7 +167,7 @@ impl Backend {
     pub async fn marked_keys(
         &self,
         cluster_id: Option<&str>,
-    ) -> Result<Option<Vec<MarkedKey>>, BackendError> {
+    ) -> Result<Option<Listed<MarkedKey>>, BackendError> {
         match self {
             Self::OpenServiceBroker(_) => Ok(None),
             Self::CloudFoundry(foundry) => foundry.marked_keys(cluster_id).await.map(Some),

@@ -39,25 +39,44 @@ impl<T> Clone for Known<T> {
 }
 
 /// Answers to the same question about many things. A failure is told to those only who waited for it.
-pub(super) struct SharedAnswers<K, T>(SyncMutex<HashMap<K, Arc<SharedAnswer<T>>>>);
+pub(super) struct SharedAnswers<K, T> {
+    answers: SyncMutex<HashMap<K, Arc<SharedAnswer<T>>>>,
+    most: usize,
+}
+
+/// As many things as answers are kept about, unless they are large.
+const MOST_ANSWERS: usize = 4096;
 
 impl<K, T> Default for SharedAnswers<K, T> {
     fn default() -> Self {
-        Self(SyncMutex::default())
+        Self::about_at_most(MOST_ANSWERS)
+    }
+}
+
+impl<K, T> SharedAnswers<K, T> {
+    /// Answers about so many things: the oldest one is forgotten for a new one.
+    pub(super) fn about_at_most(most: usize) -> Self {
+        Self { answers: SyncMutex::default(), most }
     }
 }
 
 impl<K: Clone + Eq + Hash, T> SharedAnswers<K, T> {
     /// The answer about one of them.
     pub(super) fn about(&self, key: &K) -> Arc<SharedAnswer<T>> {
-        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers.len() >= self.most && !answers.contains_key(key) {
+            let age = |answer: &SharedAnswer<T>| answer.latest.borrow().as_ref().map(|known| known.since);
+            let unused = answers.iter().filter(|(_, answer)| Arc::strong_count(answer) == 1);
+            let oldest = unused.min_by_key(|(_, answer)| age(answer)).map(|(key, _)| key.clone());
+            oldest.map(|oldest| answers.remove(&oldest));
+        }
         let unknown = || Arc::new(SharedAnswer::kept(|_| Duration::ZERO));
         Arc::clone(answers.entry(key.clone()).or_insert_with(unknown))
     }
 
     /// What is known of it is wrong.
     pub(super) fn forget(&self, key: &K) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
 
@@ -124,6 +143,15 @@ impl<T> SharedAnswer<T> {
         Some(self.ask(&mut turn, ask).await)
     }
 
+    /// Forgets the last answer, whoever keeps this.
+    pub(super) fn forgetter(&self) -> impl Fn() + Send + Sync + 'static
+    where
+        T: Send + Sync + 'static,
+    {
+        let latest = self.latest.clone();
+        move || drop(latest.send_replace(None))
+    }
+
     /// Forgets the last answer, if it is this one.
     pub(super) fn forget(&self, value: &Arc<T>) {
         self.latest.send_if_modified(|latest| {
@@ -171,6 +199,17 @@ mod tests {
 
     async fn answered(value: u8) -> Result<u8, BackendError> {
         Ok(value)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_answer_makes_room_for_a_new_one() {
+        let answers = SharedAnswers::about_at_most(2);
+        for thing in ["a", "b", "c"] {
+            answers.about(&thing).get(|_| true, || answered(1)).await.unwrap();
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        let known = ["b", "c", "a"].map(|thing| answers.about(&thing).latest().is_some());
+        assert_eq!(known, [true, true, false]);
     }
 
     /// Another caller may be done between a look at what is known and the turn to ask.

@@ -163,10 +163,9 @@ impl Turn<'_> {
 
     /// Writes the credentials in hand, on condition that the Secret is still as it was observed.
     async fn write_secret(&mut self, key: KeyRecord, previous: Option<Sequence>) -> Result<(), Error> {
-        let Some((_, credentials)) =
-            self.memo.in_hand.clone().filter(|(held, _)| held.sequence == key.sequence)
-        else {
-            // A crash of ours would be the only way to here; the key is asked for again.
+        let in_hand = self.memo.in_hand().filter(|(held, _)| held.sequence == key.sequence);
+        let Some(credentials) = in_hand.map(|(_, credentials)| credentials) else {
+            // They had to make room for others. The key is asked for again.
             self.round.in_hand = None;
             return Ok(());
         };
@@ -184,12 +183,18 @@ impl Turn<'_> {
         let entries = match rendered {
             Ok(entries) => entries,
             Err(error) => {
-                self.round.learn(Answer::Failed(Failure {
+                let failure = Failure {
                     attempted: Attempted::Render,
                     class: ErrorClass::Rejected,
                     message: format!("the credentials don't fit `spec.secret`: {error}"),
                     retry_after: None,
-                }));
+                };
+                if error.may_pass() {
+                    self.round.learn(Answer::Failed(failure));
+                } else {
+                    let answer = self.unusable(failure, key.sequence);
+                    self.round.learn(answer);
+                }
                 return Ok(());
             }
         };
@@ -198,7 +203,7 @@ impl Turn<'_> {
         let secret = self.rendered(&entries, &marks);
         let written = self.send_secret(&secret).await;
         if self.take_in_written(written)? {
-            self.memo.in_hand = None;
+            self.memo.take_in_hand(None);
             self.round.learn(Answer::Stored);
             let current = self.key.status.as_ref().and_then(|status| status.key.as_ref());
             if current.is_some_and(|current| current.sequence < marks.key.sequence.number()) {

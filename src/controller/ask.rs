@@ -7,7 +7,7 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::Resource;
 use serde_json::{Map, Value};
 
-use super::{error::bounded, status, turn::Turn};
+use super::{error::bounded, memo::Circumstances, status, turn::Turn};
 use crate::{
     api::{Adoption as AdoptionPolicy, DeletionPolicy, IbmCloudAccess, ResourceAttribute},
     backend::{
@@ -16,7 +16,7 @@ use crate::{
     },
     lifecycle::{
         Answer, Attempted, Failure, Identity, KeyRecord, LONGEST_OPERATION, Operation, OperationKind,
-        Problem, Sequence, UnderWay, Work, full_second,
+        Problem, Sequence, UnderWay, Unusable, Work, full_second,
     },
     runtime::metrics::KeyOperation,
 };
@@ -48,10 +48,11 @@ impl Turn<'_> {
         self.learn(KeyOperation::Bind, answer);
     }
 
-    fn not_bound(&self, sequence: Sequence, error: &BackendError) -> Answer {
+    fn not_bound(&mut self, sequence: Sequence, error: &BackendError) -> Answer {
         let failure = failure(Attempted::Provision, error);
         match error.class {
             ErrorClass::Conflict | ErrorClass::Withheld => Answer::Conflict(failure, sequence),
+            ErrorClass::Unusable => self.unusable(failure, sequence),
             ErrorClass::OrphanPossible => self.lost(failure, sequence),
             ErrorClass::Unsure => self.unsure(failure, sequence),
             _ => Answer::Failed(failure),
@@ -98,6 +99,9 @@ impl Turn<'_> {
                 }
                 Ok(Fetched::Absent) => Answer::Absent(sequence),
                 Ok(Fetched::NotRetrievable) => Answer::Unreadable(sequence),
+                Err(error) if error.class == ErrorClass::Unusable => {
+                    self.unusable(failure(Attempted::Provision, &error), sequence)
+                }
                 Err(error) => Answer::Failed(failure(Attempted::Provision, &error)),
             },
         };
@@ -226,8 +230,51 @@ impl Turn<'_> {
             late_until: None,
             inputs,
         };
-        self.memo.in_hand = Some((key.clone(), credentials));
-        Answer::Issued(key)
+        let share = self.context.memory.kept(Some(&self.subject.namespace));
+        match share.keep(credentials.size(), credentials) {
+            Ok(kept) => {
+                self.memo.take_in_hand(Some((key.clone(), kept)));
+                Answer::Issued(key)
+            }
+            Err(why) => {
+                let message = format!(
+                    "the credentials of key {sequence} could not be held until they are stored: {why}"
+                );
+                let class = ErrorClass::Unsure;
+                let failure = Failure { attempted: Attempted::Provision, class, message, retry_after: None };
+                self.unsure(failure, sequence)
+            }
+        }
+    }
+
+    /// No Secret can hold the credentials of a key, which are dropped, until something changes.
+    pub(super) fn unusable(&mut self, failure: Failure, sequence: Sequence) -> Answer {
+        self.memo.take_in_hand(None);
+        let unusable = Unusable { sequence, failure: failure.clone(), revoked: None };
+        self.memo.unusable = Some((self.circumstances(), unusable));
+        Answer::Unusable(failure, sequence)
+    }
+
+    /// Goes on as before with a key that no Secret can hold, unless something has changed.
+    pub(super) fn recall_unusable(&mut self) {
+        let circumstances = self.circumstances();
+        let known = self.memo.unusable.take().filter(|(of, _)| *of == circumstances);
+        self.round.unusable = known.as_ref().map(|(_, unusable)| unusable.clone());
+        self.memo.unusable = known;
+    }
+
+    /// Keeps what was learned of it.
+    pub(super) fn remember_unusable(&mut self) {
+        let (known, learned) = (self.memo.unusable.take(), self.round.unusable.take());
+        self.memo.unusable = known.zip(learned).map(|((of, _), unusable)| (of, unusable));
+    }
+
+    fn circumstances(&self) -> Circumstances {
+        Circumstances {
+            generation: self.key.metadata.generation,
+            inputs: self.inputs(),
+            provider: self.context.registry.made_from(&self.subject.provider),
+        }
     }
 
     /// What the status remembers of a key.
@@ -272,6 +319,7 @@ impl Turn<'_> {
             cleans_up: self.cleans_up(sequence),
             adoption: self.adoption(sequence),
             known: self.known_secrets(),
+            answers: self.context.memory.answers(Some(&self.subject.namespace)),
         }
     }
 
@@ -321,7 +369,7 @@ impl Turn<'_> {
     fn known_secrets(&self) -> KnownSecrets {
         let Self { context, subject, key, memo, .. } = self;
         let ours = context.secrets.get(&subject.namespace, &subject.secret).map(|_| subject.secret.clone());
-        let in_hand = memo.in_hand.as_ref().map(|(_, credentials)| credentials.clone());
+        let in_hand = memo.in_hand().map(|(_, credentials)| credentials);
         let (key, api) = (Arc::clone(key), self.secrets_api());
         KnownSecrets::new(move || {
             let (key, api, ours, in_hand) = (Arc::clone(&key), api.clone(), ours.clone(), in_hand.clone());

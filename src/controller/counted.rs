@@ -49,14 +49,14 @@ const fn key_outcome(answer: &Answer) -> KeyOutcome {
         Answer::Absent(_) => KeyOutcome::Absent,
         Answer::Conflict(..) => KeyOutcome::Conflict,
         Answer::Lost(..) | Answer::Unsure(..) => KeyOutcome::Lost,
-        Answer::Failed(_) => KeyOutcome::Failed,
+        Answer::Unusable(..) | Answer::Failed(_) => KeyOutcome::Failed,
     }
 }
 
 /// Whether the answer is that a key could not be made.
 const fn is_no_key(answer: &Answer) -> bool {
     match answer {
-        Answer::Lost(..) | Answer::Unsure(..) => true,
+        Answer::Lost(..) | Answer::Unsure(..) | Answer::Unusable(..) => true,
         Answer::Failed(failure) => {
             matches!(failure.attempted, Attempted::Provision | Attempted::Parameters)
         }

@@ -15,8 +15,8 @@ use uuid::Uuid;
 use super::version::resource_version;
 use crate::{
     api::ServiceKey,
-    backend::Credentials,
-    lifecycle::{KeyRecord, Problem, Sequence, UnderWay, Work},
+    backend::{Credentials, Kept},
+    lifecycle::{KeyRecord, Problem, Sequence, UnderWay, Unusable, Work},
 };
 
 /// The first wait after a failure.
@@ -33,8 +33,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 pub struct Memo {
     /// The object as our own last write returned it, until the cache has caught up.
     own_write: Option<Arc<ServiceKey>>,
-    /// The key whose credentials could not be stored yet.
-    pub in_hand: Option<(KeyRecord, Credentials)>,
+    /// The key whose credentials could not be stored yet. They go where others need the memory that they take, which is
+    /// no worse than a crash.
+    in_hand: Option<(KeyRecord, Kept<Credentials>)>,
+    /// A key that no Secret can hold, and what that depends on.
+    pub unusable: Option<(Circumstances, Unusable)>,
     /// Work that the remote side does by itself.
     pub under_way: Option<UnderWay>,
     /// The last bind whose answer was lost, and when that was.
@@ -47,7 +50,29 @@ pub struct Memo {
     polls: Polls,
 }
 
+/// What decides whether the credentials of a key can be stored: where it changes, another attempt is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Circumstances {
+    /// The generation of the ServiceKey.
+    pub generation: Option<i64>,
+    /// Digest of what its keys are made from.
+    pub inputs: String,
+    /// What its provider was loaded from.
+    pub provider: Option<String>,
+}
+
 impl Memo {
+    /// The key whose credentials are in hand, with these.
+    pub fn in_hand(&self) -> Option<(&KeyRecord, Credentials)> {
+        let (key, credentials) = self.in_hand.as_ref()?;
+        Some((key, credentials.get()?))
+    }
+
+    /// Takes credentials in hand, or lets go of them.
+    pub fn take_in_hand(&mut self, in_hand: Option<(KeyRecord, Kept<Credentials>)>) {
+        self.in_hand = in_hand;
+    }
+
     /// The newer of the object that the cache holds and the one that our own last write returned.
     pub fn newest(&mut self, cached: Arc<ServiceKey>) -> Arc<ServiceKey> {
         match &self.own_write {

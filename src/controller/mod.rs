@@ -10,6 +10,7 @@ mod events;
 mod finalizer;
 mod leaps;
 mod memo;
+mod memory;
 mod namespaces;
 mod observe;
 mod provider;

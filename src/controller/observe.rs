@@ -83,6 +83,7 @@ impl Turn<'_> {
                 makes_room: rotation.strategy == RotationStrategy::Replace,
             },
             keeps_previous: self.keeps_previous(),
+            adopts: key.spec.adoption == Adoption::IfExists,
             problem,
         }
     }

@@ -65,7 +65,7 @@ async fn work(
     // It may have gone away since it was woken, and then what the memo knew of that was forgotten.
     let Some(cached) = context.current(woken) else { return (Action::await_change(), Outcome::Gone) };
     let key = memo.newest(cached);
-    let in_hand = memo.in_hand.as_ref().map(|(key, _)| key.clone());
+    let in_hand = memo.in_hand().map(|(key, _)| key.clone());
     let (under_way, given_up) = (memo.under_way.take(), memo.given_up.take());
     let mut turn = Turn {
         context,
@@ -80,12 +80,14 @@ async fn work(
         place: None,
         outcome: Outcome::Gone,
     };
+    turn.recall_unusable();
     let result = turn.run().await;
     let outcome = match &result {
         Ok(_) => turn.outcome,
         Err(Error::Outdated) => Outcome::Outdated,
         Err(_) => Outcome::Error,
     };
+    turn.remember_unusable();
     let Turn { mut memo, key, round, .. } = turn;
     (memo.under_way, memo.given_up) = (round.under_way, round.given_up);
     let action = result.unwrap_or_else(|error| {

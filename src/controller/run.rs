@@ -29,6 +29,7 @@ use super::{
     events::Events,
     finalizer, leaps,
     memo::Memos,
+    memory::Memory,
     namespaces::Namespaces,
     provider::{self, ProviderId, Registry},
     queue::Waiting,
@@ -120,6 +121,7 @@ impl Operator {
             metrics: self.metrics.clone(),
             term: Arc::new(Term::new(self.leadership.clone(), Arc::clone(&self.clock))),
             shares: Shares::default(),
+            memory: Memory::default(),
         };
         if self.options.namespaces.is_none() {
             (shared.namespaces, relabelled) = Namespaces::watch(self.client.clone(), self.metrics.watches());
@@ -221,6 +223,7 @@ impl Operator {
             namespaces: shared.namespaces.clone(),
             doubts: Arc::clone(&shared.doubts),
             seats: Arc::clone(&shared.seats),
+            memory: shared.memory.clone(),
             workers: FairSemaphore::new(usize::from(self.options.concurrency)),
             waiting,
             templates: shared.shares.templates.clone(),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use kube::Client;
 
 use super::{
-    Options, doubts::Doubts, events::Events, namespaces::Namespaces, provider::Registry, seats::Seats,
-    templates::Templates, term::Term,
+    Options, doubts::Doubts, events::Events, memory::Memory, namespaces::Namespaces, provider::Registry,
+    seats::Seats, templates::Templates, term::Term,
 };
 use crate::{backend::RemoteShares, fair::FairSemaphore, runtime::Metrics};
 
@@ -29,6 +29,7 @@ pub struct Shared {
     pub events: Events,
     pub metrics: Metrics,
     pub term: Arc<Term>,
+    pub memory: Memory,
     pub shares: Shares,
 }
 

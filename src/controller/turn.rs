@@ -20,6 +20,7 @@ use super::{
     error::Error,
     events::Events,
     memo::{Memo, Memos},
+    memory::Memory,
     namespaces::Namespaces,
     provider::{ProviderId, Registry, Tenant},
     queue::{Place, Waiting},
@@ -53,6 +54,7 @@ pub struct Context {
     pub(super) namespaces: Namespaces,
     pub(super) doubts: Arc<Doubts>,
     pub(super) seats: Arc<Seats>,
+    pub(super) memory: Memory,
     /// Places for those who work, which does not include waiting for a remote side. Namespaces take turns.
     pub(super) workers: FairSemaphore,
     pub(super) waiting: Arc<Waiting<Uuid>>,

@@ -18,6 +18,8 @@ pub enum ErrorClass {
     Taken,
     /// The key exists, and the remote side does not show its credentials again.
     Withheld,
+    /// The key exists, and no Secret can hold its credentials.
+    Unusable,
     /// The key exists, and this login may not see its credentials, which another one may.
     Redacted,
     /// What the request was about does not exist: instance, offering, plan.

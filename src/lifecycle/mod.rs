@@ -34,7 +34,7 @@ pub use rotation::{full_second, inputs};
 pub use step::{Effect, Report, Rest, Step, Verdict, Wake};
 pub use world::{
     Answer, Departure, Desired, Gone, KeyRecord, LateAnswers, Memory, PreviousKey, Problem, ProviderView,
-    Rotation, Round, SecretView, Told, World,
+    Rotation, Round, SecretView, Told, Unusable, World,
 };
 
 /// Decides what to do next.

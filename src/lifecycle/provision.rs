@@ -2,7 +2,7 @@
 
 use super::{
     Attempted, Departure, Desired, Effect, Failure, Gone, KeyRecord, Memory, Operation, OperationKind,
-    ProviderView, Round, SecretView, Sequence, Step, UnderWay, Work, World, full_second,
+    ProviderView, Round, SecretView, Sequence, Step, UnderWay, Unusable, Work, World, full_second,
     operation::{is_gone, late_until, lost, under_way},
     report, rotation,
 };
@@ -90,6 +90,8 @@ fn to_clean_up(world: &World) -> Option<Sequence> {
         under_way(world, Work::Bind, *sequence).is_some() || world.round.has_completed(*sequence);
     let pending =
         !world.round.revoked.contains_key(sequence) && !in_hand && !made_again && !revoke_failed(world);
+    let pending =
+        pending && unusable(world, *sequence).is_none_or(|unusable| is_to_be_given_back(world, unusable));
     pending.then_some(*sequence)
 }
 
@@ -99,6 +101,42 @@ fn unbind(world: &World, sequence: Sequence) -> Step {
         Some(work) => follow(world, work),
         None => Step::Act(Effect::Unbind(sequence)),
     }
+}
+
+/// Revokes a key that no Secret can hold, and makes no other one before anything changes. One whose credentials somebody
+/// may use already stays.
+fn give_back(world: &World, unusable: &Unusable) -> Step {
+    let Unusable { sequence, failure, revoked } = unusable;
+    let stays = is_in_use(world, *sequence) || world.desired.adopts;
+    if !stays && is_to_be_given_back(world, unusable) {
+        return unbind(world, *sequence);
+    }
+    let problem = report::unusable(failure, *sequence, revoked.is_some());
+    Step::Rest(report::waiting_for_a_late_key(world, &problem, *sequence))
+}
+
+/// Whether the remote side has not confirmed yet that the key is gone, or did so when it could still come back.
+fn is_to_be_given_back(world: &World, unusable: &Unusable) -> bool {
+    let late = late_until(world, unusable.sequence);
+    unusable.revoked.is_none_or(|revoked| late.is_some_and(|late| revoked < late && late <= world.now))
+}
+
+/// What is known of this key, where no Secret can hold it.
+fn unusable(world: &World, sequence: Sequence) -> Option<&Unusable> {
+    world.round.unusable.as_ref().filter(|unusable| unusable.sequence == sequence)
+}
+
+/// Whether somebody may use the credentials of this key.
+fn is_in_use(world: &World, sequence: Sequence) -> bool {
+    let is_known = world.memory.key.as_ref().is_some_and(|key| key.sequence == sequence);
+    is_known
+        || match &world.secret {
+            SecretView::Absent => false,
+            SecretView::Intact { key, .. } | SecretView::Damaged { key: Some(key), .. } => {
+                key.sequence == sequence
+            }
+            SecretView::Damaged { key: None, .. } | SecretView::Unknown | SecretView::Foreign { .. } => true,
+        }
 }
 
 /// Stores the credentials in hand, with what is to be known of their key.
@@ -168,6 +206,9 @@ fn make(world: &World, sequence: Sequence, predecessor: Option<Sequence>) -> Ste
 /// No key is known: the one that is made has the first sequence, or the one that was tried last.
 fn first_key(world: &World) -> Step {
     let sequence = world.memory.attempt().unwrap_or(Sequence::FIRST);
+    if let Some(unusable) = unusable(world, sequence) {
+        return give_back(world, unusable);
+    }
     if world.round.conflicting != Some(sequence) {
         return make(world, sequence, None);
     }
@@ -190,9 +231,15 @@ fn recover(world: &World, lost: &KeyRecord) -> Step {
     // One that was gone once is of no use, even if a late answer has brought it back.
     let gone = *absent == Some(sequence) || world.memory.departure(sequence).is_some();
     if gone || [unreadable, conflicting].contains(&&Some(sequence)) || *conflicting == Some(next) {
+        if let Some(unusable) = unusable(world, next) {
+            return give_back(world, unusable);
+        }
         let memory = advanced_to(world, lost);
         let predecessor = (!gone).then_some(sequence);
         return make_next(world, memory, next, predecessor);
+    }
+    if let Some(unusable) = unusable(world, sequence) {
+        return give_back(world, unusable);
     }
     Step::Act(Effect::Fetch(sequence))
 }
@@ -221,6 +268,13 @@ fn keep(world: &World, key: &KeyRecord) -> Step {
     if world.secret.previous().is_some_and(is_outdated) {
         return omit_previous(world, key);
     }
+    if let Some(unusable) = unusable_next(world, key)
+        && is_to_be_given_back(world, unusable)
+        && matches!(world.provider, ProviderView::Available)
+        && !revoke_failed(world)
+    {
+        return unbind(world, unusable.sequence);
+    }
     let pending = Pending::of(world, key);
     match &world.provider {
         ProviderView::Available if pending.anything() => pending.next_step(world, memory, key),
@@ -232,7 +286,11 @@ fn keep(world: &World, key: &KeyRecord) -> Step {
         {
             Step::Rest(report::rotation_waiting(world, key, problem))
         }
-        _ => Step::Rest(report::rest_settled(world, key)),
+        _ => match (unusable_next(world, key), &world.round.failure) {
+            (Some(_), Some(failure)) => Step::Rest(report::rotation_failed(world, key, failure)),
+            (Some(unusable), None) => Step::Rest(report::rotation_blocked(world, key, unusable)),
+            (None, _) => Step::Rest(report::rest_settled(world, key)),
+        },
     }
 }
 
@@ -243,6 +301,11 @@ fn advanced_to(world: &World, key: &KeyRecord) -> Memory {
 
 fn gone(world: &World, key: &KeyRecord, why: Departure) -> Gone {
     Gone { sequence: key.sequence, since: full_second(world.now), why }
+}
+
+/// The key after this one, where no Secret can hold it.
+fn unusable_next<'a>(world: &'a World, key: &KeyRecord) -> Option<&'a Unusable> {
+    world.round.unusable.as_ref().filter(|unusable| unusable.sequence > key.sequence)
 }
 
 /// What is to be done at the remote side besides the current key.
@@ -266,6 +329,7 @@ impl Pending {
         // What was begun is carried through: the key may be revoked by now.
         let making_room = world.memory.makes_room() && !gone;
         let rotation = world.desired.problem.is_none() && due || making_room;
+        let rotation = rotation && unusable_next(world, key).is_none();
         // One more key would be more than the set allows: the oldest goes first.
         let crowded = rotation && world.memory.previous.len() > 1;
         let over = |sequence| late_until(world, sequence).is_none_or(|late| late <= world.now);

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::{
     Attempted, Departure, ErrorClass, Failure, Gone, KeyRecord, Memory, Operation, OperationKind, Problem,
-    Report, Rest, SecretView, Sequence, UnderWay, Verdict, Wake, Work, World, full_second, operation,
-    rotation,
+    Report, Rest, SecretView, Sequence, UnderWay, Unusable, Verdict, Wake, Work, World, full_second,
+    operation, rotation,
 };
 use crate::api::Reason;
 
@@ -50,11 +50,23 @@ pub(super) fn settled(world: &World, memory: &Memory, key: &KeyRecord) -> Report
 /// All is well until the next time at which something is to be done.
 pub(super) fn rest_settled(world: &World, key: &KeyRecord) -> Rest {
     let report = settled(world, &world.memory, key);
-    let revocations =
+    let next: Option<Timestamp> = next_revocation(world).into_iter().chain(report.next_rotation).min();
+    Rest::new(next.map_or(Wake::OnChange, Wake::At), report)
+}
+
+/// When the first of the keys that are not wanted is to be revoked.
+fn next_revocation(world: &World) -> Option<Timestamp> {
+    let previous =
         world.memory.previous.iter().map(|previous| previous.late_until.max(Some(previous.revoke_at)));
-    let revocations = revocations.flatten();
     let late = world.memory.attempt().and_then(|sequence| operation::late_until(world, sequence));
-    let next: Option<Timestamp> = revocations.chain(report.next_rotation).chain(late).min();
+    previous.flatten().chain(late).min()
+}
+
+/// The current key works, and no Secret can hold the next one.
+pub(super) fn rotation_blocked(world: &World, key: &KeyRecord, unusable: &Unusable) -> Rest {
+    let Unusable { sequence, failure, revoked } = unusable;
+    let report = held_up(world, key, self::unusable(failure, *sequence, revoked.is_some()));
+    let next = next_revocation(world).filter(|next| *next > world.now);
     Rest::new(next.map_or(Wake::OnChange, Wake::At), report)
 }
 
@@ -171,6 +183,22 @@ fn is_told_better(world: &World, report: &Report) -> bool {
                     | Reason::UnexpectedAnswer
             )
     })
+}
+
+/// A key was made, and no Secret can hold it.
+pub(super) fn unusable(failure: &Failure, sequence: Sequence, revoked: bool) -> Problem {
+    let Problem { reason, message } = problem_of(failure);
+    let done = if revoked { format!("key {sequence} was revoked, and ") } else { String::new() };
+    let message = format!(
+        "{message}; {done}it is tried again when `spec`, the annotation `servicekeys.dev/rotate` or the provider changes"
+    );
+    Problem { reason, message }
+}
+
+/// As [`waiting`], until the time at which a key may still appear that is not wanted.
+pub(super) fn waiting_for_a_late_key(world: &World, problem: &Problem, sequence: Sequence) -> Rest {
+    let late = operation::late_until(world, sequence).filter(|late| *late > world.now);
+    Rest::new(late.map_or(Wake::OnChange, Wake::At), standing(world, problem))
 }
 
 /// Something stands in the way whose change wakes the ServiceKey: its spec, or its provider.
@@ -393,6 +421,7 @@ fn problem_of(failure: &Failure) -> Problem {
         (Attempted::Provision, ErrorClass::Gone) => Reason::InstanceNotFound,
         (Attempted::Provision, ErrorClass::Forbidden) => Reason::Unauthorized,
         (Attempted::Provision, ErrorClass::Redacted) => Reason::CredentialsRedacted,
+        (Attempted::Provision, ErrorClass::Unusable) => Reason::CredentialsUnusable,
         (Attempted::Provision, ErrorClass::Untrusted) => Reason::TlsFailed,
         (Attempted::Provision, ErrorClass::Unexpected | ErrorClass::Withheld) => Reason::UnexpectedAnswer,
         (Attempted::Provision, ErrorClass::OrphanPossible | ErrorClass::Unsure) => Reason::BindFailed,

@@ -190,6 +190,7 @@ mod tests {
     ) {
         let rotation = Rotation { every: None, overlap: Duration::from_secs(60), makes_room: false };
         let desired = Desired {
+            adopts: false,
             finalizer: true,
             deleting: false,
             abandon: false,

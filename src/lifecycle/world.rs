@@ -81,6 +81,8 @@ pub struct Desired {
     pub rotation: Rotation,
     /// Whether a key that was replaced stays in the Secret, besides the current one, as long as it is valid.
     pub keeps_previous: bool,
+    /// Whether the first key may be one that somebody else made.
+    pub adopts: bool,
     /// What keeps this wish from ever being fulfilled as it is written.
     pub problem: Option<Problem>,
 }
@@ -319,8 +321,21 @@ pub struct Round {
     pub present: Option<Sequence>,
     /// A key that exists, made from other fields than those of now.
     pub conflicting: Option<Sequence>,
+    /// A key whose credentials no Secret can hold as things are.
+    pub unusable: Option<Unusable>,
     /// What failed last.
     pub failure: Option<Failure>,
+}
+
+/// A key whose credentials no Secret can hold, until the ServiceKey or its provider changes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Unusable {
+    /// Its number within the ServiceKey.
+    pub sequence: Sequence,
+    /// Why.
+    pub failure: Failure,
+    /// When the remote side last confirmed that it is gone.
+    pub revoked: Option<Timestamp>,
 }
 
 /// What came of an effect that asked a remote side or wrote the Secret.
@@ -350,6 +365,8 @@ pub enum Answer {
     /// A key of this sequence exists, and is of no use: made from other fields, belonging to somebody else, or with
     /// credentials that are not shown again.
     Conflict(Failure, Sequence),
+    /// The key exists, and no Secret can hold its credentials, which are not in hand any more.
+    Unusable(Failure, Sequence),
     /// The key may have been made; nobody knows since then.
     Lost(Failure, Sequence, Timestamp),
     /// As with a lost one, but asking for the same key again finds it if it was made.
@@ -380,6 +397,7 @@ impl Round {
                 (self.completed, self.lost) = (None, None);
                 self.absent = self.absent.filter(|absent| *absent != key.sequence);
                 self.under_way = self.under_way.take().filter(|work| work.sequence != key.sequence);
+                self.unusable = self.unusable.take().filter(|unusable| unusable.sequence != key.sequence);
                 self.in_hand = Some(key);
             }
             Answer::Accepted(work) => {
@@ -410,6 +428,12 @@ impl Round {
                     self.conflicting = Some(sequence);
                 }
             }
+            Answer::Unusable(failure, sequence) => {
+                self.revoked.remove(&sequence);
+                (self.in_hand, self.completed, self.lost) = (None, None, None);
+                self.under_way = self.under_way.take().filter(|work| work.sequence != sequence);
+                self.unusable = Some(Unusable { sequence, failure, revoked: None });
+            }
             Answer::Lost(failure, sequence, since) => {
                 self.revoked.remove(&sequence);
                 (self.under_way, self.completed) = (None, None);
@@ -429,6 +453,11 @@ impl Round {
                 self.lost = self.lost.filter(|(lost, _)| *lost != sequence);
                 self.under_way = self.under_way.take().filter(|work| work.sequence != sequence);
                 self.conflicting = self.conflicting.filter(|conflicting| *conflicting != sequence);
+                if let Some(unusable) =
+                    self.unusable.as_mut().filter(|unusable| unusable.sequence == sequence)
+                {
+                    unusable.revoked = Some(at);
+                }
             }
             Answer::Released(sequence) => drop(self.released.insert(sequence)),
             Answer::Stored => self.in_hand = None,

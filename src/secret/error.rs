@@ -148,6 +148,31 @@ pub enum RenderError {
     },
 }
 
+impl RenderError {
+    /// Whether the same credentials may fit the same layout the next time.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            // A machine that is busy now may be idle then.
+            Self::NoThread | Self::TooSlow => true,
+            Self::NoCredentials
+            | Self::NameTooLong { .. }
+            | Self::Collision { .. }
+            | Self::InexactNumber { .. }
+            | Self::TooLarge { .. }
+            | Self::NoRoomForPrevious { .. }
+            | Self::InvalidEntry { .. }
+            | Self::Template { .. }
+            | Self::Undefined { .. }
+            | Self::TemplateTooLong { .. }
+            | Self::TooManyTemplates { .. }
+            | Self::TemplatesTooLong { .. }
+            | Self::Type { .. }
+            | Self::Metadata { .. } => false,
+        }
+    }
+}
+
 /// A name from outside, in backticks: without control characters, and cut where it is long.
 pub(super) struct Quoted<'a>(pub &'a str);
 

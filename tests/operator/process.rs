@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 use testkit::{Gate, gateway::Gateway};
@@ -121,8 +121,30 @@ impl Process {
     }
 
     fn send(&self, signal: Signal) {
+        kill_process(self.id(), signal).unwrap();
+    }
+
+    fn id(&self) -> Pid {
         let id = self.child.id().and_then(|id| Pid::from_raw(id.try_into().unwrap()));
-        kill_process(id.expect("it ended by itself"), signal).unwrap();
+        id.expect("it ended by itself")
+    }
+
+    /// Lets it have so many bytes of memory of its own: it ends where it asks for more.
+    ///
+    /// A limit by cgroups would be that of a pod, and needs rights over the machine that not every sandbox gives. This
+    /// one counts what is reserved and never used as well, and so is stricter.
+    pub fn limit_memory(&self, bytes: usize) {
+        let bytes = Some(bytes.try_into().unwrap());
+        let limit = Rlimit { current: bytes, maximum: bytes };
+        prlimit(Some(self.id()), Resource::Data, limit).expect("the kernel limits the memory of a process");
+    }
+
+    /// The most bytes of physical memory that it has had so far, as the kernel counts them.
+    pub fn peak_memory(&self) -> usize {
+        let file = format!("/proc/{}/status", self.id().as_raw_nonzero());
+        let status = fs::read_to_string(file).expect("it ended by itself");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        peak.expect("the kernel counts it").parse::<usize>().unwrap() << 10
     }
 
     /// Waits until it has ended by itself, and returns what it logged.

@@ -17,15 +17,15 @@ use super::{
     wire::{self, ApiError, Page},
 };
 use crate::backend::{
-    Backend, BackendError, ErrorClass, KeyRequest,
+    Backend, BackendError, ErrorClass, KeyRequest, Listed,
+    bounded::AtMost,
     http::{Failure, Redactor, Request, Response, below, call_span},
+    pages::{Endless, Pages},
     token::Token,
 };
 
 /// In MiB. Five thousand keys with their labels and annotations.
 const LARGEST_PAGE: usize = 16;
-/// More pages than any list has: an API that links them in a circle is left alone.
-const MOST_PAGES: usize = 1000;
 
 /// A call that is about to be made, or was made.
 pub(super) struct Exchange<'a> {
@@ -87,21 +87,47 @@ impl<'a> Exchange<'a> {
         path: &str,
         query: &[(&str, &str)],
     ) -> Result<Vec<T>, BackendError> {
+        self.list_of(path, query, Some).await.map(|listed| listed.items)
+    }
+
+    /// As [`Exchange::list`], of which only this is kept.
+    ///
+    /// # Errors
+    /// Where one page did not come, or leads away from the API, and where there is no end or too much of it.
+    pub(super) async fn list_of<T: DeserializeOwned, K>(
+        &mut self,
+        path: &str,
+        query: &[(&str, &str)],
+        keep: impl Fn(T) -> Option<K>,
+    ) -> Result<Listed<K>, BackendError> {
         let links = self.links().await?;
-        let mut next = Some(address(&links, path, query));
-        let mut found = Vec::new();
-        for _ in 0..MOST_PAGES {
-            let Some(url) = next else { return Ok(found) };
+        let mut url = address(&links, path, query);
+        let share = self.request.map_or(self.foundry.http.answers(), |request| &request.answers);
+        let mut pages = Pages::held_by(share);
+        loop {
             let request = Request::new(Method::GET, self.call.route(), url).answered_in(LARGEST_PAGE);
             let response = self.send(request, &links).await?;
             if response.status != StatusCode::OK {
                 return Err(self.refused(&response).await);
             }
-            let page: Page<T> = self.read(&response)?;
-            found.extend(page.resources);
-            next = page.pagination.next.map(|link| self.next_page(&links, &link.href)).transpose()?;
+            let Page { pagination, resources: AtMost(resources) } = self.read(&response)?;
+            let bytes = response.body().map_or(0, <[u8]>::len);
+            drop(response);
+            let kept = resources.into_iter().filter_map(&keep).collect();
+            pages.add(kept, bytes).await.map_err(|endless| self.endless(endless))?;
+            let Some(next) = pagination.next else { return Ok(pages.end()) };
+            pages.goes_on_at(&next.href).map_err(|endless| self.endless(endless))?;
+            url = self.next_page(&links, &next.href)?;
         }
-        Err(self.unexpected("its pages have no end"))
+    }
+
+    fn endless(&self, endless: Endless) -> BackendError {
+        match endless {
+            Endless::Always(what) => self.unexpected(&what),
+            Endless::Now(why) => {
+                BackendError::new(ErrorClass::Transient, format!("{} failed: {why}", self.call))
+            }
+        }
     }
 
     fn next_page(&self, links: &Links, href: &str) -> Result<Url, BackendError> {
@@ -141,6 +167,10 @@ impl<'a> Exchange<'a> {
     async fn send_once(&self, request: Request) -> Result<Response, BackendError> {
         let CloudFoundry { http, session, .. } = self.foundry;
         let span = || call_span(Backend::CLOUD_FOUNDRY, &self.call);
+        let request = match self.request {
+            Some(of) => request.held_by(of.answers.clone()),
+            None => request,
+        };
         match http.send(request.clone()).instrument(span()).await {
             Err(Failure::Unproved(_)) => {
                 session.check(http).await?;
@@ -153,7 +183,11 @@ impl<'a> Exchange<'a> {
 
     /// A call that brought no answer, or one whose body did not arrive.
     pub(super) fn failed(&self, failure: Failure) -> BackendError {
-        failure.into_error(&self.call.to_string(), self.call.class_of_unknown())
+        let (what, unknown) = (self.call.to_string(), self.call.class_of_unknown());
+        match self.call {
+            Call::Details => failure.into_error_of_a_key(&what, unknown),
+            _ => failure.into_error(&what, unknown),
+        }
     }
 
     /// What a success holds.

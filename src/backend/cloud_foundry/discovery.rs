@@ -7,7 +7,7 @@ use serde::Deserialize;
 use url::Host;
 
 use crate::backend::{
-    BackendError, ErrorClass,
+    BackendError, ErrorClass, bounded,
     http::{below, without_query},
 };
 
@@ -34,6 +34,7 @@ struct RootLinks {
 
 #[derive(Deserialize)]
 struct Link {
+    #[serde(deserialize_with = "bounded::word")]
     href: String,
 }
 

@@ -17,7 +17,8 @@ use super::{
 };
 use crate::backend::{
     Accepted, BackendError, Bound, Credentials, ErrorClass, Fetched, InstanceRef, IssuedKey, KeyFacts,
-    KeyRequest, Progress, Work,
+    KeyRequest, Listed, Progress, Work,
+    bounded::is_word,
     http::{HttpClient, Response, base_url, segment},
     shared_answer::SharedAnswer,
 };
@@ -324,11 +325,10 @@ impl CloudFoundry {
     ///
     /// # Errors
     /// Those of the list.
-    pub async fn marked_keys(&self, cluster_id: Option<&str>) -> Result<Vec<MarkedKey>, BackendError> {
+    pub async fn marked_keys(&self, cluster_id: Option<&str>) -> Result<Listed<MarkedKey>, BackendError> {
         let selector = marks::selector_of_all(cluster_id);
         let query = [("type", "key"), ("per_page", "5000"), ("label_selector", selector.as_str())];
-        let found: Vec<Key> = Exchange::anonymous(self, Call::Keys).list(KEYS, &query).await?;
-        Ok(found.into_iter().filter_map(marks::marked).collect())
+        Exchange::anonymous(self, Call::Keys).list_of(KEYS, &query, marks::marked).await
     }
 
     /// The key of this identity, by its name and our mark, at whatever instance it is.
@@ -363,7 +363,7 @@ impl CloudFoundry {
 
     pub(super) fn accepted(&self, request: &KeyRequest, work: Work, response: &Response) -> Accepted {
         let job = response.location.as_deref().and_then(|job| job.rsplit('/').next());
-        self.under_way(request, work, job.filter(|job| !job.is_empty()).map(str::to_owned))
+        self.under_way(request, work, job.filter(|job| !job.is_empty() && is_word(job)).map(str::to_owned))
     }
 
     pub(super) fn under_way(&self, request: &KeyRequest, work: Work, token: Option<String>) -> Accepted {

@@ -34,6 +34,8 @@ const FEW: usize = 4;
 const LONGEST_NAMES: usize = 3500;
 /// After this nobody waits for it any longer.
 const LONGEST: Duration = Duration::from_secs(2 * 3600);
+/// As many keys as are waited for at the same time: what is forgotten of others is looked up again.
+const MOST: usize = 10_000;
 /// How many lists are asked for until one shows a key that began before it.
 const ATTEMPTS: usize = 3;
 
@@ -161,6 +163,10 @@ impl Watch {
         };
         let mut entries = self.entries();
         entries.retain(|_, entry| entry.noted.elapsed() < LONGEST);
+        if entries.len() >= MOST {
+            let oldest = entries.iter().min_by_key(|(_, entry)| entry.noted).map(|(identity, _)| *identity);
+            oldest.map(|oldest| entries.remove(&oldest));
+        }
         entries.insert(request.identity, entry);
     }
 
@@ -168,6 +174,11 @@ impl Watch {
         if let Some(entry) = self.entries().get_mut(&identity) {
             entry.made = Some(key.clone());
         }
+    }
+
+    /// Whose keys are waited for.
+    fn owners(&self) -> HashSet<String> {
+        self.entries().keys().map(|identity| identity.owner.to_string()).collect()
     }
 
     /// What a list is asked about now: the keys, their names as far as a URL holds them, and whose they are.
@@ -236,9 +247,13 @@ impl CloudFoundry {
         if !names.is_empty() {
             query.push(("names", &names));
         }
-        let found: Vec<Key> = Exchange::anonymous(self, Call::Keys).list(KEYS, &query).await?;
+        let owners = self.watch.owners();
+        let is_waited_for = |key: Key| {
+            Some(key).filter(|key| marks::owner_of(key).is_some_and(|owner| owners.contains(owner)))
+        };
+        let found = Exchange::anonymous(self, Call::Keys).list_of(KEYS, &query, is_waited_for).await?;
         let mut keys = HashMap::<String, Vec<Key>>::new();
-        for key in found {
+        for key in found.items {
             if let Some(owner) = marks::owner_of(&key) {
                 keys.entry(owner.to_owned()).or_default().push(key);
             }
@@ -277,7 +292,7 @@ mod tests {
         *,
     };
     use crate::{
-        backend::{InstanceRef, KnownSecrets, Owner, Parameters, test_server},
+        backend::{InstanceRef, KnownSecrets, MemoryBudget, Owner, Parameters, test_server},
         lifecycle::Sequence,
     };
 
@@ -352,6 +367,7 @@ mod tests {
             access: None,
             age: None,
             known: KnownSecrets::new(|| async { None }.boxed()),
+            answers: MemoryBudget::for_answers().share("the provider"),
         }
     }
 

@@ -1,10 +1,15 @@
 //! The API's JSON, read tolerantly: fields that nobody needs are ignored, and those that are missing are told.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error, IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::{Map, Value};
+
+use crate::backend::bounded::{AtMost, link, word, word_if_any};
 
 /// The first error of an answer; empty where there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -46,12 +51,13 @@ impl ApiError {
     }
 }
 
-/// One page of a list.
+/// One page of a list, as long as the API makes them.
 #[derive(Deserialize)]
+#[serde(bound = "T: Deserialize<'de>")]
 pub(super) struct Page<T> {
     #[serde(default)]
     pub(super) pagination: Pagination,
-    pub(super) resources: Vec<T>,
+    pub(super) resources: AtMost<5000, T>,
 }
 
 #[derive(Default, Deserialize)]
@@ -61,20 +67,23 @@ pub(super) struct Pagination {
 
 #[derive(Deserialize)]
 pub(super) struct Link {
+    #[serde(deserialize_with = "link")]
     pub(super) href: String,
 }
 
 /// An organization or a space.
 #[derive(Deserialize)]
 pub(super) struct Named {
+    #[serde(deserialize_with = "word")]
     pub(super) guid: String,
 }
 
 /// A service instance.
 #[derive(Deserialize)]
 pub(super) struct Instance {
+    #[serde(deserialize_with = "word")]
     pub(super) guid: String,
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type", default, deserialize_with = "word")]
     pub(super) kind: String,
     #[serde(default)]
     pub(super) last_operation: Option<LastOperation>,
@@ -104,19 +113,20 @@ struct Related {
 /// What was, or is, done last to an instance or a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct LastOperation {
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type", default, deserialize_with = "word")]
     pub(super) kind: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     pub(super) state: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "description")]
     pub(super) description: Option<String>,
 }
 
 /// A service key, without its credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Key {
+    #[serde(deserialize_with = "word")]
     pub(super) guid: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word_if_any")]
     pub(super) name: Option<String>,
     #[serde(default)]
     pub(super) created_at: Option<Timestamp>,
@@ -156,13 +166,58 @@ impl Key {
     }
 }
 
-/// Labels and annotations.
+/// Labels and annotations. Of those that a key has, only the operator's own are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Metadata {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "marks")]
     pub(super) labels: BTreeMap<String, String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "marks")]
     pub(super) annotations: BTreeMap<String, String>,
+}
+
+/// What the names of the operator's own labels and annotations begin with.
+const OWN: &str = "servicekeys.dev/";
+/// More labels or annotations of its own than the operator gives a key.
+const MOST_MARKS: usize = 16;
+/// The most characters of a description that are kept: more than any message repeats.
+const LONGEST_DESCRIPTION: usize = 1000;
+
+fn marks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    deserializer.deserialize_map(Marks)
+}
+
+struct Marks;
+
+impl<'de> Visitor<'de> for Marks {
+    type Value = BTreeMap<String, String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("labels or annotations")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut found = BTreeMap::new();
+        while let Some(name) = entries.next_key::<Cow<'de, str>>()? {
+            if !name.starts_with(OWN) {
+                entries.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let Mark(value) = entries.next_value()?;
+            found.extend(value.map(|value| (name.into_owned(), value)));
+            if found.len() > MOST_MARKS {
+                return Err(A::Error::custom("too many marks"));
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[derive(Deserialize)]
+struct Mark(#[serde(deserialize_with = "word_if_any")] Option<String>);
+
+fn description<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.map(|text| text.chars().take(LONGEST_DESCRIPTION).collect()))
 }
 
 /// The body of a request for a key.

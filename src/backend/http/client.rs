@@ -9,6 +9,7 @@ use std::{
 
 use jiff::Timestamp;
 use reqwest::header::LOCATION;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{
@@ -16,16 +17,33 @@ use super::{
     address::ADMIT,
     budget::Budget,
     request::origin,
-    response, trace,
+    response::{self, Body},
+    trace, values,
     ways::{Way, Ways},
     words,
 };
-use crate::backend::BackendError;
+use crate::backend::{
+    BackendError,
+    memory::{Holding, MemoryShare, NoRoom},
+};
 
 /// The most bytes of an answer that are read, unless the request says more.
 pub(super) const LARGEST_BODY: usize = MIB;
 
 pub(super) const MIB: usize = 1 << 20;
+const KIB: usize = 1 << 10;
+
+/// The most bytes of an answer that are read which is not a success: its words are all that matters.
+const LARGEST_REFUSAL: usize = 64 * KIB;
+
+/// The most values of an answer that is not read into types of its own: each takes some 150 bytes of memory, whatever it
+/// takes in the answer.
+const MOST_VALUES: usize = 20_000;
+
+/// Bytes that each call counts for: what is read of headers and not yet of the body, and the first of the body.
+const CALL: usize = 256 * KIB;
+/// The bytes of the body that are counted already.
+const FIRST_OF_BODY: usize = 64 * KIB;
 
 /// The way to one remote side.
 pub(in crate::backend) struct HttpClient {
@@ -36,6 +54,8 @@ pub(in crate::backend) struct HttpClient {
     concurrency: NonZeroUsize,
     timeout: Duration,
     observer: Arc<dyn Observer>,
+    answers: MemoryShare,
+    kept: MemoryShare,
 }
 
 impl HttpClient {
@@ -58,6 +78,8 @@ impl HttpClient {
             concurrency: config.limits.concurrency,
             timeout: config.limits.timeout,
             observer: Arc::clone(&config.observer),
+            answers: config.answers.clone(),
+            kept: config.kept.clone(),
         })
     }
 
@@ -82,6 +104,16 @@ impl HttpClient {
     /// The longest that a request may take.
     pub(in crate::backend) const fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// Where answers are held that no ServiceKey asked for.
+    pub(in crate::backend) const fn answers(&self) -> &MemoryShare {
+        &self.answers
+    }
+
+    /// Where what is kept of answers is held.
+    pub(in crate::backend) const fn kept(&self) -> &MemoryShare {
+        &self.kept
     }
 
     /// Sends the request once, and reads the answer.
@@ -174,7 +206,7 @@ impl HttpClient {
         self.observer.waited(queued.elapsed());
         let (method, url, route) = (request.method.clone(), request.url.clone(), request.route);
         let began = Instant::now();
-        let outcome = self.exchange(client, way, request).await;
+        let outcome = self.held(client, way, request).await;
         if let Err(Failure::Unproved(_)) = &outcome {
             // Nothing was connected to.
             return outcome;
@@ -192,14 +224,35 @@ impl HttpClient {
         outcome
     }
 
+    /// Makes room for the call and its answer. A call that others need the room of is given up.
+    async fn held(&self, client: &reqwest::Client, way: &Way, request: Request) -> Result<Response, Failure> {
+        let url = request.url.clone();
+        let given_up = CancellationToken::new();
+        let give_up = given_up.clone();
+        let share = request.share.as_ref().unwrap_or(&self.answers);
+        let mut holding = share.hold(move || give_up.cancel());
+        let no_room = |why: NoRoom| Failure::NotSent(format!("no request to `{}`: {why}", origin(&url)));
+        holding.grow(CALL).await.map_err(no_room)?;
+        tokio::select! {
+            biased;
+            () = given_up.cancelled() => {
+                let what = "others needed its part of the operator's memory for answers";
+                Err(Failure::MaybeSent(format!("no complete answer from `{}`: {what}", origin(&url))))
+            }
+            outcome = self.exchange(client, way, request, holding) => outcome,
+        }
+    }
+
     async fn exchange(
         &self,
         client: &reqwest::Client,
         way: &Way,
         request: Request,
+        holding: Holding,
     ) -> Result<Response, Failure> {
         let deadline = tokio::time::Instant::now() + self.timeout;
-        let (url, largest_answer) = (request.url.clone(), request.largest_answer);
+        let url = request.url.clone();
+        let (largest_answer, is_typed) = (request.largest_answer, request.is_typed);
         let late = || {
             Failure::MaybeSent(format!(
                 "no complete answer from `{}` within {:?}",
@@ -219,9 +272,17 @@ impl HttpClient {
         let location =
             answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let remote_request_id = trace::remote_request_id(answer.headers());
-        let body = tokio::time::timeout_at(deadline, read(answer, &url, largest_answer))
+        let largest = if status.is_success() { largest_answer } else { largest_answer.min(LARGEST_REFUSAL) };
+        let body = tokio::time::timeout_at(deadline, read(answer, &url, largest, holding))
             .await
             .unwrap_or_else(|_| Err(late()));
+        let body = body.and_then(|body| {
+            if is_typed || values::at_most(MOST_VALUES, &body.bytes) {
+                return Ok(body);
+            }
+            let message = format!("the answer from `{}` holds more than {MOST_VALUES} values", origin(&url));
+            Err(Failure::Excessive(message))
+        });
         Ok(Response { status, retry_after, location, remote_request_id, from, body })
     }
 }
@@ -257,22 +318,37 @@ async fn start(client: &reqwest::Client, request: Request) -> Result<reqwest::Re
 }
 
 /// Reads the body by pieces, and stops as soon as it is larger than what is kept.
-async fn read(mut answer: reqwest::Response, url: &Url, largest: usize) -> Result<Vec<u8>, Failure> {
+async fn read(
+    mut answer: reqwest::Response,
+    url: &Url,
+    largest: usize,
+    mut held: Holding,
+) -> Result<Body, Failure> {
     let too_large = || {
-        let message = format!("the answer from `{}` is larger than {} MiB", origin(url), largest / MIB);
-        Failure::Unusable(message)
+        let limit =
+            if largest < MIB { format!("{} KiB", largest / KIB) } else { format!("{} MiB", largest / MIB) };
+        Failure::Excessive(format!("the answer from `{}` is larger than {limit}", origin(url)))
     };
     if answer.content_length().is_some_and(|length| length > largest as u64) {
         return Err(too_large());
     }
-    let mut body = Vec::new();
+    let mut bytes = Vec::<u8>::new();
     while let Some(piece) = answer.chunk().await.map_err(|error| words::failure(&error, url))? {
-        if body.len() + piece.len() > largest {
+        let length = bytes.len() + piece.len();
+        if length > largest {
             return Err(too_large());
         }
-        body.extend_from_slice(&piece);
+        if length > bytes.capacity() {
+            let capacity = length.max(2 * bytes.capacity()).min(largest);
+            let counted = |capacity: usize| capacity.saturating_sub(FIRST_OF_BODY);
+            let no_room =
+                |why| Failure::MaybeSent(format!("no complete answer from `{}`: {why}", origin(url)));
+            held.grow(counted(capacity) - counted(bytes.capacity())).await.map_err(no_room)?;
+            bytes.reserve_exact(capacity - bytes.len());
+        }
+        bytes.extend_from_slice(&piece);
     }
-    Ok(body)
+    Ok(Body { bytes, _held: held })
 }
 
 /// Names where the redirect points, by scheme, host and port only: the rest may hold a session.

@@ -9,6 +9,7 @@ use std::{
 use secrecy::SecretString;
 
 use super::{AddressPolicy, Observer, RemoteShares, observer::Nobody};
+use crate::backend::memory::{MemoryBudget, MemoryShare};
 
 /// How to talk to one remote side.
 #[derive(Clone, Debug)]
@@ -25,6 +26,10 @@ pub struct HttpConfig {
     pub observer: Arc<dyn Observer>,
     /// What its calls share with those to all other remote sides.
     pub shares: RemoteShares,
+    /// Where answers are held that no ServiceKey asked for.
+    pub answers: MemoryShare,
+    /// Where what is kept of them is held.
+    pub kept: MemoryShare,
 }
 
 impl Default for HttpConfig {
@@ -36,6 +41,8 @@ impl Default for HttpConfig {
             addresses: AddressPolicy::default(),
             observer: Arc::new(Nobody),
             shares: RemoteShares::default(),
+            answers: MemoryBudget::for_answers().share("the provider"),
+            kept: MemoryBudget::for_what_is_kept().share("the provider"),
         }
     }
 }

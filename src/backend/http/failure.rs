@@ -29,6 +29,9 @@ pub(in crate::backend) enum Failure {
     /// The request left and an answer came, but none that can be used: what it did is unknown.
     #[error("{0}")]
     Unusable(String),
+    /// The request left and an answer came that is larger than any that is read: asked again, it would be as large.
+    #[error("{0}")]
+    Excessive(String),
     /// The request left, wholly or in part, and no usable answer came: what it did is unknown.
     #[error("{0}")]
     MaybeSent(String),
@@ -46,10 +49,17 @@ impl Failure {
             }
             Self::Untrusted(_) => ErrorClass::Untrusted,
             Self::Refused(_) => ErrorClass::Rejected,
-            Self::Redirected(_) => ErrorClass::Unexpected,
+            Self::Redirected(_) | Self::Excessive(_) => ErrorClass::Unexpected,
             Self::Unusable(_) if maybe_sent == ErrorClass::Transient => ErrorClass::Unexpected,
             Self::Unusable(_) | Self::MaybeSent(_) => maybe_sent,
         };
         BackendError::new(class, format!("{what} failed: {self}"))
+    }
+
+    /// The same for a call that shows credentials: those that are too large for anybody are of no use.
+    pub(in crate::backend) fn into_error_of_a_key(self, what: &str, maybe_sent: ErrorClass) -> BackendError {
+        let excessive = matches!(self, Self::Excessive(_));
+        let error = self.into_error(what, maybe_sent);
+        if excessive { BackendError { class: ErrorClass::Unusable, ..error } } else { error }
     }
 }

@@ -25,6 +25,7 @@ mod shares;
 mod tests;
 mod tls;
 mod trace;
+mod values;
 mod ways;
 mod words;
 

@@ -58,7 +58,7 @@ impl CallOutcome {
                 | Failure::Refused(_),
             ) => Self::Unreachable,
             Err(Failure::Untrusted(_)) => Self::Untrusted,
-            Err(Failure::Redirected(_) | Failure::Unusable(_)) => Self::Unusable,
+            Err(Failure::Redirected(_) | Failure::Unusable(_) | Failure::Excessive(_)) => Self::Unusable,
             Err(Failure::MaybeSent(_)) => Self::Unanswered,
         }
     }

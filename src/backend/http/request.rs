@@ -13,6 +13,7 @@ use super::{
     Response,
     client::{LARGEST_BODY, MIB},
 };
+use crate::backend::memory::MemoryShare;
 
 /// Whether an answer shows that the place speaks the protocol of the provider.
 pub(super) type Proof = Arc<dyn Fn(&Response) -> bool + Send + Sync>;
@@ -28,6 +29,10 @@ pub(in crate::backend) struct Request {
     pub(super) body: Option<Vec<u8>>,
     /// In bytes.
     pub(super) largest_answer: usize,
+    /// Whether the answer is read into types of its own, which leave out what they don't know.
+    pub(super) is_typed: bool,
+    /// Where the answer is held, unless it is the provider's own.
+    pub(super) share: Option<MemoryShare>,
     /// Whether the answer speaks for the remote side, where it asks to be left alone.
     pub(super) to_the_remote_side: bool,
     /// For requests that may go to places of which nothing is known yet.
@@ -44,6 +49,8 @@ impl Request {
             headers: HeaderMap::new(),
             body: None,
             largest_answer: LARGEST_BODY,
+            is_typed: false,
+            share: None,
             to_the_remote_side: true,
             proof: None,
         }
@@ -54,9 +61,22 @@ impl Request {
         self
     }
 
-    /// Reads an answer of up to so many MiB.
+    /// Reads an answer of up to so many MiB, of which types of its own keep what they know.
     pub(in crate::backend) fn answered_in(mut self, mebibytes: usize) -> Self {
         self.largest_answer = mebibytes * MIB;
+        self.is_typed = true;
+        self
+    }
+
+    /// Reads an answer of up to so many bytes.
+    pub(in crate::backend) fn answered_in_bytes(mut self, bytes: usize) -> Self {
+        self.largest_answer = bytes;
+        self
+    }
+
+    /// Holds the answer in this share.
+    pub(in crate::backend) fn held_by(mut self, share: MemoryShare) -> Self {
+        self.share = Some(share);
         self
     }
 

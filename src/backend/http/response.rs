@@ -9,6 +9,7 @@ use reqwest::{
 };
 
 use super::Failure;
+use crate::backend::memory::Holding;
 
 /// An answer that has a status. Its body may still have failed to arrive, which matters only to who needs it.
 pub(in crate::backend) struct Response {
@@ -22,7 +23,13 @@ pub(in crate::backend) struct Response {
     pub(super) from: Option<SocketAddr>,
     /// What the remote side calls the request.
     pub(super) remote_request_id: Option<String>,
-    pub(super) body: Result<Vec<u8>, Failure>,
+    pub(super) body: Result<Body, Failure>,
+}
+
+/// The body of an answer, which counts as long as it is there.
+pub(super) struct Body {
+    pub(super) bytes: Vec<u8>,
+    pub(super) _held: Holding,
 }
 
 impl Response {
@@ -39,13 +46,13 @@ impl Response {
     /// [`Failure::MaybeSent`], where the body was cut or did not end in time; [`Failure::Unusable`], where it is too
     /// large.
     pub(in crate::backend) fn body(&self) -> Result<&[u8], Failure> {
-        self.body.as_deref().map_err(Clone::clone)
+        self.body.as_ref().map(|body| body.bytes.as_slice()).map_err(Clone::clone)
     }
 }
 
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let body = self.body.as_ref().map(|body| format!("{} bytes", body.len()));
+        let body = self.body.as_ref().map(|body| format!("{} bytes", body.bytes.len()));
         f.debug_struct("Response")
             .field("status", &self.status)
             .field("retry_after", &self.retry_after)
@@ -102,6 +109,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::backend::MemoryBudget;
 
     #[rstest]
     #[case("0", Some(0))]
@@ -153,7 +161,10 @@ mod tests {
             location: None,
             remote_request_id: None,
             from: None,
-            body: Ok(b"hunter2".to_vec()),
+            body: Ok(Body {
+                bytes: b"hunter2".to_vec(),
+                _held: MemoryBudget::for_answers().share("the provider").hold(|| {}),
+            }),
         };
         assert!(!format!("{response:?}").contains("hunter2"));
     }

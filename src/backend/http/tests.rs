@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::{Router, http::HeaderMap, routing::get};
-use futures::future::join_all;
+use futures::future::{join_all, select_all};
 use reqwest::Method;
 use rstest::rstest;
 use url::Url;
@@ -19,7 +19,10 @@ use super::{
     AddressPolicy, AddressRules, Author, ClientCertificate, Failure, HttpClient, HttpConfig, Names, Request,
     Response, client::LARGEST_BODY,
 };
-use crate::backend::test_server::{self, Certificate, Then};
+use crate::backend::{
+    MemoryBudget,
+    test_server::{self, Certificate, Then},
+};
 
 const PATIENT: Duration = Duration::from_secs(20);
 const IMPATIENT: Duration = Duration::from_millis(1500);
@@ -59,6 +62,10 @@ fn unusable(failure: &Failure, words: &str) {
     assert!(matches!(failure, Failure::Unusable(message) if message.contains(words)), "{failure:?}");
 }
 
+fn excessive(failure: &Failure, words: &str) {
+    assert!(matches!(failure, Failure::Excessive(message) if message.contains(words)), "{failure:?}");
+}
+
 #[tokio::test]
 async fn says_who_it_is_and_reads_the_answer() {
     let agent = |headers: HeaderMap| async move {
@@ -88,12 +95,13 @@ async fn bodies_are_capped(#[case] size: usize, #[case] read: bool) {
         Ok(body) => assert!(read && body.len() == size),
         Err(failure) => {
             assert!(!read);
-            unusable(&failure, "is larger than 1 MiB");
+            excessive(&failure, "is larger than 1 MiB");
         }
     }
 }
 
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+const TEN_BYTES_IN_FULL: &str = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n0123456789";
 const TEN_BYTES: &str = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc";
 
 #[rstest]
@@ -109,13 +117,61 @@ async fn what_happened_is_unknown(#[case] answer: &str, #[case] then: Then, #[ca
     maybe_sent(&message(send(&test_server::http_config(timeout), &url).await), words);
 }
 
-#[rstest]
-#[case::endless_body(CHUNKED, Then::Endless, "is larger than 1 MiB")]
-#[case::no_http("SSH-2.0-OpenSSH_9.6\r\n", Then::Close, "the answer is not HTTP")]
 #[tokio::test]
-async fn what_came_is_no_answer(#[case] answer: &str, #[case] then: Then, #[case] words: &str) {
-    let url = test_server::raw(answer, then).await;
-    unusable(&message(send(&test_server::http_config(PATIENT), &url).await), words);
+async fn what_came_is_no_answer() {
+    let url = test_server::raw("SSH-2.0-OpenSSH_9.6\r\n", Then::Close).await;
+    let failure = message(send(&test_server::http_config(PATIENT), &url).await);
+    unusable(&failure, "the answer is not HTTP");
+}
+
+const REFUSAL: &str = "HTTP/1.1 403 Forbidden\r\ntransfer-encoding: chunked\r\n\r\n";
+
+#[rstest]
+#[case::success(CHUNKED, "is larger than 1 MiB")]
+#[case::refusal(REFUSAL, "is larger than 64 KiB")]
+#[tokio::test]
+async fn an_endless_answer_is_not_read_to_its_end(#[case] answer: &str, #[case] words: &str) {
+    let url = test_server::raw(answer, Then::Endless).await;
+    excessive(&message(send(&test_server::http_config(PATIENT), &url).await), words);
+}
+
+#[rstest]
+#[case::few(9_000, true)]
+#[case::many(20_000, false)]
+#[tokio::test]
+async fn answers_of_many_values_are_not_read(#[case] lists: usize, #[case] read: bool) {
+    let answer = format!("[{}]", vec!["[]"; lists].join(","));
+    let url = test_server::serve(Router::new().route("/", get(move || async move { answer }))).await;
+    let response = send(&test_server::http_config(PATIENT), &url).await.unwrap();
+    match response.body() {
+        Ok(_) => assert!(read),
+        Err(failure) => {
+            assert!(!read);
+            excessive(&failure, "holds more than 20000 values");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_others_need_the_room_of_is_given_up() {
+    let budget = MemoryBudget::new(600 << 10, 600 << 10);
+    let config = |name| HttpConfig { answers: budget.share(name), ..test_server::http_config(PATIENT) };
+    let (hanging, url) =
+        (test_server::raw("", Then::Hang).await, test_server::raw(TEN_BYTES_IN_FULL, Then::Close).await);
+    let hostile = config("hostile");
+    let calls: Vec<_> = (0..2)
+        .map(|_| {
+            let (config, url) = (hostile.clone(), hanging.clone());
+            tokio::spawn(async move { send(&config, &url).await.map(drop) })
+        })
+        .collect();
+    while budget.held() < 512 << 10 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(send(&config("honest"), &url).await.unwrap().status, 200);
+    let (given_up, _, others) = select_all(calls).await;
+    maybe_sent(&given_up.unwrap().unwrap_err(), "others needed its part of the operator's memory");
+    assert!(!others[0].is_finished(), "one is enough");
 }
 
 #[rstest]

@@ -3,16 +3,20 @@
 //! The configuration is built here and handed to reqwest ready-made, with the crypto provider named explicitly:
 //! nothing depends on, or installs, a default for the whole process.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::{
     ClientConfig, RootCertStore,
+    client::Resumption,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 use secrecy::ExposeSecret;
 
 use super::{ClientCertificate, HttpConfig};
 use crate::backend::{BackendError, ErrorClass};
+
+/// Sessions that are kept of one provider, to resume them: it has a few hosts.
+const SESSIONS: usize = 8;
 
 /// # Errors
 /// [`ErrorClass::Rejected`], where the provider's bundle can't be used; [`ErrorClass::Untrusted`], where the client's
@@ -33,27 +37,42 @@ pub(super) fn client_config(config: &HttpConfig) -> Result<ClientConfig, Backend
         }
     };
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    tls.resumption = Resumption::in_memory_sessions(SESSIONS);
     Ok(tls)
 }
 
-/// The system's roots, read anew for every provider so that rotated ones are picked up, and those of the bundle.
+/// The system's roots, and those of the bundle.
+fn roots(ca_bundle: Option<&str>) -> Result<Arc<RootCertStore>, BackendError> {
+    let system = system_roots();
+    let Some(pem) = ca_bundle else { return Ok(system) };
+    let mut roots = RootCertStore::clone(&system);
+    for certificate in certificates(pem).map_err(|what| rejected(format!("`tls.caBundle` {what}")))? {
+        roots
+            .add(certificate)
+            .map_err(|_| rejected("`tls.caBundle` holds a certificate that can't be a root"))?;
+    }
+    Ok(Arc::new(roots))
+}
+
+/// The system's roots, read anew for every provider so that rotated ones are picked up. All providers share them as long
+/// as they are the same: they take 100 KiB.
 ///
 /// An image without any roots is no error here: the handshake fails then, with words that name `tls.caBundle`.
-fn roots(ca_bundle: Option<&str>) -> Result<RootCertStore, BackendError> {
-    let mut roots = RootCertStore::empty();
+fn system_roots() -> Arc<RootCertStore> {
+    static LATEST: Mutex<Option<Arc<RootCertStore>>> = Mutex::new(None);
     let system = rustls_native_certs::load_native_certs();
     for error in &system.errors {
         tracing::warn!(%error, "some of the system's root certificates can't be read");
     }
+    let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(system.certs);
-    if let Some(pem) = ca_bundle {
-        for certificate in certificates(pem).map_err(|what| rejected(format!("`tls.caBundle` {what}")))? {
-            roots
-                .add(certificate)
-                .map_err(|_| rejected("`tls.caBundle` holds a certificate that can't be a root"))?;
-        }
+    let mut latest = LATEST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(latest) = latest.as_ref().filter(|latest| latest.roots == roots.roots) {
+        return Arc::clone(latest);
     }
-    Ok(roots)
+    let roots = Arc::new(roots);
+    *latest = Some(Arc::clone(&roots));
+    roots
 }
 
 fn identity(

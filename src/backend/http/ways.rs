@@ -28,6 +28,12 @@ use crate::backend::{BackendError, ErrorClass};
 /// keeps a request from being lost on its way into a connection that is just being closed.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 
+/// Unused connections that are kept. Each has buffers.
+const IDLE_CONNECTIONS: usize = 4;
+/// Bytes that a remote side may send by HTTP/2 before they are asked for, in one answer and in all of a connection.
+const AHEAD_IN_ANSWER: u32 = 64 << 10;
+const AHEAD_IN_CONNECTION: u32 = 256 << 10;
+
 const USER_AGENT: &str = concat!("servicekey-operator/", env!("CARGO_PKG_VERSION"));
 
 /// How many places one provider may lead to. It names two at most, and Cloud Foundry tells of two. With more than these
@@ -155,6 +161,9 @@ impl Ways {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(self.connect_timeout)
             .pool_idle_timeout(IDLE_CONNECTION)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .http2_initial_stream_window_size(AHEAD_IN_ANSWER)
+            .http2_initial_connection_window_size(AHEAD_IN_CONNECTION)
             .user_agent(USER_AGENT)
     }
 }

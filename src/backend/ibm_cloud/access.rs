@@ -12,7 +12,7 @@ use super::{
     cloud::{IbmCloud, not_shown_yet},
     wire::{self, CreatePolicy, CreateServiceId, Instance, Policies, ServiceId, ServiceIds},
 };
-use crate::backend::{Access, BackendError, ErrorClass, Grant, KeyRequest, http::segment};
+use crate::backend::{Access, BackendError, ErrorClass, Grant, KeyRequest, bounded::AtMost, http::segment};
 
 /// As IBM's own clients write it.
 const SERVICE_IDS: &str = "/v1/serviceids/";
@@ -130,7 +130,7 @@ impl IbmCloud {
     ) -> Result<usize, BackendError> {
         let found = self.service_ids_named(account, name, request).await?;
         for service_id in &found {
-            for policy in self.policies_of(account, service_id, request).await?.policies {
+            for policy in self.policies_of(account, service_id, request).await?.policies.0 {
                 self.delete_at_iam(
                     Call::DeletePolicy,
                     &format!("{POLICIES}/{}", segment(&policy.id)),
@@ -151,7 +151,7 @@ impl IbmCloud {
         request: Option<&KeyRequest>,
     ) -> Result<Vec<ServiceId>, BackendError> {
         let query = [("account_id", account), ("name", name), ("pagesize", PAGE)];
-        let ServiceIds { mut serviceids } =
+        let ServiceIds { serviceids: AtMost(mut serviceids) } =
             self.ask_iam(Call::ServiceIds, SERVICE_IDS, &query, request).await?;
         serviceids.retain(|service_id| service_id.name == name);
         Ok(serviceids)

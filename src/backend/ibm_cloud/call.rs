@@ -15,8 +15,9 @@ use super::{
     wire::{self, ApiError, Instance, Page},
 };
 use crate::backend::{
-    Backend, BackendError, ErrorClass, KeyRequest,
+    Backend, BackendError, ErrorClass, KeyRequest, Listed,
     http::{Failure, Redactor, Request, Response, below, call_span},
+    pages::{Endless, Pages},
     token::Token,
 };
 
@@ -24,8 +25,6 @@ use crate::backend::{
 const LARGEST_PAGE: usize = 16;
 /// The most resources that a page may have.
 const PAGE: &str = "100";
-/// More pages than any list has: an API whose pages lead in a circle is left alone.
-const MOST_PAGES: usize = 1000;
 
 /// A call that is about to be made, or was made.
 pub(super) struct Exchange<'a> {
@@ -91,24 +90,50 @@ impl<'a> Exchange<'a> {
         path: &str,
         filters: &[(&str, &str)],
     ) -> Result<Vec<T>, BackendError> {
+        self.list_of(path, filters, Some).await.map(|listed| listed.items)
+    }
+
+    /// As [`Exchange::list`], of which only this is kept.
+    ///
+    /// # Errors
+    /// Where one page did not come, and where there is no end or too much of it.
+    pub(super) async fn list_of<T: DeserializeOwned, K>(
+        &mut self,
+        path: &str,
+        filters: &[(&str, &str)],
+        keep: impl Fn(T) -> Option<K>,
+    ) -> Result<Listed<K>, BackendError> {
         let mut query = filters.to_vec();
         query.push(("limit", PAGE));
         let mut url = self.address(path, &query);
-        let mut found = Vec::new();
-        for _ in 0..MOST_PAGES {
+        let share = self.request.map_or(self.cloud.http.answers(), |request| &request.answers);
+        let mut pages = Pages::held_by(share);
+        loop {
             let request = Request::new(Method::GET, self.call.route(), url).answered_in(LARGEST_PAGE);
             let response = self.send(request).await?;
             if response.status != StatusCode::OK {
                 return Err(self.refused(&response).await);
             }
             let page: Page<T> = self.read(&response)?;
+            let bytes = response.body().map_or(0, <[u8]>::len);
+            drop(response);
             let start = page.next_start().map_err(|what| self.unexpected(what))?;
-            found.extend(page.resources);
-            let Some(start) = start else { return Ok(found) };
+            let kept = page.resources.0.into_iter().filter_map(&keep).collect();
+            pages.add(kept, bytes).await.map_err(|endless| self.endless(endless))?;
+            let Some(start) = start else { return Ok(pages.end()) };
+            pages.goes_on_at(&start).map_err(|endless| self.endless(endless))?;
             // All filters are in it.
             url = self.address(path, &[("start", &start), ("limit", PAGE)]);
         }
-        Err(self.unexpected("its pages have no end"))
+    }
+
+    fn endless(&self, endless: Endless) -> BackendError {
+        match endless {
+            Endless::Always(what) => self.unexpected(&what),
+            Endless::Now(why) => {
+                BackendError::new(ErrorClass::Transient, format!("{} failed: {why}", self.call))
+            }
+        }
     }
 
     fn address(&self, path: &str, query: &[(&str, &str)]) -> Url {
@@ -125,6 +150,9 @@ impl<'a> Exchange<'a> {
     async fn send(&mut self, request: Request) -> Result<Response, BackendError> {
         let IbmCloud { http, session, .. } = self.cloud;
         let mut request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some(of) = self.request {
+            request = request.held_by(of.answers.clone());
+        }
         if self.call.is_at_iam() {
             request = request.elsewhere();
         }
@@ -156,7 +184,11 @@ impl<'a> Exchange<'a> {
 
     /// A call that brought no answer, or one whose body did not arrive.
     pub(super) fn failed(&self, failure: Failure) -> BackendError {
-        failure.into_error(&self.call.to_string(), self.call.class_of_unknown())
+        let (what, unknown) = (self.call.to_string(), self.call.class_of_unknown());
+        match self.call {
+            Call::Create | Call::Key => failure.into_error_of_a_key(&what, unknown),
+            _ => failure.into_error(&what, unknown),
+        }
     }
 
     /// What a success holds.

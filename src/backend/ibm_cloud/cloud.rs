@@ -13,12 +13,13 @@ use super::{
     classify::Call,
     instances::{INSTANCES, Instances, Target},
     name::Mark,
-    roles::RolesOfServices,
+    roles::{MOST_SERVICES, RolesOfServices},
     session::Session,
     wire::{self, CreateKey, Instance, Key, Shown},
 };
 use crate::backend::{
     BackendError, Bound, Credentials, ErrorClass, Fetched, InstanceRef, IssuedKey, KeyFacts, KeyRequest,
+    Listed,
     http::{HttpClient, Response, segment},
 };
 use crate::lifecycle::MarkedKey;
@@ -71,7 +72,7 @@ impl IbmCloud {
             session: Session::new(iam_url, resource_controller_url, auth, &http, policy)?,
             http,
             instances: Instances::default(),
-            roles: RolesOfServices::default(),
+            roles: RolesOfServices::about_at_most(MOST_SERVICES),
             attempts: Attempts::default(),
             service_ids: Attempts::default(),
             adopting: Mutex::default(),
@@ -261,13 +262,12 @@ impl IbmCloud {
     ///
     /// # Errors
     /// Those of the list.
-    pub async fn marked_keys(&self, cluster_id: Option<&str>) -> Result<Vec<MarkedKey>, BackendError> {
-        let found: Vec<Key> = Exchange::anonymous(self, Call::Keys).list(KEYS, &[]).await?;
+    pub async fn marked_keys(&self, cluster_id: Option<&str>) -> Result<Listed<MarkedKey>, BackendError> {
         let marked = |key: Key| {
             let mark = Mark::read(&key.name).filter(|mark| !key.is_removed() && mark.is_of(cluster_id))?;
             Some(mark.key(key.guid, key.name.clone()))
         };
-        Ok(found.into_iter().filter_map(marked).collect())
+        Exchange::anonymous(self, Call::Keys).list_of(KEYS, &[], marked).await
     }
 
     /// Looks a key up by its GUID.

@@ -22,6 +22,9 @@ const AGE_OF_DOUBT: Duration = Duration::from_secs(5);
 
 const ROLES: &str = "/v2/roles";
 
+/// As many services as roles are kept of.
+pub(super) const MOST_SERVICES: usize = 32;
+
 /// The roles of each service, by its name.
 pub(super) type RolesOfServices = SharedAnswers<String, Vec<Role>>;
 
@@ -71,6 +74,6 @@ impl IbmCloud {
             return Err(exchange.refused(&response).await);
         }
         let wire::Roles { service_roles, custom_roles, system_roles } = exchange.read(&response)?;
-        Ok([service_roles, custom_roles, system_roles].into_iter().flatten().collect())
+        Ok([service_roles, custom_roles, system_roles].into_iter().flat_map(|roles| roles.0).collect())
     }
 }

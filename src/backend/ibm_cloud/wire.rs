@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
+use crate::backend::bounded::{AtMost, is_word, link_if_any, word, word_if_any};
+
 /// What a refusal says; empty where it says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ApiError {
@@ -31,12 +33,13 @@ impl ApiError {
     }
 }
 
-/// One page of a list.
+/// One page of a list, longer than the API makes them.
 #[derive(Deserialize)]
+#[serde(bound = "T: Deserialize<'de>")]
 pub(super) struct Page<T> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "link_if_any")]
     next_url: Option<String>,
-    pub(super) resources: Vec<T>,
+    pub(super) resources: AtMost<1000, T>,
 }
 
 impl<T> Page<T> {
@@ -56,31 +59,34 @@ impl<T> Page<T> {
 /// A service instance.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Instance {
+    #[serde(deserialize_with = "word")]
     pub(super) guid: String,
+    #[serde(deserialize_with = "word")]
     pub(super) crn: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     pub(super) name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     pub(super) account_id: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     pub(super) state: String,
 }
 
 /// A resource key, without its credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Key {
+    #[serde(deserialize_with = "word")]
     pub(super) guid: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     pub(super) crn: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     pub(super) name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     pub(super) state: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     pub(super) account_id: String,
     #[serde(default)]
     pub(super) created_at: Option<Timestamp>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word_if_any")]
     pub(super) created_by: Option<String>,
 }
 
@@ -118,7 +124,7 @@ pub(super) fn shown(body: &[u8]) -> Shown {
 /// The CRN of the role that credentials are for, where they tell it; it is no secret.
 pub(super) fn role(credentials: &Map<String, Value>) -> Option<String> {
     let role = credentials.get("iam_role_crn")?.as_str()?;
-    role.starts_with("crn:").then(|| role.to_owned())
+    (role.starts_with("crn:") && is_word(role)).then(|| role.to_owned())
 }
 
 /// The body of a request for a key.
@@ -142,7 +148,7 @@ pub(super) struct RenameKey<'a> {
 /// The service IDs of an account.
 #[derive(Deserialize)]
 pub(super) struct ServiceIds {
-    pub(super) serviceids: Vec<ServiceId>,
+    pub(super) serviceids: AtMost<1000, ServiceId>,
 }
 
 /// An identity that keys can act as.
@@ -167,7 +173,7 @@ pub(super) struct CreateServiceId<'a> {
 /// Access policies.
 #[derive(Deserialize)]
 pub(super) struct Policies {
-    pub(super) policies: Vec<Policy>,
+    pub(super) policies: AtMost<1000, Policy>,
 }
 
 /// An access policy.
@@ -223,18 +229,19 @@ impl<'a> CreatePolicy<'a> {
 #[derive(Deserialize)]
 pub(super) struct Roles {
     #[serde(default)]
-    pub(super) service_roles: Vec<Role>,
+    pub(super) service_roles: AtMost<500, Role>,
     #[serde(default)]
-    pub(super) custom_roles: Vec<Role>,
+    pub(super) custom_roles: AtMost<500, Role>,
     #[serde(default)]
-    pub(super) system_roles: Vec<Role>,
+    pub(super) system_roles: AtMost<500, Role>,
 }
 
 /// A role.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Role {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     pub(super) display_name: String,
+    #[serde(deserialize_with = "word")]
     pub(super) crn: String,
 }
 

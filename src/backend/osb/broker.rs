@@ -195,14 +195,15 @@ impl Broker {
             .answered_in(LARGEST_CATALOG)
             .proving(|response| {
                 response.status == StatusCode::OK
-                    && response.body().is_ok_and(|body| Catalog::read(body).is_some_and(|it| it.has_plans()))
+                    && response.body().is_ok_and(|body| Catalog::read(body).is_ok_and(|it| it.has_plans()))
             });
         let response = exchange.send(request).await?;
         if response.status != StatusCode::OK {
             return Err(exchange.refused(&response).await);
         }
         let body = response.body().map_err(|failure| exchange.failed(failure))?;
-        Catalog::read(body).ok_or_else(|| exchange.malformed(&response, "is no catalog"))
+        let catalog = Catalog::read(body).map_err(|what| exchange.malformed(&response, what))?;
+        catalog.held(self.http.kept(), self.catalog.forgetter())
     }
 
     fn binding_url(&self, target: &Target<'_>, request: &KeyRequest) -> Url {

@@ -108,12 +108,22 @@ impl<'a> Exchange<'a> {
         let span = call_span(Backend::OPEN_SERVICE_BROKER, &self.call);
         span.record("request_id", &request_id);
         self.sent.push(request_id.into());
+        let request = match self.request {
+            Some(of) => request.held_by(of.answers.clone()),
+            None => request,
+        };
         self.broker.http.send(request).instrument(span).await
     }
 
     /// A call that brought no answer, or one whose body did not arrive.
     pub(super) fn failed(&self, failure: Failure) -> BackendError {
-        failure.into_error(&self.call.to_string(), self.call.class_of_unknown())
+        let (what, unknown) = (self.call.to_string(), self.call.class_of_unknown());
+        match self.call {
+            Call::Bind | Call::Fetch => failure.into_error_of_a_key(&what, unknown),
+            Call::Catalog | Call::Instance | Call::Unbind | Call::LastOperation => {
+                failure.into_error(&what, unknown)
+            }
+        }
     }
 
     /// An answer that is not a success of the call.

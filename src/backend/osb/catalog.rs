@@ -3,12 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use super::wire;
-use crate::backend::{BackendError, ErrorClass, http::one_line, shared_answer::SharedAnswer};
+use crate::backend::{
+    BackendError, ErrorClass, MemoryShare, http::one_line, memory::Holding, shared_answer::SharedAnswer,
+};
 
 /// How long a catalog is believed.
 const BOUNDED_AGE: Duration = Duration::from_secs(300);
 /// How old a catalog must be before an unknown name makes it be asked for again.
 const AGE_OF_DOUBT: Duration = Duration::from_secs(10);
+/// The most bytes of ids and names that are kept. The largest marketplaces have thousands of plans.
+const LARGEST: usize = 2 << 20;
 /// How many names a message lists.
 const NAMES_SHOWN: usize = 10;
 
@@ -29,35 +33,66 @@ pub(super) struct Plan {
 }
 
 /// The offerings of one broker.
-pub(super) struct Catalog(Vec<wire::Service>);
+pub(super) struct Catalog {
+    services: Vec<wire::Service>,
+    /// Bytes that they take in memory.
+    size: usize,
+    _held: Option<Holding>,
+}
 
 impl Catalog {
-    /// Reads the body of an answer; `None` where it is no catalog. Offerings that can't be read are left out.
-    pub(super) fn read(body: &[u8]) -> Option<Self> {
-        let body: wire::CatalogBody = serde_json::from_slice(body).ok()?;
-        let services: Vec<wire::Service> =
-            body.services.into_iter().filter_map(|service| serde_json::from_value(service).ok()).collect();
-        Some(Self(services))
+    /// Reads the body of an answer. Offerings that can't be read are left out.
+    ///
+    /// # Errors
+    /// What is wrong with the body, in words that quote none of it.
+    pub(super) fn read(body: &[u8]) -> Result<Self, &'static str> {
+        let body: wire::CatalogBody<'_> = serde_json::from_slice(body).map_err(|_| "is no catalog")?;
+        let (mut services, mut size) = (Vec::new(), 0);
+        for service in body.services.0 {
+            let Ok(service) = serde_json::from_str::<wire::Service>(service.get()) else { continue };
+            size += size_of(&service);
+            if size > LARGEST {
+                return Err("holds more than 2 MiB of ids and names");
+            }
+            services.push(service);
+        }
+        Ok(Self { services, size, _held: None })
+    }
+
+    /// The same catalog, held where there is room for it.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Transient`] where there is none.
+    pub(super) fn held(
+        self,
+        share: &MemoryShare,
+        give_up: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self, BackendError> {
+        let mut holding = share.hold(give_up);
+        holding.grow_now(self.size).map_err(|why| {
+            BackendError::new(ErrorClass::Transient, format!("the catalog can't be kept: {why}"))
+        })?;
+        Ok(Self { _held: Some(holding), ..self })
     }
 
     /// Whether there is anything that keys could be made of.
     pub(super) fn has_plans(&self) -> bool {
-        self.0.iter().any(|service| !service.plans.is_empty())
+        self.services.iter().any(|service| !service.plans.0.is_empty())
     }
 
     /// Whether the broker may be asked which plan an instance is of.
     pub(super) fn tells_of_instances(&self) -> bool {
-        self.0.iter().any(|service| service.instances_retrievable.unwrap_or(false))
+        self.services.iter().any(|service| service.instances_retrievable.unwrap_or(false))
     }
 
     /// # Errors
     /// What is unknown, and what is known instead.
     pub(super) fn resolve(&self, offering: &str, plan: &str) -> Result<Plan, Unknown> {
-        let Some(service) = find(&self.0, offering, |service| (&service.id, &service.name)) else {
-            return Err(Unknown::offering(offering, self.0.iter().map(|service| &*service.name)));
+        let Some(service) = find(&self.services, offering, |service| (&service.id, &service.name)) else {
+            return Err(Unknown::offering(offering, self.services.iter().map(|service| &*service.name)));
         };
-        let Some(found) = find(&service.plans, plan, |plan| (&plan.id, &plan.name)) else {
-            let known = service.plans.iter().map(|plan| &*plan.name);
+        let Some(found) = find(&service.plans.0, plan, |plan| (&plan.id, &plan.name)) else {
+            let known = service.plans.0.iter().map(|plan| &*plan.name);
             return Err(Unknown::plan(offering, &service.id, plan, known));
         };
         Ok(Plan {
@@ -67,9 +102,17 @@ impl Catalog {
             bindable: found.bindable.or(service.bindable).unwrap_or(true),
             retrievable: service.bindings_retrievable.unwrap_or(false),
             rotatable: found.binding_rotatable.unwrap_or(false),
-            longest_operation: found.maximum_polling_duration.as_ref().and_then(wire::seconds),
+            longest_operation: found.maximum_polling_duration,
         })
     }
+}
+
+/// Bytes that an offering takes in memory, or more.
+fn size_of(service: &wire::Service) -> usize {
+    /// What an offering or a plan takes besides its words.
+    const ENTRY: usize = 192;
+    let plans = service.plans.0.iter().map(|plan| ENTRY + plan.id.len() + plan.name.len());
+    ENTRY + service.id.len() + service.name.len() + plans.sum::<usize>()
 }
 
 /// By id, or else by name: an id is unique by the spec, and a name that looks like the id of another is not meant.
@@ -186,6 +229,11 @@ impl CatalogCache {
         Ok(self.younger_than(AGE_OF_DOUBT, &fetch).await?.resolve(offering, plan))
     }
 
+    /// Forgets the catalog, whoever keeps this.
+    pub(super) fn forgetter(&self) -> impl Fn() + Send + Sync + 'static {
+        self.0.forgetter()
+    }
+
     /// The last catalog that came, however old.
     pub(super) fn latest(&self) -> Option<Arc<Catalog>> {
         self.0.latest().map(|known| known.value)
@@ -199,11 +247,12 @@ mod tests {
         sync::atomic::{AtomicUsize, Ordering},
     };
 
-    use futures::future::join_all;
+    use futures::{FutureExt, future::join_all};
     use rstest::rstest;
     use serde_json::json;
 
     use super::*;
+    use crate::backend::MemoryBudget;
 
     fn catalog() -> Catalog {
         let body = json!({"services": [
@@ -270,7 +319,37 @@ mod tests {
     #[case("{}")]
     #[case(r#"{"services": {}}"#)]
     fn what_is_no_catalog_is_not_read(#[case] body: &str) {
-        assert!(Catalog::read(body.as_bytes()).is_none());
+        assert_eq!(Catalog::read(body.as_bytes()).err(), Some("is no catalog"));
+    }
+
+    #[rstest]
+    #[case::few(10_000, true)]
+    #[case::many(11_000, false)]
+    fn what_is_kept_of_a_catalog_has_a_bound(#[case] services: usize, #[case] read: bool) {
+        let service = json!({"id": "i", "name": "n", "plans": [], "metadata": vec!["x"; 100]});
+        let body = json!({"services": vec![service; services]}).to_string();
+        assert_eq!(Catalog::read(body.as_bytes()).is_ok(), read);
+    }
+
+    #[test]
+    fn long_names_fill_a_catalog() {
+        let plans: Vec<_> =
+            (0..3000).map(|n| json!({"id": n.to_string(), "name": "n".repeat(1000)})).collect();
+        let body = json!({"services": [{"id": "i", "name": "n", "plans": plans}]}).to_string();
+        assert_eq!(Catalog::read(body.as_bytes()).err(), Some("holds more than 2 MiB of ids and names"));
+    }
+
+    #[test]
+    fn a_catalog_that_others_need_the_room_of_is_forgotten() {
+        let budget = MemoryBudget::new(10_000, 10_000);
+        let cache = CatalogCache::default();
+        let catalog = catalog().held(&budget.share("a"), cache.forgetter()).unwrap();
+        drop(cache.refresh(|| async { Ok(catalog) }).now_or_never().unwrap());
+        assert!(cache.latest().is_some());
+        let _room = budget.share("b").keep(500, ()).unwrap();
+        assert!(cache.latest().is_some(), "there is room for both");
+        let _more = budget.share("c").keep(budget.held() + 100, ()).err();
+        assert!(cache.latest().is_some(), "nobody takes from who has less");
     }
 
     #[tokio::test(start_paused = true)]

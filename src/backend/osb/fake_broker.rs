@@ -18,7 +18,9 @@ use uuid::Uuid;
 
 use super::{Auth, Broker, BrokerConfig, catalog::Catalog};
 use crate::{
-    backend::{BackendError, InstanceRef, KeyRequest, KnownSecrets, Owner, Parameters, test_server},
+    backend::{
+        BackendError, InstanceRef, KeyRequest, KnownSecrets, MemoryBudget, Owner, Parameters, test_server,
+    },
     lifecycle::{Identity, Sequence},
 };
 
@@ -141,6 +143,7 @@ pub(super) fn request_for(offering: &str, plan: &str) -> KeyRequest {
         cleans_up: false,
         adoption: None,
         known: KnownSecrets::new(|| async { Some(vec![json!({"password": KNOWN})]) }.boxed()),
+        answers: MemoryBudget::for_answers().share("the provider"),
     }
 }
 

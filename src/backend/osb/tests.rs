@@ -26,7 +26,8 @@ use super::{
 use crate::backend::{
     Accepted, Author, Bound,
     ErrorClass::{
-        self, Conflict, Forbidden, Gone, OrphanPossible, Rejected, Throttled, Transient, Unexpected, Withheld,
+        self, Conflict, Forbidden, Gone, OrphanPossible, Rejected, Throttled, Transient, Unexpected,
+        Unusable, Withheld,
     },
     Fetched, HttpConfig, KeyRequest, KnownSecrets, Names, Parameters, Progress, Unbound, Work,
     test_server::{self, Then},
@@ -144,7 +145,7 @@ async fn binds_that_fail(
 #[case::endless_success(
     "HTTP/1.1 201 Created\r\ntransfer-encoding: chunked\r\n\r\n",
     Then::Endless,
-    OrphanPossible,
+    Unusable,
     "is larger than 1 MiB"
 )]
 #[case::endless_refusal(

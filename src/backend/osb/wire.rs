@@ -5,12 +5,15 @@ use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::{Timestamp, civil, tz::TimeZone};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value, json, value::RawValue};
 use uuid::Uuid;
 
 use super::instances::Place;
-use crate::backend::{Credentials, IssuedKey, KeyFacts, KeyRequest, Owner};
+use crate::backend::{
+    Credentials, IssuedKey, KeyFacts, KeyRequest, Owner,
+    bounded::{AtMost, is_word, word},
+};
 
 /// The body of a bind.
 #[derive(Serialize)]
@@ -56,31 +59,43 @@ pub(super) fn originating_identity(owner: &Owner) -> String {
 
 /// The answer to `GET /v2/catalog`. Each service is read by itself, so that a broken one hides no other.
 #[derive(Deserialize)]
-pub(super) struct CatalogBody {
-    pub(super) services: Vec<Value>,
+pub(super) struct CatalogBody<'a> {
+    #[serde(borrow)]
+    pub(super) services: AtMost<10_000, &'a RawValue>,
 }
 
 /// One offering of the catalog.
 #[derive(Deserialize)]
 pub(super) struct Service {
+    #[serde(deserialize_with = "word")]
     pub(super) id: String,
+    #[serde(deserialize_with = "word")]
     pub(super) name: String,
     pub(super) bindable: Option<bool>,
     pub(super) bindings_retrievable: Option<bool>,
     pub(super) instances_retrievable: Option<bool>,
     #[serde(default)]
-    pub(super) plans: Vec<Plan>,
+    pub(super) plans: AtMost<10_000, Plan>,
 }
 
 /// One plan of an offering.
 #[derive(Deserialize)]
 pub(super) struct Plan {
+    #[serde(deserialize_with = "word")]
     pub(super) id: String,
+    #[serde(deserialize_with = "word")]
     pub(super) name: String,
     pub(super) bindable: Option<bool>,
     pub(super) binding_rotatable: Option<bool>,
-    /// In seconds; whatever else a broker may write here is as good as nothing.
-    pub(super) maximum_polling_duration: Option<Value>,
+    #[serde(default, deserialize_with = "seconds")]
+    pub(super) maximum_polling_duration: Option<Duration>,
+}
+
+/// A whole number of seconds, more than none; whatever else a broker may write is as good as nothing.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let written = <&RawValue>::deserialize(deserializer)?;
+    let seconds = written.get().parse().ok().filter(|seconds: &u64| *seconds > 0);
+    Ok(seconds.map(Duration::from_secs))
 }
 
 /// Whether the body is what every answer of a broker is.
@@ -94,17 +109,14 @@ pub(super) fn is_object(body: &[u8]) -> bool {
 /// What is wrong with the answer, in words that quote none of it.
 pub(super) fn place(body: &[u8]) -> Result<Place, &'static str> {
     let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return Err("is no JSON object") };
-    let id =
-        |name: &str| body.get(name).and_then(Value::as_str).filter(|id| !id.is_empty()).map(str::to_owned);
+    let id = |name: &str| {
+        let id = body.get(name).and_then(Value::as_str).filter(|id| !id.is_empty() && is_word(id));
+        id.map(str::to_owned)
+    };
     match (id("service_id"), id("plan_id")) {
         (Some(offering), Some(plan)) => Ok(Place { offering, plan }),
         _ => Err("does not tell `service_id` and `plan_id`"),
     }
-}
-
-/// A whole number of seconds, more than none.
-pub(super) fn seconds(value: &Value) -> Option<Duration> {
-    value.as_u64().filter(|seconds| *seconds > 0).map(Duration::from_secs)
 }
 
 /// The most characters of an operation's token (spec: "Asynchronous Operations").

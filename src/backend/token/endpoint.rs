@@ -23,6 +23,9 @@ use crate::backend::{
 /// What stands for the path of every token endpoint where calls are counted: users choose it.
 const ROUTE: &str = "/oauth/token";
 
+/// In bytes. The tokens that servers take in a header are a fraction of it, and an answer may hold three of them.
+const LARGEST_ANSWER: usize = 64 << 10;
+
 /// Tells a UAA that id and secret of the client are form-encoded, as the RFC wants them to be: without it, most take
 /// them as they are.
 const ENCODED_CREDENTIALS: HeaderName = HeaderName::from_static("x-cf-encoded-credentials");
@@ -215,6 +218,7 @@ impl TokenEndpoint {
     async fn ask(&self, http: &HttpClient, form: &[(&str, String)]) -> Result<Token, BackendError> {
         let mut request = Request::new(Method::POST, ROUTE, self.url.clone())
             .elsewhere()
+            .answered_in_bytes(LARGEST_ANSWER)
             .header(ACCEPT, HeaderValue::from_static("application/json"))
             .form(form)
             .proving(is_of_a_token_endpoint);

@@ -153,7 +153,7 @@ async fn refusals_say_what_to_do(
     "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
     Then::Endless,
     Unexpected,
-    "larger than 1 MiB"
+    "larger than 64 KiB"
 )]
 #[case::redirect(
     "HTTP/1.1 302 Found\r\nlocation: https://sso/?session=1\r\n\r\n",

@@ -20,7 +20,7 @@ use crate::{
     backend::{
         AddressPolicy, Author, Backend, BackendError, Broker, BrokerAuth, BrokerConfig, ClientCertificate,
         ClientCredentials, CloudFoundry, CloudFoundryAuth, CloudFoundryConfig, ErrorClass, HttpConfig,
-        IbmCloud, IbmCloudAuth, IbmCloudConfig, Limits, Observer, Profile, RemoteShares,
+        IbmCloud, IbmCloudAuth, IbmCloudConfig, Limits, MemoryShare, Observer, Profile, RemoteShares,
     },
     controller::{
         Options,
@@ -122,7 +122,7 @@ impl Logins {
     }
 }
 
-/// Makes the backend. It asks nobody yet.
+/// Makes the backend. It asks nobody yet. `held`: where its answers are held, and what is kept of them.
 ///
 /// # Errors
 /// What the user has to mend first.
@@ -133,9 +133,10 @@ pub fn backend(
     options: &Options,
     metrics: &Metrics,
     shares: &RemoteShares,
+    held: &[MemoryShare; 2],
 ) -> Result<Backend, Problem> {
     let addresses = options.addresses.for_author(author.clone());
-    let observed_as = |kind| http_config(spec, logins, &addresses, metrics.remote_side(kind), shares);
+    let observed_as = |kind| http_config(spec, logins, &addresses, metrics.remote_side(kind), shares, held);
     match spec.backend() {
         Some(BackendSpec::OpenServiceBroker(broker)) => {
             let http = observed_as(Backend::OPEN_SERVICE_BROKER)?;
@@ -190,6 +191,7 @@ pub fn problem(error: &BackendError) -> Problem {
         | ErrorClass::Taken
         | ErrorClass::Withheld
         | ErrorClass::Redacted
+        | ErrorClass::Unusable
         | ErrorClass::Gone => Reason::UnexpectedAnswer,
     };
     Problem { reason, message: error.message.clone() }
@@ -274,6 +276,7 @@ fn http_config(
     addresses: &AddressPolicy,
     observer: Arc<dyn Observer>,
     shares: &RemoteShares,
+    [answers, kept]: &[MemoryShare; 2],
 ) -> Result<HttpConfig, Problem> {
     let tls = spec.tls.clone().unwrap_or_default();
     let client_certificate = match &tls.client_certificate {
@@ -300,6 +303,8 @@ fn http_config(
         addresses: addresses.clone(),
         observer,
         shares: shares.clone(),
+        answers: answers.clone(),
+        kept: kept.clone(),
     })
 }
 

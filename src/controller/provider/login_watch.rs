@@ -1,36 +1,34 @@
-//! Watches of the Secrets that providers name: one for each, by name, so that no other Secret is ever cached.
+//! Watches of the Secrets that providers name: one for each namespace, of metadata only, without a cache.
 
 use std::{
     collections::{HashMap, HashSet},
     future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures::{StreamExt, channel::mpsc::UnboundedSender};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client,
     core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
         reflector::{Lookup, ObjectRef},
-        watcher::watch_object,
+        watcher::{Event, watcher},
     },
 };
 use tokio::task::AbortHandle;
 
 use super::registry::{ProviderId, Registry, SecretVersion};
+use crate::controller::{error::bounded, watch::config};
 
-/// The watches of all providers of one kind. They end with it.
+/// The watches for all providers of one kind. They end with it.
 pub struct LoginWatches<K: Lookup> {
     client: Client,
-    registry: Arc<Registry>,
-    wake: UnboundedSender<ObjectRef<K>>,
-    watches: Mutex<HashMap<ProviderId, Watches>>,
+    wanted: Arc<Wanted<K>>,
+    /// By namespace.
+    watches: Mutex<HashMap<String, Watch>>,
 }
-
-/// The watches of one provider, by namespace and name of the Secret.
-type Watches = HashMap<(String, String), Watch>;
 
 #[derive(Debug)]
 struct Watch(AbortHandle);
@@ -41,61 +39,177 @@ impl Drop for Watch {
     }
 }
 
+/// The Secrets that are named, and who is to be told of them.
+struct Wanted<K: Lookup> {
+    registry: Arc<Registry>,
+    wake: UnboundedSender<ObjectRef<K>>,
+    logins: Mutex<HashMap<ProviderId, Logins<K>>>,
+}
+
+/// The Secrets that one provider names.
+struct Logins<K: Lookup> {
+    object: ObjectRef<K>,
+    namespace: String,
+    names: HashSet<String>,
+}
+
 impl<K> LoginWatches<K>
 where
     K: Lookup + 'static,
-    K::DynamicType: Clone + Send,
-    ObjectRef<K>: Clone + Send,
+    K::DynamicType: Clone + Send + Sync,
+    ObjectRef<K>: Clone + Send + Sync,
 {
     /// No watches yet; a provider that is to be loaded again because of a Secret is sent to `wake`.
     pub fn new(client: Client, registry: Arc<Registry>, wake: UnboundedSender<ObjectRef<K>>) -> Self {
-        Self { client, registry, wake, watches: Mutex::default() }
+        let wanted = Arc::new(Wanted { registry, wake, logins: Mutex::default() });
+        Self { client, wanted, watches: Mutex::default() }
     }
 
     /// Watches exactly these Secrets for a provider from now on. It is told of versions that the registry's backend
     /// was not made from, also of those that are there already.
     pub fn watch(&self, id: &ProviderId, object: &ObjectRef<K>, namespace: &str, names: HashSet<&str>) {
-        let wanted: HashSet<_> =
-            names.iter().map(|name| (namespace.to_owned(), (*name).to_owned())).collect();
-        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-        let watched = watches.entry(id.clone()).or_default();
-        watched.retain(|secret, _| wanted.contains(secret));
-        for secret in wanted {
-            watched
-                .entry(secret)
-                .or_insert_with_key(|(namespace, name)| self.start(id.clone(), object, namespace, name));
+        let names: HashSet<_> = names.into_iter().map(str::to_owned).collect();
+        let before = self.wanted.want(
+            id,
+            Logins { object: object.clone(), namespace: namespace.to_owned(), names: names.clone() },
+        );
+        let mut watches = self.lock();
+        self.end_unwanted(&mut watches);
+        if names.is_empty() {
+            return;
+        }
+        if !watches.contains_key(namespace) {
+            watches.insert(namespace.to_owned(), self.start(namespace));
+            return;
+        }
+        // The watch may have told of it before anybody wanted to know.
+        for name in names.difference(&before) {
+            tokio::spawn(look_once(
+                self.api(namespace),
+                Arc::clone(&self.wanted),
+                namespace.to_owned(),
+                name.clone(),
+            ));
         }
     }
 
     /// The providers that something is watched for, or was.
     pub fn providers(&self) -> Vec<ProviderId> {
-        self.watches.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+        self.wanted.lock().keys().cloned().collect()
     }
 
-    /// Ends the watches of a provider that is gone.
+    /// Watches nothing any more for a provider that is gone.
     pub fn forget(&self, id: &ProviderId) {
-        self.watches.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.wanted.lock().remove(id);
+        self.end_unwanted(&mut self.lock());
     }
 
-    fn start(&self, id: ProviderId, object: &ObjectRef<K>, namespace: &str, name: &str) -> Watch {
-        let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(self.client.clone(), namespace);
-        let (wake, object, name) = (self.wake.clone(), object.clone(), name.to_owned());
-        let registry = Arc::clone(&self.registry);
-        let changes = watch_object(api, &name).default_backoff().for_each(move |secret| {
-            match secret {
-                Ok(secret) => {
-                    let version = secret.as_ref().and_then(|secret| SecretVersion::of(&secret.metadata));
-                    if !registry.is_loaded_from(&id, &name, version.as_ref()) {
-                        // The receiver is gone only when the operator ends.
-                        let _ = wake.unbounded_send(object.clone());
-                    }
+    fn end_unwanted(&self, watches: &mut HashMap<String, Watch>) {
+        let logins = self.wanted.lock();
+        let wanted: HashSet<_> =
+            logins.values().filter(|of| !of.names.is_empty()).map(|of| of.namespace.as_str()).collect();
+        watches.retain(|namespace, _| wanted.contains(namespace.as_str()));
+    }
+
+    fn api(&self, namespace: &str) -> Api<PartialObjectMeta<Secret>> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    fn start(&self, namespace: &str) -> Watch {
+        let (wanted, namespace) = (Arc::clone(&self.wanted), namespace.to_owned());
+        // All of the namespace: the field tells this watch from the one that a cache lives on.
+        let config = config().fields(&format!("metadata.namespace={namespace}"));
+        let mut listed = HashSet::new();
+        let events = watcher(self.api(&namespace), config).default_backoff();
+        let told = events.for_each(move |event| {
+            match event {
+                Ok(Event::Init) => listed.clear(),
+                Ok(Event::InitApply(secret)) => {
+                    listed.extend(wanted.tell(&namespace, &secret.metadata, true));
                 }
-                Err(error) => {
-                    tracing::warn!(%error, provider = %id, secret = name, "a watch of a login Secret failed")
-                }
+                Ok(Event::InitDone) => wanted.tell_of_missing(&namespace, &std::mem::take(&mut listed)),
+                Ok(Event::Apply(secret)) => drop(wanted.tell(&namespace, &secret.metadata, true)),
+                Ok(Event::Delete(secret)) => drop(wanted.tell(&namespace, &secret.metadata, false)),
+                Err(error) => tracing::warn!(%error, namespace, "a watch of login Secrets failed"),
             }
             future::ready(())
         });
-        Watch(tokio::spawn(changes).abort_handle())
+        Watch(tokio::spawn(told).abort_handle())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Watch>> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks at one Secret, whatever the watch has told before. A look that fails is made by the provider itself.
+async fn look_once<K>(
+    api: Api<PartialObjectMeta<Secret>>,
+    wanted: Arc<Wanted<K>>,
+    namespace: String,
+    name: String,
+) where
+    K: Lookup,
+    ObjectRef<K>: Clone,
+{
+    let found = bounded("look at a login Secret", api.get_metadata_opt(&name)).await;
+    let version = found.as_ref().ok().and_then(|secret| SecretVersion::of(&secret.as_ref()?.metadata));
+    wanted.tell_version(&namespace, &name, version.as_ref(), found.is_err());
+}
+
+impl<K: Lookup> Wanted<K>
+where
+    ObjectRef<K>: Clone,
+{
+    /// What a provider named before.
+    fn want(&self, id: &ProviderId, logins: Logins<K>) -> HashSet<String> {
+        let namespace = logins.namespace.clone();
+        let before = self.lock().insert(id.clone(), logins);
+        before.filter(|before| before.namespace == namespace).map(|before| before.names).unwrap_or_default()
+    }
+
+    /// Tells of one version of a Secret, or of its end; says its name where anybody wants to know.
+    fn tell(&self, namespace: &str, meta: &ObjectMeta, exists: bool) -> Option<String> {
+        let name = meta.name.clone()?;
+        let version = SecretVersion::of(meta).filter(|_| exists);
+        self.tell_version(namespace, &name, version.as_ref(), false).then_some(name)
+    }
+
+    /// Tells of those that a list did not show.
+    fn tell_of_missing(&self, namespace: &str, listed: &HashSet<String>) {
+        let missing: HashSet<String> = {
+            let logins = self.lock();
+            let here = logins.values().filter(|of| of.namespace == namespace);
+            here.flat_map(|of| of.names.difference(listed).cloned()).collect()
+        };
+        for name in missing {
+            self.tell_version(namespace, &name, None, false);
+        }
+    }
+
+    /// Wakes the providers that name this Secret and were loaded from another version of it, or all of them where that is
+    /// not known; says whether there are any.
+    fn tell_version(
+        &self,
+        namespace: &str,
+        name: &str,
+        version: Option<&SecretVersion>,
+        is_unknown: bool,
+    ) -> bool {
+        let logins = self.lock();
+        let mut here =
+            logins.iter().filter(|(_, of)| of.namespace == namespace && of.names.contains(name)).peekable();
+        let any = here.peek().is_some();
+        for (id, of) in here {
+            if is_unknown || !self.registry.is_loaded_from(id, name, version) {
+                // The receiver is gone only when the operator ends.
+                let _ = self.wake.unbounded_send(of.object.clone());
+            }
+        }
+        any
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ProviderId, Logins<K>>> {
+        self.logins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

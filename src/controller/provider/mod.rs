@@ -265,14 +265,15 @@ impl<K: Provider> Context<K> {
             self.shared.registry.confirm(id, origin);
             return known;
         }
-        let Shared { options, metrics, shares, .. } = &self.shared;
+        let Shared { options, metrics, shares, memory, .. } = &self.shared;
         let shares = match id.kind() {
             ProviderKind::KeyProvider => shares.remote.of_tenant(id.lane()),
             ProviderKind::ClusterKeyProvider => shares.remote.of_administrator(id.lane()),
         };
-        let author = id.author();
-        let backend =
-            load::backend(provider.provider(), &author, logins, options, metrics, &shares).map(Arc::new);
+        let (author, namespace) = (id.author(), id.namespace.as_deref());
+        let held = [memory.answers(namespace), memory.kept(namespace)];
+        let backend = load::backend(provider.provider(), &author, logins, options, metrics, &shares, &held)
+            .map(Arc::new);
         let loaded = self.loaded(id, provider, origin, backend);
         self.shared.registry.set(id, loaded.clone());
         self.forget_if_gone(id, provider);

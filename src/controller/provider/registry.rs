@@ -383,6 +383,13 @@ impl Registry {
         self.lock().get(id).is_some_and(|loaded| loaded.marks_keys)
     }
 
+    /// What a provider's backend is made from, as far as it tells one from another.
+    pub fn made_from(&self, id: &ProviderId) -> Option<String> {
+        let loaded = self.lock();
+        let Origin { provider: (uid, generation), secrets: _, entries } = &loaded.get(id)?.origin;
+        Some(format!("{uid} {generation} {entries}"))
+    }
+
     /// The kind of the remote side, for metrics.
     pub fn kind(&self, id: &ProviderId) -> &'static str {
         self.lock().get(id).map_or(UNKNOWN_BACKEND, |loaded| loaded.kind)

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{Context, Provider, registry::ProviderId};
 use crate::{
     api::{BackendSpec, OrphanPolicy, Orphans, ProviderSpec, ServiceKey},
-    backend::{Backend, BackendError},
+    backend::{Backend, BackendError, Listed},
     controller::{status, turn::uid},
     lifecycle::{Findings, Identity, Inventory, MarkedKey, Orphan, Sequence},
 };
@@ -63,6 +63,7 @@ impl<K: Provider> Context<K> {
         let Some(listed) = backend.marked_keys(cluster_id.as_deref()).await? else {
             return Ok(Survey::default());
         };
+        let Listed { items: listed, held: _held } = listed;
         let inventory = Inventory {
             listed,
             expected: expected.iter().map(|(id, (identity, _))| (id.clone(), *identity)).collect(),

@@ -161,6 +161,9 @@ impl State {
 
     fn edit(&mut self, action: Action) {
         self.budget.edits -= 1;
+        if action == Action::ChangeInputs {
+            self.process.round.unusable = None;
+        }
         if let Some(object) = &mut self.object {
             match action {
                 Action::ChangeInputs => object.inputs += 1,

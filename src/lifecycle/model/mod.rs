@@ -200,6 +200,7 @@ impl State {
                     makes_room: self.life == Life::MakingRoom,
                 },
                 keeps_previous: self.life == Life::Rotating,
+                adopts: false,
                 problem: None,
             },
             memory: self.memory.clone(),

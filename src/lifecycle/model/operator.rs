@@ -20,11 +20,12 @@ impl State {
             self.backup = Some(self.memory.clone());
         }
         let now = self.now();
-        let Round { in_hand, mut under_way, given_up, .. } = std::mem::take(&mut self.process.round);
+        let Round { in_hand, mut under_way, given_up, unusable, .. } =
+            std::mem::take(&mut self.process.round);
         if let (Wake::Poll, Some(work)) = (rest.wake, &mut under_way) {
             work.next_poll = Some(now);
         }
-        self.process.round = Round { in_hand, under_way, given_up, ..Round::default() };
+        self.process.round = Round { in_hand, under_way, given_up, unusable, ..Round::default() };
     }
 
     fn check_readiness(&mut self, object: &Object, report: &Report) {
@@ -142,7 +143,7 @@ impl State {
     fn write_secret(&mut self, key: KeyRecord, previous: Option<Sequence>, fate: Fate) {
         if fate == Fate::Refused {
             let failure = failure(Attempted::Render, ErrorClass::Rejected);
-            return self.process.round.learn(Answer::Failed(failure));
+            return self.process.round.learn(Answer::Unusable(failure, key.sequence));
         }
         if self.truth() != self.process.view {
             self.process.view = SecretView::Unknown;

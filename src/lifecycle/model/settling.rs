@@ -93,6 +93,11 @@ impl State {
                 self.hour_passes((hour - self.hour).max(0));
             }
             Wake::Poll => {}
+            Wake::OnChange if self.process.round.unusable.is_some() && !object.deleting => {
+                self.gave_back_what_is_of_no_use()?;
+                // The user corrects what is wrong.
+                self.process.round.unusable = None;
+            }
             Wake::OnChange => {
                 if self.life == Life::Lost {
                     self.list();
@@ -107,6 +112,18 @@ impl State {
             Wake::Retry { .. } => self.process.view = self.cached(),
         }
         Ok(false)
+    }
+
+    /// A key that no Secret can hold is gone before the user is waited for, unless somebody may use it.
+    fn gave_back_what_is_of_no_use(&self) -> Result<(), String> {
+        let Some(unusable) = &self.process.round.unusable else { return Ok(()) };
+        let known = self.memory.key.as_ref().is_some_and(|key| key.sequence == unusable.sequence);
+        let held = matches!(&self.secret, Some(Stored::Ours { key, .. })
+            if key.as_ref().is_none_or(|key| key.sequence == unusable.sequence));
+        if !known && !held && self.remote.contains_key(&unusable.sequence) {
+            return Err(format!("a key of no use stays: {self:?}"));
+        }
+        Ok(())
     }
 
     pub(super) fn ended(&self) -> Result<(), String> {

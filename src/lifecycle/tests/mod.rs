@@ -50,6 +50,7 @@ fn asking() -> World {
             inputs: "now".to_owned(),
             rotation: Rotation { every: None, overlap: Duration::ZERO, makes_room: false },
             keeps_previous: false,
+            adopts: false,
             problem: None,
         },
         memory: Memory::default(),

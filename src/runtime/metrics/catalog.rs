@@ -151,5 +151,8 @@ pub(super) const PROVIDER_NAMESPACE: Label = Label {
 /// The name of a provider.
 pub(super) const PROVIDER: Label = Label {
     name: "provider",
-    values: Values::Few("the name of a provider; empty for ServiceKeys whose provider does not exist"),
+    values: Values::Few(
+        "the name of a provider; empty for ServiceKeys whose provider does not exist, and, beside a namespace, for all \
+         KeyProviders of the namespace but ten",
+    ),
 };

@@ -1,5 +1,10 @@
 //! What becomes of keys: made, read, revoked, replaced, left behind, found without an owner.
 
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -131,6 +136,15 @@ pub(super) struct Keys {
     orphans: Family<ProviderLabels, Gauge>,
     orphans_revoked: Family<BackendLabels, Counter>,
     provider_ready: Family<ProviderLabels, Gauge>,
+    /// What is known of each provider that has no series of its own, by namespace and name.
+    further: Mutex<HashMap<String, HashMap<String, Known>>>,
+}
+
+/// What the last check of a provider, and the last list of its keys, showed.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    ready: bool,
+    orphans: usize,
 }
 
 impl Keys {
@@ -157,6 +171,39 @@ impl Keys {
     fn forget(&self, provider: &ProviderLabels) {
         self.orphans.remove(provider);
         self.provider_ready.remove(provider);
+    }
+
+    /// Takes in what is known of a provider without series of its own, and shows what is known of all of them together.
+    fn note_further(&self, labels: &ProviderLabels, name: &str, note: impl FnOnce(&mut Known)) {
+        let mut further = self.further.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_namespace = further.entry(labels.provider_namespace.clone()).or_default();
+        note(of_namespace.entry(name.to_owned()).or_insert(Known { ready: true, orphans: 0 }));
+        self.show_further(labels, of_namespace);
+    }
+
+    fn show_further(&self, labels: &ProviderLabels, known: &HashMap<String, Known>) {
+        let (ready, orphans) = known
+            .values()
+            .fold((true, 0), |(ready, orphans), known| (ready && known.ready, orphans + known.orphans));
+        self.provider_ready.get_or_create(labels).set(i64::from(ready));
+        self.orphans.get_or_create(labels).set(gauge(orphans));
+    }
+
+    /// Forgets a provider without series of its own; says whether it was the last one of its namespace.
+    fn forget_further(&self, namespace: &str, name: &str) -> bool {
+        let mut further = self.further.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(of_namespace) = further.get_mut(namespace) else { return false };
+        if of_namespace.remove(name).is_none() {
+            return false;
+        }
+        let labels = ProviderLabels { provider_namespace: namespace.to_owned(), provider: String::new() };
+        if of_namespace.is_empty() {
+            further.remove(namespace);
+            self.forget(&labels);
+            return true;
+        }
+        self.show_further(&labels, of_namespace);
+        false
     }
 }
 
@@ -187,7 +234,12 @@ impl Metrics {
 
     /// Notes how many keys of a provider have no ServiceKey, by the last list of all its keys.
     pub fn orphans(&self, namespace: Option<&str>, name: &str, keys: usize) {
-        self.0.keys.orphans.get_or_create(&ProviderLabels::of(namespace, name)).set(gauge(keys));
+        let (labels, known) = (self.0.providers.labels(namespace, name), &self.0.keys);
+        if labels.provider.is_empty() {
+            known.note_further(&labels, name, |known| known.orphans = keys);
+        } else {
+            known.orphans.get_or_create(&labels).set(gauge(keys));
+        }
     }
 
     /// Counts a key that had no ServiceKey, and was revoked because the provider says so.
@@ -197,13 +249,24 @@ impl Metrics {
 
     /// Notes what the last check of a provider showed.
     pub fn provider_checked(&self, namespace: Option<&str>, name: &str, ready: bool) {
-        self.0.keys.provider_ready.get_or_create(&ProviderLabels::of(namespace, name)).set(i64::from(ready));
+        let (labels, known) = (self.0.providers.labels(namespace, name), &self.0.keys);
+        if labels.provider.is_empty() {
+            known.note_further(&labels, name, |known| known.ready = ready);
+        } else {
+            known.provider_ready.get_or_create(&labels).set(i64::from(ready));
+        }
     }
 
     /// Forgets a provider that is gone.
     pub fn forget_provider(&self, namespace: Option<&str>, name: &str) {
-        let provider = ProviderLabels::of(namespace, name);
-        self.0.keys.forget(&provider);
-        self.0.queues.forget(&provider);
+        if let Some(labels) = self.0.providers.forget(namespace, name) {
+            self.0.keys.forget(&labels);
+            self.0.queues.forget(&labels);
+        } else if let Some(namespace) = namespace
+            && self.0.keys.forget_further(namespace, name)
+        {
+            let all = ProviderLabels { provider_namespace: namespace.to_owned(), provider: String::new() };
+            self.0.queues.forget(&all);
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! What the operator counts: for Prometheus, in either of its text formats, and written down in `docs/metrics.md`.
 //!
 //! Each file is about one concern, and declares its families, what is written about them, and the methods that count.
-//! No label holds the name of a ServiceKey, an id, or anything else that there may be many of.
+//! No label holds the name of a ServiceKey, an id, or anything else that there may be many of. Of the KeyProviders of a
+//! namespace, of which there may be many, the first have series of their own, and all further ones have some together.
 
 mod catalog;
 mod keys;
@@ -27,8 +28,8 @@ pub use reconciles::Outcome;
 pub use stock::{KeyState, ProviderStock};
 
 use self::{
-    catalog::Catalog, keys::Keys, kubernetes::Kubernetes, process::Process, queues::Queues,
-    reconciles::Reconciles, remote::Remote, stock::Stock,
+    catalog::Catalog, keys::Keys, kubernetes::Kubernetes, labels::NamedProviders, process::Process,
+    queues::Queues, reconciles::Reconciles, remote::Remote, stock::Stock,
 };
 
 use super::Heart;
@@ -48,6 +49,7 @@ struct Families {
     kubernetes: Kubernetes,
     process: Process,
     heart: Heart,
+    providers: NamedProviders,
 }
 
 impl Metrics {
@@ -85,7 +87,7 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut families = Families::default();
-        let Families { catalog, reconciles, queues, keys, stock, remote, kubernetes, process, heart: _ } =
+        let Families { catalog, reconciles, queues, keys, stock, remote, kubernetes, process, .. } =
             &mut families;
         keys.expose(catalog);
         stock.expose(catalog);

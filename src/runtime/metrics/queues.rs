@@ -113,7 +113,7 @@ impl Metrics {
     /// The queue in front of the remote side of a provider.
     #[must_use]
     pub fn provider_queue(&self, namespace: Option<&str>, name: &str) -> QueueMetrics {
-        let labels = ProviderLabels::of(namespace, name);
+        let labels = self.0.providers.labels(namespace, name);
         let Queues { provider_depths, provider_waits, .. } = &self.0.queues;
         QueueMetrics {
             depth: provider_depths.get_or_create_owned(&labels),

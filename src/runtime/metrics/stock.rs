@@ -1,6 +1,7 @@
 //! What there is at the moment: computed from the caches when somebody asks, and not with every change.
 
 use std::{
+    collections::{BTreeMap, btree_map},
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -147,15 +148,26 @@ impl Stock {
 impl Collector for Stock {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let stock = self.take();
-        let keys = stock.iter().flat_map(|of| {
+        let mut keys = BTreeMap::<_, [u32; KeyState::ALL.len()]>::new();
+        let mut providers = BTreeMap::<_, ProviderStock>::new();
+        for of in stock {
+            let labels = (of.namespace.clone().unwrap_or_default(), of.name.clone());
+            let counts = keys.entry((of.backend, labels.clone())).or_default();
+            counts.iter_mut().zip(of.keys).for_each(|(sum, count)| *sum += count);
+            match providers.entry(labels) {
+                btree_map::Entry::Vacant(first) => drop(first.insert(of)),
+                btree_map::Entry::Occupied(mut known) => known.get_mut().take_in(&of),
+            }
+        }
+        let keys = keys.iter().flat_map(|((backend, provider), counts)| {
             KeyState::ALL.map(|state| {
-                let labels = KeyLabels { backend: of.backend, provider: labels(of), state: state.into() };
-                (labels, f64::from(of.keys[state as usize]))
+                let labels = KeyLabels { backend, provider: labels(provider), state: state.into() };
+                (labels, f64::from(counts[state as usize]))
             })
         });
         KEYS.encode_gauges(&mut encoder, keys)?;
         let mut each = |entry: &Entry, value: fn(&ProviderStock) -> Option<f64>| {
-            let gauges = stock.iter().filter_map(|of| Some((labels(of), value(of)?)));
+            let gauges = providers.iter().filter_map(|(provider, of)| Some((labels(provider), value(of)?)));
             entry.encode_gauges(&mut encoder, gauges)
         };
         each(&DUE, |of| Some(f64::from(of.due)))?;
@@ -166,13 +178,39 @@ impl Collector for Stock {
     }
 }
 
-fn labels(of: &ProviderStock) -> ProviderLabels {
-    ProviderLabels::of(of.namespace.as_deref(), &of.name)
+impl ProviderStock {
+    /// Adds what there is of another provider that has no series of its own either.
+    fn take_in(&mut self, other: &Self) {
+        let Self { namespace: _, name: _, backend: _, keys: _, due, late, failing, next_expiry, pause } =
+            other;
+        self.due += due;
+        self.late += late;
+        self.failing += failing;
+        self.next_expiry = match (self.next_expiry, *next_expiry) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        self.pause = self.pause.max(*pause);
+    }
+}
+
+fn labels((namespace, name): &(String, String)) -> ProviderLabels {
+    ProviderLabels { provider_namespace: namespace.clone(), provider: name.clone() }
 }
 
 impl Metrics {
     /// Asks here what there is, from now on.
     pub fn take_stock(&self, source: impl Fn() -> Vec<ProviderStock> + Send + Sync + 'static) {
-        *self.0.stock.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(source));
+        let families = Arc::downgrade(&self.0);
+        let named = move || {
+            let mut stock = source();
+            if let Some(families) = families.upgrade() {
+                for of in &mut stock {
+                    of.name = families.providers.labels(of.namespace.as_deref(), &of.name).provider;
+                }
+            }
+            stock
+        };
+        *self.0.stock.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(named));
     }
 }

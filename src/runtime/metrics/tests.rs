@@ -89,6 +89,56 @@ fn clones_count_together() {
     assert!(text.ends_with("# EOF\n"), "{text}");
 }
 
+/// As the operator counts these providers of one namespace.
+fn counting(providers: usize) -> Metrics {
+    let metrics = Metrics::default();
+    for name in (0..providers).map(|number| format!("p{number}")) {
+        let _queue = metrics.provider_queue(Some("training"), &name);
+        metrics.provider_checked(Some("training"), &name, true);
+        metrics.orphans(Some("training"), &name, 1);
+    }
+    metrics.take_stock(move || {
+        let stock = |number| ProviderStock {
+            namespace: Some("training".to_owned()),
+            name: format!("p{number}"),
+            backend: BACKEND,
+            keys: [1; KeyState::ALL.len()],
+            next_expiry: Some(7.0),
+            ..ProviderStock::default()
+        };
+        (0..providers).map(stock).collect()
+    });
+    metrics
+}
+
+fn series(metrics: &Metrics) -> usize {
+    metrics.text().lines().filter(|line| line.contains("provider_namespace=\"training\"")).count()
+}
+
+#[test]
+fn many_providers_of_one_namespace_have_as_many_series_as_a_few() {
+    let few = series(&counting(labels::MOST_PROVIDERS));
+    let each = few / labels::MOST_PROVIDERS;
+    let metrics = counting(300);
+    assert_eq!(series(&metrics), few + each);
+    let text = metrics.text();
+    let further = "provider_namespace=\"training\",provider=\"\"";
+    assert!(text.contains(&format!("servicekeys_orphans{{{further}}} 290\n")), "{text}");
+    assert!(text.contains(&format!("servicekeys_provider_ready{{{further}}} 1\n")), "{text}");
+    assert!(text.contains(&format!("{{backend=\"{BACKEND}\",{further},state=\"ready\"}} 290")), "{text}");
+
+    metrics.provider_checked(Some("training"), "p200", false);
+    assert!(metrics.text().contains(&format!("servicekeys_provider_ready{{{further}}} 0\n")));
+    metrics.provider_checked(Some("elsewhere"), "broker", true);
+    let of_others = "provider_namespace=\"elsewhere\",provider=\"broker\"";
+    assert!(metrics.text().contains(of_others), "nobody takes the place of another namespace");
+    for number in 0..300 {
+        metrics.forget_provider(Some("training"), &format!("p{number}"));
+    }
+    metrics.take_stock(Vec::new);
+    assert_eq!(series(&metrics), 0, "{}", metrics.text());
+}
+
 #[test]
 fn a_provider_that_is_gone_leaves_no_series() {
     let metrics = Metrics::default();

@@ -151,6 +151,11 @@ impl Tenants {
         Self { admin, system, victim, attacker, operator: None, cluster }
     }
 
+    /// One more tenant like the attacker, in a namespace of its own.
+    pub async fn another(&self, actor: Actor) -> Tenant {
+        Tenant::settle(&self.cluster.plane, actor).await
+    }
+
     /// Starts the operator of a cluster of their own, with changed options.
     pub fn start_operator(&mut self, change: impl FnOnce(&mut Options)) {
         let mut options = self.cluster.options.clone();

@@ -1,5 +1,355 @@
 //! A tenant can fill its own share of the memory, and no more.
 
-use super::abuse::Abuse;
+use std::time::Duration;
 
-pub const ABUSES: &[Abuse] = &[];
+use k8s_openapi::api::core::v1::ResourceQuota;
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams},
+};
+use serde_json::{Value, json};
+use servicekey_operator::api::{Reason, ServiceKey};
+use testkit::{
+    broker::{CredentialsRecipe, FakeBroker, Route},
+    cloud_foundry::{self, FakeCloudFoundry},
+    gateway::Gateway,
+    ibm_cloud::{self, FakeIbmCloud},
+};
+use tokio::process::Command;
+
+use super::{
+    abuse::{Abuse, Actor},
+    harness::{
+        Tenant, Tenants, broker_login, broker_spec, foundry_spec, ibm_spec, instance_by_name,
+        instance_of_broker, key_manifest,
+    },
+    hostile::{self, Hostility, MIB},
+};
+use crate::{
+    conditions::Reports,
+    foundry, ibm,
+    process::{PROGRAM, Process},
+};
+
+pub const ABUSES: &[Abuse] = &[
+    abuse!(
+        ten_hostile_remote_sides_stop_nobody,
+        Actor::RemoteSide,
+        "ten at once: catalogs of 15 MiB, lists without an end, credentials that unfold to 70 MiB, tokens of 1 MiB, \
+         answers that never end; 40 keys ask for the credentials",
+        "the operator stays below its limit of 256 MiB, and the keys of another tenant are ready in time",
+    ),
+    abuse!(
+        a_list_of_a_cloud_foundry_without_an_end_is_refused,
+        Actor::RemoteSide,
+        "answers each list of a Cloud Foundry with another page of 15 MiB",
+        "the list is given up after 128 MiB, of which one page is held at a time; the condition says so",
+    ),
+    abuse!(
+        a_list_that_leads_in_a_circle_is_refused,
+        Actor::RemoteSide,
+        "links the pages of a list in a circle",
+        "the list is given up at the first page that has come before; the condition says so",
+    ),
+    abuse!(
+        a_list_of_ibm_cloud_without_an_end_is_refused,
+        Actor::RemoteSide,
+        "answers each list of IBM Cloud with another page of 15 MiB",
+        "the list is given up after 128 MiB, of which one page is held at a time; the condition says so",
+    ),
+    abuse!(
+        a_catalog_of_names_is_refused,
+        Actor::RemoteSide,
+        "has a catalog with 15 MiB of names",
+        "the provider says that it holds more than 2 MiB of them",
+    ),
+    abuse!(
+        a_token_of_a_mebibyte_is_refused,
+        Actor::RemoteSide,
+        "answers with tokens of 1 MiB",
+        "the provider says that the answer is larger than 64 KiB",
+    ),
+    abuse!(
+        credentials_that_unfold_are_given_back_once,
+        Actor::RemoteSide,
+        "answers a bind with 1 MiB of empty lists",
+        "they are not unfolded; the key is revoked once, and none is made again",
+    ),
+    abuse!(
+        credentials_of_a_cloud_foundry_that_fit_no_secret_are_given_back_once,
+        Actor::Editor,
+        "has a Cloud Foundry key whose credentials no Secret can hold",
+        "the key is revoked once, its credentials are dropped, and none is made again",
+    ),
+    abuse!(
+        credentials_of_ibm_cloud_that_fit_no_secret_are_given_back_once,
+        Actor::Editor,
+        "has an IBM Cloud key whose credentials no Secret can hold",
+        "the key is revoked once, its credentials are dropped, and none is made again",
+    ),
+    abuse!(
+        credentials_that_wait_for_a_quota_take_no_more_than_a_share,
+        Actor::Editor,
+        "has a quota keep 16 Secrets of almost 1 MiB from being written",
+        "8 MiB of credentials are kept, the others are asked for again once the quota admits them",
+    ),
+];
+
+/// A KeyProvider for a hostile remote side.
+fn hostile_spec(hostility: Hostility, url: &str) -> (Value, (&'static str, Value)) {
+    let limits = json!({"timeout": "20s", "requestsPerSecond": 1000});
+    match hostility {
+        Hostility::EndlessFoundry | Hostility::Circle => (
+            json!({
+                "cloudFoundry": {
+                    "apiUrl": url, "auth": foundry::by_password(), "organization": "acme", "space": "dev",
+                },
+                "limits": limits,
+            }),
+            ("cf-login", foundry::password()),
+        ),
+        Hostility::EndlessIbm | Hostility::LongToken => (
+            json!({
+                "ibmCloud": {"auth": ibm::by_api_key(), "iamUrl": url, "resourceControllerUrl": url},
+                "limits": limits,
+            }),
+            ("ibm-login", json!({"apikey": ibm::API_KEY})),
+        ),
+        Hostility::LongCatalog
+        | Hostility::CatalogOfNames
+        | Hostility::CredentialsOfLists
+        | Hostility::LongCredentials
+        | Hostility::Slow => (
+            json!({
+                "openServiceBroker": {"url": url, "auth": {"basic": {"secretRef": {"name": "broker-login"}}}},
+                "limits": limits,
+            }),
+            ("broker-login", broker_login()),
+        ),
+    }
+}
+
+async fn add_hostile(tenant: &Tenant, hostility: Hostility) {
+    let url = hostile::start(hostility).await;
+    let (spec, login) = hostile_spec(hostility, &url);
+    tenant.add_provider("hostile", spec, Some(login)).await;
+}
+
+fn own_key(name: &str, provider: &str, instance: Value) -> Value {
+    key_manifest(name, json!({"kind": "KeyProvider", "name": provider}), instance, json!({}))
+}
+
+fn hostile_instance() -> Value {
+    json!({"id": "db", "offering": "postgresql", "plan": "small"})
+}
+
+/// The limit of the chart, in MiB.
+fn shipped_limit() -> usize {
+    let values = include_str!("../../../deploy/helm/servicekey-operator/values.yaml");
+    let limit = values.split("limits: {memory: ").nth(1).and_then(|rest| rest.split("Mi}").next());
+    limit.expect("the chart names a limit").parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_hostile_remote_sides_stop_nobody() {
+    let tenants = Tenants::meet_alone(Actor::Editor).await;
+    let user = tenants.operator_user();
+    let gateway = Gateway::start(tenants.plane().client_as(user)).await.unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.args(["run", "--allow-cidr", "127.0.0.0/8", "--check-interval", "1s"]);
+    command.args(["--cluster-resource-namespace", &tenants.system]);
+    let operator = Process::run(gateway, command);
+    operator.limit_memory(shipped_limit() * MIB);
+
+    let hostilities = [
+        Hostility::LongCatalog,
+        Hostility::LongCatalog,
+        Hostility::CatalogOfNames,
+        Hostility::EndlessFoundry,
+        Hostility::EndlessFoundry,
+        Hostility::EndlessIbm,
+        Hostility::EndlessIbm,
+        Hostility::CredentialsOfLists,
+        Hostility::LongToken,
+        Hostility::Slow,
+    ];
+    for hostility in hostilities {
+        let tenant = tenants.another(Actor::Editor).await;
+        add_hostile(&tenant, hostility).await;
+        if hostility == Hostility::CredentialsOfLists {
+            for number in 0..40 {
+                let name = format!("key-{number}");
+                tenant.create::<ServiceKey>(own_key(&name, "hostile", hostile_instance())).await;
+            }
+        }
+    }
+    let broker = FakeBroker::builder().start().await.unwrap();
+    let provider = tenants.add_cluster_broker(&broker).await;
+    for number in 0..20 {
+        let name = format!("honest-{number}");
+        tenants.victim.ask_cluster_provider(&provider, &name, instance_of_broker(), json!({})).await;
+        tenants.victim.wait_ready(&name).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    for number in 0..20 {
+        tenants.victim.delete_key(&format!("honest-{number}")).await;
+    }
+    for number in 0..20 {
+        tenants.victim.wait_gone(&format!("honest-{number}")).await;
+    }
+    let peak = operator.peak_memory() / MIB;
+    println!("the operator took {peak} MiB at most");
+    assert!(peak < shipped_limit(), "the operator took {peak} MiB");
+    operator.kill().await;
+}
+
+/// Waits until the provider of a hostile remote side says so.
+async fn refuses(hostility: Hostility, words: &[&str]) {
+    let tenants = Tenants::meet(Actor::Editor).await;
+    add_hostile(&tenants.attacker, hostility).await;
+    let provider = tenants.attacker.wait_provider("hostile", false, Reason::UnexpectedAnswer).await;
+    assert!(words.iter().any(|words| provider.message().contains(words)), "{}", provider.message());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catalog_of_names_is_refused() {
+    refuses(Hostility::CatalogOfNames, &["holds more than 2 MiB of ids and names"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_a_mebibyte_is_refused() {
+    refuses(Hostility::LongToken, &["is larger than 64 KiB"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_a_cloud_foundry_without_an_end_is_refused() {
+    let tenants = Tenants::meet(Actor::Editor).await;
+    add_hostile(&tenants.attacker, Hostility::EndlessFoundry).await;
+    // It can be reached, and its keys can't be listed: instances are looked up by a list as well.
+    tenants.attacker.wait_provider("hostile", true, Reason::Available).await;
+    tenants.attacker.create::<ServiceKey>(own_key("key", "hostile", instance_by_name())).await;
+    tenants.attacker.wait_says("key", "its pages hold more than 128 MiB").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_leads_in_a_circle_is_refused() {
+    let tenants = Tenants::meet(Actor::Editor).await;
+    add_hostile(&tenants.attacker, Hostility::Circle).await;
+    tenants.attacker.wait_provider("hostile", true, Reason::Available).await;
+    tenants.attacker.create::<ServiceKey>(own_key("key", "hostile", instance_by_name())).await;
+    tenants.attacker.wait_says("key", "one of them leads back to another").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_ibm_cloud_without_an_end_is_refused() {
+    let tenants = Tenants::meet(Actor::Editor).await;
+    add_hostile(&tenants.attacker, Hostility::EndlessIbm).await;
+    tenants.attacker.wait_provider("hostile", true, Reason::Available).await;
+    tenants.attacker.create::<ServiceKey>(own_key("key", "hostile", instance_by_name())).await;
+    tenants.attacker.wait_says("key", "its pages hold more than 128 MiB").await;
+}
+
+/// Credentials that no Secret can hold.
+fn alike() -> CredentialsRecipe {
+    CredentialsRecipe::new(|_, _| {
+        json!({"a/b": "s3cret", "a_b": "s3cret"}).as_object().cloned().unwrap_or_default()
+    })
+}
+
+/// Waits until a key was revoked because no Secret can hold it, wakes its ServiceKey, and returns what was counted.
+async fn given_back(tenant: &Tenant, name: &str, count: impl Fn() -> [usize; 2]) -> [usize; 2] {
+    let key = tenant.wait_key(name, false, Reason::CredentialsUnusable).await;
+    assert!(key.is_stalled(), "{key:#?}");
+    key.says("was revoked");
+    tenant.patch::<ServiceKey>(name, json!({"metadata": {"annotations": {"note": "look again"}}})).await;
+    // Proves that nothing happens, which no watch can tell.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_unfold_are_given_back_once() {
+    let tenants = Tenants::meet(Actor::Editor).await;
+    let lists = CredentialsRecipe::new(|_, _| {
+        let lists = vec![json!([[[]]]); MIB / 9];
+        [("lists".to_owned(), Value::from(lists))].into_iter().collect()
+    });
+    let broker = FakeBroker::builder().credentials(lists).start().await.unwrap();
+    tenants
+        .attacker
+        .add_provider("broker", broker_spec(&broker), Some(("broker-login", broker_login())))
+        .await;
+    tenants.attacker.create::<ServiceKey>(own_key("key", "broker", instance_of_broker())).await;
+    let count = || [broker.count(Route::Bind), broker.count(Route::Unbind)];
+    assert_eq!(given_back(&tenants.attacker, "key", count).await, [1, 1]);
+    assert!(broker.bindings().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_of_a_cloud_foundry_that_fit_no_secret_are_given_back_once() {
+    let tenants = Tenants::meet(Actor::Editor).await;
+    let foundry = FakeCloudFoundry::builder().credentials(alike()).start().await.unwrap();
+    tenants
+        .attacker
+        .add_provider("foundry", foundry_spec(&foundry), Some(("cf-login", foundry::password())))
+        .await;
+    tenants.attacker.create::<ServiceKey>(own_key("key", "foundry", instance_by_name())).await;
+    let count = || [foundry.count(cloud_foundry::Route::Create), foundry.count(cloud_foundry::Route::Delete)];
+    assert_eq!(given_back(&tenants.attacker, "key", count).await, [1, 1]);
+    assert!(foundry.live_keys().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_of_ibm_cloud_that_fit_no_secret_are_given_back_once() {
+    let tenants = Tenants::meet(Actor::Editor).await;
+    let ibm = FakeIbmCloud::builder().credentials(alike()).start().await.unwrap();
+    tenants
+        .attacker
+        .add_provider("ibm", ibm_spec(&ibm), Some(("ibm-login", json!({"apikey": ibm::API_KEY}))))
+        .await;
+    tenants.attacker.create::<ServiceKey>(own_key("key", "ibm", instance_by_name())).await;
+    let count = || [ibm.count(ibm_cloud::Route::CreateKey), ibm.count(ibm_cloud::Route::DeleteKey)];
+    assert_eq!(given_back(&tenants.attacker, "key", count).await, [1, 1]);
+    assert!(ibm.live_keys().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_wait_for_a_quota_take_no_more_than_a_share() {
+    const KEYS: usize = 16;
+    let tenants = Tenants::meet(Actor::Editor).await;
+    let long = CredentialsRecipe::new(|_, _| {
+        [("password".to_owned(), Value::from("x".repeat(MIB - 1000)))].into_iter().collect()
+    });
+    let broker = FakeBroker::builder().credentials(long).start().await.unwrap();
+    let attacker = &tenants.attacker;
+    attacker.add_provider("broker", broker_spec(&broker), Some(("broker-login", broker_login()))).await;
+    let quotas: Api<ResourceQuota> = Api::namespaced(tenants.admin.clone(), &attacker.namespace);
+    let quota = json!({"metadata": {"name": "secrets"}, "spec": {"hard": {"count/secrets": "1"}}});
+    quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
+    crate::stage::wait(quotas.clone(), "secrets", "counted", |quota| {
+        quota.and_then(|quota| quota.status.as_ref()?.used.as_ref()).is_some_and(|used| !used.is_empty())
+    })
+    .await;
+    for number in 0..KEYS {
+        attacker
+            .create::<ServiceKey>(own_key(&format!("key-{number}"), "broker", instance_of_broker()))
+            .await;
+    }
+    let mut says = Vec::new();
+    for number in 0..KEYS {
+        let key = crate::stage::wait(attacker.keys(), &format!("key-{number}"), "waiting", |key| {
+            key.is_some_and(|key| {
+                let message = key.message();
+                message.contains("quota") || message.contains("could not be held")
+            })
+        });
+        says.push(key.await.unwrap().message().to_owned());
+    }
+    let words = format!("the namespace `{}` uses up its 8 MiB", attacker.namespace);
+    assert!(says.iter().any(|message| message.contains(&words)), "{says:#?}");
+    quotas.delete("secrets", &DeleteParams::default()).await.unwrap();
+    for number in 0..KEYS {
+        attacker.wait_ready(&format!("key-{number}")).await;
+    }
+    assert_eq!(broker.bindings().len(), KEYS);
+}

@@ -14,6 +14,7 @@ mod adoption;
 mod bounds;
 mod cloud_identity;
 mod fairness;
+mod hostile;
 mod identity;
 mod implied_rights;
 mod limits;

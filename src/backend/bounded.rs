@@ -1,0 +1,124 @@
+//! Parts of answers that are no larger than anybody needs. What is larger fails to be read, before it takes memory.
+
+use std::{fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, SeqAccess, Visitor},
+};
+
+/// The most bytes of an id, a name, or another word. CRNs are the longest, with some 250.
+const LONGEST_WORD: usize = 1024;
+
+/// The most bytes of a link to the next page: what routers pass on, twice.
+const LONGEST_LINK: usize = 16 << 10;
+
+/// At most so many items.
+#[derive(Debug)]
+pub(super) struct AtMost<const N: usize, T>(pub(super) Vec<T>);
+
+impl<const N: usize, T> Default for AtMost<N, T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, const N: usize, T: Deserialize<'de>> Deserialize<'de> for AtMost<N, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Items(PhantomData))
+    }
+}
+
+struct Items<const N: usize, T>(PhantomData<T>);
+
+impl<'de, const N: usize, T: Deserialize<'de>> Visitor<'de> for Items<N, T> {
+    type Value = AtMost<N, T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at most {N} items")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut found = Vec::new();
+        while let Some(item) = items.next_element()? {
+            if found.len() == N {
+                return Err(A::Error::custom(format_args!("more than {N} items")));
+            }
+            found.push(item);
+        }
+        Ok(AtMost(found))
+    }
+}
+
+/// An id or a name.
+///
+/// # Errors
+/// Where it is longer than any is.
+pub(super) fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let word = String::deserialize(deserializer)?;
+    if is_word(&word) { Ok(word) } else { Err(D::Error::custom("a word is too long")) }
+}
+
+/// The same where there may be none.
+///
+/// # Errors
+/// As for [`word`].
+pub(super) fn word_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let word = Option::<String>::deserialize(deserializer)?;
+    match word {
+        Some(word) if !is_word(&word) => Err(D::Error::custom("a word is too long")),
+        word => Ok(word),
+    }
+}
+
+/// Whether this is no longer than an id or a name.
+pub(super) const fn is_word(text: &str) -> bool {
+    text.len() <= LONGEST_WORD
+}
+
+/// A link.
+///
+/// # Errors
+/// Where it is longer than any is.
+pub(super) fn link<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let link = String::deserialize(deserializer)?;
+    if link.len() > LONGEST_LINK { Err(D::Error::custom("a link is too long")) } else { Ok(link) }
+}
+
+/// The same where there may be none.
+///
+/// # Errors
+/// As for [`link`].
+pub(super) fn link_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let link = Option::<String>::deserialize(deserializer)?;
+    match link {
+        Some(link) if link.len() > LONGEST_LINK => Err(D::Error::custom("a link is too long")),
+        link => Ok(link),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Named {
+        #[serde(deserialize_with = "word")]
+        name: String,
+    }
+
+    #[test]
+    fn lists_have_an_end() {
+        let read = |text: &str| serde_json::from_str::<AtMost<2, u8>>(text).map(|items| items.0);
+        assert_eq!(read("[1,2]").unwrap(), [1, 2]);
+        assert!(read("[1,2,3]").unwrap_err().to_string().contains("more than 2 items"));
+    }
+
+    #[test]
+    fn words_are_short() {
+        let read =
+            |length| serde_json::from_str::<Named>(&format!(r#"{{"name": "{}"}}"#, "x".repeat(length)));
+        assert_eq!(read(LONGEST_WORD).unwrap().name.len(), LONGEST_WORD);
+        assert!(read(LONGEST_WORD + 1).is_err());
+    }
+}
