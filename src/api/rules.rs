@@ -37,6 +37,13 @@ pub(super) fn qualified_keys(what: &str) -> Rule {
     )))
 }
 
+/// Ids of clusters, or their first eight digits.
+pub(super) fn clusters() -> Rule {
+    Rule::new("self.all(id, id.matches('^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$|^[0-9a-f]{8}$'))").message(
+        "write the UID of the lost cluster's namespace `kube-system`, in lower case, or its first eight digits",
+    )
+}
+
 /// Exactly one of the fields.
 pub(super) fn exactly_one(fields: &[&str], message: &str) -> Rule {
     Rule::new(format!("[{}].exists_one(given, given)", has_each(fields))).message(message)

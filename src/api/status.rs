@@ -71,7 +71,7 @@ pub struct KeyStatus {
     /// The key's number within this ServiceKey: 1 for the first, one more after each rotation.
     #[schemars(range(min = 1))]
     pub sequence: u32,
-    /// The key's id at the remote side.
+    /// The key's id at the remote side; empty until the operator has found the key there by its mark.
     pub id: String,
     /// The key's name at the remote side, where keys have names.
     #[serde(default, skip_serializing_if = "Option::is_none")]

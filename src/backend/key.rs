@@ -31,8 +31,11 @@ pub struct KeyRequest {
     pub role: Option<String>,
     /// The service ID that the key is to act as; IBM Cloud only.
     pub access: Option<Access>,
-    /// The remote side's id of the key, where it is known already.
-    pub known_id: Option<String>,
+    /// What the key is called where a former release made it, if that is something else.
+    pub former_name: Option<String>,
+    /// The remote side's id of the key, as the status has it. Only a hint: a backend does nothing with the object of this
+    /// id before the remote side has shown that it bears the mark of `identity`.
+    pub hint: Option<String>,
     /// How long ago the key was made, where that is known.
     pub age: Option<Duration>,
     /// Digest of the fields that the key is made from: a key that was made from others is not this one.
@@ -87,6 +90,37 @@ pub struct Grant {
     pub roles: Vec<String>,
     /// Further attributes, by name and value, that a resource of the instance must have for the roles to apply.
     pub attributes: Vec<(String, String)>,
+}
+
+/// Clusters whose keys may be taken over, because they were lost: by their ids, or the first eight digits of those.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LostClusters(Vec<String>);
+
+impl LostClusters {
+    /// The clusters with these ids.
+    #[must_use]
+    pub const fn new(ids: Vec<String>) -> Self {
+        Self(ids)
+    }
+
+    /// Whether the mark of a key names one of them. A mark may hold no more than the first digits of the id.
+    pub(super) fn contain(&self, marked: &str) -> bool {
+        !marked.is_empty()
+            && self
+                .0
+                .iter()
+                .any(|id| id == marked || cluster_digits(id) == marked || *id == cluster_digits(marked))
+    }
+}
+
+/// How many hex digits of its id tell a cluster from others where there is no room for all.
+pub(super) const CLUSTER_DIGITS: usize = 8;
+
+/// The first digits of a cluster's id; empty where it has fewer than any real one.
+pub(super) fn cluster_digits(cluster_id: &str) -> String {
+    let digits = cluster_id.chars().filter(char::is_ascii_hexdigit).take(CLUSTER_DIGITS);
+    let digits = digits.collect::<String>().to_ascii_lowercase();
+    if digits.len() == CLUSTER_DIGITS { digits } else { String::new() }
 }
 
 /// Leave to take a key over that somebody else made, unless its ServiceKey lives.

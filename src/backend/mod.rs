@@ -4,6 +4,7 @@
 
 mod bounded;
 mod cloud_foundry;
+mod confirmed;
 mod error;
 mod http;
 mod ibm_cloud;
@@ -27,7 +28,7 @@ pub use http::{
 pub use ibm_cloud::{IbmCloud, IbmCloudAuth, IbmCloudConfig, Profile};
 pub use key::{
     Accepted, Access, Adoption, Bound, Credentials, Fetched, Grant, InstanceRef, IssuedKey, KeyFacts,
-    KeyRequest, KnownSecrets, Owner, Parameters, Progress, SpaceLimit, Unbound, Work,
+    KeyRequest, KnownSecrets, LostClusters, Owner, Parameters, Progress, SpaceLimit, Unbound, Work,
 };
 pub use memory::{Holding, Kept, MemoryBudget, MemoryShare, NoRoom};
 pub use osb::{Auth as BrokerAuth, Broker, BrokerConfig};
@@ -35,7 +36,7 @@ pub use pages::Listed;
 pub use token::ClientCredentials;
 
 use self::http::HttpClient;
-use crate::lifecycle::{Identity, MarkedKey};
+use crate::lifecycle::{Identity, MarkedKey, Sequence};
 
 /// One remote side, logged in and ready to be asked for keys.
 #[derive(Debug)]
@@ -83,6 +84,17 @@ impl Backend {
                 identity.key_name(given, &owner.namespace, &owner.name)
             }
             Self::IbmCloud(_) => ibm_cloud::key_name(identity, given, owner),
+        }
+    }
+
+    /// What a former release called the key, where the user named it and that is another name.
+    #[must_use]
+    pub fn former_key_name(&self, identity: Identity, given: Option<&str>) -> Option<String> {
+        match self {
+            Self::CloudFoundry(_) => given
+                .filter(|_| identity.sequence != Sequence::FIRST)
+                .map(|given| identity.former_key_name(given)),
+            Self::OpenServiceBroker(_) | Self::IbmCloud(_) => None,
         }
     }
 
@@ -147,14 +159,17 @@ impl Backend {
         }
     }
 
-    /// Whether a key is still there. A remote side that does not tell is taken to have it.
+    /// What a key is called, if it is still there and bears our mark. A remote side that does not tell is taken to have
+    /// it.
     ///
     /// # Errors
     /// [`ErrorClass::Gone`] where its instance is out of sight as well, so that nothing can be told; and failures of
     /// the calls themselves.
-    pub async fn exists(&self, request: &KeyRequest) -> Result<bool, BackendError> {
+    pub async fn exists(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
         match self {
-            Self::OpenServiceBroker(_) => Ok(true),
+            Self::OpenServiceBroker(_) => {
+                Ok(Some(KeyFacts { id: request.identity.binding_id().to_string(), ..KeyFacts::default() }))
+            }
             Self::CloudFoundry(foundry) => foundry.exists(request).await,
             Self::IbmCloud(cloud) => cloud.exists(request).await,
         }

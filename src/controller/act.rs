@@ -204,7 +204,7 @@ impl Turn<'_> {
         let written = self.send_secret(&secret).await;
         if self.take_in_written(written)? {
             self.memo.take_in_hand(None);
-            self.round.learn(Answer::Stored);
+            self.round.learn(Answer::Stored(marks.key.clone()));
             let current = self.key.status.as_ref().and_then(|status| status.key.as_ref());
             if current.is_some_and(|current| current.sequence < marks.key.sequence.number()) {
                 self.context.metrics.rotated(self.kind_of_backend(), true);
@@ -228,10 +228,12 @@ impl Turn<'_> {
     async fn omit_previous(&mut self) -> Result<(), Error> {
         let found = self.read_secret().await?;
         let left = found.and_then(|secret| secret::without_previous(&secret, &self.subject.uid));
-        let Some((entries, marks)) = left else {
+        let left = left.and_then(|(entries, marks)| Some((entries, self.known(marks.key.sequence)?, marks)));
+        let Some((entries, key, Marks { key: _, previous, layout, content })) = left else {
             self.look_again();
             return Ok(());
         };
+        let marks = Marks { key, previous, layout, content };
         let secret = self.rendered(&entries, &marks);
         let written = self.send_secret(&secret).await;
         self.take_in_written(written).map(drop)

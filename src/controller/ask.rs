@@ -12,10 +12,10 @@ use crate::{
     api::{Adoption as AdoptionPolicy, DeletionPolicy, IbmCloudAccess, ResourceAttribute},
     backend::{
         Accepted, Access, Adoption, Backend, BackendError, Bound, Credentials, ErrorClass, Fetched, Grant,
-        IssuedKey, KeyRequest, KnownSecrets, Parameters, Progress, Unbound,
+        IssuedKey, KeyFacts, KeyRequest, KnownSecrets, Parameters, Progress, Unbound,
     },
     lifecycle::{
-        Answer, Attempted, Failure, Identity, KeyRecord, LONGEST_OPERATION, Operation, OperationKind,
+        Answer, Attempted, Failure, Found, Identity, KeyRecord, LONGEST_OPERATION, Operation, OperationKind,
         Problem, Sequence, UnderWay, Unusable, Work, full_second,
     },
     runtime::metrics::KeyOperation,
@@ -82,8 +82,8 @@ impl Turn<'_> {
         self.learn(
             KeyOperation::Confirm,
             match asked {
-                Ok(true) => Answer::Present(sequence),
-                Ok(false) => Answer::Absent(sequence),
+                Ok(Some(KeyFacts { id, name, .. })) => Answer::Present(Found { sequence, id, name }),
+                Ok(None) => Answer::Absent(sequence),
                 Err(failure) => Answer::Failed(failure),
             },
         );
@@ -217,11 +217,12 @@ impl Turn<'_> {
         }
         let known = self.known(sequence);
         let made_at = facts.created_at.or_else(|| known.as_ref().map(|known| known.created_at));
-        let (role, creator) = known.map(|known| (known.role, known.created_by)).unwrap_or_default();
+        let (name, role, creator) =
+            known.map(|known| (known.name, known.role, known.created_by)).unwrap_or_default();
         let key = KeyRecord {
             sequence,
-            id: facts.id,
-            name: facts.name,
+            id: Some(facts.id),
+            name: facts.name.or(name),
             role: facts.role.or(role),
             created_at: full_second(made_at.unwrap_or_else(|| (self.context.clock)())),
             created_by: facts.created_by.or(creator),
@@ -278,14 +279,14 @@ impl Turn<'_> {
     }
 
     /// What the status remembers of a key.
-    fn known(&self, sequence: Sequence) -> Option<KeyRecord> {
+    pub(super) fn known(&self, sequence: Sequence) -> Option<KeyRecord> {
         status::memory(self.key.status.as_ref()).key.filter(|key| key.sequence == sequence)
     }
 
-    /// The remote side's id of a key, where the status tells it.
-    fn known_id(&self, sequence: Sequence) -> Option<String> {
+    /// The remote side's id of a key, where the status tells it, which is no proof of whose key that is.
+    fn hint(&self, sequence: Sequence) -> Option<String> {
         let memory = status::memory(self.key.status.as_ref());
-        let current = memory.key.into_iter().map(|key| (key.sequence, Some(key.id)));
+        let current = memory.key.into_iter().map(|key| (key.sequence, key.id));
         let previous = memory.previous.into_iter().map(|key| (key.sequence, key.id));
         current.chain(previous).find(|(of, _)| *of == sequence)?.1
     }
@@ -313,7 +314,8 @@ impl Turn<'_> {
             name: self.key_name(sequence),
             role: self.role(),
             access: self.access(),
-            known_id: self.known_id(sequence),
+            former_name: self.former_key_name(sequence),
+            hint: self.hint(sequence),
             age: self.age(sequence),
             inputs: self.inputs_of(sequence),
             cleans_up: self.cleans_up(sequence),
@@ -342,6 +344,11 @@ impl Turn<'_> {
         backend.map_or_else(String::new, |backend| {
             backend.key_name(self.identity(sequence), given, &self.owner())
         })
+    }
+
+    /// What a former release called the key, if that is something else.
+    fn former_key_name(&self, sequence: Sequence) -> Option<String> {
+        self.backend().ok()?.former_key_name(self.identity(sequence), self.key.spec.key_name.as_deref())
     }
 
     /// The role that keys are to have, where they can have one.

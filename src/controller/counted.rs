@@ -43,7 +43,7 @@ const fn key_outcome(answer: &Answer) -> KeyOutcome {
         | Answer::Present(_)
         | Answer::Revoked(..)
         | Answer::Released(_)
-        | Answer::Stored => KeyOutcome::Done,
+        | Answer::Stored(_) => KeyOutcome::Done,
         Answer::Accepted(_) | Answer::Running { .. } => KeyOutcome::UnderWay,
         Answer::Unreadable(_) => KeyOutcome::Unreadable,
         Answer::Absent(_) => KeyOutcome::Absent,

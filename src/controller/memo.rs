@@ -38,6 +38,8 @@ pub struct Memo {
     in_hand: Option<(KeyRecord, Kept<Credentials>)>,
     /// A key that no Secret can hold, and what that depends on.
     pub unusable: Option<(Circumstances, Unusable)>,
+    /// The key whose credentials were stored, until the status tells of it.
+    pub stored: Option<KeyRecord>,
     /// Work that the remote side does by itself.
     pub under_way: Option<UnderWay>,
     /// The last bind whose answer was lost, and when that was.

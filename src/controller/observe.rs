@@ -10,25 +10,42 @@ use super::{
     provider::Tenant,
     seats::Seat,
     status,
-    turn::{LookedUp, Turn},
+    turn::{LookedUp, Subject, Turn},
 };
 use crate::{
     api::{Adoption, DeletionPolicy, PreviousCredentials, ProviderKind, Reason, RotationStrategy, marks},
     backend::Limits,
-    lifecycle::{Desired, LateAnswers, Problem, ProviderView, Rotation, SecretView, Sequence, Wish, World},
+    lifecycle::{
+        Claim, Desired, Evidence, LateAnswers, Problem, ProviderView, Rotation, SecretView, Sequence, Wish,
+        World,
+    },
     secret::{self, Entries, Marks, Ownership, RenderError},
 };
 
 impl Turn<'_> {
     /// Everything that the next decision may look at.
     pub(super) async fn observe(&mut self) -> Result<World, Error> {
+        let desired = self.desired().await;
+        let memory = status::memory(self.key.status.as_ref());
+        let secret = self.secret_view().await?;
+        let evidence = Evidence {
+            owner: self.subject.uid,
+            memory: &memory,
+            round: &self.round,
+            admitted: self.is_admitted(),
+            marks_keys: self.context.registry.marks_keys(&self.subject.provider),
+            now: (self.context.clock)(),
+        };
+        let (secret, admitted, marks_keys) =
+            (secret.believed(&evidence), evidence.admitted, evidence.marks_keys);
         Ok(World {
             owner: self.subject.uid,
-            desired: self.desired().await,
-            memory: status::memory(self.key.status.as_ref()),
-            secret: self.secret_view().await?,
+            desired,
+            memory,
+            secret,
             provider: self.provider_view()?,
-            marks_keys: self.context.registry.marks_keys(&self.subject.provider),
+            admitted,
+            marks_keys,
             pause: self.pause(),
             round: self.round.clone(),
             missed: self.missed(),
@@ -174,6 +191,13 @@ impl Turn<'_> {
         }
     }
 
+    /// Whether the provider admits the ServiceKey's namespace.
+    fn is_admitted(&self) -> bool {
+        let Subject { provider, namespace, .. } = &self.subject;
+        let labels = self.context.namespaces.labels(namespace);
+        self.context.registry.admits(provider, &Tenant { namespace, labels: &labels })
+    }
+
     /// A role that is asked of a provider whose keys have none.
     fn misplaced_role(&self) -> Option<Problem> {
         self.key.spec.ibm_cloud.as_ref()?;
@@ -202,7 +226,7 @@ impl Turn<'_> {
     }
 
     /// The Secret, from the newest that is known of it.
-    async fn secret_view(&mut self) -> Result<SecretView, Error> {
+    async fn secret_view(&mut self) -> Result<SecretView<Claim>, Error> {
         let subject = &self.subject;
         if let Some(holder) = self.rival() {
             return Ok(SecretView::Foreign { holder });
@@ -230,7 +254,7 @@ impl Turn<'_> {
         claim.err().map(|rival| format!("ServiceKey `{rival}`"))
     }
 
-    async fn view_of(&self, meta: &ObjectMeta, verified: bool) -> Result<SecretView, Error> {
+    async fn view_of(&self, meta: &ObjectMeta, verified: bool) -> Result<SecretView<Claim>, Error> {
         let subject = &self.subject;
         if let Ownership::Foreign { holder } = secret::ownership(meta, &subject.uid) {
             return Ok(SecretView::Foreign { holder });

@@ -20,6 +20,7 @@ use super::{
     error::Error,
     finalizer,
     queue::{Entry, Queue},
+    status,
     turn::{Context, Subject, Turn},
 };
 use crate::{
@@ -67,12 +68,13 @@ async fn work(
     let key = memo.newest(cached);
     let in_hand = memo.in_hand().map(|(key, _)| key.clone());
     let (under_way, given_up) = (memo.under_way.take(), memo.given_up.take());
+    let stored = memo.stored.take();
     let mut turn = Turn {
         context,
         subject,
         key,
         memo,
-        round: Round { in_hand, under_way, given_up, ..Round::default() },
+        round: Round { in_hand, stored, under_way, given_up, ..Round::default() },
         looked_up: None,
         distrusts_cache: false,
         wrote_secret: None,
@@ -90,6 +92,8 @@ async fn work(
     turn.remember_unusable();
     let Turn { mut memo, key, round, .. } = turn;
     (memo.under_way, memo.given_up) = (round.under_way, round.given_up);
+    let told = status::memory(key.status.as_ref()).key;
+    memo.stored = round.stored.filter(|stored| told.as_ref() != Some(stored));
     let action = result.unwrap_or_else(|error| {
         if !matches!(error, Error::Outdated) {
             tracing::warn!(%error, "a reconcile failed");

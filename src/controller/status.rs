@@ -73,7 +73,7 @@ fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
     } = key;
     Some(KeyRecord {
         sequence: Sequence::new(*sequence)?,
-        id: id.clone(),
+        id: Some(id.clone()).filter(|id| !id.is_empty()),
         name: name.clone(),
         role: role.clone(),
         created_at: created_at.0,
@@ -179,7 +179,7 @@ fn key_status(key: &KeyRecord, gone: Option<Gone>) -> KeyStatus {
     } = key;
     KeyStatus {
         sequence: sequence.number(),
-        id: id.clone(),
+        id: id.clone().unwrap_or_default(),
         name: name.clone(),
         role: role.clone(),
         created_at: Time(*created_at),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Attempted, Effect, Memory, ProviderView, SecretView, Sequence, Step, Work, World,
+    Attempted, Effect, Memory, ProviderView, Round, SecretView, Sequence, Step, Work, World,
     operation::{is_gone, late_until, under_way},
     provision::follow,
     report,
@@ -13,8 +13,21 @@ pub(super) fn decide(world: &World) -> Step {
     if !world.desired.finalizer {
         return Step::Rest(report::let_go(world));
     }
-    let keeps_keys = world.desired.abandon || world.desired.retain;
-    if !keeps_keys && let Some(sequence) = remaining(world).first() {
+    let asks_the_remote_side = !world.desired.keeps_keys() || world.desired.retain && world.marks_keys;
+    if !world.desired.abandon
+        && asks_the_remote_side
+        && was_never_admitted(world)
+        && let Some(problem) = world.provider.obstacle()
+    {
+        return Step::Rest(if world.desired.retain {
+            report::release_waiting(world, problem)
+        } else {
+            report::deletion_waiting(world, problem)
+        });
+    }
+    if !world.desired.keeps_keys()
+        && let Some(sequence) = remaining(world).first()
+    {
         return revoke(world, *sequence);
     }
     if world.marks_keys
@@ -30,7 +43,11 @@ pub(super) fn decide(world: &World) -> Step {
             if stays { release_secret(world) } else { Step::Act(Effect::DeleteSecret) }
         }
         SecretView::Absent | SecretView::Foreign { .. } => Step::Act(Effect::RemoveFinalizer {
-            left_behind: if keeps_keys { remaining(world).into_iter().collect() } else { Vec::new() },
+            left_behind: if world.desired.keeps_keys() {
+                remaining(world).into_iter().collect()
+            } else {
+                Vec::new()
+            },
         }),
     }
 }
@@ -70,13 +87,25 @@ fn revoke(world: &World, sequence: Sequence) -> Step {
     }
 }
 
+/// Whether nothing shows that the provider ever admitted the namespace: anybody may write finalizers and Secrets.
+fn was_never_admitted(world: &World) -> bool {
+    let Round { in_hand, stored, under_way, given_up, .. } = &world.round;
+    let knows_of_none = in_hand.is_none() && stored.is_none() && under_way.is_none() && given_up.is_none();
+    !world.admitted && world.memory == Memory::default() && knows_of_none
+}
+
 /// Every key that may exist at the remote side and was not confirmed gone.
 fn remaining(world: &World) -> BTreeSet<Sequence> {
-    let elsewhere = [world.secret.key(), world.round.in_hand.as_ref()];
+    if was_never_admitted(world) {
+        return BTreeSet::new();
+    }
+    let elsewhere = [world.secret.key(), world.round.in_hand.as_ref(), world.round.stored.as_ref()];
     let elsewhere = elsewhere.into_iter().flatten().map(|key| key.sequence);
-    // Where the status knows of none, what is known elsewhere stands for the first that it may have made.
+    // Where the status knows of none, what is known elsewhere stands for the first that it may have made, unless that is
+    // a claim that nothing explains.
     let mut keys: BTreeSet<_> = elsewhere.collect();
-    if keys.is_empty() || world.memory != Memory::default() {
+    let explained = keys.iter().all(|sequence| world.memory.explains(*sequence));
+    if keys.is_empty() || !explained || world.memory != Memory::default() {
         keys.extend(world.memory.sequences());
     }
     keys.extend(world.secret.key().into_iter().flat_map(|key| world.memory.skipped(key.sequence)));

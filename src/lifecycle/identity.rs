@@ -66,24 +66,45 @@ impl Identity {
     }
 
     /// The name of the key at a remote side that has names: the one that the user gives it, or one made of namespace,
-    /// name and UID of the ServiceKey. From the second key on its number is appended.
+    /// name and UID of the ServiceKey. From the second key on its number is appended, and to a name that the user gave
+    /// also digits that follow from the UID: another tenant must not be able to take the name in advance.
     #[must_use]
     pub fn key_name(&self, given: Option<&str>, namespace: &str, name: &str) -> String {
-        let number = match self.sequence {
-            Sequence::FIRST => String::new(),
-            sequence => format!("-{sequence}"),
-        };
         match given {
-            Some(given) => format!("{}{number}", first_bytes(given, LONGEST_GIVEN_NAME - number.len())),
+            Some(given) if self.sequence == Sequence::FIRST => {
+                first_bytes(given, LONGEST_GIVEN_NAME).to_owned()
+            }
+            Some(given) => {
+                let digits = self.binding_id().simple().to_string();
+                let end = format!("-{}-{}", self.sequence, first_bytes(&digits, SUFFIX_DIGITS));
+                format!("{}{end}", first_bytes(given, LONGEST_GIVEN_NAME - end.len()))
+            }
             None => {
-                let end = format!("-{}{number}", self.owner);
+                let end = format!("-{}{}", self.owner, self.number());
                 let start = format!("{namespace}-{name}");
                 format!("{}{end}", first_bytes(&start, LONGEST_NAME - end.len()))
             }
         }
     }
+
+    /// The name that releases up to 0.1 gave the key where the user named it. Keys keep it.
+    #[must_use]
+    pub fn former_key_name(&self, given: &str) -> String {
+        let number = self.number();
+        format!("{}{number}", first_bytes(given, LONGEST_GIVEN_NAME - number.len()))
+    }
+
+    /// What tells the names of later keys from that of the first.
+    fn number(&self) -> String {
+        match self.sequence {
+            Sequence::FIRST => String::new(),
+            sequence => format!("-{sequence}"),
+        }
+    }
 }
 
+/// Hexadecimal digits that keep the name of a later key from being guessed: 48 bits.
+const SUFFIX_DIGITS: usize = 12;
 /// The longest name that the user may give, in bytes: that of Cloud Foundry.
 const LONGEST_GIVEN_NAME: usize = 255;
 /// The longest name that is made up, in bytes: that of IBM Cloud.
@@ -122,7 +143,7 @@ mod tests {
 
     #[rstest]
     #[case(1, Some("monitoring-creds"), "monitoring-creds".to_owned())]
-    #[case(12, Some("monitoring-creds"), "monitoring-creds-12".to_owned())]
+    #[case(12, Some("monitoring-creds"), format!("monitoring-creds-12-{}", digits(12)))]
     #[case(1, None, format!("training-creds-{OWNER}"))]
     #[case(2, None, format!("training-creds-{OWNER}-2"))]
     fn names_are_derived(#[case] number: u32, #[case] given: Option<&str>, #[case] expected: String) {
@@ -133,7 +154,21 @@ mod tests {
     fn a_long_name_makes_room_for_the_number() {
         let long = "ü".repeat(127);
         assert_eq!(identity(1).key_name(Some(&long), "", ""), long);
-        assert_eq!(identity(2).key_name(Some(&long), "", ""), format!("{}-2", "ü".repeat(126)));
+        assert_eq!(identity(2).key_name(Some(&long), "", ""), format!("{}-2-{}", "ü".repeat(120), digits(2)));
+    }
+
+    /// Whoever knows the name of a key, but not the UID of its ServiceKey, does not know the name of the next one.
+    #[test]
+    fn names_of_later_keys_differ_between_servicekeys_and_keep_their_former_names() {
+        let other = Identity { owner: Uuid::from_u128(7), sequence: identity(2).sequence };
+        assert_ne!(other.key_name(Some("creds"), "", ""), identity(2).key_name(Some("creds"), "", ""));
+        assert_eq!(identity(1).former_key_name("creds"), "creds");
+        assert_eq!(identity(2).former_key_name("creds"), "creds-2");
+        assert_eq!(identity(2).former_key_name(&"ü".repeat(127)), format!("{}-2", "ü".repeat(126)));
+    }
+
+    fn digits(number: u32) -> String {
+        identity(number).binding_id().simple().to_string()[..SUFFIX_DIGITS].to_owned()
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a list of all keys at a remote side tells: which keys went away there, and which of them nobody here has.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -27,7 +27,7 @@ pub struct Inventory {
     /// The keys that the list shows.
     pub listed: Vec<MarkedKey>,
     /// The keys that it should show, with the remote side's ids, as they were known before it was asked for.
-    pub expected: BTreeMap<String, Identity>,
+    pub expected: HashMap<Identity, String>,
     /// The keys that each ServiceKey may have, as it is known since the list has come.
     pub accounted: HashMap<Uuid, BTreeSet<Sequence>>,
     /// The only namespace whose keys this provider may have made; `None`: all of them.
@@ -66,7 +66,7 @@ impl Inventory {
         let Self { listed, expected, accounted, namespace, cluster_is_known, suspects } = self;
         let shown: HashSet<&str> = listed.iter().map(|key| key.id.as_str()).collect();
         let missed =
-            expected.iter().filter(|(id, _)| !shown.contains(id.as_str())).map(|(_, key)| *key).collect();
+            expected.iter().filter(|(_, id)| !shown.contains(id.as_str())).map(|(key, _)| *key).collect();
         let is_ours = |key: &&MarkedKey| {
             cluster_is_known
                 && namespace.as_ref().is_none_or(|namespace| key.namespace.as_ref() == Some(namespace))
@@ -125,7 +125,7 @@ mod tests {
     fn settled() -> Inventory {
         Inventory {
             listed: vec![listed("a", OWNER, Some(Sequence::FIRST))],
-            expected: [("a".to_owned(), Identity { owner: OWNER, sequence: Sequence::FIRST })].into(),
+            expected: [(Identity { owner: OWNER, sequence: Sequence::FIRST }, "a".to_owned())].into(),
             accounted: [(OWNER, [Sequence::FIRST].into())].into(),
             namespace: None,
             cluster_is_known: true,

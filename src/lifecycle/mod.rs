@@ -5,6 +5,7 @@
 //! Identities of remote keys are derived ([`Identity`]), so an intent needs no write of its own: the keys that may
 //! exist at the remote side can be computed from what is stored, after any crash.
 
+mod claim;
 mod deletion;
 mod failure;
 mod holding;
@@ -23,6 +24,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
+pub use claim::{Claim, Evidence};
 pub use failure::{Attempted, ErrorClass, Failure};
 pub use holding::{HoldStep, ProviderInUse, SecretInUse, hold};
 pub(crate) use identity::first_bytes;
@@ -33,8 +35,8 @@ pub use operation::{LONGEST_OPERATION, Operation, OperationKind, UnderWay, Work}
 pub use rotation::{full_second, inputs};
 pub use step::{Effect, Report, Rest, Step, Verdict, Wake};
 pub use world::{
-    Answer, Departure, Desired, Gone, KeyRecord, LateAnswers, Memory, PreviousKey, Problem, ProviderView,
-    Rotation, Round, SecretView, Told, Unusable, World,
+    Answer, Departure, Desired, Found, Gone, KeyRecord, LateAnswers, Memory, PreviousKey, Problem,
+    ProviderView, Rotation, Round, SecretView, Told, Unusable, World,
 };
 
 /// Decides what to do next.
@@ -47,7 +49,9 @@ pub use world::{
 /// 3. the finalizer leaves only after every key that may exist was confirmed gone, or the user said so;
 /// 4. a Secret that is not ours is never written or deleted, and is looked for before a key is made;
 /// 5. credentials in hand are stored before anything else is asked of the remote side;
-/// 6. `Ready` stays true while the current key works, whatever a rotation is doing.
+/// 6. `Ready` stays true while the current key works, whatever a rotation is doing;
+/// 7. what a Secret's metadata claims never decides what happens at the remote side: an id that was not derived is found
+///    by its mark there first, and a namespace that was never admitted causes no call.
 #[must_use]
 pub fn decide(world: &World) -> Step {
     let pause = world.pause.filter(|until| *until > world.now);

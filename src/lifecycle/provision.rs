@@ -197,7 +197,7 @@ fn make(world: &World, sequence: Sequence, predecessor: Option<Sequence>) -> Ste
     if !world.round.has_completed(sequence) {
         return Step::Act(Effect::Bind { sequence, predecessor });
     }
-    if [world.round.unreadable, world.round.absent].contains(&Some(sequence)) {
+    if world.round.unreadable == Some(sequence) || world.round.absent.contains(&sequence) {
         return Step::Rest(report::not_shown(world, sequence));
     }
     Step::Act(Effect::Fetch(sequence))
@@ -229,7 +229,7 @@ fn recover(world: &World, lost: &KeyRecord) -> Step {
     let (sequence, next) = (lost.sequence, lost.sequence.next());
     let Round { unreadable, absent, conflicting, .. } = &world.round;
     // One that was gone once is of no use, even if a late answer has brought it back.
-    let gone = *absent == Some(sequence) || world.memory.departure(sequence).is_some();
+    let gone = absent.contains(&sequence) || world.memory.departure(sequence).is_some();
     if gone || [unreadable, conflicting].contains(&&Some(sequence)) || *conflicting == Some(next) {
         if let Some(unusable) = unusable(world, next) {
             return give_back(world, unusable);
@@ -246,9 +246,18 @@ fn recover(world: &World, lost: &KeyRecord) -> Step {
 
 /// The Secret is right: bring the status up to it, revoke what is due, rotate when it is time.
 fn keep(world: &World, key: &KeyRecord) -> Step {
+    if is_to_be_confirmed(world, key) {
+        return confirm(world, key);
+    }
     let mut memory = advanced_to(world, key);
-    if world.round.absent == Some(key.sequence) {
+    if world.round.absent.contains(&key.sequence) {
         memory.gone = memory.gone.or(Some(gone(world, key, Departure::Lost)));
+    }
+    if let (Some(key), Some(found)) = (&mut memory.key, &world.round.present)
+        && key.sequence == found.sequence
+    {
+        key.id = Some(found.id.clone());
+        key.name = found.name.clone().or(key.name.take());
     }
     if memory != world.memory {
         return Step::record(report::settled(world, &memory, key));
@@ -294,6 +303,22 @@ fn keep(world: &World, key: &KeyRecord) -> Step {
     }
 }
 
+/// Whether the Secret claims to hold a key that nothing explains, and the remote side can tell whether there is one.
+fn is_to_be_confirmed(world: &World, key: &KeyRecord) -> bool {
+    let is_stored = world.round.stored.as_ref().is_some_and(|stored| stored.sequence == key.sequence);
+    let explained = world.memory.explains(key.sequence) || is_stored;
+    world.marks_keys && !explained && !world.round.has_seen(key.sequence)
+}
+
+/// Asks whether there is such a key before anything follows from it.
+fn confirm(world: &World, key: &KeyRecord) -> Step {
+    match (world.provider.obstacle(), &world.round.failure) {
+        (Some(problem), _) => Step::Rest(report::waiting(world, problem)),
+        (None, Some(failure)) => Step::Rest(report::failed(world, failure)),
+        (None, None) => Step::Act(Effect::Confirm(key.sequence)),
+    }
+}
+
 /// The memory once the Secret holds the credentials of `key`.
 fn advanced_to(world: &World, key: &KeyRecord) -> Memory {
     world.memory.advanced_to(key, &world.desired, world.late.unknown_until, world.now)
@@ -310,7 +335,7 @@ fn unusable_next<'a>(world: &'a World, key: &KeyRecord) -> Option<&'a Unusable> 
 
 /// What is to be done at the remote side besides the current key.
 struct Pending {
-    /// Nobody knows whether the current key is still there.
+    /// Nobody knows whether the current key is still there, or which one it is.
     doubt: bool,
     revocation: Option<Sequence>,
     /// A lost answer may have left this one; it stays an attempt.
@@ -341,9 +366,9 @@ impl Pending {
             .find(|previous| crowded || previous.revoke_at <= world.now)
             .map(|previous| previous.sequence);
         let discarded = world.memory.attempt().filter(|_| !rotation);
-        let missed = world.missed == Some(key.sequence) && world.round.present != Some(key.sequence);
+        let is_unsure = world.missed == Some(key.sequence) || key.id.is_none();
         Self {
-            doubt: missed && !gone,
+            doubt: is_unsure && !world.round.has_seen(key.sequence) && !gone,
             revocation,
             clean_up: to_clean_up(world),
             discarded_attempt: discarded.filter(|sequence| over(*sequence)),

@@ -106,7 +106,9 @@ impl Memory {
             memory.revoke_at_once(now);
             let is_gone = self.departure(replaced.sequence).is_some();
             let overlap = if is_gone { Duration::ZERO } else { desired.rotation.overlap };
-            memory.replace(replaced.sequence, Some(replaced), replaced.late_until, now, overlap);
+            // The id of one that is gone is of no more use: nothing else is to be looked at by it.
+            let known = Some(replaced).filter(|_| !is_gone);
+            memory.replace(replaced.sequence, known, replaced.late_until, now, overlap);
         }
         for skipped in self.skipped(key.sequence) {
             memory.revoke_at_once(now);
@@ -144,7 +146,7 @@ impl Memory {
     ) {
         self.previous.push(PreviousKey {
             sequence,
-            id: key.map(|key| key.id.clone()),
+            id: key.and_then(|key| key.id.clone()),
             name: key.and_then(|key| key.name.clone()),
             late_until,
             revoke_at: now.checked_add(overlap).map_or(Timestamp::MAX, full_second),
@@ -162,7 +164,7 @@ mod tests {
     fn key(number: u32) -> KeyRecord {
         KeyRecord {
             sequence: Sequence::new(number).unwrap(),
-            id: number.to_string(),
+            id: Some(number.to_string()),
             name: None,
             role: None,
             created_at: Timestamp::UNIX_EPOCH,

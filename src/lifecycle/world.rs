@@ -20,10 +20,12 @@ pub struct World {
     pub desired: Desired,
     /// What the ServiceKey's status remembers.
     pub memory: Memory,
-    /// The Secret, as far as it was looked at.
+    /// The Secret, as far as it was looked at and is [believed](SecretView::believed).
     pub secret: SecretView,
     /// Whether the remote side can be asked at all.
     pub provider: ProviderView,
+    /// Whether it admits the ServiceKey's namespace.
+    pub admitted: bool,
     /// Whether its keys bear a mark by which they are found, also once their ServiceKey is gone.
     pub marks_keys: bool,
     /// Until when the remote side wants to be left alone by everybody.
@@ -87,6 +89,14 @@ pub struct Desired {
     pub problem: Option<Problem>,
 }
 
+impl Desired {
+    /// Whether remote keys outlive the ServiceKey.
+    #[must_use]
+    pub const fn keeps_keys(&self) -> bool {
+        self.abandon || self.retain
+    }
+}
+
 /// How often the key is replaced, and how long the replaced one goes on working.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rotation {
@@ -103,8 +113,9 @@ pub struct Rotation {
 pub struct KeyRecord {
     /// Its number within the ServiceKey.
     pub sequence: Sequence,
-    /// The remote side's id of it.
-    pub id: String,
+    /// The remote side's id of it: derived, or confirmed by the mark that the remote side shows. `None` where it is still to
+    /// be found.
+    pub id: Option<String>,
     /// The remote side's name of it, where it has names.
     pub name: Option<String>,
     /// Its role, where keys have roles.
@@ -192,9 +203,9 @@ impl Memory {
     }
 }
 
-/// What is known of the Secret that the ServiceKey names.
+/// What is known of the Secret that the ServiceKey names, and of the key in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum SecretView {
+pub enum SecretView<K = KeyRecord> {
     /// The cache shows none of ours; nobody looked by name yet.
     Unknown,
     /// There is no Secret of that name.
@@ -207,23 +218,23 @@ pub enum SecretView {
     /// Ours, but not as it would be written now: edited, relabelled, or written for another layout.
     Damaged {
         /// The key whose credentials it was written with, where that can still be read.
-        key: Option<KeyRecord>,
+        key: Option<K>,
         /// The key before it that it was written with besides.
         previous: Option<Sequence>,
     },
     /// Ours, and as it was written.
     Intact {
         /// The key whose credentials it holds.
-        key: KeyRecord,
+        key: K,
         /// The key before it whose credentials it holds besides.
         previous: Option<Sequence>,
     },
 }
 
-impl SecretView {
+impl<K> SecretView<K> {
     /// The key that the Secret was written with, where there is one and it says so.
     #[must_use]
-    pub const fn key(&self) -> Option<&KeyRecord> {
+    pub const fn key(&self) -> Option<&K> {
         match self {
             Self::Intact { key, .. } | Self::Damaged { key: Some(key), .. } => Some(key),
             Self::Unknown | Self::Absent | Self::Foreign { .. } | Self::Damaged { key: None, .. } => None,
@@ -294,6 +305,17 @@ impl Problem {
     }
 }
 
+/// A key that the remote side has shown, with its mark.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Found {
+    /// Its number within the ServiceKey.
+    pub sequence: Sequence,
+    /// The remote side's id of it.
+    pub id: String,
+    /// The remote side's name of it, where it has names.
+    pub name: Option<String>,
+}
+
 /// What was learned since this reconcile began, and what is under way; lost in a crash, and nothing is lost with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Round {
@@ -301,6 +323,8 @@ pub struct Round {
     pub instance_checked: bool,
     /// The key whose credentials are in hand and not yet in the Secret.
     pub in_hand: Option<KeyRecord>,
+    /// The key whose credentials this process wrote into the Secret, until the status tells of it.
+    pub stored: Option<KeyRecord>,
     /// Keys that the remote side confirmed to be gone, and when it did.
     pub revoked: BTreeMap<Sequence, Timestamp>,
     /// Keys that stay for good, and bear our mark no more.
@@ -315,10 +339,10 @@ pub struct Round {
     pub given_up: Option<(Sequence, Timestamp)>,
     /// A key whose credentials can't be read back.
     pub unreadable: Option<Sequence>,
-    /// A key that the remote side does not have.
-    pub absent: Option<Sequence>,
-    /// A key that the remote side has, although a list did not show it.
-    pub present: Option<Sequence>,
+    /// Keys that the remote side does not have.
+    pub absent: BTreeSet<Sequence>,
+    /// A key that the remote side has, as a look at it showed.
+    pub present: Option<Found>,
     /// A key that exists, made from other fields than those of now.
     pub conflicting: Option<Sequence>,
     /// A key whose credentials no Secret can hold as things are.
@@ -361,7 +385,7 @@ pub enum Answer {
     /// There is no such key.
     Absent(Sequence),
     /// There is such a key.
-    Present(Sequence),
+    Present(Found),
     /// A key of this sequence exists, and is of no use: made from other fields, belonging to somebody else, or with
     /// credentials that are not shown again.
     Conflict(Failure, Sequence),
@@ -375,8 +399,8 @@ pub enum Answer {
     Revoked(Sequence, Timestamp),
     /// The key bears our mark no more.
     Released(Sequence),
-    /// The credentials in hand are in the Secret.
-    Stored,
+    /// The credentials in hand are in the Secret, marked so.
+    Stored(KeyRecord),
     /// It did not work.
     Failed(Failure),
 }
@@ -388,6 +412,12 @@ impl Round {
         self.completed.as_ref().is_some_and(|work| work.sequence == sequence)
     }
 
+    /// Whether a look has shown that the remote side has this key.
+    #[must_use]
+    pub fn has_seen(&self, sequence: Sequence) -> bool {
+        self.present.as_ref().is_some_and(|found| found.sequence == sequence)
+    }
+
     /// Takes in what came of an effect.
     pub fn learn(&mut self, answer: Answer) {
         match answer {
@@ -395,7 +425,7 @@ impl Round {
             Answer::Issued(key) => {
                 self.revoked.remove(&key.sequence);
                 (self.completed, self.lost) = (None, None);
-                self.absent = self.absent.filter(|absent| *absent != key.sequence);
+                self.absent.remove(&key.sequence);
                 self.under_way = self.under_way.take().filter(|work| work.sequence != key.sequence);
                 self.unusable = self.unusable.take().filter(|unusable| unusable.sequence != key.sequence);
                 self.in_hand = Some(key);
@@ -418,8 +448,8 @@ impl Round {
                 self.completed = Some(work);
             }
             Answer::Unreadable(sequence) => self.unreadable = Some(sequence),
-            Answer::Absent(sequence) => self.absent = Some(sequence),
-            Answer::Present(sequence) => self.present = Some(sequence),
+            Answer::Absent(sequence) => drop(self.absent.insert(sequence)),
+            Answer::Present(found) => self.present = Some(found),
             Answer::Conflict(failure, sequence) => {
                 // Revoked and made again, and still in the way: nothing that this round could mend.
                 if self.revoked.remove(&sequence).is_some() {
@@ -460,7 +490,10 @@ impl Round {
                 }
             }
             Answer::Released(sequence) => drop(self.released.insert(sequence)),
-            Answer::Stored => self.in_hand = None,
+            Answer::Stored(key) => {
+                self.in_hand = None;
+                self.stored = Some(key);
+            }
             Answer::Failed(failure) => {
                 if failure.attempted == Attempted::Revoke {
                     self.under_way = self.under_way.take().filter(|work| work.work != Work::Unbind);

@@ -1,4 +1,7 @@
 //! What the operator writes into the Secret's metadata, to know again which key it holds.
+//!
+//! Whoever may edit the Secret may edit the marks. So what is read back is a [`Claim`], without the remote side's id and
+//! name of the key: those are written for people only.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{
     api::marks::MANAGED_BY_LABEL,
-    lifecycle::{KeyRecord, Sequence},
+    lifecycle::{Claim, KeyRecord, Sequence},
 };
 
 /// What all keys of the operator's own labels and annotations begin with.
@@ -43,11 +46,16 @@ const ALL: [&str; 13] = [
     CONTENT,
 ];
 
-/// Everything the operator must know of the key in a Secret, from the Secret's metadata alone.
+/// In bytes: longer digests are damaged.
+const LONGEST_DIGEST: usize = 256;
+/// In bytes: longer names of roles and creators are left out.
+const LONGEST_NAME: usize = 1024;
+
+/// What is to be written about the key in a Secret, and about the Secret itself. Read back it is a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Marks {
-    /// The key that the Secret holds the credentials of; its id is never empty.
-    pub key: KeyRecord,
+pub struct Marks<K = KeyRecord> {
+    /// The key that the Secret holds the credentials of.
+    pub key: K,
     /// The key before it, where the Secret holds its credentials besides.
     pub previous: Option<Sequence>,
     /// [`super::Layout::digest`] of the layout that the Secret was written with.
@@ -58,32 +66,32 @@ pub struct Marks {
 
 /// Reads the marks back. `None` when one that is needed is missing or damaged: the Secret is to be repaired.
 #[must_use]
-pub fn read(meta: &ObjectMeta) -> Option<Marks> {
+pub fn read(meta: &ObjectMeta) -> Option<Marks<Claim>> {
     let annotations = meta.annotations.as_ref()?;
-    let text = |key: &str| annotations.get(key).filter(|value| !value.is_empty()).cloned();
+    let digest =
+        |key: &str| annotations.get(key).filter(|value| (1..=LONGEST_DIGEST).contains(&value.len())).cloned();
+    let name = |key: &str| annotations.get(key).filter(|value| value.len() <= LONGEST_NAME).cloned();
     // Absent is `Some(None)`, damaged is `None`.
     let optional_time = |key: &str| match annotations.get(key) {
         None => Some(None),
         Some(value) => value.parse().ok().map(Some),
     };
     let sequence = |text: &String| Sequence::new(text.parse().ok()?);
-    let key = KeyRecord {
+    let key = Claim {
         sequence: sequence(annotations.get(SEQUENCE)?)?,
-        id: text(KEY_ID)?,
-        name: annotations.get(KEY_NAME).cloned(),
-        role: annotations.get(ROLE).cloned(),
+        role: name(ROLE),
         created_at: annotations.get(CREATED_AT)?.parse().ok()?,
-        created_by: annotations.get(CREATED_BY).cloned(),
+        created_by: name(CREATED_BY),
         expires_at: optional_time(EXPIRES_AT)?,
         renew_before: optional_time(RENEW_BEFORE)?,
         late_until: optional_time(LATE_UNTIL)?,
-        inputs: text(INPUTS)?,
+        inputs: digest(INPUTS)?,
     };
     let previous = match annotations.get(PREVIOUS) {
         None => None,
         Some(text) => Some(sequence(text)?),
     };
-    Some(Marks { key, previous, layout: text(LAYOUT)?, content: text(CONTENT)? })
+    Some(Marks { key, previous, layout: digest(LAYOUT)?, content: digest(CONTENT)? })
 }
 
 /// Whether a user may not set this label or annotation, because the operator does.
@@ -110,7 +118,7 @@ impl Marks {
         annotations.retain(|key, _| !ALL.contains(&key.as_str()));
         let written = [
             (SEQUENCE, Some(sequence.to_string())),
-            (KEY_ID, Some(id.clone())),
+            (KEY_ID, id.clone()),
             (KEY_NAME, name.clone()),
             (ROLE, role.clone()),
             (CREATED_AT, Some(created_at.to_string())),

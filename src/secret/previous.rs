@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use uuid::Uuid;
 
 use super::{Entries, Marks, RenderError, entry_name, read};
-use crate::lifecycle::Sequence;
+use crate::lifecycle::{Claim, Sequence};
 
 /// What the names of the previous key's entries begin with.
 const PREFIX: &str = "previous.";
@@ -57,9 +57,9 @@ pub fn entries_of(secret: &Secret, sequence: Sequence, salt: &Uuid) -> Option<En
     }
 }
 
-/// What a Secret of ours holds without the previous key, and the marks that say so; `None` where somebody edited it.
+/// What a Secret of ours holds without the previous key, and what marks are to say so; `None` where somebody edited it.
 #[must_use]
-pub fn without_previous(secret: &Secret, salt: &Uuid) -> Option<(Entries, Marks)> {
+pub fn without_previous(secret: &Secret, salt: &Uuid) -> Option<(Entries, Marks<Claim>)> {
     let (marks, entries) = untouched(secret, salt)?;
     let entries = if marks.previous.is_some() { entries.without_previous() } else { entries };
     let content = entries.digest(salt);
@@ -67,7 +67,7 @@ pub fn without_previous(secret: &Secret, salt: &Uuid) -> Option<(Entries, Marks)
 }
 
 /// What the Secret holds, where it is what was written.
-fn untouched(secret: &Secret, salt: &Uuid) -> Option<(Marks, Entries)> {
+fn untouched(secret: &Secret, salt: &Uuid) -> Option<(Marks<Claim>, Entries)> {
     let (marks, entries) = (read(&secret.metadata)?, Entries::of(secret));
     (entries.digest(salt) == marks.content).then_some((marks, entries))
 }

@@ -13,7 +13,7 @@ use servicekey_operator::{
 use testkit::broker::Route;
 
 use crate::{
-    foundry::{FoundryStage, INSTANCE},
+    foundry::{FoundryStage, INSTANCE, later_name},
     ibm::IbmStage,
     stage::{Running, Stage, entries},
 };
@@ -262,9 +262,9 @@ async fn a_key_that_a_cloud_foundry_has_no_more_is_missed() {
     let _operator = stage.start_operator().await;
     stage.wait_event(NAME, Reason::KeyLost.as_str()).await;
     let key = stage.wait_settled_with(2).await;
-    let second = stage.foundry.key_named(INSTANCE, &format!("{NAME}-2")).unwrap();
+    let second = stage.foundry.key_named(INSTANCE, &later_name(&key, NAME, 2)).unwrap();
     stage.assert_holds(&key, &second).await;
-    let third = stage.foundry.key_named(INSTANCE, &format!("{NAME}-3")).unwrap();
+    let third = stage.foundry.key_named(INSTANCE, &later_name(&key, NAME, 3)).unwrap();
     assert!(third.is_live(), "nobody but the user can tell which of the two is right");
 
     stage.rotate_to(3).await;

@@ -1,14 +1,17 @@
 //! `adoption: IfExists` takes over a key that is there already, and never one that another ServiceKey has.
 
+use kube::api::{Patch, PatchParams};
 use rstest::rstest;
 use serde_json::json;
-use servicekey_operator::api::{Reason, ServiceKey};
+use servicekey_operator::api::{KeyProvider, Reason, ServiceKey};
 use testkit::cloud_foundry::{Fault, Key, Route};
 
 use crate::{
     conditions::Reports,
     foundry::{FoundryStage, INSTANCE, KEY},
 };
+
+const LOST_CLUSTER: &str = "11111111-3f43-4d0c-9d5e-5f3f0c5f8a01";
 
 impl FoundryStage {
     /// A ServiceKey that takes over the key of its name.
@@ -24,7 +27,7 @@ impl FoundryStage {
         let labels = [
             ("servicekeys.dev/managed-by", "servicekey-operator"),
             ("servicekeys.dev/owner", "6f1d3c1a-3f43-4d0c-9d5e-5f3f0c5f8a01"),
-            ("servicekeys.dev/cluster", "11111111-3f43-4d0c-9d5e-5f3f0c5f8a01"),
+            ("servicekeys.dev/cluster", LOST_CLUSTER),
         ];
         let key = self.foundry.add_labelled_key(INSTANCE, KEY, labels).unwrap();
         let told = [
@@ -69,13 +72,22 @@ async fn a_key_of_another_operator_is_taken_over_with_its_marks() {
     stage.assert_is_adopted(&of_another).await;
 }
 
-/// A cluster was lost, and its ServiceKeys are made again in another one.
+/// A cluster was lost, and its ServiceKeys are made again in another one, whose provider names the lost one.
+#[rstest]
+#[case::by_its_id(LOST_CLUSTER)]
+#[case::by_its_first_digits(&LOST_CLUSTER[..8])]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_of_a_lost_cluster_is_found_again() {
+async fn a_key_of_a_lost_cluster_is_found_again(#[case] cluster: &str) {
     let stage = FoundryStage::set().await;
     let old = stage.add_key_of_a_gone_one(&stage.namespace);
     let _operator = stage.start_operator().await;
     stage.ask_for_what_is_there(KEY).await;
+    stage
+        .wait_key(KEY, Reason::KeyConflict)
+        .await
+        .says("which belongs to a ServiceKey of another namespace or cluster");
+    let lost = Patch::Merge(json!({"spec": {"cloudFoundry": {"adoptFromClusters": [cluster]}}}));
+    stage.api::<KeyProvider>().patch("foundry", &PatchParams::default(), &lost).await.unwrap();
     stage.assert_is_adopted(&old).await;
 }
 
@@ -88,7 +100,7 @@ async fn a_key_of_another_namespace_is_not_taken_over() {
     stage
         .wait_key(KEY, Reason::KeyConflict)
         .await
-        .says("which belongs to the ServiceKey `monitoring-creds` of");
+        .says("which belongs to a ServiceKey of another namespace or cluster");
     stage.delete_key(KEY).await;
     stage.wait_gone(KEY).await;
     assert_eq!(stage.foundry.keys(), [theirs]);

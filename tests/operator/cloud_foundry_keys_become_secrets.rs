@@ -6,7 +6,7 @@ use testkit::cloud_foundry::{FakeCloudFoundry, Fault, Pace, Route, StatusCode, W
 
 use crate::{
     conditions::Reports,
-    foundry::{FoundryStage, INSTANCE, KEY},
+    foundry::{FoundryStage, INSTANCE, KEY, later_name},
     stage::entries,
 };
 
@@ -78,7 +78,8 @@ async fn changed_parameters_make_the_next_key() {
     let change = json!({"parameters": {"permissions": "all"}, "rotation": {"overlap": "0s"}});
     stage.change_key(KEY, change).await;
     let keys = stage.foundry.wait_until(|keys| keys.len() == 1 && keys[0].number == 2).await.unwrap();
-    assert_eq!(keys[0].name, format!("{KEY}-2"));
+    let asked = stage.keys().get(KEY).await.unwrap();
+    assert_eq!(keys[0].name, later_name(&asked, KEY, 2));
     stage.delete_and_leave_no_key(KEY).await;
 }
 

@@ -9,7 +9,7 @@ use testkit::cloud_foundry::{FakeCloudFoundry, Role, Route};
 
 use crate::{
     conditions::{Reports, wait_for},
-    foundry::{FoundryStage, INSTANCE, KEY},
+    foundry::{FoundryStage, INSTANCE, KEY, later_name},
     stage::{condition, entries, reason, wait},
 };
 
@@ -48,7 +48,7 @@ async fn a_key_that_vanishes_is_replaced_in_order_with_an_event() {
     let ready = wait_ready_with(&stage, 2).await;
     let keys = stage.foundry.live_keys();
     let [key] = keys.as_slice() else { panic!("there is not one key: {keys:#?}") };
-    assert_eq!(key.name, format!("{KEY}-2"));
+    assert_eq!(key.name, later_name(&ready, KEY, 2));
     stage.assert_holds(&ready, key).await;
     assert!(
         entries(&stage.secrets().get(KEY).await.unwrap()) != held,

@@ -4,7 +4,10 @@ use std::ops::Deref;
 
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
-use servicekey_operator::api::{KeyProvider, Reason, ServiceKey};
+use servicekey_operator::{
+    api::{KeyProvider, Reason, ServiceKey},
+    lifecycle::{Identity, Sequence},
+};
 use testkit::cloud_foundry::{FakeCloudFoundry, Key, Route};
 
 use crate::{conditions::wait_for, stage::Stage};
@@ -122,6 +125,12 @@ impl Stage {
         });
         self.create::<KeyProvider>(provider).await;
     }
+}
+
+/// The name of a later key of a ServiceKey whose first key is called so.
+pub fn later_name(key: &ServiceKey, name: &str, sequence: u32) -> String {
+    let owner = key.metadata.uid.as_ref().unwrap().parse().unwrap();
+    Identity { owner, sequence: Sequence::new(sequence).unwrap() }.key_name(Some(name), "", "")
 }
 
 /// A ServiceKey for the tutorial's instance, whose key has the ServiceKey's own name.

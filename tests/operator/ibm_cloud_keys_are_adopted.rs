@@ -1,9 +1,10 @@
 //! `adoption: IfExists` takes over a key that is there already, and never one that another ServiceKey has. Names are all
 //! that tells keys apart: what was taken over has ours.
 
+use kube::api::{Patch, PatchParams};
 use rstest::rstest;
 use serde_json::{Value, json};
-use servicekey_operator::api::{Reason, ServiceKey};
+use servicekey_operator::api::{KeyProvider, Reason, ServiceKey};
 use testkit::{
     Moment::{self, AfterEffect, BeforeEffect},
     gateway::{Method, Requests},
@@ -38,6 +39,12 @@ impl IbmStage {
         assert_eq!(keys[0].name, format!("{KEY}-sk-{}-1", ready.metadata.uid.as_deref().unwrap()));
         assert_eq!(self.count(&[Route::CreateKey]), 0);
         ready
+    }
+
+    /// Lets the provider name a lost cluster.
+    async fn name_the_lost_cluster(&self, cluster: &str) {
+        let lost = Patch::Merge(json!({"spec": {"ibmCloud": {"adoptFromClusters": [cluster]}}}));
+        self.api::<KeyProvider>().patch("ibm", &PatchParams::default(), &lost).await.unwrap();
     }
 
     /// Fails unless this key is as it was.
@@ -78,13 +85,20 @@ async fn a_key_made_by_hand_is_taken_over_rotated_and_revoked() {
     stage.delete_and_leave_no_key(KEY).await;
 }
 
-/// A cluster was lost, and its ServiceKeys are made again in another one.
+/// A cluster was lost, and its ServiceKeys are made again in another one, whose provider names the lost one.
+#[rstest]
+#[case::by_its_id("1a2b3c4d-3f43-4d0c-9d5e-5f3f0c5f8a01")]
+#[case::by_the_digits_in_the_name("1a2b3c4d")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_of_a_lost_cluster_is_found_again() {
+async fn a_key_of_a_lost_cluster_is_found_again(#[case] cluster: &str) {
     let stage = IbmStage::set().await;
     let old = stage.ibm.add_key(INSTANCE, OF_A_LOST_CLUSTER).unwrap();
     let _operator = stage.start_operator().await;
     stage.ask_for_what_is_there(KEY, json!({})).await;
+    let refused = stage.wait_key(KEY, Reason::KeyConflict).await;
+    refused.says("write the id of that cluster into `adoptFromClusters`");
+    stage.assert_is_left_alone(&old);
+    stage.name_the_lost_cluster(cluster).await;
     stage.assert_is_adopted(&old).await;
     assert!(stage.wait_event(KEY, "KeyAdopted").await.contains(OF_A_LOST_CLUSTER));
     stage.delete_and_leave_no_key(KEY).await;
@@ -128,7 +142,7 @@ async fn the_key_of_a_living_service_key_is_its_own() {
     let theirs = stage.wait_ready_with_the_one_key(KEY).await;
     stage.ask_for_what_is_there(OTHER, json!({})).await;
     let refused = stage.wait_key(OTHER, Reason::KeyConflict).await;
-    refused.says("it bears the mark of another ServiceKey, here or in another cluster");
+    refused.says("bears the mark of another ServiceKey, here or in another cluster");
     assert!(refused.is_stalled());
     assert_eq!(stage.count(&[Route::RenameKey]), 0);
     stage.assert_holds(&theirs, &stage.ibm.live_keys()[0]).await;
@@ -167,6 +181,7 @@ async fn several_that_may_be_meant_are_named_until_one_is_left() {
     let stage = IbmStage::set().await;
     let by_hand = stage.ibm.add_key(INSTANCE, KEY).unwrap();
     let old = stage.ibm.add_key(INSTANCE, OF_A_LOST_CLUSTER).unwrap();
+    stage.name_the_lost_cluster("1a2b3c4d").await;
     let _operator = stage.start_operator().await;
     stage.ask_for_what_is_there(KEY, json!({})).await;
     let refused = stage.wait_key(KEY, Reason::KeyConflict).await;

@@ -45,6 +45,14 @@ pub struct CloudFoundrySpec {
     /// metric and event, or `Delete` them. Default: `Report`.
     #[serde(default)]
     pub orphans: OrphanPolicy,
+
+    /// Clusters that were lost, and whose keys may be taken over (`adoption: IfExists`) by ServiceKeys in namespaces of the
+    /// same names: the UIDs of their namespaces `kube-system`, or the first eight digits of those, as the keys' labels show
+    /// them. Keys of other clusters are left alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 8, max = 36)))]
+    #[x_kube(validation = rules::clusters())]
+    pub adopt_from_clusters: Vec<String>,
 }
 
 /// Which instances of a Cloud Foundry may be named by their GUIDs.

@@ -27,10 +27,10 @@ impl CloudFoundry {
         // One after the other: whoever comes second finds the mark of the first.
         let _turn = self.adopting.lock().await;
         let Some(key) = self.named(request, instance).await? else { return Ok(None) };
-        if !may_be_adopted(&key, request, adoption)? {
+        if !self.may_adopt(&key, request, adoption)? {
             return Ok(None);
         }
-        let made = Made { guid: key.guid, created_at: key.created_at };
+        let made = Made::from(key);
         // Read first: what can't be read is left to whoever has it.
         let Some(IssuedKey { facts, credentials }) = self.issued(request, &made).await? else {
             return Err(super::foundry::hidden(&request.name));
@@ -42,22 +42,28 @@ impl CloudFoundry {
         if response.status != StatusCode::OK {
             return Err(exchange.refused(&response).await);
         }
+        self.confirmed.insert(request.identity, &made.guid);
         let facts = KeyFacts { adopted: Some(request.name.clone()), ..facts };
         Ok(Some(Bound::Issued(IssuedKey { facts, credentials })))
     }
-}
 
-/// A key that bears a mark may be taken over only from a ServiceKey of the same namespace that is no more: nobody gets
-/// at the keys of others by their names.
-fn may_be_adopted(key: &Key, request: &KeyRequest, adoption: &Adoption) -> Result<bool, BackendError> {
-    if key.standing() != Standing::Made {
-        return Ok(false);
+    /// A key that bears a mark may be taken over only from a ServiceKey of the same namespace that is no more, of this
+    /// cluster or of one that the provider names: another cluster may have a namespace of the same name, whose ServiceKeys
+    /// live without being seen from here.
+    fn may_adopt(&self, key: &Key, request: &KeyRequest, adoption: &Adoption) -> Result<bool, BackendError> {
+        if key.standing() != Standing::Made {
+            return Ok(false);
+        }
+        let Some(owner) = marks::owner_of(key) else { return Ok(true) };
+        let cluster = marks::cluster_of(key);
+        let is_of_a_known_cluster = cluster == request.owner.cluster_id.as_deref()
+            || cluster.is_some_and(|cluster| self.lost_clusters.contain(cluster));
+        let is_of_this_namespace = marks::namespace_of(key) == Some(&request.owner.namespace);
+        Ok(is_of_a_known_cluster
+            && is_of_this_namespace
+            && match owner.parse() {
+                Ok(owner) => !adoption.lives(owner)?,
+                Err(_) => true,
+            })
     }
-    let Some(owner) = marks::owner_of(key) else { return Ok(true) };
-    let is_of_this_namespace = marks::namespace_of(key) == Some(&request.owner.namespace);
-    Ok(is_of_this_namespace
-        && match owner.parse() {
-            Ok(owner) => !adoption.lives(owner)?,
-            Err(_) => true,
-        })
 }

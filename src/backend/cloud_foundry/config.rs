@@ -5,7 +5,7 @@ use std::fmt;
 use secrecy::SecretString;
 use url::Url;
 
-use crate::backend::{HttpConfig, http::without_query};
+use crate::backend::{HttpConfig, LostClusters, http::without_query};
 
 /// One Cloud Foundry.
 #[derive(Clone)]
@@ -20,19 +20,22 @@ pub struct CloudFoundryConfig {
     pub space: Option<String>,
     /// Whether instances that are named by GUID have to be in the space.
     pub confines_ids: bool,
+    /// Clusters whose keys may be taken over.
+    pub lost_clusters: LostClusters,
     /// How to talk to it.
     pub http: HttpConfig,
 }
 
 impl fmt::Debug for CloudFoundryConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { api_url, auth, organization, space, confines_ids, http } = self;
+        let Self { api_url, auth, organization, space, confines_ids, lost_clusters, http } = self;
         f.debug_struct("CloudFoundryConfig")
             .field("api_url", &without_query(api_url))
             .field("auth", auth)
             .field("organization", organization)
             .field("space", space)
             .field("confines_ids", confines_ids)
+            .field("lost_clusters", lost_clusters)
             .field("http", http)
             .finish()
     }

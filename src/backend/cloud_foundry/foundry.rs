@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use reqwest::{Method, StatusCode};
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
 
 use super::{
     CloudFoundryAuth, CloudFoundryConfig,
@@ -17,8 +17,9 @@ use super::{
 };
 use crate::backend::{
     Accepted, BackendError, Bound, Credentials, ErrorClass, Fetched, InstanceRef, IssuedKey, KeyFacts,
-    KeyRequest, Listed, Progress, Work,
+    KeyRequest, Listed, LostClusters, Progress, Work,
     bounded::is_word,
+    confirmed::ConfirmedKeys,
     http::{HttpClient, Response, base_url, segment},
     shared_answer::SharedAnswer,
 };
@@ -37,6 +38,8 @@ pub struct CloudFoundry {
     pub(super) space: SharedAnswer<String>,
     pub(super) instances: Instances,
     pub(super) watch: Watch,
+    pub(super) confirmed: ConfirmedKeys,
+    pub(super) lost_clusters: LostClusters,
     /// Keys are taken over one after the other.
     pub(super) adopting: Mutex<()>,
 }
@@ -47,7 +50,8 @@ impl CloudFoundry {
     /// # Errors
     /// [`ErrorClass::Rejected`], where address, login or certificates can't be used.
     pub fn new(config: &CloudFoundryConfig) -> Result<Self, BackendError> {
-        let CloudFoundryConfig { api_url, auth, organization, space, confines_ids, http } = config;
+        let CloudFoundryConfig { api_url, auth, organization, space, confines_ids, lost_clusters, http } =
+            config;
         let http = HttpClient::new(http)?;
         let root = base_url(&http, "apiUrl", api_url)?;
         if let CloudFoundryAuth::Bearer { token } = auth {
@@ -62,6 +66,8 @@ impl CloudFoundry {
             space: SharedAnswer::kept(|_| Duration::ZERO),
             instances: Instances::default(),
             watch: Watch::new(),
+            confirmed: ConfirmedKeys::default(),
+            lost_clusters: lost_clusters.clone(),
             adopting: Mutex::default(),
         })
     }
@@ -140,7 +146,7 @@ impl CloudFoundry {
             if let Some(bound) = self.adopt(request, instance).await? {
                 return Ok(bound);
             }
-            let whose = marks::owner_in_words(&key);
+            let whose = marks::owner_in_words(&key, &request.owner);
             let what = format!(
                 "the instance has a key `{name}` already, which belongs to {whose}; delete it there, or create the \
                  ServiceKey again with another `keyName`"
@@ -158,7 +164,8 @@ impl CloudFoundry {
                 failed(ErrorClass::Conflict, format!("the key `{name}` exists, made from other fields"))
             }
             Standing::Made => {
-                let made = Made { guid: key.guid, created_at: key.created_at };
+                self.confirmed.insert(request.identity, &key.guid);
+                let made = Made::from(key);
                 match self.issued(request, &made).await? {
                     Some(issued) => Ok(Bound::Issued(issued)),
                     None => Err(hidden(name)),
@@ -184,6 +191,7 @@ impl CloudFoundry {
             Sight::Unknown => return Ok(Progress::Running { said: None, retry_after: None }),
             Sight::Absent if work == Work::Unbind => {
                 self.watch.ends(request.identity);
+                self.confirmed.remove(request.identity);
                 return Ok(Progress::Succeeded);
             }
             Sight::Absent => {
@@ -247,14 +255,18 @@ impl CloudFoundry {
         }
     }
 
-    /// Reads the credentials of a key: by its GUID where that is known, else by its name.
+    /// Reads the credentials of a key that bears our mark: by its GUID where the API has shown the mark on it, else it is
+    /// looked for by the mark.
     ///
     /// # Errors
     /// Failures of the call itself, and [`ErrorClass::Redacted`] where the key is there and its credentials are not
     /// shown.
     pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
-        let known = || request.known_id.clone().map(|guid| Made { guid, created_at: None });
-        let known = self.watch.made(request.identity).or_else(known);
+        let confirmed = || {
+            let guid = self.confirmed.id(request.identity, request.hint.as_deref())?;
+            Some(Made { guid, name: None, created_at: None })
+        };
+        let known = self.watch.made(request.identity).or_else(confirmed);
         if let Some(made) = &known
             && let Some(issued) = self.issued(request, made).await?
         {
@@ -270,7 +282,7 @@ impl CloudFoundry {
             Standing::NotMade | Standing::Deleting | Standing::NotDeleted => Ok(Fetched::Absent),
             Standing::Made if known.is_some_and(|known| known.guid == key.guid) => Err(hidden(&request.name)),
             Standing::Made => {
-                let made = Made { guid: key.guid, created_at: key.created_at };
+                let made = Made::from(key);
                 let issued = self.issued(request, &made).await?;
                 issued.map(Fetched::Found).ok_or_else(|| hidden(&request.name))
             }
@@ -291,9 +303,11 @@ impl CloudFoundry {
                 let body = response.body().map_err(|failure| exchange.failed(failure))?;
                 let credentials =
                     wire::credentials(body).map_err(|what| exchange.malformed(&response, what))?;
+                // Which of its possible names the key has can't be told from its GUID alone.
+                let certain = Some(&request.name).filter(|_| request.former_name.is_none());
                 let facts = KeyFacts {
                     id: made.guid.clone(),
-                    name: Some(request.name.clone()),
+                    name: made.name.as_ref().or(certain).cloned(),
                     created_at: made.created_at,
                     ..KeyFacts::default()
                 };
@@ -304,18 +318,45 @@ impl CloudFoundry {
         }
     }
 
-    /// Whether the key with this GUID is still there, whatever becomes of it.
+    /// The key with this GUID, or with our mark where no GUID is known, if it is still there, whatever becomes of it. One
+    /// that bears no mark any more counts, one that bears somebody else's does not.
     ///
     /// # Errors
     /// [`ErrorClass::Gone`] where its instance is out of sight as well, so that nothing can be told; and failures of
     /// the calls themselves.
-    pub async fn exists(&self, request: &KeyRequest) -> Result<bool, BackendError> {
-        let Some(guid) = &request.known_id else { return Ok(self.find(request).await?.is_some()) };
+    pub async fn exists(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
+        let hinted = match &request.hint {
+            Some(guid) => self.look(request, guid).await?,
+            None => None,
+        };
+        let is_somebody_elses =
+            |key: &Key| marks::owner_of(key).is_some() && !marks::is_ours(key, request.identity);
+        let found = match hinted {
+            Some(key) if is_somebody_elses(&key) => self.find(request).await?,
+            None if request.hint.is_none() => self.find(request).await?,
+            hinted => hinted,
+        };
+        match found {
+            Some(Key { guid, name, created_at, .. }) => {
+                Ok(Some(KeyFacts { id: guid, name, created_at, ..KeyFacts::default() }))
+            }
+            None => self.is_in_sight(request).await.map(|()| None),
+        }
+    }
+
+    /// Looks a key up by its GUID. What it shows tells whose key it is.
+    pub(super) async fn look(&self, request: &KeyRequest, guid: &str) -> Result<Option<Key>, BackendError> {
         let mut exchange = Exchange::of(self, Call::Key, request);
         let response = exchange.ask(Method::GET, &format!("{KEYS}/{}", segment(guid)), &[]).await?;
         match response.status {
-            StatusCode::OK => Ok(true),
-            StatusCode::NOT_FOUND => self.is_in_sight(request).await.map(|()| false),
+            StatusCode::OK => {
+                let key: Key = exchange.read(&response)?;
+                if marks::bears(&key, request.identity) {
+                    self.confirmed.insert(request.identity, &key.guid);
+                }
+                Ok(Some(key))
+            }
+            StatusCode::NOT_FOUND => Ok(None),
             _ => Err(exchange.refused(&response).await),
         }
     }
@@ -328,18 +369,30 @@ impl CloudFoundry {
     pub async fn marked_keys(&self, cluster_id: Option<&str>) -> Result<Listed<MarkedKey>, BackendError> {
         let selector = marks::selector_of_all(cluster_id);
         let query = [("type", "key"), ("per_page", "5000"), ("label_selector", selector.as_str())];
-        Exchange::anonymous(self, Call::Keys).list_of(KEYS, &query, marks::marked).await
+        let asked = Instant::now();
+        let listed = Exchange::anonymous(self, Call::Keys).list_of(KEYS, &query, marks::marked).await?;
+        self.confirmed.replace(asked, &listed.items);
+        Ok(listed)
     }
 
-    /// The key of this identity, by its name and our mark, at whatever instance it is.
-    pub(super) async fn find(&self, request: &KeyRequest) -> Result<Option<Key>, BackendError> {
-        let query = [
-            ("type", "key".to_owned()),
-            ("names", listed(&request.name)),
-            ("label_selector", marks::selector_of_one(request.identity)),
-        ];
-        let found = self.list(request, &query).await?;
-        Ok(found.into_iter().find(|key| marks::is_ours(key, request.identity)))
+    /// The key of this identity, by our mark, at whatever instance it is: the one with the GUID of the hint, where there
+    /// are several.
+    async fn find(&self, request: &KeyRequest) -> Result<Option<Key>, BackendError> {
+        let mut found = self.find_all(request).await?;
+        let hinted = found.iter().position(|key| Some(&key.guid) == request.hint.as_ref());
+        Ok(if found.is_empty() { None } else { Some(found.swap_remove(hinted.unwrap_or_default())) })
+    }
+
+    /// All keys of this identity, by our mark, whatever their names: a former release gave others.
+    pub(super) async fn find_all(&self, request: &KeyRequest) -> Result<Vec<Key>, BackendError> {
+        let query =
+            [("type", "key".to_owned()), ("label_selector", marks::selector_of_one(request.identity))];
+        let mut found = self.list(request, &query).await?;
+        found.retain(|key| marks::is_ours_by_name(key, request));
+        for key in found.iter().filter(|key| marks::bears(key, request.identity)) {
+            self.confirmed.insert(request.identity, &key.guid);
+        }
+        Ok(found)
     }
 
     /// The key of this name at an instance, whoever made it.

@@ -12,7 +12,7 @@ use crate::{
 };
 
 const MANAGED_BY: &str = "servicekeys.dev/managed-by";
-const OWNER: &str = "servicekeys.dev/owner";
+pub(super) const OWNER: &str = "servicekeys.dev/owner";
 const CLUSTER: &str = "servicekeys.dev/cluster";
 
 const NAMESPACE: &str = "servicekeys.dev/namespace";
@@ -71,20 +71,40 @@ pub(super) fn is_ours(key: &Key, identity: Identity) -> bool {
         && sequence.is_none_or(|sequence| *sequence == identity.sequence.to_string())
 }
 
+/// The same, of a key without a number only where its name says that it is this one.
+pub(super) fn is_ours_by_name(key: &Key, request: &KeyRequest) -> bool {
+    let names = [Some(&request.name), request.former_name.as_ref()];
+    let is_named = || key.name.as_ref().is_some_and(|name| names.contains(&Some(name)));
+    is_ours(key, request.identity) && (key.metadata.annotations.contains_key(SEQUENCE) || is_named())
+}
+
+/// Whether the key bears the whole mark of this identity: owner and number.
+pub(super) fn bears(key: &Key, identity: Identity) -> bool {
+    is_ours(key, identity) && key.metadata.annotations.contains_key(SEQUENCE)
+}
+
 /// Whether our key was made from these inputs, as far as it says.
 pub(super) fn is_made_from(key: &Key, inputs: &str) -> bool {
     key.metadata.annotations.get(INPUTS).is_none_or(|made_from| made_from == inputs)
 }
 
-/// Whose key this is, in words.
-pub(super) fn owner_in_words(key: &Key) -> String {
+/// Whose key this is, in words for the user of another ServiceKey. Only one of the same namespace is named.
+pub(super) fn owner_in_words(key: &Key, asking: &Owner) -> String {
     let Metadata { labels, annotations } = &key.metadata;
-    match (annotations.get(NAMESPACE), annotations.get(NAME)) {
-        (Some(namespace), Some(name)) if labels.contains_key(OWNER) => {
-            format!("the ServiceKey `{name}` of the namespace `{namespace}`, here or in another cluster")
-        }
-        _ => "somebody else".to_owned(),
+    if !labels.contains_key(OWNER) {
+        return "somebody else".to_owned();
     }
+    let is_of_this_namespace = annotations.get(NAMESPACE) == Some(&asking.namespace)
+        && cluster_of(key) == asking.cluster_id.as_deref();
+    match annotations.get(NAME) {
+        Some(name) if is_of_this_namespace => format!("the ServiceKey `{name}` of this namespace"),
+        _ => "a ServiceKey of another namespace or cluster".to_owned(),
+    }
+}
+
+/// The id of the cluster of the ServiceKey that a key is of, where its operator knew it.
+pub(super) fn cluster_of(key: &Key) -> Option<&str> {
+    key.metadata.labels.get(CLUSTER).map(String::as_str)
 }
 
 /// The namespace of the ServiceKey that a key is of.

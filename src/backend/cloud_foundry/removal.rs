@@ -25,8 +25,15 @@ enum Deletion {
     Gone,
 }
 
+/// What came of requests to delete several.
+struct Removal {
+    busy: Option<BackendError>,
+    accepted: Option<Accepted>,
+}
+
 impl CloudFoundry {
-    /// Revokes the key: by its GUID where that is known, else by its name, and only where it bears our mark.
+    /// Revokes the key, and only where it bears our mark: by its GUID where the API has shown the mark on it, else it is
+    /// looked for by the mark.
     ///
     /// # Errors
     /// Anything but the confirmation that the key is gone, or that it is being revoked.
@@ -36,37 +43,72 @@ impl CloudFoundry {
         }
         self.is_in_sight(request).await?;
         // It may have come into sight only after it was looked for.
-        let accepted = self.delete_what_shows(request).await?;
+        if let Some(accepted) = self.delete_what_shows(request).await? {
+            return Ok(Unbound::Accepted(accepted));
+        }
+        let accepted = self.delete_hinted(request).await?;
         Ok(accepted.map_or(Unbound::Gone, Unbound::Accepted))
     }
 
-    /// Deletes the key; nothing where there is none to be seen.
+    /// Deletes all keys that bear the mark of this identity; nothing where there is none to be seen.
     async fn delete_what_shows(&self, request: &KeyRequest) -> Result<Option<Accepted>, BackendError> {
-        let mut busy = None;
-        let accepted = |response: &Response| Ok(Some(self.accepted(request, Work::Unbind, response)));
-        if let Some(guid) = &request.known_id {
-            match self.delete(Exchange::of(self, Call::Unbind, request), guid).await? {
-                Deletion::Accepted(response) => return accepted(&response),
-                Deletion::Busy(error) => busy = Some(error),
-                Deletion::Gone => {}
-            }
+        let known = self.confirmed.ids(request.identity);
+        let mut removal = self.delete_all(request, &known).await?;
+        if let Removal { busy: None, accepted: Some(accepted) } = removal {
+            return Ok(Some(accepted));
         }
         // It may be that an earlier call deletes it, or that another one was made by this name since, whose answer was
         // lost.
-        match (self.find(request).await?, busy) {
-            (Some(key), _) if key.standing() == Standing::Deleting => {
-                Ok(Some(self.under_way(request, Work::Unbind, None)))
-            }
-            (_, Some(busy)) => Err(busy),
-            (Some(key), None) => {
-                match self.delete(Exchange::of(self, Call::Unbind, request), &key.guid).await? {
-                    Deletion::Accepted(response) => accepted(&response),
-                    Deletion::Busy(error) => Err(error),
-                    Deletion::Gone => Ok(None),
-                }
-            }
-            (None, None) => Ok(None),
+        let mut found = self.find_all(request).await?;
+        if found.iter().any(|key| key.standing() == Standing::Deleting) {
+            removal = Removal { busy: None, accepted: Some(self.under_way(request, Work::Unbind, None)) };
         }
+        found.retain(|key| key.standing() != Standing::Deleting && !known.contains(&key.guid));
+        let guids: Vec<_> = found.into_iter().map(|key| key.guid).collect();
+        let more = self.delete_all(request, &guids).await?;
+        match removal.busy.or(more.busy) {
+            Some(busy) => Err(busy),
+            None => Ok(more.accepted.or(removal.accepted)),
+        }
+    }
+
+    /// Deletes these keys, which bear our mark.
+    async fn delete_all(&self, request: &KeyRequest, guids: &[String]) -> Result<Removal, BackendError> {
+        let mut removal = Removal { busy: None, accepted: None };
+        for guid in guids {
+            match self.delete(Exchange::of(self, Call::Unbind, request), guid).await? {
+                Deletion::Accepted(response) => {
+                    removal.accepted = Some(self.accepted(request, Work::Unbind, &response));
+                }
+                Deletion::Busy(error) => removal.busy = Some(error),
+                Deletion::Gone => self.confirmed.remove_id(request.identity, guid),
+            }
+        }
+        Ok(removal)
+    }
+
+    /// Deletes the key that the status names, where it bears our mark although no list showed it.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Rejected`] where it is there without any mark: somebody took it off, and whether the key is still
+    /// ours can't be told.
+    async fn delete_hinted(&self, request: &KeyRequest) -> Result<Option<Accepted>, BackendError> {
+        let Some(guid) = &request.hint else { return Ok(None) };
+        let Some(key) = self.look(request, guid).await? else { return Ok(None) };
+        if marks::owner_of(&key).is_none() {
+            let what = format!(
+                "unbind failed: the key `{guid}` no longer bears the label `{}`, which says that it is this \
+                 ServiceKey's; delete the key there, or set the label to `{}`",
+                marks::OWNER,
+                request.identity.owner
+            );
+            return Err(BackendError::new(ErrorClass::Rejected, what));
+        }
+        if !marks::bears(&key, request.identity) {
+            return Ok(None);
+        }
+        let Removal { busy, accepted } = self.delete_all(request, &[key.guid]).await?;
+        busy.map_or(Ok(accepted), Err)
     }
 
     async fn delete(&self, mut exchange: Exchange<'_>, guid: &str) -> Result<Deletion, BackendError> {
@@ -83,7 +125,7 @@ impl CloudFoundry {
         }
     }
 
-    /// Revokes a key of which nothing but the list is known.
+    /// Revokes a key that the last list of all keys has shown with our mark, and of which nothing else is known.
     ///
     /// # Errors
     /// Anything but the confirmation that the key is gone, or that it is being revoked.
@@ -99,19 +141,20 @@ impl CloudFoundry {
     /// # Errors
     /// Those of the calls; a key that is gone is none.
     pub async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
-        let guid = match &request.known_id {
-            Some(guid) => guid.clone(),
-            None => match self.find(request).await? {
-                Some(key) => key.guid,
-                None => return Ok(()),
-            },
-        };
-        let mut exchange = Exchange::of(self, Call::Release, request);
-        let path = format!("{KEYS}/{}", segment(&guid));
-        let response = exchange.send_json(Method::PATCH, &path, &marks::none()).await?;
-        match response.status {
-            StatusCode::OK | StatusCode::NOT_FOUND => Ok(()),
-            _ => Err(exchange.refused(&response).await),
+        let mut guids = self.confirmed.ids(request.identity);
+        if guids.is_empty() {
+            guids.extend(self.find_all(request).await?.into_iter().map(|key| key.guid));
         }
+        for guid in guids {
+            let mut exchange = Exchange::of(self, Call::Release, request);
+            let path = format!("{KEYS}/{}", segment(&guid));
+            let response = exchange.send_json(Method::PATCH, &path, &marks::none()).await?;
+            match response.status {
+                StatusCode::OK | StatusCode::NOT_FOUND => {}
+                _ => return Err(exchange.refused(&response).await),
+            }
+        }
+        self.confirmed.remove(request.identity);
+        Ok(())
     }
 }

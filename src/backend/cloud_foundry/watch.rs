@@ -49,7 +49,8 @@ pub(super) struct Watch {
 
 struct Entry {
     work: Work,
-    name: String,
+    /// What it may be called.
+    names: Vec<String>,
     cluster_id: Option<String>,
     /// The work was accepted before.
     since: Instant,
@@ -62,12 +63,14 @@ struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Made {
     pub(super) guid: String,
+    pub(super) name: Option<String>,
     pub(super) created_at: Option<Timestamp>,
 }
 
-impl Made {
-    fn of(key: &Key) -> Self {
-        Self { guid: key.guid.clone(), created_at: key.created_at }
+impl From<Key> for Made {
+    fn from(key: Key) -> Self {
+        let Key { guid, name, created_at, last_operation: _, metadata: _ } = key;
+        Self { guid, name, created_at }
     }
 }
 
@@ -87,9 +90,7 @@ impl Listing {
 
     fn key(&self, request: &KeyRequest) -> Option<&Key> {
         let keys = self.keys.get(&request.identity.owner.to_string())?;
-        let is_it =
-            |key: &&Key| marks::is_ours(key, request.identity) && key.name.as_deref() == Some(&request.name);
-        keys.iter().find(is_it)
+        keys.iter().find(|key| marks::is_ours_by_name(key, request))
     }
 }
 
@@ -125,14 +126,14 @@ impl Watch {
 
     /// The key that came of work that was waited for.
     pub(super) fn made(&self, identity: Identity) -> Option<Made> {
-        self.entries().get(&identity)?.made.as_ref().map(Made::of)
+        self.entries().get(&identity)?.made.clone().map(Made::from)
     }
 
     /// The same, where it was made from the fields that are asked for.
     pub(super) fn made_for(&self, request: &KeyRequest) -> Option<Made> {
         let entries = self.entries();
         let key = entries.get(&request.identity)?.made.as_ref()?;
-        marks::is_made_from(key, &request.inputs).then(|| Made::of(key))
+        marks::is_made_from(key, &request.inputs).then(|| Made::from(key.clone()))
     }
 
     /// Nobody waits for this any longer.
@@ -155,7 +156,7 @@ impl Watch {
         let noted = Instant::now();
         let entry = Entry {
             work,
-            name: request.name.clone(),
+            names: request.former_name.iter().chain([&request.name]).cloned().collect(),
             cluster_id: request.owner.cluster_id.clone(),
             since,
             noted,
@@ -185,7 +186,7 @@ impl Watch {
     fn question(&self) -> (Option<HashSet<Identity>>, String, String) {
         let entries = self.entries();
         let open = || entries.iter().filter(|(_, entry)| entry.made.is_none());
-        let names: HashSet<&str> = open().map(|(_, entry)| entry.name.as_str()).collect();
+        let names: HashSet<&str> = open().flat_map(|(_, entry)| &entry.names).map(String::as_str).collect();
         let names = names.into_iter().map(listed).collect::<Vec<_>>().join(",");
         let cluster_id = open().find_map(|(_, entry)| entry.cluster_id.as_deref());
         let selector = marks::selector_of_all(cluster_id);
@@ -231,6 +232,9 @@ impl CloudFoundry {
             let listing = listing.await?.value;
             if listing.tells_of(request.identity, since) {
                 let key = listing.key(request);
+                if let Some(key) = key.filter(|key| marks::bears(key, request.identity)) {
+                    self.confirmed.insert(request.identity, &key.guid);
+                }
                 if let Some(key) = key.filter(|key| work == Work::Bind && key.standing() == Standing::Made) {
                     self.watch.made_it(request.identity, key);
                 }
@@ -292,7 +296,7 @@ mod tests {
         *,
     };
     use crate::{
-        backend::{InstanceRef, KnownSecrets, MemoryBudget, Owner, Parameters, test_server},
+        backend::{InstanceRef, KnownSecrets, LostClusters, MemoryBudget, Owner, Parameters, test_server},
         lifecycle::Sequence,
     };
 
@@ -320,6 +324,7 @@ mod tests {
                 organization: None,
                 space: None,
                 confines_ids: true,
+                lost_clusters: LostClusters::default(),
                 http: test_server::http_config(Duration::from_secs(20)),
             };
             CloudFoundry::new(&config).unwrap()
@@ -359,7 +364,8 @@ mod tests {
             parameters: Parameters::default(),
             predecessor: None,
             name,
-            known_id: None,
+            former_name: None,
+            hint: None,
             inputs: "fields".to_owned(),
             cleans_up: false,
             adoption: None,
@@ -450,7 +456,6 @@ mod tests {
     }
 
     #[rstest]
-    #[case::others_name("name", json!("other"))]
     #[case::others_mark("metadata", json!({"labels": {"servicekeys.dev/owner": "other"}}))]
     #[case::no_mark("metadata", json!({}))]
     #[tokio::test]

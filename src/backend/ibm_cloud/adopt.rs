@@ -10,7 +10,9 @@ use super::{
     name::Mark,
     wire::{Instance, Key, RenameKey},
 };
-use crate::backend::{Adoption, BackendError, ErrorClass, IssuedKey, KeyFacts, KeyRequest, http::segment};
+use crate::backend::{
+    Adoption, BackendError, ErrorClass, IssuedKey, KeyFacts, KeyRequest, LostClusters, http::segment,
+};
 
 /// Who has a key, as far as its name tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +60,7 @@ impl IbmCloud {
         found.sort_by(|one, other| one.guid.cmp(&other.guid));
         let (mut free, mut held) = (Vec::new(), Vec::new());
         for key in found.into_iter().filter(|key| !key.is_removed()) {
-            match holder(&key.name, &request.name, adoption)? {
+            match self.holder(&key.name, request, adoption)? {
                 Holder::Nobody => free.push(key),
                 Holder::Another => held.push(key),
                 Holder::NotMeant => {}
@@ -66,7 +68,7 @@ impl IbmCloud {
         }
         match (free.len(), held.first()) {
             (0, None) => Ok(None),
-            (0, Some(key)) => Err(held_by_another(&key.name, adoption)),
+            (0, Some(_)) => Err(held_by_another(adoption)),
             (1, _) => Ok(free.pop()),
             (_, _) => Err(several(&free)),
         }
@@ -74,7 +76,7 @@ impl IbmCloud {
 
     /// The key with its credentials, where they are shown, and it is still the one that was found.
     async fn readable(&self, request: &KeyRequest, key: &Key) -> Result<IssuedKey, BackendError> {
-        match self.look(request, &key.guid).await? {
+        match self.look(request, &key.guid).await?.sight {
             Sight::Shown(issued) if issued.facts.name.as_ref() == Some(&key.name) => Ok(*issued),
             Sight::Shown(_) | Sight::Removed | Sight::Absent => Err(went_away(&key.name)),
             Sight::Redacted => Err(left_as_it_is(
@@ -109,21 +111,35 @@ impl IbmCloud {
                 _ => Err(exchange.refused(&response).await),
             }
         };
-        self.attempts.make(request, attempt).await
+        self.attempts.make(request, attempt).await?;
+        self.confirmed.insert(request.identity, &key.guid);
+        Ok(())
+    }
+
+    fn holder(&self, name: &str, request: &KeyRequest, adoption: &Adoption) -> Result<Holder, BackendError> {
+        holder(name, request, adoption, &self.lost_clusters)
     }
 }
 
-/// Who has a key of this name, where the key that is to be had will be called `ours`.
+/// Who has a key of this name, as far as it may be the one that is meant.
 ///
-/// One that bears a mark may be taken over only from a ServiceKey that is no more. Names tell no namespace: so only those
-/// may do that whose login is their namespace's own, and nobody gets at the keys of others by their names.
-fn holder(name: &str, ours: &str, adoption: &Adoption) -> Result<Holder, BackendError> {
-    let Some(ours) = Mark::read(ours) else { return Ok(Holder::NotMeant) };
+/// One that bears a mark may be taken over only from a ServiceKey that is no more, of this cluster or of one that the
+/// provider names. Names tell no namespace: so only those may do that whose login is their namespace's own, and nobody
+/// gets at the keys of others by their names.
+fn holder(
+    name: &str,
+    request: &KeyRequest,
+    adoption: &Adoption,
+    lost_clusters: &LostClusters,
+) -> Result<Holder, BackendError> {
+    let Some(ours) = Mark::read(&request.name) else { return Ok(Holder::NotMeant) };
+    let cluster_id = request.owner.cluster_id.as_deref();
     let is_named = name == adoption.name;
     Ok(match Mark::read(name) {
         None if is_named || name == ours.start => Holder::Nobody,
         Some(mark) if mark.owner != ours.owner && (is_named || mark.start == ours.start) => {
-            if adoption.login_is_own && !adoption.lives(mark.owner)? {
+            let is_of_a_known_cluster = mark.may_be_adopted_in(cluster_id, lost_clusters);
+            if adoption.login_is_own && is_of_a_known_cluster && !adoption.lives(mark.owner)? {
                 Holder::Nobody
             } else {
                 Holder::Another
@@ -148,13 +164,16 @@ fn left_as_it_is(class: ErrorClass, name: &str, why: &str) -> BackendError {
     failed(class, &what)
 }
 
-fn held_by_another(name: &str, adoption: &Adoption) -> BackendError {
+/// The name of such a key would tell of another namespace.
+fn held_by_another(adoption: &Adoption) -> BackendError {
     let wanted = &adoption.name;
-    let why = format!(
-        "it bears the mark of another ServiceKey, here or in another cluster; if that one is no more, name the key \
-         `{wanted}` there, or"
+    let what = format!(
+        "the instance has a key `{wanted}` that bears the mark of another ServiceKey, here or in another cluster, and it \
+         is left as it is; if that ServiceKey is no more, name the key `{wanted}` there, or, where its cluster is lost, \
+         write the id of that cluster into `adoptFromClusters` of a KeyProvider; or write `adoption: Never`, and another \
+         one is made"
     );
-    left_as_it_is(ErrorClass::Taken, name, &why)
+    failed(ErrorClass::Taken, &what)
 }
 
 fn several(found: &[Key]) -> BackendError {
@@ -170,33 +189,64 @@ fn several(found: &[Key]) -> BackendError {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use rstest::rstest;
     use uuid::Uuid;
 
     use super::*;
+    use crate::{
+        backend::{InstanceRef, KnownSecrets, Owner, Parameters},
+        lifecycle::{Identity, Sequence},
+    };
     use Holder::{Another, Nobody, NotMeant};
 
     const US: &str = "6f1d3c1a-3f43-4d0c-9d5e-5f3f0c5f8a01";
     const GONE: &str = "6f1d3c1a-3f43-4d0c-9d5e-5f3f0c5f8a02";
     const LIVING: &str = "6f1d3c1a-3f43-4d0c-9d5e-5f3f0c5f8a03";
 
+    const CLUSTER: &str = "5e6f7a8b-3f43-4d0c-9d5e-5f3f0c5f8a01";
+    const LOST: &str = "1a2b3c4d-3f43-4d0c-9d5e-5f3f0c5f8a01";
+
+    fn lost_cluster() -> LostClusters {
+        LostClusters::new(vec![LOST.to_owned()])
+    }
+
     #[rstest]
-    //                                                    own login, shared login
-    #[case::by_hand("a/b",                                 [Nobody,   Nobody])]
-    #[case::by_hand_as_far_as_names_go("a-b",              [Nobody,   Nobody])]
-    #[case::by_hand_and_called_otherwise("a-b-c",          [NotMeant, NotMeant])]
-    #[case::of_a_gone_one(&format!("a-b-sk-{GONE}-7"),     [Nobody,   Another])]
-    #[case::of_a_lost_cluster(&format!("a-b-sk1a2b3c4d-{GONE}-1"), [Nobody, Another])]
-    #[case::of_a_living_one(&format!("a-b-sk-{LIVING}-1"), [Another,  Another])]
-    #[case::of_one_called_otherwise(&format!("c-sk-{GONE}-1"), [NotMeant, NotMeant])]
-    #[case::our_own_later_one(&format!("a-b-sk-{US}-2"),   [NotMeant, NotMeant])]
+    //                                                                own login, shared login
+    #[case::by_hand("a/b",                                                      [Nobody,   Nobody])]
+    #[case::by_hand_as_far_as_names_go("a-b",                                   [Nobody,   Nobody])]
+    #[case::by_hand_and_called_otherwise("a-b-c",                               [NotMeant, NotMeant])]
+    #[case::of_a_gone_one(&format!("a-b-sk5e6f7a8b-{GONE}-7"),                  [Nobody,   Another])]
+    #[case::of_a_cluster_that_is_not_told(&format!("a-b-sk-{GONE}-7"),          [Another,  Another])]
+    #[case::of_a_lost_cluster(&format!("a-b-sk1a2b3c4d-{GONE}-1"),              [Nobody,   Another])]
+    #[case::of_another_cluster(&format!("a-b-sk99999999-{GONE}-1"),             [Another,  Another])]
+    #[case::of_a_living_one(&format!("a-b-sk5e6f7a8b-{LIVING}-1"),              [Another,  Another])]
+    #[case::of_one_called_otherwise(&format!("c-sk5e6f7a8b-{GONE}-1"),          [NotMeant, NotMeant])]
+    #[case::our_own_later_one(&format!("a-b-sk5e6f7a8b-{US}-2"),                [NotMeant, NotMeant])]
+    #[rustfmt::skip]
     fn a_name_tells_who_has_a_key(#[case] name: &str, #[case] expected: [Holder; 2]) {
         let lives = |owner| Some(Uuid::parse_str(LIVING) == Ok(owner));
-        let ours = format!("a-b-sk-{US}-1");
+        let request = request(&format!("a-b-sk5e6f7a8b-{US}-1"), Some(CLUSTER));
         for (login_is_own, expected) in [true, false].into_iter().zip(expected) {
             let adoption = Adoption::new("a/b".to_owned(), login_is_own, lives);
-            assert_eq!(holder(name, &ours, &adoption).unwrap(), expected, "own login: {login_is_own}");
+            let found = holder(name, &request, &adoption, &lost_cluster()).unwrap();
+            assert_eq!(found, expected, "own login: {login_is_own}");
         }
+    }
+
+    /// An operator that may not know its cluster writes marks without one, and takes over only those.
+    #[rstest]
+    #[case::without_a_cluster("", Nobody)]
+    #[case::of_another_cluster("99999999", Another)]
+    #[case::of_a_lost_cluster("1a2b3c4d", Nobody)]
+    fn who_does_not_know_its_cluster_takes_no_other_for_its_own(
+        #[case] cluster: &str,
+        #[case] expected: Holder,
+    ) {
+        let adoption = Adoption::new("a".to_owned(), true, |_| Some(false));
+        let request = request(&format!("a-sk-{US}-1"), None);
+        let name = format!("a-sk{cluster}-{GONE}-1");
+        assert_eq!(holder(&name, &request, &adoption, &lost_cluster()).unwrap(), expected);
     }
 
     /// The whole of such a name is what the user wrote.
@@ -204,13 +254,41 @@ mod tests {
     fn a_key_may_be_named_with_its_mark() {
         let name = format!("c-sk-{GONE}-1");
         let adoption = Adoption::new(name.clone(), true, |_| Some(false));
-        assert_eq!(holder(&name, &format!("{name}-sk-{US}-1"), &adoption).unwrap(), Nobody);
+        let request = request(&format!("{name}-sk-{US}-1"), None);
+        assert_eq!(holder(&name, &request, &adoption, &LostClusters::default()).unwrap(), Nobody);
     }
 
     #[test]
     fn nobody_is_taken_to_be_gone_before_all_are_known() {
         let adoption = Adoption::new("a".to_owned(), true, |_| None);
-        let refused = holder(&format!("a-sk-{GONE}-1"), &format!("a-sk-{US}-1"), &adoption).unwrap_err();
-        assert_eq!(refused.class, ErrorClass::Transient);
+        let request = request(&format!("a-sk-{US}-1"), None);
+        let refused = holder(&format!("a-sk-{GONE}-1"), &request, &adoption, &LostClusters::default());
+        assert_eq!(refused.unwrap_err().class, ErrorClass::Transient);
+    }
+
+    fn request(name: &str, cluster_id: Option<&str>) -> KeyRequest {
+        let uid = Uuid::parse_str(US).unwrap();
+        KeyRequest {
+            identity: Identity { owner: uid, sequence: Sequence::FIRST },
+            owner: Owner {
+                namespace: "training".to_owned(),
+                name: "creds".to_owned(),
+                uid,
+                cluster_id: cluster_id.map(str::to_owned),
+            },
+            instance: InstanceRef::default(),
+            parameters: Parameters::default(),
+            predecessor: None,
+            name: name.to_owned(),
+            former_name: None,
+            hint: None,
+            inputs: String::new(),
+            cleans_up: false,
+            adoption: None,
+            role: None,
+            access: None,
+            age: None,
+            known: KnownSecrets::new(|| async { None }.boxed()),
+        }
     }
 }

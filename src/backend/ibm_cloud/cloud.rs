@@ -3,7 +3,7 @@
 use std::fmt;
 
 use reqwest::{Method, StatusCode};
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
 
 use super::{
     IbmCloudConfig,
@@ -19,7 +19,8 @@ use super::{
 };
 use crate::backend::{
     BackendError, Bound, Credentials, ErrorClass, Fetched, InstanceRef, IssuedKey, KeyFacts, KeyRequest,
-    Listed,
+    Listed, LostClusters,
+    confirmed::ConfirmedKeys,
     http::{HttpClient, Response, segment},
 };
 use crate::lifecycle::MarkedKey;
@@ -40,6 +41,8 @@ pub struct IbmCloud {
     pub(super) attempts: Attempts,
     /// Those at service IDs for keys.
     pub(super) service_ids: Attempts,
+    pub(super) confirmed: ConfirmedKeys,
+    pub(super) lost_clusters: LostClusters,
     /// Keys are taken over one after the other.
     pub(super) adopting: Mutex<()>,
 }
@@ -59,13 +62,28 @@ pub(super) enum Sight {
     Absent,
 }
 
+/// What a look-up of a single key shows, and the name by which it tells whose it is.
+pub(super) struct Looked {
+    pub(super) sight: Sight,
+    /// Of one that is there.
+    pub(super) name: Option<String>,
+}
+
+impl Looked {
+    /// Whether the key bears the mark of the identity that is asked for.
+    pub(super) fn is_ours(&self, request: &KeyRequest) -> bool {
+        let mark = self.name.as_deref().and_then(Mark::read);
+        mark.is_some_and(|mark| mark.is_of_identity(request.identity))
+    }
+}
+
 impl IbmCloud {
     /// Prepares the way to IBM Cloud, and asks it nothing yet.
     ///
     /// # Errors
     /// [`ErrorClass::Rejected`], where addresses, login or certificates can't be used.
     pub fn new(config: &IbmCloudConfig) -> Result<Self, BackendError> {
-        let IbmCloudConfig { iam_url, resource_controller_url, auth, http } = config;
+        let IbmCloudConfig { iam_url, resource_controller_url, auth, lost_clusters, http } = config;
         let policy = &http.addresses;
         let http = HttpClient::new(http)?;
         Ok(Self {
@@ -75,6 +93,8 @@ impl IbmCloud {
             roles: RolesOfServices::about_at_most(MOST_SERVICES),
             attempts: Attempts::default(),
             service_ids: Attempts::default(),
+            confirmed: ConfirmedKeys::default(),
+            lost_clusters: lost_clusters.clone(),
             adopting: Mutex::default(),
         })
     }
@@ -167,6 +187,7 @@ impl IbmCloud {
         if key.name != request.name {
             return Err(only_key(&key.name, request));
         }
+        self.confirmed.insert(request.identity, &key.guid);
         match shown(response, key) {
             Sight::Shown(issued) => Ok(*issued),
             Sight::Incomplete => Err(incomplete("bind", &request.name)),
@@ -201,7 +222,7 @@ impl IbmCloud {
             return failed(ErrorClass::Conflict, "was made from other fields");
         }
         let Some(key) = found.pop() else { return Err(not_shown_yet("bind", name)) };
-        match self.look(request, &key.guid).await? {
+        match self.look(request, &key.guid).await?.sight {
             Sight::Shown(issued) => {
                 self.attempts.end(request.identity);
                 Ok(*issued)
@@ -217,21 +238,13 @@ impl IbmCloud {
         }
     }
 
-    /// Reads the credentials of a key: by its GUID where that is known, else by its name.
+    /// Reads the credentials of a key that bears our mark: by its GUID where that is known, else by its name.
     ///
     /// # Errors
     /// Failures of the call itself, and [`ErrorClass::Redacted`] where the key is there and its credentials are not
     /// shown to this login.
     pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
-        let guid = match &request.known_id {
-            Some(guid) => Some(guid.clone()),
-            None => self.find(request).await?.into_iter().next().map(|key| key.guid),
-        };
-        let seen = match &guid {
-            Some(guid) => self.look(request, guid).await?,
-            None => Sight::Absent,
-        };
-        match seen {
+        match self.look_by_mark(request).await? {
             Sight::Shown(issued) => Ok(Fetched::Found(*issued)),
             Sight::Incomplete => Err(incomplete("fetch", &request.name)),
             Sight::Redacted => Err(redacted("fetch", &request.name)),
@@ -242,18 +255,42 @@ impl IbmCloud {
         }
     }
 
-    /// Whether the key with this GUID is still there. One that was just made may not show yet, and is taken to be.
+    /// The key, if it is still there with our mark. One that was just made may not show yet, and is taken to be.
     ///
     /// # Errors
     /// [`ErrorClass::Gone`] where its instance is out of sight as well, so that nothing can be told; and failures of
     /// the calls themselves.
-    pub async fn exists(&self, request: &KeyRequest) -> Result<bool, BackendError> {
-        let Some(guid) = &request.known_id else { return Ok(!self.find(request).await?.is_empty()) };
-        match self.look(request, guid).await? {
-            Sight::Shown(_) | Sight::Incomplete | Sight::Redacted | Sight::Hidden => Ok(true),
-            Sight::Removed => Ok(false),
-            Sight::Absent if self.may_still_show(request) => Ok(true),
-            Sight::Absent => self.is_in_sight(request).await.map(|()| false),
+    pub async fn exists(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
+        let known = || {
+            let id = self.confirmed.id(request.identity, request.hint.as_deref()).or(request.hint.clone());
+            KeyFacts { id: id.unwrap_or_default(), name: Some(request.name.clone()), ..KeyFacts::default() }
+        };
+        match self.look_by_mark(request).await? {
+            Sight::Shown(issued) => Ok(Some(issued.facts)),
+            Sight::Incomplete | Sight::Redacted | Sight::Hidden => Ok(Some(known())),
+            Sight::Removed => Ok(None),
+            Sight::Absent if self.may_still_show(request) => Ok(Some(known())),
+            Sight::Absent => self.is_in_sight(request).await.map(|()| None),
+        }
+    }
+
+    /// Looks up the key with the GUID of the hint, and where that is not ours, the one that has our name.
+    async fn look_by_mark(&self, request: &KeyRequest) -> Result<Sight, BackendError> {
+        let hinted = match &request.hint {
+            Some(guid) => self.look(request, guid).await?,
+            None => Looked { sight: Sight::Absent, name: None },
+        };
+        let is_known = request.hint.is_some() && hinted.is_ours(request);
+        // What was deleted, or does not show, tells no name.
+        if is_known || request.hint.is_some() && hinted.name.is_none() {
+            return Ok(hinted.sight);
+        }
+        match self.find(request).await?.into_iter().next() {
+            Some(key) => {
+                let found = self.look(request, &key.guid).await?;
+                Ok(if found.name.is_none() || found.is_ours(request) { found.sight } else { Sight::Absent })
+            }
+            None => Ok(Sight::Absent),
         }
     }
 
@@ -267,20 +304,29 @@ impl IbmCloud {
             let mark = Mark::read(&key.name).filter(|mark| !key.is_removed() && mark.is_of(cluster_id))?;
             Some(mark.key(key.guid, key.name.clone()))
         };
-        Exchange::anonymous(self, Call::Keys).list_of(KEYS, &[], marked).await
+        let asked = Instant::now();
+        let listed = Exchange::anonymous(self, Call::Keys).list_of(KEYS, &[], marked).await?;
+        self.confirmed.replace(asked, &listed.items);
+        Ok(listed)
     }
 
-    /// Looks a key up by its GUID.
-    pub(super) async fn look(&self, request: &KeyRequest, guid: &str) -> Result<Sight, BackendError> {
+    /// Looks a key up by its GUID. Nothing of it may be used before its name is found to be ours, or the one that it was
+    /// known by.
+    pub(super) async fn look(&self, request: &KeyRequest, guid: &str) -> Result<Looked, BackendError> {
         let mut exchange = Exchange::of(self, Call::Key, request);
         let response = exchange.ask(Method::GET, &path(guid), &[]).await?;
         match response.status {
             StatusCode::OK => {
-                let key = exchange.read(&response)?;
-                Ok(shown(&response, key))
+                let key: Key = exchange.read(&response)?;
+                let name = Some(key.name.clone()).filter(|_| !key.is_removed());
+                let looked = Looked { sight: shown(&response, key), name };
+                if looked.is_ours(request) {
+                    self.confirmed.insert(request.identity, guid);
+                }
+                Ok(looked)
             }
-            StatusCode::GONE => Ok(Sight::Removed),
-            StatusCode::NOT_FOUND => Ok(Sight::Absent),
+            StatusCode::GONE => Ok(Looked { sight: Sight::Removed, name: None }),
+            StatusCode::NOT_FOUND => Ok(Looked { sight: Sight::Absent, name: None }),
             _ => Err(exchange.refused(&response).await),
         }
     }
@@ -290,12 +336,15 @@ impl IbmCloud {
         let mut exchange = Exchange::of(self, Call::Keys, request);
         let mut found: Vec<Key> = exchange.list(KEYS, &[("name", &request.name)]).await?;
         found.retain(|key| key.name == request.name && !key.is_removed());
+        for key in &found {
+            self.confirmed.insert(request.identity, &key.guid);
+        }
         Ok(found)
     }
 
     /// Whether the key may have been made so shortly before that it does not show yet.
     pub(super) fn may_still_show(&self, request: &KeyRequest) -> bool {
-        let is_young = request.known_id.is_some() && request.age.is_some_and(|age| age < SETTLING);
+        let is_young = request.hint.is_some() && request.age.is_some_and(|age| age < SETTLING);
         is_young || self.attempts.may_still_show(request.identity)
     }
 }
@@ -366,18 +415,19 @@ fn incomplete(call: &str, name: &str) -> BackendError {
 
 /// An instance that can have one key only answers with that one.
 fn only_key(existing: &str, request: &KeyRequest) -> BackendError {
-    let advice = match Mark::read(existing) {
-        Some(mark) if mark.owner == request.identity.owner => {
-            "which is this ServiceKey's own: write `rotation.strategy: Replace`, which revokes it before the next one is \
-             made"
-                .to_owned()
-        }
-        Some(_) => "which is another ServiceKey's and is left alone: delete it there, or name another instance".to_owned(),
+    let has = match Mark::read(existing) {
+        Some(mark) if mark.owner == request.identity.owner => format!(
+            "`{existing}` already, which is this ServiceKey's own: write `rotation.strategy: Replace`, which revokes it \
+             before the next one is made"
+        ),
+        // Its name would tell of another namespace.
+        Some(_) => "one of another ServiceKey already, which is left alone: delete it there, or name another instance"
+            .to_owned(),
         None => format!(
-            "which is somebody else's and is left alone: delete it there, name another instance, or create the \
-             ServiceKey again with `keyName: {existing}` and `adoption: IfExists`, which takes it over"
+            "`{existing}` already, which is somebody else's and is left alone: delete it there, name another instance, \
+             or create the ServiceKey again with `keyName: {existing}` and `adoption: IfExists`, which takes it over"
         ),
     };
-    let message = format!("bind failed: the instance allows one key, and has `{existing}` already, {advice}");
+    let message = format!("bind failed: the instance allows one key, and has {has}");
     BackendError::new(ErrorClass::Taken, message)
 }

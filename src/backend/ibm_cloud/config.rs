@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 use secrecy::SecretString;
 use url::Url;
 
-use crate::backend::{HttpConfig, http::without_query};
+use crate::backend::{HttpConfig, LostClusters, http::without_query};
 
 /// One account of IBM Cloud.
 #[derive(Clone)]
@@ -16,17 +16,20 @@ pub struct IbmCloudConfig {
     pub resource_controller_url: Url,
     /// The login.
     pub auth: IbmCloudAuth,
+    /// Clusters whose keys may be taken over.
+    pub lost_clusters: LostClusters,
     /// How to talk to it.
     pub http: HttpConfig,
 }
 
 impl fmt::Debug for IbmCloudConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { iam_url, resource_controller_url, auth, http } = self;
+        let Self { iam_url, resource_controller_url, auth, lost_clusters, http } = self;
         f.debug_struct("IbmCloudConfig")
             .field("iam_url", &without_query(iam_url))
             .field("resource_controller_url", &without_query(resource_controller_url))
             .field("auth", auth)
+            .field("lost_clusters", lost_clusters)
             .field("http", http)
             .finish()
     }

@@ -5,7 +5,10 @@
 use uuid::Uuid;
 
 use crate::{
-    backend::Owner,
+    backend::{
+        LostClusters, Owner,
+        key::{CLUSTER_DIGITS, cluster_digits},
+    },
     lifecycle::{Identity, MarkedKey, Sequence, first_bytes},
 };
 
@@ -13,15 +16,13 @@ use crate::{
 const LONGEST_NAME: usize = 180;
 /// Before the digits that tell the cluster.
 const MARK: &str = "-sk";
-/// How many hex digits of its id tell a cluster from others.
-const CLUSTER_DIGITS: usize = 8;
 const UUID_LENGTH: usize = 36;
 
 /// The name of a key: it begins as the user wants it, or with namespace and name of its ServiceKey, as far as there is
 /// room. What no name may hold becomes a `-`.
 pub(in crate::backend) fn key_name(identity: Identity, given: Option<&str>, owner: &Owner) -> String {
     let Owner { namespace, name, cluster_id, uid: _ } = owner;
-    let cluster = cluster_id.as_deref().map(digits).unwrap_or_default();
+    let cluster = cluster_id.as_deref().map(cluster_digits).unwrap_or_default();
     let mark = format!("{MARK}{cluster}-{}-{}", identity.owner, identity.sequence);
     let start = given.map_or_else(|| format!("{namespace}-{name}"), str::to_owned);
     let start = start.replace(|character| !is_allowed(character), "-");
@@ -58,20 +59,23 @@ impl<'a> Mark<'a> {
 
     /// Whether the key was made by an operator in this cluster. Who does not know its own takes every key for its own.
     pub(super) fn is_of(&self, cluster_id: Option<&str>) -> bool {
-        cluster_id.is_none_or(|id| digits(id) == self.cluster)
+        cluster_id.is_none_or(|id| cluster_digits(id) == self.cluster)
+    }
+
+    /// Whether it is the mark of this identity, in whatever cluster: UIDs are nowhere the same.
+    pub(super) fn is_of_identity(&self, identity: Identity) -> bool {
+        (self.owner, self.sequence) == (identity.owner, identity.sequence)
+    }
+
+    /// Whether the key was made by an operator in this cluster, as far as both are known, or in one of those.
+    pub(super) fn may_be_adopted_in(&self, cluster_id: Option<&str>, lost: &LostClusters) -> bool {
+        self.cluster == cluster_id.map(cluster_digits).unwrap_or_default() || lost.contain(self.cluster)
     }
 
     /// The key that bears this mark.
     pub(super) fn key(self, id: String, name: String) -> MarkedKey {
         MarkedKey { id, name, owner: self.owner, sequence: Some(self.sequence), namespace: None }
     }
-}
-
-/// What tells a cluster from others; empty where its id has fewer digits than any real one.
-fn digits(cluster_id: &str) -> String {
-    let digits = cluster_id.chars().filter(char::is_ascii_hexdigit).take(CLUSTER_DIGITS);
-    let digits = digits.collect::<String>().to_ascii_lowercase();
-    if digits.len() == CLUSTER_DIGITS { digits } else { String::new() }
 }
 
 /// Letters and digits of any script, and the signs that the API's documentation lists.

@@ -5,12 +5,12 @@ use reqwest::{Method, StatusCode};
 use super::{
     call::Exchange,
     classify::Call,
-    cloud::{IbmCloud, not_shown_yet, path},
+    cloud::{IbmCloud, Sight, not_shown_yet, path},
     name::Mark,
     wire::{Key, RenameKey},
 };
 use crate::{
-    backend::{BackendError, KeyRequest, Unbound},
+    backend::{BackendError, ErrorClass, KeyRequest, Unbound},
     lifecycle::MarkedKey,
 };
 
@@ -24,7 +24,8 @@ pub(super) enum Deletion {
 }
 
 impl IbmCloud {
-    /// Revokes the key: by its GUID where that is known, and all that have its name. What was made for it goes after it.
+    /// Revokes the key, and only where it bears our mark: by its GUID where IBM Cloud has shown the mark on it, and all that
+    /// have its name. What was made for it goes after it.
     ///
     /// # Errors
     /// Anything but the confirmation that all of it is gone.
@@ -38,20 +39,32 @@ impl IbmCloud {
             self.delete_what_shows(request).await?;
         }
         self.attempts.end(request.identity);
+        self.confirmed.remove(request.identity);
         self.withdraw_access(request).await?;
         Ok(Unbound::Gone)
     }
 
     /// Deletes the key, and all that have its name.
     async fn delete_what_shows(&self, request: &KeyRequest) -> Result<Deletion, BackendError> {
-        let mut confirmed = false;
-        if let Some(guid) = &request.known_id {
-            confirmed |= self.delete_of(request, guid).await? == Deletion::Confirmed;
+        // There may be others than those that are known, whose answers were lost.
+        self.find(request).await?;
+        let mut guids = self.confirmed.ids(request.identity);
+        if let Some(hint) = &request.hint
+            && !guids.contains(hint)
+        {
+            let looked = self.look(request, hint).await?;
+            let bears_no_mark = looked.name.as_deref().is_some_and(|name| Mark::read(name).is_none());
+            if looked.is_ours(request) {
+                guids.push(hint.clone());
+            } else if guids.is_empty() && bears_no_mark {
+                return Err(unmarked(hint, request));
+            } else if guids.is_empty() && matches!(looked.sight, Sight::Removed) {
+                return Ok(Deletion::Confirmed);
+            }
         }
-        // There may be others whose answers were lost.
-        let found = self.find(request).await?;
-        for key in found.iter().filter(|key| request.known_id.as_ref() != Some(&key.guid)) {
-            confirmed |= self.delete_of(request, &key.guid).await? == Deletion::Confirmed;
+        let mut confirmed = false;
+        for guid in guids {
+            confirmed |= self.delete_of(request, &guid).await? == Deletion::Confirmed;
         }
         Ok(if confirmed { Deletion::Confirmed } else { Deletion::NotFound })
     }
@@ -102,9 +115,15 @@ impl IbmCloud {
     /// Those of the calls; a key that is gone is none.
     pub async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
         let Some(mark) = Mark::read(&request.name) else { return Ok(()) };
-        let mut guids: Vec<_> = request.known_id.iter().cloned().collect();
+        let mut guids = self.confirmed.ids(request.identity);
         if guids.is_empty() {
             guids.extend(self.find(request).await?.into_iter().map(|key| key.guid));
+        }
+        if let Some(hint) = &request.hint
+            && guids.is_empty()
+            && self.look(request, hint).await?.is_ours(request)
+        {
+            guids.push(hint.clone());
         }
         for guid in guids {
             let mut exchange = Exchange::of(self, Call::Rename, request);
@@ -115,6 +134,17 @@ impl IbmCloud {
                 _ => return Err(exchange.refused(&response).await),
             }
         }
+        self.confirmed.remove(request.identity);
         Ok(())
     }
+}
+
+/// Somebody gave the key a name without our mark: whether it is still ours can't be told.
+fn unmarked(guid: &str, request: &KeyRequest) -> BackendError {
+    let message = format!(
+        "unbind failed: the key `{guid}` has another name, without the mark that says that it is this ServiceKey's; \
+         delete the key there, or name it `{}`",
+        request.name
+    );
+    BackendError::new(ErrorClass::Rejected, message)
 }

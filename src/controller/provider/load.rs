@@ -20,7 +20,8 @@ use crate::{
     backend::{
         AddressPolicy, Author, Backend, BackendError, Broker, BrokerAuth, BrokerConfig, ClientCertificate,
         ClientCredentials, CloudFoundry, CloudFoundryAuth, CloudFoundryConfig, ErrorClass, HttpConfig,
-        IbmCloud, IbmCloudAuth, IbmCloudConfig, Limits, MemoryShare, Observer, Profile, RemoteShares,
+        IbmCloud, IbmCloudAuth, IbmCloudConfig, Limits, LostClusters, MemoryShare, Observer, Profile,
+        RemoteShares,
     },
     controller::{
         Options,
@@ -147,7 +148,15 @@ pub fn backend(
         }
         Some(BackendSpec::CloudFoundry(spec)) => {
             let http = observed_as(Backend::CLOUD_FOUNDRY)?;
-            let CloudFoundrySpec { api_url, auth, organization, space, instances_by_id, orphans: _ } = spec;
+            let CloudFoundrySpec {
+                api_url,
+                auth,
+                organization,
+                space,
+                instances_by_id,
+                orphans: _,
+                adopt_from_clusters,
+            } = spec;
             let config = CloudFoundryConfig {
                 api_url: url("apiUrl", api_url)?,
                 auth: cloud_foundry_auth(auth, logins)?,
@@ -157,6 +166,7 @@ pub fn backend(
                     InstancesById::InSpace => true,
                     InstancesById::Anywhere => false,
                 },
+                lost_clusters: LostClusters::new(adopt_from_clusters.clone()),
                 http,
             };
             let foundry = CloudFoundry::new(&config).map_err(|error| problem(&error))?;
@@ -164,11 +174,13 @@ pub fn backend(
         }
         Some(BackendSpec::IbmCloud(spec)) => {
             let http = observed_as(Backend::IBM_CLOUD)?;
-            let IbmCloudSpec { auth, iam_url, resource_controller_url, orphans: _ } = spec;
+            let IbmCloudSpec { auth, iam_url, resource_controller_url, orphans: _, adopt_from_clusters } =
+                spec;
             let config = IbmCloudConfig {
                 iam_url: url("iamUrl", iam_url)?,
                 resource_controller_url: url("resourceControllerUrl", resource_controller_url)?,
                 auth: ibm_cloud_auth(auth, author, logins, options)?,
+                lost_clusters: LostClusters::new(adopt_from_clusters.clone()),
                 http,
             };
             let cloud = IbmCloud::new(&config).map_err(|error| problem(&error))?;

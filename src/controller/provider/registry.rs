@@ -429,6 +429,11 @@ impl Registry {
         access.map_or(Allowance::Everything, |access| access.allowance(id, tenant))
     }
 
+    /// Whether a provider admits keys of a namespace. One that was not loaded admits those that it can only have in its own.
+    pub fn admits(&self, id: &ProviderId, tenant: &Tenant<'_>) -> bool {
+        self.lock().get(id).map_or(id.namespace.is_some(), |loaded| loaded.access.admits(tenant))
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<ProviderId, Loaded>> {
         locked(&self.loaded)
     }

@@ -2,7 +2,7 @@
 //! nobody has are reported, or revoked where the user wants that.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -66,7 +66,7 @@ impl<K: Provider> Context<K> {
         let Listed { items: listed, held: _held } = listed;
         let inventory = Inventory {
             listed,
-            expected: expected.iter().map(|(id, (identity, _))| (id.clone(), *identity)).collect(),
+            expected: expected.iter().map(|(identity, (id, _))| (*identity, id.clone())).collect(),
             accounted: accounted(&shared.registry.service_keys().await),
             namespace: id.namespace.clone(),
             cluster_is_known: cluster_id.is_some(),
@@ -74,7 +74,8 @@ impl<K: Provider> Context<K> {
         };
         let Findings { missed, orphans, suspects } = inventory.findings();
         let missed: HashSet<_> = missed.into_iter().collect();
-        let doubtful = expected.into_values().filter(|(identity, _)| missed.contains(identity));
+        let doubtful = expected.into_iter().filter(|(identity, _)| missed.contains(identity));
+        let doubtful = doubtful.map(|(identity, (_, key))| (identity, key));
         shared.doubts.raise(id, doubtful.collect());
         let left = self.revoke(provider, backend, orphans).await;
         Ok(Survey { orphans: self.tell_of(id, provider, before, &left), suspects })
@@ -147,18 +148,15 @@ fn policy(spec: &ProviderSpec) -> OrphanPolicy {
     }
 }
 
-/// The keys that a provider has by what the statuses say, by the remote side's ids.
-fn expected(
-    id: &ProviderId,
-    keys: &[Arc<ServiceKey>],
-) -> BTreeMap<String, (Identity, ObjectRef<ServiceKey>)> {
+/// The keys that a provider has by what the statuses say, with the remote side's ids.
+fn expected(id: &ProviderId, keys: &[Arc<ServiceKey>]) -> HashMap<Identity, (String, ObjectRef<ServiceKey>)> {
     let of_provider = keys.iter().filter(|key| ProviderId::of(key) == *id);
     let living = of_provider.filter(|key| key.metadata.deletion_timestamp.is_none());
     living
         .filter_map(|key| {
-            let known = key.status.as_ref()?.key.as_ref()?;
+            let known = key.status.as_ref()?.key.as_ref().filter(|known| !known.id.is_empty())?;
             let identity = Identity { owner: uid(key)?, sequence: Sequence::new(known.sequence)? };
-            Some((known.id.clone(), (identity, ObjectRef::from_obj(key.as_ref()))))
+            Some((identity, (known.id.clone(), ObjectRef::from_obj(key.as_ref()))))
         })
         .collect()
 }

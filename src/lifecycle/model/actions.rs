@@ -31,7 +31,7 @@ impl Model for Exploration {
         if state.life == Life::Lost {
             actions.push(Action::List);
         }
-        if state.provider != Provider::Up {
+        if state.provider != Provider::Up && state.life != Life::Outsider {
             actions.push(Action::ProviderBecomes(Provider::Up));
         }
         if state.working.is_some() {
@@ -57,7 +57,8 @@ impl Model for Exploration {
                 actions.push(Action::Abandon);
             }
             actions.push(Action::ChangeInputs);
-            if state.life == Life::Wavering {
+            actions.extend(state.forgeries().map(Action::ForgeMarks));
+            if matches!(state.life, Life::Wavering | Life::Outsider) {
                 actions.extend([Action::Retain, Action::Suspend]);
                 return;
             }
@@ -106,6 +107,8 @@ impl Model for Exploration {
             Action::WorkEnds => state.work_ends(),
             Action::LateBindTakesEffect => {
                 if let Some((sequence, inputs)) = state.late.take() {
+                    // A key that comes back under a number is taken for the one that had it: no answer tells them apart.
+                    let inputs = state.made_from.get(&sequence).copied().unwrap_or(inputs);
                     state.remote.entry(sequence).or_insert(inputs);
                 }
             }
@@ -159,6 +162,20 @@ impl State {
         fates.iter().copied()
     }
 
+    /// The numbers that a Secret of ours may be made to claim. Where ids are derived, a claim that can be true is believed,
+    /// and whoever makes one harms nobody else: those are left out.
+    fn forgeries(&self) -> impl Iterator<Item = Sequence> + use<> {
+        let forges = matches!(self.life, Life::Forged | Life::ForgedAndFound | Life::Outsider);
+        let claimed = match &self.secret {
+            Some(Stored::Ours { key: Some(key), damaged: false, .. }) if forges => Some(key.sequence),
+            _ => None,
+        };
+        let leaps = if self.life == Life::Forged { [u32::MAX; 2] } else { [2, u32::MAX] };
+        claimed.into_iter().flat_map(move |claimed| {
+            leaps.map(|leap| Sequence::new(claimed.number().saturating_add(leap)).unwrap())
+        })
+    }
+
     fn edit(&mut self, action: Action) {
         self.budget.edits -= 1;
         if action == Action::ChangeInputs {
@@ -179,6 +196,11 @@ impl State {
                         *damaged = true;
                         *key = key.take().filter(|_| action == Action::DamageSecret);
                         *previous = previous.filter(|_| action == Action::DamageSecret);
+                    }
+                }
+                Action::ForgeMarks(claimed) => {
+                    if let Some(Stored::Ours { key: Some(key), .. }) = &mut self.secret {
+                        key.sequence = claimed;
                     }
                 }
                 _ => unreachable!("{action:?} is no edit"),

@@ -20,12 +20,13 @@ impl State {
             self.backup = Some(self.memory.clone());
         }
         let now = self.now();
-        let Round { in_hand, mut under_way, given_up, unusable, .. } =
+        let Round { in_hand, stored, mut under_way, given_up, unusable, .. } =
             std::mem::take(&mut self.process.round);
         if let (Wake::Poll, Some(work)) = (rest.wake, &mut under_way) {
             work.next_poll = Some(now);
         }
-        self.process.round = Round { in_hand, under_way, given_up, unusable, ..Round::default() };
+        let stored = stored.filter(|stored| self.memory.key.as_ref() != Some(stored));
+        self.process.round = Round { in_hand, stored, under_way, given_up, unusable, ..Round::default() };
     }
 
     fn check_readiness(&mut self, object: &Object, report: &Report) {
@@ -37,13 +38,22 @@ impl State {
             }
             _ => false,
         };
-        self.breaks("6: Ready while the key works", works && !object.deleting && !report.ready.ready);
+        let is_outsider = self.life == Life::Outsider;
+        // Nothing tells that the namespace was ever admitted, and no status has told of this key yet.
+        let is_unproven = self.provider == Provider::Closed && self.memory == Memory::default();
+        self.breaks(
+            "6: Ready while the key works",
+            works && !is_unproven && !object.deleting && !report.ready.ready,
+        );
+        self.breaks("7: who was never admitted is never ready", is_outsider && report.ready.ready);
     }
 
     pub(super) fn act(&mut self, object: &Object, effect: Effect, fate: Fate) {
         let in_hand = self.process.round.in_hand.clone();
         let records = matches!(effect, Effect::Record(_));
         self.breaks("nothing is done while the user stops it", object.suspended && !records);
+        let is_outsider = self.life == Life::Outsider;
+        self.breaks("7: who was never admitted causes no call", is_outsider && effect.asks_the_remote_side());
         match effect {
             Effect::CheckInstance => {
                 let refused = Answer::Failed(failure(Attempted::Provision, ErrorClass::Gone));
@@ -154,9 +164,10 @@ impl State {
         // Entries that somebody edited are not kept.
         let untouched = matches!(self.secret, Some(Stored::Ours { damaged: false, .. }));
         let previous = previous.filter(|_| untouched);
-        self.secret = Some(Stored::Ours { key: Some(Box::new(key.clone())), previous, damaged: false });
-        self.process.view = SecretView::Intact { key, previous };
-        self.process.round.learn(Answer::Stored);
+        let claim = Claim::from(key.clone());
+        self.secret = Some(Stored::Ours { key: Some(Box::new(claim.clone())), previous, damaged: false });
+        self.process.view = SecretView::Intact { key: claim, previous };
+        self.process.round.learn(Answer::Stored(key));
     }
 
     fn omit_previous(&mut self, fate: Fate) {

@@ -70,7 +70,9 @@ impl State {
     }
 
     pub(super) fn lose(&mut self, sequence: Sequence) {
-        self.remote.remove(&sequence);
+        if let Some(inputs) = self.remote.remove(&sequence) {
+            self.made_from.insert(sequence, inputs);
+        }
         self.void.insert(sequence);
     }
 
@@ -82,7 +84,9 @@ impl State {
 
     pub(super) fn confirm(&mut self, sequence: Sequence, fate: Fate) {
         let answer = match fate {
-            Fate::Answered if self.has(sequence) => Answer::Present(sequence),
+            Fate::Answered if self.has(sequence) => {
+                Answer::Present(Found { sequence, id: sequence.to_string(), name: None })
+            }
             Fate::Answered => Answer::Absent(sequence),
             _ => Answer::Failed(failure(Attempted::Confirm, ErrorClass::Gone)),
         };

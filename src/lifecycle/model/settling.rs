@@ -35,25 +35,25 @@ impl Restful {
 impl State {
     /// The keys whose existence can be told from what is stored.
     pub(super) fn accounted_for(&self, sequence: Sequence) -> bool {
-        let in_secret = match &self.secret {
-            Some(Stored::Ours { key: Some(key), .. }) => Some(key.sequence),
-            _ => None,
-        };
+        let in_secret = self.truth().believed(&self.evidence()).key().map(|key| key.sequence);
         let memory = &self.memory;
         let known = memory.key.as_ref().map(|key| key.sequence);
         let skipped = in_secret.is_some_and(|current| memory.skipped(current).contains(&sequence));
         memory.previous.iter().any(|previous| previous.sequence == sequence)
             || skipped
             || [known, in_secret, memory.attempt()].contains(&Some(sequence))
-            || (known.is_none() && in_secret.is_none() && sequence == Sequence::FIRST)
+            || (known.is_none()
+                && in_secret.is_none_or(|claimed| !memory.explains(claimed))
+                && sequence == Sequence::FIRST)
     }
 
     /// Where a healthy environment leads from here; not beyond what is known to come to rest.
     pub(super) fn settles(&self, restful: &Restful) -> Result<(), String> {
         let mut state = self.clone();
-        // Whoever is no longer served can leave all the same.
-        let leaves = state.object.as_ref().is_some_and(|object| object.deleting);
-        if state.provider == Provider::Down || !leaves {
+        // Whoever is no longer served can leave all the same, if it is known to have been served.
+        let leaves =
+            state.object.as_ref().is_some_and(|object| object.deleting) && state.memory != Memory::default();
+        if state.life != Life::Outsider && (state.provider == Provider::Down || !leaves) {
             state.provider = Provider::Up;
         }
         state.rotates = false;
@@ -131,6 +131,9 @@ impl State {
         if let Some(rule) = self.broken {
             return complaint(rule);
         }
+        if self.life == Life::Outsider {
+            return Ok(());
+        }
         let Some(object) = &self.object else {
             return match &self.secret {
                 Some(Stored::Ours { .. }) => complaint("the Secret outlives its ServiceKey"),
@@ -147,7 +150,11 @@ impl State {
                 if self.remote != only {
                     return complaint("not exactly the current key lives");
                 }
-                if self.memory != (Memory { key: Some(KeyRecord::clone(key)), ..Memory::default() }) {
+                let told = self.memory.key.clone();
+                let is_told = told.as_ref().is_some_and(|told| {
+                    told.id.is_some() && told.sequence == key.sequence && told.inputs == key.inputs
+                });
+                if !is_told || self.memory != (Memory { key: told, ..Memory::default() }) {
                     return complaint("the status tells something else");
                 }
                 Ok(())

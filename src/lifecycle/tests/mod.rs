@@ -23,7 +23,7 @@ fn now() -> Timestamp {
 fn key(inputs: &str) -> KeyRecord {
     KeyRecord {
         sequence: Sequence::FIRST,
-        id: "binding-1".to_owned(),
+        id: Some("binding-1".to_owned()),
         name: None,
         role: None,
         created_at: now(),
@@ -56,6 +56,7 @@ fn asking() -> World {
         memory: Memory::default(),
         secret: SecretView::Absent,
         provider: ProviderView::Available,
+        admitted: true,
         marks_keys: false,
         pause: None,
         round: Round::default(),

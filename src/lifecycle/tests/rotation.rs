@@ -55,7 +55,7 @@ proptest! {
             now: world.now + i64::from(seconds).seconds(),
             memory: Memory::default(),
             secret: SecretView::Unknown,
-            round: Round { absent: Some(Sequence::FIRST), ..Round::default() },
+            round: Round { absent: [Sequence::FIRST].into(), ..Round::default() },
             ..world.clone()
         };
         prop_assert_eq!(next_rotation(&world, &key("now")), next_rotation(&later, &key("now")));

@@ -3,7 +3,11 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::*;
-use crate::secret::{Ownership, intact, marks::tests::marks, ownership, read};
+use crate::secret::{
+    Ownership, intact,
+    marks::tests::{claimed, marks},
+    ownership, read,
+};
 
 const OWNER: Uuid = Uuid::from_u128(7);
 
@@ -44,7 +48,7 @@ fn a_created_secret_is_known_again() {
     let secret = created(&layout);
     assert_eq!(ownership(&secret.metadata, &OWNER), Ownership::Ours);
     assert!(intact(&secret.metadata, &reference(OWNER, true), &layout));
-    assert_eq!(read(&secret.metadata), Some(marks()));
+    assert_eq!(read(&secret.metadata), Some(claimed(marks())));
     assert_eq!(Entries::of(&secret), entries());
     assert_eq!(secret.type_.as_deref(), Some("Opaque"));
     assert_eq!(secret.metadata.resource_version, None);
@@ -108,7 +112,7 @@ fn a_list_that_names_our_own_marks_takes_none_away() {
     existing.annotations.as_mut().unwrap().insert(LAYOUT_KEYS.into(), list);
     let meta = replaced(&existing, &layout(&[], &[]));
     assert!(intact(&meta, &reference(OWNER, true), &layout(&[], &[])));
-    assert_eq!(read(&meta), Some(marks()));
+    assert_eq!(read(&meta), Some(claimed(marks())));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Keys that exist already are taken over only by those who may.
+//! Keys that are taken over: never from somebody who may still need them.
 
 use serde_json::{Value, json};
 use servicekey_operator::api::{Reason, ServiceKey};
@@ -9,7 +9,7 @@ use testkit::{
 
 use super::{
     abuse::{Abuse, Actor},
-    harness::{Tenants, instance_by_name},
+    harness::{Tenants, foundry_spec, ibm_spec, instance_by_name, key_manifest},
 };
 use crate::{conditions::Reports, foundry, ibm};
 
@@ -37,6 +37,18 @@ pub const ABUSES: &[Abuse] = &[
         Actor::KeyWriter,
         "creates a ServiceKey with `adoption: Never`, and changes it to `IfExists` when the key conflicts",
         "the key stays as it is; the condition says `NotPermitted`",
+    ),
+    abuse!(
+        a_key_of_another_cluster_is_not_adopted_at_a_cloud_foundry,
+        Actor::Editor,
+        "asks for the adoption of a key at a Cloud Foundry that a namespace of the same name has in another cluster",
+        "`KeyConflict`; the key keeps its marks",
+    ),
+    abuse!(
+        a_key_of_another_cluster_is_not_adopted_at_ibm_cloud,
+        Actor::Editor,
+        "asks for the adoption of a key at IBM Cloud that a ServiceKey has in another cluster",
+        "`KeyConflict`; the key keeps its name",
     ),
 ];
 
@@ -118,4 +130,57 @@ async fn a_conflict_is_not_turned_into_an_adoption() {
     tenants.attacker.delete_key("creds").await;
     tenants.attacker.wait_gone("creds").await;
     assert_eq!(foundry.count(cloud_foundry::Route::Delete), 0);
+}
+
+const OWNER: &str = "6f1d3c1a-3f43-4d0c-9d5e-5f3f0c5f8a01";
+const OTHER_CLUSTER: &str = "1a2b3c4d-3f43-4d0c-9d5e-5f3f0c5f8a01";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_another_cluster_is_not_adopted_at_a_cloud_foundry() {
+    let tenants = Tenants::meet(Actor::Editor).await;
+    let foundry = FakeCloudFoundry::builder().start().await.unwrap();
+    let labels = [
+        ("servicekeys.dev/managed-by", "servicekey-operator"),
+        ("servicekeys.dev/owner", OWNER),
+        ("servicekeys.dev/cluster", OTHER_CLUSTER),
+    ];
+    let theirs = foundry.add_labelled_key(foundry::INSTANCE, "shared-name", labels).unwrap();
+    let told = [
+        ("servicekeys.dev/namespace", tenants.attacker.namespace.as_str()),
+        ("servicekeys.dev/name", "creds"),
+        ("servicekeys.dev/sequence", "1"),
+    ];
+    assert!(foundry.annotate(&theirs.guid, told));
+    let theirs = foundry.key(&theirs.guid).unwrap();
+
+    let login = ("cf-login", foundry::password());
+    tenants.attacker.add_provider("own", foundry_spec(&foundry), Some(login)).await;
+    ask_for_adoption(&tenants).await;
+    let refused = tenants.attacker.wait_key("creds", false, Reason::KeyConflict).await;
+    refused.says("which belongs to a ServiceKey of another namespace or cluster");
+    tenants.attacker.delete_key("creds").await;
+    tenants.attacker.wait_gone("creds").await;
+    assert_eq!(foundry.keys(), [theirs]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_another_cluster_is_not_adopted_at_ibm_cloud() {
+    let tenants = Tenants::meet(Actor::Editor).await;
+    let ibm = FakeIbmCloud::builder().start().await.unwrap();
+    let name = format!("shared-name-sk{}-{OWNER}-1", &OTHER_CLUSTER[..8]);
+    let theirs = ibm.add_key(ibm::INSTANCE, &name).unwrap();
+    let login = ("ibm-login", json!({"apikey": ibm::API_KEY}));
+    tenants.attacker.add_provider("own", ibm_spec(&ibm), Some(login)).await;
+    ask_for_adoption(&tenants).await;
+    let refused = tenants.attacker.wait_key("creds", false, Reason::KeyConflict).await;
+    refused.says("bears the mark of another ServiceKey, here or in another cluster");
+    tenants.attacker.delete_key("creds").await;
+    tenants.attacker.wait_gone("creds").await;
+    assert_eq!(ibm.keys(), [theirs]);
+}
+
+async fn ask_for_adoption(tenants: &Tenants) {
+    let fields = json!({"keyName": "shared-name", "adoption": "IfExists"});
+    let manifest = key_manifest("creds", json!({"name": "own"}), instance_by_name(), fields);
+    tenants.attacker.create::<servicekey_operator::api::ServiceKey>(manifest).await;
 }

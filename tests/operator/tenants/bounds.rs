@@ -1,13 +1,16 @@
 //! Small things that a tenant can fill, each with a bound.
 
+use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
-use servicekey_operator::api::{KeyProvider, Reason};
+use servicekey_operator::api::{KeyProvider, Reason, ServiceKey};
 use testkit::broker::FakeBroker;
 
 use super::{
     abuse::{Abuse, Actor},
     harness::{Tenants, broker_login, broker_spec},
+    identity::{Scene, Side},
 };
+use crate::stage::{entries, wait};
 
 pub const ABUSES: &[Abuse] = &[
     abuse!(
@@ -21,6 +24,30 @@ pub const ABUSES: &[Abuse] = &[
         Actor::Editor,
         "has sixty logins in one namespace",
         "the operator opens one watch for all of them, and takes a change of the last one in",
+    ),
+    abuse!(
+        a_forged_sequence_bricks_no_key_of_a_broker,
+        Actor::Editor,
+        "annotates its Secret with the sequence 4294967295, and has the key rotated (Open Service Broker)",
+        "the mark is put right; the next key has the sequence 2, and both go with the ServiceKey",
+    ),
+    abuse!(
+        a_forged_sequence_bricks_no_key_of_a_cloud_foundry,
+        Actor::Editor,
+        "annotates its Secret with the sequence 4294967295, and has the key rotated (Cloud Foundry)",
+        "the mark is put right; the next key has the sequence 2, and both go with the ServiceKey",
+    ),
+    abuse!(
+        a_forged_sequence_bricks_no_key_of_ibm_cloud,
+        Actor::Editor,
+        "annotates its Secret with the sequence 4294967295, and has the key rotated (IBM Cloud)",
+        "the mark is put right; the next key has the sequence 2, and both go with the ServiceKey",
+    ),
+    abuse!(
+        a_sequence_that_the_remote_side_denies_is_put_right,
+        Actor::Editor,
+        "annotates its Secret with the sequence 7, which no key has (Cloud Foundry)",
+        "the remote side is asked for such a key, and the mark is put right; no key is created or revoked",
     ),
 ];
 
@@ -74,7 +101,7 @@ async fn many_logins_are_watched_by_one_watch() {
     }
     let last = MANY - 1;
     let right = json!({"stringData": broker_login()});
-    attacker.patch::<k8s_openapi::api::core::v1::Secret>(&format!("login-{last}"), right).await;
+    attacker.patch::<Secret>(&format!("login-{last}"), right).await;
     let provider: KeyProvider =
         attacker.wait_provider(&format!("broker-{last}"), true, Reason::Available).await;
     assert_eq!(provider.metadata.generation, Some(1));
@@ -93,4 +120,66 @@ fn spec_with_login(broker: &FakeBroker, number: usize) -> (Value, String) {
     let mut spec = broker_spec(broker);
     spec["openServiceBroker"]["auth"]["basic"]["secretRef"]["name"] = json!(login);
     (spec, login)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_sequence_bricks_no_key_of_a_broker() {
+    survives_the_largest_sequence(Side::broker().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_sequence_bricks_no_key_of_a_cloud_foundry() {
+    survives_the_largest_sequence(Side::foundry().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_sequence_bricks_no_key_of_ibm_cloud() {
+    survives_the_largest_sequence(Side::ibm().await).await;
+}
+
+async fn survives_the_largest_sequence(side: Side) {
+    let scene = Scene::set(side, Actor::Editor).await;
+    let attacker = &scene.tenants.attacker;
+    let own = scene.attacker_has_a_key(json!({"rotation": {"overlap": "0s"}})).await;
+    forge_and_wait_until_put_right(&scene, "4294967295").await;
+    let told = attacker.wait_ready("creds").await.status.unwrap().key.unwrap();
+    assert_eq!((told.sequence, told.id), (1, own.id.clone()));
+
+    let rotate = json!({"metadata": {"annotations": {"servicekeys.dev/rotate": "now"}}});
+    attacker.patch::<ServiceKey>("creds", rotate).await;
+    let is_rotated = |key: Option<&ServiceKey>| {
+        let status = key.and_then(|key| key.status.as_ref());
+        status.is_some_and(|status| {
+            status.key.as_ref().is_some_and(|key| key.sequence == 2) && status.previous_keys.is_empty()
+        })
+    };
+    wait(attacker.keys(), "creds", "rotated", is_rotated).await;
+    assert_eq!(scene.side.keys().len(), 2, "the victim's, and the second of the attacker");
+    attacker.delete_key("creds").await;
+    attacker.wait_gone("creds").await;
+    assert_eq!(scene.side.keys(), [scene.theirs]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sequence_that_the_remote_side_denies_is_put_right() {
+    let scene = Scene::set(Side::foundry().await, Actor::Editor).await;
+    scene.attacker_has_a_key(json!({})).await;
+    let before = scene.side.keys();
+    forge_and_wait_until_put_right(&scene, "7").await;
+    let told = scene.tenants.attacker.wait_ready("creds").await.status.unwrap();
+    assert_eq!((told.key.unwrap().sequence, told.previous_keys), (1, vec![]));
+    assert_eq!(scene.side.keys(), before);
+}
+
+async fn forge_and_wait_until_put_right(scene: &Scene, sequence: &str) {
+    let attacker = &scene.tenants.attacker;
+    let held = entries(&attacker.secrets().get("creds").await.unwrap());
+    let forged = json!({"metadata": {"annotations": {"servicekeys.dev/sequence": sequence}}});
+    attacker.patch::<Secret>("creds", forged).await;
+    let is_right = |secret: Option<&Secret>| {
+        let annotations = secret.and_then(|secret| secret.metadata.annotations.as_ref());
+        annotations.is_some_and(|annotations| annotations["servicekeys.dev/sequence"] == "1")
+    };
+    let secret = wait(attacker.secrets(), "creds", "put right", is_right).await.unwrap();
+    assert!(entries(&secret) == held, "the credentials were right all the time");
 }

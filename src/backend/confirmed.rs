@@ -1,0 +1,124 @@
+//! Which keys the remote side has shown to this process with our mark on them.
+//!
+//! Ids that are stored elsewhere may have been written by anybody. An id in here was read from an answer of the remote
+//! side that showed the mark beside it, so a call by this id can't hit the key of somebody else.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::time::Instant;
+
+use crate::lifecycle::{Identity, MarkedKey};
+
+/// The ids that are known to bear a mark, with the time at which each was last shown. There are as many entries as the
+/// last list of all keys showed, and those that were made since.
+#[derive(Default)]
+pub(super) struct ConfirmedKeys(Mutex<HashMap<Identity, BTreeMap<String, Instant>>>);
+
+impl ConfirmedKeys {
+    /// The remote side has shown the mark of this identity on the object with this id.
+    pub(super) fn insert(&self, identity: Identity, id: &str) {
+        self.lock().entry(identity).or_default().insert(id.to_owned(), Instant::now());
+    }
+
+    /// All objects that bear the mark of this identity, as far as is known. There may be several, where one was made by a
+    /// former release whose answer was lost.
+    pub(super) fn ids(&self, identity: Identity) -> Vec<String> {
+        self.lock().get(&identity).into_iter().flat_map(BTreeMap::keys).cloned().collect()
+    }
+
+    /// The one to read: that of the hint where it is among them.
+    pub(super) fn id(&self, identity: Identity, hint: Option<&str>) -> Option<String> {
+        let ids = self.ids(identity);
+        let hinted = ids.iter().find(|id| Some(id.as_str()) == hint);
+        hinted.or(ids.first()).cloned()
+    }
+
+    /// The keys of this identity are gone, or bear the mark no more.
+    pub(super) fn remove(&self, identity: Identity) {
+        self.lock().remove(&identity);
+    }
+
+    /// This one of them is.
+    pub(super) fn remove_id(&self, identity: Identity, id: &str) {
+        let mut known = self.lock();
+        if let Some(ids) = known.get_mut(&identity) {
+            ids.remove(id);
+            if ids.is_empty() {
+                known.remove(&identity);
+            }
+        }
+    }
+
+    /// A list of all marked keys has come, which was asked for at this time: only what it shows, and what was shown since
+    /// then, is known from now on.
+    pub(super) fn replace(&self, asked: Instant, listed: &[MarkedKey]) {
+        let mut known = self.lock();
+        known.retain(|_, ids| {
+            ids.retain(|_, shown| *shown >= asked);
+            !ids.is_empty()
+        });
+        for MarkedKey { id, owner, sequence, name: _, namespace: _ } in listed {
+            if let Some(sequence) = *sequence {
+                let identity = Identity { owner: *owner, sequence };
+                known.entry(identity).or_default().entry(id.clone()).or_insert(asked);
+            }
+        }
+        known.shrink_to_fit();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Identity, BTreeMap<String, Instant>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::advance;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::lifecycle::Sequence;
+
+    const FIRST: Identity = Identity { owner: Uuid::from_u128(1), sequence: Sequence::FIRST };
+    const OTHERS: Identity = Identity { owner: Uuid::from_u128(2), sequence: Sequence::FIRST };
+
+    fn listed(identity: Identity, id: &str) -> MarkedKey {
+        MarkedKey {
+            id: id.to_owned(),
+            name: "creds".to_owned(),
+            owner: identity.owner,
+            sequence: Some(identity.sequence),
+            namespace: None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_the_last_list_showed_or_was_shown_since_is_known() {
+        let known = ConfirmedKeys::default();
+        known.insert(FIRST, "gone");
+        advance(Duration::from_secs(1)).await;
+        let asked = Instant::now();
+        known.insert(FIRST, "made-meanwhile");
+        known.replace(asked, &[listed(OTHERS, "theirs"), listed(FIRST, "old")]);
+        assert_eq!(known.ids(FIRST), ["made-meanwhile", "old"]);
+        assert_eq!(known.ids(OTHERS), ["theirs"]);
+    }
+
+    #[test]
+    fn a_hint_chooses_among_what_is_known_and_adds_nothing() {
+        let known = ConfirmedKeys::default();
+        known.insert(FIRST, "a");
+        known.insert(FIRST, "b");
+        assert_eq!(known.id(FIRST, Some("b")).as_deref(), Some("b"));
+        assert_eq!(known.id(FIRST, Some("theirs")).as_deref(), Some("a"));
+        assert_eq!(known.id(OTHERS, Some("a")), None);
+        known.remove_id(FIRST, "a");
+        known.remove_id(FIRST, "b");
+        assert!(known.ids(FIRST).is_empty());
+    }
+}

@@ -1,0 +1,279 @@
+//! What the marks on a Secret claim, and how far that is believed.
+//!
+//! Whoever may edit the Secret may write its annotations. So they never tell which object at the remote side is meant:
+//! ids are derived, or found by the mark that the remote side shows. What the status says of a key counts more than what
+//! the Secret says of it. A claim matters only where the status does not know the key: after a crash between the two
+//! writes, and after the status was lost or came from a backup.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{Identity, KeyRecord, Memory, Round, SecretView, Sequence};
+
+/// How many keys a Secret may be ahead of the status. A status from a backup may be older than the Secret by as many
+/// rotations; any more is a forgery, or damage.
+const LONGEST_LEAP: u32 = 1000;
+
+/// How long after it was given up a request may still take effect, at the most: the longest timeout that a provider may
+/// have.
+const LONGEST_LATENESS: Duration = Duration::from_secs(600);
+
+/// What the marks on a Secret say of the key in it. There is no id among it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// Its number within the ServiceKey.
+    pub sequence: Sequence,
+    /// Its role, where keys have roles.
+    pub role: Option<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Who made it, where the remote side says.
+    pub created_by: Option<String>,
+    /// When it stops working by itself.
+    pub expires_at: Option<Timestamp>,
+    /// By when the remote side wants it to be rotated.
+    pub renew_before: Option<Timestamp>,
+    /// Until when an earlier request for it may still take effect.
+    pub late_until: Option<Timestamp>,
+    /// Digest of the fields that it was made from.
+    pub inputs: String,
+}
+
+/// What a claim is held against.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// `metadata.uid` of the ServiceKey.
+    pub owner: Uuid,
+    /// What the status remembers.
+    pub memory: &'a Memory,
+    /// What this process has learned.
+    pub round: &'a Round,
+    /// Whether the provider admits the ServiceKey's namespace.
+    pub admitted: bool,
+    /// Whether the remote side tells by a mark whose a key is; where it does not, ids are derived.
+    pub marks_keys: bool,
+    /// The time.
+    pub now: Timestamp,
+}
+
+impl SecretView<Claim> {
+    /// The Secret as far as it is believed. One whose claim is not believed is damaged, and does not say which key it
+    /// holds.
+    #[must_use]
+    pub fn believed(self, evidence: &Evidence<'_>) -> SecretView {
+        match self {
+            Self::Unknown => SecretView::Unknown,
+            Self::Absent => SecretView::Absent,
+            Self::Foreign { holder } => SecretView::Foreign { holder },
+            Self::Damaged { key, previous } => {
+                let key = key.and_then(|claim| evidence.believe(claim));
+                SecretView::Damaged { previous: previous.filter(|_| key.is_some()), key }
+            }
+            Self::Intact { key, previous } => match evidence.believe(key) {
+                Some(key) => SecretView::Intact { key, previous },
+                None => SecretView::Damaged { key: None, previous: None },
+            },
+        }
+    }
+}
+
+impl Evidence<'_> {
+    /// What is to be known of the key that is claimed; `None` where the claim is not believed.
+    fn believe(&self, claim: Claim) -> Option<KeyRecord> {
+        let sequence = claim.sequence;
+        let known = [self.round.stored.as_ref(), self.memory.key.as_ref()];
+        if let Some(known) = known.into_iter().flatten().find(|key| key.sequence == sequence) {
+            return Some(known.clone());
+        }
+        let Self { owner, memory, round, admitted, marks_keys, now } = self;
+        let newest = memory.newest();
+        let explained = memory.explains(sequence);
+        let reached = newest.map_or(0, Sequence::number).saturating_add(LONGEST_LEAP);
+        // Who has just got a key would know of a later one.
+        let knows_better = round.in_hand.is_some() || round.stored.is_some();
+        let is_denied = knows_better || round.absent.contains(&sequence);
+        let refuted = !explained && (sequence.number() > reached || is_denied);
+        // A namespace that is not admitted had keys only if the status says so.
+        let impossible = !admitted && (newest.is_none() || !explained);
+        if refuted || impossible {
+            return None;
+        }
+        let Claim { sequence, role, created_at, created_by, expires_at, renew_before, late_until, inputs } =
+            claim;
+        let identity = Identity { owner: *owner, sequence };
+        let latest = now.checked_add(LONGEST_LATENESS).unwrap_or(*now);
+        Some(KeyRecord {
+            sequence,
+            id: (!marks_keys).then(|| identity.binding_id().to_string()),
+            name: None,
+            role,
+            created_at: created_at.min(*now),
+            created_by,
+            expires_at,
+            renew_before,
+            late_until: late_until.map(|late| late.min(latest)),
+            inputs,
+        })
+    }
+}
+
+impl Memory {
+    /// The number of the newest key that is remembered, or may have been made.
+    fn newest(&self) -> Option<Sequence> {
+        let previous = self.previous.iter().map(|key| key.sequence);
+        previous.chain(self.key.as_ref().map(|key| key.sequence)).chain(self.attempt()).max()
+    }
+
+    /// Whether a Secret may hold this key by what is remembered. A key is written down before it is made, except the first.
+    #[must_use]
+    pub fn explains(&self, sequence: Sequence) -> bool {
+        sequence <= self.newest().unwrap_or(Sequence::FIRST)
+    }
+}
+
+impl From<KeyRecord> for Claim {
+    fn from(key: KeyRecord) -> Self {
+        let KeyRecord {
+            sequence,
+            id: _,
+            name: _,
+            role,
+            created_at,
+            created_by,
+            expires_at,
+            renew_before,
+            late_until,
+            inputs,
+        } = key;
+        Self { sequence, role, created_at, created_by, expires_at, renew_before, late_until, inputs }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::lifecycle::Operation;
+
+    const OWNER: Uuid = Uuid::from_u128(1);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn sequence(number: u32) -> Sequence {
+        Sequence::new(number).unwrap()
+    }
+
+    fn key(number: u32) -> KeyRecord {
+        KeyRecord {
+            sequence: sequence(number),
+            id: Some("known".to_owned()),
+            name: Some("creds".to_owned()),
+            role: None,
+            created_at: at(10),
+            created_by: None,
+            expires_at: None,
+            renew_before: None,
+            late_until: None,
+            inputs: "known".to_owned(),
+        }
+    }
+
+    /// A claim that contradicts the status in everything that it may.
+    fn claim(number: u32) -> Claim {
+        Claim {
+            created_at: at(1_000_000),
+            late_until: Some(Timestamp::MAX),
+            inputs: "claimed".to_owned(),
+            ..key(number).into()
+        }
+    }
+
+    fn memory(key_number: Option<u32>, attempt: Option<u32>) -> Memory {
+        let operation = attempt.map(|number| Operation::bind(sequence(number)));
+        Memory { key: key_number.map(key), operation, ..Memory::default() }
+    }
+
+    fn believed(
+        claim: Claim,
+        memory: &Memory,
+        round: &Round,
+        admitted: bool,
+        marks_keys: bool,
+    ) -> SecretView {
+        let evidence = Evidence { owner: OWNER, memory, round, admitted, marks_keys, now: at(100) };
+        SecretView::Intact { key: claim, previous: None }.believed(&evidence)
+    }
+
+    const UNBELIEVED: SecretView = SecretView::Damaged { key: None, previous: None };
+
+    #[test]
+    fn what_the_status_says_of_a_key_counts_more_than_what_the_secret_says() {
+        let view = believed(claim(2), &memory(Some(2), None), &Round::default(), true, true);
+        assert_eq!(view, SecretView::Intact { key: key(2), previous: None });
+    }
+
+    #[test]
+    fn what_this_process_has_stored_counts_most() {
+        let stored = KeyRecord { id: Some("stored".to_owned()), ..key(2) };
+        let round = Round { stored: Some(stored.clone()), ..Round::default() };
+        let view = believed(claim(2), &memory(Some(2), None), &round, false, true);
+        assert_eq!(view, SecretView::Intact { key: stored, previous: None });
+    }
+
+    #[rstest]
+    #[case::found_by_its_mark(true, None)]
+    #[case::derived(false, Some(Identity { owner: OWNER, sequence: Sequence::FIRST }.binding_id().to_string()))]
+    fn no_id_comes_from_a_claim(#[case] marks_keys: bool, #[case] id: Option<String>) {
+        let view = believed(claim(1), &Memory::default(), &Round::default(), true, marks_keys);
+        let key = view.key().unwrap();
+        assert_eq!((&key.id, &key.name, &key.inputs[..]), (&id, &None, "claimed"));
+        assert_eq!(key.created_at, at(100), "no key is from the future");
+        assert_eq!(key.late_until, Some(at(700)));
+    }
+
+    #[rstest]
+    //                              key,     attempt, claimed,  admitted
+    #[case::after_the_first_write(  None,    None,    1,        true,  true)]
+    #[case::never_admitted(         None,    None,    1,        false, false)]
+    #[case::the_status_was_lost(    None,    None,    7,        true,  true)]
+    #[case::after_a_rotation(       Some(2), Some(3), 3,        true,  true)]
+    #[case::admitted_then(          Some(2), Some(3), 3,        false, true)]
+    #[case::an_older_status(        Some(2), None,    5,        true,  true)]
+    #[case::nothing_to_explain_it(  Some(2), None,    5,        false, false)]
+    #[case::the_longest_leap(       Some(2), None,    1002,     true,  true)]
+    #[case::a_longer_one(           Some(2), None,    1003,     true,  false)]
+    #[case::the_longest_of_all(     Some(2), None,    u32::MAX, true,  false)]
+    #[case::the_last_without_any(   None,    None,    u32::MAX, true,  false)]
+    #[case::an_older_secret(        Some(9), None,    3,        true,  true)]
+    #[rustfmt::skip]
+    fn a_claim_is_believed_as_far_as_it_can_be_true(
+        #[case] key: Option<u32>,
+        #[case] attempt: Option<u32>,
+        #[case] claimed: u32,
+        #[case] admitted: bool,
+        #[case] expected: bool,
+    ) {
+        let view = believed(claim(claimed), &memory(key, attempt), &Round::default(), admitted, true);
+        assert_eq!(view != UNBELIEVED, expected, "{view:?}");
+    }
+
+    #[test]
+    fn who_has_just_got_a_key_believes_in_no_later_one() {
+        let round = Round { in_hand: Some(key(1)), ..Round::default() };
+        assert_eq!(believed(claim(3), &Memory::default(), &round, true, true), UNBELIEVED);
+    }
+
+    #[rstest]
+    #[case::a_leap(5, false)]
+    #[case::one_that_is_explained(3, true)]
+    fn a_leap_that_the_remote_side_denies_is_not_believed(#[case] claimed: u32, #[case] expected: bool) {
+        let round = Round { absent: [sequence(claimed)].into(), ..Round::default() };
+        let view = believed(claim(claimed), &memory(Some(2), Some(3)), &round, true, true);
+        assert_eq!(view != UNBELIEVED, expected);
+    }
+}
