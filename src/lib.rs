@@ -11,3 +11,4 @@ mod fair;
 pub mod lifecycle;
 pub mod runtime;
 pub mod secret;
+pub mod wipe;

@@ -8,7 +8,10 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{BackendError, ErrorClass, MemoryShare, http::Redactor};
-use crate::lifecycle::Identity;
+use crate::{
+    lifecycle::Identity,
+    wipe::{SecretMap, SecretValues},
+};
 
 pub use crate::lifecycle::{SpaceLimit, Work};
 
@@ -55,7 +58,7 @@ impl KeyRequest {
     pub(super) async fn hide_in(&self, redactor: Redactor) -> Redactor {
         let redactor = redactor.and_strings_of(self.parameters.expose().values());
         match self.known.expose().await {
-            Some(known) => redactor.and_strings_of(&known),
+            Some(known) => redactor.and_strings_of(known.expose()),
             None => redactor.incomplete(),
         }
     }
@@ -185,45 +188,26 @@ pub struct InstanceRef {
     pub space_limit: Option<SpaceLimit>,
 }
 
-/// Parameters for the remote side, kept out of `Debug` because they may hold secrets.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Parameters(Map<String, Value>);
-
-impl Parameters {
-    /// Wraps the parameters.
-    #[must_use]
-    pub const fn new(entries: Map<String, Value>) -> Self {
-        Self(entries)
-    }
-
-    /// The parameters themselves, to be sent and never to be shown.
-    #[must_use]
-    pub const fn expose(&self) -> &Map<String, Value> {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Parameters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Parameters({} entries)", self.0.len())
-    }
-}
+/// Parameters for the remote side, kept out of `Debug` because they may hold secrets, and overwritten when they are dropped.
+pub type Parameters = SecretMap;
 
 /// What the remote side was told, or handed out, in earlier calls, and nobody else is to read. It is looked up only
 /// where the remote side's words are to be shown.
 #[derive(Clone)]
 pub struct KnownSecrets(Arc<LookUp>);
 
-type LookUp = dyn Fn() -> BoxFuture<'static, Option<Vec<Value>>> + Send + Sync;
+type LookUp = dyn Fn() -> BoxFuture<'static, Option<SecretValues>> + Send + Sync;
 
 impl KnownSecrets {
     /// Secrets that are looked up so; `None` where that is impossible for now.
-    pub fn new(look_up: impl Fn() -> BoxFuture<'static, Option<Vec<Value>>> + Send + Sync + 'static) -> Self {
+    pub fn new(
+        look_up: impl Fn() -> BoxFuture<'static, Option<SecretValues>> + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(look_up))
     }
 
     /// The secrets, to be hidden and never to be shown; `None` where nobody can tell what they are.
-    pub async fn expose(&self) -> Option<Vec<Value>> {
+    pub async fn expose(&self) -> Option<SecretValues> {
         (self.0)().await
     }
 }
@@ -234,33 +218,28 @@ impl fmt::Debug for KnownSecrets {
     }
 }
 
-/// The credentials of one key. `Debug` shows how many entries there are, and nothing else.
-#[derive(Clone)]
-pub struct Credentials(Arc<Map<String, Value>>);
+/// The credentials of one key. `Debug` shows how many entries there are, and nothing else. They are overwritten when the
+/// last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Credentials(Arc<SecretMap>);
 
 impl Credentials {
     /// Wraps what the remote side gave.
     #[must_use]
     pub fn new(entries: Map<String, Value>) -> Self {
-        Self(Arc::new(entries))
+        Self(Arc::new(SecretMap::new(entries)))
     }
 
     /// The credentials themselves, to be written into a Secret and nowhere else.
     #[must_use]
     pub fn expose(&self) -> &Map<String, Value> {
-        &self.0
+        self.0.expose()
     }
 
     /// Bytes that they take in memory, or more.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.0.iter().map(|(name, value)| name.len() + size(value)).sum()
-    }
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Credentials({} entries)", self.0.len())
+        self.expose().iter().map(|(name, value)| name.len() + size(value)).sum()
     }
 }
 

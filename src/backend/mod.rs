@@ -24,6 +24,7 @@ pub use error::{BackendError, ErrorClass};
 pub use http::{
     AddressPolicy, AddressRules, ApiServer, Author, CallOutcome, ClientCertificate, HttpConfig, InvalidHost,
     InvalidNetwork, Limits, NamedHost, Names, Network, ObservedCall, Observer, ProviderScope, RemoteShares,
+    without_secrets,
 };
 pub use ibm_cloud::{IbmCloud, IbmCloudAuth, IbmCloudConfig, Profile};
 pub use key::{

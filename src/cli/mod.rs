@@ -3,6 +3,7 @@
 mod check;
 mod config;
 mod crds;
+mod log_level;
 mod run;
 
 use std::{env, ffi::OsString};
@@ -29,6 +30,7 @@ enum Command {
     Run(run::Run),
     Check(check::Check),
     Crds(crds::Crds),
+    LogLevel(log_level::LogLevel),
 }
 
 impl Cli {
@@ -57,6 +59,7 @@ impl Cli {
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
             Command::Crds(crds) => crds.run(),
+            Command::LogLevel(level) => level.run(),
         }
     }
 }

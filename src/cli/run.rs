@@ -12,7 +12,7 @@ use crate::{
     api::{Duration, InvalidDuration},
     backend::{AddressRules, ApiServer, NamedHost, Network},
     controller::{Operator, Options},
-    runtime::{self, Election, Health, LogFilter, LogFormat, LogLevel, Metrics, Patience, Server},
+    runtime::{self, Control, Election, Health, LogFilter, LogFormat, LogLevel, Metrics, Patience, Server},
 };
 
 /// What to say where no API server is named.
@@ -95,10 +95,16 @@ pub(super) struct Run {
 
     /// What to log: a level, or levels by part, such as `info,servicekey_operator::backend=debug`
     ///
-    /// While the operator runs: `kubectl port-forward` to the port of --http-addr, and
-    /// `curl -X PUT -d debug localhost:8080/log-level`.
+    /// `servicekey-operator log-level` changes it while the operator runs. Other crates never log more than they are
+    /// known to log without secrets, whatever is written here.
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = LogFilter::DEFAULT)]
     log_level: LogFilter,
+
+    /// Listen for `servicekey-operator log-level` at this Unix socket; nowhere unless given
+    ///
+    /// Only the operator's own user may connect. Put it where no other container of the pod can reach it.
+    #[arg(long, env = "CONTROL_SOCKET", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    control_socket: Option<PathBuf>,
 
     /// Admit remote sides at these addresses, and plain http to them; may be repeated
     ///
@@ -173,6 +179,14 @@ impl Run {
 
     async fn serve(self, level: LogLevel) -> anyhow::Result<()> {
         let shutdown = runtime::shutdown_signal().context("can't wait for signals")?;
+        let control = self.control_socket.as_deref().filter(|path| !path.as_os_str().is_empty());
+        let _control = match control {
+            Some(path) => {
+                let control = Control::start(path, level);
+                Some(control.with_context(|| format!("can't listen at `{}`", path.display()))?)
+            }
+            None => None,
+        };
         let metrics = Metrics::default();
         let config = Config::infer().await.context(NO_CLUSTER)?;
         let (namespace, namespaces) = (self.cluster_resource_namespace.clone(), self.namespaces());
@@ -217,7 +231,7 @@ impl Run {
             None => work.await?,
             Some(address) => {
                 let health = Health::of(&metrics, Patience::default());
-                let server = Server::start(address, metrics, health, Some(level));
+                let server = Server::start(address, metrics, health);
                 let mut server = server.with_context(|| format!("can't serve metrics at `{address}`"))?;
                 tracing::info!(address = %server.address(), "metrics and health are served");
                 tokio::select! {

@@ -21,6 +21,7 @@ use crate::{
     backend::ErrorClass,
     lifecycle::{Answer, Attempted, Effect, Failure, KeyRecord, OperationKind, Report, Sequence},
     secret::{self, Entries, Marks},
+    wipe::HeldSecret,
 };
 
 /// Whether the ServiceKey is still there after an effect.
@@ -240,10 +241,10 @@ impl Turn<'_> {
     }
 
     /// The Secret to send: a new one, or ours with the version that was read.
-    fn rendered(&self, entries: &Entries, marks: &Marks) -> Secret {
+    fn rendered(&self, entries: &Entries, marks: &Marks) -> HeldSecret {
         let Self { subject, .. } = self;
         let layout = self.layout();
-        match self.existing_secret() {
+        let secret = match self.existing_secret() {
             Some(meta) => secret::replace(&meta, &subject.owner_reference, &layout, entries, marks),
             None => secret::build(
                 &subject.secret,
@@ -253,7 +254,8 @@ impl Turn<'_> {
                 entries,
                 marks,
             ),
-        }
+        };
+        HeldSecret::from(secret)
     }
 
     fn existing_secret(&self) -> Option<ObjectMeta> {
@@ -268,29 +270,30 @@ impl Turn<'_> {
         }
     }
 
-    async fn send_secret(&self, secret: &Secret) -> Result<Secret, Error> {
+    async fn send_secret(&self, secret: &Secret) -> Result<HeldSecret, Error> {
         let parameters =
             PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let api = self.secrets_api();
-        if secret.metadata.resource_version.is_some() {
+        let written = if secret.metadata.resource_version.is_some() {
             bounded("replace the Secret", api.replace(&self.subject.secret, &parameters, secret)).await
         } else {
             bounded("create the Secret", api.create(&parameters, secret)).await
-        }
+        };
+        written.map(HeldSecret::from).map_err(|error| error.hiding(Entries::of(secret).texts()))
     }
 
     /// What came of a write of the Secret; says whether it is as it was sent.
-    fn take_in_written(&mut self, written: Result<Secret, Error>) -> Result<bool, Error> {
+    fn take_in_written(&mut self, written: Result<HeldSecret, Error>) -> Result<bool, Error> {
         let Some(secret) = self.sent(written)? else { return Ok(false) };
         self.looked_up = None;
         self.distrusts_cache = false;
         self.context.secrets.remember(&secret.metadata, true);
-        self.wrote_secret = secret.metadata.resource_version;
+        self.wrote_secret.clone_from(&secret.metadata.resource_version);
         Ok(true)
     }
 
     /// The Secret as it was sent, unless it was not taken.
-    fn sent(&mut self, written: Result<Secret, Error>) -> Result<Option<Secret>, Error> {
+    fn sent(&mut self, written: Result<HeldSecret, Error>) -> Result<Option<HeldSecret>, Error> {
         match written {
             Ok(secret) => Ok(Some(secret)),
             // Somebody was faster: look again.
@@ -320,16 +323,18 @@ impl Turn<'_> {
     /// Leaves the Secret to whoever uses it, on condition that it is still ours.
     async fn release_secret(&mut self) -> Result<(), Error> {
         let found = self.read_secret().await?;
-        let is_ours = |secret: &Secret| {
+        let is_ours = |secret: &HeldSecret| {
             secret::ownership(&secret.metadata, &self.subject.uid) == secret::Ownership::Ours
         };
         let Some(secret) = found.filter(is_ours) else {
             self.look_again();
             return Ok(());
         };
-        let released = self.send_secret(&secret::release(secret, &self.subject.owner_reference)).await;
+        let released = self
+            .send_secret(&HeldSecret::from(secret::release((*secret).clone(), &self.subject.owner_reference)))
+            .await;
         if let Some(released) = self.sent(released)? {
-            self.looked_up = Some(LookedUp::There(Box::new(released.metadata)));
+            self.looked_up = Some(LookedUp::There(Box::new(released.metadata.clone())));
         }
         Ok(())
     }

@@ -1,9 +1,13 @@
 //! The effects at the remote side: each is asked for once, and what came of it is what the next decision sees.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::FutureExt;
-use k8s_openapi::{ByteString, api::core::v1::Secret};
+use k8s_openapi::ByteString;
 use kube::Resource;
 use serde_json::{Map, Value};
 
@@ -18,7 +22,8 @@ use crate::{
         Answer, Attempted, Failure, Found, Identity, KeyRecord, LONGEST_OPERATION, Operation, OperationKind,
         Problem, Sequence, UnderWay, Unusable, Work, full_second,
     },
-    runtime::metrics::KeyOperation,
+    runtime::{answers, metrics::KeyOperation},
+    wipe::{HeldSecret, SecretValues},
 };
 
 impl Turn<'_> {
@@ -375,7 +380,8 @@ impl Turn<'_> {
     /// What parameters hold, and the credentials of the keys so far, wherever they are kept.
     fn known_secrets(&self) -> KnownSecrets {
         let Self { context, subject, key, memo, .. } = self;
-        let ours = context.secrets.get(&subject.namespace, &subject.secret).map(|_| subject.secret.clone());
+        let is_ours = context.secrets.contains(&subject.namespace, &subject.secret);
+        let ours = is_ours.then(|| subject.secret.clone());
         let in_hand = memo.in_hand().map(|(_, credentials)| credentials);
         let (key, api) = (Arc::clone(key), self.secrets_api());
         KnownSecrets::new(move || {
@@ -385,10 +391,10 @@ impl Turn<'_> {
                 let names: BTreeSet<&String> = sources.chain(&ours).collect();
                 let in_hand = in_hand.iter().map(Credentials::expose);
                 let at_hand = in_hand.chain([&key.spec.parameters]).cloned().map(Value::Object);
-                let mut known: Vec<_> = at_hand.collect();
+                let mut known = SecretValues::new(at_hand.collect());
                 for name in names {
                     let secret = bounded("read a Secret", api.get_opt(name)).await.ok()?;
-                    known.extend(secret.into_iter().flat_map(values));
+                    known.extend(secret.map(HeldSecret::from).iter().flat_map(values));
                 }
                 Some(known)
             }
@@ -429,20 +435,21 @@ impl Turn<'_> {
 
     /// The parameters of the spec, and over them those of each Secret that it names.
     async fn parameters(&self) -> Result<Parameters, Failure> {
-        let mut parameters = self.key.spec.parameters.clone();
+        let mut parameters = Parameters::new(self.key.spec.parameters.clone());
         for source in &self.key.spec.parameters_from {
             let (name, entry) = (&source.secret_key_ref.name, &source.secret_key_ref.key);
             let secret = bounded("read a Secret of `spec.parametersFrom`", self.secrets_api().get_opt(name))
                 .await
-                .map_err(|error| transient(error.to_string()))?;
-            parameters.extend(object_in(secret, entry).map_err(|what| Failure {
+                .map_err(|error| transient(error.to_string()))?
+                .map(HeldSecret::from);
+            parameters.extend(object_in(secret.as_ref(), entry).map_err(|what| Failure {
                 attempted: Attempted::Parameters,
                 class: ErrorClass::Rejected,
                 message: format!("`spec.parametersFrom`: the entry `{entry}` of the Secret `{name}` {what}"),
                 retry_after: None,
             })?);
         }
-        Ok(Parameters::new(parameters))
+        Ok(parameters)
     }
 }
 
@@ -455,18 +462,24 @@ fn transient(message: String) -> Failure {
 }
 
 /// The entries of a Secret as text, and what they hold where they are JSON.
-fn values(secret: Secret) -> impl Iterator<Item = Value> {
-    secret.data.unwrap_or_default().into_values().flat_map(|ByteString(bytes)| {
+fn values(secret: &HeldSecret) -> impl Iterator<Item = Value> {
+    secret.data.iter().flat_map(BTreeMap::values).flat_map(|ByteString(bytes)| {
         let text = String::from_utf8(bytes.clone()).ok().map(Value::String);
-        text.into_iter().chain(serde_json::from_slice(&bytes).ok())
+        text.into_iter().chain(serde_json::from_slice(bytes).ok())
     })
 }
 
 /// The JSON object in an entry of a Secret, or what is wrong with it, without quoting it.
-fn object_in(secret: Option<Secret>, entry: &str) -> Result<Map<String, Value>, &'static str> {
+fn object_in(secret: Option<&HeldSecret>, entry: &str) -> Result<Map<String, Value>, &'static str> {
     let secret = secret.ok_or("is missing: there is no such Secret; create it")?;
-    let data = secret.data.unwrap_or_default();
-    let bytes = data.get(entry).ok_or("is missing; add it")?;
+    let data = secret.data.as_ref();
+    let bytes = data.and_then(|data| data.get(entry)).ok_or("is missing; add it")?;
+    if bytes.0.len() > answers::PARAMETERS_BYTES {
+        return Err("is larger than 64 KiB; shorten it");
+    }
+    if answers::levels(&bytes.0) > answers::PARAMETERS_LEVELS {
+        return Err("is nested deeper than 32 levels; flatten it");
+    }
     match serde_json::from_slice(&bytes.0) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) | Err(_) => Err("is no JSON object; correct it"),

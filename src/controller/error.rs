@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use kube::core::Status;
+use secrecy::SecretString;
+
+use crate::{backend, runtime::words};
 
 /// How long one request to the Kubernetes API may take, with the client's own retries.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -11,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The Kubernetes API answered with an error, or not at all.
-    #[error("the Kubernetes API could not {attempt}: {source}")]
+    #[error("the Kubernetes API could not {attempt}: {}", words(source.as_ref()))]
     Kube {
         /// What was tried.
         attempt: &'static str,
@@ -66,8 +69,51 @@ impl Error {
         if self.is(409) || self.is(404) { Self::Outdated } else { self }
     }
 
+    /// The same without these secrets, which an admission webhook may repeat from the object that was written.
+    pub fn hiding(self, secrets: impl IntoIterator<Item = SecretString>) -> Self {
+        match self {
+            Self::Kube { attempt, source } => match *source {
+                kube::Error::Api(mut status) => {
+                    status.message = backend::without_secrets(&status.message, secrets);
+                    status.details = None;
+                    Self::Kube { attempt, source: Box::new(kube::Error::Api(status)) }
+                }
+                other => Self::Kube { attempt, source: Box::new(other) },
+            },
+            error @ (Self::Timeout { .. } | Self::Outdated | Self::Malformed(_) | Self::Restless(_)) => error,
+        }
+    }
+
     /// Whether the API server answered with this HTTP status.
     pub fn is(&self, code: u16) -> bool {
         self.status().is_some_and(|status| status.code == code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_webhook_repeats_no_secret() {
+        let message = "denied: {\\\"password\\\": hunter22} and aHVudGVyMjI= and %68unter22";
+        let status = Status::failure(message, "Invalid").with_code(422);
+        let error =
+            Error::Kube { attempt: "create the Secret", source: Box::new(kube::Error::Api(status.boxed())) };
+        assert!(error.to_string().contains("hunter22"), "there would be nothing to hide: {error}");
+        let hidden = error.hiding(["hunter22".into()]);
+        assert!(hidden.is(422));
+        let said = format!("{hidden} {hidden:?}");
+        for secret in ["hunter22", "aHVudGVyMjI", "unter22"] {
+            assert!(!said.contains(secret), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_an_unexpected_form_is_not_quoted() {
+        let refused = serde_json::from_str::<Status>(r#"{"message": {"a": "hunter22"}}"#).unwrap_err();
+        let error = Error::Kube { attempt: "read", source: Box::new(kube::Error::SerdeError(refused)) };
+        assert!(error.to_string().contains("does not have the expected form"), "{error}");
+        assert!(!error.to_string().contains("hunter22"), "{error}");
     }
 }

@@ -11,7 +11,7 @@ use kube::{
 };
 
 use super::watch::{self, Cache};
-use crate::runtime::Watches;
+use crate::runtime::{Watches, answers};
 
 /// Every cluster has it, from its first minute to its last.
 const OLDEST: &str = "kube-system";
@@ -34,9 +34,12 @@ impl Namespaces {
         }
     }
 
-    /// The labels of a namespace, as far as they are known.
-    pub fn labels(&self, namespace: &str) -> BTreeMap<String, String> {
-        self.get(namespace, |namespace| namespace.labels().clone()).unwrap_or_default()
+    /// The labels of a namespace; `None` where they are not known, or not all of them.
+    pub fn labels(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
+        let whole = |namespace: &PartialObjectMeta<Namespace>| {
+            answers::omissions(&namespace.metadata).is_empty().then(|| namespace.labels().clone())
+        };
+        self.get(namespace, whole).flatten()
     }
 
     /// What tells this cluster from others.

@@ -1,7 +1,7 @@
 //! What is observed before a decision. Nothing is changed by it, and hardly anything is asked: the caches know.
 
 use jiff::Timestamp;
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::{
@@ -19,7 +19,9 @@ use crate::{
         Claim, Desired, Evidence, LateAnswers, Problem, ProviderView, Rotation, SecretView, Sequence, Wish,
         World,
     },
+    runtime::answers,
     secret::{self, Entries, Marks, Ownership, RenderError},
+    wipe::HeldSecret,
 };
 
 impl Turn<'_> {
@@ -113,6 +115,10 @@ impl Turn<'_> {
         {
             return problem.clone();
         }
+        if let Some(problem) = self.excess() {
+            self.memo.checked_spec = Some((generation, Some(problem.clone())));
+            return Some(problem);
+        }
         let layout = self.layout();
         let verdict = match self.context.templates.known(&self.subject.lane, &layout) {
             Some(verdict) => verdict,
@@ -132,6 +138,13 @@ impl Turn<'_> {
         invalid
     }
 
+    /// A part of the spec that exceeds its bound, and that the operator has not read therefore.
+    fn excess(&self) -> Option<Problem> {
+        let omitted = answers::omissions(&self.key.metadata);
+        let omission = omitted.into_iter().find(|omission| omission.path.starts_with("spec."))?;
+        Some(Problem { reason: Reason::InvalidSpec, message: omission.to_string() })
+    }
+
     pub(super) fn keeps_previous(&self) -> bool {
         self.key.spec.secret.previous == PreviousCredentials::Include
     }
@@ -139,7 +152,7 @@ impl Turn<'_> {
     fn provider_view(&self) -> Result<ProviderView, Error> {
         let id = &self.subject.provider;
         let labels = self.context.namespaces.labels(&self.subject.namespace);
-        let tenant = Tenant { namespace: &self.subject.namespace, labels: &labels };
+        let tenant = Tenant { namespace: &self.subject.namespace, labels: labels.as_ref() };
         let Some(view) = self.context.registry.view(id, &tenant) else {
             return Ok(ProviderView::Unavailable(Problem {
                 reason: Reason::ProviderNotFound,
@@ -195,7 +208,7 @@ impl Turn<'_> {
     fn is_admitted(&self) -> bool {
         let Subject { provider, namespace, .. } = &self.subject;
         let labels = self.context.namespaces.labels(namespace);
-        self.context.registry.admits(provider, &Tenant { namespace, labels: &labels })
+        self.context.registry.admits(provider, &Tenant { namespace, labels: labels.as_ref() })
     }
 
     /// A role that is asked of a provider whose keys have none.
@@ -280,8 +293,9 @@ impl Turn<'_> {
     }
 
     /// The Secret as a whole, which hardly anything needs.
-    pub(super) async fn read_secret(&self) -> Result<Option<Secret>, Error> {
-        bounded("read the Secret", self.secrets_api().get_opt(&self.subject.secret)).await
+    pub(super) async fn read_secret(&self) -> Result<Option<HeldSecret>, Error> {
+        let read = bounded("read the Secret", self.secrets_api().get_opt(&self.subject.secret)).await?;
+        Ok(read.map(HeldSecret::from))
     }
 
     /// Whether the entries are those that the marks tell of.

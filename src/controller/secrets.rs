@@ -19,7 +19,10 @@ use super::{
     version,
     watch::{Cache, Change},
 };
-use crate::api::{ServiceKey, marks};
+use crate::{
+    api::{ServiceKey, marks},
+    runtime::answers,
+};
 
 /// The metadata of one Secret, as it is known.
 #[derive(Clone, Debug)]
@@ -126,6 +129,8 @@ impl SecretCache {
             {
                 Some(KnownSecret { meta: meta.clone(), verified: *verified })
             }
+            // The cache has a part of it only, which is not enough to judge it by, or to write it back.
+            (_, Some(cached)) if !answers::omissions(&cached.metadata).is_empty() => None,
             (known, Some(cached)) => {
                 let verified =
                     known.is_some_and(|known| Some(known.version) == cached_version && known.verified);
@@ -133,6 +138,12 @@ impl SecretCache {
             }
             (_, None) => None,
         }
+    }
+
+    /// Whether there is a Secret of ours by this name, as far as is known.
+    pub fn contains(&self, namespace: &str, name: &str) -> bool {
+        self.cache.store.get(&ObjectRef::new(name).within(namespace)).is_some()
+            || self.get(namespace, name).is_some()
     }
 
     /// Remembers a Secret that we wrote or read. `verified`: it holds the entries that its marks tell of.

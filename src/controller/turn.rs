@@ -211,7 +211,7 @@ impl Turn<'_> {
     /// What the provider permits the namespace.
     pub(super) fn allowance(&self) -> Allowance {
         let labels = self.context.namespaces.labels(&self.subject.namespace);
-        let tenant = Tenant { namespace: &self.subject.namespace, labels: &labels };
+        let tenant = Tenant { namespace: &self.subject.namespace, labels: labels.as_ref() };
         self.context.registry.allowance(&self.subject.provider, &tenant)
     }
 

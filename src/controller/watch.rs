@@ -4,7 +4,7 @@ use std::{fmt::Debug, future, sync::Arc};
 
 use futures::{Stream, StreamExt};
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, Resource,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
@@ -15,10 +15,14 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::watch::Receiver;
 
-use crate::runtime::{Watch, Watches};
+use crate::runtime::{Watch, Watches, answers, words};
 
-/// Objects asked for at a time when a watch begins.
-const PAGE_SIZE: u32 = 500;
+/// Objects that are listed at a time when a watch begins. With the bounds of [`answers`] this bounds the memory that a list
+/// takes, whatever tenants write into their objects.
+const PAGE_SIZE: u32 = 50;
+
+/// The part of an object's metadata that the operator reads, and never writes.
+const ANNOTATIONS: &str = "metadata.annotations";
 
 /// The objects that a watch has shown.
 #[derive(Clone, Debug)]
@@ -110,13 +114,14 @@ where
     let cache = Cache { store: store.clone(), filled };
     let changes = events
         .modify(|object| {
-            object.managed_fields_mut().clear();
+            log_omissions(object);
         })
         .default_backoff()
         .reflect(writer)
         .filter_map(move |event| {
             let event = event.inspect_err(|error| {
-                tracing::warn!(kind = %<K as Resource>::kind(&()), %error, "a watch failed, and begins again");
+                let error = words(error);
+                tracing::warn!(kind = %<K as Resource>::kind(&()), error, "a watch failed, and begins again");
             });
             let change = event.ok().and_then(|event| change(event, &store));
             if matches!(change, Some(Change::Listed(_))) {
@@ -168,6 +173,35 @@ fn unguarded<K: Resource<DynamicType = ()>>(object: DeserializeGuard<K>) -> Opti
             );
         })
         .ok()
+        .filter(|object| !lacks_what_is_written_back(object))
+}
+
+/// Whether the object lacks a part that the operator writes as a whole: acting on it would lose what is missing.
+fn lacks_what_is_written_back<K: Resource<DynamicType = ()>>(object: &K) -> bool {
+    let omitted = answers::omissions(object.meta());
+    let lacking =
+        omitted.iter().any(|omission| !omission.path.starts_with("spec.") && omission.path != ANNOTATIONS);
+    if lacking {
+        tracing::error!(
+            kind = %K::kind(&()),
+            namespace = object.meta().namespace.as_deref().unwrap_or_default(),
+            name = object.meta().name.as_deref().unwrap_or_default(),
+            "an object is left alone: its status or its finalizers are larger than the operator reads; shorten them"
+        );
+    }
+    lacking
+}
+
+fn log_omissions<K: Resource<DynamicType = ()>>(object: &K) {
+    for omission in answers::omissions(object.meta()) {
+        tracing::warn!(
+            kind = %K::kind(&()),
+            namespace = object.meta().namespace.as_deref().unwrap_or_default(),
+            name = object.meta().name.as_deref().unwrap_or_default(),
+            %omission,
+            "a part of an object was not read"
+        );
+    }
 }
 
 #[cfg(test)]
@@ -176,7 +210,7 @@ mod tests {
 
     use futures::{future::join_all, stream};
     use k8s_openapi::api::core::v1::ConfigMap;
-    use kube::{api::ObjectMeta, runtime::reflector::ObjectRef};
+    use kube::{ResourceExt, api::ObjectMeta, runtime::reflector::ObjectRef};
 
     use super::*;
 

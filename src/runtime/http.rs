@@ -1,17 +1,21 @@
-//! What the operator serves by http: `/metrics`; `/livez` and `/readyz` for the kubelet; and `/log-level`, which can be
-//! changed by those who may forward a port to the pod.
+//! The operator's HTTP server: `/metrics`, and `/livez` and `/readyz` for the kubelet.
 //!
-//! It has a thread and a runtime of its own: it must be able to say that the other one is stuck.
+//! It has a thread and a runtime of its own, because it must be able to say that the other one is stuck. It changes
+//! nothing: other containers of the pod reach it by the loopback interface. Slow clients are cut off, and no peer can take
+//! all connections, so that the kubelet always gets an answer.
 
 use std::{
+    collections::HashMap,
     io,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
+    sync::{Arc, Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
 use axum::{
     Router,
-    extract::{ConnectInfo, State},
+    extract::State,
     http::{
         HeaderMap, StatusCode,
         header::{ACCEPT, CONTENT_TYPE},
@@ -19,11 +23,29 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use prometheus_client::encoding::prometheus_text;
-use tokio::{runtime, sync::oneshot};
+use tokio::{net::TcpStream, runtime, sync::oneshot, time};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Health, LogLevel, Metrics};
+use super::{Health, Metrics};
+
+/// The time that a client has to send the head of its request.
+const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+/// The time that one request may take, until the client has read the answer.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// The most bytes that are buffered of a request's head.
+const HEAD_BYTES: usize = 16 << 10;
+/// The most connections at the same time.
+const CONNECTIONS: usize = 256;
+/// The most connections of one address at the same time.
+const CONNECTIONS_OF_A_PEER: usize = 16;
+/// The wait after a connection could not be accepted, for example because the process has too many files open.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The media type of the text format that Prometheus asks for.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -40,25 +62,19 @@ pub struct Server {
 struct Told {
     metrics: Metrics,
     health: Health,
-    level: Option<LogLevel>,
 }
 
 impl Server {
-    /// Serves at this address, on a thread of its own. `level`: of the process's logs, if it keeps any.
+    /// Serves at this address, on a thread of its own.
     ///
     /// # Errors
     /// Where the address can't be had, or no thread.
-    pub fn start(
-        address: SocketAddr,
-        metrics: Metrics,
-        health: Health,
-        level: Option<LogLevel>,
-    ) -> io::Result<Self> {
+    pub fn start(address: SocketAddr, metrics: Metrics, health: Health) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let router = router(Told { metrics, health, level });
+        let router = router(Told { metrics, health });
         let stop = CancellationToken::new();
         let (ending, ended) = oneshot::channel();
         let until = stop.clone();
@@ -86,8 +102,70 @@ impl Server {
 }
 
 async fn serve(listener: TcpListener, router: Router) -> io::Result<()> {
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(tokio::net::TcpListener::from_std(listener)?, service).await
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let connections = Connections::default();
+    loop {
+        match listener.accept().await {
+            // Without a place the connection is closed at once.
+            Ok((stream, peer)) => {
+                if let Some(place) = connections.enter(peer.ip().to_canonical()) {
+                    tokio::spawn(answer(stream, router.clone(), place));
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a connection could not be accepted");
+                time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Answers one request.
+async fn answer(stream: TcpStream, router: Router, _place: Place) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(HEAD_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    // A client that is too slow, or sends nonsense, is cut off, and needs no mention.
+    let _ = time::timeout(DEADLINE, connection).await;
+}
+
+/// The connections that are open, by the address of the peer.
+#[derive(Clone, Debug, Default)]
+struct Connections(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// A place among the connections, until it is dropped.
+#[derive(Debug)]
+struct Place {
+    peer: IpAddr,
+    connections: Connections,
+}
+
+impl Connections {
+    /// A place for one more connection of this peer, where there is one.
+    fn enter(&self, peer: IpAddr) -> Option<Place> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = open.values().sum();
+        let of_peer = open.entry(peer).or_default();
+        if all >= CONNECTIONS || *of_peer >= CONNECTIONS_OF_A_PEER {
+            open.retain(|_, count| *count > 0);
+            return None;
+        }
+        *of_peer += 1;
+        Some(Place { peer, connections: self.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.connections.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.peer) {
+            *count -= 1;
+        }
+        open.retain(|_, count| *count > 0);
+    }
 }
 
 fn router(told: Told) -> Router {
@@ -95,7 +173,6 @@ fn router(told: Told) -> Router {
         .route("/metrics", get(metrics))
         .route("/livez", get(async |State(told): State<Told>| verdict(&told.health.ailments())))
         .route("/readyz", get(async |State(told): State<Told>| verdict(&told.health.obstacles())))
-        .route("/log-level", get(log_level).put(set_log_level))
         .with_state(told)
 }
 
@@ -106,26 +183,6 @@ async fn metrics(State(told): State<Told>, headers: HeaderMap) -> impl IntoRespo
     } else {
         ([(CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], told.metrics.plain_text())
     }
-}
-
-async fn log_level(State(told): State<Told>) -> Result<String, StatusCode> {
-    told.level.map(|level| format!("{}\n", level.get())).ok_or(StatusCode::NOT_FOUND)
-}
-
-/// Changes what is logged, for who is in the pod, or forwards a port to it.
-async fn set_log_level(
-    State(told): State<Told>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    filter: String,
-) -> Result<String, (StatusCode, String)> {
-    if !peer.ip().to_canonical().is_loopback() {
-        let advice = "only from within the pod: use `kubectl port-forward`\n";
-        return Err((StatusCode::FORBIDDEN, advice.to_owned()));
-    }
-    let level = told.level.ok_or((StatusCode::NOT_FOUND, String::new()))?;
-    level.set(&filter).map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n")))?;
-    tracing::info!(filter = %level.get(), "what is logged was changed");
-    Ok(format!("{}\n", level.get()))
 }
 
 /// Nothing against it is `ok`.
@@ -141,19 +198,19 @@ fn verdict(against: &[String]) -> (StatusCode, String) {
 mod tests {
     use std::{
         io::{Read as _, Write as _},
-        net::TcpStream,
-        time::Duration,
+        net::TcpStream as StdTcpStream,
+        time::Instant,
     };
 
     use super::*;
-    use crate::runtime::{LogFilter, Patience, logs::tests::detached};
+    use crate::runtime::Patience;
 
     fn ask(address: SocketAddr, path: &str, accept: &str) -> String {
         send(address, &format!("GET {path} HTTP/1.1\r\naccept: {accept}\r\n"), "")
     }
 
     fn send(address: SocketAddr, head: &str, body: &str) -> String {
-        let mut connection = TcpStream::connect(address).unwrap();
+        let mut connection = StdTcpStream::connect(address).unwrap();
         let length = body.len();
         let request =
             format!("{head}host: operator\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
@@ -165,7 +222,7 @@ mod tests {
 
     fn start(metrics: &Metrics, patience: Patience) -> Server {
         let health = Health::of(metrics, patience);
-        Server::start(([127, 0, 0, 1], 0).into(), metrics.clone(), health, None).unwrap()
+        Server::start(([127, 0, 0, 1], 0).into(), metrics.clone(), health).unwrap()
     }
 
     #[test]
@@ -217,37 +274,54 @@ mod tests {
     async fn a_port_that_is_taken_is_an_error() {
         let (metrics, taken) = (Metrics::default(), TcpListener::bind("127.0.0.1:0").unwrap());
         let health = Health::of(&metrics, Patience::default());
-        let refused = Server::start(taken.local_addr().unwrap(), metrics, health, None);
+        let refused = Server::start(taken.local_addr().unwrap(), metrics, health);
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
-    fn what_is_logged_can_be_changed() {
-        let metrics = Metrics::default();
-        let (_layer, level) = detached();
-        let health = Health::of(&metrics, Patience::default());
-        let server = Server::start(([127, 0, 0, 1], 0).into(), metrics, health, Some(level.clone())).unwrap();
-        let put = |filter: &str| send(server.address(), "PUT /log-level HTTP/1.1\r\n", filter);
-        let answer = put("debug");
-        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\ndebug\n"), "{answer}");
-        assert_eq!(level.get().to_string(), "debug");
-        let answer = put("loud=louder");
-        assert!(
-            answer.starts_with("HTTP/1.1 400 ") && answer.contains("`loud=louder` is no filter"),
-            "{answer}"
-        );
-        assert!(ask(server.address(), "/log-level", "*/*").ends_with("\r\n\r\ndebug\n"));
+    fn connections_are_bounded_for_each_peer_and_for_all() {
+        let connections = Connections::default();
+        let peer = |number: usize| IpAddr::from([10, 0, 0, u8::try_from(number).unwrap()]);
+        let mut places: Vec<_> =
+            (0..CONNECTIONS_OF_A_PEER).map(|_| connections.enter(peer(0)).unwrap()).collect();
+        assert!(connections.enter(peer(0)).is_none());
+        for number in 1..CONNECTIONS / CONNECTIONS_OF_A_PEER {
+            places.extend((0..CONNECTIONS_OF_A_PEER).map(|_| connections.enter(peer(number)).unwrap()));
+        }
+        assert!(connections.enter(peer(99)).is_none());
+        places.clear();
+        assert!(connections.0.lock().unwrap().is_empty());
+        assert!(connections.enter(peer(99)).is_some());
     }
 
-    #[tokio::test]
-    async fn but_not_by_other_machines() {
-        let (metrics, (_layer, level)) = (Metrics::default(), detached());
-        let health = Health::of(&metrics, Patience::default());
-        let told = Told { metrics, health, level: Some(level.clone()) };
-        let peer = ConnectInfo(SocketAddr::from(([10, 0, 0, 1], 4711)));
-        let (status, said) = set_log_level(State(told), peer, "trace".to_owned()).await.unwrap_err();
-        assert_eq!(status, StatusCode::FORBIDDEN);
-        assert!(said.contains("kubectl port-forward"), "{said}");
-        assert_eq!(level.get().to_string(), LogFilter::DEFAULT);
+    /// A client that sends one byte after the other gets no further than the deadline of the head.
+    #[test]
+    fn a_slow_client_is_cut_off() {
+        let server = start(&Metrics::default(), Patience::default());
+        let mut connection = StdTcpStream::connect(server.address()).unwrap();
+        connection.write_all(b"GET /livez HTTP/1.1\r\n").unwrap();
+        let began = Instant::now();
+        connection.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let mut rest = [0; 100];
+        loop {
+            let _ = connection.write_all(b"a: b\r\n");
+            match connection.read(&mut rest) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => break,
+            }
+            assert!(began.elapsed() < 4 * HEAD_DEADLINE, "it is still connected");
+        }
+        assert!(began.elapsed() >= HEAD_DEADLINE / 2, "it had its time");
+    }
+
+    #[test]
+    fn the_server_changes_nothing() {
+        let server = start(&Metrics::default(), Patience::default());
+        for request in ["PUT /log-level", "GET /log-level", "POST /metrics", "DELETE /livez"] {
+            let answer = send(server.address(), &format!("{request} HTTP/1.1\r\n"), "trace");
+            assert!(answer.starts_with("HTTP/1.1 40"), "{answer}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The client for the API server, which counts what it asks for and notes signs of life of the watches.
+//! The client for the API server, which counts what it asks for, notes signs of life of the watches, and guards itself
+//! against the answers.
 
 use std::{
     pin::Pin,
@@ -15,15 +16,15 @@ use kube::{
 };
 use tower::{Layer, Service};
 
-use super::{Metrics, metrics::ApiRequest, watches::Pulse};
+use super::{Metrics, answers::Guard, metrics::ApiRequest, watches::Pulse};
 
-/// A client whose requests are counted.
+/// A client whose requests are counted, and whose answers pass the [guard](super::answers).
 ///
 /// # Errors
 /// Where the configuration can't be used.
 pub fn client(config: Config, metrics: &Metrics) -> kube::Result<Client> {
     let observation = Observation { metrics: metrics.clone() };
-    Ok(ClientBuilder::try_from(config)?.with_layer(&observation).build())
+    Ok(ClientBuilder::try_from(config)?.with_layer(&observation).with_layer(&Guard).build())
 }
 
 #[derive(Clone)]
@@ -118,7 +119,7 @@ impl<B: Body + Unpin> Body for ObservedBody<B> {
 }
 
 /// What a request asks for, as RBAC calls it.
-fn api_request(method: &Method, uri: &Uri) -> ApiRequest {
+pub(super) fn api_request(method: &Method, uri: &Uri) -> ApiRequest {
     let mut segments = uri.path().split('/').filter(|segment| !segment.is_empty());
     // The group and version: `api/v1`, or `apis/servicekeys.dev/v1alpha1`.
     let in_a_group = segments.next() == Some("apis");

@@ -8,12 +8,48 @@ use std::{
 };
 
 use clap::ValueEnum;
+use tracing::Metadata;
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
+    filter::{LevelFilter, filter_fn},
     layer::SubscriberExt,
     reload::{self, Handle},
     util::SubscriberInitExt,
 };
+
+/// The most that each crate may log, whatever the filter says: other crates print what they receive and send. A crate
+/// that is not here stays at [`MOST_OF_OTHERS`], so that a new dependency, or a new version of one, brings no secrets.
+const MOST: &[(&str, LevelFilter)] = &[
+    ("servicekey_operator", LevelFilter::TRACE),
+    // It prints answers that it can't parse, and refusals, as a whole.
+    ("kube_client::client", LevelFilter::OFF),
+    ("kube_client::client::auth", MOST_OF_OTHERS),
+    // It prints the method, the path and the status of each request.
+    ("kube_client::client::builder", LevelFilter::DEBUG),
+    ("kube_client::client::tls", MOST_OF_OTHERS),
+    // Below, it prints errors of the client, with what they quote of an answer.
+    ("kube_runtime", MOST_OF_OTHERS),
+    // They print connections, frames and handshakes, and at this level no contents.
+    ("h2", LevelFilter::DEBUG),
+    ("hyper", LevelFilter::DEBUG),
+    ("hyper_util", LevelFilter::DEBUG),
+    ("reqwest", LevelFilter::DEBUG),
+    ("rustls", LevelFilter::DEBUG),
+];
+const MOST_OF_OTHERS: LevelFilter = LevelFilter::INFO;
+
+/// Whether an event or span may be logged at all.
+fn is_known_to_be_harmless(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() <= most(metadata.target())
+}
+
+/// The most that a part of a crate may log: what its nearest parent in the list may.
+fn most(target: &str) -> LevelFilter {
+    let parents =
+        std::iter::successors(Some(target), |part| part.rsplit_once("::").map(|(parent, _)| parent));
+    let listed = |part: &str| MOST.iter().find(|(listed, _)| *listed == part).map(|(_, most)| *most);
+    parents.into_iter().find_map(listed).unwrap_or(MOST_OF_OTHERS)
+}
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -110,7 +146,8 @@ pub fn start_logging(format: LogFormat, filter: &LogFilter) -> anyhow::Result<Lo
         // The list of spans has the current one.
         LogFormat::Auto | LogFormat::Json => lines.json().with_current_span(false).boxed(),
     };
-    let registry = tracing_subscriber::registry().with(layer).with(lines);
+    let registry =
+        tracing_subscriber::registry().with(layer).with(filter_fn(is_known_to_be_harmless)).with(lines);
     #[cfg(feature = "otlp")]
     let registry = registry.with(super::traces::layer()?);
     registry.try_init()?;
@@ -150,6 +187,22 @@ pub(super) mod tests {
         let said = level.set(text).unwrap_err().to_string();
         assert!(said.starts_with(&format!("`{text}` is no filter of logs (")), "{said}");
         assert_eq!(level.get().to_string(), LogFilter::DEFAULT);
+    }
+
+    #[rstest]
+    #[case("servicekey_operator", LevelFilter::TRACE)]
+    #[case("servicekey_operator::backend::http", LevelFilter::TRACE)]
+    #[case("servicekey_operator_of_others", LevelFilter::INFO)]
+    #[case("kube_client::client", LevelFilter::OFF)]
+    #[case("kube_client::client::new_part", LevelFilter::OFF)]
+    #[case("kube_client::client::builder", LevelFilter::DEBUG)]
+    #[case("kube_client::api::entry", LevelFilter::INFO)]
+    #[case("kube_runtime::watcher", LevelFilter::INFO)]
+    #[case("h2::codec::framed_read", LevelFilter::DEBUG)]
+    #[case("some_new_crate", LevelFilter::INFO)]
+    #[case("log", LevelFilter::INFO)]
+    fn other_crates_stay_quiet(#[case] target: &str, #[case] expected: LevelFilter) {
+        assert_eq!(most(target), expected);
     }
 
     #[test]

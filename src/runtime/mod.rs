@@ -1,5 +1,7 @@
 //! What any long-running program needs: logs, traces, metrics, health, the election of a leader, and an orderly end.
 
+pub mod answers;
+mod control;
 mod health;
 mod heart;
 mod http;
@@ -10,12 +12,14 @@ pub mod metrics;
 #[cfg(feature = "otlp")]
 mod traces;
 mod watches;
+mod words;
 
 use std::io;
 
 use futures::future;
 use tokio::signal::unix::{SignalKind, signal};
 
+pub use control::{Control, request_log_level};
 pub use health::{Health, Patience};
 pub use heart::Heart;
 pub use http::Server;
@@ -26,6 +30,7 @@ pub use metrics::Metrics;
 #[cfg(feature = "otlp")]
 pub use traces::finish_traces;
 pub use watches::{Watch, Watches};
+pub use words::words;
 
 /// Resolves when the process is asked to end: SIGTERM or Ctrl-C.
 ///

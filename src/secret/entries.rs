@@ -6,15 +6,17 @@ use std::{
 };
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
+use secrecy::SecretString;
 use serde_json::{Map, Number, Value};
 use uuid::Uuid;
+use zeroize::Zeroize;
 
 use super::{Digest, RenderError, entry_name};
 
 /// What all values of a Secret together may hold, in bytes: `MaxSecretSize` of the API server.
 pub const MAX_SIZE: usize = 1024 * 1024;
 
-/// The entries of a Secret. `Debug` shows their names, never their values.
+/// The entries of a Secret. `Debug` shows their names, never their values. They are overwritten when they are dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entries(pub(super) BTreeMap<String, Vec<u8>>);
 
@@ -79,6 +81,12 @@ impl Entries {
         self.0.get(name).map(Vec::as_slice)
     }
 
+    /// The values that are text, to be hidden wherever they are repeated.
+    pub fn texts(&self) -> Vec<SecretString> {
+        let texts = self.0.values().filter_map(|value| std::str::from_utf8(value).ok());
+        texts.map(SecretString::from).collect()
+    }
+
     /// A digest of names and values that tells whether somebody edited them.
     ///
     /// The salt is the owner's UID: equal credentials of two ServiceKeys don't show as equal. It is no
@@ -93,6 +101,12 @@ impl Entries {
     /// returns.
     pub(super) fn to_data(&self) -> BTreeMap<String, ByteString> {
         self.0.iter().map(|(name, value)| (name.clone(), ByteString(value.clone()))).collect()
+    }
+}
+
+impl Drop for Entries {
+    fn drop(&mut self) {
+        self.0.values_mut().for_each(Zeroize::zeroize);
     }
 }
 

@@ -72,7 +72,7 @@ impl Probed {
         let operator = Operator::new(client, options).with_metrics(metrics.clone());
         let task = tokio::spawn(operator.run(std::future::pending())).abort_handle();
         let health = Health::of(&metrics, patience);
-        Self { server: Server::start(([127, 0, 0, 1], 0).into(), metrics, health, None).unwrap(), task }
+        Self { server: Server::start(([127, 0, 0, 1], 0).into(), metrics, health).unwrap(), task }
     }
 
     /// Waits until a probe says this.

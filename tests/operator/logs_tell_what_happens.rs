@@ -14,10 +14,13 @@ fn span<'a>(line: &'a Value, name: &str) -> Option<&'a Value> {
     line["spans"].as_array()?.iter().find(|span| span["name"] == name)
 }
 
-/// Has the operator log this from now on.
-async fn log_from_now_on(operator: &Process, filter: &str) -> reqwest::Response {
-    let url = format!("http://{}/log-level", operator.http_address().await);
-    reqwest::Client::new().put(url).body(filter.to_owned()).send().await.unwrap()
+/// Has the operator log this from now on, and returns what it says to that.
+async fn log_from_now_on(operator: &Process, filter: &str) -> Result<String, String> {
+    // It listens before it says where it serves metrics.
+    operator.http_address().await;
+    let output = operator.log_level(filter).await;
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -26,7 +29,7 @@ async fn a_line_says_what_it_is_about() {
     let operator = Process::start(&stage).await;
     stage.wait_for_provider("broker").await;
     let answer = log_from_now_on(&operator, "info,servicekey_operator=debug").await;
-    assert_eq!(answer.text().await.unwrap(), "info,servicekey_operator=debug\n");
+    assert_eq!(answer.unwrap(), "info,servicekey_operator=debug\n");
     let key = stage.create_key(KEY).await;
     stage.wait_ready(KEY).await;
 
@@ -69,8 +72,9 @@ async fn a_warning_says_what_it_is_about_even_where_little_is_logged() {
     let stage = Stage::set().await;
     let operator = Process::start(&stage).await;
     stage.wait_for_provider("broker").await;
-    assert_eq!(log_from_now_on(&operator, "warn").await.status(), 200);
-    assert_eq!(log_from_now_on(&operator, "loud=louder").await.status(), 400);
+    assert_eq!(log_from_now_on(&operator, "warn").await.unwrap(), "warn\n");
+    let refused = log_from_now_on(&operator, "loud=louder").await.unwrap_err();
+    assert!(refused.contains("`loud=louder` is no filter of logs"), "{refused}");
     stage.broker.inject(Fault::Cut.on(Route::Bind).forever());
     stage.create_key(KEY).await;
     let warned = |line: &Value| (line["fields"]["reason"] == "BindFailed").then(|| line.clone());

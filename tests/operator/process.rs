@@ -3,13 +3,13 @@
 use std::{
     fs,
     net::SocketAddr,
-    process::{ExitStatus, Stdio},
+    process::{ExitStatus, Output, Stdio},
     time::Duration,
 };
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::Value;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 use testkit::{Gate, gateway::Gateway};
 use tokio::{
     process::{Child, Command},
@@ -21,6 +21,9 @@ use crate::stage::Stage;
 /// How long a process that was asked to end may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The name of the control socket.
+const CONTROL_SOCKET: &str = "control.sock";
+
 /// The command that is shipped.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_servicekey-operator");
 
@@ -29,6 +32,8 @@ pub struct Process {
     pub gateway: Gateway,
     child: Child,
     log: NamedTempFile,
+    /// The folder of its control socket.
+    control: TempDir,
 }
 
 impl Process {
@@ -60,8 +65,9 @@ impl Process {
 
     /// A command of one's own that runs the [`PROGRAM`].
     pub fn run(gateway: Gateway, mut command: Command) -> Self {
-        let log = NamedTempFile::new().unwrap();
+        let (log, control) = (NamedTempFile::new().unwrap(), TempDir::new().unwrap());
         let child = command
+            .env("CONTROL_SOCKET", control.path().join(CONTROL_SOCKET))
             .env("KUBECONFIG", gateway.kubeconfig())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -69,7 +75,7 @@ impl Process {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        Self { gateway, child, log }
+        Self { gateway, child, log, control }
     }
 
     /// Where it serves metrics and health, which it says in its log.
@@ -91,9 +97,21 @@ impl Process {
         timeout(PATIENCE, logged).await.unwrap_or_else(|_| panic!("it does not log {what}"))
     }
 
+    /// Has `servicekey-operator log-level` change what it logs.
+    pub async fn log_level(&self, filter: &str) -> Output {
+        let mut command = Command::new(PROGRAM);
+        command.args(["log-level", filter]).env("CONTROL_SOCKET", self.control.path().join(CONTROL_SOCKET));
+        command.output().await.unwrap()
+    }
+
+    /// All that it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log.path()).unwrap()
+    }
+
     /// The lines that it has logged.
     pub fn logged(&self) -> Vec<Value> {
-        let log = fs::read_to_string(self.log.path()).unwrap();
+        let log = self.log();
         // The last one may be half written.
         log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }

@@ -7,6 +7,7 @@ mod base_url;
 mod budget;
 mod client;
 mod config;
+mod encoding;
 mod faces;
 mod failure;
 mod named_host;
@@ -36,6 +37,7 @@ pub use named_host::{InvalidHost, NamedHost};
 pub use names::Names;
 pub use network::{InvalidNetwork, Network, ProviderScope};
 pub use observer::{CallOutcome, ObservedCall, Observer};
+pub use redact::without_secrets;
 pub use shares::RemoteShares;
 
 pub(super) use base_url::base_url;

@@ -5,8 +5,14 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
+use super::encoding;
+
 /// The most characters of a remote side's words that a message repeats.
 const LONGEST_QUOTE: usize = 300;
+/// How much of a remote side's words is searched for secrets, in bytes. The rest is not shown.
+const LONGEST_TEXT: usize = 4 << 10;
+/// The most secrets that are searched for. Searching takes time, and a tenant chooses the words and the secrets.
+const MOST_SECRETS: usize = 1000;
 const REDACTED: &str = "[redacted]";
 
 /// Knows the secrets that a remote side was told, and keeps them out of what it says.
@@ -78,14 +84,21 @@ impl Redactor {
             return "words that are not shown, because the secrets to hide in them can't be read now"
                 .to_owned();
         }
-        let mut text = text.to_owned();
-        for secret in &self.secrets {
-            text = text.replace(secret.expose_secret(), REDACTED);
+        if self.secrets.len() > MOST_SECRETS {
+            return "words that are not shown, because there are too many secrets to hide in them".to_owned();
+        }
+        let end = text.char_indices().map(|(end, _)| end).find(|end| *end >= LONGEST_TEXT);
+        let mut text = text[..end.unwrap_or(text.len())].to_owned();
+        for secret in self.secrets.iter().map(ExposeSecret::expose_secret) {
+            text = encoding::replace(&text, secret, REDACTED);
+            for encoded in encoding::in_base64(secret) {
+                text = encoding::replace(&text, encoded.expose_secret(), REDACTED);
+            }
         }
         let mut text = one_line(&text);
         // Once more: what is broken over lines in the text is found only now.
         for secret in &self.secrets {
-            text = text.replace(&one_line(secret.expose_secret()), REDACTED);
+            text = encoding::replace(&text, &one_line(secret.expose_secret()), REDACTED);
         }
         cut(without_named(&without_logins(&without_data(&text))).trim_end_matches('.'))
     }
@@ -95,6 +108,12 @@ impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Redactor({} secrets)", self.secrets.len())
     }
+}
+
+/// A text without these secrets, made fit for a status.
+#[must_use]
+pub fn without_secrets(text: &str, secrets: impl IntoIterator<Item = SecretString>) -> String {
+    Redactor::hiding(secrets).sanitize(text)
 }
 
 /// Whether the body holds words that could be shown.

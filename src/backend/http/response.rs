@@ -8,6 +8,8 @@ use reqwest::{
     header::{HeaderMap, HeaderName, RETRY_AFTER},
 };
 
+use zeroize::Zeroize;
+
 use super::Failure;
 use crate::backend::memory::Holding;
 
@@ -47,6 +49,14 @@ impl Response {
     /// large.
     pub(in crate::backend) fn body(&self) -> Result<&[u8], Failure> {
         self.body.as_ref().map(|body| body.bytes.as_slice()).map_err(Clone::clone)
+    }
+}
+
+impl Drop for Response {
+    fn drop(&mut self) {
+        if let Ok(body) = &mut self.body {
+            body.bytes.zeroize();
+        }
     }
 }
 

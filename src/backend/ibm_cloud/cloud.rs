@@ -162,10 +162,11 @@ impl IbmCloud {
         role: Option<&str>,
     ) -> Result<IssuedKey, BackendError> {
         let service_id = self.service_id(request, instance).await?;
-        let mut parameters = request.parameters.expose().clone();
+        let mut parameters = request.parameters.clone();
         parameters.extend(service_id.map(|crn| (SERVICE_ID.to_owned(), crn.into())));
         let mut exchange = Exchange::of(self, Call::Create, request);
-        let body = CreateKey { name: &request.name, source: &instance.crn, role, parameters: &parameters };
+        let body =
+            CreateKey { name: &request.name, source: &instance.crn, role, parameters: parameters.expose() };
         let attempt = async {
             let response = exchange.send_json(Method::POST, KEYS, &body).await?;
             match response.status {

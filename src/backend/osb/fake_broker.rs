@@ -22,6 +22,7 @@ use crate::{
         BackendError, InstanceRef, KeyRequest, KnownSecrets, MemoryBudget, Owner, Parameters, test_server,
     },
     lifecycle::{Identity, Sequence},
+    wipe::SecretValues,
 };
 
 pub(super) const SECRET: &str = "hunter2";
@@ -143,7 +144,9 @@ pub(super) fn request_for(offering: &str, plan: &str) -> KeyRequest {
         inputs: String::new(),
         cleans_up: false,
         adoption: None,
-        known: KnownSecrets::new(|| async { Some(vec![json!({"password": KNOWN})]) }.boxed()),
+        known: KnownSecrets::new(|| {
+            async { Some(SecretValues::new(vec![json!({"password": KNOWN})])) }.boxed()
+        }),
         answers: MemoryBudget::for_answers().share("the provider"),
     }
 }

@@ -32,6 +32,7 @@ use crate::backend::{
     Fetched, HttpConfig, KeyRequest, KnownSecrets, Names, Parameters, Progress, Unbound, Work,
     test_server::{self, Then},
 };
+use crate::wipe::SecretValues;
 
 #[tokio::test]
 async fn binds_with_all_that_the_spec_asks_for() {
@@ -415,8 +416,9 @@ async fn asks_how_far_a_bind_is(
 async fn what_it_was_told_before_is_hidden_too(#[case] known: Option<&'static str>, #[case] words: &str) {
     let body = json!({"state": "in progress", "description": "no open sesame here"}).to_string();
     let mut request = request();
-    request.known =
-        KnownSecrets::new(move || async move { known.map(|known| vec![json!({"deep": [known]})]) }.boxed());
+    request.known = KnownSecrets::new(move || {
+        async move { known.map(|known| SecretValues::new(vec![json!({"deep": [known]})])) }.boxed()
+    });
     let broker = FakeBroker::answering(500, &body).start().await;
     let error = broker.unbind(&request).await.unwrap_err();
     assert_eq!(error.message, format!("unbind failed: the broker answers 500: {words}"));

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use self::{outcome::Outcome, rights::Right};
 use super::run::Run;
+use crate::runtime::{self, Metrics};
 
 /// Reviews that are asked for at the same time.
 const CONCURRENCY: usize = 16;
@@ -44,7 +45,8 @@ impl Check {
     async fn all(self) -> anyhow::Result<()> {
         let config = Config::infer().await.context(super::run::NO_CLUSTER)?;
         let address = config.cluster_url.to_string();
-        let client = Client::try_from(config).context("can't make a client of this configuration")?;
+        let client = runtime::client(config, &Metrics::default())
+            .context("can't make a client of this configuration")?;
         let version = client.apiserver_version().await;
         let version = version.with_context(|| format!("the API server at `{address}` does not answer"))?;
         let mut outcomes = vec![Outcome::Well(format!(

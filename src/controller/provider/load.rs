@@ -30,6 +30,7 @@ use crate::{
     lifecycle::Problem,
     runtime::Metrics,
     secret::Digest,
+    wipe::HeldSecret,
 };
 
 /// The Secrets that a provider names, as they are now.
@@ -38,7 +39,7 @@ use crate::{
 pub struct Logins {
     api: Api<Secret>,
     namespace: String,
-    secrets: BTreeMap<String, Option<Secret>>,
+    secrets: BTreeMap<String, Option<HeldSecret>>,
 }
 
 impl Logins {
@@ -50,7 +51,7 @@ impl Logins {
         let mut secrets = BTreeMap::new();
         for name in spec.secret_names() {
             let secret = bounded("read a login Secret", api.get_opt(name)).await?;
-            secrets.insert(name.to_owned(), secret);
+            secrets.insert(name.to_owned(), secret.map(HeldSecret::from));
         }
         Ok(Self { api, namespace: namespace.to_owned(), secrets })
     }
@@ -67,17 +68,17 @@ impl Logins {
 
     /// One of the Secrets, where it exists.
     pub fn get(&self, name: &str) -> Option<&Secret> {
-        self.secrets.get(name)?.as_ref()
+        self.secrets.get(name)?.as_deref()
     }
 
     /// Takes in a newer version of one of the Secrets; `None` for one that is no concern of ours any more.
     pub fn set(&mut self, name: &str, secret: Option<Secret>) {
-        self.secrets.insert(name.to_owned(), secret);
+        self.secrets.insert(name.to_owned(), secret.map(HeldSecret::from));
     }
 
     /// The versions of all that a backend is made from.
     pub fn origin(&self, provider: (String, i64)) -> Origin {
-        let version = |secret: &Option<Secret>| SecretVersion::of(&secret.as_ref()?.metadata);
+        let version = |secret: &Option<HeldSecret>| SecretVersion::of(&secret.as_ref()?.metadata);
         let secrets = self.secrets.iter().map(|(name, secret)| (name.clone(), version(secret))).collect();
         Origin { provider, secrets, entries: self.digest() }
     }

@@ -20,7 +20,10 @@ use kube::{
 use tokio::task::AbortHandle;
 
 use super::registry::{ProviderId, Registry, SecretVersion};
-use crate::controller::{error::bounded, watch::config};
+use crate::{
+    controller::{error::bounded, watch::config},
+    runtime::words,
+};
 
 /// The watches for all providers of one kind. They end with it.
 pub struct LoginWatches<K: Lookup> {
@@ -130,7 +133,9 @@ where
                 Ok(Event::InitDone) => wanted.tell_of_missing(&namespace, &std::mem::take(&mut listed)),
                 Ok(Event::Apply(secret)) => drop(wanted.tell(&namespace, &secret.metadata, true)),
                 Ok(Event::Delete(secret)) => drop(wanted.tell(&namespace, &secret.metadata, false)),
-                Err(error) => tracing::warn!(%error, namespace, "a watch of login Secrets failed"),
+                Err(error) => {
+                    tracing::warn!(error = words(&error), namespace, "a watch of login Secrets failed");
+                }
             }
             future::ready(())
         });

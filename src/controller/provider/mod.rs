@@ -54,7 +54,7 @@ use crate::{
     api::{ConditionType, ProviderKind, ProviderStatus, Reason},
     backend::{Backend, BackendError, ErrorClass},
     lifecycle::Problem,
-    runtime::metrics::Outcome,
+    runtime::{answers, metrics::Outcome},
 };
 
 /// How long a check may take, whatever the provider's `limits.timeout` says.
@@ -272,8 +272,11 @@ impl<K: Provider> Context<K> {
         };
         let (author, namespace) = (id.author(), id.namespace.as_deref());
         let held = [memory.answers(namespace), memory.kept(namespace)];
-        let backend = load::backend(provider.provider(), &author, logins, options, metrics, &shares, &held)
-            .map(Arc::new);
+        let backend = match excess(provider) {
+            Some(problem) => Err(problem),
+            None => load::backend(provider.provider(), &author, logins, options, metrics, &shares, &held)
+                .map(Arc::new),
+        };
         let loaded = self.loaded(id, provider, origin, backend);
         self.shared.registry.set(id, loaded.clone());
         self.forget_if_gone(id, provider);
@@ -418,6 +421,13 @@ impl<K: Provider> Context<K> {
         let write = api.replace_status(&name, &parameters, &object);
         bounded("write a provider's status", write).await.map_err(Error::outdated).map(drop)
     }
+}
+
+/// A part of the spec that exceeds its bound, and that the operator has not read therefore.
+fn excess<K: Provider>(provider: &K) -> Option<Problem> {
+    let omitted = answers::omissions(provider.meta());
+    let omission = omitted.into_iter().find(|omission| omission.path.starts_with("spec."))?;
+    Some(Problem { reason: Reason::InvalidSpec, message: omission.to_string() })
 }
 
 /// How many ServiceKeys a message names.

@@ -139,8 +139,8 @@ pub enum Access {
 pub struct Tenant<'a> {
     /// Its name.
     pub namespace: &'a str,
-    /// Its labels.
-    pub labels: &'a BTreeMap<String, String>,
+    /// Its labels, where all of them are known; no selector selects a namespace without.
+    pub labels: Option<&'a BTreeMap<String, String>>,
 }
 
 impl Access {
@@ -171,8 +171,8 @@ impl Access {
 impl Tenant<'_> {
     fn is_among(&self, AllowedNamespaces { names, selector }: &AllowedNamespaces) -> bool {
         let unrestricted = names.is_empty() && selector.is_none();
-        let selected = selector.as_ref().is_some_and(|selector| {
-            Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(self.labels))
+        let selected = selector.as_ref().zip(self.labels).is_some_and(|(selector, labels)| {
+            Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
         });
         unrestricted || selected || names.iter().any(|name| name == self.namespace)
     }

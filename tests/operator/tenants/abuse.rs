@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, env, fmt, fs, path::Path};
 
 use super::{
     addresses, adoption, bounds, cloud_identity, fairness, identity, implied_rights, limits, logs, memory,
-    names, parsing, policies, templates,
+    names, parsing, policies, sidecars, templates,
 };
 
 const FILE: &str = "docs/security.md";
@@ -29,6 +29,7 @@ const TOPICS: &[(&str, &[Abuse])] = &[
     ("addresses", addresses::ABUSES),
     ("limits", limits::ABUSES),
     ("bounds", bounds::ABUSES),
+    ("sidecars", sidecars::ABUSES),
 ];
 
 /// One attack and its outcome, which the test asserts.

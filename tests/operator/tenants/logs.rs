@@ -1,5 +1,220 @@
 //! Logs hold no secrets.
 
-use super::abuse::Abuse;
+use http::Request;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+use servicekey_operator::{
+    api::{KeyProvider, Reason, ServiceKey},
+    runtime::{self, Metrics},
+};
+use testkit::{
+    broker::{FakeBroker, Fault, Route, StatusCode},
+    gateway::Gateway,
+};
+use tokio::process::Command;
 
-pub const ABUSES: &[Abuse] = &[];
+use super::{
+    abuse::{Abuse, Actor},
+    harness::{Tenant, Tenants, broker_login, broker_spec, instance_of_broker, key_manifest},
+};
+use crate::{
+    conditions::{Reports, wait_for},
+    process::{PROGRAM, Process},
+};
+
+pub const ABUSES: &[Abuse] = &[
+    abuse!(
+        what_can_not_be_parsed_is_not_logged,
+        Actor::Editor,
+        "makes a login Secret and a ServiceKey too deep to be parsed, while everything is logged",
+        "neither the password nor the parameters of any tenant are in the log",
+    ),
+    abuse!(
+        a_log_level_that_is_set_later_shows_no_secrets,
+        Actor::Editor,
+        "does so after the administrator has set the log level of all crates to `trace` at run time",
+        "neither the password nor the parameters of any tenant are in the log",
+    ),
+    abuse!(
+        encoded_secrets_are_hidden,
+        Actor::RemoteSide,
+        "repeats a secret in its errors as a URL, a form, JSON and base64 encode it, or cut off at the end",
+        "condition, Event and log show `[redacted]` instead",
+    ),
+    abuse!(
+        answers_that_are_no_json_are_not_quoted,
+        Actor::RemoteSide,
+        "answers with a password in a text, in HTML, in a list, and in JSON that is nested 1,000 deep",
+        "condition, Event and log say what kind of answer it was, and nothing of it",
+    ),
+];
+
+const PASSWORD: &str = "broker-password";
+const PARAMETER: &str = "tr0ub4dor/and \"thrée\"";
+
+/// The operator of a cluster of its own, as a process that logs this.
+async fn start(tenants: &Tenants, filter: &str) -> Process {
+    let client = tenants.plane().client_as(tenants.operator_user());
+    let mut command = Command::new(PROGRAM);
+    command.args(["run", "--cluster-resource-namespace", &tenants.system, "--allow-cidr", "127.0.0.0/8"]);
+    command.args(["--http-addr", "127.0.0.1:0", "--log-format", "json"]).env("RUST_LOG", filter);
+    Process::run(Gateway::start(client).await.unwrap(), command)
+}
+
+fn key(name: &str, fields: Value) -> Value {
+    key_manifest(name, json!({"name": "broker"}), instance_of_broker(), fields)
+}
+
+/// A JSON text this deep.
+fn nested(levels: usize) -> Value {
+    (1..levels).fold(json!({}), |inner, _| json!({"f:a": inner}))
+}
+
+/// A provider whose login Secret is too deep to be parsed, and a ServiceKey that is so.
+async fn add_deep_objects(tenant: &Tenant, broker: &FakeBroker) {
+    let managed_fields = json!([{
+        "manager": "somebody",
+        "operation": "Update",
+        "apiVersion": "v1",
+        "fieldsType": "FieldsV1",
+        "fieldsV1": nested(150),
+    }]);
+    let login = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "broker-login", "managedFields": managed_fields},
+        "stringData": broker_login(),
+    });
+    let deep = key("deep", json!({"parameters": {"secret": PARAMETER, "a": nested(150)}}));
+    let namespace = &tenant.namespace;
+    for (path, object) in [
+        (format!("/api/v1/namespaces/{namespace}/secrets"), login),
+        (format!("/apis/servicekeys.dev/v1alpha1/namespaces/{namespace}/servicekeys"), deep),
+    ] {
+        let request = Request::post(path).header("content-type", "application/json");
+        let request = request.body(object.to_string().into_bytes()).unwrap();
+        tenant.client.request_text(request).await.unwrap();
+    }
+    tenant.add_provider("broker", broker_spec(broker), None).await;
+}
+
+/// Waits until the operator has read everything that could show in its log.
+async fn wait_until_all_is_read(tenants: &Tenants) {
+    tenants.victim.wait_ready("creds").await;
+    let config = tenants.plane().config_as(&tenants.attacker.user);
+    let client = runtime::client(config, &Metrics::default()).unwrap();
+    let namespace = &tenants.attacker.namespace;
+    wait_for(Api::<KeyProvider>::namespaced(client.clone(), namespace), "broker", true, Reason::Available)
+        .await;
+    wait_for(Api::<ServiceKey>::namespaced(client, namespace), "deep", false, Reason::InvalidSpec).await;
+}
+
+/// Fails if the log holds a secret, or is not one of everything.
+fn assert_no_secrets(log: &str) {
+    let parameter = Value::from(PARAMETER).to_string();
+    for secret in [PASSWORD, PARAMETER, parameter.trim_matches('"'), "tr0ub4dor"] {
+        let line = log.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "`{secret}` is in the log");
+    }
+    assert!(log.contains("carrying out"), "the log was not seen");
+    assert!(log.contains(r#""target":"kube_client::client::builder""#), "requests were logged");
+    assert!(!log.contains(r#""target":"kube_client::client""#), "kube logged what it received");
+}
+
+async fn add_victim(tenants: &Tenants, broker: &FakeBroker) {
+    tenants.victim.add_provider("broker", broker_spec(broker), Some(("broker-login", broker_login()))).await;
+    tenants.victim.create::<ServiceKey>(key("creds", json!({"parameters": {"secret": PARAMETER}}))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_parsed_is_not_logged() {
+    let tenants = Tenants::meet_alone(Actor::Editor).await;
+    let broker = FakeBroker::builder().start().await.unwrap();
+    add_victim(&tenants, &broker).await;
+    add_deep_objects(&tenants.attacker, &broker).await;
+    let operator = start(&tenants, "trace").await;
+    wait_until_all_is_read(&tenants).await;
+    assert_no_secrets(&operator.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_level_that_is_set_later_shows_no_secrets() {
+    let tenants = Tenants::meet_alone(Actor::Editor).await;
+    let broker = FakeBroker::builder().start().await.unwrap();
+    let operator = start(&tenants, "warn,servicekey_operator=info").await;
+    operator.http_address().await;
+    let filter = "trace,kube=trace,kube_client=trace,kube_client::client=trace,hyper=trace,rustls=trace";
+    let output = operator.log_level(filter).await;
+    assert!(output.status.success(), "{output:?}");
+    add_victim(&tenants, &broker).await;
+    add_deep_objects(&tenants.attacker, &broker).await;
+    wait_until_all_is_read(&tenants).await;
+    assert_no_secrets(&operator.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn encoded_secrets_are_hidden() {
+    let tenants = Tenants::meet_alone(Actor::Editor).await;
+    let broker = FakeBroker::builder().start().await.unwrap();
+    let in_url = utf8_percent_encode(PARAMETER, NON_ALPHANUMERIC).to_string();
+    let in_form: String = url::form_urlencoded::byte_serialize(PARAMETER.as_bytes()).collect();
+    let in_base64 = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, PARAMETER);
+    let in_json = r#"tr0ub4dor\/and \u0022thr\u00e9e\""#;
+    let lower = in_url.replace("%2F", "%2f").replace("%C3%A9", "%c3%a9");
+    let description = format!("a {in_url} b {lower} c {in_form} d {in_json} e {in_base64} f tr0ub4dor%2Fand");
+    let fault = Fault::Status(StatusCode::INTERNAL_SERVER_ERROR, json!({ "description": description }));
+    broker.inject(fault.on(Route::Bind).forever());
+    let operator = start(&tenants, "trace").await;
+    let parameters = json!({"params": json!({"secret": PARAMETER}).to_string()});
+    tenants.attacker.create::<Secret>(json!({"metadata": {"name": "extra"}, "stringData": parameters})).await;
+    tenants
+        .attacker
+        .add_provider("broker", broker_spec(&broker), Some(("broker-login", broker_login())))
+        .await;
+    let from = json!({"parametersFrom": [{"secretKeyRef": {"name": "extra", "key": "params"}}]});
+    tenants.attacker.create::<ServiceKey>(key("creds", from)).await;
+    let told = tenants.attacker.wait_key("creds", false, Reason::BindFailed).await;
+    told.says("a [redacted] b [redacted] c [redacted] d [redacted] e [redacted] f [redacted]");
+    let failed = |line: &Value| line.to_string().contains("BindFailed").then_some(());
+    operator.until_logged("the failure", failed).await;
+    assert!(
+        !operator.log().contains("tr0ub4dor") && !operator.log().contains(&in_base64),
+        "it is in the log"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_are_no_json_are_not_quoted() {
+    let tenants = Tenants::meet_alone(Actor::Editor).await;
+    let broker = FakeBroker::builder().start().await.unwrap();
+    let operator = start(&tenants, "trace").await;
+    tenants
+        .attacker
+        .add_provider("broker", broker_spec(&broker), Some(("broker-login", broker_login())))
+        .await;
+    tenants.attacker.wait_provider("broker", true, Reason::Available).await;
+    let deep = json!({"description": PASSWORD, "a": nested(1000)});
+    let bodies = [json!(PASSWORD), json!([PASSWORD]), deep.clone(), json!({"credentials": PASSWORD})];
+    for (number, body) in bodies.into_iter().enumerate() {
+        for (status, name) in [(StatusCode::CREATED, "made"), (StatusCode::BAD_REQUEST, "refused")] {
+            broker.inject(Fault::Status(status, body.clone()).on(Route::Bind).forever());
+            let name = format!("{name}-{number}");
+            let key = tenants.attacker.create::<ServiceKey>(key(&name, json!({}))).await;
+            let api = tenants.attacker.keys();
+            let told = crate::stage::wait(api, &name, "told of", |key| {
+                key.is_some_and(|key| {
+                    key.is(false, Reason::BindFailed) || key.is(false, Reason::BindRejected)
+                })
+            })
+            .await
+            .unwrap();
+            assert!(!told.message().contains(PASSWORD), "{}: {}", key.metadata.name.unwrap(), told.message());
+            broker.clear_faults();
+        }
+    }
+    let log = operator.log();
+    assert!(!log.contains(PASSWORD), "it is in the log");
+    assert!(log.contains("carrying out"), "the log was not seen");
+}

@@ -23,5 +23,6 @@ mod memory;
 mod names;
 mod parsing;
 mod policies;
+mod sidecars;
 mod spy;
 mod templates;

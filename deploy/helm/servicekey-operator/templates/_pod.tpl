@@ -51,6 +51,9 @@
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 - name: POD_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+# For `servicekey-operator log-level`. No other container may mount this volume.
+- name: CONTROL_SOCKET
+  value: /run/servicekey-operator/control.sock
 {{- if .Values.trustedCA.configMap }}
 # The image's own authorities, and these.
 - name: SSL_CERT_DIR
@@ -62,6 +65,8 @@
 {{- end }}
 
 {{- define "servicekey-operator.volumeMounts" -}}
+- name: control
+  mountPath: /run/servicekey-operator
 {{- if .Values.trustedCA.configMap }}
 - name: trusted-ca
   mountPath: /etc/servicekey-operator/trusted-ca
@@ -78,6 +83,8 @@
 {{- end }}
 
 {{- define "servicekey-operator.volumes" -}}
+- name: control
+  emptyDir: {medium: Memory, sizeLimit: 1Mi}
 {{- with .Values.trustedCA }}
 {{- if .configMap }}
 - name: trusted-ca

@@ -1,0 +1,113 @@
+//! Finds where a JSON value ends, and how deep it is, byte by byte and without recursion.
+
+/// The state of a walk through one value. It checks no grammar: that is left to `serde_json`, once the value is known to
+/// be small and shallow enough.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Extent {
+    depth: usize,
+    deepest: usize,
+    string: Option<Escape>,
+    begun: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Escape {
+    None,
+    Next,
+}
+
+/// Where a byte stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the value, which goes on.
+    Inside,
+    /// At the end of the value.
+    Last,
+    /// Behind the value: a number or a word ends where something else begins.
+    Behind,
+}
+
+impl Extent {
+    /// Takes the next byte. Nothing may follow the last one.
+    pub(super) fn push(&mut self, byte: u8) -> Place {
+        if let Some(escape) = self.string {
+            self.string = match (escape, byte) {
+                (Escape::Next, _) => Some(Escape::None),
+                (Escape::None, b'\\') => Some(Escape::Next),
+                (Escape::None, b'"') => None,
+                (Escape::None, _) => Some(Escape::None),
+            };
+            return self.unless_at_the_end();
+        }
+        let first = !std::mem::replace(&mut self.begun, true);
+        match byte {
+            b'"' if self.depth == 0 && !first => Place::Behind,
+            b'"' => {
+                self.string = Some(Escape::None);
+                Place::Inside
+            }
+            b'{' | b'[' if self.depth == 0 && !first => Place::Behind,
+            b'{' | b'[' => {
+                self.depth += 1;
+                self.deepest = self.deepest.max(self.depth);
+                Place::Inside
+            }
+            b'}' | b']' | b',' | b':' | b' ' | b'\t' | b'\r' | b'\n' if self.depth == 0 => Place::Behind,
+            b'}' | b']' => {
+                self.depth -= 1;
+                self.unless_at_the_end()
+            }
+            _ => Place::Inside,
+        }
+    }
+
+    const fn unless_at_the_end(&self) -> Place {
+        if self.depth == 0 && self.string.is_none() { Place::Last } else { Place::Inside }
+    }
+
+    /// The levels so far: 0 for a number, a word or a string, 1 for `{}`.
+    pub(super) const fn levels(&self) -> usize {
+        self.deepest
+    }
+
+    /// Whether the walk is in a string, where a line break must not be replaced.
+    pub(super) const fn in_string(&self) -> bool {
+        self.string.is_some()
+    }
+}
+
+/// The levels of a JSON text, found without recursion: 0 for a number, 1 for `{}`. A text that is no JSON has some too.
+#[must_use]
+pub fn levels(text: &[u8]) -> usize {
+    let mut extent = Extent::default();
+    for byte in text.trim_ascii() {
+        if extent.push(*byte) != Place::Inside {
+            break;
+        }
+    }
+    extent.levels()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("7", 0)]
+    #[case(r#""[[[""#, 0)]
+    #[case(r#""a\"[""#, 0)]
+    #[case("{}", 1)]
+    #[case(r#" {"a": [{}, 1], "b": "]"} "#, 3)]
+    #[case("]", 0)]
+    #[case("[[[", 3)]
+    fn levels_are_counted(#[case] text: &str, #[case] expected: usize) {
+        assert_eq!(levels(text.as_bytes()), expected);
+    }
+
+    #[test]
+    fn a_million_levels_are_counted_without_a_stack() {
+        assert_eq!(levels("[".repeat(1_000_000).as_bytes()), 1_000_000);
+    }
+}

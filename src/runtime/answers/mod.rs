@@ -1,0 +1,196 @@
+//! Guards the client against the answers of the API server.
+//!
+//! kube parses each answer as a whole: one object that `serde_json` gives up on, because a tenant nested a field 128 deep,
+//! hides all others of a list, and kube then logs the whole list. So each answer passes here first, as its bytes arrive:
+//!
+//! - What the operator does not read is dropped: `managedFields`, and the annotations and labels of others on its own
+//!   kinds of objects.
+//! - A part of an object that is too deep or too large is left out, and a note on the object says so
+//!   ([`omissions`]). The note can't be forged: the guard removes it from what the API server sends.
+//! - An answer that is not JSON fails with an error that holds none of its bytes.
+//!
+//! The memory that an answer takes here is bounded by its largest object that passes.
+
+mod bounds;
+mod extent;
+mod object;
+mod refusal;
+mod split;
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use http::{Request, Response, header};
+use http_body::{Body, Frame};
+use hyper::body::{Buf, Bytes};
+use kube::client::Body as RequestBody;
+use tower::{BoxError, Layer, Service};
+
+pub use bounds::{Excess, Omission, PARAMETERS_BYTES, PARAMETERS_LEVELS, omissions};
+pub use extent::levels;
+
+use super::{kubernetes::api_request, metrics::ApiRequest};
+use bounds::Bounds;
+use object::Unreadable;
+use refusal::Refusal;
+use split::{Shape, Splitter};
+
+/// The layer that guards the client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Guard;
+
+impl<S> Layer<S> for Guard {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded { inner }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Guarded<S> {
+    inner: S,
+}
+
+impl<S, B> Service<Request<RequestBody>> for Guarded<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>>,
+    S::Future: Send + 'static,
+    B: Send + 'static,
+{
+    type Response = Response<GuardedBody<B>>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        let asked = api_request(request.method(), request.uri());
+        let answer = self.inner.call(request);
+        async move {
+            let (mut head, body) = answer.await?.into_parts();
+            head.headers.remove(header::CONTENT_LENGTH);
+            let status = head.status;
+            let passage = if status.is_client_error() || status.is_server_error() {
+                Passage::Refusal(Refusal::new(status.as_u16()))
+            } else {
+                Passage::Answer(splitter(asked))
+            };
+            let body = GuardedBody { body, asked, passage: Some(passage) };
+            Ok(Response::from_parts(head, body))
+        }
+        .boxed()
+    }
+}
+
+fn splitter(asked: ApiRequest) -> Box<Splitter> {
+    let shape = match asked.verb {
+        "list" => Shape::List,
+        "watch" => Shape::Watch,
+        _ => Shape::Single,
+    };
+    Box::new(Splitter::new(shape, Bounds::of(asked.resource, shape != Shape::Single)))
+}
+
+/// The part of an answer that is still to come.
+#[derive(Debug)]
+enum Passage {
+    Answer(Box<Splitter>),
+    Refusal(Refusal),
+}
+
+/// The body of an answer, as far as it passes.
+#[derive(Debug)]
+pub(super) struct GuardedBody<B> {
+    body: B,
+    asked: ApiRequest,
+    /// `None` once the answer has ended.
+    passage: Option<Passage>,
+}
+
+impl<B> Body for GuardedBody<B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        loop {
+            let Some(passage) = &mut this.passage else { return Poll::Ready(None) };
+            let passed = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+                Some(Ok(frame)) => {
+                    let Ok(mut data) = frame.into_data() else { continue };
+                    passage.push(&data.copy_to_bytes(data.remaining()))
+                }
+                Some(Err(error)) => {
+                    this.passage = None;
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+                None => {
+                    let rest = passage.finish();
+                    this.passage = None;
+                    rest
+                }
+            };
+            match passed {
+                Ok(bytes) if bytes.is_empty() => {}
+                Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes.into())))),
+                Err(why) => {
+                    this.passage = None;
+                    return Poll::Ready(Some(Err(Box::new(UnreadableAnswer { asked: this.asked, why }))));
+                }
+            }
+        }
+    }
+}
+
+impl Passage {
+    fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Unreadable> {
+        match self {
+            Self::Answer(splitter) => splitter.push(bytes),
+            Self::Refusal(refusal) => {
+                refusal.push(bytes);
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn finish(&self) -> Result<Vec<u8>, Unreadable> {
+        match self {
+            Self::Answer(splitter) => splitter.finish().map(|()| Vec::new()),
+            Self::Refusal(refusal) => Ok(refusal.finish()),
+        }
+    }
+}
+
+/// An answer that does not pass. It holds nothing of the answer itself.
+#[derive(Debug)]
+struct UnreadableAnswer {
+    asked: ApiRequest,
+    why: Unreadable,
+}
+
+impl fmt::Display for UnreadableAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { asked: ApiRequest { verb, resource }, why } = self;
+        write!(f, "the API server's answer to `{verb} {resource}` can't be read: {why}")
+    }
+}
+
+impl StdError for UnreadableAnswer {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,340 @@
+//! Takes one object in, byte by byte, and lets through what its bounds admit.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor},
+};
+use serde_json::Value;
+
+use super::{
+    bounds::{self, Bounds, Excess, Omission, Rule},
+    extent::{Extent, Place},
+};
+
+/// How many levels of names the rules know: `metadata`, `annotations`, and the name of one.
+const NAMED_LEVELS: usize = 3;
+/// The most bytes of a name that a rule may apply to. The value of a longer one is left out.
+const NAME_BYTES: usize = 1024;
+
+/// A text that is no JSON object, or one that exceeds its bounds and can't pass without the excess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
+pub(super) enum Unreadable {
+    #[strum(to_string = "it is not JSON of the expected form")]
+    Malformed,
+    #[strum(to_string = "an object in it is larger or deeper than the operator reads")]
+    Excessive,
+}
+
+/// An object on its way through.
+#[derive(Debug)]
+pub(super) struct Sieve {
+    bounds: Bounds,
+    out: Vec<u8>,
+    /// The objects around the present byte whose members are told apart by name.
+    open: Vec<Open>,
+    state: State,
+    /// The bytes that passed by the bound of the whole object.
+    shared: usize,
+    omissions: Vec<Omission>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    /// The name of the present member.
+    name: String,
+    /// Where the present member begins in the output, with the comma before it.
+    begins: usize,
+    /// How many members have passed.
+    members: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Before the object.
+    Start,
+    /// Before a name; the object may also end here, unless a comma came before.
+    Name { may_end: bool },
+    /// In a name, as it is written.
+    InName { raw: Vec<u8>, extent: Extent, too_long: bool },
+    /// Before the colon.
+    Colon,
+    /// Before a value.
+    Before(Rule),
+    /// In a value that is not taken apart.
+    Within { rule: Rule, extent: Extent, begins: usize, dropped: bool },
+    /// Behind a value.
+    Behind,
+    /// Behind the object.
+    End,
+}
+
+impl Sieve {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            out: Vec::new(),
+            open: Vec::new(),
+            state: State::Start,
+            shared: 0,
+            omissions: Vec::new(),
+        }
+    }
+
+    /// Takes the next byte; says whether the object ends with it.
+    pub(super) fn push(&mut self, byte: u8) -> Result<bool, Unreadable> {
+        while !self.step(byte)? {}
+        Ok(matches!(self.state, State::End))
+    }
+
+    /// What passed of the object, which has ended.
+    pub(super) fn finish(self) -> Result<Vec<u8>, Unreadable> {
+        if !matches!(self.state, State::End) {
+            return Err(Unreadable::Malformed);
+        }
+        if self.omissions.is_empty() {
+            return Ok(self.out);
+        }
+        noted(&self.out, &self.omissions).ok_or(Unreadable::Malformed)
+    }
+
+    /// Takes a byte, unless another state has to take it: `false` then.
+    fn step(&mut self, byte: u8) -> Result<bool, Unreadable> {
+        let blank = matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+        match (&mut self.state, byte) {
+            (State::InName { raw, extent, too_long }, _) => {
+                *too_long |= raw.len() > NAME_BYTES;
+                if !*too_long {
+                    raw.push(byte);
+                }
+                if extent.push(byte) == Place::Last {
+                    let name = if *too_long { None } else { Some(name(raw)?) };
+                    self.named(name);
+                }
+            }
+            (State::Within { .. }, _) => return self.within(byte),
+            (_, _) if blank => {}
+            (State::Start, b'{') => self.enter(),
+            (State::Name { .. }, b'"') => {
+                let mut extent = Extent::default();
+                extent.push(byte);
+                self.state = State::InName { raw: vec![byte], extent, too_long: false };
+            }
+            (State::Name { may_end: true } | State::Behind, b'}') => self.leave(),
+            (State::Colon, b':') => self.state = State::Before(self.rule()),
+            (State::Before(rule), _) => {
+                let rule = *rule;
+                self.begin(rule, byte);
+                return Ok(matches!(self.state, State::Name { .. }));
+            }
+            (State::Behind, b',') => self.state = State::Name { may_end: false },
+            (State::Start | State::Name { .. } | State::Colon | State::Behind | State::End, _) => {
+                return Err(Unreadable::Malformed);
+            }
+        }
+        Ok(true)
+    }
+
+    fn enter(&mut self) {
+        self.out.push(b'{');
+        self.open.push(Open::default());
+        self.state = State::Name { may_end: true };
+    }
+
+    fn leave(&mut self) {
+        self.out.push(b'}');
+        self.open.pop();
+        self.state = if self.open.is_empty() { State::End } else { State::Behind };
+    }
+
+    /// The name of the present member is known; `None`: it is too long to be one that anything reads.
+    fn named(&mut self, name: Option<String>) {
+        if let Some(open) = self.open.last_mut() {
+            open.name = name.unwrap_or_default();
+        }
+        self.state = State::Colon;
+    }
+
+    fn path(&self) -> Vec<&str> {
+        self.open.iter().map(|open| open.name.as_str()).collect()
+    }
+
+    fn rule(&self) -> Rule {
+        let path = self.path();
+        if path.last().is_some_and(|name| name.is_empty()) { Rule::Drop } else { self.bounds.rule(&path) }
+    }
+
+    /// Begins a value with its first byte, which the state that follows takes, unless it opens an object whose members
+    /// are told apart.
+    fn begin(&mut self, rule: Rule, byte: u8) {
+        let taken_apart = match (rule, self.path().as_slice()) {
+            (Rule::Drop | Rule::Within { .. }, _) => false,
+            (Rule::Share, [_] | ["metadata", "annotations"]) => {
+                byte == b'{' && self.open.len() < NAMED_LEVELS
+            }
+            (Rule::Share, _) => false,
+        };
+        let begins = self.out.len();
+        if rule != Rule::Drop
+            && let Some(open) = self.open.last_mut()
+        {
+            open.begins = begins;
+            if open.members > 0 {
+                self.out.push(b',');
+            }
+            open.members += 1;
+            self.out.extend(Value::from(open.name.as_str()).to_string().bytes());
+            self.out.push(b':');
+        }
+        if taken_apart {
+            self.enter();
+        } else {
+            let begins = self.out.len();
+            let (extent, dropped) = (Extent::default(), rule == Rule::Drop);
+            self.state = State::Within { rule, extent, begins, dropped };
+        }
+    }
+
+    fn within(&mut self, byte: u8) -> Result<bool, Unreadable> {
+        let State::Within { rule, extent, begins, dropped } = &mut self.state else { return Ok(false) };
+        let place = extent.push(byte);
+        if place != Place::Behind && !*dropped {
+            // A line of a watch is one event.
+            let breaks = !extent.in_string() && matches!(byte, b'\r' | b'\n');
+            self.out.push(if breaks { b' ' } else { byte });
+        }
+        let (rule, begins, levels, kept) = (*rule, *begins, extent.levels(), !*dropped);
+        if kept && let Some(excess) = self.excess(rule, begins, levels) {
+            self.omit(excess)?;
+        } else if kept && place != Place::Inside {
+            match serde_json::from_slice::<Checked>(&self.out[begins..]) {
+                Ok(Checked) if rule == Rule::Share => self.shared += self.out.len() - self.begin_of_member(),
+                Ok(Checked) => {}
+                Err(_) => self.omit(Excess::Value)?,
+            }
+        }
+        if place != Place::Inside {
+            self.state = State::Behind;
+        }
+        Ok(place != Place::Behind)
+    }
+
+    fn begin_of_member(&self) -> usize {
+        self.open.last().map_or(0, |open| open.begins)
+    }
+
+    /// The bound that the present value exceeds already.
+    fn excess(&self, rule: Rule, begins: usize, levels: usize) -> Option<Excess> {
+        let written = self.out.len();
+        let (most_levels, most_bytes, bytes) = match rule {
+            Rule::Drop => return None,
+            Rule::Within { levels, bytes } => (levels, bytes, written - begins),
+            Rule::Share => {
+                let depth = self.open.len();
+                (
+                    Bounds::levels_below(depth),
+                    self.bounds.bytes,
+                    self.shared + written - self.begin_of_member(),
+                )
+            }
+        };
+        if levels > most_levels {
+            Some(Excess::Levels)
+        } else {
+            (bytes > most_bytes).then_some(Excess::Bytes)
+        }
+    }
+
+    /// Takes the present member out of the output, and notes that.
+    fn omit(&mut self, excess: Excess) -> Result<(), Unreadable> {
+        if !self.bounds.omits {
+            return Err(Unreadable::Excessive);
+        }
+        // Two names say where it is; there may be any number of members below.
+        let path = self.path().into_iter().take(2).collect::<Vec<_>>().join(".");
+        if self.omissions.iter().all(|noted| noted.path != path) && self.omissions.len() < MAX_NOTED {
+            self.omissions.push(Omission { path, excess });
+        }
+        if let Some(open) = self.open.last_mut() {
+            self.out.truncate(open.begins);
+            open.members -= 1;
+        }
+        if let State::Within { dropped, .. } = &mut self.state {
+            *dropped = true;
+        }
+        Ok(())
+    }
+}
+
+/// The most omissions that one object notes.
+const MAX_NOTED: usize = 16;
+
+/// A name, from how it is written.
+fn name(raw: &[u8]) -> Result<String, Unreadable> {
+    serde_json::from_slice(raw).map_err(|_| Unreadable::Malformed)
+}
+
+/// The object with a note of what is missing.
+fn noted(object: &[u8], omissions: &[Omission]) -> Option<Vec<u8>> {
+    let mut object: Value = serde_json::from_slice(object).ok()?;
+    let metadata = object.get_mut("metadata")?.as_object_mut()?;
+    let annotations = metadata.entry("annotations").or_insert_with(|| Value::Object(serde_json::Map::new()));
+    if annotations.is_null() {
+        *annotations = Value::Object(serde_json::Map::new());
+    }
+    let (name, note) = bounds::note(omissions).ok()?;
+    annotations.as_object_mut()?.insert(name, note.into());
+    serde_json::to_vec(&object).ok()
+}
+
+/// A value that `serde_json` can keep, numbers and strings included, which `IgnoredAny` does not look at.
+pub(super) struct Checked;
+
+impl<'de> Deserialize<'de> for Checked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Checked {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
+        while members.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
+    }
+}

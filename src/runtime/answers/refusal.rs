@@ -1,0 +1,56 @@
+//! The API server's refusals: a `Status` passes, cut to what the operator reads of it. Nothing else does, because kube
+//! puts the whole body of any other refusal into its error, and into the log.
+
+use kube::core::Status;
+
+/// The most bytes of a refusal that are read.
+const REFUSAL_BYTES: usize = 64 << 10;
+/// The most characters of its message that pass.
+const MESSAGE_CHARACTERS: usize = 2048;
+
+/// A refusal on its way through.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    code: u16,
+    body: Vec<u8>,
+    bytes: usize,
+}
+
+impl Refusal {
+    pub(super) const fn new(code: u16) -> Self {
+        Self { code, body: Vec::new(), bytes: 0 }
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        let room = REFUSAL_BYTES.saturating_sub(self.body.len());
+        self.body.extend(bytes.iter().take(room));
+    }
+
+    /// The `Status` to send on.
+    pub(super) fn finish(&self) -> Vec<u8> {
+        let whole = self.bytes == self.body.len();
+        let status =
+            serde_json::from_slice(&self.body).ok().filter(|status: &Status| whole && is_one(status));
+        let status = status.map_or_else(|| self.replacement(), |status| self.cut(status));
+        serde_json::to_vec(&status).unwrap_or_default()
+    }
+
+    fn cut(&self, status: Status) -> Status {
+        let message = match status.message.char_indices().nth(MESSAGE_CHARACTERS) {
+            None => status.message,
+            Some((end, _)) => format!("{}…", &status.message[..end]),
+        };
+        Status { message, code: self.code, ..status }
+    }
+
+    fn replacement(&self) -> Status {
+        let message = format!("HTTP {}, with {} bytes that are not a `Status`", self.code, self.bytes);
+        Status::failure(&message, "Unknown").with_code(self.code)
+    }
+}
+
+/// Whether this is a `Status`, all of whose fields have defaults.
+fn is_one(status: &Status) -> bool {
+    !status.message.is_empty() || !status.reason.is_empty()
+}

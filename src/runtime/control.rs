@@ -1,0 +1,181 @@
+//! The control socket: changes what is logged, while the operator runs.
+//!
+//! It is a Unix socket in the file system, not a port: the containers of a pod share the loopback interface, but a
+//! container reaches a file of another one only where the pod's author mounts the same volume into both. The file is for
+//! its owner alone, and so is the conversation: the peer must have the operator's own user ID.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt, PermissionsExt},
+        net::UnixStream as StdUnixStream,
+    },
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{UnixListener, UnixStream},
+    task::AbortHandle,
+    time,
+};
+
+use super::LogLevel;
+
+/// The time that one request may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// The most bytes of a request: a filter of logs.
+const REQUEST_BYTES: u64 = 4096;
+/// The most bytes of an answer.
+const ANSWER_BYTES: u64 = 16 << 10;
+/// The rights on the socket: for its owner.
+const OWNER_ONLY: u32 = 0o600;
+/// What an answer begins with that is a refusal.
+const REFUSED: &str = "error: ";
+
+/// Listens until this is dropped.
+#[derive(Debug)]
+pub struct Control {
+    path: PathBuf,
+    task: AbortHandle,
+}
+
+impl Control {
+    /// Listens at this path. One request is answered after the other.
+    ///
+    /// # Errors
+    /// The socket can't be created there.
+    pub fn start(path: &Path, level: LogLevel) -> io::Result<Self> {
+        // A process that was killed leaves its socket behind.
+        if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+            fs::remove_file(path)?;
+        }
+        let listener = UnixListener::bind(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(OWNER_ONLY))?;
+        let owner = fs::metadata(path)?.uid();
+        let serve = async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => {
+                        // A client that is too slow is cut off.
+                        let _ = time::timeout(DEADLINE, answer(stream, owner, &level)).await;
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "a control connection could not be accepted");
+                        time::sleep(DEADLINE).await;
+                    }
+                }
+            }
+        };
+        Ok(Self { path: path.to_owned(), task: tokio::spawn(serve).abort_handle() })
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.task.abort();
+        // It is in the way of nobody if it stays.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Answers one request: a filter to log by, or nothing, which asks for the present one.
+async fn answer(mut stream: UnixStream, owner: u32, level: &LogLevel) -> io::Result<()> {
+    if stream.peer_cred()?.uid() != owner {
+        return Ok(());
+    }
+    let mut filter = String::new();
+    (&mut stream).take(REQUEST_BYTES).read_to_string(&mut filter).await?;
+    let set = if filter.trim().is_empty() { Ok(()) } else { level.set(&filter) };
+    let answer = match &set {
+        Ok(()) => format!("{}\n", level.get()),
+        Err(error) => format!("{REFUSED}{error}\n"),
+    };
+    if !filter.trim().is_empty() && set.is_ok() {
+        tracing::info!(filter = %level.get(), "the log level was changed");
+    }
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+/// Asks the operator that listens at this path to log by this filter; an empty one changes nothing. Returns the filter that
+/// it logs by.
+///
+/// # Errors
+/// Nothing listens there, or the operator refuses the filter.
+pub fn request_log_level(path: &Path, filter: &str) -> io::Result<String> {
+    let mut stream = StdUnixStream::connect(path)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_write_timeout(Some(DEADLINE))?;
+    stream.write_all(filter.as_bytes())?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.take(ANSWER_BYTES).read_to_string(&mut answer)?;
+    match answer.trim_end().strip_prefix(REFUSED) {
+        Some(refusal) => Err(io::Error::new(io::ErrorKind::InvalidInput, refusal.to_owned())),
+        None => Ok(answer.trim_end().to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::runtime::{LogFilter, logs::tests::detached};
+
+    /// Asks from another thread, as another process does.
+    async fn request(path: &Path, filter: &'static str) -> io::Result<String> {
+        let path = path.to_owned();
+        tokio::task::spawn_blocking(move || request_log_level(&path, filter)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_log_level_can_be_read_and_changed() {
+        let (folder, (_layer, level)) = (tempfile::tempdir().unwrap(), detached());
+        let path = folder.path().join("control.sock");
+        let control = Control::start(&path, level.clone()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, OWNER_ONLY);
+        assert_eq!(request(&path, "").await.unwrap(), LogFilter::DEFAULT);
+        assert_eq!(request(&path, "debug\n").await.unwrap(), "debug");
+        let refused = request(&path, "loud=louder").await.unwrap_err();
+        assert!(refused.to_string().starts_with("`loud=louder` is no filter of logs ("), "{refused}");
+        assert_eq!(level.get().to_string(), "debug");
+        drop(control);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_left_behind_is_replaced_and_no_other_file() {
+        let (folder, (_layer, level)) = (tempfile::tempdir().unwrap(), detached());
+        let path = folder.path().join("control.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let control = Control::start(&path, level.clone()).unwrap();
+        drop(control);
+        fs::write(&path, "precious").unwrap();
+        Control::start(&path, level).unwrap_err();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_says_nothing_does_not_stop_the_next() {
+        let (folder, (_layer, level)) = (tempfile::tempdir().unwrap(), detached());
+        let path = folder.path().join("control.sock");
+        let _control = Control::start(&path, level).unwrap();
+        let silent = StdUnixStream::connect(&path).unwrap();
+        let asked = path.clone();
+        let waiting = thread::spawn(move || {
+            loop {
+                // It times out while the silent one is waited for.
+                if let Ok(level) = request_log_level(&asked, "") {
+                    return level;
+                }
+            }
+        });
+        let answered = tokio::task::spawn_blocking(move || waiting.join().unwrap());
+        assert_eq!(time::timeout(3 * DEADLINE, answered).await.unwrap().unwrap(), LogFilter::DEFAULT);
+        drop(silent);
+    }
+}
