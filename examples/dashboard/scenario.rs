@@ -14,6 +14,7 @@ use servicekey_operator::{
     backend::AddressPolicy,
     controller::{Operator, Options},
     runtime::{self, Health, Metrics, Patience, Server},
+    secret::Restrictions,
 };
 use testkit::{
     broker::{FakeBroker, Fault, Login, Route, StatusCode},
@@ -57,12 +58,13 @@ impl Stage {
             check_interval: 5 * SECOND,
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse()?]),
             service_account_token: PathBuf::new(),
+            secrets: Restrictions::default(),
         };
         let client = runtime::client(plane.config_as(plane.admin_user()), &metrics)?;
         let operator = Operator::new(client, options).with_metrics(metrics.clone());
         let operator = tokio::spawn(operator.run(std::future::pending())).abort_handle();
         let health = Health::of(&metrics, Patience::default());
-        let server = Server::start(([127, 0, 0, 1], 0).into(), metrics, health, None)?;
+        let server = Server::start(([127, 0, 0, 1], 0).into(), metrics, health)?;
         Ok(Self { operator, server, client: plane.admin(), broker, _plane: plane })
     }
 

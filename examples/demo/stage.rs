@@ -9,6 +9,7 @@ use servicekey_operator::{
     api::custom_resource_definitions,
     backend::AddressPolicy,
     controller::{Operator, Options},
+    secret::Restrictions,
 };
 use testkit::{
     broker::Route,
@@ -159,6 +160,7 @@ impl RunningOperator {
             check_interval: Duration::from_secs(600),
             service_account_token: std::path::PathBuf::new(),
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse()?]),
+            secrets: Restrictions::default(),
         };
         let threads = tokio::runtime::Builder::new_multi_thread()
             .thread_name("operator")

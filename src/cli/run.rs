@@ -13,6 +13,7 @@ use crate::{
     backend::{AddressRules, ApiServer, NamedHost, Network},
     controller::{Operator, Options},
     runtime::{self, Control, Election, Health, LogFilter, LogFormat, LogLevel, Metrics, Patience, Server},
+    secret::{self, Admitted, Pattern, Restrictions},
 };
 
 /// What to say where no API server is named.
@@ -150,6 +151,33 @@ pub(super) struct Run {
         default_value = "/var/run/secrets/tokens/sa-token"
     )]
     service_account_token: PathBuf,
+
+    /// Types of Secrets that ServiceKeys may have, separated by commas
+    ///
+    /// `example.com/*` names all types that begin with `example.com/`. Default: all but the denied ones.
+    #[arg(long, env = "SECRET_TYPES", value_name = "TYPE", value_delimiter = ',')]
+    secret_types: Vec<Pattern>,
+
+    /// Types of Secrets that ServiceKeys may not have, separated by commas
+    ///
+    /// The default names types that other controllers act on. `kubernetes.io/service-account-token` and
+    /// `bootstrap.kubernetes.io/token` are always denied.
+    #[arg(long, env = "DENIED_SECRET_TYPES", value_name = "TYPE", value_delimiter = ',',
+          default_values = secret::DENIED_TYPES)]
+    denied_secret_types: Vec<Pattern>,
+
+    /// Labels and annotations that ServiceKeys may set on Secrets, separated by commas
+    ///
+    /// `example.com/*` names all keys that begin with `example.com/`. Default: all but the denied ones.
+    #[arg(long, env = "SECRET_METADATA", value_name = "KEY", value_delimiter = ',')]
+    secret_metadata: Vec<Pattern>,
+
+    /// Labels and annotations that ServiceKeys may not set on Secrets, separated by commas
+    ///
+    /// The default names keys by which other controllers grant rights.
+    #[arg(long, env = "DENIED_SECRET_METADATA", value_name = "KEY", value_delimiter = ',',
+          default_values = secret::DENIED_METADATA)]
+    denied_secret_metadata: Vec<Pattern>,
 }
 
 impl Run {
@@ -207,6 +235,10 @@ impl Run {
             check_interval: self.check_interval.get(),
             addresses: rules.into(),
             service_account_token: self.service_account_token,
+            secrets: Restrictions {
+                types: Admitted::new(self.secret_types, self.denied_secret_types),
+                metadata: Admitted::new(self.secret_metadata, self.denied_secret_metadata),
+            },
         };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, "the operator starts");
         let operator = Operator::new(client.clone(), options).with_metrics(metrics.clone());

@@ -120,7 +120,11 @@ impl Turn<'_> {
             return Some(problem);
         }
         let layout = self.layout();
-        let verdict = match self.context.templates.known(&self.subject.lane, &layout) {
+        let known = match self.context.options.secrets.check(&layout) {
+            Err(refused) => Some(Err(refused)),
+            Ok(()) => self.context.templates.known(&self.subject.lane, &layout),
+        };
+        let verdict = match known {
             Some(verdict) => verdict,
             None => {
                 let (context, lane) = (self.context, self.subject.lane.clone());

@@ -48,6 +48,7 @@ use crate::{
     backend::AddressPolicy,
     fair::FairSemaphore,
     runtime::{Leadership, Metrics},
+    secret::Restrictions,
 };
 
 /// Tells the time. Tests bring their own.
@@ -69,6 +70,8 @@ pub struct Options {
     pub addresses: AddressPolicy,
     /// Where the token of the pod's service account is, with which trusted profiles of IBM Cloud are taken on.
     pub service_account_token: PathBuf,
+    /// Which types, labels and annotations Secrets may have.
+    pub secrets: Restrictions,
 }
 
 /// The operator.

@@ -11,6 +11,7 @@ mod marks;
 mod object;
 mod ownership;
 mod previous;
+mod restrictions;
 mod template;
 
 pub use digest::Digest;
@@ -21,3 +22,4 @@ pub use marks::{Marks, read};
 pub use object::{build, release, replace};
 pub use ownership::{Ownership, intact, ownership};
 pub use previous::{entries_of, without_previous};
+pub use restrictions::{Admitted, DENIED_METADATA, DENIED_TYPES, Pattern, Restrictions};

@@ -6,5 +6,6 @@ mod chart;
 mod crds_are_upgraded;
 mod manifests_are_accepted;
 mod plain_manifests;
+mod policies_are_enforced;
 mod users_get_their_rights;
 mod values_are_checked;

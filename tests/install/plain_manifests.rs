@@ -12,9 +12,11 @@ use crate::chart::{NAMESPACE, folder, path, render, template, title, values};
 const REGENERATE: &str = "UPDATE_MANIFESTS=1 cargo test --test install are_generated";
 
 /// What each generated file holds: the templates, and the values of one kind of installation.
-const FILES: [(&str, &[&str], &[&str]); 7] = [
+const FILES: [(&str, &[&str], &[&str]); 9] = [
     ("crds/crds.yaml", &["crds"], CLUSTER),
     ("crds/user-roles.yaml", &["user-roles"], CLUSTER),
+    ("crds/policies.yaml", &["policies"], CLUSTER),
+    ("provider-use/policies.yaml", &["policies"], PROVIDER_USE),
     ("cluster/rbac.yaml", &["serviceaccount", "roles"], CLUSTER),
     ("cluster/operator.yaml", &["deployment", "service", "networkpolicy"], CLUSTER),
     ("namespaced/rbac.yaml", &["serviceaccount", "roles"], NAMESPACED),
@@ -22,8 +24,14 @@ const FILES: [(&str, &[&str], &[&str]); 7] = [
     ("ha/poddisruptionbudget.yaml", &["poddisruptionbudget"], &["--set", "podDisruptionBudget.enabled=true"]),
 ];
 const CLUSTER: &[&str] = &[];
-const NAMESPACED: &[&str] =
-    &["--set", "namespaces={servicekeys-system},crds.install=false,rbac.aggregateToUserRoles=false"];
+const NAMESPACED: &[&str] = &[
+    "--set",
+    "namespaces={servicekeys-system},crds.install=false,rbac.aggregateToUserRoles=false,policies.install=false",
+];
+const PROVIDER_USE: &[&str] = &[
+    "--set",
+    "policies.secretReferences=Off,policies.secretMarks=Off,policies.operatorWrites=Off,policies.providerUse=Deny",
+];
 
 #[tokio::test]
 async fn are_generated_from_the_chart() {

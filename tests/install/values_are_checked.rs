@@ -35,6 +35,12 @@ async fn helm_lint_finds_nothing_with_any_values() {
     "ibmCloud.trustedProfiles.hosts={https://iam.example.com}",
     "at '/ibmCloud/trustedProfiles/hosts/0'"
 )]
+#[case::policy("policies.secretMarks=Yes", "at '/policies/secretMarks'")]
+#[case::pattern("secrets.types.denied={a*b}", "at '/secrets/types/denied/0'")]
+#[case::egress_without_api_server(
+    "networkPolicy.limitEgress.enabled=true",
+    "needs `networkPolicy.limitEgress.apiServerCidrs`"
+)]
 #[case::namespace("namespaces={Training}", "at '/namespaces/0'")]
 #[case::namespace_twice("namespaces={a,a}", "at '/namespaces': items at 0 and 1 are equal")]
 #[case::log_format("log.format=text", "at '/log/format': value must be one of")]
@@ -103,7 +109,7 @@ async fn the_hardened_operator_refuses_private_addresses_to_tenants() {
 #[tokio::test]
 async fn with_namespaces_there_is_no_right_beyond_them() {
     let objects = render_with(&["namespaces"]).await;
-    let bound: Vec<_> = objects.iter().map(title).filter(|title| title.contains("Binding/")).collect();
+    let bound: Vec<_> = objects.iter().map(title).filter(|title| title.contains("RoleBinding/")).collect();
     assert!(bound.iter().all(|title| title.starts_with("RoleBinding/")), "{bound:?}");
     let places: Vec<_> = objects
         .iter()

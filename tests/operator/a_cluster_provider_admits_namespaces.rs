@@ -13,6 +13,7 @@ use servicekey_operator::{
     api::{ClusterKeyProvider, Reason, ServiceKey, custom_resource_definitions},
     backend::AddressPolicy,
     controller::Options,
+    secret::Restrictions,
 };
 use testkit::{
     broker::{FakeBroker, Route},
@@ -50,6 +51,7 @@ impl Cluster {
             check_interval: std::time::Duration::from_secs(600),
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
             service_account_token: PathBuf::new(),
+            secrets: Restrictions::default(),
         };
         let operator = run_operator(&plane, user, options);
         let broker = FakeBroker::builder().start().await.unwrap();

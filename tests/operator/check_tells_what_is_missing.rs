@@ -58,7 +58,7 @@ async fn all_is_well_where_the_operator_could_run() {
             "ok      `ServiceKey` is installed as this version knows it",
             "ok      `KeyProvider` is installed as this version knows it",
             "ok      `ClusterKeyProvider` is installed as this version knows it",
-            &format!("ok      `{}` has the 26 rights that the operator needs", user.name),
+            &format!("ok      `{}` has the 27 rights that the operator needs", user.name),
         ]
     );
     assert_eq!(output.status.code(), Some(0));
@@ -79,6 +79,7 @@ async fn each_right_that_is_missing_is_named() {
             rule("servicekeys.dev", &["servicekeys", "keyproviders"], &["list", "watch", "patch"]),
             rule("servicekeys.dev", &["servicekeys/status"], &["update"]),
             rule("", &["secrets"], &["get", "list", "watch", "update", "patch", "delete"]),
+            rule("servicekeys.dev", &["secrets"], &["mark"]),
             rule("events.k8s.io", &["events"], &["create", "patch"]),
         ]),
         ..ClusterRole::default()

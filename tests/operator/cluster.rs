@@ -13,6 +13,7 @@ use servicekey_operator::{
     api::{ClusterKeyProvider, Orphans, Reason, ServiceKey, custom_resource_definitions},
     backend::AddressPolicy,
     controller::Options,
+    secret::Restrictions,
 };
 use testkit::control_plane::{ControlPlane, User};
 
@@ -53,6 +54,7 @@ impl Cluster {
             check_interval: Duration::from_millis(200),
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
             service_account_token: PathBuf::new(),
+            secrets: Restrictions::default(),
         };
         let mut cluster = Self { operator: None, user, options, client: plane.admin(), tenant, plane };
         cluster.start_operator();

@@ -21,6 +21,7 @@ use servicekey_operator::{
     backend::{AddressPolicy, AddressRules, Network},
     controller::{Clock, Operator, Options},
     runtime::{self, Metrics},
+    secret::Restrictions,
 };
 use testkit::{
     broker::{FakeBroker, Instance},
@@ -143,6 +144,7 @@ impl Stage {
             check_interval: Duration::from_secs(600),
             addresses: loopback_in_the_open(),
             service_account_token: PathBuf::new(),
+            secrets: Restrictions::default(),
         }
     }
 

@@ -10,6 +10,7 @@ use servicekey_operator::{
     api::{KeyProvider, ServiceKey, custom_resource_definitions},
     backend::{AddressRules, Network},
     controller::{Operator, Options},
+    secret::Restrictions,
 };
 use testkit::control_plane::ControlPlane;
 use tokio::task::AbortHandle;
@@ -42,6 +43,7 @@ impl Stage {
             addresses: AddressRules { allow: loopback(), disclose: loopback(), ..AddressRules::default() }
                 .into(),
             service_account_token: PathBuf::new(),
+            secrets: Restrictions::default(),
         };
         let operator = Operator::new(plane.admin(), options).run(std::future::pending());
         Self {

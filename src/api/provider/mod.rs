@@ -92,6 +92,16 @@ pub struct ProviderSpec {
     /// How much the operator may ask of the remote side.
     #[serde(default)]
     pub limits: Limits,
+
+    /// Whether the operator keeps the Secrets that this provider names from being deleted while ServiceKeys need them
+    /// to have their keys revoked. It does so by a finalizer, so the policies of the chart demand the right `update` on
+    /// these Secrets from the user who writes this; `false` does without. Default: `true`.
+    #[serde(default = "protect_secrets")]
+    pub protect_secrets: bool,
+}
+
+const fn protect_secrets() -> bool {
+    true
 }
 
 const BACKENDS: [&str; 3] = ["openServiceBroker", "cloudFoundry", "ibmCloud"];
@@ -154,7 +164,7 @@ impl ProviderSpec {
     /// The names of all Secrets that the provider needs.
     #[must_use]
     pub fn secret_names(&self) -> BTreeSet<&str> {
-        let Self { open_service_broker, cloud_foundry, ibm_cloud, tls, limits: _ } = self;
+        let Self { open_service_broker, cloud_foundry, ibm_cloud, tls, limits: _, protect_secrets: _ } = self;
         let broker = open_service_broker.iter().filter_map(|broker| broker.auth.as_ref()).flat_map(|auth| {
             let BrokerAuth { basic, bearer, client_credentials } = auth;
             let client_credentials = client_credentials.as_ref().map(|login| &login.secret_ref);

@@ -195,7 +195,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        backend::{InstanceRef, KnownSecrets, Owner, Parameters},
+        backend::{InstanceRef, KnownSecrets, MemoryBudget, Owner, Parameters},
         lifecycle::{Identity, Sequence},
     };
     use Holder::{Another, Nobody, NotMeant};
@@ -288,6 +288,7 @@ mod tests {
             role: None,
             access: None,
             age: None,
+            answers: MemoryBudget::for_answers().share("the provider"),
             known: KnownSecrets::new(|| async { None }.boxed()),
         }
     }

@@ -25,12 +25,14 @@ type Rule = (&'static str, &'static str, &'static [&'static str]);
 const GROUP: &str = "servicekeys.dev";
 
 /// What is done where ServiceKeys are served.
-const IN_EACH_NAMESPACE: [Rule; 6] = [
+const IN_EACH_NAMESPACE: [Rule; 7] = [
     (GROUP, "servicekeys", &["list", "watch", "patch"]),
     (GROUP, "servicekeys/status", &["update"]),
     (GROUP, "keyproviders", &["list", "watch", "patch"]),
     (GROUP, "keyproviders/status", &["update"]),
     ("", "secrets", &["get", "list", "watch", "create", "update", "patch", "delete"]),
+    // Not asked for by a request, but by the policy on marks.
+    (GROUP, "secrets", &["mark"]),
     ("events.k8s.io", "events", &["create", "patch"]),
 ];
 
@@ -122,7 +124,7 @@ mod tests {
     #[test]
     fn single_namespaces_take_rights_in_these_alone() {
         let needed = needed_text(Some(&["a", "b"]), None);
-        assert_eq!(needed.len(), 2 * (3 + 1 + 3 + 1 + 7 + 2));
+        assert_eq!(needed.len(), 2 * (3 + 1 + 3 + 1 + 7 + 1 + 2));
         assert!(needed.iter().all(|right| right.ends_with("`a`") || right.ends_with("`b`")), "{needed:?}");
     }
 

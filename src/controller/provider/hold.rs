@@ -97,10 +97,19 @@ impl<K: Provider> Holding<K> {
             deleting: meta.deletion_timestamp.is_some(),
             held: finalizer::has(meta, marks::PROVIDER_FINALIZER),
             used: self.used,
-            named: self.provider.provider().secret_names().into_iter().map(str::to_owned).collect(),
+            named: self.protected(),
             recorded: recorded(&self.provider),
             secrets: known.map(|(name, meta)| (name.to_owned(), secret(meta))).collect(),
         }
+    }
+
+    /// The Secrets to hold: those that it names, unless the user does without.
+    fn protected(&self) -> BTreeSet<String> {
+        let spec = self.provider.provider();
+        if !spec.protect_secrets {
+            return BTreeSet::new();
+        }
+        spec.secret_names().into_iter().map(str::to_owned).collect()
     }
 
     async fn hold_provider(&mut self) -> Result<(), Error> {
@@ -152,8 +161,12 @@ impl<K: Provider> Holding<K> {
         let api = self.logins.api();
         let write = api.patch_metadata(name, &parameters, &patch);
         let released = bounded("let go of a login Secret", write).await.map_err(Error::outdated)?;
-        self.logins.set(name, None);
-        self.former.insert(name.to_owned(), released.metadata);
+        let meta = released.metadata;
+        let named = self.provider.provider().secret_names().contains(name);
+        let is_gone = meta.deletion_timestamp.is_some() && meta.finalizers.iter().flatten().next().is_none();
+        let login = self.logins.get(name).cloned().filter(|_| named && !is_gone);
+        self.logins.set(name, login.map(|login| Secret { metadata: meta.clone(), ..login }));
+        self.former.insert(name.to_owned(), meta);
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 use super::{
     ControlPlane, Error, Progress, Stderr,
     access::Access,
-    binaries::{ARCHIVE_INDEX, Binaries, Sources},
+    binaries::{ARCHIVE_INDEX, Binaries, Sources, oldest_api_server},
     certificates::Certificates,
     controllers::Controllers,
     running::Running,
@@ -24,6 +24,7 @@ const USERS: usize = 2000;
 /// What a plane shall be like; from [`ControlPlane::builder`].
 pub struct Builder {
     controller_manager: bool,
+    oldest: bool,
     users: usize,
     api_port: Option<u16>,
     archive_index: String,
@@ -34,6 +35,7 @@ impl Default for Builder {
     fn default() -> Self {
         Self {
             controller_manager: false,
+            oldest: false,
             users: USERS,
             api_port: None,
             archive_index: ARCHIVE_INDEX.to_owned(),
@@ -48,6 +50,13 @@ impl Builder {
     #[must_use]
     pub fn with_controller_manager(mut self, wanted: bool) -> Self {
         self.controller_manager = wanted;
+        self
+    }
+
+    /// Whether the API server is of the oldest version that the chart admits, instead of the newest. Off by default.
+    #[must_use]
+    pub fn oldest_kubernetes(mut self, wanted: bool) -> Self {
+        self.oldest = wanted;
         self
     }
 
@@ -85,15 +94,18 @@ impl Builder {
     /// # Errors
     /// [`Error`] says what is missing, or holds the end of the log of the server that failed.
     pub async fn start(self) -> Result<ControlPlane, Error> {
-        let Self { controller_manager, users, api_port, archive_index, progress } = self;
+        let Self { controller_manager, oldest, users, api_port, archive_index, progress } = self;
         if api_port.is_some() {
             // Said before the minutes that the binaries may take.
             free_ports([api_port])?;
         }
         // The download below needs it, as every client does.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let binaries =
-            Sources::from_environment(archive_index, Arc::clone(&progress))?.find(controller_manager).await?;
+        let sources = Sources::from_environment(archive_index, Arc::clone(&progress))?;
+        let mut binaries = sources.find(controller_manager).await?;
+        if oldest {
+            binaries.api_server = oldest_api_server().await?;
+        }
         start_on_free_ports(binaries, users, api_port, progress).await
     }
 }

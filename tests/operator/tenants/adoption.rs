@@ -182,5 +182,5 @@ async fn a_key_of_another_cluster_is_not_adopted_at_ibm_cloud() {
 async fn ask_for_adoption(tenants: &Tenants) {
     let fields = json!({"keyName": "shared-name", "adoption": "IfExists"});
     let manifest = key_manifest("creds", json!({"name": "own"}), instance_by_name(), fields);
-    tenants.attacker.create::<servicekey_operator::api::ServiceKey>(manifest).await;
+    tenants.attacker.create::<ServiceKey>(manifest).await;
 }

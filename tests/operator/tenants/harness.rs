@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
-        core::v1::{Secret, ServiceAccount},
-        rbac::v1::RoleBinding,
+        core::v1::{Namespace, Secret, ServiceAccount},
+        rbac::v1::{Role, RoleBinding},
     },
 };
 use kube::{
@@ -22,6 +22,7 @@ use servicekey_operator::{
     api::{ClusterKeyProvider, KeyProvider, Reason, ServiceKey, custom_resource_definitions},
     backend::AddressPolicy,
     controller::Options,
+    secret::Restrictions,
 };
 use testkit::{
     broker::FakeBroker,
@@ -29,13 +30,16 @@ use testkit::{
     control_plane::{ControlPlane, User, documents},
     ibm_cloud::FakeIbmCloud,
 };
-use tokio::sync::OnceCell;
+use tokio::{
+    sync::OnceCell,
+    time::{sleep, timeout},
+};
 
 use super::abuse::Actor;
 use crate::{
     conditions::{Reports, wait_for},
     foundry, ibm, rights,
-    stage::{Running, entries, loopback_in_the_open, run_operator, wait},
+    stage::{PATIENCE, Running, entries, loopback_in_the_open, run_operator, wait},
 };
 
 /// What lets tenants use the custom resources.
@@ -66,6 +70,7 @@ impl Cluster {
             check_interval: Duration::from_secs(600),
             addresses: loopback_in_the_open(),
             service_account_token: PathBuf::new(),
+            secrets: Restrictions::default(),
         };
         Self { plane, system, operator, options }
     }
@@ -232,6 +237,46 @@ impl Tenants {
         .await;
     }
 
+    /// Lets the shipped policies hold back the tenants. Without it they don't, so that attacks show what the operator
+    /// stands by itself. They count a moment later: see [`until_refused`].
+    pub async fn guard(&self) {
+        let namespaces: Api<Namespace> = Api::all(self.admin.clone());
+        let guarded = Patch::Merge(json!({"metadata": {"labels": {rights::UNGUARDED: null}}}));
+        for tenant in [&self.victim, &self.attacker] {
+            namespaces.patch(&tenant.namespace, &PatchParams::default(), &guarded).await.unwrap();
+        }
+    }
+
+    /// Grants the attacker these rights in its namespace.
+    pub async fn grant_attacker(&self, name: &str, rules: Value) {
+        let Tenant { namespace, user, .. } = &self.attacker;
+        let role: Role = serde_json::from_value(json!({"metadata": {"name": name}, "rules": rules})).unwrap();
+        let roles: Api<Role> = Api::namespaced(self.admin.clone(), namespace);
+        roles.create(&PostParams::default(), &role).await.unwrap();
+        let binding: RoleBinding = serde_json::from_value(json!({
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": "tenant", "namespace": namespace}],
+        }))
+        .unwrap();
+        let bindings: Api<RoleBinding> = Api::namespaced(self.admin.clone(), namespace);
+        bindings.create(&PostParams::default(), &binding).await.unwrap();
+        self.plane().until_allowed(user, &role.rules.unwrap(), Some(namespace)).await.unwrap();
+    }
+
+    /// Creates an object in the attacker's namespace, as its administrator.
+    pub async fn give<K>(&self, manifest: Value) -> K
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + DeserializeOwned
+            + Serialize
+            + Clone
+            + std::fmt::Debug,
+    {
+        let api: Api<K> = Api::namespaced(self.admin.clone(), &self.attacker.namespace);
+        api.create(&PostParams::default(), &serde_json::from_value(manifest).unwrap()).await.unwrap()
+    }
+
     /// The entries of a Secret, whoever may read it.
     pub async fn secret_of(&self, tenant: &Tenant, name: &str) -> BTreeMap<String, String> {
         let secrets: Api<Secret> = Api::namespaced(self.admin.clone(), &tenant.namespace);
@@ -242,7 +287,10 @@ impl Tenants {
 impl Tenant {
     /// A new namespace, and a service account with the actor's rights in it.
     async fn settle(plane: &ControlPlane, actor: Actor) -> Self {
-        let namespace = plane.namespace("tenant").await.unwrap();
+        let namespaces: Api<Namespace> = Api::all(plane.admin());
+        let namespace = json!({"metadata": {"generateName": "tenant-", "labels": {rights::UNGUARDED: ""}}});
+        let namespace = serde_json::from_value(namespace).unwrap();
+        let namespace = namespaces.create(&PostParams::default(), &namespace).await.unwrap().name_any();
         let name = "tenant";
         let account = json!({"metadata": {"name": name}});
         let accounts: Api<ServiceAccount> = Api::namespaced(plane.admin(), &namespace);
@@ -371,6 +419,33 @@ impl Tenant {
     pub async fn wait_gone(&self, name: &str) {
         wait(self.keys(), name, "gone", |key| key.is_none()).await;
     }
+}
+
+/// Attempts something without an effect until a policy refuses it, and returns the refusal. Policies count a moment
+/// after they, or what they depend on, have changed.
+pub async fn until_refused<T>(attempt: impl AsyncFn() -> kube::Result<T>) -> String {
+    let refused = async {
+        loop {
+            match attempt().await {
+                Err(kube::Error::Api(status)) if status.message.contains("ValidatingAdmissionPolicy") => {
+                    return status.message.clone();
+                }
+                Err(error) => panic!("no policy refuses it, but: {error}"),
+                Ok(_) => sleep(Duration::from_millis(100)).await,
+            }
+        }
+    };
+    timeout(PATIENCE, refused).await.expect("no policy refuses it")
+}
+
+/// For what is to have no effect.
+pub fn dry_run() -> PostParams {
+    PostParams { dry_run: true, ..PostParams::default() }
+}
+
+/// The same for patches.
+pub fn dry_patch() -> PatchParams {
+    PatchParams { dry_run: true, ..PatchParams::default() }
 }
 
 /// A ServiceKey with more fields in its spec.

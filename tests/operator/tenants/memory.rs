@@ -337,7 +337,8 @@ async fn credentials_that_wait_for_a_quota_take_no_more_than_a_share() {
     }
     let mut says = Vec::new();
     for number in 0..KEYS {
-        let key = crate::stage::wait(attacker.keys(), &format!("key-{number}"), "waiting", |key| {
+        let name = format!("key-{number}");
+        let key = crate::stage::wait(attacker.keys(), &name, "waiting", |key| {
             key.is_some_and(|key| {
                 let message = key.message();
                 message.contains("quota") || message.contains("could not be held")

@@ -1,5 +1,231 @@
 //! The admission policies that are shipped.
 
-use super::abuse::Abuse;
+use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingAdmissionPolicyBinding,
+    core::v1::{Secret, ServiceAccount},
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use servicekey_operator::api::ServiceKey;
+use testkit::{
+    broker::{FakeBroker, Login},
+    control_plane::documents,
+};
 
-pub const ABUSES: &[Abuse] = &[];
+use super::{
+    abuse::{Abuse, Actor},
+    harness::{Tenants, dry_patch, dry_run, instance_of_broker, key_manifest, until_refused},
+};
+
+pub const ABUSES: &[Abuse] = &[
+    abuse!(
+        an_editor_forges_no_marks,
+        Actor::Editor,
+        "creates a Secret with the operator's label and the id of another tenant's key",
+        "the policy refuses it and names the missing right `mark`; Secrets without marks are created as ever",
+    ),
+    abuse!(
+        an_editor_changes_no_marks,
+        Actor::Editor,
+        "changes, adds and removes labels and annotations of the operator on its own ServiceKey's Secret",
+        "the policy refuses each; other labels, and the entries, can be changed",
+    ),
+    abuse!(
+        the_operators_token_makes_no_service_account_token,
+        Actor::Sidecar,
+        "steals the operator's token and creates a service account token, a bootstrap token, a Helm release, a cluster of \
+         Argo CD",
+        "the policy refuses each, with the operator's label or without",
+    ),
+    abuse!(
+        the_operators_token_changes_no_secret_of_others,
+        Actor::Sidecar,
+        "steals the operator's token and changes, labels and deletes a Secret of others, or creates one",
+        "the policy refuses each; only its finalizers on logins are admitted",
+    ),
+    abuse!(
+        a_provider_that_the_tenant_may_not_use_makes_no_key,
+        Actor::KeyWriter,
+        "creates a ServiceKey for a ClusterKeyProvider that it has no right to use, where `policies.providerUse` is on",
+        "the policy refuses it and names the missing right `use`; with the right it is admitted",
+    ),
+];
+
+const PROVIDER_USE: &str = include_str!("../../../deploy/kustomize/provider-use/policies.yaml");
+/// Other than a UID of a ServiceKey.
+const FORGED: &str = "8d3f0c1e-5b5d-4c0b-9c53-2f4d5a1b7e66";
+
+fn secret(name: &str, labels: Value, annotations: Value) -> Secret {
+    let metadata = json!({"name": name, "labels": labels, "annotations": annotations});
+    serde_json::from_value(json!({"metadata": metadata, "stringData": {"password": "hunter2"}})).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_editor_forges_no_marks() {
+    let tenants = Tenants::meet(Actor::Editor).await;
+    tenants.guard().await;
+    let secrets = tenants.attacker.secrets();
+    let forged = [
+        secret("forged", json!({"servicekeys.dev/owner-uid": FORGED}), json!({})),
+        secret("forged", json!({}), json!({"servicekeys.dev/key-id": FORGED})),
+        secret("forged", json!({}), json!({"servicekeys.dev/anything": ""})),
+    ];
+    for forged in forged {
+        let words = until_refused(async || secrets.create(&dry_run(), &forged).await).await;
+        let right = format!(
+            "user `{}` needs the right `mark` on `secrets.servicekeys.dev` in the namespace `{}`",
+            tenants.attacker.user.name, tenants.attacker.namespace
+        );
+        assert!(words.contains(&right), "{words}");
+        secrets.create(&PostParams::default(), &forged).await.unwrap_err();
+    }
+    assert_eq!(secrets.get_opt("forged").await.unwrap(), None);
+    let plain = secret("plain", json!({"team": "a"}), json!({"note": "b"}));
+    secrets.create(&PostParams::default(), &plain).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_editor_changes_no_marks() {
+    let tenants = Tenants::meet(Actor::Editor).await;
+    tenants.guard().await;
+    let broker = FakeBroker::builder().login(Login::None).start().await.unwrap();
+    let spec = json!({"openServiceBroker": {"url": broker.url()}, "limits": {"timeout": "5s"}});
+    tenants.attacker.add_provider("own", spec, None).await;
+    let key = key_manifest("creds", json!({"name": "own"}), instance_of_broker(), json!({}));
+    tenants.attacker.create::<ServiceKey>(key).await;
+    tenants.attacker.wait_ready("creds").await;
+
+    let secrets = tenants.attacker.secrets();
+    let before = secrets.get("creds").await.unwrap().metadata;
+    for change in [
+        json!({"annotations": {"servicekeys.dev/key-id": FORGED}}),
+        json!({"annotations": {"servicekeys.dev/sequence": null}}),
+        json!({"annotations": {"servicekeys.dev/new": "x"}}),
+        json!({"labels": {"servicekeys.dev/owner-uid": null}}),
+        json!({"labels": {"servicekeys.dev/owner-uid": FORGED}}),
+    ] {
+        let patch = Patch::Merge(json!({ "metadata": change }));
+        let words = until_refused(async || secrets.patch("creds", &dry_patch(), &patch).await).await;
+        assert!(words.contains("needs the right `mark`"), "{words}");
+        secrets.patch("creds", &PatchParams::default(), &patch).await.unwrap_err();
+    }
+    let after = secrets.get("creds").await.unwrap().metadata;
+    assert_eq!((after.labels, after.annotations), (before.labels, before.annotations));
+
+    for change in [
+        json!({"metadata": {"labels": {"team": "a"}, "annotations": {"note": "b"}}}),
+        json!({"stringData": {"password": "x"}}),
+    ] {
+        secrets.patch("creds", &dry_patch(), &Patch::Merge(change)).await.unwrap();
+    }
+}
+
+/// Who holds the operator's token, and the Secrets of a tenant, as it reaches them.
+async fn with_the_operators_token() -> (Tenants, Client, Api<Secret>) {
+    let tenants = Tenants::meet(Actor::Sidecar).await;
+    let client = tenants.plane().client_as(tenants.operator_user());
+    let secrets = Api::namespaced(client.clone(), &tenants.victim.namespace);
+    (tenants, client, secrets)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operators_token_makes_no_service_account_token() {
+    let (tenants, client, secrets) = with_the_operators_token().await;
+    let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": "admin"}})).unwrap();
+    let accounts: Api<ServiceAccount> = Api::namespaced(tenants.admin.clone(), &tenants.victim.namespace);
+    accounts.create(&PostParams::default(), &account).await.unwrap();
+    let system: Api<Secret> = Api::namespaced(client, "kube-system");
+    let owner = json!({"servicekeys.dev/owner-uid": FORGED});
+    let typed = |type_: &str, name: &str, labels: &Value| Secret {
+        type_: Some(type_.to_owned()),
+        ..secret(name, labels.clone(), json!({"kubernetes.io/service-account.name": "admin"}))
+    };
+    for labels in [&owner, &json!({})] {
+        for (secrets, forged) in [
+            (&secrets, typed("kubernetes.io/service-account-token", "stolen", labels)),
+            (&system, typed("bootstrap.kubernetes.io/token", "bootstrap-token-abcdef", labels)),
+            (&secrets, typed("helm.sh/release.v1", "sh.helm.release.v1.app.v2", labels)),
+        ] {
+            let words = until_refused(async || secrets.create(&dry_run(), &forged).await).await;
+            let expected = if labels == &owner { "writes no Secrets of the type" } else { "owner-uid" };
+            assert!(words.contains(expected), "{words}");
+            secrets.create(&PostParams::default(), &forged).await.unwrap_err();
+        }
+    }
+    let mut cluster = owner.clone();
+    cluster["argocd.argoproj.io/secret-type"] = json!("cluster");
+    let cluster = secret("cluster", cluster, json!({}));
+    let words = until_refused(async || secrets.create(&dry_run(), &cluster).await).await;
+    assert!(words.contains("`secrets.metadata.denied`"), "{words}");
+    let own = secret("own", owner, json!({}));
+    secrets.create(&dry_run(), &own).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operators_token_changes_no_secret_of_others() {
+    let (tenants, _, secrets) = with_the_operators_token().await;
+    let theirs = secret("theirs", json!({}), json!({}));
+    tenants.victim.secrets().create(&PostParams::default(), &theirs).await.unwrap();
+
+    let plain = secret("plain", json!({}), json!({}));
+    until_refused(async || secrets.create(&dry_run(), &plain).await).await;
+    for change in [
+        json!({"stringData": {"password": "x"}}),
+        json!({"metadata": {"labels": {"servicekeys.dev/owner-uid": FORGED}}}),
+        json!({"metadata": {"annotations": {"servicekeys.dev/sequence": "1"}}}),
+        json!({"metadata": {"finalizers": ["example.com/other"]}}),
+        json!({"metadata": {"finalizers": ["servicekeys.dev/login-of.x"], "labels": {"team": "a"}}}),
+    ] {
+        let patch = Patch::Merge(change);
+        let words = until_refused(async || secrets.patch("theirs", &dry_patch(), &patch).await).await;
+        assert!(words.contains("bear its label `servicekeys.dev/owner-uid`"), "{words}");
+    }
+    let without_effect = DeleteParams { dry_run: true, ..DeleteParams::default() };
+    until_refused(async || secrets.delete("theirs", &without_effect).await).await;
+    secrets.delete("theirs", &DeleteParams::default()).await.unwrap_err();
+    let finalizer = json!({"metadata": {"finalizers": ["servicekeys.dev/login-of.x"]}});
+    secrets.patch("theirs", &dry_patch(), &Patch::Merge(finalizer)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_the_tenant_may_not_use_makes_no_key() {
+    let tenants = Tenants::meet(Actor::KeyWriter).await;
+    let broker = FakeBroker::builder().start().await.unwrap();
+    let provider = tenants.add_cluster_broker(&broker).await;
+    for mut object in documents(PROVIDER_USE).unwrap() {
+        if object.types.as_ref().unwrap().kind.ends_with("Binding") {
+            let here = json!({"kubernetes.io/metadata.name": tenants.attacker.namespace});
+            object.data["spec"]["matchResources"] = json!({"namespaceSelector": {"matchLabels": here}});
+        }
+        tenants.plane().apply(&object).await.unwrap();
+    }
+    let reference = json!({"kind": "ClusterKeyProvider", "name": provider});
+    let manifest = key_manifest("creds", reference, instance_of_broker(), json!({}));
+    let key: ServiceKey = serde_json::from_value(manifest).unwrap();
+    let keys = tenants.attacker.keys();
+    let words = until_refused(async || keys.create(&dry_run(), &key).await).await;
+    let right = format!(
+        "user `{}` needs the right `use` on the ClusterKeyProvider `{provider}` \
+         (`clusterkeyproviders.servicekeys.dev`) in the namespace `{}`",
+        tenants.attacker.user.name, tenants.attacker.namespace
+    );
+    assert!(words.contains(&right), "{words}");
+    keys.create(&PostParams::default(), &key).await.unwrap_err();
+    assert_eq!(broker.bindings(), []);
+
+    let may_use = json!([{
+        "apiGroups": ["servicekeys.dev"],
+        "resources": ["clusterkeyproviders"],
+        "resourceNames": [provider],
+        "verbs": ["use"],
+    }]);
+    tenants.grant_attacker("use", may_use).await;
+    keys.create(&PostParams::default(), &key).await.unwrap();
+    tenants.attacker.wait_ready("creds").await;
+
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(tenants.admin.clone());
+    bindings.delete("servicekey-operator-provider-use", &DeleteParams::default()).await.unwrap();
+}

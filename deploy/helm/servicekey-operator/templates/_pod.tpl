@@ -25,6 +25,16 @@
 {{- with .Values.operator.discloseCidrs }}
 - --disclose-cidr={{ join "," . }}
 {{- end }}
+{{- with .Values.secrets }}
+{{- with .types.allowed }}
+- --secret-types={{ join "," . }}
+{{- end }}
+- --denied-secret-types={{ join "," .types.denied }}
+{{- with .metadata.allowed }}
+- --secret-metadata={{ join "," . }}
+{{- end }}
+- --denied-secret-metadata={{ join "," .metadata.denied }}
+{{- end }}
 {{- if .Values.ibmCloud.trustedProfiles.enabled }}
 - --service-account-token=/var/run/secrets/tokens/sa-token
 {{- with .Values.ibmCloud.trustedProfiles.hosts }}

@@ -10,6 +10,10 @@
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, update, patch, delete]
+# For the policies: it may write its marks on Secrets, and, as the operator, is held to its own Secrets.
+- apiGroups: [servicekeys.dev]
+  resources: [secrets]
+  verbs: [mark, operate]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

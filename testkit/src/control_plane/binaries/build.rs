@@ -1,6 +1,6 @@
 //! Building a server with Go from the public modules.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Binary, Error, Progress, pinned};
 use crate::go::{BuildError, Program};
@@ -28,21 +28,38 @@ pub(super) async fn build(
         usually,
         module: &[("go.mod", pinned::GO_MOD), ("go.sum", pinned::GO_SUM)],
         package,
-        linker_flags: &linker_flags(),
+        linker_flags: &linker_flags(pinned::kubernetes_version()),
     };
-    program.build(go, cache, progress).await.map_err(|error| match error {
+    program.build(go, cache, progress).await.map_err(|error| explained(error, binary, version))
+}
+
+/// Where the oldest API server is, which is built if it is not there yet.
+pub(in crate::control_plane) async fn oldest_api_server() -> Result<PathBuf, Error> {
+    let (binary, version) = (Binary::ApiServer.file_name(), pinned::oldest_kubernetes_version());
+    let program = Program {
+        binary,
+        version,
+        usually: "5 minutes",
+        module: &[("go.mod", pinned::OLDEST_GO_MOD), ("go.sum", pinned::OLDEST_GO_SUM)],
+        package: "k8s.io/kubernetes/cmd/kube-apiserver",
+        linker_flags: &linker_flags(version),
+    };
+    program.cached().await.map_err(|error| explained(error, binary, version))
+}
+
+fn explained(error: BuildError, binary: &'static str, version: &str) -> Error {
+    match error {
         BuildError::NoCacheDirectory => Error::NoCacheDirectory,
         BuildError::NoGo => {
             Error::NoGo { binary, version: version.to_owned(), go: pinned::go_version().to_owned() }
         }
         BuildError::Failed { status, output } => Error::Build { binary, status, output },
         BuildError::File(error) => error.into(),
-    })
+    }
 }
 
 /// Stripped, and with the version that clients compare with their own.
-fn linker_flags() -> String {
-    let version = pinned::kubernetes_version();
+fn linker_flags(version: &str) -> String {
     let mut parts = version.trim_start_matches('v').split('.');
     let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let place = "k8s.io/component-base/version";
@@ -56,7 +73,7 @@ mod tests {
     #[test]
     fn the_version_is_linked_in() {
         let version = pinned::kubernetes_version();
-        let flags = linker_flags();
+        let flags = linker_flags(version);
         assert!(flags.contains(&format!("version.gitVersion={version} ")));
         assert!(flags.contains("version.gitMajor=1 "));
     }

@@ -7,6 +7,8 @@ mod pinned;
 
 use std::{path::PathBuf, sync::Arc};
 
+pub(super) use build::oldest_api_server;
+
 use super::{Error, Progress, Step};
 use crate::cache;
 

@@ -1,4 +1,4 @@
-//! The versions, read from the Go module in `testkit/controlplane/`, their only home.
+//! The versions, read from the Go modules in `testkit/controlplane/` and `testkit/controlplane-oldest/`, their only homes.
 
 use crate::{
     cache,
@@ -7,6 +7,14 @@ use crate::{
 
 pub(super) const GO_MOD: &str = include_str!("../../../controlplane/go.mod");
 pub(super) const GO_SUM: &str = include_str!("../../../controlplane/go.sum");
+
+pub(super) const OLDEST_GO_MOD: &str = include_str!("../../../controlplane-oldest/go.mod");
+pub(super) const OLDEST_GO_SUM: &str = include_str!("../../../controlplane-oldest/go.sum");
+
+/// The oldest release of Kubernetes, with its `v`.
+pub(super) fn oldest_kubernetes_version() -> &'static str {
+    required_version(OLDEST_GO_MOD, "k8s.io/kubernetes")
+}
 
 /// The release of Kubernetes, with its `v`.
 pub(super) fn kubernetes_version() -> &'static str {
@@ -37,6 +45,7 @@ mod tests {
     fn go_mod_holds_every_version_that_is_needed() {
         assert!(kubernetes_version().starts_with("v1."));
         assert!(etcd_version().starts_with("v3."));
+        assert!(oldest_kubernetes_version().starts_with("v1."));
         assert!(go_version().starts_with("1."));
     }
 
