@@ -168,7 +168,8 @@ reasons! {
     /// the role that the message names; it is tried again by itself.
     CredentialsRedacted,
     /// The remote side can't be reached, doesn't answer in time, or can't serve anybody for now; the message says
-    /// which. It is tried again by itself.
+    /// which. It is tried again by itself. A KeyProvider on a private address, or with a name that can't be resolved,
+    /// shows no cause before the first valid answer: the operator's log has it.
     RemoteUnreachable,
     /// The remote side answers that too much is asked of it. All keys of the provider wait as long as it says, and go
     /// on by themselves. Lower the provider's `spec.limits` if this lasts.

@@ -12,15 +12,22 @@ use tokio::time::Instant;
 
 use crate::lifecycle::{Identity, MarkedKey};
 
-/// The ids that are known to bear a mark, with the time at which each was last shown. There are as many entries as the
-/// last list of all keys showed, and those that were made since.
+/// Ids that are remembered of one key. More than one is an exception.
+const MOST_IDS: usize = 4;
+
+/// The ids that are known to bear a mark, with the time at which each was last shown: of the keys of ServiceKeys that exist,
+/// and of those that were made since the last list of all keys.
 #[derive(Default)]
 pub(super) struct ConfirmedKeys(Mutex<HashMap<Identity, BTreeMap<String, Instant>>>);
 
 impl ConfirmedKeys {
     /// The remote side has shown the mark of this identity on the object with this id.
     pub(super) fn insert(&self, identity: Identity, id: &str) {
-        self.lock().entry(identity).or_default().insert(id.to_owned(), Instant::now());
+        let mut known = self.lock();
+        let ids = known.entry(identity).or_default();
+        if ids.len() < MOST_IDS || ids.contains_key(id) {
+            ids.insert(id.to_owned(), Instant::now());
+        }
     }
 
     /// All objects that bear the mark of this identity, as far as is known. There may be several, where one was made by a
@@ -53,8 +60,8 @@ impl ConfirmedKeys {
     }
 
     /// A list of all marked keys has come, which was asked for at this time: only what it shows, and what was shown since
-    /// then, is known from now on.
-    pub(super) fn replace(&self, asked: Instant, listed: &[MarkedKey]) {
+    /// then, is known from now on. A remote side may list anything, so the caller leaves out what no ServiceKey has.
+    pub(super) fn replace<'a>(&self, asked: Instant, listed: impl Iterator<Item = &'a MarkedKey>) {
         let mut known = self.lock();
         known.retain(|_, ids| {
             ids.retain(|_, shown| *shown >= asked);
@@ -63,7 +70,10 @@ impl ConfirmedKeys {
         for MarkedKey { id, owner, sequence, name: _, namespace: _ } in listed {
             if let Some(sequence) = *sequence {
                 let identity = Identity { owner: *owner, sequence };
-                known.entry(identity).or_default().entry(id.clone()).or_insert(asked);
+                let ids = known.entry(identity).or_default();
+                if ids.len() < MOST_IDS {
+                    ids.entry(id.clone()).or_insert(asked);
+                }
             }
         }
         known.shrink_to_fit();
@@ -104,9 +114,18 @@ mod tests {
         advance(Duration::from_secs(1)).await;
         let asked = Instant::now();
         known.insert(FIRST, "made-meanwhile");
-        known.replace(asked, &[listed(OTHERS, "theirs"), listed(FIRST, "old")]);
+        known.replace(asked, [listed(OTHERS, "theirs"), listed(FIRST, "old")].iter());
         assert_eq!(known.ids(FIRST), ["made-meanwhile", "old"]);
         assert_eq!(known.ids(OTHERS), ["theirs"]);
+    }
+
+    #[test]
+    fn no_list_is_remembered_without_end() {
+        let known = ConfirmedKeys::default();
+        let many: Vec<_> = (0..100).map(|number| listed(FIRST, &number.to_string())).collect();
+        known.replace(Instant::now(), many.iter());
+        known.insert(FIRST, "one-more");
+        assert_eq!(known.ids(FIRST).len(), MOST_IDS);
     }
 
     #[test]

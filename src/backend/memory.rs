@@ -153,6 +153,11 @@ impl MemoryBudget {
 }
 
 impl MemoryShare {
+    /// Whether both are the same share.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.pool, &other.pool) && self.name == other.name
+    }
+
     /// Holds nothing yet. `give_up` is called at most once, to have the holding dropped.
     pub(super) fn hold(&self, give_up: impl Fn() + Send + Sync + 'static) -> Holding {
         let mut held = self.pool.lock();
@@ -206,6 +211,20 @@ impl Holding {
                 let _ = timeout_at(patient_until, freed).await;
             } else {
                 freed.await;
+            }
+        }
+    }
+
+    /// The same, and waits so long for a share that is used up, which keeps nobody else waiting.
+    ///
+    /// # Errors
+    /// As for [`Holding::grow`].
+    pub(super) async fn grow_within(&mut self, patience: Duration, bytes: usize) -> Result<(), NoRoom> {
+        let until = Instant::now() + patience;
+        loop {
+            match self.grow(bytes).await {
+                Err(NoRoom::Share { .. }) if Instant::now() < until => {}
+                outcome => return outcome,
             }
         }
     }
@@ -358,6 +377,18 @@ mod tests {
         let of_b = kept(&b, 20).unwrap();
         assert_eq!(kept(&b, 14).unwrap_err(), NoRoom::Budget { share: "b".to_owned() });
         assert_eq!((of_a.get(), of_b.get()), (Some(32), Some(20)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_may_waits_for_its_own_share() {
+        let share = budget().share("a");
+        let first = kept(&share, PER_SHARE).unwrap();
+        let mut second = share.hold(|| {});
+        assert!(second.grow_within(PATIENCE * 3, 1).await.is_err());
+        let mut waiting = Box::pin(second.grow_within(PATIENCE * 3, 1));
+        assert!(tokio::time::timeout(PATIENCE * 2, &mut waiting).await.is_err());
+        drop(first);
+        assert_eq!(waiting.await, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

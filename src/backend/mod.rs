@@ -19,12 +19,14 @@ mod token;
 
 use std::{num::NonZeroUsize, time::Duration};
 
+use tokio::time::Instant;
+
 pub use cloud_foundry::{CloudFoundry, CloudFoundryAuth, CloudFoundryConfig};
 pub use error::{BackendError, ErrorClass};
 pub use http::{
     AddressPolicy, AddressRules, ApiServer, Author, CallOutcome, ClientCertificate, HttpConfig, InvalidHost,
     InvalidNetwork, Limits, NamedHost, Names, Network, ObservedCall, Observer, ProviderScope, RemoteShares,
-    without_secrets,
+    count_values, without_secrets,
 };
 pub use ibm_cloud::{IbmCloud, IbmCloudAuth, IbmCloudConfig, Profile};
 pub use key::{
@@ -188,6 +190,16 @@ impl Backend {
             Self::OpenServiceBroker(_) => Ok(None),
             Self::CloudFoundry(foundry) => foundry.marked_keys(cluster_id).await.map(Some),
             Self::IbmCloud(cloud) => cloud.marked_keys(cluster_id).await.map(Some),
+        }
+    }
+
+    /// Takes in a list of [`marked_keys`](Self::marked_keys) that was asked for at this time, without the keys that no
+    /// ServiceKey has: calls by the ids on it need no further proof of whose keys they are.
+    pub fn confirm<'a>(&self, asked: Instant, listed: impl Iterator<Item = &'a MarkedKey>) {
+        match self {
+            Self::OpenServiceBroker(_) => {}
+            Self::CloudFoundry(foundry) => foundry.confirmed.replace(asked, listed),
+            Self::IbmCloud(cloud) => cloud.confirmed.replace(asked, listed),
         }
     }
 

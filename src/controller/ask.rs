@@ -16,7 +16,7 @@ use crate::{
     api::{Adoption as AdoptionPolicy, DeletionPolicy, IbmCloudAccess, ResourceAttribute},
     backend::{
         Accepted, Access, Adoption, Backend, BackendError, Bound, Credentials, ErrorClass, Fetched, Grant,
-        IssuedKey, KeyFacts, KeyRequest, KnownSecrets, Parameters, Progress, Unbound,
+        IssuedKey, KeyFacts, KeyRequest, KnownSecrets, Parameters, Progress, Unbound, count_values,
     },
     lifecycle::{
         Answer, Attempted, Failure, Found, Identity, KeyRecord, LONGEST_OPERATION, Operation, OperationKind,
@@ -392,9 +392,12 @@ impl Turn<'_> {
                 let in_hand = in_hand.iter().map(Credentials::expose);
                 let at_hand = in_hand.chain([&key.spec.parameters]).cloned().map(Value::Object);
                 let mut known = SecretValues::new(at_hand.collect());
+                let mut room = Room::default();
                 for name in names {
                     let secret = bounded("read a Secret", api.get_opt(name)).await.ok()?;
-                    known.extend(secret.map(HeldSecret::from).iter().flat_map(values));
+                    let secret = secret.map(HeldSecret::from);
+                    room.take(secret.iter().flat_map(|secret| secret.data.iter().flatten()))?;
+                    known.extend(secret.iter().flat_map(values));
                 }
                 Some(known)
             }
@@ -459,6 +462,30 @@ fn failure(attempted: Attempted, error: &BackendError) -> Failure {
 
 fn transient(message: String) -> Failure {
     Failure { attempted: Attempted::Provision, class: ErrorClass::Transient, message, retry_after: None }
+}
+
+/// How much may be known that is to be hidden in the remote side's words: a tenant chooses how many Secrets there are,
+/// and how much what they hold takes in memory. Where there is more, no words are shown.
+struct Room {
+    bytes: usize,
+    values: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { bytes: 4 << 20, values: 20_000 }
+    }
+}
+
+impl Room {
+    /// Makes room for these entries, unless there is not enough.
+    fn take<'a>(&mut self, entries: impl IntoIterator<Item = (&'a String, &'a ByteString)>) -> Option<()> {
+        for (_, ByteString(bytes)) in entries {
+            self.bytes = self.bytes.checked_sub(bytes.len())?;
+            self.values = self.values.checked_sub(count_values(bytes))?;
+        }
+        Some(())
+    }
 }
 
 /// The entries of a Secret as text, and what they hold where they are JSON.

@@ -92,7 +92,8 @@ impl Evidence<'_> {
         let explained = memory.explains(sequence);
         let reached = newest.map_or(0, Sequence::number).saturating_add(LONGEST_LEAP);
         // Who has just got a key would know of a later one.
-        let knows_better = round.in_hand.is_some() || round.stored.is_some();
+        let got = [round.in_hand.as_ref(), round.stored.as_ref()];
+        let knows_better = got.into_iter().flatten().any(|key| key.sequence < sequence);
         let is_denied = knows_better || round.absent.contains(&sequence);
         let refuted = !explained && (sequence.number() > reached || is_denied);
         // A namespace that is not admitted had keys only if the status says so.
@@ -266,6 +267,8 @@ mod tests {
     fn who_has_just_got_a_key_believes_in_no_later_one() {
         let round = Round { in_hand: Some(key(1)), ..Round::default() };
         assert_eq!(believed(claim(3), &Memory::default(), &round, true, true), UNBELIEVED);
+        let round = Round { in_hand: Some(key(3)), ..Round::default() };
+        assert!(believed(claim(3), &Memory::default(), &round, true, true) != UNBELIEVED, "it is the one");
     }
 
     #[rstest]

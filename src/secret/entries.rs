@@ -81,9 +81,11 @@ impl Entries {
         self.0.get(name).map(Vec::as_slice)
     }
 
-    /// The values that are text, to be hidden wherever they are repeated.
+    /// The values that are text, to be hidden wherever they are repeated. Shorter ones would take whole sentences apart
+    /// without hiding anything.
     pub fn texts(&self) -> Vec<SecretString> {
         let texts = self.0.values().filter_map(|value| std::str::from_utf8(value).ok());
+        let texts = texts.filter(|text| text.chars().count() > 3);
         texts.map(SecretString::from).collect()
     }
 

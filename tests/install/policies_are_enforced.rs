@@ -10,7 +10,7 @@ use servicekey_operator::api::custom_resource_definitions;
 use testkit::control_plane::{ControlPlane, User, documents};
 use tokio::time::{sleep, timeout};
 
-use crate::chart::{folder, render, template};
+use crate::chart::{folder, render, render_with, template};
 
 /// How long until a policy counts, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -303,6 +303,21 @@ async fn a_wildcard_does_not_make_an_operator() {
     place.until_not_admitted(OPERATOR.path, &plain_secret()).await;
     place.grant("*", &["*"], &["*"]).await;
     assert_eq!(place.attempt(OPERATOR.path, &plain_secret()).await, Answer::Admitted);
+}
+
+/// The preset for clusters whose tenants don't trust each other leaves no policy out.
+#[tokio::test]
+async fn the_hardened_preset_denies_by_every_policy() {
+    let objects = render_with(&["values-hardened"]).await;
+    let of_kind = |kind: &str| {
+        let objects = objects.iter().filter(|object| object.types.as_ref().unwrap().kind == kind);
+        objects.collect::<Vec<_>>()
+    };
+    let bindings = of_kind("ValidatingAdmissionPolicyBinding");
+    assert_eq!((bindings.len(), of_kind("ValidatingAdmissionPolicy").len()), (7, 7));
+    for binding in bindings {
+        assert_eq!(binding.data["spec"]["validationActions"], json!(["Deny"]));
+    }
 }
 
 /// Each reference to a Secret that a definition has is one that the policies know.

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use kube::api::{Patch, PatchParams};
 use rstest::rstest;
 use serde_json::{Value, json};
 use servicekey_operator::api::Reason;
@@ -98,19 +99,12 @@ async fn a_bind_fails(stage: &Stage, fault: Injection, reason: Reason, words: &s
     Reason::BindFailed,
     "holds `credentials` that are no object"
 )]
-#[case::credentials_of_2_mib(
-    Fault::credentials(&json!({"password": "x".repeat(2 * 1024 * 1024)})).on(Route::Bind).after_effect(),
-    Reason::BindFailed,
-    "is larger than 1 MiB"
-)]
 #[case::long_token(
     long_token().on(Route::Bind),
     Reason::BindFailed,
     "answers 202, but the body holds an `operation` of more than 10,000 characters"
 )]
 #[case::empty_success(status(200, json!({})).on(Route::Bind), Reason::UnexpectedAnswer, "answers 200, but the body")]
-#[case::big_body(Fault::BigBody.on(Route::Bind), Reason::BindFailed, "is larger than 1 MiB")]
-#[case::endless_body(Fault::EndlessBody.on(Route::Bind).after_effect(), Reason::BindFailed, "is larger than 1 MiB")]
 #[case::redirect(
     to_the_login(redirect().on(Route::Bind)),
     Reason::UnexpectedAnswer,
@@ -130,6 +124,31 @@ async fn a_bind_that_fails_is_tried_again(
 ) {
     let (stage, _operator) = patient().await;
     a_bind_fails(&stage, fault, reason, words).await;
+}
+
+/// No Secret can hold these credentials, so that another attempt would end as this one did.
+#[rstest]
+#[case::credentials_of_2_mib(
+    Fault::credentials(&json!({"password": "x".repeat(2 * 1024 * 1024)})).on(Route::Bind).after_effect()
+)]
+#[case::big_body(Fault::BigBody.on(Route::Bind))]
+#[case::endless_body(Fault::EndlessBody.on(Route::Bind).after_effect())]
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_are_too_large_are_revoked_once(#[case] fault: Injection) {
+    let (stage, _operator) = patient().await;
+    stage.broker.inject(fault.forever());
+    stage.create_key(NAME).await;
+    let key = stage.wait_key(NAME, Reason::CredentialsUnusable).await;
+    key.says("is larger than 1 MiB; key 1 was revoked");
+    assert!(key.is_stalled());
+    assert_eq!(stage.broker.bindings(), []);
+    assert_eq!(stage.broker.count(Route::Bind), 1);
+
+    stage.broker.clear_faults();
+    let again = json!({"metadata": {"annotations": {"servicekeys.dev/rotate": "now"}}});
+    stage.keys().patch(NAME, &PatchParams::default(), &Patch::Merge(again)).await.unwrap();
+    stage.wait_ready_with_the_only_key(NAME).await;
+    stage.delete_and_leave_nothing(NAME).await;
 }
 
 #[rstest]

@@ -213,7 +213,8 @@ impl Stage {
     }
 }
 
-/// A provider may be of either kind; only the cluster's says which namespaces may use it.
+/// A provider may be of either kind; only the cluster's says which namespaces may use it, and only it may use the
+/// operator's own identity.
 fn in_every_kind(mut manifest: Value, name: &str) -> Vec<Value> {
     manifest["metadata"]["name"] = json!(name);
     if manifest["kind"] == "ServiceKey" {
@@ -221,8 +222,13 @@ fn in_every_kind(mut manifest: Value, name: &str) -> Vec<Value> {
     }
     let mut namespaced = manifest.clone();
     namespaced["kind"] = json!("KeyProvider");
-    namespaced["spec"].as_object_mut().unwrap().remove("allowedNamespaces");
+    let spec = namespaced["spec"].as_object_mut().unwrap();
+    spec.remove("allowedNamespaces");
+    spec.remove("rules");
     manifest["kind"] = json!("ClusterKeyProvider");
+    if namespaced["spec"].pointer("/ibmCloud/auth/trustedProfile").is_some() {
+        return vec![manifest];
+    }
     vec![namespaced, manifest]
 }
 

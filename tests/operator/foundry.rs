@@ -77,7 +77,7 @@ impl FoundryStage {
 
     /// Waits until the ServiceKey is ready, and fails unless the one key that there is belongs to it.
     pub async fn wait_ready_with_the_one_key(&self, name: &str) -> ServiceKey {
-        let ready = self.wait_ready(name).await;
+        let ready = self.wait_ready_with_id(name).await;
         let keys = self.foundry.keys();
         let [key] = keys.as_slice() else { panic!("there is not one key: {keys:#?}") };
         assert!(key.is_live(), "{key:#?}");

@@ -74,7 +74,7 @@ impl IbmStage {
 
     /// Waits until the ServiceKey is ready, and fails unless the one key that lives belongs to it.
     pub async fn wait_ready_with_the_one_key(&self, name: &str) -> ServiceKey {
-        let ready = self.wait_ready(name).await;
+        let ready = self.wait_ready_with_id(name).await;
         let keys = self.ibm.live_keys();
         let [key] = keys.as_slice() else { panic!("there is not one key: {keys:#?}") };
         self.assert_holds(&ready, key).await;

@@ -34,7 +34,7 @@ async fn an_auditing_key_is_made_listed_and_deleted() {
 
     let before = stage.ibm.calls().len();
     stage.delete_and_leave_no_key(KEY).await;
-    assert_eq!(stage.routes_since(before), [Route::DeleteKey, Route::Keys]);
+    assert_eq!(stage.routes_since(before), [Route::Keys, Route::DeleteKey]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

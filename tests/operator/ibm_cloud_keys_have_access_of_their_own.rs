@@ -86,8 +86,8 @@ async fn a_service_id_is_made_for_the_key_and_goes_with_it() {
     let before = stage.ibm.calls().len();
     stage.delete_and_leave_nothing(KEY).await;
     let gone = [
-        Route::DeleteKey,
         Route::Keys,
+        Route::DeleteKey,
         Route::ServiceIds,
         Route::Policies,
         Route::DeletePolicy,

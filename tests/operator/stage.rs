@@ -247,6 +247,20 @@ impl Stage {
         .unwrap()
     }
 
+    /// Waits until the ServiceKey is ready, and its status has the id of its key. After a crash between the write of the
+    /// Secret and that of the status, the remote side is asked for the id.
+    pub async fn wait_ready_with_id(&self, name: &str) -> ServiceKey {
+        let has_id = |key: &ServiceKey| {
+            let known = key.status.as_ref().and_then(|status| status.key.as_ref());
+            known.is_some_and(|key| !key.id.is_empty())
+        };
+        self.wait(self.keys(), name, "ready with an id", |key| {
+            key.is_some_and(|key| condition(key, "Ready") == Some("True") && has_id(key))
+        })
+        .await
+        .unwrap()
+    }
+
     /// Waits until this many ServiceKeys of the namespace are ready.
     pub async fn wait_all_ready(&self, count: usize) {
         let keys = watcher(self.keys(), watcher::Config::default()).default_backoff().applied_objects();

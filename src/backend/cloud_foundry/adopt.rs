@@ -11,6 +11,7 @@ use super::{
     wire::{Key, Standing},
 };
 use crate::backend::{Adoption, BackendError, Bound, IssuedKey, KeyFacts, KeyRequest, http::segment};
+use crate::fair::Lane;
 
 impl CloudFoundry {
     /// Takes the key over that has the name of the requested one, where that may be; nothing where it may not. It is
@@ -25,7 +26,7 @@ impl CloudFoundry {
     ) -> Result<Option<Bound>, BackendError> {
         let Some(adoption) = &request.adoption else { return Ok(None) };
         // One after the other: whoever comes second finds the mark of the first.
-        let _turn = self.adopting.lock().await;
+        let _turn = self.adopting.acquire(&Lane::current()).await;
         let Some(key) = self.named(request, instance).await? else { return Ok(None) };
         if !self.may_adopt(&key, request, adoption)? {
             return Ok(None);

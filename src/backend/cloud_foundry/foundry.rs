@@ -3,7 +3,6 @@
 use std::{fmt, time::Duration};
 
 use reqwest::{Method, StatusCode};
-use tokio::{sync::Mutex, time::Instant};
 
 use super::{
     CloudFoundryAuth, CloudFoundryConfig,
@@ -23,6 +22,7 @@ use crate::backend::{
     http::{HttpClient, Response, base_url, segment},
     shared_answer::SharedAnswer,
 };
+use crate::fair::FairSemaphore;
 use crate::lifecycle::MarkedKey;
 
 /// Where the keys are.
@@ -38,10 +38,10 @@ pub struct CloudFoundry {
     pub(super) space: SharedAnswer<String>,
     pub(super) instances: Instances,
     pub(super) watch: Watch,
-    pub(super) confirmed: ConfirmedKeys,
+    pub(in crate::backend) confirmed: ConfirmedKeys,
     pub(super) lost_clusters: LostClusters,
     /// Keys are taken over one after the other.
-    pub(super) adopting: Mutex<()>,
+    pub(super) adopting: FairSemaphore,
 }
 
 impl CloudFoundry {
@@ -68,7 +68,7 @@ impl CloudFoundry {
             watch: Watch::new(),
             confirmed: ConfirmedKeys::default(),
             lost_clusters: lost_clusters.clone(),
-            adopting: Mutex::default(),
+            adopting: FairSemaphore::new(1),
         })
     }
 
@@ -369,10 +369,7 @@ impl CloudFoundry {
     pub async fn marked_keys(&self, cluster_id: Option<&str>) -> Result<Listed<MarkedKey>, BackendError> {
         let selector = marks::selector_of_all(cluster_id);
         let query = [("type", "key"), ("per_page", "5000"), ("label_selector", selector.as_str())];
-        let asked = Instant::now();
-        let listed = Exchange::anonymous(self, Call::Keys).list_of(KEYS, &query, marks::marked).await?;
-        self.confirmed.replace(asked, &listed.items);
-        Ok(listed)
+        Exchange::anonymous(self, Call::Keys).list_of(KEYS, &query, marks::marked).await
     }
 
     /// The key of this identity, by our mark, at whatever instance it is: the one with the GUID of the hint, where there

@@ -232,7 +232,9 @@ impl HttpClient {
         let share = request.share.as_ref().unwrap_or(&self.answers);
         let mut holding = share.hold(move || give_up.cancel());
         let no_room = |why: NoRoom| Failure::NotSent(format!("no request to `{}`: {why}", origin(&url)));
-        holding.grow(CALL).await.map_err(no_room)?;
+        // Who waits holds a place at the remote side. Only those of the same namespace wait for one of its own provider.
+        let patience = if share.is(&self.answers) { self.timeout } else { Duration::ZERO };
+        holding.grow_within(patience, CALL).await.map_err(no_room)?;
         tokio::select! {
             biased;
             () = given_up.cancelled() => {

@@ -39,6 +39,7 @@ pub use network::{InvalidNetwork, Network, ProviderScope};
 pub use observer::{CallOutcome, ObservedCall, Observer};
 pub use redact::without_secrets;
 pub use shares::RemoteShares;
+pub use values::count_values;
 
 pub(super) use base_url::base_url;
 pub(super) use client::HttpClient;

@@ -1,8 +1,13 @@
 //! How many values a JSON text holds, without reading it: `[[],[],[]…` takes fifty times its size in memory once it is.
 
-/// Whether there are at most so many. Each `[`, `{` and `,` outside of a string begins one; what is no JSON is counted
-/// in some way, and refused by whoever reads it.
+/// Whether there are at most so many.
 pub(super) fn at_most(most: usize, text: &[u8]) -> bool {
+    count_values(text) <= most
+}
+
+/// How many there are. Each `[`, `{` and `,` outside of a string begins one; what is no JSON is counted in some way.
+#[must_use]
+pub fn count_values(text: &[u8]) -> usize {
     let (mut in_string, mut escaped, mut values) = (false, false, 1);
     for byte in text {
         match byte {
@@ -13,7 +18,7 @@ pub(super) fn at_most(most: usize, text: &[u8]) -> bool {
             _ => {}
         }
     }
-    values <= most
+    values
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::{
 use crate::backend::{
     Adoption, BackendError, ErrorClass, IssuedKey, KeyFacts, KeyRequest, LostClusters, http::segment,
 };
+use crate::fair::Lane;
 
 /// Who has a key, as far as its name tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ impl IbmCloud {
         let Some(adoption) = &request.adoption else { return Ok(None) };
         let Some(key) = self.meant(request, instance, adoption).await? else { return Ok(None) };
         // One after the other: whoever comes second sees the name that the first gave it.
-        let _turn = self.adopting.lock().await;
+        let _turn = self.adopting.acquire(&Lane::current()).await;
         // Read first: what can't be read is left as it is.
         let IssuedKey { facts, credentials } = self.readable(request, &key).await?;
         self.give_our_name(request, &key).await?;

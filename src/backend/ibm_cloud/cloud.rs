@@ -3,7 +3,6 @@
 use std::fmt;
 
 use reqwest::{Method, StatusCode};
-use tokio::{sync::Mutex, time::Instant};
 
 use super::{
     IbmCloudConfig,
@@ -23,6 +22,7 @@ use crate::backend::{
     confirmed::ConfirmedKeys,
     http::{HttpClient, Response, segment},
 };
+use crate::fair::FairSemaphore;
 use crate::lifecycle::MarkedKey;
 
 const KEYS: &str = "/v2/resource_keys";
@@ -41,10 +41,10 @@ pub struct IbmCloud {
     pub(super) attempts: Attempts,
     /// Those at service IDs for keys.
     pub(super) service_ids: Attempts,
-    pub(super) confirmed: ConfirmedKeys,
+    pub(in crate::backend) confirmed: ConfirmedKeys,
     pub(super) lost_clusters: LostClusters,
     /// Keys are taken over one after the other.
-    pub(super) adopting: Mutex<()>,
+    pub(super) adopting: FairSemaphore,
 }
 
 /// What a look-up of a single key shows.
@@ -95,7 +95,7 @@ impl IbmCloud {
             service_ids: Attempts::default(),
             confirmed: ConfirmedKeys::default(),
             lost_clusters: lost_clusters.clone(),
-            adopting: Mutex::default(),
+            adopting: FairSemaphore::new(1),
         })
     }
 
@@ -305,10 +305,7 @@ impl IbmCloud {
             let mark = Mark::read(&key.name).filter(|mark| !key.is_removed() && mark.is_of(cluster_id))?;
             Some(mark.key(key.guid, key.name.clone()))
         };
-        let asked = Instant::now();
-        let listed = Exchange::anonymous(self, Call::Keys).list_of(KEYS, &[], marked).await?;
-        self.confirmed.replace(asked, &listed.items);
-        Ok(listed)
+        Exchange::anonymous(self, Call::Keys).list_of(KEYS, &[], marked).await
     }
 
     /// Looks a key up by its GUID. Nothing of it may be used before its name is found to be ours, or the one that it was

@@ -147,8 +147,13 @@ impl Access {
     fn admits(&self, tenant: &Tenant<'_>) -> bool {
         match self {
             Self::OwnNamespace => true,
-            Self::Shared { namespaces, rules: _ } => {
-                namespaces.as_ref().is_some_and(|namespaces| tenant.is_among(namespaces))
+            Self::Shared { namespaces, rules } => {
+                let selects = |rule: &NamespaceRule| {
+                    rule.namespaces.as_ref().is_some_and(|namespaces| namespaces.selector.is_some())
+                };
+                // Without its labels nobody knows which rule is for it: the first might be passed over.
+                (tenant.labels.is_some() || !rules.iter().any(selects))
+                    && namespaces.as_ref().is_some_and(|namespaces| tenant.is_among(namespaces))
             }
         }
     }

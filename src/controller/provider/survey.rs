@@ -7,6 +7,7 @@ use std::{
 };
 
 use kube::runtime::reflector::ObjectRef;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Context, Provider, registry::ProviderId};
@@ -60,14 +61,22 @@ impl<K: Provider> Context<K> {
         let cluster_id = shared.namespaces.cluster_id();
         // Taken before the list is asked for: a key that is made meanwhile need not be on it.
         let expected = expected(id, &shared.registry.service_keys().await);
+        let asked = Instant::now();
         let Some(listed) = backend.marked_keys(cluster_id.as_deref()).await? else {
             return Ok(Survey::default());
         };
         let Listed { items: listed, held: _held } = listed;
+        let service_keys = shared.registry.service_keys().await;
+        let accounted = accounted(&service_keys);
+        let has = |key: &&MarkedKey| {
+            let numbers = accounted.get(&key.owner);
+            key.sequence.is_some_and(|number| numbers.is_some_and(|numbers| numbers.contains(&number)))
+        };
+        backend.confirm(asked, listed.iter().filter(has));
         let inventory = Inventory {
             listed,
             expected: expected.iter().map(|(identity, (id, _))| (*identity, id.clone())).collect(),
-            accounted: accounted(&shared.registry.service_keys().await),
+            accounted,
             namespace: id.namespace.clone(),
             cluster_is_known: cluster_id.is_some(),
             suspects: before.suspects.clone(),

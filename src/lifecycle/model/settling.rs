@@ -118,8 +118,10 @@ impl State {
     fn gave_back_what_is_of_no_use(&self) -> Result<(), String> {
         let Some(unusable) = &self.process.round.unusable else { return Ok(()) };
         let known = self.memory.key.as_ref().is_some_and(|key| key.sequence == unusable.sequence);
-        let held = matches!(&self.secret, Some(Stored::Ours { key, .. })
-            if key.as_ref().is_none_or(|key| key.sequence == unusable.sequence));
+        // Marks that name a key which the remote side does not have say nothing of what the Secret holds.
+        let held = matches!(&self.secret, Some(Stored::Ours { key, .. }) if key.as_ref().is_none_or(|key| {
+            key.sequence == unusable.sequence || !self.remote.contains_key(&key.sequence)
+        }));
         if !known && !held && self.remote.contains_key(&unusable.sequence) {
             return Err(format!("a key of no use stays: {self:?}"));
         }

@@ -77,6 +77,7 @@ async fn a_taken_name_tells_nothing_of_its_owner_at_ibm_cloud() {
     let Scene { tenants, provider, .. } = &scene;
     tenants.victim.ask_cluster_provider(provider, PROJECT, instance_by_name(), json!({})).await;
     tenants.victim.wait_ready(PROJECT).await;
+    tenants.change_cluster_provider(provider, json!({"rules": [{"adoption": "Allow"}]})).await;
     // Without a `keyName` the key is called by namespace and name.
     let name = format!("{}-{PROJECT}", tenants.victim.namespace);
     let fields = json!({"keyName": name, "adoption": "IfExists"});
