@@ -21,6 +21,7 @@ use servicekey_operator::{
     api::{KeyProvider, ServiceKey, custom_resource_definitions},
     backend::AddressPolicy,
     controller::{Operator, Options},
+    secret::Restrictions,
 };
 use testkit::{cloud_foundry::FakeCloudFoundry, control_plane::ControlPlane};
 
@@ -109,6 +110,7 @@ impl Stage {
             check_interval: Duration::from_secs(600),
             service_account_token: std::path::PathBuf::new(),
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
+            secrets: Restrictions::default(),
         };
         Operator::new(plane.admin(), options)
     }

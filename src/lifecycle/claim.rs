@@ -20,6 +20,9 @@ const LONGEST_LEAP: u32 = 1000;
 /// have.
 const LONGEST_LATENESS: Duration = Duration::from_secs(600);
 
+/// How far the remote side's clock, which a time of creation comes from, may be ahead of the operator's.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
+
 /// What the marks on a Secret say of the key in it. There is no id among it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
@@ -110,7 +113,7 @@ impl Evidence<'_> {
             id: (!marks_keys).then(|| identity.binding_id().to_string()),
             name: None,
             role,
-            created_at: created_at.min(*now),
+            created_at: created_at.min(now.checked_add(CLOCK_SKEW).unwrap_or(*now)),
             created_by,
             expires_at,
             renew_before,
@@ -233,7 +236,7 @@ mod tests {
         let view = believed(claim(1), &Memory::default(), &Round::default(), true, marks_keys);
         let key = view.key().unwrap();
         assert_eq!((&key.id, &key.name, &key.inputs[..]), (&id, &None, "claimed"));
-        assert_eq!(key.created_at, at(100), "no key is from the future");
+        assert_eq!(key.created_at, at(160), "no key is from the future, but for clocks that differ");
         assert_eq!(key.late_until, Some(at(700)));
     }
 

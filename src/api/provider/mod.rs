@@ -1,7 +1,5 @@
 //! `KeyProvider` and `ClusterKeyProvider`: where keys come from, and how to log in there.
 
-#![expect(clippy::duplicated_attributes, reason = "the columns of a table repeat their type")]
-
 mod cloud_foundry;
 mod cluster;
 mod ibm_cloud;

@@ -250,7 +250,7 @@ fn what_is_slow_to_compile_is_refused_before(
     let repeats = (MAX_SOURCE - start.len() - end.len()) / middle.len();
     let source = format!("{start}{}{end}", middle.repeat(repeats));
     let syntax = engine::environment(0).syntax().clone();
-    let refusal = grammar::check(&source, &syntax).unwrap().err().expect("it is refused");
+    let refusal = grammar::check(&source, &syntax).unwrap().expect_err("it is refused");
     assert!(refusal.problem.contains(expected), "{}", refusal.problem);
     let error = validate(&one(&source)).unwrap_err();
     assert_eq!(render(&one(&source), &credentials()).unwrap_err(), error);

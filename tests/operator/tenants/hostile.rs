@@ -23,11 +23,9 @@ pub enum Hostility {
     CatalogOfNames,
     /// A broker that answers each bind with lists of lists, which take fifty times their size in memory.
     CredentialsOfLists,
-    /// A broker that answers each bind with a text of almost a mebibyte.
-    LongCredentials,
-    /// A Cloud Foundry whose lists have another page of 15 MiB, each time.
+    /// A Cloud Foundry whose lists have another page of 4 MiB, each time.
     EndlessFoundry,
-    /// An IBM Cloud whose lists have another page of 15 MiB, each time.
+    /// An IBM Cloud whose lists have another page of 4 MiB, each time.
     EndlessIbm,
     /// A Cloud Foundry or IBM Cloud whose pages are small and lead in a circle.
     Circle,
@@ -115,7 +113,6 @@ fn bound(hostility: Hostility) -> Response {
             lists.push_str("[]]}}");
             return text(lists);
         }
-        Hostility::LongCredentials => "x".repeat(MIB - 1000),
         _ => "s3cret".to_owned(),
     };
     (StatusCode::CREATED, text(json!({"credentials": {"password": credentials}}).to_string())).into_response()
@@ -128,10 +125,10 @@ fn page(hostility: Hostility, here: &str, uri: &Uri) -> Response {
         fields.filter_map(|field| field.strip_prefix("start=")?.parse().ok()).next().unwrap_or_default();
     let mut items = String::new();
     if matches!(hostility, Hostility::EndlessFoundry | Hostility::EndlessIbm) {
-        let padding = "x".repeat(15 * MIB / 100);
-        for item in 0..100 {
+        let padding = "x".repeat(4 * MIB / 10);
+        for item in 0..10 {
             let comma = if item == 0 { "" } else { "," };
-            write!(items, "{comma}{{\"guid\":\"{number}-{item}\",\"name\":\"n\",\"padding\":\"{padding}\"}}")
+            write!(items, "{comma}{{\"guid\":\"{number}-{item}\",\"crn\":\"c\",\"name\":\"n\",\"padding\":\"{padding}\"}}")
                 .unwrap();
         }
     }
