@@ -102,13 +102,14 @@ pub struct ServiceKeySpec {
     pub key_name: Option<String>,
 
     /// Parameters for the remote side, passed on as they are. A change makes a new key. Anyone who may read the
-    /// ServiceKey can read them: what is secret belongs in `parametersFrom`. At most 32 levels and 64 KiB as JSON.
+    /// ServiceKey can read them: what is secret belongs in `parametersFrom`. At most 32 levels, 64 KiB and 2,000 values
+    /// as JSON.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schemars(schema_with = "schema::free_form")]
     pub parameters: Map<String, Value>,
 
     /// Further parameters, each a JSON object in an entry of a Secret. Later ones win over earlier ones, and over
-    /// `parameters`, field by field at the top level. Each at most 32 levels and 64 KiB.
+    /// `parameters`, field by field at the top level. All together at most 32 levels, 64 KiB and 2,000 values as JSON.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]

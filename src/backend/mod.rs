@@ -122,6 +122,17 @@ impl Backend {
         }
     }
 
+    /// Whether it is known already that keys can be created for this instance: [`check_instance`](Self::check_instance)
+    /// sends no request then.
+    #[must_use]
+    pub fn knows_instance(&self, instance: &InstanceRef) -> bool {
+        match self {
+            Self::OpenServiceBroker(broker) => broker.knows_instance(instance),
+            Self::CloudFoundry(foundry) => foundry.knows_instance(instance),
+            Self::IbmCloud(cloud) => cloud.knows_instance(instance),
+        }
+    }
+
     /// Whether keys can be made for this instance, as far as that is known without making one. What is refused here is
     /// refused by [`bind`](Self::bind) as well, before the remote side is asked for anything.
     ///

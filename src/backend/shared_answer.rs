@@ -74,6 +74,11 @@ impl<K: Clone + Eq + Hash, T> SharedAnswers<K, T> {
         Arc::clone(answers.entry(key.clone()).or_insert_with(unknown))
     }
 
+    /// The last answer about one of them, however old.
+    pub(super) fn latest(&self, key: &K) -> Option<Known<T>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).get(key)?.latest()
+    }
+
     /// What is known of it is wrong.
     pub(super) fn forget(&self, key: &K) {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).remove(key);

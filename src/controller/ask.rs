@@ -11,7 +11,7 @@ use k8s_openapi::ByteString;
 use kube::Resource;
 use serde_json::{Map, Value};
 
-use super::{error::bounded, memo::Circumstances, status, turn::Turn};
+use super::{memo::Circumstances, status, turn::Turn};
 use crate::{
     api::{Adoption as AdoptionPolicy, DeletionPolicy, IbmCloudAccess, ResourceAttribute},
     backend::{
@@ -22,7 +22,10 @@ use crate::{
         Answer, Attempted, Failure, Found, Identity, KeyRecord, LONGEST_OPERATION, Operation, OperationKind,
         Problem, Sequence, UnderWay, Unusable, Work, full_second,
     },
-    runtime::{answers, metrics::KeyOperation},
+    runtime::{
+        answers::{self, Size},
+        metrics::KeyOperation,
+    },
     wipe::{HeldSecret, SecretValues},
 };
 
@@ -36,6 +39,11 @@ impl Turn<'_> {
             },
         };
         self.learn(KeyOperation::CheckInstance, answer);
+    }
+
+    /// Whether the check of the instance would send no request.
+    pub(super) fn knows_instance(&self) -> bool {
+        self.backend().is_ok_and(|backend| backend.knows_instance(&self.instance()))
     }
 
     pub(super) async fn bind(&mut self, sequence: Sequence, predecessor: Option<Sequence>) {
@@ -383,9 +391,10 @@ impl Turn<'_> {
         let is_ours = context.secrets.contains(&subject.namespace, &subject.secret);
         let ours = is_ours.then(|| subject.secret.clone());
         let in_hand = memo.in_hand().map(|(_, credentials)| credentials);
-        let (key, api) = (Arc::clone(key), self.secrets_api());
+        let (key, reader) = (Arc::clone(key), self.secret_reader());
         KnownSecrets::new(move || {
-            let (key, api, ours, in_hand) = (Arc::clone(&key), api.clone(), ours.clone(), in_hand.clone());
+            let (key, reader, ours, in_hand) =
+                (Arc::clone(&key), reader.clone(), ours.clone(), in_hand.clone());
             async move {
                 let sources = key.spec.parameters_from.iter().map(|source| &source.secret_key_ref.name);
                 let names: BTreeSet<&String> = sources.chain(&ours).collect();
@@ -394,8 +403,7 @@ impl Turn<'_> {
                 let mut known = SecretValues::new(at_hand.collect());
                 let mut room = Room::default();
                 for name in names {
-                    let secret = bounded("read a Secret", api.get_opt(name)).await.ok()?;
-                    let secret = secret.map(HeldSecret::from);
+                    let secret = reader.read("read a Secret", name).await.ok()?;
                     room.take(secret.iter().flat_map(|secret| secret.data.iter().flatten()))?;
                     known.extend(secret.iter().flat_map(values));
                 }
@@ -438,19 +446,28 @@ impl Turn<'_> {
 
     /// The parameters of the spec, and over them those of each Secret that it names.
     async fn parameters(&self) -> Result<Parameters, Failure> {
+        let unusable = |why: String| Failure {
+            attempted: Attempted::Parameters,
+            class: ErrorClass::Rejected,
+            message: format!("`spec.parametersFrom`: {why}"),
+            retry_after: None,
+        };
         let mut parameters = Parameters::new(self.key.spec.parameters.clone());
+        let mut together = Size::default();
         for source in &self.key.spec.parameters_from {
             let (name, entry) = (&source.secret_key_ref.name, &source.secret_key_ref.key);
-            let secret = bounded("read a Secret of `spec.parametersFrom`", self.secrets_api().get_opt(name))
+            let secret = self
+                .secret_reader()
+                .read("read a Secret of `spec.parametersFrom`", name)
                 .await
-                .map_err(|error| transient(error.to_string()))?
-                .map(HeldSecret::from);
-            parameters.extend(object_in(secret.as_ref(), entry).map_err(|what| Failure {
-                attempted: Attempted::Parameters,
-                class: ErrorClass::Rejected,
-                message: format!("`spec.parametersFrom`: the entry `{entry}` of the Secret `{name}` {what}"),
-                retry_after: None,
-            })?);
+                .map_err(|error| transient(error.to_string()))?;
+            let (size, object) = object_in(secret.as_ref(), entry)
+                .map_err(|why| unusable(format!("the entry `{entry}` of the Secret `{name}` {why}")))?;
+            together = together.and(size);
+            if let Some(refusal) = together.refusal_by(&answers::PARAMETERS) {
+                return Err(unusable(format!("what all entries hold together {refusal}")));
+            }
+            parameters.extend(object);
         }
         Ok(parameters)
     }
@@ -473,7 +490,7 @@ struct Room {
 
 impl Default for Room {
     fn default() -> Self {
-        Self { bytes: 4 << 20, values: 20_000 }
+        Self { bytes: 512 << 10, values: 2_000 }
     }
 }
 
@@ -496,19 +513,17 @@ fn values(secret: &HeldSecret) -> impl Iterator<Item = Value> {
     })
 }
 
-/// The JSON object in an entry of a Secret, or what is wrong with it, without quoting it.
-fn object_in(secret: Option<&HeldSecret>, entry: &str) -> Result<Map<String, Value>, &'static str> {
+/// The JSON object in an entry of a Secret and its size, or what is wrong with it, without quoting it.
+fn object_in(secret: Option<&HeldSecret>, entry: &str) -> Result<(Size, Map<String, Value>), String> {
     let secret = secret.ok_or("is missing: there is no such Secret; create it")?;
     let data = secret.data.as_ref();
-    let bytes = data.and_then(|data| data.get(entry)).ok_or("is missing; add it")?;
-    if bytes.0.len() > answers::PARAMETERS_BYTES {
-        return Err("is larger than 64 KiB; shorten it");
+    let ByteString(text) = data.and_then(|data| data.get(entry)).ok_or("is missing; add it")?;
+    let size = Size::of(text);
+    if let Some(refusal) = size.refusal_by(&answers::PARAMETERS) {
+        return Err(refusal);
     }
-    if answers::levels(&bytes.0) > answers::PARAMETERS_LEVELS {
-        return Err("is nested deeper than 32 levels; flatten it");
-    }
-    match serde_json::from_slice(&bytes.0) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) | Err(_) => Err("is no JSON object; correct it"),
+    match serde_json::from_slice(text) {
+        Ok(Value::Object(object)) => Ok((size, object)),
+        Ok(_) | Err(_) => Err("is not a JSON object; correct it".to_owned()),
     }
 }

@@ -19,6 +19,7 @@ mod reconcile;
 mod run;
 mod scope;
 mod seats;
+mod secret_reader;
 mod secrets;
 mod shared;
 mod status;

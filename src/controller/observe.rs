@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::{
-    error::{Error, bounded},
+    error::Error,
     finalizer,
     provider::Tenant,
     seats::Seat,
@@ -298,8 +298,7 @@ impl Turn<'_> {
 
     /// The Secret as a whole, which hardly anything needs.
     pub(super) async fn read_secret(&self) -> Result<Option<HeldSecret>, Error> {
-        let read = bounded("read the Secret", self.secrets_api().get_opt(&self.subject.secret)).await?;
-        Ok(read.map(HeldSecret::from))
+        self.secret_reader().read("read the Secret", &self.subject.secret).await
     }
 
     /// Whether the entries are those that the marks tell of.

@@ -137,10 +137,11 @@ impl Turn<'_> {
         if effect.asks_the_remote_side() { self.ask(effect).await } else { self.act(effect).await }
     }
 
-    /// Carries out an effect at the remote side, where there is a place. Whoever has to wait for one decides again
-    /// afterwards: the world may be another then.
+    /// Carries out an effect at the remote side, where there is a place. A turn that has to wait for one decides again
+    /// afterwards: the world may be another then. What is known already needs no place.
     async fn ask(&mut self, effect: Effect) -> Result<After, Error> {
         if self.place.is_none()
+            && !(effect == Effect::CheckInstance && self.knows_instance())
             && let Some(queue) = self.context.registry.queue(&self.subject.provider)
         {
             match queue.enter_now(&self.subject.lane) {

@@ -228,6 +228,7 @@ impl Operator {
             seats: Arc::clone(&shared.seats),
             memory: shared.memory.clone(),
             workers: FairSemaphore::new(usize::from(self.options.concurrency)),
+            secret_reads: shared.shares.secret_reads.clone(),
             waiting,
             templates: shared.shares.templates.clone(),
         });

@@ -6,7 +6,7 @@ use kube::Client;
 
 use super::{
     Options, doubts::Doubts, events::Events, memory::Memory, namespaces::Namespaces, provider::Registry,
-    seats::Seats, templates::Templates, term::Term,
+    seats::Seats, secret_reader, templates::Templates, term::Term,
 };
 use crate::{backend::RemoteShares, fair::FairSemaphore, runtime::Metrics};
 
@@ -42,6 +42,8 @@ pub struct Shares {
     pub checking: FairSemaphore,
     /// What calls to remote sides need.
     pub remote: RemoteShares,
+    /// Places for reads of whole Secrets.
+    pub secret_reads: FairSemaphore,
     /// Threads for templates.
     pub templates: Templates,
 }
@@ -52,6 +54,7 @@ impl Default for Shares {
             loading: FairSemaphore::new(LOADING),
             checking: FairSemaphore::leaving_room(CHECKING),
             remote: RemoteShares::default(),
+            secret_reads: secret_reader::places(),
             templates: Templates::default(),
         }
     }

@@ -25,6 +25,7 @@ use super::{
     provider::{ProviderId, Registry, Tenant},
     queue::{Place, Waiting},
     seats::Seats,
+    secret_reader::SecretReader,
     secrets::SecretCache,
     templates::Templates,
     term::Term,
@@ -57,6 +58,8 @@ pub struct Context {
     pub(super) memory: Memory,
     /// Places for those who work, which does not include waiting for a remote side. Namespaces take turns.
     pub(super) workers: FairSemaphore,
+    /// Places for reads of whole Secrets.
+    pub(super) secret_reads: FairSemaphore,
     pub(super) waiting: Arc<Waiting<Uuid>>,
     pub(super) templates: Templates,
 }
@@ -232,6 +235,12 @@ impl Turn<'_> {
 
     pub(super) fn keys_api(&self) -> Api<ServiceKey> {
         Api::namespaced(self.context.client.clone(), &self.subject.namespace)
+    }
+
+    /// Reads Secrets of the ServiceKey's namespace as a whole.
+    pub(super) fn secret_reader(&self) -> SecretReader {
+        let Self { context, subject, .. } = self;
+        SecretReader::new(self.secrets_api(), subject.lane.clone(), context.secret_reads.clone())
     }
 
     pub(super) fn secrets_api(&self) -> Api<Secret> {

@@ -89,6 +89,12 @@ impl CloudFoundry {
         self.instance(&Target::of(instance)?, instance.space_limit.as_ref()).await.map(drop)
     }
 
+    /// Whether the instance is known, and has keys.
+    pub fn knows_instance(&self, instance: &InstanceRef) -> bool {
+        let target = Target::of(instance);
+        target.is_ok_and(|target| self.is_known_usable(&target, instance.space_limit.as_ref()))
+    }
+
     /// Makes the key. Its name is unique at its instance: where it is taken, the key is ours, or somebody else's.
     ///
     /// # Errors

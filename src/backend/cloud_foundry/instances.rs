@@ -95,6 +95,11 @@ enum Bounds<'a> {
     Limit(&'a SpaceLimit),
 }
 
+fn is_believed(known: &Known<Seen>) -> bool {
+    let certain = matches!(known.value.sighting, Sighting::Usable { .. } | Sighting::UserProvided);
+    known.since.elapsed() < if certain { BOUNDED_AGE } else { AGE_OF_DOUBT }
+}
+
 impl CloudFoundry {
     /// The GUID of an instance that keys can be made for, within the bounds that the provider sets.
     ///
@@ -106,11 +111,7 @@ impl CloudFoundry {
         target: &Target,
         limit: Option<&SpaceLimit>,
     ) -> Result<String, BackendError> {
-        let believed = |known: &Known<Seen>| {
-            let certain = matches!(known.value.sighting, Sighting::Usable { .. } | Sighting::UserProvided);
-            known.since.elapsed() < if certain { BOUNDED_AGE } else { AGE_OF_DOUBT }
-        };
-        let seen = self.instances.about(target).get(believed, || self.sight(target)).await?;
+        let seen = self.instances.about(target).get(is_believed, || self.sight(target)).await?;
         let Seen { sighting, space } = &*seen.value;
         let bounds = self.bounds(target, limit);
         if !self.admits(bounds, space.as_deref()).await? {
@@ -120,6 +121,21 @@ impl CloudFoundry {
             Sighting::Usable { guid } => Ok(guid.clone()),
             unusable => Err(self.unusable(target, unusable, bounds)),
         }
+    }
+
+    /// Whether the instance is known to be usable and within the bounds, without a request.
+    pub(super) fn is_known_usable(&self, target: &Target, limit: Option<&SpaceLimit>) -> bool {
+        let Some(seen) = self.instances.latest(target).filter(is_believed) else { return false };
+        let Seen { sighting, space } = &*seen.value;
+        let is_within = match self.bounds(target, limit) {
+            None => true,
+            Some(Bounds::Limit(limit)) => space.as_ref().is_some_and(|space| limit.spaces.contains(space)),
+            Some(Bounds::Home(_)) => {
+                let home = self.space.latest();
+                home.is_some_and(|home| space.as_ref() == Some(&*home.value))
+            }
+        };
+        is_within && matches!(sighting, Sighting::Usable { .. })
     }
 
     /// Names are looked up in the provider's space only. GUIDs are looked up wherever the login sees something.

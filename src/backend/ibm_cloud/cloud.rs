@@ -117,6 +117,11 @@ impl IbmCloud {
         self.instance(&Target::of(instance)?).await.map(drop)
     }
 
+    /// Whether the instance is known, and has keys.
+    pub fn knows_instance(&self, instance: &InstanceRef) -> bool {
+        Target::of(instance).is_ok_and(|target| self.is_known_usable(&target))
+    }
+
     /// Makes the key, unless one of its name is there already, which is ours by the mark in it, or one that is to be
     /// taken over.
     ///

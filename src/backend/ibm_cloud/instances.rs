@@ -93,21 +93,28 @@ impl Sighting {
 /// What is known of instances, each asked for by one caller for all who need the same.
 pub(super) type Instances = SharedAnswers<Target, Sighting>;
 
+fn is_believed(known: &Known<Sighting>) -> bool {
+    let certain = matches!(*known.value, Sighting::Usable(_));
+    known.since.elapsed() < if certain { BOUNDED_AGE } else { AGE_OF_DOUBT }
+}
+
 impl IbmCloud {
     /// An instance that keys can be made for.
     ///
     /// # Errors
     /// Why none can be made, or what keeps that from being known.
     pub(super) async fn instance(&self, target: &Target) -> Result<Instance, BackendError> {
-        let believed = |known: &Known<Sighting>| {
-            let certain = matches!(*known.value, Sighting::Usable(_));
-            known.since.elapsed() < if certain { BOUNDED_AGE } else { AGE_OF_DOUBT }
-        };
-        let seen = self.instances.about(target).get(believed, || self.sight(target)).await?;
+        let seen = self.instances.about(target).get(is_believed, || self.sight(target)).await?;
         match &*seen.value {
             Sighting::Usable(instance) => Ok(instance.clone()),
             unusable => Err(unusable_words(target, unusable)),
         }
+    }
+
+    /// Whether the instance is known to be usable, without a request.
+    pub(super) fn is_known_usable(&self, target: &Target) -> bool {
+        let seen = self.instances.latest(target).filter(is_believed);
+        seen.is_some_and(|seen| matches!(*seen.value, Sighting::Usable(_)))
     }
 
     /// Whether the login would see the key if it was there. Who may not see an instance sees no keys of it, and that

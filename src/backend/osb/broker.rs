@@ -73,6 +73,11 @@ impl Broker {
         self.plan_of_keys(&Target::of(instance)?).await.map(drop)
     }
 
+    /// Whether the plan of this instance is known, and has keys.
+    pub fn knows_instance(&self, instance: &InstanceRef) -> bool {
+        Target::of(instance).is_ok_and(|target| self.known_plan(&target).is_some_and(|plan| plan.bindable))
+    }
+
     /// Makes the key, or gets it again where the same request made it before (spec: "Creating a Service Binding").
     ///
     /// # Errors

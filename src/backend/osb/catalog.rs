@@ -234,6 +234,11 @@ impl CatalogCache {
         self.0.forgetter()
     }
 
+    /// A catalog that may be believed, where one is known.
+    pub(super) fn believed(&self) -> Option<Arc<Catalog>> {
+        self.0.latest().filter(|known| known.since.elapsed() < BOUNDED_AGE).map(|known| known.value)
+    }
+
     /// The last catalog that came, however old.
     pub(super) fn latest(&self) -> Option<Arc<Catalog>> {
         self.0.latest().map(|known| known.value)

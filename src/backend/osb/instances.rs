@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use crate::backend::{BackendError, shared_answer::SharedAnswers};
+use crate::backend::{
+    BackendError,
+    shared_answer::{Known, SharedAnswers},
+};
 
 /// How long it is believed what an instance is of: it may be moved to another plan.
 const BOUNDED_AGE: Duration = Duration::from_secs(300);
@@ -34,14 +37,21 @@ impl Instances {
     where
         F: Future<Output = Result<Option<Place>, BackendError>>,
     {
-        let answer = self.0.about(&id.to_owned());
-        let age = |place: &Option<Place>| if place.is_some() { BOUNDED_AGE } else { AGE_OF_DOUBT };
-        let known = answer.get(|known| known.since.elapsed() < age(&known.value), ask).await?;
+        let known = self.0.about(&id.to_owned()).get(is_believed, ask).await?;
         Ok(known.value.as_ref().clone())
+    }
+
+    /// What an instance is of, where that is known without asking.
+    pub(super) fn believed(&self, id: &str) -> Option<Place> {
+        self.0.latest(&id.to_owned()).filter(is_believed)?.value.as_ref().clone()
     }
 
     /// What an instance was of when that was last told, however long ago.
     pub(super) fn latest(&self, id: &str) -> Option<Place> {
-        self.0.about(&id.to_owned()).latest()?.value.as_ref().clone()
+        self.0.latest(&id.to_owned())?.value.as_ref().clone()
     }
+}
+
+fn is_believed(known: &Known<Option<Place>>) -> bool {
+    known.since.elapsed() < if known.value.is_some() { BOUNDED_AGE } else { AGE_OF_DOUBT }
 }

@@ -66,6 +66,12 @@ impl Broker {
         Ok(self.resolve(&place).await??)
     }
 
+    /// The plan that a key is made for, where that is known without a request.
+    pub(super) fn known_plan(&self, target: &Target<'_>) -> Option<Plan> {
+        let place = target.named.clone().or_else(|| self.instances.believed(target.instance_id))?;
+        self.catalog.believed()?.resolve(&place.offering, &place.plan).ok()
+    }
+
     /// The plan, where keys can be made for it.
     pub(super) async fn plan_of_keys(&self, target: &Target<'_>) -> Result<Plan, BackendError> {
         let plan = self.plan(target).await?;

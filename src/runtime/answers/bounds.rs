@@ -5,24 +5,33 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
-/// The most bytes of one ServiceKey, KeyProvider or ClusterKeyProvider, without its `parameters`.
-const OWN_BYTES: usize = 256 << 10;
-/// The most bytes of the metadata that the caches keep of a Secret, and of a Namespace.
-const METADATA_BYTES: usize = 32 << 10;
-/// The most bytes of any other object: more than etcd stores of one.
-const OBJECT_BYTES: usize = 4 << 20;
-/// The most bytes of each part that tells which object it is.
-const IDENTITY_BYTES: usize = 16 << 10;
+use super::extent;
 
 /// The most levels of an object. `serde_json` gives up at 128, of which a list takes two.
 const LEVELS: usize = 64;
 
-/// The most bytes of `spec.parameters` of a ServiceKey, as the API server writes it in JSON, and of each entry that
-/// `parametersFrom` names.
-pub const PARAMETERS_BYTES: usize = 64 << 10;
-/// The most levels of `spec.parameters` of a ServiceKey, the outermost object included, and of each entry that
-/// `parametersFrom` names.
-pub const PARAMETERS_LEVELS: usize = 32;
+/// How large a JSON text is, or may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Its levels: 0 for a number, 1 for `{}`.
+    pub levels: usize,
+    /// Its bytes, as the API server writes it.
+    pub bytes: usize,
+    /// Its values: what they take in memory does not follow from the bytes. 64 KiB of `[{"":0},{"":0}…` take 5 MiB.
+    pub values: usize,
+}
+
+/// The bound of `spec.parameters` of a ServiceKey, and of all entries together that its `parametersFrom` names.
+pub const PARAMETERS: Size = Size { levels: 32, bytes: 64 << 10, values: 2_000 };
+
+/// The bound of one ServiceKey, KeyProvider or ClusterKeyProvider, without its `parameters`.
+const OWN: Size = Size { levels: LEVELS, bytes: 256 << 10, values: 5_000 };
+/// The bound of the metadata that the caches keep of a Secret, and of a Namespace.
+const METADATA: Size = Size { levels: LEVELS, bytes: 32 << 10, values: 1_000 };
+/// The bound of any other object: more bytes than etcd stores of one.
+const OBJECT: Size = Size { levels: LEVELS, bytes: 4 << 20, values: 100_000 };
+/// The bound of each part that tells which object it is.
+const IDENTITY: Size = Size { levels: LEVELS, bytes: 16 << 10, values: 1_000 };
 
 /// The annotation that notes what was left out of an object. It never leaves this process, and never enters it: the
 /// guard removes it from every answer before it adds its own.
@@ -31,11 +40,11 @@ const OMITTED: &str = "servicekeys.dev/omitted";
 /// The prefix of the annotations that the operator reads on its own kinds of objects.
 const OWN_PREFIX: &str = "servicekeys.dev/";
 
-const PARAMETERS: &str = "spec.parameters";
+const PARAMETERS_PATH: &str = "spec.parameters";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Parts of `metadata` that tell which object it is, and which version of it.
-const IDENTITY: [&str; 9] = [
+const IDENTITY_PARTS: [&str; 9] = [
     "creationTimestamp",
     "deletionGracePeriodSeconds",
     "deletionTimestamp",
@@ -54,6 +63,8 @@ pub enum Excess {
     Levels,
     /// It has too many bytes.
     Bytes,
+    /// It has too many values.
+    Values,
     /// It is not a JSON value that can be kept, such as a number out of range.
     Value,
 }
@@ -69,15 +80,57 @@ pub struct Omission {
 
 impl fmt::Display for Omission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (levels, bytes) = match self.path.as_str() {
-            PARAMETERS => (PARAMETERS_LEVELS, PARAMETERS_BYTES),
-            _ => (LEVELS, OWN_BYTES),
-        };
         let path = &self.path;
-        match self.excess {
-            Excess::Levels => write!(f, "`{path}` is nested deeper than {levels} levels; flatten it"),
-            Excess::Bytes => write!(f, "`{path}` takes more than {} KiB as JSON; shorten it", bytes >> 10),
-            Excess::Value => write!(f, "`{path}` holds a value that can't be read; correct it"),
+        let bound = if path == PARAMETERS_PATH { PARAMETERS } else { OWN };
+        write!(f, "`{path}` {}", bound.refusal(self.excess))
+    }
+}
+
+impl Size {
+    /// Measures a text, also one that is not JSON.
+    #[must_use]
+    pub fn of(text: &[u8]) -> Self {
+        let extent = extent::measure(text);
+        Self { levels: extent.levels(), bytes: text.len(), values: extent.values() }
+    }
+
+    /// The size of two texts together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            levels: self.levels.max(other.levels),
+            bytes: self.bytes + other.bytes,
+            values: self.values + other.values,
+        }
+    }
+
+    /// How it exceeds this bound, if it does.
+    pub(super) const fn excess_over(&self, bound: &Self) -> Option<Excess> {
+        if self.levels > bound.levels {
+            Some(Excess::Levels)
+        } else if self.bytes > bound.bytes {
+            Some(Excess::Bytes)
+        } else if self.values > bound.values {
+            Some(Excess::Values)
+        } else {
+            None
+        }
+    }
+
+    /// What is wrong with a text of this size, for the user who wrote it; `None` where it is within the bound.
+    #[must_use]
+    pub fn refusal_by(&self, bound: &Self) -> Option<String> {
+        self.excess_over(bound).map(|excess| bound.refusal(excess))
+    }
+
+    /// What is wrong with a part that exceeds this bound.
+    fn refusal(&self, excess: Excess) -> String {
+        let Self { levels, bytes, values } = self;
+        match excess {
+            Excess::Levels => format!("is nested deeper than {levels} levels; flatten it"),
+            Excess::Bytes => format!("takes more than {} KiB as JSON; shorten it", bytes >> 10),
+            Excess::Values => format!("holds more than {values} JSON values; reduce their number"),
+            Excess::Value => "holds a value that can't be read; correct it".to_owned(),
         }
     }
 }
@@ -97,8 +150,8 @@ pub(super) fn note(omissions: &[Omission]) -> serde_json::Result<(String, String
 /// The bounds of one object.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// The most bytes of the object, apart from the parts that have a bound of their own.
-    pub(super) bytes: usize,
+    /// The bound of the object, apart from the parts that have a bound of their own.
+    pub(super) whole: Size,
     /// Whether the object passes without the parts that exceed a bound; otherwise the whole answer fails.
     pub(super) omits: bool,
     metadata: Metadata,
@@ -123,7 +176,7 @@ pub(super) enum Rule {
     /// It passes within the bound of the whole object.
     Share,
     /// It passes within a bound of its own.
-    Within { levels: usize, bytes: usize },
+    Within(Size),
 }
 
 impl Bounds {
@@ -135,21 +188,21 @@ impl Bounds {
             | "keyproviders"
             | "keyproviders/status"
             | "clusterkeyproviders"
-            | "clusterkeyproviders/status" => Self { bytes: OWN_BYTES, omits: true, metadata: Metadata::Own },
-            "secrets" if of_many => Self { bytes: METADATA_BYTES, omits: true, metadata: Metadata::Whole },
-            "namespaces" => Self { bytes: METADATA_BYTES, omits: true, metadata: Metadata::Labels },
+            | "clusterkeyproviders/status" => Self { whole: OWN, omits: true, metadata: Metadata::Own },
+            "secrets" if of_many => Self { whole: METADATA, omits: true, metadata: Metadata::Whole },
+            "namespaces" => Self { whole: METADATA, omits: true, metadata: Metadata::Labels },
             // A Secret that is read by its name may be written back: it passes as a whole, or not at all.
-            _ => Self { bytes: OBJECT_BYTES, omits: of_many, metadata: Metadata::Whole },
+            _ => Self { whole: OBJECT, omits: of_many, metadata: Metadata::Whole },
         }
     }
 
     /// The rule for the part at a path.
     pub(super) fn rule(&self, path: &[&str]) -> Rule {
-        let identity = Rule::Within { levels: LEVELS, bytes: IDENTITY_BYTES };
+        let identity = Rule::Within(IDENTITY);
         match path {
             ["apiVersion" | "kind"] => identity,
             ["metadata", "managedFields"] => Rule::Drop,
-            ["metadata", part] if IDENTITY.contains(part) => identity,
+            ["metadata", part] if IDENTITY_PARTS.contains(part) => identity,
             ["metadata", "annotations"] => self.unless(Metadata::Labels),
             ["metadata", "labels"] => self.unless(Metadata::Own),
             ["metadata", _] => {
@@ -162,9 +215,7 @@ impl Bounds {
             ["metadata", "annotations", OMITTED] => Rule::Drop,
             ["metadata", "annotations", LAST_APPLIED] => self.unless(Metadata::Own),
             ["metadata", "annotations", name] if !name.starts_with(OWN_PREFIX) => self.unless(Metadata::Own),
-            ["spec", "parameters"] if self.metadata == Metadata::Own => {
-                Rule::Within { levels: PARAMETERS_LEVELS, bytes: PARAMETERS_BYTES }
-            }
+            ["spec", "parameters"] if self.metadata == Metadata::Own => Rule::Within(PARAMETERS),
             _ => Rule::Share,
         }
     }
@@ -173,8 +224,8 @@ impl Bounds {
         if self.metadata == dropped { Rule::Drop } else { Rule::Share }
     }
 
-    /// The most levels of a part that is this deep in the object and shares its bound.
-    pub(super) const fn levels_below(depth: usize) -> usize {
-        LEVELS.saturating_sub(depth)
+    /// The bound of a part that is this deep in the object, and shares the bound of the object.
+    pub(super) const fn shared_at(&self, depth: usize) -> Size {
+        Size { levels: self.whole.levels.saturating_sub(depth), ..self.whole }
     }
 }

@@ -1,4 +1,4 @@
-//! Finds where a JSON value ends, and how deep it is, byte by byte and without recursion.
+//! Finds where a JSON value ends, how deep it is and how many values it holds, byte by byte and without recursion.
 
 /// The state of a walk through one value. It checks no grammar: that is left to `serde_json`, once the value is known to
 /// be small and shallow enough.
@@ -6,6 +6,7 @@
 pub(super) struct Extent {
     depth: usize,
     deepest: usize,
+    parts: usize,
     string: Option<Escape>,
     begun: bool,
 }
@@ -50,12 +51,17 @@ impl Extent {
             b'{' | b'[' => {
                 self.depth += 1;
                 self.deepest = self.deepest.max(self.depth);
+                self.parts += 1;
                 Place::Inside
             }
             b'}' | b']' | b',' | b':' | b' ' | b'\t' | b'\r' | b'\n' if self.depth == 0 => Place::Behind,
             b'}' | b']' => {
                 self.depth -= 1;
                 self.unless_at_the_end()
+            }
+            b',' => {
+                self.parts += 1;
+                Place::Inside
             }
             _ => Place::Inside,
         }
@@ -70,22 +76,26 @@ impl Extent {
         self.deepest
     }
 
+    /// The values so far, this one included. An empty list or object counts as if it held one.
+    pub(super) const fn values(&self) -> usize {
+        1 + self.parts
+    }
+
     /// Whether the walk is in a string, where a line break must not be replaced.
     pub(super) const fn in_string(&self) -> bool {
         self.string.is_some()
     }
 }
 
-/// The levels of a JSON text, found without recursion: 0 for a number, 1 for `{}`. A text that is no JSON has some too.
-#[must_use]
-pub fn levels(text: &[u8]) -> usize {
+/// Measures a JSON text. A text that is not JSON has some extent too.
+pub(super) fn measure(text: &[u8]) -> Extent {
     let mut extent = Extent::default();
     for byte in text.trim_ascii() {
         if extent.push(*byte) != Place::Inside {
             break;
         }
     }
-    extent.levels()
+    extent
 }
 
 #[cfg(test)]
@@ -103,11 +113,21 @@ mod tests {
     #[case("]", 0)]
     #[case("[[[", 3)]
     fn levels_are_counted(#[case] text: &str, #[case] expected: usize) {
-        assert_eq!(levels(text.as_bytes()), expected);
+        assert_eq!(measure(text.as_bytes()).levels(), expected);
     }
 
     #[test]
     fn a_million_levels_are_counted_without_a_stack() {
-        assert_eq!(levels("[".repeat(1_000_000).as_bytes()), 1_000_000);
+        assert_eq!(measure("[".repeat(1_000_000).as_bytes()).levels(), 1_000_000);
+    }
+
+    #[rstest]
+    #[case("7", 1)]
+    #[case("[]", 2)]
+    #[case("[1,2]", 3)]
+    #[case("[[], []]", 5)]
+    #[case(r#"{"a,": "[{,", "b": {"c": null}}"#, 4)]
+    fn values_are_counted(#[case] text: &str, #[case] expected: usize) {
+        assert_eq!(measure(text.as_bytes()).values(), expected);
     }
 }

@@ -31,8 +31,7 @@ use hyper::body::{Buf, Bytes};
 use kube::client::Body as RequestBody;
 use tower::{BoxError, Layer, Service};
 
-pub use bounds::{Excess, Omission, PARAMETERS_BYTES, PARAMETERS_LEVELS, omissions};
-pub use extent::levels;
+pub use bounds::{Excess, Omission, PARAMETERS, Size, omissions};
 
 use super::{kubernetes::api_request, metrics::ApiRequest};
 use bounds::Bounds;

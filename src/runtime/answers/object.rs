@@ -9,7 +9,7 @@ use serde::{
 use serde_json::Value;
 
 use super::{
-    bounds::{self, Bounds, Excess, Omission, Rule},
+    bounds::{self, Bounds, Excess, Omission, Rule, Size},
     extent::{Extent, Place},
 };
 
@@ -35,8 +35,8 @@ pub(super) struct Sieve {
     /// The objects around the present byte whose members are told apart by name.
     open: Vec<Open>,
     state: State,
-    /// The bytes that passed by the bound of the whole object.
-    shared: usize,
+    /// The size of what passed by the bound of the whole object.
+    shared: Size,
     omissions: Vec<Omission>,
 }
 
@@ -77,7 +77,7 @@ impl Sieve {
             out: Vec::new(),
             open: Vec::new(),
             state: State::Start,
-            shared: 0,
+            shared: Size::default(),
             omissions: Vec::new(),
         }
     }
@@ -169,7 +169,7 @@ impl Sieve {
     /// are told apart.
     fn begin(&mut self, rule: Rule, byte: u8) {
         let taken_apart = match (rule, self.path().as_slice()) {
-            (Rule::Drop | Rule::Within { .. }, _) => false,
+            (Rule::Drop | Rule::Within(_), _) => false,
             (Rule::Share, [_] | ["metadata", "annotations"]) => {
                 byte == b'{' && self.open.len() < NAMED_LEVELS
             }
@@ -204,12 +204,14 @@ impl Sieve {
             let breaks = !extent.in_string() && matches!(byte, b'\r' | b'\n');
             self.out.push(if breaks { b' ' } else { byte });
         }
-        let (rule, begins, levels, kept) = (*rule, *begins, extent.levels(), !*dropped);
-        if kept && let Some(excess) = self.excess(rule, begins, levels) {
+        let (rule, begins, extent, kept) = (*rule, *begins, *extent, !*dropped);
+        if kept && let Some(excess) = self.excess(rule, begins, extent) {
             self.omit(excess)?;
         } else if kept && place != Place::Inside {
             match serde_json::from_slice::<Checked>(&self.out[begins..]) {
-                Ok(Checked) if rule == Rule::Share => self.shared += self.out.len() - self.begin_of_member(),
+                Ok(Checked) if rule == Rule::Share => {
+                    self.shared = self.shared.and(self.size(self.begin_of_member(), extent));
+                }
                 Ok(Checked) => {}
                 Err(_) => self.omit(Excess::Value)?,
             }
@@ -224,25 +226,21 @@ impl Sieve {
         self.open.last().map_or(0, |open| open.begins)
     }
 
+    /// The size of what was written since this byte, of which `extent` is the walk.
+    fn size(&self, begins: usize, extent: Extent) -> Size {
+        Size { levels: extent.levels(), bytes: self.out.len() - begins, values: extent.values() }
+    }
+
     /// The bound that the present value exceeds already.
-    fn excess(&self, rule: Rule, begins: usize, levels: usize) -> Option<Excess> {
-        let written = self.out.len();
-        let (most_levels, most_bytes, bytes) = match rule {
-            Rule::Drop => return None,
-            Rule::Within { levels, bytes } => (levels, bytes, written - begins),
+    fn excess(&self, rule: Rule, begins: usize, extent: Extent) -> Option<Excess> {
+        match rule {
+            Rule::Drop => None,
+            Rule::Within(bound) => self.size(begins, extent).excess_over(&bound),
             Rule::Share => {
-                let depth = self.open.len();
-                (
-                    Bounds::levels_below(depth),
-                    self.bounds.bytes,
-                    self.shared + written - self.begin_of_member(),
-                )
+                let own = self.size(self.begin_of_member(), extent);
+                let shared = Size { levels: own.levels, ..self.shared.and(own) };
+                shared.excess_over(&self.bounds.shared_at(self.open.len()))
             }
-        };
-        if levels > most_levels {
-            Some(Excess::Levels)
-        } else {
-            (bytes > most_bytes).then_some(Excess::Bytes)
         }
     }
 

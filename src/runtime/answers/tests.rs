@@ -114,15 +114,22 @@ async fn listed(body: String) -> Vec<ServiceKey> {
 
 #[tokio::test]
 async fn a_deep_object_hides_no_other() {
-    let (deep, large) = (nested(5000), json!({"a": "x".repeat(PARAMETERS_BYTES)}).to_string());
-    let keys =
-        [("deep", deep.as_str()), ("large", &large), ("odd", r#"{"a":1e999}"#), ("good", r#"{"a":1}"#)];
+    let (deep, large) = (nested(5000), json!({"a": "x".repeat(PARAMETERS.bytes)}).to_string());
+    let many = format!("{{\"a\":[{}]}}", vec![r#"{"":0}"#; 1_000].join(","));
+    let keys = [
+        ("deep", deep.as_str()),
+        ("large", &large),
+        ("many", &many),
+        ("odd", r#"{"a":1e999}"#),
+        ("good", r#"{"a":1}"#),
+    ];
     let keys = listed(list(&keys.map(|(name, parameters)| key(name, parameters)))).await;
     let parameters = |excess| vec![("spec.parameters".to_owned(), excess)];
     let notes: Vec<_> = keys.iter().map(|key| (key.metadata.name.clone().unwrap(), omitted(key))).collect();
     let expected = [
         ("deep", parameters(Excess::Levels)),
         ("large", parameters(Excess::Bytes)),
+        ("many", parameters(Excess::Values)),
         ("odd", parameters(Excess::Value)),
         ("good", vec![]),
     ];
@@ -133,13 +140,13 @@ async fn a_deep_object_hides_no_other() {
         assert_eq!(key.metadata.annotations.as_ref().unwrap()["servicekeys.dev/rotate"], "1");
         assert!(key.metadata.managed_fields.is_none());
     }
-    assert_eq!(Value::Object(keys[3].spec.parameters.clone()), json!({"a": 1}));
+    assert_eq!(Value::Object(keys[4].spec.parameters.clone()), json!({"a": 1}));
 }
 
 #[rstest]
-#[case::at_the_bound(PARAMETERS_LEVELS, PARAMETERS_BYTES, vec![])]
-#[case::deeper(PARAMETERS_LEVELS + 1, 2000, vec![Excess::Levels])]
-#[case::larger(1, PARAMETERS_BYTES + 1, vec![Excess::Bytes])]
+#[case::at_the_bound(PARAMETERS.levels, PARAMETERS.bytes, vec![])]
+#[case::deeper(PARAMETERS.levels + 1, 2000, vec![Excess::Levels])]
+#[case::larger(1, PARAMETERS.bytes + 1, vec![Excess::Bytes])]
 #[tokio::test]
 async fn parameters_pass_up_to_their_bounds(
     #[case] levels: usize,

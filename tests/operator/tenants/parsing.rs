@@ -48,9 +48,16 @@ pub const ABUSES: &[Abuse] = &[
         "none of it is kept; each ServiceKey says that 64 KiB are the most; no remote side is asked",
     ),
     abuse!(
+        parameters_of_many_values_are_refused,
+        Actor::KeyWriter,
+        "writes `parameters` of 64 KiB with 16,000 tiny values, which take 5 MiB in memory, into ten ServiceKeys",
+        "none of it is kept; each ServiceKey says that 2,000 values are the most; no remote side is asked",
+    ),
+    abuse!(
         parameters_of_secrets_are_bounded_too,
         Actor::Editor,
-        "names entries of a Secret in `parametersFrom` that are 200 levels deep, or 500 KiB large",
+        "names entries of a Secret in `parametersFrom` that are 200 levels deep, 500 KiB large, of 16,000 values, or \
+         too large together",
         "each ServiceKey says what the most is; no key is created",
     ),
     abuse!(
@@ -224,12 +231,31 @@ async fn deep_managed_fields_of_providers_and_logins_hide_no_other() {
     wait_for(api, "broker", true, Reason::Available).await;
 }
 
+/// A JSON object of 64 KiB whose values take 80 times its size in memory.
+fn many_values() -> Value {
+    json!({"a": vec![json!({"": 0}); 8_000]})
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn large_parameters_are_refused() {
+    refuses(
+        json!({"a": "x".repeat(1_000_000)}),
+        "`spec.parameters` takes more than 64 KiB as JSON; shorten it",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_of_many_values_are_refused() {
+    refuses(many_values(), "`spec.parameters` holds more than 2000 JSON values; reduce their number").await;
+}
+
+/// Ten ServiceKeys with such parameters are refused with these words, until they are mended.
+async fn refuses(parameters: Value, words: &str) {
     let tenants = Tenants::meet(Actor::KeyWriter).await;
     let broker = FakeBroker::builder().start().await.unwrap();
     let provider = tenants.add_cluster_broker(&broker).await;
-    let parameters = json!({"parameters": {"a": "x".repeat(1_000_000)}});
+    let parameters = json!({"parameters": parameters});
     for number in 0..10 {
         let name = format!("large-{number}");
         tenants
@@ -239,7 +265,7 @@ async fn large_parameters_are_refused() {
     }
     for number in 0..10 {
         let told = tenants.attacker.wait_key(&format!("large-{number}"), false, Reason::InvalidSpec).await;
-        told.says("`spec.parameters` takes more than 64 KiB as JSON; shorten it");
+        told.says(words);
         assert!(told.is_stalled());
         assert_eq!(told.finalizers(), Vec::<String>::new());
     }
@@ -258,19 +284,38 @@ async fn parameters_of_secrets_are_bounded_too() {
     let broker = FakeBroker::builder().start().await.unwrap();
     let provider = tenants.add_cluster_broker(&broker).await;
     let large = json!({"a": "x".repeat(500_000)}).to_string();
-    let data = json!({"deep": nested(200).to_string(), "large": large, "fine": nested(32).to_string()});
+    let half = json!({"b": "x".repeat(40_000)}).to_string();
+    let data = json!({
+        "deep": nested(200).to_string(),
+        "large": large,
+        "many": many_values().to_string(),
+        "fine": nested(32).to_string(),
+        "half": half,
+        "other-half": half,
+    });
     tenants.attacker.create::<Secret>(json!({"metadata": {"name": "extra"}, "stringData": data})).await;
-    for entry in ["deep", "large", "fine"] {
-        let fields = json!({"parametersFrom": [{"secretKeyRef": {"name": "extra", "key": entry}}]});
+    let of_entry = |entry: &str| json!({"secretKeyRef": {"name": "extra", "key": entry}});
+    for entry in ["deep", "large", "many", "fine"] {
+        let fields = json!({"parametersFrom": [of_entry(entry)]});
         tenants.attacker.ask_cluster_provider(&provider, entry, instance_of_broker(), fields).await;
     }
+    let halves = json!({"parametersFrom": [of_entry("half"), of_entry("other-half")]});
+    tenants.attacker.ask_cluster_provider(&provider, "halves", instance_of_broker(), halves).await;
     tenants
         .attacker
         .wait_says("deep", "the entry `deep` of the Secret `extra` is nested deeper than 32 levels")
         .await;
     tenants
         .attacker
-        .wait_says("large", "the entry `large` of the Secret `extra` is larger than 64 KiB")
+        .wait_says("large", "the entry `large` of the Secret `extra` takes more than 64 KiB as JSON")
+        .await;
+    tenants
+        .attacker
+        .wait_says("many", "the entry `many` of the Secret `extra` holds more than 2000 JSON values")
+        .await;
+    tenants
+        .attacker
+        .wait_says("halves", "what all entries hold together takes more than 64 KiB as JSON")
         .await;
     tenants.attacker.wait_ready("fine").await;
     assert_eq!(broker.bindings().len(), 1);

@@ -1,0 +1,43 @@
+//! Reads of whole Secrets: a tenant chooses how large they are, so only a few are read at the same time.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+
+use super::error::{Error, bounded};
+use crate::{
+    fair::{FairSemaphore, Lane},
+    wipe::HeldSecret,
+};
+
+/// Whole Secrets that are read at the same time. Each takes some 5 MiB at most: its JSON, as it arrives and as it is
+/// passed on, and its entries.
+const READS: usize = 8;
+
+/// Places for reads of whole Secrets. A namespace may hold no more of them than stay free.
+pub fn places() -> FairSemaphore {
+    FairSemaphore::leaving_room(READS)
+}
+
+/// Reads whole Secrets of one namespace.
+#[derive(Clone)]
+pub struct SecretReader {
+    api: Api<Secret>,
+    lane: Lane,
+    places: FairSemaphore,
+}
+
+impl SecretReader {
+    /// Reads in this lane, with one of these places.
+    pub const fn new(api: Api<Secret>, lane: Lane, places: FairSemaphore) -> Self {
+        Self { api, lane, places }
+    }
+
+    /// Reads a Secret; `None`: it does not exist.
+    ///
+    /// # Errors
+    /// When the Kubernetes API fails, or takes too long. `attempt` says in it what was tried.
+    pub async fn read(&self, attempt: &'static str, name: &str) -> Result<Option<HeldSecret>, Error> {
+        let _place = self.places.acquire(&self.lane).await;
+        Ok(bounded(attempt, self.api.get_opt(name)).await?.map(HeldSecret::from))
+    }
+}
