@@ -117,7 +117,7 @@ impl FairSemaphore {
         if state.closed {
             return Err(NoPermit::Closed);
         }
-        // Whoever waits already may not take a place now, or it would have it. So nobody is overtaken here.
+        // No lane that waits is eligible now: otherwise its caller would have been granted a permit already.
         if state.may_take(lane, self.0.rule) { Ok(self.grant(&mut state, lane)) } else { Err(NoPermit::Busy) }
     }
 
@@ -140,7 +140,7 @@ impl FairSemaphore {
         Acquire { semaphore, lane, progress: Progress::Waiting { number, receiver } }
     }
 
-    /// Sends all who wait away, and all who come. Permits that were given stay valid.
+    /// Resolves every waiting [`Acquire`] to `None`, and refuses new ones. Permits that were granted stay valid.
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
@@ -157,10 +157,12 @@ impl FairSemaphore {
         FairPermit { semaphore: self.clone(), lane: lane.clone() }
     }
 
-    /// Gives free places to those whose turn it is.
-    fn serve(&self) {
+    /// Frees a place of this lane, and grants what is free to the callers whose turn it is. Both happen under one lock:
+    /// a new caller can't take the place in between.
+    fn release(&self, lane: &Lane) {
         let mut served = Vec::new();
         let mut state = self.lock();
+        state.give_back(lane);
         while let Some((lane, caller)) = state.next_caller(self.0.rule) {
             served.push((caller, self.grant(&mut state, &lane)));
         }
@@ -239,8 +241,7 @@ impl State {
 
 impl Drop for FairPermit {
     fn drop(&mut self) {
-        self.semaphore.lock().give_back(&self.lane);
-        self.semaphore.serve();
+        self.semaphore.release(&self.lane);
     }
 }
 

@@ -2,12 +2,13 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    thread,
     time::Duration,
 };
 
-use futures::FutureExt;
+use futures::{FutureExt, executor::block_on};
 use proptest::prelude::*;
 
 use super::*;
@@ -115,6 +116,36 @@ async fn no_place_is_lost_between_threads() {
             .collect();
         assert_eq!(all.len(), PLACES, "all are free again");
     }
+}
+
+/// With one place, only the permit that is held may come before a caller that waits.
+#[test]
+fn no_thread_overtakes_a_caller_that_waits() {
+    const WAITS: usize = 20_000;
+    let semaphore = FairSemaphore::new(1);
+    let (granted, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !done.load(Ordering::SeqCst) {
+                    if let Ok(permit) = semaphore.try_acquire(&lane("busy")) {
+                        granted.fetch_add(1, Ordering::SeqCst);
+                        drop(permit);
+                    }
+                }
+            });
+        }
+        let most = (0..WAITS).map(|_| {
+            let waiting = semaphore.acquire(&lane("honest"));
+            let before = granted.load(Ordering::SeqCst);
+            let _permit = block_on(waiting);
+            granted.load(Ordering::SeqCst) - before
+        });
+        // One that was granted before may be counted later.
+        let most = most.max();
+        done.store(true, Ordering::SeqCst);
+        assert!(most <= Some(1), "{most:?} permits came first");
+    });
 }
 
 /// What one step of a history does. Everything happens under one lock, so that every interleaving of threads is such a
