@@ -293,6 +293,30 @@ async fn admits_who_has_the_rights(plane: &'static ControlPlane) {
     assert_eq!(place.attempt("api/v1/secrets", &plain_secret()).await, Answer::Admitted);
 }
 
+/// A pattern among the denied types means the same to the policy as to the operator's flag.
+#[tokio::test]
+async fn the_operator_writes_no_secret_of_a_type_that_a_pattern_denies() {
+    let plane = ControlPlane::shared().await.unwrap();
+    let values = format!("{},secrets.types.denied={{example.com/*}}", alone(&OPERATOR, "Deny"));
+    let place = Place::on(plane, &values).await;
+    for (group, resources, verbs) in OPERATOR.rights {
+        place.grant(group, resources, verbs).await;
+    }
+    let typed = |type_: &str| {
+        let mut secret = marked_secret();
+        secret["metadata"]["labels"] = json!({"servicekeys.dev/owner-uid": "x"});
+        secret["type"] = json!(type_);
+        secret
+    };
+    match place.until_not_admitted(OPERATOR.path, &typed("example.com/token")).await {
+        Answer::Refused(words) => {
+            assert!(words.contains("writes no Secrets of the type `example.com/token`"), "{words}");
+        }
+        answer => panic!("{answer:?}"),
+    }
+    assert_eq!(place.attempt(OPERATOR.path, &typed("example.org/token")).await, Answer::Admitted);
+}
+
 /// A user with all rights is not taken for the operator.
 #[tokio::test]
 async fn a_wildcard_does_not_make_an_operator() {

@@ -204,6 +204,17 @@ async fn a_secret_of_others_is_no_parameter() {
     let keys = tenants.attacker.keys();
     let changed = keys.patch("creds", &PatchParams::default(), &with_parameters).await;
     names_right(&changed.unwrap_err().to_string(), "get", &tenants);
+
+    // Nor by another entry of a Secret that a ServiceKey of another user names already.
+    tenants.give::<ServiceKey>(key_with_parameters("theirs", "none")).await;
+    let entry = |key: &str| json!({"secretKeyRef": {"name": SECRET, "key": key}});
+    for sources in [json!([entry("token")]), json!([entry("params.json"), entry("token")])] {
+        let change = Patch::Merge(json!({"spec": {"parametersFrom": sources}}));
+        let changed = keys.patch("theirs", &PatchParams::default(), &change).await;
+        names_right(&changed.unwrap_err().to_string(), "get", &tenants);
+    }
+    let unrelated = Patch::Merge(json!({"spec": {"deletionPolicy": "Retain"}}));
+    keys.patch("theirs", &PatchParams::default(), &unrelated).await.unwrap();
     assert_eq!(broker.calls().len(), calls);
 }
 
