@@ -10,7 +10,7 @@ use kube::{
 use serde_json::{Value, json};
 use servicekey_operator::api::{KeyProvider, Reason, ServiceKey};
 use testkit::{
-    broker::{self, FakeBroker, Moment},
+    broker::{self, FakeBroker, Gate, Moment},
     cloud_foundry::{self, FakeCloudFoundry},
     ibm_cloud::{self, FakeIbmCloud},
 };
@@ -49,15 +49,13 @@ pub const ABUSES: &[Abuse] = &[
         a_burst_at_a_shared_foundry_delays_a_key_by_a_round,
         Actor::Editor,
         "creates 100 ServiceKeys of a ClusterKeyProvider for a Cloud Foundry",
-        "the namespaces take turns: at most four keys are created before another tenant's only one, which takes more \
-         than one turn",
+        "the namespaces take turns: before another tenant's only key comes the one that is under way, and one more",
     ),
     abuse!(
         a_burst_at_a_shared_ibm_cloud_delays_a_key_by_a_round,
         Actor::Editor,
         "creates 100 ServiceKeys of a ClusterKeyProvider for IBM Cloud",
-        "the namespaces take turns: at most four keys are created before another tenant's only one, which takes more \
-         than one turn",
+        "the namespaces take turns: before another tenant's only key comes the one that is under way, and one more",
     ),
     abuse!(
         a_burst_takes_no_more_workers_than_its_turn,
@@ -80,10 +78,6 @@ fn one_at_a_time() -> Value {
 
 /// How many calls one namespace may have in flight: each counts 256 KiB of its 16.5 MiB.
 const OPEN_REQUESTS: usize = 66;
-
-/// Keys that may be created before that of another tenant. It takes two or three turns, and the others have theirs while
-/// it is not in the queue, but stores its finalizer.
-const FEW: usize = 20;
 
 impl Tenant {
     /// Creates many ServiceKeys that differ in their names.
@@ -169,9 +163,28 @@ async fn hanging_providers_keep_no_other_from_being_loaded() {
     tenants.victim.wait_ready("creds").await;
 }
 
+/// While one creation of the attacker's burst is held, the rest of it waits in the queue, and so does the victim's only
+/// key. Once the creation is released, the namespaces take turns.
+async fn a_burst_delays_by_a_round(
+    tenants: &Tenants,
+    (burst, provider, instance): (usize, &str, Value),
+    held: Gate,
+    creations: impl Fn() -> Vec<String>,
+) {
+    let reference = json!({"kind": "ClusterKeyProvider", "name": provider});
+    tenants.attacker.burst(burst, reference, instance.clone()).await;
+    held.wait_for_arrival().await.unwrap();
+    tenants.victim.ask_cluster_provider(provider, "creds", instance, json!({})).await;
+    tenants.wait_for_queue(burst).await;
+
+    held.release();
+    tenants.victim.wait_ready("creds").await;
+    let ahead = tenants.ahead_of_the_victim(&creations());
+    assert!(ahead <= 2, "{ahead} of {burst} came first: more than the one under way, and a turn");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_at_a_shared_broker_delays_a_key_by_a_round() {
-    const BURST: usize = 1000;
     let mut tenants = Tenants::meet_alone(Actor::Editor).await;
     tenants.start_operator(|_| ());
     let broker = FakeBroker::builder().start().await.unwrap();
@@ -179,23 +192,15 @@ async fn a_burst_at_a_shared_broker_delays_a_key_by_a_round() {
     spec["limits"] = one_at_a_time();
     let provider = tenants.add_cluster_provider(spec, ("broker-login", broker_login())).await;
     let held = broker.gate(broker::Route::Bind, Moment::BeforeEffect);
-    let reference = json!({"kind": "ClusterKeyProvider", "name": provider});
-    tenants.attacker.burst(BURST, reference, instance_of_broker()).await;
-    held.wait_for_arrival().await.unwrap();
-    tenants.victim.ask_cluster_provider(&provider, "creds", instance_of_broker(), json!({})).await;
-    tenants.wait_for_queue(BURST).await;
-
-    held.release();
-    tenants.victim.wait_ready("creds").await;
-    let binds = broker.calls().into_iter().filter(|call| call.route == broker::Route::Bind);
-    let ahead =
-        tenants.ahead_of_the_victim(&binds.map(|call| json!(call.body).to_string()).collect::<Vec<_>>());
-    assert!(ahead <= FEW, "{ahead} of {BURST} came first");
+    let creations = || {
+        let binds = broker.calls().into_iter().filter(|call| call.route == broker::Route::Bind);
+        binds.map(|call| json!(call.body).to_string()).collect()
+    };
+    a_burst_delays_by_a_round(&tenants, (1000, &provider, instance_of_broker()), held, creations).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_at_a_shared_foundry_delays_a_key_by_a_round() {
-    const BURST: usize = 100;
     let mut tenants = Tenants::meet_alone(Actor::Editor).await;
     tenants.start_operator(|_| ());
     let foundry = FakeCloudFoundry::builder().start().await.unwrap();
@@ -203,23 +208,15 @@ async fn a_burst_at_a_shared_foundry_delays_a_key_by_a_round() {
     spec["limits"] = one_at_a_time();
     let provider = tenants.add_cluster_provider(spec, ("cf-login", foundry::password())).await;
     let held = foundry.gate(cloud_foundry::Route::Create, Moment::BeforeEffect);
-    let reference = json!({"kind": "ClusterKeyProvider", "name": provider});
-    tenants.attacker.burst(BURST, reference, instance_by_name()).await;
-    held.wait_for_arrival().await.unwrap();
-    tenants.victim.ask_cluster_provider(&provider, "creds", instance_by_name(), json!({})).await;
-    tenants.wait_for_queue(BURST).await;
-
-    held.release();
-    tenants.victim.wait_ready("creds").await;
-    let creations = foundry.calls().into_iter().filter(|call| call.route == cloud_foundry::Route::Create);
-    let ahead =
-        tenants.ahead_of_the_victim(&creations.map(|call| json!(call.body).to_string()).collect::<Vec<_>>());
-    assert!(ahead <= FEW, "{ahead} of {BURST} came first");
+    let creations = || {
+        let calls = foundry.calls().into_iter().filter(|call| call.route == cloud_foundry::Route::Create);
+        calls.map(|call| json!(call.body).to_string()).collect()
+    };
+    a_burst_delays_by_a_round(&tenants, (100, &provider, instance_by_name()), held, creations).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_at_a_shared_ibm_cloud_delays_a_key_by_a_round() {
-    const BURST: usize = 100;
     let mut tenants = Tenants::meet_alone(Actor::Editor).await;
     tenants.start_operator(|_| ());
     let ibm = FakeIbmCloud::builder().start().await.unwrap();
@@ -227,18 +224,11 @@ async fn a_burst_at_a_shared_ibm_cloud_delays_a_key_by_a_round() {
     spec["limits"] = one_at_a_time();
     let provider = tenants.add_cluster_provider(spec, ("ibm-login", json!({"apikey": ibm::API_KEY}))).await;
     let held = ibm.gate(ibm_cloud::Route::CreateKey, Moment::BeforeEffect);
-    let reference = json!({"kind": "ClusterKeyProvider", "name": provider});
-    tenants.attacker.burst(BURST, reference, instance_by_name()).await;
-    held.wait_for_arrival().await.unwrap();
-    tenants.victim.ask_cluster_provider(&provider, "creds", instance_by_name(), json!({})).await;
-    tenants.wait_for_queue(BURST).await;
-
-    held.release();
-    tenants.victim.wait_ready("creds").await;
-    let creations = ibm.calls().into_iter().filter(|call| call.route == ibm_cloud::Route::CreateKey);
-    let ahead =
-        tenants.ahead_of_the_victim(&creations.map(|call| json!(call.body).to_string()).collect::<Vec<_>>());
-    assert!(ahead <= FEW, "{ahead} of {BURST} came first");
+    let creations = || {
+        let calls = ibm.calls().into_iter().filter(|call| call.route == ibm_cloud::Route::CreateKey);
+        calls.map(|call| json!(call.body).to_string()).collect()
+    };
+    a_burst_delays_by_a_round(&tenants, (100, &provider, instance_by_name()), held, creations).await;
 }
 
 /// All of them wait when the operator starts, and each costs one write of its status: the versions of those tell the
@@ -269,7 +259,7 @@ async fn a_burst_takes_no_more_workers_than_its_turn() {
     let burst = first.list(&ListParams::default()).await.unwrap().items;
     let ahead = burst.iter().filter(|key| version(key) < version(&single)).count();
     assert_eq!(burst.len(), BURST);
-    assert!(ahead < BURST / 10, "{ahead} of {BURST} came first");
+    assert!(ahead <= 10, "{ahead} of {BURST} came first");
 }
 
 #[tokio::test(flavor = "multi_thread")]
