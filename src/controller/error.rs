@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::core::Status;
 use secrecy::SecretString;
 
-use crate::{backend, runtime::words};
+use crate::{backend, runtime::words, secret::RenderError};
 
 /// How long one request to the Kubernetes API may take, with the client's own retries.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,6 +34,9 @@ pub enum Error {
     /// An object that the API server would never store.
     #[error("the object has no usable `{0}`")]
     Malformed(&'static str),
+    /// The templates of the spec could not be checked this time.
+    #[error("`spec.secret` could not be checked: {0}")]
+    Unchecked(#[source] RenderError),
     /// The decisions led nowhere: a mistake in the operator.
     #[error("no rest after {0} steps; please report this")]
     Restless(usize),
@@ -80,7 +83,11 @@ impl Error {
                 }
                 other => Self::Kube { attempt, source: Box::new(other) },
             },
-            error @ (Self::Timeout { .. } | Self::Outdated | Self::Malformed(_) | Self::Restless(_)) => error,
+            error @ (Self::Timeout { .. }
+            | Self::Outdated
+            | Self::Malformed(_)
+            | Self::Unchecked(_)
+            | Self::Restless(_)) => error,
         }
     }
 

@@ -20,14 +20,14 @@ use crate::{
         World,
     },
     runtime::answers,
-    secret::{self, Entries, Marks, Ownership, RenderError},
+    secret::{self, Entries, Marks, Ownership},
     wipe::HeldSecret,
 };
 
 impl Turn<'_> {
     /// Everything that the next decision may look at.
     pub(super) async fn observe(&mut self) -> Result<World, Error> {
-        let desired = self.desired().await;
+        let desired = self.desired().await?;
         let memory = status::memory(self.key.status.as_ref());
         let secret = self.secret_view().await?;
         let evidence = Evidence {
@@ -80,14 +80,14 @@ impl Turn<'_> {
         (self.context.clock)().checked_add(backend.paused()?).ok()
     }
 
-    async fn desired(&mut self) -> Desired {
-        let problem = self.problem().await;
+    async fn desired(&mut self) -> Result<Desired, Error> {
+        let problem = self.problem().await?;
         let key = &self.key;
         let rotation = key.spec.rotation.clone().unwrap_or_default();
         let allowance = self.allowance();
         let abandon_denied = allowance.abandon_denied();
         let abandons = key.annotations().get(marks::ABANDON_ANNOTATION).is_some_and(|value| value == "true");
-        Desired {
+        Ok(Desired {
             finalizer: finalizer::has(&key.metadata, marks::FINALIZER),
             deleting: key.metadata.deletion_timestamp.is_some(),
             abandon: abandons && abandon_denied.is_none(),
@@ -104,20 +104,23 @@ impl Turn<'_> {
             keeps_previous: self.keeps_previous(),
             adopts: key.spec.adoption == Adoption::IfExists,
             problem,
-        }
+        })
     }
 
     /// What is wrong with the spec. It is found out once for each generation.
-    async fn problem(&mut self) -> Option<Problem> {
+    ///
+    /// # Errors
+    /// [`Error::Unchecked`] where that can't be told now.
+    async fn problem(&mut self) -> Result<Option<Problem>, Error> {
         let generation = self.key.metadata.generation.unwrap_or_default();
         if let Some((checked, problem)) = &self.memo.checked_spec
             && *checked == generation
         {
-            return problem.clone();
+            return Ok(problem.clone());
         }
         if let Some(problem) = self.excess() {
             self.memo.checked_spec = Some((generation, Some(problem.clone())));
-            return Some(problem);
+            return Ok(Some(problem));
         }
         let layout = self.layout();
         let known = match self.context.options.secrets.check(&layout) {
@@ -131,15 +134,16 @@ impl Turn<'_> {
                 self.idle_during(context.templates.validate(&lane, layout)).await
             }
         };
-        let lasts = verdict != Err(RenderError::NoThread);
-        let invalid = verdict.err().map(|error| Problem {
-            reason: Reason::InvalidSpec,
-            message: format!("`spec.secret` can't be fulfilled: {error}"),
-        });
-        if lasts {
-            self.memo.checked_spec = Some((generation, invalid.clone()));
-        }
-        invalid
+        let invalid = match verdict {
+            Ok(()) => None,
+            Err(error) if error.may_pass() => return Err(Error::Unchecked(error)),
+            Err(error) => Some(Problem {
+                reason: Reason::InvalidSpec,
+                message: format!("`spec.secret` can't be fulfilled: {error}"),
+            }),
+        };
+        self.memo.checked_spec = Some((generation, invalid.clone()));
+        Ok(invalid)
     }
 
     /// A part of the spec that exceeds its bound, and that the operator has not read therefore.

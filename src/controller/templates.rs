@@ -24,6 +24,9 @@ const THREADS: usize = 2;
 /// How long the templates of one Secret may take. What they may do costs milliseconds; this is for what was overlooked.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// Attempts at a layout that take too long before it is given up: the processor may be busy with something else.
+const ATTEMPTS: u8 = 3;
+
 /// Layouts of one namespace whose verdict is remembered.
 const VERDICTS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
@@ -35,7 +38,16 @@ type Verdict = Result<(), RenderError>;
 
 /// The verdicts of one namespace, by digest of the layout. They are not shared: what one namespace has checked is
 /// neither thrown out nor found out by another.
-type Verdicts = LruCache<String, Verdict>;
+type Verdicts = LruCache<String, Remembered>;
+
+/// What is remembered of a layout.
+#[derive(Clone, Debug)]
+enum Remembered {
+    /// It was checked, or given up.
+    Verdict(Verdict),
+    /// So many attempts at it took too long.
+    Unfinished(u8),
+}
 
 /// The threads for templates, and what is known of them.
 #[derive(Clone)]
@@ -70,14 +82,14 @@ impl Templates {
             return verdict;
         }
         let digest = layout.digest();
-        let verdict = self.apart(lane, move || layout.validate()).await;
-        if verdict != Err(RenderError::NoThread) {
-            self.remember(lane, digest, verdict.clone());
+        let verdict = self.apart(lane, &digest, move || layout.validate()).await;
+        if verdict.as_ref().err().is_none_or(|error| !error.may_pass()) {
+            self.remember(lane, digest, Remembered::Verdict(verdict.clone()));
         }
         verdict
     }
 
-    /// Renders the entries of a Secret. A layout that took too long is not tried again before it changes.
+    /// Renders the entries of a Secret. A layout that took too long several times is not tried again before it changes.
     ///
     /// # Errors
     /// Those of [`Layout::render`], and [`RenderError::TooSlow`].
@@ -94,11 +106,7 @@ impl Templates {
         if let Some(Err(RenderError::TooSlow)) = self.recall(lane, &digest) {
             return Err(RenderError::TooSlow);
         }
-        let rendered = self.apart(lane, move || layout.render(credentials.expose())).await;
-        if matches!(rendered, Err(RenderError::TooSlow)) {
-            self.remember(lane, digest, Err(RenderError::TooSlow));
-        }
-        rendered
+        self.apart(lane, &digest, move || layout.render(credentials.expose())).await
     }
 
     /// Does the work on a thread of its own, once it is this namespace's turn. Work that takes too long is given up; its
@@ -106,6 +114,7 @@ impl Templates {
     async fn apart<T: Send + 'static>(
         &self,
         lane: &Lane,
+        digest: &str,
         work: impl FnOnce() -> Result<T, RenderError> + Send + 'static,
     ) -> Result<T, RenderError> {
         let permit = self.threads.acquire(lane).await;
@@ -116,18 +125,40 @@ impl Templates {
         });
         match timeout(self.deadline, work).await {
             Ok(done) => done.unwrap_or(Err(RenderError::NoThread)),
-            Err(_) => Err(RenderError::TooSlow),
+            Err(_) => Err(self.unfinished(lane, digest)),
         }
     }
 
+    /// Counts an attempt that took too long.
+    fn unfinished(&self, lane: &Lane, digest: &str) -> RenderError {
+        let attempts = match self.look_up(lane, digest) {
+            Some(Remembered::Unfinished(attempts)) => attempts + 1,
+            Some(Remembered::Verdict(_)) | None => 1,
+        };
+        let (remembered, error) = if attempts < ATTEMPTS {
+            (Remembered::Unfinished(attempts), RenderError::Unfinished)
+        } else {
+            (Remembered::Verdict(Err(RenderError::TooSlow)), RenderError::TooSlow)
+        };
+        self.remember(lane, digest.to_owned(), remembered);
+        error
+    }
+
     fn recall(&self, lane: &Lane, digest: &str) -> Option<Verdict> {
+        match self.look_up(lane, digest)? {
+            Remembered::Verdict(verdict) => Some(verdict),
+            Remembered::Unfinished(_) => None,
+        }
+    }
+
+    fn look_up(&self, lane: &Lane, digest: &str) -> Option<Remembered> {
         let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
         verdicts.get_mut(lane)?.get(digest).cloned()
     }
 
-    fn remember(&self, lane: &Lane, digest: String, verdict: Verdict) {
+    fn remember(&self, lane: &Lane, digest: String, remembered: Remembered) {
         let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        verdicts.get_or_insert_mut(lane.clone(), || LruCache::new(VERDICTS)).put(digest, verdict);
+        verdicts.get_or_insert_mut(lane.clone(), || LruCache::new(VERDICTS)).put(digest, remembered);
     }
 }
 
@@ -159,7 +190,7 @@ mod tests {
         let templates = Templates::default();
         let (release, released) = mpsc::channel();
         let hostile = lane("hostile");
-        let slow = templates.apart(&hostile, move || {
+        let slow = templates.apart(&hostile, "slow", move || {
             released.recv().unwrap();
             Ok(())
         });
@@ -187,7 +218,7 @@ mod tests {
                         let _ = released.lock().unwrap().recv();
                         Ok(())
                     };
-                    templates.apart(&lane("hostile"), work).await
+                    templates.apart(&lane("hostile"), "slow", work).await
                 })
             })
             .collect();
@@ -200,17 +231,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_layout_that_took_too_long_is_not_tried_again() {
+    async fn a_layout_that_takes_too_long_is_given_up_after_three_attempts() {
         let templates = Templates { deadline: Duration::ZERO, ..Templates::default() };
         // As long as may be: it must not be checked before the deadline, which has passed already, is noticed.
         let (lane, layout) = (lane("hostile"), layout(&"{{ password }}".repeat(1000)));
-        assert_eq!(templates.validate(&lane, layout.clone()).await, Err(RenderError::TooSlow));
+        for attempt in 1..=ATTEMPTS {
+            let verdict = templates.validate(&lane, layout.clone()).await;
+            let expected = if attempt < ATTEMPTS { RenderError::Unfinished } else { RenderError::TooSlow };
+            assert_eq!(verdict, Err(expected));
+        }
         let patient = Templates { deadline: DEADLINE, ..templates };
         let again = patient.validate(&lane, layout.clone()).now_or_never();
         assert_eq!(again, Some(Err(RenderError::TooSlow)), "no thread was asked");
         let credentials = Credentials::new(serde_json::Map::new());
         let rendered = patient.render(&lane, layout, credentials).now_or_never();
         assert_eq!(rendered.unwrap().unwrap_err(), RenderError::TooSlow);
+    }
+
+    #[tokio::test]
+    async fn one_slow_moment_condemns_no_layout() {
+        let busy = Templates { deadline: Duration::ZERO, ..Templates::default() };
+        let (lane, layout) = (lane("honest"), layout(&"{{ password }}".repeat(1000)));
+        assert_eq!(busy.validate(&lane, layout.clone()).await, Err(RenderError::Unfinished));
+        let idle = Templates { deadline: DEADLINE, ..busy };
+        assert_eq!(idle.validate(&lane, layout).await, Ok(()));
     }
 
     #[tokio::test]

@@ -122,10 +122,13 @@ pub enum RenderError {
         /// Their length in bytes.
         length: usize,
     },
-    /// The templates took too long to check or to render.
+    /// The templates took too long to check or to render, each time that this was tried.
     #[error("the templates of `spec.secret.template.data` take too long; make them simpler")]
     TooSlow,
-    /// There was no thread to run the templates on. The only error that may be gone the next time.
+    /// The templates took too long this time.
+    #[error("the templates of `spec.secret.template.data` were not finished in time; trying again")]
+    Unfinished,
+    /// There was no thread to run the templates on.
     #[error("the operator has no thread to render the template on; give its pod more memory or processes")]
     NoThread,
     /// The Secret's type demands entries that are not there, or is not for this operator to write.
@@ -154,8 +157,9 @@ impl RenderError {
     pub const fn may_pass(&self) -> bool {
         match self {
             // A machine that is busy now may be idle then.
-            Self::NoThread | Self::TooSlow => true,
+            Self::NoThread | Self::Unfinished => true,
             Self::NoCredentials
+            | Self::TooSlow
             | Self::NameTooLong { .. }
             | Self::Collision { .. }
             | Self::InexactNumber { .. }
