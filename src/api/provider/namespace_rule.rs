@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::AllowedNamespaces;
 
-/// What the ServiceKeys of some namespaces may ask of a ClusterKeyProvider.
+/// Limits for the ServiceKeys of some namespaces that use a ClusterKeyProvider.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NamespaceRule {

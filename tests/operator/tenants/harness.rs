@@ -3,7 +3,7 @@
 //! Every request of a tenant is made as a service account with that tenant's rights in its own namespace. The operator
 //! has the shipped rights. What the administrator does, and what a test asserts, goes through [`Tenants::admin`].
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, path::PathBuf, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -41,6 +41,21 @@ use crate::{
     foundry, ibm, rights,
     stage::{PATIENCE, Running, entries, loopback_in_the_open, run_operator, wait},
 };
+
+/// A kind of objects that tenants create in their namespaces.
+pub trait Namespaced:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Serialize + Clone + Debug
+{
+}
+
+impl<K> Namespaced for K where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + DeserializeOwned
+        + Serialize
+        + Clone
+        + Debug
+{
+}
 
 /// What lets tenants use the custom resources.
 const USER_ROLES: &str = include_str!("../../../deploy/kustomize/crds/user-roles.yaml");
@@ -265,14 +280,7 @@ impl Tenants {
     }
 
     /// Creates an object in the attacker's namespace, as its administrator.
-    pub async fn give<K>(&self, manifest: Value) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + DeserializeOwned
-            + Serialize
-            + Clone
-            + std::fmt::Debug,
-    {
+    pub async fn give<K: Namespaced>(&self, manifest: Value) -> K {
         let api: Api<K> = Api::namespaced(self.admin.clone(), &self.attacker.namespace);
         api.create(&PostParams::default(), &serde_json::from_value(manifest).unwrap()).await.unwrap()
     }
@@ -319,10 +327,7 @@ impl Tenant {
     }
 
     /// The objects of a kind in this tenant's namespace, as this tenant.
-    pub fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    {
+    pub fn api<K: Namespaced>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
@@ -335,36 +340,16 @@ impl Tenant {
     }
 
     /// Creates an object, or returns the refusal.
-    pub async fn try_create<K>(&self, manifest: Value) -> kube::Result<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + DeserializeOwned
-            + Serialize
-            + Clone
-            + std::fmt::Debug,
-    {
+    pub async fn try_create<K: Namespaced>(&self, manifest: Value) -> kube::Result<K> {
         self.api().create(&PostParams::default(), &serde_json::from_value(manifest).unwrap()).await
     }
 
-    pub async fn create<K>(&self, manifest: Value) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + DeserializeOwned
-            + Serialize
-            + Clone
-            + std::fmt::Debug,
-    {
+    pub async fn create<K: Namespaced>(&self, manifest: Value) -> K {
         self.try_create(manifest).await.unwrap()
     }
 
     /// Patches an object of this tenant, as it may.
-    pub async fn patch<K>(&self, name: &str, patch: Value) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + DeserializeOwned
-            + Clone
-            + std::fmt::Debug,
-    {
+    pub async fn patch<K: Namespaced>(&self, name: &str, patch: Value) -> K {
         self.api().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap()
     }
 

@@ -12,7 +12,7 @@ use testkit::broker::{FakeBroker, Login};
 use super::{
     abuse::{Abuse, Actor},
     harness::{
-        Tenants, broker_login, broker_spec, dry_patch, dry_run, instance_of_broker, key_manifest,
+        Namespaced, Tenants, broker_login, broker_spec, dry_patch, dry_run, instance_of_broker, key_manifest,
         until_refused,
     },
 };
@@ -108,14 +108,7 @@ fn key_with_parameters(name: &str, provider: &str) -> Value {
 }
 
 /// Fails unless a policy refuses the attacker this object, and returns its words.
-async fn refused<K>(tenants: &Tenants, manifest: &Value) -> String
-where
-    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-        + serde::de::DeserializeOwned
-        + serde::Serialize
-        + Clone
-        + std::fmt::Debug,
-{
+async fn refused<K: Namespaced>(tenants: &Tenants, manifest: &Value) -> String {
     let (api, object) = (tenants.attacker.api::<K>(), serde_json::from_value(manifest.clone()).unwrap());
     until_refused(async || api.create(&dry_run(), &object).await).await;
     let refusal = api.create(&PostParams::default(), &object).await.unwrap_err();

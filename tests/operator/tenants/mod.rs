@@ -6,7 +6,6 @@
 
 #[macro_use]
 mod abuse;
-#[allow(dead_code, reason = "a kit: not every attack needs every part")]
 mod harness;
 
 mod addresses;
