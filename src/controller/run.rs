@@ -196,9 +196,10 @@ impl Operator {
 
         let own_writes = OwnWrites::default();
         let observed = own_writes.clone();
-        let ours = format!("{}={}", marks::MANAGED_BY_LABEL, marks::MANAGED_BY);
+        // Only the operator may write this label, so no tenant can fill the cache with Secrets of its own.
+        let ours = watch::config().labels(marks::OWNER_UID_LABEL);
         let (secrets, secret_changes) =
-            watch::metadata::<Secret>(scope.api(self.client.clone()), watch::config().labels(&ours), watches);
+            watch::metadata::<Secret>(scope.api(self.client.clone()), ours, watches);
         let keys = cache.store.clone();
         shared.registry.count_keys_of(cache);
         let known_keys = keys.clone();
