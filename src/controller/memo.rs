@@ -125,24 +125,25 @@ fn supersedes(own: &ServiceKey, cached: &ServiceKey) -> bool {
 }
 
 /// Waits that grow with every failure in a row, with jitter.
-#[derive(Debug)]
-pub struct Backoff(ExponentialBackoff);
-
-impl Backoff {
-    /// The next wait.
-    pub fn next_wait(&mut self) -> Duration {
-        self.0.next().unwrap_or(LONGEST_WAIT)
-    }
+#[derive(Clone, Debug, Default)]
+pub struct Backoff {
+    failures: usize,
 }
 
-impl Default for Backoff {
-    fn default() -> Self {
+impl Backoff {
+    /// The most failures that are counted: the wait has long been the longest one by then.
+    const MOST_FAILURES: usize = 16;
+
+    /// The next wait.
+    pub fn next_wait(&mut self) -> Duration {
         let waits = ExponentialBuilder::default()
             .with_min_delay(SHORTEST_WAIT)
             .with_max_delay(LONGEST_WAIT)
             .with_jitter()
             .without_max_times();
-        Self(waits.build())
+        let wait = waits.build().nth(self.failures).unwrap_or(LONGEST_WAIT);
+        self.failures = Self::MOST_FAILURES.min(self.failures + 1);
+        wait
     }
 }
 
@@ -242,6 +243,16 @@ mod tests {
         }
         assert_eq!(memo.next_poll(&work(Work::Unbind, 1, Some(7))), Duration::from_secs(7));
         assert_eq!(memo.next_poll(&work(Work::Unbind, 1, Some(0))), SHORTEST_WAIT);
+    }
+
+    #[test]
+    fn waits_after_failures_grow_up_to_the_longest() {
+        let mut backoff = Backoff::default();
+        for failures in 0..40 {
+            let shortest = SHORTEST_WAIT.saturating_mul(1 << failures.min(20)).min(LONGEST_WAIT);
+            let wait = backoff.next_wait();
+            assert!(shortest <= wait && wait <= 2 * shortest, "{wait:?} after {failures} failures");
+        }
     }
 
     #[rstest]

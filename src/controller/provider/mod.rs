@@ -59,8 +59,6 @@ use crate::{
 
 /// How long a check may take, whatever the provider's `limits.timeout` says.
 const CHECK_DEADLINE: Duration = Duration::from_secs(30);
-/// How long it may take to list all keys of a provider and to revoke the orphans among them.
-const SURVEY_DEADLINE: Duration = Duration::from_secs(300);
 
 /// How long after a write the cache is given to show it.
 const CACHE_LAG: Duration = Duration::from_millis(500);
@@ -81,7 +79,7 @@ struct Context<K: Provider> {
 }
 
 /// The last check of a provider.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Check {
     /// What the provider was loaded from then.
     origin: Origin,
@@ -312,9 +310,11 @@ impl<K: Provider> Context<K> {
         }
     }
 
-    /// Asks the remote side, unless it was asked lately, in the turn of its namespace.
+    /// Asks the remote side, unless it was asked lately, in the turn of its namespace. A check that is given up leaves
+    /// what is known from the last one.
     async fn check(&self, id: &ProviderId, provider: &K, loaded: &Loaded) -> Check {
-        let before = self.checks().remove(id).filter(|check| check.origin.makes_the_same_as(&loaded.origin));
+        let before =
+            self.checks().get(id).cloned().filter(|check| check.origin.makes_the_same_as(&loaded.origin));
         match (&loaded.backend, before) {
             (_, Some(check)) if check.due > Instant::now() => check,
             (Ok(backend), before) => {
@@ -356,27 +356,12 @@ impl<K: Provider> Context<K> {
                 self.shared.registry.tell(id);
             }
             backoff = Backoff::default();
-            survey = self.survey_in_time(id, provider, backend, survey).await;
+            survey = self.survey(id, provider, backend, survey).await;
             self.shared.options.check_interval
         } else {
             backoff.next_wait().max(asked_for.unwrap_or_default())
         };
         Check { origin: origin.clone(), outcome, survey, due: Instant::now() + wait, backoff }
-    }
-
-    /// A survey that takes too long is given up; the next one begins anew.
-    async fn survey_in_time(
-        &self,
-        id: &ProviderId,
-        provider: &K,
-        backend: &Backend,
-        before: Survey,
-    ) -> Survey {
-        let survey = self.survey(id, provider, backend, before.clone());
-        timeout(SURVEY_DEADLINE, survey).await.unwrap_or_else(|_| {
-            tracing::warn!(provider = %id, deadline = ?SURVEY_DEADLINE, "the list of a provider's keys took too long");
-            before
-        })
     }
 
     /// Shows the outcome in the status, if that changes anything.
