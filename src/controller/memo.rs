@@ -33,8 +33,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 pub struct Memo {
     /// The object as our own last write returned it, until the cache has caught up.
     own_write: Option<Arc<ServiceKey>>,
-    /// The key whose credentials could not be stored yet. They go where others need the memory that they take, which is
-    /// no worse than a crash.
+    /// The key whose credentials could not be stored yet. The memory budget may drop them. The operator then recovers as
+    /// after a crash.
     in_hand: Option<(KeyRecord, Kept<Credentials>)>,
     /// A key that no Secret can hold, and what that depends on.
     pub unusable: Option<(Circumstances, Unusable)>,
@@ -77,13 +77,13 @@ impl Memo {
 
     /// The newer of the object that the cache holds and the one that our own last write returned.
     pub fn newest(&mut self, cached: Arc<ServiceKey>) -> Arc<ServiceKey> {
-        match &self.own_write {
-            Some(own) if supersedes(own, &cached) => Arc::clone(own),
-            _ => {
-                self.own_write = None;
-                cached
-            }
-        }
+        self.shown(&cached);
+        self.own_write.clone().unwrap_or(cached)
+    }
+
+    /// The cache holds this version: our own write need not be remembered where that is no older.
+    fn shown(&mut self, cached: &ServiceKey) {
+        self.own_write.take_if(|own| !supersedes(own, cached));
     }
 
     /// Remembers the object that a write of ours returned.
@@ -185,6 +185,13 @@ impl Memos {
         self.lock().insert(owner, memo);
     }
 
+    /// The cache shows this version of a ServiceKey.
+    pub fn shown(&self, owner: Uuid, cached: &ServiceKey) {
+        if let Some(memo) = self.lock().get_mut(&owner) {
+            memo.shown(cached);
+        }
+    }
+
     /// Forgets a ServiceKey that is gone.
     pub fn forget(&self, owner: Uuid) {
         self.lock().remove(&owner);
@@ -271,5 +278,18 @@ mod tests {
         let newest = memo.newest(Arc::clone(&cached));
         assert!(Arc::ptr_eq(&newest, if own_is_newer { &own } else { &cached }));
         assert_eq!(memo.own_write.is_some(), own_is_newer);
+    }
+
+    /// It would be a second copy of every ServiceKey, until its next reconcile.
+    #[test]
+    fn our_own_write_is_forgotten_once_the_cache_shows_it() {
+        let (memos, owner) = (Memos::default(), Uuid::from_u128(1));
+        let mut memo = memos.take(owner);
+        memo.wrote(key("10", &["f"]));
+        memos.put(owner, memo);
+        memos.shown(owner, &key("9", &["f"]));
+        assert!(memos.lock()[&owner].own_write.is_some());
+        memos.shown(owner, &key("10", &["f"]));
+        assert!(memos.lock()[&owner].own_write.is_none());
     }
 }
