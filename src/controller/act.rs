@@ -5,21 +5,23 @@ use std::sync::Arc;
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
-    Resource,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    Api, Resource,
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, TypeMeta},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
-    FIELD_MANAGER,
+    as_field_manager,
     error::{Error, bounded},
     finalizer, status,
     turn::{LookedUp, Turn},
+    unread,
 };
 use crate::{
     api::{Reason, ServiceKey, marks},
     backend::ErrorClass,
-    lifecycle::{Answer, Attempted, Effect, Failure, KeyRecord, OperationKind, Report, Sequence},
+    lifecycle::{Answer, Attempted, Effect, Failure, KeyRecord, OperationKind, Problem, Report, Sequence},
+    runtime::answers,
     secret::{self, Entries, Marks},
     wipe::HeldSecret,
 };
@@ -114,15 +116,38 @@ impl Turn<'_> {
         if before == Some(&status) {
             return Ok(());
         }
-        self.tell(report);
-        let object = ServiceKey { status: Some(status), ..self.key.as_ref().clone() };
-        let parameters =
-            PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        if !report.ready.ready && report.ready.reason != Reason::Deleting {
+            self.tell(report.ready.reason, &report.ready.message);
+        }
+        let metadata = answers::without_note(self.key.metadata.clone());
+        let object = ServiceKey { metadata, spec: self.key.spec.clone(), status: Some(status) };
         let api = self.keys_api();
+        let parameters = as_field_manager();
         let write = api.replace_status(&self.subject.name, &parameters, &object);
         let written = bounded("write the status", write).await.map_err(Error::outdated)?;
         self.keep(written);
         Ok(())
+    }
+
+    /// Writes into the status of a ServiceKey that can't be read what keeps it from that. A status that can't be read
+    /// is left alone, because a write would lose what it remembers.
+    pub(super) async fn show_unread(&self, problem: &Problem) -> Result<(), Error> {
+        let (meta, before) = (&self.key.metadata, self.key.status.as_ref());
+        let status = status::of_unread(before, problem, meta.generation, (self.context.clock)());
+        if before == Some(&status) || !unread::has_read_status(meta) {
+            return Ok(());
+        }
+        self.tell(problem.reason, &problem.message);
+        let kind = ApiResource::erase::<ServiceKey>(&());
+        let data = json!({"status": status});
+        let metadata = answers::without_note(meta.clone());
+        let object = DynamicObject { types: Some(TypeMeta::resource::<ServiceKey>()), metadata, data };
+        // The answer can't be read as a ServiceKey either.
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.context.client.clone(), &self.subject.namespace, &kind);
+        let parameters = as_field_manager();
+        let write = api.replace_status(&self.subject.name, &parameters, &object);
+        bounded("write the status", write).await.map_err(Error::outdated).map(drop)
     }
 
     /// The version of the Secret to remember: what we wrote, or else the first that was found to be right. Later
@@ -137,13 +162,11 @@ impl Turn<'_> {
     }
 
     /// Tells in an event what went wrong, when it begins to.
-    fn tell(&self, report: &Report) {
-        let shown = self.key.status.iter().flat_map(|status| &status.conditions);
-        let reason = report.ready.reason;
-        let news = shown.clone().all(|condition| condition.reason != reason.as_str());
-        if !report.ready.ready && news && reason != Reason::Deleting {
+    fn tell(&self, reason: Reason, message: &str) {
+        let mut shown = self.key.status.iter().flat_map(|status| &status.conditions);
+        if shown.all(|condition| condition.reason != reason.as_str()) {
             let object = self.key.object_ref(&());
-            self.context.events.warning(object, reason.as_str(), "Reconcile", report.ready.message.clone());
+            self.context.events.warning(object, reason.as_str(), "Reconcile", message.to_owned());
         }
     }
 
@@ -271,9 +294,7 @@ impl Turn<'_> {
     }
 
     async fn send_secret(&self, secret: &Secret) -> Result<HeldSecret, Error> {
-        let parameters =
-            PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        let api = self.secrets_api();
+        let (parameters, api) = (as_field_manager(), self.secrets_api());
         let written = if secret.metadata.resource_version.is_some() {
             bounded("replace the Secret", api.replace(&self.subject.secret, &parameters, secret)).await
         } else {

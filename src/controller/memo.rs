@@ -33,8 +33,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 pub struct Memo {
     /// The object as our own last write returned it, until the cache has caught up.
     own_write: Option<Arc<ServiceKey>>,
-    /// The key whose credentials could not be stored yet. They go where others need the memory that they take, which is
-    /// no worse than a crash.
+    /// The key whose credentials could not be stored yet. The memory budget may drop them. The operator then recovers as
+    /// after a crash.
     in_hand: Option<(KeyRecord, Kept<Credentials>)>,
     /// A key that no Secret can hold, and what that depends on.
     pub unusable: Option<(Circumstances, Unusable)>,
@@ -77,13 +77,13 @@ impl Memo {
 
     /// The newer of the object that the cache holds and the one that our own last write returned.
     pub fn newest(&mut self, cached: Arc<ServiceKey>) -> Arc<ServiceKey> {
-        match &self.own_write {
-            Some(own) if supersedes(own, &cached) => Arc::clone(own),
-            _ => {
-                self.own_write = None;
-                cached
-            }
-        }
+        self.shown(&cached);
+        self.own_write.clone().unwrap_or(cached)
+    }
+
+    /// The cache holds this version: our own write need not be remembered where that is no older.
+    fn shown(&mut self, cached: &ServiceKey) {
+        self.own_write.take_if(|own| !supersedes(own, cached));
     }
 
     /// Remembers the object that a write of ours returned.
@@ -125,24 +125,25 @@ fn supersedes(own: &ServiceKey, cached: &ServiceKey) -> bool {
 }
 
 /// Waits that grow with every failure in a row, with jitter.
-#[derive(Debug)]
-pub struct Backoff(ExponentialBackoff);
-
-impl Backoff {
-    /// The next wait.
-    pub fn next_wait(&mut self) -> Duration {
-        self.0.next().unwrap_or(LONGEST_WAIT)
-    }
+#[derive(Clone, Debug, Default)]
+pub struct Backoff {
+    failures: usize,
 }
 
-impl Default for Backoff {
-    fn default() -> Self {
+impl Backoff {
+    /// The most failures that are counted: the wait has long been the longest one by then.
+    const MOST_FAILURES: usize = 16;
+
+    /// The next wait.
+    pub fn next_wait(&mut self) -> Duration {
         let waits = ExponentialBuilder::default()
             .with_min_delay(SHORTEST_WAIT)
             .with_max_delay(LONGEST_WAIT)
             .with_jitter()
             .without_max_times();
-        Self(waits.build())
+        let wait = waits.build().nth(self.failures).unwrap_or(LONGEST_WAIT);
+        self.failures = Self::MOST_FAILURES.min(self.failures + 1);
+        wait
     }
 }
 
@@ -182,6 +183,13 @@ impl Memos {
     /// Puts a memo back.
     pub fn put(&self, owner: Uuid, memo: Memo) {
         self.lock().insert(owner, memo);
+    }
+
+    /// The cache shows this version of a ServiceKey.
+    pub fn shown(&self, owner: Uuid, cached: &ServiceKey) {
+        if let Some(memo) = self.lock().get_mut(&owner) {
+            memo.shown(cached);
+        }
     }
 
     /// Forgets a ServiceKey that is gone.
@@ -244,6 +252,16 @@ mod tests {
         assert_eq!(memo.next_poll(&work(Work::Unbind, 1, Some(0))), SHORTEST_WAIT);
     }
 
+    #[test]
+    fn waits_after_failures_grow_up_to_the_longest() {
+        let mut backoff = Backoff::default();
+        for failures in 0..40 {
+            let shortest = SHORTEST_WAIT.saturating_mul(1 << failures.min(20)).min(LONGEST_WAIT);
+            let wait = backoff.next_wait();
+            assert!(shortest <= wait && wait <= 2 * shortest, "{wait:?} after {failures} failures");
+        }
+    }
+
     #[rstest]
     #[case::the_cache_lags_behind(key("9", &[]), key("10", &["f"]), true)]
     #[case::the_cache_has_caught_up(key("10", &["f"]), key("10", &["f"]), false)]
@@ -260,5 +278,18 @@ mod tests {
         let newest = memo.newest(Arc::clone(&cached));
         assert!(Arc::ptr_eq(&newest, if own_is_newer { &own } else { &cached }));
         assert_eq!(memo.own_write.is_some(), own_is_newer);
+    }
+
+    /// It would be a second copy of every ServiceKey, until its next reconcile.
+    #[test]
+    fn our_own_write_is_forgotten_once_the_cache_shows_it() {
+        let (memos, owner) = (Memos::default(), Uuid::from_u128(1));
+        let mut memo = memos.take(owner);
+        memo.wrote(key("10", &["f"]));
+        memos.put(owner, memo);
+        memos.shown(owner, &key("9", &["f"]));
+        assert!(memos.lock()[&owner].own_write.is_some());
+        memos.shown(owner, &key("10", &["f"]));
+        assert!(memos.lock()[&owner].own_write.is_none());
     }
 }

@@ -27,10 +27,18 @@ mod stock;
 mod templates;
 mod term;
 mod turn;
+mod unread;
 mod version;
 mod watch;
 
 pub use run::{Clock, Operator, Options};
 
+use kube::api::PostParams;
+
 /// The name under which our writes appear in `managedFields`.
 const FIELD_MANAGER: &str = "servicekey-operator";
+
+/// The parameters of a write under that name.
+fn as_field_manager() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+}

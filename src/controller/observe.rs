@@ -11,6 +11,7 @@ use super::{
     seats::Seat,
     status,
     turn::{LookedUp, Subject, Turn},
+    unread,
 };
 use crate::{
     api::{Adoption, DeletionPolicy, PreviousCredentials, ProviderKind, Reason, RotationStrategy, marks},
@@ -19,7 +20,6 @@ use crate::{
         Claim, Desired, Evidence, LateAnswers, Problem, ProviderView, Rotation, SecretView, Sequence, Wish,
         World,
     },
-    runtime::answers,
     secret::{self, Entries, Marks, Ownership},
     wipe::HeldSecret,
 };
@@ -118,7 +118,7 @@ impl Turn<'_> {
         {
             return Ok(problem.clone());
         }
-        if let Some(problem) = self.excess() {
+        if let Some(problem) = unread::excess(&self.key.metadata) {
             self.memo.checked_spec = Some((generation, Some(problem.clone())));
             return Ok(Some(problem));
         }
@@ -144,13 +144,6 @@ impl Turn<'_> {
         };
         self.memo.checked_spec = Some((generation, invalid.clone()));
         Ok(invalid)
-    }
-
-    /// A part of the spec that exceeds its bound, and that the operator has not read therefore.
-    fn excess(&self) -> Option<Problem> {
-        let omitted = answers::omissions(&self.key.metadata);
-        let omission = omitted.into_iter().find(|omission| omission.path.starts_with("spec."))?;
-        Some(Problem { reason: Reason::InvalidSpec, message: omission.to_string() })
     }
 
     pub(super) fn keeps_previous(&self) -> bool {

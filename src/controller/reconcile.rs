@@ -22,11 +22,12 @@ use super::{
     queue::{Entry, Queue},
     status,
     turn::{Context, Subject, Turn},
+    unread,
 };
 use crate::{
     api::{ServiceKey, marks},
     fair::FairPermit,
-    lifecycle::{Effect, Rest, Round, Step, Wake, decide},
+    lifecycle::{Effect, Problem, Rest, Round, Step, Wake, decide},
     runtime::metrics::Outcome,
 };
 
@@ -101,10 +102,10 @@ async fn work(
         memo.retry(None)
     });
     context.memos.put(uid, memo);
-    // A ServiceKey that went away meanwhile leaves nothing behind here either. Looked at last: what goes away from now
-    // on is forgotten by its event.
-    if context.current(&key).is_none() {
-        context.memos.forget(uid);
+    // What changed meanwhile found no memo to change. Looked at last: what changes from now on does.
+    match context.current(&key) {
+        Some(current) => context.memos.shown(uid, &current),
+        None => context.memos.forget(uid),
     }
     (action, outcome)
 }
@@ -118,6 +119,9 @@ pub fn on_error(key: Arc<ServiceKey>, error: &Error, _: Arc<Context>) -> Action 
 impl Turn<'_> {
     async fn run(&mut self) -> Result<Action, Error> {
         for _ in 0..MAX_STEPS {
+            if let Some(obstacle) = unread::obstacle(&self.key.metadata) {
+                return self.refuse(obstacle).await;
+            }
             let world = self.observe().await?;
             match decide(&world) {
                 Step::Act(effect) => {
@@ -130,6 +134,18 @@ impl Turn<'_> {
             }
         }
         Err(Error::Restless(MAX_STEPS))
+    }
+
+    /// Says what keeps the ServiceKey from being read, and does nothing else for it.
+    async fn refuse(&mut self, obstacle: Problem) -> Result<Action, Error> {
+        self.outcome = Outcome::Stalled;
+        let Problem { reason, message } = obstacle;
+        let message = format!(
+            "{message}; until then no key is created or revoked for this ServiceKey, nor is it let go"
+        );
+        self.show_unread(&Problem { reason, message }).await?;
+        self.memo.recovered();
+        Ok(Action::await_change())
     }
 
     async fn carry_out(&mut self, effect: Effect) -> Result<After, Error> {

@@ -41,6 +41,7 @@ use super::{
     stock,
     term::Term,
     turn::{self, Context},
+    unread::Received,
     watch::{self, Change},
 };
 use crate::{
@@ -158,7 +159,7 @@ impl Operator {
     fn providers<K>(
         &self,
         shared: &Shared,
-        api: Api<kube::core::DeserializeGuard<K>>,
+        api: Api<Received<K>>,
         namespace: Option<String>,
     ) -> BoxStream<'static, ()>
     where
@@ -196,9 +197,10 @@ impl Operator {
 
         let own_writes = OwnWrites::default();
         let observed = own_writes.clone();
-        let ours = format!("{}={}", marks::MANAGED_BY_LABEL, marks::MANAGED_BY);
+        // Only the operator may write this label, so no tenant can fill the cache with Secrets of its own.
+        let ours = watch::config().labels(marks::OWNER_UID_LABEL);
         let (secrets, secret_changes) =
-            watch::metadata::<Secret>(scope.api(self.client.clone()), watch::config().labels(&ours), watches);
+            watch::metadata::<Secret>(scope.api(self.client.clone()), ours, watches);
         let keys = cache.store.clone();
         shared.registry.count_keys_of(cache);
         let known_keys = keys.clone();
@@ -295,7 +297,10 @@ impl Noted {
             Change::Applied(key) => {
                 note_key(key, &self.claims);
                 self.seats.note(key);
-                turn::uid(key).into_iter().for_each(|uid| self.waiting.tell(&uid));
+                if let Some(uid) = turn::uid(key) {
+                    self.memos.shown(uid, key);
+                    self.waiting.tell(&uid);
+                }
             }
             Change::Deleted(key) => {
                 if let Some(uid) = turn::uid(key) {
@@ -313,6 +318,9 @@ impl Noted {
                 self.memos.retain(&exist);
                 self.registry.released_by_keys();
                 self.waiting.tell_all();
+                for (uid, key) in keys.iter().filter_map(|key| Some((turn::uid(key)?, key))) {
+                    self.memos.shown(uid, key);
+                }
                 keys.iter().for_each(|key| note_key(key, &self.claims));
                 keys.iter().for_each(|key| self.seats.note(key));
                 self.seats.retain(&exist);

@@ -139,6 +139,26 @@ pub fn of(report: &Report, before: Option<&ServiceKeyStatus>, context: &Context<
     }
 }
 
+/// The status of a ServiceKey of which a part can't be read. What it remembers stays, and so does `Ready` where the key
+/// works: whether it still does is not found out.
+pub fn of_unread(
+    before: Option<&ServiceKeyStatus>,
+    problem: &Problem,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> ServiceKeyStatus {
+    let status = before.cloned().unwrap_or_default();
+    let entry = |type_, holds| condition(&status.conditions, type_, holds, problem, generation, now);
+    let is_ready =
+        |shown: &&Condition| shown.type_ == ConditionType::Ready.as_str() && shown.status == "True";
+    let ready = status.conditions.iter().find(is_ready).cloned();
+    let conditions = vec![
+        ready.unwrap_or_else(|| entry(ConditionType::Ready, false)),
+        entry(ConditionType::Stalled, true),
+    ];
+    ServiceKeyStatus { observed_generation: generation, conditions, ..status }
+}
+
 fn operation_status(operation: &Operation) -> api::Operation {
     let Operation { kind, sequence, token, since, inputs } = operation;
     api::Operation {

@@ -1,28 +1,27 @@
-//! Watches that keep a cache each, outlive every error, and drop what can't be understood.
+//! Watches that keep a cache each, and outlive every error and every object that can't be read.
 
 use std::{fmt::Debug, future, sync::Arc};
 
 use futures::{Stream, StreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Resource,
-    core::{DeserializeGuard, PartialObjectMeta},
+    core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
-        reflector::{self, Lookup, Store},
+        reflector::{self, Lookup, ObjectRef, Store, store::Writer},
         watcher::{self, Event, watcher},
     },
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::watch::Receiver;
 
+use super::unread::{Received, Unreadable, Watched};
 use crate::runtime::{Watch, Watches, answers, words};
 
 /// Objects that are listed at a time when a watch begins. With the bounds of [`answers`] this bounds the memory that a list
 /// takes, whatever tenants write into their objects.
 const PAGE_SIZE: u32 = 50;
-
-/// The part of an object's metadata that the operator reads, and never writes.
-const ANNOTATIONS: &str = "metadata.annotations";
 
 /// The objects that a watch has shown.
 #[derive(Clone, Debug)]
@@ -75,18 +74,23 @@ impl<K: Clone> Change<K> {
 
 /// Watches the objects of a kind.
 ///
-/// An object that can't be read (a newer operator's, perhaps) is reported and left as the cache last knew it:
-/// one bad object must not stop the others. A failing watch is reported, and begun again with a backoff.
+/// An object that can't be read (a newer operator's, perhaps) is reported. The cache holds the part of it that could be
+/// read, or what it last knew of it: one bad object must not stop the others, and must not be taken for one that is
+/// gone. A failing watch is reported, and begun again with a backoff.
 pub fn objects<K>(
-    api: Api<DeserializeGuard<K>>,
+    api: Api<Received<K>>,
     config: watcher::Config,
     watches: &Watches,
 ) -> (Cache<K>, impl Stream<Item = Change<K>> + Send + use<K>)
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Watched + Clone + Debug + Send + Sync + 'static,
 {
     let watch = watches.begin(api.resource_url());
-    cached(watcher(api, config).filter_map(|event| future::ready(readable(event).transpose())), watch)
+    let (store, writer) = reflector::store();
+    let known = store.clone();
+    let events = watcher(api, config)
+        .filter_map(move |event| future::ready(event.map(|event| readable(event, &known)).transpose()));
+    cached(events, store, writer, watch)
 }
 
 /// Watches the metadata of the objects of a kind.
@@ -99,17 +103,19 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let watch = watches.begin(api.resource_url());
-    cached(watcher(api, config), watch)
+    let (store, writer) = reflector::store();
+    cached(watcher(api, config), store, writer, watch)
 }
 
 fn cached<K>(
     events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send,
+    store: Store<K>,
+    writer: Writer<K>,
     watch: Watch,
 ) -> (Cache<K>, impl Stream<Item = Change<K>> + Send)
 where
     K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
-    let (store, writer) = reflector::store();
     let (filling, filled) = tokio::sync::watch::channel(false);
     let cache = Cache { store: store.clone(), filled };
     let changes = events
@@ -147,61 +153,53 @@ where
     }
 }
 
-/// The event without the guard; `None` for an object that can't be read.
-fn readable<K: Resource<DynamicType = ()>>(
-    event: Result<Event<DeserializeGuard<K>>, watcher::Error>,
-) -> Result<Option<Event<K>>, watcher::Error> {
-    Ok(match event? {
-        Event::Apply(object) => unguarded(object).map(Event::Apply),
-        Event::Delete(object) => unguarded(object).map(Event::Delete),
-        Event::InitApply(object) => unguarded(object).map(Event::InitApply),
-        Event::Init => Some(Event::Init),
-        Event::InitDone => Some(Event::InitDone),
+/// What the cache is to hold after an event; `None`: what it held before.
+fn readable<K>(event: Event<Received<K>>, known: &Store<K>) -> Option<Event<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    Some(match event {
+        Event::Apply(object) => Event::Apply(readable_object(object, known)?),
+        Event::InitApply(object) => Event::InitApply(readable_object(object, known)?),
+        // Whatever is read of it, it is gone.
+        Event::Delete(object) => Event::Delete(readable_object(object, known)?),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
     })
 }
 
-fn unguarded<K: Resource<DynamicType = ()>>(object: DeserializeGuard<K>) -> Option<K> {
-    object
-        .0
-        .inspect_err(|invalid| {
-            tracing::error!(
-                kind = %K::kind(&()),
-                namespace = invalid.metadata.namespace.as_deref().unwrap_or_default(),
-                name = invalid.metadata.name.as_deref().unwrap_or_default(),
-                error = %invalid.error,
-                "an object can't be read and is left alone; is the operator older than the CRDs?"
-            );
-        })
-        .ok()
-        .filter(|object| !lacks_what_is_written_back(object))
-}
-
-/// Whether the object lacks a part that the operator writes as a whole: acting on it would lose what is missing.
-fn lacks_what_is_written_back<K: Resource<DynamicType = ()>>(object: &K) -> bool {
-    let omitted = answers::omissions(object.meta());
-    let lacking =
-        omitted.iter().any(|omission| !omission.path.starts_with("spec.") && omission.path != ANNOTATIONS);
-    if lacking {
-        tracing::error!(
-            kind = %K::kind(&()),
-            namespace = object.meta().namespace.as_deref().unwrap_or_default(),
-            name = object.meta().name.as_deref().unwrap_or_default(),
-            "an object is left alone: its status or its finalizers are larger than the operator reads; shorten them"
-        );
-    }
-    lacking
+/// The object; of one that can't be read the part that can, or else what the cache knows of it.
+fn readable_object<K>(object: Received<K>, known: &Store<K>) -> Option<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let Unreadable { meta, part, error } = match object {
+        Received::Readable(object) => return Some(object),
+        Received::Unreadable(object) => *object,
+    };
+    log_object::<K>(&meta, &error, "an object can't be read; is the operator older than the CRDs?");
+    part.or_else(|| {
+        let name = ObjectRef::new(meta.name.as_deref()?);
+        let name = meta.namespace.iter().fold(name, |name, namespace| name.within(namespace));
+        known.get(&name).map(Arc::unwrap_or_clone)
+    })
 }
 
 fn log_omissions<K: Resource<DynamicType = ()>>(object: &K) {
     for omission in answers::omissions(object.meta()) {
-        tracing::warn!(
-            kind = %K::kind(&()),
-            namespace = object.meta().namespace.as_deref().unwrap_or_default(),
-            name = object.meta().name.as_deref().unwrap_or_default(),
-            %omission,
-            "a part of an object was not read"
-        );
+        log_object::<K>(object.meta(), &omission.to_string(), "a part of an object was not read");
     }
+}
+
+/// Says what is wrong with an object that a user wrote.
+fn log_object<K: Resource<DynamicType = ()>>(meta: &ObjectMeta, error: &str, what: &str) {
+    tracing::warn!(
+        kind = %K::kind(&()),
+        namespace = meta.namespace.as_deref().unwrap_or_default(),
+        name = meta.name.as_deref().unwrap_or_default(),
+        error,
+        "{what}"
+    );
 }
 
 #[cfg(test)]
@@ -210,7 +208,7 @@ mod tests {
 
     use futures::{future::join_all, stream};
     use k8s_openapi::api::core::v1::ConfigMap;
-    use kube::{ResourceExt, api::ObjectMeta, runtime::reflector::ObjectRef};
+    use kube::ResourceExt;
 
     use super::*;
 
@@ -221,6 +219,13 @@ mod tests {
 
     fn names(change: Change<ConfigMap>) -> Vec<String> {
         change.applied().iter().map(ResourceExt::name_any).collect()
+    }
+
+    fn cached_configmaps(
+        events: impl Stream<Item = Result<Event<ConfigMap>, watcher::Error>> + Send,
+    ) -> (Cache<ConfigMap>, impl Stream<Item = Change<ConfigMap>> + Send) {
+        let (store, writer) = reflector::store();
+        cached(events, store, writer, Watches::default().begin("/configmaps"))
     }
 
     #[tokio::test]
@@ -237,7 +242,7 @@ mod tests {
             Event::InitDone,
             Event::Delete(named("b")),
         ];
-        let (cache, changes) = cached(stream::iter(events.map(Ok)), Watches::default().begin("/configmaps"));
+        let (cache, changes) = cached_configmaps(stream::iter(events.map(Ok)));
         let mut changes = std::pin::pin!(changes);
         let mut told = Vec::new();
         while let Some(change) = changes.next().await {
@@ -252,7 +257,7 @@ mod tests {
     #[tokio::test]
     async fn all_who_wait_for_a_cache_are_woken() {
         let (events, receiver) = futures::channel::mpsc::unbounded();
-        let (cache, changes) = cached(receiver.map(Ok), Watches::default().begin("/configmaps"));
+        let (cache, changes) = cached_configmaps(receiver.map(Ok));
         tokio::spawn(changes.for_each(|_: Change<ConfigMap>| future::ready(())));
         let wait = |cache: Cache<_>| tokio::spawn(async move { cache.filled().await });
         let waiting: Vec<_> = (0..3).map(|_| wait(cache.clone())).collect();
@@ -262,5 +267,27 @@ mod tests {
             events.unbounded_send(event).unwrap();
         }
         tokio::time::timeout(Duration::from_secs(10), join_all(waiting)).await.unwrap();
+    }
+
+    fn unreadable(name: &str, part: Option<ConfigMap>) -> Received<ConfigMap> {
+        let error = "it has no form".to_owned();
+        Received::Unreadable(Box::new(Unreadable { meta: named(name).metadata, part, error }))
+    }
+
+    #[test]
+    fn an_object_that_can_not_be_read_is_not_taken_for_one_that_is_gone() {
+        let (store, mut writer) = reflector::store();
+        let mut known = named("a");
+        known.immutable = Some(true);
+        writer.apply_watcher_event(&Event::Apply(known.clone()));
+        for event in [Event::Apply as fn(_) -> _, Event::InitApply, Event::Delete] {
+            let kept = |object| match readable(event(object), &store)? {
+                Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) => Some(object),
+                Event::Init | Event::InitDone => None,
+            };
+            assert_eq!(kept(unreadable("a", None)), Some(known.clone()), "the cache knows it");
+            assert_eq!(kept(unreadable("a", Some(named("a")))), Some(named("a")), "a part can be read");
+            assert_eq!(kept(unreadable("b", None)), None);
+        }
     }
 }

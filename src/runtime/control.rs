@@ -32,7 +32,7 @@ const REQUEST_BYTES: u64 = 4096;
 const ANSWER_BYTES: u64 = 16 << 10;
 /// The rights on the socket: for its owner.
 const OWNER_ONLY: u32 = 0o600;
-/// What an answer begins with that is a refusal.
+/// Prefix of an answer that refuses a filter.
 const REFUSED: &str = "error: ";
 
 /// Listens until this is dropped.
@@ -76,7 +76,7 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         self.task.abort();
-        // It is in the way of nobody if it stays.
+        // The next start replaces a leftover socket.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -1,14 +1,15 @@
 //! The operator's HTTP server: `/metrics`, and `/livez` and `/readyz` for the kubelet.
 //!
 //! It has a thread and a runtime of its own, because it must be able to say that the other one is stuck. It changes
-//! nothing: other containers of the pod reach it by the loopback interface. Slow clients are cut off, and no peer can take
-//! all connections, so that the kubelet always gets an answer.
+//! nothing: other containers of the pod reach it by the loopback interface. Slow clients are cut off. A new connection is
+//! never refused: where there are too many, the server closes the oldest one of the busiest peer. So the kubelet, which
+//! sends its request at once, always gets an answer.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
-    net::{IpAddr, SocketAddr, TcpListener},
-    sync::{Arc, Mutex, PoisonError},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
@@ -42,7 +43,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const HEAD_BYTES: usize = 16 << 10;
 /// The most connections at the same time.
 const CONNECTIONS: usize = 256;
-/// The most connections of one address at the same time.
+/// The most connections of one peer at the same time.
 const CONNECTIONS_OF_A_PEER: usize = 16;
 /// The wait after a connection could not be accepted, for example because the process has too many files open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -68,7 +69,7 @@ impl Server {
     /// Serves at this address, on a thread of its own.
     ///
     /// # Errors
-    /// Where the address can't be had, or no thread.
+    /// The address can't be bound, or the thread can't be started.
     pub fn start(address: SocketAddr, metrics: Metrics, health: Health) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
@@ -106,11 +107,8 @@ async fn serve(listener: TcpListener, router: Router) -> io::Result<()> {
     let connections = Connections::default();
     loop {
         match listener.accept().await {
-            // Without a place the connection is closed at once.
             Ok((stream, peer)) => {
-                if let Some(place) = connections.enter(peer.ip().to_canonical()) {
-                    tokio::spawn(answer(stream, router.clone(), place));
-                }
+                tokio::spawn(answer(stream, router.clone(), connections.enter(peer.ip())));
             }
             Err(error) => {
                 tracing::debug!(%error, "a connection could not be accepted");
@@ -121,7 +119,7 @@ async fn serve(listener: TcpListener, router: Router) -> io::Result<()> {
 }
 
 /// Answers one request.
-async fn answer(stream: TcpStream, router: Router, _place: Place) {
+async fn answer(stream: TcpStream, router: Router, place: Place) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
@@ -129,43 +127,85 @@ async fn answer(stream: TcpStream, router: Router, _place: Place) {
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     // A client that is too slow, or sends nonsense, is cut off, and needs no mention.
-    let _ = time::timeout(DEADLINE, connection).await;
+    let _ = place.closed.run_until_cancelled(time::timeout(DEADLINE, connection)).await;
 }
 
-/// The connections that are open, by the address of the peer.
+/// The connections that are open.
 #[derive(Clone, Debug, Default)]
-struct Connections(Arc<Mutex<HashMap<IpAddr, usize>>>);
+struct Connections(Arc<Mutex<Open>>);
+
+#[derive(Debug, Default)]
+struct Open {
+    /// The number of the next connection.
+    next: u64,
+    /// The peer of each connection, and what closes it, by its number: the oldest first.
+    connections: BTreeMap<u64, (IpAddr, CancellationToken)>,
+}
 
 /// A place among the connections, until it is dropped.
 #[derive(Debug)]
 struct Place {
-    peer: IpAddr,
+    number: u64,
+    /// Cancelled when the connection has to make room for a newer one.
+    closed: CancellationToken,
     connections: Connections,
 }
 
 impl Connections {
-    /// A place for one more connection of this peer, where there is one.
-    fn enter(&self, peer: IpAddr) -> Option<Place> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = open.values().sum();
-        let of_peer = open.entry(peer).or_default();
-        if all >= CONNECTIONS || *of_peer >= CONNECTIONS_OF_A_PEER {
-            open.retain(|_, count| *count > 0);
-            return None;
+    /// A place for one more connection from this address. Where there is none, the oldest connection makes room: of this
+    /// peer if it has too many, and else of the peer that has the most.
+    fn enter(&self, address: IpAddr) -> Place {
+        let (peer, closed) = (peer_at(address), CancellationToken::new());
+        let mut open = self.lock();
+        let counts = open.counts();
+        if counts.get(&peer).is_some_and(|count| *count >= CONNECTIONS_OF_A_PEER) {
+            open.close_oldest_of(peer);
+        } else if open.connections.len() >= CONNECTIONS {
+            // The last of the largest counts, which is that of the oldest connection.
+            let peers = open.connections.values().rev().map(|(peer, _)| *peer);
+            let busiest = peers.max_by_key(|peer| counts.get(peer).copied());
+            busiest.into_iter().for_each(|busiest| open.close_oldest_of(busiest));
         }
-        *of_peer += 1;
-        Some(Place { peer, connections: self.clone() })
+        let number = open.next;
+        open.next += 1;
+        open.connections.insert(number, (peer, closed.clone()));
+        drop(open);
+        Place { number, closed, connections: self.clone() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    /// How many connections each peer has.
+    fn counts(&self) -> HashMap<IpAddr, usize> {
+        let mut counts = HashMap::new();
+        for (peer, _) in self.connections.values() {
+            *counts.entry(*peer).or_default() += 1;
+        }
+        counts
+    }
+
+    fn close_oldest_of(&mut self, peer: IpAddr) {
+        let oldest = self.connections.iter().find(|(_, (of, _))| *of == peer).map(|(number, _)| *number);
+        if let Some((_, closed)) = oldest.and_then(|number| self.connections.remove(&number)) {
+            closed.cancel();
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut open = self.connections.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.peer) {
-            *count -= 1;
-        }
-        open.retain(|_, count| *count > 0);
+        self.connections.lock().connections.remove(&self.number);
     }
+}
+
+/// The peer at an address. A container of the pod has all addresses of the loopback interface.
+const fn peer_at(address: IpAddr) -> IpAddr {
+    let address = address.to_canonical();
+    if address.is_loopback() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { address }
 }
 
 fn router(told: Told) -> Router {
@@ -185,7 +225,7 @@ async fn metrics(State(told): State<Told>, headers: HeaderMap) -> impl IntoRespo
     }
 }
 
-/// Nothing against it is `ok`.
+/// Answers `ok` if there are no complaints.
 fn verdict(against: &[String]) -> (StatusCode, String) {
     if against.is_empty() {
         (StatusCode::OK, "ok\n".to_owned())
@@ -278,20 +318,49 @@ mod tests {
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
+    fn peer(number: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, number])
+    }
+
+    fn closed(places: &[Place]) -> Vec<usize> {
+        let closed = places.iter().enumerate().filter(|(_, place)| place.closed.is_cancelled());
+        closed.map(|(number, _)| number).collect()
+    }
+
     #[test]
-    fn connections_are_bounded_for_each_peer_and_for_all() {
+    fn the_oldest_connection_of_a_peer_makes_room() {
         let connections = Connections::default();
-        let peer = |number: usize| IpAddr::from([10, 0, 0, u8::try_from(number).unwrap()]);
-        let mut places: Vec<_> =
-            (0..CONNECTIONS_OF_A_PEER).map(|_| connections.enter(peer(0)).unwrap()).collect();
-        assert!(connections.enter(peer(0)).is_none());
-        for number in 1..CONNECTIONS / CONNECTIONS_OF_A_PEER {
-            places.extend((0..CONNECTIONS_OF_A_PEER).map(|_| connections.enter(peer(number)).unwrap()));
-        }
-        assert!(connections.enter(peer(99)).is_none());
-        places.clear();
-        assert!(connections.0.lock().unwrap().is_empty());
-        assert!(connections.enter(peer(99)).is_some());
+        let other = connections.enter(peer(1));
+        let places: Vec<_> = (0..CONNECTIONS_OF_A_PEER + 2).map(|_| connections.enter(peer(0))).collect();
+        assert_eq!(closed(&places), [0, 1]);
+        assert!(!other.closed.is_cancelled());
+        drop((places, other));
+        assert!(connections.lock().connections.is_empty());
+    }
+
+    #[test]
+    fn the_busiest_peer_makes_room_for_others() {
+        let connections = Connections::default();
+        let single = connections.enter(peer(200));
+        let many: Vec<_> = (0..CONNECTIONS_OF_A_PEER).map(|_| connections.enter(peer(201))).collect();
+        let rest = CONNECTIONS - 1 - CONNECTIONS_OF_A_PEER;
+        let others: Vec<_> =
+            (0..rest).map(|number| connections.enter(peer(u8::try_from(number / 2).unwrap()))).collect();
+        let newcomers = [202, 203].map(|number| connections.enter(peer(number)));
+        assert_eq!(closed(&many), [0, 1]);
+        assert_eq!((closed(&others), closed(&newcomers)), (vec![], vec![]));
+        assert!(!single.closed.is_cancelled());
+        assert_eq!(connections.lock().connections.len(), CONNECTIONS);
+    }
+
+    #[test]
+    fn all_loopback_addresses_are_one_peer() {
+        let connections = Connections::default();
+        let addresses = (1..=17_u8).map(|number| IpAddr::from([127, 0, 0, number]));
+        let mapped: IpAddr = "::ffff:127.0.0.99".parse().unwrap();
+        let addresses = addresses.chain([mapped, "::1".parse().unwrap()]);
+        let places: Vec<_> = addresses.map(|address| connections.enter(address)).collect();
+        assert_eq!(closed(&places), [0, 1, 2]);
     }
 
     /// A client that sends one byte after the other gets no further than the deadline of the head.

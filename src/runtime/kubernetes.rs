@@ -16,7 +16,12 @@ use kube::{
 };
 use tower::{Layer, Service};
 
-use super::{Metrics, answers::Guard, metrics::ApiRequest, watches::Pulse};
+use super::{
+    Metrics,
+    answers::{GuardedBody, guarded},
+    metrics::ApiRequest,
+    watches::Pulse,
+};
 
 /// A client whose requests are counted, and whose answers pass the [guard](super::answers).
 ///
@@ -24,7 +29,7 @@ use super::{Metrics, answers::Guard, metrics::ApiRequest, watches::Pulse};
 /// Where the configuration can't be used.
 pub fn client(config: Config, metrics: &Metrics) -> kube::Result<Client> {
     let observation = Observation { metrics: metrics.clone() };
-    Ok(ClientBuilder::try_from(config)?.with_layer(&observation).with_layer(&Guard).build())
+    Ok(ClientBuilder::try_from(config)?.with_layer(&observation).build())
 }
 
 #[derive(Clone)]
@@ -52,7 +57,7 @@ where
     S::Error: Send + 'static,
     B: Send + 'static,
 {
-    type Response = Response<ObservedBody<B>>;
+    type Response = Response<GuardedBody<ObservedBody<B>>>;
     type Error = S::Error;
     type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
 
@@ -73,7 +78,7 @@ where
             }
             let status = answer.as_ref().ok().map(|response| response.status().as_u16());
             metrics.asked_the_api_server(asked, status, began.elapsed());
-            Ok(answer?.map(|body| ObservedBody { body, pulse }))
+            Ok(guarded(asked, answer?.map(|body| ObservedBody { body, pulse })))
         }
         .boxed()
     }

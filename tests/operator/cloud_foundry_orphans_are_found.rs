@@ -4,7 +4,7 @@
 use std::ops::{Deref, DerefMut};
 
 use serde_json::{Value, json};
-use testkit::cloud_foundry::{Call, FakeCloudFoundry, Key, Route};
+use testkit::cloud_foundry::{Call, FakeCloudFoundry, Fault, Key, Route};
 
 use crate::{
     cluster::{Cluster, LOGIN, PROVIDER, orphans_named},
@@ -133,4 +133,26 @@ async fn a_key_that_its_service_key_does_not_know_is_never_revoked_by_itself() {
     cluster.wait_for_orphans(orphans_named(&["unknown"])).await;
     cluster.wait_for_lists(3).await;
     assert_eq!(cluster.foundry.live_keys().len(), 2);
+}
+
+/// Whoever may label the login must not keep orphans from being found.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_given_up_leaves_what_the_one_before_it_showed() {
+    let mut cluster = FoundryCluster::start(None).await;
+    cluster.ready("left", json!({})).await;
+    cluster.foundry.inject(Fault::Hang.on(Route::Keys).forever());
+    cluster.delete_by_force("left").await;
+    cluster.foundry.clear_faults();
+    let lists = |calls: &[Call]| calls.iter().filter(|call| call.route == Route::Keys).count();
+    let before = lists(&cluster.foundry.calls());
+    // Two lists are answered, the second and the fourth are not.
+    let answered = || Fault::edit(|_| {}).on(Route::Keys);
+    for fault in [answered(), Fault::Hang.on(Route::Keys), answered(), Fault::Hang.on(Route::Keys).forever()]
+    {
+        cluster.foundry.inject(fault);
+    }
+    cluster.foundry.wait_for_calls(|calls| lists(calls) >= before + 2).await.unwrap();
+    cluster.touch_login().await;
+    cluster.wait_for_orphans(orphans_named(&["left"])).await;
+    cluster.foundry.wait_for_calls(|calls| lists(calls) >= before + 4).await.unwrap();
 }

@@ -138,6 +138,14 @@ impl Cluster {
         self.start_operator();
     }
 
+    /// Changes the metadata of the login's Secret, and nothing in it.
+    pub async fn touch_login(&self) {
+        let secrets: Api<Secret> =
+            Api::namespaced(self.client.clone(), &self.options.cluster_resource_namespace);
+        let touched = Patch::Merge(json!({"metadata": {"labels": {"touched": "yes"}}}));
+        secrets.patch(LOGIN, &PatchParams::default(), &touched).await.unwrap();
+    }
+
     pub async fn wait_for_orphans(&self, orphans: Option<Orphans>) {
         let shown = |provider: &ClusterKeyProvider| provider.status.clone().unwrap_or_default().orphans;
         let holds = |provider: Option<&ClusterKeyProvider>| provider.is_some_and(|it| shown(it) == orphans);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{Patch, PatchParams},
 };
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ use super::{Provider, load::Logins};
 use crate::{
     api::{ProviderStatus, marks},
     controller::{
-        FIELD_MANAGER,
+        as_field_manager,
         error::{Error, bounded},
         finalizer,
     },
@@ -137,8 +137,7 @@ impl<K: Provider> Holding<K> {
         let status = self.provider.status().cloned().unwrap_or_default();
         let object = self.provider.with_status(ProviderStatus { held_secrets: names, ..status });
         let (api, name) = (self.provider.api(self.client.clone()), self.provider.name_any());
-        let parameters =
-            PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let parameters = as_field_manager();
         let write = api.replace_status(&name, &parameters, &object);
         self.provider = bounded("write a provider's status", write).await.map_err(Error::outdated)?;
         Ok(())

@@ -2,16 +2,18 @@
 
 use std::fmt::Debug;
 
-use kube::{Api, Client, Resource, ResourceExt, runtime::reflector::ObjectRef};
-use serde::{Serialize, de::DeserializeOwned};
+use kube::{Api, Client, ResourceExt, runtime::reflector::ObjectRef};
+use serde::Serialize;
 
 use super::registry::{Access, ProviderId};
-use crate::api::{ClusterKeyProvider, KeyProvider, ProviderKind, ProviderSpec, ProviderStatus};
+use crate::{
+    api::{ClusterKeyProvider, KeyProvider, ProviderKind, ProviderSpec, ProviderStatus},
+    controller::unread::Watched,
+    runtime::answers,
+};
 
 /// A KeyProvider or a ClusterKeyProvider.
-pub trait Provider:
-    Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static
-{
+pub trait Provider: Watched + Clone + Debug + Serialize + Send + Sync + 'static {
     /// The kind, as ServiceKeys name it.
     const KIND: ProviderKind;
 
@@ -30,7 +32,7 @@ pub trait Provider:
     /// The status, as it was last written.
     fn status(&self) -> Option<&ProviderStatus>;
 
-    /// The same object with another status.
+    /// The same object with another status, as it may be written.
     fn with_status(&self, status: ProviderStatus) -> Self;
 
     /// The namespace of the Secrets that it names; that of a ClusterKeyProvider is the operator's choice.
@@ -64,7 +66,8 @@ impl Provider for KeyProvider {
     }
 
     fn with_status(&self, status: ProviderStatus) -> Self {
-        Self { status: Some(status), ..self.clone() }
+        let metadata = answers::without_note(self.metadata.clone());
+        Self { metadata, spec: self.spec.clone(), status: Some(status) }
     }
 
     fn secrets_namespace(&self, _: &str) -> String {
@@ -103,7 +106,8 @@ impl Provider for ClusterKeyProvider {
     }
 
     fn with_status(&self, status: ProviderStatus) -> Self {
-        Self { status: Some(status), ..self.clone() }
+        let metadata = answers::without_note(self.metadata.clone());
+        Self { metadata, spec: self.spec.clone(), status: Some(status) }
     }
 
     fn secrets_namespace(&self, cluster_resource_namespace: &str) -> String {

@@ -19,10 +19,8 @@ use futures::{Stream, StreamExt, channel::mpsc::unbounded, stream};
 use jiff::Timestamp;
 use kube::{
     Api,
-    api::PostParams,
-    core::DeserializeGuard,
     runtime::{
-        Controller, PredicateConfig, WatchStreamExt,
+        Controller, Predicate, PredicateConfig, WatchStreamExt,
         controller::Action,
         predicates,
         reflector::{ObjectRef, Store},
@@ -43,24 +41,24 @@ use self::{
     survey::Survey,
 };
 use super::{
+    as_field_manager,
     error::{Error, bounded},
     memo::Backoff,
     queue::{Ticket, Waiting},
     shared::Shared,
     status::condition,
+    unread::{self, Received},
     watch::{self, Change},
 };
 use crate::{
     api::{ConditionType, ProviderKind, ProviderStatus, Reason},
     backend::{Backend, BackendError, ErrorClass},
     lifecycle::Problem,
-    runtime::{answers, metrics::Outcome},
+    runtime::metrics::Outcome,
 };
 
 /// How long a check may take, whatever the provider's `limits.timeout` says.
 const CHECK_DEADLINE: Duration = Duration::from_secs(30);
-/// How long it may take to list all keys of a provider and to revoke the orphans among them.
-const SURVEY_DEADLINE: Duration = Duration::from_secs(300);
 
 /// How long after a write the cache is given to show it.
 const CACHE_LAG: Duration = Duration::from_millis(500);
@@ -81,7 +79,7 @@ struct Context<K: Provider> {
 }
 
 /// The last check of a provider.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Check {
     /// What the provider was loaded from then.
     origin: Origin,
@@ -95,7 +93,7 @@ struct Check {
 /// Serves all providers of one kind that `api` shows, which are those of the namespace or of all, for ever.
 pub fn serve<K>(
     shared: Shared,
-    api: Api<DeserializeGuard<K>>,
+    api: Api<Received<K>>,
     namespace: Option<String>,
 ) -> impl Stream<Item = ()> + Send
 where
@@ -117,7 +115,7 @@ where
     let changes = changes
         .inspect(move |change| noting.note(change))
         .flat_map(|change| stream::iter(change.applied()).map(Ok))
-        .predicate_filter(predicates::generation, PredicateConfig::default());
+        .predicate_filter(predicates::generation.combine(unread::parts), PredicateConfig::default());
     let wakes = stream::select(woken, released).inspect(move |object| {
         let ObjectRef { namespace, name, .. } = object;
         waking.wakes.tell(&ProviderId { namespace: namespace.clone(), name: name.clone() });
@@ -194,6 +192,9 @@ impl<K: Provider> Context<K> {
     /// Loads the provider, which waits for no remote side, and then checks it. A change of the provider or of its
     /// logins ends the check, so that it is loaded again at once.
     async fn reconcile(&self, id: &ProviderId, cached: &K) -> Result<Action, Error> {
+        if let Some(obstacle) = unread::obstacle(cached.meta()) {
+            return self.refuse(id, cached, obstacle).await;
+        }
         let (edits, wakes) = (self.edits.ticket(id), self.wakes.ticket(id));
         let deleting = cached.meta().deletion_timestamp.is_some();
         let users = if deleting {
@@ -224,8 +225,26 @@ impl<K: Provider> Context<K> {
             () = self.outdated(&provider, &edits) => return Err(Error::Outdated),
             () = wakes.changed() => return Err(Error::Outdated),
         };
+        self.conclude(id, &provider, check, &users).await
+    }
+
+    /// Says what keeps the provider from being read. Neither it nor its logins are let go, and its keys wait.
+    async fn refuse(&self, id: &ProviderId, provider: &K, obstacle: Problem) -> Result<Action, Error> {
+        let origin = Origin::default();
+        self.shared.registry.set(id, self.loaded(id, provider, origin.clone(), Err(obstacle.clone())));
+        self.conclude(id, provider, self.unchecked(origin, obstacle), &BTreeSet::new()).await
+    }
+
+    /// Shows the outcome of a check, and remembers it.
+    async fn conclude(
+        &self,
+        id: &ProviderId,
+        provider: &K,
+        check: Check,
+        users: &BTreeSet<String>,
+    ) -> Result<Action, Error> {
         self.shared.metrics.provider_checked(id.namespace.as_deref(), &id.name, check.outcome.is_ok());
-        self.report(&provider, &check, &users).await?;
+        self.report(provider, &check, users).await?;
         let wait = check.due.saturating_duration_since(Instant::now());
         self.checks().insert(id.clone(), check);
         Ok(Action::requeue(wait))
@@ -272,7 +291,7 @@ impl<K: Provider> Context<K> {
         };
         let (author, namespace) = (id.author(), id.namespace.as_deref());
         let held = [memory.answers(namespace), memory.kept(namespace)];
-        let backend = match excess(provider) {
+        let backend = match unread::obstacle(provider.meta()) {
             Some(problem) => Err(problem),
             None => load::backend(provider.provider(), &author, logins, options, metrics, &shares, &held)
                 .map(Arc::new),
@@ -312,9 +331,11 @@ impl<K: Provider> Context<K> {
         }
     }
 
-    /// Asks the remote side, unless it was asked lately, in the turn of its namespace.
+    /// Asks the remote side, unless it was asked lately, in the turn of its namespace. A check that is given up leaves
+    /// what is known from the last one.
     async fn check(&self, id: &ProviderId, provider: &K, loaded: &Loaded) -> Check {
-        let before = self.checks().remove(id).filter(|check| check.origin.makes_the_same_as(&loaded.origin));
+        let before =
+            self.checks().get(id).cloned().filter(|check| check.origin.makes_the_same_as(&loaded.origin));
         match (&loaded.backend, before) {
             (_, Some(check)) if check.due > Instant::now() => check,
             (Ok(backend), before) => {
@@ -322,13 +343,18 @@ impl<K: Provider> Context<K> {
                 let _place = self.shared.shares.checking.acquire(&lane).await;
                 lane.scope(self.ask(id, provider, backend, &loaded.origin, before)).await
             }
-            (Err(problem), _) => Check {
-                origin: loaded.origin.clone(),
-                outcome: Err(problem.clone()),
-                survey: Survey::default(),
-                due: Instant::now() + self.shared.options.check_interval,
-                backoff: Backoff::default(),
-            },
+            (Err(problem), _) => self.unchecked(loaded.origin.clone(), problem.clone()),
+        }
+    }
+
+    /// What stands for the check of a provider that can't be asked.
+    fn unchecked(&self, origin: Origin, problem: Problem) -> Check {
+        Check {
+            origin,
+            outcome: Err(problem),
+            survey: Survey::default(),
+            due: Instant::now() + self.shared.options.check_interval,
+            backoff: Backoff::default(),
         }
     }
 
@@ -356,27 +382,12 @@ impl<K: Provider> Context<K> {
                 self.shared.registry.tell(id);
             }
             backoff = Backoff::default();
-            survey = self.survey_in_time(id, provider, backend, survey).await;
+            survey = self.survey(id, provider, backend, survey).await;
             self.shared.options.check_interval
         } else {
             backoff.next_wait().max(asked_for.unwrap_or_default())
         };
         Check { origin: origin.clone(), outcome, survey, due: Instant::now() + wait, backoff }
-    }
-
-    /// A survey that takes too long is given up; the next one begins anew.
-    async fn survey_in_time(
-        &self,
-        id: &ProviderId,
-        provider: &K,
-        backend: &Backend,
-        before: Survey,
-    ) -> Survey {
-        let survey = self.survey(id, provider, backend, before.clone());
-        timeout(SURVEY_DEADLINE, survey).await.unwrap_or_else(|_| {
-            tracing::warn!(provider = %id, deadline = ?SURVEY_DEADLINE, "the list of a provider's keys took too long");
-            before
-        })
     }
 
     /// Shows the outcome in the status, if that changes anything.
@@ -407,7 +418,7 @@ impl<K: Provider> Context<K> {
             orphans: check.survey.orphans.clone(),
             held_secrets: before.held_secrets.clone(),
         };
-        if status == before {
+        if status == before || !unread::has_read_status(provider.meta()) {
             return Ok(());
         }
         if !ready {
@@ -417,17 +428,11 @@ impl<K: Provider> Context<K> {
         tracing::info!(ready, reason = %why.reason, "a provider was checked");
         let object = provider.with_status(status);
         let name = kube::ResourceExt::name_any(provider);
-        let (api, parameters) = (provider.api(self.shared.client.clone()), PostParams::default());
+        let api = provider.api(self.shared.client.clone());
+        let parameters = as_field_manager();
         let write = api.replace_status(&name, &parameters, &object);
         bounded("write a provider's status", write).await.map_err(Error::outdated).map(drop)
     }
-}
-
-/// A part of the spec that exceeds its bound, and that the operator has not read therefore.
-fn excess<K: Provider>(provider: &K) -> Option<Problem> {
-    let omitted = answers::omissions(provider.meta());
-    let omission = omitted.into_iter().find(|omission| omission.path.starts_with("spec."))?;
-    Some(Problem { reason: Reason::InvalidSpec, message: omission.to_string() })
 }
 
 /// How many ServiceKeys a message names.

@@ -423,7 +423,7 @@ impl Registry {
             Ok(_) if admitted => ProviderView::Available,
             Ok(_) => ProviderView::Closed(not_admitted(id, tenant)),
             Err(problem) if admitted => ProviderView::Unavailable(problem),
-            // What is wrong with it is nobody's business there.
+            // A namespace that is not admitted must not learn the provider's problem.
             Err(_) => ProviderView::Unavailable(not_admitted(id, tenant)),
         })
     }

@@ -4,10 +4,11 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use kube::runtime::reflector::ObjectRef;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{Context, Provider, registry::ProviderId};
@@ -18,6 +19,8 @@ use crate::{
     lifecycle::{Findings, Identity, Inventory, MarkedKey, Orphan, Sequence},
 };
 
+/// How long it may take to list all keys of a provider and to revoke the orphans among them.
+const DEADLINE: Duration = Duration::from_secs(300);
 /// Names of orphans that a status shows.
 const NAMES_SHOWN: usize = 20;
 /// Orphans that are revoked after one list: where there are more, somebody should have a look first.
@@ -34,7 +37,7 @@ pub struct Survey {
 
 impl<K: Provider> Context<K> {
     /// Lists all keys of a provider, where it can, and sees to it that what the list tells is acted on. A list that
-    /// fails tells nothing: the next one will.
+    /// fails, or takes too long, tells nothing: the next one will.
     pub(super) async fn survey(
         &self,
         id: &ProviderId,
@@ -42,11 +45,16 @@ impl<K: Provider> Context<K> {
         backend: &Backend,
         before: Survey,
     ) -> Survey {
-        let surveyed = self.try_to_survey(id, provider, backend, &before).await;
-        surveyed.unwrap_or_else(|error| {
-            tracing::warn!(provider = %id, %error, "the keys of a provider could not be listed");
-            before
-        })
+        match timeout(DEADLINE, self.try_to_survey(id, provider, backend, &before)).await {
+            Ok(Ok(survey)) => return survey,
+            Ok(Err(error)) => {
+                tracing::warn!(provider = %id, %error, "the keys of a provider could not be listed");
+            }
+            Err(_) => {
+                tracing::warn!(provider = %id, deadline = ?DEADLINE, "the list of a provider's keys took too long");
+            }
+        }
+        before
     }
 
     async fn try_to_survey(

@@ -6,12 +6,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 use super::extent;
+use crate::api::marks;
 
 /// The most levels of an object. `serde_json` gives up at 128, of which a list takes two.
 const LEVELS: usize = 64;
 
 /// How large a JSON text is, or may be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
     /// Its levels: 0 for a number, 1 for `{}`.
     pub levels: usize,
@@ -24,24 +25,22 @@ pub struct Size {
 /// The bound of `spec.parameters` of a ServiceKey, and of all entries together that its `parametersFrom` names.
 pub const PARAMETERS: Size = Size { levels: 32, bytes: 64 << 10, values: 2_000 };
 
-/// The bound of one ServiceKey, KeyProvider or ClusterKeyProvider, without its `parameters`.
+/// The bound of one ServiceKey, KeyProvider or ClusterKeyProvider, without the parts that have a bound of their own. The
+/// `instance` of a ServiceKey and the status have this bound once more each: no other part can push them out.
 const OWN: Size = Size { levels: LEVELS, bytes: 256 << 10, values: 5_000 };
 /// The bound of the metadata that the caches keep of a Secret, and of a Namespace.
 const METADATA: Size = Size { levels: LEVELS, bytes: 32 << 10, values: 1_000 };
 /// The bound of any other object: more bytes than etcd stores of one.
 const OBJECT: Size = Size { levels: LEVELS, bytes: 4 << 20, values: 100_000 };
-/// The bound of each part that tells which object it is.
+/// The bound of each part that tells which object it is, and of each annotation that the operator reads.
 const IDENTITY: Size = Size { levels: LEVELS, bytes: 16 << 10, values: 1_000 };
 
-/// The annotation that notes what was left out of an object. It never leaves this process, and never enters it: the
-/// guard removes it from every answer before it adds its own.
+/// The annotation that notes what was left out of an object. It never enters this process, because the guard removes it
+/// from every answer before it adds its own. It never leaves it, because [`without_note`] removes it before a write.
 const OMITTED: &str = "servicekeys.dev/omitted";
 
-/// The prefix of the annotations that the operator reads on its own kinds of objects.
-const OWN_PREFIX: &str = "servicekeys.dev/";
-
-const PARAMETERS_PATH: &str = "spec.parameters";
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// The annotations that the operator reads on its own kinds of objects.
+const OWN_ANNOTATIONS: [&str; 2] = [marks::ABANDON_ANNOTATION, marks::ROTATE_ANNOTATION];
 
 /// Parts of `metadata` that tell which object it is, and which version of it.
 const IDENTITY_PARTS: [&str; 9] = [
@@ -67,22 +66,32 @@ pub enum Excess {
     Values,
     /// It is not a JSON value that can be kept, such as a number out of range.
     Value,
+    /// It has a form that this version of the operator does not know.
+    Form,
 }
 
-/// A part of an object that was left out, because it exceeds its bound.
+/// A part of an object that was left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Omission {
     /// The path of the part, such as `spec.parameters`.
     pub path: String,
-    /// The bound that it exceeds.
+    /// Why it was left out.
     pub excess: Excess,
+    /// The bound of the part.
+    pub bound: Size,
+}
+
+impl Omission {
+    /// A part of a form that this version of the operator does not know.
+    #[must_use]
+    pub fn of_unknown_form(path: &str) -> Self {
+        Self { path: path.to_owned(), excess: Excess::Form, bound: OWN }
+    }
 }
 
 impl fmt::Display for Omission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = &self.path;
-        let bound = if path == PARAMETERS_PATH { PARAMETERS } else { OWN };
-        write!(f, "`{path}` {}", bound.refusal(self.excess))
+        write!(f, "`{}` {}", self.path, self.bound.refusal(self.excess))
     }
 }
 
@@ -131,6 +140,9 @@ impl Size {
             Excess::Bytes => format!("takes more than {} KiB as JSON; shorten it", bytes >> 10),
             Excess::Values => format!("holds more than {values} JSON values; reduce their number"),
             Excess::Value => "holds a value that can't be read; correct it".to_owned(),
+            Excess::Form => {
+                "has a form that this operator can't read; correct it, or update the operator".to_owned()
+            }
         }
     }
 }
@@ -140,6 +152,21 @@ impl Size {
 pub fn omissions(meta: &ObjectMeta) -> Vec<Omission> {
     let note = meta.annotations.as_ref().and_then(|annotations| annotations.get(OMITTED));
     note.and_then(|note| serde_json::from_str(note).ok()).unwrap_or_default()
+}
+
+/// Notes on an object that these parts of it were left out too.
+pub fn note_omissions(meta: &mut ObjectMeta, further: Vec<Omission>) -> serde_json::Result<()> {
+    let mut omitted = omissions(meta);
+    omitted.extend(further);
+    meta.annotations.get_or_insert_default().extend([note(&omitted)?]);
+    Ok(())
+}
+
+/// The metadata as it may be written, without the note about what was left out.
+#[must_use]
+pub fn without_note(mut meta: ObjectMeta) -> ObjectMeta {
+    meta.annotations.iter_mut().for_each(|annotations| drop(annotations.remove(OMITTED)));
+    meta
 }
 
 /// The annotation that notes these parts.
@@ -213,9 +240,13 @@ impl Bounds {
                 }
             }
             ["metadata", "annotations", OMITTED] => Rule::Drop,
-            ["metadata", "annotations", LAST_APPLIED] => self.unless(Metadata::Own),
-            ["metadata", "annotations", name] if !name.starts_with(OWN_PREFIX) => self.unless(Metadata::Own),
-            ["spec", "parameters"] if self.metadata == Metadata::Own => Rule::Within(PARAMETERS),
+            _ if self.metadata != Metadata::Own => Rule::Share,
+            ["metadata", "annotations", name] if OWN_ANNOTATIONS.contains(name) => identity,
+            ["metadata", "annotations", _] => Rule::Drop,
+            ["spec", "parameters"] => Rule::Within(PARAMETERS),
+            // What counts a ServiceKey, and finds its Secret and its keys, is read whatever else is not.
+            ["spec", "providerRef"] | ["spec", "secret", "name"] => identity,
+            ["spec", "instance"] | ["status"] => Rule::Within(OWN),
             _ => Rule::Share,
         }
     }

@@ -3,8 +3,8 @@
 //! kube parses each answer as a whole: one object that `serde_json` gives up on, because a tenant nested a field 128 deep,
 //! hides all others of a list, and kube then logs the whole list. So each answer passes here first, as its bytes arrive:
 //!
-//! - What the operator does not read is dropped: `managedFields`, and the annotations and labels of others on its own
-//!   kinds of objects.
+//! - What the operator does not read is dropped: `managedFields`, and on its own kinds of objects all labels and all
+//!   annotations but two.
 //! - A part of an object that is too deep or too large is left out, and a note on the object says so
 //!   ([`omissions`]). The note can't be forged: the guard removes it from what the API server sends.
 //! - An answer that is not JSON fails with an error that holds none of its bytes.
@@ -24,69 +24,30 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures::{FutureExt, future::BoxFuture};
-use http::{Request, Response, header};
+use http::{Response, header};
 use http_body::{Body, Frame};
 use hyper::body::{Buf, Bytes};
-use kube::client::Body as RequestBody;
-use tower::{BoxError, Layer, Service};
+use tower::BoxError;
 
-pub use bounds::{Excess, Omission, PARAMETERS, Size, omissions};
+pub use bounds::{Excess, Omission, PARAMETERS, Size, note_omissions, omissions, without_note};
 
-use super::{kubernetes::api_request, metrics::ApiRequest};
+use super::metrics::ApiRequest;
 use bounds::Bounds;
 use object::Unreadable;
 use refusal::Refusal;
 use split::{Shape, Splitter};
 
-/// The layer that guards the client.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Guard;
-
-impl<S> Layer<S> for Guard {
-    type Service = Guarded<S>;
-
-    fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { inner }
-    }
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Guarded<S> {
-    inner: S,
-}
-
-impl<S, B> Service<Request<RequestBody>> for Guarded<S>
-where
-    S: Service<Request<RequestBody>, Response = Response<B>>,
-    S::Future: Send + 'static,
-    B: Send + 'static,
-{
-    type Response = Response<GuardedBody<B>>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let asked = api_request(request.method(), request.uri());
-        let answer = self.inner.call(request);
-        async move {
-            let (mut head, body) = answer.await?.into_parts();
-            head.headers.remove(header::CONTENT_LENGTH);
-            let status = head.status;
-            let passage = if status.is_client_error() || status.is_server_error() {
-                Passage::Refusal(Refusal::new(status.as_u16()))
-            } else {
-                Passage::Answer(splitter(asked))
-            };
-            let body = GuardedBody { body, asked, passage: Some(passage) };
-            Ok(Response::from_parts(head, body))
-        }
-        .boxed()
-    }
+/// The answer to a request, as far as it passes.
+pub(super) fn guarded<B>(asked: ApiRequest, answer: Response<B>) -> Response<GuardedBody<B>> {
+    let (mut head, body) = answer.into_parts();
+    head.headers.remove(header::CONTENT_LENGTH);
+    let status = head.status;
+    let passage = if status.is_client_error() || status.is_server_error() {
+        Passage::Refusal(Refusal::new(status.as_u16()))
+    } else {
+        Passage::Answer(splitter(asked))
+    };
+    Response::from_parts(head, GuardedBody { body, asked, passage: Some(passage) })
 }
 
 fn splitter(asked: ApiRequest) -> Box<Splitter> {

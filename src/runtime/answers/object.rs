@@ -13,7 +13,7 @@ use super::{
     extent::{Extent, Place},
 };
 
-/// How many levels of names the rules know: `metadata`, `annotations`, and the name of one.
+/// How many levels of names the rules know, such as `metadata`, `annotations`, and the name of one.
 const NAMED_LEVELS: usize = 3;
 /// The most bytes of a name that a rule may apply to. The value of a longer one is left out.
 const NAME_BYTES: usize = 1024;
@@ -170,7 +170,7 @@ impl Sieve {
     fn begin(&mut self, rule: Rule, byte: u8) {
         let taken_apart = match (rule, self.path().as_slice()) {
             (Rule::Drop | Rule::Within(_), _) => false,
-            (Rule::Share, [_] | ["metadata", "annotations"]) => {
+            (Rule::Share, [_] | ["metadata", "annotations"] | ["spec", "secret"]) => {
                 byte == b'{' && self.open.len() < NAMED_LEVELS
             }
             (Rule::Share, _) => false,
@@ -206,14 +206,14 @@ impl Sieve {
         }
         let (rule, begins, extent, kept) = (*rule, *begins, *extent, !*dropped);
         if kept && let Some(excess) = self.excess(rule, begins, extent) {
-            self.omit(excess)?;
+            self.omit(rule, excess)?;
         } else if kept && place != Place::Inside {
             match serde_json::from_slice::<Checked>(&self.out[begins..]) {
                 Ok(Checked) if rule == Rule::Share => {
                     self.shared = self.shared.and(self.size(self.begin_of_member(), extent));
                 }
                 Ok(Checked) => {}
-                Err(_) => self.omit(Excess::Value)?,
+                Err(_) => self.omit(rule, Excess::Value)?,
             }
         }
         if place != Place::Inside {
@@ -245,14 +245,18 @@ impl Sieve {
     }
 
     /// Takes the present member out of the output, and notes that.
-    fn omit(&mut self, excess: Excess) -> Result<(), Unreadable> {
+    fn omit(&mut self, rule: Rule, excess: Excess) -> Result<(), Unreadable> {
         if !self.bounds.omits {
             return Err(Unreadable::Excessive);
         }
+        let bound = match rule {
+            Rule::Within(bound) => bound,
+            Rule::Drop | Rule::Share => self.bounds.whole,
+        };
         // Two names say where it is; there may be any number of members below.
         let path = self.path().into_iter().take(2).collect::<Vec<_>>().join(".");
         if self.omissions.iter().all(|noted| noted.path != path) && self.omissions.len() < MAX_NOTED {
-            self.omissions.push(Omission { path, excess });
+            self.omissions.push(Omission { path, excess, bound });
         }
         if let Some(open) = self.open.last_mut() {
             self.out.truncate(open.begins);

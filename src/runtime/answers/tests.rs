@@ -3,22 +3,25 @@
 use std::{convert::Infallible, io};
 
 use futures::{future, stream};
+use http::Request;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Client,
+    client::Body as RequestBody,
     core::{DeserializeGuard, ObjectList, WatchEvent},
 };
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
+use tower::Service;
 
 use super::*;
-use crate::api::ServiceKey;
+use crate::{api::ServiceKey, runtime::kubernetes::api_request};
 
 const KEYS: &str = "/apis/servicekeys.dev/v1alpha1/namespaces/a/servicekeys";
 const PASSWORD: &str = "correct-horse";
 
-/// An API server that answers everything with this, in pieces of some bytes.
+/// An API server that answers everything with this, in pieces of some bytes, as far as it passes.
 #[derive(Clone)]
 struct ApiServer {
     status: u16,
@@ -27,7 +30,7 @@ struct ApiServer {
 }
 
 impl Service<Request<RequestBody>> for ApiServer {
-    type Response = Response<Frames>;
+    type Response = Response<GuardedBody<Frames>>;
     type Error = Infallible;
     type Future = future::Ready<Result<Self::Response, Infallible>>;
 
@@ -35,13 +38,14 @@ impl Service<Request<RequestBody>> for ApiServer {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Request<RequestBody>) -> Self::Future {
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        let asked = api_request(request.method(), request.uri());
         let pieces: Vec<_> = self.body.chunks(self.piece.max(1)).map(<[u8]>::to_vec).collect();
         let frames = stream::iter(
             pieces.into_iter().map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from(piece)))),
         );
         let body = Frames(Box::pin(frames));
-        future::ready(Ok(Response::builder().status(self.status).body(body).unwrap()))
+        future::ready(Ok(guarded(asked, Response::builder().status(self.status).body(body).unwrap())))
     }
 }
 
@@ -64,13 +68,13 @@ fn get(uri: &str) -> Request<Vec<u8>> {
 }
 
 fn client(status: u16, body: impl Into<Vec<u8>>, piece: usize) -> Client {
-    Client::new(Guard.layer(ApiServer { status, body: body.into(), piece }), "a")
+    Client::new(ApiServer { status, body: body.into(), piece }, "a")
 }
 
 /// What passes of an answer.
 async fn passes(uri: &str, body: &[u8], piece: usize) -> Result<String, String> {
-    let mut guarded = Guard.layer(ApiServer { status: 200, body: body.to_vec(), piece });
-    let answer = guarded.call(Request::get(uri).body(RequestBody::empty()).unwrap()).await.unwrap();
+    let mut server = ApiServer { status: 200, body: body.to_vec(), piece };
+    let answer = server.call(Request::get(uri).body(RequestBody::empty()).unwrap()).await.unwrap();
     let mut body = answer.into_body();
     let mut passed = Vec::new();
     while let Some(frame) = future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
@@ -162,6 +166,63 @@ async fn parameters_pass_up_to_their_bounds(
     let keys = listed(list(&[key("k", &parameters)])).await;
     let found: Vec<_> = omitted(&keys[0]).into_iter().map(|(_, excess)| excess).collect();
     assert_eq!(found, expected);
+}
+
+/// A ServiceKey that its tenant fills up in one place is read in all others.
+#[rstest]
+#[case::annotations_of_the_operators_domain("/metadata/annotations", json!({"servicekeys.dev/pad": "x".repeat(262_100)}), &[])]
+#[case::annotations_that_are_read(
+    "/metadata/annotations",
+    json!({"servicekeys.dev/rotate": "x".repeat(131_000), "servicekeys.dev/abandon": "x".repeat(131_000)}),
+    &["metadata.annotations"]
+)]
+#[case::finalizers("/metadata/finalizers", json!(vec!["example.com/x"; 1500]), &["metadata.finalizers"])]
+#[case::the_instance("/spec/instance", json!({"annotations": {"a": "<".repeat(131_072)}}), &["spec.instance"])]
+#[case::most_of_the_instance("/spec/instance", json!({"id": "i", "annotations": {"a": "x".repeat(262_000)}}), &[])]
+#[case::the_template("/spec/secret/template", json!({"data": {"a": "x".repeat(300_000)}}), &["spec.secret"])]
+#[case::sources_of_parameters("/spec/parametersFrom", json!(vec![0; 6_000]), &["spec.parametersFrom"])]
+#[case::the_status("/status/conditions", json!(vec![json!({}); 6_000]), &["status"])]
+#[tokio::test]
+async fn a_part_pushes_no_other_out(#[case] part: &str, #[case] value: Value, #[case] expected: &[&str]) {
+    let mut key = json!({
+        "apiVersion": "servicekeys.dev/v1alpha1",
+        "kind": "ServiceKey",
+        "metadata": {"annotations": {"servicekeys.dev/rotate": "1"}, "finalizers": ["f"], "name": "k", "uid": "u"},
+        "spec": {
+            "instance": {"id": "i"},
+            "parametersFrom": [],
+            "providerRef": {"name": "p"},
+            "secret": {"name": "s", "template": {}},
+        },
+        "status": {"conditions": [], "key": {"sequence": 2}},
+    });
+    let full = key.clone();
+    *key.pointer_mut(part).unwrap() = value;
+    let text = key.to_string().replace('<', "\\u003c");
+    let passed = passes(&format!("{KEYS}/k"), text.as_bytes(), 4096).await.unwrap();
+    let passed: Value = serde_json::from_str(&passed).unwrap();
+    let meta = serde_json::from_value(passed["metadata"].clone()).unwrap();
+    let noted: Vec<_> = omissions(&meta).into_iter().map(|omission| omission.path).collect();
+    assert_eq!(noted, expected);
+    // Everything else is there.
+    let rotate = "/metadata/annotations/servicekeys.dev~1rotate";
+    let filled = [
+        "/metadata/finalizers",
+        "/spec/instance",
+        "/spec/parametersFrom",
+        "/spec/secret/template",
+        "/status",
+    ];
+    for place in filled
+        .into_iter()
+        .chain([rotate])
+        .filter(|place| !part.starts_with(place) && !place.starts_with(part))
+    {
+        assert_eq!(passed.pointer(place), full.pointer(place), "{place}");
+    }
+    for place in ["/metadata/name", "/metadata/uid", "/spec/providerRef/name", "/spec/secret/name"] {
+        assert_eq!(passed.pointer(place), full.pointer(place), "{place}");
+    }
 }
 
 /// Each piece ends at another byte.
@@ -299,8 +360,13 @@ async fn of_a_list_of_secrets_only_small_metadata_passes() {
     let passed: Value = serde_json::from_str(&passed.unwrap()).unwrap();
     assert_eq!(passed["items"][0]["metadata"]["annotations"], json!({"a": "xxxxxxxxx"}));
     let large = &passed["items"][1]["metadata"];
-    let note = r#"[{"path":"metadata.annotations","excess":"Bytes"}]"#;
-    assert_eq!(large["annotations"], json!({"servicekeys.dev/omitted": note}));
+    let bound = Bounds::of("secrets", true).whole;
+    let note = serde_json::to_string(&[Omission {
+        path: "metadata.annotations".to_owned(),
+        excess: Excess::Bytes,
+        bound,
+    }]);
+    assert_eq!(large["annotations"], json!({"servicekeys.dev/omitted": note.unwrap()}));
     assert_eq!(large["labels"], json!({"a": "b"}));
 }
 

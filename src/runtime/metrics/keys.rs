@@ -190,19 +190,16 @@ impl Keys {
     }
 
     /// Forgets a provider without series of its own; says whether it was the last one of its namespace.
-    fn forget_further(&self, namespace: &str, name: &str) -> bool {
+    fn forget_further(&self, labels: &ProviderLabels, name: &str) -> bool {
         let mut further = self.further.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(of_namespace) = further.get_mut(namespace) else { return false };
-        if of_namespace.remove(name).is_none() {
-            return false;
-        }
-        let labels = ProviderLabels { provider_namespace: namespace.to_owned(), provider: String::new() };
+        let Some(of_namespace) = further.get_mut(&labels.provider_namespace) else { return true };
+        of_namespace.remove(name);
         if of_namespace.is_empty() {
-            further.remove(namespace);
-            self.forget(&labels);
+            further.remove(&labels.provider_namespace);
+            self.forget(labels);
             return true;
         }
-        self.show_further(&labels, of_namespace);
+        self.show_further(labels, of_namespace);
         false
     }
 }
@@ -235,7 +232,7 @@ impl Metrics {
     /// Notes how many keys of a provider have no ServiceKey, by the last list of all its keys.
     pub fn orphans(&self, namespace: Option<&str>, name: &str, keys: usize) {
         let (labels, known) = (self.0.providers.labels(namespace, name), &self.0.keys);
-        if labels.provider.is_empty() {
+        if labels.is_of_further() {
             known.note_further(&labels, name, |known| known.orphans = keys);
         } else {
             known.orphans.get_or_create(&labels).set(gauge(keys));
@@ -250,7 +247,7 @@ impl Metrics {
     /// Notes what the last check of a provider showed.
     pub fn provider_checked(&self, namespace: Option<&str>, name: &str, ready: bool) {
         let (labels, known) = (self.0.providers.labels(namespace, name), &self.0.keys);
-        if labels.provider.is_empty() {
+        if labels.is_of_further() {
             known.note_further(&labels, name, |known| known.ready = ready);
         } else {
             known.provider_ready.get_or_create(&labels).set(i64::from(ready));
@@ -259,14 +256,14 @@ impl Metrics {
 
     /// Forgets a provider that is gone.
     pub fn forget_provider(&self, namespace: Option<&str>, name: &str) {
-        if let Some(labels) = self.0.providers.forget(namespace, name) {
+        let Some(labels) = self.0.providers.forget(namespace, name) else { return };
+        if labels.is_of_further() {
+            if self.0.keys.forget_further(&labels, name) {
+                self.0.queues.forget(&labels);
+            }
+        } else {
             self.0.keys.forget(&labels);
             self.0.queues.forget(&labels);
-        } else if let Some(namespace) = namespace
-            && self.0.keys.forget_further(namespace, name)
-        {
-            let all = ProviderLabels { provider_namespace: namespace.to_owned(), provider: String::new() };
-            self.0.queues.forget(&all);
         }
     }
 }

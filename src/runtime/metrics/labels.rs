@@ -1,7 +1,7 @@
 //! The labels that several families have.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -22,47 +22,82 @@ pub(super) struct ProviderLabels {
     pub(super) provider: String,
 }
 
+impl ProviderLabels {
+    /// The labels of a provider with series of its own.
+    pub(super) fn of(namespace: Option<&str>, name: &str) -> Self {
+        Self { provider_namespace: namespace.unwrap_or_default().to_owned(), provider: name.to_owned() }
+    }
+
+    /// The labels of all further providers of a namespace.
+    fn of_further(namespace: &str) -> Self {
+        Self::of(Some(namespace), "")
+    }
+
+    /// Whether they are those of all further providers of a namespace.
+    pub(super) const fn is_of_further(&self) -> bool {
+        self.provider.is_empty()
+    }
+}
+
 /// KeyProviders of one namespace that have series of their own. A namespace can have any number of them, and each has
 /// some 25 series.
 pub(super) const MOST_PROVIDERS: usize = 10;
 
-/// The KeyProviders that have series of their own: the first of each namespace. An administrator names each
-/// ClusterKeyProvider, so all of them have.
+/// Which KeyProviders have series of their own: the first of each namespace. An administrator names each
+/// ClusterKeyProvider, so all of them have. A provider that has none gets none later: what is counted of it would be
+/// counted twice.
 #[derive(Debug, Default)]
-pub(super) struct NamedProviders(Mutex<HashMap<String, HashSet<String>>>);
+pub(super) struct NamedProviders(Mutex<HashMap<String, Names>>);
+
+/// The KeyProviders of one namespace.
+#[derive(Debug, Default)]
+struct Names {
+    named: HashSet<String>,
+    further: HashSet<String>,
+}
 
 impl NamedProviders {
-    /// The labels of a provider.
+    /// The labels of a provider, which is known from now on.
     pub(super) fn labels(&self, namespace: Option<&str>, name: &str) -> ProviderLabels {
-        let is_named = namespace.is_none_or(|namespace| {
-            let mut named = self.lock();
-            let of_namespace = named.entry(namespace.to_owned()).or_default();
-            of_namespace.contains(name)
-                || of_namespace.len() < MOST_PROVIDERS && of_namespace.insert(name.to_owned())
-        });
-        ProviderLabels {
-            provider_namespace: namespace.unwrap_or_default().to_owned(),
-            provider: if is_named { name.to_owned() } else { String::new() },
+        let Some(namespace) = namespace else { return ProviderLabels::of(None, name) };
+        let mut providers = self.lock();
+        let Names { named, further } = providers.entry(namespace.to_owned()).or_default();
+        if named.contains(name) || !further.contains(name) && named.len() < MOST_PROVIDERS {
+            named.insert(name.to_owned());
+            ProviderLabels::of(Some(namespace), name)
+        } else {
+            further.insert(name.to_owned());
+            ProviderLabels::of_further(namespace)
         }
     }
 
-    /// A provider is gone: another one may have series of its own. `None`: it had none.
+    /// The labels of a provider that is known.
+    pub(super) fn known_labels(&self, namespace: Option<&str>, name: &str) -> Option<ProviderLabels> {
+        let Some(namespace) = namespace else { return Some(ProviderLabels::of(None, name)) };
+        let providers = self.lock();
+        let Names { named, further } = providers.get(namespace)?;
+        if named.contains(name) {
+            Some(ProviderLabels::of(Some(namespace), name))
+        } else {
+            further.contains(name).then(|| ProviderLabels::of_further(namespace))
+        }
+    }
+
+    /// A provider is gone: another one may have series of its own. The labels that it had.
     pub(super) fn forget(&self, namespace: Option<&str>, name: &str) -> Option<ProviderLabels> {
-        let labels = ProviderLabels {
-            provider_namespace: namespace.unwrap_or_default().to_owned(),
-            provider: name.to_owned(),
-        };
-        let Some(namespace) = namespace else { return Some(labels) };
-        let mut named = self.lock();
-        let of_namespace = named.get_mut(namespace)?;
-        let had = of_namespace.remove(name);
-        if of_namespace.is_empty() {
-            named.remove(namespace);
+        let labels = self.known_labels(namespace, name)?;
+        if let Entry::Occupied(mut names) = self.lock().entry(labels.provider_namespace.clone()) {
+            let Names { named, further } = names.get_mut();
+            named.remove(name);
+            further.remove(name);
+            if named.is_empty() && further.is_empty() {
+                names.remove();
+            }
         }
-        had.then_some(labels)
+        Some(labels)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, HashSet<String>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Names>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

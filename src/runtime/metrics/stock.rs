@@ -195,7 +195,7 @@ impl ProviderStock {
 }
 
 fn labels((namespace, name): &(String, String)) -> ProviderLabels {
-    ProviderLabels { provider_namespace: namespace.clone(), provider: name.clone() }
+    ProviderLabels::of(Some(namespace), name)
 }
 
 impl Metrics {
@@ -205,9 +205,11 @@ impl Metrics {
         let named = move || {
             let mut stock = source();
             if let Some(families) = families.upgrade() {
-                for of in &mut stock {
-                    of.name = families.providers.labels(of.namespace.as_deref(), &of.name).provider;
-                }
+                // A provider that went away meanwhile is forgotten, and must not be known again.
+                stock.retain_mut(|of| {
+                    let labels = families.providers.known_labels(of.namespace.as_deref(), &of.name);
+                    labels.map(|labels| of.name = labels.provider).is_some()
+                });
             }
             stock
         };

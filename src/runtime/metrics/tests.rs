@@ -150,3 +150,49 @@ fn a_provider_that_is_gone_leaves_no_series() {
     metrics.forget_provider(Some("training"), "broker");
     assert_eq!(names(&metrics), 0, "{}", metrics.text());
 }
+
+fn orphans_of_training(metrics: &Metrics) -> u64 {
+    let text = metrics.text();
+    let counts = text.lines().filter_map(|line| {
+        line.strip_prefix("servicekeys_orphans{provider_namespace=\"training\"")?.rsplit(' ').next()
+    });
+    counts.map(|count| count.parse::<u64>().unwrap()).sum()
+}
+
+#[test]
+fn a_further_provider_is_counted_once_whatever_becomes_of_the_others() {
+    let metrics = counting(labels::MOST_PROVIDERS + 1);
+    assert_eq!(orphans_of_training(&metrics), 11);
+    metrics.forget_provider(Some("training"), "p1");
+    let _ = metrics.text();
+    metrics.provider_checked(Some("training"), "p10", false);
+    metrics.orphans(Some("training"), "p10", 1);
+    assert_eq!(orphans_of_training(&metrics), 10, "{}", metrics.text());
+    metrics.forget_provider(Some("training"), "p10");
+    assert_eq!(orphans_of_training(&metrics), 9);
+    let text = metrics.text();
+    assert!(
+        !text.contains("servicekeys_provider_ready{provider_namespace=\"training\",provider=\"\"}"),
+        "{text}"
+    );
+}
+
+#[test]
+fn who_asks_what_there_is_brings_no_provider_back() {
+    let metrics = Metrics::default();
+    let gone = |number: usize| format!("gone-{number}");
+    // They go away while the caches are read.
+    let forgetting = metrics.clone();
+    metrics.take_stock(move || {
+        let stock = |number| {
+            let _queue = forgetting.provider_queue(Some("training"), &gone(number));
+            forgetting.forget_provider(Some("training"), &gone(number));
+            let (namespace, name) = (Some("training".to_owned()), gone(number));
+            ProviderStock { namespace, name, backend: BACKEND, ..ProviderStock::default() }
+        };
+        (0..labels::MOST_PROVIDERS).map(stock).collect()
+    });
+    assert_eq!(series(&metrics), 0, "{}", metrics.text());
+    metrics.provider_checked(Some("training"), "broker", true);
+    assert!(metrics.text().contains("provider_namespace=\"training\",provider=\"broker\""), "it has its own");
+}

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, env, fmt, fs, path::Path};
 
 use super::{
     addresses, adoption, bounds, cloud_identity, fairness, identity, implied_rights, limits, logs, memory,
-    names, parsing, policies, sidecars, templates,
+    names, padding, parsing, policies, sidecars, templates,
 };
 
 const FILE: &str = "docs/security.md";
@@ -20,6 +20,7 @@ const TOPICS: &[(&str, &[Abuse])] = &[
     ("names", names::ABUSES),
     ("memory", memory::ABUSES),
     ("parsing", parsing::ABUSES),
+    ("padding", padding::ABUSES),
     ("logs", logs::ABUSES),
     ("cloud identity", cloud_identity::ABUSES),
     ("fairness", fairness::ABUSES),

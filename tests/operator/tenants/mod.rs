@@ -20,6 +20,7 @@ mod limits;
 mod logs;
 mod memory;
 mod names;
+mod padding;
 mod parsing;
 mod policies;
 mod sidecars;

@@ -183,7 +183,7 @@ async fn deep_managed_fields_of_a_secret_hide_no_other() {
         "kind": "Secret",
         "metadata": {
             "name": "deep",
-            "labels": {"app.kubernetes.io/managed-by": "servicekey-operator"},
+            "labels": {"servicekeys.dev/owner-uid": "5c7a9d5e-0000-4d0c-9d5e-5f3f0c5f8a01"},
             "managedFields": managed_fields(150),
         },
     });

@@ -21,8 +21,9 @@ pub const ABUSES: &[Abuse] = &[
     abuse!(
         silent_connections_do_not_starve_the_kubelet,
         Actor::Sidecar,
-        "opens 400 connections to the operator's HTTP port and says nothing",
-        "sixteen of them wait, until they are cut off; the kubelet's probes are answered",
+        "opens 400 connections from twenty loopback addresses to the operator's HTTP port and says nothing",
+        "sixteen of them stay open; the oldest makes room for each newer one, such as the kubelet's probes, which are \
+         answered",
     ),
     abuse!(
         slow_clients_are_cut_off,
@@ -46,12 +47,17 @@ async fn ask(connection: &mut TcpStream, request: &str) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-/// A probe of the kubelet, which has another address than the containers of the pod.
-async fn probe(address: SocketAddr) {
+/// A connection from this loopback address.
+async fn connect_from(number: u8, address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+    socket.bind(([127, 0, 0, number], 0).into()).unwrap();
+    socket.connect(address).await.unwrap()
+}
+
+/// A probe of the kubelet.
+async fn probe(address: SocketAddr) {
     let answer = timeout(Duration::from_secs(5), async {
-        let mut connection = socket.connect(address).await.unwrap();
+        let mut connection = connect_from(99, address).await;
         ask(&mut connection, "GET /livez HTTP/1.1\r\nhost: operator\r\n\r\n").await
     });
     let answer = answer.await.unwrap();
@@ -74,8 +80,8 @@ async fn silent_connections_do_not_starve_the_kubelet() {
     let operator = Process::start(&Stage::set().await).await;
     let address = operator.http_address().await;
     let mut open = Vec::new();
-    for _ in 0..400 {
-        open.push(TcpStream::connect(address).await.unwrap());
+    for number in (1..=20).cycle().take(400) {
+        open.push(connect_from(number, address).await);
     }
     probe(address).await;
     let mut waiting = 0;
@@ -83,7 +89,7 @@ async fn silent_connections_do_not_starve_the_kubelet() {
         let closed = timeout(Duration::from_millis(20), connection.read_u8()).await;
         waiting += usize::from(closed.is_err());
     }
-    assert!(waiting <= 16, "{waiting} connections of one address are open");
+    assert!(waiting <= 16, "{waiting} connections of loopback addresses are open");
     probe(address).await;
 }
 
