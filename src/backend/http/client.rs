@@ -238,7 +238,7 @@ impl HttpClient {
         tokio::select! {
             biased;
             () = given_up.cancelled() => {
-                let what = "others needed its part of the operator's memory for answers";
+                let what = "the operator ran out of memory for answers and canceled this request; retrying";
                 Err(Failure::MaybeSent(format!("no complete answer from `{}`: {what}", origin(&url))))
             }
             outcome = self.exchange(client, way, request, holding) => outcome,
