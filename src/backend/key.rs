@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{BackendError, ErrorClass, MemoryShare, http::Redactor};
+use super::{BackendError, ErrorClass, Kept, MemoryShare, http::Redactor};
 use crate::{
     lifecycle::Identity,
     wipe::{SecretMap, SecretValues},
@@ -241,6 +241,35 @@ impl Credentials {
     pub fn size(&self) -> usize {
         size_of_members(self.expose())
     }
+
+    /// The same where they have to wait for another answer of the remote side, which may take its time. They go where
+    /// others need their room.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Transient`] where there is no room.
+    pub(super) fn kept(self, share: &MemoryShare) -> Result<KeptCredentials, BackendError> {
+        match share.keep(self.size(), self) {
+            Ok(kept) => Ok(KeptCredentials(kept)),
+            Err(why) => Err(not_kept(&why.to_string())),
+        }
+    }
+}
+
+/// Credentials that are read already, and wait for another answer.
+pub(super) struct KeptCredentials(Kept<Credentials>);
+
+impl KeptCredentials {
+    /// The credentials.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Transient`] where others needed their room meanwhile.
+    pub(super) fn take(self) -> Result<Credentials, BackendError> {
+        self.0.get().ok_or_else(|| not_kept("the operator ran out of memory for answers; retrying"))
+    }
+}
+
+fn not_kept(why: &str) -> BackendError {
+    BackendError::new(ErrorClass::Transient, format!("the credentials of the key can't be kept: {why}"))
 }
 
 /// What a value takes in memory besides what it holds: its own size, its part of a node or of spare room, an allocation.

@@ -291,7 +291,7 @@ pub(super) enum Sight {
     /// There is no such key.
     Absent,
     /// This is how it stands.
-    Key(Key),
+    Key(Box<Key>),
 }
 
 impl CloudFoundry {
@@ -319,7 +319,7 @@ impl CloudFoundry {
                 if let Some(key) = key.filter(|key| work == Work::Bind && key.standing() == Standing::Made) {
                     self.watch.made_it(request.identity, key, self.http.kept());
                 }
-                return Ok(key.cloned().map_or(Sight::Absent, Sight::Key));
+                return Ok(key.map_or(Sight::Absent, |key| Sight::Key(Box::new(key.clone()))));
             }
         }
         Ok(Sight::Unknown)
@@ -564,12 +564,12 @@ mod tests {
         watch.begins(&asked, Work::Bind);
         let question = watch.question();
         let pick = question.pick();
-        let key = |shown: Value| pick(serde_json::from_value(shown).unwrap());
-        assert!(key(super::tests::key(&asked, "succeeded")).is_some());
-        assert!(key(super::tests::key(&other, "succeeded")).is_none());
-        let mut later = super::tests::key(&asked, "succeeded");
+        let is_kept = |shown: Value| pick(serde_json::from_value(shown).unwrap()).is_some();
+        assert!(is_kept(key(&asked, "succeeded")));
+        assert!(!is_kept(key(&other, "succeeded")));
+        let mut later = key(&asked, "succeeded");
         later["metadata"]["annotations"]["servicekeys.dev/sequence"] = "2".into();
-        assert!(key(later).is_none(), "another key of the same ServiceKey");
+        assert!(!is_kept(later), "another key of the same ServiceKey");
     }
 
     #[rstest]

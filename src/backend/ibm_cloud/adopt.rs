@@ -47,9 +47,10 @@ impl IbmCloud {
         let _turn = self.adopting.acquire(&Lane::current()).await;
         // Read first: what can't be read is left as it is.
         let IssuedKey { facts, credentials } = self.readable(request, &key).await?;
+        let credentials = credentials.kept(self.http.kept())?;
         self.give_our_name(request, &key).await?;
         let facts = KeyFacts { name: Some(request.name.clone()), adopted: Some(key.name), ..facts };
-        Ok(Some(IssuedKey { facts, credentials }))
+        Ok(Some(IssuedKey { facts, credentials: credentials.take()? }))
     }
 
     /// The one key of the instance that the user means and may have.
