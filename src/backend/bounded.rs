@@ -1,4 +1,4 @@
-//! Parts of answers that are no larger than anybody needs. What is larger fails to be read, before it takes memory.
+//! Length limits for parts of answers. Longer parts fail to parse before they are stored.
 
 use std::{fmt, marker::PhantomData};
 
@@ -6,12 +6,53 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error, SeqAccess, Visitor},
 };
+use serde_json::value::RawValue;
 
 /// The most bytes of an id, a name, or another word. CRNs are the longest, with some 250.
 const LONGEST_WORD: usize = 1024;
 
 /// The most bytes of a link to the next page: what routers pass on, twice.
 const LONGEST_LINK: usize = 16 << 10;
+
+/// The items of a JSON array, one by one. None of them is kept here. Returns how many there are.
+///
+/// # Errors
+/// Where one of them is not of this type, and where there are more than `most`.
+pub(super) fn each<'de, T: Deserialize<'de>>(
+    array: &'de RawValue,
+    most: usize,
+    take: impl FnMut(T),
+) -> Result<usize, serde_json::Error> {
+    let mut json = serde_json::Deserializer::from_str(array.get());
+    let count = json.deserialize_seq(Each { most, take, of: PhantomData })?;
+    json.end().map(|()| count)
+}
+
+struct Each<T, F> {
+    most: usize,
+    take: F,
+    of: PhantomData<T>,
+}
+
+impl<'de, T: Deserialize<'de>, F: FnMut(T)> Visitor<'de> for Each<T, F> {
+    type Value = usize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at most {} items", self.most)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut count = 0;
+        while let Some(item) = items.next_element()? {
+            if count == self.most {
+                return Err(A::Error::custom(format_args!("more than {} items", self.most)));
+            }
+            count += 1;
+            (self.take)(item);
+        }
+        Ok(count)
+    }
+}
 
 /// At most so many items.
 #[derive(Debug)]
@@ -38,63 +79,60 @@ impl<'de, const N: usize, T: Deserialize<'de>> Visitor<'de> for Items<N, T> {
         write!(f, "at most {N} items")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
         let mut found = Vec::new();
-        while let Some(item) = items.next_element()? {
-            if found.len() == N {
-                return Err(A::Error::custom(format_args!("more than {N} items")));
-            }
-            found.push(item);
-        }
+        Each { most: N, take: |item| found.push(item), of: PhantomData }.visit_seq(items)?;
         Ok(AtMost(found))
     }
 }
 
-/// An id or a name.
-///
-/// # Errors
-/// Where it is longer than any is.
-pub(super) fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let word = String::deserialize(deserializer)?;
-    if is_word(&word) { Ok(word) } else { Err(D::Error::custom("a word is too long")) }
+/// A text, or the place where there may be one.
+pub(super) trait Text {
+    fn text(&self) -> Option<&str>;
 }
 
-/// The same where there may be none.
+impl Text for String {
+    fn text(&self) -> Option<&str> {
+        Some(self)
+    }
+}
+
+impl Text for Option<String> {
+    fn text(&self) -> Option<&str> {
+        self.as_deref()
+    }
+}
+
+/// An id, a name, or another word.
 ///
 /// # Errors
-/// As for [`word`].
-pub(super) fn word_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let word = Option::<String>::deserialize(deserializer)?;
-    match word {
-        Some(word) if !is_word(&word) => Err(D::Error::custom("a word is too long")),
-        word => Ok(word),
+/// Where it is longer than [`LONGEST_WORD`].
+pub(super) fn word<'de, T: Text + Deserialize<'de>, D: Deserializer<'de>>(de: D) -> Result<T, D::Error> {
+    at_most(LONGEST_WORD, de)
+}
+
+/// A link to the next page.
+///
+/// # Errors
+/// Where it is longer than [`LONGEST_LINK`].
+pub(super) fn link<'de, T: Text + Deserialize<'de>, D: Deserializer<'de>>(de: D) -> Result<T, D::Error> {
+    at_most(LONGEST_LINK, de)
+}
+
+fn at_most<'de, T: Text + Deserialize<'de>, D: Deserializer<'de>>(
+    longest: usize,
+    de: D,
+) -> Result<T, D::Error> {
+    let value = T::deserialize(de)?;
+    if value.text().is_some_and(|text| text.len() > longest) {
+        return Err(D::Error::custom(format_args!("a text of more than {longest} bytes")));
     }
+    Ok(value)
 }
 
 /// Whether this is no longer than an id or a name.
 pub(super) const fn is_word(text: &str) -> bool {
     text.len() <= LONGEST_WORD
-}
-
-/// A link.
-///
-/// # Errors
-/// Where it is longer than any is.
-pub(super) fn link<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let link = String::deserialize(deserializer)?;
-    if link.len() > LONGEST_LINK { Err(D::Error::custom("a link is too long")) } else { Ok(link) }
-}
-
-/// The same where there may be none.
-///
-/// # Errors
-/// As for [`link`].
-pub(super) fn link_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let link = Option::<String>::deserialize(deserializer)?;
-    match link {
-        Some(link) if link.len() > LONGEST_LINK => Err(D::Error::custom("a link is too long")),
-        link => Ok(link),
-    }
 }
 
 #[cfg(test)]
@@ -112,6 +150,17 @@ mod tests {
         let read = |text: &str| serde_json::from_str::<AtMost<2, u8>>(text).map(|items| items.0);
         assert_eq!(read("[1,2]").unwrap(), [1, 2]);
         assert!(read("[1,2,3]").unwrap_err().to_string().contains("more than 2 items"));
+    }
+
+    #[test]
+    fn items_are_read_one_by_one() {
+        let array: &RawValue = serde_json::from_str("[1,2,3]").unwrap();
+        let mut sum = 0;
+        assert_eq!(each(array, 3, |item: u8| sum += item).unwrap(), 3);
+        assert_eq!(sum, 6);
+        assert!(each(array, 2, |_: u8| {}).is_err());
+        let object: &RawValue = serde_json::from_str("{}").unwrap();
+        assert!(each(object, 2, |_: u8| {}).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{BackendError, ErrorClass, MemoryShare, http::Redactor};
+use super::{BackendError, ErrorClass, Kept, MemoryShare, http::Redactor};
 use crate::{
     lifecycle::Identity,
     wipe::{SecretMap, SecretValues},
@@ -239,12 +239,46 @@ impl Credentials {
     /// Bytes that they take in memory, or more.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.expose().iter().map(|(name, value)| name.len() + size(value)).sum()
+        size_of_members(self.expose())
     }
+
+    /// The same where they have to wait for another answer of the remote side, which may take its time. They go where
+    /// others need their room.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Transient`] where there is no room.
+    pub(super) fn kept(self, share: &MemoryShare) -> Result<KeptCredentials, BackendError> {
+        match share.keep(self.size(), self) {
+            Ok(kept) => Ok(KeptCredentials(kept)),
+            Err(why) => Err(not_kept(&why.to_string())),
+        }
+    }
+}
+
+/// Credentials that are read already, and wait for another answer.
+pub(super) struct KeptCredentials(Kept<Credentials>);
+
+impl KeptCredentials {
+    /// The credentials.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Transient`] where others needed their room meanwhile.
+    pub(super) fn take(self) -> Result<Credentials, BackendError> {
+        self.0.get().ok_or_else(|| not_kept("the operator ran out of memory for answers; retrying"))
+    }
+}
+
+fn not_kept(why: &str) -> BackendError {
+    BackendError::new(ErrorClass::Transient, format!("the credentials of the key can't be kept: {why}"))
 }
 
 /// What a value takes in memory besides what it holds: its own size, its part of a node or of spare room, an allocation.
 const VALUE: usize = 144;
+/// What a member of an object takes besides its value and the letters of its name: its part of the inner nodes, and the
+/// allocation of the name.
+const MEMBER: usize = 64;
+/// What an object takes that has a member: a node of a B-tree, which has room for eleven.
+const OBJECT: usize = 700;
 
 fn size(value: &Value) -> usize {
     VALUE
@@ -252,8 +286,13 @@ fn size(value: &Value) -> usize {
             Value::Null | Value::Bool(_) | Value::Number(_) => 0,
             Value::String(text) => text.capacity(),
             Value::Array(items) => items.iter().map(size).sum(),
-            Value::Object(members) => members.iter().map(|(name, value)| name.len() + size(value)).sum(),
+            Value::Object(members) => size_of_members(members),
         }
+}
+
+fn size_of_members(members: &Map<String, Value>) -> usize {
+    let object = if members.is_empty() { 0 } else { OBJECT };
+    object + members.iter().map(|(name, value)| MEMBER + name.len() + size(value)).sum::<usize>()
 }
 
 /// What is known of a key besides its credentials; none of it is secret.
@@ -347,4 +386,47 @@ pub enum Progress {
         /// Whether it may have left a key that a new attempt does not find.
         leaves_orphan: bool,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    /// What the standard library allocates for a node of a map with up to eleven members, and for one that has others
+    /// below it.
+    const LEAF: usize = 11 * (size_of::<String>() + size_of::<Value>()) + 16;
+    const INNER: usize = LEAF + 12 * size_of::<usize>();
+    /// The least that an allocation takes.
+    const ALLOCATION: usize = 32;
+
+    /// `{"a":{"a":{…}}}`, so deep.
+    fn chain(depth: usize) -> Value {
+        (0..depth).fold(json!({}), |inner, _| json!({ "a": inner }))
+    }
+
+    #[rstest]
+    #[case::no_member(0, 0)]
+    #[case::one(1, LEAF)]
+    #[case::a_full_node(11, LEAF)]
+    #[case::a_node_that_was_split(12, 2 * LEAF + INNER)]
+    // Members that come in order leave nodes half full.
+    #[case::many(1200, 200 * LEAF + 36 * INNER)]
+    fn objects_take_no_more_than_they_are_counted_as(#[case] members: usize, #[case] nodes: usize) {
+        let object: Map<_, _> = (0..members).map(|number| (format!("{number:04}"), json!("x"))).collect();
+        let words = members * 2 * ALLOCATION;
+        assert!(
+            size_of_members(&object) >= nodes + words,
+            "{} < {}",
+            size_of_members(&object),
+            nodes + words
+        );
+    }
+
+    #[test]
+    fn each_object_of_a_chain_has_a_node_of_its_own() {
+        assert!(size(&chain(100)) >= 100 * (LEAF + ALLOCATION));
+    }
 }

@@ -2,14 +2,17 @@
 //!
 //! # Guarantees
 //! * The budget is never exceeded, and one share never holds more than its part of it.
-//! * No share waits for another for longer than [`PATIENCE`]: where the budget is used up, the share that holds the most
-//!   gives up its largest holding, unless the share that asks would hold more than that one.
+//! * Where the budget is used up, a share waits for [`PATIENCE`]. Then the share that holds the most gives up its largest
+//!   holding, unless the share that waits would hold more.
+//! * A holding that is not given up within [`PATIENCE`] does not count as room to come: the next largest one is given up.
+//!   After [`LONGEST_WAIT`] the wait fails.
 //! * So a share always gets the budget divided by the number of shares that hold something.
 //!
-//! Everything that is held can be given up: an answer that is being read is asked for again, and what is kept is
-//! looked up again, as after a crash.
+//! Everything that is held can be given up. The operator requests an answer again that it was reading, and looks up
+//! again what it kept, as after a crash.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -18,7 +21,7 @@ use std::{
 
 use tokio::{
     sync::Notify,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 const MIB: usize = 1 << 20;
@@ -31,8 +34,11 @@ const ANSWERS_PER_SHARE: usize = 16 * MIB + MIB / 2;
 const KEPT: usize = 32 * MIB;
 const KEPT_PER_SHARE: usize = 8 * MIB;
 
-/// How long an answer waits for others to end by themselves before one of them is given up. Most take less.
+/// How long an answer waits for others to end before one of them is given up, and how long that one may take to go. Most
+/// take less.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The longest wait for others.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// Bytes that all shares may hold together.
 #[derive(Clone, Debug)]
@@ -45,6 +51,18 @@ pub struct MemoryShare {
     name: Arc<str>,
 }
 
+/// A value whose size in memory is known.
+pub(super) trait Weight {
+    /// Bytes that it takes on the heap, or more.
+    fn weight(&self) -> usize;
+}
+
+impl Weight for String {
+    fn weight(&self) -> usize {
+        self.capacity()
+    }
+}
+
 /// Bytes that are held for one thing, until this is dropped.
 pub struct Holding {
     share: MemoryShare,
@@ -54,19 +72,24 @@ pub struct Holding {
 /// A thing that is kept as long as there is room for it. It may be gone at any time.
 pub struct Kept<T>(Arc<Mutex<Option<(Holding, T)>>>);
 
+/// Has a holding dropped.
+type GiveUp = Arc<dyn Fn() + Send + Sync>;
+
 /// Why there is no room.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoom {
     /// The share is used up.
-    #[error("{share} uses up its {} MiB of the operator's memory for answers", .limit / MIB)]
+    #[error("{share} has used its limit of {} MiB for answers; retrying later", .limit / MIB)]
     Share {
         /// Its name.
         share: String,
         /// In bytes.
         limit: usize,
     },
-    /// The budget is used up, and no other share holds more.
-    #[error("the operator's memory for answers is used up, and {share} holds more of it than others")]
+    /// The budget is used up, and no other share holds more or gives it up in time.
+    #[error(
+        "the operator has used its memory for answers, and no other holder makes room for {share}; retrying later"
+    )]
     Budget {
         /// The share's name.
         share: String,
@@ -93,9 +116,9 @@ struct Held {
 struct Holder {
     share: Arc<str>,
     bytes: usize,
-    give_up: Arc<dyn Fn() + Send + Sync>,
-    /// Whether it was asked to give up, and has not done so yet.
-    asked: bool,
+    give_up: GiveUp,
+    /// When it was asked to give up, which it has not done yet.
+    asked: Option<Instant>,
 }
 
 impl fmt::Debug for Holder {
@@ -113,9 +136,9 @@ impl fmt::Debug for Holder {
 enum Grant {
     Granted,
     Refused(NoRoom),
-    /// Somebody who holds more is to give up first.
-    After(Arc<dyn Fn() + Send + Sync>),
-    /// Somebody was asked already.
+    /// Another holder has to give up first.
+    After(GiveUp),
+    /// Another holder was asked already.
     Pending,
 }
 
@@ -164,7 +187,7 @@ impl MemoryShare {
         let id = held.next;
         held.next += 1;
         let holder =
-            Holder { share: Arc::clone(&self.name), bytes: 0, give_up: Arc::new(give_up), asked: false };
+            Holder { share: Arc::clone(&self.name), bytes: 0, give_up: Arc::new(give_up), asked: None };
         held.holders.insert(id, holder);
         drop(held);
         Holding { share: self.clone(), id }
@@ -175,47 +198,71 @@ impl MemoryShare {
     /// # Errors
     /// Where there is none even after others have given up what they keep.
     pub fn keep<T: Send + 'static>(&self, bytes: usize, thing: T) -> Result<Kept<T>, NoRoom> {
-        let kept = Kept(Arc::new(Mutex::new(None)));
+        let mut holding = self.hold(|| {});
+        holding.grow_now(bytes)?;
+        Ok(self.store(holding, thing))
+    }
+
+    /// Another share may ask for the room before the thing is stored: it goes at once then.
+    fn store<T: Send + 'static>(&self, holding: Holding, thing: T) -> Kept<T> {
+        let id = holding.id;
+        let kept = Kept(Arc::new(Mutex::new(Some((holding, thing)))));
         let cell: Weak<Mutex<Option<(Holding, T)>>> = Arc::downgrade(&kept.0);
-        let mut holding = self.hold(move || {
+        self.when_asked(id, move || {
             if let Some(cell) = cell.upgrade() {
                 let given_up = cell.lock().unwrap_or_else(PoisonError::into_inner).take();
                 drop(given_up);
             }
         });
-        holding.grow_now(bytes)?;
-        *kept.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((holding, thing));
-        Ok(kept)
+        kept
+    }
+
+    /// Calls this to have a holding dropped: at once, where it was asked for already.
+    fn when_asked(&self, id: u64, give_up: impl Fn() + Send + Sync + 'static) {
+        let give_up: GiveUp = Arc::new(give_up);
+        let mut held = self.pool.lock();
+        let asked = held.holders.get_mut(&id).is_some_and(|holder| {
+            holder.give_up = Arc::clone(&give_up);
+            holder.asked.is_some()
+        });
+        drop(held);
+        if asked {
+            give_up();
+        }
     }
 }
 
 impl Holding {
-    /// Holds more: as soon as there is room, or else, after a while, once those who hold more than this share have given
-    /// up what is needed.
+    /// Holds more as soon as there is room. After a while, holders that hold more than this share are given up.
     ///
     /// # Errors
     /// Where there is no room.
     pub(super) async fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
-        let patient_until = Instant::now() + PATIENCE;
+        let began = Instant::now();
+        let patient_until = began + PATIENCE;
         loop {
             let freed = self.share.pool.freed.notified();
-            let is_patient = Instant::now() < patient_until;
+            let now = Instant::now();
+            let is_patient = now < patient_until;
             match self.try_to_grow(bytes, is_patient) {
                 Grant::Granted => return Ok(()),
                 Grant::Refused(why) if !is_patient => return Err(why),
+                Grant::Refused(_) | Grant::Pending | Grant::After(_) if now >= began + LONGEST_WAIT => {
+                    return Err(self.no_room());
+                }
                 Grant::After(give_up) => give_up(),
                 Grant::Refused(_) | Grant::Pending => {}
             }
+            // Either way it is tried again.
             if is_patient {
-                // Either way it is tried again.
                 let _ = timeout_at(patient_until, freed).await;
             } else {
-                freed.await;
+                let _ = timeout(PATIENCE, freed).await;
             }
         }
     }
 
-    /// The same, and waits so long for a share that is used up, which keeps nobody else waiting.
+    /// As [`Holding::grow`], but waits for so long for its own share, which keeps no other share waiting.
     ///
     /// # Errors
     /// As for [`Holding::grow`].
@@ -229,19 +276,40 @@ impl Holding {
         }
     }
 
-    /// The same at once, for what others give up at once.
+    /// As [`Holding::grow`], without waiting, for budgets whose holders give up at once.
     pub(super) fn grow_now(&mut self, bytes: usize) -> Result<(), NoRoom> {
         loop {
             match self.try_to_grow(bytes, false) {
                 Grant::Granted => return Ok(()),
                 Grant::Refused(why) => return Err(why),
                 Grant::After(give_up) => give_up(),
-                Grant::Pending => return Err(NoRoom::Budget { share: self.share.name.to_string() }),
+                Grant::Pending => return Err(self.no_room()),
             }
         }
     }
 
-    /// One who is patient asks nobody to give up anything.
+    /// Holds no more than so many bytes from now on.
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
+        let MemoryShare { pool, name } = &self.share;
+        let held = &mut *pool.lock();
+        let Some(holder) = held.holders.get_mut(&self.id) else { return };
+        let less = holder.bytes.saturating_sub(bytes);
+        holder.bytes -= less;
+        held.release(name, less);
+        pool.freed.notify_waiters();
+    }
+
+    /// Calls this to have the holding dropped: at once, where another share has asked for its room already. For things
+    /// that can be found only after they are stored.
+    pub(super) fn when_asked(&self, give_up: impl Fn() + Send + Sync + 'static) {
+        self.share.when_asked(self.id, give_up);
+    }
+
+    fn no_room(&self) -> NoRoom {
+        NoRoom::Budget { share: self.share.name.to_string() }
+    }
+
+    /// While `is_patient`, no other holder is asked to give up memory.
     fn try_to_grow(&self, bytes: usize, is_patient: bool) -> Grant {
         let MemoryShare { pool, name } = &self.share;
         let held = &mut *pool.lock();
@@ -257,23 +325,39 @@ impl Holding {
             }
             return Grant::Granted;
         }
-        let most =
-            held.shares.iter().max_by_key(|(_, bytes)| **bytes).map(|(share, bytes)| (share.clone(), *bytes));
-        let Some((most, _)) = most.filter(|(share, bytes)| share != name && *bytes > own) else {
-            return Grant::Refused(NoRoom::Budget { share: name.to_string() });
-        };
-        let pending: usize =
-            held.holders.values().filter(|holder| holder.asked).map(|holder| holder.bytes).sum();
+        let mut larger: Vec<_> =
+            held.shares.iter().filter(|(share, bytes)| *share != name && **bytes > own).collect();
+        if larger.is_empty() {
+            return Grant::Refused(self.no_room());
+        }
+        let now = Instant::now();
+        let in_time = |holder: &&Holder| holder.asked.is_some_and(|asked| now < asked + PATIENCE);
+        let pending: usize = held.holders.values().filter(in_time).map(|holder| holder.bytes).sum();
         if is_patient || held.total - pending + bytes <= pool.total {
             return Grant::Pending;
         }
-        let of_most = held.holders.values_mut().filter(|holder| holder.share == most && !holder.asked);
-        match of_most.filter(|holder| holder.bytes > 0).max_by_key(|holder| holder.bytes) {
-            Some(holder) => {
-                holder.asked = true;
-                Grant::After(Arc::clone(&holder.give_up))
+        larger.sort_unstable_by_key(|(_, bytes)| Reverse(**bytes));
+        for (share, _) in larger {
+            let of_share =
+                held.holders.values_mut().filter(|holder| holder.share == *share && holder.asked.is_none());
+            if let Some(holder) = of_share.filter(|holder| holder.bytes > 0).max_by_key(|holder| holder.bytes)
+            {
+                holder.asked = Some(now);
+                return Grant::After(Arc::clone(&holder.give_up));
             }
-            None => Grant::Pending,
+        }
+        Grant::Pending
+    }
+}
+
+impl Held {
+    fn release(&mut self, share: &Arc<str>, bytes: usize) {
+        self.total -= bytes;
+        if let Some(held) = self.shares.get_mut(share) {
+            *held -= bytes;
+            if *held == 0 {
+                self.shares.remove(share);
+            }
         }
     }
 }
@@ -283,13 +367,7 @@ impl Drop for Holding {
         let MemoryShare { pool, name } = &self.share;
         let held = &mut *pool.lock();
         let Some(holder) = held.holders.remove(&self.id) else { return };
-        held.total -= holder.bytes;
-        if let Some(bytes) = held.shares.get_mut(name) {
-            *bytes -= holder.bytes;
-            if *bytes == 0 {
-                held.shares.remove(name);
-            }
-        }
+        held.release(name, holder.bytes);
         pool.freed.notify_waiters();
     }
 }
@@ -318,6 +396,12 @@ impl fmt::Debug for MemoryShare {
 impl fmt::Debug for Holding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Holding").field("share", &self.share).finish_non_exhaustive()
+    }
+}
+
+impl<T> Clone for Kept<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }
 
@@ -379,6 +463,48 @@ mod tests {
         assert_eq!((of_a.get(), of_b.get()), (Some(32), Some(20)));
     }
 
+    /// Plays the moment between the grant and the storing of the thing.
+    #[test]
+    fn a_thing_that_is_asked_for_before_it_is_stored_goes_at_once() {
+        let budget = budget();
+        let (a, b, c) = (budget.share("a"), budget.share("b"), budget.share("c"));
+        let mut holding = a.hold(|| {});
+        holding.grow_now(32).unwrap();
+        let _of_b = kept(&b, 30).unwrap();
+        assert!(kept(&c, 10).is_err(), "there is nothing yet that could be given up");
+        let of_a = a.store(holding, 32);
+        assert_eq!((of_a.get(), budget.held()), (None, 30));
+        assert_eq!(kept(&c, 10).unwrap().get(), Some(10));
+    }
+
+    #[test]
+    fn a_share_may_hold_less_than_before() {
+        let budget = budget();
+        let mut holding = budget.share("a").hold(|| {});
+        holding.grow_now(30).unwrap();
+        holding.shrink_to(10);
+        holding.shrink_to(20);
+        assert_eq!(budget.held(), 10);
+        drop(holding);
+        assert_eq!(budget.held(), 0);
+    }
+
+    /// Three shares hold all of it: the largest does not give up what it is asked for.
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_does_not_wait_for_one_who_never_gives_up() {
+        let budget = MemoryBudget::new(TOTAL, TOTAL);
+        let (a, b, c) = (budget.share("a"), budget.share("b"), budget.share("c"));
+        let mut stuck = a.hold(|| {});
+        stuck.grow(34).await.unwrap();
+        let of_b = kept(&b, 30).unwrap();
+        let mut of_c = c.hold(|| {});
+        timeout(PATIENCE * 3, of_c.grow(8)).await.unwrap().unwrap();
+        assert_eq!((of_b.get(), budget.held()), (None, 42));
+        let began = Instant::now();
+        of_c.grow(25).await.unwrap_err();
+        assert!(began.elapsed() <= LONGEST_WAIT + PATIENCE, "{:?}", began.elapsed());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_may_waits_for_its_own_share() {
         let share = budget().share("a");
@@ -386,7 +512,7 @@ mod tests {
         let mut second = share.hold(|| {});
         assert!(second.grow_within(PATIENCE * 3, 1).await.is_err());
         let mut waiting = Box::pin(second.grow_within(PATIENCE * 3, 1));
-        assert!(tokio::time::timeout(PATIENCE * 2, &mut waiting).await.is_err());
+        assert!(timeout(PATIENCE * 2, &mut waiting).await.is_err());
         drop(first);
         assert_eq!(waiting.await, Ok(()));
     }
@@ -406,7 +532,7 @@ mod tests {
             let mut growing = Box::pin(of_c.grow(8));
             assert!((&mut growing).now_or_never().is_none());
             assert!(!cancelled.is_cancelled(), "most end by themselves");
-            assert!(tokio::time::timeout(PATIENCE * 2, &mut growing).await.is_err());
+            assert!(timeout(PATIENCE * 2, &mut growing).await.is_err());
             assert!(cancelled.is_cancelled());
             drop(of_a);
             growing.await.unwrap();

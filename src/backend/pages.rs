@@ -1,13 +1,21 @@
-//! The pages of a list, which a remote side may go on sending for ever.
+//! Lists that come page by page, which a remote side may go on sending for ever.
 
 use std::{
     collections::HashSet,
     hash::{BuildHasher, RandomState},
 };
 
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
-use super::memory::{Holding, MemoryShare};
+use super::{
+    BackendError,
+    bounded::each,
+    http::Response,
+    memory::{Holding, MemoryShare, NoRoom, Weight},
+};
+use crate::lifecycle::MarkedKey;
 
 /// More pages than any list has: a hundred thousand keys of IBM Cloud.
 const MOST_PAGES: usize = 1000;
@@ -15,20 +23,38 @@ const MOST_PAGES: usize = 1000;
 const LARGEST: usize = 128 << 20;
 /// The most items that are kept of a list.
 const MOST_ITEMS: usize = 100_000;
+/// The most keys of one identity. More than one is an exception: the answer to a create request was lost.
+pub(super) const MOST_OF_ONE: usize = 20;
 
-/// What an item takes in memory besides its words, and with all of its words.
-const ITEM: usize = 256;
-const LARGEST_ITEM: usize = 8 << 10;
+/// A list of a remote side.
+pub(super) trait Pages {
+    /// The most items that a page may have.
+    const MOST_PER_PAGE: usize;
 
-/// A list as far as its pages have come. What is kept of them counts.
-pub(super) struct Pages<T> {
-    items: Vec<T>,
-    pages: usize,
-    bytes: usize,
-    seen: HashSet<u64>,
-    hasher: RandomState,
-    holding: Holding,
-    given_up: CancellationToken,
+    /// Requests a page: the first one, or the one that the last one named.
+    ///
+    /// # Errors
+    /// Where no success came back.
+    fn request(&mut self, next: Option<&str>) -> impl Future<Output = Result<Response, BackendError>> + Send;
+
+    /// Takes a page apart.
+    ///
+    /// # Errors
+    /// Where it is none.
+    fn page<'a>(&self, response: &'a Response) -> Result<Page<'a>, BackendError>;
+
+    /// The error for a page whose items can't be read.
+    fn malformed(&self, response: &Response) -> BackendError;
+
+    /// The error for a list that is not read to its end.
+    fn endless(&self, endless: Endless) -> BackendError;
+}
+
+/// One page. Its items are not read yet.
+pub(super) struct Page<'a> {
+    pub(super) items: &'a RawValue,
+    /// Where the next page is.
+    pub(super) next: Option<String>,
 }
 
 /// A whole list. It counts as long as it is there.
@@ -36,54 +62,173 @@ pub(super) struct Pages<T> {
 pub struct Listed<T> {
     /// What is on it.
     pub items: Vec<T>,
-    /// The room that it takes.
+    /// The room that it takes. Drop it as soon as the items are gone: another share may wait for it.
     pub held: Holding,
 }
 
 /// Why a list is not read to its end.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Endless {
-    /// Asked for again, it would go on as long.
+    /// The next attempt would end in the same way.
     Always(String),
     /// There is no room for it now.
     Now(String),
 }
 
-impl<T> Pages<T> {
-    pub(super) fn held_by(share: &MemoryShare) -> Self {
-        let given_up = CancellationToken::new();
-        let give_up = given_up.clone();
+/// How much of a list is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Extent {
+    Whole,
+    /// Until so many items are found.
+    First(usize),
+}
+
+impl Weight for MarkedKey {
+    fn weight(&self) -> usize {
+        let Self { id, name, owner: _, sequence: _, namespace } = self;
+        id.capacity() + name.capacity() + namespace.as_ref().map_or(0, String::capacity)
+    }
+}
+
+/// Reads a list. `keep` is called twice for each item: to count what it keeps, and to keep it. Each page is dropped
+/// before the next one is requested. The whole list is given up where another share needs its room, whatever it waits
+/// for.
+///
+/// # Errors
+/// Where one page did not come, and where there is no end or too much of it.
+pub(super) async fn read<T: DeserializeOwned, K: Weight>(
+    pages: &mut (impl Pages + Send),
+    share: &MemoryShare,
+    extent: Extent,
+    keep: impl Fn(T) -> Option<K>,
+) -> Result<Listed<K>, BackendError> {
+    let given_up = CancellationToken::new();
+    let give_up = given_up.clone();
+    let list = List::new(share.hold(move || give_up.cancel()), extent);
+    let read = tokio::select! {
+        biased;
+        () = given_up.cancelled() => {
+            let what = "the operator ran out of memory for answers and canceled this list; retrying";
+            Err(Stop::Endless(Endless::Now(what.to_owned())))
+        }
+        read = list.read(pages, keep) => read,
+    };
+    read.map_err(|stop| match stop {
+        Stop::Endless(endless) => pages.endless(endless),
+        Stop::Failed(error) => error,
+    })
+}
+
+/// A list as far as its pages have come. What is kept of them counts.
+struct List<K> {
+    items: Vec<K>,
+    extent: Extent,
+    pages: usize,
+    bytes: usize,
+    seen: HashSet<u64>,
+    hasher: RandomState,
+    holding: Holding,
+}
+
+/// Why reading stops before the end.
+enum Stop {
+    Endless(Endless),
+    Failed(BackendError),
+}
+
+impl From<BackendError> for Stop {
+    fn from(error: BackendError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Endless> for Stop {
+    fn from(endless: Endless) -> Self {
+        Self::Endless(endless)
+    }
+}
+
+impl From<NoRoom> for Stop {
+    fn from(why: NoRoom) -> Self {
+        Self::Endless(Endless::Now(why.to_string()))
+    }
+}
+
+impl<K: Weight> List<K> {
+    fn new(holding: Holding, extent: Extent) -> Self {
         Self {
             items: Vec::new(),
+            extent,
             pages: 0,
             bytes: 0,
             seen: HashSet::new(),
             hasher: RandomState::new(),
-            holding: share.hold(move || give_up.cancel()),
-            given_up,
+            holding,
         }
     }
 
-    /// Takes in what is to be kept of a page of so many bytes.
+    async fn read<T: DeserializeOwned, P: Pages + Send>(
+        mut self,
+        pages: &mut P,
+        keep: impl Fn(T) -> Option<K>,
+    ) -> Result<Listed<K>, Stop> {
+        let mut next: Option<String> = None;
+        loop {
+            let response = pages.request(next.as_deref()).await?;
+            let page = pages.page(&response)?;
+            self.came(response.body().map_or(0, <[u8]>::len))?;
+            let (mut count, mut weight) = (0, 0);
+            let weigh = |item: K| {
+                count += 1;
+                weight += item.weight();
+            };
+            let wanted = self.wanted();
+            each_kept(page.items, P::MOST_PER_PAGE, wanted, &keep, weigh)
+                .map_err(|_| pages.malformed(&response))?;
+            self.make_room(count, weight).await?;
+            each_kept(page.items, P::MOST_PER_PAGE, wanted, &keep, |item| self.items.push(item))
+                .map_err(|_| pages.malformed(&response))?;
+            next = page.next.filter(|_| self.wanted() > 0);
+            drop(response);
+            match &next {
+                Some(next) => self.goes_on_at(next)?,
+                None => return Ok(Listed { items: self.items, held: self.holding }),
+            }
+        }
+    }
+
+    /// How many more items are to be kept.
+    fn wanted(&self) -> usize {
+        match self.extent {
+            Extent::Whole => usize::MAX,
+            Extent::First(most) => most - self.items.len(),
+        }
+    }
+
+    /// A page of so many bytes has come.
     ///
     /// # Errors
-    /// Where the list is too long.
-    pub(super) async fn add(&mut self, page: Vec<T>, bytes: usize) -> Result<(), Endless> {
+    /// Where all pages together are too large.
+    fn came(&mut self, bytes: usize) -> Result<(), Endless> {
         self.bytes += bytes;
         if self.bytes > LARGEST {
-            return Err(Endless::Always(format!("its pages hold more than {} MiB", LARGEST >> 20)));
+            return Err(Endless::Always(format!("the list is larger than {} MiB", LARGEST >> 20)));
         }
-        if self.items.len() + page.len() > MOST_ITEMS {
-            return Err(Endless::Always(format!("it has more than {MOST_ITEMS} items")));
+        Ok(())
+    }
+
+    /// Makes room for so many more items.
+    ///
+    /// # Errors
+    /// Where they are too many, or there is no room.
+    async fn make_room(&mut self, items: usize, weight: usize) -> Result<(), Stop> {
+        if self.items.len() + items > MOST_ITEMS {
+            let what = format!("the list has more than {MOST_ITEMS} items");
+            return Err(Endless::Always(what).into());
         }
-        let kept = page.len() * ITEM + bytes.min(page.len() * LARGEST_ITEM);
-        self.holding.grow(kept).await.map_err(|why| Endless::Now(why.to_string()))?;
-        if self.given_up.is_cancelled() {
-            return Err(Endless::Now(
-                "others needed its part of the operator's memory for answers".to_owned(),
-            ));
-        }
-        self.items.extend(page);
+        // They are copied when there is no more room for them in their place.
+        self.holding.grow(weight + 2 * items * size_of::<K>()).await?;
+        self.items.reserve_exact(items);
         Ok(())
     }
 
@@ -91,31 +236,57 @@ impl<T> Pages<T> {
     ///
     /// # Errors
     /// Where there are too many, or this one has come already.
-    pub(super) fn goes_on_at(&mut self, next: &str) -> Result<(), Endless> {
+    fn goes_on_at(&mut self, next: &str) -> Result<(), Endless> {
         self.pages += 1;
         if self.pages >= MOST_PAGES {
-            return Err(Endless::Always(format!("its pages have no end: there are more than {MOST_PAGES}")));
+            return Err(Endless::Always(format!("the list has more than {MOST_PAGES} pages")));
         }
         if !self.seen.insert(self.hasher.hash_one(next)) {
-            return Err(Endless::Always(
-                "its pages have no end: one of them leads back to another".to_owned(),
-            ));
+            let what = "pagination loops: the remote side returned the same next page twice";
+            return Err(Endless::Always(what.to_owned()));
         }
         Ok(())
     }
+}
 
-    pub(super) fn end(self) -> Listed<T> {
-        Listed { items: self.items, held: self.holding }
-    }
+/// The items of a page that are kept, up to so many.
+fn each_kept<T: DeserializeOwned, K>(
+    items: &RawValue,
+    most: usize,
+    wanted: usize,
+    keep: impl Fn(T) -> Option<K>,
+    mut take: impl FnMut(K),
+) -> Result<(), serde_json::Error> {
+    let mut left = wanted;
+    each(items, most, |item: T| {
+        if left > 0
+            && let Some(kept) = keep(item)
+        {
+            left -= 1;
+            take(kept);
+        }
+    })
+    .map(drop)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::backend::MemoryBudget;
+    use std::time::Duration;
 
-    fn pages() -> Pages<u32> {
-        Pages::held_by(&MemoryBudget::new(1 << 20, 1 << 20).share("a"))
+    use reqwest::StatusCode;
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+    use crate::backend::{ErrorClass, MemoryBudget};
+
+    const KIB: usize = 1 << 10;
+
+    fn list(budget: &MemoryBudget) -> List<String> {
+        List::new(budget.share("a").hold(|| {}), Extent::Whole)
+    }
+
+    fn budget() -> MemoryBudget {
+        MemoryBudget::new(MOST_ITEMS, MOST_ITEMS)
     }
 
     fn words(error: Endless) -> String {
@@ -124,34 +295,114 @@ mod tests {
         }
     }
 
+    /// Pages of a single item each. After so many the next one never comes.
+    struct Trickle {
+        pages: usize,
+        item: String,
+        served: usize,
+    }
+
+    impl Trickle {
+        fn of(pages: usize, bytes: usize) -> Self {
+            Self { pages, item: "x".repeat(bytes), served: 0 }
+        }
+    }
+
+    impl Pages for Trickle {
+        const MOST_PER_PAGE: usize = 2;
+
+        async fn request(&mut self, next: Option<&str>) -> Result<Response, BackendError> {
+            assert_eq!(next.is_some(), self.served > 0);
+            if self.served == self.pages {
+                std::future::pending::<()>().await;
+            }
+            self.served += 1;
+            let body = serde_json::to_vec(&[&self.item]).unwrap();
+            Ok(Response::of(StatusCode::OK, body, &MemoryBudget::for_answers().share("bodies")))
+        }
+
+        fn page<'a>(&self, response: &'a Response) -> Result<Page<'a>, BackendError> {
+            let items = serde_json::from_slice(response.body().unwrap()).unwrap();
+            Ok(Page { items, next: Some(self.served.to_string()) })
+        }
+
+        fn malformed(&self, _: &Response) -> BackendError {
+            BackendError::new(ErrorClass::Unexpected, "malformed")
+        }
+
+        fn endless(&self, endless: Endless) -> BackendError {
+            BackendError::new(ErrorClass::Transient, words(endless))
+        }
+    }
+
     #[test]
     fn pages_that_lead_in_a_circle_have_no_end() {
-        let mut pages = pages();
-        pages.goes_on_at("/a").unwrap();
-        pages.goes_on_at("/b").unwrap();
-        assert!(words(pages.goes_on_at("/a").unwrap_err()).contains("leads back"));
+        let mut list = list(&budget());
+        list.goes_on_at("/a").unwrap();
+        list.goes_on_at("/b").unwrap();
+        assert!(words(list.goes_on_at("/a").unwrap_err()).contains("the same next page twice"));
     }
 
     #[test]
     fn pages_that_go_on_for_ever_have_no_end() {
-        let mut pages = pages();
-        let error = (0..=MOST_PAGES).find_map(|page| pages.goes_on_at(&page.to_string()).err());
-        assert!(words(error.unwrap()).contains("more than 1000"));
+        let mut list = list(&budget());
+        let error = (0..=MOST_PAGES).find_map(|page| list.goes_on_at(&page.to_string()).err());
+        assert!(words(error.unwrap()).contains("more than 1000 pages"));
     }
 
-    #[tokio::test]
-    async fn all_pages_together_have_a_bound() {
-        let mut pages = pages();
-        assert_eq!(pages.add(vec![1], LARGEST - 1).await, Ok(()));
-        assert!(words(pages.add(vec![1], 2).await.unwrap_err()).contains("more than 128 MiB"));
+    #[test]
+    fn all_pages_together_have_a_bound() {
+        let mut list = list(&budget());
+        assert_eq!(list.came(LARGEST - 1), Ok(()));
+        assert!(words(list.came(2).unwrap_err()).contains("larger than 128 MiB"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_kept_of_all_pages_needs_room() {
-        let mut pages = pages();
-        assert_eq!(pages.add(vec![1; 100], 4 << 20).await, Ok(()));
-        let error = pages.add(vec![1; 100], 4 << 20).await.unwrap_err();
-        assert!(words(error).contains("memory for answers"));
-        assert_eq!(pages.add(Vec::new(), 4 << 20).await, Ok(()), "what is not kept needs none");
+    async fn all_that_is_kept_counts() {
+        let budget = MemoryBudget::new(KIB * KIB, KIB * KIB);
+        let mut pages = Trickle::of(20, 100 * KIB);
+        let error = read(&mut pages, &budget.share("a"), Extent::Whole, Some::<String>).await.unwrap_err();
+        assert!(error.message.contains("for answers"), "{}", error.message);
+        assert_eq!((pages.served, budget.held()), (11, 0), "ten items of 100 KiB fit");
+
+        let mut pages = Trickle::of(20, 100 * KIB);
+        let few = read(&mut pages, &budget.share("a"), Extent::First(3), Some::<String>).await.unwrap();
+        assert_eq!((few.items.len(), pages.served), (3, 3));
+        assert!((300 * KIB..301 * KIB).contains(&budget.held()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_kept_needs_no_room() {
+        let budget = MemoryBudget::new(KIB, KIB);
+        let mut pages = Trickle::of(5, 100 * KIB);
+        let share = budget.share("a");
+        let none = read(&mut pages, &share, Extent::Whole, |_: String| None::<String>);
+        assert!(timeout(Duration::from_secs(600), none).await.is_err(), "the sixth page does not come");
+        assert_eq!(pages.served, 5);
+    }
+
+    /// Four lists hold all of the memory, and wait for a page that never comes.
+    #[tokio::test(start_paused = true)]
+    async fn lists_that_trickle_keep_no_other_share_waiting() {
+        let budget = MemoryBudget::new(64 * KIB, 16 * KIB);
+        let lists: Vec<_> = (0..4)
+            .map(|number| {
+                let share = budget.share(&number.to_string());
+                tokio::spawn(async move {
+                    let mut pages = Trickle::of(3, 5 * KIB);
+                    read(&mut pages, &share, Extent::Whole, Some::<String>).await.map(drop)
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        assert!(budget.held() > 60 * KIB, "{}", budget.held());
+        let mut victim = budget.share("victim").hold(|| {});
+        let began = Instant::now();
+        victim.grow(8 * KIB).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        let (given_up, waiting): (Vec<_>, Vec<_>) = lists.into_iter().partition(|list| list.is_finished());
+        assert_eq!((given_up.len(), waiting.len()), (1, 3));
+        let error = given_up.into_iter().next().unwrap().await.unwrap().unwrap_err();
+        assert!(error.message.contains("canceled this list"), "{}", error.message);
     }
 }

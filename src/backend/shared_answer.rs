@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     hash::Hash,
-    sync::{Arc, Mutex as SyncMutex, PoisonError},
+    sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -16,14 +16,19 @@ use tokio::{
     time::Instant,
 };
 
-use super::BackendError;
+use super::{
+    BackendError,
+    memory::{Holding, Weight},
+};
 
 /// The last answer, and whose turn it is to ask for another.
 pub(super) struct SharedAnswer<T> {
-    latest: watch::Sender<Option<Known<T>>>,
+    latest: Arc<watch::Sender<Option<Known<T>>>>,
     turn: Mutex<Option<Failed>>,
     /// How long a failure is also told to those who come after it.
     kept: fn(&BackendError) -> Duration,
+    /// The room that an answer takes, where it counts.
+    held: fn(&T) -> Option<&Holding>,
 }
 
 /// An answer, and when it came.
@@ -38,50 +43,94 @@ impl<T> Clone for Known<T> {
     }
 }
 
-/// Answers to the same question about many things. A failure is told to those only who waited for it.
+/// Answers to the same question about many things. A failure is told only to those who waited for it.
 pub(super) struct SharedAnswers<K, T> {
     answers: SyncMutex<HashMap<K, Arc<SharedAnswer<T>>>>,
-    most: usize,
+    /// The most bytes that they take together.
+    largest: usize,
 }
 
-/// As many things as answers are kept about, unless they are large.
-const MOST_ANSWERS: usize = 4096;
+/// Bytes that one answer takes besides its own and its key's words: its part of the map, locks, allocations.
+const ENTRY: usize = 512;
 
-impl<K, T> Default for SharedAnswers<K, T> {
-    fn default() -> Self {
-        Self::about_at_most(MOST_ANSWERS)
+impl<K, T> SharedAnswers<K, T>
+where
+    K: Clone + Eq + Hash + Weight,
+    T: Weight + Send + Sync + 'static,
+{
+    /// Answers that take so many bytes together. The oldest ones are forgotten for a new one.
+    pub(super) fn in_bytes(largest: usize) -> Self {
+        Self { answers: SyncMutex::default(), largest }
     }
-}
 
-impl<K, T> SharedAnswers<K, T> {
-    /// Answers about so many things: the oldest one is forgotten for a new one.
-    pub(super) fn about_at_most(most: usize) -> Self {
-        Self { answers: SyncMutex::default(), most }
+    /// As [`SharedAnswer::get`], about one of them.
+    ///
+    /// # Errors
+    /// Those of `ask`, whoever asked.
+    pub(super) async fn get<F>(
+        &self,
+        key: &K,
+        good_enough: impl Fn(&Known<T>) -> bool,
+        ask: impl FnOnce() -> F,
+    ) -> Result<Known<T>, BackendError>
+    where
+        F: Future<Output = Result<T, BackendError>>,
+    {
+        let ask = move || async move {
+            let answer = ask().await?;
+            self.make_room(answer.weight());
+            Ok(answer)
+        };
+        self.about(key).get(good_enough, ask).await
     }
-}
 
-impl<K: Clone + Eq + Hash, T> SharedAnswers<K, T> {
-    /// The answer about one of them.
-    pub(super) fn about(&self, key: &K) -> Arc<SharedAnswer<T>> {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        if answers.len() >= self.most && !answers.contains_key(key) {
-            let age = |answer: &SharedAnswer<T>| answer.latest.borrow().as_ref().map(|known| known.since);
-            let unused = answers.iter().filter(|(_, answer)| Arc::strong_count(answer) == 1);
-            let oldest = unused.min_by_key(|(_, answer)| age(answer)).map(|(key, _)| key.clone());
-            oldest.map(|oldest| answers.remove(&oldest));
+    fn about(&self, key: &K) -> Arc<SharedAnswer<T>> {
+        if let Some(known) = self.lock().get(key) {
+            return Arc::clone(known);
         }
+        self.make_room(ENTRY + key.weight());
         let unknown = || Arc::new(SharedAnswer::kept(|_| Duration::ZERO));
-        Arc::clone(answers.entry(key.clone()).or_insert_with(unknown))
+        Arc::clone(self.lock().entry(key.clone()).or_insert_with(unknown))
+    }
+
+    /// Forgets the oldest answers until there is room for so many bytes more.
+    fn make_room(&self, bytes: usize) {
+        let mut answers = self.lock();
+        let weigh = |key: &K, answer: &SharedAnswer<T>| {
+            let latest = answer.latest.borrow();
+            ENTRY + key.weight() + latest.as_ref().map_or(0, |known| known.value.weight())
+        };
+        let mut total: usize = answers.iter().map(|(key, answer)| weigh(key, answer)).sum();
+        if total + bytes <= self.largest {
+            return;
+        }
+        // One that a caller still needs stays.
+        let unused = answers.iter().filter(|(_, answer)| Arc::strong_count(answer) == 1);
+        let since = |answer: &SharedAnswer<T>| answer.latest.borrow().as_ref().map(|known| known.since);
+        let mut unused: Vec<_> =
+            unused.map(|(key, answer)| (since(answer), weigh(key, answer), key.clone())).collect();
+        unused.sort_unstable_by_key(|(since, ..)| *since);
+        for (_, weight, key) in unused {
+            if total + bytes <= self.largest {
+                break;
+            }
+            total -= weight;
+            answers.remove(&key);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<SharedAnswer<T>>>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last answer about one of them, however old.
     pub(super) fn latest(&self, key: &K) -> Option<Known<T>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).get(key)?.latest()
+        self.lock().get(key)?.latest()
     }
 
     /// What is known of it is wrong.
     pub(super) fn forget(&self, key: &K) {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.lock().remove(key);
     }
 }
 
@@ -91,11 +140,17 @@ struct Failed {
     error: BackendError,
 }
 
-impl<T> SharedAnswer<T> {
+impl<T: Send + Sync + 'static> SharedAnswer<T> {
     /// Nothing is known yet. A failure is told to everybody who waited for it, and for as long as `kept` says to those
     /// who come later.
     pub(super) fn kept(kept: fn(&BackendError) -> Duration) -> Self {
-        Self { latest: watch::Sender::new(None), turn: Mutex::default(), kept }
+        let latest = Arc::new(watch::Sender::new(None));
+        Self { latest, turn: Mutex::default(), kept, held: |_| None }
+    }
+
+    /// The same for answers that count. They are forgotten where others need their room.
+    pub(super) fn counted(self, held: fn(&T) -> Option<&Holding>) -> Self {
+        Self { held, ..self }
     }
 
     /// The last answer, however old.
@@ -148,24 +203,26 @@ impl<T> SharedAnswer<T> {
         Some(self.ask(&mut turn, ask).await)
     }
 
-    /// Forgets the last answer, whoever keeps this.
-    pub(super) fn forgetter(&self) -> impl Fn() + Send + Sync + 'static
-    where
-        T: Send + Sync + 'static,
-    {
-        let latest = self.latest.clone();
-        move || drop(latest.send_replace(None))
+    /// Forgets the last answer.
+    pub(super) fn clear(&self) {
+        self.latest.send_replace(None);
     }
 
     /// Forgets the last answer, if it is this one.
     pub(super) fn forget(&self, value: &Arc<T>) {
-        self.latest.send_if_modified(|latest| {
-            let known = latest.as_ref().is_some_and(|known| Arc::ptr_eq(&known.value, value));
-            if known {
-                *latest = None;
-            }
-            known
-        });
+        forget(&self.latest, value);
+    }
+
+    /// Has this answer forgotten where others need its room, which may be before it was stored.
+    fn give_way(&self, value: &Arc<T>) {
+        if let Some(held) = (self.held)(value) {
+            let (latest, value) = (Arc::downgrade(&self.latest), Arc::downgrade(value));
+            held.when_asked(move || {
+                if let (Some(latest), Some(value)) = (latest.upgrade(), value.upgrade()) {
+                    forget(&latest, &value);
+                }
+            });
+        }
     }
 
     async fn ask<F>(
@@ -180,6 +237,7 @@ impl<T> SharedAnswer<T> {
             Ok(value) => {
                 let known = Known { since: Instant::now(), value: Arc::new(value) };
                 self.latest.send_replace(Some(known.clone()));
+                self.give_way(&known.value);
                 *turn = None;
                 Ok(known)
             }
@@ -198,23 +256,83 @@ impl<T> SharedAnswer<T> {
     }
 }
 
+fn forget<T>(latest: &watch::Sender<Option<Known<T>>>, value: &Arc<T>) {
+    latest.send_if_modified(|latest| {
+        let is_known = latest.as_ref().is_some_and(|known| Arc::ptr_eq(&known.value, value));
+        if is_known {
+            *latest = None;
+        }
+        is_known
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::{MemoryBudget, MemoryShare};
 
     async fn answered(value: u8) -> Result<u8, BackendError> {
         Ok(value)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_oldest_answer_makes_room_for_a_new_one() {
-        let answers = SharedAnswers::about_at_most(2);
-        for thing in ["a", "b", "c"] {
-            answers.about(&thing).get(|_| true, || answered(1)).await.unwrap();
+    async fn the_oldest_answers_make_room_for_a_new_one() {
+        let answers = SharedAnswers::in_bytes(2 * ENTRY + 100);
+        let text = |length| async move { Ok("x".repeat(length)) };
+        let keys = ["a", "b", "c"].map(str::to_owned);
+        for (key, length) in keys.iter().zip([10, 20, 90]) {
+            answers.get(key, |_| true, || text(length)).await.unwrap();
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        let known = ["b", "c", "a"].map(|thing| answers.about(&thing).latest().is_some());
-        assert_eq!(known, [true, true, false]);
+        let known = || keys.each_ref().map(|key| answers.latest(key).is_some());
+        assert_eq!(known(), [false, false, true], "`b` and `c` together take too much");
+        answers.get(&keys[0], |_| true, || text(1)).await.unwrap();
+        assert_eq!(known(), [true, false, true]);
+    }
+
+    #[tokio::test]
+    async fn answers_that_do_not_come_take_no_room_for_long() {
+        let answers = SharedAnswers::<String, String>::in_bytes(4 * ENTRY);
+        for number in 0..100 {
+            let down = || async { Err(BackendError::new(crate::backend::ErrorClass::Transient, "down")) };
+            answers.get(&number.to_string(), |_| true, down).await.map(drop).unwrap_err();
+        }
+        assert!(answers.lock().len() <= 4);
+    }
+
+    struct Held(Holding);
+
+    fn held(share: &MemoryShare, bytes: usize) -> Held {
+        let mut holding = share.hold(|| {});
+        holding.grow_now(bytes).unwrap();
+        Held(holding)
+    }
+
+    /// Another share may ask for the room of an answer just before it is stored, or long after.
+    #[tokio::test]
+    async fn an_answer_goes_where_others_need_its_room() {
+        let budget = MemoryBudget::new(100, 100);
+        let (a, b) = (budget.share("a"), budget.share("b"));
+        let shared = SharedAnswer::kept(|_| Duration::ZERO).counted(|answer: &Held| Some(&answer.0));
+        let late = shared.get(
+            |_| true,
+            || async {
+                let answer = held(&a, 90);
+                assert!(b.keep(20, ()).is_err(), "it is not stored yet");
+                Ok(answer)
+            },
+        );
+        drop(late.await.unwrap());
+        assert_eq!((shared.latest().is_some(), budget.held()), (false, 0));
+
+        drop(shared.get(|_| true, || async { Ok(held(&a, 90)) }).await.unwrap());
+        assert_eq!((shared.latest().is_some(), budget.held()), (true, 90));
+        let kept = b.keep(20, ()).unwrap();
+        assert_eq!((shared.latest().is_some(), budget.held()), (false, 20));
+
+        drop(shared.get(|_| true, || async { Ok(held(&a, 50)) }).await.unwrap());
+        drop((shared, kept));
+        assert_eq!(budget.held(), 0, "nothing is kept of a provider that went away");
     }
 
     /// Another caller may be done between a look at what is known and the turn to ask.

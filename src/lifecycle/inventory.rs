@@ -1,6 +1,9 @@
 //! What a list of all keys at a remote side tells: which keys went away there, and which of them nobody here has.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 use uuid::Uuid;
 
@@ -35,7 +38,7 @@ pub struct Inventory {
     /// Whether it can be told whose keys the list shows: those of this cluster.
     pub cluster_is_known: bool,
     /// The ids of the keys that the last list showed and nobody had.
-    pub suspects: HashSet<String>,
+    pub suspects: Arc<HashSet<String>>,
 }
 
 /// What follows from a list of all keys.
@@ -67,7 +70,7 @@ impl Inventory {
         let shown: HashSet<&str> = listed.iter().map(|key| key.id.as_str()).collect();
         let missed =
             expected.iter().filter(|(_, id)| !shown.contains(id.as_str())).map(|(key, _)| *key).collect();
-        let is_ours = |key: &&MarkedKey| {
+        let is_ours = |key: &MarkedKey| {
             cluster_is_known
                 && namespace.as_ref().is_none_or(|namespace| key.namespace.as_ref() == Some(namespace))
         };
@@ -75,16 +78,14 @@ impl Inventory {
             let known = accounted.get(&key.owner);
             known.is_some_and(|known| key.sequence.is_none_or(|sequence| known.contains(&sequence)))
         };
-        let unaccounted: Vec<_> =
-            listed.iter().filter(is_ours).filter(|key| !is_accounted(key)).cloned().collect();
-        let seen_before = unaccounted.iter().filter(|key| suspects.contains(&key.id));
-        let orphan =
-            |key: &MarkedKey| Orphan { may_go: !accounted.contains_key(&key.owner), key: key.clone() };
-        Findings {
-            missed,
-            orphans: seen_before.map(orphan).collect(),
-            suspects: unaccounted.into_iter().map(|key| key.id).collect(),
+        let mut findings = Findings { missed, ..Findings::default() };
+        for key in listed.into_iter().filter(is_ours).filter(|key| !is_accounted(key)) {
+            findings.suspects.insert(key.id.clone());
+            if suspects.contains(&key.id) {
+                findings.orphans.push(Orphan { may_go: !accounted.contains_key(&key.owner), key });
+            }
         }
+        findings
     }
 }
 
@@ -129,7 +130,7 @@ mod tests {
             accounted: [(OWNER, [Sequence::FIRST].into())].into(),
             namespace: None,
             cluster_is_known: true,
-            suspects: HashSet::new(),
+            suspects: Arc::default(),
         }
     }
 
@@ -157,9 +158,9 @@ mod tests {
         #[case] key: MarkedKey,
         #[case] may_go: Option<bool>,
     ) {
-        let with = |suspects| Inventory {
+        let with = |suspects: HashSet<String>| Inventory {
             listed: settled().listed.into_iter().chain([key.clone()]).collect(),
-            suspects,
+            suspects: suspects.into(),
             ..settled()
         };
         let first = with(HashSet::new()).findings();
@@ -182,7 +183,7 @@ mod tests {
             accounted: HashMap::new(),
             namespace: namespace.map(str::to_owned),
             cluster_is_known,
-            suspects: ["a".to_owned()].into(),
+            suspects: Arc::new(["a".to_owned()].into()),
             ..settled()
         };
         assert_eq!(inventory.findings().orphans.len(), orphans);

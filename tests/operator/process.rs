@@ -159,10 +159,19 @@ impl Process {
 
     /// The most bytes of physical memory that it has had so far, as the kernel counts them.
     pub fn peak_memory(&self) -> usize {
+        self.counted_memory("VmHWM:")
+    }
+
+    /// The bytes of physical memory that it has now.
+    pub fn memory(&self) -> usize {
+        self.counted_memory("VmRSS:")
+    }
+
+    fn counted_memory(&self, name: &str) -> usize {
         let file = format!("/proc/{}/status", self.id().as_raw_nonzero());
         let status = fs::read_to_string(file).expect("it ended by itself");
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-        peak.expect("the kernel counts it").parse::<usize>().unwrap() << 10
+        let count = status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));
+        count.expect("the kernel counts it").parse::<usize>().unwrap() << 10
     }
 
     /// Waits until it has ended by itself, and returns what it logged.

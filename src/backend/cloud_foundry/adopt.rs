@@ -36,6 +36,7 @@ impl CloudFoundry {
         let Some(IssuedKey { facts, credentials }) = self.issued(request, &made).await? else {
             return Err(super::foundry::hidden(&request.name));
         };
+        let credentials = credentials.kept(self.http.kept())?;
         let mut exchange = Exchange::of(self, Call::Adopt, request);
         let marks = serde_json::json!({"metadata": marks::of(request)});
         let path = format!("{KEYS}/{}", segment(&made.guid));
@@ -45,7 +46,7 @@ impl CloudFoundry {
         }
         self.confirmed.insert(request.identity, &made.guid);
         let facts = KeyFacts { adopted: Some(request.name.clone()), ..facts };
-        Ok(Some(Bound::Issued(IssuedKey { facts, credentials })))
+        Ok(Some(Bound::Issued(IssuedKey { facts, credentials: credentials.take()? })))
     }
 
     /// A key that bears a mark may be taken over only from a ServiceKey of the same namespace that is no more, of this

@@ -1,5 +1,7 @@
 //! One call to the Cloud Controller: its login, and the words for what went wrong.
 
+use std::sync::Arc;
+
 use reqwest::{
     Method, StatusCode,
     header::{ACCEPT, HeaderValue},
@@ -14,13 +16,13 @@ use super::{
     discovery::{Links, is_same_place},
     foundry::CloudFoundry,
     session::{Pass, sign},
-    wire::{self, ApiError, Page},
+    wire::{self, ApiError},
 };
 use crate::backend::{
     Backend, BackendError, ErrorClass, KeyRequest, Listed,
-    bounded::AtMost,
     http::{Failure, Redactor, Request, Response, below, call_span},
-    pages::{Endless, Pages},
+    memory::Weight,
+    pages::{self, Endless, Extent, Page, Pages},
     token::Token,
 };
 
@@ -78,56 +80,44 @@ impl<'a> Exchange<'a> {
         self.send(request, &links).await
     }
 
-    /// All resources of a list, page by page.
+    /// The first resources of a list, up to so many, of which this is kept.
     ///
     /// # Errors
-    /// Where one page did not come, or leads away from the API.
-    pub(super) async fn list<T: DeserializeOwned>(
+    /// As for [`Exchange::list`].
+    pub(super) async fn first<T: DeserializeOwned, K: Weight>(
         &mut self,
+        most: usize,
         path: &str,
         query: &[(&str, &str)],
-    ) -> Result<Vec<T>, BackendError> {
-        self.list_of(path, query, Some).await.map(|listed| listed.items)
+        keep: impl Fn(T) -> Option<K>,
+    ) -> Result<Vec<K>, BackendError> {
+        self.read_list(Extent::First(most), path, query, keep).await.map(|listed| listed.items)
     }
 
-    /// As [`Exchange::list`], of which only this is kept.
+    /// All resources of a list, of which this is kept.
     ///
     /// # Errors
     /// Where one page did not come, or leads away from the API, and where there is no end or too much of it.
-    pub(super) async fn list_of<T: DeserializeOwned, K>(
+    pub(super) async fn list<T: DeserializeOwned, K: Weight>(
         &mut self,
         path: &str,
         query: &[(&str, &str)],
         keep: impl Fn(T) -> Option<K>,
     ) -> Result<Listed<K>, BackendError> {
-        let links = self.links().await?;
-        let mut url = address(&links, path, query);
-        let share = self.request.map_or(self.foundry.http.answers(), |request| &request.answers);
-        let mut pages = Pages::held_by(share);
-        loop {
-            let request = Request::new(Method::GET, self.call.route(), url).answered_in(LARGEST_PAGE);
-            let response = self.send(request, &links).await?;
-            if response.status != StatusCode::OK {
-                return Err(self.refused(&response).await);
-            }
-            let Page { pagination, resources: AtMost(resources) } = self.read(&response)?;
-            let bytes = response.body().map_or(0, <[u8]>::len);
-            drop(response);
-            let kept = resources.into_iter().filter_map(&keep).collect();
-            pages.add(kept, bytes).await.map_err(|endless| self.endless(endless))?;
-            let Some(next) = pagination.next else { return Ok(pages.end()) };
-            pages.goes_on_at(&next.href).map_err(|endless| self.endless(endless))?;
-            url = self.next_page(&links, &next.href)?;
-        }
+        self.read_list(Extent::Whole, path, query, keep).await
     }
 
-    fn endless(&self, endless: Endless) -> BackendError {
-        match endless {
-            Endless::Always(what) => self.unexpected(&what),
-            Endless::Now(why) => {
-                BackendError::new(ErrorClass::Transient, format!("{} failed: {why}", self.call))
-            }
-        }
+    async fn read_list<T: DeserializeOwned, K: Weight>(
+        &mut self,
+        extent: Extent,
+        path: &str,
+        query: &[(&str, &str)],
+        keep: impl Fn(T) -> Option<K>,
+    ) -> Result<Listed<K>, BackendError> {
+        let links = self.links().await?;
+        let first = address(&links, path, query);
+        let share = self.request.map_or(self.foundry.http.answers(), |request| &request.answers);
+        pages::read(&mut Resources { exchange: self, links, first }, share, extent, keep).await
     }
 
     fn next_page(&self, links: &Links, href: &str) -> Result<Url, BackendError> {
@@ -135,7 +125,7 @@ impl<'a> Exchange<'a> {
         next.ok_or_else(|| self.unexpected("its next page is not at the API's own host"))
     }
 
-    async fn links(&self) -> Result<std::sync::Arc<Links>, BackendError> {
+    async fn links(&self) -> Result<Arc<Links>, BackendError> {
         self.foundry.session.links(&self.foundry.http).await
     }
 
@@ -221,7 +211,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    fn unexpected(&self, what: &str) -> BackendError {
+    pub(super) fn unexpected(&self, what: &str) -> BackendError {
         let message = format!("{} failed: {what}; ask the operator of the Cloud Foundry", self.call);
         BackendError::new(ErrorClass::Unexpected, message)
     }
@@ -236,6 +226,53 @@ impl<'a> Exchange<'a> {
         match self.request {
             None => redactor,
             Some(request) => request.hide_in(redactor).await,
+        }
+    }
+}
+
+/// The resources of a list.
+struct Resources<'e, 'a> {
+    exchange: &'e mut Exchange<'a>,
+    links: Arc<Links>,
+    /// The first page.
+    first: Url,
+}
+
+impl Pages for Resources<'_, '_> {
+    /// As long as the API makes them.
+    const MOST_PER_PAGE: usize = 5000;
+
+    async fn request(&mut self, next: Option<&str>) -> Result<Response, BackendError> {
+        let url = match next {
+            None => self.first.clone(),
+            Some(next) => self.exchange.next_page(&self.links, next)?,
+        };
+        let request = Request::new(Method::GET, self.exchange.call.route(), url).answered_in(LARGEST_PAGE);
+        let response = self.exchange.send(request, &self.links).await?;
+        if response.status == StatusCode::OK {
+            Ok(response)
+        } else {
+            Err(self.exchange.refused(&response).await)
+        }
+    }
+
+    fn page<'p>(&self, response: &'p Response) -> Result<Page<'p>, BackendError> {
+        let body = response.body().map_err(|failure| self.exchange.failed(failure))?;
+        let wire::Page { pagination, resources } =
+            wire::read(body).map_err(|what| self.exchange.malformed(response, what))?;
+        Ok(Page { items: resources, next: pagination.next.map(|next| next.href) })
+    }
+
+    fn malformed(&self, response: &Response) -> BackendError {
+        self.exchange.malformed(response, wire::UNDOCUMENTED)
+    }
+
+    fn endless(&self, endless: Endless) -> BackendError {
+        match endless {
+            Endless::Always(what) => self.exchange.unexpected(&what),
+            Endless::Now(why) => {
+                BackendError::new(ErrorClass::Transient, format!("{} failed: {why}", self.exchange.call))
+            }
         }
     }
 }

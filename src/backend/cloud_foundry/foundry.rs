@@ -20,6 +20,7 @@ use crate::backend::{
     bounded::is_word,
     confirmed::ConfirmedKeys,
     http::{HttpClient, Response, base_url, segment},
+    pages::MOST_OF_ONE,
     shared_answer::SharedAnswer,
 };
 use crate::fair::FairSemaphore;
@@ -64,7 +65,7 @@ impl CloudFoundry {
             home: home.map(|(organization, space)| Home { organization, space }),
             confines_ids: *confines_ids,
             space: SharedAnswer::kept(|_| Duration::ZERO),
-            instances: Instances::default(),
+            instances: Instances::in_bytes(config.http.cached),
             watch: Watch::new(),
             confirmed: ConfirmedKeys::default(),
             lost_clusters: lost_clusters.clone(),
@@ -375,7 +376,7 @@ impl CloudFoundry {
     pub async fn marked_keys(&self, cluster_id: Option<&str>) -> Result<Listed<MarkedKey>, BackendError> {
         let selector = marks::selector_of_all(cluster_id);
         let query = [("type", "key"), ("per_page", "5000"), ("label_selector", selector.as_str())];
-        Exchange::anonymous(self, Call::Keys).list_of(KEYS, &query, marks::marked).await
+        Exchange::anonymous(self, Call::Keys).list(KEYS, &query, marks::marked).await
     }
 
     /// The key of this identity, by our mark, at whatever instance it is: the one with the GUID of the hint, where there
@@ -387,11 +388,22 @@ impl CloudFoundry {
     }
 
     /// All keys of this identity, by our mark, whatever their names: a former release gave others.
+    ///
+    /// # Errors
+    /// Those of the list, also where there are more than any identity has.
     pub(super) async fn find_all(&self, request: &KeyRequest) -> Result<Vec<Key>, BackendError> {
-        let query =
-            [("type", "key".to_owned()), ("label_selector", marks::selector_of_one(request.identity))];
-        let mut found = self.list(request, &query).await?;
-        found.retain(|key| marks::is_ours_by_name(key, request));
+        let selector = marks::selector_of_one(request.identity);
+        let query = [("type", "key"), ("label_selector", &selector)];
+        let keep = |key| Some(key).filter(|key| marks::is_ours_by_name(key, request));
+        let mut exchange = Exchange::of(self, Call::Keys, request);
+        let found = exchange.first(MOST_OF_ONE + 1, KEYS, &query, keep).await?;
+        if found.len() > MOST_OF_ONE {
+            let what = format!(
+                "the API lists more than {MOST_OF_ONE} keys with the mark of `{}`; delete all but one of them there",
+                request.name
+            );
+            return Err(exchange.unexpected(&what));
+        }
         for key in found.iter().filter(|key| marks::bears(key, request.identity)) {
             self.confirmed.insert(request.identity, &key.guid);
         }
@@ -404,17 +416,10 @@ impl CloudFoundry {
         request: &KeyRequest,
         instance: &str,
     ) -> Result<Option<Key>, BackendError> {
-        let query = [
-            ("type", "key".to_owned()),
-            ("names", listed(&request.name)),
-            ("service_instance_guids", listed(instance)),
-        ];
-        Ok(self.list(request, &query).await?.into_iter().next())
-    }
-
-    async fn list(&self, request: &KeyRequest, query: &[(&str, String)]) -> Result<Vec<Key>, BackendError> {
-        let query: Vec<_> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        Exchange::of(self, Call::Keys, request).list(KEYS, &query).await
+        let (name, instance) = (listed(&request.name), listed(instance));
+        let query = [("type", "key"), ("names", &name), ("service_instance_guids", &instance)];
+        let found: Vec<Key> = Exchange::of(self, Call::Keys, request).first(1, KEYS, &query, Some).await?;
+        Ok(found.into_iter().next())
     }
 
     pub(super) fn accepted(&self, request: &KeyRequest, work: Work, response: &Response) -> Accepted {

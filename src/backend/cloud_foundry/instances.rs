@@ -14,6 +14,7 @@ use super::{
 use crate::backend::{
     BackendError, ErrorClass, InstanceRef, KeyRequest, SpaceLimit,
     http::segment,
+    memory::Weight,
     shared_answer::{Known, SharedAnswers},
 };
 
@@ -34,6 +35,13 @@ pub(super) struct Home {
 pub(super) enum Target {
     Guid(String),
     Name(String),
+}
+
+impl Weight for Target {
+    fn weight(&self) -> usize {
+        let (Self::Guid(text) | Self::Name(text)) = self;
+        text.capacity()
+    }
 }
 
 impl Target {
@@ -83,6 +91,21 @@ pub(super) struct Seen {
     space: Option<String>,
 }
 
+impl Weight for Seen {
+    fn weight(&self) -> usize {
+        let Self { sighting, space } = self;
+        let guid = match sighting {
+            Sighting::Usable { guid } => guid.capacity(),
+            Sighting::Making
+            | Sighting::NotMade
+            | Sighting::UserProvided
+            | Sighting::Several
+            | Sighting::Absent => 0,
+        };
+        guid + space.as_ref().map_or(0, String::capacity)
+    }
+}
+
 /// What is known of instances, each asked for by one caller for all who need the same.
 pub(super) type Instances = SharedAnswers<Target, Seen>;
 
@@ -111,7 +134,7 @@ impl CloudFoundry {
         target: &Target,
         limit: Option<&SpaceLimit>,
     ) -> Result<String, BackendError> {
-        let seen = self.instances.about(target).get(is_believed, || self.sight(target)).await?;
+        let seen = self.instances.get(target, is_believed, || self.sight(target)).await?;
         let Seen { sighting, space } = &*seen.value;
         let bounds = self.bounds(target, limit);
         if !self.admits(bounds, space.as_deref()).await? {
@@ -174,7 +197,7 @@ impl CloudFoundry {
             return self.space.get(newer, || self.find_space()).await.map(drop);
         }
         let newer = |known: &Known<Seen>| known.since >= asked;
-        let seen = self.instances.about(&target).get(newer, || self.sight(&target)).await?;
+        let seen = self.instances.get(&target, newer, || self.sight(&target)).await?;
         match &seen.value.sighting {
             Sighting::Absent => Err(self.unusable(&target, &Sighting::Absent, None)),
             _ => Ok(()),
@@ -246,7 +269,7 @@ impl CloudFoundry {
                 let space = self.space().await?;
                 let query = [("names", listed(name)), ("space_guids", listed(&space))];
                 let query = query.each_ref().map(|(name, value)| (*name, value.as_str()));
-                let mut found: Vec<Instance> = exchange.list("/service_instances", &query).await?;
+                let mut found: Vec<Instance> = exchange.first(2, "/service_instances", &query, Some).await?;
                 let seen = |sighting| Seen { sighting, space: Some(space) };
                 Ok(match (found.pop(), found.is_empty()) {
                     (None, _) => seen(Sighting::Absent),
@@ -293,12 +316,13 @@ impl CloudFoundry {
             ))
         };
         let mut exchange = Exchange::anonymous(self, Call::Organization);
-        let found: Vec<Named> = exchange.list("/organizations", &[("names", &listed(organization))]).await?;
+        let query = [("names", &*listed(organization))];
+        let found: Vec<Named> = exchange.first(1, "/organizations", &query, Some).await?;
         let parent = found.first().ok_or_else(|| unknown("organization", organization))?;
         let mut exchange = Exchange::anonymous(self, Call::Space);
         let query = [("names", listed(space)), ("organization_guids", listed(&parent.guid))];
         let query = query.each_ref().map(|(name, value)| (*name, value.as_str()));
-        let found: Vec<Named> = exchange.list("/spaces", &query).await?;
+        let found: Vec<Named> = exchange.first(1, "/spaces", &query, Some).await?;
         found.into_iter().next().map(|space| space.guid).ok_or_else(|| unknown("space", space))
     }
 }

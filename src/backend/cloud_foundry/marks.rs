@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::wire::{Key, Metadata};
+use super::wire::{Annotations, Key, Marks, Metadata};
 use crate::{
     backend::{KeyRequest, Owner},
     lifecycle::{Identity, MarkedKey, Sequence},
@@ -27,19 +27,16 @@ const OPERATOR: &str = "servicekey-operator";
 /// The marks of a key that is to be made.
 pub(super) fn of(request: &KeyRequest) -> Metadata {
     let Owner { namespace, name, uid, cluster_id } = &request.owner;
-    let own = |pairs: Vec<(&str, String)>| -> BTreeMap<String, String> {
-        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-    };
-    let mut labels = own(vec![(MANAGED_BY, OPERATOR.to_owned()), (OWNER, uid.to_string())]);
-    let mut annotations = own(vec![
+    let mut labels = BTreeMap::from([(MANAGED_BY, OPERATOR.to_owned()), (OWNER, uid.to_string())]);
+    let mut annotations = BTreeMap::from([
         (NAMESPACE, namespace.clone()),
         (NAME, name.clone()),
         (SEQUENCE, request.identity.sequence.to_string()),
         (INPUTS, request.inputs.clone()),
     ]);
     if let Some(cluster) = cluster_id {
-        labels.insert(CLUSTER.to_owned(), cluster.clone());
-        annotations.insert(CLUSTER_ID.to_owned(), cluster.clone());
+        labels.insert(CLUSTER, cluster.clone());
+        annotations.insert(CLUSTER_ID, cluster.clone());
     }
     Metadata { labels, annotations }
 }
@@ -65,38 +62,46 @@ pub(super) fn selector_of_one(identity: Identity) -> String {
 
 /// Whether this is the key of this identity. Annotations are for reading, and may have been edited away.
 pub(super) fn is_ours(key: &Key, identity: Identity) -> bool {
-    let Metadata { labels, annotations } = &key.metadata;
-    let sequence = annotations.get(SEQUENCE);
-    labels.get(OWNER) == Some(&identity.owner.to_string())
-        && sequence.is_none_or(|sequence| *sequence == identity.sequence.to_string())
+    let Marks { labels, annotations } = &key.metadata;
+    labels.owner == Some(identity.owner.to_string())
+        && annotations.sequence.as_ref().is_none_or(|sequence| *sequence == identity.sequence.to_string())
 }
 
 /// The same, of a key without a number only where its name says that it is this one.
 pub(super) fn is_ours_by_name(key: &Key, request: &KeyRequest) -> bool {
     let names = [Some(&request.name), request.former_name.as_ref()];
-    let is_named = || key.name.as_ref().is_some_and(|name| names.contains(&Some(name)));
-    is_ours(key, request.identity) && (key.metadata.annotations.contains_key(SEQUENCE) || is_named())
+    is_ours_by_one_of(key, request.identity, names.into_iter().flatten())
+}
+
+/// The same for these names.
+pub(super) fn is_ours_by_one_of<'a>(
+    key: &Key,
+    identity: Identity,
+    mut names: impl Iterator<Item = &'a String>,
+) -> bool {
+    is_ours(key, identity)
+        && (key.metadata.annotations.sequence.is_some() || names.any(|name| Some(name) == key.name.as_ref()))
 }
 
 /// Whether the key bears the whole mark of this identity: owner and number.
 pub(super) fn bears(key: &Key, identity: Identity) -> bool {
-    is_ours(key, identity) && key.metadata.annotations.contains_key(SEQUENCE)
+    is_ours(key, identity) && key.metadata.annotations.sequence.is_some()
 }
 
 /// Whether our key was made from these inputs, as far as it says.
 pub(super) fn is_made_from(key: &Key, inputs: &str) -> bool {
-    key.metadata.annotations.get(INPUTS).is_none_or(|made_from| made_from == inputs)
+    key.metadata.annotations.inputs.as_ref().is_none_or(|made_from| made_from == inputs)
 }
 
 /// Whose key this is, in words for the user of another ServiceKey. Only one of the same namespace is named.
 pub(super) fn owner_in_words(key: &Key, asking: &Owner) -> String {
-    let Metadata { labels, annotations } = &key.metadata;
-    if !labels.contains_key(OWNER) {
+    let Marks { labels, annotations } = &key.metadata;
+    if labels.owner.is_none() {
         return "somebody else".to_owned();
     }
-    let is_of_this_namespace = annotations.get(NAMESPACE) == Some(&asking.namespace)
+    let is_of_this_namespace = annotations.namespace.as_ref() == Some(&asking.namespace)
         && cluster_of(key) == asking.cluster_id.as_deref();
-    match annotations.get(NAME) {
+    match &annotations.name {
         Some(name) if is_of_this_namespace => format!("the ServiceKey `{name}` of this namespace"),
         _ => "a ServiceKey of another namespace or cluster".to_owned(),
     }
@@ -104,29 +109,23 @@ pub(super) fn owner_in_words(key: &Key, asking: &Owner) -> String {
 
 /// The id of the cluster of the ServiceKey that a key is of, where its operator knew it.
 pub(super) fn cluster_of(key: &Key) -> Option<&str> {
-    key.metadata.labels.get(CLUSTER).map(String::as_str)
+    key.metadata.labels.cluster.as_deref()
 }
 
 /// The namespace of the ServiceKey that a key is of.
-pub(super) fn namespace_of(key: &Key) -> Option<&String> {
-    key.metadata.annotations.get(NAMESPACE)
+pub(super) const fn namespace_of(key: &Key) -> Option<&String> {
+    key.metadata.annotations.namespace.as_ref()
 }
 
 /// A key that bears our mark, as far as it tells.
 pub(super) fn marked(key: Key) -> Option<MarkedKey> {
     let owner = Uuid::try_parse(owner_of(&key)?).ok()?;
-    let Metadata { labels: _, mut annotations } = key.metadata;
-    let sequence = annotations.get(SEQUENCE).and_then(|sequence| Sequence::new(sequence.parse().ok()?));
-    Some(MarkedKey {
-        id: key.guid,
-        name: key.name.unwrap_or_default(),
-        owner,
-        sequence,
-        namespace: annotations.remove(NAMESPACE),
-    })
+    let Annotations { namespace, name: _, sequence, inputs: _ } = key.metadata.annotations;
+    let sequence = sequence.and_then(|sequence| Sequence::new(sequence.parse().ok()?));
+    Some(MarkedKey { id: key.guid, name: key.name.unwrap_or_default(), owner, sequence, namespace })
 }
 
 /// The UID of the ServiceKey that a key is of.
 pub(super) fn owner_of(key: &Key) -> Option<&str> {
-    key.metadata.labels.get(OWNER).map(String::as_str)
+    key.metadata.labels.owner.as_deref()
 }

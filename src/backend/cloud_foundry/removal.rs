@@ -46,8 +46,11 @@ impl CloudFoundry {
         if let Some(accepted) = self.delete_what_shows(request).await? {
             return Ok(Unbound::Accepted(accepted));
         }
-        let accepted = self.delete_hinted(request).await?;
-        Ok(accepted.map_or(Unbound::Gone, Unbound::Accepted))
+        if let Some(accepted) = self.delete_hinted(request).await? {
+            return Ok(Unbound::Accepted(accepted));
+        }
+        self.watch.ends(request.identity);
+        Ok(Unbound::Gone)
     }
 
     /// Deletes all keys that bear the mark of this identity; nothing where there is none to be seen.
@@ -154,6 +157,7 @@ impl CloudFoundry {
                 _ => return Err(exchange.refused(&response).await),
             }
         }
+        self.watch.ends(request.identity);
         self.confirmed.remove(request.identity);
         Ok(())
     }

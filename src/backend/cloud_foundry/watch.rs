@@ -18,7 +18,11 @@ use super::{
     wire::{Key, Standing},
 };
 use crate::{
-    backend::{BackendError, KeyRequest, Work, shared_answer::SharedAnswer},
+    backend::{
+        BackendError, Kept, KeyRequest, Listed, MemoryShare, Work,
+        memory::{Holding, Weight},
+        shared_answer::SharedAnswer,
+    },
     lifecycle::Identity,
 };
 
@@ -55,8 +59,17 @@ struct Entry {
     /// The work was accepted before.
     since: Instant,
     noted: Instant,
-    /// The key that came of it.
-    made: Option<Key>,
+    /// Whether a key has come of it.
+    is_made: bool,
+    /// That key, as long as there is room for it. Otherwise it is looked up again.
+    made: Option<Kept<MadeFrom>>,
+}
+
+/// A key that was made, and what from, as far as it says.
+#[derive(Clone)]
+struct MadeFrom {
+    made: Made,
+    inputs: Option<String>,
 }
 
 /// A key that was made.
@@ -74,23 +87,76 @@ impl From<Key> for Made {
     }
 }
 
-/// What one list showed.
+/// What one list showed of the keys that it was asked about.
 struct Listing {
     asked: Instant,
-    /// The keys that it would have shown; nothing: all of them.
-    about: Option<HashSet<Identity>>,
-    /// By owner.
-    keys: HashMap<String, Vec<Key>>,
+    about: HashSet<Identity>,
+    keys: HashMap<Identity, Key>,
+    held: Holding,
 }
 
+/// Bytes that an identity takes in a listing, and a key besides its words.
+const IDENTITY: usize = 64;
+const KEY: usize = 2 * size_of::<(Identity, Key)>();
+
 impl Listing {
+    /// Takes in one key of each identity. The first one counts where a list shows several.
+    fn of(asked: Instant, about: HashSet<Identity>, listed: Listed<Shown>) -> Self {
+        let Listed { items, mut held } = listed;
+        let mut keys = HashMap::<Identity, Key>::new();
+        for Shown { identity, key } in items {
+            keys.entry(identity).or_insert(key);
+        }
+        let weight = keys.values().map(|key| KEY + key.weight()).sum::<usize>();
+        held.shrink_to(weight + about.len() * IDENTITY);
+        Self { asked, about, keys, held }
+    }
+
     fn tells_of(&self, identity: Identity, since: Instant) -> bool {
-        self.asked >= since && self.about.as_ref().is_none_or(|about| about.contains(&identity))
+        self.asked >= since && self.about.contains(&identity)
     }
 
     fn key(&self, request: &KeyRequest) -> Option<&Key> {
-        let keys = self.keys.get(&request.identity.owner.to_string())?;
-        keys.iter().find(|key| marks::is_ours_by_name(key, request))
+        self.keys.get(&request.identity).filter(|key| marks::is_ours_by_name(key, request))
+    }
+}
+
+/// A key on a list that somebody waits for.
+struct Shown {
+    identity: Identity,
+    key: Key,
+}
+
+impl Weight for Shown {
+    fn weight(&self) -> usize {
+        self.key.weight()
+    }
+}
+
+/// What a list is asked.
+struct Question {
+    /// The keys, with the names that each may have.
+    about: HashMap<Identity, Vec<String>>,
+    /// All names, as far as a URL holds them.
+    names: String,
+    selector: String,
+}
+
+impl Question {
+    /// Picks the keys that the list was asked about.
+    fn pick(&self) -> impl Fn(Key) -> Option<Shown> {
+        let mut of_owner = HashMap::<String, Vec<(Identity, &[String])>>::new();
+        for (identity, names) in &self.about {
+            of_owner.entry(identity.owner.to_string()).or_default().push((*identity, names));
+        }
+        move |key| {
+            let of_owner = of_owner.get(marks::owner_of(&key)?)?;
+            let is_of = |(identity, names): &&(Identity, &[String])| {
+                marks::is_ours_by_one_of(&key, *identity, names.iter())
+            };
+            let identity = of_owner.iter().find(is_of)?.0;
+            Some(Shown { identity, key })
+        }
     }
 }
 
@@ -100,7 +166,7 @@ impl Watch {
             began: Instant::now(),
             entries: Mutex::default(),
             next_look: Mutex::default(),
-            listing: SharedAnswer::kept(|_| Duration::ZERO),
+            listing: SharedAnswer::kept(|_| Duration::ZERO).counted(|listing| Some(&listing.held)),
         }
     }
 
@@ -121,24 +187,34 @@ impl Watch {
 
     /// How many keys nothing has come of yet.
     fn open(&self) -> usize {
-        self.entries().values().filter(|entry| entry.made.is_none()).count()
+        self.entries().values().filter(|entry| !entry.is_made).count()
     }
 
     /// The key that came of work that was waited for.
     pub(super) fn made(&self, identity: Identity) -> Option<Made> {
-        self.entries().get(&identity)?.made.clone().map(Made::from)
+        Some(self.made_from(identity)?.made)
     }
 
     /// The same, where it was made from the fields that are asked for.
     pub(super) fn made_for(&self, request: &KeyRequest) -> Option<Made> {
-        let entries = self.entries();
-        let key = entries.get(&request.identity)?.made.as_ref()?;
-        marks::is_made_from(key, &request.inputs).then(|| Made::from(key.clone()))
+        let MadeFrom { made, inputs } = self.made_from(request.identity)?;
+        inputs.is_none_or(|inputs| inputs == request.inputs).then_some(made)
     }
 
-    /// Nobody waits for this any longer.
+    fn made_from(&self, identity: Identity) -> Option<MadeFrom> {
+        let made = self.entries().get(&identity)?.made.clone();
+        made?.get()
+    }
+
+    /// Nobody waits for this any longer. The last list goes with the last of them.
     pub(super) fn ends(&self, identity: Identity) {
-        self.entries().remove(&identity);
+        let mut entries = self.entries();
+        entries.remove(&identity);
+        let is_empty = entries.is_empty();
+        drop(entries);
+        if is_empty {
+            self.listing.clear();
+        }
     }
 
     /// Since when work is under way. What another process, or another login, began was accepted before all that this
@@ -160,6 +236,7 @@ impl Watch {
             cluster_id: request.owner.cluster_id.clone(),
             since,
             noted,
+            is_made: false,
             made: None,
         };
         let mut entries = self.entries();
@@ -171,31 +248,35 @@ impl Watch {
         entries.insert(request.identity, entry);
     }
 
-    fn made_it(&self, identity: Identity, key: &Key) {
+    /// Remembers the key that came of work, where there is room for it.
+    fn made_it(&self, identity: Identity, key: &Key, share: &MemoryShare) {
+        if self.made_from(identity).is_some() {
+            return;
+        }
+        let inputs = key.metadata.annotations.inputs.clone();
+        let made = MadeFrom { made: Made::from(key.clone()), inputs };
+        let kept = share.keep(size_of::<MadeFrom>() + key.weight(), made).ok();
         if let Some(entry) = self.entries().get_mut(&identity) {
-            entry.made = Some(key.clone());
+            entry.is_made = true;
+            entry.made = kept;
         }
     }
 
-    /// Whose keys are waited for.
-    fn owners(&self) -> HashSet<String> {
-        self.entries().keys().map(|identity| identity.owner.to_string()).collect()
-    }
-
-    /// What a list is asked about now: the keys, their names as far as a URL holds them, and whose they are.
-    fn question(&self) -> (Option<HashSet<Identity>>, String, String) {
+    /// What a list is asked about now.
+    fn question(&self) -> Question {
         let entries = self.entries();
-        let open = || entries.iter().filter(|(_, entry)| entry.made.is_none());
+        let open = || entries.iter().filter(|(_, entry)| !entry.is_made);
         let names: HashSet<&str> = open().flat_map(|(_, entry)| &entry.names).map(String::as_str).collect();
         let names = names.into_iter().map(listed).collect::<Vec<_>>().join(",");
         let cluster_id = open().find_map(|(_, entry)| entry.cluster_id.as_deref());
         let selector = marks::selector_of_all(cluster_id);
+        let told = |(identity, entry): (&Identity, &Entry)| (*identity, entry.names.clone());
         // Each `%` and each comma of it is encoded once more.
         let length = names.len() + 2 * names.matches(['%', ',']).count();
         if length > LONGEST_NAMES {
-            return (None, String::new(), selector);
+            return Question { about: entries.iter().map(told).collect(), names: String::new(), selector };
         }
-        (Some(open().map(|(identity, _)| *identity).collect()), names, selector)
+        Question { about: open().map(told).collect(), names, selector }
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<Identity, Entry>> {
@@ -210,7 +291,7 @@ pub(super) enum Sight {
     /// There is no such key.
     Absent,
     /// This is how it stands.
-    Key(Key),
+    Key(Box<Key>),
 }
 
 impl CloudFoundry {
@@ -236,33 +317,24 @@ impl CloudFoundry {
                     self.confirmed.insert(request.identity, &key.guid);
                 }
                 if let Some(key) = key.filter(|key| work == Work::Bind && key.standing() == Standing::Made) {
-                    self.watch.made_it(request.identity, key);
+                    self.watch.made_it(request.identity, key, self.http.kept());
                 }
-                return Ok(key.cloned().map_or(Sight::Absent, Sight::Key));
+                return Ok(key.map_or(Sight::Absent, |key| Sight::Key(Box::new(key.clone()))));
             }
         }
         Ok(Sight::Unknown)
     }
 
     async fn list_what_is_under_way(&self) -> Result<Listing, BackendError> {
-        let (about, names, selector) = self.watch.question();
+        let question = self.watch.question();
         let asked = Instant::now();
-        let mut query = vec![("type", "key"), ("per_page", "5000"), ("label_selector", selector.as_str())];
-        if !names.is_empty() {
-            query.push(("names", &names));
+        let mut query =
+            vec![("type", "key"), ("per_page", "5000"), ("label_selector", question.selector.as_str())];
+        if !question.names.is_empty() {
+            query.push(("names", &question.names));
         }
-        let owners = self.watch.owners();
-        let is_waited_for = |key: Key| {
-            Some(key).filter(|key| marks::owner_of(key).is_some_and(|owner| owners.contains(owner)))
-        };
-        let found = Exchange::anonymous(self, Call::Keys).list_of(KEYS, &query, is_waited_for).await?;
-        let mut keys = HashMap::<String, Vec<Key>>::new();
-        for key in found.items {
-            if let Some(owner) = marks::owner_of(&key) {
-                keys.entry(owner.to_owned()).or_default().push(key);
-            }
-        }
-        Ok(Listing { asked, about, keys })
+        let listed = Exchange::anonymous(self, Call::Keys).list(KEYS, &query, question.pick()).await?;
+        Ok(Listing::of(asked, question.about.into_keys().collect(), listed))
     }
 }
 
@@ -468,6 +540,38 @@ mod tests {
         assert_eq!(standing(&sight), None);
     }
 
+    /// A remote side may list as many keys as it likes that bear the mark of one that is waited for.
+    #[test]
+    fn a_listing_takes_as_much_as_one_key_of_each_identity() {
+        let request = request(1);
+        let budget = MemoryBudget::for_answers();
+        let shown: Key = serde_json::from_value(key(&request, "in progress")).unwrap();
+        let others = Key { guid: "x".repeat(1000), ..shown.clone() };
+        let items = [shown].into_iter().chain(std::iter::repeat_n(others, 999));
+        let items: Vec<_> = items.map(|key| Shown { identity: request.identity, key }).collect();
+        let mut held = budget.share("a").hold(|| {});
+        held.grow_now(1 << 20).unwrap();
+        let listing = Listing::of(Instant::now(), HashSet::from([request.identity]), Listed { items, held });
+        assert_eq!(listing.key(&request).unwrap().guid, "guid-of-key-1");
+        assert!(budget.held() < 2000, "{}", budget.held());
+    }
+
+    /// As a remote side may list it that was asked for less.
+    #[test]
+    fn what_was_not_asked_about_is_not_kept() {
+        let (asked, other) = (request(1), request(2));
+        let watch = Watch::new();
+        watch.begins(&asked, Work::Bind);
+        let question = watch.question();
+        let pick = question.pick();
+        let is_kept = |shown: Value| pick(serde_json::from_value(shown).unwrap()).is_some();
+        assert!(is_kept(key(&asked, "succeeded")));
+        assert!(!is_kept(key(&other, "succeeded")));
+        let mut later = key(&asked, "succeeded");
+        later["metadata"]["annotations"]["servicekeys.dev/sequence"] = "2".into();
+        assert!(!is_kept(later), "another key of the same ServiceKey");
+    }
+
     #[rstest]
     #[case::short(20, 10, true)]
     #[case::long(20, 255, false)]
@@ -481,8 +585,8 @@ mod tests {
         for number in 0..count {
             watch.begins(&named(number, format!("{number:0length$}")), Work::Bind);
         }
-        let (about, names, selector) = watch.question();
-        assert_eq!(about.map(|about| about.len()), by_name.then_some(count as usize));
+        let Question { about, names, selector } = watch.question();
+        assert_eq!(about.len(), count as usize);
         assert_eq!(names.is_empty(), !by_name);
         assert!(names.len() <= LONGEST_NAMES);
         let all = "servicekeys.dev/managed-by=servicekey-operator,servicekeys.dev/cluster=cluster-1";
@@ -493,7 +597,7 @@ mod tests {
     async fn names_with_commas_stay_one_name() {
         let watch = Watch::new();
         watch.begins(&named(1, "a,b".to_owned()), Work::Bind);
-        assert_eq!(watch.question().1, "a%2Cb");
+        assert_eq!(watch.question().names, "a%2Cb");
     }
 
     #[tokio::test(start_paused = true)]

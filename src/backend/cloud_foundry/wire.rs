@@ -1,15 +1,15 @@
-//! The API's JSON, read tolerantly: fields that nobody needs are ignored, and those that are missing are told.
+//! The API's JSON, read tolerantly: unknown fields are ignored, and missing ones are reported.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{DeserializeOwned, Error, IgnoredAny, MapAccess, Visitor},
-};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value, value::RawValue};
 
-use crate::backend::bounded::{AtMost, link, word, word_if_any};
+use crate::backend::{
+    bounded::{link, word},
+    memory::Weight,
+};
 
 /// The first error of an answer; empty where there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -51,13 +51,13 @@ impl ApiError {
     }
 }
 
-/// One page of a list, as long as the API makes them.
+/// One page of a list. Its items are read one by one.
 #[derive(Deserialize)]
-#[serde(bound = "T: Deserialize<'de>")]
-pub(super) struct Page<T> {
+pub(super) struct Page<'a> {
     #[serde(default)]
     pub(super) pagination: Pagination,
-    pub(super) resources: AtMost<5000, T>,
+    #[serde(borrow)]
+    pub(super) resources: &'a RawValue,
 }
 
 #[derive(Default, Deserialize)]
@@ -78,6 +78,12 @@ pub(super) struct Named {
     pub(super) guid: String,
 }
 
+impl Weight for Named {
+    fn weight(&self) -> usize {
+        self.guid.capacity()
+    }
+}
+
 /// A service instance.
 #[derive(Deserialize)]
 pub(super) struct Instance {
@@ -95,6 +101,16 @@ impl Instance {
     /// The GUID of the space that it belongs to, which may be another than those that it is shared into.
     pub(super) fn space(&self) -> Option<&str> {
         Some(self.relationships.space.as_ref()?.data.as_ref()?.guid.as_str())
+    }
+}
+
+impl Weight for Instance {
+    fn weight(&self) -> usize {
+        let Self { guid, kind, last_operation, relationships: _ } = self;
+        guid.capacity()
+            + kind.capacity()
+            + last_operation.as_ref().map_or(0, LastOperation::weight)
+            + self.space().map_or(0, str::len)
     }
 }
 
@@ -121,19 +137,42 @@ pub(super) struct LastOperation {
     pub(super) description: Option<String>,
 }
 
+impl Weight for LastOperation {
+    fn weight(&self) -> usize {
+        let Self { kind, state, description } = self;
+        kind.capacity() + state.capacity() + weight_of([description])
+    }
+}
+
 /// A service key, without its credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Key {
     #[serde(deserialize_with = "word")]
     pub(super) guid: String,
-    #[serde(default, deserialize_with = "word_if_any")]
+    #[serde(default, deserialize_with = "word")]
     pub(super) name: Option<String>,
     #[serde(default)]
     pub(super) created_at: Option<Timestamp>,
     #[serde(default)]
     pub(super) last_operation: Option<LastOperation>,
     #[serde(default)]
-    pub(super) metadata: Metadata,
+    pub(super) metadata: Marks,
+}
+
+impl Weight for Key {
+    fn weight(&self) -> usize {
+        let Self { guid, name, created_at: _, last_operation, metadata } = self;
+        let Marks { labels, annotations } = metadata;
+        let Labels { owner, cluster } = labels;
+        let Annotations { namespace, name: marked_name, sequence, inputs } = annotations;
+        guid.capacity()
+            + last_operation.as_ref().map_or(0, LastOperation::weight)
+            + weight_of([name, owner, cluster, namespace, marked_name, sequence, inputs])
+    }
+}
+
+fn weight_of<const N: usize>(words: [&Option<String>; N]) -> usize {
+    words.into_iter().flatten().map(String::capacity).sum()
 }
 
 /// How a key stands.
@@ -166,58 +205,50 @@ impl Key {
     }
 }
 
-/// Labels and annotations. Of those that a key has, only the operator's own are read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Metadata {
-    #[serde(default, deserialize_with = "marks")]
-    pub(super) labels: BTreeMap<String, String>,
-    #[serde(default, deserialize_with = "marks")]
-    pub(super) annotations: BTreeMap<String, String>,
+/// The operator's own labels and annotations of a key. Others are not kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Marks {
+    #[serde(default)]
+    pub(super) labels: Labels,
+    #[serde(default)]
+    pub(super) annotations: Annotations,
 }
 
-/// What the names of the operator's own labels and annotations begin with.
-const OWN: &str = "servicekeys.dev/";
-/// More labels or annotations of its own than the operator gives a key.
-const MOST_MARKS: usize = 16;
+/// The operator's own labels of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Labels {
+    #[serde(rename = "servicekeys.dev/owner", default, deserialize_with = "word")]
+    pub(super) owner: Option<String>,
+    #[serde(rename = "servicekeys.dev/cluster", default, deserialize_with = "word")]
+    pub(super) cluster: Option<String>,
+}
+
+/// The operator's own annotations of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Annotations {
+    #[serde(rename = "servicekeys.dev/namespace", default, deserialize_with = "word")]
+    pub(super) namespace: Option<String>,
+    #[serde(rename = "servicekeys.dev/name", default, deserialize_with = "word")]
+    pub(super) name: Option<String>,
+    #[serde(rename = "servicekeys.dev/sequence", default, deserialize_with = "word")]
+    pub(super) sequence: Option<String>,
+    #[serde(rename = "servicekeys.dev/inputs", default, deserialize_with = "word")]
+    pub(super) inputs: Option<String>,
+}
+
 /// The most characters of a description that are kept: more than any message repeats.
 const LONGEST_DESCRIPTION: usize = 1000;
-
-fn marks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
-    deserializer.deserialize_map(Marks)
-}
-
-struct Marks;
-
-impl<'de> Visitor<'de> for Marks {
-    type Value = BTreeMap<String, String>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("labels or annotations")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-        let mut found = BTreeMap::new();
-        while let Some(name) = entries.next_key::<Cow<'de, str>>()? {
-            if !name.starts_with(OWN) {
-                entries.next_value::<IgnoredAny>()?;
-                continue;
-            }
-            let Mark(value) = entries.next_value()?;
-            found.extend(value.map(|value| (name.into_owned(), value)));
-            if found.len() > MOST_MARKS {
-                return Err(A::Error::custom("too many marks"));
-            }
-        }
-        Ok(found)
-    }
-}
-
-#[derive(Deserialize)]
-struct Mark(#[serde(deserialize_with = "word_if_any")] Option<String>);
 
 fn description<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     Ok(text.map(|text| text.chars().take(LONGEST_DESCRIPTION).collect()))
+}
+
+/// Labels and annotations of a key that is to be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Metadata {
+    pub(super) labels: BTreeMap<&'static str, String>,
+    pub(super) annotations: BTreeMap<&'static str, String>,
 }
 
 /// The body of a request for a key.
@@ -280,8 +311,35 @@ pub(super) fn job_error(body: &[u8]) -> Option<String> {
     (!detail.trim().is_empty()).then_some(detail)
 }
 
+/// What is wrong with a body that can't be read.
+pub(super) const UNDOCUMENTED: &str = "does not match the API's documentation";
+
 /// # Errors
 /// What is wrong with the body, in words that quote none of it.
-pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, &'static str> {
-    serde_json::from_slice(body).map_err(|_| "is not what the API's documentation has")
+pub(super) fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, &'static str> {
+    serde_json::from_slice(body).map_err(|_| UNDOCUMENTED)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn of_labels_and_annotations_only_known_ones_are_kept() {
+        let long = |start: &str| format!("{start}{}", "x".repeat(1 << 20));
+        let with = |mark: &str| {
+            let marks = json!({"servicekeys.dev/owner": "me", long("servicekeys.dev/"): "y", long("z"): "y"});
+            let annotations = json!({"servicekeys.dev/sequence": mark, "servicekeys.dev/name": null});
+            let key = json!({"guid": "g", "metadata": {"labels": marks, "annotations": annotations}});
+            serde_json::from_value::<Key>(key)
+        };
+        let key = with("1").unwrap();
+        assert_eq!(key.metadata.labels.owner.as_deref(), Some("me"));
+        assert_eq!(key.metadata.annotations.sequence.as_deref(), Some("1"));
+        assert_eq!(key.metadata.annotations.name, None);
+        assert!(key.weight() < 100, "{}", key.weight());
+        assert!(with(&long("")).is_err(), "values are words");
+    }
 }

@@ -30,6 +30,15 @@ pub struct HttpConfig {
     pub answers: MemoryShare,
     /// Where what is kept of them is held.
     pub kept: MemoryShare,
+    /// Bytes of instances that are cached, and as many of roles.
+    pub cached: usize,
+}
+
+impl HttpConfig {
+    /// Bytes of instances that are cached for a KeyProvider, of which a tenant may have many: some 300 of them.
+    pub const CACHED_FOR_TENANT: usize = 256 << 10;
+    /// Bytes of instances that are cached for a ClusterKeyProvider: some 5,000 of them.
+    pub const CACHED_FOR_CLUSTER: usize = 4 << 20;
 }
 
 impl Default for HttpConfig {
@@ -43,6 +52,7 @@ impl Default for HttpConfig {
             shares: RemoteShares::default(),
             answers: MemoryBudget::for_answers().share("the provider"),
             kept: MemoryBudget::for_what_is_kept().share("the provider"),
+            cached: Self::CACHED_FOR_CLUSTER,
         }
     }
 }

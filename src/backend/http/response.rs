@@ -52,6 +52,19 @@ impl Response {
     }
 }
 
+#[cfg(test)]
+impl Response {
+    /// An answer that has come.
+    pub(in crate::backend) fn of(
+        status: StatusCode,
+        bytes: Vec<u8>,
+        share: &crate::backend::MemoryShare,
+    ) -> Self {
+        let body = Ok(Body { bytes, _held: share.hold(|| {}) });
+        Self { status, retry_after: None, location: None, from: None, remote_request_id: None, body }
+    }
+}
+
 impl Drop for Response {
     fn drop(&mut self) {
         if let Ok(body) = &mut self.body {

@@ -11,9 +11,12 @@ use super::{
     wire::{Instance, Key, RenameKey},
 };
 use crate::backend::{
-    Adoption, BackendError, ErrorClass, IssuedKey, KeyFacts, KeyRequest, LostClusters, http::segment,
+    Adoption, BackendError, ErrorClass, IssuedKey, KeyFacts, KeyRequest, Listed, LostClusters, http::segment,
 };
 use crate::fair::Lane;
+
+/// How many names a message lists.
+const NAMES_SHOWN: usize = 10;
 
 /// Who has a key, as far as its name tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +47,10 @@ impl IbmCloud {
         let _turn = self.adopting.acquire(&Lane::current()).await;
         // Read first: what can't be read is left as it is.
         let IssuedKey { facts, credentials } = self.readable(request, &key).await?;
+        let credentials = credentials.kept(self.http.kept())?;
         self.give_our_name(request, &key).await?;
         let facts = KeyFacts { name: Some(request.name.clone()), adopted: Some(key.name), ..facts };
-        Ok(Some(IssuedKey { facts, credentials }))
+        Ok(Some(IssuedKey { facts, credentials: credentials.take()? }))
     }
 
     /// The one key of the instance that the user means and may have.
@@ -57,10 +61,15 @@ impl IbmCloud {
         adoption: &Adoption,
     ) -> Result<Option<Key>, BackendError> {
         let keys = format!("{INSTANCES}/{}/resource_keys", segment(&instance.guid));
-        let mut found: Vec<Key> = Exchange::of(self, Call::KeysOfInstance, request).list(&keys, &[]).await?;
+        let may_be_meant = |key: &Key| {
+            !key.is_removed() && !matches!(self.holder(&key.name, request, adoption), Ok(Holder::NotMeant))
+        };
+        let keep = |key| Some(key).filter(may_be_meant);
+        let mut exchange = Exchange::of(self, Call::KeysOfInstance, request);
+        let Listed { items: mut found, held: _held } = exchange.list(&keys, &[], keep).await?;
         found.sort_by(|one, other| one.guid.cmp(&other.guid));
         let (mut free, mut held) = (Vec::new(), Vec::new());
-        for key in found.into_iter().filter(|key| !key.is_removed()) {
+        for key in found {
             match self.holder(&key.name, request, adoption)? {
                 Holder::Nobody => free.push(key),
                 Holder::Another => held.push(key),
@@ -178,11 +187,13 @@ fn held_by_another(adoption: &Adoption) -> BackendError {
 }
 
 fn several(found: &[Key]) -> BackendError {
-    let named: Vec<_> = found.iter().map(|key| format!("`{}` ({})", key.name, key.guid)).collect();
+    let named = found.iter().take(NAMES_SHOWN).map(|key| format!("`{}` ({})", key.name, key.guid));
+    let named: Vec<_> = named.collect();
+    let more = if found.len() > NAMES_SHOWN { ", …" } else { "" };
     let what = format!(
-        "the instance has {} keys that may be meant, and all are left as they are: {}; delete or rename all but one of \
+        "the instance has {} keys that may be meant, and all are left as they are: {}{more}; delete or rename all but one of \
          them there, or write `adoption: Never`, and another one is made",
-        named.len(),
+        found.len(),
         named.join(", ")
     );
     failed(ErrorClass::Taken, &what)

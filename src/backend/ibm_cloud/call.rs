@@ -12,19 +12,23 @@ use url::Url;
 use super::{
     classify::{Call, advice, class},
     cloud::IbmCloud,
-    wire::{self, ApiError, Instance, Page},
+    wire::{self, ApiError, Instance},
 };
 use crate::backend::{
     Backend, BackendError, ErrorClass, KeyRequest, Listed,
+    bounded::each,
     http::{Failure, Redactor, Request, Response, below, call_span},
-    pages::{Endless, Pages},
+    memory::Weight,
+    pages::{self, Endless, Extent, Page, Pages},
     token::Token,
 };
 
 /// In MiB. A hundred keys with their credentials.
 const LARGEST_PAGE: usize = 16;
-/// The most resources that a page may have.
+/// The resources of a page that the operator asks for.
 const PAGE: &str = "100";
+/// More resources than the API puts on a page.
+const MOST_PER_PAGE: usize = 1000;
 
 /// A call that is about to be made, or was made.
 pub(super) struct Exchange<'a> {
@@ -81,59 +85,45 @@ impl<'a> Exchange<'a> {
         self.send(request).await
     }
 
-    /// All resources of a list of the Resource Controller, page by page.
+    /// The first resources of a list of the Resource Controller, up to so many, of which this is kept.
     ///
     /// # Errors
-    /// Where one page did not come.
-    pub(super) async fn list<T: DeserializeOwned>(
+    /// As for [`Exchange::list`].
+    pub(super) async fn first<T: DeserializeOwned, K: Weight>(
         &mut self,
+        most: usize,
         path: &str,
         filters: &[(&str, &str)],
-    ) -> Result<Vec<T>, BackendError> {
-        self.list_of(path, filters, Some).await.map(|listed| listed.items)
+        keep: impl Fn(T) -> Option<K>,
+    ) -> Result<Vec<K>, BackendError> {
+        self.read_list(Extent::First(most), path, filters, keep).await.map(|listed| listed.items)
     }
 
-    /// As [`Exchange::list`], of which only this is kept.
+    /// All resources of a list of the Resource Controller, of which this is kept.
     ///
     /// # Errors
     /// Where one page did not come, and where there is no end or too much of it.
-    pub(super) async fn list_of<T: DeserializeOwned, K>(
+    pub(super) async fn list<T: DeserializeOwned, K: Weight>(
         &mut self,
+        path: &str,
+        filters: &[(&str, &str)],
+        keep: impl Fn(T) -> Option<K>,
+    ) -> Result<Listed<K>, BackendError> {
+        self.read_list(Extent::Whole, path, filters, keep).await
+    }
+
+    async fn read_list<T: DeserializeOwned, K: Weight>(
+        &mut self,
+        extent: Extent,
         path: &str,
         filters: &[(&str, &str)],
         keep: impl Fn(T) -> Option<K>,
     ) -> Result<Listed<K>, BackendError> {
         let mut query = filters.to_vec();
         query.push(("limit", PAGE));
-        let mut url = self.address(path, &query);
+        let first = self.address(path, &query);
         let share = self.request.map_or(self.cloud.http.answers(), |request| &request.answers);
-        let mut pages = Pages::held_by(share);
-        loop {
-            let request = Request::new(Method::GET, self.call.route(), url).answered_in(LARGEST_PAGE);
-            let response = self.send(request).await?;
-            if response.status != StatusCode::OK {
-                return Err(self.refused(&response).await);
-            }
-            let page: Page<T> = self.read(&response)?;
-            let bytes = response.body().map_or(0, <[u8]>::len);
-            drop(response);
-            let start = page.next_start().map_err(|what| self.unexpected(what))?;
-            let kept = page.resources.0.into_iter().filter_map(&keep).collect();
-            pages.add(kept, bytes).await.map_err(|endless| self.endless(endless))?;
-            let Some(start) = start else { return Ok(pages.end()) };
-            pages.goes_on_at(&start).map_err(|endless| self.endless(endless))?;
-            // All filters are in it.
-            url = self.address(path, &[("start", &start), ("limit", PAGE)]);
-        }
-    }
-
-    fn endless(&self, endless: Endless) -> BackendError {
-        match endless {
-            Endless::Always(what) => self.unexpected(&what),
-            Endless::Now(why) => {
-                BackendError::new(ErrorClass::Transient, format!("{} failed: {why}", self.call))
-            }
-        }
+        pages::read(&mut Resources { exchange: self, path, first }, share, extent, keep).await
     }
 
     fn address(&self, path: &str, query: &[(&str, &str)]) -> Url {
@@ -227,7 +217,7 @@ impl<'a> Exchange<'a> {
         BackendError { class: class(call, status), message, retry_after: response.retry_after }
     }
 
-    fn unexpected(&self, what: &str) -> BackendError {
+    pub(super) fn unexpected(&self, what: &str) -> BackendError {
         let message = format!("{} failed: {what}; check `iamUrl` and `resourceControllerUrl`", self.call);
         BackendError::new(ErrorClass::Unexpected, message)
     }
@@ -241,8 +231,59 @@ impl<'a> Exchange<'a> {
     }
 }
 
+/// The resources of a list.
+struct Resources<'e, 'a> {
+    exchange: &'e mut Exchange<'a>,
+    path: &'e str,
+    /// The first page.
+    first: Url,
+}
+
+impl Pages for Resources<'_, '_> {
+    const MOST_PER_PAGE: usize = MOST_PER_PAGE;
+
+    async fn request(&mut self, next: Option<&str>) -> Result<Response, BackendError> {
+        let url = match next {
+            None => self.first.clone(),
+            // All filters are in it.
+            Some(start) => self.exchange.address(self.path, &[("start", start), ("limit", PAGE)]),
+        };
+        let request = Request::new(Method::GET, self.exchange.call.route(), url).answered_in(LARGEST_PAGE);
+        let response = self.exchange.send(request).await?;
+        if response.status == StatusCode::OK {
+            Ok(response)
+        } else {
+            Err(self.exchange.refused(&response).await)
+        }
+    }
+
+    fn page<'p>(&self, response: &'p Response) -> Result<Page<'p>, BackendError> {
+        let body = response.body().map_err(|failure| self.exchange.failed(failure))?;
+        let page: wire::Page<'_> =
+            wire::read(body).map_err(|what| self.exchange.malformed(response, what))?;
+        let next = page.next_start().map_err(|what| self.exchange.unexpected(what))?;
+        Ok(Page { items: page.resources, next })
+    }
+
+    fn malformed(&self, response: &Response) -> BackendError {
+        self.exchange.malformed(response, wire::UNDOCUMENTED)
+    }
+
+    fn endless(&self, endless: Endless) -> BackendError {
+        match endless {
+            Endless::Always(what) => self.exchange.unexpected(&what),
+            Endless::Now(why) => {
+                BackendError::new(ErrorClass::Transient, format!("{} failed: {why}", self.exchange.call))
+            }
+        }
+    }
+}
+
 /// Whether this is a page of instances, as nothing but the Resource Controller has them.
 fn is_page(response: &Response) -> bool {
-    let page = response.body().map(wire::read::<Page<Instance>>);
-    response.status == StatusCode::OK && page.is_ok_and(|page| page.is_ok())
+    let is_page = |body| {
+        let page: Result<wire::Page<'_>, _> = wire::read(body);
+        page.is_ok_and(|page| each(page.resources, MOST_PER_PAGE, |_: Instance| {}).is_ok())
+    };
+    response.status == StatusCode::OK && response.body().is_ok_and(is_page)
 }

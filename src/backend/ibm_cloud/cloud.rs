@@ -12,7 +12,7 @@ use super::{
     classify::Call,
     instances::{INSTANCES, Instances, Target},
     name::Mark,
-    roles::{MOST_SERVICES, RolesOfServices},
+    roles::RolesOfServices,
     session::Session,
     wire::{self, CreateKey, Instance, Key, Shown},
 };
@@ -21,6 +21,7 @@ use crate::backend::{
     Listed, LostClusters,
     confirmed::ConfirmedKeys,
     http::{HttpClient, Response, segment},
+    pages::MOST_OF_ONE,
 };
 use crate::fair::FairSemaphore;
 use crate::lifecycle::MarkedKey;
@@ -89,8 +90,8 @@ impl IbmCloud {
         Ok(Self {
             session: Session::new(iam_url, resource_controller_url, auth, &http, policy)?,
             http,
-            instances: Instances::default(),
-            roles: RolesOfServices::about_at_most(MOST_SERVICES),
+            instances: Instances::in_bytes(config.http.cached),
+            roles: RolesOfServices::in_bytes(config.http.cached),
             attempts: Attempts::default(),
             service_ids: Attempts::default(),
             confirmed: ConfirmedKeys::default(),
@@ -310,7 +311,7 @@ impl IbmCloud {
             let mark = Mark::read(&key.name).filter(|mark| !key.is_removed() && mark.is_of(cluster_id))?;
             Some(mark.key(key.guid, key.name.clone()))
         };
-        Exchange::anonymous(self, Call::Keys).list_of(KEYS, &[], marked).await
+        Exchange::anonymous(self, Call::Keys).list(KEYS, &[], marked).await
     }
 
     /// Looks a key up by its GUID. Nothing of it may be used before its name is found to be ours, or the one that it was
@@ -335,10 +336,17 @@ impl IbmCloud {
     }
 
     /// The keys of this identity, by their name.
+    ///
+    /// # Errors
+    /// Those of the list, also where there are more than any key has twins.
     pub(super) async fn find(&self, request: &KeyRequest) -> Result<Vec<Key>, BackendError> {
         let mut exchange = Exchange::of(self, Call::Keys, request);
-        let mut found: Vec<Key> = exchange.list(KEYS, &[("name", &request.name)]).await?;
-        found.retain(|key| key.name == request.name && !key.is_removed());
+        let is_meant = |key: &Key| key.name == request.name && !key.is_removed();
+        let keep = |key| Some(key).filter(is_meant);
+        let found = exchange.first(MOST_OF_ONE + 1, KEYS, &[("name", &request.name)], keep).await?;
+        if found.len() > MOST_OF_ONE {
+            return Err(exchange.unexpected(&too_many(&request.name)));
+        }
         for key in &found {
             self.confirmed.insert(request.identity, &key.guid);
         }
@@ -389,6 +397,10 @@ fn shown(response: &Response, key: Key) -> Sight {
         Shown::Redacted => Sight::Redacted,
         Shown::Nothing => Sight::Hidden,
     }
+}
+
+fn too_many(name: &str) -> String {
+    format!("the account has more than {MOST_OF_ONE} keys `{name}`; delete all but one of them there")
 }
 
 pub(super) fn not_shown_yet(call: &str, name: &str) -> BackendError {

@@ -9,6 +9,7 @@ use super::{call::Exchange, classify::Call, cloud::IbmCloud, wire::Instance};
 use crate::backend::{
     BackendError, ErrorClass, InstanceRef, KeyRequest,
     http::segment,
+    memory::Weight,
     shared_answer::{Known, SharedAnswers},
 };
 
@@ -31,6 +32,15 @@ pub(super) enum Target {
         id: String,
     },
     Name(String),
+}
+
+impl Weight for Target {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Id { field: _, id } => id.capacity(),
+            Self::Name(name) => name.capacity(),
+        }
+    }
 }
 
 impl Target {
@@ -74,6 +84,12 @@ pub(super) enum Sighting {
     Absent,
 }
 
+impl Weight for Sighting {
+    fn weight(&self) -> usize {
+        self.instance().map_or(0, Instance::weight)
+    }
+}
+
 impl Sighting {
     fn of(instance: Instance) -> Self {
         match instance.state.as_str() {
@@ -104,7 +120,7 @@ impl IbmCloud {
     /// # Errors
     /// Why none can be made, or what keeps that from being known.
     pub(super) async fn instance(&self, target: &Target) -> Result<Instance, BackendError> {
-        let seen = self.instances.about(target).get(is_believed, || self.sight(target)).await?;
+        let seen = self.instances.get(target, is_believed, || self.sight(target)).await?;
         match &*seen.value {
             Sighting::Usable(instance) => Ok(instance.clone()),
             unusable => Err(unusable_words(target, unusable)),
@@ -127,7 +143,7 @@ impl IbmCloud {
         let target = Target::of(&request.instance)?;
         let asked = Instant::now();
         let newer = |known: &Known<Sighting>| known.since >= asked;
-        let seen = self.instances.about(&target).get(newer, || self.sight(&target)).await?;
+        let seen = self.instances.get(&target, newer, || self.sight(&target)).await?;
         if *seen.value != Sighting::Absent {
             return Ok(());
         }
@@ -143,7 +159,7 @@ impl IbmCloud {
         let believed = |known: &Known<Sighting>| {
             known.value.instance().is_some() || known.since.elapsed() < AGE_OF_DOUBT
         };
-        let seen = self.instances.about(&target).get(believed, || self.sight(&target)).await?;
+        let seen = self.instances.get(&target, believed, || self.sight(&target)).await?;
         match seen.value.instance() {
             Some(instance) => Ok(instance.account_id.clone()),
             None => self.deleted(&target).await.map(|instance| instance.account_id),
@@ -157,7 +173,7 @@ impl IbmCloud {
     async fn deleted(&self, target: &Target) -> Result<Instance, BackendError> {
         if let Target::Name(name) = target {
             for state in DELETED {
-                if let Some(found) = self.named(name, Some(state)).await?.pop() {
+                if let Some(found) = self.named(name, Some(state), 1).await?.pop() {
                     return Ok(found);
                 }
             }
@@ -178,8 +194,7 @@ impl IbmCloud {
                 }
             }
             Target::Name(name) => {
-                let mut found = self.named(name, None).await?;
-                found.retain(|instance| !DELETED.contains(&instance.state.as_str()));
+                let mut found = self.named(name, None, 2).await?;
                 Ok(match (found.pop(), found.is_empty()) {
                     (None, _) => Sighting::Absent,
                     (Some(only), true) => Sighting::of(only),
@@ -189,14 +204,20 @@ impl IbmCloud {
         }
     }
 
-    /// The instances of a name: those in this state, or those that lists usually show.
-    async fn named(&self, name: &str, state: Option<&str>) -> Result<Vec<Instance>, BackendError> {
+    /// The first instances of a name, up to so many: those in this state, or those that were not deleted.
+    async fn named(
+        &self,
+        name: &str,
+        state: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<Instance>, BackendError> {
         let mut filters = vec![("name", name)];
         filters.extend(state.map(|state| ("state", state)));
-        let mut exchange = Exchange::anonymous(self, Call::Instances);
-        let mut found: Vec<Instance> = exchange.list(INSTANCES, &filters).await?;
-        found.retain(|instance| instance.name == name);
-        Ok(found)
+        let is_meant = |instance: &Instance| {
+            instance.name == name && (state.is_some() || !DELETED.contains(&instance.state.as_str()))
+        };
+        let keep = |instance| Some(instance).filter(is_meant);
+        Exchange::anonymous(self, Call::Instances).first(most, INSTANCES, &filters, keep).await
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::backend::{
     BackendError, ErrorClass,
+    memory::Weight,
     shared_answer::{Known, SharedAnswers},
 };
 
@@ -22,11 +23,20 @@ const AGE_OF_DOUBT: Duration = Duration::from_secs(5);
 
 const ROLES: &str = "/v2/roles";
 
-/// As many services as roles are kept of.
-pub(super) const MOST_SERVICES: usize = 32;
+/// The most bytes of the roles of one service. Services have some 30 roles, which take 4 KiB.
+const LARGEST: usize = 64 << 10;
+/// How many names a message lists.
+const NAMES_SHOWN: usize = 40;
 
 /// The roles of each service, by its name.
 pub(super) type RolesOfServices = SharedAnswers<String, Vec<Role>>;
+
+impl Weight for Vec<Role> {
+    fn weight(&self) -> usize {
+        let words = |Role { display_name, crn }: &Role| display_name.capacity() + crn.capacity();
+        self.capacity() * size_of::<Role>() + self.iter().map(words).sum::<usize>()
+    }
+}
 
 impl IbmCloud {
     /// The CRN of a role, which the user wrote into this field by name or CRN.
@@ -49,17 +59,15 @@ impl IbmCloud {
             let found = crn(&known.value).is_some();
             known.since.elapsed() < if found { BOUNDED_AGE } else { AGE_OF_DOUBT }
         };
-        let known = self
-            .roles
-            .about(&service.to_owned())
-            .get(believed, || self.ask_for_roles(service, instance))
-            .await?;
+        let ask = || self.ask_for_roles(service, instance);
+        let known = self.roles.get(&service.to_owned(), believed, ask).await?;
         crn(&known.value).ok_or_else(|| {
-            let names: Vec<_> = known.value.iter().map(|role| format!("`{}`", role.display_name)).collect();
+            let names = known.value.iter().take(NAMES_SHOWN).map(|role| format!("`{}`", role.display_name));
+            let more = if known.value.len() > NAMES_SHOWN { ", …" } else { "" };
             let message = format!(
                 "the service `{service}` has no role `{wanted}`; create the ServiceKey again with one of these as \
-                 `{field}`: {}",
-                names.join(", ")
+                 `{field}`: {}{more}",
+                names.collect::<Vec<_>>().join(", ")
             );
             BackendError::new(ErrorClass::Rejected, message)
         })
@@ -74,6 +82,13 @@ impl IbmCloud {
             return Err(exchange.refused(&response).await);
         }
         let wire::Roles { service_roles, custom_roles, system_roles } = exchange.read(&response)?;
-        Ok([service_roles, custom_roles, system_roles].into_iter().flat_map(|roles| roles.0).collect())
+        let mut roles: Vec<_> =
+            [service_roles, custom_roles, system_roles].into_iter().flat_map(|roles| roles.0).collect();
+        roles.shrink_to_fit();
+        if roles.weight() > LARGEST {
+            let what = format!("the roles of the service `{service}` take more than {} KiB", LARGEST >> 10);
+            return Err(exchange.unexpected(&what));
+        }
+        Ok(roles)
     }
 }

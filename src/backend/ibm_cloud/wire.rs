@@ -1,11 +1,14 @@
-//! The APIs' JSON, read tolerantly: fields that nobody needs are ignored, and those that are missing are told.
+//! The APIs' JSON, read tolerantly: unknown fields are ignored, and missing ones are reported.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, value::RawValue};
 use url::form_urlencoded;
 
-use crate::backend::bounded::{AtMost, is_word, link_if_any, word, word_if_any};
+use crate::backend::{
+    bounded::{AtMost, is_word, link, word},
+    memory::Weight,
+};
 
 /// What a refusal says; empty where it says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,16 +36,16 @@ impl ApiError {
     }
 }
 
-/// One page of a list, longer than the API makes them.
+/// One page of a list. Its items are read one by one.
 #[derive(Deserialize)]
-#[serde(bound = "T: Deserialize<'de>")]
-pub(super) struct Page<T> {
-    #[serde(default, deserialize_with = "link_if_any")]
+pub(super) struct Page<'a> {
+    #[serde(default, deserialize_with = "link")]
     next_url: Option<String>,
-    pub(super) resources: AtMost<1000, T>,
+    #[serde(borrow)]
+    pub(super) resources: &'a RawValue,
 }
 
-impl<T> Page<T> {
+impl Page<'_> {
     /// Where the next page starts: the address itself is not followed.
     ///
     /// # Errors
@@ -71,6 +74,13 @@ pub(super) struct Instance {
     pub(super) state: String,
 }
 
+impl Weight for Instance {
+    fn weight(&self) -> usize {
+        let Self { guid, crn, name, account_id, state } = self;
+        [guid, crn, name, account_id, state].into_iter().map(String::capacity).sum()
+    }
+}
+
 /// A resource key, without its credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Key {
@@ -86,8 +96,16 @@ pub(super) struct Key {
     pub(super) account_id: String,
     #[serde(default)]
     pub(super) created_at: Option<Timestamp>,
-    #[serde(default, deserialize_with = "word_if_any")]
+    #[serde(default, deserialize_with = "word")]
     pub(super) created_by: Option<String>,
+}
+
+impl Weight for Key {
+    fn weight(&self) -> usize {
+        let Self { guid, crn, name, state, account_id, created_at: _, created_by } = self;
+        let words = [guid, crn, name, state, account_id].into_iter().chain(created_by);
+        words.map(String::capacity).sum()
+    }
 }
 
 impl Key {
@@ -154,11 +172,14 @@ pub(super) struct ServiceIds {
 /// An identity that keys can act as.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct ServiceId {
+    #[serde(deserialize_with = "word")]
     pub(super) id: String,
     /// What policies call it.
+    #[serde(deserialize_with = "word")]
     pub(super) iam_id: String,
+    #[serde(deserialize_with = "word")]
     pub(super) crn: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     pub(super) name: String,
 }
 
@@ -179,6 +200,7 @@ pub(super) struct Policies {
 /// An access policy.
 #[derive(Deserialize)]
 pub(super) struct Policy {
+    #[serde(deserialize_with = "word")]
     pub(super) id: String,
 }
 
@@ -252,10 +274,13 @@ impl Role {
     }
 }
 
+/// What is wrong with a body that can't be read.
+pub(super) const UNDOCUMENTED: &str = "does not match the API's documentation";
+
 /// # Errors
 /// What is wrong with the body, in words that quote none of it.
-pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, &'static str> {
-    serde_json::from_slice(body).map_err(|_| "is not what the API's documentation has")
+pub(super) fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, &'static str> {
+    serde_json::from_slice(body).map_err(|_| UNDOCUMENTED)
 }
 
 #[cfg(test)]
@@ -292,8 +317,8 @@ mod tests {
         #[case] next_url: Value,
         #[case] expected: Result<Option<&str>, ()>,
     ) {
-        let page: Page<Value> =
-            serde_json::from_value(json!({"next_url": next_url, "resources": []})).unwrap();
+        let page = json!({"next_url": next_url, "resources": []}).to_string();
+        let page: Page<'_> = read(page.as_bytes()).unwrap();
         assert_eq!(page.next_start().map_err(drop), expected.map(|start| start.map(str::to_owned)));
     }
 

@@ -52,7 +52,7 @@ impl Broker {
             redactor,
             base,
             catalog: CatalogCache::default(),
-            instances: Instances::default(),
+            instances: Instances::in_bytes(config.http.cached),
         })
     }
 
@@ -208,7 +208,7 @@ impl Broker {
         }
         let body = response.body().map_err(|failure| exchange.failed(failure))?;
         let catalog = Catalog::read(body).map_err(|what| exchange.malformed(&response, what))?;
-        catalog.held(self.http.kept(), self.catalog.forgetter())
+        catalog.held(self.http.kept())
     }
 
     fn binding_url(&self, target: &Target<'_>, request: &KeyRequest) -> Url {

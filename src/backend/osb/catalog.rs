@@ -37,7 +37,7 @@ pub(super) struct Catalog {
     services: Vec<wire::Service>,
     /// Bytes that they take in memory.
     size: usize,
-    _held: Option<Holding>,
+    held: Option<Holding>,
 }
 
 impl Catalog {
@@ -56,23 +56,19 @@ impl Catalog {
             }
             services.push(service);
         }
-        Ok(Self { services, size, _held: None })
+        Ok(Self { services, size, held: None })
     }
 
     /// The same catalog, held where there is room for it.
     ///
     /// # Errors
     /// [`ErrorClass::Transient`] where there is none.
-    pub(super) fn held(
-        self,
-        share: &MemoryShare,
-        give_up: impl Fn() + Send + Sync + 'static,
-    ) -> Result<Self, BackendError> {
-        let mut holding = share.hold(give_up);
+    pub(super) fn held(self, share: &MemoryShare) -> Result<Self, BackendError> {
+        let mut holding = share.hold(|| {});
         holding.grow_now(self.size).map_err(|why| {
             BackendError::new(ErrorClass::Transient, format!("the catalog can't be kept: {why}"))
         })?;
-        Ok(Self { _held: Some(holding), ..self })
+        Ok(Self { held: Some(holding), ..self })
     }
 
     /// Whether there is anything that keys could be made of.
@@ -170,7 +166,7 @@ pub(super) struct CatalogCache(SharedAnswer<Catalog>);
 impl Default for CatalogCache {
     fn default() -> Self {
         // Who comes later asks again.
-        Self(SharedAnswer::kept(|_| Duration::ZERO))
+        Self(SharedAnswer::kept(|_| Duration::ZERO).counted(|catalog: &Catalog| catalog.held.as_ref()))
     }
 }
 
@@ -227,11 +223,6 @@ impl CatalogCache {
             return Ok(found);
         }
         Ok(self.younger_than(AGE_OF_DOUBT, &fetch).await?.resolve(offering, plan))
-    }
-
-    /// Forgets the catalog, whoever keeps this.
-    pub(super) fn forgetter(&self) -> impl Fn() + Send + Sync + 'static {
-        self.0.forgetter()
     }
 
     /// A catalog that may be believed, where one is known.
@@ -346,15 +337,17 @@ mod tests {
 
     #[test]
     fn a_catalog_that_others_need_the_room_of_is_forgotten() {
-        let budget = MemoryBudget::new(10_000, 10_000);
+        let size = catalog().size;
+        let budget = MemoryBudget::new(size + 600, size + 600);
         let cache = CatalogCache::default();
-        let catalog = catalog().held(&budget.share("a"), cache.forgetter()).unwrap();
-        drop(cache.refresh(|| async { Ok(catalog) }).now_or_never().unwrap());
-        assert!(cache.latest().is_some());
+        let kept = catalog().held(&budget.share("a")).unwrap();
+        drop(cache.refresh(|| async { Ok(kept) }).now_or_never().unwrap());
         let _room = budget.share("b").keep(500, ()).unwrap();
         assert!(cache.latest().is_some(), "there is room for both");
-        let _more = budget.share("c").keep(budget.held() + 100, ()).err();
+        assert!(budget.share("c").keep(size + 100, ()).is_err());
         assert!(cache.latest().is_some(), "nobody takes from who has less");
+        let _more = budget.share("c").keep(200, ()).unwrap();
+        assert!(cache.latest().is_none());
     }
 
     #[tokio::test(start_paused = true)]

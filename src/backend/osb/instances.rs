@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::backend::{
     BackendError,
+    memory::Weight,
     shared_answer::{Known, SharedAnswers},
 };
 
@@ -20,11 +21,21 @@ pub(super) struct Place {
     pub(super) plan: String,
 }
 
+impl Weight for Option<Place> {
+    fn weight(&self) -> usize {
+        self.as_ref().map_or(0, |Place { offering, plan }| offering.capacity() + plan.capacity())
+    }
+}
+
 /// What is known of instances, by id: `None` in an answer means that there is no such instance.
-#[derive(Default)]
 pub(super) struct Instances(SharedAnswers<String, Option<Place>>);
 
 impl Instances {
+    /// Instances that take so many bytes.
+    pub(super) fn in_bytes(largest: usize) -> Self {
+        Self(SharedAnswers::in_bytes(largest))
+    }
+
     /// What an instance is of. One caller asks for all who need the same.
     ///
     /// # Errors
@@ -37,7 +48,7 @@ impl Instances {
     where
         F: Future<Output = Result<Option<Place>, BackendError>>,
     {
-        let known = self.0.about(&id.to_owned()).get(is_believed, ask).await?;
+        let known = self.0.get(&id.to_owned(), is_believed, ask).await?;
         Ok(known.value.as_ref().clone())
     }
 

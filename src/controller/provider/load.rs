@@ -138,7 +138,14 @@ pub fn backend(
     held: &[MemoryShare; 2],
 ) -> Result<Backend, Problem> {
     let addresses = options.addresses.for_author(author.clone());
-    let observed_as = |kind| http_config(spec, logins, &addresses, metrics.remote_side(kind), shares, held);
+    let cached = match author {
+        Author::Tenant { .. } => HttpConfig::CACHED_FOR_TENANT,
+        Author::Administrator => HttpConfig::CACHED_FOR_CLUSTER,
+    };
+    let observed_as = |kind| {
+        let http = http_config(spec, logins, &addresses, metrics.remote_side(kind), shares, held)?;
+        Ok::<_, Problem>(HttpConfig { cached, ..http })
+    };
     match spec.backend() {
         Some(BackendSpec::OpenServiceBroker(broker)) => {
             let http = observed_as(Backend::OPEN_SERVICE_BROKER)?;
@@ -318,6 +325,7 @@ fn http_config(
         shares: shares.clone(),
         answers: answers.clone(),
         kept: kept.clone(),
+        ..HttpConfig::default()
     })
 }
 

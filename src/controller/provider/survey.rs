@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{Context, Provider, registry::ProviderId};
 use crate::{
     api::{BackendSpec, OrphanPolicy, Orphans, ProviderSpec, ServiceKey},
-    backend::{Backend, BackendError, Listed},
+    backend::{Backend, BackendError, Kept, Listed},
     controller::{status, turn::uid},
     lifecycle::{Findings, Identity, Inventory, MarkedKey, Orphan, Sequence},
 };
@@ -31,8 +31,44 @@ const MOST_REVOKED: usize = 100;
 pub struct Survey {
     /// What is to be reported.
     pub orphans: Option<Orphans>,
-    /// The ids of keys that the next list may show to be orphans.
-    suspects: HashSet<String>,
+    /// The ids of keys that the next list may show to be orphans, as long as there is room for them.
+    suspects: Option<Kept<Arc<HashSet<String>>>>,
+}
+
+/// Bytes that the id of a suspect takes besides itself.
+const SUSPECT: usize = 64;
+
+/// Orphans that are not revoked.
+#[derive(Debug, Default)]
+struct Left {
+    count: usize,
+    first: Option<MarkedKey>,
+    /// The first names, sorted.
+    names: Vec<String>,
+}
+
+impl Left {
+    fn push(&mut self, key: MarkedKey) {
+        self.count += 1;
+        let place = self.names.partition_point(|name| *name <= key.name);
+        if place < NAMES_SHOWN {
+            self.names.insert(place, key.name.clone());
+            self.names.truncate(NAMES_SHOWN);
+        }
+        self.first.get_or_insert(key);
+    }
+}
+
+/// The orphans to revoke, and what is left of the others: no more than messages need.
+fn sort_out(orphans: Vec<Orphan>, policy: OrphanPolicy) -> (Vec<MarkedKey>, Left) {
+    let (go, stay): (Vec<_>, Vec<_>) =
+        orphans.into_iter().partition(|orphan| policy == OrphanPolicy::Delete && orphan.may_go);
+    let mut go: Vec<_> = go.into_iter().map(|orphan| orphan.key).collect();
+    let rest = go.split_off(go.len().min(MOST_REVOKED));
+    go.shrink_to_fit();
+    let mut left = Left::default();
+    stay.into_iter().map(|orphan| orphan.key).chain(rest).for_each(|key| left.push(key));
+    (go, left)
 }
 
 impl<K: Provider> Context<K> {
@@ -73,7 +109,7 @@ impl<K: Provider> Context<K> {
         let Some(listed) = backend.marked_keys(cluster_id.as_deref()).await? else {
             return Ok(Survey::default());
         };
-        let Listed { items: listed, held: _held } = listed;
+        let Listed { items: listed, held } = listed;
         let service_keys = shared.registry.service_keys().await;
         let accounted = accounted(&service_keys);
         let has = |key: &&MarkedKey| {
@@ -87,23 +123,29 @@ impl<K: Provider> Context<K> {
             accounted,
             namespace: id.namespace.clone(),
             cluster_is_known: cluster_id.is_some(),
-            suspects: before.suspects.clone(),
+            suspects: before.suspects.as_ref().and_then(Kept::get).unwrap_or_default(),
         };
         let Findings { missed, orphans, suspects } = inventory.findings();
         let missed: HashSet<_> = missed.into_iter().collect();
         let doubtful = expected.into_iter().filter(|(identity, _)| missed.contains(identity));
         let doubtful = doubtful.map(|(identity, (_, key))| (identity, key));
         shared.doubts.raise(id, doubtful.collect());
-        let left = self.revoke(provider, backend, orphans).await;
-        Ok(Survey { orphans: self.tell_of(id, provider, before, &left), suspects })
+        let (go, mut left) = sort_out(orphans, policy(provider.provider()));
+        let weight = suspects.iter().map(|id| id.capacity() + SUSPECT).sum();
+        let kept = shared.memory.kept(id.namespace.as_deref()).keep(weight, Arc::new(suspects));
+        let suspects = kept
+            .inspect_err(|why| {
+                tracing::warn!(provider = %id, %why, "keys without a ServiceKey are not remembered until the next list");
+            })
+            .ok();
+        // The remote side may take as long as it likes to revoke keys.
+        drop(held);
+        self.revoke(provider, backend, go, &mut left).await;
+        Ok(Survey { orphans: self.tell_of(id, provider, before, left), suspects })
     }
 
-    /// Revokes the orphans that may go, where the user wants that; what is left of them.
-    async fn revoke(&self, provider: &K, backend: &Backend, orphans: Vec<Orphan>) -> Vec<MarkedKey> {
-        let wanted = policy(provider.provider()) == OrphanPolicy::Delete;
-        let (go, stay): (Vec<_>, Vec<_>) = orphans.into_iter().partition(|orphan| wanted && orphan.may_go);
-        let (mut left, mut go) = (keys_of(stay), keys_of(go));
-        left.extend(go.split_off(go.len().min(MOST_REVOKED)));
+    /// Revokes these orphans. Those that could not be revoked are left.
+    async fn revoke(&self, provider: &K, backend: &Backend, go: Vec<MarkedKey>, left: &mut Left) {
         let events = &self.shared.events;
         for key in go {
             let about = provider.object_ref(&());
@@ -124,33 +166,26 @@ impl<K: Provider> Context<K> {
                 }
             }
         }
-        left
     }
 
     /// Reports the orphans that are left, in an event where they are others than before.
-    fn tell_of(&self, id: &ProviderId, provider: &K, before: &Survey, left: &[MarkedKey]) -> Option<Orphans> {
-        self.shared.metrics.orphans(id.namespace.as_deref(), &id.name, left.len());
-        let mut names: Vec<_> = left.iter().map(|key| key.name.clone()).collect();
-        names.sort_unstable();
-        names.truncate(NAMES_SHOWN);
-        let count = u32::try_from(left.len()).unwrap_or(u32::MAX);
+    fn tell_of(&self, id: &ProviderId, provider: &K, before: &Survey, left: Left) -> Option<Orphans> {
+        let Left { count, first, names } = left;
+        self.shared.metrics.orphans(id.namespace.as_deref(), &id.name, count);
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
         let orphans = (count > 0).then_some(Orphans { count, names });
-        if let Some(first) = left.first()
+        if let Some(first) = first
             && orphans != before.orphans
         {
             let others = if count > 1 { format!(", and {} more", count - 1) } else { String::new() };
             let note = format!(
                 "{}{others}: no ServiceKey has it; delete it at the remote side if nobody needs it",
-                described(first)
+                described(&first)
             );
             self.shared.events.warning(provider.object_ref(&()), "OrphansFound", "Survey", note);
         }
         orphans
     }
-}
-
-fn keys_of(orphans: Vec<Orphan>) -> Vec<MarkedKey> {
-    orphans.into_iter().map(|orphan| orphan.key).collect()
 }
 
 fn described(key: &MarkedKey) -> String {
@@ -181,4 +216,32 @@ fn expected(id: &ProviderId, keys: &[Arc<ServiceKey>]) -> HashMap<Identity, (Str
 /// The keys that all ServiceKeys may have, whatever their provider: another one may lead to the same remote side.
 fn accounted(keys: &[Arc<ServiceKey>]) -> HashMap<Uuid, BTreeSet<Sequence>> {
     keys.iter().filter_map(|key| Some((uid(key)?, status::memory(key.status.as_ref()).sequences()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn orphan(number: usize, may_go: bool) -> Orphan {
+        let key = MarkedKey {
+            id: number.to_string(),
+            name: format!("key-{number:05}"),
+            owner: Uuid::from_u128(1),
+            sequence: None,
+            namespace: None,
+        };
+        Orphan { key, may_go }
+    }
+
+    #[test]
+    fn no_more_is_kept_of_orphans_than_messages_need() {
+        let orphans: Vec<_> = (0..5000).rev().map(|number| orphan(number, number % 2 == 0)).collect();
+        let (go, left) = sort_out(orphans.clone(), OrphanPolicy::Delete);
+        assert_eq!((go.len(), left.count, left.names.len()), (MOST_REVOKED, 4900, NAMES_SHOWN));
+        assert_eq!((go[0].name.as_str(), left.names[1].as_str()), ("key-04998", "key-00001"));
+        assert_eq!(left.first.unwrap().name, "key-04999");
+        let (go, left) = sort_out(orphans, OrphanPolicy::Report);
+        assert_eq!((go.len(), left.count), (0, 5000));
+        assert!(left.names.is_sorted());
+    }
 }

@@ -1,6 +1,12 @@
 //! Remote sides that a tenant runs to fill the operator's memory.
 
-use std::fmt::Write;
+use std::{
+    fmt::Write,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use axum::{
     Router,
@@ -14,6 +20,9 @@ use tokio::net::TcpListener;
 
 pub const MIB: usize = 1 << 20;
 
+/// Where the keys of a Cloud Foundry are.
+const KEYS: &str = "/v3/service_credential_bindings";
+
 /// What a remote side answers that is not as anybody expects it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hostility {
@@ -23,10 +32,14 @@ pub enum Hostility {
     CatalogOfNames,
     /// A broker that answers each bind with lists of lists, which take fifty times their size in memory.
     CredentialsOfLists,
-    /// A Cloud Foundry whose lists have another page of 4 MiB, each time.
+    /// A Cloud Foundry whose lists have another page of 4 MiB, each time, without an item.
     EndlessFoundry,
-    /// An IBM Cloud whose lists have another page of 4 MiB, each time.
+    /// An IBM Cloud whose lists have another page of 4 MiB, each time, with items that nobody asked for.
     EndlessIbm,
+    /// A Cloud Foundry whose lists of keys are 16 MiB of keys that all bear the mark of the last one that was created.
+    Lookalikes,
+    /// A Cloud Foundry whose list of keys grows to some 14 MiB, and then has a page that never ends.
+    Trickle,
     /// A Cloud Foundry or IBM Cloud whose pages are small and lead in a circle.
     Circle,
     /// A token server whose tokens have a mebibyte.
@@ -35,21 +48,46 @@ pub enum Hostility {
     Slow,
 }
 
+/// A remote side that a tenant runs.
+#[derive(Clone)]
+pub struct Hostile {
+    pub url: String,
+    side: Arc<Side>,
+}
+
+struct Side {
+    hostility: Hostility,
+    /// The UID of the ServiceKey that the last key was created for.
+    owner: Mutex<Option<String>>,
+    /// Lists of lookalikes, or pages that never end, which were answered.
+    answered: AtomicUsize,
+}
+
+impl Hostile {
+    /// How often it has answered in its own way.
+    pub fn answered(&self) -> usize {
+        self.side.answered.load(Ordering::Relaxed)
+    }
+}
+
 /// Starts a remote side of this kind; it ends with the test.
-pub async fn start(hostility: Hostility) -> String {
+pub async fn start(hostility: Hostility) -> Hostile {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let router = Router::new().fallback(answer).with_state(hostility);
+    let side = Arc::new(Side { hostility, owner: Mutex::default(), answered: AtomicUsize::new(0) });
+    let router = Router::new().fallback(answer).with_state(Arc::clone(&side));
     tokio::spawn(async move { axum::serve(listener, router).await });
-    url
+    Hostile { url, side }
 }
 
 async fn answer(
-    State(hostility): State<Hostility>,
+    State(side): State<Arc<Side>>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
+    body: Bytes,
 ) -> Response {
+    let hostility = side.hostility;
     let here = format!("http://{}", headers[HOST].to_str().unwrap());
     match uri.path() {
         "/" => {
@@ -62,6 +100,17 @@ async fn answer(
         }
         "/v2/catalog" => catalog(hostility),
         "/v3/organizations" | "/v3/spaces" => json_of(&json!({"resources": [{"guid": "a"}]})),
+        KEYS if method == Method::POST => {
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            let owner = body["metadata"]["labels"]["servicekeys.dev/owner"].as_str().map(str::to_owned);
+            *side.owner.lock().unwrap() = owner;
+            StatusCode::ACCEPTED.into_response()
+        }
+        KEYS if hostility == Hostility::Lookalikes => lookalikes(&side),
+        KEYS if hostility == Hostility::Trickle => trickle(&side, &here, &uri),
+        "/v3/service_instances" if hostility == Hostility::Lookalikes => {
+            json_of(&json!({"resources": [{"guid": "i", "type": "managed"}]}))
+        }
         path if path.starts_with("/v3/") || path.starts_with("/v2/resource_") => page(hostility, &here, &uri),
         _ if method == Method::PUT => bound(hostility),
         _ => json_of(&json!({})),
@@ -86,11 +135,7 @@ fn catalog(hostility: Hostility) -> Response {
         Hostility::LongCatalog => (0..15).map(|number| plan(number, "small", MIB - 200)).collect(),
         Hostility::CatalogOfNames => (0..15_000).map(|number| plan(number, &"n".repeat(1000), 0)).collect(),
         Hostility::Slow => {
-            let drops = futures::stream::unfold((), async |()| {
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-                Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), ()))
-            });
-            return Body::from_stream(drops).into_response();
+            return Body::from_stream(drops()).into_response();
         }
         _ => vec![plan(0, "small", 10)],
     };
@@ -118,11 +163,57 @@ fn bound(hostility: Hostility) -> Response {
     (StatusCode::CREATED, text(json!({"credentials": {"password": credentials}}).to_string())).into_response()
 }
 
+/// A key of a Cloud Foundry whose words have the greatest length that is read, with an annotation of a long name.
+fn long_key(owner: &str, long_name: &str) -> String {
+    let word = "w".repeat(1000);
+    format!(
+        "{{\"guid\":\"{word}\",\"name\":\"{word}\",\"last_operation\":{{\"type\":\"create\",\"state\":\"in progress\"}},\
+         \"metadata\":{{\"labels\":{{\"servicekeys.dev/managed-by\":\"servicekey-operator\",\"servicekeys.dev/owner\":\
+         \"{owner}\"}},\"annotations\":{{\"servicekeys.dev/sequence\":\"1\",\
+         \"servicekeys.dev/namespace\":\"{word}\",\"servicekeys.dev/{long_name}\":\"x\"}}}}}}"
+    )
+}
+
+/// Each of them may be the key that is waited for.
+fn lookalikes(side: &Side) -> Response {
+    let Some(owner) = side.owner.lock().unwrap().clone() else {
+        return json_of(&json!({"resources": []}));
+    };
+    side.answered.fetch_add(1, Ordering::Relaxed);
+    let small = long_key(&owner, "x");
+    let mut keys = vec![long_key(&owner, &"x".repeat(MIB)); 4];
+    keys.extend(std::iter::repeat_n(small, 11 * MIB / 3300));
+    text(format!("{{\"resources\":[{}]}}", keys.join(",")))
+}
+
+/// Pages of 256 KiB, of which all is kept.
+fn trickle(side: &Side, here: &str, uri: &Uri) -> Response {
+    let number = start_of(uri);
+    if number >= 52 {
+        side.answered.fetch_add(1, Ordering::Relaxed);
+        return Body::from_stream(drops()).into_response();
+    }
+    let keys = vec![long_key("6f1d3c1a-3f43-4d0c-9d5e-5f3f0c5f8a01", "x"); 80].join(",");
+    let next = format!("{here}{KEYS}?start={}", number + 1);
+    text(format!("{{\"pagination\":{{\"next\":{{\"href\":\"{next}\"}}}},\"resources\":[{keys}]}}"))
+}
+
+/// One byte each second.
+fn drops() -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> {
+    futures::stream::unfold((), async |()| {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        Some((Ok(Bytes::from_static(b" ")), ()))
+    })
+}
+
+fn start_of(uri: &Uri) -> u64 {
+    let fields = uri.query().unwrap_or_default().split('&');
+    fields.filter_map(|field| field.strip_prefix("start=")?.parse().ok()).next().unwrap_or_default()
+}
+
 /// One page of a list, and where the next one is: nowhere but with the hostile ones.
 fn page(hostility: Hostility, here: &str, uri: &Uri) -> Response {
-    let fields = uri.query().unwrap_or_default().split('&');
-    let number: u64 =
-        fields.filter_map(|field| field.strip_prefix("start=")?.parse().ok()).next().unwrap_or_default();
+    let number = start_of(uri);
     let mut items = String::new();
     if matches!(hostility, Hostility::EndlessFoundry | Hostility::EndlessIbm) {
         let padding = "x".repeat(4 * MIB / 10);
@@ -144,5 +235,7 @@ fn page(hostility: Hostility, here: &str, uri: &Uri) -> Response {
         }
         None => String::new(),
     };
-    text(format!("{{{links}\"resources\":[{items}]}}"))
+    let (items, padding) =
+        if hostility == Hostility::EndlessFoundry { ("", items) } else { (&*items, String::new()) };
+    text(format!("{{{links}\"included\":[{padding}],\"resources\":[{items}]}}"))
 }

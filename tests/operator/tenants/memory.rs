@@ -23,12 +23,13 @@ use super::{
         Tenant, Tenants, broker_login, broker_spec, foundry_spec, ibm_spec, instance_by_name,
         instance_of_broker, key_manifest,
     },
-    hostile::{self, Hostility, MIB},
+    hostile::{self, Hostile, Hostility, MIB},
 };
 use crate::{
     conditions::Reports,
     foundry, ibm,
     process::{PROGRAM, Process},
+    stage::PATIENCE,
 };
 
 pub const ABUSES: &[Abuse] = &[
@@ -44,6 +45,21 @@ pub const ABUSES: &[Abuse] = &[
         Actor::RemoteSide,
         "answers each list of a Cloud Foundry with another page of 4 MiB",
         "the list is given up after 128 MiB, of which one page is held at a time; the condition says so",
+    ),
+    abuse!(
+        keys_that_look_like_the_one_that_is_waited_for_take_no_memory,
+        Actor::RemoteSide,
+        "answers each list of keys with 15 MiB of keys that bear the mark of the one that is waited for, some with names of \
+         annotations of 1 MiB; 16 providers in four namespaces at once",
+        "of each list one key is kept; the operator stays below its limit of 256 MiB, and another tenant's key is ready in \
+         time",
+    ),
+    abuse!(
+        lists_that_trickle_keep_nobody_waiting,
+        Actor::RemoteSide,
+        "lets lists of keys grow until six namespaces hold all of the memory for answers, and then sends a byte each \
+         second for 10 minutes",
+        "the largest list is given up after a second; another tenant's keys are ready in time",
     ),
     abuse!(
         a_list_that_leads_in_a_circle_is_refused,
@@ -97,9 +113,10 @@ pub const ABUSES: &[Abuse] = &[
 
 /// A KeyProvider for a hostile remote side.
 fn hostile_spec(hostility: Hostility, url: &str) -> (Value, (&'static str, Value)) {
-    let limits = json!({"timeout": "20s", "requestsPerSecond": 1000});
+    let timeout = if hostility == Hostility::Trickle { "10m" } else { "20s" };
+    let limits = json!({"timeout": timeout, "requestsPerSecond": 1000});
     match hostility {
-        Hostility::EndlessFoundry | Hostility::Circle => (
+        Hostility::EndlessFoundry | Hostility::Circle | Hostility::Lookalikes | Hostility::Trickle => (
             json!({
                 "cloudFoundry": {
                     "apiUrl": url, "auth": foundry::by_password(), "organization": "acme", "space": "dev",
@@ -128,10 +145,47 @@ fn hostile_spec(hostility: Hostility, url: &str) -> (Value, (&'static str, Value
     }
 }
 
-async fn add_hostile(tenant: &Tenant, hostility: Hostility) {
-    let url = hostile::start(hostility).await;
-    let (spec, login) = hostile_spec(hostility, &url);
-    tenant.add_provider("hostile", spec, Some(login)).await;
+async fn add_hostile(tenant: &Tenant, hostility: Hostility) -> Hostile {
+    add_hostile_called(tenant, "hostile", hostility, true).await
+}
+
+async fn add_hostile_called(tenant: &Tenant, name: &str, hostility: Hostility, with_login: bool) -> Hostile {
+    let hostile = hostile::start(hostility).await;
+    let (spec, login) = hostile_spec(hostility, &hostile.url);
+    tenant.add_provider(name, spec, Some(login).filter(|_| with_login)).await;
+    hostile
+}
+
+/// Starts the operator as a process under the limit of the chart, with an honest broker, whose provider is ready.
+async fn limited_operator(tenants: &Tenants) -> (Process, FakeBroker, String) {
+    let gateway = Gateway::start(tenants.plane().client_as(tenants.operator_user())).await.unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.args(["run", "--allow-cidr", "127.0.0.0/8", "--check-interval", "1s"]);
+    command.args(["--cluster-resource-namespace", &tenants.system]);
+    let operator = Process::run(gateway, command);
+    operator.limit_memory(shipped_limit() * MIB);
+    let broker = FakeBroker::builder().start().await.unwrap();
+    let provider = tenants.add_cluster_broker(&broker).await;
+    (operator, broker, provider)
+}
+
+/// Says what the operator took at most, which has to be less than its limit, and ends it.
+async fn ends_within_its_limit(operator: Process) {
+    let peak = operator.peak_memory() / MIB;
+    println!("the operator took {peak} MiB at most");
+    assert!(peak < shipped_limit(), "the operator took {peak} MiB");
+    operator.kill().await;
+}
+
+/// Waits until each of these has answered so often in its own way.
+async fn until_answered(hostile: &[Hostile], least: usize) {
+    let answered = async {
+        while hostile.iter().any(|side| side.answered() < least) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let answers = || hostile.iter().map(Hostile::answered).collect::<Vec<_>>();
+    tokio::time::timeout(2 * PATIENCE, answered).await.unwrap_or_else(|_| panic!("{:?}", answers()));
 }
 
 fn own_key(name: &str, provider: &str, instance: Value) -> Value {
@@ -152,13 +206,8 @@ fn shipped_limit() -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_hostile_remote_sides_stop_nobody() {
     let tenants = Tenants::meet_alone(Actor::Editor).await;
-    let user = tenants.operator_user();
-    let gateway = Gateway::start(tenants.plane().client_as(user)).await.unwrap();
-    let mut command = Command::new(PROGRAM);
-    command.args(["run", "--allow-cidr", "127.0.0.0/8", "--check-interval", "1s"]);
-    command.args(["--cluster-resource-namespace", &tenants.system]);
-    let operator = Process::run(gateway, command);
-    operator.limit_memory(shipped_limit() * MIB);
+    let (operator, _broker, provider) = limited_operator(&tenants).await;
+    println!("the operator took {} MiB when it was ready", operator.memory() / MIB);
 
     let hostilities = [
         Hostility::LongCatalog,
@@ -182,8 +231,6 @@ async fn ten_hostile_remote_sides_stop_nobody() {
             }
         }
     }
-    let broker = FakeBroker::builder().start().await.unwrap();
-    let provider = tenants.add_cluster_broker(&broker).await;
     for number in 0..20 {
         let name = format!("honest-{number}");
         tenants.victim.ask_cluster_provider(&provider, &name, instance_of_broker(), json!({})).await;
@@ -196,10 +243,49 @@ async fn ten_hostile_remote_sides_stop_nobody() {
     for number in 0..20 {
         tenants.victim.wait_gone(&format!("honest-{number}")).await;
     }
-    let peak = operator.peak_memory() / MIB;
-    println!("the operator took {peak} MiB at most");
-    assert!(peak < shipped_limit(), "the operator took {peak} MiB");
-    operator.kill().await;
+    ends_within_its_limit(operator).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_look_like_the_one_that_is_waited_for_take_no_memory() {
+    let tenants = Tenants::meet_alone(Actor::Editor).await;
+    let (operator, _broker, provider) = limited_operator(&tenants).await;
+    let mut sides = Vec::new();
+    for _ in 0..4 {
+        let tenant = tenants.another(Actor::Editor).await;
+        for number in 0..4 {
+            let provider = format!("hostile-{number}");
+            let side = add_hostile_called(&tenant, &provider, Hostility::Lookalikes, number == 0);
+            sides.push(side.await);
+            let name = format!("key-{number}");
+            tenant.create::<ServiceKey>(own_key(&name, &provider, instance_by_name())).await;
+        }
+    }
+    until_answered(&sides, 2).await;
+    tenants.victim.ask_cluster_provider(&provider, "honest", instance_of_broker(), json!({})).await;
+    tenants.victim.wait_ready("honest").await;
+    ends_within_its_limit(operator).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_that_trickle_keep_nobody_waiting() {
+    let mut tenants = Tenants::meet_alone(Actor::Editor).await;
+    tenants.start_operator(|_| {});
+    let broker = FakeBroker::builder().start().await.unwrap();
+    let provider = tenants.add_cluster_broker(&broker).await;
+    for number in 0..6 {
+        let tenant = tenants.another(Actor::Editor).await;
+        let side = add_hostile(&tenant, Hostility::Trickle).await;
+        // Four of them hold 55 MiB. The others take the rest, and wait for more.
+        if number < 4 {
+            until_answered(&[side], 1).await;
+        }
+    }
+    for number in 0..10 {
+        let name = format!("honest-{number}");
+        tenants.victim.ask_cluster_provider(&provider, &name, instance_of_broker(), json!({})).await;
+        tenants.victim.wait_ready(&name).await;
+    }
 }
 
 /// Waits until the provider of a hostile remote side says so.
@@ -227,7 +313,7 @@ async fn a_list_of_a_cloud_foundry_without_an_end_is_refused() {
     // It can be reached, and its keys can't be listed: instances are looked up by a list as well.
     tenants.attacker.wait_provider("hostile", true, Reason::Available).await;
     tenants.attacker.create::<ServiceKey>(own_key("key", "hostile", instance_by_name())).await;
-    tenants.attacker.wait_says("key", "its pages hold more than 128 MiB").await;
+    tenants.attacker.wait_says("key", "the list is larger than 128 MiB").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -236,7 +322,10 @@ async fn a_list_that_leads_in_a_circle_is_refused() {
     add_hostile(&tenants.attacker, Hostility::Circle).await;
     tenants.attacker.wait_provider("hostile", true, Reason::Available).await;
     tenants.attacker.create::<ServiceKey>(own_key("key", "hostile", instance_by_name())).await;
-    tenants.attacker.wait_says("key", "one of them leads back to another").await;
+    tenants
+        .attacker
+        .wait_says("key", "pagination loops: the remote side returned the same next page twice")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,7 +334,7 @@ async fn a_list_of_ibm_cloud_without_an_end_is_refused() {
     add_hostile(&tenants.attacker, Hostility::EndlessIbm).await;
     tenants.attacker.wait_provider("hostile", true, Reason::Available).await;
     tenants.attacker.create::<ServiceKey>(own_key("key", "hostile", instance_by_name())).await;
-    tenants.attacker.wait_says("key", "its pages hold more than 128 MiB").await;
+    tenants.attacker.wait_says("key", "the list is larger than 128 MiB").await;
 }
 
 /// Credentials that no Secret can hold.
@@ -346,7 +435,7 @@ async fn credentials_that_wait_for_a_quota_take_no_more_than_a_share() {
         });
         says.push(key.await.unwrap().message().to_owned());
     }
-    let words = format!("the namespace `{}` uses up its 8 MiB", attacker.namespace);
+    let words = format!("the namespace `{}` has used its limit of 8 MiB", attacker.namespace);
     assert!(says.iter().any(|message| message.contains(&words)), "{says:#?}");
     quotas.delete("secrets", &DeleteParams::default()).await.unwrap();
     for number in 0..KEYS {
