@@ -12,6 +12,7 @@ use super::{
 };
 use crate::backend::{
     BackendError, ErrorClass,
+    bounded::{shown_name, shown_names},
     shared_answer::{Known, SharedAnswers},
 };
 
@@ -55,7 +56,7 @@ impl IbmCloud {
             .get(believed, || self.ask_for_roles(service, instance))
             .await?;
         crn(&known.value).ok_or_else(|| {
-            let names: Vec<_> = known.value.iter().map(|role| format!("`{}`", role.display_name)).collect();
+            let names = shown_names(known.value.iter().map(|role| shown_name(&role.display_name)));
             let message = format!(
                 "the service `{service}` has no role `{wanted}`; create the ServiceKey again with one of these as \
                  `{field}`: {}",
