@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use crate::backend::bounded::{AtMost, link, word, word_if_any};
+use crate::backend::bounded::{AtMost, id, link, word, word_if_any};
 
 /// The first error of an answer; empty where there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -74,14 +74,14 @@ pub(super) struct Link {
 /// An organization or a space.
 #[derive(Deserialize)]
 pub(super) struct Named {
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "id")]
     pub(super) guid: String,
 }
 
 /// A service instance.
 #[derive(Deserialize)]
 pub(super) struct Instance {
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "id")]
     pub(super) guid: String,
     #[serde(rename = "type", default, deserialize_with = "word")]
     pub(super) kind: String,
@@ -124,7 +124,7 @@ pub(super) struct LastOperation {
 /// A service key, without its credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Key {
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "id")]
     pub(super) guid: String,
     #[serde(default, deserialize_with = "word_if_any")]
     pub(super) name: Option<String>,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
-use crate::backend::bounded::{AtMost, is_word, link_if_any, word, word_if_any};
+use crate::backend::bounded::{AtMost, id, is_word, link_if_any, word, word_if_any};
 
 /// What a refusal says; empty where it says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,9 +59,9 @@ impl<T> Page<T> {
 /// A service instance.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Instance {
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "id")]
     pub(super) guid: String,
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "id")]
     pub(super) crn: String,
     #[serde(default, deserialize_with = "word")]
     pub(super) name: String,
@@ -74,7 +74,7 @@ pub(super) struct Instance {
 /// A resource key, without its credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Key {
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "id")]
     pub(super) guid: String,
     #[serde(default, deserialize_with = "word")]
     pub(super) crn: String,
@@ -154,11 +154,14 @@ pub(super) struct ServiceIds {
 /// An identity that keys can act as.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct ServiceId {
+    #[serde(deserialize_with = "id")]
     pub(super) id: String,
     /// What policies call it.
+    #[serde(deserialize_with = "id")]
     pub(super) iam_id: String,
+    #[serde(deserialize_with = "id")]
     pub(super) crn: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     pub(super) name: String,
 }
 
@@ -179,6 +182,7 @@ pub(super) struct Policies {
 /// An access policy.
 #[derive(Deserialize)]
 pub(super) struct Policy {
+    #[serde(deserialize_with = "id")]
     pub(super) id: String,
 }
 
@@ -241,7 +245,7 @@ pub(super) struct Roles {
 pub(super) struct Role {
     #[serde(default, deserialize_with = "word")]
     pub(super) display_name: String,
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "id")]
     pub(super) crn: String,
 }
 
