@@ -8,8 +8,16 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use super::http::one_line;
+
 /// The most bytes of an id, a name, or another word. CRNs are the longest, with some 250.
 const LONGEST_WORD: usize = 1024;
+
+/// How many names a message lists.
+const NAMES_SHOWN: usize = 10;
+
+/// The most characters of a name that a message shows.
+const LONGEST_SHOWN_NAME: usize = 100;
 
 /// The most bytes of a link to the next page: what routers pass on, twice.
 const LONGEST_LINK: usize = 16 << 10;
@@ -130,6 +138,35 @@ fn at_most<'de, T: Text + Deserialize<'de>, D: Deserializer<'de>>(
     Ok(value)
 }
 
+/// An id that stands in paths.
+///
+/// # Errors
+/// Where it is longer than any is, or where its path would be that of something else.
+pub(super) fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let id = String::deserialize(deserializer)?;
+    if is_id(&id) { Ok(id) } else { Err(D::Error::custom("an id is empty, too long, or dots only")) }
+}
+
+/// Whether this can be an id that stands in paths. Without it, or with dots in its place, a path leads to what is above.
+pub(super) fn is_id(text: &str) -> bool {
+    is_word(text) && !matches!(text, "" | "." | "..")
+}
+
+/// A name as a message shows it.
+pub(super) fn shown_name(name: &str) -> String {
+    let name = one_line(name);
+    let cut = name.char_indices().nth(LONGEST_SHOWN_NAME);
+    cut.map_or_else(|| format!("`{name}`"), |(end, _)| format!("`{}…`", &name[..end]))
+}
+
+/// The first of many names, as a message lists them.
+pub(super) fn shown_names(names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut names = names.into_iter();
+    let mut shown: Vec<_> = names.by_ref().take(NAMES_SHOWN).collect();
+    shown.extend(names.next().map(|_| "…".to_owned()));
+    shown
+}
+
 /// Whether this is no longer than an id or a name.
 pub(super) const fn is_word(text: &str) -> bool {
     text.len() <= LONGEST_WORD
@@ -161,6 +198,27 @@ mod tests {
         assert!(each(array, 2, |_: u8| {}).is_err());
         let object: &RawValue = serde_json::from_str("{}").unwrap();
         assert!(each(object, 2, |_: u8| {}).is_err());
+    }
+
+    #[test]
+    fn no_id_leads_to_what_is_above_it() {
+        assert!(is_id("a") && is_id("..."));
+        for text in ["", ".", "..", &"x".repeat(LONGEST_WORD + 1)] {
+            assert!(!is_id(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_shown_on_one_line_and_cut() {
+        assert_eq!(shown_name("a\n\u{202e}b"), "`a b`");
+        assert_eq!(shown_name(&"é".repeat(101)), format!("`{}…`", "é".repeat(100)));
+    }
+
+    #[test]
+    fn a_message_lists_ten_names() {
+        let names = |count: usize| shown_names((0..count).map(|number| number.to_string()));
+        assert_eq!(names(10).len(), 10);
+        assert_eq!(names(100_000).join(" "), "0 1 2 3 4 5 6 7 8 9 …");
     }
 
     #[test]

@@ -2,8 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{
+    Router,
+    http::{Method, StatusCode, Uri, header::CONNECTION},
+};
 use rustls::{ServerConfig, pki_types::PrivateKeyDer, server::WebPkiClientVerifier};
+use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
@@ -25,6 +29,28 @@ pub(super) fn http_config(timeout: Duration) -> HttpConfig {
 /// A well-behaved server.
 pub(super) async fn serve(router: Router) -> Url {
     let (listener, url) = listen("http").await;
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+/// A server that answers each request, by its method and its path with query, as this says. It keeps no connection.
+pub(super) async fn answering(
+    answer: impl Fn(&Method, &str) -> (u16, Value) + Clone + Send + Sync + 'static,
+) -> Url {
+    answering_at("127.0.0.1:0", answer).await
+}
+
+/// The same at this address.
+pub(super) async fn answering_at(
+    address: &str,
+    answer: impl Fn(&Method, &str) -> (u16, Value) + Clone + Send + Sync + 'static,
+) -> Url {
+    let listener = TcpListener::bind(address).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let router = Router::new().fallback(async move |method: Method, uri: Uri| {
+        let (status, body) = answer(&method, &uri.to_string());
+        (StatusCode::from_u16(status).unwrap(), [(CONNECTION, "close")], body.to_string())
+    });
     tokio::spawn(async move { axum::serve(listener, router).await });
     url
 }

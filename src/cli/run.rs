@@ -109,7 +109,8 @@ pub(super) struct Run {
 
     /// Admit remote sides at these addresses, and plain http to them; may be repeated
     ///
-    /// Refused otherwise: loopback, link-local and multicast addresses, the metadata addresses of clouds, and http.
+    /// Refused otherwise: loopback, link-local and multicast addresses, the metadata addresses of clouds, and http. A
+    /// metadata address is admitted only by itself (`169.254.169.254/32`), not by a network around it.
     /// `10.0.0.0/8` counts for all providers, `ClusterKeyProviders=10.0.0.0/8`, `KeyProviders=10.0.0.0/8` and
     /// `namespace/billing=10.0.0.0/8` for those alone. The other flags with a CIDR are written alike.
     #[arg(long = "allow-cidr", env = "ALLOW_CIDR", value_name = "CIDR", value_delimiter = ',')]

@@ -12,11 +12,17 @@ use kube::{
 use tokio::sync::mpsc;
 
 use super::error::bounded;
-use crate::fair::{Acquire, FairPermit, FairSemaphore, Lane};
+use crate::{
+    fair::{Acquire, FairPermit, FairSemaphore, Lane},
+    lifecycle::first_bytes,
+};
 
 /// Events that may wait to be published; more are dropped, because conditions hold the state anyway. A namespace may
 /// have no more of them waiting than there is room left.
 const QUEUE: usize = 1024;
+
+/// The most bytes of a note that the API server takes.
+const LONGEST_NOTE: usize = 1024;
 
 /// Events that are published at the same time.
 const PUBLISHERS: usize = 1;
@@ -86,7 +92,7 @@ impl Events {
         let event = Event {
             type_,
             reason: reason.to_owned(),
-            note: Some(note),
+            note: Some(first_bytes(&note, LONGEST_NOTE).to_owned()),
             action: action.to_owned(),
             secondary: None,
         };

@@ -96,7 +96,7 @@ async fn a_key_of_a_lost_cluster_is_found_again(#[case] cluster: &str) {
     let _operator = stage.start_operator().await;
     stage.ask_for_what_is_there(KEY, json!({})).await;
     let refused = stage.wait_key(KEY, Reason::KeyConflict).await;
-    refused.says("write the id of that cluster into `adoptFromClusters`");
+    refused.says("add the cluster's id to `adoptFromClusters`");
     stage.assert_is_left_alone(&old);
     stage.name_the_lost_cluster(cluster).await;
     stage.assert_is_adopted(&old).await;
@@ -185,7 +185,7 @@ async fn several_that_may_be_meant_are_named_until_one_is_left() {
     let _operator = stage.start_operator().await;
     stage.ask_for_what_is_there(KEY, json!({})).await;
     let refused = stage.wait_key(KEY, Reason::KeyConflict).await;
-    refused.says("the instance has 2 keys that may be meant");
+    refused.says("2 keys of the instance match, and none of them is adopted");
     for key in [&by_hand, &old] {
         refused.says(&format!("`{}` ({})", key.name, key.guid));
         stage.assert_is_left_alone(key);
@@ -204,9 +204,7 @@ async fn a_key_that_is_redacted_is_left_alone_until_it_is_shown() {
     let _operator = stage.start_operator().await;
     stage.ask_for_what_is_there(KEY, json!({})).await;
     let refused = stage.wait_key(KEY, Reason::CredentialsRedacted).await;
-    refused.says(
-        "the key `monitoring-creds` is left as it is, because its credentials are not shown to this login",
-    );
+    refused.says("the key `monitoring-creds` is not adopted: its credentials are not shown to this login");
     stage.assert_is_left_alone(&by_hand);
     stage.ibm.change_quirks(|quirks| quirks.redaction = None);
     stage.assert_is_adopted(&by_hand).await;
@@ -221,7 +219,7 @@ async fn a_key_that_is_shown_once_is_left_alone() {
     let _operator = stage.start_operator().await;
     stage.ask_for_what_is_there(KEY, json!({})).await;
     let refused = stage.wait_key(KEY, Reason::KeyConflict).await;
-    refused.says("its credentials were shown only to who made it");
+    refused.says("its credentials were shown only to its creator");
     stage.assert_is_left_alone(&by_hand);
     stage.delete_key(KEY).await;
     stage.wait_gone(KEY).await;

@@ -191,24 +191,23 @@ impl<'a> Exchange<'a> {
 
     /// An answer that is not a success of the call.
     pub(super) async fn refused(&self, response: &Response) -> BackendError {
-        let mut error = refused_words(self.call, response, &self.redactor().await);
-        if response.status == StatusCode::UNAUTHORIZED {
-            error.message = format!("{}; {}", error.message, self.foundry.session.advice());
+        let error = refused_words(self.call, response, &self.redactor().await);
+        if response.status != StatusCode::UNAUTHORIZED {
+            return error;
         }
-        error
+        let message = format!("{}; {}", error.message, self.foundry.session.advice());
+        BackendError::new(error.class, message).retry_after(error.retry_after)
     }
 
     /// A success whose body can't be used: `what` says why.
     pub(super) fn malformed(&self, response: &Response, what: &str) -> BackendError {
         let status = response.status.as_u16();
-        BackendError {
-            class: class(self.call, status, &ApiError::default()),
-            message: format!(
-                "{} failed: the API answers {status}, but the body {what}; ask the operator of the Cloud Foundry",
-                self.call
-            ),
-            retry_after: response.retry_after,
-        }
+        let message = format!(
+            "{} failed: the API answers {status}, but the body {what}; ask the operator of the Cloud Foundry",
+            self.call
+        );
+        BackendError::new(class(self.call, status, &ApiError::default()), message)
+            .retry_after(response.retry_after)
     }
 
     pub(super) fn unexpected(&self, what: &str) -> BackendError {
@@ -291,7 +290,7 @@ pub(super) fn refused_words(call: Call, response: &Response, redactor: &Redactor
         message.push_str("; ");
         message.push_str(advice);
     }
-    BackendError { class: class(call, status, &error), message, retry_after: response.retry_after }
+    BackendError::new(class(call, status, &error), message).retry_after(response.retry_after)
 }
 
 fn address(links: &Links, path: &str, query: &[(&str, &str)]) -> Url {

@@ -17,7 +17,7 @@ use super::{
 use crate::backend::{
     Accepted, BackendError, Bound, Credentials, ErrorClass, Fetched, InstanceRef, IssuedKey, KeyFacts,
     KeyRequest, Listed, LostClusters, Progress, Work,
-    bounded::is_word,
+    bounded::is_id,
     confirmed::ConfirmedKeys,
     http::{HttpClient, Response, base_url, segment},
     pages::MOST_OF_ONE,
@@ -424,7 +424,7 @@ impl CloudFoundry {
 
     pub(super) fn accepted(&self, request: &KeyRequest, work: Work, response: &Response) -> Accepted {
         let job = response.location.as_deref().and_then(|job| job.rsplit('/').next());
-        self.under_way(request, work, job.filter(|job| !job.is_empty() && is_word(job)).map(str::to_owned))
+        self.under_way(request, work, job.filter(|job| is_id(job)).map(str::to_owned))
     }
 
     pub(super) fn under_way(&self, request: &KeyRequest, work: Work, token: Option<String>) -> Accepted {

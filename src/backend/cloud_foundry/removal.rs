@@ -139,26 +139,148 @@ impl CloudFoundry {
         }
     }
 
-    /// Takes our mark off the key, which is an ordinary one from then on.
+    /// Takes our mark off the key, which is an ordinary one afterwards.
     ///
     /// # Errors
-    /// Those of the calls; a key that is gone is none.
+    /// [`ErrorClass::Gone`] where nothing can be told, because the instance is out of sight as well; and those of the
+    /// calls. A key that is gone is none.
     pub async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
+        if !self.release_what_shows(request).await? {
+            self.is_in_sight(request).await?;
+            // It may have come into sight only after it was looked for.
+            self.release_what_shows(request).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes our mark off all keys that bear it; whether there was one.
+    async fn release_what_shows(&self, request: &KeyRequest) -> Result<bool, BackendError> {
         let mut guids = self.confirmed.ids(request.identity);
         if guids.is_empty() {
             guids.extend(self.find_all(request).await?.into_iter().map(|key| key.guid));
         }
+        let mut released = false;
         for guid in guids {
             let mut exchange = Exchange::of(self, Call::Release, request);
             let path = format!("{KEYS}/{}", segment(&guid));
             let response = exchange.send_json(Method::PATCH, &path, &marks::none()).await?;
             match response.status {
-                StatusCode::OK | StatusCode::NOT_FOUND => {}
+                StatusCode::OK => released = true,
+                StatusCode::NOT_FOUND => {}
                 _ => return Err(exchange.refused(&response).await),
             }
         }
         self.watch.ends(request.identity);
         self.confirmed.remove(request.identity);
-        Ok(())
+        Ok(released)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc, Mutex, OnceLock,
+            atomic::{AtomicBool, Ordering},
+        },
+        time::Duration,
+    };
+
+    use rstest::rstest;
+    use serde_json::json;
+    use url::Url;
+
+    use super::{
+        super::{CloudFoundryAuth, CloudFoundryConfig, watch::tests::request},
+        *,
+    };
+    use crate::backend::{InstanceRef, LostClusters, test_server};
+
+    const KEY: &str = "/v3/service_credential_bindings/k-1";
+
+    /// A Cloud Foundry with one key, whose login may lose its role.
+    struct Foundry {
+        client: CloudFoundry,
+        sees: Arc<AtomicBool>,
+        has_key: Arc<AtomicBool>,
+        released: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Foundry {
+        async fn start(key: &KeyRequest) -> Self {
+            let [sees, has_key] = [(); 2].map(|()| Arc::new(AtomicBool::new(true)));
+            let (released, here) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<OnceLock<Url>>::default());
+            let marks = serde_json::to_value(marks::of(key)).unwrap();
+            let url = test_server::answering({
+                let (sees, has_key, released, here) =
+                    (Arc::clone(&sees), Arc::clone(&has_key), Arc::clone(&released), Arc::clone(&here));
+                move |method, path| match path {
+                    "/" => {
+                        let here = here.get().unwrap();
+                        let api = format!("{here}v3");
+                        (200, json!({"links": {"cloud_controller_v3": {"href": api}, "uaa": {"href": here}}}))
+                    }
+                    KEY if method == Method::PATCH && sees.load(Ordering::Relaxed) => {
+                        released.lock().unwrap().push(path.to_owned());
+                        (200, json!({}))
+                    }
+                    _ if path.contains('?') => {
+                        let shows = sees.load(Ordering::Relaxed) && has_key.load(Ordering::Relaxed);
+                        let key = json!({"guid": "k-1", "name": "a", "metadata": marks});
+                        (200, json!({"resources": if shows { vec![key] } else { Vec::new() }}))
+                    }
+                    "/v3/service_instances/i-1" if sees.load(Ordering::Relaxed) => {
+                        (200, json!({"guid": "i-1", "type": "managed"}))
+                    }
+                    _ => (404, json!({"errors": [{"code": 10010, "detail": "not found"}]})),
+                }
+            })
+            .await;
+            here.set(url.clone()).unwrap();
+            let client = CloudFoundry::new(&CloudFoundryConfig {
+                api_url: url,
+                auth: CloudFoundryAuth::Bearer { token: "t0k3n".into() },
+                organization: None,
+                space: None,
+                confines_ids: false,
+                lost_clusters: LostClusters::default(),
+                http: test_server::http_config(Duration::from_secs(20)),
+            })
+            .unwrap();
+            Self { client, sees, has_key, released }
+        }
+    }
+
+    fn key() -> KeyRequest {
+        let instance = InstanceRef { id: Some("i-1".to_owned()), ..InstanceRef::default() };
+        KeyRequest { instance, ..request(1) }
+    }
+
+    /// A login that has lost its role sees no keys, which says nothing of them.
+    #[rstest]
+    #[case::out_of_sight(false)]
+    #[case::known_and_out_of_sight(true)]
+    #[tokio::test]
+    async fn a_key_is_not_released_while_the_login_may_not_see_it(#[case] is_known: bool) {
+        let key = key();
+        let foundry = Foundry::start(&key).await;
+        if is_known {
+            assert_eq!(foundry.client.find_all(&key).await.unwrap().len(), 1);
+        }
+        foundry.sees.store(false, Ordering::Relaxed);
+        assert_eq!(foundry.client.release(&key).await.unwrap_err().class, ErrorClass::Gone);
+
+        foundry.sees.store(true, Ordering::Relaxed);
+        foundry.client.release(&key).await.unwrap();
+        assert_eq!(*foundry.released.lock().unwrap(), [KEY]);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_gone_is_released() {
+        let key = key();
+        let foundry = Foundry::start(&key).await;
+        foundry.has_key.store(false, Ordering::Relaxed);
+        foundry.client.release(&key).await.unwrap();
+        assert!(foundry.released.lock().unwrap().is_empty());
     }
 }

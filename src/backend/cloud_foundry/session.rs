@@ -13,6 +13,7 @@ use reqwest::{
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::{CloudFoundryAuth, call::refused_words, classify::Call, discovery::Links};
 use crate::backend::{
@@ -165,7 +166,8 @@ impl fmt::Debug for Session {
 
 /// The header for a token that is sent as it is; `cf oauth-token` prints it with its type.
 pub(super) fn header(token: &SecretString) -> Result<HeaderValue, BackendError> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", bare(token))).map_err(|_| {
+    let header = Zeroizing::new(format!("Bearer {}", bare(token)));
+    let mut value = HeaderValue::from_str(&header).map_err(|_| {
         let message =
             "the login's `token` holds a line break or another character that no header may hold; correct it";
         BackendError::new(ErrorClass::Rejected, message)

@@ -348,7 +348,7 @@ fn is_over(work: Work, key: Option<&Key>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use axum::{
@@ -418,7 +418,7 @@ mod tests {
         }
     }
 
-    fn request(number: u32) -> KeyRequest {
+    pub(in crate::backend::cloud_foundry) fn request(number: u32) -> KeyRequest {
         named(number, format!("key-{number}"))
     }
 

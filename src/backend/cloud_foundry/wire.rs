@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
 use crate::backend::{
-    bounded::{link, word},
+    bounded::{id, link, word},
     memory::Weight,
 };
 
@@ -74,7 +74,7 @@ pub(super) struct Link {
 /// An organization or a space.
 #[derive(Deserialize)]
 pub(super) struct Named {
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "id")]
     pub(super) guid: String,
 }
 
@@ -87,7 +87,7 @@ impl Weight for Named {
 /// A service instance.
 #[derive(Deserialize)]
 pub(super) struct Instance {
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "id")]
     pub(super) guid: String,
     #[serde(rename = "type", default, deserialize_with = "word")]
     pub(super) kind: String,
@@ -147,7 +147,7 @@ impl Weight for LastOperation {
 /// A service key, without its credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Key {
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "id")]
     pub(super) guid: String,
     #[serde(default, deserialize_with = "word")]
     pub(super) name: Option<String>,

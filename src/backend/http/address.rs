@@ -56,7 +56,8 @@ pub struct AddressRules {
 /// Which addresses a provider may name.
 ///
 /// The default refuses loopback, link-local, unspecified and multicast addresses and the metadata services of the
-/// clouds, whichever way they are written, and plain http to anywhere.
+/// clouds, whichever way they are written, and plain http to anywhere. A network that is admitted does not admit the
+/// metadata services in it.
 #[derive(Clone)]
 pub struct AddressPolicy {
     rules: Arc<AddressRules>,
@@ -292,6 +293,33 @@ mod tests {
         for rules in [
             AddressRules { allow: ranges(), ..AddressRules::default() },
             AddressRules { allow_https: ranges(), ..AddressRules::default() },
+        ] {
+            assert_eq!(refusal(rules, tenant(), address).is_none(), admitted);
+        }
+    }
+
+    #[rstest]
+    #[case("169.254.0.0/16", "169.254.169.254", false)]
+    #[case("169.254.169.254/32", "169.254.169.254", true)]
+    #[case("169.254.169.254/32", "::ffff:169.254.169.254", true)]
+    #[case("169.254.169.252/30", "169.254.169.254", false)]
+    #[case("100.64.0.0/10", "100.100.100.200", false)]
+    #[case("100.64.0.0/10", "100.100.100.201", true)]
+    #[case("fd00::/8", "fd00:ec2::254", false)]
+    #[case("fd00::/8", "fd20:ce::254", false)]
+    #[case("fd00::/8", "fd00:ec2::255", true)]
+    #[case("fd00:ec2::254/128", "fd00:ec2::254", true)]
+    #[case("64:ff9b::/96", "64:ff9b::a9fe:a9fe", false)]
+    #[case("64:ff9b::a9fe:a9fe/128", "64:ff9b::a9fe:a9fe", true)]
+    #[case("0.0.0.0/0", "168.63.129.16", false)]
+    fn admits_a_metadata_service_by_its_own_address_only(
+        #[case] range: &str,
+        #[case] address: &str,
+        #[case] admitted: bool,
+    ) {
+        for rules in [
+            AddressRules { allow: networks(&[range]), ..AddressRules::default() },
+            AddressRules { allow_https: networks(&[range]), ..AddressRules::default() },
         ] {
             assert_eq!(refusal(rules, tenant(), address).is_none(), admitted);
         }

@@ -7,10 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::header::LOCATION;
 use tokio_util::sync::CancellationToken;
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::{
     AddressPolicy, CallOutcome, Failure, HttpConfig, ObservedCall, Observer, RemoteShares, Request, Response,
@@ -22,9 +24,12 @@ use super::{
     ways::{Way, Ways},
     words,
 };
-use crate::backend::{
-    BackendError,
-    memory::{Holding, MemoryShare, NoRoom},
+use crate::{
+    backend::{
+        BackendError,
+        memory::{Holding, MemoryShare, NoRoom},
+    },
+    lifecycle::first_bytes,
 };
 
 /// The most bytes of an answer that are read, unless the request says more.
@@ -170,8 +175,8 @@ impl HttpClient {
         Err(Failure::Withheld(self.withheld(&url)))
     }
 
-    /// Leaves the remote side alone where it wants to be. The wish of a server of which nothing is known is not heeded:
-    /// its provider would show that there is one.
+    /// Pauses the provider's requests if the remote side asks for that. A server that has not been verified is not obeyed:
+    /// the pause would show that it exists.
     fn heed(&self, response: &Response, to_the_remote_side: bool) {
         if to_the_remote_side && let Some(wait) = response.asks_for_peace() {
             self.budget.pause(wait);
@@ -179,7 +184,7 @@ impl HttpClient {
         }
     }
 
-    /// What is said in place of all that a tenant may not know. It is the same whatever happened.
+    /// The message that stands for every failure that a tenant may not know about. It is the same whatever happened.
     fn withheld(&self, url: &Url) -> String {
         let refused = if self.addresses.refuses_private() {
             format!("; private addresses are refused to KeyProviders here: {ADMIT}")
@@ -232,7 +237,8 @@ impl HttpClient {
         let share = request.share.as_ref().unwrap_or(&self.answers);
         let mut holding = share.hold(move || give_up.cancel());
         let no_room = |why: NoRoom| Failure::NotSent(format!("no request to `{}`: {why}", origin(&url)));
-        // Who waits holds a place at the remote side. Only those of the same namespace wait for one of its own provider.
+        // A waiting call occupies a place at the remote side. It may wait where the provider is its namespace's own, so that
+        // it keeps no other namespace from it.
         let patience = if share.is(&self.answers) { self.timeout } else { Duration::ZERO };
         holding.grow_within(patience, CALL).await.map_err(no_room)?;
         tokio::select! {
@@ -314,7 +320,8 @@ fn explain(failure: Failure, way: &Way) -> Failure {
 async fn start(client: &reqwest::Client, request: Request) -> Result<reqwest::Response, reqwest::Error> {
     let mut sending = client.request(request.method, request.url).headers(request.headers);
     if let Some(body) = request.body {
-        sending = sending.body(body);
+        // It is overwritten when the connection has sent it, or drops it.
+        sending = sending.body(Bytes::from_owner(body));
     }
     sending.send().await
 }
@@ -334,7 +341,7 @@ async fn read(
     if answer.content_length().is_some_and(|length| length > largest as u64) {
         return Err(too_large());
     }
-    let mut bytes = Vec::<u8>::new();
+    let mut bytes = Zeroizing::new(Vec::new());
     while let Some(piece) = answer.chunk().await.map_err(|error| words::failure(&error, url))? {
         let length = bytes.len() + piece.len();
         if length > largest {
@@ -346,12 +353,18 @@ async fn read(
             let no_room =
                 |why| Failure::MaybeSent(format!("no complete answer from `{}`: {why}", origin(url)));
             held.grow(counted(capacity) - counted(bytes.capacity())).await.map_err(no_room)?;
-            bytes.reserve_exact(capacity - bytes.len());
+            // By hand: a vector that grows leaves its old bytes in memory.
+            let mut larger = Zeroizing::new(Vec::with_capacity(capacity));
+            larger.extend_from_slice(&bytes);
+            bytes = larger;
         }
         bytes.extend_from_slice(&piece);
     }
     Ok(Body { bytes, _held: held })
 }
+
+/// The most bytes of the place that a redirect names. No name of a host is longer.
+const LONGEST_ORIGIN: usize = 300;
 
 /// Names where the redirect points, by scheme, host and port only: the rest may hold a session.
 fn redirected(answer: &reqwest::Response, url: &Url) -> Failure {
@@ -360,7 +373,7 @@ fn redirected(answer: &reqwest::Response, url: &Url) -> Failure {
         .get(LOCATION)
         .and_then(|location| url.join(location.to_str().ok()?).ok())
         .filter(Url::has_host)
-        .map(|location| format!(" to `{}`", origin(&location)))
+        .map(|location| format!(" to `{}`", first_bytes(&origin(&location), LONGEST_ORIGIN)))
         .unwrap_or_default();
     let status = answer.status().as_u16();
     Failure::Redirected(format!(

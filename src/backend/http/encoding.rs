@@ -1,13 +1,20 @@
 //! Finds a secret in a text in whatever way it is written there: as it is, with percent signs as in URLs and forms, with
 //! backslashes as in JSON, in base64, or partly so and partly otherwise.
+//!
+//! A tenant may choose both the text and the secrets, and a text may be readable in many ways: a run of backslashes by
+//! one or by two at each place. So all ways are followed together, as a set of bits for each place of the text, and the
+//! work is counted.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+};
 
 use base64::{
     Engine,
     prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD},
 };
-use secrecy::SecretString;
+use zeroize::Zeroizing;
 
 /// Shorter secrets, in bytes, are not searched for in base64: a few letters would be found anywhere.
 const SHORTEST_IN_BASE64: usize = 6;
@@ -15,117 +22,377 @@ const SHORTEST_IN_BASE64: usize = 6;
 /// The fewest bytes of a secret that are hidden at the end of a text that ends within it.
 const SHORTEST_START: usize = 8;
 
-/// The text with each occurrence of the secret replaced.
-pub(super) fn replace(text: &str, secret: &str, by: &str) -> String {
-    if secret.is_empty() {
-        return text.to_owned();
+/// The bytes by which the places of a text are found that a secret may stand at.
+const INDEXED: usize = 3;
+
+/// The bytes of a secret that a place has to begin with before the whole secret is searched for there.
+const FIRST_BYTES: usize = 8;
+
+/// The work of a step besides the words that it looks at, most of which is memory.
+const STEP: usize = 32;
+
+/// The secret in base64, in both alphabets, with padding and without, each once.
+pub(super) fn in_base64(secret: &str) -> Vec<Zeroizing<String>> {
+    if secret.len() < SHORTEST_IN_BASE64 {
+        return Vec::new();
     }
+    let mut all: Vec<Zeroizing<String>> =
+        [BASE64_STANDARD, BASE64_URL_SAFE, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD]
+            .map(|engine| engine.encode(secret).into())
+            .into();
+    all.sort_unstable_by(|one, other| one.as_str().cmp(other));
+    all.dedup();
+    all
+}
+
+/// The text with these bytes of it replaced, each run of them once.
+pub(super) fn replace(text: &str, hidden: &[bool], by: &str) -> String {
     let mut replaced = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(next) = rest.chars().next() {
-        if let Some(length) = length_of(secret.as_bytes(), rest.as_bytes()) {
-            replaced.push_str(by);
-            rest = &rest[length..];
-        } else {
-            replaced.push(next);
-            rest = &rest[next.len_utf8()..];
+    let mut is_replaced = false;
+    for (at, character) in text.char_indices() {
+        let is_hidden = hidden[at..at + character.len_utf8()].contains(&true);
+        match (is_hidden, is_replaced) {
+            (false, _) => replaced.push(character),
+            (true, false) => replaced.push_str(by),
+            (true, true) => {}
         }
+        is_replaced = is_hidden;
     }
     replaced
 }
 
-/// The secret in base64, in both alphabets, with padding and without.
-pub(super) fn in_base64(secret: &str) -> Vec<SecretString> {
-    if secret.len() < SHORTEST_IN_BASE64 {
-        return Vec::new();
+/// How much work may still be done, in words of 64 bits that are looked at.
+pub(super) struct Work(usize);
+
+/// The search was abandoned, because it takes more work than it may.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Abandoned;
+
+impl Work {
+    pub(super) const fn at_most(steps: usize) -> Self {
+        Self(steps)
     }
-    [BASE64_STANDARD, BASE64_URL_SAFE, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD]
-        .map(|engine| engine.encode(secret).into())
-        .into()
+
+    fn take(&mut self, steps: usize) -> Result<(), Abandoned> {
+        self.0 = self.0.checked_sub(steps).ok_or(Abandoned)?;
+        Ok(())
+    }
 }
 
-/// How many bytes the secret takes at the start of the text, if it stands there; the longest way to read it counts. The
-/// text may end within a long secret, because somebody cut it.
-fn length_of(secret: &[u8], text: &[u8]) -> Option<usize> {
-    // Almost all places of a text end here, before anything is allocated.
-    if !readings(text).into_iter().flatten().any(|(bytes, _)| secret.starts_with(bytes.as_bytes())) {
-        return None;
-    }
-    // Where the text may be read in more than one way, such as a secret with a percent sign, all are followed: each place
-    // is how far the secret and the text are read.
-    let mut seen = BTreeSet::from([(0, 0)]);
-    let mut places = vec![(0, 0)];
-    let mut longest = None;
-    while let Some((read, at)) = places.pop() {
-        if read == secret.len() || at == text.len() && read >= SHORTEST_START {
-            longest = longest.max(Some(at));
-            continue;
+/// A text, with the ways to read each place of it.
+pub(super) struct ReadableText {
+    readings: Vec<[Option<Reading>; 2]>,
+    /// Where its characters begin.
+    characters: Vec<usize>,
+    /// Of these, the places that may be read as what begins with these bytes.
+    places: HashMap<[u8; INDEXED], Vec<usize>>,
+}
+
+impl ReadableText {
+    pub(super) fn new(text: &str) -> Self {
+        let readings: Vec<_> = (0..text.len()).map(|at| readings(&text.as_bytes()[at..])).collect();
+        let characters: Vec<_> = text.char_indices().map(|(at, _)| at).collect();
+        let mut places: HashMap<_, Vec<_>> = HashMap::new();
+        for at in &characters {
+            each_beginning(&readings, *at, &mut Vec::new(), &mut |bytes| {
+                let places = places.entry(bytes).or_default();
+                if places.last() != Some(at) {
+                    places.push(*at);
+                }
+            });
         }
-        for (bytes, length) in readings(&text[at..]).into_iter().flatten() {
-            let next = (read + bytes.as_bytes().len(), at + length);
-            if secret[read..].starts_with(bytes.as_bytes()) && seen.insert(next) {
-                places.push(next);
+        Self { readings, characters, places }
+    }
+
+    /// Calls `found` with each piece of the text that is part of the secret. The text may end within a long secret,
+    /// because somebody cut it.
+    ///
+    /// # Errors
+    /// Where that takes more work than is left.
+    pub(super) fn find(
+        &self,
+        secret: &str,
+        work: &mut Work,
+        mut found: impl FnMut(Range<usize>),
+    ) -> Result<(), Abandoned> {
+        // No way to read a text makes it longer: of a longer secret it can hold the start only.
+        let secret = &secret.as_bytes()[..secret.len().min(self.readings.len() + 1)];
+        let starts = self.starts_of(secret, work)?;
+        if starts.is_empty() {
+            return Ok(());
+        }
+        work.take(secret.len())?;
+        let pattern = Pattern::new(secret);
+        let read = self.read(&pattern, starts, work)?;
+        // From the ends back: what is read on a way that leads to one is part of the secret.
+        let mut leads_to_an_end: BTreeMap<usize, Progress> = BTreeMap::new();
+        for (at, progress) in read.iter().rev() {
+            let ends = if *at == self.readings.len() { &pattern.cut } else { &pattern.whole };
+            let mut leading = progress.and(ends);
+            for reading in self.readings_at(*at) {
+                let Some(later) = leads_to_an_end.get(&(at + reading.length)) else { continue };
+                work.take(pattern.work_of(reading))?;
+                let before = pattern.without(reading.bytes(), later).and(progress);
+                if !before.is_empty() {
+                    found(*at..at + reading.length);
+                    leading.add(&before);
+                }
+            }
+            if !leading.is_empty() {
+                leads_to_an_end.insert(*at, leading);
             }
         }
+        Ok(())
     }
-    // It may end within a character that the text has as it is.
-    longest.filter(|length| text.get(*length).is_none_or(|byte| byte & 0b1100_0000 != 0b1000_0000))
+
+    /// The places where the secret may stand, by its first bytes. Most secrets stand nowhere, and cost no more than this.
+    fn starts_of(&self, secret: &[u8], work: &mut Work) -> Result<Vec<usize>, Abandoned> {
+        let places = match secret.first_chunk() {
+            _ if secret.is_empty() => &[],
+            Some(bytes) => self.places.get(bytes).map_or(&[][..], Vec::as_slice),
+            None => &self.characters[..],
+        };
+        let first_bytes = &secret[..secret.len().min(FIRST_BYTES)];
+        let mut starts = Vec::new();
+        for at in places {
+            if self.begins_with(first_bytes, *at, work)? {
+                starts.push(*at);
+            }
+        }
+        Ok(starts)
+    }
+
+    fn begins_with(&self, secret: &[u8], at: usize, work: &mut Work) -> Result<bool, Abandoned> {
+        if secret.is_empty() {
+            return Ok(true);
+        }
+        work.take(1)?;
+        for reading in self.readings_at(at) {
+            let begins = match secret.strip_prefix(reading.bytes()) {
+                Some(rest) => self.begins_with(rest, at + reading.length, work)?,
+                None => reading.bytes().starts_with(secret),
+            };
+            if begins {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// How much of the secret is read at each place, on all ways that begin at one of the starts.
+    fn read(
+        &self,
+        pattern: &Pattern,
+        starts: Vec<usize>,
+        work: &mut Work,
+    ) -> Result<BTreeMap<usize, Progress>, Abandoned> {
+        let mut read: BTreeMap<_, _> = starts.into_iter().map(|at| (at, pattern.nothing())).collect();
+        let mut from = 0;
+        while let Some((at, progress)) = read.range(from..).next() {
+            let (at, progress) = (*at, progress.clone());
+            for reading in self.readings_at(at) {
+                work.take(pattern.work_of(reading))?;
+                let later = pattern.with(reading.bytes(), &progress);
+                if !later.is_empty() {
+                    read.entry(at + reading.length).and_modify(|known| known.add(&later)).or_insert(later);
+                }
+            }
+            from = at + 1;
+        }
+        Ok(read)
+    }
+
+    fn readings_at(&self, at: usize) -> impl Iterator<Item = &Reading> {
+        self.readings.get(at).into_iter().flatten().flatten()
+    }
 }
 
-/// Some bytes of the secret.
+/// Calls `found` with the first bytes that a place may be read as, in each way; `begun` holds those before the place.
+fn each_beginning(
+    readings: &[[Option<Reading>; 2]],
+    at: usize,
+    begun: &mut Vec<u8>,
+    found: &mut impl FnMut([u8; INDEXED]),
+) {
+    if let Some(bytes) = begun.first_chunk() {
+        return found(*bytes);
+    }
+    for reading in readings.get(at).into_iter().flatten().flatten() {
+        begun.extend_from_slice(reading.bytes());
+        each_beginning(readings, at + reading.length, begun, found);
+        begun.truncate(begun.len() - reading.count);
+    }
+}
+
+/// How much of a secret may be read so far: one bit for each number of bytes.
+#[derive(Clone)]
+struct Progress(Box<[u64]>);
+
+impl Progress {
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    fn set(&mut self, bytes: usize) {
+        self.0[bytes / 64] |= 1 << (bytes % 64);
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word |= other);
+    }
+
+    fn and(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(word, other)| word & other).collect())
+    }
+
+    /// One byte further.
+    fn up(&mut self) {
+        self.0.iter_mut().fold(0, |carried, word| {
+            let carry = *word >> 63;
+            *word = *word << 1 | carried;
+            carry
+        });
+    }
+
+    /// One byte back.
+    fn down(&mut self) {
+        self.0.iter_mut().rev().fold(0, |carried, word| {
+            let carry = *word << 63;
+            *word = *word >> 1 | carried;
+            carry
+        });
+    }
+}
+
+/// A secret, made ready for the search.
+struct Pattern {
+    /// 64-bit words that a [`Progress`] has.
+    words: usize,
+    /// For each byte of the secret, where it has been read.
+    after: BTreeMap<u8, Progress>,
+    /// All of it.
+    whole: Progress,
+    /// As much as is hidden where the text ends.
+    cut: Progress,
+}
+
+impl Pattern {
+    fn new(secret: &[u8]) -> Self {
+        let words = secret.len() / 64 + 1;
+        let none = Progress(vec![0; words].into());
+        let mut after = BTreeMap::new();
+        for (at, byte) in secret.iter().enumerate() {
+            after.entry(*byte).or_insert_with(|| none.clone()).set(at + 1);
+        }
+        let mut whole = none;
+        whole.set(secret.len());
+        let mut cut = whole.clone();
+        (SHORTEST_START..secret.len()).for_each(|bytes| cut.set(bytes));
+        Self { words, after, whole, cut }
+    }
+
+    fn nothing(&self) -> Progress {
+        let mut nothing = Progress(vec![0; self.words].into());
+        nothing.set(0);
+        nothing
+    }
+
+    const fn work_of(&self, reading: &Reading) -> usize {
+        STEP + self.words * (1 + reading.count)
+    }
+
+    /// The progress once these bytes are read.
+    fn with(&self, bytes: &[u8], progress: &Progress) -> Progress {
+        bytes.iter().fold(progress.clone(), |mut progress, byte| {
+            progress.up();
+            self.where_read(*byte, &progress)
+        })
+    }
+
+    /// The progress before these bytes were read.
+    fn without(&self, bytes: &[u8], progress: &Progress) -> Progress {
+        bytes.iter().rev().fold(progress.clone(), |progress, byte| {
+            let mut progress = self.where_read(*byte, &progress);
+            progress.down();
+            progress
+        })
+    }
+
+    fn where_read(&self, byte: u8, progress: &Progress) -> Progress {
+        let none = || Progress(vec![0; self.words].into());
+        self.after.get(&byte).map_or_else(none, |after| progress.and(after))
+    }
+}
+
+/// One way to read a place: the bytes that stand there, and how long they are in the text.
 #[derive(Clone, Copy)]
-struct Bytes([u8; 4], usize);
+struct Reading {
+    bytes: [u8; 4],
+    count: usize,
+    length: usize,
+}
 
-impl Bytes {
-    fn as_bytes(&self) -> &[u8] {
-        &self.0[..self.1]
+impl Reading {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.count]
     }
 
-    const fn one(byte: u8) -> Self {
-        Self([byte, 0, 0, 0], 1)
+    const fn one(byte: u8, length: usize) -> Self {
+        Self { bytes: [byte, 0, 0, 0], count: 1, length }
     }
 
-    fn of(character: char) -> Self {
+    fn of(character: char, length: usize) -> Self {
         let mut bytes = [0; 4];
-        let length = character.encode_utf8(&mut bytes).len();
-        Self(bytes, length)
+        let count = character.encode_utf8(&mut bytes).len();
+        Self { bytes, count, length }
+    }
+
+    /// What the end of the text leaves of something that stands for a character.
+    const fn cut(length: usize) -> Self {
+        Self { bytes: [0; 4], count: 0, length }
     }
 }
 
-/// The ways to read the start of the text, each with its length there: as it is, and as what it stands for.
-fn readings(text: &[u8]) -> [Option<(Bytes, usize)>; 2] {
+/// The ways to read the start of the text: as it is, and as what it stands for.
+fn readings(text: &[u8]) -> [Option<Reading>; 2] {
     let Some(first) = text.first() else { return [None, None] };
     let encoded = match first {
+        b'%' if text.len() < 3 => Some(Reading::cut(text.len())),
         b'%' => {
-            hex(text.get(1..3)).and_then(|byte| u8::try_from(byte).ok()).map(|byte| (Bytes::one(byte), 3))
+            hex(text.get(1..3)).and_then(|byte| u8::try_from(byte).ok()).map(|byte| Reading::one(byte, 3))
         }
-        b'+' => Some((Bytes::one(b' '), 1)),
+        b'+' => Some(Reading::one(b' ', 1)),
         b'\\' => escaped(text),
         _ => None,
     };
-    [Some((Bytes::one(*first), 1)), encoded]
+    [Some(Reading::one(*first, 1)), encoded]
 }
 
 /// What an escape of JSON stands for.
-fn escaped(text: &[u8]) -> Option<(Bytes, usize)> {
-    let simple = |byte| Some((Bytes::one(byte), 2));
-    match text.get(1)? {
-        b'n' => simple(b'\n'),
-        b'r' => simple(b'\r'),
-        b't' => simple(b'\t'),
-        b'b' => simple(0x08),
-        b'f' => simple(0x0c),
-        b'u' => {
+fn escaped(text: &[u8]) -> Option<Reading> {
+    let simple = |byte| Some(Reading::one(byte, 2));
+    match text.get(1) {
+        None => Some(Reading::cut(1)),
+        Some(b'n') => simple(b'\n'),
+        Some(b'r') => simple(b'\r'),
+        Some(b't') => simple(b'\t'),
+        Some(b'b') => simple(0x08),
+        Some(b'f') => simple(0x0c),
+        Some(b'u') if text.len() < 6 => Some(Reading::cut(text.len())),
+        Some(b'u') => {
             let unit = hex(text.get(2..6))?;
             if let Some(character) = char::from_u32(unit) {
-                return Some((Bytes::of(character), 6));
+                return Some(Reading::of(character, 6));
+            }
+            if text.len() < 12 {
+                return Some(Reading::cut(text.len()));
             }
             let low = text.get(6..8).filter(|next| *next == b"\\u").and_then(|_| hex(text.get(8..12)))?;
             let pair = [u16::try_from(unit).ok()?, u16::try_from(low).ok()?];
             let character = char::decode_utf16(pair).next()?.ok()?;
-            Some((Bytes::of(character), 12))
+            Some(Reading::of(character, 12))
         }
-        other => simple(*other),
+        Some(other) => simple(*other),
     }
 }
 
@@ -139,9 +406,21 @@ mod tests {
     use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
     use proptest::prelude::*;
     use rstest::rstest;
-    use secrecy::ExposeSecret;
 
     use super::*;
+
+    const MUCH: usize = 1 << 24;
+
+    /// The text without the secret, and the work that it took to find it.
+    fn replace_counted(text: &str, secret: &str) -> (String, usize) {
+        let (mut hidden, mut work) = (vec![false; text.len()], Work::at_most(MUCH));
+        ReadableText::new(text).find(secret, &mut work, |range| hidden[range].fill(true)).unwrap();
+        (super::replace(text, &hidden, "…"), MUCH - work.0)
+    }
+
+    fn replace(text: &str, secret: &str) -> String {
+        replace_counted(text, secret).0
+    }
 
     const SECRET: &str = "p%41ss/w\"ö+r d\\🔑";
 
@@ -155,7 +434,7 @@ mod tests {
     #[case::in_json_by_go(r#"p%41ss\/w\"\u00f6+r d\\\uD83D\uDD11"#)]
     #[case::each_character(r"\u0070\u0025\u0034\u0031\u0073\u0073\u002F\u0077\u0022\u00F6\u002b\u0072\u0020\u0064\u005c\ud83d\udd11")]
     fn a_secret_is_found(#[case] written: &str) {
-        assert_eq!(replace(&format!("a{written}b{written}"), SECRET, "…"), "a…b…");
+        assert_eq!(replace(&format!("a{written}b{written}"), SECRET), "a…b…");
     }
 
     #[rstest]
@@ -165,11 +444,17 @@ mod tests {
     #[case("abc", "ab\\", "ab\\")]
     #[case("abc", "ab\\u006", "ab\\u006")]
     #[case("abc", "\\ud83dabc", "\\ud83d…")]
-    #[case("ab", "ababab", "………")]
+    #[case("ab", "ababab", "…")]
+    #[case("aa", "baaab", "b…b")]
     #[case("correct horse", "a correct", "a correct")]
     #[case("correct horse", "a correct%20h", "a …")]
+    #[case("correct horse", "a correct h%6", "a …")]
+    #[case("correct horse", r"a correct h\u00", "a …")]
+    #[case("correct horse", "a correct%6", "a correct%6")]
+    #[case("correct horse", "correct", "correct")]
+    #[case("correct horse", "correct ", "…")]
     fn what_is_not_there_stays(#[case] secret: &str, #[case] text: &str, #[case] expected: &str) {
-        assert_eq!(replace(text, secret, "…"), expected);
+        assert_eq!(replace(text, secret), expected);
     }
 
     proptest! {
@@ -182,26 +467,51 @@ mod tests {
             let units: String = secret.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
             for written in [&secret, &in_url, &in_url.to_lowercase(), &in_form, &units] {
                 let lowered = written == &in_url.to_lowercase() && secret.chars().any(char::is_uppercase);
-                let text = replace(&format!("{before}{written}{after}"), &secret, "\u{1}");
-                prop_assert!(lowered || text.contains('\u{1}'), "{:?} as {:?}", secret, written);
+                let text = replace(&format!("{before}{written}{after}"), &secret);
+                prop_assert!(lowered || text.contains('…'), "{:?} as {:?}", secret, written);
             }
             if in_json.len() + 2 == serde_json::Value::from(secret.as_str()).to_string().len() {
-                let text = replace(&in_json, &secret, "\u{1}");
-                prop_assert!(text.contains('\u{1}'), "{:?} as {:?}", secret, in_json);
+                let text = replace(&in_json, &secret);
+                prop_assert!(text.contains('…'), "{:?} as {:?}", secret, in_json);
             }
         }
 
         #[test]
         fn nothing_panics(secret in ".{0,9}", text in "[%\\\\u0-9a-fé+🔑 ]{0,60}") {
-            let _ = replace(&text, &secret, "…");
+            let _ = replace(&text, &secret);
         }
     }
 
     #[test]
     fn base64_is_known_with_and_without_padding() {
         let encoded = in_base64("hunter2?>~");
-        let encoded: Vec<_> = encoded.iter().map(ExposeSecret::expose_secret).collect();
-        assert_eq!(encoded, ["aHVudGVyMj8+fg==", "aHVudGVyMj8-fg==", "aHVudGVyMj8+fg", "aHVudGVyMj8-fg"]);
+        let encoded: Vec<_> = encoded.iter().map(|encoded| encoded.as_str()).collect();
+        assert_eq!(encoded, ["aHVudGVyMj8+fg", "aHVudGVyMj8+fg==", "aHVudGVyMj8-fg", "aHVudGVyMj8-fg=="]);
+        assert_eq!(in_base64("hunter").len(), 1);
         assert!(in_base64("abc").is_empty());
+    }
+
+    /// Both the text and the secret are a tenant's.
+    #[rstest]
+    #[case::by_one_or_two(&format!("{} ", "\\".repeat(4095)), &format!("{}x", "\\".repeat(4095)))]
+    #[case::found(&"\\".repeat(4096), &"\\".repeat(2048))]
+    #[case::found_everywhere(&"a".repeat(4096), &"a".repeat(64))]
+    #[case::nearly(&"a".repeat(4096), &format!("{}b", "a".repeat(4095)))]
+    #[case::in_two_ways(&"%25".repeat(1365), &format!("{}x", "%25".repeat(1365)))]
+    #[case::plus(&"+".repeat(4096), &format!("{}x", "+ ".repeat(1000)))]
+    fn the_work_is_bounded_by_the_sizes(#[case] text: &str, #[case] secret: &str) {
+        let words = secret.len() / 64 + 1;
+        let (_, steps) = replace_counted(text, secret);
+        // The first bytes at each place, and then two ways at each place, there and back.
+        let first_bytes = 2 << FIRST_BYTES;
+        assert!(steps <= text.len() * (2 * 2 * (STEP + 2 * words) + first_bytes) + secret.len(), "{steps}");
+    }
+
+    #[test]
+    fn a_search_that_takes_too_much_is_abandoned() {
+        let text = ReadableText::new(&"a".repeat(100));
+        let find = |steps| text.find("aaaa", &mut Work::at_most(steps), |_| {});
+        assert_eq!(find(100), Err(Abandoned));
+        assert_eq!(find(10_000), Ok(()));
     }
 }

@@ -58,6 +58,11 @@ pub(super) fn kind_of_refused(address: IpAddr) -> Option<&'static str> {
     faces(address).find_map(refused_as_written)
 }
 
+/// Whether the address may stand for the metadata service of a cloud.
+pub(super) fn is_metadata_service(address: IpAddr) -> bool {
+    faces(address).any(|face| METADATA_SERVICES.contains(&face))
+}
+
 fn refused_as_written(address: IpAddr) -> Option<&'static str> {
     if METADATA_SERVICES.contains(&address) {
         return Some("a cloud's metadata address");

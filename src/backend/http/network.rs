@@ -4,7 +4,10 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
 
-use super::{Author, faces::embedded};
+use super::{
+    Author,
+    faces::{embedded, is_metadata_service},
+};
 
 /// The providers that a flag is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,8 +64,12 @@ impl Network {
     }
 
     /// Whether the range has the address as it is written, or everything that it may stand for. One of several is not
-    /// enough: the connection may end at another.
+    /// enough: the connection may end at another. The metadata service of a cloud has to be named by itself: who admits
+    /// a network of services does not mean it.
     pub(super) fn contains_all_of(&self, address: IpAddr) -> bool {
+        if is_metadata_service(address) && self.range.prefix_len() < self.range.max_prefix_len() {
+            return false;
+        }
         let embedded = embedded(address);
         let all_embedded = !embedded.is_empty() && embedded.iter().all(|v4| self.range.contains(v4));
         self.range.contains(&address) || all_embedded

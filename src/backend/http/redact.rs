@@ -1,11 +1,12 @@
 //! The remote side's words, made fit for a status that many people may read.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
-use super::encoding;
+use super::encoding::{Abandoned, ReadableText, Work, in_base64, replace};
 
 /// The most characters of a remote side's words that a message repeats.
 const LONGEST_QUOTE: usize = 300;
@@ -13,6 +14,9 @@ const LONGEST_QUOTE: usize = 300;
 const LONGEST_TEXT: usize = 4 << 10;
 /// The most secrets that are searched for. Searching takes time, and a tenant chooses the words and the secrets.
 const MOST_SECRETS: usize = 1000;
+/// The most work that a search may take: some ten milliseconds. A thousand secrets in a text of 4 KiB take less, unless
+/// they are made to take more.
+const MOST_WORK: usize = 2 << 20;
 const REDACTED: &str = "[redacted]";
 
 /// Knows the secrets that a remote side was told, and keeps them out of what it says.
@@ -31,8 +35,8 @@ impl Redactor {
     /// Hides these as well.
     pub(in crate::backend) fn and(mut self, secrets: impl IntoIterator<Item = SecretString>) -> Self {
         self.secrets.extend(secrets.into_iter().filter(|secret| !secret.expose_secret().trim().is_empty()));
-        // The longest first: a short one that is part of a long one would leave the rest of it behind.
-        self.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
+        self.secrets.sort_unstable_by(|one, other| one.expose_secret().cmp(other.expose_secret()));
+        self.secrets.dedup_by(|one, other| one.expose_secret() == other.expose_secret());
         self
     }
 
@@ -88,19 +92,34 @@ impl Redactor {
             return "words that are not shown, because there are too many secrets to hide in them".to_owned();
         }
         let end = text.char_indices().map(|(end, _)| end).find(|end| *end >= LONGEST_TEXT);
-        let mut text = text[..end.unwrap_or(text.len())].to_owned();
+        let Ok(text) = self.hide(&text[..end.unwrap_or(text.len())], &mut Work::at_most(MOST_WORK)) else {
+            return "words that are not shown, because it takes too long to find the secrets in them"
+                .to_owned();
+        };
+        let text = one_line(&text);
+        cut(without_named(&without_logins(&without_data(&text))).trim_end_matches('.'))
+    }
+
+    /// The text with all secrets in it replaced at once: what stands in their place is not searched.
+    ///
+    /// # Errors
+    /// Where that takes more work than is left.
+    fn hide(&self, text: &str, work: &mut Work) -> Result<String, Abandoned> {
+        let mut hidden = vec![false; text.len()];
+        let line = Line::of(text);
+        let (as_it_is, on_one_line) = (ReadableText::new(text), ReadableText::new(&line.text));
         for secret in self.secrets.iter().map(ExposeSecret::expose_secret) {
-            text = encoding::replace(&text, secret, REDACTED);
-            for encoded in encoding::in_base64(secret) {
-                text = encoding::replace(&text, encoded.expose_secret(), REDACTED);
+            as_it_is.find(secret, work, |range| hidden[range].fill(true))?;
+            for encoded in in_base64(secret) {
+                as_it_is.find(&encoded, work, |range| hidden[range].fill(true))?;
+            }
+            // What is broken over lines in the text.
+            let on_a_line = Zeroizing::new(one_line(secret));
+            if line.text != text || *on_a_line != secret {
+                on_one_line.find(&on_a_line, work, |range| hidden[line.origin(range)].fill(true))?;
             }
         }
-        let mut text = one_line(&text);
-        // Once more: what is broken over lines in the text is found only now.
-        for secret in &self.secrets {
-            text = encoding::replace(&text, &one_line(secret.expose_secret()), REDACTED);
-        }
-        cut(without_named(&without_logins(&without_data(&text))).trim_end_matches('.'))
+        Ok(replace(text, &hidden, REDACTED))
     }
 }
 
@@ -128,13 +147,47 @@ fn words(fields: &Map<String, Value>) -> Option<&str> {
 
 /// The text on one line: control characters, invisible ones and runs of white space become one space.
 pub(in crate::backend) fn one_line(text: &str) -> String {
-    let blank = |character: char| {
-        character.is_whitespace()
-            || character.is_control()
-            // Zero-width characters and those that change the direction of writing.
-            || matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-    };
-    text.split(blank).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    Line::of(text).text
+}
+
+/// A text on one line.
+struct Line {
+    text: String,
+    /// Where each byte of it was, and where the last one ended.
+    origins: Vec<usize>,
+}
+
+impl Line {
+    fn of(text: &str) -> Self {
+        let mut line = Self { text: String::with_capacity(text.len()), origins: Vec::new() };
+        let mut end = 0;
+        for (at, character) in text.char_indices() {
+            if is_blank(character) {
+                continue;
+            }
+            if at > end && end > 0 {
+                line.text.push(' ');
+                line.origins.push(end);
+            }
+            line.text.push(character);
+            end = at + character.len_utf8();
+            line.origins.extend(at..end);
+        }
+        line.origins.push(end);
+        line
+    }
+
+    /// What became this part of the line.
+    fn origin(&self, part: Range<usize>) -> Range<usize> {
+        self.origins[part.start]..self.origins[part.end]
+    }
+}
+
+fn is_blank(character: char) -> bool {
+    character.is_whitespace()
+        || character.is_control()
+        // Zero-width characters and those that change the direction of writing.
+        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Hides what is pasted into the words: it may be the key that was just made, whose secrets nobody here knows yet.
@@ -253,6 +306,38 @@ mod tests {
         let quote = redactor().quote(json!({"description": text}).to_string().as_bytes());
         assert_eq!(quote.chars().count(), LONGEST_QUOTE);
         assert!(quote.ends_with("[re…"), "{quote}");
+    }
+
+    /// What is written in place of a secret is not searched for the next one, and no secret is searched for twice.
+    #[test]
+    fn a_text_does_not_grow_by_what_is_hidden() {
+        let secrets = json!(["reda", "cted", "[red", "acte"].repeat(100));
+        let redactor = Redactor::default().and_strings_of([&secrets]);
+        assert_eq!(format!("{redactor:?}"), "Redactor(4 secrets)");
+        assert_eq!(
+            redactor.sanitize("it is reda, cted or redacted"),
+            "it is [redacted], [redacted] or [redacted]"
+        );
+        let hidden = redactor.hide(&"reda ".repeat(800), &mut Work::at_most(MOST_WORK)).unwrap();
+        assert!(hidden == "[redacted] ".repeat(800), "{} bytes", hidden.len());
+    }
+
+    #[test]
+    fn a_thousand_secrets_are_found() {
+        let sentence = "the binding of the service can't be created because its plan is not bindable; ";
+        let text = format!("hunter2 {}", sentence.repeat(LONGEST_TEXT / sentence.len()));
+        let secrets = (0..MOST_SECRETS - 1).map(|number| format!("the secret of binding {number}").into());
+        let redactor = Redactor::hiding(secrets).and(["hunter2".into()]);
+        assert!(redactor.sanitize(&text).starts_with("[redacted] the binding of"));
+    }
+
+    /// Each of them can be read in many ways.
+    #[test]
+    fn what_takes_too_long_is_not_shown() {
+        let secrets = (0..40).map(|number| format!("{}{number}", "\\".repeat(4000)).into());
+        let redactor = Redactor::hiding(secrets);
+        let said = redactor.sanitize(&format!("hunter2 {}", "\\".repeat(4000)));
+        assert_eq!(said, "words that are not shown, because it takes too long to find the secrets in them");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One request, as backends write it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, io, sync::Arc};
 
 use reqwest::{
     Method,
@@ -8,6 +8,7 @@ use reqwest::{
 };
 use serde::Serialize;
 use url::{Url, form_urlencoded};
+use zeroize::Zeroizing;
 
 use super::{
     Response,
@@ -26,7 +27,8 @@ pub(in crate::backend) struct Request {
     pub(super) route: &'static str,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
-    pub(super) body: Option<Vec<u8>>,
+    /// It may hold parameters and logins, and is overwritten when it is dropped.
+    pub(super) body: Option<Zeroizing<Vec<u8>>>,
     /// In bytes.
     pub(super) largest_answer: usize,
     /// Whether the answer is read into types of its own, which leave out what they don't know.
@@ -100,20 +102,44 @@ impl Request {
     /// # Errors
     /// Those of the body's own `Serialize`.
     pub(in crate::backend) fn json(mut self, body: &impl Serialize) -> Result<Self, serde_json::Error> {
-        self.body = Some(serde_json::to_vec(body)?);
+        let mut length = Length(0);
+        serde_json::to_writer(&mut length, body)?;
+        // All at once: a vector that grows leaves its old bytes in memory.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(length.0));
+        serde_json::to_writer(&mut *bytes, body)?;
+        self.body = Some(bytes);
         Ok(self.header(CONTENT_TYPE, HeaderValue::from_static("application/json")))
     }
 
     /// The fields of a form as the body.
-    pub(in crate::backend) fn form(mut self, fields: &[(&str, String)]) -> Self {
-        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-        self.body = Some(body.into_bytes());
+    pub(in crate::backend) fn form(mut self, fields: &[(&str, Zeroizing<String>)]) -> Self {
+        // A byte takes three at most, and a pair two signs.
+        let longest = fields.iter().map(|(name, value)| 3 * (name.len() + value.len()) + 2).sum();
+        let mut body = form_urlencoded::Serializer::new(String::with_capacity(longest));
+        for (name, value) in fields {
+            body.append_pair(name, value);
+        }
+        self.body = Some(body.finish().into_bytes().into());
         self.header(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))
     }
 
     #[cfg(test)]
     pub(in crate::backend) fn header_value(&self, name: &HeaderName) -> Option<&HeaderValue> {
         self.headers.get(name)
+    }
+}
+
+/// Counts what is written to it.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -137,6 +163,23 @@ pub(super) fn origin(url: &Url) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn new() -> Request {
+        Request::new(Method::PUT, "/v2/x", Url::parse("https://broker").unwrap())
+    }
+
+    /// What is moved while it grows leaves a copy that nobody overwrites.
+    #[test]
+    fn a_body_is_written_where_it_stays() {
+        let json = new().json(&vec!["hunter2"; 1000]).unwrap().body.unwrap();
+        assert_eq!(json.capacity(), json.len());
+        let fields = [("a b", "é".repeat(1000).into()), ("c", String::new().into())];
+        let longest =
+            fields.iter().map(|(name, value): &(&str, Zeroizing<String>)| 3 * (name.len() + value.len()) + 2);
+        let form = new().form(&fields).body.unwrap();
+        assert_eq!(form.capacity(), longest.sum::<usize>());
+        assert!(form.starts_with(b"a+b=%C3%A9%C3%A9") && form.ends_with(b"&c="));
+    }
 
     #[test]
     fn debug_shows_no_secret() {

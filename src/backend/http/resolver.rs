@@ -23,7 +23,7 @@ pub(super) enum ResolveError {
     #[error("{0}")]
     Refused(String),
     /// Of the addresses that are not refused none has answered in its own protocol yet.
-    #[error("`{host}` has private addresses only, of which none has proved what it is")]
+    #[error("`{host}` resolves only to private addresses that have not been verified yet")]
     Unproved {
         /// The name.
         host: String,

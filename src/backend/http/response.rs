@@ -7,8 +7,7 @@ use reqwest::{
     StatusCode,
     header::{HeaderMap, HeaderName, RETRY_AFTER},
 };
-
-use zeroize::Zeroize;
+use zeroize::Zeroizing;
 
 use super::Failure;
 use crate::backend::memory::Holding;
@@ -28,9 +27,9 @@ pub(in crate::backend) struct Response {
     pub(super) body: Result<Body, Failure>,
 }
 
-/// The body of an answer, which counts as long as it is there.
+/// The body of an answer, which counts as long as it is there, and is overwritten when it is dropped.
 pub(super) struct Body {
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Zeroizing<Vec<u8>>,
     pub(super) _held: Holding,
 }
 
@@ -60,16 +59,8 @@ impl Response {
         bytes: Vec<u8>,
         share: &crate::backend::MemoryShare,
     ) -> Self {
-        let body = Ok(Body { bytes, _held: share.hold(|| {}) });
+        let body = Ok(Body { bytes: bytes.into(), _held: share.hold(|| {}) });
         Self { status, retry_after: None, location: None, from: None, remote_request_id: None, body }
-    }
-}
-
-impl Drop for Response {
-    fn drop(&mut self) {
-        if let Ok(body) = &mut self.body {
-            body.bytes.zeroize();
-        }
     }
 }
 
@@ -185,7 +176,7 @@ mod tests {
             remote_request_id: None,
             from: None,
             body: Ok(Body {
-                bytes: b"hunter2".to_vec(),
+                bytes: b"hunter2".to_vec().into(),
                 _held: MemoryBudget::for_answers().share("the provider").hold(|| {}),
             }),
         };

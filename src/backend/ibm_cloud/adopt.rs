@@ -11,12 +11,11 @@ use super::{
     wire::{Instance, Key, RenameKey},
 };
 use crate::backend::{
-    Adoption, BackendError, ErrorClass, IssuedKey, KeyFacts, KeyRequest, Listed, LostClusters, http::segment,
+    Adoption, BackendError, ErrorClass, IssuedKey, KeyFacts, KeyRequest, Listed, LostClusters,
+    bounded::{shown_name, shown_names},
+    http::segment,
 };
 use crate::fair::Lane;
-
-/// How many names a message lists.
-const NAMES_SHOWN: usize = 10;
 
 /// Who has a key, as far as its name tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,23 +88,23 @@ impl IbmCloud {
         match self.look(request, &key.guid).await?.sight {
             Sight::Shown(issued) if issued.facts.name.as_ref() == Some(&key.name) => Ok(*issued),
             Sight::Shown(_) | Sight::Removed | Sight::Absent => Err(went_away(&key.name)),
-            Sight::Redacted => Err(left_as_it_is(
+            Sight::Redacted => Err(not_adopted(
                 ErrorClass::Redacted,
                 &key.name,
-                "its credentials are not shown to this login; give it a role on the instance that is at least the key's \
-                 own, or",
+                "its credentials are not shown to this login; give the login a role on the instance that is at least the \
+                 key's own",
             )),
-            Sight::Hidden => Err(left_as_it_is(
+            Sight::Hidden => Err(not_adopted(
                 ErrorClass::Taken,
                 &key.name,
-                "its credentials were shown only to who made it; delete it there if nobody needs it, or",
+                "its credentials were shown only to its creator; delete it there if nobody needs it",
             )),
             Sight::Incomplete => {
-                let what = format!(
+                let why = format!(
                     "it holds no `{SERVICE_KEY}`, which only keys of the role Manager have; delete it there if nobody \
-                     needs it, or"
+                     needs it"
                 );
-                Err(left_as_it_is(ErrorClass::Taken, &key.name, &what))
+                Err(not_adopted(ErrorClass::Taken, &key.name, &why))
             }
         }
     }
@@ -164,35 +163,33 @@ fn failed(class: ErrorClass, what: &str) -> BackendError {
 }
 
 fn went_away(name: &str) -> BackendError {
-    failed(ErrorClass::Transient, &format!("the key `{name}` was just going away, or to somebody else"))
+    let what = format!("the key {} was deleted or renamed meanwhile", shown_name(name));
+    failed(ErrorClass::Transient, &what)
 }
 
-fn left_as_it_is(class: ErrorClass, name: &str, why: &str) -> BackendError {
-    let what = format!(
-        "the key `{name}` is left as it is, because {why} write `adoption: Never`, and another one is made"
-    );
-    failed(class, &what)
+fn not_adopted(class: ErrorClass, name: &str, why: &str) -> BackendError {
+    let name = shown_name(name);
+    failed(class, &format!("the key {name} is not adopted: {why}; {INSTEAD}"))
 }
+
+const INSTEAD: &str = "to create a new key instead, set `adoption: Never`";
 
 /// The name of such a key would tell of another namespace.
 fn held_by_another(adoption: &Adoption) -> BackendError {
     let wanted = &adoption.name;
     let what = format!(
-        "the instance has a key `{wanted}` that bears the mark of another ServiceKey, here or in another cluster, and it \
-         is left as it is; if that ServiceKey is no more, name the key `{wanted}` there, or, where its cluster is lost, \
-         write the id of that cluster into `adoptFromClusters` of a KeyProvider; or write `adoption: Never`, and another \
-         one is made"
+        "the key `{wanted}` of the instance is not adopted: it bears the mark of another ServiceKey, here or in another \
+         cluster; if that ServiceKey no longer exists, rename the key to `{wanted}` there, or, if its cluster is lost, add \
+         the cluster's id to `adoptFromClusters` of a KeyProvider; {INSTEAD}"
     );
     failed(ErrorClass::Taken, &what)
 }
 
 fn several(found: &[Key]) -> BackendError {
-    let named = found.iter().take(NAMES_SHOWN).map(|key| format!("`{}` ({})", key.name, key.guid));
-    let named: Vec<_> = named.collect();
-    let more = if found.len() > NAMES_SHOWN { ", …" } else { "" };
+    let named = shown_names(found.iter().map(|key| format!("{} ({})", shown_name(&key.name), key.guid)));
     let what = format!(
-        "the instance has {} keys that may be meant, and all are left as they are: {}{more}; delete or rename all but one of \
-         them there, or write `adoption: Never`, and another one is made",
+        "{} keys of the instance match, and none of them is adopted: {}; delete or rename all but one of them there; \
+         {INSTEAD}",
         found.len(),
         named.join(", ")
     );
@@ -201,23 +198,32 @@ fn several(found: &[Key]) -> BackendError {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
     use rstest::rstest;
+    use serde_json::json;
     use uuid::Uuid;
 
     use super::*;
-    use crate::{
-        backend::{InstanceRef, KnownSecrets, MemoryBudget, Owner, Parameters},
-        lifecycle::{Identity, Sequence},
-    };
+    use crate::backend::ibm_cloud::tests::{US, request};
     use Holder::{Another, Nobody, NotMeant};
 
-    const US: &str = "6f1d3c1a-3f43-4d0c-9d5e-5f3f0c5f8a01";
     const GONE: &str = "6f1d3c1a-3f43-4d0c-9d5e-5f3f0c5f8a02";
     const LIVING: &str = "6f1d3c1a-3f43-4d0c-9d5e-5f3f0c5f8a03";
 
     const CLUSTER: &str = "5e6f7a8b-3f43-4d0c-9d5e-5f3f0c5f8a01";
     const LOST: &str = "1a2b3c4d-3f43-4d0c-9d5e-5f3f0c5f8a01";
+
+    /// Each of them has a name that is as long as names may be.
+    #[test]
+    fn of_many_keys_ten_are_named() {
+        let key = |number: usize| -> Key {
+            serde_json::from_value(json!({"guid": number.to_string(), "name": "n".repeat(1024)})).unwrap()
+        };
+        let found: Vec<_> = (0..100_000).map(key).collect();
+        let message = several(&found).message;
+        assert!(message.starts_with("adoption failed: 100000 keys of the instance match"), "{message}");
+        assert!(message.contains("…` (9), …; delete or rename all but one"), "{message}");
+        assert!(message.len() < 2000, "{message}");
+    }
 
     fn lost_cluster() -> LostClusters {
         LostClusters::new(vec![LOST.to_owned()])
@@ -276,32 +282,5 @@ mod tests {
         let request = request(&format!("a-sk-{US}-1"), None);
         let refused = holder(&format!("a-sk-{GONE}-1"), &request, &adoption, &LostClusters::default());
         assert_eq!(refused.unwrap_err().class, ErrorClass::Transient);
-    }
-
-    fn request(name: &str, cluster_id: Option<&str>) -> KeyRequest {
-        let uid = Uuid::parse_str(US).unwrap();
-        KeyRequest {
-            identity: Identity { owner: uid, sequence: Sequence::FIRST },
-            owner: Owner {
-                namespace: "training".to_owned(),
-                name: "creds".to_owned(),
-                uid,
-                cluster_id: cluster_id.map(str::to_owned),
-            },
-            instance: InstanceRef::default(),
-            parameters: Parameters::default(),
-            predecessor: None,
-            name: name.to_owned(),
-            former_name: None,
-            hint: None,
-            inputs: String::new(),
-            cleans_up: false,
-            adoption: None,
-            role: None,
-            access: None,
-            age: None,
-            answers: MemoryBudget::for_answers().share("the provider"),
-            known: KnownSecrets::new(|| async { None }.boxed()),
-        }
     }
 }

@@ -160,12 +160,17 @@ impl<'a> Exchange<'a> {
     async fn send_with(&mut self, token: &Token, request: Request) -> Result<Response, BackendError> {
         self.sent.push(token.secret());
         let span = || call_span(Backend::IBM_CLOUD, &self.call);
-        let request = token.sign(request);
-        match self.cloud.http.send(request.clone()).instrument(span()).await {
-            // The Resource Controller is at an address that is new, where it has to prove first what it is.
-            Err(Failure::Unproved(_)) if !self.call.is_at_iam() => {
+        let IbmCloud { http, session, .. } = self.cloud;
+        match http.send(token.sign(request.clone())).instrument(span()).await {
+            // The host is at an address that is new, where it has to prove first what it is.
+            Err(Failure::Unproved(_)) if self.call.is_at_iam() => {
+                let token = session.tokens.renewed(http).await?;
+                self.sent.push(token.secret());
+                http.send(token.sign(request)).instrument(span()).await
+            }
+            Err(Failure::Unproved(_)) => {
                 Box::pin(self.cloud.check()).await?;
-                self.cloud.http.send(request).instrument(span()).await
+                http.send(token.sign(request)).instrument(span()).await
             }
             outcome => outcome,
         }
@@ -205,7 +210,7 @@ impl<'a> Exchange<'a> {
             message.push_str("; ");
             message.push_str(advice);
         }
-        BackendError { class: class(call, status), message, retry_after: response.retry_after }
+        BackendError::new(class(call, status), message).retry_after(response.retry_after)
     }
 
     fn malformed(&self, response: &Response, what: &str) -> BackendError {
@@ -214,7 +219,7 @@ impl<'a> Exchange<'a> {
             "{call} failed: {} answers {status}, but the body {what}; check `iamUrl` and `resourceControllerUrl`",
             call.host()
         );
-        BackendError { class: class(call, status), message, retry_after: response.retry_after }
+        BackendError::new(class(call, status), message).retry_after(response.retry_after)
     }
 
     pub(super) fn unexpected(&self, what: &str) -> BackendError {

@@ -76,6 +76,11 @@ impl Looked {
         let mark = self.name.as_deref().and_then(Mark::read);
         mark.is_some_and(|mark| mark.is_of_identity(request.identity))
     }
+
+    /// Whether the key is there, and its name is not one that an operator gave it.
+    pub(super) fn bears_no_mark(&self) -> bool {
+        self.name.as_deref().is_some_and(|name| Mark::read(name).is_none())
+    }
 }
 
 impl IbmCloud {
@@ -262,21 +267,23 @@ impl IbmCloud {
         }
     }
 
-    /// The key, if it is still there with our mark. One that was just made may not show yet, and is taken to be.
+    /// The key, if it is still there with our mark. One that was just made may not show yet, and is taken to be there if
+    /// IBM Cloud has shown it before.
     ///
     /// # Errors
-    /// [`ErrorClass::Gone`] where its instance is out of sight as well, so that nothing can be told; and failures of
+    /// [`ErrorClass::Transient`] where it may not show yet, and [`ErrorClass::Gone`] where its instance is out of sight as well, so that nothing can be told; and failures of
     /// the calls themselves.
     pub async fn exists(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
-        let known = || {
-            let id = self.confirmed.id(request.identity, request.hint.as_deref()).or(request.hint.clone());
-            KeyFacts { id: id.unwrap_or_default(), name: Some(request.name.clone()), ..KeyFacts::default() }
+        let confirmed = || {
+            let id = self.confirmed.id(request.identity, request.hint.as_deref());
+            let id = id.ok_or_else(|| not_shown_yet("look-up", &request.name))?;
+            Ok(Some(KeyFacts { id, name: Some(request.name.clone()), ..KeyFacts::default() }))
         };
         match self.look_by_mark(request).await? {
             Sight::Shown(issued) => Ok(Some(issued.facts)),
-            Sight::Incomplete | Sight::Redacted | Sight::Hidden => Ok(Some(known())),
+            Sight::Incomplete | Sight::Redacted | Sight::Hidden => confirmed(),
             Sight::Removed => Ok(None),
-            Sight::Absent if self.may_still_show(request) => Ok(Some(known())),
+            Sight::Absent if self.may_still_show(request) => confirmed(),
             Sight::Absent => self.is_in_sight(request).await.map(|()| None),
         }
     }

@@ -18,6 +18,8 @@ mod name;
 mod removal;
 mod roles;
 mod session;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use cloud::IbmCloud;

@@ -57,7 +57,7 @@ impl<'a> Mark<'a> {
         is_ours.then_some(Self { start, cluster, owner, sequence })
     }
 
-    /// Whether the key was made by an operator in this cluster. Who does not know its own takes every key for its own.
+    /// Whether the key was made by an operator in this cluster. If the cluster id is unknown, every mark matches.
     pub(super) fn is_of(&self, cluster_id: Option<&str>) -> bool {
         cluster_id.is_none_or(|id| cluster_digits(id) == self.cluster)
     }

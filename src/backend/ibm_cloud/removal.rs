@@ -53,10 +53,9 @@ impl IbmCloud {
             && !guids.contains(hint)
         {
             let looked = self.look(request, hint).await?;
-            let bears_no_mark = looked.name.as_deref().is_some_and(|name| Mark::read(name).is_none());
             if looked.is_ours(request) {
                 guids.push(hint.clone());
-            } else if guids.is_empty() && bears_no_mark {
+            } else if guids.is_empty() && looked.bears_no_mark() {
                 return Err(unmarked(hint, request));
             } else if guids.is_empty() && matches!(looked.sight, Sight::Removed) {
                 return Ok(Deletion::Confirmed);
@@ -109,41 +108,59 @@ impl IbmCloud {
         }
     }
 
-    /// Takes our mark off the key, which is an ordinary one from then on: it gets the name that it would have without.
+    /// Takes our mark off the key, which is an ordinary one afterwards: it gets the name that it would have without.
     ///
     /// # Errors
-    /// Those of the calls; a key that is gone is none.
+    /// [`ErrorClass::Transient`] where the key may not show yet, [`ErrorClass::Gone`] where nothing can be told, because
+    /// the instance is out of sight as well; and those of the calls. A key that is gone is none.
     pub async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
         let Some(mark) = Mark::read(&request.name) else { return Ok(()) };
+        if !self.release_what_shows(request, mark.start).await? {
+            if self.may_still_show(request) {
+                return Err(not_shown_yet("release", &request.name));
+            }
+            self.is_in_sight(request).await?;
+            // It may have come into sight only after it was looked for.
+            self.release_what_shows(request, mark.start).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives all keys that bear our mark this name; whether there was one, now or before.
+    async fn release_what_shows(&self, request: &KeyRequest, name: &str) -> Result<bool, BackendError> {
         let mut guids = self.confirmed.ids(request.identity);
         if guids.is_empty() {
             guids.extend(self.find(request).await?.into_iter().map(|key| key.guid));
         }
+        let mut released = false;
         if let Some(hint) = &request.hint
             && guids.is_empty()
-            && self.look(request, hint).await?.is_ours(request)
         {
-            guids.push(hint.clone());
+            let looked = self.look(request, hint).await?;
+            if looked.is_ours(request) {
+                guids.push(hint.clone());
+            }
+            released = matches!(looked.sight, Sight::Removed) || looked.bears_no_mark();
         }
         for guid in guids {
             let mut exchange = Exchange::of(self, Call::Rename, request);
-            let response =
-                exchange.send_json(Method::PATCH, &path(&guid), &RenameKey { name: mark.start }).await?;
+            let response = exchange.send_json(Method::PATCH, &path(&guid), &RenameKey { name }).await?;
             match response.status {
-                StatusCode::OK | StatusCode::NOT_FOUND | StatusCode::GONE => {}
+                StatusCode::OK | StatusCode::GONE => released = true,
+                StatusCode::NOT_FOUND => {}
                 _ => return Err(exchange.refused(&response).await),
             }
         }
         self.confirmed.remove(request.identity);
-        Ok(())
+        Ok(released)
     }
 }
 
-/// Somebody gave the key a name without our mark: whether it is still ours can't be told.
+/// The key was given a name without our mark: whether it is still ours can't be told.
 fn unmarked(guid: &str, request: &KeyRequest) -> BackendError {
     let message = format!(
-        "unbind failed: the key `{guid}` has another name, without the mark that says that it is this ServiceKey's; \
-         delete the key there, or name it `{}`",
+        "unbind failed: key `{guid}` was renamed and can't be identified as this ServiceKey's; delete it, or rename it to \
+         `{}`",
         request.name
     );
     BackendError::new(ErrorClass::Rejected, message)

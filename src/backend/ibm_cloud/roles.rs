@@ -12,6 +12,7 @@ use super::{
 };
 use crate::backend::{
     BackendError, ErrorClass,
+    bounded::{shown_name, shown_names},
     memory::Weight,
     shared_answer::{Known, SharedAnswers},
 };
@@ -25,9 +26,6 @@ const ROLES: &str = "/v2/roles";
 
 /// The most bytes of the roles of one service. Services have some 30 roles, which take 4 KiB.
 const LARGEST: usize = 64 << 10;
-/// How many names a message lists.
-const NAMES_SHOWN: usize = 40;
-
 /// The roles of each service, by its name.
 pub(super) type RolesOfServices = SharedAnswers<String, Vec<Role>>;
 
@@ -62,12 +60,11 @@ impl IbmCloud {
         let ask = || self.ask_for_roles(service, instance);
         let known = self.roles.get(&service.to_owned(), believed, ask).await?;
         crn(&known.value).ok_or_else(|| {
-            let names = known.value.iter().take(NAMES_SHOWN).map(|role| format!("`{}`", role.display_name));
-            let more = if known.value.len() > NAMES_SHOWN { ", …" } else { "" };
+            let names = shown_names(known.value.iter().map(|role| shown_name(&role.display_name)));
             let message = format!(
                 "the service `{service}` has no role `{wanted}`; create the ServiceKey again with one of these as \
-                 `{field}`: {}{more}",
-                names.collect::<Vec<_>>().join(", ")
+                 `{field}`: {}",
+                names.join(", ")
             );
             BackendError::new(ErrorClass::Rejected, message)
         })

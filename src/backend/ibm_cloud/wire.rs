@@ -6,7 +6,7 @@ use serde_json::{Map, Value, value::RawValue};
 use url::form_urlencoded;
 
 use crate::backend::{
-    bounded::{AtMost, is_word, link, word},
+    bounded::{AtMost, id, is_word, link, word},
     memory::Weight,
 };
 
@@ -62,9 +62,9 @@ impl Page<'_> {
 /// A service instance.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Instance {
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "id")]
     pub(super) guid: String,
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "id")]
     pub(super) crn: String,
     #[serde(default, deserialize_with = "word")]
     pub(super) name: String,
@@ -84,7 +84,7 @@ impl Weight for Instance {
 /// A resource key, without its credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Key {
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "id")]
     pub(super) guid: String,
     #[serde(default, deserialize_with = "word")]
     pub(super) crn: String,
@@ -172,12 +172,12 @@ pub(super) struct ServiceIds {
 /// An identity that keys can act as.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct ServiceId {
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "id")]
     pub(super) id: String,
     /// What policies call it.
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "id")]
     pub(super) iam_id: String,
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "id")]
     pub(super) crn: String,
     #[serde(default, deserialize_with = "word")]
     pub(super) name: String,
@@ -200,7 +200,7 @@ pub(super) struct Policies {
 /// An access policy.
 #[derive(Deserialize)]
 pub(super) struct Policy {
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "id")]
     pub(super) id: String,
 }
 
@@ -263,7 +263,7 @@ pub(super) struct Roles {
 pub(super) struct Role {
     #[serde(default, deserialize_with = "word")]
     pub(super) display_name: String,
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "id")]
     pub(super) crn: String,
 }
 

@@ -142,24 +142,18 @@ impl<'a> Exchange<'a> {
             message.push_str("; ");
             message.push_str(advice);
         }
-        BackendError {
-            class: class(self.call, status, code.as_deref()),
-            message,
-            retry_after: response.retry_after,
-        }
+        BackendError::new(class(self.call, status, code.as_deref()), message)
+            .retry_after(response.retry_after)
     }
 
     /// A success whose body can't be used: `what` says why.
     pub(super) fn malformed(&self, response: &Response, what: &str) -> BackendError {
         let status = response.status.as_u16();
-        BackendError {
-            class: class(self.call, status, None),
-            message: format!(
-                "{} failed: the broker answers {status}, but the body {what}; ask the broker's operator",
-                self.call
-            ),
-            retry_after: response.retry_after,
-        }
+        let message = format!(
+            "{} failed: the broker answers {status}, but the body {what}; ask the broker's operator",
+            self.call
+        );
+        BackendError::new(class(self.call, status, None), message).retry_after(response.retry_after)
     }
 
     /// The key in a success.

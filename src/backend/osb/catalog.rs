@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::wire;
 use crate::backend::{
-    BackendError, ErrorClass, MemoryShare, http::one_line, memory::Holding, shared_answer::SharedAnswer,
+    BackendError, ErrorClass, MemoryShare,
+    bounded::{shown_name, shown_names},
+    memory::Holding,
+    shared_answer::SharedAnswer,
 };
 
 /// How long a catalog is believed.
@@ -13,8 +16,6 @@ const BOUNDED_AGE: Duration = Duration::from_secs(300);
 const AGE_OF_DOUBT: Duration = Duration::from_secs(10);
 /// The most bytes of ids and names that are kept. The largest marketplaces have thousands of plans.
 const LARGEST: usize = 2 << 20;
-/// How many names a message lists.
-const NAMES_SHOWN: usize = 10;
 
 /// What the catalog says about one plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,14 +150,12 @@ impl From<Unknown> for BackendError {
 
 /// Sorted, so that a broker that lists its catalog in another order each time does not change the message.
 fn choices<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let mut names: Vec<String> = names.map(|name| format!("`{}`", one_line(name))).collect();
-    names.sort();
-    let more = if names.len() > NAMES_SHOWN { ", …" } else { "" };
-    names.truncate(NAMES_SHOWN);
-    match &*names {
+    let mut names: Vec<_> = names.collect();
+    names.sort_unstable();
+    match &*shown_names(names.into_iter().map(shown_name)) {
         [] => "another: there is none to choose from".to_owned(),
         [only] => only.clone(),
-        names => format!("one of {}{more}", names.join(", ")),
+        names => format!("one of {}", names.join(", ")),
     }
 }
 

@@ -6,6 +6,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::login::Login;
 use crate::backend::{
@@ -66,11 +67,11 @@ impl Auth {
             }
             Self::Basic { username, password } => {
                 let login = basic(username, password);
-                let header = header(&format!("Basic {login}"), "the broker's login")?;
-                Ok((Login::Header(header), Redactor::hiding([password.clone(), login.into()])))
+                let header = header("Basic", &login, "the broker's login")?;
+                Ok((Login::Header(header), Redactor::hiding([password.clone(), login])))
             }
             Self::Bearer { token } => {
-                let header = header(&format!("Bearer {}", token.expose_secret()), "the broker's `token`")?;
+                let header = header("Bearer", token, "the broker's `token`")?;
                 Ok((Login::Header(header), Redactor::hiding([token.clone()])))
             }
             Self::ClientCredentials(client) => {
@@ -83,16 +84,18 @@ impl Auth {
 }
 
 /// The value of the header `Authorization`, marked as sensitive.
-fn header(value: &str, what: &str) -> Result<HeaderValue, BackendError> {
-    let mut value = HeaderValue::from_str(value).map_err(|_| {
+fn header(scheme: &str, login: &SecretString, what: &str) -> Result<HeaderValue, BackendError> {
+    let value = Zeroizing::new(format!("{scheme} {}", login.expose_secret()));
+    let mut value = HeaderValue::from_str(&value).map_err(|_| {
         rejected(format!("{what} holds a line break or another character that no header may hold"))
     })?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-fn basic(username: &str, password: &SecretString) -> String {
-    BASE64_STANDARD.encode(format!("{username}:{}", password.expose_secret()))
+fn basic(username: &str, password: &SecretString) -> SecretString {
+    let login = Zeroizing::new(format!("{username}:{}", password.expose_secret()));
+    BASE64_STANDARD.encode(&*login).into()
 }
 
 fn rejected(message: impl Into<String>) -> BackendError {

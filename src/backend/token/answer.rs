@@ -5,8 +5,9 @@ use std::time::Duration;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
-use crate::backend::http::Request;
+use crate::{backend::http::Request, wipe::SecretMap};
 
 /// How long a token is believed to live whose server does not say so in a way that makes sense. Being wrong costs one
 /// refused call.
@@ -27,8 +28,9 @@ impl Token {
     /// # Errors
     /// What is wrong with it, in words that quote none of it.
     pub(super) fn new(secret: SecretString, life: Duration) -> Result<Self, &'static str> {
-        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", secret.expose_secret()))
-            .map_err(|_| "holds an `access_token` that no header can hold")?;
+        let header = Zeroizing::new(format!("Bearer {}", secret.expose_secret()));
+        let mut authorization =
+            HeaderValue::from_str(&header).map_err(|_| "holds an `access_token` that no header can hold")?;
         authorization.set_sensitive(true);
         Ok(Self { secret, authorization, life })
     }
@@ -49,8 +51,9 @@ impl Token {
 /// # Errors
 /// What is wrong with the answer, in words that quote none of it.
 pub(super) fn token(body: &[u8]) -> Result<Token, &'static str> {
-    let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return Err("is no JSON object") };
-    let secret = text(&body, "access_token").ok_or("holds no `access_token`")?;
+    let body = serde_json::from_slice(body).map(SecretMap::new).map_err(|_| "is no JSON object")?;
+    let body = body.expose();
+    let secret = text(body, "access_token").ok_or("holds no `access_token`")?;
     // Servers that leave the type out mean the only one that is in use.
     let bearer = match body.get("token_type") {
         None | Some(Value::Null) => true,
@@ -65,8 +68,8 @@ pub(super) fn token(body: &[u8]) -> Result<Token, &'static str> {
 
 /// The refresh token that came with a token (section 6), where one did.
 pub(super) fn refresh_token(body: &[u8]) -> Option<SecretString> {
-    let body = serde_json::from_slice(body).ok()?;
-    text(&body, "refresh_token").map(SecretString::from)
+    let body = SecretMap::new(serde_json::from_slice(body).ok()?);
+    text(body.expose(), "refresh_token").map(SecretString::from)
 }
 
 /// The error code of a refusal.

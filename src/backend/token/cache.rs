@@ -63,6 +63,17 @@ impl TokenCache {
         }
     }
 
+    /// A token that came after this call began. `ask` is called by one caller at a time, for all that wait.
+    ///
+    /// # Errors
+    /// Those of `ask`.
+    pub(super) async fn renewed<F>(&self, ask: impl FnOnce() -> F) -> Result<Arc<Token>, BackendError>
+    where
+        F: Future<Output = Result<Token, BackendError>>,
+    {
+        self.tokens.get(|_| false, ask).await.map(|known| known.value)
+    }
+
     /// The remote side refused this token: whether another one may help. It is given up if it is the current one, by
     /// the first of all calls that it was refused to.
     pub(super) fn refuse(&self, token: &Arc<Token>) -> bool {

@@ -13,6 +13,7 @@ use reqwest::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use url::{Url, form_urlencoded};
+use zeroize::Zeroizing;
 
 use super::{Token, answer};
 use crate::backend::{
@@ -88,7 +89,7 @@ pub(super) struct TokenEndpoint {
     grant: Grant,
     /// What is read anew for each request.
     token_file: Option<PathBuf>,
-    form: Vec<(&'static str, String)>,
+    form: Vec<(&'static str, Zeroizing<String>)>,
     /// What the next token is asked for with, in place of the login itself, for as long as the server takes it.
     refresh_token: Mutex<Option<SecretString>>,
     redactor: Redactor,
@@ -126,9 +127,9 @@ impl TokenEndpoint {
     pub(super) fn of_client(login: &ClientCredentials, http: &HttpClient) -> Result<Self, BackendError> {
         let ClientCredentials { token_url, client_id, client_secret, scopes } = login;
         let (authorization, login) = authorization(client_id, client_secret)?;
-        let mut form = vec![("grant_type", Grant::ClientCredentials.name().to_owned())];
+        let mut form = vec![("grant_type", Grant::ClientCredentials.name().to_owned().into())];
         if !scopes.is_empty() {
-            form.push(("scope", scopes.join(" ")));
+            form.push(("scope", scopes.join(" ").into()));
         }
         let encoded_secret = form_encoded(client_secret.expose_secret());
         Ok(Self {
@@ -138,7 +139,7 @@ impl TokenEndpoint {
             token_file: None,
             form,
             refresh_token: Mutex::default(),
-            redactor: Redactor::hiding([client_secret.clone(), encoded_secret.into(), login.into()]),
+            redactor: Redactor::hiding([client_secret.clone(), encoded_secret, login]),
         })
     }
 
@@ -149,11 +150,11 @@ impl TokenEndpoint {
     pub(super) fn of_user(login: &PasswordLogin<'_>, http: &HttpClient) -> Result<Self, BackendError> {
         let PasswordLogin { token_url, client_id, username, password, login_hint } = login;
         let mut form = vec![
-            ("grant_type", Grant::Password.name().to_owned()),
-            ("username", (*username).to_owned()),
-            ("password", password.expose_secret().to_owned()),
+            ("grant_type", Grant::Password.name().to_owned().into()),
+            ("username", (*username).to_owned().into()),
+            ("password", password.expose_secret().to_owned().into()),
         ];
-        form.extend(login_hint.clone().map(|hint| ("login_hint", hint)));
+        form.extend(login_hint.clone().map(|hint| ("login_hint", hint.into())));
         let encoded_password = form_encoded(password.expose_secret());
         Ok(Self {
             url: base_url(http, "apiUrl", token_url)?,
@@ -162,7 +163,7 @@ impl TokenEndpoint {
             token_file: None,
             form,
             refresh_token: Mutex::default(),
-            redactor: Redactor::hiding([(*password).clone(), encoded_password.into()]),
+            redactor: Redactor::hiding([(*password).clone(), encoded_password]),
         })
     }
 
@@ -179,14 +180,15 @@ impl TokenEndpoint {
         let (grant, field, token_file, redactor) = match login {
             IamLogin::ApiKey(key) => {
                 let encoded = form_encoded(key.expose_secret());
-                let redactor = Redactor::hiding([key.clone(), encoded.into()]);
-                (Grant::ApiKey, ("apikey", key.expose_secret().to_owned()), None, redactor)
+                let redactor = Redactor::hiding([key.clone(), encoded]);
+                (Grant::ApiKey, ("apikey", key.expose_secret().to_owned().into()), None, redactor)
             }
             IamLogin::TrustedProfile { profile: (name, value), token_file } => {
-                (Grant::ComputeResource, (name, value.to_owned()), Some(token_file), Redactor::default())
+                let profile = (name, value.to_owned().into());
+                (Grant::ComputeResource, profile, Some(token_file), Redactor::default())
             }
         };
-        let form = vec![("grant_type", grant.name().to_owned()), field];
+        let form = vec![("grant_type", grant.name().to_owned().into()), field];
         let refresh_token = Mutex::default();
         Ok(Self { url, authorization: None, grant, token_file, form, refresh_token, redactor })
     }
@@ -203,7 +205,7 @@ impl TokenEndpoint {
         }
         let Some(refresh_token) = self.refresh_token() else { return self.ask(http, &self.form).await };
         let text = refresh_token.expose_secret().to_owned();
-        let form = [("grant_type", "refresh_token".to_owned()), ("refresh_token", text)];
+        let form = [("grant_type", "refresh_token".to_owned().into()), ("refresh_token", text.into())];
         match self.ask(http, &form).await {
             // That it is not taken any more says nothing of the login that it came from.
             Err(error) if matches!(error.class, ErrorClass::Forbidden | ErrorClass::Rejected) => {
@@ -215,7 +217,11 @@ impl TokenEndpoint {
         }
     }
 
-    async fn ask(&self, http: &HttpClient, form: &[(&str, String)]) -> Result<Token, BackendError> {
+    async fn ask(
+        &self,
+        http: &HttpClient,
+        form: &[(&str, Zeroizing<String>)],
+    ) -> Result<Token, BackendError> {
         let mut request = Request::new(Method::POST, ROUTE, self.url.clone())
             .elsewhere()
             .answered_in_bytes(LARGEST_ANSWER)
@@ -231,7 +237,7 @@ impl TokenEndpoint {
         let response = http.send(request).await.map_err(failed)?;
         if !response.status.is_success() {
             let shown = form.iter().filter(|(name, _)| *name == "cr_token");
-            return Err(self.refused(&response, shown.map(|(_, token)| token.clone().into())));
+            return Err(self.refused(&response, shown.map(|(_, token)| token.as_str().into())));
         }
         let body = response.body().map_err(failed)?;
         let token = answer::token(body).map_err(|what| self.malformed(&response, what))?;
@@ -281,7 +287,7 @@ impl TokenEndpoint {
             message.push_str("; ");
             message.push_str(advice);
         }
-        BackendError { class, message, retry_after: response.retry_after }
+        BackendError::new(class, message).retry_after(response.retry_after)
     }
 
     fn malformed(&self, response: &Response, what: &str) -> BackendError {
@@ -291,7 +297,7 @@ impl TokenEndpoint {
             response.status.as_u16(),
             advice(self.grant, ErrorClass::Unexpected, None)
         );
-        BackendError { class: ErrorClass::Unexpected, message, retry_after: response.retry_after }
+        BackendError::new(ErrorClass::Unexpected, message).retry_after(response.retry_after)
     }
 }
 
@@ -302,9 +308,13 @@ impl fmt::Debug for TokenEndpoint {
 }
 
 /// How the client logs in (section 2.3.1): the header, and the secret in it.
-fn authorization(client_id: &str, secret: &SecretString) -> Result<(HeaderValue, String), BackendError> {
-    let login = BASE64_STANDARD.encode(login_of_client(client_id, secret));
-    let mut header = HeaderValue::from_str(&format!("Basic {login}")).map_err(|_| {
+fn authorization(
+    client_id: &str,
+    secret: &SecretString,
+) -> Result<(HeaderValue, SecretString), BackendError> {
+    let login = BASE64_STANDARD.encode(login_of_client(client_id, secret)).into();
+    let header = Zeroizing::new(format!("Basic {}", SecretString::expose_secret(&login)));
+    let mut header = HeaderValue::from_str(&header).map_err(|_| {
         BackendError::new(ErrorClass::Rejected, "`clientId` and `clientSecret` can't be sent in a header")
     })?;
     header.set_sensitive(true);
@@ -312,8 +322,9 @@ fn authorization(client_id: &str, secret: &SecretString) -> Result<(HeaderValue,
 }
 
 /// Both are form-encoded before Basic authentication joins them by a colon (section 2.3.1).
-fn login_of_client(id: &str, secret: &SecretString) -> String {
-    format!("{}:{}", form_encoded(id), form_encoded(secret.expose_secret()))
+fn login_of_client(id: &str, secret: &SecretString) -> Zeroizing<String> {
+    let encoded = form_encoded(secret.expose_secret());
+    Zeroizing::new(format!("{}:{}", form_encoded(id).expose_secret(), encoded.expose_secret()))
 }
 
 /// Whether nothing but a token endpoint answers so: with a token (section 5.1), or with one of the errors of section 5.2.
@@ -339,7 +350,7 @@ const CODES: [&str; 6] = [
 ];
 
 /// The token that the cluster puts into the operator's pod, and replaces before it expires.
-async fn token_in(file: &Path) -> Result<String, BackendError> {
+async fn token_in(file: &Path) -> Result<Zeroizing<String>, BackendError> {
     let unusable = |what: String| {
         let message = format!(
             "the service-account token in `{}` {what}; mount a projected service-account token there, \
@@ -348,14 +359,16 @@ async fn token_in(file: &Path) -> Result<String, BackendError> {
         );
         BackendError::new(ErrorClass::Forbidden, message)
     };
-    let read = tokio::fs::read_to_string(file).await;
+    let read = tokio::fs::read_to_string(file).await.map(Zeroizing::new);
     let token = read.map_err(|error| unusable(format!("can't be read ({})", error.kind())))?;
     let token = token.trim();
-    if token.is_empty() { Err(unusable("is empty".to_owned())) } else { Ok(token.to_owned()) }
+    if token.is_empty() { Err(unusable("is empty".to_owned())) } else { Ok(token.to_owned().into()) }
 }
 
-fn form_encoded(text: &str) -> String {
-    form_urlencoded::byte_serialize(text.as_bytes()).collect()
+fn form_encoded(text: &str) -> SecretString {
+    let mut encoded = String::with_capacity(3 * text.len());
+    encoded.extend(form_urlencoded::byte_serialize(text.as_bytes()));
+    encoded.into()
 }
 
 /// What a refusal means (section 5.2). Its statuses are 400, and 401 for a client that failed to log in.

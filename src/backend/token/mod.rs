@@ -70,6 +70,14 @@ impl Tokens {
         self.cache.current(|| self.endpoint.request(http)).await
     }
 
+    /// A token that is asked for now, whatever is known: the server proves by it what it is.
+    ///
+    /// # Errors
+    /// As for [`Tokens::current`].
+    pub(super) async fn renewed(&self, http: &HttpClient) -> Result<Arc<Token>, BackendError> {
+        self.cache.renewed(|| self.endpoint.request(http)).await
+    }
+
     /// Another token, where the remote side refused this one (status 401) and another may help. A call that was refused
     /// did nothing, and may be made again.
     ///

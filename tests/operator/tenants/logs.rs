@@ -44,6 +44,13 @@ pub const ABUSES: &[Abuse] = &[
         "condition, Event and log show `[redacted]` instead",
     ),
     abuse!(
+        words_and_secrets_that_are_made_for_it_cost_little,
+        Actor::Editor,
+        "has its broker refuse with words that are made of its parameters: `reda` and `cted` 200 times each, and 4,000 \
+         backslashes",
+        "conditions show `[redacted]` once, and that the words are not shown; another tenant gets its key",
+    ),
+    abuse!(
         answers_that_are_no_json_are_not_quoted,
         Actor::RemoteSide,
         "answers with a password in a text, in HTML, in a list, and in JSON that is nested 1,000 deep",
@@ -183,6 +190,36 @@ async fn encoded_secrets_are_hidden() {
         !operator.log().contains("tr0ub4dor") && !operator.log().contains(&in_base64),
         "it is in the log"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_and_secrets_that_are_made_for_it_cost_little() {
+    let mut tenants = Tenants::meet_alone(Actor::Editor).await;
+    tenants.start_operator(|_| {});
+    let broker = FakeBroker::builder().start().await.unwrap();
+    tenants
+        .attacker
+        .add_provider("broker", broker_spec(&broker), Some(("broker-login", broker_login())))
+        .await;
+    let backslashes = "\\".repeat(4000);
+    let many: Vec<_> = (0..7).map(|number| format!("{backslashes}{number}")).collect();
+    for (name, description, secrets, said) in [
+        ("growing", "reda", json!(["reda", "cted"].repeat(200)), "answers 400: [redacted]"),
+        (
+            "slow",
+            &*backslashes,
+            json!(many),
+            "answers 400: words that are not shown, because it takes too long",
+        ),
+    ] {
+        let refusal = Fault::Status(StatusCode::BAD_REQUEST, json!({ "description": description }));
+        broker.inject(refusal.on(Route::Bind).forever());
+        tenants.attacker.create::<ServiceKey>(key(name, json!({"parameters": {"x": secrets}}))).await;
+        tenants.attacker.wait_says(name, said).await;
+        broker.clear_faults();
+    }
+    add_victim(&tenants, &broker).await;
+    tenants.victim.wait_ready("creds").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
