@@ -19,10 +19,13 @@ use super::{
 use crate::{
     api::{Reason, ServiceKey, marks},
     backend::ErrorClass,
-    lifecycle::{Answer, Attempted, Effect, Failure, KeyRecord, OperationKind, Report, Sequence},
-    secret::{self, Entries, Marks},
+    lifecycle::{Answer, Attempted, Claim, Effect, Failure, KeyRecord, OperationKind, Report, Sequence},
+    secret::{self, Entries, Imprint, Marks},
     wipe::HeldSecret,
 };
+
+/// Writes of the Secret in one reconcile that another writer may be faster than.
+const MOST_CONFLICTS: u32 = 3;
 
 /// Whether the ServiceKey is still there after an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,7 @@ impl Turn<'_> {
             Effect::Bind { sequence, predecessor } => self.bind(sequence, predecessor).await,
             Effect::Poll(work) => self.poll(work).await,
             Effect::WriteSecret { key, previous } => self.write_secret(key, previous).await?,
+            Effect::RestoreSecret => self.restore_secret().await?,
             Effect::OmitPrevious => self.omit_previous().await?,
             Effect::Unbind(sequence) => self.unbind(sequence).await,
             Effect::Release(sequence) => self.release(sequence).await,
@@ -199,11 +203,9 @@ impl Turn<'_> {
                 return Ok(());
             }
         };
-        let content = entries.digest(&self.subject.uid);
-        let marks = Marks { layout: layout.digest(), content, previous, key };
-        let secret = self.rendered(&entries, &marks);
-        let written = self.send_secret(&secret).await;
-        if self.take_in_written(written)? {
+        let imprint = Imprint::of(&layout, &entries, &self.subject.uid);
+        let marks = Marks { key, previous, imprint };
+        if self.send(&entries, &marks).await? {
             self.memo.take_in_hand(None);
             self.round.learn(Answer::Stored(marks.key.clone()));
             let current = self.key.status.as_ref().and_then(|status| status.key.as_ref());
@@ -229,15 +231,62 @@ impl Turn<'_> {
     async fn omit_previous(&mut self) -> Result<(), Error> {
         let found = self.read_secret().await?;
         let left = found.and_then(|secret| secret::without_previous(&secret, &self.subject.uid));
-        let left = left.and_then(|(entries, marks)| Some((entries, self.known(marks.key.sequence)?, marks)));
-        let Some((entries, key, Marks { key: _, previous, layout, content })) = left else {
+        self.send_again(left).await
+    }
+
+    /// Writes the Secret again with the entries of ours that it holds, on condition that it is still as it was read.
+    async fn restore_secret(&mut self) -> Result<(), Error> {
+        let found = self.read_secret().await?;
+        let held = found.as_ref().and_then(|secret| self.held(secret));
+        self.looked_up = found.map(|secret| LookedUp::There(Box::new(secret.metadata.clone())));
+        self.send_again(held).await
+    }
+
+    /// Writes entries that the Secret holds already, in the present layout.
+    async fn send_again(&mut self, held: Option<(Entries, Marks<Claim>)>) -> Result<(), Error> {
+        let known = |marks: &Marks<Claim>| self.known(marks.key.sequence);
+        let Some((entries, marks, key)) =
+            held.and_then(|(entries, marks)| known(&marks).map(|key| (entries, marks, key)))
+        else {
             self.look_again();
             return Ok(());
         };
-        let marks = Marks { key, previous, layout, content };
-        let secret = self.rendered(&entries, &marks);
+        let layout = self.layout();
+        let mut imprint = Imprint::of(&layout, &entries, &self.subject.uid);
+        let written = &marks.imprint;
+        if written.layout != imprint.layout && written.rendering != imprint.rendering {
+            // The entries are still those of other templates.
+            imprint =
+                Imprint { layout: written.layout.clone(), rendering: written.rendering.clone(), ..imprint };
+        }
+        let marks = Marks { imprint, ..marks.of(key) };
+        self.send(&entries, &marks).await.map(drop)
+    }
+
+    /// Writes the Secret; says whether it is stored as it was sent.
+    async fn send(&mut self, entries: &Entries, marks: &Marks) -> Result<bool, Error> {
+        let secret = self.rendered(entries, marks);
         let written = self.send_secret(&secret).await;
-        self.take_in_written(written).map(drop)
+        let Some(stored) = self.sent(written)? else { return Ok(false) };
+        if let Some(part) = secret::changed(&secret, &stored) {
+            self.round.learn(Answer::Failed(Failure {
+                attempted: Attempted::Store,
+                class: ErrorClass::Rejected,
+                message: format!(
+                    "the API server stored the Secret `{}` with other {part} than the operator sent: an admission \
+                     webhook or policy changes them; exempt Secrets that bear the label `servicekeys.dev/owner-uid`",
+                    self.subject.secret
+                ),
+                retry_after: None,
+            }));
+            return Ok(false);
+        }
+        self.looked_up = None;
+        self.distrusts_cache = false;
+        self.context.secrets.remember(&stored.metadata, true);
+        self.wrote_secret.clone_from(&stored.metadata.resource_version);
+        self.found_right(&stored.metadata, marks.clone().into());
+        Ok(true)
     }
 
     /// The Secret to send: a new one, or ours with the version that was read.
@@ -282,23 +331,25 @@ impl Turn<'_> {
         written.map(HeldSecret::from).map_err(|error| error.hiding(Entries::of(secret).texts()))
     }
 
-    /// What came of a write of the Secret; says whether it is as it was sent.
-    fn take_in_written(&mut self, written: Result<HeldSecret, Error>) -> Result<bool, Error> {
-        let Some(secret) = self.sent(written)? else { return Ok(false) };
-        self.looked_up = None;
-        self.distrusts_cache = false;
-        self.context.secrets.remember(&secret.metadata, true);
-        self.wrote_secret.clone_from(&secret.metadata.resource_version);
-        Ok(true)
-    }
-
     /// The Secret as it was sent, unless it was not taken.
     fn sent(&mut self, written: Result<HeldSecret, Error>) -> Result<Option<HeldSecret>, Error> {
         match written {
             Ok(secret) => Ok(Some(secret)),
-            // Somebody was faster: look again.
+            // Another writer was faster: look again.
             Err(error) if error.is(409) || error.is(404) => {
                 self.look_again();
+                self.conflicts += 1;
+                if self.conflicts > MOST_CONFLICTS {
+                    self.round.learn(Answer::Failed(Failure {
+                        attempted: Attempted::Store,
+                        class: ErrorClass::Transient,
+                        message: format!(
+                            "another writer changed the Secret `{}` each time that the operator was about to write it",
+                            self.subject.secret
+                        ),
+                        retry_after: None,
+                    }));
+                }
                 Ok(None)
             }
             Err(error) if error.is(422) || error.is(403) => {

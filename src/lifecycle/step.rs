@@ -56,6 +56,8 @@ pub enum Effect {
         /// The key before it, whose credentials stay in the Secret besides, if nobody edited them.
         previous: Option<Sequence>,
     },
+    /// Write the Secret again, with the entries of ours that it holds.
+    RestoreSecret,
     /// Take the credentials of the key before the current one out of the Secret.
     OmitPrevious,
     /// Revoke the key.
@@ -88,6 +90,7 @@ impl Effect {
             | Self::LookUpSecret
             | Self::Record(_)
             | Self::WriteSecret { .. }
+            | Self::RestoreSecret
             | Self::OmitPrevious
             | Self::DeleteSecret
             | Self::ReleaseSecret

@@ -8,7 +8,10 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Entries, Layout, Marks, marks::is_reserved};
+use super::{
+    Entries, Layout, Marks,
+    marks::{PREFIX, is_reserved},
+};
 use crate::api::marks::{MANAGED_BY, MANAGED_BY_LABEL, OWNER_UID_LABEL};
 
 /// The annotation that lists the user's labels and annotations on the Secret, so that those that leave the
@@ -81,6 +84,25 @@ pub fn replace(
         type_: Some(layout.type_.clone()),
         data: Some(entries.to_data()),
         ..Secret::default()
+    }
+}
+
+/// The part of a Secret that was not stored as it was sent, and that the operator can't do without: its entries, or what
+/// makes it ours. Other labels and annotations may differ.
+#[must_use]
+pub fn changed(sent: &Secret, stored: &Secret) -> Option<&'static str> {
+    let own = |keys: &Option<BTreeMap<String, String>>| -> BTreeMap<String, String> {
+        let own = keys.iter().flatten().filter(|(key, _)| key.starts_with(PREFIX));
+        own.map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    if Entries::of(sent) != Entries::of(stored) {
+        Some("entries")
+    } else if own(&sent.metadata.labels) != own(&stored.metadata.labels) {
+        Some("labels `servicekeys.dev/…`")
+    } else if own(&sent.metadata.annotations) != own(&stored.metadata.annotations) {
+        Some("annotations `servicekeys.dev/…`")
+    } else {
+        None
     }
 }
 
