@@ -14,7 +14,7 @@ use super::{
     FIELD_MANAGER,
     error::{Error, bounded},
     finalizer, status,
-    turn::{LookedUp, Turn},
+    turn::{LookedUp, Subject, Turn},
 };
 use crate::{
     api::{Reason, ServiceKey, marks},
@@ -36,6 +36,11 @@ pub(super) enum After {
     Ended,
 }
 
+/// How objects are written.
+fn parameters() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+}
+
 impl Turn<'_> {
     /// Carries out one effect.
     pub(super) async fn act(&mut self, effect: Effect) -> Result<After, Error> {
@@ -43,6 +48,7 @@ impl Turn<'_> {
             Effect::CheckInstance => self.check_instance().await,
             Effect::AddFinalizer => self.add_finalizer().await?,
             Effect::LookUpSecret => self.look_up_secret().await?,
+            Effect::RehearseSecret => self.rehearse_secret().await?,
             Effect::Record(report) => self.record(&report).await?,
             Effect::Confirm(sequence) => self.confirm(sequence).await,
             Effect::Fetch(sequence) => self.fetch(sequence).await,
@@ -120,9 +126,7 @@ impl Turn<'_> {
         }
         self.tell(report);
         let object = ServiceKey { status: Some(status), ..self.key.as_ref().clone() };
-        let parameters =
-            PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        let api = self.keys_api();
+        let (api, parameters) = (self.keys_api(), parameters());
         let write = api.replace_status(&self.subject.name, &parameters, &object);
         let written = bounded("write the status", write).await.map_err(Error::outdated)?;
         self.keep(written);
@@ -163,6 +167,29 @@ impl Turn<'_> {
             Some(secret) => LookedUp::There(Box::new(secret.metadata)),
             None => LookedUp::Absent,
         });
+        Ok(())
+    }
+
+    /// Sends the Secret as it would look, with other entries, and has the API server store nothing.
+    async fn rehearse_secret(&mut self) -> Result<(), Error> {
+        let existing = self.existing_secret();
+        let is_new = existing.is_none();
+        let existing = existing.unwrap_or_else(|| ObjectMeta {
+            name: Some(self.subject.secret.clone()),
+            namespace: Some(self.subject.namespace.clone()),
+            ..ObjectMeta::default()
+        });
+        let secret = secret::rehearsal(&existing, &self.subject.owner_reference, &self.layout());
+        let parameters = PostParams { dry_run: true, field_manager: Some(FIELD_MANAGER.to_owned()) };
+        match self.send_secret(&secret, &parameters).await {
+            Ok(_) if is_new => self.looked_up = Some(LookedUp::Absent),
+            Ok(_) => self.round.learn(Answer::Rehearsed),
+            Err(error) if is_new && error.is(409) => self.look_up_secret().await?,
+            // A webhook that can't be asked without effect says nothing of the Secret.
+            Err(error) if error.is(400) && is_new => self.look_up_secret().await?,
+            Err(error) if error.is(400) => self.round.learn(Answer::Rehearsed),
+            refused => drop(self.sent(refused)?),
+        }
         Ok(())
     }
 
@@ -266,7 +293,7 @@ impl Turn<'_> {
     /// Writes the Secret; says whether it is stored as it was sent.
     async fn send(&mut self, entries: &Entries, marks: &Marks) -> Result<bool, Error> {
         let secret = self.rendered(entries, marks);
-        let written = self.send_secret(&secret).await;
+        let written = self.send_secret(&secret, &parameters()).await;
         let Some(stored) = self.sent(written)? else { return Ok(false) };
         if let Some(part) = secret::changed(&secret, &stored) {
             self.round.learn(Answer::Failed(Failure {
@@ -319,14 +346,12 @@ impl Turn<'_> {
         }
     }
 
-    async fn send_secret(&self, secret: &Secret) -> Result<HeldSecret, Error> {
-        let parameters =
-            PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    async fn send_secret(&self, secret: &Secret, parameters: &PostParams) -> Result<HeldSecret, Error> {
         let api = self.secrets_api();
         let written = if secret.metadata.resource_version.is_some() {
-            bounded("replace the Secret", api.replace(&self.subject.secret, &parameters, secret)).await
+            bounded("replace the Secret", api.replace(&self.subject.secret, parameters, secret)).await
         } else {
-            bounded("create the Secret", api.create(&parameters, secret)).await
+            bounded("create the Secret", api.create(parameters, secret)).await
         };
         written.map(HeldSecret::from).map_err(|error| error.hiding(Entries::of(secret).texts()))
     }
@@ -356,13 +381,25 @@ impl Turn<'_> {
                 self.round.learn(Answer::Failed(Failure {
                     attempted: Attempted::Store,
                     class: ErrorClass::Rejected,
-                    message: format!("the API server refuses the Secret `{}`: {error}", self.subject.secret),
+                    message: self.refusal_of_secret(&error),
                     retry_after: None,
                 }));
                 Ok(None)
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn refusal_of_secret(&self, error: &Error) -> String {
+        let Subject { secret, .. } = &self.subject;
+        let said = error.to_string();
+        // The type of a Secret, and whether it is immutable, can't be changed.
+        let mendable = if said.contains("immutable") {
+            "; delete the Secret, and the operator creates it again"
+        } else {
+            ""
+        };
+        format!("the API server refuses the Secret `{secret}`: {said}{mendable}")
     }
 
     fn look_again(&mut self) {
@@ -382,7 +419,10 @@ impl Turn<'_> {
             return Ok(());
         };
         let released = self
-            .send_secret(&HeldSecret::from(secret::release((*secret).clone(), &self.subject.owner_reference)))
+            .send_secret(
+                &HeldSecret::from(secret::release((*secret).clone(), &self.subject.owner_reference)),
+                &parameters(),
+            )
             .await;
         if let Some(released) = self.sent(released)? {
             self.looked_up = Some(LookedUp::There(Box::new(released.metadata.clone())));

@@ -53,6 +53,8 @@ fn restore(world: &World) -> Step {
         return Step::Rest(report::waiting(world, problem));
     }
     match &world.secret {
+        // No key is created for a Secret that a quota or a policy refuses.
+        SecretView::Unknown if !knows_a_key(world) => return Step::Act(Effect::RehearseSecret),
         SecretView::Unknown => return Step::Act(Effect::LookUpSecret),
         SecretView::Foreign { holder } => return Step::Rest(report::secret_conflict(world, holder)),
         SecretView::Absent | SecretView::Damaged { .. } | SecretView::Intact { .. } => {}
@@ -255,6 +257,9 @@ fn recover(world: &World, lost: &KeyRecord) -> Step {
             return give_back(world, unusable);
         }
         let memory = advanced_to(world, lost);
+        if memory.attempt() != Some(next) && is_to_be_rehearsed(world) {
+            return Step::Act(Effect::RehearseSecret);
+        }
         if let Some(oldest) = crowding(&memory) {
             return make_way(world, memory, oldest);
         }
@@ -265,6 +270,11 @@ fn recover(world: &World, lost: &KeyRecord) -> Step {
         return give_back(world, unusable);
     }
     Step::Act(Effect::Fetch(sequence))
+}
+
+/// Whether it is unknown if the Secret that is there can be written: it may be immutable, or have another type.
+fn is_to_be_rehearsed(world: &World) -> bool {
+    world.secret != SecretView::Absent && !world.round.rehearsed
 }
 
 /// The key that has to go before another one is made: there are never more than the next, the current and one before it.
@@ -354,7 +364,8 @@ fn keep(world: &World, key: &KeyRecord) -> Step {
 /// for other templates, the next key takes its place in order.
 fn mend(world: &World, memory: &Memory, key: &KeyRecord) -> Option<Step> {
     let flaw = world.secret.flaw()?;
-    if world.desired.problem.is_some() || needs_another_key(world, memory, key) {
+    let is_gone = memory.departure(key.sequence).is_some();
+    if world.desired.problem.is_some() || is_gone || needs_another_key(world, memory, key) {
         return None;
     }
     let in_hand = world.round.in_hand.as_ref().filter(|in_hand| in_hand.sequence == key.sequence);
@@ -486,8 +497,13 @@ impl Pending {
                 if self.room {
                     return make_room(world, memory, key);
                 }
+                let next = key.sequence.next();
+                let is_unasked = needs_another_key(world, &memory, key) && memory.attempt() != Some(next);
+                if is_unasked && is_to_be_rehearsed(world) {
+                    return Step::Act(Effect::RehearseSecret);
+                }
                 let predecessor = memory.gone.is_none().then_some(key.sequence);
-                make_next(world, memory, key.sequence.next(), predecessor)
+                make_next(world, memory, next, predecessor)
             }
             Some(failure) if failure.attempted == Attempted::Confirm => {
                 Step::Rest(report::unconfirmed(world, key, failure))
@@ -527,6 +543,9 @@ fn revoke(world: &World, mut memory: Memory, sequence: Sequence, key: &KeyRecord
 /// wish to have another one, the current one is of no use from then on.
 fn make_room(world: &World, mut memory: Memory, key: &KeyRecord) -> Step {
     let next = key.sequence.next();
+    if !world.round.revoked.contains_key(&key.sequence) && is_to_be_rehearsed(world) {
+        return Step::Act(Effect::RehearseSecret);
+    }
     if !memory.makes_room() {
         memory.operation = Some(Operation::make_room(next));
         return Step::record(report::rotating(world, memory, next));

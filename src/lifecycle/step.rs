@@ -34,6 +34,9 @@ pub enum Effect {
     AddFinalizer,
     /// Read the metadata of whatever Secret has the name.
     LookUpSecret,
+    /// Find out whether the API server would store the Secret, without storing it. Where the name is taken by a Secret that
+    /// was not looked up, read the metadata of that one.
+    RehearseSecret,
     /// Write the status before anything else happens.
     Record(Box<Report>),
     /// Ask whether the key is still there.
@@ -88,6 +91,7 @@ impl Effect {
             | Self::Release(_) => true,
             Self::AddFinalizer
             | Self::LookUpSecret
+            | Self::RehearseSecret
             | Self::Record(_)
             | Self::WriteSecret { .. }
             | Self::RestoreSecret

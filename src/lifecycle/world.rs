@@ -356,6 +356,8 @@ pub struct Found {
 pub struct Round {
     /// Whether keys can be made for the instance, as far as that is known without making one.
     pub instance_checked: bool,
+    /// Whether the API server would store the Secret.
+    pub rehearsed: bool,
     /// The key whose credentials are in hand and not yet in the Secret.
     pub in_hand: Option<KeyRecord>,
     /// The key whose credentials this process wrote into the Secret, until the status tells of it.
@@ -402,6 +404,8 @@ pub struct Unusable {
 pub enum Answer {
     /// Keys can be made for the instance, as far as that is known without making one.
     InstanceChecked,
+    /// The API server would store the Secret.
+    Rehearsed,
     /// The remote side gave the key; its credentials are in hand.
     Issued(KeyRecord),
     /// The remote side is at work.
@@ -457,6 +461,7 @@ impl Round {
     pub fn learn(&mut self, answer: Answer) {
         match answer {
             Answer::InstanceChecked => self.instance_checked = true,
+            Answer::Rehearsed => self.rehearsed = true,
             Answer::Issued(key) => {
                 self.revoked.remove(&key.sequence);
                 (self.completed, self.lost) = (None, None);

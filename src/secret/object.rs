@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
+    ByteString,
     api::core::v1::Secret,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Entries, Layout, Marks,
+    Entries, Layout, Marks, admission,
     marks::{PREFIX, is_reserved},
 };
 use crate::api::marks::{MANAGED_BY, MANAGED_BY_LABEL, OWNER_UID_LABEL};
@@ -83,6 +84,31 @@ pub fn replace(
         },
         type_: Some(layout.type_.clone()),
         data: Some(entries.to_data()),
+        ..Secret::default()
+    }
+}
+
+/// A Secret to find out by a dry run whether the API server would store one of this layout: with entries of the names that
+/// are known before there are credentials, and without the marks of a key.
+#[must_use]
+pub fn rehearsal(existing: &ObjectMeta, owner: &OwnerReference, layout: &Layout) -> Secret {
+    let known = layout.template.keys().map(String::as_str);
+    let names: Vec<_> = known.chain(admission::demanded(&layout.type_).iter().copied()).collect();
+    let names = if names.is_empty() { vec!["password"] } else { names };
+    // Types that hold JSON are checked for it.
+    let data = names.into_iter().map(|name| (name.to_owned(), ByteString(b"{}".to_vec()))).collect();
+    let mut annotations = existing.annotations.clone().unwrap_or_default();
+    annotations.extend(layout.annotations.clone());
+    Secret {
+        metadata: ObjectMeta {
+            labels: Some(labels(existing, owner, layout)),
+            annotations: Some(annotations),
+            owner_references: Some(owner_references(existing, owner, layout)),
+            managed_fields: None,
+            ..existing.clone()
+        },
+        type_: Some(layout.type_.clone()),
+        data: Some(data),
         ..Secret::default()
     }
 }

@@ -155,6 +155,7 @@ impl State {
             Some(Step::Act(Effect::Poll(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
             Some(Step::Act(
                 Effect::WriteSecret { .. }
+                | Effect::RehearseSecret
                 | Effect::RestoreSecret
                 | Effect::OmitPrevious
                 | Effect::Release(_)

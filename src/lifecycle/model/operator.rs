@@ -68,6 +68,14 @@ impl State {
                 self.process.stored_finalizer = true;
             }
             Effect::LookUpSecret => self.process.view = self.truth(),
+            Effect::RehearseSecret => {
+                let refused = Answer::Failed(failure(Attempted::Store, ErrorClass::Rejected));
+                let answer = if fate == Fate::Refused { refused } else { Answer::Rehearsed };
+                if self.process.view == SecretView::Unknown {
+                    self.process.view = self.truth();
+                }
+                self.process.round.learn(answer);
+            }
             Effect::Record(report) => {
                 self.check_readiness(object, &report);
                 self.memory = report.memory;
