@@ -6,15 +6,15 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, ResourceExt,
-    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams},
+    ResourceExt,
+    api::{Patch, PatchParams},
 };
 use rstest::rstest;
 use serde_json::{Value, json};
 use servicekey_operator::api::{ConditionType, Reason, ServiceKey};
 use testkit::broker::Route;
 
-use crate::{conditions::Reports, stage::Stage};
+use crate::{conditions::Reports, policy::Policy, stage::Stage};
 
 const KEY: &str = "monitoring-creds";
 
@@ -120,57 +120,6 @@ async fn other_templates_replace_a_key_that_is_shown_once_in_order() {
     assert_eq!(stage.broker.bindings().len(), 2);
 }
 
-/// A policy of the cluster that overrides a label of each Secret in this namespace.
-async fn override_label(stage: &Stage) {
-    let name = format!("override-{}", stage.namespace);
-    let of_kind = |kind: &str| {
-        let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
-        Api::<DynamicObject>::all_with(stage.client.clone(), &ApiResource::from_gvk(&kind))
-    };
-    let policy = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingAdmissionPolicy",
-        "metadata": {"name": name},
-        "spec": {
-            "failurePolicy": "Fail",
-            "reinvocationPolicy": "Never",
-            "matchConstraints": {"resourceRules": [{
-                "apiGroups": [""], "apiVersions": ["v1"], "resources": ["secrets"], "operations": ["CREATE", "UPDATE"],
-            }]},
-            "matchConditions": [{"name": "here", "expression": format!("request.namespace == '{}'", stage.namespace)}],
-            "mutations": [{
-                "patchType": "ApplyConfiguration",
-                "applyConfiguration": {
-                    "expression": "Object{metadata: Object.metadata{labels: {'team': 'policy'}}}",
-                },
-            }],
-        },
-    });
-    let binding = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingAdmissionPolicyBinding",
-        "metadata": {"name": name},
-        "spec": {"policyName": name},
-    });
-    for (kind, object) in [("MutatingAdmissionPolicy", policy), ("MutatingAdmissionPolicyBinding", binding)] {
-        let object = serde_json::from_value(object).unwrap();
-        of_kind(kind).create(&PostParams::default(), &object).await.unwrap();
-    }
-    // The API server finds a new policy after a while.
-    let probe: Secret = serde_json::from_value(json!({"metadata": {"name": "probe"}})).unwrap();
-    let parameters = PostParams { dry_run: true, ..PostParams::default() };
-    let in_force = async {
-        loop {
-            let created = stage.secrets().create(&parameters, &probe).await.unwrap();
-            if created.labels().get("team").is_some() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(crate::stage::PATIENCE, in_force).await.expect("the policy is in force");
-}
-
 /// The Secret is accepted as the API server stored it: one key, one write, also after a restart.
 #[rstest]
 #[case::shown_once("metrics", "basic")]
@@ -181,7 +130,7 @@ async fn a_label_that_a_policy_overrides_causes_no_storm(#[case] offering: &str,
     let operator = stage.start_operator().await;
     stage.create_key("first").await;
     stage.wait_ready("first").await;
-    override_label(&stage).await;
+    let _policy = Policy::label(&stage.client, &stage.namespace, "team", "policy").await;
     let mut manifest = stage.key_manifest(KEY);
     manifest["spec"]["secret"] = json!({"labels": {"team": "data"}});
     stage.create::<ServiceKey>(manifest).await;

@@ -59,6 +59,7 @@ mod names_and_sizes_may_be_odd;
 mod no_key_is_made_for_a_secret_that_can_not_be_written;
 mod nothing_is_silently_ignored;
 mod one_of_several_replicas_works;
+mod policy;
 mod previous_credentials_stay_for_the_overlap;
 mod process;
 mod providers_report_themselves;

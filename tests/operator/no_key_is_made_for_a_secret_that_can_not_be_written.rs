@@ -1,17 +1,17 @@
 //! A quota, a policy or an immutable Secret keeps the Secret from being written. That is found out before a key is created,
 //! and before one is revoked.
 
-use k8s_openapi::api::core::v1::{ResourceQuota, Secret};
+use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::{
     Api, ResourceExt,
-    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use rstest::rstest;
 use serde_json::{Value, json};
 use servicekey_operator::api::{ConditionType, Reason, ServiceKey};
 use testkit::broker::Route;
 
-use crate::{conditions::Reports, stage::Stage};
+use crate::{conditions::Reports, policy::Policy, stage::Stage};
 
 const KEY: &str = "monitoring-creds";
 
@@ -52,49 +52,12 @@ async fn a_quota_is_found_before_the_first_key() {
     assert_eq!(stage.broker.count(Route::Bind), 1);
 }
 
-/// A policy that demands a label of each Secret in this namespace.
-async fn demand_label(stage: &Stage) {
-    let name = format!("demand-{}", stage.namespace);
-    let policy = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": name},
-        "spec": {
-            "matchConstraints": {"resourceRules": [{
-                "apiGroups": [""], "apiVersions": ["v1"], "resources": ["secrets"], "operations": ["CREATE"],
-            }]},
-            "matchConditions": [{"name": "here", "expression": format!("request.namespace == '{}'", stage.namespace)}],
-            "validations": [{
-                "expression": "'cost-centre' in object.metadata.?labels.orValue({})",
-                "message": "Secrets need the label `cost-centre`",
-            }],
-        },
-    });
-    let binding = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": name},
-        "spec": {"policyName": name, "validationActions": ["Deny"]},
-    });
-    for (kind, object) in [("ValidatingAdmissionPolicy", policy), ("ValidatingAdmissionPolicyBinding", binding)] {
-        let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
-        let api: Api<DynamicObject> = Api::all_with(stage.client.clone(), &ApiResource::from_gvk(&kind));
-        api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
-    }
-    let probe: Secret = serde_json::from_value(json!({"metadata": {"name": "probe"}})).unwrap();
-    let parameters = PostParams { dry_run: true, ..PostParams::default() };
-    let in_force = async {
-        while stage.secrets().create(&parameters, &probe).await.is_ok() {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(crate::stage::PATIENCE, in_force).await.expect("the policy is in force");
-}
-
 #[tokio::test]
 async fn a_policy_is_found_before_the_first_key() {
     let stage = Stage::set().await;
-    demand_label(&stage).await;
+    let (expression, message) =
+        ("'cost-centre' in object.metadata.?labels.orValue({})", "Secrets need the label `cost-centre`");
+    let _policy = Policy::refuse(&stage.client, &stage.namespace, expression, message, json!({})).await;
     let _operator = stage.start_operator().await;
     stage.create_key(KEY).await;
     let message = wait_refused(&stage, ConditionType::Ready).await;
