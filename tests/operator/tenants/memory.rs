@@ -256,7 +256,9 @@ async fn given_back(tenant: &Tenant, name: &str, count: impl Fn() -> [usize; 2])
     let key = tenant.wait_key(name, false, Reason::CredentialsUnusable).await;
     assert!(key.is_stalled(), "{key:#?}");
     key.says("was revoked");
-    tenant.patch::<ServiceKey>(name, json!({"metadata": {"annotations": {"note": "look again"}}})).await;
+    // Annotations of others would not wake it: the operator does not read them.
+    let woken = json!({"metadata": {"annotations": {"servicekeys.dev/note": "look again"}}});
+    tenant.patch::<ServiceKey>(name, woken).await;
     // Proves that nothing happens, which no watch can tell.
     tokio::time::sleep(Duration::from_secs(2)).await;
     count()
