@@ -103,6 +103,10 @@ reasons! {
     /// other key is made meanwhile. Change the policy, or what `spec.secret` says of labels, annotations and entries; it
     /// is tried again by itself.
     SecretRejected,
+    /// Another writer changed the Secret right after the operator had repaired it, several times in a row. The operator waits
+    /// longer before each further repair, five minutes at most. Find the writer with
+    /// `kubectl get secret <name> --show-managed-fields -o yaml`, and stop it from writing this Secret.
+    SecretContested,
     /// The credentials can't be turned into the Secret's entries: names that collide, a template that uses a credential
     /// that is not there, or more than fits in a Secret. The key was revoked, unless its credentials were in the Secret
     /// before, and no other one is created. Change `spec.secret.template` as the message says; to try again unchanged, set

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Resource,
-    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, TypeMeta},
+    api::{
+        ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, TypeMeta,
+    },
 };
 use serde_json::{Value, json};
 
@@ -14,17 +16,22 @@ use super::{
     as_field_manager,
     error::{Error, bounded},
     finalizer, status,
-    turn::{LookedUp, Turn},
+    turn::{LookedUp, Subject, Turn},
     unread,
 };
 use crate::{
     api::{Reason, ServiceKey, marks},
     backend::ErrorClass,
-    lifecycle::{Answer, Attempted, Effect, Failure, KeyRecord, OperationKind, Problem, Report, Sequence},
+    lifecycle::{
+        Answer, Attempted, Claim, Effect, Failure, KeyRecord, OperationKind, Problem, Report, Sequence,
+    },
     runtime::answers,
-    secret::{self, Entries, Marks},
+    secret::{self, Entries, Imprint, Marks},
     wipe::HeldSecret,
 };
+
+/// Writes of the Secret in one reconcile that another writer may be faster than.
+const MOST_CONFLICTS: u32 = 3;
 
 /// Whether the ServiceKey is still there after an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,12 +49,14 @@ impl Turn<'_> {
             Effect::CheckInstance => self.check_instance().await,
             Effect::AddFinalizer => self.add_finalizer().await?,
             Effect::LookUpSecret => self.look_up_secret().await?,
+            Effect::RehearseSecret => self.rehearse_secret().await?,
             Effect::Record(report) => self.record(&report).await?,
             Effect::Confirm(sequence) => self.confirm(sequence).await,
             Effect::Fetch(sequence) => self.fetch(sequence).await,
             Effect::Bind { sequence, predecessor } => self.bind(sequence, predecessor).await,
             Effect::Poll(work) => self.poll(work).await,
             Effect::WriteSecret { key, previous } => self.write_secret(key, previous).await?,
+            Effect::RestoreSecret => self.restore_secret().await?,
             Effect::OmitPrevious => self.omit_previous().await?,
             Effect::Unbind(sequence) => self.unbind(sequence).await,
             Effect::Release(sequence) => self.release(sequence).await,
@@ -121,8 +130,7 @@ impl Turn<'_> {
         }
         let metadata = answers::without_note(self.key.metadata.clone());
         let object = ServiceKey { metadata, spec: self.key.spec.clone(), status: Some(status) };
-        let api = self.keys_api();
-        let parameters = as_field_manager();
+        let (api, parameters) = (self.keys_api(), as_field_manager());
         let write = api.replace_status(&self.subject.name, &parameters, &object);
         let written = bounded("write the status", write).await.map_err(Error::outdated)?;
         self.keep(written);
@@ -185,6 +193,29 @@ impl Turn<'_> {
         Ok(())
     }
 
+    /// Sends the Secret as it would look, with other entries, and has the API server store nothing.
+    async fn rehearse_secret(&mut self) -> Result<(), Error> {
+        let existing = self.existing_secret();
+        let is_new = existing.is_none();
+        let existing = existing.unwrap_or_else(|| ObjectMeta {
+            name: Some(self.subject.secret.clone()),
+            namespace: Some(self.subject.namespace.clone()),
+            ..ObjectMeta::default()
+        });
+        let secret = secret::rehearsal(&existing, &self.subject.owner_reference, &self.layout());
+        let parameters = PostParams { dry_run: true, ..as_field_manager() };
+        match self.send_secret(&secret, &parameters).await {
+            Ok(_) if is_new => self.looked_up = Some(LookedUp::Absent),
+            Ok(_) => self.round.learn(Answer::Rehearsed),
+            Err(error) if is_new && error.is(409) => self.look_up_secret().await?,
+            // A webhook that can't be asked without effect says nothing of the Secret.
+            Err(error) if error.is(400) && is_new => self.look_up_secret().await?,
+            Err(error) if error.is(400) => self.round.learn(Answer::Rehearsed),
+            refused => drop(self.sent(refused)?),
+        }
+        Ok(())
+    }
+
     /// Writes the credentials in hand, on condition that the Secret is still as it was observed.
     async fn write_secret(&mut self, key: KeyRecord, previous: Option<Sequence>) -> Result<(), Error> {
         let in_hand = self.memo.in_hand().filter(|(held, _)| held.sequence == key.sequence);
@@ -222,11 +253,9 @@ impl Turn<'_> {
                 return Ok(());
             }
         };
-        let content = entries.digest(&self.subject.uid);
-        let marks = Marks { layout: layout.digest(), content, previous, key };
-        let secret = self.rendered(&entries, &marks);
-        let written = self.send_secret(&secret).await;
-        if self.take_in_written(written)? {
+        let imprint = Imprint::of(&layout, &entries, &self.subject.uid);
+        let marks = Marks { key, previous, imprint };
+        if self.send(&entries, &marks).await? {
             self.memo.take_in_hand(None);
             self.round.learn(Answer::Stored(marks.key.clone()));
             let current = self.key.status.as_ref().and_then(|status| status.key.as_ref());
@@ -252,15 +281,62 @@ impl Turn<'_> {
     async fn omit_previous(&mut self) -> Result<(), Error> {
         let found = self.read_secret().await?;
         let left = found.and_then(|secret| secret::without_previous(&secret, &self.subject.uid));
-        let left = left.and_then(|(entries, marks)| Some((entries, self.known(marks.key.sequence)?, marks)));
-        let Some((entries, key, Marks { key: _, previous, layout, content })) = left else {
+        self.send_again(left).await
+    }
+
+    /// Writes the Secret again with the entries of ours that it holds, on condition that it is still as it was read.
+    async fn restore_secret(&mut self) -> Result<(), Error> {
+        let found = self.read_secret().await?;
+        let held = found.as_ref().and_then(|secret| self.held(secret));
+        self.looked_up = found.map(|secret| LookedUp::There(Box::new(secret.metadata.clone())));
+        self.send_again(held).await
+    }
+
+    /// Writes entries that the Secret holds already, in the present layout.
+    async fn send_again(&mut self, held: Option<(Entries, Marks<Claim>)>) -> Result<(), Error> {
+        let known = |marks: &Marks<Claim>| self.known(marks.key.sequence);
+        let Some((entries, marks, key)) =
+            held.and_then(|(entries, marks)| known(&marks).map(|key| (entries, marks, key)))
+        else {
             self.look_again();
             return Ok(());
         };
-        let marks = Marks { key, previous, layout, content };
-        let secret = self.rendered(&entries, &marks);
-        let written = self.send_secret(&secret).await;
-        self.take_in_written(written).map(drop)
+        let layout = self.layout();
+        let mut imprint = Imprint::of(&layout, &entries, &self.subject.uid);
+        let written = &marks.imprint;
+        if written.layout != imprint.layout && written.rendering != imprint.rendering {
+            // The entries are still those of other templates.
+            imprint =
+                Imprint { layout: written.layout.clone(), rendering: written.rendering.clone(), ..imprint };
+        }
+        let marks = Marks { imprint, ..marks.of(key) };
+        self.send(&entries, &marks).await.map(drop)
+    }
+
+    /// Writes the Secret; says whether it is stored as it was sent.
+    async fn send(&mut self, entries: &Entries, marks: &Marks) -> Result<bool, Error> {
+        let secret = self.rendered(entries, marks);
+        let written = self.send_secret(&secret, &as_field_manager()).await;
+        let Some(stored) = self.sent(written)? else { return Ok(false) };
+        if let Some(part) = secret::changed(&secret, &stored) {
+            self.round.learn(Answer::Failed(Failure {
+                attempted: Attempted::Store,
+                class: ErrorClass::Rejected,
+                message: format!(
+                    "the API server stored the Secret `{}` with other {part} than the operator sent: an admission \
+                     webhook or policy changes them; exempt Secrets that bear the label `servicekeys.dev/owner-uid`",
+                    self.subject.secret
+                ),
+                retry_after: None,
+            }));
+            return Ok(false);
+        }
+        self.looked_up = None;
+        self.distrusts_cache = false;
+        self.context.secrets.remember(&stored.metadata, true);
+        self.wrote_secret.clone_from(&stored.metadata.resource_version);
+        self.found_right(&stored.metadata, marks.clone().into());
+        Ok(true)
     }
 
     /// The Secret to send: a new one, or ours with the version that was read.
@@ -293,46 +369,60 @@ impl Turn<'_> {
         }
     }
 
-    async fn send_secret(&self, secret: &Secret) -> Result<HeldSecret, Error> {
-        let (parameters, api) = (as_field_manager(), self.secrets_api());
+    async fn send_secret(&self, secret: &Secret, parameters: &PostParams) -> Result<HeldSecret, Error> {
+        let api = self.secrets_api();
         let written = if secret.metadata.resource_version.is_some() {
-            bounded("replace the Secret", api.replace(&self.subject.secret, &parameters, secret)).await
+            bounded("replace the Secret", api.replace(&self.subject.secret, parameters, secret)).await
         } else {
-            bounded("create the Secret", api.create(&parameters, secret)).await
+            bounded("create the Secret", api.create(parameters, secret)).await
         };
         written.map(HeldSecret::from).map_err(|error| error.hiding(Entries::of(secret).texts()))
-    }
-
-    /// What came of a write of the Secret; says whether it is as it was sent.
-    fn take_in_written(&mut self, written: Result<HeldSecret, Error>) -> Result<bool, Error> {
-        let Some(secret) = self.sent(written)? else { return Ok(false) };
-        self.looked_up = None;
-        self.distrusts_cache = false;
-        self.context.secrets.remember(&secret.metadata, true);
-        self.wrote_secret.clone_from(&secret.metadata.resource_version);
-        Ok(true)
     }
 
     /// The Secret as it was sent, unless it was not taken.
     fn sent(&mut self, written: Result<HeldSecret, Error>) -> Result<Option<HeldSecret>, Error> {
         match written {
             Ok(secret) => Ok(Some(secret)),
-            // Somebody was faster: look again.
+            // Another writer was faster: look again.
             Err(error) if error.is(409) || error.is(404) => {
                 self.look_again();
+                self.conflicts += 1;
+                if self.conflicts > MOST_CONFLICTS {
+                    self.round.learn(Answer::Failed(Failure {
+                        attempted: Attempted::Store,
+                        class: ErrorClass::Transient,
+                        message: format!(
+                            "another writer changed the Secret `{}` each time that the operator was about to write it",
+                            self.subject.secret
+                        ),
+                        retry_after: None,
+                    }));
+                }
                 Ok(None)
             }
             Err(error) if error.is(422) || error.is(403) => {
                 self.round.learn(Answer::Failed(Failure {
                     attempted: Attempted::Store,
                     class: ErrorClass::Rejected,
-                    message: format!("the API server refuses the Secret `{}`: {error}", self.subject.secret),
+                    message: self.refusal_of_secret(&error),
                     retry_after: None,
                 }));
                 Ok(None)
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn refusal_of_secret(&self, error: &Error) -> String {
+        let Subject { secret, .. } = &self.subject;
+        let said = error.to_string();
+        // The type of a Secret, and whether it is immutable, can't be changed.
+        let mendable = if said.contains("immutable") {
+            "; delete the Secret, and the operator creates it again"
+        } else {
+            ""
+        };
+        format!("the API server refuses the Secret `{secret}`: {said}{mendable}")
     }
 
     fn look_again(&mut self) {
@@ -352,7 +442,10 @@ impl Turn<'_> {
             return Ok(());
         };
         let released = self
-            .send_secret(&HeldSecret::from(secret::release((*secret).clone(), &self.subject.owner_reference)))
+            .send_secret(
+                &HeldSecret::from(secret::release((*secret).clone(), &self.subject.owner_reference)),
+                &as_field_manager(),
+            )
             .await;
         if let Some(released) = self.sent(released)? {
             self.looked_up = Some(LookedUp::There(Box::new(released.metadata.clone())));

@@ -38,6 +38,7 @@ impl Turn<'_> {
 const fn key_outcome(answer: &Answer) -> KeyOutcome {
     match answer {
         Answer::InstanceChecked
+        | Answer::Rehearsed
         | Answer::Issued(_)
         | Answer::Completed(_)
         | Answer::Present(_)

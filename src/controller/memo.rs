@@ -16,7 +16,8 @@ use super::version::resource_version;
 use crate::{
     api::ServiceKey,
     backend::{Credentials, Kept},
-    lifecycle::{KeyRecord, Problem, Sequence, UnderWay, Unusable, Work},
+    lifecycle::{Claim, KeyRecord, Problem, Sequence, UnderWay, Unusable, Work},
+    secret::Marks,
 };
 
 /// The first wait after a failure.
@@ -46,10 +47,51 @@ pub struct Memo {
     pub given_up: Option<(Sequence, Timestamp)>,
     /// Whether the finalizer was stored by this process, so that no other can have asked for a key.
     pub stored_finalizer: bool,
+    /// The Secret as this process wrote it, or found it to be right.
+    pub written: Option<Written>,
+    /// The last repairs of the Secret.
+    pub repairs: Repairs,
     /// What is wrong with the spec of this generation.
     pub checked_spec: Option<(i64, Option<Problem>)>,
     backoff: Backoff,
     polls: Polls,
+}
+
+/// A Secret in a version that was right.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// Its `metadata.resourceVersion`.
+    pub version: Option<String>,
+    /// Its marks, which another writer may have changed since.
+    pub marks: Marks<Claim>,
+}
+
+/// Repairs of a Secret in a row. The first few follow at once, and each further one waits longer than the one before.
+#[derive(Debug, Default)]
+pub struct Repairs {
+    count: u32,
+    last: Option<Timestamp>,
+}
+
+/// Repairs that follow one another at once.
+const QUICK_REPAIRS: u32 = 3;
+/// How long a Secret must stay right for its next repair to be the first in a row again.
+const CALM: Duration = Duration::from_secs(600);
+
+impl Repairs {
+    /// Notes a repair.
+    pub fn note(&mut self, now: Timestamp) {
+        let is_calm = self.last.is_none_or(|last| now.duration_since(last).unsigned_abs() > CALM);
+        self.count = if is_calm { 1 } else { self.count.saturating_add(1) };
+        self.last = Some(now);
+    }
+
+    /// The earliest time of the next repair.
+    pub fn next(&self) -> Option<Timestamp> {
+        let excess = self.count.checked_sub(QUICK_REPAIRS)?;
+        let wait = Duration::from_secs(2_u64.saturating_pow(excess)).min(LONGEST_WAIT);
+        self.last?.checked_add(wait).ok()
+    }
 }
 
 /// What decides whether the credentials of a key can be stored: where it changes, another attempt is made.
@@ -260,6 +302,23 @@ mod tests {
             let wait = backoff.next_wait();
             assert!(shortest <= wait && wait <= 2 * shortest, "{wait:?} after {failures} failures");
         }
+    }
+
+    #[test]
+    fn repairs_in_a_row_come_ever_later() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut repairs = Repairs::default();
+        let mut now = 0;
+        let mut count = 0;
+        // Another writer undoes each repair at once.
+        while now < 86_400 {
+            now = repairs.next().map_or(now, |next| now.max(next.as_second()));
+            repairs.note(at(now));
+            count += 1;
+        }
+        assert!((290..310).contains(&count), "{count} repairs a day, one every five minutes");
+        repairs.note(at(now + 3600));
+        assert_eq!(repairs.next(), None, "the next one is the first in a row");
     }
 
     #[rstest]

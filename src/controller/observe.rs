@@ -1,12 +1,13 @@
 //! What is observed before a decision. Nothing is changed by it, and hardly anything is asked: the caches know.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::ResourceExt;
 
 use super::{
     error::Error,
     finalizer,
+    memo::Written,
     provider::Tenant,
     seats::Seat,
     status,
@@ -17,10 +18,10 @@ use crate::{
     api::{Adoption, DeletionPolicy, PreviousCredentials, ProviderKind, Reason, RotationStrategy, marks},
     backend::Limits,
     lifecycle::{
-        Claim, Desired, Evidence, LateAnswers, Problem, ProviderView, Rotation, SecretView, Sequence, Wish,
-        World,
+        Claim, Desired, Evidence, Flaw, LateAnswers, Problem, ProviderView, Rotation, SecretView, Sequence,
+        Wish, World,
     },
-    secret::{self, Entries, Marks, Ownership},
+    secret::{self, Entries, Layout, Marks, Ownership},
     wipe::HeldSecret,
 };
 
@@ -52,6 +53,7 @@ impl Turn<'_> {
             round: self.round.clone(),
             missed: self.missed(),
             late: self.late_answers(),
+            repair_from: self.memo.repairs.next(),
             told: status::told(self.key.status.as_ref(), self.key.metadata.generation),
             now: (self.context.clock)(),
         })
@@ -268,20 +270,69 @@ impl Turn<'_> {
         claim.err().map(|rival| format!("ServiceKey `{rival}`"))
     }
 
-    async fn view_of(&self, meta: &ObjectMeta, verified: bool) -> Result<SecretView<Claim>, Error> {
-        let subject = &self.subject;
-        if let Ownership::Foreign { holder } = secret::ownership(meta, &subject.uid) {
+    async fn view_of(&mut self, meta: &ObjectMeta, verified: bool) -> Result<SecretView<Claim>, Error> {
+        if let Ownership::Foreign { holder } = secret::ownership(meta, &self.subject.uid) {
             return Ok(SecretView::Foreign { holder });
         }
-        let Some(Marks { key, previous, layout: written, content }) = secret::read(meta) else {
-            return Ok(SecretView::Damaged { key: None, previous: None });
+        let (layout, marks) = (self.layout(), secret::read(meta));
+        let is_right = |marks: &&Marks<Claim>| {
+            let complete = secret::intact(meta, &self.subject.owner_reference, &layout);
+            // Admission may have changed what we wrote, which was accepted then.
+            let accepted = self.is_own_version(meta);
+            marks.imprint.layout == layout.digest() && (accepted || complete && verified)
         };
-        let layout = self.layout();
-        let untouched = secret::intact(meta, &subject.owner_reference, &layout) && written == layout.digest();
-        if untouched && (verified || self.as_last_written(meta) || self.holds(&content, meta).await?) {
-            return Ok(SecretView::Intact { key, previous });
+        if let Some(marks) = marks.as_ref().filter(is_right) {
+            self.found_right(meta, marks.clone());
+            return Ok(SecretView::Intact { key: marks.key.clone(), previous: marks.previous, flaw: None });
         }
-        Ok(SecretView::Damaged { key: Some(key), previous })
+        let secret = self.read_secret().await?.filter(|secret| secret.metadata.uid == meta.uid);
+        let Some((_, held)) = secret.as_ref().and_then(|secret| self.held(secret)) else {
+            let previous = marks.as_ref().and_then(|marks| marks.previous);
+            return Ok(SecretView::Damaged { key: marks.map(|marks| marks.key), previous });
+        };
+        let flaw = secret.and_then(|secret| self.flaw(&secret, &held, &layout));
+        Ok(SecretView::Intact { key: held.key, previous: held.previous, flaw })
+    }
+
+    /// The entries that were written and are still there, with the marks that they were written with: those that this
+    /// process knows, or else those on the Secret, which another writer may have changed.
+    pub(super) fn held(&self, secret: &Secret) -> Option<(Entries, Marks<Claim>)> {
+        let known = self.memo.written.as_ref().map(|written| written.marks.clone());
+        let found = Entries::of(secret);
+        known.into_iter().chain(secret::read(&secret.metadata)).find_map(|marks| {
+            let entries = marks.imprint.untouched(&found, &self.subject.uid)?;
+            Some((entries, marks))
+        })
+    }
+
+    /// What is wrong with a Secret that holds these entries of ours.
+    fn flaw(&mut self, secret: &Secret, held: &Marks<Claim>, layout: &Layout) -> Option<Flaw> {
+        let Marks { imprint, .. } = held;
+        let is_as_marked = secret::read(&secret.metadata).as_ref() == Some(held);
+        let is_complete = secret::intact(&secret.metadata, &self.subject.owner_reference, layout);
+        let is_exact = Entries::of(secret).digest(&self.subject.uid) == imprint.content;
+        let is_wanted = imprint.layout == layout.digest();
+        if is_as_marked && is_complete && is_exact && is_wanted {
+            self.context.secrets.remember(&secret.metadata, true);
+            self.found_right(&secret.metadata, held.clone());
+            None
+        } else if is_wanted || imprint.rendering.as_ref() == Some(&layout.rendering()) {
+            Some(Flaw::Edited)
+        } else {
+            Some(Flaw::Outdated)
+        }
+    }
+
+    /// Remembers a Secret that is right.
+    pub(super) fn found_right(&mut self, meta: &ObjectMeta, marks: Marks<Claim>) {
+        self.memo.written = Some(Written { version: meta.resource_version.clone(), marks });
+    }
+
+    /// Whether this very version is what we wrote, by the status or by what this process knows.
+    fn is_own_version(&self, meta: &ObjectMeta) -> bool {
+        let written = self.memo.written.as_ref();
+        let is_known = written.is_some_and(|written| written.version == meta.resource_version);
+        is_known && meta.resource_version.is_some() || self.as_last_written(meta)
     }
 
     /// Whether the status says that this very version is what we wrote.
@@ -296,16 +347,5 @@ impl Turn<'_> {
     /// The Secret as a whole, which hardly anything needs.
     pub(super) async fn read_secret(&self) -> Result<Option<HeldSecret>, Error> {
         self.secret_reader().read("read the Secret", &self.subject.secret).await
-    }
-
-    /// Whether the entries are those that the marks tell of.
-    async fn holds(&self, content: &str, meta: &ObjectMeta) -> Result<bool, Error> {
-        let secret = self.read_secret().await?;
-        let Some(secret) = secret.filter(|secret| secret.metadata.uid == meta.uid) else { return Ok(false) };
-        let verified = Entries::of(&secret).digest(&self.subject.uid) == content;
-        if verified {
-            self.context.secrets.remember(&secret.metadata, true);
-        }
-        Ok(verified)
     }
 }

@@ -79,6 +79,7 @@ async fn work(
         looked_up: None,
         distrusts_cache: false,
         wrote_secret: None,
+        conflicts: 0,
         worker,
         place: None,
         outcome: Outcome::Gone,
@@ -125,6 +126,9 @@ impl Turn<'_> {
             let world = self.observe().await?;
             match decide(&world) {
                 Step::Act(effect) => {
+                    if world.repairs(&effect) {
+                        self.memo.repairs.note((self.context.clock)());
+                    }
                     let step = tracing::info_span!("step", effect = <&str>::from(&effect));
                     if self.carry_out(effect).instrument(step).await? == After::Ended {
                         return Ok(Action::await_change());

@@ -147,6 +147,8 @@ pub(super) struct Turn<'a> {
     pub(super) distrusts_cache: bool,
     /// The version of the Secret that we wrote in this reconcile.
     pub(super) wrote_secret: Option<String>,
+    /// Writes of the Secret in this reconcile that another writer was faster than.
+    pub(super) conflicts: u32,
     /// The place among those who work, given up while a remote side is waited for.
     pub(super) worker: Option<FairPermit>,
     /// The place at the remote side, while it is asked.

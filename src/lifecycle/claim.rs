@@ -74,8 +74,8 @@ impl SecretView<Claim> {
                 let key = key.and_then(|claim| evidence.believe(claim));
                 SecretView::Damaged { previous: previous.filter(|_| key.is_some()), key }
             }
-            Self::Intact { key, previous } => match evidence.believe(key) {
-                Some(key) => SecretView::Intact { key, previous },
+            Self::Intact { key, previous, flaw } => match evidence.believe(key) {
+                Some(key) => SecretView::Intact { key, previous, flaw },
                 None => SecretView::Damaged { key: None, previous: None },
             },
         }
@@ -210,7 +210,7 @@ mod tests {
         marks_keys: bool,
     ) -> SecretView {
         let evidence = Evidence { owner: OWNER, memory, round, admitted, marks_keys, now: at(100) };
-        SecretView::Intact { key: claim, previous: None }.believed(&evidence)
+        SecretView::Intact { key: claim, previous: None, flaw: None }.believed(&evidence)
     }
 
     const UNBELIEVED: SecretView = SecretView::Damaged { key: None, previous: None };
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn what_the_status_says_of_a_key_counts_more_than_what_the_secret_says() {
         let view = believed(claim(2), &memory(Some(2), None), &Round::default(), true, true);
-        assert_eq!(view, SecretView::Intact { key: key(2), previous: None });
+        assert_eq!(view, SecretView::Intact { key: key(2), previous: None, flaw: None });
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
         let stored = KeyRecord { id: Some("stored".to_owned()), ..key(2) };
         let round = Round { stored: Some(stored.clone()), ..Round::default() };
         let view = believed(claim(2), &memory(Some(2), None), &round, false, true);
-        assert_eq!(view, SecretView::Intact { key: stored, previous: None });
+        assert_eq!(view, SecretView::Intact { key: stored, previous: None, flaw: None });
     }
 
     #[rstest]

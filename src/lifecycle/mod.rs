@@ -35,7 +35,7 @@ pub use operation::{LONGEST_OPERATION, Operation, OperationKind, UnderWay, Work}
 pub use rotation::{full_second, inputs};
 pub use step::{Effect, Report, Rest, Step, Verdict, Wake};
 pub use world::{
-    Answer, Departure, Desired, Found, Gone, KeyRecord, LateAnswers, Memory, PreviousKey, Problem,
+    Answer, Departure, Desired, Flaw, Found, Gone, KeyRecord, LateAnswers, Memory, PreviousKey, Problem,
     ProviderView, Rotation, Round, SecretView, Told, Unusable, World,
 };
 

@@ -1,8 +1,11 @@
 //! Decisions for a ServiceKey that is to live: make its key, keep its Secret right, replace the key in order.
 
+use jiff::Timestamp;
+
 use super::{
-    Attempted, Departure, Desired, Effect, Failure, Gone, KeyRecord, Memory, Operation, OperationKind,
-    ProviderView, Round, SecretView, Sequence, Step, UnderWay, Unusable, Work, World, full_second,
+    Attempted, Departure, Desired, Effect, Failure, Flaw, Gone, KeyRecord, Memory, Operation, OperationKind,
+    ProviderView, Rest, Round, SecretView, Sequence, Step, UnderWay, Unusable, Wake, Work, World,
+    full_second,
     operation::{is_gone, late_until, lost, under_way},
     report, rotation,
 };
@@ -50,6 +53,8 @@ fn restore(world: &World) -> Step {
         return Step::Rest(report::waiting(world, problem));
     }
     match &world.secret {
+        // No key is created for a Secret that a quota or a policy refuses.
+        SecretView::Unknown if !knows_a_key(world) => return Step::Act(Effect::RehearseSecret),
         SecretView::Unknown => return Step::Act(Effect::LookUpSecret),
         SecretView::Foreign { holder } => return Step::Rest(report::secret_conflict(world, holder)),
         SecretView::Absent | SecretView::Damaged { .. } | SecretView::Intact { .. } => {}
@@ -69,10 +74,27 @@ fn restore(world: &World) -> Step {
     if let Some(key) = world.round.in_hand.as_ref().filter(is_wanted) {
         return store(world, key);
     }
+    if let Some(until) = repair_waits(world) {
+        return Step::Rest(report::contested(world, until));
+    }
     match lost {
         None => first_key(world),
         Some(key) => recover(world, key),
     }
+}
+
+/// Until when the Secret is not repaired, because it was just repaired: another writer may undo each repair at once. What
+/// was begun is carried through.
+fn repair_waits(world: &World) -> Option<Timestamp> {
+    let Round { under_way, completed, unreadable, absent, conflicting, revoked, .. } = &world.round;
+    let is_begun = under_way.is_some()
+        || completed.is_some()
+        || unreadable.is_some()
+        || conflicting.is_some()
+        || !absent.is_empty()
+        || !revoked.is_empty()
+        || world.memory.operation.is_some();
+    world.repair_from.filter(|from| *from > world.now && !is_begun)
 }
 
 /// Whether a key is known that was made, or may have been.
@@ -235,6 +257,12 @@ fn recover(world: &World, lost: &KeyRecord) -> Step {
             return give_back(world, unusable);
         }
         let memory = advanced_to(world, lost);
+        if memory.attempt() != Some(next) && is_to_be_rehearsed(world) {
+            return Step::Act(Effect::RehearseSecret);
+        }
+        if let Some(oldest) = crowding(&memory) {
+            return make_way(world, memory, oldest);
+        }
         let predecessor = (!gone).then_some(sequence);
         return make_next(world, memory, next, predecessor);
     }
@@ -242,6 +270,32 @@ fn recover(world: &World, lost: &KeyRecord) -> Step {
         return give_back(world, unusable);
     }
     Step::Act(Effect::Fetch(sequence))
+}
+
+/// Whether it is unknown if the Secret that is there can be written: it may be immutable, or have another type.
+fn is_to_be_rehearsed(world: &World) -> bool {
+    world.secret != SecretView::Absent && !world.round.rehearsed
+}
+
+/// The key that has to go before another one is made: there are never more than the next, the current and one before it.
+fn crowding(memory: &Memory) -> Option<Sequence> {
+    memory.previous.first().filter(|_| memory.previous.len() > 1).map(|previous| previous.sequence)
+}
+
+/// Revokes the oldest key, before another one takes the place of a key whose credentials are lost.
+fn make_way(world: &World, mut memory: Memory, oldest: Sequence) -> Step {
+    if let Some(failure) = &world.round.failure {
+        return Step::Rest(report::failed(world, failure));
+    }
+    let late = late_until(world, oldest).filter(|late| *late > world.now);
+    if let Some(late) = late.filter(|_| world.round.revoked.contains_key(&oldest)) {
+        return Step::Rest(Rest::new(Wake::At(late), report::replacing_lost(world, memory)));
+    }
+    if !is_gone(world, oldest) {
+        return unbind(world, oldest);
+    }
+    memory.previous.retain(|previous| previous.sequence != oldest);
+    Step::record(report::replacing_lost(world, memory))
 }
 
 /// The Secret is right: bring the status up to it, revoke what is due, rotate when it is time.
@@ -273,6 +327,9 @@ fn keep(world: &World, key: &KeyRecord) -> Step {
             Some(failure) => Step::Rest(report::rotation_failed(world, key, failure)),
         };
     }
+    if let Some(step) = mend(world, &memory, key) {
+        return step;
+    }
     let is_outdated = |previous| !world.desired.keeps_previous || !is_valid(world, &memory, previous);
     if world.secret.previous().is_some_and(is_outdated) {
         return omit_previous(world, key);
@@ -303,6 +360,40 @@ fn keep(world: &World, key: &KeyRecord) -> Step {
     }
 }
 
+/// Puts right what is wrong with a Secret apart from its entries. The key stays. Where its credentials are not shown again
+/// for other templates, the next key takes its place in order.
+fn mend(world: &World, memory: &Memory, key: &KeyRecord) -> Option<Step> {
+    let flaw = world.secret.flaw()?;
+    let is_gone = memory.departure(key.sequence).is_some();
+    if world.desired.problem.is_some() || is_gone || needs_another_key(world, memory, key) {
+        return None;
+    }
+    let in_hand = world.round.in_hand.as_ref().filter(|in_hand| in_hand.sequence == key.sequence);
+    if let Some(failure) = &world.round.failure {
+        return Some(Step::Rest(report::rotation_failed(world, key, failure)));
+    }
+    if let Some(in_hand) = in_hand {
+        return Some(store(world, in_hand));
+    }
+    if let Some(until) = repair_waits(world) {
+        return Some(Step::Rest(report::repair_waits(world, key, until)));
+    }
+    Some(match (flaw, world.provider.obstacle()) {
+        (Flaw::Edited, _) => Step::Act(Effect::RestoreSecret),
+        (Flaw::Outdated, Some(problem)) => Step::Rest(report::rotation_waiting(world, key, problem)),
+        (Flaw::Outdated, None) => Step::Act(Effect::Fetch(key.sequence)),
+    })
+}
+
+/// Whether the templates have changed and the credentials of the key are not shown again. Once the next key is written
+/// down, nothing else is tried.
+fn needs_another_key(world: &World, memory: &Memory, key: &KeyRecord) -> bool {
+    let Round { unreadable, conflicting, .. } = &world.round;
+    let is_hidden = [unreadable, conflicting].contains(&&Some(key.sequence));
+    let is_begun = memory.attempt().is_some_and(|attempt| attempt > key.sequence);
+    world.secret.flaw() == Some(Flaw::Outdated) && (is_hidden || is_begun)
+}
+
 /// Whether the Secret claims to hold a key that nothing explains, and the remote side can tell whether there is one.
 fn is_to_be_confirmed(world: &World, key: &KeyRecord) -> bool {
     let is_stored = world.round.stored.as_ref().is_some_and(|stored| stored.sequence == key.sequence);
@@ -321,7 +412,7 @@ fn confirm(world: &World, key: &KeyRecord) -> Step {
 
 /// The memory once the Secret holds the credentials of `key`.
 fn advanced_to(world: &World, key: &KeyRecord) -> Memory {
-    world.memory.advanced_to(key, &world.desired, world.late.unknown_until, world.now)
+    world.memory.advanced_to(key, world)
 }
 
 fn gone(world: &World, key: &KeyRecord, why: Departure) -> Gone {
@@ -350,7 +441,7 @@ struct Pending {
 impl Pending {
     fn of(world: &World, key: &KeyRecord) -> Self {
         let gone = world.memory.departure(key.sequence).is_some();
-        let due = gone || rotation::is_due(world, key);
+        let due = gone || rotation::is_due(world, key) || needs_another_key(world, &world.memory, key);
         // What was begun is carried through: the key may be revoked by now.
         let making_room = world.memory.makes_room() && !gone;
         let rotation = world.desired.problem.is_none() && due || making_room;
@@ -406,8 +497,13 @@ impl Pending {
                 if self.room {
                     return make_room(world, memory, key);
                 }
+                let next = key.sequence.next();
+                let is_unasked = needs_another_key(world, &memory, key) && memory.attempt() != Some(next);
+                if is_unasked && is_to_be_rehearsed(world) {
+                    return Step::Act(Effect::RehearseSecret);
+                }
                 let predecessor = memory.gone.is_none().then_some(key.sequence);
-                make_next(world, memory, key.sequence.next(), predecessor)
+                make_next(world, memory, next, predecessor)
             }
             Some(failure) if failure.attempted == Attempted::Confirm => {
                 Step::Rest(report::unconfirmed(world, key, failure))
@@ -447,6 +543,9 @@ fn revoke(world: &World, mut memory: Memory, sequence: Sequence, key: &KeyRecord
 /// wish to have another one, the current one is of no use from then on.
 fn make_room(world: &World, mut memory: Memory, key: &KeyRecord) -> Step {
     let next = key.sequence.next();
+    if !world.round.revoked.contains_key(&key.sequence) && is_to_be_rehearsed(world) {
+        return Step::Act(Effect::RehearseSecret);
+    }
     if !memory.makes_room() {
         memory.operation = Some(Operation::make_room(next));
         return Step::record(report::rotating(world, memory, next));

@@ -217,6 +217,38 @@ pub(super) fn secret_conflict(world: &World, holder: &str) -> Rest {
     Rest::new(Wake::Retry { not_before: None }, standing(world, &problem))
 }
 
+/// The Secret was repaired a moment ago, and is not right again.
+pub(super) fn contested(world: &World, until: Timestamp) -> Rest {
+    Rest::new(Wake::At(until), standing(world, &contest(until)))
+}
+
+/// As [`contested`], and the Secret holds credentials that work.
+pub(super) fn repair_waits(world: &World, key: &KeyRecord, until: Timestamp) -> Rest {
+    let report = held_up(world, key, contest(until));
+    let next = next_revocation(world).into_iter().chain(report.next_rotation).chain([until]).min();
+    Rest::new(Wake::At(next.unwrap_or(until)), report)
+}
+
+fn contest(until: Timestamp) -> Problem {
+    Problem {
+        reason: Reason::SecretContested,
+        message: format!(
+            "another writer keeps changing the Secret; the operator repairs it again at {}. Find the writer by \
+             `kubectl get secret --show-managed-fields`, and stop it",
+            full_second(until)
+        ),
+    }
+}
+
+/// The key before the current one made way for the next.
+pub(super) fn replacing_lost(world: &World, memory: Memory) -> Report {
+    let problem = Problem {
+        reason: Reason::Rotating,
+        message: "the credentials in the Secret were lost; creating the next key".to_owned(),
+    };
+    Report { memory, ..standing(world, &problem) }
+}
+
 /// The user stopped all action.
 pub(super) fn suspended(world: &World) -> Rest {
     let problem = Problem {
@@ -413,6 +445,7 @@ fn problem_of(failure: &Failure) -> Problem {
         (Attempted::Revoke, _) => Reason::RevokeFailed,
         (Attempted::Confirm, _) => Reason::Unconfirmed,
         (Attempted::Release, _) => Reason::ReleaseFailed,
+        (Attempted::Store, ErrorClass::Transient) => Reason::SecretContested,
         (Attempted::Store, _) => Reason::SecretRejected,
         (Attempted::Provision, ErrorClass::Transient) => Reason::RemoteUnreachable,
         (Attempted::Provision, ErrorClass::Throttled) => Reason::RateLimited,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use uuid::Uuid;
 
-use super::{Desired, Identity, KeyRecord, Memory, PreviousKey, Rotation, Sequence, World};
+use super::{Identity, KeyRecord, Memory, PreviousKey, Rotation, Sequence, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -59,6 +59,17 @@ pub fn inputs<'a>(
     }
 }
 
+/// How long a key stays that was replaced by `next`. Where nobody asked for another key, and its time had not come, it was
+/// replaced because its credentials could not be read again: no consumer expected that.
+fn overlap_of(world: &World, replaced: &KeyRecord, next: &KeyRecord) -> Duration {
+    let overlap = world.desired.rotation.overlap;
+    let was_due = next_rotation(world, replaced).is_some_and(|due| due <= next.created_at);
+    if was_due || replaced.inputs != next.inputs { overlap } else { overlap.max(UNEXPECTED_OVERLAP) }
+}
+
+/// How long a key stays at least that was replaced without being asked for.
+const UNEXPECTED_OVERLAP: Duration = Duration::from_secs(3600);
+
 /// Keys that were replaced and may still exist: before another one is made, the oldest goes.
 const MOST_REPLACED: u32 = 2;
 
@@ -89,13 +100,8 @@ impl Memory {
     /// is, is confirmed like any revocation. A memory that is older than the Secret does not know of keys in between:
     /// they are replaced as well, and what was asked for then may still take effect until `late_until`.
     #[must_use]
-    pub fn advanced_to(
-        &self,
-        key: &KeyRecord,
-        desired: &Desired,
-        late_until: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Self {
+    pub fn advanced_to(&self, key: &KeyRecord, world: &World) -> Self {
+        let World { desired, now, late, .. } = world;
         let mut memory = Self {
             key: Some(key.clone()),
             previous: self.previous.clone(),
@@ -103,16 +109,17 @@ impl Memory {
             gone: self.gone.filter(|gone| gone.sequence == key.sequence),
         };
         if let Some(replaced) = self.key.as_ref().filter(|known| known.sequence < key.sequence) {
-            memory.revoke_at_once(now);
+            memory.revoke_at_once(*now);
             let is_gone = self.departure(replaced.sequence).is_some();
-            let overlap = if is_gone { Duration::ZERO } else { desired.rotation.overlap };
+            let overlap = if is_gone { Duration::ZERO } else { overlap_of(world, replaced, key) };
             // The id of one that is gone is of no more use: nothing else is to be looked at by it.
             let known = Some(replaced).filter(|_| !is_gone);
-            memory.replace(replaced.sequence, known, replaced.late_until, now, overlap);
+            memory.replace(replaced.sequence, known, replaced.late_until, *now, overlap);
         }
         for skipped in self.skipped(key.sequence) {
-            memory.revoke_at_once(now);
-            memory.replace(skipped, None, late_until.map(full_second), now, desired.rotation.overlap);
+            memory.revoke_at_once(*now);
+            let late_until = late.unknown_until.map(full_second);
+            memory.replace(skipped, None, late_until, *now, desired.rotation.overlap);
         }
         memory
     }
@@ -159,7 +166,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::lifecycle::Rotation;
+    use crate::lifecycle::tests::asking;
 
     fn key(number: u32) -> KeyRecord {
         KeyRecord {
@@ -172,7 +179,7 @@ mod tests {
             expires_at: None,
             renew_before: None,
             late_until: None,
-            inputs: String::new(),
+            inputs: number.to_string(),
         }
     }
 
@@ -191,27 +198,34 @@ mod tests {
         #[case] expected: &[(u32, i64)],
     ) {
         let rotation = Rotation { every: None, overlap: Duration::from_secs(60), makes_room: false };
-        let desired = Desired {
-            adopts: false,
-            finalizer: true,
-            deleting: false,
-            abandon: false,
-            abandon_denied: None,
-            retain: false,
-            retains_secret: false,
-            suspended: false,
-            inputs: String::new(),
-            rotation,
-            keeps_previous: false,
-            problem: None,
-        };
+        let mut world = asking();
+        (world.desired.rotation, world.now) = (rotation, Timestamp::UNIX_EPOCH);
         let mut memory = Memory { key: known.map(key), ..Memory::default() };
         for number in previous {
             memory.replace(key(*number).sequence, None, None, Timestamp::UNIX_EPOCH, rotation.overlap);
         }
-        let memory = memory.advanced_to(&key(5), &desired, None, Timestamp::UNIX_EPOCH);
+        let memory = memory.advanced_to(&key(5), &world);
         let replaced = memory.previous.iter().map(|key| (key.sequence.number(), key.revoke_at.as_second()));
         assert_eq!(replaced.collect::<Vec<_>>(), expected);
+    }
+
+    /// A key whose credentials were lost, or are not shown again, works for an hour at least.
+    #[rstest]
+    #[case::the_user_asked_for_another("other", None, 0)]
+    #[case::its_time_had_come("1", Some(3600), 0)]
+    #[case::nobody_asked("1", None, 3600)]
+    #[case::nobody_asked_and_it_was_young("1", Some(1_000_000), 3600)]
+    fn a_key_that_is_replaced_unasked_stays_for_an_hour(
+        #[case] inputs: &str,
+        #[case] every: Option<u64>,
+        #[case] stays: i64,
+    ) {
+        let mut world = asking();
+        world.desired.rotation.every = every.map(Duration::from_secs);
+        world.now = Timestamp::from_second(4000).unwrap();
+        let next = KeyRecord { created_at: world.now, inputs: inputs.to_owned(), ..key(2) };
+        let memory = Memory { key: Some(key(1)), ..Memory::default() }.advanced_to(&next, &world);
+        assert_eq!(memory.previous[0].revoke_at.as_second(), 4000 + stays);
     }
 
     #[rstest]

@@ -34,6 +34,9 @@ pub enum Effect {
     AddFinalizer,
     /// Read the metadata of whatever Secret has the name.
     LookUpSecret,
+    /// Find out whether the API server would store the Secret, without storing it. Where the name is taken by a Secret that
+    /// was not looked up, read the metadata of that one.
+    RehearseSecret,
     /// Write the status before anything else happens.
     Record(Box<Report>),
     /// Ask whether the key is still there.
@@ -56,6 +59,8 @@ pub enum Effect {
         /// The key before it, whose credentials stay in the Secret besides, if nobody edited them.
         previous: Option<Sequence>,
     },
+    /// Write the Secret again, with the entries of ours that it holds.
+    RestoreSecret,
     /// Take the credentials of the key before the current one out of the Secret.
     OmitPrevious,
     /// Revoke the key.
@@ -86,8 +91,10 @@ impl Effect {
             | Self::Release(_) => true,
             Self::AddFinalizer
             | Self::LookUpSecret
+            | Self::RehearseSecret
             | Self::Record(_)
             | Self::WriteSecret { .. }
+            | Self::RestoreSecret
             | Self::OmitPrevious
             | Self::DeleteSecret
             | Self::ReleaseSecret

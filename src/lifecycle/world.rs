@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Attempted, Failure, Operation, OperationKind, Sequence, UnderWay, Work};
+use super::{Attempted, Effect, Failure, Operation, OperationKind, Sequence, UnderWay, Work};
 use crate::api::Reason;
 
 /// Everything that [`super::decide`] may look at.
@@ -36,10 +36,24 @@ pub struct World {
     pub missed: Option<Sequence>,
     /// How long answers may be late.
     pub late: LateAnswers,
+    /// The earliest time of the next repair of the Secret. Another writer that undoes each repair at once must not cause
+    /// one without end.
+    pub repair_from: Option<Timestamp>,
     /// What the status says about what the user asks for now.
     pub told: Option<Told>,
     /// The time.
     pub now: Timestamp,
+}
+
+impl World {
+    /// Whether this effect repairs the Secret of a key that is known, or replaces that key because of the Secret.
+    #[must_use]
+    pub const fn repairs(&self, effect: &Effect) -> bool {
+        let is_right = matches!(self.secret, SecretView::Intact { flaw: None, .. });
+        let writes =
+            matches!(effect, Effect::WriteSecret { .. } | Effect::RestoreSecret | Effect::Bind { .. });
+        self.memory.key.is_some() && !is_right && writes
+    }
 }
 
 /// What the condition `Ready` says.
@@ -215,20 +229,32 @@ pub enum SecretView<K = KeyRecord> {
         /// Whose it is, in words.
         holder: String,
     },
-    /// Ours, but not as it would be written now: edited, relabelled, or written for another layout.
+    /// Ours, but without the entries that were written.
     Damaged {
         /// The key whose credentials it was written with, where that can still be read.
         key: Option<K>,
         /// The key before it that it was written with besides.
         previous: Option<Sequence>,
     },
-    /// Ours, and as it was written.
+    /// Ours, with the entries that were written.
     Intact {
         /// The key whose credentials it holds.
         key: K,
         /// The key before it whose credentials it holds besides.
         previous: Option<Sequence>,
+        /// What is to be put right apart from those entries.
+        flaw: Option<Flaw>,
     },
+}
+
+/// What is wrong with a Secret whose entries are those that were written. Its credentials work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Flaw {
+    /// Another writer changed its metadata or added entries, or the user wants other labels or annotations: the Secret is
+    /// written again with the entries that it has.
+    Edited,
+    /// The user wants other templates: the credentials have to be read again.
+    Outdated,
 }
 
 impl<K> SecretView<K> {
@@ -247,6 +273,15 @@ impl<K> SecretView<K> {
         match self {
             Self::Intact { previous, .. } | Self::Damaged { previous, .. } => *previous,
             Self::Unknown | Self::Absent | Self::Foreign { .. } => None,
+        }
+    }
+
+    /// What is wrong with it apart from its entries.
+    #[must_use]
+    pub const fn flaw(&self) -> Option<Flaw> {
+        match self {
+            Self::Intact { flaw, .. } => *flaw,
+            Self::Unknown | Self::Absent | Self::Foreign { .. } | Self::Damaged { .. } => None,
         }
     }
 }
@@ -321,6 +356,8 @@ pub struct Found {
 pub struct Round {
     /// Whether keys can be made for the instance, as far as that is known without making one.
     pub instance_checked: bool,
+    /// Whether the API server would store the Secret.
+    pub rehearsed: bool,
     /// The key whose credentials are in hand and not yet in the Secret.
     pub in_hand: Option<KeyRecord>,
     /// The key whose credentials this process wrote into the Secret, until the status tells of it.
@@ -367,6 +404,8 @@ pub struct Unusable {
 pub enum Answer {
     /// Keys can be made for the instance, as far as that is known without making one.
     InstanceChecked,
+    /// The API server would store the Secret.
+    Rehearsed,
     /// The remote side gave the key; its credentials are in hand.
     Issued(KeyRecord),
     /// The remote side is at work.
@@ -422,6 +461,7 @@ impl Round {
     pub fn learn(&mut self, answer: Answer) {
         match answer {
             Answer::InstanceChecked => self.instance_checked = true,
+            Answer::Rehearsed => self.rehearsed = true,
             Answer::Issued(key) => {
                 self.revoked.remove(&key.sequence);
                 (self.completed, self.lost) = (None, None);

@@ -15,6 +15,9 @@ pub fn words(error: &(dyn Error + 'static)) -> String {
                 json.column()
             );
         }
+        if let Some(kube::Error::Api(status)) = present.downcast_ref::<kube::Error>() {
+            return format!("{} (status {})", status.message, status.code);
+        }
         cause = present.source();
     }
     error.to_string()
@@ -38,6 +41,15 @@ mod tests {
             "{said}"
         );
         assert!(!said.contains("hunter2"), "{said}");
+    }
+
+    #[test]
+    fn a_refusal_of_the_api_server_is_told_in_its_own_words() {
+        let status = kube::core::Status::failure("secrets \"creds\" is forbidden: no quota", "Forbidden");
+        let refused = kube::Error::Api(Box::new(status.with_code(403)));
+        assert_eq!(words(&refused), "secrets \"creds\" is forbidden: no quota (status 403)");
+        let watched = watcher::Error::WatchFailed(refused);
+        assert_eq!(words(&watched), "secrets \"creds\" is forbidden: no quota (status 403)");
     }
 
     #[test]

@@ -16,7 +16,7 @@ const MAX_ANNOTATIONS: usize = 240 * 1024;
 const GRANTING: [&str; 2] = ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"];
 
 /// The entries that a type demands: all names of the list.
-fn demanded(type_: &str) -> &'static [&'static str] {
+pub(super) fn demanded(type_: &str) -> &'static [&'static str] {
     match type_ {
         "kubernetes.io/tls" => &["tls.crt", "tls.key"],
         "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],

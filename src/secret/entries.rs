@@ -1,7 +1,7 @@
 //! The entries of a Secret, and the layout that needs no template: one entry for each top-level credential.
 
 use std::{
-    collections::{BTreeMap, btree_map},
+    collections::{BTreeMap, BTreeSet, btree_map},
     fmt,
 };
 
@@ -73,6 +73,13 @@ impl Entries {
     /// The names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
+    }
+
+    /// Only the entries of these names.
+    #[must_use]
+    pub fn only(&self, names: &BTreeSet<String>) -> Self {
+        let kept = self.0.iter().filter(|(name, _)| names.contains(*name));
+        Self(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
     /// The value of one entry, to be written into the Secret and nowhere else.

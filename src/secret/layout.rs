@@ -53,6 +53,13 @@ impl Layout {
         Ok(entries)
     }
 
+    /// A digest of what decides about the entries: the Secret can keep its entries while this stays.
+    #[must_use]
+    pub fn rendering(&self) -> String {
+        let Self { type_, labels: _, annotations: _, template, outlives_owner: _ } = self;
+        Digest::new("servicekeys.dev/rendering/1").field(type_).pairs(template.iter()).finish()
+    }
+
     /// A digest of everything here: the Secret is written again when it changes. The number at the end of its
     /// purpose goes up when the same layout begins to render differently.
     #[must_use]

@@ -3,17 +3,19 @@
 //! Whoever may edit the Secret may edit the marks. So what is read back is a [`Claim`], without the remote side's id and
 //! name of the key: those are written for people only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use uuid::Uuid;
 
+use super::{Entries, Layout};
 use crate::{
     api::marks::MANAGED_BY_LABEL,
     lifecycle::{Claim, KeyRecord, Sequence},
 };
 
 /// What all keys of the operator's own labels and annotations begin with.
-const PREFIX: &str = "servicekeys.dev/";
+pub(super) const PREFIX: &str = "servicekeys.dev/";
 
 const SEQUENCE: &str = "servicekeys.dev/sequence";
 const KEY_ID: &str = "servicekeys.dev/key-id";
@@ -28,9 +30,11 @@ const PREVIOUS: &str = "servicekeys.dev/previous-sequence";
 const LAYOUT: &str = "servicekeys.dev/layout";
 const INPUTS: &str = "servicekeys.dev/inputs";
 const CONTENT: &str = "servicekeys.dev/content";
+const RENDERING: &str = "servicekeys.dev/rendering";
+const ENTRIES: &str = "servicekeys.dev/entries";
 
 /// All annotations that [`Marks`] are written as.
-const ALL: [&str; 13] = [
+const ALL: [&str; 15] = [
     SEQUENCE,
     KEY_ID,
     KEY_NAME,
@@ -44,12 +48,16 @@ const ALL: [&str; 13] = [
     LAYOUT,
     INPUTS,
     CONTENT,
+    RENDERING,
+    ENTRIES,
 ];
 
 /// In bytes: longer digests are damaged.
 const LONGEST_DIGEST: usize = 256;
 /// In bytes: longer names of roles and creators are left out.
 const LONGEST_NAME: usize = 1024;
+/// In bytes: a longer list of entries is left out.
+const LONGEST_LIST: usize = 4096;
 
 /// What is to be written about the key in a Secret, and about the Secret itself. Read back it is a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,10 +66,43 @@ pub struct Marks<K = KeyRecord> {
     pub key: K,
     /// The key before it, where the Secret holds its credentials besides.
     pub previous: Option<Sequence>,
-    /// [`super::Layout::digest`] of the layout that the Secret was written with.
+    /// What the Secret was written as.
+    pub imprint: Imprint,
+}
+
+/// What a Secret was written as: by this the operator sees what another writer, or the user, has changed since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Imprint {
+    /// [`Layout::digest`].
     pub layout: String,
-    /// [`super::Entries::digest`] of the entries that were written.
+    /// [`Entries::digest`].
     pub content: String,
+    /// [`Layout::rendering`]; `None` where a release before 0.2 wrote the Secret.
+    pub rendering: Option<String>,
+    /// The names of the entries; `None` where there are too many, or a release before 0.2 wrote the Secret.
+    pub entries: Option<BTreeSet<String>>,
+}
+
+impl Imprint {
+    /// The imprint of a Secret with these entries. The salt is that of [`Entries::digest`].
+    #[must_use]
+    pub fn of(layout: &Layout, entries: &Entries, salt: &Uuid) -> Self {
+        Self {
+            layout: layout.digest(),
+            content: entries.digest(salt),
+            rendering: Some(layout.rendering()),
+            entries: Some(entries.names().map(str::to_owned).collect())
+                .filter(|names| list_of(names).is_some()),
+        }
+    }
+
+    /// The entries that were written, where they are all still there; others may have been added to them.
+    #[must_use]
+    pub fn untouched(&self, found: &Entries, salt: &Uuid) -> Option<Entries> {
+        let is_written = |entries: &Entries| entries.digest(salt) == self.content;
+        let listed = || self.entries.as_ref().map(|names| found.only(names));
+        Some(found.clone()).filter(is_written).or_else(|| listed().filter(is_written))
+    }
 }
 
 /// Reads the marks back. `None` when one that is needed is missing or damaged: the Secret is to be repaired.
@@ -91,7 +132,26 @@ pub fn read(meta: &ObjectMeta) -> Option<Marks<Claim>> {
         None => None,
         Some(text) => Some(sequence(text)?),
     };
-    Some(Marks { key, previous, layout: digest(LAYOUT)?, content: digest(CONTENT)? })
+    let list = annotations.get(ENTRIES).filter(|list| list.len() <= LONGEST_LIST);
+    Some(Marks {
+        key,
+        previous,
+        imprint: Imprint {
+            layout: digest(LAYOUT)?,
+            content: digest(CONTENT)?,
+            rendering: digest(RENDERING),
+            entries: list.map(|list| list.split_terminator(SEPARATOR).map(str::to_owned).collect()),
+        },
+    })
+}
+
+/// Separates the names in [`ENTRIES`]: no entry of a Secret has it in its name.
+const SEPARATOR: char = ',';
+
+/// The value of [`ENTRIES`] for these names.
+fn list_of(names: &BTreeSet<String>) -> Option<String> {
+    let list: String = names.iter().flat_map(|name| [name.as_str(), ","]).collect();
+    (list.len() <= LONGEST_LIST).then_some(list)
 }
 
 /// Whether a user may not set this label or annotation, because the operator does.
@@ -99,10 +159,25 @@ pub(super) fn is_reserved(key: &str) -> bool {
     key == MANAGED_BY_LABEL || key.starts_with(PREFIX)
 }
 
+impl<K> Marks<K> {
+    /// The same marks of this key.
+    pub fn of<L>(self, key: L) -> Marks<L> {
+        let Self { key: _, previous, imprint } = self;
+        Marks { key, previous, imprint }
+    }
+}
+
+impl From<Marks> for Marks<Claim> {
+    fn from(marks: Marks) -> Self {
+        let claim = marks.key.clone().into();
+        marks.of(claim)
+    }
+}
+
 impl Marks {
     /// Writes the marks over those of an earlier key.
     pub(super) fn write(&self, annotations: &mut BTreeMap<String, String>) {
-        let Self { key, previous, layout, content } = self;
+        let Self { key, previous, imprint: Imprint { layout, content, rendering, entries } } = self;
         let KeyRecord {
             sequence,
             id,
@@ -130,6 +205,8 @@ impl Marks {
             (LAYOUT, Some(layout.clone())),
             (INPUTS, Some(inputs.clone())),
             (CONTENT, Some(content.clone())),
+            (RENDERING, rendering.clone()),
+            (ENTRIES, entries.as_ref().and_then(list_of)),
         ];
         let present = written.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
         annotations.extend(present);

@@ -3,12 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
+    ByteString,
     api::core::v1::Secret,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Entries, Layout, Marks, marks::is_reserved};
+use super::{
+    Entries, Layout, Marks, admission,
+    marks::{PREFIX, is_reserved},
+};
 use crate::api::marks::{MANAGED_BY, MANAGED_BY_LABEL, OWNER_UID_LABEL};
 
 /// The annotation that lists the user's labels and annotations on the Secret, so that those that leave the
@@ -81,6 +85,50 @@ pub fn replace(
         type_: Some(layout.type_.clone()),
         data: Some(entries.to_data()),
         ..Secret::default()
+    }
+}
+
+/// A Secret to find out by a dry run whether the API server would store one of this layout: with entries of the names that
+/// are known before there are credentials, and without the marks of a key.
+#[must_use]
+pub fn rehearsal(existing: &ObjectMeta, owner: &OwnerReference, layout: &Layout) -> Secret {
+    let known = layout.template.keys().map(String::as_str);
+    let names: Vec<_> = known.chain(admission::demanded(&layout.type_).iter().copied()).collect();
+    let names = if names.is_empty() { vec!["password"] } else { names };
+    // Types that hold JSON are checked for it.
+    let data = names.into_iter().map(|name| (name.to_owned(), ByteString(b"{}".to_vec()))).collect();
+    let mut annotations = existing.annotations.clone().unwrap_or_default();
+    annotations.extend(layout.annotations.clone());
+    Secret {
+        metadata: ObjectMeta {
+            labels: Some(labels(existing, owner, layout)),
+            annotations: Some(annotations),
+            owner_references: Some(owner_references(existing, owner, layout)),
+            managed_fields: None,
+            ..existing.clone()
+        },
+        type_: Some(layout.type_.clone()),
+        data: Some(data),
+        ..Secret::default()
+    }
+}
+
+/// The part of a Secret that was not stored as it was sent, and that the operator can't do without: its entries, or what
+/// makes it ours. Other labels and annotations may differ.
+#[must_use]
+pub fn changed(sent: &Secret, stored: &Secret) -> Option<&'static str> {
+    let own = |keys: &Option<BTreeMap<String, String>>| -> BTreeMap<String, String> {
+        let own = keys.iter().flatten().filter(|(key, _)| key.starts_with(PREFIX));
+        own.map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    if Entries::of(sent) != Entries::of(stored) {
+        Some("entries")
+    } else if own(&sent.metadata.labels) != own(&stored.metadata.labels) {
+        Some("labels `servicekeys.dev/…`")
+    } else if own(&sent.metadata.annotations) != own(&stored.metadata.annotations) {
+        Some("annotations `servicekeys.dev/…`")
+    } else {
+        None
     }
 }
 

@@ -57,19 +57,20 @@ pub fn entries_of(secret: &Secret, sequence: Sequence, salt: &Uuid) -> Option<En
     }
 }
 
-/// What a Secret of ours holds without the previous key, and what marks are to say so; `None` where somebody edited it.
+/// What a Secret of ours holds without the previous key, and its marks without that one; `None` where another writer
+/// edited the entries.
 #[must_use]
 pub fn without_previous(secret: &Secret, salt: &Uuid) -> Option<(Entries, Marks<Claim>)> {
     let (marks, entries) = untouched(secret, salt)?;
     let entries = if marks.previous.is_some() { entries.without_previous() } else { entries };
-    let content = entries.digest(salt);
-    Some((entries, Marks { previous: None, content, ..marks }))
+    Some((entries, Marks { previous: None, ..marks }))
 }
 
 /// What the Secret holds, where it is what was written.
 fn untouched(secret: &Secret, salt: &Uuid) -> Option<(Marks<Claim>, Entries)> {
     let (marks, entries) = (read(&secret.metadata)?, Entries::of(secret));
-    (entries.digest(salt) == marks.content).then_some((marks, entries))
+    let entries = marks.imprint.untouched(&entries, salt)?;
+    Some((marks, entries))
 }
 
 #[cfg(test)]
@@ -78,7 +79,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::secret::marks::tests::marks;
+    use crate::secret::{Imprint, marks::tests::marks};
 
     const SALT: Uuid = Uuid::nil();
     const FIRST: Sequence = Sequence::FIRST;
@@ -92,7 +93,8 @@ mod tests {
     fn secret(entries: &Entries, previous: Option<Sequence>) -> Secret {
         let mut annotations = BTreeMap::new();
         let key = crate::lifecycle::KeyRecord { sequence: FIRST.next(), ..marks().key };
-        Marks { key, previous, content: entries.digest(&SALT), ..marks() }.write(&mut annotations);
+        let imprint = Imprint { content: entries.digest(&SALT), entries: None, ..marks().imprint };
+        Marks { key, previous, imprint }.write(&mut annotations);
         let metadata = ObjectMeta { annotations: Some(annotations), ..ObjectMeta::default() };
         Secret { metadata, data: Some(entries.to_data()), ..Secret::default() }
     }

@@ -15,7 +15,7 @@ const REST: Duration = Duration::from_secs(20);
 const MANY: usize = 200;
 
 #[tokio::test]
-async fn a_key_costs_one_bind_three_writes_and_one_look() {
+async fn a_key_costs_one_bind_three_writes_and_one_rehearsal() {
     let stage = Stage::set().await;
     let operator = stage.start_operator().await;
     stage.wait_for_provider("broker").await;
@@ -31,12 +31,13 @@ async fn a_key_costs_one_bind_three_writes_and_one_look() {
         .map(|request| {
             let subresource = Some(request.subresource.as_str()).filter(|part| !part.is_empty());
             let what: Vec<_> = [request.resource.as_str()].into_iter().chain(subresource).collect();
-            format!("{} {}", request.verb, what.join("/"))
+            let dry = if request.is_dry_run() { " (dry run)" } else { "" };
+            format!("{} {}{dry}", request.verb, what.join("/"))
         })
         .collect();
     assert_eq!(
         told,
-        ["get secrets", "patch servicekeys", "create secrets", "update servicekeys/status",],
+        ["create secrets (dry run)", "patch servicekeys", "create secrets", "update servicekeys/status",],
         "{requests}"
     );
     let calls = stage.broker.calls();

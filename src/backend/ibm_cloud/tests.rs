@@ -192,8 +192,8 @@ async fn an_iam_at_a_new_private_address_is_asked_for_a_token_first() {
 #[tokio::test]
 async fn of_many_roles_ten_are_named() {
     let role =
-        |number: usize| json!({"display_name": format!("{number}{}", "n".repeat(1000)), "crn": "crn:r"});
-    let roles: Vec<_> = (0..500).map(role).collect();
+        |number: usize| json!({"display_name": format!("{number}{}", "n".repeat(500)), "crn": "crn:r"});
+    let roles: Vec<_> = (0..100).map(role).collect();
     let cloud = account(move |_, _| (200, json!({ "service_roles": roles }))).await;
     let instance = serde_json::from_value(instance()).unwrap();
     let error = cloud.role("Reader", "ibmCloud.role", &instance).await.unwrap_err();

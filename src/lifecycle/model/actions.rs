@@ -67,8 +67,12 @@ impl Model for Exploration {
                 Some(Stored::Foreign) => vec![Action::RemoveForeignSecret],
                 // Nothing else tells of the keys that a status from a backup does not know.
                 Some(Stored::Ours { .. }) if state.life == Life::RolledBack => vec![Action::DamageSecret],
-                Some(Stored::Ours { .. }) => {
-                    vec![Action::DeleteSecret, Action::DamageSecret, Action::DamageMarks]
+                Some(Stored::Ours { damaged, .. }) => {
+                    let mut edits = vec![Action::DeleteSecret, Action::DamageSecret, Action::DamageMarks];
+                    if !damaged && matches!(state.life, Life::Plain | Life::FoundAgain) {
+                        edits.extend([Flaw::Edited, Flaw::Outdated].map(Action::Mar));
+                    }
+                    edits
                 }
             });
         }
@@ -151,6 +155,8 @@ impl State {
             Some(Step::Act(Effect::Poll(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
             Some(Step::Act(
                 Effect::WriteSecret { .. }
+                | Effect::RehearseSecret
+                | Effect::RestoreSecret
                 | Effect::OmitPrevious
                 | Effect::Release(_)
                 | Effect::ReleaseSecret
@@ -192,10 +198,16 @@ impl State {
                 Action::DeleteSecret | Action::RemoveForeignSecret => self.secret = None,
                 Action::PlaceForeignSecret => self.secret = Some(Stored::Foreign),
                 Action::DamageSecret | Action::DamageMarks => {
-                    if let Some(Stored::Ours { key, previous, damaged }) = &mut self.secret {
+                    if let Some(Stored::Ours { key, previous, damaged, flaw }) = &mut self.secret {
+                        *flaw = None;
                         *damaged = true;
                         *key = key.take().filter(|_| action == Action::DamageSecret);
                         *previous = previous.filter(|_| action == Action::DamageSecret);
+                    }
+                }
+                Action::Mar(how) => {
+                    if let Some(Stored::Ours { flaw, .. }) = &mut self.secret {
+                        *flaw = Some(how);
                     }
                 }
                 Action::ForgeMarks(claimed) => {

@@ -71,7 +71,7 @@ struct Object {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Stored {
     Foreign,
-    Ours { key: Option<Box<Claim>>, previous: Option<Sequence>, damaged: bool },
+    Ours { key: Option<Box<Claim>>, previous: Option<Sequence>, damaged: bool, flaw: Option<Flaw> },
 }
 
 /// What the operator holds in memory, and loses when it dies.
@@ -121,6 +121,8 @@ enum Action {
     DeleteSecret,
     DamageSecret,
     DamageMarks,
+    /// Another writer changes metadata, or the user wants other templates.
+    Mar(Flaw),
     /// The Secret claims to hold the key of this number.
     ForgeMarks(Sequence),
     PlaceForeignSecret,
@@ -173,7 +175,7 @@ impl State {
             late_until: None,
             inputs: "0".to_owned(),
         };
-        let forged = Stored::Ours { key: Some(Box::new(forged)), previous: None, damaged: false };
+        let forged = Stored::Ours { key: Some(Box::new(forged)), previous: None, damaged: false, flaw: None };
         Self {
             object: Some(Object { finalizer: is_outsider, ..Object::default() }),
             memory: Memory::default(),
@@ -238,6 +240,7 @@ impl State {
                 patience: hours(1),
                 unknown_until: (!self.process.stored_finalizer).then(|| at(self.process.since + 1)),
             },
+            repair_from: None,
             told: None,
             now: self.now(),
         }
@@ -274,8 +277,8 @@ impl State {
         match &self.secret {
             None => SecretView::Absent,
             Some(Stored::Foreign) => SecretView::Foreign { holder: "somebody else".to_owned() },
-            Some(Stored::Ours { key: Some(key), previous, damaged: false }) => {
-                SecretView::Intact { key: Claim::clone(key), previous: *previous }
+            Some(Stored::Ours { key: Some(key), previous, damaged: false, flaw }) => {
+                SecretView::Intact { key: Claim::clone(key), previous: *previous, flaw: *flaw }
             }
             Some(Stored::Ours { key, previous, .. }) => {
                 SecretView::Damaged { key: key.as_deref().cloned(), previous: *previous }

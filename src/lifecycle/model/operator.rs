@@ -68,6 +68,14 @@ impl State {
                 self.process.stored_finalizer = true;
             }
             Effect::LookUpSecret => self.process.view = self.truth(),
+            Effect::RehearseSecret => {
+                let refused = Answer::Failed(failure(Attempted::Store, ErrorClass::Rejected));
+                let answer = if fate == Fate::Refused { refused } else { Answer::Rehearsed };
+                if self.process.view == SecretView::Unknown {
+                    self.process.view = self.truth();
+                }
+                self.process.round.learn(answer);
+            }
             Effect::Record(report) => {
                 self.check_readiness(object, &report);
                 self.memory = report.memory;
@@ -108,6 +116,7 @@ impl State {
                 self.release(sequence, fate);
             }
             Effect::WriteSecret { key, previous } => self.write_secret(key, previous, fate),
+            Effect::RestoreSecret => self.restore_secret(fate),
             Effect::OmitPrevious => self.omit_previous(fate),
             Effect::ReleaseSecret => {
                 self.breaks("a Secret is left that is to go", !(object.deleting && object.retain));
@@ -165,9 +174,26 @@ impl State {
         let untouched = matches!(self.secret, Some(Stored::Ours { damaged: false, .. }));
         let previous = previous.filter(|_| untouched);
         let claim = Claim::from(key.clone());
-        self.secret = Some(Stored::Ours { key: Some(Box::new(claim.clone())), previous, damaged: false });
-        self.process.view = SecretView::Intact { key: claim, previous };
+        self.secret =
+            Some(Stored::Ours { key: Some(Box::new(claim.clone())), previous, damaged: false, flaw: None });
+        self.process.view = SecretView::Intact { key: claim, previous, flaw: None };
         self.process.round.learn(Answer::Stored(key));
+    }
+
+    fn restore_secret(&mut self, fate: Fate) {
+        if fate == Fate::Refused {
+            return self.process.round.learn(Answer::Failed(failure(Attempted::Store, ErrorClass::Rejected)));
+        }
+        if self.truth() != self.process.view {
+            self.process.view = SecretView::Unknown;
+            return;
+        }
+        if let Some(Stored::Ours { flaw, .. }) = &mut self.secret {
+            self.broken =
+                self.broken.or((*flaw == Some(Flaw::Outdated)).then_some("templates need credentials"));
+            *flaw = None;
+        }
+        self.process.view = self.truth();
     }
 
     fn omit_previous(&mut self, fate: Fate) {

@@ -147,7 +147,7 @@ impl State {
         }
         match &self.secret {
             Some(Stored::Foreign) => Ok(()),
-            Some(Stored::Ours { key: Some(key), previous: None, damaged: false }) => {
+            Some(Stored::Ours { key: Some(key), previous: None, damaged: false, flaw: None }) => {
                 let only = BTreeMap::from([(key.sequence, object.inputs)]);
                 if self.remote != only {
                     return complaint("not exactly the current key lives");

@@ -3,6 +3,7 @@
 
 mod pause;
 mod reconciling;
+mod repairs;
 mod retain;
 mod rotation;
 
@@ -36,7 +37,7 @@ fn key(inputs: &str) -> KeyRecord {
 }
 
 /// A ServiceKey that is about to ask for its first key.
-fn asking() -> World {
+pub(super) fn asking() -> World {
     World {
         owner: Uuid::from_u128(1),
         desired: Desired {
@@ -62,6 +63,7 @@ fn asking() -> World {
         round: Round::default(),
         missed: None,
         late: LateAnswers { patience: MINUTE, unknown_until: None },
+        repair_from: None,
         told: None,
         now: now(),
     }
@@ -70,7 +72,7 @@ fn asking() -> World {
 /// One whose Secret holds this key.
 fn holding(key: KeyRecord) -> World {
     let memory = Memory { key: Some(key.clone()), ..Memory::default() };
-    World { memory, secret: SecretView::Intact { key, previous: None }, ..asking() }
+    World { memory, secret: SecretView::Intact { key, previous: None, flaw: None }, ..asking() }
 }
 
 fn rest(world: &World) -> Rest {

@@ -22,7 +22,7 @@ fn overlapping(world: World) -> World {
     let mut memory = Memory::default();
     memory.replace(Sequence::FIRST, None, None, now(), MINUTE);
     let key = KeyRecord { sequence: Sequence::FIRST.next(), ..key("before") };
-    World { memory, secret: SecretView::Intact { key, previous: None }, ..world }
+    World { memory, secret: SecretView::Intact { key, previous: None, flaw: None }, ..world }
 }
 
 fn suspended(world: World) -> World {

@@ -17,13 +17,19 @@ pub(in crate::secret) fn marks() -> Marks {
         late_until: None,
         inputs: "i".into(),
     };
-    Marks { key, previous: None, layout: "l".into(), content: "c".into() }
+    let imprint = Imprint {
+        layout: "l".into(),
+        content: "c".into(),
+        rendering: Some("r".into()),
+        entries: Some(BTreeSet::from(["password".to_owned(), "username".to_owned()])),
+    };
+    Marks { key, previous: None, imprint }
 }
 
 /// What is read back of these marks.
 pub(in crate::secret) fn claimed(marks: Marks) -> Marks<Claim> {
-    let Marks { key, previous, layout, content } = marks;
-    Marks { key: key.into(), previous, layout, content }
+    let Marks { key, previous, imprint } = marks;
+    Marks { key: key.into(), previous, imprint }
 }
 
 /// Ids and names are for people to read, and anybody may write others.
@@ -62,11 +68,13 @@ fn marks_are_written_as_annotations() {
         ("servicekeys.dev/content", "c"),
         ("servicekeys.dev/created-at", "2026-01-02T03:04:05Z"),
         ("servicekeys.dev/created-by", "IBMid-somebody"),
+        ("servicekeys.dev/entries", "password,username,"),
         ("servicekeys.dev/expires-at", "2026-02-02T03:04:05.5Z"),
         ("servicekeys.dev/inputs", "i"),
         ("servicekeys.dev/key-id", "b04965e6-a9bb-591f-8f8a-1adcb2c8dc39"),
         ("servicekeys.dev/key-name", "monitoring-creds"),
         ("servicekeys.dev/layout", "l"),
+        ("servicekeys.dev/rendering", "r"),
         ("servicekeys.dev/role", "crn:v1:bluemix:public:iam::::serviceRole:Reader"),
         ("servicekeys.dev/sequence", "1"),
     ];
@@ -140,6 +148,8 @@ prop_compose! {
         layout in "[0-9a-f]{32}",
         inputs in "[0-9a-f]{32}",
         content in "[0-9a-f]{32}",
+        rendering in prop::option::of("[0-9a-f]{32}"),
+        entries in prop::option::of(prop::collection::btree_set("[-._a-zA-Z0-9]{1,9}", 1..9)),
     ) -> Marks {
         let sequence = Sequence::new(number).unwrap();
         let key = KeyRecord {
@@ -154,7 +164,7 @@ prop_compose! {
             late_until,
             inputs,
         };
-        Marks { key, previous, layout, content }
+        Marks { key, previous, imprint: Imprint { layout, content, rendering, entries } }
     }
 }
 

@@ -18,6 +18,8 @@ pub enum Fault {
     Status(StatusCode, Value),
     /// Success with this body.
     Body(Value),
+    /// This status with this text, which may be no JSON.
+    Text(StatusCode, String),
     /// This status with a page of HTML.
     Html(StatusCode),
     /// This status without a body.

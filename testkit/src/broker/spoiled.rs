@@ -37,6 +37,7 @@ pub(super) fn spoil(fault: Fault, route: Route, answer: &Answer, secrets: String
     let spoiled = match fault {
         Fault::Status(status, body) => Answer::new(status, body).into_response(),
         Fault::Body(body) => Answer::new(success, body).into_response(),
+        Fault::Text(status, text) => response(status, JSON, Body::from(text)),
         Fault::Html(status) => response(status, "text/html", Body::from(PAGE)),
         Fault::Empty(status) => response(status, JSON, Body::empty()),
         Fault::Relabel(status) => Answer { status, ..answer.clone() }.into_response(),

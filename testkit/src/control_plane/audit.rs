@@ -69,7 +69,14 @@ impl Request {
     /// It changed something, or would have if it had been allowed.
     #[must_use]
     pub fn is_write(&self) -> bool {
-        matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection")
+        !self.is_dry_run()
+            && matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection")
+    }
+
+    /// The API server stored nothing of it.
+    #[must_use]
+    pub fn is_dry_run(&self) -> bool {
+        self.query("dryRun") == Some("All")
     }
 
     /// `get` or `list`.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::body::to_bytes;
-use http::{Method, Request, Response, header::HOST};
+use http::{Method, Request, Response, Uri, header::HOST};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use kube::{Client, client::Body};
@@ -49,10 +49,10 @@ impl Way {
         self.gates.lock().unwrap_or_else(PoisonError::into_inner).add(requests, moment)
     }
 
-    async fn pass(&self, moment: Moment, method: &Method, path: &str) -> Result<(), Cut> {
+    async fn pass(&self, moment: Moment, method: &Method, uri: &Uri) -> Result<(), Cut> {
         let bars = {
             let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-            gates.on_the_way(moment, |requests| requests.hold(method, path))
+            gates.on_the_way(moment, |requests| requests.hold(method, uri))
         };
         for bar in bars {
             bar.pass().await?;
@@ -65,15 +65,15 @@ impl Way {
         let (mut head, body) = request.into_parts();
         // The end of the request has to be read, or the end of the connection could not be seen behind it.
         let body = to_bytes(axum::body::Body::new(body), MAX_REQUEST_BYTES).await?;
-        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+        let (method, uri) = (head.method.clone(), head.uri.clone());
 
-        self.pass(Moment::BeforeEffect, &method, &path).await?;
+        self.pass(Moment::BeforeEffect, &method, &uri).await?;
         if has_hung_up(peer) {
             return Err(Broken::ClientGone);
         }
         head.headers.remove(HOST);
         let response = self.client.send(Request::from_parts(head, body.into())).await?;
-        self.pass(Moment::AfterEffect, &method, &path).await?;
+        self.pass(Moment::AfterEffect, &method, &uri).await?;
         Ok(response)
     }
 }

@@ -1,6 +1,6 @@
 //! Which requests a gate holds.
 
-use http::Method;
+use http::{Method, Uri};
 
 /// Some of the requests that come to a gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,6 +8,8 @@ pub struct Requests {
     method: Option<Method>,
     /// The last segments of the path.
     path: Vec<String>,
+    /// Whether they are dry runs, of which the API server stores nothing; `None`: both.
+    dry_run: Option<bool>,
     /// How many still pass.
     first: usize,
 }
@@ -16,14 +18,22 @@ impl Requests {
     /// All of them, watches too.
     #[must_use]
     pub const fn any() -> Self {
-        Self { method: None, path: Vec::new(), first: 0 }
+        Self { method: None, path: Vec::new(), dry_run: None, first: 0 }
     }
 
     /// Those of this method whose path ends like this. A segment `*` stands for any: `PATCH` and `servicekeys/*` is
-    /// the patch of a ServiceKey, but not of its status, and `POST` and `secrets` makes a Secret.
+    /// the patch of a ServiceKey, but not of its status, and `POST` and `secrets` makes a Secret. Dry runs are not among
+    /// them.
     #[must_use]
     pub fn to(method: Method, path: &str) -> Self {
-        Self { method: Some(method), path: path.split('/').map(str::to_owned).collect(), first: 0 }
+        let path = path.split('/').map(str::to_owned).collect();
+        Self { method: Some(method), path, dry_run: Some(false), first: 0 }
+    }
+
+    /// Only the dry runs among the requests like these.
+    #[must_use]
+    pub fn dry_runs(self) -> Self {
+        Self { dry_run: Some(true), ..self }
     }
 
     /// The same without so many that come first.
@@ -33,8 +43,9 @@ impl Requests {
     }
 
     /// Whether this request is one of them; those that come first are counted with it.
-    pub(super) fn hold(&mut self, method: &Method, path: &str) -> bool {
-        if !self.concern(method, path) {
+    pub(super) fn hold(&mut self, method: &Method, uri: &Uri) -> bool {
+        let is_dry_run = uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "dryRun=All"));
+        if !self.concern(method, uri.path()) || self.dry_run.is_some_and(|wanted| wanted != is_dry_run) {
             return false;
         }
         let passes = self.first > 0;
@@ -59,37 +70,50 @@ mod tests {
 
     const KEY: &str = "/apis/servicekeys.dev/v1alpha1/namespaces/training/servicekeys/db";
 
+    fn at(uri: &str) -> Uri {
+        uri.parse().unwrap()
+    }
+
     #[test]
     fn the_end_of_the_path_tells_an_object_from_its_status_and_its_kind() {
         let mut patches = Requests::to(Method::PATCH, "servicekeys/*");
-        assert!(patches.hold(&Method::PATCH, KEY));
-        assert!(!patches.hold(&Method::PUT, KEY));
-        assert!(!patches.hold(&Method::PATCH, &format!("{KEY}/status")));
-        assert!(!patches.hold(&Method::PATCH, KEY.trim_end_matches("/db")));
-        assert!(!patches.hold(&Method::PATCH, "servicekeys"));
+        assert!(patches.hold(&Method::PATCH, &at(KEY)));
+        assert!(!patches.hold(&Method::PUT, &at(KEY)));
+        assert!(!patches.hold(&Method::PATCH, &at(&format!("{KEY}/status"))));
+        assert!(!patches.hold(&Method::PATCH, &at(KEY.trim_end_matches("/db"))));
+        assert!(!patches.hold(&Method::PATCH, &at("/servicekeys")));
         assert!(
-            Requests::to(Method::PUT, "servicekeys/db/status").hold(&Method::PUT, &format!("{KEY}/status"))
+            Requests::to(Method::PUT, "servicekeys/db/status")
+                .hold(&Method::PUT, &at(&format!("{KEY}/status")))
         );
         assert!(
             !Requests::to(Method::PUT, "servicekeys/other/status")
-                .hold(&Method::PUT, &format!("{KEY}/status"))
+                .hold(&Method::PUT, &at(&format!("{KEY}/status")))
         );
     }
 
     #[test]
     fn the_first_ones_pass() {
         let mut requests = Requests::any().after(2);
-        let held =
-            [Method::GET, Method::PUT, Method::GET, Method::PUT].map(|method| requests.hold(&method, KEY));
+        let held = [Method::GET, Method::PUT, Method::GET, Method::PUT]
+            .map(|method| requests.hold(&method, &at(KEY)));
         assert_eq!(held, [false, false, true, true]);
     }
 
     #[test]
     fn only_requests_of_the_kind_are_counted() {
         let mut creations = Requests::to(Method::POST, "secrets").after(1);
-        let path = "/api/v1/namespaces/training/secrets";
+        let path = &at("/api/v1/namespaces/training/secrets");
         assert!(!creations.hold(&Method::POST, path));
         assert!(!creations.hold(&Method::GET, path));
         assert!(creations.hold(&Method::POST, path));
+    }
+
+    #[test]
+    fn dry_runs_are_told_apart() {
+        let path = &at("/api/v1/namespaces/training/secrets?dryRun=All&fieldManager=x");
+        assert!(!Requests::to(Method::POST, "secrets").hold(&Method::POST, path));
+        assert!(Requests::to(Method::POST, "secrets").dry_runs().hold(&Method::POST, path));
+        assert!(Requests::any().hold(&Method::POST, path));
     }
 }

@@ -285,7 +285,9 @@ async fn a_name_that_moves_on_reaches_nothing() {
 async fn the_api_server_is_no_remote_side() {
     let mut tenants = Tenants::meet_alone(Actor::Editor).await;
     let url = tenants.plane().url();
-    let api_server = ApiServer::behind([url.parse().unwrap()]).await;
+    // Tells whether a connection was made, which the API server itself does not.
+    let spy = Spy::answering("200 OK", CATALOG).await;
+    let api_server = ApiServer::behind([url.parse().unwrap(), spy.url().parse().unwrap()]).await;
     let rules = AddressRules { allow: networks(&["127.0.0.0/8"]), api_server, ..AddressRules::default() };
     let names = Arc::<TenantsNames>::default();
     tenants.start_operator(|options| options.addresses = AddressPolicy::from(rules).with_names(names));
@@ -293,10 +295,10 @@ async fn the_api_server_is_no_remote_side() {
     attacker.add_provider("by-address", json!({"openServiceBroker": {"url": url}}), None).await;
     attacker.wait_provider("by-address", false, Reason::InvalidSpec).await.says("is the API server");
 
-    let port = url.rsplit_once(':').unwrap().1.trim_end_matches('/');
-    let named = format!("https://rebinding.example:{port}");
+    let named = format!("http://rebinding.example:{}", spy.port());
     attacker.add_provider("by-name", json!({"openServiceBroker": {"url": named}}), None).await;
     attacker.wait_provider("by-name", false, Reason::RemoteUnreachable).await.says("no valid answer");
+    assert_eq!(spy.sent(), [] as [String; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -450,7 +450,6 @@ impl Scene {
                     "name": NAME,
                     "uid": uid,
                     "controller": true,
-                    "blockOwnerDeletion": true,
                 }],
             },
             "type": "Opaque",

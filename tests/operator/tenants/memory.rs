@@ -2,11 +2,6 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ResourceQuota;
-use kube::{
-    Api,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
-};
 use serde_json::{Value, json};
 use servicekey_operator::api::{Reason, ServiceKey};
 use testkit::{
@@ -28,6 +23,7 @@ use super::{
 use crate::{
     conditions::Reports,
     foundry, ibm,
+    policy::Policy,
     process::{PROGRAM, Process},
     stage::PATIENCE,
 };
@@ -104,10 +100,10 @@ pub const ABUSES: &[Abuse] = &[
         "the key is revoked once, its credentials are dropped, and none is made again",
     ),
     abuse!(
-        credentials_that_wait_for_a_quota_take_no_more_than_a_share,
+        credentials_that_wait_for_a_policy_take_no_more_than_a_share,
         Actor::Editor,
-        "has a quota keep 16 Secrets of almost 1 MiB from being written",
-        "8 MiB of credentials are kept, the others are asked for again once the quota admits them",
+        "has a policy keep 16 Secrets of almost 1 MiB from being written, which admits shorter ones",
+        "8 MiB of credentials are kept, the others are asked for again once the policy admits them",
     ),
 ];
 
@@ -349,7 +345,9 @@ async fn given_back(tenant: &Tenant, name: &str, count: impl Fn() -> [usize; 2])
     let key = tenant.wait_key(name, false, Reason::CredentialsUnusable).await;
     assert!(key.is_stalled(), "{key:#?}");
     key.says("was revoked");
-    tenant.patch::<ServiceKey>(name, json!({"metadata": {"annotations": {"note": "look again"}}})).await;
+    // Annotations of others would not wake it: the operator does not read them.
+    let woken = json!({"metadata": {"annotations": {"servicekeys.dev/note": "look again"}}});
+    tenant.patch::<ServiceKey>(name, woken).await;
     // Proves that nothing happens, which no watch can tell.
     tokio::time::sleep(Duration::from_secs(2)).await;
     count()
@@ -402,7 +400,7 @@ async fn credentials_of_ibm_cloud_that_fit_no_secret_are_given_back_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_that_wait_for_a_quota_take_no_more_than_a_share() {
+async fn credentials_that_wait_for_a_policy_take_no_more_than_a_share() {
     const KEYS: usize = 16;
     let tenants = Tenants::meet(Actor::Editor).await;
     let long = CredentialsRecipe::new(|_, _| {
@@ -411,14 +409,10 @@ async fn credentials_that_wait_for_a_quota_take_no_more_than_a_share() {
     let broker = FakeBroker::builder().credentials(long).start().await.unwrap();
     let attacker = &tenants.attacker;
     attacker.add_provider("broker", broker_spec(&broker), Some(("broker-login", broker_login()))).await;
-    let quotas: Api<ResourceQuota> = Api::namespaced(tenants.admin.clone(), &attacker.namespace);
-    let spec = json!({"hard": {"count/secrets": "1"}});
-    let quota = json!({"metadata": {"name": "secrets"}, "spec": spec});
-    quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
-    // No controller counts here what there is: one Secret, the login.
-    let counted =
-        Patch::Merge(json!({"status": {"hard": {"count/secrets": "1"}, "used": {"count/secrets": "1"}}}));
-    quotas.patch_status("secrets", &PatchParams::default(), &counted).await.unwrap();
+    let (expression, message) =
+        ("object.?data[?'password'].orValue(b'').size() < 1000", "entries are too long");
+    let probe = json!({"stringData": {"password": "x".repeat(2000)}});
+    let policy = Policy::refuse(&tenants.admin, &attacker.namespace, expression, message, probe).await;
     for number in 0..KEYS {
         attacker
             .create::<ServiceKey>(own_key(&format!("key-{number}"), "broker", instance_of_broker()))
@@ -430,14 +424,14 @@ async fn credentials_that_wait_for_a_quota_take_no_more_than_a_share() {
         let key = crate::stage::wait(attacker.keys(), &name, "waiting", |key| {
             key.is_some_and(|key| {
                 let message = key.message();
-                message.contains("quota") || message.contains("could not be held")
+                message.contains("entries are too long") || message.contains("could not be held")
             })
         });
         says.push(key.await.unwrap().message().to_owned());
     }
     let words = format!("the namespace `{}` has used its limit of 8 MiB", attacker.namespace);
     assert!(says.iter().any(|message| message.contains(&words)), "{says:#?}");
-    quotas.delete("secrets", &DeleteParams::default()).await.unwrap();
+    policy.lift().await;
     for number in 0..KEYS {
         attacker.wait_ready(&format!("key-{number}")).await;
     }

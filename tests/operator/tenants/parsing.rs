@@ -383,6 +383,7 @@ async fn deep_credentials_harm_only_their_own_key() {
     provide(&tenants.victim, &broker).await;
     tenants.victim.wait_ready("creds").await;
     tenants.attacker.wait_key("creds", false, Reason::BindFailed).await.says("is no JSON");
+    hostile.wait_until(<[_]>::is_empty).await.unwrap();
     hostile.clear_faults();
     tenants.attacker.wait_ready("creds").await;
     assert_eq!(hostile.bindings().len(), 1);

@@ -1,0 +1,104 @@
+//! Repairs of a Secret that another writer, or the user, changed.
+
+use rstest::rstest;
+
+use super::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(now().as_second() + seconds).unwrap()
+}
+
+/// A ServiceKey whose Secret has this flaw.
+fn flawed(flaw: Flaw) -> World {
+    let key = key("now");
+    World {
+        secret: SecretView::Intact { key: key.clone(), previous: None, flaw: Some(flaw) },
+        ..holding(key)
+    }
+}
+
+/// One whose Secret lost its entries.
+fn damaged() -> World {
+    let key = key("now");
+    World { secret: SecretView::Damaged { key: Some(key.clone()), previous: None }, ..holding(key) }
+}
+
+fn act(world: &World) -> Effect {
+    match decide(world) {
+        Step::Act(effect) => effect,
+        Step::Rest(rest) => panic!("{rest:?}"),
+    }
+}
+
+#[test]
+fn metadata_is_restored_without_the_remote_side() {
+    let world = flawed(Flaw::Edited);
+    assert_eq!(act(&world), Effect::RestoreSecret);
+    let down = Problem { reason: Reason::ProviderNotFound, message: String::new() };
+    assert_eq!(act(&World { provider: ProviderView::Unavailable(down), ..world }), Effect::RestoreSecret);
+}
+
+#[test]
+fn other_templates_need_the_credentials_again() {
+    let mut world = flawed(Flaw::Outdated);
+    assert_eq!(act(&world), Effect::Fetch(Sequence::FIRST));
+    world.round.in_hand = Some(key("now"));
+    assert_eq!(act(&world), Effect::WriteSecret { key: key("now"), previous: None });
+}
+
+/// The next key is created in order: written down first, while the Secret keeps the credentials that work.
+#[test]
+fn credentials_that_are_not_shown_again_for_other_templates_are_replaced_in_order() {
+    let mut world = flawed(Flaw::Outdated);
+    world.round.unreadable = Some(Sequence::FIRST);
+    let Effect::Record(report) = act(&world) else { panic!("nothing is written down") };
+    let next = Sequence::FIRST.next();
+    assert_eq!((report.memory.attempt(), report.ready.ready), (Some(next), true));
+    // A process that knows nothing of it goes on with the next key.
+    let world = World { memory: report.memory, round: Round::default(), ..world };
+    assert_eq!(act(&world), Effect::Bind { sequence: next, predecessor: Some(Sequence::FIRST) });
+}
+
+#[rstest]
+#[case::metadata(flawed(Flaw::Edited), true)]
+#[case::templates(flawed(Flaw::Outdated), true)]
+#[case::entries(damaged(), false)]
+fn a_secret_that_was_just_repaired_waits(#[case] world: World, #[case] ready: bool) {
+    let world = World { repair_from: Some(at(8)), ..world };
+    let rest = rest(&world);
+    assert_eq!((rest.wake, rest.report.ready.ready), (Wake::At(at(8)), ready));
+    let told = rest.report.rotating.map_or(rest.report.ready.reason, |problem| problem.reason);
+    assert_eq!(told, Reason::SecretContested);
+    assert!(matches!(decide(&World { now: at(8), ..world }), Step::Act(_)));
+}
+
+/// What was begun is carried through, whoever edits the Secret meanwhile.
+#[test]
+fn credentials_in_hand_are_stored_at_once() {
+    let mut world = World { repair_from: Some(at(8)), ..damaged() };
+    world.round.in_hand = Some(key("now"));
+    assert_eq!(act(&world), Effect::WriteSecret { key: key("now"), previous: None });
+}
+
+/// There are never more keys than the next, the current and one before it.
+#[test]
+fn a_lost_key_is_replaced_after_the_oldest_one_is_revoked() {
+    let mut world = damaged();
+    let (first, second, third) = (Sequence::FIRST, Sequence::FIRST.next(), Sequence::FIRST.next().next());
+    let current = KeyRecord { sequence: third, ..key("now") };
+    world.memory.key = Some(current.clone());
+    for sequence in [first, second] {
+        world.memory.replace(sequence, None, None, now(), HOUR);
+    }
+    world.secret = SecretView::Damaged { key: Some(current), previous: None };
+    world.round.unreadable = Some(third);
+    assert_eq!(act(&world), Effect::Unbind(first));
+    world.round.revoked.insert(first, now());
+    let Effect::Record(report) = act(&world) else { panic!("nothing is written down") };
+    let left: Vec<_> = report.memory.previous.iter().map(|key| key.sequence).collect();
+    assert_eq!(left, [second]);
+    let world = World { memory: report.memory, ..world };
+    assert!(matches!(act(&world), Effect::Record(_)), "the next key is written down before it is created");
+}

@@ -1,0 +1,212 @@
+//! Others write the Secret too: policies, controllers, people. No key is created because of metadata, there are never more
+//! than three keys, and a writer that undoes each repair is told apart from a mistake.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    ResourceExt,
+    api::{Patch, PatchParams},
+};
+use rstest::rstest;
+use serde_json::{Value, json};
+use servicekey_operator::api::{ConditionType, Reason, ServiceKey};
+use testkit::broker::Route;
+
+use crate::{conditions::Reports, policy::Policy, stage::Stage};
+
+const KEY: &str = "monitoring-creds";
+
+/// A stage whose broker shows credentials once, with a key that is ready and this spec besides.
+async fn with_a_key_shown_once(spec: Value) -> (Stage, impl Drop) {
+    let stage = Stage::with_instance("metrics", "basic").await;
+    let operator = stage.start_operator().await;
+    let mut manifest = stage.key_manifest(KEY);
+    manifest["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    stage.create::<ServiceKey>(manifest).await;
+    stage.wait_ready(KEY).await;
+    (stage, operator)
+}
+
+async fn patch_secret(stage: &Stage, patch: &Value) -> Secret {
+    stage.secrets().patch(KEY, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap()
+}
+
+async fn patch_spec(stage: &Stage, spec: Value) {
+    let patch = Patch::Merge(json!({ "spec": spec }));
+    stage.keys().patch(KEY, &PatchParams::default(), &patch).await.unwrap();
+}
+
+/// Without the annotations in which a restored Secret may differ from the one before: none.
+fn is_like(secret: Option<&Secret>, right: &Secret) -> bool {
+    secret.is_some_and(|secret| {
+        secret.data == right.data
+            && secret.labels() == right.labels()
+            && secret.annotations() == right.annotations()
+            && secret.owner_references() == right.owner_references()
+    })
+}
+
+#[rstest]
+#[case::an_entry_is_added(json!({"stringData": {"extra": "x"}}))]
+#[case::a_label_is_removed(json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}}))]
+#[case::the_users_label_is_changed(json!({"metadata": {"labels": {"team": "x"}}}))]
+#[case::all_annotations_are_removed(json!({"metadata": {"annotations": null}}))]
+#[case::the_sequence_is_changed(json!({"metadata": {"annotations": {"servicekeys.dev/sequence": "7"}}}))]
+#[case::the_sequence_is_no_number(json!({"metadata": {"annotations": {"servicekeys.dev/sequence": "x"}}}))]
+#[case::the_content_mark_is_changed(json!({"metadata": {"annotations": {"servicekeys.dev/content": "x"}}}))]
+#[case::the_layout_mark_is_removed(json!({"metadata": {"annotations": {"servicekeys.dev/layout": null}}}))]
+#[case::the_owner_reference_is_removed(json!({"metadata": {"ownerReferences": null}}))]
+#[case::all_of_it_but_the_owner(
+    json!({"metadata": {"labels": null, "annotations": null}, "stringData": {"extra": "x"}})
+)]
+#[tokio::test]
+async fn a_key_that_is_shown_once_stays_while_its_credentials_are_there(#[case] damage: Value) {
+    let (stage, _operator) = with_a_key_shown_once(json!({"secret": {"labels": {"team": "data"}}})).await;
+    let right = stage.secrets().get(KEY).await.unwrap();
+    patch_secret(&stage, &damage).await;
+    stage.wait(stage.secrets(), KEY, "restored", |secret| is_like(secret, &right)).await;
+    stage.wait_ready(KEY).await;
+    assert_eq!((stage.broker.count(Route::Bind), stage.broker.bindings().len()), (1, 1));
+}
+
+#[rstest]
+#[case::labels(json!({"labels": {"team": "other"}}))]
+#[case::annotations(json!({"annotations": {"example.com/note": "any"}}))]
+#[case::no_owner(json!({"deletionPolicy": "Retain"}))]
+#[tokio::test]
+async fn another_layout_costs_no_key_that_is_shown_once(#[case] secret: Value) {
+    let (stage, _operator) =
+        with_a_key_shown_once(json!({"deletionPolicy": "Retain", "secret": {"labels": {"team": "data"}}}))
+            .await;
+    let before = stage.secrets().get(KEY).await.unwrap();
+    patch_spec(&stage, json!({ "secret": secret })).await;
+    let changed = stage
+        .wait(stage.secrets(), KEY, "in the new layout", |secret| {
+            secret.is_some_and(|secret| secret.resource_version() != before.resource_version())
+        })
+        .await
+        .unwrap();
+    assert_eq!(changed.data, before.data);
+    let generation = stage.keys().get(KEY).await.unwrap().metadata.generation;
+    let settled = |key: Option<&ServiceKey>| {
+        key.is_some_and(|key| {
+            key.status.as_ref().is_some_and(|status| status.observed_generation == generation)
+                && key.is(true, Reason::Available)
+        })
+    };
+    stage.wait(stage.keys(), KEY, "settled", settled).await;
+    assert_eq!((stage.broker.count(Route::Bind), stage.broker.bindings().len()), (1, 1));
+}
+
+/// The credentials are needed again, and the broker does not show them: the next key follows in order, and the one that
+/// consumers have goes on working although the user wants no overlap.
+#[tokio::test]
+async fn other_templates_replace_a_key_that_is_shown_once_in_order() {
+    let (stage, _operator) = with_a_key_shown_once(json!({"rotation": {"overlap": "0s"}})).await;
+    let began = Timestamp::now();
+    patch_spec(&stage, json!({"secret": {"template": {"data": {"only": "{{ password }}"}}}})).await;
+    let rendered = |secret: Option<&Secret>| {
+        secret.is_some_and(|secret| secret.data.as_ref().is_some_and(|data| data.contains_key("only")))
+    };
+    stage.wait(stage.secrets(), KEY, "rendered", rendered).await;
+    let replaced = |key: Option<&ServiceKey>| {
+        key.and_then(|key| key.status.as_ref()?.key.as_ref()).is_some_and(|key| key.sequence == 2)
+    };
+    let key = stage.wait(stage.keys(), KEY, "on its second key", replaced).await.unwrap();
+    let previous = &key.status.unwrap().previous_keys;
+    assert!(previous[0].revoke_at.0 >= began + SignedDuration::from_mins(60), "{previous:?}");
+    assert_eq!(stage.broker.bindings().len(), 2);
+}
+
+/// The Secret is accepted as the API server stored it: one key, one write, also after a restart.
+#[rstest]
+#[case::shown_once("metrics", "basic")]
+#[case::retrievable("postgresql", "small")]
+#[tokio::test]
+async fn a_label_that_a_policy_overrides_causes_no_storm(#[case] offering: &str, #[case] plan: &str) {
+    let stage = Stage::with_instance(offering, plan).await;
+    let operator = stage.start_operator().await;
+    stage.create_key("first").await;
+    stage.wait_ready("first").await;
+    let _policy = Policy::label(&stage.client, &stage.namespace, "team", "policy").await;
+    let mut manifest = stage.key_manifest(KEY);
+    manifest["spec"]["secret"] = json!({"labels": {"team": "data"}});
+    stage.create::<ServiceKey>(manifest).await;
+    stage.wait_ready(KEY).await;
+    let written = stage.secrets().get(KEY).await.unwrap();
+    assert_eq!(written.labels()["team"], "policy");
+
+    drop(operator);
+    let _operator = stage.start_operator().await;
+    // The operator takes up the first key before the second.
+    stage.create_key("second").await;
+    stage.wait_ready("second").await;
+    let after = stage.secrets().get(KEY).await.unwrap();
+    assert_eq!(after.resource_version(), written.resource_version(), "it was written once");
+    assert_eq!((stage.broker.count(Route::Bind), stage.broker.count(Route::Fetch)), (3, 0));
+}
+
+/// Another writer that changes the Secret as soon as the operator has repaired it, until this is dropped.
+struct Writer(tokio::task::JoinHandle<()>);
+
+impl Writer {
+    fn start(stage: &Stage, change: Value) -> Self {
+        let secrets = stage.secrets();
+        Self(tokio::spawn(async move {
+            loop {
+                let _ = secrets.patch(KEY, &PatchParams::default(), &Patch::Merge(&change)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Neither its own repairs nor the events of the other writer make the operator go on at once: each further repair waits
+/// longer, and the condition says so.
+#[rstest]
+#[case::shown_once("metrics", "basic", json!({"stringData": {"extra": "x"}}), true)]
+#[case::retrievable("postgresql", "small", json!({"stringData": {"extra": "x"}}), true)]
+#[case::lost("metrics", "basic", json!({"stringData": {"password": "guessed"}}), false)]
+#[case::read_again("postgresql", "small", json!({"stringData": {"password": "guessed"}}), false)]
+#[tokio::test]
+async fn a_writer_that_undoes_each_repair_causes_no_storm(
+    #[case] offering: &str,
+    #[case] plan: &str,
+    #[case] change: Value,
+    #[case] works: bool,
+) {
+    let stage = Stage::with_instance(offering, plan).await;
+    let operator = stage.start_operator().await;
+    stage.create_key(KEY).await;
+    stage.wait_ready(KEY).await;
+
+    let writer = Writer::start(&stage, change);
+    let contested = |key: Option<&ServiceKey>| {
+        let says_so = |type_| {
+            key.and_then(|key| key.condition(type_))
+                .is_some_and(|condition| condition.reason == Reason::SecretContested.as_str())
+        };
+        says_so(ConditionType::Ready) || says_so(ConditionType::Rotating)
+    };
+    let told = stage.wait(stage.keys(), KEY, "contested", contested).await.unwrap();
+    let ready = told.condition(ConditionType::Ready).unwrap();
+    assert_eq!(ready.status == "True", works, "{ready:?}");
+    // Ten seconds of hundreds of changes: a few repairs at once, and few later.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    drop(writer);
+    let calls = stage.broker.count(Route::Bind) + stage.broker.count(Route::Fetch);
+    assert!(calls <= 10, "{calls} calls");
+    if works {
+        assert_eq!(stage.broker.count(Route::Bind), 1);
+    }
+    assert!(stage.broker.bindings().len() <= 3, "{} keys", stage.broker.bindings().len());
+    drop(operator);
+}
