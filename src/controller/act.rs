@@ -258,6 +258,7 @@ impl Turn<'_> {
         if self.send(&entries, &marks).await? {
             self.memo.take_in_hand(None);
             self.round.learn(Answer::Stored(marks.key.clone()));
+            self.memo.recovered();
             let current = self.key.status.as_ref().and_then(|status| status.key.as_ref());
             if current.is_some_and(|current| current.sequence < marks.key.sequence.number()) {
                 self.context.metrics.rotated(self.kind_of_backend(), true);

@@ -7,11 +7,16 @@ use std::{
 };
 
 use futures::FutureExt;
+use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use kube::Resource;
 use serde_json::{Map, Value};
 
-use super::{memo::Circumstances, status, turn::Turn};
+use super::{
+    memo::{Circumstances, Occasion, Setback},
+    status,
+    turn::Turn,
+};
 use crate::{
     api::{Adoption as AdoptionPolicy, DeletionPolicy, IbmCloudAccess, ResourceAttribute},
     backend::{
@@ -281,6 +286,33 @@ impl Turn<'_> {
     pub(super) fn remember_unusable(&mut self) {
         let (known, learned) = (self.memo.unusable.take(), self.round.unusable.take());
         self.memo.unusable = known.zip(learned).map(|((of, _), unusable)| (of, unusable));
+    }
+
+    /// Takes what failed last for what fails now, until its time has come or something has changed: no event of the watches
+    /// shortens a wait.
+    pub(super) fn recall_setback(&mut self) {
+        let (now, of) = ((self.context.clock)(), self.occasion());
+        self.memo.setback =
+            self.memo.setback.take().filter(|setback| setback.until > now && setback.of == of);
+        if let Some(Setback { failure, until, of: _ }) = &self.memo.setback {
+            self.round.failure = Some(failure.clone());
+            self.round.held_back = Some(*until);
+        }
+    }
+
+    /// Notes that the next attempt at what failed is due then.
+    pub(super) fn note_setback(&mut self, until: Timestamp) {
+        let of = self.occasion();
+        self.memo.set_back(self.round.failure.clone(), until, of);
+    }
+
+    fn occasion(&self) -> Occasion {
+        Occasion {
+            circumstances: self.circumstances(),
+            recoveries: self.context.registry.recoveries(&self.subject.provider),
+            deleting: self.key.metadata.deletion_timestamp.is_some(),
+            has_secret: self.context.secrets.contains(&self.subject.namespace, &self.subject.secret),
+        }
     }
 
     fn circumstances(&self) -> Circumstances {

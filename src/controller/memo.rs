@@ -16,7 +16,7 @@ use super::version::resource_version;
 use crate::{
     api::ServiceKey,
     backend::{Credentials, Kept},
-    lifecycle::{Claim, KeyRecord, Problem, Sequence, UnderWay, Unusable, Work},
+    lifecycle::{Claim, Failure, KeyRecord, Problem, Rest, Sequence, UnderWay, Unusable, Wake, Work},
     secret::Marks,
 };
 
@@ -53,8 +53,21 @@ pub struct Memo {
     pub repairs: Repairs,
     /// What is wrong with the spec of this generation.
     pub checked_spec: Option<(i64, Option<Problem>)>,
+    /// What failed last, until it is attempted again.
+    pub setback: Option<Setback>,
     backoff: Backoff,
     polls: Polls,
+}
+
+/// A failure, and what the next attempt waits for.
+#[derive(Clone, Debug)]
+pub struct Setback {
+    /// What failed.
+    pub failure: Failure,
+    /// When the next attempt is due.
+    pub until: Timestamp,
+    /// What the attempt depends on: another one follows at once when that changes.
+    pub of: Occasion,
 }
 
 /// A Secret in a version that was right.
@@ -94,8 +107,21 @@ impl Repairs {
     }
 }
 
+/// What an attempt depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Occasion {
+    /// The wish, and the provider that is to fulfil it.
+    pub circumstances: Circumstances,
+    /// How often the provider's remote side could be used again after it could not.
+    pub recoveries: u64,
+    /// Whether the ServiceKey is being deleted.
+    pub deleting: bool,
+    /// Whether there is a Secret of ours.
+    pub has_secret: bool,
+}
+
 /// What decides whether the credentials of a key can be stored: where it changes, another attempt is made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Circumstances {
     /// The generation of the ServiceKey.
     pub generation: Option<i64>,
@@ -133,9 +159,19 @@ impl Memo {
         self.own_write = Some(object);
     }
 
-    /// When to try again after a failure: not before what the remote side asked for.
+    /// How long to wait after a failure: not less than what the remote side asked for.
+    pub fn wait(&mut self, not_before: Option<Duration>) -> Duration {
+        self.backoff.next_wait().max(not_before.unwrap_or_default())
+    }
+
+    /// Notes that the next attempt at what failed is due then, unless something changes before.
+    pub fn set_back(&mut self, failure: Option<Failure>, until: Timestamp, of: Occasion) {
+        self.setback = failure.map(|failure| Setback { failure, until, of });
+    }
+
+    /// When to try again after a failure.
     pub fn retry(&mut self, not_before: Option<Duration>) -> Action {
-        Action::requeue(self.backoff.next_wait().max(not_before.unwrap_or_default()))
+        Action::requeue(self.wait(not_before))
     }
 
     /// How long to wait before the next look at this work: as long as the remote side asked for, or longer with every
@@ -150,9 +186,18 @@ impl Memo {
         retry_after.map_or(own, |asked| asked.max(SHORTEST_WAIT))
     }
 
+    /// Takes in how a reconcile ended. Work in the background, and what waits for its time, say nothing of whether the next
+    /// attempt succeeds: waits go on growing. `held_back`: nothing was attempted, because it failed before.
+    pub fn rests(&mut self, rest: &Rest, held_back: bool) {
+        let is_done = matches!(rest.wake, Wake::At(_)) && !rest.report.pending && !held_back;
+        if is_done || rest.wake == Wake::OnChange {
+            self.recovered();
+        }
+    }
+
     /// All went well: the next failure starts with the shortest wait again.
     pub fn recovered(&mut self) {
-        self.backoff = Backoff::default();
+        (self.backoff, self.setback) = (Backoff::default(), None);
     }
 }
 

@@ -42,3 +42,6 @@ const FIELD_MANAGER: &str = "servicekey-operator";
 fn as_field_manager() -> PostParams {
     PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
 }
+
+#[cfg(test)]
+mod a_day;

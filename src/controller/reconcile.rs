@@ -85,6 +85,7 @@ async fn work(
         outcome: Outcome::Gone,
     };
     turn.recall_unusable();
+    turn.recall_setback();
     let result = turn.run().await;
     let outcome = match &result {
         Ok(_) => turn.outcome,
@@ -221,15 +222,22 @@ impl Turn<'_> {
         if !let_go && !rest.quiet {
             self.show(&rest.report).await?;
         }
-        if !matches!(rest.wake, Wake::Retry { .. } | Wake::PauseEnds(_)) {
-            self.memo.recovered();
-        }
+        self.memo.rests(&rest, self.round.held_back.is_some());
         Ok(match rest.wake {
             Wake::OnChange => Action::await_change(),
-            Wake::Retry { not_before } => self.memo.retry(not_before),
+            Wake::Retry { not_before } => self.try_again(not_before),
             Wake::At(time) | Wake::PauseEnds(time) => Action::requeue(self.until(time)),
             Wake::Poll => self.schedule_poll(),
         })
+    }
+
+    /// Settles when what failed is attempted again.
+    fn try_again(&mut self, not_before: Option<Duration>) -> Action {
+        let wait = self.memo.wait(not_before);
+        if let Ok(until) = (self.context.clock)().checked_add(wait) {
+            self.note_setback(until);
+        }
+        Action::requeue(wait)
     }
 
     /// Settles when to look next at what is under way, which is not after the end of patience.

@@ -22,7 +22,7 @@ mod world;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use claim::{Claim, Evidence};
 pub use failure::{Attempted, ErrorClass, Failure};

@@ -156,7 +156,8 @@ pub(super) fn paused(world: &World, until: Timestamp) -> Rest {
 fn retry(world: &World, failure: &Failure, report: Report) -> Rest {
     let report = Report { memory: without_failed_work(world), ..report };
     let quiet = failure.class == ErrorClass::Throttled && is_told_better(world, &report);
-    Rest { quiet, ..Rest::new(Wake::Retry { not_before: failure.retry_after }, report) }
+    let wake = world.round.held_back.map_or(Wake::Retry { not_before: failure.retry_after }, Wake::At);
+    Rest { quiet, ..Rest::new(wake, report) }
 }
 
 /// Whether what the status says of the remote side is still true, and says more than that it is asked too much.

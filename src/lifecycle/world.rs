@@ -386,6 +386,8 @@ pub struct Round {
     pub unusable: Option<Unusable>,
     /// What failed last.
     pub failure: Option<Failure>,
+    /// Until when that is not attempted again: it failed in an earlier round, and nothing has changed since.
+    pub held_back: Option<Timestamp>,
 }
 
 /// A key whose credentials no Secret can hold, until the ServiceKey or its provider changes.
@@ -457,6 +459,10 @@ impl Round {
         self.present.as_ref().is_some_and(|found| found.sequence == sequence)
     }
 
+    fn fail(&mut self, failure: Failure) {
+        (self.failure, self.held_back) = (Some(failure), None);
+    }
+
     /// Takes in what came of an effect.
     pub fn learn(&mut self, answer: Answer) {
         match answer {
@@ -493,7 +499,7 @@ impl Round {
             Answer::Conflict(failure, sequence) => {
                 // Revoked and made again, and still in the way: nothing that this round could mend.
                 if self.revoked.remove(&sequence).is_some() {
-                    self.failure = Some(failure);
+                    self.fail(failure);
                 } else {
                     self.conflicting = Some(sequence);
                 }
@@ -509,13 +515,13 @@ impl Round {
                 (self.under_way, self.completed) = (None, None);
                 self.lost = Some((sequence, since));
                 self.given_up = self.lost;
-                self.failure = Some(failure);
+                self.fail(failure);
             }
             Answer::Unsure(failure, sequence, since) => {
                 self.revoked.remove(&sequence);
                 (self.under_way, self.completed) = (None, None);
                 self.given_up = Some((sequence, since));
-                self.failure = Some(failure);
+                self.fail(failure);
             }
             Answer::Revoked(sequence, at) => {
                 self.revoked.insert(sequence, at);
@@ -538,7 +544,7 @@ impl Round {
                 if failure.attempted == Attempted::Revoke {
                     self.under_way = self.under_way.take().filter(|work| work.work != Work::Unbind);
                 }
-                self.failure = Some(failure);
+                self.fail(failure);
             }
         }
     }

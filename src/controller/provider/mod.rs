@@ -379,7 +379,7 @@ impl<K: Provider> Context<K> {
         let (mut survey, mut backoff) = before.map(|check| (check.survey, check.backoff)).unwrap_or_default();
         let wait = if outcome.is_ok() {
             if failed_before {
-                self.shared.registry.tell(id);
+                self.shared.registry.recovered(id);
             }
             backoff = Backoff::default();
             survey = self.survey(id, provider, backend, survey).await;

@@ -92,6 +92,8 @@ pub struct Loaded {
     pub marks_keys: bool,
     /// The kind of its remote side, also where it can't be asked.
     pub kind: &'static str,
+    /// How often a check succeeded after one that had failed.
+    pub recoveries: u64,
 }
 
 impl Loaded {
@@ -109,7 +111,7 @@ impl Loaded {
             BackendSpec::CloudFoundry(_) => Backend::CLOUD_FOUNDRY,
             BackendSpec::IbmCloud(_) => Backend::IBM_CLOUD,
         });
-        Self { origin, backend, queue, access, marks_keys: spec.marks_keys(), kind }
+        Self { origin, backend, queue, access, marks_keys: spec.marks_keys(), kind, recoveries: 0 }
     }
 
     /// Sends those who wait for it away: they look for what has taken its place.
@@ -371,6 +373,19 @@ impl Registry {
         if before.is_some() || unloaded {
             self.tell(id);
         }
+    }
+
+    /// Notes that the remote side of a provider can be used again, and wakes the keys.
+    pub fn recovered(&self, id: &ProviderId) {
+        if let Some(loaded) = self.lock().get_mut(id) {
+            loaded.recoveries += 1;
+        }
+        self.tell(id);
+    }
+
+    /// How often the remote side of a provider could be used again.
+    pub fn recoveries(&self, id: &ProviderId) -> u64 {
+        self.lock().get(id).map_or(0, |loaded| loaded.recoveries)
     }
 
     /// Wakes the keys of a provider.

@@ -37,7 +37,7 @@ fn key(inputs: &str) -> KeyRecord {
 }
 
 /// A ServiceKey that is about to ask for its first key.
-pub(super) fn asking() -> World {
+pub(crate) fn asking() -> World {
     World {
         owner: Uuid::from_u128(1),
         desired: Desired {

@@ -47,7 +47,7 @@ fn the_remote_side_is_left_alone_until_the_pause_ends(#[case] world: World, #[ca
 #[test]
 fn what_asks_nobody_is_done_all_the_same() {
     let unlooked = World { secret: SecretView::Unknown, ..paused() };
-    assert_eq!(decide(&unlooked), Step::Act(Effect::LookUpSecret));
+    assert_eq!(decide(&unlooked), Step::Act(Effect::RehearseSecret));
     let in_hand = World { round: Round { in_hand: Some(key("now")), ..Round::default() }, ..paused() };
     assert_eq!(decide(&in_hand), Step::Act(Effect::WriteSecret { key: key("now"), previous: None }));
 }

@@ -53,6 +53,8 @@ fn other_templates_need_the_credentials_again() {
 fn credentials_that_are_not_shown_again_for_other_templates_are_replaced_in_order() {
     let mut world = flawed(Flaw::Outdated);
     world.round.unreadable = Some(Sequence::FIRST);
+    assert_eq!(act(&world), Effect::RehearseSecret, "no key is created for a Secret that can't be written");
+    world.round.rehearsed = true;
     let Effect::Record(report) = act(&world) else { panic!("nothing is written down") };
     let next = Sequence::FIRST.next();
     assert_eq!((report.memory.attempt(), report.ready.ready), (Some(next), true));
@@ -93,7 +95,7 @@ fn a_lost_key_is_replaced_after_the_oldest_one_is_revoked() {
         world.memory.replace(sequence, None, None, now(), HOUR);
     }
     world.secret = SecretView::Damaged { key: Some(current), previous: None };
-    world.round.unreadable = Some(third);
+    (world.round.unreadable, world.round.rehearsed) = (Some(third), true);
     assert_eq!(act(&world), Effect::Unbind(first));
     world.round.revoked.insert(first, now());
     let Effect::Record(report) = act(&world) else { panic!("nothing is written down") };

@@ -1,0 +1,145 @@
+//! A day at a remote side that fails at everything, in virtual time: the decisions and the memo of the operator, without
+//! a control plane. Counted is how often a key is asked for.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rstest::rstest;
+
+use super::memo::{Memo, Occasion};
+use crate::lifecycle::{
+    Answer, Attempted, Effect, ErrorClass, Failure, Rest, Round, SecretView, Sequence, Step, UnderWay, Wake,
+    Work, World, decide, tests::asking,
+};
+
+const DAY: i64 = 24 * 3600;
+const FIRST: Sequence = Sequence::FIRST;
+
+/// How a remote side fails.
+#[derive(Clone, Copy, Debug)]
+enum Fails {
+    /// It refuses at once: IBM Cloud.
+    AtOnce,
+    /// It accepts, works for two seconds, and gives up; nothing is left behind: a Cloud Foundry.
+    Later,
+    /// The same, and what it may have left is revoked first: an Open Service Broker.
+    LaterWithAnOrphan,
+}
+
+/// One ServiceKey, and the process that serves it.
+struct Day {
+    fails: Fails,
+    world: World,
+    memo: Memo,
+    began: Timestamp,
+    binds: usize,
+}
+
+impl Day {
+    fn new(fails: Fails) -> Self {
+        let mut world = asking();
+        world.secret = SecretView::Absent;
+        Self { fails, began: world.now, world, memo: Memo::default(), binds: 0 }
+    }
+
+    fn failure(&self, class: ErrorClass) -> Failure {
+        Failure { attempted: Attempted::Provision, class, message: "it failed".to_owned(), retry_after: None }
+    }
+
+    fn act(&mut self, effect: Effect) -> Answer {
+        let now = self.world.now;
+        match effect {
+            Effect::Bind { sequence, .. } => {
+                self.binds += 1;
+                match self.fails {
+                    Fails::AtOnce => Answer::Failed(self.failure(ErrorClass::Rejected)),
+                    Fails::Later | Fails::LaterWithAnOrphan => Answer::Accepted(UnderWay {
+                        work: Work::Bind,
+                        sequence,
+                        token: None,
+                        since: now,
+                        ends: now.checked_add(Duration::from_secs(3600)).unwrap(),
+                        next_poll: None,
+                        retry_after: None,
+                        first_look: Duration::from_secs(2),
+                        said: None,
+                        inputs: String::new(),
+                    }),
+                }
+            }
+            Effect::Poll(work) => match self.fails {
+                Fails::LaterWithAnOrphan => {
+                    Answer::Lost(self.failure(ErrorClass::OrphanPossible), work.sequence, now)
+                }
+                _ => Answer::Unsure(self.failure(ErrorClass::Unsure), work.sequence, now),
+            },
+            Effect::Unbind(sequence) => Answer::Revoked(sequence, now),
+            effect => panic!("{effect:?}"),
+        }
+    }
+
+    /// One reconcile, as the shell does it; says how long to wait for the next one.
+    fn reconcile(&mut self) -> Option<Duration> {
+        let held = self.memo.setback.clone().filter(|setback| setback.until > self.world.now);
+        self.world.round.failure = held.as_ref().map(|setback| setback.failure.clone());
+        self.world.round.held_back = held.map(|setback| setback.until);
+        loop {
+            match decide(&self.world) {
+                Step::Act(Effect::Record(report)) => self.world.memory = report.memory,
+                Step::Act(effect) => {
+                    let answer = self.act(effect);
+                    self.world.round.learn(answer);
+                }
+                Step::Rest(rest) => return self.rest(&rest),
+            }
+        }
+    }
+
+    fn rest(&mut self, rest: &Rest) -> Option<Duration> {
+        if !rest.quiet {
+            self.world.memory = rest.report.memory.clone();
+        }
+        let now = self.world.now;
+        let round = std::mem::take(&mut self.world.round);
+        self.memo.rests(rest, round.held_back.is_some());
+        let mut under_way = round.under_way;
+        let wait = match rest.wake {
+            Wake::OnChange => None,
+            Wake::At(time) | Wake::PauseEnds(time) => Duration::try_from(time.duration_since(now)).ok(),
+            Wake::Retry { not_before } => {
+                let wait = self.memo.wait(not_before);
+                self.memo.set_back(round.failure, now.checked_add(wait).unwrap(), Occasion::default());
+                Some(wait)
+            }
+            Wake::Poll => {
+                let work = under_way.as_mut().unwrap();
+                let wait = self.memo.next_poll(work);
+                work.next_poll = now.checked_add(wait).ok();
+                Some(wait)
+            }
+        };
+        self.world.round = Round { under_way, given_up: round.given_up, ..Round::default() };
+        wait
+    }
+
+    /// Lives until the end of the day; where `busy`, an event of a watch wakes it each second.
+    fn live(&mut self, busy: bool) {
+        while self.world.now.duration_since(self.began).as_secs() < DAY {
+            let wait = self.reconcile().expect("something is still to be done");
+            let wait = if busy { wait.min(Duration::from_secs(1)) } else { wait };
+            self.world.now = self.world.now.checked_add(wait.max(Duration::from_millis(1))).unwrap();
+        }
+    }
+}
+
+#[rstest]
+fn a_day_of_failures_is_a_few_hundred_attempts(
+    #[values(Fails::AtOnce, Fails::Later, Fails::LaterWithAnOrphan)] fails: Fails,
+    #[values(false, true)] busy: bool,
+) {
+    let mut day = Day::new(fails);
+    day.live(busy);
+    // After the first dozen, one in five to ten minutes: waits have jitter.
+    assert!((140..310).contains(&day.binds), "{} attempts", day.binds);
+    assert_eq!(day.world.memory.attempt().unwrap_or(FIRST), FIRST, "it is the same key each time");
+}
