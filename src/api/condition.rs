@@ -99,9 +99,10 @@ reasons! {
     /// A Secret of this name exists and belongs to somebody else, so it is not touched, and no key is made. Delete
     /// that Secret if it is not needed, or create the ServiceKey again with another `spec.secret.name`.
     SecretConflict,
-    /// The API server refused the Secret: an admission policy, a quota, or rules for its type. The message says why. No
-    /// other key is made meanwhile. Change the policy, or what `spec.secret` says of labels, annotations and entries; it
-    /// is tried again by itself.
+    /// The API server refuses the Secret: an admission policy, a quota, or rules for its type; or it stored other entries or
+    /// marks than the operator sent. The message says why. The operator finds this out by a dry run before it creates or
+    /// revokes a key. Change the policy, or the labels, annotations and entries in `spec.secret`; delete a Secret that is
+    /// immutable or has another type. The operator tries again.
     SecretRejected,
     /// Another writer changed the Secret right after the operator had repaired it, several times in a row. The operator waits
     /// longer before each further repair, five minutes at most. Find the writer with
