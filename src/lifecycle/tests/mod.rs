@@ -3,6 +3,7 @@
 
 mod pause;
 mod reconciling;
+mod refusals;
 mod repairs;
 mod retain;
 mod rotation;
@@ -63,6 +64,7 @@ pub(crate) fn asking() -> World {
         round: Round::default(),
         missed: None,
         late: LateAnswers { patience: MINUTE, unknown_until: None },
+        all_refused: false,
         repair_from: None,
         told: None,
         now: now(),
