@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::SignedDuration;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use servicekey_operator::api::{OperationKind, Reason, ServiceKey};
@@ -193,7 +194,7 @@ async fn credentials_that_were_shown_once_and_lost_are_replaced() {
 #[tokio::test]
 async fn a_lost_secret_of_credentials_that_are_shown_once_gets_the_next_key() {
     let stage = stage_that_shows_once().await;
-    let _operator = stage.start_operator().await;
+    let operator = stage.start_operator().await;
     stage.create_key(NAME).await;
     holds_the_only_key(&stage).await;
     let overlap = json!({"spec": {"rotation": {"overlap": "2s"}}});
@@ -202,6 +203,14 @@ async fn a_lost_secret_of_credentials_that_are_shown_once_gets_the_next_key() {
     stage.secrets().delete(NAME, &DeleteParams::default()).await.unwrap();
     let bindings = stage.broker.wait_until(|bindings| bindings.len() == 2).await.unwrap();
     assert_eq!(bindings[0].predecessor, None, "the plan can't be rotated");
+    stage.wait_ready(NAME).await;
+    assert_eq!(
+        stage.broker.bindings().len(),
+        2,
+        "nobody asked for another key: the first one stays for an hour"
+    );
+    drop(operator);
+    let _operator = stage.start_operator_ahead(SignedDuration::from_hours(2)).await;
     stage.broker.wait_until(|bindings| bindings.len() == 1).await.unwrap();
     let what = "on its second key, with the first one revoked";
     let key = stage

@@ -209,7 +209,7 @@ async fn a_secret_that_is_older_than_the_status_gets_credentials_that_work(
     let binds = stage.broker.count(Route::Bind);
     backup.restore_secret(&stage).await;
 
-    let _operator = match present {
+    let operator = match present {
         Some(operator) => operator,
         None => stage.start_operator().await,
     };
@@ -218,6 +218,10 @@ async fn a_secret_that_is_older_than_the_status_gets_credentials_that_work(
             secret.is_some_and(|secret| secret.data != backup.secret.data)
         })
         .await;
+    stage.wait(stage.keys(), NAME, "on its last key", |key| key.and_then(sequence) == Some(expected)).await;
+    // A key that was replaced without being asked for stays for an hour.
+    drop(operator);
+    let _operator = stage.start_operator_ahead(SignedDuration::from_hours(2)).await;
     stage.wait_settled_with(expected).await;
     stage.wait_ready_with_the_only_key(NAME).await;
     assert_eq!(stage.broker.count(Route::Bind) - binds, usize::try_from(expected - 3).unwrap());
