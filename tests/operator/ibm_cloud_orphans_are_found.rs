@@ -143,7 +143,7 @@ async fn through_a_shared_login_only_keys_without_a_mark_are_taken_over() {
     let theirs = cluster.ibm.add_key(INSTANCE, OF_ANOTHER_CLUSTER).unwrap();
     cluster.ask_for("left", INSTANCE, json!({"adoption": "IfExists"})).await;
     let refused = cluster.wait_key("left", Reason::KeyConflict).await;
-    refused.says("if that ServiceKey is no more, name the key `left` there");
+    refused.says("if that ServiceKey no longer exists, rename the key to `left` there");
     assert_eq!(cluster.ibm.key(&theirs.guid), Some(theirs));
 
     let by_hand = cluster.ibm.add_key(INSTANCE, "by-hand").unwrap();
