@@ -56,8 +56,11 @@ impl Scene<'_> {
         let restored = |key: &ServiceKey| is_ready(key) && secret_version(key) != secret_version(&ready);
         let history = self.wait(begin, "ready again", restored).await;
         let outcome = self.outcome(struck, &history);
-        self.broker.wait_until(|bindings| bindings.len() == 1).await.unwrap();
-        self.assert_one_key(history.last().unwrap()).await;
+        // A key that is replaced because its credentials are not shown again stays for an hour.
+        let shown = history.last().unwrap().status.as_ref().unwrap();
+        let living = 1 + shown.previous_keys.len();
+        self.broker.wait_until(|bindings| bindings.len() == living).await.unwrap();
+        self.assert_holds_its_key(history.last().unwrap()).await;
         self.delete_and_leave_nothing().await;
         outcome
     }
@@ -136,8 +139,14 @@ impl Scene<'_> {
     /// The broker's only binding is the one that the status names, and the Secret holds its credentials.
     async fn assert_one_key(&self, key: &ServiceKey) {
         let bindings = self.broker.bindings();
-        let [binding] = bindings.as_slice() else { panic!("there is not one binding: {bindings:?}") };
-        assert_eq!(key.status.as_ref().unwrap().key.as_ref().unwrap().id, binding.id.to_string());
+        assert_eq!(bindings.len(), 1, "{bindings:?}");
+        self.assert_holds_its_key(key).await;
+    }
+
+    /// Fails unless the Secret holds the credentials of the key that the status names.
+    async fn assert_holds_its_key(&self, key: &ServiceKey) {
+        let id = &key.status.as_ref().unwrap().key.as_ref().unwrap().id;
+        let binding = self.broker.binding(id.parse().unwrap()).expect("the key is at the broker");
         let secret = self.stage.secret_api().get(self.name).await.unwrap();
         let held = secret.data.unwrap().remove("password").unwrap().0;
         // Not in the words of `assert_eq`, which would print them.
