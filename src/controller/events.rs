@@ -178,7 +178,7 @@ impl Publisher {
             return;
         }
         let mut lately = self.lately(now);
-        if lately.len() >= EVENTS_REMEMBERED {
+        if lately.len() >= EVENTS_REMEMBERED && !lately.contains_key(&like) {
             lately.clear();
         }
         lately.insert(like, event);

@@ -175,5 +175,5 @@ async fn a_refusal_of_the_api_server_is_told_in_its_own_words() {
         .await
         .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.ends_with(" does not say who asks: Unauthorized (status 401)\n"), "{said}");
+    assert!(said.ends_with(" does not answer: Unauthorized (status 401)\n"), "{said}");
 }
