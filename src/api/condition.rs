@@ -194,6 +194,14 @@ reasons! {
     LoginSecretIncomplete,
 }
 
+impl Reason {
+    /// Whether `Rotating` with this reason says that the rotation goes on as it should.
+    #[must_use]
+    pub const fn is_progress_of_a_rotation(self) -> bool {
+        matches!(self, Self::Rotating | Self::Overlapping | Self::Binding)
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())

@@ -125,8 +125,8 @@ impl Turn<'_> {
         if before == Some(&status) {
             return Ok(());
         }
-        if !report.ready.ready && report.ready.reason != Reason::Deleting {
-            self.tell(report.ready.reason, &report.ready.message);
+        for problem in report.troubles() {
+            self.tell(problem.reason, &problem.message);
         }
         let metadata = answers::without_note(self.key.metadata.clone());
         let object = ServiceKey { metadata, spec: self.key.spec.clone(), status: Some(status) };

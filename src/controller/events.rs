@@ -1,14 +1,25 @@
 //! Events for `kubectl describe`: published in the background, and never the reason for a failure. Namespaces take
 //! turns, and none of them can fill the queue.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{
-    Client,
-    runtime::events::{Event, EventType, Recorder, Reporter},
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{
+    api::{
+        core::v1::ObjectReference,
+        events::v1::{Event, EventSeries},
+    },
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use strum::IntoStaticStr;
 use tokio::sync::mpsc;
 
 use super::error::bounded;
@@ -27,9 +38,23 @@ const LONGEST_NOTE: usize = 1024;
 /// Events that are published at the same time.
 const PUBLISHERS: usize = 1;
 
-/// Events that one recorder publishes. It keeps each one for six minutes, some 3 KiB, to count how often it repeats
-/// itself, and walks through all of them before the next.
-const EVENTS_OF_A_RECORDER: usize = 1000;
+/// The longest name of an Event, in bytes.
+const LONGEST_NAME: usize = 253;
+
+/// The longest name of the reporting instance that the API server takes.
+const LONGEST_INSTANCE: usize = 128;
+
+/// Who the Events come from.
+const CONTROLLER: &str = "servicekeys.dev/operator";
+
+/// The namespace of Events about objects that have none.
+const NAMESPACE_OF_CLUSTER_OBJECTS: &str = "default";
+
+/// Events that are kept to count how often each is repeated, some 3 KiB each.
+const EVENTS_REMEMBERED: usize = 1000;
+
+/// How long an Event is counted as a repetition of the last one like it.
+const SERIES: SignedDuration = SignedDuration::from_mins(6);
 
 /// Takes events, and publishes them one after the other.
 #[derive(Clone, Debug)]
@@ -41,10 +66,25 @@ pub struct Events {
 
 /// An event that waits for its turn.
 struct Queued {
-    event: Event,
-    object: ObjectReference,
+    news: News,
     turn: Acquire,
     _room: FairPermit,
+}
+
+/// What is to be told of an object.
+struct News {
+    type_: EventType,
+    object: ObjectReference,
+    reason: String,
+    action: String,
+    note: String,
+}
+
+/// How serious it is. Its name is what the API server knows it by.
+#[derive(Clone, Copy, Debug, IntoStaticStr)]
+enum EventType {
+    Normal,
+    Warning,
 }
 
 impl Events {
@@ -52,11 +92,8 @@ impl Events {
     pub fn start(client: Client) -> Self {
         // `room` bounds this channel.
         let (sender, mut queue) = mpsc::unbounded_channel::<Queued>();
-        let reporter = Reporter {
-            controller: "servicekeys.dev/operator".into(),
-            instance: std::env::var("POD_NAME").ok(),
-        };
-        let publisher = Publisher::new(client, reporter);
+        let instance = std::env::var("POD_NAME").unwrap_or_else(|_| CONTROLLER.to_owned());
+        let publisher = Publisher::new(client, &instance);
         tokio::spawn(async move {
             let mut waiting = FuturesUnordered::new();
             loop {
@@ -89,59 +126,118 @@ impl Events {
             EventType::Normal => tracing::info!(reason, "{note}"),
             EventType::Warning => tracing::warn!(reason, "{note}"),
         }
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(first_bytes(&note, LONGEST_NOTE).to_owned()),
-            action: action.to_owned(),
-            secondary: None,
-        };
         let lane = object.namespace.as_deref().map_or_else(|| Lane::of_cluster(""), Lane::of_namespace);
         let Ok(room) = self.room.try_acquire(&lane) else {
             tracing::debug!(reason, "an event was dropped");
             return;
         };
+        let turn = self.publishers.acquire(&lane);
+        let news = News { type_, object, reason: reason.to_owned(), action: action.to_owned(), note };
         // The receiver is gone only when the operator ends.
-        let _ = self.sender.send(Queued { event, object, turn: self.publishers.acquire(&lane), _room: room });
+        let _ = self.sender.send(Queued { news, turn, _room: room });
     }
 }
 
 impl Queued {
     async fn publish(self, publisher: &Publisher) {
-        let Self { event, object, turn, _room } = self;
+        let Self { news, turn, _room } = self;
         let _turn = turn.await;
-        publisher.publish(&event, &object).await;
+        publisher.publish(&news).await;
     }
 }
 
-/// Publishes events by one recorder after the other, because none forgets what it has published lately.
+/// Publishes Events, and counts those that are repeated in one Event.
 struct Publisher {
     client: Client,
-    reporter: Reporter,
-    present: Mutex<(Recorder, usize)>,
+    instance: String,
+    lately: Mutex<HashMap<String, Event>>,
 }
 
 impl Publisher {
-    fn new(client: Client, reporter: Reporter) -> Self {
-        let first = Recorder::new(client.clone(), reporter.clone());
-        Self { client, reporter, present: Mutex::new((first, 0)) }
+    fn new(client: Client, instance: &str) -> Self {
+        let instance = first_bytes(instance, LONGEST_INSTANCE).to_owned();
+        Self { client, instance, lately: Mutex::default() }
     }
 
-    /// The recorder for the next event.
-    fn recorder(&self) -> Recorder {
-        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        if present.1 == EVENTS_OF_A_RECORDER {
-            *present = (Recorder::new(self.client.clone(), self.reporter.clone()), 0);
+    async fn publish(&self, news: &News) {
+        let (now, like) = (Timestamp::now(), news.likeness());
+        let namespace = news.object.namespace.as_deref().unwrap_or(NAMESPACE_OF_CLUSTER_OBJECTS);
+        let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        let event =
+            self.lately(now).get(&like).map_or_else(|| self.first(news, now), |last| again(last, now));
+        let name = event.metadata.name.as_deref().unwrap_or_default();
+        let (create, merge) = (PostParams::default(), PatchParams::default());
+        let published = if event.series.is_some() {
+            bounded("count an event", events.patch(name, &merge, &Patch::Merge(&event))).await
+        } else {
+            bounded("publish an event", events.create(&create, &event)).await
+        };
+        if let Err(error) = published {
+            tracing::debug!(%error, reason = news.reason, "an event could not be published");
+            self.lately(now).remove(&like);
+            return;
         }
-        present.1 += 1;
-        present.0.clone()
+        let mut lately = self.lately(now);
+        if lately.len() >= EVENTS_REMEMBERED && !lately.contains_key(&like) {
+            lately.clear();
+        }
+        lately.insert(like, event);
     }
 
-    async fn publish(&self, event: &Event, object: &ObjectReference) {
-        if let Err(error) = bounded("publish an event", self.recorder().publish(event, object)).await {
-            tracing::debug!(%error, reason = event.reason, "an event could not be published");
+    /// The Events whose repetitions are still counted.
+    fn lately(&self, now: Timestamp) -> MutexGuard<'_, HashMap<String, Event>> {
+        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        lately.retain(|_, event| last_seen(event).is_some_and(|seen| now.duration_since(seen) < SERIES));
+        lately
+    }
+
+    fn first(&self, news: &News, now: Timestamp) -> Event {
+        let News { type_, object, reason, action, note } = news;
+        Event {
+            metadata: ObjectMeta {
+                name: Some(event_name(object.name.as_deref().unwrap_or_default(), now)),
+                namespace: object.namespace.clone(),
+                ..ObjectMeta::default()
+            },
+            type_: Some(<&str>::from(type_).to_owned()),
+            regarding: Some(object.clone()),
+            reason: Some(reason.clone()),
+            action: Some(action.clone()),
+            note: Some(first_bytes(note, LONGEST_NOTE).to_owned()),
+            event_time: Some(MicroTime(now)),
+            reporting_controller: Some(CONTROLLER.to_owned()),
+            reporting_instance: Some(self.instance.clone()),
+            ..Event::default()
         }
     }
+}
+
+impl News {
+    /// The same for all that are counted as one.
+    fn likeness(&self) -> String {
+        let Self { type_, object, reason, action, note: _ } = self;
+        let ObjectReference { kind, namespace, name, uid, .. } = object;
+        format!("{type_:?} {reason} {action} {kind:?} {namespace:?} {name:?} {uid:?}")
+    }
+}
+
+/// The name of an Event about an object of this name. An object's name may be as long as that of its Event, which also
+/// has to differ from those of its other Events; each part between dots begins and ends with a letter or a digit.
+fn event_name(object: &str, now: Timestamp) -> String {
+    let end = format!(".{:x}", now.as_nanosecond());
+    let start = first_bytes(object, LONGEST_NAME - end.len());
+    format!("{}{end}", start.trim_end_matches(['.', '-']))
+}
+
+fn last_seen(event: &Event) -> Option<Timestamp> {
+    let repeated = event.series.as_ref().map(|series| series.last_observed_time.0);
+    repeated.or(event.event_time.as_ref().map(|time| time.0))
+}
+
+/// The same Event, once more.
+fn again(last: &Event, now: Timestamp) -> Event {
+    let count = last.series.as_ref().map_or(1, |series| series.count) + 1;
+    Event { series: Some(EventSeries { count, last_observed_time: MicroTime(now) }), ..last.clone() }
 }
 
 #[cfg(test)]
@@ -155,6 +251,7 @@ mod tests {
 
     use http::{Method, Request, Response};
     use kube::client::Body;
+    use rstest::rstest;
     use tower::Service;
 
     use super::*;
@@ -178,29 +275,38 @@ mod tests {
         }
     }
 
-    fn about(number: usize) -> ObjectReference {
-        ObjectReference { name: Some(format!("key-{number}")), ..ObjectReference::default() }
+    fn about(number: usize) -> News {
+        News {
+            type_: EventType::Warning,
+            object: ObjectReference { name: Some(format!("key-{number}")), ..ObjectReference::default() },
+            reason: "BindFailed".to_owned(),
+            action: "Reconcile".to_owned(),
+            note: String::new(),
+        }
     }
 
     #[tokio::test]
-    async fn a_recorder_keeps_no_more_events_than_it_may_publish() {
+    async fn a_repeated_event_is_counted_and_no_more_are_remembered_than_a_bound() {
         let server = ApiServer::default();
-        let client = Client::new(server.clone(), "default");
-        let reporter = Reporter { controller: "operator".to_owned(), instance: None };
-        let publisher = Publisher::new(client, reporter);
-        let event = Event {
-            type_: EventType::Warning,
-            reason: "BindFailed".to_owned(),
-            note: None,
-            action: "Reconcile".to_owned(),
-            secondary: None,
-        };
-        for number in (0..EVENTS_OF_A_RECORDER - 1).chain([0, 0]) {
-            publisher.publish(&event, &about(number)).await;
+        let publisher = Publisher::new(Client::new(server.clone(), "default"), "operator");
+        for number in (0..EVENTS_REMEMBERED).chain([0, EVENTS_REMEMBERED, 0]) {
+            publisher.publish(&about(number)).await;
         }
         let asked = server.0.lock().unwrap();
-        assert_eq!(asked.len(), EVENTS_OF_A_RECORDER + 1);
-        assert_eq!(asked[EVENTS_OF_A_RECORDER - 1], Method::PATCH, "the first recorder knows the event");
-        assert_eq!(asked[EVENTS_OF_A_RECORDER], Method::POST, "the next one does not");
+        assert_eq!(asked.len(), EVENTS_REMEMBERED + 3);
+        assert_eq!(asked[EVENTS_REMEMBERED..], [Method::PATCH, Method::POST, Method::POST]);
+        assert_eq!(publisher.lately(Timestamp::now()).len(), 2);
+    }
+
+    #[rstest]
+    #[case::short("creds", "creds.")]
+    #[case::longest(&"n".repeat(253), &"n".repeat(236))]
+    #[case::cut_after_a_dot(&format!("{}{}", "a.".repeat(118), "b".repeat(17)), &"a.".repeat(118))]
+    #[case::cut_after_dashes(&format!("{}--{}", "a".repeat(234), "b".repeat(17)), &format!("{}.", "a".repeat(234)))]
+    fn the_name_of_an_event_is_bounded(#[case] object: &str, #[case] start: &str) {
+        let now: Timestamp = "2026-01-02T03:04:05.000000006Z".parse().unwrap();
+        let name = event_name(object, now);
+        assert!(name.len() <= LONGEST_NAME && name.starts_with(start), "{name}");
+        assert!(name.split('.').all(|part| !part.is_empty() && !part.ends_with('-')), "{name}");
     }
 }

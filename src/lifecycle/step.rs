@@ -176,6 +176,23 @@ impl Report {
         };
         (self.pending && self.stalled.is_none()).then_some(why)
     }
+
+    /// What does not go as it should, one of each reason: why it is not ready, why a rotation does not go on, and what
+    /// only the user can mend.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<Problem> {
+        let Verdict { ready, reason, message } = &self.ready;
+        let unready = (!ready).then(|| Problem { reason: *reason, message: message.clone() });
+        let rotation = self.rotating.clone().filter(|why| !why.reason.is_progress_of_a_rotation());
+        let mut troubles: Vec<Problem> = Vec::new();
+        for trouble in [unready, rotation, self.stalled.clone()].into_iter().flatten() {
+            if trouble.reason != Reason::Deleting && troubles.iter().all(|told| told.reason != trouble.reason)
+            {
+                troubles.push(trouble);
+            }
+        }
+        troubles
+    }
 }
 
 /// The condition `Ready`.

@@ -159,3 +159,21 @@ async fn an_api_server_that_does_not_answer_is_named() {
     assert!(said.starts_with(&format!("error: the API server at `{url}/` does not answer: ")), "{said}");
     assert_eq!(output.status.code(), Some(1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_of_the_api_server_is_told_in_its_own_words() {
+    let plane = ControlPlane::shared().await.unwrap();
+    let user = plane.new_user().unwrap();
+    let kubeconfig = std::fs::read_to_string(plane.kubeconfig_for(&user).unwrap()).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), kubeconfig.replace(&user.token, "expired")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_servicekey-operator"))
+        .arg("check")
+        .env("KUBECONFIG", file.path())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.ends_with(" does not answer: Unauthorized (status 401)\n"), "{said}");
+}

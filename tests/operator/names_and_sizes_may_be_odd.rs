@@ -8,7 +8,7 @@ use kube::{
 use rstest::rstest;
 use serde_json::{Map, Value, json};
 use servicekey_operator::api::{Reason, ServiceKey};
-use testkit::broker::{CredentialsRecipe, FakeBroker, Instance, Pace, Route};
+use testkit::broker::{CredentialsRecipe, FakeBroker, Fault, Instance, Pace, Route, StatusCode};
 
 use crate::{
     conditions::Reports,
@@ -143,4 +143,19 @@ async fn an_instance_that_no_broker_can_know_is_refused_at_once(
     assert!(key.finalizers().is_empty());
     stage.delete_and_leave_nothing(NAME).await;
     assert!(stage.broker.calls().iter().all(|call| call.route == Route::Catalog));
+}
+
+/// The name of an Event begins with the name of its object, and has the same bound.
+#[rstest]
+#[case::letters(&"n".repeat(253))]
+#[case::dots(&format!("{}aa", "a.".repeat(125)))]
+#[tokio::test]
+async fn a_service_key_of_the_longest_name_has_events(#[case] name: &str) {
+    let (stage, _operator) = stage_of(credentials(&[("password", "s3cret")])).await;
+    stage.broker.inject(Fault::Status(StatusCode::BAD_REQUEST, json!({})).on(Route::Bind).forever());
+    stage.create_key(name).await;
+    stage.wait_key(name, Reason::BindRejected).await;
+    stage.wait_event(name, Reason::BindRejected.as_str()).await;
+    stage.broker.clear_faults();
+    stage.delete_and_leave_nothing(name).await;
 }

@@ -15,7 +15,7 @@ use crate::{
     conditions::Reports,
     foundry::FoundryStage,
     ibm::IbmStage,
-    stage::{Stage, condition, reason, wait},
+    stage::{Stage, condition, message, reason, wait},
     time::Time,
 };
 
@@ -127,6 +127,7 @@ async fn a_key_that_can_not_make_room_goes_on_working() {
     let key = wait(stage.keys(), NAME, "failing to rotate", |key| key.is_some_and(failed)).await.unwrap();
     assert_eq!((condition(&key, "Ready"), sequence(&key)), (Some("True"), Some(1)));
     assert_eq!(stage.broker.count(Route::Bind), 1);
+    assert_eq!(stage.wait_event(NAME, "RevokeFailed").await, message(&key, "Rotating"));
 
     stage.broker.clear_faults();
     stage.wait_settled_with(2).await;
@@ -146,6 +147,7 @@ async fn the_gap_is_told_while_the_next_key_can_not_be_made() {
     assert!(key.is(false, Reason::Rotating), "{:?}", key.conditions());
     key.says("key 1 was revoked at");
     assert_eq!(reason(&key, "Rotating"), Some(Reason::BindRejected.as_str()));
+    assert_eq!(stage.wait_event(NAME, "BindRejected").await, message(&key, "Rotating"));
 
     stage.broker.clear_faults();
     stage.wait_settled_with(2).await;

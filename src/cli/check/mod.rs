@@ -4,7 +4,7 @@ mod outcome;
 mod rights;
 mod schema;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use futures::{StreamExt, stream};
 use k8s_openapi::api::{
@@ -47,7 +47,7 @@ impl Check {
         let address = config.cluster_url.to_string();
         let client = runtime::client(config, &Metrics::default())
             .context("can't make a client of this configuration")?;
-        let version = client.apiserver_version().await;
+        let version = client.apiserver_version().await.map_err(in_words);
         let version = version.with_context(|| format!("the API server at `{address}` does not answer"))?;
         let mut outcomes = vec![Outcome::Well(format!(
             "the API server at `{address}` answers: Kubernetes {}",
@@ -65,11 +65,17 @@ impl Check {
     }
 }
 
+/// The error in the API server's own words, without a dump of its answer.
+fn in_words(error: kube::Error) -> anyhow::Error {
+    anyhow!(runtime::words(&error))
+}
+
 /// Who asks.
 async fn user(client: &Client) -> anyhow::Result<String> {
     let review = Api::<SelfSubjectReview>::all(client.clone())
         .create(&PostParams::default(), &SelfSubjectReview::default())
         .await
+        .map_err(in_words)
         .context("the API server does not say who asks")?;
     let user = review.status.and_then(|status| status.user_info);
     Ok(user.and_then(|user| user.username).unwrap_or_else(|| "nobody".to_owned()))
@@ -83,7 +89,9 @@ async fn definitions(client: &Client) -> anyhow::Result<Vec<Outcome>> {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(vec![Outcome::Wrong(
             "the custom resources are not installed; apply what `servicekey-operator crds` prints".to_owned(),
         )]),
-        Err(error) => Err(error).context("the API server does not say which custom resources there are"),
+        Err(error) => {
+            Err(in_words(error)).context("the API server does not say which custom resources there are")
+        }
     }
 }
 
@@ -100,7 +108,7 @@ async fn permissions(client: &Client, run: &Run, user: &str) -> anyhow::Result<V
                 },
                 ..SelfSubjectAccessReview::default()
             };
-            let answer = reviews.create(&PostParams::default(), &review).await?;
+            let answer = reviews.create(&PostParams::default(), &review).await.map_err(in_words)?;
             anyhow::Ok((right, answer.status.is_some_and(|status| status.allowed)))
         })
         .buffered(CONCURRENCY)

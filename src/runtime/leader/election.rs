@@ -1,6 +1,6 @@
 //! The requests that an election takes: reading and writing one Lease.
 
-use std::{fmt, panic, time::Duration};
+use std::{panic, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -16,7 +16,7 @@ use super::{
     candidate::{Candidate, Moment, Step, Timing},
     lease,
 };
-use crate::runtime::Metrics;
+use crate::runtime::{Metrics, words};
 
 /// The name of the Lease.
 pub const LEASE: &str = "servicekey-operator";
@@ -101,7 +101,9 @@ impl Election {
     async fn resign(mut self) {
         match timeout(FAREWELL, self.give_up()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the lead could not be given up: it has to run out"),
+            Ok(Err(error)) => {
+                tracing::warn!(error = words(&error), "the lead could not be given up: it has to run out");
+            }
             Err(_) => tracing::warn!("the lead could not be given up in time: it has to run out"),
         }
     }
@@ -125,7 +127,7 @@ impl Election {
                 self.candidate.looked(lease.as_ref().map(lease::seen), now);
                 self.lease = lease;
             }
-            Ok(Err(error)) => self.failed(&error),
+            Ok(Err(error)) => self.failed(&words(&error)),
             Err(_) => self.failed("no answer in time"),
         }
     }
@@ -164,7 +166,7 @@ impl Election {
                 Written::Outdated
             }
             Ok(Err(error)) => {
-                self.failed(&error);
+                self.failed(&words(&error));
                 Written::Unknown
             }
             Err(_) => {
@@ -174,8 +176,8 @@ impl Election {
         }
     }
 
-    fn failed(&mut self, error: impl fmt::Display) {
-        tracing::warn!(%error, "the Lease could not be read or written, and is tried again");
+    fn failed(&mut self, error: &str) {
+        tracing::warn!(error, "the Lease could not be read or written, and is tried again");
         let now = self.now();
         self.candidate.failed(now);
     }
