@@ -424,7 +424,9 @@ impl Piecewise<'_> {
         }
         let latin = mem::take(&mut self.bytes);
         for part in latin.chunks(PIECE) {
-            let text: Zeroizing<String> = Zeroizing::new(part.iter().copied().map(char::from).collect());
+            // All at once: a text that grows leaves its old bytes in memory.
+            let mut text = Zeroizing::new(String::with_capacity(2 * part.len()));
+            text.extend(part.iter().copied().map(char::from));
             self.push(text.as_bytes()).await?;
         }
         Ok(self)
