@@ -128,12 +128,13 @@ fn unbind(world: &World, sequence: Sequence) -> Step {
 /// Revokes a key that no Secret can hold, and makes no other one before anything changes. One whose credentials somebody
 /// may use already stays.
 fn give_back(world: &World, unusable: &Unusable) -> Step {
-    let Unusable { sequence, .. } = unusable;
+    let Unusable { sequence, failure, revoked } = unusable;
     let stays = is_in_use(world, *sequence) || world.desired.adopts;
     if !stays && is_to_be_given_back(world, unusable) {
         return unbind(world, *sequence);
     }
-    Step::Rest(report::waiting_for_another_key(world, unusable))
+    let problem = report::unusable(failure, *sequence, revoked.is_some());
+    Step::Rest(report::waiting_for_a_late_key(world, &problem, *sequence))
 }
 
 /// Whether the remote side has not confirmed yet that the key is gone, or did so when it could still come back.
@@ -144,13 +145,7 @@ fn is_to_be_given_back(world: &World, unusable: &Unusable) -> bool {
 
 /// What is known of this key, where no Secret can hold it.
 fn unusable(world: &World, sequence: Sequence) -> Option<&Unusable> {
-    known_unusable(world).filter(|unusable| unusable.sequence == sequence)
-}
-
-/// The key that no Secret can hold, until it is time to try again.
-fn known_unusable(world: &World) -> Option<&Unusable> {
-    let is_over = |unusable: &&Unusable| unusable.again().is_some_and(|again| again <= world.now);
-    world.round.unusable.as_ref().filter(|unusable| !is_over(unusable))
+    world.round.unusable.as_ref().filter(|unusable| unusable.sequence == sequence)
 }
 
 /// Whether somebody may use the credentials of this key.
@@ -426,7 +421,7 @@ fn gone(world: &World, key: &KeyRecord, why: Departure) -> Gone {
 
 /// The key after this one, where no Secret can hold it.
 fn unusable_next<'a>(world: &'a World, key: &KeyRecord) -> Option<&'a Unusable> {
-    known_unusable(world).filter(|unusable| unusable.sequence > key.sequence)
+    world.round.unusable.as_ref().filter(|unusable| unusable.sequence > key.sequence)
 }
 
 /// What is to be done at the remote side besides the current key.

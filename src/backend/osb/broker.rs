@@ -14,11 +14,11 @@ use super::{
     login::Login,
     paths,
     target::{Existing, Target},
-    wire::{self, BindBody, Context},
+    wire::{BindBody, Context},
 };
 use crate::backend::{
     BackendError, Bound, ErrorClass, Fetched, InstanceRef, KeyRequest, Progress, Unbound, Work,
-    http::{HttpClient, Redactor, Request, Response, base_url, without_query},
+    http::{HttpClient, Redactor, Request, base_url, without_query},
 };
 
 /// In MiB. Large marketplaces describe thousands of plans, with pictures and schemas.
@@ -138,14 +138,14 @@ impl Broker {
             StatusCode::OK => {
                 exchange.issued_key(&response, request.identity.binding_id()).map(Fetched::Found)
             }
-            StatusCode::NOT_FOUND | StatusCode::GONE if is_from_a_broker(&response) => Ok(Fetched::Absent),
+            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Fetched::Absent),
             // Its catalog promises more than it does: asking again would be in vain.
             StatusCode::NOT_IMPLEMENTED => Ok(Fetched::NotRetrievable),
             _ => Err(exchange.refused(&response).await),
         }
     }
 
-    /// Revokes the key (spec: "Deleting a Service Binding"). Only 200 and a broker's own 410 confirm it.
+    /// Revokes the key (spec: "Deleting a Service Binding"). Only 200 and 410 confirm it, whatever their body says.
     ///
     /// # Errors
     /// Any other answer; the call must be made again then.
@@ -159,15 +159,14 @@ impl Broker {
         url.query_pairs_mut().append_pair("accepts_incomplete", "true");
         let response = exchange.send(Request::new(Method::DELETE, Call::Unbind.route(), url)).await?;
         match response.status {
-            StatusCode::OK => Ok(Unbound::Gone),
-            StatusCode::GONE if is_from_a_broker(&response) => Ok(Unbound::Gone),
+            StatusCode::OK | StatusCode::GONE => Ok(Unbound::Gone),
             StatusCode::ACCEPTED => exchange.accepted(&response, longest_operation).map(Unbound::Accepted),
             _ => Err(exchange.refused(&response).await),
         }
     }
 
     /// Asks how far the broker is (spec: "Polling Last Operation for Service Bindings"). A key that is gone is what an
-    /// unbind is for. Where the broker does not know the key, it follows no work on it: the request is made again.
+    /// unbind is for; for a bind it says nothing.
     ///
     /// # Errors
     /// Any answer that does not tell: the broker is to be asked again.
@@ -195,13 +194,7 @@ impl Broker {
         let response = exchange.send(Request::new(Method::GET, Call::LastOperation.route(), url)).await?;
         match response.status {
             StatusCode::OK => exchange.progress(&response).await,
-            StatusCode::GONE if work == Work::Unbind && is_from_a_broker(&response) => {
-                Ok(Progress::Succeeded)
-            }
-            StatusCode::NOT_FOUND | StatusCode::GONE if is_from_a_broker(&response) => {
-                let said = "the broker knows no such binding".to_owned();
-                Ok(Progress::Failed { said, leaves_orphan: true })
-            }
+            StatusCode::GONE if work == Work::Unbind => Ok(Progress::Succeeded),
             _ => Err(exchange.refused(&response).await),
         }
     }
@@ -236,11 +229,6 @@ impl fmt::Debug for Broker {
             .field("redactor", &self.redactor)
             .finish_non_exhaustive()
     }
-}
-
-/// Whether the broker said this, and not a gateway that stands before it.
-fn is_from_a_broker(response: &Response) -> bool {
-    response.body().is_ok_and(wire::is_object)
 }
 
 fn put(url: Url, body: &BindBody<'_>) -> Result<Request, BackendError> {

@@ -133,14 +133,6 @@ impl<'a> Exchange<'a> {
         let body = response.body().unwrap_or_default();
         let code = wire::error_code(body);
         let said = self.redactor(body).await.quote(body);
-        if matches!(status, 404 | 410) && self.call != Call::Catalog && !wire::is_object(body) {
-            let message = format!(
-                "{} failed: {status} is answered, and not in the form of a broker: {said}; check `url`, and what stands \
-                 before the broker",
-                self.call
-            );
-            return BackendError::new(ErrorClass::Unexpected, message).retry_after(response.retry_after);
-        }
         let mut message = format!("{} failed: the broker answers {status}: {said}", self.call);
         let advice = match &self.broker.login {
             Login::Tokens(_) if status == 401 => TOKEN_REFUSED,
@@ -177,15 +169,10 @@ impl<'a> Exchange<'a> {
         wire::issued_key(body, binding_id).map_err(|what| {
             let error = self.malformed(response, what);
             // It was made before, and its credentials were shown then: asking again would not bring them back.
-            let class = match self.call {
-                Call::Bind if response.status == StatusCode::OK && wire::withholds_credentials(body) => {
-                    ErrorClass::Withheld
-                }
-                // The next answer would be like this one.
-                Call::Bind => ErrorClass::Unusable,
-                _ => error.class,
-            };
-            BackendError { class, ..error }
+            let withheld = self.call == Call::Bind
+                && response.status == StatusCode::OK
+                && wire::withholds_credentials(body);
+            if withheld { BackendError { class: ErrorClass::Withheld, ..error } } else { error }
         })
     }
 
