@@ -84,8 +84,6 @@ struct Check {
     /// What the provider was loaded from then.
     origin: Origin,
     outcome: Result<(), Problem>,
-    /// What does not work although the remote side can be reached.
-    shortcomings: Option<String>,
     survey: Survey,
     /// When it is due again, unless something changes before.
     due: Instant,
@@ -354,7 +352,6 @@ impl<K: Provider> Context<K> {
         Check {
             origin,
             outcome: Err(problem),
-            shortcomings: None,
             survey: Survey::default(),
             due: Instant::now() + self.shared.options.check_interval,
             backoff: Backoff::default(),
@@ -390,17 +387,15 @@ impl<K: Provider> Context<K> {
         } else {
             backoff.next_wait().max(asked_for.unwrap_or_default())
         };
-        let shortcomings = outcome.as_ref().ok().and_then(|()| backend.shortcomings());
-        Check { origin: origin.clone(), outcome, shortcomings, survey, due: Instant::now() + wait, backoff }
+        Check { origin: origin.clone(), outcome, survey, due: Instant::now() + wait, backoff }
     }
 
     /// Shows the outcome in the status, if that changes anything.
     async fn report(&self, provider: &K, check: &Check, users: &BTreeSet<String>) -> Result<(), Error> {
         let before = provider.status().cloned().unwrap_or_default();
-        let but = check.shortcomings.as_ref().map(|what| format!("; {what}")).unwrap_or_default();
         let well = Problem {
             reason: Reason::Available,
-            message: format!("the remote side can be reached with this login{but}"),
+            message: "the remote side can be reached with this login".to_owned(),
         };
         let generation = provider.meta().generation;
         let (ready, why) = match &check.outcome {
@@ -429,11 +424,6 @@ impl<K: Provider> Context<K> {
         if !ready {
             let reference = provider.object_ref(&());
             self.shared.events.warning(reference, why.reason.as_str(), "Check", why.message.clone());
-        }
-        if let Some(what) = &check.shortcomings
-            && !before.conditions.iter().any(|condition| condition.message == why.message)
-        {
-            self.shared.events.warning(provider.object_ref(&()), "CatalogFlawed", "Check", what.clone());
         }
         tracing::info!(ready, reason = %why.reason, "a provider was checked");
         let object = provider.with_status(status);
