@@ -173,7 +173,8 @@ impl Turn<'_> {
         }
         self.worker = None;
         let lane = self.subject.lane.clone();
-        let after = lane.clone().scope(self.act(effect)).await;
+        // On the heap: what a backend does is large, and deep in what a reconcile waits for.
+        let after = Box::pin(lane.clone().scope(self.act(effect))).await;
         self.place = None;
         self.worker = self.context.work(&lane).await;
         after

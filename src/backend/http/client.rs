@@ -247,7 +247,8 @@ impl HttpClient {
                 let what = "the operator ran out of memory for answers and canceled this request; retrying";
                 Err(Failure::MaybeSent(format!("no complete answer from `{}`: {what}", origin(&url))))
             }
-            outcome = self.exchange(client, way, request, holding) => outcome,
+            // On the heap: it is large, and deep in what a reconcile waits for.
+            outcome = Box::pin(self.exchange(client, way, request, holding)) => outcome,
         }
     }
 
