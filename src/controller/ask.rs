@@ -25,7 +25,7 @@ use crate::{
     },
     lifecycle::{
         Answer, Attempted, Failure, Found, Identity, KeyRecord, LONGEST_OPERATION, Operation, OperationKind,
-        Problem, Round, Sequence, UnderWay, Unusable, Work, full_second,
+        Problem, Sequence, UnderWay, Unusable, Work, full_second,
     },
     runtime::{
         answers::{self, Size},
@@ -63,7 +63,6 @@ impl Turn<'_> {
                 }
             }
         };
-        self.memo.made_requests |= !Round::has_no_effect(&answer);
         self.learn(KeyOperation::Bind, answer);
     }
 

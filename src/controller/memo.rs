@@ -47,8 +47,6 @@ pub struct Memo {
     pub given_up: Option<(Sequence, Timestamp)>,
     /// Whether the finalizer was stored by this process, so that no other can have asked for a key.
     pub stored_finalizer: bool,
-    /// Whether this process made a request for a key that was not refused before it had an effect.
-    pub made_requests: bool,
     /// The Secret as this process wrote it, or found it to be right.
     pub written: Option<Written>,
     /// The last repairs of the Secret.

@@ -53,7 +53,6 @@ impl Turn<'_> {
             round: self.round.clone(),
             missed: self.missed(),
             late: self.late_answers(),
-            all_refused: self.memo.stored_finalizer && !self.memo.made_requests,
             repair_from: self.memo.repairs.next(),
             told: status::told(self.key.status.as_ref(), self.key.metadata.generation),
             now: (self.context.clock)(),

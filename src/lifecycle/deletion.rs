@@ -94,17 +94,9 @@ fn was_never_admitted(world: &World) -> bool {
     !world.admitted && world.memory == Memory::default() && knows_of_none
 }
 
-/// Whether nothing tells of a key, and every request for one was refused: a remote side that knows no such instance may
-/// also refuse to revoke keys of it.
-fn no_key_was_ever_made(world: &World) -> bool {
-    let Round { in_hand, stored, under_way, given_up, .. } = &world.round;
-    let is_known = in_hand.is_some() || stored.is_some() || under_way.is_some() || given_up.is_some();
-    world.all_refused && !is_known && world.memory == Memory::default() && world.secret.key().is_none()
-}
-
 /// Every key that may exist at the remote side and was not confirmed gone.
 fn remaining(world: &World) -> BTreeSet<Sequence> {
-    if was_never_admitted(world) || no_key_was_ever_made(world) {
+    if was_never_admitted(world) {
         return BTreeSet::new();
     }
     let elsewhere = [world.secret.key(), world.round.in_hand.as_ref(), world.round.stored.as_ref()];

@@ -36,9 +36,6 @@ pub struct World {
     pub missed: Option<Sequence>,
     /// How long answers may be late.
     pub late: LateAnswers,
-    /// Whether the remote side refused every request for a key: this process made all of them, and each was refused
-    /// before it had an effect.
-    pub all_refused: bool,
     /// The earliest time of the next repair of the Secret. Another writer that undoes each repair at once must not cause
     /// one without end.
     pub repair_from: Option<Timestamp>,
@@ -454,12 +451,6 @@ impl Round {
     #[must_use]
     pub fn has_completed(&self, sequence: Sequence) -> bool {
         self.completed.as_ref().is_some_and(|work| work.sequence == sequence)
-    }
-
-    /// Whether a request for a key that was answered so had no effect.
-    #[must_use]
-    pub const fn has_no_effect(answer: &Answer) -> bool {
-        matches!(answer, Answer::Failed(_))
     }
 
     /// Whether a look has shown that the remote side has this key.

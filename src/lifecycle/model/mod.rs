@@ -84,8 +84,6 @@ struct Process {
     /// The hour in which it was started.
     since: i64,
     stored_finalizer: bool,
-    /// Whether it made a request for a key that was not refused.
-    made_requests: bool,
 }
 
 impl Process {
@@ -96,7 +94,6 @@ impl Process {
             missed: None,
             since: hour,
             stored_finalizer: false,
-            made_requests: false,
         }
     }
 }
@@ -243,7 +240,6 @@ impl State {
                 patience: hours(1),
                 unknown_until: (!self.process.stored_finalizer).then(|| at(self.process.since + 1)),
             },
-            all_refused: self.process.stored_finalizer && !self.process.made_requests,
             repair_from: None,
             told: None,
             now: self.now(),

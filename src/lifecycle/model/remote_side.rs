@@ -31,7 +31,6 @@ impl State {
             (Fate::Refused, None) => Answer::Failed(failure(Attempted::Provision, ErrorClass::Rejected)),
             (Fate::Answered | Fate::Accepted, None) => Answer::Issued(self.record(sequence, object.inputs)),
         };
-        self.process.made_requests |= !Round::has_no_effect(&answer);
         self.gives(&answer);
         match (fate, &answer) {
             (Fate::LostAfterEffect | Fate::Unsure, _) | (_, Answer::Issued(_)) if self.working.is_none() => {

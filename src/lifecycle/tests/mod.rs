@@ -3,7 +3,6 @@
 
 mod pause;
 mod reconciling;
-mod refusals;
 mod repairs;
 mod retain;
 mod rotation;
@@ -64,7 +63,6 @@ pub(crate) fn asking() -> World {
         round: Round::default(),
         missed: None,
         late: LateAnswers { patience: MINUTE, unknown_until: None },
-        all_refused: false,
         repair_from: None,
         told: None,
         now: now(),
