@@ -1,5 +1,7 @@
 //! What is observed before a decision. Nothing is changed by it, and hardly anything is asked: the caches know.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::ResourceExt;
@@ -286,11 +288,11 @@ impl Turn<'_> {
             return Ok(SecretView::Intact { key: marks.key.clone(), previous: marks.previous, flaw: None });
         }
         let secret = self.read_secret().await?.filter(|secret| secret.metadata.uid == meta.uid);
-        let Some((_, held)) = secret.as_ref().and_then(|secret| self.held(secret)) else {
+        let Some((entries, held)) = secret.as_ref().and_then(|secret| self.held(secret)) else {
             let previous = marks.as_ref().and_then(|marks| marks.previous);
             return Ok(SecretView::Damaged { key: marks.map(|marks| marks.key), previous });
         };
-        let flaw = secret.and_then(|secret| self.flaw(&secret, &held, &layout));
+        let flaw = secret.and_then(|secret| self.flaw(&secret, (&entries, &held), &layout));
         Ok(SecretView::Intact { key: held.key, previous: held.previous, flaw })
     }
 
@@ -306,11 +308,16 @@ impl Turn<'_> {
     }
 
     /// What is wrong with a Secret that holds these entries of ours.
-    fn flaw(&mut self, secret: &Secret, held: &Marks<Claim>, layout: &Layout) -> Option<Flaw> {
+    fn flaw(
+        &mut self,
+        secret: &Secret,
+        (entries, held): (&Entries, &Marks<Claim>),
+        layout: &Layout,
+    ) -> Option<Flaw> {
         let Marks { imprint, .. } = held;
         let is_as_marked = secret::read(&secret.metadata).as_ref() == Some(held);
         let is_complete = secret::intact(&secret.metadata, &self.subject.owner_reference, layout);
-        let is_exact = Entries::of(secret).digest(&self.subject.uid) == imprint.content;
+        let is_exact = secret.data.as_ref().map_or(0, BTreeMap::len) == entries.names().count();
         let is_wanted = imprint.layout == layout.digest();
         if is_as_marked && is_complete && is_exact && is_wanted {
             self.context.secrets.remember(&secret.metadata, true);

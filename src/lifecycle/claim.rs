@@ -5,7 +5,7 @@
 //! the Secret says of it. A claim matters only where the status does not know the key: after a crash between the two
 //! writes, and after the status was lost or came from a backup.
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -23,25 +23,22 @@ const LONGEST_LATENESS: Duration = Duration::from_secs(600);
 /// How far the remote side's clock, which a time of creation comes from, may be ahead of the operator's.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// What the marks on a Secret say of the key in it. There is no id among it.
+/// What the marks on a Secret say of the key in it: a record without the id and the name, which marks never tell.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Claim {
-    /// Its number within the ServiceKey.
-    pub sequence: Sequence,
-    /// Its role, where keys have roles.
-    pub role: Option<String>,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// Who made it, where the remote side says.
-    pub created_by: Option<String>,
-    /// When it stops working by itself.
-    pub expires_at: Option<Timestamp>,
-    /// By when the remote side wants it to be rotated.
-    pub renew_before: Option<Timestamp>,
-    /// Until when an earlier request for it may still take effect.
-    pub late_until: Option<Timestamp>,
-    /// Digest of the fields that it was made from.
-    pub inputs: String,
+pub struct Claim(KeyRecord);
+
+impl From<KeyRecord> for Claim {
+    fn from(key: KeyRecord) -> Self {
+        Self(KeyRecord { id: None, name: None, ..key })
+    }
+}
+
+impl Deref for Claim {
+    type Target = KeyRecord;
+
+    fn deref(&self) -> &KeyRecord {
+        &self.0
+    }
 }
 
 /// What a claim is held against.
@@ -104,21 +101,13 @@ impl Evidence<'_> {
         if refuted || impossible {
             return None;
         }
-        let Claim { sequence, role, created_at, created_by, expires_at, renew_before, late_until, inputs } =
-            claim;
-        let identity = Identity { owner: *owner, sequence };
         let latest = now.checked_add(LONGEST_LATENESS).unwrap_or(*now);
+        let Claim(claimed) = claim;
         Some(KeyRecord {
-            sequence,
-            id: (!marks_keys).then(|| identity.binding_id().to_string()),
-            name: None,
-            role,
-            created_at: created_at.min(now.checked_add(CLOCK_SKEW).unwrap_or(*now)),
-            created_by,
-            expires_at,
-            renew_before,
-            late_until: late_until.map(|late| late.min(latest)),
-            inputs,
+            id: (!marks_keys).then(|| Identity { owner: *owner, sequence }.binding_id().to_string()),
+            created_at: claimed.created_at.min(now.checked_add(CLOCK_SKEW).unwrap_or(*now)),
+            late_until: claimed.late_until.map(|late| late.min(latest)),
+            ..claimed
         })
     }
 }
@@ -134,24 +123,6 @@ impl Memory {
     #[must_use]
     pub fn explains(&self, sequence: Sequence) -> bool {
         sequence <= self.newest().unwrap_or(Sequence::FIRST)
-    }
-}
-
-impl From<KeyRecord> for Claim {
-    fn from(key: KeyRecord) -> Self {
-        let KeyRecord {
-            sequence,
-            id: _,
-            name: _,
-            role,
-            created_at,
-            created_by,
-            expires_at,
-            renew_before,
-            late_until,
-            inputs,
-        } = key;
-        Self { sequence, role, created_at, created_by, expires_at, renew_before, late_until, inputs }
     }
 }
 
@@ -189,12 +160,12 @@ mod tests {
 
     /// A claim that contradicts the status in everything that it may.
     fn claim(number: u32) -> Claim {
-        Claim {
+        Claim::from(KeyRecord {
             created_at: at(1_000_000),
             late_until: Some(Timestamp::MAX),
             inputs: "claimed".to_owned(),
-            ..key(number).into()
-        }
+            ..key(number)
+        })
     }
 
     fn memory(key_number: Option<u32>, attempt: Option<u32>) -> Memory {

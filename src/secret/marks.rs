@@ -100,8 +100,10 @@ impl Imprint {
     #[must_use]
     pub fn untouched(&self, found: &Entries, salt: &Uuid) -> Option<Entries> {
         let is_written = |entries: &Entries| entries.digest(salt) == self.content;
-        let listed = || self.entries.as_ref().map(|names| found.only(names));
-        Some(found.clone()).filter(is_written).or_else(|| listed().filter(is_written))
+        if is_written(found) {
+            return Some(found.clone());
+        }
+        self.entries.as_ref().map(|names| found.only(names)).filter(is_written)
     }
 }
 
@@ -118,8 +120,10 @@ pub fn read(meta: &ObjectMeta) -> Option<Marks<Claim>> {
         Some(value) => value.parse().ok().map(Some),
     };
     let sequence = |text: &String| Sequence::new(text.parse().ok()?);
-    let key = Claim {
+    let key = KeyRecord {
         sequence: sequence(annotations.get(SEQUENCE)?)?,
+        id: None,
+        name: None,
         role: name(ROLE),
         created_at: annotations.get(CREATED_AT)?.parse().ok()?,
         created_by: name(CREATED_BY),
@@ -134,7 +138,7 @@ pub fn read(meta: &ObjectMeta) -> Option<Marks<Claim>> {
     };
     let list = annotations.get(ENTRIES).filter(|list| list.len() <= LONGEST_LIST);
     Some(Marks {
-        key,
+        key: key.into(),
         previous,
         imprint: Imprint {
             layout: digest(LAYOUT)?,

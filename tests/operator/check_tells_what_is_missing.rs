@@ -1,6 +1,6 @@
 //! `servicekey-operator check` finds out before the operator runs what would keep it from working.
 
-use std::process::Output;
+use std::{path::Path, process::Output};
 
 use k8s_openapi::{
     api::rbac::v1::{ClusterRole, PolicyRule},
@@ -17,10 +17,14 @@ use tokio::process::Command;
 use crate::stage::wait;
 
 async fn check(plane: &ControlPlane, user: &User, flags: &[&str]) -> Output {
+    check_by(&plane.kubeconfig_for(user).unwrap(), flags).await
+}
+
+async fn check_by(kubeconfig: &Path, flags: &[&str]) -> Output {
     let check = Command::new(env!("CARGO_BIN_EXE_servicekey-operator"))
         .arg("check")
         .args(flags)
-        .env("KUBECONFIG", plane.kubeconfig_for(user).unwrap())
+        .env("KUBECONFIG", kubeconfig)
         .kill_on_drop(true)
         .output();
     check.await.unwrap()
@@ -148,13 +152,7 @@ async fn an_api_server_that_does_not_answer_is_named() {
     plane.stop().await;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), kubeconfig).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_servicekey-operator"))
-        .arg("check")
-        .env("KUBECONFIG", file.path())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .unwrap();
+    let output = check_by(file.path(), &[]).await;
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.starts_with(&format!("error: the API server at `{url}/` does not answer: ")), "{said}");
     assert_eq!(output.status.code(), Some(1));
@@ -167,13 +165,7 @@ async fn a_refusal_of_the_api_server_is_told_in_its_own_words() {
     let kubeconfig = std::fs::read_to_string(plane.kubeconfig_for(&user).unwrap()).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), kubeconfig.replace(&user.token, "expired")).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_servicekey-operator"))
-        .arg("check")
-        .env("KUBECONFIG", file.path())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .unwrap();
+    let output = check_by(file.path(), &[]).await;
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.ends_with(" does not answer: Unauthorized (status 401)\n"), "{said}");
 }

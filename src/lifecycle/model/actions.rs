@@ -212,7 +212,7 @@ impl State {
                 }
                 Action::ForgeMarks(claimed) => {
                     if let Some(Stored::Ours { key: Some(key), .. }) = &mut self.secret {
-                        key.sequence = claimed;
+                        **key = KeyRecord { sequence: claimed, ..KeyRecord::clone(key) }.into();
                     }
                 }
                 _ => unreachable!("{action:?} is no edit"),

@@ -165,8 +165,10 @@ impl State {
     fn new(life: Life, budget: Budget) -> Self {
         let is_outsider = life == Life::Outsider;
         // Anybody may write a finalizer, and a Secret with marks.
-        let forged = Claim {
+        let forged = KeyRecord {
             sequence: Sequence::FIRST,
+            id: None,
+            name: None,
             role: None,
             created_at: at(0),
             created_by: None,
@@ -175,7 +177,8 @@ impl State {
             late_until: None,
             inputs: "0".to_owned(),
         };
-        let forged = Stored::Ours { key: Some(Box::new(forged)), previous: None, damaged: false, flaw: None };
+        let forged =
+            Stored::Ours { key: Some(Box::new(forged.into())), previous: None, damaged: false, flaw: None };
         Self {
             object: Some(Object { finalizer: is_outsider, ..Object::default() }),
             memory: Memory::default(),
