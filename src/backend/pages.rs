@@ -77,7 +77,7 @@ pub(super) enum Endless {
 
 /// How much of a list is read.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Extent {
+enum Extent {
     Whole,
     /// Until so many items are found.
     First(usize),
@@ -90,13 +90,66 @@ impl Weight for MarkedKey {
     }
 }
 
+/// A call whose answer is a list.
+pub(super) trait Lists: Send {
+    /// Its pages.
+    type Pages<'a>: Pages + Send
+    where
+        Self: 'a;
+
+    /// Where its answers are held.
+    fn answers(&self) -> MemoryShare;
+
+    /// The pages of the list at this path, with this query.
+    fn pages<'a>(
+        &'a mut self,
+        path: &'a str,
+        query: &[(&str, &str)],
+    ) -> impl Future<Output = Result<Self::Pages<'a>, BackendError>> + Send;
+
+    /// The first items of a list, up to so many, of which this is kept.
+    ///
+    /// # Errors
+    /// As for [`Lists::list`].
+    fn first<T: DeserializeOwned, K: Weight + Send>(
+        &mut self,
+        most: usize,
+        path: &str,
+        query: &[(&str, &str)],
+        keep: impl Fn(T) -> Option<K> + Send + Sync,
+    ) -> impl Future<Output = Result<Vec<K>, BackendError>> + Send {
+        async move {
+            let share = self.answers();
+            let mut pages = self.pages(path, query).await?;
+            read(&mut pages, &share, Extent::First(most), keep).await.map(|listed| listed.items)
+        }
+    }
+
+    /// All items of a list, of which this is kept.
+    ///
+    /// # Errors
+    /// Those of [`read`].
+    fn list<T: DeserializeOwned, K: Weight + Send>(
+        &mut self,
+        path: &str,
+        query: &[(&str, &str)],
+        keep: impl Fn(T) -> Option<K> + Send + Sync,
+    ) -> impl Future<Output = Result<Listed<K>, BackendError>> + Send {
+        async move {
+            let share = self.answers();
+            let mut pages = self.pages(path, query).await?;
+            read(&mut pages, &share, Extent::Whole, keep).await
+        }
+    }
+}
+
 /// Reads a list. `keep` is called twice for each item: to count what it keeps, and to keep it. Each page is dropped
 /// before the next one is requested. The whole list is given up where another share needs its room, whatever it waits
 /// for.
 ///
 /// # Errors
 /// Where one page did not come, and where there is no end or too much of it.
-pub(super) async fn read<T: DeserializeOwned, K: Weight>(
+async fn read<T: DeserializeOwned, K: Weight>(
     pages: &mut (impl Pages + Send),
     share: &MemoryShare,
     extent: Extent,

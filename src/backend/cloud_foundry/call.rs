@@ -19,10 +19,9 @@ use super::{
     wire::{self, ApiError},
 };
 use crate::backend::{
-    Backend, BackendError, ErrorClass, KeyRequest, Listed,
+    Backend, BackendError, ErrorClass, KeyRequest, MemoryShare,
     http::{Failure, Redactor, Request, Response, below, call_span},
-    memory::Weight,
-    pages::{self, Endless, Extent, Page, Pages},
+    pages::{Endless, Lists, Page, Pages},
     token::Token,
 };
 
@@ -78,46 +77,6 @@ impl<'a> Exchange<'a> {
             .json(body)
             .map_err(|_| BackendError::new(ErrorClass::Rejected, "`parameters` can't be sent as JSON"))?;
         self.send(request, &links).await
-    }
-
-    /// The first resources of a list, up to so many, of which this is kept.
-    ///
-    /// # Errors
-    /// As for [`Exchange::list`].
-    pub(super) async fn first<T: DeserializeOwned, K: Weight>(
-        &mut self,
-        most: usize,
-        path: &str,
-        query: &[(&str, &str)],
-        keep: impl Fn(T) -> Option<K>,
-    ) -> Result<Vec<K>, BackendError> {
-        self.read_list(Extent::First(most), path, query, keep).await.map(|listed| listed.items)
-    }
-
-    /// All resources of a list, of which this is kept.
-    ///
-    /// # Errors
-    /// Where one page did not come, or leads away from the API, and where there is no end or too much of it.
-    pub(super) async fn list<T: DeserializeOwned, K: Weight>(
-        &mut self,
-        path: &str,
-        query: &[(&str, &str)],
-        keep: impl Fn(T) -> Option<K>,
-    ) -> Result<Listed<K>, BackendError> {
-        self.read_list(Extent::Whole, path, query, keep).await
-    }
-
-    async fn read_list<T: DeserializeOwned, K: Weight>(
-        &mut self,
-        extent: Extent,
-        path: &str,
-        query: &[(&str, &str)],
-        keep: impl Fn(T) -> Option<K>,
-    ) -> Result<Listed<K>, BackendError> {
-        let links = self.links().await?;
-        let first = address(&links, path, query);
-        let share = self.request.map_or(self.foundry.http.answers(), |request| &request.answers);
-        pages::read(&mut Resources { exchange: self, links, first }, share, extent, keep).await
     }
 
     fn next_page(&self, links: &Links, href: &str) -> Result<Url, BackendError> {
@@ -229,8 +188,29 @@ impl<'a> Exchange<'a> {
     }
 }
 
+impl<'a> Lists for Exchange<'a> {
+    type Pages<'e>
+        = Resources<'e, 'a>
+    where
+        Self: 'e;
+
+    fn answers(&self) -> MemoryShare {
+        self.request.map_or(self.foundry.http.answers(), |request| &request.answers).clone()
+    }
+
+    async fn pages<'e>(
+        &'e mut self,
+        path: &'e str,
+        query: &[(&str, &str)],
+    ) -> Result<Resources<'e, 'a>, BackendError> {
+        let links = self.links().await?;
+        let first = address(&links, path, query);
+        Ok(Resources { exchange: self, links, first })
+    }
+}
+
 /// The resources of a list.
-struct Resources<'e, 'a> {
+pub(super) struct Resources<'e, 'a> {
     exchange: &'e mut Exchange<'a>,
     links: Arc<Links>,
     /// The first page.

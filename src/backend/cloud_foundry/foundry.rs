@@ -20,7 +20,7 @@ use crate::backend::{
     bounded::is_id,
     confirmed::ConfirmedKeys,
     http::{HttpClient, Response, base_url, segment},
-    pages::MOST_OF_ONE,
+    pages::{Lists, MOST_OF_ONE},
     shared_answer::SharedAnswer,
 };
 use crate::fair::FairSemaphore;

@@ -15,6 +15,7 @@ use crate::backend::{
     BackendError, ErrorClass, InstanceRef, KeyRequest, SpaceLimit,
     http::segment,
     memory::Weight,
+    pages::Lists,
     shared_answer::{Known, SharedAnswers},
 };
 

@@ -21,6 +21,7 @@ use crate::{
     backend::{
         BackendError, Kept, KeyRequest, Listed, MemoryShare, Work,
         memory::{Holding, Weight},
+        pages::Lists,
         shared_answer::SharedAnswer,
     },
     lifecycle::Identity,

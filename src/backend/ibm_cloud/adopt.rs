@@ -14,6 +14,7 @@ use crate::backend::{
     Adoption, BackendError, ErrorClass, IssuedKey, KeyFacts, KeyRequest, Listed, LostClusters,
     bounded::{shown_name, shown_names},
     http::segment,
+    pages::Lists,
 };
 use crate::fair::Lane;
 

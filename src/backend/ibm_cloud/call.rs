@@ -15,11 +15,10 @@ use super::{
     wire::{self, ApiError, Instance},
 };
 use crate::backend::{
-    Backend, BackendError, ErrorClass, KeyRequest, Listed,
+    Backend, BackendError, ErrorClass, KeyRequest, MemoryShare,
     bounded::each,
     http::{Failure, Redactor, Request, Response, below, call_span},
-    memory::Weight,
-    pages::{self, Endless, Extent, Page, Pages},
+    pages::{Endless, Lists, Page, Pages},
     token::Token,
 };
 
@@ -83,47 +82,6 @@ impl<'a> Exchange<'a> {
             .json(body)
             .map_err(|_| BackendError::new(ErrorClass::Rejected, "`parameters` can't be sent as JSON"))?;
         self.send(request).await
-    }
-
-    /// The first resources of a list of the Resource Controller, up to so many, of which this is kept.
-    ///
-    /// # Errors
-    /// As for [`Exchange::list`].
-    pub(super) async fn first<T: DeserializeOwned, K: Weight>(
-        &mut self,
-        most: usize,
-        path: &str,
-        filters: &[(&str, &str)],
-        keep: impl Fn(T) -> Option<K>,
-    ) -> Result<Vec<K>, BackendError> {
-        self.read_list(Extent::First(most), path, filters, keep).await.map(|listed| listed.items)
-    }
-
-    /// All resources of a list of the Resource Controller, of which this is kept.
-    ///
-    /// # Errors
-    /// Where one page did not come, and where there is no end or too much of it.
-    pub(super) async fn list<T: DeserializeOwned, K: Weight>(
-        &mut self,
-        path: &str,
-        filters: &[(&str, &str)],
-        keep: impl Fn(T) -> Option<K>,
-    ) -> Result<Listed<K>, BackendError> {
-        self.read_list(Extent::Whole, path, filters, keep).await
-    }
-
-    async fn read_list<T: DeserializeOwned, K: Weight>(
-        &mut self,
-        extent: Extent,
-        path: &str,
-        filters: &[(&str, &str)],
-        keep: impl Fn(T) -> Option<K>,
-    ) -> Result<Listed<K>, BackendError> {
-        let mut query = filters.to_vec();
-        query.push(("limit", PAGE));
-        let first = self.address(path, &query);
-        let share = self.request.map_or(self.cloud.http.answers(), |request| &request.answers);
-        pages::read(&mut Resources { exchange: self, path, first }, share, extent, keep).await
     }
 
     fn address(&self, path: &str, query: &[(&str, &str)]) -> Url {
@@ -236,8 +194,31 @@ impl<'a> Exchange<'a> {
     }
 }
 
+/// Lists of the Resource Controller.
+impl<'a> Lists for Exchange<'a> {
+    type Pages<'e>
+        = Resources<'e, 'a>
+    where
+        Self: 'e;
+
+    fn answers(&self) -> MemoryShare {
+        self.request.map_or(self.cloud.http.answers(), |request| &request.answers).clone()
+    }
+
+    async fn pages<'e>(
+        &'e mut self,
+        path: &'e str,
+        filters: &[(&str, &str)],
+    ) -> Result<Resources<'e, 'a>, BackendError> {
+        let mut query = filters.to_vec();
+        query.push(("limit", PAGE));
+        let first = self.address(path, &query);
+        Ok(Resources { exchange: self, path, first })
+    }
+}
+
 /// The resources of a list.
-struct Resources<'e, 'a> {
+pub(super) struct Resources<'e, 'a> {
     exchange: &'e mut Exchange<'a>,
     path: &'e str,
     /// The first page.

@@ -21,7 +21,7 @@ use crate::backend::{
     Listed, LostClusters,
     confirmed::ConfirmedKeys,
     http::{HttpClient, Response, segment},
-    pages::MOST_OF_ONE,
+    pages::{Lists, MOST_OF_ONE},
 };
 use crate::fair::FairSemaphore;
 use crate::lifecycle::MarkedKey;

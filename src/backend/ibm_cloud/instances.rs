@@ -10,6 +10,7 @@ use crate::backend::{
     BackendError, ErrorClass, InstanceRef, KeyRequest,
     http::segment,
     memory::Weight,
+    pages::Lists,
     shared_answer::{Known, SharedAnswers},
 };
 
