@@ -83,18 +83,9 @@ fn restore(world: &World) -> Step {
     }
 }
 
-/// Until when the Secret is not repaired, because it was just repaired: another writer may undo each repair at once. What
-/// was begun is carried through.
+/// The time of the next repair, if the last one was a moment ago: another writer may undo each repair at once.
 fn repair_waits(world: &World) -> Option<Timestamp> {
-    let Round { under_way, completed, unreadable, absent, conflicting, revoked, .. } = &world.round;
-    let is_begun = under_way.is_some()
-        || completed.is_some()
-        || unreadable.is_some()
-        || conflicting.is_some()
-        || !absent.is_empty()
-        || !revoked.is_empty()
-        || world.memory.operation.is_some();
-    world.repair_from.filter(|from| *from > world.now && !is_begun)
+    world.repair_from.filter(|from| *from > world.now)
 }
 
 /// Whether a key is known that was made, or may have been.
@@ -360,8 +351,8 @@ fn keep(world: &World, key: &KeyRecord) -> Step {
     }
 }
 
-/// Puts right what is wrong with a Secret apart from its entries. The key stays. Where its credentials are not shown again
-/// for other templates, the next key takes its place in order.
+/// Repairs a Secret whose entries are right, with the same key. If new templates need the credentials and the remote side
+/// does not show them again, the next key replaces this one in order.
 fn mend(world: &World, memory: &Memory, key: &KeyRecord) -> Option<Step> {
     let flaw = world.secret.flaw()?;
     let is_gone = memory.departure(key.sequence).is_some();

@@ -46,12 +46,12 @@ pub struct World {
 }
 
 impl World {
-    /// Whether this effect repairs the Secret of a key that is known, or replaces that key because of the Secret.
+    /// Whether this effect repairs the Secret of a key that is known, with the same credentials or with those of the next
+    /// key. The requests that come before the write are no repair: a failure of theirs has its own backoff.
     #[must_use]
     pub const fn repairs(&self, effect: &Effect) -> bool {
         let is_right = matches!(self.secret, SecretView::Intact { flaw: None, .. });
-        let writes =
-            matches!(effect, Effect::WriteSecret { .. } | Effect::RestoreSecret | Effect::Bind { .. });
+        let writes = matches!(effect, Effect::WriteSecret { .. } | Effect::RestoreSecret);
         self.memory.key.is_some() && !is_right && writes
     }
 }

@@ -3,7 +3,10 @@
 use std::num::NonZeroU32;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::{
+    ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
 use serde_json::{Value, json};
 use servicekey_operator::api::{KeyProvider, Reason, ServiceKey};
 use testkit::broker::{FakeBroker, Fault, Moment, Route, StatusCode};
@@ -105,15 +108,23 @@ async fn a_broker_that_asks_to_be_left_alone_is_left_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_ends_by_itself() {
     let stage = Stage::set().await;
+    stage.change_provider(json!({"limits": {"concurrency": 1, "timeout": "10m"}})).await;
     let _operator = stage.start_operator().await;
     stage.wait_for_provider("broker").await;
     let unavailable =
         Fault::Status(StatusCode::SERVICE_UNAVAILABLE, json!({"description": "in maintenance"}));
-    stage.broker.inject(unavailable.on(Route::Bind).retry_after(2));
+    stage.broker.inject(unavailable.on(Route::Bind).retry_after(5));
+    let held = stage.broker.gate(Route::Bind, Moment::BeforeEffect);
     stage.create_key(NAME).await;
-    stage.wait_key(NAME, Reason::BindFailed).await.says("in maintenance");
+    held.wait_for_arrival().await.unwrap();
+    // It waits for its turn, and learns of the pause as soon as that begins.
     stage.create_key("next").await;
-    stage.wait_key("next", Reason::RateLimited).await;
+    let is_held = |key: Option<&ServiceKey>| key.is_some_and(|key| !key.finalizers().is_empty());
+    stage.wait(stage.keys(), "next", "held", is_held).await;
+    held.release();
+    let (failed, _) =
+        tokio::join!(stage.wait_key(NAME, Reason::BindFailed), stage.wait_key("next", Reason::RateLimited));
+    failed.says("in maintenance");
     assert_eq!(stage.broker.count(Route::Bind), 1);
     assert_eq!(stage.broker.count(Route::Unbind), 0, "what it may have made is revoked later");
 

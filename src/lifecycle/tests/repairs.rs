@@ -25,6 +25,20 @@ fn damaged() -> World {
     World { secret: SecretView::Damaged { key: Some(key.clone()), previous: None }, ..holding(key) }
 }
 
+/// One whose Secret lost its entries as soon as this round had replaced the key and revoked an older one.
+fn just_replaced() -> World {
+    let mut world = damaged();
+    let next = Sequence::FIRST.next();
+    world.secret =
+        SecretView::Damaged { key: Some(KeyRecord { sequence: next, ..key("now") }), previous: None };
+    let (kind, sequence) = (OperationKind::Bind, next);
+    world.memory.operation = Some(Operation { kind, sequence, token: None, since: None, inputs: None });
+    world.round.revoked.insert(Sequence::FIRST, now());
+    (world.round.unreadable, world.round.rehearsed) = (Some(Sequence::FIRST), true);
+    world.round.absent.insert(Sequence::FIRST);
+    world
+}
+
 fn act(world: &World) -> Effect {
     match decide(world) {
         Step::Act(effect) => effect,
@@ -67,6 +81,7 @@ fn credentials_that_are_not_shown_again_for_other_templates_are_replaced_in_orde
 #[case::metadata(flawed(Flaw::Edited), true)]
 #[case::templates(flawed(Flaw::Outdated), true)]
 #[case::entries(damaged(), false)]
+#[case::entries_of_a_key_that_was_just_created(just_replaced(), false)]
 fn a_secret_that_was_just_repaired_waits(#[case] world: World, #[case] ready: bool) {
     let world = World { repair_from: Some(at(8)), ..world };
     let rest = rest(&world);
