@@ -167,7 +167,7 @@ pub(super) fn shown_names(names: impl IntoIterator<Item = String>) -> Vec<String
     shown
 }
 
-/// Whether this is no longer than an id or a name.
+/// Whether the text is short enough to be an id or a name.
 pub(super) const fn is_word(text: &str) -> bool {
     text.len() <= LONGEST_WORD
 }

@@ -193,7 +193,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Sends the Secret as it would look, with other entries, and has the API server store nothing.
+    /// Sends the Secret, with placeholders as entries, as a dry run.
     async fn rehearse_secret(&mut self) -> Result<(), Error> {
         let existing = self.existing_secret();
         let is_new = existing.is_none();

@@ -288,8 +288,8 @@ impl Turn<'_> {
         self.memo.unusable = known.zip(learned).map(|((of, _), unusable)| (of, unusable));
     }
 
-    /// Takes what failed last for what fails now, until its time has come or something has changed: no event of the watches
-    /// shortens a wait.
+    /// Counts the last failure as a failure of this round until its backoff is over or something has changed. So no event of
+    /// a watch shortens a backoff.
     pub(super) fn recall_setback(&mut self) {
         let (now, of) = ((self.context.clock)(), self.occasion());
         self.memo.setback =
@@ -300,7 +300,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Notes that the next attempt at what failed is due then.
+    /// Remembers the failure, and when the next attempt is due.
     pub(super) fn note_setback(&mut self, until: Timestamp) {
         let of = self.occasion();
         self.memo.set_back(self.round.failure.clone(), until, of);

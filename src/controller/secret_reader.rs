@@ -1,4 +1,4 @@
-//! Reads of whole Secrets: a tenant chooses how large they are, so only a few are read at the same time.
+//! Reads whole Secrets. A tenant chooses their size, so the operator reads only a few at the same time.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;

@@ -113,8 +113,8 @@ pub fn rehearsal(existing: &ObjectMeta, owner: &OwnerReference, layout: &Layout)
     }
 }
 
-/// The part of a Secret that was not stored as it was sent, and that the operator can't do without: its entries, or what
-/// makes it ours. Other labels and annotations may differ.
+/// The part of a Secret that the API server stored otherwise than the operator sent it. Only entries and the operator's own
+/// labels and annotations count; others may differ.
 #[must_use]
 pub fn changed(sent: &Secret, stored: &Secret) -> Option<&'static str> {
     let own = |keys: &Option<BTreeMap<String, String>>| -> BTreeMap<String, String> {

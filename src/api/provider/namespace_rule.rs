@@ -1,4 +1,4 @@
-//! What a ClusterKeyProvider permits the namespaces that it admits.
+//! Limits of a ClusterKeyProvider for the namespaces that it admits.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;

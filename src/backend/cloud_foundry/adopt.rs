@@ -49,9 +49,9 @@ impl CloudFoundry {
         Ok(Some(Bound::Issued(IssuedKey { facts, credentials: credentials.take()? })))
     }
 
-    /// A key that bears a mark may be taken over only from a ServiceKey of the same namespace that is no more, of this
-    /// cluster or of one that the provider names: another cluster may have a namespace of the same name, whose ServiceKeys
-    /// live without being seen from here.
+    /// Whether the ServiceKey may adopt the key. A mark names the ServiceKey that the key belongs to. That one must no
+    /// longer exist, and must have been of the same namespace and cluster, or of a cluster that the provider names. The
+    /// operator can't see the ServiceKeys of other clusters, which may have a namespace of the same name.
     fn may_adopt(&self, key: &Key, request: &KeyRequest, adoption: &Adoption) -> Result<bool, BackendError> {
         if key.standing() != Standing::Made {
             return Ok(false);

@@ -1,4 +1,4 @@
-//! Taking over keys that somebody made by hand, or for a ServiceKey that is no more.
+//! Adoption of keys that a user created by hand, or that belonged to a ServiceKey which no longer exists.
 
 use reqwest::{Method, StatusCode};
 
@@ -131,11 +131,11 @@ impl IbmCloud {
     }
 }
 
-/// Who has a key of this name, as far as it may be the one that is meant.
+/// The holder of a key of this name, if it may be the key that the ServiceKey names.
 ///
-/// One that bears a mark may be taken over only from a ServiceKey that is no more, of this cluster or of one that the
-/// provider names. Names tell no namespace: so only those may do that whose login is their namespace's own, and nobody
-/// gets at the keys of others by their names.
+/// A key with a mark may be adopted only if its ServiceKey no longer exists and was of this cluster, or of one that the
+/// provider names. A name does not tell the namespace. So only a ServiceKey whose login belongs to its own namespace may
+/// adopt such a key: otherwise a tenant could get another tenant's key by its name.
 fn holder(
     name: &str,
     request: &KeyRequest,
