@@ -122,6 +122,15 @@ impl Backend {
         }
     }
 
+    /// What the last check found that does not work although the remote side can be reached.
+    #[must_use]
+    pub fn shortcomings(&self) -> Option<String> {
+        match self {
+            Self::OpenServiceBroker(broker) => broker.shortcomings(),
+            Self::CloudFoundry(_) | Self::IbmCloud(_) => None,
+        }
+    }
+
     /// Whether it is known already that keys can be created for this instance: [`check_instance`](Self::check_instance)
     /// sends no request then.
     #[must_use]

@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use rstest::rstest;
 use serde_json::{Value, json};
 use servicekey_operator::api::{KeyProvider, Reason, ServiceKey};
-use testkit::broker::{FakeBroker, Login, Rule};
+use testkit::broker::{FakeBroker, Fault, Login, Route, Rule};
 
 use crate::{
     conditions::{Reports, wait_for},
@@ -23,6 +23,24 @@ async fn a_provider_that_can_be_reached_is_ready() {
     assert!(!provider.is_stalled());
     assert_eq!(provider.status.as_ref().unwrap().observed_generation, provider.metadata.generation);
     assert_eq!(stage.broker.calls().len(), 1, "the catalog, once");
+}
+
+/// A plan that can't be read is named by its provider, and keeps no key of another plan from being created and revoked.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_odd_plan_of_the_catalog_is_reported_and_hides_no_other() {
+    let stage = Stage::set().await;
+    let mut catalog = serde_json::to_value(stage.broker.catalog()).unwrap();
+    let plans = catalog["services"][0]["plans"].as_array_mut().unwrap();
+    plans.insert(0, json!({"id": "plan-odd", "name": "odd", "bindable": "true"}));
+    plans.insert(0, json!({"id": 7, "name": "numbered"}));
+    stage.broker.inject(Fault::Body(catalog).on(Route::Catalog).forever());
+    let _operator = stage.start_operator().await;
+    stage.create_key(NAME).await;
+    stage.wait_ready_with_the_only_key(NAME).await;
+    let provider = wait_for(stage.api::<KeyProvider>(), "broker", true, Reason::Available).await;
+    provider.says("plan `odd` of offering `postgresql` has a `bindable` that is neither true nor false");
+    provider.says("plan `numbered` of offering `postgresql` has no `id` that is a text");
+    stage.delete_and_leave_nothing(NAME).await;
 }
 
 /// The key says what is missing as well, and waits.

@@ -2,12 +2,15 @@
 
 use std::{
     fmt,
+    io::Read,
+    mem,
     num::NonZeroUsize,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use jiff::Timestamp;
 use reqwest::header::LOCATION;
 use tokio_util::sync::CancellationToken;
@@ -264,7 +267,8 @@ impl HttpClient {
         let (largest_answer, is_typed) = (request.largest_answer, request.is_typed);
         let late = || {
             Failure::MaybeSent(format!(
-                "no complete answer from `{}` within {:?}",
+                "no complete answer from `{}` within {:?}, the provider's `limits.timeout`; raise it if the remote side needs \
+                 longer",
                 origin(&url),
                 self.timeout
             ))
@@ -282,7 +286,7 @@ impl HttpClient {
             answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let remote_request_id = trace::remote_request_id(answer.headers());
         let largest = if status.is_success() { largest_answer } else { largest_answer.min(LARGEST_REFUSAL) };
-        let body = tokio::time::timeout_at(deadline, read(answer, &url, largest, holding))
+        let body = tokio::time::timeout_at(deadline, Box::pin(read(answer, &url, largest, holding)))
             .await
             .unwrap_or_else(|_| Err(late()));
         let body = body.and_then(|body| {
@@ -332,36 +336,102 @@ async fn read(
     mut answer: reqwest::Response,
     url: &Url,
     largest: usize,
-    mut held: Holding,
+    held: Holding,
 ) -> Result<Body, Failure> {
-    let too_large = || {
-        let limit =
-            if largest < MIB { format!("{} KiB", largest / KIB) } else { format!("{} MiB", largest / MIB) };
-        Failure::Excessive(format!("the answer from `{}` is larger than {limit}", origin(url)))
-    };
+    let mut body = Piecewise { url, largest, bytes: Zeroizing::new(Vec::new()), held };
     if answer.content_length().is_some_and(|length| length > largest as u64) {
-        return Err(too_large());
+        return Err(body.too_large());
     }
-    let mut bytes = Zeroizing::new(Vec::new());
     while let Some(piece) = answer.chunk().await.map_err(|error| words::failure(&error, url))? {
-        let length = bytes.len() + piece.len();
-        if length > largest {
-            return Err(too_large());
+        body.push(&piece).await?;
+    }
+    let body = body.decompressed().await?.in_utf8().await?;
+    Ok(Body { bytes: body.bytes, _held: body.held })
+}
+
+/// The bytes that begin everything that is compressed with gzip. No JSON begins with them.
+const GZIP: &[u8] = &[0x1f, 0x8b];
+/// The mark of UTF-8 that some servers write first, and no JSON may begin with.
+const BYTE_ORDER_MARK: &[u8] = &[0xef, 0xbb, 0xbf];
+/// How much is decoded at once.
+const PIECE: usize = 4 * KIB;
+
+/// A body that grows by pieces, within its bound and within the memory that is counted.
+struct Piecewise<'a> {
+    url: &'a Url,
+    largest: usize,
+    bytes: Zeroizing<Vec<u8>>,
+    held: Holding,
+}
+
+impl Piecewise<'_> {
+    fn too_large(&self) -> Failure {
+        let Self { url, largest, .. } = self;
+        let limit =
+            if *largest < MIB { format!("{} KiB", largest / KIB) } else { format!("{} MiB", largest / MIB) };
+        Failure::Excessive(format!("the answer from `{}` is larger than {limit}", origin(url)))
+    }
+
+    async fn push(&mut self, piece: &[u8]) -> Result<(), Failure> {
+        let length = self.bytes.len() + piece.len();
+        if length > self.largest {
+            return Err(self.too_large());
         }
-        if length > bytes.capacity() {
-            let capacity = length.max(2 * bytes.capacity()).min(largest);
+        if length > self.bytes.capacity() {
+            let capacity = length.max(2 * self.bytes.capacity()).min(self.largest);
             let counted = |capacity: usize| capacity.saturating_sub(FIRST_OF_BODY);
+            let url = self.url;
             let no_room =
                 |why| Failure::MaybeSent(format!("no complete answer from `{}`: {why}", origin(url)));
-            held.grow(counted(capacity) - counted(bytes.capacity())).await.map_err(no_room)?;
+            let more = counted(capacity) - counted(self.bytes.capacity());
+            self.held.grow(more).await.map_err(no_room)?;
             // By hand: a vector that grows leaves its old bytes in memory.
             let mut larger = Zeroizing::new(Vec::with_capacity(capacity));
-            larger.extend_from_slice(&bytes);
-            bytes = larger;
+            larger.extend_from_slice(&self.bytes);
+            self.bytes = larger;
         }
-        bytes.extend_from_slice(&piece);
+        self.bytes.extend_from_slice(piece);
+        Ok(())
     }
-    Ok(Body { bytes, _held: held })
+
+    /// The same body, decompressed where it is compressed although the request did not ask for that. Both forms count
+    /// until the end of the call.
+    async fn decompressed(mut self) -> Result<Self, Failure> {
+        if !self.bytes.starts_with(GZIP) {
+            return Ok(self);
+        }
+        let compressed = mem::take(&mut self.bytes);
+        let mut decoder = GzDecoder::new(compressed.as_slice());
+        let mut piece = Zeroizing::new(vec![0; PIECE]);
+        loop {
+            let count = decoder.read(&mut piece).map_err(|_| {
+                let target = origin(self.url);
+                Failure::Unusable(format!("the answer from `{target}` is compressed and can't be read"))
+            })?;
+            if count == 0 {
+                return Ok(self);
+            }
+            self.push(&piece[..count]).await?;
+        }
+    }
+
+    /// The same body without a byte order mark, and in UTF-8: what is in another encoding is taken for Latin-1.
+    async fn in_utf8(mut self) -> Result<Self, Failure> {
+        if self.bytes.starts_with(BYTE_ORDER_MARK) {
+            self.bytes.drain(..BYTE_ORDER_MARK.len());
+        }
+        if str::from_utf8(&self.bytes).is_ok() {
+            return Ok(self);
+        }
+        let latin = mem::take(&mut self.bytes);
+        for part in latin.chunks(PIECE) {
+            // All at once: a text that grows leaves its old bytes in memory.
+            let mut text = Zeroizing::new(String::with_capacity(2 * part.len()));
+            text.extend(part.iter().copied().map(char::from));
+            self.push(text.as_bytes()).await?;
+        }
+        Ok(self)
+    }
 }
 
 /// The most bytes of the place that a redirect names. No name of a host is longer.

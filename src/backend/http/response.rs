@@ -113,9 +113,17 @@ fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
         let seconds = value.parse().unwrap_or(u64::MAX);
         return Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER));
     }
-    let date = rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
+    let date = http_date(value)?;
     let wait = date.duration_since(now).max(SignedDuration::ZERO).unsigned_abs();
     Some(wait.min(LONGEST_RETRY_AFTER))
+}
+
+/// A date in one of the three forms of RFC 9110 (IMF-fixdate, RFC 850, asctime), or in any form of RFC 2822.
+fn http_date(value: &str) -> Option<Timestamp> {
+    rfc2822::DateTimeParser::new()
+        .parse_timestamp(value)
+        .ok()
+        .or_else(|| Timestamp::try_from(httpdate::parse_http_date(value).ok()?).ok())
 }
 
 #[cfg(test)]
@@ -141,6 +149,9 @@ mod tests {
     #[case("Tue, 24 Nov 2026 12:00:30 GMT", Some(30))]
     #[case("Tue, 24 Nov 2026 11:00:00 GMT", Some(0))]
     #[case("Tue, 24 Nov 2026 18:00:00 GMT", Some(3600))]
+    #[case("Tuesday, 24-Nov-26 12:00:30 GMT", Some(30))]
+    #[case("Tue Nov 24 12:00:30 2026", Some(30))]
+    #[case("Tuesday, 99-Nov-26 12:00:30 GMT", None)]
     #[case("Tue, 99 Nov 2026 12:00:00 GMT", None)]
     fn reads_retry_after(#[case] value: &str, #[case] seconds: Option<u64>) {
         let now = "2026-11-24T12:00:00Z".parse().unwrap();

@@ -64,6 +64,11 @@ impl Broker {
         self.catalog.refresh(|| self.request_catalog()).await
     }
 
+    /// What the last catalog holds that can't be used.
+    pub(in crate::backend) fn shortcomings(&self) -> Option<String> {
+        self.catalog.latest()?.shortcomings()
+    }
+
     /// Whether keys can be made for this instance: it is named in a way that can be asked for, and the catalog has a
     /// plan of keys for it.
     ///

@@ -23,6 +23,8 @@ pub(super) struct Plan {
     pub(super) service_id: String,
     pub(super) plan_id: String,
     pub(super) name: String,
+    /// What keeps keys from being made, because the catalog describes the plan in a way that can't be read.
+    pub(super) flaw: Option<&'static str>,
     /// Whether keys can be made: what the plan says, or else the offering.
     pub(super) bindable: bool,
     /// Whether a key can be read again.
@@ -35,29 +37,58 @@ pub(super) struct Plan {
 
 /// The offerings of one broker.
 pub(super) struct Catalog {
-    services: Vec<wire::Service>,
+    offerings: Vec<Offering>,
+    /// Entries that can't be used.
+    flawed: Flawed,
     /// Bytes that they take in memory.
     size: usize,
     held: Option<Holding>,
 }
 
+/// One offering, as far as it can be read.
+struct Offering {
+    id: String,
+    name: String,
+    bindable: Option<bool>,
+    bindings_retrievable: bool,
+    instances_retrievable: bool,
+    plans: Vec<Entry>,
+    /// Plans that no key is created for. Keys that they have already can be revoked.
+    flawed_plans: Vec<Entry>,
+}
+
+/// One plan of an offering.
+struct Entry {
+    id: String,
+    name: String,
+    flaw: Option<&'static str>,
+    bindable: Option<bool>,
+    rotatable: bool,
+    longest_operation: Option<Duration>,
+}
+
 impl Catalog {
-    /// Reads the body of an answer. Offerings that can't be read are left out.
+    /// Reads the body of an answer. Offerings and plans that can't be read are left out, and no others.
     ///
     /// # Errors
     /// What is wrong with the body, in words that quote none of it.
     pub(super) fn read(body: &[u8]) -> Result<Self, &'static str> {
         let body: wire::CatalogBody<'_> = serde_json::from_slice(body).map_err(|_| "is no catalog")?;
-        let (mut services, mut size) = (Vec::new(), 0);
+        let (mut offerings, mut flawed, mut size) = (Vec::new(), Flawed::default(), 0);
         for service in body.services.0 {
-            let Ok(service) = serde_json::from_str::<wire::Service>(service.get()) else { continue };
-            size += size_of(&service);
+            let Some(offering) = Offering::read(service.get(), &mut flawed) else { continue };
+            size += offering.size();
             if size > LARGEST {
                 return Err("holds more than 2 MiB of ids and names");
             }
-            services.push(service);
+            offerings.push(offering);
         }
-        Ok(Self { services, size, held: None })
+        Ok(Self { offerings, flawed, size, held: None })
+    }
+
+    /// What the provider's author should know of entries that can't be used.
+    pub(super) fn shortcomings(&self) -> Option<String> {
+        self.flawed.message()
     }
 
     /// The same catalog, held where there is room for it.
@@ -74,42 +105,156 @@ impl Catalog {
 
     /// Whether there is anything that keys could be made of.
     pub(super) fn has_plans(&self) -> bool {
-        self.services.iter().any(|service| !service.plans.0.is_empty())
+        self.offerings.iter().any(|offering| !offering.plans.is_empty())
     }
 
     /// Whether the broker may be asked which plan an instance is of.
     pub(super) fn tells_of_instances(&self) -> bool {
-        self.services.iter().any(|service| service.instances_retrievable.unwrap_or(false))
+        self.offerings.iter().any(|offering| offering.instances_retrievable)
     }
 
     /// # Errors
     /// What is unknown, and what is known instead.
     pub(super) fn resolve(&self, offering: &str, plan: &str) -> Result<Plan, Unknown> {
-        let Some(service) = find(&self.services, offering, |service| (&service.id, &service.name)) else {
-            return Err(Unknown::offering(offering, self.services.iter().map(|service| &*service.name)));
+        let Some(service) = find(&self.offerings, offering, |offering| (&offering.id, &offering.name)) else {
+            return Err(Unknown::offering(offering, self.offerings.iter().map(|offering| &*offering.name)));
         };
-        let Some(found) = find(&service.plans.0, plan, |plan| (&plan.id, &plan.name)) else {
-            let known = service.plans.0.iter().map(|plan| &*plan.name);
+        let find_in = |plans| find(plans, plan, |entry: &Entry| (&entry.id, &entry.name));
+        let Some(found) = find_in(&service.plans).or_else(|| find_in(&service.flawed_plans)) else {
+            let known = service.plans.iter().map(|plan| &*plan.name);
             return Err(Unknown::plan(offering, &service.id, plan, known));
         };
         Ok(Plan {
             service_id: service.id.clone(),
             plan_id: found.id.clone(),
             name: found.name.clone(),
-            bindable: found.bindable.or(service.bindable).unwrap_or(true),
-            retrievable: service.bindings_retrievable.unwrap_or(false),
-            rotatable: found.binding_rotatable.unwrap_or(false),
-            longest_operation: found.maximum_polling_duration,
+            flaw: found.flaw,
+            bindable: found.flaw.is_none() && found.bindable.or(service.bindable).unwrap_or(true),
+            retrievable: service.bindings_retrievable,
+            rotatable: found.rotatable,
+            longest_operation: found.longest_operation,
         })
     }
 }
 
-/// Bytes that an offering takes in memory, or more.
-fn size_of(service: &wire::Service) -> usize {
-    /// What an offering or a plan takes besides its words.
-    const ENTRY: usize = 192;
-    let plans = service.plans.0.iter().map(|plan| ENTRY + plan.id.len() + plan.name.len());
-    ENTRY + service.id.len() + service.name.len() + plans.sum::<usize>()
+impl Offering {
+    /// Reads one entry of the catalog, unless it has no id or no name.
+    fn read(text: &str, flawed: &mut Flawed) -> Option<Self> {
+        let Ok(service) = serde_json::from_str::<wire::Service<'_>>(text) else {
+            flawed.push(None, None, "is not an object");
+            return None;
+        };
+        let raw_plans = service.plans();
+        let (id, name) = (service.id.0, service.name.0);
+        let (Some(id), Some(name)) = (id.clone(), name.clone()) else {
+            let flaw = if id.is_none() { NO_ID } else { NO_NAME };
+            flawed.push(id.or(name).as_deref(), None, flaw);
+            return None;
+        };
+        let flags = [
+            (service.bindable, "has a `bindable` that is neither true nor false"),
+            (service.bindings_retrievable, "has a `bindings_retrievable` that is neither true nor false"),
+            (service.instances_retrievable, "has an `instances_retrievable` that is neither true nor false"),
+        ];
+        for (_, flaw) in flags.into_iter().filter(|(flag, _)| flag.is_odd()) {
+            flawed.push(Some(&name), None, flaw);
+        }
+        if raw_plans.is_none() {
+            flawed.push(Some(&name), None, "has `plans` that are not a list");
+        }
+        let mut offering = Self {
+            id,
+            name,
+            bindable: service.bindable.value(),
+            bindings_retrievable: service.bindings_retrievable.value().unwrap_or(false),
+            instances_retrievable: service.instances_retrievable.value().unwrap_or(false),
+            plans: Vec::new(),
+            flawed_plans: Vec::new(),
+        };
+        for plan in raw_plans.unwrap_or_default().0 {
+            offering.take(plan.get(), flawed);
+        }
+        Some(offering)
+    }
+
+    /// Reads one plan. Without an id there is nothing to remember of it.
+    fn take(&mut self, text: &str, flawed: &mut Flawed) {
+        let Ok(plan) = serde_json::from_str::<wire::Plan>(text) else {
+            flawed.push(Some(&self.name), Some(None), "is not an object");
+            return;
+        };
+        let flaw = match (&plan.id.0, &plan.name.0) {
+            (None, _) => Some(NO_ID),
+            (_, None) => Some(NO_NAME),
+            _ if plan.bindable.is_odd() => Some("has a `bindable` that is neither true nor false"),
+            _ => None,
+        };
+        let shown = plan.name.0.as_deref().or(plan.id.0.as_deref());
+        if let Some(flaw) = flaw {
+            flawed.push(Some(&self.name), Some(shown), flaw);
+        }
+        let Some(id) = plan.id.0 else { return };
+        let entry = Entry {
+            name: plan.name.0.unwrap_or_else(|| id.clone()),
+            id,
+            flaw,
+            bindable: plan.bindable.value(),
+            rotatable: plan.binding_rotatable.value().unwrap_or(false),
+            longest_operation: plan.maximum_polling_duration,
+        };
+        if flaw.is_none() { self.plans.push(entry) } else { self.flawed_plans.push(entry) }
+    }
+
+    /// Bytes that the offering takes in memory, or more.
+    fn size(&self) -> usize {
+        /// What an offering or a plan takes besides its words.
+        const ENTRY: usize = 192;
+        let plans = self.plans.iter().chain(&self.flawed_plans);
+        let plans = plans.map(|plan| ENTRY + plan.id.len() + plan.name.len());
+        ENTRY + self.id.len() + self.name.len() + plans.sum::<usize>()
+    }
+}
+
+const NO_ID: &str = "has no `id` that is a text";
+const NO_NAME: &str = "has no `name` that is a text";
+
+/// Entries of a catalog that can't be used: how many, and the first of them in words.
+#[derive(Default)]
+struct Flawed {
+    count: usize,
+    shown: Vec<String>,
+}
+
+impl Flawed {
+    const SHOWN: usize = 5;
+
+    /// `plan`: `None` where the offering itself is meant, `Some(None)` where the plan has no name.
+    fn push(&mut self, offering: Option<&str>, plan: Option<Option<&str>>, flaw: &str) {
+        self.count += 1;
+        if self.count > Self::SHOWN {
+            return;
+        }
+        let name = |name: Option<&str>| name.map_or_else(|| "without a name".to_owned(), shown_name);
+        let offering = name(offering);
+        self.shown.push(match plan {
+            None => format!("offering {offering} {flaw}"),
+            Some(plan) => format!("plan {} of offering {offering} {flaw}", name(plan)),
+        });
+    }
+
+    fn message(&self) -> Option<String> {
+        let more = match self.count.checked_sub(Self::SHOWN) {
+            None | Some(0) => String::new(),
+            Some(more) => format!(", and {more} more"),
+        };
+        (self.count > 0).then(|| {
+            format!(
+                "the broker's catalog holds entries that can't be used: {}{more}; ask the broker's operator to correct \
+                 them",
+                self.shown.join(", ")
+            )
+        })
+    }
 }
 
 /// By id, or else by name: an id is unique by the spec, and a name that looks like the id of another is not meant.
@@ -268,6 +413,7 @@ mod tests {
     fn plan(service_id: &str, plan_id: &str, bindable: bool, retrievable: bool) -> Plan {
         Plan {
             name: String::new(),
+            flaw: None,
             service_id: service_id.to_owned(),
             plan_id: plan_id.to_owned(),
             bindable,
@@ -307,6 +453,69 @@ mod tests {
     fn says_what_there_is_instead(#[case] offering: &str, #[case] wanted: &str, #[case] message: &str) {
         let error = BackendError::from(catalog().resolve(offering, wanted).unwrap_err());
         assert_eq!((error.class, &*error.message), (ErrorClass::Gone, message));
+    }
+
+    #[rstest]
+    #[case::text_for_a_flag(json!({"id": "p-2", "name": "odd", "bindable": "true"}), "odd", Some("p-2"), "plan `odd`")]
+    #[case::number_for_a_flag(json!({"id": "p-2", "name": "odd", "bindable": 1}), "odd", Some("p-2"), "`bindable`")]
+    #[case::no_name(json!({"id": "p-2"}), "p-2", Some("p-2"), "plan `p-2` of offering `db` has no `name`")]
+    #[case::null_for_a_name(json!({"id": "p-2", "name": null}), "p-2", Some("p-2"), "has no `name` that is a text")]
+    #[case::numeric_id(json!({"id": 7, "name": "odd"}), "odd", None, "plan `odd` of offering `db` has no `id`")]
+    #[case::no_object(json!("odd"), "odd", None, "plan without a name of offering `db` is not an object")]
+    #[case::long_name(json!({"id": "p-2", "name": "n".repeat(2000)}), "p-2", Some("p-2"), "has no `name`")]
+    fn an_odd_plan_hides_no_other(
+        #[case] odd: serde_json::Value,
+        #[case] name: &str,
+        #[case] id: Option<&str>,
+        #[case] words: &str,
+    ) {
+        let plans = json!([odd, {"id": "p-1", "name": "small"}, {"id": "p-3", "name": "large"}]);
+        let body = json!({"services": [{"id": "s-1", "name": "db", "bindable": true, "plans": plans}]});
+        let catalog = Catalog::read(body.to_string().as_bytes()).unwrap();
+        assert!(catalog.resolve("db", "small").unwrap().bindable);
+        assert!(catalog.resolve("db", "large").unwrap().bindable);
+        let found = catalog.resolve("db", name);
+        assert_eq!(found.as_ref().ok().map(|plan| &*plan.plan_id), id, "its keys can be revoked");
+        assert!(found.is_err() || found.is_ok_and(|plan| !plan.bindable), "none are created");
+        assert!(catalog.shortcomings().unwrap().contains(words), "{:?}", catalog.shortcomings());
+    }
+
+    #[test]
+    fn an_odd_plan_does_not_take_the_place_of_a_sound_one() {
+        let plans = json!([{"id": "p-2", "name": "small", "bindable": "no"}, {"id": "p-1", "name": "small"}]);
+        let body = json!({"services": [{"id": "s-1", "name": "db", "plans": plans}]});
+        let catalog = Catalog::read(body.to_string().as_bytes()).unwrap();
+        assert_eq!(catalog.resolve("db", "small").unwrap().plan_id, "p-1");
+    }
+
+    #[rstest]
+    #[case(json!({"plans": null}), "offering `odd` has `plans` that are not a list")]
+    #[case(json!({"plans": {}}), "offering `odd` has `plans` that are not a list")]
+    #[case(json!({"plans": [], "bindable": "yes"}), "offering `odd` has a `bindable` that is neither true nor false")]
+    #[case(json!({"plans": [], "id": 7}), "offering `odd` has no `id` that is a text")]
+    #[case(json!({"plans": [], "name": {}}), "offering `s-2` has no `name` that is a text")]
+    fn an_odd_offering_hides_no_other(#[case] odd: serde_json::Value, #[case] words: &str) {
+        let mut service = json!({"id": "s-2", "name": "odd"});
+        service.as_object_mut().unwrap().extend(odd.as_object().unwrap().clone());
+        let sound = json!({"id": "s-1", "name": "db", "plans": [{"id": "p-1", "name": "small"}]});
+        let body = json!({"services": [service, sound]});
+        let catalog = Catalog::read(body.to_string().as_bytes()).unwrap();
+        assert!(catalog.resolve("db", "small").is_ok());
+        assert!(catalog.shortcomings().unwrap().contains(words), "{:?}", catalog.shortcomings());
+    }
+
+    #[test]
+    fn a_message_about_odd_entries_is_bounded() {
+        let plans: Vec<_> =
+            (0..1000).map(|_| json!({"id": "i", "name": "n".repeat(1000), "bindable": 0})).collect();
+        let body = json!({"services": [{"id": "s-1", "name": "n".repeat(1000), "plans": plans}]});
+        let message = Catalog::read(body.to_string().as_bytes()).unwrap().shortcomings().unwrap();
+        assert!(message.len() < 2000 && message.contains("and 995 more"), "{message}");
+        assert_eq!(
+            catalog().shortcomings().unwrap().matches("offering").count(),
+            1,
+            "that with a numeric id"
+        );
     }
 
     #[rstest]

@@ -75,6 +75,13 @@ impl Broker {
     /// The plan, where keys can be made for it.
     pub(super) async fn plan_of_keys(&self, target: &Target<'_>) -> Result<Plan, BackendError> {
         let plan = self.plan(target).await?;
+        if let Some(flaw) = plan.flaw {
+            let message = format!(
+                "the broker's catalog can't be used for plan `{}`, which {flaw}; ask the broker's operator to correct it",
+                plan.name
+            );
+            return Err(BackendError::new(ErrorClass::Rejected, message));
+        }
         if !plan.bindable {
             let message =
                 format!("the broker makes no keys for plan `{}`; choose another `instance.plan`", plan.name);

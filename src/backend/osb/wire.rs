@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::instances::Place;
 use crate::backend::{
     Credentials, IssuedKey, KeyFacts, KeyRequest, Owner,
-    bounded::{AtMost, is_word, word},
+    bounded::{AtMost, is_word},
 };
 
 /// The body of a bind.
@@ -64,31 +64,87 @@ pub(super) struct CatalogBody<'a> {
     pub(super) services: AtMost<10_000, &'a RawValue>,
 }
 
-/// One offering of the catalog.
+/// One offering of the catalog. Its plans are read one by one, so that an odd one hides no other.
 #[derive(Deserialize)]
-pub(super) struct Service {
-    #[serde(deserialize_with = "word")]
-    pub(super) id: String,
-    #[serde(deserialize_with = "word")]
-    pub(super) name: String,
-    pub(super) bindable: Option<bool>,
-    pub(super) bindings_retrievable: Option<bool>,
-    pub(super) instances_retrievable: Option<bool>,
+pub(super) struct Service<'a> {
     #[serde(default)]
-    pub(super) plans: AtMost<10_000, Plan>,
+    pub(super) id: Word,
+    #[serde(default)]
+    pub(super) name: Word,
+    #[serde(default)]
+    pub(super) bindable: Flag,
+    #[serde(default)]
+    pub(super) bindings_retrievable: Flag,
+    #[serde(default)]
+    pub(super) instances_retrievable: Flag,
+    #[serde(borrow)]
+    pub(super) plans: Option<&'a RawValue>,
+}
+
+impl<'a> Service<'a> {
+    /// The plans, unless they are not a list.
+    pub(super) fn plans(&self) -> Option<AtMost<10_000, &'a RawValue>> {
+        serde_json::from_str(self.plans?.get()).ok()
+    }
 }
 
 /// One plan of an offering.
 #[derive(Deserialize)]
 pub(super) struct Plan {
-    #[serde(deserialize_with = "word")]
-    pub(super) id: String,
-    #[serde(deserialize_with = "word")]
-    pub(super) name: String,
-    pub(super) bindable: Option<bool>,
-    pub(super) binding_rotatable: Option<bool>,
+    #[serde(default)]
+    pub(super) id: Word,
+    #[serde(default)]
+    pub(super) name: Word,
+    #[serde(default)]
+    pub(super) bindable: Flag,
+    #[serde(default)]
+    pub(super) binding_rotatable: Flag,
     #[serde(default, deserialize_with = "seconds")]
     pub(super) maximum_polling_duration: Option<Duration>,
+}
+
+/// An id or a name. `None` where the catalog has none, or something else in its place.
+#[derive(Default)]
+pub(super) struct Word(pub(super) Option<String>);
+
+impl<'de> Deserialize<'de> for Word {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = <&RawValue>::deserialize(deserializer)?;
+        let word = serde_json::from_str(written.get()).ok();
+        Ok(Self(word.filter(|word: &String| !word.is_empty() && is_word(word))))
+    }
+}
+
+/// A field that is either true or false.
+#[derive(Clone, Copy, Default)]
+pub(super) enum Flag {
+    #[default]
+    Absent,
+    Is(bool),
+    /// It is there and is something else.
+    Odd,
+}
+
+impl Flag {
+    /// The value. An odd one is as good as absent.
+    pub(super) const fn value(self) -> Option<bool> {
+        match self {
+            Self::Is(value) => Some(value),
+            Self::Absent | Self::Odd => None,
+        }
+    }
+
+    pub(super) const fn is_odd(self) -> bool {
+        matches!(self, Self::Odd)
+    }
+}
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = <&RawValue>::deserialize(deserializer)?;
+        Ok(serde_json::from_str::<Option<bool>>(written.get())
+            .map_or(Self::Odd, |value| value.map_or(Self::Absent, Self::Is)))
+    }
 }
 
 /// A whole number of seconds, more than none; whatever else a broker may write is as good as nothing.

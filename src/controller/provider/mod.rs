@@ -86,6 +86,8 @@ struct Check {
     /// What the provider was loaded from then.
     origin: Origin,
     outcome: Result<(), Problem>,
+    /// What does not work although the remote side can be reached.
+    shortcomings: Option<String>,
     survey: Survey,
     /// When it is due again, unless something changes before.
     due: Instant,
@@ -362,6 +364,7 @@ impl<K: Provider> Context<K> {
         Check {
             origin,
             outcome: Err(problem),
+            shortcomings: None,
             survey: Survey::default(),
             due: Instant::now() + self.shared.options.check_interval,
             backoff: Backoff::default(),
@@ -397,15 +400,17 @@ impl<K: Provider> Context<K> {
         } else {
             backoff.next_wait().max(asked_for.unwrap_or_default())
         };
-        Check { origin: origin.clone(), outcome, survey, due: Instant::now() + wait, backoff }
+        let shortcomings = outcome.as_ref().ok().and_then(|()| backend.shortcomings());
+        Check { origin: origin.clone(), outcome, shortcomings, survey, due: Instant::now() + wait, backoff }
     }
 
     /// Shows the outcome in the status, if that changes anything.
     async fn report(&self, provider: &K, check: &Check, hindrance: Option<Problem>) -> Result<(), Error> {
         let before = provider.status().cloned().unwrap_or_default();
+        let but = check.shortcomings.as_ref().map(|what| format!("; {what}")).unwrap_or_default();
         let well = Problem {
             reason: Reason::Available,
-            message: "the remote side can be reached with this login".to_owned(),
+            message: format!("the remote side can be reached with this login{but}"),
         };
         let generation = provider.meta().generation;
         let (ready, why) = match &check.outcome {
@@ -441,6 +446,11 @@ impl<K: Provider> Context<K> {
         let deleted_login = hindrance.filter(|problem| problem.reason == Reason::LoginSecretDeleted);
         if let Some(Problem { reason, message }) = deleted_login.filter(|problem| !shown(problem)) {
             self.shared.events.warning(provider.object_ref(&()), reason.as_str(), "Hold", message);
+        }
+        if let Some(what) = &check.shortcomings
+            && !before.conditions.iter().any(|condition| condition.message == why.message)
+        {
+            self.shared.events.warning(provider.object_ref(&()), "CatalogFlawed", "Check", what.clone());
         }
         tracing::info!(ready, reason = %why.reason, "a provider was checked");
         let object = provider.with_status(status);
