@@ -109,9 +109,10 @@ reasons! {
     /// `kubectl get secret <name> --show-managed-fields -o yaml`, and stop it from writing this Secret.
     SecretContested,
     /// The credentials can't be turned into the Secret's entries: names that collide, a template that uses a credential
-    /// that is not there, or more than fits in a Secret. The key was revoked, unless its credentials were in the Secret
-    /// before, and no other one is created. Change `spec.secret.template` as the message says; to try again unchanged, set
-    /// the annotation `servicekeys.dev/rotate` to another value.
+    /// that is not there, or more than fits in a Secret. Or the remote side's answer holds no credentials that can be
+    /// read. The key was revoked, unless its credentials were in the Secret before, and no other one is created; where
+    /// the remote side is the cause, another one is tried after six hours. Change `spec.secret.template` as the message
+    /// says; to try again unchanged, set the annotation `servicekeys.dev/rotate` to another value.
     CredentialsUnusable,
     /// A Secret or an entry that `spec.parametersFrom` names is missing, or holds no JSON object. Create or correct
     /// it; the operator goes on by itself.

@@ -34,6 +34,9 @@ use crate::{
     wipe::{HeldSecret, SecretValues},
 };
 
+/// How long a remote side is left alone whose keys can't be used.
+const LONG_REST: Duration = Duration::from_secs(6 * 3600);
+
 impl Turn<'_> {
     pub(super) async fn check_instance(&mut self) {
         let answer = match self.backend() {
@@ -69,6 +72,11 @@ impl Turn<'_> {
     fn not_bound(&mut self, sequence: Sequence, error: &BackendError) -> Answer {
         let failure = failure(Attempted::Provision, error);
         match error.class {
+            // It was revoked and created again, and the answer is the same.
+            ErrorClass::Withheld if self.round.revoked.contains_key(&sequence) => {
+                let class = ErrorClass::Unusable;
+                self.unusable(Failure { class, ..failure }, sequence)
+            }
             ErrorClass::Conflict | ErrorClass::Withheld => Answer::Conflict(failure, sequence),
             ErrorClass::Unusable => self.unusable(failure, sequence),
             ErrorClass::OrphanPossible => self.lost(failure, sequence),
@@ -162,11 +170,16 @@ impl Turn<'_> {
             Err(failure) => Err(BackendError::new(failure.class, failure.message)),
         };
         self.round.under_way = Some(work.clone());
+        let is_deleted = self.key.metadata.deletion_timestamp.is_some();
         let answer = match asked {
             Ok(Progress::Running { said, retry_after }) => Answer::Running { said, retry_after },
             Ok(Progress::Succeeded) if kind == Work::Bind => Answer::Completed(work),
             Ok(Progress::Succeeded) => self.revoked(sequence),
             Ok(Progress::Failed { said, leaves_orphan }) => self.given_up(&work, &said, leaves_orphan),
+            // A key that is not wanted any more is revoked, whatever becomes of the work.
+            Err(error) if kind == Work::Bind && is_deleted && is_refused(&error) => {
+                self.given_up(&work, &error.message, true)
+            }
             Err(error) => Answer::Running { said: Some(error.message), retry_after: error.retry_after },
         };
         self.learn(KeyOperation::Poll, answer);
@@ -266,8 +279,12 @@ impl Turn<'_> {
         }
     }
 
-    /// No Secret can hold the credentials of a key, which are dropped, until something changes.
-    pub(super) fn unusable(&mut self, failure: Failure, sequence: Sequence) -> Answer {
+    /// No Secret can hold the credentials of a key, which are dropped, until something changes. Where it is the remote
+    /// side that does not show any, nothing that is watched tells when it does.
+    pub(super) fn unusable(&mut self, mut failure: Failure, sequence: Sequence) -> Answer {
+        if failure.attempted == Attempted::Provision {
+            failure.retry_after = failure.retry_after.max(Some(LONG_REST));
+        }
         self.memo.take_in_hand(None);
         let unusable = Unusable { sequence, failure: failure.clone(), revoked: None };
         self.memo.unusable = Some((self.circumstances(), unusable));
@@ -507,6 +524,11 @@ impl Turn<'_> {
 
 fn failure(attempted: Attempted, error: &BackendError) -> Failure {
     Failure { attempted, class: error.class, message: error.message.clone(), retry_after: error.retry_after }
+}
+
+/// Whether asking again would bring the same answer.
+const fn is_refused(error: &BackendError) -> bool {
+    matches!(error.class, ErrorClass::Rejected | ErrorClass::Gone | ErrorClass::Forbidden)
 }
 
 fn transient(message: String) -> Failure {

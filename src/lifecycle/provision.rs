@@ -119,13 +119,12 @@ fn unbind(world: &World, sequence: Sequence) -> Step {
 /// Revokes a key that no Secret can hold, and makes no other one before anything changes. One whose credentials somebody
 /// may use already stays.
 fn give_back(world: &World, unusable: &Unusable) -> Step {
-    let Unusable { sequence, failure, revoked } = unusable;
+    let Unusable { sequence, .. } = unusable;
     let stays = is_in_use(world, *sequence) || world.desired.adopts;
     if !stays && is_to_be_given_back(world, unusable) {
         return unbind(world, *sequence);
     }
-    let problem = report::unusable(failure, *sequence, revoked.is_some());
-    Step::Rest(report::waiting_for_a_late_key(world, &problem, *sequence))
+    Step::Rest(report::waiting_for_another_key(world, unusable))
 }
 
 /// Whether the remote side has not confirmed yet that the key is gone, or did so when it could still come back.
@@ -136,7 +135,13 @@ fn is_to_be_given_back(world: &World, unusable: &Unusable) -> bool {
 
 /// What is known of this key, where no Secret can hold it.
 fn unusable(world: &World, sequence: Sequence) -> Option<&Unusable> {
-    world.round.unusable.as_ref().filter(|unusable| unusable.sequence == sequence)
+    known_unusable(world).filter(|unusable| unusable.sequence == sequence)
+}
+
+/// The key that no Secret can hold, until it is time to try again.
+fn known_unusable(world: &World) -> Option<&Unusable> {
+    let is_over = |unusable: &&Unusable| unusable.again().is_some_and(|again| again <= world.now);
+    world.round.unusable.as_ref().filter(|unusable| !is_over(unusable))
 }
 
 /// Whether somebody may use the credentials of this key.
@@ -236,14 +241,15 @@ fn first_key(world: &World) -> Step {
     make_next(world, memory, sequence.next(), None)
 }
 
-/// The key is known but its Secret is not right: read the credentials again, or, where the key is gone or does not show
-/// them again, make the next one.
+/// The key is known but its Secret is not right: read the credentials again. Where the key is gone, does not show them
+/// again, or is to be rotated because the user asked for it, make the next one.
 fn recover(world: &World, lost: &KeyRecord) -> Step {
     let (sequence, next) = (lost.sequence, lost.sequence.next());
     let Round { unreadable, absent, conflicting, .. } = &world.round;
     // One that was gone once is of no use, even if a late answer has brought it back.
     let gone = absent.contains(&sequence) || world.memory.departure(sequence).is_some();
-    if gone || [unreadable, conflicting].contains(&&Some(sequence)) || *conflicting == Some(next) {
+    let is_unwanted = gone || rotation::is_requested(world, lost);
+    if is_unwanted || [unreadable, conflicting].contains(&&Some(sequence)) || *conflicting == Some(next) {
         if let Some(unusable) = unusable(world, next) {
             return give_back(world, unusable);
         }
@@ -412,7 +418,7 @@ fn gone(world: &World, key: &KeyRecord, why: Departure) -> Gone {
 
 /// The key after this one, where no Secret can hold it.
 fn unusable_next<'a>(world: &'a World, key: &KeyRecord) -> Option<&'a Unusable> {
-    world.round.unusable.as_ref().filter(|unusable| unusable.sequence > key.sequence)
+    known_unusable(world).filter(|unusable| unusable.sequence > key.sequence)
 }
 
 /// What is to be done at the remote side besides the current key.

@@ -64,10 +64,9 @@ fn next_revocation(world: &World) -> Option<Timestamp> {
 
 /// The current key works, and no Secret can hold the next one.
 pub(super) fn rotation_blocked(world: &World, key: &KeyRecord, unusable: &Unusable) -> Rest {
-    let Unusable { sequence, failure, revoked } = unusable;
-    let report = held_up(world, key, self::unusable(failure, *sequence, revoked.is_some()));
+    let report = held_up(world, key, self::unusable(unusable));
     let next = next_revocation(world).filter(|next| *next > world.now);
-    Rest::new(next.map_or(Wake::OnChange, Wake::At), report)
+    Rest::new(earliest(next, unusable.again()), report)
 }
 
 /// The next key is about to be made.
@@ -187,19 +186,26 @@ fn is_told_better(world: &World, report: &Report) -> bool {
 }
 
 /// A key was made, and no Secret can hold it.
-pub(super) fn unusable(failure: &Failure, sequence: Sequence, revoked: bool) -> Problem {
+pub(super) fn unusable(unusable: &Unusable) -> Problem {
+    let Unusable { sequence, failure, revoked } = unusable;
     let Problem { reason, message } = problem_of(failure);
-    let done = if revoked { format!("key {sequence} was revoked, and ") } else { String::new() };
+    let done = revoked.map(|_| format!("key {sequence} was revoked, and ")).unwrap_or_default();
+    let again = unusable.again().map(|again| format!(", or at {}", full_second(again))).unwrap_or_default();
     let message = format!(
-        "{message}; {done}it is tried again when `spec`, the annotation `servicekeys.dev/rotate` or the provider changes"
+        "{message}; {done}it is tried again when `spec`, the annotation `servicekeys.dev/rotate` or the provider \
+         changes{again}"
     );
     Problem { reason, message }
 }
 
 /// As [`waiting`], until the time at which a key may still appear that is not wanted.
-pub(super) fn waiting_for_a_late_key(world: &World, problem: &Problem, sequence: Sequence) -> Rest {
-    let late = operation::late_until(world, sequence).filter(|late| *late > world.now);
-    Rest::new(late.map_or(Wake::OnChange, Wake::At), standing(world, problem))
+pub(super) fn waiting_for_another_key(world: &World, unusable: &Unusable) -> Rest {
+    let late = operation::late_until(world, unusable.sequence).filter(|late| *late > world.now);
+    Rest::new(earliest(late, unusable.again()), standing(world, &self::unusable(unusable)))
+}
+
+fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Wake {
+    one.into_iter().chain(other).min().map_or(Wake::OnChange, Wake::At)
 }
 
 /// Something stands in the way whose change wakes the ServiceKey: its spec, or its provider.

@@ -59,6 +59,12 @@ pub fn inputs<'a>(
     }
 }
 
+/// Whether the user asked for another key than this one, with the annotation and not by a change of the spec.
+pub fn is_requested(world: &World, key: &KeyRecord) -> bool {
+    let request = |inputs: &str| inputs.split_once(REQUESTED).map(|(_, request)| request.to_owned());
+    request(&world.desired.inputs).is_some_and(|wanted| request(&key.inputs) != Some(wanted))
+}
+
 /// How long a key stays that was replaced by `next`. Where nobody asked for another key, and its time had not come, it was
 /// replaced because its credentials could not be read again: no consumer expected that.
 fn overlap_of(world: &World, replaced: &KeyRecord, next: &KeyRecord) -> Duration {

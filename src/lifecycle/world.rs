@@ -401,6 +401,14 @@ pub struct Unusable {
     pub revoked: Option<Timestamp>,
 }
 
+impl Unusable {
+    /// When another one is created by itself, where nothing that is watched tells that it would be of use.
+    #[must_use]
+    pub fn again(&self) -> Option<Timestamp> {
+        self.revoked?.checked_add(self.failure.retry_after?).ok()
+    }
+}
+
 /// What came of an effect that asked a remote side or wrote the Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {

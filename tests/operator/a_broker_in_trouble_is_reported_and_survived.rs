@@ -82,29 +82,11 @@ async fn a_bind_fails(stage: &Stage, fault: Injection, reason: Reason, words: &s
 #[case::error_after_effect(sorry(500).on(Route::Bind).after_effect(), Reason::BindFailed, "answers 500")]
 #[case::unavailable(sorry(503).on(Route::Bind), Reason::BindFailed, "answers 503: the disk is full")]
 #[case::bad_gateway(html(502).on(Route::Bind), Reason::BindFailed, "answers 502: an HTML page")]
-#[case::web_page(html(201).on(Route::Bind).after_effect(), Reason::BindFailed, "answers 201, but the body is no JSON")]
-#[case::no_credentials(Fault::Body(json!({})).on(Route::Bind), Reason::BindFailed, "holds no `credentials`")]
-#[case::odd_credentials(
-    Fault::credentials(&json!(["a"])).on(Route::Bind).after_effect(),
-    Reason::BindFailed,
-    "holds `credentials` that are no object"
-)]
-#[case::null_for_credentials(
-    Fault::credentials(&Value::Null).on(Route::Bind).after_effect(),
-    Reason::BindFailed,
-    "holds no `credentials`"
-)]
-#[case::number_for_credentials(
-    Fault::credentials(&json!(42)).on(Route::Bind).after_effect(),
-    Reason::BindFailed,
-    "holds `credentials` that are no object"
-)]
 #[case::long_token(
     long_token().on(Route::Bind),
     Reason::BindFailed,
     "answers 202, but the body holds an `operation` of more than 10,000 characters"
 )]
-#[case::empty_success(status(200, json!({})).on(Route::Bind), Reason::UnexpectedAnswer, "answers 200, but the body")]
 #[case::redirect(
     to_the_login(redirect().on(Route::Bind)),
     Reason::UnexpectedAnswer,
@@ -145,10 +127,48 @@ async fn credentials_that_are_too_large_are_revoked_once(#[case] fault: Injectio
     assert_eq!(stage.broker.count(Route::Bind), 1);
 
     stage.broker.clear_faults();
+    tries_again_on_request(&stage).await;
+}
+
+async fn tries_again_on_request(stage: &Stage) {
     let again = json!({"metadata": {"annotations": {"servicekeys.dev/rotate": "now"}}});
     stage.keys().patch(NAME, &PatchParams::default(), &Patch::Merge(again)).await.unwrap();
     stage.wait_ready_with_the_only_key(NAME).await;
     stage.delete_and_leave_nothing(NAME).await;
+}
+
+/// The next answer would be like this one: what may have been created is revoked, and hours pass before the next attempt.
+#[rstest]
+#[case::web_page(html(201).on(Route::Bind).after_effect(), "answers 201, but the body is no JSON", 1)]
+#[case::no_credentials(Fault::Body(json!({})).on(Route::Bind), "holds no `credentials`", 1)]
+#[case::list(Fault::credentials(&json!(["a"])).on(Route::Bind).after_effect(), "`credentials` that are no object", 1)]
+#[case::text(Fault::credentials(&json!("a")).on(Route::Bind).after_effect(), "`credentials` that are no object", 1)]
+#[case::null(Fault::credentials(&Value::Null).on(Route::Bind).after_effect(), "holds no `credentials`", 1)]
+#[case::number(Fault::credentials(&json!(42)).on(Route::Bind).after_effect(), "`credentials` that are no object", 1)]
+#[case::nan(
+    Fault::Text(StatusCode::CREATED, r#"{"credentials": {"load": NaN}}"#.to_owned()).on(Route::Bind).after_effect(),
+    "answers 201, but the body is no JSON",
+    1
+)]
+#[case::empty_success(status(200, json!({})).on(Route::Bind), "answers 200, but the body holds no `credentials`", 2)]
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_can_not_be_read_are_revoked_once(
+    #[case] fault: Injection,
+    #[case] words: &str,
+    #[case] binds: usize,
+) {
+    let (stage, _operator) = patient().await;
+    stage.broker.inject(fault.forever());
+    stage.create_key(NAME).await;
+    let key = stage.wait_key(NAME, Reason::CredentialsUnusable).await;
+    key.says(words);
+    key.says("key 1 was revoked");
+    assert!(key.is_stalled());
+    assert_eq!(stage.broker.bindings(), []);
+    assert_eq!(stage.broker.count(Route::Bind), binds);
+
+    stage.broker.clear_faults();
+    tries_again_on_request(&stage).await;
 }
 
 #[rstest]
@@ -357,6 +377,7 @@ async fn a_revocation_fails(stage: &Stage, fault: Injection, words: &str) {
 #[case::bad_request(sorry(400).on(Route::Unbind), "answers 400: the disk is full")]
 #[case::forbidden(sorry(403).on(Route::Unbind), "ask the broker's operator for the right to")]
 #[case::not_found(sorry(404).on(Route::Unbind), "answers 404")]
+#[case::not_found_says_a_gateway(html(404).on(Route::Unbind), "404 has not the form of a broker's")]
 #[case::no_content(status(204, json!({})).on(Route::Unbind), "answers 204")]
 #[case::redirect(to_the_login(redirect().on(Route::Unbind)), "name the final address")]
 #[case::long_token(long_token().on(Route::Unbind), "an `operation` of more than 10,000 characters")]

@@ -1,8 +1,9 @@
 //! Plays one case: lets the call go wrong, watches what the operator makes of it, and sees to it that in the end there
 //! is one key, and after that none.
 
-use kube::api::DeleteParams;
-use servicekey_operator::api::ServiceKey;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+use servicekey_operator::api::{Reason, ServiceKey};
 use testkit::broker::{FakeBroker, Gate, Moment};
 
 use crate::{
@@ -39,6 +40,7 @@ impl Scene<'_> {
         self.create_key().await;
         let struck = self.strike(gate).await;
         self.outlast(0).await;
+        self.ask_again_where_it_rests().await;
         let history = self.wait(0, "ready", is_ready).await;
         let outcome = self.outcome(struck, &history);
         self.assert_one_key(history.last().unwrap()).await;
@@ -108,6 +110,21 @@ impl Scene<'_> {
             |history: &History<ServiceKey>| history.gone || history.versions.iter().skip(begin).any(over);
         self.stage.keys.wait(self.name, "told of", over).await;
         self.broker.clear_faults();
+    }
+
+    /// Where the operator leaves the broker alone for hours, does what its condition says to try again at once.
+    async fn ask_again_where_it_rests(&self) {
+        let rests = |key: &ServiceKey| {
+            shown(key).is_some_and(|shown| shown.stalled && shown.reason == Reason::CredentialsUnusable)
+        };
+        let met =
+            |history: &History<ServiceKey>| history.versions.iter().any(|key| rests(key) || is_ready(key));
+        let history = self.stage.keys.wait(self.name, "ready or at rest", met).await;
+        if history.versions.iter().any(rests) {
+            let again = json!({"metadata": {"annotations": {"servicekeys.dev/rotate": "again"}}});
+            let api = self.stage.key_api();
+            api.patch(self.name, &PatchParams::default(), &Patch::Merge(again)).await.unwrap();
+        }
     }
 
     async fn create_key(&self) {

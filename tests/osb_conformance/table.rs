@@ -5,8 +5,8 @@
 //! `src/api/condition.rs` promises to people. None of this is derived from the code that it judges.
 
 use servicekey_operator::api::Reason::{
-    self, BindFailed, BindRejected, Binding, Deleting, InstanceNotFound, RateLimited, RemoteUnreachable,
-    RevokeFailed, Rotating, Unauthorized, UnexpectedAnswer,
+    self, BindFailed, BindRejected, Binding, CredentialsUnusable, Deleting, InstanceNotFound, RateLimited,
+    RemoteUnreachable, RevokeFailed, Rotating, Unauthorized, UnexpectedAnswer,
 };
 
 use crate::case::{
@@ -46,8 +46,14 @@ enum Mitigation {
 
 /// All bodies that an answer can have; of a 204, and of a 422 with an `error`, there is one only.
 const ANY: &[Body] = &[Body::WellFormed, Body::Malformed, Body::Empty, Body::Html];
+const OBJECT: &[Body] = &[Body::WellFormed, Body::Malformed];
+const NO_OBJECT: &[Body] = &[Body::Empty, Body::Html];
 const UNREADABLE: &[Body] = &[Body::Malformed, Body::Empty, Body::Html];
 const USELESS: &[Body] = &[Body::Bare, Body::Malformed, Body::Empty, Body::Html];
+/// Objects, and none with credentials.
+const WITHOUT: &[Body] = &[Body::Bare, Body::Malformed];
+const SHORT: &[Body] = &[Body::Malformed, Body::Empty];
+const PAGE: &[Body] = &[Body::Html];
 const BARE: &[Body] = &[Body::Bare];
 const WELL: &[Body] = &[Body::WellFormed];
 const NONE: &[Body] = &[Body::Absent];
@@ -83,14 +89,18 @@ const BINDS: &[Row] = &[
     row(&[Status(200), Status(201)],                 WELL,       EITHER, Nothing,                   NotNeeded, &[]),
     row(&[Status(202)],                              WELL,       EITHER, Nothing,                   NotNeeded, &[Poll, Fetch]),
     row(&[Status(200)],                              BARE,       EITHER, Nothing,                   NotNeeded, &[Unbind, Bind]),
-    row(&[Status(200)],                              UNREADABLE, EITHER, Waits(UnexpectedAnswer),   NotNeeded, &[Bind]),
-    row(&[Status(201)],                              USELESS,    EITHER, Waits(BindFailed),         Needed,    &[Unbind, Bind]),
+    row(&[Status(200)],                              SHORT,      EITHER, Stalled(CredentialsUnusable), NotNeeded, &[Unbind, Bind]),
+    // A new key is answered 201: this is a gateway.
+    row(&[Status(200)],                              PAGE,       EITHER, Waits(UnexpectedAnswer),   NotNeeded, &[Bind]),
+    row(&[Status(201)],                              USELESS,    EITHER, Stalled(CredentialsUnusable), NotNeeded, &[Unbind, Bind]),
     row(&[Status(202), Status(204)],                 UNREADABLE, EITHER, Waits(BindFailed),         Needed,    &[Unbind, Bind]),
     row(&[Status(307)],                              ANY,        EITHER, Waits(UnexpectedAnswer),   NotNeeded, &[Bind]),
     row(&[Status(400), Status(412), Status(422), Code("AsyncRequired"), Code("MaintenanceInfoConflict"),
           Code("RequiresApp")],                      ANY,        EITHER, Stalled(BindRejected),     NotNeeded, &[Bind]),
     row(&[Status(401), Status(403)],                 ANY,        EITHER, Stalled(Unauthorized),     NotNeeded, &[Bind]),
-    row(&[Status(404), Status(410)],                 ANY,        EITHER, Stalled(InstanceNotFound), NotNeeded, &[Bind]),
+    row(&[Status(404)],                              OBJECT,     EITHER, Stalled(InstanceNotFound), NotNeeded, &[Bind]),
+    row(&[Status(404)],                              NO_OBJECT,  EITHER, Waits(UnexpectedAnswer),   NotNeeded, &[Bind]),
+    row(&[Status(410)],                              ANY,        EITHER, Stalled(InstanceNotFound), NotNeeded, &[Bind]),
     row(&[Status(409)],                              ANY,        EITHER, Nothing,                   NotNeeded, &[Unbind, Bind]),
     row(&[Status(408), Code("ConcurrencyError")],    ANY,        EITHER, Waits(RemoteUnreachable),  NotNeeded, &[Bind]),
     row(&[Status(429)],                              ANY,        EITHER, Waits(RateLimited),        NotNeeded, &[Bind]),
@@ -105,10 +115,14 @@ const POLLS_OF_BINDS: &[Row] = &[
     row(&[State("failed"), NoEnd],                   WELL,       ASYNC,  Waits(BindFailed),         Needed,    &[Unbind, Bind]),
     row(&[State("in progress")],                     WELL,       ASYNC,  Waits(Binding),            NotNeeded, &[Poll]),
     row(&[Status(200)],                              UNREADABLE, ASYNC,  Waits(Binding),            NotNeeded, &[Poll]),
-    row(&[Status(201), Status(202), Status(204), Status(307), Status(400), Status(401), Status(403), Status(404),
-          Status(408), Status(409), Status(410), Status(412), Status(422), Code("AsyncRequired"),
+    row(&[Status(201), Status(202), Status(204), Status(307), Status(400), Status(401), Status(403),
+          Status(408), Status(409), Status(412), Status(422), Code("AsyncRequired"),
           Code("ConcurrencyError"), Code("MaintenanceInfoConflict"), Code("RequiresApp"), Status(429), Status(500),
           Status(501), Status(502), Status(503)],    ANY,        ASYNC,  Waits(Binding),            NotNeeded, &[Poll]),
+    // There is no such binding.
+    row(&[Status(404)],                              OBJECT,     ASYNC,  Waits(BindFailed),         Needed,    &[Unbind, Bind]),
+    row(&[Status(410)],                              ANY,        ASYNC,  Waits(BindFailed),         Needed,    &[Unbind, Bind]),
+    row(&[Status(404)],                              NO_OBJECT,  ASYNC,  Waits(Binding),            NotNeeded, &[Poll]),
     row(&[CutBefore, CutAfter, CutInBody, Hangs],    NONE,       ASYNC,  Waits(Binding),            NotNeeded, &[Poll]),
 ];
 
@@ -131,8 +145,11 @@ const FETCHES_OF_WHAT_WAS_MADE: &[Row] = &[
 #[rustfmt::skip]
 const FETCHES_OF_WHAT_WAS_LOST: &[Row] = &[
     row(&[Status(200)],                              WELL,       SYNC,   Nothing,                   NotNeeded, &[]),
-    row(&[Status(404), Status(410), Status(501)],    ANY,        SYNC,   Waits(Rotating),           NotNeeded, &[BindNext]),
-    row(&[Status(200)],                              USELESS,    SYNC,   Waits(UnexpectedAnswer),   NotNeeded, &[Fetch]),
+    row(&[Status(404)],                              OBJECT,     SYNC,   Waits(Rotating),           NotNeeded, &[BindNext]),
+    row(&[Status(410), Status(501)],                 ANY,        SYNC,   Waits(Rotating),           NotNeeded, &[BindNext]),
+    // The catalog promises more than the broker does.
+    row(&[Status(200)],                              WITHOUT,    SYNC,   Waits(Rotating),           NotNeeded, &[BindNext]),
+    row(&[Status(200), Status(404)],                 NO_OBJECT,  SYNC,   Waits(UnexpectedAnswer),   NotNeeded, &[Fetch]),
     row(&[Status(201), Status(202), Status(204), Status(307)],
                                                      ANY,        SYNC,   Waits(UnexpectedAnswer),   NotNeeded, &[Fetch]),
     row(&[Status(400), Status(409), Status(412), Status(422), Code("AsyncRequired"),
@@ -169,11 +186,13 @@ const POLLS_OF_UNBINDS: &[Row] = &[
     row(&[NoEnd],                                    WELL,       ASYNC,  Nothing,                   NotNeeded, &[Unbind]),
     row(&[State("in progress")],                     WELL,       ASYNC,  Waits(Deleting),           NotNeeded, &[Poll]),
     row(&[Status(200)],                              UNREADABLE, ASYNC,  Waits(Deleting),           NotNeeded, &[Poll]),
-    row(&[Status(201), Status(202), Status(204), Status(307), Status(400), Status(401), Status(403), Status(404),
+    row(&[Status(201), Status(202), Status(204), Status(307), Status(400), Status(401), Status(403),
           Status(408), Status(409), Status(412), Status(422), Code("AsyncRequired"), Code("ConcurrencyError"),
           Code("MaintenanceInfoConflict"), Code("RequiresApp"), Status(429), Status(500), Status(501), Status(502),
           Status(503)],
                                                      ANY,        ASYNC,  Waits(Deleting),           NotNeeded, &[Poll]),
+    row(&[Status(404)],                              OBJECT,     ASYNC,  Waits(RevokeFailed),       NotNeeded, &[Unbind]),
+    row(&[Status(404)],                              NO_OBJECT,  ASYNC,  Waits(Deleting),           NotNeeded, &[Poll]),
     row(&[CutBefore, CutAfter, Hangs],               NONE,       ASYNC,  Waits(Deleting),           NotNeeded, &[Poll]),
     // The second poll is answered 410, which says enough.
     row(&[CutInBody],                                NONE,       ASYNC,  Nothing,                   NotNeeded, &[Poll]),

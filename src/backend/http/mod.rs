@@ -45,7 +45,7 @@ pub(super) use base_url::base_url;
 pub(super) use client::HttpClient;
 pub(super) use failure::Failure;
 pub(super) use path::{below, segment};
-pub(super) use redact::{Redactor, has_words, one_line};
+pub(super) use redact::{Redactor, has_words, is_web_page, one_line};
 pub(super) use request::{Request, without_query};
 pub(super) use response::Response;
 pub(super) use trace::call_span;

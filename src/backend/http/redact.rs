@@ -70,7 +70,7 @@ impl Redactor {
             },
             Ok(_) => "no description".to_owned(),
             Err(_) if body.trim_ascii().is_empty() => "an empty body".to_owned(),
-            Err(_) if body.trim_ascii_start().starts_with(b"<") => "an HTML page".to_owned(),
+            Err(_) if is_web_page(body) => "an HTML page".to_owned(),
             Err(_) => "no JSON".to_owned(),
         }
     }
@@ -133,6 +133,11 @@ impl fmt::Debug for Redactor {
 #[must_use]
 pub fn without_secrets(text: &str, secrets: impl IntoIterator<Item = SecretString>) -> String {
     Redactor::hiding(secrets).sanitize(text)
+}
+
+/// Whether this is a web page, as gateways answer.
+pub(in crate::backend) fn is_web_page(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"<")
 }
 
 /// Whether the body holds words that could be shown.

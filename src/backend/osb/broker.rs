@@ -14,11 +14,11 @@ use super::{
     login::Login,
     paths,
     target::{Existing, Target},
-    wire::{BindBody, Context},
+    wire::{self, BindBody, Context},
 };
 use crate::backend::{
     BackendError, Bound, ErrorClass, Fetched, InstanceRef, KeyRequest, Progress, Unbound, Work,
-    http::{HttpClient, Redactor, Request, base_url, without_query},
+    http::{HttpClient, Redactor, Request, Response, base_url, without_query},
 };
 
 /// In MiB. Large marketplaces describe thousands of plans, with pictures and schemas.
@@ -135,11 +135,14 @@ impl Broker {
         let url = with_plan(self.binding_url(&target, request), &plan.service_id, &plan.plan_id);
         let response = exchange.send(Request::new(Method::GET, Call::Fetch.route(), url)).await?;
         match response.status {
-            StatusCode::OK => {
-                exchange.issued_key(&response, request.identity.binding_id()).map(Fetched::Found)
-            }
-            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Fetched::Absent),
-            // Its catalog promises more than it does: asking again would be in vain.
+            StatusCode::OK => match exchange.issued_key(&response, request.identity.binding_id()) {
+                Ok(key) => Ok(Fetched::Found(key)),
+                // The catalog promises more than the broker does: the next answer would be the same.
+                Err(_) if response.body().is_ok_and(wire::lacks_credentials) => Ok(Fetched::NotRetrievable),
+                Err(error) => Err(error),
+            },
+            StatusCode::GONE => Ok(Fetched::Absent),
+            StatusCode::NOT_FOUND if is_from_a_broker(&response) => Ok(Fetched::Absent),
             StatusCode::NOT_IMPLEMENTED => Ok(Fetched::NotRetrievable),
             _ => Err(exchange.refused(&response).await),
         }
@@ -166,7 +169,7 @@ impl Broker {
     }
 
     /// Asks how far the broker is (spec: "Polling Last Operation for Service Bindings"). A key that is gone is what an
-    /// unbind is for; for a bind it says nothing.
+    /// unbind is for. Where the broker does not know the key, it follows no work on it: the request is made again.
     ///
     /// # Errors
     /// Any answer that does not tell: the broker is to be asked again.
@@ -195,6 +198,13 @@ impl Broker {
         match response.status {
             StatusCode::OK => exchange.progress(&response).await,
             StatusCode::GONE if work == Work::Unbind => Ok(Progress::Succeeded),
+            status
+                if status == StatusCode::GONE
+                    || is_from_a_broker(&response) && status == StatusCode::NOT_FOUND =>
+            {
+                let said = "the broker knows no such binding".to_owned();
+                Ok(Progress::Failed { said, leaves_orphan: true })
+            }
             _ => Err(exchange.refused(&response).await),
         }
     }
@@ -229,6 +239,11 @@ impl fmt::Debug for Broker {
             .field("redactor", &self.redactor)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether the broker said this, and not a gateway in front of it: gateways answer 404 with a web page or a text.
+fn is_from_a_broker(response: &Response) -> bool {
+    response.body().is_ok_and(wire::is_object)
 }
 
 fn put(url: Url, body: &BindBody<'_>) -> Result<Request, BackendError> {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::backend::{
     Accepted, Backend, BackendError, ErrorClass, IssuedKey, KeyRequest, Progress,
-    http::{Failure, Redactor, Request, Response, call_span, has_words},
+    http::{Failure, Redactor, Request, Response, call_span, has_words, is_web_page},
     token::Token,
 };
 
@@ -133,6 +133,14 @@ impl<'a> Exchange<'a> {
         let body = response.body().unwrap_or_default();
         let code = wire::error_code(body);
         let said = self.redactor(body).await.quote(body);
+        if status == 404 && self.call != Call::Catalog && !wire::is_object(body) {
+            let message = format!(
+                "{} failed: the answer 404 has not the form of a broker's: {said}; check `url`, and the gateway in \
+                 front of the broker",
+                self.call
+            );
+            return BackendError::new(ErrorClass::Unexpected, message).retry_after(response.retry_after);
+        }
         let mut message = format!("{} failed: the broker answers {status}: {said}", self.call);
         let advice = match &self.broker.login {
             Login::Tokens(_) if status == 401 => TOKEN_REFUSED,
@@ -169,10 +177,17 @@ impl<'a> Exchange<'a> {
         wire::issued_key(body, binding_id).map_err(|what| {
             let error = self.malformed(response, what);
             // It was made before, and its credentials were shown then: asking again would not bring them back.
-            let withheld = self.call == Call::Bind
-                && response.status == StatusCode::OK
-                && wire::withholds_credentials(body);
-            if withheld { BackendError { class: ErrorClass::Withheld, ..error } } else { error }
+            let class = match self.call {
+                Call::Bind if response.status == StatusCode::OK && wire::withholds_credentials(body) => {
+                    ErrorClass::Withheld
+                }
+                // A gateway answers 200 with a web page; a broker answers 201 to a request that creates a key.
+                Call::Bind if response.status == StatusCode::OK && is_web_page(body) => error.class,
+                // The next answer would be like this one.
+                Call::Bind => ErrorClass::Unusable,
+                _ => error.class,
+            };
+            BackendError { class, ..error }
         })
     }
 

@@ -102,18 +102,24 @@ const WORDS: &str = r#"{"description": "no hunter2 for correct horse (YWRtaW46aH
 #[case(202, r#"{"operation": 7}"#, OrphanPossible, "holds an `operation` that is no string")]
 #[case(202, "", OrphanPossible, "answers 202, but the body is no JSON object")]
 #[case(204, "", OrphanPossible, "the broker answers 204: an empty body")]
-#[case(201, r#"{"credentials": "s3cret"}"#, OrphanPossible, "holds `credentials` that are no object")]
-#[case(201, "s3cret", OrphanPossible, "answers 201, but the body is no JSON")]
-#[case(201, "", OrphanPossible, "is no JSON")]
+#[case(201, r#"{"credentials": "s3cret"}"#, Unusable, "holds `credentials` that are no object")]
+#[case(201, r#"{"credentials": ["s3cret"]}"#, Unusable, "holds `credentials` that are no object")]
+#[case(201, "{}", Unusable, "holds no `credentials`")]
+#[case(201, r#"{"credentials": {"load": NaN}}"#, Unusable, "is no JSON")]
+#[case(200, r#"{"credentials": {"load": Infinity}}"#, Unusable, "is no JSON")]
+#[case(201, "s3cret", Unusable, "answers 201, but the body is no JSON")]
+#[case(201, "", Unusable, "is no JSON")]
 #[case(200, r#"{"credentials": null}"#, Withheld, "holds no `credentials`")]
 #[case(200, "{}", Withheld, "holds no `credentials`")]
-#[case(200, "", Unexpected, "is no JSON")]
+#[case(200, "", Unusable, "is no JSON")]
+#[case(200, "<html>", Unexpected, "is no JSON")]
 #[case(400, WORDS, Rejected, "answers 400: no [redacted] for [redacted] ([redacted]). Sorry")]
 #[case(401, "<html>hunter2", Forbidden, "answers 401: an HTML page; check the login that the provider names")]
 #[case(403, "hunter2", Forbidden, "no JSON; the login may not do this")]
 #[case(404, "{}", Gone, "no description; check `instance.id`")]
 #[case(408, "{}", Transient, "408")]
 #[case(409, "{}", Conflict, "made with other parameters")]
+#[case(404, "<html>", Unexpected, "the answer 404 has not the form of a broker's: an HTML page; check `url`")]
 #[case(410, "", Gone, "410")]
 #[case(412, "{}", Rejected, "does not speak version 2.17")]
 #[case(422, r#"{"error": "AsyncRequired"}"#, Rejected, "makes keys in the background only")]
@@ -177,6 +183,34 @@ async fn binds_that_are_not_answered_well(
     keeps_its_secrets(&error);
 }
 
+/// What a server sends that was not asked for it: a body compressed, marked or encoded in its own way.
+#[rstest]
+#[case::gzip(compressed(br#"{"credentials": {"password": "s3cret"}}"#), Ok("s3cret"))]
+#[case::byte_order_mark([b"\xef\xbb\xbf".as_slice(), br#"{"credentials": {"password": "s3cret"}}"#].concat(), Ok("s3cret"))]
+#[case::latin_1(b"{\"credentials\": {\"password\": \"gr\xfcn\"}}".to_vec(), Ok("gr\u{fc}n"))]
+#[case::bomb(compressed(&vec![b' '; 2 << 20]), Err("is larger than 1 MiB"))]
+#[case::cut(compressed(KEY.as_bytes())[..20].to_vec(), Err("is compressed and can't be read"))]
+#[tokio::test]
+async fn odd_encodings_are_decoded(#[case] body: Vec<u8>, #[case] expected: Result<&str, &str>) {
+    let router = axum::Router::new().fallback(move || {
+        let body = body.clone();
+        async move { (http::StatusCode::CREATED, body) }
+    });
+    let broker = connect(test_server::serve(router).await, Duration::from_secs(20));
+    broker.knows(&catalog()).await;
+    match (broker.bind(&request()).await, expected) {
+        (Ok(Bound::Issued(key)), Ok(password)) => assert_eq!(key.credentials.expose()["password"], password),
+        (Err(error), Err(words)) => assert!(error.message.contains(words), "{error}"),
+        (outcome, expected) => panic!("{outcome:?} instead of {expected:?}"),
+    }
+}
+
+fn compressed(text: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    io::Write::write_all(&mut encoder, text).unwrap();
+    encoder.finish().unwrap()
+}
+
 #[tokio::test]
 async fn a_bind_that_was_not_sent_leaves_nothing() {
     let broker = connect(test_server::nobody().await, Duration::from_secs(20));
@@ -188,9 +222,13 @@ async fn a_bind_that_was_not_sent_leaves_nothing() {
 
 #[rstest]
 #[case(200, KEY, "found")]
-#[case(404, "", "absent")]
+#[case(404, "{}", "absent")]
 #[case(410, "gone", "absent")]
-#[case(200, "{}", "Unexpected")]
+#[case(404, "<html>", "Unexpected")]
+#[case(404, "", "Unexpected")]
+#[case(200, "{}", "not retrievable")]
+#[case(200, r#"{"credentials": "s3cret"}"#, "not retrievable")]
+#[case(200, "<html>", "Unexpected")]
 #[case(403, "{}", "Forbidden")]
 #[case(500, "{}", "Transient")]
 #[case(501, "{}", "not retrievable")]
@@ -224,6 +262,7 @@ async fn does_not_ask_for_what_is_shown_only_once() {
 #[case(200, "{}", None)]
 #[case(200, "garbage", None)]
 #[case(410, "<html>", None)]
+#[case(404, "<html>", Some(Unexpected))]
 #[case(202, "[]", Some(Unexpected))]
 #[case(204, "", Some(Unexpected))]
 #[case(400, "{}", Some(Rejected))]
@@ -378,8 +417,9 @@ async fn takes_note_of_work_in_the_background(#[case] body: &str, #[case] token:
 #[case(200, r#"{"state": "failed"}"#, Ok("failed: no description"))]
 #[case(200, r#"{"state": "on holiday"}"#, Err("holds a `state` that is none of the specification"))]
 #[case(200, "<html>", Err("is no JSON object"))]
-#[case(410, "", Err("answers 410"))]
-#[case(404, "{}", Err("answers 404"))]
+#[case(404, "<html>", Err("the answer 404 has not"))]
+#[case(410, "", Ok("failed: the broker knows no such binding"))]
+#[case(404, "{}", Ok("failed: the broker knows no such binding"))]
 #[case(401, "{}", Err("check the login"))]
 #[case(500, "{}", Err("answers 500"))]
 #[tokio::test]

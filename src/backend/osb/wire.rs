@@ -253,6 +253,13 @@ pub(super) fn withholds_credentials(body: &[u8]) -> bool {
     body.as_object().is_some_and(|body| body.get("credentials").is_none_or(Value::is_null))
 }
 
+/// Whether an answer is an object, and what it has for credentials is no object.
+pub(super) fn lacks_credentials(body: &[u8]) -> bool {
+    let body = serde_json::from_slice::<Value>(body).unwrap_or_default();
+    body.as_object()
+        .is_some_and(|body| body.get("credentials").is_none_or(|credentials| !credentials.is_object()))
+}
+
 /// ISO 8601 with an offset, or without one, which then is UTC.
 fn timestamp(text: &str) -> Option<Timestamp> {
     let text = text.trim();

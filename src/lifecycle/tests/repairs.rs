@@ -119,3 +119,16 @@ fn a_lost_key_is_replaced_after_the_oldest_one_is_revoked() {
     let world = World { memory: report.memory, ..world };
     assert!(matches!(act(&world), Effect::Record(_)), "the next key is written down before it is created");
 }
+
+/// The remote side may refuse to show the credentials for ever.
+#[test]
+fn a_requested_rotation_replaces_a_key_without_reading_it() {
+    let mut world = damaged();
+    world.desired.inputs = inputs("now".to_owned(), Some("again".to_owned()), []);
+    assert_eq!(act(&world), Effect::RehearseSecret);
+    world.round.rehearsed = true;
+    let Effect::Record(report) = act(&world) else { panic!("nothing is written down") };
+    let (next, predecessor) = (Sequence::FIRST.next(), Some(Sequence::FIRST));
+    assert_eq!(report.memory.attempt(), Some(next));
+    assert_eq!(act(&World { memory: report.memory, ..world }), Effect::Bind { sequence: next, predecessor });
+}
