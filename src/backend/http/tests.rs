@@ -105,8 +105,8 @@ const TEN_BYTES_IN_FULL: &str = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01
 const TEN_BYTES: &str = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc";
 
 #[rstest]
-#[case::no_answer("", Then::Hang, "within 1.5s")]
-#[case::body_hangs(TEN_BYTES, Then::Hang, "within 1.5s")]
+#[case::no_answer("", Then::Hang, "within 1.5s, the provider's `limits.timeout`: raise it")]
+#[case::body_hangs(TEN_BYTES, Then::Hang, "within 1.5s, the provider's `limits.timeout`: raise it")]
 #[case::cut_before_the_answer("", Then::Close, "closed before the answer was complete")]
 #[case::cut_in_the_head("HTTP/1.1 200 OK\r\ncontent-", Then::Close, "closed before the answer was complete")]
 #[case::cut_in_the_body(TEN_BYTES, Then::Close, "closed before the answer was complete")]
@@ -255,6 +255,16 @@ async fn a_bundle_with_an_older_authority_of_the_same_name() {
 #[case::untrusted(Certificate::valid_for("127.0.0.1"), false, "not trusted: set `tls.caBundle`")]
 #[case::wrong_name(Certificate::valid_for("broker.example.com"), true, "is for another name")]
 #[case::expired(Certificate::expired("127.0.0.1"), true, "has expired")]
+#[case::authority(
+    Certificate::of_an_authority("127.0.0.1"),
+    true,
+    "(`CA:TRUE`), which a server may not show: issue"
+)]
+#[case::unknown_authority(
+    Certificate::of_an_authority("127.0.0.1"),
+    false,
+    "(`CA:TRUE`), which a server may not show"
+)]
 #[tokio::test]
 async fn wrong_certificates(#[case] certificate: Certificate, #[case] trusted: bool, #[case] words: &str) {
     let url = test_server::tls(&certificate, None).await;

@@ -142,7 +142,7 @@ async fn binds_that_fail(
 #[rstest]
 #[case::garbage("SSH-2.0\r\n", Then::Close, OrphanPossible, "is not HTTP")]
 #[case::cut("", Then::Close, OrphanPossible, "closed before the answer was complete")]
-#[case::hangs("", Then::Hang, OrphanPossible, "within 600ms")]
+#[case::hangs("", Then::Hang, OrphanPossible, "within 600ms, the provider's `limits.timeout`: raise it")]
 #[case::endless_success(
     "HTTP/1.1 201 Created\r\ntransfer-encoding: chunked\r\n\r\n",
     Then::Endless,
