@@ -196,7 +196,8 @@ fn secret_of(login: Option<&SecretLogin>) -> Option<&super::SecretRef> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tls {
-    /// Certificates, in PEM, of further authorities to trust.
+    /// Certificates, in PEM, of further authorities to trust. A self-signed server certificate may be written here if
+    /// it is not one of an authority (`CA:FALSE`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 131_072))]
     #[x_kube(validation = Rule::new(

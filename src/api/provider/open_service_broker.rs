@@ -17,6 +17,14 @@ pub struct OpenServiceBrokerSpec {
     #[x_kube(validation = rules::base_url())]
     pub url: String,
 
+    /// The version of the Open Service Broker API that the operator sends as `X-Broker-API-Version`: `2.` and a number.
+    /// Set it where the broker answers 412, which means that it supports another version. Default: `2.17`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 5))]
+    #[x_kube(validation = Rule::new("self.matches('^2[.](0|[1-9][0-9]{0,2})$')")
+        .message("write a version of the Open Service Broker API such as `2.13`"))]
+    pub api_version: Option<String>,
+
     /// How to log in: at most one of `basic`, `bearer` and `clientCredentials`. Default: without a login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<BrokerAuth>,

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, StatusCode, header::HeaderValue};
 use url::Url;
 
 use super::{
-    BrokerConfig,
+    ApiVersion, BrokerConfig,
     call::Exchange,
     catalog::{Catalog, CatalogCache},
     classify::Call,
@@ -27,6 +27,7 @@ const LARGEST_CATALOG: usize = 16;
 /// One Open Service Broker, logged in.
 pub struct Broker {
     pub(in crate::backend) http: HttpClient,
+    pub(super) api_version: (ApiVersion, HeaderValue),
     pub(super) login: Login,
     pub(super) redactor: Redactor,
     pub(super) catalog: CatalogCache,
@@ -48,6 +49,7 @@ impl Broker {
         };
         Ok(Self {
             http,
+            api_version: (config.api_version.clone(), config.api_version.header()?),
             login,
             redactor,
             base,

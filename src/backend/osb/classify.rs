@@ -86,7 +86,6 @@ pub(super) fn advice(call: Call, status: u16, code: Option<&str>) -> &'static st
         (404 | 410, _) if call == Call::Catalog => "check that `url` is the broker's base address",
         (404 | 410, _) => "check `instance.id`",
         (409, _) if call == Call::Bind => "a key of this id exists, made with other parameters",
-        (412, _) => "it does not speak version 2.17 of the Open Service Broker API",
         (422, Some("AsyncRequired")) => {
             "it makes keys in the background only, and does not show their credentials afterwards; choose another plan"
         }

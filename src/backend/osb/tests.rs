@@ -19,8 +19,8 @@ use uuid::Uuid;
 use super::{
     Broker, BrokerConfig,
     fake_broker::{
-        FakeBroker, KEY, PARAMETER, SECRET, binding_path, catalog, connect, keeps_its_secrets, request,
-        request_for,
+        FakeBroker, KEY, PARAMETER, SECRET, binding_path, catalog, config, connect, keeps_its_secrets,
+        request, request_for,
     },
 };
 use crate::backend::{
@@ -75,6 +75,19 @@ async fn leaves_out_what_there_is_none_of() {
     let body: Value = serde_json::from_slice(&fake.call().body).unwrap();
     assert_eq!(body.get("parameters"), None);
     assert_eq!(body["context"], json!({"platform": "kubernetes", "namespace": "training"}));
+}
+
+#[tokio::test]
+async fn names_the_version_that_the_provider_asks_for() {
+    let fake = FakeBroker::answering(412, "{}");
+    let url = test_server::serve(fake.router()).await;
+    let config =
+        BrokerConfig { api_version: "2.13".to_owned().into(), ..config(url, Duration::from_secs(20)) };
+    let error = Broker::new(&config).unwrap().bind(&request()).await.unwrap_err();
+    assert!(error.message.contains("does not speak version 2.13"), "{error}");
+    assert!(error.message.contains("set `openServiceBroker.apiVersion`"), "{error}");
+    let versions = fake.calls().into_iter().map(|call| call.headers["x-broker-api-version"].clone());
+    assert_eq!(versions.collect::<Vec<_>>(), ["2.13", "2.13"]);
 }
 
 #[tokio::test]
@@ -336,7 +349,7 @@ async fn what_no_broker_needs_to_be_asked(
 #[case("https://169.254.169.254", "`url`: `169.254.169.254` is a cloud's metadata address, which is refused")]
 #[case("http://broker.example.com", "`url`: plain http to `broker.example.com` is refused")]
 fn refuses_addresses_at_once(#[case] url: url::Url, #[case] words: &str) {
-    let config = BrokerConfig { url, auth: None, http: HttpConfig::default() };
+    let config = BrokerConfig { http: HttpConfig::default(), ..config(url, Duration::ZERO) };
     let error = Broker::new(&config).unwrap_err();
     assert_eq!(error.class, Rejected);
     assert!(error.message.contains(words), "{error}");
@@ -547,7 +560,7 @@ async fn a_tenants_broker_that_moves_proves_itself_before_it_gets_a_bind() {
     let mut http = test_server::http_config(Duration::from_secs(20));
     http.addresses = http.addresses.for_author(author).with_names(Arc::clone(&names) as Arc<dyn Names>);
     let url = format!("http://broker.example:{}/prefix/", old.port().unwrap()).parse().unwrap();
-    let broker = Broker::new(&BrokerConfig { url, auth: None, http }).unwrap();
+    let broker = Broker::new(&BrokerConfig { http, ..config(url, Duration::ZERO) }).unwrap();
     broker.check().await.unwrap();
 
     names.0.store(true, Ordering::SeqCst);

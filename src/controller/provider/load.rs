@@ -18,10 +18,10 @@ use crate::{
         Limits as LimitsSpec, OpenServiceBrokerSpec, ProviderSpec, Reason, TrustedProfile,
     },
     backend::{
-        AddressPolicy, Author, Backend, BackendError, Broker, BrokerAuth, BrokerConfig, ClientCertificate,
-        ClientCredentials, CloudFoundry, CloudFoundryAuth, CloudFoundryConfig, ErrorClass, HttpConfig,
-        IbmCloud, IbmCloudAuth, IbmCloudConfig, Limits, LostClusters, MemoryShare, Observer, Profile,
-        RemoteShares,
+        AddressPolicy, ApiVersion, Author, Backend, BackendError, Broker, BrokerAuth, BrokerConfig,
+        ClientCertificate, ClientCredentials, CloudFoundry, CloudFoundryAuth, CloudFoundryConfig, ErrorClass,
+        HttpConfig, IbmCloud, IbmCloudAuth, IbmCloudConfig, Limits, LostClusters, MemoryShare, Observer,
+        Profile, RemoteShares,
     },
     controller::{
         Options,
@@ -150,7 +150,12 @@ pub fn backend(
         Some(BackendSpec::OpenServiceBroker(broker)) => {
             let http = observed_as(Backend::OPEN_SERVICE_BROKER)?;
             let url = url("url", &broker.url)?;
-            let config = BrokerConfig { url, auth: broker_auth(broker, logins)?, http };
+            let config = BrokerConfig {
+                url,
+                api_version: broker.api_version.clone().map(ApiVersion::from).unwrap_or_default(),
+                auth: broker_auth(broker, logins)?,
+                http,
+            };
             let broker = Broker::new(&config).map_err(|error| problem(&error))?;
             Ok(Backend::OpenServiceBroker(Box::new(broker)))
         }

@@ -35,14 +35,27 @@ pub(super) struct Request {
     pub body: Option<Bytes>,
 }
 
+/// What this broker demands of calls, where brokers differ.
+#[derive(Clone, Debug)]
+pub(super) struct Demands {
+    /// The only version of the API that it supports.
+    pub api_version: String,
+}
+
+impl Default for Demands {
+    fn default() -> Self {
+        Self { api_version: "2.17".to_owned() }
+    }
+}
+
 /// Turns a call into what it asks for.
-pub(super) fn admit(request: &Request, login: &Login) -> Result<Operation, Refusal> {
+pub(super) fn admit(request: &Request, login: &Login, demands: &Demands) -> Result<Operation, Refusal> {
     let Request { target: Target { route, instance, binding }, uri, headers, body } = request;
     if !login.admits(headers) {
         let detail = "the login is missing or wrong";
         return Err(Refusal::breach(Rule::Login, StatusCode::UNAUTHORIZED, detail));
     }
-    check_api_version(headers)?;
+    check_api_version(headers, &demands.api_version)?;
     check_request_identity(headers)?;
     let query = Parameters::read(uri, *route)?;
 
@@ -88,11 +101,11 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-fn check_api_version(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_api_version(headers: &HeaderMap, supported: &str) -> Result<(), Refusal> {
     match text(headers, API_VERSION) {
-        Some("2.17") => Ok(()),
+        Some(sent) if sent == supported => Ok(()),
         sent => {
-            let detail = format!("`X-Broker-API-Version` must be 2.17, not {sent:?}");
+            let detail = format!("`X-Broker-API-Version` must be {supported}, not {sent:?}");
             Err(Refusal::breach(Rule::ApiVersion, StatusCode::PRECONDITION_FAILED, detail))
         }
     }
