@@ -17,7 +17,7 @@ pub use cloud_foundry::{CloudFoundryAuth, CloudFoundryPassword, CloudFoundrySpec
 pub use cluster::{AllowedNamespaces, ClusterKeyProvider, ClusterKeyProviderSpec};
 pub use ibm_cloud::{IbmCloudAuth, IbmCloudSpec, TrustedProfile};
 pub use namespace_rule::{CloudFoundryRule, IbmCloudRule, InstancePatterns, NamespaceRule, Permission};
-pub use open_service_broker::{BrokerAuth, BrokerClientCredentials, OpenServiceBrokerSpec};
+pub use open_service_broker::{BindResource, BrokerAuth, BrokerClientCredentials, OpenServiceBrokerSpec};
 
 use super::{duration::Duration, reference::SecretLogin, rules};
 

@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode, header::HeaderValue};
 use url::Url;
 
 use super::{
-    ApiVersion, BrokerConfig,
+    ApiVersion, BindResource, BrokerConfig,
     call::Exchange,
     catalog::{Catalog, CatalogCache},
     classify::Call,
@@ -28,6 +28,7 @@ const LARGEST_CATALOG: usize = 16;
 pub struct Broker {
     pub(in crate::backend) http: HttpClient,
     pub(super) api_version: (ApiVersion, HeaderValue),
+    bind_resource: Option<BindResource>,
     pub(super) login: Login,
     pub(super) redactor: Redactor,
     pub(super) catalog: CatalogCache,
@@ -50,6 +51,7 @@ impl Broker {
         Ok(Self {
             http,
             api_version: (config.api_version.clone(), config.api_version.header()?),
+            bind_resource: config.bind_resource.clone(),
             login,
             redactor,
             base,
@@ -98,6 +100,7 @@ impl Broker {
             service_id: &plan.service_id,
             plan_id: &plan.plan_id,
             context: Context::of(request),
+            bind_resource: self.bind_resource.as_ref(),
             predecessor_binding_id,
             parameters: request.parameters.expose(),
         };

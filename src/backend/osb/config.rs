@@ -5,6 +5,7 @@ use std::fmt;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -22,6 +23,8 @@ pub struct BrokerConfig {
     pub url: Url,
     /// The version of the API that each call names.
     pub api_version: ApiVersion,
+    /// What each bind says that the key is for; `None` for brokers that don't ask.
+    pub bind_resource: Option<BindResource>,
     /// The login; `None` for a broker that asks for none, or for mutual TLS alone.
     pub auth: Option<Auth>,
     /// How to talk to it.
@@ -33,6 +36,7 @@ impl fmt::Debug for BrokerConfig {
         f.debug_struct("BrokerConfig")
             .field("url", &without_query(&self.url))
             .field("api_version", &self.api_version)
+            .field("bind_resource", &self.bind_resource)
             .field("auth", &self.auth)
             .field("http", &self.http)
             .finish()
@@ -71,6 +75,17 @@ impl fmt::Display for ApiVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// What a key is for (spec: "Bind Resource Object").
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BindResource {
+    /// An application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_guid: Option<String>,
+    /// A UAA client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential_client_id: Option<String>,
 }
 
 /// The login at a broker.
@@ -177,6 +192,7 @@ mod tests {
         let config = BrokerConfig {
             url: "https://user:hunter2@broker/prefix?hunter2".parse().unwrap(),
             api_version: ApiVersion::default(),
+            bind_resource: None,
             auth: Some(basic_auth("admin", "hunter2")),
             http: HttpConfig::default(),
         };

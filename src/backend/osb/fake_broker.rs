@@ -114,6 +114,7 @@ pub(super) fn config(url: url::Url, timeout: Duration) -> BrokerConfig {
     BrokerConfig {
         url,
         api_version: ApiVersion::default(),
+        bind_resource: None,
         auth: None,
         http: test_server::http_config(timeout),
     }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    Broker, BrokerConfig,
+    BindResource, Broker, BrokerConfig,
     fake_broker::{
         FakeBroker, KEY, PARAMETER, SECRET, binding_path, catalog, config, connect, keeps_its_secrets,
         request, request_for,
@@ -88,6 +88,27 @@ async fn names_the_version_that_the_provider_asks_for() {
     assert!(error.message.contains("set `openServiceBroker.apiVersion`"), "{error}");
     let versions = fake.calls().into_iter().map(|call| call.headers["x-broker-api-version"].clone());
     assert_eq!(versions.collect::<Vec<_>>(), ["2.13", "2.13"]);
+}
+
+#[rstest]
+#[case(Some("app-1"), Some("client-1"), json!({"app_guid": "app-1", "credential_client_id": "client-1"}))]
+#[case(None, Some("client-1"), json!({"credential_client_id": "client-1"}))]
+#[tokio::test]
+async fn says_what_the_key_is_for(
+    #[case] app_guid: Option<&str>,
+    #[case] credential_client_id: Option<&str>,
+    #[case] sent: Value,
+) {
+    let fake = FakeBroker::answering(201, KEY);
+    let url = test_server::serve(fake.router()).await;
+    let bind_resource = BindResource {
+        app_guid: app_guid.map(str::to_owned),
+        credential_client_id: credential_client_id.map(str::to_owned),
+    };
+    let config = BrokerConfig { bind_resource: Some(bind_resource), ..config(url, Duration::from_secs(20)) };
+    Broker::new(&config).unwrap().bind(&request()).await.unwrap();
+    let body: Value = serde_json::from_slice(&fake.call().body).unwrap();
+    assert_eq!(body["bind_resource"], sent);
 }
 
 #[tokio::test]

@@ -9,11 +9,11 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri, header::CONTENT_TYPE},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    answer::Refusal,
+    answer::{Answer, Refusal},
     login::Login,
     operation::{Hints, Key, Operation, OriginatingIdentity, Wish},
     record::Rule,
@@ -40,11 +40,13 @@ pub(super) struct Request {
 pub(super) struct Demands {
     /// The only version of the API that it supports.
     pub api_version: String,
+    /// Whether a bind has to name an application or a client.
+    pub bind_resource: bool,
 }
 
 impl Default for Demands {
     fn default() -> Self {
-        Self { api_version: "2.17".to_owned() }
+        Self { api_version: "2.17".to_owned(), bind_resource: false }
     }
 }
 
@@ -74,7 +76,7 @@ pub(super) fn admit(request: &Request, login: &Login, demands: &Demands) -> Resu
         Route::Bind => {
             let key = key()?;
             let accepts_incomplete = query.accepts_incomplete()?;
-            Ok(Operation::Bind { key, wish: wish(headers, body.as_ref())?, accepts_incomplete })
+            Ok(Operation::Bind { key, wish: wish(headers, body.as_ref(), demands)?, accepts_incomplete })
         }
         Route::Fetch => Ok(Operation::Fetch { key: key()?, hints: query.into_hints() }),
         Route::Unbind => {
@@ -146,7 +148,7 @@ fn binding_id(sent: &str) -> Result<Uuid, Refusal> {
     })
 }
 
-fn wish(headers: &HeaderMap, body: Option<&Bytes>) -> Result<Wish, Refusal> {
+fn wish(headers: &HeaderMap, body: Option<&Bytes>, demands: &Demands) -> Result<Wish, Refusal> {
     let content_type = text(headers, CONTENT_TYPE.as_str());
     let essence = content_type.and_then(|value| value.split(';').next()).map(str::trim);
     if !essence.is_some_and(|value| value.eq_ignore_ascii_case("application/json")) {
@@ -164,7 +166,22 @@ fn wish(headers: &HeaderMap, body: Option<&Bytes>) -> Result<Wish, Refusal> {
         let detail = format!("`context` must name the platform `{PLATFORM}` and a namespace");
         return Err(Refusal::bad_request(Rule::Context, detail));
     }
+    if demands.bind_resource && !names_user(&wish) {
+        // The specification lets a broker demand it, so a client that does not send it breaks no rule.
+        let description = "`app_guid` or `bind_resource.credential_client_id` is required";
+        let body = json!({"error": "RequiresApp", "description": description});
+        return Err(Answer::new(StatusCode::UNPROCESSABLE_ENTITY, body).into());
+    }
     Ok(wish)
+}
+
+/// Whether a bind names an application or a client that uses the key.
+fn names_user(wish: &Wish) -> bool {
+    let named = |name: &str| {
+        let value = wish.bind_resource.as_ref().and_then(|resource| resource.get(name)?.as_str());
+        value.is_some_and(|value| !value.is_empty())
+    };
+    wish.app_guid.is_some() || named("app_guid") || named("credential_client_id")
 }
 
 /// The query parameters that the specification knows for bindings.

@@ -82,6 +82,12 @@ impl Builder {
         self
     }
 
+    /// Answers 422 to a bind that names neither an application nor a client, in `app_guid` or in `bind_resource`.
+    pub fn demand_bind_resource(mut self) -> Self {
+        self.demands.bind_resource = true;
+        self
+    }
+
     /// What is offered. The instances have to be of it.
     pub fn catalog(mut self, catalog: Catalog) -> Self {
         self.catalog = catalog;
