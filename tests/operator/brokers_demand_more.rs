@@ -93,3 +93,16 @@ async fn a_key_that_was_created_for_something_else_before_a_crash_is_revoked() {
     assert_eq!(named(&stage), values);
     stage.delete_and_leave_nothing(NAME).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_query_of_the_url_is_part_of_every_call() {
+    let broker = FakeBroker::builder().demand_parameter("tenant", "open-barley");
+    let stage = Stage::set_with(broker.start().await.unwrap()).await;
+    let url = format!("{}/?tenant=open-barley", stage.broker.url());
+    stage.change_provider(json!({"openServiceBroker": {"url": url}})).await;
+    let _operator = stage.start_operator().await;
+    stage.create_key(NAME).await;
+    stage.wait_ready_with_the_only_key(NAME).await;
+    assert!(!stage.everything_public().await.contains("open-barley"));
+    stage.delete_and_leave_nothing(NAME).await;
+}

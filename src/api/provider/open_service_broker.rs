@@ -12,9 +12,10 @@ use crate::api::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenServiceBrokerSpec {
-    /// The broker's base URL, without `/v2`.
+    /// The broker's base URL, without `/v2`. A query, such as `?tenant=a`, is sent with each call. The operator shows it
+    /// in no log and no message, but users who may read the provider see it: a password belongs in `auth`.
     #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(validation = rules::base_url())]
+    #[x_kube(validation = rules::broker_url())]
     pub url: String,
 
     /// The version of the Open Service Broker API that the operator sends as `X-Broker-API-Version`: `2.` and a number.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use reqwest::{Method, StatusCode, header::HeaderValue};
+use serde_json::Value;
 use url::Url;
 
 use super::{
@@ -18,11 +19,14 @@ use super::{
 };
 use crate::backend::{
     BackendError, Bound, ErrorClass, Fetched, InstanceRef, KeyRequest, Progress, Unbound, Work,
-    http::{HttpClient, Redactor, Request, base_url, without_query},
+    http::{HttpClient, Redactor, Request, base_url_with_query, without_query},
 };
 
 /// In MiB. Large marketplaces describe thousands of plans, with pictures and schemas.
 const LARGEST_CATALOG: usize = 16;
+
+/// The parameters of this API's calls.
+const PARAMETERS: [&str; 4] = ["accepts_incomplete", "service_id", "plan_id", "operation"];
 
 /// One Open Service Broker, logged in.
 pub struct Broker {
@@ -43,11 +47,12 @@ impl Broker {
     /// [`ErrorClass::Rejected`], where address, login or certificates can't be used.
     pub fn new(config: &BrokerConfig) -> Result<Self, BackendError> {
         let http = HttpClient::new(&config.http)?;
-        let base = base_url(&http, "url", &config.url)?;
+        let base = base_url_with_query(&http, "url", &config.url, &PARAMETERS)?;
         let (login, redactor) = match &config.auth {
             Some(auth) => auth.login(&http)?,
             None => (Login::None, Redactor::default()),
         };
+        let redactor = hide_query(redactor, &base);
         Ok(Self {
             http,
             api_version: (config.api_version.clone(), config.api_version.header()?),
@@ -229,6 +234,13 @@ impl fmt::Debug for Broker {
             .field("redactor", &self.redactor)
             .finish_non_exhaustive()
     }
+}
+
+/// The query of the broker's URL may hold a login.
+fn hide_query(redactor: Redactor, base: &Url) -> Redactor {
+    let Some(query) = base.query() else { return redactor };
+    let values: Vec<_> = base.query_pairs().map(|(_, value)| Value::from(value.into_owned())).collect();
+    redactor.and([query.to_owned().into()]).and_strings_of(&values)
 }
 
 fn put(url: Url, body: &BindBody<'_>) -> Result<Request, BackendError> {

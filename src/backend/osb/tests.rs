@@ -366,6 +366,42 @@ async fn what_no_broker_needs_to_be_asked(
     assert!(fake.calls().iter().all(|call| call.method == Method::GET));
 }
 
+#[tokio::test]
+async fn the_query_of_the_url_is_sent_with_each_call_and_never_shown() {
+    let fake = FakeBroker::answering(
+        400,
+        r#"{"description": "no tenant=a&key=open%20barley, that is open barley"}"#,
+    );
+    let mut url = test_server::serve(fake.router()).await.join("prefix/").unwrap();
+    url.set_query(Some("tenant=a&key=open%20barley"));
+    let broker = connect(url, Duration::from_secs(20));
+    let error = broker.bind(&request()).await.unwrap_err();
+    let poll = broker.poll(&request(), Work::Unbind, Some("task")).await.unwrap_err();
+    let unbind = broker.unbind(&request()).await.unwrap_err();
+    for shown in [&error, &poll, &unbind].map(|error| format!("{error} {error:?} {broker:?}")) {
+        assert!(!shown.contains("barley") && !shown.contains("tenant=a"), "{shown}");
+    }
+    let (query, plan) = ("tenant=a&key=open%20barley", "service_id=s-1&plan_id=p-1");
+    let queries: Vec<_> = fake.calls().into_iter().map(|call| call.uri.query().unwrap().to_owned()).collect();
+    assert_eq!(
+        queries,
+        [
+            query.to_owned(),
+            format!("{query}&accepts_incomplete=true"),
+            format!("{query}&{plan}&operation=task"),
+            format!("{query}&{plan}&accepts_incomplete=true"),
+        ]
+    );
+}
+
+#[test]
+fn a_parameter_of_the_api_is_no_part_of_the_url() {
+    let config = config("http://127.0.0.1?plan_id=hunter2".parse().unwrap(), Duration::from_secs(20));
+    let error = Broker::new(&config).unwrap_err();
+    assert_eq!(error.class, Rejected);
+    assert!(error.message.contains("`url` holds `plan_id`") && !error.message.contains("hunter2"), "{error}");
+}
+
 #[rstest]
 #[case("https://169.254.169.254", "`url`: `169.254.169.254` is a cloud's metadata address, which is refused")]
 #[case("http://broker.example.com", "`url`: plain http to `broker.example.com` is refused")]

@@ -42,11 +42,13 @@ pub(super) struct Demands {
     pub api_version: String,
     /// Whether a bind has to name an application or a client.
     pub bind_resource: bool,
+    /// A parameter, with its value, that the query of every call has.
+    pub parameter: Option<(String, String)>,
 }
 
 impl Default for Demands {
     fn default() -> Self {
-        Self { api_version: "2.17".to_owned(), bind_resource: false }
+        Self { api_version: "2.17".to_owned(), bind_resource: false, parameter: None }
     }
 }
 
@@ -59,7 +61,7 @@ pub(super) fn admit(request: &Request, login: &Login, demands: &Demands) -> Resu
     }
     check_api_version(headers, &demands.api_version)?;
     check_request_identity(headers)?;
-    let query = Parameters::read(uri, *route)?;
+    let query = Parameters::read(uri, *route, demands.parameter.as_ref())?;
 
     let instance = || instance.clone().unwrap_or_default();
     let key = || -> Result<Key, Refusal> {
@@ -194,9 +196,16 @@ struct Parameters {
 }
 
 impl Parameters {
-    fn read(uri: &Uri, route: Route) -> Result<Self, Refusal> {
-        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+    fn read(uri: &Uri, route: Route, demanded: Option<&(String, String)>) -> Result<Self, Refusal> {
+        let Query(mut pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|error| Refusal::bad_request(Rule::Query, error.to_string()))?;
+        if let Some(demanded) = demanded {
+            let Some(place) = pairs.iter().position(|pair| pair == demanded) else {
+                let detail = format!("the query lacks `{}={}`", demanded.0, demanded.1);
+                return Err(Refusal::bad_request(Rule::Query, detail));
+            };
+            pairs.remove(place);
+        }
         let mut parameters = Self::default();
         for (name, value) in pairs {
             let field = match name.as_str() {

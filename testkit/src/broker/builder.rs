@@ -88,6 +88,12 @@ impl Builder {
         self
     }
 
+    /// Demands this parameter in the query of every call, as a broker does that serves several tenants.
+    pub fn demand_parameter(mut self, name: &str, value: &str) -> Self {
+        self.demands.parameter = Some((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// What is offered. The instances have to be of it.
     pub fn catalog(mut self, catalog: Catalog) -> Self {
         self.catalog = catalog;
