@@ -22,7 +22,7 @@ pub use condition::{ConditionType, Reason};
 pub use duration::{Duration, InvalidDuration};
 pub use ibm_access::{IbmCloudAccess, IbmCloudKey, ResourceAttribute};
 pub use provider::{
-    AllowedNamespaces, BackendSpec, BrokerAuth, BrokerClientCredentials, CloudFoundryAuth,
+    AllowedNamespaces, BackendSpec, BindResource, BrokerAuth, BrokerClientCredentials, CloudFoundryAuth,
     CloudFoundryPassword, CloudFoundryRule, CloudFoundrySpec, ClusterKeyProvider, ClusterKeyProviderSpec,
     IbmCloudAuth, IbmCloudRule, IbmCloudSpec, InstancePatterns, InstancesById, KeyProvider, Limits,
     NamespaceRule, OpenServiceBrokerSpec, OrphanPolicy, Orphans, Permission, ProviderSpec, ProviderStatus,

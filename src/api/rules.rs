@@ -29,6 +29,17 @@ pub(super) fn base_url() -> Rule {
     )
 }
 
+/// The base URL of a broker, which may have a query.
+pub(super) fn broker_url() -> Rule {
+    Rule::new(
+        "isURL(self) && self.matches('^https?://([A-Za-z0-9._-]+|[[][0-9A-Fa-f:.]+[]])(:[0-9]{1,5})?(/[^?#[:space:]]*)?([?][^#[:space:]]*)?$')",
+    )
+    .message(
+        "write an absolute URL such as `https://broker.example.com`: https or http, a host, no user or password \
+         (logins belong in `auth`) and no fragment",
+    )
+}
+
 /// Keys that the API server accepts in an object's metadata.
 pub(super) fn qualified_keys(what: &str) -> Rule {
     Rule::new("self.all(key, !format.qualifiedName().validate(key.lowerAscii()).hasValue())").message(Message::Message(format!(

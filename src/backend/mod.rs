@@ -34,7 +34,7 @@ pub use key::{
     KeyRequest, KnownSecrets, LostClusters, Owner, Parameters, Progress, SpaceLimit, Unbound, Work,
 };
 pub use memory::{Holding, Kept, MemoryBudget, MemoryShare, NoRoom};
-pub use osb::{Auth as BrokerAuth, Broker, BrokerConfig};
+pub use osb::{ApiVersion, Auth as BrokerAuth, BindResource, Broker, BrokerConfig};
 pub use pages::Listed;
 pub use token::ClientCredentials;
 

@@ -144,6 +144,13 @@ impl Certificate {
         Self::with_params(rcgen::CertificateParams::new([name.to_owned()]).unwrap())
     }
 
+    /// May sign other certificates (`CA:TRUE`).
+    pub(super) fn of_an_authority(name: &str) -> Self {
+        let mut params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        Self::with_params(params)
+    }
+
     pub(super) fn expired(name: &str) -> Self {
         let mut params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
         params.not_before = rcgen::date_time_ymd(2001, 1, 1);

@@ -24,6 +24,7 @@ mod a_suspended_key_is_left_alone;
 mod a_token_server_in_trouble_costs_no_key;
 mod an_outage_of_the_api_server_costs_nothing;
 mod an_upgrade_keeps_every_key;
+mod brokers_demand_more;
 mod brokers_from_elsewhere;
 mod check_tells_what_is_missing;
 mod cloud_foundry_crashes_leave_one_key;

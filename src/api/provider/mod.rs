@@ -17,7 +17,7 @@ pub use cloud_foundry::{CloudFoundryAuth, CloudFoundryPassword, CloudFoundrySpec
 pub use cluster::{AllowedNamespaces, ClusterKeyProvider, ClusterKeyProviderSpec};
 pub use ibm_cloud::{IbmCloudAuth, IbmCloudSpec, TrustedProfile};
 pub use namespace_rule::{CloudFoundryRule, IbmCloudRule, InstancePatterns, NamespaceRule, Permission};
-pub use open_service_broker::{BrokerAuth, BrokerClientCredentials, OpenServiceBrokerSpec};
+pub use open_service_broker::{BindResource, BrokerAuth, BrokerClientCredentials, OpenServiceBrokerSpec};
 
 use super::{duration::Duration, reference::SecretLogin, rules};
 
@@ -196,7 +196,8 @@ fn secret_of(login: Option<&SecretLogin>) -> Option<&super::SecretRef> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tls {
-    /// Certificates, in PEM, of further authorities to trust.
+    /// Certificates, in PEM, of further authorities to trust. A self-signed server certificate may be written here if
+    /// it is not one of an authority (`CA:FALSE`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 131_072))]
     #[x_kube(validation = Rule::new(

@@ -12,14 +12,50 @@ use crate::api::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenServiceBrokerSpec {
-    /// The broker's base URL, without `/v2`.
+    /// The broker's base URL, without `/v2`. A query, such as `?tenant=a`, is sent with each call. The operator shows it
+    /// in no log and no message, but users who may read the provider see it: a password belongs in `auth`.
     #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(validation = rules::base_url())]
+    #[x_kube(validation = rules::broker_url())]
     pub url: String,
+
+    /// The version of the Open Service Broker API that the operator sends as `X-Broker-API-Version`: `2.` and a number.
+    /// Set it where the broker answers 412, which means that it supports another version. Default: `2.17`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 5))]
+    #[x_kube(validation = Rule::new("self.matches('^2[.](0|[1-9][0-9]{0,2})$')")
+        .message("write a version of the Open Service Broker API such as `2.13`"))]
+    pub api_version: Option<String>,
+
+    /// Sent to the broker as `bind_resource` with each key that it creates. Default: nothing is sent. A key keeps the
+    /// values that it was created with: another value holds for the next keys and replaces none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bind_resource: Option<BindResource>,
 
     /// How to log in: at most one of `basic`, `bearer` and `clientCredentials`. Default: without a login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<BrokerAuth>,
+}
+
+/// What a key is for, where a broker demands to know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("has(self.appGuid) || has(self.credentialClientId)").message(
+    "write `appGuid`, `credentialClientId` or both; leave `bindResource` out for a broker that demands neither"
+))]
+#[serde(rename_all = "camelCase")]
+pub struct BindResource {
+    /// Id of an application, sent as `app_guid`: letters, digits, `-`, `_` and `.`. Every key of the provider has the
+    /// same one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new("self.matches('^[-._A-Za-z0-9]+$')")
+        .message("write the id of an application: letters, digits, `-`, `_` and `.`"))]
+    pub app_guid: Option<String>,
+
+    /// Id of a UAA client, sent as `credential_client_id`. Cloud Foundry sends it for its service keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = rules::one_line())]
+    pub credential_client_id: Option<String>,
 }
 
 /// How to log in to an Open Service Broker.

@@ -10,16 +10,41 @@ use crate::backend::{BackendError, ErrorClass};
 /// # Errors
 /// [`ErrorClass::Rejected`], with what to write instead.
 pub(in crate::backend) fn base_url(http: &HttpClient, field: &str, url: &Url) -> Result<Url, BackendError> {
+    if url.query().is_some() && url.username().is_empty() && url.password().is_none() {
+        return Err(rejected(format!("`{field}` holds a query or a fragment; write the address alone")));
+    }
+    base_url_with_query(http, field, url, &[])
+}
+
+/// The same for a URL that may have a query, which is part of each call. It may not have the parameters of the calls.
+///
+/// # Errors
+/// As for [`base_url`].
+pub(in crate::backend) fn base_url_with_query(
+    http: &HttpClient,
+    field: &str,
+    url: &Url,
+    parameters: &[&str],
+) -> Result<Url, BackendError> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(rejected(format!(
             "`{field}` holds a user or a password; move them to a Secret and name it in `auth`"
         )));
     }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(rejected(format!("`{field}` holds a query or a fragment; write the address alone")));
+    if url.fragment().is_some() {
+        return Err(rejected(format!("`{field}` holds a fragment; write the URL without it")));
+    }
+    if let Some(name) = parameters.iter().find(|name| url.query_pairs().any(|(sent, _)| sent == **name)) {
+        return Err(rejected(format!(
+            "the query of `{field}` holds `{name}`, which the operator sends itself; take it out"
+        )));
     }
     http.check(url).map_err(|failure| rejected(format!("`{field}`: {failure}")))?;
-    Ok(url.clone())
+    let mut url = url.clone();
+    if url.query() == Some("") {
+        url.set_query(None);
+    }
+    Ok(url)
 }
 
 fn rejected(message: String) -> BackendError {
@@ -37,7 +62,7 @@ mod tests {
     #[case("https://user:hunter2@broker", "`url` holds a user or a password")]
     #[case("https://hunter2@broker", "`url` holds a user or a password")]
     #[case("https://broker?key=hunter2", "`url` holds a query or a fragment")]
-    #[case("https://broker#hunter2", "`url` holds a query or a fragment")]
+    #[case("https://broker#hunter2", "`url` holds a fragment")]
     #[case("https://169.254.169.254", "`url`: `169.254.169.254` is a cloud's metadata address")]
     #[case("http://broker", "`url`: plain http to `broker` is refused")]
     fn refuses_what_is_no_address_to_call(#[case] url: Url, #[case] words: &str) {

@@ -267,8 +267,8 @@ impl HttpClient {
         let (largest_answer, is_typed) = (request.largest_answer, request.is_typed);
         let late = || {
             Failure::MaybeSent(format!(
-                "no complete answer from `{}` within {:?}, the provider's `limits.timeout`; raise it if the remote side needs \
-                 longer",
+                "no complete answer from `{}` within {:?}, the provider's `limits.timeout`: raise it if the remote side \
+                 needs longer",
                 origin(&url),
                 self.timeout
             ))

@@ -41,7 +41,7 @@ pub use redact::without_secrets;
 pub use shares::RemoteShares;
 pub use values::count_values;
 
-pub(super) use base_url::base_url;
+pub(super) use base_url::{base_url, base_url_with_query};
 pub(super) use client::HttpClient;
 pub(super) use failure::Failure;
 pub(super) use path::{below, segment};

@@ -13,6 +13,7 @@ use axum::{Router, http::HeaderMap, routing::get};
 use futures::future::{join_all, select_all};
 use reqwest::Method;
 use rstest::rstest;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use url::Url;
 
 use super::{
@@ -105,8 +106,8 @@ const TEN_BYTES_IN_FULL: &str = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01
 const TEN_BYTES: &str = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc";
 
 #[rstest]
-#[case::no_answer("", Then::Hang, "within 1.5s")]
-#[case::body_hangs(TEN_BYTES, Then::Hang, "within 1.5s")]
+#[case::no_answer("", Then::Hang, "within 1.5s, the provider's `limits.timeout`: raise it")]
+#[case::body_hangs(TEN_BYTES, Then::Hang, "within 1.5s, the provider's `limits.timeout`: raise it")]
 #[case::cut_before_the_answer("", Then::Close, "closed before the answer was complete")]
 #[case::cut_in_the_head("HTTP/1.1 200 OK\r\ncontent-", Then::Close, "closed before the answer was complete")]
 #[case::cut_in_the_body(TEN_BYTES, Then::Close, "closed before the answer was complete")]
@@ -255,6 +256,16 @@ async fn a_bundle_with_an_older_authority_of_the_same_name() {
 #[case::untrusted(Certificate::valid_for("127.0.0.1"), false, "not trusted: set `tls.caBundle`")]
 #[case::wrong_name(Certificate::valid_for("broker.example.com"), true, "is for another name")]
 #[case::expired(Certificate::expired("127.0.0.1"), true, "has expired")]
+#[case::authority(
+    Certificate::of_an_authority("127.0.0.1"),
+    true,
+    "(`CA:TRUE`), which a server may not show: issue"
+)]
+#[case::unknown_authority(
+    Certificate::of_an_authority("127.0.0.1"),
+    false,
+    "(`CA:TRUE`), which a server may not show"
+)]
 #[tokio::test]
 async fn wrong_certificates(#[case] certificate: Certificate, #[case] trusted: bool, #[case] words: &str) {
     let url = test_server::tls(&certificate, None).await;
@@ -582,4 +593,31 @@ async fn a_proof_may_come_over_tls() {
     assert!(matches!(client.send(plain(&url)).await.unwrap_err(), Failure::Unproved(_)));
     assert_eq!(client.send(proving(&url)).await.unwrap().status, 200);
     assert_eq!(client.send(plain(&url)).await.unwrap().status, 200);
+}
+
+/// A connection that the server closed while it was idle costs no request: the next one opens another.
+#[tokio::test]
+async fn a_connection_that_is_closed_while_idle_is_not_used_again() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url: Url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let (closed, mut parted) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut bytes = [0; 4096];
+            let mut requests = u8::from(stream.read(&mut bytes).await.unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+            stream.shutdown().await.unwrap();
+            // The client closes its side as soon as it knows.
+            while stream.read(&mut bytes).await.is_ok_and(|length| length > 0) {
+                requests += 1;
+            }
+            closed.send(requests).unwrap();
+        }
+    });
+    let client = HttpClient::in_environment(&test_server::http_config(PATIENT), |_| None).unwrap();
+    for _ in 0..3 {
+        let request = Request::new(Method::PUT, "/", url.clone());
+        assert_eq!(client.send(request).await.unwrap().status, 200);
+        assert_eq!(parted.recv().await, Some(1), "requests on one connection");
+    }
 }

@@ -4,7 +4,7 @@
 
 use std::{error::Error, io};
 
-use rustls::{AlertDescription, CertificateError};
+use rustls::{AlertDescription, CertificateError, OtherError};
 use url::Url;
 
 use super::{Failure, request::origin, resolver::ResolveError};
@@ -104,14 +104,26 @@ fn certificate_words(reason: &CertificateError) -> String {
             "its certificate is for another name: use the name that the certificate has"
         }
         Reason::Revoked => "its certificate is revoked: renew it there",
+        other if is_of_an_authority(other) => {
+            "its certificate is one of an authority (`CA:TRUE`), which a server may not show: issue a server certificate \
+             with `CA:FALSE`, and set `tls.caBundle` to the certificate that signed it"
+        }
         _ => "its certificate can't be used for a server: issue another one there",
     }
     .to_owned()
 }
 
+/// Whether the server shows the certificate of an authority, as many self-signed ones are.
+fn is_of_an_authority(reason: &CertificateError) -> bool {
+    let CertificateError::Other(OtherError(error)) = reason else { return false };
+    matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
 fn connection_words(error: &reqwest::Error) -> String {
     if error.is_timeout() {
-        return "no connection in time: check address, port and network policies".to_owned();
+        return "no connection in time (half of `limits.timeout`, 10s at most): check address, port and network \
+                policies"
+            .to_owned();
     }
     match find_io(error).map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionRefused) => {

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, StatusCode, header::HeaderValue};
+use serde_json::Value;
 use url::Url;
 
 use super::{
-    BrokerConfig,
+    ApiVersion, BindResource, BrokerConfig,
     call::Exchange,
     catalog::{Catalog, CatalogCache},
     classify::Call,
@@ -18,15 +19,20 @@ use super::{
 };
 use crate::backend::{
     BackendError, Bound, ErrorClass, Fetched, InstanceRef, KeyRequest, Progress, Unbound, Work,
-    http::{HttpClient, Redactor, Request, Response, base_url, without_query},
+    http::{HttpClient, Redactor, Request, Response, base_url_with_query, without_query},
 };
 
 /// In MiB. Large marketplaces describe thousands of plans, with pictures and schemas.
 const LARGEST_CATALOG: usize = 16;
 
+/// The parameters of this API's calls.
+const PARAMETERS: [&str; 4] = ["accepts_incomplete", "service_id", "plan_id", "operation"];
+
 /// One Open Service Broker, logged in.
 pub struct Broker {
     pub(in crate::backend) http: HttpClient,
+    pub(super) api_version: (ApiVersion, HeaderValue),
+    bind_resource: Option<BindResource>,
     pub(super) login: Login,
     pub(super) redactor: Redactor,
     pub(super) catalog: CatalogCache,
@@ -41,13 +47,16 @@ impl Broker {
     /// [`ErrorClass::Rejected`], where address, login or certificates can't be used.
     pub fn new(config: &BrokerConfig) -> Result<Self, BackendError> {
         let http = HttpClient::new(&config.http)?;
-        let base = base_url(&http, "url", &config.url)?;
+        let base = base_url_with_query(&http, "url", &config.url, &PARAMETERS)?;
         let (login, redactor) = match &config.auth {
             Some(auth) => auth.login(&http)?,
             None => (Login::None, Redactor::default()),
         };
+        let redactor = hide_query(redactor, &base);
         Ok(Self {
             http,
+            api_version: (config.api_version.clone(), config.api_version.header()?),
+            bind_resource: config.bind_resource.clone(),
             login,
             redactor,
             base,
@@ -101,6 +110,7 @@ impl Broker {
             service_id: &plan.service_id,
             plan_id: &plan.plan_id,
             context: Context::of(request),
+            bind_resource: self.bind_resource.as_ref(),
             predecessor_binding_id,
             parameters: request.parameters.expose(),
         };
@@ -244,6 +254,13 @@ impl fmt::Debug for Broker {
 /// Whether the broker said this, and not a gateway in front of it: gateways answer 404 with a web page or a text.
 fn is_from_a_broker(response: &Response) -> bool {
     response.body().is_ok_and(wire::is_object)
+}
+
+/// The query of the broker's URL may hold a login.
+fn hide_query(redactor: Redactor, base: &Url) -> Redactor {
+    let Some(query) = base.query() else { return redactor };
+    let values: Vec<_> = base.query_pairs().map(|(_, value)| Value::from(value.into_owned())).collect();
+    redactor.and([query.to_owned().into()]).and_strings_of(&values)
 }
 
 fn put(url: Url, body: &BindBody<'_>) -> Result<Request, BackendError> {

@@ -1,6 +1,6 @@
 //! One call to a broker: its headers, its tracing, and the words for what went wrong.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use reqwest::{
     StatusCode,
@@ -58,7 +58,7 @@ impl<'a> Exchange<'a> {
     pub(super) async fn send(&mut self, request: Request) -> Result<Response, BackendError> {
         let mut request = request
             .header(ACCEPT, HeaderValue::from_static("application/json"))
-            .header(API_VERSION, HeaderValue::from_static("2.17"));
+            .header(API_VERSION, self.broker.api_version.1.clone());
         if let Some(KeyRequest { owner, cleans_up: false, .. }) = self.request {
             let identity = HeaderValue::from_str(&wire::originating_identity(owner));
             let identity = identity.map_err(|_| self.failed(unsendable(self.call)))?;
@@ -143,12 +143,17 @@ impl<'a> Exchange<'a> {
         }
         let mut message = format!("{} failed: the broker answers {status}: {said}", self.call);
         let advice = match &self.broker.login {
-            Login::Tokens(_) if status == 401 => TOKEN_REFUSED,
-            _ => advice(self.call, status, code.as_deref()),
+            Login::Tokens(_) if status == 401 => Cow::Borrowed(TOKEN_REFUSED),
+            _ if status == 412 => Cow::Owned(format!(
+                "it does not speak version {} of the Open Service Broker API; set `openServiceBroker.apiVersion` of the \
+                 provider to one that it supports",
+                self.broker.api_version.0
+            )),
+            _ => Cow::Borrowed(advice(self.call, status, code.as_deref())),
         };
         if !advice.is_empty() {
             message.push_str("; ");
-            message.push_str(advice);
+            message.push_str(&advice);
         }
         BackendError::new(class(self.call, status, code.as_deref()), message)
             .retry_after(response.retry_after)

@@ -86,12 +86,14 @@ pub(super) fn advice(call: Call, status: u16, code: Option<&str>) -> &'static st
         (404 | 410, _) if call == Call::Catalog => "check that `url` is the broker's base address",
         (404 | 410, _) => "check `instance.id`",
         (409, _) if call == Call::Bind => "a key of this id exists, made with other parameters",
-        (412, _) => "it does not speak version 2.17 of the Open Service Broker API",
         (422, Some("AsyncRequired")) => {
             "it makes keys in the background only, and does not show their credentials afterwards; choose another plan"
         }
         (422, Some("ConcurrencyError")) => "another operation on the instance is under way",
-        (422, Some("RequiresApp")) => "keys of this plan are for applications only; choose another plan",
+        (422, Some("RequiresApp")) => {
+            "keys of this plan are for applications only; choose another plan, or set `openServiceBroker.bindResource` of \
+             the provider where the broker only demands to be told of an application or a client"
+        }
         (422, Some("MaintenanceInfoConflict")) => "the instance needs an upgrade first",
         (429, _) => "it asks for fewer requests; lower `limits` if this lasts",
         _ => "",

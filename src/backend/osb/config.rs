@@ -5,6 +5,7 @@ use std::fmt;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -20,6 +21,10 @@ use crate::backend::{
 pub struct BrokerConfig {
     /// The address that `/v2/catalog` and the other paths are appended to.
     pub url: Url,
+    /// The version of the API that each call names.
+    pub api_version: ApiVersion,
+    /// What each bind says that the key is for; `None` for brokers that don't ask.
+    pub bind_resource: Option<BindResource>,
     /// The login; `None` for a broker that asks for none, or for mutual TLS alone.
     pub auth: Option<Auth>,
     /// How to talk to it.
@@ -30,10 +35,57 @@ impl fmt::Debug for BrokerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BrokerConfig")
             .field("url", &without_query(&self.url))
+            .field("api_version", &self.api_version)
+            .field("bind_resource", &self.bind_resource)
             .field("auth", &self.auth)
             .field("http", &self.http)
             .finish()
     }
+}
+
+/// A version of the Open Service Broker API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiVersion(String);
+
+impl ApiVersion {
+    /// The value of `X-Broker-API-Version`.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Rejected`], where no header can hold it.
+    pub(super) fn header(&self) -> Result<HeaderValue, BackendError> {
+        HeaderValue::from_str(&self.0).map_err(|_| {
+            rejected("`openServiceBroker.apiVersion` is not a version such as `2.13`; correct it")
+        })
+    }
+}
+
+impl From<String> for ApiVersion {
+    fn from(version: String) -> Self {
+        Self(version)
+    }
+}
+
+impl Default for ApiVersion {
+    fn default() -> Self {
+        Self("2.17".to_owned())
+    }
+}
+
+impl fmt::Display for ApiVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a key is for (spec: "Bind Resource Object").
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BindResource {
+    /// An application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_guid: Option<String>,
+    /// A UAA client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential_client_id: Option<String>,
 }
 
 /// The login at a broker.
@@ -139,6 +191,8 @@ mod tests {
     fn debug_shows_no_secret() {
         let config = BrokerConfig {
             url: "https://user:hunter2@broker/prefix?hunter2".parse().unwrap(),
+            api_version: ApiVersion::default(),
+            bind_resource: None,
             auth: Some(basic_auth("admin", "hunter2")),
             http: HttpConfig::default(),
         };

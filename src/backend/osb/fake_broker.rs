@@ -16,7 +16,7 @@ use futures::FutureExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Auth, Broker, BrokerConfig, catalog::Catalog};
+use super::{ApiVersion, Auth, Broker, BrokerConfig, catalog::Catalog};
 use crate::{
     backend::{
         BackendError, InstanceRef, KeyRequest, KnownSecrets, MemoryBudget, Owner, Parameters, test_server,
@@ -106,7 +106,18 @@ pub(super) fn catalog() -> Value {
 
 pub(super) fn connect(url: url::Url, timeout: Duration) -> Broker {
     let auth = Some(Auth::Basic { username: "admin".to_owned(), password: SECRET.into() });
-    Broker::new(&BrokerConfig { url, auth, http: test_server::http_config(timeout) }).unwrap()
+    Broker::new(&BrokerConfig { auth, ..config(url, timeout) }).unwrap()
+}
+
+/// A broker without a login.
+pub(super) fn config(url: url::Url, timeout: Duration) -> BrokerConfig {
+    BrokerConfig {
+        url,
+        api_version: ApiVersion::default(),
+        bind_resource: None,
+        auth: None,
+        http: test_server::http_config(timeout),
+    }
 }
 
 impl Broker {

@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    Broker, BrokerConfig,
+    BindResource, Broker, BrokerConfig,
     fake_broker::{
-        FakeBroker, KEY, PARAMETER, SECRET, binding_path, catalog, connect, keeps_its_secrets, request,
-        request_for,
+        FakeBroker, KEY, PARAMETER, SECRET, binding_path, catalog, config, connect, keeps_its_secrets,
+        request, request_for,
     },
 };
 use crate::backend::{
@@ -75,6 +75,40 @@ async fn leaves_out_what_there_is_none_of() {
     let body: Value = serde_json::from_slice(&fake.call().body).unwrap();
     assert_eq!(body.get("parameters"), None);
     assert_eq!(body["context"], json!({"platform": "kubernetes", "namespace": "training"}));
+}
+
+#[tokio::test]
+async fn names_the_version_that_the_provider_asks_for() {
+    let fake = FakeBroker::answering(412, "{}");
+    let url = test_server::serve(fake.router()).await;
+    let config =
+        BrokerConfig { api_version: "2.13".to_owned().into(), ..config(url, Duration::from_secs(20)) };
+    let error = Broker::new(&config).unwrap().bind(&request()).await.unwrap_err();
+    assert!(error.message.contains("does not speak version 2.13"), "{error}");
+    assert!(error.message.contains("set `openServiceBroker.apiVersion`"), "{error}");
+    let versions = fake.calls().into_iter().map(|call| call.headers["x-broker-api-version"].clone());
+    assert_eq!(versions.collect::<Vec<_>>(), ["2.13", "2.13"]);
+}
+
+#[rstest]
+#[case(Some("app-1"), Some("client-1"), json!({"app_guid": "app-1", "credential_client_id": "client-1"}))]
+#[case(None, Some("client-1"), json!({"credential_client_id": "client-1"}))]
+#[tokio::test]
+async fn says_what_the_key_is_for(
+    #[case] app_guid: Option<&str>,
+    #[case] credential_client_id: Option<&str>,
+    #[case] sent: Value,
+) {
+    let fake = FakeBroker::answering(201, KEY);
+    let url = test_server::serve(fake.router()).await;
+    let bind_resource = BindResource {
+        app_guid: app_guid.map(str::to_owned),
+        credential_client_id: credential_client_id.map(str::to_owned),
+    };
+    let config = BrokerConfig { bind_resource: Some(bind_resource), ..config(url, Duration::from_secs(20)) };
+    Broker::new(&config).unwrap().bind(&request()).await.unwrap();
+    let body: Value = serde_json::from_slice(&fake.call().body).unwrap();
+    assert_eq!(body["bind_resource"], sent);
 }
 
 #[tokio::test]
@@ -148,7 +182,7 @@ async fn binds_that_fail(
 #[rstest]
 #[case::garbage("SSH-2.0\r\n", Then::Close, OrphanPossible, "is not HTTP")]
 #[case::cut("", Then::Close, OrphanPossible, "closed before the answer was complete")]
-#[case::hangs("", Then::Hang, OrphanPossible, "within 600ms")]
+#[case::hangs("", Then::Hang, OrphanPossible, "within 600ms, the provider's `limits.timeout`: raise it")]
 #[case::endless_success(
     "HTTP/1.1 201 Created\r\ntransfer-encoding: chunked\r\n\r\n",
     Then::Endless,
@@ -371,11 +405,47 @@ async fn what_no_broker_needs_to_be_asked(
     assert!(fake.calls().iter().all(|call| call.method == Method::GET));
 }
 
+#[tokio::test]
+async fn the_query_of_the_url_is_sent_with_each_call_and_never_shown() {
+    let fake = FakeBroker::answering(
+        400,
+        r#"{"description": "no tenant=a&key=open%20barley, that is open barley"}"#,
+    );
+    let mut url = test_server::serve(fake.router()).await.join("prefix/").unwrap();
+    url.set_query(Some("tenant=a&key=open%20barley"));
+    let broker = connect(url, Duration::from_secs(20));
+    let error = broker.bind(&request()).await.unwrap_err();
+    let poll = broker.poll(&request(), Work::Unbind, Some("task")).await.unwrap_err();
+    let unbind = broker.unbind(&request()).await.unwrap_err();
+    for shown in [&error, &poll, &unbind].map(|error| format!("{error} {error:?} {broker:?}")) {
+        assert!(!shown.contains("barley") && !shown.contains("tenant=a"), "{shown}");
+    }
+    let (query, plan) = ("tenant=a&key=open%20barley", "service_id=s-1&plan_id=p-1");
+    let queries: Vec<_> = fake.calls().into_iter().map(|call| call.uri.query().unwrap().to_owned()).collect();
+    assert_eq!(
+        queries,
+        [
+            query.to_owned(),
+            format!("{query}&accepts_incomplete=true"),
+            format!("{query}&{plan}&operation=task"),
+            format!("{query}&{plan}&accepts_incomplete=true"),
+        ]
+    );
+}
+
+#[test]
+fn a_parameter_of_the_api_is_no_part_of_the_url() {
+    let config = config("http://127.0.0.1?plan_id=hunter2".parse().unwrap(), Duration::from_secs(20));
+    let error = Broker::new(&config).unwrap_err();
+    assert_eq!(error.class, Rejected);
+    assert!(error.message.contains("`url` holds `plan_id`") && !error.message.contains("hunter2"), "{error}");
+}
+
 #[rstest]
 #[case("https://169.254.169.254", "`url`: `169.254.169.254` is a cloud's metadata address, which is refused")]
 #[case("http://broker.example.com", "`url`: plain http to `broker.example.com` is refused")]
 fn refuses_addresses_at_once(#[case] url: url::Url, #[case] words: &str) {
-    let config = BrokerConfig { url, auth: None, http: HttpConfig::default() };
+    let config = BrokerConfig { http: HttpConfig::default(), ..config(url, Duration::ZERO) };
     let error = Broker::new(&config).unwrap_err();
     assert_eq!(error.class, Rejected);
     assert!(error.message.contains(words), "{error}");
@@ -587,7 +657,7 @@ async fn a_tenants_broker_that_moves_proves_itself_before_it_gets_a_bind() {
     let mut http = test_server::http_config(Duration::from_secs(20));
     http.addresses = http.addresses.for_author(author).with_names(Arc::clone(&names) as Arc<dyn Names>);
     let url = format!("http://broker.example:{}/prefix/", old.port().unwrap()).parse().unwrap();
-    let broker = Broker::new(&BrokerConfig { url, auth: None, http }).unwrap();
+    let broker = Broker::new(&BrokerConfig { http, ..config(url, Duration::ZERO) }).unwrap();
     broker.check().await.unwrap();
 
     names.0.store(true, Ordering::SeqCst);

@@ -21,7 +21,7 @@ use url::Url;
 
 use super::{
     Auth, Broker, BrokerConfig,
-    fake_broker::{KEY, catalog, keeps_its_secrets, request},
+    fake_broker::{KEY, catalog, config, keeps_its_secrets, request},
 };
 use crate::backend::{
     ClientCredentials,
@@ -80,7 +80,7 @@ impl Remote {
             scopes: Vec::new(),
         }));
         let http = HttpConfig { limits, ..test_server::http_config(limits.timeout) };
-        Broker::new(&BrokerConfig { url, auth, http }).unwrap()
+        Broker::new(&BrokerConfig { auth, http, ..config(url, Duration::ZERO) }).unwrap()
     }
 
     fn change(&self, change: impl FnOnce(&mut Inner)) {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json, value::RawValue};
 use uuid::Uuid;
 
-use super::instances::Place;
+use super::{config::BindResource, instances::Place};
 use crate::backend::{
     Credentials, IssuedKey, KeyFacts, KeyRequest, Owner,
     bounded::{AtMost, is_word},
@@ -21,6 +21,8 @@ pub(super) struct BindBody<'a> {
     pub(super) service_id: &'a str,
     pub(super) plan_id: &'a str,
     pub(super) context: Context<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bind_resource: Option<&'a BindResource>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) predecessor_binding_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Map::is_empty")]

@@ -147,8 +147,13 @@ async fn refusals_say_what_to_do(
 #[rstest]
 #[case::garbage("SSH-2.0\r\n", Then::Close, Unexpected, "is not HTTP")]
 #[case::cut("", Then::Close, Transient, "closed before the answer was complete")]
-#[case::hangs("", Then::Hang, Transient, "within 600ms")]
-#[case::body_hangs("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", Then::Hang, Transient, "within 600ms")]
+#[case::hangs("", Then::Hang, Transient, "within 600ms, the provider's `limits.timeout`: raise it")]
+#[case::body_hangs(
+    "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{",
+    Then::Hang,
+    Transient,
+    "within 600ms, the provider's `limits.timeout`: raise it"
+)]
 #[case::endless(
     "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
     Then::Endless,

@@ -13,15 +13,16 @@ use secrecy::SecretString;
 use super::registry::{Origin, SecretVersion};
 use crate::{
     api::{
-        BackendSpec, BrokerAuth as BrokerAuthSpec, CloudFoundryAuth as CloudFoundryAuthSpec,
-        CloudFoundrySpec, IbmCloudAuth as IbmCloudAuthSpec, IbmCloudSpec, InstancesById,
-        Limits as LimitsSpec, OpenServiceBrokerSpec, ProviderSpec, Reason, TrustedProfile,
+        BackendSpec, BindResource as BindResourceSpec, BrokerAuth as BrokerAuthSpec,
+        CloudFoundryAuth as CloudFoundryAuthSpec, CloudFoundrySpec, IbmCloudAuth as IbmCloudAuthSpec,
+        IbmCloudSpec, InstancesById, Limits as LimitsSpec, OpenServiceBrokerSpec, ProviderSpec, Reason,
+        TrustedProfile,
     },
     backend::{
-        AddressPolicy, Author, Backend, BackendError, Broker, BrokerAuth, BrokerConfig, ClientCertificate,
-        ClientCredentials, CloudFoundry, CloudFoundryAuth, CloudFoundryConfig, ErrorClass, HttpConfig,
-        IbmCloud, IbmCloudAuth, IbmCloudConfig, Limits, LostClusters, MemoryShare, Observer, Profile,
-        RemoteShares,
+        AddressPolicy, ApiVersion, Author, Backend, BackendError, BindResource, Broker, BrokerAuth,
+        BrokerConfig, ClientCertificate, ClientCredentials, CloudFoundry, CloudFoundryAuth,
+        CloudFoundryConfig, ErrorClass, HttpConfig, IbmCloud, IbmCloudAuth, IbmCloudConfig, Limits,
+        LostClusters, MemoryShare, Observer, Profile, RemoteShares,
     },
     controller::{
         Options,
@@ -150,7 +151,13 @@ pub fn backend(
         Some(BackendSpec::OpenServiceBroker(broker)) => {
             let http = observed_as(Backend::OPEN_SERVICE_BROKER)?;
             let url = url("url", &broker.url)?;
-            let config = BrokerConfig { url, auth: broker_auth(broker, logins)?, http };
+            let config = BrokerConfig {
+                url,
+                api_version: broker.api_version.clone().map(ApiVersion::from).unwrap_or_default(),
+                bind_resource: broker.bind_resource.clone().map(bind_resource),
+                auth: broker_auth(broker, logins)?,
+                http,
+            };
             let broker = Broker::new(&config).map_err(|error| problem(&error))?;
             Ok(Backend::OpenServiceBroker(Box::new(broker)))
         }
@@ -215,6 +222,11 @@ pub fn problem(error: &BackendError) -> Problem {
         | ErrorClass::Gone => Reason::UnexpectedAnswer,
     };
     Problem { reason, message: error.message.clone() }
+}
+
+fn bind_resource(spec: BindResourceSpec) -> BindResource {
+    let BindResourceSpec { app_guid, credential_client_id } = spec;
+    BindResource { app_guid, credential_client_id }
 }
 
 fn broker_auth(broker: &OpenServiceBrokerSpec, logins: &Logins) -> Result<Option<BrokerAuth>, Problem> {

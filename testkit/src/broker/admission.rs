@@ -9,11 +9,11 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri, header::CONTENT_TYPE},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    answer::Refusal,
+    answer::{Answer, Refusal},
     login::Login,
     operation::{Hints, Key, Operation, OriginatingIdentity, Wish},
     record::Rule,
@@ -35,16 +35,33 @@ pub(super) struct Request {
     pub body: Option<Bytes>,
 }
 
+/// What this broker demands of calls, where brokers differ.
+#[derive(Clone, Debug)]
+pub(super) struct Demands {
+    /// The only version of the API that it supports.
+    pub api_version: String,
+    /// Whether a bind has to name an application or a client.
+    pub bind_resource: bool,
+    /// A parameter, with its value, that the query of every call has.
+    pub parameter: Option<(String, String)>,
+}
+
+impl Default for Demands {
+    fn default() -> Self {
+        Self { api_version: "2.17".to_owned(), bind_resource: false, parameter: None }
+    }
+}
+
 /// Turns a call into what it asks for.
-pub(super) fn admit(request: &Request, login: &Login) -> Result<Operation, Refusal> {
+pub(super) fn admit(request: &Request, login: &Login, demands: &Demands) -> Result<Operation, Refusal> {
     let Request { target: Target { route, instance, binding }, uri, headers, body } = request;
     if !login.admits(headers) {
         let detail = "the login is missing or wrong";
         return Err(Refusal::breach(Rule::Login, StatusCode::UNAUTHORIZED, detail));
     }
-    check_api_version(headers)?;
+    check_api_version(headers, &demands.api_version)?;
     check_request_identity(headers)?;
-    let query = Parameters::read(uri, *route)?;
+    let query = Parameters::read(uri, *route, demands.parameter.as_ref())?;
 
     let instance = || instance.clone().unwrap_or_default();
     let key = || -> Result<Key, Refusal> {
@@ -61,7 +78,7 @@ pub(super) fn admit(request: &Request, login: &Login) -> Result<Operation, Refus
         Route::Bind => {
             let key = key()?;
             let accepts_incomplete = query.accepts_incomplete()?;
-            Ok(Operation::Bind { key, wish: wish(headers, body.as_ref())?, accepts_incomplete })
+            Ok(Operation::Bind { key, wish: wish(headers, body.as_ref(), demands)?, accepts_incomplete })
         }
         Route::Fetch => Ok(Operation::Fetch { key: key()?, hints: query.into_hints() }),
         Route::Unbind => {
@@ -88,11 +105,11 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-fn check_api_version(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_api_version(headers: &HeaderMap, supported: &str) -> Result<(), Refusal> {
     match text(headers, API_VERSION) {
-        Some("2.17") => Ok(()),
+        Some(sent) if sent == supported => Ok(()),
         sent => {
-            let detail = format!("`X-Broker-API-Version` must be 2.17, not {sent:?}");
+            let detail = format!("`X-Broker-API-Version` must be {supported}, not {sent:?}");
             Err(Refusal::breach(Rule::ApiVersion, StatusCode::PRECONDITION_FAILED, detail))
         }
     }
@@ -133,7 +150,7 @@ fn binding_id(sent: &str) -> Result<Uuid, Refusal> {
     })
 }
 
-fn wish(headers: &HeaderMap, body: Option<&Bytes>) -> Result<Wish, Refusal> {
+fn wish(headers: &HeaderMap, body: Option<&Bytes>, demands: &Demands) -> Result<Wish, Refusal> {
     let content_type = text(headers, CONTENT_TYPE.as_str());
     let essence = content_type.and_then(|value| value.split(';').next()).map(str::trim);
     if !essence.is_some_and(|value| value.eq_ignore_ascii_case("application/json")) {
@@ -151,7 +168,22 @@ fn wish(headers: &HeaderMap, body: Option<&Bytes>) -> Result<Wish, Refusal> {
         let detail = format!("`context` must name the platform `{PLATFORM}` and a namespace");
         return Err(Refusal::bad_request(Rule::Context, detail));
     }
+    if demands.bind_resource && !names_user(&wish) {
+        // The specification lets a broker demand it, so a client that does not send it breaks no rule.
+        let description = "`app_guid` or `bind_resource.credential_client_id` is required";
+        let body = json!({"error": "RequiresApp", "description": description});
+        return Err(Answer::new(StatusCode::UNPROCESSABLE_ENTITY, body).into());
+    }
     Ok(wish)
+}
+
+/// Whether a bind names an application or a client that uses the key.
+fn names_user(wish: &Wish) -> bool {
+    let named = |name: &str| {
+        let value = wish.bind_resource.as_ref().and_then(|resource| resource.get(name)?.as_str());
+        value.is_some_and(|value| !value.is_empty())
+    };
+    wish.app_guid.is_some() || named("app_guid") || named("credential_client_id")
 }
 
 /// The query parameters that the specification knows for bindings.
@@ -164,9 +196,16 @@ struct Parameters {
 }
 
 impl Parameters {
-    fn read(uri: &Uri, route: Route) -> Result<Self, Refusal> {
-        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+    fn read(uri: &Uri, route: Route, demanded: Option<&(String, String)>) -> Result<Self, Refusal> {
+        let Query(mut pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|error| Refusal::bad_request(Rule::Query, error.to_string()))?;
+        if let Some(demanded) = demanded {
+            let Some(place) = pairs.iter().position(|pair| pair == demanded) else {
+                let detail = format!("the query lacks `{}={}`", demanded.0, demanded.1);
+                return Err(Refusal::bad_request(Rule::Query, detail));
+            };
+            pairs.remove(place);
+        }
         let mut parameters = Self::default();
         for (name, value) in pairs {
             let field = match name.as_str() {

@@ -3,6 +3,7 @@
 use std::{io, num::NonZeroU32, sync::Arc};
 
 use super::{
+    admission::Demands,
     catalog::{Catalog, Instance},
     credentials::CredentialsRecipe,
     fake::FakeBroker,
@@ -21,6 +22,7 @@ use crate::server::Server;
 #[must_use]
 pub struct Builder {
     login: Login,
+    demands: Demands,
     catalog: Catalog,
     instances: Vec<Instance>,
     credentials: CredentialsRecipe,
@@ -56,6 +58,7 @@ impl Builder {
     pub(super) fn new() -> Self {
         Self {
             login: Login::basic("operator", "broker-password"),
+            demands: Demands::default(),
             catalog: Catalog::training(),
             instances: vec![Instance::new("training-app-db", "postgresql", "small")],
             credentials: CredentialsRecipe::default(),
@@ -70,6 +73,24 @@ impl Builder {
     /// What callers have to show.
     pub fn login(mut self, login: Login) -> Self {
         self.login = login;
+        self
+    }
+
+    /// Supports this version of the API alone, and answers 412 to every other one.
+    pub fn api_version(mut self, version: &str) -> Self {
+        self.demands.api_version = version.to_owned();
+        self
+    }
+
+    /// Answers 422 to a bind that names neither an application nor a client, in `app_guid` or in `bind_resource`.
+    pub fn demand_bind_resource(mut self) -> Self {
+        self.demands.bind_resource = true;
+        self
+    }
+
+    /// Demands this parameter in the query of every call, as a broker does that serves several tenants.
+    pub fn demand_parameter(mut self, name: &str, value: &str) -> Self {
+        self.demands.parameter = Some((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -132,7 +153,8 @@ impl Builder {
     /// # Errors
     /// The instances don't fit the catalog, or there is no port, thread or certificate to be had.
     pub async fn start(self) -> Result<FakeBroker, StartError> {
-        let Self { login, catalog, instances, credentials, pace, tls, port, tolerated, limit } = self;
+        let Self { login, demands, catalog, instances, credentials, pace, tls, port, tolerated, limit } =
+            self;
         for Instance { id, name: _, offering, plan } in &instances {
             if catalog.find(offering).and_then(|found| found.find(plan)).is_none() {
                 let (id, offering, plan) = (id.clone(), offering.clone(), plan.clone());
@@ -141,7 +163,7 @@ impl Builder {
         }
         let acceptor = tls.as_ref().map(TlsIdentity::acceptor).transpose()?;
         let state = State::new(catalog.clone(), credentials, pace, instances);
-        let shared = Arc::new(Shared::new(login, state, tolerated, limit));
+        let shared = Arc::new(Shared::new(login, demands, state, tolerated, limit));
         let port = port.map_or_else(ReservedPort::take, Ok)?;
         let server = Server::start("fake-broker", Arc::clone(&shared), acceptor, port).await?;
         Ok(FakeBroker::new(shared, server, catalog, tls))

@@ -61,7 +61,7 @@ async fn work(shared: Arc<Shared>, request: Request, number: usize) -> Result<En
     let route = request.target.route;
     let admitted = {
         let mut inner = shared.look();
-        match inner.within_limit().and_then(|()| admit(&request, &inner.login)) {
+        match inner.within_limit().and_then(|()| admit(&request, &inner.login, &inner.demands)) {
             Ok(operation) => Ok(operation),
             Err(refusal) => Err(inner.refuse(number, refusal)),
         }

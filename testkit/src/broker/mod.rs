@@ -1,4 +1,4 @@
-//! A strict, stateful Open Service Broker (API 2.17) that misbehaves on request.
+//! A strict, stateful Open Service Broker (API 2.17, or another version that it is told to support) that misbehaves on request.
 //!
 //! It does for a test what a real broker does, and what a real broker can't: it records every call, names
 //! every breach of the specification, holds calls at a gate, and spoils answers from a script. It lives on a

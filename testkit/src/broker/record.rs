@@ -17,7 +17,7 @@ pub enum Rule {
     Login,
     /// Ask for no more than the [limit](super::Builder::limit) allows.
     RateLimit,
-    /// Send `X-Broker-API-Version: 2.17`.
+    /// Send `X-Broker-API-Version` with the version that the broker supports, by default 2.17.
     ApiVersion,
     /// Send a UUID as `X-Broker-API-Request-Identity`.
     RequestIdentity,

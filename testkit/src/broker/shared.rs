@@ -10,7 +10,7 @@ use governor::{DefaultDirectRateLimiter, Quota};
 use tokio::sync::watch;
 
 use super::{
-    admission::{API_VERSION, REQUEST_IDENTITY, Request, originating_identity},
+    admission::{API_VERSION, Demands, REQUEST_IDENTITY, Request, originating_identity},
     answer::{Answer, Refusal},
     faults::{Injection, Script},
     login::Login,
@@ -29,6 +29,7 @@ pub(super) struct Shared {
 
 pub(super) struct Inner {
     pub login: Login,
+    pub demands: Demands,
     pub state: State,
     pub script: Script,
     /// What was asked for and is still to take effect, without anybody waiting for the answer.
@@ -41,9 +42,16 @@ pub(super) struct Inner {
 }
 
 impl Shared {
-    pub fn new(login: Login, state: State, tolerated: Vec<Rule>, limit: Option<NonZeroU32>) -> Self {
+    pub fn new(
+        login: Login,
+        demands: Demands,
+        state: State,
+        tolerated: Vec<Rule>,
+        limit: Option<NonZeroU32>,
+    ) -> Self {
         let inner = Inner {
             login,
+            demands,
             state,
             script: Script::default(),
             late: Vec::new(),
