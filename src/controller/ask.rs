@@ -34,9 +34,6 @@ use crate::{
     wipe::{HeldSecret, SecretValues},
 };
 
-/// How long a remote side is left alone whose keys can't be used.
-const LONG_REST: Duration = Duration::from_secs(6 * 3600);
-
 impl Turn<'_> {
     pub(super) async fn check_instance(&mut self) {
         let answer = match self.backend() {
@@ -279,12 +276,8 @@ impl Turn<'_> {
         }
     }
 
-    /// No Secret can hold the credentials of a key, which are dropped, until something changes. Where it is the remote
-    /// side that does not show any, nothing that is watched tells when it does.
-    pub(super) fn unusable(&mut self, mut failure: Failure, sequence: Sequence) -> Answer {
-        if failure.attempted == Attempted::Provision {
-            failure.retry_after = failure.retry_after.max(Some(LONG_REST));
-        }
+    /// Drops the credentials of a key that no Secret can hold, and remembers what that depends on.
+    pub(super) fn unusable(&mut self, failure: Failure, sequence: Sequence) -> Answer {
         self.memo.take_in_hand(None);
         let unusable = Unusable { sequence, failure: failure.clone(), revoked: None };
         self.memo.unusable = Some((self.circumstances(), unusable));

@@ -198,12 +198,13 @@ pub(super) fn unusable(unusable: &Unusable) -> Problem {
     Problem { reason, message }
 }
 
-/// As [`waiting`], until the time at which a key may still appear that is not wanted.
+/// As [`waiting`], until another key is created, or until a lost request for this one can no longer take effect.
 pub(super) fn waiting_for_another_key(world: &World, unusable: &Unusable) -> Rest {
     let late = operation::late_until(world, unusable.sequence).filter(|late| *late > world.now);
     Rest::new(earliest(late, unusable.again()), standing(world, &self::unusable(unusable)))
 }
 
+/// A wake at the earlier of two times.
 fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Wake {
     one.into_iter().chain(other).min().map_or(Wake::OnChange, Wake::At)
 }

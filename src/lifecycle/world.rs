@@ -402,10 +402,16 @@ pub struct Unusable {
 }
 
 impl Unusable {
-    /// When another one is created by itself, where nothing that is watched tells that it would be of use.
+    /// How long after the revocation of a key without usable credentials the remote side is asked for another one.
+    const REST: Duration = Duration::from_secs(6 * 3600);
+
+    /// When the operator creates another key by itself: where the remote side is the cause, no watch tells when it is
+    /// corrected.
     #[must_use]
     pub fn again(&self) -> Option<Timestamp> {
-        self.revoked?.checked_add(self.failure.retry_after?).ok()
+        let Failure { attempted, retry_after, .. } = &self.failure;
+        let rest = retry_after.unwrap_or_default().max(Self::REST);
+        self.revoked.filter(|_| *attempted == Attempted::Provision)?.checked_add(rest).ok()
     }
 }
 

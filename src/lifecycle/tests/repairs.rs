@@ -132,3 +132,24 @@ fn a_requested_rotation_replaces_a_key_without_reading_it() {
     assert_eq!(report.memory.attempt(), Some(next));
     assert_eq!(act(&World { memory: report.memory, ..world }), Effect::Bind { sequence: next, predecessor });
 }
+
+/// No watch tells when the remote side shows usable credentials. A template changes with the spec, which is watched.
+#[rstest]
+#[case::by_the_remote_side(Attempted::Provision, None, Some(6 * 3600))]
+#[case::by_one_that_wants_to_be_left_alone_for_longer(Attempted::Provision, Some(10 * HOUR), Some(10 * 3600))]
+#[case::by_the_template(Attempted::Render, None, None)]
+fn a_key_without_usable_credentials_is_created_again_after_hours(
+    #[case] attempted: Attempted,
+    #[case] retry_after: Option<Duration>,
+    #[case] seconds: Option<i64>,
+) {
+    let failure = Failure { attempted, class: ErrorClass::Unusable, message: String::new(), retry_after };
+    let mut world = asking();
+    world.round.unusable = Some(Unusable { sequence: Sequence::FIRST, failure, revoked: Some(now()) });
+    let wake = seconds.map_or(Wake::OnChange, |seconds| Wake::At(at(seconds)));
+    assert_eq!(rest(&world).wake, wake);
+    let Some(seconds) = seconds else { return };
+    assert!(matches!(decide(&World { now: at(seconds - 1), ..world.clone() }), Step::Rest(_)));
+    let bind = Effect::Bind { sequence: Sequence::FIRST, predecessor: None };
+    assert_eq!(act(&World { now: at(seconds), ..world }), bind);
+}
