@@ -122,7 +122,7 @@ impl Backend {
         }
     }
 
-    /// What the last check found that does not work although the remote side can be reached.
+    /// Flaws that the last check found at a remote side that can be reached, in words for the user.
     #[must_use]
     pub fn shortcomings(&self) -> Option<String> {
         match self {

@@ -36,7 +36,7 @@ pub struct OpenServiceBrokerSpec {
     pub auth: Option<BrokerAuth>,
 }
 
-/// What a key is for, where a broker demands to know it.
+/// The application or client that uses the keys, for brokers that demand one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new("has(self.appGuid) || has(self.credentialClientId)").message(
     "write `appGuid`, `credentialClientId` or both; leave `bindResource` out for a broker that demands neither"

@@ -10,10 +10,11 @@ use crate::backend::{BackendError, ErrorClass};
 /// # Errors
 /// [`ErrorClass::Rejected`], with what to write instead.
 pub(in crate::backend) fn base_url(http: &HttpClient, field: &str, url: &Url) -> Result<Url, BackendError> {
-    if url.query().is_some() && url.username().is_empty() && url.password().is_none() {
+    let checked = base_url_with_query(http, field, url, &[])?;
+    if url.query().is_some() {
         return Err(rejected(format!("`{field}` holds a query or a fragment; write the address alone")));
     }
-    base_url_with_query(http, field, url, &[])
+    Ok(checked)
 }
 
 /// The same for a URL that may have a query, which is part of each call. It may not have the parameters of the calls.

@@ -73,7 +73,7 @@ impl Broker {
         self.catalog.refresh(|| self.request_catalog()).await
     }
 
-    /// What the last catalog holds that can't be used.
+    /// The flaws of the last catalog, in words.
     pub(in crate::backend) fn shortcomings(&self) -> Option<String> {
         self.catalog.latest()?.shortcomings()
     }

@@ -23,7 +23,7 @@ pub(super) struct Plan {
     pub(super) service_id: String,
     pub(super) plan_id: String,
     pub(super) name: String,
-    /// What keeps keys from being made, because the catalog describes the plan in a way that can't be read.
+    /// A flaw in the catalog's description of the plan. The operator creates no keys of such a plan.
     pub(super) flaw: Option<&'static str>,
     /// Whether keys can be made: what the plan says, or else the offering.
     pub(super) bindable: bool,
@@ -86,7 +86,7 @@ impl Catalog {
         Ok(Self { offerings, flawed, size, held: None })
     }
 
-    /// What the provider's author should know of entries that can't be used.
+    /// The entries that can't be used, in words for the author of the provider.
     pub(super) fn shortcomings(&self) -> Option<String> {
         self.flawed.message()
     }
@@ -207,7 +207,7 @@ impl Offering {
 
     /// Bytes that the offering takes in memory, or more.
     fn size(&self) -> usize {
-        /// What an offering or a plan takes besides its words.
+        /// Bytes of an offering or a plan without its id and its name.
         const ENTRY: usize = 192;
         let plans = self.plans.iter().chain(&self.flawed_plans);
         let plans = plans.map(|plan| ENTRY + plan.id.len() + plan.name.len());

@@ -23,7 +23,7 @@ pub struct BrokerConfig {
     pub url: Url,
     /// The version of the API that each call names.
     pub api_version: ApiVersion,
-    /// What each bind says that the key is for; `None` for brokers that don't ask.
+    /// Sent with each bind; `None` for brokers that demand none.
     pub bind_resource: Option<BindResource>,
     /// The login; `None` for a broker that asks for none, or for mutual TLS alone.
     pub auth: Option<Auth>,
@@ -77,7 +77,7 @@ impl fmt::Display for ApiVersion {
     }
 }
 
-/// What a key is for (spec: "Bind Resource Object").
+/// The application or client that uses a key (spec: "Bind Resource Object").
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct BindResource {
     /// An application.

@@ -251,15 +251,18 @@ pub(super) fn issued_key(body: &[u8], binding_id: Uuid) -> Result<IssuedKey, &'s
 
 /// Whether this is a well-formed answer without credentials.
 pub(super) fn withholds_credentials(body: &[u8]) -> bool {
-    let body = serde_json::from_slice::<Value>(body).unwrap_or_default();
-    body.as_object().is_some_and(|body| body.get("credentials").is_none_or(Value::is_null))
+    credentials_field(body).is_some_and(|credentials| credentials.is_null())
 }
 
-/// Whether an answer is an object, and what it has for credentials is no object.
+/// Whether the answer is an object whose `credentials` are missing or no object.
 pub(super) fn lacks_credentials(body: &[u8]) -> bool {
-    let body = serde_json::from_slice::<Value>(body).unwrap_or_default();
-    body.as_object()
-        .is_some_and(|body| body.get("credentials").is_none_or(|credentials| !credentials.is_object()))
+    credentials_field(body).is_some_and(|credentials| !credentials.is_object())
+}
+
+/// The `credentials` of an answer that is an object: null where it has none.
+fn credentials_field(body: &[u8]) -> Option<Value> {
+    let Ok(Value::Object(mut body)) = serde_json::from_slice(body) else { return None };
+    Some(body.remove("credentials").unwrap_or_default())
 }
 
 /// ISO 8601 with an offset, or without one, which then is UTC.

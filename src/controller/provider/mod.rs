@@ -84,7 +84,7 @@ struct Check {
     /// What the provider was loaded from then.
     origin: Origin,
     outcome: Result<(), Problem>,
-    /// What does not work although the remote side can be reached.
+    /// Flaws of a remote side that can be reached.
     shortcomings: Option<String>,
     survey: Survey,
     /// When it is due again, unless something changes before.
