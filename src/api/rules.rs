@@ -18,22 +18,29 @@ pub(super) fn one_line() -> Rule {
         .message("write it in one line, without tabs, line breaks or other control characters")
 }
 
+/// Scheme, host, port and path of the URLs that may be written, as a regular expression.
+macro_rules! address {
+    () => {
+        "^https?://([A-Za-z0-9._-]+|[[][0-9A-Fa-f:.]+[]])(:[0-9]{1,5})?(/[^?#[:space:]]*)?"
+    };
+}
+
 /// The base URL of a remote side. User names, queries and fragments have no place in one.
 pub(super) fn base_url() -> Rule {
-    Rule::new(
-        "isURL(self) && self.matches('^https?://([A-Za-z0-9._-]+|[[][0-9A-Fa-f:.]+[]])(:[0-9]{1,5})?(/[^?#[:space:]]*)?$')",
-    )
-    .message(
+    Rule::new(concat!("isURL(self) && self.matches('", address!(), "$')")).message(
         "write an absolute URL such as `https://broker.example.com`: https or http, a host, no user or password \
          (logins belong in `auth`), no query and no fragment",
     )
 }
 
-/// The base URL of a broker, which may have a query.
+/// The base URL of a broker, which may have a query. A URL that is there already stays valid: an upgrade may not refuse it.
 pub(super) fn broker_url() -> Rule {
-    Rule::new(
-        "isURL(self) && self.matches('^https?://([A-Za-z0-9._-]+|[[][0-9A-Fa-f:.]+[]])(:[0-9]{1,5})?(/[^?#[:space:]]*)?([?][^#[:space:]]*)?$')",
-    )
+    Rule::new(concat!(
+        "oldSelf.orValue('') == self || isURL(self) && self.matches('",
+        address!(),
+        "([?][^#[:space:]]*)?$')"
+    ))
+    .optional_old_self(true)
     .message(
         "write an absolute URL such as `https://broker.example.com`: https or http, a host, no user or password \
          (logins belong in `auth`) and no fragment",
