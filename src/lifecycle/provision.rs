@@ -248,7 +248,8 @@ fn recover(world: &World, lost: &KeyRecord) -> Step {
     let Round { unreadable, absent, conflicting, .. } = &world.round;
     // One that was gone once is of no use, even if a late answer has brought it back.
     let gone = absent.contains(&sequence) || world.memory.departure(sequence).is_some();
-    let is_unwanted = gone || rotation::is_requested(world, lost);
+    // With the strategy `Replace` the key goes before the next one is created, which needs an intact Secret.
+    let is_unwanted = gone || rotation::is_requested(world, lost) && !world.desired.rotation.makes_room;
     if is_unwanted || [unreadable, conflicting].contains(&&Some(sequence)) || *conflicting == Some(next) {
         if let Some(unusable) = unusable(world, next) {
             return give_back(world, unusable);

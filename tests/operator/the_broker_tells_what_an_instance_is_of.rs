@@ -57,9 +57,9 @@ async fn a_missing_page_is_no_missing_instance() {
     stage.broker.inject(Fault::Html(StatusCode::NOT_FOUND).on(Route::FetchInstance));
     stage.create_bare_key(NAME).await;
     stage
-        .wait_key(NAME, Reason::InstanceNotFound)
+        .wait_key(NAME, Reason::UnexpectedAnswer)
         .await
-        .says("instance failed: the broker answers 404: an HTML page");
+        .says("instance failed: the answer 404 has not the form of a broker's: an HTML page");
     stage.wait_ready_with_the_only_key(NAME).await;
     stage.delete_and_leave_nothing(NAME).await;
     assert_eq!(stage.broker.count(Route::Unbind), 1);

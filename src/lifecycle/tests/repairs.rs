@@ -125,6 +125,9 @@ fn a_lost_key_is_replaced_after_the_oldest_one_is_revoked() {
 fn a_requested_rotation_replaces_a_key_without_reading_it() {
     let mut world = damaged();
     world.desired.inputs = inputs("now".to_owned(), Some("again".to_owned()), []);
+    let mut replaces = world.clone();
+    replaces.desired.rotation.makes_room = true;
+    assert_eq!(act(&replaces), Effect::Fetch(Sequence::FIRST), "never two keys at once");
     assert_eq!(act(&world), Effect::RehearseSecret);
     world.round.rehearsed = true;
     let Effect::Record(report) = act(&world) else { panic!("nothing is written down") };

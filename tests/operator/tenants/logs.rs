@@ -239,18 +239,16 @@ async fn answers_that_are_no_json_are_not_quoted() {
     let bodies = json.map(|body| body.to_string()).into_iter();
     let bodies = bodies.chain([UNKNOWN.to_owned(), format!("<html><p>{UNKNOWN}</p></html>")]);
     for (number, body) in bodies.enumerate() {
-        for (status, name) in [(StatusCode::CREATED, "made"), (StatusCode::BAD_REQUEST, "refused")] {
+        for (status, name, reason) in [
+            (StatusCode::CREATED, "made", Reason::CredentialsUnusable),
+            (StatusCode::BAD_REQUEST, "refused", Reason::BindRejected),
+        ] {
             broker.inject(Fault::Text(status, body.clone()).on(Route::Bind).forever());
             let name = format!("{name}-{number}");
             let key = tenants.attacker.create::<ServiceKey>(key(&name, json!({}))).await;
             let api = tenants.attacker.keys();
-            let told = crate::stage::wait(api, &name, "told of", |key| {
-                key.is_some_and(|key| {
-                    key.is(false, Reason::BindFailed) || key.is(false, Reason::BindRejected)
-                })
-            })
-            .await
-            .unwrap();
+            let is_told = |key: Option<&ServiceKey>| key.is_some_and(|key| key.is(false, reason));
+            let told = crate::stage::wait(api, &name, "told of", is_told).await.unwrap();
             assert!(!told.message().contains(UNKNOWN), "{}: {}", key.metadata.name.unwrap(), told.message());
             broker.clear_faults();
         }
