@@ -1,6 +1,6 @@
 //! Small servers on 127.0.0.1 for the tests of the backends, among them some that no library would let misbehave.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -10,7 +10,7 @@ use rustls::{ServerConfig, pki_types::PrivateKeyDer, server::WebPkiClientVerifie
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
 };
 use tokio_rustls::TlsAcceptor;
 use url::Url;
@@ -90,9 +90,11 @@ pub(super) async fn silent() -> Url {
     url
 }
 
-/// An address where nothing listens.
-pub(super) async fn nobody() -> Url {
-    listen("http").await.1
+/// An address that refuses connections. It is held until the process ends, so that nobody else can listen there.
+pub(super) fn nobody() -> Url {
+    let socket = Box::leak(Box::new(TcpSocket::new_v4().unwrap()));
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    format!("http://{}", socket.local_addr().unwrap()).parse().unwrap()
 }
 
 /// A server that speaks TLS with this certificate and answers `200 {}`; asks for a client certificate that

@@ -1,6 +1,13 @@
 //! The chart, installed with Helm in a cluster of its own, and its operator as the kubelet runs it.
 
-use std::{collections::BTreeSet, fs, net::TcpListener, os::unix::fs::symlink, time::Instant};
+use std::{
+    collections::BTreeSet,
+    fs, iter,
+    net::TcpListener,
+    os::unix::fs::symlink,
+    sync::atomic::{AtomicU16, Ordering},
+    time::Instant,
+};
 
 use k8s_openapi::{
     api::{
@@ -50,6 +57,15 @@ pub struct Installation {
     mounted: Vec<(String, TempDir)>,
 }
 
+/// A port that nobody takes before the operator does: no system hands out numbers below 32,768 by itself, and this
+/// process hands out each of them once.
+fn unused_port() -> u16 {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 10_000).unwrap();
+    let numbers = iter::repeat_with(|| 20_000 + (first + TAKEN.fetch_add(1, Ordering::Relaxed)) % 10_000);
+    numbers.take(10_000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
+}
+
 impl Installation {
     /// Installs the chart with these values, before there is anything else.
     pub async fn install(values: &str) -> Self {
@@ -62,7 +78,7 @@ impl Installation {
             Box::leak(Box::new(ControlPlane::builder().start().await.unwrap()));
         let team = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TEAM}});
         plane.apply(&serde_json::from_value::<DynamicObject>(team).unwrap()).await.unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = unused_port();
         let own = format!(
             "http.port={port},leaderElection.leaseDuration=3s,operator.allowCidrs={{127.0.0.0/8}},\
              operator.discloseCidrs={{127.0.0.0/8}}"

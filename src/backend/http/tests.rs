@@ -194,7 +194,7 @@ async fn redirects_are_not_followed(#[case] location: &str, #[case] words: &str)
 
 #[tokio::test]
 async fn nobody_listens() {
-    let url = test_server::nobody().await;
+    let url = test_server::nobody();
     not_sent(&message(send(&test_server::http_config(PATIENT), &url).await), "connection refused");
 }
 

@@ -1,6 +1,7 @@
 //! What a tenant learns, or reaches, by naming an address.
 
 use std::{
+    any::Any,
     io,
     net::IpAddr,
     sync::{
@@ -21,7 +22,7 @@ use testkit::broker::FakeBroker;
 use super::{
     abuse::{Abuse, Actor},
     harness::{Tenant, Tenants, broker_login, broker_spec, instance_of_broker, key_manifest},
-    spy::{Spy, closed_port},
+    spy::{ClosedPort, Spy},
 };
 use crate::conditions::Reports;
 
@@ -92,15 +93,16 @@ pub const ABUSES: &[Abuse] = &[
 /// What an internal service answers, and a tenant may not read.
 const INTERNAL: &str = "internal-secret";
 
-/// A place to connect to, by its URL.
+/// A place to connect to, by its URL, and what keeps it as it is.
 struct Place {
     url: String,
-    _spy: Option<Spy>,
+    _server: Box<dyn Any + Send>,
 }
 
 /// Places that a scan would tell from each other.
 async fn places() -> Vec<Place> {
-    let mut places = vec![Place { url: closed_port().await, _spy: None }];
+    let closed = ClosedPort::new();
+    let mut places = vec![Place { url: closed.url(), _server: Box::new(closed) }];
     for head in [
         "200 OK\r\ncontent-type: text/html",
         "401 Unauthorized\r\nwww-authenticate: Basic realm=internal-secret",
@@ -114,10 +116,10 @@ async fn places() -> Vec<Place> {
             INTERNAL.to_owned()
         };
         let spy = Spy::answering(head, &body).await;
-        places.push(Place { url: spy.url(), _spy: Some(spy) });
+        places.push(Place { url: spy.url(), _server: Box::new(spy) });
     }
     let plain = Spy::answering("200 OK", INTERNAL).await;
-    places.push(Place { url: plain.url().replace("http:", "https:"), _spy: Some(plain) });
+    places.push(Place { url: plain.url().replace("http:", "https:"), _server: Box::new(plain) });
     places
 }
 

@@ -224,14 +224,13 @@ async fn discovery_leads_no_login_elsewhere() {
             json!({"cloud_controller_v3": {"href": format!("{elsewhere}/v3")}, "uaa": {"href": elsewhere}}),
         ),
     ] {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        drop(listener);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
         let mut root = json!({"links": links});
         if own {
             root["links"]["cloud_controller_v3"] = json!({"href": format!("http://{address}/v3")});
         }
-        let cf = Spy::at(&address, "200 OK", &root.to_string()).await;
+        let cf = Spy::on(listener, "200 OK", &root.to_string());
         let spec = json!({
             "cloudFoundry": {"apiUrl": cf.url(), "auth": foundry::by_password(), "organization": "acme", "space": "dev"},
             "limits": {"timeout": "5s"},

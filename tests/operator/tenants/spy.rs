@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 
 /// More than any request of these tests, in bytes.
@@ -26,7 +26,11 @@ impl Spy {
 
     /// The same at this address.
     pub async fn at(address: &str, head: &str, body: &str) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
+        Self::on(TcpListener::bind(address).await.unwrap(), head, body)
+    }
+
+    /// The same for the connections of this listener.
+    pub fn on(listener: TcpListener, head: &str, body: &str) -> Self {
         let (address, sent) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<String>>>::default());
         let length = body.len();
         let answer =
@@ -74,8 +78,17 @@ impl Spy {
     }
 }
 
-/// An address where nothing listens.
-pub async fn closed_port() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
+/// An address that refuses connections. It is held until this is dropped, so that nobody else can listen there.
+pub struct ClosedPort(TcpSocket);
+
+impl ClosedPort {
+    pub fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        Self(socket)
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.0.local_addr().unwrap())
+    }
 }
