@@ -153,6 +153,10 @@ reasons! {
     /// The key is gone at the remote side, and it was not the operator that revoked it. The next one is made in order,
     /// and takes its place in the Secret. Find out who deletes keys there if this happens again.
     KeyLost,
+    /// The key whose credentials are in the Secret has expired: its `status.key.expiresAt` is over, and the next key could
+    /// not be created in time. The condition `Rotating`, or the message, says why. The operator goes on trying. A time that
+    /// is not after the key's creation, such as `0001-01-01T00:00:00Z`, does not count as an expiry.
+    KeyExpired,
     /// The Secret holds the credentials of a key that the remote side does not show any more, nor its instance: either
     /// both were deleted, or the login may not see them any more. The message says what was asked. Give the login its
     /// role back, or create the ServiceKey again for an instance that exists. It is asked again by itself.

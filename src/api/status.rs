@@ -84,10 +84,11 @@ pub struct KeyStatus {
     /// Who made the key, as the remote side calls them, where it says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
-    /// When the key stops working, where the remote side says.
+    /// When the key stops working, where the remote side says. A time that is not after `createdAt` is ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
-    /// When the key should be replaced at the latest, where the remote side says.
+    /// When the key should be replaced at the latest, where the remote side says. A time that is not after `createdAt` is
+    /// ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_before: Option<Time>,
     /// Until when an earlier request for this key, whose answer was lost, may still take effect. Revoked before, the

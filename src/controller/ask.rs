@@ -25,7 +25,7 @@ use crate::{
     },
     lifecycle::{
         Answer, Attempted, Failure, Found, Identity, KeyRecord, LONGEST_OPERATION, Operation, OperationKind,
-        Problem, Sequence, UnderWay, Unusable, Work, full_second,
+        Problem, Sequence, UnderWay, Unusable, Work, created_at, full_second,
     },
     runtime::{
         answers::{self, Size},
@@ -252,7 +252,7 @@ impl Turn<'_> {
             id: Some(facts.id),
             name: facts.name.or(name),
             role: facts.role.or(role),
-            created_at: full_second(made_at.unwrap_or_else(|| (self.context.clock)())),
+            created_at: created_at(made_at, (self.context.clock)()),
             created_by: facts.created_by.or(creator),
             expires_at: facts.expires_at.map(full_second),
             renew_before: facts.renew_before.map(full_second),

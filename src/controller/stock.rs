@@ -52,7 +52,11 @@ fn count(stock: &mut ProviderStock, status: &ServiceKeyStatus, now: Timestamp) {
     stock.due += u32::from(overdue.is_some_and(|overdue| !overdue.is_negative()));
     stock.late += u32::from(overdue.is_some_and(|overdue| overdue >= LATE));
     stock.failing += u32::from(fails_to_rotate(status));
-    let expires_at = status.key.as_ref().and_then(|key| key.expires_at.as_ref());
+    // A time that is not after the creation does not count as an expiry.
+    let expires_at = status.key.as_ref().and_then(|key| {
+        let end = key.expires_at.as_ref()?;
+        (end.0 > key.created_at.0).then_some(end)
+    });
     let left = expires_at.map(|end| end.0.duration_since(now).as_secs_f64());
     stock.next_expiry = match (stock.next_expiry, left) {
         (Some(first), Some(left)) => Some(first.min(left)),
@@ -187,6 +191,7 @@ mod tests {
             expiring("2026-01-01T13:00:00Z"),
             expiring("2026-01-01T12:00:30Z"),
             expiring("2026-01-02T00:00:00Z"),
+            expiring("0001-01-01T00:00:00Z"),
         ];
         assert_eq!(stock_of(&keys)[0].next_expiry, Some(30.0));
     }

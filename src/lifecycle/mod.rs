@@ -32,7 +32,7 @@ pub use identity::{Identity, Sequence};
 pub use inventory::{Findings, Inventory, MarkedKey, Orphan};
 pub use limits::{Allowance, SpaceLimit, Standing, Wish, has_place};
 pub use operation::{LONGEST_OPERATION, Operation, OperationKind, UnderWay, Work};
-pub use rotation::{full_second, inputs};
+pub use rotation::{created_at, full_second, inputs};
 pub use step::{Effect, Report, Rest, Step, Verdict, Wake};
 pub use world::{
     Answer, Departure, Desired, Flaw, Found, Gone, KeyRecord, LateAnswers, Memory, PreviousKey, Problem,

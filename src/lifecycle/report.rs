@@ -16,10 +16,17 @@ pub(super) fn settled(world: &World, memory: &Memory, key: &KeyRecord) -> Report
         message: format!("key {} is revoked at {}", previous.sequence, previous.revoke_at),
     });
     let ready = match memory.departure(key.sequence) {
-        None => Verdict {
-            ready: true,
-            reason: Reason::Available,
-            message: format!("the credentials of key {} are in the Secret", key.sequence),
+        None => match expired(world, key) {
+            None => Verdict {
+                ready: true,
+                reason: Reason::Available,
+                message: format!(
+                    "the credentials of key {} are in the Secret{}",
+                    key.sequence,
+                    words_on_ignored_times(key)
+                ),
+            },
+            Some(Problem { reason, message }) => Verdict { ready: false, reason, message },
         },
         Some(Gone { why: Departure::Revoked, since, .. }) => Verdict {
             ready: false,
@@ -47,10 +54,38 @@ pub(super) fn settled(world: &World, memory: &Memory, key: &KeyRecord) -> Report
     }
 }
 
+/// That the key has stopped working by itself.
+fn expired(world: &World, key: &KeyRecord) -> Option<Problem> {
+    let since = key.expired_at(world.now)?;
+    Some(Problem {
+        reason: Reason::KeyExpired,
+        message: format!(
+            "key {} expired at {since}, and its credentials are still in the Secret; the next key takes its place",
+            key.sequence
+        ),
+    })
+}
+
+/// That times of the remote side make no sense and are not used.
+fn words_on_ignored_times(key: &KeyRecord) -> String {
+    let words = key.ignored_times().map(|(name, time)| {
+        format!("; the remote side's `{name}` {time} is ignored, because it is not after the key's creation")
+    });
+    words.collect()
+}
+
+/// When the key stops working, if that is still to come.
+fn next_expiry(world: &World, key: &KeyRecord) -> Option<Timestamp> {
+    key.expiry().filter(|end| *end > world.now)
+}
+
 /// All is well until the next time at which something is to be done.
 pub(super) fn rest_settled(world: &World, key: &KeyRecord) -> Rest {
     let report = settled(world, &world.memory, key);
-    let next: Option<Timestamp> = next_revocation(world).into_iter().chain(report.next_rotation).min();
+    // Where only the user can mend the spec, the time of a rotation passes without one.
+    let rotation = report.next_rotation.filter(|next| *next > world.now);
+    let times = next_revocation(world).into_iter().chain(rotation);
+    let next: Option<Timestamp> = times.chain(next_expiry(world, key)).min();
     Rest::new(next.map_or(Wake::OnChange, Wake::At), report)
 }
 
@@ -66,7 +101,8 @@ fn next_revocation(world: &World) -> Option<Timestamp> {
 pub(super) fn rotation_blocked(world: &World, key: &KeyRecord, unusable: &Unusable) -> Rest {
     let report = held_up(world, key, self::unusable(unusable));
     let next = next_revocation(world).filter(|next| *next > world.now);
-    Rest::new(earliest(next, unusable.again()), report)
+    let next = next.into_iter().chain(unusable.again()).chain(next_expiry(world, key)).min();
+    Rest::new(next.map_or(Wake::OnChange, Wake::At), report)
 }
 
 /// The next key is about to be made.
@@ -96,7 +132,7 @@ fn held_up(world: &World, key: &KeyRecord, problem: Problem) -> Report {
 pub(super) fn rotation_waiting(world: &World, key: &KeyRecord, problem: &Problem) -> Rest {
     let report = held_up(world, key, problem.clone());
     let revocations = world.memory.previous.iter().map(|previous| previous.revoke_at);
-    let next = revocations.filter(|revoke_at| *revoke_at > world.now).min();
+    let next = revocations.filter(|revoke_at| *revoke_at > world.now).chain(next_expiry(world, key)).min();
     Rest::new(next.map_or(Wake::OnChange, Wake::At), report)
 }
 
@@ -145,7 +181,11 @@ pub(super) fn paused(world: &World, until: Timestamp) -> Rest {
     };
     let standing = standing(world, &problem);
     let report = match &world.secret {
-        SecretView::Intact { key, .. } if standing.ready.ready => held_up(world, key, problem),
+        SecretView::Intact { key, .. }
+            if standing.ready.ready || standing.ready.reason == Reason::KeyExpired =>
+        {
+            held_up(world, key, problem)
+        }
         _ => standing,
     };
     Rest { quiet: is_told_better(world, &report), ..Rest::new(Wake::PauseEnds(until), report) }
@@ -173,6 +213,7 @@ fn is_told_better(world: &World, report: &Report) -> bool {
                     | Reason::BindRejected
                     | Reason::BindFailed
                     | Reason::KeyConflict
+                    | Reason::KeyExpired
                     | Reason::RevokeFailed
                     | Reason::ReleaseFailed
                     | Reason::Unauthorized
@@ -233,7 +274,8 @@ pub(super) fn contested(world: &World, until: Timestamp) -> Rest {
 /// As [`contested`], and the Secret holds credentials that work.
 pub(super) fn repair_waits(world: &World, key: &KeyRecord, until: Timestamp) -> Rest {
     let report = held_up(world, key, contest(until));
-    let next = next_revocation(world).into_iter().chain(report.next_rotation).chain([until]).min();
+    let next = next_revocation(world).into_iter().chain(report.next_rotation).chain([until]);
+    let next = next.chain(next_expiry(world, key)).filter(|next| *next > world.now).min();
     Rest::new(Wake::At(next.unwrap_or(until)), report)
 }
 
@@ -430,8 +472,18 @@ fn standing(world: &World, problem: &Problem) -> Report {
         world.memory.key.as_ref().is_none_or(|known| known.sequence <= key.sequence)
             && world.memory.departure(key.sequence).is_none()
     });
-    let verdict =
-        Verdict { ready: current.is_some(), reason: problem.reason, message: problem.message.clone() };
+    let (current, expired) = match current.and_then(|key| expired(world, key)) {
+        Some(expired) => (None, Some(expired)),
+        None => (current, None),
+    };
+    let verdict = match expired {
+        Some(Problem { reason, message }) => {
+            Verdict { ready: false, reason, message: format!("{message}: {}", problem.message) }
+        }
+        None => {
+            Verdict { ready: current.is_some(), reason: problem.reason, message: problem.message.clone() }
+        }
+    };
     let pending = current.is_none_or(|key| is_outdated(world, key));
     let hopeless = pending && problem.needs_the_user();
     Report {

@@ -34,14 +34,50 @@ fn by_age(rotation: &Rotation, owner: Uuid, key: &KeyRecord) -> Option<Timestamp
 /// half its life, and never in its first minute: a key that is out of date when it is made, by a remote side whose
 /// clock is wrong, would be replaced without end.
 fn by_the_remote_side(rotation: &Rotation, key: &KeyRecord) -> Option<Timestamp> {
-    let renewed = key.renew_before.filter(|renew| key.expires_at.is_none_or(|end| *renew < end));
+    let expiry = key.expiry();
+    let renewed = key.renewal().filter(|renew| expiry.is_none_or(|end| *renew < end));
     let due = renewed.or_else(|| {
-        let end = key.expires_at?;
+        let end = expiry?;
         let life = Duration::try_from(end.duration_since(key.created_at)).unwrap_or_default();
         let early = rotation.overlap.max((life / TENTH).min(DAY)).min(life / 2);
         end.checked_sub(Duration::from_secs(early.as_secs())).ok()
     })?;
     Some(due.max(key.created_at.checked_add(MINUTE).ok()?))
+}
+
+impl KeyRecord {
+    /// When the key stops working. A time that is not after the key's creation does not count: brokers write the zero
+    /// value of their language where they mean that there is none.
+    #[must_use]
+    pub fn expiry(&self) -> Option<Timestamp> {
+        self.expires_at.filter(|end| *end > self.created_at)
+    }
+
+    /// By when the remote side wants the key to be rotated, under the same rule.
+    fn renewal(&self) -> Option<Timestamp> {
+        self.renew_before.filter(|renew| *renew > self.created_at)
+    }
+
+    /// Since when the key has not worked any more.
+    #[must_use]
+    pub fn expired_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.expiry().filter(|end| *end <= now)
+    }
+
+    /// The times of the remote side that do not count, with the names that the API gives them.
+    pub(super) fn ignored_times(&self) -> impl Iterator<Item = (&'static str, Timestamp)> {
+        let ignored = |told: Option<Timestamp>, counts: Option<Timestamp>| told.filter(|_| counts.is_none());
+        let expires = ignored(self.expires_at, self.expiry()).map(|time| ("expiresAt", time));
+        let renew = ignored(self.renew_before, self.renewal()).map(|time| ("renewBefore", time));
+        expires.into_iter().chain(renew)
+    }
+}
+
+/// When a key was created: as the remote side says, unless that is the zero value of some language. By such a time every
+/// key would have reached its age limit at once.
+#[must_use]
+pub fn created_at(told: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    full_second(told.filter(|time| *time > Timestamp::UNIX_EPOCH).unwrap_or(now))
 }
 
 /// What a key is made from: the digest of the fields of the spec, and of the user's last request for another key. Where

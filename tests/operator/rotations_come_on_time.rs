@@ -5,10 +5,16 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use servicekey_operator::api::ServiceKey;
-use testkit::broker::Route;
+use servicekey_operator::api::{Reason, ServiceKey};
+use testkit::broker::{BindingMetadata, Builder, CredentialsRecipe, FakeBroker, Fault, Route, StatusCode};
 
-use crate::{process::Process, rotation_follows_its_rules::sequence, stage::Stage, time::Time};
+use crate::{
+    conditions::Reports,
+    process::Process,
+    rotation_follows_its_rules::sequence,
+    stage::{Stage, condition},
+    time::Time,
+};
 
 const NAME: &str = "monitoring-creds";
 
@@ -106,4 +112,57 @@ async fn an_operator_that_is_paused_over_a_rotation_makes_it_once_it_goes_on() {
     let key = stage.wait_settled_with(2).await;
     assert!(created_at(&key) >= goes_on, "{key:#?}");
     assert_eq!(stage.binds_and_unbinds(), [Route::Bind, Route::Bind, Route::Unbind]);
+}
+
+const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+
+fn ending(metadata: impl Fn(u64) -> BindingMetadata + Send + Sync + 'static) -> Builder {
+    FakeBroker::builder().credentials(CredentialsRecipe::postgresql().metadata(metadata))
+}
+
+/// Brokers write the zero value of their language where a key has no end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_before_the_key_was_made_rotates_nothing_and_is_shown() {
+    let zero = |_| BindingMetadata {
+        expires_at: Some(ZERO_TIME.to_owned()),
+        renew_before: Some(ZERO_TIME.to_owned()),
+    };
+    let stage = Stage::set_with(ending(zero).start().await.unwrap()).await;
+    let time = Time::default();
+    let _operator = stage.start_operator_by(time.clock()).await;
+    let key = stage.create_rotating(json!({"overlap": "1h"})).await;
+    for field in ["expiresAt", "renewBefore"] {
+        key.says(&format!("the remote side's `{field}` {ZERO_TIME} is ignored"));
+    }
+    assert_eq!(key.status.as_ref().unwrap().next_rotation, None);
+
+    time.leap(SignedDuration::from_hours(1));
+    let key = stage.look_again().await;
+    assert_eq!((sequence(&key), condition(&key, "Ready")), (Some(1), Some("True")));
+    assert_eq!(stage.broker.count(Route::Bind), 1);
+    stage.delete_and_leave_nothing(NAME).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_has_expired_is_not_ready_until_the_next_one_is_there() {
+    // Only the first key ends.
+    let tomorrow = Timestamp::now() + SignedDuration::from_hours(24);
+    let ends = move |number| BindingMetadata {
+        expires_at: (number == 1).then(|| tomorrow.to_string()),
+        renew_before: None,
+    };
+    let stage = Stage::set_with(ending(ends).start().await.unwrap()).await;
+    let time = Time::default();
+    let _operator = stage.start_operator_by(time.clock()).await;
+    stage.create_rotating(json!({"overlap": "0s"})).await;
+
+    stage.broker.inject(
+        Fault::Status(StatusCode::BAD_REQUEST, json!({"description": "later"})).on(Route::Bind).times(2),
+    );
+    time.leap(SignedDuration::from_hours(25));
+    let key = stage.wait_key(NAME, Reason::KeyExpired).await;
+    key.says("key 1 expired at ");
+    assert_eq!(condition(&key, "Ready"), Some("False"));
+    stage.wait_settled_with(2).await;
+    stage.delete_and_leave_nothing(NAME).await;
 }

@@ -94,7 +94,7 @@ fn keys_that_were_made_together_are_not_replaced_together() {
 #[case::the_overlap_before_the_end(None, Some(20 * DAY), 3 * DAY, 17 * DAY)]
 #[case::after_half_its_life(None, Some(20 * HOUR), DAY, 10 * HOUR)]
 #[case::not_in_its_first_minute(None, Some(MINUTE), HOUR, MINUTE)]
-#[case::not_at_once(Some(Duration::ZERO), None, HOUR, MINUTE)]
+#[case::not_at_once(Some(Duration::from_secs(1)), None, HOUR, MINUTE)]
 fn a_key_is_replaced_as_the_remote_side_wishes_and_before_it_ends(
     #[case] renew_before: Option<Duration>,
     #[case] expires_at: Option<Duration>,
@@ -107,10 +107,90 @@ fn a_key_is_replaced_as_the_remote_side_wishes_and_before_it_ends(
     assert_eq!(due, SignedDuration::try_from(expected).unwrap());
 }
 
+const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+
+#[rstest]
+#[case::zero(ZERO_TIME)]
+#[case::past("2026-11-24T11:00:00Z")]
+#[case::the_creation_itself("2026-11-24T12:00:00Z")]
+fn a_time_that_is_not_after_the_creation_does_not_count_and_is_shown(#[case] time: &str) {
+    let time: Timestamp = time.parse().unwrap();
+    let ending = KeyRecord { expires_at: Some(time), ..key("now") };
+    let renewed = KeyRecord { renew_before: Some(time), ..key("now") };
+    for (key, field) in [(ending, "expiresAt"), (renewed, "renewBefore")] {
+        let mut world = holding(key.clone());
+        world.now = now() + 1000 * DAY;
+        assert_eq!(next_rotation(&world, &key), None);
+        let rest = rest(&world);
+        let words = format!("`{field}` {time} is ignored");
+        assert!(rest.report.ready.ready && rest.report.ready.message.contains(&words), "{rest:?}");
+        assert_eq!(rest.wake, Wake::OnChange);
+    }
+}
+
 #[test]
-fn a_key_that_ended_before_it_was_made_is_replaced_after_a_minute() {
-    let key = KeyRecord { expires_at: Some(now() - HOUR), ..key("now") };
-    assert_eq!(due(&rotating(None, HOUR), &key), SignedDuration::from_mins(1));
+fn a_zero_time_hides_no_real_one() {
+    let zero = ZERO_TIME.parse().ok();
+    let ending = KeyRecord { expires_at: Some(now() + 20 * DAY), renew_before: zero, ..key("now") };
+    let renewed = KeyRecord { expires_at: zero, renew_before: Some(now() + 19 * DAY), ..key("now") };
+    for key in [ending, renewed] {
+        assert_eq!(due(&rotating(None, HOUR), &key), SignedDuration::from_hours(19 * 24));
+    }
+}
+
+#[test]
+fn a_zero_time_of_creation_is_not_taken_for_the_age_of_a_key() {
+    assert_eq!(created_at(ZERO_TIME.parse().ok(), now()), now());
+    assert_eq!(created_at(Some(now() - DAY), now()), now() - DAY);
+    assert_eq!(created_at(None, now()), now());
+}
+
+/// The key expired an hour ago, and this happened to the next one.
+fn expired(failure: Option<Failure>, provider: ProviderView) -> World {
+    let world = holding(KeyRecord { expires_at: Some(now() + DAY), ..key("now") });
+    let round = Round { failure, ..Round::default() };
+    World { now: now() + DAY + HOUR, round, provider, ..world }
+}
+
+#[test]
+fn ready_is_false_with_its_reason_once_the_key_has_expired_and_the_next_one_is_made() {
+    let world = expired(None, ProviderView::Available);
+    let Step::Act(Effect::Record(report)) = decide(&world) else { panic!("no rotation") };
+    assert_eq!((report.ready.ready, report.ready.reason), (false, Reason::KeyExpired));
+    assert_eq!(report.memory.attempt(), Sequence::new(2));
+}
+
+#[test]
+fn an_expired_key_and_what_keeps_the_next_one_from_being_made_are_both_shown() {
+    let failure = Failure {
+        attempted: Attempted::Provision,
+        class: ErrorClass::Rejected,
+        message: "no".to_owned(),
+        retry_after: None,
+    };
+    let problem = Problem { reason: Reason::ProviderNotReady, message: "no".to_owned() };
+    let refused = expired(Some(failure), ProviderView::Available);
+    let unavailable = expired(None, ProviderView::Unavailable(problem));
+    for (world, reason) in [(refused, Reason::BindRejected), (unavailable, Reason::ProviderNotReady)] {
+        let report = rest(&world).report;
+        assert_eq!((report.ready.ready, report.ready.reason), (false, Reason::KeyExpired));
+        assert_eq!(report.rotating.map(|problem| problem.reason), Some(reason));
+    }
+}
+
+#[test]
+fn ready_turns_false_at_the_moment_at_which_the_key_expires() {
+    let problem = Problem { reason: Reason::InvalidSpec, message: "no".to_owned() };
+    let mut world = expired(None, ProviderView::Available);
+    world.desired.problem = Some(problem);
+    world.now = now() + DAY - HOUR;
+    let before = rest(&world);
+    assert!(before.report.ready.ready);
+    assert_eq!(before.wake, Wake::At(now() + DAY));
+    world.now = now() + DAY;
+    let after = rest(&world);
+    assert_eq!((after.report.ready.ready, after.report.ready.reason), (false, Reason::KeyExpired));
+    assert_eq!(after.wake, Wake::OnChange, "nothing is left that time changes");
 }
 
 #[test]
