@@ -19,6 +19,10 @@ pub const ABANDON_ANNOTATION: &str = "servicekeys.dev/abandon";
 /// Annotation of a ServiceKey: another value than before makes the next key at once. Taking it away does nothing.
 pub const ROTATE_ANNOTATION: &str = "servicekeys.dev/rotate";
 
+/// Annotation of a ServiceKey: the ids of offering and plan that an Open Service Broker gave to the first key, as JSON. The
+/// operator writes it together with the finalizer, before the key is created, and reads it until the status has the ids.
+pub const PLAN_IDS_ANNOTATION: &str = "servicekeys.dev/plan-ids";
+
 /// Label of a Secret: the UID of the ServiceKey that it belongs to. The operator writes and deletes only Secrets
 /// whose label names the ServiceKey at hand.
 pub const OWNER_UID_LABEL: &str = "servicekeys.dev/owner-uid";

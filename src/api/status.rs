@@ -97,6 +97,10 @@ pub struct KeyStatus {
     pub late_until: Option<Time>,
     /// Digest of the fields of the spec that the key was made from. When they change, so does the key.
     pub inputs: String,
+    /// What an Open Service Broker called the key's offering and plan when the key was created. The key is revoked by these
+    /// ids, whatever becomes of the catalog.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_ids: Option<PlanIds>,
     /// Set where the remote side has the key no more. The next one is about to take its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<KeyGone>,
@@ -139,6 +143,21 @@ pub struct PreviousKey {
     /// As of the key when it was current.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late_until: Option<Time>,
+    /// As of the key when it was current.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_ids: Option<PlanIds>,
+}
+
+/// What an Open Service Broker calls an offering and a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanIds {
+    /// The id of the offering.
+    #[schemars(length(max = 1024))]
+    pub service_id: String,
+    /// The id of the plan.
+    #[schemars(length(max = 1024))]
+    pub plan_id: String,
 }
 
 /// What is under way at the remote side. It is written down before it begins, whenever it could not be computed
@@ -162,6 +181,9 @@ pub struct Operation {
     /// Digest of the fields of the spec that the key is made from, where the remote side works on it by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<String>,
+    /// What an Open Service Broker calls the offering and the plan that the key is created with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_ids: Option<PlanIds>,
 }
 
 /// What can be under way at a remote side.

@@ -13,7 +13,7 @@ use crate::{
     wipe::{SecretMap, SecretValues},
 };
 
-pub use crate::lifecycle::{SpaceLimit, Work};
+pub use crate::lifecycle::{PlanIds, PlanView, SpaceLimit, Work};
 
 /// One remote key, as a backend needs to know it: whose it is, which one, and what to make it for.
 #[derive(Clone, Debug)]
@@ -39,6 +39,9 @@ pub struct KeyRequest {
     /// The remote side's id of the key, as the status has it. Only a hint: a backend does nothing with the object of this
     /// id before the remote side has shown that it bears the mark of `identity`.
     pub hint: Option<String>,
+    /// What an Open Service Broker called the plan that the key was created with, where that was noted. Others may have
+    /// written it: it is sent to the same broker, about a key whose id is derived, and nowhere else.
+    pub plan_ids: Option<PlanIds>,
     /// How long ago the key was made, where that is known.
     pub age: Option<Duration>,
     /// Digest of the fields that the key is made from: a key that was made from others is not this one.

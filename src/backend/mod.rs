@@ -31,7 +31,8 @@ pub use http::{
 pub use ibm_cloud::{IbmCloud, IbmCloudAuth, IbmCloudConfig, Profile};
 pub use key::{
     Accepted, Access, Adoption, Bound, Credentials, Fetched, Grant, InstanceRef, IssuedKey, KeyFacts,
-    KeyRequest, KnownSecrets, LostClusters, Owner, Parameters, Progress, SpaceLimit, Unbound, Work,
+    KeyRequest, KnownSecrets, LostClusters, Owner, Parameters, PlanIds, PlanView, Progress, SpaceLimit,
+    Unbound, Work,
 };
 pub use memory::{Holding, Kept, MemoryBudget, MemoryShare, NoRoom};
 pub use osb::{ApiVersion, Auth as BrokerAuth, BindResource, Broker, BrokerConfig};
@@ -139,6 +140,15 @@ impl Backend {
             Self::OpenServiceBroker(broker) => broker.knows_instance(instance),
             Self::CloudFoundry(foundry) => foundry.knows_instance(instance),
             Self::IbmCloud(cloud) => cloud.knows_instance(instance),
+        }
+    }
+
+    /// What the remote side calls the plan that keys of this instance are of, as far as that is known without a request.
+    #[must_use]
+    pub fn plan(&self, instance: &InstanceRef) -> PlanView {
+        match self {
+            Self::OpenServiceBroker(broker) => broker.plan_view(instance),
+            Self::CloudFoundry(_) | Self::IbmCloud(_) => PlanView::NotNeeded,
         }
     }
 

@@ -71,7 +71,11 @@ impl Turn<'_> {
     }
 
     async fn add_finalizer(&mut self) -> Result<(), Error> {
-        let write = finalizer::add(self.key.meta(), marks::FINALIZER);
+        let ids = self.plan_view().ids().map(status::shown_plan_ids);
+        let noted = ids.filter(|_| self.key.status.as_ref().is_none_or(|status| status.key.is_none()));
+        let noted = noted.and_then(|ids| serde_json::to_string(&ids).ok());
+        let annotation = noted.map(|ids| (marks::PLAN_IDS_ANNOTATION, ids));
+        let write = finalizer::add_with(self.key.meta(), marks::FINALIZER, annotation);
         self.patch("add the finalizer", write).await?;
         self.memo.stored_finalizer = true;
         Ok(())

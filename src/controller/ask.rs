@@ -25,7 +25,7 @@ use crate::{
     },
     lifecycle::{
         Answer, Attempted, Failure, Found, Identity, KeyRecord, LONGEST_OPERATION, Operation, OperationKind,
-        Problem, Sequence, UnderWay, Unusable, Work, created_at, full_second,
+        PlanIds, Problem, Sequence, UnderWay, Unusable, Work, created_at, full_second,
     },
     runtime::{
         answers::{self, Size},
@@ -258,6 +258,7 @@ impl Turn<'_> {
             renew_before: facts.renew_before.map(full_second),
             late_until: None,
             inputs,
+            plan_ids: self.plan_ids(sequence),
         };
         let share = self.context.memory.kept(Some(&self.subject.namespace));
         match share.keep(credentials.size(), credentials) {
@@ -346,6 +347,18 @@ impl Turn<'_> {
         current.chain(previous).find(|(of, _)| *of == sequence)?.1
     }
 
+    /// The ids that a key was created with, where they were noted.
+    fn plan_ids(&self, sequence: Sequence) -> Option<PlanIds> {
+        let memory = status::memory(self.key.status.as_ref());
+        let current = memory.key.into_iter().map(|key| (key.sequence, key.plan_ids));
+        let previous = memory.previous.into_iter().map(|key| (key.sequence, key.plan_ids));
+        let operation =
+            memory.operation.into_iter().map(|operation| (operation.sequence, operation.plan_ids));
+        let mut known = current.chain(previous).chain(operation).filter(|(of, _)| *of == sequence);
+        let first = || self.noted_first().filter(|_| sequence == Sequence::FIRST);
+        known.find_map(|(_, ids)| ids).or_else(first)
+    }
+
     fn backend(&self) -> Result<Arc<Backend>, Failure> {
         match self.context.registry.backend(&self.subject.provider) {
             Some(Ok(backend)) => Ok(backend),
@@ -371,6 +384,7 @@ impl Turn<'_> {
             access: self.access(),
             former_name: self.former_key_name(sequence),
             hint: self.hint(sequence),
+            plan_ids: self.plan_ids(sequence),
             age: self.age(sequence),
             inputs: self.inputs_of(sequence),
             cleans_up: self.cleans_up(sequence),

@@ -16,6 +16,19 @@ pub fn add(meta: &ObjectMeta, finalizer: &str) -> (PatchParams, Patch<Value>) {
     write(meta, meta.finalizers.iter().flatten().map(String::as_str).chain([finalizer]).collect())
 }
 
+/// The write that adds a finalizer, and an annotation with it.
+pub fn add_with(
+    meta: &ObjectMeta,
+    finalizer: &str,
+    annotation: Option<(&str, String)>,
+) -> (PatchParams, Patch<Value>) {
+    let (parameters, mut patch) = add(meta, finalizer);
+    if let (Patch::Merge(body), Some((name, value))) = (&mut patch, annotation) {
+        body["metadata"]["annotations"] = json!({ name: value });
+    }
+    (parameters, patch)
+}
+
 /// The write that removes a finalizer, and leaves those of others.
 pub fn remove(meta: &ObjectMeta, finalizer: &str) -> (PatchParams, Patch<Value>) {
     let others = meta.finalizers.iter().flatten().map(String::as_str).filter(|there| *there != finalizer);

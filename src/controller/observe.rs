@@ -20,8 +20,8 @@ use crate::{
     api::{Adoption, DeletionPolicy, PreviousCredentials, ProviderKind, Reason, RotationStrategy, marks},
     backend::Limits,
     lifecycle::{
-        Claim, Desired, Evidence, Flaw, LateAnswers, Problem, ProviderView, Rotation, SecretView, Sequence,
-        Wish, World,
+        Claim, Desired, Evidence, Flaw, LateAnswers, PlanIds, PlanView, Problem, ProviderView, Rotation,
+        SecretView, Sequence, Wish, World,
     },
     secret::{self, Entries, Layout, Marks, Ownership},
     wipe::HeldSecret,
@@ -50,6 +50,8 @@ impl Turn<'_> {
             secret,
             provider: self.provider_view()?,
             admitted,
+            plan: self.plan_view(),
+            noted_first: self.noted_first(),
             marks_keys,
             pause: self.pause(),
             round: self.round.clone(),
@@ -70,6 +72,18 @@ impl Turn<'_> {
         let unknown_until =
             (!self.memo.stored_finalizer).then(|| began.checked_add(patience).unwrap_or(began));
         LateAnswers { patience, unknown_until }
+    }
+
+    /// What a broker calls the plan of the instance, as far as that is known without a request.
+    pub(super) fn plan_view(&self) -> PlanView {
+        let backend = self.context.registry.backend(&self.subject.provider).and_then(Result::ok);
+        backend.map_or(PlanView::NotNeeded, |backend| backend.plan(&self.instance()))
+    }
+
+    /// The ids that the first key is created with, as the ServiceKey notes them.
+    pub(super) fn noted_first(&self) -> Option<PlanIds> {
+        let noted = self.key.annotations().get(marks::PLAN_IDS_ANNOTATION)?;
+        status::plan_ids(&serde_json::from_str(noted).ok()?)
     }
 
     /// The current key, where a list of all keys did not show it.

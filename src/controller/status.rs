@@ -6,8 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::{
     api::{self, Binding, ConditionType, KeyGone, KeyStatus, Reason, SecretStatus, ServiceKeyStatus},
     lifecycle::{
-        Departure, Gone, KeyRecord, Memory, Operation, OperationKind, PreviousKey, Problem, Report, Sequence,
-        Told, UnderWay,
+        Departure, Gone, KeyRecord, Memory, Operation, OperationKind, PlanIds, PreviousKey, Problem, Report,
+        Sequence, Told, UnderWay,
     },
 };
 
@@ -32,7 +32,7 @@ pub fn told(status: Option<&ServiceKeyStatus>, generation: Option<i64>) -> Optio
 
 /// A key that is being revoked is remembered elsewhere: as the current one, or among the previous.
 fn operation(operation: &api::Operation) -> Option<Operation> {
-    let api::Operation { kind, sequence, token, started_at, inputs } = operation;
+    let api::Operation { kind, sequence, token, started_at, inputs, plan_ids } = operation;
     let kind = match kind {
         api::OperationKind::Bind => OperationKind::Bind,
         api::OperationKind::CleanUp => OperationKind::CleanUp,
@@ -45,7 +45,25 @@ fn operation(operation: &api::Operation) -> Option<Operation> {
         token: token.clone(),
         since: started_at.as_ref().map(|time| time.0),
         inputs: inputs.clone(),
+        plan_ids: plan_ids.as_ref().and_then(self::plan_ids),
     })
+}
+
+/// The longest id, in bytes. The catalog's are as long at the most.
+const LONGEST_ID: usize = 1024;
+
+/// Ids of a plan that may be sent to a broker. They are hints, which others may have written.
+pub fn plan_ids(ids: &api::PlanIds) -> Option<PlanIds> {
+    let api::PlanIds { service_id, plan_id } = ids;
+    let usable = |id: &String| (1..=LONGEST_ID).contains(&id.len());
+    (usable(service_id) && usable(plan_id))
+        .then(|| PlanIds { service_id: service_id.clone(), plan_id: plan_id.clone() })
+}
+
+/// The same ids as the API shows them.
+pub fn shown_plan_ids(ids: &PlanIds) -> api::PlanIds {
+    let PlanIds { service_id, plan_id } = ids;
+    api::PlanIds { service_id: service_id.clone(), plan_id: plan_id.clone() }
 }
 
 fn gone(key: &KeyStatus) -> Option<Gone> {
@@ -69,6 +87,7 @@ fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
         renew_before,
         late_until,
         inputs,
+        plan_ids,
         gone: _,
     } = key;
     Some(KeyRecord {
@@ -82,17 +101,19 @@ fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
         renew_before: renew_before.as_ref().map(|time| time.0),
         late_until: late_until.as_ref().map(|time| time.0),
         inputs: inputs.clone(),
+        plan_ids: plan_ids.as_ref().and_then(self::plan_ids),
     })
 }
 
 fn previous_key(key: &api::PreviousKey) -> Option<PreviousKey> {
-    let api::PreviousKey { sequence, id, name, revoke_at, late_until } = key;
+    let api::PreviousKey { sequence, id, name, revoke_at, late_until, plan_ids } = key;
     Some(PreviousKey {
         sequence: Sequence::new(*sequence)?,
         id: id.clone(),
         name: name.clone(),
         revoke_at: revoke_at.0,
         late_until: late_until.as_ref().map(|time| time.0),
+        plan_ids: plan_ids.as_ref().and_then(self::plan_ids),
     })
 }
 
@@ -160,7 +181,7 @@ pub fn of_unread(
 }
 
 fn operation_status(operation: &Operation) -> api::Operation {
-    let Operation { kind, sequence, token, since, inputs } = operation;
+    let Operation { kind, sequence, token, since, inputs, plan_ids } = operation;
     api::Operation {
         kind: match kind {
             OperationKind::Bind => api::OperationKind::Bind,
@@ -171,6 +192,7 @@ fn operation_status(operation: &Operation) -> api::Operation {
         token: token.clone(),
         started_at: since.map(Time),
         inputs: inputs.clone(),
+        plan_ids: plan_ids.as_ref().map(shown_plan_ids),
     }
 }
 
@@ -181,6 +203,7 @@ fn revocation_status(revoking: &UnderWay) -> api::Operation {
         token: revoking.token.clone(),
         started_at: Some(Time(crate::lifecycle::full_second(revoking.since))),
         inputs: None,
+        plan_ids: None,
     }
 }
 
@@ -196,6 +219,7 @@ fn key_status(key: &KeyRecord, gone: Option<Gone>) -> KeyStatus {
         renew_before,
         late_until,
         inputs,
+        plan_ids,
     } = key;
     KeyStatus {
         sequence: sequence.number(),
@@ -208,6 +232,7 @@ fn key_status(key: &KeyRecord, gone: Option<Gone>) -> KeyStatus {
         renew_before: renew_before.map(Time),
         late_until: late_until.map(Time),
         inputs: inputs.clone(),
+        plan_ids: plan_ids.as_ref().map(shown_plan_ids),
         gone: gone.map(gone_status),
     }
 }
@@ -222,13 +247,14 @@ fn gone_status(gone: Gone) -> KeyGone {
 }
 
 fn previous_status(key: &PreviousKey) -> api::PreviousKey {
-    let PreviousKey { sequence, id, name, revoke_at, late_until } = key;
+    let PreviousKey { sequence, id, name, revoke_at, late_until, plan_ids } = key;
     api::PreviousKey {
         sequence: sequence.number(),
         id: id.clone(),
         name: name.clone(),
         revoke_at: Time(*revoke_at),
         late_until: late_until.map(Time),
+        plan_ids: plan_ids.as_ref().map(shown_plan_ids),
     }
 }
 

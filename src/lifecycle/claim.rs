@@ -29,7 +29,7 @@ pub struct Claim(KeyRecord);
 
 impl From<KeyRecord> for Claim {
     fn from(key: KeyRecord) -> Self {
-        Self(KeyRecord { id: None, name: None, ..key })
+        Self(KeyRecord { id: None, name: None, plan_ids: None, ..key })
     }
 }
 
@@ -155,6 +155,7 @@ mod tests {
             renew_before: None,
             late_until: None,
             inputs: "known".to_owned(),
+            plan_ids: None,
         }
     }
 

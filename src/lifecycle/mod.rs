@@ -35,8 +35,8 @@ pub use operation::{LONGEST_OPERATION, Operation, OperationKind, UnderWay, Work}
 pub use rotation::{created_at, full_second, inputs};
 pub use step::{Effect, Report, Rest, Step, Verdict, Wake};
 pub use world::{
-    Answer, Departure, Desired, Flaw, Found, Gone, KeyRecord, LateAnswers, Memory, PreviousKey, Problem,
-    ProviderView, Rotation, Round, SecretView, Told, Unusable, World,
+    Answer, Departure, Desired, Flaw, Found, Gone, KeyRecord, LateAnswers, Memory, PlanIds, PlanView,
+    PreviousKey, Problem, ProviderView, Rotation, Round, SecretView, Told, Unusable, World,
 };
 
 /// Decides what to do next.

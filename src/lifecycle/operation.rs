@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Sequence, World, full_second};
+use super::{PlanIds, Sequence, World, full_second};
 
 /// The longest that the remote side may take for one operation, unless it asks for less.
 pub const LONGEST_OPERATION: Duration = Duration::from_secs(3600);
@@ -37,6 +37,8 @@ pub struct Operation {
     pub since: Option<Timestamp>,
     /// Digest of the fields that the key is made from, where the remote side is at work.
     pub inputs: Option<String>,
+    /// What the broker calls the plan that the key is created with.
+    pub plan_ids: Option<PlanIds>,
 }
 
 /// What is done about a key that may exist.
@@ -51,19 +53,38 @@ pub enum OperationKind {
 }
 
 impl Operation {
+    /// The same with these ids.
+    pub(super) fn of_plan(self, plan_ids: Option<PlanIds>) -> Self {
+        Self { plan_ids, ..self }
+    }
+
     /// The key is about to be made.
     pub(super) const fn bind(sequence: Sequence) -> Self {
-        Self { kind: OperationKind::Bind, sequence, token: None, since: None, inputs: None }
+        Self { kind: OperationKind::Bind, sequence, token: None, since: None, inputs: None, plan_ids: None }
     }
 
     /// The key before it is about to be revoked.
     pub(super) const fn make_room(sequence: Sequence) -> Self {
-        Self { kind: OperationKind::MakeRoom, sequence, token: None, since: None, inputs: None }
+        Self {
+            kind: OperationKind::MakeRoom,
+            sequence,
+            token: None,
+            since: None,
+            inputs: None,
+            plan_ids: None,
+        }
     }
 
     /// The answer to the last attempt to make the key was lost.
     pub(super) const fn clean_up(sequence: Sequence, since: Timestamp) -> Self {
-        Self { kind: OperationKind::CleanUp, sequence, token: None, since: Some(since), inputs: None }
+        Self {
+            kind: OperationKind::CleanUp,
+            sequence,
+            token: None,
+            since: Some(since),
+            inputs: None,
+            plan_ids: None,
+        }
     }
 }
 
@@ -126,7 +147,7 @@ pub(super) fn lost(world: &World) -> Option<(Sequence, Timestamp)> {
 
 fn known_work(world: &World) -> Option<UnderWay> {
     let remembered = || {
-        let Operation { kind: OperationKind::Bind, sequence, token, since: Some(since), inputs } =
+        let Operation { kind: OperationKind::Bind, sequence, token, since: Some(since), inputs, plan_ids: _ } =
             world.memory.operation.clone()?
         else {
             return None;

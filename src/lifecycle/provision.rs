@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     Attempted, Departure, Desired, Effect, Failure, Flaw, Gone, KeyRecord, Memory, Operation, OperationKind,
-    ProviderView, Rest, Round, SecretView, Sequence, Step, UnderWay, Unusable, Wake, Work, World,
+    PlanView, ProviderView, Rest, Round, SecretView, Sequence, Step, UnderWay, Unusable, Wake, Work, World,
     full_second,
     operation::{is_gone, late_until, lost, under_way},
     report, rotation,
@@ -213,12 +213,28 @@ fn make(world: &World, sequence: Sequence, predecessor: Option<Sequence>) -> Ste
         return follow(world, work);
     }
     if !world.round.has_completed(sequence) {
-        return Step::Act(Effect::Bind { sequence, predecessor });
+        return note_plan(world, sequence).unwrap_or(Step::Act(Effect::Bind { sequence, predecessor }));
     }
     if world.round.unreadable == Some(sequence) || world.round.absent.contains(&sequence) {
         return Step::Rest(report::not_shown(world, sequence));
     }
     Step::Act(Effect::Fetch(sequence))
+}
+
+/// What has to happen before the key is created, so that it can be revoked whatever becomes of the catalog: the ids of its
+/// plan are read and noted.
+fn note_plan(world: &World, sequence: Sequence) -> Option<Step> {
+    match &world.plan {
+        PlanView::NotNeeded => None,
+        PlanView::Unknown => (!world.round.instance_checked).then_some(Step::Act(Effect::CheckInstance)),
+        PlanView::Known(ids) if world.noted(sequence).as_ref() == Some(ids) => None,
+        PlanView::Known(ids) => {
+            let known = world.memory.operation.clone().filter(|operation| operation.sequence == sequence);
+            let operation = known.unwrap_or(Operation::bind(sequence)).of_plan(Some(ids.clone()));
+            let memory = Memory { operation: Some(operation), ..world.memory.clone() };
+            Some(Step::record(report::creating(world, memory, sequence)))
+        }
+    }
 }
 
 /// No key is known: the one that is made has the first sequence, or the one that was tried last.
@@ -238,6 +254,7 @@ fn first_key(world: &World) -> Step {
     let mut memory = world.memory.clone();
     let late_until = late_until(world, sequence).map(full_second);
     memory.replace(sequence, None, late_until, world.now, world.desired.rotation.overlap);
+    memory.note_plan_of_last(world.noted(sequence));
     make_next(world, memory, sequence.next(), None)
 }
 
@@ -551,7 +568,7 @@ fn make_room(world: &World, mut memory: Memory, key: &KeyRecord) -> Step {
     if !world.round.revoked.contains_key(&key.sequence) {
         return unbind(world, key.sequence);
     }
-    memory.operation = Some(Operation::bind(next));
+    memory.operation = Some(Operation::bind(next).of_plan(world.plan.ids().cloned()));
     memory.gone = Some(gone(world, key, Departure::Revoked));
     Step::record(report::settled(world, &memory, key))
 }
@@ -559,7 +576,10 @@ fn make_room(world: &World, mut memory: Memory, key: &KeyRecord) -> Step {
 /// Makes the key that follows the current one. The status says so first: only what it names may exist.
 fn make_next(world: &World, mut memory: Memory, next: Sequence, predecessor: Option<Sequence>) -> Step {
     if memory.attempt() != Some(next) {
-        memory.operation = Some(Operation::bind(next));
+        if world.plan == PlanView::Unknown && !world.round.instance_checked {
+            return Step::Act(Effect::CheckInstance);
+        }
+        memory.operation = Some(Operation::bind(next).of_plan(world.plan.ids().cloned()));
         return Step::record(report::rotating(world, memory, next));
     }
     if world.round.conflicting == Some(next) {

@@ -111,6 +111,15 @@ pub(super) fn rotating(world: &World, memory: Memory, next: Sequence) -> Report 
     Report { memory, rotating: Some(rotation_under_way(next)), ..report }
 }
 
+/// The ids of the plan are noted that a key is about to be created with.
+pub(super) fn creating(world: &World, memory: Memory, sequence: Sequence) -> Report {
+    if matches!(world.secret, SecretView::Intact { .. }) {
+        return rotating(world, memory, sequence);
+    }
+    let problem = Problem { reason: Reason::Binding, message: format!("creating key {sequence}") };
+    Report { memory, ..standing(world, &problem) }
+}
+
 fn rotation_under_way(next: Sequence) -> Problem {
     Problem { reason: Reason::Rotating, message: format!("making key {next}") }
 }
@@ -168,7 +177,11 @@ fn without_failed_work(world: &World) -> Memory {
         operation.kind == OperationKind::Bind && given_up && world.round.under_way.is_none()
     };
     let operation = operation.map(|operation| {
-        if came_to_nothing(&operation) { Operation::bind(operation.sequence) } else { operation }
+        if came_to_nothing(&operation) {
+            Operation::bind(operation.sequence).of_plan(operation.plan_ids)
+        } else {
+            operation
+        }
     });
     Memory { key, previous, operation, gone }
 }
@@ -364,7 +377,8 @@ pub(super) fn cleaning_up(world: &World, sequence: Sequence, since: Timestamp) -
         retry_after: None,
     };
     let problem = problem_of(&world.round.failure.clone().unwrap_or_else(in_time));
-    let memory = Memory { operation: Some(Operation::clean_up(sequence, since)), ..world.memory.clone() };
+    let operation = Operation::clean_up(sequence, since).of_plan(world.noted(sequence));
+    let memory = Memory { operation: Some(operation), ..world.memory.clone() };
     Report { memory, ..standing(world, &problem) }
 }
 
@@ -405,6 +419,7 @@ pub(super) fn under_way(world: &World, work: &UnderWay) -> Rest {
                 token: token.clone(),
                 since: Some(full_second(*since)),
                 inputs: Some(inputs.clone()),
+                plan_ids: world.noted(*sequence),
             });
         }
         Work::Unbind => report.revoking = Some(work.clone()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use uuid::Uuid;
 
-use super::{Identity, KeyRecord, Memory, PreviousKey, Rotation, Sequence, World};
+use super::{Identity, KeyRecord, Memory, PlanIds, PreviousKey, Rotation, Sequence, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -144,8 +144,9 @@ impl Memory {
     #[must_use]
     pub fn advanced_to(&self, key: &KeyRecord, world: &World) -> Self {
         let World { desired, now, late, .. } = world;
+        let plan_ids = key.plan_ids.clone().or_else(|| world.noted(key.sequence));
         let mut memory = Self {
-            key: Some(key.clone()),
+            key: Some(KeyRecord { plan_ids, ..key.clone() }),
             previous: self.previous.clone(),
             operation: self.operation.clone().filter(|operation| operation.sequence > key.sequence),
             gone: self.gone.filter(|gone| gone.sequence == key.sequence),
@@ -157,6 +158,7 @@ impl Memory {
             // The id of one that is gone is of no more use: nothing else is to be looked at by it.
             let known = Some(replaced).filter(|_| !is_gone);
             memory.replace(replaced.sequence, known, replaced.late_until, *now, overlap);
+            memory.note_plan_of_last(replaced.plan_ids.clone());
         }
         for skipped in self.skipped(key.sequence) {
             memory.revoke_at_once(*now);
@@ -184,6 +186,13 @@ impl Memory {
         }
     }
 
+    /// Notes the ids that the key was created with that was noted last as replaced.
+    pub(super) fn note_plan_of_last(&mut self, plan_ids: Option<PlanIds>) {
+        if let Some(last) = self.previous.last_mut() {
+            last.plan_ids = plan_ids;
+        }
+    }
+
     /// Notes a key as replaced: it is revoked when the overlap is over.
     pub fn replace(
         &mut self,
@@ -197,6 +206,7 @@ impl Memory {
             sequence,
             id: key.and_then(|key| key.id.clone()),
             name: key.and_then(|key| key.name.clone()),
+            plan_ids: None,
             late_until,
             revoke_at: now.checked_add(overlap).map_or(Timestamp::MAX, full_second),
         });
@@ -222,6 +232,7 @@ mod tests {
             renew_before: None,
             late_until: None,
             inputs: number.to_string(),
+            plan_ids: None,
         }
     }
 

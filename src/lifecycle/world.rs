@@ -26,6 +26,10 @@ pub struct World {
     pub provider: ProviderView,
     /// Whether it admits the ServiceKey's namespace.
     pub admitted: bool,
+    /// What a broker calls the plan that the next key would be of.
+    pub plan: PlanView,
+    /// What it called the plan of the first key before that was created, as the ServiceKey itself notes it.
+    pub noted_first: Option<PlanIds>,
     /// Whether its keys bear a mark by which they are found, also once their ServiceKey is gone.
     pub marks_keys: bool,
     /// Until when the remote side wants to be left alone by everybody.
@@ -46,6 +50,14 @@ pub struct World {
 }
 
 impl World {
+    /// The ids that the key of this number was, or is about to be, created with, where no key is known yet.
+    #[must_use]
+    pub fn noted(&self, sequence: Sequence) -> Option<PlanIds> {
+        let operation = self.memory.operation.as_ref().filter(|operation| operation.sequence == sequence);
+        let first = || self.noted_first.clone().filter(|_| sequence == Sequence::FIRST);
+        operation.and_then(|operation| operation.plan_ids.clone()).or_else(first)
+    }
+
     /// Whether this effect repairs the Secret of a key that is known, with the same credentials or with those of the next
     /// key. The requests that come before the write are no repair: a failure of theirs has its own backoff.
     #[must_use]
@@ -53,6 +65,38 @@ impl World {
         let is_right = matches!(self.secret, SecretView::Intact { flaw: None, .. });
         let writes = matches!(effect, Effect::WriteSecret { .. } | Effect::RestoreSecret);
         self.memory.key.is_some() && !is_right && writes
+    }
+}
+
+/// What a broker calls an offering and a plan of it. Both are needed to revoke a key, and catalogs change: so they are
+/// noted before the key is created.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PlanIds {
+    /// The id of the offering.
+    pub service_id: String,
+    /// The id of the plan.
+    pub plan_id: String,
+}
+
+/// What is known of the plan that the next key would be of, without a request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PlanView {
+    /// The remote side does not need it.
+    NotNeeded,
+    /// The catalog, or the instance, has to be read first.
+    Unknown,
+    /// These are its ids.
+    Known(PlanIds),
+}
+
+impl PlanView {
+    /// The ids, where they are known.
+    #[must_use]
+    pub const fn ids(&self) -> Option<&PlanIds> {
+        match self {
+            Self::Known(ids) => Some(ids),
+            Self::NotNeeded | Self::Unknown => None,
+        }
     }
 }
 
@@ -147,6 +191,8 @@ pub struct KeyRecord {
     pub late_until: Option<Timestamp>,
     /// Digest of the fields that it was made from.
     pub inputs: String,
+    /// What the broker called its plan when it was created, where that was noted.
+    pub plan_ids: Option<PlanIds>,
 }
 
 /// A key that was replaced and is still to be revoked.
@@ -162,6 +208,8 @@ pub struct PreviousKey {
     pub revoke_at: Timestamp,
     /// As of the key when it was current.
     pub late_until: Option<Timestamp>,
+    /// As of the key when it was current.
+    pub plan_ids: Option<PlanIds>,
 }
 
 /// What the ServiceKey's status remembers of its remote keys.

@@ -131,6 +131,7 @@ pub fn read(meta: &ObjectMeta) -> Option<Marks<Claim>> {
         renew_before: optional_time(RENEW_BEFORE)?,
         late_until: optional_time(LATE_UNTIL)?,
         inputs: digest(INPUTS)?,
+        plan_ids: None,
     };
     let previous = match annotations.get(PREVIOUS) {
         None => None,
@@ -193,6 +194,7 @@ impl Marks {
             renew_before,
             late_until,
             inputs,
+            plan_ids: _,
         } = key;
         annotations.retain(|key, _| !ALL.contains(&key.as_str()));
         let written = [

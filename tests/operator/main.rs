@@ -26,6 +26,7 @@ mod an_outage_of_the_api_server_costs_nothing;
 mod an_upgrade_keeps_every_key;
 mod brokers_demand_more;
 mod brokers_from_elsewhere;
+mod catalogs_may_change;
 mod check_tells_what_is_missing;
 mod cloud_foundry_crashes_leave_one_key;
 mod cloud_foundry_keys_are_adopted;

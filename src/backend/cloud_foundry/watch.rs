@@ -439,6 +439,7 @@ pub(super) mod tests {
             name,
             former_name: None,
             hint: None,
+            plan_ids: None,
             inputs: "fields".to_owned(),
             cleans_up: false,
             adoption: None,

@@ -220,6 +220,7 @@ pub(super) fn request(name: &str, cluster_id: Option<&str>) -> KeyRequest {
         name: name.to_owned(),
         former_name: None,
         hint: None,
+        plan_ids: None,
         inputs: String::new(),
         cleans_up: false,
         adoption: None,

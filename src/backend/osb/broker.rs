@@ -11,14 +11,14 @@ use super::{
     call::Exchange,
     catalog::{Catalog, CatalogCache},
     classify::Call,
-    instances::Instances,
+    instances::{Instances, Place},
     login::Login,
     paths,
     target::{Existing, Target},
     wire::{self, BindBody, Context},
 };
 use crate::backend::{
-    BackendError, Bound, ErrorClass, Fetched, InstanceRef, KeyRequest, Progress, Unbound, Work,
+    BackendError, Bound, ErrorClass, Fetched, InstanceRef, KeyRequest, PlanView, Progress, Unbound, Work,
     http::{HttpClient, Redactor, Request, Response, base_url_with_query, without_query},
 };
 
@@ -92,6 +92,12 @@ impl Broker {
         Target::of(instance).is_ok_and(|target| self.known_plan(&target).is_some_and(|plan| plan.bindable))
     }
 
+    /// The ids of the plan of this instance, as far as they are known.
+    pub fn plan_view(&self, instance: &InstanceRef) -> PlanView {
+        let known = Target::of(instance).ok().and_then(|target| self.known_plan(&target));
+        known.map_or(PlanView::Unknown, |plan| PlanView::Known(plan.ids()))
+    }
+
     /// Makes the key, or gets it again where the same request made it before (spec: "Creating a Service Binding").
     ///
     /// # Errors
@@ -99,6 +105,11 @@ impl Broker {
     pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         let target = Target::of(&request.instance)?;
         let plan = self.plan_of_keys(&target).await?;
+        // Ids that are not noted would be lost in a crash, and the key could not be revoked.
+        if request.plan_ids.as_ref().is_some_and(|noted| *noted != plan.ids()) {
+            let what = "bind failed: the catalog changed; retrying with the new ids of the plan";
+            return Err(BackendError::new(ErrorClass::Transient, what));
+        }
         let mut exchange = Exchange::of(self, Call::Bind, request);
         let mut url = self.binding_url(&target, request);
         // The credentials of what is made in the background come with a fetch: where there is none they would be lost.
@@ -127,6 +138,10 @@ impl Broker {
             StatusCode::ACCEPTED if plan.retrievable => {
                 exchange.accepted(&response, plan.longest_operation).map(Bound::Accepted)
             }
+            StatusCode::BAD_REQUEST if self.was_moved(&target, &plan.ids()).await => {
+                let what = "bind failed: the instance was moved to another plan; retrying with that plan";
+                Err(BackendError::new(ErrorClass::Transient, what))
+            }
             _ => Err(exchange.refused(&response).await),
         }
     }
@@ -137,12 +152,12 @@ impl Broker {
     /// Failures of the call itself.
     pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         let target = Target::of(&request.instance)?;
-        let plan = self.plan(&target).await?;
-        if !plan.retrievable {
+        let (ids, retrievable) = self.readable(&target, request.plan_ids.as_ref()).await?;
+        if !retrievable {
             return Ok(Fetched::NotRetrievable);
         }
         let mut exchange = Exchange::of(self, Call::Fetch, request);
-        let url = with_plan(self.binding_url(&target, request), &plan.service_id, &plan.plan_id);
+        let url = with_plan(self.binding_url(&target, request), &ids.service_id, &ids.plan_id);
         let response = exchange.send(Request::new(Method::GET, Call::Fetch.route(), url)).await?;
         match response.status {
             StatusCode::OK => match exchange.issued_key(&response, request.identity.binding_id()) {
@@ -164,13 +179,27 @@ impl Broker {
     /// Any other answer; the call must be made again then.
     pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         let target = Target::of(&request.instance)?;
-        let Some(Existing { place, longest_operation }) = self.existing(&target).await? else {
+        let noted = request.plan_ids.as_ref();
+        let Some(Existing { place, longest_operation }) = self.existing(&target, noted).await? else {
             return Ok(Unbound::Gone);
         };
         let mut exchange = Exchange::of(self, Call::Unbind, request);
-        let mut url = with_plan(self.binding_url(&target, request), &place.offering, &place.plan);
-        url.query_pairs_mut().append_pair("accepts_incomplete", "true");
-        let response = exchange.send(Request::new(Method::DELETE, Call::Unbind.route(), url)).await?;
+        let to = |place: &Place| {
+            let mut url = with_plan(self.binding_url(&target, request), &place.offering, &place.plan);
+            url.query_pairs_mut().append_pair("accepts_incomplete", "true");
+            Request::new(Method::DELETE, Call::Unbind.route(), url)
+        };
+        let mut response = exchange.send(to(&place)).await?;
+        // Some brokers know a key by the present plan of its instance. A request that was refused did nothing.
+        if response.status == StatusCode::BAD_REQUEST {
+            for other in self.other_places(&target, &place).await {
+                let answer = exchange.send(to(&other)).await?;
+                if answer.status != StatusCode::BAD_REQUEST {
+                    response = answer;
+                    break;
+                }
+            }
+        }
         match response.status {
             StatusCode::OK | StatusCode::GONE => Ok(Unbound::Gone),
             StatusCode::ACCEPTED => exchange.accepted(&response, longest_operation).map(Unbound::Accepted),
@@ -190,7 +219,8 @@ impl Broker {
         token: Option<&str>,
     ) -> Result<Progress, BackendError> {
         let target = Target::of(&request.instance)?;
-        let Some(Existing { place, .. }) = self.existing(&target).await? else {
+        let noted = request.plan_ids.as_ref();
+        let Some(Existing { place, .. }) = self.existing(&target, noted).await? else {
             let said = "the instance is gone".to_owned();
             return Ok(if work == Work::Unbind {
                 Progress::Succeeded

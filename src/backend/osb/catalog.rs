@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::wire;
 use crate::backend::{
-    BackendError, ErrorClass, MemoryShare,
+    BackendError, ErrorClass, MemoryShare, PlanIds,
     bounded::{shown_name, shown_names},
     memory::Holding,
     shared_answer::SharedAnswer,
@@ -33,6 +33,13 @@ pub(super) struct Plan {
     pub(super) rotatable: bool,
     /// How long an operation may take.
     pub(super) longest_operation: Option<Duration>,
+}
+
+impl Plan {
+    /// What requests call it.
+    pub(super) fn ids(&self) -> PlanIds {
+        PlanIds { service_id: self.service_id.clone(), plan_id: self.plan_id.clone() }
+    }
 }
 
 /// The offerings of one broker.
@@ -111,6 +118,12 @@ impl Catalog {
     /// Whether the broker may be asked which plan an instance is of.
     pub(super) fn tells_of_instances(&self) -> bool {
         self.offerings.iter().any(|offering| offering.instances_retrievable)
+    }
+
+    /// Whether keys of the offering with this id can be read again.
+    pub(super) fn shows_keys_of(&self, service_id: &str) -> Option<bool> {
+        let offering = self.offerings.iter().find(|offering| offering.id == service_id)?;
+        Some(offering.bindings_retrievable)
     }
 
     /// # Errors

@@ -151,6 +151,7 @@ pub(super) fn request_for(offering: &str, plan: &str) -> KeyRequest {
         access: None,
         former_name: None,
         hint: None,
+        plan_ids: None,
         age: None,
         inputs: String::new(),
         cleans_up: false,

@@ -52,6 +52,23 @@ impl Instances {
         Ok(known.value.as_ref().clone())
     }
 
+    /// What an instance is of, by an answer that is good enough or by a new one.
+    ///
+    /// # Errors
+    /// Those of `ask`.
+    pub(super) async fn present<F>(
+        &self,
+        id: &str,
+        good_enough: fn(&Known<Option<Place>>) -> bool,
+        ask: impl FnOnce() -> F,
+    ) -> Result<Option<Place>, BackendError>
+    where
+        F: Future<Output = Result<Option<Place>, BackendError>>,
+    {
+        let known = self.0.get(&id.to_owned(), good_enough, ask).await?;
+        Ok(known.value.as_ref().clone())
+    }
+
     /// What an instance is of, where that is known without asking.
     pub(super) fn believed(&self, id: &str) -> Option<Place> {
         self.0.latest(&id.to_owned()).filter(is_believed)?.value.as_ref().clone()
@@ -63,6 +80,6 @@ impl Instances {
     }
 }
 
-fn is_believed(known: &Known<Option<Place>>) -> bool {
+pub(super) fn is_believed(known: &Known<Option<Place>>) -> bool {
     known.since.elapsed() < if known.value.is_some() { BOUNDED_AGE } else { AGE_OF_DOUBT }
 }

@@ -9,10 +9,10 @@ use super::{
     call::Exchange,
     catalog::{Plan, Unknown},
     classify::Call,
-    instances::Place,
+    instances::{Place, is_believed},
     paths, wire,
 };
-use crate::backend::{BackendError, ErrorClass, InstanceRef, http::Request};
+use crate::backend::{BackendError, ErrorClass, InstanceRef, PlanIds, http::Request, shared_answer::Known};
 
 /// The fields of the instance that this API needs.
 pub(super) struct Target<'a> {
@@ -68,7 +68,7 @@ impl Broker {
 
     /// The plan that a key is made for, where that is known without a request.
     pub(super) fn known_plan(&self, target: &Target<'_>) -> Option<Plan> {
-        let place = target.named.clone().or_else(|| self.instances.believed(target.instance_id))?;
+        let place = self.instances.believed(target.instance_id).or_else(|| target.named.clone())?;
         self.catalog.believed()?.resolve(&place.offering, &place.plan).ok()
     }
 
@@ -93,7 +93,76 @@ impl Broker {
     /// What has to be said of a key that may exist; `None`: there is no such instance, and so there are no keys of it.
     /// It must be possible to revoke a key when the broker has withdrawn the plan since (what is known is then taken
     /// for the ids) and while it shows no catalog (the last one must do, where there was one).
-    pub(super) async fn existing(&self, target: &Target<'_>) -> Result<Option<Existing>, BackendError> {
+    /// Ids that were noted when the key was created need no catalog.
+    pub(super) async fn existing(
+        &self,
+        target: &Target<'_>,
+        noted: Option<&PlanIds>,
+    ) -> Result<Option<Existing>, BackendError> {
+        let Some(PlanIds { service_id, plan_id }) = noted else { return self.existing_now(target).await };
+        if target.named.is_none() && matches!(self.place(target).await, Ok(None)) {
+            return Ok(None);
+        }
+        let plan = self.catalog.latest().and_then(|catalog| catalog.resolve(service_id, plan_id).ok());
+        Ok(Some(Existing {
+            place: Place { offering: service_id.clone(), plan: plan_id.clone() },
+            longest_operation: plan.and_then(|plan| plan.longest_operation),
+        }))
+    }
+
+    /// What else a key may be known by whose revocation was refused: the present plan of its instance, where the broker
+    /// tells it, and what the user says.
+    pub(super) async fn other_places(&self, target: &Target<'_>, refused: &Place) -> Vec<Place> {
+        // Asked anew: what is known of it was refused.
+        let present = self.present_place(target, |_| false).await;
+        let said = self.existing_now(target).await.ok().flatten().map(|existing| existing.place);
+        let mut places: Vec<Place> = Vec::new();
+        for place in present.into_iter().chain(said) {
+            if place != *refused && !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        places
+    }
+
+    /// Whether the broker says that the instance is of another plan than this one. That is kept for the next attempt.
+    pub(super) async fn was_moved(&self, target: &Target<'_>, sent: &PlanIds) -> bool {
+        let present = self.present_place(target, is_believed).await;
+        present.is_some_and(|place| place.offering != sent.service_id || place.plan != sent.plan_id)
+    }
+
+    /// What the instance is of by the broker's own word, where it gives that.
+    async fn present_place(
+        &self,
+        target: &Target<'_>,
+        good_enough: fn(&Known<Option<Place>>) -> bool,
+    ) -> Option<Place> {
+        if !self.catalog.latest()?.tells_of_instances() {
+            return None;
+        }
+        let ask = || self.request_instance(target);
+        self.instances.present(target.instance_id, good_enough, ask).await.ok()?
+    }
+
+    /// The ids of a key whose credentials are to be read, and whether the broker shows them.
+    pub(super) async fn readable(
+        &self,
+        target: &Target<'_>,
+        noted: Option<&PlanIds>,
+    ) -> Result<(PlanIds, bool), BackendError> {
+        let Some(ids) = noted else {
+            let plan = self.plan(target).await?;
+            return Ok((plan.ids(), plan.retrievable));
+        };
+        let catalog = self.catalog.current(|| self.request_catalog()).await?;
+        let retrievable = match catalog.shows_keys_of(&ids.service_id) {
+            Some(retrievable) => retrievable,
+            None => self.plan(target).await?.retrievable,
+        };
+        Ok((ids.clone(), retrievable))
+    }
+
+    async fn existing_now(&self, target: &Target<'_>) -> Result<Option<Existing>, BackendError> {
         let place = match self.place(target).await {
             Ok(place) => place,
             Err(error) => Some(self.instances.latest(target.instance_id).ok_or(error)?),
@@ -123,8 +192,9 @@ impl Broker {
 
     /// What the instance is of; `None`: there is no such instance.
     async fn place(&self, target: &Target<'_>) -> Result<Option<Place>, BackendError> {
+        // What the broker said of an instance counts more than what the user did: it may have been moved since.
         if let Some(named) = &target.named {
-            return Ok(Some(named.clone()));
+            return Ok(self.instances.believed(target.instance_id).or_else(|| Some(named.clone())));
         }
         let ask = || async {
             if !self.catalog.current(|| self.request_catalog()).await?.tells_of_instances() {

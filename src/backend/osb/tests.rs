@@ -29,7 +29,7 @@ use crate::backend::{
         self, Conflict, Forbidden, Gone, OrphanPossible, Rejected, Throttled, Transient, Unexpected,
         Unusable, Withheld,
     },
-    Fetched, HttpConfig, KeyRequest, KnownSecrets, Names, Parameters, Progress, Unbound, Work,
+    Fetched, HttpConfig, KeyRequest, KnownSecrets, Names, Parameters, PlanIds, Progress, Unbound, Work,
     test_server::{self, Then},
 };
 use crate::wipe::SecretValues;
@@ -671,4 +671,50 @@ async fn a_tenants_broker_that_moves_proves_itself_before_it_gets_a_bind() {
     assert!(matches!(broker.bind(&request()).await, Ok(Bound::Issued(_))));
     let calls: Vec<_> = new.calls().into_iter().map(|call| call.method).collect();
     assert_eq!(calls, [Method::GET, Method::PUT], "one catalog for the proof, and the bind");
+}
+
+fn noted(plan: &str) -> KeyRequest {
+    let ids = PlanIds { service_id: "s-1".to_owned(), plan_id: plan.to_owned() };
+    KeyRequest { plan_ids: Some(ids), ..request() }
+}
+
+#[rstest]
+#[case::no_catalog(503, "")]
+#[case::an_empty_catalog(200, r#"{"services": []}"#)]
+#[tokio::test]
+async fn unbinds_by_the_noted_ids_without_a_catalog(#[case] status: u16, #[case] body: &str) {
+    let fake = FakeBroker::answering(200, "{}").with_catalog(status, body);
+    let unbound = fake.start().await.unbind(&noted("p-old")).await.unwrap();
+    assert!(matches!(unbound, Unbound::Gone));
+    let calls = fake.calls();
+    assert_eq!(calls.len(), 1, "the catalog is not asked for");
+    assert_eq!(calls[0].uri.query(), Some("service_id=s-1&plan_id=p-old&accepts_incomplete=true"));
+}
+
+#[tokio::test]
+async fn binds_with_no_ids_but_those_that_are_noted() {
+    let fake = FakeBroker::answering(201, KEY);
+    let broker = fake.start().await;
+    let error = broker.bind(&noted("p-old")).await.unwrap_err();
+    assert_eq!(error.class, Transient, "{error}");
+    assert!(fake.calls().iter().all(|call| call.method == Method::GET), "nothing was created");
+    broker.bind(&noted("p-1")).await.unwrap();
+}
+
+#[tokio::test]
+async fn fetches_by_the_noted_ids_also_where_the_plan_was_withdrawn() {
+    let fake = FakeBroker::answering(200, KEY);
+    let fetched = fake.start().await.fetch(&noted("p-withdrawn")).await.unwrap();
+    assert!(matches!(fetched, Fetched::Found(_)));
+    assert_eq!(fake.call().uri.query(), Some("service_id=s-1&plan_id=p-withdrawn"));
+}
+
+#[tokio::test]
+async fn an_unbind_that_is_refused_is_sent_with_what_the_catalog_says_now() {
+    let fake = FakeBroker::answering(400, "{}");
+    let error = fake.start().await.unbind(&noted("p-old")).await.unwrap_err();
+    assert_eq!(error.class, Rejected, "{error}");
+    let plans: Vec<_> = fake.calls().iter().filter_map(|call| call.uri.query().map(str::to_owned)).collect();
+    assert_eq!(plans.len(), 2, "{plans:?}");
+    assert!(plans[0].contains("plan_id=p-old") && plans[1].contains("plan_id=p-1"), "{plans:?}");
 }

@@ -176,6 +176,7 @@ impl State {
             renew_before: None,
             late_until: None,
             inputs: "0".to_owned(),
+            plan_ids: None,
         };
         let forged =
             Stored::Ours { key: Some(Box::new(forged.into())), previous: None, damaged: false, flaw: None };
@@ -228,6 +229,8 @@ impl State {
                 problem: None,
             },
             memory: self.memory.clone(),
+            plan: PlanView::NotNeeded,
+            noted_first: None,
             secret: self.process.view.clone().believed(&evidence),
             provider: match self.provider {
                 Provider::Up => ProviderView::Available,
@@ -272,6 +275,7 @@ impl State {
             renew_before: None,
             late_until: None,
             inputs: inputs.to_string(),
+            plan_ids: None,
         }
     }
 

@@ -2,6 +2,7 @@
 //! in all worlds is shown by the model.
 
 mod pause;
+mod plans;
 mod reconciling;
 mod repairs;
 mod retain;
@@ -33,6 +34,7 @@ fn key(inputs: &str) -> KeyRecord {
         renew_before: None,
         late_until: None,
         inputs: inputs.to_owned(),
+        plan_ids: None,
     }
 }
 
@@ -58,6 +60,8 @@ pub(crate) fn asking() -> World {
         secret: SecretView::Absent,
         provider: ProviderView::Available,
         admitted: true,
+        plan: PlanView::NotNeeded,
+        noted_first: None,
         marks_keys: false,
         pause: None,
         round: Round::default(),

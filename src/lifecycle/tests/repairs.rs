@@ -32,7 +32,8 @@ fn just_replaced() -> World {
     world.secret =
         SecretView::Damaged { key: Some(KeyRecord { sequence: next, ..key("now") }), previous: None };
     let (kind, sequence) = (OperationKind::Bind, next);
-    world.memory.operation = Some(Operation { kind, sequence, token: None, since: None, inputs: None });
+    world.memory.operation =
+        Some(Operation { kind, sequence, token: None, since: None, inputs: None, plan_ids: None });
     world.round.revoked.insert(Sequence::FIRST, now());
     (world.round.unreadable, world.round.rehearsed) = (Some(Sequence::FIRST), true);
     world.round.absent.insert(Sequence::FIRST);

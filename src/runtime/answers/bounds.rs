@@ -40,7 +40,8 @@ const IDENTITY: Size = Size { levels: LEVELS, bytes: 16 << 10, values: 1_000 };
 const OMITTED: &str = "servicekeys.dev/omitted";
 
 /// The annotations that the operator reads on its own kinds of objects.
-const OWN_ANNOTATIONS: [&str; 2] = [marks::ABANDON_ANNOTATION, marks::ROTATE_ANNOTATION];
+const OWN_ANNOTATIONS: [&str; 3] =
+    [marks::ABANDON_ANNOTATION, marks::PLAN_IDS_ANNOTATION, marks::ROTATE_ANNOTATION];
 
 /// Parts of `metadata` that tell which object it is, and which version of it.
 const IDENTITY_PARTS: [&str; 9] = [

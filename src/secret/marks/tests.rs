@@ -16,6 +16,7 @@ pub(in crate::secret) fn marks() -> Marks {
         renew_before: None,
         late_until: None,
         inputs: "i".into(),
+        plan_ids: None,
     };
     let imprint = Imprint {
         layout: "l".into(),
@@ -163,6 +164,7 @@ prop_compose! {
             renew_before,
             late_until,
             inputs,
+            plan_ids: None,
         };
         Marks { key, previous, imprint: Imprint { layout, content, rendering, entries } }
     }

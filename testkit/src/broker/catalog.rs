@@ -63,6 +63,20 @@ impl Catalog {
         self.offerings.iter().find(|offering| offering.name == name)
     }
 
+    pub(super) fn plan_mut(&mut self, offering: &str, plan: &str) -> Option<&mut Plan> {
+        let offering = self.offerings.iter_mut().find(|found| found.name == offering)?;
+        offering.plans.iter_mut().find(|found| found.name == plan)
+    }
+
+    pub(super) fn remove_plan(&mut self, offering: &str, plan: &str) -> bool {
+        let Some(offering) = self.offerings.iter_mut().find(|found| found.name == offering) else {
+            return false;
+        };
+        let before = offering.plans.len();
+        offering.plans.retain(|found| found.name != plan);
+        offering.plans.len() < before
+    }
+
     pub(super) fn offering_by_id(&self, id: &str) -> Option<&Offering> {
         self.offerings.iter().find(|offering| offering.id == id)
     }

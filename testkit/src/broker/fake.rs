@@ -125,6 +125,37 @@ impl FakeBroker {
         self.shared.change(|inner| inner.state.change_pace(pace));
     }
 
+    /// Calls a plan something else in the catalog, which has the same id; says whether it was there.
+    #[must_use = "it says whether there was such a plan"]
+    pub fn rename_plan(&self, offering: &str, plan: &str, name: &str) -> bool {
+        self.shared.change(|inner| inner.state.rename_plan(offering, plan, name))
+    }
+
+    /// Takes a plan out of the catalog; says whether it was there. Its bindings stay, and can be deleted by the ids that
+    /// they were made with. Its instances take no new ones.
+    #[must_use = "it says whether there was such a plan"]
+    pub fn withdraw_plan(&self, offering: &str, plan: &str) -> bool {
+        self.shared.change(|inner| inner.state.withdraw_plan(offering, plan))
+    }
+
+    /// Gives a plan another id; says whether it was there. Bindings are known by the id that they were made with.
+    #[must_use = "it says whether there was such a plan"]
+    pub fn change_plan_id(&self, offering: &str, plan: &str, id: &str) -> bool {
+        self.shared.change(|inner| inner.state.change_plan_id(offering, plan, id))
+    }
+
+    /// Moves an instance to another plan of its offering; says whether both are there. Its bindings are known by the plan
+    /// that they were made with, unless the broker [goes by instances](Self::go_by_instances).
+    #[must_use = "it says whether there was such an instance and plan"]
+    pub fn move_instance(&self, instance: &str, plan: &str) -> bool {
+        self.shared.change(|inner| inner.state.move_instance(instance, plan))
+    }
+
+    /// From now on takes only calls about bindings that name the present plan of the instance.
+    pub fn go_by_instances(&self) {
+        self.shared.change(|inner| inner.state.go_by_instances());
+    }
+
     /// The operations that are under way, oldest first.
     #[must_use]
     pub fn under_way(&self) -> Vec<UnderWay> {

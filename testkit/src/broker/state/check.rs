@@ -4,6 +4,7 @@ use super::{
     super::{
         answer::{Answer, Refusal},
         catalog::{Offering, Plan},
+        last_operation::Task,
         operation::{Hints, Key, Operation, Wish},
         record::Rule,
     },
@@ -24,8 +25,7 @@ impl State {
             }
             Operation::Fetch { key, hints } => match self.placed(&key.instance) {
                 Some((offering, _)) if !offering.bindings_retrievable => Err(not_retrievable(offering)),
-                Some(place) => check_hints(place, hints),
-                None => Ok(()),
+                Some(_) | None => self.check_place(key, hints),
             },
             Operation::Unbind { key, hints, accepts_incomplete: _ } => self.check_place(key, hints),
             Operation::Poll { key, hints, token } => {
@@ -36,7 +36,21 @@ impl State {
     }
 
     fn check_place(&self, key: &Key, hints: &Hints) -> Result<(), Refusal> {
-        self.placed(&key.instance).map_or(Ok(()), |place| check_hints(place, hints))
+        self.ids_of(key).map_or(Ok(()), |ids| check_hints(ids, hints))
+    }
+
+    /// The ids of offering and plan by which a binding is known: those that it was made with, whatever the catalog says
+    /// by now; or those of its instance, where there is no binding or the broker goes by the instance.
+    fn ids_of(&self, key: &Key) -> Option<(&str, &str)> {
+        let stored = self.bindings.get(&key.id).filter(|stored| stored.binding.instance == key.instance);
+        let begun = self.last_operations.task(key.id).filter(|(_, place)| *place == key);
+        let wish = stored.map(|stored| &stored.wish).or(match begun {
+            Some((Task::Bind(wish), _)) => Some(wish),
+            Some((Task::Unbind, _)) | None => None,
+        });
+        let made_with = wish.map(|wish| (&*wish.service_id, &*wish.plan_id));
+        let present = || self.placed(&key.instance).map(|(offering, plan)| (&*offering.id, &*plan.id));
+        if self.goes_by_instances { present() } else { made_with.or_else(present) }
     }
 
     fn check_bind(&self, key: &Key, wish: &Wish, accepts_incomplete: bool) -> Result<(), Refusal> {
@@ -94,11 +108,11 @@ impl State {
     }
 }
 
-fn check_hints((offering, plan): Place<'_>, hints: &Hints) -> Result<(), Refusal> {
+fn check_hints((offering, plan): (&str, &str), hints: &Hints) -> Result<(), Refusal> {
     let Hints { service_id, plan_id } = hints;
-    for (name, sent, right) in [("service_id", service_id, &offering.id), ("plan_id", plan_id, &plan.id)] {
+    for (name, sent, right) in [("service_id", service_id, offering), ("plan_id", plan_id, plan)] {
         if sent.as_ref().is_some_and(|sent| sent != right) {
-            let detail = format!("`{name}` is not that of the instance");
+            let detail = format!("`{name}` is not that of the binding or its instance");
             return Err(Refusal::bad_request(Rule::OfferingAndPlan, detail));
         }
     }

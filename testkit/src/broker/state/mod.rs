@@ -28,6 +28,7 @@ pub(super) struct State {
     bindings: HashMap<Uuid, Stored>,
     last_operations: LastOperations,
     made: u64,
+    goes_by_instances: bool,
 }
 
 /// A binding with the request that it was made for, to tell a repetition from a conflict.
@@ -45,7 +46,16 @@ impl State {
     ) -> Self {
         let instances = instances.into_iter().map(|instance| (instance.id.clone(), instance)).collect();
         let (bindings, last_operations) = (HashMap::new(), LastOperations::default());
-        Self { catalog, recipe, pace, instances, bindings, last_operations, made: 0 }
+        Self {
+            catalog,
+            recipe,
+            pace,
+            instances,
+            bindings,
+            last_operations,
+            made: 0,
+            goes_by_instances: false,
+        }
     }
 
     /// The living bindings, oldest first.
@@ -68,6 +78,45 @@ impl State {
     pub fn forget_instance(&mut self, id: &str) -> bool {
         self.bindings.retain(|_, stored| stored.binding.instance != id);
         self.instances.remove(id).is_some()
+    }
+
+    /// Calls a plan something else from now on, for its instances too; says whether it was there.
+    pub fn rename_plan(&mut self, offering: &str, plan: &str, name: &str) -> bool {
+        let Some(found) = self.catalog.plan_mut(offering, plan) else { return false };
+        name.clone_into(&mut found.name);
+        for instance in self.instances.values_mut() {
+            if instance.offering == offering && instance.plan == plan {
+                name.clone_into(&mut instance.plan);
+            }
+        }
+        true
+    }
+
+    /// Takes a plan out of the catalog; says whether it was there.
+    pub fn withdraw_plan(&mut self, offering: &str, plan: &str) -> bool {
+        self.catalog.remove_plan(offering, plan)
+    }
+
+    /// Gives a plan another id; says whether it was there.
+    pub fn change_plan_id(&mut self, offering: &str, plan: &str, id: &str) -> bool {
+        let Some(found) = self.catalog.plan_mut(offering, plan) else { return false };
+        id.clone_into(&mut found.id);
+        true
+    }
+
+    /// Moves an instance to another plan of its offering; says whether both are there.
+    pub fn move_instance(&mut self, id: &str, plan: &str) -> bool {
+        let Some(instance) = self.instances.get_mut(id) else { return false };
+        let is_there = self.catalog.find(&instance.offering).is_some_and(|found| found.find(plan).is_some());
+        if is_there {
+            plan.clone_into(&mut instance.plan);
+        }
+        is_there
+    }
+
+    /// From now on bindings are known by the plan that their instance has, and not by the one that they were made with.
+    pub const fn go_by_instances(&mut self) {
+        self.goes_by_instances = true;
     }
 
     /// Carries out an operation that passed [`Self::check`].
