@@ -192,6 +192,19 @@ impl Backend {
         }
     }
 
+    /// Sends the request again that created a key, where the remote side answers it with the same key (Open Service Broker
+    /// API: "Creating a Service Binding", 200).
+    ///
+    /// # Errors
+    /// [`ErrorClass::OrphanPossible`] where the answer is lost: the key may have been created again if it was gone.
+    pub async fn repeat(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
+        match self {
+            Self::OpenServiceBroker(broker) => broker.repeat(request).await,
+            // They give each key another id.
+            Self::CloudFoundry(_) | Self::IbmCloud(_) => Ok(Fetched::NotRetrievable),
+        }
+    }
+
     /// What a key is called, if it is still there and bears our mark. A remote side that does not tell is taken to have
     /// it.
     ///

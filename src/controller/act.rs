@@ -53,6 +53,7 @@ impl Turn<'_> {
             Effect::Record(report) => self.record(&report).await?,
             Effect::Confirm(sequence) => self.confirm(sequence).await,
             Effect::Fetch(sequence) => self.fetch(sequence).await,
+            Effect::Repeat(sequence) => self.repeat(sequence).await,
             Effect::Bind { sequence, predecessor } => self.bind(sequence, predecessor).await,
             Effect::Poll(work) => self.poll(work).await,
             Effect::WriteSecret { key, previous } => self.write_secret(key, previous).await?,

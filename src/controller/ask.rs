@@ -131,6 +131,26 @@ impl Turn<'_> {
         self.learn(KeyOperation::Fetch, answer);
     }
 
+    /// Sends the request again that created the key. A lost answer is no reason to revoke the key, which may be in use.
+    pub(super) async fn repeat(&mut self, sequence: Sequence) {
+        let answer = match self.permitted_request(sequence).await {
+            Err(failure) => Answer::Failed(failure),
+            Ok((backend, request)) => match backend.repeat(&request).await {
+                Ok(Fetched::Found(issued)) => {
+                    let inputs = self.inputs_of(sequence);
+                    self.take_in_hand(sequence, issued, inputs)
+                }
+                Ok(Fetched::Absent | Fetched::NotRetrievable) => Answer::Unrepeatable(sequence),
+                Err(error) if error.class == ErrorClass::OrphanPossible => {
+                    let class = ErrorClass::Unsure;
+                    self.unsure(Failure { class, ..failure(Attempted::Provision, &error) }, sequence)
+                }
+                Err(error) => Answer::Failed(failure(Attempted::Provision, &error)),
+            },
+        };
+        self.learn(KeyOperation::Repeat, answer);
+    }
+
     pub(super) async fn unbind(&mut self, sequence: Sequence) {
         let answer = match self.backend() {
             Err(failure) => Answer::Failed(Failure { attempted: Attempted::Revoke, ..failure }),

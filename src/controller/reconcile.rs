@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use kube::{
     ResourceExt,
@@ -173,8 +174,9 @@ impl Turn<'_> {
         }
         self.worker = None;
         let lane = self.subject.lane.clone();
-        // On the heap: what a backend does is large, and deep in what a reconcile waits for.
-        let after = Box::pin(lane.clone().scope(self.act(effect))).await;
+        // On the heap: what a backend does is large, and deep in what a reconcile waits for. Without its type: the compiler
+        // looks no deeper.
+        let after = lane.clone().scope(self.act(effect)).boxed().await;
         self.place = None;
         self.worker = self.context.work(&lane).await;
         after

@@ -262,12 +262,13 @@ fn first_key(world: &World) -> Step {
 /// again, or is to be rotated because the user asked for it, make the next one.
 fn recover(world: &World, lost: &KeyRecord) -> Step {
     let (sequence, next) = (lost.sequence, lost.sequence.next());
-    let Round { unreadable, absent, conflicting, .. } = &world.round;
+    let Round { absent, conflicting, .. } = &world.round;
     // One that was gone once is of no use, even if a late answer has brought it back.
     let gone = absent.contains(&sequence) || world.memory.departure(sequence).is_some();
     // With the strategy `Replace` the key goes before the next one is created, which needs an intact Secret.
     let is_unwanted = gone || rotation::is_requested(world, lost) && !world.desired.rotation.makes_room;
-    if is_unwanted || [unreadable, conflicting].contains(&&Some(sequence)) || *conflicting == Some(next) {
+    let is_in_the_way = [Some(sequence), Some(next)].contains(conflicting);
+    if is_unwanted || is_hidden(world, lost) || is_in_the_way {
         if let Some(unusable) = unusable(world, next) {
             return give_back(world, unusable);
         }
@@ -284,7 +285,31 @@ fn recover(world: &World, lost: &KeyRecord) -> Step {
     if let Some(unusable) = unusable(world, sequence) {
         return give_back(world, unusable);
     }
-    Step::Act(Effect::Fetch(sequence))
+    read_again(world, lost)
+}
+
+/// Asks for the credentials of a key that exists. A repeated bind may create it again, which is of no use where the Secret
+/// can't be written.
+fn read_again(world: &World, key: &KeyRecord) -> Step {
+    Step::Act(if world.round.unreadable != Some(key.sequence) {
+        Effect::Fetch(key.sequence)
+    } else if is_to_be_rehearsed(world) {
+        Effect::RehearseSecret
+    } else {
+        Effect::Repeat(key.sequence)
+    })
+}
+
+/// Whether nothing brings the credentials of this key back.
+fn is_hidden(world: &World, key: &KeyRecord) -> bool {
+    let Round { unreadable, unrepeatable, .. } = &world.round;
+    *unreadable == Some(key.sequence) && (*unrepeatable == Some(key.sequence) || !can_be_repeated(world, key))
+}
+
+/// Whether the request that created the key can be sent again without creating another one: the operator derives the key's
+/// id, and nothing that the key is made from has changed since.
+fn can_be_repeated(world: &World, key: &KeyRecord) -> bool {
+    !world.marks_keys && key.inputs == world.desired.inputs
 }
 
 /// Whether it is unknown if the Secret that is there can be written: it may be immutable, or have another type.
@@ -396,15 +421,14 @@ fn mend(world: &World, memory: &Memory, key: &KeyRecord) -> Option<Step> {
     Some(match (flaw, world.provider.obstacle()) {
         (Flaw::Edited, _) => Step::Act(Effect::RestoreSecret),
         (Flaw::Outdated, Some(problem)) => Step::Rest(report::rotation_waiting(world, key, problem)),
-        (Flaw::Outdated, None) => Step::Act(Effect::Fetch(key.sequence)),
+        (Flaw::Outdated, None) => read_again(world, key),
     })
 }
 
 /// Whether the templates have changed and the credentials of the key are not shown again. Once the next key is written
 /// down, nothing else is tried.
 fn needs_another_key(world: &World, memory: &Memory, key: &KeyRecord) -> bool {
-    let Round { unreadable, conflicting, .. } = &world.round;
-    let is_hidden = [unreadable, conflicting].contains(&&Some(key.sequence));
+    let is_hidden = is_hidden(world, key) || world.round.conflicting == Some(key.sequence);
     let is_begun = memory.attempt().is_some_and(|attempt| attempt > key.sequence);
     world.secret.flaw() == Some(Flaw::Outdated) && (is_hidden || is_begun)
 }

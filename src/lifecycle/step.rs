@@ -43,6 +43,8 @@ pub enum Effect {
     Confirm(Sequence),
     /// Read the key's credentials again.
     Fetch(Sequence),
+    /// Repeat the request that created the key: some remote sides show its credentials only in the answer to that.
+    Repeat(Sequence),
     /// Make the key, or get it again if it exists.
     Bind {
         /// Which one.
@@ -85,6 +87,7 @@ impl Effect {
             Self::CheckInstance
             | Self::Confirm(_)
             | Self::Fetch(_)
+            | Self::Repeat(_)
             | Self::Bind { .. }
             | Self::Poll(_)
             | Self::Unbind(_)

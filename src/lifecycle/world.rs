@@ -424,6 +424,8 @@ pub struct Round {
     pub given_up: Option<(Sequence, Timestamp)>,
     /// A key whose credentials can't be read back.
     pub unreadable: Option<Sequence>,
+    /// A key whose credentials do not come with a repeated request either.
+    pub unrepeatable: Option<Sequence>,
     /// Keys that the remote side does not have.
     pub absent: BTreeSet<Sequence>,
     /// A key that the remote side has, as a look at it showed.
@@ -485,6 +487,8 @@ pub enum Answer {
     Completed(UnderWay),
     /// The key's credentials are not shown again.
     Unreadable(Sequence),
+    /// They do not come with a repeated request either.
+    Unrepeatable(Sequence),
     /// There is no such key.
     Absent(Sequence),
     /// There is such a key.
@@ -556,6 +560,7 @@ impl Round {
                 self.completed = Some(work);
             }
             Answer::Unreadable(sequence) => self.unreadable = Some(sequence),
+            Answer::Unrepeatable(sequence) => self.unrepeatable = Some(sequence),
             Answer::Absent(sequence) => drop(self.absent.insert(sequence)),
             Answer::Present(found) => self.present = Some(found),
             Answer::Conflict(failure, sequence) => {

@@ -224,7 +224,9 @@ async fn a_secret_that_is_older_than_the_status_gets_credentials_that_work(
     let _operator = stage.start_operator_ahead(SignedDuration::from_hours(2)).await;
     stage.wait_settled_with(expected).await;
     stage.wait_ready_with_the_only_key(NAME).await;
-    assert_eq!(stage.broker.count(Route::Bind) - binds, usize::try_from(expected - 3).unwrap());
+    // Where they are not shown, the bind is repeated first.
+    let more = usize::try_from(expected - 3).unwrap();
+    assert_eq!(stage.broker.count(Route::Bind) - binds, 2 * more);
     stage.delete_and_leave_nothing(NAME).await;
 }
 

@@ -19,6 +19,7 @@ async fn a_key_costs_one_bind_three_writes_and_one_rehearsal() {
     let stage = Stage::set().await;
     let operator = stage.start_operator().await;
     stage.wait_for_provider("broker").await;
+    settle(&stage, &operator).await;
     let before = stage.plane.audit().requests(&operator.user).unwrap();
 
     stage.create_key("monitoring-creds").await;

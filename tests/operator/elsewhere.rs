@@ -23,8 +23,8 @@ pub type Plan = (&'static str, &'static str);
 pub const SMALL: Plan = ("database", "small");
 /// The same, and operations take 5 seconds at most.
 pub const BRIEF: Plan = ("database", "brief");
-/// Its keys are shown once.
-pub const SHOWN_ONCE: Plan = ("metrics", "basic");
+/// Its keys can't be read; the same bind shows them again.
+pub const WITHOUT_FETCH: Plan = ("metrics", "basic");
 
 /// A stage whose KeyProvider `elsewhere` is such a broker.
 pub struct Elsewhere {

@@ -24,7 +24,7 @@ use servicekey_operator::{
     secret::Restrictions,
 };
 use testkit::{
-    broker::{FakeBroker, Instance},
+    broker::{CredentialsRecipe, FakeBroker, Instance},
     control_plane::{ControlPlane, User},
 };
 use tokio::task::AbortHandle;
@@ -78,10 +78,12 @@ impl Stage {
         Self::set_for(broker, Instance::new("training-app-db", "postgresql", "small")).await
     }
 
-    /// A stage whose keys are for an instance of this offering and plan.
+    /// A stage whose keys are for an instance of this offering and plan. Where bindings can't be read, the broker shows
+    /// credentials once.
     pub async fn with_instance(offering: &str, plan: &str) -> Self {
         let instance = Instance::new("training-app-db", offering, plan);
-        let broker = FakeBroker::builder().without_instances().instance(instance.clone());
+        let recipe = CredentialsRecipe::postgresql().shown_once();
+        let broker = FakeBroker::builder().without_instances().instance(instance.clone()).credentials(recipe);
         Self::set_for(broker.start().await.unwrap(), instance).await
     }
 

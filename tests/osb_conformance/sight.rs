@@ -23,7 +23,9 @@ impl Outcome {
 /// What the broker was asked after the call that went wrong: until it was asked for a key, or for the same again.
 fn next(case: Case, calls: &[Asked], struck: usize) -> Vec<Ask> {
     let binding = calls[struck].binding.as_ref();
-    let asked = calls[struck + 1..].iter().filter(|call| call.route != Route::Catalog);
+    // What the catalog and the instance are is asked whenever that helps, and changes nothing.
+    let of_keys = |call: &&Asked| !matches!(call.route, Route::Catalog | Route::FetchInstance);
+    let asked = calls[struck + 1..].iter().filter(of_keys);
     let mut next = Vec::new();
     for ask in asked.map(|call| ask(call, binding)) {
         let last = next.last().copied();

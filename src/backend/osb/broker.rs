@@ -18,7 +18,8 @@ use super::{
     wire::{self, BindBody, Context},
 };
 use crate::backend::{
-    BackendError, Bound, ErrorClass, Fetched, InstanceRef, KeyRequest, PlanView, Progress, Unbound, Work,
+    BackendError, Bound, ErrorClass, Fetched, InstanceRef, KeyRequest, PlanIds, PlanView, Progress, Unbound,
+    Work,
     http::{HttpClient, Redactor, Request, Response, base_url_with_query, without_query},
 };
 
@@ -170,6 +171,53 @@ impl Broker {
             StatusCode::NOT_FOUND if is_from_a_broker(&response) => Ok(Fetched::Absent),
             StatusCode::NOT_IMPLEMENTED => Ok(Fetched::NotRetrievable),
             _ => Err(exchange.refused(&response).await),
+        }
+    }
+
+    /// Sends the bind of a key again, by the ids that it was created with. The broker answers the same request with the
+    /// same key (spec: "Creating a Service Binding", 200). Any other answer of a broker means that it does not show the
+    /// credentials.
+    ///
+    /// # Errors
+    /// [`ErrorClass::OrphanPossible`] where the answer is lost; failures of the login, of a gateway, and too many requests.
+    pub async fn repeat(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
+        let target = Target::of(&request.instance)?;
+        let (PlanIds { service_id, plan_id }, _) = self.readable(&target, request.plan_ids.as_ref()).await?;
+        let mut exchange = Exchange::of(self, Call::Bind, request);
+        let mut url = self.binding_url(&target, request);
+        url.query_pairs_mut().append_pair("accepts_incomplete", "false");
+        let body = BindBody {
+            service_id: &service_id,
+            plan_id: &plan_id,
+            context: Context::of(request),
+            bind_resource: self.bind_resource.as_ref(),
+            predecessor_binding_id: None,
+            parameters: request.parameters.expose(),
+        };
+        let response = exchange.send(put(url, &body)?).await?;
+        match response.status {
+            StatusCode::OK | StatusCode::CREATED => {
+                match exchange.issued_key(&response, request.identity.binding_id()) {
+                    Ok(key) => Ok(Fetched::Found(key)),
+                    Err(error) if matches!(error.class, ErrorClass::Unusable | ErrorClass::Withheld) => {
+                        Ok(Fetched::NotRetrievable)
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            // Brokers answer so to an id that they have already.
+            StatusCode::ACCEPTED | StatusCode::INTERNAL_SERVER_ERROR => Ok(Fetched::NotRetrievable),
+            _ => match exchange.refused(&response).await {
+                error
+                    if matches!(
+                        error.class,
+                        ErrorClass::Rejected | ErrorClass::Conflict | ErrorClass::Gone
+                    ) =>
+                {
+                    Ok(Fetched::NotRetrievable)
+                }
+                error => Err(error),
+            },
         }
     }
 

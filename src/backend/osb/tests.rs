@@ -293,6 +293,43 @@ async fn does_not_ask_for_what_is_shown_only_once() {
 }
 
 #[rstest]
+#[case::the_same_key(200, KEY, "found")]
+#[case::a_key_that_was_gone(201, KEY, "found")]
+#[case::without_credentials(200, "{}", "not shown")]
+#[case::in_the_background(202, "{}", "not shown")]
+#[case::made_from_others(409, "{}", "not shown")]
+#[case::refused(400, "{}", "not shown")]
+#[case::no_instance(404, "{}", "not shown")]
+#[case::known_already(500, "{}", "not shown")]
+#[case::a_web_page(200, "<html>", "Unexpected")]
+#[case::a_web_page_of_404(404, "<html>", "Unexpected")]
+#[case::login(401, "{}", "Forbidden")]
+#[case::too_often(429, "{}", "Throttled")]
+#[case::gateway(503, "{}", "OrphanPossible")]
+#[tokio::test]
+async fn repeats_a_bind(#[case] status: u16, #[case] body: &str, #[case] expected: &str) {
+    let fake = FakeBroker::answering(status, body);
+    let ids = PlanIds { service_id: "s-2".to_owned(), plan_id: "p-old".to_owned() };
+    let request = KeyRequest { plan_ids: Some(ids), ..request_for("mail", "once") };
+    let outcome = match fake.start().await.repeat(&request).await {
+        Ok(Fetched::Found(_)) => "found".to_owned(),
+        Ok(Fetched::Absent) => "absent".to_owned(),
+        Ok(Fetched::NotRetrievable) => "not shown".to_owned(),
+        Err(error) => format!("{:?}", error.class),
+    };
+    assert_eq!(outcome, expected);
+    let call = fake.call();
+    assert_eq!(call.method, Method::PUT);
+    assert_eq!(call.uri.query(), Some("accepts_incomplete=false"));
+    let body: Value = serde_json::from_slice(&call.body).unwrap();
+    assert_eq!(
+        (&body["service_id"], &body["plan_id"]),
+        (&json!("s-2"), &json!("p-old")),
+        "as it was created"
+    );
+}
+
+#[rstest]
 #[case(200, "{}", None)]
 #[case(200, "garbage", None)]
 #[case(410, "<html>", None)]

@@ -98,6 +98,11 @@ impl State {
                 self.breaks("5: store what is in hand first", in_hand.is_some());
                 self.fetch(sequence, fate);
             }
+            Effect::Repeat(sequence) => {
+                self.breaks("5: store what is in hand first", in_hand.is_some());
+                self.breaks("a request is repeated that would create another key", self.life.finds());
+                self.repeat(sequence, fate);
+            }
             Effect::Confirm(sequence) => self.confirm(sequence, fate),
             Effect::Poll(work) => self.poll(work, fate),
             Effect::Unbind(sequence) => {

@@ -69,6 +69,23 @@ impl State {
         self.process.round.learn(answer);
     }
 
+    /// The request that created the key arrives again: a key that is gone is created again, under the same number.
+    pub(super) fn repeat(&mut self, sequence: Sequence, fate: Fate) {
+        let inputs = self.remote.get(&sequence).or_else(|| self.made_from.get(&sequence)).copied();
+        let answer = match (fate, inputs) {
+            (Fate::Answered | Fate::Accepted, Some(inputs)) => Answer::Issued(self.record(sequence, inputs)),
+            (Fate::Unsure, _) => {
+                Answer::Unsure(failure(Attempted::Provision, ErrorClass::Unsure), sequence, self.now())
+            }
+            _ => Answer::Unrepeatable(sequence),
+        };
+        self.gives(&answer);
+        if let (Answer::Issued(_) | Answer::Unsure(..), Some(inputs)) = (&answer, inputs) {
+            self.remote.entry(sequence).or_insert(inputs);
+        }
+        self.process.round.learn(answer);
+    }
+
     pub(super) fn lose(&mut self, sequence: Sequence) {
         if let Some(inputs) = self.remote.remove(&sequence) {
             self.made_from.insert(sequence, inputs);

@@ -40,6 +40,11 @@ fn just_replaced() -> World {
     world
 }
 
+/// Neither a fetch nor a repeated bind has shown the credentials of the first key.
+fn hide(world: &mut World) {
+    (world.round.unreadable, world.round.unrepeatable) = (Some(Sequence::FIRST), Some(Sequence::FIRST));
+}
+
 fn act(world: &World) -> Effect {
     match decide(world) {
         Step::Act(effect) => effect,
@@ -63,11 +68,26 @@ fn other_templates_need_the_credentials_again() {
     assert_eq!(act(&world), Effect::WriteSecret { key: key("now"), previous: None });
 }
 
+/// A bind that is repeated creates no second key where the key's id is derived and nothing has changed.
+#[rstest]
+#[case::other_templates(flawed(Flaw::Outdated))]
+#[case::lost_entries(damaged())]
+fn credentials_that_a_fetch_does_not_show_come_with_a_repeated_bind(#[case] mut world: World) {
+    assert_eq!(act(&world), Effect::Fetch(Sequence::FIRST));
+    world.round.unreadable = Some(Sequence::FIRST);
+    assert_eq!(act(&world), Effect::RehearseSecret, "it may create the key again");
+    world.round.rehearsed = true;
+    assert_eq!(act(&world), Effect::Repeat(Sequence::FIRST));
+    assert_ne!(act(&World { marks_keys: true, ..world.clone() }), Effect::Repeat(Sequence::FIRST));
+    world.desired.inputs = "others".to_owned();
+    assert_ne!(act(&world), Effect::Repeat(Sequence::FIRST));
+}
+
 /// The next key is created in order: written down first, while the Secret keeps the credentials that work.
 #[test]
 fn credentials_that_are_not_shown_again_for_other_templates_are_replaced_in_order() {
     let mut world = flawed(Flaw::Outdated);
-    world.round.unreadable = Some(Sequence::FIRST);
+    hide(&mut world);
     assert_eq!(act(&world), Effect::RehearseSecret, "no key is created for a Secret that can't be written");
     world.round.rehearsed = true;
     let Effect::Record(report) = act(&world) else { panic!("nothing is written down") };
@@ -111,7 +131,8 @@ fn a_lost_key_is_replaced_after_the_oldest_one_is_revoked() {
         world.memory.replace(sequence, None, None, now(), HOUR);
     }
     world.secret = SecretView::Damaged { key: Some(current), previous: None };
-    (world.round.unreadable, world.round.rehearsed) = (Some(third), true);
+    (world.round.unreadable, world.round.unrepeatable) = (Some(third), Some(third));
+    world.round.rehearsed = true;
     assert_eq!(act(&world), Effect::Unbind(first));
     world.round.revoked.insert(first, now());
     let Effect::Record(report) = act(&world) else { panic!("nothing is written down") };

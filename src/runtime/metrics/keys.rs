@@ -86,6 +86,8 @@ pub enum KeyOperation {
     Poll,
     /// The credentials of a key, again.
     Fetch,
+    /// The same, by the request that created it.
+    Repeat,
     /// Whether a key is still there.
     Confirm,
     /// That a key stays, without our mark.
