@@ -84,6 +84,11 @@ reasons! {
     /// The Secret holds the new key, and the previous one is still valid for consumers that have not moved yet. The
     /// message says when it will be revoked. Nothing to do.
     Overlapping,
+    /// The last rotation brought the credentials that the key before has: the remote side gives all keys the same ones. So
+    /// the operator does not rotate by itself any more, and the keys with these credentials stay until the ServiceKey is
+    /// deleted, because a revocation could end them all. Ask the operator of the remote side for credentials of each key.
+    /// The annotation `servicekeys.dev/rotate` tries another rotation, which resumes the schedule if it brings others.
+    RotationIneffective,
     /// The ServiceKey is being deleted and its keys are being revoked. Wait: it stays until the remote side has confirmed
     /// that they are gone.
     Deleting,

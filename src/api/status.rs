@@ -101,6 +101,9 @@ pub struct KeyStatus {
     /// ids, whatever becomes of the catalog.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan_ids: Option<PlanIds>,
+    /// Whether the key has the credentials of the key that it replaced. Such a key is not rotated by age.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_credentials: Option<bool>,
     /// Set where the remote side has the key no more. The next one is about to take its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<KeyGone>,
@@ -138,8 +141,10 @@ pub struct PreviousKey {
     /// The key's name at the remote side, where keys have names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// When the key will be revoked.
-    pub revoke_at: Time,
+    /// When the key will be revoked. Missing where the current key has the same credentials, which a revocation could end:
+    /// the key is then revoked with the ServiceKey, or some time after a rotation that brings others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoke_at: Option<Time>,
     /// As of the key when it was current.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late_until: Option<Time>,

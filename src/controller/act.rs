@@ -73,7 +73,9 @@ impl Turn<'_> {
 
     async fn add_finalizer(&mut self) -> Result<(), Error> {
         let ids = self.plan_view().ids().map(status::shown_plan_ids);
-        let noted = ids.filter(|_| self.key.status.as_ref().is_none_or(|status| status.key.is_none()));
+        // Those that are noted may be the ids of a key that exists already.
+        let knows_key = self.key.status.as_ref().is_some_and(|status| status.key.is_some());
+        let noted = ids.filter(|_| !knows_key && self.noted_first().is_none());
         let noted = noted.and_then(|ids| serde_json::to_string(&ids).ok());
         let annotation = noted.map(|ids| (marks::PLAN_IDS_ANNOTATION, ids));
         let write = finalizer::add_with(self.key.meta(), marks::FINALIZER, annotation);
@@ -110,6 +112,8 @@ impl Turn<'_> {
         let before = status::memory(self.key.status.as_ref()).operation;
         self.show(report).await?;
         let operation = &report.memory.operation;
+        let with_ids = operation.as_ref().filter(|operation| operation.plan_ids.is_some());
+        self.round.recorded = with_ids.map(|operation| operation.sequence).or(self.round.recorded);
         let cleans_up = operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::CleanUp);
         if cleans_up && *operation != before {
             self.context.metrics.orphan_mitigated(self.kind_of_backend());
@@ -210,12 +214,20 @@ impl Turn<'_> {
         let secret = secret::rehearsal(&existing, &self.subject.owner_reference, &self.layout());
         let parameters = PostParams { dry_run: true, ..as_field_manager() };
         match self.send_secret(&secret, &parameters).await {
-            Ok(_) if is_new => self.looked_up = Some(LookedUp::Absent),
-            Ok(_) => self.round.learn(Answer::Rehearsed),
+            Ok(_) => {
+                if is_new {
+                    self.looked_up = Some(LookedUp::Absent);
+                }
+                self.round.learn(Answer::Rehearsed);
+            }
             Err(error) if is_new && error.is(409) => self.look_up_secret().await?,
             // A webhook that can't be asked without effect says nothing of the Secret.
-            Err(error) if error.is(400) && is_new => self.look_up_secret().await?,
-            Err(error) if error.is(400) => self.round.learn(Answer::Rehearsed),
+            Err(error) if error.is(400) => {
+                if is_new {
+                    self.look_up_secret().await?;
+                }
+                self.round.learn(Answer::Rehearsed);
+            }
             refused => drop(self.sent(refused)?),
         }
         Ok(())
@@ -235,6 +247,7 @@ impl Turn<'_> {
             None => None,
         };
         let previous = previous.filter(|_| kept.is_some());
+        let digest = secret::digest_of(credentials.expose(), &self.subject.uid);
         let (context, lane) = (self.context, self.subject.lane.clone());
         let rendering = context.templates.render(&lane, layout.clone(), credentials);
         let rendered = self.idle_during(rendering).await.and_then(|entries| {
@@ -259,7 +272,9 @@ impl Turn<'_> {
             }
         };
         let imprint = Imprint::of(&layout, &entries, &self.subject.uid);
-        let marks = Marks { key, previous, imprint };
+        let same = self.has_written(&digest, key.sequence);
+        let key = KeyRecord { same_credentials: key.same_credentials || same, ..key };
+        let marks = Marks { key, previous, imprint: Imprint { credentials: Some(digest), ..imprint } };
         if self.send(&entries, &marks).await? {
             self.memo.take_in_hand(None);
             self.round.learn(Answer::Stored(marks.key.clone()));
@@ -275,6 +290,15 @@ impl Turn<'_> {
             self.context.events.normal(self.key.object_ref(&()), "SecretWritten", "Store", note);
         }
         Ok(())
+    }
+
+    /// Whether the Secret was written with the credentials of this digest, for a key before this one.
+    fn has_written(&self, digest: &str, sequence: Sequence) -> bool {
+        let marks = self.existing_secret().and_then(|meta| secret::read(&meta));
+        let known = self.memo.written.as_ref().map(|written| written.marks.clone());
+        known.into_iter().chain(marks).any(|marks| {
+            marks.key.sequence < sequence && marks.imprint.credentials.as_deref() == Some(digest)
+        })
     }
 
     /// The entries that the Secret holds for this key, unless somebody edited them.
@@ -308,8 +332,9 @@ impl Turn<'_> {
             return Ok(());
         };
         let layout = self.layout();
-        let mut imprint = Imprint::of(&layout, &entries, &self.subject.uid);
         let written = &marks.imprint;
+        let credentials = written.credentials.clone();
+        let mut imprint = Imprint { credentials, ..Imprint::of(&layout, &entries, &self.subject.uid) };
         if written.layout != imprint.layout && written.rendering != imprint.rendering {
             // The entries are still those of other templates.
             imprint =

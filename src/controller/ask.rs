@@ -63,6 +63,7 @@ impl Turn<'_> {
                 }
             }
         };
+        self.memo.may_have_created |= !answer.had_no_effect();
         self.learn(KeyOperation::Bind, answer);
     }
 
@@ -140,7 +141,9 @@ impl Turn<'_> {
                     let inputs = self.inputs_of(sequence);
                     self.take_in_hand(sequence, issued, inputs)
                 }
-                Ok(Fetched::Absent | Fetched::NotRetrievable) => Answer::Unrepeatable(sequence),
+                Ok(Fetched::Absent | Fetched::NotRetrievable) => {
+                    Answer::Unrepeatable(sequence, full_second((self.context.clock)()))
+                }
                 Err(error) if error.class == ErrorClass::OrphanPossible => {
                     let class = ErrorClass::Unsure;
                     self.unsure(Failure { class, ..failure(Attempted::Provision, &error) }, sequence)
@@ -264,21 +267,24 @@ impl Turn<'_> {
             self.context.events.normal(self.key.object_ref(&()), "KeyAdopted", "Bind", note);
         }
         let known = self.known(sequence);
-        let made_at = facts.created_at.or_else(|| known.as_ref().map(|known| known.created_at));
-        let (name, role, creator) =
-            known.map(|known| (known.name, known.role, known.created_by)).unwrap_or_default();
+        let now = (self.context.clock)();
+        let made_at = created_at(facts.created_at, known.as_ref().map_or(now, |known| known.created_at));
+        let (name, role, creator, same_credentials) = known
+            .map(|known| (known.name, known.role, known.created_by, known.same_credentials))
+            .unwrap_or_default();
         let key = KeyRecord {
             sequence,
             id: Some(facts.id),
             name: facts.name.or(name),
             role: facts.role.or(role),
-            created_at: created_at(made_at, (self.context.clock)()),
+            created_at: made_at,
             created_by: facts.created_by.or(creator),
             expires_at: facts.expires_at.map(full_second),
             renew_before: facts.renew_before.map(full_second),
             late_until: None,
             inputs,
             plan_ids: self.plan_ids(sequence),
+            same_credentials,
         };
         let share = self.context.memory.kept(Some(&self.subject.namespace));
         match share.keep(credentials.size(), credentials) {

@@ -46,7 +46,7 @@ const fn key_outcome(answer: &Answer) -> KeyOutcome {
         | Answer::Released(_)
         | Answer::Stored(_) => KeyOutcome::Done,
         Answer::Accepted(_) | Answer::Running { .. } => KeyOutcome::UnderWay,
-        Answer::Unreadable(_) | Answer::Unrepeatable(_) => KeyOutcome::Unreadable,
+        Answer::Unreadable(_) | Answer::Unrepeatable(..) => KeyOutcome::Unreadable,
         Answer::Absent(_) => KeyOutcome::Absent,
         Answer::Conflict(..) => KeyOutcome::Conflict,
         Answer::Lost(..) | Answer::Unsure(..) => KeyOutcome::Lost,

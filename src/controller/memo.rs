@@ -47,6 +47,8 @@ pub struct Memo {
     pub given_up: Option<(Sequence, Timestamp)>,
     /// Whether the finalizer was stored by this process, so that no other can have asked for a key.
     pub stored_finalizer: bool,
+    /// Whether a bind of this process may have created a key: it was not refused.
+    pub may_have_created: bool,
     /// The Secret as this process wrote it, or found it to be right.
     pub written: Option<Written>,
     /// The last repairs of the Secret.

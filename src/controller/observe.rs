@@ -57,6 +57,7 @@ impl Turn<'_> {
             round: self.round.clone(),
             missed: self.missed(),
             late: self.late_answers(),
+            all_refused: self.memo.stored_finalizer && !self.memo.may_have_created,
             repair_from: self.memo.repairs.next(),
             told: status::told(self.key.status.as_ref(), self.key.metadata.generation),
             now: (self.context.clock)(),
@@ -80,8 +81,11 @@ impl Turn<'_> {
         backend.map_or(PlanView::NotNeeded, |backend| backend.plan(&self.instance()))
     }
 
-    /// The ids that the first key is created with, as the ServiceKey notes them.
+    /// The ids that the first key is created with, as the ServiceKey notes them until its status knows a key.
     pub(super) fn noted_first(&self) -> Option<PlanIds> {
+        if self.key.status.as_ref().is_some_and(|status| status.key.is_some()) {
+            return None;
+        }
         let noted = self.key.annotations().get(marks::PLAN_IDS_ANNOTATION)?;
         status::plan_ids(&serde_json::from_str(noted).ok()?)
     }

@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    future, mem,
+    future,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    mem,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -191,7 +193,7 @@ impl Operator {
             .inspect(move |change| noted.note(change))
             .flat_map(|change| stream::iter(change.applied()).map(Ok))
             .predicate_filter(
-                predicates::generation.combine(predicates::annotations).combine(lost_finalizer),
+                predicates::generation.combine(annotations_of_others).combine(lost_finalizer),
                 PredicateConfig::default(),
             );
 
@@ -334,6 +336,15 @@ impl Noted {
 fn lost_finalizer(key: &ServiceKey) -> Option<u64> {
     let has_key = key.status.as_ref().is_some_and(|status| status.key.is_some());
     Some(u64::from(has_key && !finalizer::has(&key.metadata, marks::FINALIZER)))
+}
+
+/// A digest of the annotations that somebody else than the operator writes.
+fn annotations_of_others(key: &ServiceKey) -> Option<u64> {
+    let mut digest = DefaultHasher::new();
+    for annotation in key.annotations().iter().filter(|(name, _)| *name != marks::PLAN_IDS_ANNOTATION) {
+        annotation.hash(&mut digest);
+    }
+    Some(digest.finish())
 }
 
 /// A ServiceKey with the finalizer may have made a key already, before a restart: nobody else gets its Secret.

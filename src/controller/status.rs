@@ -88,6 +88,7 @@ fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
         late_until,
         inputs,
         plan_ids,
+        same_credentials,
         gone: _,
     } = key;
     Some(KeyRecord {
@@ -102,6 +103,7 @@ fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
         late_until: late_until.as_ref().map(|time| time.0),
         inputs: inputs.clone(),
         plan_ids: plan_ids.as_ref().and_then(self::plan_ids),
+        same_credentials: same_credentials.unwrap_or_default(),
     })
 }
 
@@ -111,7 +113,7 @@ fn previous_key(key: &api::PreviousKey) -> Option<PreviousKey> {
         sequence: Sequence::new(*sequence)?,
         id: id.clone(),
         name: name.clone(),
-        revoke_at: revoke_at.0,
+        revoke_at: revoke_at.as_ref().map(|time| time.0),
         late_until: late_until.as_ref().map(|time| time.0),
         plan_ids: plan_ids.as_ref().and_then(self::plan_ids),
     })
@@ -220,6 +222,7 @@ fn key_status(key: &KeyRecord, gone: Option<Gone>) -> KeyStatus {
         late_until,
         inputs,
         plan_ids,
+        same_credentials,
     } = key;
     KeyStatus {
         sequence: sequence.number(),
@@ -233,6 +236,7 @@ fn key_status(key: &KeyRecord, gone: Option<Gone>) -> KeyStatus {
         late_until: late_until.map(Time),
         inputs: inputs.clone(),
         plan_ids: plan_ids.as_ref().map(shown_plan_ids),
+        same_credentials: same_credentials.then_some(true),
         gone: gone.map(gone_status),
     }
 }
@@ -252,7 +256,7 @@ fn previous_status(key: &PreviousKey) -> api::PreviousKey {
         sequence: sequence.number(),
         id: id.clone(),
         name: name.clone(),
-        revoke_at: Time(*revoke_at),
+        revoke_at: revoke_at.map(Time),
         late_until: late_until.map(Time),
         plan_ids: plan_ids.as_ref().map(shown_plan_ids),
     }

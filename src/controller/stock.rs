@@ -87,7 +87,13 @@ fn shows(status: &ServiceKeyStatus, type_: ConditionType) -> Option<&str> {
 
 /// A rotation in good order gives one of these reasons.
 fn fails_to_rotate(status: &ServiceKeyStatus) -> bool {
-    let in_order = [Reason::Rotating, Reason::Overlapping, Reason::Binding, Reason::Deleting];
+    let in_order = [
+        Reason::Rotating,
+        Reason::Overlapping,
+        Reason::RotationIneffective,
+        Reason::Binding,
+        Reason::Deleting,
+    ];
     shows(status, ConditionType::Rotating)
         .is_some_and(|shown| in_order.iter().all(|reason| reason.as_str() != shown))
 }
@@ -171,6 +177,7 @@ mod tests {
     #[rstest]
     #[case::under_way("Rotating", 0)]
     #[case::over("Overlapping", 0)]
+    #[case::without_effect("RotationIneffective", 0)]
     #[case::refused("BindRejected", 1)]
     #[case::not_revoked("RevokeFailed", 1)]
     fn a_rotation_that_does_not_work_is_counted(#[case] reason: &str, #[case] failing: u32) {

@@ -156,6 +156,7 @@ mod tests {
             late_until: None,
             inputs: "known".to_owned(),
             plan_ids: None,
+            same_credentials: false,
         }
     }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Attempted, Effect, Memory, ProviderView, Round, SecretView, Sequence, Step, Work, World,
+    Attempted, Effect, ErrorClass, Failure, Memory, OperationKind, ProviderView, Round, SecretView, Sequence,
+    Step, Work, World,
     operation::{is_gone, late_until, under_way},
     provision::follow,
     report,
@@ -94,9 +95,34 @@ fn was_never_admitted(world: &World) -> bool {
     !world.admitted && world.memory == Memory::default() && knows_of_none
 }
 
+/// Whether nothing tells of a key, every request for one was refused, and so is its revocation: a remote side that knows no
+/// such instance refuses both. One that created a key although it said otherwise would revoke it.
+fn every_bind_was_refused(world: &World) -> bool {
+    let refused = |failure: &Failure| {
+        failure.attempted == Attempted::Revoke
+            && matches!(failure.class, ErrorClass::Rejected | ErrorClass::Gone)
+    };
+    knows_no_key(world) && world.round.failure.as_ref().is_some_and(refused)
+}
+
+fn knows_no_key(world: &World) -> bool {
+    let Round { in_hand, stored, under_way, given_up, .. } = &world.round;
+    let is_known = in_hand.is_some() || stored.is_some() || under_way.is_some() || given_up.is_some();
+    world.all_refused && !is_known && remembers_no_key(&world.memory) && world.secret.key().is_none()
+}
+
+/// Whether the status knows of no key but one that was about to be created.
+fn remembers_no_key(memory: &Memory) -> bool {
+    let Memory { key, previous, operation, gone } = memory;
+    let only_planned = operation
+        .as_ref()
+        .is_none_or(|operation| operation.kind == OperationKind::Bind && operation.since.is_none());
+    key.is_none() && previous.is_empty() && gone.is_none() && only_planned
+}
+
 /// Every key that may exist at the remote side and was not confirmed gone.
 fn remaining(world: &World) -> BTreeSet<Sequence> {
-    if was_never_admitted(world) {
+    if was_never_admitted(world) || every_bind_was_refused(world) {
         return BTreeSet::new();
     }
     let elsewhere = [world.secret.key(), world.round.in_hand.as_ref(), world.round.stored.as_ref()];

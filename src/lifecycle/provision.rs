@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 
 use super::{
-    Attempted, Departure, Desired, Effect, Failure, Flaw, Gone, KeyRecord, Memory, Operation, OperationKind,
-    PlanView, ProviderView, Rest, Round, SecretView, Sequence, Step, UnderWay, Unusable, Wake, Work, World,
-    full_second,
+    Attempted, Departure, Desired, Effect, ErrorClass, Failure, Flaw, Gone, KeyRecord, Memory, Operation,
+    OperationKind, PlanView, PreviousKey, ProviderView, Rest, Round, SecretView, Sequence, Step, UnderWay,
+    Unusable, Wake, Work, World, full_second,
     operation::{is_gone, late_until, lost, under_way},
     report, rotation,
 };
@@ -185,7 +185,12 @@ fn companion(world: &World, sequence: Sequence) -> Option<Sequence> {
 /// Whether a key that was replaced is not to be revoked yet.
 fn is_valid(world: &World, memory: &Memory, sequence: Sequence) -> bool {
     let mut previous = memory.previous.iter();
-    previous.any(|previous| previous.sequence == sequence && previous.revoke_at > world.now)
+    previous.any(|previous| previous.sequence == sequence && !is_over(previous, world))
+}
+
+/// Whether the overlap of a key that was replaced is over.
+fn is_over(previous: &PreviousKey, world: &World) -> bool {
+    previous.revoke_at.is_some_and(|revoke_at| revoke_at <= world.now)
 }
 
 /// Takes the previous key out of the Secret, so that nobody finds it there once it is revoked.
@@ -221,20 +226,49 @@ fn make(world: &World, sequence: Sequence, predecessor: Option<Sequence>) -> Ste
     Step::Act(Effect::Fetch(sequence))
 }
 
-/// What has to happen before the key is created, so that it can be revoked whatever becomes of the catalog: the ids of its
-/// plan are read and noted.
+/// Reads and notes the ids of the plan before the key is created, so that it can be revoked whatever becomes of the catalog.
+/// A key that may exist with other ids is revoked by those first.
 fn note_plan(world: &World, sequence: Sequence) -> Option<Step> {
-    match &world.plan {
-        PlanView::NotNeeded => None,
-        PlanView::Unknown => (!world.round.instance_checked).then_some(Step::Act(Effect::CheckInstance)),
-        PlanView::Known(ids) if world.noted(sequence).as_ref() == Some(ids) => None,
-        PlanView::Known(ids) => {
-            let known = world.memory.operation.clone().filter(|operation| operation.sequence == sequence);
-            let operation = known.unwrap_or(Operation::bind(sequence)).of_plan(Some(ids.clone()));
-            let memory = Memory { operation: Some(operation), ..world.memory.clone() };
-            Some(Step::record(report::creating(world, memory, sequence)))
-        }
+    let ids = match &world.plan {
+        PlanView::NotNeeded => return None,
+        PlanView::Unknown => return Some(read_plan(world)),
+        PlanView::Known(ids) => ids,
+    };
+    let noted = world.noted(sequence);
+    if noted.as_ref() == Some(ids) {
+        return None;
     }
+    if noted.is_some() && !world.all_refused && !world.round.revoked.contains_key(&sequence) {
+        return Some(unbind(world, sequence));
+    }
+    if world.round.recorded == Some(sequence) {
+        let message = "the API server does not store `status.operation.planIds`, which the operator needs to revoke keys; \
+                       apply the CustomResourceDefinitions of this release";
+        return Some(refused_here(world, ErrorClass::Rejected, message));
+    }
+    let known = world.memory.operation.clone().filter(|operation| operation.sequence == sequence);
+    let operation = known.unwrap_or(Operation::bind(sequence)).of_plan(Some(ids.clone()));
+    let memory = Memory { operation: Some(operation), ..world.memory.clone() };
+    Some(Step::record(report::creating(world, memory, sequence)))
+}
+
+/// Reads what the broker calls the plan. Without that no key is created.
+fn read_plan(world: &World) -> Step {
+    if world.round.instance_checked {
+        let message = "the catalog that was read could not be kept; it is read again";
+        return refused_here(world, ErrorClass::Transient, message);
+    }
+    Step::Act(Effect::CheckInstance)
+}
+
+/// A rest because the operator itself can't go on.
+fn refused_here(world: &World, class: ErrorClass, message: &str) -> Step {
+    let (attempted, message) = (Attempted::Provision, message.to_owned());
+    let failure = Failure { attempted, class, message, retry_after: None };
+    Step::Rest(match current_key(world) {
+        Some(key) => report::rotation_failed(world, key, &failure),
+        None => report::failed(world, &failure),
+    })
 }
 
 /// No key is known: the one that is made has the first sequence, or the one that was tried last.
@@ -265,8 +299,10 @@ fn recover(world: &World, lost: &KeyRecord) -> Step {
     let Round { absent, conflicting, .. } = &world.round;
     // One that was gone once is of no use, even if a late answer has brought it back.
     let gone = absent.contains(&sequence) || world.memory.departure(sequence).is_some();
-    // With the strategy `Replace` the key goes before the next one is created, which needs an intact Secret.
-    let is_unwanted = gone || rotation::is_requested(world, lost) && !world.desired.rotation.makes_room;
+    let is_unwanted = gone || rotation::is_requested(world, lost);
+    if is_unwanted && !gone && world.desired.rotation.makes_room {
+        return make_room(world, advanced_to(world, lost), lost);
+    }
     let is_in_the_way = [Some(sequence), Some(next)].contains(conflicting);
     if is_unwanted || is_hidden(world, lost) || is_in_the_way {
         if let Some(unusable) = unusable(world, next) {
@@ -493,7 +529,7 @@ impl Pending {
             .previous
             .iter()
             .filter(|previous| over(previous.sequence))
-            .find(|previous| crowded || previous.revoke_at <= world.now)
+            .find(|previous| crowded || is_over(previous, world))
             .map(|previous| previous.sequence);
         let discarded = world.memory.attempt().filter(|_| !rotation);
         let is_unsure = world.missed == Some(key.sequence) || key.id.is_none();
@@ -582,7 +618,7 @@ fn revoke(world: &World, mut memory: Memory, sequence: Sequence, key: &KeyRecord
 /// wish to have another one, the current one is of no use from then on.
 fn make_room(world: &World, mut memory: Memory, key: &KeyRecord) -> Step {
     let next = key.sequence.next();
-    if !world.round.revoked.contains_key(&key.sequence) && is_to_be_rehearsed(world) {
+    if !world.round.revoked.contains_key(&key.sequence) && !world.round.rehearsed {
         return Step::Act(Effect::RehearseSecret);
     }
     if !memory.makes_room() {
@@ -600,8 +636,8 @@ fn make_room(world: &World, mut memory: Memory, key: &KeyRecord) -> Step {
 /// Makes the key that follows the current one. The status says so first: only what it names may exist.
 fn make_next(world: &World, mut memory: Memory, next: Sequence, predecessor: Option<Sequence>) -> Step {
     if memory.attempt() != Some(next) {
-        if world.plan == PlanView::Unknown && !world.round.instance_checked {
-            return Step::Act(Effect::CheckInstance);
+        if world.plan == PlanView::Unknown {
+            return read_plan(world);
         }
         memory.operation = Some(Operation::bind(next).of_plan(world.plan.ids().cloned()));
         return Step::record(report::rotating(world, memory, next));

@@ -11,10 +11,11 @@ use crate::api::Reason;
 
 /// The Secret holds the credentials of `key`.
 pub(super) fn settled(world: &World, memory: &Memory, key: &KeyRecord) -> Report {
-    let overlap = memory.previous.first().map(|previous| Problem {
-        reason: Reason::Overlapping,
-        message: format!("key {} is revoked at {}", previous.sequence, previous.revoke_at),
+    let overlap = memory.previous.iter().find_map(|previous| {
+        let message = format!("key {} is revoked at {}", previous.sequence, previous.revoke_at?);
+        Some(Problem { reason: Reason::Overlapping, message })
     });
+    let overlap = ineffective(memory, key).or(overlap);
     let ready = match memory.departure(key.sequence) {
         None => match expired(world, key) {
             None => Verdict {
@@ -54,6 +55,30 @@ pub(super) fn settled(world: &World, memory: &Memory, key: &KeyRecord) -> Report
     }
 }
 
+/// That the last rotation changed no credentials, so that the schedule ends.
+fn ineffective(memory: &Memory, key: &KeyRecord) -> Option<Problem> {
+    if !key.same_credentials {
+        return None;
+    }
+    let stay = memory.previous.iter().filter(|previous| previous.revoke_at.is_none());
+    let stay: Vec<_> = stay.map(|previous| previous.sequence.to_string()).collect();
+    let stay = if stay.is_empty() {
+        String::new()
+    } else {
+        format!(
+            ". Key {} is not revoked before the ServiceKey is deleted, because that could end the credentials in the \
+             Secret",
+            stay.join(" and key ")
+        )
+    };
+    let message = format!(
+        "the remote side gave key {} the credentials of the key before it, so the operator stopped rotating this \
+         ServiceKey{stay}. Annotate the ServiceKey `servicekeys.dev/rotate` to try again",
+        key.sequence
+    );
+    Some(Problem { reason: Reason::RotationIneffective, message })
+}
+
 /// That the key has stopped working by itself.
 fn expired(world: &World, key: &KeyRecord) -> Option<Problem> {
     let since = key.expired_at(world.now)?;
@@ -91,8 +116,11 @@ pub(super) fn rest_settled(world: &World, key: &KeyRecord) -> Rest {
 
 /// When the first of the keys that are not wanted is to be revoked.
 fn next_revocation(world: &World) -> Option<Timestamp> {
-    let previous =
-        world.memory.previous.iter().map(|previous| previous.late_until.max(Some(previous.revoke_at)));
+    let previous = world
+        .memory
+        .previous
+        .iter()
+        .filter_map(|previous| Some(previous.late_until.max(Some(previous.revoke_at?))));
     let late = world.memory.attempt().and_then(|sequence| operation::late_until(world, sequence));
     previous.flatten().chain(late).min()
 }
@@ -140,7 +168,7 @@ fn held_up(world: &World, key: &KeyRecord, problem: Problem) -> Report {
 /// The current key works, and a rotation or a revocation waits for the provider.
 pub(super) fn rotation_waiting(world: &World, key: &KeyRecord, problem: &Problem) -> Rest {
     let report = held_up(world, key, problem.clone());
-    let revocations = world.memory.previous.iter().map(|previous| previous.revoke_at);
+    let revocations = world.memory.previous.iter().filter_map(|previous| previous.revoke_at);
     let next = revocations.filter(|revoke_at| *revoke_at > world.now).chain(next_expiry(world, key)).min();
     Rest::new(next.map_or(Wake::OnChange, Wake::At), report)
 }

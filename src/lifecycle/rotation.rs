@@ -13,9 +13,14 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const TENTH: u32 = 10;
 
 /// When the key is to be replaced by itself: at its age limit, or when the remote side wants it, whichever comes first.
-/// It follows from the spec and the key alone, and is a full second, as times in statuses are.
+/// It follows from the spec and the key alone, and is a full second, as times in statuses are. Where the last rotation brought
+/// the same credentials, the next one would as well, unless they have ended.
 #[must_use]
 pub fn next_rotation(world: &World, key: &KeyRecord) -> Option<Timestamp> {
+    if key.same_credentials {
+        let end = key.expiry()?;
+        return Some(end.max(key.created_at.checked_add(MINUTE).ok()?));
+    }
     let rotation = &world.desired.rotation;
     [by_age(rotation, world.owner, key), by_the_remote_side(rotation, key)].into_iter().flatten().min()
 }
@@ -76,8 +81,8 @@ impl KeyRecord {
 /// When a key was created: as the remote side says, unless that is the zero value of some language. By such a time every
 /// key would have reached its age limit at once.
 #[must_use]
-pub fn created_at(told: Option<Timestamp>, now: Timestamp) -> Timestamp {
-    full_second(told.filter(|time| *time > Timestamp::UNIX_EPOCH).unwrap_or(now))
+pub fn created_at(told: Option<Timestamp>, otherwise: Timestamp) -> Timestamp {
+    full_second(told.filter(|time| *time > Timestamp::UNIX_EPOCH).unwrap_or(otherwise))
 }
 
 /// What a key is made from: the digest of the fields of the spec, and of the user's last request for another key. Where
@@ -124,6 +129,10 @@ pub fn is_due(world: &World, key: &KeyRecord) -> bool {
     world.desired.inputs != key.inputs || next_rotation(world, key).is_some_and(|due| due <= world.now)
 }
 
+fn after(now: Timestamp, overlap: Duration) -> Timestamp {
+    now.checked_add(overlap).map_or(Timestamp::MAX, full_second)
+}
+
 /// A full second, not before `time`: statuses hold no fractions.
 #[must_use]
 pub fn full_second(time: Timestamp) -> Timestamp {
@@ -151,19 +160,27 @@ impl Memory {
             operation: self.operation.clone().filter(|operation| operation.sequence > key.sequence),
             gone: self.gone.filter(|gone| gone.sequence == key.sequence),
         };
+        // The last key before this one, whose credentials may be the same.
+        let mut shared = None;
         if let Some(replaced) = self.key.as_ref().filter(|known| known.sequence < key.sequence) {
-            memory.revoke_at_once(*now);
             let is_gone = self.departure(replaced.sequence).is_some();
             let overlap = if is_gone { Duration::ZERO } else { overlap_of(world, replaced, key) };
             // The id of one that is gone is of no more use: nothing else is to be looked at by it.
             let known = Some(replaced).filter(|_| !is_gone);
+            memory.end_overlaps(key, *now, overlap);
             memory.replace(replaced.sequence, known, replaced.late_until, *now, overlap);
             memory.note_plan_of_last(replaced.plan_ids.clone());
+            shared = Some(replaced.sequence).filter(|_| !is_gone);
         }
         for skipped in self.skipped(key.sequence) {
-            memory.revoke_at_once(*now);
+            shared = Some(skipped);
+            memory.end_overlaps(key, *now, desired.rotation.overlap);
             let late_until = late.unknown_until.map(full_second);
             memory.replace(skipped, None, late_until, *now, desired.rotation.overlap);
+        }
+        let previous = memory.previous.iter_mut().filter(|_| key.same_credentials);
+        for previous in previous.filter(|previous| Some(previous.sequence) == shared) {
+            previous.revoke_at = None;
         }
         memory
     }
@@ -179,10 +196,15 @@ impl Memory {
         (oldest..current.number()).filter_map(Sequence::new).collect()
     }
 
-    /// Ends the overlap of what was replaced so far.
-    fn revoke_at_once(&mut self, now: Timestamp) {
+    /// Ends the overlap of what was replaced so far. A key with the same credentials as the one that is replaced now stays
+    /// with it, and goes with it when the next key has others.
+    fn end_overlaps(&mut self, next: &KeyRecord, now: Timestamp, overlap: Duration) {
         for replaced in &mut self.previous {
-            replaced.revoke_at = replaced.revoke_at.min(full_second(now));
+            replaced.revoke_at = match replaced.revoke_at {
+                Some(time) => Some(time.min(full_second(now))),
+                None if next.same_credentials => None,
+                None => Some(after(now, overlap)),
+            };
         }
     }
 
@@ -208,7 +230,7 @@ impl Memory {
             name: key.and_then(|key| key.name.clone()),
             plan_ids: None,
             late_until,
-            revoke_at: now.checked_add(overlap).map_or(Timestamp::MAX, full_second),
+            revoke_at: Some(after(now, overlap)),
         });
     }
 }
@@ -233,6 +255,7 @@ mod tests {
             late_until: None,
             inputs: number.to_string(),
             plan_ids: None,
+            same_credentials: false,
         }
     }
 
@@ -258,8 +281,35 @@ mod tests {
             memory.replace(key(*number).sequence, None, None, Timestamp::UNIX_EPOCH, rotation.overlap);
         }
         let memory = memory.advanced_to(&key(5), &world);
-        let replaced = memory.previous.iter().map(|key| (key.sequence.number(), key.revoke_at.as_second()));
+        let replaced =
+            memory.previous.iter().map(|key| (key.sequence.number(), key.revoke_at.unwrap().as_second()));
         assert_eq!(replaced.collect::<Vec<_>>(), expected);
+    }
+
+    /// A key with the credentials of the current one stays until a key has others, and then as long as that one.
+    #[test]
+    fn a_key_with_the_same_credentials_stays_with_the_current_one() {
+        let mut world = asking();
+        world.desired.rotation.overlap = Duration::from_secs(60);
+        world.now = Timestamp::UNIX_EPOCH;
+        let replaced = |memory: &Memory| -> Vec<_> {
+            let of = |key: &PreviousKey| (key.sequence.number(), key.revoke_at.map(Timestamp::as_second));
+            memory.previous.iter().map(of).collect()
+        };
+        let same = |number| KeyRecord { same_credentials: true, ..key(number) };
+        let mut memory = Memory { key: Some(key(2)), ..Memory::default() };
+        memory.replace(key(1).sequence, None, None, world.now, Duration::from_secs(60));
+        let memory = memory.advanced_to(&same(3), &world);
+        assert_eq!(replaced(&memory), [(1, Some(0)), (2, None)]);
+        let memory = memory.advanced_to(&same(4), &world);
+        assert_eq!(replaced(&memory), [(1, Some(0)), (2, None), (3, None)]);
+        let memory = memory.advanced_to(&key(5), &world);
+        assert_eq!(replaced(&memory), [(1, Some(0)), (2, Some(60)), (3, Some(60)), (4, Some(60))]);
+        // The status is older than the Secret.
+        let older = Memory { key: Some(key(1)), ..Memory::default() }.advanced_to(&same(3), &world);
+        assert_eq!(replaced(&older), [(1, Some(0)), (2, None)]);
+        let lost = Memory::default().advanced_to(&same(3), &world);
+        assert_eq!(replaced(&lost), [(1, Some(0)), (2, None)]);
     }
 
     /// A key whose credentials were lost, or are not shown again, works for an hour at least.
@@ -278,7 +328,7 @@ mod tests {
         world.now = Timestamp::from_second(4000).unwrap();
         let next = KeyRecord { created_at: world.now, inputs: inputs.to_owned(), ..key(2) };
         let memory = Memory { key: Some(key(1)), ..Memory::default() }.advanced_to(&next, &world);
-        assert_eq!(memory.previous[0].revoke_at.as_second(), 4000 + stays);
+        assert_eq!(memory.previous[0].revoke_at.unwrap().as_second(), 4000 + stays);
     }
 
     #[rstest]

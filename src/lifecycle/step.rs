@@ -171,8 +171,9 @@ impl Report {
             message: "another key was asked for, and takes the place of this one".to_owned(),
         };
         let why = if *ready {
-            // That an earlier key is still valid keeps nobody from making the next one.
-            let rotating = self.rotating.clone().filter(|why| why.reason != Reason::Overlapping);
+            // Neither a key that is still valid nor the last rotation keeps anybody from creating the next key.
+            let keeps_nobody = [Reason::Overlapping, Reason::RotationIneffective];
+            let rotating = self.rotating.clone().filter(|why| !keeps_nobody.contains(&why.reason));
             rotating.unwrap_or_else(asked_for)
         } else {
             Problem { reason: *reason, message: message.clone() }

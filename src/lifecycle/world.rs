@@ -40,6 +40,9 @@ pub struct World {
     pub missed: Option<Sequence>,
     /// How long answers may be late.
     pub late: LateAnswers,
+    /// Whether the remote side refused every request for a key: this process made all of them, and each was refused
+    /// before it had an effect.
+    pub all_refused: bool,
     /// The earliest time of the next repair of the Secret. Another writer that undoes each repair at once must not cause
     /// one without end.
     pub repair_from: Option<Timestamp>,
@@ -193,6 +196,8 @@ pub struct KeyRecord {
     pub inputs: String,
     /// What the broker called its plan when it was created, where that was noted.
     pub plan_ids: Option<PlanIds>,
+    /// Whether its credentials are those of the key that it replaced.
+    pub same_credentials: bool,
 }
 
 /// A key that was replaced and is still to be revoked.
@@ -204,8 +209,8 @@ pub struct PreviousKey {
     pub id: Option<String>,
     /// The remote side's name of it, where it has names.
     pub name: Option<String>,
-    /// When it is to be revoked.
-    pub revoke_at: Timestamp,
+    /// When it is to be revoked; `None`: no time, because a revocation could end the same credentials of the current key.
+    pub revoke_at: Option<Timestamp>,
     /// As of the key when it was current.
     pub late_until: Option<Timestamp>,
     /// As of the key when it was current.
@@ -406,6 +411,8 @@ pub struct Round {
     pub instance_checked: bool,
     /// Whether the API server would store the Secret.
     pub rehearsed: bool,
+    /// The key for which the status was written with the ids of a plan.
+    pub recorded: Option<Sequence>,
     /// The key whose credentials are in hand and not yet in the Secret.
     pub in_hand: Option<KeyRecord>,
     /// The key whose credentials this process wrote into the Secret, until the status tells of it.
@@ -487,8 +494,8 @@ pub enum Answer {
     Completed(UnderWay),
     /// The key's credentials are not shown again.
     Unreadable(Sequence),
-    /// They do not come with a repeated request either.
-    Unrepeatable(Sequence),
+    /// They do not come with a repeated request either, which may still take effect, as may any that was sent then.
+    Unrepeatable(Sequence, Timestamp),
     /// There is no such key.
     Absent(Sequence),
     /// There is such a key.
@@ -510,6 +517,14 @@ pub enum Answer {
     Stored(KeyRecord),
     /// It did not work.
     Failed(Failure),
+}
+
+impl Answer {
+    /// Whether a bind that was answered so had no effect.
+    #[must_use]
+    pub const fn had_no_effect(&self) -> bool {
+        matches!(self, Self::Failed(_))
+    }
 }
 
 impl Round {
@@ -560,7 +575,10 @@ impl Round {
                 self.completed = Some(work);
             }
             Answer::Unreadable(sequence) => self.unreadable = Some(sequence),
-            Answer::Unrepeatable(sequence) => self.unrepeatable = Some(sequence),
+            Answer::Unrepeatable(sequence, since) => {
+                self.unrepeatable = Some(sequence);
+                self.given_up = Some((sequence, since));
+            }
             Answer::Absent(sequence) => drop(self.absent.insert(sequence)),
             Answer::Present(found) => self.present = Some(found),
             Answer::Conflict(failure, sequence) => {

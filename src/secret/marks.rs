@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Map, Value};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
-use super::{Entries, Layout};
+use super::{Digest, Entries, Layout};
 use crate::{
     api::marks::MANAGED_BY_LABEL,
     lifecycle::{Claim, KeyRecord, Sequence},
@@ -25,16 +27,18 @@ const CREATED_AT: &str = "servicekeys.dev/created-at";
 const CREATED_BY: &str = "servicekeys.dev/created-by";
 const EXPIRES_AT: &str = "servicekeys.dev/expires-at";
 const RENEW_BEFORE: &str = "servicekeys.dev/renew-before";
+const SAME_CREDENTIALS: &str = "servicekeys.dev/same-credentials";
 const LATE_UNTIL: &str = "servicekeys.dev/late-until";
 const PREVIOUS: &str = "servicekeys.dev/previous-sequence";
 const LAYOUT: &str = "servicekeys.dev/layout";
 const INPUTS: &str = "servicekeys.dev/inputs";
 const CONTENT: &str = "servicekeys.dev/content";
 const RENDERING: &str = "servicekeys.dev/rendering";
+const CREDENTIALS: &str = "servicekeys.dev/credentials";
 const ENTRIES: &str = "servicekeys.dev/entries";
 
 /// All annotations that [`Marks`] are written as.
-const ALL: [&str; 15] = [
+const ALL: [&str; 17] = [
     SEQUENCE,
     KEY_ID,
     KEY_NAME,
@@ -44,12 +48,14 @@ const ALL: [&str; 15] = [
     EXPIRES_AT,
     RENEW_BEFORE,
     LATE_UNTIL,
+    SAME_CREDENTIALS,
     PREVIOUS,
     LAYOUT,
     INPUTS,
     CONTENT,
     RENDERING,
     ENTRIES,
+    CREDENTIALS,
 ];
 
 /// In bytes: longer digests are damaged.
@@ -81,10 +87,21 @@ pub struct Imprint {
     pub rendering: Option<String>,
     /// The names of the entries; `None` where there are too many, or a release before 0.2 wrote the Secret.
     pub entries: Option<BTreeSet<String>>,
+    /// [`digest_of`] the credentials that the entries were rendered from; `None` where an earlier release wrote the Secret.
+    pub credentials: Option<String>,
+}
+
+/// A digest of credentials that tells whether two keys have the same ones, whatever the templates show of them. It has the
+/// salt of [`Entries::digest`], and tells no more than that does.
+#[must_use]
+pub fn digest_of(credentials: &Map<String, Value>, salt: &Uuid) -> String {
+    // The members of a map are sorted. A map can always be written.
+    let text = Zeroizing::new(serde_json::to_vec(credentials).unwrap_or_default());
+    Digest::new("servicekeys.dev/credentials/1").field(salt).field(&*text).finish()
 }
 
 impl Imprint {
-    /// The imprint of a Secret with these entries. The salt is that of [`Entries::digest`].
+    /// The imprint of a Secret with these entries, of credentials that are not known. The salt is that of [`Entries::digest`].
     #[must_use]
     pub fn of(layout: &Layout, entries: &Entries, salt: &Uuid) -> Self {
         Self {
@@ -93,6 +110,7 @@ impl Imprint {
             rendering: Some(layout.rendering()),
             entries: Some(entries.names().map(str::to_owned).collect())
                 .filter(|names| list_of(names).is_some()),
+            credentials: None,
         }
     }
 
@@ -132,6 +150,7 @@ pub fn read(meta: &ObjectMeta) -> Option<Marks<Claim>> {
         late_until: optional_time(LATE_UNTIL)?,
         inputs: digest(INPUTS)?,
         plan_ids: None,
+        same_credentials: annotations.get(SAME_CREDENTIALS).is_some_and(|value| value == "true"),
     };
     let previous = match annotations.get(PREVIOUS) {
         None => None,
@@ -146,6 +165,7 @@ pub fn read(meta: &ObjectMeta) -> Option<Marks<Claim>> {
             content: digest(CONTENT)?,
             rendering: digest(RENDERING),
             entries: list.map(|list| list.split_terminator(SEPARATOR).map(str::to_owned).collect()),
+            credentials: digest(CREDENTIALS),
         },
     })
 }
@@ -182,7 +202,8 @@ impl From<Marks> for Marks<Claim> {
 impl Marks {
     /// Writes the marks over those of an earlier key.
     pub(super) fn write(&self, annotations: &mut BTreeMap<String, String>) {
-        let Self { key, previous, imprint: Imprint { layout, content, rendering, entries } } = self;
+        let Self { key, previous, imprint } = self;
+        let Imprint { layout, content, rendering, entries, credentials } = imprint;
         let KeyRecord {
             sequence,
             id,
@@ -195,6 +216,7 @@ impl Marks {
             late_until,
             inputs,
             plan_ids: _,
+            same_credentials,
         } = key;
         annotations.retain(|key, _| !ALL.contains(&key.as_str()));
         let written = [
@@ -207,12 +229,14 @@ impl Marks {
             (EXPIRES_AT, expires_at.map(|time| time.to_string())),
             (RENEW_BEFORE, renew_before.map(|time| time.to_string())),
             (LATE_UNTIL, late_until.map(|time| time.to_string())),
+            (SAME_CREDENTIALS, same_credentials.then(|| "true".to_owned())),
             (PREVIOUS, previous.map(|sequence| sequence.to_string())),
             (LAYOUT, Some(layout.clone())),
             (INPUTS, Some(inputs.clone())),
             (CONTENT, Some(content.clone())),
             (RENDERING, rendering.clone()),
             (ENTRIES, entries.as_ref().and_then(list_of)),
+            (CREDENTIALS, credentials.clone()),
         ];
         let present = written.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
         annotations.extend(present);

@@ -18,7 +18,7 @@ pub use digest::Digest;
 pub use entries::{Entries, MAX_SIZE};
 pub use error::RenderError;
 pub use layout::Layout;
-pub use marks::{Imprint, Marks, read};
+pub use marks::{Imprint, Marks, digest_of, read};
 pub use object::{build, changed, rehearsal, release, replace};
 pub use ownership::{Ownership, intact, ownership};
 pub use previous::{entries_of, without_previous};

@@ -127,7 +127,10 @@ async fn other_templates_replace_a_key_that_is_shown_once_in_order() {
     };
     let key = stage.wait(stage.keys(), KEY, "on its second key", replaced).await.unwrap();
     let previous = &key.status.unwrap().previous_keys;
-    assert!(previous[0].revoke_at.0 >= began + SignedDuration::from_mins(60), "{previous:?}");
+    assert!(
+        previous[0].revoke_at.as_ref().unwrap().0 >= began + SignedDuration::from_mins(60),
+        "{previous:?}"
+    );
     assert_eq!(stage.broker.bindings().len(), 2);
 }
 
@@ -247,17 +250,19 @@ impl Drop for Writer {
 /// Neither its own repairs nor the events of the other writer make the operator go on at once: each further repair waits
 /// longer, and the condition says so.
 #[rstest]
-#[case::shown_once("metrics", "basic", json!({"stringData": {"extra": "x"}}), true)]
-#[case::retrievable("postgresql", "small", json!({"stringData": {"extra": "x"}}), true)]
-#[case::lost("metrics", "basic", json!({"stringData": {"password": "guessed"}}), false)]
-#[case::read_again("postgresql", "small", json!({"stringData": {"password": "guessed"}}), false)]
+#[case::shown_once("metrics", "basic", json!({"stringData": {"extra": "x"}}), 1)]
+#[case::retrievable("postgresql", "small", json!({"stringData": {"extra": "x"}}), 1)]
+// Each repair costs two: the bind once more, and then the next key's.
+#[case::lost("metrics", "basic", json!({"stringData": {"password": "guessed"}}), 20)]
+#[case::read_again("postgresql", "small", json!({"stringData": {"password": "guessed"}}), 10)]
 #[tokio::test]
 async fn a_writer_that_undoes_each_repair_causes_no_storm(
     #[case] offering: &str,
     #[case] plan: &str,
     #[case] change: Value,
-    #[case] works: bool,
+    #[case] most_calls: usize,
 ) {
+    let works = most_calls == 1;
     let stage = Stage::with_instance(offering, plan).await;
     let operator = stage.start_operator().await;
     stage.create_key(KEY).await;
@@ -277,12 +282,8 @@ async fn a_writer_that_undoes_each_repair_causes_no_storm(
     // Ten seconds of hundreds of changes: a few repairs at once, and few later.
     tokio::time::sleep(Duration::from_secs(10)).await;
     drop(writer);
-    // A repair may cost two: the bind once more, and then the next key's.
     let calls = stage.broker.count(Route::Bind) + stage.broker.count(Route::Fetch);
-    assert!(calls <= 20, "{calls} calls");
-    if works {
-        assert_eq!(stage.broker.count(Route::Bind), 1);
-    }
+    assert!(calls <= most_calls, "{calls} calls");
     assert!(stage.broker.bindings().len() <= 3, "{} keys", stage.broker.bindings().len());
     drop(operator);
 }

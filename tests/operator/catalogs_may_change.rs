@@ -1,5 +1,6 @@
 //! A key is revoked by the ids that it was created with, whatever becomes of the catalog and the instance since.
 
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use servicekey_operator::api::ServiceKey;
 use testkit::broker::{Fault, Moment, Route, Rule, StatusCode};
@@ -112,6 +113,47 @@ async fn a_crash_during_the_bind_loses_no_ids() {
     assert!(stage.ids_of_unbinds().iter().all(|ids| *ids == by(SMALL)), "{:?}", stage.ids_of_unbinds());
 }
 
+/// The next process meets another catalog, and goes on: what the first one may have created is revoked by its own ids.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_during_the_bind_loses_no_ids_where_the_next_key_has_others() {
+    let stage = Stage::set().await;
+    let operator = stage.start_operator().await;
+    stage.wait_for_provider("broker").await;
+    let held = stage.broker.gate(Route::Bind, Moment::AfterEffect);
+    stage.create_key(NAME).await;
+    stage.broker.wait_until(|bindings| bindings.len() == 1).await.unwrap();
+    drop(operator);
+    drop(held);
+    assert!(stage.broker.change_plan_id("postgresql", "small", "plan-new"));
+    let _operator = stage.start_operator().await;
+    let key = stage.wait_ready(NAME).await;
+    assert_eq!(recorded(&key)["planId"], "plan-new");
+    assert_eq!((stage.ids_of_unbinds(), stage.broker.bindings().len()), (vec![by(SMALL)], 1));
+    stage.delete_and_leave_nothing(NAME).await;
+    assert_eq!(stage.ids_of_unbinds().pop(), Some(by("plan-new")));
+    stage.broker.assert_clean();
+}
+
+/// Whoever may write the ServiceKey may write the annotation. It says nothing of a key that the status knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_ids_are_not_sent() {
+    let stage = Stage::set().await;
+    let operator = stage.start_operator().await;
+    stage.create_key(NAME).await;
+    stage.wait_ready(NAME).await;
+    drop(operator);
+    let forged = json!({"serviceId": "other", "planId": "other"}).to_string();
+    let patch = json!({
+        "metadata": {"annotations": {"servicekeys.dev/plan-ids": forged}},
+        "status": {"key": {"planIds": null}},
+    });
+    stage.keys().patch(NAME, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    stage.keys().patch_status(NAME, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    stage.delete_after_a_restart().await;
+    assert_eq!(stage.ids_of_unbinds(), [by(SMALL)]);
+    stage.broker.assert_clean();
+}
+
 /// Some brokers know a binding by the plan that its instance has now.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_present_plan_of_an_instance_that_was_moved_is_read() {
@@ -144,7 +186,6 @@ async fn a_key_without_recorded_ids_is_revoked_by_the_catalog() {
 impl Stage {
     /// Takes all that tells the ids off the ServiceKey.
     async fn forget_ids(&self) {
-        use kube::api::{Patch, PatchParams};
         let status = Patch::Merge(json!({"status": {"key": {"planIds": null}}}));
         self.keys().patch_status(NAME, &PatchParams::default(), &status).await.unwrap();
         let annotation =

@@ -3,7 +3,7 @@
 
 use kube::{
     ResourceExt,
-    api::{Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams},
 };
 use rstest::rstest;
 use serde_json::json;
@@ -238,4 +238,42 @@ async fn a_finalizer_that_somebody_takes_away_comes_back() {
         .wait(stage.keys(), NAME, "protected", |key| key.is_some_and(|key| !key.finalizers().is_empty()))
         .await;
     stage.delete_and_leave_nothing(NAME).await;
+}
+
+/// A broker that does not know the instance may refuse to revoke keys of it, which must not keep the ServiceKey.
+#[rstest]
+#[case::not_found(StatusCode::NOT_FOUND)]
+#[case::bad_request(StatusCode::BAD_REQUEST)]
+#[tokio::test]
+async fn a_key_that_was_always_refused_holds_no_deletion_up(#[case] status: StatusCode) {
+    let stage = Stage::set().await;
+    let _operator = stage.start_operator().await;
+    let refusal = json!({"description": "there is no such instance"});
+    for route in [Route::Bind, Route::Unbind] {
+        stage.broker.inject(Fault::Status(status, refusal.clone()).on(route).forever());
+    }
+    stage.create_key(NAME).await;
+    stage.wait(stage.keys(), NAME, "refused", |key| key.is_some_and(Reports::is_stalled)).await;
+    stage.keys().delete(NAME, &DeleteParams::default()).await.unwrap();
+    stage.wait_gone(NAME).await;
+    // A broker may create a key and say that it did not.
+    assert_eq!(stage.broker.count(Route::Unbind), 1);
+    stage.broker.clear_faults();
+}
+
+/// The next operator can't know that, asks, and says the way out.
+#[tokio::test]
+async fn a_key_that_may_have_been_made_before_a_restart_is_revoked() {
+    let stage = Stage::set().await;
+    let operator = stage.start_operator().await;
+    let refusal = json!({"description": "there is no such instance"});
+    for route in [Route::Bind, Route::Unbind] {
+        stage.broker.inject(Fault::Status(StatusCode::BAD_REQUEST, refusal.clone()).on(route).forever());
+    }
+    stage.create_key(NAME).await;
+    stage.wait(stage.keys(), NAME, "refused", |key| key.is_some_and(Reports::is_stalled)).await;
+    drop(operator);
+    let _operator = stage.start_operator().await;
+    stage.keys().delete(NAME, &DeleteParams::default()).await.unwrap();
+    stage.wait_key(NAME, Reason::RevokeFailed).await.says("servicekeys.dev/abandon");
 }

@@ -2,14 +2,20 @@
 //! service allows one key only. However many there are in a row, there are never more than three keys, and the Secret
 //! tells which one it holds.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use axum::http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use servicekey_operator::api::{Reason, ServiceKey};
-use testkit::broker::{Fault, Route};
+use testkit::broker::{CredentialsRecipe, FakeBroker, Fault, Route};
 
 use crate::{
     conditions::Reports,
@@ -100,6 +106,67 @@ async fn another_value_of_the_annotation_makes_the_next_key_once() {
     stage.delete_and_leave_nothing(NAME).await;
 }
 
+/// A broker that gives all keys the same login, until this says so.
+async fn with_a_static_broker() -> (Stage, Arc<AtomicBool>) {
+    let changes = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&changes);
+    let recipe = CredentialsRecipe::new(move |_, number| {
+        let number = if told.load(Ordering::SeqCst) { number } else { 0 };
+        let credentials = json!({"username": "shared", "password": format!("p-{number}")});
+        credentials.as_object().unwrap().clone()
+    });
+    (Stage::set_with(FakeBroker::builder().credentials(recipe).start().await.unwrap()).await, changes)
+}
+
+/// The credentials stay the same, so nothing is revoked that could end them, and the schedule ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_that_changes_no_credentials_is_told_and_ends_the_schedule() {
+    let (stage, changes) = with_a_static_broker().await;
+    let operator = stage.start_operator().await;
+    stage.create_rotating(json!({"every": "10h", "overlap": "0s"})).await;
+    stage.request_rotation(json!("now")).await;
+    let told = |key: &ServiceKey| {
+        sequence(key) == Some(2)
+            && reason(key, "Rotating") == Some(Reason::RotationIneffective.as_str())
+            && condition(key, "Ready") == Some("True")
+    };
+    let key = wait(stage.keys(), NAME, "told", |key| key.is_some_and(told)).await.unwrap();
+    let status = key.status.as_ref().unwrap();
+    assert!(message(&key, "Rotating").contains("Key 1 is not revoked"), "{}", message(&key, "Rotating"));
+    assert_eq!((&status.next_rotation, &status.previous_keys[0].revoke_at), (&None, &None));
+    stage.wait_event(NAME, "RotationIneffective").await;
+
+    // Neither a restart nor any time makes the next key.
+    drop(operator);
+    let _operator = stage.start_operator_ahead(SignedDuration::from_hours(30)).await;
+    stage.create_key("another").await;
+    stage.wait_ready("another").await;
+    assert_eq!(stage.binds_and_unbinds(), [Route::Bind, Route::Bind, Route::Bind]);
+
+    changes.store(true, Ordering::SeqCst);
+    stage.request_rotation(json!("again")).await;
+    stage.wait_settled_with(3).await;
+    assert_eq!(stage.broker.bindings().len(), 2, "the third key, and another ServiceKey's");
+    stage.delete_key("another").await;
+    stage.wait_gone("another").await;
+    stage.delete_and_leave_nothing(NAME).await;
+}
+
+/// What a template shows may be the same for two keys whose credentials are not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_is_effective_whatever_the_template_shows() {
+    let stage = Stage::set().await;
+    let _operator = stage.start_operator().await;
+    let mut manifest = stage.key_manifest(NAME);
+    manifest["spec"]["rotation"] = json!({"overlap": "0s"});
+    manifest["spec"]["secret"] = json!({"template": {"data": {"host": "{{ hostname }}"}}});
+    stage.create::<ServiceKey>(manifest).await;
+    stage.wait_ready(NAME).await;
+    stage.request_rotation(json!("now")).await;
+    stage.wait_settled_with(2).await;
+    assert_eq!(stage.broker.bindings().len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_makes_room_is_revoked_before_the_next_one_is_made() {
     let stage = Stage::set().await;
@@ -113,6 +180,26 @@ async fn a_key_that_makes_room_is_revoked_before_the_next_one_is_made() {
     let (order, confirmation) = calls.split_at(3);
     assert_eq!(order, [Route::Bind, Route::Unbind, Route::Bind]);
     assert!([&[][..], &[Route::Unbind]].contains(&confirmation), "{calls:?}");
+    stage.delete_and_leave_nothing(NAME).await;
+}
+
+/// A rotation that the user asks for leads out where the broker does not show the credentials of the key before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_can_not_be_read_makes_room_when_another_is_asked_for() {
+    let stage = Stage::set().await;
+    let _operator = stage.start_operator().await;
+    stage.create_rotating(json!({"strategy": "Replace"})).await;
+    stage
+        .broker
+        .inject(Fault::Status(StatusCode::INTERNAL_SERVER_ERROR, json!({})).on(Route::Fetch).forever());
+    stage.secrets().delete(NAME, &DeleteParams::default()).await.unwrap();
+    let failed = |key: &ServiceKey| condition(key, "Ready") == Some("False");
+    wait(stage.keys(), NAME, "not readable", |key| key.is_some_and(failed)).await;
+    stage.request_rotation(json!("now")).await;
+    stage.wait_settled_with(2).await;
+    let calls = stage.binds_and_unbinds();
+    assert_eq!(calls[..3], [Route::Bind, Route::Unbind, Route::Bind], "never two keys at once");
+    stage.broker.clear_faults();
     stage.delete_and_leave_nothing(NAME).await;
 }
 

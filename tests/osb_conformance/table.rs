@@ -146,9 +146,10 @@ const FETCHES_OF_WHAT_WAS_MADE: &[Row] = &[
 const FETCHES_OF_WHAT_WAS_LOST: &[Row] = &[
     row(&[Status(200)],                              WELL,       SYNC,   Nothing,                   NotNeeded, &[]),
     row(&[Status(404)],                              OBJECT,     SYNC,   Waits(Rotating),           NotNeeded, &[BindNext]),
-    row(&[Status(410), Status(501)],                 ANY,        SYNC,   Waits(Rotating),           NotNeeded, &[BindNext]),
-    // The catalog promises more than the broker does.
-    row(&[Status(200)],                              WITHOUT,    SYNC,   Waits(Rotating),           NotNeeded, &[BindNext]),
+    row(&[Status(410)],                              ANY,        SYNC,   Waits(Rotating),           NotNeeded, &[BindNext]),
+    // The catalog promises more than the broker does. It shows the key in the answer to the same bind.
+    row(&[Status(501)],                              ANY,        SYNC,   Nothing,                   NotNeeded, &[Bind]),
+    row(&[Status(200)],                              WITHOUT,    SYNC,   Nothing,                   NotNeeded, &[Bind]),
     row(&[Status(200), Status(404)],                 NO_OBJECT,  SYNC,   Waits(UnexpectedAnswer),   NotNeeded, &[Fetch]),
     row(&[Status(201), Status(202), Status(204), Status(307)],
                                                      ANY,        SYNC,   Waits(UnexpectedAnswer),   NotNeeded, &[Fetch]),

@@ -174,15 +174,19 @@ impl Broker {
         }
     }
 
-    /// Sends the bind of a key again, by the ids that it was created with. The broker answers the same request with the
-    /// same key (spec: "Creating a Service Binding", 200). Any other answer of a broker means that it does not show the
+    /// Sends the bind of a key again, where its plan still has the ids that it was created with. The broker answers the same
+    /// request with the same key (spec: "Creating a Service Binding", 200). Any other answer of a broker means that it does not show the
     /// credentials.
     ///
     /// # Errors
     /// [`ErrorClass::OrphanPossible`] where the answer is lost; failures of the login, of a gateway, and too many requests.
     pub async fn repeat(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         let target = Target::of(&request.instance)?;
-        let (PlanIds { service_id, plan_id }, _) = self.readable(&target, request.plan_ids.as_ref()).await?;
+        let plan = self.plan_of_keys(&target).await?;
+        let PlanIds { service_id, plan_id } = plan.ids();
+        if request.plan_ids.as_ref().is_some_and(|noted| *noted != plan.ids()) {
+            return Ok(Fetched::NotRetrievable);
+        }
         let mut exchange = Exchange::of(self, Call::Bind, request);
         let mut url = self.binding_url(&target, request);
         url.query_pairs_mut().append_pair("accepts_incomplete", "false");
@@ -240,9 +244,11 @@ impl Broker {
         let mut response = exchange.send(to(&place)).await?;
         // Some brokers know a key by the present plan of its instance. A request that was refused did nothing.
         if response.status == StatusCode::BAD_REQUEST {
-            for other in self.other_places(&target, &place).await {
+            for (other, is_certain) in self.other_places(&target, &place).await {
                 let answer = exchange.send(to(&other)).await?;
-                if answer.status != StatusCode::BAD_REQUEST {
+                // That a broker has no such key of a plan that was guessed says nothing of this one.
+                let confirms = answer.status != StatusCode::GONE || is_certain;
+                if answer.status != StatusCode::BAD_REQUEST && confirms {
                     response = answer;
                     break;
                 }

@@ -111,24 +111,22 @@ impl Broker {
     }
 
     /// What else a key may be known by whose revocation was refused: the present plan of its instance, where the broker
-    /// tells it, and what the user says.
-    pub(super) async fn other_places(&self, target: &Target<'_>, refused: &Place) -> Vec<Place> {
+    /// tells it, which is certain, and what the user says.
+    pub(super) async fn other_places(&self, target: &Target<'_>, refused: &Place) -> Vec<(Place, bool)> {
         // Asked anew: what is known of it was refused.
         let present = self.present_place(target, |_| false).await;
         let said = self.existing_now(target).await.ok().flatten().map(|existing| existing.place);
-        let mut places: Vec<Place> = Vec::new();
-        for place in present.into_iter().chain(said) {
-            if place != *refused && !places.contains(&place) {
-                places.push(place);
-            }
-        }
-        places
+        let said = said.filter(|said| present.as_ref() != Some(said)).map(|said| (said, false));
+        let places = present.map(|present| (present, true)).into_iter().chain(said);
+        places.filter(|(place, _)| place != refused).collect()
     }
 
     /// Whether the broker says that the instance is of another plan than this one. That is kept for the next attempt.
     pub(super) async fn was_moved(&self, target: &Target<'_>, sent: &PlanIds) -> bool {
-        let present = self.present_place(target, is_believed).await;
-        present.is_some_and(|place| place.offering != sent.service_id || place.plan != sent.plan_id)
+        let Some(place) = self.present_place(target, is_believed).await else { return false };
+        let catalog = self.catalog.latest();
+        let plan = catalog.and_then(|catalog| catalog.resolve(&place.offering, &place.plan).ok());
+        plan.is_some_and(|plan| plan.ids() != *sent)
     }
 
     /// What the instance is of by the broker's own word, where it gives that.

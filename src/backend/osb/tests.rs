@@ -309,9 +309,14 @@ async fn does_not_ask_for_what_is_shown_only_once() {
 #[tokio::test]
 async fn repeats_a_bind(#[case] status: u16, #[case] body: &str, #[case] expected: &str) {
     let fake = FakeBroker::answering(status, body);
-    let ids = PlanIds { service_id: "s-2".to_owned(), plan_id: "p-old".to_owned() };
-    let request = KeyRequest { plan_ids: Some(ids), ..request_for("mail", "once") };
-    let outcome = match fake.start().await.repeat(&request).await {
+    let broker = fake.start().await;
+    let created_with = |plan: &str| {
+        let ids = PlanIds { service_id: "s-2".to_owned(), plan_id: plan.to_owned() };
+        KeyRequest { plan_ids: Some(ids), ..request_for("mail", "once") }
+    };
+    let other = broker.repeat(&created_with("p-old")).await.unwrap();
+    assert!(matches!(other, Fetched::NotRetrievable), "another plan is another key");
+    let outcome = match broker.repeat(&created_with("p-3")).await {
         Ok(Fetched::Found(_)) => "found".to_owned(),
         Ok(Fetched::Absent) => "absent".to_owned(),
         Ok(Fetched::NotRetrievable) => "not shown".to_owned(),
@@ -322,11 +327,7 @@ async fn repeats_a_bind(#[case] status: u16, #[case] body: &str, #[case] expecte
     assert_eq!(call.method, Method::PUT);
     assert_eq!(call.uri.query(), Some("accepts_incomplete=false"));
     let body: Value = serde_json::from_slice(&call.body).unwrap();
-    assert_eq!(
-        (&body["service_id"], &body["plan_id"]),
-        (&json!("s-2"), &json!("p-old")),
-        "as it was created"
-    );
+    assert_eq!((&body["service_id"], &body["plan_id"]), (&json!("s-2"), &json!("p-3")));
 }
 
 #[rstest]

@@ -151,7 +151,7 @@ impl State {
             }
             Some(Step::Act(Effect::Unbind(_))) => &[Fate::Refused, Fate::LostAfterEffect, Fate::Accepted],
             Some(Step::Act(Effect::Fetch(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
-            Some(Step::Act(Effect::Repeat(_))) => &[Fate::Refused, Fate::Unsure],
+            Some(Step::Act(Effect::Repeat(_))) => &[Fate::Refused, Fate::Unsure, Fate::UnsureLate],
             Some(Step::Act(Effect::Poll(_))) if self.life.finds() => &[Fate::Unsure, Fate::LostBeforeEffect],
             Some(Step::Act(Effect::Poll(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
             Some(Step::Act(

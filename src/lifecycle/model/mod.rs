@@ -84,6 +84,8 @@ struct Process {
     /// The hour in which it was started.
     since: i64,
     stored_finalizer: bool,
+    /// Whether a bind of it may have created a key.
+    may_have_created: bool,
 }
 
 impl Process {
@@ -94,6 +96,7 @@ impl Process {
             missed: None,
             since: hour,
             stored_finalizer: false,
+            may_have_created: false,
         }
     }
 }
@@ -177,6 +180,7 @@ impl State {
             late_until: None,
             inputs: "0".to_owned(),
             plan_ids: None,
+            same_credentials: false,
         };
         let forged =
             Stored::Ours { key: Some(Box::new(forged.into())), previous: None, damaged: false, flaw: None };
@@ -246,6 +250,7 @@ impl State {
                 patience: hours(1),
                 unknown_until: (!self.process.stored_finalizer).then(|| at(self.process.since + 1)),
             },
+            all_refused: self.process.stored_finalizer && !self.process.may_have_created,
             repair_from: None,
             told: None,
             now: self.now(),
@@ -276,6 +281,7 @@ impl State {
             late_until: None,
             inputs: inputs.to_string(),
             plan_ids: None,
+            same_credentials: false,
         }
     }
 

@@ -31,6 +31,7 @@ impl State {
             (Fate::Refused, None) => Answer::Failed(failure(Attempted::Provision, ErrorClass::Rejected)),
             (Fate::Answered | Fate::Accepted, None) => Answer::Issued(self.record(sequence, object.inputs)),
         };
+        self.process.may_have_created |= !answer.had_no_effect();
         self.gives(&answer);
         match (fate, &answer) {
             (Fate::LostAfterEffect | Fate::Unsure, _) | (_, Answer::Issued(_)) if self.working.is_none() => {
@@ -74,12 +75,16 @@ impl State {
         let inputs = self.remote.get(&sequence).or_else(|| self.made_from.get(&sequence)).copied();
         let answer = match (fate, inputs) {
             (Fate::Answered | Fate::Accepted, Some(inputs)) => Answer::Issued(self.record(sequence, inputs)),
-            (Fate::Unsure, _) => {
+            (Fate::Unsure | Fate::UnsureLate, _) => {
                 Answer::Unsure(failure(Attempted::Provision, ErrorClass::Unsure), sequence, self.now())
             }
-            _ => Answer::Unrepeatable(sequence),
+            _ => Answer::Unrepeatable(sequence, self.now()),
         };
         self.gives(&answer);
+        if fate == Fate::UnsureLate {
+            self.late = inputs.map(|inputs| (sequence, inputs)).or(self.late);
+            return self.process.round.learn(answer);
+        }
         if let (Answer::Issued(_) | Answer::Unsure(..), Some(inputs)) = (&answer, inputs) {
             self.remote.entry(sequence).or_insert(inputs);
         }
@@ -125,7 +130,8 @@ impl State {
     }
 
     pub(super) fn unbind(&mut self, sequence: Sequence, fate: Fate) {
-        let failed = Answer::Failed(failure(Attempted::Revoke, ErrorClass::Transient));
+        let class = if fate == Fate::Refused { ErrorClass::Rejected } else { ErrorClass::Transient };
+        let failed = Answer::Failed(failure(Attempted::Revoke, class));
         let answer = match (fate, self.working) {
             (Fate::Answered | Fate::Accepted, Some((Work::Unbind, of, inputs))) if of == sequence => {
                 self.accepted(Work::Unbind, sequence, inputs)

@@ -4,6 +4,7 @@
 mod pause;
 mod plans;
 mod reconciling;
+mod refusals;
 mod repairs;
 mod retain;
 mod rotation;
@@ -35,6 +36,7 @@ fn key(inputs: &str) -> KeyRecord {
         late_until: None,
         inputs: inputs.to_owned(),
         plan_ids: None,
+        same_credentials: false,
     }
 }
 
@@ -67,6 +69,7 @@ pub(crate) fn asking() -> World {
         round: Round::default(),
         missed: None,
         late: LateAnswers { patience: MINUTE, unknown_until: None },
+        all_refused: false,
         repair_from: None,
         told: None,
         now: now(),

@@ -23,11 +23,21 @@ fn the_first_key_is_created_without_a_write_where_its_ids_are_noted_with_the_fin
     assert_eq!(decide(&world), Step::Act(BIND));
 }
 
+/// Other ids than those that are noted: a key that may exist with those is revoked by them first.
 #[rstest]
-#[case::none(None)]
-#[case::others(Some(ids("p-0")))]
-fn ids_that_are_not_noted_are_noted_first(#[case] noted_first: Option<PlanIds>) {
-    let mut world = World { plan: PlanView::Known(ids("p-1")), noted_first, ..asking() };
+#[case::none(None, false, false)]
+#[case::others(Some(ids("p-0")), false, true)]
+#[case::others_of_a_bind_that_was_refused(Some(ids("p-0")), true, false)]
+fn ids_that_are_not_noted_are_noted_first(
+    #[case] noted_first: Option<PlanIds>,
+    #[case] all_refused: bool,
+    #[case] revokes: bool,
+) {
+    let mut world = World { plan: PlanView::Known(ids("p-1")), noted_first, all_refused, ..asking() };
+    if revokes {
+        assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)));
+        world.round.revoked.insert(Sequence::FIRST, now());
+    }
     world.memory = recorded(decide(&world));
     assert_eq!(world.noted(Sequence::FIRST), Some(ids("p-1")));
     assert_eq!(decide(&world), Step::Act(BIND));
@@ -38,7 +48,16 @@ fn a_catalog_that_is_not_known_is_read_first_and_once() {
     let mut world = World { plan: PlanView::Unknown, ..asking() };
     assert_eq!(decide(&world), Step::Act(Effect::CheckInstance));
     world.round.instance_checked = true;
-    assert_eq!(decide(&world), Step::Act(BIND));
+    assert_eq!(rest(&world).report.ready.reason, Reason::RemoteUnreachable, "no key is created without");
+}
+
+/// Old definitions know no such field, and the API server drops it.
+#[test]
+fn ids_that_the_api_server_drops_are_written_once() {
+    let mut world = World { plan: PlanView::Known(ids("p-1")), ..asking() };
+    recorded(decide(&world));
+    world.round.recorded = Some(Sequence::FIRST);
+    assert!(rest(&world).report.ready.message.contains("CustomResourceDefinitions"));
 }
 
 #[test]

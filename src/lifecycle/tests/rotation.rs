@@ -107,6 +107,35 @@ fn a_key_is_replaced_as_the_remote_side_wishes_and_before_it_ends(
     assert_eq!(due, SignedDuration::try_from(expected).unwrap());
 }
 
+/// A remote side that gives all keys the same credentials is reported, and the schedule ends there. The user may ask for
+/// another key.
+#[test]
+fn a_rotation_that_changed_no_credentials_ends_the_schedule() {
+    let second = KeyRecord {
+        sequence: Sequence::FIRST.next(),
+        expires_at: Some(now() + DAY),
+        same_credentials: true,
+        ..key("now")
+    };
+    let mut world = holding(second.clone());
+    world.desired.rotation.every = Some(HOUR);
+    world.memory.replace(Sequence::FIRST, None, None, now(), Duration::ZERO);
+    world.memory.previous[0].revoke_at = None;
+    for later in [0, 2 * 3600] {
+        world.now = now() + later.seconds();
+        let rest = rest(&world);
+        assert_eq!(rest.wake, Wake::At(now() + DAY), "only the expiry is to come");
+        assert_eq!((rest.report.ready.ready, rest.report.next_rotation), (true, Some(now() + DAY)));
+        let told = rest.report.rotating.unwrap();
+        assert_eq!(told.reason, Reason::RotationIneffective);
+        assert!(told.message.contains("Key 1 is not revoked"), "{}", told.message);
+    }
+    world.desired.inputs = "now+asked".to_owned();
+    let Step::Act(Effect::Record(report)) = decide(&world) else { panic!("no rotation begins") };
+    assert_eq!(report.memory.attempt(), Some(second.sequence.next()));
+    assert_eq!(report.memory.previous[0].revoke_at, None);
+}
+
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
 #[rstest]

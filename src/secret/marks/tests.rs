@@ -17,12 +17,14 @@ pub(in crate::secret) fn marks() -> Marks {
         late_until: None,
         inputs: "i".into(),
         plan_ids: None,
+        same_credentials: false,
     };
     let imprint = Imprint {
         layout: "l".into(),
         content: "c".into(),
         rendering: Some("r".into()),
         entries: Some(BTreeSet::from(["password".to_owned(), "username".to_owned()])),
+        credentials: Some("d".into()),
     };
     Marks { key, previous: None, imprint }
 }
@@ -69,6 +71,7 @@ fn marks_are_written_as_annotations() {
         ("servicekeys.dev/content", "c"),
         ("servicekeys.dev/created-at", "2026-01-02T03:04:05Z"),
         ("servicekeys.dev/created-by", "IBMid-somebody"),
+        ("servicekeys.dev/credentials", "d"),
         ("servicekeys.dev/entries", "password,username,"),
         ("servicekeys.dev/expires-at", "2026-02-02T03:04:05.5Z"),
         ("servicekeys.dev/inputs", "i"),
@@ -81,6 +84,23 @@ fn marks_are_written_as_annotations() {
     ];
     let written = written(&marks());
     assert_eq!(written.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_digest_of_credentials_tells_them_apart_and_two_owners_as_well() {
+    let digest = |text: &str, salt: u128| {
+        let credentials = serde_json::from_str::<Map<String, Value>>(text).unwrap();
+        digest_of(&credentials, &Uuid::from_u128(salt))
+    };
+    let known = digest(r#"{"user": "a", "list": [1, {"x": 2, "y": 3}]}"#, 1);
+    assert_eq!(digest(r#"{"list": [1, {"y": 3, "x": 2}], "user": "a"}"#, 1), known, "order says nothing");
+    for (text, salt) in [
+        (r#"{"user": "a", "list": [1, {"x": 2, "y": 3}]}"#, 2),
+        (r#"{"user": "b", "list": [1, {"x": 2, "y": 3}]}"#, 1),
+        (r#"{"user": "a", "list": [{"x": 2, "y": 3}, 1]}"#, 1),
+    ] {
+        assert_ne!(digest(text, salt), known);
+    }
 }
 
 #[test]
@@ -151,6 +171,8 @@ prop_compose! {
         content in "[0-9a-f]{32}",
         rendering in prop::option::of("[0-9a-f]{32}"),
         entries in prop::option::of(prop::collection::btree_set("[-._a-zA-Z0-9]{1,9}", 1..9)),
+        credentials in prop::option::of("[0-9a-f]{32}"),
+        same_credentials in any::<bool>(),
     ) -> Marks {
         let sequence = Sequence::new(number).unwrap();
         let key = KeyRecord {
@@ -165,8 +187,9 @@ prop_compose! {
             late_until,
             inputs,
             plan_ids: None,
+            same_credentials,
         };
-        Marks { key, previous, imprint: Imprint { layout, content, rendering, entries } }
+        Marks { key, previous, imprint: Imprint { layout, content, rendering, entries, credentials } }
     }
 }
 

@@ -34,7 +34,8 @@ pub struct CredentialsRecipe {
 }
 
 impl CredentialsRecipe {
-    /// A recipe of one's own. It has to make new secrets for each number.
+    /// A recipe of one's own. It makes new secrets for each number, unless the broker is to be one that gives all bindings
+    /// the same.
     pub fn new(recipe: impl Fn(&Instance, u64) -> Map<String, Value> + Send + Sync + 'static) -> Self {
         Self {
             credentials: Arc::new(recipe),

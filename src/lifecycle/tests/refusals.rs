@@ -1,0 +1,39 @@
+//! Deletion of a ServiceKey for which there never was a key.
+
+use rstest::rstest;
+
+use super::*;
+
+fn deleted(all_refused: bool, world: World) -> World {
+    World { all_refused, desired: Desired { deleting: true, ..world.desired }, ..world }
+}
+
+fn refuse_to_revoke(world: &mut World, class: ErrorClass) {
+    let message = "unbind failed".to_owned();
+    world.round.failure = Some(Failure { attempted: Attempted::Revoke, class, message, retry_after: None });
+}
+
+/// A broker may have created a key and say that it did not: a revocation is tried once.
+#[rstest]
+#[case::all_was_refused(true, ErrorClass::Rejected, true)]
+#[case::there_is_no_instance(true, ErrorClass::Gone, true)]
+#[case::the_revocation_may_yet_work(true, ErrorClass::Transient, false)]
+#[case::the_login_is_refused(true, ErrorClass::Forbidden, false)]
+#[case::a_bind_may_have_had_an_effect(false, ErrorClass::Rejected, false)]
+fn a_refused_revocation_ends_what_never_began(
+    #[case] all_refused: bool,
+    #[case] class: ErrorClass,
+    #[case] ends: bool,
+) {
+    let mut world = deleted(all_refused, World { secret: SecretView::Unknown, ..asking() });
+    assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)));
+    refuse_to_revoke(&mut world, class);
+    assert_eq!(decide(&world) == Step::Act(Effect::LookUpSecret), ends, "{:?}", decide(&world));
+}
+
+#[test]
+fn a_key_that_is_known_is_revoked_whatever_was_refused() {
+    let mut world = deleted(true, holding(key("now")));
+    refuse_to_revoke(&mut world, ErrorClass::Rejected);
+    assert_eq!(rest(&world).report.ready.reason, Reason::RevokeFailed);
+}
