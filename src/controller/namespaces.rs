@@ -42,6 +42,11 @@ impl Namespaces {
         self.get(namespace, whole).flatten()
     }
 
+    /// Whether a namespace is known to be deleted.
+    pub fn is_deleted(&self, namespace: &str) -> bool {
+        self.get(namespace, |namespace| namespace.metadata.deletion_timestamp.is_some()).unwrap_or_default()
+    }
+
     /// What tells this cluster from others.
     pub fn cluster_id(&self) -> Option<String> {
         self.get(OLDEST, ResourceExt::uid).flatten()

@@ -122,6 +122,7 @@ impl Operator {
             seats: Arc::default(),
             namespaces: Namespaces::default(),
             events: Events::start(self.client.clone()),
+            clock: Arc::clone(&self.clock),
             metrics: self.metrics.clone(),
             term: Arc::new(Term::new(self.leadership.clone(), Arc::clone(&self.clock))),
             shares: Shares::default(),

@@ -6,6 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::{SignedDuration, Timestamp};
+
+/// How long a login Secret is held after its deletion where no deletion of keys explains it. Whoever deletes a namespace or
+/// an application deletes the Secret, the provider and the ServiceKeys within this time.
+pub const LONGEST_UNEXPLAINED_HOLD: SignedDuration = SignedDuration::from_secs(60);
+
 /// What is known of one provider.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ProviderInUse {
@@ -15,6 +21,10 @@ pub struct ProviderInUse {
     pub held: bool,
     /// Whether a ServiceKey names it.
     pub used: bool,
+    /// Whether its namespace or a ServiceKey that names it is being deleted, or may be.
+    pub revoking: bool,
+    /// The present time.
+    pub now: Timestamp,
     /// The Secrets that its spec names.
     pub named: BTreeSet<String>,
     /// The Secrets that its status says to be held, or about to be.
@@ -26,10 +36,19 @@ pub struct ProviderInUse {
 /// What is known of one login Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SecretInUse {
-    /// Whether it is being deleted.
-    pub deleting: bool,
+    /// When it was deleted, where something holds it back.
+    pub deleted_at: Option<Timestamp>,
     /// Whether this provider holds it.
     pub held: bool,
+}
+
+impl ProviderInUse {
+    /// Whether a Secret was deleted to be replaced by another one, and has been held for long enough.
+    fn is_replaced(&self, secret: SecretInUse) -> bool {
+        let explained = self.deleting || self.revoking;
+        let is_due = |at| self.now.duration_since(at) >= LONGEST_UNEXPLAINED_HOLD;
+        secret.held && !explained && secret.deleted_at.is_some_and(is_due)
+    }
 }
 
 /// One thing to do about what is held.
@@ -53,6 +72,9 @@ pub enum HoldStep {
 ///
 /// A Secret is held only by a provider that is held itself and whose status says so: whoever lets go of the one
 /// knows what else there is to let go of. Nothing that is already being deleted can be held any more.
+///
+/// A Secret that is deleted by itself is being replaced: it is released after [`LONGEST_UNEXPLAINED_HOLD`], because a new
+/// one can't be created before.
 #[must_use]
 pub fn hold(view: &ProviderInUse) -> HoldStep {
     let ends = view.deleting && !view.used;
@@ -64,12 +86,17 @@ pub fn hold(view: &ProviderInUse) -> HoldStep {
         return HoldStep::Record(&wanted | &view.recorded);
     }
     let secret = |name: &&String| view.secrets.get(*name).copied();
-    let to_hold = |name: &&String| secret(name).is_some_and(|secret| !secret.held && !secret.deleting);
+    let to_hold =
+        |name: &&String| secret(name).is_some_and(|secret| !secret.held && secret.deleted_at.is_none());
     if let Some(name) = wanted.iter().find(to_hold) {
         return HoldStep::HoldSecret(name.clone());
     }
     let to_release = |name: &&String| secret(name).is_some_and(|secret| secret.held);
     if let Some(name) = view.recorded.difference(&wanted).find(to_release) {
+        return HoldStep::ReleaseSecret(name.clone());
+    }
+    let is_due = |name: &&String| secret(name).is_some_and(|secret| view.is_replaced(secret));
+    if let Some(name) = wanted.iter().find(is_due) {
         return HoldStep::ReleaseSecret(name.clone());
     }
     if ends {
@@ -89,13 +116,19 @@ mod tests {
 
     /// More steps than there are things to hold and to write down.
     const PATIENCE: usize = 20;
+    const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
     fn names() -> impl Strategy<Value = BTreeSet<String>> {
         prop::collection::btree_set("[abc]", 0..3)
     }
 
+    fn ago(seconds: i64) -> Timestamp {
+        NOW - SignedDuration::from_secs(seconds)
+    }
+
     fn secret() -> impl Strategy<Value = SecretInUse> {
-        (any::<bool>(), any::<bool>()).prop_map(|(deleting, held)| SecretInUse { deleting, held })
+        let age = prop::option::of(prop_oneof![Just(0_i64), Just(59), Just(60), Just(3600)]);
+        (age, any::<bool>()).prop_map(|(age, held)| SecretInUse { deleted_at: age.map(ago), held })
     }
 
     prop_compose! {
@@ -103,6 +136,7 @@ mod tests {
         fn view()(
             deleting: bool,
             used: bool,
+            revoking: bool,
             held: bool,
             named in names(),
             recorded in names(),
@@ -114,7 +148,7 @@ mod tests {
                 ..secret
             };
             let secrets = secrets.into_iter().map(|(name, secret)| (name.clone(), held_secret(&name, secret)));
-            ProviderInUse { deleting, held, used, secrets: secrets.collect(), named, recorded }
+            ProviderInUse { deleting, held, used, revoking, now: NOW, secrets: secrets.collect(), named, recorded }
         }
     }
 
@@ -128,15 +162,18 @@ mod tests {
             HoldStep::Record(names) => view.recorded.clone_from(names),
             HoldStep::HoldSecret(name) => {
                 let secret = view.secrets.get_mut(name).unwrap();
-                assert!(!secret.deleting, "the API server refuses new finalizers then");
+                assert!(secret.deleted_at.is_none(), "the API server refuses new finalizers then");
                 assert!(view.held && view.recorded.contains(name), "held, and nobody would know");
                 secret.held = true;
             }
             HoldStep::ReleaseSecret(name) => {
+                let explained = view.deleting || view.revoking;
                 let secret = view.secrets.get_mut(name).unwrap();
-                assert!(!view.named.contains(name) || (view.deleting && !view.used), "still needed");
+                let is_replaced = secret.deleted_at.is_some_and(|at| at <= ago(60)) && !explained;
+                let needed = (view.used || !view.deleting) && view.named.contains(name);
+                assert!(!needed || is_replaced, "still needed");
                 secret.held = false;
-                if secret.deleting {
+                if secret.deleted_at.is_some() {
                     view.secrets.remove(name);
                 }
             }
@@ -164,7 +201,9 @@ mod tests {
                 prop_assert_eq!(&view.recorded, &view.named);
                 for (name, secret) in &view.secrets {
                     let needed = view.named.contains(name);
-                    prop_assert!(secret.held == needed || secret.deleting && needed, "{} {:?}", name, secret);
+                    let deleted = secret.deleted_at.is_some();
+                    prop_assert!(secret.held == needed || deleted && needed, "{} {:?}", name, secret);
+                    prop_assert!(!view.is_replaced(*secret), "{} is held, and can't be replaced", name);
                 }
             }
         }

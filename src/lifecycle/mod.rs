@@ -26,7 +26,7 @@ pub(crate) mod tests;
 
 pub use claim::{Claim, Evidence};
 pub use failure::{Attempted, ErrorClass, Failure};
-pub use holding::{HoldStep, ProviderInUse, SecretInUse, hold};
+pub use holding::{HoldStep, LONGEST_UNEXPLAINED_HOLD, ProviderInUse, SecretInUse, hold};
 pub(crate) use identity::first_bytes;
 pub use identity::{Identity, Sequence};
 pub use inventory::{Findings, Inventory, MarkedKey, Orphan};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client, ResourceExt,
@@ -32,8 +33,19 @@ pub struct Holding<K> {
     pub logins: Logins,
     /// The Secrets that it named before, and still holds.
     former: BTreeMap<String, ObjectMeta>,
-    used: bool,
+    usage: Usage,
     finalizer: String,
+}
+
+/// What else there is to know of a provider, for what is held.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// Whether a ServiceKey names it.
+    pub used: bool,
+    /// Whether its namespace or a ServiceKey that names it is being deleted, or may be.
+    pub revoking: bool,
+    /// The present time.
+    pub now: Timestamp,
 }
 
 /// What became of a provider.
@@ -50,7 +62,7 @@ impl<K: Provider> Holding<K> {
     ///
     /// # Errors
     /// When the Kubernetes API fails; a Secret that is missing is none.
-    pub async fn read(client: Client, provider: K, namespace: &str, used: bool) -> Result<Self, Error> {
+    pub async fn read(client: Client, provider: K, namespace: &str, usage: Usage) -> Result<Self, Error> {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let logins = Logins::read(secrets.clone(), namespace, provider.provider()).await?;
         let named = provider.provider().secret_names();
@@ -61,7 +73,7 @@ impl<K: Provider> Holding<K> {
         }
         let uid = provider.meta().uid.as_deref().unwrap_or_default();
         let finalizer = format!("{}{uid}", marks::LOGIN_FINALIZER_PREFIX);
-        Ok(Self { client, provider, logins, former, used, finalizer })
+        Ok(Self { client, provider, logins, former, usage, finalizer })
     }
 
     /// Holds what is to be held, and lets go of the rest.
@@ -86,17 +98,20 @@ impl<K: Provider> Holding<K> {
     }
 
     fn view(&self) -> ProviderInUse {
+        let Usage { used, revoking, now } = self.usage;
         let meta = self.provider.meta();
         let known =
             self.logins.metadata().chain(self.former.iter().map(|(name, meta)| (name.as_str(), meta)));
         let secret = |meta: &ObjectMeta| SecretInUse {
-            deleting: meta.deletion_timestamp.is_some(),
+            deleted_at: meta.deletion_timestamp.as_ref().map(|time| time.0),
             held: finalizer::has(meta, &self.finalizer),
         };
         ProviderInUse {
             deleting: meta.deletion_timestamp.is_some(),
             held: finalizer::has(meta, marks::PROVIDER_FINALIZER),
-            used: self.used,
+            used,
+            revoking,
+            now,
             named: self.protected(),
             recorded: recorded(&self.provider),
             secrets: known.map(|(name, meta)| (name.to_owned(), secret(meta))).collect(),

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::{
+    FutureExt,
+    channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     ResourceExt,
@@ -300,6 +303,13 @@ impl Registry {
             _ => key.name_any(),
         };
         named.map(name).collect()
+    }
+
+    /// Whether a ServiceKey that names a provider is being deleted, or may be: not all are known before the caches are
+    /// filled.
+    pub fn revokes(&self, id: &ProviderId) -> bool {
+        let Some(keys) = self.service_keys().now_or_never() else { return true };
+        keys.iter().any(|key| key.metadata.deletion_timestamp.is_some() && ProviderId::of(key) == *id)
     }
 
     /// Notes that a provider is being deleted, and waits for its last ServiceKey.
