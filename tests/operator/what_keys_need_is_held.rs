@@ -8,7 +8,11 @@ use kube::{
 };
 use serde_json::json;
 use servicekey_operator::api::{KeyProvider, Reason};
-use testkit::broker::{Fault, Route, StatusCode};
+use testkit::{
+    Moment,
+    broker::{Fault, Route, StatusCode},
+    gateway::{Method, Requests},
+};
 
 use crate::{conditions::Reports, stage::Stage};
 
@@ -150,6 +154,27 @@ async fn a_login_that_is_deleted_by_itself_is_told_of_and_released_after_a_minut
     };
     stage.wait(stage.api::<KeyProvider>(), "broker", "well again", is_well).await;
     stage.delete_and_leave_nothing("monitoring-creds").await;
+}
+
+/// As long as the operator does not know all ServiceKeys, one of them may be deleted and need the login.
+#[tokio::test]
+async fn a_deleted_login_is_released_as_soon_as_the_operator_knows_that_no_key_needs_it() {
+    let stage = Stage::set().await;
+    let now = stage.start_operator().await;
+    stage.wait_for_provider("broker").await;
+    stage.secrets().delete("broker-login", &DeleteParams::default()).await.unwrap();
+    drop(now);
+
+    let gateway = stage.gateway().await;
+    let keys = gateway.gate(Requests::to(Method::GET, "servicekeys"), Moment::BeforeEffect);
+    let check = stage.broker.gate(Route::Catalog, Moment::BeforeEffect);
+    let _later = stage.start_operator_ahead_behind(&gateway, SignedDuration::from_mins(2)).await;
+    keys.wait_for_arrival().await.unwrap();
+    check.wait_for_arrival().await.unwrap();
+    assert!(stage.secrets().get("broker-login").await.is_ok(), "released before all ServiceKeys are known");
+    keys.release();
+    wait_until_secret_is_gone(&stage, "broker-login").await;
+    check.release();
 }
 
 #[tokio::test]

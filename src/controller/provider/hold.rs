@@ -33,7 +33,6 @@ pub struct Holding<K> {
     pub logins: Logins,
     /// The Secrets that it named before, and still holds.
     former: BTreeMap<String, ObjectMeta>,
-    usage: Usage,
     finalizer: String,
 }
 
@@ -62,7 +61,7 @@ impl<K: Provider> Holding<K> {
     ///
     /// # Errors
     /// When the Kubernetes API fails; a Secret that is missing is none.
-    pub async fn read(client: Client, provider: K, namespace: &str, usage: Usage) -> Result<Self, Error> {
+    pub async fn read(client: Client, provider: K, namespace: &str) -> Result<Self, Error> {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let logins = Logins::read(secrets.clone(), namespace, provider.provider()).await?;
         let named = provider.provider().secret_names();
@@ -73,16 +72,16 @@ impl<K: Provider> Holding<K> {
         }
         let uid = provider.meta().uid.as_deref().unwrap_or_default();
         let finalizer = format!("{}{uid}", marks::LOGIN_FINALIZER_PREFIX);
-        Ok(Self { client, provider, logins, former, usage, finalizer })
+        Ok(Self { client, provider, logins, former, finalizer })
     }
 
     /// Holds what is to be held, and lets go of the rest.
     ///
     /// # Errors
     /// When the Kubernetes API fails, or something changed meanwhile; it is to be begun again then.
-    pub async fn settle(&mut self) -> Result<Held, Error> {
+    pub async fn settle(&mut self, usage: Usage) -> Result<Held, Error> {
         for _ in 0..MAX_STEPS {
-            match hold(&self.view()) {
+            match hold(&self.view(usage)) {
                 HoldStep::HoldProvider => self.hold_provider().await?,
                 HoldStep::Record(names) => self.record(names).await?,
                 HoldStep::HoldSecret(name) => self.hold_secret(&name).await?,
@@ -97,8 +96,7 @@ impl<K: Provider> Holding<K> {
         Err(Error::Restless(MAX_STEPS))
     }
 
-    fn view(&self) -> ProviderInUse {
-        let Usage { used, revoking, now } = self.usage;
+    fn view(&self, Usage { used, revoking, now }: Usage) -> ProviderInUse {
         let meta = self.provider.meta();
         let known =
             self.logins.metadata().chain(self.former.iter().map(|(name, meta)| (name.as_str(), meta)));

@@ -133,6 +133,8 @@ where
 
 async fn reconcile<K: Provider>(woken: Arc<K>, context: Arc<Context<K>>) -> Result<Action, Error> {
     context.shared.term.begins().await;
+    // What is released depends on whether its namespace is being deleted.
+    context.shared.namespaces.filled().await;
     // As it is after the wait, which may have been long.
     let Some(provider) = context.providers.get(&ObjectRef::from_obj(woken.as_ref())) else {
         return Ok(Action::await_change());
@@ -203,21 +205,21 @@ impl<K: Provider> Context<K> {
         let deleting = cached.meta().deletion_timestamp.is_some();
         let users = if deleting {
             // Noted first: a ServiceKey that goes from here on wakes us again.
-            self.shared.registry.leaves(id);
+            self.shared.registry.await_keys(id, true);
             self.shared.registry.users(id).await
         } else {
             BTreeSet::new()
         };
         let namespace = cached.secrets_namespace(&self.shared.options.cluster_resource_namespace);
-        let usage = Usage {
-            used: !users.is_empty(),
-            revoking: self.shared.namespaces.is_deleted(&namespace) || self.shared.registry.revokes(id),
-            now: (self.shared.clock)(),
-        };
         let place = self.shared.shares.loading.acquire(&id.lane()).await;
-        let mut holding =
-            Holding::read(self.shared.client.clone(), cached.clone(), &namespace, usage).await?;
-        if holding.settle().await? == Held::Released {
+        let mut holding = Holding::read(self.shared.client.clone(), cached.clone(), &namespace).await?;
+        let now = (self.shared.clock)();
+        let has_deleted_login = DeletedLogins::of(&holding.logins, now).problem().is_some();
+        // Noted first here as well: the first list of ServiceKeys may be still to come.
+        self.shared.registry.await_keys(id, deleting || has_deleted_login);
+        let revoking = self.shared.namespaces.is_deleted(&namespace) || self.shared.registry.revokes(id);
+        let usage = Usage { used: !users.is_empty(), revoking, now };
+        if holding.settle(usage).await? == Held::Released {
             return Ok(Action::await_change());
         }
         let Holding { provider, logins, .. } = holding;
@@ -229,7 +231,7 @@ impl<K: Provider> Context<K> {
         let names = provider.provider().secret_names().into_iter().collect();
         self.watches.watch(id, &ObjectRef::from_obj(&provider), &namespace, names);
         drop(place);
-        let deleted = DeletedLogins::of(&logins, usage.now);
+        let deleted = DeletedLogins::of(&logins, now);
         let hindrance = in_use(&users).or_else(|| deleted.problem());
         let check = tokio::select! {
             check = self.check(id, &provider, &loaded) => check,
