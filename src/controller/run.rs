@@ -129,7 +129,9 @@ impl Operator {
             memory: Memory::default(),
         };
         if self.options.namespaces.is_none() {
-            (shared.namespaces, relabelled) = Namespaces::watch(self.client.clone(), self.metrics.watches());
+            let (namespaces, news) = Namespaces::watch(self.client.clone(), self.metrics.watches());
+            (shared.namespaces, relabelled) = (namespaces, news.relabelled);
+            work.push(provider::release_logins(shared.clone(), news.store, news.terminating).boxed());
             work.push(self.providers::<ClusterKeyProvider>(&shared, Api::all(self.client.clone()), None));
         }
         for scope in self.scopes() {

@@ -40,6 +40,8 @@ pub struct SecretInUse {
     pub deleted_at: Option<Timestamp>,
     /// Whether this provider holds it.
     pub held: bool,
+    /// Whether it has finalizers of providers that are gone.
+    pub orphaned: bool,
 }
 
 impl ProviderInUse {
@@ -47,7 +49,13 @@ impl ProviderInUse {
     fn is_replaced(&self, secret: SecretInUse) -> bool {
         let explained = self.deleting || self.revoking;
         let is_due = |at| self.now.duration_since(at) >= LONGEST_UNEXPLAINED_HOLD;
-        secret.held && !explained && secret.deleted_at.is_some_and(is_due)
+        !explained && secret.deleted_at.is_some_and(is_due)
+    }
+
+    /// Whether a Secret that this provider can't hold any more is still needed: finalizers of providers that are gone hold it
+    /// as well as its own would.
+    fn needs_orphans(&self, secret: SecretInUse) -> bool {
+        secret.deleted_at.is_some() && !secret.held && !self.is_replaced(secret)
     }
 }
 
@@ -62,6 +70,8 @@ pub enum HoldStep {
     HoldSecret(String),
     /// Let go of a Secret.
     ReleaseSecret(String),
+    /// Remove the finalizers of providers that are gone from a Secret.
+    RemoveOrphans(String),
     /// Let go of the provider, the last step of its life.
     ReleaseProvider,
     /// Everything is held that should be, and nothing else.
@@ -95,9 +105,15 @@ pub fn hold(view: &ProviderInUse) -> HoldStep {
     if let Some(name) = view.recorded.difference(&wanted).find(to_release) {
         return HoldStep::ReleaseSecret(name.clone());
     }
-    let is_due = |name: &&String| secret(name).is_some_and(|secret| view.is_replaced(secret));
+    let is_due = |name: &&String| secret(name).is_some_and(|secret| secret.held && view.is_replaced(secret));
     if let Some(name) = wanted.iter().find(is_due) {
         return HoldStep::ReleaseSecret(name.clone());
+    }
+    let has_idle_orphans = |(name, secret): &(&String, &SecretInUse)| {
+        secret.orphaned && !(wanted.contains(*name) && view.needs_orphans(**secret))
+    };
+    if let Some((name, _)) = view.secrets.iter().find(has_idle_orphans) {
+        return HoldStep::RemoveOrphans(name.clone());
     }
     if ends {
         HoldStep::ReleaseProvider
@@ -128,7 +144,11 @@ mod tests {
 
     fn secret() -> impl Strategy<Value = SecretInUse> {
         let age = prop::option::of(prop_oneof![Just(0_i64), Just(59), Just(60), Just(3600)]);
-        (age, any::<bool>()).prop_map(|(age, held)| SecretInUse { deleted_at: age.map(ago), held })
+        (age, any::<bool>(), any::<bool>()).prop_map(|(age, held, orphaned)| SecretInUse {
+            deleted_at: age.map(ago),
+            held,
+            orphaned,
+        })
     }
 
     prop_compose! {
@@ -152,6 +172,21 @@ mod tests {
         }
     }
 
+    /// Whether a Secret that the provider names is not being replaced, and keys may have to be revoked with it.
+    fn is_needed(view: &ProviderInUse, name: &String) -> bool {
+        let explained = view.deleting || view.revoking;
+        let is_replaced = view.secrets[name].deleted_at.is_some_and(|at| at <= ago(60)) && !explained;
+        (view.used || !view.deleting) && view.named.contains(name) && !is_replaced
+    }
+
+    /// Removes a deleted Secret that nothing holds.
+    fn collect(view: &mut ProviderInUse, name: &String) {
+        let SecretInUse { deleted_at, held, orphaned } = view.secrets[name];
+        if deleted_at.is_some() && !held && !orphaned {
+            view.secrets.remove(name);
+        }
+    }
+
     /// Carries out a step as the API server would.
     fn carry_out(view: &mut ProviderInUse, step: &HoldStep) {
         match step {
@@ -167,15 +202,16 @@ mod tests {
                 secret.held = true;
             }
             HoldStep::ReleaseSecret(name) => {
-                let explained = view.deleting || view.revoking;
-                let secret = view.secrets.get_mut(name).unwrap();
-                let is_replaced = secret.deleted_at.is_some_and(|at| at <= ago(60)) && !explained;
-                let needed = (view.used || !view.deleting) && view.named.contains(name);
-                assert!(!needed || is_replaced, "still needed");
-                secret.held = false;
-                if secret.deleted_at.is_some() {
-                    view.secrets.remove(name);
-                }
+                assert!(!is_needed(view, name), "still needed");
+                view.secrets.get_mut(name).unwrap().held = false;
+                collect(view, name);
+            }
+            HoldStep::RemoveOrphans(name) => {
+                let secret = view.secrets[name];
+                let holds_it = secret.deleted_at.is_some() && !secret.held;
+                assert!(!(holds_it && is_needed(view, name)), "nothing else holds it");
+                view.secrets.get_mut(name).unwrap().orphaned = false;
+                collect(view, name);
             }
             HoldStep::ReleaseProvider => {
                 assert!(view.deleting && !view.used, "still needed");
@@ -203,7 +239,10 @@ mod tests {
                     let needed = view.named.contains(name);
                     let deleted = secret.deleted_at.is_some();
                     prop_assert!(secret.held == needed || deleted && needed, "{} {:?}", name, secret);
-                    prop_assert!(!view.is_replaced(*secret), "{} is held, and can't be replaced", name);
+                    let held = secret.held || secret.orphaned;
+                    prop_assert!(!(held && view.is_replaced(*secret)), "{} can't be replaced", name);
+                    let is_all_that_holds_it = deleted && !secret.held && is_needed(&view, name);
+                    prop_assert!(!secret.orphaned || is_all_that_holds_it, "{} is held for ever", name);
                 }
             }
         }

@@ -10,7 +10,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::{Provider, load::Logins};
+use super::{Provider, load::Logins, orphans};
 use crate::{
     api::{ProviderStatus, marks},
     controller::{
@@ -34,6 +34,8 @@ pub struct Holding<K> {
     /// The Secrets that it named before, and still holds.
     former: BTreeMap<String, ObjectMeta>,
     finalizer: String,
+    /// The finalizers on these Secrets whose provider is gone.
+    orphans: BTreeSet<String>,
 }
 
 /// What else there is to know of a provider, for what is held.
@@ -72,7 +74,22 @@ impl<K: Provider> Holding<K> {
         }
         let uid = provider.meta().uid.as_deref().unwrap_or_default();
         let finalizer = format!("{}{uid}", marks::LOGIN_FINALIZER_PREFIX);
-        Ok(Self { client, provider, logins, former, finalizer })
+        Ok(Self { client, provider, logins, former, finalizer, orphans: BTreeSet::new() })
+    }
+
+    /// The finalizers of other providers on these Secrets.
+    pub fn finalizers_of_others(&self) -> BTreeSet<String> {
+        let others = self.metadata().flat_map(|(_, meta)| orphans::login_finalizers(meta));
+        others.filter(|finalizer| *finalizer != self.finalizer).map(str::to_owned).collect()
+    }
+
+    /// Notes which of these finalizers are of providers that are gone.
+    pub fn note_orphans(&mut self, orphans: BTreeSet<String>) {
+        self.orphans = orphans;
+    }
+
+    fn metadata(&self) -> impl Iterator<Item = (&str, &ObjectMeta)> {
+        self.logins.metadata().chain(self.former.iter().map(|(name, meta)| (name.as_str(), meta)))
     }
 
     /// Holds what is to be held, and lets go of the rest.
@@ -86,6 +103,7 @@ impl<K: Provider> Holding<K> {
                 HoldStep::Record(names) => self.record(names).await?,
                 HoldStep::HoldSecret(name) => self.hold_secret(&name).await?,
                 HoldStep::ReleaseSecret(name) => self.release_secret(&name).await?,
+                HoldStep::RemoveOrphans(name) => self.remove_orphans(&name).await?,
                 HoldStep::ReleaseProvider => {
                     self.release_provider().await?;
                     return Ok(Held::Released);
@@ -98,11 +116,10 @@ impl<K: Provider> Holding<K> {
 
     fn view(&self, Usage { used, revoking, now }: Usage) -> ProviderInUse {
         let meta = self.provider.meta();
-        let known =
-            self.logins.metadata().chain(self.former.iter().map(|(name, meta)| (name.as_str(), meta)));
         let secret = |meta: &ObjectMeta| SecretInUse {
             deleted_at: meta.deletion_timestamp.as_ref().map(|time| time.0),
             held: finalizer::has(meta, &self.finalizer),
+            orphaned: orphans::login_finalizers(meta).any(|finalizer| self.orphans.contains(finalizer)),
         };
         ProviderInUse {
             deleting: meta.deletion_timestamp.is_some(),
@@ -112,7 +129,7 @@ impl<K: Provider> Holding<K> {
             now,
             named: self.protected(),
             recorded: recorded(&self.provider),
-            secrets: known.map(|(name, meta)| (name.to_owned(), secret(meta))).collect(),
+            secrets: self.metadata().map(|(name, meta)| (name.to_owned(), secret(meta))).collect(),
         }
     }
 
@@ -167,9 +184,20 @@ impl<K: Provider> Holding<K> {
     }
 
     async fn release_secret(&mut self, name: &str) -> Result<(), Error> {
+        let finalizer = self.finalizer.clone();
+        self.remove_finalizers(name, |there| there == finalizer).await
+    }
+
+    async fn remove_orphans(&mut self, name: &str) -> Result<(), Error> {
+        tracing::info!(secret = name, "removing the finalizers of providers that do not exist any more");
+        let orphans = self.orphans.clone();
+        self.remove_finalizers(name, |there| orphans.contains(there)).await
+    }
+
+    async fn remove_finalizers(&mut self, name: &str, leaves: impl Fn(&str) -> bool) -> Result<(), Error> {
         let named = self.logins.get(name).map(|secret| secret.metadata.clone());
         let Some(meta) = named.or_else(|| self.former.get(name).cloned()) else { return Ok(()) };
-        let (parameters, patch) = finalizer::remove(&meta, &self.finalizer);
+        let (parameters, patch) = finalizer::remove_all(&meta, leaves);
         let api = self.logins.api();
         let write = api.patch_metadata(name, &parameters, &patch);
         let released = bounded("let go of a login Secret", write).await.map_err(Error::outdated)?;

@@ -6,8 +6,10 @@ mod kind;
 mod known;
 mod load;
 mod login_watch;
+mod orphans;
 mod registry;
 mod survey;
+mod terminating;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -32,6 +34,7 @@ use tracing::Instrument;
 
 pub use kind::Provider;
 pub use registry::{ProviderId, Registry, Tenant};
+pub use terminating::release_logins;
 
 use self::{
     deleted_logins::DeletedLogins,
@@ -219,6 +222,8 @@ impl<K: Provider> Context<K> {
         self.shared.registry.await_keys(id, deleting || has_deleted_login);
         let revoking = self.shared.namespaces.is_deleted(&namespace) || self.shared.registry.revokes(id);
         let usage = Usage { used: !users.is_empty(), revoking, now };
+        let orphans = orphans::among(&self.shared, &namespace, holding.finalizers_of_others()).await?;
+        holding.note_orphans(orphans);
         if holding.settle(usage).await? == Held::Released {
             return Ok(Action::await_change());
         }

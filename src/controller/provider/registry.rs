@@ -404,6 +404,11 @@ impl Registry {
         self.lock().get(id).map_or(0, |loaded| loaded.recoveries)
     }
 
+    /// The UIDs of the providers that were loaded. There may be others.
+    pub fn uids(&self) -> Vec<String> {
+        self.lock().values().map(|loaded| loaded.origin.provider.0.clone()).collect()
+    }
+
     /// Wakes the keys of a provider.
     pub fn tell(&self, id: &ProviderId) {
         self.listeners.tell(id);
