@@ -6,6 +6,7 @@ mod reconciling;
 mod repairs;
 mod retain;
 mod rotation;
+mod wind_up;
 
 use std::time::Duration;
 
