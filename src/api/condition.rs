@@ -199,6 +199,12 @@ reasons! {
     /// A Secret that the provider names does not exist. Create it in the provider's namespace, for a
     /// ClusterKeyProvider in the operator's; the operator goes on by itself.
     LoginSecretMissing,
+    /// A Secret that the provider names was deleted, and the operator holds it, because keys may have to be revoked with it.
+    /// Its login is used meanwhile. The operator releases the Secret a minute after its deletion, unless its namespace, the
+    /// provider or a ServiceKey that names the provider is being deleted. Create the Secret again when it is gone; a tool
+    /// that applies manifests does so by itself. To change a login without a gap, change the entries of the Secret, or let
+    /// the provider name another Secret.
+    LoginSecretDeleted,
     /// A Secret that the provider names lacks an entry, or holds an empty one. The message names the entry. Correct it;
     /// the operator goes on by itself.
     LoginSecretIncomplete,

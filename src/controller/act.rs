@@ -91,6 +91,10 @@ impl Turn<'_> {
             self.context.events.warning(self.key.object_ref(&()), "KeysLeftBehind", "Delete", note);
             self.context.metrics.left_behind(self.kind_of_backend(), left_behind.len());
         }
+        self.memo.let_go = true;
+        if self.vanished {
+            return Ok(());
+        }
         let write = finalizer::remove(self.key.meta(), marks::FINALIZER);
         self.patch("remove the finalizer", write).await
     }
@@ -139,6 +143,10 @@ impl Turn<'_> {
         }
         let metadata = answers::without_note(self.key.metadata.clone());
         let object = ServiceKey { metadata, spec: self.key.spec.clone(), status: Some(status) };
+        if self.vanished {
+            self.key = Arc::new(object);
+            return Ok(());
+        }
         let (api, parameters) = (self.keys_api(), as_field_manager());
         let write = api.replace_status(&self.subject.name, &parameters, &object);
         let written = bounded("write the status", write).await.map_err(Error::outdated)?;

@@ -31,8 +31,13 @@ pub fn add_with(
 
 /// The write that removes a finalizer, and leaves those of others.
 pub fn remove(meta: &ObjectMeta, finalizer: &str) -> (PatchParams, Patch<Value>) {
-    let others = meta.finalizers.iter().flatten().map(String::as_str).filter(|there| *there != finalizer);
-    write(meta, others.collect())
+    remove_all(meta, |there| there == finalizer)
+}
+
+/// The write that removes finalizers, and leaves the others.
+pub fn remove_all(meta: &ObjectMeta, leaves: impl Fn(&str) -> bool) -> (PatchParams, Patch<Value>) {
+    let finalizers = meta.finalizers.iter().flatten().map(String::as_str);
+    write(meta, finalizers.filter(|there| !leaves(there)).collect())
 }
 
 fn write(meta: &ObjectMeta, finalizers: Vec<&str>) -> (PatchParams, Patch<Value>) {

@@ -27,7 +27,7 @@ const SHORTEST_POLL: Duration = Duration::from_millis(20);
 /// The longest wait between two looks at what is under way, where the remote side asks for none.
 const LONGEST_POLL: Duration = Duration::from_secs(30);
 /// The longest wait between two attempts.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
+pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// What is remembered of one ServiceKey.
 #[derive(Debug, Default)]
@@ -57,6 +57,8 @@ pub struct Memo {
     pub checked_spec: Option<(i64, Option<Problem>)>,
     /// What failed last, until it is attempted again.
     pub setback: Option<Setback>,
+    /// Whether the operator let the ServiceKey go: nothing is left to do for it.
+    pub let_go: bool,
     backoff: Backoff,
     polls: Polls,
 }
@@ -138,6 +140,18 @@ impl Memo {
     pub fn in_hand(&self) -> Option<(&KeyRecord, Credentials)> {
         let (key, credentials) = self.in_hand.as_ref()?;
         Some((key, credentials.get()?))
+    }
+
+    /// Whether it tells of no key that may exist.
+    pub const fn knows_of_no_key(&self) -> bool {
+        let Self { in_hand, stored, under_way, given_up, .. } = self;
+        in_hand.is_none() && stored.is_none() && under_way.is_none() && given_up.is_none()
+    }
+
+    /// Forgets credentials that can't be stored any more, and keeps in mind whose they were.
+    pub fn forget_credentials(&mut self) {
+        let in_hand = self.in_hand.take().map(|(key, _)| key);
+        self.stored = in_hand.or_else(|| self.stored.take());
     }
 
     /// Takes credentials in hand, or lets go of them.
@@ -261,37 +275,91 @@ fn waits_between_polls(first: Duration) -> ExponentialBackoff {
 
 /// The memos of all ServiceKeys, by UID.
 #[derive(Debug, Default)]
-pub struct Memos(Mutex<HashMap<Uuid, Memo>>);
+pub struct Memos(Mutex<HashMap<Uuid, Whereabouts>>);
+
+/// Where a memo is.
+#[derive(Debug)]
+enum Whereabouts {
+    Here(Box<Memo>),
+    /// A reconcile has it.
+    Taken,
+    /// A reconcile has it, and the ServiceKey is gone since.
+    TakenOfGone {
+        /// Whether the watch told of its deletion.
+        deleted: bool,
+    },
+}
+
+/// What is known of a ServiceKey that is gone.
+#[derive(Debug)]
+pub enum Forgotten {
+    /// This memo; an empty one where it was never reconciled.
+    Memo(Box<Memo>),
+    /// A reconcile has its memo, and is told when it puts that back.
+    InUse,
+}
 
 impl Memos {
-    /// Takes a ServiceKey's memo, for the time of one reconcile; no two reconciles of one object overlap.
-    pub fn take(&self, owner: Uuid) -> Memo {
-        self.lock().remove(&owner).unwrap_or_default()
+    /// Takes a ServiceKey's memo, for the time of one reconcile; no two reconciles of one object overlap. `None`: there is
+    /// none yet, or the ServiceKey is gone.
+    pub fn take(&self, owner: Uuid) -> Option<Memo> {
+        match self.lock().insert(owner, Whereabouts::Taken) {
+            Some(Whereabouts::Here(memo)) => Some(*memo),
+            Some(Whereabouts::Taken | Whereabouts::TakenOfGone { .. }) | None => None,
+        }
     }
 
-    /// Puts a memo back.
-    pub fn put(&self, owner: Uuid, memo: Memo) {
-        self.lock().insert(owner, memo);
+    /// Puts a memo back. It is returned where the ServiceKey was deleted meanwhile.
+    pub fn put(&self, owner: Uuid, memo: Memo) -> Option<Memo> {
+        let mut places = self.lock();
+        match places.remove(&owner) {
+            Some(Whereabouts::TakenOfGone { deleted }) => Some(memo).filter(|_| deleted),
+            Some(Whereabouts::Taken | Whereabouts::Here(_)) | None => {
+                places.insert(owner, Whereabouts::Here(Box::new(memo)));
+                None
+            }
+        }
+    }
+
+    /// Notes that the reconcile of a ServiceKey ends that had no memo and needs none. Returns an empty one where the
+    /// ServiceKey was deleted meanwhile.
+    pub fn put_none(&self, owner: Uuid) -> Option<Memo> {
+        let place = self.lock().remove(&owner);
+        matches!(place, Some(Whereabouts::TakenOfGone { deleted: true })).then(Memo::default)
     }
 
     /// The cache shows this version of a ServiceKey.
     pub fn shown(&self, owner: Uuid, cached: &ServiceKey) {
-        if let Some(memo) = self.lock().get_mut(&owner) {
+        if let Some(Whereabouts::Here(memo)) = self.lock().get_mut(&owner) {
             memo.shown(cached);
         }
     }
 
-    /// Forgets a ServiceKey that is gone.
-    pub fn forget(&self, owner: Uuid) {
-        self.lock().remove(&owner);
+    /// Forgets a ServiceKey that was deleted.
+    pub fn forget(&self, owner: Uuid) -> Forgotten {
+        let mut places = self.lock();
+        match places.remove(&owner) {
+            Some(Whereabouts::Here(memo)) => Forgotten::Memo(memo),
+            Some(Whereabouts::Taken | Whereabouts::TakenOfGone { .. }) => {
+                places.insert(owner, Whereabouts::TakenOfGone { deleted: true });
+                Forgotten::InUse
+            }
+            None => Forgotten::Memo(Box::default()),
+        }
     }
 
     /// Forgets all ServiceKeys but these.
     pub fn retain(&self, owners: &HashSet<Uuid>) {
-        self.lock().retain(|owner, _| owners.contains(owner));
+        self.lock().retain(|owner, place| {
+            let exists = owners.contains(owner);
+            if !exists && matches!(place, Whereabouts::Taken) {
+                *place = Whereabouts::TakenOfGone { deleted: false };
+            }
+            exists || matches!(place, Whereabouts::TakenOfGone { .. })
+        });
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Memo>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Whereabouts>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -390,12 +458,40 @@ mod tests {
     #[test]
     fn our_own_write_is_forgotten_once_the_cache_shows_it() {
         let (memos, owner) = (Memos::default(), Uuid::from_u128(1));
-        let mut memo = memos.take(owner);
+        let mut memo = memos.take(owner).unwrap_or_default();
         memo.wrote(key("10", &["f"]));
-        memos.put(owner, memo);
-        memos.shown(owner, &key("9", &["f"]));
-        assert!(memos.lock()[&owner].own_write.is_some());
-        memos.shown(owner, &key("10", &["f"]));
-        assert!(memos.lock()[&owner].own_write.is_none());
+        assert!(memos.put(owner, memo).is_none());
+        let remembers_own_write = |shown: &str| {
+            memos.shown(owner, &key(shown, &["f"]));
+            let memo = memos.take(owner).unwrap();
+            let remembers = memo.own_write.is_some();
+            assert!(memos.put(owner, memo).is_none());
+            remembers
+        };
+        assert!(remembers_own_write("9"));
+        assert!(!remembers_own_write("10"));
+    }
+
+    #[test]
+    fn what_is_known_of_a_deleted_service_key_is_handed_over_once() {
+        let (memos, owner) = (Memos::default(), Uuid::from_u128(1));
+        let memo = || Memo { let_go: true, ..Memo::default() };
+        let is_known = |forgotten: &Forgotten| matches!(forgotten, Forgotten::Memo(memo) if memo.let_go);
+
+        assert!(memos.take(owner).is_none());
+        assert!(memos.put(owner, memo()).is_none());
+        assert!(is_known(&memos.forget(owner)));
+        assert!(!is_known(&memos.forget(owner)), "nothing is known of it any more");
+
+        assert!(memos.take(owner).is_none());
+        assert!(matches!(memos.forget(owner), Forgotten::InUse));
+        assert!(memos.put(owner, memo()).is_some_and(|memo| memo.let_go));
+        assert!(memos.take(owner).is_none());
+        assert!(memos.put_none(owner).is_none(), "its deletion was told before");
+
+        assert!(memos.take(owner).is_none());
+        memos.retain(&HashSet::new());
+        assert!(memos.put(owner, memo()).is_none(), "a list does not tell of deletions");
+        assert!(memos.lock().is_empty());
     }
 }

@@ -28,6 +28,7 @@ mod templates;
 mod term;
 mod turn;
 mod unread;
+mod vanished;
 mod version;
 mod watch;
 

@@ -2,12 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use futures::{Stream, StreamExt, future, stream, stream::BoxStream};
+use futures::{
+    Stream, StreamExt,
+    channel::mpsc::{UnboundedReceiver, unbounded},
+    future, stream,
+    stream::BoxStream,
+};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt,
     core::PartialObjectMeta,
-    runtime::{PredicateConfig, WatchStreamExt, predicates, reflector::ObjectRef},
+    runtime::{
+        PredicateConfig, WatchStreamExt, predicates,
+        reflector::{ObjectRef, Store},
+    },
 };
 
 use super::watch::{self, Cache};
@@ -20,11 +28,32 @@ const OLDEST: &str = "kube-system";
 #[derive(Clone, Debug, Default)]
 pub struct Namespaces(Option<Cache<PartialObjectMeta<Namespace>>>);
 
+/// What a watch of all namespaces tells.
+pub struct NamespaceChanges {
+    /// All that exist.
+    pub store: Store<PartialObjectMeta<Namespace>>,
+    /// The names of those whose labels change. The watch goes on as long as this is polled.
+    pub relabelled: BoxStream<'static, String>,
+    /// Each change of one that is being deleted.
+    pub terminating: UnboundedReceiver<PartialObjectMeta<Namespace>>,
+}
+
 impl Namespaces {
-    /// Watches all namespaces, and tells the names of those whose labels change.
-    pub fn watch(client: Client, watches: &Watches) -> (Self, BoxStream<'static, String>) {
+    /// Watches all namespaces.
+    pub fn watch(client: Client, watches: &Watches) -> (Self, NamespaceChanges) {
         let (cache, changes) = watch::metadata(Api::all(client), watch::config(), watches);
-        (Self(Some(cache)), relabelled(changes).boxed())
+        let (sender, terminating) = unbounded();
+        let changes = changes.inspect(move |change| {
+            let deleted = change.clone().applied().into_iter().filter(is_deleted);
+            // The receiver is gone only when the operator ends.
+            deleted.for_each(|namespace| drop(sender.unbounded_send(namespace)));
+        });
+        let changes = NamespaceChanges {
+            store: cache.store.clone(),
+            relabelled: relabelled(changes).boxed(),
+            terminating,
+        };
+        (Self(Some(cache)), changes)
     }
 
     /// Waits until they are known for the first time.
@@ -42,6 +71,11 @@ impl Namespaces {
         self.get(namespace, whole).flatten()
     }
 
+    /// Whether a namespace is known to be deleted; to be asked once they are [known](Self::filled).
+    pub fn is_deleted(&self, namespace: &str) -> bool {
+        self.get(namespace, is_deleted).unwrap_or_default()
+    }
+
     /// What tells this cluster from others.
     pub fn cluster_id(&self) -> Option<String> {
         self.get(OLDEST, ResourceExt::uid).flatten()
@@ -50,6 +84,10 @@ impl Namespaces {
     fn get<T>(&self, name: &str, part: impl FnOnce(&PartialObjectMeta<Namespace>) -> T) -> Option<T> {
         Some(part(self.0.as_ref()?.store.get(&ObjectRef::new(name))?.as_ref()))
     }
+}
+
+fn is_deleted(namespace: &PartialObjectMeta<Namespace>) -> bool {
+    namespace.metadata.deletion_timestamp.is_some()
 }
 
 fn relabelled(

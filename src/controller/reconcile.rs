@@ -21,19 +21,18 @@ use super::{
     error::Error,
     finalizer,
     queue::{Entry, Queue},
-    status,
     turn::{Context, Subject, Turn},
     unread,
 };
 use crate::{
     api::{ServiceKey, marks},
     fair::FairPermit,
-    lifecycle::{Effect, Problem, Rest, Round, Step, Wake, decide},
+    lifecycle::{Effect, Problem, Rest, Step, Wake, decide},
     runtime::metrics::Outcome,
 };
 
 /// Steps in one reconcile. A rotation with a repair takes about a dozen; more than this is a mistake of ours.
-const MAX_STEPS: usize = 64;
+pub(super) const MAX_STEPS: usize = 64;
 
 /// Reconciles one ServiceKey.
 pub async fn reconcile(woken: Arc<ServiceKey>, context: Arc<Context>) -> Result<Action, Error> {
@@ -64,51 +63,38 @@ async fn work(
     worker: Option<FairPermit>,
 ) -> (Action, Outcome) {
     let uid = subject.uid;
-    let mut memo = context.memos.take(uid);
-    // It may have gone away since it was woken, and then what the memo knew of that was forgotten.
-    let Some(cached) = context.current(woken) else { return (Action::await_change(), Outcome::Gone) };
-    let key = memo.newest(cached);
-    let in_hand = memo.in_hand().map(|(key, _)| key.clone());
-    let (under_way, given_up) = (memo.under_way.take(), memo.given_up.take());
-    let stored = memo.stored.take();
-    let mut turn = Turn {
-        context,
-        subject,
-        key,
-        memo,
-        round: Round { in_hand, stored, under_way, given_up, ..Round::default() },
-        looked_up: None,
-        distrusts_cache: false,
-        wrote_secret: None,
-        conflicts: 0,
-        worker,
-        place: None,
-        outcome: Outcome::Gone,
+    let memo = context.memos.take(uid);
+    let Some(cached) = context.current(woken) else {
+        // It has gone away since it was woken. The watch has told of that, or is about to.
+        let memo = match memo {
+            Some(memo) => context.memos.put(uid, memo),
+            None => context.memos.put_none(uid),
+        };
+        context.departures.note(woken, memo);
+        return (Action::await_change(), Outcome::Gone);
     };
-    turn.recall_unusable();
-    turn.recall_setback();
+    let mut memo = memo.unwrap_or_default();
+    let key = memo.newest(cached);
+    let mut turn = Turn::begin(context, subject, key, memo, worker);
     let result = turn.run().await;
     let outcome = match &result {
         Ok(_) => turn.outcome,
         Err(Error::Outdated) => Outcome::Outdated,
         Err(_) => Outcome::Error,
     };
-    turn.remember_unusable();
-    let Turn { mut memo, key, round, .. } = turn;
-    (memo.under_way, memo.given_up) = (round.under_way, round.given_up);
-    let told = status::memory(key.status.as_ref()).key;
-    memo.stored = round.stored.filter(|stored| told.as_ref() != Some(stored));
+    let key = Arc::clone(&turn.key);
+    let mut memo = turn.end();
     let action = result.unwrap_or_else(|error| {
         if !matches!(error, Error::Outdated) {
             tracing::warn!(%error, "a reconcile failed");
         }
         memo.retry(None)
     });
-    context.memos.put(uid, memo);
+    let memo = context.memos.put(uid, memo);
+    context.departures.note(&key, memo);
     // What changed meanwhile found no memo to change. Looked at last: what changes from now on does.
-    match context.current(&key) {
-        Some(current) => context.memos.shown(uid, &current),
-        None => context.memos.forget(uid),
+    if let Some(current) = context.current(&key) {
+        context.memos.shown(uid, &current);
     }
     (action, outcome)
 }
@@ -154,7 +140,7 @@ impl Turn<'_> {
         Ok(Action::await_change())
     }
 
-    async fn carry_out(&mut self, effect: Effect) -> Result<After, Error> {
+    pub(super) async fn carry_out(&mut self, effect: Effect) -> Result<After, Error> {
         tracing::debug!(?effect, "carrying out");
         if effect.asks_the_remote_side() { self.ask(effect).await } else { self.act(effect).await }
     }
@@ -168,6 +154,11 @@ impl Turn<'_> {
         {
             match queue.enter_now(&self.subject.lane) {
                 Entry::Free(place) => self.place = Some(place),
+                Entry::Taken if self.vanished => {
+                    let lane = self.subject.lane.clone();
+                    self.place = self.idle_during(queue.enter(lane)).await;
+                    return Ok(After::Continues);
+                }
                 Entry::Taken => return Ok(self.wait_in(queue).await),
                 Entry::Closed => {}
             }
@@ -225,32 +216,37 @@ impl Turn<'_> {
         if !let_go && !rest.quiet {
             self.show(&rest.report).await?;
         }
-        self.memo.rests(&rest, self.round.held_back.is_some());
-        Ok(match rest.wake {
-            Wake::OnChange => Action::await_change(),
-            Wake::Retry { not_before } => self.try_again(not_before),
-            Wake::At(time) | Wake::PauseEnds(time) => Action::requeue(self.until(time)),
-            Wake::Poll => self.schedule_poll(),
-        })
+        Ok(self.next_look(&rest).map_or_else(Action::await_change, Action::requeue))
+    }
+
+    /// How long the rest lasts unless something changes; `None`: for ever.
+    pub(super) fn next_look(&mut self, rest: &Rest) -> Option<Duration> {
+        self.memo.rests(rest, self.round.held_back.is_some());
+        match rest.wake {
+            Wake::OnChange => None,
+            Wake::Retry { not_before } => Some(self.try_again(not_before)),
+            Wake::At(time) | Wake::PauseEnds(time) => Some(self.until(time)),
+            Wake::Poll => Some(self.schedule_poll()),
+        }
     }
 
     /// Settles when what failed is attempted again.
-    fn try_again(&mut self, not_before: Option<Duration>) -> Action {
+    fn try_again(&mut self, not_before: Option<Duration>) -> Duration {
         let wait = self.memo.wait(not_before);
         if let Ok(until) = (self.context.clock)().checked_add(wait) {
             self.note_setback(until);
         }
-        Action::requeue(wait)
+        wait
     }
 
     /// Settles when to look next at what is under way, which is not after the end of patience.
-    fn schedule_poll(&mut self) -> Action {
+    fn schedule_poll(&mut self) -> Duration {
         // Nothing else is polled.
-        let Some(work) = &mut self.round.under_way else { return self.memo.retry(None) };
+        let Some(work) = &mut self.round.under_way else { return self.memo.wait(None) };
         let wait = self.memo.next_poll(work);
         let next = (self.context.clock)().checked_add(wait).unwrap_or(work.ends).min(work.ends);
         work.next_poll = Some(next);
-        Action::requeue(self.until(next))
+        self.until(next)
     }
 
     fn until(&self, time: Timestamp) -> Duration {

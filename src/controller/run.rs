@@ -44,6 +44,7 @@ use super::{
     term::Term,
     turn::{self, Context},
     unread::Received,
+    vanished::{self, Departures},
     watch::{self, Change},
 };
 use crate::{
@@ -124,13 +125,16 @@ impl Operator {
             seats: Arc::default(),
             namespaces: Namespaces::default(),
             events: Events::start(self.client.clone()),
+            clock: Arc::clone(&self.clock),
             metrics: self.metrics.clone(),
             term: Arc::new(Term::new(self.leadership.clone(), Arc::clone(&self.clock))),
             shares: Shares::default(),
             memory: Memory::default(),
         };
         if self.options.namespaces.is_none() {
-            (shared.namespaces, relabelled) = Namespaces::watch(self.client.clone(), self.metrics.watches());
+            let (namespaces, news) = Namespaces::watch(self.client.clone(), self.metrics.watches());
+            (shared.namespaces, relabelled) = (namespaces, news.relabelled);
+            work.push(provider::release_logins(shared.clone(), news.store, news.terminating).boxed());
             work.push(self.providers::<ClusterKeyProvider>(&shared, Api::all(self.client.clone()), None));
         }
         for scope in self.scopes() {
@@ -178,10 +182,13 @@ impl Operator {
         relabelled: BoxStream<'static, String>,
     ) -> BoxStream<'static, ()> {
         let (claims, memos) = (Arc::<Claims>::default(), Arc::<Memos>::default());
+        let (departures, vanished) = Departures::new(Arc::clone(&shared.term));
+        let departures = Arc::new(departures);
         let waiting = Arc::<Waiting<Uuid>>::default();
         let noted = Noted {
             claims: Arc::clone(&claims),
             memos: Arc::clone(&memos),
+            departures: Arc::clone(&departures),
             waiting: Arc::clone(&waiting),
             registry: Arc::clone(&shared.registry),
             seats: Arc::clone(&shared.seats),
@@ -235,9 +242,11 @@ impl Operator {
             secret_reads: shared.shares.secret_reads.clone(),
             waiting,
             templates: shared.shares.templates.clone(),
+            departures,
         });
+        let revoked = vanished::revoke_keys(vanished, Arc::clone(&context));
         // The controller sets no bound of its own: who waits for a remote side must not keep others from working.
-        Controller::for_stream(key_changes, keys)
+        let reconciled = Controller::for_stream(key_changes, keys)
             .reconcile_on(secret_owners)
             .reconcile_on(affected)
             .reconcile_on(tenants)
@@ -245,8 +254,8 @@ impl Operator {
             .reconcile_on(seated)
             .reconcile_on(late)
             .run(reconcile, on_error, context)
-            .map(drop)
-            .boxed()
+            .map(drop);
+        stream::select(reconciled, revoked).boxed()
     }
 }
 
@@ -288,6 +297,7 @@ fn keys_that_rest(
 struct Noted {
     claims: Arc<Claims>,
     memos: Arc<Memos>,
+    departures: Arc<Departures>,
     waiting: Arc<Waiting<Uuid>>,
     registry: Arc<Registry>,
     seats: Arc<Seats>,
@@ -308,7 +318,7 @@ impl Noted {
                 if let Some(uid) = turn::uid(key) {
                     let namespace = key.namespace().unwrap_or_default();
                     self.claims.release(&namespace, &turn::secret_name(key), uid);
-                    self.memos.forget(uid);
+                    self.departures.deleted(key, &self.memos);
                     self.waiting.tell(&uid);
                 }
                 self.seats.remove(key);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use kube::Client;
 
 use super::{
-    Options, doubts::Doubts, events::Events, memory::Memory, namespaces::Namespaces, provider::Registry,
-    seats::Seats, secret_reader, templates::Templates, term::Term,
+    Clock, Options, doubts::Doubts, events::Events, memory::Memory, namespaces::Namespaces,
+    provider::Registry, seats::Seats, secret_reader, templates::Templates, term::Term,
 };
 use crate::{backend::RemoteShares, fair::FairSemaphore, runtime::Metrics};
 
@@ -27,6 +27,7 @@ pub struct Shared {
     pub seats: Arc<Seats>,
     pub namespaces: Namespaces,
     pub events: Events,
+    pub clock: Clock,
     pub metrics: Metrics,
     pub term: Arc<Term>,
     pub memory: Memory,

@@ -27,8 +27,10 @@ use super::{
     seats::Seats,
     secret_reader::SecretReader,
     secrets::SecretCache,
+    status,
     templates::Templates,
     term::Term,
+    vanished::Departures,
 };
 use crate::{
     api::{DeletionPolicy, ServiceKey, marks},
@@ -62,6 +64,7 @@ pub struct Context {
     pub(super) secret_reads: FairSemaphore,
     pub(super) waiting: Arc<Waiting<Uuid>>,
     pub(super) templates: Templates,
+    pub(super) departures: Arc<Departures>,
 }
 
 impl Context {
@@ -153,6 +156,8 @@ pub(super) struct Turn<'a> {
     pub(super) worker: Option<FairPermit>,
     /// The place at the remote side, while it is asked.
     pub(super) place: Option<Place>,
+    /// Whether the ServiceKey is gone, so that `key` is all that is left of it.
+    pub(super) vanished: bool,
     /// What is counted of it, once it rests; until then the ServiceKey may be gone.
     pub(super) outcome: Outcome,
 }
@@ -161,6 +166,53 @@ pub(super) struct Turn<'a> {
 pub(super) enum LookedUp {
     Absent,
     There(Box<ObjectMeta>),
+}
+
+impl<'a> Turn<'a> {
+    /// A turn that goes on where the last one ended.
+    pub(super) fn begin(
+        context: &'a Context,
+        subject: Subject,
+        key: Arc<ServiceKey>,
+        mut memo: Memo,
+        worker: Option<FairPermit>,
+    ) -> Self {
+        let round = Round {
+            in_hand: memo.in_hand().map(|(key, _)| key.clone()),
+            stored: memo.stored.take(),
+            under_way: memo.under_way.take(),
+            given_up: memo.given_up.take(),
+            ..Round::default()
+        };
+        let mut turn = Self {
+            context,
+            subject,
+            key,
+            memo,
+            round,
+            looked_up: None,
+            distrusts_cache: false,
+            wrote_secret: None,
+            conflicts: 0,
+            worker,
+            place: None,
+            vanished: false,
+            outcome: Outcome::Gone,
+        };
+        turn.recall_unusable();
+        turn.recall_setback();
+        turn
+    }
+
+    /// What is remembered of it.
+    pub(super) fn end(mut self) -> Memo {
+        self.remember_unusable();
+        let Self { mut memo, key, round, .. } = self;
+        (memo.under_way, memo.given_up) = (round.under_way, round.given_up);
+        let told = status::memory(key.status.as_ref()).key;
+        memo.stored = round.stored.filter(|stored| told.as_ref() != Some(stored));
+        memo
+    }
 }
 
 impl Turn<'_> {

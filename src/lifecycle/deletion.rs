@@ -88,11 +88,26 @@ fn revoke(world: &World, sequence: Sequence) -> Step {
     }
 }
 
+/// Whether the status or this process knows of a key that may exist.
+fn knows_of_a_key(world: &World) -> bool {
+    let Round { in_hand, stored, under_way, given_up, .. } = &world.round;
+    let remembers = in_hand.is_some() || stored.is_some() || under_way.is_some() || given_up.is_some();
+    remembers || world.memory != Memory::default()
+}
+
+/// What to do for a ServiceKey that is gone although the operator did not let it go.
+pub(super) fn wind_up(world: &World) -> Step {
+    let is_left_alone = world.desired.suspended;
+    if is_left_alone || !knows_of_a_key(world) {
+        let left_behind = if is_left_alone { remaining(world) } else { BTreeSet::new() };
+        return Step::Act(Effect::RemoveFinalizer { left_behind: left_behind.into_iter().collect() });
+    }
+    super::decide(world)
+}
+
 /// Whether nothing shows that the provider ever admitted the namespace: anybody may write finalizers and Secrets.
 fn was_never_admitted(world: &World) -> bool {
-    let Round { in_hand, stored, under_way, given_up, .. } = &world.round;
-    let knows_of_none = in_hand.is_none() && stored.is_none() && under_way.is_none() && given_up.is_none();
-    !world.admitted && world.memory == Memory::default() && knows_of_none
+    !world.admitted && !knows_of_a_key(world)
 }
 
 /// Whether nothing tells of a key, every request for one was refused, and so is its revocation: a remote side that knows no

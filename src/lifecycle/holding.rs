@@ -6,6 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::{SignedDuration, Timestamp};
+
+/// How long a login Secret is held after its deletion where no deletion of keys explains it. Whoever deletes a namespace or
+/// an application deletes the Secret, the provider and the ServiceKeys within this time.
+pub const LONGEST_UNEXPLAINED_HOLD: SignedDuration = SignedDuration::from_secs(60);
+
 /// What is known of one provider.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ProviderInUse {
@@ -15,6 +21,10 @@ pub struct ProviderInUse {
     pub held: bool,
     /// Whether a ServiceKey names it.
     pub used: bool,
+    /// Whether its namespace or a ServiceKey that names it is being deleted, or may be.
+    pub revoking: bool,
+    /// The present time.
+    pub now: Timestamp,
     /// The Secrets that its spec names.
     pub named: BTreeSet<String>,
     /// The Secrets that its status says to be held, or about to be.
@@ -26,10 +36,27 @@ pub struct ProviderInUse {
 /// What is known of one login Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SecretInUse {
-    /// Whether it is being deleted.
-    pub deleting: bool,
+    /// When it was deleted, where something holds it back.
+    pub deleted_at: Option<Timestamp>,
     /// Whether this provider holds it.
     pub held: bool,
+    /// Whether it has finalizers of providers that are gone.
+    pub orphaned: bool,
+}
+
+impl ProviderInUse {
+    /// Whether a Secret was deleted to be replaced by another one, and has been held for long enough.
+    fn is_replaced(&self, secret: SecretInUse) -> bool {
+        let explained = self.deleting || self.revoking;
+        let is_due = |at| self.now.duration_since(at) >= LONGEST_UNEXPLAINED_HOLD;
+        !explained && secret.deleted_at.is_some_and(is_due)
+    }
+
+    /// Whether a Secret that this provider can't hold any more is still needed: finalizers of providers that are gone hold it
+    /// as well as its own would.
+    fn needs_orphans(&self, secret: SecretInUse) -> bool {
+        secret.deleted_at.is_some() && !secret.held && !self.is_replaced(secret)
+    }
 }
 
 /// One thing to do about what is held.
@@ -43,6 +70,8 @@ pub enum HoldStep {
     HoldSecret(String),
     /// Let go of a Secret.
     ReleaseSecret(String),
+    /// Remove the finalizers of providers that are gone from a Secret.
+    RemoveOrphans(String),
     /// Let go of the provider, the last step of its life.
     ReleaseProvider,
     /// Everything is held that should be, and nothing else.
@@ -53,6 +82,9 @@ pub enum HoldStep {
 ///
 /// A Secret is held only by a provider that is held itself and whose status says so: whoever lets go of the one
 /// knows what else there is to let go of. Nothing that is already being deleted can be held any more.
+///
+/// A Secret that is deleted by itself is being replaced: it is released after [`LONGEST_UNEXPLAINED_HOLD`], because a new
+/// one can't be created before.
 #[must_use]
 pub fn hold(view: &ProviderInUse) -> HoldStep {
     let ends = view.deleting && !view.used;
@@ -64,13 +96,24 @@ pub fn hold(view: &ProviderInUse) -> HoldStep {
         return HoldStep::Record(&wanted | &view.recorded);
     }
     let secret = |name: &&String| view.secrets.get(*name).copied();
-    let to_hold = |name: &&String| secret(name).is_some_and(|secret| !secret.held && !secret.deleting);
+    let to_hold =
+        |name: &&String| secret(name).is_some_and(|secret| !secret.held && secret.deleted_at.is_none());
     if let Some(name) = wanted.iter().find(to_hold) {
         return HoldStep::HoldSecret(name.clone());
     }
     let to_release = |name: &&String| secret(name).is_some_and(|secret| secret.held);
     if let Some(name) = view.recorded.difference(&wanted).find(to_release) {
         return HoldStep::ReleaseSecret(name.clone());
+    }
+    let is_due = |name: &&String| secret(name).is_some_and(|secret| secret.held && view.is_replaced(secret));
+    if let Some(name) = wanted.iter().find(is_due) {
+        return HoldStep::ReleaseSecret(name.clone());
+    }
+    let has_idle_orphans = |(name, secret): &(&String, &SecretInUse)| {
+        secret.orphaned && !(wanted.contains(*name) && view.needs_orphans(**secret))
+    };
+    if let Some((name, _)) = view.secrets.iter().find(has_idle_orphans) {
+        return HoldStep::RemoveOrphans(name.clone());
     }
     if ends {
         HoldStep::ReleaseProvider
@@ -89,13 +132,23 @@ mod tests {
 
     /// More steps than there are things to hold and to write down.
     const PATIENCE: usize = 20;
+    const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
     fn names() -> impl Strategy<Value = BTreeSet<String>> {
         prop::collection::btree_set("[abc]", 0..3)
     }
 
+    fn ago(seconds: i64) -> Timestamp {
+        NOW - SignedDuration::from_secs(seconds)
+    }
+
     fn secret() -> impl Strategy<Value = SecretInUse> {
-        (any::<bool>(), any::<bool>()).prop_map(|(deleting, held)| SecretInUse { deleting, held })
+        let age = prop::option::of(prop_oneof![Just(0_i64), Just(59), Just(60), Just(3600)]);
+        (age, any::<bool>(), any::<bool>()).prop_map(|(age, held, orphaned)| SecretInUse {
+            deleted_at: age.map(ago),
+            held,
+            orphaned,
+        })
     }
 
     prop_compose! {
@@ -103,6 +156,7 @@ mod tests {
         fn view()(
             deleting: bool,
             used: bool,
+            revoking: bool,
             held: bool,
             named in names(),
             recorded in names(),
@@ -114,7 +168,22 @@ mod tests {
                 ..secret
             };
             let secrets = secrets.into_iter().map(|(name, secret)| (name.clone(), held_secret(&name, secret)));
-            ProviderInUse { deleting, held, used, secrets: secrets.collect(), named, recorded }
+            ProviderInUse { deleting, held, used, revoking, now: NOW, secrets: secrets.collect(), named, recorded }
+        }
+    }
+
+    /// Whether a Secret that the provider names is not being replaced, and keys may have to be revoked with it.
+    fn is_needed(view: &ProviderInUse, name: &String) -> bool {
+        let explained = view.deleting || view.revoking;
+        let is_replaced = view.secrets[name].deleted_at.is_some_and(|at| at <= ago(60)) && !explained;
+        (view.used || !view.deleting) && view.named.contains(name) && !is_replaced
+    }
+
+    /// Removes a deleted Secret that nothing holds.
+    fn collect(view: &mut ProviderInUse, name: &String) {
+        let SecretInUse { deleted_at, held, orphaned } = view.secrets[name];
+        if deleted_at.is_some() && !held && !orphaned {
+            view.secrets.remove(name);
         }
     }
 
@@ -128,17 +197,21 @@ mod tests {
             HoldStep::Record(names) => view.recorded.clone_from(names),
             HoldStep::HoldSecret(name) => {
                 let secret = view.secrets.get_mut(name).unwrap();
-                assert!(!secret.deleting, "the API server refuses new finalizers then");
+                assert!(secret.deleted_at.is_none(), "the API server refuses new finalizers then");
                 assert!(view.held && view.recorded.contains(name), "held, and nobody would know");
                 secret.held = true;
             }
             HoldStep::ReleaseSecret(name) => {
-                let secret = view.secrets.get_mut(name).unwrap();
-                assert!(!view.named.contains(name) || (view.deleting && !view.used), "still needed");
-                secret.held = false;
-                if secret.deleting {
-                    view.secrets.remove(name);
-                }
+                assert!(!is_needed(view, name), "still needed");
+                view.secrets.get_mut(name).unwrap().held = false;
+                collect(view, name);
+            }
+            HoldStep::RemoveOrphans(name) => {
+                let secret = view.secrets[name];
+                let holds_it = secret.deleted_at.is_some() && !secret.held;
+                assert!(!(holds_it && is_needed(view, name)), "nothing else holds it");
+                view.secrets.get_mut(name).unwrap().orphaned = false;
+                collect(view, name);
             }
             HoldStep::ReleaseProvider => {
                 assert!(view.deleting && !view.used, "still needed");
@@ -164,7 +237,12 @@ mod tests {
                 prop_assert_eq!(&view.recorded, &view.named);
                 for (name, secret) in &view.secrets {
                     let needed = view.named.contains(name);
-                    prop_assert!(secret.held == needed || secret.deleting && needed, "{} {:?}", name, secret);
+                    let deleted = secret.deleted_at.is_some();
+                    prop_assert!(secret.held == needed || deleted && needed, "{} {:?}", name, secret);
+                    let held = secret.held || secret.orphaned;
+                    prop_assert!(!(held && view.is_replaced(*secret)), "{} can't be replaced", name);
+                    let is_all_that_holds_it = deleted && !secret.held && is_needed(&view, name);
+                    prop_assert!(!secret.orphaned || is_all_that_holds_it, "{} is held for ever", name);
                 }
             }
         }

@@ -26,7 +26,7 @@ pub(crate) mod tests;
 
 pub use claim::{Claim, Evidence};
 pub use failure::{Attempted, ErrorClass, Failure};
-pub use holding::{HoldStep, ProviderInUse, SecretInUse, hold};
+pub use holding::{HoldStep, LONGEST_UNEXPLAINED_HOLD, ProviderInUse, SecretInUse, hold};
 pub(crate) use identity::first_bytes;
 pub use identity::{Identity, Sequence};
 pub use inventory::{Findings, Inventory, MarkedKey, Orphan};
@@ -61,6 +61,16 @@ pub fn decide(world: &World) -> Step {
         }
         (step, _) => step,
     }
+}
+
+/// Decides what to do next for a ServiceKey that is gone although the operator did not let it go: somebody removed its
+/// finalizer. `world` shows it as it last was, as one that is being deleted.
+///
+/// Only its status, or the process itself, can know of a key. Where neither does, the first key is not looked for: it may
+/// never have been asked for. No user can end a suspension any more, so a suspended ServiceKey leaves its keys behind.
+#[must_use]
+pub fn wind_up(world: &World) -> Step {
+    deletion::wind_up(world)
 }
 
 fn next_step(world: &World) -> Step {

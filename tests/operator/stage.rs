@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Config, ResourceExt,
     api::{ObjectMeta, PostParams},
     runtime::{WatchStreamExt, watcher},
 };
@@ -26,6 +26,7 @@ use servicekey_operator::{
 use testkit::{
     broker::{CredentialsRecipe, FakeBroker, Instance},
     control_plane::{ControlPlane, User},
+    gateway::Gateway,
 };
 use tokio::task::AbortHandle;
 
@@ -130,12 +131,20 @@ impl Stage {
     /// The same, living by another clock.
     pub async fn start_operator_by(&self, clock: Clock) -> Running {
         let user = self.operator_user().await;
-        run(self.plane, user, self.options(), |operator| operator.with_clock(clock))
+        let config = self.plane.config_as(&user);
+        run(config, user, self.options(), |operator| operator.with_clock(clock))
     }
 
     /// Starts an operator that is ahead of the time.
     pub async fn start_operator_ahead(&self, by: SignedDuration) -> Running {
-        self.start_operator_by(Arc::new(move || Timestamp::now() + by)).await
+        self.start_operator_by(ahead(by)).await
+    }
+
+    /// The same behind this gateway, which may have gates already.
+    pub async fn start_operator_ahead_behind(&self, gateway: &Gateway, by: SignedDuration) -> Running {
+        let user = self.operator_user().await;
+        let config = Config::new(format!("http://{}", gateway.address()).parse().unwrap());
+        run(config, user, self.options(), |operator| operator.with_clock(ahead(by)))
     }
 
     pub fn options(&self) -> Options {
@@ -353,17 +362,16 @@ pub fn entries(secret: &Secret) -> BTreeMap<String, String> {
 
 /// Starts an operator on a plane.
 pub fn run_operator(plane: &ControlPlane, user: User, options: Options) -> Running {
-    run(plane, user, options, |operator| operator)
+    run(plane.config_as(&user), user, options, |operator| operator)
 }
 
-fn run(
-    plane: &ControlPlane,
-    user: User,
-    options: Options,
-    with: impl FnOnce(Operator) -> Operator,
-) -> Running {
+fn ahead(by: SignedDuration) -> Clock {
+    Arc::new(move || Timestamp::now() + by)
+}
+
+fn run(config: Config, user: User, options: Options, with: impl FnOnce(Operator) -> Operator) -> Running {
     let metrics = Metrics::default();
-    let client = runtime::client(plane.config_as(&user), &metrics).unwrap();
+    let client = runtime::client(config, &metrics).unwrap();
     let operator = with(Operator::new(client, options).with_metrics(metrics.clone()));
     let task = tokio::spawn(operator.run(std::future::pending())).abort_handle();
     Running { user, metrics, task }

@@ -1,14 +1,20 @@
 //! A provider and its login Secret outlast the ServiceKeys that need them, in whatever order things are deleted.
 
-use k8s_openapi::api::core::v1::Secret;
+use jiff::SignedDuration;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     ResourceExt,
     api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
-use servicekey_operator::api::KeyProvider;
+use servicekey_operator::api::{KeyProvider, Reason};
+use testkit::{
+    Moment,
+    broker::{Fault, Route, StatusCode},
+    gateway::{Method, Requests},
+};
 
-use crate::stage::Stage;
+use crate::{conditions::Reports, stage::Stage};
 
 #[tokio::test]
 async fn everything_deleted_at_once_goes_in_order() {
@@ -109,6 +115,85 @@ async fn a_provider_that_names_another_login_lets_go_of_the_former() {
         })
         .await;
     assert!(provider.is_some());
+}
+
+/// Whether the provider tells of a deleted login.
+fn tells_of_the_deletion(provider: Option<&KeyProvider>) -> bool {
+    provider.is_some_and(|provider| {
+        let told = |condition: &Condition| {
+            condition.type_ == "Reconciling"
+                && condition.reason == Reason::LoginSecretDeleted.as_str()
+                && condition.message.contains("the login Secret `broker-login` was deleted")
+        };
+        provider.conditions().iter().any(told)
+    })
+}
+
+/// As a tool does that replaces a Secret by deleting and creating it.
+#[tokio::test]
+async fn a_login_that_is_deleted_by_itself_is_told_of_and_released_after_a_minute() {
+    let stage = Stage::set().await;
+    let now = stage.start_operator().await;
+    stage.create_key("monitoring-creds").await;
+    stage.wait_ready("monitoring-creds").await;
+
+    stage.secrets().delete("broker-login", &DeleteParams::default()).await.unwrap();
+    stage.wait(stage.api::<KeyProvider>(), "broker", "telling of it", tells_of_the_deletion).await;
+    let note = stage.wait_event("broker", "LoginSecretDeleted").await;
+    assert!(note.contains("create it again after that"), "{note}");
+    assert!(stage.secrets().get("broker-login").await.is_ok(), "released at once");
+    drop(now);
+
+    let _later = stage.start_operator_ahead(SignedDuration::from_mins(2)).await;
+    wait_until_secret_is_gone(&stage, "broker-login").await;
+    stage.wait_provider(Reason::LoginSecretMissing).await;
+    stage.create_login("operator", "broker-password").await;
+    let is_well = |provider: Option<&KeyProvider>| {
+        provider.is_some_and(|provider| provider.is(true, Reason::Available))
+            && !tells_of_the_deletion(provider)
+    };
+    stage.wait(stage.api::<KeyProvider>(), "broker", "well again", is_well).await;
+    stage.delete_and_leave_nothing("monitoring-creds").await;
+}
+
+/// As long as the operator does not know all ServiceKeys, one of them may be deleted and need the login.
+#[tokio::test]
+async fn a_deleted_login_is_released_as_soon_as_the_operator_knows_that_no_key_needs_it() {
+    let stage = Stage::set().await;
+    let now = stage.start_operator().await;
+    stage.wait_for_provider("broker").await;
+    stage.secrets().delete("broker-login", &DeleteParams::default()).await.unwrap();
+    drop(now);
+
+    let gateway = stage.gateway().await;
+    let keys = gateway.gate(Requests::to(Method::GET, "servicekeys"), Moment::BeforeEffect);
+    let check = stage.broker.gate(Route::Catalog, Moment::BeforeEffect);
+    let _later = stage.start_operator_ahead_behind(&gateway, SignedDuration::from_mins(2)).await;
+    keys.wait_for_arrival().await.unwrap();
+    check.wait_for_arrival().await.unwrap();
+    assert!(stage.secrets().get("broker-login").await.is_ok(), "released before all ServiceKeys are known");
+    keys.release();
+    wait_until_secret_is_gone(&stage, "broker-login").await;
+    check.release();
+}
+
+#[tokio::test]
+async fn a_deleted_login_is_held_for_as_long_as_a_deleted_key_needs_it() {
+    let stage = Stage::set().await;
+    let _later = stage.start_operator_ahead(SignedDuration::from_mins(2)).await;
+    stage.create_key("monitoring-creds").await;
+    stage.wait_ready("monitoring-creds").await;
+    stage.broker.inject(Fault::Status(StatusCode::FORBIDDEN, json!({})).on(Route::Unbind).forever());
+    stage.delete_key("monitoring-creds").await;
+    stage.wait_key("monitoring-creds", Reason::RevokeFailed).await;
+
+    stage.secrets().delete("broker-login", &DeleteParams::default()).await.unwrap();
+    stage.wait(stage.api::<KeyProvider>(), "broker", "telling of it", tells_of_the_deletion).await;
+    assert!(stage.secrets().get("broker-login").await.is_ok(), "the key could not be revoked without it");
+
+    stage.broker.clear_faults();
+    stage.wait_gone("monitoring-creds").await;
+    assert_eq!(stage.broker.bindings().len(), 0);
 }
 
 async fn wait_until_provider_is_gone(stage: &Stage) {

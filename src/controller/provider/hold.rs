@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client, ResourceExt,
@@ -9,7 +10,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::{Provider, load::Logins};
+use super::{Provider, load::Logins, orphans};
 use crate::{
     api::{ProviderStatus, marks},
     controller::{
@@ -32,8 +33,20 @@ pub struct Holding<K> {
     pub logins: Logins,
     /// The Secrets that it named before, and still holds.
     former: BTreeMap<String, ObjectMeta>,
-    used: bool,
     finalizer: String,
+    /// The finalizers on these Secrets whose provider is gone.
+    orphans: BTreeSet<String>,
+}
+
+/// What else there is to know of a provider, for what is held.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// Whether a ServiceKey names it.
+    pub used: bool,
+    /// Whether its namespace or a ServiceKey that names it is being deleted, or may be.
+    pub revoking: bool,
+    /// The present time.
+    pub now: Timestamp,
 }
 
 /// What became of a provider.
@@ -50,7 +63,7 @@ impl<K: Provider> Holding<K> {
     ///
     /// # Errors
     /// When the Kubernetes API fails; a Secret that is missing is none.
-    pub async fn read(client: Client, provider: K, namespace: &str, used: bool) -> Result<Self, Error> {
+    pub async fn read(client: Client, provider: K, namespace: &str) -> Result<Self, Error> {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let logins = Logins::read(secrets.clone(), namespace, provider.provider()).await?;
         let named = provider.provider().secret_names();
@@ -61,20 +74,36 @@ impl<K: Provider> Holding<K> {
         }
         let uid = provider.meta().uid.as_deref().unwrap_or_default();
         let finalizer = format!("{}{uid}", marks::LOGIN_FINALIZER_PREFIX);
-        Ok(Self { client, provider, logins, former, used, finalizer })
+        Ok(Self { client, provider, logins, former, finalizer, orphans: BTreeSet::new() })
+    }
+
+    /// The finalizers of other providers on these Secrets.
+    pub fn finalizers_of_others(&self) -> BTreeSet<String> {
+        let others = self.metadata().flat_map(|(_, meta)| orphans::login_finalizers(meta));
+        others.filter(|finalizer| *finalizer != self.finalizer).map(str::to_owned).collect()
+    }
+
+    /// Notes which of these finalizers are of providers that are gone.
+    pub fn note_orphans(&mut self, orphans: BTreeSet<String>) {
+        self.orphans = orphans;
+    }
+
+    fn metadata(&self) -> impl Iterator<Item = (&str, &ObjectMeta)> {
+        self.logins.metadata().chain(self.former.iter().map(|(name, meta)| (name.as_str(), meta)))
     }
 
     /// Holds what is to be held, and lets go of the rest.
     ///
     /// # Errors
     /// When the Kubernetes API fails, or something changed meanwhile; it is to be begun again then.
-    pub async fn settle(&mut self) -> Result<Held, Error> {
+    pub async fn settle(&mut self, usage: Usage) -> Result<Held, Error> {
         for _ in 0..MAX_STEPS {
-            match hold(&self.view()) {
+            match hold(&self.view(usage)) {
                 HoldStep::HoldProvider => self.hold_provider().await?,
                 HoldStep::Record(names) => self.record(names).await?,
                 HoldStep::HoldSecret(name) => self.hold_secret(&name).await?,
                 HoldStep::ReleaseSecret(name) => self.release_secret(&name).await?,
+                HoldStep::RemoveOrphans(name) => self.remove_orphans(&name).await?,
                 HoldStep::ReleaseProvider => {
                     self.release_provider().await?;
                     return Ok(Held::Released);
@@ -85,21 +114,22 @@ impl<K: Provider> Holding<K> {
         Err(Error::Restless(MAX_STEPS))
     }
 
-    fn view(&self) -> ProviderInUse {
+    fn view(&self, Usage { used, revoking, now }: Usage) -> ProviderInUse {
         let meta = self.provider.meta();
-        let known =
-            self.logins.metadata().chain(self.former.iter().map(|(name, meta)| (name.as_str(), meta)));
         let secret = |meta: &ObjectMeta| SecretInUse {
-            deleting: meta.deletion_timestamp.is_some(),
+            deleted_at: meta.deletion_timestamp.as_ref().map(|time| time.0),
             held: finalizer::has(meta, &self.finalizer),
+            orphaned: orphans::login_finalizers(meta).any(|finalizer| self.orphans.contains(finalizer)),
         };
         ProviderInUse {
             deleting: meta.deletion_timestamp.is_some(),
             held: finalizer::has(meta, marks::PROVIDER_FINALIZER),
-            used: self.used,
+            used,
+            revoking,
+            now,
             named: self.protected(),
             recorded: recorded(&self.provider),
-            secrets: known.map(|(name, meta)| (name.to_owned(), secret(meta))).collect(),
+            secrets: self.metadata().map(|(name, meta)| (name.to_owned(), secret(meta))).collect(),
         }
     }
 
@@ -154,9 +184,20 @@ impl<K: Provider> Holding<K> {
     }
 
     async fn release_secret(&mut self, name: &str) -> Result<(), Error> {
+        let finalizer = self.finalizer.clone();
+        self.remove_finalizers(name, |there| there == finalizer).await
+    }
+
+    async fn remove_orphans(&mut self, name: &str) -> Result<(), Error> {
+        tracing::info!(secret = name, "removing the finalizers of providers that do not exist any more");
+        let orphans = self.orphans.clone();
+        self.remove_finalizers(name, |there| orphans.contains(there)).await
+    }
+
+    async fn remove_finalizers(&mut self, name: &str, leaves: impl Fn(&str) -> bool) -> Result<(), Error> {
         let named = self.logins.get(name).map(|secret| secret.metadata.clone());
         let Some(meta) = named.or_else(|| self.former.get(name).cloned()) else { return Ok(()) };
-        let (parameters, patch) = finalizer::remove(&meta, &self.finalizer);
+        let (parameters, patch) = finalizer::remove_all(&meta, leaves);
         let api = self.logins.api();
         let write = api.patch_metadata(name, &parameters, &patch);
         let released = bounded("let go of a login Secret", write).await.map_err(Error::outdated)?;

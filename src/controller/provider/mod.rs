@@ -1,12 +1,15 @@
 //! Providers: load each with its login, check that it can be reached, and tell the keys that wait for it.
 
+mod deleted_logins;
 mod hold;
 mod kind;
 mod known;
 mod load;
 mod login_watch;
+mod orphans;
 mod registry;
 mod survey;
+mod terminating;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -31,9 +34,11 @@ use tracing::Instrument;
 
 pub use kind::Provider;
 pub use registry::{ProviderId, Registry, Tenant};
+pub use terminating::release_logins;
 
 use self::{
-    hold::{Held, Holding},
+    deleted_logins::DeletedLogins,
+    hold::{Held, Holding, Usage},
     known::{List, Listed},
     load::Logins,
     login_watch::LoginWatches,
@@ -131,6 +136,8 @@ where
 
 async fn reconcile<K: Provider>(woken: Arc<K>, context: Arc<Context<K>>) -> Result<Action, Error> {
     context.shared.term.begins().await;
+    // What is released depends on whether its namespace is being deleted.
+    context.shared.namespaces.filled().await;
     // As it is after the wait, which may have been long.
     let Some(provider) = context.providers.get(&ObjectRef::from_obj(woken.as_ref())) else {
         return Ok(Action::await_change());
@@ -201,16 +208,23 @@ impl<K: Provider> Context<K> {
         let deleting = cached.meta().deletion_timestamp.is_some();
         let users = if deleting {
             // Noted first: a ServiceKey that goes from here on wakes us again.
-            self.shared.registry.leaves(id);
+            self.shared.registry.await_keys(id, true);
             self.shared.registry.users(id).await
         } else {
             BTreeSet::new()
         };
         let namespace = cached.secrets_namespace(&self.shared.options.cluster_resource_namespace);
-        let used = !users.is_empty();
         let place = self.shared.shares.loading.acquire(&id.lane()).await;
-        let mut holding = Holding::read(self.shared.client.clone(), cached.clone(), &namespace, used).await?;
-        if holding.settle().await? == Held::Released {
+        let mut holding = Holding::read(self.shared.client.clone(), cached.clone(), &namespace).await?;
+        let now = (self.shared.clock)();
+        let has_deleted_login = DeletedLogins::of(&holding.logins, now).problem().is_some();
+        // Noted first here as well: the first list of ServiceKeys may be still to come.
+        self.shared.registry.await_keys(id, deleting || has_deleted_login);
+        let revoking = self.shared.namespaces.is_deleted(&namespace) || self.shared.registry.revokes(id);
+        let usage = Usage { used: !users.is_empty(), revoking, now };
+        let orphans = orphans::among(&self.shared, &namespace, holding.finalizers_of_others()).await?;
+        holding.note_orphans(orphans);
+        if holding.settle(usage).await? == Held::Released {
             return Ok(Action::await_change());
         }
         let Holding { provider, logins, .. } = holding;
@@ -222,34 +236,37 @@ impl<K: Provider> Context<K> {
         let names = provider.provider().secret_names().into_iter().collect();
         self.watches.watch(id, &ObjectRef::from_obj(&provider), &namespace, names);
         drop(place);
+        let deleted = DeletedLogins::of(&logins, now);
+        let hindrance = in_use(&users).or_else(|| deleted.problem());
         let check = tokio::select! {
             check = self.check(id, &provider, &loaded) => check,
             () = self.outdated(&provider, &edits) => return Err(Error::Outdated),
             () = wakes.changed() => return Err(Error::Outdated),
         };
-        self.conclude(id, &provider, check, &users).await
+        let wait = self.conclude(id, &provider, check, hindrance).await?;
+        Ok(Action::requeue(deleted.next_look().map_or(wait, |look| look.min(wait))))
     }
 
     /// Says what keeps the provider from being read. Neither it nor its logins are let go, and its keys wait.
     async fn refuse(&self, id: &ProviderId, provider: &K, obstacle: Problem) -> Result<Action, Error> {
         let origin = Origin::default();
         self.shared.registry.set(id, self.loaded(id, provider, origin.clone(), Err(obstacle.clone())));
-        self.conclude(id, provider, self.unchecked(origin, obstacle), &BTreeSet::new()).await
+        self.conclude(id, provider, self.unchecked(origin, obstacle), None).await.map(Action::requeue)
     }
 
-    /// Shows the outcome of a check, and remembers it.
+    /// Shows the outcome of a check, and remembers it; says how long to wait for the next one.
     async fn conclude(
         &self,
         id: &ProviderId,
         provider: &K,
         check: Check,
-        users: &BTreeSet<String>,
-    ) -> Result<Action, Error> {
+        hindrance: Option<Problem>,
+    ) -> Result<Duration, Error> {
         self.shared.metrics.provider_checked(id.namespace.as_deref(), &id.name, check.outcome.is_ok());
-        self.report(provider, &check, users).await?;
+        self.report(provider, &check, hindrance).await?;
         let wait = check.due.saturating_duration_since(Instant::now());
         self.checks().insert(id.clone(), check);
-        Ok(Action::requeue(wait))
+        Ok(wait)
     }
 
     /// Waits until the provider is another than the one that was loaded.
@@ -395,7 +412,7 @@ impl<K: Provider> Context<K> {
     }
 
     /// Shows the outcome in the status, if that changes anything.
-    async fn report(&self, provider: &K, check: &Check, users: &BTreeSet<String>) -> Result<(), Error> {
+    async fn report(&self, provider: &K, check: &Check, hindrance: Option<Problem>) -> Result<(), Error> {
         let before = provider.status().cloned().unwrap_or_default();
         let but = check.shortcomings.as_ref().map(|what| format!("; {what}")).unwrap_or_default();
         let well = Problem {
@@ -414,8 +431,8 @@ impl<K: Provider> Context<K> {
         if why.needs_the_user() {
             conditions.push(entry(ConditionType::Stalled, true, why));
         }
-        if let Some(in_use) = in_use(users) {
-            conditions.push(entry(ConditionType::Reconciling, true, &in_use));
+        if let Some(hindrance) = &hindrance {
+            conditions.push(entry(ConditionType::Reconciling, true, hindrance));
         }
         let status = ProviderStatus {
             observed_generation: generation,
@@ -429,6 +446,13 @@ impl<K: Provider> Context<K> {
         if !ready {
             let reference = provider.object_ref(&());
             self.shared.events.warning(reference, why.reason.as_str(), "Check", why.message.clone());
+        }
+        let shown = |problem: &Problem| {
+            before.conditions.iter().any(|condition| condition.reason == problem.reason.as_str())
+        };
+        let deleted_login = hindrance.filter(|problem| problem.reason == Reason::LoginSecretDeleted);
+        if let Some(Problem { reason, message }) = deleted_login.filter(|problem| !shown(problem)) {
+            self.shared.events.warning(provider.object_ref(&()), reason.as_str(), "Hold", message);
         }
         if let Some(what) = &check.shortcomings
             && !before.conditions.iter().any(|condition| condition.message == why.message)

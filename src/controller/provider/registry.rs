@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::{
+    FutureExt,
+    channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     ResourceExt,
@@ -225,8 +228,9 @@ pub struct Registry {
     listeners: Listeners,
     /// The ServiceKeys of each scope that is served.
     keys: Mutex<Vec<Cache<ServiceKey>>>,
-    leaving: Mutex<HashSet<ProviderId>>,
-    leaving_listeners: Listeners,
+    /// The providers that wait for ServiceKeys to go.
+    awaiting: Mutex<HashSet<ProviderId>>,
+    awaiting_listeners: Listeners,
 }
 
 /// Who is to be told of providers.
@@ -255,9 +259,9 @@ impl Registry {
         self.listeners.add()
     }
 
-    /// Tells from now on of providers that are being deleted, when fewer ServiceKeys name them.
+    /// Tells from now on of providers that [wait](Self::await_keys) for ServiceKeys, when some of these have gone.
     pub fn releases(&self) -> UnboundedReceiver<ProviderId> {
-        self.leaving_listeners.add()
+        self.awaiting_listeners.add()
     }
 
     /// Counts the ServiceKeys of this cache among those that may name providers.
@@ -302,21 +306,33 @@ impl Registry {
         named.map(name).collect()
     }
 
-    /// Notes that a provider is being deleted, and waits for its last ServiceKey.
-    pub fn leaves(&self, id: &ProviderId) {
-        locked(&self.leaving).insert(id.clone());
+    /// Whether a ServiceKey that names a provider is being deleted, or may be: not all are known before the caches are
+    /// filled.
+    pub fn revokes(&self, id: &ProviderId) -> bool {
+        let Some(keys) = self.service_keys().now_or_never() else { return true };
+        keys.iter().any(|key| key.metadata.deletion_timestamp.is_some() && ProviderId::of(key) == *id)
+    }
+
+    /// Notes whether a provider waits for ServiceKeys to go, because it or one of its logins is being deleted.
+    pub fn await_keys(&self, id: &ProviderId, waits: bool) {
+        let mut awaiting = locked(&self.awaiting);
+        if waits {
+            awaiting.insert(id.clone());
+        } else {
+            awaiting.remove(id);
+        }
     }
 
     /// A ServiceKey that named this provider is gone.
     pub fn released_by_a_key(&self, id: &ProviderId) {
-        if locked(&self.leaving).contains(id) {
-            self.leaving_listeners.tell(id);
+        if locked(&self.awaiting).contains(id) {
+            self.awaiting_listeners.tell(id);
         }
     }
 
-    /// ServiceKeys may have gone, nobody knows which.
+    /// A list of ServiceKeys has come: some may have gone, and it is not known which.
     pub fn released_by_keys(&self) {
-        locked(&self.leaving).iter().for_each(|id| self.leaving_listeners.tell(id));
+        locked(&self.awaiting).iter().for_each(|id| self.awaiting_listeners.tell(id));
     }
 
     /// A list of these providers is about to come.
@@ -366,7 +382,7 @@ impl Registry {
 
     /// Forgets a provider that is gone.
     pub fn remove(&self, id: &ProviderId) {
-        locked(&self.leaving).remove(id);
+        self.await_keys(id, false);
         let unloaded = self.known.settled(id);
         let before = self.lock().remove(id);
         before.iter().for_each(Loaded::retire);
@@ -386,6 +402,11 @@ impl Registry {
     /// How often the remote side of a provider could be used again.
     pub fn recoveries(&self, id: &ProviderId) -> u64 {
         self.lock().get(id).map_or(0, |loaded| loaded.recoveries)
+    }
+
+    /// The UIDs of the providers that were loaded. There may be others.
+    pub fn uids(&self) -> Vec<String> {
+        self.lock().values().map(|loaded| loaded.origin.provider.0.clone()).collect()
     }
 
     /// Wakes the keys of a provider.

@@ -8,6 +8,7 @@ mod refusals;
 mod repairs;
 mod retain;
 mod rotation;
+mod wind_up;
 
 use std::time::Duration;
 

@@ -48,7 +48,8 @@ static ORPHAN_MITIGATIONS: Entry = Entry {
 static LEFT_BEHIND: Entry = Entry {
     name: "servicekeys_keys_left_behind_total",
     labels: &[BACKEND],
-    help: "Keys that stay at the remote side because their ServiceKey was abandoned or retains them",
+    help: "Keys that stay at the remote side because their ServiceKey was abandoned, retains them, or vanished and the \
+           revocation failed for a day",
     advice: "They work for whoever knows them: delete them at the remote side when nobody needs them. The event \
              `KeysLeftBehind` names the ServiceKey",
 };

@@ -1,0 +1,105 @@
+//! Finalizers of ours on login Secrets whose provider is gone. A backup tool restores them, and a provider that was deleted
+//! by force leaves them behind.
+//!
+//! # Guarantees
+//! - A finalizer counts as orphaned only after the API server has listed the providers that exist, and none has its UID. A
+//!   cache may not be filled yet, and lacks a provider that this operator can't read.
+//!
+//! # Caveats
+//! - An operator that serves single namespaces can't list ClusterKeyProviders, and takes no finalizer for orphaned.
+
+use std::{collections::BTreeSet, fmt::Debug};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{
+    Api, Resource, ResourceExt,
+    api::ListParams,
+    core::{ObjectList, PartialObjectMeta},
+};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    api::{ClusterKeyProvider, KeyProvider, marks},
+    controller::{
+        error::{Error, bounded},
+        shared::Shared,
+        unread,
+    },
+};
+
+/// Objects that are listed at a time.
+const PAGE_SIZE: u32 = 50;
+
+/// The finalizers of ours on a login Secret; none where they could not be read, because a write would lose those of others.
+pub fn login_finalizers(meta: &ObjectMeta) -> impl Iterator<Item = &str> {
+    let readable = meta.finalizers.as_ref().filter(|_| unread::obstacle(meta).is_none());
+    let finalizers = readable.into_iter().flatten().map(String::as_str);
+    finalizers.filter(|finalizer| finalizer.starts_with(marks::LOGIN_FINALIZER_PREFIX))
+}
+
+/// Those of these finalizers on Secrets of a namespace whose provider is gone. The Secrets must have been read before.
+///
+/// # Errors
+/// When the Kubernetes API fails.
+pub async fn among(
+    shared: &Shared,
+    namespace: &str,
+    finalizers: BTreeSet<String>,
+) -> Result<BTreeSet<String>, Error> {
+    let mut suspects = without(finalizers, shared.registry.uids().into_iter());
+    if suspects.is_empty() || shared.options.namespaces.is_some() {
+        return Ok(BTreeSet::new());
+    }
+    let tenants: Api<KeyProvider> = Api::namespaced(shared.client.clone(), namespace);
+    let clusters: Api<ClusterKeyProvider> = Api::all(shared.client.clone());
+    suspects = remaining(tenants, suspects).await?;
+    remaining(clusters, suspects).await
+}
+
+/// Those that none of the objects has the UID of.
+async fn remaining<K>(api: Api<K>, mut suspects: BTreeSet<String>) -> Result<BTreeSet<String>, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let mut pages = Pages::of(api);
+    while let Some(page) = pages.next("list the providers").await? {
+        suspects = without(suspects, page.iter().filter_map(ResourceExt::uid));
+    }
+    Ok(suspects)
+}
+
+fn without(mut finalizers: BTreeSet<String>, uids: impl Iterator<Item = String>) -> BTreeSet<String> {
+    for uid in uids {
+        finalizers.remove(&format!("{}{uid}", marks::LOGIN_FINALIZER_PREFIX));
+    }
+    finalizers
+}
+
+/// The metadata of all objects of a kind, as they are now, in pages.
+pub struct Pages<K> {
+    api: Api<K>,
+    next: Option<ListParams>,
+}
+
+impl<K> Pages<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    /// Nothing is listed yet.
+    pub fn of(api: Api<K>) -> Self {
+        Self { api, next: Some(ListParams::default().limit(PAGE_SIZE)) }
+    }
+
+    /// The next page; `None` after the last one.
+    ///
+    /// # Errors
+    /// When the Kubernetes API fails.
+    pub async fn next(&mut self, attempt: &'static str) -> Result<Option<Vec<PartialObjectMeta<K>>>, Error> {
+        let Some(parameters) = self.next.take() else { return Ok(None) };
+        let page: ObjectList<PartialObjectMeta<K>> =
+            bounded(attempt, self.api.list_metadata(&parameters)).await?;
+        let token = page.metadata.continue_.filter(|token| !token.is_empty());
+        self.next = token.map(|token| parameters.continue_token(&token));
+        Ok(Some(page.items))
+    }
+}

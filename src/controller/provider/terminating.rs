@@ -1,0 +1,113 @@
+//! Namespaces that are being deleted. Each provider releases the Secrets that it names; finalizers of ours that are left when no
+//! provider can name the Secret would keep the namespace for ever.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::{
+    Api, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{Controller, controller::Action, reflector::Store},
+};
+
+use super::{
+    RETRY_AFTER,
+    orphans::{self, Pages},
+};
+use crate::{
+    api::{ClusterKeyProvider, KeyProvider},
+    controller::{
+        error::{Error, bounded},
+        finalizer,
+        shared::Shared,
+    },
+    fair::Lane,
+};
+
+/// How often a namespace that still exists is searched again. Each change of its status comes earlier: the namespace
+/// controller writes there what is left.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Releases the login Secrets of every namespace that is being deleted, for ever.
+///
+/// `namespaces` has all of them, and `terminating` tells of each change of one that is being deleted.
+pub fn release_logins(
+    shared: Shared,
+    namespaces: Store<PartialObjectMeta<Namespace>>,
+    terminating: impl Stream<Item = PartialObjectMeta<Namespace>> + Send + 'static,
+) -> impl Stream<Item = ()> + Send {
+    Controller::for_stream(terminating.map(Ok), namespaces)
+        .run(release_in, on_error, Arc::new(shared))
+        .map(drop)
+}
+
+async fn release_in(
+    namespace: Arc<PartialObjectMeta<Namespace>>,
+    shared: Arc<Shared>,
+) -> Result<Action, Error> {
+    shared.term.begins().await;
+    let name = namespace.name_any();
+    if !shared.namespaces.is_deleted(&name) {
+        return Ok(Action::await_change());
+    }
+    let place = shared.shares.loading.acquire(&Lane::of_namespace(&name)).await;
+    if !has_providers(&shared, &name).await? {
+        release_all(&shared, &name).await?;
+    }
+    drop(place);
+    Ok(Action::requeue(SEARCH_INTERVAL))
+}
+
+fn on_error(namespace: Arc<PartialObjectMeta<Namespace>>, error: &Error, _: Arc<Shared>) -> Action {
+    tracing::warn!(namespace = namespace.name_any(), %error, "the login Secrets of a namespace could not be released");
+    Action::requeue(RETRY_AFTER)
+}
+
+/// Whether there are providers that may name Secrets of a namespace. None can be created there any more, except for
+/// ClusterKeyProviders.
+async fn has_providers(shared: &Shared, namespace: &str) -> Result<bool, Error> {
+    let tenants: Api<KeyProvider> = Api::namespaced(shared.client.clone(), namespace);
+    if !is_empty(Pages::of(tenants)).await? {
+        return Ok(true);
+    }
+    let clusters: Api<ClusterKeyProvider> = Api::all(shared.client.clone());
+    Ok(namespace == shared.options.cluster_resource_namespace && !is_empty(Pages::of(clusters)).await?)
+}
+
+async fn is_empty<K>(mut pages: Pages<K>) -> Result<bool, Error>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let first = pages.next("list the providers").await?;
+    Ok(first.is_none_or(|page| page.is_empty()))
+}
+
+async fn release_all(shared: &Shared, namespace: &str) -> Result<(), Error> {
+    let secrets: Api<Secret> = Api::namespaced(shared.client.clone(), namespace);
+    let mut pages = Pages::of(secrets.clone());
+    while let Some(page) = pages.next("list the Secrets of a namespace").await? {
+        let finalizers = page.iter().flat_map(|secret| orphans::login_finalizers(&secret.metadata));
+        let orphans = orphans::among(shared, namespace, finalizers.map(str::to_owned).collect()).await?;
+        for secret in page {
+            let is_orphan = |finalizer: &str| orphans.contains(finalizer);
+            if !orphans::login_finalizers(&secret.metadata).any(is_orphan) {
+                continue;
+            }
+            let name = secret.name_any();
+            tracing::info!(
+                namespace,
+                secret = name,
+                "removing the finalizers of providers that do not exist any more"
+            );
+            let (parameters, patch) = finalizer::remove_all(&secret.metadata, is_orphan);
+            let write = secrets.patch_metadata(&name, &parameters, &patch);
+            match bounded("release a login Secret", write).await.map_err(Error::outdated) {
+                // Its next change, or the next search, shows it again.
+                Ok(_) | Err(Error::Outdated) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}

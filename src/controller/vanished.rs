@@ -1,0 +1,183 @@
+//! ServiceKeys that are gone although the operator did not let them go: a user removed the finalizer. Their keys are revoked
+//! as far as this process knows them.
+//!
+//! # Guarantees
+//! - A ServiceKey that the operator let go costs nothing here.
+//! - What is done is decided as for a ServiceKey that is being deleted ([`lifecycle::wind_up`]): its deletion policy counts.
+//! - A namespace has no more places than stay free, and an attempt ends after a day at the latest.
+//!
+//! # Caveats
+//! Nothing is written down, because there is no object left to write to. What is still to be revoked when the process ends
+//! stays, and so does a key of a ServiceKey that vanished while no watch was there to tell of it.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{
+    Stream, StreamExt,
+    channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{Resource, ResourceExt};
+use tracing::Instrument;
+
+use super::{
+    act::After,
+    error::Error,
+    memo::{Forgotten, LONGEST_WAIT, Memo, Memos},
+    reconcile::MAX_STEPS,
+    status,
+    term::Term,
+    turn::{self, Context, Subject, Turn},
+    unread,
+};
+use crate::{
+    api::{ServiceKey, marks},
+    fair::{FairPermit, FairSemaphore, Lane},
+    lifecycle::{Problem, Step, wind_up},
+};
+
+/// ServiceKeys whose keys are being revoked here at the same time.
+const PLACES: usize = 1000;
+
+/// How long the revocation of the keys of one ServiceKey is attempted.
+const PATIENCE: SignedDuration = SignedDuration::from_hours(24);
+
+/// Takes in ServiceKeys that are gone.
+pub struct Departures {
+    sender: UnboundedSender<Vanished>,
+    places: FairSemaphore,
+    term: Arc<Term>,
+}
+
+/// A ServiceKey that is gone, and what was remembered of it.
+pub struct Vanished {
+    key: ServiceKey,
+    memo: Memo,
+    _place: FairPermit,
+}
+
+impl Departures {
+    /// Those that are taken in are sent to what is returned.
+    pub fn new(term: Arc<Term>) -> (Self, UnboundedReceiver<Vanished>) {
+        // `places` bounds this channel.
+        let (sender, receiver) = unbounded();
+        (Self { sender, places: FairSemaphore::leaving_room(PLACES), term }, receiver)
+    }
+
+    /// The watch tells that a ServiceKey was deleted.
+    pub fn deleted(&self, key: &ServiceKey, memos: &Memos) {
+        let Some(uid) = turn::uid(key) else { return };
+        match memos.forget(uid) {
+            Forgotten::Memo(memo) => self.note(key, Some(*memo)),
+            Forgotten::InUse => {}
+        }
+    }
+
+    /// Takes in a ServiceKey that is gone, with its memo, unless the operator let it go; `None`: it is not known to be gone.
+    pub fn note(&self, key: &ServiceKey, memo: Option<Memo>) {
+        // Another replica may have let it go.
+        let Some(mut memo) = memo.filter(|memo| !memo.let_go && self.term.has_begun()) else { return };
+        if key.status.is_none() && memo.knows_of_no_key() {
+            return;
+        }
+        let namespace = key.namespace().unwrap_or_default();
+        let Ok(place) = self.places.try_acquire(&Lane::of_namespace(&namespace)) else {
+            let name = key.name_any();
+            tracing::warn!(
+                namespace,
+                name,
+                "too many ServiceKeys vanished; the keys of this one are not revoked"
+            );
+            return;
+        };
+        memo.forget_credentials();
+        // The receiver is gone only when the operator ends.
+        let _ = self.sender.unbounded_send(Vanished { key: key.clone(), memo, _place: place });
+    }
+}
+
+/// Revokes the keys of ServiceKeys that are gone, for ever.
+pub fn revoke_keys(
+    vanished: UnboundedReceiver<Vanished>,
+    context: Arc<Context>,
+) -> impl Stream<Item = ()> + Send {
+    vanished.map(move |vanished| revoke_keys_of(vanished, Arc::clone(&context))).buffer_unordered(PLACES)
+}
+
+async fn revoke_keys_of(vanished: Vanished, context: Arc<Context>) {
+    let Vanished { key, mut memo, _place } = vanished;
+    let now = (context.clock)();
+    let give_up = now.checked_add(PATIENCE).unwrap_or(now);
+    let mut key = Arc::new(as_deleted(key, now));
+    loop {
+        let Ok(subject) = Subject::of(&key) else { return };
+        let worker = context.work(&subject.lane).await;
+        let span = subject.span();
+        let mut turn = Turn::begin(&context, subject, Arc::clone(&key), memo, worker);
+        turn.vanished = true;
+        // On the heap: what a turn does is large, and many may wait.
+        let result = Box::pin(turn.wind_up()).instrument(span.clone()).await;
+        key = Arc::clone(&turn.key);
+        memo = turn.end();
+        let wait = match result {
+            Ok(None) => return,
+            Ok(Some(wait)) => wait,
+            Err(error) => {
+                span.in_scope(
+                    || tracing::warn!(%error, "the keys of a ServiceKey that is gone were not revoked"),
+                );
+                memo.wait(None)
+            }
+        };
+        if (context.clock)() >= give_up {
+            leave_behind(&key, &context);
+            return;
+        }
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// The ServiceKey as it would be if its user had deleted it with the finalizer in place.
+fn as_deleted(mut key: ServiceKey, now: Timestamp) -> ServiceKey {
+    key.meta_mut().deletion_timestamp.get_or_insert(Time(now));
+    key.finalizers_mut().push(marks::FINALIZER.to_owned());
+    key
+}
+
+fn leave_behind(key: &ServiceKey, context: &Context) {
+    let left = status::memory(key.status.as_ref()).sequences();
+    let keys: Vec<_> = left.iter().map(ToString::to_string).collect();
+    let note = format!(
+        "the ServiceKey is gone without its finalizer, and its keys {} could not be revoked for a day: revoke them at the \
+         remote side",
+        keys.join(", ")
+    );
+    context.events.warning(key.object_ref(&()), "KeysLeftBehind", "Delete", note);
+    let provider = super::provider::ProviderId::of(key);
+    context.metrics.left_behind(context.registry.kind(&provider), left.len());
+}
+
+impl Turn<'_> {
+    /// Revokes what is known. Returns how long to wait before the next attempt, or `None` when nothing is left to do.
+    async fn wind_up(&mut self) -> Result<Option<Duration>, Error> {
+        self.context.ready().await;
+        for _ in 0..MAX_STEPS {
+            if let Some(Problem { message, .. }) = unread::obstacle(&self.key.metadata) {
+                tracing::warn!(message, "the keys of a ServiceKey that is gone stay: it could not be read");
+                return Ok(None);
+            }
+            let world = self.observe().await?;
+            match wind_up(&world) {
+                Step::Act(effect) => {
+                    if self.carry_out(effect).await? == After::Ended {
+                        return Ok(None);
+                    }
+                }
+                // Nothing wakes it: a change of the provider is noticed at the next attempt.
+                Step::Rest(rest) => return Ok(Some(self.next_look(&rest).unwrap_or(LONGEST_WAIT))),
+            }
+        }
+        Err(Error::Restless(MAX_STEPS))
+    }
+}
