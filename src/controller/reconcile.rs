@@ -77,6 +77,7 @@ async fn work(
         memo,
         round: Round { in_hand, stored, under_way, given_up, ..Round::default() },
         looked_up: None,
+        other_writers: None,
         distrusts_cache: false,
         wrote_secret: None,
         conflicts: 0,

@@ -147,6 +147,8 @@ pub(super) struct Turn<'a> {
     pub(super) distrusts_cache: bool,
     /// The version of the Secret that we wrote in this reconcile.
     pub(super) wrote_secret: Option<String>,
+    /// Who else owns fields of a Secret that is not right, in words.
+    pub(super) other_writers: Option<String>,
     /// Writes of the Secret in this reconcile that another writer was faster than.
     pub(super) conflicts: u32,
     /// The place among those who work, given up while a remote side is waited for.

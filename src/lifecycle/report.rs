@@ -227,22 +227,29 @@ pub(super) fn secret_conflict(world: &World, holder: &str) -> Rest {
 
 /// The Secret was repaired a moment ago, and is not right again.
 pub(super) fn contested(world: &World, until: Timestamp) -> Rest {
-    Rest::new(Wake::At(until), standing(world, &contest(until)))
+    Rest::new(Wake::At(until), standing(world, &contest(world, until)))
 }
 
 /// As [`contested`], and the Secret holds credentials that work.
 pub(super) fn repair_waits(world: &World, key: &KeyRecord, until: Timestamp) -> Rest {
-    let report = held_up(world, key, contest(until));
+    let report = held_up(world, key, contest(world, until));
     let next = next_revocation(world).into_iter().chain(report.next_rotation).chain([until]).min();
     Rest::new(Wake::At(next.unwrap_or(until)), report)
 }
 
-fn contest(until: Timestamp) -> Problem {
+fn contest(world: &World, until: Timestamp) -> Problem {
+    let writer = world.other_writers.as_ref().map_or_else(
+        || {
+            "`metadata.managedFields` names no other writer: find the one that removes fields, or writes as \
+             `servicekey-operator`, in the API server's audit log, and stop it"
+                .to_owned()
+        },
+        |writers| format!("`metadata.managedFields` names {writers}; stop that writer"),
+    );
     Problem {
         reason: Reason::SecretContested,
         message: format!(
-            "another writer keeps changing the Secret; the operator repairs it again at {}. Find the writer by \
-             `kubectl get secret --show-managed-fields`, and stop it",
+            "another writer keeps changing the Secret, and the operator repairs it again at {}: {writer}",
             full_second(until)
         ),
     }

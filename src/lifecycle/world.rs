@@ -39,6 +39,8 @@ pub struct World {
     /// The earliest time of the next repair of the Secret. Another writer that undoes each repair at once must not cause
     /// one without end.
     pub repair_from: Option<Timestamp>,
+    /// Who else owns fields of the Secret, in words, where the Secret is not right and the API server names them.
+    pub other_writers: Option<String>,
     /// What the status says about what the user asks for now.
     pub told: Option<Told>,
     /// The time.

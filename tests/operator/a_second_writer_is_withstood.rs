@@ -148,15 +148,19 @@ async fn a_label_that_a_policy_overrides_causes_no_storm(#[case] offering: &str,
     assert_eq!((stage.broker.count(Route::Bind), stage.broker.count(Route::Fetch)), (3, 0));
 }
 
+/// The field manager of the other writer.
+const WRITER: &str = "drift-controller";
+
 /// Another writer that changes the Secret as soon as the operator has repaired it, until this is dropped.
 struct Writer(tokio::task::JoinHandle<()>);
 
 impl Writer {
     fn start(stage: &Stage, change: Value) -> Self {
         let secrets = stage.secrets();
+        let named = PatchParams { field_manager: Some(WRITER.to_owned()), ..PatchParams::default() };
         Self(tokio::spawn(async move {
             loop {
-                let _ = secrets.patch(KEY, &PatchParams::default(), &Patch::Merge(&change)).await;
+                let _ = secrets.patch(KEY, &named, &Patch::Merge(&change)).await;
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }))
@@ -170,17 +174,26 @@ impl Drop for Writer {
 }
 
 /// Neither its own repairs nor the events of the other writer make the operator go on at once: each further repair waits
-/// longer, and the condition says so.
+/// longer, and the condition says so, and names the writer and the field.
 #[rstest]
-#[case::shown_once("metrics", "basic", json!({"stringData": {"extra": "x"}}), true)]
-#[case::retrievable("postgresql", "small", json!({"stringData": {"extra": "x"}}), true)]
-#[case::lost("metrics", "basic", json!({"stringData": {"password": "guessed"}}), false)]
-#[case::read_again("postgresql", "small", json!({"stringData": {"password": "guessed"}}), false)]
+#[case::shown_once("metrics", "basic", json!({"stringData": {"extra": "x"}}), Some("data[extra]"), true)]
+#[case::retrievable("postgresql", "small", json!({"stringData": {"extra": "x"}}), Some("data[extra]"), true)]
+#[case::lost("metrics", "basic", json!({"stringData": {"password": "guessed"}}), Some("data[password]"), false)]
+#[case::read_again("postgresql", "small", json!({"stringData": {"password": "guessed"}}), Some("data[password]"), false)]
+#[case::marked(
+    "metrics",
+    "basic",
+    json!({"metadata": {"annotations": {"servicekeys.dev/sequence": "7"}}}),
+    Some("metadata.annotations[servicekeys.dev/sequence]"),
+    true
+)]
+#[case::removed("metrics", "basic", json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}}), None, true)]
 #[tokio::test]
 async fn a_writer_that_undoes_each_repair_causes_no_storm(
     #[case] offering: &str,
     #[case] plan: &str,
     #[case] change: Value,
+    #[case] field: Option<&str>,
     #[case] works: bool,
 ) {
     let stage = Stage::with_instance(offering, plan).await;
@@ -189,14 +202,19 @@ async fn a_writer_that_undoes_each_repair_causes_no_storm(
     stage.wait_ready(KEY).await;
 
     let writer = Writer::start(&stage, change);
+    let words = field.map_or_else(
+        || "`metadata.managedFields` names no other writer".to_owned(),
+        |field| format!("`metadata.managedFields` names `{WRITER}` for `{field}`; stop that writer"),
+    );
     let contested = |key: Option<&ServiceKey>| {
         let says_so = |type_| {
-            key.and_then(|key| key.condition(type_))
-                .is_some_and(|condition| condition.reason == Reason::SecretContested.as_str())
+            key.and_then(|key| key.condition(type_)).is_some_and(|condition| {
+                condition.reason == Reason::SecretContested.as_str() && condition.message.ends_with(&words)
+            })
         };
         says_so(ConditionType::Ready) || says_so(ConditionType::Rotating)
     };
-    let told = stage.wait(stage.keys(), KEY, "contested", contested).await.unwrap();
+    let told = stage.wait(stage.keys(), KEY, "contested, and told by whom", contested).await.unwrap();
     let ready = told.condition(ConditionType::Ready).unwrap();
     assert_eq!(ready.status == "True", works, "{ready:?}");
     // Ten seconds of hundreds of changes: a few repairs at once, and few later.

@@ -244,6 +244,7 @@ impl State {
                 unknown_until: (!self.process.stored_finalizer).then(|| at(self.process.since + 1)),
             },
             repair_from: None,
+            other_writers: None,
             told: None,
             now: self.now(),
         }

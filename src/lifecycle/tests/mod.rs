@@ -64,6 +64,7 @@ pub(crate) fn asking() -> World {
         missed: None,
         late: LateAnswers { patience: MINUTE, unknown_until: None },
         repair_from: None,
+        other_writers: None,
         told: None,
         now: now(),
     }
