@@ -209,7 +209,7 @@ async fn a_writer_that_undoes_each_repair_causes_no_storm(
     let contested = |key: Option<&ServiceKey>| {
         let says_so = |type_| {
             key.and_then(|key| key.condition(type_)).is_some_and(|condition| {
-                condition.reason == Reason::SecretContested.as_str() && condition.message.ends_with(&words)
+                condition.reason == Reason::SecretContested.as_str() && condition.message.contains(&words)
             })
         };
         says_so(ConditionType::Ready) || says_so(ConditionType::Rotating)
