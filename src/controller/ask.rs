@@ -57,13 +57,23 @@ impl Turn<'_> {
             Ok((backend, request)) => {
                 let predecessor = predecessor.map(|sequence| self.identity(sequence));
                 match backend.bind(&KeyRequest { predecessor, ..request }).await {
-                    Ok(Bound::Issued(issued)) => self.take_in_hand(sequence, issued, self.inputs()),
-                    Ok(Bound::Accepted(accepted)) => self.accepted(Work::Bind, sequence, accepted),
+                    Ok(bound) => self.bound(sequence, bound),
                     Err(error) => self.not_bound(sequence, &error),
                 }
             }
         };
         self.learn(KeyOperation::Bind, answer);
+    }
+
+    fn bound(&mut self, sequence: Sequence, bound: Bound) -> Answer {
+        match bound {
+            Bound::Issued(issued) => self.take_in_hand(sequence, issued, self.inputs()),
+            Bound::Accepted(accepted) => self.accepted(Work::Bind, sequence, accepted),
+            Bound::Repeated(bound) => {
+                self.round.learn(Answer::GivenUp(sequence, full_second((self.context.clock)())));
+                self.bound(sequence, *bound)
+            }
+        }
     }
 
     fn not_bound(&mut self, sequence: Sequence, error: &BackendError) -> Answer {

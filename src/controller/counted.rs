@@ -49,7 +49,7 @@ const fn key_outcome(answer: &Answer) -> KeyOutcome {
         Answer::Unreadable(_) => KeyOutcome::Unreadable,
         Answer::Absent(_) => KeyOutcome::Absent,
         Answer::Conflict(..) => KeyOutcome::Conflict,
-        Answer::Lost(..) | Answer::Unsure(..) => KeyOutcome::Lost,
+        Answer::Lost(..) | Answer::Unsure(..) | Answer::GivenUp(..) => KeyOutcome::Lost,
         Answer::Unusable(..) | Answer::Failed(_) => KeyOutcome::Failed,
     }
 }

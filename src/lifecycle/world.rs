@@ -452,6 +452,8 @@ pub enum Answer {
     Lost(Failure, Sequence, Timestamp),
     /// As with a lost one, but asking for the same key again finds it if it was made.
     Unsure(Failure, Sequence, Timestamp),
+    /// Of two requests for the key one was given up then, and may still take effect. The answer to the other follows.
+    GivenUp(Sequence, Timestamp),
     /// The remote side confirmed that the key is gone, then.
     Revoked(Sequence, Timestamp),
     /// The key bears our mark no more.
@@ -539,6 +541,7 @@ impl Round {
                 self.given_up = Some((sequence, since));
                 self.fail(failure);
             }
+            Answer::GivenUp(sequence, since) => self.given_up = Some((sequence, since)),
             Answer::Revoked(sequence, at) => {
                 self.revoked.insert(sequence, at);
                 // Written down before anything was revoked because of it.

@@ -221,7 +221,7 @@ impl HttpClient {
                 Err(lost)
             }
             Err(_) if creates => Err(lost),
-            outcome => outcome,
+            outcome => outcome.map(|response| Response { is_repeated: true, ..response }),
         }
     }
 
@@ -335,7 +335,7 @@ impl HttpClient {
             let message = format!("the answer from `{}` holds more than {MOST_VALUES} values", origin(&url));
             Err(Failure::Excessive(message))
         });
-        Ok(Response { status, retry_after, location, remote_request_id, from, body })
+        Ok(Response { status, retry_after, location, is_repeated: false, remote_request_id, from, body })
     }
 }
 

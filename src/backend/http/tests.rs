@@ -22,9 +22,10 @@ use super::{
 };
 use crate::backend::{
     MemoryBudget,
-    test_server::{self, Certificate, Then},
+    test_server::{self, Certificate, Does, Then},
 };
 
+const OK: Does = Does::Answers(200, "{}");
 const PATIENT: Duration = Duration::from_secs(20);
 const IMPATIENT: Duration = Duration::from_millis(1500);
 
@@ -622,56 +623,12 @@ async fn a_connection_that_is_closed_while_idle_is_not_used_again() {
     }
 }
 
-/// What a server does with a request.
-#[derive(Clone, Copy, Debug)]
-enum Does {
-    /// Answers with this status, and keeps the connection.
-    Answers(u16),
-    /// Closes the connection as soon as it has read the request.
-    Cuts,
-}
-
-/// A server that does this with the requests, in the order in which they come; afterwards it answers with 200. It counts
-/// the requests of each connection.
-async fn cutting(script: &[Does]) -> (Url, Arc<Mutex<Vec<usize>>>) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-    let script = Arc::new(Mutex::new(script.iter().copied().collect::<VecDeque<_>>()));
-    let counts = Arc::<Mutex<Vec<usize>>>::default();
-    let counted = Arc::clone(&counts);
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let (script, counts) = (Arc::clone(&script), Arc::clone(&counted));
-            let connection = counts.lock().unwrap().len();
-            counts.lock().unwrap().push(0);
-            tokio::spawn(async move {
-                let mut bytes = [0; 4096];
-                while stream.read(&mut bytes).await.is_ok_and(|length| length > 0) {
-                    counts.lock().unwrap()[connection] += 1;
-                    let next = script.lock().unwrap().pop_front();
-                    let Does::Answers(status) = next.unwrap_or(Does::Answers(200)) else { return };
-                    let answer = format!("HTTP/1.1 {status} So\r\ncontent-length: 2\r\n\r\n{{}}");
-                    stream.write_all(answer.as_bytes()).await.unwrap();
-                }
-            });
-        }
-    });
-    (url, counts)
-}
-
 /// A client with a connection to this server that it keeps.
 async fn keeping(url: &Url) -> HttpClient {
     let client = HttpClient::in_environment(&test_server::http_config(PATIENT), |_| None).unwrap();
     assert_eq!(client.send(Request::new(Method::GET, "/", url.clone())).await.unwrap().status, 200);
-    settle().await;
+    test_server::settle().await;
     client
-}
-
-/// Lets the tasks of this runtime go on that can: those that keep a connection, and the servers.
-async fn settle() {
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
 }
 
 #[rstest]
@@ -685,21 +642,22 @@ async fn a_request_on_a_kept_connection_that_is_cut_is_sent_once_more(
     #[case] method: Method,
     #[case] status: u16,
 ) {
-    let (url, counts) = cutting(&[Does::Answers(200), Does::Cuts, Does::Answers(status)]).await;
+    let (url, counts) = test_server::scripted(&[OK, Does::Cuts, Does::Answers(status, "{}")]).await;
     let client = keeping(&url).await;
-    assert_eq!(client.send(Request::new(method, "/", url)).await.unwrap().status, status);
+    let response = client.send(Request::new(method, "/", url)).await.unwrap();
+    assert_eq!((response.status.as_u16(), response.is_repeated), (status, true));
     assert_eq!(*counts.lock().unwrap(), [2, 1], "requests on each connection");
 }
 
 /// What the second request says of itself says nothing of the first.
 #[rstest]
-#[case::refused(Does::Answers(409))]
-#[case::not_now(Does::Answers(429))]
-#[case::unavailable(Does::Answers(503))]
+#[case::refused(Does::Answers(409, "{}"))]
+#[case::not_now(Does::Answers(429, "{}"))]
+#[case::unavailable(Does::Answers(503, "{}"))]
 #[case::cut(Does::Cuts)]
 #[tokio::test]
 async fn a_creation_that_is_sent_once_more_without_success_is_a_lost_one(#[case] second: Does) {
-    let (url, counts) = cutting(&[Does::Answers(200), Does::Cuts, second]).await;
+    let (url, counts) = test_server::scripted(&[OK, Does::Cuts, second]).await;
     let client = keeping(&url).await;
     let failure = message(client.send(Request::new(Method::PUT, "/", url)).await);
     maybe_sent(&failure, "closed before the answer was complete");
@@ -711,7 +669,7 @@ async fn a_creation_that_is_sent_once_more_without_success_is_a_lost_one(#[case]
 #[case(Method::DELETE)]
 #[tokio::test]
 async fn no_request_is_sent_three_times(#[case] method: Method) {
-    let (url, counts) = cutting(&[Does::Answers(200), Does::Cuts, Does::Cuts]).await;
+    let (url, counts) = test_server::scripted(&[OK, Does::Cuts, Does::Cuts]).await;
     let client = keeping(&url).await;
     let failure = message(client.send(Request::new(method, "/", url)).await);
     maybe_sent(&failure, "closed before the answer was complete");
@@ -723,7 +681,7 @@ async fn no_request_is_sent_three_times(#[case] method: Method) {
 #[case(Method::PATCH)]
 #[tokio::test]
 async fn what_may_not_be_done_twice_is_sent_once(#[case] method: Method) {
-    let (url, counts) = cutting(&[Does::Answers(200), Does::Cuts]).await;
+    let (url, counts) = test_server::scripted(&[OK, Does::Cuts]).await;
     let client = keeping(&url).await;
     let failure = message(client.send(Request::new(method, "/", url)).await);
     maybe_sent(&failure, "closed before the answer was complete");
@@ -737,7 +695,7 @@ async fn what_may_not_be_done_twice_is_sent_once(#[case] method: Method) {
 #[case(Method::DELETE)]
 #[tokio::test]
 async fn a_request_on_a_new_connection_is_sent_once(#[case] method: Method) {
-    let (url, counts) = cutting(&[Does::Cuts]).await;
+    let (url, counts) = test_server::scripted(&[Does::Cuts]).await;
     let client = HttpClient::in_environment(&test_server::http_config(PATIENT), |_| None).unwrap();
     let failure = message(client.send(Request::new(method, "/", url)).await);
     maybe_sent(&failure, "closed before the answer was complete");
@@ -747,7 +705,7 @@ async fn a_request_on_a_new_connection_is_sent_once(#[case] method: Method) {
 /// Each of many requests at the same time is judged by its own connection.
 #[tokio::test]
 async fn requests_at_the_same_time_are_told_apart() {
-    let (url, counts) = cutting(&[Does::Answers(200), Does::Cuts, Does::Cuts, Does::Cuts]).await;
+    let (url, counts) = test_server::scripted(&[OK, Does::Cuts, Does::Cuts, Does::Cuts]).await;
     let client = keeping(&url).await;
     // One of them goes out on the connection that is kept, and is sent twice.
     let send = |_| client.send(Request::new(Method::DELETE, "/", url.clone()));

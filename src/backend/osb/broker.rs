@@ -120,7 +120,7 @@ impl Broker {
             let alone = BindBody { predecessor_binding_id: None, ..body };
             response = exchange.send(put(url, &alone)?).await?;
         }
-        match response.status {
+        let bound = match response.status {
             StatusCode::OK | StatusCode::CREATED => {
                 exchange.issued_key(&response, request.identity.binding_id()).map(Bound::Issued)
             }
@@ -128,7 +128,14 @@ impl Broker {
                 exchange.accepted(&response, plan.longest_operation).map(Bound::Accepted)
             }
             _ => Err(exchange.refused(&response).await),
+        };
+        if !response.is_repeated {
+            return bound;
         }
+        // A broker may show credentials to the first request only, whose answer was lost.
+        bound
+            .map(|bound| Bound::Repeated(Box::new(bound)))
+            .map_err(|error| BackendError { class: ErrorClass::OrphanPossible, ..error })
     }
 
     /// Reads the key again, where the offering allows it (spec: "Fetching a Service Binding").

@@ -24,13 +24,13 @@ use super::{
     },
 };
 use crate::backend::{
-    Accepted, Author, Bound,
+    Accepted, Author, BackendError, Bound,
     ErrorClass::{
         self, Conflict, Forbidden, Gone, OrphanPossible, Rejected, Throttled, Transient, Unexpected,
         Unusable, Withheld,
     },
     Fetched, HttpConfig, KeyRequest, KnownSecrets, Names, Parameters, Progress, Unbound, Work,
-    test_server::{self, Then},
+    test_server::{self, Does, Then},
 };
 use crate::wipe::SecretValues;
 
@@ -671,4 +671,44 @@ async fn a_tenants_broker_that_moves_proves_itself_before_it_gets_a_bind() {
     assert!(matches!(broker.bind(&request()).await, Ok(Bound::Issued(_))));
     let calls: Vec<_> = new.calls().into_iter().map(|call| call.method).collect();
     assert_eq!(calls, [Method::GET, Method::PUT], "one catalog for the proof, and the bind");
+}
+
+/// The kept connection of the catalog is cut under the bind, which is sent once more.
+async fn binds_twice(second: Does) -> Result<Bound, BackendError> {
+    let catalog = Does::Answers(200, catalog().to_string().leak());
+    let (url, counts) = test_server::scripted(&[catalog, Does::Cuts, second]).await;
+    let broker = connect(url, Duration::from_secs(20));
+    broker.check().await.unwrap();
+    test_server::settle().await;
+    let bound = broker.bind(&request()).await;
+    assert_eq!(*counts.lock().unwrap(), [2, 1], "requests on each connection");
+    bound
+}
+
+/// The first bind may still take effect, also after the key was revoked.
+#[tokio::test]
+async fn a_bind_that_was_sent_twice_says_so() {
+    let Bound::Repeated(bound) = binds_twice(Does::Answers(201, KEY)).await.unwrap() else {
+        panic!("nobody knows of the first one");
+    };
+    assert!(matches!(*bound, Bound::Issued(key) if key.credentials.expose()["password"] == "s3cret"));
+    let Bound::Repeated(bound) = binds_twice(Does::Answers(202, "{}")).await.unwrap() else {
+        panic!("nobody knows of the first one");
+    };
+    assert!(matches!(*bound, Bound::Accepted(_)));
+}
+
+#[rstest]
+#[case::shown_once(Does::Answers(200, "{}"))]
+#[case::malformed(Does::Answers(201, "[]"))]
+#[case::refused(Does::Answers(400, "{}"))]
+#[case::in_conflict(Does::Answers(409, "{}"))]
+#[case::at_work(Does::Answers(422, r#"{"error": "ConcurrencyError"}"#))]
+#[case::limited(Does::Answers(429, "{}"))]
+#[case::refused_login(Does::Answers(401, "{}"))]
+#[case::failed(Does::Answers(500, "{}"))]
+#[case::cut(Does::Cuts)]
+#[tokio::test]
+async fn a_bind_that_was_sent_twice_in_vain_is_a_lost_one(#[case] second: Does) {
+    assert_eq!(binds_twice(second).await.unwrap_err().class, OrphanPossible);
 }
