@@ -177,17 +177,14 @@ impl Turn<'_> {
             Err(failure) => Err(BackendError::new(failure.class, failure.message)),
         };
         self.round.under_way = Some(work.clone());
-        let is_deleted = self.key.metadata.deletion_timestamp.is_some();
         let answer = match asked {
             Ok(Progress::Running { said, retry_after }) => Answer::Running { said, retry_after },
             Ok(Progress::Succeeded) if kind == Work::Bind => Answer::Completed(work),
             Ok(Progress::Succeeded) => self.revoked(sequence),
             Ok(Progress::Failed { said, leaves_orphan }) => self.given_up(&work, &said, leaves_orphan),
-            // A key that is not wanted any more is revoked, whatever becomes of the work.
-            Err(error) if kind == Work::Bind && is_deleted && is_refused(&error) => {
-                self.given_up(&work, &error.message, true)
+            Err(BackendError { class, message, retry_after }) => {
+                Answer::Unheard { class, message, retry_after }
             }
-            Err(error) => Answer::Running { said: Some(error.message), retry_after: error.retry_after },
         };
         self.learn(KeyOperation::Poll, answer);
     }
@@ -224,6 +221,7 @@ impl Turn<'_> {
             retry_after,
             first_look,
             said: None,
+            is_refused: false,
             inputs: self.inputs(),
         })
     }
@@ -527,11 +525,6 @@ impl Turn<'_> {
 
 fn failure(attempted: Attempted, error: &BackendError) -> Failure {
     Failure { attempted, class: error.class, message: error.message.clone(), retry_after: error.retry_after }
-}
-
-/// Whether asking again would bring the same answer.
-const fn is_refused(error: &BackendError) -> bool {
-    matches!(error.class, ErrorClass::Rejected | ErrorClass::Gone | ErrorClass::Forbidden)
 }
 
 fn transient(message: String) -> Failure {

@@ -45,7 +45,7 @@ const fn key_outcome(answer: &Answer) -> KeyOutcome {
         | Answer::Revoked(..)
         | Answer::Released(_)
         | Answer::Stored(_) => KeyOutcome::Done,
-        Answer::Accepted(_) | Answer::Running { .. } => KeyOutcome::UnderWay,
+        Answer::Accepted(_) | Answer::Running { .. } | Answer::Unheard { .. } => KeyOutcome::UnderWay,
         Answer::Unreadable(_) => KeyOutcome::Unreadable,
         Answer::Absent(_) => KeyOutcome::Absent,
         Answer::Conflict(..) => KeyOutcome::Conflict,

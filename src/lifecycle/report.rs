@@ -322,13 +322,17 @@ pub(super) fn deletion_waiting(world: &World, problem: &Problem) -> Rest {
 
 /// The answer to a bind was lost: what it may have made is revoked first.
 pub(super) fn cleaning_up(world: &World, sequence: Sequence, since: Timestamp) -> Report {
-    let in_time = || Failure {
+    let refusal = world.round.under_way.as_ref().filter(|work| work.is_refused && work.sequence == sequence);
+    let given_up = || Failure {
         attempted: Attempted::Provision,
         class: ErrorClass::OrphanPossible,
-        message: format!("bind failed: the remote side did not make key {sequence} in time"),
+        message: match refusal.and_then(|work| work.said.as_ref()) {
+            Some(said) => format!("bind failed: the remote side does not say how far it is: {said}"),
+            None => format!("bind failed: the remote side did not make key {sequence} in time"),
+        },
         retry_after: None,
     };
-    let problem = problem_of(&world.round.failure.clone().unwrap_or_else(in_time));
+    let problem = problem_of(&world.round.failure.clone().unwrap_or_else(given_up));
     let memory = Memory { operation: Some(Operation::clean_up(sequence, since)), ..world.memory.clone() };
     Report { memory, ..standing(world, &problem) }
 }
@@ -345,6 +349,7 @@ pub(super) fn under_way(world: &World, work: &UnderWay) -> Rest {
         retry_after: _,
         first_look: _,
         said,
+        is_refused: _,
         inputs,
     } = work;
     let wake = next_poll.map_or(Wake::Poll, Wake::At);

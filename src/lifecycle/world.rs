@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Attempted, Effect, Failure, Operation, OperationKind, Sequence, UnderWay, Work};
+use super::{Attempted, Effect, ErrorClass, Failure, Operation, OperationKind, Sequence, UnderWay, Work};
 use crate::api::Reason;
 
 /// Everything that [`super::decide`] may look at.
@@ -435,6 +435,15 @@ pub enum Answer {
         /// How long it asked to be left alone.
         retry_after: Option<Duration>,
     },
+    /// It did not say how far it is.
+    Unheard {
+        /// What that means.
+        class: ErrorClass,
+        /// What failed.
+        message: String,
+        /// How long it asked to be left alone.
+        retry_after: Option<Duration>,
+    },
     /// The remote side made the key that it was working on.
     Completed(UnderWay),
     /// The key's credentials are not shown again.
@@ -504,7 +513,13 @@ impl Round {
             Answer::Running { said, retry_after } => {
                 if let Some(work) = &mut self.under_way {
                     (work.next_poll, work.retry_after) = (None, retry_after);
-                    work.said = said;
+                    (work.said, work.is_refused) = (said, false);
+                }
+            }
+            Answer::Unheard { class, message, retry_after } => {
+                if let Some(work) = &mut self.under_way {
+                    (work.next_poll, work.retry_after) = (None, retry_after);
+                    (work.said, work.is_refused) = (Some(message), class.is_refusal());
                 }
             }
             Answer::Completed(work) => {

@@ -54,6 +54,7 @@ impl State {
             retry_after: None,
             first_look: std::time::Duration::ZERO,
             said: None,
+            is_refused: false,
             inputs: inputs.to_string(),
         })
     }
