@@ -313,7 +313,7 @@ mod tests {
             let said = other_writers(&secret(json!(record)), &layout()).unwrap_or_default();
             prop_assert!(said.chars().count() <= MOST_NAMED * 130, "{}", said);
             prop_assert!(!said.contains(char::is_control) && !said.contains('\u{202e}'), "{}", said);
-            prop_assert!(said.matches('`').count() % 4 == 0, "{}", said);
+            prop_assert!(said.matches('`').count().is_multiple_of(4), "{}", said);
         }
     }
 }

@@ -149,6 +149,8 @@ enum Fate {
     LostAfterEffect,
     /// Given up by the caller, and acted on later.
     Late,
+    /// Sent twice: the second is answered, and the first is acted on later.
+    Repeated,
     /// Lost after it took effect, which the next attempt finds.
     Unsure,
     /// Given up by the caller, and acted on later, when the next attempt would find it.
