@@ -46,7 +46,7 @@ impl Part {
 
 /// A field of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Field {
+struct Field {
     part: Part,
     name: String,
 }

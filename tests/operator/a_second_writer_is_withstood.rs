@@ -145,6 +145,13 @@ async fn a_label_that_a_policy_overrides_causes_no_storm(#[case] offering: &str,
     stage.wait_ready("second").await;
     let after = stage.secrets().get(KEY).await.unwrap();
     assert_eq!(after.resource_version(), written.resource_version(), "it was written once");
+    // The policy has no name, neither where it overrides the label nor where it adds it.
+    let second = stage.secrets().get("second").await.unwrap();
+    assert_eq!(second.labels()["team"], "policy");
+    for secret in [&after, &second] {
+        let managers = secret.managed_fields().iter().map(|record| record.manager.as_deref());
+        assert_eq!(managers.collect::<Vec<_>>(), [Some("servicekey-operator")]);
+    }
     assert_eq!((stage.broker.count(Route::Bind), stage.broker.count(Route::Fetch)), (3, 0));
 }
 
