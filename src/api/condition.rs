@@ -104,14 +104,17 @@ reasons! {
     /// A Secret of this name exists and belongs to somebody else, so it is not touched, and no key is made. Delete
     /// that Secret if it is not needed, or create the ServiceKey again with another `spec.secret.name`.
     SecretConflict,
-    /// The API server refuses the Secret: an admission policy, a quota, or rules for its type; or it stored other entries or
-    /// marks than the operator sent. The message says why. The operator finds this out by a dry run before it creates or
-    /// revokes a key. Change the policy, or the labels, annotations and entries in `spec.secret`; delete a Secret that is
-    /// immutable or has another type. The operator tries again.
+    /// The API server refuses the Secret: an admission policy, a quota, or rules for its type; or it stores other entries or
+    /// marks than the operator sends. The message says why, and names the fields. The operator finds this out by a dry run
+    /// before it creates or revokes a key. Change the policy, or the labels, annotations and entries in `spec.secret`;
+    /// delete a Secret that is immutable or has another type. The operator tries again. An admission webhook or policy that
+    /// changes a field leaves no name behind: the API server records its change as one of the operator. Look for it among the
+    /// cluster's MutatingWebhookConfigurations and MutatingAdmissionPolicies.
     SecretRejected,
     /// Another writer changed the Secret right after the operator had repaired it, several times in a row. The operator waits
-    /// longer before each further repair, five minutes at most. Find the writer with
-    /// `kubectl get secret <name> --show-managed-fields -o yaml`, and stop it from writing this Secret.
+    /// longer before each further repair, five minutes at most. The message names the fields and the writer's field manager,
+    /// where `metadata.managedFields` of the Secret does. Each writer chooses that name itself. A writer that only removes
+    /// fields is not recorded there: find it in the API server's audit log. Stop it from writing this Secret.
     SecretContested,
     /// The credentials can't be turned into the Secret's entries: names that collide, a template that uses a credential
     /// that is not there, or more than fits in a Secret. Or the remote side's answer holds no credentials that can be

@@ -27,6 +27,9 @@ pub const PLAN_IDS_ANNOTATION: &str = "servicekeys.dev/plan-ids";
 /// whose label names the ServiceKey at hand.
 pub const OWNER_UID_LABEL: &str = "servicekeys.dev/owner-uid";
 
+/// The name under which the operator's writes appear in `metadata.managedFields`.
+pub const FIELD_MANAGER: &str = "servicekey-operator";
+
 /// The well-known label for the tool that manages an object; the operator sets it on every Secret that it writes.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 

@@ -346,6 +346,8 @@ pub enum Bound {
     Issued(IssuedKey),
     /// The remote side is making it.
     Accepted(Accepted),
+    /// This, by the second of two requests. The answer to the first one was lost, and it may still take effect.
+    Repeated(Box<Self>),
 }
 
 /// The answer to a request to revoke a key.

@@ -1,6 +1,11 @@
 //! Small servers on 127.0.0.1 for the tests of the backends, among them some that no library would let misbehave.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -10,7 +15,7 @@ use rustls::{ServerConfig, pki_types::PrivateKeyDer, server::WebPkiClientVerifie
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpSocket},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 use tokio_rustls::TlsAcceptor;
 use url::Url;
@@ -76,6 +81,68 @@ pub(super) async fn raw(answer: impl Into<Vec<u8>>, then: Then) -> Url {
         }
     });
     url
+}
+
+/// What a server does with a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Does {
+    /// Answers with this status and body, and keeps the connection.
+    Answers(u16, &'static str),
+    /// Closes the connection as soon as it has read the request.
+    Cuts,
+}
+
+/// A server that does this with the requests, in the order in which they come; afterwards it answers `200 {}`. It counts
+/// the requests of each connection.
+pub(super) async fn scripted(script: &[Does]) -> (Url, Arc<Mutex<Vec<usize>>>) {
+    let (listener, url) = listen("http").await;
+    let script = Arc::new(Mutex::new(script.iter().copied().collect::<VecDeque<_>>()));
+    let counts = Arc::<Mutex<Vec<usize>>>::default();
+    let counted = Arc::clone(&counts);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (script, counts) = (Arc::clone(&script), Arc::clone(&counted));
+            let connection = counts.lock().unwrap().len();
+            counts.lock().unwrap().push(0);
+            tokio::spawn(async move {
+                while read_request(&mut stream).await {
+                    counts.lock().unwrap()[connection] += 1;
+                    let next = script.lock().unwrap().pop_front();
+                    let Does::Answers(status, body) = next.unwrap_or(Does::Answers(200, "{}")) else {
+                        return;
+                    };
+                    let length = body.len();
+                    let answer = format!("HTTP/1.1 {status} So\r\ncontent-length: {length}\r\n\r\n{body}");
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    (url, counts)
+}
+
+/// Reads a request to the end of its body; says whether there was one.
+async fn read_request(stream: &mut TcpStream) -> bool {
+    let mut request = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&request).to_ascii_lowercase();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
+                return true;
+            }
+        }
+        if !stream.read_buf(&mut request).await.is_ok_and(|length| length > 0) {
+            return false;
+        }
+    }
+}
+
+/// Lets the tasks of this runtime go on that can: those that keep a connection, and the servers.
+pub(super) async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// A server that accepts connections and neither reads nor says anything.

@@ -63,6 +63,7 @@ impl Day {
                         retry_after: None,
                         first_look: Duration::from_secs(2),
                         said: None,
+                        is_refused: false,
                         inputs: String::new(),
                     }),
                 }

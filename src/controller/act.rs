@@ -222,6 +222,7 @@ impl Turn<'_> {
         let secret = secret::rehearsal(&existing, &self.subject.owner_reference, &self.layout());
         let parameters = PostParams { dry_run: true, ..as_field_manager() };
         match self.send_secret(&secret, &parameters).await {
+            Ok(stored) if !self.is_as_sent(&secret, &stored) => {}
             Ok(_) => {
                 if is_new {
                     self.looked_up = Some(LookedUp::Absent);
@@ -357,17 +358,7 @@ impl Turn<'_> {
         let secret = self.rendered(entries, marks);
         let written = self.send_secret(&secret, &as_field_manager()).await;
         let Some(stored) = self.sent(written)? else { return Ok(false) };
-        if let Some(part) = secret::changed(&secret, &stored) {
-            self.round.learn(Answer::Failed(Failure {
-                attempted: Attempted::Store,
-                class: ErrorClass::Rejected,
-                message: format!(
-                    "the API server stored the Secret `{}` with other {part} than the operator sent: an admission \
-                     webhook or policy changes them; exempt Secrets that bear the label `servicekeys.dev/owner-uid`",
-                    self.subject.secret
-                ),
-                retry_after: None,
-            }));
+        if !self.is_as_sent(&secret, &stored) {
             return Ok(false);
         }
         self.looked_up = None;
@@ -376,6 +367,18 @@ impl Turn<'_> {
         self.wrote_secret.clone_from(&stored.metadata.resource_version);
         self.found_right(&stored.metadata, marks.clone().into());
         Ok(true)
+    }
+
+    /// Whether the API server keeps the Secret as it was sent.
+    fn is_as_sent(&mut self, sent: &Secret, stored: &Secret) -> bool {
+        let Some(change) = secret::changed(sent, stored) else { return true };
+        self.round.learn(Answer::Failed(Failure {
+            attempted: Attempted::Store,
+            class: ErrorClass::Rejected,
+            message: format!("the API server stores the Secret `{}` with {change}", self.subject.secret),
+            retry_after: None,
+        }));
+        false
     }
 
     /// The Secret to send: a new one, or ours with the version that was read.
@@ -430,10 +433,7 @@ impl Turn<'_> {
                     self.round.learn(Answer::Failed(Failure {
                         attempted: Attempted::Store,
                         class: ErrorClass::Transient,
-                        message: format!(
-                            "another writer changed the Secret `{}` each time that the operator was about to write it",
-                            self.subject.secret
-                        ),
+                        message: self.others_were_faster(),
                         retry_after: None,
                     }));
                 }
@@ -450,6 +450,16 @@ impl Turn<'_> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn others_were_faster(&self) -> String {
+        let writers = self.other_writers.as_ref();
+        let named = writers.map(|writers| format!("; `metadata.managedFields` names {writers}"));
+        format!(
+            "another writer changed the Secret `{}` each time that the operator was about to write it{}",
+            self.subject.secret,
+            named.unwrap_or_default()
+        )
     }
 
     fn refusal_of_secret(&self, error: &Error) -> String {

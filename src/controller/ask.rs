@@ -57,14 +57,24 @@ impl Turn<'_> {
             Ok((backend, request)) => {
                 let predecessor = predecessor.map(|sequence| self.identity(sequence));
                 match backend.bind(&KeyRequest { predecessor, ..request }).await {
-                    Ok(Bound::Issued(issued)) => self.take_in_hand(sequence, issued, self.inputs()),
-                    Ok(Bound::Accepted(accepted)) => self.accepted(Work::Bind, sequence, accepted),
+                    Ok(bound) => self.bound(sequence, bound),
                     Err(error) => self.not_bound(sequence, &error),
                 }
             }
         };
         self.memo.may_have_created |= !answer.had_no_effect();
         self.learn(KeyOperation::Bind, answer);
+    }
+
+    fn bound(&mut self, sequence: Sequence, bound: Bound) -> Answer {
+        match bound {
+            Bound::Issued(issued) => self.take_in_hand(sequence, issued, self.inputs()),
+            Bound::Accepted(accepted) => self.accepted(Work::Bind, sequence, accepted),
+            Bound::Repeated(bound) => {
+                self.round.learn(Answer::GivenUp(sequence, full_second((self.context.clock)())));
+                self.bound(sequence, *bound)
+            }
+        }
     }
 
     fn not_bound(&mut self, sequence: Sequence, error: &BackendError) -> Answer {
@@ -190,17 +200,14 @@ impl Turn<'_> {
             Err(failure) => Err(BackendError::new(failure.class, failure.message)),
         };
         self.round.under_way = Some(work.clone());
-        let is_deleted = self.key.metadata.deletion_timestamp.is_some();
         let answer = match asked {
             Ok(Progress::Running { said, retry_after }) => Answer::Running { said, retry_after },
             Ok(Progress::Succeeded) if kind == Work::Bind => Answer::Completed(work),
             Ok(Progress::Succeeded) => self.revoked(sequence),
             Ok(Progress::Failed { said, leaves_orphan }) => self.given_up(&work, &said, leaves_orphan),
-            // A key that is not wanted any more is revoked, whatever becomes of the work.
-            Err(error) if kind == Work::Bind && is_deleted && is_refused(&error) => {
-                self.given_up(&work, &error.message, true)
+            Err(BackendError { class, message, retry_after }) => {
+                Answer::Unheard { class, message, retry_after }
             }
-            Err(error) => Answer::Running { said: Some(error.message), retry_after: error.retry_after },
         };
         self.learn(KeyOperation::Poll, answer);
     }
@@ -237,6 +244,7 @@ impl Turn<'_> {
             retry_after,
             first_look,
             said: None,
+            is_refused: false,
             inputs: self.inputs(),
         })
     }
@@ -557,11 +565,6 @@ impl Turn<'_> {
 
 fn failure(attempted: Attempted, error: &BackendError) -> Failure {
     Failure { attempted, class: error.class, message: error.message.clone(), retry_after: error.retry_after }
-}
-
-/// Whether asking again would bring the same answer.
-const fn is_refused(error: &BackendError) -> bool {
-    matches!(error.class, ErrorClass::Rejected | ErrorClass::Gone | ErrorClass::Forbidden)
 }
 
 fn transient(message: String) -> Failure {

@@ -45,11 +45,11 @@ const fn key_outcome(answer: &Answer) -> KeyOutcome {
         | Answer::Revoked(..)
         | Answer::Released(_)
         | Answer::Stored(_) => KeyOutcome::Done,
-        Answer::Accepted(_) | Answer::Running { .. } => KeyOutcome::UnderWay,
+        Answer::Accepted(_) | Answer::Running { .. } | Answer::Unheard { .. } => KeyOutcome::UnderWay,
         Answer::Unreadable(_) | Answer::Unrepeatable(..) => KeyOutcome::Unreadable,
         Answer::Absent(_) => KeyOutcome::Absent,
         Answer::Conflict(..) => KeyOutcome::Conflict,
-        Answer::Lost(..) | Answer::Unsure(..) => KeyOutcome::Lost,
+        Answer::Lost(..) | Answer::Unsure(..) | Answer::GivenUp(..) => KeyOutcome::Lost,
         Answer::Unusable(..) | Answer::Failed(_) => KeyOutcome::Failed,
     }
 }

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::FIELD_MANAGER;
+use crate::api::marks::FIELD_MANAGER;
 
 /// Whether the object has the finalizer.
 pub fn has(meta: &ObjectMeta, finalizer: &str) -> bool {

@@ -393,6 +393,7 @@ mod tests {
             retry_after: retry_after.map(Duration::from_secs),
             first_look: SHORTEST_WAIT,
             said: None,
+            is_refused: false,
             inputs: String::new(),
         }
     }

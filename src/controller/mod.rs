@@ -36,10 +36,9 @@ pub use run::{Clock, Operator, Options};
 
 use kube::api::PostParams;
 
-/// The name under which our writes appear in `managedFields`.
-const FIELD_MANAGER: &str = "servicekey-operator";
+use crate::api::marks::FIELD_MANAGER;
 
-/// The parameters of a write under that name.
+/// The parameters of a write under the operator's name.
 fn as_field_manager() -> PostParams {
     PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
 }

@@ -59,6 +59,7 @@ impl Turn<'_> {
             late: self.late_answers(),
             all_refused: self.memo.stored_finalizer && !self.memo.may_have_created,
             repair_from: self.memo.repairs.next(),
+            other_writers: self.other_writers.clone(),
             told: status::told(self.key.status.as_ref(), self.key.metadata.generation),
             now: (self.context.clock)(),
         })
@@ -295,6 +296,7 @@ impl Turn<'_> {
             return Ok(SecretView::Foreign { holder });
         }
         let (layout, marks) = (self.layout(), secret::read(meta));
+        self.other_writers = None;
         let is_right = |marks: &&Marks<Claim>| {
             let complete = secret::intact(meta, &self.subject.owner_reference, &layout);
             // Admission may have changed what we wrote, which was accepted then.
@@ -306,6 +308,7 @@ impl Turn<'_> {
             return Ok(SecretView::Intact { key: marks.key.clone(), previous: marks.previous, flaw: None });
         }
         let secret = self.read_secret().await?.filter(|secret| secret.metadata.uid == meta.uid);
+        self.other_writers = secret.as_ref().and_then(|secret| secret::other_writers(secret, &layout));
         let Some((entries, held)) = secret.as_ref().and_then(|secret| self.held(secret)) else {
             let previous = marks.as_ref().and_then(|marks| marks.previous);
             return Ok(SecretView::Damaged { key: marks.map(|marks| marks.key), previous });

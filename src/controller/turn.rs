@@ -150,6 +150,8 @@ pub(super) struct Turn<'a> {
     pub(super) distrusts_cache: bool,
     /// The version of the Secret that we wrote in this reconcile.
     pub(super) wrote_secret: Option<String>,
+    /// Who else owns fields of a Secret that is not right, in words.
+    pub(super) other_writers: Option<String>,
     /// Writes of the Secret in this reconcile that another writer was faster than.
     pub(super) conflicts: u32,
     /// The place among those who work, given up while a remote side is waited for.
@@ -191,6 +193,7 @@ impl<'a> Turn<'a> {
             memo,
             round,
             looked_up: None,
+            other_writers: None,
             distrusts_cache: false,
             wrote_secret: None,
             conflicts: 0,

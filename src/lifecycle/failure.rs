@@ -37,6 +37,14 @@ pub enum ErrorClass {
     Unsure,
 }
 
+impl ErrorClass {
+    /// Whether asking again brings the same answer until something changes.
+    #[must_use]
+    pub const fn is_refusal(self) -> bool {
+        matches!(self, Self::Rejected | Self::Gone | Self::Forbidden)
+    }
+}
+
 /// An effect that did not work.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Failure {

@@ -109,6 +109,8 @@ pub struct UnderWay {
     pub first_look: Duration,
     /// What it said last.
     pub said: Option<String>,
+    /// Whether it refused to say how far it is.
+    pub is_refused: bool,
     /// Digest of the fields that the key is made from.
     pub inputs: String,
 }
@@ -128,7 +130,15 @@ impl UnderWay {
 /// The work on this key that is waited for, from what this process knows or the status remembers.
 pub(super) fn under_way(world: &World, work: Work, sequence: Sequence) -> Option<UnderWay> {
     let known = known_work(world)?;
-    (known.work == work && known.sequence == sequence && !known.is_given_up(world.now)).then_some(known)
+    let is_over = known.is_given_up(world.now) || is_abandoned(world, &known);
+    (known.work == work && known.sequence == sequence && !is_over).then_some(known)
+}
+
+/// Whether nobody waits for a bind of a key that is not wanted any more, because the remote side refuses to say how far it
+/// is: the key is revoked, whatever becomes of the bind.
+fn is_abandoned(world: &World, known: &UnderWay) -> bool {
+    let is_unwanted = world.desired.deleting && !world.desired.keeps_keys();
+    known.work == Work::Bind && known.is_refused && is_unwanted
 }
 
 /// The key whose bind has an unknown outcome since then, and the status does not say so yet.
@@ -136,7 +146,10 @@ pub(super) fn lost(world: &World) -> Option<(Sequence, Timestamp)> {
     let exhausted = known_work(world)
         .filter(|known| known.work == Work::Bind && known.is_given_up(world.now))
         .map(|known| (known.sequence, full_second(known.ends)));
-    let (sequence, since) = world.round.lost.or(exhausted)?;
+    let abandoned = known_work(world)
+        .filter(|known| is_abandoned(world, known))
+        .map(|known| (known.sequence, full_second(world.now)));
+    let (sequence, since) = world.round.lost.or(exhausted).or(abandoned)?;
     // That it was lost again later is known to this process, and to the next one that it can't know.
     let known =
         world.memory.operation.as_ref().is_some_and(|operation| {
@@ -162,6 +175,7 @@ fn known_work(world: &World) -> Option<UnderWay> {
             retry_after: None,
             first_look: CLOSE_LOOK,
             said: None,
+            is_refused: false,
             inputs: inputs.unwrap_or_default(),
         })
     };
@@ -220,6 +234,7 @@ mod tests {
             retry_after: None,
             first_look: CLOSE_LOOK,
             said: None,
+            is_refused: false,
             inputs: String::new(),
         }
     }

@@ -309,23 +309,30 @@ pub(super) fn secret_conflict(world: &World, holder: &str) -> Rest {
 
 /// The Secret was repaired a moment ago, and is not right again.
 pub(super) fn contested(world: &World, until: Timestamp) -> Rest {
-    Rest::new(Wake::At(until), standing(world, &contest(until)))
+    Rest::new(Wake::At(until), standing(world, &contest(world, until)))
 }
 
 /// As [`contested`], and the Secret holds credentials that work.
 pub(super) fn repair_waits(world: &World, key: &KeyRecord, until: Timestamp) -> Rest {
-    let report = held_up(world, key, contest(until));
+    let report = held_up(world, key, contest(world, until));
     let next = next_revocation(world).into_iter().chain(report.next_rotation).chain([until]);
     let next = next.chain(next_expiry(world, key)).filter(|next| *next > world.now).min();
     Rest::new(Wake::At(next.unwrap_or(until)), report)
 }
 
-fn contest(until: Timestamp) -> Problem {
+fn contest(world: &World, until: Timestamp) -> Problem {
+    let writer = world.other_writers.as_ref().map_or_else(
+        || {
+            "`metadata.managedFields` names no other writer: find the one that removes fields, or writes as \
+             `servicekey-operator`, in the API server's audit log, and stop it"
+                .to_owned()
+        },
+        |writers| format!("`metadata.managedFields` names {writers}; stop that writer"),
+    );
     Problem {
         reason: Reason::SecretContested,
         message: format!(
-            "another writer keeps changing the Secret; the operator repairs it again at {}. Find the writer by \
-             `kubectl get secret --show-managed-fields`, and stop it",
+            "another writer keeps changing the Secret, and the operator repairs it again at {}: {writer}",
             full_second(until)
         ),
     }
@@ -398,13 +405,17 @@ pub(super) fn deletion_waiting(world: &World, problem: &Problem) -> Rest {
 
 /// The answer to a bind was lost: what it may have made is revoked first.
 pub(super) fn cleaning_up(world: &World, sequence: Sequence, since: Timestamp) -> Report {
-    let in_time = || Failure {
+    let refusal = world.round.under_way.as_ref().filter(|work| work.is_refused && work.sequence == sequence);
+    let given_up = || Failure {
         attempted: Attempted::Provision,
         class: ErrorClass::OrphanPossible,
-        message: format!("bind failed: the remote side did not make key {sequence} in time"),
+        message: match refusal.and_then(|work| work.said.as_ref()) {
+            Some(said) => format!("bind failed: the remote side does not say how far it is: {said}"),
+            None => format!("bind failed: the remote side did not make key {sequence} in time"),
+        },
         retry_after: None,
     };
-    let problem = problem_of(&world.round.failure.clone().unwrap_or_else(in_time));
+    let problem = problem_of(&world.round.failure.clone().unwrap_or_else(given_up));
     let operation = Operation::clean_up(sequence, since).of_plan(world.noted(sequence));
     let memory = Memory { operation: Some(operation), ..world.memory.clone() };
     Report { memory, ..standing(world, &problem) }
@@ -422,6 +433,7 @@ pub(super) fn under_way(world: &World, work: &UnderWay) -> Rest {
         retry_after: _,
         first_look: _,
         said,
+        is_refused: _,
         inputs,
     } = work;
     let wake = next_poll.map_or(Wake::Poll, Wake::At);

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Attempted, Effect, Failure, Operation, OperationKind, Sequence, UnderWay, Work};
+use super::{Attempted, Effect, ErrorClass, Failure, Operation, OperationKind, Sequence, UnderWay, Work};
 use crate::api::Reason;
 
 /// Everything that [`super::decide`] may look at.
@@ -46,6 +46,8 @@ pub struct World {
     /// The earliest time of the next repair of the Secret. Another writer that undoes each repair at once must not cause
     /// one without end.
     pub repair_from: Option<Timestamp>,
+    /// Who else owns fields of the Secret, in words, where the Secret is not right and the API server names them.
+    pub other_writers: Option<String>,
     /// What the status says about what the user asks for now.
     pub told: Option<Told>,
     /// The time.
@@ -490,6 +492,15 @@ pub enum Answer {
         /// How long it asked to be left alone.
         retry_after: Option<Duration>,
     },
+    /// It did not say how far it is.
+    Unheard {
+        /// What that means.
+        class: ErrorClass,
+        /// What failed.
+        message: String,
+        /// How long it asked to be left alone.
+        retry_after: Option<Duration>,
+    },
     /// The remote side made the key that it was working on.
     Completed(UnderWay),
     /// The key's credentials are not shown again.
@@ -509,6 +520,8 @@ pub enum Answer {
     Lost(Failure, Sequence, Timestamp),
     /// As with a lost one, but asking for the same key again finds it if it was made.
     Unsure(Failure, Sequence, Timestamp),
+    /// Of two requests for the key one was given up then, and may still take effect. The answer to the other follows.
+    GivenUp(Sequence, Timestamp),
     /// The remote side confirmed that the key is gone, then.
     Revoked(Sequence, Timestamp),
     /// The key bears our mark no more.
@@ -567,7 +580,13 @@ impl Round {
             Answer::Running { said, retry_after } => {
                 if let Some(work) = &mut self.under_way {
                     (work.next_poll, work.retry_after) = (None, retry_after);
-                    work.said = said;
+                    (work.said, work.is_refused) = (said, false);
+                }
+            }
+            Answer::Unheard { class, message, retry_after } => {
+                if let Some(work) = &mut self.under_way {
+                    (work.next_poll, work.retry_after) = (None, retry_after);
+                    (work.said, work.is_refused) = (Some(message), class.is_refusal());
                 }
             }
             Answer::Completed(work) => {
@@ -608,6 +627,7 @@ impl Round {
                 self.given_up = Some((sequence, since));
                 self.fail(failure);
             }
+            Answer::GivenUp(sequence, since) => self.given_up = Some((sequence, since)),
             Answer::Revoked(sequence, at) => {
                 self.revoked.insert(sequence, at);
                 // Written down before anything was revoked because of it.

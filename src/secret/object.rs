@@ -9,10 +9,7 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Entries, Layout, Marks, admission,
-    marks::{PREFIX, is_reserved},
-};
+use super::{Entries, Layout, Marks, admission, marks::is_reserved};
 use crate::api::marks::{MANAGED_BY, MANAGED_BY_LABEL, OWNER_UID_LABEL};
 
 /// The annotation that lists the user's labels and annotations on the Secret, so that those that leave the
@@ -110,25 +107,6 @@ pub fn rehearsal(existing: &ObjectMeta, owner: &OwnerReference, layout: &Layout)
         type_: Some(layout.type_.clone()),
         data: Some(data),
         ..Secret::default()
-    }
-}
-
-/// The part of a Secret that the API server stored otherwise than the operator sent it. Only entries and the operator's own
-/// labels and annotations count; others may differ.
-#[must_use]
-pub fn changed(sent: &Secret, stored: &Secret) -> Option<&'static str> {
-    let own = |keys: &Option<BTreeMap<String, String>>| -> BTreeMap<String, String> {
-        let own = keys.iter().flatten().filter(|(key, _)| key.starts_with(PREFIX));
-        own.map(|(key, value)| (key.clone(), value.clone())).collect()
-    };
-    if Entries::of(sent) != Entries::of(stored) {
-        Some("entries")
-    } else if own(&sent.metadata.labels) != own(&stored.metadata.labels) {
-        Some("labels `servicekeys.dev/…`")
-    } else if own(&sent.metadata.annotations) != own(&stored.metadata.annotations) {
-        Some("annotations `servicekeys.dev/…`")
-    } else {
-        None
     }
 }
 

@@ -223,8 +223,18 @@ async fn a_label_that_a_policy_overrides_causes_no_storm(#[case] offering: &str,
     stage.wait_ready("second").await;
     let after = stage.secrets().get(KEY).await.unwrap();
     assert_eq!(after.resource_version(), written.resource_version(), "it was written once");
+    // The policy has no name, neither where it overrides the label nor where it adds it.
+    let second = stage.secrets().get("second").await.unwrap();
+    assert_eq!(second.labels()["team"], "policy");
+    for secret in [&after, &second] {
+        let managers = secret.managed_fields().iter().map(|record| record.manager.as_deref());
+        assert_eq!(managers.collect::<Vec<_>>(), [Some("servicekey-operator")]);
+    }
     assert_eq!((stage.broker.count(Route::Bind), stage.broker.count(Route::Fetch)), (3, 0));
 }
+
+/// The field manager of the other writer.
+const WRITER: &str = "drift-controller";
 
 /// Another writer that changes the Secret as soon as the operator has repaired it, until this is dropped.
 struct Writer(tokio::task::JoinHandle<()>);
@@ -232,9 +242,10 @@ struct Writer(tokio::task::JoinHandle<()>);
 impl Writer {
     fn start(stage: &Stage, change: Value) -> Self {
         let secrets = stage.secrets();
+        let named = PatchParams { field_manager: Some(WRITER.to_owned()), ..PatchParams::default() };
         Self(tokio::spawn(async move {
             loop {
-                let _ = secrets.patch(KEY, &PatchParams::default(), &Patch::Merge(&change)).await;
+                let _ = secrets.patch(KEY, &named, &Patch::Merge(&change)).await;
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }))
@@ -248,18 +259,27 @@ impl Drop for Writer {
 }
 
 /// Neither its own repairs nor the events of the other writer make the operator go on at once: each further repair waits
-/// longer, and the condition says so.
+/// longer, and the condition says so, and names the writer and the field.
 #[rstest]
-#[case::shown_once("metrics", "basic", json!({"stringData": {"extra": "x"}}), 1)]
-#[case::retrievable("postgresql", "small", json!({"stringData": {"extra": "x"}}), 1)]
+#[case::shown_once("metrics", "basic", json!({"stringData": {"extra": "x"}}), Some("data[extra]"), 1)]
+#[case::retrievable("postgresql", "small", json!({"stringData": {"extra": "x"}}), Some("data[extra]"), 1)]
 // Each repair costs two: the bind once more, and then the next key's.
-#[case::lost("metrics", "basic", json!({"stringData": {"password": "guessed"}}), 20)]
-#[case::read_again("postgresql", "small", json!({"stringData": {"password": "guessed"}}), 10)]
+#[case::lost("metrics", "basic", json!({"stringData": {"password": "guessed"}}), Some("data[password]"), 20)]
+#[case::read_again("postgresql", "small", json!({"stringData": {"password": "guessed"}}), Some("data[password]"), 10)]
+#[case::marked(
+    "metrics",
+    "basic",
+    json!({"metadata": {"annotations": {"servicekeys.dev/sequence": "7"}}}),
+    Some("metadata.annotations[servicekeys.dev/sequence]"),
+    1
+)]
+#[case::removed("metrics", "basic", json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}}), None, 1)]
 #[tokio::test]
 async fn a_writer_that_undoes_each_repair_causes_no_storm(
     #[case] offering: &str,
     #[case] plan: &str,
     #[case] change: Value,
+    #[case] field: Option<&str>,
     #[case] most_calls: usize,
 ) {
     let works = most_calls == 1;
@@ -269,14 +289,19 @@ async fn a_writer_that_undoes_each_repair_causes_no_storm(
     stage.wait_ready(KEY).await;
 
     let writer = Writer::start(&stage, change);
+    let words = field.map_or_else(
+        || "`metadata.managedFields` names no other writer".to_owned(),
+        |field| format!("`metadata.managedFields` names `{WRITER}` for `{field}`; stop that writer"),
+    );
     let contested = |key: Option<&ServiceKey>| {
         let says_so = |type_| {
-            key.and_then(|key| key.condition(type_))
-                .is_some_and(|condition| condition.reason == Reason::SecretContested.as_str())
+            key.and_then(|key| key.condition(type_)).is_some_and(|condition| {
+                condition.reason == Reason::SecretContested.as_str() && condition.message.contains(&words)
+            })
         };
         says_so(ConditionType::Ready) || says_so(ConditionType::Rotating)
     };
-    let told = stage.wait(stage.keys(), KEY, "contested", contested).await.unwrap();
+    let told = stage.wait(stage.keys(), KEY, "contested, and told by whom", contested).await.unwrap();
     let ready = told.condition(ConditionType::Ready).unwrap();
     assert_eq!(ready.status == "True", works, "{ready:?}");
     // Ten seconds of hundreds of changes: a few repairs at once, and few later.

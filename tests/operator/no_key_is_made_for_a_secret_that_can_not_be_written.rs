@@ -69,6 +69,56 @@ async fn a_policy_is_found_before_the_first_key() {
     assert_eq!(stage.broker.count(Route::Bind), 1);
 }
 
+/// A webhook may record its change as one of another field manager.
+const INJECTOR: &str = ", JSONPatch{op: 'add', path: '/metadata/managedFields/-', value: {'manager': dyn('injector'), \
+                        'operation': dyn('Update'), 'apiVersion': dyn('v1'), 'fieldsType': dyn('FieldsV1'), \
+                        'time': dyn('2026-01-01T00:00:00Z'), 'fieldsV1': dyn({'f:data': {'f:password': {'.': {}}}})}}";
+
+/// The API server records what a policy changes within a request as the change of whoever makes the request.
+#[rstest]
+#[case::as_policies_do(
+    "",
+    "bears no name in `metadata.managedFields`; look through the MutatingWebhookConfigurations"
+)]
+#[case::with_its_name(
+    INJECTOR,
+    "`metadata.managedFields` names `injector` for `data[password]`; keep that writer from"
+)]
+#[tokio::test]
+async fn an_entry_that_a_policy_overrides_is_found_before_the_first_key(
+    #[case] patches: &str,
+    #[case] words: &str,
+) {
+    let stage = Stage::set().await;
+    let policy = Policy::replace_entry(&stage.client, &stage.namespace, KEY, "password", patches).await;
+    let _operator = stage.start_operator().await;
+    stage.create_key(KEY).await;
+    let message = wait_refused(&stage, ConditionType::Ready).await;
+    let field = "stores the Secret `monitoring-creds` with another `data[password]` than the operator sent: ";
+    assert!(message.contains(field) && message.contains(words), "{message}");
+    assert_eq!((stage.broker.count(Route::Bind), stage.broker.count(Route::Unbind)), (0, 0));
+
+    policy.lift().await;
+    stage.wait_ready(KEY).await;
+    assert_eq!(stage.broker.count(Route::Bind), 1);
+}
+
+/// The rehearsal has no entry of that name: only the write shows it. Its one key waits for the administrator.
+#[tokio::test]
+async fn an_entry_that_a_policy_overrides_is_named_by_the_write() {
+    let stage = Stage::set().await;
+    let policy = Policy::replace_entry(&stage.client, &stage.namespace, KEY, "username", "").await;
+    let _operator = stage.start_operator().await;
+    stage.create_key(KEY).await;
+    let message = wait_refused(&stage, ConditionType::Ready).await;
+    assert!(message.contains("another `data[username]` than the operator sent"), "{message}");
+    assert_eq!(stage.broker.count(Route::Bind), 1);
+
+    policy.lift().await;
+    stage.wait_ready(KEY).await;
+    assert_eq!((stage.broker.count(Route::Bind), stage.broker.bindings().len()), (1, 1));
+}
+
 /// Each type of Secret passes the rehearsal that the Secret itself would pass.
 #[rstest]
 #[case("kubernetes.io/tls", json!({"tls.crt": "{{ ca }}", "tls.key": "{{ password }}"}))]

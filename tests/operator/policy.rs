@@ -47,6 +47,32 @@ impl Policy {
         policy
     }
 
+    /// Replaces an entry of the Secret of this name, whatever is sent. `patches` are further ones, as CEL.
+    pub async fn replace_entry(
+        client: &Client,
+        namespace: &str,
+        secret: &str,
+        entry: &str,
+        patches: &str,
+    ) -> Self {
+        let replaced =
+            format!("[JSONPatch{{op: 'replace', path: '/data/{entry}', value: 'b3RoZXI='}}{patches}]");
+        let mutation = json!({"patchType": "JSONPatch", "jsonPatch": {"expression": replaced}});
+        let condition = format!(
+            "request.namespace == '{namespace}' && object.metadata.name in ['{secret}', 'probe'] \
+             && '{entry}' in object.?data.orValue({{}})"
+        );
+        let conditions = json!([{"name": "here", "expression": condition}]);
+        let rule =
+            json!({"reinvocationPolicy": "Never", "mutations": [mutation], "matchConditions": conditions});
+        let policy = Self::create(client, namespace, "MutatingAdmissionPolicy", (rule, json!({}))).await;
+        let is_replaced = |created: kube::Result<Secret>| {
+            created.is_ok_and(|secret| secret.data.unwrap_or_default()[entry].0 == b"other")
+        };
+        policy.until(namespace, json!({"data": {entry: "eA=="}}), is_replaced).await;
+        policy
+    }
+
     async fn create(
         client: &Client,
         namespace: &str,

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use flate2::read::GzDecoder;
 use jiff::Timestamp;
-use reqwest::header::LOCATION;
+use reqwest::{Method, header::LOCATION};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 use zeroize::Zeroizing;
@@ -21,10 +21,11 @@ use super::{
     AddressPolicy, CallOutcome, Failure, HttpConfig, ObservedCall, Observer, RemoteShares, Request, Response,
     address::ADMIT,
     budget::Budget,
+    kept,
     request::origin,
     response::{self, Body},
     trace, values,
-    ways::{Way, Ways},
+    ways::{Clients, Way, Ways},
     words,
 };
 use crate::{
@@ -124,7 +125,8 @@ impl HttpClient {
         &self.kept
     }
 
-    /// Sends the request once, and reads the answer.
+    /// Sends the request, and reads the answer. It is sent once; once more, on a new connection, where the remote side closed
+    /// the kept one that it went out on and the request is a GET, PUT or DELETE.
     ///
     /// # Errors
     /// A [`Failure`] where no status came back, or that of a redirect, which is never followed: it would carry
@@ -201,23 +203,49 @@ impl HttpClient {
         )
     }
 
+    /// Sends the request by these clients; once more, on a new connection, where the one that it went out on was a kept one
+    /// that the remote side closed.
+    async fn send_by(&self, clients: &Clients, way: &Way, request: Request) -> Result<Response, Failure> {
+        let again = is_idempotent(&request.method).then(|| request.clone());
+        let (request, lost) = match (self.send_once(&clients.keeping, way, request).await, again) {
+            (Err(Unanswered::Severed(lost)), Some(request)) => (request, lost),
+            (outcome, _) => return outcome.map_err(Failure::from),
+        };
+        let Ok(client) = self.ways.opening(&request.url, clients) else { return Err(lost) };
+        let (creates, to_the_remote_side) = (request.method == Method::PUT, request.to_the_remote_side);
+        let outcome = self.send_once(client, way, request).await.map_err(Failure::from);
+        match outcome {
+            // The first request may have created what the second one did not.
+            Ok(response) if creates && !response.status.is_success() => {
+                self.heed(&response, to_the_remote_side);
+                Err(lost)
+            }
+            Err(_) if creates => Err(lost),
+            outcome => outcome.map(|response| Response { is_repeated: true, ..response }),
+        }
+    }
+
     /// Sends the request once by this client, within the budget, and tells those who count and log.
-    async fn send_by(
+    async fn send_once(
         &self,
         client: &reqwest::Client,
         way: &Way,
         request: Request,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, Unanswered> {
         let queued = Instant::now();
         let _place = self.budget.take().await;
         let _share = self.shares.request().await;
         self.observer.waited(queued.elapsed());
         let (method, url, route) = (request.method.clone(), request.url.clone(), request.route);
         let began = Instant::now();
-        let outcome = self.held(client, way, request).await;
+        let (outcome, is_severed) = match self.held(client, way, request).await {
+            Ok(response) => (Ok(response), false),
+            Err(Unanswered::Severed(failure)) => (Err(failure), true),
+            Err(Unanswered::Other(failure)) => (Err(failure), false),
+        };
         if let Err(Failure::Unproved(_)) = &outcome {
             // Nothing was connected to.
-            return outcome;
+            return outcome.map_err(Unanswered::Other);
         }
         let took = began.elapsed();
         let call = ObservedCall { route, method: &method, outcome: CallOutcome::of(&outcome), took };
@@ -229,11 +257,16 @@ impl HttpClient {
             }
             Err(failure) => tracing::info!(%method, origin = origin(&url), %failure, ?took, "not answered"),
         }
-        outcome
+        outcome.map_err(|failure| if is_severed { Unanswered::Severed(failure) } else { failure.into() })
     }
 
     /// Makes room for the call and its answer. A call that others need the room of is given up.
-    async fn held(&self, client: &reqwest::Client, way: &Way, request: Request) -> Result<Response, Failure> {
+    async fn held(
+        &self,
+        client: &reqwest::Client,
+        way: &Way,
+        request: Request,
+    ) -> Result<Response, Unanswered> {
         let url = request.url.clone();
         let given_up = CancellationToken::new();
         let give_up = given_up.clone();
@@ -248,7 +281,7 @@ impl HttpClient {
             biased;
             () = given_up.cancelled() => {
                 let what = "the operator ran out of memory for answers and canceled this request; retrying";
-                Err(Failure::MaybeSent(format!("no complete answer from `{}`: {what}", origin(&url))))
+                Err(Failure::MaybeSent(format!("no complete answer from `{}`: {what}", origin(&url))).into())
             }
             // On the heap: it is large, and deep in what a reconcile waits for.
             outcome = Box::pin(self.exchange(client, way, request, holding)) => outcome,
@@ -261,7 +294,7 @@ impl HttpClient {
         way: &Way,
         request: Request,
         holding: Holding,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, Unanswered> {
         let deadline = tokio::time::Instant::now() + self.timeout;
         let url = request.url.clone();
         let (largest_answer, is_typed) = (request.largest_answer, request.is_typed);
@@ -273,12 +306,18 @@ impl HttpClient {
                 self.timeout
             ))
         };
-        let answer = match tokio::time::timeout_at(deadline, start(client, request)).await {
-            Ok(answer) => answer.map_err(|error| explain(words::failure(&error, &url), way))?,
-            Err(_) => return Err(late()),
+        let sending = tokio::time::timeout_at(deadline, start(client, request));
+        let answer = match kept::watch(sending).await {
+            (Ok(Ok(answer)), _) => answer,
+            (Ok(Err(error)), was_kept) => {
+                let failure = explain(words::failure(&error, &url), way);
+                let is_severed = was_kept && words::is_cut(&error);
+                return Err(if is_severed { Unanswered::Severed(failure) } else { failure.into() });
+            }
+            (Err(_), _) => return Err(late().into()),
         };
         if answer.status().is_redirection() {
-            return Err(redirected(&answer, &url));
+            return Err(redirected(&answer, &url).into());
         }
         let (status, from) = (answer.status(), answer.remote_addr());
         let retry_after = response::retry_after(status, answer.headers(), Timestamp::now());
@@ -296,7 +335,7 @@ impl HttpClient {
             let message = format!("the answer from `{}` holds more than {MOST_VALUES} values", origin(&url));
             Err(Failure::Excessive(message))
         });
-        Ok(Response { status, retry_after, location, remote_request_id, from, body })
+        Ok(Response { status, retry_after, location, is_repeated: false, remote_request_id, from, body })
     }
 }
 
@@ -307,6 +346,33 @@ impl fmt::Debug for HttpClient {
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
+}
+
+/// A request without an answer.
+enum Unanswered {
+    /// It went out on a kept connection, which the remote side closed before the answer had come: what it did is unknown.
+    Severed(Failure),
+    /// Any other failure.
+    Other(Failure),
+}
+
+impl From<Failure> for Unanswered {
+    fn from(failure: Failure) -> Self {
+        Self::Other(failure)
+    }
+}
+
+impl From<Unanswered> for Failure {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Severed(failure) | Unanswered::Other(failure) => failure,
+        }
+    }
+}
+
+/// Whether a request may be sent twice. A PUT names what it creates.
+fn is_idempotent(method: &Method) -> bool {
+    [Method::GET, Method::PUT, Method::DELETE].contains(method)
 }
 
 /// Who looks for a lost connection should know that there is a proxy on the way.

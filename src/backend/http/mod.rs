@@ -10,6 +10,7 @@ mod config;
 mod encoding;
 mod faces;
 mod failure;
+mod kept;
 mod named_host;
 mod names;
 mod network;

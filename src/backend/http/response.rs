@@ -20,6 +20,8 @@ pub(in crate::backend) struct Response {
     pub(in crate::backend) retry_after: Option<Duration>,
     /// Where the remote side says that what it began can be looked at.
     pub(in crate::backend) location: Option<String>,
+    /// Whether an earlier request like this one brought no answer; it may still take effect.
+    pub(in crate::backend) is_repeated: bool,
     /// The address that answered; behind a proxy, that of the proxy.
     pub(super) from: Option<SocketAddr>,
     /// What the remote side calls the request.
@@ -60,7 +62,15 @@ impl Response {
         share: &crate::backend::MemoryShare,
     ) -> Self {
         let body = Ok(Body { bytes: bytes.into(), _held: share.hold(|| {}) });
-        Self { status, retry_after: None, location: None, from: None, remote_request_id: None, body }
+        Self {
+            status,
+            retry_after: None,
+            location: None,
+            is_repeated: false,
+            from: None,
+            remote_request_id: None,
+            body,
+        }
     }
 }
 
@@ -184,6 +194,7 @@ mod tests {
             status: StatusCode::OK,
             retry_after: None,
             location: None,
+            is_repeated: false,
             remote_request_id: None,
             from: None,
             body: Ok(Body {

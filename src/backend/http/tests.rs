@@ -22,9 +22,10 @@ use super::{
 };
 use crate::backend::{
     MemoryBudget,
-    test_server::{self, Certificate, Then},
+    test_server::{self, Certificate, Does, Then},
 };
 
+const OK: Does = Does::Answers(200, "{}");
 const PATIENT: Duration = Duration::from_secs(20);
 const IMPATIENT: Duration = Duration::from_millis(1500);
 
@@ -620,4 +621,98 @@ async fn a_connection_that_is_closed_while_idle_is_not_used_again() {
         assert_eq!(client.send(request).await.unwrap().status, 200);
         assert_eq!(parted.recv().await, Some(1), "requests on one connection");
     }
+}
+
+/// A client with a connection to this server that it keeps.
+async fn keeping(url: &Url) -> HttpClient {
+    let client = HttpClient::in_environment(&test_server::http_config(PATIENT), |_| None).unwrap();
+    assert_eq!(client.send(Request::new(Method::GET, "/", url.clone())).await.unwrap().status, 200);
+    test_server::settle().await;
+    client
+}
+
+#[rstest]
+#[case(Method::GET, 200)]
+#[case(Method::GET, 404)]
+#[case(Method::PUT, 201)]
+#[case(Method::DELETE, 200)]
+#[case(Method::DELETE, 410)]
+#[tokio::test]
+async fn a_request_on_a_kept_connection_that_is_cut_is_sent_once_more(
+    #[case] method: Method,
+    #[case] status: u16,
+) {
+    let (url, counts) = test_server::scripted(&[OK, Does::Cuts, Does::Answers(status, "{}")]).await;
+    let client = keeping(&url).await;
+    let response = client.send(Request::new(method, "/", url)).await.unwrap();
+    assert_eq!((response.status.as_u16(), response.is_repeated), (status, true));
+    assert_eq!(*counts.lock().unwrap(), [2, 1], "requests on each connection");
+}
+
+/// What the second request says of itself says nothing of the first.
+#[rstest]
+#[case::refused(Does::Answers(409, "{}"))]
+#[case::not_now(Does::Answers(429, "{}"))]
+#[case::unavailable(Does::Answers(503, "{}"))]
+#[case::cut(Does::Cuts)]
+#[tokio::test]
+async fn a_creation_that_is_sent_once_more_without_success_is_a_lost_one(#[case] second: Does) {
+    let (url, counts) = test_server::scripted(&[OK, Does::Cuts, second]).await;
+    let client = keeping(&url).await;
+    let failure = message(client.send(Request::new(Method::PUT, "/", url)).await);
+    maybe_sent(&failure, "closed before the answer was complete");
+    assert_eq!(*counts.lock().unwrap(), [2, 1]);
+}
+
+#[rstest]
+#[case(Method::GET)]
+#[case(Method::DELETE)]
+#[tokio::test]
+async fn no_request_is_sent_three_times(#[case] method: Method) {
+    let (url, counts) = test_server::scripted(&[OK, Does::Cuts, Does::Cuts]).await;
+    let client = keeping(&url).await;
+    let failure = message(client.send(Request::new(method, "/", url)).await);
+    maybe_sent(&failure, "closed before the answer was complete");
+    assert_eq!(*counts.lock().unwrap(), [2, 1]);
+}
+
+#[rstest]
+#[case(Method::POST)]
+#[case(Method::PATCH)]
+#[tokio::test]
+async fn what_may_not_be_done_twice_is_sent_once(#[case] method: Method) {
+    let (url, counts) = test_server::scripted(&[OK, Does::Cuts]).await;
+    let client = keeping(&url).await;
+    let failure = message(client.send(Request::new(method, "/", url)).await);
+    maybe_sent(&failure, "closed before the answer was complete");
+    assert_eq!(*counts.lock().unwrap(), [2]);
+}
+
+/// A server that cuts new connections is not the one of a race.
+#[rstest]
+#[case(Method::GET)]
+#[case(Method::PUT)]
+#[case(Method::DELETE)]
+#[tokio::test]
+async fn a_request_on_a_new_connection_is_sent_once(#[case] method: Method) {
+    let (url, counts) = test_server::scripted(&[Does::Cuts]).await;
+    let client = HttpClient::in_environment(&test_server::http_config(PATIENT), |_| None).unwrap();
+    let failure = message(client.send(Request::new(method, "/", url)).await);
+    maybe_sent(&failure, "closed before the answer was complete");
+    assert_eq!(*counts.lock().unwrap(), [1]);
+}
+
+/// Each of many requests at the same time is judged by its own connection.
+#[tokio::test]
+async fn requests_at_the_same_time_are_told_apart() {
+    let (url, counts) = test_server::scripted(&[OK, Does::Cuts, Does::Cuts, Does::Cuts]).await;
+    let client = keeping(&url).await;
+    // One of them goes out on the connection that is kept, and is sent twice.
+    let send = |_| client.send(Request::new(Method::DELETE, "/", url.clone()));
+    let outcomes = join_all((0..3).map(send)).await;
+    let answered = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert_eq!(answered, 1, "{outcomes:?}");
+    let mut counts = counts.lock().unwrap().clone();
+    counts.sort_unstable();
+    assert_eq!(counts, [1, 1, 1, 2]);
 }

@@ -17,6 +17,7 @@ use url::Url;
 use super::{
     AddressPolicy, HttpConfig, RemoteShares,
     address::literal,
+    kept::Noting,
     proofs::Proofs,
     proxy::EnvironmentProxy,
     resolver::{PolicedResolver, Reach, SharedResolver},
@@ -61,11 +62,20 @@ struct Place {
 /// The way to one place.
 pub(super) struct Way {
     /// Connects only to addresses whose answers the author of the provider may read.
-    pub(super) disclosed: reqwest::Client,
+    pub(super) disclosed: Clients,
     /// Connects to all addresses that the policy admits.
-    admitted: OnceLock<reqwest::Client>,
+    admitted: OnceLock<Clients>,
     proofs: Arc<Proofs>,
     pub(super) proxied: bool,
+}
+
+/// The clients of one place that connect to the same addresses.
+pub(super) struct Clients {
+    /// Keeps connections, and prefers a kept one.
+    pub(super) keeping: reqwest::Client,
+    /// Opens a connection for each request.
+    opening: OnceLock<reqwest::Client>,
+    reach: Reach,
 }
 
 impl Ways {
@@ -103,7 +113,7 @@ impl Ways {
         }
         let proofs = Arc::<Proofs>::default();
         let proxied = self.proxy.as_ref().is_some_and(|proxy| proxy.is_on_the_way_to(url));
-        let disclosed = self.client(url, Reach::Disclosed(Arc::clone(&proofs)))?;
+        let disclosed = self.clients(url, Reach::Disclosed(Arc::clone(&proofs)))?;
         let way = Arc::new(Way { disclosed, admitted: OnceLock::new(), proofs, proxied });
         known.insert(place, Arc::clone(&way));
         Ok(way)
@@ -129,17 +139,38 @@ impl Ways {
     ///
     /// # Errors
     /// As for [`Ways::to`].
-    pub(super) fn admitted<'a>(&self, url: &Url, way: &'a Way) -> Result<&'a reqwest::Client, BackendError> {
-        if let Some(client) = way.admitted.get() {
-            return Ok(client);
+    pub(super) fn admitted<'a>(&self, url: &Url, way: &'a Way) -> Result<&'a Clients, BackendError> {
+        if let Some(clients) = way.admitted.get() {
+            return Ok(clients);
         }
-        let client = self.client(url, Reach::Admitted)?;
-        Ok(way.admitted.get_or_init(|| client))
+        let clients = self.clients(url, Reach::Admitted)?;
+        Ok(way.admitted.get_or_init(|| clients))
     }
 
-    fn client(&self, url: &Url, reach: Reach) -> Result<reqwest::Client, BackendError> {
+    /// The client that opens a connection for each request to this place.
+    ///
+    /// # Errors
+    /// As for [`Ways::to`].
+    pub(super) fn opening<'a>(
+        &self,
+        url: &Url,
+        clients: &'a Clients,
+    ) -> Result<&'a reqwest::Client, BackendError> {
+        if let Some(client) = clients.opening.get() {
+            return Ok(client);
+        }
+        let client = self.client(url, clients.reach.clone(), 0)?;
+        Ok(clients.opening.get_or_init(|| client))
+    }
+
+    fn clients(&self, url: &Url, reach: Reach) -> Result<Clients, BackendError> {
+        let keeping = self.client(url, reach.clone(), IDLE_CONNECTIONS)?;
+        Ok(Clients { keeping, opening: OnceLock::new(), reach })
+    }
+
+    fn client(&self, url: &Url, reach: Reach, idle: usize) -> Result<reqwest::Client, BackendError> {
         let plain_http = url.scheme() != "https";
-        let builder = self.builder().https_only(!plain_http);
+        let builder = self.builder().https_only(!plain_http).pool_max_idle_per_host(idle);
         let proxy = self.proxy.as_ref().filter(|proxy| proxy.is_on_the_way_to(url));
         // Only the proxy's own name is resolved here then, which the administrator chose.
         build(match proxy {
@@ -161,7 +192,7 @@ impl Ways {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(self.connect_timeout)
             .pool_idle_timeout(IDLE_CONNECTION)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .connector_layer(Noting)
             .http2_initial_stream_window_size(AHEAD_IN_ANSWER)
             .http2_initial_connection_window_size(AHEAD_IN_CONNECTION)
             .user_agent(USER_AGENT)

@@ -37,6 +37,24 @@ pub(super) fn failure(error: &reqwest::Error, url: &Url) -> Failure {
     Failure::MaybeSent(format!("no complete answer from {target}: {}", exchange_words(error)))
 }
 
+/// Whether the connection was closed before the answer had begun, or while its head was on the way: the two look alike.
+pub(super) fn is_cut(error: &reqwest::Error) -> bool {
+    use io::ErrorKind as Kind;
+    if error.is_connect() || error.is_timeout() || error.is_builder() {
+        return false;
+    }
+    let is_cut = |kind| {
+        matches!(
+            kind,
+            Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::UnexpectedEof
+        )
+    };
+    find_io(error).map_or_else(
+        || find::<hyper::Error>(error).is_some_and(hyper::Error::is_incomplete_message),
+        |error| is_cut(error.kind()),
+    )
+}
+
 /// The first error of this type in the chain of sources, looking also into I/O errors, which hide what they wrap.
 fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let mut next = Some(error);

@@ -132,7 +132,7 @@ impl Broker {
             let alone = BindBody { predecessor_binding_id: None, ..body };
             response = exchange.send(put(url, &alone)?).await?;
         }
-        match response.status {
+        let bound = match response.status {
             StatusCode::OK | StatusCode::CREATED => {
                 exchange.issued_key(&response, request.identity.binding_id()).map(Bound::Issued)
             }
@@ -144,7 +144,14 @@ impl Broker {
                 Err(BackendError::new(ErrorClass::Transient, what))
             }
             _ => Err(exchange.refused(&response).await),
+        };
+        if !response.is_repeated {
+            return bound;
         }
+        // A broker may show credentials to the first request only, whose answer was lost.
+        bound
+            .map(|bound| Bound::Repeated(Box::new(bound)))
+            .map_err(|error| BackendError { class: ErrorClass::OrphanPossible, ..error })
     }
 
     /// Reads the key again, where the offering allows it (spec: "Fetching a Service Binding").
@@ -199,6 +206,11 @@ impl Broker {
             parameters: request.parameters.expose(),
         };
         let response = exchange.send(put(url, &body)?).await?;
+        if response.is_repeated {
+            let what =
+                "bind failed: the connection was cut, and the first of two requests may still take effect";
+            return Err(BackendError::new(ErrorClass::OrphanPossible, what));
+        }
         match response.status {
             StatusCode::OK | StatusCode::CREATED => {
                 match exchange.issued_key(&response, request.identity.binding_id()) {

@@ -24,13 +24,13 @@ use super::{
     },
 };
 use crate::backend::{
-    Accepted, Author, Bound,
+    Accepted, Author, BackendError, Bound,
     ErrorClass::{
         self, Conflict, Forbidden, Gone, OrphanPossible, Rejected, Throttled, Transient, Unexpected,
         Unusable, Withheld,
     },
     Fetched, HttpConfig, KeyRequest, KnownSecrets, Names, Parameters, PlanIds, Progress, Unbound, Work,
-    test_server::{self, Then},
+    test_server::{self, Does, Then},
 };
 use crate::wipe::SecretValues;
 
@@ -755,4 +755,44 @@ async fn an_unbind_that_is_refused_is_sent_with_what_the_catalog_says_now() {
     let plans: Vec<_> = fake.calls().iter().filter_map(|call| call.uri.query().map(str::to_owned)).collect();
     assert_eq!(plans.len(), 2, "{plans:?}");
     assert!(plans[0].contains("plan_id=p-old") && plans[1].contains("plan_id=p-1"), "{plans:?}");
+}
+
+/// The kept connection of the catalog is cut under the bind, which is sent once more.
+async fn binds_twice(second: Does) -> Result<Bound, BackendError> {
+    let catalog = Does::Answers(200, catalog().to_string().leak());
+    let (url, counts) = test_server::scripted(&[catalog, Does::Cuts, second]).await;
+    let broker = connect(url, Duration::from_secs(20));
+    broker.check().await.unwrap();
+    test_server::settle().await;
+    let bound = broker.bind(&request()).await;
+    assert_eq!(*counts.lock().unwrap(), [2, 1], "requests on each connection");
+    bound
+}
+
+/// The first bind may still take effect, also after the key was revoked.
+#[tokio::test]
+async fn a_bind_that_was_sent_twice_says_so() {
+    let Bound::Repeated(bound) = binds_twice(Does::Answers(201, KEY)).await.unwrap() else {
+        panic!("nobody knows of the first one");
+    };
+    assert!(matches!(*bound, Bound::Issued(key) if key.credentials.expose()["password"] == "s3cret"));
+    let Bound::Repeated(bound) = binds_twice(Does::Answers(202, "{}")).await.unwrap() else {
+        panic!("nobody knows of the first one");
+    };
+    assert!(matches!(*bound, Bound::Accepted(_)));
+}
+
+#[rstest]
+#[case::shown_once(Does::Answers(200, "{}"))]
+#[case::malformed(Does::Answers(201, "[]"))]
+#[case::refused(Does::Answers(400, "{}"))]
+#[case::in_conflict(Does::Answers(409, "{}"))]
+#[case::at_work(Does::Answers(422, r#"{"error": "ConcurrencyError"}"#))]
+#[case::limited(Does::Answers(429, "{}"))]
+#[case::refused_login(Does::Answers(401, "{}"))]
+#[case::failed(Does::Answers(500, "{}"))]
+#[case::cut(Does::Cuts)]
+#[tokio::test]
+async fn a_bind_that_was_sent_twice_in_vain_is_a_lost_one(#[case] second: Does) {
+    assert_eq!(binds_twice(second).await.unwrap_err().class, OrphanPossible);
 }

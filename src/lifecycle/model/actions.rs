@@ -146,9 +146,14 @@ impl State {
             Some(Step::Act(Effect::Bind { .. })) if self.life.finds() => {
                 &[Fate::Refused, Fate::Unsure, Fate::UnsureLate, Fate::Accepted]
             }
-            Some(Step::Act(Effect::Bind { .. })) => {
-                &[Fate::Refused, Fate::LostBeforeEffect, Fate::LostAfterEffect, Fate::Late, Fate::Accepted]
-            }
+            Some(Step::Act(Effect::Bind { .. })) => &[
+                Fate::Refused,
+                Fate::LostBeforeEffect,
+                Fate::LostAfterEffect,
+                Fate::Late,
+                Fate::Repeated,
+                Fate::Accepted,
+            ],
             Some(Step::Act(Effect::Unbind(_))) => &[Fate::Refused, Fate::LostAfterEffect, Fate::Accepted],
             Some(Step::Act(Effect::Fetch(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
             Some(Step::Act(Effect::Repeat(_))) => &[Fate::Refused, Fate::Unsure, Fate::UnsureLate],

@@ -152,6 +152,8 @@ enum Fate {
     LostAfterEffect,
     /// Given up by the caller, and acted on later.
     Late,
+    /// Sent twice: the second is answered, and the first is acted on later.
+    Repeated,
     /// Lost after it took effect, which the next attempt finds.
     Unsure,
     /// Given up by the caller, and acted on later, when the next attempt would find it.
@@ -252,6 +254,7 @@ impl State {
             },
             all_refused: self.process.stored_finalizer && !self.process.may_have_created,
             repair_from: None,
+            other_writers: None,
             told: None,
             now: self.now(),
         }

@@ -10,7 +10,11 @@ impl State {
             Answer::Lost(failure, sequence, self.now())
         };
         let answer = match (fate, self.working) {
-            (Fate::LostBeforeEffect | Fate::LostAfterEffect | Fate::Late, _) => lost(),
+            (Fate::Repeated, None) if existing.is_none_or(|inputs| inputs == object.inputs) => {
+                self.process.round.learn(Answer::GivenUp(sequence, self.now()));
+                Answer::Issued(self.record(sequence, object.inputs))
+            }
+            (Fate::LostBeforeEffect | Fate::LostAfterEffect | Fate::Late | Fate::Repeated, _) => lost(),
             (Fate::Unsure | Fate::UnsureLate, _) => {
                 let failure = failure(Attempted::Provision, ErrorClass::Unsure);
                 Answer::Unsure(failure, sequence, self.now())
@@ -33,11 +37,13 @@ impl State {
         };
         self.process.may_have_created |= !answer.had_no_effect();
         self.gives(&answer);
+        if matches!(fate, Fate::Late | Fate::UnsureLate | Fate::Repeated) {
+            self.late = Some((sequence, object.inputs));
+        }
         match (fate, &answer) {
             (Fate::LostAfterEffect | Fate::Unsure, _) | (_, Answer::Issued(_)) if self.working.is_none() => {
                 self.remote.entry(sequence).or_insert(object.inputs);
             }
-            (Fate::Late | Fate::UnsureLate, _) => self.late = Some((sequence, object.inputs)),
             (_, Answer::Accepted(_)) => self.working = Some((Work::Bind, sequence, object.inputs)),
             _ => {}
         }
@@ -55,6 +61,7 @@ impl State {
             retry_after: None,
             first_look: std::time::Duration::ZERO,
             said: None,
+            is_refused: false,
             inputs: inputs.to_string(),
         })
     }
@@ -161,7 +168,8 @@ impl State {
             return self.process.round.learn(Answer::Unsure(failure, work.sequence, self.now()));
         }
         if !matches!(fate, Fate::Answered | Fate::Refused) {
-            return self.process.round.learn(Answer::Running { said: None, retry_after: None });
+            let (class, message) = (ErrorClass::Rejected, String::new());
+            return self.process.round.learn(Answer::Unheard { class, message, retry_after: None });
         }
         // Work that the remote side gives up may have left a key behind, or half revoked it.
         self.work_ends();

@@ -1,6 +1,7 @@
 //! Decisions for single worlds, where the words that they show or the order of two of them matter. That the rules hold
 //! in all worlds is shown by the model.
 
+mod lost;
 mod pause;
 mod plans;
 mod reconciling;
@@ -72,6 +73,7 @@ pub(crate) fn asking() -> World {
         late: LateAnswers { patience: MINUTE, unknown_until: None },
         all_refused: false,
         repair_from: None,
+        other_writers: None,
         told: None,
         now: now(),
     }

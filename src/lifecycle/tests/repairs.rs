@@ -112,6 +112,24 @@ fn a_secret_that_was_just_repaired_waits(#[case] world: World, #[case] ready: bo
     assert!(matches!(decide(&World { now: at(8), ..world }), Step::Act(_)));
 }
 
+#[rstest]
+#[case::named(
+    Some("`flux` for `data[extra]`"),
+    ": `metadata.managedFields` names `flux` for `data[extra]`; stop that writer"
+)]
+#[case::unnamed(None, "in the API server's audit log, and stop it")]
+fn the_other_writer_is_named_where_the_api_server_names_it(
+    #[case] writers: Option<&str>,
+    #[case] words: &str,
+) {
+    for world in [damaged(), flawed(Flaw::Edited)] {
+        let other_writers = writers.map(str::to_owned);
+        let report = rest(&World { repair_from: Some(at(8)), other_writers, ..world }).report;
+        let told = report.rotating.map_or(report.ready.message, |problem| problem.message);
+        assert!(told.ends_with(words), "{told}");
+    }
+}
+
 /// What was begun is carried through, whoever edits the Secret meanwhile.
 #[test]
 fn credentials_in_hand_are_stored_at_once() {

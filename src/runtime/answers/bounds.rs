@@ -32,6 +32,9 @@ const OWN: Size = Size { levels: LEVELS, bytes: 256 << 10, values: 5_000 };
 const METADATA: Size = Size { levels: LEVELS, bytes: 32 << 10, values: 1_000 };
 /// The bound of any other object: more bytes than etcd stores of one.
 const OBJECT: Size = Size { levels: LEVELS, bytes: 4 << 20, values: 100_000 };
+/// The bound of the record of who wrote which field of a Secret.
+const MANAGED_FIELDS: Size = Size { levels: 16, bytes: 32 << 10, values: 2_000 };
+
 /// The bound of each part that tells which object it is, and of each annotation that the operator reads.
 const IDENTITY: Size = Size { levels: LEVELS, bytes: 16 << 10, values: 1_000 };
 
@@ -183,12 +186,14 @@ pub(super) struct Bounds {
     /// Whether the object passes without the parts that exceed a bound; otherwise the whole answer fails.
     pub(super) omits: bool,
     metadata: Metadata,
+    /// Whether it passes who wrote which field.
+    tells_writers: bool,
 }
 
 /// The parts of the metadata that anything reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Metadata {
-    /// All but `managedFields`: the object may be written back.
+    /// All of it, with `managedFields` only where [`Bounds`] say so: the object may be written back.
     Whole,
     /// The identity and the operator's own annotations.
     Own,
@@ -205,22 +210,31 @@ pub(super) enum Rule {
     Share,
     /// It passes within a bound of its own.
     Within(Size),
+    /// It passes within a bound of its own, if it is a `managedFields` that the client can read. Otherwise it is dropped,
+    /// and the object passes without it.
+    Writers(Size),
 }
 
 impl Bounds {
     /// The bounds of the objects in an answer about this resource. `of_many`: it is a list or a watch.
     pub(super) fn of(resource: &str, of_many: bool) -> Self {
+        let of_own_kinds = Self { whole: OWN, omits: true, metadata: Metadata::Own, tells_writers: false };
         match resource {
             "servicekeys"
             | "servicekeys/status"
             | "keyproviders"
             | "keyproviders/status"
             | "clusterkeyproviders"
-            | "clusterkeyproviders/status" => Self { whole: OWN, omits: true, metadata: Metadata::Own },
-            "secrets" if of_many => Self { whole: METADATA, omits: true, metadata: Metadata::Whole },
-            "namespaces" => Self { whole: METADATA, omits: true, metadata: Metadata::Labels },
+            | "clusterkeyproviders/status" => of_own_kinds,
+            "secrets" if of_many => Self { whole: METADATA, metadata: Metadata::Whole, ..of_own_kinds },
+            "namespaces" => Self { whole: METADATA, metadata: Metadata::Labels, ..of_own_kinds },
             // A Secret that is read by its name may be written back: it passes as a whole, or not at all.
-            _ => Self { whole: OBJECT, omits: of_many, metadata: Metadata::Whole },
+            _ => Self {
+                whole: OBJECT,
+                omits: of_many,
+                metadata: Metadata::Whole,
+                tells_writers: resource == "secrets",
+            },
         }
     }
 
@@ -229,6 +243,7 @@ impl Bounds {
         let identity = Rule::Within(IDENTITY);
         match path {
             ["apiVersion" | "kind"] => identity,
+            ["metadata", "managedFields"] if self.tells_writers => Rule::Writers(MANAGED_FIELDS),
             ["metadata", "managedFields"] => Rule::Drop,
             ["metadata", part] if IDENTITY_PARTS.contains(part) => identity,
             ["metadata", "annotations"] => self.unless(Metadata::Labels),

@@ -4,7 +4,8 @@
 //! hides all others of a list, and kube then logs the whole list. So each answer passes here first, as its bytes arrive:
 //!
 //! - What the operator does not read is dropped: `managedFields`, and on its own kinds of objects all labels and all
-//!   annotations but two.
+//!   annotations but two. Only in an answer about one Secret `managedFields` pass, within a bound, because a condition
+//!   names another writer of a Secret by them.
 //! - A part of an object that is too deep or too large is left out, and a note on the object says so
 //!   ([`omissions`]). The note can't be forged: the guard removes it from what the API server sends.
 //! - An answer that is not JSON fails with an error that holds none of its bytes.

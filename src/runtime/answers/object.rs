@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, SeqAccess, Visitor},
@@ -169,7 +170,7 @@ impl Sieve {
     /// are told apart.
     fn begin(&mut self, rule: Rule, byte: u8) {
         let taken_apart = match (rule, self.path().as_slice()) {
-            (Rule::Drop | Rule::Within(_), _) => false,
+            (Rule::Drop | Rule::Within(_) | Rule::Writers(_), _) => false,
             (Rule::Share, [_] | ["metadata", "annotations"] | ["spec", "secret"]) => {
                 byte == b'{' && self.open.len() < NAMED_LEVELS
             }
@@ -208,12 +209,17 @@ impl Sieve {
         if kept && let Some(excess) = self.excess(rule, begins, extent) {
             self.omit(rule, excess)?;
         } else if kept && place != Place::Inside {
-            match serde_json::from_slice::<Checked>(&self.out[begins..]) {
-                Ok(Checked) if rule == Rule::Share => {
-                    self.shared = self.shared.and(self.size(self.begin_of_member(), extent));
+            let value = &self.out[begins..];
+            let is_readable = match rule {
+                Rule::Writers(_) => serde_json::from_slice::<Vec<ManagedFieldsEntry>>(value).is_ok(),
+                Rule::Drop | Rule::Share | Rule::Within(_) => {
+                    serde_json::from_slice::<Checked>(value).is_ok()
                 }
-                Ok(Checked) => {}
-                Err(_) => self.omit(rule, Excess::Value)?,
+            };
+            if !is_readable {
+                self.omit(rule, Excess::Value)?;
+            } else if rule == Rule::Share {
+                self.shared = self.shared.and(self.size(self.begin_of_member(), extent));
             }
         }
         if place != Place::Inside {
@@ -235,7 +241,7 @@ impl Sieve {
     fn excess(&self, rule: Rule, begins: usize, extent: Extent) -> Option<Excess> {
         match rule {
             Rule::Drop => None,
-            Rule::Within(bound) => self.size(begins, extent).excess_over(&bound),
+            Rule::Within(bound) | Rule::Writers(bound) => self.size(begins, extent).excess_over(&bound),
             Rule::Share => {
                 let own = self.size(self.begin_of_member(), extent);
                 let shared = Size { levels: own.levels, ..self.shared.and(own) };
@@ -244,20 +250,29 @@ impl Sieve {
         }
     }
 
-    /// Takes the present member out of the output, and notes that.
+    /// Takes the present member out of the output, and notes that where the object is to tell of it.
     fn omit(&mut self, rule: Rule, excess: Excess) -> Result<(), Unreadable> {
-        if !self.bounds.omits {
-            return Err(Unreadable::Excessive);
-        }
         let bound = match rule {
+            Rule::Writers(_) => {
+                self.take_out();
+                return Ok(());
+            }
             Rule::Within(bound) => bound,
             Rule::Drop | Rule::Share => self.bounds.whole,
         };
+        if !self.bounds.omits {
+            return Err(Unreadable::Excessive);
+        }
         // Two names say where it is; there may be any number of members below.
         let path = self.path().into_iter().take(2).collect::<Vec<_>>().join(".");
         if self.omissions.iter().all(|noted| noted.path != path) && self.omissions.len() < MAX_NOTED {
             self.omissions.push(Omission { path, excess, bound });
         }
+        self.take_out();
+        Ok(())
+    }
+
+    fn take_out(&mut self) {
         if let Some(open) = self.open.last_mut() {
             self.out.truncate(open.begins);
             open.members -= 1;
@@ -265,7 +280,6 @@ impl Sieve {
         if let State::Within { dropped, .. } = &mut self.state {
             *dropped = true;
         }
-        Ok(())
     }
 }
 

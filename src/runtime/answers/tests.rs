@@ -326,8 +326,7 @@ async fn a_refusal_without_end_is_cut() {
     assert!(error.to_string().contains("10485760 bytes"), "{error}");
 }
 
-/// A Secret that is read by its name may be written back, so it passes with all that others wrote, but for
-/// `managedFields`.
+/// A Secret that is read by its name may be written back, so it passes with all that others wrote.
 #[tokio::test]
 async fn a_secret_passes_as_a_whole() {
     let secret = json!({
@@ -347,6 +346,37 @@ async fn a_secret_passes_as_a_whole() {
     let read: Secret =
         client(200, sent.to_string(), 5000).request(get("/api/v1/namespaces/a/secrets/s")).await.unwrap();
     assert!(serde_json::to_value(&read).unwrap() == secret);
+}
+
+/// A record of another size or form, which a tenant may write, is dropped, and the Secret passes without it.
+#[rstest]
+#[case::as_the_api_server_writes_it(writers(json!({"f:data": {".": {}, "f:password": {}}})), true)]
+#[case::deep(writers(serde_json::from_str(&nested(14)).unwrap()), true)]
+#[case::too_deep(writers(serde_json::from_str(&nested(15)).unwrap()), false)]
+#[case::much_too_deep(writers(serde_json::from_str(&nested(120)).unwrap()), false)]
+#[case::large(writers(json!({"f:a": "x".repeat(32 << 10)})), false)]
+#[case::of_many_values(writers(json!(vec![0; 2_000])), false)]
+#[case::of_a_time_that_can_not_be_read(json!([{"manager": "m", "time": "9999-12-31T23:59:59Z"}]), false)]
+#[case::of_another_form(json!([{"manager": 7}]), false)]
+#[case::no_list(json!({}), false)]
+#[tokio::test]
+async fn who_wrote_a_secret_passes_within_a_bound(#[case] record: Value, #[case] passes: bool) {
+    let meta = |record: &Value| json!({"metadata": {"name": "s", "managedFields": record, "uid": "u"}});
+    let sent = meta(&record).to_string();
+    for method in ["GET", "POST", "PUT", "PATCH"] {
+        let uri = format!("/api/v1/namespaces/a/secrets{}", if method == "POST" { "" } else { "/s" });
+        let request = Request::builder().method(method).uri(uri).body(Vec::new()).unwrap();
+        let read: Secret = client(200, sent.clone(), 77).request(request).await.unwrap();
+        let expected = serde_json::from_value(meta(if passes { &record } else { &Value::Null })).unwrap();
+        assert_eq!(read, expected, "{method}");
+    }
+    let listed: ObjectList<Secret> =
+        client(200, list(&[sent]), 77).request(get("/api/v1/namespaces/a/secrets")).await.unwrap();
+    assert_eq!(listed.items[0].metadata.managed_fields, None);
+}
+
+fn writers(fields: Value) -> Value {
+    json!([{"manager": "m", "operation": "Update", "time": "2026-01-01T00:00:00Z", "fieldsV1": fields}])
 }
 
 #[tokio::test]

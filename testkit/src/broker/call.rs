@@ -42,9 +42,14 @@ async fn call(shared: Arc<Shared>, request: http::Request<Incoming>) -> Result<R
         body: to_bytes(Body::new(body), MAX_REQUEST_BYTES).await.ok(),
     };
     let identity = request.headers.get(REQUEST_IDENTITY).cloned();
+    // A client may send a request again by itself where a kept connection was closed. Otherwise that would hide the fault.
+    if identity.as_ref().is_some_and(|identity| shared.look().cut.contains(identity)) {
+        return Err(Cut);
+    }
     let number = shared.arrived(&request, head.method);
 
-    match tokio::spawn(work(Arc::clone(&shared), request, number)).await.map_err(|_| Cut)?? {
+    let ending = tokio::spawn(work(Arc::clone(&shared), request, number)).await.unwrap_or(Err(Cut));
+    match ending.unwrap_or_else(|Cut| Ending::Cut) {
         Ending::Response(mut response) => {
             response
                 .headers_mut()
@@ -53,7 +58,10 @@ async fn call(shared: Arc<Shared>, request: http::Request<Incoming>) -> Result<R
             Ok(response)
         }
         Ending::Hang => future::pending().await,
-        Ending::Cut => Err(Cut),
+        Ending::Cut => {
+            shared.look().cut.extend(identity);
+            Err(Cut)
+        }
     }
 }
 

@@ -34,7 +34,8 @@ pub enum Fault {
     EndlessBody,
     /// No answer, and a connection that stays open.
     Hang,
-    /// No answer, and a connection that is closed.
+    /// No answer, and a connection that is closed. A request of the same `X-Broker-API-Request-Identity` is cut as well, and
+    /// is not a call of its own.
     Cut,
     /// No answer, a connection that is closed, and the effect when the test says so:
     /// [`FakeBroker::release_late`](super::FakeBroker::release_late). So a bind can take effect after the unbind

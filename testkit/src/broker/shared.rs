@@ -35,6 +35,8 @@ pub(super) struct Inner {
     /// What was asked for and is still to take effect, without anybody waiting for the answer.
     pub late: Vec<Operation>,
     pub gates: Gates<Route>,
+    /// The identities of the requests that were cut.
+    pub cut: Vec<HeaderValue>,
     pub calls: Vec<Call>,
     pub violations: Vec<Violation>,
     pub tolerated: Vec<Rule>,
@@ -56,6 +58,7 @@ impl Shared {
             script: Script::default(),
             late: Vec::new(),
             gates: Gates::none(),
+            cut: Vec::new(),
             calls: Vec::new(),
             violations: Vec::new(),
             tolerated,
