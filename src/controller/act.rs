@@ -56,7 +56,7 @@ impl Turn<'_> {
             Effect::Repeat(sequence) => self.repeat(sequence).await,
             Effect::Bind { sequence, predecessor } => self.bind(sequence, predecessor).await,
             Effect::Poll(work) => self.poll(work).await,
-            Effect::WriteSecret { key, previous } => self.write_secret(key, previous).await?,
+            Effect::WriteSecret { key, previous } => self.write_secret(*key, previous).await?,
             Effect::RestoreSecret => self.restore_secret().await?,
             Effect::OmitPrevious => self.omit_previous().await?,
             Effect::Unbind(sequence) => self.unbind(sequence).await,

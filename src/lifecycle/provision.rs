@@ -161,7 +161,7 @@ fn is_in_use(world: &World, sequence: Sequence) -> bool {
 fn store(world: &World, key: &KeyRecord) -> Step {
     // Statuses hold full seconds, and what the Secret says must be what the status can say.
     let late_until = late_until(world, key.sequence).map(full_second);
-    let key = KeyRecord { late_until, ..key.clone() };
+    let key = Box::new(KeyRecord { late_until, ..key.clone() });
     let previous = companion(world, key.sequence);
     Step::Act(Effect::WriteSecret { key, previous })
 }

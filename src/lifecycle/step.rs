@@ -57,7 +57,7 @@ pub enum Effect {
     /// Write the credentials in hand into the Secret.
     WriteSecret {
         /// The key that they are marked as.
-        key: KeyRecord,
+        key: Box<KeyRecord>,
         /// The key before it, whose credentials stay in the Secret besides, if nobody edited them.
         previous: Option<Sequence>,
     },

@@ -120,7 +120,7 @@ impl State {
                 self.breaks("a key is released that is to be revoked", !(object.deleting && object.retain));
                 self.release(sequence, fate);
             }
-            Effect::WriteSecret { key, previous } => self.write_secret(key, previous, fate),
+            Effect::WriteSecret { key, previous } => self.write_secret(*key, previous, fate),
             Effect::RestoreSecret => self.restore_secret(fate),
             Effect::OmitPrevious => self.omit_previous(fate),
             Effect::ReleaseSecret => {

@@ -15,7 +15,7 @@ fn a_revocation_outlasts_the_first_of_two_binds() {
     assert_eq!(key.late_until, late);
 
     // Also by a process that knows nothing of it but what is stored.
-    let mut world = holding(key);
+    let mut world = holding(*key);
     world.desired.deleting = true;
     assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)));
     world.round.learn(Answer::Revoked(Sequence::FIRST, now()));

@@ -49,7 +49,10 @@ fn what_asks_nobody_is_done_all_the_same() {
     let unlooked = World { secret: SecretView::Unknown, ..paused() };
     assert_eq!(decide(&unlooked), Step::Act(Effect::RehearseSecret));
     let in_hand = World { round: Round { in_hand: Some(key("now")), ..Round::default() }, ..paused() };
-    assert_eq!(decide(&in_hand), Step::Act(Effect::WriteSecret { key: key("now"), previous: None }));
+    assert_eq!(
+        decide(&in_hand),
+        Step::Act(Effect::WriteSecret { key: Box::new(key("now")), previous: None })
+    );
 }
 
 #[test]

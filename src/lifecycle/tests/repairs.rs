@@ -65,7 +65,7 @@ fn other_templates_need_the_credentials_again() {
     let mut world = flawed(Flaw::Outdated);
     assert_eq!(act(&world), Effect::Fetch(Sequence::FIRST));
     world.round.in_hand = Some(key("now"));
-    assert_eq!(act(&world), Effect::WriteSecret { key: key("now"), previous: None });
+    assert_eq!(act(&world), Effect::WriteSecret { key: Box::new(key("now")), previous: None });
 }
 
 /// A bind that is repeated creates no second key where the key's id is derived and nothing has changed.
@@ -135,7 +135,7 @@ fn the_other_writer_is_named_where_the_api_server_names_it(
 fn credentials_in_hand_are_stored_at_once() {
     let mut world = World { repair_from: Some(at(8)), ..damaged() };
     world.round.in_hand = Some(key("now"));
-    assert_eq!(act(&world), Effect::WriteSecret { key: key("now"), previous: None });
+    assert_eq!(act(&world), Effect::WriteSecret { key: Box::new(key("now")), previous: None });
 }
 
 /// There are never more keys than the next, the current and one before it.
