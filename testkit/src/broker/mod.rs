@@ -8,6 +8,24 @@
 //! a refusal, `state` judges and applies that, `faults` says whether and how `spoiled` spoils the answer.
 //! Work is done at once, or as the `pace` says: then it is one of the `last_operation`s, which ends when the test
 //! says so or after a number of polls, never by the clock.
+//!
+//! # Habits of real brokers
+//!
+//! | what real brokers do | how a test gets it |
+//! | --- | --- |
+//! | rename a plan, withdraw it, or give it another id | [`FakeBroker::rename_plan`], [`withdraw_plan`](FakeBroker::withdraw_plan), [`change_plan_id`](FakeBroker::change_plan_id) |
+//! | move an instance to another plan, and know its bindings by that plan | [`FakeBroker::move_instance`], [`go_by_instances`](FakeBroker::go_by_instances) |
+//! | list an odd plan or offering | [`Fault::Body`] on [`Route::Catalog`] |
+//! | show credentials once, also to the same bind | [`CredentialsRecipe::shown_once`] |
+//! | give all bindings the same credentials | [`CredentialsRecipe::new`] with a recipe that ignores the number |
+//! | give no credentials, or a text, a list or a number | [`Fault::Body`], [`Fault::credentials`] on [`Route::Bind`] |
+//! | send the zero time, or a time that is over | [`CredentialsRecipe::metadata`] |
+//! | demand `bind_resource`, or a parameter | [`Builder::demand_bind_resource`], [`Builder::demand_parameter`] |
+//! | forget what they revoked in the background | [`Pace::forgetting_unbinds`] |
+//! | fail what they accepted, and perhaps leave a binding | [`FakeBroker::fail`], [`fail_with_orphan`](FakeBroker::fail_with_orphan) |
+//! | act on a request whose client has long gone | [`Fault::Late`] |
+//! | say `Retry-After` in an odd form | [`Pace::retry_after`], [`Injection::header`] |
+//! | stand behind a gateway that answers with a page | [`Fault::Html`], [`Fault::Text`] |
 
 mod admission;
 mod answer;
