@@ -338,8 +338,10 @@ fn read_again(world: &World, key: &KeyRecord) -> Step {
 
 /// Whether nothing brings the credentials of this key back.
 fn is_hidden(world: &World, key: &KeyRecord) -> bool {
-    let Round { unreadable, unrepeatable, .. } = &world.round;
-    *unreadable == Some(key.sequence) && (*unrepeatable == Some(key.sequence) || !can_be_repeated(world, key))
+    let Round { unreadable, unrepeatable, in_hand, .. } = &world.round;
+    let is_in_hand = in_hand.as_ref().is_some_and(|in_hand| in_hand.sequence == key.sequence);
+    let is_shown_by_a_repeat = *unrepeatable != Some(key.sequence) && can_be_repeated(world, key);
+    *unreadable == Some(key.sequence) && !is_in_hand && !is_shown_by_a_repeat
 }
 
 /// Whether the request that created the key can be sent again without creating another one: the operator derives the key's

@@ -82,16 +82,12 @@ impl State {
         let inputs = self.remote.get(&sequence).or_else(|| self.made_from.get(&sequence)).copied();
         let answer = match (fate, inputs) {
             (Fate::Answered | Fate::Accepted, Some(inputs)) => Answer::Issued(self.record(sequence, inputs)),
-            (Fate::Unsure | Fate::UnsureLate, _) => {
+            (Fate::Unsure, _) => {
                 Answer::Unsure(failure(Attempted::Provision, ErrorClass::Unsure), sequence, self.now())
             }
             _ => Answer::Unrepeatable(sequence, self.now()),
         };
         self.gives(&answer);
-        if fate == Fate::UnsureLate {
-            self.late = inputs.map(|inputs| (sequence, inputs)).or(self.late);
-            return self.process.round.learn(answer);
-        }
         if let (Answer::Issued(_) | Answer::Unsure(..), Some(inputs)) = (&answer, inputs) {
             self.remote.entry(sequence).or_insert(inputs);
         }

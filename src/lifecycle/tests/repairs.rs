@@ -83,6 +83,15 @@ fn credentials_that_a_fetch_does_not_show_come_with_a_repeated_bind(#[case] mut 
     assert_ne!(act(&world), Effect::Repeat(Sequence::FIRST));
 }
 
+/// The user changes the fields while the credentials come back: they are stored before anything else is asked.
+#[test]
+fn credentials_in_hand_are_stored_although_the_next_key_is_due() {
+    let mut world = flawed(Flaw::Outdated);
+    (world.round.unreadable, world.round.in_hand) = (Some(Sequence::FIRST), Some(key("now")));
+    world.desired.inputs = "others".to_owned();
+    assert_eq!(act(&world), Effect::WriteSecret { key: Box::new(key("now")), previous: None });
+}
+
 /// The next key is created in order: written down first, while the Secret keeps the credentials that work.
 #[test]
 fn credentials_that_are_not_shown_again_for_other_templates_are_replaced_in_order() {
