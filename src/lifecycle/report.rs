@@ -116,13 +116,12 @@ pub(super) fn rest_settled(world: &World, key: &KeyRecord) -> Rest {
 
 /// When the first of the keys that are not wanted is to be revoked.
 fn next_revocation(world: &World) -> Option<Timestamp> {
-    let previous = world
-        .memory
-        .previous
-        .iter()
-        .filter_map(|previous| Some(previous.late_until.max(Some(previous.revoke_at?))));
+    let previous = world.memory.previous.iter().filter_map(|previous| {
+        let revoke_at = previous.revoke_at?;
+        Some(operation::late_until(world, previous.sequence).map_or(revoke_at, |late| late.max(revoke_at)))
+    });
     let late = world.memory.attempt().and_then(|sequence| operation::late_until(world, sequence));
-    previous.flatten().chain(late).min()
+    previous.chain(late).min()
 }
 
 /// The current key works, and no Secret can hold the next one.

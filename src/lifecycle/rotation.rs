@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use uuid::Uuid;
 
-use super::{Identity, KeyRecord, Memory, PlanIds, PreviousKey, Rotation, Sequence, World};
+use super::{
+    Identity, KeyRecord, Memory, PlanIds, PreviousKey, Rotation, Sequence, World, operation::late_until,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -168,7 +170,9 @@ impl Memory {
             // The id of one that is gone is of no more use: nothing else is to be looked at by it.
             let known = Some(replaced).filter(|_| !is_gone);
             memory.end_overlaps(key, *now, overlap);
-            memory.replace(replaced.sequence, known, replaced.late_until, *now, overlap);
+            // A request for it may have been given up since it was stored.
+            let late_until = late_until(world, replaced.sequence).map(full_second);
+            memory.replace(replaced.sequence, known, late_until, *now, overlap);
             memory.note_plan_of_last(replaced.plan_ids.clone());
             shared = Some(replaced.sequence).filter(|_| !is_gone);
         }

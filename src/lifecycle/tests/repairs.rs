@@ -236,3 +236,17 @@ fn a_key_without_usable_credentials_is_created_again_after_hours(
     let bind = Effect::Bind { sequence: Sequence::FIRST, predecessor: None };
     assert_eq!(act(&World { now: at(seconds), ..world }), bind);
 }
+
+/// The repeated bind of a key that was replaced since may still take effect: the revocation waits, and so does the next look.
+#[test]
+fn a_key_whose_repeated_bind_may_take_effect_is_revoked_after_that() {
+    let next = KeyRecord { sequence: Sequence::FIRST.next(), ..key("now") };
+    let mut world = holding(key("now"));
+    world.round.given_up = Some((Sequence::FIRST, now()));
+    world.memory = world.memory.advanced_to(&next, &world);
+    world.secret = SecretView::Intact { key: next, previous: None, flaw: None };
+    assert_eq!(world.memory.previous[0].late_until, Some(at(60)), "the next process knows");
+    (world.memory.previous[0].revoke_at, world.memory.previous[0].late_until) = (Some(now()), None);
+    let Step::Rest(rest) = decide(&world) else { panic!("it is revoked too early") };
+    assert_eq!(rest.wake, Wake::At(at(60)));
+}
