@@ -46,6 +46,9 @@ fn restore(world: &World) -> Step {
     {
         return Step::Rest(report::failed(world, failure));
     }
+    if let Some(unrecorded) = record_stored(world) {
+        return unrecorded;
+    }
     if let Some(problem) = &world.desired.problem {
         return Step::Rest(report::waiting(world, problem));
     }
@@ -81,6 +84,15 @@ fn restore(world: &World) -> Step {
         None => first_key(world),
         Some(key) => recover(world, key),
     }
+}
+
+/// Writes down a key whose credentials were in the Secret when somebody deleted or changed that: what follows is a repair, and
+/// repairs have their backoff.
+fn record_stored(world: &World) -> Option<Step> {
+    let stored = world.round.stored.as_ref()?;
+    let is_known = world.memory.key.as_ref().is_some_and(|known| known.sequence >= stored.sequence);
+    (!is_known && world.desired.finalizer && !world.memory.makes_room())
+        .then(|| Step::record(report::lost_at_once(world, advanced_to(world, stored), stored.sequence)))
 }
 
 /// The time of the next repair, if the last one was a moment ago: another writer may undo each repair at once.

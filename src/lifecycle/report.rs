@@ -337,6 +337,17 @@ fn contest(world: &World, until: Timestamp) -> Problem {
     }
 }
 
+/// The Secret held this key, and was deleted or changed before the status could say so.
+pub(super) fn lost_at_once(world: &World, memory: Memory, sequence: Sequence) -> Report {
+    let problem = Problem {
+        reason: Reason::SecretContested,
+        message: format!(
+            "the Secret was deleted or changed as soon as it held the credentials of key {sequence}"
+        ),
+    };
+    Report { memory, ..standing(world, &problem) }
+}
+
 /// The key before the current one made way for the next.
 pub(super) fn replacing_lost(world: &World, memory: Memory) -> Report {
     let problem = Problem {

@@ -250,3 +250,17 @@ fn a_key_whose_repeated_bind_may_take_effect_is_revoked_after_that() {
     let Step::Rest(rest) = decide(&world) else { panic!("it is revoked too early") };
     assert_eq!(rest.wake, Wake::At(at(60)));
 }
+
+/// Somebody deletes each Secret at once: the key is written down, so that it is no first key any more.
+#[test]
+fn a_secret_that_goes_as_soon_as_it_is_stored_is_a_lost_one() {
+    let mut world = World { secret: SecretView::Unknown, ..asking() };
+    world.round.stored = Some(key("now"));
+    let Effect::Record(report) = act(&world) else { panic!("nothing is written down") };
+    assert_eq!(report.memory.key, Some(key("now")));
+    assert_eq!((report.ready.ready, report.ready.reason), (false, Reason::SecretContested));
+    world = World { memory: report.memory, repair_from: Some(at(5)), ..world };
+    assert_eq!(act(&world), Effect::LookUpSecret);
+    world.secret = SecretView::Absent;
+    assert_eq!(rest(&world).wake, Wake::At(at(5)));
+}
