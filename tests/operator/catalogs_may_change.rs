@@ -18,6 +18,29 @@ impl Stage {
         unbinds.map(|call| call.path.split_once('?').unwrap().1.to_owned()).collect()
     }
 
+    /// A stage on which an operator has created a key and has ended.
+    async fn with_a_key() -> (Self, ServiceKey) {
+        let stage = Self::set().await;
+        let operator = stage.start_operator().await;
+        stage.create_key(NAME).await;
+        let key = stage.wait_ready(NAME).await;
+        drop(operator);
+        (stage, key)
+    }
+
+    /// A stage whose operator has ended while the broker answered the bind, which took effect.
+    async fn with_a_bind_without_an_answer() -> Self {
+        let stage = Self::set().await;
+        let operator = stage.start_operator().await;
+        stage.wait_for_provider("broker").await;
+        let held = stage.broker.gate(Route::Bind, Moment::AfterEffect);
+        stage.create_key(NAME).await;
+        stage.broker.wait_until(|bindings| bindings.len() == 1).await.unwrap();
+        drop(operator);
+        drop(held);
+        stage
+    }
+
     /// Another operator deletes the ServiceKey, after a restart in which the catalog was read again.
     async fn delete_after_a_restart(&self) {
         let _operator = self.start_operator().await;
@@ -36,12 +59,8 @@ fn recorded(key: &ServiceKey) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_a_plan_that_was_renamed_is_revoked() {
-    let stage = Stage::set().await;
-    let operator = stage.start_operator().await;
-    stage.create_key(NAME).await;
-    let key = stage.wait_ready(NAME).await;
+    let (stage, key) = Stage::with_a_key().await;
     assert_eq!(recorded(&key), json!({"serviceId": OFFERING, "planId": SMALL}));
-    drop(operator);
     assert!(stage.broker.rename_plan("postgresql", "small", "tiny"));
     stage.delete_after_a_restart().await;
     assert_eq!(stage.ids_of_unbinds(), [by(SMALL)]);
@@ -50,11 +69,7 @@ async fn a_key_of_a_plan_that_was_renamed_is_revoked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_a_plan_that_was_withdrawn_is_revoked() {
-    let stage = Stage::set().await;
-    let operator = stage.start_operator().await;
-    stage.create_key(NAME).await;
-    stage.wait_ready(NAME).await;
-    drop(operator);
+    let (stage, _) = Stage::with_a_key().await;
     assert!(stage.broker.withdraw_plan("postgresql", "small"));
     stage.delete_after_a_restart().await;
     assert_eq!(stage.ids_of_unbinds(), [by(SMALL)]);
@@ -81,11 +96,7 @@ async fn a_key_of_a_plan_whose_id_was_changed_is_revoked_and_its_successor_has_t
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revocation_needs_no_catalog() {
-    let stage = Stage::set().await;
-    let operator = stage.start_operator().await;
-    stage.create_key(NAME).await;
-    stage.wait_ready(NAME).await;
-    drop(operator);
+    let (stage, _) = Stage::with_a_key().await;
     stage
         .broker
         .inject(Fault::Status(StatusCode::SERVICE_UNAVAILABLE, json!({})).on(Route::Catalog).forever());
@@ -97,14 +108,7 @@ async fn a_revocation_needs_no_catalog() {
 /// The ids are recorded before the key exists: the process dies while the broker answers the bind.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_during_the_bind_loses_no_ids() {
-    let stage = Stage::set().await;
-    let operator = stage.start_operator().await;
-    stage.wait_for_provider("broker").await;
-    let held = stage.broker.gate(Route::Bind, Moment::AfterEffect);
-    stage.create_key(NAME).await;
-    stage.broker.wait_until(|bindings| bindings.len() == 1).await.unwrap();
-    drop(operator);
-    drop(held);
+    let stage = Stage::with_a_bind_without_an_answer().await;
     assert!(stage.broker.withdraw_plan("postgresql", "small"));
     stage.delete_key(NAME).await;
     let _operator = stage.start_operator().await;
@@ -116,14 +120,7 @@ async fn a_crash_during_the_bind_loses_no_ids() {
 /// The next process meets another catalog, and goes on: what the first one may have created is revoked by its own ids.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_during_the_bind_loses_no_ids_where_the_next_key_has_others() {
-    let stage = Stage::set().await;
-    let operator = stage.start_operator().await;
-    stage.wait_for_provider("broker").await;
-    let held = stage.broker.gate(Route::Bind, Moment::AfterEffect);
-    stage.create_key(NAME).await;
-    stage.broker.wait_until(|bindings| bindings.len() == 1).await.unwrap();
-    drop(operator);
-    drop(held);
+    let stage = Stage::with_a_bind_without_an_answer().await;
     assert!(stage.broker.change_plan_id("postgresql", "small", "plan-new"));
     let _operator = stage.start_operator().await;
     let key = stage.wait_ready(NAME).await;
@@ -137,11 +134,7 @@ async fn a_crash_during_the_bind_loses_no_ids_where_the_next_key_has_others() {
 /// Whoever may write the ServiceKey may write the annotation. It says nothing of a key that the status knows.
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_ids_are_not_sent() {
-    let stage = Stage::set().await;
-    let operator = stage.start_operator().await;
-    stage.create_key(NAME).await;
-    stage.wait_ready(NAME).await;
-    drop(operator);
+    let (stage, _) = Stage::with_a_key().await;
     let forged = json!({"serviceId": "other", "planId": "other"}).to_string();
     let patch = json!({
         "metadata": {"annotations": {"servicekeys.dev/plan-ids": forged}},
@@ -172,11 +165,7 @@ async fn the_present_plan_of_an_instance_that_was_moved_is_read() {
 /// Keys of an earlier release have no ids in their status.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_without_recorded_ids_is_revoked_by_the_catalog() {
-    let stage = Stage::set().await;
-    let operator = stage.start_operator().await;
-    stage.create_key(NAME).await;
-    stage.wait_ready(NAME).await;
-    drop(operator);
+    let (stage, _) = Stage::with_a_key().await;
     stage.forget_ids().await;
     stage.delete_after_a_restart().await;
     assert_eq!(stage.ids_of_unbinds(), [by(SMALL)]);

@@ -32,13 +32,17 @@ async fn make_vanish(stage: &Stage, operator: &Process, name: &str) {
     finalizer.release();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_key_of_the_status_is_revoked() {
+async fn with_a_key() -> (Stage, Process) {
     let stage = Stage::set().await;
     let operator = Process::start(&stage).await;
     stage.create_key("monitoring-creds").await;
     stage.wait_ready("monitoring-creds").await;
+    (stage, operator)
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_of_the_status_is_revoked() {
+    let (stage, operator) = with_a_key().await;
     make_vanish(&stage, &operator, "monitoring-creds").await;
     stage.broker.wait_until(|bindings| bindings.is_empty()).await.unwrap();
     stage.wait(stage.secrets(), "monitoring-creds", "gone", |secret| secret.is_none()).await;
@@ -47,11 +51,7 @@ async fn the_key_of_the_status_is_revoked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revocation_that_fails_is_attempted_again() {
-    let stage = Stage::set().await;
-    let operator = Process::start(&stage).await;
-    stage.create_key("monitoring-creds").await;
-    stage.wait_ready("monitoring-creds").await;
-
+    let (stage, operator) = with_a_key().await;
     stage.broker.inject(Fault::Status(StatusCode::SERVICE_UNAVAILABLE, json!({})).on(Route::Unbind));
     make_vanish(&stage, &operator, "monitoring-creds").await;
     stage.broker.wait_until(|bindings| bindings.is_empty()).await.unwrap();
