@@ -97,8 +97,8 @@ pub struct KeyStatus {
     pub late_until: Option<Time>,
     /// Digest of the fields of the spec that the key was made from. When they change, so does the key.
     pub inputs: String,
-    /// What an Open Service Broker called the key's offering and plan when the key was created. The key is revoked by these
-    /// ids, whatever becomes of the catalog.
+    /// The ids of the key's offering and plan in the broker's catalog when the key was created. The operator revokes the key by
+    /// these ids, also when the catalog has changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan_ids: Option<PlanIds>,
     /// Whether the key has the credentials of the key that it replaced. Such a key is not rotated by age.
@@ -153,7 +153,7 @@ pub struct PreviousKey {
     pub plan_ids: Option<PlanIds>,
 }
 
-/// What an Open Service Broker calls an offering and a plan.
+/// The ids of an offering and a plan in the catalog of an Open Service Broker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanIds {
@@ -186,7 +186,7 @@ pub struct Operation {
     /// Digest of the fields of the spec that the key is made from, where the remote side works on it by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<String>,
-    /// What an Open Service Broker calls the offering and the plan that the key is created with.
+    /// The ids of the offering and the plan that the operator creates the key with, at an Open Service Broker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan_ids: Option<PlanIds>,
 }

@@ -39,8 +39,8 @@ pub struct KeyRequest {
     /// The remote side's id of the key, as the status has it. Only a hint: a backend does nothing with the object of this
     /// id before the remote side has shown that it bears the mark of `identity`.
     pub hint: Option<String>,
-    /// What an Open Service Broker called the plan that the key was created with, where that was noted. Others may have
-    /// written it: it is sent to the same broker, about a key whose id is derived, and nowhere else.
+    /// The ids of the plan that the key was created with at an Open Service Broker, where the operator noted them. Others may
+    /// have written them: the operator sends them only to the same broker, about a key whose id it derives.
     pub plan_ids: Option<PlanIds>,
     /// How long ago the key was made, where that is known.
     pub age: Option<Duration>,

@@ -127,10 +127,7 @@ impl Turn<'_> {
         let answer = match self.request(sequence).await {
             Err(failure) => Answer::Failed(failure),
             Ok((backend, request)) => match backend.fetch(&request).await {
-                Ok(Fetched::Found(issued)) => {
-                    let inputs = self.inputs_of(sequence);
-                    self.take_in_hand(sequence, issued, inputs)
-                }
+                Ok(Fetched::Found(issued)) => self.take_back(sequence, issued),
                 Ok(Fetched::Absent) => Answer::Absent(sequence),
                 Ok(Fetched::NotRetrievable) => Answer::Unreadable(sequence),
                 Err(error) if error.class == ErrorClass::Unusable => {
@@ -147,10 +144,7 @@ impl Turn<'_> {
         let answer = match self.permitted_request(sequence).await {
             Err(failure) => Answer::Failed(failure),
             Ok((backend, request)) => match backend.repeat(&request).await {
-                Ok(Fetched::Found(issued)) => {
-                    let inputs = self.inputs_of(sequence);
-                    self.take_in_hand(sequence, issued, inputs)
-                }
+                Ok(Fetched::Found(issued)) => self.take_back(sequence, issued),
                 Ok(Fetched::Absent | Fetched::NotRetrievable) => {
                     Answer::Unrepeatable(sequence, full_second((self.context.clock)()))
                 }
@@ -266,6 +260,12 @@ impl Turn<'_> {
             .map(|work| work.inputs.clone())
             .or_else(|| self.known(sequence).map(|known| known.inputs))
             .unwrap_or_else(|| self.inputs())
+    }
+
+    /// Takes the credentials of a key in hand that was created before.
+    fn take_back(&mut self, sequence: Sequence, issued: IssuedKey) -> Answer {
+        let inputs = self.inputs_of(sequence);
+        self.take_in_hand(sequence, issued, inputs)
     }
 
     fn take_in_hand(&mut self, sequence: Sequence, issued: IssuedKey, inputs: String) -> Answer {

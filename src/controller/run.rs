@@ -348,7 +348,7 @@ fn lost_finalizer(key: &ServiceKey) -> Option<u64> {
     Some(u64::from(has_key && !finalizer::has(&key.metadata, marks::FINALIZER)))
 }
 
-/// A digest of the annotations that somebody else than the operator writes.
+/// A digest of the annotations that users and tools write, without the operator's own.
 fn annotations_of_others(key: &ServiceKey) -> Option<u64> {
     let mut digest = DefaultHasher::new();
     for annotation in key.annotations().iter().filter(|(name, _)| *name != marks::PLAN_IDS_ANNOTATION) {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Attempted, Effect, ErrorClass, Failure, Memory, OperationKind, ProviderView, Round, SecretView, Sequence,
-    Step, Work, World,
+    Attempted, Effect, ErrorClass, Failure, Memory, OperationKind, ProviderView, SecretView, Sequence, Step,
+    Work, World,
     operation::{is_gone, late_until, under_way},
     provision::follow,
     report,
@@ -90,9 +90,7 @@ fn revoke(world: &World, sequence: Sequence) -> Step {
 
 /// Whether the status or this process knows of a key that may exist.
 fn knows_of_a_key(world: &World) -> bool {
-    let Round { in_hand, stored, under_way, given_up, .. } = &world.round;
-    let remembers = in_hand.is_some() || stored.is_some() || under_way.is_some() || given_up.is_some();
-    remembers || world.memory != Memory::default()
+    world.round.knows_of_a_key() || world.memory != Memory::default()
 }
 
 /// What to do for a ServiceKey that is gone although the operator did not let it go.
@@ -117,13 +115,9 @@ fn every_bind_was_refused(world: &World) -> bool {
         failure.attempted == Attempted::Revoke
             && matches!(failure.class, ErrorClass::Rejected | ErrorClass::Gone)
     };
-    knows_no_key(world) && world.round.failure.as_ref().is_some_and(refused)
-}
-
-fn knows_no_key(world: &World) -> bool {
-    let Round { in_hand, stored, under_way, given_up, .. } = &world.round;
-    let is_known = in_hand.is_some() || stored.is_some() || under_way.is_some() || given_up.is_some();
-    world.all_refused && !is_known && remembers_no_key(&world.memory) && world.secret.key().is_none()
+    let is_known =
+        world.round.knows_of_a_key() || !remembers_no_key(&world.memory) || world.secret.key().is_some();
+    world.all_refused && !is_known && world.round.failure.as_ref().is_some_and(refused)
 }
 
 /// Whether the status knows of no key but one that was about to be created.

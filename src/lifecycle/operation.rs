@@ -58,33 +58,23 @@ impl Operation {
         Self { plan_ids, ..self }
     }
 
+    const fn of(kind: OperationKind, sequence: Sequence) -> Self {
+        Self { kind, sequence, token: None, since: None, inputs: None, plan_ids: None }
+    }
+
     /// The key is about to be made.
     pub(super) const fn bind(sequence: Sequence) -> Self {
-        Self { kind: OperationKind::Bind, sequence, token: None, since: None, inputs: None, plan_ids: None }
+        Self::of(OperationKind::Bind, sequence)
     }
 
     /// The key before it is about to be revoked.
     pub(super) const fn make_room(sequence: Sequence) -> Self {
-        Self {
-            kind: OperationKind::MakeRoom,
-            sequence,
-            token: None,
-            since: None,
-            inputs: None,
-            plan_ids: None,
-        }
+        Self::of(OperationKind::MakeRoom, sequence)
     }
 
     /// The answer to the last attempt to make the key was lost.
-    pub(super) const fn clean_up(sequence: Sequence, since: Timestamp) -> Self {
-        Self {
-            kind: OperationKind::CleanUp,
-            sequence,
-            token: None,
-            since: Some(since),
-            inputs: None,
-            plan_ids: None,
-        }
+    pub(super) fn clean_up(sequence: Sequence, since: Timestamp) -> Self {
+        Self { since: Some(since), ..Self::of(OperationKind::CleanUp, sequence) }
     }
 }
 
@@ -134,8 +124,8 @@ pub(super) fn under_way(world: &World, work: Work, sequence: Sequence) -> Option
     (known.work == work && known.sequence == sequence && !is_over).then_some(known)
 }
 
-/// Whether nobody waits for a bind of a key that is not wanted any more, because the remote side refuses to say how far it
-/// is: the key is revoked, whatever becomes of the bind.
+/// Whether the operator stops waiting for a bind: the ServiceKey is being deleted, and the remote side refuses to say how far
+/// the bind is. The operator then revokes the key.
 fn is_abandoned(world: &World, known: &UnderWay) -> bool {
     let is_unwanted = world.desired.deleting && !world.desired.keeps_keys();
     known.work == Work::Bind && known.is_refused && is_unwanted

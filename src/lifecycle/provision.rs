@@ -86,12 +86,12 @@ fn restore(world: &World) -> Step {
     }
 }
 
-/// Writes down a key whose credentials were in the Secret when somebody deleted or changed that: what follows is a repair, and
-/// repairs have their backoff.
+/// Records a key whose Secret was deleted or changed before the status named the key. The next step is then a repair, which has
+/// a backoff.
 fn record_stored(world: &World) -> Option<Step> {
     let stored = world.round.stored.as_ref()?;
     let is_known = world.memory.key.as_ref().is_some_and(|known| known.sequence >= stored.sequence);
-    (!is_known && world.desired.finalizer && !world.memory.makes_room())
+    (!is_known && world.desired.finalizer)
         .then(|| Step::record(report::lost_at_once(world, advanced_to(world, stored), stored.sequence)))
 }
 
@@ -238,8 +238,8 @@ fn make(world: &World, sequence: Sequence, predecessor: Option<Sequence>) -> Ste
     Step::Act(Effect::Fetch(sequence))
 }
 
-/// Reads and notes the ids of the plan before the key is created, so that it can be revoked whatever becomes of the catalog.
-/// A key that may exist with other ids is revoked by those first.
+/// Reads and notes the ids of the plan before the operator creates the key, so that it can revoke the key after the catalog has
+/// changed. It first revokes a key that may exist with other ids.
 fn note_plan(world: &World, sequence: Sequence) -> Option<Step> {
     let ids = match &world.plan {
         PlanView::NotNeeded => return None,
@@ -299,8 +299,8 @@ fn first_key(world: &World) -> Step {
     // A Secret of ours may hold its credentials: it is replaced in order.
     let mut memory = world.memory.clone();
     let late_until = late_until(world, sequence).map(full_second);
-    memory.replace(sequence, None, late_until, world.now, world.desired.rotation.overlap);
-    memory.note_plan_of_last(world.noted(sequence));
+    memory.replace(sequence, None, late_until, world.now, world.desired.rotation.overlap).plan_ids =
+        world.noted(sequence);
     make_next(world, memory, sequence.next(), None)
 }
 
@@ -348,7 +348,7 @@ fn read_again(world: &World, key: &KeyRecord) -> Step {
     })
 }
 
-/// Whether nothing brings the credentials of this key back.
+/// Whether the remote side shows the credentials of this key no more, neither to a fetch nor to a repeated bind.
 fn is_hidden(world: &World, key: &KeyRecord) -> bool {
     let Round { unreadable, unrepeatable, in_hand, .. } = &world.round;
     let is_in_hand = in_hand.as_ref().is_some_and(|in_hand| in_hand.sequence == key.sequence);

@@ -55,7 +55,7 @@ pub(super) fn settled(world: &World, memory: &Memory, key: &KeyRecord) -> Report
     }
 }
 
-/// That the last rotation changed no credentials, so that the schedule ends.
+/// Says that the last rotation changed no credentials, so that the schedule ends.
 fn ineffective(memory: &Memory, key: &KeyRecord) -> Option<Problem> {
     if !key.same_credentials {
         return None;
@@ -79,7 +79,7 @@ fn ineffective(memory: &Memory, key: &KeyRecord) -> Option<Problem> {
     Some(Problem { reason: Reason::RotationIneffective, message })
 }
 
-/// That the key has stopped working by itself.
+/// Says that the key has expired.
 fn expired(world: &World, key: &KeyRecord) -> Option<Problem> {
     let since = key.expired_at(world.now)?;
     Some(Problem {
@@ -91,7 +91,7 @@ fn expired(world: &World, key: &KeyRecord) -> Option<Problem> {
     })
 }
 
-/// That times of the remote side make no sense and are not used.
+/// Names the times of the remote side that the operator ignores.
 fn words_on_ignored_times(key: &KeyRecord) -> String {
     let words = key.ignored_times().map(|(name, time)| {
         format!("; the remote side's `{name}` {time} is ignored, because it is not after the key's creation")
@@ -110,8 +110,7 @@ pub(super) fn rest_settled(world: &World, key: &KeyRecord) -> Rest {
     // Where only the user can mend the spec, the time of a rotation passes without one.
     let rotation = report.next_rotation.filter(|next| *next > world.now);
     let times = next_revocation(world).into_iter().chain(rotation);
-    let next: Option<Timestamp> = times.chain(next_expiry(world, key)).min();
-    Rest::new(next.map_or(Wake::OnChange, Wake::At), report)
+    Rest::new(earliest(times.chain(next_expiry(world, key))), report)
 }
 
 /// When the first of the keys that are not wanted is to be revoked.
@@ -128,8 +127,7 @@ fn next_revocation(world: &World) -> Option<Timestamp> {
 pub(super) fn rotation_blocked(world: &World, key: &KeyRecord, unusable: &Unusable) -> Rest {
     let report = held_up(world, key, self::unusable(unusable));
     let next = next_revocation(world).filter(|next| *next > world.now);
-    let next = next.into_iter().chain(unusable.again()).chain(next_expiry(world, key)).min();
-    Rest::new(next.map_or(Wake::OnChange, Wake::At), report)
+    Rest::new(earliest(next.into_iter().chain(unusable.again()).chain(next_expiry(world, key))), report)
 }
 
 /// The next key is about to be made.
@@ -138,7 +136,7 @@ pub(super) fn rotating(world: &World, memory: Memory, next: Sequence) -> Report 
     Report { memory, rotating: Some(rotation_under_way(next)), ..report }
 }
 
-/// The ids of the plan are noted that a key is about to be created with.
+/// The operator is about to create a key, and has noted the ids of its plan.
 pub(super) fn creating(world: &World, memory: Memory, sequence: Sequence) -> Report {
     if matches!(world.secret, SecretView::Intact { .. }) {
         return rotating(world, memory, sequence);
@@ -168,8 +166,8 @@ fn held_up(world: &World, key: &KeyRecord, problem: Problem) -> Report {
 pub(super) fn rotation_waiting(world: &World, key: &KeyRecord, problem: &Problem) -> Rest {
     let report = held_up(world, key, problem.clone());
     let revocations = world.memory.previous.iter().filter_map(|previous| previous.revoke_at);
-    let next = revocations.filter(|revoke_at| *revoke_at > world.now).chain(next_expiry(world, key)).min();
-    Rest::new(next.map_or(Wake::OnChange, Wake::At), report)
+    let next = revocations.filter(|revoke_at| *revoke_at > world.now);
+    Rest::new(earliest(next.chain(next_expiry(world, key))), report)
 }
 
 /// The current key works, or is gone, and a rotation or a revocation failed.
@@ -282,12 +280,12 @@ pub(super) fn unusable(unusable: &Unusable) -> Problem {
 /// As [`waiting`], until another key is created, or until a lost request for this one can no longer take effect.
 pub(super) fn waiting_for_another_key(world: &World, unusable: &Unusable) -> Rest {
     let late = operation::late_until(world, unusable.sequence).filter(|late| *late > world.now);
-    Rest::new(earliest(late, unusable.again()), standing(world, &self::unusable(unusable)))
+    Rest::new(earliest(late.into_iter().chain(unusable.again())), standing(world, &self::unusable(unusable)))
 }
 
-/// A wake at the earlier of two times.
-fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Wake {
-    one.into_iter().chain(other).min().map_or(Wake::OnChange, Wake::At)
+/// A wake at the first of these times.
+fn earliest(times: impl Iterator<Item = Timestamp>) -> Wake {
+    times.min().map_or(Wake::OnChange, Wake::At)
 }
 
 /// Something stands in the way whose change wakes the ServiceKey: its spec, or its provider.

@@ -5,9 +5,7 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use uuid::Uuid;
 
-use super::{
-    Identity, KeyRecord, Memory, PlanIds, PreviousKey, Rotation, Sequence, World, operation::late_until,
-};
+use super::{Identity, KeyRecord, Memory, PreviousKey, Rotation, Sequence, World, operation::late_until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -172,8 +170,8 @@ impl Memory {
             memory.end_overlaps(key, *now, overlap);
             // A request for it may have been given up since it was stored.
             let late_until = late_until(world, replaced.sequence).map(full_second);
-            memory.replace(replaced.sequence, known, late_until, *now, overlap);
-            memory.note_plan_of_last(replaced.plan_ids.clone());
+            memory.replace(replaced.sequence, known, late_until, *now, overlap).plan_ids =
+                replaced.plan_ids.clone();
             shared = Some(replaced.sequence).filter(|_| !is_gone);
         }
         for skipped in self.skipped(key.sequence) {
@@ -182,9 +180,10 @@ impl Memory {
             let late_until = late.unknown_until.map(full_second);
             memory.replace(skipped, None, late_until, *now, desired.rotation.overlap);
         }
-        let previous = memory.previous.iter_mut().filter(|_| key.same_credentials);
-        for previous in previous.filter(|previous| Some(previous.sequence) == shared) {
-            previous.revoke_at = None;
+        if key.same_credentials
+            && let Some(twin) = memory.previous.iter_mut().find(|previous| Some(previous.sequence) == shared)
+        {
+            twin.revoke_at = None;
         }
         memory
     }
@@ -212,14 +211,7 @@ impl Memory {
         }
     }
 
-    /// Notes the ids that the key was created with that was noted last as replaced.
-    pub(super) fn note_plan_of_last(&mut self, plan_ids: Option<PlanIds>) {
-        if let Some(last) = self.previous.last_mut() {
-            last.plan_ids = plan_ids;
-        }
-    }
-
-    /// Notes a key as replaced: it is revoked when the overlap is over.
+    /// Notes a key as replaced: it is revoked when the overlap is over. Returns what is noted of it.
     pub fn replace(
         &mut self,
         sequence: Sequence,
@@ -227,7 +219,8 @@ impl Memory {
         late_until: Option<Timestamp>,
         now: Timestamp,
         overlap: Duration,
-    ) {
+    ) -> &mut PreviousKey {
+        let place = self.previous.len();
         self.previous.push(PreviousKey {
             sequence,
             id: key.and_then(|key| key.id.clone()),
@@ -236,6 +229,7 @@ impl Memory {
             late_until,
             revoke_at: Some(after(now, overlap)),
         });
+        &mut self.previous[place]
     }
 }
 

@@ -171,9 +171,9 @@ impl Report {
             message: "another key was asked for, and takes the place of this one".to_owned(),
         };
         let why = if *ready {
-            // Neither a key that is still valid nor the last rotation keeps anybody from creating the next key.
-            let keeps_nobody = [Reason::Overlapping, Reason::RotationIneffective];
-            let rotating = self.rotating.clone().filter(|why| !keeps_nobody.contains(&why.reason));
+            // Neither a key that is still valid nor the last rotation delays the next key.
+            let delays_nothing = [Reason::Overlapping, Reason::RotationIneffective];
+            let rotating = self.rotating.clone().filter(|why| !delays_nothing.contains(&why.reason));
             rotating.unwrap_or_else(asked_for)
         } else {
             Problem { reason: *reason, message: message.clone() }

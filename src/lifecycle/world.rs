@@ -26,9 +26,9 @@ pub struct World {
     pub provider: ProviderView,
     /// Whether it admits the ServiceKey's namespace.
     pub admitted: bool,
-    /// What a broker calls the plan that the next key would be of.
+    /// The ids of the plan that the next key would have.
     pub plan: PlanView,
-    /// What it called the plan of the first key before that was created, as the ServiceKey itself notes it.
+    /// The ids of the first key's plan, as the ServiceKey itself notes them before the key is created.
     pub noted_first: Option<PlanIds>,
     /// Whether its keys bear a mark by which they are found, also once their ServiceKey is gone.
     pub marks_keys: bool,
@@ -73,8 +73,8 @@ impl World {
     }
 }
 
-/// What a broker calls an offering and a plan of it. Both are needed to revoke a key, and catalogs change: so they are
-/// noted before the key is created.
+/// The ids of an offering and a plan in a broker's catalog. A broker wants both when it revokes a key, and catalogs change. So
+/// the operator notes them before it creates the key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PlanIds {
     /// The id of the offering.
@@ -196,7 +196,7 @@ pub struct KeyRecord {
     pub late_until: Option<Timestamp>,
     /// Digest of the fields that it was made from.
     pub inputs: String,
-    /// What the broker called its plan when it was created, where that was noted.
+    /// The ids of its plan when it was created, where the operator noted them.
     pub plan_ids: Option<PlanIds>,
     /// Whether its credentials are those of the key that it replaced.
     pub same_credentials: bool,
@@ -551,6 +551,13 @@ impl Round {
     #[must_use]
     pub fn has_seen(&self, sequence: Sequence) -> bool {
         self.present.as_ref().is_some_and(|found| found.sequence == sequence)
+    }
+
+    /// Whether this process knows of a key that exists or may exist.
+    #[must_use]
+    pub const fn knows_of_a_key(&self) -> bool {
+        let Self { in_hand, stored, under_way, given_up, .. } = self;
+        in_hand.is_some() || stored.is_some() || under_way.is_some() || given_up.is_some()
     }
 
     fn fail(&mut self, failure: Failure) {

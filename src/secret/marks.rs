@@ -91,8 +91,8 @@ pub struct Imprint {
     pub credentials: Option<String>,
 }
 
-/// A digest of credentials that tells whether two keys have the same ones, whatever the templates show of them. It has the
-/// salt of [`Entries::digest`], and tells no more than that does.
+/// A digest of a key's credentials. Two keys of one ServiceKey with the same credentials have the same digest, also where the
+/// templates differ. It has the salt of [`Entries::digest`], and protects a guessable password no better.
 #[must_use]
 pub fn digest_of(credentials: &Map<String, Value>, salt: &Uuid) -> String {
     // The members of a map are sorted. A map can always be written.

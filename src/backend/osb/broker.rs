@@ -5,11 +5,12 @@ use std::fmt;
 use reqwest::{Method, StatusCode, header::HeaderValue};
 use serde_json::Value;
 use url::Url;
+use uuid::Uuid;
 
 use super::{
     ApiVersion, BindResource, BrokerConfig,
     call::Exchange,
-    catalog::{Catalog, CatalogCache},
+    catalog::{Catalog, CatalogCache, Plan},
     classify::Call,
     instances::{Instances, Place},
     login::Login,
@@ -18,8 +19,7 @@ use super::{
     wire::{self, BindBody, Context},
 };
 use crate::backend::{
-    BackendError, Bound, ErrorClass, Fetched, InstanceRef, KeyRequest, PlanIds, PlanView, Progress, Unbound,
-    Work,
+    BackendError, Bound, ErrorClass, Fetched, InstanceRef, KeyRequest, PlanView, Progress, Unbound, Work,
     http::{HttpClient, Redactor, Request, Response, base_url_with_query, without_query},
 };
 
@@ -118,14 +118,7 @@ impl Broker {
             .append_pair("accepts_incomplete", if plan.retrievable { "true" } else { "false" });
         let named = request.predecessor.filter(|_| plan.rotatable);
         let predecessor_binding_id = named.map(|predecessor| predecessor.binding_id());
-        let body = BindBody {
-            service_id: &plan.service_id,
-            plan_id: &plan.plan_id,
-            context: Context::of(request),
-            bind_resource: self.bind_resource.as_ref(),
-            predecessor_binding_id,
-            parameters: request.parameters.expose(),
-        };
+        let body = self.bind_body(&plan, request, predecessor_binding_id);
         let mut response = exchange.send(put(url.clone(), &body)?).await?;
         // The broker may have lost the predecessor, which is no reason to go without a key. What was refused did nothing.
         if response.status == StatusCode::BAD_REQUEST && named.is_some() {
@@ -190,21 +183,13 @@ impl Broker {
     pub async fn repeat(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         let target = Target::of(&request.instance)?;
         let plan = self.plan_of_keys(&target).await?;
-        let PlanIds { service_id, plan_id } = plan.ids();
         if request.plan_ids.as_ref().is_some_and(|noted| *noted != plan.ids()) {
             return Ok(Fetched::NotRetrievable);
         }
         let mut exchange = Exchange::of(self, Call::Bind, request);
         let mut url = self.binding_url(&target, request);
         url.query_pairs_mut().append_pair("accepts_incomplete", "false");
-        let body = BindBody {
-            service_id: &service_id,
-            plan_id: &plan_id,
-            context: Context::of(request),
-            bind_resource: self.bind_resource.as_ref(),
-            predecessor_binding_id: None,
-            parameters: request.parameters.expose(),
-        };
+        let body = self.bind_body(&plan, request, None);
         let response = exchange.send(put(url, &body)?).await?;
         if response.is_repeated {
             let what =
@@ -330,6 +315,22 @@ impl Broker {
         let body = response.body().map_err(|failure| exchange.failed(failure))?;
         let catalog = Catalog::read(body).map_err(|what| exchange.malformed(&response, what))?;
         catalog.held(self.http.kept())
+    }
+
+    fn bind_body<'a>(
+        &'a self,
+        plan: &'a Plan,
+        request: &'a KeyRequest,
+        predecessor_binding_id: Option<Uuid>,
+    ) -> BindBody<'a> {
+        BindBody {
+            service_id: &plan.service_id,
+            plan_id: &plan.plan_id,
+            context: Context::of(request),
+            bind_resource: self.bind_resource.as_ref(),
+            predecessor_binding_id,
+            parameters: request.parameters.expose(),
+        }
     }
 
     fn binding_url(&self, target: &Target<'_>, request: &KeyRequest) -> Url {

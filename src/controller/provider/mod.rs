@@ -217,7 +217,7 @@ impl<K: Provider> Context<K> {
         let place = self.shared.shares.loading.acquire(&id.lane()).await;
         let mut holding = Holding::read(self.shared.client.clone(), cached.clone(), &namespace).await?;
         let now = (self.shared.clock)();
-        let has_deleted_login = DeletedLogins::of(&holding.logins, now).problem().is_some();
+        let has_deleted_login = DeletedLogins::of(&holding.logins, now).next_look().is_some();
         // Noted first here as well: the first list of ServiceKeys may be still to come.
         self.shared.registry.await_keys(id, deleting || has_deleted_login);
         let revoking = self.shared.namespaces.is_deleted(&namespace) || self.shared.registry.revokes(id);

@@ -125,7 +125,7 @@ impl FakeBroker {
         self.shared.change(|inner| inner.state.change_pace(pace));
     }
 
-    /// Calls a plan something else in the catalog, which has the same id; says whether it was there.
+    /// Renames a plan in the catalog and keeps its id; returns whether the plan was there.
     #[must_use = "it says whether there was such a plan"]
     pub fn rename_plan(&self, offering: &str, plan: &str, name: &str) -> bool {
         self.shared.change(|inner| inner.state.rename_plan(offering, plan, name))
@@ -151,7 +151,7 @@ impl FakeBroker {
         self.shared.change(|inner| inner.state.move_instance(instance, plan))
     }
 
-    /// From now on takes only calls about bindings that name the present plan of the instance.
+    /// Accepts only calls about bindings that name the present plan of the instance.
     pub fn go_by_instances(&self) {
         self.shared.change(|inner| inner.state.go_by_instances());
     }

@@ -80,7 +80,7 @@ impl State {
         self.instances.remove(id).is_some()
     }
 
-    /// Calls a plan something else from now on, for its instances too; says whether it was there.
+    /// Renames a plan, for its instances too; returns whether it was there.
     pub fn rename_plan(&mut self, offering: &str, plan: &str, name: &str) -> bool {
         let Some(found) = self.catalog.plan_mut(offering, plan) else { return false };
         name.clone_into(&mut found.name);
@@ -114,7 +114,7 @@ impl State {
         is_there
     }
 
-    /// From now on bindings are known by the plan that their instance has, and not by the one that they were made with.
+    /// Knows bindings by the present plan of their instance, and not by the plan of their bind.
     pub const fn go_by_instances(&mut self) {
         self.goes_by_instances = true;
     }
