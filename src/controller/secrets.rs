@@ -119,9 +119,10 @@ impl SecretCache {
 
     /// The newest that is known of a Secret of ours; `None`: it has to be looked up.
     pub fn get(&self, namespace: &str, name: &str) -> Option<KnownSecret> {
+        // Locked first: what the watch has taken from what we know by then is in the cache already.
+        let own = self.own.lock();
         let cached = self.cache.store.get(&ObjectRef::new(name).within(namespace));
         let cached_version = cached.as_deref().map(version::resource_version);
-        let own = self.own.lock();
         let known = own.secrets.get(&(namespace.to_owned(), name.to_owned()));
         match (known, cached) {
             (Some(OwnKnowledge { version, verified, meta: Some(meta) }), _)
@@ -193,5 +194,47 @@ fn owner(secret: &PartialObjectMeta<Secret>, keys: &Store<ServiceKey>) -> Option
             let owner = keys.find(|key| key.metadata.uid.as_ref() == Some(uid))?;
             Some(ObjectRef::from_obj(owner.as_ref()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::{reflector, watcher::Event};
+
+    use super::*;
+
+    fn stored(version: u64) -> PartialObjectMeta<Secret> {
+        let metadata = ObjectMeta {
+            name: Some(format!("secret-{version}")),
+            namespace: Some("apps".to_owned()),
+            resource_version: Some(version.to_string()),
+            ..ObjectMeta::default()
+        };
+        PartialObjectMeta { metadata, ..PartialObjectMeta::default() }
+    }
+
+    /// The watch takes over from what the operator knows while a reconcile asks: one of them knows the Secret at any time.
+    #[test]
+    fn a_secret_that_was_written_is_known_without_a_gap() {
+        let (store, mut writer) = reflector::store();
+        let own = OwnWrites::default();
+        let secrets = SecretCache::new(Cache::filled_with(store), own.clone());
+        let (tell, told) = std::sync::mpsc::channel();
+        let watch = std::thread::spawn(move || {
+            for secret in told {
+                writer.apply_watcher_event(&Event::Apply(PartialObjectMeta::clone(&secret)));
+                own.observe(&Change::Applied(secret));
+            }
+        });
+        for version in 1..=2_000 {
+            let secret = stored(version);
+            secrets.remember(&secret.metadata, true);
+            tell.send(secret).unwrap();
+            for _ in 0..200 {
+                assert!(secrets.get("apps", &format!("secret-{version}")).is_some(), "version {version}");
+            }
+        }
+        drop(tell);
+        watch.join().unwrap();
     }
 }

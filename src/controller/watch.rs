@@ -42,6 +42,12 @@ impl<K: Lookup<DynamicType = ()> + Clone + 'static> Cache<K> {
     pub fn is_filled(&self) -> bool {
         *self.filled.borrow()
     }
+
+    /// A filled cache with what this store holds.
+    #[cfg(test)]
+    pub fn filled_with(store: Store<K>) -> Self {
+        Self { store, filled: tokio::sync::watch::channel(true).1 }
+    }
 }
 
 /// How each watch asks for its objects.

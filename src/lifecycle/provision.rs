@@ -91,8 +91,13 @@ fn restore(world: &World) -> Step {
 fn record_stored(world: &World) -> Option<Step> {
     let stored = world.round.stored.as_ref()?;
     let is_known = world.memory.key.as_ref().is_some_and(|known| known.sequence >= stored.sequence);
-    (!is_known && world.desired.finalizer)
-        .then(|| Step::record(report::lost_at_once(world, advanced_to(world, stored), stored.sequence)))
+    if is_known || !world.desired.finalizer {
+        return None;
+    }
+    if world.secret == SecretView::Unknown {
+        return Some(Step::Act(Effect::LookUpSecret));
+    }
+    Some(Step::record(report::lost_at_once(world, advanced_to(world, stored), stored.sequence)))
 }
 
 /// The time of the next repair, if the last one was a moment ago: another writer may undo each repair at once.

@@ -256,11 +256,15 @@ fn a_key_whose_repeated_bind_may_take_effect_is_revoked_after_that() {
 fn a_secret_that_goes_as_soon_as_it_is_stored_is_a_lost_one() {
     let mut world = World { secret: SecretView::Unknown, ..asking() };
     world.round.stored = Some(key("now"));
+    assert_eq!(
+        act(&world),
+        Effect::LookUpSecret,
+        "a watch that begins again knows of no Secret for a moment"
+    );
+    world.secret = SecretView::Absent;
     let Effect::Record(report) = act(&world) else { panic!("nothing is written down") };
     assert_eq!(report.memory.key, Some(key("now")));
     assert_eq!((report.ready.ready, report.ready.reason), (false, Reason::SecretContested));
     world = World { memory: report.memory, repair_from: Some(at(5)), ..world };
-    assert_eq!(act(&world), Effect::LookUpSecret);
-    world.secret = SecretView::Absent;
     assert_eq!(rest(&world).wake, Wake::At(at(5)));
 }
