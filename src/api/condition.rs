@@ -101,6 +101,9 @@ reasons! {
     /// The spec contradicts itself, or asks for something that this kind of provider does not have. Change what the
     /// message names.
     InvalidSpec,
+    /// The ServiceKey and its Secret were restored from a backup with new UIDs, and the operator goes on with the key that
+    /// the Secret holds. Wait.
+    Restoring,
     /// A Secret of this name exists and belongs to somebody else, so it is not touched, and no key is made. Delete
     /// that Secret if it is not needed, or create the ServiceKey again with another `spec.secret.name`.
     SecretConflict,

@@ -27,6 +27,10 @@ pub const PLAN_IDS_ANNOTATION: &str = "servicekeys.dev/plan-ids";
 /// whose label names the ServiceKey at hand.
 pub const OWNER_UID_LABEL: &str = "servicekeys.dev/owner-uid";
 
+/// Annotation of a Secret: the UID of the ServiceKey that its key was created for, where that is another one than its owner:
+/// both were restored from a backup, and the owner goes on with the keys of the former ServiceKey.
+pub const FORMER_UID_ANNOTATION: &str = "servicekeys.dev/former-uid";
+
 /// The name under which the operator's writes appear in `metadata.managedFields`.
 pub const FIELD_MANAGER: &str = "servicekey-operator";
 

@@ -44,6 +44,12 @@ pub struct ServiceKeyStatus {
     /// What is under way at the remote side.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
+
+    /// The UID of the ServiceKey that this one was restored from. This one goes on with the keys of the former ServiceKey:
+    /// the ids and names of all its keys follow from this UID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 36))]
+    pub former_uid: Option<String>,
 }
 
 /// A Secret that holds credentials.

@@ -9,7 +9,9 @@ use std::{
 };
 
 use tokio::time::Instant;
+use uuid::Uuid;
 
+use super::KeyRequest;
 use crate::lifecycle::{Identity, MarkedKey};
 
 /// Ids that are remembered of one key. More than one is an exception.
@@ -18,43 +20,66 @@ const MOST_IDS: usize = 4;
 /// The ids that are known to bear a mark, with the time at which each was last shown: of the keys of ServiceKeys that exist,
 /// and of those that were made since the last list of all keys.
 #[derive(Default)]
-pub(super) struct ConfirmedKeys(Mutex<HashMap<Identity, BTreeMap<String, Instant>>>);
+pub(super) struct ConfirmedKeys(Mutex<Known>);
+
+type Known = HashMap<Claimant, BTreeMap<String, Instant>>;
+
+/// Whose a key was found to be. What was found for one ServiceKey says nothing for another that claims to be restored from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Claimant {
+    identity: Identity,
+    /// The UID of the restored ServiceKey.
+    restored: Option<Uuid>,
+}
+
+impl From<Identity> for Claimant {
+    fn from(identity: Identity) -> Self {
+        Self { identity, restored: None }
+    }
+}
+
+impl From<&KeyRequest> for Claimant {
+    fn from(request: &KeyRequest) -> Self {
+        let KeyRequest { identity, restored, owner, .. } = request;
+        Self { identity: *identity, restored: restored.map(|_| owner.uid) }
+    }
+}
 
 impl ConfirmedKeys {
-    /// The remote side has shown the mark of this identity on the object with this id.
-    pub(super) fn insert(&self, identity: Identity, id: &str) {
+    /// The remote side has shown the mark on the object with this id.
+    pub(super) fn insert(&self, of: impl Into<Claimant>, id: &str) {
         let mut known = self.lock();
-        let ids = known.entry(identity).or_default();
+        let ids = known.entry(of.into()).or_default();
         if ids.len() < MOST_IDS || ids.contains_key(id) {
             ids.insert(id.to_owned(), Instant::now());
         }
     }
 
-    /// All objects that bear the mark of this identity, as far as is known. There may be several, where one was made by a
+    /// All objects that bear the mark, as far as is known. There may be several, where one was made by a
     /// former release whose answer was lost.
-    pub(super) fn ids(&self, identity: Identity) -> Vec<String> {
-        self.lock().get(&identity).into_iter().flat_map(BTreeMap::keys).cloned().collect()
+    pub(super) fn ids(&self, of: impl Into<Claimant>) -> Vec<String> {
+        self.lock().get(&of.into()).into_iter().flat_map(BTreeMap::keys).cloned().collect()
     }
 
     /// The one to read: that of the hint where it is among them.
-    pub(super) fn id(&self, identity: Identity, hint: Option<&str>) -> Option<String> {
-        let ids = self.ids(identity);
+    pub(super) fn id(&self, of: impl Into<Claimant>, hint: Option<&str>) -> Option<String> {
+        let ids = self.ids(of);
         let hinted = ids.iter().find(|id| Some(id.as_str()) == hint);
         hinted.or(ids.first()).cloned()
     }
 
     /// The keys of this identity are gone, or bear the mark no more.
-    pub(super) fn remove(&self, identity: Identity) {
-        self.lock().remove(&identity);
+    pub(super) fn remove(&self, of: impl Into<Claimant>) {
+        self.lock().remove(&of.into());
     }
 
     /// This one of them is.
-    pub(super) fn remove_id(&self, identity: Identity, id: &str) {
-        let mut known = self.lock();
-        if let Some(ids) = known.get_mut(&identity) {
+    pub(super) fn remove_id(&self, of: impl Into<Claimant>, id: &str) {
+        let (of, mut known) = (of.into(), self.lock());
+        if let Some(ids) = known.get_mut(&of) {
             ids.remove(id);
             if ids.is_empty() {
-                known.remove(&identity);
+                known.remove(&of);
             }
         }
     }
@@ -70,7 +95,7 @@ impl ConfirmedKeys {
         for MarkedKey { id, owner, sequence, name: _, namespace: _ } in listed {
             if let Some(sequence) = *sequence {
                 let identity = Identity { owner: *owner, sequence };
-                let ids = known.entry(identity).or_default();
+                let ids = known.entry(identity.into()).or_default();
                 if ids.len() < MOST_IDS {
                     ids.entry(id.clone()).or_insert(asked);
                 }
@@ -79,7 +104,7 @@ impl ConfirmedKeys {
         known.shrink_to_fit();
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Identity, BTreeMap<String, Instant>>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

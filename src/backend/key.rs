@@ -20,6 +20,8 @@ pub use crate::lifecycle::{PlanIds, PlanView, SpaceLimit, Work};
 pub struct KeyRequest {
     /// Which key of which ServiceKey.
     pub identity: Identity,
+    /// That the ServiceKey was restored from a backup, and goes on with the keys of a former one, whose UID is in `identity`.
+    pub restored: Option<Restored>,
     /// The ServiceKey, for the remote side's own records.
     pub owner: Owner,
     /// The service instance that the key is for.
@@ -67,6 +69,15 @@ impl KeyRequest {
     }
 }
 
+/// That a ServiceKey goes on with the keys of a former one. The mark of a key then has to show more than the former UID,
+/// which others may have written into a Secret or a status: it was created in this cluster, or in one that the provider says
+/// is lost, and, where the remote side shows them, for the namespace and the name of this ServiceKey.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Whether the login is that of the ServiceKey's own namespace, and of no other: then all keys that it sees are its own.
+    pub login_is_own: bool,
+}
+
 /// The ServiceKey on whose behalf a remote side is asked, in words that the remote side may record.
 #[derive(Clone, Debug)]
 pub struct Owner {
@@ -107,6 +118,11 @@ impl LostClusters {
     #[must_use]
     pub const fn new(ids: Vec<String>) -> Self {
         Self(ids)
+    }
+
+    /// The digits that tell them apart in short marks.
+    pub(super) fn digits(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|id| cluster_digits(id)).filter(|digits| !digits.is_empty())
     }
 
     /// Whether the mark of a key names one of them. A mark may hold no more than the first digits of the id.

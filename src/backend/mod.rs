@@ -31,8 +31,8 @@ pub use http::{
 pub use ibm_cloud::{IbmCloud, IbmCloudAuth, IbmCloudConfig, Profile};
 pub use key::{
     Accepted, Access, Adoption, Bound, Credentials, Fetched, Grant, InstanceRef, IssuedKey, KeyFacts,
-    KeyRequest, KnownSecrets, LostClusters, Owner, Parameters, PlanIds, PlanView, Progress, SpaceLimit,
-    Unbound, Work,
+    KeyRequest, KnownSecrets, LostClusters, Owner, Parameters, PlanIds, PlanView, Progress, Restored,
+    SpaceLimit, Unbound, Work,
 };
 pub use memory::{Holding, Kept, MemoryBudget, MemoryShare, NoRoom};
 pub use osb::{ApiVersion, Auth as BrokerAuth, BindResource, Broker, BrokerConfig};
@@ -108,6 +108,15 @@ impl Backend {
         match self {
             Self::OpenServiceBroker(_) => false,
             Self::CloudFoundry(_) | Self::IbmCloud(_) => true,
+        }
+    }
+
+    /// Whether the mark of a key shows the namespace and the name of the ServiceKey that it was created for.
+    #[must_use]
+    pub const fn marks_show_names(&self) -> bool {
+        match self {
+            Self::CloudFoundry(_) => true,
+            Self::OpenServiceBroker(_) | Self::IbmCloud(_) => false,
         }
     }
 

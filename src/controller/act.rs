@@ -23,7 +23,7 @@ use crate::{
     api::{Reason, ServiceKey, marks},
     backend::ErrorClass,
     lifecycle::{
-        Answer, Attempted, Claim, Effect, Failure, KeyRecord, OperationKind, Problem, Report, Sequence,
+        Answer, Attempted, Claim, Effect, Failure, KeyRecord, OperationKind, Problem, Report, Round, Sequence,
     },
     runtime::answers,
     secret::{self, Entries, Imprint, Marks},
@@ -114,7 +114,11 @@ impl Turn<'_> {
     /// Writes down what must not be forgotten.
     async fn record(&mut self, report: &Report) -> Result<(), Error> {
         let before = status::memory(self.key.status.as_ref()).operation;
+        let former = self.former();
         self.show(report).await?;
+        if self.former() != former {
+            self.forget_own_keys();
+        }
         let operation = &report.memory.operation;
         let with_ids = operation.as_ref().filter(|operation| operation.plan_ids.is_some());
         self.round.recorded = with_ids.map(|operation| operation.sequence).or(self.round.recorded);
@@ -123,6 +127,12 @@ impl Turn<'_> {
             self.context.metrics.orphan_mitigated(self.kind_of_backend());
         }
         Ok(())
+    }
+
+    /// Forgets what was learned of the ServiceKey's own keys, which are none: it goes on with those of a former one.
+    fn forget_own_keys(&mut self) {
+        self.round = Round::default();
+        self.memo.written = None;
     }
 
     /// Writes the status, if the report changes anything in it.
@@ -256,7 +266,8 @@ impl Turn<'_> {
             None => None,
         };
         let previous = previous.filter(|_| kept.is_some());
-        let digest = secret::digest_of(credentials.expose(), &self.subject.uid);
+        let salt = self.owner_of_keys();
+        let digest = secret::digest_of(credentials.expose(), &salt);
         let (context, lane) = (self.context, self.subject.lane.clone());
         let rendering = context.templates.render(&lane, layout.clone(), credentials);
         let rendered = self.idle_during(rendering).await.and_then(|entries| {
@@ -280,10 +291,11 @@ impl Turn<'_> {
                 return Ok(());
             }
         };
-        let imprint = Imprint::of(&layout, &entries, &self.subject.uid);
+        let imprint = Imprint::of(&layout, &entries, &salt);
         let same = self.has_written(&digest, key.sequence);
         let key = KeyRecord { same_credentials: key.same_credentials || same, ..key };
-        let marks = Marks { key, previous, imprint: Imprint { credentials: Some(digest), ..imprint } };
+        let imprint = Imprint { credentials: Some(digest), ..imprint };
+        let marks = Marks { key, previous, former: self.former(), imprint };
         if self.send(&entries, &marks).await? {
             self.memo.take_in_hand(None);
             self.round.learn(Answer::Stored(marks.key.clone()));
@@ -313,13 +325,13 @@ impl Turn<'_> {
     /// The entries that the Secret holds for this key, unless somebody edited them.
     async fn kept(&self, sequence: Sequence) -> Result<Option<Entries>, Error> {
         let found = self.read_secret().await?;
-        Ok(found.and_then(|secret| secret::entries_of(&secret, sequence, &self.subject.uid)))
+        Ok(found.and_then(|secret| secret::entries_of(&secret, sequence, &self.owner_of_keys())))
     }
 
     /// Writes the Secret again without the previous key, on condition that it is still as it was observed.
     async fn omit_previous(&mut self) -> Result<(), Error> {
         let found = self.read_secret().await?;
-        let left = found.and_then(|secret| secret::without_previous(&secret, &self.subject.uid));
+        let left = found.and_then(|secret| secret::without_previous(&secret, &self.owner_of_keys()));
         self.send_again(left).await
     }
 
@@ -343,13 +355,13 @@ impl Turn<'_> {
         let layout = self.layout();
         let written = &marks.imprint;
         let credentials = written.credentials.clone();
-        let mut imprint = Imprint { credentials, ..Imprint::of(&layout, &entries, &self.subject.uid) };
+        let mut imprint = Imprint { credentials, ..Imprint::of(&layout, &entries, &self.owner_of_keys()) };
         if written.layout != imprint.layout && written.rendering != imprint.rendering {
             // The entries are still those of other templates.
             imprint =
                 Imprint { layout: written.layout.clone(), rendering: written.rendering.clone(), ..imprint };
         }
-        let marks = Marks { imprint, ..marks.of(key) };
+        let marks = Marks { imprint, former: self.former(), ..marks.of(key) };
         self.send(&entries, &marks).await.map(drop)
     }
 
@@ -483,10 +495,7 @@ impl Turn<'_> {
     /// Leaves the Secret to whoever uses it, on condition that it is still ours.
     async fn release_secret(&mut self) -> Result<(), Error> {
         let found = self.read_secret().await?;
-        let is_ours = |secret: &HeldSecret| {
-            secret::ownership(&secret.metadata, &self.subject.uid) == secret::Ownership::Ours
-        };
-        let Some(secret) = found.filter(is_ours) else {
+        let Some(secret) = found.filter(|secret| self.is_ours(&secret.metadata)) else {
             self.look_again();
             return Ok(());
         };

@@ -21,7 +21,7 @@ use crate::{
     api::{Adoption as AdoptionPolicy, DeletionPolicy, IbmCloudAccess, ResourceAttribute},
     backend::{
         Accepted, Access, Adoption, Backend, BackendError, Bound, Credentials, ErrorClass, Fetched, Grant,
-        IssuedKey, KeyFacts, KeyRequest, KnownSecrets, Parameters, Progress, Unbound, count_values,
+        IssuedKey, KeyFacts, KeyRequest, KnownSecrets, Parameters, Progress, Restored, Unbound, count_values,
     },
     lifecycle::{
         Answer, Attempted, Failure, Found, Identity, KeyRecord, LONGEST_OPERATION, Operation, OperationKind,
@@ -402,13 +402,14 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) const fn identity(&self, sequence: Sequence) -> Identity {
-        Identity { owner: self.subject.uid, sequence }
+    pub(super) fn identity(&self, sequence: Sequence) -> Identity {
+        Identity { owner: self.owner_of_keys(), sequence }
     }
 
     fn bare_request(&self, sequence: Sequence) -> KeyRequest {
         KeyRequest {
             identity: self.identity(sequence),
+            restored: self.former().map(|_| Restored { login_is_own: self.login_is_own() }),
             owner: self.owner(),
             instance: self.instance(),
             parameters: Parameters::default(),
@@ -436,8 +437,12 @@ impl Turn<'_> {
             && self.allowance().permits_adoption();
         let name = spec.key_name.clone().filter(|_| wanted)?;
         let registry = Arc::clone(&self.context.registry);
-        let login_is_own = self.subject.provider.namespace.is_some();
-        Some(Adoption::new(name, login_is_own, move |owner| registry.has_service_key(owner)))
+        Some(Adoption::new(name, self.login_is_own(), move |owner| registry.has_keys_of(owner)))
+    }
+
+    /// Whether the login at the remote side is that of the ServiceKey's own namespace.
+    const fn login_is_own(&self) -> bool {
+        self.subject.provider.namespace.is_some()
     }
 
     /// What a key is called, as far as the remote side can be asked for it.

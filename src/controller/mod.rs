@@ -8,6 +8,7 @@ mod doubts;
 mod error;
 mod events;
 mod finalizer;
+mod heirs;
 mod leaps;
 mod memo;
 mod memory;

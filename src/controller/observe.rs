@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::ResourceExt;
+use uuid::Uuid;
 
 use super::{
     error::Error,
     finalizer,
+    heirs::heir,
     memo::Written,
     provider::Tenant,
     seats::Seat,
@@ -20,10 +22,10 @@ use crate::{
     api::{Adoption, DeletionPolicy, PreviousCredentials, ProviderKind, Reason, RotationStrategy, marks},
     backend::Limits,
     lifecycle::{
-        Claim, Desired, Evidence, Flaw, LateAnswers, PlanIds, PlanView, Problem, ProviderView, Rotation,
-        SecretView, Sequence, Wish, World,
+        Claim, Desired, Evidence, Flaw, Inheritance, LateAnswers, PlanIds, PlanView, Problem, ProviderView,
+        Rotation, SecretView, Sequence, Wish, World,
     },
-    secret::{self, Entries, Layout, Marks, Ownership},
+    secret::{self, Entries, Former, Layout, Marks, Ownership},
     wipe::HeldSecret,
 };
 
@@ -34,7 +36,7 @@ impl Turn<'_> {
         let memory = status::memory(self.key.status.as_ref());
         let secret = self.secret_view().await?;
         let evidence = Evidence {
-            owner: self.subject.uid,
+            owner: self.owner_of_keys(),
             memory: &memory,
             round: &self.round,
             admitted: self.is_admitted(),
@@ -44,7 +46,7 @@ impl Turn<'_> {
         let (secret, admitted, marks_keys) =
             (secret.believed(&evidence), evidence.admitted, evidence.marks_keys);
         Ok(World {
-            owner: self.subject.uid,
+            owner: self.owner_of_keys(),
             desired,
             memory,
             secret,
@@ -57,7 +59,8 @@ impl Turn<'_> {
             round: self.round.clone(),
             missed: self.missed(),
             late: self.late_answers(),
-            all_refused: self.memo.stored_finalizer && !self.memo.may_have_created,
+            // A key of a former ServiceKey was created by another process.
+            all_refused: self.memo.stored_finalizer && !self.memo.may_have_created && self.former().is_none(),
             repair_from: self.memo.repairs.next(),
             other_writers: self.other_writers.clone(),
             told: status::told(self.key.status.as_ref(), self.key.metadata.generation),
@@ -189,9 +192,16 @@ impl Turn<'_> {
                 },
             }));
         };
-        // A namespace that is not admitted learns nothing else, and what can't be asked needs no further reason.
-        if view != ProviderView::Available {
-            return Ok(view);
+        let former = self.former();
+        let obstacle = former.map(|uid| self.obstacle_to_inheritance(&[uid])).transpose()?.flatten();
+        match (view, obstacle) {
+            // Nothing at all is asked about keys that may be another ServiceKey's.
+            (ProviderView::Available, Some(problem)) | (ProviderView::Closed(problem), Some(_)) => {
+                return Ok(ProviderView::Unavailable(problem));
+            }
+            (ProviderView::Available, None) => {}
+            // A namespace that is not admitted learns nothing else, and what can't be asked needs no further reason.
+            (view, _) => return Ok(view),
         }
         let refusal = self.misplaced_role().or_else(|| self.impossible_adoption());
         let refusal = match refusal.or_else(|| self.not_permitted()) {
@@ -199,6 +209,32 @@ impl Turn<'_> {
             None => self.without_a_place()?,
         };
         Ok(refusal.map_or(ProviderView::Available, ProviderView::Closed))
+    }
+
+    /// Why the keys of these former ServiceKeys are not those of the one at hand.
+    ///
+    /// # Errors
+    /// [`Error::Outdated`] as long as not all ServiceKeys are known.
+    fn obstacle_to_inheritance(&self, uids: &[Uuid]) -> Result<Option<Problem>, Error> {
+        let Self { context, subject, key, .. } = self;
+        let registry = &context.registry;
+        let Some(heir) = heir(key) else { return Err(Error::Malformed("metadata.creationTimestamp")) };
+        let mut is_former_alive = false;
+        for uid in uids {
+            is_former_alive |= registry.has_service_key(*uid).ok_or(Error::Outdated)?;
+        }
+        let denied = self.allowance().restore_denied();
+        let backend = registry.backend(&subject.provider).and_then(Result::ok);
+        let inheritance = Inheritance {
+            namespace: &subject.namespace,
+            heir,
+            is_settled: self.former().is_some_and(|uid| uids.contains(&uid)),
+            is_former_alive,
+            other_heir: uids.iter().filter_map(|uid| registry.first_heir_except(*uid, heir.uid)).min(),
+            is_proved_by_marks: backend.is_some_and(|backend| backend.marks_show_names()),
+            denied: denied.as_deref(),
+        };
+        Ok(inheritance.obstacle())
     }
 
     /// What the ServiceKey asks for, and the provider does not permit its namespace.
@@ -292,8 +328,13 @@ impl Turn<'_> {
     }
 
     async fn view_of(&mut self, meta: &ObjectMeta, verified: bool) -> Result<SecretView<Claim>, Error> {
-        if let Ownership::Foreign { holder } = secret::ownership(meta, &self.subject.uid) {
-            return Ok(SecretView::Foreign { holder });
+        match secret::ownership(meta, &self.subject.owner_reference) {
+            Ownership::Foreign { holder } => return Ok(SecretView::Foreign { holder }),
+            Ownership::Former(Former { owner, created_for }) if !self.goes_on_with(created_for) => {
+                let obstacle = self.obstacle_to_inheritance(&[owner, created_for])?;
+                return Ok(SecretView::Former { uid: created_for, obstacle });
+            }
+            Ownership::Former(_) | Ownership::Ours => {}
         }
         let (layout, marks) = (self.layout(), secret::read(meta));
         self.other_writers = None;
@@ -323,7 +364,7 @@ impl Turn<'_> {
         let known = self.memo.written.as_ref().map(|written| written.marks.clone());
         let found = Entries::of(secret);
         known.into_iter().chain(secret::read(&secret.metadata)).find_map(|marks| {
-            let entries = marks.imprint.untouched(&found, &self.subject.uid)?;
+            let entries = marks.imprint.untouched(&found, &self.owner_of_keys())?;
             Some((entries, marks))
         })
     }

@@ -29,7 +29,9 @@ use super::{
     claims::Claims,
     doubts::Doubts,
     events::Events,
-    finalizer, leaps,
+    finalizer,
+    heirs::Heirs,
+    leaps,
     memo::Memos,
     memory::Memory,
     namespaces::Namespaces,
@@ -185,6 +187,7 @@ impl Operator {
         let (departures, vanished) = Departures::new(Arc::clone(&shared.term));
         let departures = Arc::new(departures);
         let waiting = Arc::<Waiting<Uuid>>::default();
+        let heirs = Arc::<Heirs>::default();
         let noted = Noted {
             claims: Arc::clone(&claims),
             memos: Arc::clone(&memos),
@@ -192,6 +195,7 @@ impl Operator {
             waiting: Arc::clone(&waiting),
             registry: Arc::clone(&shared.registry),
             seats: Arc::clone(&shared.seats),
+            heirs: Arc::clone(&heirs),
         };
         let watches = self.metrics.watches();
         let (cache, key_changes) =
@@ -211,7 +215,8 @@ impl Operator {
         let (secrets, secret_changes) =
             watch::metadata::<Secret>(scope.api(self.client.clone()), ours, watches);
         let keys = cache.store.clone();
-        shared.registry.count_keys_of(cache);
+        shared.registry.count_keys_of(cache, heirs);
+        shared.registry.count_secrets_of(secrets.clone());
         let known_keys = keys.clone();
         let secret_owners = secret_changes
             .inspect(move |change| observed.observe(change))
@@ -301,6 +306,7 @@ struct Noted {
     waiting: Arc<Waiting<Uuid>>,
     registry: Arc<Registry>,
     seats: Arc<Seats>,
+    heirs: Arc<Heirs>,
 }
 
 impl Noted {
@@ -309,6 +315,7 @@ impl Noted {
             Change::Applied(key) => {
                 note_key(key, &self.claims);
                 self.seats.note(key);
+                self.heirs.note(key);
                 if let Some(uid) = turn::uid(key) {
                     self.memos.shown(uid, key);
                     self.waiting.tell(&uid);
@@ -322,6 +329,7 @@ impl Noted {
                     self.waiting.tell(&uid);
                 }
                 self.seats.remove(key);
+                self.heirs.remove(key);
                 self.registry.released_by_a_key(&ProviderId::of(key));
             }
             Change::Listed(keys) => {
@@ -336,6 +344,7 @@ impl Noted {
                 keys.iter().for_each(|key| note_key(key, &self.claims));
                 keys.iter().for_each(|key| self.seats.note(key));
                 self.seats.retain(&exist);
+                self.heirs.replace(keys.iter().map(Arc::as_ref));
             }
         }
     }

@@ -2,9 +2,12 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use uuid::Uuid;
 
 use crate::{
-    api::{self, Binding, ConditionType, KeyGone, KeyStatus, Reason, SecretStatus, ServiceKeyStatus},
+    api::{
+        self, Binding, ConditionType, KeyGone, KeyStatus, Reason, SecretStatus, ServiceKey, ServiceKeyStatus,
+    },
     lifecycle::{
         Departure, Gone, KeyRecord, Memory, Operation, OperationKind, PlanIds, PreviousKey, Problem, Report,
         Sequence, Told, UnderWay,
@@ -19,7 +22,18 @@ pub fn memory(status: Option<&ServiceKeyStatus>) -> Memory {
         previous: status.previous_keys.iter().filter_map(previous_key).collect(),
         operation: status.operation.as_ref().and_then(operation),
         gone: status.key.as_ref().and_then(gone),
+        former: former(status),
     }
+}
+
+/// The UID of the ServiceKey that this one was restored from, where the status names one.
+pub fn former(status: &ServiceKeyStatus) -> Option<Uuid> {
+    Uuid::try_parse(status.former_uid.as_deref()?).ok()
+}
+
+/// The UID that the ids of a ServiceKey's keys follow from.
+pub fn owner_of_keys(key: &ServiceKey) -> Option<Uuid> {
+    key.status.as_ref().and_then(former).or_else(|| Uuid::try_parse(key.metadata.uid.as_deref()?).ok())
 }
 
 /// What the status says about this generation of the spec.
@@ -159,6 +173,7 @@ pub fn of(report: &Report, before: Option<&ServiceKeyStatus>, context: &Context<
             .as_ref()
             .map(operation_status)
             .or_else(|| revoking.as_ref().map(revocation_status)),
+        former_uid: memory.former.map(|uid| uid.to_string()),
     }
 }
 

@@ -38,7 +38,7 @@ use crate::{
     fair::{FairPermit, FairSemaphore, Lane},
     lifecycle::{Allowance, Round, inputs},
     runtime::{Metrics, metrics::Outcome},
-    secret::{Digest, Layout},
+    secret::{self, Digest, Layout, Ownership},
 };
 
 /// What all reconciles of ServiceKeys within one scope share.
@@ -252,6 +252,30 @@ impl Turn<'_> {
             .field(serde_json::to_string(&spec.parameters).unwrap_or_default())
             .pairs(sources)
             .finish()
+    }
+
+    /// The UID of the ServiceKey that this one was restored from, where it was.
+    pub(super) fn former(&self) -> Option<Uuid> {
+        self.key.status.as_ref().and_then(status::former)
+    }
+
+    /// Whether the ServiceKey goes on with the keys of the one of this UID.
+    pub(super) fn goes_on_with(&self, uid: Uuid) -> bool {
+        self.former() == Some(uid)
+    }
+
+    /// The UID that the ids of its keys follow from.
+    pub(super) fn owner_of_keys(&self) -> Uuid {
+        self.former().unwrap_or(self.subject.uid)
+    }
+
+    /// Whether a Secret belongs to the ServiceKey, or to the one that it was restored from.
+    pub(super) fn is_ours(&self, meta: &ObjectMeta) -> bool {
+        match secret::ownership(meta, &self.subject.owner_reference) {
+            Ownership::Ours => true,
+            Ownership::Former(former) => self.goes_on_with(former.created_for),
+            Ownership::Foreign { .. } => false,
+        }
     }
 
     /// The service instance, as the user wrote it.

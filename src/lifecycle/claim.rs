@@ -44,7 +44,7 @@ impl Deref for Claim {
 /// What a claim is held against.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
-    /// `metadata.uid` of the ServiceKey.
+    /// The UID that the ids of the ServiceKey's keys follow from.
     pub owner: Uuid,
     /// What the status remembers.
     pub memory: &'a Memory,
@@ -67,6 +67,7 @@ impl SecretView<Claim> {
             Self::Unknown => SecretView::Unknown,
             Self::Absent => SecretView::Absent,
             Self::Foreign { holder } => SecretView::Foreign { holder },
+            Self::Former { uid, obstacle } => SecretView::Former { uid, obstacle },
             Self::Damaged { key, previous } => {
                 let key = key.and_then(|claim| evidence.believe(claim));
                 SecretView::Damaged { previous: previous.filter(|_| key.is_some()), key }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Attempted, Effect, ErrorClass, Failure, Memory, OperationKind, ProviderView, SecretView, Sequence, Step,
-    Work, World,
+    Work, World, inheritance,
     operation::{is_gone, late_until, under_way},
     provision::follow,
     report,
@@ -26,6 +26,11 @@ pub(super) fn decide(world: &World) -> Step {
             report::deletion_waiting(world, problem)
         });
     }
+    if let SecretView::Former { uid, obstacle: None } = &world.secret
+        && inheritance::is_possible(world)
+    {
+        return inheritance::accept(world, *uid);
+    }
     if !world.desired.keeps_keys()
         && let Some(sequence) = remaining(world).first()
     {
@@ -43,13 +48,15 @@ pub(super) fn decide(world: &World) -> Step {
             let stays = world.desired.retain && world.desired.retains_secret;
             if stays { release_secret(world) } else { Step::Act(Effect::DeleteSecret) }
         }
-        SecretView::Absent | SecretView::Foreign { .. } => Step::Act(Effect::RemoveFinalizer {
-            left_behind: if world.desired.keeps_keys() {
-                remaining(world).into_iter().collect()
-            } else {
-                Vec::new()
-            },
-        }),
+        SecretView::Absent | SecretView::Foreign { .. } | SecretView::Former { .. } => {
+            Step::Act(Effect::RemoveFinalizer {
+                left_behind: if world.desired.keeps_keys() {
+                    remaining(world).into_iter().collect()
+                } else {
+                    Vec::new()
+                },
+            })
+        }
     }
 }
 
@@ -122,11 +129,11 @@ fn every_bind_was_refused(world: &World) -> bool {
 
 /// Whether the status knows of no key but one that was about to be created.
 fn remembers_no_key(memory: &Memory) -> bool {
-    let Memory { key, previous, operation, gone } = memory;
+    let Memory { key, previous, operation, gone, former } = memory;
     let only_planned = operation
         .as_ref()
         .is_none_or(|operation| operation.kind == OperationKind::Bind && operation.since.is_none());
-    key.is_none() && previous.is_empty() && gone.is_none() && only_planned
+    key.is_none() && previous.is_empty() && gone.is_none() && former.is_none() && only_planned
 }
 
 /// Every key that may exist at the remote side and was not confirmed gone.

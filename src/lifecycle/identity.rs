@@ -42,7 +42,7 @@ impl fmt::Display for Sequence {
 /// The same identity always denotes the same remote key, so a call that was lost is repeated, not replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
-    /// `metadata.uid` of the ServiceKey.
+    /// `metadata.uid` of the ServiceKey, or of the one that it was restored from.
     pub owner: Uuid,
     /// The number of the key within that ServiceKey.
     pub sequence: Sequence,

@@ -97,6 +97,19 @@ impl Allowance {
         self.limits().is_none_or(|limits| limits.adopts() == Permission::Allow)
     }
 
+    /// What forbids that a restored ServiceKey goes on with the keys that its Secret tells of, in words.
+    #[must_use]
+    pub fn restore_denied(&self) -> Option<String> {
+        let limits = self.limits()?;
+        match limits.rule {
+            Some(rule) if rule.restore == Permission::Allow => None,
+            Some(_) => Some(format!("{} is `Deny`", limits.named("restore"))),
+            None => {
+                Some(format!("no rule in `spec.rules` of {} has `restore: Allow` for it", limits.provider))
+            }
+        }
+    }
+
     /// What forbids that keys stay when their ServiceKey goes, in words.
     #[must_use]
     pub fn retain_denied(&self) -> Option<String> {

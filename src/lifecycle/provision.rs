@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{
     Attempted, Departure, Desired, Effect, ErrorClass, Failure, Flaw, Gone, KeyRecord, Memory, Operation,
     OperationKind, PlanView, PreviousKey, ProviderView, Rest, Round, SecretView, Sequence, Step, UnderWay,
-    Unusable, Wake, Work, World, full_second,
+    Unusable, Wake, Work, World, full_second, inheritance,
     operation::{is_gone, late_until, lost, under_way},
     report, rotation,
 };
@@ -34,12 +34,16 @@ fn current_key(world: &World) -> Option<&KeyRecord> {
         SecretView::Unknown
         | SecretView::Absent
         | SecretView::Foreign { .. }
+        | SecretView::Former { .. }
         | SecretView::Damaged { .. } => None,
     }
 }
 
 /// The Secret is missing or wrong: get credentials for it, of the key that it held if that is possible.
 fn restore(world: &World) -> Step {
+    if let SecretView::Former { uid, obstacle } = &world.secret {
+        return inheritance::decide(world, *uid, obstacle.as_ref());
+    }
     let to_clean_up = to_clean_up(world);
     if to_clean_up.is_none()
         && let Some(failure) = &world.round.failure
@@ -60,7 +64,10 @@ fn restore(world: &World) -> Step {
         SecretView::Unknown if !knows_a_key(world) => return Step::Act(Effect::RehearseSecret),
         SecretView::Unknown => return Step::Act(Effect::LookUpSecret),
         SecretView::Foreign { holder } => return Step::Rest(report::secret_conflict(world, holder)),
-        SecretView::Absent | SecretView::Damaged { .. } | SecretView::Intact { .. } => {}
+        SecretView::Absent
+        | SecretView::Former { .. }
+        | SecretView::Damaged { .. }
+        | SecretView::Intact { .. } => {}
     }
     if !world.desired.finalizer {
         // What no key can be made for is not held back: the way to correct it is to delete it.
@@ -126,7 +133,7 @@ fn to_clean_up(world: &World) -> Option<Sequence> {
 }
 
 /// Revokes a key, or waits until the remote side has.
-fn unbind(world: &World, sequence: Sequence) -> Step {
+pub(super) fn unbind(world: &World, sequence: Sequence) -> Step {
     match under_way(world, Work::Unbind, sequence) {
         Some(work) => follow(world, work),
         None => Step::Act(Effect::Unbind(sequence)),
@@ -170,7 +177,10 @@ fn is_in_use(world: &World, sequence: Sequence) -> bool {
             SecretView::Intact { key, .. } | SecretView::Damaged { key: Some(key), .. } => {
                 key.sequence == sequence
             }
-            SecretView::Damaged { key: None, .. } | SecretView::Unknown | SecretView::Foreign { .. } => true,
+            SecretView::Damaged { key: None, .. }
+            | SecretView::Unknown
+            | SecretView::Foreign { .. }
+            | SecretView::Former { .. } => true,
         }
 }
 

@@ -1,6 +1,7 @@
 //! The status to show at each stage: what is remembered, and what the conditions say about it.
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::{
     Attempted, Departure, ErrorClass, Failure, Gone, KeyRecord, Memory, Operation, OperationKind, Problem,
@@ -196,7 +197,7 @@ pub(super) fn failed(world: &World, failure: &Failure) -> Rest {
 
 /// What is to be remembered once work that was followed came to nothing: the next attempt is not to follow it again.
 fn without_failed_work(world: &World) -> Memory {
-    let Memory { key, previous, operation, gone } = world.memory.clone();
+    let Memory { key, previous, operation, gone, former } = world.memory.clone();
     let came_to_nothing = |operation: &Operation| {
         let given_up = world.round.given_up.is_some_and(|(sequence, _)| sequence == operation.sequence);
         operation.kind == OperationKind::Bind && given_up && world.round.under_way.is_none()
@@ -208,7 +209,7 @@ fn without_failed_work(world: &World) -> Memory {
             operation
         }
     });
-    Memory { key, previous, operation, gone }
+    Memory { key, previous, operation, gone, former }
 }
 
 /// The remote side wants to be left alone by everybody. What the status says already tells more than that.
@@ -302,6 +303,22 @@ pub(super) fn secret_conflict(world: &World, holder: &str) -> Rest {
         ),
     };
     Rest::new(Wake::Retry { not_before: None }, standing(world, &problem))
+}
+
+/// The Secret is from a backup, and its key is not the ServiceKey's.
+pub(super) fn not_inherited(world: &World, problem: &Problem) -> Rest {
+    Rest::new(Wake::Retry { not_before: None }, standing(world, problem))
+}
+
+/// The Secret and the ServiceKey are from a backup, and the ServiceKey goes on with the keys of this former one.
+pub(super) fn inheriting(world: &World, former: Uuid) -> Report {
+    let problem = Problem {
+        reason: Reason::Restoring,
+        message: format!(
+            "the Secret is from a backup; the operator goes on with the key of the ServiceKey {former}"
+        ),
+    };
+    Report { memory: Memory { former: Some(former), ..Memory::default() }, ..standing(world, &problem) }
 }
 
 /// The Secret was repaired a moment ago, and is not right again.

@@ -159,6 +159,7 @@ impl Memory {
             previous: self.previous.clone(),
             operation: self.operation.clone().filter(|operation| operation.sequence > key.sequence),
             gone: self.gone.filter(|gone| gone.sequence == key.sequence),
+            former: self.former,
         };
         // The last key before this one, whose credentials may be the same.
         let mut shared = None;

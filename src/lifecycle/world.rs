@@ -14,7 +14,7 @@ use crate::api::Reason;
 /// Everything that [`super::decide`] may look at.
 #[derive(Clone, Debug)]
 pub struct World {
-    /// `metadata.uid` of the ServiceKey.
+    /// The UID that the ids of the ServiceKey's keys follow from: its own, or that of the one that it was restored from.
     pub owner: Uuid,
     /// What the user asks for.
     pub desired: Desired,
@@ -230,6 +230,8 @@ pub struct Memory {
     pub operation: Option<Operation>,
     /// The key, where it was found to be gone.
     pub gone: Option<Gone>,
+    /// The UID of the ServiceKey that this one was restored from, whose keys these are.
+    pub former: Option<Uuid>,
 }
 
 /// A key whose credentials are in the Secret, and which the remote side has no more.
@@ -284,6 +286,13 @@ pub enum SecretView<K = KeyRecord> {
         /// Whose it is, in words.
         holder: String,
     },
+    /// The Secret of a ServiceKey that is gone, from a backup.
+    Former {
+        /// The UID of the ServiceKey that its key was created for.
+        uid: Uuid,
+        /// Why the ServiceKey at hand can't go on with that key.
+        obstacle: Option<Problem>,
+    },
     /// Ours, but without the entries that were written.
     Damaged {
         /// The key whose credentials it was written with, where that can still be read.
@@ -318,7 +327,11 @@ impl<K> SecretView<K> {
     pub const fn key(&self) -> Option<&K> {
         match self {
             Self::Intact { key, .. } | Self::Damaged { key: Some(key), .. } => Some(key),
-            Self::Unknown | Self::Absent | Self::Foreign { .. } | Self::Damaged { key: None, .. } => None,
+            Self::Unknown
+            | Self::Absent
+            | Self::Foreign { .. }
+            | Self::Former { .. }
+            | Self::Damaged { key: None, .. } => None,
         }
     }
 
@@ -327,7 +340,7 @@ impl<K> SecretView<K> {
     pub const fn previous(&self) -> Option<Sequence> {
         match self {
             Self::Intact { previous, .. } | Self::Damaged { previous, .. } => *previous,
-            Self::Unknown | Self::Absent | Self::Foreign { .. } => None,
+            Self::Unknown | Self::Absent | Self::Foreign { .. } | Self::Former { .. } => None,
         }
     }
 
@@ -336,7 +349,11 @@ impl<K> SecretView<K> {
     pub const fn flaw(&self) -> Option<Flaw> {
         match self {
             Self::Intact { flaw, .. } => *flaw,
-            Self::Unknown | Self::Absent | Self::Foreign { .. } | Self::Damaged { .. } => None,
+            Self::Unknown
+            | Self::Absent
+            | Self::Foreign { .. }
+            | Self::Former { .. }
+            | Self::Damaged { .. } => None,
         }
     }
 }

@@ -10,9 +10,9 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Digest, Entries, Layout};
+use super::{Digest, Entries, Layout, ownership::created_for};
 use crate::{
-    api::marks::MANAGED_BY_LABEL,
+    api::marks::{FORMER_UID_ANNOTATION, MANAGED_BY_LABEL},
     lifecycle::{Claim, KeyRecord, Sequence},
 };
 
@@ -38,7 +38,7 @@ const CREDENTIALS: &str = "servicekeys.dev/credentials";
 const ENTRIES: &str = "servicekeys.dev/entries";
 
 /// All annotations that [`Marks`] are written as.
-const ALL: [&str; 17] = [
+const ALL: [&str; 18] = [
     SEQUENCE,
     KEY_ID,
     KEY_NAME,
@@ -56,6 +56,7 @@ const ALL: [&str; 17] = [
     RENDERING,
     ENTRIES,
     CREDENTIALS,
+    FORMER_UID_ANNOTATION,
 ];
 
 /// In bytes: longer digests are damaged.
@@ -72,6 +73,8 @@ pub struct Marks<K = KeyRecord> {
     pub key: K,
     /// The key before it, where the Secret holds its credentials besides.
     pub previous: Option<Sequence>,
+    /// The ServiceKey that the key was created for, where that is not the Secret's owner.
+    pub former: Option<Uuid>,
     /// What the Secret was written as.
     pub imprint: Imprint,
 }
@@ -160,6 +163,7 @@ pub fn read(meta: &ObjectMeta) -> Option<Marks<Claim>> {
     Some(Marks {
         key: key.into(),
         previous,
+        former: created_for(meta),
         imprint: Imprint {
             layout: digest(LAYOUT)?,
             content: digest(CONTENT)?,
@@ -187,8 +191,8 @@ pub(super) fn is_reserved(key: &str) -> bool {
 impl<K> Marks<K> {
     /// The same marks of this key.
     pub fn of<L>(self, key: L) -> Marks<L> {
-        let Self { key: _, previous, imprint } = self;
-        Marks { key, previous, imprint }
+        let Self { key: _, previous, former, imprint } = self;
+        Marks { key, previous, former, imprint }
     }
 }
 
@@ -202,7 +206,7 @@ impl From<Marks> for Marks<Claim> {
 impl Marks {
     /// Writes the marks over those of an earlier key.
     pub(super) fn write(&self, annotations: &mut BTreeMap<String, String>) {
-        let Self { key, previous, imprint } = self;
+        let Self { key, previous, former, imprint } = self;
         let Imprint { layout, content, rendering, entries, credentials } = imprint;
         let KeyRecord {
             sequence,
@@ -237,6 +241,7 @@ impl Marks {
             (RENDERING, rendering.clone()),
             (ENTRIES, entries.as_ref().and_then(list_of)),
             (CREDENTIALS, credentials.clone()),
+            (FORMER_UID_ANNOTATION, former.map(|uid| uid.to_string())),
         ];
         let present = written.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
         annotations.extend(present);

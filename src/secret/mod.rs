@@ -21,7 +21,7 @@ pub use error::RenderError;
 pub use layout::Layout;
 pub use marks::{Imprint, Marks, digest_of, read};
 pub use object::{build, rehearsal, release, replace};
-pub use ownership::{Ownership, intact, ownership};
+pub use ownership::{Former, Ownership, intact, ownership};
 pub use previous::{entries_of, without_previous};
 pub use restrictions::{Admitted, DENIED_METADATA, DENIED_TYPES, Pattern, Restrictions};
 pub use writers::{changed, other_writers};

@@ -9,13 +9,15 @@ use super::{
     Layout,
     object::{LAYOUT_KEYS, layout_keys},
 };
-use crate::api::marks::{MANAGED_BY, MANAGED_BY_LABEL, OWNER_UID_LABEL};
+use crate::api::marks::{FORMER_UID_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, OWNER_UID_LABEL};
 
 /// Whose a Secret is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {
     /// It belongs to the ServiceKey that asks, which may write and delete it.
     Ours,
+    /// It belonged to a ServiceKey, which may be gone: a Secret from a backup names the UIDs of before.
+    Former(Former),
     /// It belongs to somebody else, and is not to be touched.
     Foreign {
         /// Who that is, in words for a message: ``ServiceKey `x` ``.
@@ -23,21 +25,42 @@ pub enum Ownership {
     },
 }
 
+/// The ServiceKeys that a Secret from a backup names, by their UIDs. Whoever may edit the Secret may have written them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Former {
+    /// The one that it belonged to.
+    pub owner: Uuid,
+    /// The one that its key was created for.
+    pub created_for: Uuid,
+}
+
 /// Whose a Secret is. Its controller decides; where it has none, the label with the owner's UID does.
 #[must_use]
-pub fn ownership(meta: &ObjectMeta, owner: &Uuid) -> Ownership {
-    if let Some(controller) = controller(meta) {
-        return if is_uid(&controller.uid, owner) {
-            Ownership::Ours
-        } else {
-            Ownership::Foreign { holder: format!("{} `{}`", controller.kind, controller.name) }
-        };
+pub fn ownership(meta: &ObjectMeta, owner: &OwnerReference) -> Ownership {
+    let (uid, holder) = match controller(meta) {
+        Some(controller) if is_same(&controller.uid, &owner.uid) => return Ownership::Ours,
+        Some(controller) => {
+            let is_namesake = (&controller.kind, &controller.name) == (&owner.kind, &owner.name)
+                && controller.api_version == owner.api_version;
+            let uid = Some(&controller.uid).filter(|_| is_namesake);
+            (uid.map(String::as_str), format!("{} `{}`", controller.kind, controller.name))
+        }
+        None => match label(meta, OWNER_UID_LABEL) {
+            Some(uid) if is_same(uid, &owner.uid) => return Ownership::Ours,
+            Some(uid) => (Some(uid), "another ServiceKey".to_owned()),
+            None => (None, "somebody else".to_owned()),
+        },
+    };
+    let is_managed = label(meta, MANAGED_BY_LABEL) == Some(MANAGED_BY);
+    match uid.filter(|_| is_managed).and_then(|uid| Uuid::try_parse(uid).ok()) {
+        Some(owner) => Ownership::Former(Former { owner, created_for: created_for(meta).unwrap_or(owner) }),
+        None => Ownership::Foreign { holder },
     }
-    match label(meta, OWNER_UID_LABEL) {
-        Some(uid) if is_uid(uid, owner) => Ownership::Ours,
-        Some(_) => Ownership::Foreign { holder: "another ServiceKey".to_owned() },
-        None => Ownership::Foreign { holder: "somebody else".to_owned() },
-    }
+}
+
+/// The ServiceKey that the key of a Secret was created for, where it says that.
+pub(super) fn created_for(meta: &ObjectMeta) -> Option<Uuid> {
+    Uuid::try_parse(meta.annotations.as_ref()?.get(FORMER_UID_ANNOTATION)?).ok()
 }
 
 /// Whether the operator's labels and owner reference (or none, as the layout wants it), and the layout's labels and annotations, are all in
@@ -61,8 +84,8 @@ fn label<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     meta.labels.as_ref()?.get(key).map(String::as_str)
 }
 
-fn is_uid(text: &str, uid: &Uuid) -> bool {
-    Uuid::try_parse(text).is_ok_and(|parsed| parsed == *uid)
+fn is_same(uid: &str, other: &str) -> bool {
+    Uuid::try_parse(uid).is_ok_and(|uid| Uuid::try_parse(other) == Ok(uid))
 }
 
 fn contains_all(there: Option<&BTreeMap<String, String>>, wanted: &BTreeMap<String, String>) -> bool {
@@ -77,6 +100,7 @@ mod tests {
 
     const OURS: Uuid = Uuid::from_u128(1);
     const OTHER: Uuid = Uuid::from_u128(2);
+    const THIRD: Uuid = Uuid::from_u128(3);
 
     fn reference(uid: Uuid, controller: Option<bool>) -> OwnerReference {
         OwnerReference {
@@ -90,28 +114,60 @@ mod tests {
     }
 
     fn meta(references: Vec<OwnerReference>, label: Option<Uuid>) -> ObjectMeta {
+        let labels = label.map(|uid| (OWNER_UID_LABEL.to_owned(), uid.to_string()));
+        let managed = (MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
         ObjectMeta {
             owner_references: Some(references),
-            labels: label.map(|uid| BTreeMap::from([(OWNER_UID_LABEL.to_owned(), uid.to_string())])),
+            labels: Some(labels.into_iter().chain([managed]).collect()),
             ..ObjectMeta::default()
         }
     }
 
+    fn former(owner: Uuid, created_for: Uuid) -> Ownership {
+        Ownership::Former(Former { owner, created_for })
+    }
+
+    fn foreign(holder: &str) -> Ownership {
+        Ownership::Foreign { holder: holder.to_owned() }
+    }
+
+    fn named(name: &str) -> OwnerReference {
+        OwnerReference { name: name.to_owned(), ..reference(OTHER, Some(true)) }
+    }
+
+    fn deployment() -> OwnerReference {
+        OwnerReference { kind: "Deployment".to_owned(), ..reference(OTHER, Some(true)) }
+    }
+
+    fn without_manager(meta: ObjectMeta) -> ObjectMeta {
+        let mut labels = meta.labels.unwrap_or_default();
+        labels.remove(MANAGED_BY_LABEL);
+        ObjectMeta { labels: Some(labels), ..meta }
+    }
+
+    fn created_for_a_third(meta: ObjectMeta) -> ObjectMeta {
+        let annotation = (FORMER_UID_ANNOTATION.to_owned(), THIRD.to_string());
+        ObjectMeta { annotations: Some([annotation].into()), ..meta }
+    }
+
     #[rstest]
-    #[case::controller(meta(vec![reference(OURS, Some(true))], None), None)]
-    #[case::label_alone(meta(vec![], Some(OURS)), None)]
-    #[case::label_and_plain_owner(meta(vec![reference(OTHER, None)], Some(OURS)), None)]
-    #[case::controller_beats_label(meta(vec![reference(OURS, Some(true))], Some(OTHER)), None)]
-    #[case::other_controller(meta(vec![reference(OTHER, Some(true))], None), Some("ServiceKey `x`"))]
-    #[case::other_controller_our_label(
-        meta(vec![reference(OTHER, Some(true))], Some(OURS)),
-        Some("ServiceKey `x`")
+    #[case::controller(meta(vec![reference(OURS, Some(true))], None), Ownership::Ours)]
+    #[case::label_alone(meta(vec![], Some(OURS)), Ownership::Ours)]
+    #[case::label_and_plain_owner(meta(vec![reference(OTHER, None)], Some(OURS)), Ownership::Ours)]
+    #[case::controller_beats_label(meta(vec![reference(OURS, Some(true))], Some(OTHER)), Ownership::Ours)]
+    #[case::other_controller(meta(vec![named("y")], None), foreign("ServiceKey `y`"))]
+    #[case::other_controller_our_label(meta(vec![named("y")], Some(OURS)), foreign("ServiceKey `y`"))]
+    #[case::a_controller_of_another_kind(meta(vec![deployment()], None), foreign("Deployment `x`"))]
+    #[case::a_namesake(meta(vec![reference(OTHER, Some(true))], None), former(OTHER, OTHER))]
+    #[case::other_label(meta(vec![], Some(OTHER)), former(OTHER, OTHER))]
+    #[case::other_label_of_nobody(
+        without_manager(meta(vec![], Some(OTHER))),
+        foreign("another ServiceKey")
     )]
-    #[case::other_label(meta(vec![], Some(OTHER)), Some("another ServiceKey"))]
-    #[case::plain_owner_is_no_claim(meta(vec![reference(OURS, Some(false))], None), Some("somebody else"))]
-    #[case::nothing(ObjectMeta::default(), Some("somebody else"))]
-    fn a_secret_has_one_holder(#[case] meta: ObjectMeta, #[case] holder: Option<&str>) {
-        let expected = holder.map_or(Ownership::Ours, |holder| Ownership::Foreign { holder: holder.into() });
-        assert_eq!(ownership(&meta, &OURS), expected);
+    #[case::restored_twice(created_for_a_third(meta(vec![], Some(OTHER))), former(OTHER, THIRD))]
+    #[case::plain_owner_is_no_claim(meta(vec![reference(OURS, Some(false))], None), foreign("somebody else"))]
+    #[case::nothing(ObjectMeta::default(), foreign("somebody else"))]
+    fn a_secret_has_one_holder(#[case] meta: ObjectMeta, #[case] expected: Ownership) {
+        assert_eq!(ownership(&meta, &reference(OURS, Some(true))), expected);
     }
 }

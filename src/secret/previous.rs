@@ -94,7 +94,7 @@ mod tests {
         let mut annotations = BTreeMap::new();
         let key = crate::lifecycle::KeyRecord { sequence: FIRST.next(), ..marks().key };
         let imprint = Imprint { content: entries.digest(&SALT), entries: None, ..marks().imprint };
-        Marks { key, previous, imprint }.write(&mut annotations);
+        Marks { key, previous, former: None, imprint }.write(&mut annotations);
         let metadata = ObjectMeta { annotations: Some(annotations), ..ObjectMeta::default() };
         Secret { metadata, data: Some(entries.to_data()), ..Secret::default() }
     }

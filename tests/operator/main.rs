@@ -69,6 +69,7 @@ mod process;
 mod providers_report_themselves;
 mod random_crashes_leave_one_key_each;
 mod release;
+mod restored_service_keys_go_on;
 mod rights;
 mod rotation_follows_its_rules;
 mod rotations_come_on_time;

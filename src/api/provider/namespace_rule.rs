@@ -41,6 +41,13 @@ pub struct NamespaceRule {
     #[serde(default = "allow")]
     pub abandon: Permission,
 
+    /// Whether ServiceKeys that were restored from a backup with new UIDs may go on with the keys that their Secrets tell of,
+    /// where no mark at the remote side shows the namespace and the name of their ServiceKey: at an Open Service Broker and
+    /// at IBM Cloud. Whoever may edit such a Secret can then read and revoke keys of ServiceKeys that no longer exist.
+    /// Default: `Deny`.
+    #[serde(default = "deny")]
+    pub restore: Permission,
+
     /// Limits for keys of a Cloud Foundry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_foundry: Option<CloudFoundryRule>,

@@ -10,7 +10,9 @@ use super::{
     watch::Made,
     wire::{Key, Standing},
 };
-use crate::backend::{Adoption, BackendError, Bound, IssuedKey, KeyFacts, KeyRequest, http::segment};
+use crate::backend::{
+    Adoption, BackendError, Bound, IssuedKey, KeyFacts, KeyRequest, LostClusters, Restored, http::segment,
+};
 use crate::fair::Lane;
 
 impl CloudFoundry {
@@ -44,7 +46,7 @@ impl CloudFoundry {
         if response.status != StatusCode::OK {
             return Err(exchange.refused(&response).await);
         }
-        self.confirmed.insert(request.identity, &made.guid);
+        self.confirmed.insert(request, &made.guid);
         let facts = KeyFacts { adopted: Some(request.name.clone()), ..facts };
         Ok(Some(Bound::Issued(IssuedKey { facts, credentials: credentials.take()? })))
     }
@@ -57,15 +59,74 @@ impl CloudFoundry {
             return Ok(false);
         }
         let Some(owner) = marks::owner_of(key) else { return Ok(true) };
-        let cluster = marks::cluster_of(key);
-        let is_of_a_known_cluster = cluster == request.owner.cluster_id.as_deref()
-            || cluster.is_some_and(|cluster| self.lost_clusters.contain(cluster));
         let is_of_this_namespace = marks::namespace_of(key) == Some(&request.owner.namespace);
-        Ok(is_of_a_known_cluster
+        Ok(is_of_a_known_cluster(key, request, &self.lost_clusters)
             && is_of_this_namespace
             && match owner.parse() {
                 Ok(owner) => !adoption.lives(owner)?,
                 Err(_) => true,
             })
+    }
+
+    /// Whether the key may be that of a restored ServiceKey, where the request is of one. A former UID alone proves nothing.
+    pub(super) fn may_be_inherited(&self, key: &Key, request: &KeyRequest) -> bool {
+        may_be_inherited(key, request, &self.lost_clusters)
+    }
+
+    /// Whether this is the key that is asked for, as far as its mark tells.
+    pub(super) fn is_ours(&self, key: &Key, request: &KeyRequest) -> bool {
+        marks::is_ours(key, request.identity) && self.may_be_inherited(key, request)
+    }
+
+    /// Whether the key bears the whole mark of the one that is asked for.
+    pub(super) fn bears_mark(&self, key: &Key, request: &KeyRequest) -> bool {
+        marks::bears(key, request.identity) && self.may_be_inherited(key, request)
+    }
+}
+
+/// Whether the key was created in this cluster, or in one that the provider says is lost.
+fn is_of_a_known_cluster(key: &Key, request: &KeyRequest, lost: &LostClusters) -> bool {
+    let cluster = marks::cluster_of(key);
+    cluster == request.owner.cluster_id.as_deref() || cluster.is_some_and(|cluster| lost.contain(cluster))
+}
+
+fn may_be_inherited(key: &Key, request: &KeyRequest, lost: &LostClusters) -> bool {
+    request.restored.is_none_or(|Restored { login_is_own }| {
+        is_of_a_known_cluster(key, request, lost)
+            && (login_is_own || marks::is_of_namesake(key, &request.owner))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::backend::cloud_foundry::watch::tests::request;
+
+    const SHARED: Option<Restored> = Some(Restored { login_is_own: false });
+    const OWN: Option<Restored> = Some(Restored { login_is_own: true });
+
+    #[rstest]
+    #[case::not_restored(None, |_: &mut KeyRequest| {}, true)]
+    #[case::the_same_name(SHARED, |_: &mut KeyRequest| {}, true)]
+    #[case::another_namespace(SHARED, |created: &mut KeyRequest| created.owner.namespace.push('2'), false)]
+    #[case::another_name(SHARED, |created: &mut KeyRequest| created.owner.name.push('2'), false)]
+    #[case::through_an_own_login(OWN, |created: &mut KeyRequest| created.owner.name.push('2'), true)]
+    #[case::another_cluster(OWN, |created: &mut KeyRequest| created.owner.cluster_id = Some("other".into()), false)]
+    #[case::a_lost_cluster(OWN, |created: &mut KeyRequest| created.owner.cluster_id = Some("lost".into()), true)]
+    #[case::no_cluster(OWN, |created: &mut KeyRequest| created.owner.cluster_id = None, false)]
+    fn a_key_is_inherited_only_where_its_mark_shows_more_than_a_uid(
+        #[case] restored: Option<Restored>,
+        #[case] created: fn(&mut KeyRequest),
+        #[case] expected: bool,
+    ) {
+        let mut request = request(1);
+        request.restored = restored;
+        let mut former = request.clone();
+        created(&mut former);
+        let key = serde_json::json!({"guid": "guid", "metadata": marks::of(&former)});
+        let lost = LostClusters::new(vec!["lost".to_owned()]);
+        assert_eq!(may_be_inherited(&serde_json::from_value(key).unwrap(), &request, &lost), expected);
     }
 }

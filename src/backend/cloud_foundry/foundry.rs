@@ -149,7 +149,7 @@ impl CloudFoundry {
                 Err(bind.refused(refusal).await)
             };
         };
-        if !marks::is_ours(&key, request.identity) {
+        if !self.is_ours(&key, request) {
             if let Some(bound) = self.adopt(request, instance).await? {
                 return Ok(bound);
             }
@@ -171,7 +171,7 @@ impl CloudFoundry {
                 failed(ErrorClass::Conflict, format!("the key `{name}` exists, made from other fields"))
             }
             Standing::Made => {
-                self.confirmed.insert(request.identity, &key.guid);
+                self.confirmed.insert(request, &key.guid);
                 let made = Made::from(key);
                 match self.issued(request, &made).await? {
                     Some(issued) => Ok(Bound::Issued(issued)),
@@ -198,7 +198,7 @@ impl CloudFoundry {
             Sight::Unknown => return Ok(Progress::Running { said: None, retry_after: None }),
             Sight::Absent if work == Work::Unbind => {
                 self.watch.ends(request.identity);
-                self.confirmed.remove(request.identity);
+                self.confirmed.remove(request);
                 return Ok(Progress::Succeeded);
             }
             Sight::Absent => {
@@ -270,7 +270,7 @@ impl CloudFoundry {
     /// shown.
     pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         let confirmed = || {
-            let guid = self.confirmed.id(request.identity, request.hint.as_deref())?;
+            let guid = self.confirmed.id(request, request.hint.as_deref())?;
             Some(Made { guid, name: None, created_at: None })
         };
         let known = self.watch.made(request.identity).or_else(confirmed);
@@ -336,8 +336,7 @@ impl CloudFoundry {
             Some(guid) => self.look(request, guid).await?,
             None => None,
         };
-        let is_somebody_elses =
-            |key: &Key| marks::owner_of(key).is_some() && !marks::is_ours(key, request.identity);
+        let is_somebody_elses = |key: &Key| marks::owner_of(key).is_some() && !self.is_ours(key, request);
         let found = match hinted {
             Some(key) if is_somebody_elses(&key) => self.find(request).await?,
             None if request.hint.is_none() => self.find(request).await?,
@@ -358,8 +357,8 @@ impl CloudFoundry {
         match response.status {
             StatusCode::OK => {
                 let key: Key = exchange.read(&response)?;
-                if marks::bears(&key, request.identity) {
-                    self.confirmed.insert(request.identity, &key.guid);
+                if self.bears_mark(&key, request) {
+                    self.confirmed.insert(request, &key.guid);
                 }
                 Ok(Some(key))
             }
@@ -394,7 +393,8 @@ impl CloudFoundry {
     pub(super) async fn find_all(&self, request: &KeyRequest) -> Result<Vec<Key>, BackendError> {
         let selector = marks::selector_of_one(request.identity);
         let query = [("type", "key"), ("label_selector", &selector)];
-        let keep = |key| Some(key).filter(|key| marks::is_ours_by_name(key, request));
+        let is_ours = |key: &Key| marks::is_ours_by_name(key, request) && self.may_be_inherited(key, request);
+        let keep = |key| Some(key).filter(is_ours);
         let mut exchange = Exchange::of(self, Call::Keys, request);
         let found = exchange.first(MOST_OF_ONE + 1, KEYS, &query, keep).await?;
         if found.len() > MOST_OF_ONE {
@@ -404,8 +404,8 @@ impl CloudFoundry {
             );
             return Err(exchange.unexpected(&what));
         }
-        for key in found.iter().filter(|key| marks::bears(key, request.identity)) {
-            self.confirmed.insert(request.identity, &key.guid);
+        for key in found.iter().filter(|key| self.bears_mark(key, request)) {
+            self.confirmed.insert(request, &key.guid);
         }
         Ok(found)
     }

@@ -26,8 +26,9 @@ const OPERATOR: &str = "servicekey-operator";
 
 /// The marks of a key that is to be made.
 pub(super) fn of(request: &KeyRequest) -> Metadata {
-    let Owner { namespace, name, uid, cluster_id } = &request.owner;
-    let mut labels = BTreeMap::from([(MANAGED_BY, OPERATOR.to_owned()), (OWNER, uid.to_string())]);
+    let Owner { namespace, name, uid: _, cluster_id } = &request.owner;
+    let owner = request.identity.owner.to_string();
+    let mut labels = BTreeMap::from([(MANAGED_BY, OPERATOR.to_owned()), (OWNER, owner)]);
     let mut annotations = BTreeMap::from([
         (NAMESPACE, namespace.clone()),
         (NAME, name.clone()),
@@ -110,6 +111,12 @@ pub(super) fn owner_in_words(key: &Key, asking: &Owner) -> String {
 /// The id of the cluster of the ServiceKey that a key is of, where its operator knew it.
 pub(super) fn cluster_of(key: &Key) -> Option<&str> {
     key.metadata.labels.cluster.as_deref()
+}
+
+/// Whether the key was created for a ServiceKey of the namespace and the name of this one.
+pub(super) fn is_of_namesake(key: &Key, of: &Owner) -> bool {
+    let Annotations { namespace, name, .. } = &key.metadata.annotations;
+    (namespace.as_ref(), name.as_ref()) == (Some(&of.namespace), Some(&of.name))
 }
 
 /// The namespace of the ServiceKey that a key is of.

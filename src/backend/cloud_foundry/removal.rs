@@ -55,7 +55,7 @@ impl CloudFoundry {
 
     /// Deletes all keys that bear the mark of this identity; nothing where there is none to be seen.
     async fn delete_what_shows(&self, request: &KeyRequest) -> Result<Option<Accepted>, BackendError> {
-        let known = self.confirmed.ids(request.identity);
+        let known = self.confirmed.ids(request);
         let mut removal = self.delete_all(request, &known).await?;
         if let Removal { busy: None, accepted: Some(accepted) } = removal {
             return Ok(Some(accepted));
@@ -84,7 +84,7 @@ impl CloudFoundry {
                     removal.accepted = Some(self.accepted(request, Work::Unbind, &response));
                 }
                 Deletion::Busy(error) => removal.busy = Some(error),
-                Deletion::Gone => self.confirmed.remove_id(request.identity, guid),
+                Deletion::Gone => self.confirmed.remove_id(request, guid),
             }
         }
         Ok(removal)
@@ -107,7 +107,7 @@ impl CloudFoundry {
             );
             return Err(BackendError::new(ErrorClass::Rejected, what));
         }
-        if !marks::bears(&key, request.identity) {
+        if !self.bears_mark(&key, request) {
             return Ok(None);
         }
         let Removal { busy, accepted } = self.delete_all(request, &[key.guid]).await?;
@@ -155,7 +155,7 @@ impl CloudFoundry {
 
     /// Takes our mark off all keys that bear it; whether there was one.
     async fn release_what_shows(&self, request: &KeyRequest) -> Result<bool, BackendError> {
-        let mut guids = self.confirmed.ids(request.identity);
+        let mut guids = self.confirmed.ids(request);
         if guids.is_empty() {
             guids.extend(self.find_all(request).await?.into_iter().map(|key| key.guid));
         }
@@ -171,7 +171,7 @@ impl CloudFoundry {
             }
         }
         self.watch.ends(request.identity);
-        self.confirmed.remove(request.identity);
+        self.confirmed.remove(request);
         Ok(released)
     }
 }

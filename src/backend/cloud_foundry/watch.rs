@@ -198,7 +198,9 @@ impl Watch {
 
     /// The same, where it was made from the fields that are asked for.
     pub(super) fn made_for(&self, request: &KeyRequest) -> Option<Made> {
-        let MadeFrom { made, inputs } = self.made_from(request.identity)?;
+        // It may have been made for the ServiceKey that this one claims to be restored from.
+        let MadeFrom { made, inputs } =
+            self.made_from(request.identity).filter(|_| request.restored.is_none())?;
         inputs.is_none_or(|inputs| inputs == request.inputs).then_some(made)
     }
 
@@ -313,9 +315,9 @@ impl CloudFoundry {
             );
             let listing = listing.await?.value;
             if listing.tells_of(request.identity, since) {
-                let key = listing.key(request);
+                let key = listing.key(request).filter(|key| self.may_be_inherited(key, request));
                 if let Some(key) = key.filter(|key| marks::bears(key, request.identity)) {
-                    self.confirmed.insert(request.identity, &key.guid);
+                    self.confirmed.insert(request, &key.guid);
                 }
                 if let Some(key) = key.filter(|key| work == Work::Bind && key.standing() == Standing::Made) {
                     self.watch.made_it(request.identity, key, self.http.kept());
@@ -427,6 +429,7 @@ pub(super) mod tests {
         let uid = Uuid::from_u128(number.into());
         KeyRequest {
             identity: Identity { owner: uid, sequence: Sequence::FIRST },
+            restored: None,
             owner: Owner {
                 namespace: "training".to_owned(),
                 name: name.clone(),

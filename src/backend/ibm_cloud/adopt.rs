@@ -122,7 +122,7 @@ impl IbmCloud {
             }
         };
         self.attempts.make(request, attempt).await?;
-        self.confirmed.insert(request.identity, &key.guid);
+        self.confirmed.insert(request, &key.guid);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The calls that a key needs: check, bind, fetch.
 
-use std::fmt;
+use std::{fmt, iter};
 
 use reqwest::{Method, StatusCode};
 
@@ -68,13 +68,14 @@ pub(super) struct Looked {
     pub(super) sight: Sight,
     /// Of one that is there.
     pub(super) name: Option<String>,
+    /// Whether it bears the mark of the key that is asked for.
+    pub(super) is_ours: bool,
 }
 
 impl Looked {
-    /// Whether the key bears the mark of the identity that is asked for.
-    pub(super) fn is_ours(&self, request: &KeyRequest) -> bool {
-        let mark = self.name.as_deref().and_then(Mark::read);
-        mark.is_some_and(|mark| mark.is_of_identity(request.identity))
+    /// Of a key that is not there.
+    const fn nothing(sight: Sight) -> Self {
+        Self { sight, name: None, is_ours: false }
     }
 
     /// Whether the key is there, and its name is not one that an operator gave it.
@@ -199,7 +200,7 @@ impl IbmCloud {
         if key.name != request.name {
             return Err(only_key(&key.name, request));
         }
-        self.confirmed.insert(request.identity, &key.guid);
+        self.confirmed.insert(request, &key.guid);
         match shown(response, key) {
             Sight::Shown(issued) => Ok(*issued),
             Sight::Incomplete => Err(incomplete("bind", &request.name)),
@@ -275,7 +276,7 @@ impl IbmCloud {
     /// the calls themselves.
     pub async fn exists(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
         let confirmed = || {
-            let id = self.confirmed.id(request.identity, request.hint.as_deref());
+            let id = self.confirmed.id(request, request.hint.as_deref());
             let id = id.ok_or_else(|| not_shown_yet("look-up", &request.name))?;
             Ok(Some(KeyFacts { id, name: Some(request.name.clone()), ..KeyFacts::default() }))
         };
@@ -292,9 +293,9 @@ impl IbmCloud {
     async fn look_by_mark(&self, request: &KeyRequest) -> Result<Sight, BackendError> {
         let hinted = match &request.hint {
             Some(guid) => self.look(request, guid).await?,
-            None => Looked { sight: Sight::Absent, name: None },
+            None => Looked::nothing(Sight::Absent),
         };
-        let is_known = request.hint.is_some() && hinted.is_ours(request);
+        let is_known = request.hint.is_some() && hinted.is_ours;
         // What was deleted, or does not show, tells no name.
         if is_known || request.hint.is_some() && hinted.name.is_none() {
             return Ok(hinted.sight);
@@ -302,7 +303,7 @@ impl IbmCloud {
         match self.find(request).await?.into_iter().next() {
             Some(key) => {
                 let found = self.look(request, &key.guid).await?;
-                Ok(if found.name.is_none() || found.is_ours(request) { found.sight } else { Sight::Absent })
+                Ok(if found.name.is_none() || found.is_ours { found.sight } else { Sight::Absent })
             }
             None => Ok(Sight::Absent),
         }
@@ -330,16 +331,35 @@ impl IbmCloud {
             StatusCode::OK => {
                 let key: Key = exchange.read(&response)?;
                 let name = Some(key.name.clone()).filter(|_| !key.is_removed());
-                let looked = Looked { sight: shown(&response, key), name };
-                if looked.is_ours(request) {
-                    self.confirmed.insert(request.identity, guid);
+                let is_ours = name.as_deref().is_some_and(|name| self.is_ours(name, request));
+                let looked = Looked { sight: shown(&response, key), name, is_ours };
+                if is_ours {
+                    self.confirmed.insert(request, guid);
                 }
                 Ok(looked)
             }
-            StatusCode::GONE => Ok(Looked { sight: Sight::Removed, name: None }),
-            StatusCode::NOT_FOUND => Ok(Looked { sight: Sight::Absent, name: None }),
+            StatusCode::GONE => Ok(Looked::nothing(Sight::Removed)),
+            StatusCode::NOT_FOUND => Ok(Looked::nothing(Sight::Absent)),
             _ => Err(exchange.refused(&response).await),
         }
+    }
+
+    /// Whether a key of this name is the one that is asked for. The UID of a former ServiceKey alone proves nothing.
+    fn is_ours(&self, name: &str, request: &KeyRequest) -> bool {
+        let cluster_id = request.owner.cluster_id.as_deref();
+        Mark::read(name).is_some_and(|mark| {
+            mark.is_of_identity(request.identity)
+                && (request.restored.is_none() || mark.may_be_adopted_in(cluster_id, &self.lost_clusters))
+        })
+    }
+
+    /// The names that the key may have. That of a restored ServiceKey may be from a cluster that is lost.
+    fn names(&self, request: &KeyRequest) -> Vec<String> {
+        let mark = Mark::read(&request.name).filter(|_| request.restored.is_some());
+        let lost =
+            mark.iter().flat_map(|mark| self.lost_clusters.digits().map(|digits| mark.name_in(&digits)));
+        let lost = lost.filter(|name| *name != request.name);
+        iter::once(request.name.clone()).chain(lost).collect()
     }
 
     /// The keys of this identity, by their name.
@@ -347,15 +367,18 @@ impl IbmCloud {
     /// # Errors
     /// Those of the list, also where there are more than any key has twins.
     pub(super) async fn find(&self, request: &KeyRequest) -> Result<Vec<Key>, BackendError> {
-        let mut exchange = Exchange::of(self, Call::Keys, request);
-        let is_meant = |key: &Key| key.name == request.name && !key.is_removed();
-        let keep = |key| Some(key).filter(is_meant);
-        let found = exchange.first(MOST_OF_ONE + 1, KEYS, &[("name", &request.name)], keep).await?;
-        if found.len() > MOST_OF_ONE {
-            return Err(exchange.unexpected(&too_many(&request.name)));
+        let mut found = Vec::new();
+        for name in self.names(request) {
+            let mut exchange = Exchange::of(self, Call::Keys, request);
+            let is_meant = |key: &Key| key.name == name && !key.is_removed();
+            let keep = |key| Some(key).filter(is_meant);
+            found.extend(exchange.first(MOST_OF_ONE + 1, KEYS, &[("name", &name)], keep).await?);
+            if found.len() > MOST_OF_ONE {
+                return Err(exchange.unexpected(&too_many(&name)));
+            }
         }
         for key in &found {
-            self.confirmed.insert(request.identity, &key.guid);
+            self.confirmed.insert(request, &key.guid);
         }
         Ok(found)
     }

@@ -67,6 +67,13 @@ impl<'a> Mark<'a> {
         (self.owner, self.sequence) == (identity.owner, identity.sequence)
     }
 
+    /// The name that the key would have in the cluster with these digits.
+    pub(super) fn name_in(&self, cluster: &str) -> String {
+        let Self { start, cluster: _, owner, sequence } = self;
+        let mark = format!("{MARK}{cluster}-{owner}-{sequence}");
+        format!("{}{mark}", first_bytes(start, LONGEST_NAME - mark.len()))
+    }
+
     /// Whether the key was made by an operator in this cluster, as far as both are known, or in one of those.
     pub(super) fn may_be_adopted_in(&self, cluster_id: Option<&str>, lost: &LostClusters) -> bool {
         self.cluster == cluster_id.map(cluster_digits).unwrap_or_default() || lost.contain(self.cluster)

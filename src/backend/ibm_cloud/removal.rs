@@ -39,7 +39,7 @@ impl IbmCloud {
             self.delete_what_shows(request).await?;
         }
         self.attempts.end(request.identity);
-        self.confirmed.remove(request.identity);
+        self.confirmed.remove(request);
         self.withdraw_access(request).await?;
         Ok(Unbound::Gone)
     }
@@ -48,12 +48,12 @@ impl IbmCloud {
     async fn delete_what_shows(&self, request: &KeyRequest) -> Result<Deletion, BackendError> {
         // There may be others than those that are known, whose answers were lost.
         self.find(request).await?;
-        let mut guids = self.confirmed.ids(request.identity);
+        let mut guids = self.confirmed.ids(request);
         if let Some(hint) = &request.hint
             && !guids.contains(hint)
         {
             let looked = self.look(request, hint).await?;
-            if looked.is_ours(request) {
+            if looked.is_ours {
                 guids.push(hint.clone());
             } else if guids.is_empty() && looked.bears_no_mark() {
                 return Err(unmarked(hint, request));
@@ -128,7 +128,7 @@ impl IbmCloud {
 
     /// Gives all keys that bear our mark this name; whether there was one, now or before.
     async fn release_what_shows(&self, request: &KeyRequest, name: &str) -> Result<bool, BackendError> {
-        let mut guids = self.confirmed.ids(request.identity);
+        let mut guids = self.confirmed.ids(request);
         if guids.is_empty() {
             guids.extend(self.find(request).await?.into_iter().map(|key| key.guid));
         }
@@ -137,7 +137,7 @@ impl IbmCloud {
             && guids.is_empty()
         {
             let looked = self.look(request, hint).await?;
-            if looked.is_ours(request) {
+            if looked.is_ours {
                 guids.push(hint.clone());
             }
             released = matches!(looked.sight, Sight::Removed) || looked.bears_no_mark();
@@ -151,7 +151,7 @@ impl IbmCloud {
                 _ => return Err(exchange.refused(&response).await),
             }
         }
-        self.confirmed.remove(request.identity);
+        self.confirmed.remove(request);
         Ok(released)
     }
 }

@@ -21,7 +21,7 @@ use super::{IbmCloud, IbmCloudAuth, IbmCloudConfig, wire::Instance};
 use crate::{
     backend::{
         AddressPolicy, AddressRules, Author, ErrorClass, HttpConfig, InstanceRef, KeyRequest, KnownSecrets,
-        LostClusters, MemoryBudget, Names, Owner, Parameters, test_server,
+        LostClusters, MemoryBudget, Names, Owner, Parameters, Restored, test_server,
     },
     lifecycle::{Identity, Sequence},
 };
@@ -204,10 +204,30 @@ async fn of_many_roles_ten_are_named() {
     assert!(error.message.len() < 2000, "{error}");
 }
 
+/// A restored ServiceKey may have its key from a cluster that is lost; the name tells which.
+#[tokio::test]
+async fn a_key_of_a_lost_cluster_is_found_by_its_name_there() {
+    let named = |cluster: &str| format!("creds-sk{cluster}-{US}-1");
+    let (lost, other) = (named("0a0a0a0a"), named("0b0b0b0b"));
+    let shown = [lost.clone(), other].map(|name| json!({"guid": name, "name": name, "state": "active"}));
+    let mut cloud = account(move |_, path| {
+        let shown = shown.iter().filter(|key| path.contains(key["name"].as_str().unwrap()));
+        (200, json!({"resources": shown.collect::<Vec<_>>()}))
+    })
+    .await;
+    cloud.lost_clusters = LostClusters::new(vec!["0a0a0a0a-1111-4000-8000-000000000000".to_owned()]);
+    let mut request = request(&named("0c0c0c0c"), Some("0c0c0c0c-1111-4000-8000-000000000000"));
+    assert_eq!(cloud.find(&request).await.unwrap().len(), 0, "its own name follows from its own UID");
+    request.restored = Some(Restored { login_is_own: true });
+    let found = cloud.find(&request).await.unwrap();
+    assert_eq!(found.iter().map(|key| &key.guid).collect::<Vec<_>>(), [&lost]);
+}
+
 pub(super) fn request(name: &str, cluster_id: Option<&str>) -> KeyRequest {
     let uid = Uuid::parse_str(US).unwrap();
     KeyRequest {
         identity: Identity { owner: uid, sequence: Sequence::FIRST },
+        restored: None,
         owner: Owner {
             namespace: "training".to_owned(),
             name: "creds".to_owned(),

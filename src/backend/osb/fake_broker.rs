@@ -132,6 +132,7 @@ pub(super) fn request_for(offering: &str, plan: &str) -> KeyRequest {
     let parameters = json!({"passphrase": PARAMETER, "size": 3}).as_object().unwrap().clone();
     KeyRequest {
         identity: Identity { owner: UID, sequence: Sequence::FIRST },
+        restored: None,
         owner: Owner {
             namespace: "training".to_owned(),
             name: "monitoring-creds".to_owned(),

@@ -11,21 +11,23 @@ use futures::{
     FutureExt,
     channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     ResourceExt,
-    core::{Selector, SelectorExt},
+    core::{PartialObjectMeta, Selector, SelectorExt},
 };
 
 use uuid::Uuid;
 
 use super::known::{Known, List, Listed};
 use crate::{
-    api::{AllowedNamespaces, BackendSpec, NamespaceRule, ProviderKind, ProviderSpec, Reason, ServiceKey},
+    api::{
+        AllowedNamespaces, BackendSpec, NamespaceRule, ProviderKind, ProviderSpec, Reason, ServiceKey, marks,
+    },
     backend::{Author, Backend},
-    controller::{queue::Queue, watch::Cache},
+    controller::{heirs::Heirs, queue::Queue, watch::Cache},
     fair::Lane,
-    lifecycle::{Allowance, Problem, ProviderView},
+    lifecycle::{Allowance, Heir, Problem, ProviderView},
     runtime::metrics::{QueueMetrics, UNKNOWN_BACKEND},
 };
 
@@ -228,6 +230,8 @@ pub struct Registry {
     listeners: Listeners,
     /// The ServiceKeys of each scope that is served.
     keys: Mutex<Vec<Cache<ServiceKey>>>,
+    heirs: Mutex<Vec<Arc<Heirs>>>,
+    secrets: Mutex<Vec<Cache<PartialObjectMeta<Secret>>>>,
     /// The providers that wait for ServiceKeys to go.
     awaiting: Mutex<HashSet<ProviderId>>,
     awaiting_listeners: Listeners,
@@ -264,9 +268,27 @@ impl Registry {
         self.awaiting_listeners.add()
     }
 
-    /// Counts the ServiceKeys of this cache among those that may name providers.
-    pub fn count_keys_of(&self, keys: Cache<ServiceKey>) {
+    /// Counts the ServiceKeys of this cache, and of its index, among those that may name providers.
+    pub fn count_keys_of(&self, keys: Cache<ServiceKey>, heirs: Arc<Heirs>) {
         locked(&self.keys).push(keys);
+        locked(&self.heirs).push(heirs);
+    }
+
+    /// Counts the Secrets of this cache among those whose owners may have keys.
+    pub fn count_secrets_of(&self, secrets: Cache<PartialObjectMeta<Secret>>) {
+        locked(&self.secrets).push(secrets);
+    }
+
+    /// The UIDs of the ServiceKeys that Secrets name as their owners, and as those that their keys were created for.
+    pub fn owners_of_secrets(&self) -> HashSet<Uuid> {
+        let caches = locked(&self.secrets).clone();
+        let secrets = caches.iter().flat_map(|cache| cache.store.state());
+        let uids = secrets.flat_map(|secret| {
+            let owner = secret.labels().get(marks::OWNER_UID_LABEL);
+            let former = secret.annotations().get(marks::FORMER_UID_ANNOTATION);
+            [owner, former].map(|uid| Uuid::try_parse(uid?).ok())
+        });
+        uids.flatten().collect()
     }
 
     /// All ServiceKeys, once all caches are filled.
@@ -287,12 +309,21 @@ impl Registry {
 
     /// Whether a ServiceKey of this UID exists; `None` as long as not all caches are filled and none has it.
     pub fn has_service_key(&self, uid: Uuid) -> Option<bool> {
-        let uid = uid.to_string();
-        let caches = locked(&self.keys).clone();
-        let has = |cache: &Cache<ServiceKey>| {
-            cache.store.find(|key| key.metadata.uid.as_ref() == Some(&uid)).is_some()
-        };
-        if caches.iter().any(has) { Some(true) } else { caches.iter().all(Cache::is_filled).then_some(false) }
+        if locked(&self.heirs).iter().any(|heirs| heirs.lives(uid)) {
+            return Some(true);
+        }
+        locked(&self.keys).iter().all(Cache::is_filled).then_some(false)
+    }
+
+    /// The first ServiceKey, except the one of this UID, that goes on with the keys of a former one.
+    pub fn first_heir_except(&self, former: Uuid, uid: Uuid) -> Option<Heir> {
+        locked(&self.heirs).iter().filter_map(|heirs| heirs.first_except(former, uid)).min()
+    }
+
+    /// Whether a ServiceKey has the keys that were created for the one of this UID: itself, or one that was restored from it;
+    /// `None` as for [`Self::has_service_key`].
+    pub fn has_keys_of(&self, uid: Uuid) -> Option<bool> {
+        if self.first_heir_except(uid, uid).is_some() { Some(true) } else { self.has_service_key(uid) }
     }
 
     /// The names of the ServiceKeys that name a provider, once all caches are filled.

@@ -111,9 +111,11 @@ impl<K: Provider> Context<K> {
         };
         let Listed { items: listed, held } = listed;
         let service_keys = shared.registry.service_keys().await;
-        let accounted = accounted(&service_keys);
+        let accounted = accounted(&service_keys, shared.registry.owners_of_secrets());
+        // Keys of a former ServiceKey are proved by more than the list shows.
+        let own: HashSet<_> = service_keys.iter().filter_map(|key| uid(key)).collect();
         let has = |key: &&MarkedKey| {
-            let numbers = accounted.get(&key.owner);
+            let numbers = accounted.get(&key.owner).filter(|_| own.contains(&key.owner));
             key.sequence.is_some_and(|number| numbers.is_some_and(|numbers| numbers.contains(&number)))
         };
         backend.confirm(asked, listed.iter().filter(has));
@@ -207,15 +209,23 @@ fn expected(id: &ProviderId, keys: &[Arc<ServiceKey>]) -> HashMap<Identity, (Str
     living
         .filter_map(|key| {
             let known = key.status.as_ref()?.key.as_ref().filter(|known| !known.id.is_empty())?;
-            let identity = Identity { owner: uid(key)?, sequence: Sequence::new(known.sequence)? };
+            let sequence = Sequence::new(known.sequence)?;
+            let identity = Identity { owner: status::owner_of_keys(key)?, sequence };
             Some((identity, (known.id.clone(), ObjectRef::from_obj(key.as_ref()))))
         })
         .collect()
 }
 
-/// The keys that all ServiceKeys may have, whatever their provider: another one may lead to the same remote side.
-fn accounted(keys: &[Arc<ServiceKey>]) -> HashMap<Uuid, BTreeSet<Sequence>> {
-    keys.iter().filter_map(|key| Some((uid(key)?, status::memory(key.status.as_ref()).sequences()))).collect()
+/// The keys that all ServiceKeys may have, whatever their provider: another one may lead to the same remote side. `secrets`
+/// are the owners that Secrets name: those from a backup name one whose keys somebody may go on with.
+fn accounted(keys: &[Arc<ServiceKey>], secrets: HashSet<Uuid>) -> HashMap<Uuid, BTreeSet<Sequence>> {
+    let mut accounted: HashMap<_, BTreeSet<_>> =
+        secrets.into_iter().map(|owner| (owner, BTreeSet::new())).collect();
+    for key in keys {
+        let Some(owner) = status::owner_of_keys(key) else { continue };
+        accounted.entry(owner).or_default().extend(status::memory(key.status.as_ref()).sequences());
+    }
+    accounted
 }
 
 #[cfg(test)]
@@ -231,6 +241,28 @@ mod tests {
             namespace: None,
         };
         Orphan { key, may_go }
+    }
+
+    /// The keys of a ServiceKey that was restored are known by the UID of before; of one that the operator did not get to yet,
+    /// only the Secret tells.
+    #[test]
+    fn keys_of_restored_service_keys_are_accounted_for() {
+        let restored = |uid: u128, sequence: u32| {
+            Arc::new(
+                serde_json::from_value(serde_json::json!({
+                    "metadata": {"uid": Uuid::from_u128(uid)},
+                    "spec": {"providerRef": {"name": "cf"}, "instance": {"name": "db"}},
+                    "status": {"formerUid": Uuid::from_u128(1), "operation": {"kind": "Bind", "sequence": sequence}},
+                }))
+                .unwrap(),
+            )
+        };
+        let known = accounted(&[restored(2, 4), restored(3, 5)], [Uuid::from_u128(9)].into());
+        let numbers = |uid: u128| {
+            let numbers = known.get(&Uuid::from_u128(uid))?.iter().map(|number| number.number());
+            Some(numbers.collect::<Vec<_>>())
+        };
+        assert_eq!([1, 2, 9].map(numbers), [Some(vec![4, 5]), None, Some(vec![])]);
     }
 
     #[test]

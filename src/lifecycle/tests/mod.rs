@@ -1,6 +1,7 @@
 //! Decisions for single worlds, where the words that they show or the order of two of them matter. That the rules hold
 //! in all worlds is shown by the model.
 
+mod inheritance;
 mod lost;
 mod pause;
 mod plans;

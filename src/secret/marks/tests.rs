@@ -26,13 +26,13 @@ pub(in crate::secret) fn marks() -> Marks {
         entries: Some(BTreeSet::from(["password".to_owned(), "username".to_owned()])),
         credentials: Some("d".into()),
     };
-    Marks { key, previous: None, imprint }
+    Marks { key, previous: None, former: None, imprint }
 }
 
 /// What is read back of these marks.
 pub(in crate::secret) fn claimed(marks: Marks) -> Marks<Claim> {
-    let Marks { key, previous, imprint } = marks;
-    Marks { key: key.into(), previous, imprint }
+    let Marks { key, previous, former, imprint } = marks;
+    Marks { key: key.into(), previous, former, imprint }
 }
 
 /// Ids and names are for people to read, and anybody may write others.
@@ -173,6 +173,7 @@ prop_compose! {
         entries in prop::option::of(prop::collection::btree_set("[-._a-zA-Z0-9]{1,9}", 1..9)),
         credentials in prop::option::of("[0-9a-f]{32}"),
         same_credentials in any::<bool>(),
+        former in prop::option::of(any::<u128>().prop_map(Uuid::from_u128)),
     ) -> Marks {
         let sequence = Sequence::new(number).unwrap();
         let key = KeyRecord {
@@ -189,7 +190,12 @@ prop_compose! {
             plan_ids: None,
             same_credentials,
         };
-        Marks { key, previous, imprint: Imprint { layout, content, rendering, entries, credentials } }
+        Marks {
+            key,
+            previous,
+            former,
+            imprint: Imprint { layout, content, rendering, entries, credentials },
+        }
     }
 }
 

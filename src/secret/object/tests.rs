@@ -46,7 +46,7 @@ fn replaced(existing: &ObjectMeta, layout: &Layout) -> ObjectMeta {
 fn a_created_secret_is_known_again() {
     let layout = layout(&[("team", "data")], &[("note", "n")]);
     let secret = created(&layout);
-    assert_eq!(ownership(&secret.metadata, &OWNER), Ownership::Ours);
+    assert_eq!(ownership(&secret.metadata, &reference(OWNER, true)), Ownership::Ours);
     assert!(intact(&secret.metadata, &reference(OWNER, true), &layout));
     assert_eq!(read(&secret.metadata), Some(claimed(marks())));
     assert_eq!(Entries::of(&secret), entries());

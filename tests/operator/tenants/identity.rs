@@ -125,6 +125,38 @@ pub const ABUSES: &[Abuse] = &[
          admitted, and deletes its ServiceKey",
         "the tenant's own key is revoked, the other one stays",
     ),
+    abuse!(
+        a_copied_secret_gives_nobody_the_key_of_a_living_service_key,
+        Actor::Editor,
+        "creates a Secret with all marks of another tenant's Secret, as if from a backup, and a ServiceKey for it, and \
+         deletes both",
+        "the ServiceKey is refused with `SecretConflict`, the other tenant's key stays",
+    ),
+    abuse!(
+        a_copied_secret_revokes_no_key_that_was_left_at_a_broker,
+        Actor::Editor,
+        "does so with the marks of a ServiceKey that was deleted and left its key at the broker behind",
+        "the ServiceKey is refused with `NotPermitted`, the key stays",
+    ),
+    abuse!(
+        a_copied_secret_revokes_no_key_that_was_left_at_a_cloud_foundry,
+        Actor::Editor,
+        "does so with the marks of a ServiceKey that was deleted and left its key at a Cloud Foundry behind",
+        "the mark of that key names another namespace: the attacker gets a key of its own, the other one stays",
+    ),
+    abuse!(
+        a_copied_secret_revokes_no_key_that_was_left_at_ibm_cloud,
+        Actor::Editor,
+        "does so with the marks of a ServiceKey that was deleted and left its key at IBM Cloud behind",
+        "the ServiceKey is refused with `NotPermitted`, the key stays",
+    ),
+    abuse!(
+        a_restored_status_goes_on_with_no_key_that_was_left,
+        Actor::Editor,
+        "has a backup restored whose status says that its ServiceKey goes on with the keys of one that was deleted and \
+         left its key at the broker behind, and deletes its ServiceKey",
+        "the broker gets no request; the deletion waits until the key is abandoned",
+    ),
 ];
 
 /// How long nothing has to happen for it to count as rest.
@@ -234,6 +266,100 @@ async fn a_namespace_that_is_no_longer_admitted_revokes_only_its_own_key_of_a_cl
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_that_is_no_longer_admitted_revokes_only_its_own_key_of_ibm_cloud() {
     Scene::set(Side::ibm().await, Actor::Editor).await.revokes_when_no_longer_admitted().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copied_secret_gives_nobody_the_key_of_a_living_service_key() {
+    for side in [Side::broker().await, Side::foundry().await, Side::ibm().await] {
+        let scene = Scene::set(side, Actor::Editor).await;
+        let uid = scene.tenants.victim.keys().get(NAME).await.unwrap().uid().unwrap();
+        scene.copy_secret(&uid).await;
+        scene.tenants.attacker.wait_key(NAME, false, Reason::SecretConflict).await;
+        scene.attacker_deletes_its_key().await;
+        scene.assert_victim_keeps_its_key().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copied_secret_revokes_no_key_that_was_left_at_a_broker() {
+    Scene::set(Side::broker().await, Actor::Editor).await.is_refused_a_key_that_was_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copied_secret_revokes_no_key_that_was_left_at_ibm_cloud() {
+    Scene::set(Side::ibm().await, Actor::Editor).await.is_refused_a_key_that_was_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copied_secret_revokes_no_key_that_was_left_at_a_cloud_foundry() {
+    let scene = Scene::set(Side::foundry().await, Actor::Editor).await;
+    let uid = scene.victim_leaves_its_key().await;
+    scene.copy_secret(&uid).await;
+    let attacker = &scene.tenants.attacker;
+    let has_another = |key: Option<&ServiceKey>| {
+        let known = key.and_then(|key| key.status.as_ref()?.key.as_ref());
+        known.is_some_and(|known| !known.id.is_empty() && known.id != scene.theirs.id)
+    };
+    wait(attacker.keys(), NAME, "given a key of its own", has_another).await;
+    attacker.wait_ready(NAME).await;
+    assert_ne!(scene.tenants.secret_of(attacker, NAME).await["password"], scene.theirs.password);
+    scene.attacker_deletes_its_key().await;
+    assert_eq!(scene.side.keys(), std::slice::from_ref(&scene.theirs));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_status_goes_on_with_no_key_that_was_left() {
+    let scene = Scene::set(Side::broker().await, Actor::Editor).await;
+    let uid = scene.victim_leaves_its_key().await;
+    let calls = scene.side.calls();
+    let attacker = &scene.tenants.attacker;
+    let mut manifest = scene.manifest(json!({"suspend": true}));
+    manifest["metadata"]["finalizers"] = json!([marks::FINALIZER]);
+    attacker.create::<ServiceKey>(manifest).await;
+    // Only who restores backups may write a status.
+    let keys: Api<ServiceKey> = Api::namespaced(scene.tenants.admin.clone(), &attacker.namespace);
+    let status = Patch::Merge(json!({"status": {"formerUid": uid}}));
+    keys.patch_status(NAME, &PatchParams::default(), &status).await.unwrap();
+    attacker.patch::<ServiceKey>(NAME, json!({"spec": {"suspend": false}})).await;
+    attacker.wait_key(NAME, false, Reason::NotPermitted).await;
+    attacker.delete_key(NAME).await;
+    attacker.wait_says(NAME, "the key is revoked as soon as that is restored").await;
+    assert_eq!(scene.side.calls(), calls);
+    attacker
+        .patch::<ServiceKey>(NAME, json!({"metadata": {"annotations": {marks::ABANDON_ANNOTATION: "true"}}}))
+        .await;
+    attacker.wait_gone(NAME).await;
+    assert_eq!(scene.side.calls(), calls);
+    assert_eq!(scene.side.keys(), std::slice::from_ref(&scene.theirs));
+}
+
+/// What a tenant may not do by itself, the administrator may permit: the victim's own backup is restored.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_may_permit_that_restored_service_keys_go_on() {
+    for side in [Side::broker().await, Side::ibm().await] {
+        let scene = Scene::set(side, Actor::Editor).await;
+        let victim = &scene.tenants.victim;
+        let mut secret = victim.api::<Secret>().get(NAME).await.unwrap();
+        let key = victim.keys().get(NAME).await.unwrap();
+        let metadata = &mut secret.metadata;
+        (metadata.uid, metadata.resource_version, metadata.owner_references) = (None, None, None);
+        metadata.managed_fields = None;
+        scene.victim_leaves_its_key().await;
+        victim.create::<Secret>(serde_json::to_value(&secret).unwrap()).await;
+        let mut manifest = scene.manifest(serde_json::to_value(&key.spec).unwrap());
+        manifest["metadata"]["finalizers"] = json!([marks::FINALIZER]);
+        victim.create::<ServiceKey>(manifest).await;
+        victim.wait_key(NAME, false, Reason::NotPermitted).await;
+
+        let rules = json!({"rules": [{"restore": "Allow"}]});
+        scene.tenants.change_cluster_provider(&scene.provider, rules).await;
+        let ready = victim.wait_ready(NAME).await;
+        assert_eq!(ready.status.unwrap().former_uid, key.metadata.uid);
+        assert_eq!(scene.tenants.secret_of(victim, NAME).await["password"], scene.theirs.password);
+        victim.delete_key(NAME).await;
+        victim.wait_gone(NAME).await;
+        assert_eq!(scene.side.keys(), []);
+    }
 }
 
 /// The remote side that both tenants have keys at.
@@ -439,18 +565,26 @@ impl Scene {
     /// test's API server keeps tenants from writing such an owner reference, which others do not: so the administrator
     /// writes it here.
     async fn forge_secret(&self, key: &ServiceKey) {
-        let uid = key.uid().unwrap();
+        let secret = self.forged_secret(&key.uid().unwrap(), true);
+        let secrets: Api<Secret> =
+            Api::namespaced(self.tenants.admin.clone(), &self.tenants.attacker.namespace);
+        secrets.create(&PostParams::default(), &secret).await.unwrap();
+    }
+
+    /// What the operator would have written if the other tenant's key were the first one of the ServiceKey of this UID.
+    fn forged_secret(&self, uid: &str, is_owned: bool) -> Secret {
+        let owner = json!([{
+            "apiVersion": "servicekeys.dev/v1alpha1",
+            "kind": "ServiceKey",
+            "name": NAME,
+            "uid": uid,
+            "controller": true,
+        }]);
         let mut secret: Secret = serde_json::from_value(json!({
             "metadata": {
                 "name": NAME,
                 "labels": {(marks::MANAGED_BY_LABEL): marks::MANAGED_BY, (marks::OWNER_UID_LABEL): uid},
-                "ownerReferences": [{
-                    "apiVersion": "servicekeys.dev/v1alpha1",
-                    "kind": "ServiceKey",
-                    "name": NAME,
-                    "uid": uid,
-                    "controller": true,
-                }],
+                "ownerReferences": if is_owned { owner } else { json!([]) },
             },
             "type": "Opaque",
             "data": {"password": "Z3Vlc3NlZA=="},
@@ -468,9 +602,37 @@ impl Scene {
         ];
         let forged = forged.into_iter().map(|(name, value)| (name.to_owned(), value));
         secret.metadata.annotations = Some(forged.collect());
-        let secrets: Api<Secret> =
-            Api::namespaced(self.tenants.admin.clone(), &self.tenants.attacker.namespace);
-        secrets.create(&PostParams::default(), &secret).await.unwrap();
+        secret
+    }
+
+    /// Deletes the victim's ServiceKey without its key, and returns its UID.
+    async fn victim_leaves_its_key(&self) -> String {
+        let victim = &self.tenants.victim;
+        let uid = victim.keys().get(NAME).await.unwrap().uid().unwrap();
+        let abandon = json!({"metadata": {"annotations": {marks::ABANDON_ANNOTATION: "true"}}});
+        victim.patch::<ServiceKey>(NAME, abandon).await;
+        victim.delete_key(NAME).await;
+        victim.wait_gone(NAME).await;
+        assert_eq!(self.side.keys(), std::slice::from_ref(&self.theirs));
+        uid
+    }
+
+    /// Creates a Secret as the ServiceKey of this UID had, and the attacker's ServiceKey for it.
+    async fn copy_secret(&self, uid: &str) {
+        let attacker = &self.tenants.attacker;
+        let secret = self.forged_secret(uid, false);
+        attacker.create::<Secret>(serde_json::to_value(&secret).unwrap()).await;
+        let mut manifest = self.manifest(json!({}));
+        manifest["metadata"]["finalizers"] = json!([marks::FINALIZER]);
+        attacker.create::<ServiceKey>(manifest).await;
+    }
+
+    async fn is_refused_a_key_that_was_left(&self) {
+        let uid = self.victim_leaves_its_key().await;
+        self.copy_secret(&uid).await;
+        self.tenants.attacker.wait_key(NAME, false, Reason::NotPermitted).await;
+        self.attacker_deletes_its_key().await;
+        assert_eq!(self.side.keys(), std::slice::from_ref(&self.theirs));
     }
 
     async fn revokes_when_no_longer_admitted(&self) {

@@ -1,0 +1,121 @@
+//! Which ServiceKeys exist, and which of them go on with the keys of former ones, by UID.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use uuid::Uuid;
+
+use super::{status, turn};
+use crate::{api::ServiceKey, lifecycle::Heir};
+
+/// The ServiceKeys of one scope.
+#[derive(Debug, Default)]
+pub struct Heirs(Mutex<Index>);
+
+#[derive(Debug, Default)]
+struct Index {
+    /// All that exist, each with the former one whose keys it goes on with.
+    living: HashMap<Uuid, Option<Uuid>>,
+    of_former: HashMap<Uuid, BTreeSet<Heir>>,
+}
+
+impl Heirs {
+    /// Takes in a ServiceKey as the cache shows it.
+    pub fn note(&self, key: &ServiceKey) {
+        self.lock().insert(key);
+    }
+
+    /// A ServiceKey is gone.
+    pub fn remove(&self, key: &ServiceKey) {
+        if let Some(uid) = turn::uid(key) {
+            self.lock().remove(uid);
+        }
+    }
+
+    /// These are all that exist.
+    pub fn replace<'a>(&self, keys: impl Iterator<Item = &'a ServiceKey>) {
+        let mut index = Index::default();
+        keys.for_each(|key| index.insert(key));
+        *self.lock() = index;
+    }
+
+    /// Whether a ServiceKey of this UID exists.
+    pub fn lives(&self, uid: Uuid) -> bool {
+        self.lock().living.contains_key(&uid)
+    }
+
+    /// The first ServiceKey, except the one at hand, that goes on with the keys of this former one.
+    pub fn first_except(&self, former: Uuid, uid: Uuid) -> Option<Heir> {
+        self.lock().of_former.get(&former)?.iter().find(|heir| heir.uid != uid).copied()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Index> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Index {
+    fn insert(&mut self, key: &ServiceKey) {
+        let Some(heir) = heir(key) else { return };
+        self.remove(heir.uid);
+        let former = key.status.as_ref().and_then(status::former);
+        self.living.insert(heir.uid, former);
+        if let Some(former) = former {
+            self.of_former.entry(former).or_default().insert(heir);
+        }
+    }
+
+    fn remove(&mut self, uid: Uuid) {
+        let Some(former) = self.living.remove(&uid).flatten() else { return };
+        let Some(heirs) = self.of_former.get_mut(&former) else { return };
+        heirs.retain(|heir| heir.uid != uid);
+        if heirs.is_empty() {
+            self.of_former.remove(&former);
+        }
+    }
+}
+
+/// The place of a ServiceKey among those that go on with the same keys.
+pub fn heir(key: &ServiceKey) -> Option<Heir> {
+    Some(Heir { created: key.metadata.creation_timestamp.as_ref()?.0, uid: turn::uid(key)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn key(uid: u128, former: Option<u128>) -> ServiceKey {
+        serde_json::from_value(json!({
+            "metadata": {"uid": Uuid::from_u128(uid), "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"providerRef": {"name": "broker"}, "instance": {"id": "db"}},
+            "status": {"formerUid": former.map(Uuid::from_u128)},
+        }))
+        .unwrap()
+    }
+
+    fn first(heirs: &Heirs, former: u128, except: u128) -> Option<Uuid> {
+        heirs.first_except(Uuid::from_u128(former), Uuid::from_u128(except)).map(|heir| heir.uid)
+    }
+
+    #[test]
+    fn the_index_follows_the_cache() {
+        let heirs = Heirs::default();
+        heirs.replace([key(9, None), key(3, Some(1))].iter());
+        heirs.note(&key(2, None));
+        assert!([2, 3, 9].iter().all(|uid| heirs.lives(Uuid::from_u128(*uid))));
+        assert!(!heirs.lives(Uuid::from_u128(1)), "it is a former one");
+        heirs.note(&key(2, Some(1)));
+        assert_eq!(first(&heirs, 1, 3), Some(Uuid::from_u128(2)));
+        assert_eq!(first(&heirs, 1, 2), Some(Uuid::from_u128(3)));
+
+        heirs.remove(&key(3, Some(1)));
+        assert_eq!(first(&heirs, 1, 2), None);
+        heirs.replace([key(4, Some(1))].iter());
+        assert_eq!(first(&heirs, 1, 2), Some(Uuid::from_u128(4)));
+        assert!(!heirs.lives(Uuid::from_u128(2)));
+    }
+}

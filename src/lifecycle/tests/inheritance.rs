@@ -1,0 +1,103 @@
+//! Secrets of former ServiceKeys: whose keys they tell of, and what comes before the operator goes on with those.
+
+use rstest::rstest;
+
+use super::*;
+
+const FORMER: Uuid = Uuid::from_u128(7);
+
+/// A ServiceKey from a backup, whose Secret names the former one.
+fn restored() -> World {
+    World { secret: SecretView::Former { uid: FORMER, obstacle: None }, ..asking() }
+}
+
+fn recorded(world: &World) -> Memory {
+    match decide(world) {
+        Step::Act(Effect::Record(report)) => {
+            assert_eq!((report.ready.ready, report.ready.reason), (false, Reason::Restoring));
+            report.memory
+        }
+        step => panic!("{step:?}"),
+    }
+}
+
+fn inheriting() -> Memory {
+    Memory { former: Some(FORMER), ..Memory::default() }
+}
+
+fn failed(class: ErrorClass) -> Answer {
+    let message = "no".to_owned();
+    Answer::Failed(Failure { attempted: Attempted::Revoke, class, message, retry_after: None })
+}
+
+/// A process that crashed may have created a first key of its own.
+#[rstest]
+#[case::revoked(Answer::Revoked(Sequence::FIRST, now()))]
+#[case::refused(failed(ErrorClass::Rejected))]
+#[case::unknown_there(failed(ErrorClass::Gone))]
+fn a_first_key_of_its_own_is_revoked_before(#[case] answer: Answer, #[values(false, true)] deleting: bool) {
+    let mut world = restored();
+    world.desired.deleting = deleting;
+    assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)));
+    world.round.learn(answer);
+    assert_eq!(recorded(&world), inheriting());
+}
+
+#[test]
+fn nothing_is_taken_over_before_that_is_clear() {
+    let mut world = restored();
+    world.round.learn(failed(ErrorClass::Transient));
+    assert_eq!(rest(&world).wake, Wake::Retry { not_before: None });
+    let problem = Problem { reason: Reason::ProviderNotReady, message: "it is away".to_owned() };
+    let world = World { provider: ProviderView::Unavailable(problem), ..restored() };
+    assert_eq!(rest(&world).report.ready.reason, Reason::ProviderNotReady);
+}
+
+#[rstest]
+#[case::no_finalizer(|world: &mut World| world.desired.finalizer = false)]
+#[case::all_refused(|world: &mut World| world.all_refused = true)]
+#[case::abandoned(|world: &mut World| (world.desired.abandon, world.desired.deleting) = (true, true))]
+fn where_there_can_be_no_key_none_is_revoked(#[case] change: fn(&mut World)) {
+    let mut world = restored();
+    change(&mut world);
+    assert_eq!(recorded(&world), inheriting());
+}
+
+/// Whoever has keys already never goes on with those of another one.
+#[rstest]
+#[case::in_the_status(|world: &mut World| world.memory.key = Some(key("now")))]
+#[case::planned(|world: &mut World| world.memory.operation = Some(Operation::bind(Sequence::FIRST)))]
+#[case::of_a_former_one(|world: &mut World| world.memory.former = Some(Uuid::from_u128(8)))]
+#[case::in_hand(|world: &mut World| world.round.in_hand = Some(key("now")))]
+#[case::just_stored(|world: &mut World| world.round.stored = Some(key("now")))]
+fn a_service_key_with_keys_of_its_own_takes_over_none(#[case] change: fn(&mut World)) {
+    let mut world = restored();
+    change(&mut world);
+    assert_eq!(rest(&world).report.ready.reason, Reason::SecretConflict);
+    world.desired.deleting = true;
+    assert!(!matches!(decide(&world), Step::Act(Effect::Record(_))));
+}
+
+#[test]
+fn what_is_not_believed_is_a_conflict_and_holds_no_deletion_up() {
+    let problem = Problem { reason: Reason::NotPermitted, message: "denied".to_owned() };
+    let secret = SecretView::Former { uid: FORMER, obstacle: Some(problem) };
+    let mut world = World { secret, ..asking() };
+    assert_eq!(rest(&world).report.ready.reason, Reason::NotPermitted);
+    world.desired.deleting = true;
+    assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)));
+    world.round.learn(Answer::Revoked(Sequence::FIRST, now()));
+    assert_eq!(decide(&world), Step::Act(Effect::RemoveFinalizer { left_behind: vec![] }));
+}
+
+/// From then on the Secret is the ServiceKey's own, and is first of all written again.
+#[test]
+fn the_secret_of_a_former_service_key_is_repaired_and_the_key_stays() {
+    let claimed = key("now");
+    let secret = SecretView::Intact { key: claimed.clone(), previous: None, flaw: Some(Flaw::Edited) };
+    let mut world = World { memory: inheriting(), secret, ..asking() };
+    let Step::Act(Effect::Record(report)) = decide(&world) else { panic!("{:?}", decide(&world)) };
+    assert_eq!(report.memory, Memory { key: Some(claimed), ..inheriting() });
+    world.memory = report.memory;
+    assert_eq!(decide(&world), Step::Act(Effect::RestoreSecret));
+}
