@@ -52,6 +52,7 @@ impl Turn<'_> {
             Effect::RehearseSecret => self.rehearse_secret().await?,
             Effect::Record(report) => self.record(&report).await?,
             Effect::Confirm(sequence) => self.confirm(sequence).await,
+            Effect::Prove { former, sequence } => self.prove(former, sequence).await,
             Effect::Fetch(sequence) => self.fetch(sequence).await,
             Effect::Repeat(sequence) => self.repeat(sequence).await,
             Effect::Bind { sequence, predecessor } => self.bind(sequence, predecessor).await,
@@ -116,7 +117,16 @@ impl Turn<'_> {
         let before = status::memory(self.key.status.as_ref()).operation;
         let former = self.former();
         self.show(report).await?;
-        if self.former() != former {
+        if self.former() != report.memory.former {
+            self.round.learn(Answer::Failed(Failure {
+                attempted: Attempted::Store,
+                class: ErrorClass::Rejected,
+                message: "the API server does not store `status.formerUid`, which the operator needs to go on with the \
+                          keys of a backup; apply the CustomResourceDefinitions of this release"
+                    .to_owned(),
+                retry_after: None,
+            }));
+        } else if self.former() != former {
             self.forget_own_keys();
         }
         let operation = &report.memory.operation;

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use kube::Resource;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::{
     memo::{Circumstances, Occasion, Setback},
@@ -121,6 +122,19 @@ impl Turn<'_> {
                 Err(failure) => Answer::Failed(failure),
             },
         );
+    }
+
+    /// Asks for a key of a former ServiceKey by its mark.
+    pub(super) async fn prove(&mut self, former: Uuid, sequence: Sequence) {
+        let asked = match self.backend() {
+            Err(failure) => Err(Failure { attempted: Attempted::Confirm, ..failure }),
+            Ok(backend) => {
+                let asked = backend.exists(&self.request_of_former(former, sequence)).await;
+                asked.map_err(|error| failure(Attempted::Confirm, &error))
+            }
+        };
+        let answer = asked.map_or_else(Answer::Failed, |found| Answer::Proved(found.is_some()));
+        self.learn(KeyOperation::Confirm, answer);
     }
 
     pub(super) async fn fetch(&mut self, sequence: Sequence) {
@@ -414,10 +428,10 @@ impl Turn<'_> {
             instance: self.instance(),
             parameters: Parameters::default(),
             predecessor: None,
-            name: self.key_name(sequence),
+            name: self.name_of(self.identity(sequence)),
             role: self.role(),
             access: self.access(),
-            former_name: self.former_key_name(sequence),
+            former_name: self.former_name_of(self.identity(sequence)),
             hint: self.hint(sequence),
             plan_ids: self.plan_ids(sequence),
             age: self.age(sequence),
@@ -429,6 +443,19 @@ impl Turn<'_> {
         }
     }
 
+    /// The request for a key of a ServiceKey that this one may have been restored from.
+    fn request_of_former(&self, former: Uuid, sequence: Sequence) -> KeyRequest {
+        let identity = Identity { owner: former, sequence };
+        KeyRequest {
+            identity,
+            restored: Some(Restored { login_is_own: self.login_is_own() }),
+            name: self.name_of(identity),
+            former_name: self.former_name_of(identity),
+            hint: None,
+            ..self.bare_request(sequence)
+        }
+    }
+
     /// Leave to take over a key of the name that the user gives, which only the first one has.
     fn adoption(&self, sequence: Sequence) -> Option<Adoption> {
         let spec = &self.key.spec;
@@ -437,7 +464,8 @@ impl Turn<'_> {
             && self.allowance().permits_adoption();
         let name = spec.key_name.clone().filter(|_| wanted)?;
         let registry = Arc::clone(&self.context.registry);
-        Some(Adoption::new(name, self.login_is_own(), move |owner| registry.has_keys_of(owner)))
+        let provider = self.subject.provider.clone();
+        Some(Adoption::new(name, self.login_is_own(), move |owner| registry.has_keys_of(owner, &provider)))
     }
 
     /// Whether the login at the remote side is that of the ServiceKey's own namespace.
@@ -446,17 +474,15 @@ impl Turn<'_> {
     }
 
     /// What a key is called, as far as the remote side can be asked for it.
-    fn key_name(&self, sequence: Sequence) -> String {
+    fn name_of(&self, identity: Identity) -> String {
         let given = self.key.spec.key_name.as_deref();
         let backend = self.backend().ok();
-        backend.map_or_else(String::new, |backend| {
-            backend.key_name(self.identity(sequence), given, &self.owner())
-        })
+        backend.map_or_else(String::new, |backend| backend.key_name(identity, given, &self.owner()))
     }
 
     /// What a former release called the key, if that is something else.
-    fn former_key_name(&self, sequence: Sequence) -> Option<String> {
-        self.backend().ok()?.former_key_name(self.identity(sequence), self.key.spec.key_name.as_deref())
+    fn former_name_of(&self, identity: Identity) -> Option<String> {
+        self.backend().ok()?.former_key_name(identity, self.key.spec.key_name.as_deref())
     }
 
     /// The role that keys are to have, where they can have one.

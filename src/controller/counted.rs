@@ -42,12 +42,13 @@ const fn key_outcome(answer: &Answer) -> KeyOutcome {
         | Answer::Issued(_)
         | Answer::Completed(_)
         | Answer::Present(_)
+        | Answer::Proved(true)
         | Answer::Revoked(..)
         | Answer::Released(_)
         | Answer::Stored(_) => KeyOutcome::Done,
         Answer::Accepted(_) | Answer::Running { .. } | Answer::Unheard { .. } => KeyOutcome::UnderWay,
         Answer::Unreadable(_) | Answer::Unrepeatable(..) => KeyOutcome::Unreadable,
-        Answer::Absent(_) => KeyOutcome::Absent,
+        Answer::Absent(_) | Answer::Proved(false) => KeyOutcome::Absent,
         Answer::Conflict(..) => KeyOutcome::Conflict,
         Answer::Lost(..) | Answer::Unsure(..) | Answer::GivenUp(..) => KeyOutcome::Lost,
         Answer::Unusable(..) | Answer::Failed(_) => KeyOutcome::Failed,

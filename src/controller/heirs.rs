@@ -7,7 +7,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{status, turn};
+use super::{provider::ProviderId, status, turn};
 use crate::{api::ServiceKey, lifecycle::Heir};
 
 /// The ServiceKeys of one scope.
@@ -17,8 +17,8 @@ pub struct Heirs(Mutex<Index>);
 #[derive(Debug, Default)]
 struct Index {
     /// All that exist, each with the former one whose keys it goes on with.
-    living: HashMap<Uuid, Option<Uuid>>,
-    of_former: HashMap<Uuid, BTreeSet<Heir>>,
+    living: HashMap<Uuid, Option<(Uuid, ProviderId)>>,
+    of_former: HashMap<(Uuid, ProviderId), BTreeSet<Heir>>,
 }
 
 impl Heirs {
@@ -46,9 +46,10 @@ impl Heirs {
         self.lock().living.contains_key(&uid)
     }
 
-    /// The first ServiceKey, except the one at hand, that goes on with the keys of this former one.
-    pub fn first_except(&self, former: Uuid, uid: Uuid) -> Option<Heir> {
-        self.lock().of_former.get(&former)?.iter().find(|heir| heir.uid != uid).copied()
+    /// The first ServiceKey of a provider, except the one at hand, that goes on with the keys of this former one. What a
+    /// ServiceKey of another provider claims proves nothing here.
+    pub fn first_except(&self, former: Uuid, provider: &ProviderId, uid: Uuid) -> Option<Heir> {
+        self.lock().of_former.get(&(former, provider.clone()))?.iter().find(|heir| heir.uid != uid).copied()
     }
 
     fn lock(&self) -> MutexGuard<'_, Index> {
@@ -61,7 +62,8 @@ impl Index {
         let Some(heir) = heir(key) else { return };
         self.remove(heir.uid);
         let former = key.status.as_ref().and_then(status::former);
-        self.living.insert(heir.uid, former);
+        let former = former.map(|former| (former, ProviderId::of(key)));
+        self.living.insert(heir.uid, former.clone());
         if let Some(former) = former {
             self.of_former.entry(former).or_default().insert(heir);
         }
@@ -90,7 +92,7 @@ mod tests {
 
     fn key(uid: u128, former: Option<u128>) -> ServiceKey {
         serde_json::from_value(json!({
-            "metadata": {"uid": Uuid::from_u128(uid), "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "metadata": {"namespace": "apps", "uid": Uuid::from_u128(uid), "creationTimestamp": "2026-01-01T00:00:00Z"},
             "spec": {"providerRef": {"name": "broker"}, "instance": {"id": "db"}},
             "status": {"formerUid": former.map(Uuid::from_u128)},
         }))
@@ -98,7 +100,8 @@ mod tests {
     }
 
     fn first(heirs: &Heirs, former: u128, except: u128) -> Option<Uuid> {
-        heirs.first_except(Uuid::from_u128(former), Uuid::from_u128(except)).map(|heir| heir.uid)
+        let provider = ProviderId { namespace: Some("apps".to_owned()), name: "broker".to_owned() };
+        heirs.first_except(Uuid::from_u128(former), &provider, Uuid::from_u128(except)).map(|heir| heir.uid)
     }
 
     #[test]
@@ -112,6 +115,9 @@ mod tests {
         assert_eq!(first(&heirs, 1, 3), Some(Uuid::from_u128(2)));
         assert_eq!(first(&heirs, 1, 2), Some(Uuid::from_u128(3)));
 
+        let mut of_another_provider = key(8, Some(1));
+        of_another_provider.spec.provider_ref.name = "another".to_owned();
+        heirs.note(&of_another_provider);
         heirs.remove(&key(3, Some(1)));
         assert_eq!(first(&heirs, 1, 2), None);
         heirs.replace([key(4, Some(1))].iter());

@@ -221,7 +221,9 @@ impl Turn<'_> {
         let Some(heir) = heir(key) else { return Err(Error::Malformed("metadata.creationTimestamp")) };
         let mut is_former_alive = false;
         for uid in uids {
-            is_former_alive |= registry.has_service_key(*uid).ok_or(Error::Outdated)?;
+            // One that is gone may still have its keys revoked.
+            let is_leaving = context.departures.is_leaving(*uid);
+            is_former_alive |= is_leaving || registry.has_service_key(*uid).ok_or(Error::Outdated)?;
         }
         let denied = self.allowance().restore_denied();
         let backend = registry.backend(&subject.provider).and_then(Result::ok);
@@ -230,7 +232,10 @@ impl Turn<'_> {
             heir,
             is_settled: self.former().is_some_and(|uid| uids.contains(&uid)),
             is_former_alive,
-            other_heir: uids.iter().filter_map(|uid| registry.first_heir_except(*uid, heir.uid)).min(),
+            other_heir: uids
+                .iter()
+                .filter_map(|uid| registry.first_heir_except(*uid, &subject.provider, heir.uid))
+                .min(),
             is_proved_by_marks: backend.is_some_and(|backend| backend.marks_show_names()),
             denied: denied.as_deref(),
         };
@@ -332,7 +337,8 @@ impl Turn<'_> {
             Ownership::Foreign { holder } => return Ok(SecretView::Foreign { holder }),
             Ownership::Former(Former { owner, created_for }) if !self.goes_on_with(created_for) => {
                 let obstacle = self.obstacle_to_inheritance(&[owner, created_for])?;
-                return Ok(SecretView::Former { uid: created_for, obstacle });
+                let sequence = secret::read(meta).map(|marks| marks.key.sequence);
+                return Ok(SecretView::Former { uid: created_for, sequence, obstacle });
             }
             Ownership::Former(_) | Ownership::Ours => {}
         }

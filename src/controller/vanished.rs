@@ -10,7 +10,11 @@
 //! Nothing is written down, because there is no object left to write to. What is still to be revoked when the process ends
 //! stays, and so does a key of a ServiceKey that vanished while no watch was there to tell of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use futures::{
     Stream, StreamExt,
@@ -20,6 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Resource, ResourceExt};
 use tracing::Instrument;
+use uuid::Uuid;
 
 use super::{
     act::After,
@@ -48,6 +53,47 @@ pub struct Departures {
     sender: UnboundedSender<Vanished>,
     places: FairSemaphore,
     term: Arc<Term>,
+    leaving: Arc<Leaving>,
+    /// Those whose last reconcile is not over yet.
+    in_use: Mutex<HashMap<Uuid, Claim>>,
+}
+
+/// How often the keys of each UID are being revoked, or may be.
+#[derive(Default)]
+struct Leaving(Mutex<HashMap<Uuid, usize>>);
+
+/// Says that the keys of a ServiceKey are being revoked: its own UID, and that of a former one whose keys it has.
+struct Claim {
+    uids: BTreeSet<Uuid>,
+    leaving: Arc<Leaving>,
+}
+
+impl Claim {
+    fn of(key: &ServiceKey, leaving: &Arc<Leaving>) -> Self {
+        let uids: BTreeSet<_> = turn::uid(key).into_iter().chain(status::owner_of_keys(key)).collect();
+        let mut counts = locked(&leaving.0);
+        uids.iter().for_each(|uid| *counts.entry(*uid).or_default() += 1);
+        drop(counts);
+        Self { uids, leaving: Arc::clone(leaving) }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut counts = locked(&self.leaving.0);
+        for uid in &self.uids {
+            if let Some(count) = counts.get_mut(uid) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(uid);
+                }
+            }
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A ServiceKey that is gone, and what was remembered of it.
@@ -55,6 +101,7 @@ pub struct Vanished {
     key: ServiceKey,
     memo: Memo,
     _place: FairPermit,
+    _claim: Claim,
 }
 
 impl Departures {
@@ -62,7 +109,8 @@ impl Departures {
     pub fn new(term: Arc<Term>) -> (Self, UnboundedReceiver<Vanished>) {
         // `places` bounds this channel.
         let (sender, receiver) = unbounded();
-        (Self { sender, places: FairSemaphore::leaving_room(PLACES), term }, receiver)
+        let places = FairSemaphore::leaving_room(PLACES);
+        (Self { sender, places, term, leaving: Arc::default(), in_use: Mutex::default() }, receiver)
     }
 
     /// The watch tells that a ServiceKey was deleted.
@@ -70,12 +118,23 @@ impl Departures {
         let Some(uid) = turn::uid(key) else { return };
         match memos.forget(uid) {
             Forgotten::Memo(memo) => self.note(key, Some(*memo)),
-            Forgotten::InUse => {}
+            Forgotten::InUse => {
+                let claim = Claim::of(key, &self.leaving);
+                locked(&self.in_use).insert(uid, claim);
+            }
         }
+    }
+
+    /// Whether keys that were created for the ServiceKey of this UID may be revoked here.
+    pub fn is_leaving(&self, uid: Uuid) -> bool {
+        locked(&self.leaving.0).contains_key(&uid)
     }
 
     /// Takes in a ServiceKey that is gone, with its memo, unless the operator let it go; `None`: it is not known to be gone.
     pub fn note(&self, key: &ServiceKey, memo: Option<Memo>) {
+        let before = turn::uid(key).and_then(|uid| locked(&self.in_use).remove(&uid));
+        let claim = Claim::of(key, &self.leaving);
+        drop(before);
         // Another replica may have let it go.
         let Some(mut memo) = memo.filter(|memo| !memo.let_go && self.term.has_begun()) else { return };
         if key.status.is_none() && memo.knows_of_no_key() {
@@ -93,7 +152,7 @@ impl Departures {
         };
         memo.forget_credentials();
         // The receiver is gone only when the operator ends.
-        let _ = self.sender.unbounded_send(Vanished { key: key.clone(), memo, _place: place });
+        let _ = self.sender.unbounded_send(Vanished { key: key.clone(), memo, _place: place, _claim: claim });
     }
 }
 
@@ -106,7 +165,7 @@ pub fn revoke_keys(
 }
 
 async fn revoke_keys_of(vanished: Vanished, context: Arc<Context>) {
-    let Vanished { key, mut memo, _place } = vanished;
+    let Vanished { key, mut memo, _place, _claim } = vanished;
     let now = (context.clock)();
     let give_up = now.checked_add(PATIENCE).unwrap_or(now);
     let mut key = Arc::new(as_deleted(key, now));

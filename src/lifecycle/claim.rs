@@ -67,7 +67,7 @@ impl SecretView<Claim> {
             Self::Unknown => SecretView::Unknown,
             Self::Absent => SecretView::Absent,
             Self::Foreign { holder } => SecretView::Foreign { holder },
-            Self::Former { uid, obstacle } => SecretView::Former { uid, obstacle },
+            Self::Former { uid, sequence, obstacle } => SecretView::Former { uid, sequence, obstacle },
             Self::Damaged { key, previous } => {
                 let key = key.and_then(|claim| evidence.believe(claim));
                 SecretView::Damaged { previous: previous.filter(|_| key.is_some()), key }

@@ -26,10 +26,11 @@ pub(super) fn decide(world: &World) -> Step {
             report::deletion_waiting(world, problem)
         });
     }
-    if let SecretView::Former { uid, obstacle: None } = &world.secret
+    if let SecretView::Former { uid, sequence, obstacle: None } = &world.secret
         && inheritance::is_possible(world)
+        && let Some(step) = inheritance::accept(world, *uid, *sequence)
     {
-        return inheritance::accept(world, *uid);
+        return step;
     }
     if !world.desired.keeps_keys()
         && let Some(sequence) = remaining(world).first()
@@ -97,7 +98,9 @@ fn revoke(world: &World, sequence: Sequence) -> Step {
 
 /// Whether the status or this process knows of a key that may exist.
 fn knows_of_a_key(world: &World) -> bool {
-    world.round.knows_of_a_key() || world.memory != Memory::default()
+    // Whose keys it goes on with tells of none that it has.
+    let blank = Memory { former: world.memory.former, ..Memory::default() };
+    world.round.knows_of_a_key() || world.memory != blank
 }
 
 /// What to do for a ServiceKey that is gone although the operator did not let it go.

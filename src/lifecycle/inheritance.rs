@@ -12,7 +12,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Attempted, ErrorClass, Failure, Memory, Problem, Sequence, Step, World, provision::unbind, report,
+    Attempted, Effect, ErrorClass, Failure, Memory, Problem, Rest, Sequence, Step, Wake, World,
+    operation::{is_gone, late_until},
+    provision::unbind,
+    report,
 };
 use crate::api::Reason;
 
@@ -76,14 +79,26 @@ impl Inheritance<'_> {
 }
 
 /// What to do about the Secret of a former ServiceKey.
-pub(super) fn decide(world: &World, former: Uuid, obstacle: Option<&Problem>) -> Step {
-    if !is_possible(world) {
-        return Step::Rest(report::secret_conflict(world, "another ServiceKey"));
-    }
+pub(super) fn decide(
+    world: &World,
+    former: Uuid,
+    sequence: Option<Sequence>,
+    obstacle: Option<&Problem>,
+) -> Step {
+    let another = || Step::Rest(report::secret_conflict(world, "another ServiceKey"));
     if let Some(problem) = obstacle {
         return Step::Rest(report::not_inherited(world, problem));
     }
-    accept(world, former)
+    if !is_possible(world) {
+        return another();
+    }
+    accept(world, former, sequence).unwrap_or_else(|| match world.provider.obstacle() {
+        Some(problem) => Step::Rest(report::waiting(world, problem)),
+        None if world.round.is_proved == Some(false) => {
+            Step::Rest(report::not_inherited(world, &unproved(former)))
+        }
+        None => another(),
+    })
 }
 
 /// Whether the ServiceKey can still go on with the keys of another one: it has none of its own.
@@ -91,23 +106,53 @@ pub(super) fn is_possible(world: &World) -> bool {
     world.memory == Memory::default() && world.round.in_hand.is_none() && world.round.stored.is_none()
 }
 
-/// Notes that the ServiceKey goes on with the keys of this former one. A process that crashed may have created a first key
-/// for the ServiceKey before somebody put this Secret there: it is revoked before, because nothing would tell of it later.
-pub(super) fn accept(world: &World, former: Uuid) -> Step {
-    let first = Sequence::FIRST;
-    let may_have_a_key = world.desired.finalizer && !world.all_refused && !world.desired.abandon;
-    if may_have_a_key && !world.round.revoked.contains_key(&first) {
-        let problem = world.desired.problem.as_ref().filter(|_| !world.desired.deleting);
-        match (problem.or(world.provider.obstacle()), &world.round.failure) {
-            (Some(problem), _) => return Step::Rest(report::waiting(world, problem)),
-            (None, None) => return unbind(world, first),
-            (None, Some(failure)) if !is_refused(failure) => {
-                return Step::Rest(report::failed(world, failure));
-            }
-            (None, Some(_)) => {}
-        }
+/// Notes that the ServiceKey goes on with the keys of this former one, once the remote side has proved that they are its own,
+/// where it can. `None`: they are not, or a namespace that is not admitted may not learn whether they are.
+///
+/// A process that crashed may have created a first key for the ServiceKey before somebody put this Secret there: it is revoked
+/// before, because nothing would tell of it later.
+pub(super) fn accept(world: &World, former: Uuid, sequence: Option<Sequence>) -> Option<Step> {
+    let World { desired, round, .. } = world;
+    if !world.admitted || round.is_proved == Some(false) {
+        return None;
     }
-    Step::record(report::inheriting(world, former))
+    let keeps_keys = desired.deleting && desired.keeps_keys();
+    let is_to_be_proved = world.marks_keys && round.is_proved.is_none() && !desired.abandon;
+    let may_have_a_key = desired.finalizer && !world.all_refused && !keeps_keys;
+    let revokes = may_have_a_key && !is_gone(world, Sequence::FIRST);
+    let problem = desired.problem.as_ref().filter(|_| !desired.deleting);
+    if (is_to_be_proved || revokes)
+        && let Some(problem) = problem.or(world.provider.obstacle())
+    {
+        return Some(Step::Rest(report::waiting(world, problem)));
+    }
+    if let Some(failure) = round.failure.as_ref().filter(|failure| !is_refused(failure)) {
+        return Some(Step::Rest(report::failed(world, failure)));
+    }
+    if is_to_be_proved {
+        let sequence = sequence.unwrap_or(Sequence::FIRST);
+        return Some(Step::Act(Effect::Prove { former, sequence }));
+    }
+    if revokes && round.failure.is_none() {
+        return Some(match late_until(world, Sequence::FIRST) {
+            Some(late) if late > world.now && round.revoked.contains_key(&Sequence::FIRST) => {
+                Step::Rest(Rest::new(Wake::At(late), report::inheriting(world, former, None)))
+            }
+            _ => unbind(world, Sequence::FIRST),
+        });
+    }
+    Some(Step::record(report::inheriting(world, former, Some(former))))
+}
+
+fn unproved(former: Uuid) -> Problem {
+    Problem {
+        reason: Reason::SecretConflict,
+        message: format!(
+            "the Secret is from a backup and names the ServiceKey {former}, and the remote side shows no key of that one \
+             with the namespace, name and cluster of this ServiceKey: write the former cluster into the provider's \
+             `adoptFromClusters` if it was lost, or delete the Secret for a new key"
+        ),
+    }
 }
 
 /// Whether the remote side refused to revoke the key. Nothing else tells that there is one, so there is none.

@@ -41,8 +41,8 @@ fn current_key(world: &World) -> Option<&KeyRecord> {
 
 /// The Secret is missing or wrong: get credentials for it, of the key that it held if that is possible.
 fn restore(world: &World) -> Step {
-    if let SecretView::Former { uid, obstacle } = &world.secret {
-        return inheritance::decide(world, *uid, obstacle.as_ref());
+    if let SecretView::Former { uid, sequence, obstacle } = &world.secret {
+        return inheritance::decide(world, *uid, *sequence, obstacle.as_ref());
     }
     let to_clean_up = to_clean_up(world);
     if to_clean_up.is_none()

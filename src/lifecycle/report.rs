@@ -311,14 +311,15 @@ pub(super) fn not_inherited(world: &World, problem: &Problem) -> Rest {
 }
 
 /// The Secret and the ServiceKey are from a backup, and the ServiceKey goes on with the keys of this former one.
-pub(super) fn inheriting(world: &World, former: Uuid) -> Report {
+/// `noted`: what is to be remembered of that.
+pub(super) fn inheriting(world: &World, former: Uuid, noted: Option<Uuid>) -> Report {
     let problem = Problem {
         reason: Reason::Restoring,
         message: format!(
             "the Secret is from a backup; the operator goes on with the key of the ServiceKey {former}"
         ),
     };
-    Report { memory: Memory { former: Some(former), ..Memory::default() }, ..standing(world, &problem) }
+    Report { memory: Memory { former: noted, ..Memory::default() }, ..standing(world, &problem) }
 }
 
 /// The Secret was repaired a moment ago, and is not right again.

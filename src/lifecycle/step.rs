@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use strum::IntoStaticStr;
+use uuid::Uuid;
 
 use super::{KeyRecord, Memory, Problem, Sequence, UnderWay};
 use crate::api::Reason;
@@ -41,6 +42,14 @@ pub enum Effect {
     Record(Box<Report>),
     /// Ask whether the key is still there.
     Confirm(Sequence),
+    /// Ask whether the remote side has this key of a former ServiceKey, with a mark that shows that it is for the ServiceKey
+    /// at hand.
+    Prove {
+        /// The UID of the former ServiceKey.
+        former: Uuid,
+        /// The number of the key.
+        sequence: Sequence,
+    },
     /// Read the key's credentials again.
     Fetch(Sequence),
     /// Repeat the request that created the key: some remote sides show its credentials only in the answer to that.
@@ -86,6 +95,7 @@ impl Effect {
         match self {
             Self::CheckInstance
             | Self::Confirm(_)
+            | Self::Prove { .. }
             | Self::Fetch(_)
             | Self::Repeat(_)
             | Self::Bind { .. }

@@ -290,6 +290,8 @@ pub enum SecretView<K = KeyRecord> {
     Former {
         /// The UID of the ServiceKey that its key was created for.
         uid: Uuid,
+        /// The number of that key, where the Secret tells it.
+        sequence: Option<Sequence>,
         /// Why the ServiceKey at hand can't go on with that key.
         obstacle: Option<Problem>,
     },
@@ -456,6 +458,9 @@ pub struct Round {
     pub absent: BTreeSet<Sequence>,
     /// A key that the remote side has, as a look at it showed.
     pub present: Option<Found>,
+    /// Whether the remote side has the key that the Secret of a former ServiceKey tells of, and its mark shows that it is for
+    /// the ServiceKey at hand.
+    pub is_proved: Option<bool>,
     /// A key that exists, made from other fields than those of now.
     pub conflicting: Option<Sequence>,
     /// A key whose credentials no Secret can hold as things are.
@@ -528,6 +533,8 @@ pub enum Answer {
     Absent(Sequence),
     /// There is such a key.
     Present(Found),
+    /// Whether there is a key of a former ServiceKey, whose mark shows that it is for the ServiceKey at hand.
+    Proved(bool),
     /// A key of this sequence exists, and is of no use: made from other fields, belonging to somebody else, or with
     /// credentials that are not shown again.
     Conflict(Failure, Sequence),
@@ -624,6 +631,7 @@ impl Round {
             }
             Answer::Absent(sequence) => drop(self.absent.insert(sequence)),
             Answer::Present(found) => self.present = Some(found),
+            Answer::Proved(is_proved) => self.is_proved = Some(is_proved),
             Answer::Conflict(failure, sequence) => {
                 // Revoked and made again, and still in the way: nothing that this round could mend.
                 if self.revoked.remove(&sequence).is_some() {

@@ -9,11 +9,18 @@ use kube::{
 use rstest::rstest;
 use serde_json::json;
 use servicekey_operator::api::{Reason, ServiceKey, marks};
-use testkit::{broker, cloud_foundry, ibm_cloud};
+use testkit::{
+    Moment,
+    broker::{Fault, Route, StatusCode},
+    cloud_foundry,
+    gateway::{Method, Requests},
+    ibm_cloud,
+};
 
 use crate::{
     foundry::FoundryStage,
     ibm::IbmStage,
+    process::Process,
     stage::{Stage, condition, entries, reason},
 };
 
@@ -68,7 +75,7 @@ impl Side {
     /// How many keys were asked for.
     fn creations(&self) -> usize {
         match self {
-            Self::Broker(stage) => stage.broker.count(broker::Route::Bind),
+            Self::Broker(stage) => stage.broker.count(Route::Bind),
             Self::Foundry(stage) => stage.count(&[cloud_foundry::Route::Create]),
             Self::Ibm(stage) => stage.count(&[ibm_cloud::Route::CreateKey]),
         }
@@ -274,4 +281,30 @@ async fn a_copy_of_a_restored_secret_gives_nobody_the_key() {
     assert_eq!(stage.broker.bindings().len(), 1);
     let key = stage.keys().get(NAME).await.unwrap();
     assert_eq!(condition(&key, "Ready"), Some("True"));
+}
+
+/// A ServiceKey that a user removed by force while the broker was away: its key is being revoked, and nobody goes on with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_being_revoked_is_not_gone_on_with() {
+    let stage = Stage::set().await;
+    let operator = Process::start(&stage).await;
+    stage.create_key(NAME).await;
+    stage.wait_ready(NAME).await;
+    let backup = Backup::take(&stage).await;
+    let away = Fault::Status(StatusCode::SERVICE_UNAVAILABLE, json!({})).on(Route::Unbind).times(1000);
+    stage.broker.inject(away);
+    let patches = Requests::to(Method::PATCH, "servicekeys/*");
+    let finalizer = operator.gateway.gate(patches, Moment::BeforeEffect);
+    Backup::lose(&stage).await;
+    finalizer.release();
+    stage.broker.wait_for_calls(|calls| calls.iter().any(|call| call.route == Route::Unbind)).await.unwrap();
+
+    backup.restore(&stage).await;
+    let conflict = |key: Option<&ServiceKey>| {
+        key.is_some_and(|key| reason(key, "Ready") == Some(Reason::SecretConflict.as_str()))
+    };
+    stage.wait(stage.keys(), NAME, "refused", conflict).await;
+    stage.broker.clear_faults();
+    let ready = stage.wait_ready_with_the_only_key(NAME).await;
+    assert_eq!(former_uid(&ready), None, "the key of before was revoked");
 }

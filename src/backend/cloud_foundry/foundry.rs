@@ -273,7 +273,9 @@ impl CloudFoundry {
             let guid = self.confirmed.id(request, request.hint.as_deref())?;
             Some(Made { guid, name: None, created_at: None })
         };
-        let known = self.watch.made(request.identity).or_else(confirmed);
+        // It may have been made for the ServiceKey that this one claims to be restored from.
+        let made = self.watch.made(request.identity).filter(|_| request.restored.is_none());
+        let known = made.or_else(confirmed);
         if let Some(made) = &known
             && let Some(issued) = self.issued(request, made).await?
         {

@@ -236,7 +236,8 @@ impl Watch {
         let entry = Entry {
             work,
             names: request.former_name.iter().chain([&request.name]).cloned().collect(),
-            cluster_id: request.owner.cluster_id.clone(),
+            // That of a restored ServiceKey may be of a cluster that is lost.
+            cluster_id: request.owner.cluster_id.clone().filter(|_| request.restored.is_none()),
             since,
             noted,
             is_made: false,
@@ -271,7 +272,8 @@ impl Watch {
         let open = || entries.iter().filter(|(_, entry)| !entry.is_made);
         let names: HashSet<&str> = open().flat_map(|(_, entry)| &entry.names).map(String::as_str).collect();
         let names = names.into_iter().map(listed).collect::<Vec<_>>().join(",");
-        let cluster_id = open().find_map(|(_, entry)| entry.cluster_id.as_deref());
+        let clusters: Option<Vec<_>> = open().map(|(_, entry)| entry.cluster_id.as_deref()).collect();
+        let cluster_id = clusters.and_then(|clusters| clusters.first().copied());
         let selector = marks::selector_of_all(cluster_id);
         let told = |(identity, entry): (&Identity, &Entry)| (*identity, entry.names.clone());
         // Each `%` and each comma of it is encoded once more.

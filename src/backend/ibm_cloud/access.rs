@@ -110,7 +110,10 @@ impl IbmCloud {
     pub(super) async fn withdraw_access(&self, request: &KeyRequest) -> Result<(), BackendError> {
         let Some(Access::Own(_)) = request.access else { return Ok(()) };
         let account = self.account(request).await?;
-        let deleted = self.delete_service_ids(&account, &request.name, Some(request)).await?;
+        let mut deleted = 0;
+        for name in self.names(request) {
+            deleted += self.delete_service_ids(&account, &name, Some(request)).await?;
+        }
         if deleted == 0 && self.service_ids.may_still_show(request.identity) {
             return Err(not_shown_yet("unbind", &request.name));
         }

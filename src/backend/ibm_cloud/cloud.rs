@@ -354,7 +354,7 @@ impl IbmCloud {
     }
 
     /// The names that the key may have. That of a restored ServiceKey may be from a cluster that is lost.
-    fn names(&self, request: &KeyRequest) -> Vec<String> {
+    pub(super) fn names(&self, request: &KeyRequest) -> Vec<String> {
         let mark = Mark::read(&request.name).filter(|_| request.restored.is_some());
         let lost =
             mark.iter().flat_map(|mark| self.lost_clusters.digits().map(|digits| mark.name_in(&digits)));

@@ -15,6 +15,7 @@ use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Obje
 use kube::{
     ResourceExt,
     core::{PartialObjectMeta, Selector, SelectorExt},
+    runtime::reflector::ObjectRef,
 };
 
 use uuid::Uuid;
@@ -25,7 +26,7 @@ use crate::{
         AllowedNamespaces, BackendSpec, NamespaceRule, ProviderKind, ProviderSpec, Reason, ServiceKey, marks,
     },
     backend::{Author, Backend},
-    controller::{heirs::Heirs, queue::Queue, watch::Cache},
+    controller::{heirs::Heirs, queue::Queue, turn::secret_name, watch::Cache},
     fair::Lane,
     lifecycle::{Allowance, Heir, Problem, ProviderView},
     runtime::metrics::{QueueMetrics, UNKNOWN_BACKEND},
@@ -279,10 +280,14 @@ impl Registry {
         locked(&self.secrets).push(secrets);
     }
 
-    /// The UIDs of the ServiceKeys that Secrets name as their owners, and as those that their keys were created for.
-    pub fn owners_of_secrets(&self) -> HashSet<Uuid> {
+    /// The UIDs of the ServiceKeys that some Secrets name as their owners, and as those that their keys were created for: the
+    /// Secrets of these ServiceKeys as far as they know no key.
+    pub fn owners_of_secrets(&self, keys: &[Arc<ServiceKey>]) -> HashSet<Uuid> {
         let caches = locked(&self.secrets).clone();
-        let secrets = caches.iter().flat_map(|cache| cache.store.state());
+        let keyless = keys.iter().filter(|key| key.status.as_ref().is_none_or(|status| status.key.is_none()));
+        let names =
+            keyless.filter_map(|key| Some(ObjectRef::new(&secret_name(key)).within(&key.namespace()?)));
+        let secrets = names.filter_map(|name| caches.iter().find_map(|cache| cache.store.get(&name)));
         let uids = secrets.flat_map(|secret| {
             let owner = secret.labels().get(marks::OWNER_UID_LABEL);
             let former = secret.annotations().get(marks::FORMER_UID_ANNOTATION);
@@ -315,15 +320,16 @@ impl Registry {
         locked(&self.keys).iter().all(Cache::is_filled).then_some(false)
     }
 
-    /// The first ServiceKey, except the one of this UID, that goes on with the keys of a former one.
-    pub fn first_heir_except(&self, former: Uuid, uid: Uuid) -> Option<Heir> {
-        locked(&self.heirs).iter().filter_map(|heirs| heirs.first_except(former, uid)).min()
+    /// The first ServiceKey of a provider, except the one of this UID, that goes on with the keys of a former one.
+    pub fn first_heir_except(&self, former: Uuid, provider: &ProviderId, uid: Uuid) -> Option<Heir> {
+        locked(&self.heirs).iter().filter_map(|heirs| heirs.first_except(former, provider, uid)).min()
     }
 
-    /// Whether a ServiceKey has the keys that were created for the one of this UID: itself, or one that was restored from it;
-    /// `None` as for [`Self::has_service_key`].
-    pub fn has_keys_of(&self, uid: Uuid) -> Option<bool> {
-        if self.first_heir_except(uid, uid).is_some() { Some(true) } else { self.has_service_key(uid) }
+    /// Whether a ServiceKey has the keys that were created for the one of this UID: itself, or one of this provider that was
+    /// restored from it; `None` as for [`Self::has_service_key`].
+    pub fn has_keys_of(&self, uid: Uuid, provider: &ProviderId) -> Option<bool> {
+        let heir = self.first_heir_except(uid, provider, uid);
+        if heir.is_some() { Some(true) } else { self.has_service_key(uid) }
     }
 
     /// The names of the ServiceKeys that name a provider, once all caches are filled.

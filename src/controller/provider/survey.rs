@@ -111,7 +111,7 @@ impl<K: Provider> Context<K> {
         };
         let Listed { items: listed, held } = listed;
         let service_keys = shared.registry.service_keys().await;
-        let accounted = accounted(&service_keys, shared.registry.owners_of_secrets());
+        let accounted = accounted(&service_keys, shared.registry.owners_of_secrets(&service_keys));
         // Keys of a former ServiceKey are proved by more than the list shows.
         let own: HashSet<_> = service_keys.iter().filter_map(|key| uid(key)).collect();
         let has = |key: &&MarkedKey| {
@@ -206,14 +206,21 @@ fn policy(spec: &ProviderSpec) -> OrphanPolicy {
 fn expected(id: &ProviderId, keys: &[Arc<ServiceKey>]) -> HashMap<Identity, (String, ObjectRef<ServiceKey>)> {
     let of_provider = keys.iter().filter(|key| ProviderId::of(key) == *id);
     let living = of_provider.filter(|key| key.metadata.deletion_timestamp.is_none());
-    living
-        .filter_map(|key| {
-            let known = key.status.as_ref()?.key.as_ref().filter(|known| !known.id.is_empty())?;
-            let sequence = Sequence::new(known.sequence)?;
-            let identity = Identity { owner: status::owner_of_keys(key)?, sequence };
-            Some((identity, (known.id.clone(), ObjectRef::from_obj(key.as_ref()))))
-        })
-        .collect()
+    // What a status says of a former ServiceKey must not hide what the one of that UID says.
+    let (inherited, own): (Vec<_>, Vec<_>) =
+        living.partition(|key| key.status.as_ref().is_some_and(|status| status.former_uid.is_some()));
+    let mut expected = HashMap::new();
+    for key in own.into_iter().chain(inherited) {
+        let known = key.status.as_ref().and_then(|status| status.key.as_ref());
+        if let Some(known) = known.filter(|known| !known.id.is_empty())
+            && let Some(owner) = status::owner_of_keys(key)
+            && let Some(sequence) = Sequence::new(known.sequence)
+        {
+            let about = (known.id.clone(), ObjectRef::from_obj(key.as_ref()));
+            expected.entry(Identity { owner, sequence }).or_insert(about);
+        }
+    }
+    expected
 }
 
 /// The keys that all ServiceKeys may have, whatever their provider: another one may lead to the same remote side. `secrets`

@@ -60,6 +60,7 @@ impl State {
                 let answer = if fate == Fate::Refused { refused } else { Answer::InstanceChecked };
                 self.process.round.learn(answer);
             }
+            Effect::Prove { .. } => self.breaks("no Secret here is of a former ServiceKey", true),
             Effect::AddFinalizer => {
                 let unneeded = !self.process.round.instance_checked && self.remote.is_empty();
                 let unused = unneeded && self.memory == Memory::default() && self.secret.is_none();

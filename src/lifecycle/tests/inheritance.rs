@@ -8,7 +8,10 @@ const FORMER: Uuid = Uuid::from_u128(7);
 
 /// A ServiceKey from a backup, whose Secret names the former one.
 fn restored() -> World {
-    World { secret: SecretView::Former { uid: FORMER, obstacle: None }, ..asking() }
+    World {
+        secret: SecretView::Former { uid: FORMER, sequence: Some(Sequence::FIRST.next()), obstacle: None },
+        ..asking()
+    }
 }
 
 fn recorded(world: &World) -> Memory {
@@ -57,6 +60,7 @@ fn nothing_is_taken_over_before_that_is_clear() {
 #[case::no_finalizer(|world: &mut World| world.desired.finalizer = false)]
 #[case::all_refused(|world: &mut World| world.all_refused = true)]
 #[case::abandoned(|world: &mut World| (world.desired.abandon, world.desired.deleting) = (true, true))]
+#[case::retained(|world: &mut World| (world.desired.retain, world.desired.deleting) = (true, true))]
 fn where_there_can_be_no_key_none_is_revoked(#[case] change: fn(&mut World)) {
     let mut world = restored();
     change(&mut world);
@@ -81,7 +85,7 @@ fn a_service_key_with_keys_of_its_own_takes_over_none(#[case] change: fn(&mut Wo
 #[test]
 fn what_is_not_believed_is_a_conflict_and_holds_no_deletion_up() {
     let problem = Problem { reason: Reason::NotPermitted, message: "denied".to_owned() };
-    let secret = SecretView::Former { uid: FORMER, obstacle: Some(problem) };
+    let secret = SecretView::Former { uid: FORMER, sequence: None, obstacle: Some(problem) };
     let mut world = World { secret, ..asking() };
     assert_eq!(rest(&world).report.ready.reason, Reason::NotPermitted);
     world.desired.deleting = true;
@@ -100,4 +104,65 @@ fn the_secret_of_a_former_service_key_is_repaired_and_the_key_stays() {
     assert_eq!(report.memory, Memory { key: Some(claimed), ..inheriting() });
     world.memory = report.memory;
     assert_eq!(decide(&world), Step::Act(Effect::RestoreSecret));
+}
+
+/// Where keys have marks, the remote side has to show one before anything else.
+#[rstest]
+fn a_mark_proves_whose_the_key_is(#[values(false, true)] deleting: bool) {
+    let mut world = World { marks_keys: true, ..restored() };
+    world.desired.deleting = deleting;
+    let second = Sequence::FIRST.next();
+    assert_eq!(decide(&world), Step::Act(Effect::Prove { former: FORMER, sequence: second }));
+    world.round.learn(Answer::Proved(true));
+    assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)));
+    world.round.learn(Answer::Revoked(Sequence::FIRST, now()));
+    assert_eq!(recorded(&world), inheriting());
+}
+
+#[test]
+fn a_key_that_the_remote_side_does_not_show_is_a_conflict() {
+    let mut world = World { marks_keys: true, ..restored() };
+    world.round.learn(Answer::Proved(false));
+    let rest = rest(&world);
+    assert_eq!((rest.report.ready.reason, rest.report.memory), (Reason::SecretConflict, Memory::default()));
+    world.desired.deleting = true;
+    assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)), "its own, as of any other");
+}
+
+#[test]
+fn a_namespace_that_is_not_admitted_takes_over_nothing() {
+    let problem = Problem { reason: Reason::ProviderNotAllowed, message: "no".to_owned() };
+    let provider = ProviderView::Closed(problem);
+    let mut world = World { admitted: false, provider, ..restored() };
+    for finalizer in [false, true] {
+        world.desired.finalizer = finalizer;
+        assert_eq!(rest(&world).report.ready.reason, Reason::ProviderNotAllowed);
+    }
+    // Also a status that says so already causes no call.
+    world = World { memory: inheriting(), secret: SecretView::Absent, ..world };
+    world.desired.deleting = true;
+    assert_eq!(rest(&world).report.ready.reason, Reason::ProviderNotAllowed);
+}
+
+/// A bind of a process that crashed may still take effect.
+#[test]
+fn a_first_key_that_may_still_come_is_waited_for() {
+    let mut world = restored();
+    world.late.unknown_until = Some(at(60));
+    world.round.learn(Answer::Revoked(Sequence::FIRST, now()));
+    assert_eq!(rest(&world).wake, Wake::At(at(60)));
+    world.now = at(60);
+    assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)));
+    world.round.learn(Answer::Revoked(Sequence::FIRST, at(60)));
+    assert_eq!(recorded(&world), inheriting());
+}
+
+/// A definition of an earlier release has no such field.
+#[test]
+fn what_the_api_server_does_not_store_is_not_written_without_end() {
+    let mut world = World { all_refused: true, ..restored() };
+    let message = "it does not store `status.formerUid`".to_owned();
+    let (attempted, class) = (Attempted::Store, ErrorClass::Rejected);
+    world.round.learn(Answer::Failed(Failure { attempted, class, message, retry_after: None }));
+    assert_eq!(rest(&world).report.ready.reason, Reason::SecretRejected);
 }

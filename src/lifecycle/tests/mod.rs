@@ -26,6 +26,10 @@ fn now() -> Timestamp {
     "2026-11-24T12:00:00Z".parse().unwrap()
 }
 
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(now().as_second() + seconds).unwrap()
+}
+
 fn key(inputs: &str) -> KeyRecord {
     KeyRecord {
         sequence: Sequence::FIRST,

@@ -6,10 +6,6 @@ use super::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_second(now().as_second() + seconds).unwrap()
-}
-
 /// A ServiceKey whose Secret has this flaw.
 fn flawed(flaw: Flaw) -> World {
     let key = key("now");
