@@ -183,7 +183,9 @@ reasons! {
     ReleaseFailed,
 
     /// The remote side refused the login, or the login may not do this. Correct the provider's login Secret, or the
-    /// rights of its user.
+    /// rights of its user. A login that a token server refused is tried again at once when the Secret changes, or else after
+    /// 20 minutes, also after a restart (`status.refusedLogin` of the provider): servers lock accounts after a few wrong
+    /// passwords.
     Unauthorized,
     /// The key is there, and the remote side does not show its credentials to this login. The key stays. Give the login
     /// the role that the message names; it is tried again by itself.

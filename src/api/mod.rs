@@ -26,7 +26,7 @@ pub use provider::{
     CloudFoundryPassword, CloudFoundryRule, CloudFoundrySpec, ClusterKeyProvider, ClusterKeyProviderSpec,
     IbmCloudAuth, IbmCloudRule, IbmCloudSpec, InstancePatterns, InstancesById, KeyProvider, Limits,
     NamespaceRule, OpenServiceBrokerSpec, OrphanPolicy, Orphans, Permission, ProviderSpec, ProviderStatus,
-    Tls, TrustedProfile,
+    RefusedLogin, Tls, TrustedProfile,
 };
 pub use reference::{ProviderKind, ProviderRef, SecretKeyRef, SecretLogin, SecretRef};
 pub use secret::{PreviousCredentials, SecretSpec, SecretTemplate};

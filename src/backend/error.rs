@@ -19,9 +19,15 @@ pub struct BackendError {
     pub class: ErrorClass,
     /// What failed, what the remote side said, and what to do next.
     pub message: String,
-    /// How long the remote side asked to be left alone.
+    /// How long the remote side asked to be left alone, or has to be.
     pub retry_after: Option<Duration>,
+    /// Whether a token server refused the login itself. See [`LOGIN_PAUSE`].
+    pub refuses_login: bool,
 }
+
+/// How long nobody tries a login again that a token server refused. Many servers lock an account after a few wrong passwords: a
+/// UAA after five within 20 minutes. So there are at most three attempts in an hour, until the login is another one.
+pub const LOGIN_PAUSE: Duration = Duration::from_secs(1200);
 
 impl BackendError {
     /// A failure of this class. A message that is too long is cut.
@@ -31,13 +37,23 @@ impl BackendError {
         if message.len() > LONGEST_MESSAGE {
             message = format!("{}…", first_bytes(&message, LONGEST_MESSAGE));
         }
-        Self { class, message, retry_after: None }
+        Self { class, message, retry_after: None, refuses_login: false }
     }
 
     /// The same, where the remote side asked to be left alone for a while.
     #[must_use]
     pub(super) fn retry_after(self, retry_after: Option<Duration>) -> Self {
         Self { retry_after, ..self }
+    }
+
+    /// The same, where it is a login that was refused, which is not tried again for so long.
+    #[must_use]
+    pub(super) fn of_login(self, pause: Duration) -> Self {
+        Self {
+            retry_after: Some(pause.max(self.retry_after.unwrap_or_default())),
+            refuses_login: true,
+            ..self
+        }
     }
 }
 

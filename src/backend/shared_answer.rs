@@ -148,6 +148,11 @@ impl<T: Send + Sync + 'static> SharedAnswer<T> {
         Self { latest, turn: Mutex::default(), kept, held: |_| None }
     }
 
+    /// The same where asking has failed before.
+    pub(super) fn failed(self, error: BackendError) -> Self {
+        Self { turn: Mutex::new(Some(Failed { at: Instant::now(), error })), ..self }
+    }
+
     /// The same for answers that count. They are forgotten where others need their room.
     pub(super) fn counted(self, held: fn(&T) -> Option<&Holding>) -> Self {
         Self { held, ..self }

@@ -213,7 +213,7 @@ impl Turn<'_> {
             Ok(Progress::Succeeded) if kind == Work::Bind => Answer::Completed(work),
             Ok(Progress::Succeeded) => self.revoked(sequence),
             Ok(Progress::Failed { said, leaves_orphan }) => self.given_up(&work, &said, leaves_orphan),
-            Err(BackendError { class, message, retry_after }) => {
+            Err(BackendError { class, message, retry_after, refuses_login: _ }) => {
                 Answer::Unheard { class, message, retry_after }
             }
         };

@@ -118,7 +118,8 @@ async fn a_wrong_client_secret_is_reported_until_it_is_corrected() {
 
     let words = format!(
         "token request to `{}` failed: the server answers 401: invalid_client: the client's id or secret is wrong; check \
-         the entries `clientId` and `clientSecret` of the login that the provider names",
+         the entries `clientId` and `clientSecret` of the login that the provider names; the operator tries again when \
+         the login changes, or else three times an hour, because servers lock accounts after a few wrong passwords",
         tokens.url()
     );
     let provider = stage.wait_provider(Reason::Unauthorized).await;

@@ -15,6 +15,7 @@ mod a_key_moves_without_a_gap;
 mod a_login_by_client_credentials;
 mod a_namespace_can_be_deleted_in_any_order;
 mod a_namespace_with_keys_can_be_deleted;
+mod a_refused_login_is_left_alone;
 mod a_release_is_recorded;
 mod a_restart_takes_up_every_key;
 mod a_second_writer_is_withstood;

@@ -6,9 +6,9 @@ mod ibm_cloud;
 mod namespace_rule;
 mod open_service_broker;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -283,6 +283,24 @@ pub struct ProviderStatus {
     /// Keys at the remote side that carry this operator's mark but have no ServiceKey; absent where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orphans: Option<Orphans>,
+
+    /// The login that a token server refused. The operator tries it again 20 minutes later, also after a restart, or as soon
+    /// as it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_login: Option<RefusedLogin>,
+}
+
+/// A login that a token server refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedLogin {
+    /// When it was refused.
+    pub at: Time,
+    /// The provider's `metadata.generation` then.
+    pub generation: i64,
+    /// The `metadata.resourceVersion` of each Secret that the provider named then, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
 }
 
 /// Remote keys that carry the operator's mark but have no `ServiceKey`.

@@ -65,6 +65,7 @@ pub(in crate::backend) struct HttpClient {
     observer: Arc<dyn Observer>,
     answers: MemoryShare,
     kept: MemoryShare,
+    login_pause: Option<Duration>,
 }
 
 impl HttpClient {
@@ -89,6 +90,7 @@ impl HttpClient {
             observer: Arc::clone(&config.observer),
             answers: config.answers.clone(),
             kept: config.kept.clone(),
+            login_pause: config.login_pause,
         })
     }
 
@@ -103,6 +105,11 @@ impl HttpClient {
     /// How much longer the remote side wants to be left alone.
     pub(in crate::backend) fn paused(&self) -> Option<Duration> {
         self.budget.paused()
+    }
+
+    /// How much longer the login must not be tried, counted from when the client was made.
+    pub(in crate::backend) const fn login_pause(&self) -> Option<Duration> {
+        self.login_pause
     }
 
     /// Requests that may be under way at the same time.

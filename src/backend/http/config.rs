@@ -32,6 +32,8 @@ pub struct HttpConfig {
     pub kept: MemoryShare,
     /// Bytes of instances that are cached, and as many of roles.
     pub cached: usize,
+    /// How much longer a login must not be tried, because an earlier process was refused with it.
+    pub login_pause: Option<Duration>,
 }
 
 impl HttpConfig {
@@ -53,6 +55,7 @@ impl Default for HttpConfig {
             answers: MemoryBudget::for_answers().share("the provider"),
             kept: MemoryBudget::for_what_is_kept().share("the provider"),
             cached: Self::CACHED_FOR_CLUSTER,
+            login_pause: None,
         }
     }
 }

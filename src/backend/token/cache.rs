@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::Token;
 use crate::backend::{
-    BackendError,
+    BackendError, ErrorClass,
     shared_answer::{Known, SharedAnswer},
 };
 
@@ -40,6 +40,15 @@ impl Default for TokenCache {
 }
 
 impl TokenCache {
+    /// One whose login was refused before, and is not tried again for so long.
+    pub(super) fn pausing(pause: Duration) -> Self {
+        let what = "an earlier process of the operator was refused with this login; it is tried again when it changes, or \
+                    else three times an hour, because servers lock accounts after a few wrong passwords";
+        let Self { tokens, given_up } = Self::default();
+        let refused = BackendError::new(ErrorClass::Forbidden, what).of_login(pause);
+        Self { tokens: tokens.failed(refused), given_up }
+    }
+
     /// A token that lives. `ask` is called by one caller at a time.
     ///
     /// # Errors
@@ -119,7 +128,6 @@ mod tests {
     use tokio::time::{advance, sleep};
 
     use super::*;
-    use crate::backend::ErrorClass;
 
     const LIFE: Duration = Duration::from_secs(100);
     const MOMENT: Duration = Duration::from_millis(10);

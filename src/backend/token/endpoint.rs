@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{Token, answer};
 use crate::backend::{
-    BackendError, ErrorClass,
+    BackendError, ErrorClass, LOGIN_PAUSE,
     http::{Failure, HttpClient, Redactor, Request, Response, base_url, below, without_query},
 };
 
@@ -282,12 +282,18 @@ impl TokenEndpoint {
         };
         let class = class(self.grant, status, code.as_deref());
         let mut message = format!("{} failed: the server answers {status}: {said}", self.what());
-        let advice = advice(self.grant, class, code.as_deref());
+        let advice = if is_locked(body) { LOCKED } else { advice(self.grant, class, code.as_deref()) };
         if !advice.is_empty() {
             message.push_str("; ");
             message.push_str(advice);
         }
-        BackendError::new(class, message).retry_after(response.retry_after)
+        let refuses_secret = |code| refuses_secret(self.grant, code);
+        let is_refused = class == ErrorClass::Forbidden && code.as_deref().is_some_and(refuses_secret);
+        if is_refused {
+            message.push_str(TRIED_AGAIN);
+        }
+        let error = BackendError::new(class, message).retry_after(response.retry_after);
+        if is_refused { error.of_login(LOGIN_PAUSE) } else { error }
     }
 
     fn malformed(&self, response: &Response, what: &str) -> BackendError {
@@ -299,6 +305,27 @@ impl TokenEndpoint {
         );
         BackendError::new(ErrorClass::Unexpected, message).retry_after(response.retry_after)
     }
+}
+
+/// What is said of every login that is not tried again for a while.
+const TRIED_AGAIN: &str = "; the operator tries again when the login changes, or else three times an hour, because servers \
+                           lock accounts after a few wrong passwords";
+
+/// What to do about an account that is locked.
+const LOCKED: &str = "the account is locked because somebody showed wrong passwords for it: check who else logs in as this \
+                      user, and wait, or have an administrator unlock it";
+
+/// Whether a UAA says that it has locked the account out.
+fn is_locked(body: &[u8]) -> bool {
+    answer::description(body)
+        .is_some_and(|said| said.to_ascii_lowercase().contains("account has been locked"))
+}
+
+/// Whether this code refuses what the login shows, and not what the client may do. An answer without a code may be a
+/// gateway's. A resource's own token is another one each time, and no server counts it.
+fn refuses_secret(grant: Grant, code: &str) -> bool {
+    grant != Grant::ComputeResource
+        && !matches!(code, "unauthorized_client" | "unsupported_grant_type" | "invalid_scope")
 }
 
 impl fmt::Debug for TokenEndpoint {

@@ -38,7 +38,7 @@ impl Tokens {
     /// # Errors
     /// [`ErrorClass::Rejected`](super::ErrorClass::Rejected), where the address may not be called.
     pub(super) fn of_client(login: &ClientCredentials, http: &HttpClient) -> Result<Self, BackendError> {
-        Ok(Self { endpoint: TokenEndpoint::of_client(login, http)?, cache: TokenCache::default() })
+        Ok(Self { endpoint: TokenEndpoint::of_client(login, http)?, cache: cache(http) })
     }
 
     /// Tokens for a user who logs in by password; nothing is asked for yet.
@@ -46,7 +46,7 @@ impl Tokens {
     /// # Errors
     /// [`ErrorClass::Rejected`](super::ErrorClass::Rejected), where the address may not be called.
     pub(super) fn of_user(login: &PasswordLogin<'_>, http: &HttpClient) -> Result<Self, BackendError> {
-        Ok(Self { endpoint: TokenEndpoint::of_user(login, http)?, cache: TokenCache::default() })
+        Ok(Self { endpoint: TokenEndpoint::of_user(login, http)?, cache: cache(http) })
     }
 
     /// Tokens of IBM Cloud's IAM; nothing is asked for yet.
@@ -58,7 +58,7 @@ impl Tokens {
         login: IamLogin<'_>,
         http: &HttpClient,
     ) -> Result<Self, BackendError> {
-        Ok(Self { endpoint: TokenEndpoint::of_iam(iam_url, login, http)?, cache: TokenCache::default() })
+        Ok(Self { endpoint: TokenEndpoint::of_iam(iam_url, login, http)?, cache: cache(http) })
     }
 
     /// A token that lives.
@@ -95,4 +95,8 @@ impl Tokens {
     pub(super) fn redactor(&self) -> Redactor {
         self.endpoint.redactor().clone()
     }
+}
+
+fn cache(http: &HttpClient) -> TokenCache {
+    http.login_pause().map_or_else(TokenCache::default, TokenCache::pausing)
 }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     num::{NonZeroU32, NonZeroUsize},
     sync::Arc,
+    time::Duration,
 };
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -125,7 +126,18 @@ impl Logins {
     }
 }
 
-/// Makes the backend. It asks nobody yet. `held`: where its answers are held, and what is kept of them.
+/// What every backend is made with, whatever the provider says.
+pub struct Means<'a> {
+    pub options: &'a Options,
+    pub metrics: &'a Metrics,
+    pub shares: &'a RemoteShares,
+    /// Where its answers are held, and where what is kept of them.
+    pub held: &'a [MemoryShare; 2],
+    /// How much longer the login must not be tried.
+    pub login_pause: Option<Duration>,
+}
+
+/// Makes the backend. It asks nobody yet.
 ///
 /// # Errors
 /// What the user has to mend first.
@@ -133,11 +145,9 @@ pub fn backend(
     spec: &ProviderSpec,
     author: &Author,
     logins: &Logins,
-    options: &Options,
-    metrics: &Metrics,
-    shares: &RemoteShares,
-    held: &[MemoryShare; 2],
+    means: &Means<'_>,
 ) -> Result<Backend, Problem> {
+    let Means { options, metrics, shares, held, login_pause } = means;
     let addresses = options.addresses.for_author(author.clone());
     let cached = match author {
         Author::Tenant { .. } => HttpConfig::CACHED_FOR_TENANT,
@@ -145,7 +155,7 @@ pub fn backend(
     };
     let observed_as = |kind| {
         let http = http_config(spec, logins, &addresses, metrics.remote_side(kind), shares, held)?;
-        Ok::<_, Problem>(HttpConfig { cached, ..http })
+        Ok::<_, Problem>(HttpConfig { cached, login_pause: *login_pause, ..http })
     };
     match spec.backend() {
         Some(BackendSpec::OpenServiceBroker(broker)) => {

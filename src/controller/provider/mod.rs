@@ -7,6 +7,7 @@ mod known;
 mod load;
 mod login_watch;
 mod orphans;
+mod refused_login;
 mod registry;
 mod survey;
 mod terminating;
@@ -40,7 +41,7 @@ use self::{
     deleted_logins::DeletedLogins,
     hold::{Held, Holding, Usage},
     known::{List, Listed},
-    load::Logins,
+    load::{Logins, Means},
     login_watch::LoginWatches,
     registry::{Loaded, Origin},
     survey::Survey,
@@ -92,6 +93,8 @@ struct Check {
     /// Flaws of a remote side that can be reached.
     shortcomings: Option<String>,
     survey: Survey,
+    /// When a token server refused the login, where it did.
+    login_refused: Option<Timestamp>,
     /// When it is due again, unless something changes before.
     due: Instant,
     backoff: Backoff,
@@ -310,10 +313,14 @@ impl<K: Provider> Context<K> {
         };
         let (author, namespace) = (id.author(), id.namespace.as_deref());
         let held = [memory.answers(namespace), memory.kept(namespace)];
+        let login_pause = provider
+            .status()
+            .and_then(|status| status.refused_login.as_ref())
+            .and_then(|refused| refused_login::pause(refused, &origin, (self.shared.clock)()));
+        let means = Means { options, metrics, shares: &shares, held: &held, login_pause };
         let backend = match unread::obstacle(provider.meta()) {
             Some(problem) => Err(problem),
-            None => load::backend(provider.provider(), &author, logins, options, metrics, &shares, &held)
-                .map(Arc::new),
+            None => load::backend(provider.provider(), &author, logins, &means).map(Arc::new),
         };
         let loaded = self.loaded(id, provider, origin, backend);
         self.shared.registry.set(id, loaded.clone());
@@ -373,6 +380,7 @@ impl<K: Provider> Context<K> {
             outcome: Err(problem),
             shortcomings: None,
             survey: Survey::default(),
+            login_refused: None,
             due: Instant::now() + self.shared.options.check_interval,
             backoff: Backoff::default(),
         }
@@ -394,6 +402,8 @@ impl<K: Provider> Context<K> {
             )),
         };
         let asked_for = checked.as_ref().err().and_then(|error| error.retry_after);
+        let now = (self.shared.clock)();
+        let login_refused = checked.as_ref().err().and_then(|error| refused_login::at(error, now));
         let outcome = checked.map_err(|error| load::problem(&error));
         let failed_before = before.as_ref().is_some_and(|check| check.outcome.is_err());
         let (mut survey, mut backoff) = before.map(|check| (check.survey, check.backoff)).unwrap_or_default();
@@ -408,7 +418,8 @@ impl<K: Provider> Context<K> {
             backoff.next_wait().max(asked_for.unwrap_or_default())
         };
         let shortcomings = outcome.as_ref().ok().and_then(|()| backend.shortcomings());
-        Check { origin: origin.clone(), outcome, shortcomings, survey, due: Instant::now() + wait, backoff }
+        let (origin, due) = (origin.clone(), Instant::now() + wait);
+        Check { origin, outcome, shortcomings, survey, login_refused, due, backoff }
     }
 
     /// Shows the outcome in the status, if that changes anything.
@@ -439,6 +450,7 @@ impl<K: Provider> Context<K> {
             conditions,
             orphans: check.survey.orphans.clone(),
             held_secrets: before.held_secrets.clone(),
+            refused_login: check.login_refused.map(|at| refused_login::noted(at, &check.origin)),
         };
         if status == before || !unread::has_read_status(provider.meta()) {
             return Ok(());

@@ -203,6 +203,15 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// The generation of the provider, and the version of each Secret that exists, by name.
+    pub fn versions(&self) -> (i64, BTreeMap<String, String>) {
+        let versions = self
+            .secrets
+            .iter()
+            .filter_map(|(name, version)| Some((name.clone(), version.as_ref()?.resource_version.clone())));
+        (self.provider.1, versions.collect())
+    }
+
     /// Whether the same backend is made from either.
     pub fn makes_the_same_as(&self, other: &Self) -> bool {
         self.provider == other.provider && self.entries == other.entries

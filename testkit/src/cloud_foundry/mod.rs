@@ -11,6 +11,10 @@
 //! `Operation` or a refusal, with the session that `uaa` finds for its token, `state` or `uaa` applies it, and `faults`
 //! say whether and how its answer is spoiled. Work is done at once, or as the `pace` says: then it ends when the test
 //! says so or after a number of looks, never by the clock.
+//!
+//! Habits that surprise, and where the real thing has them:
+//! - the UAA locks a user out after five wrong passwords within 20 minutes, for five minutes
+//!   (`PeriodLockoutPolicy`, and `LockoutPolicy` in `uaa.yml` of cloudfoundry/uaa).
 
 mod admission;
 mod answer;

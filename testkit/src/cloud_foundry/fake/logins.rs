@@ -15,6 +15,17 @@ impl FakeCloudFoundry {
         self.shared.look().side.uaa.granted(grant)
     }
 
+    /// How often a user showed a wrong password since the last right one.
+    #[must_use]
+    pub fn wrong_passwords(&self, user: &str) -> usize {
+        self.shared.look().side.uaa.failures(user)
+    }
+
+    /// Locks a user out, as if somebody had shown wrong passwords for it just now.
+    pub fn lock(&self, user: &str) {
+        self.shared.change(|inner| inner.side.uaa.lock(user));
+    }
+
     /// Every access token and refresh token that was handed out so far, oldest first, to look for where none should
     /// be.
     #[must_use]

@@ -3,7 +3,10 @@
 mod login;
 mod request;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use axum::http::{
     HeaderMap, StatusCode,
@@ -25,6 +28,12 @@ pub use request::Grant;
 
 /// The client of the `cf` command, which has no secret and acts for users.
 const CF: &str = "cf";
+
+/// How many wrong passwords lock a user out, as `PeriodLockoutPolicy` of the UAA does with its default settings: so many
+/// within [`COUNTED`], and for [`LOCKED`] after the last of them.
+const WRONG_PASSWORDS: usize = 5;
+const COUNTED: Duration = Duration::from_secs(1200);
+const LOCKED: Duration = Duration::from_secs(300);
 
 /// What becomes of refresh tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,12 +62,14 @@ pub(super) struct Uaa {
     pub lifetime: Duration,
     pub refresh_tokens: RefreshTokens,
     granted: HashMap<Grant, usize>,
+    /// When each user showed a wrong password.
+    failures: HashMap<String, Vec<Instant>>,
 }
 
 impl Uaa {
     pub fn new(logins: Vec<Login>, lifetime: Duration, refresh_tokens: RefreshTokens) -> Self {
         let (tokens, assertions, granted) = (Tokens::default(), HashMap::new(), HashMap::new());
-        Self { logins, tokens, assertions, lifetime, refresh_tokens, granted }
+        Self { logins, tokens, assertions, lifetime, refresh_tokens, granted, failures: HashMap::new() }
     }
 
     /// Whose token a call of the Cloud Controller shows.
@@ -90,7 +101,7 @@ impl Uaa {
         let login = match &request.asked {
             Asked::ClientCredentials => request.client.0.clone(),
             Asked::Password { username, password, origin } => {
-                self.check_user(username, password, origin.as_deref())?;
+                self.let_in(username, password, origin.as_deref())?;
                 username.clone()
             }
             Asked::Refresh { token } => self.tokens.refreshed(token).ok_or_else(|| {
@@ -149,6 +160,28 @@ impl Uaa {
         Ok(())
     }
 
+    /// Checks a password, unless the user is locked out.
+    fn let_in(&mut self, name: &str, password: &str, hint: Option<&str>) -> Result<(), Refusal> {
+        if self.is_locked(name) {
+            let description = "Your account has been locked because of too many failed attempts to login.";
+            return Err(unpunished(refused(StatusCode::UNAUTHORIZED, "unauthorized", description)));
+        }
+        let checked = self.check_user(name, password, hint);
+        if checked.is_err() {
+            self.failures.entry(name.to_owned()).or_default().push(Instant::now());
+        } else {
+            self.failures.remove(name);
+        }
+        checked
+    }
+
+    /// Whether a user showed too many wrong passwords.
+    fn is_locked(&self, name: &str) -> bool {
+        let failures = self.failures.get(name).map(Vec::as_slice).unwrap_or_default();
+        let counted = failures.iter().filter(|at| at.elapsed() < COUNTED).count();
+        counted >= WRONG_PASSWORDS && failures.last().is_some_and(|last| last.elapsed() < LOCKED)
+    }
+
     fn check_user(&self, name: &str, password: &str, hint: Option<&str>) -> Result<(), Refusal> {
         let refuse = |description: &str, detail: &str| {
             let refused = refused(StatusCode::UNAUTHORIZED, "unauthorized", description);
@@ -174,6 +207,16 @@ impl Uaa {
 
 /// What the test does to the UAA.
 impl Uaa {
+    /// How often a user showed a wrong password.
+    pub fn failures(&self, name: &str) -> usize {
+        self.failures.get(name).map_or(0, Vec::len)
+    }
+
+    /// Lets a user be one who showed wrong passwords.
+    pub fn lock(&mut self, name: &str) {
+        self.failures.insert(name.to_owned(), vec![Instant::now(); WRONG_PASSWORDS]);
+    }
+
     /// How many tokens were handed out for this.
     pub fn granted(&self, grant: Grant) -> usize {
         self.granted.get(&grant).copied().unwrap_or_default()

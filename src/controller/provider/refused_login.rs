@@ -1,0 +1,83 @@
+//! Logins that a token server refused. The provider's status remembers them, so that a restart is no reason to try again:
+//! servers lock accounts after a few wrong passwords.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::registry::Origin;
+use crate::{
+    api::RefusedLogin,
+    backend::{BackendError, LOGIN_PAUSE},
+    lifecycle::full_second,
+};
+
+/// When the login was refused that this failure is about. A failure that is told again tells how much is left of the pause.
+pub fn at(error: &BackendError, now: Timestamp) -> Option<Timestamp> {
+    let left = error.retry_after.filter(|_| error.refuses_login)?;
+    let since = now.checked_sub(LOGIN_PAUSE.saturating_sub(left)).unwrap_or(now);
+    Some(full_second(since))
+}
+
+/// What the status says of a refused login.
+pub fn noted(at: Timestamp, of: &Origin) -> RefusedLogin {
+    let (generation, secrets) = of.versions();
+    RefusedLogin { at: Time(at), generation, secrets }
+}
+
+/// How much longer this login must not be tried; `None` where it is another one than the one that was refused. A time in the
+/// future counts from now on.
+pub fn pause(refused: &RefusedLogin, of: &Origin, now: Timestamp) -> Option<Duration> {
+    let RefusedLogin { at, generation, secrets } = refused;
+    if of.versions() != (*generation, secrets.clone()) {
+        return None;
+    }
+    let since = now.duration_since(at.0).try_into().unwrap_or(Duration::ZERO);
+    LOGIN_PAUSE.checked_sub(since).filter(|left| !left.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::backend::ErrorClass;
+
+    fn origin(generation: i64) -> Origin {
+        Origin { provider: ("uid".to_owned(), generation), ..Origin::default() }
+    }
+
+    fn minute(minutes: i64) -> Timestamp {
+        Timestamp::from_second(60 * minutes).unwrap()
+    }
+
+    #[rstest]
+    #[case::a_moment_ago(100, 1, Some(20))]
+    #[case::a_while_ago(115, 1, Some(5))]
+    #[case::long_ago(120, 1, None)]
+    #[case::before_the_clock_was_set_back(90, 1, Some(20))]
+    #[case::another_login(101, 2, None)]
+    fn a_refused_login_waits_for_its_time(
+        #[case] now: i64,
+        #[case] generation: i64,
+        #[case] left: Option<u64>,
+    ) {
+        let refused = noted(minute(100), &origin(1));
+        let pause = pause(&refused, &origin(generation), minute(now));
+        assert_eq!(pause, left.map(|minutes| Duration::from_secs(60 * minutes)));
+    }
+
+    #[test]
+    fn a_failure_that_is_told_again_is_about_the_same_time() {
+        let error = BackendError::new(ErrorClass::Forbidden, "no");
+        assert_eq!(at(&error, minute(100)), None, "it is not about the login");
+        let refused = |left: u64| {
+            let retry_after = Some(Duration::from_secs(60 * left));
+            BackendError { refuses_login: true, retry_after, ..error.clone() }
+        };
+        assert_eq!(at(&refused(20), minute(100)), Some(minute(100)));
+        assert_eq!(at(&refused(12), minute(108)), Some(minute(100)));
+        assert_eq!(at(&refused(60), minute(100)), Some(minute(100)), "the server wants a longer pause");
+    }
+}
