@@ -29,6 +29,7 @@ mod brokers_from_elsewhere;
 mod catalogs_may_change;
 mod check_tells_what_is_missing;
 mod cloud_foundry_crashes_leave_one_key;
+mod cloud_foundry_jobs_may_fail;
 mod cloud_foundry_keys_are_adopted;
 mod cloud_foundry_keys_become_secrets;
 mod cloud_foundry_keys_cost_little;

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     backend::{
-        Accepted, BackendError, ErrorClass, KeyRequest, Unbound, Work,
+        Accepted, BackendError, ErrorClass, KeyRequest, Progress, Unbound, Work,
         http::{Response, segment},
     },
     lifecycle::MarkedKey,
@@ -38,6 +38,43 @@ impl CloudFoundry {
     /// # Errors
     /// Anything but the confirmation that the key is gone, or that it is being revoked.
     pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
+        if let Err(pause) = self.watch.take_turn(request) {
+            let accepted =
+                Accepted { token: None, retry_after: Some(pause), longest: None, first_look: pause };
+            return Ok(Unbound::Accepted(accepted));
+        }
+        let unbound = self.revoke(request).await;
+        if unbound.is_err() {
+            self.watch.ends(request.identity);
+        }
+        unbound
+    }
+
+    /// Revokes the key if its turn has come.
+    ///
+    /// # Errors
+    /// As for [`CloudFoundry::unbind`].
+    pub(super) async fn unbind_in_turn(&self, request: &KeyRequest) -> Result<Progress, BackendError> {
+        if let Err(pause) = self.watch.take_turn(request) {
+            let said =
+                "the broker works on one key of an instance at a time, and another one is being revoked";
+            return Ok(Progress::Running { said: Some(said.to_owned()), retry_after: Some(pause) });
+        }
+        match self.revoke(request).await {
+            Ok(Unbound::Gone) => Ok(Progress::Succeeded),
+            Ok(Unbound::Accepted(Accepted { token, .. })) => {
+                self.watch.is_done_by(request.identity, token);
+                let retry_after = self.watch.next_look_in_turn(request.identity);
+                Ok(Progress::Running { said: None, retry_after })
+            }
+            Err(error) => {
+                self.watch.gives_turn_up(request.identity);
+                Err(error)
+            }
+        }
+    }
+
+    async fn revoke(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         if let Some(accepted) = self.delete_what_shows(request).await? {
             return Ok(Unbound::Accepted(accepted));
         }

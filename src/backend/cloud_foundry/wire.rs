@@ -305,10 +305,32 @@ pub(super) fn credentials(body: &[u8]) -> Result<Map<String, Value>, &'static st
     }
 }
 
-/// The first error of a job that failed.
-pub(super) fn job_error(body: &[u8]) -> Option<String> {
-    let detail = ApiError::read(body).detail;
-    (!detail.trim().is_empty()).then_some(detail)
+/// A job, which works on a key in the background.
+#[derive(Deserialize)]
+pub(super) struct Job {
+    #[serde(default, deserialize_with = "word")]
+    state: String,
+    #[serde(default)]
+    errors: Vec<ApiError>,
+}
+
+impl Job {
+    /// Whether it ended without success.
+    pub(super) fn has_failed(&self) -> bool {
+        self.state == "FAILED"
+    }
+
+    /// The first of its errors.
+    pub(super) fn error(&self) -> Option<&ApiError> {
+        self.errors.first().filter(|error| !error.detail.trim().is_empty())
+    }
+}
+
+/// Whether the API says so of a broker that works on another key of the instance, and on one at a time (422
+/// `ConcurrencyError`).
+pub(super) fn is_of_a_busy_broker(said: &str) -> bool {
+    said.contains("broker rejected the request due to an operation being in progress")
+        || said.contains("in parallel with other running operations")
 }
 
 /// What is wrong with a body that can't be read.

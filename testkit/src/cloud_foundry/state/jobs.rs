@@ -76,6 +76,11 @@ impl State {
         }
     }
 
+    /// Forgets jobs, as those are that are old.
+    pub fn forget_jobs(&mut self, jobs: &[String]) {
+        self.jobs.retain(|guid, _| !jobs.contains(guid));
+    }
+
     pub(super) fn fetch_job(&mut self, guid: &str) -> Answered {
         let key = self.jobs.get(guid).map(|job| job.key.clone());
         let key = key.ok_or_else(|| ApiError::resource_not_found("Job not found"))?;
