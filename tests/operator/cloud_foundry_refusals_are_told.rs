@@ -144,6 +144,20 @@ async fn links_to_elsewhere_are_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_uaa_elsewhere_is_asked_where_the_provider_names_it() {
+    let stage = FoundryStage::set().await;
+    let away = Fault::edit(|root| root["links"]["uaa"]["href"] = json!("https://uaa.example.com"));
+    stage.foundry.inject(away.on(Route::Root).forever());
+    let named = json!({"spec": {"cloudFoundry": {"uaaUrl": stage.foundry.uaa_url()}}});
+    let providers = stage.api::<servicekey_operator::api::KeyProvider>();
+    let patch = kube::api::Patch::Merge(named);
+    providers.patch("foundry", &kube::api::PatchParams::default(), &patch).await.unwrap();
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    stage.wait_ready_with_the_one_key(KEY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_api_that_does_not_tell_where_to_log_in() {
     let stage = FoundryStage::set().await;
     let silent = Fault::edit(|root| {

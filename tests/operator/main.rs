@@ -56,6 +56,7 @@ mod ibm_cloud_keys_have_access_of_their_own;
 mod ibm_cloud_orphans_are_found;
 mod ibm_cloud_refusals_are_told;
 mod installation;
+mod keys_of_a_korifi;
 mod keys_of_vanished_service_keys_are_revoked;
 mod logins_of_lost_providers_are_released;
 mod logs_tell_what_happens;

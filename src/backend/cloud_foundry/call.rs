@@ -13,7 +13,7 @@ use url::Url;
 
 use super::{
     classify::{Call, advice, class},
-    discovery::{Links, is_same_place},
+    discovery::Links,
     foundry::CloudFoundry,
     session::{Pass, sign},
     wire::{self, ApiError},
@@ -80,8 +80,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn next_page(&self, links: &Links, href: &str) -> Result<Url, BackendError> {
-        let next = href.parse().ok().filter(|next| is_same_place(&links.api, next));
-        next.ok_or_else(|| self.unexpected("its next page is not at the API's own host"))
+        links.at_the_api(href).ok_or_else(|| self.unexpected("its next page is not at the API's own host"))
     }
 
     async fn links(&self) -> Result<Arc<Links>, BackendError> {

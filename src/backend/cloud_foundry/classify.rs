@@ -19,6 +19,7 @@ pub(super) enum Call {
     Unbind,
     Release,
     Adopt,
+    Mark,
     Job,
 }
 
@@ -36,6 +37,7 @@ impl fmt::Display for Call {
             Self::Unbind => "unbind",
             Self::Release => "release",
             Self::Adopt => "adoption",
+            Self::Mark => "marking of the key",
             Self::Job => "look-up of the job",
         })
     }
@@ -50,7 +52,9 @@ impl Call {
             Self::Space => "/v3/spaces",
             Self::Instance => "/v3/service_instances",
             Self::Bind | Self::Keys => "/v3/service_credential_bindings",
-            Self::Key | Self::Unbind | Self::Release | Self::Adopt => "/v3/service_credential_bindings/{key}",
+            Self::Key | Self::Unbind | Self::Release | Self::Adopt | Self::Mark => {
+                "/v3/service_credential_bindings/{key}"
+            }
             Self::Details => "/v3/service_credential_bindings/{key}/details",
             Self::Job => "/v3/jobs/{job}",
         }
@@ -92,7 +96,11 @@ pub(super) fn class(call: Call, status: u16, error: &ApiError) -> ErrorClass {
 /// What to do about such an answer; empty where it is simply tried again, or where the API's own words must do.
 pub(super) fn advice(call: Call, status: u16, error: &ApiError) -> &'static str {
     match status {
-        403 if matches!(call, Call::Bind | Call::Unbind | Call::Release | Call::Adopt | Call::Details) => {
+        403 if matches!(
+            call,
+            Call::Bind | Call::Unbind | Call::Release | Call::Adopt | Call::Mark | Call::Details
+        ) =>
+        {
             "the login needs the role Space Developer in the instance's space"
         }
         403 => "the login may not do this; it needs the role Space Developer in the instance's space",

@@ -81,17 +81,26 @@ impl CloudFoundry {
     /// # Errors
     /// [`ErrorClass::Rejected`], where address, login or certificates can't be used.
     pub fn new(config: &CloudFoundryConfig) -> Result<Self, BackendError> {
-        let CloudFoundryConfig { api_url, auth, organization, space, confines_ids, lost_clusters, http } =
-            config;
+        let CloudFoundryConfig {
+            api_url,
+            uaa_url,
+            auth,
+            organization,
+            space,
+            confines_ids,
+            lost_clusters,
+            http,
+        } = config;
         let http = HttpClient::new(http)?;
         let root = base_url(&http, "apiUrl", api_url)?;
+        let uaa = uaa_url.as_ref().map(|url| base_url(&http, "uaaUrl", url)).transpose()?;
         if let CloudFoundryAuth::Bearer { token } = auth {
             header(token)?;
         }
         let home = organization.clone().zip(space.clone());
         Ok(Self {
             http,
-            session: Session::new(root, auth.clone()),
+            session: Session::new(root, uaa, auth.clone()),
             home: home.map(|(organization, space)| Home { organization, space }),
             confines_ids: *confines_ids,
             space: SharedAnswer::kept(|_| Duration::ZERO),
@@ -133,6 +142,8 @@ impl CloudFoundry {
     /// fields, [`ErrorClass::Unsure`] where it may or may not have been made.
     pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         let target = Target::of(&request.instance)?;
+        let as_asked = request;
+        let request = &*self.named_here(request).await?;
         // It is there already where only its credentials could not be read.
         if let Some(made) = self.watch.made_for(request)
             && let Some(issued) = self.issued(request, &made).await?
@@ -141,12 +152,29 @@ impl CloudFoundry {
             return Ok(Bound::Issued(issued));
         }
         let instance = self.instance(&target, request.instance.space_limit.as_ref()).await?;
+        let is_korifi = self.is_korifi().await?;
+        if is_korifi {
+            if let Some(accepted) = self.mark_again(request).await? {
+                return Ok(Bound::Accepted(accepted));
+            }
+            // The name that the user gives is not in the way of the one that is used.
+            if let Some(bound) = self.adopt(as_asked, &instance).await? {
+                return Ok(bound);
+            }
+        }
         let mut exchange = Exchange::of(self, Call::Bind, request);
         let parameters = request.parameters.expose();
-        let body = CreateKey::new(&request.name, &instance, parameters, marks::of(request));
+        let marks = (!is_korifi).then(|| marks::of(request));
+        let body = CreateKey::new(&request.name, &instance, parameters, marks);
         let response = exchange.send_json(Method::POST, KEYS, &body).await?;
         match response.status {
-            StatusCode::ACCEPTED => Ok(Bound::Accepted(self.accepted(request, Work::Bind, &response))),
+            StatusCode::ACCEPTED => {
+                let accepted = self.accepted(request, Work::Bind, &response);
+                if is_korifi {
+                    self.mark_created(request, &response).await?;
+                }
+                Ok(Bound::Accepted(accepted))
+            }
             StatusCode::UNPROCESSABLE_ENTITY => {
                 self.bind_to_existing(request, &instance, &exchange, &response).await
             }
@@ -179,6 +207,12 @@ impl CloudFoundry {
                 Err(bind.refused(refusal).await)
             };
         };
+        if self.is_korifi().await? && self.is_created_unmarked(&key, request) {
+            return failed(
+                ErrorClass::Conflict,
+                format!("the key `{name}` exists, and does not say what it was created from"),
+            );
+        }
         if !marks::is_ours(&key, request.identity) {
             if let Some(bound) = self.adopt(request, instance).await? {
                 return Ok(bound);
@@ -224,6 +258,7 @@ impl CloudFoundry {
         work: Work,
         token: Option<&str>,
     ) -> Result<Progress, BackendError> {
+        let request = &*self.named_here(request).await?;
         if work == Work::Unbind && self.watch.waits_for_turn(request.identity) {
             return self.unbind_in_turn(request).await;
         }
@@ -244,7 +279,7 @@ impl CloudFoundry {
             (Work::Bind, Standing::Made) => Ok(Progress::Succeeded),
             (Work::Bind, Standing::NotMade) | (Work::Unbind, Standing::NotDeleted) => {
                 if key.said().is_some_and(is_of_a_busy_broker) {
-                    self.watch.found_busy_broker(request);
+                    self.watch.note_busy_broker(request);
                 }
                 let said = match self.said_of(&key, request).await {
                     Some(said) => Some(said),
@@ -275,7 +310,7 @@ impl CloudFoundry {
             match self.job(request, token).await? {
                 Job::Failed { said, is_of_a_busy_broker } => {
                     if is_of_a_busy_broker {
-                        self.watch.found_busy_broker(request);
+                        self.watch.note_busy_broker(request);
                     }
                     return Ok(self.failed(request, said));
                 }
@@ -363,6 +398,7 @@ impl CloudFoundry {
     /// Failures of the call itself, and [`ErrorClass::Redacted`] where the key is there and its credentials are not
     /// shown.
     pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
+        let request = &*self.named_here(request).await?;
         let confirmed = || {
             let guid = self.confirmed.id(request.identity, request.hint.as_deref())?;
             Some(Made { guid, name: None, created_at: None })
@@ -426,6 +462,7 @@ impl CloudFoundry {
     /// [`ErrorClass::Gone`] where its instance is out of sight as well, so that nothing can be told; and failures of
     /// the calls themselves.
     pub async fn exists(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
+        let request = &*self.named_here(request).await?;
         let hinted = match &request.hint {
             Some(guid) => self.look(request, guid).await?,
             None => None,

@@ -82,6 +82,8 @@ struct Entry {
     is_in_turn: bool,
     /// The job that does the work, where no `UnderWay` knows it.
     job: Option<String>,
+    /// The key that was created and bears no mark yet, and what it was created from.
+    unmarked: Option<(String, String)>,
     /// When the job is worth a look of its own; nothing before the first one.
     next_job: Option<Instant>,
     /// When the work was last asked about.
@@ -107,6 +109,7 @@ impl Entry {
             is_begun: true,
             is_in_turn: false,
             job: None,
+            unmarked: None,
             next_job: None,
             asked: noted,
             names: request.former_name.iter().chain([&request.name]).cloned().collect(),
@@ -297,7 +300,7 @@ impl Watch {
     }
 
     /// The broker of this key's instance refused an operation because of another one.
-    pub(super) fn found_busy_broker(&self, request: &KeyRequest) {
+    pub(super) fn note_busy_broker(&self, request: &KeyRequest) {
         let Ok(target) = Target::of(&request.instance) else { return };
         let mut known = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, said| said.elapsed() < BOUNDED_AGE_OF_TURNS);
@@ -338,7 +341,7 @@ impl Watch {
     }
 
     /// The key could not be deleted in its turn, and waits for the next one.
-    pub(super) fn gives_turn_up(&self, identity: Identity) {
+    pub(super) fn give_up_turn(&self, identity: Identity) {
         if let Some(entry) = self.entries().get_mut(&identity) {
             entry.is_begun = false;
         }
@@ -356,7 +359,7 @@ impl Watch {
     }
 
     /// Remembers that a key is being deleted whose turn came, and by which job.
-    pub(super) fn is_done_by(&self, identity: Identity, job: Option<String>) {
+    pub(super) fn note_job(&self, identity: Identity, job: Option<String>) {
         if let Some(entry) = self.entries().get_mut(&identity) {
             (entry.job, entry.is_in_turn) = (job, true);
         }
@@ -365,6 +368,26 @@ impl Watch {
     /// The job that deletes a key whose turn came.
     pub(super) fn job(&self, identity: Identity) -> Option<String> {
         self.entries().get(&identity)?.job.clone()
+    }
+
+    /// The key was created, and bears no mark yet.
+    pub(super) fn note_unmarked(&self, request: &KeyRequest, guid: &str) {
+        if let Some(entry) = self.entries().get_mut(&request.identity) {
+            entry.unmarked = Some((guid.to_owned(), request.inputs.clone()));
+        }
+    }
+
+    /// The key bears a mark, or is gone.
+    pub(super) fn note_marked(&self, identity: Identity) {
+        if let Some(entry) = self.entries().get_mut(&identity) {
+            entry.unmarked = None;
+        }
+    }
+
+    /// The key that was created from these fields and bears no mark yet.
+    pub(super) fn unmarked(&self, request: &KeyRequest) -> Option<String> {
+        let (guid, inputs) = self.entries().get(&request.identity)?.unmarked.clone()?;
+        (inputs == request.inputs).then_some(guid)
     }
 
     /// Whether the job is worth a look of its own: for the first time when the work has gone on so long, and then ever more
@@ -534,6 +557,7 @@ pub(super) mod tests {
                 Router::new().route("/", get(Self::root)).route(&format!("/v3{KEYS}"), get(Self::list));
             let config = CloudFoundryConfig {
                 api_url: test_server::serve(router.with_state(self.clone())).await,
+                uaa_url: None,
                 auth: CloudFoundryAuth::Bearer { token: "t0k3n".into() },
                 organization: None,
                 space: None,
@@ -801,13 +825,13 @@ pub(super) mod tests {
         let elsewhere = at_instance(3, "other");
         watch.begins(&one, Work::Unbind);
         assert!(watch.take_turn(&two).is_ok(), "no broker has said anything yet");
-        watch.found_busy_broker(&two);
+        watch.note_busy_broker(&two);
         assert!(watch.take_turn(&two).is_err() && watch.waits_for_turn(two.identity));
         assert!(watch.take_turn(&elsewhere).is_ok());
         watch.ends(one.identity);
         assert!(watch.take_turn(&two).is_ok() && !watch.waits_for_turn(two.identity));
         assert!(watch.take_turn(&one).is_err(), "the other one's turn has come");
-        watch.gives_turn_up(two.identity);
+        watch.give_up_turn(two.identity);
         assert!(watch.take_turn(&one).is_ok());
         advance(BOUNDED_AGE_OF_TURNS).await;
         assert!(watch.take_turn(&two).is_ok(), "what a broker wants is forgotten");
@@ -816,7 +840,7 @@ pub(super) mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_more_keys_wait_for_a_turn_the_more_rarely_each_asks() {
         let watch = Watch::new();
-        watch.found_busy_broker(&at_instance(0, "db"));
+        watch.note_busy_broker(&at_instance(0, "db"));
         assert_eq!(watch.take_turn(&at_instance(0, "db")), Ok(()));
         let pauses: Vec<_> = (1..=201).map(|number| watch.take_turn(&at_instance(number, "db"))).collect();
         assert_eq!(pauses[0], Err(SHORTEST_TURN));
@@ -828,7 +852,7 @@ pub(super) mod tests {
     async fn a_deletion_that_is_not_asked_about_keeps_no_other_waiting() {
         let watch = Watch::new();
         let [one, two] = [1, 2].map(|number| at_instance(number, "db"));
-        watch.found_busy_broker(&one);
+        watch.note_busy_broker(&one);
         assert!(watch.take_turn(&one).is_ok());
         advance(LONGEST_SILENCE / 2).await;
         watch.since(&one, Work::Unbind);
@@ -842,7 +866,7 @@ pub(super) mod tests {
     fn of_brokers_that_want_turns_a_bounded_number_is_remembered() {
         let watch = Watch::new();
         for number in 0..=MOST_WITH_TURNS {
-            watch.found_busy_broker(&at_instance(1, &format!("instance-{number}")));
+            watch.note_busy_broker(&at_instance(1, &format!("instance-{number}")));
         }
         assert_eq!(watch.one_at_a_time.lock().unwrap().len(), MOST_WITH_TURNS);
     }

@@ -47,7 +47,7 @@ impl ApiError {
 
     /// The name is in use at this instance.
     pub(super) fn is_about_the_name(&self) -> bool {
-        self.says("must be unique") || self.says("has a key binding")
+        self.says("must be unique") || self.says("has a key binding") || self.says("binding already exists")
     }
 }
 
@@ -260,7 +260,8 @@ pub(super) struct CreateKey<'a> {
     relationships: Relationships<'a>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     parameters: &'a Map<String, Value>,
-    metadata: Metadata,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Metadata>,
 }
 
 #[derive(Serialize)]
@@ -283,7 +284,7 @@ impl<'a> CreateKey<'a> {
         name: &'a str,
         instance: &'a str,
         parameters: &'a Map<String, Value>,
-        metadata: Metadata,
+        metadata: Option<Metadata>,
     ) -> Self {
         let service_instance = ToOne { data: Reference { guid: instance } };
         Self { kind: "key", name, relationships: Relationships { service_instance }, parameters, metadata }
