@@ -209,6 +209,49 @@ async fn a_router_that_knows_no_way_is_told_and_waited_out(
     assert_eq!(stage.count(&[Route::Create]), 3);
 }
 
+/// The router answers the status that the API has for what is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_that_knows_no_route_is_not_taken_for_the_api() {
+    const WORDS: &str =
+        "Cloud Foundry is not reachable behind its router, which answers 404: it knows no such route";
+    let stage = FoundryStage::set().await;
+    let _operator = stage.start_operator().await;
+    stage.wait_for_provider("foundry").await;
+    stage.foundry.inject(Fault::unknown_route().on(Route::Create).forever());
+    stage.ask_for(KEY).await;
+    let waiting = stage.wait_key(KEY, Reason::RemoteUnreachable).await;
+    waiting.says(WORDS);
+    assert!(!waiting.is_stalled());
+    stage.foundry.clear_faults();
+    stage.wait_ready_with_the_one_key(KEY).await;
+
+    stage.foundry.inject(Fault::unknown_route().on(Route::Delete).forever());
+    stage.delete_key(KEY).await;
+    stage.wait_key(KEY, Reason::RevokeFailed).await.says(WORDS);
+    assert_eq!(stage.foundry.live_keys().len(), 1);
+    stage.foundry.clear_faults();
+    stage.wait_gone(KEY).await;
+    assert_eq!(stage.foundry.keys(), []);
+}
+
+#[rstest]
+#[case::scope(10007, "CF-InsufficientScope", "lacks the scope `cloud_controller.write`")]
+#[case::organization(10017, "CF-OrgSuspended", "activate the organization again")]
+#[case::space(10019, "CF-SpaceSuspended", "activate the space again")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_for_a_cause_of_its_own(#[case] code: u32, #[case] title: &str, #[case] words: &str) {
+    let stage = FoundryStage::set().await;
+    let refused = Fault::error(StatusCode::FORBIDDEN, code, title, "it is refused");
+    stage.foundry.inject(refused.on(Route::Create).forever());
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    let key = stage.wait_key(KEY, Reason::Unauthorized).await;
+    key.says("it is refused");
+    key.says(words);
+    stage.foundry.clear_faults();
+    stage.wait_ready_with_the_one_key(KEY).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_is_told_and_a_right_one_taken_at_once() {
     let foundry = FakeCloudFoundry::builder().tolerate(Rule::Password).start().await.unwrap();
@@ -331,14 +374,20 @@ async fn a_token_that_dies_is_renewed_without_the_password(#[case] refresh_token
     assert!(stage.foundry.tokens().iter().all(|token| !public.contains(token)));
 }
 
+/// A UAA answers 500 to some refresh tokens that are dead.
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refresh_token_that_is_not_taken_any_more_costs_nothing() {
+async fn a_refresh_token_that_is_not_taken_any_more_costs_nothing(#[values(false, true)] fails: bool) {
     let stage = FoundryStage::set().await;
     let _operator = stage.start_operator().await;
     stage.ask_for(KEY).await;
     stage.wait_ready(KEY).await;
     stage.foundry.revoke_tokens();
     stage.foundry.revoke_refresh_tokens();
+    if fails {
+        let body = json!({"error": "server_error", "error_description": "Internal server error"});
+        stage.foundry.inject(Fault::Status(StatusCode::INTERNAL_SERVER_ERROR, body).on(Route::Token));
+    }
     stage.ask_for("reporting-creds").await;
     stage.wait_ready("reporting-creds").await;
     assert_eq!(stage.foundry.granted(Grant::Password), 2);

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{
     CloudFoundryAuth,
-    call::refused_words,
+    call::{refused_words, unreachable},
     classify::Call,
     discovery::{Links, TokensFrom},
 };
@@ -99,6 +99,11 @@ impl Session {
             failure.into_error(&call.to_string(), ErrorClass::Transient)
         };
         let response = http.send(request).await.map_err(failed)?;
+        if response.is_of_a_router() {
+            let error = unreachable(call, &response, &Redactor::default());
+            let message = format!("{}; check `apiUrl` if this lasts", error.message);
+            return Err(BackendError { message, ..error });
+        }
         if !response.status.is_success() {
             return Err(refused_words(call, &response, &Redactor::default()));
         }

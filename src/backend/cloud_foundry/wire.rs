@@ -334,6 +334,11 @@ pub(super) fn is_of_a_busy_broker(said: &str) -> bool {
         || said.contains("in parallel with other running operations")
 }
 
+/// Whether this is what the API sends.
+pub(super) fn is_json(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
+}
+
 /// What is wrong with a body that can't be read.
 pub(super) const UNDOCUMENTED: &str = "does not match the API's documentation";
 

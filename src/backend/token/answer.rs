@@ -79,6 +79,12 @@ pub(super) fn error_code(body: &[u8]) -> Option<String> {
     text(&body, "error").or_else(|| text(&body, "errorCode")).map(str::to_owned)
 }
 
+/// What a refusal says besides its code.
+pub(super) fn description(body: &[u8]) -> Option<String> {
+    let body = serde_json::from_slice(body).ok()?;
+    text(&body, "error_description").map(str::to_owned)
+}
+
 fn text<'a>(body: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     body.get(name)?.as_str().filter(|text| !text.trim().is_empty())
 }

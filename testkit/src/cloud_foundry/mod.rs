@@ -19,6 +19,8 @@
 //! | The GUID of a Korifi's job holds that of the key | [`Builder::korifi`] | `cloudfoundry/korifi`: `api/presenter/job.go` |
 //! | A Korifi frees the name of a key when its deletion begins, and takes every deletion | [`Builder::korifi`] | `cloudfoundry/korifi`: `controllers/webhooks/services/bindings/validator.go`, `api/repositories/service_binding_repository.go` |
 //! | A Korifi names another host in its links than the one that is called | [`Builder::named`] | `cloudfoundry/korifi`: `api/presenter/root.go`, `serverURL` |
+//! | A grant that a client may not have is refused as `invalid_client` | a client that asks for another grant | `cloudfoundry/uaa`: `oauth/provider/token/AbstractTokenGranter.java` |
+//! | The router answers a line of text, with status 404, while the API or the UAA is down | [`Fault::unknown_route`] | `cloudfoundry/gorouter`: `handlers/lookup.go` |
 //! | A job whose worker dies says `PROCESSING` for hours | [`FakeCloudFoundry::kill_worker`] | `app/jobs/timeout_job.rb` |
 //!
 //! A call of either host goes through typed stages: `route` reads where it goes, `admission` turns it into an
