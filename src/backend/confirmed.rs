@@ -32,6 +32,7 @@ pub(super) struct Claimant {
     restored: Option<Uuid>,
 }
 
+#[cfg(test)]
 impl From<Identity> for Claimant {
     fn from(identity: Identity) -> Self {
         Self { identity, restored: None }
@@ -95,7 +96,7 @@ impl ConfirmedKeys {
         for MarkedKey { id, owner, sequence, name: _, namespace: _ } in listed {
             if let Some(sequence) = *sequence {
                 let identity = Identity { owner: *owner, sequence };
-                let ids = known.entry(identity.into()).or_default();
+                let ids = known.entry(Claimant { identity, restored: None }).or_default();
                 if ids.len() < MOST_IDS {
                     ids.entry(id.clone()).or_insert(asked);
                 }

@@ -87,6 +87,19 @@ impl Identity {
         }
     }
 
+    /// A name that nobody has without knowing the ServiceKey's UID: the one that is given, where it follows from the UID, else
+    /// with the digits of a later key appended.
+    #[must_use]
+    pub fn own_name(&self, name: &str) -> String {
+        let digits = self.binding_id().simple().to_string();
+        let digits = first_bytes(&digits, SUFFIX_DIGITS);
+        if name.contains(&self.owner.to_string()) || name.ends_with(digits) {
+            return name.to_owned();
+        }
+        let end = format!("-{digits}");
+        format!("{}{end}", first_bytes(name, LONGEST_GIVEN_NAME - end.len()))
+    }
+
     /// The name that releases up to 0.1 gave the key where the user named it. Keys keep it.
     #[must_use]
     pub fn former_key_name(&self, given: &str) -> String {
@@ -165,6 +178,18 @@ mod tests {
         assert_eq!(identity(1).former_key_name("creds"), "creds");
         assert_eq!(identity(2).former_key_name("creds"), "creds-2");
         assert_eq!(identity(2).former_key_name(&"ü".repeat(127)), format!("{}-2", "ü".repeat(126)));
+    }
+
+    #[test]
+    fn a_name_of_ones_own_follows_from_the_uid() {
+        let own = |number: u32, given| {
+            let identity = identity(number);
+            identity.own_name(&identity.key_name(given, "training", "creds"))
+        };
+        assert_eq!(own(1, Some("creds")), format!("creds-{}", digits(1)));
+        assert_eq!(own(2, Some("creds")), format!("creds-2-{}", digits(2)));
+        assert_eq!(own(1, None), format!("training-creds-{OWNER}"));
+        assert_eq!(own(1, Some(&"ü".repeat(127))), format!("{}-{}", "ü".repeat(121), digits(1)));
     }
 
     fn digits(number: u32) -> String {

@@ -144,6 +144,20 @@ async fn links_to_elsewhere_are_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_uaa_elsewhere_is_asked_where_the_provider_names_it() {
+    let stage = FoundryStage::set().await;
+    let away = Fault::edit(|root| root["links"]["uaa"]["href"] = json!("https://uaa.example.com"));
+    stage.foundry.inject(away.on(Route::Root).forever());
+    let named = json!({"spec": {"cloudFoundry": {"uaaUrl": stage.foundry.uaa_url()}}});
+    let providers = stage.api::<servicekey_operator::api::KeyProvider>();
+    let patch = kube::api::Patch::Merge(named);
+    providers.patch("foundry", &kube::api::PatchParams::default(), &patch).await.unwrap();
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    stage.wait_ready_with_the_one_key(KEY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_api_that_does_not_tell_where_to_log_in() {
     let stage = FoundryStage::set().await;
     let silent = Fault::edit(|root| {
@@ -193,6 +207,49 @@ async fn a_router_that_knows_no_way_is_told_and_waited_out(
     stage.wait_ready("billing-creds").await;
     assert_eq!(stage.foundry.live_keys().len(), 2);
     assert_eq!(stage.count(&[Route::Create]), 3);
+}
+
+/// The router answers the status that the API has for what is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_that_knows_no_route_is_not_taken_for_the_api() {
+    const WORDS: &str =
+        "Cloud Foundry is not reachable behind its router, which answers 404: it knows no such route";
+    let stage = FoundryStage::set().await;
+    let _operator = stage.start_operator().await;
+    stage.wait_for_provider("foundry").await;
+    stage.foundry.inject(Fault::unknown_route().on(Route::Create).forever());
+    stage.ask_for(KEY).await;
+    let waiting = stage.wait_key(KEY, Reason::RemoteUnreachable).await;
+    waiting.says(WORDS);
+    assert!(!waiting.is_stalled());
+    stage.foundry.clear_faults();
+    stage.wait_ready_with_the_one_key(KEY).await;
+
+    stage.foundry.inject(Fault::unknown_route().on(Route::Delete).forever());
+    stage.delete_key(KEY).await;
+    stage.wait_key(KEY, Reason::RevokeFailed).await.says(WORDS);
+    assert_eq!(stage.foundry.live_keys().len(), 1);
+    stage.foundry.clear_faults();
+    stage.wait_gone(KEY).await;
+    assert_eq!(stage.foundry.keys(), []);
+}
+
+#[rstest]
+#[case::scope(10007, "CF-InsufficientScope", "lacks the scope `cloud_controller.write`")]
+#[case::organization(10017, "CF-OrgSuspended", "activate the organization again")]
+#[case::space(10019, "CF-SpaceSuspended", "activate the space again")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_for_a_cause_of_its_own(#[case] code: u32, #[case] title: &str, #[case] words: &str) {
+    let stage = FoundryStage::set().await;
+    let refused = Fault::error(StatusCode::FORBIDDEN, code, title, "it is refused");
+    stage.foundry.inject(refused.on(Route::Create).forever());
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    let key = stage.wait_key(KEY, Reason::Unauthorized).await;
+    key.says("it is refused");
+    key.says(words);
+    stage.foundry.clear_faults();
+    stage.wait_ready_with_the_one_key(KEY).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -317,14 +374,20 @@ async fn a_token_that_dies_is_renewed_without_the_password(#[case] refresh_token
     assert!(stage.foundry.tokens().iter().all(|token| !public.contains(token)));
 }
 
+/// A UAA answers 500 to some refresh tokens that are dead.
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refresh_token_that_is_not_taken_any_more_costs_nothing() {
+async fn a_refresh_token_that_is_not_taken_any_more_costs_nothing(#[values(false, true)] fails: bool) {
     let stage = FoundryStage::set().await;
     let _operator = stage.start_operator().await;
     stage.ask_for(KEY).await;
     stage.wait_ready(KEY).await;
     stage.foundry.revoke_tokens();
     stage.foundry.revoke_refresh_tokens();
+    if fails {
+        let body = json!({"error": "server_error", "error_description": "Internal server error"});
+        stage.foundry.inject(Fault::Status(StatusCode::INTERNAL_SERVER_ERROR, body).on(Route::Token));
+    }
     stage.ask_for("reporting-creds").await;
     stage.wait_ready("reporting-creds").await;
     assert_eq!(stage.foundry.granted(Grant::Password), 2);

@@ -20,6 +20,13 @@ pub struct CloudFoundrySpec {
     #[x_kube(validation = rules::base_url())]
     pub api_url: String,
 
+    /// URL of the UAA, where the API names none, or one that is not below the API's own domain. The login is sent there.
+    /// Default: the UAA that the API names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = rules::base_url())]
+    pub uaa_url: Option<String>,
+
     /// How to log in: exactly one of `password`, `clientCredentials` and `bearer`.
     pub auth: CloudFoundryAuth,
 

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::{
     classify::{Call, advice, class},
-    discovery::{Links, is_same_place},
+    discovery::Links,
     foundry::CloudFoundry,
     session::{Pass, sign},
     wire::{self, ApiError},
@@ -80,8 +80,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn next_page(&self, links: &Links, href: &str) -> Result<Url, BackendError> {
-        let next = href.parse().ok().filter(|next| is_same_place(&links.api, next));
-        next.ok_or_else(|| self.unexpected("its next page is not at the API's own host"))
+        links.at_the_api(href).ok_or_else(|| self.unexpected("its next page is not at the API's own host"))
     }
 
     async fn links(&self) -> Result<Arc<Links>, BackendError> {
@@ -128,6 +127,17 @@ impl<'a> Exchange<'a> {
             outcome => outcome,
         }
         .map_err(|failure| self.failed(failure))
+        .and_then(|response| self.answered(response))
+    }
+
+    /// The answer, where it is the API's own. A router that knows no way to the API answers 404, as the API does for what
+    /// is gone.
+    fn answered(&self, response: Response) -> Result<Response, BackendError> {
+        let is_unknown = response.status == StatusCode::NOT_FOUND;
+        if is_unknown && !response.body().is_ok_and(wire::is_json) {
+            return Err(unreachable(self.call, &response, &Redactor::default()));
+        }
+        Ok(response)
     }
 
     /// A call that brought no answer, or one whose body did not arrive.
@@ -254,6 +264,20 @@ impl Pages for Resources<'_, '_> {
             }
         }
     }
+}
+
+/// An answer of the router in front of the API, which did not get the request.
+pub(super) fn unreachable(call: Call, response: &Response, redactor: &Redactor) -> BackendError {
+    let said = if response.is_of_a_router() {
+        "it knows no such route".to_owned()
+    } else {
+        redactor.quote(response.body().unwrap_or_default())
+    };
+    let message = format!(
+        "{call} failed: Cloud Foundry is not reachable behind its router, which answers {}: {said}",
+        response.status.as_u16()
+    );
+    BackendError::new(ErrorClass::Transient, message).retry_after(response.retry_after)
 }
 
 /// An answer that is not a success, in words.

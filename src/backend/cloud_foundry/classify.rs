@@ -19,6 +19,7 @@ pub(super) enum Call {
     Unbind,
     Release,
     Adopt,
+    Mark,
     Job,
 }
 
@@ -36,6 +37,7 @@ impl fmt::Display for Call {
             Self::Unbind => "unbind",
             Self::Release => "release",
             Self::Adopt => "adoption",
+            Self::Mark => "marking of the key",
             Self::Job => "look-up of the job",
         })
     }
@@ -50,7 +52,9 @@ impl Call {
             Self::Space => "/v3/spaces",
             Self::Instance => "/v3/service_instances",
             Self::Bind | Self::Keys => "/v3/service_credential_bindings",
-            Self::Key | Self::Unbind | Self::Release | Self::Adopt => "/v3/service_credential_bindings/{key}",
+            Self::Key | Self::Unbind | Self::Release | Self::Adopt | Self::Mark => {
+                "/v3/service_credential_bindings/{key}"
+            }
             Self::Details => "/v3/service_credential_bindings/{key}/details",
             Self::Job => "/v3/jobs/{job}",
         }
@@ -70,6 +74,12 @@ impl Call {
     }
 }
 
+/// Codes of errors that have a cause of their own.
+const INSUFFICIENT_SCOPE: u64 = 10007;
+const ORGANIZATION_SUSPENDED: u64 = 10017;
+const SPACE_SUSPENDED: u64 = 10019;
+const BEING_DELETED: u64 = 10020;
+
 /// The class of an answer that is not the success of its call.
 pub(super) fn class(call: Call, status: u16, error: &ApiError) -> ErrorClass {
     match status {
@@ -80,6 +90,8 @@ pub(super) fn class(call: Call, status: u16, error: &ApiError) -> ErrorClass {
         404 => ErrorClass::Gone,
         408 => call.class_of_unknown(),
         422 if error.is_busy() => ErrorClass::Transient,
+        // It takes its keys with it.
+        422 if error.code == BEING_DELETED && call != Call::Bind => ErrorClass::Transient,
         422 if error.is_about_unknown_instance() => ErrorClass::Gone,
         429 => ErrorClass::Throttled,
         400..500 => ErrorClass::Rejected,
@@ -92,12 +104,32 @@ pub(super) fn class(call: Call, status: u16, error: &ApiError) -> ErrorClass {
 /// What to do about such an answer; empty where it is simply tried again, or where the API's own words must do.
 pub(super) fn advice(call: Call, status: u16, error: &ApiError) -> &'static str {
     match status {
-        403 if matches!(call, Call::Bind | Call::Unbind | Call::Release | Call::Adopt | Call::Details) => {
-            "the login needs the role Space Developer in the instance's space"
+        403 if error.code == INSUFFICIENT_SCOPE => {
+            "the login lacks the scope `cloud_controller.write`, or `cloud_controller.read`; ask the operator of its UAA"
         }
-        403 => "the login may not do this; it needs the role Space Developer in the instance's space",
+        403 if error.code == ORGANIZATION_SUSPENDED => {
+            "ask an administrator of the Cloud Foundry to activate the organization again"
+        }
+        403 if error.code == SPACE_SUSPENDED => {
+            "ask an administrator of the Cloud Foundry to activate the space again"
+        }
+        403 if matches!(
+            call,
+            Call::Bind | Call::Unbind | Call::Release | Call::Adopt | Call::Mark | Call::Details
+        ) =>
+        {
+            "the login needs the role Space Developer in the instance's space, and the scope `cloud_controller.write`"
+        }
+        403 => {
+            "the login may not do this; it needs the role Space Developer in the instance's space, and the scopes \
+             `cloud_controller.read` and `cloud_controller.write`"
+        }
         404 if call == Call::Discovery => "check that `apiUrl` is the API's base address, without `/v3`",
         404 if call == Call::Bind => "check `instance`, and that the login may see it",
+        422 if error.code == BEING_DELETED => "its instances and their keys go with it",
+        422 if error.says("unknown field \"metadata\"") => {
+            "the API refuses labels as a Korifi does, and its root document does not say that it is one; ask its operator"
+        }
         422 if error.is_busy() => "it is tried again when that is over",
         422 if error.is_about_unknown_instance() => "check `instance`, and that the login may see it",
         422 if error.says("exceeded") => {
@@ -143,5 +175,28 @@ mod tests {
         let error = ApiError { code: 10008, detail: detail.to_owned() };
         let calls = [Call::Keys, Call::Bind, Call::Details, Call::Unbind];
         assert_eq!(calls.map(|call| class(call, status, &error)), expected);
+    }
+
+    #[rstest]
+    #[case(
+        403,
+        10003,
+        "the role Space Developer in the instance's space, and the scope `cloud_controller.write`"
+    )]
+    #[case(403, 10007, "lacks the scope `cloud_controller.write`")]
+    #[case(403, 10017, "activate the organization again")]
+    #[case(403, 10019, "activate the space again")]
+    #[case(422, 10020, "its instances and their keys go with it")]
+    fn some_codes_have_a_cause_of_their_own(#[case] status: u16, #[case] code: u64, #[case] words: &str) {
+        let error = ApiError { code, detail: "The space is being deleted".to_owned() };
+        let said = advice(Call::Bind, status, &error);
+        assert!(said.contains(words), "{said}");
+    }
+
+    #[test]
+    fn a_space_that_is_being_deleted_takes_its_keys_with_it() {
+        let error = ApiError { code: BEING_DELETED, detail: "The space is being deleted".to_owned() };
+        assert_eq!(class(Call::Bind, 422, &error), Rejected);
+        assert_eq!(class(Call::Unbind, 422, &error), Transient);
     }
 }

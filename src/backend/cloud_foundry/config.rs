@@ -12,6 +12,8 @@ use crate::backend::{HttpConfig, LostClusters, http::without_query};
 pub struct CloudFoundryConfig {
     /// The API's base address, which tells where everything else is.
     pub api_url: Url,
+    /// The UAA's base address, where it is not the one that the API names.
+    pub uaa_url: Option<Url>,
     /// The login.
     pub auth: CloudFoundryAuth,
     /// Where instances are looked up by name; with `space`.
@@ -28,9 +30,10 @@ pub struct CloudFoundryConfig {
 
 impl fmt::Debug for CloudFoundryConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { api_url, auth, organization, space, confines_ids, lost_clusters, http } = self;
+        let Self { api_url, uaa_url, auth, organization, space, confines_ids, lost_clusters, http } = self;
         f.debug_struct("CloudFoundryConfig")
             .field("api_url", &without_query(api_url))
+            .field("uaa_url", &uaa_url.as_ref().map(without_query))
             .field("auth", auth)
             .field("organization", organization)
             .field("space", space)

@@ -1,6 +1,7 @@
 //! Where the Cloud Controller and the UAA are, as the API's root says (`GET /`).
 //!
-//! The login is shown where this says, so it is believed only as far as the API's own domain goes.
+//! The login is shown where this says, so it is believed only as far as the API's own domain goes. A Korifi names itself by
+//! its address outside of its cluster. It is called where the provider says.
 
 use reqwest::Url;
 use serde::Deserialize;
@@ -16,13 +17,30 @@ use crate::backend::{
 pub(super) struct Links {
     /// The base of the API v3, without a slash at the end of its path.
     pub(super) api: Url,
-    /// The UAA's token endpoint.
-    pub(super) token: Url,
+    /// The UAA's token endpoint, where the login needs one.
+    pub(super) token: Option<Url>,
+    /// What the API calls itself in links, which may be another host.
+    pub(super) named: Url,
+    /// Whether the API is a Korifi's, which takes no labels and annotations when it creates a key.
+    pub(super) is_korifi: bool,
+}
+
+/// Where a login needs tokens from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum TokensFrom {
+    /// From nowhere: it brings its own.
+    Nowhere,
+    /// From the UAA that the API's root names.
+    Root,
+    /// From the UAA at this address.
+    Uaa(Url),
 }
 
 #[derive(Deserialize)]
 struct Root {
     links: RootLinks,
+    #[serde(default)]
+    cf_on_k8s: bool,
 }
 
 #[derive(Deserialize)]
@@ -36,14 +54,25 @@ struct RootLinks {
 struct Link {
     #[serde(deserialize_with = "bounded::word")]
     href: String,
+    #[serde(default)]
+    meta: LinkMeta,
 }
+
+#[derive(Default, Deserialize)]
+struct LinkMeta {
+    #[serde(default, deserialize_with = "bounded::word")]
+    version: String,
+}
+
+/// What the version of a Korifi's API holds. One with a UAA does not say `cf_on_k8s`.
+const VERSION_OF_KORIFI: &str = "cf-k8s";
 
 impl Links {
     /// Reads the links at the root of the API.
     ///
     /// # Errors
     /// What is wrong with them, and what to do.
-    pub(super) fn read(root: &Url, body: &[u8]) -> Result<Self, BackendError> {
+    pub(super) fn read(root: &Url, tokens: &TokensFrom, body: &[u8]) -> Result<Self, BackendError> {
         let no_root = || {
             let message = format!(
                 "`{}` does not tell where the API v3 is; check that `apiUrl` is the API's base address, without `/v3`",
@@ -51,12 +80,35 @@ impl Links {
             );
             BackendError::new(ErrorClass::Unexpected, message)
         };
-        let Root { links: RootLinks { cloud_controller_v3, uaa, login } } =
+        let Root { links: RootLinks { cloud_controller_v3, uaa, login }, cf_on_k8s } =
             serde_json::from_slice(body).map_err(|_| no_root())?;
-        let api = link("cloud_controller_v3", &cloud_controller_v3.ok_or_else(no_root)?)?;
-        if !is_same_place(root, &api) {
-            return Err(elsewhere(root, "cloud_controller_v3", &api));
-        }
+        let v3 = cloud_controller_v3.ok_or_else(no_root)?;
+        let is_korifi = cf_on_k8s || v3.meta.version.contains(VERSION_OF_KORIFI);
+        let named = link("cloud_controller_v3", &v3)?;
+        let api = if is_same_place(root, &named) {
+            named.clone()
+        } else if is_korifi {
+            with_origin_of(root, &named)
+        } else {
+            return Err(elsewhere(root, "cloud_controller_v3", &named, "check `apiUrl`"));
+        };
+        let token = match tokens {
+            TokensFrom::Nowhere => None,
+            TokensFrom::Uaa(uaa) => Some(below(uaa, "/oauth/token")),
+            TokensFrom::Root if is_korifi && uaa.is_none() => {
+                let message = format!(
+                    "`{}` is a Korifi without a UAA; log in by `bearer`, with a token of its Kubernetes cluster",
+                    without_query(root)
+                );
+                return Err(BackendError::new(ErrorClass::Rejected, message));
+            }
+            TokensFrom::Root => Some(Self::token_of(root, uaa, login)?),
+        };
+        Ok(Self { api, token, named, is_korifi })
+    }
+
+    /// The token endpoint of the UAA that the root names.
+    fn token_of(root: &Url, uaa: Option<Link>, login: Option<Link>) -> Result<Url, BackendError> {
         let (name, found) = match (uaa, login) {
             (Some(uaa), _) => ("uaa", uaa),
             (None, Some(login)) => ("login", login),
@@ -70,14 +122,35 @@ impl Links {
         };
         let uaa = link(name, &found)?;
         if !is_near(root, &uaa) {
-            return Err(elsewhere(root, name, &uaa));
+            let what_to_do = "check `apiUrl`, or name the UAA in `uaaUrl`";
+            return Err(elsewhere(root, name, &uaa, what_to_do));
         }
-        Ok(Self { api, token: below(&uaa, "/oauth/token") })
+        Ok(below(&uaa, "/oauth/token"))
+    }
+
+    /// The place that the API names in a link of its own, which may be at its other host; nothing for any other.
+    pub(super) fn at_the_api(&self, href: &str) -> Option<Url> {
+        let link: Url = href.parse().ok()?;
+        if is_same_place(&self.api, &link) {
+            Some(link)
+        } else if is_same_place(&self.named, &link) {
+            Some(with_origin_of(&self.api, &link))
+        } else {
+            None
+        }
     }
 }
 
+/// Path and query of a link, at the host of another URL.
+fn with_origin_of(host: &Url, link: &Url) -> Url {
+    let mut url = host.clone();
+    url.set_path(link.path());
+    url.set_query(link.query());
+    url
+}
+
 /// Whether both are the same scheme, host and port.
-pub(super) fn is_same_place(one: &Url, other: &Url) -> bool {
+fn is_same_place(one: &Url, other: &Url) -> bool {
     one.origin() == other.origin()
 }
 
@@ -110,16 +183,16 @@ fn is_loopback(host: &Host<&str>) -> bool {
     }
 }
 
-fn link(name: &str, Link { href }: &Link) -> Result<Url, BackendError> {
+fn link(name: &str, Link { href, meta: _ }: &Link) -> Result<Url, BackendError> {
     href.parse().map_err(|_| {
         let message = format!("the API's link `{name}` is no URL; ask the operator of the Cloud Foundry");
         BackendError::new(ErrorClass::Unexpected, message)
     })
 }
 
-fn elsewhere(root: &Url, name: &str, link: &Url) -> BackendError {
+fn elsewhere(root: &Url, name: &str, link: &Url, what_to_do: &str) -> BackendError {
     let message = format!(
-        "the API's link `{name}` leads to `{}`, which does not belong to `{}` and is not followed; check `apiUrl`",
+        "the API's link `{name}` leads to `{}`, which does not belong to `{}` and is not followed; {what_to_do}",
         without_query(link),
         without_query(root)
     );
@@ -136,7 +209,7 @@ mod tests {
     fn read(root: &str, api: &str, uaa: &str) -> Result<Links, BackendError> {
         let body =
             json!({"links": {"cloud_controller_v3": {"href": api}, "uaa": {"href": uaa}, "login": null}});
-        Links::read(&root.parse().unwrap(), body.to_string().as_bytes())
+        Links::read(&root.parse().unwrap(), &TokensFrom::Root, body.to_string().as_bytes())
     }
 
     #[rstest]
@@ -152,7 +225,7 @@ mod tests {
     #[case("http://127.0.0.1:8080", "http://127.0.0.1:8080/v3", "http://127.0.0.1:8081")]
     fn follows_links_that_stay_near(#[case] root: &str, #[case] api: &str, #[case] uaa: &str) {
         let links = read(root, api, uaa).unwrap();
-        assert_eq!(links.token.as_str(), format!("{uaa}/oauth/token"));
+        assert_eq!(links.token.unwrap().as_str(), format!("{uaa}/oauth/token"));
     }
 
     #[rstest]
@@ -185,8 +258,63 @@ mod tests {
     #[case(json!([]), "does not tell where the API v3 is")]
     fn says_what_is_missing(#[case] body: serde_json::Value, #[case] words: &str) {
         let root = "https://api.cf.example.com".parse().unwrap();
-        let error = Links::read(&root, body.to_string().as_bytes()).unwrap_err();
+        let error = Links::read(&root, &TokensFrom::Root, body.to_string().as_bytes()).unwrap_err();
         assert_eq!(error.class, ErrorClass::Unexpected);
         assert!(error.message.contains(words), "{error}");
+    }
+
+    const INSIDE: &str = "https://korifi-api-svc.korifi.svc.cluster.local";
+    const OUTSIDE: &str = "https://api.cf.example.com";
+
+    /// The root of a Korifi, as `api/presenter/root.go` has it.
+    fn korifi(cf_on_k8s: bool, uaa: Option<&str>) -> String {
+        let version = json!({"version": "3.117.0+cf-k8s"});
+        let login = uaa.unwrap_or(OUTSIDE);
+        let links = json!({
+            "cloud_controller_v3": {"href": format!("{OUTSIDE}/v3"), "meta": version},
+            "login": {"href": login, "meta": {"version": ""}},
+            "uaa": uaa.map(|uaa| json!({"href": uaa, "meta": {"version": ""}})),
+        });
+        json!({"links": links, "cf_on_k8s": cf_on_k8s}).to_string()
+    }
+
+    #[test]
+    fn a_korifi_is_called_where_the_provider_says() {
+        let root = INSIDE.parse().unwrap();
+        let links = Links::read(&root, &TokensFrom::Nowhere, korifi(true, None).as_bytes()).unwrap();
+        assert!(links.is_korifi);
+        assert_eq!((links.api.as_str(), links.token.as_ref()), (&*format!("{INSIDE}/v3"), None));
+        let next = |href: &str| links.at_the_api(href).map(String::from);
+        assert_eq!(next(&format!("{OUTSIDE}/v3/spaces?page=2")), Some(format!("{INSIDE}/v3/spaces?page=2")));
+        assert_eq!(next(&format!("{INSIDE}/v3/spaces?page=2")), Some(format!("{INSIDE}/v3/spaces?page=2")));
+        assert_eq!(next("https://evil.example.com/v3/spaces?page=2"), None);
+    }
+
+    #[test]
+    fn a_korifi_without_a_uaa_has_no_passwords() {
+        let root = OUTSIDE.parse().unwrap();
+        let error = Links::read(&root, &TokensFrom::Root, korifi(true, None).as_bytes()).unwrap_err();
+        assert!(error.message.contains("log in by `bearer`"), "{error}");
+    }
+
+    /// One with a UAA does not say that it runs on Kubernetes.
+    #[test]
+    fn a_uaa_elsewhere_is_asked_where_the_provider_names_it() {
+        let (root, body) = (INSIDE.parse().unwrap(), korifi(false, Some("https://uaa.example.org")));
+        let error = Links::read(&root, &TokensFrom::Root, body.as_bytes()).unwrap_err();
+        assert_eq!(error.class, ErrorClass::Rejected);
+        assert!(error.message.contains("or name the UAA in `uaaUrl`"), "{error}");
+        let uaa = TokensFrom::Uaa("https://uaa.example.org".parse().unwrap());
+        let links = Links::read(&root, &uaa, body.as_bytes()).unwrap();
+        assert_eq!(links.token.unwrap().as_str(), "https://uaa.example.org/oauth/token");
+        assert!(links.is_korifi);
+    }
+
+    #[test]
+    fn a_login_that_brings_its_token_needs_no_uaa() {
+        let root = OUTSIDE.parse().unwrap();
+        let body = json!({"links": {"cloud_controller_v3": {"href": format!("{OUTSIDE}/v3")}, "uaa": null}});
+        let links = Links::read(&root, &TokensFrom::Nowhere, body.to_string().as_bytes()).unwrap();
+        assert!(!links.is_korifi && links.token.is_none());
     }
 }

@@ -11,8 +11,8 @@ use super::{
     instances::{Home, Instances, Target, listed},
     marks,
     session::{Session, header},
-    watch::{Made, Sight, Watch},
-    wire::{self, ApiError, CreateKey, Key, Standing},
+    watch::{Made, PATIENCE_WITH_EFFECT, PATIENCE_WITHOUT_EFFECT, Sight, Watch},
+    wire::{self, ApiError, CreateKey, Key, Standing, is_of_a_busy_broker},
 };
 use crate::backend::{
     Accepted, BackendError, Bound, Credentials, ErrorClass, Fetched, InstanceRef, IssuedKey, KeyFacts,
@@ -26,8 +26,38 @@ use crate::backend::{
 use crate::fair::FairSemaphore;
 use crate::lifecycle::MarkedKey;
 
+/// Stands for the words of a failure that has none.
+const SILENT: &str = "it does not say why";
+
 /// Where the keys are.
 pub(super) const KEYS: &str = "/service_credential_bindings";
+
+/// What a job tells of the work on a key.
+enum Job {
+    /// No job is known.
+    Unknown,
+    /// The API knows no such job any more.
+    Gone,
+    /// It has not failed.
+    Open,
+    /// It failed.
+    Failed {
+        /// Why.
+        said: String,
+        /// The broker works on another key of the instance, and on one at a time.
+        is_of_a_busy_broker: bool,
+    },
+}
+
+impl Job {
+    /// Why it failed.
+    fn said(self) -> Option<String> {
+        match self {
+            Self::Failed { said, is_of_a_busy_broker: _ } => Some(said),
+            Self::Unknown | Self::Gone | Self::Open => None,
+        }
+    }
+}
 
 /// One Cloud Foundry, logged in.
 pub struct CloudFoundry {
@@ -51,17 +81,26 @@ impl CloudFoundry {
     /// # Errors
     /// [`ErrorClass::Rejected`], where address, login or certificates can't be used.
     pub fn new(config: &CloudFoundryConfig) -> Result<Self, BackendError> {
-        let CloudFoundryConfig { api_url, auth, organization, space, confines_ids, lost_clusters, http } =
-            config;
+        let CloudFoundryConfig {
+            api_url,
+            uaa_url,
+            auth,
+            organization,
+            space,
+            confines_ids,
+            lost_clusters,
+            http,
+        } = config;
         let http = HttpClient::new(http)?;
         let root = base_url(&http, "apiUrl", api_url)?;
+        let uaa = uaa_url.as_ref().map(|url| base_url(&http, "uaaUrl", url)).transpose()?;
         if let CloudFoundryAuth::Bearer { token } = auth {
             header(token)?;
         }
         let home = organization.clone().zip(space.clone());
         Ok(Self {
             http,
-            session: Session::new(root, auth.clone()),
+            session: Session::new(root, uaa, auth.clone()),
             home: home.map(|(organization, space)| Home { organization, space }),
             confines_ids: *confines_ids,
             space: SharedAnswer::kept(|_| Duration::ZERO),
@@ -103,6 +142,8 @@ impl CloudFoundry {
     /// fields, [`ErrorClass::Unsure`] where it may or may not have been made.
     pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         let target = Target::of(&request.instance)?;
+        let as_asked = request;
+        let request = &*self.named_here(request).await?;
         // It is there already where only its credentials could not be read.
         if let Some(made) = self.watch.made_for(request)
             && let Some(issued) = self.issued(request, &made).await?
@@ -111,12 +152,29 @@ impl CloudFoundry {
             return Ok(Bound::Issued(issued));
         }
         let instance = self.instance(&target, request.instance.space_limit.as_ref()).await?;
+        let is_korifi = self.is_korifi().await?;
+        if is_korifi {
+            if let Some(accepted) = self.mark_again(request).await? {
+                return Ok(Bound::Accepted(accepted));
+            }
+            // The name that the user gives is not in the way of the one that is used.
+            if let Some(bound) = self.adopt(as_asked, &instance).await? {
+                return Ok(bound);
+            }
+        }
         let mut exchange = Exchange::of(self, Call::Bind, request);
         let parameters = request.parameters.expose();
-        let body = CreateKey::new(&request.name, &instance, parameters, marks::of(request));
+        let marks = (!is_korifi).then(|| marks::of(request));
+        let body = CreateKey::new(&request.name, &instance, parameters, marks);
         let response = exchange.send_json(Method::POST, KEYS, &body).await?;
         match response.status {
-            StatusCode::ACCEPTED => Ok(Bound::Accepted(self.accepted(request, Work::Bind, &response))),
+            StatusCode::ACCEPTED => {
+                let accepted = self.accepted(request, Work::Bind, &response);
+                if is_korifi {
+                    self.mark_created(request, &response).await?;
+                }
+                Ok(Bound::Accepted(accepted))
+            }
             StatusCode::UNPROCESSABLE_ENTITY => {
                 self.bind_to_existing(request, &instance, &exchange, &response).await
             }
@@ -149,6 +207,12 @@ impl CloudFoundry {
                 Err(bind.refused(refusal).await)
             };
         };
+        if self.is_korifi().await? && self.is_created_unmarked(&key, request) {
+            return failed(
+                ErrorClass::Conflict,
+                format!("the key `{name}` exists, and does not say what it was created from"),
+            );
+        }
         if !self.is_ours(&key, request) {
             if let Some(bound) = self.adopt(request, instance).await? {
                 return Ok(bound);
@@ -194,6 +258,10 @@ impl CloudFoundry {
         work: Work,
         token: Option<&str>,
     ) -> Result<Progress, BackendError> {
+        let request = &*self.named_here(request).await?;
+        if work == Work::Unbind && self.watch.waits_for_turn(request.identity) {
+            return self.unbind_in_turn(request).await;
+        }
         let key = match self.sight_of(request, work).await? {
             Sight::Unknown => return Ok(Progress::Running { said: None, retry_after: None }),
             Sight::Absent if work == Work::Unbind => {
@@ -202,7 +270,7 @@ impl CloudFoundry {
                 return Ok(Progress::Succeeded);
             }
             Sight::Absent => {
-                let said = self.said_by_job(request, token).await?;
+                let said = self.job(request, token).await?.said();
                 return Ok(self.failed(request, said.unwrap_or_else(|| "the key is gone".to_owned())));
             }
             Sight::Key(key) => key,
@@ -210,19 +278,78 @@ impl CloudFoundry {
         match (work, key.standing()) {
             (Work::Bind, Standing::Made) => Ok(Progress::Succeeded),
             (Work::Bind, Standing::NotMade) | (Work::Unbind, Standing::NotDeleted) => {
+                if key.said().is_some_and(is_of_a_busy_broker) {
+                    self.watch.note_busy_broker(request);
+                }
                 let said = match self.said_of(&key, request).await {
                     Some(said) => Some(said),
-                    None => self.said_by_job(request, token).await?,
+                    None => self.job(request, token).await?.said(),
                 };
-                Ok(self.failed(request, said.unwrap_or_else(|| "it does not say why".to_owned())))
+                Ok(self.failed(request, said.unwrap_or_else(|| SILENT.to_owned())))
             }
             (Work::Bind, Standing::Deleting | Standing::NotDeleted) => {
                 Ok(self.failed(request, "the key was deleted by somebody else".to_owned()))
             }
-            (Work::Bind | Work::Unbind, _) => {
-                Ok(Progress::Running { said: self.said_of(&key, request).await, retry_after: None })
+            (Work::Unbind, Standing::Made | Standing::NotMade | Standing::Making) => {
+                self.deletion_without_effect(request, token).await
+            }
+            (Work::Bind, Standing::Making) | (Work::Unbind, Standing::Deleting) => {
+                self.in_progress(request, work, token, &key).await
             }
         }
+    }
+
+    /// The API accepted a deletion, and the key is as it was before. The deletion may still wait for a worker. Its job tells
+    /// whether it does: one that a broker refuses because of another operation fails, and leaves the key as it is.
+    async fn deletion_without_effect(
+        &self,
+        request: &KeyRequest,
+        token: Option<&str>,
+    ) -> Result<Progress, BackendError> {
+        if self.watch.is_job_due(request.identity, PATIENCE_WITHOUT_EFFECT) {
+            match self.job(request, token).await? {
+                Job::Failed { said, is_of_a_busy_broker } => {
+                    if is_of_a_busy_broker {
+                        self.watch.note_busy_broker(request);
+                    }
+                    return Ok(self.failed(request, said));
+                }
+                Job::Gone => {
+                    let said = "its job is gone, and the key is as it was before".to_owned();
+                    return Ok(self.failed(request, said));
+                }
+                Job::Unknown | Job::Open => {}
+            }
+        }
+        if self.watch.is_stuck(request.identity) {
+            let said =
+                "the API accepted the deletion minutes ago, and the key is as it was before".to_owned();
+            return Ok(self.failed(request, said));
+        }
+        Ok(self.running(request, None))
+    }
+
+    /// The API shows the work to be in progress. A job that failed without saying so at its key ends it all the same.
+    async fn in_progress(
+        &self,
+        request: &KeyRequest,
+        work: Work,
+        token: Option<&str>,
+        key: &Key,
+    ) -> Result<Progress, BackendError> {
+        if self.watch.is_job_due(request.identity, PATIENCE_WITH_EFFECT)
+            && let Job::Failed { said, .. } = self.job(request, token).await?
+        {
+            let said = format!("{said}; the API still shows it to be in progress");
+            self.watch.ends(request.identity);
+            // The name is taken until the key is deleted.
+            return Ok(Progress::Failed { said, leaves_orphan: work == Work::Bind });
+        }
+        Ok(self.running(request, self.said_of(key, request).await))
+    }
+
+    fn running(&self, request: &KeyRequest, said: Option<String>) -> Progress {
+        Progress::Running { said, retry_after: self.watch.next_look_in_turn(request.identity) }
     }
 
     /// What the list says about the work on a key.
@@ -239,25 +366,27 @@ impl CloudFoundry {
         Progress::Failed { said, leaves_orphan: false }
     }
 
-    /// Why a job failed.
-    async fn said_by_job(
-        &self,
-        request: &KeyRequest,
-        token: Option<&str>,
-    ) -> Result<Option<String>, BackendError> {
-        let Some(job) = token else { return Ok(None) };
+    /// Looks up the job that works on a key.
+    async fn job(&self, request: &KeyRequest, token: Option<&str>) -> Result<Job, BackendError> {
+        let known = token.map(str::to_owned).or_else(|| self.watch.job(request.identity));
+        let Some(job) = known else { return Ok(Job::Unknown) };
         let mut exchange = Exchange::of(self, Call::Job, request);
-        let response = exchange.ask(Method::GET, &format!("/jobs/{}", segment(job)), &[]).await?;
+        let response = exchange.ask(Method::GET, &format!("/jobs/{}", segment(&job)), &[]).await?;
         match response.status {
             StatusCode::OK => {
-                let body = response.body().map_err(|failure| exchange.failed(failure))?;
-                Ok(match wire::job_error(body) {
-                    Some(said) => Some(exchange.quote(&said).await),
-                    None => None,
-                })
+                let job: wire::Job = exchange.read(&response)?;
+                if !job.has_failed() {
+                    return Ok(Job::Open);
+                }
+                let is_of_a_busy_broker = job.error().is_some_and(|error| is_of_a_busy_broker(&error.detail));
+                let said = match job.error() {
+                    Some(error) => exchange.quote(&error.detail).await,
+                    None => SILENT.to_owned(),
+                };
+                Ok(Job::Failed { said, is_of_a_busy_broker })
             }
             // It is forgotten after a while.
-            StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::NOT_FOUND => Ok(Job::Gone),
             _ => Err(exchange.refused(&response).await),
         }
     }
@@ -269,6 +398,7 @@ impl CloudFoundry {
     /// Failures of the call itself, and [`ErrorClass::Redacted`] where the key is there and its credentials are not
     /// shown.
     pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
+        let request = &*self.named_here(request).await?;
         let confirmed = || {
             let guid = self.confirmed.id(request, request.hint.as_deref())?;
             Some(Made { guid, name: None, created_at: None })
@@ -334,6 +464,7 @@ impl CloudFoundry {
     /// [`ErrorClass::Gone`] where its instance is out of sight as well, so that nothing can be told; and failures of
     /// the calls themselves.
     pub async fn exists(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
+        let request = &*self.named_here(request).await?;
         let hinted = match &request.hint {
             Some(guid) => self.look(request, guid).await?,
             None => None,

@@ -3,7 +3,7 @@
 //! `foundry` makes the calls that a key needs, and `removal` those that take keys away; `discovery` finds out where they
 //! go, `session` logs in, `call` sends them and has the words for what went wrong, `classify` says what that means.
 //! `instances` knows what keys are made for, `watch` looks after what is under way with one list for all keys, `marks`
-//! tells our keys from others, `adopt` makes others' ours, and `wire` reads what comes.
+//! tells our keys from others, `adopt` makes others' ours, `korifi` does what a Korifi needs besides, and `wire` reads what comes.
 
 mod adopt;
 mod call;
@@ -12,6 +12,7 @@ mod config;
 mod discovery;
 mod foundry;
 mod instances;
+mod korifi;
 mod marks;
 mod removal;
 mod session;

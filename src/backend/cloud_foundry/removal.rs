@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     backend::{
-        Accepted, BackendError, ErrorClass, KeyRequest, Unbound, Work,
+        Accepted, BackendError, ErrorClass, KeyRequest, Progress, Unbound, Work,
         http::{Response, segment},
     },
     lifecycle::MarkedKey,
@@ -38,6 +38,44 @@ impl CloudFoundry {
     /// # Errors
     /// Anything but the confirmation that the key is gone, or that it is being revoked.
     pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
+        let request = &*self.named_here(request).await?;
+        if let Err(pause) = self.watch.take_turn(request) {
+            let accepted =
+                Accepted { token: None, retry_after: Some(pause), longest: None, first_look: pause };
+            return Ok(Unbound::Accepted(accepted));
+        }
+        let unbound = self.revoke(request).await;
+        if unbound.is_err() {
+            self.watch.ends(request.identity);
+        }
+        unbound
+    }
+
+    /// Revokes the key if its turn has come.
+    ///
+    /// # Errors
+    /// As for [`CloudFoundry::unbind`].
+    pub(super) async fn unbind_in_turn(&self, request: &KeyRequest) -> Result<Progress, BackendError> {
+        if let Err(pause) = self.watch.take_turn(request) {
+            let said =
+                "the broker works on one key of an instance at a time, and another one is being revoked";
+            return Ok(Progress::Running { said: Some(said.to_owned()), retry_after: Some(pause) });
+        }
+        match self.revoke(request).await {
+            Ok(Unbound::Gone) => Ok(Progress::Succeeded),
+            Ok(Unbound::Accepted(Accepted { token, .. })) => {
+                self.watch.note_job(request.identity, token);
+                let retry_after = self.watch.next_look_in_turn(request.identity);
+                Ok(Progress::Running { said: None, retry_after })
+            }
+            Err(error) => {
+                self.watch.give_up_turn(request.identity);
+                Err(error)
+            }
+        }
+    }
+
+    async fn revoke(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         if let Some(accepted) = self.delete_what_shows(request).await? {
             return Ok(Unbound::Accepted(accepted));
         }
@@ -47,6 +85,9 @@ impl CloudFoundry {
             return Ok(Unbound::Accepted(accepted));
         }
         if let Some(accepted) = self.delete_hinted(request).await? {
+            return Ok(Unbound::Accepted(accepted));
+        }
+        if let Some(accepted) = self.delete_unmarked(request).await? {
             return Ok(Unbound::Accepted(accepted));
         }
         self.watch.ends(request.identity);
@@ -110,7 +151,19 @@ impl CloudFoundry {
         if !self.bears_mark(&key, request) {
             return Ok(None);
         }
-        let Removal { busy, accepted } = self.delete_all(request, &[key.guid]).await?;
+        self.delete_marked(request, &[key.guid]).await
+    }
+
+    /// Deletes these keys, which bear our mark.
+    ///
+    /// # Errors
+    /// Those of the calls, also where another operation is in the way.
+    pub(super) async fn delete_marked(
+        &self,
+        request: &KeyRequest,
+        guids: &[String],
+    ) -> Result<Option<Accepted>, BackendError> {
+        let Removal { busy, accepted } = self.delete_all(request, guids).await?;
         busy.map_or(Ok(accepted), Err)
     }
 
@@ -145,6 +198,7 @@ impl CloudFoundry {
     /// [`ErrorClass::Gone`] where nothing can be told, because the instance is out of sight as well; and those of the
     /// calls. A key that is gone is none.
     pub async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
+        let request = &*self.named_here(request).await?;
         if !self.release_what_shows(request).await? {
             self.is_in_sight(request).await?;
             // It may have come into sight only after it was looked for.
@@ -239,6 +293,7 @@ mod tests {
             here.set(url.clone()).unwrap();
             let client = CloudFoundry::new(&CloudFoundryConfig {
                 api_url: url,
+                uaa_url: None,
                 auth: CloudFoundryAuth::Bearer { token: "t0k3n".into() },
                 organization: None,
                 space: None,

@@ -15,7 +15,12 @@ use serde_json::json;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::{CloudFoundryAuth, call::refused_words, classify::Call, discovery::Links};
+use super::{
+    CloudFoundryAuth,
+    call::{refused_words, unreachable},
+    classify::Call,
+    discovery::{Links, TokensFrom},
+};
 use crate::backend::{
     BackendError, ClientCredentials, ErrorClass,
     http::{HttpClient, Redactor, Request, below},
@@ -35,6 +40,7 @@ const CF: &str = "cf";
 pub(super) struct Session {
     root: Url,
     auth: CloudFoundryAuth,
+    tokens_from: TokensFrom,
     links: SharedAnswer<Links>,
     /// The tokens of the endpoint that the links tell.
     tokens: Mutex<Option<(Url, Arc<Tokens>)>>,
@@ -49,9 +55,15 @@ pub(super) enum Pass {
 }
 
 impl Session {
-    pub(super) fn new(root: Url, auth: CloudFoundryAuth) -> Self {
+    /// `uaa` is where tokens come from, in place of the UAA that the API names.
+    pub(super) fn new(root: Url, uaa: Option<Url>, auth: CloudFoundryAuth) -> Self {
+        let tokens_from = match (&auth, uaa) {
+            (CloudFoundryAuth::Bearer { .. }, _) => TokensFrom::Nowhere,
+            (_, Some(uaa)) => TokensFrom::Uaa(uaa),
+            (_, None) => TokensFrom::Root,
+        };
         let kept = |error: &BackendError| error.retry_after.unwrap_or_default().max(PAUSE_AFTER_FAILURE);
-        Self { root, auth, links: SharedAnswer::kept(kept), tokens: Mutex::default() }
+        Self { root, auth, tokens_from, links: SharedAnswer::kept(kept), tokens: Mutex::default() }
     }
 
     /// Where everything is. While nobody says, it is where it was last.
@@ -76,22 +88,27 @@ impl Session {
 
     async fn discover(&self, http: &HttpClient) -> Result<Links, BackendError> {
         let call = Call::Discovery;
-        let root = self.root.clone();
+        let (root, tokens_from) = (self.root.clone(), self.tokens_from.clone());
         let request = Request::new(Method::GET, call.route(), below(&self.root, "/"))
             .header(ACCEPT, HeaderValue::from_static("application/json"))
             .proving(move |response| {
                 response.status.is_success()
-                    && response.body().is_ok_and(|body| Links::read(&root, body).is_ok())
+                    && response.body().is_ok_and(|body| Links::read(&root, &tokens_from, body).is_ok())
             });
         let failed = |failure: crate::backend::http::Failure| {
             failure.into_error(&call.to_string(), ErrorClass::Transient)
         };
         let response = http.send(request).await.map_err(failed)?;
+        if response.is_of_a_router() {
+            let error = unreachable(call, &response, &Redactor::default());
+            let message = format!("{}; check `apiUrl` if this lasts", error.message);
+            return Err(BackendError { message, ..error });
+        }
         if !response.status.is_success() {
             return Err(refused_words(call, &response, &Redactor::default()));
         }
-        let links = Links::read(&self.root, response.body().map_err(failed)?)?;
-        for link in [&links.api, &links.token] {
+        let links = Links::read(&self.root, &self.tokens_from, response.body().map_err(failed)?)?;
+        for link in [Some(&links.api), links.token.as_ref()].into_iter().flatten() {
             http.check(link)
                 .map_err(|failure| BackendError::new(ErrorClass::Rejected, failure.to_string()))?;
         }
@@ -106,22 +123,25 @@ impl Session {
         if let CloudFoundryAuth::Bearer { token } = &self.auth {
             return header(token).map(Pass::Header);
         }
+        let Some(token_url) = &links.token else {
+            let message = "the API does not tell where to log in; name the UAA in `uaaUrl`";
+            return Err(BackendError::new(ErrorClass::Rejected, message));
+        };
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((url, tokens)) = tokens.as_ref()
-            && *url == links.token
+            && url == token_url
         {
             return Ok(Pass::Tokens(Arc::clone(tokens)));
         }
         let new = Arc::new(match &self.auth {
             CloudFoundryAuth::Password { username, password, origin } => {
                 let login_hint = origin.as_ref().map(|origin| json!({ "origin": origin }).to_string());
-                let login =
-                    PasswordLogin { token_url: &links.token, client_id: CF, username, password, login_hint };
+                let login = PasswordLogin { token_url, client_id: CF, username, password, login_hint };
                 Tokens::of_user(&login, http)?
             }
             CloudFoundryAuth::ClientCredentials { client_id, client_secret } => {
                 let login = ClientCredentials {
-                    token_url: links.token.clone(),
+                    token_url: token_url.clone(),
                     client_id: client_id.clone(),
                     client_secret: client_secret.clone(),
                     scopes: Vec::new(),
@@ -130,7 +150,7 @@ impl Session {
             }
             CloudFoundryAuth::Bearer { token } => return header(token).map(Pass::Header),
         });
-        *tokens = Some((links.token.clone(), Arc::clone(&new)));
+        *tokens = Some((token_url.clone(), Arc::clone(&new)));
         Ok(Pass::Tokens(new))
     }
 

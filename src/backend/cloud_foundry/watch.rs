@@ -13,7 +13,7 @@ use super::{
     call::Exchange,
     classify::Call,
     foundry::{CloudFoundry, KEYS},
-    instances::listed,
+    instances::{Target, listed},
     marks,
     wire::{Key, Standing},
 };
@@ -41,6 +41,24 @@ const LONGEST_NAMES: usize = 3500;
 const LONGEST: Duration = Duration::from_secs(2 * 3600);
 /// As many keys as are waited for at the same time: what is forgotten of others is looked up again.
 const MOST: usize = 10_000;
+/// How long a deletion may show no effect until its job is looked at.
+pub(super) const PATIENCE_WITHOUT_EFFECT: Duration = Duration::from_secs(5);
+/// How long work that the API shows to be in progress may take until its job is looked at.
+pub(super) const PATIENCE_WITH_EFFECT: Duration = LONGEST_PAUSE_OF_JOBS;
+/// The longest time between two looks at one job.
+const LONGEST_PAUSE_OF_JOBS: Duration = Duration::from_secs(300);
+/// How long a deletion may show no effect until it is asked for again.
+const LONGEST_WITHOUT_EFFECT: Duration = Duration::from_secs(600);
+/// How long a broker counts as one that works on one key of an instance at a time, after it last said so.
+const BOUNDED_AGE_OF_TURNS: Duration = Duration::from_secs(3600);
+/// How long a key waits at least until it asks whether its turn has come, and how much longer for each other one that
+/// waits: so not more than ten a second ask.
+const SHORTEST_TURN: Duration = Duration::from_secs(5);
+const SPACING_OF_TURNS: Duration = Duration::from_millis(100);
+/// How many such instances are remembered.
+const MOST_WITH_TURNS: usize = 1000;
+/// A key whose deletion is not asked about for so long keeps no other one waiting: its ServiceKey may be gone.
+const LONGEST_SILENCE: Duration = Duration::from_secs(120);
 /// How many lists are asked for until one shows a key that began before it.
 const ATTEMPTS: usize = 3;
 
@@ -49,11 +67,27 @@ pub(super) struct Watch {
     began: Instant,
     entries: Mutex<HashMap<Identity, Entry>>,
     next_look: Mutex<Option<Instant>>,
+    /// Instances whose broker works on one key at a time, and when it last said so.
+    one_at_a_time: Mutex<HashMap<Target, Instant>>,
     listing: SharedAnswer<Listing>,
 }
 
 struct Entry {
     work: Work,
+    /// The instance, as the ServiceKey names it.
+    target: Option<Target>,
+    /// Whether the API accepted the work, or is just asked to. Otherwise it waits for its turn.
+    is_begun: bool,
+    /// Whether it had to wait for its turn.
+    is_in_turn: bool,
+    /// The job that does the work, where no `UnderWay` knows it.
+    job: Option<String>,
+    /// The key that was created and bears no mark yet, and what it was created from.
+    unmarked: Option<(String, String)>,
+    /// When the job is worth a look of its own; nothing before the first one.
+    next_job: Option<Instant>,
+    /// When the work was last asked about.
+    asked: Instant,
     /// What it may be called.
     names: Vec<String>,
     cluster_id: Option<String>,
@@ -64,6 +98,39 @@ struct Entry {
     is_made: bool,
     /// That key, as long as there is room for it. Otherwise it is looked up again.
     made: Option<Kept<MadeFrom>>,
+}
+
+impl Entry {
+    fn new(request: &KeyRequest, work: Work, since: Instant) -> Self {
+        let noted = Instant::now();
+        Self {
+            work,
+            target: Target::of(&request.instance).ok(),
+            is_begun: true,
+            is_in_turn: false,
+            job: None,
+            unmarked: None,
+            next_job: None,
+            asked: noted,
+            names: request.former_name.iter().chain([&request.name]).cloned().collect(),
+            // That of a restored ServiceKey may be of a cluster that is lost.
+            cluster_id: request.owner.cluster_id.clone().filter(|_| request.restored.is_none()),
+            since,
+            noted,
+            is_made: false,
+            made: None,
+        }
+    }
+}
+
+/// Forgets what is old, and the oldest where there are too many.
+fn insert(entries: &mut HashMap<Identity, Entry>, identity: Identity, entry: Entry) {
+    entries.retain(|_, entry| entry.noted.elapsed() < LONGEST);
+    if entries.len() >= MOST {
+        let oldest = entries.iter().min_by_key(|(_, entry)| entry.noted).map(|(identity, _)| *identity);
+        oldest.map(|oldest| entries.remove(&oldest));
+    }
+    entries.insert(identity, entry);
 }
 
 /// A key that was made, and what from, as far as it says.
@@ -167,6 +234,7 @@ impl Watch {
             began: Instant::now(),
             entries: Mutex::default(),
             next_look: Mutex::default(),
+            one_at_a_time: Mutex::default(),
             listing: SharedAnswer::kept(|_| Duration::ZERO).counted(|listing| Some(&listing.held)),
         }
     }
@@ -224,32 +292,128 @@ impl Watch {
     /// one does.
     fn since(&self, request: &KeyRequest, work: Work) -> Instant {
         let known =
-            self.entries().get(&request.identity).filter(|entry| entry.work == work).map(|entry| entry.since);
+            self.entries().get_mut(&request.identity).filter(|entry| entry.work == work).map(|entry| {
+                entry.asked = Instant::now();
+                entry.since
+            });
         known.unwrap_or_else(|| {
             self.note(request, work, self.began);
             self.began
         })
     }
 
-    fn note(&self, request: &KeyRequest, work: Work, since: Instant) {
-        let noted = Instant::now();
-        let entry = Entry {
-            work,
-            names: request.former_name.iter().chain([&request.name]).cloned().collect(),
-            // That of a restored ServiceKey may be of a cluster that is lost.
-            cluster_id: request.owner.cluster_id.clone().filter(|_| request.restored.is_none()),
-            since,
-            noted,
-            is_made: false,
-            made: None,
-        };
-        let mut entries = self.entries();
-        entries.retain(|_, entry| entry.noted.elapsed() < LONGEST);
-        if entries.len() >= MOST {
-            let oldest = entries.iter().min_by_key(|(_, entry)| entry.noted).map(|(identity, _)| *identity);
-            oldest.map(|oldest| entries.remove(&oldest));
+    /// The broker of this key's instance refused an operation because of another one.
+    pub(super) fn note_busy_broker(&self, request: &KeyRequest) {
+        let Ok(target) = Target::of(&request.instance) else { return };
+        let mut known = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, said| said.elapsed() < BOUNDED_AGE_OF_TURNS);
+        if known.len() < MOST_WITH_TURNS || known.contains_key(&target) {
+            known.insert(target, Instant::now());
         }
-        entries.insert(request.identity, entry);
+    }
+
+    /// Whether this key may be deleted now. Where the broker works on one key of the instance at a time, it has to wait
+    /// while another one is being deleted, and counts as being deleted itself once it need not.
+    ///
+    /// # Errors
+    /// When to ask again.
+    pub(super) fn take_turn(&self, request: &KeyRequest) -> Result<(), Duration> {
+        let Some(target) = self.target_with_turns(request) else { return Ok(()) };
+        let is_other = |(identity, entry): &(&Identity, &Entry)| {
+            **identity != request.identity
+                && entry.work == Work::Unbind
+                && entry.target.as_ref() == Some(&target)
+                && entry.asked.elapsed() < LONGEST_SILENCE
+        };
+        // Checked and taken under one lock: two that come at the same time don't both get it.
+        let mut entries = self.entries();
+        let (begun, waiting): (Vec<_>, Vec<_>) =
+            entries.iter().filter(is_other).partition(|(_, entry)| entry.is_begun);
+        let pause = SPACING_OF_TURNS.saturating_mul(u32::try_from(waiting.len()).unwrap_or(u32::MAX));
+        let is_begun = begun.is_empty();
+        let entry = Entry { is_begun, is_in_turn: true, ..Entry::new(request, Work::Unbind, Instant::now()) };
+        insert(&mut entries, request.identity, entry);
+        if is_begun { Ok(()) } else { Err(pause.max(SHORTEST_TURN)) }
+    }
+
+    /// When to look next at a deletion that had to wait for its turn: soon after it began, whatever came before.
+    pub(super) fn next_look_in_turn(&self, identity: Identity) -> Option<Duration> {
+        let entries = self.entries();
+        let entry = entries.get(&identity).filter(|entry| entry.is_in_turn)?;
+        Some(entry.since.elapsed().clamp(FIRST_LOOK, SHORTEST_TURN))
+    }
+
+    /// The key could not be deleted in its turn, and waits for the next one.
+    pub(super) fn give_up_turn(&self, identity: Identity) {
+        if let Some(entry) = self.entries().get_mut(&identity) {
+            entry.is_begun = false;
+        }
+    }
+
+    /// Whether this key waits for its turn to be deleted.
+    pub(super) fn waits_for_turn(&self, identity: Identity) -> bool {
+        self.entries().get(&identity).is_some_and(|entry| entry.work == Work::Unbind && !entry.is_begun)
+    }
+
+    fn target_with_turns(&self, request: &KeyRequest) -> Option<Target> {
+        let target = Target::of(&request.instance).ok()?;
+        let known = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&target).is_some_and(|said| said.elapsed() < BOUNDED_AGE_OF_TURNS).then_some(target)
+    }
+
+    /// Remembers that a key is being deleted whose turn came, and by which job.
+    pub(super) fn note_job(&self, identity: Identity, job: Option<String>) {
+        if let Some(entry) = self.entries().get_mut(&identity) {
+            (entry.job, entry.is_in_turn) = (job, true);
+        }
+    }
+
+    /// The job that deletes a key whose turn came.
+    pub(super) fn job(&self, identity: Identity) -> Option<String> {
+        self.entries().get(&identity)?.job.clone()
+    }
+
+    /// The key was created, and bears no mark yet.
+    pub(super) fn note_unmarked(&self, request: &KeyRequest, guid: &str) {
+        if let Some(entry) = self.entries().get_mut(&request.identity) {
+            entry.unmarked = Some((guid.to_owned(), request.inputs.clone()));
+        }
+    }
+
+    /// The key bears a mark, or is gone.
+    pub(super) fn note_marked(&self, identity: Identity) {
+        if let Some(entry) = self.entries().get_mut(&identity) {
+            entry.unmarked = None;
+        }
+    }
+
+    /// The key that was created from these fields and bears no mark yet.
+    pub(super) fn unmarked(&self, request: &KeyRequest) -> Option<String> {
+        let (guid, inputs) = self.entries().get(&request.identity)?.unmarked.clone()?;
+        (request.restored.is_none() && inputs == request.inputs).then_some(guid)
+    }
+
+    /// Whether the job is worth a look of its own: for the first time when the work has gone on so long, and then ever more
+    /// rarely.
+    pub(super) fn is_job_due(&self, identity: Identity, first: Duration) -> bool {
+        let mut entries = self.entries();
+        let Some(entry) = entries.get_mut(&identity) else { return false };
+        let due = entry.next_job.unwrap_or(entry.since + first);
+        if due > Instant::now() {
+            return false;
+        }
+        let pause = entry.since.elapsed().clamp(first, LONGEST_PAUSE_OF_JOBS);
+        entry.next_job = Some(Instant::now() + pause);
+        true
+    }
+
+    /// Whether work that has not begun so long never will.
+    pub(super) fn is_stuck(&self, identity: Identity) -> bool {
+        self.entries().get(&identity).is_some_and(|entry| entry.since.elapsed() >= LONGEST_WITHOUT_EFFECT)
+    }
+
+    fn note(&self, request: &KeyRequest, work: Work, since: Instant) {
+        insert(&mut self.entries(), request.identity, Entry::new(request, work, since));
     }
 
     /// Remembers the key that came of work, where there is room for it.
@@ -397,6 +561,7 @@ pub(super) mod tests {
                 Router::new().route("/", get(Self::root)).route(&format!("/v3{KEYS}"), get(Self::list));
             let config = CloudFoundryConfig {
                 api_url: test_server::serve(router.with_state(self.clone())).await,
+                uaa_url: None,
                 auth: CloudFoundryAuth::Bearer { token: "t0k3n".into() },
                 organization: None,
                 space: None,
@@ -651,5 +816,79 @@ pub(super) mod tests {
         let key = serde_json::from_value(shown).unwrap();
         assert_eq!(is_over(work, Some(&key)), over);
         assert_eq!(is_over(work, None), work == Work::Unbind);
+    }
+
+    fn at_instance(number: u32, name: &str) -> KeyRequest {
+        let instance = InstanceRef { name: Some(name.to_owned()), ..InstanceRef::default() };
+        KeyRequest { instance, ..request(number) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_of_an_instance_take_turns_where_its_broker_wants_that() {
+        let watch = Watch::new();
+        let [one, two] = [1, 2].map(|number| at_instance(number, "db"));
+        let elsewhere = at_instance(3, "other");
+        watch.begins(&one, Work::Unbind);
+        assert!(watch.take_turn(&two).is_ok(), "no broker has said anything yet");
+        watch.note_busy_broker(&two);
+        assert!(watch.take_turn(&two).is_err() && watch.waits_for_turn(two.identity));
+        assert!(watch.take_turn(&elsewhere).is_ok());
+        watch.ends(one.identity);
+        assert!(watch.take_turn(&two).is_ok() && !watch.waits_for_turn(two.identity));
+        assert!(watch.take_turn(&one).is_err(), "the other one's turn has come");
+        watch.give_up_turn(two.identity);
+        assert!(watch.take_turn(&one).is_ok());
+        advance(BOUNDED_AGE_OF_TURNS).await;
+        assert!(watch.take_turn(&two).is_ok(), "what a broker wants is forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_more_keys_wait_for_a_turn_the_more_rarely_each_asks() {
+        let watch = Watch::new();
+        watch.note_busy_broker(&at_instance(0, "db"));
+        assert_eq!(watch.take_turn(&at_instance(0, "db")), Ok(()));
+        let pauses: Vec<_> = (1..=201).map(|number| watch.take_turn(&at_instance(number, "db"))).collect();
+        assert_eq!(pauses[0], Err(SHORTEST_TURN));
+        assert_eq!(pauses[200], Err(Duration::from_secs(20)));
+    }
+
+    /// As that of a ServiceKey that was let go meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn a_deletion_that_is_not_asked_about_keeps_no_other_waiting() {
+        let watch = Watch::new();
+        let [one, two] = [1, 2].map(|number| at_instance(number, "db"));
+        watch.note_busy_broker(&one);
+        assert!(watch.take_turn(&one).is_ok());
+        advance(LONGEST_SILENCE / 2).await;
+        watch.since(&one, Work::Unbind);
+        advance(LONGEST_SILENCE / 2).await;
+        assert!(watch.take_turn(&two).is_err());
+        advance(LONGEST_SILENCE / 2).await;
+        assert!(watch.take_turn(&two).is_ok());
+    }
+
+    #[test]
+    fn of_brokers_that_want_turns_a_bounded_number_is_remembered() {
+        let watch = Watch::new();
+        for number in 0..=MOST_WITH_TURNS {
+            watch.note_busy_broker(&at_instance(1, &format!("instance-{number}")));
+        }
+        assert_eq!(watch.one_at_a_time.lock().unwrap().len(), MOST_WITH_TURNS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn jobs_are_looked_at_ever_more_rarely() {
+        let watch = Watch::new();
+        let key = request(1);
+        watch.begins(&key, Work::Unbind);
+        let mut looks = Vec::new();
+        for second in 0..1200 {
+            if watch.is_job_due(key.identity, PATIENCE_WITHOUT_EFFECT) {
+                looks.push(second);
+            }
+            assert_eq!(watch.is_stuck(key.identity), second >= LONGEST_WITHOUT_EFFECT.as_secs());
+            advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(looks, [5, 10, 20, 40, 80, 160, 320, 620, 920]);
     }
 }

@@ -47,7 +47,7 @@ impl ApiError {
 
     /// The name is in use at this instance.
     pub(super) fn is_about_the_name(&self) -> bool {
-        self.says("must be unique") || self.says("has a key binding")
+        self.says("must be unique") || self.says("has a key binding") || self.says("binding already exists")
     }
 }
 
@@ -260,7 +260,8 @@ pub(super) struct CreateKey<'a> {
     relationships: Relationships<'a>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     parameters: &'a Map<String, Value>,
-    metadata: Metadata,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Metadata>,
 }
 
 #[derive(Serialize)]
@@ -283,7 +284,7 @@ impl<'a> CreateKey<'a> {
         name: &'a str,
         instance: &'a str,
         parameters: &'a Map<String, Value>,
-        metadata: Metadata,
+        metadata: Option<Metadata>,
     ) -> Self {
         let service_instance = ToOne { data: Reference { guid: instance } };
         Self { kind: "key", name, relationships: Relationships { service_instance }, parameters, metadata }
@@ -305,10 +306,37 @@ pub(super) fn credentials(body: &[u8]) -> Result<Map<String, Value>, &'static st
     }
 }
 
-/// The first error of a job that failed.
-pub(super) fn job_error(body: &[u8]) -> Option<String> {
-    let detail = ApiError::read(body).detail;
-    (!detail.trim().is_empty()).then_some(detail)
+/// A job, which works on a key in the background.
+#[derive(Deserialize)]
+pub(super) struct Job {
+    #[serde(default, deserialize_with = "word")]
+    state: String,
+    #[serde(default)]
+    errors: Vec<ApiError>,
+}
+
+impl Job {
+    /// Whether it ended without success.
+    pub(super) fn has_failed(&self) -> bool {
+        self.state == "FAILED"
+    }
+
+    /// The first of its errors.
+    pub(super) fn error(&self) -> Option<&ApiError> {
+        self.errors.first().filter(|error| !error.detail.trim().is_empty())
+    }
+}
+
+/// Whether the API says so of a broker that works on another key of the instance, and on one at a time (422
+/// `ConcurrencyError`).
+pub(super) fn is_of_a_busy_broker(said: &str) -> bool {
+    said.contains("broker rejected the request due to an operation being in progress")
+        || said.contains("in parallel with other running operations")
+}
+
+/// Whether this is what the API sends.
+pub(super) fn is_json(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
 }
 
 /// What is wrong with a body that can't be read.

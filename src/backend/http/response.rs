@@ -51,7 +51,16 @@ impl Response {
     pub(in crate::backend) fn body(&self) -> Result<&[u8], Failure> {
         self.body.as_ref().map(|body| body.bytes.as_slice()).map_err(Clone::clone)
     }
+
+    /// Whether Cloud Foundry's router answers in place of what is behind it, because that is down.
+    pub(in crate::backend) fn is_of_a_router(&self) -> bool {
+        let body = self.body.as_ref().map(|body| body.bytes.as_slice()).unwrap_or_default();
+        self.status == StatusCode::NOT_FOUND && body.starts_with(UNKNOWN_ROUTE)
+    }
 }
+
+/// How the router's answer begins that knows no way to a host.
+const UNKNOWN_ROUTE: &[u8] = b"404 Not Found: Requested route (";
 
 #[cfg(test)]
 impl Response {

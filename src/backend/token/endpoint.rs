@@ -206,14 +206,14 @@ impl TokenEndpoint {
         let Some(refresh_token) = self.refresh_token() else { return self.ask(http, &self.form).await };
         let text = refresh_token.expose_secret().to_owned();
         let form = [("grant_type", "refresh_token".to_owned().into()), ("refresh_token", text.into())];
-        match self.ask(http, &form).await {
+        match self.attempt(http, &form).await {
             // That it is not taken any more says nothing of the login that it came from.
-            Err(error) if matches!(error.class, ErrorClass::Forbidden | ErrorClass::Rejected) => {
+            Err(failed) if failed.may_be_of_a_refresh_token() => {
                 tracing::debug!("the refresh token is not taken any more");
                 self.keep(None);
                 self.ask(http, &self.form).await
             }
-            outcome => outcome,
+            outcome => outcome.map_err(|failed| failed.error),
         }
     }
 
@@ -222,6 +222,10 @@ impl TokenEndpoint {
         http: &HttpClient,
         form: &[(&str, Zeroizing<String>)],
     ) -> Result<Token, BackendError> {
+        self.attempt(http, form).await.map_err(|failed| failed.error)
+    }
+
+    async fn attempt(&self, http: &HttpClient, form: &[(&str, Zeroizing<String>)]) -> Result<Token, Failed> {
         let mut request = Request::new(Method::POST, ROUTE, self.url.clone())
             .elsewhere()
             .answered_in_bytes(LARGEST_ANSWER)
@@ -237,7 +241,8 @@ impl TokenEndpoint {
         let response = http.send(request).await.map_err(failed)?;
         if !response.status.is_success() {
             let shown = form.iter().filter(|(name, _)| *name == "cr_token");
-            return Err(self.refused(&response, shown.map(|(_, token)| token.as_str().into())));
+            let error = self.refused(&response, shown.map(|(_, token)| token.as_str().into()));
+            return Err(Failed { status: Some(response.status), error });
         }
         let body = response.body().map_err(failed)?;
         let token = answer::token(body).map_err(|what| self.malformed(&response, what))?;
@@ -280,8 +285,18 @@ impl TokenEndpoint {
             Some(code) if code != said => format!("{code}: {said}"),
             _ => said,
         };
+        if response.is_of_a_router() {
+            let message = format!(
+                "{} failed: the server is not reachable behind its router, which answers {status}: it knows no such route",
+                self.what()
+            );
+            return BackendError::new(ErrorClass::Transient, message).retry_after(response.retry_after);
+        }
         let class = class(self.grant, status, code.as_deref());
         let mut message = format!("{} failed: the server answers {status}: {said}", self.what());
+        // A UAA gives this code also where the client is the right one.
+        let is_about_the_grant = answer::description(body).is_some_and(|said| said.contains(NOT_GRANTED));
+        let code = if is_about_the_grant { Some("unauthorized_client".to_owned()) } else { code };
         let advice = if is_locked(body) { LOCKED } else { advice(self.grant, class, code.as_deref()) };
         if !advice.is_empty() {
             message.push_str("; ");
@@ -326,6 +341,30 @@ fn is_locked(body: &[u8]) -> bool {
 fn refuses_secret(grant: Grant, code: &str) -> bool {
     grant != Grant::ComputeResource
         && !matches!(code, "unauthorized_client" | "unsupported_grant_type" | "invalid_scope")
+}
+
+/// What a UAA says of a grant that a client may not have, under the code `invalid_client`.
+const NOT_GRANTED: &str = "Unauthorized grant type";
+
+/// A request for a token that brought none.
+struct Failed {
+    /// What the server answered, where it did.
+    status: Option<StatusCode>,
+    error: BackendError,
+}
+
+impl Failed {
+    /// Whether it may be due to a refresh token that is dead. A UAA answers 401 or 500 to those.
+    fn may_be_of_a_refresh_token(&self) -> bool {
+        matches!(self.error.class, ErrorClass::Forbidden | ErrorClass::Rejected)
+            || self.status == Some(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl From<BackendError> for Failed {
+    fn from(error: BackendError) -> Self {
+        Self { status: None, error }
+    }
 }
 
 impl fmt::Debug for TokenEndpoint {
@@ -421,6 +460,9 @@ fn advice(grant: Grant, class: ErrorClass, code: Option<&str>) -> &'static str {
         }
         (_, Some("unauthorized_client" | "unsupported_grant_type")) => {
             "allow this client the grant `client_credentials` there"
+        }
+        (ErrorClass::Forbidden, Some("invalid_client")) if grant == Grant::Password => {
+            "the server does not know the client `cf`; log in by `clientCredentials`"
         }
         (_, Some("invalid_scope")) => "check `scopes`, and what the client may ask for there",
         (ErrorClass::Forbidden, _) if grant == Grant::ApiKey => {

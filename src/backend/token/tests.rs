@@ -93,6 +93,18 @@ async fn asks_as_the_rfc_wants_it(#[case] scopes: &[&str], #[case] form: &str) {
 #[case(401, r#"{"error": "unauthorized"}"#, Forbidden, "answers 401: unauthorized; check the entries")]
 #[case(
     401,
+    r#"{"error": "invalid_client", "error_description": "Unauthorized grant type"}"#,
+    Forbidden,
+    "answers 401: invalid_client: Unauthorized grant type; allow this client the grant `client_credentials` there"
+)]
+#[case(
+    404,
+    "404 Not Found: Requested route ('uaa.cf.example.com') does not exist.",
+    Transient,
+    "the server is not reachable behind its router, which answers 404: it knows no such route"
+)]
+#[case(
+    401,
     "<html>",
     Forbidden,
     "answers 401: an HTML page; check the entries `clientId` and `clientSecret`"
@@ -234,6 +246,10 @@ const BY_SECOND: &str = "grant_type=refresh_token&refresh_token=r-2";
     &[(200, FIRST), (401, r#"{"error": "invalid_token"}"#), (200, SECOND), (200, GRANT)],
     &[BY_PASSWORD, BY_FIRST, BY_PASSWORD, BY_SECOND]
 )]
+#[case::is_dead(
+    &[(200, FIRST), (500, r#"{"error": "server_error"}"#), (200, SECOND), (200, GRANT)],
+    &[BY_PASSWORD, BY_FIRST, BY_PASSWORD, BY_SECOND]
+)]
 #[case::is_unknown(
     &[(200, FIRST), (400, r#"{"error": "invalid_grant"}"#), (200, GRANT), (200, GRANT)],
     &[BY_PASSWORD, BY_FIRST, BY_PASSWORD, BY_PASSWORD]
@@ -264,7 +280,7 @@ async fn a_refresh_token_outlasts_an_outage(
 #[tokio::test]
 async fn a_refresh_token_that_the_server_repeats_is_hidden() {
     let refused = r#"{"error": "server_error", "error_description": "no way with r-1"}"#;
-    let (_, outcomes) = asked_for_with(&[(200, FIRST), (500, refused)]).await;
+    let (_, outcomes) = asked_for_with(&[(200, FIRST), (503, refused)]).await;
     let error = outcomes[1].as_ref().unwrap_err();
     assert!(error.message.ends_with("server_error: no way with [redacted]"), "{error}");
 }

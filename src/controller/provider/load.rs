@@ -175,6 +175,7 @@ pub fn backend(
             let http = observed_as(Backend::CLOUD_FOUNDRY)?;
             let CloudFoundrySpec {
                 api_url,
+                uaa_url,
                 auth,
                 organization,
                 space,
@@ -184,6 +185,7 @@ pub fn backend(
             } = spec;
             let config = CloudFoundryConfig {
                 api_url: url("apiUrl", api_url)?,
+                uaa_url: uaa_url.as_deref().map(|uaa_url| url("uaaUrl", uaa_url)).transpose()?,
                 auth: cloud_foundry_auth(auth, logins)?,
                 organization: organization.clone(),
                 space: space.clone(),

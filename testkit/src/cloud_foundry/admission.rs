@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::{
     answer::{Answer, ApiError, Refusal},
+    metadata::Metadata,
     operation::{Change, Operation, Wish},
     query::ListQuery,
     record::Rule,
@@ -105,7 +106,10 @@ fn wish(headers: &HeaderMap, body: Option<&Bytes>) -> Result<Wish, Refusal> {
         let detail = format!("Name is too long (maximum is {MAX_NAME} characters)");
         return Err(Refusal::unprocessable(Rule::Body, detail));
     }
-    wish.metadata.check().map_err(|error| Refusal::unprocessable(Rule::Metadata, error))?;
+    wish.metadata
+        .iter()
+        .try_for_each(Metadata::check)
+        .map_err(|error| Refusal::unprocessable(Rule::Metadata, error))?;
     Ok(wish)
 }
 

@@ -83,6 +83,14 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, 10010, "CF-ResourceNotFound", detail)
     }
 
+    /// What a Korifi says of a name that is taken.
+    pub fn not_unique(instance: &str, name: &str) -> Self {
+        let detail = format!(
+            "Service binding already exists: App:  Service Instance: {instance} Service Binding: {name}"
+        );
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, 10016, "CF-UniquenessError", detail)
+    }
+
     pub fn rate_limit_exceeded() -> Self {
         let detail = "Rate Limit Exceeded";
         Self::new(StatusCode::TOO_MANY_REQUESTS, 10013, "CF-RateLimitExceeded", detail)

@@ -32,6 +32,9 @@ pub struct Builder {
     pace: Pace,
     page_limit: Option<usize>,
     look_ups: Option<usize>,
+    one_at_a_time: bool,
+    korifi: bool,
+    named: Option<String>,
     tls: Option<TlsIdentity>,
     port: Option<ReservedPort>,
     tolerated: Vec<Rule>,
@@ -69,6 +72,9 @@ impl Builder {
             pace: Pace::at_once(),
             page_limit: None,
             look_ups: None,
+            one_at_a_time: false,
+            korifi: false,
+            named: None,
             tls: None,
             port: None,
             tolerated: Vec::new(),
@@ -136,6 +142,25 @@ impl Builder {
         self
     }
 
+    /// Lets the broker work on one key of an instance at a time: it answers 422 `ConcurrencyError` to all others.
+    pub const fn one_at_a_time(mut self) -> Self {
+        self.one_at_a_time = true;
+        self
+    }
+
+    /// Is a Korifi: Cloud Foundry's API on Kubernetes, without a UAA. Its tokens are those of the cluster, which
+    /// [`FakeCloudFoundry::issue_token`] stands for.
+    pub const fn korifi(mut self) -> Self {
+        self.korifi = true;
+        self
+    }
+
+    /// Names itself so in all links, as a Korifi does that is called by its address within the cluster.
+    pub fn named(mut self, url: impl Into<String>) -> Self {
+        self.named = Some(url.into());
+        self
+    }
+
     /// Serves https with this certificate, at both hosts.
     pub fn tls(mut self, identity: TlsIdentity) -> Self {
         self.tls = Some(identity);
@@ -174,8 +199,11 @@ impl Builder {
         let [api_url, uaa_url] = [&api_port, &uaa_port].map(|port| format!("{scheme}://{}", port.addr()));
 
         let uaa = Uaa::new(self.logins, self.token_lifetime, self.refresh_tokens);
-        let state =
+        let api_url = self.named.unwrap_or(api_url);
+        let mut state =
             State::new(api_url, uaa_url, self.organizations, self.credentials, self.pace, self.page_limit);
+        state.one_at_a_time = self.one_at_a_time;
+        state.korifi = self.korifi;
         let side = CloudFoundry::new(uaa, state, self.look_ups);
         let shared = Arc::new(Shared::new(side, self.tolerated, self.limit));
         let host = |door| Host { door, shared: Arc::clone(&shared) };

@@ -14,6 +14,15 @@ impl Fault {
         Self::Status(status, json!({ "errors": [{ "code": code, "title": title, "detail": detail }] }))
     }
 
+    /// 404 of the router in front, which knows no way to the API while that is down.
+    #[must_use]
+    pub const fn unknown_route() -> Self {
+        Self::Text(
+            StatusCode::NOT_FOUND,
+            "404 Not Found: Requested route ('api.cf.example.com') does not exist.\n",
+        )
+    }
+
     /// 503: the credentials are in CredHub, and that does not answer. For [`Route::Details`](super::Route::Details).
     #[must_use]
     pub fn credhub_is_down() -> Self {

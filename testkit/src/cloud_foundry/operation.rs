@@ -38,7 +38,7 @@ pub(super) struct Wish {
     #[serde(default)]
     pub parameters: Option<Map<String, Value>>,
     #[serde(default)]
-    pub metadata: Metadata,
+    pub metadata: Option<Metadata>,
 }
 
 impl fmt::Debug for Wish {

@@ -26,6 +26,11 @@ impl Work {
         }
     }
 
+    /// The GUID of a job of a Korifi, which is made of what it does and to which key.
+    pub(super) fn job_of_korifi(self, key: &str) -> String {
+        format!("managed_service_binding.{}~{key}", self.name())
+    }
+
     /// What a job calls it that fails.
     pub(super) const fn of_the_broker(self) -> &'static str {
         match self {

@@ -23,6 +23,8 @@ pub enum Fault {
     Status(StatusCode, Value),
     /// This status with a page of HTML, as routers send it.
     Html(StatusCode),
+    /// This status with this line of text.
+    Text(StatusCode, &'static str),
     /// The true answer with another body.
     Edit(Arc<dyn Fn(&mut Value) + Send + Sync>),
     /// No answer, and a connection that stays open.
@@ -61,6 +63,7 @@ impl fmt::Debug for Fault {
         match self {
             Self::Status(status, _) => write!(f, "Status({status})"),
             Self::Html(status) => write!(f, "Html({status})"),
+            Self::Text(status, _) => write!(f, "Text({status})"),
             Self::Edit(_) => f.write_str("Edit"),
             Self::Hang => f.write_str("Hang"),
             Self::Cut => f.write_str("Cut"),
@@ -138,6 +141,7 @@ impl<R: Copy + Eq> Injection<R> {
         let mut spoiled = match self.fault {
             Fault::Status(status, body) => Answer::new(status, body).into_response(),
             Fault::Html(status) => response(status, "text/html", Body::from(PAGE)),
+            Fault::Text(status, text) => response(status, "text/plain; charset=utf-8", Body::from(text)),
             Fault::Edit(change) => {
                 let mut body = answer.body.take().unwrap_or_default();
                 change(&mut body);

@@ -226,3 +226,44 @@ async fn what_is_under_way_keeps_its_pace() -> Result<()> {
     assert!(two.is_live());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_broker_that_does_one_thing_at_a_time_fails_the_job_and_leaves_the_key() -> Result<()> {
+    let it = start_with(FakeCloudFoundry::builder().one_at_a_time()).await?;
+    let (one, _) = it.ask_for("one").await?;
+    let (two, _) = it.ask_for("two").await?;
+    it.cf.change_pace(Pace::looks(3));
+    let first = it.job_of(it.delete(&one)).await?;
+    let second = it.job_of(it.delete(&two)).await?;
+    for job in [&first, &first, &second, &second] {
+        it.state(job).await?;
+    }
+    assert_eq!(it.state(&first).await?, "POLLING");
+    let (state, error) = it.job(&second).await?;
+    assert_eq!(state, "FAILED");
+    assert_eq!(
+        error["detail"],
+        "unbind could not be completed: The service broker rejected the request due to an operation being in progress \
+         for the service binding."
+    );
+    assert_eq!(it.last_operation(&two).await?, operation("create", "succeeded"));
+    let _ = it.cf.finish_all();
+    let again = it.job_of(it.delete(&two)).await?;
+    for state in ["PROCESSING", "POLLING", "POLLING", "COMPLETE"] {
+        assert_eq!(it.state(&again).await?, state);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_leaves_key_and_job_as_they_are() -> Result<()> {
+    let it = at(Pace::until_told().only(Work::Delete)).await?;
+    let (key, _) = it.ask_for("one").await?;
+    let job = it.job_of(it.delete(&key)).await?;
+    assert!(it.cf.kill_worker(&key.guid) && !it.cf.kill_worker(&key.guid));
+    for _ in 0..3 {
+        assert_eq!(it.state(&job).await?, "PROCESSING");
+    }
+    assert_eq!(it.last_operation(&key).await?, operation("create", "succeeded"));
+    Ok(())
+}

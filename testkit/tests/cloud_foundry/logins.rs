@@ -189,8 +189,8 @@ async fn who_asks_the_uaa_wrongly_gets_no_token() -> Result<()> {
     let wrong = [
         (Rule::Client, 401, "invalid_client", it.uaa_as(("operator", "guess"), &own)),
         (Rule::Client, 401, "invalid_client", it.uaa_as(("cf", "guess"), &ALICE)),
-        (Rule::GrantType, 401, "unauthorized_client", it.uaa_as(("cf", ""), &own)),
-        (Rule::GrantType, 401, "unauthorized_client", it.uaa_as(("operator", "client-secret"), &ALICE)),
+        (Rule::GrantType, 401, "invalid_client", it.uaa_as(("cf", ""), &own)),
+        (Rule::GrantType, 401, "invalid_client", it.uaa_as(("operator", "client-secret"), &ALICE)),
         (
             Rule::GrantType,
             400,

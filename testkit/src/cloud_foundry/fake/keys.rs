@@ -76,6 +76,31 @@ impl FakeCloudFoundry {
         self.shared.change(|inner| inner.side.state.fail(key, detail))
     }
 
+    /// Lets the job of what is under way for the key of this GUID fail, and leaves the key as it is; says whether
+    /// something was under way.
+    #[must_use = "it says whether there was something to fail"]
+    pub fn fail_job(&self, key: &str, detail: &str) -> bool {
+        self.shared.change(|inner| inner.side.state.fail_job(key, detail))
+    }
+
+    /// Forgets what is under way for the key of this GUID and its job, and leaves the key as it is; says whether something
+    /// was under way.
+    #[must_use = "it says whether there was something to lose"]
+    pub fn lose_job(&self, key: &str) -> bool {
+        self.shared.change(|inner| {
+            let state = &mut inner.side.state;
+            let lost = state.abandon(key);
+            lost.map(|(_, jobs)| state.forget_jobs(&jobs)).is_some()
+        })
+    }
+
+    /// Lets the worker of what is under way for the key of this GUID die: neither the key nor its job changes any more.
+    /// Says whether something was under way.
+    #[must_use = "it says whether there was something to kill"]
+    pub fn kill_worker(&self, key: &str) -> bool {
+        self.shared.change(|inner| inner.side.state.abandon(key)).is_some()
+    }
+
     /// Makes a key without labels by hand, as `cf create-service-key` does; nothing where there is no such instance.
     pub fn add_key(&self, instance: &str, name: &str) -> Option<Key> {
         self.add_labelled_key(instance, name, [])

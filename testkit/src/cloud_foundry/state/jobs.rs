@@ -46,7 +46,8 @@ impl Stage {
 impl State {
     /// Makes a job for work on a key; gives its GUID.
     pub(super) fn new_job(&mut self, work: Work, key: &str) -> String {
-        let (guid, now) = (guid(), Timestamp::now());
+        let guid = if self.korifi { work.job_of_korifi(key) } else { guid() };
+        let now = Timestamp::now();
         let job = Job {
             guid: guid.clone(),
             work,
@@ -74,6 +75,11 @@ impl State {
                 job.updated_at = Timestamp::now();
             }
         }
+    }
+
+    /// Forgets jobs, as those are that are old.
+    pub fn forget_jobs(&mut self, jobs: &[String]) {
+        self.jobs.retain(|guid, _| !jobs.contains(guid));
     }
 
     pub(super) fn fetch_job(&mut self, guid: &str) -> Answered {

@@ -21,6 +21,10 @@ use super::{
 
 impl State {
     pub(super) fn create(&mut self, wish: &Wish, session: &Session) -> Answered {
+        if self.korifi && wish.metadata.is_some() {
+            let detail = "invalid request body: json: unknown field \"metadata\"";
+            return Err(ApiError::unprocessable(detail));
+        }
         let instance = &wish.relationships.service_instance.data.guid;
         let place = self.readable(instance, session).ok_or_else(|| {
             ApiError::unprocessable(format!("The service instance could not be found: '{instance}'"))
@@ -33,8 +37,10 @@ impl State {
             self.forget(&failed);
         }
         let (mut labels, mut annotations) = (BTreeMap::new(), BTreeMap::new());
-        metadata::merge(&mut labels, &wish.metadata.labels);
-        metadata::merge(&mut annotations, &wish.metadata.annotations);
+        if let Some(metadata) = &wish.metadata {
+            metadata::merge(&mut labels, &metadata.labels);
+            metadata::merge(&mut annotations, &metadata.annotations);
+        }
         let parameters = wish.parameters.clone().unwrap_or_default();
         let guid = self.insert(instance, &wish.name, labels, annotations, parameters);
         let job = self.new_job(Work::Create, &guid);
@@ -70,6 +76,12 @@ impl State {
     /// Checks that a name is free; gives the key that failed under this name and is to be replaced.
     fn check_name(&self, instance: &str, name: &str) -> Result<Option<String>, ApiError> {
         let Some(taken) = self.named(instance, name) else { return Ok(None) };
+        if self.korifi {
+            // The name is free as soon as the deletion of its key was asked for.
+            let is_being_deleted =
+                taken.last_operation.work == Work::Delete || self.is_to_be_deleted(&taken.guid);
+            return if is_being_deleted { Ok(None) } else { Err(ApiError::not_unique(instance, name)) };
+        }
         let operation = &taken.last_operation;
         let unique =
             "The binding name is invalid. Key binding names must be unique. The service instance already";
@@ -82,6 +94,11 @@ impl State {
                 "{unique} has a key binding with the name '{name}' that is getting deleted or its deletion failed."
             ))),
         }
+    }
+
+    fn is_to_be_deleted(&self, guid: &str) -> bool {
+        let effort = self.stored(guid).and_then(|stored| stored.effort.as_ref());
+        effort.is_some_and(|effort| effort.work == Work::Delete)
     }
 
     fn check_quota(&self, place: Place<'_>, replaces: bool) -> Result<(), ApiError> {
@@ -200,9 +217,10 @@ impl State {
         }
         // A creation that the broker is at work on can be overtaken; one that it was not asked for yet can't.
         let operation = &stored.key.last_operation;
-        if operation.is(Work::Create, OperationState::Initial)
-            || operation.is(Work::Delete, OperationState::InProgress)
-        {
+        let is_blocking = operation.is(Work::Create, OperationState::Initial)
+            || operation.is(Work::Delete, OperationState::InProgress);
+        // A Korifi takes every deletion, and any number of times.
+        if is_blocking && !self.korifi {
             let detail = "There is an operation in progress for the service binding.";
             return Err(ApiError::unprocessable(detail));
         }

@@ -34,6 +34,10 @@ pub(super) struct State {
     pub pace: Pace,
     /// How many resources a page has at most, whatever a client asks for.
     pub page_limit: Option<usize>,
+    /// Whether the broker works on one key of an instance at a time.
+    pub one_at_a_time: bool,
+    /// Whether it is a Korifi.
+    pub korifi: bool,
     /// By number, thus oldest first.
     keys: BTreeMap<u64, Stored>,
     numbers: HashMap<String, u64>,
@@ -77,6 +81,8 @@ impl State {
             recipe,
             pace,
             page_limit,
+            one_at_a_time: false,
+            korifi: false,
             keys: BTreeMap::new(),
             numbers: HashMap::new(),
             jobs: HashMap::new(),

@@ -15,6 +15,9 @@ impl State {
     /// `GET /`.
     pub fn root(&self) -> Value {
         let link = |href: String| json!({ "href": href });
+        if self.korifi {
+            return self.root_of_korifi();
+        }
         json!({ "links": {
             "self": link(self.api.clone()),
             "bits_service": null,
@@ -37,6 +40,18 @@ impl State {
                 },
             },
         }})
+    }
+
+    fn root_of_korifi(&self) -> Value {
+        let link = |href: String, version: &str| json!({ "href": href, "meta": { "version": version } });
+        let nothing =
+            ["bits_service", "cloud_controller_v2", "network_policy_v0", "network_policy_v1", "uaa"];
+        let nothing = nothing.into_iter().chain(["credhub", "routing", "logging", "log_stream", "app_ssh"]);
+        let mut links: serde_json::Map<_, _> = nothing.map(|name| (name.to_owned(), Value::Null)).collect();
+        links.insert("self".into(), link(self.api.clone(), ""));
+        links.insert("login".into(), link(self.api.clone(), ""));
+        links.insert("cloud_controller_v3".into(), link(self.url("/v3"), "3.117.0+cf-k8s"));
+        json!({ "links": links, "cf_on_k8s": true })
     }
 
     pub(super) fn api_root(&self) -> Value {

@@ -60,7 +60,12 @@ impl State {
         if let Some(stored) = self.stored_mut(guid) {
             stored.effort = Some(effort);
         }
-        if !takes_time {
+        if takes_time {
+            return;
+        }
+        if self.is_busy_elsewhere(guid) {
+            self.reject(guid);
+        } else {
             self.finish(guid);
         }
     }
@@ -80,12 +85,59 @@ impl State {
     }
 
     fn start(&mut self, guid: &str) {
+        let is_new = |stored: &Stored| stored.effort.as_ref().is_some_and(|effort| !effort.started);
+        if !self.stored(guid).is_some_and(is_new) {
+            return;
+        }
+        if self.is_busy_elsewhere(guid) {
+            self.reject(guid);
+            return;
+        }
         let Some(stored) = self.stored_mut(guid) else { return };
-        let Some(effort) = stored.effort.as_mut().filter(|effort| !effort.started) else { return };
+        let Some(effort) = stored.effort.as_mut() else { return };
         effort.started = true;
         let (work, jobs) = (effort.work, effort.jobs.clone());
         stored.set(work, OperationState::InProgress, "");
         self.advance(&jobs, &Stage::Polling);
+    }
+
+    /// Whether the broker works on another key of the same instance, and on one at a time.
+    fn is_busy_elsewhere(&self, guid: &str) -> bool {
+        let Some(key) = self.key(guid).filter(|_| self.one_at_a_time) else { return false };
+        self.keys.values().any(|other| {
+            other.key.instance == key.instance
+                && other.key.guid != key.guid
+                && other.effort.as_ref().is_some_and(|effort| effort.started)
+        })
+    }
+
+    /// The broker answers 422 `ConcurrencyError`. A creation fails by that. A deletion only loses its job.
+    fn reject(&mut self, guid: &str) {
+        let work = self.stored(guid).and_then(|stored| stored.effort.as_ref()).map(|effort| effort.work);
+        match work {
+            Some(Work::Create) => drop(self.fail(guid, PARALLEL)),
+            Some(Work::Delete) => drop(self.fail_job(guid, IN_PROGRESS)),
+            None => {}
+        }
+    }
+
+    /// Lets the job of what is under way with a key fail, and leaves the key as it is; says whether something was.
+    pub fn fail_job(&mut self, guid: &str, detail: &str) -> bool {
+        let Some((work, jobs)) = self.abandon(guid) else { return false };
+        self.advance(&jobs, &Stage::Failed(ApiError::unable_to_perform(work.of_the_broker(), detail)));
+        true
+    }
+
+    /// Takes what is under way with a key away from its worker: neither the key nor the jobs change any more. Gives the
+    /// jobs.
+    pub fn abandon(&mut self, guid: &str) -> Option<(Work, Vec<String>)> {
+        let effort = self.stored_mut(guid)?.effort.take()?;
+        if !effort.overtaken.is_empty() {
+            let overtaken = Effort::new(Work::Create, effort.pace, String::new(), Vec::new());
+            let overtaken = Effort { jobs: effort.overtaken.clone(), started: true, ..overtaken };
+            self.stored_mut(guid)?.effort = Some(overtaken);
+        }
+        Some((effort.work, effort.jobs))
     }
 
     /// Lets what is under way with a key succeed; says whether something was.
@@ -144,6 +196,14 @@ impl State {
         true
     }
 }
+
+/// What a creation says that the broker refused because of another one.
+const PARALLEL: &str =
+    "The service broker could not perform this operation in parallel with other running operations";
+
+/// What the job of a deletion says that the broker refused because of another one.
+const IN_PROGRESS: &str =
+    "The service broker rejected the request due to an operation being in progress for the service binding.";
 
 /// What the job of a key says that was removed meanwhile.
 fn gone(guid: &str) -> ApiError {

@@ -154,7 +154,7 @@ impl Uaa {
         }
         if is_cf == (grant == Grant::ClientCredentials) {
             let detail = format!("the client `{id}` must not ask for {grant:?}");
-            let refused = refused(StatusCode::UNAUTHORIZED, "unauthorized_client", &detail);
+            let refused = refused(StatusCode::UNAUTHORIZED, "invalid_client", "Unauthorized grant type");
             return Err(Refusal::breach(Rule::GrantType, refused, detail));
         }
         Ok(())

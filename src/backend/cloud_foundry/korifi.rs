@@ -1,0 +1,139 @@
+//! What a Korifi needs besides: it takes no labels and annotations when it creates a key, so a key is marked by a second
+//! call. Until then its name tells whose it is, which follows from the ServiceKey's UID.
+
+use std::borrow::Cow;
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use super::{
+    call::Exchange,
+    classify::Call,
+    foundry::{CloudFoundry, KEYS},
+    instances::listed,
+    marks,
+    wire::{Key, Standing},
+};
+use crate::backend::{
+    Accepted, BackendError, ErrorClass, KeyRequest, Work,
+    bounded::is_id,
+    http::{Response, segment},
+    pages::{Lists, MOST_OF_ONE},
+};
+
+impl CloudFoundry {
+    pub(super) async fn is_korifi(&self) -> Result<bool, BackendError> {
+        Ok(self.session.links(&self.http).await?.is_korifi)
+    }
+
+    /// The request, with the name that the key has here. At a Korifi it follows from the ServiceKey's UID.
+    ///
+    /// # Errors
+    /// Where the API does not tell what it is.
+    pub(super) async fn named_here<'r>(
+        &self,
+        request: &'r KeyRequest,
+    ) -> Result<Cow<'r, KeyRequest>, BackendError> {
+        if !self.is_korifi().await? {
+            return Ok(Cow::Borrowed(request));
+        }
+        let name = request.identity.own_name(&request.name);
+        if name == request.name {
+            return Ok(Cow::Borrowed(request));
+        }
+        // One that was adopted keeps its name.
+        let former_name = request.former_name.clone().or_else(|| Some(request.name.clone()));
+        Ok(Cow::Owned(KeyRequest { name, former_name, ..request.clone() }))
+    }
+
+    /// Marks the key that this process created before and could not mark.
+    ///
+    /// # Errors
+    /// As for [`CloudFoundry::mark_created`].
+    pub(super) async fn mark_again(&self, request: &KeyRequest) -> Result<Option<Accepted>, BackendError> {
+        let Some(guid) = self.watch.unmarked(request) else { return Ok(None) };
+        let marked = self.mark(request, &guid).await.map_err(|error| unmarked(&error))?;
+        Ok(marked.then(|| self.under_way(request, Work::Bind, None)))
+    }
+
+    /// Marks a key that was just created.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Unsure`]: the key is there, and the next attempt finds it by its name.
+    pub(super) async fn mark_created(
+        &self,
+        request: &KeyRequest,
+        response: &Response,
+    ) -> Result<(), BackendError> {
+        let job = response.location.as_deref().and_then(|job| job.rsplit('/').next());
+        let guid = job.and_then(|job| job.rsplit_once('~')).map(|(_, guid)| guid);
+        let Some(guid) = guid.filter(|guid| is_id(guid)) else {
+            let message = "bind failed: the API does not tell which key it created; retrying";
+            return Err(BackendError::new(ErrorClass::Unsure, message));
+        };
+        self.watch.note_unmarked(request, guid);
+        self.mark(request, guid).await.map(drop).map_err(|error| unmarked(&error))
+    }
+
+    /// Whether the key was still there to be marked.
+    async fn mark(&self, request: &KeyRequest, guid: &str) -> Result<bool, BackendError> {
+        let mut exchange = Exchange::of(self, Call::Mark, request);
+        let path = format!("{KEYS}/{}", segment(guid));
+        let marks = json!({"metadata": marks::of(request)});
+        let response = exchange.send_json(Method::PATCH, &path, &marks).await?;
+        match response.status {
+            StatusCode::OK => {
+                self.watch.note_marked(request.identity);
+                self.confirmed.insert(request, guid);
+                Ok(true)
+            }
+            StatusCode::NOT_FOUND => {
+                self.watch.note_marked(request.identity);
+                Ok(false)
+            }
+            _ => Err(exchange.refused(&response).await),
+        }
+    }
+
+    /// Deletes the keys that bear the name of this identity and no mark: the operator was interrupted after it had created
+    /// them. They are marked first, because lists show what is being deleted by its mark.
+    ///
+    /// # Errors
+    /// Those of the calls.
+    pub(super) async fn delete_unmarked(
+        &self,
+        request: &KeyRequest,
+    ) -> Result<Option<Accepted>, BackendError> {
+        if !self.is_korifi().await? {
+            return Ok(None);
+        }
+        let name = listed(&request.name);
+        let query = [("type", "key"), ("names", name.as_str())];
+        let keep = |key: Key| Some(key).filter(|key| self.is_created_unmarked(key, request));
+        let found = Exchange::of(self, Call::Keys, request).first(MOST_OF_ONE, KEYS, &query, keep).await?;
+        // It does not matter what it was created from, and nobody may take it up.
+        let discarded = KeyRequest { inputs: String::new(), ..request.clone() };
+        let mut guids = Vec::new();
+        for Key { guid, .. } in found {
+            if self.mark(&discarded, &guid).await? {
+                guids.push(guid);
+            }
+        }
+        self.delete_marked(request, &guids).await
+    }
+
+    /// Whether the operator created the key and was interrupted before it could mark it. A name does not prove that a key is
+    /// that of a restored ServiceKey.
+    pub(super) fn is_created_unmarked(&self, key: &Key, request: &KeyRequest) -> bool {
+        request.restored.is_none()
+            && marks::owner_of(key).is_none()
+            && key.name.as_ref() == Some(&request.name)
+            && request.identity.own_name(&request.name) == request.name
+            && key.standing() != Standing::Deleting
+    }
+}
+
+fn unmarked(error: &BackendError) -> BackendError {
+    let message = format!("bind failed: the key was created, but can't be marked yet: {}", error.message);
+    BackendError::new(ErrorClass::Unsure, message).retry_after(error.retry_after)
+}
