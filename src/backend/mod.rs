@@ -31,8 +31,8 @@ pub use http::{
 pub use ibm_cloud::{IbmCloud, IbmCloudAuth, IbmCloudConfig, Profile};
 pub use key::{
     Accepted, Access, Adoption, Bound, Credentials, Fetched, Grant, InstanceRef, IssuedKey, KeyFacts,
-    KeyRequest, KnownSecrets, LostClusters, Owner, Parameters, PlanIds, PlanView, Progress, SpaceLimit,
-    Unbound, Work,
+    KeyRequest, KeyRole, KnownSecrets, LostClusters, Owner, Parameters, PlanIds, PlanView, Progress,
+    SpaceLimit, Unbound, Work,
 };
 pub use memory::{Holding, Kept, MemoryBudget, MemoryShare, NoRoom};
 pub use osb::{ApiVersion, Auth as BrokerAuth, BindResource, Broker, BrokerConfig};

@@ -256,7 +256,7 @@ impl Turn<'_> {
             None => None,
         };
         let previous = previous.filter(|_| kept.is_some());
-        let digest = secret::digest_of(credentials.expose(), &self.subject.uid);
+        let digest = secret::digest_of(credentials.decisive().expose(), &self.subject.uid);
         let (context, lane) = (self.context, self.subject.lane.clone());
         let rendering = context.templates.render(&lane, layout.clone(), credentials);
         let rendered = self.idle_during(rendering).await.and_then(|entries| {

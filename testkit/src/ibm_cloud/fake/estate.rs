@@ -55,6 +55,12 @@ impl FakeIbmCloud {
         self.live_keys().into_iter().filter(|key| key.name == name).collect()
     }
 
+    /// The `service_key` of an auditing instance, which outlives its keys; nothing before the first key.
+    #[must_use]
+    pub fn service_key(&self, instance: &str) -> Option<String> {
+        self.shared.look().side.state.service_key(instance)
+    }
+
     /// The service IDs, oldest first.
     #[must_use]
     pub fn service_ids(&self) -> Vec<ServiceId> {
