@@ -143,6 +143,15 @@ impl Backend {
         }
     }
 
+    /// The account that the instance belongs to, as far as that is known without a request.
+    #[must_use]
+    pub fn account_of_instance(&self, instance: &InstanceRef) -> Option<String> {
+        match self {
+            Self::OpenServiceBroker(_) | Self::CloudFoundry(_) => None,
+            Self::IbmCloud(cloud) => cloud.account_of_instance(instance),
+        }
+    }
+
     /// What the remote side calls the plan that keys of this instance are of, as far as that is known without a request.
     #[must_use]
     pub fn plan(&self, instance: &InstanceRef) -> PlanView {

@@ -391,6 +391,11 @@ impl Turn<'_> {
         current.chain(previous).find(|(of, _)| *of == sequence)?.1
     }
 
+    /// The account of the instance, as far as that is known without a request.
+    pub(super) fn account_of_instance(&self) -> Option<String> {
+        self.backend().ok()?.account_of_instance(&self.instance())
+    }
+
     /// The ids that a key was created with, where they were noted.
     fn plan_ids(&self, sequence: Sequence) -> Option<PlanIds> {
         let memory = status::memory(self.key.status.as_ref());
@@ -428,6 +433,7 @@ impl Turn<'_> {
             access: self.access(),
             former_name: self.former_key_name(sequence),
             hint: self.hint(sequence),
+            account: self.key.status.as_ref().and_then(|status| status.account.clone()),
             plan_ids: self.plan_ids(sequence),
             age: self.age(sequence),
             inputs: self.inputs_of(sequence),

@@ -446,6 +446,7 @@ pub(super) mod tests {
             cleans_up: false,
             adoption: None,
             role: KeyRole::None,
+            account: None,
             access: None,
             age: None,
             known: KnownSecrets::new(|| async { None }.boxed()),

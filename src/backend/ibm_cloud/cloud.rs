@@ -165,6 +165,12 @@ impl IbmCloud {
         Target::of(instance).is_ok_and(|target| self.is_known_usable(&target))
     }
 
+    /// The account of the instance, where it was looked up before.
+    pub fn account_of_instance(&self, instance: &InstanceRef) -> Option<String> {
+        let known = self.instances.latest(&Target::of(instance).ok()?)?;
+        known.value.account().map(str::to_owned)
+    }
+
     /// Makes the key, unless one of its name is there already, which is ours by the mark in it, or one that is to be
     /// taken over.
     ///

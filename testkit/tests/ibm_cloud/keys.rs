@@ -169,6 +169,9 @@ async fn what_happens_behind_the_clients_backs_is_seen() -> Result<()> {
     assert_eq!(names(&it.get(&format!("{INSTANCES}?state=removed")).await?.1)?, [INSTANCE]);
     let (status, instance) = it.get(&format!("{INSTANCES}/{}", key.instance)).await?;
     assert_eq!((status, &instance["state"]), (200, &json!("removed")));
+    assert!(it.ibm.forget_instance(INSTANCE) && !it.ibm.forget_instance(INSTANCE));
+    assert_eq!(it.get(&format!("{INSTANCES}/{}", key.instance)).await?.0, 404);
+    assert_eq!(it.get(&crn_path(&key)).await?.0, 404);
     assert_eq!(it.ibm.count(Route::Keys), 1);
     Ok(())
 }

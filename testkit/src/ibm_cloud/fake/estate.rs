@@ -119,6 +119,11 @@ impl FakeIbmCloud {
         self.shared.change(|inner| inner.side.state.remove_instance(instance))
     }
 
+    /// Removes every trace of an instance and its keys, as of one that was deleted long ago; says whether it was there.
+    pub fn forget_instance(&self, instance: &str) -> bool {
+        self.shared.change(|inner| inner.side.state.forget_instance(instance))
+    }
+
     /// Waits until the keys, those included that were deleted, are as they should be, and gives them.
     ///
     /// # Errors
