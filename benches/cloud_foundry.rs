@@ -109,6 +109,7 @@ impl Stage {
             concurrency: 32,
             check_interval: Duration::from_secs(600),
             service_account_token: std::path::PathBuf::new(),
+            ibm_cloud_settling: servicekey_operator::backend::IbmCloudConfig::SETTLING,
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
             secrets: Restrictions::default(),
         };

@@ -58,6 +58,7 @@ impl Stage {
             check_interval: 5 * SECOND,
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse()?]),
             service_account_token: PathBuf::new(),
+            ibm_cloud_settling: servicekey_operator::backend::IbmCloudConfig::SETTLING,
             secrets: Restrictions::default(),
         };
         let client = runtime::client(plane.config_as(plane.admin_user()), &metrics)?;

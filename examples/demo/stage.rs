@@ -159,6 +159,7 @@ impl RunningOperator {
             concurrency: CONCURRENCY,
             check_interval: Duration::from_secs(600),
             service_account_token: std::path::PathBuf::new(),
+            ibm_cloud_settling: servicekey_operator::backend::IbmCloudConfig::SETTLING,
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse()?]),
             secrets: Restrictions::default(),
         };

@@ -87,6 +87,7 @@ reasons! {
     /// The last rotation brought the credentials that the key before has: the remote side gives all keys the same ones. So
     /// the operator does not rotate by itself any more, and the keys with these credentials stay until the ServiceKey is
     /// deleted, because a revocation could end them all. Ask the operator of the remote side for credentials of each key.
+    /// An auditing instance of IBM Cloud has one `service_key` for all keys: replace it in the instance's web page.
     /// The annotation `servicekeys.dev/rotate` tries another rotation, which resumes the schedule if it brings others.
     RotationIneffective,
     /// The ServiceKey is being deleted and its keys are being revoked. Wait: it stays until the remote side has confirmed
@@ -187,8 +188,9 @@ reasons! {
     /// 20 minutes, also after a restart (`status.refusedLogin` of the provider): servers lock accounts after a few wrong
     /// passwords.
     Unauthorized,
-    /// The key is there, and the remote side does not show its credentials to this login. The key stays. Give the login
-    /// the role that the message names; it is tried again by itself.
+    /// The key is there, and the remote side has not shown its credentials to this login, not even in the answer to its
+    /// creation. The key stays. Give the login the role that the message names; the operator tries again by itself. A key
+    /// whose credentials were shown at its creation, and are redacted later, is replaced in order instead.
     CredentialsRedacted,
     /// The remote side can't be reached, doesn't answer in time, or can't serve anybody for now; the message says
     /// which. It is tried again by itself. A KeyProvider on a private address, or with a name that can't be resolved,

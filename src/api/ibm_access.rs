@@ -12,26 +12,45 @@ use super::rules;
 ))]
 #[serde(rename_all = "camelCase")]
 pub struct IbmCloudKey {
-    /// The key's role on the instance: a name such as `Reader`, `Writer` or `Manager`, or a role's CRN. Default:
-    /// `Reader`, and none where `access` is given.
+    /// The key's role on the instance: a name such as `Reader`, `Writer` or `Manager`, a role's CRN, or `NONE` for a key
+    /// without a role. Default: `Reader`, no role where the service has no service roles, such as a Cloud Database, and
+    /// `NONE` where `access` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = rules::one_line())]
     pub role: Option<String>,
 
-    /// The service ID that the key acts as. Default: IBM Cloud makes one for the key, with `role`.
+    /// The service ID that the key acts as. Default: IBM Cloud creates one for the key, with `role`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<IbmCloudAccess>,
 }
 
-/// The role of an IBM Cloud key whose user named neither a role nor an access.
-const DEFAULT_ROLE: &str = "Reader";
+/// What a user writes for a key without a role, and what the Resource Controller is told then.
+pub const NO_ROLE: &str = "NONE";
+/// The role of a key whose user named neither a role nor an access, where the service has it.
+pub const DEFAULT_ROLE: &str = "Reader";
+
+/// The role that a ServiceKey asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WantedRole<'a> {
+    /// This one, by its name or CRN.
+    Named(&'a str),
+    /// None at all.
+    None,
+    /// [`DEFAULT_ROLE`], and no role where the service has no service roles.
+    Default,
+}
 
 impl IbmCloudKey {
     /// The role to ask for: what the user wrote, or the default that `role` documents.
     #[must_use]
-    pub fn role(&self) -> Option<&str> {
-        self.role.as_deref().or_else(|| self.access.is_none().then_some(DEFAULT_ROLE))
+    pub fn role(&self) -> WantedRole<'_> {
+        match self.role.as_deref() {
+            Some(NO_ROLE) => WantedRole::None,
+            Some(role) => WantedRole::Named(role),
+            None if self.access.is_some() => WantedRole::None,
+            None => WantedRole::Default,
+        }
     }
 }
 

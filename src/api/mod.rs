@@ -20,7 +20,7 @@ use kube::CustomResourceExt;
 
 pub use condition::{ConditionType, Reason};
 pub use duration::{Duration, InvalidDuration};
-pub use ibm_access::{IbmCloudAccess, IbmCloudKey, ResourceAttribute};
+pub use ibm_access::{DEFAULT_ROLE, IbmCloudAccess, IbmCloudKey, NO_ROLE, ResourceAttribute, WantedRole};
 pub use provider::{
     AllowedNamespaces, BackendSpec, BindResource, BrokerAuth, BrokerClientCredentials, CloudFoundryAuth,
     CloudFoundryPassword, CloudFoundryRule, CloudFoundrySpec, ClusterKeyProvider, ClusterKeyProviderSpec,
@@ -114,11 +114,13 @@ mod tests {
     }
 
     #[rstest]
-    #[case("{}", Some("Reader"))]
-    #[case("{role: Manager}", Some("Manager"))]
-    #[case("{access: {roles: [Writer]}}", None)]
-    #[case("{role: Writer, access: {serviceIdCrn: 'crn:v1:x'}}", Some("Writer"))]
-    fn an_ibm_cloud_key_has_a_default_role(#[case] key: &str, #[case] role: Option<&str>) {
+    #[case("{}", WantedRole::Default)]
+    #[case("{role: Manager}", WantedRole::Named("Manager"))]
+    #[case("{role: NONE}", WantedRole::None)]
+    #[case("{access: {roles: [Writer]}}", WantedRole::None)]
+    #[case("{access: {serviceIdCrn: 'crn:v1:x'}}", WantedRole::None)]
+    #[case("{role: Writer, access: {serviceIdCrn: 'crn:v1:x'}}", WantedRole::Named("Writer"))]
+    fn an_ibm_cloud_key_has_a_default_role(#[case] key: &str, #[case] role: WantedRole<'_>) {
         let key: IbmCloudKey = serde_saphyr::from_str(key).unwrap();
         assert_eq!(key.role(), role);
     }

@@ -36,6 +36,11 @@ pub struct ServiceKeyStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["sequence".into()]))]
     pub previous_keys: Vec<PreviousKey>,
 
+    /// The account that the instance belongs to, at IBM Cloud. It tells an instance that is gone from one that the login may
+    /// not see any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+
     /// When the next key replaces the current one: before the age of `rotation.every`, when the remote side wants it,
     /// or in good time before it expires there, whichever comes first.
     #[serde(default, skip_serializing_if = "Option::is_none")]

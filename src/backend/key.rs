@@ -32,10 +32,12 @@ pub struct KeyRequest {
     pub predecessor: Option<Identity>,
     /// What the key is called at a remote side that has names.
     pub name: String,
-    /// The role that the key is to have, by name or id, at a remote side whose keys have roles.
-    pub role: Option<String>,
+    /// The role that the key is to have; IBM Cloud only.
+    pub role: KeyRole,
     /// The service ID that the key is to act as; IBM Cloud only.
     pub access: Option<Access>,
+    /// The account of the instance, as the status has it; IBM Cloud only. Only a hint, as [`hint`](Self::hint) is.
+    pub account: Option<String>,
     /// What the key is called where a former release made it, if that is something else.
     pub former_name: Option<String>,
     /// The remote side's id of the key, as the status has it. Only a hint: a backend does nothing with the object of this
@@ -89,6 +91,20 @@ pub struct Owner {
     pub uid: Uuid,
     /// What tells this cluster from others: the UID of the namespace `kube-system`, where it can be read.
     pub cluster_id: Option<String>,
+}
+
+/// The role that a key is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyRole {
+    /// This one, by name or id.
+    Named(String),
+    /// None at all.
+    None,
+    /// `Reader`. Where the service has no roles of its own, the key gets none, unless this limit, in words, forbids that.
+    Default {
+        /// The limit.
+        limit: Option<String>,
+    },
 }
 
 /// Whom a key acts as, at a remote side that tells keys from identities.
@@ -240,19 +256,39 @@ impl fmt::Debug for KnownSecrets {
 /// The credentials of one key. `Debug` shows how many entries there are, and nothing else. They are overwritten when the
 /// last clone is dropped.
 #[derive(Clone, Debug)]
-pub struct Credentials(Arc<SecretMap>);
+pub struct Credentials(Arc<Entries>);
+
+#[derive(Debug)]
+struct Entries {
+    all: SecretMap,
+    /// The one that tells whether two keys have the same credentials; `None`: all of them.
+    decisive: Option<&'static str>,
+}
 
 impl Credentials {
     /// Wraps what the remote side gave.
     #[must_use]
     pub fn new(entries: Map<String, Value>) -> Self {
-        Self(Arc::new(SecretMap::new(entries)))
+        Self(Arc::new(Entries { all: SecretMap::new(entries), decisive: None }))
+    }
+
+    /// The same, where two keys have the same credentials if they have the same entry of this name, whatever else differs.
+    pub(super) fn decided_by(entry: &'static str, entries: Map<String, Value>) -> Self {
+        Self(Arc::new(Entries { all: SecretMap::new(entries), decisive: Some(entry) }))
+    }
+
+    /// Those that tell whether another key has the same credentials.
+    #[must_use]
+    pub fn decisive(&self) -> Self {
+        let Some(name) = self.0.decisive else { return self.clone() };
+        let entry = self.expose().get(name).map(|value| (name.to_owned(), value.clone()));
+        Self::new(entry.into_iter().collect())
     }
 
     /// The credentials themselves, to be written into a Secret and nowhere else.
     #[must_use]
     pub fn expose(&self) -> &Map<String, Value> {
-        self.0.expose()
+        self.0.all.expose()
     }
 
     /// Bytes that they take in memory, or more.
@@ -371,6 +407,8 @@ pub enum Bound {
 pub enum Unbound {
     /// The key is gone.
     Gone,
+    /// The key is gone, and this of its credentials remains valid, in words for the user.
+    GoneExcept(&'static str),
     /// The remote side is revoking it.
     Accepted(Accepted),
 }

@@ -31,8 +31,8 @@ pub use http::{
 pub use ibm_cloud::{IbmCloud, IbmCloudAuth, IbmCloudConfig, Profile};
 pub use key::{
     Accepted, Access, Adoption, Bound, Credentials, Fetched, Grant, InstanceRef, IssuedKey, KeyFacts,
-    KeyRequest, KnownSecrets, LostClusters, Owner, Parameters, PlanIds, PlanView, Progress, Restored,
-    SpaceLimit, Unbound, Work,
+    KeyRequest, KeyRole, KnownSecrets, LostClusters, Owner, Parameters, PlanIds, PlanView, Progress,
+    Restored, SpaceLimit, Unbound, Work,
 };
 pub use memory::{Holding, Kept, MemoryBudget, MemoryShare, NoRoom};
 pub use osb::{ApiVersion, Auth as BrokerAuth, BindResource, Broker, BrokerConfig};
@@ -149,6 +149,15 @@ impl Backend {
             Self::OpenServiceBroker(broker) => broker.knows_instance(instance),
             Self::CloudFoundry(foundry) => foundry.knows_instance(instance),
             Self::IbmCloud(cloud) => cloud.knows_instance(instance),
+        }
+    }
+
+    /// The account that the instance belongs to, as far as that is known without a request.
+    #[must_use]
+    pub fn account_of_instance(&self, instance: &InstanceRef) -> Option<String> {
+        match self {
+            Self::OpenServiceBroker(_) | Self::CloudFoundry(_) => None,
+            Self::IbmCloud(cloud) => cloud.account_of_instance(instance),
         }
     }
 

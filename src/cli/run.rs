@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     api::{Duration, InvalidDuration},
-    backend::{AddressRules, ApiServer, NamedHost, Network},
+    backend::{AddressRules, ApiServer, IbmCloudConfig, NamedHost, Network},
     controller::{Operator, Options},
     runtime::{self, Control, Election, Health, LogFilter, LogFormat, LogLevel, Metrics, Patience, Server},
     secret::{self, Admitted, Pattern, Restrictions},
@@ -236,6 +236,7 @@ impl Run {
             check_interval: self.check_interval.get(),
             addresses: rules.into(),
             service_account_token: self.service_account_token,
+            ibm_cloud_settling: IbmCloudConfig::SETTLING,
             secrets: Restrictions {
                 types: Admitted::new(self.secret_types, self.denied_secret_types),
                 metadata: Admitted::new(self.secret_metadata, self.denied_secret_metadata),

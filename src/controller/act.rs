@@ -152,6 +152,7 @@ impl Turn<'_> {
             generation: self.key.metadata.generation,
             secret: &self.subject.secret,
             secret_version: self.secret_version(),
+            account: self.account_of_instance(),
             now: (self.context.clock)(),
         };
         let status = status::of(report, before, &context);
@@ -277,7 +278,7 @@ impl Turn<'_> {
         };
         let previous = previous.filter(|_| kept.is_some());
         let salt = self.owner_of_keys();
-        let digest = secret::digest_of(credentials.expose(), &salt);
+        let digest = secret::digest_of(credentials.decisive().expose(), &salt);
         let (context, lane) = (self.context, self.subject.lane.clone());
         let rendering = context.templates.render(&lane, layout.clone(), credentials);
         let rendered = self.idle_during(rendering).await.and_then(|entries| {

@@ -19,10 +19,11 @@ use super::{
     turn::Turn,
 };
 use crate::{
-    api::{Adoption as AdoptionPolicy, DeletionPolicy, IbmCloudAccess, ResourceAttribute},
+    api::{Adoption as AdoptionPolicy, DeletionPolicy, IbmCloudAccess, ResourceAttribute, WantedRole},
     backend::{
         Accepted, Access, Adoption, Backend, BackendError, Bound, Credentials, ErrorClass, Fetched, Grant,
-        IssuedKey, KeyFacts, KeyRequest, KnownSecrets, Parameters, Progress, Restored, Unbound, count_values,
+        IssuedKey, KeyFacts, KeyRequest, KeyRole, KnownSecrets, Parameters, Progress, Restored, Unbound,
+        count_values,
     },
     lifecycle::{
         Answer, Attempted, Failure, Found, Identity, KeyRecord, LONGEST_OPERATION, Operation, OperationKind,
@@ -179,6 +180,16 @@ impl Turn<'_> {
                 // What a key was made with plays no part in revoking it.
                 match backend.unbind(&self.bare_request(sequence)).await {
                     Ok(Unbound::Gone) => self.revoked(sequence),
+                    Ok(Unbound::GoneExcept(what)) => {
+                        let note = format!("key {sequence} was revoked, but {what}");
+                        self.context.events.warning(
+                            self.key.object_ref(&()),
+                            "CredentialRemains",
+                            "Unbind",
+                            note,
+                        );
+                        self.revoked(sequence)
+                    }
                     Ok(Unbound::Accepted(accepted)) => self.accepted(Work::Unbind, sequence, accepted),
                     Err(error) => Answer::Failed(failure(Attempted::Revoke, &error)),
                 }
@@ -395,6 +406,11 @@ impl Turn<'_> {
         current.chain(previous).find(|(of, _)| *of == sequence)?.1
     }
 
+    /// The account of the instance, as far as that is known without a request.
+    pub(super) fn account_of_instance(&self) -> Option<String> {
+        self.backend().ok()?.account_of_instance(&self.instance())
+    }
+
     /// The ids that a key was created with, where they were noted.
     fn plan_ids(&self, sequence: Sequence) -> Option<PlanIds> {
         let memory = status::memory(self.key.status.as_ref());
@@ -433,6 +449,7 @@ impl Turn<'_> {
             access: self.access(),
             former_name: self.former_name_of(self.identity(sequence)),
             hint: self.hint(sequence),
+            account: self.key.status.as_ref().and_then(|status| status.account.clone()),
             plan_ids: self.plan_ids(sequence),
             age: self.age(sequence),
             inputs: self.inputs_of(sequence),
@@ -486,9 +503,12 @@ impl Turn<'_> {
     }
 
     /// The role that keys are to have, where they can have one.
-    fn role(&self) -> Option<String> {
-        let spec = self.key.spec.ibm_cloud.clone().unwrap_or_default();
-        spec.role().map(str::to_owned)
+    fn role(&self) -> KeyRole {
+        match self.key.spec.ibm_cloud.clone().unwrap_or_default().role() {
+            WantedRole::Named(role) => KeyRole::Named(role.to_owned()),
+            WantedRole::None => KeyRole::None,
+            WantedRole::Default => KeyRole::Default { limit: self.allowance().no_role_denied() },
+        }
     }
 
     /// The service ID that keys are to act as, where they can have one.

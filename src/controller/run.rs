@@ -76,6 +76,8 @@ pub struct Options {
     pub addresses: AddressPolicy,
     /// Where the token of the pod's service account is, with which trusted profiles of IBM Cloud are taken on.
     pub service_account_token: PathBuf,
+    /// How long IBM Cloud may not show a key that it has created.
+    pub ibm_cloud_settling: Duration,
     /// Which types, labels and annotations Secrets may have.
     pub secrets: Restrictions,
 }

@@ -58,7 +58,8 @@ pub struct Orphan {
     /// The key.
     pub key: MarkedKey,
     /// Whether it may be revoked where the user wants that: its ServiceKey does not exist. Where it does, the number of
-    /// this key is unknown there, and only a person can tell which of the two is right.
+    /// this key is unknown there, and only a person can tell which of the two is right. A twin goes with the key that has
+    /// its number.
     pub may_go: bool,
 }
 
@@ -78,8 +79,17 @@ impl Inventory {
             let known = accounted.get(&key.owner);
             known.is_some_and(|known| key.sequence.is_none_or(|sequence| known.contains(&sequence)))
         };
+        // Another request for the same key took effect as well: the status names the one whose credentials are in the Secret,
+        // and the list shows both.
+        let is_twin = |key: &MarkedKey| {
+            let identity = key.sequence.map(|sequence| Identity { owner: key.owner, sequence });
+            let known = identity.and_then(|identity| expected.get(&identity));
+            known.is_some_and(|known| *known != key.id && shown.contains(known.as_str()))
+        };
+        let is_nobodys = |key: &&MarkedKey| is_twin(key) || is_ours(key) && !is_accounted(key);
+        let nobodys: Vec<_> = listed.iter().filter(is_nobodys).cloned().collect();
         let mut findings = Findings { missed, ..Findings::default() };
-        for key in listed.into_iter().filter(is_ours).filter(|key| !is_accounted(key)) {
+        for key in nobodys {
             findings.suspects.insert(key.id.clone());
             if suspects.contains(&key.id) {
                 findings.orphans.push(Orphan { may_go: !accounted.contains_key(&key.owner), key });
@@ -167,6 +177,26 @@ mod tests {
         assert_eq!((first.orphans, first.suspects.len()), (Vec::new(), usize::from(may_go.is_some())));
         let second = with(first.suspects).findings().orphans;
         assert_eq!(second.first().map(|orphan| orphan.may_go), may_go);
+    }
+
+    /// Two requests for one key took effect.
+    #[test]
+    fn a_twin_of_a_known_key_is_reported_and_never_goes_by_itself() {
+        let with = |id: &str, suspects: &[&str]| Inventory {
+            listed: [settled().listed, vec![listed(id, OWNER, Some(Sequence::FIRST))]].concat(),
+            namespace: Some("another".to_owned()),
+            cluster_is_known: false,
+            suspects: Arc::new(suspects.iter().map(|id| (*id).to_owned()).collect()),
+            ..settled()
+        };
+        assert_eq!(with("b", &[]).findings().orphans, []);
+        let orphans = with("b", &["b"]).findings().orphans;
+        assert_eq!(
+            orphans.iter().map(|twin| (twin.key.id.as_str(), twin.may_go)).collect::<Vec<_>>(),
+            [("b", false)]
+        );
+        // A list may show a key twice that moved from one page to the next.
+        assert_eq!(with("a", &["a"]).findings(), Findings::default());
     }
 
     #[rstest]

@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::Problem;
 use crate::api::{
-    Adoption, DeletionPolicy, IbmCloudRule, Instance, InstancePatterns, NamespaceRule, Permission, Reason,
-    ServiceKeySpec,
+    Adoption, DEFAULT_ROLE, DeletionPolicy, IbmCloudRule, Instance, InstancePatterns, NO_ROLE, NamespaceRule,
+    Permission, Reason, ServiceKeySpec,
 };
 
 /// The parameters of an IBM Cloud key that name a service ID and a role. They reach the remote side like all others,
@@ -122,6 +122,13 @@ impl Allowance {
         self.limits()?.denied(|rule| rule.abandon, "abandon")
     }
 
+    /// What forbids a key without a role, in words. A service without roles gives such a key whatever it has.
+    #[must_use]
+    pub fn no_role_denied(&self) -> Option<String> {
+        let limits = self.limits()?;
+        (!limits.permits_role(NO_ROLE)).then(|| limits.named("ibmCloud.roles"))
+    }
+
     /// The spaces that instances must be in, where that is said.
     #[must_use]
     pub fn spaces(&self) -> Option<SpaceLimit> {
@@ -218,7 +225,13 @@ impl<'a> Limits<'a> {
     fn role(&self, wish: &Wish<'_>) -> Option<String> {
         let key = wish.spec.ibm_cloud.clone().unwrap_or_default();
         let own = key.access.iter().flat_map(|access| &access.roles).map(String::as_str);
-        let wanted = key.role().into_iter().chain(own).find(|role| !self.permits_role(role))?;
+        // A key with an access has no role of its own, unless one is named.
+        let named = match (key.role.as_deref(), &key.access) {
+            (Some(role), _) => Some(role),
+            (None, None) => Some(DEFAULT_ROLE),
+            (None, Some(_)) => None,
+        };
+        let wanted = named.into_iter().chain(own).find(|role| !self.permits_role(role))?;
         Some(format!(
             "the role `{wanted}`: `{}` does not list it; ask the provider's administrator, or create the ServiceKey \
              again with a role that is listed",
@@ -400,6 +413,10 @@ mod tests {
     #[case::another(json!({"roles": ["Reader"]}), json!({"role": "Manager"}), Some("ibmCloud.roles"))]
     #[case::by_crn(json!({"roles": ["Reader"]}), json!({"role": "crn:v1:::::serviceRole:Reader"}), Some("ibmCloud.roles"))]
     #[case::the_default(json!({"roles": ["Writer"]}), json!({}), Some("ibmCloud.roles"))]
+    #[case::no_role_is_one_of_them(json!({"roles": ["Reader"]}), json!({"role": "NONE"}), Some("ibmCloud.roles"))]
+    #[case::no_role_is_listed(json!({"roles": ["NONE"]}), json!({"role": "NONE"}), None)]
+    #[case::the_default_is_more_than_none(json!({"roles": ["NONE"]}), json!({}), Some("ibmCloud.roles"))]
+    #[case::own_service_id_without_a_role(json!({"roles": ["Writer"]}), json!({"access": {"roles": ["Writer"]}}), None)]
     #[case::of_own_service_id(json!({"roles": ["Reader"]}), json!({"access": {"roles": ["Reader", "Manager"]}}), Some("ibmCloud.roles"))]
     #[case::service_id_with_roles_of_its_own(json!({"roles": ["Reader"]}), json!({"access": {"serviceIdCrn": "crn:a"}}), Some("ibmCloud.serviceIds"))]
     #[case::listed_service_id(json!({"roles": ["Reader"], "serviceIds": ["crn:*"]}), json!({"access": {"serviceIdCrn": "crn:a"}}), None)]

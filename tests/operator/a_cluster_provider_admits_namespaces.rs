@@ -51,6 +51,7 @@ impl Cluster {
             check_interval: std::time::Duration::from_secs(600),
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
             service_account_token: PathBuf::new(),
+            ibm_cloud_settling: servicekey_operator::backend::IbmCloudConfig::SETTLING,
             secrets: Restrictions::default(),
         };
         let operator = run_operator(&plane, user, options);

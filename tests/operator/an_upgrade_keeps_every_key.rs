@@ -105,7 +105,7 @@ impl Upgrade {
         for key in &release.remote.ibm_keys {
             let made = ibm.add_key_of_role(INSTANCE, &key.name, "Reader").unwrap();
             renamed.push((key.guid.clone(), made.guid));
-            renamed.push((key.role.clone(), made.role));
+            renamed.extend(key.role.clone().zip(made.role));
         }
         renamed
     }

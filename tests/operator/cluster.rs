@@ -54,6 +54,7 @@ impl Cluster {
             check_interval: Duration::from_millis(200),
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
             service_account_token: PathBuf::new(),
+            ibm_cloud_settling: crate::ibm::SETTLING,
             secrets: Restrictions::default(),
         };
         let mut cluster = Self { operator: None, user, options, client: plane.admin(), tenant, plane };

@@ -1,6 +1,6 @@
 //! The stage with an IBM Cloud on it, and the KeyProvider `ibm` with its login.
 
-use std::ops::Deref;
+use std::{ops::Deref, time::Duration};
 
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
@@ -13,6 +13,8 @@ use crate::{conditions::wait_for, stage::Stage};
 pub const KEY: &str = "monitoring-creds";
 pub const INSTANCE: &str = "training-app-db";
 pub const API_KEY: &str = "ibm-api-key";
+/// How long the operator of a test takes it that IBM Cloud may not show a key.
+pub const SETTLING: Duration = Duration::from_secs(12);
 
 /// A stage; its broker has nothing to do.
 pub struct IbmStage {

@@ -8,13 +8,13 @@ use servicekey_operator::api::{KeyProvider, Reason, ServiceKey};
 use testkit::{
     Moment::{self, AfterEffect, BeforeEffect},
     gateway::{Method, Requests},
-    ibm_cloud::{FakeIbmCloud, Fault, Injection, Instance, Key, Quirks, Redaction, Route},
+    ibm_cloud::{Access, FakeIbmCloud, Fault, Injection, Instance, Key, Login, Quirks, Redaction, Route},
 };
 
 use crate::{
     conditions::Reports,
     evidence::settled,
-    ibm::{INSTANCE, IbmStage, KEY},
+    ibm::{API_KEY, INSTANCE, IbmStage, KEY},
     process::Process,
 };
 
@@ -219,7 +219,7 @@ async fn a_key_that_is_shown_once_is_left_alone() {
     let _operator = stage.start_operator().await;
     stage.ask_for_what_is_there(KEY, json!({})).await;
     let refused = stage.wait_key(KEY, Reason::KeyConflict).await;
-    refused.says("its credentials were shown only to its creator");
+    refused.says("its credentials were shown only at its creation");
     stage.assert_is_left_alone(&by_hand);
     stage.delete_key(KEY).await;
     stage.wait_gone(KEY).await;
@@ -236,7 +236,7 @@ fn for_auditing(key_name: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_only_key_of_an_auditing_instance_is_taken_over_by_its_name() {
+async fn a_key_of_an_auditing_instance_is_taken_over_by_its_name() {
     let stage = auditing().await;
     let by_hand = stage.ibm.add_key_of_role(AUDITING, KEY, "Manager").unwrap();
     let _operator = stage.start_operator().await;
@@ -246,27 +246,31 @@ async fn the_only_key_of_an_auditing_instance_is_taken_over_by_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_only_key_of_an_auditing_instance_stays_where_another_is_meant() {
+async fn another_key_of_an_auditing_instance_is_left_alone() {
     let stage = auditing().await;
     let by_hand = stage.ibm.add_key_of_role(AUDITING, "by-hand", "Manager").unwrap();
     let _operator = stage.start_operator().await;
     stage.ask_for_what_is_there(KEY, for_auditing(KEY)).await;
-    let refused = stage.wait_key(KEY, Reason::KeyConflict).await;
-    refused.says("`keyName: by-hand` and `adoption: IfExists`, which takes it over");
-    assert_eq!(stage.count(&[Route::RenameKey]), 0);
+    stage.wait_ready(KEY).await;
+    assert_eq!((stage.count(&[Route::RenameKey]), stage.ibm.live_keys().len()), (0, 2));
     stage.delete_key(KEY).await;
     stage.wait_gone(KEY).await;
     assert_eq!(stage.ibm.live_keys(), [by_hand]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_auditing_key_without_its_credential_is_left_alone() {
-    let stage = auditing().await;
+async fn an_auditing_key_whose_service_key_the_login_may_not_see_is_left_alone() {
+    let editor = Login::api_key("editor", API_KEY).access(Access::Editor);
+    let ibm = FakeIbmCloud::builder().without_logins().login(editor).instance(Instance::auditing(AUDITING));
+    let stage = IbmStage::set_with(ibm.start().await.unwrap()).await;
     let by_hand = stage.ibm.add_key_of_role(AUDITING, KEY, "Reader").unwrap();
     let _operator = stage.start_operator().await;
     stage.ask_for_what_is_there(KEY, for_auditing(KEY)).await;
-    stage.wait_key(KEY, Reason::KeyConflict).await.says("it holds no `service_key`");
+    let refused = stage.wait_key(KEY, Reason::CredentialsRedacted).await;
+    refused.says("is not adopted: its credentials hold no `service_key`");
     stage.assert_is_left_alone(&by_hand);
+    stage.ibm.change_access("editor", Access::Full);
+    stage.assert_is_adopted(&by_hand).await;
 }
 
 #[rstest]

@@ -69,6 +69,7 @@ async fn a_service_id_is_made_for_the_key_and_goes_with_it() {
     let (_, id, policy) = stage.assert_one_of_each();
     assert!(id.description.ends_with(&format!("/{KEY}")), "{}", id.description);
     assert_eq!(policy.roles, [WRITER, VIEWER]);
+    assert_eq!(stage.ibm.live_keys()[0].role, None, "a role of the key would add to the policy");
     let expected = [
         ("accountId", stage.ibm.account_id()),
         ("serviceName", stage.ibm.instance_crn(INSTANCE).unwrap().split(':').nth(4).unwrap().to_owned()),
@@ -103,7 +104,12 @@ async fn a_service_id_that_is_there_already_is_used_and_left_alone() {
     let _operator = stage.start_operator().await;
     stage.ask_for_key_with(KEY, json!({"ibmCloud": {"access": {"serviceIdCrn": id.crn}}})).await;
     stage.wait_ready_with_the_one_key(KEY).await;
-    assert_eq!(stage.ibm.live_keys()[0].service_id(), Some(id.crn.as_str()));
+    let key = &stage.ibm.live_keys()[0];
+    assert_eq!(
+        (key.service_id(), &key.role),
+        (Some(id.crn.as_str()), &None),
+        "a role would change the service ID"
+    );
     stage.delete_and_leave_no_key(KEY).await;
     assert_eq!(stage.ibm.service_ids(), [id]);
     let of_iam = [Route::ServiceIds, Route::Policies, Route::CreatePolicy, Route::CreateServiceId];

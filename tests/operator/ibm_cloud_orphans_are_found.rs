@@ -136,6 +136,22 @@ async fn a_key_that_its_service_key_does_not_know_is_never_revoked_by_itself() {
     assert_eq!(cluster.living(), [known.guid, unknown.guid]);
 }
 
+/// Two requests for one key took effect. The status tells which of the two the Secret holds, and the other one goes with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_key_of_the_same_name_is_reported_and_goes_with_the_first() {
+    let cluster = IbmCluster::start("Delete").await;
+    let known = cluster.ready("kept", json!({})).await;
+    let twin = cluster.ibm.add_key(INSTANCE, &known.name).unwrap();
+    cluster.wait_for_orphans(orphans_named(&[&twin.name])).await;
+    assert!(cluster.wait_event("OrphansFound").await.contains(&twin.guid));
+    cluster.wait_for_lists(3).await;
+    assert_eq!(cluster.living(), [known.guid, twin.guid]);
+
+    cluster.delete("kept").await;
+    assert_eq!(cluster.ibm.live_keys(), []);
+    cluster.wait_for_orphans(None).await;
+}
+
 /// Whose a marked key was is not known: any tenant of the provider could name it.
 #[tokio::test(flavor = "multi_thread")]
 async fn through_a_shared_login_only_keys_without_a_mark_are_taken_over() {

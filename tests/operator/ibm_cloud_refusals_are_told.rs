@@ -1,5 +1,6 @@
 //! What IBM Cloud refuses, redacts or can't do is told in words that say what to do about it.
 
+use kube::api::{Patch, PatchParams};
 use rstest::rstest;
 use serde_json::{Value, json};
 use servicekey_operator::api::Reason;
@@ -120,41 +121,61 @@ async fn the_limit_of_keys_is_told_in_ibms_own_words() {
     assert_eq!(stage.ibm.live_keys(), [by_hand]);
 }
 
+/// A base role is told by its name, so that only the refusal shows that the service lacks it.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_only_key_of_an_auditing_instance_is_not_taken_for_a_new_one() {
-    let ibm = FakeIbmCloud::builder().instance(Instance::auditing(AUDITING)).start().await.unwrap();
-    let stage = IbmStage::set_with(ibm).await;
-    let by_hand = stage.ibm.add_key_of_role(AUDITING, "by-hand", "Manager").unwrap();
-    let _operator = stage.start_operator().await;
-    let fields = json!({"instance": {"name": AUDITING}, "ibmCloud": {"role": "Manager"}});
-    stage.ask_for_key_with(KEY, fields).await;
-    let key = stage.wait_key(KEY, Reason::KeyConflict).await;
-    key.says("the instance allows one key, and has `by-hand` already");
-    assert!(stage.secrets().get_opt(KEY).await.unwrap().is_none());
-    stage.delete_key(KEY).await;
-    stage.wait_gone(KEY).await;
-    assert_eq!(stage.ibm.live_keys(), [by_hand]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_auditing_key_without_the_role_manager_is_told() {
-    let ibm = FakeIbmCloud::builder().instance(Instance::auditing(AUDITING)).start().await.unwrap();
+async fn a_base_role_that_the_service_does_not_have_is_told_with_those_that_it_has() {
+    let instance = Instance::new(INSTANCE).roles(["Reader"]);
+    let ibm = FakeIbmCloud::builder().without_instances().instance(instance).start().await.unwrap();
     let stage = IbmStage::set_with(ibm).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, json!({"instance": {"name": AUDITING}})).await;
-    stage.wait_key(KEY, Reason::BindRejected).await.says("`ibmCloud.role: Manager`");
+    stage.ask_for_key_with(KEY, json!({"ibmCloud": {"role": "Manager"}})).await;
+    let key = stage.wait_key(KEY, Reason::BindRejected).await;
+    key.says(
+        "the service `cloudantnosqldb` has no role `Manager`; create the ServiceKey again with one of these",
+    );
+    key.says("`NONE`, `Reader`");
+    assert!(key.is_stalled());
+    assert_eq!(stage.count(&[Route::CreateKey]), 1);
     stage.delete_and_leave_no_key(KEY).await;
 }
 
+/// The caller's access decides, and not the role of the key.
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_that_are_redacted_are_no_missing_key() {
-    let quirks =
-        Quirks { redaction: Some(Redaction::Explicit), redacts_creations: true, ..Quirks::default() };
+async fn an_auditing_key_whose_service_key_the_login_may_not_see_is_told() {
+    let editor = Login::api_key("editor", API_KEY).access(Access::Editor);
+    let ibm = FakeIbmCloud::builder().without_logins().login(editor).instance(Instance::auditing(AUDITING));
+    let stage = IbmStage::set_with(ibm.start().await.unwrap()).await;
+    let _operator = stage.start_operator().await;
+    let fields = json!({"instance": {"name": AUDITING}, "ibmCloud": {"role": "Manager"}});
+    stage.ask_for_key_with(KEY, fields).await;
+    let key = stage.wait_key(KEY, Reason::CredentialsRedacted).await;
+    key.says(
+        "its credentials hold no `service_key`, which is shown only to a login with the service role Manager",
+    );
+    stage.ibm.change_access("editor", Access::Full);
+    stage.wait_ready_with_the_one_key(KEY).await;
+    assert_eq!(stage.count(&[Route::CreateKey]), 1, "the key stays");
+    stage.delete_and_leave_no_key(KEY).await;
+}
+
+#[rstest]
+#[case::lesser(Redaction::Redacted, "a role on the instance that is at least the key's own")]
+#[case::explicit(
+    Redaction::Explicit,
+    "Administrator on the instance, which permits `resource-controller.credential.retrieve_all`"
+)]
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_are_redacted_at_their_creation_are_no_missing_key(
+    #[case] redaction: Redaction,
+    #[case] needs: &str,
+) {
+    let quirks = Quirks { redaction: Some(redaction), redacts_creations: true, ..Quirks::default() };
     let stage = IbmStage::set_with(FakeIbmCloud::builder().quirks(quirks).start().await.unwrap()).await;
     let _operator = stage.start_operator().await;
     stage.ask_for(KEY).await;
     let key = stage.wait_key(KEY, Reason::CredentialsRedacted).await;
     key.says("its credentials are not shown to this login");
+    key.says(needs);
     stage.ibm.wait_for_calls(|calls| calls.iter().any(|call| call.route == Route::Key)).await.unwrap();
     assert_eq!(stage.count(&[Route::CreateKey, Route::DeleteKey]), 1, "the key stays");
     stage.ibm.change_quirks(|quirks| quirks.redaction = None);
@@ -163,14 +184,43 @@ async fn credentials_that_are_redacted_are_no_missing_key() {
     stage.delete_and_leave_no_key(KEY).await;
 }
 
-/// Whoever lost the Secret has to have another key.
-#[rstest]
-#[case::shown_again(false, 1)]
-#[case::shown_once(true, 2)]
+/// What is shown once, and not even then: no look shows it, so another key follows when the user says so.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_secret_is_repaired(#[case] one_time: bool, #[case] sequence: u32) {
+async fn credentials_that_are_shown_once_and_were_redacted_then_need_another_key() {
+    let quirks =
+        Quirks { redaction: Some(Redaction::Explicit), redacts_creations: true, ..Quirks::default() };
+    let ibm = FakeIbmCloud::builder().without_instances().instance(Instance::new(INSTANCE).one_time());
+    let stage = IbmStage::set_with(ibm.quirks(quirks).start().await.unwrap()).await;
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    let key = stage.wait_key(KEY, Reason::CredentialsRedacted).await;
+    key.says("shown only in the answer to its creation");
+    key.says("`servicekeys.dev/rotate`");
+    stage.ibm.change_quirks(|quirks| quirks.redaction = None);
+    let rotate = Patch::Merge(json!({"metadata": {"annotations": {"servicekeys.dev/rotate": "1"}}}));
+    stage.keys().patch(KEY, &PatchParams::default(), &rotate).await.unwrap();
+    stage.wait_ready_with_the_one_key(KEY).await;
+    assert_eq!(stage.count(&[Route::CreateKey]), 2);
+    stage.delete_and_leave_no_key(KEY).await;
+}
+
+/// Whoever lost the Secret, and may not read the credentials again, has to have another key.
+#[rstest]
+#[case::shown_again(false, None, 1)]
+#[case::shown_once(true, None, 2)]
+#[case::shown_once_and_told_to_be_redacted(true, Some(Redaction::Explicit), 2)]
+#[case::redacted(false, Some(Redaction::Redacted), 2)]
+#[case::redacted_for_all_but_administrators(false, Some(Redaction::Explicit), 2)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_secret_is_repaired(
+    #[case] one_time: bool,
+    #[case] redaction: Option<Redaction>,
+    #[case] sequence: u32,
+) {
     let instance = if one_time { Instance::new(INSTANCE).one_time() } else { Instance::new(INSTANCE) };
-    let ibm = FakeIbmCloud::builder().without_instances().instance(instance).start().await.unwrap();
+    let quirks = Quirks { redaction, ..Quirks::default() };
+    let ibm = FakeIbmCloud::builder().without_instances().instance(instance).quirks(quirks);
+    let ibm = ibm.start().await.unwrap();
     let stage = IbmStage::set_with(ibm).await;
     let _operator = stage.start_operator().await;
     stage.ask_for_key_with(KEY, json!({"rotation": {"overlap": "0s"}})).await;

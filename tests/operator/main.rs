@@ -50,6 +50,7 @@ mod foundry;
 mod health_tells_whether_it_lives;
 mod ibm;
 mod ibm_cloud_crashes_leave_one_key;
+mod ibm_cloud_instances_may_be_gone;
 mod ibm_cloud_keys_are_adopted;
 mod ibm_cloud_keys_become_secrets;
 mod ibm_cloud_keys_cost_little;

@@ -70,7 +70,7 @@ pub struct FoundryKey {
 pub struct IbmKey {
     pub guid: String,
     pub name: String,
-    pub role: String,
+    pub role: Option<String>,
 }
 
 impl Release {

@@ -155,6 +155,7 @@ impl Stage {
             check_interval: Duration::from_secs(600),
             addresses: loopback_in_the_open(),
             service_account_token: PathBuf::new(),
+            ibm_cloud_settling: crate::ibm::SETTLING,
             secrets: Restrictions::default(),
         }
     }

@@ -43,6 +43,7 @@ impl Stage {
             addresses: AddressRules { allow: loopback(), disclose: loopback(), ..AddressRules::default() }
                 .into(),
             service_account_token: PathBuf::new(),
+            ibm_cloud_settling: servicekey_operator::backend::IbmCloudConfig::SETTLING,
             secrets: Restrictions::default(),
         };
         let operator = Operator::new(plane.admin(), options).run(std::future::pending());

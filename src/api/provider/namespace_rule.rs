@@ -121,7 +121,9 @@ pub struct CloudFoundryRule {
 #[serde(rename_all = "camelCase")]
 pub struct IbmCloudRule {
     /// The roles that keys, and service IDs that are created for them, may have: names or CRNs, compared with what the
-    /// ServiceKey writes. A key without `role` and `access` has the role `Reader`. Default: all.
+    /// ServiceKey writes. A key without `role` and `access` has the role `Reader`. `NONE` stands for keys without a role:
+    /// those that ask for it, and those of services that have no service roles, which give each key all that they have.
+    /// Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)))]
     #[x_kube(merge_strategy = ListMerge::Set, validation = Rule::new("self.all(role, role != '*')")

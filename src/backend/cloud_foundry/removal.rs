@@ -62,7 +62,7 @@ impl CloudFoundry {
             return Ok(Progress::Running { said: Some(said.to_owned()), retry_after: Some(pause) });
         }
         match self.revoke(request).await {
-            Ok(Unbound::Gone) => Ok(Progress::Succeeded),
+            Ok(Unbound::Gone | Unbound::GoneExcept(_)) => Ok(Progress::Succeeded),
             Ok(Unbound::Accepted(Accepted { token, .. })) => {
                 self.watch.note_job(request.identity, token);
                 let retry_after = self.watch.next_look_in_turn(request.identity);

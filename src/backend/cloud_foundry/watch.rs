@@ -537,7 +537,9 @@ pub(super) mod tests {
         *,
     };
     use crate::{
-        backend::{InstanceRef, KnownSecrets, LostClusters, MemoryBudget, Owner, Parameters, test_server},
+        backend::{
+            InstanceRef, KeyRole, KnownSecrets, LostClusters, MemoryBudget, Owner, Parameters, test_server,
+        },
         lifecycle::Sequence,
     };
 
@@ -613,7 +615,8 @@ pub(super) mod tests {
             inputs: "fields".to_owned(),
             cleans_up: false,
             adoption: None,
-            role: None,
+            role: KeyRole::None,
+            account: None,
             access: None,
             age: None,
             known: KnownSecrets::new(|| async { None }.boxed()),

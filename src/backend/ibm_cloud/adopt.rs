@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 use super::{
     call::Exchange,
     classify::Call,
-    cloud::{IbmCloud, SERVICE_KEY, Sight, path},
+    cloud::{IbmCloud, Sight, Unseen, path},
     instances::INSTANCES,
     name::Mark,
     wire::{Instance, Key, RenameKey},
@@ -89,24 +89,12 @@ impl IbmCloud {
         match self.look(request, &key.guid).await?.sight {
             Sight::Shown(issued) if issued.facts.name.as_ref() == Some(&key.name) => Ok(*issued),
             Sight::Shown(_) | Sight::Removed | Sight::Absent => Err(went_away(&key.name)),
-            Sight::Redacted => Err(not_adopted(
-                ErrorClass::Redacted,
-                &key.name,
-                "its credentials are not shown to this login; give the login a role on the instance that is at least the \
-                 key's own",
-            )),
-            Sight::Hidden => Err(not_adopted(
+            Sight::Unseen(Unseen::ShownOnce) => Err(not_adopted(
                 ErrorClass::Taken,
                 &key.name,
-                "its credentials were shown only to its creator; delete it there if nobody needs it",
+                "its credentials were shown only at its creation; delete it there if nobody needs it",
             )),
-            Sight::Incomplete => {
-                let why = format!(
-                    "it holds no `{SERVICE_KEY}`, which only keys of the role Manager have; delete it there if nobody \
-                     needs it"
-                );
-                Err(not_adopted(ErrorClass::Taken, &key.name, &why))
-            }
+            Sight::Unseen(unseen) => Err(not_adopted(ErrorClass::Redacted, &key.name, unseen.advice())),
         }
     }
 

@@ -16,14 +16,15 @@ use crate::{
     lifecycle::Identity,
 };
 
-/// How long IBM Cloud may not show a key that it has made.
-pub(super) const SETTLING: Duration = Duration::from_secs(20);
 /// How long an attempt is remembered that nobody came back to.
 const LONGEST_MEMORY: Duration = Duration::from_secs(3600);
 
 /// The last attempt at each key that is not known to have been made.
-#[derive(Default)]
-pub(super) struct Attempts(Mutex<HashMap<Identity, Attempt>>);
+pub(super) struct Attempts {
+    known: Mutex<HashMap<Identity, Attempt>>,
+    /// How long IBM Cloud may not show what it has created.
+    settling: Duration,
+}
 
 struct Attempt {
     at: Instant,
@@ -42,6 +43,10 @@ enum Outcome {
 }
 
 impl Attempts {
+    pub(super) fn new(settling: Duration) -> Self {
+        Self { known: Mutex::default(), settling }
+    }
+
     /// Makes an attempt. It is remembered first, because nobody may be there any more to take its answer, and forgotten
     /// when that tells what became of it.
     ///
@@ -81,7 +86,7 @@ impl Attempts {
 
     /// Whether a key may have been made that does not show yet.
     pub(super) fn may_still_show(&self, identity: Identity) -> bool {
-        self.lock().get(&identity).is_some_and(|attempt| attempt.at.elapsed() < SETTLING)
+        self.lock().get(&identity).is_some_and(|attempt| attempt.at.elapsed() < self.settling)
     }
 
     /// Whether the key was made from other fields than these, as far as anybody here knows.
@@ -89,12 +94,49 @@ impl Attempts {
         self.lock().get(&request.identity).is_some_and(|attempt| attempt.inputs != request.inputs)
     }
 
-    /// Whether the credentials were not shown when the key was made.
+    /// Whether the credentials were not shown when the key was made, as far as that is still remembered: those that are shown
+    /// once are lost, so another key is made later.
     pub(super) fn was_redacted(&self, identity: Identity) -> bool {
-        self.lock().get(&identity).is_some_and(|attempt| attempt.outcome == Outcome::Redacted)
+        let is_remembered =
+            |attempt: &Attempt| attempt.outcome == Outcome::Redacted && attempt.at.elapsed() < LONGEST_MEMORY;
+        self.lock().get(&identity).is_some_and(is_remembered)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Identity, Attempt>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::backend::{IbmCloudConfig, ibm_cloud::tests::request};
+
+    async fn lost(attempts: &Attempts, request: &KeyRequest) {
+        let answer = async { Err::<(), _>(BackendError::new(ErrorClass::Unsure, "cut")) };
+        attempts.make(request, answer).await.unwrap_err();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_may_stay_out_of_sight_for_five_minutes() {
+        let (attempts, request) = (Attempts::new(IbmCloudConfig::SETTLING), request("a", None));
+        lost(&attempts, &request).await;
+        advance(Duration::from_secs(299)).await;
+        assert!(attempts.may_still_show(request.identity));
+        advance(Duration::from_secs(2)).await;
+        assert!(!attempts.may_still_show(request.identity));
+    }
+
+    /// What is shown once, and was not shown then, is not waited for without end.
+    #[tokio::test(start_paused = true)]
+    async fn that_credentials_were_not_shown_is_remembered_for_an_hour() {
+        let (attempts, request) = (Attempts::new(IbmCloudConfig::SETTLING), request("a", None));
+        attempts.redacted(&request);
+        advance(Duration::from_secs(3599)).await;
+        assert!(attempts.was_redacted(request.identity));
+        advance(Duration::from_secs(2)).await;
+        assert!(!attempts.was_redacted(request.identity));
     }
 }

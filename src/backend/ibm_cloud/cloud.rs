@@ -1,20 +1,20 @@
 //! The calls that a key needs: check, bind, fetch.
 
-use std::{fmt, iter};
+use std::{fmt, iter, time::Duration};
 
 use reqwest::{Method, StatusCode};
 
 use super::{
     IbmCloudConfig,
     access::SERVICE_ID,
-    attempts::{Attempts, SETTLING},
+    attempts::Attempts,
     call::Exchange,
     classify::Call,
     instances::{INSTANCES, Instances, Target},
     name::Mark,
-    roles::RolesOfServices,
+    roles::{NO_ROLE, RolesOfServices},
     session::Session,
-    wire::{self, CreateKey, Instance, Key, Shown},
+    wire::{self, CreateKey, Instance, Key, Redaction, Shown},
 };
 use crate::backend::{
     BackendError, Bound, Credentials, ErrorClass, Fetched, InstanceRef, IssuedKey, KeyFacts, KeyRequest,
@@ -28,10 +28,12 @@ use crate::lifecycle::MarkedKey;
 
 const KEYS: &str = "/v2/resource_keys";
 
-/// The service whose instances audit an account, and have one key each for who asks by the API.
+/// The service whose instances audit an account (Activity Tracker).
 const AUDITING: &str = "logdnaat";
-/// What a key of such an instance is about.
-pub(super) const SERVICE_KEY: &str = "service_key";
+/// What a key of such an instance is about. It is shown to logins with the service role Manager on the instance, whatever
+/// role the key has, and each instance has one of them, whatever keys it has (IBM's page "Managing service keys",
+/// ibm-cloud-docs/activity-tracker, `service_keys.md`).
+const SERVICE_KEY: &str = "service_key";
 
 /// One account of IBM Cloud, logged in.
 pub struct IbmCloud {
@@ -46,21 +48,55 @@ pub struct IbmCloud {
     pub(super) lost_clusters: LostClusters,
     /// Keys are taken over one after the other.
     pub(super) adopting: FairSemaphore,
+    /// How long IBM Cloud may not show a key that it has created.
+    settling: Duration,
 }
 
 /// What a look-up of a single key shows.
 pub(super) enum Sight {
     Shown(Box<IssuedKey>),
-    /// It is there, without what keys of its service are about.
-    Incomplete,
-    /// It is there, and the login may not see its credentials.
-    Redacted,
-    /// It is there, and its credentials are not shown again.
-    Hidden,
+    /// It is there, and this is why its credentials are not shown.
+    Unseen(Unseen),
     /// It was deleted.
     Removed,
     /// There is no such key, or it does not show yet.
     Absent,
+}
+
+/// Why the credentials of a key that is there are not shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unseen {
+    /// The login may not see them.
+    Redacted(Redaction),
+    /// The login may not see what keys of an auditing instance are about.
+    WithoutServiceKey,
+    /// They are shown only in the answer to its creation, or there are none.
+    ShownOnce,
+}
+
+impl Unseen {
+    /// What is wrong, and what the login needs.
+    pub(super) const fn advice(self) -> &'static str {
+        match self {
+            Self::Redacted(Redaction::Lesser) => {
+                "its credentials are not shown to this login; give the login a role on the instance that is at least the \
+                 key's own, or the platform role Administrator"
+            }
+            Self::Redacted(Redaction::Explicit) => {
+                "its credentials are not shown to this login; give the login the platform role Administrator on the \
+                 instance, which permits `resource-controller.credential.retrieve_all`"
+            }
+            Self::WithoutServiceKey => {
+                "its credentials hold no `service_key`, which is shown only to a login with the service role Manager on \
+                 the instance; give the login that role"
+            }
+            Self::ShownOnce => {
+                "its credentials are shown only in the answer to its creation, which did not show them to this login; give \
+                 the login the platform role Administrator on the instance, and set the annotation \
+                 `servicekeys.dev/rotate` to another value for another key"
+            }
+        }
+    }
 }
 
 /// What a look-up of a single key shows, and the name by which it tells whose it is.
@@ -90,7 +126,7 @@ impl IbmCloud {
     /// # Errors
     /// [`ErrorClass::Rejected`], where addresses, login or certificates can't be used.
     pub fn new(config: &IbmCloudConfig) -> Result<Self, BackendError> {
-        let IbmCloudConfig { iam_url, resource_controller_url, auth, lost_clusters, http } = config;
+        let IbmCloudConfig { iam_url, resource_controller_url, auth, lost_clusters, settling, http } = config;
         let policy = &http.addresses;
         let http = HttpClient::new(http)?;
         Ok(Self {
@@ -98,11 +134,12 @@ impl IbmCloud {
             http,
             instances: Instances::in_bytes(config.http.cached),
             roles: RolesOfServices::in_bytes(config.http.cached),
-            attempts: Attempts::default(),
-            service_ids: Attempts::default(),
+            attempts: Attempts::new(*settling),
+            service_ids: Attempts::new(*settling),
             confirmed: ConfirmedKeys::default(),
             lost_clusters: lost_clusters.clone(),
             adopting: FairSemaphore::new(1),
+            settling: *settling,
         })
     }
 
@@ -129,20 +166,23 @@ impl IbmCloud {
         Target::of(instance).is_ok_and(|target| self.is_known_usable(&target))
     }
 
+    /// The account of the instance, where it was looked up before.
+    pub fn account_of_instance(&self, instance: &InstanceRef) -> Option<String> {
+        let known = self.instances.latest(&Target::of(instance).ok()?)?;
+        known.value.account().map(str::to_owned)
+    }
+
     /// Makes the key, unless one of its name is there already, which is ours by the mark in it, or one that is to be
     /// taken over.
     ///
     /// # Errors
-    /// [`ErrorClass::Taken`] where the instance has a key and allows no other, [`ErrorClass::Conflict`] where ours was
-    /// made from other fields, [`ErrorClass::Withheld`] where nobody shows its credentials again,
+    /// [`ErrorClass::Conflict`] where ours was made from other fields, [`ErrorClass::Withheld`] where nobody shows its
+    /// credentials again, [`ErrorClass::Redacted`] where not even the answer to its creation shows them to this login,
     /// [`ErrorClass::Unsure`] where it may or may not have been made.
     pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         let target = Target::of(&request.instance)?;
         let instance = self.instance(&target).await?;
-        let role = match &request.role {
-            Some(role) => Some(self.role(role, "ibmCloud.role", &instance).await?),
-            None => None,
-        };
+        let role = self.role_of_key(&request.role, &instance).await?;
         let found = self.find(request).await?;
         let adopted = if found.is_empty() { self.adopt(request, &instance).await } else { Ok(None) };
         let bound = match adopted {
@@ -156,7 +196,7 @@ impl IbmCloud {
         };
         let with_role = |issued: IssuedKey| {
             // What was made for others need not have the role that is asked for here.
-            let asked_for = role.filter(|_| issued.facts.adopted.is_none());
+            let asked_for = role.filter(|role| role != NO_ROLE && issued.facts.adopted.is_none());
             let facts = KeyFacts { role: issued.facts.role.or(asked_for), ..issued.facts };
             Bound::Issued(IssuedKey { facts, ..issued })
         };
@@ -186,7 +226,12 @@ impl IbmCloud {
                 _ => Err(exchange.refused(&response).await),
             }
         };
-        self.attempts.make(request, attempt).await
+        match self.attempts.make(request, attempt).await {
+            Err(error) if error.class == ErrorClass::Rejected => {
+                Err(self.refusal_of_role(&request.role, instance).await.unwrap_or(error))
+            }
+            outcome => outcome,
+        }
     }
 
     /// What the answer to a creation shows, which no other may show again.
@@ -198,15 +243,16 @@ impl IbmCloud {
     ) -> Result<IssuedKey, BackendError> {
         let key: Key = exchange.read(response)?;
         if key.name != request.name {
-            return Err(only_key(&key.name, request));
+            // Neither is it ours, nor does anything show its name: that may tell of another namespace.
+            let what = "bind failed: the Resource Controller answers with a key of another name";
+            return Err(BackendError::new(ErrorClass::Unsure, what));
         }
         self.confirmed.insert(request, &key.guid);
         match shown(response, key) {
             Sight::Shown(issued) => Ok(*issued),
-            Sight::Incomplete => Err(incomplete("bind", &request.name)),
-            Sight::Redacted | Sight::Hidden => {
+            Sight::Unseen(unseen) => {
                 self.attempts.redacted(request);
-                Err(redacted("bind", &request.name))
+                Err(redacted("bind", &request.name, unseen))
             }
             Sight::Removed | Sight::Absent => {
                 let what = format!("bind failed: the key `{}` was made and is gone", request.name);
@@ -240,11 +286,13 @@ impl IbmCloud {
                 self.attempts.end(request.identity);
                 Ok(*issued)
             }
-            Sight::Incomplete => Err(incomplete("bind", name)),
             // Another one would not show them either.
-            Sight::Redacted if self.attempts.was_redacted(request.identity) => Err(redacted("bind", name)),
-            Sight::Redacted | Sight::Hidden => {
-                failed(ErrorClass::Withheld, "its credentials were shown only to who made it")
+            Sight::Unseen(unseen @ Unseen::WithoutServiceKey) => Err(redacted("bind", name, unseen)),
+            Sight::Unseen(unseen) if self.attempts.was_redacted(request.identity) => {
+                Err(redacted("bind", name, unseen))
+            }
+            Sight::Unseen(_) => {
+                failed(ErrorClass::Withheld, "its credentials were shown only at its creation")
             }
             Sight::Removed => failed(ErrorClass::Transient, "was just going away"),
             Sight::Absent => Err(not_shown_yet("bind", name)),
@@ -254,14 +302,15 @@ impl IbmCloud {
     /// Reads the credentials of a key that bears our mark: by its GUID where that is known, else by its name.
     ///
     /// # Errors
-    /// Failures of the call itself, and [`ErrorClass::Redacted`] where the key is there and its credentials are not
-    /// shown to this login.
+    /// Failures of the call itself, and [`ErrorClass::Redacted`] where another key would show this login no more. Otherwise a
+    /// key whose credentials were shown at its creation, and are not shown any more, is not retrievable: the next one is.
     pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         match self.look_by_mark(request).await? {
             Sight::Shown(issued) => Ok(Fetched::Found(*issued)),
-            Sight::Incomplete => Err(incomplete("fetch", &request.name)),
-            Sight::Redacted => Err(redacted("fetch", &request.name)),
-            Sight::Hidden => Ok(Fetched::NotRetrievable),
+            Sight::Unseen(unseen @ Unseen::WithoutServiceKey) => {
+                Err(redacted("fetch", &request.name, unseen))
+            }
+            Sight::Unseen(Unseen::Redacted(_) | Unseen::ShownOnce) => Ok(Fetched::NotRetrievable),
             Sight::Removed => Ok(Fetched::Absent),
             Sight::Absent if self.may_still_show(request) => Err(not_shown_yet("fetch", &request.name)),
             Sight::Absent => self.is_in_sight(request).await.map(|()| Fetched::Absent),
@@ -282,7 +331,7 @@ impl IbmCloud {
         };
         match self.look_by_mark(request).await? {
             Sight::Shown(issued) => Ok(Some(issued.facts)),
-            Sight::Incomplete | Sight::Redacted | Sight::Hidden => confirmed(),
+            Sight::Unseen(_) => confirmed(),
             Sight::Removed => Ok(None),
             Sight::Absent if self.may_still_show(request) => confirmed(),
             Sight::Absent => self.is_in_sight(request).await.map(|()| None),
@@ -385,7 +434,7 @@ impl IbmCloud {
 
     /// Whether the key may have been made so shortly before that it does not show yet.
     pub(super) fn may_still_show(&self, request: &KeyRequest) -> bool {
-        let is_young = request.hint.is_some() && request.age.is_some_and(|age| age < SETTLING);
+        let is_young = request.hint.is_some() && request.age.is_some_and(|age| age < self.settling);
         is_young || self.attempts.may_still_show(request.identity)
     }
 }
@@ -403,6 +452,11 @@ pub(super) fn path(guid: &str) -> String {
     format!("{KEYS}/{}", segment(guid))
 }
 
+/// Whether it is a key of an auditing instance.
+pub(super) fn is_auditing(key: &Key) -> bool {
+    wire::service(&key.crn) == AUDITING
+}
+
 /// What an answer about a key shows.
 fn shown(response: &Response, key: Key) -> Sight {
     if key.is_removed() {
@@ -410,9 +464,10 @@ fn shown(response: &Response, key: Key) -> Sight {
     }
     match wire::shown(response.body().unwrap_or_default()) {
         Shown::Credentials(credentials) => {
-            if wire::service(&key.crn) == AUDITING && !credentials.contains_key(SERVICE_KEY) {
-                return Sight::Incomplete;
+            if is_auditing(&key) && !credentials.contains_key(SERVICE_KEY) {
+                return Sight::Unseen(Unseen::WithoutServiceKey);
             }
+            let is_auditing = is_auditing(&key);
             let Key { guid, name, created_at, created_by, .. } = key;
             let facts = KeyFacts {
                 id: guid,
@@ -422,10 +477,17 @@ fn shown(response: &Response, key: Key) -> Sight {
                 created_by: created_by.filter(|creator| !creator.is_empty()),
                 ..KeyFacts::default()
             };
-            Sight::Shown(Box::new(IssuedKey { facts, credentials: Credentials::new(credentials) }))
+            let credentials = if is_auditing {
+                // The rest is of IAM, and differs from key to key.
+                Credentials::decided_by(SERVICE_KEY, credentials)
+            } else {
+                Credentials::new(credentials)
+            };
+            Sight::Shown(Box::new(IssuedKey { facts, credentials }))
         }
-        Shown::Redacted => Sight::Redacted,
-        Shown::Nothing => Sight::Hidden,
+        Shown::Redacted(_) if key.onetime_credentials == Some(true) => Sight::Unseen(Unseen::ShownOnce),
+        Shown::Redacted(redaction) => Sight::Unseen(Unseen::Redacted(redaction)),
+        Shown::Nothing => Sight::Unseen(Unseen::ShownOnce),
     }
 }
 
@@ -435,44 +497,14 @@ fn too_many(name: &str) -> String {
 
 pub(super) fn not_shown_yet(call: &str, name: &str) -> BackendError {
     let message = format!(
-        "{call} failed: the key `{name}` may have been made and not show yet; it is looked for again before anything else \
-         is done"
+        "{call} failed: the key `{name}` may have been created and not show yet, which can take minutes at IBM Cloud; it is \
+         looked for again before anything else is done"
     );
     BackendError::new(ErrorClass::Transient, message)
 }
 
 /// The key stays: another one would be no better, and it is found again.
-fn redacted(call: &str, name: &str) -> BackendError {
-    let message = format!(
-        "{call} failed: the key `{name}` is there, but its credentials are not shown to this login; it needs a role on \
-         the instance, or on the key's service ID, that is at least the key's own"
-    );
+fn redacted(call: &str, name: &str, unseen: Unseen) -> BackendError {
+    let message = format!("{call} failed: the key `{name}` is there, but {}", unseen.advice());
     BackendError::new(ErrorClass::Redacted, message)
-}
-
-fn incomplete(call: &str, name: &str) -> BackendError {
-    let message = format!(
-        "{call} failed: the key `{name}` is there, but holds no `{SERVICE_KEY}`, which only keys of the role Manager \
-         have; create the ServiceKey again with `ibmCloud.role: Manager`"
-    );
-    BackendError::new(ErrorClass::Rejected, message)
-}
-
-/// An instance that can have one key only answers with that one.
-fn only_key(existing: &str, request: &KeyRequest) -> BackendError {
-    let has = match Mark::read(existing) {
-        Some(mark) if mark.owner == request.identity.owner => format!(
-            "`{existing}` already, which is this ServiceKey's own: write `rotation.strategy: Replace`, which revokes it \
-             before the next one is made"
-        ),
-        // Its name would tell of another namespace.
-        Some(_) => "one of another ServiceKey already, which is left alone: delete it there, or name another instance"
-            .to_owned(),
-        None => format!(
-            "`{existing}` already, which is somebody else's and is left alone: delete it there, name another instance, \
-             or create the ServiceKey again with `keyName: {existing}` and `adoption: IfExists`, which takes it over"
-        ),
-    };
-    let message = format!("bind failed: the instance allows one key, and has {has}");
-    BackendError::new(ErrorClass::Taken, message)
 }

@@ -1,6 +1,6 @@
 //! What a provider says about IBM Cloud: where it is, and how to log in.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 use url::Url;
@@ -18,18 +18,27 @@ pub struct IbmCloudConfig {
     pub auth: IbmCloudAuth,
     /// Clusters whose keys may be taken over.
     pub lost_clusters: LostClusters,
+    /// How long it may not show a key that it has created.
+    pub settling: Duration,
     /// How to talk to it.
     pub http: HttpConfig,
 }
 
+impl IbmCloudConfig {
+    /// How long IBM Cloud may not show a key that it has created: as long as terraform-provider-ibm waits for one
+    /// (`resource_ibm_resource_key.go`, `resourceIBMResourceKeyRead`).
+    pub const SETTLING: Duration = Duration::from_secs(300);
+}
+
 impl fmt::Debug for IbmCloudConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { iam_url, resource_controller_url, auth, lost_clusters, http } = self;
+        let Self { iam_url, resource_controller_url, auth, lost_clusters, settling, http } = self;
         f.debug_struct("IbmCloudConfig")
             .field("iam_url", &without_query(iam_url))
             .field("resource_controller_url", &without_query(resource_controller_url))
             .field("auth", auth)
             .field("lost_clusters", lost_clusters)
+            .field("settling", settling)
             .field("http", http)
             .finish()
     }

@@ -39,18 +39,22 @@ pub(super) fn check(
 }
 
 /// Whether the URL is the host itself over https, or one of its endpoints: `private.<host>`, `<region>.<host>`,
-/// `private.<region>.<host>`.
+/// `private.<region>.<host>`, `<region>.private.<host>`. IBM lists the private ones in the introduction to each API; some of
+/// its services have the region first.
 fn is_endpoint_of(host: &str, url: &Url) -> bool {
     let Some(before) = url.domain().and_then(|domain| domain.strip_suffix(host)) else { return false };
-    let region = before.strip_prefix(PRIVATE).unwrap_or(before);
+    let region = before.strip_prefix(PRIVATE).or_else(|| before.strip_suffix(PRIVATE)).unwrap_or(before);
     url.scheme() == "https" && url.port().is_none() && (region.is_empty() || is_region(region))
 }
 
-/// Such as `us-south.` or `jp-tok.`.
+/// Such as `us-south.`, `jp-tok.` or `eu-fr2.`.
 fn is_region(label: &str) -> bool {
     let letters = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
     let parts = label.strip_suffix('.').and_then(|label| label.split_once('-'));
-    parts.is_some_and(|(country, place)| country.len() == 2 && letters(country) && letters(place))
+    parts.is_some_and(|(country, place)| {
+        let place = place.strip_suffix(|digit: char| digit.is_ascii_digit()).unwrap_or(place);
+        country.len() == 2 && letters(country) && letters(place)
+    })
 }
 
 #[cfg(test)]
@@ -66,6 +70,11 @@ mod tests {
     #[case("https://private.iam.cloud.ibm.com", true)]
     #[case("https://us-south.iam.cloud.ibm.com", true)]
     #[case("https://private.jp-tok.iam.cloud.ibm.com", true)]
+    #[case("https://private.eu-fr2.iam.cloud.ibm.com", true)]
+    #[case("https://eu-de.private.iam.cloud.ibm.com", true)]
+    #[case("https://private.eu-de.private.iam.cloud.ibm.com", false)]
+    #[case("https://evil.private.iam.cloud.ibm.com", false)]
+    #[case("https://eu-22.iam.cloud.ibm.com", false)]
     #[case("http://iam.cloud.ibm.com", false)]
     #[case("https://iam.cloud.ibm.com:8443", false)]
     #[case("https://iam.cloud.ibm.com.", false)]

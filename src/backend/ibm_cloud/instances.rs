@@ -99,6 +99,11 @@ impl Sighting {
         }
     }
 
+    /// The account that it belongs to.
+    pub(super) fn account(&self) -> Option<&str> {
+        self.instance().map(|instance| instance.account_id.as_str()).filter(|account| !account.is_empty())
+    }
+
     const fn instance(&self) -> Option<&Instance> {
         match self {
             Self::Usable(instance) | Self::Unusable(instance) | Self::Several(instance) => Some(instance),
@@ -139,7 +144,8 @@ impl IbmCloud {
     ///
     /// # Errors
     /// [`ErrorClass::Gone`] where that can't be told: an instance that is out of sight may be gone, with its keys, or
-    /// the login may have lost its role. One that was deleted stays in sight for a while.
+    /// the login may have lost its role. One that was deleted stays in sight for a while. One that is named by its id, and
+    /// was in an account of which the login sees other instances, is gone: a login without a role gets a 403.
     pub(super) async fn is_in_sight(&self, request: &KeyRequest) -> Result<(), BackendError> {
         let target = Target::of(&request.instance)?;
         let asked = Instant::now();
@@ -148,7 +154,37 @@ impl IbmCloud {
         if *seen.value != Sighting::Absent {
             return Ok(());
         }
-        self.deleted(&target).await.map(drop)
+        self.absent_from(&target, request).await.map(drop)
+    }
+
+    /// The account of an instance that is out of sight, and is known to be gone.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Gone`] where that can't be told.
+    async fn absent_from(&self, target: &Target, request: &KeyRequest) -> Result<String, BackendError> {
+        let unknown = match self.deleted(target).await {
+            Ok(instance) => return Ok(instance.account_id),
+            Err(error) => error,
+        };
+        match (target, &request.account) {
+            (Target::Id { .. }, Some(account)) if self.sees_account(account, request).await? => {
+                Ok(account.clone())
+            }
+            _ => Err(unknown),
+        }
+    }
+
+    /// Whether the login sees any instance of this account, deleted ones included.
+    async fn sees_account(&self, account: &str, request: &KeyRequest) -> Result<bool, BackendError> {
+        for state in [None, Some(DELETED[0]), Some(DELETED[1])] {
+            let filters: Vec<_> = state.map(|state| ("state", state)).into_iter().collect();
+            let keep = |instance: Instance| Some(instance).filter(|instance| instance.account_id == account);
+            let mut exchange = Exchange::of(self, Call::Instances, request);
+            if !exchange.first(1, INSTANCES, &filters, keep).await?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The account of an instance, whatever became of the instance.
@@ -163,7 +199,7 @@ impl IbmCloud {
         let seen = self.instances.get(&target, believed, || self.sight(&target)).await?;
         match seen.value.instance() {
             Some(instance) => Ok(instance.account_id.clone()),
-            None => self.deleted(&target).await.map(|instance| instance.account_id),
+            None => self.absent_from(&target, request).await,
         }
     }
 

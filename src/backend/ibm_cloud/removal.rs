@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 use super::{
     call::Exchange,
     classify::Call,
-    cloud::{IbmCloud, Sight, not_shown_yet, path},
+    cloud::{IbmCloud, Sight, is_auditing, not_shown_yet, path},
     name::Mark,
     wire::{Key, RenameKey},
 };
@@ -19,6 +19,8 @@ use crate::{
 pub(super) enum Deletion {
     /// It is gone, now or since before.
     Confirmed,
+    /// The same, and it was a key of an auditing instance.
+    ConfirmedOfAuditing,
     /// There is no such key, or it does not show yet.
     NotFound,
 }
@@ -30,24 +32,31 @@ impl IbmCloud {
     /// # Errors
     /// Anything but the confirmation that all of it is gone.
     pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
-        if self.delete_what_shows(request).await? == Deletion::NotFound {
+        let mut deletion = self.delete_what_shows(request).await?;
+        if deletion == Deletion::NotFound {
             if self.may_still_show(request) {
                 return Err(not_shown_yet("unbind", &request.name));
             }
             self.is_in_sight(request).await?;
             // It may have come into sight only after it was looked for.
-            self.delete_what_shows(request).await?;
+            deletion = self.delete_what_shows(request).await?;
         }
         self.attempts.end(request.identity);
         self.confirmed.remove(request);
         self.withdraw_access(request).await?;
-        Ok(Unbound::Gone)
+        Ok(match deletion {
+            Deletion::ConfirmedOfAuditing => Unbound::GoneExcept(
+                "its `service_key` remains valid: an auditing instance has one, whatever keys it has; delete it in the \
+                 instance's web page, under Organization, API keys",
+            ),
+            Deletion::Confirmed | Deletion::NotFound => Unbound::Gone,
+        })
     }
 
     /// Deletes the key, and all that have its name.
     async fn delete_what_shows(&self, request: &KeyRequest) -> Result<Deletion, BackendError> {
         // There may be others than those that are known, whose answers were lost.
-        self.find(request).await?;
+        let found = self.find(request).await?;
         let mut guids = self.confirmed.ids(request);
         if let Some(hint) = &request.hint
             && !guids.contains(hint)
@@ -65,7 +74,11 @@ impl IbmCloud {
         for guid in guids {
             confirmed |= self.delete_of(request, &guid).await? == Deletion::Confirmed;
         }
-        Ok(if confirmed { Deletion::Confirmed } else { Deletion::NotFound })
+        Ok(match (confirmed, found.iter().any(is_auditing)) {
+            (true, true) => Deletion::ConfirmedOfAuditing,
+            (true, false) => Deletion::Confirmed,
+            (false, _) => Deletion::NotFound,
+        })
     }
 
     pub(super) async fn delete_of(&self, request: &KeyRequest, guid: &str) -> Result<Deletion, BackendError> {

@@ -1,6 +1,11 @@
 //! The roles that a service has, by their names, asked for once for all keys.
+//!
+//! The Resource Controller takes the names of the base roles, and the CRNs of all others (IBM/platform-services-go-sdk,
+//! `CreateResourceKeyOptions.Role`). It also takes `NONE`, which terraform-provider-ibm sends as it is (`ibm/flex`,
+//! `FindRoleByName`). What it makes of a request without a role at a service that has roles is not documented, so the
+//! operator sends none only where the service has no roles.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use reqwest::{Method, StatusCode};
 
@@ -11,11 +16,20 @@ use super::{
     wire::{self, Instance, Role},
 };
 use crate::backend::{
-    BackendError, ErrorClass,
+    BackendError, ErrorClass, KeyRole,
     bounded::{shown_name, shown_names},
     memory::Weight,
     shared_answer::{Known, SharedAnswers},
 };
+
+/// The roles that the Resource Controller takes by name.
+const BASE_ROLES: [&str; 3] = ["Reader", "Writer", "Manager"];
+/// The role of a key for which no role was named, where the service has it.
+const DEFAULT_ROLE: &str = "Reader";
+/// What the Resource Controller is told for a key without a role.
+pub(super) const NO_ROLE: &str = "NONE";
+/// Where a user names the role of a key.
+const FIELD: &str = "ibmCloud.role";
 
 /// How long the roles of a service are believed in.
 const BOUNDED_AGE: Duration = Duration::from_secs(3600);
@@ -37,6 +51,42 @@ impl Weight for Vec<Role> {
 }
 
 impl IbmCloud {
+    /// What the Resource Controller is told of the role of a key: a name, a CRN, or nothing.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Rejected`] where the service has no such role, and what keeps that from being known.
+    pub(super) async fn role_of_key(
+        &self,
+        wanted: &KeyRole,
+        instance: &Instance,
+    ) -> Result<Option<String>, BackendError> {
+        match wanted {
+            KeyRole::None => Ok(Some(NO_ROLE.to_owned())),
+            KeyRole::Named(role) if BASE_ROLES.contains(&role.as_str()) => Ok(Some(role.clone())),
+            KeyRole::Named(role) => self.role(role, FIELD, instance).await.map(Some),
+            KeyRole::Default { limit } => {
+                let known = self.roles_of(instance, |_| true).await?;
+                match (known.iter().any(Role::is_of_a_service), limit) {
+                    (true, _) => self.role(DEFAULT_ROLE, FIELD, instance).await.map(Some),
+                    (false, None) => Ok(None),
+                    (false, Some(limit)) => Err(no_role_denied(wire::service(&instance.crn), limit)),
+                }
+            }
+        }
+    }
+
+    /// Why the Resource Controller refused a key with a role that it was told by name, where that is because the service has
+    /// no such role.
+    pub(super) async fn refusal_of_role(
+        &self,
+        wanted: &KeyRole,
+        instance: &Instance,
+    ) -> Option<BackendError> {
+        let KeyRole::Named(role) = wanted else { return None };
+        let looked_up = self.role(role, FIELD, instance).await;
+        looked_up.err().filter(|error| error.class == ErrorClass::Rejected)
+    }
+
     /// The CRN of a role, which the user wrote into this field by name or CRN.
     ///
     /// # Errors
@@ -53,21 +103,32 @@ impl IbmCloud {
         let service = wire::service(&instance.crn);
         let crn =
             |roles: &[Role]| roles.iter().find(|role| role.is_called(wanted)).map(|role| role.crn.clone());
-        let believed = |known: &Known<Vec<Role>>| {
-            let found = crn(&known.value).is_some();
-            known.since.elapsed() < if found { BOUNDED_AGE } else { AGE_OF_DOUBT }
-        };
-        let ask = || self.ask_for_roles(service, instance);
-        let known = self.roles.get(&service.to_owned(), believed, ask).await?;
-        crn(&known.value).ok_or_else(|| {
-            let names = shown_names(known.value.iter().map(|role| shown_name(&role.display_name)));
+        let known = self.roles_of(instance, |roles| crn(roles).is_some()).await?;
+        crn(&known).ok_or_else(|| {
+            let names = shown_names(known.iter().map(|role| shown_name(&role.display_name)));
+            let none = if field == FIELD { format!("`{NO_ROLE}`, ") } else { String::new() };
             let message = format!(
                 "the service `{service}` has no role `{wanted}`; create the ServiceKey again with one of these as \
-                 `{field}`: {}",
+                 `{field}`: {none}{}",
                 names.join(", ")
             );
             BackendError::new(ErrorClass::Rejected, message)
         })
+    }
+
+    /// The roles of the instance's service. A list that lacks what is asked for is believed for a moment only.
+    async fn roles_of(
+        &self,
+        instance: &Instance,
+        has_what_is_asked_for: impl Fn(&[Role]) -> bool,
+    ) -> Result<Arc<Vec<Role>>, BackendError> {
+        let service = wire::service(&instance.crn);
+        let believed = |known: &Known<Vec<Role>>| {
+            let certain = has_what_is_asked_for(&known.value);
+            known.since.elapsed() < if certain { BOUNDED_AGE } else { AGE_OF_DOUBT }
+        };
+        let ask = || self.ask_for_roles(service, instance);
+        self.roles.get(&service.to_owned(), believed, ask).await.map(|known| known.value)
     }
 
     /// The service's own roles come first: others may have the same name.
@@ -88,4 +149,12 @@ impl IbmCloud {
         }
         Ok(roles)
     }
+}
+
+fn no_role_denied(service: &str, limit: &str) -> BackendError {
+    let message = format!(
+        "the service `{service}` has no roles, and {limit} does not list `{NO_ROLE}`, which stands for a key without a role; \
+         ask the provider's administrator"
+    );
+    BackendError::new(ErrorClass::Rejected, message)
 }

@@ -20,8 +20,8 @@ use uuid::Uuid;
 use super::{IbmCloud, IbmCloudAuth, IbmCloudConfig, wire::Instance};
 use crate::{
     backend::{
-        AddressPolicy, AddressRules, Author, ErrorClass, HttpConfig, InstanceRef, KeyRequest, KnownSecrets,
-        LostClusters, MemoryBudget, Names, Owner, Parameters, Restored, test_server,
+        AddressPolicy, AddressRules, Author, ErrorClass, HttpConfig, InstanceRef, KeyRequest, KeyRole,
+        KnownSecrets, LostClusters, MemoryBudget, Names, Owner, Parameters, Restored, test_server,
     },
     lifecycle::{Identity, Sequence},
 };
@@ -58,6 +58,7 @@ fn connect(iam: &Url, resource_controller: &Url, http: HttpConfig) -> IbmCloud {
         resource_controller_url: resource_controller.clone(),
         auth: IbmCloudAuth::ApiKey { api_key: "hunter2".into() },
         lost_clusters: LostClusters::default(),
+        settling: IbmCloudConfig::SETTLING,
         http,
     })
     .unwrap()
@@ -87,7 +88,7 @@ async fn a_key_is_not_there_before_its_id_is_known() {
     assert_eq!(cloud.bind(&request).await.unwrap_err().class, ErrorClass::Unsure);
     let error = cloud.exists(&request).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Transient);
-    assert!(error.message.contains("may have been made and not show yet"), "{error}");
+    assert!(error.message.contains("may have been created and not show yet"), "{error}");
 }
 
 #[rstest]
@@ -198,7 +199,7 @@ async fn of_many_roles_ten_are_named() {
     let instance = serde_json::from_value(instance()).unwrap();
     let error = cloud.role("Reader", "ibmCloud.role", &instance).await.unwrap_err();
     assert!(
-        error.message.contains("as `ibmCloud.role`: `0nnn") && error.message.ends_with("…`, …"),
+        error.message.contains("as `ibmCloud.role`: `NONE`, `0nnn") && error.message.ends_with("…`, …"),
         "{error}"
     );
     assert!(error.message.len() < 2000, "{error}");
@@ -244,7 +245,8 @@ pub(super) fn request(name: &str, cluster_id: Option<&str>) -> KeyRequest {
         inputs: String::new(),
         cleans_up: false,
         adoption: None,
-        role: None,
+        role: KeyRole::None,
+        account: None,
         access: None,
         age: None,
         answers: MemoryBudget::for_answers().share("the provider"),

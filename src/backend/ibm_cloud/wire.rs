@@ -98,11 +98,15 @@ pub(super) struct Key {
     pub(super) created_at: Option<Timestamp>,
     #[serde(default, deserialize_with = "word")]
     pub(super) created_by: Option<String>,
+    /// Whether its credentials are shown only in the answer to its creation. A key inherits that from its instance.
+    #[serde(default)]
+    pub(super) onetime_credentials: Option<bool>,
 }
 
 impl Weight for Key {
     fn weight(&self) -> usize {
-        let Self { guid, crn, name, state, account_id, created_at: _, created_by } = self;
+        let Self { guid, crn, name, state, account_id, created_at: _, created_by, onetime_credentials: _ } =
+            self;
         let words = [guid, crn, name, state, account_id].into_iter().chain(created_by);
         words.map(String::capacity).sum()
     }
@@ -120,11 +124,20 @@ pub(super) fn service(crn: &str) -> &str {
     crn.split(':').nth(4).unwrap_or_default()
 }
 
+/// Why the login may not see credentials (IBM/platform-services-go-sdk, `Credentials.Redacted`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Redaction {
+    /// `REDACTED`: its access is less than that of the key.
+    Lesser,
+    /// `REDACTED_EXPLICIT`: only a login with the action `resource-controller.credential.retrieve_all` may.
+    Explicit,
+}
+
 /// What an answer shows of a key's credentials.
 pub(super) enum Shown {
     Credentials(Map<String, Value>),
     /// The login may not see them.
-    Redacted,
+    Redacted(Redaction),
     /// They are not shown again, or there are none.
     Nothing,
 }
@@ -133,7 +146,10 @@ pub(super) enum Shown {
 pub(super) fn shown(body: &[u8]) -> Shown {
     let Ok(Value::Object(mut key)) = serde_json::from_slice(body) else { return Shown::Nothing };
     match key.remove("credentials") {
-        Some(Value::Object(credentials)) if credentials.contains_key("REDACTED") => Shown::Redacted,
+        Some(Value::Object(credentials)) if credentials.contains_key("REDACTED") => {
+            let is_lesser = credentials.get("REDACTED").and_then(Value::as_str) == Some("REDACTED");
+            Shown::Redacted(if is_lesser { Redaction::Lesser } else { Redaction::Explicit })
+        }
         Some(Value::Object(credentials)) if !credentials.is_empty() => Shown::Credentials(credentials),
         _ => Shown::Nothing,
     }
@@ -268,6 +284,12 @@ pub(super) struct Role {
 }
 
 impl Role {
+    /// Whether it is one of the service's own. Those of the platform, and those that the account has made, are called
+    /// otherwise in their CRNs.
+    pub(super) fn is_of_a_service(&self) -> bool {
+        self.crn.rsplit(':').nth(1) == Some("serviceRole")
+    }
+
     /// Whether somebody means this role by this name.
     pub(super) fn is_called(&self, name: &str) -> bool {
         self.display_name == name || self.crn.rsplit(':').next() == Some(name)

@@ -19,7 +19,8 @@ use uuid::Uuid;
 use super::{ApiVersion, Auth, Broker, BrokerConfig, catalog::Catalog};
 use crate::{
     backend::{
-        BackendError, InstanceRef, KeyRequest, KnownSecrets, MemoryBudget, Owner, Parameters, test_server,
+        BackendError, InstanceRef, KeyRequest, KeyRole, KnownSecrets, MemoryBudget, Owner, Parameters,
+        test_server,
     },
     lifecycle::{Identity, Sequence},
     wipe::SecretValues,
@@ -148,7 +149,8 @@ pub(super) fn request_for(offering: &str, plan: &str) -> KeyRequest {
         parameters: Parameters::new(parameters),
         predecessor: None,
         name: "monitoring-creds".to_owned(),
-        role: None,
+        role: KeyRole::None,
+        account: None,
         access: None,
         former_name: None,
         hint: None,

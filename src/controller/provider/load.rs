@@ -208,6 +208,7 @@ pub fn backend(
                 resource_controller_url: url("resourceControllerUrl", resource_controller_url)?,
                 auth: ibm_cloud_auth(auth, author, logins, options)?,
                 lost_clusters: LostClusters::new(adopt_from_clusters.clone()),
+                settling: options.ibm_cloud_settling,
                 http,
             };
             let cloud = IbmCloud::new(&config).map_err(|error| problem(&error))?;

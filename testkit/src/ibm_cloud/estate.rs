@@ -32,8 +32,7 @@ pub enum InstanceState {
 }
 
 impl Instance {
-    /// An active instance of `databases-for-postgresql`, with the roles Reader, Writer and Manager and room for 20
-    /// keys.
+    /// An active instance of `cloudantnosqldb`, with the roles Reader, Writer and Manager and room for 20 keys.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             guid: Uuid::new_v4().to_string(),
@@ -47,11 +46,18 @@ impl Instance {
             is_auditing: false,
             state: InstanceState::Active,
         }
-        .service("databases-for-postgresql")
+        .service("cloudantnosqldb")
     }
 
-    /// An Activity Tracker instance: it has one key at most, and asking for another one gives that key. The credential
-    /// is `service_key`, which only keys of the role Manager have.
+    /// An instance of `databases-for-postgresql`. The service has platform roles only, and its keys have nothing of IAM
+    /// (IBM-Cloud/terraform-provider-ibm, issue 1387).
+    pub fn database(name: impl Into<String>) -> Self {
+        Self::new(name).service("databases-for-postgresql").roles([])
+    }
+
+    /// An Activity Tracker instance. What its keys are about is `service_key`, as IBM's page "Managing service keys" says
+    /// (ibm-cloud-docs/activity-tracker, `service_keys.md`): it is shown to callers with the service role Manager, whatever
+    /// role the key has; the instance has one of them, whatever keys are created; and it outlives them.
     pub fn auditing(name: impl Into<String>) -> Self {
         Self { is_auditing: true, ..Self::new(name).service("logdnaat") }
     }
@@ -91,6 +97,11 @@ impl Instance {
     pub const fn state(mut self, state: InstanceState) -> Self {
         self.state = state;
         self
+    }
+
+    /// Whether its service has roles of its own.
+    pub(super) fn has_roles(&self) -> bool {
+        !self.roles.is_empty() || !self.custom_roles.is_empty()
     }
 
     /// Its GUID.

@@ -40,7 +40,7 @@ pub(super) struct KeyWish {
     pub source: String,
     #[serde(default)]
     pub parameters: Map<String, Value>,
-    /// The name or CRN of a role.
+    /// The name of a base role, the CRN of a role, or `NONE`.
     #[serde(default)]
     pub role: Option<String>,
 }

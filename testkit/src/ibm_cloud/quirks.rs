@@ -3,11 +3,12 @@
 /// What keys look like once they are made. Everything is off at the start.
 #[derive(Clone, Debug, Default)]
 pub struct Quirks {
-    /// So many looks at a new key don't show it: look-ups are answered 404.
+    /// So many looks at a new key don't show it: look-ups are answered 404. terraform-provider-ibm looks for five minutes
+    /// (`resource_ibm_resource_key.go`, `resourceIBMResourceKeyRead`).
     pub looks_without_new_keys: usize,
     /// Lists don't show a new key either, and count as looks at it.
     pub lists_without_new_keys: bool,
-    /// Look-ups and lists show no credentials, but say that they are not shown.
+    /// Look-ups and lists show no credentials, but say that they are not shown, also of keys that show them once.
     pub redaction: Option<Redaction>,
     /// The answer to a creation shows no credentials either, where there is a redaction.
     pub redacts_creations: bool,
@@ -24,9 +25,11 @@ pub struct Quirks {
 /// Why credentials are not shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Redaction {
-    /// The caller's access is not enough for this credential.
+    /// The caller's access is less than that of the credential (IBM's page "Connecting services to apps",
+    /// ibm-cloud-docs/account, "Credential level access").
     Redacted,
-    /// The credential is kept from everybody below a level of access.
+    /// The caller lacks the action `resource-controller.credential.retrieve_all`, which Administrators have (the same page,
+    /// "IAM level access").
     Explicit,
 }
 

@@ -34,7 +34,8 @@ pub enum Rule {
     Secret,
     /// Name the account's own id.
     Account,
-    /// Name roles that the service has.
+    /// Name roles that the service has, the base roles by name and all others by CRN. Leave the role out only where the service
+    /// has none: what it is then is not documented.
     Role,
     /// Name a service ID that exists.
     ServiceId,
@@ -64,8 +65,8 @@ pub struct Key {
     pub instance: String,
     /// 1 for the first key that was ever made, 2 for the next one.
     pub number: u64,
-    /// The CRN of its role.
-    pub role: String,
+    /// The CRN of its role, where it has one.
+    pub role: Option<String>,
     /// The parameters of the request.
     pub parameters: Map<String, Value>,
     /// What was handed out.

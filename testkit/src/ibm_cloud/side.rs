@@ -49,6 +49,7 @@ impl Side for IbmCloud {
                 let detail = format!("the key `{key}` is still bound to the service ID `{id}`");
                 (Rule::SafeOrder, detail)
             }),
+            Operation::CreateKey(wish) => self.state.reproach_to_role(wish).map(|what| (Rule::Role, what)),
             _ => None,
         };
         let login = admitted.session.as_ref().map(|session| session.login.clone());

@@ -86,7 +86,7 @@ impl Fixture {
             "roles": [{ "role_id": MANAGER }],
             "resources": [{ "attributes": [
                 { "name": "accountId", "value": self.ibm.account_id() },
-                { "name": "serviceName", "value": "databases-for-postgresql" },
+                { "name": "serviceName", "value": "cloudantnosqldb" },
                 { "name": "serviceInstance", "value": guid, "operator": "stringEquals" },
             ] }],
         }))

@@ -17,7 +17,7 @@ fn order(ibm: &FakeIbmCloud, login: Value) -> Value {
         "controller": ibm.url(),
         "account": ibm.account_id(),
         "instance": INSTANCE,
-        "service": "databases-for-postgresql",
+        "service": "cloudantnosqldb",
         "role": "Manager",
         "key": KEY,
         "page_size": 2,

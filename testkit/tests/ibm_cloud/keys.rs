@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::ibm_cloud::{Access, FakeIbmCloud, Instance, Login, Route};
+use testkit::ibm_cloud::{Access, FakeIbmCloud, Instance, Login, Route, Rule};
 
 use crate::client::{INSTANCE, INSTANCES, KEYS, MANAGER, answer, crn_path, names, path, start, start_with};
 
@@ -62,7 +62,7 @@ async fn a_key_gets_another_name() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_role_is_called_by_its_name_or_crn() -> Result<()> {
+async fn base_roles_are_called_by_name_and_all_others_by_crn() -> Result<()> {
     let instance = Instance::new("files").service("cloud-object-storage").roles(["Object Writer", "Writer"]);
     let it = start_with(FakeIbmCloud::builder().instance(instance.custom_role("Lister"))).await?;
     let mut body = it.body("a")?;
@@ -71,15 +71,27 @@ async fn a_role_is_called_by_its_name_or_crn() -> Result<()> {
     let account = it.ibm.account_id();
     let lister = format!("crn:v1:bluemix:public:iam-access-management::a/{account}::customRole:Lister");
     for (role, crn) in [
-        (json!("Object Writer"), object_writer),
-        (json!(object_writer), object_writer),
-        (json!("Lister"), &lister),
-        (Value::Null, "crn:v1:bluemix:public:iam::::serviceRole:Writer"),
+        (json!("Writer"), json!("crn:v1:bluemix:public:iam::::serviceRole:Writer")),
+        (json!(object_writer), json!(object_writer)),
+        (json!(lister), json!(lister)),
+        (json!("NONE"), Value::Null),
     ] {
         body["role"] = role;
         let (status, key) = answer(it.call(Method::POST, KEYS).json(&body).send().await?).await?;
-        assert_eq!((status, &key["credentials"]["iam_role_crn"]), (201, &json!(crn)));
+        assert_eq!((status, &key["credentials"]["iam_role_crn"]), (201, &crn));
+        assert!(key["credentials"]["apikey"].is_string());
     }
+    body["role"] = json!("Manager");
+    let refused = answer(it.call(Method::POST, KEYS).json(&body).send().await?).await?;
+    assert_eq!((refused.0, it.ibm.violations()), (400, vec![]), "nobody knows which of them a service has");
+    for role in [json!("Object Writer"), json!("Lister")] {
+        body["role"] = role;
+        assert_eq!(it.call(Method::POST, KEYS).json(&body).send().await?.status(), 400);
+    }
+    body["role"] = Value::Null;
+    assert_eq!(it.call(Method::POST, KEYS).json(&body).send().await?.status(), 201);
+    let breaches: Vec<_> = it.ibm.take_violations().iter().map(|breach| breach.rule).collect();
+    assert_eq!(breaches, [Rule::Role; 3], "what it makes of no role is not documented");
     let (_, roles) =
         it.get(&format!("/v2/roles?account_id={account}&service_name=cloud-object-storage")).await?;
     let named = |list: &str| -> Vec<(Value, Value)> {
@@ -89,6 +101,25 @@ async fn a_role_is_called_by_its_name_or_crn() -> Result<()> {
     assert!(named("service_roles").contains(&(json!("Object Writer"), json!(object_writer))));
     assert_eq!(named("custom_roles"), [(json!("Lister"), json!(lister))]);
     assert_eq!(named("system_roles").len(), 4);
+    Ok(())
+}
+
+#[tokio::test]
+async fn keys_of_a_service_without_roles_have_nothing_of_iam() -> Result<()> {
+    let it = start_with(FakeIbmCloud::builder().instance(Instance::database("orders"))).await?;
+    let mut body = it.body("a")?;
+    body["source"] = json!(it.ibm.instance_crn("orders"));
+    for role in [Value::Null, json!("NONE")] {
+        body["role"] = role;
+        let (status, key) = answer(it.call(Method::POST, KEYS).json(&body).send().await?).await?;
+        assert_eq!((status, &key["iam_compatible"]), (201, &json!(false)));
+        assert!(key["credentials"]["password"].is_string() && key["credentials"].get("apikey").is_none());
+    }
+    body["role"] = json!("Reader");
+    assert_eq!(it.call(Method::POST, KEYS).json(&body).send().await?.status(), 400);
+    let service = "service_name=databases-for-postgresql";
+    let (_, roles) = it.get(&format!("/v2/roles?account_id={}&{service}", it.ibm.account_id())).await?;
+    assert_eq!(roles["service_roles"], json!([]));
     Ok(())
 }
 
@@ -138,6 +169,9 @@ async fn what_happens_behind_the_clients_backs_is_seen() -> Result<()> {
     assert_eq!(names(&it.get(&format!("{INSTANCES}?state=removed")).await?.1)?, [INSTANCE]);
     let (status, instance) = it.get(&format!("{INSTANCES}/{}", key.instance)).await?;
     assert_eq!((status, &instance["state"]), (200, &json!("removed")));
+    assert!(it.ibm.forget_instance(INSTANCE) && !it.ibm.forget_instance(INSTANCE));
+    assert_eq!(it.get(&format!("{INSTANCES}/{}", key.instance)).await?.0, 404);
+    assert_eq!(it.get(&crn_path(&key)).await?.0, 404);
     assert_eq!(it.ibm.count(Route::Keys), 1);
     Ok(())
 }

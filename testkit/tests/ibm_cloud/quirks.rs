@@ -3,9 +3,9 @@
 use anyhow::{Context, Result};
 use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::ibm_cloud::{FakeIbmCloud, Instance, Quirks, Redaction, Removed};
+use testkit::ibm_cloud::{Access, FakeIbmCloud, Instance, Login, Quirks, Redaction, Removed};
 
-use crate::client::{INSTANCE, KEYS, answer, names, path, start, start_with};
+use crate::client::{Fixture, INSTANCE, KEYS, answer, names, path, start, start_with};
 
 #[tokio::test]
 async fn a_new_key_is_not_seen_at_once() -> Result<()> {
@@ -53,6 +53,9 @@ async fn credentials_can_be_shown_once_only() -> Result<()> {
     let (status, again) = it.get(&path(&key)?).await?;
     assert_eq!((status, again.get("credentials"), &again["onetime_credentials"]), (200, None, &json!(true)));
     assert_eq!(it.get(KEYS).await?.1["resources"][0].get("credentials"), None);
+    it.ibm.change_quirks(|quirks| quirks.redaction = Some(Redaction::Explicit));
+    let (_, again) = it.get(&path(&key)?).await?;
+    assert_eq!(again["credentials"], json!({ "REDACTED": "REDACTED_EXPLICIT" }));
     Ok(())
 }
 
@@ -73,24 +76,31 @@ async fn a_deleted_key_is_answered_for_in_several_ways() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_auditing_instance_has_one_key_and_gives_it_again() -> Result<()> {
-    let it = start_with(FakeIbmCloud::builder().instance(Instance::auditing("audit"))).await?;
+async fn all_keys_of_an_auditing_instance_are_about_one_service_key_which_managers_see() -> Result<()> {
+    let editor = Login::api_key("editor", "k").access(Access::Editor);
+    let builder = FakeIbmCloud::builder().instance(Instance::auditing("audit")).login(editor);
+    let mut it = start_with(builder).await?;
     let source = it.ibm.instance_guid("audit").context("an instance")?;
-    let create = async |name: &str, role: &str| -> Result<Value> {
-        let wish = json!({ "name": name, "source": source, "role": role });
+    let create = async |it: &Fixture, role: &str| -> Result<Value> {
+        let wish = json!({ "name": "a", "source": source, "role": role });
         let (status, key) = answer(it.call(Method::POST, KEYS).json(&wish).send().await?).await?;
         assert_eq!(status, 201, "{key}");
         Ok(key)
     };
-    let reader = create("a", "Reader").await?;
-    assert_eq!(reader["credentials"].get("service_key"), None);
-    assert_eq!(it.delete(&path(&reader)?).await?, 204);
+    assert_eq!(it.ibm.service_key("audit"), None);
+    let (reader, manager) = (create(&it, "Reader").await?, create(&it, "Manager").await?);
+    let service_key = json!(it.ibm.service_key("audit").context("a service key")?);
+    for key in [&reader, &manager] {
+        assert_eq!(key["credentials"]["service_key"], service_key, "whatever role the key has");
+    }
+    assert_ne!((&reader["guid"], &reader["credentials"]), (&manager["guid"], &manager["credentials"]));
+    assert_eq!(it.delete(&path(&manager)?).await?, 204);
+    assert_eq!(create(&it, "Manager").await?["credentials"]["service_key"], service_key, "it outlives keys");
 
-    let first = create("b", "Manager").await?;
-    assert!(first["credentials"]["service_key"].is_string());
-    assert_eq!(create("c", "Manager").await?, first);
-    assert_eq!(it.ibm.live_keys().len(), 1);
-    assert_eq!(it.delete(&path(&first)?).await?, 204);
-    assert_ne!(create("c", "Manager").await?["credentials"], first["credentials"]);
+    it.token = it.ibm.issue_token("editor");
+    assert_eq!(create(&it, "Manager").await?["credentials"].get("service_key"), None);
+    let (_, seen) = it.get(&path(&reader)?).await?;
+    assert_eq!(seen["credentials"].get("service_key"), None);
+    assert!(seen["credentials"]["apikey"].is_string());
     Ok(())
 }

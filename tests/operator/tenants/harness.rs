@@ -85,6 +85,7 @@ impl Cluster {
             check_interval: Duration::from_secs(600),
             addresses: loopback_in_the_open(),
             service_account_token: PathBuf::new(),
+            ibm_cloud_settling: ibm::SETTLING,
             secrets: Restrictions::default(),
         };
         Self { plane, system, operator, options }

@@ -84,6 +84,12 @@ pub const ABUSES: &[Abuse] = &[
         "no key and no service ID are created; the condition names `spec.rules[0].ibmCloud.roles`",
     ),
     abuse!(
+        a_key_without_a_role_is_given_only_where_that_is_listed,
+        Actor::KeyWriter,
+        "asks IBM Cloud for a key without a role, by `NONE` and by a service that has no roles, where a rule lists `Reader`",
+        "no key is created; the condition names `spec.rules[0].ibmCloud.roles`",
+    ),
+    abuse!(
         another_teams_service_id_is_not_given,
         Actor::Editor,
         "names another team's service ID in `ibmCloud.access`, in a parameter, and in a parameter from a Secret",
@@ -409,6 +415,24 @@ async fn a_role_that_is_not_listed_is_not_given() {
     assert_eq!((ibm.keys(), ibm.service_ids()), (vec![], vec![]));
     limited.ask("writer", instance_by_name(), json!({"ibmCloud": {"role": "Writer"}})).await;
     limited.tenants.attacker.wait_ready("writer").await;
+}
+
+/// A service without roles gives such a key all that it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_without_a_role_is_given_only_where_that_is_listed() {
+    let ibm =
+        FakeIbmCloud::builder().instance(ibm_cloud::Instance::database("orders-db")).start().await.unwrap();
+    let limited = Limited::ibm(Actor::KeyWriter, &ibm, json!([{"ibmCloud": {"roles": ["Reader"]}}])).await;
+    let limit = "spec.rules[0].ibmCloud.roles";
+    let orders = || json!({"name": "orders-db"});
+    limited.is_refused("by-name", orders(), json!({"ibmCloud": {"role": "NONE"}}), limit).await;
+    limited.ask("by-default", orders(), json!({})).await;
+    let refused = limited.tenants.attacker.wait_key("by-default", false, Reason::BindRejected).await;
+    refused.says("the service `databases-for-postgresql` has no roles");
+    refused.says(limit);
+    assert_eq!(ibm.keys(), vec![]);
+    limited.change_rules(json!([{"ibmCloud": {"roles": ["Reader", "NONE"]}}])).await;
+    limited.tenants.attacker.wait_ready("by-default").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

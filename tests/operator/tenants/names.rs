@@ -2,7 +2,6 @@
 
 use serde_json::json;
 use servicekey_operator::api::{Reason, ServiceKey};
-use testkit::ibm_cloud::{FakeIbmCloud, Instance};
 
 use super::{
     abuse::{Abuse, Actor},
@@ -30,12 +29,6 @@ pub const ABUSES: &[Abuse] = &[
         Actor::Editor,
         "asks for the adoption of another tenant's key at IBM Cloud",
         "it is refused, and the message holds neither the namespace nor the UID that are in the key's name",
-    ),
-    abuse!(
-        an_only_key_tells_nothing_of_its_owner,
-        Actor::Editor,
-        "asks for a key of an instance of IBM Cloud that has one key only, which another tenant has",
-        "`KeyConflict`, whose message holds neither the namespace nor the UID that are in the key's name",
     ),
 ];
 
@@ -86,21 +79,6 @@ async fn a_taken_name_tells_nothing_of_its_owner_at_ibm_cloud() {
     let refused = wait(tenants.attacker.keys(), "creds", "refused", is_refused).await.unwrap();
     let uid = tenants.victim.keys().get(PROJECT).await.unwrap().metadata.uid.unwrap();
     assert!(!refused.message().contains(&uid), "{}", refused.message());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_only_key_tells_nothing_of_its_owner() {
-    let audit = Instance::auditing("audit-events");
-    let ibm = FakeIbmCloud::builder().instance(audit).start().await.unwrap();
-    let scene = Scene::set(Side::Ibm(ibm), Actor::Editor).await;
-    let Scene { tenants, provider, .. } = &scene;
-    let (instance, fields) = (json!({"name": "audit-events"}), json!({"ibmCloud": {"role": "Manager"}}));
-    tenants.victim.ask_cluster_provider(provider, PROJECT, instance.clone(), fields.clone()).await;
-    tenants.victim.wait_ready(PROJECT).await;
-    tenants.attacker.ask_cluster_provider(provider, "creds", instance, fields).await;
-    let refused = tenants.attacker.wait_key("creds", false, Reason::KeyConflict).await;
-    refused.says("one of another ServiceKey already");
-    assert_tells_nothing(tenants, &refused).await;
 }
 
 async fn assert_tells_nothing(tenants: &Tenants, refused: &ServiceKey) {

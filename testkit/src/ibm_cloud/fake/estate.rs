@@ -55,6 +55,12 @@ impl FakeIbmCloud {
         self.live_keys().into_iter().filter(|key| key.name == name).collect()
     }
 
+    /// The `service_key` of an auditing instance, which outlives its keys; nothing before the first key.
+    #[must_use]
+    pub fn service_key(&self, instance: &str) -> Option<String> {
+        self.shared.look().side.state.service_key(instance)
+    }
+
     /// The service IDs, oldest first.
     #[must_use]
     pub fn service_ids(&self) -> Vec<ServiceId> {
@@ -111,6 +117,11 @@ impl FakeIbmCloud {
     /// Deletes an instance with all its keys behind the clients' backs; says whether it was there.
     pub fn remove_instance(&self, instance: &str) -> bool {
         self.shared.change(|inner| inner.side.state.remove_instance(instance))
+    }
+
+    /// Removes every trace of an instance and its keys, as of one that was deleted long ago; says whether it was there.
+    pub fn forget_instance(&self, instance: &str) -> bool {
+        self.shared.change(|inner| inner.side.state.forget_instance(instance))
     }
 
     /// Waits until the keys, those included that were deleted, are as they should be, and gives them.

@@ -27,6 +27,8 @@ pub(super) enum LoginKind {
 pub enum Access {
     /// Everything.
     Full,
+    /// Create and delete keys, without the service role Manager on the instances.
+    Editor,
     /// Read all but credentials.
     Viewer,
     /// Nothing: lists are empty, and everything else is forbidden.

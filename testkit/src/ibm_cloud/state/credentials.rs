@@ -5,29 +5,31 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        estate::{Instance, service_role},
+        estate::Instance,
         iam::{Access, Session},
         quirks::Redaction,
     },
     Key, State, uuid,
 };
 
-const MANAGER: &str = "Manager";
+const SERVICE_KEY: &str = "service_key";
 
 impl State {
     /// Makes the credentials of a key: those of its service, and those of the service ID that it is bound to. Where
     /// nobody names one, IBM Cloud makes one for the key, which the fake only tells of.
-    pub(super) fn make_credentials(&self, instance: &Instance, key: &Key) -> Map<String, Value> {
+    pub(super) fn make_credentials(&mut self, instance: &Instance, key: &Key) -> Map<String, Value> {
         let mut credentials = self.service_credentials(instance, key.number);
         if instance.is_auditing {
             credentials.clear();
-            if key.role == service_role(MANAGER) {
-                credentials.insert("service_key".into(), Uuid::new_v4().simple().to_string().into());
-            }
+            let service_key = self.service_keys.entry(instance.guid.clone()).or_insert_with(secret);
+            credentials.insert(SERVICE_KEY.into(), json!(service_key));
         }
         if key.parameters.get("HMAC") == Some(&Value::Bool(true)) {
             let hmac = json!({ "access_key_id": secret(), "secret_access_key": secret() });
             credentials.insert("cos_hmac_keys".into(), hmac);
+        }
+        if !instance.has_roles() {
+            return credentials;
         }
         let own = || {
             format!("crn:v1:bluemix:public:iam-identity::a/{}::serviceid:ServiceId-{}", self.account, uuid())
@@ -37,10 +39,10 @@ impl State {
             ("iam_apikey_description", json!(format!("Auto-generated for key {}", key.crn))),
             ("iam_apikey_id", json!(format!("ApiKey-{}", uuid()))),
             ("iam_apikey_name", json!(key.name)),
-            ("iam_role_crn", json!(key.role)),
             ("iam_serviceid_crn", json!(key.service_id().map_or_else(own, str::to_owned))),
         ];
         credentials.extend(of_iam.map(|(name, value)| (name.to_owned(), value)));
+        credentials.extend(key.role.as_ref().map(|role| ("iam_role_crn".to_owned(), json!(role))));
         credentials
     }
 
@@ -61,23 +63,37 @@ impl State {
         session: &Session,
     ) -> Option<Value> {
         let redaction = self.quirks.redaction.map(Redaction::word);
-        if instance.is_some_and(|instance| instance.one_time) {
+        if redaction.is_none() && instance.is_some_and(|instance| instance.one_time) {
             return None;
         }
         Some(match (redaction, session.access) {
             (Some(word), _) => redacted(word),
-            (None, Access::Full) => json!(key.credentials),
+            (None, Access::Full | Access::Editor) => json!(credentials_for(session, key)),
             (None, Access::Viewer | Access::None) => redacted("REDACTED"),
         })
     }
 
     /// The credentials of a key as the answer to its creation shows them.
-    pub(super) fn created_credentials(&self, key: &Key) -> Value {
+    pub(super) fn created_credentials(&self, key: &Key, session: &Session) -> Value {
         match self.quirks.redaction.filter(|_| self.quirks.redacts_creations) {
             Some(redaction) => redacted(redaction.word()),
-            None => json!(key.credentials),
+            None => json!(credentials_for(session, key)),
         }
     }
+
+    /// What the keys of an auditing instance are about, also once they are deleted.
+    pub fn service_key(&self, instance: &str) -> Option<String> {
+        self.service_keys.get(self.instance_named(instance)?.guid()).cloned()
+    }
+}
+
+/// The credentials of a key, as far as the caller's access goes.
+fn credentials_for(session: &Session, key: &Key) -> Map<String, Value> {
+    let mut credentials = key.credentials.clone();
+    if session.access != Access::Full {
+        credentials.remove(SERVICE_KEY);
+    }
+    credentials
 }
 
 fn redacted(word: &str) -> Value {

@@ -90,6 +90,16 @@ impl State {
         true
     }
 
+    /// Removes every trace of an instance and its keys; says whether it was there.
+    pub fn forget_instance(&mut self, name: &str) -> bool {
+        let Some(place) = self.instances.iter().position(|instance| instance.name == name) else {
+            return false;
+        };
+        let instance = self.instances.remove(place);
+        self.keys.retain(|_, stored| stored.thing.instance != instance.guid);
+        true
+    }
+
     /// Checks that keys can be made for an instance.
     pub(super) fn check_active(instance: &Instance) -> Result<(), Refusal> {
         if instance.state == InstanceState::Active {

@@ -5,13 +5,13 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::{
-        answer::controller,
+        answer::{controller, refused},
         estate::Instance,
         iam::Session,
         operation::KeyWish,
         quirks::Removed,
         record::{Key, Rule},
-        route::Route,
+        route::{Door, Route},
     },
     Answer, Answered, NO_CONTENT, Refusal, State, Stored,
     instances::RESOURCE_GROUP,
@@ -20,7 +20,12 @@ use super::{
 
 /// Where keys are.
 pub(super) const PATH: &str = "/v2/resource_keys";
-/// What a key is for that nobody says a role for.
+/// The roles that are taken by name (IBM/platform-services-go-sdk, `CreateResourceKeyOptions.Role`).
+const BASE_ROLES: [&str; 3] = ["Reader", "Writer", "Manager"];
+/// For a key without a role (IBM-Cloud/terraform-provider-ibm, `ibm/flex/structures.go`, `FindRoleByName`).
+const NO_ROLE: &str = "NONE";
+/// The role of a key that is made by hand, and of one for which none was named although the service has roles. What real
+/// ones do then is not documented, so that it is held against the client before.
 const USUAL_ROLE: &str = "Writer";
 
 impl State {
@@ -34,33 +39,42 @@ impl State {
         let role = self.role_of(&instance, wish.role.as_deref())?;
         self.check_service_id(wish)?;
 
-        let number = match self.only_key_of(&instance) {
-            Some(existing) => existing,
-            None => {
-                if self.living_keys_of(&instance.guid).count() >= instance.key_limit {
-                    return Err(Refusal::blameless(too_many_keys(&instance)));
-                }
-                let parameters = wish.parameters.clone();
-                let number = self.insert_key(&instance, &wish.name, role, parameters, &session.iam_id);
-                if let Some(stored) = self.keys.get_mut(&number) {
-                    stored.hidden = self.quirks.looks_without_new_keys;
-                }
-                number
-            }
-        };
+        if self.living_keys_of(&instance.guid).count() >= instance.key_limit {
+            return Err(Refusal::blameless(too_many_keys(&instance)));
+        }
+        let number = self.insert_key(&instance, &wish.name, role, wish.parameters.clone(), &session.iam_id);
+        if let Some(stored) = self.keys.get_mut(&number) {
+            stored.hidden = self.quirks.looks_without_new_keys;
+        }
         let stored = &self.keys[&number];
-        let shown = self.show_key(stored, Some(self.created_credentials(&stored.thing)));
+        let shown = self.show_key(stored, Some(self.created_credentials(&stored.thing, session)));
         Ok(Answer::new(StatusCode::CREATED, shown))
     }
 
-    /// The CRN of the role that is asked for by name or CRN.
-    fn role_of(&self, instance: &Instance, role: Option<&str>) -> Result<String, Refusal> {
-        let role = role.unwrap_or(USUAL_ROLE);
+    /// The CRN of the role that is asked for by the name of a base role, or by CRN; nothing for a key without a role.
+    fn role_of(&self, instance: &Instance, role: Option<&str>) -> Result<Option<String>, Refusal> {
+        let role = match role {
+            Some(NO_ROLE) => return Ok(None),
+            None if !instance.has_roles() => return Ok(None),
+            role => role.unwrap_or(USUAL_ROLE),
+        };
+        let is_base = BASE_ROLES.contains(&role);
         let mut roles = instance.roles_with_crns(&self.account);
-        roles.find(|(name, crn)| *name == role || crn == role).map(|(_, crn)| crn).ok_or_else(|| {
+        let found = roles.find(|(name, crn)| is_base && *name == role || crn == role);
+        found.map(|(_, crn)| Some(crn)).ok_or_else(|| {
             let detail = format!("the service `{}` has no role `{role}`", instance.service);
-            Refusal::bad_request(Route::CreateKey, Rule::Role, detail)
+            let answer =
+                refused(Door::ResourceController, StatusCode::BAD_REQUEST, "ValidationError", &detail);
+            // Which of the base roles a service has nobody needs to know.
+            if is_base { Refusal::blameless(answer) } else { Refusal::breach(Rule::Role, answer, detail) }
         })
+    }
+
+    /// What is wrong with a request for a key that is answered all the same.
+    pub fn reproach_to_role(&self, wish: &KeyWish) -> Option<String> {
+        let instance = self.instance(&wish.source).filter(|instance| instance.has_roles())?;
+        let service = &instance.service;
+        wish.role.is_none().then(|| format!("no role is named, and the service `{service}` has roles"))
     }
 
     fn check_service_id(&self, wish: &KeyWish) -> Result<(), Refusal> {
@@ -72,11 +86,6 @@ impl State {
         Err(Refusal::bad_request(Route::CreateKey, Rule::ServiceId, detail))
     }
 
-    /// The key that an instance has which can have no other.
-    fn only_key_of(&self, instance: &Instance) -> Option<u64> {
-        self.living_keys_of(&instance.guid).next().filter(|_| instance.is_auditing).map(|key| key.number)
-    }
-
     fn living_keys_of<'a>(&'a self, instance: &'a str) -> impl Iterator<Item = &'a Key> {
         let keys = self.keys.values().map(|stored| &stored.thing);
         keys.filter(move |key| key.instance == instance && !key.removed)
@@ -86,7 +95,7 @@ impl State {
         &mut self,
         instance: &Instance,
         name: &str,
-        role: String,
+        role: Option<String>,
         parameters: Map<String, Value>,
         by: &str,
     ) -> u64 {
@@ -189,7 +198,7 @@ impl State {
             "resource_group_id": RESOURCE_GROUP,
             "resource_id": instance.map(|instance| instance.resource_id.as_str()),
             "onetime_credentials": instance.is_some_and(|instance| instance.one_time),
-            "iam_compatible": true,
+            "iam_compatible": instance.is_some_and(Instance::has_roles),
             "migrated": false,
             "resource_instance_url": format!("/v2/resource_instances/{}", key.instance),
             "resource_alias_url": null,
@@ -219,7 +228,8 @@ impl State {
     /// the instance is unknown.
     pub fn add_key(&mut self, instance: &str, name: &str, role: Option<&str>) -> Option<Key> {
         let instance = self.instance_named(instance)?.clone();
-        let role = self.role_of(&instance, role).ok()?;
+        let usual = instance.has_roles().then_some(USUAL_ROLE);
+        let role = self.role_of(&instance, role.or(usual)).ok()?;
         let number = self.insert_key(&instance, name, role, Map::new(), "IBMid-somebody");
         self.keys.get(&number).map(|stored| stored.thing.clone())
     }

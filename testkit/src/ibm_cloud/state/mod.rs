@@ -34,6 +34,8 @@ pub(super) struct State {
     recipe: CredentialsRecipe,
     pub quirks: Quirks,
     pub service_id_limit: Option<usize>,
+    /// What keys of auditing instances are about, by the GUID of the instance.
+    service_keys: BTreeMap<String, String>,
     /// By number, thus oldest first; those included that were deleted.
     keys: BTreeMap<u64, Stored<Key>>,
     service_ids: BTreeMap<u64, Stored<ServiceId>>,
@@ -82,6 +84,7 @@ impl State {
             recipe,
             quirks,
             service_id_limit: None,
+            service_keys: BTreeMap::new(),
             keys: BTreeMap::new(),
             service_ids: BTreeMap::new(),
             policies: BTreeMap::new(),
@@ -133,14 +136,14 @@ impl State {
 
 fn may_read(route: Route, session: &Session) -> Result<(), Refusal> {
     match session.access {
-        Access::Full | Access::Viewer => Ok(()),
+        Access::Full | Access::Editor | Access::Viewer => Ok(()),
         Access::None => Err(Refusal::forbidden(route)),
     }
 }
 
 fn may_change(route: Route, session: &Session) -> Result<(), Refusal> {
     match session.access {
-        Access::Full => Ok(()),
+        Access::Full | Access::Editor => Ok(()),
         Access::Viewer | Access::None => Err(Refusal::forbidden(route)),
     }
 }
