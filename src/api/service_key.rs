@@ -66,6 +66,13 @@ use super::{
         description = "When the next key replaces this one"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Key",
+        type_ = "string",
+        json_path = ".status.key['name','id']",
+        description = "What the remote side calls the key",
+        priority = 1
+    ),
     validation = secret_name_stays()
 )]
 #[x_kube(

@@ -1,6 +1,11 @@
 //! `servicekey-operator run`: the operator itself.
 
-use std::{collections::BTreeSet, env, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    env,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use clap::{Args, ValueHint};
@@ -187,6 +192,11 @@ impl Run {
         let names = self.namespaces.iter().map(|name| name.trim()).filter(|name| !name.is_empty());
         let names: BTreeSet<_> = names.map(str::to_owned).collect();
         (!names.is_empty()).then_some(names)
+    }
+
+    /// The file with the token for trusted profiles.
+    pub(super) fn service_account_token(&self) -> &Path {
+        &self.service_account_token
     }
 
     /// The namespace of the Lease, where there is an election.

@@ -81,6 +81,7 @@ fn plain(rendered: &str) -> String {
 #[case("cluster", CLUSTER)]
 #[case("namespaced", NAMESPACED)]
 #[case("ha", &["--values", "values-ha"])]
+#[case("trusted-profiles", &["--set", "ibmCloud.trustedProfiles.enabled=true"])]
 #[tokio::test]
 async fn are_what_kustomize_builds_of_them(#[case] kind: &str, #[case] arguments: &[&str]) {
     let place = path("deploy/kustomize").join(kind);

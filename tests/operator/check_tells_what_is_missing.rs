@@ -10,7 +10,7 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ObjectMeta, PostParams},
 };
-use servicekey_operator::api::custom_resource_definitions;
+use servicekey_operator::api::{ClusterKeyProvider, custom_resource_definitions};
 use testkit::control_plane::{ControlPlane, User};
 use tokio::process::Command;
 
@@ -168,4 +168,35 @@ async fn a_refusal_of_the_api_server_is_told_in_its_own_words() {
     let output = check_by(file.path(), &[]).await;
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.ends_with(" does not answer: Unauthorized (status 401)\n"), "{said}");
+}
+
+/// The chart projects a token only where it is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trusted_profile_without_a_token_is_noted() {
+    let plane = ControlPlane::builder().start().await.unwrap();
+    plane.install_crds(&custom_resource_definitions()).await.unwrap();
+    let user = plane.new_user().unwrap();
+    plane.grant_cluster_admin(&user).await.unwrap();
+    let provider = serde_json::from_value(serde_json::json!({
+        "metadata": {"name": "ibm-profile"},
+        "spec": {"ibmCloud": {"auth": {"trustedProfile": {"name": "servicekey-operator"}}}},
+    }));
+    let providers: Api<ClusterKeyProvider> = Api::all(plane.admin());
+    providers.create(&PostParams::default(), &provider.unwrap()).await.unwrap();
+
+    let output = check(&plane, &user, &["--service-account-token", "/nowhere/sa-token"]).await;
+    let note = told(&output).pop().unwrap();
+    let said = "note    ClusterKeyProvider `ibm-profile` logs in by a trusted profile, and there is no service-account token in \
+                `/nowhere/sa-token` here; ";
+    assert!(note.starts_with(said), "{note}");
+    assert!(note.contains("`ibmCloud.trustedProfiles.enabled: true`"), "{note}");
+    assert_eq!(output.status.code(), Some(0));
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let output = check(&plane, &user, &["--service-account-token", path]).await;
+    assert_eq!(
+        told(&output).pop().unwrap(),
+        format!("ok      the token for trusted profiles is in `{path}`")
+    );
 }

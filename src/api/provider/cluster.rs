@@ -65,7 +65,7 @@ pub struct ClusterKeyProviderSpec {
 
     /// Limits for the ServiceKeys of each namespace. Only the first rule whose `namespaces` match applies: write the
     /// special ones first, and the one for all others last. A namespace that no rule matches may do everything except
-    /// `adoption`. A rule that becomes stricter revokes nothing: existing keys stay, and no further ones are created.
+    /// `adoption` and `restore`. A rule that becomes stricter revokes nothing: existing keys stay, and no further ones are created.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]

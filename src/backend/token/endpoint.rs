@@ -419,8 +419,9 @@ const CODES: [&str; 6] = [
 async fn token_in(file: &Path) -> Result<Zeroizing<String>, BackendError> {
     let unusable = |what: String| {
         let message = format!(
-            "the service-account token in `{}` {what}; mount a projected service-account token there, \
-             or name another file by `--service-account-token`",
+            "the service-account token in `{}` {what}; have one projected there (chart value \
+             `ibmCloud.trustedProfiles.enabled: true`, or `deploy/kustomize/trusted-profiles`), or name another file by \
+             `--service-account-token`",
             file.display()
         );
         BackendError::new(ErrorClass::Forbidden, message)

@@ -11,12 +11,18 @@ use k8s_openapi::api::{
     authentication::v1::SelfSubjectReview,
     authorization::v1::{SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
 };
-use kube::{Api, Client, Config, api::PostParams};
+use kube::{
+    Api, Client, Config, ResourceExt,
+    api::{ListParams, PostParams},
+};
 use serde_json::Value;
 
 use self::{outcome::Outcome, rights::Right};
 use super::run::Run;
-use crate::runtime::{self, Metrics};
+use crate::{
+    api::ClusterKeyProvider,
+    runtime::{self, Metrics},
+};
 
 /// Reviews that are asked for at the same time.
 const CONCURRENCY: usize = 16;
@@ -56,6 +62,7 @@ impl Check {
         let user = user(&client).await?;
         outcomes.extend(definitions(&client).await?);
         outcomes.extend(permissions(&client, &self.run, &user).await?);
+        outcomes.extend(trusted_profiles(&client, &self.run).await);
         outcome::print(&outcomes);
         match outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Wrong(_))).count() {
             0 => Ok(()),
@@ -93,6 +100,31 @@ async fn definitions(client: &Client) -> anyhow::Result<Vec<Outcome>> {
             Err(in_words(error)).context("the API server does not say which custom resources there are")
         }
     }
+}
+
+/// Whether there is a token for the trusted profiles that ClusterKeyProviders name. It is in the operator's pod.
+async fn trusted_profiles(client: &Client, run: &Run) -> Option<Outcome> {
+    if run.namespaces().is_some() {
+        return None;
+    }
+    // Whoever may not list them has read so above.
+    let providers = Api::<ClusterKeyProvider>::all(client.clone()).list(&ListParams::default()).await.ok()?;
+    let names_profile = |provider: &&ClusterKeyProvider| {
+        let ibm_cloud = provider.spec.provider.ibm_cloud.as_ref();
+        ibm_cloud.is_some_and(|ibm_cloud| ibm_cloud.auth.trusted_profile.is_some())
+    };
+    let provider = providers.iter().find(names_profile)?.name_any();
+    let file = run.service_account_token();
+    let shown = file.display();
+    Some(if tokio::fs::metadata(file).await.is_ok() {
+        Outcome::Well(format!("the token for trusted profiles is in `{shown}`"))
+    } else {
+        Outcome::Odd(format!(
+            "ClusterKeyProvider `{provider}` logs in by a trusted profile, and there is no service-account token in `{shown}` \
+             here; if this is the operator's pod, set the chart value `ibmCloud.trustedProfiles.enabled: true`, or apply \
+             `deploy/kustomize/trusted-profiles`"
+        ))
+    })
 }
 
 /// Whether `user`, who asks, may do what the operator does.
