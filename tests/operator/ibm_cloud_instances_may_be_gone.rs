@@ -1,10 +1,12 @@
 //! An instance that is named by its id, and of which nothing is left, holds no deletion up. One that the login may not see
 //! does.
 
+use std::time::Duration;
+
 use rstest::rstest;
 use serde_json::{Value, json};
 use servicekey_operator::api::{ConditionType, Reason, ServiceKey};
-use testkit::ibm_cloud::{Access, FakeIbmCloud, Instance};
+use testkit::ibm_cloud::{Access, FakeIbmCloud, Instance, Route};
 
 use crate::{
     conditions::Reports,
@@ -47,6 +49,23 @@ async fn a_key_goes_with_its_instance(#[case] fields: Value, #[values(false, tru
     stage.delete_and_leave_no_key(KEY).await;
     assert_eq!((stage.ibm.policies(), stage.ibm.service_ids()), (vec![], vec![]));
     drop(operator);
+}
+
+/// The Secret holds nothing that works any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_living_service_key_says_that_its_instance_is_gone() {
+    let stage = stage(1).await;
+    let _operator = stage.start_operator_checking(Duration::from_millis(500)).await;
+    stage.ask_by_id(json!({})).await;
+    assert!(stage.ibm.forget_instance(INSTANCE));
+    let is_told = |key: Option<&ServiceKey>| {
+        let of = |type_| key.and_then(|key| key.condition(type_)).map(|condition| condition.reason.as_str());
+        (of(ConditionType::Ready), of(ConditionType::Rotating))
+            == (Some(Reason::KeyLost.as_str()), Some(Reason::InstanceNotFound.as_str()))
+    };
+    stage.wait(stage.keys(), KEY, "told that its instance is gone", is_told).await;
+    assert_eq!(stage.count(&[Route::CreateKey]), 1);
+    stage.delete_and_leave_no_key(KEY).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -236,6 +236,30 @@ async fn a_lost_secret_is_repaired(
     assert!(keys.iter().all(|key| !key.removed), "{keys:?}");
 }
 
+/// Neither changed templates nor changed parameters wait for credentials that are not shown any more.
+#[rstest]
+#[case::template(json!({"secret": {"template": {"data": {"key": "{{ apikey }}"}}}}), "key")]
+#[case::parameters(json!({"parameters": {"HMAC": true}}), "cos_hmac_keys")]
+#[tokio::test(flavor = "multi_thread")]
+async fn redacted_credentials_hold_no_change_up(#[case] change: Value, #[case] entry: &str) {
+    let quirks = Quirks { redaction: Some(Redaction::Explicit), ..Quirks::default() };
+    let stage = IbmStage::set_with(FakeIbmCloud::builder().quirks(quirks).start().await.unwrap()).await;
+    let _operator = stage.start_operator().await;
+    stage.ask_for(KEY).await;
+    stage.wait_ready(KEY).await;
+    stage.secrets().delete(KEY, &Default::default()).await.unwrap();
+    stage.change_key(KEY, change).await;
+    stage
+        .wait(stage.secrets(), KEY, "there with the change", |secret| {
+            secret.is_some_and(|secret| entries(secret).contains_key(entry))
+        })
+        .await;
+    let ready = stage.wait_ready(KEY).await;
+    assert_eq!(ready.status.unwrap().key.unwrap().sequence, 2);
+    assert_eq!(stage.count(&[Route::CreateKey]), 2);
+    stage.delete_and_leave_no_key(KEY).await;
+}
+
 #[rstest]
 #[case::shown(Removed::Shown, false)]
 #[case::gone(Removed::Gone, false)]

@@ -166,6 +166,13 @@ impl IbmCloud {
         Target::of(instance).is_ok_and(|target| self.is_known_usable(&target))
     }
 
+    /// Whether the instance audits an account, as far as that is known without a request.
+    pub(super) fn is_known_to_audit(&self, instance: &InstanceRef) -> bool {
+        let known = Target::of(instance).ok().and_then(|target| self.instances.latest(&target));
+        let crn = known.as_ref().and_then(|known| known.value.instance()).map(|instance| &instance.crn);
+        crn.or(instance.crn.as_ref()).is_some_and(|crn| wire::service(crn) == AUDITING)
+    }
+
     /// The account of the instance, where it was looked up before.
     pub fn account_of_instance(&self, instance: &InstanceRef) -> Option<String> {
         let known = self.instances.latest(&Target::of(instance).ok()?)?;
@@ -468,11 +475,11 @@ fn shown(response: &Response, key: Key) -> Sight {
                 return Sight::Unseen(Unseen::WithoutServiceKey);
             }
             let is_auditing = is_auditing(&key);
-            let Key { guid, name, created_at, created_by, .. } = key;
+            let Key { guid, name, created_at, created_by, role, .. } = key;
             let facts = KeyFacts {
                 id: guid,
                 name: Some(name),
-                role: wire::role(&credentials),
+                role: wire::role(&credentials, role),
                 created_at,
                 created_by: created_by.filter(|creator| !creator.is_empty()),
                 ..KeyFacts::default()

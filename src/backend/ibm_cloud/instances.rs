@@ -104,7 +104,8 @@ impl Sighting {
         self.instance().map(|instance| instance.account_id.as_str()).filter(|account| !account.is_empty())
     }
 
-    const fn instance(&self) -> Option<&Instance> {
+    /// What is known of it, where it is there.
+    pub(super) const fn instance(&self) -> Option<&Instance> {
         match self {
             Self::Usable(instance) | Self::Unusable(instance) | Self::Several(instance) => Some(instance),
             Self::Absent => None,

@@ -74,7 +74,8 @@ impl IbmCloud {
         for guid in guids {
             confirmed |= self.delete_of(request, &guid).await? == Deletion::Confirmed;
         }
-        Ok(match (confirmed, found.iter().any(is_auditing)) {
+        let is_auditing = found.iter().any(is_auditing) || self.is_known_to_audit(&request.instance);
+        Ok(match (confirmed, is_auditing) {
             (true, true) => Deletion::ConfirmedOfAuditing,
             (true, false) => Deletion::Confirmed,
             (false, _) => Deletion::NotFound,

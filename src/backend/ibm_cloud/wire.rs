@@ -1,7 +1,7 @@
 //! The APIs' JSON, read tolerantly: unknown fields are ignored, and missing ones are reported.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 use url::form_urlencoded;
 
@@ -98,6 +98,9 @@ pub(super) struct Key {
     pub(super) created_at: Option<Timestamp>,
     #[serde(default, deserialize_with = "word")]
     pub(super) created_by: Option<String>,
+    /// The CRN of its role. IBM's page "Connecting services to apps" shows it, and the API's documentation does not.
+    #[serde(default, deserialize_with = "word_if_any")]
+    pub(super) role: Option<String>,
     /// Whether its credentials are shown only in the answer to its creation. A key inherits that from its instance.
     #[serde(default)]
     pub(super) onetime_credentials: Option<bool>,
@@ -105,11 +108,26 @@ pub(super) struct Key {
 
 impl Weight for Key {
     fn weight(&self) -> usize {
-        let Self { guid, crn, name, state, account_id, created_at: _, created_by, onetime_credentials: _ } =
-            self;
-        let words = [guid, crn, name, state, account_id].into_iter().chain(created_by);
+        let Self {
+            guid,
+            crn,
+            name,
+            state,
+            account_id,
+            created_at: _,
+            created_by,
+            role,
+            onetime_credentials: _,
+        } = self;
+        let words = [guid, crn, name, state, account_id].into_iter().chain(created_by).chain(role);
         words.map(String::capacity).sum()
     }
+}
+
+/// A word, and nothing where there is something else.
+fn word_if_any<'de, D: Deserializer<'de>>(de: D) -> Result<Option<String>, D::Error> {
+    let found = Value::deserialize(de)?;
+    Ok(found.as_str().filter(|text| is_word(text)).map(str::to_owned))
 }
 
 impl Key {
@@ -155,10 +173,11 @@ pub(super) fn shown(body: &[u8]) -> Shown {
     }
 }
 
-/// The CRN of the role that credentials are for, where they tell it; it is no secret.
-pub(super) fn role(credentials: &Map<String, Value>) -> Option<String> {
-    let role = credentials.get("iam_role_crn")?.as_str()?;
-    (role.starts_with("crn:") && is_word(role)).then(|| role.to_owned())
+/// The CRN of the role that a key has, where its credentials or the key itself tell it; it is no secret.
+pub(super) fn role(credentials: &Map<String, Value>, key: Option<String>) -> Option<String> {
+    let of_credentials = credentials.get("iam_role_crn").and_then(Value::as_str).map(str::to_owned);
+    let is_role = |role: &String| role.starts_with("crn:") && is_word(role);
+    of_credentials.filter(is_role).or(key.filter(is_role))
 }
 
 /// The body of a request for a key.
@@ -345,12 +364,17 @@ mod tests {
     }
 
     #[rstest]
-    #[case::told(json!({"iam_role_crn": "crn:v1:bluemix:public:iam::::serviceRole:Reader"}), true)]
-    #[case::not_told(json!({}), false)]
-    #[case::no_crn(json!({"iam_role_crn": "a password in the wrong place"}), false)]
-    #[case::no_text(json!({"iam_role_crn": 7}), false)]
-    fn credentials_tell_their_role(#[case] credentials: Value, #[case] told: bool) {
-        assert_eq!(role(credentials.as_object().unwrap()).is_some(), told);
+    #[case::told(json!({"iam_role_crn": "crn:v1:r"}), json!(null), Some("crn:v1:r"))]
+    #[case::not_told(json!({}), json!(null), None)]
+    #[case::no_crn(json!({"iam_role_crn": "a password in the wrong place"}), json!(null), None)]
+    #[case::no_text(json!({"iam_role_crn": 7}), json!({"odd": true}), None)]
+    #[case::of_the_key(json!({}), json!("crn:v1:k"), Some("crn:v1:k"))]
+    #[case::of_both(json!({"iam_role_crn": "crn:v1:r"}), json!("crn:v1:k"), Some("crn:v1:r"))]
+    #[case::of_the_key_and_no_crn(json!({}), json!("NONE"), None)]
+    fn a_key_tells_its_role(#[case] credentials: Value, #[case] of_key: Value, #[case] told: Option<&str>) {
+        let key: Key = serde_json::from_value(json!({"guid": "k-1", "role": of_key})).unwrap();
+        let found = role(credentials.as_object().unwrap(), key.role);
+        assert_eq!(found.as_deref(), told);
     }
 
     #[test]
