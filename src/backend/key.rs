@@ -355,6 +355,8 @@ pub enum Bound {
 pub enum Unbound {
     /// The key is gone.
     Gone,
+    /// There was no key.
+    Absent,
     /// The remote side is revoking it.
     Accepted(Accepted),
 }
