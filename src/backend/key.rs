@@ -409,6 +409,8 @@ pub enum Unbound {
     Gone,
     /// The key is gone, and this of its credentials remains valid, in words for the user.
     GoneExcept(&'static str),
+    /// There was no key.
+    Absent,
     /// The remote side is revoking it.
     Accepted(Accepted),
 }

@@ -132,12 +132,13 @@ impl Backend {
         }
     }
 
-    /// Flaws that the last check found at a remote side that can be reached, in words for the user.
+    /// Flaws of a remote side that can be reached, or of the login there: the reason of an event, and words for the user.
     #[must_use]
-    pub fn shortcomings(&self) -> Option<String> {
+    pub fn shortcomings(&self) -> Option<(&'static str, String)> {
         match self {
-            Self::OpenServiceBroker(broker) => broker.shortcomings(),
-            Self::CloudFoundry(_) | Self::IbmCloud(_) => None,
+            Self::OpenServiceBroker(broker) => broker.shortcomings().map(|what| ("CatalogFlawed", what)),
+            Self::CloudFoundry(foundry) => foundry.shortcomings().map(|what| ("LoginExpires", what)),
+            Self::IbmCloud(_) => None,
         }
     }
 

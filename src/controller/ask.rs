@@ -190,6 +190,8 @@ impl Turn<'_> {
                         );
                         self.revoked(sequence)
                     }
+                    Ok(Unbound::Absent) if self.has_recorded(sequence) => self.revoked(sequence),
+                    Ok(Unbound::Absent) => Answer::Revoked(sequence, (self.context.clock)()),
                     Ok(Unbound::Accepted(accepted)) => self.accepted(Work::Unbind, sequence, accepted),
                     Err(error) => Answer::Failed(failure(Attempted::Revoke, &error)),
                 }
@@ -266,6 +268,17 @@ impl Turn<'_> {
             is_refused: false,
             inputs: self.inputs(),
         })
+    }
+
+    /// Whether the status or this process knows that the key existed.
+    fn has_recorded(&self, sequence: Sequence) -> bool {
+        let memory = status::memory(self.key.status.as_ref());
+        let previous = memory.previous.iter().map(|key| key.sequence);
+        let shown = memory.key.iter().map(|key| key.sequence).chain(previous);
+        let held = [self.round.in_hand.as_ref(), self.round.stored.as_ref()];
+        let held = held.into_iter().flatten().map(|key| key.sequence);
+        let accepted = self.round.under_way.as_ref().map(|work| work.sequence);
+        shown.chain(held).chain(accepted).any(|known| known == sequence)
     }
 
     fn revoked(&self, sequence: Sequence) -> Answer {

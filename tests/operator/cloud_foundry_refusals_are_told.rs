@@ -57,6 +57,7 @@ async fn an_instance_that_has_no_keys(#[case] instance: Value, #[case] reason: R
     stage.ask_for_key_of(KEY, instance).await;
     stage.wait_key(KEY, reason).await.says(words);
     stage.delete_and_leave_no_key(KEY).await;
+    assert!(!stage.everything_public().await.contains("KeyRevoked"), "there was no key to revoke");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -296,6 +297,42 @@ async fn a_key_that_the_login_may_not_see_is_not_taken_to_be_gone() {
     assert_eq!(stage.foundry.keys(), []);
 }
 
+/// The instance is named by its GUID, and can only be in the provider's space.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_goes_with_its_instance_and_not_with_the_sight_of_it() {
+    let stage = FoundryStage::set().await;
+    let _operator = stage.start_operator().await;
+    let instance = json!({"id": stage.foundry.instance_guid(INSTANCE).unwrap()});
+    for name in [KEY, "reporting-creds"] {
+        stage.ask_for_key_of(name, instance.clone()).await;
+        stage.wait_ready(name).await;
+    }
+    stage.foundry.change_role("alice", Role::None);
+    stage.delete_key("reporting-creds").await;
+    stage.wait_key("reporting-creds", Reason::RevokeFailed).await.says("there is no organization `acme`");
+    stage.foundry.change_role("alice", Role::SpaceDeveloper);
+    stage.wait_gone("reporting-creds").await;
+    assert_eq!(stage.foundry.keys().len(), 1);
+
+    assert!(stage.foundry.forget_instance(INSTANCE));
+    stage.delete_key(KEY).await;
+    stage.wait_gone(KEY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_may_be_anywhere_is_not_taken_to_be_gone() {
+    let stage = FoundryStage::set().await;
+    let anywhere = kube::api::Patch::Merge(json!({"spec": {"cloudFoundry": {"instancesById": "Anywhere"}}}));
+    let providers = stage.api::<servicekey_operator::api::KeyProvider>();
+    providers.patch("foundry", &kube::api::PatchParams::default(), &anywhere).await.unwrap();
+    let _operator = stage.start_operator().await;
+    stage.ask_for_key_of(KEY, json!({"id": stage.foundry.instance_guid(INSTANCE).unwrap()})).await;
+    stage.wait_ready(KEY).await;
+    assert!(stage.foundry.forget_instance(INSTANCE));
+    stage.delete_key(KEY).await;
+    stage.wait_key(KEY, Reason::RevokeFailed).await.says("is not there, or the login may not see it");
+}
+
 /// The role comes back between the look for the key and the one for its space.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_comes_into_sight_while_it_is_looked_for_is_revoked() {
@@ -353,6 +390,11 @@ async fn a_token_may_be_given_as_it_is() {
     stage.ask_for(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     assert_eq!(stage.count(&[Route::Token]), 0);
+    let warning = stage.wait_event("foundry", "LoginExpires").await;
+    assert!(
+        warning.contains("the operator can't renew it; log in by `password` or `clientCredentials`"),
+        "{warning}"
+    );
 }
 
 #[rstest]

@@ -1,6 +1,6 @@
 //! One call to the Cloud Controller: its login, and the words for what went wrong.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use reqwest::{
     Method, StatusCode,
@@ -19,14 +19,20 @@ use super::{
     wire::{self, ApiError},
 };
 use crate::backend::{
-    Backend, BackendError, ErrorClass, KeyRequest, MemoryShare,
+    Backend, BackendError, ErrorClass, KeyRequest, Listed, MemoryShare,
     http::{Failure, Redactor, Request, Response, below, call_span},
+    memory::Weight,
     pages::{Endless, Lists, Page, Pages},
     token::Token,
 };
 
 /// In MiB. Five thousand keys with their labels and annotations.
 const LARGEST_PAGE: usize = 16;
+
+/// The most resources that a page can have.
+pub(super) const MOST_PER_PAGE: usize = 5000;
+/// As many resources as a page has that is not asked for a size.
+const SMALLEST_PAGE: usize = 50;
 
 /// A call that is about to be made, or was made.
 pub(super) struct Exchange<'a> {
@@ -35,17 +41,19 @@ pub(super) struct Exchange<'a> {
     request: Option<&'a KeyRequest>,
     /// The tokens that were sent, and are not to be read in any message.
     sent: Vec<SecretString>,
+    /// Whether the API refused a page because of its size.
+    found_page_too_large: bool,
 }
 
 impl<'a> Exchange<'a> {
     /// A call on behalf of no ServiceKey, or of many.
     pub(super) const fn anonymous(foundry: &'a CloudFoundry, call: Call) -> Self {
-        Self { foundry, call, request: None, sent: Vec::new() }
+        Self { foundry, call, request: None, sent: Vec::new(), found_page_too_large: false }
     }
 
     /// A call on behalf of a ServiceKey.
     pub(super) const fn of(foundry: &'a CloudFoundry, call: Call, request: &'a KeyRequest) -> Self {
-        Self { foundry, call, request: Some(request), sent: Vec::new() }
+        Self { foundry, call, request: Some(request), sent: Vec::new(), found_page_too_large: false }
     }
 
     /// Sends a request without a body to a path below the API v3.
@@ -77,6 +85,30 @@ impl<'a> Exchange<'a> {
             .json(body)
             .map_err(|_| BackendError::new(ErrorClass::Rejected, "`parameters` can't be sent as JSON"))?;
         self.send(request, &links).await
+    }
+
+    /// Reads a list in pages as large as the API admits.
+    ///
+    /// # Errors
+    /// Those of the list.
+    pub(super) async fn list_in_large_pages<T: DeserializeOwned, K: Weight + Send>(
+        &mut self,
+        path: &str,
+        query: &[(&str, &str)],
+        keep: impl Fn(T) -> Option<K> + Send + Sync,
+    ) -> Result<Listed<K>, BackendError> {
+        loop {
+            let size = self.foundry.page_size.load(Ordering::Relaxed);
+            let per_page = size.to_string();
+            let query: Vec<_> = query.iter().copied().chain([("per_page", per_page.as_str())]).collect();
+            self.found_page_too_large = false;
+            match self.list(path, &query, &keep).await {
+                Err(_) if self.found_page_too_large && size > SMALLEST_PAGE => {
+                    self.foundry.page_size.fetch_min((size / 5).max(SMALLEST_PAGE), Ordering::Relaxed);
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     fn next_page(&self, links: &Links, href: &str) -> Result<Url, BackendError> {
@@ -229,7 +261,7 @@ pub(super) struct Resources<'e, 'a> {
 
 impl Pages for Resources<'_, '_> {
     /// As long as the API makes them.
-    const MOST_PER_PAGE: usize = 5000;
+    const MOST_PER_PAGE: usize = MOST_PER_PAGE;
 
     async fn request(&mut self, next: Option<&str>) -> Result<Response, BackendError> {
         let url = match next {
@@ -241,6 +273,8 @@ impl Pages for Resources<'_, '_> {
         if response.status == StatusCode::OK {
             Ok(response)
         } else {
+            self.exchange.found_page_too_large =
+                response.status == StatusCode::BAD_REQUEST && response.body().is_ok_and(is_about_page_size);
             Err(self.exchange.refused(&response).await)
         }
     }
@@ -264,6 +298,10 @@ impl Pages for Resources<'_, '_> {
             }
         }
     }
+}
+
+fn is_about_page_size(body: &[u8]) -> bool {
+    ApiError::read(body).is_about_page_size()
 }
 
 /// An answer of the router in front of the API, which did not get the request.

@@ -104,6 +104,10 @@ pub(super) fn class(call: Call, status: u16, error: &ApiError) -> ErrorClass {
 /// What to do about such an answer; empty where it is simply tried again, or where the API's own words must do.
 pub(super) fn advice(call: Call, status: u16, error: &ApiError) -> &'static str {
     match status {
+        400 if error.is_about_page_size() => {
+            "the API lists no more keys than that; ask the operator of the Cloud Foundry to raise \
+             `renderer.max_total_results`"
+        }
         403 if error.code == INSUFFICIENT_SCOPE => {
             "the login lacks the scope `cloud_controller.write`, or `cloud_controller.read`; ask the operator of its UAA"
         }

@@ -1,12 +1,12 @@
 //! The calls that a key needs: check, bind, poll, fetch.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::atomic::AtomicUsize, time::Duration};
 
 use reqwest::{Method, StatusCode};
 
 use super::{
     CloudFoundryAuth, CloudFoundryConfig,
-    call::Exchange,
+    call::{Exchange, MOST_PER_PAGE},
     classify::Call,
     instances::{Home, Instances, Target, listed},
     marks,
@@ -73,6 +73,8 @@ pub struct CloudFoundry {
     pub(super) lost_clusters: LostClusters,
     /// Keys are taken over one after the other.
     pub(super) adopting: FairSemaphore,
+    /// How many resources the API admits on a page.
+    pub(super) page_size: AtomicUsize,
 }
 
 impl CloudFoundry {
@@ -109,6 +111,7 @@ impl CloudFoundry {
             confirmed: ConfirmedKeys::default(),
             lost_clusters: lost_clusters.clone(),
             adopting: FairSemaphore::new(1),
+            page_size: AtomicUsize::new(MOST_PER_PAGE),
         })
     }
 
@@ -119,6 +122,15 @@ impl CloudFoundry {
     pub async fn check(&self) -> Result<(), BackendError> {
         self.session.check(&self.http).await?;
         self.check_space().await
+    }
+
+    /// What is wrong with a login that works, in words for the user.
+    pub fn shortcomings(&self) -> Option<String> {
+        let expiry = self.session.expiry_of_bearer()?;
+        Some(format!(
+            "the token of the login ends at {expiry}, and the operator can't renew it; log in by `password` or \
+             `clientCredentials`, or replace the entry `token` in time"
+        ))
     }
 
     /// Whether keys can be made for this instance, as far as it tells.
@@ -507,8 +519,8 @@ impl CloudFoundry {
     /// Those of the list.
     pub async fn marked_keys(&self, cluster_id: Option<&str>) -> Result<Listed<MarkedKey>, BackendError> {
         let selector = marks::selector_of_all(cluster_id);
-        let query = [("type", "key"), ("per_page", "5000"), ("label_selector", selector.as_str())];
-        Exchange::anonymous(self, Call::Keys).list(KEYS, &query, marks::marked).await
+        let query = [("type", "key"), ("label_selector", selector.as_str())];
+        Exchange::anonymous(self, Call::Keys).list_in_large_pages(KEYS, &query, marks::marked).await
     }
 
     /// The key of this identity, by our mark, at whatever instance it is: the one with the GUID of the hint, where there

@@ -189,7 +189,7 @@ impl CloudFoundry {
     ///
     /// # Errors
     /// [`ErrorClass::Gone`] where that can't be told: an instance that is out of sight may be gone, with its keys, or
-    /// the login may have lost its role. One that is named within a space which is in sight is gone.
+    /// the login may have lost its role. One that can only be in a space which is in sight is gone.
     pub(super) async fn is_in_sight(&self, request: &KeyRequest) -> Result<(), BackendError> {
         let target = Target::of(&request.instance)?;
         let asked = Instant::now();
@@ -200,9 +200,19 @@ impl CloudFoundry {
         let newer = |known: &Known<Seen>| known.since >= asked;
         let seen = self.instances.get(&target, newer, || self.sight(&target)).await?;
         match &seen.value.sighting {
+            // The provider admits instances of its space only, whatever names them.
+            Sighting::Absent if self.is_home(request) => {
+                let newer = |known: &Known<String>| known.since >= asked;
+                self.space.get(newer, || self.find_space()).await.map(drop)
+            }
             Sighting::Absent => Err(self.unusable(&target, &Sighting::Absent, None)),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the instance of this key can be in the provider's space only.
+    const fn is_home(&self, request: &KeyRequest) -> bool {
+        self.confines_ids && self.home.is_some() && request.instance.space_limit.is_none()
     }
 
     fn unusable(&self, target: &Target, sighting: &Sighting, bounds: Option<Bounds<'_>>) -> BackendError {

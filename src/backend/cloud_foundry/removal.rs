@@ -62,7 +62,7 @@ impl CloudFoundry {
             return Ok(Progress::Running { said: Some(said.to_owned()), retry_after: Some(pause) });
         }
         match self.revoke(request).await {
-            Ok(Unbound::Gone | Unbound::GoneExcept(_)) => Ok(Progress::Succeeded),
+            Ok(Unbound::Gone | Unbound::GoneExcept(_) | Unbound::Absent) => Ok(Progress::Succeeded),
             Ok(Unbound::Accepted(Accepted { token, .. })) => {
                 self.watch.note_job(request.identity, token);
                 let retry_after = self.watch.next_look_in_turn(request.identity);
@@ -76,6 +76,7 @@ impl CloudFoundry {
     }
 
     async fn revoke(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
+        let removed = !self.confirmed.ids(request).is_empty();
         if let Some(accepted) = self.delete_what_shows(request).await? {
             return Ok(Unbound::Accepted(accepted));
         }
@@ -91,7 +92,7 @@ impl CloudFoundry {
             return Ok(Unbound::Accepted(accepted));
         }
         self.watch.ends(request.identity);
-        Ok(Unbound::Gone)
+        Ok(if removed { Unbound::Gone } else { Unbound::Absent })
     }
 
     /// Deletes all keys that bear the mark of this identity; nothing where there is none to be seen.

@@ -6,11 +6,14 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use jiff::Timestamp;
 use reqwest::{
     Method,
     header::{ACCEPT, AUTHORIZATION, HeaderValue},
 };
 use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 use serde_json::json;
 use url::Url;
 use zeroize::Zeroizing;
@@ -32,6 +35,8 @@ use crate::backend::{
 const BOUNDED_AGE: Duration = Duration::from_secs(3600);
 /// How long nobody asks again after a failure: every key needs to know.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
+/// A token that is sent as it is and lives no longer has to be replaced too often by hand: thirty days.
+const SHORT_LIFE_SECONDS: i64 = 30 * 24 * 3600;
 
 /// The client of the `cf` command, which acts for users and has no secret.
 const CF: &str = "cf";
@@ -154,6 +159,14 @@ impl Session {
         Ok(Pass::Tokens(new))
     }
 
+    /// When the token ends that is sent as it is, where that is a JWT which lives for a short time only.
+    pub(super) fn expiry_of_bearer(&self) -> Option<Timestamp> {
+        match &self.auth {
+            CloudFoundryAuth::Bearer { token } => expiry(bare(token)),
+            CloudFoundryAuth::Password { .. } | CloudFoundryAuth::ClientCredentials { .. } => None,
+        }
+    }
+
     /// What the provider has to look at when the API lets nobody in.
     pub(super) const fn advice(&self) -> &'static str {
         match &self.auth {
@@ -201,11 +214,56 @@ pub(super) fn sign(request: Request, header: &HeaderValue) -> Request {
     request.header(AUTHORIZATION, header.clone())
 }
 
+/// When a JWT ends (RFC 7519, section 4.1.4) that was issued for a short time.
+fn expiry(token: &str) -> Option<Timestamp> {
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: i64,
+        #[serde(default)]
+        iat: i64,
+    }
+    let payload = token.split('.').nth(1)?;
+    let payload = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?);
+    let Claims { exp, iat } = serde_json::from_slice(&payload).ok()?;
+    let is_short = exp.saturating_sub(iat) <= SHORT_LIFE_SECONDS;
+    Timestamp::from_second(exp).ok().filter(|_| is_short)
+}
+
 /// The token without its type.
 fn bare(token: &SecretString) -> &str {
     let token = token.expose_secret();
     match token.split_once(' ') {
         Some((kind, rest)) if kind.eq_ignore_ascii_case("bearer") => rest,
         _ => token,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn jwt(claims: &Value) -> String {
+        format!("e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims.to_string()))
+    }
+
+    #[rstest]
+    #[case::of_a_uaa(json!({"iat": 1_795_521_600, "exp": 1_795_522_799}), Some("2026-11-24T12:19:59Z"))]
+    #[case::for_a_year(json!({"iat": 1_795_521_600, "exp": 1_827_057_600}), None)]
+    #[case::without_end(json!({"sub": "alice"}), None)]
+    #[case::absurd(json!({"iat": i64::MIN, "exp": i64::MAX}), None)]
+    fn the_end_of_a_short_token_is_known(#[case] claims: Value, #[case] expected: Option<&str>) {
+        assert_eq!(expiry(&jwt(&claims)), expected.map(|time| time.parse().unwrap()));
+    }
+
+    #[rstest]
+    #[case("opaque")]
+    #[case("a.b.c")]
+    #[case("..")]
+    #[case("")]
+    fn other_tokens_tell_nothing(#[case] token: &str) {
+        assert_eq!(expiry(token), None);
     }
 }

@@ -21,7 +21,6 @@ use crate::{
     backend::{
         BackendError, Kept, KeyRequest, Listed, MemoryShare, Work,
         memory::{Holding, Weight},
-        pages::Lists,
         shared_answer::SharedAnswer,
     },
     lifecycle::Identity,
@@ -497,12 +496,12 @@ impl CloudFoundry {
     async fn list_what_is_under_way(&self) -> Result<Listing, BackendError> {
         let question = self.watch.question();
         let asked = Instant::now();
-        let mut query =
-            vec![("type", "key"), ("per_page", "5000"), ("label_selector", question.selector.as_str())];
+        let mut query = vec![("type", "key"), ("label_selector", question.selector.as_str())];
         if !question.names.is_empty() {
             query.push(("names", &question.names));
         }
-        let listed = Exchange::anonymous(self, Call::Keys).list(KEYS, &query, question.pick()).await?;
+        let listed =
+            Exchange::anonymous(self, Call::Keys).list_in_large_pages(KEYS, &query, question.pick()).await?;
         Ok(Listing::of(asked, question.about.into_keys().collect(), listed))
     }
 }

@@ -41,6 +41,11 @@ impl ApiError {
         self.says("in progress") || self.says("getting deleted")
     }
 
+    /// The API lists fewer resources than a page of this size, and those before it, would hold.
+    pub(super) fn is_about_page_size(&self) -> bool {
+        self.says("(page * per_page) must be less than")
+    }
+
     pub(super) fn is_about_unknown_instance(&self) -> bool {
         self.says("instance could not be found") || self.says("instance not found")
     }

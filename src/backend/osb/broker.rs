@@ -230,7 +230,7 @@ impl Broker {
         let target = Target::of(&request.instance)?;
         let noted = request.plan_ids.as_ref();
         let Some(Existing { place, longest_operation }) = self.existing(&target, noted).await? else {
-            return Ok(Unbound::Gone);
+            return Ok(Unbound::Absent);
         };
         let mut exchange = Exchange::of(self, Call::Unbind, request);
         let to = |place: &Place| {
@@ -252,7 +252,8 @@ impl Broker {
             }
         }
         match response.status {
-            StatusCode::OK | StatusCode::GONE => Ok(Unbound::Gone),
+            StatusCode::OK => Ok(Unbound::Gone),
+            StatusCode::GONE => Ok(Unbound::Absent),
             StatusCode::ACCEPTED => exchange.accepted(&response, longest_operation).map(Unbound::Accepted),
             _ => Err(exchange.refused(&response).await),
         }

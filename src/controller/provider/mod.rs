@@ -91,7 +91,7 @@ struct Check {
     origin: Origin,
     outcome: Result<(), Problem>,
     /// Flaws of a remote side that can be reached.
-    shortcomings: Option<String>,
+    shortcomings: Option<(&'static str, String)>,
     survey: Survey,
     /// When a token server refused the login, where it did.
     login_refused: Option<Timestamp>,
@@ -425,7 +425,7 @@ impl<K: Provider> Context<K> {
     /// Shows the outcome in the status, if that changes anything.
     async fn report(&self, provider: &K, check: &Check, hindrance: Option<Problem>) -> Result<(), Error> {
         let before = provider.status().cloned().unwrap_or_default();
-        let but = check.shortcomings.as_ref().map(|what| format!("; {what}")).unwrap_or_default();
+        let but = check.shortcomings.as_ref().map(|(_, what)| format!("; {what}")).unwrap_or_default();
         let well = Problem {
             reason: Reason::Available,
             message: format!("the remote side can be reached with this login{but}"),
@@ -466,10 +466,10 @@ impl<K: Provider> Context<K> {
         if let Some(Problem { reason, message }) = deleted_login.filter(|problem| !shown(problem)) {
             self.shared.events.warning(provider.object_ref(&()), reason.as_str(), "Hold", message);
         }
-        if let Some(what) = &check.shortcomings
+        if let Some((reason, what)) = &check.shortcomings
             && !before.conditions.iter().any(|condition| condition.message == why.message)
         {
-            self.shared.events.warning(provider.object_ref(&()), "CatalogFlawed", "Check", what.clone());
+            self.shared.events.warning(provider.object_ref(&()), reason, "Check", what.clone());
         }
         tracing::info!(ready, reason = %why.reason, "a provider was checked");
         let object = provider.with_status(status);

@@ -34,6 +34,7 @@ pub struct Builder {
     look_ups: Option<usize>,
     one_at_a_time: bool,
     korifi: bool,
+    max_total_results: Option<usize>,
     named: Option<String>,
     tls: Option<TlsIdentity>,
     port: Option<ReservedPort>,
@@ -74,6 +75,7 @@ impl Builder {
             look_ups: None,
             one_at_a_time: false,
             korifi: false,
+            max_total_results: None,
             named: None,
             tls: None,
             port: None,
@@ -148,6 +150,12 @@ impl Builder {
         self
     }
 
+    /// Refuses pages that hold, with those before them, more resources than this.
+    pub const fn max_total_results(mut self, resources: usize) -> Self {
+        self.max_total_results = Some(resources);
+        self
+    }
+
     /// Is a Korifi: Cloud Foundry's API on Kubernetes, without a UAA. Its tokens are those of the cluster, which
     /// [`FakeCloudFoundry::issue_token`] stands for.
     pub const fn korifi(mut self) -> Self {
@@ -204,6 +212,7 @@ impl Builder {
             State::new(api_url, uaa_url, self.organizations, self.credentials, self.pace, self.page_limit);
         state.one_at_a_time = self.one_at_a_time;
         state.korifi = self.korifi;
+        state.max_total_results = self.max_total_results;
         let side = CloudFoundry::new(uaa, state, self.look_ups);
         let shared = Arc::new(Shared::new(side, self.tolerated, self.limit));
         let host = |door| Host { door, shared: Arc::clone(&shared) };

@@ -21,6 +21,7 @@
 //! | A Korifi names another host in its links than the one that is called | [`Builder::named`] | `cloudfoundry/korifi`: `api/presenter/root.go`, `serverURL` |
 //! | A grant that a client may not have is refused as `invalid_client` | a client that asks for another grant | `cloudfoundry/uaa`: `oauth/provider/token/AbstractTokenGranter.java` |
 //! | The router answers a line of text, with status 404, while the API or the UAA is down | [`Fault::unknown_route`] | `cloudfoundry/gorouter`: `handlers/lookup.go` |
+//! | A list is refused whose pages hold more than `renderer.max_total_results` | [`Builder::max_total_results`] | `app/messages/list_message.rb` |
 //! | A job whose worker dies says `PROCESSING` for hours | [`FakeCloudFoundry::kill_worker`] | `app/jobs/timeout_job.rb` |
 //!
 //! A call of either host goes through typed stages: `route` reads where it goes, `admission` turns it into an

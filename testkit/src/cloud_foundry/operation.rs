@@ -27,6 +27,18 @@ pub(super) enum Operation {
     Token(GrantRequest),
 }
 
+impl Operation {
+    /// What is asked of a list.
+    pub const fn list(&self) -> Option<&ListQuery> {
+        match self {
+            Self::Organizations(query) | Self::Spaces(query) | Self::Instances(query) | Self::Keys(query) => {
+                Some(query)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// The body of a request for a key, with the documented fields and no others.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

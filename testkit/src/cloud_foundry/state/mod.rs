@@ -38,6 +38,8 @@ pub(super) struct State {
     pub one_at_a_time: bool,
     /// Whether it is a Korifi.
     pub korifi: bool,
+    /// How many resources may be listed, by pages of whatever size.
+    pub max_total_results: Option<usize>,
     /// By number, thus oldest first.
     keys: BTreeMap<u64, Stored>,
     numbers: HashMap<String, u64>,
@@ -83,6 +85,7 @@ impl State {
             page_limit,
             one_at_a_time: false,
             korifi: false,
+            max_total_results: None,
             keys: BTreeMap::new(),
             numbers: HashMap::new(),
             jobs: HashMap::new(),
@@ -102,6 +105,9 @@ impl State {
 
     /// Carries out what somebody asks for.
     pub fn apply(&mut self, operation: &Operation, session: &Session) -> Answer {
+        if let Err(error) = self.check_results(operation) {
+            return error.into();
+        }
         let answered = match operation {
             Operation::Root | Operation::ApiRoot | Operation::Token(_) => Ok(self.apply_openly(operation)),
             Operation::Organizations(query) => Ok(self.list_organizations(query, session)),
@@ -118,6 +124,15 @@ impl State {
             Operation::Job { guid } => self.fetch_job(guid),
         };
         answered.unwrap_or_else(Answer::from)
+    }
+
+    fn check_results(&self, operation: &Operation) -> Result<(), ApiError> {
+        let (Some(most), Some(query)) = (self.max_total_results, operation.list()) else { return Ok(()) };
+        if query.page.saturating_mul(query.per_page) <= most {
+            return Ok(());
+        }
+        let detail = format!("Maximum result (page * per_page) must be less than {most}");
+        Err(ApiError::bad_query_parameter(&detail))
     }
 
     /// The keys that are there, oldest first.
