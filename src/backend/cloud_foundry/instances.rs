@@ -199,15 +199,26 @@ impl CloudFoundry {
         }
         let newer = |known: &Known<Seen>| known.since >= asked;
         let seen = self.instances.get(&target, newer, || self.sight(&target)).await?;
-        match &seen.value.sighting {
+        match &*seen.value {
+            Seen { sighting: Sighting::Absent, space: Some(space) } if self.sees_space(space).await? => {
+                Ok(())
+            }
             // The provider admits instances of its space only, whatever names them.
-            Sighting::Absent if self.is_home(request) => {
+            Seen { sighting: Sighting::Absent, space: None } if self.is_home(request) => {
                 let newer = |known: &Known<String>| known.since >= asked;
                 self.space.get(newer, || self.find_space()).await.map(drop)
             }
-            Sighting::Absent => Err(self.unusable(&target, &Sighting::Absent, None)),
+            Seen { sighting: Sighting::Absent, .. } => Err(self.unusable(&target, &Sighting::Absent, None)),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the login sees the space of this GUID.
+    async fn sees_space(&self, guid: &str) -> Result<bool, BackendError> {
+        let query = [("guids", &*listed(guid))];
+        let mut exchange = Exchange::anonymous(self, Call::Space);
+        let found: Vec<Named> = exchange.first(1, "/spaces", &query, Some).await?;
+        Ok(found.iter().any(|space| space.guid == guid))
     }
 
     /// Whether the instance of this key can be in the provider's space only.
@@ -272,7 +283,12 @@ impl CloudFoundry {
                 let response = exchange.ask(Method::GET, &path, &[]).await?;
                 match response.status {
                     StatusCode::OK => Ok(Seen::of(exchange.read(&response)?)),
-                    StatusCode::NOT_FOUND => Ok(Seen { sighting: Sighting::Absent, space: None }),
+                    // It was in the same space as long as it was there.
+                    StatusCode::NOT_FOUND => {
+                        let last = self.instances.latest(target);
+                        let space = last.and_then(|last| last.value.space.clone());
+                        Ok(Seen { sighting: Sighting::Absent, space })
+                    }
                     _ => Err(exchange.refused(&response).await),
                 }
             }
