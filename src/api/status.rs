@@ -36,10 +36,11 @@ pub struct ServiceKeyStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["sequence".into()]))]
     pub previous_keys: Vec<PreviousKey>,
 
-    /// The account that the instance belongs to, at IBM Cloud. It tells an instance that is gone from one that the login may
-    /// not see any more.
+    /// Where the instance is: its account at IBM Cloud, the GUID of its space at a Cloud Foundry. As long as the login sees
+    /// that, an instance that it does not see is gone, and so are its keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub account: Option<String>,
+    #[schemars(length(max = 255))]
+    pub instance_place: Option<String>,
 
     /// When the next key replaces the current one: before the age of `rotation.every`, when the remote side wants it,
     /// or in good time before it expires there, whichever comes first.

@@ -36,8 +36,9 @@ pub struct KeyRequest {
     pub role: KeyRole,
     /// The service ID that the key is to act as; IBM Cloud only.
     pub access: Option<Access>,
-    /// The account of the instance, as the status has it; IBM Cloud only. Only a hint, as [`hint`](Self::hint) is.
-    pub account: Option<String>,
+    /// Where the instance is, as the status has it: the account at IBM Cloud, the space at a Cloud Foundry. Only a hint, as
+    /// [`hint`](Self::hint) is.
+    pub place: Option<String>,
     /// What the key is called where a former release made it, if that is something else.
     pub former_name: Option<String>,
     /// The remote side's id of the key, as the status has it. Only a hint: a backend does nothing with the object of this

@@ -153,11 +153,12 @@ impl Backend {
         }
     }
 
-    /// The account that the instance belongs to, as far as that is known without a request.
+    /// The account or the space that the instance is in, as far as that is known without a request.
     #[must_use]
-    pub fn account_of_instance(&self, instance: &InstanceRef) -> Option<String> {
+    pub fn place_of_instance(&self, instance: &InstanceRef) -> Option<String> {
         match self {
-            Self::OpenServiceBroker(_) | Self::CloudFoundry(_) => None,
+            Self::OpenServiceBroker(_) => None,
+            Self::CloudFoundry(foundry) => foundry.space_of_instance(instance),
             Self::IbmCloud(cloud) => cloud.account_of_instance(instance),
         }
     }

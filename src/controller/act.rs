@@ -152,7 +152,7 @@ impl Turn<'_> {
             generation: self.key.metadata.generation,
             secret: &self.subject.secret,
             secret_version: self.secret_version(),
-            account: self.account_of_instance(),
+            place: self.place_of_instance(),
             now: (self.context.clock)(),
         };
         let status = status::of(report, before, &context);

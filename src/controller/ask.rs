@@ -419,9 +419,9 @@ impl Turn<'_> {
         current.chain(previous).find(|(of, _)| *of == sequence)?.1
     }
 
-    /// The account of the instance, as far as that is known without a request.
-    pub(super) fn account_of_instance(&self) -> Option<String> {
-        self.backend().ok()?.account_of_instance(&self.instance())
+    /// Where the instance is, as far as that is known without a request.
+    pub(super) fn place_of_instance(&self) -> Option<String> {
+        self.backend().ok()?.place_of_instance(&self.instance())
     }
 
     /// The ids that a key was created with, where they were noted.
@@ -462,7 +462,7 @@ impl Turn<'_> {
             access: self.access(),
             former_name: self.former_name_of(self.identity(sequence)),
             hint: self.hint(sequence),
-            account: self.key.status.as_ref().and_then(|status| status.account.clone()),
+            place: self.key.status.as_ref().and_then(|status| status.instance_place.clone()),
             plan_ids: self.plan_ids(sequence),
             age: self.age(sequence),
             inputs: self.inputs_of(sequence),

@@ -141,8 +141,8 @@ pub struct Context<'a> {
     pub secret: &'a str,
     /// The resourceVersion of the Secret to remember, where it is known.
     pub secret_version: Option<String>,
-    /// The account of the instance, where it is known.
-    pub account: Option<String>,
+    /// Where the instance is, if that is known.
+    pub place: Option<String>,
     /// The time, for conditions that change.
     pub now: Timestamp,
 }
@@ -169,8 +169,8 @@ pub fn of(report: &Report, before: Option<&ServiceKeyStatus>, context: &Context<
         secret: memory.key.as_ref().and(context.secret_version.clone()).map(secret),
         key: memory.key.as_ref().map(|key| key_status(key, memory.departure(key.sequence))),
         previous_keys: memory.previous.iter().map(previous_status).collect(),
-        account: memory.key.as_ref().and_then(|_| {
-            context.account.clone().or_else(|| before.and_then(|status| status.account.clone()))
+        instance_place: memory.key.as_ref().and_then(|_| {
+            context.place.clone().or_else(|| before.and_then(|status| status.instance_place.clone()))
         }),
         next_rotation: next_rotation.map(Time),
         operation: memory

@@ -28,7 +28,7 @@ impl IbmStage {
         fields["instance"] = json!({"id": self.ibm.instance_guid(INSTANCE).unwrap()});
         self.ask_for_key_with(KEY, fields).await;
         let ready = self.wait_ready_with_the_one_key(KEY).await;
-        assert_eq!(ready.status.unwrap().account, Some(self.ibm.account_id()));
+        assert_eq!(ready.status.unwrap().instance_place, Some(self.ibm.account_id()));
     }
 }
 

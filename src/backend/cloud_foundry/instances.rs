@@ -199,15 +199,30 @@ impl CloudFoundry {
         }
         let newer = |known: &Known<Seen>| known.since >= asked;
         let seen = self.instances.get(&target, newer, || self.sight(&target)).await?;
-        match &seen.value.sighting {
+        let Seen { sighting: Sighting::Absent, space } = &*seen.value else { return Ok(()) };
+        match space.as_ref().or(request.place.as_ref()) {
+            Some(space) if self.sees_space(space).await? => Ok(()),
             // The provider admits instances of its space only, whatever names them.
-            Sighting::Absent if self.is_home(request) => {
+            None if self.is_home(request) => {
                 let newer = |known: &Known<String>| known.since >= asked;
                 self.space.get(newer, || self.find_space()).await.map(drop)
             }
-            Sighting::Absent => Err(self.unusable(&target, &Sighting::Absent, None)),
-            _ => Ok(()),
+            _ => Err(self.unusable(&target, &Sighting::Absent, None)),
         }
+    }
+
+    /// The GUID of the space of an instance that is named by its own, where it was looked up before.
+    pub fn space_of_instance(&self, instance: &InstanceRef) -> Option<String> {
+        let target = Target::of(instance).ok().filter(|target| matches!(target, Target::Guid(_)))?;
+        self.instances.latest(&target)?.value.space.clone()
+    }
+
+    /// Whether the login sees the space of this GUID.
+    async fn sees_space(&self, guid: &str) -> Result<bool, BackendError> {
+        let query = [("guids", &*listed(guid))];
+        let mut exchange = Exchange::anonymous(self, Call::Space);
+        let found: Vec<Named> = exchange.first(1, "/spaces", &query, Some).await?;
+        Ok(found.iter().any(|space| space.guid == guid))
     }
 
     /// Whether the instance of this key can be in the provider's space only.
@@ -272,7 +287,12 @@ impl CloudFoundry {
                 let response = exchange.ask(Method::GET, &path, &[]).await?;
                 match response.status {
                     StatusCode::OK => Ok(Seen::of(exchange.read(&response)?)),
-                    StatusCode::NOT_FOUND => Ok(Seen { sighting: Sighting::Absent, space: None }),
+                    // It was in the same space as long as it was there.
+                    StatusCode::NOT_FOUND => {
+                        let last = self.instances.latest(target);
+                        let space = last.and_then(|last| last.value.space.clone());
+                        Ok(Seen { sighting: Sighting::Absent, space })
+                    }
                     _ => Err(exchange.refused(&response).await),
                 }
             }

@@ -537,7 +537,8 @@ pub(super) mod tests {
     };
     use crate::{
         backend::{
-            InstanceRef, KeyRole, KnownSecrets, LostClusters, MemoryBudget, Owner, Parameters, test_server,
+            InstanceRef, KeyRole, KnownSecrets, LostClusters, MemoryBudget, Owner, Parameters, Progress,
+            test_server,
         },
         lifecycle::Sequence,
     };
@@ -558,8 +559,10 @@ pub(super) mod tests {
 
         /// The client's side of this API.
         async fn start(&self) -> CloudFoundry {
-            let router =
-                Router::new().route("/", get(Self::root)).route(&format!("/v3{KEYS}"), get(Self::list));
+            let router = Router::new()
+                .route("/", get(Self::root))
+                .route(&format!("/v3{KEYS}"), get(Self::list))
+                .route("/v3/jobs/failed", get(Self::failed_job));
             let config = CloudFoundryConfig {
                 api_url: test_server::serve(router.with_state(self.clone())).await,
                 uaa_url: None,
@@ -577,6 +580,12 @@ pub(super) mod tests {
             let here = format!("http://{}", headers[HOST].to_str().unwrap());
             let links = json!({"cloud_controller_v3": {"href": format!("{here}/v3")}, "uaa": {"href": here}});
             Json(json!({"links": links}))
+        }
+
+        async fn failed_job() -> Json<Value> {
+            let error =
+                json!({"code": 290_006, "title": "CF-JobTimeout", "detail": "The job has timed out."});
+            Json(json!({"guid": "failed", "state": "FAILED", "errors": [error]}))
         }
 
         async fn list(State(api): State<Self>, Query(asked): Query<Asked>) -> Json<Value> {
@@ -615,7 +624,7 @@ pub(super) mod tests {
             cleans_up: false,
             adoption: None,
             role: KeyRole::None,
-            account: None,
+            place: None,
             access: None,
             age: None,
             known: KnownSecrets::new(|| async { None }.boxed()),
@@ -876,6 +885,35 @@ pub(super) mod tests {
             watch.note_busy_broker(&at_instance(1, &format!("instance-{number}")));
         }
         assert_eq!(watch.one_at_a_time.lock().unwrap().len(), MOST_WITH_TURNS);
+    }
+
+    /// As that of a worker which ran into its time limit.
+    #[rstest]
+    #[case::of_a_creation(Work::Bind, "create", true)]
+    #[case::of_a_deletion(Work::Unbind, "delete", false)]
+    #[tokio::test]
+    async fn a_job_that_fails_without_saying_so_at_its_key_ends_the_work(
+        #[case] work: Work,
+        #[case] kind: &str,
+        #[case] orphan: bool,
+    ) {
+        let request = request(1);
+        let mut shown = key(&request, "in progress");
+        shown["last_operation"]["type"] = kind.into();
+        let foundry = Api::knowing(&[shown]).start().await;
+        foundry.watch.note(&request, work, Instant::now());
+        let early = foundry.poll(&request, work, Some("failed")).await.unwrap();
+        assert!(matches!(early, Progress::Running { .. }), "{early:?}");
+
+        let long_ago = Instant::now().checked_sub(PATIENCE_WITH_EFFECT).unwrap();
+        foundry.watch.note(&request, work, long_ago);
+        let Progress::Failed { said, leaves_orphan } =
+            foundry.poll(&request, work, Some("failed")).await.unwrap()
+        else {
+            panic!("it goes on")
+        };
+        assert!(said.ends_with("; the API still shows it to be in progress"), "{said}");
+        assert_eq!(leaves_orphan, orphan);
     }
 
     #[tokio::test(start_paused = true)]

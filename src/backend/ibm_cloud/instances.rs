@@ -167,7 +167,7 @@ impl IbmCloud {
             Ok(instance) => return Ok(instance.account_id),
             Err(error) => error,
         };
-        match (target, &request.account) {
+        match (target, &request.place) {
             (Target::Id { .. }, Some(account)) if self.sees_account(account, request).await? => {
                 Ok(account.clone())
             }

@@ -246,7 +246,7 @@ pub(super) fn request(name: &str, cluster_id: Option<&str>) -> KeyRequest {
         cleans_up: false,
         adoption: None,
         role: KeyRole::None,
-        account: None,
+        place: None,
         access: None,
         age: None,
         answers: MemoryBudget::for_answers().share("the provider"),

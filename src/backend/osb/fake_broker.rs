@@ -150,7 +150,7 @@ pub(super) fn request_for(offering: &str, plan: &str) -> KeyRequest {
         predecessor: None,
         name: "monitoring-creds".to_owned(),
         role: KeyRole::None,
-        account: None,
+        place: None,
         access: None,
         former_name: None,
         hint: None,

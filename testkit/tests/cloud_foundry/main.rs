@@ -9,6 +9,7 @@ mod estate;
 mod faults;
 mod go_client;
 mod keys;
+mod korifi;
 mod limits;
 mod lists;
 mod logins;
