@@ -22,16 +22,13 @@
 //! | A grant that a client may not have is refused as `invalid_client` | a client that asks for another grant | `cloudfoundry/uaa`: `oauth/provider/token/AbstractTokenGranter.java` |
 //! | The router answers a line of text, with status 404, while the API or the UAA is down | [`Fault::unknown_route`] | `cloudfoundry/gorouter`: `handlers/lookup.go` |
 //! | A list is refused whose pages hold more than `renderer.max_total_results` | [`Builder::max_total_results`] | `app/messages/list_message.rb` |
+//! | A UAA locks a user out for five minutes after five wrong passwords within 20 | [`FakeCloudFoundry::lock`], and wrong passwords | `cloudfoundry/uaa`: `PeriodLockoutPolicy`, with the defaults of `LockoutPolicy` |
 //! | A job whose worker dies says `PROCESSING` for hours | [`FakeCloudFoundry::kill_worker`] | `app/jobs/timeout_job.rb` |
 //!
 //! A call of either host goes through typed stages: `route` reads where it goes, `admission` turns it into an
 //! `Operation` or a refusal, with the session that `uaa` finds for its token, `state` or `uaa` applies it, and `faults`
 //! say whether and how its answer is spoiled. Work is done at once, or as the `pace` says: then it ends when the test
 //! says so or after a number of looks, never by the clock.
-//!
-//! Habits that surprise, and where the real thing has them:
-//! - the UAA locks a user out after five wrong passwords within 20 minutes, for five minutes
-//!   (`PeriodLockoutPolicy`, and `LockoutPolicy` in `uaa.yml` of cloudfoundry/uaa).
 
 mod admission;
 mod answer;

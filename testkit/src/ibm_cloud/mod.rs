@@ -7,6 +7,16 @@
 //! time, history and activity, API keys of service IDs, access groups. What real ones do only now and then is among the
 //! [`Quirks`].
 //!
+//! Habits of the real one that a client trips over, each with where it is known from:
+//!
+//! | habit | here | known from |
+//! |---|---|---|
+//! | Cloud Databases have no service roles: a named role is refused | [`Instance::database`] | `IBM-Cloud/terraform-provider-ibm`, issues 1387 and 5391 |
+//! | `Reader`, `Writer` and `Manager` go by name, all other roles by CRN; `NONE` means no role | every creation | `IBM/platform-services-go-sdk`: `resource_controller_v2.go`, `CreateResourceKeyOptions.Role`; `terraform-provider-ibm`: `ibm/flex/structures.go`, `FindRoleByName` |
+//! | Credentials are `REDACTED` or `REDACTED_EXPLICIT`, also of keys that showed them at their creation | [`Quirks::redaction`], [`Instance::one_time`] | `platform-services-go-sdk`: `Credentials.Redacted`, `onetime_credentials`; IBM's page "Connecting services to apps" |
+//! | A new key does not show for minutes | [`Quirks::looks_without_new_keys`] | `terraform-provider-ibm`: `resource_ibm_resource_key.go`, `resourceIBMResourceKeyRead` |
+//! | An auditing instance has one `service_key`, whatever keys it has; it is shown to callers with the role Manager, and outlives the keys | [`Instance::auditing`] | IBM's page "Managing service keys" of Activity Tracker, `service_keys.md` |
+//!
 //! Nobody documents the codes and words with which the limits of keys and service IDs are refused, nor those of a call
 //! for a key that is gone; clients should go by the status and show the words as they are.
 //!
