@@ -184,9 +184,9 @@ reasons! {
     ReleaseFailed,
 
     /// The remote side refused the login, or the login may not do this. Correct the provider's login Secret, or the
-    /// rights of its user. A login that a token server refused is tried again at once when the Secret changes, or else after
-    /// 20 minutes, also after a restart (`status.refusedLogin` of the provider): servers lock accounts after a few wrong
-    /// passwords.
+    /// rights of its user. A login that a token server refused is tried again at once when an entry of the Secret changes, or
+    /// else at the time in `status.refusedLogin` of the provider, also after a restart. That is at most three times an hour,
+    /// because servers lock accounts after a few wrong passwords.
     Unauthorized,
     /// The key is there, and the remote side has not shown its credentials to this login, not even in the answer to its
     /// creation. The key stays. Give the login the role that the message names; the operator tries again by itself. A key

@@ -25,9 +25,13 @@ pub struct BackendError {
     pub refuses_login: bool,
 }
 
-/// How long nobody tries a login again that a token server refused. Many servers lock an account after a few wrong passwords: a
-/// UAA after five within 20 minutes. So there are at most three attempts in an hour, until the login is another one.
-pub const LOGIN_PAUSE: Duration = Duration::from_secs(1200);
+/// How long the operator waits after a token server refused a login for the first time: a new API key may not be known
+/// everywhere yet.
+pub const FIRST_LOGIN_PAUSE: Duration = Duration::from_secs(120);
+
+/// How long it waits after each further refusal. Many servers lock an account after a few wrong passwords: a UAA after five
+/// within 20 minutes. So there are at most three attempts in an hour, until the login is another one.
+pub const LOGIN_PAUSE: Duration = Duration::from_secs(1800);
 
 impl BackendError {
     /// A failure of this class. A message that is too long is cut.
@@ -46,14 +50,16 @@ impl BackendError {
         Self { retry_after, ..self }
     }
 
-    /// The same, where it is a login that was refused, which is not tried again for so long.
+    /// The same, where it is the login that was refused.
     #[must_use]
-    pub(super) fn of_login(self, pause: Duration) -> Self {
-        Self {
-            retry_after: Some(pause.max(self.retry_after.unwrap_or_default())),
-            refuses_login: true,
-            ..self
-        }
+    pub(super) fn of_login(self) -> Self {
+        Self { refuses_login: true, ..self }
+    }
+
+    /// The same, where nobody asks again for so long.
+    #[must_use]
+    pub(super) fn pausing(self, pause: Duration) -> Self {
+        Self { retry_after: Some(pause.max(self.retry_after.unwrap_or_default())), ..self }
     }
 }
 

@@ -22,7 +22,7 @@ use std::{num::NonZeroUsize, time::Duration};
 use tokio::time::Instant;
 
 pub use cloud_foundry::{CloudFoundry, CloudFoundryAuth, CloudFoundryConfig};
-pub use error::{BackendError, ErrorClass, LOGIN_PAUSE};
+pub use error::{BackendError, ErrorClass, FIRST_LOGIN_PAUSE, LOGIN_PAUSE};
 pub use http::{
     AddressPolicy, AddressRules, ApiServer, Author, CallOutcome, ClientCertificate, HttpConfig, InvalidHost,
     InvalidNetwork, Limits, NamedHost, Names, Network, ObservedCall, Observer, ProviderScope, RemoteShares,

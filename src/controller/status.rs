@@ -169,9 +169,10 @@ pub fn of(report: &Report, before: Option<&ServiceKeyStatus>, context: &Context<
         secret: memory.key.as_ref().and(context.secret_version.clone()).map(secret),
         key: memory.key.as_ref().map(|key| key_status(key, memory.departure(key.sequence))),
         previous_keys: memory.previous.iter().map(previous_status).collect(),
-        instance_place: memory.key.as_ref().and_then(|_| {
-            context.place.clone().or_else(|| before.and_then(|status| status.instance_place.clone()))
-        }),
+        instance_place: context
+            .place
+            .clone()
+            .or_else(|| before.and_then(|status| status.instance_place.clone())),
         next_rotation: next_rotation.map(Time),
         operation: memory
             .operation

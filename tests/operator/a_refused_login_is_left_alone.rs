@@ -1,5 +1,5 @@
-//! A login that a token server refuses is tried once for all keys, and not again before 20 minutes are over or the login is
-//! another one: servers lock accounts after a few wrong passwords.
+//! A login that a token server refuses is tried once for all keys, and not again for minutes unless it changes: servers lock
+//! accounts after a few wrong passwords.
 
 use std::time::Duration;
 

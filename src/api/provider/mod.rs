@@ -284,8 +284,8 @@ pub struct ProviderStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orphans: Option<Orphans>,
 
-    /// The login that a token server refused. The operator tries it again 20 minutes later, also after a restart, or as soon
-    /// as it changes.
+    /// The login that a token server refused. The operator tries it again at the time in `until`, also after a restart, or as
+    /// soon as it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused_login: Option<RefusedLogin>,
 }
@@ -294,8 +294,8 @@ pub struct ProviderStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RefusedLogin {
-    /// When it was refused.
-    pub at: Time,
+    /// When it is tried again: two minutes after the first refusal, half an hour after each further one.
+    pub until: Time,
     /// The provider's `metadata.generation` then.
     pub generation: i64,
     /// The `metadata.resourceVersion` of each Secret that the provider named then, by name.

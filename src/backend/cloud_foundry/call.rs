@@ -106,6 +106,11 @@ impl<'a> Exchange<'a> {
                 Err(_) if self.found_page_too_large && size > SMALLEST_PAGE => {
                     self.foundry.page_size.fetch_min((size / 5).max(SMALLEST_PAGE), Ordering::Relaxed);
                 }
+                Err(error) if self.found_page_too_large => {
+                    // The size is not to blame.
+                    self.foundry.page_size.store(MOST_PER_PAGE, Ordering::Relaxed);
+                    return Err(error);
+                }
                 outcome => return outcome,
             }
         }
@@ -273,8 +278,10 @@ impl Pages for Resources<'_, '_> {
         if response.status == StatusCode::OK {
             Ok(response)
         } else {
-            self.exchange.found_page_too_large =
-                response.status == StatusCode::BAD_REQUEST && response.body().is_ok_and(is_about_page_size);
+            // A later page is refused where all of them together are too many.
+            self.exchange.found_page_too_large = next.is_none()
+                && response.status == StatusCode::BAD_REQUEST
+                && response.body().is_ok_and(is_about_page_size);
             Err(self.exchange.refused(&response).await)
         }
     }

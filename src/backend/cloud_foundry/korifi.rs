@@ -109,8 +109,16 @@ impl CloudFoundry {
         }
         let name = listed(&request.name);
         let query = [("type", "key"), ("names", name.as_str())];
-        let keep = |key: Key| Some(key).filter(|key| self.is_created_unmarked(key, request));
+        let keep = |key: Key| Some(key).filter(|key| is_named_without_mark(key, request));
         let found = Exchange::of(self, Call::Keys, request).first(MOST_OF_ONE, KEYS, &query, keep).await?;
+        if let Some(key) = found.iter().find(|key| !self.is_created_unmarked(key, request)) {
+            let what = format!(
+                "unbind failed: the key `{}` bears no mark, and its name alone does not prove that it is this ServiceKey's, \
+                 which was restored from a backup; delete the key there",
+                key.guid
+            );
+            return Err(BackendError::new(ErrorClass::Rejected, what));
+        }
         // It does not matter what it was created from, and nobody may take it up.
         let discarded = KeyRequest { inputs: String::new(), ..request.clone() };
         let mut guids = Vec::new();
@@ -123,14 +131,18 @@ impl CloudFoundry {
     }
 
     /// Whether the operator created the key and was interrupted before it could mark it. A name does not prove that a key is
-    /// that of a restored ServiceKey.
+    /// that of a restored ServiceKey, unless the login sees the keys of its namespace only.
     pub(super) fn is_created_unmarked(&self, key: &Key, request: &KeyRequest) -> bool {
-        request.restored.is_none()
-            && marks::owner_of(key).is_none()
-            && key.name.as_ref() == Some(&request.name)
-            && request.identity.own_name(&request.name) == request.name
-            && key.standing() != Standing::Deleting
+        request.restored.is_none_or(|restored| restored.login_is_own) && is_named_without_mark(key, request)
     }
+}
+
+/// Whether the key has the name of the one that is asked for, and no mark.
+fn is_named_without_mark(key: &Key, request: &KeyRequest) -> bool {
+    marks::owner_of(key).is_none()
+        && key.name.as_ref() == Some(&request.name)
+        && request.identity.own_name(&request.name) == request.name
+        && key.standing() != Standing::Deleting
 }
 
 fn unmarked(error: &BackendError) -> BackendError {

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     backend::{
         BackendError, Kept, KeyRequest, Listed, MemoryShare, Work,
+        confirmed::Claimant,
         memory::{Holding, Weight},
         shared_answer::SharedAnswer,
     },
@@ -82,7 +83,7 @@ struct Entry {
     /// The job that does the work, where no `UnderWay` knows it.
     job: Option<String>,
     /// The key that was created and bears no mark yet, and what it was created from.
-    unmarked: Option<(String, String)>,
+    unmarked: Option<Unmarked>,
     /// When the job is worth a look of its own; nothing before the first one.
     next_job: Option<Instant>,
     /// When the work was last asked about.
@@ -120,6 +121,16 @@ impl Entry {
             made: None,
         }
     }
+}
+
+/// A key that this process created and that bears no mark yet.
+#[derive(Clone, Debug)]
+struct Unmarked {
+    guid: String,
+    /// Digest of the fields that it was created from.
+    inputs: String,
+    /// Whose it is.
+    of: Claimant,
 }
 
 /// Forgets what is old, and the oldest where there are too many.
@@ -375,7 +386,8 @@ impl Watch {
     /// The key was created, and bears no mark yet.
     pub(super) fn note_unmarked(&self, request: &KeyRequest, guid: &str) {
         if let Some(entry) = self.entries().get_mut(&request.identity) {
-            entry.unmarked = Some((guid.to_owned(), request.inputs.clone()));
+            let of = Claimant::from(request);
+            entry.unmarked = Some(Unmarked { guid: guid.to_owned(), inputs: request.inputs.clone(), of });
         }
     }
 
@@ -388,8 +400,8 @@ impl Watch {
 
     /// The key that was created from these fields and bears no mark yet.
     pub(super) fn unmarked(&self, request: &KeyRequest) -> Option<String> {
-        let (guid, inputs) = self.entries().get(&request.identity)?.unmarked.clone()?;
-        (request.restored.is_none() && inputs == request.inputs).then_some(guid)
+        let Unmarked { guid, inputs, of } = self.entries().get(&request.identity)?.unmarked.clone()?;
+        (of == Claimant::from(request) && inputs == request.inputs).then_some(guid)
     }
 
     /// Whether the job is worth a look of its own: for the first time when the work has gone on so long, and then ever more

@@ -65,7 +65,8 @@ pub(in crate::backend) struct HttpClient {
     observer: Arc<dyn Observer>,
     answers: MemoryShare,
     kept: MemoryShare,
-    login_pause: Option<Duration>,
+    /// When the login may be tried again.
+    login_pause_ends: Option<Instant>,
 }
 
 impl HttpClient {
@@ -90,7 +91,7 @@ impl HttpClient {
             observer: Arc::clone(&config.observer),
             answers: config.answers.clone(),
             kept: config.kept.clone(),
-            login_pause: config.login_pause,
+            login_pause_ends: config.login_pause.and_then(|pause| Instant::now().checked_add(pause)),
         })
     }
 
@@ -107,9 +108,10 @@ impl HttpClient {
         self.budget.paused()
     }
 
-    /// How much longer the login must not be tried, counted from when the client was made.
-    pub(in crate::backend) const fn login_pause(&self) -> Option<Duration> {
-        self.login_pause
+    /// How much longer the login must not be tried.
+    pub(in crate::backend) fn login_pause(&self) -> Option<Duration> {
+        let left = self.login_pause_ends?.saturating_duration_since(Instant::now());
+        Some(left).filter(|left| !left.is_zero())
     }
 
     /// Requests that may be under way at the same time.

@@ -9,7 +9,7 @@ use reqwest::{Method, StatusCode};
 use super::{
     call::Exchange,
     classify::Call,
-    cloud::{IbmCloud, not_shown_yet},
+    cloud::IbmCloud,
     wire::{self, CreatePolicy, CreateServiceId, Instance, Policies, ServiceId, ServiceIds},
 };
 use crate::backend::{Access, BackendError, ErrorClass, Grant, KeyRequest, bounded::AtMost, http::segment};
@@ -62,7 +62,7 @@ impl IbmCloud {
             return Ok(found);
         }
         if self.service_ids.may_still_show(request.identity) {
-            return Err(not_shown_yet("bind", &request.name));
+            return Err(self.not_shown_yet("bind", request));
         }
         let description = format!("For the ServiceKey {}/{}", request.owner.namespace, request.owner.name);
         let body = CreateServiceId { account_id: account, name: &request.name, description: &description };
@@ -115,7 +115,7 @@ impl IbmCloud {
             deleted += self.delete_service_ids(&account, &name, Some(request)).await?;
         }
         if deleted == 0 && self.service_ids.may_still_show(request.identity) {
-            return Err(not_shown_yet("unbind", &request.name));
+            return Err(self.not_shown_yet("unbind", request));
         }
         self.service_ids.end(request.identity);
         Ok(())

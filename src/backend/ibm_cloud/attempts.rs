@@ -86,7 +86,13 @@ impl Attempts {
 
     /// Whether a key may have been made that does not show yet.
     pub(super) fn may_still_show(&self, identity: Identity) -> bool {
-        self.lock().get(&identity).is_some_and(|attempt| attempt.at.elapsed() < self.settling)
+        self.settling_left(identity).is_some()
+    }
+
+    /// How much longer it may not show.
+    pub(super) fn settling_left(&self, identity: Identity) -> Option<Duration> {
+        let left = self.settling.checked_sub(self.lock().get(&identity)?.at.elapsed())?;
+        Some(left).filter(|left| !left.is_zero())
     }
 
     /// Whether the key was made from other fields than these, as far as anybody here knows.

@@ -195,7 +195,7 @@ impl IbmCloud {
         let bound = match adopted {
             Ok(None) if !found.is_empty() => self.bind_to_existing(request, found).await,
             Ok(None) if self.attempts.may_still_show(request.identity) => {
-                Err(not_shown_yet("bind", &request.name))
+                Err(self.not_shown_yet("bind", request))
             }
             Ok(None) => self.create(request, &instance, role.as_deref()).await,
             Ok(Some(adopted)) => Ok(adopted),
@@ -287,7 +287,7 @@ impl IbmCloud {
         if self.attempts.was_made_from_others(request) {
             return failed(ErrorClass::Conflict, "was made from other fields");
         }
-        let Some(key) = found.pop() else { return Err(not_shown_yet("bind", name)) };
+        let Some(key) = found.pop() else { return Err(self.not_shown_yet("bind", request)) };
         match self.look(request, &key.guid).await?.sight {
             Sight::Shown(issued) => {
                 self.attempts.end(request.identity);
@@ -302,7 +302,7 @@ impl IbmCloud {
                 failed(ErrorClass::Withheld, "its credentials were shown only at its creation")
             }
             Sight::Removed => failed(ErrorClass::Transient, "was just going away"),
-            Sight::Absent => Err(not_shown_yet("bind", name)),
+            Sight::Absent => Err(self.not_shown_yet("bind", request)),
         }
     }
 
@@ -319,7 +319,7 @@ impl IbmCloud {
             }
             Sight::Unseen(Unseen::Redacted(_) | Unseen::ShownOnce) => Ok(Fetched::NotRetrievable),
             Sight::Removed => Ok(Fetched::Absent),
-            Sight::Absent if self.may_still_show(request) => Err(not_shown_yet("fetch", &request.name)),
+            Sight::Absent if self.may_still_show(request) => Err(self.not_shown_yet("fetch", request)),
             Sight::Absent => self.is_in_sight(request).await.map(|()| Fetched::Absent),
         }
     }
@@ -333,7 +333,7 @@ impl IbmCloud {
     pub async fn exists(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
         let confirmed = || {
             let id = self.confirmed.id(request, request.hint.as_deref());
-            let id = id.ok_or_else(|| not_shown_yet("look-up", &request.name))?;
+            let id = id.ok_or_else(|| self.not_shown_yet("look-up", request))?;
             Ok(Some(KeyFacts { id, name: Some(request.name.clone()), ..KeyFacts::default() }))
         };
         match self.look_by_mark(request).await? {
@@ -441,8 +441,19 @@ impl IbmCloud {
 
     /// Whether the key may have been made so shortly before that it does not show yet.
     pub(super) fn may_still_show(&self, request: &KeyRequest) -> bool {
-        let is_young = request.hint.is_some() && request.age.is_some_and(|age| age < self.settling);
-        is_young || self.attempts.may_still_show(request.identity)
+        self.settling_left(request).is_some()
+    }
+
+    /// How much longer it may not show.
+    fn settling_left(&self, request: &KeyRequest) -> Option<Duration> {
+        let age = request.age.filter(|_| request.hint.is_some());
+        let young = age.and_then(|age| self.settling.checked_sub(age));
+        young.max(self.attempts.settling_left(request.identity)).filter(|left| !left.is_zero())
+    }
+
+    /// The key may have been created and not show yet.
+    pub(super) fn not_shown_yet(&self, call: &str, request: &KeyRequest) -> BackendError {
+        not_shown_yet(call, &request.name, self.settling_left(request), self.settling)
     }
 }
 
@@ -502,12 +513,18 @@ fn too_many(name: &str) -> String {
     format!("the account has more than {MOST_OF_ONE} keys `{name}`; delete all but one of them there")
 }
 
-pub(super) fn not_shown_yet(call: &str, name: &str) -> BackendError {
+/// How long the operator looks for a key at ever longer intervals. Then it waits for the end of [`IbmCloudConfig::SETTLING`].
+const CLOSE_LOOKS: Duration = Duration::from_secs(60);
+
+/// `left`: how much longer the key may not show.
+fn not_shown_yet(call: &str, name: &str, left: Option<Duration>, settling: Duration) -> BackendError {
     let message = format!(
         "{call} failed: the key `{name}` may have been created and not show yet, which can take minutes at IBM Cloud; it is \
          looked for again before anything else is done"
     );
-    BackendError::new(ErrorClass::Transient, message)
+    let is_followed_closely = |left: &Duration| settling.saturating_sub(*left) < CLOSE_LOOKS;
+    let retry_after = left.filter(|left| !is_followed_closely(left));
+    BackendError::new(ErrorClass::Transient, message).retry_after(retry_after)
 }
 
 /// The key stays: another one would be no better, and it is found again.

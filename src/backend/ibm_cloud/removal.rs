@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 use super::{
     call::Exchange,
     classify::Call,
-    cloud::{IbmCloud, Sight, is_auditing, not_shown_yet, path},
+    cloud::{IbmCloud, Sight, is_auditing, path},
     name::Mark,
     wire::{Key, RenameKey},
 };
@@ -35,7 +35,7 @@ impl IbmCloud {
         let mut deletion = self.delete_what_shows(request).await?;
         if deletion == Deletion::NotFound {
             if self.may_still_show(request) {
-                return Err(not_shown_yet("unbind", &request.name));
+                return Err(self.not_shown_yet("unbind", request));
             }
             self.is_in_sight(request).await?;
             // It may have come into sight only after it was looked for.
@@ -49,7 +49,8 @@ impl IbmCloud {
                 "its `service_key` remains valid: an auditing instance has one, whatever keys it has; delete it in the \
                  instance's web page, under Organization, API keys",
             ),
-            Deletion::Confirmed | Deletion::NotFound => Unbound::Gone,
+            Deletion::Confirmed => Unbound::Gone,
+            Deletion::NotFound => Unbound::Absent,
         })
     }
 
@@ -131,7 +132,7 @@ impl IbmCloud {
         let Some(mark) = Mark::read(&request.name) else { return Ok(()) };
         if !self.release_what_shows(request, mark.start).await? {
             if self.may_still_show(request) {
-                return Err(not_shown_yet("release", &request.name));
+                return Err(self.not_shown_yet("release", request));
             }
             self.is_in_sight(request).await?;
             // It may have come into sight only after it was looked for.

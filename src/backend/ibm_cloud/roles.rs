@@ -65,7 +65,8 @@ impl IbmCloud {
             KeyRole::Named(role) if BASE_ROLES.contains(&role.as_str()) => Ok(Some(role.clone())),
             KeyRole::Named(role) => self.role(role, FIELD, instance).await.map(Some),
             KeyRole::Default { limit } => {
-                let known = self.roles_of(instance, |_| true).await?;
+                // That a service has no roles is believed for a moment only.
+                let known = self.roles_of(instance, |roles| roles.iter().any(Role::is_of_a_service)).await?;
                 match (known.iter().any(Role::is_of_a_service), limit) {
                     (true, _) => self.role(DEFAULT_ROLE, FIELD, instance).await.map(Some),
                     (false, None) => Ok(None),

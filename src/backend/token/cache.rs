@@ -3,7 +3,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,7 +14,7 @@ use tokio::time::Instant;
 
 use super::Token;
 use crate::backend::{
-    BackendError, ErrorClass,
+    BackendError, ErrorClass, FIRST_LOGIN_PAUSE, LOGIN_PAUSE,
     shared_answer::{Known, SharedAnswer},
 };
 
@@ -30,12 +33,15 @@ pub(super) struct TokenCache {
     tokens: SharedAnswer<Token>,
     /// When a token was last given up because it was refused.
     given_up: Mutex<Option<Instant>>,
+    /// Whether the login was refused when it was last tried.
+    login_refused: AtomicBool,
 }
 
 impl Default for TokenCache {
     fn default() -> Self {
         let kept = |error: &BackendError| error.retry_after.unwrap_or_default().max(PAUSE_AFTER_FAILURE);
-        Self { tokens: SharedAnswer::kept(kept), given_up: Mutex::default() }
+        let tokens = SharedAnswer::kept(kept);
+        Self { tokens, given_up: Mutex::default(), login_refused: AtomicBool::default() }
     }
 }
 
@@ -44,9 +50,9 @@ impl TokenCache {
     pub(super) fn pausing(pause: Duration) -> Self {
         let what = "an earlier process of the operator was refused with this login; it is tried again when it changes, or \
                     else three times an hour, because servers lock accounts after a few wrong passwords";
-        let Self { tokens, given_up } = Self::default();
-        let refused = BackendError::new(ErrorClass::Forbidden, what).of_login(pause);
-        Self { tokens: tokens.failed(refused), given_up }
+        let Self { tokens, given_up, login_refused: _ } = Self::default();
+        let refused = BackendError::new(ErrorClass::Forbidden, what).of_login().pausing(pause);
+        Self { tokens: tokens.failed(refused), given_up, login_refused: true.into() }
     }
 
     /// A token that lives. `ask` is called by one caller at a time.
@@ -57,11 +63,12 @@ impl TokenCache {
     where
         F: Future<Output = Result<Token, BackendError>>,
     {
-        let known = self.tokens.get(lives, &ask).await?;
+        let ask = || self.counted(ask());
+        let known = self.tokens.get(lives, ask).await?;
         if !is_due(&known) {
             return Ok(known.value);
         }
-        match self.tokens.renew(is_due, &ask).await {
+        match self.tokens.renew(is_due, ask).await {
             Some(Ok(newer)) => Ok(newer.value),
             Some(Err(error)) if lives(&known) => {
                 tracing::warn!(%error, "a token could not be renewed; the one there is still lives");
@@ -80,7 +87,24 @@ impl TokenCache {
     where
         F: Future<Output = Result<Token, BackendError>>,
     {
-        self.tokens.get(|_| false, ask).await.map(|known| known.value)
+        self.tokens.get(|_| false, || self.counted(ask())).await.map(|known| known.value)
+    }
+
+    /// Sees to it that a login that was refused is not tried again soon.
+    async fn counted(
+        &self,
+        asked: impl Future<Output = Result<Token, BackendError>>,
+    ) -> Result<Token, BackendError> {
+        let outcome = asked.await;
+        let is_refused = outcome.as_ref().is_err_and(|error| error.refuses_login);
+        // What fails for another reason says nothing of the login.
+        let was_refused = match outcome {
+            Ok(_) => self.login_refused.swap(false, Ordering::Relaxed),
+            Err(_) if is_refused => self.login_refused.swap(true, Ordering::Relaxed),
+            Err(_) => false,
+        };
+        let pause = if was_refused { LOGIN_PAUSE } else { FIRST_LOGIN_PAUSE };
+        outcome.map_err(|error| if is_refused { error.pausing(pause) } else { error })
     }
 
     /// The remote side refused this token: whether another one may help. It is given up if it is the current one, by
@@ -343,5 +367,61 @@ mod tests {
         let login = Login::default();
         login.current().await.unwrap();
         assert_eq!(format!("{:?}", login.cache), "TokenCache { life: Some(100s), .. }");
+    }
+
+    fn refused() -> BackendError {
+        BackendError::new(ErrorClass::Forbidden, "wrong password").of_login()
+    }
+
+    /// A login that is wrong is tried twice in the first hour, and twice in each further one.
+    #[tokio::test(start_paused = true)]
+    async fn a_login_that_is_refused_is_left_alone_for_ever_longer() {
+        let login = Login::default();
+        login.server.faults.lock().unwrap().extend(std::iter::repeat_n(Some(refused()), 1000));
+        let mut attempts = Vec::new();
+        for minute in 0..130 {
+            let before = login.server.requests();
+            for outcome in login.fifty().await {
+                assert_eq!(outcome.unwrap_err(), "wrong password");
+            }
+            if login.server.requests() > before {
+                attempts.push(minute);
+            }
+            advance(Duration::from_secs(60)).await;
+        }
+        assert_eq!(attempts, [0, 3, 34, 65, 96, 127]);
+        assert_eq!(login.server.requests(), attempts.len(), "one for all");
+    }
+
+    /// A failure of another kind says nothing of the login, and a success that it is right.
+    #[tokio::test(start_paused = true)]
+    async fn a_login_that_worked_again_waits_shortly_after_the_next_refusal() {
+        let login = Login::default();
+        let pause = async || login.current().await.unwrap_err().retry_after.unwrap();
+        let fail = |error| login.server.faults.lock().unwrap().push_back(error);
+        for error in [refused(), down(), refused()] {
+            fail(Some(error));
+        }
+        assert_eq!(pause().await, FIRST_LOGIN_PAUSE);
+        advance(FIRST_LOGIN_PAUSE + MOMENT).await;
+        login.current().await.unwrap_err();
+        advance(PAUSE_AFTER_FAILURE + MOMENT).await;
+        assert_eq!(pause().await, LOGIN_PAUSE, "it was not right in between");
+        advance(LOGIN_PAUSE + MOMENT).await;
+        login.current().await.unwrap();
+        advance(LIFE).await;
+        fail(Some(refused()));
+        assert_eq!(pause().await, FIRST_LOGIN_PAUSE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_login_that_an_earlier_process_was_refused_with_waits_for_its_time() {
+        let login = Login { cache: TokenCache::pausing(Duration::from_secs(300)), ..Login::default() };
+        advance(Duration::from_secs(200)).await;
+        let error = login.current().await.unwrap_err();
+        assert_eq!((error.refuses_login, error.retry_after), (true, Some(Duration::from_secs(100))));
+        assert_eq!(login.server.requests(), 0);
+        advance(Duration::from_secs(101)).await;
+        login.current().await.unwrap();
     }
 }

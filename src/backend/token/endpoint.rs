@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{Token, answer};
 use crate::backend::{
-    BackendError, ErrorClass, LOGIN_PAUSE,
+    BackendError, ErrorClass,
     http::{Failure, HttpClient, Redactor, Request, Response, base_url, below, without_query},
 };
 
@@ -308,7 +308,7 @@ impl TokenEndpoint {
             message.push_str(TRIED_AGAIN);
         }
         let error = BackendError::new(class, message).retry_after(response.retry_after);
-        if is_refused { error.of_login(LOGIN_PAUSE) } else { error }
+        if is_refused { error.of_login() } else { error }
     }
 
     fn malformed(&self, response: &Response, what: &str) -> BackendError {
@@ -336,11 +336,16 @@ fn is_locked(body: &[u8]) -> bool {
         .is_some_and(|said| said.to_ascii_lowercase().contains("account has been locked"))
 }
 
-/// Whether this code refuses what the login shows, and not what the client may do. An answer without a code may be a
-/// gateway's. A resource's own token is another one each time, and no server counts it.
+/// Whether this code refuses what the login shows, and not what the client may do. All other codes, and an answer without one,
+/// may be a gateway's. IAM's codes are many. A resource's own token is another one each time, and no server counts it.
 fn refuses_secret(grant: Grant, code: &str) -> bool {
-    grant != Grant::ComputeResource
-        && !matches!(code, "unauthorized_client" | "unsupported_grant_type" | "invalid_scope")
+    match grant {
+        Grant::ComputeResource => false,
+        Grant::ApiKey => true,
+        Grant::ClientCredentials | Grant::Password => {
+            matches!(code, "invalid_client" | "invalid_grant" | "unauthorized" | "access_denied")
+        }
+    }
 }
 
 /// What a UAA says of a grant that a client may not have, under the code `invalid_client`.

@@ -23,7 +23,7 @@ use super::{ClientCredentials, PasswordLogin, TokenEndpoint, Tokens};
 use crate::backend::{
     BackendError,
     ErrorClass::{self, Forbidden, Rejected, Throttled, Transient, Unexpected, Untrusted},
-    LOGIN_PAUSE,
+    FIRST_LOGIN_PAUSE,
     http::HttpClient,
     test_server::{self, Certificate, Then},
 };
@@ -154,7 +154,7 @@ async fn refusals_say_what_to_do(
     assert!(error.message.starts_with(&format!("token request to `{url}` failed: the server ")), "{error}");
     assert!(error.message.contains(words), "{error}");
     // A login that is refused is not tried again for a while, whatever the server says.
-    let pause = if error.refuses_login { LOGIN_PAUSE } else { Duration::from_secs(7) };
+    let pause = if error.refuses_login { FIRST_LOGIN_PAUSE } else { Duration::from_secs(7) };
     assert_eq!(error.retry_after, Some(pause));
     assert_eq!(error.refuses_login, error.message.contains("three times an hour"));
     assert_eq!(requests.lock().unwrap().len(), 1, "nothing is repeated here");

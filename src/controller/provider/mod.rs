@@ -93,8 +93,8 @@ struct Check {
     /// Flaws of a remote side that can be reached.
     shortcomings: Option<(&'static str, String)>,
     survey: Survey,
-    /// When a token server refused the login, where it did.
-    login_refused: Option<Timestamp>,
+    /// When a login is tried again that a token server refused.
+    login_waits_until: Option<Timestamp>,
     /// When it is due again, unless something changes before.
     due: Instant,
     backoff: Backoff,
@@ -380,7 +380,7 @@ impl<K: Provider> Context<K> {
             outcome: Err(problem),
             shortcomings: None,
             survey: Survey::default(),
-            login_refused: None,
+            login_waits_until: None,
             due: Instant::now() + self.shared.options.check_interval,
             backoff: Backoff::default(),
         }
@@ -403,7 +403,7 @@ impl<K: Provider> Context<K> {
         };
         let asked_for = checked.as_ref().err().and_then(|error| error.retry_after);
         let now = (self.shared.clock)();
-        let login_refused = checked.as_ref().err().and_then(|error| refused_login::at(error, now));
+        let login_waits_until = checked.as_ref().err().and_then(|error| refused_login::until(error, now));
         let outcome = checked.map_err(|error| load::problem(&error));
         let failed_before = before.as_ref().is_some_and(|check| check.outcome.is_err());
         let (mut survey, mut backoff) = before.map(|check| (check.survey, check.backoff)).unwrap_or_default();
@@ -419,7 +419,7 @@ impl<K: Provider> Context<K> {
         };
         let shortcomings = outcome.as_ref().ok().and_then(|()| backend.shortcomings());
         let (origin, due) = (origin.clone(), Instant::now() + wait);
-        Check { origin, outcome, shortcomings, survey, login_refused, due, backoff }
+        Check { origin, outcome, shortcomings, survey, login_waits_until, due, backoff }
     }
 
     /// Shows the outcome in the status, if that changes anything.
@@ -450,7 +450,7 @@ impl<K: Provider> Context<K> {
             conditions,
             orphans: check.survey.orphans.clone(),
             held_secrets: before.held_secrets.clone(),
-            refused_login: check.login_refused.map(|at| refused_login::noted(at, &check.origin)),
+            refused_login: check.login_waits_until.map(|until| refused_login::noted(until, &check.origin)),
         };
         if status == before || !unread::has_read_status(provider.meta()) {
             return Ok(());
