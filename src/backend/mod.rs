@@ -53,6 +53,7 @@ pub enum Backend {
     IbmCloud(Box<IbmCloud>),
 }
 
+/// Calls are on the heap: what one does is deep, and would fill the stack of whoever waits for it.
 impl Backend {
     /// The kind of an Open Service Broker.
     pub const OPEN_SERVICE_BROKER: &str = "OpenServiceBroker";
@@ -126,9 +127,9 @@ impl Backend {
     /// Whatever keeps a key from being made here.
     pub async fn check(&self) -> Result<(), BackendError> {
         match self {
-            Self::OpenServiceBroker(broker) => broker.check().await,
-            Self::CloudFoundry(foundry) => foundry.check().await,
-            Self::IbmCloud(cloud) => cloud.check().await,
+            Self::OpenServiceBroker(broker) => Box::pin(broker.check()).await,
+            Self::CloudFoundry(foundry) => Box::pin(foundry.check()).await,
+            Self::IbmCloud(cloud) => Box::pin(cloud.check()).await,
         }
     }
 
@@ -179,9 +180,9 @@ impl Backend {
     /// What is wrong with the instance, or what keeps that from being known.
     pub async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
         match self {
-            Self::OpenServiceBroker(broker) => broker.check_instance(instance).await,
-            Self::CloudFoundry(foundry) => foundry.check_instance(instance).await,
-            Self::IbmCloud(cloud) => cloud.check_instance(instance).await,
+            Self::OpenServiceBroker(broker) => Box::pin(broker.check_instance(instance)).await,
+            Self::CloudFoundry(foundry) => Box::pin(foundry.check_instance(instance)).await,
+            Self::IbmCloud(cloud) => Box::pin(cloud.check_instance(instance)).await,
         }
     }
 
@@ -194,9 +195,9 @@ impl Backend {
     /// or may not exist now.
     pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         match self {
-            Self::OpenServiceBroker(broker) => broker.bind(request).await,
-            Self::CloudFoundry(foundry) => foundry.bind(request).await,
-            Self::IbmCloud(cloud) => cloud.bind(request).await,
+            Self::OpenServiceBroker(broker) => Box::pin(broker.bind(request)).await,
+            Self::CloudFoundry(foundry) => Box::pin(foundry.bind(request)).await,
+            Self::IbmCloud(cloud) => Box::pin(cloud.bind(request)).await,
         }
     }
 
@@ -206,9 +207,9 @@ impl Backend {
     /// Failures of the call itself; a key that is absent or can't be read back is an `Ok` of [`Fetched`].
     pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         match self {
-            Self::OpenServiceBroker(broker) => broker.fetch(request).await,
-            Self::CloudFoundry(foundry) => foundry.fetch(request).await,
-            Self::IbmCloud(cloud) => cloud.fetch(request).await,
+            Self::OpenServiceBroker(broker) => Box::pin(broker.fetch(request)).await,
+            Self::CloudFoundry(foundry) => Box::pin(foundry.fetch(request)).await,
+            Self::IbmCloud(cloud) => Box::pin(cloud.fetch(request)).await,
         }
     }
 
@@ -219,7 +220,7 @@ impl Backend {
     /// [`ErrorClass::OrphanPossible`] where the answer is lost: the key may have been created again if it was gone.
     pub async fn repeat(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         match self {
-            Self::OpenServiceBroker(broker) => broker.repeat(request).await,
+            Self::OpenServiceBroker(broker) => Box::pin(broker.repeat(request)).await,
             // They give each key another id.
             Self::CloudFoundry(_) | Self::IbmCloud(_) => Ok(Fetched::NotRetrievable),
         }
@@ -236,8 +237,8 @@ impl Backend {
             Self::OpenServiceBroker(_) => {
                 Ok(Some(KeyFacts { id: request.identity.binding_id().to_string(), ..KeyFacts::default() }))
             }
-            Self::CloudFoundry(foundry) => foundry.exists(request).await,
-            Self::IbmCloud(cloud) => cloud.exists(request).await,
+            Self::CloudFoundry(foundry) => Box::pin(foundry.exists(request)).await,
+            Self::IbmCloud(cloud) => Box::pin(cloud.exists(request)).await,
         }
     }
 
@@ -251,8 +252,8 @@ impl Backend {
     ) -> Result<Option<Listed<MarkedKey>>, BackendError> {
         match self {
             Self::OpenServiceBroker(_) => Ok(None),
-            Self::CloudFoundry(foundry) => foundry.marked_keys(cluster_id).await.map(Some),
-            Self::IbmCloud(cloud) => cloud.marked_keys(cluster_id).await.map(Some),
+            Self::CloudFoundry(foundry) => Box::pin(foundry.marked_keys(cluster_id)).await.map(Some),
+            Self::IbmCloud(cloud) => Box::pin(cloud.marked_keys(cluster_id)).await.map(Some),
         }
     }
 
@@ -273,8 +274,8 @@ impl Backend {
     pub async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
         match self {
             Self::OpenServiceBroker(_) => Ok(()),
-            Self::CloudFoundry(foundry) => foundry.discard(key).await,
-            Self::IbmCloud(cloud) => cloud.discard(key).await,
+            Self::CloudFoundry(foundry) => Box::pin(foundry.discard(key)).await,
+            Self::IbmCloud(cloud) => Box::pin(cloud.discard(key)).await,
         }
     }
 
@@ -286,8 +287,8 @@ impl Backend {
     pub async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
         match self {
             Self::OpenServiceBroker(_) => Ok(()),
-            Self::CloudFoundry(foundry) => foundry.release(request).await,
-            Self::IbmCloud(cloud) => cloud.release(request).await,
+            Self::CloudFoundry(foundry) => Box::pin(foundry.release(request)).await,
+            Self::IbmCloud(cloud) => Box::pin(cloud.release(request)).await,
         }
     }
 
@@ -297,9 +298,9 @@ impl Backend {
     /// Anything but the remote side's confirmation that the key is gone, or that it is being revoked.
     pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         match self {
-            Self::OpenServiceBroker(broker) => broker.unbind(request).await,
-            Self::CloudFoundry(foundry) => foundry.unbind(request).await,
-            Self::IbmCloud(cloud) => cloud.unbind(request).await,
+            Self::OpenServiceBroker(broker) => Box::pin(broker.unbind(request)).await,
+            Self::CloudFoundry(foundry) => Box::pin(foundry.unbind(request)).await,
+            Self::IbmCloud(cloud) => Box::pin(cloud.unbind(request)).await,
         }
     }
 
@@ -314,8 +315,8 @@ impl Backend {
         token: Option<&str>,
     ) -> Result<Progress, BackendError> {
         match self {
-            Self::OpenServiceBroker(broker) => broker.poll(request, work, token).await,
-            Self::CloudFoundry(foundry) => foundry.poll(request, work, token).await,
+            Self::OpenServiceBroker(broker) => Box::pin(broker.poll(request, work, token)).await,
+            Self::CloudFoundry(foundry) => Box::pin(foundry.poll(request, work, token)).await,
             // Nothing there is done in the background.
             Self::IbmCloud(_) => Ok(Progress::Running { said: None, retry_after: None }),
         }

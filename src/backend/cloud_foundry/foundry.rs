@@ -166,11 +166,11 @@ impl CloudFoundry {
         let instance = self.instance(&target, request.instance.space_limit.as_ref()).await?;
         let is_korifi = self.is_korifi().await?;
         if is_korifi {
-            if let Some(accepted) = self.mark_again(request).await? {
+            if let Some(accepted) = Box::pin(self.mark_again(request)).await? {
                 return Ok(Bound::Accepted(accepted));
             }
             // The name that the user gives is not in the way of the one that is used.
-            if let Some(bound) = self.adopt(as_asked, &instance).await? {
+            if let Some(bound) = Box::pin(self.adopt(as_asked, &instance)).await? {
                 return Ok(bound);
             }
         }
@@ -183,12 +183,12 @@ impl CloudFoundry {
             StatusCode::ACCEPTED => {
                 let accepted = self.accepted(request, Work::Bind, &response);
                 if is_korifi {
-                    self.mark_created(request, &response).await?;
+                    Box::pin(self.mark_created(request, &response)).await?;
                 }
                 Ok(Bound::Accepted(accepted))
             }
             StatusCode::UNPROCESSABLE_ENTITY => {
-                self.bind_to_existing(request, &instance, &exchange, &response).await
+                Box::pin(self.bind_to_existing(request, &instance, &exchange, &response)).await
             }
             _ => Err(exchange.refused(&response).await),
         }
@@ -226,7 +226,7 @@ impl CloudFoundry {
             );
         }
         if !self.is_ours(&key, request) {
-            if let Some(bound) = self.adopt(request, instance).await? {
+            if let Some(bound) = Box::pin(self.adopt(request, instance)).await? {
                 return Ok(bound);
             }
             let whose = marks::owner_in_words(&key, &request.owner);
@@ -272,7 +272,7 @@ impl CloudFoundry {
     ) -> Result<Progress, BackendError> {
         let request = &*self.named_here(request).await?;
         if work == Work::Unbind && self.watch.waits_for_turn(request.identity) {
-            return self.unbind_in_turn(request).await;
+            return Box::pin(self.unbind_in_turn(request)).await;
         }
         let key = match self.sight_of(request, work).await? {
             Sight::Unknown => return Ok(Progress::Running { said: None, retry_after: None }),

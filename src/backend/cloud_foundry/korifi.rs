@@ -123,7 +123,7 @@ impl CloudFoundry {
         let discarded = KeyRequest { inputs: String::new(), ..request.clone() };
         let mut guids = Vec::new();
         for Key { guid, .. } in found {
-            if self.mark(&discarded, &guid).await? {
+            if Box::pin(self.mark(&discarded, &guid)).await? {
                 guids.push(guid);
             }
         }

@@ -44,7 +44,7 @@ impl CloudFoundry {
                 Accepted { token: None, retry_after: Some(pause), longest: None, first_look: pause };
             return Ok(Unbound::Accepted(accepted));
         }
-        let unbound = self.revoke(request).await;
+        let unbound = Box::pin(self.revoke(request)).await;
         if unbound.is_err() {
             self.watch.ends(request.identity);
         }
@@ -61,7 +61,7 @@ impl CloudFoundry {
                 "the broker works on one key of an instance at a time, and another one is being revoked";
             return Ok(Progress::Running { said: Some(said.to_owned()), retry_after: Some(pause) });
         }
-        match self.revoke(request).await {
+        match Box::pin(self.revoke(request)).await {
             Ok(Unbound::Gone | Unbound::GoneExcept(_) | Unbound::Absent) => Ok(Progress::Succeeded),
             Ok(Unbound::Accepted(Accepted { token, .. })) => {
                 self.watch.note_job(request.identity, token);
@@ -88,7 +88,7 @@ impl CloudFoundry {
         if let Some(accepted) = self.delete_hinted(request).await? {
             return Ok(Unbound::Accepted(accepted));
         }
-        if let Some(accepted) = self.delete_unmarked(request).await? {
+        if let Some(accepted) = Box::pin(self.delete_unmarked(request)).await? {
             return Ok(Unbound::Accepted(accepted));
         }
         self.watch.ends(request.identity);
