@@ -25,7 +25,7 @@ pub struct IbmCloudKey {
     pub access: Option<IbmCloudAccess>,
 }
 
-/// What a user writes for a key without a role, and what the Resource Controller is told then.
+/// Stands for no role, in a ServiceKey and in a request to the Resource Controller.
 pub const NO_ROLE: &str = "NONE";
 /// The role of a key whose user named neither a role nor an access, where the service has it.
 pub const DEFAULT_ROLE: &str = "Reader";

@@ -105,13 +105,7 @@ impl Turn<'_> {
 
     /// Asks whether a key is still there that a list did not show.
     pub(super) async fn confirm(&mut self, sequence: Sequence) {
-        let asked = match self.backend() {
-            Err(failure) => Err(Failure { attempted: Attempted::Confirm, ..failure }),
-            Ok(backend) => {
-                let asked = backend.exists(&self.bare_request(sequence)).await;
-                asked.map_err(|error| failure(Attempted::Confirm, &error))
-            }
-        };
+        let asked = self.look_for(&self.bare_request(sequence)).await;
         if asked.is_ok() {
             self.context.doubts.settle(self.identity(sequence));
         }
@@ -125,15 +119,16 @@ impl Turn<'_> {
         );
     }
 
+    /// Asks whether the remote side has a key.
+    async fn look_for(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, Failure> {
+        let backend =
+            self.backend().map_err(|failure| Failure { attempted: Attempted::Confirm, ..failure })?;
+        backend.exists(request).await.map_err(|error| failure(Attempted::Confirm, &error))
+    }
+
     /// Asks for a key of a former ServiceKey by its mark.
     pub(super) async fn prove(&mut self, former: Uuid, sequence: Sequence) {
-        let asked = match self.backend() {
-            Err(failure) => Err(Failure { attempted: Attempted::Confirm, ..failure }),
-            Ok(backend) => {
-                let asked = backend.exists(&self.request_of_former(former, sequence)).await;
-                asked.map_err(|error| failure(Attempted::Confirm, &error))
-            }
-        };
+        let asked = self.look_for(&self.request_about(Identity { owner: former, sequence })).await;
         let answer = asked.map_or_else(Answer::Failed, |found| Answer::Proved(found.is_some()));
         self.learn(KeyOperation::Confirm, answer);
     }
@@ -452,17 +447,24 @@ impl Turn<'_> {
     }
 
     fn bare_request(&self, sequence: Sequence) -> KeyRequest {
+        self.request_about(self.identity(sequence))
+    }
+
+    /// The request for a key of the ServiceKey, or of one that it was or may have been restored from.
+    fn request_about(&self, identity: Identity) -> KeyRequest {
+        let sequence = identity.sequence;
+        let is_of_former = identity.owner != self.subject.uid;
         KeyRequest {
-            identity: self.identity(sequence),
-            restored: self.former().map(|_| Restored { login_is_own: self.login_is_own() }),
+            identity,
+            restored: is_of_former.then(|| Restored { login_is_own: self.login_is_own() }),
             owner: self.owner(),
             instance: self.instance(),
             parameters: Parameters::default(),
             predecessor: None,
-            name: self.name_of(self.identity(sequence)),
+            name: self.name_of(identity),
             role: self.role(),
             access: self.access(),
-            former_name: self.former_name_of(self.identity(sequence)),
+            former_name: self.former_name_of(identity),
             hint: self.hint(sequence),
             place: self.key.status.as_ref().and_then(|status| status.instance_place.clone()),
             plan_ids: self.plan_ids(sequence),
@@ -472,19 +474,6 @@ impl Turn<'_> {
             adoption: self.adoption(sequence),
             known: self.known_secrets(),
             answers: self.context.memory.answers(Some(&self.subject.namespace)),
-        }
-    }
-
-    /// The request for a key of a ServiceKey that this one may have been restored from.
-    fn request_of_former(&self, former: Uuid, sequence: Sequence) -> KeyRequest {
-        let identity = Identity { owner: former, sequence };
-        KeyRequest {
-            identity,
-            restored: Some(Restored { login_is_own: self.login_is_own() }),
-            name: self.name_of(identity),
-            former_name: self.former_name_of(identity),
-            hint: None,
-            ..self.bare_request(sequence)
         }
     }
 

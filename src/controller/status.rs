@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use uuid::Uuid;
 
+use super::turn;
 use crate::{
     api::{
         self, Binding, ConditionType, KeyGone, KeyStatus, Reason, SecretStatus, ServiceKey, ServiceKeyStatus,
@@ -33,7 +34,7 @@ pub fn former(status: &ServiceKeyStatus) -> Option<Uuid> {
 
 /// The UID that the ids of a ServiceKey's keys follow from.
 pub fn owner_of_keys(key: &ServiceKey) -> Option<Uuid> {
-    key.status.as_ref().and_then(former).or_else(|| Uuid::try_parse(key.metadata.uid.as_deref()?).ok())
+    key.status.as_ref().and_then(former).or_else(|| turn::uid(key))
 }
 
 /// What the status says about this generation of the spec.

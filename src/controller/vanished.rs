@@ -12,7 +12,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -29,6 +29,7 @@ use uuid::Uuid;
 use super::{
     act::After,
     error::Error,
+    locked,
     memo::{Forgotten, LONGEST_WAIT, Memo, Memos},
     reconcile::MAX_STEPS,
     status,
@@ -55,7 +56,7 @@ pub struct Departures {
     term: Arc<Term>,
     leaving: Arc<Leaving>,
     /// Those whose last reconcile is not over yet.
-    in_use: Mutex<HashMap<Uuid, Claim>>,
+    in_use: Mutex<HashMap<Uuid, BeingRevoked>>,
 }
 
 /// How often the keys of each UID are being revoked, or may be.
@@ -63,12 +64,12 @@ pub struct Departures {
 struct Leaving(Mutex<HashMap<Uuid, usize>>);
 
 /// Says that the keys of a ServiceKey are being revoked: its own UID, and that of a former one whose keys it has.
-struct Claim {
+struct BeingRevoked {
     uids: BTreeSet<Uuid>,
     leaving: Arc<Leaving>,
 }
 
-impl Claim {
+impl BeingRevoked {
     fn of(key: &ServiceKey, leaving: &Arc<Leaving>) -> Self {
         let uids: BTreeSet<_> = turn::uid(key).into_iter().chain(status::owner_of_keys(key)).collect();
         let mut counts = locked(&leaving.0);
@@ -78,7 +79,7 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for BeingRevoked {
     fn drop(&mut self) {
         let mut counts = locked(&self.leaving.0);
         for uid in &self.uids {
@@ -92,16 +93,12 @@ impl Drop for Claim {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A ServiceKey that is gone, and what was remembered of it.
 pub struct Vanished {
     key: ServiceKey,
     memo: Memo,
     _place: FairPermit,
-    _claim: Claim,
+    _being_revoked: BeingRevoked,
 }
 
 impl Departures {
@@ -119,8 +116,8 @@ impl Departures {
         match memos.forget(uid) {
             Forgotten::Memo(memo) => self.note(key, Some(*memo)),
             Forgotten::InUse => {
-                let claim = Claim::of(key, &self.leaving);
-                locked(&self.in_use).insert(uid, claim);
+                let being_revoked = BeingRevoked::of(key, &self.leaving);
+                locked(&self.in_use).insert(uid, being_revoked);
             }
         }
     }
@@ -133,7 +130,7 @@ impl Departures {
     /// Takes in a ServiceKey that is gone, with its memo, unless the operator let it go; `None`: it is not known to be gone.
     pub fn note(&self, key: &ServiceKey, memo: Option<Memo>) {
         let before = turn::uid(key).and_then(|uid| locked(&self.in_use).remove(&uid));
-        let claim = Claim::of(key, &self.leaving);
+        let being_revoked = BeingRevoked::of(key, &self.leaving);
         drop(before);
         // Another replica may have let it go.
         let Some(mut memo) = memo.filter(|memo| !memo.let_go && self.term.has_begun()) else { return };
@@ -152,7 +149,12 @@ impl Departures {
         };
         memo.forget_credentials();
         // The receiver is gone only when the operator ends.
-        let _ = self.sender.unbounded_send(Vanished { key: key.clone(), memo, _place: place, _claim: claim });
+        let _ = self.sender.unbounded_send(Vanished {
+            key: key.clone(),
+            memo,
+            _place: place,
+            _being_revoked: being_revoked,
+        });
     }
 }
 
@@ -165,7 +167,7 @@ pub fn revoke_keys(
 }
 
 async fn revoke_keys_of(vanished: Vanished, context: Arc<Context>) {
-    let Vanished { key, mut memo, _place, _claim } = vanished;
+    let Vanished { key, mut memo, _place, _being_revoked } = vanished;
     let now = (context.clock)();
     let give_up = now.checked_add(PATIENCE).unwrap_or(now);
     let mut key = Arc::new(as_deleted(key, now));

@@ -61,10 +61,11 @@ impl Inheritance<'_> {
             "delete that Secret, or name another in `spec.secret.name`"
         };
         if *is_former_alive || !comes_first {
-            let holder = "belong to another ServiceKey";
             return problem(
                 Reason::SecretConflict,
-                format!("the Secret is from a backup, and its credentials {holder}; {way_out}"),
+                format!(
+                    "the Secret is from a backup, and its credentials belong to another ServiceKey; {way_out}"
+                ),
             );
         }
         let denied = denied.filter(|_| !is_proved_by_marks)?;

@@ -145,6 +145,17 @@ async fn restored(side: &Side, operator_is_there: bool) -> (ServiceKey, ServiceK
     (before, after, backup)
 }
 
+/// A ServiceKey of the broker that is lost, and its backup.
+async fn lost(stage: &Stage) -> Backup {
+    let operator = stage.start_operator().await;
+    stage.create_key(NAME).await;
+    stage.wait_ready(NAME).await;
+    drop(operator);
+    let backup = Backup::take(stage).await;
+    Backup::lose(stage).await;
+    backup
+}
+
 fn former_uid(key: &ServiceKey) -> Option<&str> {
     key.status.as_ref()?.former_uid.as_deref()
 }
@@ -242,12 +253,7 @@ async fn a_restored_service_key_that_is_deleted_at_once_leaves_nothing(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_key_that_is_restored_without_its_secret_gets_another_key() {
     let stage = Stage::set().await;
-    let operator = stage.start_operator().await;
-    stage.create_key(NAME).await;
-    stage.wait_ready(NAME).await;
-    drop(operator);
-    let backup = Backup::take(&stage).await;
-    Backup::lose(&stage).await;
+    let backup = lost(&stage).await;
     stage.keys().create(&PostParams::default(), &backup.key).await.unwrap();
     let _operator = stage.start_operator().await;
     let ready = stage.wait_ready(NAME).await;
@@ -258,12 +264,7 @@ async fn a_service_key_that_is_restored_without_its_secret_gets_another_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_a_restored_secret_gives_nobody_the_key() {
     let stage = Stage::set().await;
-    let operator = stage.start_operator().await;
-    stage.create_key(NAME).await;
-    stage.wait_ready(NAME).await;
-    drop(operator);
-    let backup = Backup::take(&stage).await;
-    Backup::lose(&stage).await;
+    let backup = lost(&stage).await;
     backup.restore(&stage).await;
     let _operator = stage.start_operator().await;
     stage.wait_ready(NAME).await;

@@ -19,7 +19,7 @@ pub(super) struct Links {
     pub(super) api: Url,
     /// The UAA's token endpoint, where the login needs one.
     pub(super) token: Option<Url>,
-    /// What the API calls itself in links, which may be another host.
+    /// The base of the API v3 in the links that the API gives, which may name another host.
     pub(super) named: Url,
     /// Whether the API is a Korifi's, which takes no labels and annotations when it creates a key.
     pub(super) is_korifi: bool,
@@ -64,7 +64,7 @@ struct LinkMeta {
     version: String,
 }
 
-/// What the version of a Korifi's API holds. One with a UAA does not say `cf_on_k8s`.
+/// A part of the version of each Korifi's API. A Korifi with a UAA does not say `cf_on_k8s`.
 const VERSION_OF_KORIFI: &str = "cf-k8s";
 
 impl Links {

@@ -32,7 +32,7 @@ const SILENT: &str = "it does not say why";
 /// Where the keys are.
 pub(super) const KEYS: &str = "/service_credential_bindings";
 
-/// What a job tells of the work on a key.
+/// The state of the job that works on a key.
 enum Job {
     /// No job is known.
     Unknown,

@@ -453,7 +453,14 @@ impl IbmCloud {
 
     /// The key may have been created and not show yet.
     pub(super) fn not_shown_yet(&self, call: &str, request: &KeyRequest) -> BackendError {
-        not_shown_yet(call, &request.name, self.settling_left(request), self.settling)
+        let message = format!(
+            "{call} failed: the key `{}` may have been created and not show yet, which can take minutes at IBM Cloud; it is \
+             looked for again before anything else is done",
+            request.name
+        );
+        let is_followed_closely = |left: &Duration| self.settling.saturating_sub(*left) < CLOSE_LOOKS;
+        let retry_after = self.settling_left(request).filter(|left| !is_followed_closely(left));
+        BackendError::new(ErrorClass::Transient, message).retry_after(retry_after)
     }
 }
 
@@ -515,17 +522,6 @@ fn too_many(name: &str) -> String {
 
 /// How long the operator looks for a key at ever longer intervals. Then it waits for the end of [`IbmCloudConfig::SETTLING`].
 const CLOSE_LOOKS: Duration = Duration::from_secs(60);
-
-/// `left`: how much longer the key may not show.
-fn not_shown_yet(call: &str, name: &str, left: Option<Duration>, settling: Duration) -> BackendError {
-    let message = format!(
-        "{call} failed: the key `{name}` may have been created and not show yet, which can take minutes at IBM Cloud; it is \
-         looked for again before anything else is done"
-    );
-    let is_followed_closely = |left: &Duration| settling.saturating_sub(*left) < CLOSE_LOOKS;
-    let retry_after = left.filter(|left| !is_followed_closely(left));
-    BackendError::new(ErrorClass::Transient, message).retry_after(retry_after)
-}
 
 /// The key stays: another one would be no better, and it is found again.
 fn redacted(call: &str, name: &str, unseen: Unseen) -> BackendError {

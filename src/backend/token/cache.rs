@@ -12,7 +12,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::Token;
+use super::{TRIED_AGAIN, Token};
 use crate::backend::{
     BackendError, ErrorClass, FIRST_LOGIN_PAUSE, LOGIN_PAUSE,
     shared_answer::{Known, SharedAnswer},
@@ -48,8 +48,7 @@ impl Default for TokenCache {
 impl TokenCache {
     /// One whose login was refused before, and is not tried again for so long.
     pub(super) fn pausing(pause: Duration) -> Self {
-        let what = "an earlier process of the operator was refused with this login; it is tried again when it changes, or \
-                    else three times an hour, because servers lock accounts after a few wrong passwords";
+        let what = format!("an earlier process of the operator was refused with this login{TRIED_AGAIN}");
         let Self { tokens, given_up, login_refused: _ } = Self::default();
         let refused = BackendError::new(ErrorClass::Forbidden, what).of_login().pausing(pause);
         Self { tokens: tokens.failed(refused), given_up, login_refused: true.into() }
@@ -373,7 +372,7 @@ mod tests {
         BackendError::new(ErrorClass::Forbidden, "wrong password").of_login()
     }
 
-    /// A login that is wrong is tried twice in the first hour, and twice in each further one.
+    /// A login that is wrong is tried three times in the first hour, and twice in each further one.
     #[tokio::test(start_paused = true)]
     async fn a_login_that_is_refused_is_left_alone_for_ever_longer() {
         let login = Login::default();

@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
-use super::{Token, answer};
+use super::{TRIED_AGAIN, Token, answer};
 use crate::backend::{
     BackendError, ErrorClass,
     http::{Failure, HttpClient, Redactor, Request, Response, base_url, below, without_query},
@@ -321,10 +321,6 @@ impl TokenEndpoint {
         BackendError::new(ErrorClass::Unexpected, message).retry_after(response.retry_after)
     }
 }
-
-/// What is said of every login that is not tried again for a while.
-const TRIED_AGAIN: &str = "; the operator tries again when the login changes, or else three times an hour, because servers \
-                           lock accounts after a few wrong passwords";
 
 /// What to do about an account that is locked.
 const LOCKED: &str = "the account is locked because somebody showed wrong passwords for it: check who else logs in as this \

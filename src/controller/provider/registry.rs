@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -26,7 +26,7 @@ use crate::{
         AllowedNamespaces, BackendSpec, NamespaceRule, ProviderKind, ProviderSpec, Reason, ServiceKey, marks,
     },
     backend::{Author, Backend},
-    controller::{heirs::Heirs, queue::Queue, turn::secret_name, watch::Cache},
+    controller::{heirs::Heirs, locked, queue::Queue, turn::secret_name, watch::Cache},
     fair::Lane,
     lifecycle::{Allowance, Heir, Problem, ProviderView},
     runtime::metrics::{QueueMetrics, UNKNOWN_BACKEND},
@@ -261,10 +261,6 @@ impl Listeners {
     fn tell(&self, id: &ProviderId) {
         locked(&self.0).retain(|listener| listener.unbounded_send(id.clone()).is_ok());
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Registry {
