@@ -17,7 +17,7 @@ use crate::{
     conditions::{Reports, wait_for},
     foundry::{FoundryStage, PASSWORD, by_password, key_of_foundry},
     ibm::{API_KEY, IbmStage, key_of_ibm},
-    stage::{Running, Stage},
+    stage::{PATIENCE, Running, Stage},
 };
 
 /// The keys that wait for the login.
@@ -113,9 +113,12 @@ impl Side {
 /// Waits until the operator has reconciled so many objects.
 async fn wait_reconciled(operator: &Running, count: usize) {
     let count = f64::from(u32::try_from(count).unwrap());
-    while operator.total("servicekeys_reconciles_total") < count {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let reconciled = async {
+        while operator.total("servicekeys_reconciles_total") < count {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, reconciled).await.unwrap();
 }
 
 #[rstest]
