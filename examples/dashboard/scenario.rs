@@ -13,7 +13,7 @@ use servicekey_operator::{
     api::{KeyProvider, ServiceKey, custom_resource_definitions},
     backend::AddressPolicy,
     controller::{Operator, Options},
-    runtime::{self, Health, Metrics, Patience, Server},
+    runtime::{self, Health, Metrics, HealthThresholds, HttpServer},
     secret::Restrictions,
 };
 use testkit::{
@@ -30,7 +30,7 @@ const KEYS: u32 = 24;
 /// Everything that runs. Dropping it ends it all.
 pub struct Stage {
     operator: AbortHandle,
-    server: Server,
+    server: HttpServer,
     client: Client,
     broker: FakeBroker,
     _plane: ControlPlane,
@@ -64,8 +64,8 @@ impl Stage {
         let client = runtime::client(plane.config_as(plane.admin_user()), &metrics)?;
         let operator = Operator::new(client, options).with_metrics(metrics.clone());
         let operator = tokio::spawn(operator.run(std::future::pending())).abort_handle();
-        let health = Health::of(&metrics, Patience::default());
-        let server = Server::start(([127, 0, 0, 1], 0).into(), metrics, health)?;
+        let health = Health::of(&metrics, HealthThresholds::default());
+        let server = HttpServer::start(([127, 0, 0, 1], 0).into(), metrics, health)?;
         Ok(Self { operator, server, client: plane.admin(), broker, _plane: plane })
     }
 

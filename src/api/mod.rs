@@ -35,7 +35,7 @@ pub use service_key::{
     ServiceKeySpec,
 };
 pub use status::{
-    Binding, Departure, KeyGone, KeyStatus, Operation, OperationKind, PlanIds, PreviousKey, SecretStatus,
+    Binding, GoneCause, KeyGone, KeyStatus, OperationStatus, OperationStatusKind, PlanIdsStatus, PreviousKeyStatus, SecretStatus,
     ServiceKeyStatus,
 };
 

@@ -34,7 +34,7 @@ pub struct ServiceKeyStatus {
     /// Keys that were replaced and are not yet revoked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["sequence".into()]))]
-    pub previous_keys: Vec<PreviousKey>,
+    pub previous_keys: Vec<PreviousKeyStatus>,
 
     /// Where the instance is: its account at IBM Cloud, the GUID of its space at a Cloud Foundry. As long as the login sees
     /// that, an instance that it does not see is gone, and so are its keys.
@@ -49,7 +49,7 @@ pub struct ServiceKeyStatus {
 
     /// What is under way at the remote side.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub operation: Option<Operation>,
+    pub operation: Option<OperationStatus>,
 
     /// The UID of the ServiceKey that this one was restored from. This one goes on with the keys of the former ServiceKey:
     /// the ids and names of all its keys follow from this UID.
@@ -112,7 +112,7 @@ pub struct KeyStatus {
     /// The ids of the key's offering and plan in the broker's catalog when the key was created. The operator revokes the key by
     /// these ids, also when the catalog has changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan_ids: Option<PlanIds>,
+    pub plan_ids: Option<PlanIdsStatus>,
     /// Whether the key has the credentials of the key that it replaced. Such a key is not rotated by age.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same_credentials: Option<bool>,
@@ -128,12 +128,12 @@ pub struct KeyGone {
     /// When that was found out, or done.
     pub since: Time,
     /// `Lost`: it went away, and nobody had it revoked here. `Revoked`: it made room for the next one.
-    pub why: Departure,
+    pub why: GoneCause,
 }
 
 /// How a key went away before another one took its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum Departure {
+pub enum GoneCause {
     /// Nobody had it revoked here.
     Lost,
     /// It made room for the next one.
@@ -143,7 +143,7 @@ pub enum Departure {
 /// A key that was replaced and is not yet revoked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct PreviousKey {
+pub struct PreviousKeyStatus {
     /// The key's number within this ServiceKey.
     #[schemars(range(min = 1))]
     pub sequence: u32,
@@ -162,13 +162,13 @@ pub struct PreviousKey {
     pub late_until: Option<Time>,
     /// As of the key when it was current.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan_ids: Option<PlanIds>,
+    pub plan_ids: Option<PlanIdsStatus>,
 }
 
 /// The ids of an offering and a plan in the catalog of an Open Service Broker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct PlanIds {
+pub struct PlanIdsStatus {
     /// The id of the offering.
     #[schemars(length(max = 1024))]
     pub service_id: String,
@@ -181,10 +181,10 @@ pub struct PlanIds {
 /// after a crash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Operation {
+pub struct OperationStatus {
     /// `Bind` makes the key, `Unbind` revokes it; `CleanUp` revokes what a bind may have made whose answer was lost;
     /// `MakeRoom` revokes the current key before this one is made.
-    pub kind: OperationKind,
+    pub kind: OperationStatusKind,
     /// Number of the key that it is about.
     #[schemars(range(min = 1))]
     pub sequence: u32,
@@ -200,12 +200,12 @@ pub struct Operation {
     pub inputs: Option<String>,
     /// The ids of the offering and the plan that the operator creates the key with, at an Open Service Broker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan_ids: Option<PlanIds>,
+    pub plan_ids: Option<PlanIdsStatus>,
 }
 
 /// What can be under way at a remote side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum OperationKind {
+pub enum OperationStatusKind {
     /// A key is being made.
     Bind,
     /// A key is being revoked.

@@ -74,13 +74,13 @@ impl<const N: usize, T> Default for AtMost<N, T> {
 
 impl<'de, const N: usize, T: Deserialize<'de>> Deserialize<'de> for AtMost<N, T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(Items(PhantomData))
+        deserializer.deserialize_seq(ItemVisitor(PhantomData))
     }
 }
 
-struct Items<const N: usize, T>(PhantomData<T>);
+struct ItemVisitor<const N: usize, T>(PhantomData<T>);
 
-impl<'de, const N: usize, T: Deserialize<'de>> Visitor<'de> for Items<N, T> {
+impl<'de, const N: usize, T: Deserialize<'de>> Visitor<'de> for ItemVisitor<N, T> {
     type Value = AtMost<N, T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Deserialize)]
-    struct Named {
+    struct NamedItem {
         #[serde(deserialize_with = "word")]
         name: String,
     }
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn words_are_short() {
         let read =
-            |length| serde_json::from_str::<Named>(&format!(r#"{{"name": "{}"}}"#, "x".repeat(length)));
+            |length| serde_json::from_str::<NamedItem>(&format!(r#"{{"name": "{}"}}"#, "x".repeat(length)));
         assert_eq!(read(LONGEST_WORD).unwrap().name.len(), LONGEST_WORD);
         assert!(read(LONGEST_WORD + 1).is_err());
     }

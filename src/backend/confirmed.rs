@@ -20,9 +20,9 @@ const MOST_IDS: usize = 4;
 /// The ids that are known to bear a mark, with the time at which each was last shown: of the keys of ServiceKeys that exist,
 /// and of those that were made since the last list of all keys.
 #[derive(Default)]
-pub(super) struct ConfirmedKeys(Mutex<Known>);
+pub(super) struct ConfirmedKeys(Mutex<KnownKeys>);
 
-type Known = HashMap<Claimant, BTreeMap<String, Instant>>;
+type KnownKeys = HashMap<Claimant, BTreeMap<String, Instant>>;
 
 /// Whose a key was found to be. What was found for one ServiceKey says nothing for another that claims to be restored from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -105,7 +105,7 @@ impl ConfirmedKeys {
         known.shrink_to_fit();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, KnownKeys> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

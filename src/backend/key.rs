@@ -13,7 +13,7 @@ use crate::{
     wipe::{SecretMap, SecretValues},
 };
 
-pub use crate::lifecycle::{PlanIds, PlanView, SpaceLimit, Work};
+pub use crate::lifecycle::{PlanIds, PlanView, SpaceLimit, RemoteOperation};
 
 /// One remote key, as a backend needs to know it: whose it is, which one, and what to make it for.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub struct KeyRequest {
     /// The role that the key is to have; IBM Cloud only.
     pub role: KeyRole,
     /// The service ID that the key is to act as; IBM Cloud only.
-    pub access: Option<Access>,
+    pub access: Option<ServiceIdAccess>,
     /// Where the instance is, as the status has it: the account at IBM Cloud, the space at a Cloud Foundry. Only a hint, as
     /// [`hint`](Self::hint) is.
     pub place: Option<String>,
@@ -54,7 +54,7 @@ pub struct KeyRequest {
     /// Whether the operator asks by itself, to clean up after a lost answer, and not because of what the user did.
     pub cleans_up: bool,
     /// Whether a key of this name is taken over that somebody else made.
-    pub adoption: Option<Adoption>,
+    pub adoption: Option<AdoptionPermit>,
     /// What else the remote side may repeat.
     pub known: KnownSecrets,
     /// Where the answers are held.
@@ -110,16 +110,16 @@ pub enum KeyRole {
 
 /// Whom a key acts as, at a remote side that tells keys from identities.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum ServiceIdAccess {
     /// An existing service ID, by its Cloud Resource Name.
     Existing(String),
     /// One that is made for the key, and goes with it.
-    Own(Grant),
+    Own(AccessGrant),
 }
 
 /// What a service ID may do that is made for a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
+pub struct AccessGrant {
     /// The roles that it has on the instance, by name or id.
     pub roles: Vec<String>,
     /// Further attributes, by name and value, that a resource of the instance must have for the roles to apply.
@@ -164,7 +164,7 @@ pub(super) fn cluster_digits(cluster_id: &str) -> String {
 
 /// Leave to take a key over that somebody else made, unless its ServiceKey lives.
 #[derive(Clone)]
-pub struct Adoption {
+pub struct AdoptionPermit {
     /// What the user calls the key.
     pub name: String,
     /// Whether the login is that of the ServiceKey's own namespace, and of no other.
@@ -172,7 +172,7 @@ pub struct Adoption {
     lives: Arc<dyn Fn(Uuid) -> Option<bool> + Send + Sync>,
 }
 
-impl Adoption {
+impl AdoptionPermit {
     /// Leave to take over the key that is called so, unless its ServiceKey lives, which may not be known yet.
     pub fn new(
         name: String,
@@ -194,7 +194,7 @@ impl Adoption {
     }
 }
 
-impl fmt::Debug for Adoption {
+impl fmt::Debug for AdoptionPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, login_is_own, lives: _ } = self;
         f.debug_struct("Adoption")
@@ -257,10 +257,10 @@ impl fmt::Debug for KnownSecrets {
 /// The credentials of one key. `Debug` shows how many entries there are, and nothing else. They are overwritten when the
 /// last clone is dropped.
 #[derive(Clone, Debug)]
-pub struct Credentials(Arc<Entries>);
+pub struct Credentials(Arc<CredentialEntries>);
 
 #[derive(Debug)]
-struct Entries {
+struct CredentialEntries {
     all: SecretMap,
     /// The one that tells whether two keys have the same credentials; `None`: all of them.
     decisive: Option<&'static str>,
@@ -270,12 +270,12 @@ impl Credentials {
     /// Wraps what the remote side gave.
     #[must_use]
     pub fn new(entries: Map<String, Value>) -> Self {
-        Self(Arc::new(Entries { all: SecretMap::new(entries), decisive: None }))
+        Self(Arc::new(CredentialEntries { all: SecretMap::new(entries), decisive: None }))
     }
 
     /// The same, where two keys have the same credentials if they have the same entry of this name, whatever else differs.
     pub(super) fn decided_by(entry: &'static str, entries: Map<String, Value>) -> Self {
-        Self(Arc::new(Entries { all: SecretMap::new(entries), decisive: Some(entry) }))
+        Self(Arc::new(CredentialEntries { all: SecretMap::new(entries), decisive: Some(entry) }))
     }
 
     /// Those that tell whether another key has the same credentials.

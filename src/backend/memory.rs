@@ -64,13 +64,13 @@ impl Weight for String {
 }
 
 /// Bytes that are held for one thing, until this is dropped.
-pub struct Holding {
+pub struct HeldMemory {
     share: MemoryShare,
     id: u64,
 }
 
 /// A thing that is kept as long as there is room for it. It may be gone at any time.
-pub struct Kept<T>(Arc<Mutex<Option<(Holding, T)>>>);
+pub struct Kept<T>(Arc<Mutex<Option<(HeldMemory, T)>>>);
 
 /// Has a holding dropped.
 type GiveUp = Arc<dyn Fn() + Send + Sync>;
@@ -100,20 +100,20 @@ pub enum NoRoom {
 struct Pool {
     total: usize,
     per_share: usize,
-    held: Mutex<Held>,
+    held: Mutex<HeldTotals>,
     /// Tells that something was let go.
     freed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct HeldTotals {
     total: usize,
     shares: HashMap<Arc<str>, usize>,
-    holders: HashMap<u64, Holder>,
+    holders: HashMap<u64, MemoryHolder>,
     next: u64,
 }
 
-struct Holder {
+struct MemoryHolder {
     share: Arc<str>,
     bytes: usize,
     give_up: GiveUp,
@@ -121,7 +121,7 @@ struct Holder {
     asked: Option<Instant>,
 }
 
-impl fmt::Debug for Holder {
+impl fmt::Debug for MemoryHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { share, bytes, give_up: _, asked } = self;
         f.debug_struct("Holder")
@@ -133,7 +133,7 @@ impl fmt::Debug for Holder {
 }
 
 /// What came of a request for bytes.
-enum Grant {
+enum MemoryGrant {
     Granted,
     Refused(NoRoom),
     /// Another holder has to give up first.
@@ -182,15 +182,15 @@ impl MemoryShare {
     }
 
     /// Holds nothing yet. `give_up` is called at most once, to have the holding dropped.
-    pub(super) fn hold(&self, give_up: impl Fn() + Send + Sync + 'static) -> Holding {
+    pub(super) fn hold(&self, give_up: impl Fn() + Send + Sync + 'static) -> HeldMemory {
         let mut held = self.pool.lock();
         let id = held.next;
         held.next += 1;
         let holder =
-            Holder { share: Arc::clone(&self.name), bytes: 0, give_up: Arc::new(give_up), asked: None };
+            MemoryHolder { share: Arc::clone(&self.name), bytes: 0, give_up: Arc::new(give_up), asked: None };
         held.holders.insert(id, holder);
         drop(held);
-        Holding { share: self.clone(), id }
+        HeldMemory { share: self.clone(), id }
     }
 
     /// Keeps a thing of so many bytes while there is room.
@@ -204,10 +204,10 @@ impl MemoryShare {
     }
 
     /// Another share may ask for the room before the thing is stored: it goes at once then.
-    fn store<T: Send + 'static>(&self, holding: Holding, thing: T) -> Kept<T> {
+    fn store<T: Send + 'static>(&self, holding: HeldMemory, thing: T) -> Kept<T> {
         let id = holding.id;
         let kept = Kept(Arc::new(Mutex::new(Some((holding, thing)))));
-        let cell: Weak<Mutex<Option<(Holding, T)>>> = Arc::downgrade(&kept.0);
+        let cell: Weak<Mutex<Option<(HeldMemory, T)>>> = Arc::downgrade(&kept.0);
         self.when_asked(id, move || {
             if let Some(cell) = cell.upgrade() {
                 let given_up = cell.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -232,7 +232,7 @@ impl MemoryShare {
     }
 }
 
-impl Holding {
+impl HeldMemory {
     /// Holds more as soon as there is room. After a while, holders that hold more than this share are given up.
     ///
     /// # Errors
@@ -245,13 +245,13 @@ impl Holding {
             let now = Instant::now();
             let is_patient = now < patient_until;
             match self.try_to_grow(bytes, is_patient) {
-                Grant::Granted => return Ok(()),
-                Grant::Refused(why) if !is_patient => return Err(why),
-                Grant::Refused(_) | Grant::Pending | Grant::After(_) if now >= began + LONGEST_WAIT => {
+                MemoryGrant::Granted => return Ok(()),
+                MemoryGrant::Refused(why) if !is_patient => return Err(why),
+                MemoryGrant::Refused(_) | MemoryGrant::Pending | MemoryGrant::After(_) if now >= began + LONGEST_WAIT => {
                     return Err(self.no_room());
                 }
-                Grant::After(give_up) => give_up(),
-                Grant::Refused(_) | Grant::Pending => {}
+                MemoryGrant::After(give_up) => give_up(),
+                MemoryGrant::Refused(_) | MemoryGrant::Pending => {}
             }
             // Either way it is tried again.
             if is_patient {
@@ -280,10 +280,10 @@ impl Holding {
     pub(super) fn grow_now(&mut self, bytes: usize) -> Result<(), NoRoom> {
         loop {
             match self.try_to_grow(bytes, false) {
-                Grant::Granted => return Ok(()),
-                Grant::Refused(why) => return Err(why),
-                Grant::After(give_up) => give_up(),
-                Grant::Pending => return Err(self.no_room()),
+                MemoryGrant::Granted => return Ok(()),
+                MemoryGrant::Refused(why) => return Err(why),
+                MemoryGrant::After(give_up) => give_up(),
+                MemoryGrant::Pending => return Err(self.no_room()),
             }
         }
     }
@@ -310,12 +310,12 @@ impl Holding {
     }
 
     /// While `is_patient`, no other holder is asked to give up memory.
-    fn try_to_grow(&self, bytes: usize, is_patient: bool) -> Grant {
+    fn try_to_grow(&self, bytes: usize, is_patient: bool) -> MemoryGrant {
         let MemoryShare { pool, name } = &self.share;
         let held = &mut *pool.lock();
         let own = held.shares.get(name).copied().unwrap_or_default().saturating_add(bytes);
         if own > pool.per_share {
-            return Grant::Refused(NoRoom::Share { share: name.to_string(), limit: pool.per_share });
+            return MemoryGrant::Refused(NoRoom::Share { share: name.to_string(), limit: pool.per_share });
         }
         if held.total + bytes <= pool.total {
             held.total += bytes;
@@ -323,18 +323,18 @@ impl Holding {
             if let Some(holder) = held.holders.get_mut(&self.id) {
                 holder.bytes += bytes;
             }
-            return Grant::Granted;
+            return MemoryGrant::Granted;
         }
         let mut larger: Vec<_> =
             held.shares.iter().filter(|(share, bytes)| *share != name && **bytes > own).collect();
         if larger.is_empty() {
-            return Grant::Refused(self.no_room());
+            return MemoryGrant::Refused(self.no_room());
         }
         let now = Instant::now();
-        let in_time = |holder: &&Holder| holder.asked.is_some_and(|asked| now < asked + PATIENCE);
+        let in_time = |holder: &&MemoryHolder| holder.asked.is_some_and(|asked| now < asked + PATIENCE);
         let pending: usize = held.holders.values().filter(in_time).map(|holder| holder.bytes).sum();
         if is_patient || held.total - pending + bytes <= pool.total {
-            return Grant::Pending;
+            return MemoryGrant::Pending;
         }
         larger.sort_unstable_by_key(|(_, bytes)| Reverse(**bytes));
         for (share, _) in larger {
@@ -343,14 +343,14 @@ impl Holding {
             if let Some(holder) = of_share.filter(|holder| holder.bytes > 0).max_by_key(|holder| holder.bytes)
             {
                 holder.asked = Some(now);
-                return Grant::After(Arc::clone(&holder.give_up));
+                return MemoryGrant::After(Arc::clone(&holder.give_up));
             }
         }
-        Grant::Pending
+        MemoryGrant::Pending
     }
 }
 
-impl Held {
+impl HeldTotals {
     fn release(&mut self, share: &Arc<str>, bytes: usize) {
         self.total -= bytes;
         if let Some(held) = self.shares.get_mut(share) {
@@ -362,7 +362,7 @@ impl Held {
     }
 }
 
-impl Drop for Holding {
+impl Drop for HeldMemory {
     fn drop(&mut self) {
         let MemoryShare { pool, name } = &self.share;
         let held = &mut *pool.lock();
@@ -382,7 +382,7 @@ impl<T: Clone> Kept<T> {
 }
 
 impl Pool {
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, HeldTotals> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -393,7 +393,7 @@ impl fmt::Debug for MemoryShare {
     }
 }
 
-impl fmt::Debug for Holding {
+impl fmt::Debug for HeldMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Holding").field("share", &self.share).finish_non_exhaustive()
     }

@@ -12,7 +12,7 @@ mod key;
 mod memory;
 mod osb;
 mod pages;
-mod shared_answer;
+mod single_flight;
 #[cfg(test)]
 mod test_server;
 mod token;
@@ -21,22 +21,22 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use tokio::time::Instant;
 
-pub use cloud_foundry::{CloudFoundry, CloudFoundryAuth, CloudFoundryConfig};
+pub use cloud_foundry::{CloudFoundry, CloudFoundryLogin, CloudFoundryConfig};
 pub use error::{BackendError, ErrorClass, FIRST_LOGIN_PAUSE, LOGIN_PAUSE};
 pub use http::{
     AddressPolicy, AddressRules, ApiServer, Author, CallOutcome, ClientCertificate, HttpConfig, InvalidHost,
-    InvalidNetwork, Limits, NamedHost, Names, Network, ObservedCall, Observer, ProviderScope, RemoteShares,
+    InvalidNetwork, RequestLimits, NamedHost, Names, Network, ObservedCall, Observer, ProviderScope, RemoteShares,
     count_values, without_secrets,
 };
-pub use ibm_cloud::{IbmCloud, IbmCloudAuth, IbmCloudConfig, Profile};
+pub use ibm_cloud::{IbmCloud, IbmCloudLogin, IbmCloudConfig, Profile};
 pub use key::{
-    Accepted, Access, Adoption, Bound, Credentials, Fetched, Grant, InstanceRef, IssuedKey, KeyFacts,
+    Accepted, ServiceIdAccess, AdoptionPermit, Bound, Credentials, Fetched, AccessGrant, InstanceRef, IssuedKey, KeyFacts,
     KeyRequest, KeyRole, KnownSecrets, LostClusters, Owner, Parameters, PlanIds, PlanView, Progress,
-    Restored, SpaceLimit, Unbound, Work,
+    Restored, SpaceLimit, Unbound, RemoteOperation,
 };
-pub use memory::{Holding, Kept, MemoryBudget, MemoryShare, NoRoom};
-pub use osb::{ApiVersion, Auth as BrokerAuth, BindResource, Broker, BrokerConfig};
-pub use pages::Listed;
+pub use memory::{HeldMemory, Kept, MemoryBudget, MemoryShare, NoRoom};
+pub use osb::{ApiVersion, Auth as BrokerAuth, BindResourceObject, Broker, BrokerConfig};
+pub use pages::CompleteList;
 pub use token::ClientCredentials;
 
 use self::http::HttpClient;
@@ -249,7 +249,7 @@ impl Backend {
     pub async fn marked_keys(
         &self,
         cluster_id: Option<&str>,
-    ) -> Result<Option<Listed<MarkedKey>>, BackendError> {
+    ) -> Result<Option<CompleteList<MarkedKey>>, BackendError> {
         match self {
             Self::OpenServiceBroker(_) => Ok(None),
             Self::CloudFoundry(foundry) => Box::pin(foundry.marked_keys(cluster_id)).await.map(Some),
@@ -311,7 +311,7 @@ impl Backend {
     pub async fn poll(
         &self,
         request: &KeyRequest,
-        work: Work,
+        work: RemoteOperation,
         token: Option<&str>,
     ) -> Result<Progress, BackendError> {
         match self {

@@ -13,7 +13,7 @@ use super::{
     BackendError,
     bounded::each,
     http::Response,
-    memory::{Holding, MemoryShare, NoRoom, Weight},
+    memory::{HeldMemory, MemoryShare, NoRoom, Weight},
 };
 use crate::lifecycle::MarkedKey;
 
@@ -27,7 +27,7 @@ const MOST_ITEMS: usize = 100_000;
 pub(super) const MOST_OF_ONE: usize = 20;
 
 /// A list of a remote side.
-pub(super) trait Pages {
+pub(super) trait PagedList {
     /// The most items that a page may have.
     const MOST_PER_PAGE: usize;
 
@@ -59,11 +59,11 @@ pub(super) struct Page<'a> {
 
 /// A whole list. It counts as long as it is there.
 #[derive(Debug)]
-pub struct Listed<T> {
+pub struct CompleteList<T> {
     /// What is on it.
     pub items: Vec<T>,
     /// The room that it takes. Drop it as soon as the items are gone: another share may wait for it.
-    pub held: Holding,
+    pub held: HeldMemory,
 }
 
 /// Why a list is not read to its end.
@@ -77,7 +77,7 @@ pub(super) enum Endless {
 
 /// How much of a list is read.
 #[derive(Clone, Copy, Debug)]
-enum Extent {
+enum ReadExtent {
     Whole,
     /// Until so many items are found.
     First(usize),
@@ -93,7 +93,7 @@ impl Weight for MarkedKey {
 /// A call whose answer is a list.
 pub(super) trait Lists: Send {
     /// Its pages.
-    type Pages<'a>: Pages + Send
+    type Pages<'a>: PagedList + Send
     where
         Self: 'a;
 
@@ -121,7 +121,7 @@ pub(super) trait Lists: Send {
         async move {
             let share = self.answers();
             let mut pages = self.pages(path, query).await?;
-            read(&mut pages, &share, Extent::First(most), keep).await.map(|listed| listed.items)
+            read(&mut pages, &share, ReadExtent::First(most), keep).await.map(|listed| listed.items)
         }
     }
 
@@ -134,11 +134,11 @@ pub(super) trait Lists: Send {
         path: &str,
         query: &[(&str, &str)],
         keep: impl Fn(T) -> Option<K> + Send + Sync,
-    ) -> impl Future<Output = Result<Listed<K>, BackendError>> + Send {
+    ) -> impl Future<Output = Result<CompleteList<K>, BackendError>> + Send {
         async move {
             let share = self.answers();
             let mut pages = self.pages(path, query).await?;
-            read(&mut pages, &share, Extent::Whole, keep).await
+            read(&mut pages, &share, ReadExtent::Whole, keep).await
         }
     }
 }
@@ -150,14 +150,14 @@ pub(super) trait Lists: Send {
 /// # Errors
 /// Where one page did not come, and where there is no end or too much of it.
 async fn read<T: DeserializeOwned, K: Weight>(
-    pages: &mut (impl Pages + Send),
+    pages: &mut (impl PagedList + Send),
     share: &MemoryShare,
-    extent: Extent,
+    extent: ReadExtent,
     keep: impl Fn(T) -> Option<K>,
-) -> Result<Listed<K>, BackendError> {
+) -> Result<CompleteList<K>, BackendError> {
     let given_up = CancellationToken::new();
     let give_up = given_up.clone();
-    let list = List::new(share.hold(move || give_up.cancel()), extent);
+    let list = PartialList::new(share.hold(move || give_up.cancel()), extent);
     let read = tokio::select! {
         biased;
         () = given_up.cancelled() => {
@@ -173,14 +173,14 @@ async fn read<T: DeserializeOwned, K: Weight>(
 }
 
 /// A list as far as its pages have come. What is kept of them counts.
-struct List<K> {
+struct PartialList<K> {
     items: Vec<K>,
-    extent: Extent,
+    extent: ReadExtent,
     pages: usize,
     bytes: usize,
     seen: HashSet<u64>,
     hasher: RandomState,
-    holding: Holding,
+    holding: HeldMemory,
 }
 
 /// Why reading stops before the end.
@@ -207,8 +207,8 @@ impl From<NoRoom> for Stop {
     }
 }
 
-impl<K: Weight> List<K> {
-    fn new(holding: Holding, extent: Extent) -> Self {
+impl<K: Weight> PartialList<K> {
+    fn new(holding: HeldMemory, extent: ReadExtent) -> Self {
         Self {
             items: Vec::new(),
             extent,
@@ -220,11 +220,11 @@ impl<K: Weight> List<K> {
         }
     }
 
-    async fn read<T: DeserializeOwned, P: Pages + Send>(
+    async fn read<T: DeserializeOwned, P: PagedList + Send>(
         mut self,
         pages: &mut P,
         keep: impl Fn(T) -> Option<K>,
-    ) -> Result<Listed<K>, Stop> {
+    ) -> Result<CompleteList<K>, Stop> {
         let mut next: Option<String> = None;
         loop {
             let response = pages.request(next.as_deref()).await?;
@@ -245,7 +245,7 @@ impl<K: Weight> List<K> {
             drop(response);
             match &next {
                 Some(next) => self.goes_on_at(next)?,
-                None => return Ok(Listed { items: self.items, held: self.holding }),
+                None => return Ok(CompleteList { items: self.items, held: self.holding }),
             }
         }
     }
@@ -253,8 +253,8 @@ impl<K: Weight> List<K> {
     /// How many more items are to be kept.
     fn wanted(&self) -> usize {
         match self.extent {
-            Extent::Whole => usize::MAX,
-            Extent::First(most) => most - self.items.len(),
+            ReadExtent::Whole => usize::MAX,
+            ReadExtent::First(most) => most - self.items.len(),
         }
     }
 
@@ -334,8 +334,8 @@ mod tests {
 
     const KIB: usize = 1 << 10;
 
-    fn list(budget: &MemoryBudget) -> List<String> {
-        List::new(budget.share("a").hold(|| {}), Extent::Whole)
+    fn list(budget: &MemoryBudget) -> PartialList<String> {
+        PartialList::new(budget.share("a").hold(|| {}), ReadExtent::Whole)
     }
 
     fn budget() -> MemoryBudget {
@@ -361,7 +361,7 @@ mod tests {
         }
     }
 
-    impl Pages for Trickle {
+    impl PagedList for Trickle {
         const MOST_PER_PAGE: usize = 2;
 
         async fn request(&mut self, next: Option<&str>) -> Result<Response, BackendError> {
@@ -414,12 +414,12 @@ mod tests {
     async fn all_that_is_kept_counts() {
         let budget = MemoryBudget::new(KIB * KIB, KIB * KIB);
         let mut pages = Trickle::of(20, 100 * KIB);
-        let error = read(&mut pages, &budget.share("a"), Extent::Whole, Some::<String>).await.unwrap_err();
+        let error = read(&mut pages, &budget.share("a"), ReadExtent::Whole, Some::<String>).await.unwrap_err();
         assert!(error.message.contains("for answers"), "{}", error.message);
         assert_eq!((pages.served, budget.held()), (11, 0), "ten items of 100 KiB fit");
 
         let mut pages = Trickle::of(20, 100 * KIB);
-        let few = read(&mut pages, &budget.share("a"), Extent::First(3), Some::<String>).await.unwrap();
+        let few = read(&mut pages, &budget.share("a"), ReadExtent::First(3), Some::<String>).await.unwrap();
         assert_eq!((few.items.len(), pages.served), (3, 3));
         assert!((300 * KIB..301 * KIB).contains(&budget.held()));
     }
@@ -429,7 +429,7 @@ mod tests {
         let budget = MemoryBudget::new(KIB, KIB);
         let mut pages = Trickle::of(5, 100 * KIB);
         let share = budget.share("a");
-        let none = read(&mut pages, &share, Extent::Whole, |_: String| None::<String>);
+        let none = read(&mut pages, &share, ReadExtent::Whole, |_: String| None::<String>);
         assert!(timeout(Duration::from_secs(600), none).await.is_err(), "the sixth page does not come");
         assert_eq!(pages.served, 5);
     }
@@ -443,7 +443,7 @@ mod tests {
                 let share = budget.share(&number.to_string());
                 tokio::spawn(async move {
                     let mut pages = Trickle::of(3, 5 * KIB);
-                    read(&mut pages, &share, Extent::Whole, Some::<String>).await.map(drop)
+                    read(&mut pages, &share, ReadExtent::Whole, Some::<String>).await.map(drop)
                 })
             })
             .collect();

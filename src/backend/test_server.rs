@@ -20,13 +20,13 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use url::Url;
 
-use super::{AddressPolicy, HttpConfig, Limits};
+use super::{AddressPolicy, HttpConfig, RequestLimits};
 
 /// May connect to 127.0.0.0/8, and waits this long.
 pub(super) fn http_config(timeout: Duration) -> HttpConfig {
     HttpConfig {
         addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
-        limits: Limits { timeout, ..Limits::default() },
+        limits: RequestLimits { timeout, ..RequestLimits::default() },
         ..HttpConfig::default()
     }
 }

@@ -14,7 +14,7 @@ use crate::runtime;
 #[command(after_help = "Examples:
   kubectl exec deployment/servicekey-operator -- servicekey-operator log-level
   kubectl exec deployment/servicekey-operator -- servicekey-operator log-level info,servicekey_operator=debug")]
-pub(super) struct LogLevel {
+pub(super) struct LogLevelCommand {
     /// A level, or levels by part, such as `info,servicekey_operator::backend=debug`; without it, show the present one
     #[arg(value_name = "FILTER", default_value = "")]
     filter: String,
@@ -24,7 +24,7 @@ pub(super) struct LogLevel {
     control_socket: PathBuf,
 }
 
-impl LogLevel {
+impl LogLevelCommand {
     pub(super) fn run(&self) -> anyhow::Result<()> {
         let Self { filter, control_socket } = self;
         let level = runtime::request_log_level(control_socket, filter).with_context(|| {

@@ -28,9 +28,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Run),
-    Check(check::Check),
+    Check(check::CheckCommand),
     Crds(crds::Crds),
-    LogLevel(log_level::LogLevel),
+    LogLevel(log_level::LogLevelCommand),
 }
 
 impl Cli {

@@ -17,8 +17,8 @@ use crate::{
     api::{Duration, InvalidDuration},
     backend::{AddressRules, ApiServer, IbmCloudConfig, NamedHost, Network},
     controller::{Operator, Options},
-    runtime::{self, Control, Election, Health, LogFilter, LogFormat, LogLevel, Metrics, Patience, Server},
-    secret::{self, Admitted, Pattern, Restrictions},
+    runtime::{self, Control, Election, Health, LogFilter, LogFormat, LogLevel, Metrics, HealthThresholds, HttpServer},
+    secret::{self, Admitted, NamePattern, Restrictions},
 };
 
 /// What to say where no API server is named.
@@ -162,7 +162,7 @@ pub(super) struct Run {
     ///
     /// `example.com/*` names all types that begin with `example.com/`. Default: all but the denied ones.
     #[arg(long, env = "SECRET_TYPES", value_name = "TYPE", value_delimiter = ',')]
-    secret_types: Vec<Pattern>,
+    secret_types: Vec<NamePattern>,
 
     /// Types of Secrets that ServiceKeys may not have, separated by commas
     ///
@@ -170,20 +170,20 @@ pub(super) struct Run {
     /// `bootstrap.kubernetes.io/token` are always denied.
     #[arg(long, env = "DENIED_SECRET_TYPES", value_name = "TYPE", value_delimiter = ',',
           default_values = secret::DENIED_TYPES)]
-    denied_secret_types: Vec<Pattern>,
+    denied_secret_types: Vec<NamePattern>,
 
     /// Labels and annotations that ServiceKeys may set on Secrets, separated by commas
     ///
     /// `example.com/*` names all keys that begin with `example.com/`. Default: all but the denied ones.
     #[arg(long, env = "SECRET_METADATA", value_name = "KEY", value_delimiter = ',')]
-    secret_metadata: Vec<Pattern>,
+    secret_metadata: Vec<NamePattern>,
 
     /// Labels and annotations that ServiceKeys may not set on Secrets, separated by commas
     ///
     /// The default names keys by which other controllers grant rights.
     #[arg(long, env = "DENIED_SECRET_METADATA", value_name = "KEY", value_delimiter = ',',
           default_values = secret::DENIED_METADATA)]
-    denied_secret_metadata: Vec<Pattern>,
+    denied_secret_metadata: Vec<NamePattern>,
 }
 
 impl Run {
@@ -274,8 +274,8 @@ impl Run {
         match self.http_addr {
             None => work.await?,
             Some(address) => {
-                let health = Health::of(&metrics, Patience::default());
-                let server = Server::start(address, metrics, health);
+                let health = Health::of(&metrics, HealthThresholds::default());
+                let server = HttpServer::start(address, metrics, health);
                 let mut server = server.with_context(|| format!("can't serve metrics at `{address}`"))?;
                 tracing::info!(address = %server.address(), "metrics and health are served");
                 tokio::select! {

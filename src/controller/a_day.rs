@@ -6,10 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rstest::rstest;
 
-use super::memo::{Memo, Occasion};
+use super::local_state::{LocalState, Occasion};
 use crate::lifecycle::{
-    Answer, Attempted, Effect, ErrorClass, Failure, Rest, Round, SecretView, Sequence, Step, UnderWay, Wake,
-    Work, World, decide, tests::asking,
+    Answer, Attempted, Effect, ErrorClass, Failure, Rest, RunState, SecretView, Sequence, Step, PendingOperation, Requeue,
+    RemoteOperation, Observed, decide, tests::asking,
 };
 
 const DAY: i64 = 24 * 3600;
@@ -29,8 +29,8 @@ enum Fails {
 /// One ServiceKey, and the process that serves it.
 struct Day {
     fails: Fails,
-    world: World,
-    memo: Memo,
+    world: Observed,
+    memo: LocalState,
     began: Timestamp,
     binds: usize,
 }
@@ -39,7 +39,7 @@ impl Day {
     fn new(fails: Fails) -> Self {
         let mut world = asking();
         world.secret = SecretView::Absent;
-        Self { fails, began: world.now, world, memo: Memo::default(), binds: 0 }
+        Self { fails, began: world.now, world, memo: LocalState::default(), binds: 0 }
     }
 
     fn failure(&self, class: ErrorClass) -> Failure {
@@ -53,8 +53,8 @@ impl Day {
                 self.binds += 1;
                 match self.fails {
                     Fails::AtOnce => Answer::Failed(self.failure(ErrorClass::Rejected)),
-                    Fails::Later | Fails::LaterWithAnOrphan => Answer::Accepted(UnderWay {
-                        work: Work::Bind,
+                    Fails::Later | Fails::LaterWithAnOrphan => Answer::Accepted(PendingOperation {
+                        work: RemoteOperation::Bind,
                         sequence,
                         token: None,
                         since: now,
@@ -91,7 +91,7 @@ impl Day {
                     let answer = self.act(effect);
                     self.world.round.learn(answer);
                 }
-                Step::Rest(rest) => return self.rest(&rest),
+                Step::Wait(rest) => return self.rest(&rest),
             }
         }
     }
@@ -105,21 +105,21 @@ impl Day {
         self.memo.rests(rest, round.held_back.is_some());
         let mut under_way = round.under_way;
         let wait = match rest.wake {
-            Wake::OnChange => None,
-            Wake::At(time) | Wake::PauseEnds(time) => Duration::try_from(time.duration_since(now)).ok(),
-            Wake::Retry { not_before } => {
+            Requeue::OnChange => None,
+            Requeue::At(time) | Requeue::PauseEnds(time) => Duration::try_from(time.duration_since(now)).ok(),
+            Requeue::Retry { not_before } => {
                 let wait = self.memo.wait(not_before);
                 self.memo.set_back(round.failure, now.checked_add(wait).unwrap(), Occasion::default());
                 Some(wait)
             }
-            Wake::Poll => {
+            Requeue::Poll => {
                 let work = under_way.as_mut().unwrap();
                 let wait = self.memo.next_poll(work);
                 work.next_poll = now.checked_add(wait).ok();
                 Some(wait)
             }
         };
-        self.world.round = Round { under_way, given_up: round.given_up, ..Round::default() };
+        self.world.round = RunState { under_way, given_up: round.given_up, ..RunState::default() };
         wait
     }
 

@@ -16,14 +16,14 @@ use super::{
     as_field_manager,
     error::{Error, bounded},
     finalizer, status,
-    turn::{LookedUp, Subject, Turn},
+    turn::{SecretLookup, Subject, Turn},
     unread,
 };
 use crate::{
     api::{Reason, ServiceKey, marks},
     backend::ErrorClass,
     lifecycle::{
-        Answer, Attempted, Claim, Effect, Failure, KeyRecord, OperationKind, Problem, Report, Round, Sequence,
+        Answer, Attempted, Claim, Effect, Failure, KeyRecord, OperationKind, Problem, Report, RunState, Sequence,
     },
     runtime::answers,
     secret::{self, Entries, Imprint, Marks},
@@ -35,7 +35,7 @@ const MOST_CONFLICTS: u32 = 3;
 
 /// Whether the ServiceKey is still there after an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum After {
+pub(super) enum Flow {
     /// It is.
     Continues,
     /// It is gone, or about to be.
@@ -44,7 +44,7 @@ pub(super) enum After {
 
 impl Turn<'_> {
     /// Carries out one effect.
-    pub(super) async fn act(&mut self, effect: Effect) -> Result<After, Error> {
+    pub(super) async fn act(&mut self, effect: Effect) -> Result<Flow, Error> {
         match effect {
             Effect::CheckInstance => self.check_instance().await,
             Effect::AddFinalizer => self.add_finalizer().await?,
@@ -66,10 +66,10 @@ impl Turn<'_> {
             Effect::ReleaseSecret => self.release_secret().await?,
             Effect::RemoveFinalizer { left_behind } => {
                 self.remove_finalizer(&left_behind).await?;
-                return Ok(After::Ended);
+                return Ok(Flow::Ended);
             }
         }
-        Ok(After::Continues)
+        Ok(Flow::Continues)
     }
 
     async fn add_finalizer(&mut self) -> Result<(), Error> {
@@ -141,14 +141,14 @@ impl Turn<'_> {
 
     /// Forgets what was learned of the ServiceKey's own keys, which are none: it goes on with those of a former one.
     fn forget_own_keys(&mut self) {
-        self.round = Round::default();
+        self.round = RunState::default();
         self.memo.written = None;
     }
 
     /// Writes the status, if the report changes anything in it.
     pub(super) async fn show(&mut self, report: &Report) -> Result<(), Error> {
         let before = self.key.status.as_ref();
-        let context = status::Context {
+        let context = status::StatusContext {
             generation: self.key.metadata.generation,
             secret: &self.subject.secret,
             secret_version: self.secret_version(),
@@ -218,15 +218,15 @@ impl Turn<'_> {
 
     fn keep(&mut self, written: ServiceKey) {
         self.key = Arc::new(written);
-        self.memo.wrote(Arc::clone(&self.key));
+        self.memo.set_own_write(Arc::clone(&self.key));
     }
 
     async fn look_up_secret(&mut self) -> Result<(), Error> {
         let api = self.secrets_api();
         let found = bounded("look up the Secret", api.get_metadata_opt(&self.subject.secret)).await?;
         self.looked_up = Some(match found {
-            Some(secret) => LookedUp::There(Box::new(secret.metadata)),
-            None => LookedUp::Absent,
+            Some(secret) => SecretLookup::There(Box::new(secret.metadata)),
+            None => SecretLookup::Absent,
         });
         Ok(())
     }
@@ -246,7 +246,7 @@ impl Turn<'_> {
             Ok(stored) if !self.is_as_sent(&secret, &stored) => {}
             Ok(_) => {
                 if is_new {
-                    self.looked_up = Some(LookedUp::Absent);
+                    self.looked_up = Some(SecretLookup::Absent);
                 }
                 self.round.learn(Answer::Rehearsed);
             }
@@ -310,7 +310,7 @@ impl Turn<'_> {
         if self.send(&entries, &marks).await? {
             self.memo.take_in_hand(None);
             self.round.learn(Answer::Stored(marks.key.clone()));
-            self.memo.recovered();
+            self.memo.reset_backoff();
             let current = self.key.status.as_ref().and_then(|status| status.key.as_ref());
             if current.is_some_and(|current| current.sequence < marks.key.sequence.number()) {
                 self.context.metrics.rotated(self.kind_of_backend(), true);
@@ -350,7 +350,7 @@ impl Turn<'_> {
     async fn restore_secret(&mut self) -> Result<(), Error> {
         let found = self.read_secret().await?;
         let held = found.as_ref().and_then(|secret| self.held(secret));
-        self.looked_up = found.map(|secret| LookedUp::There(Box::new(secret.metadata.clone())));
+        self.looked_up = found.map(|secret| SecretLookup::There(Box::new(secret.metadata.clone())));
         self.send_again(held).await
     }
 
@@ -424,8 +424,8 @@ impl Turn<'_> {
 
     fn existing_secret(&self) -> Option<ObjectMeta> {
         match &self.looked_up {
-            Some(LookedUp::Absent) => None,
-            Some(LookedUp::There(meta)) => Some(meta.as_ref().clone()),
+            Some(SecretLookup::Absent) => None,
+            Some(SecretLookup::There(meta)) => Some(meta.as_ref().clone()),
             None => self
                 .context
                 .secrets
@@ -517,22 +517,22 @@ impl Turn<'_> {
             )
             .await;
         if let Some(released) = self.sent(released)? {
-            self.looked_up = Some(LookedUp::There(Box::new(released.metadata.clone())));
+            self.looked_up = Some(SecretLookup::There(Box::new(released.metadata.clone())));
         }
         Ok(())
     }
 
     async fn delete_secret(&mut self) -> Result<(), Error> {
         let Some(meta) = self.existing_secret() else {
-            self.looked_up = Some(LookedUp::Absent);
+            self.looked_up = Some(SecretLookup::Absent);
             return Ok(());
         };
         let preconditions = Preconditions { uid: meta.uid, resource_version: meta.resource_version };
         let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         let api = self.secrets_api();
         match bounded("delete the Secret", api.delete(&self.subject.secret, &parameters)).await {
-            Ok(_) => self.looked_up = Some(LookedUp::Absent),
-            Err(error) if error.is(404) => self.looked_up = Some(LookedUp::Absent),
+            Ok(_) => self.looked_up = Some(SecretLookup::Absent),
+            Err(error) if error.is(404) => self.looked_up = Some(SecretLookup::Absent),
             Err(error) if error.is(409) => self.look_again(),
             Err(error) => return Err(error),
         }

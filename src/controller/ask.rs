@@ -14,20 +14,20 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{
-    memo::{Circumstances, Occasion, Setback},
+    local_state::{Circumstances, Occasion, Setback},
     status,
     turn::Turn,
 };
 use crate::{
     api::{Adoption as AdoptionPolicy, DeletionPolicy, IbmCloudAccess, ResourceAttribute, WantedRole},
     backend::{
-        Accepted, Access, Adoption, Backend, BackendError, Bound, Credentials, ErrorClass, Fetched, Grant,
+        Accepted, ServiceIdAccess, AdoptionPermit, Backend, BackendError, Bound, Credentials, ErrorClass, Fetched, AccessGrant,
         IssuedKey, KeyFacts, KeyRequest, KeyRole, KnownSecrets, Parameters, Progress, Restored, Unbound,
         count_values,
     },
     lifecycle::{
         Answer, Attempted, Failure, Found, Identity, KeyRecord, LONGEST_OPERATION, Operation, OperationKind,
-        PlanIds, Problem, Sequence, UnderWay, Unusable, Work, created_at, full_second,
+        PlanIds, Problem, Sequence, PendingOperation, Unusable, RemoteOperation, created_at, full_second,
     },
     runtime::{
         answers::{self, Size},
@@ -71,7 +71,7 @@ impl Turn<'_> {
     fn bound(&mut self, sequence: Sequence, bound: Bound) -> Answer {
         match bound {
             Bound::Issued(issued) => self.take_in_hand(sequence, issued, self.inputs()),
-            Bound::Accepted(accepted) => self.accepted(Work::Bind, sequence, accepted),
+            Bound::Accepted(accepted) => self.accepted(RemoteOperation::Bind, sequence, accepted),
             Bound::Repeated(bound) => {
                 self.round.learn(Answer::GivenUp(sequence, full_second((self.context.clock)())));
                 self.bound(sequence, *bound)
@@ -107,7 +107,7 @@ impl Turn<'_> {
     pub(super) async fn confirm(&mut self, sequence: Sequence) {
         let asked = self.look_for(&self.bare_request(sequence)).await;
         if asked.is_ok() {
-            self.context.doubts.settle(self.identity(sequence));
+            self.context.doubts.remove(self.identity(sequence));
         }
         self.learn(
             KeyOperation::Confirm,
@@ -187,7 +187,7 @@ impl Turn<'_> {
                     }
                     Ok(Unbound::Absent) if self.has_recorded(sequence) => self.revoked(sequence),
                     Ok(Unbound::Absent) => Answer::Revoked(sequence, (self.context.clock)()),
-                    Ok(Unbound::Accepted(accepted)) => self.accepted(Work::Unbind, sequence, accepted),
+                    Ok(Unbound::Accepted(accepted)) => self.accepted(RemoteOperation::Unbind, sequence, accepted),
                     Err(error) => Answer::Failed(failure(Attempted::Revoke, &error)),
                 }
             }
@@ -208,7 +208,7 @@ impl Turn<'_> {
     }
 
     /// Asks how far the remote side is. A look that fails says nothing of the work, which goes on.
-    pub(super) async fn poll(&mut self, work: UnderWay) {
+    pub(super) async fn poll(&mut self, work: PendingOperation) {
         let request = self.bare_request(work.sequence);
         let (kind, sequence) = (work.work, work.sequence);
         let asked = match self.backend() {
@@ -218,7 +218,7 @@ impl Turn<'_> {
         self.round.under_way = Some(work.clone());
         let answer = match asked {
             Ok(Progress::Running { said, retry_after }) => Answer::Running { said, retry_after },
-            Ok(Progress::Succeeded) if kind == Work::Bind => Answer::Completed(work),
+            Ok(Progress::Succeeded) if kind == RemoteOperation::Bind => Answer::Completed(work),
             Ok(Progress::Succeeded) => self.revoked(sequence),
             Ok(Progress::Failed { said, leaves_orphan }) => self.given_up(&work, &said, leaves_orphan),
             Err(BackendError { class, message, retry_after, refuses_login }) => {
@@ -230,7 +230,7 @@ impl Turn<'_> {
         self.learn(KeyOperation::Poll, answer);
     }
 
-    fn given_up(&self, work: &UnderWay, said: &str, leaves_orphan: bool) -> Answer {
+    fn given_up(&self, work: &PendingOperation, said: &str, leaves_orphan: bool) -> Answer {
         let failed = |attempted, class, what| Failure {
             attempted,
             class,
@@ -238,21 +238,21 @@ impl Turn<'_> {
             retry_after: None,
         };
         match work.work {
-            Work::Bind if leaves_orphan => {
+            RemoteOperation::Bind if leaves_orphan => {
                 self.lost(failed(Attempted::Provision, ErrorClass::OrphanPossible, "bind"), work.sequence)
             }
-            Work::Bind => {
+            RemoteOperation::Bind => {
                 self.unsure(failed(Attempted::Provision, ErrorClass::Unsure, "bind"), work.sequence)
             }
-            Work::Unbind => Answer::Failed(failed(Attempted::Revoke, ErrorClass::Transient, "unbind")),
+            RemoteOperation::Unbind => Answer::Failed(failed(Attempted::Revoke, ErrorClass::Transient, "unbind")),
         }
     }
 
-    fn accepted(&self, work: Work, sequence: Sequence, accepted: Accepted) -> Answer {
+    fn accepted(&self, work: RemoteOperation, sequence: Sequence, accepted: Accepted) -> Answer {
         let Accepted { token, retry_after, longest, first_look } = accepted;
         let since = (self.context.clock)();
         let longest = longest.map_or(LONGEST_OPERATION, |longest: Duration| longest.min(LONGEST_OPERATION));
-        Answer::Accepted(UnderWay {
+        Answer::Accepted(PendingOperation {
             work,
             sequence,
             token,
@@ -478,7 +478,7 @@ impl Turn<'_> {
     }
 
     /// Leave to take over a key of the name that the user gives, which only the first one has.
-    fn adoption(&self, sequence: Sequence) -> Option<Adoption> {
+    fn adoption(&self, sequence: Sequence) -> Option<AdoptionPermit> {
         let spec = &self.key.spec;
         let wanted = spec.adoption == AdoptionPolicy::IfExists
             && sequence == Sequence::FIRST
@@ -486,7 +486,7 @@ impl Turn<'_> {
         let name = spec.key_name.clone().filter(|_| wanted)?;
         let registry = Arc::clone(&self.context.registry);
         let provider = self.subject.provider.clone();
-        Some(Adoption::new(name, self.login_is_own(), move |owner| registry.has_keys_of(owner, &provider)))
+        Some(AdoptionPermit::new(name, self.login_is_own(), move |owner| registry.has_keys_of(owner, &provider)))
     }
 
     /// Whether the login at the remote side is that of the ServiceKey's own namespace.
@@ -516,12 +516,12 @@ impl Turn<'_> {
     }
 
     /// The service ID that keys are to act as, where they can have one.
-    fn access(&self) -> Option<Access> {
+    fn access(&self) -> Option<ServiceIdAccess> {
         let IbmCloudAccess { service_id_crn, roles, resource_attributes } =
             self.key.spec.ibm_cloud.clone()?.access?;
         let attributes =
             resource_attributes.into_iter().map(|ResourceAttribute { name, value }| (name, value)).collect();
-        Some(service_id_crn.map_or(Access::Own(Grant { roles, attributes }), Access::Existing))
+        Some(service_id_crn.map_or(ServiceIdAccess::Own(AccessGrant { roles, attributes }), ServiceIdAccess::Existing))
     }
 
     /// How long ago a key was made that the status tells of.

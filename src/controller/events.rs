@@ -258,9 +258,9 @@ mod tests {
 
     /// An API server that returns each event as it was sent, and notes the methods of the requests.
     #[derive(Clone, Default)]
-    struct ApiServer(Arc<Mutex<Vec<Method>>>);
+    struct FakeEventsApi(Arc<Mutex<Vec<Method>>>);
 
-    impl Service<Request<Body>> for ApiServer {
+    impl Service<Request<Body>> for FakeEventsApi {
         type Response = Response<Body>;
         type Error = Infallible;
         type Future = future::Ready<Result<Response<Body>, Infallible>>;
@@ -287,7 +287,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_repeated_event_is_counted_and_no_more_are_remembered_than_a_bound() {
-        let server = ApiServer::default();
+        let server = FakeEventsApi::default();
         let publisher = Publisher::new(Client::new(server.clone(), "default"), "operator");
         for number in (0..EVENTS_REMEMBERED).chain([0, EVENTS_REMEMBERED, 0]) {
             publisher.publish(&about(number)).await;

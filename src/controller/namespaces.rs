@@ -91,7 +91,7 @@ fn is_deleted(namespace: &PartialObjectMeta<Namespace>) -> bool {
 }
 
 fn relabelled(
-    changes: impl Stream<Item = watch::Change<PartialObjectMeta<Namespace>>> + Send + 'static,
+    changes: impl Stream<Item = watch::WatchChange<PartialObjectMeta<Namespace>>> + Send + 'static,
 ) -> impl Stream<Item = String> + Send + 'static {
     changes
         .flat_map(|change| stream::iter(change.applied()).map(Ok))

@@ -11,19 +11,19 @@ use super::{
     error::Error,
     finalizer,
     heirs::heir,
-    memo::Written,
+    local_state::WrittenSecret,
     provider::Tenant,
     seats::Seat,
     status,
-    turn::{LookedUp, Subject, Turn},
+    turn::{SecretLookup, Subject, Turn},
     unread,
 };
 use crate::{
     api::{Adoption, DeletionPolicy, PreviousCredentials, ProviderKind, Reason, RotationStrategy, marks},
-    backend::Limits,
+    backend::RequestLimits,
     lifecycle::{
-        Claim, Desired, Evidence, Flaw, Inheritance, LateAnswers, PlanIds, PlanView, Problem, ProviderView,
-        Rotation, SecretView, Sequence, Wish, World,
+        Claim, Desired, Evidence, Flaw, Inheritance, GracePeriod, PlanIds, PlanView, Problem, ProviderView,
+        RotationPolicy, SecretView, Sequence, Wish, Observed,
     },
     secret::{self, Entries, Former, Layout, Marks, Ownership},
     wipe::HeldSecret,
@@ -31,7 +31,7 @@ use crate::{
 
 impl Turn<'_> {
     /// Everything that the next decision may look at.
-    pub(super) async fn observe(&mut self) -> Result<World, Error> {
+    pub(super) async fn observe(&mut self) -> Result<Observed, Error> {
         let desired = self.desired().await?;
         let memory = status::memory(self.key.status.as_ref());
         let secret = self.secret_view().await?;
@@ -45,7 +45,7 @@ impl Turn<'_> {
         };
         let (secret, admitted, marks_keys) =
             (secret.believed(&evidence), evidence.admitted, evidence.marks_keys);
-        Ok(World {
+        Ok(Observed {
             owner: self.owner_of_keys(),
             desired,
             memory,
@@ -70,13 +70,13 @@ impl Turn<'_> {
 
     /// A request that was given up may be acted on until the remote side gives it up as well, which is taken to be no
     /// later than we do.
-    fn late_answers(&self) -> LateAnswers {
+    fn late_answers(&self) -> GracePeriod {
         let backend = self.context.registry.backend(&self.subject.provider).and_then(Result::ok);
-        let patience = backend.map_or(Limits::DEFAULT_TIMEOUT, |backend| backend.timeout());
+        let patience = backend.map_or(RequestLimits::DEFAULT_TIMEOUT, |backend| backend.timeout());
         let began = self.context.term.began();
         let unknown_until =
             (!self.memo.stored_finalizer).then(|| began.checked_add(patience).unwrap_or(began));
-        LateAnswers { patience, unknown_until }
+        GracePeriod { patience, unknown_until }
     }
 
     /// What a broker calls the plan of the instance, as far as that is known without a request.
@@ -97,7 +97,7 @@ impl Turn<'_> {
     /// The current key, where a list of all keys did not show it.
     fn missed(&self) -> Option<Sequence> {
         let sequence = Sequence::new(self.key.status.as_ref()?.key.as_ref()?.sequence)?;
-        self.context.doubts.about(self.identity(sequence)).then_some(sequence)
+        self.context.doubts.contains(self.identity(sequence)).then_some(sequence)
     }
 
     /// Until when the remote side wants to be left alone.
@@ -122,7 +122,7 @@ impl Turn<'_> {
             retains_secret: key.spec.secret.deletion_policy == DeletionPolicy::Retain,
             suspended: key.spec.suspend,
             inputs: self.inputs(),
-            rotation: Rotation {
+            rotation: RotationPolicy {
                 every: rotation.every.map(crate::api::Duration::get),
                 overlap: rotation.overlap(),
                 makes_room: rotation.strategy == RotationStrategy::Replace,
@@ -310,8 +310,8 @@ impl Turn<'_> {
             return Ok(SecretView::Foreign { holder });
         }
         match &self.looked_up {
-            Some(LookedUp::Absent) => return Ok(SecretView::Absent),
-            Some(LookedUp::There(meta)) => return self.view_of(&meta.clone(), false).await,
+            Some(SecretLookup::Absent) => return Ok(SecretView::Absent),
+            Some(SecretLookup::There(meta)) => return self.view_of(&meta.clone(), false).await,
             None if self.distrusts_cache => return Ok(SecretView::Unknown),
             None => {}
         }
@@ -328,7 +328,7 @@ impl Turn<'_> {
         }
         let subject = &self.subject;
         let claim =
-            self.context.claims.claim(&subject.namespace, &subject.secret, subject.uid, &subject.name);
+            self.context.claims.reserve(&subject.namespace, &subject.secret, subject.uid, &subject.name);
         claim.err().map(|rival| format!("ServiceKey `{rival}`"))
     }
 
@@ -400,7 +400,7 @@ impl Turn<'_> {
 
     /// Remembers a Secret that is right.
     pub(super) fn found_right(&mut self, meta: &ObjectMeta, marks: Marks<Claim>) {
-        self.memo.written = Some(Written { version: meta.resource_version.clone(), marks });
+        self.memo.written = Some(WrittenSecret { version: meta.resource_version.clone(), marks });
     }
 
     /// Whether this very version is what we wrote, by the status or by what this process knows.

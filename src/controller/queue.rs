@@ -24,15 +24,15 @@ pub struct Queue {
 
 /// A place at the remote side. It is free again when this is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct QueuePlace {
     _permit: FairPermit,
 }
 
 /// What came of an attempt to get a place without waiting.
 #[derive(Debug)]
-pub enum Entry {
+pub enum QueueEntry {
     /// There was one.
-    Free(Place),
+    Free(QueuePlace),
     /// It has to be waited for.
     Taken,
     /// The remote side is not asked any more.
@@ -46,18 +46,18 @@ impl Queue {
     }
 
     /// Takes a place for a key of this namespace if one is free and nobody waits for it.
-    pub fn enter_now(&self, lane: &Lane) -> Entry {
+    pub fn enter_now(&self, lane: &Lane) -> QueueEntry {
         match self.places.try_acquire(lane) {
-            Ok(permit) => Entry::Free(Place { _permit: permit }),
-            Err(NoPermit::Busy) => Entry::Taken,
-            Err(NoPermit::Closed) => Entry::Closed,
+            Ok(permit) => QueueEntry::Free(QueuePlace { _permit: permit }),
+            Err(NoPermit::Busy) => QueueEntry::Taken,
+            Err(NoPermit::Closed) => QueueEntry::Closed,
         }
     }
 
     /// Waits for a place for a key of this namespace; `None`: the remote side is not asked any more.
-    pub async fn enter(self, lane: Lane) -> Option<Place> {
+    pub async fn enter(self, lane: Lane) -> Option<QueuePlace> {
         let permit = self.metrics.during(self.places.acquire(&lane)).await;
-        permit.map(|permit| Place { _permit: permit })
+        permit.map(|permit| QueuePlace { _permit: permit })
     }
 
     /// Sends all who wait away: another queue takes the place of this one, or none.

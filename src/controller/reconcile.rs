@@ -16,19 +16,19 @@ use kube::{
 use tracing::Instrument;
 
 use super::{
-    act::After,
-    counted,
+    act::Flow,
+    metrics,
     error::Error,
     finalizer,
-    queue::{Entry, Queue},
+    queue::{QueueEntry, Queue},
     turn::{Context, Subject, Turn},
     unread,
 };
 use crate::{
     api::{ServiceKey, marks},
     fair::FairPermit,
-    lifecycle::{Effect, Problem, Rest, Step, Wake, decide},
-    runtime::metrics::Outcome,
+    lifecycle::{Effect, Problem, Rest, Step, Requeue, decide},
+    runtime::metrics::ReconcileOutcome,
 };
 
 /// Steps in one reconcile. A rotation with a repair takes about a dozen; more than this is a mistake of ours.
@@ -39,16 +39,16 @@ pub async fn reconcile(woken: Arc<ServiceKey>, context: Arc<Context>) -> Result<
     context.ready().await;
     let began = Instant::now();
     let result = look_at(&woken, &context).await;
-    let outcome = result.as_ref().map_or(Outcome::Error, |(_, outcome)| *outcome);
+    let outcome = result.as_ref().map_or(ReconcileOutcome::Error, |(_, outcome)| *outcome);
     context.metrics.reconciled("ServiceKey", outcome, began.elapsed());
     Ok(result?.0)
 }
 
-async fn look_at(woken: &ServiceKey, context: &Context) -> Result<(Action, Outcome), Error> {
+async fn look_at(woken: &ServiceKey, context: &Context) -> Result<(Action, ReconcileOutcome), Error> {
     let subject = Subject::of(woken)?;
     // A provider that is about to be loaded wakes its keys: what was said before might be wrong a moment later.
-    if !context.registry.knows(&subject.provider).await {
-        return Ok((Action::await_change(), Outcome::Waiting));
+    if !context.registry.wait_known(&subject.provider).await {
+        return Ok((Action::await_change(), ReconcileOutcome::Waiting));
     }
     let worker = context.work(&subject.lane).await;
     let span = subject.span();
@@ -61,7 +61,7 @@ async fn work(
     subject: Subject,
     context: &Context,
     worker: Option<FairPermit>,
-) -> (Action, Outcome) {
+) -> (Action, ReconcileOutcome) {
     let uid = subject.uid;
     let memo = context.memos.take(uid);
     let Some(cached) = context.current(woken) else {
@@ -71,7 +71,7 @@ async fn work(
             None => context.memos.put_none(uid),
         };
         context.departures.note(woken, memo);
-        return (Action::await_change(), Outcome::Gone);
+        return (Action::await_change(), ReconcileOutcome::Gone);
     };
     let mut memo = memo.unwrap_or_default();
     let key = memo.newest(cached);
@@ -79,8 +79,8 @@ async fn work(
     let result = turn.run().await;
     let outcome = match &result {
         Ok(_) => turn.outcome,
-        Err(Error::Outdated) => Outcome::Outdated,
-        Err(_) => Outcome::Error,
+        Err(Error::Outdated) => ReconcileOutcome::Outdated,
+        Err(_) => ReconcileOutcome::Error,
     };
     let key = Arc::clone(&turn.key);
     let mut memo = turn.end();
@@ -118,11 +118,11 @@ impl Turn<'_> {
                         self.memo.repairs.note((self.context.clock)());
                     }
                     let step = tracing::info_span!("step", effect = <&str>::from(&effect));
-                    if self.carry_out(effect).instrument(step).await? == After::Ended {
+                    if self.carry_out(effect).instrument(step).await? == Flow::Ended {
                         return Ok(Action::await_change());
                     }
                 }
-                Step::Rest(rest) => return self.rest(rest).await,
+                Step::Wait(rest) => return self.rest(rest).await,
             }
         }
         Err(Error::Restless(MAX_STEPS))
@@ -130,37 +130,37 @@ impl Turn<'_> {
 
     /// Says what keeps the ServiceKey from being read, and does nothing else for it.
     async fn refuse(&mut self, obstacle: Problem) -> Result<Action, Error> {
-        self.outcome = Outcome::Stalled;
+        self.outcome = ReconcileOutcome::Stalled;
         let Problem { reason, message } = obstacle;
         let message = format!(
             "{message}; until then no key is created or revoked for this ServiceKey, nor is it let go"
         );
         self.show_unread(&Problem { reason, message }).await?;
-        self.memo.recovered();
+        self.memo.reset_backoff();
         Ok(Action::await_change())
     }
 
-    pub(super) async fn carry_out(&mut self, effect: Effect) -> Result<After, Error> {
+    pub(super) async fn carry_out(&mut self, effect: Effect) -> Result<Flow, Error> {
         tracing::debug!(?effect, "carrying out");
         if effect.asks_the_remote_side() { self.ask(effect).await } else { self.act(effect).await }
     }
 
     /// Carries out an effect at the remote side, where there is a place. A turn that has to wait for one decides again
     /// afterwards: the world may be another then. What is known already needs no place.
-    async fn ask(&mut self, effect: Effect) -> Result<After, Error> {
+    async fn ask(&mut self, effect: Effect) -> Result<Flow, Error> {
         if self.place.is_none()
             && !(effect == Effect::CheckInstance && self.knows_instance())
             && let Some(queue) = self.context.registry.queue(&self.subject.provider)
         {
             match queue.enter_now(&self.subject.lane) {
-                Entry::Free(place) => self.place = Some(place),
-                Entry::Taken if self.vanished => {
+                QueueEntry::Free(place) => self.place = Some(place),
+                QueueEntry::Taken if self.vanished => {
                     let lane = self.subject.lane.clone();
                     self.place = self.idle_during(queue.enter(lane)).await;
-                    return Ok(After::Continues);
+                    return Ok(Flow::Continues);
                 }
-                Entry::Taken => return Ok(self.wait_in(queue).await),
-                Entry::Closed => {}
+                QueueEntry::Taken => return Ok(self.wait_in(queue).await),
+                QueueEntry::Closed => {}
             }
         }
         self.worker = None;
@@ -174,7 +174,7 @@ impl Turn<'_> {
     }
 
     /// Waits for a place, or until the ServiceKey changes, whichever comes first.
-    async fn wait_in(&mut self, queue: Queue) -> After {
+    async fn wait_in(&mut self, queue: Queue) -> Flow {
         self.worker = None;
         let context = self.context;
         let ticket = context.waiting.ticket(&self.subject.uid);
@@ -189,9 +189,9 @@ impl Turn<'_> {
         match context.current(&self.key) {
             Some(cached) => {
                 self.key = self.memo.newest(cached);
-                After::Continues
+                Flow::Continues
             }
-            None => After::Ended,
+            None => Flow::Ended,
         }
     }
 
@@ -210,7 +210,7 @@ impl Turn<'_> {
     }
 
     async fn rest(&mut self, rest: Rest) -> Result<Action, Error> {
-        self.outcome = counted::outcome(&rest);
+        self.outcome = metrics::outcome(&rest);
         let let_go = self.key.metadata.deletion_timestamp.is_some()
             && !finalizer::has(&self.key.metadata, marks::FINALIZER);
         if !let_go && !rest.quiet {
@@ -223,10 +223,10 @@ impl Turn<'_> {
     pub(super) fn next_look(&mut self, rest: &Rest) -> Option<Duration> {
         self.memo.rests(rest, self.round.held_back.is_some());
         match rest.wake {
-            Wake::OnChange => None,
-            Wake::Retry { not_before } => Some(self.try_again(not_before)),
-            Wake::At(time) | Wake::PauseEnds(time) => Some(self.until(time)),
-            Wake::Poll => Some(self.schedule_poll()),
+            Requeue::OnChange => None,
+            Requeue::Retry { not_before } => Some(self.try_again(not_before)),
+            Requeue::At(time) | Requeue::PauseEnds(time) => Some(self.until(time)),
+            Requeue::Poll => Some(self.schedule_poll()),
         }
     }
 

@@ -26,28 +26,28 @@ use kube::{
 use uuid::Uuid;
 
 use super::{
-    claims::Claims,
-    doubts::Doubts,
+    secret_reservations::SecretReservations,
+    missing_keys::MissingKeys,
     events::Events,
     finalizer,
     heirs::Heirs,
-    leaps,
-    memo::Memos,
-    memory::Memory,
+    clock,
+    local_state::LocalStates,
+    answer_memory::AnswerMemory,
     namespaces::Namespaces,
     provider::{self, ProviderId, Registry},
     queue::Waiting,
     reconcile::{on_error, reconcile},
     scope::Scope,
     seats::Seats,
-    secrets::{self, OwnWrites, SecretCache},
+    secret_cache::{self, OwnWrites, SecretCache},
     shared::{Shared, Shares},
-    stock,
+    state_metrics,
     term::Term,
     turn::{self, Context},
     unread::Received,
     vanished::{self, Departures},
-    watch::{self, Change},
+    watch::{self, WatchChange},
 };
 use crate::{
     api::{ClusterKeyProvider, KeyProvider, ProviderKind, ServiceKey, marks},
@@ -119,7 +119,7 @@ impl Operator {
 
     /// Works until `shutdown` resolves. Whatever is under way then is given up, and taken up at the next start.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
-        let mut work: Vec<BoxStream<'static, ()>> = vec![self.metrics.heart().beats().boxed()];
+        let mut work: Vec<BoxStream<'static, ()>> = vec![self.metrics.heart().ticks().boxed()];
         let mut relabelled = stream::empty().boxed();
         let mut shared = Shared {
             client: self.client.clone(),
@@ -133,7 +133,7 @@ impl Operator {
             metrics: self.metrics.clone(),
             term: Arc::new(Term::new(self.leadership.clone(), Arc::clone(&self.clock))),
             shares: Shares::default(),
-            memory: Memory::default(),
+            memory: AnswerMemory::default(),
         };
         if self.options.namespaces.is_none() {
             let (namespaces, news) = Namespaces::watch(self.client.clone(), self.metrics.watches());
@@ -150,8 +150,8 @@ impl Operator {
         let (registry, clock, term) =
             (Arc::clone(&shared.registry), Arc::clone(&self.clock), Arc::clone(&shared.term));
         // Who stands by tells nothing, or all replicas together would tell everything twice.
-        let stock = move || if term.has_begun() { stock::of(&registry, clock()) } else { Vec::new() };
-        self.metrics.take_stock(stock);
+        let stock = move || if term.has_begun() { state_metrics::collect(&registry, clock()) } else { Vec::new() };
+        self.metrics.set_state_source(stock);
         let work = stream::select_all(work).for_each(|()| future::ready(()));
         tokio::select! {
             () = shutdown => {}
@@ -185,7 +185,7 @@ impl Operator {
         scope: &Scope,
         relabelled: BoxStream<'static, String>,
     ) -> BoxStream<'static, ()> {
-        let (claims, memos) = (Arc::<Claims>::default(), Arc::<Memos>::default());
+        let (claims, memos) = (Arc::<SecretReservations>::default(), Arc::<LocalStates>::default());
         let (departures, vanished) = Departures::new(Arc::clone(&shared.term));
         let departures = Arc::new(departures);
         let waiting = Arc::<Waiting<Uuid>>::default();
@@ -222,13 +222,13 @@ impl Operator {
         let known_keys = keys.clone();
         let secret_owners = secret_changes
             .inspect(move |change| observed.observe(change))
-            .flat_map(move |change| stream::iter(secrets::owners(&change, &known_keys)));
+            .flat_map(move |change| stream::iter(secret_cache::owners(&change, &known_keys)));
 
         let affected = keys_of_providers(&shared.registry, keys.clone());
         let in_doubt = known_doubts(&shared.doubts, keys.clone());
         let seated = shared.seats.freed();
         let tenants = keys_of_tenants(relabelled, keys.clone());
-        let late = keys_that_rest(leaps::ahead(Arc::clone(&self.clock)), keys.clone());
+        let late = keys_that_rest(clock::forward_jumps(Arc::clone(&self.clock)), keys.clone());
         let context = Arc::new(Context {
             client: self.client.clone(),
             options: Arc::clone(&self.options),
@@ -268,10 +268,10 @@ impl Operator {
 
 /// The ServiceKeys of a scope whose key is in doubt.
 fn known_doubts(
-    doubts: &Doubts,
+    doubts: &MissingKeys,
     keys: Store<ServiceKey>,
 ) -> impl Stream<Item = ObjectRef<ServiceKey>> + use<> {
-    doubts.raised().filter(move |key| future::ready(keys.get(key).is_some()))
+    doubts.subscribe().filter(move |key| future::ready(keys.get(key).is_some()))
 }
 
 /// The ServiceKeys that a namespace's labels may have let use a ClusterKeyProvider, or keep from it.
@@ -302,8 +302,8 @@ fn keys_that_rest(
 
 /// What is kept in step with the ServiceKeys that exist.
 struct Noted {
-    claims: Arc<Claims>,
-    memos: Arc<Memos>,
+    claims: Arc<SecretReservations>,
+    memos: Arc<LocalStates>,
     departures: Arc<Departures>,
     waiting: Arc<Waiting<Uuid>>,
     registry: Arc<Registry>,
@@ -312,9 +312,9 @@ struct Noted {
 }
 
 impl Noted {
-    fn note(&self, change: &Change<ServiceKey>) {
+    fn note(&self, change: &WatchChange<ServiceKey>) {
         match change {
-            Change::Applied(key) => {
+            WatchChange::Applied(key) => {
                 note_key(key, &self.claims);
                 self.seats.note(key);
                 self.heirs.note(key);
@@ -323,7 +323,7 @@ impl Noted {
                     self.waiting.tell(&uid);
                 }
             }
-            Change::Deleted(key) => {
+            WatchChange::Deleted(key) => {
                 if let Some(uid) = turn::uid(key) {
                     let namespace = key.namespace().unwrap_or_default();
                     self.claims.release(&namespace, &turn::secret_name(key), uid);
@@ -334,7 +334,7 @@ impl Noted {
                 self.heirs.remove(key);
                 self.registry.released_by_a_key(&ProviderId::of(key));
             }
-            Change::Listed(keys) => {
+            WatchChange::Listed(keys) => {
                 let exist: HashSet<_> = keys.iter().filter_map(|key| turn::uid(key)).collect();
                 self.claims.retain(&exist);
                 self.memos.retain(&exist);
@@ -369,13 +369,13 @@ fn annotations_of_others(key: &ServiceKey) -> Option<u64> {
 }
 
 /// A ServiceKey with the finalizer may have made a key already, before a restart: nobody else gets its Secret.
-fn note_key(key: &ServiceKey, claims: &Claims) {
+fn note_key(key: &ServiceKey, claims: &SecretReservations) {
     if let Some(uid) = turn::uid(key)
         && finalizer::has(&key.metadata, marks::FINALIZER)
     {
         let (namespace, secret) = (key.namespace().unwrap_or_default(), turn::secret_name(key));
         // Where somebody else claims it already, the decisions will say so.
-        let _ = claims.claim(&namespace, &secret, uid, &key.name_any());
+        let _ = claims.reserve(&namespace, &secret, uid, &key.name_any());
     }
 }
 

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::{provider::ProviderId, turn};
 use crate::{
     api::{ProviderKind, ServiceKey},
-    lifecycle::{Standing, has_place},
+    lifecycle::{SeatRank, has_place},
 };
 
 /// The ServiceKeys of all ClusterKeyProviders, by namespace.
@@ -36,20 +36,20 @@ type Group = (ProviderId, String);
 /// The ServiceKeys of a group.
 #[derive(Debug, Default)]
 struct Row {
-    order: BTreeSet<Standing>,
-    known: HashMap<Uuid, Known>,
+    order: BTreeSet<SeatRank>,
+    known: HashMap<Uuid, SeatedKey>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct SeatedKey {
     name: String,
-    standing: Standing,
+    standing: SeatRank,
     /// Whether it was refused, and is to be told when there is a place.
     is_waiting: bool,
 }
 
 impl Row {
-    fn insert(&mut self, uid: Uuid, known: Known) {
+    fn insert(&mut self, uid: Uuid, known: SeatedKey) {
         self.order.insert(known.standing.clone());
         if let Some(before) = self.known.insert(uid, known)
             && self.known.get(&uid).is_none_or(|now| now.standing != before.standing)
@@ -101,8 +101,8 @@ impl Seats {
         let (waits, is_waiting) =
             row.known.get(&uid).map_or((true, false), |known| (known.standing.waits, known.is_waiting));
         let lacks_key = key.status.as_ref().is_none_or(|status| status.key.is_none());
-        let standing = Standing { waits, lacks_key, created: created.0, uid };
-        row.insert(uid, Known { name: key.name_any(), standing, is_waiting });
+        let standing = SeatRank { waits, lacks_key, created: created.0, uid };
+        row.insert(uid, SeatedKey { name: key.name_any(), standing, is_waiting });
     }
 
     /// A ServiceKey is gone.
@@ -139,10 +139,10 @@ impl Seats {
             return Seat::Unknown;
         };
         let has_place = row.known.len() <= max || has_place(row.order.iter(), max, uid);
-        let Some(Known { name, standing, .. }) = row.known.remove(&uid) else { return Seat::Unknown };
+        let Some(SeatedKey { name, standing, .. }) = row.known.remove(&uid) else { return Seat::Unknown };
         row.order.remove(&standing);
-        let standing = Standing { waits: standing.waits && !has_place, ..standing };
-        row.insert(uid, Known { name, standing, is_waiting: !has_place });
+        let standing = SeatRank { waits: standing.waits && !has_place, ..standing };
+        row.insert(uid, SeatedKey { name, standing, is_waiting: !has_place });
         if has_place { Seat::Taken } else { Seat::Refused }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::Client;
 
 use super::{
-    Clock, Options, doubts::Doubts, events::Events, memory::Memory, namespaces::Namespaces,
+    Clock, Options, missing_keys::MissingKeys, events::Events, answer_memory::AnswerMemory, namespaces::Namespaces,
     provider::Registry, seats::Seats, secret_reader, templates::Templates, term::Term,
 };
 use crate::{backend::RemoteShares, fair::FairSemaphore, runtime::Metrics};
@@ -23,14 +23,14 @@ pub struct Shared {
     pub client: Client,
     pub options: Arc<Options>,
     pub registry: Arc<Registry>,
-    pub doubts: Arc<Doubts>,
+    pub doubts: Arc<MissingKeys>,
     pub seats: Arc<Seats>,
     pub namespaces: Namespaces,
     pub events: Events,
     pub clock: Clock,
     pub metrics: Metrics,
     pub term: Arc<Term>,
-    pub memory: Memory,
+    pub memory: AnswerMemory,
     pub shares: Shares,
 }
 

@@ -10,15 +10,15 @@ use crate::{
         self, Binding, ConditionType, KeyGone, KeyStatus, Reason, SecretStatus, ServiceKey, ServiceKeyStatus,
     },
     lifecycle::{
-        Departure, Gone, KeyRecord, Memory, Operation, OperationKind, PlanIds, PreviousKey, Problem, Report,
-        Sequence, Told, UnderWay,
+        LossCause, LostKey, KeyRecord, Recorded, Operation, OperationKind, PlanIds, PreviousKey, Problem, Report,
+        Sequence, PublishedReady, PendingOperation,
     },
 };
 
 /// What the status remembers.
-pub fn memory(status: Option<&ServiceKeyStatus>) -> Memory {
-    let Some(status) = status else { return Memory::default() };
-    Memory {
+pub fn memory(status: Option<&ServiceKeyStatus>) -> Recorded {
+    let Some(status) = status else { return Recorded::default() };
+    Recorded {
         key: status.key.as_ref().and_then(key_record),
         previous: status.previous_keys.iter().filter_map(previous_key).collect(),
         operation: status.operation.as_ref().and_then(operation),
@@ -38,21 +38,21 @@ pub fn owner_of_keys(key: &ServiceKey) -> Option<Uuid> {
 }
 
 /// What the status says about this generation of the spec.
-pub fn told(status: Option<&ServiceKeyStatus>, generation: Option<i64>) -> Option<Told> {
+pub fn told(status: Option<&ServiceKeyStatus>, generation: Option<i64>) -> Option<PublishedReady> {
     let conditions = &status.filter(|status| status.observed_generation == generation)?.conditions;
     let ready = conditions.iter().find(|condition| condition.type_ == ConditionType::Ready.as_str())?;
     let reason = Reason::ALL.iter().find(|reason| reason.as_str() == ready.reason)?;
-    Some(Told { ready: ready.status == "True", reason: *reason })
+    Some(PublishedReady { ready: ready.status == "True", reason: *reason })
 }
 
 /// A key that is being revoked is remembered elsewhere: as the current one, or among the previous.
-fn operation(operation: &api::Operation) -> Option<Operation> {
-    let api::Operation { kind, sequence, token, started_at, inputs, plan_ids } = operation;
+fn operation(operation: &api::OperationStatus) -> Option<Operation> {
+    let api::OperationStatus { kind, sequence, token, started_at, inputs, plan_ids } = operation;
     let kind = match kind {
-        api::OperationKind::Bind => OperationKind::Bind,
-        api::OperationKind::CleanUp => OperationKind::CleanUp,
-        api::OperationKind::MakeRoom => OperationKind::MakeRoom,
-        api::OperationKind::Unbind => return None,
+        api::OperationStatusKind::Bind => OperationKind::Bind,
+        api::OperationStatusKind::CleanUp => OperationKind::CleanUp,
+        api::OperationStatusKind::MakeRoom => OperationKind::RevokeFirst,
+        api::OperationStatusKind::Unbind => return None,
     };
     Some(Operation {
         kind,
@@ -68,26 +68,26 @@ fn operation(operation: &api::Operation) -> Option<Operation> {
 const LONGEST_ID: usize = 1024;
 
 /// Ids of a plan that may be sent to a broker. They are hints, which others may have written.
-pub fn plan_ids(ids: &api::PlanIds) -> Option<PlanIds> {
-    let api::PlanIds { service_id, plan_id } = ids;
+pub fn plan_ids(ids: &api::PlanIdsStatus) -> Option<PlanIds> {
+    let api::PlanIdsStatus { service_id, plan_id } = ids;
     let usable = |id: &String| (1..=LONGEST_ID).contains(&id.len());
     (usable(service_id) && usable(plan_id))
         .then(|| PlanIds { service_id: service_id.clone(), plan_id: plan_id.clone() })
 }
 
 /// The same ids as the API shows them.
-pub fn shown_plan_ids(ids: &PlanIds) -> api::PlanIds {
+pub fn shown_plan_ids(ids: &PlanIds) -> api::PlanIdsStatus {
     let PlanIds { service_id, plan_id } = ids;
-    api::PlanIds { service_id: service_id.clone(), plan_id: plan_id.clone() }
+    api::PlanIdsStatus { service_id: service_id.clone(), plan_id: plan_id.clone() }
 }
 
-fn gone(key: &KeyStatus) -> Option<Gone> {
+fn gone(key: &KeyStatus) -> Option<LostKey> {
     let KeyGone { since, why } = key.gone.as_ref()?;
     let why = match why {
-        api::Departure::Lost => Departure::Lost,
-        api::Departure::Revoked => Departure::Revoked,
+        api::GoneCause::Lost => LossCause::Lost,
+        api::GoneCause::Revoked => LossCause::Revoked,
     };
-    Some(Gone { sequence: Sequence::new(key.sequence)?, since: since.0, why })
+    Some(LostKey { sequence: Sequence::new(key.sequence)?, since: since.0, why })
 }
 
 fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
@@ -122,8 +122,8 @@ fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
     })
 }
 
-fn previous_key(key: &api::PreviousKey) -> Option<PreviousKey> {
-    let api::PreviousKey { sequence, id, name, revoke_at, late_until, plan_ids } = key;
+fn previous_key(key: &api::PreviousKeyStatus) -> Option<PreviousKey> {
+    let api::PreviousKeyStatus { sequence, id, name, revoke_at, late_until, plan_ids } = key;
     Some(PreviousKey {
         sequence: Sequence::new(*sequence)?,
         id: id.clone(),
@@ -135,7 +135,7 @@ fn previous_key(key: &api::PreviousKey) -> Option<PreviousKey> {
 }
 
 /// What a status is made from besides the report.
-pub struct Context<'a> {
+pub struct StatusContext<'a> {
     /// The generation that was acted on.
     pub generation: Option<i64>,
     /// The name of the Secret.
@@ -149,7 +149,7 @@ pub struct Context<'a> {
 }
 
 /// The status that shows the report. Where nothing changed it equals `before`.
-pub fn of(report: &Report, before: Option<&ServiceKeyStatus>, context: &Context<'_>) -> ServiceKeyStatus {
+pub fn of(report: &Report, before: Option<&ServiceKeyStatus>, context: &StatusContext<'_>) -> ServiceKeyStatus {
     let Report { memory, pending: _, ready, rotating, stalled, next_rotation, revoking } = report;
     let secret = |resource_version| SecretStatus { name: context.secret.to_owned(), resource_version };
     let verdict = Problem { reason: ready.reason, message: ready.message.clone() };
@@ -204,13 +204,13 @@ pub fn of_unread(
     ServiceKeyStatus { observed_generation: generation, conditions, ..status }
 }
 
-fn operation_status(operation: &Operation) -> api::Operation {
+fn operation_status(operation: &Operation) -> api::OperationStatus {
     let Operation { kind, sequence, token, since, inputs, plan_ids } = operation;
-    api::Operation {
+    api::OperationStatus {
         kind: match kind {
-            OperationKind::Bind => api::OperationKind::Bind,
-            OperationKind::CleanUp => api::OperationKind::CleanUp,
-            OperationKind::MakeRoom => api::OperationKind::MakeRoom,
+            OperationKind::Bind => api::OperationStatusKind::Bind,
+            OperationKind::CleanUp => api::OperationStatusKind::CleanUp,
+            OperationKind::RevokeFirst => api::OperationStatusKind::MakeRoom,
         },
         sequence: sequence.number(),
         token: token.clone(),
@@ -220,9 +220,9 @@ fn operation_status(operation: &Operation) -> api::Operation {
     }
 }
 
-fn revocation_status(revoking: &UnderWay) -> api::Operation {
-    api::Operation {
-        kind: api::OperationKind::Unbind,
+fn revocation_status(revoking: &PendingOperation) -> api::OperationStatus {
+    api::OperationStatus {
+        kind: api::OperationStatusKind::Unbind,
         sequence: revoking.sequence.number(),
         token: revoking.token.clone(),
         started_at: Some(Time(crate::lifecycle::full_second(revoking.since))),
@@ -231,7 +231,7 @@ fn revocation_status(revoking: &UnderWay) -> api::Operation {
     }
 }
 
-fn key_status(key: &KeyRecord, gone: Option<Gone>) -> KeyStatus {
+fn key_status(key: &KeyRecord, gone: Option<LostKey>) -> KeyStatus {
     let KeyRecord {
         sequence,
         id,
@@ -263,18 +263,18 @@ fn key_status(key: &KeyRecord, gone: Option<Gone>) -> KeyStatus {
     }
 }
 
-fn gone_status(gone: Gone) -> KeyGone {
-    let Gone { sequence: _, since, why } = gone;
+fn gone_status(gone: LostKey) -> KeyGone {
+    let LostKey { sequence: _, since, why } = gone;
     let why = match why {
-        Departure::Lost => api::Departure::Lost,
-        Departure::Revoked => api::Departure::Revoked,
+        LossCause::Lost => api::GoneCause::Lost,
+        LossCause::Revoked => api::GoneCause::Revoked,
     };
     KeyGone { since: Time(since), why }
 }
 
-fn previous_status(key: &PreviousKey) -> api::PreviousKey {
+fn previous_status(key: &PreviousKey) -> api::PreviousKeyStatus {
     let PreviousKey { sequence, id, name, revoke_at, late_until, plan_ids } = key;
-    api::PreviousKey {
+    api::PreviousKeyStatus {
         sequence: sequence.number(),
         id: id.clone(),
         name: name.clone(),
@@ -287,7 +287,7 @@ fn previous_status(key: &PreviousKey) -> api::PreviousKey {
 /// Conditions that keep the time of their last transition.
 struct Conditions<'a> {
     before: &'a [Condition],
-    context: &'a Context<'a>,
+    context: &'a StatusContext<'a>,
 }
 
 impl Conditions<'_> {

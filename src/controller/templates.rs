@@ -34,7 +34,7 @@ const VERDICTS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 const NAMESPACES: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
 /// Whether a layout can be fulfilled, as far as that is known without credentials.
-type Verdict = Result<(), RenderError>;
+type LayoutVerdict = Result<(), RenderError>;
 
 /// The verdicts of one namespace, by digest of the layout. They are not shared: what one namespace has checked is
 /// neither thrown out nor found out by another.
@@ -44,7 +44,7 @@ type Verdicts = LruCache<String, Remembered>;
 #[derive(Clone, Debug)]
 enum Remembered {
     /// It was checked, or given up.
-    Verdict(Verdict),
+    Verdict(LayoutVerdict),
     /// So many attempts at it took too long.
     Unfinished(u8),
 }
@@ -69,7 +69,7 @@ impl Default for Templates {
 
 impl Templates {
     /// The verdict on a layout, where it needs no thread to be found: it has no templates, or was checked before.
-    pub fn known(&self, lane: &Lane, layout: &Layout) -> Option<Verdict> {
+    pub fn known(&self, lane: &Lane, layout: &Layout) -> Option<LayoutVerdict> {
         if layout.template.is_empty() { Some(layout.validate()) } else { self.recall(lane, &layout.digest()) }
     }
 
@@ -77,7 +77,7 @@ impl Templates {
     ///
     /// # Errors
     /// The first thing that is wrong with it.
-    pub async fn validate(&self, lane: &Lane, layout: Layout) -> Verdict {
+    pub async fn validate(&self, lane: &Lane, layout: Layout) -> LayoutVerdict {
         if let Some(verdict) = self.known(lane, &layout) {
             return verdict;
         }
@@ -144,7 +144,7 @@ impl Templates {
         error
     }
 
-    fn recall(&self, lane: &Lane, digest: &str) -> Option<Verdict> {
+    fn recall(&self, lane: &Lane, digest: &str) -> Option<LayoutVerdict> {
         match self.look_up(lane, digest)? {
             Remembered::Verdict(verdict) => Some(verdict),
             Remembered::Unfinished(_) => None,

@@ -15,18 +15,18 @@ use uuid::Uuid;
 
 use super::{
     Clock, Options,
-    claims::Claims,
-    doubts::Doubts,
+    secret_reservations::SecretReservations,
+    missing_keys::MissingKeys,
     error::Error,
     events::Events,
-    memo::{Memo, Memos},
-    memory::Memory,
+    local_state::{LocalState, LocalStates},
+    answer_memory::AnswerMemory,
     namespaces::Namespaces,
     provider::{ProviderId, Registry, Tenant},
-    queue::{Place, Waiting},
+    queue::{QueuePlace, Waiting},
     seats::Seats,
     secret_reader::SecretReader,
-    secrets::SecretCache,
+    secret_cache::SecretCache,
     status,
     templates::Templates,
     term::Term,
@@ -36,8 +36,8 @@ use crate::{
     api::{DeletionPolicy, ServiceKey, marks},
     backend::{InstanceRef, Owner},
     fair::{FairPermit, FairSemaphore, Lane},
-    lifecycle::{Allowance, Round, inputs},
-    runtime::{Metrics, metrics::Outcome},
+    lifecycle::{Allowance, RunState, inputs},
+    runtime::{Metrics, metrics::ReconcileOutcome},
     secret::{self, Digest, Layout, Ownership},
 };
 
@@ -50,14 +50,14 @@ pub struct Context {
     pub(super) registry: Arc<Registry>,
     pub(super) events: Events,
     pub(super) metrics: Metrics,
-    pub(super) claims: Arc<Claims>,
-    pub(super) memos: Arc<Memos>,
+    pub(super) claims: Arc<SecretReservations>,
+    pub(super) memos: Arc<LocalStates>,
     pub(super) keys: Store<ServiceKey>,
     pub(super) secrets: SecretCache,
     pub(super) namespaces: Namespaces,
-    pub(super) doubts: Arc<Doubts>,
+    pub(super) doubts: Arc<MissingKeys>,
     pub(super) seats: Arc<Seats>,
-    pub(super) memory: Memory,
+    pub(super) memory: AnswerMemory,
     /// Places for those who work, which does not include waiting for a remote side. Namespaces take turns.
     pub(super) workers: FairSemaphore,
     /// Places for reads of whole Secrets.
@@ -142,10 +142,10 @@ pub(super) struct Turn<'a> {
     pub(super) subject: Subject,
     /// The newest object: the cache's, or what our own last write returned.
     pub(super) key: Arc<ServiceKey>,
-    pub(super) memo: Memo,
-    pub(super) round: Round,
+    pub(super) memo: LocalState,
+    pub(super) round: RunState,
     /// What a look-up of the Secret by name showed, until we write it.
-    pub(super) looked_up: Option<LookedUp>,
+    pub(super) looked_up: Option<SecretLookup>,
     /// Whether a write showed that the cache is behind: the Secret has to be looked up.
     pub(super) distrusts_cache: bool,
     /// The version of the Secret that we wrote in this reconcile.
@@ -157,15 +157,15 @@ pub(super) struct Turn<'a> {
     /// The place among those who work, given up while a remote side is waited for.
     pub(super) worker: Option<FairPermit>,
     /// The place at the remote side, while it is asked.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<QueuePlace>,
     /// Whether the ServiceKey is gone, so that `key` is all that is left of it.
     pub(super) vanished: bool,
     /// What is counted of it, once it rests; until then the ServiceKey may be gone.
-    pub(super) outcome: Outcome,
+    pub(super) outcome: ReconcileOutcome,
 }
 
 /// What a look-up of the Secret by name showed.
-pub(super) enum LookedUp {
+pub(super) enum SecretLookup {
     Absent,
     There(Box<ObjectMeta>),
 }
@@ -176,15 +176,15 @@ impl<'a> Turn<'a> {
         context: &'a Context,
         subject: Subject,
         key: Arc<ServiceKey>,
-        mut memo: Memo,
+        mut memo: LocalState,
         worker: Option<FairPermit>,
     ) -> Self {
-        let round = Round {
+        let round = RunState {
             in_hand: memo.in_hand().map(|(key, _)| key.clone()),
             stored: memo.stored.take(),
             under_way: memo.under_way.take(),
             given_up: memo.given_up.take(),
-            ..Round::default()
+            ..RunState::default()
         };
         let mut turn = Self {
             context,
@@ -200,7 +200,7 @@ impl<'a> Turn<'a> {
             worker,
             place: None,
             vanished: false,
-            outcome: Outcome::Gone,
+            outcome: ReconcileOutcome::Gone,
         };
         turn.recall_unusable();
         turn.recall_setback();
@@ -208,7 +208,7 @@ impl<'a> Turn<'a> {
     }
 
     /// What is remembered of it.
-    pub(super) fn end(mut self) -> Memo {
+    pub(super) fn end(mut self) -> LocalState {
         self.remember_unusable();
         let Self { mut memo, key, round, .. } = self;
         (memo.under_way, memo.given_up) = (round.under_way, round.given_up);

@@ -103,7 +103,7 @@ pub enum Received<K> {
     /// It could be read.
     Readable(K),
     /// It could not.
-    Unreadable(Box<Unreadable<K>>),
+    UnreadObject(Box<Unreadable<K>>),
 }
 
 /// An object that could not be read as a whole.
@@ -124,7 +124,7 @@ impl<'de, K: Watched> Deserialize<'de> for Received<K> {
             let PartialObjectMeta { metadata: meta, .. } =
                 PartialObjectMeta::<K>::deserialize(&object).map_err(serde::de::Error::custom)?;
             let part = K::readable_part(&object, &meta);
-            Ok(Self::Unreadable(Box::new(Unreadable { meta, part, error: error.to_string() })))
+            Ok(Self::UnreadObject(Box::new(Unreadable { meta, part, error: error.to_string() })))
         })
     }
 }
@@ -152,14 +152,14 @@ impl<K: Resource> Resource for Received<K> {
     fn meta(&self) -> &ObjectMeta {
         match self {
             Self::Readable(object) => object.meta(),
-            Self::Unreadable(object) => &object.meta,
+            Self::UnreadObject(object) => &object.meta,
         }
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
         match self {
             Self::Readable(object) => object.meta_mut(),
-            Self::Unreadable(object) => &mut object.meta,
+            Self::UnreadObject(object) => &mut object.meta,
         }
     }
 }
@@ -186,7 +186,7 @@ mod tests {
         change(&mut key);
         match serde_json::from_value(key).unwrap() {
             Received::Readable(key) => panic!("it can be read: {key:?}"),
-            Received::Unreadable(unreadable) => *unreadable,
+            Received::UnreadObject(unreadable) => *unreadable,
         }
     }
 

@@ -27,10 +27,10 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{
-    act::After,
+    act::Flow,
     error::Error,
     locked,
-    memo::{Forgotten, LONGEST_WAIT, Memo, Memos},
+    local_state::{Forgotten, LONGEST_WAIT, LocalState, LocalStates},
     reconcile::MAX_STEPS,
     status,
     term::Term,
@@ -96,7 +96,7 @@ impl Drop for BeingRevoked {
 /// A ServiceKey that is gone, and what was remembered of it.
 pub struct Vanished {
     key: ServiceKey,
-    memo: Memo,
+    memo: LocalState,
     _place: FairPermit,
     _being_revoked: BeingRevoked,
 }
@@ -111,7 +111,7 @@ impl Departures {
     }
 
     /// The watch tells that a ServiceKey was deleted.
-    pub fn deleted(&self, key: &ServiceKey, memos: &Memos) {
+    pub fn deleted(&self, key: &ServiceKey, memos: &LocalStates) {
         let Some(uid) = turn::uid(key) else { return };
         match memos.forget(uid) {
             Forgotten::Memo(memo) => self.note(key, Some(*memo)),
@@ -128,7 +128,7 @@ impl Departures {
     }
 
     /// Takes in a ServiceKey that is gone, with its memo, unless the operator let it go; `None`: it is not known to be gone.
-    pub fn note(&self, key: &ServiceKey, memo: Option<Memo>) {
+    pub fn note(&self, key: &ServiceKey, memo: Option<LocalState>) {
         let before = turn::uid(key).and_then(|uid| locked(&self.in_use).remove(&uid));
         let being_revoked = BeingRevoked::of(key, &self.leaving);
         drop(before);
@@ -231,12 +231,12 @@ impl Turn<'_> {
             let world = self.observe().await?;
             match wind_up(&world) {
                 Step::Act(effect) => {
-                    if self.carry_out(effect).await? == After::Ended {
+                    if self.carry_out(effect).await? == Flow::Ended {
                         return Ok(None);
                     }
                 }
                 // Nothing wakes it: a change of the provider is noticed at the next attempt.
-                Step::Rest(rest) => return Ok(Some(self.next_look(&rest).unwrap_or(LONGEST_WAIT))),
+                Step::Wait(rest) => return Ok(Some(self.next_look(&rest).unwrap_or(LONGEST_WAIT))),
             }
         }
         Err(Error::Restless(MAX_STEPS))

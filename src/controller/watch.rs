@@ -57,7 +57,7 @@ pub fn config() -> watcher::Config {
 
 /// What a watch tells once its cache shows it.
 #[derive(Clone, Debug)]
-pub enum Change<K> {
+pub enum WatchChange<K> {
     /// The object was made or changed.
     Applied(K),
     /// The object is gone; this is how it last was.
@@ -67,7 +67,7 @@ pub enum Change<K> {
     Listed(Vec<Arc<K>>),
 }
 
-impl<K: Clone> Change<K> {
+impl<K: Clone> WatchChange<K> {
     /// The objects that exist by this change and may be new.
     pub fn applied(self) -> Vec<K> {
         match self {
@@ -87,7 +87,7 @@ pub fn objects<K>(
     api: Api<Received<K>>,
     config: watcher::Config,
     watches: &Watches,
-) -> (Cache<K>, impl Stream<Item = Change<K>> + Send + use<K>)
+) -> (Cache<K>, impl Stream<Item = WatchChange<K>> + Send + use<K>)
 where
     K: Watched + Clone + Debug + Send + Sync + 'static,
 {
@@ -104,7 +104,7 @@ pub fn metadata<K>(
     api: Api<PartialObjectMeta<K>>,
     config: watcher::Config,
     watches: &Watches,
-) -> (Cache<PartialObjectMeta<K>>, impl Stream<Item = Change<PartialObjectMeta<K>>> + Send + use<K>)
+) -> (Cache<PartialObjectMeta<K>>, impl Stream<Item = WatchChange<PartialObjectMeta<K>>> + Send + use<K>)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
@@ -118,7 +118,7 @@ fn cached<K>(
     store: Store<K>,
     writer: Writer<K>,
     watch: Watch,
-) -> (Cache<K>, impl Stream<Item = Change<K>> + Send)
+) -> (Cache<K>, impl Stream<Item = WatchChange<K>> + Send)
 where
     K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
@@ -136,7 +136,7 @@ where
                 tracing::warn!(kind = %<K as Resource>::kind(&()), error, "a watch failed, and begins again");
             });
             let change = event.ok().and_then(|event| change(event, &store));
-            if matches!(change, Some(Change::Listed(_))) {
+            if matches!(change, Some(WatchChange::Listed(_))) {
                 filling.send_replace(true);
                 watch.filled();
             }
@@ -147,14 +147,14 @@ where
 
 /// What an event tells. Of a list nothing is told before its end: until then the cache does not show its objects,
 /// and a reconcile would not find what it was woken for.
-fn change<K>(event: Event<K>, store: &Store<K>) -> Option<Change<K>>
+fn change<K>(event: Event<K>, store: &Store<K>) -> Option<WatchChange<K>>
 where
     K: Lookup<DynamicType = ()> + Clone + 'static,
 {
     match event {
-        Event::Apply(object) => Some(Change::Applied(object)),
-        Event::Delete(object) => Some(Change::Deleted(object)),
-        Event::InitDone => Some(Change::Listed(store.state())),
+        Event::Apply(object) => Some(WatchChange::Applied(object)),
+        Event::Delete(object) => Some(WatchChange::Deleted(object)),
+        Event::InitDone => Some(WatchChange::Listed(store.state())),
         Event::Init | Event::InitApply(_) => None,
     }
 }
@@ -181,7 +181,7 @@ where
 {
     let Unreadable { meta, part, error } = match object {
         Received::Readable(object) => return Some(object),
-        Received::Unreadable(object) => *object,
+        Received::UnreadObject(object) => *object,
     };
     log_object::<K>(&meta, &error, "an object can't be read; is the operator older than the CRDs?");
     part.or_else(|| {
@@ -223,13 +223,13 @@ mod tests {
         ConfigMap { metadata, ..ConfigMap::default() }
     }
 
-    fn names(change: Change<ConfigMap>) -> Vec<String> {
+    fn names(change: WatchChange<ConfigMap>) -> Vec<String> {
         change.applied().iter().map(ResourceExt::name_any).collect()
     }
 
     fn cached_configmaps(
         events: impl Stream<Item = Result<Event<ConfigMap>, watcher::Error>> + Send,
-    ) -> (Cache<ConfigMap>, impl Stream<Item = Change<ConfigMap>> + Send) {
+    ) -> (Cache<ConfigMap>, impl Stream<Item = WatchChange<ConfigMap>> + Send) {
         let (store, writer) = reflector::store();
         cached(events, store, writer, Watches::default().begin("/configmaps"))
     }
@@ -264,7 +264,7 @@ mod tests {
     async fn all_who_wait_for_a_cache_are_woken() {
         let (events, receiver) = futures::channel::mpsc::unbounded();
         let (cache, changes) = cached_configmaps(receiver.map(Ok));
-        tokio::spawn(changes.for_each(|_: Change<ConfigMap>| future::ready(())));
+        tokio::spawn(changes.for_each(|_: WatchChange<ConfigMap>| future::ready(())));
         let wait = |cache: Cache<_>| tokio::spawn(async move { cache.filled().await });
         let waiting: Vec<_> = (0..3).map(|_| wait(cache.clone())).collect();
         tokio::task::yield_now().await;
@@ -277,7 +277,7 @@ mod tests {
 
     fn unreadable(name: &str, part: Option<ConfigMap>) -> Received<ConfigMap> {
         let error = "it has no form".to_owned();
-        Received::Unreadable(Box::new(Unreadable { meta: named(name).metadata, part, error }))
+        Received::UnreadObject(Box::new(Unreadable { meta: named(name).metadata, part, error }))
     }
 
     #[test]

@@ -27,17 +27,17 @@ use super::Lane;
 /// then depends on how long that lane keeps them: it suits work whose length no tenant can choose. Where a tenant can,
 /// [`FairSemaphore::leaving_room`] keeps places free for those who come later.
 #[derive(Clone, Debug)]
-pub struct FairSemaphore(Arc<Shared>);
+pub struct FairSemaphore(Arc<SemaphoreShared>);
 
 #[derive(Debug)]
-struct Shared {
-    rule: Rule,
-    state: Mutex<State>,
+struct SemaphoreShared {
+    rule: AdmissionRule,
+    state: Mutex<SemaphoreState>,
 }
 
 /// When a lane may take one more place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rule {
+enum AdmissionRule {
     /// Whenever one is free.
     AnyFree,
     /// While it holds fewer places than are free.
@@ -45,21 +45,21 @@ enum Rule {
 }
 
 #[derive(Debug)]
-struct State {
+struct SemaphoreState {
     free: usize,
     closed: bool,
     /// The lanes with waiting callers, by their turn.
     turns: BTreeMap<u64, Lane>,
     /// The next turn, and the number of the next caller. It can't overflow within the life of a process.
     next: u64,
-    waiting: HashMap<Lane, Line>,
+    waiting: HashMap<Lane, LaneQueue>,
     /// Places by the lane that holds them; no entry for lanes without any.
     held: HashMap<Lane, usize>,
 }
 
 /// The callers of one lane that wait.
 #[derive(Debug)]
-struct Line {
+struct LaneQueue {
     turn: u64,
     callers: BTreeMap<u64, oneshot::Sender<FairPermit>>,
 }
@@ -85,7 +85,7 @@ impl FairSemaphore {
     /// A semaphore whose places are all there for a lane that is alone.
     #[must_use]
     pub fn new(places: usize) -> Self {
-        Self::with(places, Rule::AnyFree)
+        Self::with(places, AdmissionRule::AnyFree)
     }
 
     /// A semaphore that keeps room for lanes that come later: a lane may hold no more places than stay free. One busy
@@ -93,11 +93,11 @@ impl FairSemaphore {
     /// lanes are busy than there are places.
     #[must_use]
     pub fn leaving_room(places: usize) -> Self {
-        Self::with(places, Rule::FewerThanFree)
+        Self::with(places, AdmissionRule::FewerThanFree)
     }
 
-    fn with(places: usize, rule: Rule) -> Self {
-        let state = State {
+    fn with(places: usize, rule: AdmissionRule) -> Self {
+        let state = SemaphoreState {
             free: places,
             closed: false,
             turns: BTreeMap::new(),
@@ -105,7 +105,7 @@ impl FairSemaphore {
             waiting: HashMap::new(),
             held: HashMap::new(),
         };
-        Self(Arc::new(Shared { rule, state: Mutex::new(state) }))
+        Self(Arc::new(SemaphoreShared { rule, state: Mutex::new(state) }))
     }
 
     /// Takes a place if this lane may have one now.
@@ -127,17 +127,17 @@ impl FairSemaphore {
         let mut state = self.lock();
         if state.closed {
             drop(state);
-            return Acquire { semaphore, lane, progress: Progress::Closed };
+            return Acquire { semaphore, lane, progress: AcquireProgress::Closed };
         }
         if state.may_take(&lane, self.0.rule) {
             let permit = self.grant(&mut state, &lane);
             drop(state);
-            return Acquire { semaphore, lane, progress: Progress::Granted(permit) };
+            return Acquire { semaphore, lane, progress: AcquireProgress::Granted(permit) };
         }
         let (sender, receiver) = oneshot::channel();
         let number = state.enqueue(&lane, sender);
         drop(state);
-        Acquire { semaphore, lane, progress: Progress::Waiting { number, receiver } }
+        Acquire { semaphore, lane, progress: AcquireProgress::Waiting { number, receiver } }
     }
 
     /// Resolves every waiting [`Acquire`] to `None`, and refuses new ones. Permits that were granted stay valid.
@@ -151,7 +151,7 @@ impl FairSemaphore {
         drop(waiting);
     }
 
-    fn grant(&self, state: &mut State, lane: &Lane) -> FairPermit {
+    fn grant(&self, state: &mut SemaphoreState, lane: &Lane) -> FairPermit {
         state.free -= 1;
         *state.held.entry(lane.clone()).or_default() += 1;
         FairPermit { semaphore: self.clone(), lane: lane.clone() }
@@ -173,16 +173,16 @@ impl FairSemaphore {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SemaphoreState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn may_take(&self, lane: &Lane, rule: Rule) -> bool {
+impl SemaphoreState {
+    fn may_take(&self, lane: &Lane, rule: AdmissionRule) -> bool {
         let needed = match rule {
-            Rule::AnyFree => 0,
-            Rule::FewerThanFree => self.held.get(lane).copied().unwrap_or_default(),
+            AdmissionRule::AnyFree => 0,
+            AdmissionRule::FewerThanFree => self.held.get(lane).copied().unwrap_or_default(),
         };
         self.free > needed
     }
@@ -192,14 +192,14 @@ impl State {
         self.next += 1;
         let line = self.waiting.entry(lane.clone()).or_insert_with(|| {
             self.turns.insert(number, lane.clone());
-            Line { turn: number, callers: BTreeMap::new() }
+            LaneQueue { turn: number, callers: BTreeMap::new() }
         });
         line.callers.insert(number, sender);
         number
     }
 
     /// Takes the first caller of the first lane that may have a place out of the queue; that lane's next turn is the last.
-    fn next_caller(&mut self, rule: Rule) -> Option<(Lane, oneshot::Sender<FairPermit>)> {
+    fn next_caller(&mut self, rule: AdmissionRule) -> Option<(Lane, oneshot::Sender<FairPermit>)> {
         if self.free == 0 {
             return None;
         }
@@ -251,11 +251,11 @@ impl Drop for FairPermit {
 pub struct Acquire {
     semaphore: FairSemaphore,
     lane: Lane,
-    progress: Progress,
+    progress: AcquireProgress,
 }
 
 #[derive(Debug)]
-enum Progress {
+enum AcquireProgress {
     Granted(FairPermit),
     Waiting { number: u64, receiver: oneshot::Receiver<FairPermit> },
     Closed,
@@ -265,13 +265,13 @@ impl Future for Acquire {
     type Output = Option<FairPermit>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let came = match mem::replace(&mut self.progress, Progress::Closed) {
-            Progress::Granted(permit) => Some(permit),
-            Progress::Closed => None,
-            Progress::Waiting { number, mut receiver } => match Pin::new(&mut receiver).poll(context) {
+        let came = match mem::replace(&mut self.progress, AcquireProgress::Closed) {
+            AcquireProgress::Granted(permit) => Some(permit),
+            AcquireProgress::Closed => None,
+            AcquireProgress::Waiting { number, mut receiver } => match Pin::new(&mut receiver).poll(context) {
                 Poll::Ready(came) => came.ok(),
                 Poll::Pending => {
-                    self.progress = Progress::Waiting { number, receiver };
+                    self.progress = AcquireProgress::Waiting { number, receiver };
                     return Poll::Pending;
                 }
             },
@@ -282,7 +282,7 @@ impl Future for Acquire {
 
 impl Drop for Acquire {
     fn drop(&mut self) {
-        if let Progress::Waiting { number, .. } = self.progress {
+        if let AcquireProgress::Waiting { number, .. } = self.progress {
             // A permit that was sent meanwhile is given back when the receiver is dropped, after this.
             drop(self.semaphore.lock().leave(&self.lane, number));
         }

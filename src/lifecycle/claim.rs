@@ -10,7 +10,7 @@ use std::{ops::Deref, time::Duration};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Identity, KeyRecord, Memory, Round, SecretView, Sequence};
+use super::{Identity, KeyRecord, Recorded, RunState, SecretView, Sequence};
 
 /// How many keys a Secret may be ahead of the status. A status from a backup may be older than the Secret by as many
 /// rotations; any more is a forgery, or damage.
@@ -47,9 +47,9 @@ pub struct Evidence<'a> {
     /// The UID that the ids of the ServiceKey's keys follow from.
     pub owner: Uuid,
     /// What the status remembers.
-    pub memory: &'a Memory,
+    pub memory: &'a Recorded,
     /// What this process has learned.
-    pub round: &'a Round,
+    pub round: &'a RunState,
     /// Whether the provider admits the ServiceKey's namespace.
     pub admitted: bool,
     /// Whether the remote side tells by a mark whose a key is; where it does not, ids are derived.
@@ -113,7 +113,7 @@ impl Evidence<'_> {
     }
 }
 
-impl Memory {
+impl Recorded {
     /// The number of the newest key that is remembered, or may have been made.
     fn newest(&self) -> Option<Sequence> {
         let previous = self.previous.iter().map(|key| key.sequence);
@@ -171,15 +171,15 @@ mod tests {
         })
     }
 
-    fn memory(key_number: Option<u32>, attempt: Option<u32>) -> Memory {
+    fn memory(key_number: Option<u32>, attempt: Option<u32>) -> Recorded {
         let operation = attempt.map(|number| Operation::bind(sequence(number)));
-        Memory { key: key_number.map(key), operation, ..Memory::default() }
+        Recorded { key: key_number.map(key), operation, ..Recorded::default() }
     }
 
     fn believed(
         claim: Claim,
-        memory: &Memory,
-        round: &Round,
+        memory: &Recorded,
+        round: &RunState,
         admitted: bool,
         marks_keys: bool,
     ) -> SecretView {
@@ -191,14 +191,14 @@ mod tests {
 
     #[test]
     fn what_the_status_says_of_a_key_counts_more_than_what_the_secret_says() {
-        let view = believed(claim(2), &memory(Some(2), None), &Round::default(), true, true);
+        let view = believed(claim(2), &memory(Some(2), None), &RunState::default(), true, true);
         assert_eq!(view, SecretView::Intact { key: key(2), previous: None, flaw: None });
     }
 
     #[test]
     fn what_this_process_has_stored_counts_most() {
         let stored = KeyRecord { id: Some("stored".to_owned()), ..key(2) };
-        let round = Round { stored: Some(stored.clone()), ..Round::default() };
+        let round = RunState { stored: Some(stored.clone()), ..RunState::default() };
         let view = believed(claim(2), &memory(Some(2), None), &round, false, true);
         assert_eq!(view, SecretView::Intact { key: stored, previous: None, flaw: None });
     }
@@ -207,7 +207,7 @@ mod tests {
     #[case::found_by_its_mark(true, None)]
     #[case::derived(false, Some(Identity { owner: OWNER, sequence: Sequence::FIRST }.binding_id().to_string()))]
     fn no_id_comes_from_a_claim(#[case] marks_keys: bool, #[case] id: Option<String>) {
-        let view = believed(claim(1), &Memory::default(), &Round::default(), true, marks_keys);
+        let view = believed(claim(1), &Recorded::default(), &RunState::default(), true, marks_keys);
         let key = view.key().unwrap();
         assert_eq!((&key.id, &key.name, &key.inputs[..]), (&id, &None, "claimed"));
         assert_eq!(key.created_at, at(160), "no key is from the future, but for clocks that differ");
@@ -236,23 +236,23 @@ mod tests {
         #[case] admitted: bool,
         #[case] expected: bool,
     ) {
-        let view = believed(claim(claimed), &memory(key, attempt), &Round::default(), admitted, true);
+        let view = believed(claim(claimed), &memory(key, attempt), &RunState::default(), admitted, true);
         assert_eq!(view != UNBELIEVED, expected, "{view:?}");
     }
 
     #[test]
     fn who_has_just_got_a_key_believes_in_no_later_one() {
-        let round = Round { in_hand: Some(key(1)), ..Round::default() };
-        assert_eq!(believed(claim(3), &Memory::default(), &round, true, true), UNBELIEVED);
-        let round = Round { in_hand: Some(key(3)), ..Round::default() };
-        assert!(believed(claim(3), &Memory::default(), &round, true, true) != UNBELIEVED, "it is the one");
+        let round = RunState { in_hand: Some(key(1)), ..RunState::default() };
+        assert_eq!(believed(claim(3), &Recorded::default(), &round, true, true), UNBELIEVED);
+        let round = RunState { in_hand: Some(key(3)), ..RunState::default() };
+        assert!(believed(claim(3), &Recorded::default(), &round, true, true) != UNBELIEVED, "it is the one");
     }
 
     #[rstest]
     #[case::a_leap(5, false)]
     #[case::one_that_is_explained(3, true)]
     fn a_leap_that_the_remote_side_denies_is_not_believed(#[case] claimed: u32, #[case] expected: bool) {
-        let round = Round { absent: [sequence(claimed)].into(), ..Round::default() };
+        let round = RunState { absent: [sequence(claimed)].into(), ..RunState::default() };
         let view = believed(claim(claimed), &memory(Some(2), Some(3)), &round, true, true);
         assert_eq!(view != UNBELIEVED, expected);
     }

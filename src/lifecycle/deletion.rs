@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Attempted, Effect, ErrorClass, Failure, Memory, OperationKind, ProviderView, SecretView, Sequence, Step,
-    Work, World, inheritance,
+    Attempted, Effect, ErrorClass, Failure, Recorded, OperationKind, ProviderView, SecretView, Sequence, Step,
+    RemoteOperation, Observed, inheritance,
     operation::{is_gone, late_until, under_way},
     provision::follow,
     report,
 };
 
-pub(super) fn decide(world: &World) -> Step {
+pub(super) fn decide(world: &Observed) -> Step {
     if !world.desired.finalizer {
-        return Step::Rest(report::let_go(world));
+        return Step::Wait(report::let_go(world));
     }
     let asks_the_remote_side = !world.desired.keeps_keys() || world.desired.retain && world.marks_keys;
     if !world.desired.abandon
@@ -20,7 +20,7 @@ pub(super) fn decide(world: &World) -> Step {
         && was_never_admitted(world)
         && let Some(problem) = world.provider.obstacle()
     {
-        return Step::Rest(if world.desired.retain {
+        return Step::Wait(if world.desired.retain {
             report::release_waiting(world, problem)
         } else {
             report::deletion_waiting(world, problem)
@@ -62,49 +62,49 @@ pub(super) fn decide(world: &World) -> Step {
 }
 
 /// A key that stays for good must not be taken for one that was forgotten.
-fn release(world: &World, sequence: Sequence) -> Step {
+fn release(world: &Observed, sequence: Sequence) -> Step {
     match (&world.round.failure, &world.provider) {
-        (Some(failure), _) => Step::Rest(report::release_failed(world, failure)),
-        (None, ProviderView::Unavailable(problem)) => Step::Rest(report::release_waiting(world, problem)),
+        (Some(failure), _) => Step::Wait(report::release_failed(world, failure)),
+        (None, ProviderView::Unavailable(problem)) => Step::Wait(report::release_waiting(world, problem)),
         (None, _) => Step::Act(Effect::Release(sequence)),
     }
 }
 
-fn release_secret(world: &World) -> Step {
+fn release_secret(world: &Observed) -> Step {
     match &world.round.failure {
-        Some(failure) if failure.attempted == Attempted::Store => Step::Rest(report::failed(world, failure)),
+        Some(failure) if failure.attempted == Attempted::Store => Step::Wait(report::failed(world, failure)),
         _ => Step::Act(Effect::ReleaseSecret),
     }
 }
 
-fn revoke(world: &World, sequence: Sequence) -> Step {
+fn revoke(world: &Observed, sequence: Sequence) -> Step {
     if let Some(failure) = &world.round.failure {
-        return Step::Rest(report::deletion_failed(world, failure));
+        return Step::Wait(report::deletion_failed(world, failure));
     }
     if let ProviderView::Unavailable(problem) = &world.provider {
-        return Step::Rest(report::deletion_waiting(world, problem));
+        return Step::Wait(report::deletion_waiting(world, problem));
     }
-    let work = [Work::Bind, Work::Unbind].into_iter().find_map(|work| under_way(world, work, sequence));
+    let work = [RemoteOperation::Bind, RemoteOperation::Unbind].into_iter().find_map(|work| under_way(world, work, sequence));
     if let Some(work) = work {
         return follow(world, work);
     }
     match late_until(world, sequence) {
         Some(late) if late > world.now && world.round.revoked.contains_key(&sequence) => {
-            Step::Rest(report::deletion_outwaits(world, late))
+            Step::Wait(report::deletion_outwaits(world, late))
         }
         _ => Step::Act(Effect::Unbind(sequence)),
     }
 }
 
 /// Whether the status or this process knows of a key that may exist.
-fn knows_of_a_key(world: &World) -> bool {
+fn knows_of_a_key(world: &Observed) -> bool {
     // Whose keys it goes on with tells of none that it has.
-    let blank = Memory { former: world.memory.former, ..Memory::default() };
+    let blank = Recorded { former: world.memory.former, ..Recorded::default() };
     world.round.knows_of_a_key() || world.memory != blank
 }
 
 /// What to do for a ServiceKey that is gone although the operator did not let it go.
-pub(super) fn wind_up(world: &World) -> Step {
+pub(super) fn wind_up(world: &Observed) -> Step {
     let is_left_alone = world.desired.suspended;
     if is_left_alone || !knows_of_a_key(world) {
         let left_behind = if is_left_alone { remaining(world) } else { BTreeSet::new() };
@@ -114,13 +114,13 @@ pub(super) fn wind_up(world: &World) -> Step {
 }
 
 /// Whether nothing shows that the provider ever admitted the namespace: anybody may write finalizers and Secrets.
-fn was_never_admitted(world: &World) -> bool {
+fn was_never_admitted(world: &Observed) -> bool {
     !world.admitted && !knows_of_a_key(world)
 }
 
 /// Whether nothing tells of a key, every request for one was refused, and so is its revocation: a remote side that knows no
 /// such instance refuses both. One that created a key although it said otherwise would revoke it.
-fn every_bind_was_refused(world: &World) -> bool {
+fn every_bind_was_refused(world: &Observed) -> bool {
     let refused = |failure: &Failure| {
         failure.attempted == Attempted::Revoke
             && matches!(failure.class, ErrorClass::Rejected | ErrorClass::Gone)
@@ -131,8 +131,8 @@ fn every_bind_was_refused(world: &World) -> bool {
 }
 
 /// Whether the status knows of no key but one that was about to be created.
-fn remembers_no_key(memory: &Memory) -> bool {
-    let Memory { key, previous, operation, gone, former } = memory;
+fn remembers_no_key(memory: &Recorded) -> bool {
+    let Recorded { key, previous, operation, gone, former } = memory;
     let only_planned = operation
         .as_ref()
         .is_none_or(|operation| operation.kind == OperationKind::Bind && operation.since.is_none());
@@ -140,7 +140,7 @@ fn remembers_no_key(memory: &Memory) -> bool {
 }
 
 /// Every key that may exist at the remote side and was not confirmed gone.
-fn remaining(world: &World) -> BTreeSet<Sequence> {
+fn remaining(world: &Observed) -> BTreeSet<Sequence> {
     if was_never_admitted(world) || every_bind_was_refused(world) {
         return BTreeSet::new();
     }
@@ -150,7 +150,7 @@ fn remaining(world: &World) -> BTreeSet<Sequence> {
     // a claim that nothing explains.
     let mut keys: BTreeSet<_> = elsewhere.collect();
     let explained = keys.iter().all(|sequence| world.memory.explains(*sequence));
-    if keys.is_empty() || !explained || world.memory != Memory::default() {
+    if keys.is_empty() || !explained || world.memory != Recorded::default() {
         keys.extend(world.memory.sequences());
     }
     keys.extend(world.secret.key().into_iter().flat_map(|key| world.memory.skipped(key.sequence)));

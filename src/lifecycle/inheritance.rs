@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Attempted, Effect, ErrorClass, Failure, Memory, Problem, Rest, Sequence, Step, Wake, World,
+    Attempted, Effect, ErrorClass, Failure, Recorded, Problem, Rest, Sequence, Step, Requeue, Observed,
     operation::{is_gone, late_until},
     provision::unbind,
     report,
@@ -81,30 +81,30 @@ impl Inheritance<'_> {
 
 /// What to do about the Secret of a former ServiceKey.
 pub(super) fn decide(
-    world: &World,
+    world: &Observed,
     former: Uuid,
     sequence: Option<Sequence>,
     obstacle: Option<&Problem>,
 ) -> Step {
-    let another = || Step::Rest(report::secret_conflict(world, "another ServiceKey"));
+    let another = || Step::Wait(report::secret_conflict(world, "another ServiceKey"));
     if let Some(problem) = obstacle {
-        return Step::Rest(report::not_inherited(world, problem));
+        return Step::Wait(report::not_inherited(world, problem));
     }
     if !is_possible(world) {
         return another();
     }
     accept(world, former, sequence).unwrap_or_else(|| match world.provider.obstacle() {
-        Some(problem) => Step::Rest(report::waiting(world, problem)),
+        Some(problem) => Step::Wait(report::waiting(world, problem)),
         None if world.round.is_proved == Some(false) => {
-            Step::Rest(report::not_inherited(world, &unproved(former)))
+            Step::Wait(report::not_inherited(world, &unproved(former)))
         }
         None => another(),
     })
 }
 
 /// Whether the ServiceKey can still go on with the keys of another one: it has none of its own.
-pub(super) fn is_possible(world: &World) -> bool {
-    world.memory == Memory::default() && world.round.in_hand.is_none() && world.round.stored.is_none()
+pub(super) fn is_possible(world: &Observed) -> bool {
+    world.memory == Recorded::default() && world.round.in_hand.is_none() && world.round.stored.is_none()
 }
 
 /// Notes that the ServiceKey goes on with the keys of this former one, once the remote side has proved that they are its own,
@@ -112,8 +112,8 @@ pub(super) fn is_possible(world: &World) -> bool {
 ///
 /// A process that crashed may have created a first key for the ServiceKey before somebody put this Secret there: it is revoked
 /// before, because nothing would tell of it later.
-pub(super) fn accept(world: &World, former: Uuid, sequence: Option<Sequence>) -> Option<Step> {
-    let World { desired, round, .. } = world;
+pub(super) fn accept(world: &Observed, former: Uuid, sequence: Option<Sequence>) -> Option<Step> {
+    let Observed { desired, round, .. } = world;
     if !world.admitted || round.is_proved == Some(false) {
         return None;
     }
@@ -125,10 +125,10 @@ pub(super) fn accept(world: &World, former: Uuid, sequence: Option<Sequence>) ->
     if (is_to_be_proved || revokes)
         && let Some(problem) = problem.or(world.provider.obstacle())
     {
-        return Some(Step::Rest(report::waiting(world, problem)));
+        return Some(Step::Wait(report::waiting(world, problem)));
     }
     if let Some(failure) = round.failure.as_ref().filter(|failure| !is_refused(failure)) {
-        return Some(Step::Rest(report::failed(world, failure)));
+        return Some(Step::Wait(report::failed(world, failure)));
     }
     if is_to_be_proved {
         let sequence = sequence.unwrap_or(Sequence::FIRST);
@@ -137,7 +137,7 @@ pub(super) fn accept(world: &World, former: Uuid, sequence: Option<Sequence>) ->
     if revokes && round.failure.is_none() {
         return Some(match late_until(world, Sequence::FIRST) {
             Some(late) if late > world.now && round.revoked.contains_key(&Sequence::FIRST) => {
-                Step::Rest(Rest::new(Wake::At(late), report::inheriting(world, former, None)))
+                Step::Wait(Rest::new(Requeue::At(late), report::inheriting(world, former, None)))
             }
             _ => unbind(world, Sequence::FIRST),
         });

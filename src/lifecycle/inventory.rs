@@ -7,7 +7,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{Identity, Memory, Sequence};
+use super::{Identity, Recorded, Sequence};
 
 /// A key at a remote side that bears the mark of this operator and this cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -99,7 +99,7 @@ impl Inventory {
     }
 }
 
-impl Memory {
+impl Recorded {
     /// The numbers of all keys that may exist.
     #[must_use]
     pub fn sequences(&self) -> BTreeSet<Sequence> {

@@ -58,10 +58,10 @@ pub struct SpaceLimit {
 }
 
 /// Says what is refused, and by which limit.
-type Check = fn(&Limits<'_>, &Wish<'_>) -> Option<String>;
+type LimitCheck = fn(&NamespaceLimits<'_>, &Wish<'_>) -> Option<String>;
 
 /// In the order in which they are reported.
-const CHECKS: [Check; 6] = [
+const CHECKS: [LimitCheck; 6] = [
     // A login that many namespaces share sees the instances of all of them.
     |limits, wish| limits.instance(wish),
     // A role above that of the consumer, or another team's identity.
@@ -159,12 +159,12 @@ impl Allowance {
         })
     }
 
-    fn limits(&self) -> Option<Limits<'_>> {
+    fn limits(&self) -> Option<NamespaceLimits<'_>> {
         match self {
             Self::Everything => None,
             Self::Shared { provider, rules, applies } => {
                 let rule = applies.and_then(|index| rules.get(index));
-                Some(Limits { provider, rule, index: applies.unwrap_or_default() })
+                Some(NamespaceLimits { provider, rule, index: applies.unwrap_or_default() })
             }
         }
     }
@@ -172,13 +172,13 @@ impl Allowance {
 
 /// The rule that applies, where one does, and how to name it.
 #[derive(Clone, Copy)]
-struct Limits<'a> {
+struct NamespaceLimits<'a> {
     provider: &'a str,
     rule: Option<&'a NamespaceRule>,
     index: usize,
 }
 
-impl<'a> Limits<'a> {
+impl<'a> NamespaceLimits<'a> {
     fn not_permitted(&self, namespace: &str, refused: &str) -> Problem {
         Problem {
             reason: Reason::NotPermitted,
@@ -338,7 +338,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 /// A ServiceKey among those of its namespace that share a provider. They are served in this order, as far as there are
 /// places.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Standing {
+pub struct SeatRank {
     /// Whether it was not given a place since the operator started. Of two ServiceKeys that were created in the same
     /// second, the one that was seen later may come first by its UID; the other one has its place by then.
     pub waits: bool,
@@ -351,7 +351,7 @@ pub struct Standing {
 }
 
 /// Whether there is a place for a ServiceKey among those that are served in this order.
-pub fn has_place<'a>(mut order: impl Iterator<Item = &'a Standing>, max: usize, uid: Uuid) -> bool {
+pub fn has_place<'a>(mut order: impl Iterator<Item = &'a SeatRank>, max: usize, uid: Uuid) -> bool {
     order.by_ref().take(max).any(|standing| standing.uid == uid)
 }
 
@@ -540,7 +540,7 @@ mod tests {
         #[case] max: usize,
         #[case] expected: [bool; 2],
     ) {
-        let standings = standings.map(|(waits, lacks_key, second, uid)| Standing {
+        let standings = standings.map(|(waits, lacks_key, second, uid)| SeatRank {
             waits,
             lacks_key,
             created: Timestamp::from_second(second).unwrap(),

@@ -8,7 +8,7 @@
 mod claim;
 mod deletion;
 mod failure;
-mod holding;
+mod protection;
 mod identity;
 mod inheritance;
 mod inventory;
@@ -27,18 +27,18 @@ pub(crate) mod tests;
 
 pub use claim::{Claim, Evidence};
 pub use failure::{Attempted, ErrorClass, Failure};
-pub use holding::{HoldStep, LONGEST_UNEXPLAINED_HOLD, ProviderInUse, SecretInUse, hold};
+pub use protection::{ProtectionStep, LONGEST_UNEXPLAINED_HOLD, ProtectionView, ProtectedSecret, next_protection_step};
 pub(crate) use identity::first_bytes;
 pub use identity::{Identity, Sequence};
 pub use inheritance::{Heir, Inheritance};
 pub use inventory::{Findings, Inventory, MarkedKey, Orphan};
-pub use limits::{Allowance, SpaceLimit, Standing, Wish, has_place};
-pub use operation::{LONGEST_OPERATION, Operation, OperationKind, UnderWay, Work};
+pub use limits::{Allowance, SpaceLimit, SeatRank, Wish, has_place};
+pub use operation::{LONGEST_OPERATION, Operation, OperationKind, PendingOperation, RemoteOperation};
 pub use rotation::{created_at, full_second, inputs};
-pub use step::{Effect, Report, Rest, Step, Verdict, Wake};
+pub use step::{Effect, Report, Rest, Step, Verdict, Requeue};
 pub use world::{
-    Answer, Departure, Desired, Flaw, Found, Gone, KeyRecord, LateAnswers, Memory, PlanIds, PlanView,
-    PreviousKey, Problem, ProviderView, Rotation, Round, SecretView, Told, Unusable, World,
+    Answer, LossCause, Desired, Flaw, Found, LostKey, KeyRecord, GracePeriod, Recorded, PlanIds, PlanView,
+    PreviousKey, Problem, ProviderView, RotationPolicy, RunState, SecretView, PublishedReady, Unusable, Observed,
 };
 
 /// Decides what to do next.
@@ -55,11 +55,11 @@ pub use world::{
 /// 7. what a Secret's metadata claims never decides what happens at the remote side: an id that was not derived is found
 ///    by its mark there first, and a namespace that was never admitted causes no call.
 #[must_use]
-pub fn decide(world: &World) -> Step {
+pub fn decide(world: &Observed) -> Step {
     let pause = world.pause.filter(|until| *until > world.now);
     match (next_step(world), pause) {
         (Step::Act(effect), Some(until)) if effect.asks_the_remote_side() => {
-            Step::Rest(report::paused(world, until))
+            Step::Wait(report::paused(world, until))
         }
         (step, _) => step,
     }
@@ -71,15 +71,15 @@ pub fn decide(world: &World) -> Step {
 /// Only its status, or the process itself, can know of a key. Where neither does, the first key is not looked for: it may
 /// never have been asked for. No user can end a suspension any more, so a suspended ServiceKey leaves its keys behind.
 #[must_use]
-pub fn wind_up(world: &World) -> Step {
+pub fn wind_up(world: &Observed) -> Step {
     deletion::wind_up(world)
 }
 
-fn next_step(world: &World) -> Step {
+fn next_step(world: &Observed) -> Step {
     if let Some(unrecorded) = provision::record_loss(world) {
         unrecorded
     } else if world.desired.suspended {
-        Step::Rest(report::suspended(world))
+        Step::Wait(report::suspended(world))
     } else if world.desired.deleting {
         deletion::decide(world)
     } else {

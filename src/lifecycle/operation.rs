@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{PlanIds, Sequence, World, full_second};
+use super::{PlanIds, Sequence, Observed, full_second};
 
 /// The longest that the remote side may take for one operation, unless it asks for less.
 pub const LONGEST_OPERATION: Duration = Duration::from_secs(3600);
@@ -17,7 +17,7 @@ const CLOSE_LOOK: Duration = Duration::from_millis(500);
 
 /// What the remote side does by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Work {
+pub enum RemoteOperation {
     /// It makes a key.
     Bind,
     /// It revokes one.
@@ -49,7 +49,7 @@ pub enum OperationKind {
     /// An answer was lost: what may have been made is revoked before it is tried again.
     CleanUp,
     /// The current key is revoked before it is made.
-    MakeRoom,
+    RevokeFirst,
 }
 
 impl Operation {
@@ -68,8 +68,8 @@ impl Operation {
     }
 
     /// The key before it is about to be revoked.
-    pub(super) const fn make_room(sequence: Sequence) -> Self {
-        Self::of(OperationKind::MakeRoom, sequence)
+    pub(super) const fn revoke_first(sequence: Sequence) -> Self {
+        Self::of(OperationKind::RevokeFirst, sequence)
     }
 
     /// The answer to the last attempt to make the key was lost.
@@ -80,9 +80,9 @@ impl Operation {
 
 /// Work that the remote side accepted and that is not known to be over.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct UnderWay {
+pub struct PendingOperation {
     /// What it does.
-    pub work: Work,
+    pub work: RemoteOperation,
     /// To which key.
     pub sequence: Sequence,
     /// What it calls that.
@@ -105,7 +105,7 @@ pub struct UnderWay {
     pub inputs: String,
 }
 
-impl UnderWay {
+impl PendingOperation {
     /// Whether nobody waits for it any longer: its time is over, and what a last look showed is known.
     pub(super) fn is_given_up(&self, now: Timestamp) -> bool {
         self.ends <= now && self.next_poll.is_none()
@@ -118,7 +118,7 @@ impl UnderWay {
 }
 
 /// The work on this key that is waited for, from what this process knows or the status remembers.
-pub(super) fn under_way(world: &World, work: Work, sequence: Sequence) -> Option<UnderWay> {
+pub(super) fn under_way(world: &Observed, work: RemoteOperation, sequence: Sequence) -> Option<PendingOperation> {
     let known = known_work(world)?;
     let is_over = known.is_given_up(world.now) || is_abandoned(world, &known);
     (known.work == work && known.sequence == sequence && !is_over).then_some(known)
@@ -126,15 +126,15 @@ pub(super) fn under_way(world: &World, work: Work, sequence: Sequence) -> Option
 
 /// Whether the operator stops waiting for a bind: the ServiceKey is being deleted, and the remote side refuses to say how far
 /// the bind is. The operator then revokes the key.
-fn is_abandoned(world: &World, known: &UnderWay) -> bool {
+fn is_abandoned(world: &Observed, known: &PendingOperation) -> bool {
     let is_unwanted = world.desired.deleting && !world.desired.keeps_keys();
-    known.work == Work::Bind && known.is_refused && is_unwanted
+    known.work == RemoteOperation::Bind && known.is_refused && is_unwanted
 }
 
 /// The key whose bind has an unknown outcome since then, and the status does not say so yet.
-pub(super) fn lost(world: &World) -> Option<(Sequence, Timestamp)> {
+pub(super) fn lost(world: &Observed) -> Option<(Sequence, Timestamp)> {
     let exhausted = known_work(world)
-        .filter(|known| known.work == Work::Bind && known.is_given_up(world.now))
+        .filter(|known| known.work == RemoteOperation::Bind && known.is_given_up(world.now))
         .map(|known| (known.sequence, full_second(known.ends)));
     let abandoned = known_work(world)
         .filter(|known| is_abandoned(world, known))
@@ -148,15 +148,15 @@ pub(super) fn lost(world: &World) -> Option<(Sequence, Timestamp)> {
     (!known).then_some((sequence, since))
 }
 
-fn known_work(world: &World) -> Option<UnderWay> {
+fn known_work(world: &Observed) -> Option<PendingOperation> {
     let remembered = || {
         let Operation { kind: OperationKind::Bind, sequence, token, since: Some(since), inputs, plan_ids: _ } =
             world.memory.operation.clone()?
         else {
             return None;
         };
-        (!world.round.has_completed(sequence)).then(|| UnderWay {
-            work: Work::Bind,
+        (!world.round.has_completed(sequence)).then(|| PendingOperation {
+            work: RemoteOperation::Bind,
             sequence,
             token,
             since,
@@ -173,15 +173,15 @@ fn known_work(world: &World) -> Option<UnderWay> {
 }
 
 /// Whether the key is gone for good: confirmed at a time at which nothing could bring it back any more.
-pub(super) fn is_gone(world: &World, sequence: Sequence) -> bool {
+pub(super) fn is_gone(world: &Observed, sequence: Sequence) -> bool {
     let late = late_until(world, sequence);
     let confirmed = world.round.revoked.get(&sequence);
     confirmed.is_some_and(|confirmed| late.is_none_or(|late| late <= *confirmed))
 }
 
 /// Until when a bind of this key that nobody waits for any more may still take effect.
-pub(super) fn late_until(world: &World, sequence: Sequence) -> Option<Timestamp> {
-    let World { memory, round, late, .. } = world;
+pub(super) fn late_until(world: &Observed, sequence: Sequence) -> Option<Timestamp> {
+    let Observed { memory, round, late, .. } = world;
     let cleaned_up = memory.operation.as_ref().filter(|operation| operation.kind == OperationKind::CleanUp);
     let lost =
         [cleaned_up.and_then(|operation| Some((operation.sequence, operation.since?))), round.given_up];
@@ -213,9 +213,9 @@ mod tests {
     }
 
     /// Work whose time is over after ten seconds.
-    fn work(next_poll: Option<i64>) -> UnderWay {
-        UnderWay {
-            work: Work::Unbind,
+    fn work(next_poll: Option<i64>) -> PendingOperation {
+        PendingOperation {
+            work: RemoteOperation::Unbind,
             sequence: Sequence::FIRST,
             token: None,
             since: at(0),
@@ -234,7 +234,7 @@ mod tests {
     #[case::nobody_has_looked_yet(work(Some(10)), 10, false)]
     #[case::nobody_has_looked_for_long(work(Some(10)), 99, false)]
     #[case::the_last_look_showed_no_end(work(None), 10, true)]
-    fn work_is_given_up_after_a_last_look(#[case] work: UnderWay, #[case] now: i64, #[case] given_up: bool) {
+    fn work_is_given_up_after_a_last_look(#[case] work: PendingOperation, #[case] now: i64, #[case] given_up: bool) {
         assert_eq!(work.is_given_up(at(now)), given_up);
     }
 }

@@ -4,14 +4,14 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Attempted, Departure, ErrorClass, Failure, Gone, KeyRecord, Memory, Operation, OperationKind, Problem,
-    Report, Rest, SecretView, Sequence, UnderWay, Unusable, Verdict, Wake, Work, World, full_second,
+    Attempted, LossCause, ErrorClass, Failure, LostKey, KeyRecord, Recorded, Operation, OperationKind, Problem,
+    Report, Rest, SecretView, Sequence, PendingOperation, Unusable, Verdict, Requeue, RemoteOperation, Observed, full_second,
     operation, rotation,
 };
 use crate::api::Reason;
 
 /// The Secret holds the credentials of `key`.
-pub(super) fn settled(world: &World, memory: &Memory, key: &KeyRecord) -> Report {
+pub(super) fn settled(world: &Observed, memory: &Recorded, key: &KeyRecord) -> Report {
     let overlap = memory.previous.iter().find_map(|previous| {
         let message = format!("key {} is revoked at {}", previous.sequence, previous.revoke_at?);
         Some(Problem { reason: Reason::Overlapping, message })
@@ -30,12 +30,12 @@ pub(super) fn settled(world: &World, memory: &Memory, key: &KeyRecord) -> Report
             },
             Some(Problem { reason, message }) => Verdict { ready: false, reason, message },
         },
-        Some(Gone { why: Departure::Revoked, since, .. }) => Verdict {
+        Some(LostKey { why: LossCause::Revoked, since, .. }) => Verdict {
             ready: false,
             reason: Reason::Rotating,
             message: format!("key {} was revoked at {since} to make room for the next one", key.sequence),
         },
-        Some(Gone { why: Departure::Lost, since, .. }) => Verdict {
+        Some(LostKey { why: LossCause::Lost, since, .. }) => Verdict {
             ready: false,
             reason: Reason::KeyLost,
             message: format!(
@@ -57,7 +57,7 @@ pub(super) fn settled(world: &World, memory: &Memory, key: &KeyRecord) -> Report
 }
 
 /// Says that the last rotation changed no credentials, so that the schedule ends.
-fn ineffective(memory: &Memory, key: &KeyRecord) -> Option<Problem> {
+fn ineffective(memory: &Recorded, key: &KeyRecord) -> Option<Problem> {
     if !key.same_credentials {
         return None;
     }
@@ -81,7 +81,7 @@ fn ineffective(memory: &Memory, key: &KeyRecord) -> Option<Problem> {
 }
 
 /// Says that the key has expired.
-fn expired(world: &World, key: &KeyRecord) -> Option<Problem> {
+fn expired(world: &Observed, key: &KeyRecord) -> Option<Problem> {
     let since = key.expired_at(world.now)?;
     Some(Problem {
         reason: Reason::KeyExpired,
@@ -101,12 +101,12 @@ fn words_on_ignored_times(key: &KeyRecord) -> String {
 }
 
 /// When the key stops working, if that is still to come.
-fn next_expiry(world: &World, key: &KeyRecord) -> Option<Timestamp> {
+fn next_expiry(world: &Observed, key: &KeyRecord) -> Option<Timestamp> {
     key.expiry().filter(|end| *end > world.now)
 }
 
 /// All is well until the next time at which something is to be done.
-pub(super) fn rest_settled(world: &World, key: &KeyRecord) -> Rest {
+pub(super) fn rest_settled(world: &Observed, key: &KeyRecord) -> Rest {
     let report = settled(world, &world.memory, key);
     // Where only the user can mend the spec, the time of a rotation passes without one.
     let rotation = report.next_rotation.filter(|next| *next > world.now);
@@ -115,7 +115,7 @@ pub(super) fn rest_settled(world: &World, key: &KeyRecord) -> Rest {
 }
 
 /// When the first of the keys that are not wanted is to be revoked.
-fn next_revocation(world: &World) -> Option<Timestamp> {
+fn next_revocation(world: &Observed) -> Option<Timestamp> {
     let previous = world.memory.previous.iter().filter_map(|previous| {
         let revoke_at = previous.revoke_at?;
         Some(operation::late_until(world, previous.sequence).map_or(revoke_at, |late| late.max(revoke_at)))
@@ -125,20 +125,20 @@ fn next_revocation(world: &World) -> Option<Timestamp> {
 }
 
 /// The current key works, and no Secret can hold the next one.
-pub(super) fn rotation_blocked(world: &World, key: &KeyRecord, unusable: &Unusable) -> Rest {
+pub(super) fn rotation_blocked(world: &Observed, key: &KeyRecord, unusable: &Unusable) -> Rest {
     let report = held_up(world, key, self::unusable(unusable));
     let next = next_revocation(world).filter(|next| *next > world.now);
     Rest::new(earliest(next.into_iter().chain(unusable.again()).chain(next_expiry(world, key))), report)
 }
 
 /// The next key is about to be made.
-pub(super) fn rotating(world: &World, memory: Memory, next: Sequence) -> Report {
+pub(super) fn rotating(world: &Observed, memory: Recorded, next: Sequence) -> Report {
     let report = standing(world, &rotation_under_way(next));
     Report { memory, rotating: Some(rotation_under_way(next)), ..report }
 }
 
 /// The operator is about to create a key, and has noted the ids of its plan.
-pub(super) fn creating(world: &World, memory: Memory, sequence: Sequence) -> Report {
+pub(super) fn creating(world: &Observed, memory: Recorded, sequence: Sequence) -> Report {
     if matches!(world.secret, SecretView::Intact { .. }) {
         return rotating(world, memory, sequence);
     }
@@ -151,12 +151,12 @@ fn rotation_under_way(next: Sequence) -> Problem {
 }
 
 /// Whether the user asks for another key than this one, by a changed field or by the annotation.
-fn is_outdated(world: &World, key: &KeyRecord) -> bool {
+fn is_outdated(world: &Observed, key: &KeyRecord) -> bool {
     world.desired.inputs != key.inputs
 }
 
 /// As [`settled`], and this keeps a rotation or a revocation from going on.
-fn held_up(world: &World, key: &KeyRecord, problem: Problem) -> Report {
+fn held_up(world: &Observed, key: &KeyRecord, problem: Problem) -> Report {
     let settled = settled(world, &world.memory, key);
     let hopeless = settled.pending && problem.needs_the_user();
     let stalled = settled.stalled.clone().or(hopeless.then(|| problem.clone()));
@@ -164,7 +164,7 @@ fn held_up(world: &World, key: &KeyRecord, problem: Problem) -> Report {
 }
 
 /// The current key works, and a rotation or a revocation waits for the provider.
-pub(super) fn rotation_waiting(world: &World, key: &KeyRecord, problem: &Problem) -> Rest {
+pub(super) fn rotation_waiting(world: &Observed, key: &KeyRecord, problem: &Problem) -> Rest {
     let report = held_up(world, key, problem.clone());
     let revocations = world.memory.previous.iter().filter_map(|previous| previous.revoke_at);
     let next = revocations.filter(|revoke_at| *revoke_at > world.now);
@@ -172,12 +172,12 @@ pub(super) fn rotation_waiting(world: &World, key: &KeyRecord, problem: &Problem
 }
 
 /// The current key works, or is gone, and a rotation or a revocation failed.
-pub(super) fn rotation_failed(world: &World, key: &KeyRecord, failure: &Failure) -> Rest {
+pub(super) fn rotation_failed(world: &Observed, key: &KeyRecord, failure: &Failure) -> Rest {
     retry(world, failure, held_up(world, key, problem_of(failure)))
 }
 
 /// A list did not show the current key, and whether it is still there can't be told.
-pub(super) fn unconfirmed(world: &World, key: &KeyRecord, failure: &Failure) -> Rest {
+pub(super) fn unconfirmed(world: &Observed, key: &KeyRecord, failure: &Failure) -> Rest {
     let mut report = settled(world, &world.memory, key);
     // Anything else is over soon.
     if matches!(failure.class, ErrorClass::Gone | ErrorClass::Forbidden) {
@@ -191,13 +191,13 @@ pub(super) fn unconfirmed(world: &World, key: &KeyRecord, failure: &Failure) -> 
 }
 
 /// The Secret is not right, and getting it right failed.
-pub(super) fn failed(world: &World, failure: &Failure) -> Rest {
+pub(super) fn failed(world: &Observed, failure: &Failure) -> Rest {
     retry(world, failure, standing(world, &problem_of(failure)))
 }
 
 /// What is to be remembered once work that was followed came to nothing: the next attempt is not to follow it again.
-fn without_failed_work(world: &World) -> Memory {
-    let Memory { key, previous, operation, gone, former } = world.memory.clone();
+fn without_failed_work(world: &Observed) -> Recorded {
+    let Recorded { key, previous, operation, gone, former } = world.memory.clone();
     let came_to_nothing = |operation: &Operation| {
         let given_up = world.round.given_up.is_some_and(|(sequence, _)| sequence == operation.sequence);
         operation.kind == OperationKind::Bind && given_up && world.round.under_way.is_none()
@@ -209,11 +209,11 @@ fn without_failed_work(world: &World) -> Memory {
             operation
         }
     });
-    Memory { key, previous, operation, gone, former }
+    Recorded { key, previous, operation, gone, former }
 }
 
 /// The remote side wants to be left alone by everybody. What the status says already tells more than that.
-pub(super) fn paused(world: &World, until: Timestamp) -> Rest {
+pub(super) fn paused(world: &Observed, until: Timestamp) -> Rest {
     let problem = Problem {
         reason: Reason::RateLimited,
         message: format!("the remote side asks to be left alone until {}", full_second(until)),
@@ -227,19 +227,19 @@ pub(super) fn paused(world: &World, until: Timestamp) -> Rest {
         }
         _ => standing,
     };
-    Rest { quiet: is_told_better(world, &report), ..Rest::new(Wake::PauseEnds(until), report) }
+    Rest { quiet: is_told_better(world, &report), ..Rest::new(Requeue::PauseEnds(until), report) }
 }
 
 /// Another attempt follows a failure. That too much is asked of the remote side must not hide what failed before.
-fn retry(world: &World, failure: &Failure, report: Report) -> Rest {
+fn retry(world: &Observed, failure: &Failure, report: Report) -> Rest {
     let report = Report { memory: without_failed_work(world), ..report };
     let quiet = failure.class == ErrorClass::Throttled && is_told_better(world, &report);
-    let wake = world.round.held_back.map_or(Wake::Retry { not_before: failure.retry_after }, Wake::At);
+    let wake = world.round.held_back.map_or(Requeue::Retry { not_before: failure.retry_after }, Requeue::At);
     Rest { quiet, ..Rest::new(wake, report) }
 }
 
 /// Whether what the status says of the remote side is still true, and says more than that it is asked too much.
-fn is_told_better(world: &World, report: &Report) -> bool {
+fn is_told_better(world: &Observed, report: &Report) -> bool {
     world.told.is_some_and(|told| {
         told.ready == report.ready.ready
             && matches!(
@@ -279,63 +279,63 @@ pub(super) fn unusable(unusable: &Unusable) -> Problem {
 }
 
 /// As [`waiting`], until another key is created, or until a lost request for this one can no longer take effect.
-pub(super) fn waiting_for_another_key(world: &World, unusable: &Unusable) -> Rest {
+pub(super) fn waiting_for_another_key(world: &Observed, unusable: &Unusable) -> Rest {
     let late = operation::late_until(world, unusable.sequence).filter(|late| *late > world.now);
     Rest::new(earliest(late.into_iter().chain(unusable.again())), standing(world, &self::unusable(unusable)))
 }
 
 /// A wake at the first of these times.
-fn earliest(times: impl Iterator<Item = Timestamp>) -> Wake {
-    times.min().map_or(Wake::OnChange, Wake::At)
+fn earliest(times: impl Iterator<Item = Timestamp>) -> Requeue {
+    times.min().map_or(Requeue::OnChange, Requeue::At)
 }
 
 /// Something stands in the way whose change wakes the ServiceKey: its spec, or its provider.
-pub(super) fn waiting(world: &World, problem: &Problem) -> Rest {
-    Rest::new(Wake::OnChange, standing(world, problem))
+pub(super) fn waiting(world: &Observed, problem: &Problem) -> Rest {
+    Rest::new(Requeue::OnChange, standing(world, problem))
 }
 
 /// The Secret's name is taken. Nothing that is watched tells when it is free again.
-pub(super) fn secret_conflict(world: &World, holder: &str) -> Rest {
+pub(super) fn secret_conflict(world: &Observed, holder: &str) -> Rest {
     let problem = Problem {
         reason: Reason::SecretConflict,
         message: format!(
             "the Secret's name is taken by {holder}; delete that one, or name another in `spec.secret.name`"
         ),
     };
-    Rest::new(Wake::Retry { not_before: None }, standing(world, &problem))
+    Rest::new(Requeue::Retry { not_before: None }, standing(world, &problem))
 }
 
 /// The Secret is from a backup, and its key is not the ServiceKey's.
-pub(super) fn not_inherited(world: &World, problem: &Problem) -> Rest {
-    Rest::new(Wake::Retry { not_before: None }, standing(world, problem))
+pub(super) fn not_inherited(world: &Observed, problem: &Problem) -> Rest {
+    Rest::new(Requeue::Retry { not_before: None }, standing(world, problem))
 }
 
 /// The Secret and the ServiceKey are from a backup, and the ServiceKey goes on with the keys of this former one.
 /// `noted`: what is to be remembered of that.
-pub(super) fn inheriting(world: &World, former: Uuid, noted: Option<Uuid>) -> Report {
+pub(super) fn inheriting(world: &Observed, former: Uuid, noted: Option<Uuid>) -> Report {
     let problem = Problem {
         reason: Reason::Restoring,
         message: format!(
             "the Secret is from a backup; the operator goes on with the key of the ServiceKey {former}"
         ),
     };
-    Report { memory: Memory { former: noted, ..Memory::default() }, ..standing(world, &problem) }
+    Report { memory: Recorded { former: noted, ..Recorded::default() }, ..standing(world, &problem) }
 }
 
 /// The Secret was repaired a moment ago, and is not right again.
-pub(super) fn contested(world: &World, until: Timestamp) -> Rest {
-    Rest::new(Wake::At(until), standing(world, &contest(world, until)))
+pub(super) fn contested(world: &Observed, until: Timestamp) -> Rest {
+    Rest::new(Requeue::At(until), standing(world, &contest(world, until)))
 }
 
 /// As [`contested`], and the Secret holds credentials that work.
-pub(super) fn repair_waits(world: &World, key: &KeyRecord, until: Timestamp) -> Rest {
+pub(super) fn repair_waits(world: &Observed, key: &KeyRecord, until: Timestamp) -> Rest {
     let report = held_up(world, key, contest(world, until));
     let next = next_revocation(world).into_iter().chain(report.next_rotation).chain([until]);
     let next = next.chain(next_expiry(world, key)).filter(|next| *next > world.now).min();
-    Rest::new(Wake::At(next.unwrap_or(until)), report)
+    Rest::new(Requeue::At(next.unwrap_or(until)), report)
 }
 
-fn contest(world: &World, until: Timestamp) -> Problem {
+fn contest(world: &Observed, until: Timestamp) -> Problem {
     let writer = world.other_writers.as_ref().map_or_else(
         || {
             "`metadata.managedFields` names no other writer: find the one that removes fields, or writes as \
@@ -354,7 +354,7 @@ fn contest(world: &World, until: Timestamp) -> Problem {
 }
 
 /// The Secret held this key, and was deleted or changed before the status could say so.
-pub(super) fn lost_at_once(world: &World, memory: Memory, sequence: Sequence) -> Report {
+pub(super) fn lost_at_once(world: &Observed, memory: Recorded, sequence: Sequence) -> Report {
     let problem = Problem {
         reason: Reason::SecretContested,
         message: format!(
@@ -365,7 +365,7 @@ pub(super) fn lost_at_once(world: &World, memory: Memory, sequence: Sequence) ->
 }
 
 /// The key before the current one made way for the next.
-pub(super) fn replacing_lost(world: &World, memory: Memory) -> Report {
+pub(super) fn replacing_lost(world: &Observed, memory: Recorded) -> Report {
     let problem = Problem {
         reason: Reason::Rotating,
         message: "the credentials in the Secret were lost; creating the next key".to_owned(),
@@ -374,22 +374,22 @@ pub(super) fn replacing_lost(world: &World, memory: Memory) -> Report {
 }
 
 /// The user stopped all action.
-pub(super) fn suspended(world: &World) -> Rest {
+pub(super) fn suspended(world: &Observed) -> Rest {
     let problem = Problem {
         reason: Reason::Suspended,
         message: "nothing is done for this ServiceKey until `spec.suspend` is false".to_owned(),
     };
-    Rest::new(Wake::OnChange, Report { pending: false, ..standing(world, &problem) })
+    Rest::new(Requeue::OnChange, Report { pending: false, ..standing(world, &problem) })
 }
 
 /// Nothing is left to do.
-pub(super) fn let_go(world: &World) -> Rest {
+pub(super) fn let_go(world: &Observed) -> Rest {
     let problem = Problem { reason: Reason::Deleting, message: "nothing is left to revoke".to_owned() };
-    Rest::new(Wake::OnChange, standing(world, &problem))
+    Rest::new(Requeue::OnChange, standing(world, &problem))
 }
 
 /// Revoking a key failed; it is tried again until the remote side confirms.
-pub(super) fn deletion_failed(world: &World, failure: &Failure) -> Rest {
+pub(super) fn deletion_failed(world: &Observed, failure: &Failure) -> Rest {
     let problem = Problem {
         reason: Reason::RevokeFailed,
         message: format!(
@@ -402,7 +402,7 @@ pub(super) fn deletion_failed(world: &World, failure: &Failure) -> Rest {
 }
 
 /// How a ServiceKey may be let go of before its key is revoked, or what forbids that.
-fn or_left_behind(world: &World) -> String {
+fn or_left_behind(world: &Observed) -> String {
     world.desired.abandon_denied.as_ref().map_or_else(
         || {
             "or is left behind once the ServiceKey is annotated `servicekeys.dev/abandon: \"true\"`".to_owned()
@@ -417,7 +417,7 @@ fn or_left_behind(world: &World) -> String {
 }
 
 /// A key is to be revoked and the provider can't be asked.
-pub(super) fn deletion_waiting(world: &World, problem: &Problem) -> Rest {
+pub(super) fn deletion_waiting(world: &Observed, problem: &Problem) -> Rest {
     let problem = Problem {
         reason: problem.reason,
         message: format!(
@@ -426,11 +426,11 @@ pub(super) fn deletion_waiting(world: &World, problem: &Problem) -> Rest {
             or_left_behind(world)
         ),
     };
-    Rest::new(Wake::OnChange, standing(world, &problem))
+    Rest::new(Requeue::OnChange, standing(world, &problem))
 }
 
 /// The answer to a bind was lost: what it may have made is revoked first.
-pub(super) fn cleaning_up(world: &World, sequence: Sequence, since: Timestamp) -> Report {
+pub(super) fn cleaning_up(world: &Observed, sequence: Sequence, since: Timestamp) -> Report {
     let refusal = world.round.under_way.as_ref().filter(|work| work.is_refused && work.sequence == sequence);
     let given_up = || Failure {
         attempted: Attempted::Provision,
@@ -443,13 +443,13 @@ pub(super) fn cleaning_up(world: &World, sequence: Sequence, since: Timestamp) -
     };
     let problem = problem_of(&world.round.failure.clone().unwrap_or_else(given_up));
     let operation = Operation::clean_up(sequence, since).of_plan(world.noted(sequence));
-    let memory = Memory { operation: Some(operation), ..world.memory.clone() };
+    let memory = Recorded { operation: Some(operation), ..world.memory.clone() };
     Report { memory, ..standing(world, &problem) }
 }
 
 /// The remote side is at work on a key.
-pub(super) fn under_way(world: &World, work: &UnderWay) -> Rest {
-    let UnderWay {
+pub(super) fn under_way(world: &Observed, work: &PendingOperation) -> Rest {
+    let PendingOperation {
         work: kind,
         sequence,
         token,
@@ -462,11 +462,11 @@ pub(super) fn under_way(world: &World, work: &UnderWay) -> Rest {
         is_refused: _,
         inputs,
     } = work;
-    let wake = next_poll.map_or(Wake::Poll, Wake::At);
+    let wake = next_poll.map_or(Requeue::Poll, Requeue::At);
     let (reason, doing) = match kind {
-        Work::Bind => (Reason::Binding, "making"),
-        Work::Unbind if world.memory.makes_room() => (Reason::Rotating, "revoking"),
-        Work::Unbind => (Reason::Deleting, "revoking"),
+        RemoteOperation::Bind => (Reason::Binding, "making"),
+        RemoteOperation::Unbind if world.memory.makes_room() => (Reason::Rotating, "revoking"),
+        RemoteOperation::Unbind => (Reason::Deleting, "revoking"),
     };
     let said = said.as_ref().map(|said| format!(": {said}")).unwrap_or_default();
     let problem = Problem {
@@ -478,7 +478,7 @@ pub(super) fn under_way(world: &World, work: &UnderWay) -> Rest {
     };
     let mut report = standing(world, &problem);
     match kind {
-        Work::Bind => {
+        RemoteOperation::Bind => {
             report.memory.operation = Some(Operation {
                 kind: OperationKind::Bind,
                 sequence: *sequence,
@@ -488,7 +488,7 @@ pub(super) fn under_way(world: &World, work: &UnderWay) -> Rest {
                 plan_ids: world.noted(*sequence),
             });
         }
-        Work::Unbind => report.revoking = Some(work.clone()),
+        RemoteOperation::Unbind => report.revoking = Some(work.clone()),
     }
     if report.ready.ready {
         report.rotating = Some(problem);
@@ -498,30 +498,30 @@ pub(super) fn under_way(world: &World, work: &UnderWay) -> Rest {
 }
 
 /// The remote side says that it made the key, and does not show it.
-pub(super) fn not_shown(world: &World, sequence: Sequence) -> Rest {
+pub(super) fn not_shown(world: &Observed, sequence: Sequence) -> Rest {
     let problem = Problem {
         reason: Reason::UnexpectedAnswer,
         message: format!(
             "the remote side says that it made key {sequence}, but does not show it; it is asked again"
         ),
     };
-    Rest::new(Wake::Retry { not_before: None }, standing(world, &problem))
+    Rest::new(Requeue::Retry { not_before: None }, standing(world, &problem))
 }
 
 /// Taking the mark off a key that stays failed; it is tried again.
-pub(super) fn release_failed(world: &World, failure: &Failure) -> Rest {
+pub(super) fn release_failed(world: &Observed, failure: &Failure) -> Rest {
     let problem =
         Problem { reason: Reason::ReleaseFailed, message: released_as_soon_as(world, &failure.message) };
     retry(world, failure, standing(world, &problem))
 }
 
 /// A key is to stay, and the provider can't be asked to take its mark off.
-pub(super) fn release_waiting(world: &World, problem: &Problem) -> Rest {
+pub(super) fn release_waiting(world: &Observed, problem: &Problem) -> Rest {
     let problem = Problem { reason: problem.reason, message: released_as_soon_as(world, &problem.message) };
-    Rest::new(Wake::OnChange, standing(world, &problem))
+    Rest::new(Requeue::OnChange, standing(world, &problem))
 }
 
-fn released_as_soon_as(world: &World, what: &str) -> String {
+fn released_as_soon_as(world: &Observed, what: &str) -> String {
     let otherwise = world.desired.abandon_denied.as_ref().map_or_else(
         || "annotate the ServiceKey `servicekeys.dev/abandon: \"true\"`".to_owned(),
         |limit| format!("ask the provider's administrator, because {limit} is `Deny`"),
@@ -532,7 +532,7 @@ fn released_as_soon_as(world: &World, what: &str) -> String {
 }
 
 /// All keys are confirmed gone, and one that nobody knows of may still come.
-pub(super) fn deletion_outwaits(world: &World, until: Timestamp) -> Rest {
+pub(super) fn deletion_outwaits(world: &Observed, until: Timestamp) -> Rest {
     let problem = Problem {
         reason: Reason::Deleting,
         message: format!(
@@ -540,11 +540,11 @@ pub(super) fn deletion_outwaits(world: &World, until: Timestamp) -> Rest {
              revoked then"
         ),
     };
-    Rest::new(Wake::At(until), standing(world, &problem))
+    Rest::new(Requeue::At(until), standing(world, &problem))
 }
 
 /// Where things stand without progress: ready only if the Secret is right although something else is not.
-fn standing(world: &World, problem: &Problem) -> Report {
+fn standing(world: &Observed, problem: &Problem) -> Report {
     let held = match &world.secret {
         SecretView::Intact { key, .. } if !world.desired.deleting => Some(key),
         _ => None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use uuid::Uuid;
 
-use super::{Identity, KeyRecord, Memory, PreviousKey, Rotation, Sequence, World, operation::late_until};
+use super::{Identity, KeyRecord, Recorded, PreviousKey, RotationPolicy, Sequence, Observed, operation::late_until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -16,7 +16,7 @@ const TENTH: u32 = 10;
 /// It follows from the spec and the key alone, and is a full second, as times in statuses are. Where the last rotation brought
 /// the same credentials, the next one would as well, unless they have ended.
 #[must_use]
-pub fn next_rotation(world: &World, key: &KeyRecord) -> Option<Timestamp> {
+pub fn next_rotation(world: &Observed, key: &KeyRecord) -> Option<Timestamp> {
     if key.same_credentials {
         let end = key.expiry()?;
         return Some(end.max(key.created_at.checked_add(MINUTE).ok()?));
@@ -27,7 +27,7 @@ pub fn next_rotation(world: &World, key: &KeyRecord) -> Option<Timestamp> {
 
 /// At the age limit, or somewhat earlier: each key by a part of its own of the spread, so that keys that were made
 /// together are not replaced together. None comes so early that the key before it would lose some of its overlap.
-fn by_age(rotation: &Rotation, owner: Uuid, key: &KeyRecord) -> Option<Timestamp> {
+fn by_age(rotation: &RotationPolicy, owner: Uuid, key: &KeyRecord) -> Option<Timestamp> {
     let every = rotation.every?;
     let spread = (every / TENTH).min(DAY).min(every.saturating_sub(rotation.overlap));
     let earlier = Identity { owner, sequence: key.sequence }.part_of(spread.as_secs());
@@ -38,7 +38,7 @@ fn by_age(rotation: &Rotation, owner: Uuid, key: &KeyRecord) -> Option<Timestamp
 /// key's life and no more than a day, whichever is longer: both keys are to work while consumers move. Never before
 /// half its life, and never in its first minute: a key that is out of date when it is made, by a remote side whose
 /// clock is wrong, would be replaced without end.
-fn by_the_remote_side(rotation: &Rotation, key: &KeyRecord) -> Option<Timestamp> {
+fn by_the_remote_side(rotation: &RotationPolicy, key: &KeyRecord) -> Option<Timestamp> {
     let expiry = key.expiry();
     let renewed = key.renewal().filter(|renew| expiry.is_none_or(|end| *renew < end));
     let due = renewed.or_else(|| {
@@ -101,14 +101,14 @@ pub fn inputs<'a>(
 }
 
 /// Whether the user asked for another key than this one, with the annotation and not by a change of the spec.
-pub fn is_requested(world: &World, key: &KeyRecord) -> bool {
+pub fn is_requested(world: &Observed, key: &KeyRecord) -> bool {
     let request = |inputs: &str| inputs.split_once(REQUESTED).map(|(_, request)| request.to_owned());
     request(&world.desired.inputs).is_some_and(|wanted| request(&key.inputs) != Some(wanted))
 }
 
 /// How long a key stays that was replaced by `next`. Where nobody asked for another key, and its time had not come, it was
 /// replaced because its credentials could not be read again: no consumer expected that.
-fn overlap_of(world: &World, replaced: &KeyRecord, next: &KeyRecord) -> Duration {
+fn overlap_of(world: &Observed, replaced: &KeyRecord, next: &KeyRecord) -> Duration {
     let overlap = world.desired.rotation.overlap;
     let was_due = next_rotation(world, replaced).is_some_and(|due| due <= next.created_at);
     if was_due || replaced.inputs != next.inputs { overlap } else { overlap.max(UNEXPECTED_OVERLAP) }
@@ -125,7 +125,7 @@ const REQUESTED: char = '+';
 
 /// Whether the key is to be replaced now.
 #[must_use]
-pub fn is_due(world: &World, key: &KeyRecord) -> bool {
+pub fn is_due(world: &Observed, key: &KeyRecord) -> bool {
     world.desired.inputs != key.inputs || next_rotation(world, key).is_some_and(|due| due <= world.now)
 }
 
@@ -144,15 +144,15 @@ pub fn full_second(time: Timestamp) -> Timestamp {
     }
 }
 
-impl Memory {
+impl Recorded {
     /// The memory once the Secret holds the credentials of `key`: the key that was there before stays valid
     /// for the overlap, and one that was replaced even earlier is to be revoked at once, so that there never
     /// are more than the previous, the current and the next. One that is gone already has nothing to overlap; that it
     /// is, is confirmed like any revocation. A memory that is older than the Secret does not know of keys in between:
     /// they are replaced as well, and what was asked for then may still take effect until `late_until`.
     #[must_use]
-    pub fn advanced_to(&self, key: &KeyRecord, world: &World) -> Self {
-        let World { desired, now, late, .. } = world;
+    pub fn advanced_to(&self, key: &KeyRecord, world: &Observed) -> Self {
+        let Observed { desired, now, late, .. } = world;
         let plan_ids = key.plan_ids.clone().or_else(|| world.noted(key.sequence));
         let mut memory = Self {
             key: Some(KeyRecord { plan_ids, ..key.clone() }),
@@ -272,10 +272,10 @@ mod tests {
         #[case] previous: &[u32],
         #[case] expected: &[(u32, i64)],
     ) {
-        let rotation = Rotation { every: None, overlap: Duration::from_secs(60), makes_room: false };
+        let rotation = RotationPolicy { every: None, overlap: Duration::from_secs(60), makes_room: false };
         let mut world = asking();
         (world.desired.rotation, world.now) = (rotation, Timestamp::UNIX_EPOCH);
-        let mut memory = Memory { key: known.map(key), ..Memory::default() };
+        let mut memory = Recorded { key: known.map(key), ..Recorded::default() };
         for number in previous {
             memory.replace(key(*number).sequence, None, None, Timestamp::UNIX_EPOCH, rotation.overlap);
         }
@@ -291,12 +291,12 @@ mod tests {
         let mut world = asking();
         world.desired.rotation.overlap = Duration::from_secs(60);
         world.now = Timestamp::UNIX_EPOCH;
-        let replaced = |memory: &Memory| -> Vec<_> {
+        let replaced = |memory: &Recorded| -> Vec<_> {
             let of = |key: &PreviousKey| (key.sequence.number(), key.revoke_at.map(Timestamp::as_second));
             memory.previous.iter().map(of).collect()
         };
         let same = |number| KeyRecord { same_credentials: true, ..key(number) };
-        let mut memory = Memory { key: Some(key(2)), ..Memory::default() };
+        let mut memory = Recorded { key: Some(key(2)), ..Recorded::default() };
         memory.replace(key(1).sequence, None, None, world.now, Duration::from_secs(60));
         let memory = memory.advanced_to(&same(3), &world);
         assert_eq!(replaced(&memory), [(1, Some(0)), (2, None)]);
@@ -305,9 +305,9 @@ mod tests {
         let memory = memory.advanced_to(&key(5), &world);
         assert_eq!(replaced(&memory), [(1, Some(0)), (2, Some(60)), (3, Some(60)), (4, Some(60))]);
         // The status is older than the Secret.
-        let older = Memory { key: Some(key(1)), ..Memory::default() }.advanced_to(&same(3), &world);
+        let older = Recorded { key: Some(key(1)), ..Recorded::default() }.advanced_to(&same(3), &world);
         assert_eq!(replaced(&older), [(1, Some(0)), (2, None)]);
-        let lost = Memory::default().advanced_to(&same(3), &world);
+        let lost = Recorded::default().advanced_to(&same(3), &world);
         assert_eq!(replaced(&lost), [(1, Some(0)), (2, None)]);
     }
 
@@ -326,7 +326,7 @@ mod tests {
         world.desired.rotation.every = every.map(Duration::from_secs);
         world.now = Timestamp::from_second(4000).unwrap();
         let next = KeyRecord { created_at: world.now, inputs: inputs.to_owned(), ..key(2) };
-        let memory = Memory { key: Some(key(1)), ..Memory::default() }.advanced_to(&next, &world);
+        let memory = Recorded { key: Some(key(1)), ..Recorded::default() }.advanced_to(&next, &world);
         assert_eq!(memory.previous[0].revoke_at.unwrap().as_second(), 4000 + stays);
     }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use strum::IntoStaticStr;
 use uuid::Uuid;
 
-use super::{KeyRecord, Memory, Problem, Sequence, UnderWay};
+use super::{KeyRecord, Recorded, Problem, Sequence, PendingOperation};
 use crate::api::Reason;
 
 /// One decision.
@@ -15,7 +15,7 @@ pub enum Step {
     /// Carry this out, and decide again with what came of it.
     Act(Effect),
     /// Show this status and wait.
-    Rest(Rest),
+    Wait(Rest),
 }
 
 impl Step {
@@ -62,7 +62,7 @@ pub enum Effect {
         predecessor: Option<Sequence>,
     },
     /// Ask the remote side how far it is.
-    Poll(UnderWay),
+    Poll(PendingOperation),
     /// Write the credentials in hand into the Secret.
     WriteSecret {
         /// The key that they are marked as.
@@ -120,7 +120,7 @@ impl Effect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rest {
     /// What ends it, besides a change of anything that is watched.
-    pub wake: Wake,
+    pub wake: Requeue,
     /// The status to show meanwhile.
     pub report: Box<Report>,
     /// Whether the status may stay as it is: it would soon be out of date.
@@ -129,14 +129,14 @@ pub struct Rest {
 
 impl Rest {
     /// A pause that people are told of.
-    pub(super) fn new(wake: Wake, report: Report) -> Self {
+    pub(super) fn new(wake: Requeue, report: Report) -> Self {
         Self { wake, report: Box::new(report), quiet: false }
     }
 }
 
 /// What ends a rest, besides a change of anything that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wake {
+pub enum Requeue {
     /// Nothing.
     OnChange,
     /// A time.
@@ -156,7 +156,7 @@ pub enum Wake {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// What is to be remembered.
-    pub memory: Memory,
+    pub memory: Recorded,
     /// Whether what the user asks for is still to be done: a first key, a Secret that is right, another key.
     pub pending: bool,
     /// Whether the Secret holds credentials that work.
@@ -168,7 +168,7 @@ pub struct Report {
     /// When the key is to be replaced.
     pub next_rotation: Option<Timestamp>,
     /// A key that the remote side has been revoking for a while.
-    pub revoking: Option<UnderWay>,
+    pub revoking: Option<PendingOperation>,
 }
 
 impl Report {

@@ -8,18 +8,18 @@ use std::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Attempted, Effect, ErrorClass, Failure, Operation, OperationKind, Sequence, UnderWay, Work};
+use super::{Attempted, Effect, ErrorClass, Failure, Operation, OperationKind, Sequence, PendingOperation, RemoteOperation};
 use crate::api::Reason;
 
 /// Everything that [`super::decide`] may look at.
 #[derive(Clone, Debug)]
-pub struct World {
+pub struct Observed {
     /// The UID that the ids of the ServiceKey's keys follow from: its own, or that of the one that it was restored from.
     pub owner: Uuid,
     /// What the user asks for.
     pub desired: Desired,
     /// What the ServiceKey's status remembers.
-    pub memory: Memory,
+    pub memory: Recorded,
     /// The Secret, as far as it was looked at and is [believed](SecretView::believed).
     pub secret: SecretView,
     /// Whether the remote side can be asked at all.
@@ -35,11 +35,11 @@ pub struct World {
     /// Until when the remote side wants to be left alone by everybody.
     pub pause: Option<Timestamp>,
     /// What was learned since this reconcile began.
-    pub round: Round,
+    pub round: RunState,
     /// A key that a list of all keys at the remote side did not show.
     pub missed: Option<Sequence>,
     /// How long answers may be late.
-    pub late: LateAnswers,
+    pub late: GracePeriod,
     /// Whether the remote side refused every request for a key: this process made all of them, and each was refused
     /// before it had an effect.
     pub all_refused: bool,
@@ -49,12 +49,12 @@ pub struct World {
     /// Who else owns fields of the Secret, in words, where the Secret is not right and the API server names them.
     pub other_writers: Option<String>,
     /// What the status says about what the user asks for now.
-    pub told: Option<Told>,
+    pub told: Option<PublishedReady>,
     /// The time.
     pub now: Timestamp,
 }
 
-impl World {
+impl Observed {
     /// The ids that the key of this number was, or is about to be, created with, where no key is known yet.
     #[must_use]
     pub fn noted(&self, sequence: Sequence) -> Option<PlanIds> {
@@ -107,7 +107,7 @@ impl PlanView {
 
 /// What the condition `Ready` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Told {
+pub struct PublishedReady {
     /// Its status.
     pub ready: bool,
     /// Its reason.
@@ -116,7 +116,7 @@ pub struct Told {
 
 /// How long a request that was given up may still take effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LateAnswers {
+pub struct GracePeriod {
     /// How long after it was given up.
     pub patience: Duration,
     /// Until when one may that this process knows nothing of: one from before it was started.
@@ -143,7 +143,7 @@ pub struct Desired {
     /// Digest of the fields that a remote key is made from; another digest asks for another key.
     pub inputs: String,
     /// When to rotate without being asked.
-    pub rotation: Rotation,
+    pub rotation: RotationPolicy,
     /// Whether a key that was replaced stays in the Secret, besides the current one, as long as it is valid.
     pub keeps_previous: bool,
     /// Whether the first key may be one that somebody else made.
@@ -162,7 +162,7 @@ impl Desired {
 
 /// How often the key is replaced, and how long the replaced one goes on working.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Rotation {
+pub struct RotationPolicy {
     /// The age that no key outlives; `None`: only the remote side or a changed field asks for another one.
     pub every: Option<Duration>,
     /// How long the replaced key stays valid.
@@ -221,7 +221,7 @@ pub struct PreviousKey {
 
 /// What the ServiceKey's status remembers of its remote keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Memory {
+pub struct Recorded {
     /// The key whose credentials are in the Secret.
     pub key: Option<KeyRecord>,
     /// Keys before it that still exist.
@@ -229,42 +229,42 @@ pub struct Memory {
     /// A key after it that may exist already.
     pub operation: Option<Operation>,
     /// The key, where it was found to be gone.
-    pub gone: Option<Gone>,
+    pub gone: Option<LostKey>,
     /// The UID of the ServiceKey that this one was restored from, whose keys these are.
     pub former: Option<Uuid>,
 }
 
 /// A key whose credentials are in the Secret, and which the remote side has no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Gone {
+pub struct LostKey {
     /// Its number within the ServiceKey.
     pub sequence: Sequence,
     /// When that was found out.
     pub since: Timestamp,
     /// How it went away.
-    pub why: Departure,
+    pub why: LossCause,
 }
 
 /// How a key went away before another one took its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Departure {
+pub enum LossCause {
     /// Nobody here had it revoked.
     Lost,
     /// It made room for the next one.
     Revoked,
 }
 
-impl Memory {
+impl Recorded {
     /// What is known of the departure of this key.
     #[must_use]
-    pub fn departure(&self, sequence: Sequence) -> Option<Gone> {
+    pub fn departure(&self, sequence: Sequence) -> Option<LostKey> {
         self.gone.filter(|gone| gone.sequence == sequence)
     }
 
     /// Whether the current key is being revoked to make room for the next one.
     #[must_use]
     pub fn makes_room(&self) -> bool {
-        self.operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::MakeRoom)
+        self.operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::RevokeFirst)
     }
 
     /// The key after the current one that may exist already.
@@ -427,7 +427,7 @@ pub struct Found {
 
 /// What was learned since this reconcile began, and what is under way; lost in a crash, and nothing is lost with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Round {
+pub struct RunState {
     /// Whether keys can be made for the instance, as far as that is known without making one.
     pub instance_checked: bool,
     /// Whether the API server would store the Secret.
@@ -443,9 +443,9 @@ pub struct Round {
     /// Keys that stay for good, and bear our mark no more.
     pub released: BTreeSet<Sequence>,
     /// Work that the remote side does by itself.
-    pub under_way: Option<UnderWay>,
+    pub under_way: Option<PendingOperation>,
     /// A key that the remote side says to have made, whose credentials are still to be read.
-    pub completed: Option<UnderWay>,
+    pub completed: Option<PendingOperation>,
     /// A key that may have been made by a call whose answer was lost, and when that was.
     pub lost: Option<(Sequence, Timestamp)>,
     /// The last such call of all rounds.
@@ -506,7 +506,7 @@ pub enum Answer {
     /// The remote side gave the key; its credentials are in hand.
     Issued(KeyRecord),
     /// The remote side is at work.
-    Accepted(UnderWay),
+    Accepted(PendingOperation),
     /// It still is.
     Running {
         /// What it says about it.
@@ -524,7 +524,7 @@ pub enum Answer {
         retry_after: Option<Duration>,
     },
     /// The remote side made the key that it was working on.
-    Completed(UnderWay),
+    Completed(PendingOperation),
     /// The key's credentials are not shown again.
     Unreadable(Sequence),
     /// They do not come with a repeated request either, which may still take effect, as may any that was sent then.
@@ -564,7 +564,7 @@ impl Answer {
     }
 }
 
-impl Round {
+impl RunState {
     /// Whether the remote side says to have made this key.
     #[must_use]
     pub fn has_completed(&self, sequence: Sequence) -> bool {
@@ -602,7 +602,7 @@ impl Round {
                 self.in_hand = Some(key);
             }
             Answer::Accepted(work) => {
-                if work.work == Work::Bind {
+                if work.work == RemoteOperation::Bind {
                     self.revoked.remove(&work.sequence);
                     self.lost = None;
                 }
@@ -679,7 +679,7 @@ impl Round {
             }
             Answer::Failed(failure) => {
                 if failure.attempted == Attempted::Revoke {
-                    self.under_way = self.under_way.take().filter(|work| work.work != Work::Unbind);
+                    self.under_way = self.under_way.take().filter(|work| work.work != RemoteOperation::Unbind);
                 }
                 self.fail(failure);
             }

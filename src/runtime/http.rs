@@ -53,19 +53,19 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// Serves until this is dropped.
 #[derive(Debug)]
-pub struct Server {
+pub struct HttpServer {
     address: SocketAddr,
     ended: oneshot::Receiver<io::Result<()>>,
     _stop: DropGuard,
 }
 
 #[derive(Clone)]
-struct Told {
+struct ServedSources {
     metrics: Metrics,
     health: Health,
 }
 
-impl Server {
+impl HttpServer {
     /// Serves at this address, on a thread of its own.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl Server {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let router = router(Told { metrics, health });
+        let router = router(ServedSources { metrics, health });
         let stop = CancellationToken::new();
         let (ending, ended) = oneshot::channel();
         let until = stop.clone();
@@ -119,7 +119,7 @@ async fn serve(listener: TcpListener, router: Router) -> io::Result<()> {
 }
 
 /// Answers one request.
-async fn answer(stream: TcpStream, router: Router, place: Place) {
+async fn answer(stream: TcpStream, router: Router, place: ConnectionSlot) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
@@ -132,10 +132,10 @@ async fn answer(stream: TcpStream, router: Router, place: Place) {
 
 /// The connections that are open.
 #[derive(Clone, Debug, Default)]
-struct Connections(Arc<Mutex<Open>>);
+struct Connections(Arc<Mutex<OpenConnections>>);
 
 #[derive(Debug, Default)]
-struct Open {
+struct OpenConnections {
     /// The number of the next connection.
     next: u64,
     /// The peer of each connection, and what closes it, by its number: the oldest first.
@@ -144,7 +144,7 @@ struct Open {
 
 /// A place among the connections, until it is dropped.
 #[derive(Debug)]
-struct Place {
+struct ConnectionSlot {
     number: u64,
     /// Cancelled when the connection has to make room for a newer one.
     closed: CancellationToken,
@@ -154,7 +154,7 @@ struct Place {
 impl Connections {
     /// A place for one more connection from this address. Where there is none, the oldest connection makes room: of this
     /// peer if it has too many, and else of the peer that has the most.
-    fn enter(&self, address: IpAddr) -> Place {
+    fn enter(&self, address: IpAddr) -> ConnectionSlot {
         let (peer, closed) = (peer_at(address), CancellationToken::new());
         let mut open = self.lock();
         let counts = open.counts();
@@ -170,15 +170,15 @@ impl Connections {
         open.next += 1;
         open.connections.insert(number, (peer, closed.clone()));
         drop(open);
-        Place { number, closed, connections: self.clone() }
+        ConnectionSlot { number, closed, connections: self.clone() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
+    fn lock(&self) -> MutexGuard<'_, OpenConnections> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Open {
+impl OpenConnections {
     /// How many connections each peer has.
     fn counts(&self) -> HashMap<IpAddr, usize> {
         let mut counts = HashMap::new();
@@ -196,7 +196,7 @@ impl Open {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.connections.lock().connections.remove(&self.number);
     }
@@ -208,15 +208,15 @@ const fn peer_at(address: IpAddr) -> IpAddr {
     if address.is_loopback() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { address }
 }
 
-fn router(told: Told) -> Router {
+fn router(told: ServedSources) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
-        .route("/livez", get(async |State(told): State<Told>| verdict(&told.health.ailments())))
-        .route("/readyz", get(async |State(told): State<Told>| verdict(&told.health.obstacles())))
+        .route("/livez", get(async |State(told): State<ServedSources>| verdict(&told.health.liveness_failures())))
+        .route("/readyz", get(async |State(told): State<ServedSources>| verdict(&told.health.unready_reasons())))
         .with_state(told)
 }
 
-async fn metrics(State(told): State<Told>, headers: HeaderMap) -> impl IntoResponse {
+async fn metrics(State(told): State<ServedSources>, headers: HeaderMap) -> impl IntoResponse {
     let accepted = headers.get(ACCEPT).and_then(|accepted| accepted.to_str().ok()).unwrap_or_default();
     if accepted.contains("application/openmetrics-text") {
         ([(CONTENT_TYPE, OPEN_METRICS)], told.metrics.text())
@@ -243,7 +243,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::runtime::Patience;
+    use crate::runtime::HealthThresholds;
 
     fn ask(address: SocketAddr, path: &str, accept: &str) -> String {
         send(address, &format!("GET {path} HTTP/1.1\r\naccept: {accept}\r\n"), "")
@@ -260,16 +260,16 @@ mod tests {
         answer
     }
 
-    fn start(metrics: &Metrics, patience: Patience) -> Server {
+    fn start(metrics: &Metrics, patience: HealthThresholds) -> HttpServer {
         let health = Health::of(metrics, patience);
-        Server::start(([127, 0, 0, 1], 0).into(), metrics.clone(), health).unwrap()
+        HttpServer::start(([127, 0, 0, 1], 0).into(), metrics.clone(), health).unwrap()
     }
 
     #[test]
     fn metrics_are_served_in_the_format_that_is_asked_for() {
         let metrics = Metrics::default();
         metrics.orphan_mitigated("OpenServiceBroker");
-        let server = start(&metrics, Patience::default());
+        let server = start(&metrics, HealthThresholds::default());
         let counted = "servicekeys_orphan_mitigations_total{backend=\"OpenServiceBroker\"} 1\n";
         for (accept, media_type, end) in [
             ("application/openmetrics-text;version=1.0.0,text/plain;q=0.5", OPEN_METRICS, "\n# EOF\n"),
@@ -286,9 +286,9 @@ mod tests {
     #[tokio::test]
     async fn a_stuck_executor_is_told_by_who_is_not_stuck() {
         let metrics = Metrics::default();
-        let patience = Patience { heart: Duration::from_millis(50), ..Patience::default() };
+        let patience = HealthThresholds { heart: Duration::from_millis(50), ..HealthThresholds::default() };
         let server = start(&metrics, patience);
-        let beats = metrics.heart().beats();
+        let beats = metrics.heart().ticks();
         thread::sleep(2 * patience.heart);
         let answer = ask(server.address(), "/livez", "*/*");
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn who_is_not_ready_says_why() {
         let metrics = Metrics::default();
-        let server = start(&metrics, Patience::default());
+        let server = start(&metrics, HealthThresholds::default());
         let watch = metrics.watches().begin("/api/v1/secrets");
         let answer = ask(server.address(), "/readyz", "*/*");
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("`/api/v1/secrets`"), "{answer}");
@@ -313,8 +313,8 @@ mod tests {
     #[tokio::test]
     async fn a_port_that_is_taken_is_an_error() {
         let (metrics, taken) = (Metrics::default(), TcpListener::bind("127.0.0.1:0").unwrap());
-        let health = Health::of(&metrics, Patience::default());
-        let refused = Server::start(taken.local_addr().unwrap(), metrics, health);
+        let health = Health::of(&metrics, HealthThresholds::default());
+        let refused = HttpServer::start(taken.local_addr().unwrap(), metrics, health);
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
@@ -322,7 +322,7 @@ mod tests {
         IpAddr::from([10, 0, 0, number])
     }
 
-    fn closed(places: &[Place]) -> Vec<usize> {
+    fn closed(places: &[ConnectionSlot]) -> Vec<usize> {
         let closed = places.iter().enumerate().filter(|(_, place)| place.closed.is_cancelled());
         closed.map(|(number, _)| number).collect()
     }
@@ -366,7 +366,7 @@ mod tests {
     /// A client that sends one byte after the other gets no further than the deadline of the head.
     #[test]
     fn a_slow_client_is_cut_off() {
-        let server = start(&Metrics::default(), Patience::default());
+        let server = start(&Metrics::default(), HealthThresholds::default());
         let mut connection = StdTcpStream::connect(server.address()).unwrap();
         connection.write_all(b"GET /livez HTTP/1.1\r\n").unwrap();
         let began = Instant::now();
@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn the_server_changes_nothing() {
-        let server = start(&Metrics::default(), Patience::default());
+        let server = start(&Metrics::default(), HealthThresholds::default());
         for request in ["PUT /log-level", "GET /log-level", "POST /metrics", "DELETE /livez"] {
             let answer = send(server.address(), &format!("{request} HTTP/1.1\r\n"), "trace");
             assert!(answer.starts_with("HTTP/1.1 40"), "{answer}");

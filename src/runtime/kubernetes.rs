@@ -20,7 +20,7 @@ use super::{
     Metrics,
     answers::{GuardedBody, guarded},
     metrics::ApiRequest,
-    watches::Pulse,
+    watches::WatchActivity,
 };
 
 /// A client whose requests are counted, and whose answers pass the [guard](super::answers).
@@ -68,13 +68,13 @@ where
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         let asked = api_request(request.method(), request.uri());
         let pulse = self.pulse_of(&request);
-        pulse.iter().for_each(Pulse::sign_of_life);
+        pulse.iter().for_each(WatchActivity::touch);
         let (metrics, began) = (self.metrics.clone(), Instant::now());
         let answer = self.inner.call(request);
         async move {
             let answer = answer.await;
             if answer.is_ok() {
-                pulse.iter().for_each(Pulse::sign_of_life);
+                pulse.iter().for_each(WatchActivity::touch);
             }
             let status = answer.as_ref().ok().map(|response| response.status().as_u16());
             metrics.asked_the_api_server(asked, status, began.elapsed());
@@ -86,7 +86,7 @@ where
 
 impl<S> Observed<S> {
     /// Lists and watches of all objects at a path are what a cache lives on; those of one object are not.
-    fn pulse_of(&self, request: &Request<RequestBody>) -> Option<Pulse> {
+    fn pulse_of(&self, request: &Request<RequestBody>) -> Option<WatchActivity> {
         let uri = request.uri();
         let of_one = uri.query().is_some_and(|query| query.contains("fieldSelector="));
         (request.method() == Method::GET && !of_one).then(|| self.metrics.watches().pulse(uri.path()))?
@@ -96,7 +96,7 @@ impl<S> Observed<S> {
 /// The answer to a request: what it brings is a sign of life of the watch that it belongs to.
 struct ObservedBody<B> {
     body: B,
-    pulse: Option<Pulse>,
+    pulse: Option<WatchActivity>,
 }
 
 impl<B: Body + Unpin> Body for ObservedBody<B> {
@@ -109,7 +109,7 @@ impl<B: Body + Unpin> Body for ObservedBody<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         if let (Poll::Ready(Some(Ok(_))), Some(pulse)) = (&polled, &self.pulse) {
-            pulse.sign_of_life();
+            pulse.touch();
         }
         polled
     }

@@ -3,7 +3,7 @@
 pub mod answers;
 mod control;
 mod health;
-mod heart;
+mod heartbeat;
 mod http;
 mod kubernetes;
 mod leader;
@@ -20,9 +20,9 @@ use futures::future;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use control::{Control, request_log_level};
-pub use health::{Health, Patience};
-pub use heart::Heart;
-pub use http::Server;
+pub use health::{Health, HealthThresholds};
+pub use heartbeat::Heartbeat;
+pub use http::HttpServer;
 pub use kubernetes::client;
 pub use leader::{Election, LEASE, Leadership, Loss};
 pub use logs::{InvalidLogFilter, LogFilter, LogFormat, LogLevel, start_logging};

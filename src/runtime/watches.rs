@@ -14,18 +14,18 @@ use std::{
 
 /// All watches of a process.
 #[derive(Clone, Debug, Default)]
-pub struct Watches(Arc<Mutex<Vec<Weak<State>>>>);
+pub struct Watches(Arc<Mutex<Vec<Weak<WatchState>>>>);
 
 /// One watch, for as long as it is to live.
 #[derive(Debug)]
-pub struct Watch(Arc<State>);
+pub struct Watch(Arc<WatchState>);
 
 /// Notes the signs of life of one watch.
 #[derive(Clone, Debug)]
-pub(super) struct Pulse(Arc<State>);
+pub(super) struct WatchActivity(Arc<WatchState>);
 
 #[derive(Debug)]
-struct State {
+struct WatchState {
     /// Where its objects are at the API server.
     path: String,
     filled: AtomicBool,
@@ -36,7 +36,7 @@ impl Watches {
     /// A watch of the objects at this path begins.
     #[must_use]
     pub fn begin(&self, path: &str) -> Watch {
-        let state = Arc::new(State {
+        let state = Arc::new(WatchState {
             path: path.to_owned(),
             filled: AtomicBool::new(false),
             last_sign: Mutex::new(Instant::now()),
@@ -48,14 +48,14 @@ impl Watches {
     }
 
     /// What notes the signs of life of the watch of the objects at this path.
-    pub(super) fn pulse(&self, path: &str) -> Option<Pulse> {
-        self.lock().iter().filter_map(Weak::upgrade).find(|watch| watch.path == path).map(Pulse)
+    pub(super) fn pulse(&self, path: &str) -> Option<WatchActivity> {
+        self.lock().iter().filter_map(Weak::upgrade).find(|watch| watch.path == path).map(WatchActivity)
     }
 
     /// How long each has been silent, with its path.
     #[must_use]
     pub fn silences(&self) -> Vec<(String, Duration)> {
-        let silence = |state: Arc<State>| {
+        let silence = |state: Arc<WatchState>| {
             let last = *state.last_sign.lock().unwrap_or_else(PoisonError::into_inner);
             (state.path.clone(), last.elapsed())
         };
@@ -70,11 +70,11 @@ impl Watches {
         (!living.is_empty()).then(|| unfilled.map(|state| state.path.clone()).collect())
     }
 
-    fn living(&self) -> Vec<Arc<State>> {
+    fn living(&self) -> Vec<Arc<WatchState>> {
         self.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<State>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<WatchState>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -86,8 +86,8 @@ impl Watch {
     }
 }
 
-impl Pulse {
-    pub(super) fn sign_of_life(&self) {
+impl WatchActivity {
+    pub(super) fn touch(&self) {
         *self.0.last_sign.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 }
@@ -118,7 +118,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(20));
         let before = silence();
         assert!(before >= Duration::from_millis(20));
-        watches.pulse("/secrets").unwrap().sign_of_life();
+        watches.pulse("/secrets").unwrap().touch();
         assert!(silence() < before);
     }
 }

@@ -88,7 +88,7 @@ pub enum RenderError {
     /// The template of an entry uses something that the credentials don't hold.
     #[error(
         "the template of entry `{entry}` uses {missing} on line {line}, \
-         which is not among the credentials {}", Names(.present)
+         which is not among the credentials {}", ShownNames(.present)
     )]
     Undefined {
         /// The entry.
@@ -194,13 +194,13 @@ impl fmt::Display for Quoted<'_> {
 }
 
 /// A list of names, cut where it is long.
-struct Names<'a>(&'a [String]);
+struct ShownNames<'a>(&'a [String]);
 
-impl Names<'_> {
+impl ShownNames<'_> {
     const MAX: usize = 20;
 }
 
-impl fmt::Display for Names<'_> {
+impl fmt::Display for ShownNames<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown: Vec<_> = self.0.iter().take(Self::MAX).map(|name| Quoted(name).to_string()).collect();
         write!(f, "({}", shown.join(", "))?;

@@ -23,5 +23,5 @@ pub use marks::{Imprint, Marks, digest_of, read};
 pub use object::{build, rehearsal, release, replace};
 pub use ownership::{Former, Ownership, intact, ownership};
 pub use previous::{entries_of, without_previous};
-pub use restrictions::{Admitted, DENIED_METADATA, DENIED_TYPES, Pattern, Restrictions};
+pub use restrictions::{Admitted, DENIED_METADATA, DENIED_TYPES, NamePattern, Restrictions};
 pub use writers::{changed, other_writers};

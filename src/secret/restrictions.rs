@@ -24,9 +24,9 @@ pub const DENIED_METADATA: [&str; 2] = [
 
 /// A type, or the key of a label or annotation; with `*` at the end, all that begin so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern(String);
+pub struct NamePattern(String);
 
-impl FromStr for Pattern {
+impl FromStr for NamePattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -39,7 +39,7 @@ impl FromStr for Pattern {
     }
 }
 
-impl Pattern {
+impl NamePattern {
     fn matches(&self, name: &str) -> bool {
         match self.0.strip_suffix('*') {
             Some(start) => name.starts_with(start),
@@ -52,13 +52,13 @@ impl Pattern {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admitted {
     /// Without any, all are allowed.
-    allowed: Vec<Pattern>,
-    denied: Vec<Pattern>,
+    allowed: Vec<NamePattern>,
+    denied: Vec<NamePattern>,
 }
 
 /// The list that refuses a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
+enum RefusingList {
     Denied,
     NotAllowed,
 }
@@ -67,21 +67,21 @@ impl Admitted {
     /// Admits what one of `allowed` matches, or everything if there is none, except what one of `denied` matches. Empty
     /// patterns, which an empty variable of the environment leaves, count as none.
     #[must_use]
-    pub fn new(allowed: Vec<Pattern>, denied: Vec<Pattern>) -> Self {
-        let given = |patterns: Vec<Pattern>| patterns.into_iter().filter(|it| !it.0.is_empty()).collect();
+    pub fn new(allowed: Vec<NamePattern>, denied: Vec<NamePattern>) -> Self {
+        let given = |patterns: Vec<NamePattern>| patterns.into_iter().filter(|it| !it.0.is_empty()).collect();
         Self { allowed: given(allowed), denied: given(denied) }
     }
 
     fn denying(names: &[&str]) -> Self {
-        Self::new(Vec::new(), names.iter().map(|name| Pattern((*name).to_owned())).collect())
+        Self::new(Vec::new(), names.iter().map(|name| NamePattern((*name).to_owned())).collect())
     }
 
-    fn refusal(&self, name: &str) -> Option<Refusal> {
-        let has_match = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name));
+    fn refusal(&self, name: &str) -> Option<RefusingList> {
+        let has_match = |patterns: &[NamePattern]| patterns.iter().any(|pattern| pattern.matches(name));
         if has_match(&self.denied) {
-            Some(Refusal::Denied)
+            Some(RefusingList::Denied)
         } else if !self.allowed.is_empty() && !has_match(&self.allowed) {
-            Some(Refusal::NotAllowed)
+            Some(RefusingList::NotAllowed)
         } else {
             None
         }
@@ -111,11 +111,11 @@ impl Restrictions {
     pub fn check(&self, layout: &Layout) -> Result<(), RenderError> {
         if let Some(refusal) = self.types.refusal(&layout.type_) {
             let problem = match refusal {
-                Refusal::Denied => {
+                RefusingList::Denied => {
                     "is denied by the administrator (flag `--denied-secret-types`, chart value `secrets.types.denied`); \
                      choose another `spec.secret.type`"
                 }
-                Refusal::NotAllowed => {
+                RefusingList::NotAllowed => {
                     "is not among the types that the administrator allows (flag `--secret-types`, chart value \
                      `secrets.types.allowed`); choose another `spec.secret.type`"
                 }
@@ -126,11 +126,11 @@ impl Restrictions {
             let refused = map.keys().find_map(|key| Some((key, self.metadata.refusal(key)?)));
             if let Some((key, refusal)) = refused {
                 let problem = match refusal {
-                    Refusal::Denied => {
+                    RefusingList::Denied => {
                         "is denied by the administrator (flag `--denied-secret-metadata`, chart value \
                          `secrets.metadata.denied`); remove it"
                     }
-                    Refusal::NotAllowed => {
+                    RefusingList::NotAllowed => {
                         "is not among the keys that the administrator allows (flag `--secret-metadata`, chart value \
                          `secrets.metadata.allowed`); remove it"
                     }
@@ -168,16 +168,16 @@ mod tests {
     #[rstest]
     #[case::everything(&[], &[], None)]
     #[case::nothing_given(&[""], &[""], None)]
-    #[case::denied(&[], &["example.com/role"], Some(Refusal::Denied))]
-    #[case::denied_by_its_start(&[], &["example.com/*"], Some(Refusal::Denied))]
+    #[case::denied(&[], &["example.com/role"], Some(RefusingList::Denied))]
+    #[case::denied_by_its_start(&[], &["example.com/*"], Some(RefusingList::Denied))]
     #[case::another_one_is_denied(&[], &["example.com/rol", "example.com/roles"], None)]
     #[case::allowed(&["example.com/*"], &[], None)]
-    #[case::another_one_is_allowed(&["example.org/*"], &[], Some(Refusal::NotAllowed))]
-    #[case::allowed_and_denied(&["*"], &["example.com/role"], Some(Refusal::Denied))]
+    #[case::another_one_is_allowed(&["example.org/*"], &[], Some(RefusingList::NotAllowed))]
+    #[case::allowed_and_denied(&["*"], &["example.com/role"], Some(RefusingList::Denied))]
     fn names_are_admitted(
         #[case] allowed: &[&str],
         #[case] denied: &[&str],
-        #[case] refusal: Option<Refusal>,
+        #[case] refusal: Option<RefusingList>,
     ) {
         assert_eq!(admitted(allowed, denied).refusal("example.com/role"), refusal);
     }
@@ -187,7 +187,7 @@ mod tests {
     #[case::twice("a**")]
     #[case::space("a b")]
     fn what_is_not_a_pattern_is_refused(#[case] text: &str) {
-        assert!(text.parse::<Pattern>().is_err());
+        assert!(text.parse::<NamePattern>().is_err());
     }
 
     #[rstest]

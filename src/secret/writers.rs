@@ -64,12 +64,12 @@ impl fmt::Display for Field {
 
 /// What the API server stored otherwise than the operator sent it.
 #[derive(Debug)]
-pub struct Change {
+pub struct SecretChange {
     fields: Vec<Field>,
     owners: Option<String>,
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for SecretChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { fields, owners } = self;
         write!(f, "another {} than the operator sent: ", list(fields))?;
@@ -91,13 +91,13 @@ impl fmt::Display for Change {
 /// What the API server stored otherwise than the operator sent it. Only entries and the operator's own labels and
 /// annotations count; others may differ.
 #[must_use]
-pub fn changed(sent: &Secret, stored: &Secret) -> Option<Change> {
+pub fn changed(sent: &Secret, stored: &Secret) -> Option<SecretChange> {
     let (sent_entries, stored_entries) = (Entries::of(sent), Entries::of(stored));
     let entries = differences(Part::Data, &sent_entries.0, &stored_entries.0, |_, _| true);
     let is_mark = |_, name: &str| name.starts_with(PREFIX);
     let marks = differences_of_metadata(&sent.metadata, &stored.metadata, is_mark);
     let fields: Vec<_> = entries.into_iter().chain(marks).collect();
-    (!fields.is_empty()).then(|| Change { owners: owners(stored, fields.iter().cloned()), fields })
+    (!fields.is_empty()).then(|| SecretChange { owners: owners(stored, fields.iter().cloned()), fields })
 }
 
 /// The other field managers that own fields of a Secret that is not right, in words. `None`: the API server names none.

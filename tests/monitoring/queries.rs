@@ -9,7 +9,7 @@ use promql_parser::{
 };
 use servicekey_operator::runtime::{
     Metrics,
-    metrics::{Entry, Values},
+    metrics::{MetricEntry, Values},
 };
 
 /// The labels that Prometheus puts on everything that it scrapes.
@@ -62,7 +62,7 @@ fn read(query: &str) -> Reading {
 }
 
 /// The family of a selector, and whether it is about the buckets of a histogram.
-fn family(selector: &VectorSelector) -> (&'static Entry, bool) {
+fn family(selector: &VectorSelector) -> (&'static MetricEntry, bool) {
     let name = selector.name.as_deref().expect("a selector without a name");
     let metrics = Metrics::default();
     let found = metrics.families().iter().find_map(|family| {

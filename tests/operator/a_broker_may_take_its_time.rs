@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::SignedDuration;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
-use servicekey_operator::api::{OperationKind, Reason, ServiceKey};
+use servicekey_operator::api::{OperationStatusKind, Reason, ServiceKey};
 use testkit::broker::{CredentialsRecipe, FakeBroker, Fault, Instance, Pace, Route, Work};
 
 use crate::{
@@ -68,7 +68,7 @@ async fn a_long_operation_is_shown() {
     let key = stage.wait_key(NAME, Reason::Binding).await;
     key.says("the remote side has been making key 1 since ");
     let operation = key.status.as_ref().unwrap().operation.as_ref().unwrap();
-    assert_eq!((operation.kind, operation.sequence), (OperationKind::Bind, 1));
+    assert_eq!((operation.kind, operation.sequence), (OperationStatusKind::Bind, 1));
     assert_eq!(operation.token, stage.broker.under_way()[0].token);
     assert_eq!(condition(&key, "Stalled"), None);
     assert_eq!(stage.broker.finish_all(), 1);
@@ -77,7 +77,7 @@ async fn a_long_operation_is_shown() {
     stage.keys().delete(NAME, &DeleteParams::default()).await.unwrap();
     let key = stage.wait_key(NAME, Reason::Deleting).await;
     key.says("the remote side has been revoking key 1 since ");
-    assert_eq!(key.status.as_ref().unwrap().operation.as_ref().unwrap().kind, OperationKind::Unbind);
+    assert_eq!(key.status.as_ref().unwrap().operation.as_ref().unwrap().kind, OperationStatusKind::Unbind);
     assert!(stage.secrets().get_opt(NAME).await.unwrap().is_some(), "the Secret goes after the key");
     assert_eq!(stage.broker.finish_all(), 1);
     stage.wait_gone(NAME).await;

@@ -12,7 +12,7 @@ use serde_json::json;
 use servicekey_operator::{
     api::KeyProvider,
     controller::{Operator, Options},
-    runtime::{self, Health, Metrics, Patience, Server},
+    runtime::{self, Health, Metrics, HealthThresholds, HttpServer},
 };
 use testkit::{
     Moment,
@@ -44,7 +44,7 @@ async fn ask(address: SocketAddr, path: &str) -> (u16, String) {
 
 /// An operator behind a gateway, with its probes.
 struct Probed {
-    server: Server,
+    server: HttpServer,
     task: AbortHandle,
 }
 
@@ -59,20 +59,20 @@ impl Probed {
     fn start(
         stage: &Stage,
         gateway: &Gateway,
-        patience: Patience,
+        patience: HealthThresholds,
     ) -> impl Future<Output = Self> + Send + use<> {
         let kubeconfig = Kubeconfig::read_from(gateway.kubeconfig()).unwrap();
         Self::serve(kubeconfig, stage.options(), patience)
     }
 
-    async fn serve(kubeconfig: Kubeconfig, options: Options, patience: Patience) -> Self {
+    async fn serve(kubeconfig: Kubeconfig, options: Options, patience: HealthThresholds) -> Self {
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         let metrics = Metrics::default();
         let client = runtime::client(config, &metrics).unwrap();
         let operator = Operator::new(client, options).with_metrics(metrics.clone());
         let task = tokio::spawn(operator.run(std::future::pending())).abort_handle();
         let health = Health::of(&metrics, patience);
-        Self { server: Server::start(([127, 0, 0, 1], 0).into(), metrics, health).unwrap(), task }
+        Self { server: HttpServer::start(([127, 0, 0, 1], 0).into(), metrics, health).unwrap(), task }
     }
 
     /// Waits until a probe says this.
@@ -94,7 +94,7 @@ async fn it_is_ready_when_it_knows_all_objects() {
     let stage = Stage::set().await;
     let gateway = Gateway::start(stage.client.clone()).await.unwrap();
     let lists = gateway.gate(Requests::to(Method::GET, "servicekeys"), Moment::AfterEffect);
-    let operator = Probed::start(&stage, &gateway, Patience::default()).await;
+    let operator = Probed::start(&stage, &gateway, HealthThresholds::default()).await;
     lists.wait_for_arrival().await.unwrap();
     let path = format!("/apis/servicekeys.dev/v1alpha1/namespaces/{}/servicekeys", stage.namespace);
     let only_these = |status, body: &str| {
@@ -123,7 +123,7 @@ async fn a_stuck_executor_ends_its_life() {
     let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let handle = threads.handle().clone();
     let _threads = Threads(Some(threads));
-    let patience = Patience { heart: Duration::from_secs(2), ..Patience::default() };
+    let patience = HealthThresholds { heart: Duration::from_secs(2), ..HealthThresholds::default() };
     let operator = handle.spawn(Probed::start(&stage, &gateway, patience)).await.unwrap();
     operator.says("/readyz", |status, _| status == 200).await;
     operator.says("/livez", |status, _| status == 200).await;
@@ -144,7 +144,7 @@ async fn a_dead_watch_ends_its_life() {
     let gateway = Gateway::start(stage.client.clone()).await.unwrap();
     // The list comes first, and then the watch.
     let watches = gateway.gate(Requests::to(Method::GET, "servicekeys").after(1), Moment::BeforeEffect);
-    let patience = Patience { watch: Duration::from_secs(4), ..Patience::default() };
+    let patience = HealthThresholds { watch: Duration::from_secs(4), ..HealthThresholds::default() };
     let operator = Probed::start(&stage, &gateway, patience).await;
     watches.wait_for_arrival().await.unwrap();
     stage.create_key("monitoring-creds").await;

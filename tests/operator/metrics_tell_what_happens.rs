@@ -8,7 +8,7 @@ use servicekey_operator::{
     api::{Reason, ServiceKey},
     runtime::{
         Metrics,
-        metrics::{Entry, Values},
+        metrics::{MetricEntry, Values},
     },
 };
 use testkit::{
@@ -236,8 +236,8 @@ async fn what_is_exposed_is_documented_well_formed_and_no_secret() {
 /// Every series is of a family that is documented, with just its labels, and with values that are foreseen.
 fn assert_documented(text: &str) {
     let metrics = Metrics::default();
-    let entry = |series: &str| -> &'static Entry {
-        let is_of = |entry: &&'static Entry| {
+    let entry = |series: &str| -> &'static MetricEntry {
+        let is_of = |entry: &&'static MetricEntry| {
             let part = series.strip_prefix(entry.name);
             part.is_some_and(|part| matches!(part, "" | "_bucket" | "_sum" | "_count"))
         };

@@ -1,6 +1,6 @@
 //! What is seen from outside: conditions of the ServiceKey, and calls to the broker.
 
-use servicekey_operator::api::{ConditionType, OperationKind, Reason, ServiceKey};
+use servicekey_operator::api::{ConditionType, OperationStatusKind, Reason, ServiceKey};
 use testkit::broker::{Call as Asked, Route};
 
 use crate::case::{Ask, Case, Outcome, Says, Shown};
@@ -75,5 +75,5 @@ pub fn shown(key: &ServiceKey) -> Option<Shown> {
 /// Whether the status tells of a key that a lost answer may have left.
 fn cleans_up(key: &ServiceKey) -> bool {
     let operation = key.status.as_ref().and_then(|status| status.operation.as_ref());
-    operation.is_some_and(|operation| operation.kind == OperationKind::CleanUp)
+    operation.is_some_and(|operation| operation.kind == OperationStatusKind::CleanUp)
 }

@@ -4,14 +4,14 @@ use reqwest::{Method, StatusCode};
 
 use super::{
     call::Exchange,
-    classify::Call,
+    classify::CloudFoundryCall,
     foundry::{CloudFoundry, KEYS},
     marks,
-    watch::Made,
-    wire::{Key, Standing},
+    pending_operations::CreatedKey,
+    wire::{CredentialBinding, BindingState},
 };
 use crate::backend::{
-    Adoption, BackendError, Bound, IssuedKey, KeyFacts, KeyRequest, LostClusters, Restored, http::segment,
+    AdoptionPermit, BackendError, Bound, IssuedKey, KeyFacts, KeyRequest, LostClusters, Restored, http::segment,
 };
 use crate::fair::Lane;
 
@@ -33,13 +33,13 @@ impl CloudFoundry {
         if !self.may_adopt(&key, request, adoption)? {
             return Ok(None);
         }
-        let made = Made::from(key);
+        let made = CreatedKey::from(key);
         // Read first: what can't be read is left to whoever has it.
         let Some(IssuedKey { facts, credentials }) = self.issued(request, &made).await? else {
             return Err(super::foundry::hidden(&request.name));
         };
         let credentials = credentials.kept(self.http.kept())?;
-        let mut exchange = Exchange::of(self, Call::Adopt, request);
+        let mut exchange = Exchange::of(self, CloudFoundryCall::Adopt, request);
         let marks = serde_json::json!({"metadata": marks::of(request)});
         let path = format!("{KEYS}/{}", segment(&made.guid));
         let response = exchange.send_json(Method::PATCH, &path, &marks).await?;
@@ -54,8 +54,8 @@ impl CloudFoundry {
     /// Whether the ServiceKey may adopt the key. A mark names the ServiceKey that the key belongs to. That one must no
     /// longer exist, and must have been of the same namespace and cluster, or of a cluster that the provider names. The
     /// operator can't see the ServiceKeys of other clusters, which may have a namespace of the same name.
-    fn may_adopt(&self, key: &Key, request: &KeyRequest, adoption: &Adoption) -> Result<bool, BackendError> {
-        if key.standing() != Standing::Made {
+    fn may_adopt(&self, key: &CredentialBinding, request: &KeyRequest, adoption: &AdoptionPermit) -> Result<bool, BackendError> {
+        if key.standing() != BindingState::Made {
             return Ok(false);
         }
         let Some(owner) = marks::owner_of(key) else { return Ok(true) };
@@ -69,28 +69,28 @@ impl CloudFoundry {
     }
 
     /// Whether the key may be that of a restored ServiceKey, where the request is of one. A former UID alone proves nothing.
-    pub(super) fn may_be_inherited(&self, key: &Key, request: &KeyRequest) -> bool {
+    pub(super) fn may_be_inherited(&self, key: &CredentialBinding, request: &KeyRequest) -> bool {
         may_be_inherited(key, request, &self.lost_clusters)
     }
 
     /// Whether this is the key that is asked for, as far as its mark tells.
-    pub(super) fn is_ours(&self, key: &Key, request: &KeyRequest) -> bool {
+    pub(super) fn is_ours(&self, key: &CredentialBinding, request: &KeyRequest) -> bool {
         marks::is_ours(key, request.identity) && self.may_be_inherited(key, request)
     }
 
     /// Whether the key bears the whole mark of the one that is asked for.
-    pub(super) fn bears_mark(&self, key: &Key, request: &KeyRequest) -> bool {
+    pub(super) fn bears_mark(&self, key: &CredentialBinding, request: &KeyRequest) -> bool {
         marks::bears(key, request.identity) && self.may_be_inherited(key, request)
     }
 }
 
 /// Whether the key was created in this cluster, or in one that the provider says is lost.
-fn is_of_a_known_cluster(key: &Key, request: &KeyRequest, lost: &LostClusters) -> bool {
+fn is_of_a_known_cluster(key: &CredentialBinding, request: &KeyRequest, lost: &LostClusters) -> bool {
     let cluster = marks::cluster_of(key);
     cluster == request.owner.cluster_id.as_deref() || cluster.is_some_and(|cluster| lost.contain(cluster))
 }
 
-fn may_be_inherited(key: &Key, request: &KeyRequest, lost: &LostClusters) -> bool {
+fn may_be_inherited(key: &CredentialBinding, request: &KeyRequest, lost: &LostClusters) -> bool {
     request.restored.is_none_or(|Restored { login_is_own }| {
         is_of_a_known_cluster(key, request, lost)
             && (login_is_own || marks::is_of_namesake(key, &request.owner))
@@ -102,7 +102,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::backend::cloud_foundry::watch::tests::request;
+    use crate::backend::cloud_foundry::pending_operations::tests::request;
 
     const SHARED: Option<Restored> = Some(Restored { login_is_own: false });
     const OWN: Option<Restored> = Some(Restored { login_is_own: true });

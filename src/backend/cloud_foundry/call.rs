@@ -12,17 +12,17 @@ use tracing::Instrument;
 use url::Url;
 
 use super::{
-    classify::{Call, advice, class},
+    classify::{CloudFoundryCall, advice, class},
     discovery::Links,
     foundry::CloudFoundry,
-    session::{Pass, sign},
-    wire::{self, ApiError},
+    session::{Authorization, sign},
+    wire::{self, CloudFoundryError},
 };
 use crate::backend::{
-    Backend, BackendError, ErrorClass, KeyRequest, Listed, MemoryShare,
-    http::{Failure, Redactor, Request, Response, below, call_span},
+    Backend, BackendError, ErrorClass, KeyRequest, CompleteList, MemoryShare,
+    http::{HttpFailure, Redactor, Request, Response, below, call_span},
     memory::Weight,
-    pages::{Endless, Lists, Page, Pages},
+    pages::{Endless, Lists, Page, PagedList},
     token::Token,
 };
 
@@ -37,7 +37,7 @@ const SMALLEST_PAGE: usize = 50;
 /// A call that is about to be made, or was made.
 pub(super) struct Exchange<'a> {
     foundry: &'a CloudFoundry,
-    call: Call,
+    call: CloudFoundryCall,
     request: Option<&'a KeyRequest>,
     /// The tokens that were sent, and are not to be read in any message.
     sent: Vec<SecretString>,
@@ -47,12 +47,12 @@ pub(super) struct Exchange<'a> {
 
 impl<'a> Exchange<'a> {
     /// A call on behalf of no ServiceKey, or of many.
-    pub(super) const fn anonymous(foundry: &'a CloudFoundry, call: Call) -> Self {
+    pub(super) const fn anonymous(foundry: &'a CloudFoundry, call: CloudFoundryCall) -> Self {
         Self { foundry, call, request: None, sent: Vec::new(), found_page_too_large: false }
     }
 
     /// A call on behalf of a ServiceKey.
-    pub(super) const fn of(foundry: &'a CloudFoundry, call: Call, request: &'a KeyRequest) -> Self {
+    pub(super) const fn of(foundry: &'a CloudFoundry, call: CloudFoundryCall, request: &'a KeyRequest) -> Self {
         Self { foundry, call, request: Some(request), sent: Vec::new(), found_page_too_large: false }
     }
 
@@ -96,7 +96,7 @@ impl<'a> Exchange<'a> {
         path: &str,
         query: &[(&str, &str)],
         keep: impl Fn(T) -> Option<K> + Send + Sync,
-    ) -> Result<Listed<K>, BackendError> {
+    ) -> Result<CompleteList<K>, BackendError> {
         loop {
             let size = self.foundry.page_size.load(Ordering::Relaxed);
             let per_page = size.to_string();
@@ -129,8 +129,8 @@ impl<'a> Exchange<'a> {
         let CloudFoundry { http, session, .. } = self.foundry;
         let request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
         let tokens = match session.pass(links, http)? {
-            Pass::Header(header) => return self.send_once(sign(request, &header)).await,
-            Pass::Tokens(tokens) => tokens,
+            Authorization::Header(header) => return self.send_once(sign(request, &header)).await,
+            Authorization::Tokens(tokens) => tokens,
         };
         let token = tokens.current(http).await?;
         let response = self.send_with(&token, request.clone()).await?;
@@ -157,7 +157,7 @@ impl<'a> Exchange<'a> {
             None => request,
         };
         match http.send(request.clone()).instrument(span()).await {
-            Err(Failure::Unproved(_)) => {
+            Err(HttpFailure::Unproved(_)) => {
                 session.check(http).await?;
                 http.send(request).instrument(span()).await
             }
@@ -178,10 +178,10 @@ impl<'a> Exchange<'a> {
     }
 
     /// A call that brought no answer, or one whose body did not arrive.
-    pub(super) fn failed(&self, failure: Failure) -> BackendError {
+    pub(super) fn failed(&self, failure: HttpFailure) -> BackendError {
         let (what, unknown) = (self.call.to_string(), self.call.class_of_unknown());
         match self.call {
-            Call::Details => failure.into_error_of_a_key(&what, unknown),
+            CloudFoundryCall::Details => failure.into_error_of_a_key(&what, unknown),
             _ => failure.into_error(&what, unknown),
         }
     }
@@ -212,7 +212,7 @@ impl<'a> Exchange<'a> {
             "{} failed: the API answers {status}, but the body {what}; ask the operator of the Cloud Foundry",
             self.call
         );
-        BackendError::new(class(self.call, status, &ApiError::default()), message)
+        BackendError::new(class(self.call, status, &CloudFoundryError::default()), message)
             .retry_after(response.retry_after)
     }
 
@@ -237,7 +237,7 @@ impl<'a> Exchange<'a> {
 
 impl<'a> Lists for Exchange<'a> {
     type Pages<'e>
-        = Resources<'e, 'a>
+        = BindingPages<'e, 'a>
     where
         Self: 'e;
 
@@ -249,22 +249,22 @@ impl<'a> Lists for Exchange<'a> {
         &'e mut self,
         path: &'e str,
         query: &[(&str, &str)],
-    ) -> Result<Resources<'e, 'a>, BackendError> {
+    ) -> Result<BindingPages<'e, 'a>, BackendError> {
         let links = self.links().await?;
         let first = address(&links, path, query);
-        Ok(Resources { exchange: self, links, first })
+        Ok(BindingPages { exchange: self, links, first })
     }
 }
 
 /// The resources of a list.
-pub(super) struct Resources<'e, 'a> {
+pub(super) struct BindingPages<'e, 'a> {
     exchange: &'e mut Exchange<'a>,
     links: Arc<Links>,
     /// The first page.
     first: Url,
 }
 
-impl Pages for Resources<'_, '_> {
+impl PagedList for BindingPages<'_, '_> {
     /// As long as the API makes them.
     const MOST_PER_PAGE: usize = MOST_PER_PAGE;
 
@@ -288,7 +288,7 @@ impl Pages for Resources<'_, '_> {
 
     fn page<'p>(&self, response: &'p Response) -> Result<Page<'p>, BackendError> {
         let body = response.body().map_err(|failure| self.exchange.failed(failure))?;
-        let wire::Page { pagination, resources } =
+        let wire::ListPage { pagination, resources } =
             wire::read(body).map_err(|what| self.exchange.malformed(response, what))?;
         Ok(Page { items: resources, next: pagination.next.map(|next| next.href) })
     }
@@ -308,11 +308,11 @@ impl Pages for Resources<'_, '_> {
 }
 
 fn is_about_page_size(body: &[u8]) -> bool {
-    ApiError::read(body).is_about_page_size()
+    CloudFoundryError::read(body).is_about_page_size()
 }
 
 /// An answer of the router in front of the API, which did not get the request.
-pub(super) fn unreachable(call: Call, response: &Response, redactor: &Redactor) -> BackendError {
+pub(super) fn unreachable(call: CloudFoundryCall, response: &Response, redactor: &Redactor) -> BackendError {
     let said = if response.is_of_a_router() {
         "it knows no such route".to_owned()
     } else {
@@ -326,11 +326,11 @@ pub(super) fn unreachable(call: Call, response: &Response, redactor: &Redactor) 
 }
 
 /// An answer that is not a success, in words.
-pub(super) fn refused_words(call: Call, response: &Response, redactor: &Redactor) -> BackendError {
+pub(super) fn refused_words(call: CloudFoundryCall, response: &Response, redactor: &Redactor) -> BackendError {
     let status = response.status.as_u16();
     // Where the body did not arrive the status still says what happened.
     let body = response.body().unwrap_or_default();
-    let error = ApiError::read(body);
+    let error = CloudFoundryError::read(body);
     let said =
         if error.detail.trim().is_empty() { redactor.quote(body) } else { redactor.sanitize(&error.detail) };
     let mut message = format!("{call} failed: the API answers {status}: {said}");

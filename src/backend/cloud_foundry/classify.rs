@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use super::wire::ApiError;
+use super::wire::CloudFoundryError;
 use crate::backend::ErrorClass;
 
 /// Which call of the API was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Call {
+pub(super) enum CloudFoundryCall {
     Discovery,
     Organization,
     Space,
@@ -23,7 +23,7 @@ pub(super) enum Call {
     Job,
 }
 
-impl fmt::Display for Call {
+impl fmt::Display for CloudFoundryCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Discovery => "discovery",
@@ -43,7 +43,7 @@ impl fmt::Display for Call {
     }
 }
 
-impl Call {
+impl CloudFoundryCall {
     /// The path of the call, without ids.
     pub(super) const fn route(self) -> &'static str {
         match self {
@@ -81,9 +81,9 @@ const SPACE_SUSPENDED: u64 = 10019;
 const BEING_DELETED: u64 = 10020;
 
 /// The class of an answer that is not the success of its call.
-pub(super) fn class(call: Call, status: u16, error: &ApiError) -> ErrorClass {
+pub(super) fn class(call: CloudFoundryCall, status: u16, error: &CloudFoundryError) -> ErrorClass {
     match status {
-        200..300 if call == Call::Bind => ErrorClass::Unsure,
+        200..300 if call == CloudFoundryCall::Bind => ErrorClass::Unsure,
         200..300 => ErrorClass::Unexpected,
         401 | 403 => ErrorClass::Forbidden,
         404 if call.is_always_there() => ErrorClass::Unexpected,
@@ -91,18 +91,18 @@ pub(super) fn class(call: Call, status: u16, error: &ApiError) -> ErrorClass {
         408 => call.class_of_unknown(),
         422 if error.is_busy() => ErrorClass::Transient,
         // It takes its keys with it.
-        422 if error.code == BEING_DELETED && call != Call::Bind => ErrorClass::Transient,
+        422 if error.code == BEING_DELETED && call != CloudFoundryCall::Bind => ErrorClass::Transient,
         422 if error.is_about_unknown_instance() => ErrorClass::Gone,
         429 => ErrorClass::Throttled,
         400..500 => ErrorClass::Rejected,
         // What was wrong was said before anything was asked of a broker: CredHub does not answer.
-        503 if call == Call::Details => ErrorClass::Transient,
+        503 if call == CloudFoundryCall::Details => ErrorClass::Transient,
         _ => call.class_of_unknown(),
     }
 }
 
 /// What to do about such an answer; empty where it is simply tried again, or where the API's own words must do.
-pub(super) fn advice(call: Call, status: u16, error: &ApiError) -> &'static str {
+pub(super) fn advice(call: CloudFoundryCall, status: u16, error: &CloudFoundryError) -> &'static str {
     match status {
         400 if error.is_about_page_size() => {
             "the API lists no more keys than that; ask the operator of the Cloud Foundry to raise \
@@ -119,7 +119,7 @@ pub(super) fn advice(call: Call, status: u16, error: &ApiError) -> &'static str 
         }
         403 if matches!(
             call,
-            Call::Bind | Call::Unbind | Call::Release | Call::Adopt | Call::Mark | Call::Details
+            CloudFoundryCall::Bind | CloudFoundryCall::Unbind | CloudFoundryCall::Release | CloudFoundryCall::Adopt | CloudFoundryCall::Mark | CloudFoundryCall::Details
         ) =>
         {
             "the login needs the role Space Developer in the instance's space, and the scope `cloud_controller.write`"
@@ -128,8 +128,8 @@ pub(super) fn advice(call: Call, status: u16, error: &ApiError) -> &'static str 
             "the login may not do this; it needs the role Space Developer in the instance's space, and the scopes \
              `cloud_controller.read` and `cloud_controller.write`"
         }
-        404 if call == Call::Discovery => "check that `apiUrl` is the API's base address, without `/v3`",
-        404 if call == Call::Bind => "check `instance`, and that the login may see it",
+        404 if call == CloudFoundryCall::Discovery => "check that `apiUrl` is the API's base address, without `/v3`",
+        404 if call == CloudFoundryCall::Bind => "check `instance`, and that the login may see it",
         422 if error.code == BEING_DELETED => "its instances and their keys go with it",
         422 if error.says("unknown field \"metadata\"") => {
             "the API refuses labels as a Korifi does, and its root document does not say that it is one; ask its operator"
@@ -141,7 +141,7 @@ pub(super) fn advice(call: Call, status: u16, error: &ApiError) -> &'static str 
         }
         422 if error.says("does not allow bindings") => "choose an instance of another plan",
         429 => "it asks for fewer requests; lower `limits` if this lasts",
-        503 if call == Call::Details => "the credentials can't be read there just now",
+        503 if call == CloudFoundryCall::Details => "the credentials can't be read there just now",
         _ => "",
     }
 }
@@ -176,8 +176,8 @@ mod tests {
     #[case(503, "",          [Transient,  Unsure,     Transient,  Transient])]
     #[rustfmt::skip]
     fn classifies(#[case] status: u16, #[case] detail: &str, #[case] expected: [ErrorClass; 4]) {
-        let error = ApiError { code: 10008, detail: detail.to_owned() };
-        let calls = [Call::Keys, Call::Bind, Call::Details, Call::Unbind];
+        let error = CloudFoundryError { code: 10008, detail: detail.to_owned() };
+        let calls = [CloudFoundryCall::Keys, CloudFoundryCall::Bind, CloudFoundryCall::Details, CloudFoundryCall::Unbind];
         assert_eq!(calls.map(|call| class(call, status, &error)), expected);
     }
 
@@ -192,15 +192,15 @@ mod tests {
     #[case(403, 10019, "activate the space again")]
     #[case(422, 10020, "its instances and their keys go with it")]
     fn some_codes_have_a_cause_of_their_own(#[case] status: u16, #[case] code: u64, #[case] words: &str) {
-        let error = ApiError { code, detail: "The space is being deleted".to_owned() };
-        let said = advice(Call::Bind, status, &error);
+        let error = CloudFoundryError { code, detail: "The space is being deleted".to_owned() };
+        let said = advice(CloudFoundryCall::Bind, status, &error);
         assert!(said.contains(words), "{said}");
     }
 
     #[test]
     fn a_space_that_is_being_deleted_takes_its_keys_with_it() {
-        let error = ApiError { code: BEING_DELETED, detail: "The space is being deleted".to_owned() };
-        assert_eq!(class(Call::Bind, 422, &error), Rejected);
-        assert_eq!(class(Call::Unbind, 422, &error), Transient);
+        let error = CloudFoundryError { code: BEING_DELETED, detail: "The space is being deleted".to_owned() };
+        assert_eq!(class(CloudFoundryCall::Bind, 422, &error), Rejected);
+        assert_eq!(class(CloudFoundryCall::Unbind, 422, &error), Transient);
     }
 }

@@ -15,7 +15,7 @@ pub struct CloudFoundryConfig {
     /// The UAA's base address, where it is not the one that the API names.
     pub uaa_url: Option<Url>,
     /// The login.
-    pub auth: CloudFoundryAuth,
+    pub auth: CloudFoundryLogin,
     /// Where instances are looked up by name; with `space`.
     pub organization: Option<String>,
     /// Where instances are looked up by name; with `organization`.
@@ -46,7 +46,7 @@ impl fmt::Debug for CloudFoundryConfig {
 
 /// The login at a Cloud Foundry.
 #[derive(Clone, Debug)]
-pub enum CloudFoundryAuth {
+pub enum CloudFoundryLogin {
     /// A user's name and password.
     Password {
         /// The user.

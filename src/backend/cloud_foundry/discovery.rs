@@ -45,13 +45,13 @@ struct Root {
 
 #[derive(Deserialize)]
 struct RootLinks {
-    cloud_controller_v3: Option<Link>,
-    uaa: Option<Link>,
-    login: Option<Link>,
+    cloud_controller_v3: Option<RootLink>,
+    uaa: Option<RootLink>,
+    login: Option<RootLink>,
 }
 
 #[derive(Deserialize)]
-struct Link {
+struct RootLink {
     #[serde(deserialize_with = "bounded::word")]
     href: String,
     #[serde(default)]
@@ -108,7 +108,7 @@ impl Links {
     }
 
     /// The token endpoint of the UAA that the root names.
-    fn token_of(root: &Url, uaa: Option<Link>, login: Option<Link>) -> Result<Url, BackendError> {
+    fn token_of(root: &Url, uaa: Option<RootLink>, login: Option<RootLink>) -> Result<Url, BackendError> {
         let (name, found) = match (uaa, login) {
             (Some(uaa), _) => ("uaa", uaa),
             (None, Some(login)) => ("login", login),
@@ -183,7 +183,7 @@ fn is_loopback(host: &Host<&str>) -> bool {
     }
 }
 
-fn link(name: &str, Link { href, meta: _ }: &Link) -> Result<Url, BackendError> {
+fn link(name: &str, RootLink { href, meta: _ }: &RootLink) -> Result<Url, BackendError> {
     href.parse().map_err(|_| {
         let message = format!("the API's link `{name}` is no URL; ask the operator of the Cloud Foundry");
         BackendError::new(ErrorClass::Unexpected, message)

@@ -5,23 +5,23 @@ use std::{fmt, sync::atomic::AtomicUsize, time::Duration};
 use reqwest::{Method, StatusCode};
 
 use super::{
-    CloudFoundryAuth, CloudFoundryConfig,
+    CloudFoundryLogin, CloudFoundryConfig,
     call::{Exchange, MOST_PER_PAGE},
-    classify::Call,
-    instances::{Home, Instances, Target, listed},
+    classify::CloudFoundryCall,
+    instances::{SpaceRef, SpaceInstances, InstanceSelector, listed},
     marks,
-    session::{Session, header},
-    watch::{Made, PATIENCE_WITH_EFFECT, PATIENCE_WITHOUT_EFFECT, Sight, Watch},
-    wire::{self, ApiError, CreateKey, Key, Standing, is_of_a_busy_broker},
+    session::{CloudFoundrySession, header},
+    pending_operations::{CreatedKey, PATIENCE_WITH_EFFECT, PATIENCE_WITHOUT_EFFECT, OperationState, PendingOperations},
+    wire::{self, CloudFoundryError, CreateCredentialBinding, CredentialBinding, BindingState, is_of_a_busy_broker},
 };
 use crate::backend::{
     Accepted, BackendError, Bound, Credentials, ErrorClass, Fetched, InstanceRef, IssuedKey, KeyFacts,
-    KeyRequest, Listed, LostClusters, Progress, Work,
+    KeyRequest, CompleteList, LostClusters, Progress, RemoteOperation,
     bounded::is_id,
     confirmed::ConfirmedKeys,
     http::{HttpClient, Response, base_url, segment},
     pages::{Lists, MOST_OF_ONE},
-    shared_answer::SharedAnswer,
+    single_flight::SingleFlight,
 };
 use crate::fair::FairSemaphore;
 use crate::lifecycle::MarkedKey;
@@ -33,7 +33,7 @@ const SILENT: &str = "it does not say why";
 pub(super) const KEYS: &str = "/service_credential_bindings";
 
 /// The state of the job that works on a key.
-enum Job {
+enum JobState {
     /// No job is known.
     Unknown,
     /// The API knows no such job any more.
@@ -49,7 +49,7 @@ enum Job {
     },
 }
 
-impl Job {
+impl JobState {
     /// Why it failed.
     fn said(self) -> Option<String> {
         match self {
@@ -62,13 +62,13 @@ impl Job {
 /// One Cloud Foundry, logged in.
 pub struct CloudFoundry {
     pub(in crate::backend) http: HttpClient,
-    pub(super) session: Session,
-    pub(super) home: Option<Home>,
+    pub(super) session: CloudFoundrySession,
+    pub(super) home: Option<SpaceRef>,
     /// Whether instances that are named by GUID have to be there.
     pub(super) confines_ids: bool,
-    pub(super) space: SharedAnswer<String>,
-    pub(super) instances: Instances,
-    pub(super) watch: Watch,
+    pub(super) space: SingleFlight<String>,
+    pub(super) instances: SpaceInstances,
+    pub(super) watch: PendingOperations,
     pub(in crate::backend) confirmed: ConfirmedKeys,
     pub(super) lost_clusters: LostClusters,
     /// Keys are taken over one after the other.
@@ -96,18 +96,18 @@ impl CloudFoundry {
         let http = HttpClient::new(http)?;
         let root = base_url(&http, "apiUrl", api_url)?;
         let uaa = uaa_url.as_ref().map(|url| base_url(&http, "uaaUrl", url)).transpose()?;
-        if let CloudFoundryAuth::Bearer { token } = auth {
+        if let CloudFoundryLogin::Bearer { token } = auth {
             header(token)?;
         }
         let home = organization.clone().zip(space.clone());
         Ok(Self {
             http,
-            session: Session::new(root, uaa, auth.clone()),
-            home: home.map(|(organization, space)| Home { organization, space }),
+            session: CloudFoundrySession::new(root, uaa, auth.clone()),
+            home: home.map(|(organization, space)| SpaceRef { organization, space }),
             confines_ids: *confines_ids,
-            space: SharedAnswer::kept(|_| Duration::ZERO),
-            instances: Instances::in_bytes(config.http.cached),
-            watch: Watch::new(),
+            space: SingleFlight::kept(|_| Duration::ZERO),
+            instances: SpaceInstances::in_bytes(config.http.cached),
+            watch: PendingOperations::new(),
             confirmed: ConfirmedKeys::default(),
             lost_clusters: lost_clusters.clone(),
             adopting: FairSemaphore::new(1),
@@ -138,12 +138,12 @@ impl CloudFoundry {
     /// # Errors
     /// What is wrong with it, or what keeps that from being known.
     pub async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
-        self.instance(&Target::of(instance)?, instance.space_limit.as_ref()).await.map(drop)
+        self.instance(&InstanceSelector::of(instance)?, instance.space_limit.as_ref()).await.map(drop)
     }
 
     /// Whether the instance is known, and has keys.
     pub fn knows_instance(&self, instance: &InstanceRef) -> bool {
-        let target = Target::of(instance);
+        let target = InstanceSelector::of(instance);
         target.is_ok_and(|target| self.is_known_usable(&target, instance.space_limit.as_ref()))
     }
 
@@ -153,7 +153,7 @@ impl CloudFoundry {
     /// [`ErrorClass::Taken`] where it is somebody else's, [`ErrorClass::Conflict`] where ours was made from other
     /// fields, [`ErrorClass::Unsure`] where it may or may not have been made.
     pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
-        let target = Target::of(&request.instance)?;
+        let target = InstanceSelector::of(&request.instance)?;
         let as_asked = request;
         let request = &*self.named_here(request).await?;
         // It is there already where only its credentials could not be read.
@@ -174,14 +174,14 @@ impl CloudFoundry {
                 return Ok(bound);
             }
         }
-        let mut exchange = Exchange::of(self, Call::Bind, request);
+        let mut exchange = Exchange::of(self, CloudFoundryCall::Bind, request);
         let parameters = request.parameters.expose();
         let marks = (!is_korifi).then(|| marks::of(request));
-        let body = CreateKey::new(&request.name, &instance, parameters, marks);
+        let body = CreateCredentialBinding::new(&request.name, &instance, parameters, marks);
         let response = exchange.send_json(Method::POST, KEYS, &body).await?;
         match response.status {
             StatusCode::ACCEPTED => {
-                let accepted = self.accepted(request, Work::Bind, &response);
+                let accepted = self.accepted(request, RemoteOperation::Bind, &response);
                 if is_korifi {
                     Box::pin(self.mark_created(request, &response)).await?;
                 }
@@ -208,10 +208,10 @@ impl CloudFoundry {
         refusal: &Response,
     ) -> Result<Bound, BackendError> {
         let name = &request.name;
-        let is_about_the_name = ApiError::read(refusal.body().unwrap_or_default()).is_about_the_name();
+        let is_about_the_name = CloudFoundryError::read(refusal.body().unwrap_or_default()).is_about_the_name();
         let failed = |class, what: String| Err(BackendError::new(class, format!("bind failed: {what}")));
         let found = self.named(request, instance).await?;
-        let Some(key) = found.filter(|key| key.standing() != Standing::NotMade) else {
+        let Some(key) = found.filter(|key| key.standing() != BindingState::NotMade) else {
             // It was there when the API looked, and is gone since, or will make room for the next attempt.
             return if is_about_the_name {
                 failed(ErrorClass::Transient, format!("the key `{name}` was just going away"))
@@ -237,25 +237,25 @@ impl CloudFoundry {
             return failed(ErrorClass::Taken, what);
         }
         match key.standing() {
-            Standing::Deleting => {
+            BindingState::Deleting => {
                 failed(ErrorClass::Transient, format!("the last key `{name}` is still being deleted"))
             }
-            Standing::NotDeleted => {
+            BindingState::NotDeleted => {
                 failed(ErrorClass::Conflict, format!("the last key `{name}` could not be deleted"))
             }
             _ if !marks::is_made_from(&key, &request.inputs) => {
                 failed(ErrorClass::Conflict, format!("the key `{name}` exists, made from other fields"))
             }
-            Standing::Made => {
+            BindingState::Made => {
                 self.confirmed.insert(request, &key.guid);
-                let made = Made::from(key);
+                let made = CreatedKey::from(key);
                 match self.issued(request, &made).await? {
                     Some(issued) => Ok(Bound::Issued(issued)),
                     None => Err(hidden(name)),
                 }
             }
-            Standing::Making | Standing::NotMade => {
-                Ok(Bound::Accepted(self.under_way(request, Work::Bind, None)))
+            BindingState::Making | BindingState::NotMade => {
+                Ok(Bound::Accepted(self.under_way(request, RemoteOperation::Bind, None)))
             }
         }
     }
@@ -267,29 +267,29 @@ impl CloudFoundry {
     pub async fn poll(
         &self,
         request: &KeyRequest,
-        work: Work,
+        work: RemoteOperation,
         token: Option<&str>,
     ) -> Result<Progress, BackendError> {
         let request = &*self.named_here(request).await?;
-        if work == Work::Unbind && self.watch.waits_for_turn(request.identity) {
+        if work == RemoteOperation::Unbind && self.watch.waits_for_turn(request.identity) {
             return Box::pin(self.unbind_in_turn(request)).await;
         }
         let key = match self.sight_of(request, work).await? {
-            Sight::Unknown => return Ok(Progress::Running { said: None, retry_after: None }),
-            Sight::Absent if work == Work::Unbind => {
+            OperationState::Unknown => return Ok(Progress::Running { said: None, retry_after: None }),
+            OperationState::Absent if work == RemoteOperation::Unbind => {
                 self.watch.ends(request.identity);
                 self.confirmed.remove(request);
                 return Ok(Progress::Succeeded);
             }
-            Sight::Absent => {
+            OperationState::Absent => {
                 let said = self.job(request, token).await?.said();
                 return Ok(self.failed(request, said.unwrap_or_else(|| "the key is gone".to_owned())));
             }
-            Sight::Key(key) => key,
+            OperationState::Key(key) => key,
         };
         match (work, key.standing()) {
-            (Work::Bind, Standing::Made) => Ok(Progress::Succeeded),
-            (Work::Bind, Standing::NotMade) | (Work::Unbind, Standing::NotDeleted) => {
+            (RemoteOperation::Bind, BindingState::Made) => Ok(Progress::Succeeded),
+            (RemoteOperation::Bind, BindingState::NotMade) | (RemoteOperation::Unbind, BindingState::NotDeleted) => {
                 if key.said().is_some_and(is_of_a_busy_broker) {
                     self.watch.note_busy_broker(request);
                 }
@@ -299,13 +299,13 @@ impl CloudFoundry {
                 };
                 Ok(self.failed(request, said.unwrap_or_else(|| SILENT.to_owned())))
             }
-            (Work::Bind, Standing::Deleting | Standing::NotDeleted) => {
+            (RemoteOperation::Bind, BindingState::Deleting | BindingState::NotDeleted) => {
                 Ok(self.failed(request, "the key was deleted by somebody else".to_owned()))
             }
-            (Work::Unbind, Standing::Made | Standing::NotMade | Standing::Making) => {
+            (RemoteOperation::Unbind, BindingState::Made | BindingState::NotMade | BindingState::Making) => {
                 self.deletion_without_effect(request, token).await
             }
-            (Work::Bind, Standing::Making) | (Work::Unbind, Standing::Deleting) => {
+            (RemoteOperation::Bind, BindingState::Making) | (RemoteOperation::Unbind, BindingState::Deleting) => {
                 self.in_progress(request, work, token, &key).await
             }
         }
@@ -320,17 +320,17 @@ impl CloudFoundry {
     ) -> Result<Progress, BackendError> {
         if self.watch.is_job_due(request.identity, PATIENCE_WITHOUT_EFFECT) {
             match self.job(request, token).await? {
-                Job::Failed { said, is_of_a_busy_broker } => {
+                JobState::Failed { said, is_of_a_busy_broker } => {
                     if is_of_a_busy_broker {
                         self.watch.note_busy_broker(request);
                     }
                     return Ok(self.failed(request, said));
                 }
-                Job::Gone => {
+                JobState::Gone => {
                     let said = "its job is gone, and the key is as it was before".to_owned();
                     return Ok(self.failed(request, said));
                 }
-                Job::Unknown | Job::Open => {}
+                JobState::Unknown | JobState::Open => {}
             }
         }
         if self.watch.is_stuck(request.identity) {
@@ -345,17 +345,17 @@ impl CloudFoundry {
     async fn in_progress(
         &self,
         request: &KeyRequest,
-        work: Work,
+        work: RemoteOperation,
         token: Option<&str>,
-        key: &Key,
+        key: &CredentialBinding,
     ) -> Result<Progress, BackendError> {
         if self.watch.is_job_due(request.identity, PATIENCE_WITH_EFFECT)
-            && let Job::Failed { said, .. } = self.job(request, token).await?
+            && let JobState::Failed { said, .. } = self.job(request, token).await?
         {
             let said = format!("{said}; the API still shows it to be in progress");
             self.watch.ends(request.identity);
             // The name is taken until the key is deleted.
-            return Ok(Progress::Failed { said, leaves_orphan: work == Work::Bind });
+            return Ok(Progress::Failed { said, leaves_orphan: work == RemoteOperation::Bind });
         }
         Ok(self.running(request, self.said_of(key, request).await))
     }
@@ -365,8 +365,8 @@ impl CloudFoundry {
     }
 
     /// What the list says about the work on a key.
-    async fn said_of(&self, key: &Key, request: &KeyRequest) -> Option<String> {
-        let exchange = Exchange::of(self, Call::Keys, request);
+    async fn said_of(&self, key: &CredentialBinding, request: &KeyRequest) -> Option<String> {
+        let exchange = Exchange::of(self, CloudFoundryCall::Keys, request);
         match key.said() {
             Some(said) => Some(exchange.quote(said).await),
             None => None,
@@ -379,26 +379,26 @@ impl CloudFoundry {
     }
 
     /// Looks up the job that works on a key.
-    async fn job(&self, request: &KeyRequest, token: Option<&str>) -> Result<Job, BackendError> {
+    async fn job(&self, request: &KeyRequest, token: Option<&str>) -> Result<JobState, BackendError> {
         let known = token.map(str::to_owned).or_else(|| self.watch.job(request.identity));
-        let Some(job) = known else { return Ok(Job::Unknown) };
-        let mut exchange = Exchange::of(self, Call::Job, request);
+        let Some(job) = known else { return Ok(JobState::Unknown) };
+        let mut exchange = Exchange::of(self, CloudFoundryCall::Job, request);
         let response = exchange.ask(Method::GET, &format!("/jobs/{}", segment(&job)), &[]).await?;
         match response.status {
             StatusCode::OK => {
-                let job: wire::Job = exchange.read(&response)?;
+                let job: wire::JobObject = exchange.read(&response)?;
                 if !job.has_failed() {
-                    return Ok(Job::Open);
+                    return Ok(JobState::Open);
                 }
                 let is_of_a_busy_broker = job.error().is_some_and(|error| is_of_a_busy_broker(&error.detail));
                 let said = match job.error() {
                     Some(error) => exchange.quote(&error.detail).await,
                     None => SILENT.to_owned(),
                 };
-                Ok(Job::Failed { said, is_of_a_busy_broker })
+                Ok(JobState::Failed { said, is_of_a_busy_broker })
             }
             // It is forgotten after a while.
-            StatusCode::NOT_FOUND => Ok(Job::Gone),
+            StatusCode::NOT_FOUND => Ok(JobState::Gone),
             _ => Err(exchange.refused(&response).await),
         }
     }
@@ -413,7 +413,7 @@ impl CloudFoundry {
         let request = &*self.named_here(request).await?;
         let confirmed = || {
             let guid = self.confirmed.id(request, request.hint.as_deref())?;
-            Some(Made { guid, name: None, created_at: None })
+            Some(CreatedKey { guid, name: None, created_at: None })
         };
         // It may have been made for the ServiceKey that this one claims to be restored from.
         let made = self.watch.made(request.identity).filter(|_| request.restored.is_none());
@@ -426,14 +426,14 @@ impl CloudFoundry {
         }
         let Some(key) = self.find(request).await? else { return Ok(Fetched::Absent) };
         match key.standing() {
-            Standing::Making => {
+            BindingState::Making => {
                 let message = format!("fetch failed: the key `{}` is still being made", request.name);
                 Err(BackendError::new(ErrorClass::Transient, message))
             }
-            Standing::NotMade | Standing::Deleting | Standing::NotDeleted => Ok(Fetched::Absent),
-            Standing::Made if known.is_some_and(|known| known.guid == key.guid) => Err(hidden(&request.name)),
-            Standing::Made => {
-                let made = Made::from(key);
+            BindingState::NotMade | BindingState::Deleting | BindingState::NotDeleted => Ok(Fetched::Absent),
+            BindingState::Made if known.is_some_and(|known| known.guid == key.guid) => Err(hidden(&request.name)),
+            BindingState::Made => {
+                let made = CreatedKey::from(key);
                 let issued = self.issued(request, &made).await?;
                 issued.map(Fetched::Found).ok_or_else(|| hidden(&request.name))
             }
@@ -444,9 +444,9 @@ impl CloudFoundry {
     pub(super) async fn issued(
         &self,
         request: &KeyRequest,
-        made: &Made,
+        made: &CreatedKey,
     ) -> Result<Option<IssuedKey>, BackendError> {
-        let mut exchange = Exchange::of(self, Call::Details, request);
+        let mut exchange = Exchange::of(self, CloudFoundryCall::Details, request);
         let path = format!("{KEYS}/{}/details", segment(&made.guid));
         let response = exchange.ask(Method::GET, &path, &[]).await?;
         match response.status {
@@ -481,14 +481,14 @@ impl CloudFoundry {
             Some(guid) => self.look(request, guid).await?,
             None => None,
         };
-        let is_somebody_elses = |key: &Key| marks::owner_of(key).is_some() && !self.is_ours(key, request);
+        let is_somebody_elses = |key: &CredentialBinding| marks::owner_of(key).is_some() && !self.is_ours(key, request);
         let found = match hinted {
             Some(key) if is_somebody_elses(&key) => self.find(request).await?,
             None if request.hint.is_none() => self.find(request).await?,
             hinted => hinted,
         };
         match found {
-            Some(Key { guid, name, created_at, .. }) => {
+            Some(CredentialBinding { guid, name, created_at, .. }) => {
                 Ok(Some(KeyFacts { id: guid, name, created_at, ..KeyFacts::default() }))
             }
             None => self.is_in_sight(request).await.map(|()| None),
@@ -496,12 +496,12 @@ impl CloudFoundry {
     }
 
     /// Looks a key up by its GUID. What it shows tells whose key it is.
-    pub(super) async fn look(&self, request: &KeyRequest, guid: &str) -> Result<Option<Key>, BackendError> {
-        let mut exchange = Exchange::of(self, Call::Key, request);
+    pub(super) async fn look(&self, request: &KeyRequest, guid: &str) -> Result<Option<CredentialBinding>, BackendError> {
+        let mut exchange = Exchange::of(self, CloudFoundryCall::Key, request);
         let response = exchange.ask(Method::GET, &format!("{KEYS}/{}", segment(guid)), &[]).await?;
         match response.status {
             StatusCode::OK => {
-                let key: Key = exchange.read(&response)?;
+                let key: CredentialBinding = exchange.read(&response)?;
                 if self.bears_mark(&key, request) {
                     self.confirmed.insert(request, &key.guid);
                 }
@@ -517,15 +517,15 @@ impl CloudFoundry {
     ///
     /// # Errors
     /// Those of the list.
-    pub async fn marked_keys(&self, cluster_id: Option<&str>) -> Result<Listed<MarkedKey>, BackendError> {
+    pub async fn marked_keys(&self, cluster_id: Option<&str>) -> Result<CompleteList<MarkedKey>, BackendError> {
         let selector = marks::selector_of_all(cluster_id);
         let query = [("type", "key"), ("label_selector", selector.as_str())];
-        Exchange::anonymous(self, Call::Keys).list_in_large_pages(KEYS, &query, marks::marked).await
+        Exchange::anonymous(self, CloudFoundryCall::Keys).list_in_large_pages(KEYS, &query, marks::marked).await
     }
 
     /// The key of this identity, by our mark, at whatever instance it is: the one with the GUID of the hint, where there
     /// are several.
-    async fn find(&self, request: &KeyRequest) -> Result<Option<Key>, BackendError> {
+    async fn find(&self, request: &KeyRequest) -> Result<Option<CredentialBinding>, BackendError> {
         let mut found = self.find_all(request).await?;
         let hinted = found.iter().position(|key| Some(&key.guid) == request.hint.as_ref());
         Ok(if found.is_empty() { None } else { Some(found.swap_remove(hinted.unwrap_or_default())) })
@@ -535,12 +535,12 @@ impl CloudFoundry {
     ///
     /// # Errors
     /// Those of the list, also where there are more than any identity has.
-    pub(super) async fn find_all(&self, request: &KeyRequest) -> Result<Vec<Key>, BackendError> {
+    pub(super) async fn find_all(&self, request: &KeyRequest) -> Result<Vec<CredentialBinding>, BackendError> {
         let selector = marks::selector_of_one(request.identity);
         let query = [("type", "key"), ("label_selector", &selector)];
-        let is_ours = |key: &Key| marks::is_ours_by_name(key, request) && self.may_be_inherited(key, request);
+        let is_ours = |key: &CredentialBinding| marks::is_ours_by_name(key, request) && self.may_be_inherited(key, request);
         let keep = |key| Some(key).filter(is_ours);
-        let mut exchange = Exchange::of(self, Call::Keys, request);
+        let mut exchange = Exchange::of(self, CloudFoundryCall::Keys, request);
         let found = exchange.first(MOST_OF_ONE + 1, KEYS, &query, keep).await?;
         if found.len() > MOST_OF_ONE {
             let what = format!(
@@ -560,19 +560,19 @@ impl CloudFoundry {
         &self,
         request: &KeyRequest,
         instance: &str,
-    ) -> Result<Option<Key>, BackendError> {
+    ) -> Result<Option<CredentialBinding>, BackendError> {
         let (name, instance) = (listed(&request.name), listed(instance));
         let query = [("type", "key"), ("names", &name), ("service_instance_guids", &instance)];
-        let found: Vec<Key> = Exchange::of(self, Call::Keys, request).first(1, KEYS, &query, Some).await?;
+        let found: Vec<CredentialBinding> = Exchange::of(self, CloudFoundryCall::Keys, request).first(1, KEYS, &query, Some).await?;
         Ok(found.into_iter().next())
     }
 
-    pub(super) fn accepted(&self, request: &KeyRequest, work: Work, response: &Response) -> Accepted {
+    pub(super) fn accepted(&self, request: &KeyRequest, work: RemoteOperation, response: &Response) -> Accepted {
         let job = response.location.as_deref().and_then(|job| job.rsplit('/').next());
         self.under_way(request, work, job.filter(|job| is_id(job)).map(str::to_owned))
     }
 
-    pub(super) fn under_way(&self, request: &KeyRequest, work: Work, token: Option<String>) -> Accepted {
+    pub(super) fn under_way(&self, request: &KeyRequest, work: RemoteOperation, token: Option<String>) -> Accepted {
         let first_look = self.watch.begins(request, work);
         Accepted { token, retry_after: None, longest: None, first_look }
     }

@@ -7,16 +7,16 @@ use tokio::time::Instant;
 
 use super::{
     call::Exchange,
-    classify::Call,
+    classify::CloudFoundryCall,
     foundry::CloudFoundry,
-    wire::{Instance, LastOperation, Named},
+    wire::{ServiceInstance, LastOperation, NamedResource},
 };
 use crate::backend::{
     BackendError, ErrorClass, InstanceRef, KeyRequest, SpaceLimit,
     http::segment,
     memory::Weight,
     pages::Lists,
-    shared_answer::{Known, SharedAnswers},
+    single_flight::{CachedAnswer, SingleFlightMap},
 };
 
 /// How long it is believed what an instance is, and where a space is.
@@ -26,26 +26,26 @@ const AGE_OF_DOUBT: Duration = Duration::from_secs(5);
 
 /// Where instances are looked up by name.
 #[derive(Clone, Debug)]
-pub(super) struct Home {
+pub(super) struct SpaceRef {
     pub(super) organization: String,
     pub(super) space: String,
 }
 
 /// How an instance is named.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Target {
+pub(super) enum InstanceSelector {
     Guid(String),
     Name(String),
 }
 
-impl Weight for Target {
+impl Weight for InstanceSelector {
     fn weight(&self) -> usize {
         let (Self::Guid(text) | Self::Name(text)) = self;
         text.capacity()
     }
 }
 
-impl Target {
+impl InstanceSelector {
     /// # Errors
     /// [`ErrorClass::Rejected`], with what the user has to take away or to add.
     pub(super) fn of(instance: &InstanceRef) -> Result<Self, BackendError> {
@@ -76,7 +76,7 @@ impl Target {
 
 /// What is known of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Sighting {
+pub(super) enum InstanceLookup {
     Usable { guid: String },
     Making,
     NotMade,
@@ -87,40 +87,40 @@ pub(super) enum Sighting {
 
 /// An instance as it was seen, and the space that it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
-    sighting: Sighting,
+pub(super) struct LocatedInstance {
+    sighting: InstanceLookup,
     space: Option<String>,
 }
 
-impl Weight for Seen {
+impl Weight for LocatedInstance {
     fn weight(&self) -> usize {
         let Self { sighting, space } = self;
         let guid = match sighting {
-            Sighting::Usable { guid } => guid.capacity(),
-            Sighting::Making
-            | Sighting::NotMade
-            | Sighting::UserProvided
-            | Sighting::Several
-            | Sighting::Absent => 0,
+            InstanceLookup::Usable { guid } => guid.capacity(),
+            InstanceLookup::Making
+            | InstanceLookup::NotMade
+            | InstanceLookup::UserProvided
+            | InstanceLookup::Several
+            | InstanceLookup::Absent => 0,
         };
         guid + space.as_ref().map_or(0, String::capacity)
     }
 }
 
 /// What is known of instances, each asked for by one caller for all who need the same.
-pub(super) type Instances = SharedAnswers<Target, Seen>;
+pub(super) type SpaceInstances = SingleFlightMap<InstanceSelector, LocatedInstance>;
 
 /// What bounds the spaces of instances that a ServiceKey may name.
 #[derive(Clone, Copy, Debug)]
-enum Bounds<'a> {
+enum SpaceBounds<'a> {
     /// The provider's space.
-    Home(&'a Home),
+    Home(&'a SpaceRef),
     /// A list of spaces.
     Limit(&'a SpaceLimit),
 }
 
-fn is_believed(known: &Known<Seen>) -> bool {
-    let certain = matches!(known.value.sighting, Sighting::Usable { .. } | Sighting::UserProvided);
+fn is_believed(known: &CachedAnswer<LocatedInstance>) -> bool {
+    let certain = matches!(known.value.sighting, InstanceLookup::Usable { .. } | InstanceLookup::UserProvided);
     known.since.elapsed() < if certain { BOUNDED_AGE } else { AGE_OF_DOUBT }
 }
 
@@ -132,52 +132,52 @@ impl CloudFoundry {
     /// not there: which instances other spaces have is nothing to learn from it.
     pub(super) async fn instance(
         &self,
-        target: &Target,
+        target: &InstanceSelector,
         limit: Option<&SpaceLimit>,
     ) -> Result<String, BackendError> {
         let seen = self.instances.get(target, is_believed, || self.sight(target)).await?;
-        let Seen { sighting, space } = &*seen.value;
+        let LocatedInstance { sighting, space } = &*seen.value;
         let bounds = self.bounds(target, limit);
         if !self.admits(bounds, space.as_deref()).await? {
-            return Err(self.unusable(target, &Sighting::Absent, bounds));
+            return Err(self.unusable(target, &InstanceLookup::Absent, bounds));
         }
         match sighting {
-            Sighting::Usable { guid } => Ok(guid.clone()),
+            InstanceLookup::Usable { guid } => Ok(guid.clone()),
             unusable => Err(self.unusable(target, unusable, bounds)),
         }
     }
 
     /// Whether the instance is known to be usable and within the bounds, without a request.
-    pub(super) fn is_known_usable(&self, target: &Target, limit: Option<&SpaceLimit>) -> bool {
+    pub(super) fn is_known_usable(&self, target: &InstanceSelector, limit: Option<&SpaceLimit>) -> bool {
         let Some(seen) = self.instances.latest(target).filter(is_believed) else { return false };
-        let Seen { sighting, space } = &*seen.value;
+        let LocatedInstance { sighting, space } = &*seen.value;
         let is_within = match self.bounds(target, limit) {
             None => true,
-            Some(Bounds::Limit(limit)) => space.as_ref().is_some_and(|space| limit.spaces.contains(space)),
-            Some(Bounds::Home(_)) => {
+            Some(SpaceBounds::Limit(limit)) => space.as_ref().is_some_and(|space| limit.spaces.contains(space)),
+            Some(SpaceBounds::Home(_)) => {
                 let home = self.space.latest();
                 home.is_some_and(|home| space.as_ref() == Some(&*home.value))
             }
         };
-        is_within && matches!(sighting, Sighting::Usable { .. })
+        is_within && matches!(sighting, InstanceLookup::Usable { .. })
     }
 
     /// Names are looked up in the provider's space only. GUIDs are looked up wherever the login sees something.
-    fn bounds<'a>(&'a self, target: &Target, limit: Option<&'a SpaceLimit>) -> Option<Bounds<'a>> {
+    fn bounds<'a>(&'a self, target: &InstanceSelector, limit: Option<&'a SpaceLimit>) -> Option<SpaceBounds<'a>> {
         match (limit, target) {
-            (Some(limit), _) => Some(Bounds::Limit(limit)),
-            (None, Target::Guid(_)) => self.home.as_ref().filter(|_| self.confines_ids).map(Bounds::Home),
-            (None, Target::Name(_)) => None,
+            (Some(limit), _) => Some(SpaceBounds::Limit(limit)),
+            (None, InstanceSelector::Guid(_)) => self.home.as_ref().filter(|_| self.confines_ids).map(SpaceBounds::Home),
+            (None, InstanceSelector::Name(_)) => None,
         }
     }
 
-    async fn admits(&self, bounds: Option<Bounds<'_>>, space: Option<&str>) -> Result<bool, BackendError> {
+    async fn admits(&self, bounds: Option<SpaceBounds<'_>>, space: Option<&str>) -> Result<bool, BackendError> {
         Ok(match (bounds, space) {
             (None, _) => true,
             (Some(_), None) => false,
-            (Some(Bounds::Limit(limit)), Some(space)) => limit.spaces.iter().any(|listed| listed == space),
+            (Some(SpaceBounds::Limit(limit)), Some(space)) => limit.spaces.iter().any(|listed| listed == space),
             // Each check of the provider looks it up again, so what is known is good however old it is.
-            (Some(Bounds::Home(_)), Some(space)) => {
+            (Some(SpaceBounds::Home(_)), Some(space)) => {
                 let home = self.space.get(|_| true, || self.find_space()).await?;
                 *home.value == space
             }
@@ -191,37 +191,37 @@ impl CloudFoundry {
     /// [`ErrorClass::Gone`] where that can't be told: an instance that is out of sight may be gone, with its keys, or
     /// the login may have lost its role. One that can only be in a space which is in sight is gone.
     pub(super) async fn is_in_sight(&self, request: &KeyRequest) -> Result<(), BackendError> {
-        let target = Target::of(&request.instance)?;
+        let target = InstanceSelector::of(&request.instance)?;
         let asked = Instant::now();
-        if let Target::Name(_) = target {
-            let newer = |known: &Known<String>| known.since >= asked;
+        if let InstanceSelector::Name(_) = target {
+            let newer = |known: &CachedAnswer<String>| known.since >= asked;
             return self.space.get(newer, || self.find_space()).await.map(drop);
         }
-        let newer = |known: &Known<Seen>| known.since >= asked;
+        let newer = |known: &CachedAnswer<LocatedInstance>| known.since >= asked;
         let seen = self.instances.get(&target, newer, || self.sight(&target)).await?;
-        let Seen { sighting: Sighting::Absent, space } = &*seen.value else { return Ok(()) };
+        let LocatedInstance { sighting: InstanceLookup::Absent, space } = &*seen.value else { return Ok(()) };
         match space.as_ref().or(request.place.as_ref()) {
             Some(space) if self.sees_space(space).await? => Ok(()),
             // The provider admits instances of its space only, whatever names them.
             None if self.is_home(request) => {
-                let newer = |known: &Known<String>| known.since >= asked;
+                let newer = |known: &CachedAnswer<String>| known.since >= asked;
                 self.space.get(newer, || self.find_space()).await.map(drop)
             }
-            _ => Err(self.unusable(&target, &Sighting::Absent, None)),
+            _ => Err(self.unusable(&target, &InstanceLookup::Absent, None)),
         }
     }
 
     /// The GUID of the space of an instance that is named by its own, where it was looked up before.
     pub fn space_of_instance(&self, instance: &InstanceRef) -> Option<String> {
-        let target = Target::of(instance).ok().filter(|target| matches!(target, Target::Guid(_)))?;
+        let target = InstanceSelector::of(instance).ok().filter(|target| matches!(target, InstanceSelector::Guid(_)))?;
         self.instances.latest(&target)?.value.space.clone()
     }
 
     /// Whether the login sees the space of this GUID.
     async fn sees_space(&self, guid: &str) -> Result<bool, BackendError> {
         let query = [("guids", &*listed(guid))];
-        let mut exchange = Exchange::anonymous(self, Call::Space);
-        let found: Vec<Named> = exchange.first(1, "/spaces", &query, Some).await?;
+        let mut exchange = Exchange::anonymous(self, CloudFoundryCall::Space);
+        let found: Vec<NamedResource> = exchange.first(1, "/spaces", &query, Some).await?;
         Ok(found.iter().any(|space| space.guid == guid))
     }
 
@@ -230,48 +230,48 @@ impl CloudFoundry {
         self.confines_ids && self.home.is_some() && request.instance.space_limit.is_none()
     }
 
-    fn unusable(&self, target: &Target, sighting: &Sighting, bounds: Option<Bounds<'_>>) -> BackendError {
+    fn unusable(&self, target: &InstanceSelector, sighting: &InstanceLookup, bounds: Option<SpaceBounds<'_>>) -> BackendError {
         let (what, field) = match target {
-            Target::Guid(guid) => (format!("the instance `{guid}`"), "instance.id"),
-            Target::Name(name) => (format!("the instance `{name}`"), "instance.name"),
+            InstanceSelector::Guid(guid) => (format!("the instance `{guid}`"), "instance.id"),
+            InstanceSelector::Name(name) => (format!("the instance `{name}`"), "instance.name"),
         };
-        let in_space = |Home { organization, space }: &Home| {
+        let in_space = |SpaceRef { organization, space }: &SpaceRef| {
             format!(" in the space `{space}` of the organization `{organization}`")
         };
         let place = match (target, bounds) {
-            (_, Some(Bounds::Home(home))) => in_space(home),
-            (_, Some(Bounds::Limit(limit))) => format!(" in any of the spaces in {}", limit.limit),
-            (Target::Name(_), None) => self.home.as_ref().map(in_space).unwrap_or_default(),
-            (Target::Guid(_), None) => String::new(),
+            (_, Some(SpaceBounds::Home(home))) => in_space(home),
+            (_, Some(SpaceBounds::Limit(limit))) => format!(" in any of the spaces in {}", limit.limit),
+            (InstanceSelector::Name(_), None) => self.home.as_ref().map(in_space).unwrap_or_default(),
+            (InstanceSelector::Guid(_), None) => String::new(),
         };
         let otherwise = match bounds {
             None => format!("create it, or check `{field}`"),
-            Some(Bounds::Home(_)) => format!(
+            Some(SpaceBounds::Home(_)) => format!(
                 "create it, check `{field}`, or permit instances of other spaces by `cloudFoundry.instancesById: \
                  Anywhere` in the provider"
             ),
-            Some(Bounds::Limit(_)) => {
+            Some(SpaceBounds::Limit(_)) => {
                 format!("check `{field}`, or ask the provider's administrator to list its space")
             }
         };
         let (class, message) = match sighting {
-            Sighting::UserProvided => (
+            InstanceLookup::UserProvided => (
                 ErrorClass::Rejected,
                 format!("{what} is user-provided, and has no keys; use one that a service broker made"),
             ),
-            Sighting::Several => (
+            InstanceLookup::Several => (
                 ErrorClass::Rejected,
                 format!("{what} is there more than once{place}; name it by `id` instead of by `name`"),
             ),
-            Sighting::Making => (
+            InstanceLookup::Making => (
                 ErrorClass::Transient,
                 format!("{what} is still being created; it is tried again when that is over"),
             ),
-            Sighting::NotMade => (
+            InstanceLookup::NotMade => (
                 ErrorClass::Rejected,
                 format!("{what} could not be created, and has no keys; create it again"),
             ),
-            Sighting::Absent | Sighting::Usable { .. } => (
+            InstanceLookup::Absent | InstanceLookup::Usable { .. } => (
                 ErrorClass::Gone,
                 format!("{what} is not there{place}, or the login may not see it; {otherwise}"),
             ),
@@ -279,33 +279,33 @@ impl CloudFoundry {
         BackendError::new(class, message)
     }
 
-    async fn sight(&self, target: &Target) -> Result<Seen, BackendError> {
-        let mut exchange = Exchange::anonymous(self, Call::Instance);
+    async fn sight(&self, target: &InstanceSelector) -> Result<LocatedInstance, BackendError> {
+        let mut exchange = Exchange::anonymous(self, CloudFoundryCall::Instance);
         match target {
-            Target::Guid(guid) => {
+            InstanceSelector::Guid(guid) => {
                 let path = format!("/service_instances/{}", segment(guid));
                 let response = exchange.ask(Method::GET, &path, &[]).await?;
                 match response.status {
-                    StatusCode::OK => Ok(Seen::of(exchange.read(&response)?)),
+                    StatusCode::OK => Ok(LocatedInstance::of(exchange.read(&response)?)),
                     // It was in the same space as long as it was there.
                     StatusCode::NOT_FOUND => {
                         let last = self.instances.latest(target);
                         let space = last.and_then(|last| last.value.space.clone());
-                        Ok(Seen { sighting: Sighting::Absent, space })
+                        Ok(LocatedInstance { sighting: InstanceLookup::Absent, space })
                     }
                     _ => Err(exchange.refused(&response).await),
                 }
             }
-            Target::Name(name) => {
+            InstanceSelector::Name(name) => {
                 let space = self.space().await?;
                 let query = [("names", listed(name)), ("space_guids", listed(&space))];
                 let query = query.each_ref().map(|(name, value)| (*name, value.as_str()));
-                let mut found: Vec<Instance> = exchange.first(2, "/service_instances", &query, Some).await?;
-                let seen = |sighting| Seen { sighting, space: Some(space) };
+                let mut found: Vec<ServiceInstance> = exchange.first(2, "/service_instances", &query, Some).await?;
+                let seen = |sighting| LocatedInstance { sighting, space: Some(space) };
                 Ok(match (found.pop(), found.is_empty()) {
-                    (None, _) => seen(Sighting::Absent),
-                    (Some(only), true) => Seen::of(only),
-                    (Some(_), false) => seen(Sighting::Several),
+                    (None, _) => seen(InstanceLookup::Absent),
+                    (Some(only), true) => LocatedInstance::of(only),
+                    (Some(_), false) => seen(InstanceLookup::Several),
                 })
             }
         }
@@ -316,7 +316,7 @@ impl CloudFoundry {
     /// # Errors
     /// [`ErrorClass::Rejected`], where it names none, or the login sees none of this name.
     pub(super) async fn space(&self) -> Result<String, BackendError> {
-        let recent = |known: &Known<String>| known.since.elapsed() < BOUNDED_AGE;
+        let recent = |known: &CachedAnswer<String>| known.since.elapsed() < BOUNDED_AGE;
         Ok(self.space.get(recent, || self.find_space()).await?.value.as_ref().clone())
     }
 
@@ -329,13 +329,13 @@ impl CloudFoundry {
             return self.space.get(|_| false, || self.find_space()).await.map(drop);
         }
         // Any call will do that shows whether the login is good.
-        let mut exchange = Exchange::anonymous(self, Call::Organization);
+        let mut exchange = Exchange::anonymous(self, CloudFoundryCall::Organization);
         let response = exchange.ask(Method::GET, "/organizations", &[("per_page", "1")]).await?;
         if response.status == StatusCode::OK { Ok(()) } else { Err(exchange.refused(&response).await) }
     }
 
     async fn find_space(&self) -> Result<String, BackendError> {
-        let Some(Home { organization, space }) = &self.home else {
+        let Some(SpaceRef { organization, space }) = &self.home else {
             return Err(rejected(
                 "instances can be named by `name` only where the provider names `organization` and `space`; name it \
                  by `id`",
@@ -346,28 +346,28 @@ impl CloudFoundry {
                 "there is no {what} `{name}` that the login may see; check `{what}`, and the login's roles there"
             ))
         };
-        let mut exchange = Exchange::anonymous(self, Call::Organization);
+        let mut exchange = Exchange::anonymous(self, CloudFoundryCall::Organization);
         let query = [("names", &*listed(organization))];
-        let found: Vec<Named> = exchange.first(1, "/organizations", &query, Some).await?;
+        let found: Vec<NamedResource> = exchange.first(1, "/organizations", &query, Some).await?;
         let parent = found.first().ok_or_else(|| unknown("organization", organization))?;
-        let mut exchange = Exchange::anonymous(self, Call::Space);
+        let mut exchange = Exchange::anonymous(self, CloudFoundryCall::Space);
         let query = [("names", listed(space)), ("organization_guids", listed(&parent.guid))];
         let query = query.each_ref().map(|(name, value)| (*name, value.as_str()));
-        let found: Vec<Named> = exchange.first(1, "/spaces", &query, Some).await?;
+        let found: Vec<NamedResource> = exchange.first(1, "/spaces", &query, Some).await?;
         found.into_iter().next().map(|space| space.guid).ok_or_else(|| unknown("space", space))
     }
 }
 
-impl Seen {
-    fn of(instance: Instance) -> Self {
+impl LocatedInstance {
+    fn of(instance: ServiceInstance) -> Self {
         let space = instance.space().map(str::to_owned);
-        let Instance { guid, kind, last_operation, .. } = instance;
+        let ServiceInstance { guid, kind, last_operation, .. } = instance;
         let LastOperation { kind: operation, state, .. } = last_operation.unwrap_or_default();
         let sighting = match (kind.as_str(), operation.as_str(), state.as_str()) {
-            ("user-provided", ..) => Sighting::UserProvided,
-            (_, "create", "initial" | "in progress") => Sighting::Making,
-            (_, "create", "failed") => Sighting::NotMade,
-            _ => Sighting::Usable { guid },
+            ("user-provided", ..) => InstanceLookup::UserProvided,
+            (_, "create", "initial" | "in progress") => InstanceLookup::Making,
+            (_, "create", "failed") => InstanceLookup::NotMade,
+            _ => InstanceLookup::Usable { guid },
         };
         Self { sighting, space }
     }

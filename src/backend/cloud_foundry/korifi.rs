@@ -8,14 +8,14 @@ use serde_json::json;
 
 use super::{
     call::Exchange,
-    classify::Call,
+    classify::CloudFoundryCall,
     foundry::{CloudFoundry, KEYS},
     instances::listed,
     marks,
-    wire::{Key, Standing},
+    wire::{CredentialBinding, BindingState},
 };
 use crate::backend::{
-    Accepted, BackendError, ErrorClass, KeyRequest, Work,
+    Accepted, BackendError, ErrorClass, KeyRequest, RemoteOperation,
     bounded::is_id,
     http::{Response, segment},
     pages::{Lists, MOST_OF_ONE},
@@ -53,7 +53,7 @@ impl CloudFoundry {
     pub(super) async fn mark_again(&self, request: &KeyRequest) -> Result<Option<Accepted>, BackendError> {
         let Some(guid) = self.watch.unmarked(request) else { return Ok(None) };
         let marked = self.mark(request, &guid).await.map_err(|error| unmarked(&error))?;
-        Ok(marked.then(|| self.under_way(request, Work::Bind, None)))
+        Ok(marked.then(|| self.under_way(request, RemoteOperation::Bind, None)))
     }
 
     /// Marks a key that was just created.
@@ -77,7 +77,7 @@ impl CloudFoundry {
 
     /// Whether the key was still there to be marked.
     async fn mark(&self, request: &KeyRequest, guid: &str) -> Result<bool, BackendError> {
-        let mut exchange = Exchange::of(self, Call::Mark, request);
+        let mut exchange = Exchange::of(self, CloudFoundryCall::Mark, request);
         let path = format!("{KEYS}/{}", segment(guid));
         let marks = json!({"metadata": marks::of(request)});
         let response = exchange.send_json(Method::PATCH, &path, &marks).await?;
@@ -109,8 +109,8 @@ impl CloudFoundry {
         }
         let name = listed(&request.name);
         let query = [("type", "key"), ("names", name.as_str())];
-        let keep = |key: Key| Some(key).filter(|key| is_named_without_mark(key, request));
-        let found = Exchange::of(self, Call::Keys, request).first(MOST_OF_ONE, KEYS, &query, keep).await?;
+        let keep = |key: CredentialBinding| Some(key).filter(|key| is_named_without_mark(key, request));
+        let found = Exchange::of(self, CloudFoundryCall::Keys, request).first(MOST_OF_ONE, KEYS, &query, keep).await?;
         if let Some(key) = found.iter().find(|key| !self.is_created_unmarked(key, request)) {
             let what = format!(
                 "unbind failed: the key `{}` bears no mark, and its name alone does not prove that it is this ServiceKey's, \
@@ -122,7 +122,7 @@ impl CloudFoundry {
         // It does not matter what it was created from, and nobody may take it up.
         let discarded = KeyRequest { inputs: String::new(), ..request.clone() };
         let mut guids = Vec::new();
-        for Key { guid, .. } in found {
+        for CredentialBinding { guid, .. } in found {
             if Box::pin(self.mark(&discarded, &guid)).await? {
                 guids.push(guid);
             }
@@ -132,17 +132,17 @@ impl CloudFoundry {
 
     /// Whether the operator created the key and was interrupted before it could mark it. A name does not prove that a key is
     /// that of a restored ServiceKey, unless the login sees the keys of its namespace only.
-    pub(super) fn is_created_unmarked(&self, key: &Key, request: &KeyRequest) -> bool {
+    pub(super) fn is_created_unmarked(&self, key: &CredentialBinding, request: &KeyRequest) -> bool {
         request.restored.is_none_or(|restored| restored.login_is_own) && is_named_without_mark(key, request)
     }
 }
 
 /// Whether the key has the name of the one that is asked for, and no mark.
-fn is_named_without_mark(key: &Key, request: &KeyRequest) -> bool {
+fn is_named_without_mark(key: &CredentialBinding, request: &KeyRequest) -> bool {
     marks::owner_of(key).is_none()
         && key.name.as_ref() == Some(&request.name)
         && request.identity.own_name(&request.name) == request.name
-        && key.standing() != Standing::Deleting
+        && key.standing() != BindingState::Deleting
 }
 
 fn unmarked(error: &BackendError) -> BackendError {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::wire::{Annotations, Key, Marks, Metadata};
+use super::wire::{Annotations, CredentialBinding, BindingMetadata, NewBindingMetadata};
 use crate::{
     backend::{KeyRequest, Owner},
     lifecycle::{Identity, MarkedKey, Sequence},
@@ -25,7 +25,7 @@ const CLUSTER_ID: &str = "servicekeys.dev/cluster-id";
 const OPERATOR: &str = "servicekey-operator";
 
 /// The marks of a key that is to be made.
-pub(super) fn of(request: &KeyRequest) -> Metadata {
+pub(super) fn of(request: &KeyRequest) -> NewBindingMetadata {
     let Owner { namespace, name, uid: _, cluster_id } = &request.owner;
     let owner = request.identity.owner.to_string();
     let mut labels = BTreeMap::from([(MANAGED_BY, OPERATOR.to_owned()), (OWNER, owner)]);
@@ -39,7 +39,7 @@ pub(super) fn of(request: &KeyRequest) -> Metadata {
         labels.insert(CLUSTER, cluster.clone());
         annotations.insert(CLUSTER_ID, cluster.clone());
     }
-    Metadata { labels, annotations }
+    NewBindingMetadata { labels, annotations }
 }
 
 /// What takes all marks off a key: what is set to nothing goes.
@@ -62,21 +62,21 @@ pub(super) fn selector_of_one(identity: Identity) -> String {
 }
 
 /// Whether this is the key of this identity. Annotations are for reading, and may have been edited away.
-pub(super) fn is_ours(key: &Key, identity: Identity) -> bool {
-    let Marks { labels, annotations } = &key.metadata;
+pub(super) fn is_ours(key: &CredentialBinding, identity: Identity) -> bool {
+    let BindingMetadata { labels, annotations } = &key.metadata;
     labels.owner == Some(identity.owner.to_string())
         && annotations.sequence.as_ref().is_none_or(|sequence| *sequence == identity.sequence.to_string())
 }
 
 /// The same, of a key without a number only where its name says that it is this one.
-pub(super) fn is_ours_by_name(key: &Key, request: &KeyRequest) -> bool {
+pub(super) fn is_ours_by_name(key: &CredentialBinding, request: &KeyRequest) -> bool {
     let names = [Some(&request.name), request.former_name.as_ref()];
     is_ours_by_one_of(key, request.identity, names.into_iter().flatten())
 }
 
 /// The same for these names.
 pub(super) fn is_ours_by_one_of<'a>(
-    key: &Key,
+    key: &CredentialBinding,
     identity: Identity,
     mut names: impl Iterator<Item = &'a String>,
 ) -> bool {
@@ -85,18 +85,18 @@ pub(super) fn is_ours_by_one_of<'a>(
 }
 
 /// Whether the key bears the whole mark of this identity: owner and number.
-pub(super) fn bears(key: &Key, identity: Identity) -> bool {
+pub(super) fn bears(key: &CredentialBinding, identity: Identity) -> bool {
     is_ours(key, identity) && key.metadata.annotations.sequence.is_some()
 }
 
 /// Whether our key was made from these inputs, as far as it says.
-pub(super) fn is_made_from(key: &Key, inputs: &str) -> bool {
+pub(super) fn is_made_from(key: &CredentialBinding, inputs: &str) -> bool {
     key.metadata.annotations.inputs.as_ref().is_none_or(|made_from| made_from == inputs)
 }
 
 /// Whose key this is, in words for the user of another ServiceKey. Only one of the same namespace is named.
-pub(super) fn owner_in_words(key: &Key, asking: &Owner) -> String {
-    let Marks { labels, annotations } = &key.metadata;
+pub(super) fn owner_in_words(key: &CredentialBinding, asking: &Owner) -> String {
+    let BindingMetadata { labels, annotations } = &key.metadata;
     if labels.owner.is_none() {
         return "somebody else".to_owned();
     }
@@ -109,23 +109,23 @@ pub(super) fn owner_in_words(key: &Key, asking: &Owner) -> String {
 }
 
 /// The id of the cluster of the ServiceKey that a key is of, where its operator knew it.
-pub(super) fn cluster_of(key: &Key) -> Option<&str> {
+pub(super) fn cluster_of(key: &CredentialBinding) -> Option<&str> {
     key.metadata.labels.cluster.as_deref()
 }
 
 /// Whether the key was created for a ServiceKey of the namespace and the name of this one.
-pub(super) fn is_of_namesake(key: &Key, of: &Owner) -> bool {
+pub(super) fn is_of_namesake(key: &CredentialBinding, of: &Owner) -> bool {
     let Annotations { namespace, name, .. } = &key.metadata.annotations;
     (namespace.as_ref(), name.as_ref()) == (Some(&of.namespace), Some(&of.name))
 }
 
 /// The namespace of the ServiceKey that a key is of.
-pub(super) const fn namespace_of(key: &Key) -> Option<&String> {
+pub(super) const fn namespace_of(key: &CredentialBinding) -> Option<&String> {
     key.metadata.annotations.namespace.as_ref()
 }
 
 /// A key that bears our mark, as far as it tells.
-pub(super) fn marked(key: Key) -> Option<MarkedKey> {
+pub(super) fn marked(key: CredentialBinding) -> Option<MarkedKey> {
     let owner = Uuid::try_parse(owner_of(&key)?).ok()?;
     let Annotations { namespace, name: _, sequence, inputs: _ } = key.metadata.annotations;
     let sequence = sequence.and_then(|sequence| Sequence::new(sequence.parse().ok()?));
@@ -133,6 +133,6 @@ pub(super) fn marked(key: Key) -> Option<MarkedKey> {
 }
 
 /// The UID of the ServiceKey that a key is of.
-pub(super) fn owner_of(key: &Key) -> Option<&str> {
+pub(super) fn owner_of(key: &CredentialBinding) -> Option<&str> {
     key.metadata.labels.owner.as_deref()
 }

@@ -16,8 +16,8 @@ mod korifi;
 mod marks;
 mod removal;
 mod session;
-mod watch;
+mod pending_operations;
 mod wire;
 
-pub use config::{CloudFoundryAuth, CloudFoundryConfig};
+pub use config::{CloudFoundryLogin, CloudFoundryConfig};
 pub use foundry::CloudFoundry;

@@ -4,21 +4,21 @@ use reqwest::{Method, StatusCode};
 
 use super::{
     call::Exchange,
-    classify::Call,
+    classify::CloudFoundryCall,
     foundry::{CloudFoundry, KEYS},
     marks,
-    wire::Standing,
+    wire::BindingState,
 };
 use crate::{
     backend::{
-        Accepted, BackendError, ErrorClass, KeyRequest, Progress, Unbound, Work,
+        Accepted, BackendError, ErrorClass, KeyRequest, Progress, Unbound, RemoteOperation,
         http::{Response, segment},
     },
     lifecycle::MarkedKey,
 };
 
 /// What came of a request to delete a key.
-enum Deletion {
+enum DeleteOutcome {
     Accepted(Response),
     /// Another operation is in the way.
     Busy(BackendError),
@@ -105,10 +105,10 @@ impl CloudFoundry {
         // It may be that an earlier call deletes it, or that another one was made by this name since, whose answer was
         // lost.
         let mut found = self.find_all(request).await?;
-        if found.iter().any(|key| key.standing() == Standing::Deleting) {
-            removal = Removal { busy: None, accepted: Some(self.under_way(request, Work::Unbind, None)) };
+        if found.iter().any(|key| key.standing() == BindingState::Deleting) {
+            removal = Removal { busy: None, accepted: Some(self.under_way(request, RemoteOperation::Unbind, None)) };
         }
-        found.retain(|key| key.standing() != Standing::Deleting && !known.contains(&key.guid));
+        found.retain(|key| key.standing() != BindingState::Deleting && !known.contains(&key.guid));
         let guids: Vec<_> = found.into_iter().map(|key| key.guid).collect();
         let more = self.delete_all(request, &guids).await?;
         match removal.busy.or(more.busy) {
@@ -121,12 +121,12 @@ impl CloudFoundry {
     async fn delete_all(&self, request: &KeyRequest, guids: &[String]) -> Result<Removal, BackendError> {
         let mut removal = Removal { busy: None, accepted: None };
         for guid in guids {
-            match self.delete(Exchange::of(self, Call::Unbind, request), guid).await? {
-                Deletion::Accepted(response) => {
-                    removal.accepted = Some(self.accepted(request, Work::Unbind, &response));
+            match self.delete(Exchange::of(self, CloudFoundryCall::Unbind, request), guid).await? {
+                DeleteOutcome::Accepted(response) => {
+                    removal.accepted = Some(self.accepted(request, RemoteOperation::Unbind, &response));
                 }
-                Deletion::Busy(error) => removal.busy = Some(error),
-                Deletion::Gone => self.confirmed.remove_id(request, guid),
+                DeleteOutcome::Busy(error) => removal.busy = Some(error),
+                DeleteOutcome::Gone => self.confirmed.remove_id(request, guid),
             }
         }
         Ok(removal)
@@ -168,14 +168,14 @@ impl CloudFoundry {
         busy.map_or(Ok(accepted), Err)
     }
 
-    async fn delete(&self, mut exchange: Exchange<'_>, guid: &str) -> Result<Deletion, BackendError> {
+    async fn delete(&self, mut exchange: Exchange<'_>, guid: &str) -> Result<DeleteOutcome, BackendError> {
         let response = exchange.ask(Method::DELETE, &format!("{KEYS}/{}", segment(guid)), &[]).await?;
         match response.status {
-            StatusCode::ACCEPTED => Ok(Deletion::Accepted(response)),
+            StatusCode::ACCEPTED => Ok(DeleteOutcome::Accepted(response)),
             // Keys that no broker has to be asked about go at once.
-            StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(Deletion::Gone),
+            StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(DeleteOutcome::Gone),
             StatusCode::UNPROCESSABLE_ENTITY => match exchange.refused(&response).await {
-                busy if busy.class == ErrorClass::Transient => Ok(Deletion::Busy(busy)),
+                busy if busy.class == ErrorClass::Transient => Ok(DeleteOutcome::Busy(busy)),
                 refused => Err(refused),
             },
             _ => Err(exchange.refused(&response).await),
@@ -187,9 +187,9 @@ impl CloudFoundry {
     /// # Errors
     /// Anything but the confirmation that the key is gone, or that it is being revoked.
     pub async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
-        match self.delete(Exchange::anonymous(self, Call::Unbind), &key.id).await? {
-            Deletion::Accepted(_) | Deletion::Gone => Ok(()),
-            Deletion::Busy(error) => Err(error),
+        match self.delete(Exchange::anonymous(self, CloudFoundryCall::Unbind), &key.id).await? {
+            DeleteOutcome::Accepted(_) | DeleteOutcome::Gone => Ok(()),
+            DeleteOutcome::Busy(error) => Err(error),
         }
     }
 
@@ -216,7 +216,7 @@ impl CloudFoundry {
         }
         let mut released = false;
         for guid in guids {
-            let mut exchange = Exchange::of(self, Call::Release, request);
+            let mut exchange = Exchange::of(self, CloudFoundryCall::Release, request);
             let path = format!("{KEYS}/{}", segment(&guid));
             let response = exchange.send_json(Method::PATCH, &path, &marks::none()).await?;
             match response.status {
@@ -246,7 +246,7 @@ mod tests {
     use url::Url;
 
     use super::{
-        super::{CloudFoundryAuth, CloudFoundryConfig, watch::tests::request},
+        super::{CloudFoundryLogin, CloudFoundryConfig, pending_operations::tests::request},
         *,
     };
     use crate::backend::{InstanceRef, LostClusters, test_server};
@@ -254,14 +254,14 @@ mod tests {
     const KEY: &str = "/v3/service_credential_bindings/k-1";
 
     /// A Cloud Foundry with one key, whose login may lose its role.
-    struct Foundry {
+    struct FakeFoundry {
         client: CloudFoundry,
         sees: Arc<AtomicBool>,
         has_key: Arc<AtomicBool>,
         released: Arc<Mutex<Vec<String>>>,
     }
 
-    impl Foundry {
+    impl FakeFoundry {
         async fn start(key: &KeyRequest) -> Self {
             let [sees, has_key] = [(); 2].map(|()| Arc::new(AtomicBool::new(true)));
             let (released, here) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<OnceLock<Url>>::default());
@@ -295,7 +295,7 @@ mod tests {
             let client = CloudFoundry::new(&CloudFoundryConfig {
                 api_url: url,
                 uaa_url: None,
-                auth: CloudFoundryAuth::Bearer { token: "t0k3n".into() },
+                auth: CloudFoundryLogin::Bearer { token: "t0k3n".into() },
                 organization: None,
                 space: None,
                 confines_ids: false,
@@ -319,7 +319,7 @@ mod tests {
     #[tokio::test]
     async fn a_key_is_not_released_while_the_login_may_not_see_it(#[case] is_known: bool) {
         let key = key();
-        let foundry = Foundry::start(&key).await;
+        let foundry = FakeFoundry::start(&key).await;
         if is_known {
             assert_eq!(foundry.client.find_all(&key).await.unwrap().len(), 1);
         }
@@ -334,7 +334,7 @@ mod tests {
     #[tokio::test]
     async fn a_key_that_is_gone_is_released() {
         let key = key();
-        let foundry = Foundry::start(&key).await;
+        let foundry = FakeFoundry::start(&key).await;
         foundry.has_key.store(false, Ordering::Relaxed);
         foundry.client.release(&key).await.unwrap();
         assert!(foundry.released.lock().unwrap().is_empty());

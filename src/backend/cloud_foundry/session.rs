@@ -19,15 +19,15 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
-    CloudFoundryAuth,
+    CloudFoundryLogin,
     call::{refused_words, unreachable},
-    classify::Call,
+    classify::CloudFoundryCall,
     discovery::{Links, TokensFrom},
 };
 use crate::backend::{
     BackendError, ClientCredentials, ErrorClass,
     http::{HttpClient, Redactor, Request, below},
-    shared_answer::SharedAnswer,
+    single_flight::SingleFlight,
     token::{PasswordLogin, Tokens},
 };
 
@@ -42,33 +42,33 @@ const SHORT_LIFE_SECONDS: i64 = 30 * 24 * 3600;
 const CF: &str = "cf";
 
 /// Who calls, and where.
-pub(super) struct Session {
+pub(super) struct CloudFoundrySession {
     root: Url,
-    auth: CloudFoundryAuth,
+    auth: CloudFoundryLogin,
     tokens_from: TokensFrom,
-    links: SharedAnswer<Links>,
+    links: SingleFlight<Links>,
     /// The tokens of the endpoint that the links tell.
     tokens: Mutex<Option<(Url, Arc<Tokens>)>>,
 }
 
 /// What a call shows.
-pub(super) enum Pass {
+pub(super) enum Authorization {
     /// The same header for every call.
     Header(HeaderValue),
     /// A token that lives for a while.
     Tokens(Arc<Tokens>),
 }
 
-impl Session {
+impl CloudFoundrySession {
     /// `uaa` is where tokens come from, in place of the UAA that the API names.
-    pub(super) fn new(root: Url, uaa: Option<Url>, auth: CloudFoundryAuth) -> Self {
+    pub(super) fn new(root: Url, uaa: Option<Url>, auth: CloudFoundryLogin) -> Self {
         let tokens_from = match (&auth, uaa) {
-            (CloudFoundryAuth::Bearer { .. }, _) => TokensFrom::Nowhere,
+            (CloudFoundryLogin::Bearer { .. }, _) => TokensFrom::Nowhere,
             (_, Some(uaa)) => TokensFrom::Uaa(uaa),
             (_, None) => TokensFrom::Root,
         };
         let kept = |error: &BackendError| error.retry_after.unwrap_or_default().max(PAUSE_AFTER_FAILURE);
-        Self { root, auth, tokens_from, links: SharedAnswer::kept(kept), tokens: Mutex::default() }
+        Self { root, auth, tokens_from, links: SingleFlight::kept(kept), tokens: Mutex::default() }
     }
 
     /// Where everything is. While nobody says, it is where it was last.
@@ -92,7 +92,7 @@ impl Session {
     }
 
     async fn discover(&self, http: &HttpClient) -> Result<Links, BackendError> {
-        let call = Call::Discovery;
+        let call = CloudFoundryCall::Discovery;
         let (root, tokens_from) = (self.root.clone(), self.tokens_from.clone());
         let request = Request::new(Method::GET, call.route(), below(&self.root, "/"))
             .header(ACCEPT, HeaderValue::from_static("application/json"))
@@ -100,7 +100,7 @@ impl Session {
                 response.status.is_success()
                     && response.body().is_ok_and(|body| Links::read(&root, &tokens_from, body).is_ok())
             });
-        let failed = |failure: crate::backend::http::Failure| {
+        let failed = |failure: crate::backend::http::HttpFailure| {
             failure.into_error(&call.to_string(), ErrorClass::Transient)
         };
         let response = http.send(request).await.map_err(failed)?;
@@ -124,9 +124,9 @@ impl Session {
     ///
     /// # Errors
     /// Where a login can't be sent.
-    pub(super) fn pass(&self, links: &Links, http: &HttpClient) -> Result<Pass, BackendError> {
-        if let CloudFoundryAuth::Bearer { token } = &self.auth {
-            return header(token).map(Pass::Header);
+    pub(super) fn pass(&self, links: &Links, http: &HttpClient) -> Result<Authorization, BackendError> {
+        if let CloudFoundryLogin::Bearer { token } = &self.auth {
+            return header(token).map(Authorization::Header);
         }
         let Some(token_url) = &links.token else {
             let message = "the API does not tell where to log in; name the UAA in `uaaUrl`";
@@ -136,15 +136,15 @@ impl Session {
         if let Some((url, tokens)) = tokens.as_ref()
             && url == token_url
         {
-            return Ok(Pass::Tokens(Arc::clone(tokens)));
+            return Ok(Authorization::Tokens(Arc::clone(tokens)));
         }
         let new = Arc::new(match &self.auth {
-            CloudFoundryAuth::Password { username, password, origin } => {
+            CloudFoundryLogin::Password { username, password, origin } => {
                 let login_hint = origin.as_ref().map(|origin| json!({ "origin": origin }).to_string());
                 let login = PasswordLogin { token_url, client_id: CF, username, password, login_hint };
                 Tokens::of_user(&login, http)?
             }
-            CloudFoundryAuth::ClientCredentials { client_id, client_secret } => {
+            CloudFoundryLogin::ClientCredentials { client_id, client_secret } => {
                 let login = ClientCredentials {
                     token_url: token_url.clone(),
                     client_id: client_id.clone(),
@@ -153,27 +153,27 @@ impl Session {
                 };
                 Tokens::of_client(&login, http)?
             }
-            CloudFoundryAuth::Bearer { token } => return header(token).map(Pass::Header),
+            CloudFoundryLogin::Bearer { token } => return header(token).map(Authorization::Header),
         });
         *tokens = Some((token_url.clone(), Arc::clone(&new)));
-        Ok(Pass::Tokens(new))
+        Ok(Authorization::Tokens(new))
     }
 
     /// When the token ends that is sent as it is, where that is a JWT which lives for a short time only.
     pub(super) fn expiry_of_bearer(&self) -> Option<Timestamp> {
         match &self.auth {
-            CloudFoundryAuth::Bearer { token } => expiry(bare(token)),
-            CloudFoundryAuth::Password { .. } | CloudFoundryAuth::ClientCredentials { .. } => None,
+            CloudFoundryLogin::Bearer { token } => expiry(bare(token)),
+            CloudFoundryLogin::Password { .. } | CloudFoundryLogin::ClientCredentials { .. } => None,
         }
     }
 
     /// What the provider has to look at when the API lets nobody in.
     pub(super) const fn advice(&self) -> &'static str {
         match &self.auth {
-            CloudFoundryAuth::Bearer { .. } => {
+            CloudFoundryLogin::Bearer { .. } => {
                 "the entry `token` of the login is not, or no longer, a good token"
             }
-            CloudFoundryAuth::Password { .. } | CloudFoundryAuth::ClientCredentials { .. } => {
+            CloudFoundryLogin::Password { .. } | CloudFoundryLogin::ClientCredentials { .. } => {
                 "it accepts no token of its own UAA; ask the operator of the Cloud Foundry"
             }
         }
@@ -182,16 +182,16 @@ impl Session {
     /// Hides the login in whatever anybody might repeat.
     pub(super) fn redactor(&self) -> Redactor {
         match &self.auth {
-            CloudFoundryAuth::Password { password, .. } => Redactor::hiding([password.clone()]),
-            CloudFoundryAuth::ClientCredentials { client_secret, .. } => {
+            CloudFoundryLogin::Password { password, .. } => Redactor::hiding([password.clone()]),
+            CloudFoundryLogin::ClientCredentials { client_secret, .. } => {
                 Redactor::hiding([client_secret.clone()])
             }
-            CloudFoundryAuth::Bearer { token } => Redactor::hiding([token.clone(), bare(token).into()]),
+            CloudFoundryLogin::Bearer { token } => Redactor::hiding([token.clone(), bare(token).into()]),
         }
     }
 }
 
-impl fmt::Debug for Session {
+impl fmt::Debug for CloudFoundrySession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").field("auth", &self.auth).finish_non_exhaustive()
     }
@@ -217,14 +217,14 @@ pub(super) fn sign(request: Request, header: &HeaderValue) -> Request {
 /// When a JWT ends (RFC 7519, section 4.1.4) that was issued for a short time.
 fn expiry(token: &str) -> Option<Timestamp> {
     #[derive(Deserialize)]
-    struct Claims {
+    struct TokenClaims {
         exp: i64,
         #[serde(default)]
         iat: i64,
     }
     let payload = token.split('.').nth(1)?;
     let payload = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?);
-    let Claims { exp, iat } = serde_json::from_slice(&payload).ok()?;
+    let TokenClaims { exp, iat } = serde_json::from_slice(&payload).ok()?;
     let is_short = exp.saturating_sub(iat) <= SHORT_LIFE_SECONDS;
     Timestamp::from_second(exp).ok().filter(|_| is_short)
 }

@@ -13,19 +13,19 @@ use crate::backend::{
 
 /// The first error of an answer; empty where there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(super) struct ApiError {
+pub(super) struct CloudFoundryError {
     #[serde(default)]
     pub(super) code: u64,
     #[serde(default)]
     pub(super) detail: String,
 }
 
-impl ApiError {
+impl CloudFoundryError {
     /// The error in the body of a refusal.
     pub(super) fn read(body: &[u8]) -> Self {
         #[derive(Deserialize)]
         struct Errors {
-            errors: Vec<ApiError>,
+            errors: Vec<CloudFoundryError>,
         }
         let errors: Option<Errors> = serde_json::from_slice(body).ok();
         errors.and_then(|found| found.errors.into_iter().next()).unwrap_or_default()
@@ -58,7 +58,7 @@ impl ApiError {
 
 /// One page of a list. Its items are read one by one.
 #[derive(Deserialize)]
-pub(super) struct Page<'a> {
+pub(super) struct ListPage<'a> {
     #[serde(default)]
     pub(super) pagination: Pagination,
     #[serde(borrow)]
@@ -67,23 +67,23 @@ pub(super) struct Page<'a> {
 
 #[derive(Default, Deserialize)]
 pub(super) struct Pagination {
-    pub(super) next: Option<Link>,
+    pub(super) next: Option<PageLink>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Link {
+pub(super) struct PageLink {
     #[serde(deserialize_with = "link")]
     pub(super) href: String,
 }
 
 /// An organization or a space.
 #[derive(Deserialize)]
-pub(super) struct Named {
+pub(super) struct NamedResource {
     #[serde(deserialize_with = "id")]
     pub(super) guid: String,
 }
 
-impl Weight for Named {
+impl Weight for NamedResource {
     fn weight(&self) -> usize {
         self.guid.capacity()
     }
@@ -91,7 +91,7 @@ impl Weight for Named {
 
 /// A service instance.
 #[derive(Deserialize)]
-pub(super) struct Instance {
+pub(super) struct ServiceInstance {
     #[serde(deserialize_with = "id")]
     pub(super) guid: String,
     #[serde(rename = "type", default, deserialize_with = "word")]
@@ -99,17 +99,17 @@ pub(super) struct Instance {
     #[serde(default)]
     pub(super) last_operation: Option<LastOperation>,
     #[serde(default)]
-    relationships: Whereabouts,
+    relationships: InstanceRelationships,
 }
 
-impl Instance {
+impl ServiceInstance {
     /// The GUID of the space that it belongs to, which may be another than those that it is shared into.
     pub(super) fn space(&self) -> Option<&str> {
         Some(self.relationships.space.as_ref()?.data.as_ref()?.guid.as_str())
     }
 }
 
-impl Weight for Instance {
+impl Weight for ServiceInstance {
     fn weight(&self) -> usize {
         let Self { guid, kind, last_operation, relationships: _ } = self;
         guid.capacity()
@@ -120,7 +120,7 @@ impl Weight for Instance {
 }
 
 #[derive(Default, Deserialize)]
-struct Whereabouts {
+struct InstanceRelationships {
     #[serde(default)]
     space: Option<Related>,
 }
@@ -128,7 +128,7 @@ struct Whereabouts {
 #[derive(Deserialize)]
 struct Related {
     #[serde(default)]
-    data: Option<Named>,
+    data: Option<NamedResource>,
 }
 
 /// What was, or is, done last to an instance or a key.
@@ -151,7 +151,7 @@ impl Weight for LastOperation {
 
 /// A service key, without its credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct Key {
+pub(super) struct CredentialBinding {
     #[serde(deserialize_with = "id")]
     pub(super) guid: String,
     #[serde(default, deserialize_with = "word")]
@@ -161,13 +161,13 @@ pub(super) struct Key {
     #[serde(default)]
     pub(super) last_operation: Option<LastOperation>,
     #[serde(default)]
-    pub(super) metadata: Marks,
+    pub(super) metadata: BindingMetadata,
 }
 
-impl Weight for Key {
+impl Weight for CredentialBinding {
     fn weight(&self) -> usize {
         let Self { guid, name, created_at: _, last_operation, metadata } = self;
-        let Marks { labels, annotations } = metadata;
+        let BindingMetadata { labels, annotations } = metadata;
         let Labels { owner, cluster } = labels;
         let Annotations { namespace, name: marked_name, sequence, inputs } = annotations;
         guid.capacity()
@@ -182,7 +182,7 @@ fn weight_of<const N: usize>(words: [&Option<String>; N]) -> usize {
 
 /// How a key stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum BindingState {
     Making,
     Made,
     NotMade,
@@ -190,16 +190,16 @@ pub(super) enum Standing {
     NotDeleted,
 }
 
-impl Key {
+impl CredentialBinding {
     /// Keys that are older than operations on them have none.
-    pub(super) fn standing(&self) -> Standing {
-        let Some(LastOperation { kind, state, .. }) = &self.last_operation else { return Standing::Made };
+    pub(super) fn standing(&self) -> BindingState {
+        let Some(LastOperation { kind, state, .. }) = &self.last_operation else { return BindingState::Made };
         match (kind.as_str(), state.as_str()) {
-            ("delete", "failed") => Standing::NotDeleted,
-            ("delete", _) => Standing::Deleting,
-            (_, "failed") => Standing::NotMade,
-            (_, "succeeded") => Standing::Made,
-            _ => Standing::Making,
+            ("delete", "failed") => BindingState::NotDeleted,
+            ("delete", _) => BindingState::Deleting,
+            (_, "failed") => BindingState::NotMade,
+            (_, "succeeded") => BindingState::Made,
+            _ => BindingState::Making,
         }
     }
 
@@ -212,7 +212,7 @@ impl Key {
 
 /// The operator's own labels and annotations of a key. Others are not kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(super) struct Marks {
+pub(super) struct BindingMetadata {
     #[serde(default)]
     pub(super) labels: Labels,
     #[serde(default)]
@@ -251,14 +251,14 @@ fn description<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Stri
 
 /// Labels and annotations of a key that is to be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Metadata {
+pub(super) struct NewBindingMetadata {
     pub(super) labels: BTreeMap<&'static str, String>,
     pub(super) annotations: BTreeMap<&'static str, String>,
 }
 
 /// The body of a request for a key.
 #[derive(Serialize)]
-pub(super) struct CreateKey<'a> {
+pub(super) struct CreateCredentialBinding<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     name: &'a str,
@@ -266,7 +266,7 @@ pub(super) struct CreateKey<'a> {
     #[serde(skip_serializing_if = "Map::is_empty")]
     parameters: &'a Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<Metadata>,
+    metadata: Option<NewBindingMetadata>,
 }
 
 #[derive(Serialize)]
@@ -284,12 +284,12 @@ struct Reference<'a> {
     guid: &'a str,
 }
 
-impl<'a> CreateKey<'a> {
+impl<'a> CreateCredentialBinding<'a> {
     pub(super) const fn new(
         name: &'a str,
         instance: &'a str,
         parameters: &'a Map<String, Value>,
-        metadata: Option<Metadata>,
+        metadata: Option<NewBindingMetadata>,
     ) -> Self {
         let service_instance = ToOne { data: Reference { guid: instance } };
         Self { kind: "key", name, relationships: Relationships { service_instance }, parameters, metadata }
@@ -313,21 +313,21 @@ pub(super) fn credentials(body: &[u8]) -> Result<Map<String, Value>, &'static st
 
 /// A job, which works on a key in the background.
 #[derive(Deserialize)]
-pub(super) struct Job {
+pub(super) struct JobObject {
     #[serde(default, deserialize_with = "word")]
     state: String,
     #[serde(default)]
-    errors: Vec<ApiError>,
+    errors: Vec<CloudFoundryError>,
 }
 
-impl Job {
+impl JobObject {
     /// Whether it ended without success.
     pub(super) fn has_failed(&self) -> bool {
         self.state == "FAILED"
     }
 
     /// The first of its errors.
-    pub(super) fn error(&self) -> Option<&ApiError> {
+    pub(super) fn error(&self) -> Option<&CloudFoundryError> {
         self.errors.first().filter(|error| !error.detail.trim().is_empty())
     }
 }
@@ -366,7 +366,7 @@ mod tests {
             let marks = json!({"servicekeys.dev/owner": "me", long("servicekeys.dev/"): "y", long("z"): "y"});
             let annotations = json!({"servicekeys.dev/sequence": mark, "servicekeys.dev/name": null});
             let key = json!({"guid": "g", "metadata": {"labels": marks, "annotations": annotations}});
-            serde_json::from_value::<Key>(key)
+            serde_json::from_value::<CredentialBinding>(key)
         };
         let key = with("1").unwrap();
         assert_eq!(key.metadata.labels.owner.as_deref(), Some("me"));

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::{
-    ApiServer, Failure, Network,
+    ApiServer, HttpFailure, Network,
     faces::{is_private, kind_of_refused},
     named_host::NamedHost,
     names::{Names, SystemNames},
@@ -86,7 +86,7 @@ impl fmt::Debug for AddressPolicy {
 
 /// Why an address is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum AddressRefusal {
     ApiServer,
     Denied,
     /// Of a kind that no provider may name unless it is admitted.
@@ -95,7 +95,7 @@ pub(super) enum Refusal {
     PlainHttp,
 }
 
-impl Refusal {
+impl AddressRefusal {
     /// What is wrong with the host, and what admits it.
     pub(super) fn words(self, host: &str) -> String {
         match self {
@@ -176,23 +176,23 @@ impl AddressPolicy {
     }
 
     /// Why this address may not be connected to; `None` where it may.
-    pub(super) fn refusal(&self, address: SocketAddr, plain_http: bool) -> Option<Refusal> {
+    pub(super) fn refusal(&self, address: SocketAddr, plain_http: bool) -> Option<AddressRefusal> {
         let (rules, ip) = (&*self.rules, address.ip());
         let denied =
             rules.deny.iter().any(|network| network.is_for(&self.author) && network.contains_any_of(ip));
         let allowed_for_http = self.has(&rules.allow, ip);
         if rules.api_server.is_at(address) {
-            Some(Refusal::ApiServer)
+            Some(AddressRefusal::ApiServer)
         } else if denied {
-            Some(Refusal::Denied)
+            Some(AddressRefusal::Denied)
         } else if plain_http && !allowed_for_http {
-            Some(Refusal::PlainHttp)
+            Some(AddressRefusal::PlainHttp)
         } else if allowed_for_http || self.has(&rules.allow_https, ip) {
             None
         } else if let Some(kind) = kind_of_refused(ip) {
-            Some(Refusal::Kind(kind))
+            Some(AddressRefusal::Kind(kind))
         } else {
-            (self.refuses_private() && is_private(ip)).then_some(Refusal::Private)
+            (self.refuses_private() && is_private(ip)).then_some(AddressRefusal::Private)
         }
     }
 
@@ -202,25 +202,25 @@ impl AddressPolicy {
 
     /// Checks what can be told from a URL alone. Names are checked again when they are resolved, addresses only
     /// here, because no resolver is asked for them.
-    pub(in crate::backend) fn check(&self, url: &Url) -> Result<(), Failure> {
+    pub(in crate::backend) fn check(&self, url: &Url) -> Result<(), HttpFailure> {
         let Some(host) = url.host() else {
-            return Err(Failure::Refused("the address has no host: write `https://<host>`".to_owned()));
+            return Err(HttpFailure::Refused("the address has no host: write `https://<host>`".to_owned()));
         };
         let plain_http = match url.scheme() {
             "https" => false,
             "http" => true,
             scheme => {
-                return Err(Failure::Refused(format!(
+                return Err(HttpFailure::Refused(format!(
                     "`{scheme}` is not a scheme that is spoken here: use `https`"
                 )));
             }
         };
         let refusal = match literal(url) {
             Some(address) => self.refusal(address, plain_http),
-            None if self.rules.api_server.is_called(url) => Some(Refusal::ApiServer),
-            None => (plain_http && !self.allow_is_of_use()).then_some(Refusal::PlainHttp),
+            None if self.rules.api_server.is_called(url) => Some(AddressRefusal::ApiServer),
+            None => (plain_http && !self.allow_is_of_use()).then_some(AddressRefusal::PlainHttp),
         };
-        refusal.map_or(Ok(()), |refusal| Err(Failure::Refused(refusal.words(&shown(&host)))))
+        refusal.map_or(Ok(()), |refusal| Err(HttpFailure::Refused(refusal.words(&shown(&host)))))
     }
 
     /// Whether any address may be called by plain http.
@@ -261,7 +261,7 @@ mod tests {
         Author::Tenant { namespace: "billing".to_owned() }
     }
 
-    fn refusal(rules: AddressRules, author: Author, address: &str) -> Option<Refusal> {
+    fn refusal(rules: AddressRules, author: Author, address: &str) -> Option<AddressRefusal> {
         let policy = AddressPolicy::from(rules).for_author(author);
         policy.refusal(SocketAddr::new(address.parse().unwrap(), 443), false)
     }
@@ -345,13 +345,13 @@ mod tests {
     }
 
     #[rstest]
-    #[case("10.1.2.3", Some(Refusal::Denied))]
-    #[case("64:ff9b::10.1.2.3", Some(Refusal::Denied))]
-    #[case("64:ff9b:1:a01:2:300::", Some(Refusal::Denied))]
+    #[case("10.1.2.3", Some(AddressRefusal::Denied))]
+    #[case("64:ff9b::10.1.2.3", Some(AddressRefusal::Denied))]
+    #[case("64:ff9b:1:a01:2:300::", Some(AddressRefusal::Denied))]
     #[case("10.2.2.3", None)]
     fn refuses_what_is_denied_although_it_is_admitted(
         #[case] address: &str,
-        #[case] expected: Option<Refusal>,
+        #[case] expected: Option<AddressRefusal>,
     ) {
         let rules = AddressRules {
             allow: networks(&["10.0.0.0/8"]),
@@ -362,15 +362,15 @@ mod tests {
     }
 
     #[rstest]
-    #[case("10.1.2.3", [None, Some(Refusal::Private)])]
-    #[case("fd00::1", [None, Some(Refusal::Private)])]
-    #[case("64:ff9b::10.1.2.3", [None, Some(Refusal::Private)])]
-    #[case("2002:a01:203::", [None, Some(Refusal::Private)])]
+    #[case("10.1.2.3", [None, Some(AddressRefusal::Private)])]
+    #[case("fd00::1", [None, Some(AddressRefusal::Private)])]
+    #[case("64:ff9b::10.1.2.3", [None, Some(AddressRefusal::Private)])]
+    #[case("2002:a01:203::", [None, Some(AddressRefusal::Private)])]
     #[case("10.2.2.3", [None, None])]
     #[case("93.184.215.14", [None, None])]
     fn refuses_private_addresses_to_tenants_where_asked_to(
         #[case] address: &str,
-        #[case] expected: [Option<Refusal>; 2],
+        #[case] expected: [Option<AddressRefusal>; 2],
     ) {
         let rules = || AddressRules {
             allow_https: networks(&["namespace/billing=10.2.0.0/16"]),
@@ -425,7 +425,7 @@ mod tests {
         let rules = AddressRules { allow: networks(ranges), api_server, ..AddressRules::default() };
         match (AddressPolicy::from(rules).check(&url), refusal) {
             (Ok(()), None) => {}
-            (Err(Failure::Refused(message)), Some(words)) => assert!(message.contains(words), "{message}"),
+            (Err(HttpFailure::Refused(message)), Some(words)) => assert!(message.contains(words), "{message}"),
             (outcome, _) => panic!("{outcome:?}"),
         }
     }

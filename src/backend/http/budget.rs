@@ -10,11 +10,11 @@ use std::{
 use governor::{DefaultDirectRateLimiter, Quota};
 use tokio::time::Instant;
 
-use super::Limits;
+use super::RequestLimits;
 use crate::fair::{FairPermit, FairSemaphore, Lane};
 
 /// Shared by all calls to one remote side.
-pub(super) struct Budget {
+pub(super) struct CallBudget {
     places: FairSemaphore,
     rate: DefaultDirectRateLimiter,
     /// One caller at a time waits for the rate's clock.
@@ -23,8 +23,8 @@ pub(super) struct Budget {
     pause: SyncMutex<Option<Instant>>,
 }
 
-impl Budget {
-    pub(super) fn new(limits: &Limits) -> Self {
+impl CallBudget {
+    pub(super) fn new(limits: &RequestLimits) -> Self {
         Self {
             places: FairSemaphore::new(limits.concurrency.get()),
             rate: rate_limiter(limits.requests_per_second),
@@ -77,8 +77,8 @@ mod tests {
 
     use super::*;
 
-    fn limits(requests_per_second: u32, concurrency: usize) -> Limits {
-        Limits {
+    fn limits(requests_per_second: u32, concurrency: usize) -> RequestLimits {
+        RequestLimits {
             requests_per_second: NonZeroU32::new(requests_per_second).unwrap(),
             concurrency: NonZeroUsize::new(concurrency).unwrap(),
             timeout: Duration::from_secs(1),
@@ -87,7 +87,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_than_concurrency_hold_a_place() {
-        let budget = Budget::new(&limits(1000, 2));
+        let budget = CallBudget::new(&limits(1000, 2));
         let _first = budget.take().await;
         let second = budget.take().await;
         assert!(tokio::time::timeout(Duration::from_millis(50), budget.take()).await.is_err());
@@ -97,7 +97,7 @@ mod tests {
 
     #[tokio::test]
     async fn requests_are_spread_over_the_second() {
-        let budget = Budget::new(&limits(10, 100));
+        let budget = CallBudget::new(&limits(10, 100));
         let began = std::time::Instant::now();
         for _ in 0..5 {
             drop(budget.take().await);
@@ -110,7 +110,7 @@ mod tests {
     #[tokio::test]
     async fn namespaces_take_turns() {
         for limits in [limits(1000, 1), limits(50, 1000)] {
-            let budget = Budget::new(&limits);
+            let budget = CallBudget::new(&limits);
             let first = budget.take().await;
             let served = Mutex::new(Vec::new());
             let request = |namespace: &'static str| {
@@ -133,7 +133,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_longest_pause_counts() {
-        let budget = Budget::new(&limits(10, 100));
+        let budget = CallBudget::new(&limits(10, 100));
         assert_eq!(budget.paused(), None);
         budget.pause(Duration::from_secs(30));
         budget.pause(Duration::from_secs(5));

@@ -18,20 +18,20 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
-    AddressPolicy, CallOutcome, Failure, HttpConfig, ObservedCall, Observer, RemoteShares, Request, Response,
+    AddressPolicy, CallOutcome, HttpFailure, HttpConfig, ObservedCall, Observer, RemoteShares, Request, Response,
     address::ADMIT,
-    budget::Budget,
+    budget::CallBudget,
     kept,
     request::origin,
     response::{self, Body},
     trace, values,
     ways::{Clients, Way, Ways},
-    words,
+    error_text,
 };
 use crate::{
     backend::{
         BackendError,
-        memory::{Holding, MemoryShare, NoRoom},
+        memory::{HeldMemory, MemoryShare, NoRoom},
     },
     lifecycle::first_bytes,
 };
@@ -58,7 +58,7 @@ const FIRST_OF_BODY: usize = 64 * KIB;
 pub(in crate::backend) struct HttpClient {
     ways: Ways,
     addresses: AddressPolicy,
-    budget: Budget,
+    budget: CallBudget,
     shares: RemoteShares,
     concurrency: NonZeroUsize,
     timeout: Duration,
@@ -84,7 +84,7 @@ impl HttpClient {
         Ok(Self {
             ways: Ways::new(config, variable)?,
             addresses: config.addresses.clone(),
-            budget: Budget::new(&config.limits),
+            budget: CallBudget::new(&config.limits),
             shares: config.shares.clone(),
             concurrency: config.limits.concurrency,
             timeout: config.limits.timeout,
@@ -99,7 +99,7 @@ impl HttpClient {
     ///
     /// # Errors
     /// [`Failure::Refused`], with what to do about it.
-    pub(in crate::backend) fn check(&self, url: &Url) -> Result<(), Failure> {
+    pub(in crate::backend) fn check(&self, url: &Url) -> Result<(), HttpFailure> {
         self.addresses.check(url)
     }
 
@@ -142,19 +142,19 @@ impl HttpClient {
     /// login and parameters to where nobody meant them to go. [`Failure::Unproved`], where nothing was sent because the
     /// place has not [proved](Request::proving) yet what it is; and [`Failure::Withheld`], where this request did not
     /// prove it.
-    pub(in crate::backend) async fn send(&self, request: Request) -> Result<Response, Failure> {
+    pub(in crate::backend) async fn send(&self, request: Request) -> Result<Response, HttpFailure> {
         self.check(&request.url)?;
-        let unusable = |error: BackendError| Failure::Refused(error.message);
+        let unusable = |error: BackendError| HttpFailure::Refused(error.message);
         let way = self.ways.to(&request.url).map_err(unusable)?;
         if self.ways.may_be_disclosed(&request.url, &way) {
             // Without a proof of its own it is not sent again.
             let again = request.proof.as_ref().map(|_| request.clone());
             let (hidden, to_the_remote_side) = (self.withheld(&request.url), request.to_the_remote_side);
             match (self.send_by(&way.disclosed, &way, request).await, again) {
-                (Err(Failure::Unproved(_)), Some(request)) => return self.prove(&way, request).await,
-                (Err(Failure::Unproved(_)), None) => return Err(Failure::Unproved(hidden)),
-                (Err(Failure::Unresolved(_)), _) if self.addresses.guards_answers() => {
-                    return Err(Failure::Withheld(hidden));
+                (Err(HttpFailure::Unproved(_)), Some(request)) => return self.prove(&way, request).await,
+                (Err(HttpFailure::Unproved(_)), None) => return Err(HttpFailure::Unproved(hidden)),
+                (Err(HttpFailure::Unresolved(_)), _) if self.addresses.guards_answers() => {
+                    return Err(HttpFailure::Withheld(hidden));
                 }
                 (outcome, _) => {
                     outcome.iter().for_each(|response| self.heed(response, to_the_remote_side));
@@ -166,11 +166,11 @@ impl HttpClient {
     }
 
     /// Sends a request to a place of which nothing is known: what it answers comes out only where it is a proof.
-    async fn prove(&self, way: &Way, request: Request) -> Result<Response, Failure> {
+    async fn prove(&self, way: &Way, request: Request) -> Result<Response, HttpFailure> {
         let (url, Some(proof)) = (request.url.clone(), request.proof.clone()) else {
-            return Err(Failure::Unproved(self.withheld(&request.url)));
+            return Err(HttpFailure::Unproved(self.withheld(&request.url)));
         };
-        let admitted = self.ways.admitted(&url, way).map_err(|error| Failure::Refused(error.message))?;
+        let admitted = self.ways.admitted(&url, way).map_err(|error| HttpFailure::Refused(error.message))?;
         let outcome = self.send_by(admitted, way, request).await;
         if let Ok(response) = &outcome
             && proof(response)
@@ -186,7 +186,7 @@ impl HttpClient {
                 "the answer is not one of the provider's protocol and is withheld from its author"
             );
         }
-        Err(Failure::Withheld(self.withheld(&url)))
+        Err(HttpFailure::Withheld(self.withheld(&url)))
     }
 
     /// Pauses the provider's requests if the remote side asks for that. A server that has not been verified is not obeyed:
@@ -214,15 +214,15 @@ impl HttpClient {
 
     /// Sends the request by these clients; once more, on a new connection, where the one that it went out on was a kept one
     /// that the remote side closed.
-    async fn send_by(&self, clients: &Clients, way: &Way, request: Request) -> Result<Response, Failure> {
+    async fn send_by(&self, clients: &Clients, way: &Way, request: Request) -> Result<Response, HttpFailure> {
         let again = is_idempotent(&request.method).then(|| request.clone());
         let (request, lost) = match (self.send_once(&clients.keeping, way, request).await, again) {
             (Err(Unanswered::Severed(lost)), Some(request)) => (request, lost),
-            (outcome, _) => return outcome.map_err(Failure::from),
+            (outcome, _) => return outcome.map_err(HttpFailure::from),
         };
         let Ok(client) = self.ways.opening(&request.url, clients) else { return Err(lost) };
         let (creates, to_the_remote_side) = (request.method == Method::PUT, request.to_the_remote_side);
-        let outcome = self.send_once(client, way, request).await.map_err(Failure::from);
+        let outcome = self.send_once(client, way, request).await.map_err(HttpFailure::from);
         match outcome {
             // The first request may have created what the second one did not.
             Ok(response) if creates && !response.status.is_success() => {
@@ -252,7 +252,7 @@ impl HttpClient {
             Err(Unanswered::Severed(failure)) => (Err(failure), true),
             Err(Unanswered::Other(failure)) => (Err(failure), false),
         };
-        if let Err(Failure::Unproved(_)) = &outcome {
+        if let Err(HttpFailure::Unproved(_)) = &outcome {
             // Nothing was connected to.
             return outcome.map_err(Unanswered::Other);
         }
@@ -281,7 +281,7 @@ impl HttpClient {
         let give_up = given_up.clone();
         let share = request.share.as_ref().unwrap_or(&self.answers);
         let mut holding = share.hold(move || give_up.cancel());
-        let no_room = |why: NoRoom| Failure::NotSent(format!("no request to `{}`: {why}", origin(&url)));
+        let no_room = |why: NoRoom| HttpFailure::NotSent(format!("no request to `{}`: {why}", origin(&url)));
         // A waiting call occupies a place at the remote side. It may wait where the provider is its namespace's own, so that
         // it keeps no other namespace from it.
         let patience = if share.is(&self.answers) { self.timeout } else { Duration::ZERO };
@@ -290,7 +290,7 @@ impl HttpClient {
             biased;
             () = given_up.cancelled() => {
                 let what = "the operator ran out of memory for answers and canceled this request; retrying";
-                Err(Failure::MaybeSent(format!("no complete answer from `{}`: {what}", origin(&url))).into())
+                Err(HttpFailure::MaybeSent(format!("no complete answer from `{}`: {what}", origin(&url))).into())
             }
             // On the heap: it is large, and deep in what a reconcile waits for.
             outcome = Box::pin(self.exchange(client, way, request, holding)) => outcome,
@@ -302,13 +302,13 @@ impl HttpClient {
         client: &reqwest::Client,
         way: &Way,
         request: Request,
-        holding: Holding,
+        holding: HeldMemory,
     ) -> Result<Response, Unanswered> {
         let deadline = tokio::time::Instant::now() + self.timeout;
         let url = request.url.clone();
         let (largest_answer, is_typed) = (request.largest_answer, request.is_typed);
         let late = || {
-            Failure::MaybeSent(format!(
+            HttpFailure::MaybeSent(format!(
                 "no complete answer from `{}` within {:?}, the provider's `limits.timeout`: raise it if the remote side \
                  needs longer",
                 origin(&url),
@@ -319,8 +319,8 @@ impl HttpClient {
         let answer = match kept::watch(sending).await {
             (Ok(Ok(answer)), _) => answer,
             (Ok(Err(error)), was_kept) => {
-                let failure = explain(words::failure(&error, &url), way);
-                let is_severed = was_kept && words::is_cut(&error);
+                let failure = explain(error_text::describe_error(&error, &url), way);
+                let is_severed = was_kept && error_text::is_cut(&error);
                 return Err(if is_severed { Unanswered::Severed(failure) } else { failure.into() });
             }
             (Err(_), _) => return Err(late().into()),
@@ -342,7 +342,7 @@ impl HttpClient {
                 return Ok(body);
             }
             let message = format!("the answer from `{}` holds more than {MOST_VALUES} values", origin(&url));
-            Err(Failure::Excessive(message))
+            Err(HttpFailure::Excessive(message))
         });
         Ok(Response { status, retry_after, location, is_repeated: false, remote_request_id, from, body })
     }
@@ -360,18 +360,18 @@ impl fmt::Debug for HttpClient {
 /// A request without an answer.
 enum Unanswered {
     /// It went out on a kept connection, which the remote side closed before the answer had come: what it did is unknown.
-    Severed(Failure),
+    Severed(HttpFailure),
     /// Any other failure.
-    Other(Failure),
+    Other(HttpFailure),
 }
 
-impl From<Failure> for Unanswered {
-    fn from(failure: Failure) -> Self {
+impl From<HttpFailure> for Unanswered {
+    fn from(failure: HttpFailure) -> Self {
         Self::Other(failure)
     }
 }
 
-impl From<Unanswered> for Failure {
+impl From<Unanswered> for HttpFailure {
     fn from(unanswered: Unanswered) -> Self {
         match unanswered {
             Unanswered::Severed(failure) | Unanswered::Other(failure) => failure,
@@ -385,13 +385,13 @@ fn is_idempotent(method: &Method) -> bool {
 }
 
 /// Who looks for a lost connection should know that there is a proxy on the way.
-fn explain(failure: Failure, way: &Way) -> Failure {
+fn explain(failure: HttpFailure, way: &Way) -> HttpFailure {
     match failure {
-        Failure::NotSent(message) if way.proxied => {
-            Failure::NotSent(format!("{message} (`HTTPS_PROXY` is set)"))
+        HttpFailure::NotSent(message) if way.proxied => {
+            HttpFailure::NotSent(format!("{message} (`HTTPS_PROXY` is set)"))
         }
-        Failure::Untrusted(message) if way.proxied => {
-            Failure::Untrusted(format!("{message} (`HTTPS_PROXY` is set)"))
+        HttpFailure::Untrusted(message) if way.proxied => {
+            HttpFailure::Untrusted(format!("{message} (`HTTPS_PROXY` is set)"))
         }
         failure => failure,
     }
@@ -411,13 +411,13 @@ async fn read(
     mut answer: reqwest::Response,
     url: &Url,
     largest: usize,
-    held: Holding,
-) -> Result<Body, Failure> {
+    held: HeldMemory,
+) -> Result<Body, HttpFailure> {
     let mut body = Piecewise { url, largest, bytes: Zeroizing::new(Vec::new()), held };
     if answer.content_length().is_some_and(|length| length > largest as u64) {
         return Err(body.too_large());
     }
-    while let Some(piece) = answer.chunk().await.map_err(|error| words::failure(&error, url))? {
+    while let Some(piece) = answer.chunk().await.map_err(|error| error_text::describe_error(&error, url))? {
         body.push(&piece).await?;
     }
     let body = body.decompressed().await?.in_utf8().await?;
@@ -436,18 +436,18 @@ struct Piecewise<'a> {
     url: &'a Url,
     largest: usize,
     bytes: Zeroizing<Vec<u8>>,
-    held: Holding,
+    held: HeldMemory,
 }
 
 impl Piecewise<'_> {
-    fn too_large(&self) -> Failure {
+    fn too_large(&self) -> HttpFailure {
         let Self { url, largest, .. } = self;
         let limit =
             if *largest < MIB { format!("{} KiB", largest / KIB) } else { format!("{} MiB", largest / MIB) };
-        Failure::Excessive(format!("the answer from `{}` is larger than {limit}", origin(url)))
+        HttpFailure::Excessive(format!("the answer from `{}` is larger than {limit}", origin(url)))
     }
 
-    async fn push(&mut self, piece: &[u8]) -> Result<(), Failure> {
+    async fn push(&mut self, piece: &[u8]) -> Result<(), HttpFailure> {
         let length = self.bytes.len() + piece.len();
         if length > self.largest {
             return Err(self.too_large());
@@ -457,7 +457,7 @@ impl Piecewise<'_> {
             let counted = |capacity: usize| capacity.saturating_sub(FIRST_OF_BODY);
             let url = self.url;
             let no_room =
-                |why| Failure::MaybeSent(format!("no complete answer from `{}`: {why}", origin(url)));
+                |why| HttpFailure::MaybeSent(format!("no complete answer from `{}`: {why}", origin(url)));
             let more = counted(capacity) - counted(self.bytes.capacity());
             self.held.grow(more).await.map_err(no_room)?;
             // By hand: a vector that grows leaves its old bytes in memory.
@@ -471,7 +471,7 @@ impl Piecewise<'_> {
 
     /// The same body, decompressed where it is compressed although the request did not ask for that. Both forms count
     /// until the end of the call.
-    async fn decompressed(mut self) -> Result<Self, Failure> {
+    async fn decompressed(mut self) -> Result<Self, HttpFailure> {
         if !self.bytes.starts_with(GZIP) {
             return Ok(self);
         }
@@ -481,7 +481,7 @@ impl Piecewise<'_> {
         loop {
             let count = decoder.read(&mut piece).map_err(|_| {
                 let target = origin(self.url);
-                Failure::Unusable(format!("the answer from `{target}` is compressed and can't be read"))
+                HttpFailure::Unusable(format!("the answer from `{target}` is compressed and can't be read"))
             })?;
             if count == 0 {
                 return Ok(self);
@@ -491,7 +491,7 @@ impl Piecewise<'_> {
     }
 
     /// The same body without a byte order mark, and in UTF-8: what is in another encoding is taken for Latin-1.
-    async fn in_utf8(mut self) -> Result<Self, Failure> {
+    async fn in_utf8(mut self) -> Result<Self, HttpFailure> {
         if self.bytes.starts_with(BYTE_ORDER_MARK) {
             self.bytes.drain(..BYTE_ORDER_MARK.len());
         }
@@ -513,7 +513,7 @@ impl Piecewise<'_> {
 const LONGEST_ORIGIN: usize = 300;
 
 /// Names where the redirect points, by scheme, host and port only: the rest may hold a session.
-fn redirected(answer: &reqwest::Response, url: &Url) -> Failure {
+fn redirected(answer: &reqwest::Response, url: &Url) -> HttpFailure {
     let target = answer
         .headers()
         .get(LOCATION)
@@ -522,7 +522,7 @@ fn redirected(answer: &reqwest::Response, url: &Url) -> Failure {
         .map(|location| format!(" to `{}`", first_bytes(&origin(&location), LONGEST_ORIGIN)))
         .unwrap_or_default();
     let status = answer.status().as_u16();
-    Failure::Redirected(format!(
+    HttpFailure::Redirected(format!(
         "`{}` redirects{target} (status {status}), which is not followed; name the final address",
         origin(url)
     ))

@@ -19,7 +19,7 @@ pub struct HttpConfig {
     /// What the operator shows to a remote side that asks for a certificate (mutual TLS).
     pub client_certificate: Option<ClientCertificate>,
     /// How much may be asked of the remote side, shared by all its keys.
-    pub limits: Limits,
+    pub limits: RequestLimits,
     /// Which addresses may be connected to.
     pub addresses: AddressPolicy,
     /// Who is told of the calls.
@@ -48,7 +48,7 @@ impl Default for HttpConfig {
         Self {
             ca_bundle: None,
             client_certificate: None,
-            limits: Limits::default(),
+            limits: RequestLimits::default(),
             addresses: AddressPolicy::default(),
             observer: Arc::new(Nobody),
             shares: RemoteShares::default(),
@@ -71,7 +71,7 @@ pub struct ClientCertificate {
 
 /// How much may be asked of one remote side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct RequestLimits {
     /// Requests that may begin within a second, spread over it.
     pub requests_per_second: NonZeroU32,
     /// Requests that may be under way at the same time.
@@ -81,7 +81,7 @@ pub struct Limits {
     pub timeout: Duration,
 }
 
-impl Limits {
+impl RequestLimits {
     /// Requests per second, where the provider names no number.
     pub const DEFAULT_REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
     /// Requests at the same time, where the provider names no number.
@@ -97,7 +97,7 @@ impl Limits {
     }
 }
 
-impl Default for Limits {
+impl Default for RequestLimits {
     fn default() -> Self {
         Self {
             requests_per_second: Self::DEFAULT_REQUESTS_PER_SECOND,

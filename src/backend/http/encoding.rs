@@ -62,13 +62,13 @@ pub(super) fn replace(text: &str, hidden: &[bool], by: &str) -> String {
 }
 
 /// How much work may still be done, in words of 64 bits that are looked at.
-pub(super) struct Work(usize);
+pub(super) struct SearchBudget(usize);
 
 /// The search was abandoned, because it takes more work than it may.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Abandoned;
 
-impl Work {
+impl SearchBudget {
     pub(super) const fn at_most(steps: usize) -> Self {
         Self(steps)
     }
@@ -112,7 +112,7 @@ impl ReadableText {
     pub(super) fn find(
         &self,
         secret: &str,
-        work: &mut Work,
+        work: &mut SearchBudget,
         mut found: impl FnMut(Range<usize>),
     ) -> Result<(), Abandoned> {
         // No way to read a text makes it longer: of a longer secret it can hold the start only.
@@ -122,10 +122,10 @@ impl ReadableText {
             return Ok(());
         }
         work.take(secret.len())?;
-        let pattern = Pattern::new(secret);
+        let pattern = SecretPattern::new(secret);
         let read = self.read(&pattern, starts, work)?;
         // From the ends back: what is read on a way that leads to one is part of the secret.
-        let mut leads_to_an_end: BTreeMap<usize, Progress> = BTreeMap::new();
+        let mut leads_to_an_end: BTreeMap<usize, MatchProgress> = BTreeMap::new();
         for (at, progress) in read.iter().rev() {
             let ends = if *at == self.readings.len() { &pattern.cut } else { &pattern.whole };
             let mut leading = progress.and(ends);
@@ -146,7 +146,7 @@ impl ReadableText {
     }
 
     /// The places where the secret may stand, by its first bytes. Most secrets stand nowhere, and cost no more than this.
-    fn starts_of(&self, secret: &[u8], work: &mut Work) -> Result<Vec<usize>, Abandoned> {
+    fn starts_of(&self, secret: &[u8], work: &mut SearchBudget) -> Result<Vec<usize>, Abandoned> {
         let places = match secret.first_chunk() {
             _ if secret.is_empty() => &[],
             Some(bytes) => self.places.get(bytes).map_or(&[][..], Vec::as_slice),
@@ -162,7 +162,7 @@ impl ReadableText {
         Ok(starts)
     }
 
-    fn begins_with(&self, secret: &[u8], at: usize, work: &mut Work) -> Result<bool, Abandoned> {
+    fn begins_with(&self, secret: &[u8], at: usize, work: &mut SearchBudget) -> Result<bool, Abandoned> {
         if secret.is_empty() {
             return Ok(true);
         }
@@ -182,10 +182,10 @@ impl ReadableText {
     /// How much of the secret is read at each place, on all ways that begin at one of the starts.
     fn read(
         &self,
-        pattern: &Pattern,
+        pattern: &SecretPattern,
         starts: Vec<usize>,
-        work: &mut Work,
-    ) -> Result<BTreeMap<usize, Progress>, Abandoned> {
+        work: &mut SearchBudget,
+    ) -> Result<BTreeMap<usize, MatchProgress>, Abandoned> {
         let mut read: BTreeMap<_, _> = starts.into_iter().map(|at| (at, pattern.nothing())).collect();
         let mut from = 0;
         while let Some((at, progress)) = read.range(from..).next() {
@@ -226,9 +226,9 @@ fn each_beginning(
 
 /// How much of a secret may be read so far: one bit for each number of bytes.
 #[derive(Clone)]
-struct Progress(Box<[u64]>);
+struct MatchProgress(Box<[u64]>);
 
-impl Progress {
+impl MatchProgress {
     fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
     }
@@ -265,21 +265,21 @@ impl Progress {
 }
 
 /// A secret, made ready for the search.
-struct Pattern {
+struct SecretPattern {
     /// 64-bit words that a [`Progress`] has.
     words: usize,
     /// For each byte of the secret, where it has been read.
-    after: BTreeMap<u8, Progress>,
+    after: BTreeMap<u8, MatchProgress>,
     /// All of it.
-    whole: Progress,
+    whole: MatchProgress,
     /// As much as is hidden where the text ends.
-    cut: Progress,
+    cut: MatchProgress,
 }
 
-impl Pattern {
+impl SecretPattern {
     fn new(secret: &[u8]) -> Self {
         let words = secret.len() / 64 + 1;
-        let none = Progress(vec![0; words].into());
+        let none = MatchProgress(vec![0; words].into());
         let mut after = BTreeMap::new();
         for (at, byte) in secret.iter().enumerate() {
             after.entry(*byte).or_insert_with(|| none.clone()).set(at + 1);
@@ -291,8 +291,8 @@ impl Pattern {
         Self { words, after, whole, cut }
     }
 
-    fn nothing(&self) -> Progress {
-        let mut nothing = Progress(vec![0; self.words].into());
+    fn nothing(&self) -> MatchProgress {
+        let mut nothing = MatchProgress(vec![0; self.words].into());
         nothing.set(0);
         nothing
     }
@@ -302,7 +302,7 @@ impl Pattern {
     }
 
     /// The progress once these bytes are read.
-    fn with(&self, bytes: &[u8], progress: &Progress) -> Progress {
+    fn with(&self, bytes: &[u8], progress: &MatchProgress) -> MatchProgress {
         bytes.iter().fold(progress.clone(), |mut progress, byte| {
             progress.up();
             self.where_read(*byte, &progress)
@@ -310,7 +310,7 @@ impl Pattern {
     }
 
     /// The progress before these bytes were read.
-    fn without(&self, bytes: &[u8], progress: &Progress) -> Progress {
+    fn without(&self, bytes: &[u8], progress: &MatchProgress) -> MatchProgress {
         bytes.iter().rev().fold(progress.clone(), |progress, byte| {
             let mut progress = self.where_read(*byte, &progress);
             progress.down();
@@ -318,8 +318,8 @@ impl Pattern {
         })
     }
 
-    fn where_read(&self, byte: u8, progress: &Progress) -> Progress {
-        let none = || Progress(vec![0; self.words].into());
+    fn where_read(&self, byte: u8, progress: &MatchProgress) -> MatchProgress {
+        let none = || MatchProgress(vec![0; self.words].into());
         self.after.get(&byte).map_or_else(none, |after| progress.and(after))
     }
 }
@@ -413,7 +413,7 @@ mod tests {
 
     /// The text without the secret, and the work that it took to find it.
     fn replace_counted(text: &str, secret: &str) -> (String, usize) {
-        let (mut hidden, mut work) = (vec![false; text.len()], Work::at_most(MUCH));
+        let (mut hidden, mut work) = (vec![false; text.len()], SearchBudget::at_most(MUCH));
         ReadableText::new(text).find(secret, &mut work, |range| hidden[range].fill(true)).unwrap();
         (super::replace(text, &hidden, "…"), MUCH - work.0)
     }
@@ -510,7 +510,7 @@ mod tests {
     #[test]
     fn a_search_that_takes_too_much_is_abandoned() {
         let text = ReadableText::new(&"a".repeat(100));
-        let find = |steps| text.find("aaaa", &mut Work::at_most(steps), |_| {});
+        let find = |steps| text.find("aaaa", &mut SearchBudget::at_most(steps), |_| {});
         assert_eq!(find(100), Err(Abandoned));
         assert_eq!(find(10_000), Ok(()));
     }

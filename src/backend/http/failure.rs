@@ -4,7 +4,7 @@ use crate::backend::{BackendError, ErrorClass};
 
 /// A call without an answer, in words for a person: no URL's query, no id that changes, no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(in crate::backend) enum Failure {
+pub(in crate::backend) enum HttpFailure {
     /// The request never left: no address, no connection. It may work later.
     #[error("{0}")]
     NotSent(String),
@@ -37,7 +37,7 @@ pub(in crate::backend) enum Failure {
     MaybeSent(String),
 }
 
-impl Failure {
+impl HttpFailure {
     /// The failure of a call, named by `what`, that changes something only as far as `maybe_sent` says: that is
     /// [`ErrorClass::Transient`] for calls that may simply be made again, and [`ErrorClass::OrphanPossible`] for
     /// those that may have made something.

@@ -29,11 +29,11 @@ mod tls;
 mod trace;
 mod values;
 mod ways;
-mod words;
+mod error_text;
 
 pub use address::{AddressPolicy, AddressRules, Author};
 pub use api_server::ApiServer;
-pub use config::{ClientCertificate, HttpConfig, Limits};
+pub use config::{ClientCertificate, HttpConfig, RequestLimits};
 pub use named_host::{InvalidHost, NamedHost};
 pub use names::Names;
 pub use network::{InvalidNetwork, Network, ProviderScope};
@@ -44,7 +44,7 @@ pub use values::count_values;
 
 pub(super) use base_url::{base_url, base_url_with_query};
 pub(super) use client::HttpClient;
-pub(super) use failure::Failure;
+pub(super) use failure::HttpFailure;
 pub(super) use path::{below, segment};
 pub(super) use redact::{Redactor, has_words, is_web_page, one_line};
 pub(super) use request::{Request, without_query};

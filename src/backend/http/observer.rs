@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use reqwest::Method;
 
-use super::{Failure, Response};
+use super::{HttpFailure, Response};
 
 /// Is told of the calls to one remote side.
 pub trait Observer: fmt::Debug + Send + Sync {
@@ -47,19 +47,19 @@ pub enum CallOutcome {
 }
 
 impl CallOutcome {
-    pub(super) fn of(outcome: &Result<Response, Failure>) -> Self {
+    pub(super) fn of(outcome: &Result<Response, HttpFailure>) -> Self {
         match outcome {
             Ok(response) => Self::Answered(response.status.as_u16()),
             Err(
-                Failure::NotSent(_)
-                | Failure::Unresolved(_)
-                | Failure::Unproved(_)
-                | Failure::Withheld(_)
-                | Failure::Refused(_),
+                HttpFailure::NotSent(_)
+                | HttpFailure::Unresolved(_)
+                | HttpFailure::Unproved(_)
+                | HttpFailure::Withheld(_)
+                | HttpFailure::Refused(_),
             ) => Self::Unreachable,
-            Err(Failure::Untrusted(_)) => Self::Untrusted,
-            Err(Failure::Redirected(_) | Failure::Unusable(_) | Failure::Excessive(_)) => Self::Unusable,
-            Err(Failure::MaybeSent(_)) => Self::Unanswered,
+            Err(HttpFailure::Untrusted(_)) => Self::Untrusted,
+            Err(HttpFailure::Redirected(_) | HttpFailure::Unusable(_) | HttpFailure::Excessive(_)) => Self::Unusable,
+            Err(HttpFailure::MaybeSent(_)) => Self::Unanswered,
         }
     }
 }

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::encoding::{Abandoned, ReadableText, Work, in_base64, replace};
+use super::encoding::{Abandoned, ReadableText, SearchBudget, in_base64, replace};
 
 /// The most characters of a remote side's words that a message repeats.
 const LONGEST_QUOTE: usize = 300;
@@ -92,7 +92,7 @@ impl Redactor {
             return "words that are not shown, because there are too many secrets to hide in them".to_owned();
         }
         let end = text.char_indices().map(|(end, _)| end).find(|end| *end >= LONGEST_TEXT);
-        let Ok(text) = self.hide(&text[..end.unwrap_or(text.len())], &mut Work::at_most(MOST_WORK)) else {
+        let Ok(text) = self.hide(&text[..end.unwrap_or(text.len())], &mut SearchBudget::at_most(MOST_WORK)) else {
             return "words that are not shown, because it takes too long to find the secrets in them"
                 .to_owned();
         };
@@ -104,9 +104,9 @@ impl Redactor {
     ///
     /// # Errors
     /// Where that takes more work than is left.
-    fn hide(&self, text: &str, work: &mut Work) -> Result<String, Abandoned> {
+    fn hide(&self, text: &str, work: &mut SearchBudget) -> Result<String, Abandoned> {
         let mut hidden = vec![false; text.len()];
-        let line = Line::of(text);
+        let line = SingleLine::of(text);
         let (as_it_is, on_one_line) = (ReadableText::new(text), ReadableText::new(&line.text));
         for secret in self.secrets.iter().map(ExposeSecret::expose_secret) {
             as_it_is.find(secret, work, |range| hidden[range].fill(true))?;
@@ -152,17 +152,17 @@ fn words(fields: &Map<String, Value>) -> Option<&str> {
 
 /// The text on one line: control characters, invisible ones and runs of white space become one space.
 pub(in crate::backend) fn one_line(text: &str) -> String {
-    Line::of(text).text
+    SingleLine::of(text).text
 }
 
 /// A text on one line.
-struct Line {
+struct SingleLine {
     text: String,
     /// Where each byte of it was, and where the last one ended.
     origins: Vec<usize>,
 }
 
-impl Line {
+impl SingleLine {
     fn of(text: &str) -> Self {
         let mut line = Self { text: String::with_capacity(text.len()), origins: Vec::new() };
         let mut end = 0;
@@ -323,7 +323,7 @@ mod tests {
             redactor.sanitize("it is reda, cted or redacted"),
             "it is [redacted], [redacted] or [redacted]"
         );
-        let hidden = redactor.hide(&"reda ".repeat(800), &mut Work::at_most(MOST_WORK)).unwrap();
+        let hidden = redactor.hide(&"reda ".repeat(800), &mut SearchBudget::at_most(MOST_WORK)).unwrap();
         assert!(hidden == "[redacted] ".repeat(800), "{} bytes", hidden.len());
     }
 

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::{AddressPolicy, RemoteShares, address::Refusal, proofs::Proofs};
+use super::{AddressPolicy, RemoteShares, address::AddressRefusal, proofs::Proofs};
 
 /// Why a name gave no address to connect to.
 #[derive(Debug, thiserror::Error)]
@@ -57,9 +57,9 @@ impl PolicedResolver {
             let words = found.iter().filter_map(refusal).next_back().map_or_else(
                 || format!("`{host}` has no address"),
                 |refusal| match refusal {
-                    Refusal::Kind(kind) => refusal.words(host).replacen(kind, &format!("at {kind}"), 1),
-                    Refusal::Private => refusal.words(host).replacen("is a", "is at a", 1),
-                    Refusal::ApiServer | Refusal::Denied | Refusal::PlainHttp => refusal.words(host),
+                    AddressRefusal::Kind(kind) => refusal.words(host).replacen(kind, &format!("at {kind}"), 1),
+                    AddressRefusal::Private => refusal.words(host).replacen("is a", "is at a", 1),
+                    AddressRefusal::ApiServer | AddressRefusal::Denied | AddressRefusal::PlainHttp => refusal.words(host),
                 },
             );
             return Err(ResolveError::Refused(words));

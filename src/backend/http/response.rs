@@ -9,8 +9,8 @@ use reqwest::{
 };
 use zeroize::Zeroizing;
 
-use super::Failure;
-use crate::backend::memory::Holding;
+use super::HttpFailure;
+use crate::backend::memory::HeldMemory;
 
 /// An answer that has a status. Its body may still have failed to arrive, which matters only to who needs it.
 pub(in crate::backend) struct Response {
@@ -26,13 +26,13 @@ pub(in crate::backend) struct Response {
     pub(super) from: Option<SocketAddr>,
     /// What the remote side calls the request.
     pub(super) remote_request_id: Option<String>,
-    pub(super) body: Result<Body, Failure>,
+    pub(super) body: Result<Body, HttpFailure>,
 }
 
 /// The body of an answer, which counts as long as it is there, and is overwritten when it is dropped.
 pub(super) struct Body {
     pub(super) bytes: Zeroizing<Vec<u8>>,
-    pub(super) _held: Holding,
+    pub(super) _held: HeldMemory,
 }
 
 impl Response {
@@ -48,7 +48,7 @@ impl Response {
     /// # Errors
     /// [`Failure::MaybeSent`], where the body was cut or did not end in time; [`Failure::Unusable`], where it is too
     /// large.
-    pub(in crate::backend) fn body(&self) -> Result<&[u8], Failure> {
+    pub(in crate::backend) fn body(&self) -> Result<&[u8], HttpFailure> {
         self.body.as_ref().map(|body| body.bytes.as_slice()).map_err(Clone::clone)
     }
 

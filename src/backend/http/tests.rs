@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use url::Url;
 
 use super::{
-    AddressPolicy, AddressRules, Author, ClientCertificate, Failure, HttpClient, HttpConfig, Names, Request,
+    AddressPolicy, AddressRules, Author, ClientCertificate, HttpFailure, HttpClient, HttpConfig, Names, Request,
     Response, client::LARGEST_BODY,
 };
 use crate::backend::{
@@ -29,7 +29,7 @@ const OK: Does = Does::Answers(200, "{}");
 const PATIENT: Duration = Duration::from_secs(20);
 const IMPATIENT: Duration = Duration::from_millis(1500);
 
-async fn send(config: &HttpConfig, url: &Url) -> Result<Response, Failure> {
+async fn send(config: &HttpConfig, url: &Url) -> Result<Response, HttpFailure> {
     // Whoever runs the tests may have a proxy.
     HttpClient::in_environment(config, |_| None)
         .unwrap()
@@ -37,35 +37,35 @@ async fn send(config: &HttpConfig, url: &Url) -> Result<Response, Failure> {
         .await
 }
 
-fn message(outcome: Result<Response, Failure>) -> Failure {
+fn message(outcome: Result<Response, HttpFailure>) -> HttpFailure {
     match outcome {
         Ok(response) => response.body().unwrap_err(),
         Err(failure) => failure,
     }
 }
 
-fn not_sent(failure: &Failure, words: &str) {
-    assert!(matches!(failure, Failure::NotSent(message) if message.contains(words)), "{failure:?}");
+fn not_sent(failure: &HttpFailure, words: &str) {
+    assert!(matches!(failure, HttpFailure::NotSent(message) if message.contains(words)), "{failure:?}");
 }
 
-fn unresolved(failure: &Failure, words: &str) {
-    assert!(matches!(failure, Failure::Unresolved(message) if message.contains(words)), "{failure:?}");
+fn unresolved(failure: &HttpFailure, words: &str) {
+    assert!(matches!(failure, HttpFailure::Unresolved(message) if message.contains(words)), "{failure:?}");
 }
 
-fn untrusted(failure: &Failure, words: &str) {
-    assert!(matches!(failure, Failure::Untrusted(message) if message.contains(words)), "{failure:?}");
+fn untrusted(failure: &HttpFailure, words: &str) {
+    assert!(matches!(failure, HttpFailure::Untrusted(message) if message.contains(words)), "{failure:?}");
 }
 
-fn maybe_sent(failure: &Failure, words: &str) {
-    assert!(matches!(failure, Failure::MaybeSent(message) if message.contains(words)), "{failure:?}");
+fn maybe_sent(failure: &HttpFailure, words: &str) {
+    assert!(matches!(failure, HttpFailure::MaybeSent(message) if message.contains(words)), "{failure:?}");
 }
 
-fn unusable(failure: &Failure, words: &str) {
-    assert!(matches!(failure, Failure::Unusable(message) if message.contains(words)), "{failure:?}");
+fn unusable(failure: &HttpFailure, words: &str) {
+    assert!(matches!(failure, HttpFailure::Unusable(message) if message.contains(words)), "{failure:?}");
 }
 
-fn excessive(failure: &Failure, words: &str) {
-    assert!(matches!(failure, Failure::Excessive(message) if message.contains(words)), "{failure:?}");
+fn excessive(failure: &HttpFailure, words: &str) {
+    assert!(matches!(failure, HttpFailure::Excessive(message) if message.contains(words)), "{failure:?}");
 }
 
 #[tokio::test]
@@ -188,7 +188,7 @@ async fn redirects_are_not_followed(#[case] location: &str, #[case] words: &str)
     let answer = format!("HTTP/1.1 307 Go\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
     let url = test_server::raw(answer, Then::Close).await;
     let failure = message(send(&test_server::http_config(PATIENT), &url).await);
-    let Failure::Redirected(message) = &failure else { panic!("{failure:?}") };
+    let HttpFailure::Redirected(message) = &failure else { panic!("{failure:?}") };
     assert!(message.contains(&format!("redirects{words}")) && message.contains("307"), "{message}");
     assert!(!message.contains("hunter2"), "{message}");
 }
@@ -217,10 +217,10 @@ async fn names_of_refused_addresses_are_not_connected_to() {
 async fn refused_addresses_are_not_connected_to() {
     let mut url = test_server::silent().await;
     let failure = message(send(&HttpConfig::default(), &url).await);
-    assert!(matches!(&failure, Failure::Refused(message) if message.contains("plain http")), "{failure:?}");
+    assert!(matches!(&failure, HttpFailure::Refused(message) if message.contains("plain http")), "{failure:?}");
     url.set_scheme("https").unwrap();
     let failure = message(send(&HttpConfig::default(), &url).await);
-    assert!(matches!(&failure, Failure::Refused(message) if message.contains("loopback")), "{failure:?}");
+    assert!(matches!(&failure, HttpFailure::Refused(message) if message.contains("loopback")), "{failure:?}");
 }
 
 #[tokio::test]
@@ -318,7 +318,7 @@ async fn takes_the_proxy_of_the_environment_except_to_admitted_addresses() {
     not_sent(&message(client.send(Request::new(Method::GET, "/", url)).await), "(`HTTPS_PROXY` is set)");
     let metadata = "https://169.254.169.254".parse().unwrap();
     let failure = message(client.send(Request::new(Method::GET, "/", metadata)).await);
-    assert!(matches!(failure, Failure::Refused(_)), "{failure:?}");
+    assert!(matches!(failure, HttpFailure::Refused(_)), "{failure:?}");
     let direct = test_server::tls(&certificate, None).await;
     assert_eq!(client.send(Request::new(Method::GET, "/", direct)).await.unwrap().status, 200);
 }
@@ -374,9 +374,9 @@ const UNAUTHORIZED: &str =
     "HTTP/1.1 401 Unauthorized\r\ncontent-length: 6\r\nconnection: close\r\n\r\nsecret";
 
 /// What is said of this place where the cause is withheld.
-fn withheld(url: &Url) -> Failure {
+fn withheld(url: &Url) -> HttpFailure {
     let origin = super::request::origin(url);
-    Failure::Withheld(format!(
+    HttpFailure::Withheld(format!(
         "no valid answer from `{origin}`; a KeyProvider shows why only for public addresses, or after the first valid \
          answer: check name, address, port, TLS and login, or ask the administrator for the operator's log"
     ))
@@ -463,7 +463,7 @@ async fn what_has_proved_itself_is_shown_and_nothing_goes_there_before() {
     let url = in_turn("127.0.0.1:0", &[PROOF, UNAUTHORIZED]).await;
     let client = of_tenant(AddressRules::default(), PATIENT, None);
     let failure = client.send(plain(&url)).await.unwrap_err();
-    assert!(matches!(failure, Failure::Unproved(_)), "{failure:?}");
+    assert!(matches!(failure, HttpFailure::Unproved(_)), "{failure:?}");
     assert_eq!(
         client.send(proving(&url)).await.unwrap().status,
         200,
@@ -480,7 +480,7 @@ async fn a_proof_counts_for_one_port() {
     assert_eq!(client.send(proving(&own)).await.unwrap().status, 200);
     let other = test_server::raw(UNAUTHORIZED, Then::Close).await;
     assert_eq!(client.send(proving(&other)).await.unwrap_err(), withheld(&other));
-    assert!(matches!(client.send(plain(&other)).await.unwrap_err(), Failure::Unproved(_)));
+    assert!(matches!(client.send(plain(&other)).await.unwrap_err(), HttpFailure::Unproved(_)));
 }
 
 /// Leads a name elsewhere each time.
@@ -518,7 +518,7 @@ async fn a_proof_counts_for_one_address() {
     let client = tenant_who_resolves_by(Some(names), AddressRules::default(), PATIENT, None);
     assert_eq!(client.send(proving(&url)).await.unwrap().status, 200);
     assert_eq!(client.send(plain(&url)).await.unwrap().body(), Ok(&b"secret"[..]));
-    assert!(matches!(client.send(plain(&url)).await.unwrap_err(), Failure::Unproved(_)));
+    assert!(matches!(client.send(plain(&url)).await.unwrap_err(), HttpFailure::Unproved(_)));
     assert_eq!(client.send(proving(&url)).await.unwrap_err(), withheld(&url));
     assert_eq!(
         client.send(proving(&url)).await.unwrap().status,
@@ -542,7 +542,7 @@ async fn a_name_that_leads_to_the_api_server_is_refused() {
     unresolved(&client.send(plain(&url)).await.unwrap_err(), "is the API server");
     let refused = client.send(plain(&api_server)).await.unwrap_err();
     assert!(
-        matches!(&refused, Failure::Refused(words) if words.contains("is the API server")),
+        matches!(&refused, HttpFailure::Refused(words) if words.contains("is the API server")),
         "{refused:?}"
     );
 }
@@ -552,7 +552,7 @@ async fn private_addresses_are_refused_to_tenants_where_asked_to() {
     let rules = || AddressRules { deny_private_for_key_providers: true, ..AddressRules::default() };
     let client = of_tenant(rules(), PATIENT, None);
     let refused = client.send(proving(&"https://10.1.2.3".parse().unwrap())).await.unwrap_err();
-    let Failure::Refused(words) = &refused else { panic!("{refused:?}") };
+    let HttpFailure::Refused(words) = &refused else { panic!("{refused:?}") };
     assert!(
         words.starts_with("`10.1.2.3` is a private address, which is refused to KeyProviders"),
         "{words}"
@@ -563,7 +563,7 @@ async fn private_addresses_are_refused_to_tenants_where_asked_to() {
     let client = tenant_who_resolves_by(Some(names), rules(), PATIENT, None);
     let url = "https://broker.billing.svc".parse().unwrap();
     let refused = client.send(proving(&url)).await.unwrap_err();
-    let Failure::Withheld(words) = &refused else { panic!("{refused:?}") };
+    let HttpFailure::Withheld(words) = &refused else { panic!("{refused:?}") };
     assert!(words.contains("private addresses are refused to KeyProviders here"), "{words}");
     assert!(words.contains("chart value `operator.allowHttpsCidrs`"), "{words}");
     assert!(!words.contains("10.1.2.3"), "the name server's answer is not the tenant's to know: {words}");
@@ -575,11 +575,11 @@ async fn a_proxy_connects_where_it_likes_and_a_tenant_learns_no_more_by_it() {
     let client = of_tenant(AddressRules::default(), PATIENT, Some(&proxy));
     let url = "https://broker.example.com".parse().unwrap();
     assert_eq!(client.send(proving(&url)).await.unwrap_err(), withheld(&url));
-    assert!(matches!(client.send(plain(&url)).await.unwrap_err(), Failure::Unproved(_)));
+    assert!(matches!(client.send(plain(&url)).await.unwrap_err(), HttpFailure::Unproved(_)));
     for literal in ["https://169.254.169.254", "https://[::ffff:a9fe:a9fe]", "https://[64:ff9b:1::a9fe:a9fe]"]
     {
         let refused = client.send(proving(&literal.parse().unwrap())).await.unwrap_err();
-        assert!(matches!(refused, Failure::Refused(_)), "{refused:?}");
+        assert!(matches!(refused, HttpFailure::Refused(_)), "{refused:?}");
     }
 }
 
@@ -591,7 +591,7 @@ async fn a_proof_may_come_over_tls() {
     let addresses = AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]).for_author(author);
     let client =
         HttpClient::in_environment(&HttpConfig { addresses, ..trusting(&certificate) }, |_| None).unwrap();
-    assert!(matches!(client.send(plain(&url)).await.unwrap_err(), Failure::Unproved(_)));
+    assert!(matches!(client.send(plain(&url)).await.unwrap_err(), HttpFailure::Unproved(_)));
     assert_eq!(client.send(proving(&url)).await.unwrap().status, 200);
     assert_eq!(client.send(plain(&url)).await.unwrap().status, 200);
 }

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use reqwest::header::HeaderMap;
 use tracing::{Span, field};
 
-use super::{Failure, Response};
+use super::{HttpFailure, Response};
 
 /// Under which names remote sides tell what they call a request: Cloud Foundry's router, and IBM Cloud.
 const REQUEST_IDS: [&str; 2] = ["x-vcap-request-id", "transaction-id"];
@@ -32,7 +32,7 @@ pub(super) fn remote_request_id(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Notes the outcome in the span of the call.
-pub(super) fn note(outcome: &Result<Response, Failure>) {
+pub(super) fn note(outcome: &Result<Response, HttpFailure>) {
     if let Ok(response) = outcome {
         let span = Span::current();
         span.record("status", response.status.as_u16());

@@ -48,12 +48,12 @@ pub(super) struct Ways {
     tls: rustls::ClientConfig,
     connect_timeout: Duration,
     shares: RemoteShares,
-    known: Mutex<HashMap<Place, Arc<Way>>>,
+    known: Mutex<HashMap<RemoteEndpoint, Arc<Way>>>,
 }
 
 /// Scheme, host and port.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Place {
+struct RemoteEndpoint {
     scheme: String,
     host: String,
     port: u16,
@@ -99,7 +99,7 @@ impl Ways {
     /// # Errors
     /// [`ErrorClass::Rejected`], where the client can't be set up.
     pub(super) fn to(&self, url: &Url) -> Result<Arc<Way>, BackendError> {
-        let place = Place {
+        let place = RemoteEndpoint {
             scheme: url.scheme().to_owned(),
             host: url.host_str().unwrap_or_default().to_owned(),
             port: url.port_or_known_default().unwrap_or_default(),

@@ -8,11 +8,11 @@ use reqwest::{Method, StatusCode};
 
 use super::{
     call::Exchange,
-    classify::Call,
+    classify::IbmCloudCall,
     cloud::IbmCloud,
-    wire::{self, CreatePolicy, CreateServiceId, Instance, Policies, ServiceId, ServiceIds},
+    wire::{self, CreatePolicy, CreateServiceId, ResourceInstance, Policies, ServiceId, ServiceIds},
 };
-use crate::backend::{Access, BackendError, ErrorClass, Grant, KeyRequest, bounded::AtMost, http::segment};
+use crate::backend::{ServiceIdAccess, BackendError, ErrorClass, AccessGrant, KeyRequest, bounded::AtMost, http::segment};
 
 /// As IBM's own clients write it.
 const SERVICE_IDS: &str = "/v1/serviceids/";
@@ -33,7 +33,7 @@ impl IbmCloud {
     pub(super) async fn service_id(
         &self,
         request: &KeyRequest,
-        instance: &Instance,
+        instance: &ResourceInstance,
     ) -> Result<Option<String>, BackendError> {
         let Some(access) = &request.access else { return Ok(None) };
         if request.parameters.expose().contains_key(SERVICE_ID) {
@@ -43,8 +43,8 @@ impl IbmCloud {
             return Err(BackendError::new(ErrorClass::Rejected, message));
         }
         let grant = match access {
-            Access::Existing(crn) => return Ok(Some(crn.clone())),
-            Access::Own(grant) => grant,
+            ServiceIdAccess::Existing(crn) => return Ok(Some(crn.clone())),
+            ServiceIdAccess::Own(grant) => grant,
         };
         let mut roles = Vec::with_capacity(grant.roles.len());
         for role in &grant.roles {
@@ -66,7 +66,7 @@ impl IbmCloud {
         }
         let description = format!("For the ServiceKey {}/{}", request.owner.namespace, request.owner.name);
         let body = CreateServiceId { account_id: account, name: &request.name, description: &description };
-        let mut exchange = Exchange::of(self, Call::CreateServiceId, request);
+        let mut exchange = Exchange::of(self, IbmCloudCall::CreateServiceId, request);
         let attempt = async {
             let response = exchange.send_json(Method::POST, SERVICE_IDS, &body).await?;
             match response.status {
@@ -83,8 +83,8 @@ impl IbmCloud {
         request: &KeyRequest,
         service_id: &ServiceId,
         roles: &[String],
-        grant: &Grant,
-        instance: &Instance,
+        grant: &AccessGrant,
+        instance: &ResourceInstance,
     ) -> Result<(), BackendError> {
         let of_the_instance = [
             ("accountId", instance.account_id.as_str()),
@@ -94,7 +94,7 @@ impl IbmCloud {
         let further = grant.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let body =
             CreatePolicy::access(&service_id.iam_id, roles, of_the_instance.into_iter().chain(further));
-        let mut exchange = Exchange::of(self, Call::CreatePolicy, request);
+        let mut exchange = Exchange::of(self, IbmCloudCall::CreatePolicy, request);
         let response = exchange.send_json(Method::POST, POLICIES, &body).await?;
         match response.status {
             // The conflict is with itself, as an earlier attempt made it.
@@ -108,7 +108,7 @@ impl IbmCloud {
     /// # Errors
     /// Anything but the confirmation that it is gone.
     pub(super) async fn withdraw_access(&self, request: &KeyRequest) -> Result<(), BackendError> {
-        let Some(Access::Own(_)) = request.access else { return Ok(()) };
+        let Some(ServiceIdAccess::Own(_)) = request.access else { return Ok(()) };
         let account = self.account(request).await?;
         let mut deleted = 0;
         for name in self.names(request) {
@@ -135,14 +135,14 @@ impl IbmCloud {
         for service_id in &found {
             for policy in self.policies_of(account, service_id, request).await?.policies.0 {
                 self.delete_at_iam(
-                    Call::DeletePolicy,
+                    IbmCloudCall::DeletePolicy,
                     &format!("{POLICIES}/{}", segment(&policy.id)),
                     request,
                 )
                 .await?;
             }
             let path = format!("{SERVICE_IDS}{}", segment(&service_id.id));
-            self.delete_at_iam(Call::DeleteServiceId, &path, request).await?;
+            self.delete_at_iam(IbmCloudCall::DeleteServiceId, &path, request).await?;
         }
         Ok(found.len())
     }
@@ -155,7 +155,7 @@ impl IbmCloud {
     ) -> Result<Vec<ServiceId>, BackendError> {
         let query = [("account_id", account), ("name", name), ("pagesize", PAGE)];
         let ServiceIds { serviceids: AtMost(mut serviceids) } =
-            self.ask_iam(Call::ServiceIds, SERVICE_IDS, &query, request).await?;
+            self.ask_iam(IbmCloudCall::ServiceIds, SERVICE_IDS, &query, request).await?;
         serviceids.retain(|service_id| service_id.name == name);
         Ok(serviceids)
     }
@@ -167,12 +167,12 @@ impl IbmCloud {
         request: Option<&KeyRequest>,
     ) -> Result<Policies, BackendError> {
         let query = [("account_id", account), ("iam_id", &service_id.iam_id)];
-        self.ask_iam(Call::Policies, POLICIES, &query, request).await
+        self.ask_iam(IbmCloudCall::Policies, POLICIES, &query, request).await
     }
 
     async fn ask_iam<T: serde::de::DeserializeOwned>(
         &self,
-        call: Call,
+        call: IbmCloudCall,
         path: &str,
         query: &[(&str, &str)],
         request: Option<&KeyRequest>,
@@ -187,7 +187,7 @@ impl IbmCloud {
 
     async fn delete_at_iam(
         &self,
-        call: Call,
+        call: IbmCloudCall,
         path: &str,
         request: Option<&KeyRequest>,
     ) -> Result<(), BackendError> {

@@ -4,14 +4,14 @@ use reqwest::{Method, StatusCode};
 
 use super::{
     call::Exchange,
-    classify::Call,
-    cloud::{IbmCloud, Sight, Unseen, path},
+    classify::IbmCloudCall,
+    cloud::{IbmCloud, KeyLookup, Unseen, path},
     instances::INSTANCES,
     name::Mark,
-    wire::{Instance, Key, RenameKey},
+    wire::{ResourceInstance, ResourceKey, RenameKey},
 };
 use crate::backend::{
-    Adoption, BackendError, ErrorClass, IssuedKey, KeyFacts, KeyRequest, Listed, LostClusters,
+    AdoptionPermit, BackendError, ErrorClass, IssuedKey, KeyFacts, KeyRequest, CompleteList, LostClusters,
     bounded::{shown_name, shown_names},
     http::segment,
     pages::Lists,
@@ -20,7 +20,7 @@ use crate::fair::Lane;
 
 /// Who has a key, as far as its name tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holder {
+enum KeyHolder {
     /// Nobody who would miss it.
     Nobody,
     /// A ServiceKey that may live, here or in another cluster.
@@ -39,7 +39,7 @@ impl IbmCloud {
     pub(super) async fn adopt(
         &self,
         request: &KeyRequest,
-        instance: &Instance,
+        instance: &ResourceInstance,
     ) -> Result<Option<IssuedKey>, BackendError> {
         let Some(adoption) = &request.adoption else { return Ok(None) };
         let Some(key) = self.meant(request, instance, adoption).await? else { return Ok(None) };
@@ -57,23 +57,23 @@ impl IbmCloud {
     async fn meant(
         &self,
         request: &KeyRequest,
-        instance: &Instance,
-        adoption: &Adoption,
-    ) -> Result<Option<Key>, BackendError> {
+        instance: &ResourceInstance,
+        adoption: &AdoptionPermit,
+    ) -> Result<Option<ResourceKey>, BackendError> {
         let keys = format!("{INSTANCES}/{}/resource_keys", segment(&instance.guid));
-        let may_be_meant = |key: &Key| {
-            !key.is_removed() && !matches!(self.holder(&key.name, request, adoption), Ok(Holder::NotMeant))
+        let may_be_meant = |key: &ResourceKey| {
+            !key.is_removed() && !matches!(self.holder(&key.name, request, adoption), Ok(KeyHolder::NotMeant))
         };
         let keep = |key| Some(key).filter(may_be_meant);
-        let mut exchange = Exchange::of(self, Call::KeysOfInstance, request);
-        let Listed { items: mut found, held: _held } = exchange.list(&keys, &[], keep).await?;
+        let mut exchange = Exchange::of(self, IbmCloudCall::KeysOfInstance, request);
+        let CompleteList { items: mut found, held: _held } = exchange.list(&keys, &[], keep).await?;
         found.sort_by(|one, other| one.guid.cmp(&other.guid));
         let (mut free, mut held) = (Vec::new(), Vec::new());
         for key in found {
             match self.holder(&key.name, request, adoption)? {
-                Holder::Nobody => free.push(key),
-                Holder::Another => held.push(key),
-                Holder::NotMeant => {}
+                KeyHolder::Nobody => free.push(key),
+                KeyHolder::Another => held.push(key),
+                KeyHolder::NotMeant => {}
             }
         }
         match (free.len(), held.first()) {
@@ -85,21 +85,21 @@ impl IbmCloud {
     }
 
     /// The key with its credentials, where they are shown, and it is still the one that was found.
-    async fn readable(&self, request: &KeyRequest, key: &Key) -> Result<IssuedKey, BackendError> {
+    async fn readable(&self, request: &KeyRequest, key: &ResourceKey) -> Result<IssuedKey, BackendError> {
         match self.look(request, &key.guid).await?.sight {
-            Sight::Shown(issued) if issued.facts.name.as_ref() == Some(&key.name) => Ok(*issued),
-            Sight::Shown(_) | Sight::Removed | Sight::Absent => Err(went_away(&key.name)),
-            Sight::Unseen(Unseen::ShownOnce) => Err(not_adopted(
+            KeyLookup::Shown(issued) if issued.facts.name.as_ref() == Some(&key.name) => Ok(*issued),
+            KeyLookup::Shown(_) | KeyLookup::Removed | KeyLookup::Absent => Err(went_away(&key.name)),
+            KeyLookup::Unseen(Unseen::ShownOnce) => Err(not_adopted(
                 ErrorClass::Taken,
                 &key.name,
                 "its credentials were shown only at its creation; delete it there if nobody needs it",
             )),
-            Sight::Unseen(unseen) => Err(not_adopted(ErrorClass::Redacted, &key.name, unseen.advice())),
+            KeyLookup::Unseen(unseen) => Err(not_adopted(ErrorClass::Redacted, &key.name, unseen.advice())),
         }
     }
 
-    async fn give_our_name(&self, request: &KeyRequest, key: &Key) -> Result<(), BackendError> {
-        let mut exchange = Exchange::of(self, Call::Adopt, request);
+    async fn give_our_name(&self, request: &KeyRequest, key: &ResourceKey) -> Result<(), BackendError> {
+        let mut exchange = Exchange::of(self, IbmCloudCall::Adopt, request);
         let name = RenameKey { name: &request.name };
         let attempt = async {
             let response = exchange.send_json(Method::PATCH, &path(&key.guid), &name).await?;
@@ -114,7 +114,7 @@ impl IbmCloud {
         Ok(())
     }
 
-    fn holder(&self, name: &str, request: &KeyRequest, adoption: &Adoption) -> Result<Holder, BackendError> {
+    fn holder(&self, name: &str, request: &KeyRequest, adoption: &AdoptionPermit) -> Result<KeyHolder, BackendError> {
         holder(name, request, adoption, &self.lost_clusters)
     }
 }
@@ -127,23 +127,23 @@ impl IbmCloud {
 fn holder(
     name: &str,
     request: &KeyRequest,
-    adoption: &Adoption,
+    adoption: &AdoptionPermit,
     lost_clusters: &LostClusters,
-) -> Result<Holder, BackendError> {
-    let Some(ours) = Mark::read(&request.name) else { return Ok(Holder::NotMeant) };
+) -> Result<KeyHolder, BackendError> {
+    let Some(ours) = Mark::read(&request.name) else { return Ok(KeyHolder::NotMeant) };
     let cluster_id = request.owner.cluster_id.as_deref();
     let is_named = name == adoption.name;
     Ok(match Mark::read(name) {
-        None if is_named || name == ours.start => Holder::Nobody,
+        None if is_named || name == ours.start => KeyHolder::Nobody,
         Some(mark) if mark.owner != ours.owner && (is_named || mark.start == ours.start) => {
             let is_of_a_known_cluster = mark.may_be_adopted_in(cluster_id, lost_clusters);
             if adoption.login_is_own && is_of_a_known_cluster && !adoption.lives(mark.owner)? {
-                Holder::Nobody
+                KeyHolder::Nobody
             } else {
-                Holder::Another
+                KeyHolder::Another
             }
         }
-        _ => Holder::NotMeant,
+        _ => KeyHolder::NotMeant,
     })
 }
 
@@ -164,7 +164,7 @@ fn not_adopted(class: ErrorClass, name: &str, why: &str) -> BackendError {
 const INSTEAD: &str = "to create a new key instead, set `adoption: Never`";
 
 /// The name of such a key would tell of another namespace.
-fn held_by_another(adoption: &Adoption) -> BackendError {
+fn held_by_another(adoption: &AdoptionPermit) -> BackendError {
     let wanted = &adoption.name;
     let what = format!(
         "the key `{wanted}` of the instance is not adopted: it bears the mark of another ServiceKey, here or in another \
@@ -174,7 +174,7 @@ fn held_by_another(adoption: &Adoption) -> BackendError {
     failed(ErrorClass::Taken, &what)
 }
 
-fn several(found: &[Key]) -> BackendError {
+fn several(found: &[ResourceKey]) -> BackendError {
     let named = shown_names(found.iter().map(|key| format!("{} ({})", shown_name(&key.name), key.guid)));
     let what = format!(
         "{} keys of the instance match, and none of them is adopted: {}; delete or rename all but one of them there; \
@@ -193,7 +193,7 @@ mod tests {
 
     use super::*;
     use crate::backend::ibm_cloud::tests::{US, request};
-    use Holder::{Another, Nobody, NotMeant};
+    use KeyHolder::{Another, Nobody, NotMeant};
 
     const GONE: &str = "6f1d3c1a-3f43-4d0c-9d5e-5f3f0c5f8a02";
     const LIVING: &str = "6f1d3c1a-3f43-4d0c-9d5e-5f3f0c5f8a03";
@@ -204,7 +204,7 @@ mod tests {
     /// Each of them has a name that is as long as names may be.
     #[test]
     fn of_many_keys_ten_are_named() {
-        let key = |number: usize| -> Key {
+        let key = |number: usize| -> ResourceKey {
             serde_json::from_value(json!({"guid": number.to_string(), "name": "n".repeat(1024)})).unwrap()
         };
         let found: Vec<_> = (0..100_000).map(key).collect();
@@ -231,11 +231,11 @@ mod tests {
     #[case::of_one_called_otherwise(&format!("c-sk5e6f7a8b-{GONE}-1"),          [NotMeant, NotMeant])]
     #[case::our_own_later_one(&format!("a-b-sk5e6f7a8b-{US}-2"),                [NotMeant, NotMeant])]
     #[rustfmt::skip]
-    fn a_name_tells_who_has_a_key(#[case] name: &str, #[case] expected: [Holder; 2]) {
+    fn a_name_tells_who_has_a_key(#[case] name: &str, #[case] expected: [KeyHolder; 2]) {
         let lives = |owner| Some(Uuid::parse_str(LIVING) == Ok(owner));
         let request = request(&format!("a-b-sk5e6f7a8b-{US}-1"), Some(CLUSTER));
         for (login_is_own, expected) in [true, false].into_iter().zip(expected) {
-            let adoption = Adoption::new("a/b".to_owned(), login_is_own, lives);
+            let adoption = AdoptionPermit::new("a/b".to_owned(), login_is_own, lives);
             let found = holder(name, &request, &adoption, &lost_cluster()).unwrap();
             assert_eq!(found, expected, "own login: {login_is_own}");
         }
@@ -248,9 +248,9 @@ mod tests {
     #[case::of_a_lost_cluster("1a2b3c4d", Nobody)]
     fn who_does_not_know_its_cluster_takes_no_other_for_its_own(
         #[case] cluster: &str,
-        #[case] expected: Holder,
+        #[case] expected: KeyHolder,
     ) {
-        let adoption = Adoption::new("a".to_owned(), true, |_| Some(false));
+        let adoption = AdoptionPermit::new("a".to_owned(), true, |_| Some(false));
         let request = request(&format!("a-sk-{US}-1"), None);
         let name = format!("a-sk{cluster}-{GONE}-1");
         assert_eq!(holder(&name, &request, &adoption, &lost_cluster()).unwrap(), expected);
@@ -260,14 +260,14 @@ mod tests {
     #[test]
     fn a_key_may_be_named_with_its_mark() {
         let name = format!("c-sk-{GONE}-1");
-        let adoption = Adoption::new(name.clone(), true, |_| Some(false));
+        let adoption = AdoptionPermit::new(name.clone(), true, |_| Some(false));
         let request = request(&format!("{name}-sk-{US}-1"), None);
         assert_eq!(holder(&name, &request, &adoption, &LostClusters::default()).unwrap(), Nobody);
     }
 
     #[test]
     fn nobody_is_taken_to_be_gone_before_all_are_known() {
-        let adoption = Adoption::new("a".to_owned(), true, |_| None);
+        let adoption = AdoptionPermit::new("a".to_owned(), true, |_| None);
         let request = request(&format!("a-sk-{US}-1"), None);
         let refused = holder(&format!("a-sk-{GONE}-1"), &request, &adoption, &LostClusters::default());
         assert_eq!(refused.unwrap_err().class, ErrorClass::Transient);

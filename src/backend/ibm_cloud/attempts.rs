@@ -30,12 +30,12 @@ struct Attempt {
     at: Instant,
     /// Digest of the fields that the key was made from.
     inputs: String,
-    outcome: Outcome,
+    outcome: AttemptOutcome,
 }
 
 /// What is known of an attempt.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum AttemptOutcome {
     /// It may have made the key.
     Unknown,
     /// It made the key, whose credentials were not shown.
@@ -57,10 +57,10 @@ impl Attempts {
         request: &KeyRequest,
         attempt: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
-        self.note(request, Outcome::Unknown);
+        self.note(request, AttemptOutcome::Unknown);
         let made = attempt.await;
         match &made {
-            Err(error) if error.class == ErrorClass::Unsure => self.note(request, Outcome::Unknown),
+            Err(error) if error.class == ErrorClass::Unsure => self.note(request, AttemptOutcome::Unknown),
             Err(_) if self.was_redacted(request.identity) => {}
             _ => self.end(request.identity),
         }
@@ -69,10 +69,10 @@ impl Attempts {
 
     /// The key was made, and its credentials were not shown.
     pub(super) fn redacted(&self, request: &KeyRequest) {
-        self.note(request, Outcome::Redacted);
+        self.note(request, AttemptOutcome::Redacted);
     }
 
-    fn note(&self, request: &KeyRequest, outcome: Outcome) {
+    fn note(&self, request: &KeyRequest, outcome: AttemptOutcome) {
         let attempt = Attempt { at: Instant::now(), inputs: request.inputs.clone(), outcome };
         let mut attempts = self.lock();
         attempts.retain(|_, attempt| attempt.at.elapsed() < LONGEST_MEMORY);
@@ -104,7 +104,7 @@ impl Attempts {
     /// once are lost, so another key is made later.
     pub(super) fn was_redacted(&self, identity: Identity) -> bool {
         let is_remembered =
-            |attempt: &Attempt| attempt.outcome == Outcome::Redacted && attempt.at.elapsed() < LONGEST_MEMORY;
+            |attempt: &Attempt| attempt.outcome == AttemptOutcome::Redacted && attempt.at.elapsed() < LONGEST_MEMORY;
         self.lock().get(&identity).is_some_and(is_remembered)
     }
 

@@ -10,15 +10,15 @@ use tracing::Instrument;
 use url::Url;
 
 use super::{
-    classify::{Call, advice, class},
+    classify::{IbmCloudCall, advice, class},
     cloud::IbmCloud,
-    wire::{self, ApiError, Instance},
+    wire::{self, IbmCloudError, ResourceInstance},
 };
 use crate::backend::{
     Backend, BackendError, ErrorClass, KeyRequest, MemoryShare,
     bounded::each,
-    http::{Failure, Redactor, Request, Response, below, call_span},
-    pages::{Endless, Lists, Page, Pages},
+    http::{HttpFailure, Redactor, Request, Response, below, call_span},
+    pages::{Endless, Lists, Page, PagedList},
     token::Token,
 };
 
@@ -32,7 +32,7 @@ const MOST_PER_PAGE: usize = 1000;
 /// A call that is about to be made, or was made.
 pub(super) struct Exchange<'a> {
     cloud: &'a IbmCloud,
-    call: Call,
+    call: IbmCloudCall,
     request: Option<&'a KeyRequest>,
     /// The tokens that were sent, and are not to be read in any message.
     sent: Vec<SecretString>,
@@ -40,17 +40,17 @@ pub(super) struct Exchange<'a> {
 
 impl<'a> Exchange<'a> {
     /// A call on behalf of no ServiceKey, or of many.
-    pub(super) const fn anonymous(cloud: &'a IbmCloud, call: Call) -> Self {
+    pub(super) const fn anonymous(cloud: &'a IbmCloud, call: IbmCloudCall) -> Self {
         Self::new(cloud, call, None)
     }
 
     /// A call on behalf of a ServiceKey.
-    pub(super) const fn of(cloud: &'a IbmCloud, call: Call, request: &'a KeyRequest) -> Self {
+    pub(super) const fn of(cloud: &'a IbmCloud, call: IbmCloudCall, request: &'a KeyRequest) -> Self {
         Self::new(cloud, call, Some(request))
     }
 
     /// A call on behalf of a ServiceKey, where there is one.
-    pub(super) const fn new(cloud: &'a IbmCloud, call: Call, request: Option<&'a KeyRequest>) -> Self {
+    pub(super) const fn new(cloud: &'a IbmCloud, call: IbmCloudCall, request: Option<&'a KeyRequest>) -> Self {
         Self { cloud, call, request, sent: Vec::new() }
     }
 
@@ -65,7 +65,7 @@ impl<'a> Exchange<'a> {
         query: &[(&str, &str)],
     ) -> Result<Response, BackendError> {
         let request = Request::new(method, self.call.route(), self.address(path, query));
-        self.send(if self.call == Call::Instances { request.proving(is_page) } else { request }).await
+        self.send(if self.call == IbmCloudCall::Instances { request.proving(is_page) } else { request }).await
     }
 
     /// Sends JSON.
@@ -121,12 +121,12 @@ impl<'a> Exchange<'a> {
         let IbmCloud { http, session, .. } = self.cloud;
         match http.send(token.sign(request.clone())).instrument(span()).await {
             // The host is at an address that is new, where it has to prove first what it is.
-            Err(Failure::Unproved(_)) if self.call.is_at_iam() => {
+            Err(HttpFailure::Unproved(_)) if self.call.is_at_iam() => {
                 let token = session.tokens.renewed(http).await?;
                 self.sent.push(token.secret());
                 http.send(token.sign(request)).instrument(span()).await
             }
-            Err(Failure::Unproved(_)) => {
+            Err(HttpFailure::Unproved(_)) => {
                 Box::pin(self.cloud.check()).await?;
                 http.send(token.sign(request)).instrument(span()).await
             }
@@ -136,10 +136,10 @@ impl<'a> Exchange<'a> {
     }
 
     /// A call that brought no answer, or one whose body did not arrive.
-    pub(super) fn failed(&self, failure: Failure) -> BackendError {
+    pub(super) fn failed(&self, failure: HttpFailure) -> BackendError {
         let (what, unknown) = (self.call.to_string(), self.call.class_of_unknown());
         match self.call {
-            Call::Create | Call::Key => failure.into_error_of_a_key(&what, unknown),
+            IbmCloudCall::Create | IbmCloudCall::Key => failure.into_error_of_a_key(&what, unknown),
             _ => failure.into_error(&what, unknown),
         }
     }
@@ -158,7 +158,7 @@ impl<'a> Exchange<'a> {
         let (call, status) = (self.call, response.status.as_u16());
         // Where the body did not arrive the status still says what happened.
         let body = response.body().unwrap_or_default();
-        let error = ApiError::read(body);
+        let error = IbmCloudError::read(body);
         let redactor = self.redactor().await;
         let said =
             if error.message.is_empty() { redactor.quote(body) } else { redactor.sanitize(&error.message) };
@@ -197,7 +197,7 @@ impl<'a> Exchange<'a> {
 /// Lists of the Resource Controller.
 impl<'a> Lists for Exchange<'a> {
     type Pages<'e>
-        = Resources<'e, 'a>
+        = ResourcePages<'e, 'a>
     where
         Self: 'e;
 
@@ -209,23 +209,23 @@ impl<'a> Lists for Exchange<'a> {
         &'e mut self,
         path: &'e str,
         filters: &[(&str, &str)],
-    ) -> Result<Resources<'e, 'a>, BackendError> {
+    ) -> Result<ResourcePages<'e, 'a>, BackendError> {
         let mut query = filters.to_vec();
         query.push(("limit", PAGE));
         let first = self.address(path, &query);
-        Ok(Resources { exchange: self, path, first })
+        Ok(ResourcePages { exchange: self, path, first })
     }
 }
 
 /// The resources of a list.
-pub(super) struct Resources<'e, 'a> {
+pub(super) struct ResourcePages<'e, 'a> {
     exchange: &'e mut Exchange<'a>,
     path: &'e str,
     /// The first page.
     first: Url,
 }
 
-impl Pages for Resources<'_, '_> {
+impl PagedList for ResourcePages<'_, '_> {
     const MOST_PER_PAGE: usize = MOST_PER_PAGE;
 
     async fn request(&mut self, next: Option<&str>) -> Result<Response, BackendError> {
@@ -245,7 +245,7 @@ impl Pages for Resources<'_, '_> {
 
     fn page<'p>(&self, response: &'p Response) -> Result<Page<'p>, BackendError> {
         let body = response.body().map_err(|failure| self.exchange.failed(failure))?;
-        let page: wire::Page<'_> =
+        let page: wire::ResourcePage<'_> =
             wire::read(body).map_err(|what| self.exchange.malformed(response, what))?;
         let next = page.next_start().map_err(|what| self.exchange.unexpected(what))?;
         Ok(Page { items: page.resources, next })
@@ -268,8 +268,8 @@ impl Pages for Resources<'_, '_> {
 /// Whether this is a page of instances, as nothing but the Resource Controller has them.
 fn is_page(response: &Response) -> bool {
     let is_page = |body| {
-        let page: Result<wire::Page<'_>, _> = wire::read(body);
-        page.is_ok_and(|page| each(page.resources, MOST_PER_PAGE, |_: Instance| {}).is_ok())
+        let page: Result<wire::ResourcePage<'_>, _> = wire::read(body);
+        page.is_ok_and(|page| each(page.resources, MOST_PER_PAGE, |_: ResourceInstance| {}).is_ok())
     };
     response.status == StatusCode::OK && response.body().is_ok_and(is_page)
 }

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use super::wire::ApiError;
+use super::wire::IbmCloudError;
 use crate::backend::ErrorClass;
 
 /// Which call was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Call {
+pub(super) enum IbmCloudCall {
     Instances,
     Instance,
     Roles,
@@ -26,7 +26,7 @@ pub(super) enum Call {
     Adopt,
 }
 
-impl fmt::Display for Call {
+impl fmt::Display for IbmCloudCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Instances => "list of instances",
@@ -49,7 +49,7 @@ impl fmt::Display for Call {
     }
 }
 
-impl Call {
+impl IbmCloudCall {
     /// The path of the call, without ids.
     pub(super) const fn route(self) -> &'static str {
         match self {
@@ -111,14 +111,14 @@ impl Call {
 }
 
 /// The class of an answer that is not the success of its call.
-pub(super) fn class(call: Call, status: u16) -> ErrorClass {
+pub(super) fn class(call: IbmCloudCall, status: u16) -> ErrorClass {
     match status {
         200..300 if call.is_creation() => ErrorClass::Unsure,
         200..300 => ErrorClass::Unexpected,
         401 | 403 => ErrorClass::Forbidden,
         404 if call.is_always_there() => ErrorClass::Unexpected,
         // IAM may not know yet what it has just made.
-        404 if call == Call::CreatePolicy => ErrorClass::Transient,
+        404 if call == IbmCloudCall::CreatePolicy => ErrorClass::Transient,
         404 | 410 => ErrorClass::Gone,
         408 => call.class_of_unknown(),
         // Something else is being done to the instance.
@@ -130,31 +130,31 @@ pub(super) fn class(call: Call, status: u16) -> ErrorClass {
 }
 
 /// What to do about such an answer; empty where it is simply tried again, or where IBM's own words must do.
-pub(super) fn advice(call: Call, status: u16, error: &ApiError) -> &'static str {
+pub(super) fn advice(call: IbmCloudCall, status: u16, error: &IbmCloudError) -> &'static str {
     match (call, status) {
         (_, 401) => {
             "it accepts no token of this IAM; check that `iamUrl` and `resourceControllerUrl` belong to the same cloud"
         }
-        (Call::Create, 403) => {
+        (IbmCloudCall::Create, 403) => {
             "the login needs the platform role Editor on the instance, and at least the role that the key is to have"
         }
-        (Call::Delete | Call::Rename | Call::Adopt, 403) => {
+        (IbmCloudCall::Delete | IbmCloudCall::Rename | IbmCloudCall::Adopt, 403) => {
             "the login needs the platform role Editor on the instance"
         }
-        (Call::ServiceIds | Call::CreateServiceId | Call::DeleteServiceId, 403) => {
+        (IbmCloudCall::ServiceIds | IbmCloudCall::CreateServiceId | IbmCloudCall::DeleteServiceId, 403) => {
             "the login needs the platform role Editor on the IAM Identity service to make service IDs for keys"
         }
-        (Call::Policies | Call::CreatePolicy | Call::DeletePolicy, 403) => {
+        (IbmCloudCall::Policies | IbmCloudCall::CreatePolicy | IbmCloudCall::DeletePolicy, 403) => {
             "the login needs the platform role Administrator on the instance to give service IDs access to it"
         }
         (_, 403) => "the login needs the platform role Viewer on the instance",
-        (Call::Instances | Call::Keys, 404) => {
+        (IbmCloudCall::Instances | IbmCloudCall::Keys, 404) => {
             "check that `resourceControllerUrl` is the base address of the Resource Controller, without `/v2`"
         }
-        (Call::Roles | Call::ServiceIds | Call::Policies, 404) => {
+        (IbmCloudCall::Roles | IbmCloudCall::ServiceIds | IbmCloudCall::Policies, 404) => {
             "check that `iamUrl` is the base address of IAM"
         }
-        (Call::Create | Call::KeysOfInstance, 404) => "check `instance`, and that the login may see it",
+        (IbmCloudCall::Create | IbmCloudCall::KeysOfInstance, 404) => "check `instance`, and that the login may see it",
         (_, 409 | 423) => "it is tried again when that is over",
         (_, 422) if error.is_of_the_service(status) => "these are the words of the service itself",
         (_, 429) => "it asks for fewer requests; lower `limits` if this lasts",
@@ -186,7 +186,7 @@ mod tests {
     #[case(503,   [Transient,  Unsure,     Transient,  Transient,  Unsure])]
     #[rustfmt::skip]
     fn classifies(#[case] status: u16, #[case] expected: [ErrorClass; 5]) {
-        let calls = [Call::Keys, Call::Create, Call::Key, Call::Delete, Call::CreatePolicy];
+        let calls = [IbmCloudCall::Keys, IbmCloudCall::Create, IbmCloudCall::Key, IbmCloudCall::Delete, IbmCloudCall::CreatePolicy];
         assert_eq!(calls.map(|call| class(call, status)), expected);
     }
 }

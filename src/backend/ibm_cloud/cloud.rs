@@ -9,16 +9,16 @@ use super::{
     access::SERVICE_ID,
     attempts::Attempts,
     call::Exchange,
-    classify::Call,
-    instances::{INSTANCES, Instances, Target},
+    classify::IbmCloudCall,
+    instances::{INSTANCES, ResourceInstances, ResourceSelector},
     name::Mark,
     roles::{NO_ROLE, RolesOfServices},
-    session::Session,
-    wire::{self, CreateKey, Instance, Key, Redaction, Shown},
+    session::IbmCloudSession,
+    wire::{self, CreateResourceKey, ResourceInstance, ResourceKey, Redaction, ShownCredentials},
 };
 use crate::backend::{
     BackendError, Bound, Credentials, ErrorClass, Fetched, InstanceRef, IssuedKey, KeyFacts, KeyRequest,
-    Listed, LostClusters,
+    CompleteList, LostClusters,
     confirmed::ConfirmedKeys,
     http::{HttpClient, Response, segment},
     pages::{Lists, MOST_OF_ONE},
@@ -38,8 +38,8 @@ const SERVICE_KEY: &str = "service_key";
 /// One account of IBM Cloud, logged in.
 pub struct IbmCloud {
     pub(in crate::backend) http: HttpClient,
-    pub(super) session: Session,
-    pub(super) instances: Instances,
+    pub(super) session: IbmCloudSession,
+    pub(super) instances: ResourceInstances,
     pub(super) roles: RolesOfServices,
     pub(super) attempts: Attempts,
     /// Those at service IDs for keys.
@@ -53,7 +53,7 @@ pub struct IbmCloud {
 }
 
 /// What a look-up of a single key shows.
-pub(super) enum Sight {
+pub(super) enum KeyLookup {
     Shown(Box<IssuedKey>),
     /// It is there, and this is why its credentials are not shown.
     Unseen(Unseen),
@@ -101,7 +101,7 @@ impl Unseen {
 
 /// What a look-up of a single key shows, and the name by which it tells whose it is.
 pub(super) struct Looked {
-    pub(super) sight: Sight,
+    pub(super) sight: KeyLookup,
     /// Of one that is there.
     pub(super) name: Option<String>,
     /// Whether it bears the mark of the key that is asked for.
@@ -110,7 +110,7 @@ pub(super) struct Looked {
 
 impl Looked {
     /// Of a key that is not there.
-    const fn nothing(sight: Sight) -> Self {
+    const fn nothing(sight: KeyLookup) -> Self {
         Self { sight, name: None, is_ours: false }
     }
 
@@ -130,9 +130,9 @@ impl IbmCloud {
         let policy = &http.addresses;
         let http = HttpClient::new(http)?;
         Ok(Self {
-            session: Session::new(iam_url, resource_controller_url, auth, &http, policy)?,
+            session: IbmCloudSession::new(iam_url, resource_controller_url, auth, &http, policy)?,
             http,
-            instances: Instances::in_bytes(config.http.cached),
+            instances: ResourceInstances::in_bytes(config.http.cached),
             roles: RolesOfServices::in_bytes(config.http.cached),
             attempts: Attempts::new(*settling),
             service_ids: Attempts::new(*settling),
@@ -148,7 +148,7 @@ impl IbmCloud {
     /// # Errors
     /// Whatever keeps a key from being made here.
     pub async fn check(&self) -> Result<(), BackendError> {
-        let mut exchange = Exchange::anonymous(self, Call::Instances);
+        let mut exchange = Exchange::anonymous(self, IbmCloudCall::Instances);
         let response = exchange.ask(Method::GET, INSTANCES, &[("limit", "1")]).await?;
         if response.status == StatusCode::OK { Ok(()) } else { Err(exchange.refused(&response).await) }
     }
@@ -158,24 +158,24 @@ impl IbmCloud {
     /// # Errors
     /// What is wrong with it, or what keeps that from being known.
     pub async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
-        self.instance(&Target::of(instance)?).await.map(drop)
+        self.instance(&ResourceSelector::of(instance)?).await.map(drop)
     }
 
     /// Whether the instance is known, and has keys.
     pub fn knows_instance(&self, instance: &InstanceRef) -> bool {
-        Target::of(instance).is_ok_and(|target| self.is_known_usable(&target))
+        ResourceSelector::of(instance).is_ok_and(|target| self.is_known_usable(&target))
     }
 
     /// Whether the instance audits an account, as far as that is known without a request.
     pub(super) fn is_known_to_audit(&self, instance: &InstanceRef) -> bool {
-        let known = Target::of(instance).ok().and_then(|target| self.instances.latest(&target));
+        let known = ResourceSelector::of(instance).ok().and_then(|target| self.instances.latest(&target));
         let crn = known.as_ref().and_then(|known| known.value.instance()).map(|instance| &instance.crn);
         crn.or(instance.crn.as_ref()).is_some_and(|crn| wire::service(crn) == AUDITING)
     }
 
     /// The account of the instance, where it was looked up before.
     pub fn account_of_instance(&self, instance: &InstanceRef) -> Option<String> {
-        let known = self.instances.latest(&Target::of(instance).ok()?)?;
+        let known = self.instances.latest(&ResourceSelector::of(instance).ok()?)?;
         known.value.account().map(str::to_owned)
     }
 
@@ -187,7 +187,7 @@ impl IbmCloud {
     /// credentials again, [`ErrorClass::Redacted`] where not even the answer to its creation shows them to this login,
     /// [`ErrorClass::Unsure`] where it may or may not have been made.
     pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
-        let target = Target::of(&request.instance)?;
+        let target = ResourceSelector::of(&request.instance)?;
         let instance = self.instance(&target).await?;
         let role = self.role_of_key(&request.role, &instance).await?;
         let found = self.find(request).await?;
@@ -217,15 +217,15 @@ impl IbmCloud {
     async fn create(
         &self,
         request: &KeyRequest,
-        instance: &Instance,
+        instance: &ResourceInstance,
         role: Option<&str>,
     ) -> Result<IssuedKey, BackendError> {
         let service_id = self.service_id(request, instance).await?;
         let mut parameters = request.parameters.clone();
         parameters.extend(service_id.map(|crn| (SERVICE_ID.to_owned(), crn.into())));
-        let mut exchange = Exchange::of(self, Call::Create, request);
+        let mut exchange = Exchange::of(self, IbmCloudCall::Create, request);
         let body =
-            CreateKey { name: &request.name, source: &instance.crn, role, parameters: parameters.expose() };
+            CreateResourceKey { name: &request.name, source: &instance.crn, role, parameters: parameters.expose() };
         let attempt = async {
             let response = exchange.send_json(Method::POST, KEYS, &body).await?;
             match response.status {
@@ -248,7 +248,7 @@ impl IbmCloud {
         exchange: &Exchange<'_>,
         response: &Response,
     ) -> Result<IssuedKey, BackendError> {
-        let key: Key = exchange.read(response)?;
+        let key: ResourceKey = exchange.read(response)?;
         if key.name != request.name {
             // Neither is it ours, nor does anything show its name: that may tell of another namespace.
             let what = "bind failed: the Resource Controller answers with a key of another name";
@@ -256,12 +256,12 @@ impl IbmCloud {
         }
         self.confirmed.insert(request, &key.guid);
         match shown(response, key) {
-            Sight::Shown(issued) => Ok(*issued),
-            Sight::Unseen(unseen) => {
+            KeyLookup::Shown(issued) => Ok(*issued),
+            KeyLookup::Unseen(unseen) => {
                 self.attempts.redacted(request);
                 Err(redacted("bind", &request.name, unseen))
             }
-            Sight::Removed | Sight::Absent => {
+            KeyLookup::Removed | KeyLookup::Absent => {
                 let what = format!("bind failed: the key `{}` was made and is gone", request.name);
                 Err(BackendError::new(ErrorClass::Transient, what))
             }
@@ -273,7 +273,7 @@ impl IbmCloud {
     async fn bind_to_existing(
         &self,
         request: &KeyRequest,
-        mut found: Vec<Key>,
+        mut found: Vec<ResourceKey>,
     ) -> Result<IssuedKey, BackendError> {
         found.sort_by(|one, other| (one.created_at, &one.guid).cmp(&(other.created_at, &other.guid)));
         let twins = found.split_off(1);
@@ -289,20 +289,20 @@ impl IbmCloud {
         }
         let Some(key) = found.pop() else { return Err(self.not_shown_yet("bind", request)) };
         match self.look(request, &key.guid).await?.sight {
-            Sight::Shown(issued) => {
+            KeyLookup::Shown(issued) => {
                 self.attempts.end(request.identity);
                 Ok(*issued)
             }
             // Another one would not show them either.
-            Sight::Unseen(unseen @ Unseen::WithoutServiceKey) => Err(redacted("bind", name, unseen)),
-            Sight::Unseen(unseen) if self.attempts.was_redacted(request.identity) => {
+            KeyLookup::Unseen(unseen @ Unseen::WithoutServiceKey) => Err(redacted("bind", name, unseen)),
+            KeyLookup::Unseen(unseen) if self.attempts.was_redacted(request.identity) => {
                 Err(redacted("bind", name, unseen))
             }
-            Sight::Unseen(_) => {
+            KeyLookup::Unseen(_) => {
                 failed(ErrorClass::Withheld, "its credentials were shown only at its creation")
             }
-            Sight::Removed => failed(ErrorClass::Transient, "was just going away"),
-            Sight::Absent => Err(self.not_shown_yet("bind", request)),
+            KeyLookup::Removed => failed(ErrorClass::Transient, "was just going away"),
+            KeyLookup::Absent => Err(self.not_shown_yet("bind", request)),
         }
     }
 
@@ -313,14 +313,14 @@ impl IbmCloud {
     /// key whose credentials were shown at its creation, and are not shown any more, is not retrievable: the next one is.
     pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         match self.look_by_mark(request).await? {
-            Sight::Shown(issued) => Ok(Fetched::Found(*issued)),
-            Sight::Unseen(unseen @ Unseen::WithoutServiceKey) => {
+            KeyLookup::Shown(issued) => Ok(Fetched::Found(*issued)),
+            KeyLookup::Unseen(unseen @ Unseen::WithoutServiceKey) => {
                 Err(redacted("fetch", &request.name, unseen))
             }
-            Sight::Unseen(Unseen::Redacted(_) | Unseen::ShownOnce) => Ok(Fetched::NotRetrievable),
-            Sight::Removed => Ok(Fetched::Absent),
-            Sight::Absent if self.may_still_show(request) => Err(self.not_shown_yet("fetch", request)),
-            Sight::Absent => self.is_in_sight(request).await.map(|()| Fetched::Absent),
+            KeyLookup::Unseen(Unseen::Redacted(_) | Unseen::ShownOnce) => Ok(Fetched::NotRetrievable),
+            KeyLookup::Removed => Ok(Fetched::Absent),
+            KeyLookup::Absent if self.may_still_show(request) => Err(self.not_shown_yet("fetch", request)),
+            KeyLookup::Absent => self.is_in_sight(request).await.map(|()| Fetched::Absent),
         }
     }
 
@@ -337,19 +337,19 @@ impl IbmCloud {
             Ok(Some(KeyFacts { id, name: Some(request.name.clone()), ..KeyFacts::default() }))
         };
         match self.look_by_mark(request).await? {
-            Sight::Shown(issued) => Ok(Some(issued.facts)),
-            Sight::Unseen(_) => confirmed(),
-            Sight::Removed => Ok(None),
-            Sight::Absent if self.may_still_show(request) => confirmed(),
-            Sight::Absent => self.is_in_sight(request).await.map(|()| None),
+            KeyLookup::Shown(issued) => Ok(Some(issued.facts)),
+            KeyLookup::Unseen(_) => confirmed(),
+            KeyLookup::Removed => Ok(None),
+            KeyLookup::Absent if self.may_still_show(request) => confirmed(),
+            KeyLookup::Absent => self.is_in_sight(request).await.map(|()| None),
         }
     }
 
     /// Looks up the key with the GUID of the hint, and where that is not ours, the one that has our name.
-    async fn look_by_mark(&self, request: &KeyRequest) -> Result<Sight, BackendError> {
+    async fn look_by_mark(&self, request: &KeyRequest) -> Result<KeyLookup, BackendError> {
         let hinted = match &request.hint {
             Some(guid) => self.look(request, guid).await?,
-            None => Looked::nothing(Sight::Absent),
+            None => Looked::nothing(KeyLookup::Absent),
         };
         let is_known = request.hint.is_some() && hinted.is_ours;
         // What was deleted, or does not show, tells no name.
@@ -359,9 +359,9 @@ impl IbmCloud {
         match self.find(request).await?.into_iter().next() {
             Some(key) => {
                 let found = self.look(request, &key.guid).await?;
-                Ok(if found.name.is_none() || found.is_ours { found.sight } else { Sight::Absent })
+                Ok(if found.name.is_none() || found.is_ours { found.sight } else { KeyLookup::Absent })
             }
-            None => Ok(Sight::Absent),
+            None => Ok(KeyLookup::Absent),
         }
     }
 
@@ -370,22 +370,22 @@ impl IbmCloud {
     ///
     /// # Errors
     /// Those of the list.
-    pub async fn marked_keys(&self, cluster_id: Option<&str>) -> Result<Listed<MarkedKey>, BackendError> {
-        let marked = |key: Key| {
+    pub async fn marked_keys(&self, cluster_id: Option<&str>) -> Result<CompleteList<MarkedKey>, BackendError> {
+        let marked = |key: ResourceKey| {
             let mark = Mark::read(&key.name).filter(|mark| !key.is_removed() && mark.is_of(cluster_id))?;
             Some(mark.key(key.guid, key.name.clone()))
         };
-        Exchange::anonymous(self, Call::Keys).list(KEYS, &[], marked).await
+        Exchange::anonymous(self, IbmCloudCall::Keys).list(KEYS, &[], marked).await
     }
 
     /// Looks a key up by its GUID. Nothing of it may be used before its name is found to be ours, or the one that it was
     /// known by.
     pub(super) async fn look(&self, request: &KeyRequest, guid: &str) -> Result<Looked, BackendError> {
-        let mut exchange = Exchange::of(self, Call::Key, request);
+        let mut exchange = Exchange::of(self, IbmCloudCall::Key, request);
         let response = exchange.ask(Method::GET, &path(guid), &[]).await?;
         match response.status {
             StatusCode::OK => {
-                let key: Key = exchange.read(&response)?;
+                let key: ResourceKey = exchange.read(&response)?;
                 let name = Some(key.name.clone()).filter(|_| !key.is_removed());
                 let is_ours = name.as_deref().is_some_and(|name| self.is_ours(name, request));
                 let looked = Looked { sight: shown(&response, key), name, is_ours };
@@ -394,8 +394,8 @@ impl IbmCloud {
                 }
                 Ok(looked)
             }
-            StatusCode::GONE => Ok(Looked::nothing(Sight::Removed)),
-            StatusCode::NOT_FOUND => Ok(Looked::nothing(Sight::Absent)),
+            StatusCode::GONE => Ok(Looked::nothing(KeyLookup::Removed)),
+            StatusCode::NOT_FOUND => Ok(Looked::nothing(KeyLookup::Absent)),
             _ => Err(exchange.refused(&response).await),
         }
     }
@@ -422,11 +422,11 @@ impl IbmCloud {
     ///
     /// # Errors
     /// Those of the list, also where there are more than any key has twins.
-    pub(super) async fn find(&self, request: &KeyRequest) -> Result<Vec<Key>, BackendError> {
+    pub(super) async fn find(&self, request: &KeyRequest) -> Result<Vec<ResourceKey>, BackendError> {
         let mut found = Vec::new();
         for name in self.names(request) {
-            let mut exchange = Exchange::of(self, Call::Keys, request);
-            let is_meant = |key: &Key| key.name == name && !key.is_removed();
+            let mut exchange = Exchange::of(self, IbmCloudCall::Keys, request);
+            let is_meant = |key: &ResourceKey| key.name == name && !key.is_removed();
             let keep = |key| Some(key).filter(is_meant);
             found.extend(exchange.first(MOST_OF_ONE + 1, KEYS, &[("name", &name)], keep).await?);
             if found.len() > MOST_OF_ONE {
@@ -478,22 +478,22 @@ pub(super) fn path(guid: &str) -> String {
 }
 
 /// Whether it is a key of an auditing instance.
-pub(super) fn is_auditing(key: &Key) -> bool {
+pub(super) fn is_auditing(key: &ResourceKey) -> bool {
     wire::service(&key.crn) == AUDITING
 }
 
 /// What an answer about a key shows.
-fn shown(response: &Response, key: Key) -> Sight {
+fn shown(response: &Response, key: ResourceKey) -> KeyLookup {
     if key.is_removed() {
-        return Sight::Removed;
+        return KeyLookup::Removed;
     }
     match wire::shown(response.body().unwrap_or_default()) {
-        Shown::Credentials(credentials) => {
+        ShownCredentials::Credentials(credentials) => {
             if is_auditing(&key) && !credentials.contains_key(SERVICE_KEY) {
-                return Sight::Unseen(Unseen::WithoutServiceKey);
+                return KeyLookup::Unseen(Unseen::WithoutServiceKey);
             }
             let is_auditing = is_auditing(&key);
-            let Key { guid, name, created_at, created_by, role, .. } = key;
+            let ResourceKey { guid, name, created_at, created_by, role, .. } = key;
             let facts = KeyFacts {
                 id: guid,
                 name: Some(name),
@@ -508,11 +508,11 @@ fn shown(response: &Response, key: Key) -> Sight {
             } else {
                 Credentials::new(credentials)
             };
-            Sight::Shown(Box::new(IssuedKey { facts, credentials }))
+            KeyLookup::Shown(Box::new(IssuedKey { facts, credentials }))
         }
-        Shown::Redacted(_) if key.onetime_credentials == Some(true) => Sight::Unseen(Unseen::ShownOnce),
-        Shown::Redacted(redaction) => Sight::Unseen(Unseen::Redacted(redaction)),
-        Shown::Nothing => Sight::Unseen(Unseen::ShownOnce),
+        ShownCredentials::Redacted(_) if key.onetime_credentials == Some(true) => KeyLookup::Unseen(Unseen::ShownOnce),
+        ShownCredentials::Redacted(redaction) => KeyLookup::Unseen(Unseen::Redacted(redaction)),
+        ShownCredentials::Nothing => KeyLookup::Unseen(Unseen::ShownOnce),
     }
 }
 

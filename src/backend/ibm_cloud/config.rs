@@ -15,7 +15,7 @@ pub struct IbmCloudConfig {
     /// The base address of the Resource Controller.
     pub resource_controller_url: Url,
     /// The login.
-    pub auth: IbmCloudAuth,
+    pub auth: IbmCloudLogin,
     /// Clusters whose keys may be taken over.
     pub lost_clusters: LostClusters,
     /// How long it may not show a key that it has created.
@@ -46,7 +46,7 @@ impl fmt::Debug for IbmCloudConfig {
 
 /// The login at IBM Cloud.
 #[derive(Clone, Debug)]
-pub enum IbmCloudAuth {
+pub enum IbmCloudLogin {
     /// The API key of a user or of a service ID.
     ApiKey {
         /// The API key.

@@ -5,13 +5,13 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use tokio::time::Instant;
 
-use super::{call::Exchange, classify::Call, cloud::IbmCloud, wire::Instance};
+use super::{call::Exchange, classify::IbmCloudCall, cloud::IbmCloud, wire::ResourceInstance};
 use crate::backend::{
     BackendError, ErrorClass, InstanceRef, KeyRequest,
     http::segment,
     memory::Weight,
     pages::Lists,
-    shared_answer::{Known, SharedAnswers},
+    single_flight::{CachedAnswer, SingleFlightMap},
 };
 
 /// How long it is believed what an instance is.
@@ -26,7 +26,7 @@ const DELETED: [&str; 2] = ["removed", "pending_reclamation"];
 
 /// How an instance is named.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Target {
+pub(super) enum ResourceSelector {
     /// By its GUID or CRN, which paths take alike.
     Id {
         field: &'static str,
@@ -35,7 +35,7 @@ pub(super) enum Target {
     Name(String),
 }
 
-impl Weight for Target {
+impl Weight for ResourceSelector {
     fn weight(&self) -> usize {
         match self {
             Self::Id { field: _, id } => id.capacity(),
@@ -44,7 +44,7 @@ impl Weight for Target {
     }
 }
 
-impl Target {
+impl ResourceSelector {
     /// # Errors
     /// [`ErrorClass::Rejected`], with what the user has to take away or to add.
     pub(super) fn of(instance: &InstanceRef) -> Result<Self, BackendError> {
@@ -76,23 +76,23 @@ impl Target {
 
 /// What is known of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Sighting {
-    Usable(Instance),
+pub(super) enum ResourceLookup {
+    Usable(ResourceInstance),
     /// It is in a state in which it can have no keys.
-    Unusable(Instance),
+    Unusable(ResourceInstance),
     /// There are several of that name, of which this is one.
-    Several(Instance),
+    Several(ResourceInstance),
     Absent,
 }
 
-impl Weight for Sighting {
+impl Weight for ResourceLookup {
     fn weight(&self) -> usize {
-        self.instance().map_or(0, Instance::weight)
+        self.instance().map_or(0, ResourceInstance::weight)
     }
 }
 
-impl Sighting {
-    fn of(instance: Instance) -> Self {
+impl ResourceLookup {
+    fn of(instance: ResourceInstance) -> Self {
         match instance.state.as_str() {
             "" | "active" => Self::Usable(instance),
             _ => Self::Unusable(instance),
@@ -105,7 +105,7 @@ impl Sighting {
     }
 
     /// What is known of it, where it is there.
-    pub(super) const fn instance(&self) -> Option<&Instance> {
+    pub(super) const fn instance(&self) -> Option<&ResourceInstance> {
         match self {
             Self::Usable(instance) | Self::Unusable(instance) | Self::Several(instance) => Some(instance),
             Self::Absent => None,
@@ -114,10 +114,10 @@ impl Sighting {
 }
 
 /// What is known of instances, each asked for by one caller for all who need the same.
-pub(super) type Instances = SharedAnswers<Target, Sighting>;
+pub(super) type ResourceInstances = SingleFlightMap<ResourceSelector, ResourceLookup>;
 
-fn is_believed(known: &Known<Sighting>) -> bool {
-    let certain = matches!(*known.value, Sighting::Usable(_));
+fn is_believed(known: &CachedAnswer<ResourceLookup>) -> bool {
+    let certain = matches!(*known.value, ResourceLookup::Usable(_));
     known.since.elapsed() < if certain { BOUNDED_AGE } else { AGE_OF_DOUBT }
 }
 
@@ -126,18 +126,18 @@ impl IbmCloud {
     ///
     /// # Errors
     /// Why none can be made, or what keeps that from being known.
-    pub(super) async fn instance(&self, target: &Target) -> Result<Instance, BackendError> {
+    pub(super) async fn instance(&self, target: &ResourceSelector) -> Result<ResourceInstance, BackendError> {
         let seen = self.instances.get(target, is_believed, || self.sight(target)).await?;
         match &*seen.value {
-            Sighting::Usable(instance) => Ok(instance.clone()),
+            ResourceLookup::Usable(instance) => Ok(instance.clone()),
             unusable => Err(unusable_words(target, unusable)),
         }
     }
 
     /// Whether the instance is known to be usable, without a request.
-    pub(super) fn is_known_usable(&self, target: &Target) -> bool {
+    pub(super) fn is_known_usable(&self, target: &ResourceSelector) -> bool {
         let seen = self.instances.latest(target).filter(is_believed);
-        seen.is_some_and(|seen| matches!(*seen.value, Sighting::Usable(_)))
+        seen.is_some_and(|seen| matches!(*seen.value, ResourceLookup::Usable(_)))
     }
 
     /// Whether the login would see the key if it was there. Who may not see an instance sees no keys of it, and that
@@ -148,11 +148,11 @@ impl IbmCloud {
     /// the login may have lost its role. One that was deleted stays in sight for a while. One that is named by its id, and
     /// was in an account of which the login sees other instances, is gone: a login without a role gets a 403.
     pub(super) async fn is_in_sight(&self, request: &KeyRequest) -> Result<(), BackendError> {
-        let target = Target::of(&request.instance)?;
+        let target = ResourceSelector::of(&request.instance)?;
         let asked = Instant::now();
-        let newer = |known: &Known<Sighting>| known.since >= asked;
+        let newer = |known: &CachedAnswer<ResourceLookup>| known.since >= asked;
         let seen = self.instances.get(&target, newer, || self.sight(&target)).await?;
-        if *seen.value != Sighting::Absent {
+        if *seen.value != ResourceLookup::Absent {
             return Ok(());
         }
         self.absent_from(&target, request).await.map(drop)
@@ -162,13 +162,13 @@ impl IbmCloud {
     ///
     /// # Errors
     /// [`ErrorClass::Gone`] where that can't be told.
-    async fn absent_from(&self, target: &Target, request: &KeyRequest) -> Result<String, BackendError> {
+    async fn absent_from(&self, target: &ResourceSelector, request: &KeyRequest) -> Result<String, BackendError> {
         let unknown = match self.deleted(target).await {
             Ok(instance) => return Ok(instance.account_id),
             Err(error) => error,
         };
         match (target, &request.place) {
-            (Target::Id { .. }, Some(account)) if self.sees_account(account, request).await? => {
+            (ResourceSelector::Id { .. }, Some(account)) if self.sees_account(account, request).await? => {
                 Ok(account.clone())
             }
             _ => Err(unknown),
@@ -179,8 +179,8 @@ impl IbmCloud {
     async fn sees_account(&self, account: &str, request: &KeyRequest) -> Result<bool, BackendError> {
         for state in [None, Some(DELETED[0]), Some(DELETED[1])] {
             let filters: Vec<_> = state.map(|state| ("state", state)).into_iter().collect();
-            let keep = |instance: Instance| Some(instance).filter(|instance| instance.account_id == account);
-            let mut exchange = Exchange::of(self, Call::Instances, request);
+            let keep = |instance: ResourceInstance| Some(instance).filter(|instance| instance.account_id == account);
+            let mut exchange = Exchange::of(self, IbmCloudCall::Instances, request);
             if !exchange.first(1, INSTANCES, &filters, keep).await?.is_empty() {
                 return Ok(true);
             }
@@ -193,8 +193,8 @@ impl IbmCloud {
     /// # Errors
     /// [`ErrorClass::Gone`] where it is out of sight.
     pub(super) async fn account(&self, request: &KeyRequest) -> Result<String, BackendError> {
-        let target = Target::of(&request.instance)?;
-        let believed = |known: &Known<Sighting>| {
+        let target = ResourceSelector::of(&request.instance)?;
+        let believed = |known: &CachedAnswer<ResourceLookup>| {
             known.value.instance().is_some() || known.since.elapsed() < AGE_OF_DOUBT
         };
         let seen = self.instances.get(&target, believed, || self.sight(&target)).await?;
@@ -208,35 +208,35 @@ impl IbmCloud {
     ///
     /// # Errors
     /// [`ErrorClass::Gone`] where there is none.
-    async fn deleted(&self, target: &Target) -> Result<Instance, BackendError> {
-        if let Target::Name(name) = target {
+    async fn deleted(&self, target: &ResourceSelector) -> Result<ResourceInstance, BackendError> {
+        if let ResourceSelector::Name(name) = target {
             for state in DELETED {
                 if let Some(found) = self.named(name, Some(state), 1).await?.pop() {
                     return Ok(found);
                 }
             }
         }
-        Err(unusable_words(target, &Sighting::Absent))
+        Err(unusable_words(target, &ResourceLookup::Absent))
     }
 
-    async fn sight(&self, target: &Target) -> Result<Sighting, BackendError> {
+    async fn sight(&self, target: &ResourceSelector) -> Result<ResourceLookup, BackendError> {
         match target {
-            Target::Id { id, .. } => {
-                let mut exchange = Exchange::anonymous(self, Call::Instance);
+            ResourceSelector::Id { id, .. } => {
+                let mut exchange = Exchange::anonymous(self, IbmCloudCall::Instance);
                 let path = format!("{INSTANCES}/{}", segment(id));
                 let response = exchange.ask(Method::GET, &path, &[]).await?;
                 match response.status {
-                    StatusCode::OK => Ok(Sighting::of(exchange.read(&response)?)),
-                    StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Sighting::Absent),
+                    StatusCode::OK => Ok(ResourceLookup::of(exchange.read(&response)?)),
+                    StatusCode::NOT_FOUND | StatusCode::GONE => Ok(ResourceLookup::Absent),
                     _ => Err(exchange.refused(&response).await),
                 }
             }
-            Target::Name(name) => {
+            ResourceSelector::Name(name) => {
                 let mut found = self.named(name, None, 2).await?;
                 Ok(match (found.pop(), found.is_empty()) {
-                    (None, _) => Sighting::Absent,
-                    (Some(only), true) => Sighting::of(only),
-                    (Some(one), false) => Sighting::Several(one),
+                    (None, _) => ResourceLookup::Absent,
+                    (Some(only), true) => ResourceLookup::of(only),
+                    (Some(one), false) => ResourceLookup::Several(one),
                 })
             }
         }
@@ -248,28 +248,28 @@ impl IbmCloud {
         name: &str,
         state: Option<&str>,
         most: usize,
-    ) -> Result<Vec<Instance>, BackendError> {
+    ) -> Result<Vec<ResourceInstance>, BackendError> {
         let mut filters = vec![("name", name)];
         filters.extend(state.map(|state| ("state", state)));
-        let is_meant = |instance: &Instance| {
+        let is_meant = |instance: &ResourceInstance| {
             instance.name == name && (state.is_some() || !DELETED.contains(&instance.state.as_str()))
         };
         let keep = |instance| Some(instance).filter(is_meant);
-        Exchange::anonymous(self, Call::Instances).first(most, INSTANCES, &filters, keep).await
+        Exchange::anonymous(self, IbmCloudCall::Instances).first(most, INSTANCES, &filters, keep).await
     }
 }
 
-fn unusable_words(target: &Target, sighting: &Sighting) -> BackendError {
+fn unusable_words(target: &ResourceSelector, sighting: &ResourceLookup) -> BackendError {
     let (what, field) = match target {
-        Target::Id { field, id } => (format!("the instance `{id}`"), *field),
-        Target::Name(name) => (format!("the instance `{name}`"), "instance.name"),
+        ResourceSelector::Id { field, id } => (format!("the instance `{id}`"), *field),
+        ResourceSelector::Name(name) => (format!("the instance `{name}`"), "instance.name"),
     };
     let (class, message) = match sighting {
-        Sighting::Several(_) => (
+        ResourceLookup::Several(_) => (
             ErrorClass::Rejected,
             format!("{what} is there more than once; name it by `crn` or `id` instead of by `name`"),
         ),
-        Sighting::Unusable(Instance { state, .. }) => match state.as_str() {
+        ResourceLookup::Unusable(ResourceInstance { state, .. }) => match state.as_str() {
             "provisioning" => (
                 ErrorClass::Transient,
                 format!("{what} is still being created; it is tried again when that is over"),
@@ -286,7 +286,7 @@ fn unusable_words(target: &Target, sighting: &Sighting) -> BackendError {
                 format!("{what} is in the state `{state}`, and has no keys; it has to be `active`"),
             ),
         },
-        Sighting::Absent | Sighting::Usable(_) => (
+        ResourceLookup::Absent | ResourceLookup::Usable(_) => (
             ErrorClass::Gone,
             format!("{what} is not there, or the login may not see it; create it, or check `{field}`"),
         ),

@@ -4,10 +4,10 @@ use reqwest::{Method, StatusCode};
 
 use super::{
     call::Exchange,
-    classify::Call,
-    cloud::{IbmCloud, Sight, is_auditing, path},
+    classify::IbmCloudCall,
+    cloud::{IbmCloud, KeyLookup, is_auditing, path},
     name::Mark,
-    wire::{Key, RenameKey},
+    wire::{ResourceKey, RenameKey},
 };
 use crate::{
     backend::{BackendError, ErrorClass, KeyRequest, Unbound},
@@ -16,7 +16,7 @@ use crate::{
 
 /// What came of a request to delete a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Deletion {
+pub(super) enum KeyDeletion {
     /// It is gone, now or since before.
     Confirmed,
     /// The same, and it was a key of an auditing instance.
@@ -33,7 +33,7 @@ impl IbmCloud {
     /// Anything but the confirmation that all of it is gone.
     pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         let mut deletion = self.delete_what_shows(request).await?;
-        if deletion == Deletion::NotFound {
+        if deletion == KeyDeletion::NotFound {
             if self.may_still_show(request) {
                 return Err(self.not_shown_yet("unbind", request));
             }
@@ -45,17 +45,17 @@ impl IbmCloud {
         self.confirmed.remove(request);
         self.withdraw_access(request).await?;
         Ok(match deletion {
-            Deletion::ConfirmedOfAuditing => Unbound::GoneExcept(
+            KeyDeletion::ConfirmedOfAuditing => Unbound::GoneExcept(
                 "its `service_key` remains valid: an auditing instance has one, whatever keys it has; delete it in the \
                  instance's web page, under Organization, API keys",
             ),
-            Deletion::Confirmed => Unbound::Gone,
-            Deletion::NotFound => Unbound::Absent,
+            KeyDeletion::Confirmed => Unbound::Gone,
+            KeyDeletion::NotFound => Unbound::Absent,
         })
     }
 
     /// Deletes the key, and all that have its name.
-    async fn delete_what_shows(&self, request: &KeyRequest) -> Result<Deletion, BackendError> {
+    async fn delete_what_shows(&self, request: &KeyRequest) -> Result<KeyDeletion, BackendError> {
         // There may be others than those that are known, whose answers were lost.
         let found = self.find(request).await?;
         let mut guids = self.confirmed.ids(request);
@@ -67,33 +67,33 @@ impl IbmCloud {
                 guids.push(hint.clone());
             } else if guids.is_empty() && looked.bears_no_mark() {
                 return Err(unmarked(hint, request));
-            } else if guids.is_empty() && matches!(looked.sight, Sight::Removed) {
-                return Ok(Deletion::Confirmed);
+            } else if guids.is_empty() && matches!(looked.sight, KeyLookup::Removed) {
+                return Ok(KeyDeletion::Confirmed);
             }
         }
         let mut confirmed = false;
         for guid in guids {
-            confirmed |= self.delete_of(request, &guid).await? == Deletion::Confirmed;
+            confirmed |= self.delete_of(request, &guid).await? == KeyDeletion::Confirmed;
         }
         let is_auditing = found.iter().any(is_auditing) || self.is_known_to_audit(&request.instance);
         Ok(match (confirmed, is_auditing) {
-            (true, true) => Deletion::ConfirmedOfAuditing,
-            (true, false) => Deletion::Confirmed,
-            (false, _) => Deletion::NotFound,
+            (true, true) => KeyDeletion::ConfirmedOfAuditing,
+            (true, false) => KeyDeletion::Confirmed,
+            (false, _) => KeyDeletion::NotFound,
         })
     }
 
-    pub(super) async fn delete_of(&self, request: &KeyRequest, guid: &str) -> Result<Deletion, BackendError> {
-        self.delete(Exchange::of(self, Call::Delete, request), guid).await
+    pub(super) async fn delete_of(&self, request: &KeyRequest, guid: &str) -> Result<KeyDeletion, BackendError> {
+        self.delete(Exchange::of(self, IbmCloudCall::Delete, request), guid).await
     }
 
-    async fn delete(&self, mut exchange: Exchange<'_>, guid: &str) -> Result<Deletion, BackendError> {
+    async fn delete(&self, mut exchange: Exchange<'_>, guid: &str) -> Result<KeyDeletion, BackendError> {
         let response = exchange.ask(Method::DELETE, &path(guid), &[]).await?;
         match response.status {
             StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::GONE => {
-                Ok(Deletion::Confirmed)
+                Ok(KeyDeletion::Confirmed)
             }
-            StatusCode::NOT_FOUND => Ok(Deletion::NotFound),
+            StatusCode::NOT_FOUND => Ok(KeyDeletion::NotFound),
             _ => Err(exchange.refused(&response).await),
         }
     }
@@ -104,7 +104,7 @@ impl IbmCloud {
     /// Anything but the confirmation that the key is gone.
     pub async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
         let account = self.account_of_key(&key.id).await?;
-        self.delete(Exchange::anonymous(self, Call::Delete), &key.id).await?;
+        self.delete(Exchange::anonymous(self, IbmCloudCall::Delete), &key.id).await?;
         // Nobody knows whether it had a service ID of its own.
         match account {
             Some(account) => self.delete_service_ids(&account, &key.name, None).await.map(drop),
@@ -114,10 +114,10 @@ impl IbmCloud {
 
     /// The account of a key, where that can be told.
     async fn account_of_key(&self, guid: &str) -> Result<Option<String>, BackendError> {
-        let mut exchange = Exchange::anonymous(self, Call::Key);
+        let mut exchange = Exchange::anonymous(self, IbmCloudCall::Key);
         let response = exchange.ask(Method::GET, &path(guid), &[]).await?;
         match response.status {
-            StatusCode::OK => Ok(Some(exchange.read::<Key>(&response)?.account_id)),
+            StatusCode::OK => Ok(Some(exchange.read::<ResourceKey>(&response)?.account_id)),
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
             _ => Err(exchange.refused(&response).await),
         }
@@ -155,10 +155,10 @@ impl IbmCloud {
             if looked.is_ours {
                 guids.push(hint.clone());
             }
-            released = matches!(looked.sight, Sight::Removed) || looked.bears_no_mark();
+            released = matches!(looked.sight, KeyLookup::Removed) || looked.bears_no_mark();
         }
         for guid in guids {
-            let mut exchange = Exchange::of(self, Call::Rename, request);
+            let mut exchange = Exchange::of(self, IbmCloudCall::Rename, request);
             let response = exchange.send_json(Method::PATCH, &path(&guid), &RenameKey { name }).await?;
             match response.status {
                 StatusCode::OK | StatusCode::GONE => released = true,

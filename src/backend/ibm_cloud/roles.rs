@@ -11,15 +11,15 @@ use reqwest::{Method, StatusCode};
 
 use super::{
     call::Exchange,
-    classify::Call,
+    classify::IbmCloudCall,
     cloud::IbmCloud,
-    wire::{self, Instance, Role},
+    wire::{self, ResourceInstance, Role},
 };
 use crate::backend::{
     BackendError, ErrorClass, KeyRole,
     bounded::{shown_name, shown_names},
     memory::Weight,
-    shared_answer::{Known, SharedAnswers},
+    single_flight::{CachedAnswer, SingleFlightMap},
 };
 
 /// The roles that the Resource Controller takes by name.
@@ -41,7 +41,7 @@ const ROLES: &str = "/v2/roles";
 /// The most bytes of the roles of one service. Services have some 30 roles, which take 4 KiB.
 const LARGEST: usize = 64 << 10;
 /// The roles of each service, by its name.
-pub(super) type RolesOfServices = SharedAnswers<String, Vec<Role>>;
+pub(super) type RolesOfServices = SingleFlightMap<String, Vec<Role>>;
 
 impl Weight for Vec<Role> {
     fn weight(&self) -> usize {
@@ -58,7 +58,7 @@ impl IbmCloud {
     pub(super) async fn role_of_key(
         &self,
         wanted: &KeyRole,
-        instance: &Instance,
+        instance: &ResourceInstance,
     ) -> Result<Option<String>, BackendError> {
         match wanted {
             KeyRole::None => Ok(Some(NO_ROLE.to_owned())),
@@ -81,7 +81,7 @@ impl IbmCloud {
     pub(super) async fn refusal_of_role(
         &self,
         wanted: &KeyRole,
-        instance: &Instance,
+        instance: &ResourceInstance,
     ) -> Option<BackendError> {
         let KeyRole::Named(role) = wanted else { return None };
         let looked_up = self.role(role, FIELD, instance).await;
@@ -96,7 +96,7 @@ impl IbmCloud {
         &self,
         wanted: &str,
         field: &str,
-        instance: &Instance,
+        instance: &ResourceInstance,
     ) -> Result<String, BackendError> {
         if wanted.starts_with("crn:") {
             return Ok(wanted.to_owned());
@@ -120,11 +120,11 @@ impl IbmCloud {
     /// The roles of the instance's service. A list that lacks what is asked for is believed for a moment only.
     async fn roles_of(
         &self,
-        instance: &Instance,
+        instance: &ResourceInstance,
         has_what_is_asked_for: impl Fn(&[Role]) -> bool,
     ) -> Result<Arc<Vec<Role>>, BackendError> {
         let service = wire::service(&instance.crn);
-        let believed = |known: &Known<Vec<Role>>| {
+        let believed = |known: &CachedAnswer<Vec<Role>>| {
             let certain = has_what_is_asked_for(&known.value);
             known.since.elapsed() < if certain { BOUNDED_AGE } else { AGE_OF_DOUBT }
         };
@@ -133,9 +133,9 @@ impl IbmCloud {
     }
 
     /// The service's own roles come first: others may have the same name.
-    async fn ask_for_roles(&self, service: &str, instance: &Instance) -> Result<Vec<Role>, BackendError> {
+    async fn ask_for_roles(&self, service: &str, instance: &ResourceInstance) -> Result<Vec<Role>, BackendError> {
         let query = [("account_id", instance.account_id.as_str()), ("service_name", service)];
-        let mut exchange = Exchange::anonymous(self, Call::Roles);
+        let mut exchange = Exchange::anonymous(self, IbmCloudCall::Roles);
         let response = exchange.ask(Method::GET, ROLES, &query).await?;
         if response.status != StatusCode::OK {
             return Err(exchange.refused(&response).await);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use url::Url;
 
-use super::{IbmCloudAuth, Profile, hosts};
+use super::{IbmCloudLogin, Profile, hosts};
 use crate::backend::{
     AddressPolicy, BackendError,
     http::{HttpClient, Redactor, base_url},
@@ -12,29 +12,29 @@ use crate::backend::{
 };
 
 /// Who calls, and where.
-pub(super) struct Session {
+pub(super) struct IbmCloudSession {
     pub(super) iam: Url,
     pub(super) resource_controller: Url,
     pub(super) tokens: Tokens,
 }
 
-impl Session {
+impl IbmCloudSession {
     /// # Errors
     /// [`ErrorClass::Rejected`](crate::backend::ErrorClass::Rejected), where an address may not be called, or no trusted
     /// profile may be used there.
     pub(super) fn new(
         iam_url: &Url,
         resource_controller_url: &Url,
-        auth: &IbmCloudAuth,
+        auth: &IbmCloudLogin,
         http: &HttpClient,
         policy: &AddressPolicy,
     ) -> Result<Self, BackendError> {
-        if let IbmCloudAuth::TrustedProfile { .. } = auth {
+        if let IbmCloudLogin::TrustedProfile { .. } = auth {
             hosts::check(iam_url, resource_controller_url, policy)?;
         }
         let login = match auth {
-            IbmCloudAuth::ApiKey { api_key } => IamLogin::ApiKey(api_key),
-            IbmCloudAuth::TrustedProfile { profile, token_file } => IamLogin::TrustedProfile {
+            IbmCloudLogin::ApiKey { api_key } => IamLogin::ApiKey(api_key),
+            IbmCloudLogin::TrustedProfile { profile, token_file } => IamLogin::TrustedProfile {
                 profile: match profile {
                     Profile::Name(name) => ("profile_name", name),
                     Profile::Id(id) => ("profile_id", id),
@@ -55,7 +55,7 @@ impl Session {
     }
 }
 
-impl fmt::Debug for Session {
+impl fmt::Debug for IbmCloudSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").field("tokens", &self.tokens).finish_non_exhaustive()
     }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
-use super::{IbmCloud, IbmCloudAuth, IbmCloudConfig, wire::Instance};
+use super::{IbmCloud, IbmCloudLogin, IbmCloudConfig, wire::ResourceInstance};
 use crate::{
     backend::{
         AddressPolicy, AddressRules, Author, ErrorClass, HttpConfig, InstanceRef, KeyRequest, KeyRole,
@@ -56,7 +56,7 @@ fn connect(iam: &Url, resource_controller: &Url, http: HttpConfig) -> IbmCloud {
     IbmCloud::new(&IbmCloudConfig {
         iam_url: iam.clone(),
         resource_controller_url: resource_controller.clone(),
-        auth: IbmCloudAuth::ApiKey { api_key: "hunter2".into() },
+        auth: IbmCloudLogin::ApiKey { api_key: "hunter2".into() },
         lost_clusters: LostClusters::default(),
         settling: IbmCloudConfig::SETTLING,
         http,
@@ -148,9 +148,9 @@ async fn a_key_that_is_gone_is_released() {
 
 /// Names that lead to one address, and later to another one.
 #[derive(Debug, Default)]
-struct Moving(AtomicBool);
+struct MovingCloud(AtomicBool);
 
-impl Names for Moving {
+impl Names for MovingCloud {
     fn addresses(&self, _: &str) -> io::Result<Vec<IpAddr>> {
         let moved = self.0.load(Ordering::Relaxed);
         Ok(vec![if moved { "127.0.0.2" } else { "127.0.0.1" }.parse().unwrap()])
@@ -173,14 +173,14 @@ async fn an_iam_at_a_new_private_address_is_asked_for_a_token_first() {
     let first = test_server::answering(answer.clone()).await;
     let port = first.port().unwrap();
     let _second = test_server::answering_at(&format!("127.0.0.2:{port}"), answer).await;
-    let names = Arc::new(Moving::default());
+    let names = Arc::new(MovingCloud::default());
     let rules = AddressRules { allow: vec!["127.0.0.0/8".parse().unwrap()], ..AddressRules::default() };
     let addresses = AddressPolicy::from(rules)
         .for_author(Author::Tenant { namespace: "training".to_owned() })
         .with_names(Arc::clone(&names) as Arc<dyn Names>);
     let url: Url = format!("http://iam.example:{port}").parse().unwrap();
     let cloud = connect(&url, &url, HttpConfig { addresses, ..test_server::http_config(PATIENT) });
-    let of_service = |service: &str| -> Instance {
+    let of_service = |service: &str| -> ResourceInstance {
         let crn = format!("crn:v1:bluemix:public:{service}:eu-de:a/1:i-1::");
         serde_json::from_value(json!({"guid": INSTANCE, "crn": crn})).unwrap()
     };

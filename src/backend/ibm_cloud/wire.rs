@@ -12,12 +12,12 @@ use crate::backend::{
 
 /// What a refusal says; empty where it says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ApiError {
+pub(super) struct IbmCloudError {
     pub(super) code: String,
     pub(super) message: String,
 }
 
-impl ApiError {
+impl IbmCloudError {
     /// The error in the body of a refusal: its own fields, or those of the first of its `errors`.
     pub(super) fn read(body: &[u8]) -> Self {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
@@ -38,14 +38,14 @@ impl ApiError {
 
 /// One page of a list. Its items are read one by one.
 #[derive(Deserialize)]
-pub(super) struct Page<'a> {
+pub(super) struct ResourcePage<'a> {
     #[serde(default, deserialize_with = "link")]
     next_url: Option<String>,
     #[serde(borrow)]
     pub(super) resources: &'a RawValue,
 }
 
-impl Page<'_> {
+impl ResourcePage<'_> {
     /// Where the next page starts: the address itself is not followed.
     ///
     /// # Errors
@@ -61,7 +61,7 @@ impl Page<'_> {
 
 /// A service instance.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct Instance {
+pub(super) struct ResourceInstance {
     #[serde(deserialize_with = "id")]
     pub(super) guid: String,
     #[serde(deserialize_with = "id")]
@@ -74,7 +74,7 @@ pub(super) struct Instance {
     pub(super) state: String,
 }
 
-impl Weight for Instance {
+impl Weight for ResourceInstance {
     fn weight(&self) -> usize {
         let Self { guid, crn, name, account_id, state } = self;
         [guid, crn, name, account_id, state].into_iter().map(String::capacity).sum()
@@ -83,7 +83,7 @@ impl Weight for Instance {
 
 /// A resource key, without its credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct Key {
+pub(super) struct ResourceKey {
     #[serde(deserialize_with = "id")]
     pub(super) guid: String,
     #[serde(default, deserialize_with = "word")]
@@ -106,7 +106,7 @@ pub(super) struct Key {
     pub(super) onetime_credentials: Option<bool>,
 }
 
-impl Weight for Key {
+impl Weight for ResourceKey {
     fn weight(&self) -> usize {
         let Self {
             guid,
@@ -130,7 +130,7 @@ fn word_if_any<'de, D: Deserializer<'de>>(de: D) -> Result<Option<String>, D::Er
     Ok(found.as_str().filter(|text| is_word(text)).map(str::to_owned))
 }
 
-impl Key {
+impl ResourceKey {
     /// Whether it is only the record of one that was deleted.
     pub(super) fn is_removed(&self) -> bool {
         self.state == "removed"
@@ -152,7 +152,7 @@ pub(super) enum Redaction {
 }
 
 /// What an answer shows of a key's credentials.
-pub(super) enum Shown {
+pub(super) enum ShownCredentials {
     Credentials(Map<String, Value>),
     /// The login may not see them.
     Redacted(Redaction),
@@ -161,15 +161,15 @@ pub(super) enum Shown {
 }
 
 /// The credentials in an answer about a key.
-pub(super) fn shown(body: &[u8]) -> Shown {
-    let Ok(Value::Object(mut key)) = serde_json::from_slice(body) else { return Shown::Nothing };
+pub(super) fn shown(body: &[u8]) -> ShownCredentials {
+    let Ok(Value::Object(mut key)) = serde_json::from_slice(body) else { return ShownCredentials::Nothing };
     match key.remove("credentials") {
         Some(Value::Object(credentials)) if credentials.contains_key("REDACTED") => {
             let is_lesser = credentials.get("REDACTED").and_then(Value::as_str) == Some("REDACTED");
-            Shown::Redacted(if is_lesser { Redaction::Lesser } else { Redaction::Explicit })
+            ShownCredentials::Redacted(if is_lesser { Redaction::Lesser } else { Redaction::Explicit })
         }
-        Some(Value::Object(credentials)) if !credentials.is_empty() => Shown::Credentials(credentials),
-        _ => Shown::Nothing,
+        Some(Value::Object(credentials)) if !credentials.is_empty() => ShownCredentials::Credentials(credentials),
+        _ => ShownCredentials::Nothing,
     }
 }
 
@@ -182,7 +182,7 @@ pub(super) fn role(credentials: &Map<String, Value>, key: Option<String>) -> Opt
 
 /// The body of a request for a key.
 #[derive(Serialize)]
-pub(super) struct CreateKey<'a> {
+pub(super) struct CreateResourceKey<'a> {
     pub(super) name: &'a str,
     /// The instance's CRN.
     pub(super) source: &'a str,
@@ -344,7 +344,7 @@ mod tests {
     #[case::empty(json!({}), "", "")]
     #[case::odd(json!({"error_code": 7, "errors": "no"}), "", "")]
     fn errors_come_in_many_shapes(#[case] body: Value, #[case] code: &str, #[case] message: &str) {
-        let error = ApiError::read(body.to_string().as_bytes());
+        let error = IbmCloudError::read(body.to_string().as_bytes());
         assert_eq!((error.code.as_str(), error.message.as_str()), (code, message));
     }
 
@@ -359,7 +359,7 @@ mod tests {
         #[case] expected: Result<Option<&str>, ()>,
     ) {
         let page = json!({"next_url": next_url, "resources": []}).to_string();
-        let page: Page<'_> = read(page.as_bytes()).unwrap();
+        let page: ResourcePage<'_> = read(page.as_bytes()).unwrap();
         assert_eq!(page.next_start().map_err(drop), expected.map(|start| start.map(str::to_owned)));
     }
 
@@ -372,7 +372,7 @@ mod tests {
     #[case::of_both(json!({"iam_role_crn": "crn:v1:r"}), json!("crn:v1:k"), Some("crn:v1:r"))]
     #[case::of_the_key_and_no_crn(json!({}), json!("NONE"), None)]
     fn a_key_tells_its_role(#[case] credentials: Value, #[case] of_key: Value, #[case] told: Option<&str>) {
-        let key: Key = serde_json::from_value(json!({"guid": "k-1", "role": of_key})).unwrap();
+        let key: ResourceKey = serde_json::from_value(json!({"guid": "k-1", "role": of_key})).unwrap();
         let found = role(credentials.as_object().unwrap(), key.role);
         assert_eq!(found.as_deref(), told);
     }

@@ -8,18 +8,18 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{
-    ApiVersion, BindResource, BrokerConfig,
+    ApiVersion, BindResourceObject, BrokerConfig,
     call::Exchange,
-    catalog::{Catalog, CatalogCache, Plan},
-    classify::Call,
-    instances::{Instances, Place},
-    login::Login,
+    catalog::{Catalog, CatalogCache, CatalogPlan},
+    classify::BrokerCall,
+    instances::{InstanceCache, PlanRef},
+    login::BrokerLogin,
     paths,
-    target::{Existing, Target},
-    wire::{self, BindBody, Context},
+    target::{Existing, BrokerTarget},
+    wire::{self, BindBody, PlatformContext},
 };
 use crate::backend::{
-    BackendError, Bound, ErrorClass, Fetched, InstanceRef, KeyRequest, PlanView, Progress, Unbound, Work,
+    BackendError, Bound, ErrorClass, Fetched, InstanceRef, KeyRequest, PlanView, Progress, Unbound, RemoteOperation,
     http::{HttpClient, Redactor, Request, Response, base_url_with_query, without_query},
 };
 
@@ -33,11 +33,11 @@ const PARAMETERS: [&str; 4] = ["accepts_incomplete", "service_id", "plan_id", "o
 pub struct Broker {
     pub(in crate::backend) http: HttpClient,
     pub(super) api_version: (ApiVersion, HeaderValue),
-    bind_resource: Option<BindResource>,
-    pub(super) login: Login,
+    bind_resource: Option<BindResourceObject>,
+    pub(super) login: BrokerLogin,
     pub(super) redactor: Redactor,
     pub(super) catalog: CatalogCache,
-    pub(super) instances: Instances,
+    pub(super) instances: InstanceCache,
     pub(super) base: Url,
 }
 
@@ -51,7 +51,7 @@ impl Broker {
         let base = base_url_with_query(&http, "url", &config.url, &PARAMETERS)?;
         let (login, redactor) = match &config.auth {
             Some(auth) => auth.login(&http)?,
-            None => (Login::None, Redactor::default()),
+            None => (BrokerLogin::None, Redactor::default()),
         };
         let redactor = hide_query(redactor, &base);
         Ok(Self {
@@ -62,7 +62,7 @@ impl Broker {
             redactor,
             base,
             catalog: CatalogCache::default(),
-            instances: Instances::in_bytes(config.http.cached),
+            instances: InstanceCache::in_bytes(config.http.cached),
         })
     }
 
@@ -85,17 +85,17 @@ impl Broker {
     /// # Errors
     /// What is wrong with it, or why the catalog is not known.
     pub async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
-        self.plan_of_keys(&Target::of(instance)?).await.map(drop)
+        self.plan_of_keys(&BrokerTarget::of(instance)?).await.map(drop)
     }
 
     /// Whether the plan of this instance is known, and has keys.
     pub fn knows_instance(&self, instance: &InstanceRef) -> bool {
-        Target::of(instance).is_ok_and(|target| self.known_plan(&target).is_some_and(|plan| plan.bindable))
+        BrokerTarget::of(instance).is_ok_and(|target| self.known_plan(&target).is_some_and(|plan| plan.bindable))
     }
 
     /// The ids of the plan of this instance, as far as they are known.
     pub fn plan_view(&self, instance: &InstanceRef) -> PlanView {
-        let known = Target::of(instance).ok().and_then(|target| self.known_plan(&target));
+        let known = BrokerTarget::of(instance).ok().and_then(|target| self.known_plan(&target));
         known.map_or(PlanView::Unknown, |plan| PlanView::Known(plan.ids()))
     }
 
@@ -104,14 +104,14 @@ impl Broker {
     /// # Errors
     /// [`ErrorClass::OrphanPossible`] where the spec's table asks for orphan mitigation.
     pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
-        let target = Target::of(&request.instance)?;
+        let target = BrokerTarget::of(&request.instance)?;
         let plan = self.plan_of_keys(&target).await?;
         // Ids that are not noted would be lost in a crash, and the key could not be revoked.
         if request.plan_ids.as_ref().is_some_and(|noted| *noted != plan.ids()) {
             let what = "bind failed: the catalog changed; retrying with the new ids of the plan";
             return Err(BackendError::new(ErrorClass::Transient, what));
         }
-        let mut exchange = Exchange::of(self, Call::Bind, request);
+        let mut exchange = Exchange::of(self, BrokerCall::Bind, request);
         let mut url = self.binding_url(&target, request);
         // The credentials of what is made in the background come with a fetch: where there is none they would be lost.
         url.query_pairs_mut()
@@ -152,14 +152,14 @@ impl Broker {
     /// # Errors
     /// Failures of the call itself.
     pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
-        let target = Target::of(&request.instance)?;
+        let target = BrokerTarget::of(&request.instance)?;
         let (ids, retrievable) = self.readable(&target, request.plan_ids.as_ref()).await?;
         if !retrievable {
             return Ok(Fetched::NotRetrievable);
         }
-        let mut exchange = Exchange::of(self, Call::Fetch, request);
+        let mut exchange = Exchange::of(self, BrokerCall::Fetch, request);
         let url = with_plan(self.binding_url(&target, request), &ids.service_id, &ids.plan_id);
-        let response = exchange.send(Request::new(Method::GET, Call::Fetch.route(), url)).await?;
+        let response = exchange.send(Request::new(Method::GET, BrokerCall::Fetch.route(), url)).await?;
         match response.status {
             StatusCode::OK => match exchange.issued_key(&response, request.identity.binding_id()) {
                 Ok(key) => Ok(Fetched::Found(key)),
@@ -181,12 +181,12 @@ impl Broker {
     /// # Errors
     /// [`ErrorClass::OrphanPossible`] where the answer is lost; failures of the login, of a gateway, and too many requests.
     pub async fn repeat(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
-        let target = Target::of(&request.instance)?;
+        let target = BrokerTarget::of(&request.instance)?;
         let plan = self.plan_of_keys(&target).await?;
         if request.plan_ids.as_ref().is_some_and(|noted| *noted != plan.ids()) {
             return Ok(Fetched::NotRetrievable);
         }
-        let mut exchange = Exchange::of(self, Call::Bind, request);
+        let mut exchange = Exchange::of(self, BrokerCall::Bind, request);
         let mut url = self.binding_url(&target, request);
         url.query_pairs_mut().append_pair("accepts_incomplete", "false");
         let body = self.bind_body(&plan, request, None);
@@ -227,16 +227,16 @@ impl Broker {
     /// # Errors
     /// Any other answer; the call must be made again then.
     pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
-        let target = Target::of(&request.instance)?;
+        let target = BrokerTarget::of(&request.instance)?;
         let noted = request.plan_ids.as_ref();
         let Some(Existing { place, longest_operation }) = self.existing(&target, noted).await? else {
             return Ok(Unbound::Absent);
         };
-        let mut exchange = Exchange::of(self, Call::Unbind, request);
-        let to = |place: &Place| {
+        let mut exchange = Exchange::of(self, BrokerCall::Unbind, request);
+        let to = |place: &PlanRef| {
             let mut url = with_plan(self.binding_url(&target, request), &place.offering, &place.plan);
             url.query_pairs_mut().append_pair("accepts_incomplete", "true");
-            Request::new(Method::DELETE, Call::Unbind.route(), url)
+            Request::new(Method::DELETE, BrokerCall::Unbind.route(), url)
         };
         let mut response = exchange.send(to(&place)).await?;
         // Some brokers know a key by the present plan of its instance. A request that was refused did nothing.
@@ -267,29 +267,29 @@ impl Broker {
     pub async fn poll(
         &self,
         request: &KeyRequest,
-        work: Work,
+        work: RemoteOperation,
         token: Option<&str>,
     ) -> Result<Progress, BackendError> {
-        let target = Target::of(&request.instance)?;
+        let target = BrokerTarget::of(&request.instance)?;
         let noted = request.plan_ids.as_ref();
         let Some(Existing { place, .. }) = self.existing(&target, noted).await? else {
             let said = "the instance is gone".to_owned();
-            return Ok(if work == Work::Unbind {
+            return Ok(if work == RemoteOperation::Unbind {
                 Progress::Succeeded
             } else {
                 Progress::Failed { said, leaves_orphan: true }
             });
         };
-        let mut exchange = Exchange::of(self, Call::LastOperation, request);
+        let mut exchange = Exchange::of(self, BrokerCall::LastOperation, request);
         let url = paths::last_operation(&self.binding_url(&target, request));
         let mut url = with_plan(url, &place.offering, &place.plan);
         if let Some(token) = token {
             url.query_pairs_mut().append_pair("operation", token);
         }
-        let response = exchange.send(Request::new(Method::GET, Call::LastOperation.route(), url)).await?;
+        let response = exchange.send(Request::new(Method::GET, BrokerCall::LastOperation.route(), url)).await?;
         match response.status {
             StatusCode::OK => exchange.progress(&response).await,
-            StatusCode::GONE if work == Work::Unbind => Ok(Progress::Succeeded),
+            StatusCode::GONE if work == RemoteOperation::Unbind => Ok(Progress::Succeeded),
             status
                 if status == StatusCode::GONE
                     || is_from_a_broker(&response) && status == StatusCode::NOT_FOUND =>
@@ -302,8 +302,8 @@ impl Broker {
     }
 
     pub(super) async fn request_catalog(&self) -> Result<Catalog, BackendError> {
-        let mut exchange = Exchange::anonymous(self, Call::Catalog);
-        let request = Request::new(Method::GET, Call::Catalog.route(), paths::catalog(&self.base))
+        let mut exchange = Exchange::anonymous(self, BrokerCall::Catalog);
+        let request = Request::new(Method::GET, BrokerCall::Catalog.route(), paths::catalog(&self.base))
             .answered_in(LARGEST_CATALOG)
             .proving(|response| {
                 response.status == StatusCode::OK
@@ -320,21 +320,21 @@ impl Broker {
 
     fn bind_body<'a>(
         &'a self,
-        plan: &'a Plan,
+        plan: &'a CatalogPlan,
         request: &'a KeyRequest,
         predecessor_binding_id: Option<Uuid>,
     ) -> BindBody<'a> {
         BindBody {
             service_id: &plan.service_id,
             plan_id: &plan.plan_id,
-            context: Context::of(request),
+            context: PlatformContext::of(request),
             bind_resource: self.bind_resource.as_ref(),
             predecessor_binding_id,
             parameters: request.parameters.expose(),
         }
     }
 
-    fn binding_url(&self, target: &Target<'_>, request: &KeyRequest) -> Url {
+    fn binding_url(&self, target: &BrokerTarget<'_>, request: &KeyRequest) -> Url {
         paths::binding(&self.base, target.instance_id, request.identity.binding_id())
     }
 }
@@ -362,7 +362,7 @@ fn hide_query(redactor: Redactor, base: &Url) -> Redactor {
 }
 
 fn put(url: Url, body: &BindBody<'_>) -> Result<Request, BackendError> {
-    Request::new(Method::PUT, Call::Bind.route(), url)
+    Request::new(Method::PUT, BrokerCall::Bind.route(), url)
         .json(body)
         .map_err(|_| BackendError::new(ErrorClass::Rejected, "`parameters` can't be sent as JSON"))
 }

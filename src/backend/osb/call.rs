@@ -12,13 +12,13 @@ use uuid::Uuid;
 
 use super::{
     Broker,
-    classify::{Call, advice, class},
-    login::Login,
+    classify::{BrokerCall, advice, class},
+    login::BrokerLogin,
     wire::{self, OperationState},
 };
 use crate::backend::{
     Accepted, Backend, BackendError, ErrorClass, IssuedKey, KeyRequest, Progress,
-    http::{Failure, Redactor, Request, Response, call_span, has_words, is_web_page},
+    http::{HttpFailure, Redactor, Request, Response, call_span, has_words, is_web_page},
     token::Token,
 };
 
@@ -34,7 +34,7 @@ const FIRST_LOOK: Duration = Duration::from_millis(500);
 /// A call that is about to be made, or was made.
 pub(super) struct Exchange<'a> {
     broker: &'a Broker,
-    call: Call,
+    call: BrokerCall,
     request: Option<&'a KeyRequest>,
     /// What was sent with this call alone, and is not to be read in any message: request ids, tokens.
     sent: Vec<SecretString>,
@@ -42,12 +42,12 @@ pub(super) struct Exchange<'a> {
 
 impl<'a> Exchange<'a> {
     /// A call on behalf of no ServiceKey.
-    pub(super) fn anonymous(broker: &'a Broker, call: Call) -> Self {
+    pub(super) fn anonymous(broker: &'a Broker, call: BrokerCall) -> Self {
         Self { broker, call, request: None, sent: Vec::new() }
     }
 
     /// A call on behalf of a ServiceKey.
-    pub(super) fn of(broker: &'a Broker, call: Call, request: &'a KeyRequest) -> Self {
+    pub(super) fn of(broker: &'a Broker, call: BrokerCall, request: &'a KeyRequest) -> Self {
         Self { request: Some(request), ..Self::anonymous(broker, call) }
     }
 
@@ -66,11 +66,11 @@ impl<'a> Exchange<'a> {
         }
         let Broker { http, login, .. } = self.broker;
         let tokens = match login {
-            Login::None => return self.send_once(request).await,
-            Login::Header(header) => {
+            BrokerLogin::None => return self.send_once(request).await,
+            BrokerLogin::Header(header) => {
                 return self.send_once(request.header(AUTHORIZATION, header.clone())).await;
             }
-            Login::Tokens(tokens) => tokens,
+            BrokerLogin::Tokens(tokens) => tokens,
         };
         let token = tokens.current(http).await?;
         let response = self.send_with(&token, request.clone()).await?;
@@ -91,7 +91,7 @@ impl<'a> Exchange<'a> {
     /// Sends the request; once more where the broker had to prove first that it is one, at an address that is new.
     async fn send_once(&mut self, request: Request) -> Result<Response, BackendError> {
         match self.send_as_it_is(request.clone()).await {
-            Err(Failure::Unproved(_)) => {
+            Err(HttpFailure::Unproved(_)) => {
                 Box::pin(self.broker.check()).await?;
                 self.send_as_it_is(request).await
             }
@@ -100,7 +100,7 @@ impl<'a> Exchange<'a> {
         .map_err(|failure| self.failed(failure))
     }
 
-    async fn send_as_it_is(&mut self, request: Request) -> Result<Response, Failure> {
+    async fn send_as_it_is(&mut self, request: Request) -> Result<Response, HttpFailure> {
         // Tells this request from all others, in the broker's log and in ours.
         let request_id = Uuid::new_v4().to_string();
         let header = HeaderValue::from_str(&request_id).map_err(|_| unsendable(self.call))?;
@@ -116,11 +116,11 @@ impl<'a> Exchange<'a> {
     }
 
     /// A call that brought no answer, or one whose body did not arrive.
-    pub(super) fn failed(&self, failure: Failure) -> BackendError {
+    pub(super) fn failed(&self, failure: HttpFailure) -> BackendError {
         let (what, unknown) = (self.call.to_string(), self.call.class_of_unknown());
         match self.call {
-            Call::Bind | Call::Fetch => failure.into_error_of_a_key(&what, unknown),
-            Call::Catalog | Call::Instance | Call::Unbind | Call::LastOperation => {
+            BrokerCall::Bind | BrokerCall::Fetch => failure.into_error_of_a_key(&what, unknown),
+            BrokerCall::Catalog | BrokerCall::Instance | BrokerCall::Unbind | BrokerCall::LastOperation => {
                 failure.into_error(&what, unknown)
             }
         }
@@ -133,7 +133,7 @@ impl<'a> Exchange<'a> {
         let body = response.body().unwrap_or_default();
         let code = wire::error_code(body);
         let said = self.redactor(body).await.quote(body);
-        if status == 404 && self.call != Call::Catalog && !wire::is_object(body) {
+        if status == 404 && self.call != BrokerCall::Catalog && !wire::is_object(body) {
             let message = format!(
                 "{} failed: the answer 404 has not the form of a broker's: {said}; check `url`, and the gateway in \
                  front of the broker",
@@ -143,7 +143,7 @@ impl<'a> Exchange<'a> {
         }
         let mut message = format!("{} failed: the broker answers {status}: {said}", self.call);
         let advice = match &self.broker.login {
-            Login::Tokens(_) if status == 401 => Cow::Borrowed(TOKEN_REFUSED),
+            BrokerLogin::Tokens(_) if status == 401 => Cow::Borrowed(TOKEN_REFUSED),
             _ if status == 412 => Cow::Owned(format!(
                 "it does not speak version {} of the Open Service Broker API; set `openServiceBroker.apiVersion` of the \
                  provider to one that it supports",
@@ -183,13 +183,13 @@ impl<'a> Exchange<'a> {
             let error = self.malformed(response, what);
             // It was made before, and its credentials were shown then: asking again would not bring them back.
             let class = match self.call {
-                Call::Bind if response.status == StatusCode::OK && wire::withholds_credentials(body) => {
+                BrokerCall::Bind if response.status == StatusCode::OK && wire::withholds_credentials(body) => {
                     ErrorClass::Withheld
                 }
                 // A gateway answers 200 with a web page; a broker answers 201 to a request that creates a key.
-                Call::Bind if response.status == StatusCode::OK && is_web_page(body) => error.class,
+                BrokerCall::Bind if response.status == StatusCode::OK && is_web_page(body) => error.class,
                 // The next answer would be like this one.
-                Call::Bind => ErrorClass::Unusable,
+                BrokerCall::Bind => ErrorClass::Unusable,
                 _ => error.class,
             };
             BackendError { class, ..error }
@@ -237,6 +237,6 @@ impl<'a> Exchange<'a> {
     }
 }
 
-fn unsendable(call: Call) -> Failure {
-    Failure::Refused(format!("{call} can't be sent in a header"))
+fn unsendable(call: BrokerCall) -> HttpFailure {
+    HttpFailure::Refused(format!("{call} can't be sent in a header"))
 }

@@ -6,8 +6,8 @@ use super::wire;
 use crate::backend::{
     BackendError, ErrorClass, MemoryShare, PlanIds,
     bounded::{shown_name, shown_names},
-    memory::Holding,
-    shared_answer::SharedAnswer,
+    memory::HeldMemory,
+    single_flight::SingleFlight,
 };
 
 /// How long a catalog is believed.
@@ -19,7 +19,7 @@ const LARGEST: usize = 2 << 20;
 
 /// What the catalog says about one plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
+pub(super) struct CatalogPlan {
     pub(super) service_id: String,
     pub(super) plan_id: String,
     pub(super) name: String,
@@ -35,7 +35,7 @@ pub(super) struct Plan {
     pub(super) longest_operation: Option<Duration>,
 }
 
-impl Plan {
+impl CatalogPlan {
     /// What requests call it.
     pub(super) fn ids(&self) -> PlanIds {
         PlanIds { service_id: self.service_id.clone(), plan_id: self.plan_id.clone() }
@@ -49,7 +49,7 @@ pub(super) struct Catalog {
     flawed: Flawed,
     /// Bytes that they take in memory.
     size: usize,
-    held: Option<Holding>,
+    held: Option<HeldMemory>,
 }
 
 /// One offering, as far as it can be read.
@@ -59,13 +59,13 @@ struct Offering {
     bindable: Option<bool>,
     bindings_retrievable: bool,
     instances_retrievable: bool,
-    plans: Vec<Entry>,
+    plans: Vec<PlanEntry>,
     /// Plans that no key is created for. Keys that they have already can be revoked.
-    flawed_plans: Vec<Entry>,
+    flawed_plans: Vec<PlanEntry>,
 }
 
 /// One plan of an offering.
-struct Entry {
+struct PlanEntry {
     id: String,
     name: String,
     flaw: Option<&'static str>,
@@ -128,16 +128,16 @@ impl Catalog {
 
     /// # Errors
     /// What is unknown, and what is known instead.
-    pub(super) fn resolve(&self, offering: &str, plan: &str) -> Result<Plan, Unknown> {
+    pub(super) fn resolve(&self, offering: &str, plan: &str) -> Result<CatalogPlan, Unknown> {
         let Some(service) = find(&self.offerings, offering, |offering| (&offering.id, &offering.name)) else {
             return Err(Unknown::offering(offering, self.offerings.iter().map(|offering| &*offering.name)));
         };
-        let find_in = |plans| find(plans, plan, |entry: &Entry| (&entry.id, &entry.name));
+        let find_in = |plans| find(plans, plan, |entry: &PlanEntry| (&entry.id, &entry.name));
         let Some(found) = find_in(&service.plans).or_else(|| find_in(&service.flawed_plans)) else {
             let known = service.plans.iter().map(|plan| &*plan.name);
             return Err(Unknown::plan(offering, &service.id, plan, known));
         };
-        Ok(Plan {
+        Ok(CatalogPlan {
             service_id: service.id.clone(),
             plan_id: found.id.clone(),
             name: found.name.clone(),
@@ -153,7 +153,7 @@ impl Catalog {
 impl Offering {
     /// Reads one entry of the catalog, unless it has no id or no name.
     fn read(text: &str, flawed: &mut Flawed) -> Option<Self> {
-        let Ok(service) = serde_json::from_str::<wire::Service<'_>>(text) else {
+        let Ok(service) = serde_json::from_str::<wire::ServiceObject<'_>>(text) else {
             flawed.push(None, None, "is not an object");
             return None;
         };
@@ -192,7 +192,7 @@ impl Offering {
 
     /// Reads one plan. Without an id there is nothing to remember of it.
     fn take(&mut self, text: &str, flawed: &mut Flawed) {
-        let Ok(plan) = serde_json::from_str::<wire::Plan>(text) else {
+        let Ok(plan) = serde_json::from_str::<wire::PlanObject>(text) else {
             flawed.push(Some(&self.name), Some(None), "is not an object");
             return;
         };
@@ -207,7 +207,7 @@ impl Offering {
             flawed.push(Some(&self.name), Some(shown), flaw);
         }
         let Some(id) = plan.id.0 else { return };
-        let entry = Entry {
+        let entry = PlanEntry {
             name: plan.name.0.unwrap_or_else(|| id.clone()),
             id,
             flaw,
@@ -318,12 +318,12 @@ fn choices<'a>(names: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// The catalog of one broker, asked for when it is needed, and by one caller for all that need it.
-pub(super) struct CatalogCache(SharedAnswer<Catalog>);
+pub(super) struct CatalogCache(SingleFlight<Catalog>);
 
 impl Default for CatalogCache {
     fn default() -> Self {
         // Who comes later asks again.
-        Self(SharedAnswer::kept(|_| Duration::ZERO).counted(|catalog: &Catalog| catalog.held.as_ref()))
+        Self(SingleFlight::kept(|_| Duration::ZERO).counted(|catalog: &Catalog| catalog.held.as_ref()))
     }
 }
 
@@ -371,7 +371,7 @@ impl CatalogCache {
         offering: &str,
         plan: &str,
         fetch: impl Fn() -> F,
-    ) -> Result<Result<Plan, Unknown>, BackendError>
+    ) -> Result<Result<CatalogPlan, Unknown>, BackendError>
     where
         F: Future<Output = Result<Catalog, BackendError>>,
     {
@@ -423,8 +423,8 @@ mod tests {
         Catalog::read(body.to_string().as_bytes()).unwrap()
     }
 
-    fn plan(service_id: &str, plan_id: &str, bindable: bool, retrievable: bool) -> Plan {
-        Plan {
+    fn plan(service_id: &str, plan_id: &str, bindable: bool, retrievable: bool) -> CatalogPlan {
+        CatalogPlan {
             name: String::new(),
             flaw: None,
             service_id: service_id.to_owned(),
@@ -442,9 +442,9 @@ mod tests {
     #[case("s-1", "closed", plan("s-1", "p-2", false, true))]
     #[case("mail", "only", plan("s-2", "p-3", true, false))]
     #[case("mail", "none", plan("s-2", "p-4", false, false))]
-    fn resolves(#[case] offering: &str, #[case] wanted: &str, #[case] expected: Plan) {
+    fn resolves(#[case] offering: &str, #[case] wanted: &str, #[case] expected: CatalogPlan) {
         let found = catalog().resolve(offering, wanted).unwrap();
-        assert_eq!(Plan { name: String::new(), ..found }, expected);
+        assert_eq!(CatalogPlan { name: String::new(), ..found }, expected);
     }
 
     #[rstest]

@@ -6,7 +6,7 @@ use crate::backend::ErrorClass;
 
 /// Which call of the API was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Call {
+pub(super) enum BrokerCall {
     Catalog,
     Instance,
     Bind,
@@ -15,7 +15,7 @@ pub(super) enum Call {
     LastOperation,
 }
 
-impl fmt::Display for Call {
+impl fmt::Display for BrokerCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Catalog => "catalog",
@@ -28,7 +28,7 @@ impl fmt::Display for Call {
     }
 }
 
-impl Call {
+impl BrokerCall {
     /// The path of the call, without ids.
     pub(super) const fn route(self) -> &'static str {
         match self {
@@ -56,18 +56,18 @@ impl Call {
 }
 
 /// The class of an answer that is not the success of its call. `code` is the `error` field of its body.
-pub(super) fn class(call: Call, status: u16, code: Option<&str>) -> ErrorClass {
+pub(super) fn class(call: BrokerCall, status: u16, code: Option<&str>) -> ErrorClass {
     match status {
-        201..300 if call == Call::Bind => ErrorClass::OrphanPossible,
+        201..300 if call == BrokerCall::Bind => ErrorClass::OrphanPossible,
         // There are no other successes than those that the caller knows.
         200..300 => ErrorClass::Unexpected,
         401 | 403 => ErrorClass::Forbidden,
         // Every broker has a catalog.
-        404 | 410 if call == Call::Catalog => ErrorClass::Unexpected,
+        404 | 410 if call == BrokerCall::Catalog => ErrorClass::Unexpected,
         404 | 410 => ErrorClass::Gone,
         408 => ErrorClass::Transient,
         429 => ErrorClass::Throttled,
-        409 if call == Call::Bind => ErrorClass::Conflict,
+        409 if call == BrokerCall::Bind => ErrorClass::Conflict,
         422 if code == Some("ConcurrencyError") => ErrorClass::Transient,
         400..500 => ErrorClass::Rejected,
         _ => call.class_of_unknown(),
@@ -75,17 +75,17 @@ pub(super) fn class(call: Call, status: u16, code: Option<&str>) -> ErrorClass {
 }
 
 /// What to do about such an answer; empty where it is simply tried again, or where the broker's own words must do.
-pub(super) fn advice(call: Call, status: u16, code: Option<&str>) -> &'static str {
+pub(super) fn advice(call: BrokerCall, status: u16, code: Option<&str>) -> &'static str {
     match (status, code) {
-        (202, _) if call == Call::Bind => {
+        (202, _) if call == BrokerCall::Bind => {
             "it makes the key in the background although it can't show its credentials afterwards; ask the broker's \
              operator"
         }
         (401, _) => "check the login that the provider names",
         (403, _) => "the login may not do this; ask the broker's operator for the right to",
-        (404 | 410, _) if call == Call::Catalog => "check that `url` is the broker's base address",
+        (404 | 410, _) if call == BrokerCall::Catalog => "check that `url` is the broker's base address",
         (404 | 410, _) => "check `instance.id`",
-        (409, _) if call == Call::Bind => "a key of this id exists, made with other parameters",
+        (409, _) if call == BrokerCall::Bind => "a key of this id exists, made with other parameters",
         (422, Some("AsyncRequired")) => {
             "it makes keys in the background only, and does not show their credentials afterwards; choose another plan"
         }
@@ -133,7 +133,7 @@ mod tests {
     #[case(999, None,                      [Transient,  OrphanPossible, Transient,  Transient])]
     #[rustfmt::skip]
     fn classifies(#[case] status: u16, #[case] code: Option<&str>, #[case] expected: [ErrorClass; 4]) {
-        let calls = [Call::Catalog, Call::Bind, Call::Fetch, Call::Unbind];
+        let calls = [BrokerCall::Catalog, BrokerCall::Bind, BrokerCall::Fetch, BrokerCall::Unbind];
         assert_eq!(calls.map(|call| class(call, status, code)), expected);
     }
 }

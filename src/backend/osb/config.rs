@@ -9,7 +9,7 @@ use serde::Serialize;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::login::Login;
+use super::login::BrokerLogin;
 use crate::backend::{
     BackendError, ClientCredentials, ErrorClass, HttpConfig,
     http::{HttpClient, Redactor, without_query},
@@ -24,7 +24,7 @@ pub struct BrokerConfig {
     /// The version of the API that each call names.
     pub api_version: ApiVersion,
     /// Sent with each bind; `None` for brokers that demand none.
-    pub bind_resource: Option<BindResource>,
+    pub bind_resource: Option<BindResourceObject>,
     /// The login; `None` for a broker that asks for none, or for mutual TLS alone.
     pub auth: Option<Auth>,
     /// How to talk to it.
@@ -79,7 +79,7 @@ impl fmt::Display for ApiVersion {
 
 /// The application or client that uses a key (spec: "Bind Resource Object").
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct BindResource {
+pub struct BindResourceObject {
     /// An application.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app_guid: Option<String>,
@@ -112,7 +112,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`ErrorClass::Rejected`], where the login can't be sent in a header, or tokens can't be asked for where it says.
-    pub(super) fn login(&self, http: &HttpClient) -> Result<(Login, Redactor), BackendError> {
+    pub(super) fn login(&self, http: &HttpClient) -> Result<(BrokerLogin, Redactor), BackendError> {
         match self {
             Self::Basic { username, .. } if username.contains(':') => {
                 Err(rejected("the broker's `username` holds a colon, which a login can't have; correct it"))
@@ -120,16 +120,16 @@ impl Auth {
             Self::Basic { username, password } => {
                 let login = basic(username, password);
                 let header = header("Basic", &login, "the broker's login")?;
-                Ok((Login::Header(header), Redactor::hiding([password.clone(), login])))
+                Ok((BrokerLogin::Header(header), Redactor::hiding([password.clone(), login])))
             }
             Self::Bearer { token } => {
                 let header = header("Bearer", token, "the broker's `token`")?;
-                Ok((Login::Header(header), Redactor::hiding([token.clone()])))
+                Ok((BrokerLogin::Header(header), Redactor::hiding([token.clone()])))
             }
             Self::ClientCredentials(client) => {
                 let tokens = Tokens::of_client(client, http)?;
                 let redactor = tokens.redactor();
-                Ok((Login::Tokens(Box::new(tokens)), redactor))
+                Ok((BrokerLogin::Tokens(Box::new(tokens)), redactor))
             }
         }
     }
@@ -164,7 +164,7 @@ mod tests {
         Auth::Basic { username: username.to_owned(), password: password.into() }
     }
 
-    fn login(auth: &Auth) -> Result<Login, BackendError> {
+    fn login(auth: &Auth) -> Result<BrokerLogin, BackendError> {
         auth.login(&HttpClient::new(&HttpConfig::default()).unwrap()).map(|(login, _)| login)
     }
 
@@ -173,7 +173,7 @@ mod tests {
     #[case(basic_auth("admin", "p\u{e4}ss:w\n"), "Basic YWRtaW46cMOkc3M6dwo=")]
     #[case(Auth::Bearer { token: "abc.def".into() }, "Bearer abc.def")]
     fn makes_the_header(#[case] auth: Auth, #[case] expected: &str) {
-        let Login::Header(header) = login(&auth).unwrap() else { panic!("it is a header") };
+        let BrokerLogin::Header(header) = login(&auth).unwrap() else { panic!("it is a header") };
         assert_eq!(header.to_str().unwrap(), expected);
         assert_eq!(format!("{header:?}"), "Sensitive");
     }

@@ -39,11 +39,11 @@ pub(super) const KEY: &str =
 pub(super) struct FakeBroker {
     catalog: (StatusCode, String),
     answer: (StatusCode, String),
-    calls: Arc<Mutex<Vec<Call>>>,
+    calls: Arc<Mutex<Vec<ReceivedCall>>>,
 }
 
 #[derive(Clone)]
-pub(super) struct Call {
+pub(super) struct ReceivedCall {
     pub(super) method: Method,
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
@@ -81,16 +81,16 @@ impl FakeBroker {
     ) -> Response {
         let (status, text) =
             if uri.path().ends_with("/v2/catalog") { broker.catalog.clone() } else { broker.answer.clone() };
-        broker.calls.lock().unwrap().push(Call { method, uri, headers, body });
+        broker.calls.lock().unwrap().push(ReceivedCall { method, uri, headers, body });
         (status, [(RETRY_AFTER, "7")], text).into_response()
     }
 
-    pub(super) fn calls(&self) -> Vec<Call> {
+    pub(super) fn calls(&self) -> Vec<ReceivedCall> {
         self.calls.lock().unwrap().clone()
     }
 
     /// The only call besides those for the catalog.
-    pub(super) fn call(&self) -> Call {
+    pub(super) fn call(&self) -> ReceivedCall {
         let mut calls = self.calls();
         calls.retain(|call| !call.uri.path().ends_with("/v2/catalog"));
         assert_eq!(calls.len(), 1);

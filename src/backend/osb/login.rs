@@ -6,7 +6,7 @@ use crate::backend::token::Tokens;
 
 /// The login, ready to be shown.
 #[derive(Debug)]
-pub(super) enum Login {
+pub(super) enum BrokerLogin {
     /// The broker asks for none, or for mutual TLS alone.
     None,
     /// The same header for every call.

@@ -19,4 +19,4 @@ mod token_tests;
 mod wire;
 
 pub use broker::Broker;
-pub use config::{ApiVersion, Auth, BindResource, BrokerConfig};
+pub use config::{ApiVersion, Auth, BindResourceObject, BrokerConfig};

@@ -7,27 +7,27 @@ use reqwest::{Method, StatusCode};
 use super::{
     Broker,
     call::Exchange,
-    catalog::{Plan, Unknown},
-    classify::Call,
-    instances::{Place, is_believed},
+    catalog::{CatalogPlan, Unknown},
+    classify::BrokerCall,
+    instances::{PlanRef, is_believed},
     paths, wire,
 };
-use crate::backend::{BackendError, ErrorClass, InstanceRef, PlanIds, http::Request, shared_answer::Known};
+use crate::backend::{BackendError, ErrorClass, InstanceRef, PlanIds, http::Request, single_flight::CachedAnswer};
 
 /// The fields of the instance that this API needs.
-pub(super) struct Target<'a> {
+pub(super) struct BrokerTarget<'a> {
     pub(super) instance_id: &'a str,
     /// What the user says that it is of; `None`: the broker is asked.
-    named: Option<Place>,
+    named: Option<PlanRef>,
 }
 
 /// What has to be said of a key that may exist, and how long an operation on it may take.
 pub(super) struct Existing {
-    pub(super) place: Place,
+    pub(super) place: PlanRef,
     pub(super) longest_operation: Option<Duration>,
 }
 
-impl<'a> Target<'a> {
+impl<'a> BrokerTarget<'a> {
     /// # Errors
     /// [`ErrorClass::Rejected`], with what the user has to add.
     pub(super) fn of(instance: &'a InstanceRef) -> Result<Self, BackendError> {
@@ -48,14 +48,14 @@ impl<'a> Target<'a> {
         let offering =
             required(&instance.offering, "`instance.offering`; set it to the name or id of the offering")?;
         let plan = required(&instance.plan, "`instance.plan`; set it to the name or id of the plan")?;
-        let named = Place { offering: offering.to_owned(), plan: plan.to_owned() };
+        let named = PlanRef { offering: offering.to_owned(), plan: plan.to_owned() };
         Ok(Self { instance_id, named: Some(named) })
     }
 }
 
 impl Broker {
     /// The plan that a key is made for.
-    pub(super) async fn plan(&self, target: &Target<'_>) -> Result<Plan, BackendError> {
+    pub(super) async fn plan(&self, target: &BrokerTarget<'_>) -> Result<CatalogPlan, BackendError> {
         let Some(place) = self.place(target).await? else {
             let message = format!(
                 "the broker has no instance `{}`, or is still making it; check `instance.id`",
@@ -67,13 +67,13 @@ impl Broker {
     }
 
     /// The plan that a key is made for, where that is known without a request.
-    pub(super) fn known_plan(&self, target: &Target<'_>) -> Option<Plan> {
+    pub(super) fn known_plan(&self, target: &BrokerTarget<'_>) -> Option<CatalogPlan> {
         let place = self.instances.believed(target.instance_id).or_else(|| target.named.clone())?;
         self.catalog.believed()?.resolve(&place.offering, &place.plan).ok()
     }
 
     /// The plan, where keys can be made for it.
-    pub(super) async fn plan_of_keys(&self, target: &Target<'_>) -> Result<Plan, BackendError> {
+    pub(super) async fn plan_of_keys(&self, target: &BrokerTarget<'_>) -> Result<CatalogPlan, BackendError> {
         let plan = self.plan(target).await?;
         if let Some(flaw) = plan.flaw {
             let message = format!(
@@ -96,7 +96,7 @@ impl Broker {
     /// Ids that were noted when the key was created need no catalog.
     pub(super) async fn existing(
         &self,
-        target: &Target<'_>,
+        target: &BrokerTarget<'_>,
         noted: Option<&PlanIds>,
     ) -> Result<Option<Existing>, BackendError> {
         let Some(PlanIds { service_id, plan_id }) = noted else { return self.existing_now(target).await };
@@ -105,14 +105,14 @@ impl Broker {
         }
         let plan = self.catalog.latest().and_then(|catalog| catalog.resolve(service_id, plan_id).ok());
         Ok(Some(Existing {
-            place: Place { offering: service_id.clone(), plan: plan_id.clone() },
+            place: PlanRef { offering: service_id.clone(), plan: plan_id.clone() },
             longest_operation: plan.and_then(|plan| plan.longest_operation),
         }))
     }
 
     /// What else a key may be known by whose revocation was refused: the present plan of its instance, where the broker
     /// tells it, which is certain, and what the user says.
-    pub(super) async fn other_places(&self, target: &Target<'_>, refused: &Place) -> Vec<(Place, bool)> {
+    pub(super) async fn other_places(&self, target: &BrokerTarget<'_>, refused: &PlanRef) -> Vec<(PlanRef, bool)> {
         // Asked anew: what is known of it was refused.
         let present = self.present_place(target, |_| false).await;
         let said = self.existing_now(target).await.ok().flatten().map(|existing| existing.place);
@@ -122,7 +122,7 @@ impl Broker {
     }
 
     /// Whether the broker says that the instance is of another plan than this one. That is kept for the next attempt.
-    pub(super) async fn was_moved(&self, target: &Target<'_>, sent: &PlanIds) -> bool {
+    pub(super) async fn was_moved(&self, target: &BrokerTarget<'_>, sent: &PlanIds) -> bool {
         let Some(place) = self.present_place(target, is_believed).await else { return false };
         let catalog = self.catalog.latest();
         let plan = catalog.and_then(|catalog| catalog.resolve(&place.offering, &place.plan).ok());
@@ -132,9 +132,9 @@ impl Broker {
     /// What the instance is of by the broker's own word, where it gives that.
     async fn present_place(
         &self,
-        target: &Target<'_>,
-        good_enough: fn(&Known<Option<Place>>) -> bool,
-    ) -> Option<Place> {
+        target: &BrokerTarget<'_>,
+        good_enough: fn(&CachedAnswer<Option<PlanRef>>) -> bool,
+    ) -> Option<PlanRef> {
         if !self.catalog.latest()?.tells_of_instances() {
             return None;
         }
@@ -145,7 +145,7 @@ impl Broker {
     /// The ids of a key whose credentials are to be read, and whether the broker shows them.
     pub(super) async fn readable(
         &self,
-        target: &Target<'_>,
+        target: &BrokerTarget<'_>,
         noted: Option<&PlanIds>,
     ) -> Result<(PlanIds, bool), BackendError> {
         let Some(ids) = noted else {
@@ -160,7 +160,7 @@ impl Broker {
         Ok((ids.clone(), retrievable))
     }
 
-    async fn existing_now(&self, target: &Target<'_>) -> Result<Option<Existing>, BackendError> {
+    async fn existing_now(&self, target: &BrokerTarget<'_>) -> Result<Option<Existing>, BackendError> {
         let place = match self.place(target).await {
             Ok(place) => place,
             Err(error) => Some(self.instances.latest(target.instance_id).ok_or(error)?),
@@ -174,22 +174,22 @@ impl Broker {
             },
         };
         Ok(Some(match found {
-            Ok(Plan { service_id, plan_id, longest_operation, .. }) => {
-                Existing { place: Place { offering: service_id, plan: plan_id }, longest_operation }
+            Ok(CatalogPlan { service_id, plan_id, longest_operation, .. }) => {
+                Existing { place: PlanRef { offering: service_id, plan: plan_id }, longest_operation }
             }
             Err(Unknown { service_id, .. }) => Existing {
-                place: Place { offering: service_id.unwrap_or(place.offering), plan: place.plan },
+                place: PlanRef { offering: service_id.unwrap_or(place.offering), plan: place.plan },
                 longest_operation: None,
             },
         }))
     }
 
-    async fn resolve(&self, place: &Place) -> Result<Result<Plan, Unknown>, BackendError> {
+    async fn resolve(&self, place: &PlanRef) -> Result<Result<CatalogPlan, Unknown>, BackendError> {
         self.catalog.resolve(&place.offering, &place.plan, || self.request_catalog()).await
     }
 
     /// What the instance is of; `None`: there is no such instance.
-    async fn place(&self, target: &Target<'_>) -> Result<Option<Place>, BackendError> {
+    async fn place(&self, target: &BrokerTarget<'_>) -> Result<Option<PlanRef>, BackendError> {
         // What the broker said of an instance counts more than what the user did: it may have been moved since.
         if let Some(named) = &target.named {
             return Ok(self.instances.believed(target.instance_id).or_else(|| Some(named.clone())));
@@ -205,10 +205,10 @@ impl Broker {
         self.instances.place(target.instance_id, ask).await
     }
 
-    async fn request_instance(&self, target: &Target<'_>) -> Result<Option<Place>, BackendError> {
-        let mut exchange = Exchange::anonymous(self, Call::Instance);
+    async fn request_instance(&self, target: &BrokerTarget<'_>) -> Result<Option<PlanRef>, BackendError> {
+        let mut exchange = Exchange::anonymous(self, BrokerCall::Instance);
         let url = paths::instance(&self.base, target.instance_id);
-        let response = exchange.send(Request::new(Method::GET, Call::Instance.route(), url)).await?;
+        let response = exchange.send(Request::new(Method::GET, BrokerCall::Instance.route(), url)).await?;
         let body = || response.body().map_err(|failure| exchange.failed(failure));
         match response.status {
             StatusCode::OK => {

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    BindResource, Broker, BrokerConfig,
+    BindResourceObject, Broker, BrokerConfig,
     fake_broker::{
         FakeBroker, KEY, PARAMETER, SECRET, binding_path, catalog, config, connect, keeps_its_secrets,
         request, request_for,
@@ -29,7 +29,7 @@ use crate::backend::{
         self, Conflict, Forbidden, Gone, OrphanPossible, Rejected, Throttled, Transient, Unexpected,
         Unusable, Withheld,
     },
-    Fetched, HttpConfig, KeyRequest, KnownSecrets, Names, Parameters, PlanIds, Progress, Unbound, Work,
+    Fetched, HttpConfig, KeyRequest, KnownSecrets, Names, Parameters, PlanIds, Progress, Unbound, RemoteOperation,
     test_server::{self, Does, Then},
 };
 use crate::wipe::SecretValues;
@@ -101,7 +101,7 @@ async fn says_what_the_key_is_for(
 ) {
     let fake = FakeBroker::answering(201, KEY);
     let url = test_server::serve(fake.router()).await;
-    let bind_resource = BindResource {
+    let bind_resource = BindResourceObject {
         app_guid: app_guid.map(str::to_owned),
         credential_client_id: credential_client_id.map(str::to_owned),
     };
@@ -453,7 +453,7 @@ async fn the_query_of_the_url_is_sent_with_each_call_and_never_shown() {
     url.set_query(Some("tenant=a&key=open%20barley"));
     let broker = connect(url, Duration::from_secs(20));
     let error = broker.bind(&request()).await.unwrap_err();
-    let poll = broker.poll(&request(), Work::Unbind, Some("task")).await.unwrap_err();
+    let poll = broker.poll(&request(), RemoteOperation::Unbind, Some("task")).await.unwrap_err();
     let unbind = broker.unbind(&request()).await.unwrap_err();
     for shown in [&error, &poll, &unbind].map(|error| format!("{error} {error:?} {broker:?}")) {
         assert!(!shown.contains("barley") && !shown.contains("tenant=a"), "{shown}");
@@ -537,7 +537,7 @@ async fn asks_how_far_a_bind_is(
     #[case] expected: Result<&str, &str>,
 ) {
     let fake = FakeBroker::answering(status, body);
-    let progress = fake.start().await.poll(&request(), Work::Bind, Some("task 10/%")).await;
+    let progress = fake.start().await.poll(&request(), RemoteOperation::Bind, Some("task 10/%")).await;
     let query = "service_id=s-1&plan_id=p-1&operation=task+10%2F%25";
     assert_eq!(fake.call().uri.to_string(), format!("{}/last_operation?{query}", binding_path()));
     match (progress, expected) {
@@ -571,7 +571,7 @@ async fn what_it_was_told_before_is_hidden_too(#[case] known: Option<&'static st
     let error = broker.unbind(&request).await.unwrap_err();
     assert_eq!(error.message, format!("unbind failed: the broker answers 500: {words}"));
     let broker = FakeBroker::answering(200, &body).start().await;
-    let progress = broker.poll(&request, Work::Unbind, None).await.unwrap();
+    let progress = broker.poll(&request, RemoteOperation::Unbind, None).await.unwrap();
     assert!(matches!(&progress, Progress::Running { said: Some(said), .. } if said == words), "{progress:?}");
 }
 
@@ -588,7 +588,7 @@ async fn what_it_was_told_before_is_looked_up_only_where_words_are_shown() {
 #[tokio::test]
 async fn a_key_that_is_gone_is_what_an_unbind_is_for() {
     let fake = FakeBroker::answering(410, "<html>");
-    let progress = fake.start().await.poll(&request(), Work::Unbind, None).await.unwrap();
+    let progress = fake.start().await.poll(&request(), RemoteOperation::Unbind, None).await.unwrap();
     assert_eq!(progress, Progress::Succeeded);
     assert_eq!(fake.call().uri.query(), Some("service_id=s-1&plan_id=p-1"));
 }
@@ -675,9 +675,9 @@ async fn calls_can_be_spawned() {
 
 /// Leads every name to 127.0.0.1, and later to 127.0.0.2.
 #[derive(Debug, Default)]
-struct Moving(AtomicBool);
+struct MovingBroker(AtomicBool);
 
-impl Names for Moving {
+impl Names for MovingBroker {
     fn addresses(&self, _: &str) -> io::Result<Vec<IpAddr>> {
         let last = if self.0.load(Ordering::SeqCst) { 2 } else { 1 };
         Ok(vec![IpAddr::from([127, 0, 0, last])])
@@ -690,7 +690,7 @@ async fn a_tenants_broker_that_moves_proves_itself_before_it_gets_a_bind() {
     let length = body.len();
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
     let old = test_server::raw(head + &body, Then::Close).await;
-    let names = Arc::<Moving>::default();
+    let names = Arc::<MovingBroker>::default();
     let author = Author::Tenant { namespace: "training".to_owned() };
     let mut http = test_server::http_config(Duration::from_secs(20));
     http.addresses = http.addresses.for_author(author).with_names(Arc::clone(&names) as Arc<dyn Names>);

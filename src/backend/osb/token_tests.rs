@@ -26,7 +26,7 @@ use super::{
 use crate::backend::{
     ClientCredentials,
     ErrorClass::{self, Forbidden, Throttled, Transient, Unexpected},
-    HttpConfig, Limits, test_server,
+    HttpConfig, RequestLimits, test_server,
 };
 
 const SECRET: &str = "hunter2";
@@ -34,7 +34,7 @@ const MANY: usize = 50;
 
 /// Both servers, which are one here.
 #[derive(Clone, Default)]
-struct Remote(Arc<Mutex<Inner>>);
+struct BrokerAndTokenServer(Arc<Mutex<Inner>>);
 
 #[derive(Default)]
 struct Inner {
@@ -46,19 +46,19 @@ struct Inner {
     oldest_valid: usize,
     /// Binds that are refused wait until this many are.
     together: Option<Arc<Barrier>>,
-    calls: Vec<Call>,
+    calls: Vec<AuthorizedCall>,
 }
 
 /// A call to the broker.
 #[derive(Clone, Debug, PartialEq)]
-struct Call {
+struct AuthorizedCall {
     method: Method,
     /// The number of its token.
     token: usize,
     request_id: String,
 }
 
-impl Remote {
+impl BrokerAndTokenServer {
     async fn start(&self) -> Url {
         let router = Router::new()
             .route("/oauth/token", post(Self::hand_out))
@@ -68,10 +68,10 @@ impl Remote {
     }
 
     async fn connect(&self) -> Broker {
-        self.connect_with(Limits { timeout: Duration::from_secs(20), ..Limits::default() }).await
+        self.connect_with(RequestLimits { timeout: Duration::from_secs(20), ..RequestLimits::default() }).await
     }
 
-    async fn connect_with(&self, limits: Limits) -> Broker {
+    async fn connect_with(&self, limits: RequestLimits) -> Broker {
         let url = self.start().await;
         let auth = Some(Auth::ClientCredentials(ClientCredentials {
             token_url: url.join("oauth/token").unwrap(),
@@ -91,7 +91,7 @@ impl Remote {
         self.0.lock().unwrap().tokens
     }
 
-    fn calls(&self) -> Vec<Call> {
+    fn calls(&self) -> Vec<AuthorizedCall> {
         self.0.lock().unwrap().calls.clone()
     }
 
@@ -113,7 +113,7 @@ impl Remote {
         let is_bind = method == Method::PUT;
         let (refused, together) = {
             let mut inner = remote.0.lock().unwrap();
-            inner.calls.push(Call { method, token, request_id });
+            inner.calls.push(AuthorizedCall { method, token, request_id });
             (token < inner.oldest_valid, inner.together.clone())
         };
         if refused {
@@ -129,7 +129,7 @@ impl Remote {
 
 #[tokio::test]
 async fn one_token_serves_all_calls() {
-    let remote = Remote::default();
+    let remote = BrokerAndTokenServer::default();
     let broker = remote.connect().await;
     let request = request();
     let outcomes = join_all((0..MANY).map(|_| broker.bind(&request))).await;
@@ -140,7 +140,7 @@ async fn one_token_serves_all_calls() {
 
 #[tokio::test]
 async fn a_call_whose_token_is_refused_is_made_once_more_with_another() {
-    let remote = Remote::default();
+    let remote = BrokerAndTokenServer::default();
     let broker = remote.connect().await;
     broker.check().await.unwrap();
     remote.change(|inner| inner.oldest_valid = 2);
@@ -154,8 +154,8 @@ async fn a_call_whose_token_is_refused_is_made_once_more_with_another() {
 
 #[tokio::test]
 async fn one_token_is_asked_for_however_many_calls_are_refused_at_once() {
-    let remote = Remote::default();
-    let limits = Limits {
+    let remote = BrokerAndTokenServer::default();
+    let limits = RequestLimits {
         requests_per_second: NonZeroU32::new(1000).unwrap(),
         concurrency: NonZeroUsize::new(MANY).unwrap(),
         timeout: Duration::from_secs(20),
@@ -175,7 +175,7 @@ async fn one_token_is_asked_for_however_many_calls_are_refused_at_once() {
 
 #[tokio::test]
 async fn a_second_refusal_is_told() {
-    let remote = Remote::default();
+    let remote = BrokerAndTokenServer::default();
     let broker = remote.connect().await;
     broker.knows(&catalog()).await;
     remote.change(|inner| inner.oldest_valid = 3);
@@ -207,7 +207,7 @@ async fn a_bind_without_a_token_was_never_sent(
     #[case] body: &'static str,
     #[case] class: ErrorClass,
 ) {
-    let remote = Remote::default();
+    let remote = BrokerAndTokenServer::default();
     remote.change(|inner| inner.trouble = Some((status, body)));
     let broker = remote.connect().await;
     broker.knows(&catalog()).await;
@@ -222,7 +222,7 @@ async fn a_bind_without_a_token_was_never_sent(
 
 #[tokio::test]
 async fn a_bind_that_was_refused_and_gets_no_other_token_left_nothing() {
-    let remote = Remote::default();
+    let remote = BrokerAndTokenServer::default();
     let broker = remote.connect().await;
     broker.check().await.unwrap();
     remote.change(|inner| {
@@ -236,8 +236,8 @@ async fn a_bind_that_was_refused_and_gets_no_other_token_left_nothing() {
 
 #[tokio::test]
 async fn the_only_place_is_enough_for_token_catalog_and_bind() {
-    let remote = Remote::default();
-    let limits = Limits {
+    let remote = BrokerAndTokenServer::default();
+    let limits = RequestLimits {
         requests_per_second: NonZeroU32::new(1000).unwrap(),
         concurrency: NonZeroUsize::MIN,
         timeout: Duration::from_secs(20),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json, value::RawValue};
 use uuid::Uuid;
 
-use super::{config::BindResource, instances::Place};
+use super::{config::BindResourceObject, instances::PlanRef};
 use crate::backend::{
     Credentials, IssuedKey, KeyFacts, KeyRequest, Owner,
     bounded::{AtMost, is_word},
@@ -20,9 +20,9 @@ use crate::backend::{
 pub(super) struct BindBody<'a> {
     pub(super) service_id: &'a str,
     pub(super) plan_id: &'a str,
-    pub(super) context: Context<'a>,
+    pub(super) context: PlatformContext<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) bind_resource: Option<&'a BindResource>,
+    pub(super) bind_resource: Option<&'a BindResourceObject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) predecessor_binding_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Map::is_empty")]
@@ -31,7 +31,7 @@ pub(super) struct BindBody<'a> {
 
 /// Where the key is wanted; the spec's profile for Kubernetes.
 #[derive(Serialize)]
-pub(super) struct Context<'a> {
+pub(super) struct PlatformContext<'a> {
     platform: &'static str,
     namespace: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,7 +40,7 @@ pub(super) struct Context<'a> {
     instance_annotations: &'a BTreeMap<String, String>,
 }
 
-impl<'a> Context<'a> {
+impl<'a> PlatformContext<'a> {
     pub(super) fn of(request: &'a KeyRequest) -> Self {
         let KeyRequest { owner, instance, .. } = request;
         Self {
@@ -68,7 +68,7 @@ pub(super) struct CatalogBody<'a> {
 
 /// One offering of the catalog. Its plans are read one by one, so that an odd one hides no other.
 #[derive(Deserialize)]
-pub(super) struct Service<'a> {
+pub(super) struct ServiceObject<'a> {
     #[serde(default)]
     pub(super) id: Word,
     #[serde(default)]
@@ -83,7 +83,7 @@ pub(super) struct Service<'a> {
     pub(super) plans: Option<&'a RawValue>,
 }
 
-impl<'a> Service<'a> {
+impl<'a> ServiceObject<'a> {
     /// The plans, unless they are not a list.
     pub(super) fn plans(&self) -> Option<AtMost<10_000, &'a RawValue>> {
         serde_json::from_str(self.plans?.get()).ok()
@@ -92,7 +92,7 @@ impl<'a> Service<'a> {
 
 /// One plan of an offering.
 #[derive(Deserialize)]
-pub(super) struct Plan {
+pub(super) struct PlanObject {
     #[serde(default)]
     pub(super) id: Word,
     #[serde(default)]
@@ -165,14 +165,14 @@ pub(super) fn is_object(body: &[u8]) -> bool {
 ///
 /// # Errors
 /// What is wrong with the answer, in words that quote none of it.
-pub(super) fn place(body: &[u8]) -> Result<Place, &'static str> {
+pub(super) fn place(body: &[u8]) -> Result<PlanRef, &'static str> {
     let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return Err("is no JSON object") };
     let id = |name: &str| {
         let id = body.get(name).and_then(Value::as_str).filter(|id| !id.is_empty() && is_word(id));
         id.map(str::to_owned)
     };
     match (id("service_id"), id("plan_id")) {
-        (Some(offering), Some(plan)) => Ok(Place { offering, plan }),
+        (Some(offering), Some(plan)) => Ok(PlanRef { offering, plan }),
         _ => Err("does not tell `service_id` and `plan_id`"),
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::{TRIED_AGAIN, Token};
 use crate::backend::{
     BackendError, ErrorClass, FIRST_LOGIN_PAUSE, LOGIN_PAUSE,
-    shared_answer::{Known, SharedAnswer},
+    single_flight::{CachedAnswer, SingleFlight},
 };
 
 /// How long nobody asks again after a failure, unless the server names a longer time. Every key of a provider needs the
@@ -30,7 +30,7 @@ const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(10);
 /// It is used until its end, and renewed when four fifths of its life are over: by one call, while all others go on
 /// with the old one.
 pub(super) struct TokenCache {
-    tokens: SharedAnswer<Token>,
+    tokens: SingleFlight<Token>,
     /// When a token was last given up because it was refused.
     given_up: Mutex<Option<Instant>>,
     /// Whether the login was refused when it was last tried.
@@ -40,7 +40,7 @@ pub(super) struct TokenCache {
 impl Default for TokenCache {
     fn default() -> Self {
         let kept = |error: &BackendError| error.retry_after.unwrap_or_default().max(PAUSE_AFTER_FAILURE);
-        let tokens = SharedAnswer::kept(kept);
+        let tokens = SingleFlight::kept(kept);
         Self { tokens, given_up: Mutex::default(), login_refused: AtomicBool::default() }
     }
 }
@@ -130,11 +130,11 @@ impl fmt::Debug for TokenCache {
     }
 }
 
-fn lives(known: &Known<Token>) -> bool {
+fn lives(known: &CachedAnswer<Token>) -> bool {
     known.since.elapsed() < known.value.life
 }
 
-fn is_due(known: &Known<Token>) -> bool {
+fn is_due(known: &CachedAnswer<Token>) -> bool {
     known.since.elapsed() >= known.value.life * 4 / 5
 }
 
@@ -157,13 +157,13 @@ mod tests {
 
     /// A server that takes a moment for each request, and numbers its tokens.
     #[derive(Default)]
-    struct Server {
+    struct SlowServer {
         requests: AtomicUsize,
         /// How the next requests fail; `None`: with a token.
         faults: Mutex<VecDeque<Option<BackendError>>>,
     }
 
-    impl Server {
+    impl SlowServer {
         fn failing(times: usize) -> Self {
             let server = Self::default();
             server.faults.lock().unwrap().extend(std::iter::repeat_n(Some(down()), times));
@@ -191,13 +191,13 @@ mod tests {
 
     /// The login of a provider, and its token server.
     #[derive(Default)]
-    struct Login {
+    struct CachedLogin {
         cache: TokenCache,
-        server: Server,
+        server: SlowServer,
     }
 
-    impl Login {
-        fn at(server: Server) -> Self {
+    impl CachedLogin {
+        fn at(server: SlowServer) -> Self {
             Self { server, ..Self::default() }
         }
 
@@ -226,18 +226,18 @@ mod tests {
     }
 
     #[rstest]
-    #[case::a_token(Server::default(), Ok("token-1"))]
-    #[case::a_failure(Server::failing(1), Err("down"))]
+    #[case::a_token(SlowServer::default(), Ok("token-1"))]
+    #[case::a_failure(SlowServer::failing(1), Err("down"))]
     #[tokio::test(start_paused = true)]
-    async fn one_asks_for_all(#[case] server: Server, #[case] expected: Result<&str, &str>) {
-        let login = Login::at(server);
+    async fn one_asks_for_all(#[case] server: SlowServer, #[case] expected: Result<&str, &str>) {
+        let login = CachedLogin::at(server);
         assert_eq!(login.fifty().await, all(expected));
         assert_eq!(login.server.requests(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_token_is_renewed_by_one_call_while_the_others_use_the_old_one() {
-        let login = Login::default();
+        let login = CachedLogin::default();
         login.current().await.unwrap();
         advance(LIFE * 4 / 5 - MOMENT).await;
         assert_eq!(login.name().await, "token-1");
@@ -255,7 +255,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_renewal_that_fails_is_tried_again_after_a_pause_while_the_old_token_lives() {
-        let login = Login::default();
+        let login = CachedLogin::default();
         login.current().await.unwrap();
         login.server.faults.lock().unwrap().extend(vec![Some(down()); 2]);
         advance(LIFE * 4 / 5).await;
@@ -273,7 +273,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_token_that_is_dead_is_not_used() {
-        let login = Login::default();
+        let login = CachedLogin::default();
         login.current().await.unwrap();
         login.server.faults.lock().unwrap().push_back(Some(down()));
         advance(LIFE).await;
@@ -286,7 +286,7 @@ mod tests {
     /// The one call that renews has waited in vain when the old token dies.
     #[tokio::test(start_paused = true)]
     async fn a_token_that_dies_during_its_renewal_is_not_used() {
-        let login = Login::default();
+        let login = CachedLogin::default();
         login.current().await.unwrap();
         login.server.faults.lock().unwrap().push_back(Some(down()));
         advance(LIFE - MOMENT).await;
@@ -295,7 +295,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_gives_up_while_asking_leaves_the_turn_to_the_next() {
-        let login = Login::default();
+        let login = CachedLogin::default();
         assert!(login.current().now_or_never().is_none());
         assert_eq!(login.name().await, "token-2");
         advance(LIFE * 4 / 5).await;
@@ -309,7 +309,7 @@ mod tests {
     #[case::a_pause_whatever_the_server_says(Some(0), PAUSE_AFTER_FAILURE)]
     #[tokio::test(start_paused = true)]
     async fn a_server_in_trouble_is_left_alone(#[case] retry_after: Option<u64>, #[case] pause: Duration) {
-        let login = Login::default();
+        let login = CachedLogin::default();
         let retry_after = retry_after.map(Duration::from_secs);
         let sorry = BackendError { retry_after, ..down() };
         login.server.faults.lock().unwrap().push_back(Some(sorry));
@@ -326,7 +326,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refused_token_is_replaced_once() {
-        let login = Login::default();
+        let login = CachedLogin::default();
         let refused = login.current().await.unwrap();
         // Fifty calls were made with it, and each is told so.
         assert!((0..50).all(|_| login.cache.refuse(&refused)));
@@ -339,7 +339,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_refuses_every_token_does_not_cost_a_request_each() {
-        let login = Login::default();
+        let login = CachedLogin::default();
         assert!(login.cache.refuse(&login.current().await.unwrap()));
         for _ in 0..50 {
             let second = login.current().await.unwrap();
@@ -353,7 +353,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refused_token_is_not_used_while_there_is_no_other() {
-        let login = Login::default();
+        let login = CachedLogin::default();
         let refused = login.current().await.unwrap();
         login.server.faults.lock().unwrap().push_back(Some(down()));
         assert!(login.cache.refuse(&refused));
@@ -363,7 +363,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn debug_shows_no_token() {
-        let login = Login::default();
+        let login = CachedLogin::default();
         login.current().await.unwrap();
         assert_eq!(format!("{:?}", login.cache), "TokenCache { life: Some(100s), .. }");
     }
@@ -375,7 +375,7 @@ mod tests {
     /// A login that is wrong is tried three times in the first hour, and twice in each further one.
     #[tokio::test(start_paused = true)]
     async fn a_login_that_is_refused_is_left_alone_for_ever_longer() {
-        let login = Login::default();
+        let login = CachedLogin::default();
         login.server.faults.lock().unwrap().extend(std::iter::repeat_n(Some(refused()), 1000));
         let mut attempts = Vec::new();
         for minute in 0..130 {
@@ -395,7 +395,7 @@ mod tests {
     /// A failure of another kind says nothing of the login, and a success that it is right.
     #[tokio::test(start_paused = true)]
     async fn a_login_that_worked_again_waits_shortly_after_the_next_refusal() {
-        let login = Login::default();
+        let login = CachedLogin::default();
         let pause = async || login.current().await.unwrap_err().retry_after.unwrap();
         let fail = |error| login.server.faults.lock().unwrap().push_back(error);
         for error in [refused(), down(), refused()] {
@@ -415,7 +415,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_login_that_an_earlier_process_was_refused_with_waits_for_its_time() {
-        let login = Login { cache: TokenCache::pausing(Duration::from_secs(300)), ..Login::default() };
+        let login = CachedLogin { cache: TokenCache::pausing(Duration::from_secs(300)), ..CachedLogin::default() };
         advance(Duration::from_secs(200)).await;
         let error = login.current().await.unwrap_err();
         assert_eq!((error.refuses_login, error.retry_after), (true, Some(Duration::from_secs(100))));

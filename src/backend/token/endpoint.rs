@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::{TRIED_AGAIN, Token, answer};
 use crate::backend::{
     BackendError, ErrorClass,
-    http::{Failure, HttpClient, Redactor, Request, Response, base_url, below, without_query},
+    http::{HttpFailure, HttpClient, Redactor, Request, Response, base_url, below, without_query},
 };
 
 /// What stands for the path of every token endpoint where calls are counted: users choose it.
@@ -86,7 +86,7 @@ pub(super) struct TokenEndpoint {
     url: Url,
     /// How the client logs in, where it has a login of its own.
     authorization: Option<HeaderValue>,
-    grant: Grant,
+    grant: TokenGrant,
     /// What is read anew for each request.
     token_file: Option<PathBuf>,
     form: Vec<(&'static str, Zeroizing<String>)>,
@@ -97,14 +97,14 @@ pub(super) struct TokenEndpoint {
 
 /// What tokens are given for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Grant {
+enum TokenGrant {
     ClientCredentials,
     Password,
     ApiKey,
     ComputeResource,
 }
 
-impl Grant {
+impl TokenGrant {
     const fn name(self) -> &'static str {
         match self {
             Self::ClientCredentials => "client_credentials",
@@ -127,7 +127,7 @@ impl TokenEndpoint {
     pub(super) fn of_client(login: &ClientCredentials, http: &HttpClient) -> Result<Self, BackendError> {
         let ClientCredentials { token_url, client_id, client_secret, scopes } = login;
         let (authorization, login) = authorization(client_id, client_secret)?;
-        let mut form = vec![("grant_type", Grant::ClientCredentials.name().to_owned().into())];
+        let mut form = vec![("grant_type", TokenGrant::ClientCredentials.name().to_owned().into())];
         if !scopes.is_empty() {
             form.push(("scope", scopes.join(" ").into()));
         }
@@ -135,7 +135,7 @@ impl TokenEndpoint {
         Ok(Self {
             url: base_url(http, "tokenUrl", token_url)?,
             authorization: Some(authorization),
-            grant: Grant::ClientCredentials,
+            grant: TokenGrant::ClientCredentials,
             token_file: None,
             form,
             refresh_token: Mutex::default(),
@@ -150,7 +150,7 @@ impl TokenEndpoint {
     pub(super) fn of_user(login: &PasswordLogin<'_>, http: &HttpClient) -> Result<Self, BackendError> {
         let PasswordLogin { token_url, client_id, username, password, login_hint } = login;
         let mut form = vec![
-            ("grant_type", Grant::Password.name().to_owned().into()),
+            ("grant_type", TokenGrant::Password.name().to_owned().into()),
             ("username", (*username).to_owned().into()),
             ("password", password.expose_secret().to_owned().into()),
         ];
@@ -159,7 +159,7 @@ impl TokenEndpoint {
         Ok(Self {
             url: base_url(http, "apiUrl", token_url)?,
             authorization: Some(authorization(client_id, &SecretString::default())?.0),
-            grant: Grant::Password,
+            grant: TokenGrant::Password,
             token_file: None,
             form,
             refresh_token: Mutex::default(),
@@ -181,11 +181,11 @@ impl TokenEndpoint {
             IamLogin::ApiKey(key) => {
                 let encoded = form_encoded(key.expose_secret());
                 let redactor = Redactor::hiding([key.clone(), encoded]);
-                (Grant::ApiKey, ("apikey", key.expose_secret().to_owned().into()), None, redactor)
+                (TokenGrant::ApiKey, ("apikey", key.expose_secret().to_owned().into()), None, redactor)
             }
             IamLogin::TrustedProfile { profile: (name, value), token_file } => {
                 let profile = (name, value.to_owned().into());
-                (Grant::ComputeResource, profile, Some(token_file), Redactor::default())
+                (TokenGrant::ComputeResource, profile, Some(token_file), Redactor::default())
             }
         };
         let form = vec![("grant_type", grant.name().to_owned().into()), field];
@@ -225,7 +225,7 @@ impl TokenEndpoint {
         self.attempt(http, form).await.map_err(|failed| failed.error)
     }
 
-    async fn attempt(&self, http: &HttpClient, form: &[(&str, Zeroizing<String>)]) -> Result<Token, Failed> {
+    async fn attempt(&self, http: &HttpClient, form: &[(&str, Zeroizing<String>)]) -> Result<Token, TokenFailure> {
         let mut request = Request::new(Method::POST, ROUTE, self.url.clone())
             .elsewhere()
             .answered_in_bytes(LARGEST_ANSWER)
@@ -237,18 +237,18 @@ impl TokenEndpoint {
                 .header(AUTHORIZATION, authorization.clone())
                 .header(ENCODED_CREDENTIALS, HeaderValue::from_static("true"));
         }
-        let failed = |failure: Failure| failure.into_error(&self.what(), ErrorClass::Transient);
+        let failed = |failure: HttpFailure| failure.into_error(&self.what(), ErrorClass::Transient);
         let response = http.send(request).await.map_err(failed)?;
         if !response.status.is_success() {
             let shown = form.iter().filter(|(name, _)| *name == "cr_token");
             let error = self.refused(&response, shown.map(|(_, token)| token.as_str().into()));
-            return Err(Failed { status: Some(response.status), error });
+            return Err(TokenFailure { status: Some(response.status), error });
         }
         let body = response.body().map_err(failed)?;
         let token = answer::token(body).map_err(|what| self.malformed(&response, what))?;
         // A client that logs in by itself has no use for one (section 4.4.3). A server that sends none with a renewal
         // leaves the last one as it is (section 6).
-        let refresh_token = answer::refresh_token(body).filter(|_| self.grant == Grant::Password);
+        let refresh_token = answer::refresh_token(body).filter(|_| self.grant == TokenGrant::Password);
         if refresh_token.is_some() {
             self.keep(refresh_token);
         }
@@ -334,11 +334,11 @@ fn is_locked(body: &[u8]) -> bool {
 
 /// Whether this code refuses what the login shows, and not what the client may do. All other codes, and an answer without one,
 /// may be a gateway's. IAM's codes are many. A resource's own token is another one each time, and no server counts it.
-fn refuses_secret(grant: Grant, code: &str) -> bool {
+fn refuses_secret(grant: TokenGrant, code: &str) -> bool {
     match grant {
-        Grant::ComputeResource => false,
-        Grant::ApiKey => true,
-        Grant::ClientCredentials | Grant::Password => {
+        TokenGrant::ComputeResource => false,
+        TokenGrant::ApiKey => true,
+        TokenGrant::ClientCredentials | TokenGrant::Password => {
             matches!(code, "invalid_client" | "invalid_grant" | "unauthorized" | "access_denied")
         }
     }
@@ -348,13 +348,13 @@ fn refuses_secret(grant: Grant, code: &str) -> bool {
 const NOT_GRANTED: &str = "Unauthorized grant type";
 
 /// A request for a token that brought none.
-struct Failed {
+struct TokenFailure {
     /// What the server answered, where it did.
     status: Option<StatusCode>,
     error: BackendError,
 }
 
-impl Failed {
+impl TokenFailure {
     /// Whether it may be due to a refresh token that is dead. A UAA answers 401 or 500 to those.
     fn may_be_of_a_refresh_token(&self) -> bool {
         matches!(self.error.class, ErrorClass::Forbidden | ErrorClass::Rejected)
@@ -362,7 +362,7 @@ impl Failed {
     }
 }
 
-impl From<BackendError> for Failed {
+impl From<BackendError> for TokenFailure {
     fn from(error: BackendError) -> Self {
         Self { status: None, error }
     }
@@ -440,7 +440,7 @@ fn form_encoded(text: &str) -> SecretString {
 }
 
 /// What a refusal means (section 5.2). Its statuses are 400, and 401 for a client that failed to log in.
-fn class(grant: Grant, status: u16, code: Option<&str>) -> ErrorClass {
+fn class(grant: TokenGrant, status: u16, code: Option<&str>) -> ErrorClass {
     match (status, code) {
         // What is sent to IAM is nothing but the login, and its codes are many.
         (400 | 404, Some(_)) if grant.is_of_iam() => ErrorClass::Forbidden,
@@ -455,27 +455,27 @@ fn class(grant: Grant, status: u16, code: Option<&str>) -> ErrorClass {
 }
 
 /// What to do about a refusal; empty where it is simply tried again.
-fn advice(grant: Grant, class: ErrorClass, code: Option<&str>) -> &'static str {
+fn advice(grant: TokenGrant, class: ErrorClass, code: Option<&str>) -> &'static str {
     match (class, code) {
-        (_, Some("unauthorized_client" | "unsupported_grant_type")) if grant == Grant::Password => {
+        (_, Some("unauthorized_client" | "unsupported_grant_type")) if grant == TokenGrant::Password => {
             "allow the client `cf` the grant `password` there, or log in by `clientCredentials`"
         }
         (_, Some("unauthorized_client" | "unsupported_grant_type")) => {
             "allow this client the grant `client_credentials` there"
         }
-        (ErrorClass::Forbidden, Some("invalid_client")) if grant == Grant::Password => {
+        (ErrorClass::Forbidden, Some("invalid_client")) if grant == TokenGrant::Password => {
             "the server does not know the client `cf`; log in by `clientCredentials`"
         }
         (_, Some("invalid_scope")) => "check `scopes`, and what the client may ask for there",
-        (ErrorClass::Forbidden, _) if grant == Grant::ApiKey => {
+        (ErrorClass::Forbidden, _) if grant == TokenGrant::ApiKey => {
             "check the entry `apikey` of the login that the provider names: the API key may be wrong, locked or deleted"
         }
-        (ErrorClass::Forbidden, _) if grant == Grant::ComputeResource => {
+        (ErrorClass::Forbidden, _) if grant == TokenGrant::ComputeResource => {
             "check `trustedProfile`, and that the profile trusts this cluster, and the operator's namespace and service \
              account in it"
         }
         (ErrorClass::Unexpected, _) if grant.is_of_iam() => "check that `iamUrl` is the base address of IAM",
-        (ErrorClass::Forbidden, _) if grant == Grant::Password => {
+        (ErrorClass::Forbidden, _) if grant == TokenGrant::Password => {
             "check the entries `username` and `password` of the login that the provider names, and `origin`"
         }
         (ErrorClass::Forbidden, _) => {

@@ -17,7 +17,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use self::{outcome::Outcome, rights::Right};
+use self::{outcome::CheckOutcome, rights::Right};
 use super::run::Run;
 use crate::{
     api::ClusterKeyProvider,
@@ -37,12 +37,12 @@ const CONCURRENCY: usize = 16;
   servicekey-operator check --leader-elect
   kubectl auth can-i --list --as system:serviceaccount:servicekeys-system:servicekey-operator
   servicekey-operator check --namespaces training,staging")]
-pub(super) struct Check {
+pub(super) struct CheckCommand {
     #[command(flatten)]
     run: Run,
 }
 
-impl Check {
+impl CheckCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let threads = tokio::runtime::Builder::new_current_thread().enable_all().build();
         threads.context("can't start the runtime")?.block_on(self.all())
@@ -55,7 +55,7 @@ impl Check {
             .context("can't make a client of this configuration")?;
         let version = client.apiserver_version().await.map_err(in_words);
         let version = version.with_context(|| format!("the API server at `{address}` does not answer"))?;
-        let mut outcomes = vec![Outcome::Well(format!(
+        let mut outcomes = vec![CheckOutcome::Well(format!(
             "the API server at `{address}` answers: Kubernetes {}",
             version.git_version
         ))];
@@ -64,7 +64,7 @@ impl Check {
         outcomes.extend(permissions(&client, &self.run, &user).await?);
         outcomes.extend(trusted_profiles(&client, &self.run).await);
         outcome::print(&outcomes);
-        match outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Wrong(_))).count() {
+        match outcomes.iter().filter(|outcome| matches!(outcome, CheckOutcome::Wrong(_))).count() {
             0 => Ok(()),
             1 => bail!("1 check failed"),
             failed => bail!("{failed} checks failed"),
@@ -89,11 +89,11 @@ async fn user(client: &Client) -> anyhow::Result<String> {
 }
 
 /// Whether the custom resources are there, in this version.
-async fn definitions(client: &Client) -> anyhow::Result<Vec<Outcome>> {
+async fn definitions(client: &Client) -> anyhow::Result<Vec<CheckOutcome>> {
     let request = http::Request::get(schema::PUBLISHED).body(Vec::new())?;
     match client.request::<Value>(request).await {
         Ok(published) => Ok(schema::compare(&published)),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(vec![Outcome::Wrong(
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(vec![CheckOutcome::Wrong(
             "the custom resources are not installed; apply what `servicekey-operator crds` prints".to_owned(),
         )]),
         Err(error) => {
@@ -103,7 +103,7 @@ async fn definitions(client: &Client) -> anyhow::Result<Vec<Outcome>> {
 }
 
 /// Whether there is a token for the trusted profiles that ClusterKeyProviders name. It is in the operator's pod.
-async fn trusted_profiles(client: &Client, run: &Run) -> Option<Outcome> {
+async fn trusted_profiles(client: &Client, run: &Run) -> Option<CheckOutcome> {
     if run.namespaces().is_some() {
         return None;
     }
@@ -117,9 +117,9 @@ async fn trusted_profiles(client: &Client, run: &Run) -> Option<Outcome> {
     let file = run.service_account_token();
     let shown = file.display();
     Some(if tokio::fs::metadata(file).await.is_ok() {
-        Outcome::Well(format!("the token for trusted profiles is in `{shown}`"))
+        CheckOutcome::Well(format!("the token for trusted profiles is in `{shown}`"))
     } else {
-        Outcome::Odd(format!(
+        CheckOutcome::Odd(format!(
             "ClusterKeyProvider `{provider}` logs in by a trusted profile, and there is no service-account token in `{shown}` \
              here; if this is the operator's pod, set the chart value `ibmCloud.trustedProfiles.enabled: true`, or apply \
              `deploy/kustomize/trusted-profiles`"
@@ -128,7 +128,7 @@ async fn trusted_profiles(client: &Client, run: &Run) -> Option<Outcome> {
 }
 
 /// Whether `user`, who asks, may do what the operator does.
-async fn permissions(client: &Client, run: &Run, user: &str) -> anyhow::Result<Vec<Outcome>> {
+async fn permissions(client: &Client, run: &Run, user: &str) -> anyhow::Result<Vec<CheckOutcome>> {
     let needed = rights::needed(&run.namespaces(), run.elects_in());
     let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
     let granted: Vec<(Right, bool)> = stream::iter(needed)
@@ -151,13 +151,13 @@ async fn permissions(client: &Client, run: &Run, user: &str) -> anyhow::Result<V
         .context("the API server does not say what may be done")?;
     let missing: Vec<_> = granted.iter().filter(|(_, granted)| !granted).map(|(right, _)| right).collect();
     if missing.is_empty() {
-        return Ok(vec![Outcome::Well(format!(
+        return Ok(vec![CheckOutcome::Well(format!(
             "`{user}` has the {} rights that the operator needs",
             granted.len()
         ))]);
     }
     Ok(missing
         .into_iter()
-        .map(|right| Outcome::Wrong(format!("`{user}` may not {right}; bind the operator's role to it")))
+        .map(|right| CheckOutcome::Wrong(format!("`{user}` may not {right}; bind the operator's role to it")))
         .collect())
 }

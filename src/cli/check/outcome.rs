@@ -5,7 +5,7 @@ use owo_colors::OwoColorize;
 
 /// What one check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum CheckOutcome {
     Well(String),
     /// All is well for now, but somebody should know.
     Odd(String),
@@ -13,12 +13,12 @@ pub(super) enum Outcome {
 }
 
 /// Prints one line for each, with colours only on a terminal.
-pub(super) fn print(outcomes: &[Outcome]) {
+pub(super) fn print(outcomes: &[CheckOutcome]) {
     for outcome in outcomes {
         match outcome {
-            Outcome::Well(what) => println!("{}      {what}", "ok".green()),
-            Outcome::Odd(what) => println!("{}    {what}", "note".yellow()),
-            Outcome::Wrong(what) => println!("{}  {what}", "failed".red()),
+            CheckOutcome::Well(what) => println!("{}      {what}", "ok".green()),
+            CheckOutcome::Odd(what) => println!("{}    {what}", "note".yellow()),
+            CheckOutcome::Wrong(what) => println!("{}  {what}", "failed".red()),
         }
     }
 }

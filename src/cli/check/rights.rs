@@ -20,12 +20,12 @@ pub(super) struct Right {
 }
 
 /// Group, resource, verbs.
-type Rule = (&'static str, &'static str, &'static [&'static str]);
+type AccessRule = (&'static str, &'static str, &'static [&'static str]);
 
 const GROUP: &str = "servicekeys.dev";
 
 /// What is done where ServiceKeys are served.
-const IN_EACH_NAMESPACE: [Rule; 7] = [
+const IN_EACH_NAMESPACE: [AccessRule; 7] = [
     (GROUP, "servicekeys", &["list", "watch", "patch"]),
     (GROUP, "servicekeys/status", &["update"]),
     (GROUP, "keyproviders", &["list", "watch", "patch"]),
@@ -37,7 +37,7 @@ const IN_EACH_NAMESPACE: [Rule; 7] = [
 ];
 
 /// What is done besides where the whole cluster is served.
-const IN_THE_CLUSTER: [Rule; 3] = [
+const IN_THE_CLUSTER: [AccessRule; 3] = [
     (GROUP, "clusterkeyproviders", &["list", "watch", "patch"]),
     (GROUP, "clusterkeyproviders/status", &["update"]),
     ("", "namespaces", &["list", "watch"]),
@@ -70,7 +70,7 @@ pub(super) fn needed(namespaces: &Option<BTreeSet<String>>, elects_in: Option<&s
 }
 
 fn rights<'a>(
-    (group, resource, verbs): &'a Rule,
+    (group, resource, verbs): &'a AccessRule,
     namespace: Option<&'a String>,
 ) -> impl Iterator<Item = Right> + use<'a> {
     verbs.iter().map(move |verb| Right { group, resource, verb, namespace: namespace.cloned(), name: None })

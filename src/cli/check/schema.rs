@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::outcome::Outcome;
+use super::outcome::CheckOutcome;
 use crate::api::custom_resource_definitions;
 
 /// Where the API server publishes them.
@@ -13,7 +13,7 @@ pub(super) const PUBLISHED: &str = "/openapi/v3/apis/servicekeys.dev/v1alpha1";
 const SHOWN: usize = 5;
 
 /// What differs, for each of our kinds.
-pub(super) fn compare(published: &Value) -> Vec<Outcome> {
+pub(super) fn compare(published: &Value) -> Vec<CheckOutcome> {
     let definitions = custom_resource_definitions();
     definitions
         .iter()
@@ -23,7 +23,7 @@ pub(super) fn compare(published: &Value) -> Vec<Outcome> {
             let ours = ours.and_then(|schema| serde_json::to_value(&schema.open_api_v3_schema).ok());
             match (ours, published_schema(published, kind)) {
                 (Some(ours), Some(theirs)) => differences(kind, &ours, theirs),
-                _ => Outcome::Wrong(format!(
+                _ => CheckOutcome::Wrong(format!(
                     "`{kind}` is not installed; apply what `servicekey-operator crds` prints"
                 )),
             }
@@ -39,21 +39,21 @@ fn published_schema<'a>(published: &'a Value, kind: &str) -> Option<&'a Value> {
     })
 }
 
-fn differences(kind: &str, ours: &Value, theirs: &Value) -> Outcome {
+fn differences(kind: &str, ours: &Value, theirs: &Value) -> CheckOutcome {
     let (missing, unknown) = (beyond(ours, theirs), beyond(theirs, ours));
     if !missing.is_empty() {
-        return Outcome::Wrong(format!(
+        return CheckOutcome::Wrong(format!(
             "`{kind}` is installed by another version, without {}; apply what `servicekey-operator crds` prints",
             named(&missing)
         ));
     }
     if !unknown.is_empty() {
-        return Outcome::Odd(format!(
+        return CheckOutcome::Odd(format!(
             "`{kind}` is installed by a newer version: {} would be ignored by this one",
             named(&unknown)
         ));
     }
-    Outcome::Well(format!("`{kind}` is installed as this version knows it"))
+    CheckOutcome::Well(format!("`{kind}` is installed as this version knows it"))
 }
 
 fn named(paths: &[String]) -> String {
@@ -115,10 +115,10 @@ mod tests {
         json!({"components": {"schemas": schemas.collect::<serde_json::Map<_, _>>()}})
     }
 
-    fn of_service_keys(published: &Value) -> Outcome {
+    fn of_service_keys(published: &Value) -> CheckOutcome {
         let found = compare(published);
-        let of_them = |outcome: &&Outcome| match outcome {
-            Outcome::Well(what) | Outcome::Odd(what) | Outcome::Wrong(what) => {
+        let of_them = |outcome: &&CheckOutcome| match outcome {
+            CheckOutcome::Well(what) | CheckOutcome::Odd(what) | CheckOutcome::Wrong(what) => {
                 what.starts_with("`ServiceKey`")
             }
         };
@@ -129,7 +129,7 @@ mod tests {
     fn our_own_are_well() {
         let found = compare(&published());
         assert_eq!(found.len(), 3);
-        assert!(found.iter().all(|outcome| matches!(outcome, Outcome::Well(_))), "{found:?}");
+        assert!(found.iter().all(|outcome| matches!(outcome, CheckOutcome::Well(_))), "{found:?}");
     }
 
     #[test]
@@ -139,7 +139,7 @@ mod tests {
         spec.as_object_mut().unwrap().remove("suspend").unwrap();
         spec["rotation"]["properties"].as_object_mut().unwrap().remove("every").unwrap();
         spec["deletionPolicy"]["enum"] = json!(["Delete"]);
-        let Outcome::Wrong(said) = of_service_keys(&older) else { panic!() };
+        let CheckOutcome::Wrong(said) = of_service_keys(&older) else { panic!() };
         for part in [
             "`spec.suspend`",
             "`spec.rotation.every`",
@@ -155,7 +155,7 @@ mod tests {
         let mut newer = published();
         let spec = newer.pointer_mut("/components/schemas/ServiceKey/properties/spec/properties").unwrap();
         spec["invented"] = json!({"type": "string"});
-        let Outcome::Odd(said) = of_service_keys(&newer) else { panic!() };
+        let CheckOutcome::Odd(said) = of_service_keys(&newer) else { panic!() };
         assert!(said.contains("`spec.invented` would be ignored"), "{said}");
     }
 
@@ -164,7 +164,7 @@ mod tests {
         let mut partly = published();
         partly.pointer_mut("/components/schemas").unwrap().as_object_mut().unwrap().remove("ServiceKey");
         assert!(
-            matches!(of_service_keys(&partly), Outcome::Wrong(said) if said.contains("is not installed"))
+            matches!(of_service_keys(&partly), CheckOutcome::Wrong(said) if said.contains("is not installed"))
         );
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::load::Logins;
+use super::load::AuthSecrets;
 use crate::{
     api::Reason,
     lifecycle::{LONGEST_UNEXPLAINED_HOLD, Problem},
@@ -18,7 +18,7 @@ pub struct DeletedLogins {
 
 impl DeletedLogins {
     /// Those of these Secrets that are being deleted.
-    pub fn of(logins: &Logins, now: Timestamp) -> Self {
+    pub fn of(logins: &AuthSecrets, now: Timestamp) -> Self {
         let deleted = logins
             .metadata()
             .filter_map(|(name, meta)| Some((name.to_owned(), meta.deletion_timestamp.as_ref()?.0)));

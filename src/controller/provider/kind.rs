@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use kube::{Api, Client, ResourceExt, runtime::reflector::ObjectRef};
 use serde::Serialize;
 
-use super::registry::{Access, ProviderId};
+use super::registry::{ProviderAccess, ProviderId};
 use crate::{
     api::{ClusterKeyProvider, KeyProvider, ProviderKind, ProviderSpec, ProviderStatus},
     controller::unread::Watched,
@@ -27,7 +27,7 @@ pub trait Provider: Watched + Clone + Debug + Serialize + Send + Sync + 'static 
     fn provider(&self) -> &ProviderSpec;
 
     /// Who may use it.
-    fn access(&self) -> Access;
+    fn access(&self) -> ProviderAccess;
 
     /// The status, as it was last written.
     fn status(&self) -> Option<&ProviderStatus>;
@@ -57,8 +57,8 @@ impl Provider for KeyProvider {
         &self.spec
     }
 
-    fn access(&self) -> Access {
-        Access::OwnNamespace
+    fn access(&self) -> ProviderAccess {
+        ProviderAccess::OwnNamespace
     }
 
     fn status(&self) -> Option<&ProviderStatus> {
@@ -94,8 +94,8 @@ impl Provider for ClusterKeyProvider {
         &self.spec.provider
     }
 
-    fn access(&self) -> Access {
-        Access::Shared {
+    fn access(&self) -> ProviderAccess {
+        ProviderAccess::Shared {
             namespaces: self.spec.allowed_namespaces.clone(),
             rules: self.spec.rules.clone().into(),
         }

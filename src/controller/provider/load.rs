@@ -20,9 +20,9 @@ use crate::{
         TrustedProfile,
     },
     backend::{
-        AddressPolicy, ApiVersion, Author, Backend, BackendError, BindResource, Broker, BrokerAuth,
-        BrokerConfig, ClientCertificate, ClientCredentials, CloudFoundry, CloudFoundryAuth,
-        CloudFoundryConfig, ErrorClass, HttpConfig, IbmCloud, IbmCloudAuth, IbmCloudConfig, Limits,
+        AddressPolicy, ApiVersion, Author, Backend, BackendError, BindResourceObject, Broker, BrokerAuth,
+        BrokerConfig, ClientCertificate, ClientCredentials, CloudFoundry, CloudFoundryLogin,
+        CloudFoundryConfig, ErrorClass, HttpConfig, IbmCloud, IbmCloudLogin, IbmCloudConfig, RequestLimits,
         LostClusters, MemoryShare, Observer, Profile, RemoteShares,
     },
     controller::{
@@ -38,13 +38,13 @@ use crate::{
 /// The Secrets that a provider names, as they are now.
 ///
 /// It has no `Debug`: the values are what it is about.
-pub struct Logins {
+pub struct AuthSecrets {
     api: Api<Secret>,
     namespace: String,
     secrets: BTreeMap<String, Option<HeldSecret>>,
 }
 
-impl Logins {
+impl AuthSecrets {
     /// Reads all Secrets that the provider names.
     ///
     /// # Errors
@@ -144,7 +144,7 @@ pub struct Means<'a> {
 pub fn backend(
     spec: &ProviderSpec,
     author: &Author,
-    logins: &Logins,
+    logins: &AuthSecrets,
     means: &Means<'_>,
 ) -> Result<Backend, Problem> {
     let Means { options, metrics, shares, held, login_pause } = means;
@@ -237,12 +237,12 @@ pub fn problem(error: &BackendError) -> Problem {
     Problem { reason, message: error.message.clone() }
 }
 
-fn bind_resource(spec: BindResourceSpec) -> BindResource {
+fn bind_resource(spec: BindResourceSpec) -> BindResourceObject {
     let BindResourceSpec { app_guid, credential_client_id } = spec;
-    BindResource { app_guid, credential_client_id }
+    BindResourceObject { app_guid, credential_client_id }
 }
 
-fn broker_auth(broker: &OpenServiceBrokerSpec, logins: &Logins) -> Result<Option<BrokerAuth>, Problem> {
+fn broker_auth(broker: &OpenServiceBrokerSpec, logins: &AuthSecrets) -> Result<Option<BrokerAuth>, Problem> {
     let Some(BrokerAuthSpec { basic, bearer, client_credentials }) = &broker.auth else { return Ok(None) };
     if let Some(login) = basic {
         let username = logins.entry(&login.secret_ref.name, "username")?;
@@ -264,23 +264,23 @@ fn broker_auth(broker: &OpenServiceBrokerSpec, logins: &Logins) -> Result<Option
     Ok(None)
 }
 
-fn cloud_foundry_auth(auth: &CloudFoundryAuthSpec, logins: &Logins) -> Result<CloudFoundryAuth, Problem> {
+fn cloud_foundry_auth(auth: &CloudFoundryAuthSpec, logins: &AuthSecrets) -> Result<CloudFoundryLogin, Problem> {
     let CloudFoundryAuthSpec { password, client_credentials, bearer } = auth;
     if let Some(login) = password {
-        return Ok(CloudFoundryAuth::Password {
+        return Ok(CloudFoundryLogin::Password {
             username: logins.entry(&login.secret_ref.name, "username")?,
             password: logins.secret_entry(&login.secret_ref.name, "password")?,
             origin: login.origin.clone(),
         });
     }
     if let Some(login) = client_credentials {
-        return Ok(CloudFoundryAuth::ClientCredentials {
+        return Ok(CloudFoundryLogin::ClientCredentials {
             client_id: logins.entry(&login.secret_ref.name, "clientId")?,
             client_secret: logins.secret_entry(&login.secret_ref.name, "clientSecret")?,
         });
     }
     if let Some(login) = bearer {
-        return Ok(CloudFoundryAuth::Bearer { token: logins.secret_entry(&login.secret_ref.name, "token")? });
+        return Ok(CloudFoundryLogin::Bearer { token: logins.secret_entry(&login.secret_ref.name, "token")? });
     }
     Err(invalid(
         "write exactly one of `password`, `clientCredentials` and `bearer` under `cloudFoundry.auth`",
@@ -290,12 +290,12 @@ fn cloud_foundry_auth(auth: &CloudFoundryAuthSpec, logins: &Logins) -> Result<Cl
 fn ibm_cloud_auth(
     auth: &IbmCloudAuthSpec,
     author: &Author,
-    logins: &Logins,
+    logins: &AuthSecrets,
     options: &Options,
-) -> Result<IbmCloudAuth, Problem> {
+) -> Result<IbmCloudLogin, Problem> {
     let IbmCloudAuthSpec { api_key, trusted_profile } = auth;
     if let Some(login) = api_key {
-        return Ok(IbmCloudAuth::ApiKey { api_key: logins.secret_entry(&login.secret_ref.name, "apikey")? });
+        return Ok(IbmCloudLogin::ApiKey { api_key: logins.secret_entry(&login.secret_ref.name, "apikey")? });
     }
     let profile = match trusted_profile {
         Some(TrustedProfile { name: Some(name), .. }) => Profile::Name(name.clone()),
@@ -312,12 +312,12 @@ fn ibm_cloud_auth(
              `apiKey`, or ask the administrator for a ClusterKeyProvider",
         ));
     }
-    Ok(IbmCloudAuth::TrustedProfile { profile, token_file: options.service_account_token.clone() })
+    Ok(IbmCloudLogin::TrustedProfile { profile, token_file: options.service_account_token.clone() })
 }
 
 fn http_config(
     spec: &ProviderSpec,
-    logins: &Logins,
+    logins: &AuthSecrets,
     addresses: &AddressPolicy,
     observer: Arc<dyn Observer>,
     shares: &RemoteShares,
@@ -332,7 +332,7 @@ fn http_config(
         None => None,
     };
     let LimitsSpec { requests_per_second, concurrency, timeout } = &spec.limits;
-    let limits = Limits {
+    let limits = RequestLimits {
         requests_per_second: NonZeroU32::new(*requests_per_second)
             .ok_or_else(|| invalid("`limits.requestsPerSecond` is 0; write at least 1"))?,
         concurrency: usize::try_from(*concurrency)

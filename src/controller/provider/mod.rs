@@ -1,15 +1,15 @@
 //! Providers: load each with its login, check that it can be reached, and tell the keys that wait for it.
 
 mod deleted_logins;
-mod hold;
+mod protection;
 mod kind;
-mod known;
+mod pending_providers;
 mod load;
-mod login_watch;
+mod auth_secret_watch;
 mod orphans;
 mod refused_login;
 mod registry;
-mod survey;
+mod orphan_scan;
 mod terminating;
 
 use std::{
@@ -39,28 +39,28 @@ pub use terminating::release_logins;
 
 use self::{
     deleted_logins::DeletedLogins,
-    hold::{Held, Holding, Usage},
-    known::{List, Listed},
-    load::{Logins, Means},
-    login_watch::LoginWatches,
+    protection::{ProtectionOutcome, ProtectedProvider, ProviderUsage},
+    pending_providers::{InitialList, ListScope},
+    load::{AuthSecrets, Means},
+    auth_secret_watch::AuthSecretWatches,
     registry::{Loaded, Origin},
-    survey::Survey,
+    orphan_scan::OrphanScan,
 };
 use super::{
     as_field_manager,
     error::{Error, bounded},
-    memo::Backoff,
+    local_state::Backoff,
     queue::{Ticket, Waiting},
     shared::Shared,
     status::condition,
     unread::{self, Received},
-    watch::{self, Change},
+    watch::{self, WatchChange},
 };
 use crate::{
     api::{ConditionType, ProviderKind, ProviderStatus, Reason},
     backend::{Backend, BackendError, ErrorClass},
     lifecycle::Problem,
-    runtime::metrics::Outcome,
+    runtime::metrics::ReconcileOutcome,
 };
 
 /// How long a check may take, whatever the provider's `limits.timeout` says.
@@ -72,12 +72,12 @@ const CACHE_LAG: Duration = Duration::from_millis(500);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What the reconciles of one kind of provider share.
-struct Context<K: Provider> {
+struct ProviderContext<K: Provider> {
     shared: Shared,
     providers: Store<K>,
-    watches: LoginWatches<K>,
-    list: List,
-    checks: Mutex<HashMap<ProviderId, Check>>,
+    watches: AuthSecretWatches<K>,
+    list: InitialList,
+    checks: Mutex<HashMap<ProviderId, ProviderCheck>>,
     /// The providers whose check waits or is under way, told of each change that the watch shows.
     edits: Waiting<ProviderId>,
     /// The same, told of each event that reconciles the provider again whatever its generation is.
@@ -86,13 +86,13 @@ struct Context<K: Provider> {
 
 /// The last check of a provider.
 #[derive(Clone, Debug)]
-struct Check {
+struct ProviderCheck {
     /// What the provider was loaded from then.
     origin: Origin,
     outcome: Result<(), Problem>,
     /// Flaws of a remote side that can be reached.
     shortcomings: Option<(&'static str, String)>,
-    survey: Survey,
+    survey: OrphanScan,
     /// When a login is tried again that a token server refused.
     login_waits_until: Option<Timestamp>,
     /// When it is due again, unless something changes before.
@@ -111,9 +111,9 @@ where
 {
     let (wake, woken) = unbounded();
     let (cache, changes) = watch::objects::<K>(api, watch::config(), shared.metrics.watches());
-    let context = Arc::new(Context {
-        watches: LoginWatches::new(shared.client.clone(), Arc::clone(&shared.registry), wake),
-        list: shared.registry.expect(Listed { kind: K::KIND, namespace }),
+    let context = Arc::new(ProviderContext {
+        watches: AuthSecretWatches::new(shared.client.clone(), Arc::clone(&shared.registry), wake),
+        list: shared.registry.expect(ListScope { kind: K::KIND, namespace }),
         shared,
         providers: cache.store.clone(),
         checks: Mutex::default(),
@@ -137,7 +137,7 @@ where
         .map(|_| ())
 }
 
-async fn reconcile<K: Provider>(woken: Arc<K>, context: Arc<Context<K>>) -> Result<Action, Error> {
+async fn reconcile<K: Provider>(woken: Arc<K>, context: Arc<ProviderContext<K>>) -> Result<Action, Error> {
     context.shared.term.begins().await;
     // What is released depends on whether its namespace is being deleted.
     context.shared.namespaces.filled().await;
@@ -160,31 +160,31 @@ async fn reconcile<K: Provider>(woken: Arc<K>, context: Arc<Context<K>>) -> Resu
     result
 }
 
-fn on_error<K: Provider>(_: Arc<K>, error: &Error, _: Arc<Context<K>>) -> Action {
+fn on_error<K: Provider>(_: Arc<K>, error: &Error, _: Arc<ProviderContext<K>>) -> Action {
     Action::requeue(if matches!(error, Error::Outdated) { CACHE_LAG } else { RETRY_AFTER })
 }
 
-impl<K: Provider> Context<K> {
+impl<K: Provider> ProviderContext<K> {
     /// Keeps what is known in step with the providers that exist.
-    fn note(&self, change: &Change<K>) {
+    fn note(&self, change: &WatchChange<K>) {
         match change {
-            Change::Applied(provider) => {
-                self.shared.registry.exists(provider.id());
+            WatchChange::Applied(provider) => {
+                self.shared.registry.mark_pending(provider.id());
                 self.edits.tell(&provider.id());
             }
-            Change::Deleted(provider) => {
+            WatchChange::Deleted(provider) => {
                 self.forget(&provider.id());
                 self.edits.tell(&provider.id());
             }
-            Change::Listed(providers) => {
+            WatchChange::Listed(providers) => {
                 let exist: HashSet<_> = providers.iter().map(|provider| provider.id()).collect();
                 self.watches
                     .providers()
                     .iter()
                     .filter(|id| !exist.contains(id))
                     .for_each(|id| self.forget(id));
-                exist.into_iter().for_each(|id| self.shared.registry.exists(id));
-                self.list.came();
+                exist.into_iter().for_each(|id| self.shared.registry.mark_pending(id));
+                self.list.mark_listed();
                 self.edits.tell_all();
             }
         }
@@ -197,7 +197,7 @@ impl<K: Provider> Context<K> {
         self.checks().remove(id);
     }
 
-    fn checks(&self) -> MutexGuard<'_, HashMap<ProviderId, Check>> {
+    fn checks(&self) -> MutexGuard<'_, HashMap<ProviderId, ProviderCheck>> {
         self.checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -218,19 +218,19 @@ impl<K: Provider> Context<K> {
         };
         let namespace = cached.secrets_namespace(&self.shared.options.cluster_resource_namespace);
         let place = self.shared.shares.loading.acquire(&id.lane()).await;
-        let mut holding = Holding::read(self.shared.client.clone(), cached.clone(), &namespace).await?;
+        let mut holding = ProtectedProvider::read(self.shared.client.clone(), cached.clone(), &namespace).await?;
         let now = (self.shared.clock)();
         let has_deleted_login = DeletedLogins::of(&holding.logins, now).next_look().is_some();
         // Noted first here as well: the first list of ServiceKeys may be still to come.
         self.shared.registry.await_keys(id, deleting || has_deleted_login);
         let revoking = self.shared.namespaces.is_deleted(&namespace) || self.shared.registry.revokes(id);
-        let usage = Usage { used: !users.is_empty(), revoking, now };
+        let usage = ProviderUsage { used: !users.is_empty(), revoking, now };
         let orphans = orphans::among(&self.shared, &namespace, holding.finalizers_of_others()).await?;
         holding.note_orphans(orphans);
-        if holding.settle(usage).await? == Held::Released {
+        if holding.settle(usage).await? == ProtectionOutcome::Released {
             return Ok(Action::await_change());
         }
-        let Holding { provider, logins, .. } = holding;
+        let ProtectedProvider { provider, logins, .. } = holding;
 
         let meta = provider.meta();
         let origin =
@@ -262,7 +262,7 @@ impl<K: Provider> Context<K> {
         &self,
         id: &ProviderId,
         provider: &K,
-        check: Check,
+        check: ProviderCheck,
         hindrance: Option<Problem>,
     ) -> Result<Duration, Error> {
         self.shared.metrics.provider_checked(id.namespace.as_deref(), &id.name, check.outcome.is_ok());
@@ -286,20 +286,20 @@ impl<K: Provider> Context<K> {
     }
 
     /// What came of a reconcile, by what the check of the provider showed.
-    fn outcome(&self, id: &ProviderId, result: &Result<Action, Error>) -> Outcome {
+    fn outcome(&self, id: &ProviderId, result: &Result<Action, Error>) -> ReconcileOutcome {
         let checks = self.checks();
         match (result, checks.get(id).map(|check| &check.outcome)) {
-            (Err(Error::Outdated), _) => Outcome::Outdated,
-            (Err(_), _) => Outcome::Error,
-            (Ok(_), Some(Ok(()))) => Outcome::Settled,
-            (Ok(_), Some(Err(problem))) if problem.needs_the_user() => Outcome::Stalled,
-            (Ok(_), Some(Err(_))) => Outcome::Failed,
-            (Ok(_), None) => Outcome::Gone,
+            (Err(Error::Outdated), _) => ReconcileOutcome::Outdated,
+            (Err(_), _) => ReconcileOutcome::Error,
+            (Ok(_), Some(Ok(()))) => ReconcileOutcome::Settled,
+            (Ok(_), Some(Err(problem))) if problem.needs_the_user() => ReconcileOutcome::Stalled,
+            (Ok(_), Some(Err(_))) => ReconcileOutcome::Failed,
+            (Ok(_), None) => ReconcileOutcome::Gone,
         }
     }
 
     /// The backend; a new one only where something that it was made from has changed.
-    fn load(&self, id: &ProviderId, provider: &K, logins: &Logins, origin: Origin) -> Loaded {
+    fn load(&self, id: &ProviderId, provider: &K, logins: &AuthSecrets, origin: Origin) -> Loaded {
         if let Some(known) =
             self.shared.registry.get(id).filter(|known| known.origin.makes_the_same_as(&origin))
         {
@@ -359,7 +359,7 @@ impl<K: Provider> Context<K> {
 
     /// Asks the remote side, unless it was asked lately, in the turn of its namespace. A check that is given up leaves
     /// what is known from the last one.
-    async fn check(&self, id: &ProviderId, provider: &K, loaded: &Loaded) -> Check {
+    async fn check(&self, id: &ProviderId, provider: &K, loaded: &Loaded) -> ProviderCheck {
         let before =
             self.checks().get(id).cloned().filter(|check| check.origin.makes_the_same_as(&loaded.origin));
         match (&loaded.backend, before) {
@@ -374,12 +374,12 @@ impl<K: Provider> Context<K> {
     }
 
     /// What stands for the check of a provider that can't be asked.
-    fn unchecked(&self, origin: Origin, problem: Problem) -> Check {
-        Check {
+    fn unchecked(&self, origin: Origin, problem: Problem) -> ProviderCheck {
+        ProviderCheck {
             origin,
             outcome: Err(problem),
             shortcomings: None,
-            survey: Survey::default(),
+            survey: OrphanScan::default(),
             login_waits_until: None,
             due: Instant::now() + self.shared.options.check_interval,
             backoff: Backoff::default(),
@@ -392,8 +392,8 @@ impl<K: Provider> Context<K> {
         provider: &K,
         backend: &Backend,
         origin: &Origin,
-        before: Option<Check>,
-    ) -> Check {
+        before: Option<ProviderCheck>,
+    ) -> ProviderCheck {
         let checked = match timeout(CHECK_DEADLINE, backend.check()).await {
             Ok(checked) => checked,
             Err(_) => Err(BackendError::new(
@@ -412,18 +412,18 @@ impl<K: Provider> Context<K> {
                 self.shared.registry.recovered(id);
             }
             backoff = Backoff::default();
-            survey = self.survey(id, provider, backend, survey).await;
+            survey = self.scan(id, provider, backend, survey).await;
             self.shared.options.check_interval
         } else {
             backoff.next_wait().max(asked_for.unwrap_or_default())
         };
         let shortcomings = outcome.as_ref().ok().and_then(|()| backend.shortcomings());
         let (origin, due) = (origin.clone(), Instant::now() + wait);
-        Check { origin, outcome, shortcomings, survey, login_waits_until, due, backoff }
+        ProviderCheck { origin, outcome, shortcomings, survey, login_waits_until, due, backoff }
     }
 
     /// Shows the outcome in the status, if that changes anything.
-    async fn report(&self, provider: &K, check: &Check, hindrance: Option<Problem>) -> Result<(), Error> {
+    async fn report(&self, provider: &K, check: &ProviderCheck, hindrance: Option<Problem>) -> Result<(), Error> {
         let before = provider.status().cloned().unwrap_or_default();
         let but = check.shortcomings.as_ref().map(|(_, what)| format!("; {what}")).unwrap_or_default();
         let well = Problem {

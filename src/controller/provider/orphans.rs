@@ -61,7 +61,7 @@ async fn remaining<K>(api: Api<K>, mut suspects: BTreeSet<String>) -> Result<BTr
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    let mut pages = Pages::of(api);
+    let mut pages = ObjectPages::of(api);
     while let Some(page) = pages.next("list the providers").await? {
         suspects = without(suspects, page.iter().filter_map(ResourceExt::uid));
     }
@@ -76,12 +76,12 @@ fn without(mut finalizers: BTreeSet<String>, uids: impl Iterator<Item = String>)
 }
 
 /// The metadata of all objects of a kind, as they are now, in pages.
-pub struct Pages<K> {
+pub struct ObjectPages<K> {
     api: Api<K>,
     next: Option<ListParams>,
 }
 
-impl<K> Pages<K>
+impl<K> ObjectPages<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {

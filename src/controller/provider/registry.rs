@@ -20,7 +20,7 @@ use kube::{
 
 use uuid::Uuid;
 
-use super::known::{Known, List, Listed};
+use super::pending_providers::{PendingProviders, InitialList, ListScope};
 use crate::{
     api::{
         AllowedNamespaces, BackendSpec, NamespaceRule, ProviderKind, ProviderSpec, Reason, ServiceKey, marks,
@@ -93,7 +93,7 @@ pub struct Loaded {
     /// Where its keys wait for their turn.
     pub queue: Option<Queue>,
     /// Who may use it.
-    pub access: Access,
+    pub access: ProviderAccess,
     /// Whether its keys bear a mark, also where it can't be asked.
     pub marks_keys: bool,
     /// The kind of its remote side, also where it can't be asked.
@@ -107,7 +107,7 @@ impl Loaded {
     pub fn new(
         origin: Origin,
         backend: Result<Arc<Backend>, Problem>,
-        access: Access,
+        access: ProviderAccess,
         spec: &ProviderSpec,
         queue: QueueMetrics,
     ) -> Self {
@@ -130,7 +130,7 @@ impl Loaded {
 
 /// Who may use a provider.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Access {
+pub enum ProviderAccess {
     /// Its own namespace, the only one that can name it.
     OwnNamespace,
     /// The namespaces that a ClusterKeyProvider allows, and what it permits them.
@@ -151,7 +151,7 @@ pub struct Tenant<'a> {
     pub labels: Option<&'a BTreeMap<String, String>>,
 }
 
-impl Access {
+impl ProviderAccess {
     fn admits(&self, tenant: &Tenant<'_>) -> bool {
         match self {
             Self::OwnNamespace => true,
@@ -236,7 +236,7 @@ impl SecretVersion {
 #[derive(Debug, Default)]
 pub struct Registry {
     loaded: Mutex<HashMap<ProviderId, Loaded>>,
-    known: Known,
+    known: PendingProviders,
     listeners: Listeners,
     /// The ServiceKeys of each scope that is served.
     keys: Mutex<Vec<Cache<ServiceKey>>>,
@@ -378,21 +378,21 @@ impl Registry {
     }
 
     /// A list of these providers is about to come.
-    pub fn expect(&self, listed: Listed) -> List {
+    pub fn expect(&self, listed: ListScope) -> InitialList {
         self.known.expect(listed)
     }
 
     /// Notes that a provider exists. One that was not loaded yet is about to be, and its keys are woken then.
-    pub fn exists(&self, id: ProviderId) {
+    pub fn mark_pending(&self, id: ProviderId) {
         if !self.lock().contains_key(&id) {
-            self.known.exists(id);
+            self.known.insert(id);
         }
     }
 
     /// Whether a provider was loaded, or is known not to exist. Where neither is the case its keys are woken as soon
     /// as it is.
-    pub async fn knows(&self, id: &ProviderId) -> bool {
-        self.known.knows(id).await
+    pub async fn wait_known(&self, id: &ProviderId) -> bool {
+        self.known.wait_known(id).await
     }
 
     /// The provider, if it was loaded.
@@ -418,14 +418,14 @@ impl Registry {
     pub fn set(&self, id: &ProviderId, loaded: Loaded) {
         let before = self.lock().insert(id.clone(), loaded);
         before.iter().for_each(Loaded::retire);
-        self.known.settled(id);
+        self.known.remove(id);
         self.tell(id);
     }
 
     /// Forgets a provider that is gone.
     pub fn remove(&self, id: &ProviderId) {
         self.await_keys(id, false);
-        let unloaded = self.known.settled(id);
+        let unloaded = self.known.remove(id);
         let before = self.lock().remove(id);
         before.iter().for_each(Loaded::retire);
         if before.is_some() || unloaded {

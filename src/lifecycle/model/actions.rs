@@ -5,21 +5,21 @@ use stateright::{Model, Property};
 use super::*;
 
 impl Model for Exploration {
-    type State = State;
+    type State = ModelState;
     type Action = Action;
 
-    fn init_states(&self) -> Vec<State> {
-        vec![State::new(self.life, self.budget)]
+    fn init_states(&self) -> Vec<ModelState> {
+        vec![ModelState::new(self.life, self.budget)]
     }
 
-    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+    fn actions(&self, state: &ModelState, actions: &mut Vec<Action>) {
         let Some(object) = &state.object else { return };
         actions.extend([Action::Step(Fate::Answered), Action::CacheCatchesUp]);
         let budget = &state.budget;
         if budget.faults > 0 {
             actions.extend(state.fates().map(Action::Step));
-            let worse = [Provider::Closed, Provider::Down].map(Action::ProviderBecomes);
-            actions.extend(worse.into_iter().filter(|_| state.provider == Provider::Up));
+            let worse = [ModelProvider::Closed, ModelProvider::Down].map(Action::ProviderBecomes);
+            actions.extend(worse.into_iter().filter(|_| state.provider == ModelProvider::Up));
             // Where nobody lists the keys, one whose credentials are in hand or in the Secret goes unnoticed.
             let (lists, intact) =
                 (state.life == Life::Lost, matches!(state.secret, Some(Stored::Ours { damaged: false, .. })));
@@ -31,8 +31,8 @@ impl Model for Exploration {
         if state.life == Life::Lost {
             actions.push(Action::List);
         }
-        if state.provider != Provider::Up && state.life != Life::Outsider {
-            actions.push(Action::ProviderBecomes(Provider::Up));
+        if state.provider != ModelProvider::Up && state.life != Life::Outsider {
+            actions.push(Action::ProviderBecomes(ModelProvider::Up));
         }
         if state.working.is_some() {
             actions.push(Action::WorkEnds);
@@ -78,7 +78,7 @@ impl Model for Exploration {
         }
     }
 
-    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+    fn next_state(&self, last: &ModelState, action: Action) -> Option<ModelState> {
         let mut state = last.clone();
         match action {
             Action::Step(fate) => {
@@ -88,11 +88,11 @@ impl Model for Exploration {
             Action::CacheCatchesUp => state.process.view = state.cached(),
             Action::Crash => {
                 state.budget.crashes -= 1;
-                state.process = Process::started(state.hour);
+                state.process = ModelProcess::started(state.hour);
             }
             Action::StatusRollsBack => {
                 state.budget.crashes -= 1;
-                state.process = Process::started(state.hour);
+                state.process = ModelProcess::started(state.hour);
                 state.memory = state.backup.take().unwrap_or_default();
             }
             Action::HourPasses => {
@@ -100,7 +100,7 @@ impl Model for Exploration {
                 state.hour_passes(1);
             }
             Action::ProviderBecomes(provider) => {
-                state.budget.faults -= u8::from(provider != Provider::Up);
+                state.budget.faults -= u8::from(provider != ModelProvider::Up);
                 state.provider = provider;
             }
             Action::List => state.list(),
@@ -127,18 +127,18 @@ impl Model for Exploration {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("no rule is broken", |_, state: &State| state.broken.is_none()),
-            Property::always("every key is accounted for", |_, state: &State| {
+            Property::always("no rule is broken", |_, state: &ModelState| state.broken.is_none()),
+            Property::always("every key is accounted for", |_, state: &ModelState| {
                 state.object.is_none() || state.remote.keys().all(|sequence| state.accounted_for(*sequence))
             }),
-            Property::always("a healthy environment leads to rest", |model: &Self, state: &State| {
+            Property::always("a healthy environment leads to rest", |model: &Self, state: &ModelState| {
                 state.settles(&model.restful).is_ok()
             }),
         ]
     }
 }
 
-impl State {
+impl ModelState {
     /// What may become of the next call besides being answered; one that has no effect of its own has one of these only.
     fn fates(&self) -> impl Iterator<Item = Fate> + use<> {
         let next = self.object.as_ref().map(|object| decide(&self.world(object)));

@@ -19,9 +19,9 @@ use super::*;
 use crate::api::Reason;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct State {
+struct ModelState {
     object: Option<Object>,
-    memory: Memory,
+    memory: Recorded,
     secret: Option<Stored>,
     /// The keys that live at the remote side, each with the inputs it was made from.
     remote: BTreeMap<Sequence, u8>,
@@ -32,24 +32,24 @@ struct State {
     /// Keys that bear our mark no more.
     released: BTreeSet<Sequence>,
     /// What the remote side does by itself, with the inputs of the key.
-    working: Option<(Work, Sequence, u8)>,
+    working: Option<(RemoteOperation, Sequence, u8)>,
     /// A bind that was given up, and may still take effect until an hour has passed.
     late: Option<(Sequence, u8)>,
-    provider: Provider,
+    provider: ModelProvider,
     /// The memory of a time at which there was one key and nothing to be done, where such a time is to come back.
-    backup: Option<Memory>,
+    backup: Option<Recorded>,
     hour: i64,
     rotates: bool,
     life: Life,
-    process: Process,
-    budget: Budget,
+    process: ModelProcess,
+    budget: ExplorationBudget,
     /// The first rule that was broken on the way here.
     broken: Option<&'static str>,
 }
 
 /// How the provider stands to the ServiceKey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Provider {
+enum ModelProvider {
     Up,
     Closed,
     Down,
@@ -76,8 +76,8 @@ enum Stored {
 
 /// What the operator holds in memory, and loses when it dies.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Process {
-    round: Round,
+struct ModelProcess {
+    round: RunState,
     view: SecretView<Claim>,
     /// A key that the last list of all keys did not show.
     missed: Option<Sequence>,
@@ -88,10 +88,10 @@ struct Process {
     may_have_created: bool,
 }
 
-impl Process {
+impl ModelProcess {
     fn started(hour: i64) -> Self {
         Self {
-            round: Round::default(),
+            round: RunState::default(),
             view: SecretView::Unknown,
             missed: None,
             since: hour,
@@ -102,7 +102,7 @@ impl Process {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Budget {
+struct ExplorationBudget {
     faults: u8,
     crashes: u8,
     edits: u8,
@@ -130,7 +130,7 @@ enum Action {
     ForgeMarks(Sequence),
     PlaceForeignSecret,
     RemoveForeignSecret,
-    ProviderBecomes(Provider),
+    ProviderBecomes(ModelProvider),
     RemoteForgets(Sequence),
     /// All keys at the remote side are listed.
     List,
@@ -166,8 +166,8 @@ fn at(hour: i64) -> Timestamp {
     Timestamp::from_second(hour * 3600).unwrap()
 }
 
-impl State {
-    fn new(life: Life, budget: Budget) -> Self {
+impl ModelState {
+    fn new(life: Life, budget: ExplorationBudget) -> Self {
         let is_outsider = life == Life::Outsider;
         // Anybody may write a finalizer, and a Secret with marks.
         let forged = KeyRecord {
@@ -188,7 +188,7 @@ impl State {
             Stored::Ours { key: Some(Box::new(forged.into())), previous: None, damaged: false, flaw: None };
         Self {
             object: Some(Object { finalizer: is_outsider, ..Object::default() }),
-            memory: Memory::default(),
+            memory: Recorded::default(),
             secret: is_outsider.then_some(forged),
             remote: BTreeMap::new(),
             void: BTreeSet::new(),
@@ -196,12 +196,12 @@ impl State {
             released: BTreeSet::new(),
             working: None,
             late: None,
-            provider: if is_outsider { Provider::Closed } else { Provider::Up },
+            provider: if is_outsider { ModelProvider::Closed } else { ModelProvider::Up },
             backup: None,
             hour: 0,
             rotates: matches!(life, Life::Rotating | Life::MakingRoom),
             life,
-            process: Process::started(0),
+            process: ModelProcess::started(0),
             budget,
             broken: None,
         }
@@ -211,10 +211,10 @@ impl State {
         at(self.hour)
     }
 
-    fn world(&self, object: &Object) -> World {
+    fn world(&self, object: &Object) -> Observed {
         let hours = |n: u64| std::time::Duration::from_secs(n * 3600);
         let evidence = self.evidence();
-        World {
+        Observed {
             owner: Uuid::nil(),
             desired: Desired {
                 finalizer: object.finalizer,
@@ -225,7 +225,7 @@ impl State {
                 retains_secret: object.retain,
                 suspended: object.suspended,
                 inputs: object.inputs.to_string(),
-                rotation: Rotation {
+                rotation: RotationPolicy {
                     every: self.rotates.then(|| hours(2)),
                     overlap: hours(1),
                     makes_room: self.life == Life::MakingRoom,
@@ -239,16 +239,16 @@ impl State {
             noted_first: None,
             secret: self.process.view.clone().believed(&evidence),
             provider: match self.provider {
-                Provider::Up => ProviderView::Available,
-                Provider::Closed => ProviderView::Closed(problem(Reason::ProviderNotAllowed)),
-                Provider::Down => ProviderView::Unavailable(problem(Reason::ProviderNotFound)),
+                ModelProvider::Up => ProviderView::Available,
+                ModelProvider::Closed => ProviderView::Closed(problem(Reason::ProviderNotAllowed)),
+                ModelProvider::Down => ProviderView::Unavailable(problem(Reason::ProviderNotFound)),
             },
             admitted: evidence.admitted,
             marks_keys: evidence.marks_keys,
             pause: None,
             round: self.process.round.clone(),
             missed: self.process.missed,
-            late: LateAnswers {
+            late: GracePeriod {
                 patience: hours(1),
                 unknown_until: (!self.process.stored_finalizer).then(|| at(self.process.since + 1)),
             },
@@ -265,7 +265,7 @@ impl State {
             owner: Uuid::nil(),
             memory: &self.memory,
             round: &self.process.round,
-            admitted: self.provider != Provider::Closed,
+            admitted: self.provider != ModelProvider::Closed,
             marks_keys: self.life.finds(),
             now: self.now(),
         }
@@ -359,13 +359,13 @@ impl Life {
 /// One exploration.
 struct Exploration {
     life: Life,
-    budget: Budget,
+    budget: ExplorationBudget,
     restful: Restful,
 }
 
 /// Explores all that `faults`, `crashes`, `edits` and `hours` of trouble can do to a key.
 fn explore(life: Life, [faults, crashes, edits, hours]: [u8; 4]) {
-    let budget = Budget { faults, crashes, edits, hours };
+    let budget = ExplorationBudget { faults, crashes, edits, hours };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let model = Exploration { life, budget, restful: Restful::default() };
     let checker = model.checker().threads(threads).spawn_bfs().join();

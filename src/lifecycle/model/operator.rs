@@ -2,11 +2,11 @@
 
 use super::*;
 
-impl State {
+impl ModelState {
     pub(super) fn step(&mut self, fate: Fate) {
         let Some(object) = self.object.clone() else { return };
         match decide(&self.world(&object)) {
-            Step::Rest(rest) => self.rest(&object, &rest),
+            Step::Wait(rest) => self.rest(&object, &rest),
             Step::Act(effect) => self.act(&object, effect, fate),
         }
     }
@@ -20,13 +20,13 @@ impl State {
             self.backup = Some(self.memory.clone());
         }
         let now = self.now();
-        let Round { in_hand, stored, mut under_way, given_up, unusable, .. } =
+        let RunState { in_hand, stored, mut under_way, given_up, unusable, .. } =
             std::mem::take(&mut self.process.round);
-        if let (Wake::Poll, Some(work)) = (rest.wake, &mut under_way) {
+        if let (Requeue::Poll, Some(work)) = (rest.wake, &mut under_way) {
             work.next_poll = Some(now);
         }
         let stored = stored.filter(|stored| self.memory.key.as_ref() != Some(stored));
-        self.process.round = Round { in_hand, stored, under_way, given_up, unusable, ..Round::default() };
+        self.process.round = RunState { in_hand, stored, under_way, given_up, unusable, ..RunState::default() };
     }
 
     fn check_readiness(&mut self, object: &Object, report: &Report) {
@@ -40,7 +40,7 @@ impl State {
         };
         let is_outsider = self.life == Life::Outsider;
         // Nothing tells that the namespace was ever admitted, and no status has told of this key yet.
-        let is_unproven = self.provider == Provider::Closed && self.memory == Memory::default();
+        let is_unproven = self.provider == ModelProvider::Closed && self.memory == Recorded::default();
         self.breaks(
             "6: Ready while the key works",
             works && !is_unproven && !object.deleting && !report.ready.ready,
@@ -63,7 +63,7 @@ impl State {
             Effect::Prove { .. } => self.breaks("no Secret here is of a former ServiceKey", true),
             Effect::AddFinalizer => {
                 let unneeded = !self.process.round.instance_checked && self.remote.is_empty();
-                let unused = unneeded && self.memory == Memory::default() && self.secret.is_none();
+                let unused = unneeded && self.memory == Recorded::default() && self.secret.is_none();
                 self.breaks("nothing is held back that no key can be made for", unused);
                 self.object = Some(Object { finalizer: true, ..object.clone() });
                 self.process.stored_finalizer = true;
@@ -88,7 +88,7 @@ impl State {
                 self.breaks("4: look for a foreign Secret before a key is made", !looked);
                 self.breaks("5: store what is in hand first", in_hand.is_some());
                 self.breaks("a key is made for a deleted ServiceKey", object.deleting);
-                self.breaks("a key is made where none may be", self.provider != Provider::Up);
+                self.breaks("a key is made where none may be", self.provider != ModelProvider::Up);
                 self.breaks(
                     "a key is made while it is being revoked",
                     self.waits_for_revocation_of(sequence),
@@ -150,7 +150,7 @@ impl State {
     /// Whether this process knows that the remote side is at work on it, and still waits for the end.
     fn waits_for_revocation_of(&self, sequence: Sequence) -> bool {
         self.process.round.under_way.as_ref().is_some_and(|known| {
-            known.work == Work::Unbind && known.sequence == sequence && !known.is_given_up(self.now())
+            known.work == RemoteOperation::Unbind && known.sequence == sequence && !known.is_given_up(self.now())
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-impl State {
+impl ModelState {
     pub(super) fn bind(&mut self, object: &Object, sequence: Sequence, fate: Fate) {
         let existing = self.remote.get(&sequence).copied();
         let lost = || {
@@ -19,8 +19,8 @@ impl State {
                 let failure = failure(Attempted::Provision, ErrorClass::Unsure);
                 Answer::Unsure(failure, sequence, self.now())
             }
-            (_, Some((Work::Bind, of, inputs))) if of == sequence && inputs == object.inputs => {
-                self.accepted(Work::Bind, sequence, inputs)
+            (_, Some((RemoteOperation::Bind, of, inputs))) if of == sequence && inputs == object.inputs => {
+                self.accepted(RemoteOperation::Bind, sequence, inputs)
             }
             (_, Some(_)) => Answer::Failed(failure(Attempted::Provision, ErrorClass::Transient)),
             // Also where the credentials of an existing key are not shown again.
@@ -30,7 +30,7 @@ impl State {
                 Answer::Conflict(failure(Attempted::Provision, ErrorClass::Conflict), sequence)
             }
             (Fate::Accepted, None) if existing.is_none() => {
-                self.accepted(Work::Bind, sequence, object.inputs)
+                self.accepted(RemoteOperation::Bind, sequence, object.inputs)
             }
             (Fate::Refused, None) => Answer::Failed(failure(Attempted::Provision, ErrorClass::Rejected)),
             (Fate::Answered | Fate::Accepted, None) => Answer::Issued(self.record(sequence, object.inputs)),
@@ -44,14 +44,14 @@ impl State {
             (Fate::LostAfterEffect | Fate::Unsure, _) | (_, Answer::Issued(_)) if self.working.is_none() => {
                 self.remote.entry(sequence).or_insert(object.inputs);
             }
-            (_, Answer::Accepted(_)) => self.working = Some((Work::Bind, sequence, object.inputs)),
+            (_, Answer::Accepted(_)) => self.working = Some((RemoteOperation::Bind, sequence, object.inputs)),
             _ => {}
         }
         self.process.round.learn(answer);
     }
 
-    fn accepted(&self, work: Work, sequence: Sequence, inputs: u8) -> Answer {
-        Answer::Accepted(UnderWay {
+    fn accepted(&self, work: RemoteOperation, sequence: Sequence, inputs: u8) -> Answer {
+        Answer::Accepted(PendingOperation {
             work,
             sequence,
             token: None,
@@ -136,11 +136,11 @@ impl State {
         let class = if fate == Fate::Refused { ErrorClass::Rejected } else { ErrorClass::Transient };
         let failed = Answer::Failed(failure(Attempted::Revoke, class));
         let answer = match (fate, self.working) {
-            (Fate::Answered | Fate::Accepted, Some((Work::Unbind, of, inputs))) if of == sequence => {
-                self.accepted(Work::Unbind, sequence, inputs)
+            (Fate::Answered | Fate::Accepted, Some((RemoteOperation::Unbind, of, inputs))) if of == sequence => {
+                self.accepted(RemoteOperation::Unbind, sequence, inputs)
             }
             (Fate::Accepted, None) if self.remote.contains_key(&sequence) => {
-                self.accepted(Work::Unbind, sequence, 0)
+                self.accepted(RemoteOperation::Unbind, sequence, 0)
             }
             (Fate::Answered | Fate::Accepted, None) => Answer::Revoked(sequence, self.now()),
             _ => failed,
@@ -149,15 +149,15 @@ impl State {
             (Fate::LostAfterEffect, _) | (_, Answer::Revoked(..)) if self.working.is_none() => {
                 self.lose(sequence);
             }
-            (_, Answer::Accepted(_)) => self.working = Some((Work::Unbind, sequence, 0)),
+            (_, Answer::Accepted(_)) => self.working = Some((RemoteOperation::Unbind, sequence, 0)),
             _ => {}
         }
         self.process.round.learn(answer);
     }
 
-    pub(super) fn poll(&mut self, work: UnderWay, fate: Fate) {
+    pub(super) fn poll(&mut self, work: PendingOperation, fate: Fate) {
         self.process.round.under_way = Some(work.clone());
-        if fate == Fate::Unsure && work.work == Work::Bind {
+        if fate == Fate::Unsure && work.work == RemoteOperation::Bind {
             // The remote side gives it up, and cleans up by itself.
             self.working = None;
             let failure = failure(Attempted::Provision, ErrorClass::Unsure);
@@ -172,13 +172,13 @@ impl State {
         let sequence = work.sequence;
         let exists = self.remote.contains_key(&sequence);
         let answer = match work.work {
-            Work::Bind if exists && fate == Fate::Answered => Answer::Completed(work),
-            Work::Bind => {
+            RemoteOperation::Bind if exists && fate == Fate::Answered => Answer::Completed(work),
+            RemoteOperation::Bind => {
                 let failure = failure(Attempted::Provision, ErrorClass::OrphanPossible);
                 Answer::Lost(failure, sequence, self.now())
             }
-            Work::Unbind if !exists => Answer::Revoked(sequence, self.now()),
-            Work::Unbind => Answer::Failed(failure(Attempted::Revoke, ErrorClass::Transient)),
+            RemoteOperation::Unbind if !exists => Answer::Revoked(sequence, self.now()),
+            RemoteOperation::Unbind => Answer::Failed(failure(Attempted::Revoke, ErrorClass::Transient)),
         };
         self.process.round.learn(answer);
     }
@@ -194,8 +194,8 @@ impl State {
 
     pub(super) fn work_ends(&mut self) {
         match self.working.take() {
-            Some((Work::Bind, sequence, inputs)) => drop(self.remote.insert(sequence, inputs)),
-            Some((Work::Unbind, sequence, _)) => self.lose(sequence),
+            Some((RemoteOperation::Bind, sequence, inputs)) => drop(self.remote.insert(sequence, inputs)),
+            Some((RemoteOperation::Unbind, sequence, _)) => self.lose(sequence),
             None => {}
         }
     }

@@ -19,7 +19,7 @@ pub(super) struct Restful {
 }
 
 impl Restful {
-    fn fingerprint(&self, state: &State) -> u64 {
+    fn fingerprint(&self, state: &ModelState) -> u64 {
         self.hasher.hash_one(state)
     }
 
@@ -32,7 +32,7 @@ impl Restful {
     }
 }
 
-impl State {
+impl ModelState {
     /// The keys whose existence can be told from what is stored.
     pub(super) fn accounted_for(&self, sequence: Sequence) -> bool {
         let in_secret = self.truth().believed(&self.evidence()).key().map(|key| key.sequence);
@@ -52,16 +52,16 @@ impl State {
         let mut state = self.clone();
         // Whoever is no longer served can leave all the same, if it is known to have been served.
         let leaves =
-            state.object.as_ref().is_some_and(|object| object.deleting) && state.memory != Memory::default();
-        if state.life != Life::Outsider && (state.provider == Provider::Down || !leaves) {
-            state.provider = Provider::Up;
+            state.object.as_ref().is_some_and(|object| object.deleting) && state.memory != Recorded::default();
+        if state.life != Life::Outsider && (state.provider == ModelProvider::Down || !leaves) {
+            state.provider = ModelProvider::Up;
         }
         state.rotates = false;
         if let Some(object) = &mut state.object {
             object.suspended = false;
         }
         // There is no more trouble, and how much there could have been is all the same.
-        state.budget = Budget::default();
+        state.budget = ExplorationBudget::default();
         state.process.view = state.cached();
         state.work_ends();
         let mut passed = Vec::new();
@@ -84,21 +84,21 @@ impl State {
                 self.act(&object, effect, Fate::Answered);
                 return Ok(false);
             }
-            Step::Rest(rest) => rest,
+            Step::Wait(rest) => rest,
         };
         self.rest(&object, &rest);
         match rest.wake {
-            Wake::At(time) | Wake::PauseEnds(time) => {
+            Requeue::At(time) | Requeue::PauseEnds(time) => {
                 let hour = (time.as_second() + 3599) / 3600;
                 self.hour_passes((hour - self.hour).max(0));
             }
-            Wake::Poll => {}
-            Wake::OnChange if self.process.round.unusable.is_some() && !object.deleting => {
+            Requeue::Poll => {}
+            Requeue::OnChange if self.process.round.unusable.is_some() && !object.deleting => {
                 self.gave_back_what_is_of_no_use()?;
                 // The user corrects what is wrong.
                 self.process.round.unusable = None;
             }
-            Wake::OnChange => {
+            Requeue::OnChange => {
                 if self.life == Life::Lost {
                     self.list();
                 }
@@ -106,10 +106,10 @@ impl State {
                     return self.ended().map(|()| true);
                 }
             }
-            Wake::Retry { .. } if rest.report.ready.reason == Reason::SecretConflict => {
+            Requeue::Retry { .. } if rest.report.ready.reason == Reason::SecretConflict => {
                 return self.ended().map(|()| true);
             }
-            Wake::Retry { .. } => self.process.view = self.cached(),
+            Requeue::Retry { .. } => self.process.view = self.cached(),
         }
         Ok(false)
     }
@@ -156,7 +156,7 @@ impl State {
                 let is_told = told.as_ref().is_some_and(|told| {
                     told.id.is_some() && told.sequence == key.sequence && told.inputs == key.inputs
                 });
-                if !is_told || self.memory != (Memory { key: told, ..Memory::default() }) {
+                if !is_told || self.memory != (Recorded { key: told, ..Recorded::default() }) {
                     return complaint("the status tells something else");
                 }
                 Ok(())

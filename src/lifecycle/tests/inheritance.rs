@@ -7,14 +7,14 @@ use super::*;
 const FORMER: Uuid = Uuid::from_u128(7);
 
 /// A ServiceKey from a backup, whose Secret names the former one.
-fn restored() -> World {
-    World {
+fn restored() -> Observed {
+    Observed {
         secret: SecretView::Former { uid: FORMER, sequence: Some(Sequence::FIRST.next()), obstacle: None },
         ..asking()
     }
 }
 
-fn recorded(world: &World) -> Memory {
+fn recorded(world: &Observed) -> Recorded {
     match decide(world) {
         Step::Act(Effect::Record(report)) => {
             assert_eq!((report.ready.ready, report.ready.reason), (false, Reason::Restoring));
@@ -24,8 +24,8 @@ fn recorded(world: &World) -> Memory {
     }
 }
 
-fn inheriting() -> Memory {
-    Memory { former: Some(FORMER), ..Memory::default() }
+fn inheriting() -> Recorded {
+    Recorded { former: Some(FORMER), ..Recorded::default() }
 }
 
 fn failed(class: ErrorClass) -> Answer {
@@ -50,18 +50,18 @@ fn a_first_key_of_its_own_is_revoked_before(#[case] answer: Answer, #[values(fal
 fn nothing_is_taken_over_before_that_is_clear() {
     let mut world = restored();
     world.round.learn(failed(ErrorClass::Transient));
-    assert_eq!(rest(&world).wake, Wake::Retry { not_before: None });
+    assert_eq!(rest(&world).wake, Requeue::Retry { not_before: None });
     let problem = Problem { reason: Reason::ProviderNotReady, message: "it is away".to_owned() };
-    let world = World { provider: ProviderView::Unavailable(problem), ..restored() };
+    let world = Observed { provider: ProviderView::Unavailable(problem), ..restored() };
     assert_eq!(rest(&world).report.ready.reason, Reason::ProviderNotReady);
 }
 
 #[rstest]
-#[case::no_finalizer(|world: &mut World| world.desired.finalizer = false)]
-#[case::all_refused(|world: &mut World| world.all_refused = true)]
-#[case::abandoned(|world: &mut World| (world.desired.abandon, world.desired.deleting) = (true, true))]
-#[case::retained(|world: &mut World| (world.desired.retain, world.desired.deleting) = (true, true))]
-fn where_there_can_be_no_key_none_is_revoked(#[case] change: fn(&mut World)) {
+#[case::no_finalizer(|world: &mut Observed| world.desired.finalizer = false)]
+#[case::all_refused(|world: &mut Observed| world.all_refused = true)]
+#[case::abandoned(|world: &mut Observed| (world.desired.abandon, world.desired.deleting) = (true, true))]
+#[case::retained(|world: &mut Observed| (world.desired.retain, world.desired.deleting) = (true, true))]
+fn where_there_can_be_no_key_none_is_revoked(#[case] change: fn(&mut Observed)) {
     let mut world = restored();
     change(&mut world);
     assert_eq!(recorded(&world), inheriting());
@@ -69,12 +69,12 @@ fn where_there_can_be_no_key_none_is_revoked(#[case] change: fn(&mut World)) {
 
 /// Whoever has keys already never goes on with those of another one.
 #[rstest]
-#[case::in_the_status(|world: &mut World| world.memory.key = Some(key("now")))]
-#[case::planned(|world: &mut World| world.memory.operation = Some(Operation::bind(Sequence::FIRST)))]
-#[case::of_a_former_one(|world: &mut World| world.memory.former = Some(Uuid::from_u128(8)))]
-#[case::in_hand(|world: &mut World| world.round.in_hand = Some(key("now")))]
-#[case::just_stored(|world: &mut World| world.round.stored = Some(key("now")))]
-fn a_service_key_with_keys_of_its_own_takes_over_none(#[case] change: fn(&mut World)) {
+#[case::in_the_status(|world: &mut Observed| world.memory.key = Some(key("now")))]
+#[case::planned(|world: &mut Observed| world.memory.operation = Some(Operation::bind(Sequence::FIRST)))]
+#[case::of_a_former_one(|world: &mut Observed| world.memory.former = Some(Uuid::from_u128(8)))]
+#[case::in_hand(|world: &mut Observed| world.round.in_hand = Some(key("now")))]
+#[case::just_stored(|world: &mut Observed| world.round.stored = Some(key("now")))]
+fn a_service_key_with_keys_of_its_own_takes_over_none(#[case] change: fn(&mut Observed)) {
     let mut world = restored();
     change(&mut world);
     assert_eq!(rest(&world).report.ready.reason, Reason::SecretConflict);
@@ -86,7 +86,7 @@ fn a_service_key_with_keys_of_its_own_takes_over_none(#[case] change: fn(&mut Wo
 fn what_is_not_believed_is_a_conflict_and_holds_no_deletion_up() {
     let problem = Problem { reason: Reason::NotPermitted, message: "denied".to_owned() };
     let secret = SecretView::Former { uid: FORMER, sequence: None, obstacle: Some(problem) };
-    let mut world = World { secret, ..asking() };
+    let mut world = Observed { secret, ..asking() };
     assert_eq!(rest(&world).report.ready.reason, Reason::NotPermitted);
     world.desired.deleting = true;
     assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)));
@@ -99,9 +99,9 @@ fn what_is_not_believed_is_a_conflict_and_holds_no_deletion_up() {
 fn the_secret_of_a_former_service_key_is_repaired_and_the_key_stays() {
     let claimed = key("now");
     let secret = SecretView::Intact { key: claimed.clone(), previous: None, flaw: Some(Flaw::Edited) };
-    let mut world = World { memory: inheriting(), secret, ..asking() };
+    let mut world = Observed { memory: inheriting(), secret, ..asking() };
     let Step::Act(Effect::Record(report)) = decide(&world) else { panic!("{:?}", decide(&world)) };
-    assert_eq!(report.memory, Memory { key: Some(claimed), ..inheriting() });
+    assert_eq!(report.memory, Recorded { key: Some(claimed), ..inheriting() });
     world.memory = report.memory;
     assert_eq!(decide(&world), Step::Act(Effect::RestoreSecret));
 }
@@ -109,7 +109,7 @@ fn the_secret_of_a_former_service_key_is_repaired_and_the_key_stays() {
 /// Where keys have marks, the remote side has to show one before anything else.
 #[rstest]
 fn a_mark_proves_whose_the_key_is(#[values(false, true)] deleting: bool) {
-    let mut world = World { marks_keys: true, ..restored() };
+    let mut world = Observed { marks_keys: true, ..restored() };
     world.desired.deleting = deleting;
     let second = Sequence::FIRST.next();
     assert_eq!(decide(&world), Step::Act(Effect::Prove { former: FORMER, sequence: second }));
@@ -121,10 +121,10 @@ fn a_mark_proves_whose_the_key_is(#[values(false, true)] deleting: bool) {
 
 #[test]
 fn a_key_that_the_remote_side_does_not_show_is_a_conflict() {
-    let mut world = World { marks_keys: true, ..restored() };
+    let mut world = Observed { marks_keys: true, ..restored() };
     world.round.learn(Answer::Proved(false));
     let rest = rest(&world);
-    assert_eq!((rest.report.ready.reason, rest.report.memory), (Reason::SecretConflict, Memory::default()));
+    assert_eq!((rest.report.ready.reason, rest.report.memory), (Reason::SecretConflict, Recorded::default()));
     world.desired.deleting = true;
     assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)), "its own, as of any other");
 }
@@ -133,13 +133,13 @@ fn a_key_that_the_remote_side_does_not_show_is_a_conflict() {
 fn a_namespace_that_is_not_admitted_takes_over_nothing() {
     let problem = Problem { reason: Reason::ProviderNotAllowed, message: "no".to_owned() };
     let provider = ProviderView::Closed(problem);
-    let mut world = World { admitted: false, provider, ..restored() };
+    let mut world = Observed { admitted: false, provider, ..restored() };
     for finalizer in [false, true] {
         world.desired.finalizer = finalizer;
         assert_eq!(rest(&world).report.ready.reason, Reason::ProviderNotAllowed);
     }
     // Also a status that says so already causes no call.
-    world = World { memory: inheriting(), secret: SecretView::Absent, ..world };
+    world = Observed { memory: inheriting(), secret: SecretView::Absent, ..world };
     world.desired.deleting = true;
     assert_eq!(rest(&world).report.ready.reason, Reason::ProviderNotAllowed);
 }
@@ -150,7 +150,7 @@ fn a_first_key_that_may_still_come_is_waited_for() {
     let mut world = restored();
     world.late.unknown_until = Some(at(60));
     world.round.learn(Answer::Revoked(Sequence::FIRST, now()));
-    assert_eq!(rest(&world).wake, Wake::At(at(60)));
+    assert_eq!(rest(&world).wake, Requeue::At(at(60)));
     world.now = at(60);
     assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)));
     world.round.learn(Answer::Revoked(Sequence::FIRST, at(60)));
@@ -160,7 +160,7 @@ fn a_first_key_that_may_still_come_is_waited_for() {
 /// A definition of an earlier release has no such field.
 #[test]
 fn what_the_api_server_does_not_store_is_not_written_without_end() {
-    let mut world = World { all_refused: true, ..restored() };
+    let mut world = Observed { all_refused: true, ..restored() };
     let message = "it does not store `status.formerUid`".to_owned();
     let (attempted, class) = (Attempted::Store, ErrorClass::Rejected);
     world.round.learn(Answer::Failed(Failure { attempted, class, message, retry_after: None }));

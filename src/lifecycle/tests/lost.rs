@@ -19,15 +19,15 @@ fn a_revocation_outlasts_the_first_of_two_binds() {
     world.desired.deleting = true;
     assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)));
     world.round.learn(Answer::Revoked(Sequence::FIRST, now()));
-    let Step::Rest(rest) = decide(&world) else { panic!("{:?}", decide(&world)) };
-    assert_eq!(Some(rest.wake), late.map(Wake::At));
+    let Step::Wait(rest) = decide(&world) else { panic!("{:?}", decide(&world)) };
+    assert_eq!(Some(rest.wake), late.map(Requeue::At));
 }
 
 /// A ServiceKey whose key is being created in the background.
-fn at_work() -> World {
+fn at_work() -> Observed {
     let mut world = asking();
-    world.round.under_way = Some(UnderWay {
-        work: Work::Bind,
+    world.round.under_way = Some(PendingOperation {
+        work: RemoteOperation::Bind,
         sequence: Sequence::FIRST,
         token: None,
         since: now(),
@@ -42,7 +42,7 @@ fn at_work() -> World {
     world
 }
 
-fn unheard(world: &mut World, class: ErrorClass) {
+fn unheard(world: &mut Observed, class: ErrorClass) {
     world.round.learn(Answer::Unheard { class, message: "400".to_owned(), retry_after: None });
 }
 
@@ -63,7 +63,7 @@ fn a_deletion_does_not_wait_for_a_bind_that_the_remote_side_says_nothing_of(#[ca
     world.round.learn(Answer::Revoked(Sequence::FIRST, now()));
     let late = full_second(now().checked_add(MINUTE).unwrap());
     assert!(
-        matches!(decide(&world), Step::Rest(rest) if rest.wake == Wake::At(late)),
+        matches!(decide(&world), Step::Wait(rest) if rest.wake == Requeue::At(late)),
         "it may still be created"
     );
 }

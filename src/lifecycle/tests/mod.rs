@@ -48,8 +48,8 @@ fn key(inputs: &str) -> KeyRecord {
 }
 
 /// A ServiceKey that is about to ask for its first key.
-pub(crate) fn asking() -> World {
-    World {
+pub(crate) fn asking() -> Observed {
+    Observed {
         owner: Uuid::from_u128(1),
         desired: Desired {
             finalizer: true,
@@ -60,12 +60,12 @@ pub(crate) fn asking() -> World {
             retains_secret: false,
             suspended: false,
             inputs: "now".to_owned(),
-            rotation: Rotation { every: None, overlap: Duration::ZERO, makes_room: false },
+            rotation: RotationPolicy { every: None, overlap: Duration::ZERO, makes_room: false },
             keeps_previous: false,
             adopts: false,
             problem: None,
         },
-        memory: Memory::default(),
+        memory: Recorded::default(),
         secret: SecretView::Absent,
         provider: ProviderView::Available,
         admitted: true,
@@ -73,9 +73,9 @@ pub(crate) fn asking() -> World {
         noted_first: None,
         marks_keys: false,
         pause: None,
-        round: Round::default(),
+        round: RunState::default(),
         missed: None,
-        late: LateAnswers { patience: MINUTE, unknown_until: None },
+        late: GracePeriod { patience: MINUTE, unknown_until: None },
         all_refused: false,
         repair_from: None,
         other_writers: None,
@@ -85,14 +85,14 @@ pub(crate) fn asking() -> World {
 }
 
 /// One whose Secret holds this key.
-fn holding(key: KeyRecord) -> World {
-    let memory = Memory { key: Some(key.clone()), ..Memory::default() };
-    World { memory, secret: SecretView::Intact { key, previous: None, flaw: None }, ..asking() }
+fn holding(key: KeyRecord) -> Observed {
+    let memory = Recorded { key: Some(key.clone()), ..Recorded::default() };
+    Observed { memory, secret: SecretView::Intact { key, previous: None, flaw: None }, ..asking() }
 }
 
-fn rest(world: &World) -> Rest {
+fn rest(world: &Observed) -> Rest {
     match decide(world) {
-        Step::Rest(rest) => rest,
+        Step::Wait(rest) => rest,
         Step::Act(effect) => panic!("{effect:?}"),
     }
 }

@@ -9,46 +9,46 @@ fn until() -> Timestamp {
 }
 
 /// A ServiceKey that is about to ask for its first key, of a remote side that wants to be left alone for a minute.
-fn paused() -> World {
-    World { pause: Some(until()), ..asking() }
+fn paused() -> Observed {
+    Observed { pause: Some(until()), ..asking() }
 }
 
 /// One whose Secret holds this key.
-fn paused_with(key: KeyRecord) -> World {
-    World { pause: Some(until()), ..holding(key) }
+fn paused_with(key: KeyRecord) -> Observed {
+    Observed { pause: Some(until()), ..holding(key) }
 }
 
-fn told(ready: bool, reason: Reason) -> Option<Told> {
-    Some(Told { ready, reason })
+fn told(ready: bool, reason: Reason) -> Option<PublishedReady> {
+    Some(PublishedReady { ready, reason })
 }
 
 #[rstest]
 #[case::a_bind(paused(), Effect::Bind { sequence: Sequence::FIRST, predecessor: None })]
 #[case::a_check(
-    World { desired: Desired { finalizer: false, ..paused().desired }, ..paused() },
+    Observed { desired: Desired { finalizer: false, ..paused().desired }, ..paused() },
     Effect::CheckInstance
 )]
 #[case::a_revocation(
-    World { desired: Desired { deleting: true, ..paused().desired }, ..paused_with(key("now")) },
+    Observed { desired: Desired { deleting: true, ..paused().desired }, ..paused_with(key("now")) },
     Effect::Unbind(Sequence::FIRST)
 )]
 #[case::a_fetch(
-    World { secret: SecretView::Damaged { key: Some(key("now")), previous: None }, ..paused_with(key("now")) },
+    Observed { secret: SecretView::Damaged { key: Some(key("now")), previous: None }, ..paused_with(key("now")) },
     Effect::Fetch(Sequence::FIRST)
 )]
-fn the_remote_side_is_left_alone_until_the_pause_ends(#[case] world: World, #[case] afterwards: Effect) {
+fn the_remote_side_is_left_alone_until_the_pause_ends(#[case] world: Observed, #[case] afterwards: Effect) {
     let rest = rest(&world);
-    assert_eq!(rest.wake, Wake::PauseEnds(until()));
+    assert_eq!(rest.wake, Requeue::PauseEnds(until()));
     assert!(!rest.report.ready.ready && !rest.quiet);
     assert_eq!(rest.report.ready.reason, Reason::RateLimited);
-    assert_eq!(decide(&World { now: until(), ..world }), Step::Act(afterwards));
+    assert_eq!(decide(&Observed { now: until(), ..world }), Step::Act(afterwards));
 }
 
 #[test]
 fn what_asks_nobody_is_done_all_the_same() {
-    let unlooked = World { secret: SecretView::Unknown, ..paused() };
+    let unlooked = Observed { secret: SecretView::Unknown, ..paused() };
     assert_eq!(decide(&unlooked), Step::Act(Effect::RehearseSecret));
-    let in_hand = World { round: Round { in_hand: Some(key("now")), ..Round::default() }, ..paused() };
+    let in_hand = Observed { round: RunState { in_hand: Some(key("now")), ..RunState::default() }, ..paused() };
     assert_eq!(
         decide(&in_hand),
         Step::Act(Effect::WriteSecret { key: Box::new(key("now")), previous: None })
@@ -63,7 +63,7 @@ fn a_key_that_works_stays_ready_while_its_rotation_waits() {
     let rest = rest(&world);
     assert!(rest.report.ready.ready);
     assert_eq!(rest.report.rotating.unwrap().reason, Reason::RateLimited);
-    assert_eq!(rest.wake, Wake::PauseEnds(until()));
+    assert_eq!(rest.wake, Requeue::PauseEnds(until()));
 }
 
 #[rstest]
@@ -71,14 +71,14 @@ fn a_key_that_works_stays_ready_while_its_rotation_waits() {
 #[case::that_it_is_asked_too_much(told(false, Reason::RateLimited), true)]
 #[case::what_is_true_no_more(told(true, Reason::Available), false)]
 #[case::what_is_about_something_else(told(false, Reason::ProviderNotReady), false)]
-fn a_pause_does_not_hide_what_says_more(#[case] told: Option<Told>, #[case] stays: bool) {
-    assert_eq!(rest(&World { told, ..paused() }).quiet, stays);
+fn a_pause_does_not_hide_what_says_more(#[case] told: Option<PublishedReady>, #[case] stays: bool) {
+    assert_eq!(rest(&Observed { told, ..paused() }).quiet, stays);
     let throttled = Failure {
         attempted: Attempted::Provision,
         class: ErrorClass::Throttled,
         message: "slow down".to_owned(),
         retry_after: None,
     };
-    let failed = World { round: Round { failure: Some(throttled), ..Round::default() }, told, ..paused() };
+    let failed = Observed { round: RunState { failure: Some(throttled), ..RunState::default() }, told, ..paused() };
     assert_eq!(rest(&failed).quiet, stays);
 }

@@ -5,50 +5,50 @@ use rstest::rstest;
 use super::*;
 
 /// Its Secret holds a key that was made from other fields.
-fn edited() -> World {
+fn edited() -> Observed {
     holding(key("before"))
 }
 
 /// Its Secret holds a key that is older than it may be.
-fn aged() -> World {
+fn aged() -> Observed {
     let world = holding(key("now"));
-    let rotation = Rotation { every: Some(MINUTE), ..world.desired.rotation };
+    let rotation = RotationPolicy { every: Some(MINUTE), ..world.desired.rotation };
     let desired = Desired { rotation, ..world.desired.clone() };
-    World { desired, now: now() + 2 * MINUTE, ..world }
+    Observed { desired, now: now() + 2 * MINUTE, ..world }
 }
 
 /// Its status knows of nothing but a key that is still valid.
-fn overlapping(world: World) -> World {
-    let mut memory = Memory::default();
+fn overlapping(world: Observed) -> Observed {
+    let mut memory = Recorded::default();
     memory.replace(Sequence::FIRST, None, None, now(), MINUTE);
     let key = KeyRecord { sequence: Sequence::FIRST.next(), ..key("before") };
-    World { memory, secret: SecretView::Intact { key, previous: None, flaw: None }, ..world }
+    Observed { memory, secret: SecretView::Intact { key, previous: None, flaw: None }, ..world }
 }
 
-fn suspended(world: World) -> World {
-    World { desired: Desired { suspended: true, ..world.desired.clone() }, ..world }
+fn suspended(world: Observed) -> Observed {
+    Observed { desired: Desired { suspended: true, ..world.desired.clone() }, ..world }
 }
 
-fn failing(class: ErrorClass, world: World) -> World {
+fn failing(class: ErrorClass, world: Observed) -> Observed {
     let failure = Failure {
         attempted: Attempted::Provision,
         class,
         message: "bind failed".to_owned(),
         retry_after: None,
     };
-    let memory = Memory { operation: Some(Operation::bind(Sequence::FIRST.next())), ..world.memory.clone() };
-    World { memory, round: Round { failure: Some(failure), ..Round::default() }, ..world }
+    let memory = Recorded { operation: Some(Operation::bind(Sequence::FIRST.next())), ..world.memory.clone() };
+    Observed { memory, round: RunState { failure: Some(failure), ..RunState::default() }, ..world }
 }
 
-fn closed(world: World) -> World {
+fn closed(world: Observed) -> Observed {
     let problem = Problem { reason: Reason::ProviderNotAllowed, message: "not allowed".to_owned() };
-    World { provider: ProviderView::Closed(problem), ..world }
+    Observed { provider: ProviderView::Closed(problem), ..world }
 }
 
 /// What a decision shows, whether it is written before the next step or to rest with.
-fn report(world: &World) -> Report {
+fn report(world: &Observed) -> Report {
     match decide(world) {
-        Step::Rest(rest) => *rest.report,
+        Step::Wait(rest) => *rest.report,
         Step::Act(Effect::Record(report)) => *report,
         Step::Act(effect) => panic!("{effect:?}"),
     }
@@ -58,20 +58,20 @@ fn report(world: &World) -> Report {
 #[rstest]
 #[case::done(holding(key("now")), true, None, None)]
 #[case::a_first_key_that_fails(
-    failing(ErrorClass::Transient, World { secret: SecretView::Absent, memory: Memory::default(), ..edited() }),
+    failing(ErrorClass::Transient, Observed { secret: SecretView::Absent, memory: Recorded::default(), ..edited() }),
     false,
     Some(Reason::RemoteUnreachable),
     None
 )]
 #[case::a_first_key_that_is_refused(
-    failing(ErrorClass::Rejected, World { secret: SecretView::Absent, memory: Memory::default(), ..edited() }),
+    failing(ErrorClass::Rejected, Observed { secret: SecretView::Absent, memory: Recorded::default(), ..edited() }),
     false,
     None,
     Some(Reason::BindRejected)
 )]
 #[case::another_key_was_asked_for(edited(), true, Some(Reason::Rotating), None)]
 #[case::and_the_status_is_behind(
-    World { memory: Memory::default(), ..edited() },
+    Observed { memory: Recorded::default(), ..edited() },
     true,
     Some(Reason::Rotating),
     None
@@ -86,7 +86,7 @@ fn report(world: &World) -> Report {
 #[case::nor_where_it_is_refused(failing(ErrorClass::Rejected, aged()), true, None, None)]
 #[case::suspended_without_a_key(suspended(asking()), false, None, None)]
 fn who_waits_is_told_the_truth(
-    #[case] world: World,
+    #[case] world: Observed,
     #[case] ready: bool,
     #[case] reconciling: Option<Reason>,
     #[case] stalled: Option<Reason>,

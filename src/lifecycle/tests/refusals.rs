@@ -4,11 +4,11 @@ use rstest::rstest;
 
 use super::*;
 
-fn deleted(all_refused: bool, world: World) -> World {
-    World { all_refused, desired: Desired { deleting: true, ..world.desired }, ..world }
+fn deleted(all_refused: bool, world: Observed) -> Observed {
+    Observed { all_refused, desired: Desired { deleting: true, ..world.desired }, ..world }
 }
 
-fn refuse_to_revoke(world: &mut World, class: ErrorClass) {
+fn refuse_to_revoke(world: &mut Observed, class: ErrorClass) {
     let message = "unbind failed".to_owned();
     world.round.failure = Some(Failure { attempted: Attempted::Revoke, class, message, retry_after: None });
 }
@@ -25,7 +25,7 @@ fn a_refused_revocation_ends_what_never_began(
     #[case] class: ErrorClass,
     #[case] ends: bool,
 ) {
-    let mut world = deleted(all_refused, World { secret: SecretView::Unknown, ..asking() });
+    let mut world = deleted(all_refused, Observed { secret: SecretView::Unknown, ..asking() });
     assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)));
     refuse_to_revoke(&mut world, class);
     assert_eq!(decide(&world) == Step::Act(Effect::LookUpSecret), ends, "{:?}", decide(&world));

@@ -7,22 +7,22 @@ use super::*;
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A ServiceKey whose Secret has this flaw.
-fn flawed(flaw: Flaw) -> World {
+fn flawed(flaw: Flaw) -> Observed {
     let key = key("now");
-    World {
+    Observed {
         secret: SecretView::Intact { key: key.clone(), previous: None, flaw: Some(flaw) },
         ..holding(key)
     }
 }
 
 /// One whose Secret lost its entries.
-fn damaged() -> World {
+fn damaged() -> Observed {
     let key = key("now");
-    World { secret: SecretView::Damaged { key: Some(key.clone()), previous: None }, ..holding(key) }
+    Observed { secret: SecretView::Damaged { key: Some(key.clone()), previous: None }, ..holding(key) }
 }
 
 /// One whose Secret lost its entries as soon as this round had replaced the key and revoked an older one.
-fn just_replaced() -> World {
+fn just_replaced() -> Observed {
     let mut world = damaged();
     let next = Sequence::FIRST.next();
     world.secret =
@@ -37,14 +37,14 @@ fn just_replaced() -> World {
 }
 
 /// Neither a fetch nor a repeated bind has shown the credentials of the first key.
-fn hide(world: &mut World) {
+fn hide(world: &mut Observed) {
     (world.round.unreadable, world.round.unrepeatable) = (Some(Sequence::FIRST), Some(Sequence::FIRST));
 }
 
-fn act(world: &World) -> Effect {
+fn act(world: &Observed) -> Effect {
     match decide(world) {
         Step::Act(effect) => effect,
-        Step::Rest(rest) => panic!("{rest:?}"),
+        Step::Wait(rest) => panic!("{rest:?}"),
     }
 }
 
@@ -53,7 +53,7 @@ fn metadata_is_restored_without_the_remote_side() {
     let world = flawed(Flaw::Edited);
     assert_eq!(act(&world), Effect::RestoreSecret);
     let down = Problem { reason: Reason::ProviderNotFound, message: String::new() };
-    assert_eq!(act(&World { provider: ProviderView::Unavailable(down), ..world }), Effect::RestoreSecret);
+    assert_eq!(act(&Observed { provider: ProviderView::Unavailable(down), ..world }), Effect::RestoreSecret);
 }
 
 #[test]
@@ -68,13 +68,13 @@ fn other_templates_need_the_credentials_again() {
 #[rstest]
 #[case::other_templates(flawed(Flaw::Outdated))]
 #[case::lost_entries(damaged())]
-fn credentials_that_a_fetch_does_not_show_come_with_a_repeated_bind(#[case] mut world: World) {
+fn credentials_that_a_fetch_does_not_show_come_with_a_repeated_bind(#[case] mut world: Observed) {
     assert_eq!(act(&world), Effect::Fetch(Sequence::FIRST));
     world.round.unreadable = Some(Sequence::FIRST);
     assert_eq!(act(&world), Effect::RehearseSecret, "it may create the key again");
     world.round.rehearsed = true;
     assert_eq!(act(&world), Effect::Repeat(Sequence::FIRST));
-    assert_ne!(act(&World { marks_keys: true, ..world.clone() }), Effect::Repeat(Sequence::FIRST));
+    assert_ne!(act(&Observed { marks_keys: true, ..world.clone() }), Effect::Repeat(Sequence::FIRST));
     world.desired.inputs = "others".to_owned();
     assert_ne!(act(&world), Effect::Repeat(Sequence::FIRST));
 }
@@ -99,7 +99,7 @@ fn credentials_that_are_not_shown_again_for_other_templates_are_replaced_in_orde
     let next = Sequence::FIRST.next();
     assert_eq!((report.memory.attempt(), report.ready.ready), (Some(next), true));
     // A process that knows nothing of it goes on with the next key.
-    let world = World { memory: report.memory, round: Round::default(), ..world };
+    let world = Observed { memory: report.memory, round: RunState::default(), ..world };
     assert_eq!(act(&world), Effect::Bind { sequence: next, predecessor: Some(Sequence::FIRST) });
 }
 
@@ -108,13 +108,13 @@ fn credentials_that_are_not_shown_again_for_other_templates_are_replaced_in_orde
 #[case::templates(flawed(Flaw::Outdated), true)]
 #[case::entries(damaged(), false)]
 #[case::entries_of_a_key_that_was_just_created(just_replaced(), false)]
-fn a_secret_that_was_just_repaired_waits(#[case] world: World, #[case] ready: bool) {
-    let world = World { repair_from: Some(at(8)), ..world };
+fn a_secret_that_was_just_repaired_waits(#[case] world: Observed, #[case] ready: bool) {
+    let world = Observed { repair_from: Some(at(8)), ..world };
     let rest = rest(&world);
-    assert_eq!((rest.wake, rest.report.ready.ready), (Wake::At(at(8)), ready));
+    assert_eq!((rest.wake, rest.report.ready.ready), (Requeue::At(at(8)), ready));
     let told = rest.report.rotating.map_or(rest.report.ready.reason, |problem| problem.reason);
     assert_eq!(told, Reason::SecretContested);
-    assert!(matches!(decide(&World { now: at(8), ..world }), Step::Act(_)));
+    assert!(matches!(decide(&Observed { now: at(8), ..world }), Step::Act(_)));
 }
 
 #[rstest]
@@ -129,7 +129,7 @@ fn the_other_writer_is_named_where_the_api_server_names_it(
 ) {
     for world in [damaged(), flawed(Flaw::Edited)] {
         let other_writers = writers.map(str::to_owned);
-        let report = rest(&World { repair_from: Some(at(8)), other_writers, ..world }).report;
+        let report = rest(&Observed { repair_from: Some(at(8)), other_writers, ..world }).report;
         let told = report.rotating.map_or(report.ready.message, |problem| problem.message);
         assert!(told.ends_with(words), "{told}");
     }
@@ -138,7 +138,7 @@ fn the_other_writer_is_named_where_the_api_server_names_it(
 /// What was begun is carried through, whoever edits the Secret meanwhile.
 #[test]
 fn credentials_in_hand_are_stored_at_once() {
-    let mut world = World { repair_from: Some(at(8)), ..damaged() };
+    let mut world = Observed { repair_from: Some(at(8)), ..damaged() };
     world.round.in_hand = Some(key("now"));
     assert_eq!(act(&world), Effect::WriteSecret { key: Box::new(key("now")), previous: None });
 }
@@ -161,12 +161,12 @@ fn a_lost_key_is_replaced_after_the_oldest_one_is_revoked() {
     let Effect::Record(report) = act(&world) else { panic!("nothing is written down") };
     let left: Vec<_> = report.memory.previous.iter().map(|key| key.sequence).collect();
     assert_eq!(left, [second]);
-    let world = World { memory: report.memory, ..world };
+    let world = Observed { memory: report.memory, ..world };
     assert!(matches!(act(&world), Effect::Record(_)), "the next key is written down before it is created");
 }
 
 /// The key goes before the next one is created, so that there are never two.
-fn assert_replaced_without_reading(mut world: World) {
+fn assert_replaced_without_reading(mut world: Observed) {
     let next = Sequence::FIRST.next();
     assert_eq!(act(&world), Effect::RehearseSecret);
     world.round.rehearsed = true;
@@ -178,7 +178,7 @@ fn assert_replaced_without_reading(mut world: World) {
     let Effect::Record(report) = act(&world) else { panic!("nothing is written down") };
     assert_eq!(report.ready.reason, Reason::Rotating);
     // A process that knows nothing of it goes on with the next key.
-    world = World { memory: report.memory, round: Round::default(), ..world };
+    world = Observed { memory: report.memory, round: RunState::default(), ..world };
     let bind = std::iter::repeat_with(|| match act(&world) {
         Effect::RehearseSecret => {
             world.round.rehearsed = true;
@@ -209,7 +209,7 @@ fn a_requested_rotation_replaces_a_key_without_reading_it() {
     let Effect::Record(report) = act(&world) else { panic!("nothing is written down") };
     let (next, predecessor) = (Sequence::FIRST.next(), Some(Sequence::FIRST));
     assert_eq!(report.memory.attempt(), Some(next));
-    assert_eq!(act(&World { memory: report.memory, ..world }), Effect::Bind { sequence: next, predecessor });
+    assert_eq!(act(&Observed { memory: report.memory, ..world }), Effect::Bind { sequence: next, predecessor });
 }
 
 /// No watch tells when the remote side shows usable credentials. A template changes with the spec, which is watched.
@@ -225,12 +225,12 @@ fn a_key_without_usable_credentials_is_created_again_after_hours(
     let failure = Failure { attempted, class: ErrorClass::Unusable, message: String::new(), retry_after };
     let mut world = asking();
     world.round.unusable = Some(Unusable { sequence: Sequence::FIRST, failure, revoked: Some(now()) });
-    let wake = seconds.map_or(Wake::OnChange, |seconds| Wake::At(at(seconds)));
+    let wake = seconds.map_or(Requeue::OnChange, |seconds| Requeue::At(at(seconds)));
     assert_eq!(rest(&world).wake, wake);
     let Some(seconds) = seconds else { return };
-    assert!(matches!(decide(&World { now: at(seconds - 1), ..world.clone() }), Step::Rest(_)));
+    assert!(matches!(decide(&Observed { now: at(seconds - 1), ..world.clone() }), Step::Wait(_)));
     let bind = Effect::Bind { sequence: Sequence::FIRST, predecessor: None };
-    assert_eq!(act(&World { now: at(seconds), ..world }), bind);
+    assert_eq!(act(&Observed { now: at(seconds), ..world }), bind);
 }
 
 /// The repeated bind of a key that was replaced since may still take effect: the revocation waits, and so does the next look.
@@ -243,14 +243,14 @@ fn a_key_whose_repeated_bind_may_take_effect_is_revoked_after_that() {
     world.secret = SecretView::Intact { key: next, previous: None, flaw: None };
     assert_eq!(world.memory.previous[0].late_until, Some(at(60)), "the next process knows");
     (world.memory.previous[0].revoke_at, world.memory.previous[0].late_until) = (Some(now()), None);
-    let Step::Rest(rest) = decide(&world) else { panic!("it is revoked too early") };
-    assert_eq!(rest.wake, Wake::At(at(60)));
+    let Step::Wait(rest) = decide(&world) else { panic!("it is revoked too early") };
+    assert_eq!(rest.wake, Requeue::At(at(60)));
 }
 
 /// Somebody deletes each Secret at once: the key is written down, so that it is no first key any more.
 #[test]
 fn a_secret_that_goes_as_soon_as_it_is_stored_is_a_lost_one() {
-    let mut world = World { secret: SecretView::Unknown, ..asking() };
+    let mut world = Observed { secret: SecretView::Unknown, ..asking() };
     world.round.stored = Some(key("now"));
     assert_eq!(
         act(&world),
@@ -261,6 +261,6 @@ fn a_secret_that_goes_as_soon_as_it_is_stored_is_a_lost_one() {
     let Effect::Record(report) = act(&world) else { panic!("nothing is written down") };
     assert_eq!(report.memory.key, Some(key("now")));
     assert_eq!((report.ready.ready, report.ready.reason), (false, Reason::SecretContested));
-    world = World { memory: report.memory, repair_from: Some(at(5)), ..world };
-    assert_eq!(rest(&world).wake, Wake::At(at(5)));
+    world = Observed { memory: report.memory, repair_from: Some(at(5)), ..world };
+    assert_eq!(rest(&world).wake, Requeue::At(at(5)));
 }

@@ -5,14 +5,14 @@ use rstest::rstest;
 use super::*;
 
 /// A ServiceKey that is being deleted, whose marked key is to stay.
-fn retained() -> World {
+fn retained() -> Observed {
     let world = holding(key("now"));
     let desired = Desired { deleting: true, retain: true, ..world.desired.clone() };
-    World { desired, marks_keys: true, ..world }
+    Observed { desired, marks_keys: true, ..world }
 }
 
-fn released() -> Round {
-    Round { released: [Sequence::FIRST].into(), ..Round::default() }
+fn released() -> RunState {
+    RunState { released: [Sequence::FIRST].into(), ..RunState::default() }
 }
 
 fn unavailable() -> ProviderView {
@@ -21,24 +21,24 @@ fn unavailable() -> ProviderView {
 
 #[rstest]
 #[case::the_mark_goes_first(retained(), Effect::Release(Sequence::FIRST))]
-#[case::then_the_secret(World { round: released(), ..retained() }, Effect::DeleteSecret)]
+#[case::then_the_secret(Observed { round: released(), ..retained() }, Effect::DeleteSecret)]
 #[case::then_the_finalizer(
-    World { round: released(), secret: SecretView::Absent, ..retained() },
+    Observed { round: released(), secret: SecretView::Absent, ..retained() },
     Effect::RemoveFinalizer { left_behind: vec![Sequence::FIRST] }
 )]
 #[case::where_there_are_no_marks_nobody_is_asked(
-    World { marks_keys: false, provider: unavailable(), ..retained() },
+    Observed { marks_keys: false, provider: unavailable(), ..retained() },
     Effect::DeleteSecret
 )]
 #[case::who_lets_go_of_the_key_leaves_the_mark(
-    World { desired: Desired { abandon: true, ..retained().desired }, provider: unavailable(), ..retained() },
+    Observed { desired: Desired { abandon: true, ..retained().desired }, provider: unavailable(), ..retained() },
     Effect::DeleteSecret
 )]
 #[case::a_key_that_is_not_to_stay_is_revoked(
-    World { desired: Desired { retain: false, ..retained().desired }, ..retained() },
+    Observed { desired: Desired { retain: false, ..retained().desired }, ..retained() },
     Effect::Unbind(Sequence::FIRST)
 )]
-fn a_key_that_stays_bears_no_mark(#[case] world: World, #[case] expected: Effect) {
+fn a_key_that_stays_bears_no_mark(#[case] world: Observed, #[case] expected: Effect) {
     assert_eq!(decide(&world), Step::Act(expected));
 }
 
@@ -47,11 +47,11 @@ fn a_key_that_stays_bears_no_mark(#[case] world: World, #[case] expected: Effect
 #[case::not_without_it(false, Effect::Unbind(Sequence::FIRST))]
 fn a_secret_stays_with_its_key(#[case] retain: bool, #[case] expected: Effect) {
     let desired = Desired { retain, retains_secret: true, ..retained().desired };
-    let world = World { desired, marks_keys: false, ..retained() };
+    let world = Observed { desired, marks_keys: false, ..retained() };
     assert_eq!(decide(&world), Step::Act(expected));
-    let gone = Round { revoked: [(Sequence::FIRST, world.now)].into(), ..Round::default() };
+    let gone = RunState { revoked: [(Sequence::FIRST, world.now)].into(), ..RunState::default() };
     let last = if retain { Effect::ReleaseSecret } else { Effect::DeleteSecret };
-    assert_eq!(decide(&World { round: gone, ..world }), Step::Act(last));
+    assert_eq!(decide(&Observed { round: gone, ..world }), Step::Act(last));
 }
 
 #[test]
@@ -63,24 +63,24 @@ fn a_secret_that_can_not_be_left_is_not_deleted_instead() {
         retry_after: None,
     };
     let desired = Desired { retains_secret: true, ..retained().desired };
-    let round = Round { failure: Some(failure), ..Round::default() };
-    let failed = rest(&World { desired, round, marks_keys: false, ..retained() });
-    assert_eq!(failed.wake, Wake::Retry { not_before: None });
+    let round = RunState { failure: Some(failure), ..RunState::default() };
+    let failed = rest(&Observed { desired, round, marks_keys: false, ..retained() });
+    assert_eq!(failed.wake, Requeue::Retry { not_before: None });
     assert_eq!(failed.report.ready.reason, Reason::SecretRejected);
 }
 
 #[test]
 fn the_mark_is_not_forgotten_where_it_can_not_be_taken_off_now() {
-    let waiting = rest(&World { provider: unavailable(), ..retained() });
-    assert_eq!((waiting.wake, waiting.report.ready.reason), (Wake::OnChange, Reason::ProviderNotReady));
+    let waiting = rest(&Observed { provider: unavailable(), ..retained() });
+    assert_eq!((waiting.wake, waiting.report.ready.reason), (Requeue::OnChange, Reason::ProviderNotReady));
     let failure = Failure {
         attempted: Attempted::Release,
         class: ErrorClass::Forbidden,
         message: "release failed".to_owned(),
         retry_after: None,
     };
-    let failed = rest(&World { round: Round { failure: Some(failure), ..Round::default() }, ..retained() });
-    assert_eq!(failed.wake, Wake::Retry { not_before: None });
+    let failed = rest(&Observed { round: RunState { failure: Some(failure), ..RunState::default() }, ..retained() });
+    assert_eq!(failed.wake, Requeue::Retry { not_before: None });
     assert_eq!(failed.report.ready.reason, Reason::ReleaseFailed);
     assert!(
         failed.report.ready.message.contains("servicekeys.dev/abandon"),

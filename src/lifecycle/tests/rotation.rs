@@ -12,15 +12,15 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A ServiceKey whose key was made just now, and that has this rotation.
-fn rotating(every: Option<Duration>, overlap: Duration) -> World {
+fn rotating(every: Option<Duration>, overlap: Duration) -> Observed {
     let world = holding(key("now"));
-    World {
-        desired: Desired { rotation: Rotation { every, overlap, makes_room: false }, ..world.desired },
+    Observed {
+        desired: Desired { rotation: RotationPolicy { every, overlap, makes_room: false }, ..world.desired },
         ..world
     }
 }
 
-fn due(world: &World, key: &KeyRecord) -> SignedDuration {
+fn due(world: &Observed, key: &KeyRecord) -> SignedDuration {
     next_rotation(world, key).unwrap().duration_since(key.created_at)
 }
 
@@ -37,7 +37,7 @@ proptest! {
         sequence in 1..u32::MAX,
     ) {
         let overlap = every.mul_f64(shorter);
-        let world = World { owner: Uuid::from_u128(owner), ..rotating(Some(every), overlap) };
+        let world = Observed { owner: Uuid::from_u128(owner), ..rotating(Some(every), overlap) };
         let key = KeyRecord { sequence: Sequence::new(sequence).unwrap(), ..key("now") };
         let due = Duration::try_from(due(&world, &key)).unwrap();
         prop_assert!(due <= every);
@@ -50,12 +50,12 @@ proptest! {
 
     #[test]
     fn the_time_moves_with_nothing_but_the_key_and_the_spec(every in every(), owner: u128, seconds in 0..1_000_000_u32) {
-        let world = World { owner: Uuid::from_u128(owner), ..rotating(Some(every), Duration::ZERO) };
-        let later = World {
+        let world = Observed { owner: Uuid::from_u128(owner), ..rotating(Some(every), Duration::ZERO) };
+        let later = Observed {
             now: world.now + i64::from(seconds).seconds(),
-            memory: Memory::default(),
+            memory: Recorded::default(),
             secret: SecretView::Unknown,
-            round: Round { absent: [Sequence::FIRST].into(), ..Round::default() },
+            round: RunState { absent: [Sequence::FIRST].into(), ..RunState::default() },
             ..world.clone()
         };
         prop_assert_eq!(next_rotation(&world, &key("now")), next_rotation(&later, &key("now")));
@@ -73,7 +73,7 @@ fn keys_that_were_made_together_are_not_replaced_together() {
     const KEYS: u128 = 10_000;
     let mut minutes = HashMap::<i64, u128>::new();
     for owner in 0..KEYS {
-        let world = World { owner: Uuid::from_u128(owner), ..rotating(Some(720 * HOUR), DAY) };
+        let world = Observed { owner: Uuid::from_u128(owner), ..rotating(Some(720 * HOUR), DAY) };
         // All within a minute.
         let created_at = now() + i64::try_from(owner * 60 / KEYS).unwrap().seconds();
         let due = next_rotation(&world, &KeyRecord { created_at, ..key("now") }).unwrap();
@@ -124,7 +124,7 @@ fn a_rotation_that_changed_no_credentials_ends_the_schedule() {
     for later in [0, 2 * 3600] {
         world.now = now() + later.seconds();
         let rest = rest(&world);
-        assert_eq!(rest.wake, Wake::At(now() + DAY), "only the expiry is to come");
+        assert_eq!(rest.wake, Requeue::At(now() + DAY), "only the expiry is to come");
         assert_eq!((rest.report.ready.ready, rest.report.next_rotation), (true, Some(now() + DAY)));
         let told = rest.report.rotating.unwrap();
         assert_eq!(told.reason, Reason::RotationIneffective);
@@ -153,7 +153,7 @@ fn a_time_that_is_not_after_the_creation_does_not_count_and_is_shown(#[case] tim
         let rest = rest(&world);
         let words = format!("`{field}` {time} is ignored");
         assert!(rest.report.ready.ready && rest.report.ready.message.contains(&words), "{rest:?}");
-        assert_eq!(rest.wake, Wake::OnChange);
+        assert_eq!(rest.wake, Requeue::OnChange);
     }
 }
 
@@ -175,10 +175,10 @@ fn a_zero_time_of_creation_is_not_taken_for_the_age_of_a_key() {
 }
 
 /// The key expired an hour ago, and this happened to the next one.
-fn expired(failure: Option<Failure>, provider: ProviderView) -> World {
+fn expired(failure: Option<Failure>, provider: ProviderView) -> Observed {
     let world = holding(KeyRecord { expires_at: Some(now() + DAY), ..key("now") });
-    let round = Round { failure, ..Round::default() };
-    World { now: now() + DAY + HOUR, round, provider, ..world }
+    let round = RunState { failure, ..RunState::default() };
+    Observed { now: now() + DAY + HOUR, round, provider, ..world }
 }
 
 #[test]
@@ -215,11 +215,11 @@ fn ready_turns_false_at_the_moment_at_which_the_key_expires() {
     world.now = now() + DAY - HOUR;
     let before = rest(&world);
     assert!(before.report.ready.ready);
-    assert_eq!(before.wake, Wake::At(now() + DAY));
+    assert_eq!(before.wake, Requeue::At(now() + DAY));
     world.now = now() + DAY;
     let after = rest(&world);
     assert_eq!((after.report.ready.ready, after.report.ready.reason), (false, Reason::KeyExpired));
-    assert_eq!(after.wake, Wake::OnChange, "nothing is left that time changes");
+    assert_eq!(after.wake, Requeue::OnChange, "nothing is left that time changes");
 }
 
 #[test]
@@ -236,6 +236,6 @@ fn a_rest_ends_when_the_key_is_to_be_replaced() {
     let world = rotating(Some(720 * HOUR), DAY);
     let due = next_rotation(&world, &key("now")).unwrap();
     let rest = rest(&world);
-    assert_eq!((rest.wake, rest.report.next_rotation), (Wake::At(due), Some(due)));
-    assert!(matches!(decide(&World { now: due, ..world }), Step::Act(Effect::Record(_))));
+    assert_eq!((rest.wake, rest.report.next_rotation), (Requeue::At(due), Some(due)));
+    assert!(matches!(decide(&Observed { now: due, ..world }), Step::Act(Effect::Record(_))));
 }

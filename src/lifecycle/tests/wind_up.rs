@@ -5,21 +5,21 @@ use rstest::rstest;
 use super::*;
 
 /// As it is left where nothing is known.
-fn unknown() -> World {
-    World { desired: Desired { deleting: true, ..asking().desired }, ..asking() }
+fn unknown() -> Observed {
+    Observed { desired: Desired { deleting: true, ..asking().desired }, ..asking() }
 }
 
 /// One whose status tells of its key.
-fn known() -> World {
+fn known() -> Observed {
     let world = holding(key("now"));
-    World { desired: Desired { deleting: true, ..world.desired.clone() }, ..world }
+    Observed { desired: Desired { deleting: true, ..world.desired.clone() }, ..world }
 }
 
-fn with_round(round: Round) -> World {
-    World { round, ..unknown() }
+fn with_round(round: RunState) -> Observed {
+    Observed { round, ..unknown() }
 }
 
-fn desired(change: impl FnOnce(&mut Desired)) -> World {
+fn desired(change: impl FnOnce(&mut Desired)) -> Observed {
     let mut world = known();
     change(&mut world.desired);
     world
@@ -33,32 +33,32 @@ fn leaving(left_behind: &[Sequence]) -> Effect {
 #[case::no_key_is_known(unknown(), leaving(&[]))]
 #[case::the_status_tells_of_it(known(), Effect::Unbind(Sequence::FIRST))]
 #[case::its_credentials_were_just_stored(
-    with_round(Round { stored: Some(key("now")), ..Round::default() }),
+    with_round(RunState { stored: Some(key("now")), ..RunState::default() }),
     Effect::Unbind(Sequence::FIRST)
 )]
 #[case::its_credentials_were_not_stored_yet(
-    with_round(Round { in_hand: Some(key("now")), ..Round::default() }),
+    with_round(RunState { in_hand: Some(key("now")), ..RunState::default() }),
     Effect::Unbind(Sequence::FIRST)
 )]
 #[case::another_object_has_its_secret(
-    World { secret: SecretView::Foreign { holder: "somebody".to_owned() }, ..known() },
+    Observed { secret: SecretView::Foreign { holder: "somebody".to_owned() }, ..known() },
     Effect::Unbind(Sequence::FIRST)
 )]
 #[case::it_is_to_stay(desired(|desired| desired.retain = true), Effect::DeleteSecret)]
 #[case::it_is_abandoned(desired(|desired| desired.abandon = true), Effect::DeleteSecret)]
 #[case::it_is_suspended(desired(|desired| desired.suspended = true), leaving(&[Sequence::FIRST]))]
-fn what_is_known_is_revoked_unless_the_user_wants_to_keep_it(#[case] world: World, #[case] expected: Effect) {
+fn what_is_known_is_revoked_unless_the_user_wants_to_keep_it(#[case] world: Observed, #[case] expected: Effect) {
     assert_eq!(wind_up(&world), Step::Act(expected));
 }
 
 /// The remote side may still act on the request, so a revocation before that time is not the last one.
 #[test]
 fn a_key_whose_answer_was_lost_is_revoked_until_it_can_not_come_back() {
-    let lost = with_round(Round { given_up: Some((Sequence::FIRST, now())), ..Round::default() });
+    let lost = with_round(RunState { given_up: Some((Sequence::FIRST, now())), ..RunState::default() });
     assert_eq!(wind_up(&lost), Step::Act(Effect::Unbind(Sequence::FIRST)));
     let revoked = [(Sequence::FIRST, lost.now)].into();
-    let early = with_round(Round { revoked, ..lost.round });
+    let early = with_round(RunState { revoked, ..lost.round });
     assert!(
-        matches!(wind_up(&early), Step::Rest(Rest { wake: Wake::At(until), .. }) if until == now() + MINUTE)
+        matches!(wind_up(&early), Step::Wait(Rest { wake: Requeue::At(until), .. }) if until == now() + MINUTE)
     );
 }

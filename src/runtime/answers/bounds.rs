@@ -180,19 +180,19 @@ pub(super) fn note(omissions: &[Omission]) -> serde_json::Result<(String, String
 
 /// The bounds of one object.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(super) struct ObjectBounds {
     /// The bound of the object, apart from the parts that have a bound of their own.
     pub(super) whole: Size,
     /// Whether the object passes without the parts that exceed a bound; otherwise the whole answer fails.
     pub(super) omits: bool,
-    metadata: Metadata,
+    metadata: MetadataRule,
     /// Whether it passes who wrote which field.
     tells_writers: bool,
 }
 
 /// The parts of the metadata that anything reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Metadata {
+enum MetadataRule {
     /// All of it, with `managedFields` only where [`Bounds`] say so: the object may be written back.
     Whole,
     /// The identity and the operator's own annotations.
@@ -203,7 +203,7 @@ enum Metadata {
 
 /// What happens to one part of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rule {
+pub(super) enum PartRule {
     /// It is dropped: nothing reads it.
     Drop,
     /// It passes within the bound of the whole object.
@@ -215,10 +215,10 @@ pub(super) enum Rule {
     Writers(Size),
 }
 
-impl Bounds {
+impl ObjectBounds {
     /// The bounds of the objects in an answer about this resource. `of_many`: it is a list or a watch.
     pub(super) fn of(resource: &str, of_many: bool) -> Self {
-        let of_own_kinds = Self { whole: OWN, omits: true, metadata: Metadata::Own, tells_writers: false };
+        let of_own_kinds = Self { whole: OWN, omits: true, metadata: MetadataRule::Own, tells_writers: false };
         match resource {
             "servicekeys"
             | "servicekeys/status"
@@ -226,49 +226,49 @@ impl Bounds {
             | "keyproviders/status"
             | "clusterkeyproviders"
             | "clusterkeyproviders/status" => of_own_kinds,
-            "secrets" if of_many => Self { whole: METADATA, metadata: Metadata::Whole, ..of_own_kinds },
-            "namespaces" => Self { whole: METADATA, metadata: Metadata::Labels, ..of_own_kinds },
+            "secrets" if of_many => Self { whole: METADATA, metadata: MetadataRule::Whole, ..of_own_kinds },
+            "namespaces" => Self { whole: METADATA, metadata: MetadataRule::Labels, ..of_own_kinds },
             // A Secret that is read by its name may be written back: it passes as a whole, or not at all.
             _ => Self {
                 whole: OBJECT,
                 omits: of_many,
-                metadata: Metadata::Whole,
+                metadata: MetadataRule::Whole,
                 tells_writers: resource == "secrets",
             },
         }
     }
 
     /// The rule for the part at a path.
-    pub(super) fn rule(&self, path: &[&str]) -> Rule {
-        let identity = Rule::Within(IDENTITY);
+    pub(super) fn rule(&self, path: &[&str]) -> PartRule {
+        let identity = PartRule::Within(IDENTITY);
         match path {
             ["apiVersion" | "kind"] => identity,
-            ["metadata", "managedFields"] if self.tells_writers => Rule::Writers(MANAGED_FIELDS),
-            ["metadata", "managedFields"] => Rule::Drop,
+            ["metadata", "managedFields"] if self.tells_writers => PartRule::Writers(MANAGED_FIELDS),
+            ["metadata", "managedFields"] => PartRule::Drop,
             ["metadata", part] if IDENTITY_PARTS.contains(part) => identity,
-            ["metadata", "annotations"] => self.unless(Metadata::Labels),
-            ["metadata", "labels"] => self.unless(Metadata::Own),
+            ["metadata", "annotations"] => self.unless(MetadataRule::Labels),
+            ["metadata", "labels"] => self.unless(MetadataRule::Own),
             ["metadata", _] => {
-                if self.metadata == Metadata::Whole {
-                    Rule::Share
+                if self.metadata == MetadataRule::Whole {
+                    PartRule::Share
                 } else {
-                    Rule::Drop
+                    PartRule::Drop
                 }
             }
-            ["metadata", "annotations", OMITTED] => Rule::Drop,
-            _ if self.metadata != Metadata::Own => Rule::Share,
+            ["metadata", "annotations", OMITTED] => PartRule::Drop,
+            _ if self.metadata != MetadataRule::Own => PartRule::Share,
             ["metadata", "annotations", name] if OWN_ANNOTATIONS.contains(name) => identity,
-            ["metadata", "annotations", _] => Rule::Drop,
-            ["spec", "parameters"] => Rule::Within(PARAMETERS),
+            ["metadata", "annotations", _] => PartRule::Drop,
+            ["spec", "parameters"] => PartRule::Within(PARAMETERS),
             // What counts a ServiceKey, and finds its Secret and its keys, is read whatever else is not.
             ["spec", "providerRef"] | ["spec", "secret", "name"] => identity,
-            ["spec", "instance"] | ["status"] => Rule::Within(OWN),
-            _ => Rule::Share,
+            ["spec", "instance"] | ["status"] => PartRule::Within(OWN),
+            _ => PartRule::Share,
         }
     }
 
-    fn unless(&self, dropped: Metadata) -> Rule {
-        if self.metadata == dropped { Rule::Drop } else { Rule::Share }
+    fn unless(&self, dropped: MetadataRule) -> PartRule {
+        if self.metadata == dropped { PartRule::Drop } else { PartRule::Share }
     }
 
     /// The bound of a part that is this deep in the object, and shares the bound of the object.

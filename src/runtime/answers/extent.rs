@@ -3,7 +3,7 @@
 /// The state of a walk through one value. It checks no grammar: that is left to `serde_json`, once the value is known to
 /// be small and shallow enough.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Extent {
+pub(super) struct JsonExtent {
     depth: usize,
     deepest: usize,
     parts: usize,
@@ -19,7 +19,7 @@ enum Escape {
 
 /// Where a byte stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum BytePosition {
     /// In the value, which goes on.
     Inside,
     /// At the end of the value.
@@ -28,9 +28,9 @@ pub(super) enum Place {
     Behind,
 }
 
-impl Extent {
+impl JsonExtent {
     /// Takes the next byte. Nothing may follow the last one.
-    pub(super) fn push(&mut self, byte: u8) -> Place {
+    pub(super) fn push(&mut self, byte: u8) -> BytePosition {
         if let Some(escape) = self.string {
             self.string = match (escape, byte) {
                 (Escape::Next, _) => Some(Escape::None),
@@ -42,33 +42,33 @@ impl Extent {
         }
         let first = !std::mem::replace(&mut self.begun, true);
         match byte {
-            b'"' if self.depth == 0 && !first => Place::Behind,
+            b'"' if self.depth == 0 && !first => BytePosition::Behind,
             b'"' => {
                 self.string = Some(Escape::None);
-                Place::Inside
+                BytePosition::Inside
             }
-            b'{' | b'[' if self.depth == 0 && !first => Place::Behind,
+            b'{' | b'[' if self.depth == 0 && !first => BytePosition::Behind,
             b'{' | b'[' => {
                 self.depth += 1;
                 self.deepest = self.deepest.max(self.depth);
                 self.parts += 1;
-                Place::Inside
+                BytePosition::Inside
             }
-            b'}' | b']' | b',' | b':' | b' ' | b'\t' | b'\r' | b'\n' if self.depth == 0 => Place::Behind,
+            b'}' | b']' | b',' | b':' | b' ' | b'\t' | b'\r' | b'\n' if self.depth == 0 => BytePosition::Behind,
             b'}' | b']' => {
                 self.depth -= 1;
                 self.unless_at_the_end()
             }
             b',' => {
                 self.parts += 1;
-                Place::Inside
+                BytePosition::Inside
             }
-            _ => Place::Inside,
+            _ => BytePosition::Inside,
         }
     }
 
-    const fn unless_at_the_end(&self) -> Place {
-        if self.depth == 0 && self.string.is_none() { Place::Last } else { Place::Inside }
+    const fn unless_at_the_end(&self) -> BytePosition {
+        if self.depth == 0 && self.string.is_none() { BytePosition::Last } else { BytePosition::Inside }
     }
 
     /// The levels so far: 0 for a number, a word or a string, 1 for `{}`.
@@ -88,10 +88,10 @@ impl Extent {
 }
 
 /// Measures a JSON text. A text that is not JSON has some extent too.
-pub(super) fn measure(text: &[u8]) -> Extent {
-    let mut extent = Extent::default();
+pub(super) fn measure(text: &[u8]) -> JsonExtent {
+    let mut extent = JsonExtent::default();
     for byte in text.trim_ascii() {
-        if extent.push(*byte) != Place::Inside {
+        if extent.push(*byte) != BytePosition::Inside {
             break;
         }
     }

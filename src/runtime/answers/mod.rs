@@ -33,9 +33,9 @@ use tower::BoxError;
 pub use bounds::{Excess, Omission, PARAMETERS, Size, note_omissions, omissions, without_note};
 
 use super::metrics::ApiRequest;
-use bounds::Bounds;
-use object::Unreadable;
-use refusal::Refusal;
+use bounds::ObjectBounds;
+use object::SieveError;
+use refusal::RefusalBody;
 use split::{Shape, Splitter};
 
 /// The answer to a request, as far as it passes.
@@ -44,7 +44,7 @@ pub(super) fn guarded<B>(asked: ApiRequest, answer: Response<B>) -> Response<Gua
     head.headers.remove(header::CONTENT_LENGTH);
     let status = head.status;
     let passage = if status.is_client_error() || status.is_server_error() {
-        Passage::Refusal(Refusal::new(status.as_u16()))
+        Passage::Refusal(RefusalBody::new(status.as_u16()))
     } else {
         Passage::Answer(splitter(asked))
     };
@@ -57,14 +57,14 @@ fn splitter(asked: ApiRequest) -> Box<Splitter> {
         "watch" => Shape::Watch,
         _ => Shape::Single,
     };
-    Box::new(Splitter::new(shape, Bounds::of(asked.resource, shape != Shape::Single)))
+    Box::new(Splitter::new(shape, ObjectBounds::of(asked.resource, shape != Shape::Single)))
 }
 
 /// The part of an answer that is still to come.
 #[derive(Debug)]
 enum Passage {
     Answer(Box<Splitter>),
-    Refusal(Refusal),
+    Refusal(RefusalBody),
 }
 
 /// The body of an answer, as far as it passes.
@@ -119,7 +119,7 @@ where
 }
 
 impl Passage {
-    fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Unreadable> {
+    fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, SieveError> {
         match self {
             Self::Answer(splitter) => splitter.push(bytes),
             Self::Refusal(refusal) => {
@@ -129,7 +129,7 @@ impl Passage {
         }
     }
 
-    fn finish(&self) -> Result<Vec<u8>, Unreadable> {
+    fn finish(&self) -> Result<Vec<u8>, SieveError> {
         match self {
             Self::Answer(splitter) => splitter.finish().map(|()| Vec::new()),
             Self::Refusal(refusal) => Ok(refusal.finish()),
@@ -141,7 +141,7 @@ impl Passage {
 #[derive(Debug)]
 struct UnreadableAnswer {
     asked: ApiRequest,
-    why: Unreadable,
+    why: SieveError,
 }
 
 impl fmt::Display for UnreadableAnswer {

@@ -10,8 +10,8 @@ use serde::{
 use serde_json::Value;
 
 use super::{
-    bounds::{self, Bounds, Excess, Omission, Rule, Size},
-    extent::{Extent, Place},
+    bounds::{self, ObjectBounds, Excess, Omission, PartRule, Size},
+    extent::{JsonExtent, BytePosition},
 };
 
 /// How many levels of names the rules know, such as `metadata`, `annotations`, and the name of one.
@@ -21,7 +21,7 @@ const NAME_BYTES: usize = 1024;
 
 /// A text that is no JSON object, or one that exceeds its bounds and can't pass without the excess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
-pub(super) enum Unreadable {
+pub(super) enum SieveError {
     #[strum(to_string = "it is not JSON of the expected form")]
     Malformed,
     #[strum(to_string = "an object in it is larger or deeper than the operator reads")]
@@ -31,18 +31,18 @@ pub(super) enum Unreadable {
 /// An object on its way through.
 #[derive(Debug)]
 pub(super) struct Sieve {
-    bounds: Bounds,
+    bounds: ObjectBounds,
     out: Vec<u8>,
     /// The objects around the present byte whose members are told apart by name.
-    open: Vec<Open>,
-    state: State,
+    open: Vec<OpenObject>,
+    state: SieveState,
     /// The size of what passed by the bound of the whole object.
     shared: Size,
     omissions: Vec<Omission>,
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct OpenObject {
     /// The name of the present member.
     name: String,
     /// Where the present member begins in the output, with the comma before it.
@@ -52,19 +52,19 @@ struct Open {
 }
 
 #[derive(Debug)]
-enum State {
+enum SieveState {
     /// Before the object.
     Start,
     /// Before a name; the object may also end here, unless a comma came before.
     Name { may_end: bool },
     /// In a name, as it is written.
-    InName { raw: Vec<u8>, extent: Extent, too_long: bool },
+    InName { raw: Vec<u8>, extent: JsonExtent, too_long: bool },
     /// Before the colon.
     Colon,
     /// Before a value.
-    Before(Rule),
+    Before(PartRule),
     /// In a value that is not taken apart.
-    Within { rule: Rule, extent: Extent, begins: usize, dropped: bool },
+    Within { rule: PartRule, extent: JsonExtent, begins: usize, dropped: bool },
     /// Behind a value.
     Behind,
     /// Behind the object.
@@ -72,66 +72,66 @@ enum State {
 }
 
 impl Sieve {
-    pub(super) fn new(bounds: Bounds) -> Self {
+    pub(super) fn new(bounds: ObjectBounds) -> Self {
         Self {
             bounds,
             out: Vec::new(),
             open: Vec::new(),
-            state: State::Start,
+            state: SieveState::Start,
             shared: Size::default(),
             omissions: Vec::new(),
         }
     }
 
     /// Takes the next byte; says whether the object ends with it.
-    pub(super) fn push(&mut self, byte: u8) -> Result<bool, Unreadable> {
+    pub(super) fn push(&mut self, byte: u8) -> Result<bool, SieveError> {
         while !self.step(byte)? {}
-        Ok(matches!(self.state, State::End))
+        Ok(matches!(self.state, SieveState::End))
     }
 
     /// What passed of the object, which has ended.
-    pub(super) fn finish(self) -> Result<Vec<u8>, Unreadable> {
-        if !matches!(self.state, State::End) {
-            return Err(Unreadable::Malformed);
+    pub(super) fn finish(self) -> Result<Vec<u8>, SieveError> {
+        if !matches!(self.state, SieveState::End) {
+            return Err(SieveError::Malformed);
         }
         if self.omissions.is_empty() {
             return Ok(self.out);
         }
-        noted(&self.out, &self.omissions).ok_or(Unreadable::Malformed)
+        noted(&self.out, &self.omissions).ok_or(SieveError::Malformed)
     }
 
     /// Takes a byte, unless another state has to take it: `false` then.
-    fn step(&mut self, byte: u8) -> Result<bool, Unreadable> {
+    fn step(&mut self, byte: u8) -> Result<bool, SieveError> {
         let blank = matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
         match (&mut self.state, byte) {
-            (State::InName { raw, extent, too_long }, _) => {
+            (SieveState::InName { raw, extent, too_long }, _) => {
                 *too_long |= raw.len() > NAME_BYTES;
                 if !*too_long {
                     raw.push(byte);
                 }
-                if extent.push(byte) == Place::Last {
+                if extent.push(byte) == BytePosition::Last {
                     let name = if *too_long { None } else { Some(name(raw)?) };
                     self.named(name);
                 }
             }
-            (State::Within { .. }, _) => return self.within(byte),
+            (SieveState::Within { .. }, _) => return self.within(byte),
             (_, _) if blank => {}
-            (State::Start, b'{') => self.enter(),
-            (State::Name { .. }, b'"') => {
-                let mut extent = Extent::default();
+            (SieveState::Start, b'{') => self.enter(),
+            (SieveState::Name { .. }, b'"') => {
+                let mut extent = JsonExtent::default();
                 extent.push(byte);
-                self.state = State::InName { raw: vec![byte], extent, too_long: false };
+                self.state = SieveState::InName { raw: vec![byte], extent, too_long: false };
             }
-            (State::Name { may_end: true } | State::Behind, b'}') => self.leave(),
-            (State::Colon, b':') => self.state = State::Before(self.rule()),
-            (State::Before(rule), _) => {
+            (SieveState::Name { may_end: true } | SieveState::Behind, b'}') => self.leave(),
+            (SieveState::Colon, b':') => self.state = SieveState::Before(self.rule()),
+            (SieveState::Before(rule), _) => {
                 let rule = *rule;
                 self.begin(rule, byte);
-                return Ok(matches!(self.state, State::Name { .. }));
+                return Ok(matches!(self.state, SieveState::Name { .. }));
             }
-            (State::Behind, b',') => self.state = State::Name { may_end: false },
-            (State::Start | State::Name { .. } | State::Colon | State::Behind | State::End, _) => {
-                return Err(Unreadable::Malformed);
+            (SieveState::Behind, b',') => self.state = SieveState::Name { may_end: false },
+            (SieveState::Start | SieveState::Name { .. } | SieveState::Colon | SieveState::Behind | SieveState::End, _) => {
+                return Err(SieveError::Malformed);
             }
         }
         Ok(true)
@@ -139,14 +139,14 @@ impl Sieve {
 
     fn enter(&mut self) {
         self.out.push(b'{');
-        self.open.push(Open::default());
-        self.state = State::Name { may_end: true };
+        self.open.push(OpenObject::default());
+        self.state = SieveState::Name { may_end: true };
     }
 
     fn leave(&mut self) {
         self.out.push(b'}');
         self.open.pop();
-        self.state = if self.open.is_empty() { State::End } else { State::Behind };
+        self.state = if self.open.is_empty() { SieveState::End } else { SieveState::Behind };
     }
 
     /// The name of the present member is known; `None`: it is too long to be one that anything reads.
@@ -154,30 +154,30 @@ impl Sieve {
         if let Some(open) = self.open.last_mut() {
             open.name = name.unwrap_or_default();
         }
-        self.state = State::Colon;
+        self.state = SieveState::Colon;
     }
 
     fn path(&self) -> Vec<&str> {
         self.open.iter().map(|open| open.name.as_str()).collect()
     }
 
-    fn rule(&self) -> Rule {
+    fn rule(&self) -> PartRule {
         let path = self.path();
-        if path.last().is_some_and(|name| name.is_empty()) { Rule::Drop } else { self.bounds.rule(&path) }
+        if path.last().is_some_and(|name| name.is_empty()) { PartRule::Drop } else { self.bounds.rule(&path) }
     }
 
     /// Begins a value with its first byte, which the state that follows takes, unless it opens an object whose members
     /// are told apart.
-    fn begin(&mut self, rule: Rule, byte: u8) {
+    fn begin(&mut self, rule: PartRule, byte: u8) {
         let taken_apart = match (rule, self.path().as_slice()) {
-            (Rule::Drop | Rule::Within(_) | Rule::Writers(_), _) => false,
-            (Rule::Share, [_] | ["metadata", "annotations"] | ["spec", "secret"]) => {
+            (PartRule::Drop | PartRule::Within(_) | PartRule::Writers(_), _) => false,
+            (PartRule::Share, [_] | ["metadata", "annotations"] | ["spec", "secret"]) => {
                 byte == b'{' && self.open.len() < NAMED_LEVELS
             }
-            (Rule::Share, _) => false,
+            (PartRule::Share, _) => false,
         };
         let begins = self.out.len();
-        if rule != Rule::Drop
+        if rule != PartRule::Drop
             && let Some(open) = self.open.last_mut()
         {
             open.begins = begins;
@@ -192,15 +192,15 @@ impl Sieve {
             self.enter();
         } else {
             let begins = self.out.len();
-            let (extent, dropped) = (Extent::default(), rule == Rule::Drop);
-            self.state = State::Within { rule, extent, begins, dropped };
+            let (extent, dropped) = (JsonExtent::default(), rule == PartRule::Drop);
+            self.state = SieveState::Within { rule, extent, begins, dropped };
         }
     }
 
-    fn within(&mut self, byte: u8) -> Result<bool, Unreadable> {
-        let State::Within { rule, extent, begins, dropped } = &mut self.state else { return Ok(false) };
+    fn within(&mut self, byte: u8) -> Result<bool, SieveError> {
+        let SieveState::Within { rule, extent, begins, dropped } = &mut self.state else { return Ok(false) };
         let place = extent.push(byte);
-        if place != Place::Behind && !*dropped {
+        if place != BytePosition::Behind && !*dropped {
             // A line of a watch is one event.
             let breaks = !extent.in_string() && matches!(byte, b'\r' | b'\n');
             self.out.push(if breaks { b' ' } else { byte });
@@ -208,24 +208,24 @@ impl Sieve {
         let (rule, begins, extent, kept) = (*rule, *begins, *extent, !*dropped);
         if kept && let Some(excess) = self.excess(rule, begins, extent) {
             self.omit(rule, excess)?;
-        } else if kept && place != Place::Inside {
+        } else if kept && place != BytePosition::Inside {
             let value = &self.out[begins..];
             let is_readable = match rule {
-                Rule::Writers(_) => serde_json::from_slice::<Vec<ManagedFieldsEntry>>(value).is_ok(),
-                Rule::Drop | Rule::Share | Rule::Within(_) => {
+                PartRule::Writers(_) => serde_json::from_slice::<Vec<ManagedFieldsEntry>>(value).is_ok(),
+                PartRule::Drop | PartRule::Share | PartRule::Within(_) => {
                     serde_json::from_slice::<Checked>(value).is_ok()
                 }
             };
             if !is_readable {
                 self.omit(rule, Excess::Value)?;
-            } else if rule == Rule::Share {
+            } else if rule == PartRule::Share {
                 self.shared = self.shared.and(self.size(self.begin_of_member(), extent));
             }
         }
-        if place != Place::Inside {
-            self.state = State::Behind;
+        if place != BytePosition::Inside {
+            self.state = SieveState::Behind;
         }
-        Ok(place != Place::Behind)
+        Ok(place != BytePosition::Behind)
     }
 
     fn begin_of_member(&self) -> usize {
@@ -233,16 +233,16 @@ impl Sieve {
     }
 
     /// The size of what was written since this byte, of which `extent` is the walk.
-    fn size(&self, begins: usize, extent: Extent) -> Size {
+    fn size(&self, begins: usize, extent: JsonExtent) -> Size {
         Size { levels: extent.levels(), bytes: self.out.len() - begins, values: extent.values() }
     }
 
     /// The bound that the present value exceeds already.
-    fn excess(&self, rule: Rule, begins: usize, extent: Extent) -> Option<Excess> {
+    fn excess(&self, rule: PartRule, begins: usize, extent: JsonExtent) -> Option<Excess> {
         match rule {
-            Rule::Drop => None,
-            Rule::Within(bound) | Rule::Writers(bound) => self.size(begins, extent).excess_over(&bound),
-            Rule::Share => {
+            PartRule::Drop => None,
+            PartRule::Within(bound) | PartRule::Writers(bound) => self.size(begins, extent).excess_over(&bound),
+            PartRule::Share => {
                 let own = self.size(self.begin_of_member(), extent);
                 let shared = Size { levels: own.levels, ..self.shared.and(own) };
                 shared.excess_over(&self.bounds.shared_at(self.open.len()))
@@ -251,17 +251,17 @@ impl Sieve {
     }
 
     /// Takes the present member out of the output, and notes that where the object is to tell of it.
-    fn omit(&mut self, rule: Rule, excess: Excess) -> Result<(), Unreadable> {
+    fn omit(&mut self, rule: PartRule, excess: Excess) -> Result<(), SieveError> {
         let bound = match rule {
-            Rule::Writers(_) => {
+            PartRule::Writers(_) => {
                 self.take_out();
                 return Ok(());
             }
-            Rule::Within(bound) => bound,
-            Rule::Drop | Rule::Share => self.bounds.whole,
+            PartRule::Within(bound) => bound,
+            PartRule::Drop | PartRule::Share => self.bounds.whole,
         };
         if !self.bounds.omits {
-            return Err(Unreadable::Excessive);
+            return Err(SieveError::Excessive);
         }
         // Two names say where it is; there may be any number of members below.
         let path = self.path().into_iter().take(2).collect::<Vec<_>>().join(".");
@@ -277,7 +277,7 @@ impl Sieve {
             self.out.truncate(open.begins);
             open.members -= 1;
         }
-        if let State::Within { dropped, .. } = &mut self.state {
+        if let SieveState::Within { dropped, .. } = &mut self.state {
             *dropped = true;
         }
     }
@@ -287,8 +287,8 @@ impl Sieve {
 const MAX_NOTED: usize = 16;
 
 /// A name, from how it is written.
-fn name(raw: &[u8]) -> Result<String, Unreadable> {
-    serde_json::from_slice(raw).map_err(|_| Unreadable::Malformed)
+fn name(raw: &[u8]) -> Result<String, SieveError> {
+    serde_json::from_slice(raw).map_err(|_| SieveError::Malformed)
 }
 
 /// The object with a note of what is missing.

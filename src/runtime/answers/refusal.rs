@@ -10,13 +10,13 @@ const MESSAGE_CHARACTERS: usize = 2048;
 
 /// A refusal on its way through.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct RefusalBody {
     code: u16,
     body: Vec<u8>,
     bytes: usize,
 }
 
-impl Refusal {
+impl RefusalBody {
     pub(super) const fn new(code: u16) -> Self {
         Self { code, body: Vec::new(), bytes: 0 }
     }

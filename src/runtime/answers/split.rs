@@ -1,9 +1,9 @@
 //! Splits an answer into its objects: the one that was asked for, the items of a list, or the events of a watch.
 
 use super::{
-    bounds::Bounds,
-    extent::{Extent, Place},
-    object::{Checked, Sieve, Unreadable},
+    bounds::ObjectBounds,
+    extent::{JsonExtent, BytePosition},
+    object::{Checked, Sieve, SieveError},
 };
 
 /// The most bytes of an answer's parts that are no objects, such as the metadata of a list.
@@ -24,8 +24,8 @@ pub(super) enum Shape {
 #[derive(Debug)]
 pub(super) struct Splitter {
     shape: Shape,
-    bounds: Bounds,
-    state: State,
+    bounds: ObjectBounds,
+    state: SplitterState,
     /// The name of the present member of the frame.
     name: String,
     members: usize,
@@ -37,13 +37,13 @@ pub(super) struct Splitter {
 }
 
 #[derive(Debug)]
-enum State {
+enum SplitterState {
     Start,
     Name { may_end: bool },
-    InName { raw: Vec<u8>, extent: Extent },
+    InName { raw: Vec<u8>, extent: JsonExtent },
     Colon,
     Before,
-    Within { raw: Vec<u8>, extent: Extent },
+    Within { raw: Vec<u8>, extent: JsonExtent },
     Behind,
     Items { may_end: bool },
     BehindItem,
@@ -52,16 +52,16 @@ enum State {
 }
 
 impl Splitter {
-    pub(super) fn new(shape: Shape, bounds: Bounds) -> Self {
+    pub(super) fn new(shape: Shape, bounds: ObjectBounds) -> Self {
         let state = match shape {
-            Shape::Single => State::Object { sieve: Box::new(Sieve::new(bounds)), is_item: false },
-            Shape::List | Shape::Watch => State::Start,
+            Shape::Single => SplitterState::Object { sieve: Box::new(Sieve::new(bounds)), is_item: false },
+            Shape::List | Shape::Watch => SplitterState::Start,
         };
         Self { shape, bounds, state, name: String::new(), members: 0, frame: 0, out: Vec::new(), sent: 0 }
     }
 
     /// Takes the next bytes, and returns what is to be sent on.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Unreadable> {
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, SieveError> {
         for byte in bytes {
             while !self.step(*byte)? {}
         }
@@ -72,92 +72,92 @@ impl Splitter {
     }
 
     /// The answer ends here. A watch may end at any time: a line that is not whole is no event.
-    pub(super) fn finish(&self) -> Result<(), Unreadable> {
+    pub(super) fn finish(&self) -> Result<(), SieveError> {
         match (self.shape, &self.state) {
-            (Shape::Watch, _) | (_, State::End) => Ok(()),
-            (Shape::Single | Shape::List, _) => Err(Unreadable::Malformed),
+            (Shape::Watch, _) | (_, SplitterState::End) => Ok(()),
+            (Shape::Single | Shape::List, _) => Err(SieveError::Malformed),
         }
     }
 
     /// Takes a byte, unless another state has to take it: `false` then.
-    fn step(&mut self, byte: u8) -> Result<bool, Unreadable> {
+    fn step(&mut self, byte: u8) -> Result<bool, SieveError> {
         let blank = matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
         match (&mut self.state, byte) {
-            (State::Object { sieve, is_item }, _) => {
+            (SplitterState::Object { sieve, is_item }, _) => {
                 if sieve.push(byte)? {
-                    let next = if *is_item { State::BehindItem } else { self.behind_the_object() };
-                    if let State::Object { sieve, .. } = std::mem::replace(&mut self.state, next) {
+                    let next = if *is_item { SplitterState::BehindItem } else { self.behind_the_object() };
+                    if let SplitterState::Object { sieve, .. } = std::mem::replace(&mut self.state, next) {
                         self.out.append(&mut sieve.finish()?);
                     }
                 }
             }
-            (State::InName { raw, extent }, _) => {
+            (SplitterState::InName { raw, extent }, _) => {
                 raw.push(byte);
-                let ends = extent.push(byte) == Place::Last;
+                let ends = extent.push(byte) == BytePosition::Last;
                 if ends {
-                    self.name = serde_json::from_slice(raw).map_err(|_| Unreadable::Malformed)?;
-                    self.state = State::Colon;
+                    self.name = serde_json::from_slice(raw).map_err(|_| SieveError::Malformed)?;
+                    self.state = SplitterState::Colon;
                 }
                 self.count(1)?;
             }
-            (State::Within { raw, extent }, _) => {
+            (SplitterState::Within { raw, extent }, _) => {
                 let place = extent.push(byte);
-                if place != Place::Behind {
+                if place != BytePosition::Behind {
                     raw.push(byte);
                 }
-                if place != Place::Inside {
-                    let Checked = serde_json::from_slice(raw).map_err(|_| Unreadable::Malformed)?;
+                if place != BytePosition::Inside {
+                    let Checked = serde_json::from_slice(raw).map_err(|_| SieveError::Malformed)?;
                     self.out.append(raw);
-                    self.state = State::Behind;
+                    self.state = SplitterState::Behind;
                 }
                 self.count(1)?;
-                return Ok(place != Place::Behind);
+                return Ok(place != BytePosition::Behind);
             }
             (_, _) if blank => {}
-            (State::Start, b'{') => {
+            (SplitterState::Start, b'{') => {
                 self.out.push(b'{');
                 (self.members, self.frame) = (0, 0);
-                self.state = State::Name { may_end: true };
+                self.state = SplitterState::Name { may_end: true };
             }
-            (State::Name { .. }, b'"') => {
-                let mut extent = Extent::default();
+            (SplitterState::Name { .. }, b'"') => {
+                let mut extent = JsonExtent::default();
                 extent.push(byte);
-                self.state = State::InName { raw: vec![byte], extent };
+                self.state = SplitterState::InName { raw: vec![byte], extent };
             }
-            (State::Name { may_end: true } | State::Behind, b'}') => {
+            (SplitterState::Name { may_end: true } | SplitterState::Behind, b'}') => {
                 self.out.push(b'}');
                 self.state = self.behind_the_frame();
             }
-            (State::Colon, b':') => self.state = State::Before,
-            (State::Before, _) => return self.begin(byte),
-            (State::Behind, b',') => self.state = State::Name { may_end: false },
-            (State::Items { may_end: true } | State::BehindItem, b']') => {
+            (SplitterState::Colon, b':') => self.state = SplitterState::Before,
+            (SplitterState::Before, _) => return self.begin(byte),
+            (SplitterState::Behind, b',') => self.state = SplitterState::Name { may_end: false },
+            (SplitterState::Items { may_end: true } | SplitterState::BehindItem, b']') => {
                 self.out.push(b']');
-                self.state = State::Behind;
+                self.state = SplitterState::Behind;
             }
-            (State::BehindItem, b',') => {
+            (SplitterState::BehindItem, b',') => {
                 self.out.push(b',');
-                self.state = State::Items { may_end: false };
+                self.state = SplitterState::Items { may_end: false };
             }
-            (State::Items { .. }, _) => {
+            (SplitterState::Items { .. }, _) => {
                 self.state = self.object(true);
                 return Ok(false);
             }
             (
-                State::Start
-                | State::Name { .. }
-                | State::Colon
-                | State::Behind
-                | State::BehindItem
-                | State::End,
+                SplitterState::Start
+                | SplitterState::Name { .. }
+                | SplitterState::Colon
+                | SplitterState::Behind
+                | SplitterState::BehindItem
+                | SplitterState::End,
                 _,
-            ) => return Err(Unreadable::Malformed),
+            ) => return Err(SieveError::Malformed),
         }
         Ok(true)
     }
 
     /// Begins the value of a member of the frame.
-    fn begin(&mut self, byte: u8) -> Result<bool, Unreadable> {
+    fn begin(&mut self, byte: u8) -> Result<bool, SieveError> {
         if self.members > 0 {
             self.out.push(b',');
         }
@@ -167,7 +167,7 @@ impl Splitter {
         Ok(match (self.shape, self.name.as_str(), byte) {
             (Shape::List, "items", b'[') => {
                 self.out.push(b'[');
-                self.state = State::Items { may_end: true };
+                self.state = SplitterState::Items { may_end: true };
                 true
             }
             (Shape::Watch, "object", b'{') => {
@@ -175,36 +175,36 @@ impl Splitter {
                 false
             }
             (_, _, _) => {
-                self.state = State::Within { raw: Vec::new(), extent: Extent::default() };
+                self.state = SplitterState::Within { raw: Vec::new(), extent: JsonExtent::default() };
                 false
             }
         })
     }
 
-    fn object(&self, is_item: bool) -> State {
-        State::Object { sieve: Box::new(Sieve::new(self.bounds)), is_item }
+    fn object(&self, is_item: bool) -> SplitterState {
+        SplitterState::Object { sieve: Box::new(Sieve::new(self.bounds)), is_item }
     }
 
-    const fn behind_the_object(&self) -> State {
+    const fn behind_the_object(&self) -> SplitterState {
         match self.shape {
-            Shape::Single => State::End,
-            Shape::List | Shape::Watch => State::Behind,
+            Shape::Single => SplitterState::End,
+            Shape::List | Shape::Watch => SplitterState::Behind,
         }
     }
 
-    fn behind_the_frame(&mut self) -> State {
+    fn behind_the_frame(&mut self) -> SplitterState {
         match self.shape {
-            Shape::Single | Shape::List => State::End,
+            Shape::Single | Shape::List => SplitterState::End,
             Shape::Watch => {
                 self.out.push(b'\n');
                 self.sent = self.out.len();
-                State::Start
+                SplitterState::Start
             }
         }
     }
 
-    const fn count(&mut self, bytes: usize) -> Result<(), Unreadable> {
+    const fn count(&mut self, bytes: usize) -> Result<(), SieveError> {
         self.frame += bytes;
-        if self.frame > FRAME_BYTES { Err(Unreadable::Excessive) } else { Ok(()) }
+        if self.frame > FRAME_BYTES { Err(SieveError::Excessive) } else { Ok(()) }
     }
 }

@@ -23,13 +23,13 @@ const PASSWORD: &str = "correct-horse";
 
 /// An API server that answers everything with this, in pieces of some bytes, as far as it passes.
 #[derive(Clone)]
-struct ApiServer {
+struct FakeApiServer {
     status: u16,
     body: Vec<u8>,
     piece: usize,
 }
 
-impl Service<Request<RequestBody>> for ApiServer {
+impl Service<Request<RequestBody>> for FakeApiServer {
     type Response = Response<GuardedBody<Frames>>;
     type Error = Infallible;
     type Future = future::Ready<Result<Self::Response, Infallible>>;
@@ -68,12 +68,12 @@ fn get(uri: &str) -> Request<Vec<u8>> {
 }
 
 fn client(status: u16, body: impl Into<Vec<u8>>, piece: usize) -> Client {
-    Client::new(ApiServer { status, body: body.into(), piece }, "a")
+    Client::new(FakeApiServer { status, body: body.into(), piece }, "a")
 }
 
 /// What passes of an answer.
 async fn passes(uri: &str, body: &[u8], piece: usize) -> Result<String, String> {
-    let mut server = ApiServer { status: 200, body: body.to_vec(), piece };
+    let mut server = FakeApiServer { status: 200, body: body.to_vec(), piece };
     let answer = server.call(Request::get(uri).body(RequestBody::empty()).unwrap()).await.unwrap();
     let mut body = answer.into_body();
     let mut passed = Vec::new();
@@ -390,7 +390,7 @@ async fn of_a_list_of_secrets_only_small_metadata_passes() {
     let passed: Value = serde_json::from_str(&passed.unwrap()).unwrap();
     assert_eq!(passed["items"][0]["metadata"]["annotations"], json!({"a": "xxxxxxxxx"}));
     let large = &passed["items"][1]["metadata"];
-    let bound = Bounds::of("secrets", true).whole;
+    let bound = ObjectBounds::of("secrets", true).whole;
     let note = serde_json::to_string(&[Omission {
         path: "metadata.annotations".to_owned(),
         excess: Excess::Bytes,

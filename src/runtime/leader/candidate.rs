@@ -51,7 +51,7 @@ impl Timing {
 
 /// What the Lease was seen to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct SeenLease {
     /// Another one at each write.
     pub(super) version: String,
     /// Who holds it; `None` where the last holder resigned.
@@ -62,7 +62,7 @@ pub(super) struct Seen {
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum ElectionStep {
     /// Read the Lease.
     Look,
     /// Write the Lease, in the version last seen, as held by us: taking it, or renewing it.
@@ -89,7 +89,7 @@ pub(super) struct Candidate {
     name: String,
     timing: Timing,
     /// The Lease as last seen, and until when it is to be respected by the steady clock.
-    seen: Option<(Seen, Duration)>,
+    seen: Option<(SeenLease, Duration)>,
     /// Whether the Lease may be written as last seen.
     fresh: bool,
     /// When the last renewal that succeeded was asked for; `None` for one who does not lead.
@@ -108,7 +108,7 @@ impl Candidate {
     }
 
     /// Whether a Lease that says this is ours.
-    pub(super) fn holds(&self, lease: &Seen) -> bool {
+    pub(super) fn holds(&self, lease: &SeenLease) -> bool {
         lease.holder.as_deref() == Some(&self.name)
     }
 
@@ -118,17 +118,17 @@ impl Candidate {
     }
 
     /// What to do.
-    pub(super) fn next(&self, now: Moment) -> Step {
+    pub(super) fn next(&self, now: Moment) -> ElectionStep {
         if self.renewed.is_some() && !self.leads(now) {
-            return Step::End(Loss::Overdue(self.timing.deadline()));
+            return ElectionStep::End(Loss::Overdue(self.timing.deadline()));
         }
         if now.steady < self.due {
-            return Step::Wait(self.due - now.steady);
+            return ElectionStep::Wait(self.due - now.steady);
         }
         match self.successor() {
-            _ if !self.fresh => Step::Look,
-            Some(successor) => Step::End(Loss::Superseded(successor.to_owned())),
-            None => Step::Claim,
+            _ if !self.fresh => ElectionStep::Look,
+            Some(successor) => ElectionStep::End(Loss::Superseded(successor.to_owned())),
+            None => ElectionStep::Claim,
         }
     }
 
@@ -139,7 +139,7 @@ impl Candidate {
     }
 
     /// The Lease was read; `None`: there is none.
-    pub(super) fn looked(&mut self, lease: Option<Seen>, now: Moment) {
+    pub(super) fn looked(&mut self, lease: Option<SeenLease>, now: Moment) {
         let before = self.seen.take();
         self.seen = lease.map(|lease| match before {
             Some((known, until)) if known.version == lease.version => (lease, until),
@@ -156,7 +156,7 @@ impl Candidate {
     }
 
     /// The Lease was written as held by us; this is how it stands. `asked`: before the request was sent.
-    pub(super) fn claimed(&mut self, lease: Seen, asked: Moment) {
+    pub(super) fn claimed(&mut self, lease: SeenLease, asked: Moment) {
         self.renewed = Some(asked);
         self.due = asked.steady + self.timing.retry();
         self.seen = Some((lease, asked.steady + self.timing.lease));

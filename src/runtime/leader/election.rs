@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Leadership, Loss,
-    candidate::{Candidate, Moment, Step, Timing},
+    candidate::{Candidate, Moment, ElectionStep, Timing},
     lease,
 };
 use crate::runtime::{Metrics, words};
@@ -38,7 +38,7 @@ pub struct Election {
 }
 
 /// What became of a request that was to write the Lease.
-enum Written {
+enum LeaseWrite {
     Yes(Box<Lease>),
     /// It is another than was seen.
     Outdated,
@@ -89,10 +89,10 @@ impl Election {
         loop {
             let now = self.now();
             match self.candidate.next(now) {
-                Step::Wait(time) => sleep(time).await,
-                Step::Look => self.look(now).await,
-                Step::Claim => self.claim(now).await,
-                Step::End(loss) => return loss,
+                ElectionStep::Wait(time) => sleep(time).await,
+                ElectionStep::Look => self.look(now).await,
+                ElectionStep::Claim => self.claim(now).await,
+                ElectionStep::End(loss) => return loss,
             }
         }
     }
@@ -134,7 +134,7 @@ impl Election {
 
     async fn claim(&mut self, asked: Moment) {
         match self.write(asked).await {
-            Written::Yes(lease) => {
+            LeaseWrite::Yes(lease) => {
                 self.candidate.claimed(lease::seen(&lease), asked);
                 self.lease = Some(*lease);
                 if !self.leads.send_replace(true) {
@@ -142,15 +142,15 @@ impl Election {
                     tracing::info!(name = self.candidate.name(), "took the lead");
                 }
             }
-            Written::Outdated => {
+            LeaseWrite::Outdated => {
                 let now = self.now();
                 self.candidate.refused(now);
             }
-            Written::Unknown => {}
+            LeaseWrite::Unknown => {}
         }
     }
 
-    async fn write(&mut self, asked: Moment) -> Written {
+    async fn write(&mut self, asked: Moment) -> LeaseWrite {
         let (patience, parameters) = (self.candidate.patience(asked), PostParams::default());
         let held = |lease: &Lease| lease::held(lease, self.candidate.name(), self.duration, asked.wall);
         let answer = match &self.lease {
@@ -158,20 +158,20 @@ impl Election {
             None => timeout(patience, self.leases.create(&parameters, &held(&lease::new(LEASE)))).await,
         };
         match answer {
-            Ok(Ok(lease)) => Written::Yes(Box::new(lease)),
+            Ok(Ok(lease)) => LeaseWrite::Yes(Box::new(lease)),
             // Another version, another one of this name, or none any more.
             Ok(Err(Error::Api(status)))
                 if status.code == 409 || (status.code == 404 && self.lease.is_some()) =>
             {
-                Written::Outdated
+                LeaseWrite::Outdated
             }
             Ok(Err(error)) => {
                 self.failed(&words(&error));
-                Written::Unknown
+                LeaseWrite::Unknown
             }
             Err(_) => {
                 self.failed("no answer in time");
-                Written::Unknown
+                LeaseWrite::Unknown
             }
         }
     }

@@ -9,13 +9,13 @@ use k8s_openapi::{
 };
 use kube::{ResourceExt, api::ObjectMeta};
 
-use super::candidate::Seen;
+use super::candidate::SeenLease;
 
 /// What a Lease says.
-pub(super) fn seen(lease: &Lease) -> Seen {
+pub(super) fn seen(lease: &Lease) -> SeenLease {
     let spec = lease.spec.as_ref();
     let seconds = spec.and_then(|spec| u64::try_from(spec.lease_duration_seconds?).ok());
-    Seen {
+    SeenLease {
         version: lease.resource_version().unwrap_or_default(),
         holder: spec.and_then(|spec| spec.holder_identity.clone()).filter(|holder| !holder.is_empty()),
         duration: seconds.map(Duration::from_secs),

@@ -13,7 +13,7 @@ use crate::backend::Backend;
 
 /// One family of metrics, as it is documented.
 #[derive(Debug)]
-pub struct Entry {
+pub struct MetricEntry {
     /// The name of the family, in full: with its unit, and `_total` where it counts.
     pub name: &'static str,
     /// The labels of its series, in order.
@@ -46,21 +46,21 @@ pub enum Values {
 #[derive(Clone, Copy, Debug)]
 pub struct Exposed {
     /// What is written about it.
-    pub entry: &'static Entry,
+    pub entry: &'static MetricEntry,
     /// Its type.
     pub kind: MetricType,
 }
 
 /// All families: what Prometheus reads, and what is written about it.
 #[derive(Debug, Default)]
-pub(super) struct Catalog {
+pub(super) struct MetricCatalog {
     registry: Registry,
     exposed: Vec<Exposed>,
 }
 
-impl Catalog {
+impl MetricCatalog {
     /// Exposes a family.
-    pub(super) fn add(&mut self, entry: &'static Entry, metric: impl Metric) {
+    pub(super) fn add(&mut self, entry: &'static MetricEntry, metric: impl Metric) {
         self.exposed.push(Exposed { entry, kind: EncodeMetric::metric_type(&metric) });
         let (name, unit) = entry.name_and_unit();
         match unit {
@@ -72,7 +72,7 @@ impl Catalog {
     /// Exposes families that are computed when they are asked for: of these types, by this collector.
     pub(super) fn add_collected(
         &mut self,
-        entries: impl IntoIterator<Item = (&'static Entry, MetricType)>,
+        entries: impl IntoIterator<Item = (&'static MetricEntry, MetricType)>,
         collector: impl Collector,
     ) {
         self.exposed.extend(entries.into_iter().map(|(entry, kind)| Exposed { entry, kind }));
@@ -88,7 +88,7 @@ impl Catalog {
     }
 }
 
-impl Entry {
+impl MetricEntry {
     /// The name without what the encoding adds by itself, and the unit that it ends in.
     fn name_and_unit(&self) -> (&'static str, Option<Unit>) {
         let name = self.name.strip_suffix("_total").unwrap_or(self.name);

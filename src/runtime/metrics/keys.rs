@@ -13,11 +13,11 @@ use strum::{IntoStaticStr, VariantNames};
 
 use super::{
     Metrics,
-    catalog::{BACKEND, Catalog, Entry, Label, PROVIDER, PROVIDER_NAMESPACE, Values},
+    catalog::{BACKEND, MetricCatalog, MetricEntry, Label, PROVIDER, PROVIDER_NAMESPACE, Values},
     labels::{BackendLabels, ProviderLabels, gauge},
 };
 
-static OPERATIONS: Entry = Entry {
+static OPERATIONS: MetricEntry = MetricEntry {
     name: "servicekeys_key_operations_total",
     labels: &[
         BACKEND,
@@ -31,21 +31,21 @@ static OPERATIONS: Entry = Entry {
 
 const ROTATION_OUTCOMES: [&str; 2] = ["completed", "failed"];
 
-static ROTATIONS: Entry = Entry {
+static ROTATIONS: MetricEntry = MetricEntry {
     name: "servicekeys_rotations_total",
     labels: &[BACKEND, Label { name: "outcome", values: Values::OneOf(&ROTATION_OUTCOMES) }],
     help: "Attempts to replace a key by the next one: the Secret holds the next one, or it could not be made",
     advice: "Failed attempts are made again by themselves; the condition `Rotating` tells why they fail",
 };
 
-static ORPHAN_MITIGATIONS: Entry = Entry {
+static ORPHAN_MITIGATIONS: MetricEntry = MetricEntry {
     name: "servicekeys_orphan_mitigations_total",
     labels: &[BACKEND],
     help: "Binds whose outcome was lost, so that the key they may have made was revoked",
     advice: "Nothing, as long as they are rare. Many mean that the remote side answers too late or not at all",
 };
 
-static LEFT_BEHIND: Entry = Entry {
+static LEFT_BEHIND: MetricEntry = MetricEntry {
     name: "servicekeys_keys_left_behind_total",
     labels: &[BACKEND],
     help: "Keys that stay at the remote side because their ServiceKey was abandoned, retains them, or vanished and the \
@@ -54,21 +54,21 @@ static LEFT_BEHIND: Entry = Entry {
              `KeysLeftBehind` names the ServiceKey",
 };
 
-static ORPHANS: Entry = Entry {
+static ORPHANS: MetricEntry = MetricEntry {
     name: "servicekeys_orphans",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
     help: "Keys at the remote side that bear this operator's mark and have no ServiceKey",
     advice: "The provider's `status.orphans` names them. Delete them at the remote side, or set `orphans: Delete`",
 };
 
-static ORPHANS_REVOKED: Entry = Entry {
+static ORPHANS_REVOKED: MetricEntry = MetricEntry {
     name: "servicekeys_orphans_revoked_total",
     labels: &[BACKEND],
     help: "Keys without a ServiceKey that were revoked because their provider says so",
     advice: "Nothing; events `OrphanRevoked` of the provider name them",
 };
 
-static PROVIDER_READY: Entry = Entry {
+static PROVIDER_READY: MetricEntry = MetricEntry {
     name: "servicekeys_provider_ready",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
     help: "Whether the remote side could be reached with the login at the last check: 1, or 0",
@@ -140,18 +140,18 @@ pub(super) struct Keys {
     orphans_revoked: Family<BackendLabels, Counter>,
     provider_ready: Family<ProviderLabels, Gauge>,
     /// What is known of each provider that has no series of its own, by namespace and name.
-    further: Mutex<HashMap<String, HashMap<String, Known>>>,
+    further: Mutex<HashMap<String, HashMap<String, ProviderRecord>>>,
 }
 
 /// What the last check of a provider, and the last list of its keys, showed.
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct ProviderRecord {
     ready: bool,
     orphans: usize,
 }
 
 impl Keys {
-    pub(super) fn expose(&self, catalog: &mut Catalog) {
+    pub(super) fn expose(&self, catalog: &mut MetricCatalog) {
         catalog.add(&OPERATIONS, self.operations.clone());
         catalog.add(&ROTATIONS, self.rotations.clone());
         catalog.add(&ORPHAN_MITIGATIONS, self.orphan_mitigations.clone());
@@ -177,14 +177,14 @@ impl Keys {
     }
 
     /// Takes in what is known of a provider without series of its own, and shows what is known of all of them together.
-    fn note_further(&self, labels: &ProviderLabels, name: &str, note: impl FnOnce(&mut Known)) {
+    fn note_further(&self, labels: &ProviderLabels, name: &str, note: impl FnOnce(&mut ProviderRecord)) {
         let mut further = self.further.lock().unwrap_or_else(PoisonError::into_inner);
         let of_namespace = further.entry(labels.provider_namespace.clone()).or_default();
-        note(of_namespace.entry(name.to_owned()).or_insert(Known { ready: true, orphans: 0 }));
+        note(of_namespace.entry(name.to_owned()).or_insert(ProviderRecord { ready: true, orphans: 0 }));
         self.show_further(labels, of_namespace);
     }
 
-    fn show_further(&self, labels: &ProviderLabels, known: &HashMap<String, Known>) {
+    fn show_further(&self, labels: &ProviderLabels, known: &HashMap<String, ProviderRecord>) {
         let (ready, orphans) = known
             .values()
             .fold((true, 0), |(ready, orphans), known| (ready && known.ready, orphans + known.orphans));

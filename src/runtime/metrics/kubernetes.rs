@@ -10,7 +10,7 @@ use prometheus_client::{
 
 use super::{
     Metrics,
-    catalog::{Catalog, Entry, Label, Values},
+    catalog::{MetricCatalog, MetricEntry, Label, Values},
 };
 use crate::runtime::Watches;
 
@@ -44,7 +44,7 @@ const RESOURCE: Label = Label { name: "resource", values: Values::OneOf(RESOURCE
 const STATUS: Label =
     Label { name: "status", values: Values::Few("the HTTP status, or `none` where no answer came") };
 
-static REQUESTS: Entry = Entry {
+static REQUESTS: MetricEntry = MetricEntry {
     name: "servicekeys_kubernetes_requests_total",
     labels: &[VERB, RESOURCE, STATUS],
     help: "Requests to the API server, each with the attempts that the client makes by itself",
@@ -52,14 +52,14 @@ static REQUESTS: Entry = Entry {
              `none` and `5xx`: look at the API server",
 };
 
-static DURATION: Entry = Entry {
+static DURATION: MetricEntry = MetricEntry {
     name: "servicekeys_kubernetes_request_duration_seconds",
     labels: &[VERB, RESOURCE],
     help: "How long the API server took to begin its answer",
     advice: "Look at the API server, and at its priority and fairness, where this grows",
 };
 
-static WATCH_AGE: Entry = Entry {
+static WATCH_AGE: MetricEntry = MetricEntry {
     name: "servicekeys_watch_age_seconds",
     labels: &[RESOURCE],
     help: "How long ago the watch of a resource gave its last sign of life: of several, the one that is silent longest",
@@ -94,10 +94,10 @@ impl ApiRequest {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
+struct ApiRequestLabels {
     verb: &'static str,
     resource: &'static str,
-    status: Status,
+    status: ApiStatusLabel,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -112,9 +112,9 @@ struct ResourceLabels {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Status(Option<u16>);
+struct ApiStatusLabel(Option<u16>);
 
-impl EncodeLabelValue for Status {
+impl EncodeLabelValue for ApiStatusLabel {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
         match self.0 {
             Some(status) => EncodeLabelValue::encode(&status, encoder),
@@ -125,7 +125,7 @@ impl EncodeLabelValue for Status {
 
 #[derive(Debug)]
 pub(super) struct Kubernetes {
-    requests: Family<RequestLabels, Counter>,
+    requests: Family<ApiRequestLabels, Counter>,
     durations: Family<CallLabels, Histogram>,
     watches: Watches,
 }
@@ -138,7 +138,7 @@ impl Default for Kubernetes {
 }
 
 impl Kubernetes {
-    pub(super) fn expose(&self, catalog: &mut Catalog) {
+    pub(super) fn expose(&self, catalog: &mut MetricCatalog) {
         catalog.add(&REQUESTS, self.requests.clone());
         catalog.add(&DURATION, self.durations.clone());
         catalog.add_collected([(&WATCH_AGE, MetricType::Gauge)], WatchAges(self.watches.clone()));
@@ -166,7 +166,7 @@ impl Metrics {
     pub fn asked_the_api_server(&self, request: ApiRequest, status: Option<u16>, took: Duration) {
         let ApiRequest { verb, resource } = request;
         let Kubernetes { requests, durations, .. } = &self.0.kubernetes;
-        requests.get_or_create(&RequestLabels { verb, resource, status: Status(status) }).inc();
+        requests.get_or_create(&ApiRequestLabels { verb, resource, status: ApiStatusLabel(status) }).inc();
         durations.get_or_create(&CallLabels { verb, resource }).observe(took.as_secs_f64());
     }
 

@@ -47,11 +47,11 @@ pub(super) const MOST_PROVIDERS: usize = 10;
 /// ClusterKeyProvider, so all of them have. A provider that has none gets none later: what is counted of it would be
 /// counted twice.
 #[derive(Debug, Default)]
-pub(super) struct NamedProviders(Mutex<HashMap<String, Names>>);
+pub(super) struct NamedProviders(Mutex<HashMap<String, NamespaceProviders>>);
 
 /// The KeyProviders of one namespace.
 #[derive(Debug, Default)]
-struct Names {
+struct NamespaceProviders {
     named: HashSet<String>,
     further: HashSet<String>,
 }
@@ -61,7 +61,7 @@ impl NamedProviders {
     pub(super) fn labels(&self, namespace: Option<&str>, name: &str) -> ProviderLabels {
         let Some(namespace) = namespace else { return ProviderLabels::of(None, name) };
         let mut providers = self.lock();
-        let Names { named, further } = providers.entry(namespace.to_owned()).or_default();
+        let NamespaceProviders { named, further } = providers.entry(namespace.to_owned()).or_default();
         if named.contains(name) || !further.contains(name) && named.len() < MOST_PROVIDERS {
             named.insert(name.to_owned());
             ProviderLabels::of(Some(namespace), name)
@@ -75,7 +75,7 @@ impl NamedProviders {
     pub(super) fn known_labels(&self, namespace: Option<&str>, name: &str) -> Option<ProviderLabels> {
         let Some(namespace) = namespace else { return Some(ProviderLabels::of(None, name)) };
         let providers = self.lock();
-        let Names { named, further } = providers.get(namespace)?;
+        let NamespaceProviders { named, further } = providers.get(namespace)?;
         if named.contains(name) {
             Some(ProviderLabels::of(Some(namespace), name))
         } else {
@@ -87,7 +87,7 @@ impl NamedProviders {
     pub(super) fn forget(&self, namespace: Option<&str>, name: &str) -> Option<ProviderLabels> {
         let labels = self.known_labels(namespace, name)?;
         if let Entry::Occupied(mut names) = self.lock().entry(labels.provider_namespace.clone()) {
-            let Names { named, further } = names.get_mut();
+            let NamespaceProviders { named, further } = names.get_mut();
             named.remove(name);
             further.remove(name);
             if named.is_empty() && further.is_empty() {
@@ -97,7 +97,7 @@ impl NamedProviders {
         Some(labels)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Names>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, NamespaceProviders>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,7 +12,7 @@ mod process;
 mod queues;
 mod reconciles;
 mod remote;
-mod stock;
+mod state_metrics;
 #[cfg(test)]
 mod tests;
 
@@ -20,19 +20,19 @@ use std::{fmt, sync::Arc};
 
 use prometheus_client::encoding::{prometheus_text, text};
 
-pub use catalog::{Entry, Exposed, Label, UNKNOWN_BACKEND, Values};
+pub use catalog::{MetricEntry, Exposed, Label, UNKNOWN_BACKEND, Values};
 pub use keys::{KeyOperation, KeyOutcome};
 pub use kubernetes::ApiRequest;
 pub use queues::QueueMetrics;
-pub use reconciles::Outcome;
-pub use stock::{KeyState, ProviderStock};
+pub use reconciles::ReconcileOutcome;
+pub use state_metrics::{KeyState, ProviderState};
 
 use self::{
-    catalog::Catalog, keys::Keys, kubernetes::Kubernetes, labels::NamedProviders, process::Process,
-    queues::Queues, reconciles::Reconciles, remote::Remote, stock::Stock,
+    catalog::MetricCatalog, keys::Keys, kubernetes::Kubernetes, labels::NamedProviders, process::ProcessMetrics,
+    queues::Queues, reconciles::Reconciles, remote::RemoteMetrics, state_metrics::StateMetrics,
 };
 
-use super::Heart;
+use super::Heartbeat;
 
 /// All that is counted. Clones count together.
 #[derive(Clone)]
@@ -40,15 +40,15 @@ pub struct Metrics(Arc<Families>);
 
 #[derive(Default)]
 struct Families {
-    catalog: Catalog,
+    catalog: MetricCatalog,
     reconciles: Reconciles,
     queues: Queues,
     keys: Keys,
-    stock: Stock,
-    remote: Remote,
+    stock: StateMetrics,
+    remote: RemoteMetrics,
     kubernetes: Kubernetes,
-    process: Process,
-    heart: Heart,
+    process: ProcessMetrics,
+    heart: Heartbeat,
     providers: NamedProviders,
 }
 
@@ -61,7 +61,7 @@ impl Metrics {
 
     /// The heart of the operator that counts here.
     #[must_use]
-    pub fn heart(&self) -> &Heart {
+    pub fn heart(&self) -> &Heartbeat {
         &self.0.heart
     }
 

@@ -7,17 +7,17 @@ use prometheus_client::{
 
 use super::{
     Metrics,
-    catalog::{Catalog, Entry, Label, Values},
+    catalog::{MetricCatalog, MetricEntry, Label, Values},
 };
 
-static BUILD: Entry = Entry {
+static BUILD: MetricEntry = MetricEntry {
     name: "servicekeys_build_info",
     labels: &[Label { name: "version", values: Values::Few("the version of the operator") }],
     help: "What runs here; always 1",
     advice: "More than one version for longer than an upgrade takes means that it got stuck",
 };
 
-static LEADER: Entry = Entry {
+static LEADER: MetricEntry = MetricEntry {
     name: "servicekeys_leader",
     labels: &[],
     help: "Whether this replica does the work: 1, or 0 while it stands by",
@@ -30,12 +30,12 @@ struct BuildLabels {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Process {
+pub(super) struct ProcessMetrics {
     leader: Gauge,
 }
 
-impl Process {
-    pub(super) fn expose(&self, catalog: &mut Catalog) {
+impl ProcessMetrics {
+    pub(super) fn expose(&self, catalog: &mut MetricCatalog) {
         let build = Family::<_, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         catalog.add(&BUILD, build);
@@ -64,37 +64,37 @@ mod usage {
         metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     };
 
-    use super::{Catalog, Entry};
+    use super::{MetricCatalog, MetricEntry};
 
-    static CPU: Entry = Entry {
+    static CPU: MetricEntry = MetricEntry {
         name: "process_cpu_seconds_total",
         labels: &[],
         help: "Processor time that the process has used",
         advice: "Raise the limit of the pod where it is reached",
     };
 
-    static RESIDENT: Entry = Entry {
+    static RESIDENT: MetricEntry = MetricEntry {
         name: "process_resident_memory_bytes",
         labels: &[],
         help: "Memory that the process has",
         advice: "It grows with the number of ServiceKeys; raise the limit of the pod before it is reached",
     };
 
-    static OPEN_FILES: Entry = Entry {
+    static OPEN_FILES: MetricEntry = MetricEntry {
         name: "process_open_fds",
         labels: &[],
         help: "Files and connections that the process has open",
         advice: "As for `process_max_fds`",
     };
 
-    static MOST_FILES: Entry = Entry {
+    static MOST_FILES: MetricEntry = MetricEntry {
         name: "process_max_fds",
         labels: &[],
         help: "Files and connections that the process may have open",
         advice: "Where `process_open_fds` comes near it, connections fail: raise the limit, and report it",
     };
 
-    static STARTED: Entry = Entry {
+    static STARTED: MetricEntry = MetricEntry {
         name: "process_start_time_seconds",
         labels: &[],
         help: "When the process began, in seconds since 1970",
@@ -103,15 +103,15 @@ mod usage {
 
     /// Reads what the process uses when somebody asks.
     #[derive(Debug)]
-    struct Usage;
+    struct ProcessUsage;
 
-    pub(super) fn expose(catalog: &mut Catalog) {
+    pub(super) fn expose(catalog: &mut MetricCatalog) {
         let gauges = [&RESIDENT, &OPEN_FILES, &MOST_FILES, &STARTED].map(|entry| (entry, MetricType::Gauge));
         let entries = [(&CPU, MetricType::Counter)].into_iter().chain(gauges);
-        catalog.add_collected(entries, Usage);
+        catalog.add_collected(entries, ProcessUsage);
     }
 
-    impl Collector for Usage {
+    impl Collector for ProcessUsage {
         fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
             // Where the kernel does not tell, nothing is said.
             let Some(Read { cpu, resident, open_files, most_files, started }) = read().ok() else {

@@ -6,35 +6,35 @@ use prometheus_client::metrics::{family::Family, gauge::Gauge, histogram::Histog
 
 use super::{
     Metrics,
-    catalog::{Catalog, Entry, PROVIDER, PROVIDER_NAMESPACE},
+    catalog::{MetricCatalog, MetricEntry, PROVIDER, PROVIDER_NAMESPACE},
     labels::ProviderLabels,
 };
 
 /// In seconds.
 const WAITS: [f64; 9] = [0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0];
 
-static WORKER_DEPTH: Entry = Entry {
+static WORKER_DEPTH: MetricEntry = MetricEntry {
     name: "servicekeys_worker_queue_depth",
     labels: &[],
     help: "ServiceKeys that wait for a worker",
     advice: "Where it stays above 0, raise `--concurrency`, or give the operator more processor time",
 };
 
-static WORKER_WAIT: Entry = Entry {
+static WORKER_WAIT: MetricEntry = MetricEntry {
     name: "servicekeys_worker_queue_wait_seconds",
     labels: &[],
     help: "How long ServiceKeys waited for a worker",
     advice: "As for `servicekeys_worker_queue_depth`",
 };
 
-static PROVIDER_DEPTH: Entry = Entry {
+static PROVIDER_DEPTH: MetricEntry = MetricEntry {
     name: "servicekeys_provider_queue_depth",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
     help: "ServiceKeys that wait for a place at the remote side of their provider",
     advice: "Where it stays above 0, the remote side is slow, or the provider's `spec.limits.concurrency` is low",
 };
 
-static PROVIDER_WAIT: Entry = Entry {
+static PROVIDER_WAIT: MetricEntry = MetricEntry {
     name: "servicekeys_provider_queue_wait_seconds",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
     help: "How long ServiceKeys waited for a place at the remote side of their provider",
@@ -55,9 +55,9 @@ impl Default for QueueMetrics {
 }
 
 /// One who waits, until this is dropped.
-struct Place<'a>(&'a Gauge);
+struct WaitGauge<'a>(&'a Gauge);
 
-impl Drop for Place<'_> {
+impl Drop for WaitGauge<'_> {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -68,7 +68,7 @@ impl QueueMetrics {
     pub async fn during<T>(&self, wait: impl Future<Output = T>) -> T {
         let began = Instant::now();
         self.depth.inc();
-        let _place = Place(&self.depth);
+        let _place = WaitGauge(&self.depth);
         let came = wait.await;
         self.waits.observe(began.elapsed().as_secs_f64());
         came
@@ -90,7 +90,7 @@ impl Default for Queues {
 }
 
 impl Queues {
-    pub(super) fn expose(&self, catalog: &mut Catalog) {
+    pub(super) fn expose(&self, catalog: &mut MetricCatalog) {
         catalog.add(&WORKER_DEPTH, self.workers.depth.clone());
         catalog.add(&WORKER_WAIT, self.workers.waits.clone());
         catalog.add(&PROVIDER_DEPTH, self.provider_depths.clone());

@@ -10,7 +10,7 @@ use strum::{IntoStaticStr, VariantNames};
 
 use super::{
     Metrics,
-    catalog::{Catalog, Entry, Label, Values},
+    catalog::{MetricCatalog, MetricEntry, Label, Values},
 };
 
 /// In seconds: from what the caches answer alone to a remote side that takes its time.
@@ -19,15 +19,15 @@ const DURATIONS: [f64; 11] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0
 const KIND: Label =
     Label { name: "kind", values: Values::OneOf(&["ServiceKey", "KeyProvider", "ClusterKeyProvider"]) };
 
-static RECONCILES: Entry = Entry {
+static RECONCILES: MetricEntry = MetricEntry {
     name: "servicekeys_reconciles_total",
-    labels: &[KIND, Label { name: "outcome", values: Values::OneOf(Outcome::VARIANTS) }],
+    labels: &[KIND, Label { name: "outcome", values: Values::OneOf(ReconcileOutcome::VARIANTS) }],
     help: "Looks at an object, by what came of them",
     advice: "`failed` and `stalled` are told in the conditions of the objects, `error` in the operator's log: the \
              Kubernetes API refused something or was not there. Many `settled` ones of which nothing comes are waste",
 };
 
-static DURATION: Entry = Entry {
+static DURATION: MetricEntry = MetricEntry {
     name: "servicekeys_reconcile_duration_seconds",
     labels: &[KIND],
     help: "How long a look at an object took, with all that it waited for",
@@ -37,7 +37,7 @@ static DURATION: Entry = Entry {
 /// What came of a look at an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
-pub enum Outcome {
+pub enum ReconcileOutcome {
     /// All is as it should be, until something changes or a time comes.
     Settled,
     /// The remote side is at work.
@@ -83,7 +83,7 @@ impl Default for Reconciles {
 }
 
 impl Reconciles {
-    pub(super) fn expose(&self, catalog: &mut Catalog) {
+    pub(super) fn expose(&self, catalog: &mut MetricCatalog) {
         catalog.add(&RECONCILES, self.outcomes.clone());
         catalog.add(&DURATION, self.durations.clone());
     }
@@ -91,7 +91,7 @@ impl Reconciles {
 
 impl Metrics {
     /// Counts a look at an object of this kind.
-    pub fn reconciled(&self, kind: &'static str, outcome: Outcome, took: Duration) {
+    pub fn reconciled(&self, kind: &'static str, outcome: ReconcileOutcome, took: Duration) {
         let Reconciles { outcomes, durations } = &self.0.reconciles;
         outcomes.get_or_create(&OutcomeLabels { kind, outcome: outcome.into() }).inc();
         durations.get_or_create(&KindLabels { kind }).observe(took.as_secs_f64());

@@ -10,7 +10,7 @@ use reqwest::{Method, StatusCode};
 
 use super::{
     Metrics,
-    catalog::{BACKEND, Catalog, Entry, Label, Values},
+    catalog::{BACKEND, MetricCatalog, MetricEntry, Label, Values},
     labels::BackendLabels,
 };
 use crate::backend::{CallOutcome, ObservedCall, Observer};
@@ -36,7 +36,7 @@ const STATUS: Label = Label {
     ),
 };
 
-static REQUESTS: Entry = Entry {
+static REQUESTS: MetricEntry = MetricEntry {
     name: "servicekeys_remote_requests_total",
     labels: &[BACKEND, METHOD, ROUTE, STATUS],
     help: "Requests to remote sides, by what came back",
@@ -44,21 +44,21 @@ static REQUESTS: Entry = Entry {
              and `unanswered`: ask who runs the remote side. The conditions of the ServiceKeys hold its words",
 };
 
-static DURATION: Entry = Entry {
+static DURATION: MetricEntry = MetricEntry {
     name: "servicekeys_remote_request_duration_seconds",
     labels: &[BACKEND, METHOD, ROUTE],
     help: "How long remote sides took to answer, or not to",
     advice: "What is near the provider's `spec.limits.timeout` is likely to be given up, and asked for again",
 };
 
-static WAIT: Entry = Entry {
+static WAIT: MetricEntry = MetricEntry {
     name: "servicekeys_remote_rate_limit_wait_seconds",
     labels: &[BACKEND],
     help: "How long requests waited until the provider's limits admitted them",
     advice: "Raise `spec.limits` of the provider, if its remote side can bear it",
 };
 
-static PAUSES: Entry = Entry {
+static PAUSES: MetricEntry = MetricEntry {
     name: "servicekeys_remote_pauses_total",
     labels: &[BACKEND],
     help: "Answers by which a remote side wants to be left alone by everybody: 429 or 503 with `Retry-After`",
@@ -66,11 +66,11 @@ static PAUSES: Entry = Entry {
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
+struct RemoteRequestLabels {
     backend: &'static str,
     method: &'static str,
     route: &'static str,
-    status: Status,
+    status: RemoteStatusLabel,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -82,9 +82,9 @@ struct RouteLabels {
 
 /// What came back. A remote side may answer with any number: those that mean nothing count as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Status(CallOutcome);
+struct RemoteStatusLabel(CallOutcome);
 
-impl Status {
+impl RemoteStatusLabel {
     fn of(outcome: CallOutcome) -> Self {
         let defined =
             |code| StatusCode::from_u16(code).is_ok_and(|status| status.canonical_reason().is_some());
@@ -95,7 +95,7 @@ impl Status {
     }
 }
 
-impl EncodeLabelValue for Status {
+impl EncodeLabelValue for RemoteStatusLabel {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
         let word = match self.0 {
             CallOutcome::Answered(0) => "other",
@@ -110,14 +110,14 @@ impl EncodeLabelValue for Status {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Remote {
-    requests: Family<RequestLabels, Counter>,
+pub(super) struct RemoteMetrics {
+    requests: Family<RemoteRequestLabels, Counter>,
     durations: Family<RouteLabels, Histogram>,
     waits: Family<BackendLabels, Histogram>,
     pauses: Family<BackendLabels, Counter>,
 }
 
-impl Default for Remote {
+impl Default for RemoteMetrics {
     fn default() -> Self {
         Self {
             requests: Family::default(),
@@ -128,8 +128,8 @@ impl Default for Remote {
     }
 }
 
-impl Remote {
-    pub(super) fn expose(&self, catalog: &mut Catalog) {
+impl RemoteMetrics {
+    pub(super) fn expose(&self, catalog: &mut MetricCatalog) {
         catalog.add(&REQUESTS, self.requests.clone());
         catalog.add(&DURATION, self.durations.clone());
         catalog.add(&WAIT, self.waits.clone());
@@ -141,7 +141,7 @@ impl Remote {
 #[derive(Debug)]
 struct RemoteSide {
     backend: &'static str,
-    metrics: Remote,
+    metrics: RemoteMetrics,
     waits: Histogram,
 }
 
@@ -152,8 +152,8 @@ impl Observer for RemoteSide {
 
     fn called(&self, call: &ObservedCall<'_>) {
         let (backend, method, route) = (self.backend, name(call.method), call.route);
-        let status = Status::of(call.outcome);
-        self.metrics.requests.get_or_create(&RequestLabels { backend, method, route, status }).inc();
+        let status = RemoteStatusLabel::of(call.outcome);
+        self.metrics.requests.get_or_create(&RemoteRequestLabels { backend, method, route, status }).inc();
         let labels = RouteLabels { backend, method, route };
         self.metrics.durations.get_or_create(&labels).observe(call.took.as_secs_f64());
     }

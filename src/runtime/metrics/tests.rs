@@ -12,7 +12,7 @@ const BACKEND: &str = "OpenServiceBroker";
 fn exercised() -> (Metrics, crate::runtime::Watch) {
     let metrics = Metrics::default();
     let watch = metrics.watches().begin("/apis/servicekeys.dev/v1alpha1/servicekeys");
-    metrics.reconciled("ServiceKey", Outcome::Settled, Duration::from_millis(3));
+    metrics.reconciled("ServiceKey", ReconcileOutcome::Settled, Duration::from_millis(3));
     let _queue = metrics.provider_queue(Some("training"), "broker");
     metrics.key_operation(BACKEND, KeyOperation::Bind, KeyOutcome::Done);
     metrics.rotated(BACKEND, true);
@@ -21,8 +21,8 @@ fn exercised() -> (Metrics, crate::runtime::Watch) {
     metrics.orphans(None, "cf-eu10", 2);
     metrics.orphan_revoked(BACKEND);
     metrics.provider_checked(None, "cf-eu10", true);
-    metrics.take_stock(|| {
-        vec![ProviderStock { backend: BACKEND, next_expiry: Some(7.0), ..ProviderStock::default() }]
+    metrics.set_state_source(|| {
+        vec![ProviderState { backend: BACKEND, next_expiry: Some(7.0), ..ProviderState::default() }]
     });
     let remote = metrics.remote_side(BACKEND);
     remote.paused();
@@ -97,14 +97,14 @@ fn counting(providers: usize) -> Metrics {
         metrics.provider_checked(Some("training"), &name, true);
         metrics.orphans(Some("training"), &name, 1);
     }
-    metrics.take_stock(move || {
-        let stock = |number| ProviderStock {
+    metrics.set_state_source(move || {
+        let stock = |number| ProviderState {
             namespace: Some("training".to_owned()),
             name: format!("p{number}"),
             backend: BACKEND,
             keys: [1; KeyState::ALL.len()],
             next_expiry: Some(7.0),
-            ..ProviderStock::default()
+            ..ProviderState::default()
         };
         (0..providers).map(stock).collect()
     });
@@ -135,7 +135,7 @@ fn many_providers_of_one_namespace_have_as_many_series_as_a_few() {
     for number in 0..300 {
         metrics.forget_provider(Some("training"), &format!("p{number}"));
     }
-    metrics.take_stock(Vec::new);
+    metrics.set_state_source(Vec::new);
     assert_eq!(series(&metrics), 0, "{}", metrics.text());
 }
 
@@ -183,12 +183,12 @@ fn who_asks_what_there_is_brings_no_provider_back() {
     let gone = |number: usize| format!("gone-{number}");
     // They go away while the caches are read.
     let forgetting = metrics.clone();
-    metrics.take_stock(move || {
+    metrics.set_state_source(move || {
         let stock = |number| {
             let _queue = forgetting.provider_queue(Some("training"), &gone(number));
             forgetting.forget_provider(Some("training"), &gone(number));
             let (namespace, name) = (Some("training".to_owned()), gone(number));
-            ProviderStock { namespace, name, backend: BACKEND, ..ProviderStock::default() }
+            ProviderState { namespace, name, backend: BACKEND, ..ProviderState::default() }
         };
         (0..labels::MOST_PROVIDERS).map(stock).collect()
     });

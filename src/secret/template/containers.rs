@@ -13,18 +13,18 @@ use super::engine::convert;
 use crate::secret::Digest;
 
 /// A list of the credentials.
-pub(super) struct Items {
+pub(super) struct CredentialList {
     items: Vec<Value>,
     digest: String,
 }
 
 /// A map of the credentials.
-pub(super) struct Members {
+pub(super) struct CredentialMap {
     members: BTreeMap<String, Value>,
     digest: String,
 }
 
-impl Items {
+impl CredentialList {
     pub(super) fn of(items: &[serde_json::Value]) -> Self {
         let items: Vec<_> = items.iter().map(convert).collect();
         let digest = Digest::new("servicekeys.dev/items/1");
@@ -33,7 +33,7 @@ impl Items {
     }
 }
 
-impl Members {
+impl CredentialMap {
     pub(super) fn of(members: &Map<String, serde_json::Value>) -> Self {
         Self::new(members.iter().map(|(name, value)| (name.clone(), convert(value))).collect())
     }
@@ -49,16 +49,16 @@ impl Members {
 /// What two equal values have in common, and no others: the digest of a list or map, and the text of what is no list
 /// or map, with its kind.
 fn identity(value: &Value) -> String {
-    if let Some(items) = value.downcast_object_ref::<Items>() {
+    if let Some(items) = value.downcast_object_ref::<CredentialList>() {
         return format!("items {}", items.digest);
     }
-    if let Some(members) = value.downcast_object_ref::<Members>() {
+    if let Some(members) = value.downcast_object_ref::<CredentialMap>() {
         return format!("members {}", members.digest);
     }
     format!("{} {value}", value.kind())
 }
 
-impl Object for Items {
+impl Object for CredentialList {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Seq
     }
@@ -76,7 +76,7 @@ impl Object for Items {
     }
 }
 
-impl Object for Members {
+impl Object for CredentialMap {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Map
     }
@@ -98,25 +98,25 @@ impl Object for Members {
     }
 }
 
-impl From<Items> for Value {
-    fn from(items: Items) -> Self {
+impl From<CredentialList> for Value {
+    fn from(items: CredentialList) -> Self {
         Self::from_object(items)
     }
 }
 
-impl From<Members> for Value {
-    fn from(members: Members) -> Self {
+impl From<CredentialMap> for Value {
+    fn from(members: CredentialMap) -> Self {
         Self::from_object(members)
     }
 }
 
-impl fmt::Debug for Items {
+impl fmt::Debug for CredentialList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Items({})", self.items.len())
     }
 }
 
-impl fmt::Debug for Members {
+impl fmt::Debug for CredentialMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Members({})", self.members.len())
     }
@@ -132,12 +132,12 @@ mod tests {
     #[test]
     fn what_a_list_or_map_holds_is_not_looked_at_to_compare_it() {
         let list = convert(&json!([[1, 2, 3]]));
-        let digest = list.downcast_object_ref::<Items>().unwrap().digest.clone();
-        let forged = Value::from(Items { items: vec![Value::from(7)], digest });
+        let digest = list.downcast_object_ref::<CredentialList>().unwrap().digest.clone();
+        let forged = Value::from(CredentialList { items: vec![Value::from(7)], digest });
         assert_eq!(list, forged);
         let map = convert(&json!({"a": {"b": [1, 2, 3]}}));
-        let digest = map.downcast_object_ref::<Members>().unwrap().digest.clone();
-        let forged = Value::from(Members { members: BTreeMap::new(), digest });
+        let digest = map.downcast_object_ref::<CredentialMap>().unwrap().digest.clone();
+        let forged = Value::from(CredentialMap { members: BTreeMap::new(), digest });
         assert_eq!(map.cmp(&forged), Ordering::Equal);
     }
 }

@@ -14,7 +14,7 @@ use serde_json::Map;
 
 use super::{
     ALL,
-    containers::{Items, Members},
+    containers::{CredentialList, CredentialMap},
 };
 use crate::secret::entries::{MAX_SIZE, is_exact};
 
@@ -73,7 +73,7 @@ pub(super) fn context(credentials: &Map<String, serde_json::Value>) -> Value {
         .filter(|(_, value)| !value.is_null())
         .map(|(name, value)| (name.clone(), convert(value)))
         .collect();
-    let all = Value::from(Members::new(variables.clone()));
+    let all = Value::from(CredentialMap::new(variables.clone()));
     variables.insert(ALL.to_owned(), all);
     Value::from(variables)
 }
@@ -91,8 +91,8 @@ pub(super) fn convert(value: &serde_json::Value) -> Value {
             (_, Some(integer)) => Value::from(integer),
             _ => number.as_f64().map_or_else(|| Value::from(()), Value::from),
         },
-        serde_json::Value::Array(items) => Items::of(items).into(),
-        serde_json::Value::Object(members) => Members::of(members).into(),
+        serde_json::Value::Array(items) => CredentialList::of(items).into(),
+        serde_json::Value::Object(members) => CredentialMap::of(members).into(),
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) const MAX_NESTING: usize = 32;
 pub(super) const MAX_TOKENS: usize = 4096;
 
 /// Something that is not admitted.
-pub(super) struct Refusal {
+pub(super) struct TemplateRefusal {
     /// The line, counted from 1.
     pub line: usize,
     /// What it is, and what to do.
@@ -38,7 +38,7 @@ const KEYWORDS: [&str; 8] = ["and", "elif", "else", "if", "in", "is", "not", "or
 ///
 /// # Errors
 /// The first token that the engine does not know; the first refusal is the inner error.
-pub(super) fn check(source: &str, syntax: &SyntaxConfig) -> Result<Result<(), Refusal>, Error> {
+pub(super) fn check(source: &str, syntax: &SyntaxConfig) -> Result<Result<(), TemplateRefusal>, Error> {
     let mut is_call = Vec::new();
     let mut after_callable = false;
     let mut expression: usize = 0;
@@ -54,7 +54,7 @@ pub(super) fn check(source: &str, syntax: &SyntaxConfig) -> Result<Result<(), Re
             (count > MAX_TOKENS, "the template has more than 4096 words and signs; shorten it"),
         ];
         if let Some((_, problem)) = limit.into_iter().find(|(exceeded, _)| *exceeded) {
-            return Ok(Err(Refusal { line: span.start_line.into(), problem: problem.to_owned() }));
+            return Ok(Err(TemplateRefusal { line: span.start_line.into(), problem: problem.to_owned() }));
         }
         let admitted = match token {
             Token::Plus | Token::Mul | Token::Pow => false,
@@ -63,7 +63,7 @@ pub(super) fn check(source: &str, syntax: &SyntaxConfig) -> Result<Result<(), Re
         };
         if !admitted {
             let problem = format!("{token} is not admitted here, templates make no lists, maps or sums");
-            return Ok(Err(Refusal { line: span.start_line.into(), problem }));
+            return Ok(Err(TemplateRefusal { line: span.start_line.into(), problem }));
         }
         match token {
             Token::ParenOpen => is_call.push(after_callable),

@@ -14,8 +14,8 @@ fn candidate() -> Candidate {
     Candidate::new("me".to_owned(), Timing { lease: LEASE })
 }
 
-fn held_by(holder: &str, version: &str) -> Seen {
-    Seen { version: version.to_owned(), holder: Some(holder.to_owned()), duration: Some(LEASE) }
+fn held_by(holder: &str, version: &str) -> SeenLease {
+    SeenLease { version: version.to_owned(), holder: Some(holder.to_owned()), duration: Some(LEASE) }
 }
 
 /// One that leads by a renewal that it asked for at this time.
@@ -28,17 +28,17 @@ fn leader(renewed: u64) -> Candidate {
 
 #[test]
 fn what_nobody_has_looked_at_is_looked_at_first() {
-    assert_eq!(candidate().next(at(0)), Step::Look);
+    assert_eq!(candidate().next(at(0)), ElectionStep::Look);
 }
 
 #[rstest]
 #[case::none_there(None)]
-#[case::resigned(Some(Seen { holder: None, ..held_by("", "1") }))]
+#[case::resigned(Some(SeenLease { holder: None, ..held_by("", "1") }))]
 #[case::ours_by_an_answer_that_was_lost(Some(held_by("me", "1")))]
-fn a_free_lease_is_claimed_at_once(#[case] lease: Option<Seen>) {
+fn a_free_lease_is_claimed_at_once(#[case] lease: Option<SeenLease>) {
     let mut candidate = candidate();
     candidate.looked(lease, at(0));
-    assert_eq!(candidate.next(at(0)), Step::Claim);
+    assert_eq!(candidate.next(at(0)), ElectionStep::Claim);
     assert!(!candidate.leads(at(0)), "before it is written");
 }
 
@@ -46,38 +46,38 @@ fn a_free_lease_is_claimed_at_once(#[case] lease: Option<Seen>) {
 fn a_lease_is_respected_until_it_was_not_renewed_for_its_duration() {
     let mut candidate = candidate();
     candidate.looked(Some(held_by("other", "1")), at(0));
-    assert_eq!(candidate.next(at(0)), Step::Wait(Duration::from_secs(2)));
-    assert_eq!(candidate.next(at(2_000)), Step::Look);
+    assert_eq!(candidate.next(at(0)), ElectionStep::Wait(Duration::from_secs(2)));
+    assert_eq!(candidate.next(at(2_000)), ElectionStep::Look);
     candidate.looked(Some(held_by("other", "2")), at(10_000));
     for now in [12_000, 14_000, 16_000, 24_500] {
         candidate.looked(Some(held_by("other", "2")), at(now));
-        assert!(matches!(candidate.next(at(now)), Step::Wait(_)), "{now}");
+        assert!(matches!(candidate.next(at(now)), ElectionStep::Wait(_)), "{now}");
     }
     assert_eq!(
         candidate.next(at(24_500)),
-        Step::Wait(Duration::from_millis(500)),
+        ElectionStep::Wait(Duration::from_millis(500)),
         "no longer than it is good for"
     );
     candidate.looked(Some(held_by("other", "2")), at(25_000));
-    assert_eq!(candidate.next(at(25_000)), Step::Claim);
+    assert_eq!(candidate.next(at(25_000)), ElectionStep::Claim);
 }
 
 #[test]
 fn the_holder_says_for_how_long_its_lease_is_good() {
     let mut candidate = candidate();
-    let lease = Seen { duration: Some(Duration::from_secs(60)), ..held_by("other", "1") };
+    let lease = SeenLease { duration: Some(Duration::from_secs(60)), ..held_by("other", "1") };
     candidate.looked(Some(lease.clone()), at(0));
     candidate.looked(Some(lease.clone()), at(59_000));
-    assert!(matches!(candidate.next(at(59_000)), Step::Wait(_)));
+    assert!(matches!(candidate.next(at(59_000)), ElectionStep::Wait(_)));
     candidate.looked(Some(lease), at(60_000));
-    assert_eq!(candidate.next(at(60_000)), Step::Claim);
+    assert_eq!(candidate.next(at(60_000)), ElectionStep::Claim);
 }
 
 #[test]
 fn a_leader_renews_in_time() {
     let leader = leader(0);
-    assert_eq!(leader.next(at(500)), Step::Wait(Duration::from_millis(1_500)));
-    assert_eq!(leader.next(at(2_000)), Step::Claim);
+    assert_eq!(leader.next(at(500)), ElectionStep::Wait(Duration::from_millis(1_500)));
+    assert_eq!(leader.next(at(2_000)), ElectionStep::Claim);
 }
 
 #[test]
@@ -85,17 +85,17 @@ fn a_leader_that_can_not_renew_tries_again_and_ends_before_others_begin() {
     let mut leader = leader(0);
     for second in [2, 4, 6, 8] {
         leader.failed(at(second * 1_000));
-        assert!(matches!(leader.next(at(second * 1_000)), Step::Wait(_)));
+        assert!(matches!(leader.next(at(second * 1_000)), ElectionStep::Wait(_)));
         assert_eq!(
             leader.next(at(second * 1_000 + 2_000 - u64::from(second == 8))),
             match second {
-                8 => Step::Wait(Duration::from_millis(1)),
-                _ => Step::Look,
+                8 => ElectionStep::Wait(Duration::from_millis(1)),
+                _ => ElectionStep::Look,
             }
         );
     }
     assert!(leader.leads(at(9_999)));
-    assert_eq!(leader.next(at(10_000)), Step::End(Loss::Overdue(Duration::from_secs(10))));
+    assert_eq!(leader.next(at(10_000)), ElectionStep::End(Loss::Overdue(Duration::from_secs(10))));
     assert_eq!(leader.patience(at(9_000)), Duration::from_secs(1));
 }
 
@@ -104,7 +104,7 @@ fn time_that_a_suspended_machine_does_not_see_counts_against_a_leader() {
     let leader = leader(0);
     let woken = Moment { wall: Timestamp::UNIX_EPOCH + Duration::from_secs(3_600), ..at(100) };
     assert!(!leader.leads(woken));
-    assert!(matches!(leader.next(woken), Step::End(Loss::Overdue(_))));
+    assert!(matches!(leader.next(woken), ElectionStep::End(Loss::Overdue(_))));
 }
 
 #[test]
@@ -112,16 +112,16 @@ fn a_clock_that_is_set_back_changes_nothing() {
     let mut leader = leader(0);
     leader.claimed(held_by("me", "2"), at(2_000));
     let back = Moment { wall: Timestamp::UNIX_EPOCH - Duration::from_secs(3_600), ..at(3_000) };
-    assert_eq!(leader.next(back), Step::Wait(Duration::from_secs(1)));
+    assert_eq!(leader.next(back), ElectionStep::Wait(Duration::from_secs(1)));
 }
 
 #[test]
 fn a_leader_whose_lease_was_touched_by_a_person_goes_on() {
     let mut leader = leader(0);
     leader.refused(at(2_000));
-    assert_eq!(leader.next(at(2_000)), Step::Look);
+    assert_eq!(leader.next(at(2_000)), ElectionStep::Look);
     leader.looked(Some(held_by("me", "2")), at(2_100));
-    assert_eq!(leader.next(at(2_100)), Step::Claim);
+    assert_eq!(leader.next(at(2_100)), ElectionStep::Claim);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_leader_whose_lease_was_deleted_makes_it_again() {
     let mut leader = leader(0);
     leader.refused(at(2_000));
     leader.looked(None, at(2_100));
-    assert_eq!(leader.next(at(2_100)), Step::Claim);
+    assert_eq!(leader.next(at(2_100)), ElectionStep::Claim);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_leader_ends_where_another_one_holds_the_lease() {
     let mut leader = leader(0);
     leader.refused(at(2_000));
     leader.looked(Some(held_by("other", "9")), at(2_100));
-    assert_eq!(leader.next(at(2_100)), Step::End(Loss::Superseded("other".to_owned())));
+    assert_eq!(leader.next(at(2_100)), ElectionStep::End(Loss::Superseded("other".to_owned())));
 }
 
 /// What may happen to an election, in any order.
@@ -186,18 +186,18 @@ fn happening() -> impl Strategy<Value = Happening> {
 const CANDIDATES: usize = 3;
 
 /// Candidates around one Lease, which is stored as the API server stores objects.
-struct Election {
+struct SimulatedElection {
     candidates: Vec<Candidate>,
     /// Requests on their way, by candidate: the version that is to be replaced, when it was asked, whether somebody
     /// still waits for the answer.
     under_way: Vec<Option<(Option<String>, Moment, bool)>>,
-    lease: Option<Seen>,
+    lease: Option<SeenLease>,
     writes: u64,
     named: usize,
     now: u64,
 }
 
-impl Election {
+impl SimulatedElection {
     fn new() -> Self {
         let mut election = Self {
             candidates: Vec::new(),
@@ -240,7 +240,7 @@ impl Election {
             Happening::Acts { who, arrives, answered } => self.acts(who, arrives, answered),
             Happening::Sends { who, answered } => {
                 let now = at(self.now);
-                if self.under_way[who].is_none() && self.candidates[who].next(now) == Step::Claim {
+                if self.under_way[who].is_none() && self.candidates[who].next(now) == ElectionStep::Claim {
                     self.under_way[who] = Some((self.version_seen_by(who), now, answered));
                     if !answered {
                         self.candidates[who].failed(now);
@@ -268,15 +268,15 @@ impl Election {
             return;
         }
         match self.candidates[who].next(now) {
-            Step::Look if answered => self.candidates[who].looked(self.lease.clone(), now),
-            Step::Claim => {
+            ElectionStep::Look if answered => self.candidates[who].looked(self.lease.clone(), now),
+            ElectionStep::Claim => {
                 let version = self.version_seen_by(who);
                 let written = arrives && self.write(who, version.as_deref());
                 self.answer(who, written, now, answered);
             }
-            Step::Look => self.candidates[who].failed(now),
-            Step::End(_) => self.happens(Happening::Dies { who }),
-            Step::Wait(_) => {}
+            ElectionStep::Look => self.candidates[who].failed(now),
+            ElectionStep::End(_) => self.happens(Happening::Dies { who }),
+            ElectionStep::Wait(_) => {}
         }
     }
 
@@ -314,7 +314,7 @@ proptest! {
     /// good as giving it to the next one who looks, while the leader notices at its next renewal.
     #[test]
     fn there_is_never_more_than_one_leader(happenings in prop::collection::vec(happening(), 1..120)) {
-        let mut election = Election::new();
+        let mut election = SimulatedElection::new();
         for happening in happenings {
             if !matches!(happening, Happening::Deleted) {
                 election.happens(happening);
@@ -325,7 +325,7 @@ proptest! {
 
     #[test]
     fn there_is_a_leader_soon_after_the_trouble_ends(happenings in prop::collection::vec(happening(), 1..60)) {
-        let mut election = Election::new();
+        let mut election = SimulatedElection::new();
         happenings.into_iter().for_each(|happening| election.happens(happening));
         (0..CANDIDATES).for_each(|who| election.arrives(who));
         // A Lease that was just touched is respected for its duration, and then somebody has to look.

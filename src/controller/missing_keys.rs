@@ -13,14 +13,14 @@ use crate::{api::ServiceKey, lifecycle::Identity};
 
 /// All keys in doubt, and who is to be told of them.
 #[derive(Debug, Default)]
-pub struct Doubts {
+pub struct MissingKeys {
     keys: Mutex<HashMap<Identity, ProviderId>>,
     listeners: Mutex<Vec<UnboundedSender<ObjectRef<ServiceKey>>>>,
 }
 
-impl Doubts {
+impl MissingKeys {
     /// Tells from now on of ServiceKeys whose key is in doubt.
-    pub fn raised(&self) -> UnboundedReceiver<ObjectRef<ServiceKey>> {
+    pub fn subscribe(&self) -> UnboundedReceiver<ObjectRef<ServiceKey>> {
         let (sender, receiver) = unbounded();
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
         receiver
@@ -28,7 +28,7 @@ impl Doubts {
 
     /// A list of a provider's keys has come, and did not show these. What an older list did not show is in doubt no
     /// more.
-    pub fn raise(&self, provider: &ProviderId, missed: HashMap<Identity, ObjectRef<ServiceKey>>) {
+    pub fn replace(&self, provider: &ProviderId, missed: HashMap<Identity, ObjectRef<ServiceKey>>) {
         let mut keys = self.lock();
         keys.retain(|_, of| of != provider);
         keys.extend(missed.keys().map(|key| (*key, provider.clone())));
@@ -40,12 +40,12 @@ impl Doubts {
     }
 
     /// Whether a key is in doubt.
-    pub fn about(&self, key: Identity) -> bool {
+    pub fn contains(&self, key: Identity) -> bool {
         self.lock().contains_key(&key)
     }
 
     /// Somebody has looked at the key itself.
-    pub fn settle(&self, key: Identity) {
+    pub fn remove(&self, key: Identity) {
         self.lock().remove(&key);
     }
 
@@ -75,16 +75,16 @@ mod tests {
 
     #[test]
     fn a_newer_list_of_the_same_provider_takes_doubts_away() {
-        let doubts = Doubts::default();
-        let mut raised = doubts.raised();
-        doubts.raise(&provider("a"), missed(1));
-        doubts.raise(&provider("b"), missed(2));
+        let doubts = MissingKeys::default();
+        let mut raised = doubts.subscribe();
+        doubts.replace(&provider("a"), missed(1));
+        doubts.replace(&provider("b"), missed(2));
         assert_eq!(raised.try_recv(), Ok(ObjectRef::new("1")));
         assert_eq!(raised.try_recv(), Ok(ObjectRef::new("2")));
 
-        doubts.raise(&provider("a"), missed(3));
-        assert_eq!([1, 2, 3].map(|owner| doubts.about(key(owner))), [false, true, true]);
-        doubts.settle(key(2));
-        assert!(!doubts.about(key(2)));
+        doubts.replace(&provider("a"), missed(3));
+        assert_eq!([1, 2, 3].map(|owner| doubts.contains(key(owner))), [false, true, true]);
+        doubts.remove(key(2));
+        assert!(!doubts.contains(key(2)));
     }
 }

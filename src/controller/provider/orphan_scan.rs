@@ -11,10 +11,10 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::{Context, Provider, registry::ProviderId};
+use super::{ProviderContext, Provider, registry::ProviderId};
 use crate::{
     api::{BackendSpec, OrphanPolicy, Orphans, ProviderSpec, ServiceKey},
-    backend::{Backend, BackendError, Kept, Listed},
+    backend::{Backend, BackendError, Kept, CompleteList},
     controller::{status, turn::uid},
     lifecycle::{Findings, Identity, Inventory, MarkedKey, Orphan, Sequence},
 };
@@ -28,7 +28,7 @@ const MOST_REVOKED: usize = 100;
 
 /// What the last list of all keys showed.
 #[derive(Clone, Debug, Default)]
-pub struct Survey {
+pub struct OrphanScan {
     /// What is to be reported.
     pub orphans: Option<Orphans>,
     /// The ids of keys that the next list may show to be orphans, as long as there is room for them.
@@ -71,17 +71,17 @@ fn sort_out(orphans: Vec<Orphan>, policy: OrphanPolicy) -> (Vec<MarkedKey>, Left
     (go, left)
 }
 
-impl<K: Provider> Context<K> {
+impl<K: Provider> ProviderContext<K> {
     /// Lists all keys of a provider, where it can, and sees to it that what the list tells is acted on. A list that
     /// fails, or takes too long, tells nothing: the next one will.
-    pub(super) async fn survey(
+    pub(super) async fn scan(
         &self,
         id: &ProviderId,
         provider: &K,
         backend: &Backend,
-        before: Survey,
-    ) -> Survey {
-        match timeout(DEADLINE, self.try_to_survey(id, provider, backend, &before)).await {
+        before: OrphanScan,
+    ) -> OrphanScan {
+        match timeout(DEADLINE, self.try_scan(id, provider, backend, &before)).await {
             Ok(Ok(survey)) => return survey,
             Ok(Err(error)) => {
                 tracing::warn!(provider = %id, %error, "the keys of a provider could not be listed");
@@ -93,13 +93,13 @@ impl<K: Provider> Context<K> {
         before
     }
 
-    async fn try_to_survey(
+    async fn try_scan(
         &self,
         id: &ProviderId,
         provider: &K,
         backend: &Backend,
-        before: &Survey,
-    ) -> Result<Survey, BackendError> {
+        before: &OrphanScan,
+    ) -> Result<OrphanScan, BackendError> {
         let shared = &self.shared;
         shared.namespaces.filled().await;
         let cluster_id = shared.namespaces.cluster_id();
@@ -107,9 +107,9 @@ impl<K: Provider> Context<K> {
         let expected = expected(id, &shared.registry.service_keys().await);
         let asked = Instant::now();
         let Some(listed) = backend.marked_keys(cluster_id.as_deref()).await? else {
-            return Ok(Survey::default());
+            return Ok(OrphanScan::default());
         };
-        let Listed { items: listed, held } = listed;
+        let CompleteList { items: listed, held } = listed;
         let service_keys = shared.registry.service_keys().await;
         let accounted = accounted(&service_keys, shared.registry.owners_of_secrets(&service_keys));
         // Keys of a former ServiceKey are proved by more than the list shows.
@@ -131,7 +131,7 @@ impl<K: Provider> Context<K> {
         let missed: HashSet<_> = missed.into_iter().collect();
         let doubtful = expected.into_iter().filter(|(identity, _)| missed.contains(identity));
         let doubtful = doubtful.map(|(identity, (_, key))| (identity, key));
-        shared.doubts.raise(id, doubtful.collect());
+        shared.doubts.replace(id, doubtful.collect());
         let (go, mut left) = sort_out(orphans, policy(provider.provider()));
         let weight = suspects.iter().map(|id| id.capacity() + SUSPECT).sum();
         let kept = shared.memory.kept(id.namespace.as_deref()).keep(weight, Arc::new(suspects));
@@ -143,7 +143,7 @@ impl<K: Provider> Context<K> {
         // The remote side may take as long as it likes to revoke keys.
         drop(held);
         self.revoke(provider, backend, go, &mut left).await;
-        Ok(Survey { orphans: self.tell_of(id, provider, before, left), suspects })
+        Ok(OrphanScan { orphans: self.tell_of(id, provider, before, left), suspects })
     }
 
     /// Revokes these orphans. Those that could not be revoked are left.
@@ -171,7 +171,7 @@ impl<K: Provider> Context<K> {
     }
 
     /// Reports the orphans that are left, in an event where they are others than before.
-    fn tell_of(&self, id: &ProviderId, provider: &K, before: &Survey, left: Left) -> Option<Orphans> {
+    fn tell_of(&self, id: &ProviderId, provider: &K, before: &OrphanScan, left: Left) -> Option<Orphans> {
         let Left { count, first, names } = left;
         self.shared.metrics.orphans(id.namespace.as_deref(), &id.name, count);
         let count = u32::try_from(count).unwrap_or(u32::MAX);

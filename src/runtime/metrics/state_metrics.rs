@@ -16,11 +16,11 @@ use strum::{IntoStaticStr, VariantNames};
 
 use super::{
     Metrics,
-    catalog::{BACKEND, Catalog, Entry, Label, PROVIDER, PROVIDER_NAMESPACE, Values},
+    catalog::{BACKEND, MetricCatalog, MetricEntry, Label, PROVIDER, PROVIDER_NAMESPACE, Values},
     labels::ProviderLabels,
 };
 
-static KEYS: Entry = Entry {
+static KEYS: MetricEntry = MetricEntry {
     name: "servicekeys_keys",
     labels: &[
         BACKEND,
@@ -33,42 +33,42 @@ static KEYS: Entry = Entry {
              `deleting` ones that stay wait for their provider",
 };
 
-static DUE: Entry = Entry {
+static DUE: MetricEntry = MetricEntry {
     name: "servicekeys_rotations_due",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
     help: "ServiceKeys whose key is to be replaced by now, and is not yet",
     advice: "Nothing, as long as there are others each time",
 };
 
-static LATE: Entry = Entry {
+static LATE: MetricEntry = MetricEntry {
     name: "servicekeys_rotations_late",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
     help: "ServiceKeys whose key was to be replaced ten minutes ago or earlier, and is not yet",
     advice: "The condition `Rotating` of the ServiceKeys tells what keeps them; `kubectl get skey -A` shows when each was due",
 };
 
-static FAILING: Entry = Entry {
+static FAILING: MetricEntry = MetricEntry {
     name: "servicekeys_rotations_failing",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
     help: "ServiceKeys whose key works, and can't be replaced, or the one before it can't be revoked",
     advice: "As for `servicekeys_rotations_late`",
 };
 
-static NEXT_EXPIRY: Entry = Entry {
+static NEXT_EXPIRY: MetricEntry = MetricEntry {
     name: "servicekeys_next_expiry_seconds",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
     help: "Time until the first current key of a provider expires at the remote side; below 0 it has",
     advice: "Keys are replaced in good time by themselves. Where this comes near 0, look for what keeps rotations",
 };
 
-static PAUSE: Entry = Entry {
+static PAUSE: MetricEntry = MetricEntry {
     name: "servicekeys_provider_pause_seconds",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
     help: "How much longer the remote side wants to be left alone",
     advice: "Lower `spec.limits` of the provider where this is above 0 often",
 };
 
-const ENTRIES: [&Entry; 6] = [&KEYS, &DUE, &LATE, &FAILING, &NEXT_EXPIRY, &PAUSE];
+const ENTRIES: [&MetricEntry; 6] = [&KEYS, &DUE, &LATE, &FAILING, &NEXT_EXPIRY, &PAUSE];
 
 /// The state of a ServiceKey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantNames)]
@@ -93,7 +93,7 @@ impl KeyState {
 
 /// What there is of one provider.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ProviderStock {
+pub struct ProviderState {
     /// The namespace of a KeyProvider; `None` for a ClusterKeyProvider, and for one that does not exist.
     pub namespace: Option<String>,
     /// Its name; empty for all that do not exist.
@@ -122,34 +122,34 @@ struct KeyLabels {
     state: &'static str,
 }
 
-type Source = Box<dyn Fn() -> Vec<ProviderStock> + Send + Sync>;
+type Source = Box<dyn Fn() -> Vec<ProviderState> + Send + Sync>;
 
 /// Who tells what there is; nobody, before the operator runs.
 #[derive(Clone, Default)]
-pub(super) struct Stock(Arc<Mutex<Option<Source>>>);
+pub(super) struct StateMetrics(Arc<Mutex<Option<Source>>>);
 
-impl fmt::Debug for Stock {
+impl fmt::Debug for StateMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stock").finish_non_exhaustive()
     }
 }
 
-impl Stock {
-    pub(super) fn expose(&self, catalog: &mut Catalog) {
+impl StateMetrics {
+    pub(super) fn expose(&self, catalog: &mut MetricCatalog) {
         catalog.add_collected(ENTRIES.map(|entry| (entry, MetricType::Gauge)), self.clone());
     }
 
-    fn take(&self) -> Vec<ProviderStock> {
+    fn take(&self) -> Vec<ProviderState> {
         let source = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         source.as_ref().map(|source| source()).unwrap_or_default()
     }
 }
 
-impl Collector for Stock {
+impl Collector for StateMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let stock = self.take();
         let mut keys = BTreeMap::<_, [u32; KeyState::ALL.len()]>::new();
-        let mut providers = BTreeMap::<_, ProviderStock>::new();
+        let mut providers = BTreeMap::<_, ProviderState>::new();
         for of in stock {
             let labels = (of.namespace.clone().unwrap_or_default(), of.name.clone());
             let counts = keys.entry((of.backend, labels.clone())).or_default();
@@ -166,7 +166,7 @@ impl Collector for Stock {
             })
         });
         KEYS.encode_gauges(&mut encoder, keys)?;
-        let mut each = |entry: &Entry, value: fn(&ProviderStock) -> Option<f64>| {
+        let mut each = |entry: &MetricEntry, value: fn(&ProviderState) -> Option<f64>| {
             let gauges = providers.iter().filter_map(|(provider, of)| Some((labels(provider), value(of)?)));
             entry.encode_gauges(&mut encoder, gauges)
         };
@@ -178,7 +178,7 @@ impl Collector for Stock {
     }
 }
 
-impl ProviderStock {
+impl ProviderState {
     /// Adds what there is of another provider that has no series of its own either.
     fn take_in(&mut self, other: &Self) {
         let Self { namespace: _, name: _, backend: _, keys: _, due, late, failing, next_expiry, pause } =
@@ -200,7 +200,7 @@ fn labels((namespace, name): &(String, String)) -> ProviderLabels {
 
 impl Metrics {
     /// Asks here what there is, from now on.
-    pub fn take_stock(&self, source: impl Fn() -> Vec<ProviderStock> + Send + Sync + 'static) {
+    pub fn set_state_source(&self, source: impl Fn() -> Vec<ProviderState> + Send + Sync + 'static) {
         let families = Arc::downgrade(&self.0);
         let named = move || {
             let mut stock = source();

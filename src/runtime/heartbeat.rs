@@ -13,10 +13,10 @@ const BEAT: Duration = Duration::from_secs(1);
 
 /// The heart of a process.
 #[derive(Clone, Debug, Default)]
-pub struct Heart(Arc<Mutex<Option<Instant>>>);
+pub struct Heartbeat(Arc<Mutex<Option<Instant>>>);
 
 /// A loop that is to turn, until this is dropped.
-struct Turning(Heart);
+struct Turning(Heartbeat);
 
 impl Drop for Turning {
     fn drop(&mut self) {
@@ -24,9 +24,9 @@ impl Drop for Turning {
     }
 }
 
-impl Heart {
+impl Heartbeat {
     /// Beats, for as long as somebody takes in the beats.
-    pub fn beats(&self) -> impl Stream<Item = ()> + Send + use<> {
+    pub fn ticks(&self) -> impl Stream<Item = ()> + Send + use<> {
         *self.last_beat() = Some(Instant::now());
         let mut ticks = interval(BEAT);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -39,7 +39,7 @@ impl Heart {
 
     /// How long ago it last beat; `None` where it is not meant to.
     #[must_use]
-    pub fn silence(&self) -> Option<Duration> {
+    pub fn elapsed(&self) -> Option<Duration> {
         self.last_beat().map(|beat| beat.elapsed())
     }
 

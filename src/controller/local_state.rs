@@ -16,7 +16,7 @@ use super::version::resource_version;
 use crate::{
     api::ServiceKey,
     backend::{Credentials, Kept},
-    lifecycle::{Claim, Failure, KeyRecord, Problem, Rest, Sequence, UnderWay, Unusable, Wake, Work},
+    lifecycle::{Claim, Failure, KeyRecord, Problem, Rest, Sequence, PendingOperation, Unusable, Requeue, RemoteOperation},
     secret::Marks,
 };
 
@@ -31,7 +31,7 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// What is remembered of one ServiceKey.
 #[derive(Debug, Default)]
-pub struct Memo {
+pub struct LocalState {
     /// The object as our own last write returned it, until the cache has caught up.
     own_write: Option<Arc<ServiceKey>>,
     /// The key whose credentials could not be stored yet. The memory budget may drop them. The operator then recovers as
@@ -42,7 +42,7 @@ pub struct Memo {
     /// The key whose credentials were stored, until the status tells of it.
     pub stored: Option<KeyRecord>,
     /// Work that the remote side does by itself.
-    pub under_way: Option<UnderWay>,
+    pub under_way: Option<PendingOperation>,
     /// The last bind whose answer was lost, and when that was.
     pub given_up: Option<(Sequence, Timestamp)>,
     /// Whether the finalizer was stored by this process, so that no other can have asked for a key.
@@ -50,7 +50,7 @@ pub struct Memo {
     /// Whether a bind of this process may have created a key: it was not refused.
     pub may_have_created: bool,
     /// The Secret as this process wrote it, or found it to be right.
-    pub written: Option<Written>,
+    pub written: Option<WrittenSecret>,
     /// The last repairs of the Secret.
     pub repairs: Repairs,
     /// What is wrong with the spec of this generation.
@@ -76,7 +76,7 @@ pub struct Setback {
 
 /// A Secret in a version that was right.
 #[derive(Clone, Debug)]
-pub struct Written {
+pub struct WrittenSecret {
     /// Its `metadata.resourceVersion`.
     pub version: Option<String>,
     /// Its marks, which another writer may have changed since.
@@ -135,7 +135,7 @@ pub struct Circumstances {
     pub provider: Option<String>,
 }
 
-impl Memo {
+impl LocalState {
     /// The key whose credentials are in hand, with these.
     pub fn in_hand(&self) -> Option<(&KeyRecord, Credentials)> {
         let (key, credentials) = self.in_hand.as_ref()?;
@@ -171,7 +171,7 @@ impl Memo {
     }
 
     /// Remembers the object that a write of ours returned.
-    pub fn wrote(&mut self, object: Arc<ServiceKey>) {
+    pub fn set_own_write(&mut self, object: Arc<ServiceKey>) {
         self.own_write = Some(object);
     }
 
@@ -192,8 +192,8 @@ impl Memo {
 
     /// How long to wait before the next look at this work: as long as the remote side asked for, or longer with every
     /// look. Other work is followed closely again.
-    pub fn next_poll(&mut self, work: &UnderWay) -> Duration {
-        let UnderWay { work: kind, sequence, since, retry_after, first_look, .. } = work;
+    pub fn next_poll(&mut self, work: &PendingOperation) -> Duration {
+        let PendingOperation { work: kind, sequence, since, retry_after, first_look, .. } = work;
         let of = Some((*kind, *sequence, *since));
         if self.polls.of != of {
             self.polls = Polls { of, waits: waits_between_polls(*first_look) };
@@ -205,14 +205,14 @@ impl Memo {
     /// Takes in how a reconcile ended. Work in the background, and what waits for its time, say nothing of whether the next
     /// attempt succeeds: waits go on growing. `held_back`: nothing was attempted, because it failed before.
     pub fn rests(&mut self, rest: &Rest, held_back: bool) {
-        let is_done = matches!(rest.wake, Wake::At(_)) && !rest.report.pending && !held_back;
-        if is_done || rest.wake == Wake::OnChange {
-            self.recovered();
+        let is_done = matches!(rest.wake, Requeue::At(_)) && !rest.report.pending && !held_back;
+        if is_done || rest.wake == Requeue::OnChange {
+            self.reset_backoff();
         }
     }
 
     /// All went well: the next failure starts with the shortest wait again.
-    pub fn recovered(&mut self) {
+    pub fn reset_backoff(&mut self) {
         (self.backoff, self.setback) = (Backoff::default(), None);
     }
 }
@@ -253,7 +253,7 @@ impl Backoff {
 /// Waits between looks at one piece of work, told by what it is and when it began.
 #[derive(Debug)]
 struct Polls {
-    of: Option<(Work, Sequence, Timestamp)>,
+    of: Option<(RemoteOperation, Sequence, Timestamp)>,
     waits: ExponentialBackoff,
 }
 
@@ -275,12 +275,12 @@ fn waits_between_polls(first: Duration) -> ExponentialBackoff {
 
 /// The memos of all ServiceKeys, by UID.
 #[derive(Debug, Default)]
-pub struct Memos(Mutex<HashMap<Uuid, Whereabouts>>);
+pub struct LocalStates(Mutex<HashMap<Uuid, Slot>>);
 
 /// Where a memo is.
 #[derive(Debug)]
-enum Whereabouts {
-    Here(Box<Memo>),
+enum Slot {
+    Here(Box<LocalState>),
     /// A reconcile has it.
     Taken,
     /// A reconcile has it, and the ServiceKey is gone since.
@@ -294,28 +294,28 @@ enum Whereabouts {
 #[derive(Debug)]
 pub enum Forgotten {
     /// This memo; an empty one where it was never reconciled.
-    Memo(Box<Memo>),
+    Memo(Box<LocalState>),
     /// A reconcile has its memo, and is told when it puts that back.
     InUse,
 }
 
-impl Memos {
+impl LocalStates {
     /// Takes a ServiceKey's memo, for the time of one reconcile; no two reconciles of one object overlap. `None`: there is
     /// none yet, or the ServiceKey is gone.
-    pub fn take(&self, owner: Uuid) -> Option<Memo> {
-        match self.lock().insert(owner, Whereabouts::Taken) {
-            Some(Whereabouts::Here(memo)) => Some(*memo),
-            Some(Whereabouts::Taken | Whereabouts::TakenOfGone { .. }) | None => None,
+    pub fn take(&self, owner: Uuid) -> Option<LocalState> {
+        match self.lock().insert(owner, Slot::Taken) {
+            Some(Slot::Here(memo)) => Some(*memo),
+            Some(Slot::Taken | Slot::TakenOfGone { .. }) | None => None,
         }
     }
 
     /// Puts a memo back. It is returned where the ServiceKey was deleted meanwhile.
-    pub fn put(&self, owner: Uuid, memo: Memo) -> Option<Memo> {
+    pub fn put(&self, owner: Uuid, memo: LocalState) -> Option<LocalState> {
         let mut places = self.lock();
         match places.remove(&owner) {
-            Some(Whereabouts::TakenOfGone { deleted }) => Some(memo).filter(|_| deleted),
-            Some(Whereabouts::Taken | Whereabouts::Here(_)) | None => {
-                places.insert(owner, Whereabouts::Here(Box::new(memo)));
+            Some(Slot::TakenOfGone { deleted }) => Some(memo).filter(|_| deleted),
+            Some(Slot::Taken | Slot::Here(_)) | None => {
+                places.insert(owner, Slot::Here(Box::new(memo)));
                 None
             }
         }
@@ -323,14 +323,14 @@ impl Memos {
 
     /// Notes that the reconcile of a ServiceKey ends that had no memo and needs none. Returns an empty one where the
     /// ServiceKey was deleted meanwhile.
-    pub fn put_none(&self, owner: Uuid) -> Option<Memo> {
+    pub fn put_none(&self, owner: Uuid) -> Option<LocalState> {
         let place = self.lock().remove(&owner);
-        matches!(place, Some(Whereabouts::TakenOfGone { deleted: true })).then(Memo::default)
+        matches!(place, Some(Slot::TakenOfGone { deleted: true })).then(LocalState::default)
     }
 
     /// The cache shows this version of a ServiceKey.
     pub fn shown(&self, owner: Uuid, cached: &ServiceKey) {
-        if let Some(Whereabouts::Here(memo)) = self.lock().get_mut(&owner) {
+        if let Some(Slot::Here(memo)) = self.lock().get_mut(&owner) {
             memo.shown(cached);
         }
     }
@@ -339,9 +339,9 @@ impl Memos {
     pub fn forget(&self, owner: Uuid) -> Forgotten {
         let mut places = self.lock();
         match places.remove(&owner) {
-            Some(Whereabouts::Here(memo)) => Forgotten::Memo(memo),
-            Some(Whereabouts::Taken | Whereabouts::TakenOfGone { .. }) => {
-                places.insert(owner, Whereabouts::TakenOfGone { deleted: true });
+            Some(Slot::Here(memo)) => Forgotten::Memo(memo),
+            Some(Slot::Taken | Slot::TakenOfGone { .. }) => {
+                places.insert(owner, Slot::TakenOfGone { deleted: true });
                 Forgotten::InUse
             }
             None => Forgotten::Memo(Box::default()),
@@ -352,14 +352,14 @@ impl Memos {
     pub fn retain(&self, owners: &HashSet<Uuid>) {
         self.lock().retain(|owner, place| {
             let exists = owners.contains(owner);
-            if !exists && matches!(place, Whereabouts::Taken) {
-                *place = Whereabouts::TakenOfGone { deleted: false };
+            if !exists && matches!(place, Slot::Taken) {
+                *place = Slot::TakenOfGone { deleted: false };
             }
-            exists || matches!(place, Whereabouts::TakenOfGone { .. })
+            exists || matches!(place, Slot::TakenOfGone { .. })
         });
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Whereabouts>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Slot>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -381,9 +381,9 @@ mod tests {
         Arc::new(serde_json::from_value(key).unwrap())
     }
 
-    fn work(kind: Work, second: i64, retry_after: Option<u64>) -> UnderWay {
+    fn work(kind: RemoteOperation, second: i64, retry_after: Option<u64>) -> PendingOperation {
         let since = Timestamp::from_second(second).unwrap();
-        UnderWay {
+        PendingOperation {
             work: kind,
             sequence: Sequence::FIRST,
             token: None,
@@ -400,14 +400,14 @@ mod tests {
 
     #[test]
     fn every_piece_of_work_is_followed_closely_at_first() {
-        let mut memo = Memo::default();
-        for other in [work(Work::Bind, 0, None), work(Work::Unbind, 0, None), work(Work::Unbind, 1, None)] {
+        let mut memo = LocalState::default();
+        for other in [work(RemoteOperation::Bind, 0, None), work(RemoteOperation::Unbind, 0, None), work(RemoteOperation::Unbind, 1, None)] {
             assert!(memo.next_poll(&other) <= 2 * SHORTEST_WAIT, "{other:?}");
             let later = (0..20).map(|_| memo.next_poll(&other)).last();
             assert!(later >= Some(LONGEST_POLL), "{later:?}");
         }
-        assert_eq!(memo.next_poll(&work(Work::Unbind, 1, Some(7))), Duration::from_secs(7));
-        assert_eq!(memo.next_poll(&work(Work::Unbind, 1, Some(0))), SHORTEST_WAIT);
+        assert_eq!(memo.next_poll(&work(RemoteOperation::Unbind, 1, Some(7))), Duration::from_secs(7));
+        assert_eq!(memo.next_poll(&work(RemoteOperation::Unbind, 1, Some(0))), SHORTEST_WAIT);
     }
 
     #[test]
@@ -448,8 +448,8 @@ mod tests {
         #[case] own: Arc<ServiceKey>,
         #[case] own_is_newer: bool,
     ) {
-        let mut memo = Memo::default();
-        memo.wrote(Arc::clone(&own));
+        let mut memo = LocalState::default();
+        memo.set_own_write(Arc::clone(&own));
         let newest = memo.newest(Arc::clone(&cached));
         assert!(Arc::ptr_eq(&newest, if own_is_newer { &own } else { &cached }));
         assert_eq!(memo.own_write.is_some(), own_is_newer);
@@ -458,9 +458,9 @@ mod tests {
     /// It would be a second copy of every ServiceKey, until its next reconcile.
     #[test]
     fn our_own_write_is_forgotten_once_the_cache_shows_it() {
-        let (memos, owner) = (Memos::default(), Uuid::from_u128(1));
+        let (memos, owner) = (LocalStates::default(), Uuid::from_u128(1));
         let mut memo = memos.take(owner).unwrap_or_default();
-        memo.wrote(key("10", &["f"]));
+        memo.set_own_write(key("10", &["f"]));
         assert!(memos.put(owner, memo).is_none());
         let remembers_own_write = |shown: &str| {
             memos.shown(owner, &key(shown, &["f"]));
@@ -475,8 +475,8 @@ mod tests {
 
     #[test]
     fn what_is_known_of_a_deleted_service_key_is_handed_over_once() {
-        let (memos, owner) = (Memos::default(), Uuid::from_u128(1));
-        let memo = || Memo { let_go: true, ..Memo::default() };
+        let (memos, owner) = (LocalStates::default(), Uuid::from_u128(1));
+        let memo = || LocalState { let_go: true, ..LocalState::default() };
         let is_known = |forgotten: &Forgotten| matches!(forgotten, Forgotten::Memo(memo) if memo.let_go);
 
         assert!(memos.take(owner).is_none());

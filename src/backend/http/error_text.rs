@@ -7,34 +7,34 @@ use std::{error::Error, io};
 use rustls::{AlertDescription, CertificateError, OtherError};
 use url::Url;
 
-use super::{Failure, request::origin, resolver::ResolveError};
+use super::{HttpFailure, request::origin, resolver::ResolveError};
 
 /// What the failure of a request, or of reading its answer, means.
-pub(super) fn failure(error: &reqwest::Error, url: &Url) -> Failure {
+pub(super) fn describe_error(error: &reqwest::Error, url: &Url) -> HttpFailure {
     let target = format!("`{}`", origin(url));
     match find::<ResolveError>(error) {
-        Some(ResolveError::Unproved { host: _ }) => return Failure::Unproved(target),
+        Some(ResolveError::Unproved { host: _ }) => return HttpFailure::Unproved(target),
         Some(unresolved @ (ResolveError::Unknown { .. } | ResolveError::Refused(_))) => {
-            return Failure::Unresolved(unresolved.to_string());
+            return HttpFailure::Unresolved(unresolved.to_string());
         }
         None => {}
     }
     if error.is_builder() {
-        return Failure::Refused(format!("the request to {target} can't be built"));
+        return HttpFailure::Refused(format!("the request to {target} can't be built"));
     }
     let tls = find::<rustls::Error>(error);
     if error.is_connect() || tls.is_some_and(refuses_our_certificate) {
         let reason = tls.map_or_else(|| connection_words(error), tls_words);
         let message = format!("no connection to {target}: {reason}");
         return match tls {
-            None | Some(rustls::Error::InvalidMessage(_)) => Failure::NotSent(message),
-            Some(_) => Failure::Untrusted(message),
+            None | Some(rustls::Error::InvalidMessage(_)) => HttpFailure::NotSent(message),
+            Some(_) => HttpFailure::Untrusted(message),
         };
     }
     if find::<hyper::Error>(error).is_some_and(hyper::Error::is_parse) {
-        return Failure::Unusable(format!("no complete answer from {target}: the answer is not HTTP"));
+        return HttpFailure::Unusable(format!("no complete answer from {target}: the answer is not HTTP"));
     }
-    Failure::MaybeSent(format!("no complete answer from {target}: {}", exchange_words(error)))
+    HttpFailure::MaybeSent(format!("no complete answer from {target}: {}", exchange_words(error)))
 }
 
 /// Whether the connection was closed before the answer had begun, or while its head was on the way: the two look alike.

@@ -15,7 +15,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const LEAP: SignedDuration = SignedDuration::from_secs(1);
 
 /// Tells of each leap ahead. A leap back needs no telling: whoever is woken too early rests again.
-pub fn ahead(clock: Clock) -> impl Stream<Item = ()> + Send + 'static {
+pub fn forward_jumps(clock: Clock) -> impl Stream<Item = ()> + Send + 'static {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let since = (clock(), Instant::now());
@@ -23,7 +23,7 @@ pub fn ahead(clock: Clock) -> impl Stream<Item = ()> + Send + 'static {
         loop {
             ticks.tick().await;
             let now = (clock(), Instant::now());
-            match lead(since, now) {
+            match jump(since, now) {
                 lead if lead >= LEAP => return Some(((), (clock, ticks, now))),
                 lead if lead.is_negative() => since = now,
                 // Many small leaps are a leap.
@@ -34,7 +34,7 @@ pub fn ahead(clock: Clock) -> impl Stream<Item = ()> + Send + 'static {
 }
 
 /// How much more time has passed by the one clock than by the other.
-fn lead(since: (Timestamp, Instant), now: (Timestamp, Instant)) -> SignedDuration {
+fn jump(since: (Timestamp, Instant), now: (Timestamp, Instant)) -> SignedDuration {
     let slept = SignedDuration::try_from(now.1 - since.1).unwrap_or(SignedDuration::MAX);
     now.0.duration_since(since.0).saturating_sub(slept)
 }
@@ -55,7 +55,7 @@ mod tests {
         let (begun, leapt) = (Instant::now(), Arc::new(AtomicI64::new(0)));
         let leap = |milliseconds| leapt.fetch_add(milliseconds, Ordering::SeqCst);
         let ahead_by = Arc::clone(&leapt);
-        let mut leaps = ahead(Arc::new(move || {
+        let mut leaps = forward_jumps(Arc::new(move || {
             let passed = begun.elapsed() + Duration::from_secs(1_000_000_000);
             Timestamp::UNIX_EPOCH + passed + SignedDuration::from_millis(ahead_by.load(Ordering::SeqCst))
         }))

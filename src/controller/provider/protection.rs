@@ -10,7 +10,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::{Provider, load::Logins, orphans};
+use super::{Provider, load::AuthSecrets, orphans};
 use crate::{
     api::{ProviderStatus, marks},
     controller::{
@@ -18,19 +18,19 @@ use crate::{
         error::{Error, bounded},
         finalizer,
     },
-    lifecycle::{HoldStep, ProviderInUse, SecretInUse, hold},
+    lifecycle::{ProtectionStep, ProtectionView, ProtectedSecret, next_protection_step},
 };
 
 /// Steps in one reconcile. A provider names a handful of Secrets at most.
 const MAX_STEPS: usize = 64;
 
 /// A provider with all that is held for it.
-pub struct Holding<K> {
+pub struct ProtectedProvider<K> {
     client: Client,
     /// The provider, as our last write returned it.
     pub provider: K,
     /// The Secrets that it names.
-    pub logins: Logins,
+    pub logins: AuthSecrets,
     /// The Secrets that it named before, and still holds.
     former: BTreeMap<String, ObjectMeta>,
     finalizer: String,
@@ -40,7 +40,7 @@ pub struct Holding<K> {
 
 /// What else there is to know of a provider, for what is held.
 #[derive(Clone, Copy, Debug)]
-pub struct Usage {
+pub struct ProviderUsage {
     /// Whether a ServiceKey names it.
     pub used: bool,
     /// Whether its namespace or a ServiceKey that names it is being deleted, or may be.
@@ -51,21 +51,21 @@ pub struct Usage {
 
 /// What became of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum ProtectionOutcome {
     /// It is there, and served.
     Served,
     /// It was let go, and is gone.
     Released,
 }
 
-impl<K: Provider> Holding<K> {
+impl<K: Provider> ProtectedProvider<K> {
     /// Reads all Secrets that the provider names, or still holds.
     ///
     /// # Errors
     /// When the Kubernetes API fails; a Secret that is missing is none.
     pub async fn read(client: Client, provider: K, namespace: &str) -> Result<Self, Error> {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-        let logins = Logins::read(secrets.clone(), namespace, provider.provider()).await?;
+        let logins = AuthSecrets::read(secrets.clone(), namespace, provider.provider()).await?;
         let named = provider.provider().secret_names();
         let mut former = BTreeMap::new();
         for name in recorded(&provider).iter().filter(|name| !named.contains(name.as_str())) {
@@ -96,32 +96,32 @@ impl<K: Provider> Holding<K> {
     ///
     /// # Errors
     /// When the Kubernetes API fails, or something changed meanwhile; it is to be begun again then.
-    pub async fn settle(&mut self, usage: Usage) -> Result<Held, Error> {
+    pub async fn settle(&mut self, usage: ProviderUsage) -> Result<ProtectionOutcome, Error> {
         for _ in 0..MAX_STEPS {
-            match hold(&self.view(usage)) {
-                HoldStep::HoldProvider => self.hold_provider().await?,
-                HoldStep::Record(names) => self.record(names).await?,
-                HoldStep::HoldSecret(name) => self.hold_secret(&name).await?,
-                HoldStep::ReleaseSecret(name) => self.release_secret(&name).await?,
-                HoldStep::RemoveOrphans(name) => self.remove_orphans(&name).await?,
-                HoldStep::ReleaseProvider => {
+            match next_protection_step(&self.view(usage)) {
+                ProtectionStep::HoldProvider => self.hold_provider().await?,
+                ProtectionStep::Record(names) => self.record(names).await?,
+                ProtectionStep::HoldSecret(name) => self.hold_secret(&name).await?,
+                ProtectionStep::ReleaseSecret(name) => self.release_secret(&name).await?,
+                ProtectionStep::RemoveOrphans(name) => self.remove_orphans(&name).await?,
+                ProtectionStep::ReleaseProvider => {
                     self.release_provider().await?;
-                    return Ok(Held::Released);
+                    return Ok(ProtectionOutcome::Released);
                 }
-                HoldStep::Rest => return Ok(Held::Served),
+                ProtectionStep::Rest => return Ok(ProtectionOutcome::Served),
             }
         }
         Err(Error::Restless(MAX_STEPS))
     }
 
-    fn view(&self, Usage { used, revoking, now }: Usage) -> ProviderInUse {
+    fn view(&self, ProviderUsage { used, revoking, now }: ProviderUsage) -> ProtectionView {
         let meta = self.provider.meta();
-        let secret = |meta: &ObjectMeta| SecretInUse {
+        let secret = |meta: &ObjectMeta| ProtectedSecret {
             deleted_at: meta.deletion_timestamp.as_ref().map(|time| time.0),
             held: finalizer::has(meta, &self.finalizer),
             orphaned: orphans::login_finalizers(meta).any(|finalizer| self.orphans.contains(finalizer)),
         };
-        ProviderInUse {
+        ProtectionView {
             deleting: meta.deletion_timestamp.is_some(),
             held: finalizer::has(meta, marks::PROVIDER_FINALIZER),
             used,

@@ -18,34 +18,34 @@ use tokio::{
 
 use super::{
     BackendError,
-    memory::{Holding, Weight},
+    memory::{HeldMemory, Weight},
 };
 
 /// The last answer, and whose turn it is to ask for another.
-pub(super) struct SharedAnswer<T> {
-    latest: Arc<watch::Sender<Option<Known<T>>>>,
-    turn: Mutex<Option<Failed>>,
+pub(super) struct SingleFlight<T> {
+    latest: Arc<watch::Sender<Option<CachedAnswer<T>>>>,
+    turn: Mutex<Option<CachedFailure>>,
     /// How long a failure is also told to those who come after it.
     kept: fn(&BackendError) -> Duration,
     /// The room that an answer takes, where it counts.
-    held: fn(&T) -> Option<&Holding>,
+    held: fn(&T) -> Option<&HeldMemory>,
 }
 
 /// An answer, and when it came.
-pub(super) struct Known<T> {
+pub(super) struct CachedAnswer<T> {
     pub(super) since: Instant,
     pub(super) value: Arc<T>,
 }
 
-impl<T> Clone for Known<T> {
+impl<T> Clone for CachedAnswer<T> {
     fn clone(&self) -> Self {
         Self { since: self.since, value: Arc::clone(&self.value) }
     }
 }
 
 /// Answers to the same question about many things. A failure is told only to those who waited for it.
-pub(super) struct SharedAnswers<K, T> {
-    answers: SyncMutex<HashMap<K, Arc<SharedAnswer<T>>>>,
+pub(super) struct SingleFlightMap<K, T> {
+    answers: SyncMutex<HashMap<K, Arc<SingleFlight<T>>>>,
     /// The most bytes that they take together.
     largest: usize,
 }
@@ -53,7 +53,7 @@ pub(super) struct SharedAnswers<K, T> {
 /// Bytes that one answer takes besides its own and its key's words: its part of the map, locks, allocations.
 const ENTRY: usize = 512;
 
-impl<K, T> SharedAnswers<K, T>
+impl<K, T> SingleFlightMap<K, T>
 where
     K: Clone + Eq + Hash + Weight,
     T: Weight + Send + Sync + 'static,
@@ -70,9 +70,9 @@ where
     pub(super) async fn get<F>(
         &self,
         key: &K,
-        good_enough: impl Fn(&Known<T>) -> bool,
+        good_enough: impl Fn(&CachedAnswer<T>) -> bool,
         ask: impl FnOnce() -> F,
-    ) -> Result<Known<T>, BackendError>
+    ) -> Result<CachedAnswer<T>, BackendError>
     where
         F: Future<Output = Result<T, BackendError>>,
     {
@@ -84,19 +84,19 @@ where
         self.about(key).get(good_enough, ask).await
     }
 
-    fn about(&self, key: &K) -> Arc<SharedAnswer<T>> {
+    fn about(&self, key: &K) -> Arc<SingleFlight<T>> {
         if let Some(known) = self.lock().get(key) {
             return Arc::clone(known);
         }
         self.make_room(ENTRY + key.weight());
-        let unknown = || Arc::new(SharedAnswer::kept(|_| Duration::ZERO));
+        let unknown = || Arc::new(SingleFlight::kept(|_| Duration::ZERO));
         Arc::clone(self.lock().entry(key.clone()).or_insert_with(unknown))
     }
 
     /// Forgets the oldest answers until there is room for so many bytes more.
     fn make_room(&self, bytes: usize) {
         let mut answers = self.lock();
-        let weigh = |key: &K, answer: &SharedAnswer<T>| {
+        let weigh = |key: &K, answer: &SingleFlight<T>| {
             let latest = answer.latest.borrow();
             ENTRY + key.weight() + latest.as_ref().map_or(0, |known| known.value.weight())
         };
@@ -106,7 +106,7 @@ where
         }
         // One that a caller still needs stays.
         let unused = answers.iter().filter(|(_, answer)| Arc::strong_count(answer) == 1);
-        let since = |answer: &SharedAnswer<T>| answer.latest.borrow().as_ref().map(|known| known.since);
+        let since = |answer: &SingleFlight<T>| answer.latest.borrow().as_ref().map(|known| known.since);
         let mut unused: Vec<_> =
             unused.map(|(key, answer)| (since(answer), weigh(key, answer), key.clone())).collect();
         unused.sort_unstable_by_key(|(since, ..)| *since);
@@ -119,12 +119,12 @@ where
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<SharedAnswer<T>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<SingleFlight<T>>>> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last answer about one of them, however old.
-    pub(super) fn latest(&self, key: &K) -> Option<Known<T>> {
+    pub(super) fn latest(&self, key: &K) -> Option<CachedAnswer<T>> {
         self.lock().get(key)?.latest()
     }
 
@@ -135,12 +135,12 @@ where
 }
 
 /// How the last one to ask failed.
-struct Failed {
+struct CachedFailure {
     at: Instant,
     error: BackendError,
 }
 
-impl<T: Send + Sync + 'static> SharedAnswer<T> {
+impl<T: Send + Sync + 'static> SingleFlight<T> {
     /// Nothing is known yet. A failure is told to everybody who waited for it, and for as long as `kept` says to those
     /// who come later.
     pub(super) fn kept(kept: fn(&BackendError) -> Duration) -> Self {
@@ -150,16 +150,16 @@ impl<T: Send + Sync + 'static> SharedAnswer<T> {
 
     /// The same where asking has failed before.
     pub(super) fn failed(self, error: BackendError) -> Self {
-        Self { turn: Mutex::new(Some(Failed { at: Instant::now(), error })), ..self }
+        Self { turn: Mutex::new(Some(CachedFailure { at: Instant::now(), error })), ..self }
     }
 
     /// The same for answers that count. They are forgotten where others need their room.
-    pub(super) fn counted(self, held: fn(&T) -> Option<&Holding>) -> Self {
+    pub(super) fn counted(self, held: fn(&T) -> Option<&HeldMemory>) -> Self {
         Self { held, ..self }
     }
 
     /// The last answer, however old.
-    pub(super) fn latest(&self) -> Option<Known<T>> {
+    pub(super) fn latest(&self) -> Option<CachedAnswer<T>> {
         self.latest.borrow().clone()
     }
 
@@ -169,9 +169,9 @@ impl<T: Send + Sync + 'static> SharedAnswer<T> {
     /// Those of `ask`, whoever asked.
     pub(super) async fn get<F>(
         &self,
-        good_enough: impl Fn(&Known<T>) -> bool,
+        good_enough: impl Fn(&CachedAnswer<T>) -> bool,
         ask: impl FnOnce() -> F,
-    ) -> Result<Known<T>, BackendError>
+    ) -> Result<CachedAnswer<T>, BackendError>
     where
         F: Future<Output = Result<T, BackendError>>,
     {
@@ -194,9 +194,9 @@ impl<T: Send + Sync + 'static> SharedAnswer<T> {
     /// and where asking has just failed.
     pub(super) async fn renew<F>(
         &self,
-        due: impl Fn(&Known<T>) -> bool,
+        due: impl Fn(&CachedAnswer<T>) -> bool,
         ask: impl FnOnce() -> F,
-    ) -> Option<Result<Known<T>, BackendError>>
+    ) -> Option<Result<CachedAnswer<T>, BackendError>>
     where
         F: Future<Output = Result<T, BackendError>>,
     {
@@ -232,36 +232,36 @@ impl<T: Send + Sync + 'static> SharedAnswer<T> {
 
     async fn ask<F>(
         &self,
-        turn: &mut Option<Failed>,
+        turn: &mut Option<CachedFailure>,
         ask: impl FnOnce() -> F,
-    ) -> Result<Known<T>, BackendError>
+    ) -> Result<CachedAnswer<T>, BackendError>
     where
         F: Future<Output = Result<T, BackendError>>,
     {
         match ask().await {
             Ok(value) => {
-                let known = Known { since: Instant::now(), value: Arc::new(value) };
+                let known = CachedAnswer { since: Instant::now(), value: Arc::new(value) };
                 self.latest.send_replace(Some(known.clone()));
                 self.give_way(&known.value);
                 *turn = None;
                 Ok(known)
             }
             Err(error) => {
-                *turn = Some(Failed { at: Instant::now(), error: error.clone() });
+                *turn = Some(CachedFailure { at: Instant::now(), error: error.clone() });
                 Err(error)
             }
         }
     }
 
     /// The failure that a caller is told who came at this time.
-    fn failure_for(&self, failed: Option<&Failed>, came: Instant) -> Option<BackendError> {
-        let Failed { at, error } = failed?;
+    fn failure_for(&self, failed: Option<&CachedFailure>, came: Instant) -> Option<BackendError> {
+        let CachedFailure { at, error } = failed?;
         let retry_after = error.retry_after.map(|wait| wait.saturating_sub(at.elapsed()));
         (came <= *at + (self.kept)(error)).then(|| BackendError { retry_after, ..error.clone() })
     }
 }
 
-fn forget<T>(latest: &watch::Sender<Option<Known<T>>>, value: &Arc<T>) {
+fn forget<T>(latest: &watch::Sender<Option<CachedAnswer<T>>>, value: &Arc<T>) {
     latest.send_if_modified(|latest| {
         let is_known = latest.as_ref().is_some_and(|known| Arc::ptr_eq(&known.value, value));
         if is_known {
@@ -282,7 +282,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_oldest_answers_make_room_for_a_new_one() {
-        let answers = SharedAnswers::in_bytes(2 * ENTRY + 100);
+        let answers = SingleFlightMap::in_bytes(2 * ENTRY + 100);
         let text = |length| async move { Ok("x".repeat(length)) };
         let keys = ["a", "b", "c"].map(str::to_owned);
         for (key, length) in keys.iter().zip([10, 20, 90]) {
@@ -297,7 +297,7 @@ mod tests {
 
     #[tokio::test]
     async fn answers_that_do_not_come_take_no_room_for_long() {
-        let answers = SharedAnswers::<String, String>::in_bytes(4 * ENTRY);
+        let answers = SingleFlightMap::<String, String>::in_bytes(4 * ENTRY);
         for number in 0..100 {
             let down = || async { Err(BackendError::new(crate::backend::ErrorClass::Transient, "down")) };
             answers.get(&number.to_string(), |_| true, down).await.map(drop).unwrap_err();
@@ -305,12 +305,12 @@ mod tests {
         assert!(answers.lock().len() <= 4);
     }
 
-    struct Held(Holding);
+    struct HeldAnswer(HeldMemory);
 
-    fn held(share: &MemoryShare, bytes: usize) -> Held {
+    fn held(share: &MemoryShare, bytes: usize) -> HeldAnswer {
         let mut holding = share.hold(|| {});
         holding.grow_now(bytes).unwrap();
-        Held(holding)
+        HeldAnswer(holding)
     }
 
     /// Another share may ask for the room of an answer just before it is stored, or long after.
@@ -318,7 +318,7 @@ mod tests {
     async fn an_answer_goes_where_others_need_its_room() {
         let budget = MemoryBudget::new(100, 100);
         let (a, b) = (budget.share("a"), budget.share("b"));
-        let shared = SharedAnswer::kept(|_| Duration::ZERO).counted(|answer: &Held| Some(&answer.0));
+        let shared = SingleFlight::kept(|_| Duration::ZERO).counted(|answer: &HeldAnswer| Some(&answer.0));
         let late = shared.get(
             |_| true,
             || async {
@@ -343,7 +343,7 @@ mod tests {
     /// Another caller may be done between a look at what is known and the turn to ask.
     #[tokio::test(start_paused = true)]
     async fn what_others_have_changed_meanwhile_stays() {
-        let shared = SharedAnswer::kept(|_| Duration::ZERO);
+        let shared = SingleFlight::kept(|_| Duration::ZERO);
         let first = shared.get(|_| true, || answered(1)).await.unwrap();
         let renewed = shared.renew(|_| true, || answered(2)).await.unwrap().unwrap();
         assert_eq!((*first.value, *renewed.value), (1, 2));

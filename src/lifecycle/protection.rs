@@ -14,7 +14,7 @@ pub const LONGEST_UNEXPLAINED_HOLD: SignedDuration = SignedDuration::from_secs(6
 
 /// What is known of one provider.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ProviderInUse {
+pub struct ProtectionView {
     /// Whether it is being deleted.
     pub deleting: bool,
     /// Whether it is held.
@@ -30,12 +30,12 @@ pub struct ProviderInUse {
     /// The Secrets that its status says to be held, or about to be.
     pub recorded: BTreeSet<String>,
     /// All of both that exist.
-    pub secrets: BTreeMap<String, SecretInUse>,
+    pub secrets: BTreeMap<String, ProtectedSecret>,
 }
 
 /// What is known of one login Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SecretInUse {
+pub struct ProtectedSecret {
     /// When it was deleted, where something holds it back.
     pub deleted_at: Option<Timestamp>,
     /// Whether this provider holds it.
@@ -44,9 +44,9 @@ pub struct SecretInUse {
     pub orphaned: bool,
 }
 
-impl ProviderInUse {
+impl ProtectionView {
     /// Whether a Secret was deleted to be replaced by another one, and has been held for long enough.
-    fn is_replaced(&self, secret: SecretInUse) -> bool {
+    fn is_replaced(&self, secret: ProtectedSecret) -> bool {
         let explained = self.deleting || self.revoking;
         let is_due = |at| self.now.duration_since(at) >= LONGEST_UNEXPLAINED_HOLD;
         !explained && secret.deleted_at.is_some_and(is_due)
@@ -54,14 +54,14 @@ impl ProviderInUse {
 
     /// Whether a Secret that this provider can't hold any more is still needed: finalizers of providers that are gone hold it
     /// as well as its own would.
-    fn needs_orphans(&self, secret: SecretInUse) -> bool {
+    fn needs_orphans(&self, secret: ProtectedSecret) -> bool {
         secret.deleted_at.is_some() && !secret.held && !self.is_replaced(secret)
     }
 }
 
 /// One thing to do about what is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HoldStep {
+pub enum ProtectionStep {
     /// Hold the provider.
     HoldProvider,
     /// Write down the names of the Secrets that are held, before one is, and after one is no longer.
@@ -86,41 +86,41 @@ pub enum HoldStep {
 /// A Secret that is deleted by itself is being replaced: it is released after [`LONGEST_UNEXPLAINED_HOLD`], because a new
 /// one can't be created before.
 #[must_use]
-pub fn hold(view: &ProviderInUse) -> HoldStep {
+pub fn next_protection_step(view: &ProtectionView) -> ProtectionStep {
     let ends = view.deleting && !view.used;
     if !view.held {
-        return if view.deleting { HoldStep::Rest } else { HoldStep::HoldProvider };
+        return if view.deleting { ProtectionStep::Rest } else { ProtectionStep::HoldProvider };
     }
     let wanted = if ends { BTreeSet::new() } else { view.named.clone() };
     if !wanted.is_subset(&view.recorded) {
-        return HoldStep::Record(&wanted | &view.recorded);
+        return ProtectionStep::Record(&wanted | &view.recorded);
     }
     let secret = |name: &&String| view.secrets.get(*name).copied();
     let to_hold =
         |name: &&String| secret(name).is_some_and(|secret| !secret.held && secret.deleted_at.is_none());
     if let Some(name) = wanted.iter().find(to_hold) {
-        return HoldStep::HoldSecret(name.clone());
+        return ProtectionStep::HoldSecret(name.clone());
     }
     let to_release = |name: &&String| secret(name).is_some_and(|secret| secret.held);
     if let Some(name) = view.recorded.difference(&wanted).find(to_release) {
-        return HoldStep::ReleaseSecret(name.clone());
+        return ProtectionStep::ReleaseSecret(name.clone());
     }
     let is_due = |name: &&String| secret(name).is_some_and(|secret| secret.held && view.is_replaced(secret));
     if let Some(name) = wanted.iter().find(is_due) {
-        return HoldStep::ReleaseSecret(name.clone());
+        return ProtectionStep::ReleaseSecret(name.clone());
     }
-    let has_idle_orphans = |(name, secret): &(&String, &SecretInUse)| {
+    let has_idle_orphans = |(name, secret): &(&String, &ProtectedSecret)| {
         secret.orphaned && !(wanted.contains(*name) && view.needs_orphans(**secret))
     };
     if let Some((name, _)) = view.secrets.iter().find(has_idle_orphans) {
-        return HoldStep::RemoveOrphans(name.clone());
+        return ProtectionStep::RemoveOrphans(name.clone());
     }
     if ends {
-        HoldStep::ReleaseProvider
+        ProtectionStep::ReleaseProvider
     } else if view.recorded != wanted {
-        HoldStep::Record(wanted)
+        ProtectionStep::Record(wanted)
     } else {
-        HoldStep::Rest
+        ProtectionStep::Rest
     }
 }
 
@@ -142,9 +142,9 @@ mod tests {
         NOW - SignedDuration::from_secs(seconds)
     }
 
-    fn secret() -> impl Strategy<Value = SecretInUse> {
+    fn secret() -> impl Strategy<Value = ProtectedSecret> {
         let age = prop::option::of(prop_oneof![Just(0_i64), Just(59), Just(60), Just(3600)]);
-        (age, any::<bool>(), any::<bool>()).prop_map(|(age, held, orphaned)| SecretInUse {
+        (age, any::<bool>(), any::<bool>()).prop_map(|(age, held, orphaned)| ProtectedSecret {
             deleted_at: age.map(ago),
             held,
             orphaned,
@@ -161,64 +161,64 @@ mod tests {
             named in names(),
             recorded in names(),
             secrets in prop::collection::btree_map("[abc]", secret(), 0..4),
-        ) -> ProviderInUse {
+        ) -> ProtectionView {
             let recorded = if held { recorded } else { BTreeSet::new() };
-            let held_secret = |name: &String, secret: SecretInUse| SecretInUse {
+            let held_secret = |name: &String, secret: ProtectedSecret| ProtectedSecret {
                 held: secret.held && recorded.contains(name),
                 ..secret
             };
             let secrets = secrets.into_iter().map(|(name, secret)| (name.clone(), held_secret(&name, secret)));
-            ProviderInUse { deleting, held, used, revoking, now: NOW, secrets: secrets.collect(), named, recorded }
+            ProtectionView { deleting, held, used, revoking, now: NOW, secrets: secrets.collect(), named, recorded }
         }
     }
 
     /// Whether a Secret that the provider names is not being replaced, and keys may have to be revoked with it.
-    fn is_needed(view: &ProviderInUse, name: &String) -> bool {
+    fn is_needed(view: &ProtectionView, name: &String) -> bool {
         let explained = view.deleting || view.revoking;
         let is_replaced = view.secrets[name].deleted_at.is_some_and(|at| at <= ago(60)) && !explained;
         (view.used || !view.deleting) && view.named.contains(name) && !is_replaced
     }
 
     /// Removes a deleted Secret that nothing holds.
-    fn collect(view: &mut ProviderInUse, name: &String) {
-        let SecretInUse { deleted_at, held, orphaned } = view.secrets[name];
+    fn collect(view: &mut ProtectionView, name: &String) {
+        let ProtectedSecret { deleted_at, held, orphaned } = view.secrets[name];
         if deleted_at.is_some() && !held && !orphaned {
             view.secrets.remove(name);
         }
     }
 
     /// Carries out a step as the API server would.
-    fn carry_out(view: &mut ProviderInUse, step: &HoldStep) {
+    fn carry_out(view: &mut ProtectionView, step: &ProtectionStep) {
         match step {
-            HoldStep::HoldProvider => {
+            ProtectionStep::HoldProvider => {
                 assert!(!view.deleting, "the API server refuses new finalizers then");
                 view.held = true;
             }
-            HoldStep::Record(names) => view.recorded.clone_from(names),
-            HoldStep::HoldSecret(name) => {
+            ProtectionStep::Record(names) => view.recorded.clone_from(names),
+            ProtectionStep::HoldSecret(name) => {
                 let secret = view.secrets.get_mut(name).unwrap();
                 assert!(secret.deleted_at.is_none(), "the API server refuses new finalizers then");
                 assert!(view.held && view.recorded.contains(name), "held, and nobody would know");
                 secret.held = true;
             }
-            HoldStep::ReleaseSecret(name) => {
+            ProtectionStep::ReleaseSecret(name) => {
                 assert!(!is_needed(view, name), "still needed");
                 view.secrets.get_mut(name).unwrap().held = false;
                 collect(view, name);
             }
-            HoldStep::RemoveOrphans(name) => {
+            ProtectionStep::RemoveOrphans(name) => {
                 let secret = view.secrets[name];
                 let holds_it = secret.deleted_at.is_some() && !secret.held;
                 assert!(!(holds_it && is_needed(view, name)), "nothing else holds it");
                 view.secrets.get_mut(name).unwrap().orphaned = false;
                 collect(view, name);
             }
-            HoldStep::ReleaseProvider => {
+            ProtectionStep::ReleaseProvider => {
                 assert!(view.deleting && !view.used, "still needed");
                 assert!(view.secrets.values().all(|secret| !secret.held), "a Secret is held for ever");
                 view.held = false;
             }
-            HoldStep::Rest => {}
+            ProtectionStep::Rest => {}
         }
     }
 
@@ -226,12 +226,12 @@ mod tests {
         #[test]
         fn what_is_needed_is_held_and_nothing_else(mut view in view()) {
             for _ in 0..PATIENCE {
-                match hold(&view) {
-                    HoldStep::Rest => break,
+                match next_protection_step(&view) {
+                    ProtectionStep::Rest => break,
                     step => carry_out(&mut view, &step),
                 }
             }
-            prop_assert_eq!(hold(&view), HoldStep::Rest);
+            prop_assert_eq!(next_protection_step(&view), ProtectionStep::Rest);
             prop_assert!(!(view.held && view.deleting && !view.used), "held though nobody needs it");
             if view.held {
                 prop_assert_eq!(&view.recorded, &view.named);

@@ -26,17 +26,17 @@ use crate::{
 };
 
 /// The watches for all providers of one kind. They end with it.
-pub struct LoginWatches<K: Lookup> {
+pub struct AuthSecretWatches<K: Lookup> {
     client: Client,
     wanted: Arc<Wanted<K>>,
     /// By namespace.
-    watches: Mutex<HashMap<String, Watch>>,
+    watches: Mutex<HashMap<String, AbortOnDrop>>,
 }
 
 #[derive(Debug)]
-struct Watch(AbortHandle);
+struct AbortOnDrop(AbortHandle);
 
-impl Drop for Watch {
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -46,17 +46,17 @@ impl Drop for Watch {
 struct Wanted<K: Lookup> {
     registry: Arc<Registry>,
     wake: UnboundedSender<ObjectRef<K>>,
-    logins: Mutex<HashMap<ProviderId, Logins<K>>>,
+    logins: Mutex<HashMap<ProviderId, NamedSecrets<K>>>,
 }
 
 /// The Secrets that one provider names.
-struct Logins<K: Lookup> {
+struct NamedSecrets<K: Lookup> {
     object: ObjectRef<K>,
     namespace: String,
     names: HashSet<String>,
 }
 
-impl<K> LoginWatches<K>
+impl<K> AuthSecretWatches<K>
 where
     K: Lookup + 'static,
     K::DynamicType: Clone + Send + Sync,
@@ -74,7 +74,7 @@ where
         let names: HashSet<_> = names.into_iter().map(str::to_owned).collect();
         let before = self.wanted.want(
             id,
-            Logins { object: object.clone(), namespace: namespace.to_owned(), names: names.clone() },
+            NamedSecrets { object: object.clone(), namespace: namespace.to_owned(), names: names.clone() },
         );
         let mut watches = self.lock();
         self.end_unwanted(&mut watches);
@@ -107,7 +107,7 @@ where
         self.end_unwanted(&mut self.lock());
     }
 
-    fn end_unwanted(&self, watches: &mut HashMap<String, Watch>) {
+    fn end_unwanted(&self, watches: &mut HashMap<String, AbortOnDrop>) {
         let logins = self.wanted.lock();
         let wanted: HashSet<_> =
             logins.values().filter(|of| !of.names.is_empty()).map(|of| of.namespace.as_str()).collect();
@@ -118,7 +118,7 @@ where
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    fn start(&self, namespace: &str) -> Watch {
+    fn start(&self, namespace: &str) -> AbortOnDrop {
         let (wanted, namespace) = (Arc::clone(&self.wanted), namespace.to_owned());
         // All of the namespace: the field tells this watch from the one that a cache lives on.
         let config = config().fields(&format!("metadata.namespace={namespace}"));
@@ -139,10 +139,10 @@ where
             }
             future::ready(())
         });
-        Watch(tokio::spawn(told).abort_handle())
+        AbortOnDrop(tokio::spawn(told).abort_handle())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Watch>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, AbortOnDrop>> {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -167,7 +167,7 @@ where
     ObjectRef<K>: Clone,
 {
     /// What a provider named before.
-    fn want(&self, id: &ProviderId, logins: Logins<K>) -> HashSet<String> {
+    fn want(&self, id: &ProviderId, logins: NamedSecrets<K>) -> HashSet<String> {
         let namespace = logins.namespace.clone();
         let before = self.lock().insert(id.clone(), logins);
         before.filter(|before| before.namespace == namespace).map(|before| before.names).unwrap_or_default()
@@ -214,7 +214,7 @@ where
         any
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ProviderId, Logins<K>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ProviderId, NamedSecrets<K>>> {
         self.logins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

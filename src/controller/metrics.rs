@@ -2,21 +2,21 @@
 
 use super::turn::Turn;
 use crate::{
-    lifecycle::{Answer, Attempted, Rest, Wake},
-    runtime::metrics::{KeyOperation, KeyOutcome, Outcome},
+    lifecycle::{Answer, Attempted, Rest, Requeue},
+    runtime::metrics::{KeyOperation, KeyOutcome, ReconcileOutcome},
 };
 
 /// How a reconcile ended that came to a rest.
-pub fn outcome(rest: &Rest) -> Outcome {
+pub fn outcome(rest: &Rest) -> ReconcileOutcome {
     let report = &rest.report;
     match rest.wake {
-        Wake::Retry { .. } => Outcome::Failed,
-        Wake::PauseEnds(_) => Outcome::Paused,
-        Wake::Poll => Outcome::UnderWay,
-        Wake::OnChange | Wake::At(_) if report.stalled.is_some() => Outcome::Stalled,
-        Wake::OnChange | Wake::At(_) if report.ready.ready => Outcome::Settled,
-        Wake::At(_) => Outcome::UnderWay,
-        Wake::OnChange => Outcome::Waiting,
+        Requeue::Retry { .. } => ReconcileOutcome::Failed,
+        Requeue::PauseEnds(_) => ReconcileOutcome::Paused,
+        Requeue::Poll => ReconcileOutcome::UnderWay,
+        Requeue::OnChange | Requeue::At(_) if report.stalled.is_some() => ReconcileOutcome::Stalled,
+        Requeue::OnChange | Requeue::At(_) if report.ready.ready => ReconcileOutcome::Settled,
+        Requeue::At(_) => ReconcileOutcome::UnderWay,
+        Requeue::OnChange => ReconcileOutcome::Waiting,
     }
 }
 
@@ -74,28 +74,28 @@ mod tests {
     use super::*;
     use crate::{
         api::Reason,
-        lifecycle::{Memory, Problem, Report, Verdict},
+        lifecycle::{Recorded, Problem, Report, Verdict},
     };
 
     #[rstest]
-    #[case::all_is_well(Wake::OnChange, true, false, Outcome::Settled)]
-    #[case::until_the_next_rotation(Wake::At(Timestamp::MAX), true, false, Outcome::Settled)]
-    #[case::the_spec_makes_no_sense(Wake::OnChange, true, true, Outcome::Stalled)]
-    #[case::there_is_no_provider(Wake::OnChange, false, false, Outcome::Waiting)]
-    #[case::the_remote_side_is_at_work(Wake::Poll, false, false, Outcome::UnderWay)]
-    #[case::the_next_look_has_its_time(Wake::At(Timestamp::MAX), false, false, Outcome::UnderWay)]
-    #[case::too_much_was_asked(Wake::PauseEnds(Timestamp::MAX), false, false, Outcome::Paused)]
-    #[case::it_failed(Wake::Retry { not_before: None }, false, false, Outcome::Failed)]
-    #[case::it_was_refused(Wake::Retry { not_before: None }, false, true, Outcome::Failed)]
+    #[case::all_is_well(Requeue::OnChange, true, false, ReconcileOutcome::Settled)]
+    #[case::until_the_next_rotation(Requeue::At(Timestamp::MAX), true, false, ReconcileOutcome::Settled)]
+    #[case::the_spec_makes_no_sense(Requeue::OnChange, true, true, ReconcileOutcome::Stalled)]
+    #[case::there_is_no_provider(Requeue::OnChange, false, false, ReconcileOutcome::Waiting)]
+    #[case::the_remote_side_is_at_work(Requeue::Poll, false, false, ReconcileOutcome::UnderWay)]
+    #[case::the_next_look_has_its_time(Requeue::At(Timestamp::MAX), false, false, ReconcileOutcome::UnderWay)]
+    #[case::too_much_was_asked(Requeue::PauseEnds(Timestamp::MAX), false, false, ReconcileOutcome::Paused)]
+    #[case::it_failed(Requeue::Retry { not_before: None }, false, false, ReconcileOutcome::Failed)]
+    #[case::it_was_refused(Requeue::Retry { not_before: None }, false, true, ReconcileOutcome::Failed)]
     fn a_rest_is_counted_by_what_ends_it(
-        #[case] wake: Wake,
+        #[case] wake: Requeue,
         #[case] ready: bool,
         #[case] stalled: bool,
-        #[case] expected: Outcome,
+        #[case] expected: ReconcileOutcome,
     ) {
         let problem = Problem { reason: Reason::InvalidSpec, message: String::new() };
         let report = Report {
-            memory: Memory::default(),
+            memory: Recorded::default(),
             pending: !ready,
             ready: Verdict { ready, reason: Reason::Available, message: String::new() },
             rotating: None,

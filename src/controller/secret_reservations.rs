@@ -13,26 +13,26 @@ use uuid::Uuid;
 
 /// Claims on names of Secrets, by namespace and name.
 #[derive(Debug, Default)]
-pub struct Claims(Mutex<HashMap<(String, String), Claim>>);
+pub struct SecretReservations(Mutex<HashMap<(String, String), SecretReservation>>);
 
 #[derive(Clone, Debug)]
-struct Claim {
+struct SecretReservation {
     owner: Uuid,
     name: String,
 }
 
-impl Claims {
+impl SecretReservations {
     /// Claims the Secret for a ServiceKey.
     ///
     /// # Errors
     /// The name of the ServiceKey that has claimed it already.
-    pub fn claim(&self, namespace: &str, secret: &str, owner: Uuid, name: &str) -> Result<(), String> {
+    pub fn reserve(&self, namespace: &str, secret: &str, owner: Uuid, name: &str) -> Result<(), String> {
         let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match claims.entry((namespace.to_owned(), secret.to_owned())) {
             Entry::Occupied(claim) if claim.get().owner != owner => Err(claim.get().name.clone()),
             Entry::Occupied(_) => Ok(()),
             Entry::Vacant(vacant) => {
-                vacant.insert(Claim { owner, name: name.to_owned() });
+                vacant.insert(SecretReservation { owner, name: name.to_owned() });
                 Ok(())
             }
         }
@@ -64,30 +64,30 @@ mod tests {
 
     #[test]
     fn the_first_to_claim_a_secret_gets_it() {
-        let claims = Claims::default();
-        assert_eq!(claims.claim("ns", "db", FIRST, "first"), Ok(()));
-        assert_eq!(claims.claim("ns", "db", SECOND, "second"), Err("first".to_owned()));
-        assert_eq!(claims.claim("ns", "db", FIRST, "first"), Ok(()));
-        assert_eq!(claims.claim("other", "db", SECOND, "second"), Ok(()));
+        let claims = SecretReservations::default();
+        assert_eq!(claims.reserve("ns", "db", FIRST, "first"), Ok(()));
+        assert_eq!(claims.reserve("ns", "db", SECOND, "second"), Err("first".to_owned()));
+        assert_eq!(claims.reserve("ns", "db", FIRST, "first"), Ok(()));
+        assert_eq!(claims.reserve("other", "db", SECOND, "second"), Ok(()));
     }
 
     #[test]
     fn only_the_holder_releases_a_claim() {
-        let claims = Claims::default();
-        assert_eq!(claims.claim("ns", "db", FIRST, "first"), Ok(()));
+        let claims = SecretReservations::default();
+        assert_eq!(claims.reserve("ns", "db", FIRST, "first"), Ok(()));
         claims.release("ns", "db", SECOND);
-        assert_eq!(claims.claim("ns", "db", SECOND, "second"), Err("first".to_owned()));
+        assert_eq!(claims.reserve("ns", "db", SECOND, "second"), Err("first".to_owned()));
         claims.release("ns", "db", FIRST);
-        assert_eq!(claims.claim("ns", "db", SECOND, "second"), Ok(()));
+        assert_eq!(claims.reserve("ns", "db", SECOND, "second"), Ok(()));
     }
 
     #[test]
     fn whoever_is_gone_claims_nothing() {
-        let claims = Claims::default();
-        assert_eq!(claims.claim("ns", "db", FIRST, "first"), Ok(()));
-        assert_eq!(claims.claim("ns", "other", SECOND, "second"), Ok(()));
+        let claims = SecretReservations::default();
+        assert_eq!(claims.reserve("ns", "db", FIRST, "first"), Ok(()));
+        assert_eq!(claims.reserve("ns", "other", SECOND, "second"), Ok(()));
         claims.retain(&HashSet::from([SECOND]));
-        assert_eq!(claims.claim("ns", "db", SECOND, "second"), Ok(()));
-        assert_eq!(claims.claim("ns", "other", FIRST, "first"), Err("second".to_owned()));
+        assert_eq!(claims.reserve("ns", "db", SECOND, "second"), Ok(()));
+        assert_eq!(claims.reserve("ns", "other", FIRST, "first"), Err("second".to_owned()));
     }
 }

@@ -4,18 +4,18 @@ use crate::backend::{MemoryBudget, MemoryShare};
 
 /// The operator's memory for answers.
 #[derive(Clone, Debug)]
-pub struct Memory {
+pub struct AnswerMemory {
     answers: MemoryBudget,
     kept: MemoryBudget,
 }
 
-impl Default for Memory {
+impl Default for AnswerMemory {
     fn default() -> Self {
         Self { answers: MemoryBudget::for_answers(), kept: MemoryBudget::for_what_is_kept() }
     }
 }
 
-impl Memory {
+impl AnswerMemory {
     /// Where answers are held that are being read for a namespace; `None`: for ClusterKeyProviders themselves.
     pub fn answers(&self, namespace: Option<&str>) -> MemoryShare {
         self.answers.share(&holder(namespace))

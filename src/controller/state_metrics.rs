@@ -8,17 +8,17 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::provider::{ProviderId, Registry};
 use crate::{
     api::{ConditionType, Reason, ServiceKey, ServiceKeyStatus},
-    runtime::metrics::{KeyState, ProviderStock, UNKNOWN_BACKEND},
+    runtime::metrics::{KeyState, ProviderState, UNKNOWN_BACKEND},
 };
 
 /// A rotation that has been due for so long is late.
 const LATE: SignedDuration = SignedDuration::from_mins(10);
 
 /// What there is, as far as it is known here.
-pub fn of(registry: &Registry, now: Timestamp) -> Vec<ProviderStock> {
+pub fn collect(registry: &Registry, now: Timestamp) -> Vec<ProviderState> {
     let providers = registry.providers().into_iter().map(|(id, backend, pause)| {
         let ProviderId { namespace, name } = id.clone();
-        (id, ProviderStock { namespace, name, backend, pause, ..ProviderStock::default() })
+        (id, ProviderState { namespace, name, backend, pause, ..ProviderState::default() })
     });
     sorted(providers.collect(), &registry.known_service_keys(), now)
 }
@@ -26,11 +26,11 @@ pub fn of(registry: &Registry, now: Timestamp) -> Vec<ProviderStock> {
 /// Counts the ServiceKeys of each provider. Anybody can write the name of one that does not exist: these are counted
 /// together.
 fn sorted(
-    mut providers: HashMap<ProviderId, ProviderStock>,
+    mut providers: HashMap<ProviderId, ProviderState>,
     keys: &[Arc<ServiceKey>],
     now: Timestamp,
-) -> Vec<ProviderStock> {
-    let mut homeless = ProviderStock { backend: UNKNOWN_BACKEND, ..ProviderStock::default() };
+) -> Vec<ProviderState> {
+    let mut homeless = ProviderState { backend: UNKNOWN_BACKEND, ..ProviderState::default() };
     for key in keys {
         let stock = providers.get_mut(&ProviderId::of(key)).unwrap_or(&mut homeless);
         stock.keys[state(key) as usize] += 1;
@@ -47,7 +47,7 @@ fn is_cared_for(key: &ServiceKey) -> bool {
     key.metadata.deletion_timestamp.is_none() && !key.spec.suspend
 }
 
-fn count(stock: &mut ProviderStock, status: &ServiceKeyStatus, now: Timestamp) {
+fn count(stock: &mut ProviderState, status: &ServiceKeyStatus, now: Timestamp) {
     let overdue = status.next_rotation.as_ref().map(|due| now.duration_since(due.0));
     stock.due += u32::from(overdue.is_some_and(|overdue| !overdue.is_negative()));
     stock.late += u32::from(overdue.is_some_and(|overdue| overdue >= LATE));
@@ -130,9 +130,9 @@ mod tests {
         })
     }
 
-    fn stock_of(keys: &[Arc<ServiceKey>]) -> Vec<ProviderStock> {
+    fn stock_of(keys: &[Arc<ServiceKey>]) -> Vec<ProviderState> {
         let id = ProviderId { namespace: Some("training".into()), name: "broker".into() };
-        let stock = ProviderStock { name: id.name.clone(), ..ProviderStock::default() };
+        let stock = ProviderState { name: id.name.clone(), ..ProviderState::default() };
         sorted([(id, stock)].into(), keys, at("2026-01-01T12:00:00Z"))
     }
 
@@ -207,7 +207,7 @@ mod tests {
     fn service_keys_of_providers_that_do_not_exist_are_counted_together() {
         let keys = ["broker", "misspelled", "another"].map(|provider| key(provider, &json!({})));
         let stock = stock_of(&keys);
-        let pending = stock.iter().map(|of| (of.name.as_str(), of.keys[KeyState::Pending as usize]));
+        let pending = stock.iter().map(|provider| (provider.name.as_str(), provider.keys[KeyState::Pending as usize]));
         assert_eq!(pending.collect::<Vec<_>>(), [("broker", 1), ("", 2)]);
     }
 }

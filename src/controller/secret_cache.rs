@@ -17,7 +17,7 @@ use kube::{
 
 use super::{
     version,
-    watch::{Cache, Change},
+    watch::{Cache, WatchChange},
 };
 use crate::{
     api::{ServiceKey, marks},
@@ -44,10 +44,10 @@ struct OwnKnowledge {
 
 /// What we know of Secrets ourselves. It is shared between the watch and the reconciles.
 #[derive(Clone, Debug, Default)]
-pub struct OwnWrites(Arc<Mutex<Known>>);
+pub struct OwnWrites(Arc<Mutex<SecretKnowledge>>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct SecretKnowledge {
     secrets: HashMap<(String, String), OwnKnowledge>,
     /// The newest version that the watch has told of. What is older and not in the cache is gone.
     horizon: u64,
@@ -55,12 +55,12 @@ struct Known {
 
 impl OwnWrites {
     /// Takes in what the watch tells, so that what we know never outlives what we wrote.
-    pub fn observe(&self, change: &Change<PartialObjectMeta<Secret>>) {
+    pub fn observe(&self, change: &WatchChange<PartialObjectMeta<Secret>>) {
         let known = &mut *self.lock();
         match change {
-            Change::Applied(secret) => known.shown(secret),
-            Change::Deleted(secret) => known.gone(secret),
-            Change::Listed(secrets) => {
+            WatchChange::Applied(secret) => known.shown(secret),
+            WatchChange::Deleted(secret) => known.gone(secret),
+            WatchChange::Listed(secrets) => {
                 secrets.iter().for_each(|secret| known.shown(secret));
                 // What the list does not confirm may be gone, and is looked up.
                 known.secrets.retain(|_, known| known.meta.is_none());
@@ -68,12 +68,12 @@ impl OwnWrites {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, SecretKnowledge> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
+impl SecretKnowledge {
     /// The cache shows this version.
     fn shown(&mut self, secret: &PartialObjectMeta<Secret>) {
         let (key, seen) = self.saw(secret);
@@ -171,13 +171,13 @@ fn key_of(meta: &ObjectMeta) -> (String, String) {
 
 /// The ServiceKeys whose Secrets may have changed.
 pub fn owners(
-    change: &Change<PartialObjectMeta<Secret>>,
+    change: &WatchChange<PartialObjectMeta<Secret>>,
     keys: &Store<ServiceKey>,
 ) -> Vec<ObjectRef<ServiceKey>> {
     match change {
-        Change::Applied(secret) | Change::Deleted(secret) => owner(secret, keys).into_iter().collect(),
+        WatchChange::Applied(secret) | WatchChange::Deleted(secret) => owner(secret, keys).into_iter().collect(),
         // Whoever finds the own Secret as it should be asks nobody anything.
-        Change::Listed(_) => keys.state().iter().map(|key| ObjectRef::from_obj(key.as_ref())).collect(),
+        WatchChange::Listed(_) => keys.state().iter().map(|key| ObjectRef::from_obj(key.as_ref())).collect(),
     }
 }
 
@@ -223,7 +223,7 @@ mod tests {
         let watch = std::thread::spawn(move || {
             for secret in told {
                 writer.apply_watcher_event(&Event::Apply(PartialObjectMeta::clone(&secret)));
-                own.observe(&Change::Applied(secret));
+                own.observe(&WatchChange::Applied(secret));
             }
         });
         for version in 1..=2_000 {

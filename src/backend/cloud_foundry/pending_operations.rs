@@ -11,18 +11,18 @@ use tokio::time::Instant;
 
 use super::{
     call::Exchange,
-    classify::Call,
+    classify::CloudFoundryCall,
     foundry::{CloudFoundry, KEYS},
-    instances::{Target, listed},
+    instances::{InstanceSelector, listed},
     marks,
-    wire::{Key, Standing},
+    wire::{CredentialBinding, BindingState},
 };
 use crate::{
     backend::{
-        BackendError, Kept, KeyRequest, Listed, MemoryShare, Work,
+        BackendError, Kept, KeyRequest, CompleteList, MemoryShare, RemoteOperation,
         confirmed::Claimant,
-        memory::{Holding, Weight},
-        shared_answer::SharedAnswer,
+        memory::{HeldMemory, Weight},
+        single_flight::SingleFlight,
     },
     lifecycle::Identity,
 };
@@ -63,19 +63,19 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(120);
 const ATTEMPTS: usize = 3;
 
 /// All that is under way.
-pub(super) struct Watch {
+pub(super) struct PendingOperations {
     began: Instant,
-    entries: Mutex<HashMap<Identity, Entry>>,
+    entries: Mutex<HashMap<Identity, PendingEntry>>,
     next_look: Mutex<Option<Instant>>,
     /// Instances whose broker works on one key at a time, and when it last said so.
-    one_at_a_time: Mutex<HashMap<Target, Instant>>,
-    listing: SharedAnswer<Listing>,
+    one_at_a_time: Mutex<HashMap<InstanceSelector, Instant>>,
+    listing: SingleFlight<Listing>,
 }
 
-struct Entry {
-    work: Work,
+struct PendingEntry {
+    work: RemoteOperation,
     /// The instance, as the ServiceKey names it.
-    target: Option<Target>,
+    target: Option<InstanceSelector>,
     /// Whether the API accepted the work, or is just asked to. Otherwise it waits for its turn.
     is_begun: bool,
     /// Whether it had to wait for its turn.
@@ -97,15 +97,15 @@ struct Entry {
     /// Whether a key has come of it.
     is_made: bool,
     /// That key, as long as there is room for it. Otherwise it is looked up again.
-    made: Option<Kept<MadeFrom>>,
+    made: Option<Kept<CreatedFrom>>,
 }
 
-impl Entry {
-    fn new(request: &KeyRequest, work: Work, since: Instant) -> Self {
+impl PendingEntry {
+    fn new(request: &KeyRequest, work: RemoteOperation, since: Instant) -> Self {
         let noted = Instant::now();
         Self {
             work,
-            target: Target::of(&request.instance).ok(),
+            target: InstanceSelector::of(&request.instance).ok(),
             is_begun: true,
             is_in_turn: false,
             job: None,
@@ -134,7 +134,7 @@ struct Unmarked {
 }
 
 /// Forgets what is old, and the oldest where there are too many.
-fn insert(entries: &mut HashMap<Identity, Entry>, identity: Identity, entry: Entry) {
+fn insert(entries: &mut HashMap<Identity, PendingEntry>, identity: Identity, entry: PendingEntry) {
     entries.retain(|_, entry| entry.noted.elapsed() < LONGEST);
     if entries.len() >= MOST {
         let oldest = entries.iter().min_by_key(|(_, entry)| entry.noted).map(|(identity, _)| *identity);
@@ -145,22 +145,22 @@ fn insert(entries: &mut HashMap<Identity, Entry>, identity: Identity, entry: Ent
 
 /// A key that was made, and what from, as far as it says.
 #[derive(Clone)]
-struct MadeFrom {
-    made: Made,
+struct CreatedFrom {
+    made: CreatedKey,
     inputs: Option<String>,
 }
 
 /// A key that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Made {
+pub(super) struct CreatedKey {
     pub(super) guid: String,
     pub(super) name: Option<String>,
     pub(super) created_at: Option<Timestamp>,
 }
 
-impl From<Key> for Made {
-    fn from(key: Key) -> Self {
-        let Key { guid, name, created_at, last_operation: _, metadata: _ } = key;
+impl From<CredentialBinding> for CreatedKey {
+    fn from(key: CredentialBinding) -> Self {
+        let CredentialBinding { guid, name, created_at, last_operation: _, metadata: _ } = key;
         Self { guid, name, created_at }
     }
 }
@@ -169,20 +169,20 @@ impl From<Key> for Made {
 struct Listing {
     asked: Instant,
     about: HashSet<Identity>,
-    keys: HashMap<Identity, Key>,
-    held: Holding,
+    keys: HashMap<Identity, CredentialBinding>,
+    held: HeldMemory,
 }
 
 /// Bytes that an identity takes in a listing, and a key besides its words.
 const IDENTITY: usize = 64;
-const KEY: usize = 2 * size_of::<(Identity, Key)>();
+const KEY: usize = 2 * size_of::<(Identity, CredentialBinding)>();
 
 impl Listing {
     /// Takes in one key of each identity. The first one counts where a list shows several.
-    fn of(asked: Instant, about: HashSet<Identity>, listed: Listed<Shown>) -> Self {
-        let Listed { items, mut held } = listed;
-        let mut keys = HashMap::<Identity, Key>::new();
-        for Shown { identity, key } in items {
+    fn of(asked: Instant, about: HashSet<Identity>, listed: CompleteList<ListedKey>) -> Self {
+        let CompleteList { items, mut held } = listed;
+        let mut keys = HashMap::<Identity, CredentialBinding>::new();
+        for ListedKey { identity, key } in items {
             keys.entry(identity).or_insert(key);
         }
         let weight = keys.values().map(|key| KEY + key.weight()).sum::<usize>();
@@ -194,18 +194,18 @@ impl Listing {
         self.asked >= since && self.about.contains(&identity)
     }
 
-    fn key(&self, request: &KeyRequest) -> Option<&Key> {
+    fn key(&self, request: &KeyRequest) -> Option<&CredentialBinding> {
         self.keys.get(&request.identity).filter(|key| marks::is_ours_by_name(key, request))
     }
 }
 
 /// A key on a list that somebody waits for.
-struct Shown {
+struct ListedKey {
     identity: Identity,
-    key: Key,
+    key: CredentialBinding,
 }
 
-impl Weight for Shown {
+impl Weight for ListedKey {
     fn weight(&self) -> usize {
         self.key.weight()
     }
@@ -222,7 +222,7 @@ struct Question {
 
 impl Question {
     /// Picks the keys that the list was asked about.
-    fn pick(&self) -> impl Fn(Key) -> Option<Shown> {
+    fn pick(&self) -> impl Fn(CredentialBinding) -> Option<ListedKey> {
         let mut of_owner = HashMap::<String, Vec<(Identity, &[String])>>::new();
         for (identity, names) in &self.about {
             of_owner.entry(identity.owner.to_string()).or_default().push((*identity, names));
@@ -233,24 +233,24 @@ impl Question {
                 marks::is_ours_by_one_of(&key, *identity, names.iter())
             };
             let identity = of_owner.iter().find(is_of)?.0;
-            Some(Shown { identity, key })
+            Some(ListedKey { identity, key })
         }
     }
 }
 
-impl Watch {
+impl PendingOperations {
     pub(super) fn new() -> Self {
         Self {
             began: Instant::now(),
             entries: Mutex::default(),
             next_look: Mutex::default(),
             one_at_a_time: Mutex::default(),
-            listing: SharedAnswer::kept(|_| Duration::ZERO).counted(|listing| Some(&listing.held)),
+            listing: SingleFlight::kept(|_| Duration::ZERO).counted(|listing| Some(&listing.held)),
         }
     }
 
     /// Work was accepted: when a first look at it is worth its while.
-    pub(super) fn begins(&self, request: &KeyRequest, work: Work) -> Duration {
+    pub(super) fn begins(&self, request: &KeyRequest, work: RemoteOperation) -> Duration {
         let now = Instant::now();
         self.note(request, work, now);
         let mut planned = self.next_look.lock().unwrap_or_else(PoisonError::into_inner);
@@ -270,19 +270,19 @@ impl Watch {
     }
 
     /// The key that came of work that was waited for.
-    pub(super) fn made(&self, identity: Identity) -> Option<Made> {
+    pub(super) fn made(&self, identity: Identity) -> Option<CreatedKey> {
         Some(self.made_from(identity)?.made)
     }
 
     /// The same, where it was made from the fields that are asked for.
-    pub(super) fn made_for(&self, request: &KeyRequest) -> Option<Made> {
+    pub(super) fn made_for(&self, request: &KeyRequest) -> Option<CreatedKey> {
         // It may have been made for the ServiceKey that this one claims to be restored from.
-        let MadeFrom { made, inputs } =
+        let CreatedFrom { made, inputs } =
             self.made_from(request.identity).filter(|_| request.restored.is_none())?;
         inputs.is_none_or(|inputs| inputs == request.inputs).then_some(made)
     }
 
-    fn made_from(&self, identity: Identity) -> Option<MadeFrom> {
+    fn made_from(&self, identity: Identity) -> Option<CreatedFrom> {
         let made = self.entries().get(&identity)?.made.clone();
         made?.get()
     }
@@ -300,7 +300,7 @@ impl Watch {
 
     /// Since when work is under way. What another process, or another login, began was accepted before all that this
     /// one does.
-    fn since(&self, request: &KeyRequest, work: Work) -> Instant {
+    fn since(&self, request: &KeyRequest, work: RemoteOperation) -> Instant {
         let known =
             self.entries().get_mut(&request.identity).filter(|entry| entry.work == work).map(|entry| {
                 entry.asked = Instant::now();
@@ -314,7 +314,7 @@ impl Watch {
 
     /// The broker of this key's instance refused an operation because of another one.
     pub(super) fn note_busy_broker(&self, request: &KeyRequest) {
-        let Ok(target) = Target::of(&request.instance) else { return };
+        let Ok(target) = InstanceSelector::of(&request.instance) else { return };
         let mut known = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, said| said.elapsed() < BOUNDED_AGE_OF_TURNS);
         if known.len() < MOST_WITH_TURNS || known.contains_key(&target) {
@@ -329,9 +329,9 @@ impl Watch {
     /// When to ask again.
     pub(super) fn take_turn(&self, request: &KeyRequest) -> Result<(), Duration> {
         let Some(target) = self.target_with_turns(request) else { return Ok(()) };
-        let is_other = |(identity, entry): &(&Identity, &Entry)| {
+        let is_other = |(identity, entry): &(&Identity, &PendingEntry)| {
             **identity != request.identity
-                && entry.work == Work::Unbind
+                && entry.work == RemoteOperation::Unbind
                 && entry.target.as_ref() == Some(&target)
                 && entry.asked.elapsed() < LONGEST_SILENCE
         };
@@ -341,7 +341,7 @@ impl Watch {
             entries.iter().filter(is_other).partition(|(_, entry)| entry.is_begun);
         let pause = SPACING_OF_TURNS.saturating_mul(u32::try_from(waiting.len()).unwrap_or(u32::MAX));
         let is_begun = begun.is_empty();
-        let entry = Entry { is_begun, is_in_turn: true, ..Entry::new(request, Work::Unbind, Instant::now()) };
+        let entry = PendingEntry { is_begun, is_in_turn: true, ..PendingEntry::new(request, RemoteOperation::Unbind, Instant::now()) };
         insert(&mut entries, request.identity, entry);
         if is_begun { Ok(()) } else { Err(pause.max(SHORTEST_TURN)) }
     }
@@ -362,11 +362,11 @@ impl Watch {
 
     /// Whether this key waits for its turn to be deleted.
     pub(super) fn waits_for_turn(&self, identity: Identity) -> bool {
-        self.entries().get(&identity).is_some_and(|entry| entry.work == Work::Unbind && !entry.is_begun)
+        self.entries().get(&identity).is_some_and(|entry| entry.work == RemoteOperation::Unbind && !entry.is_begun)
     }
 
-    fn target_with_turns(&self, request: &KeyRequest) -> Option<Target> {
-        let target = Target::of(&request.instance).ok()?;
+    fn target_with_turns(&self, request: &KeyRequest) -> Option<InstanceSelector> {
+        let target = InstanceSelector::of(&request.instance).ok()?;
         let known = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&target).is_some_and(|said| said.elapsed() < BOUNDED_AGE_OF_TURNS).then_some(target)
     }
@@ -423,18 +423,18 @@ impl Watch {
         self.entries().get(&identity).is_some_and(|entry| entry.since.elapsed() >= LONGEST_WITHOUT_EFFECT)
     }
 
-    fn note(&self, request: &KeyRequest, work: Work, since: Instant) {
-        insert(&mut self.entries(), request.identity, Entry::new(request, work, since));
+    fn note(&self, request: &KeyRequest, work: RemoteOperation, since: Instant) {
+        insert(&mut self.entries(), request.identity, PendingEntry::new(request, work, since));
     }
 
     /// Remembers the key that came of work, where there is room for it.
-    fn made_it(&self, identity: Identity, key: &Key, share: &MemoryShare) {
+    fn made_it(&self, identity: Identity, key: &CredentialBinding, share: &MemoryShare) {
         if self.made_from(identity).is_some() {
             return;
         }
         let inputs = key.metadata.annotations.inputs.clone();
-        let made = MadeFrom { made: Made::from(key.clone()), inputs };
-        let kept = share.keep(size_of::<MadeFrom>() + key.weight(), made).ok();
+        let made = CreatedFrom { made: CreatedKey::from(key.clone()), inputs };
+        let kept = share.keep(size_of::<CreatedFrom>() + key.weight(), made).ok();
         if let Some(entry) = self.entries().get_mut(&identity) {
             entry.is_made = true;
             entry.made = kept;
@@ -450,7 +450,7 @@ impl Watch {
         let clusters: Option<Vec<_>> = open().map(|(_, entry)| entry.cluster_id.as_deref()).collect();
         let cluster_id = clusters.and_then(|clusters| clusters.first().copied());
         let selector = marks::selector_of_all(cluster_id);
-        let told = |(identity, entry): (&Identity, &Entry)| (*identity, entry.names.clone());
+        let told = |(identity, entry): (&Identity, &PendingEntry)| (*identity, entry.names.clone());
         // Each `%` and each comma of it is encoded once more.
         let length = names.len() + 2 * names.matches(['%', ',']).count();
         if length > LONGEST_NAMES {
@@ -459,19 +459,19 @@ impl Watch {
         Question { about: open().map(told).collect(), names, selector }
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<Identity, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, HashMap<Identity, PendingEntry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// How work on a key stands.
-pub(super) enum Sight {
+pub(super) enum OperationState {
     /// Nothing can be told yet.
     Unknown,
     /// There is no such key.
     Absent,
     /// This is how it stands.
-    Key(Box<Key>),
+    Key(Box<CredentialBinding>),
 }
 
 impl CloudFoundry {
@@ -479,7 +479,7 @@ impl CloudFoundry {
     ///
     /// # Errors
     /// Those of the list.
-    pub(super) async fn sight_of(&self, request: &KeyRequest, work: Work) -> Result<Sight, BackendError> {
+    pub(super) async fn sight_of(&self, request: &KeyRequest, work: RemoteOperation) -> Result<OperationState, BackendError> {
         let since = self.watch.since(request, work);
         for _ in 0..ATTEMPTS {
             let listing = self.watch.listing.get(
@@ -496,13 +496,13 @@ impl CloudFoundry {
                 if let Some(key) = key.filter(|key| marks::bears(key, request.identity)) {
                     self.confirmed.insert(request, &key.guid);
                 }
-                if let Some(key) = key.filter(|key| work == Work::Bind && key.standing() == Standing::Made) {
+                if let Some(key) = key.filter(|key| work == RemoteOperation::Bind && key.standing() == BindingState::Made) {
                     self.watch.made_it(request.identity, key, self.http.kept());
                 }
-                return Ok(key.map_or(Sight::Absent, |key| Sight::Key(Box::new(key.clone()))));
+                return Ok(key.map_or(OperationState::Absent, |key| OperationState::Key(Box::new(key.clone()))));
             }
         }
-        Ok(Sight::Unknown)
+        Ok(OperationState::Unknown)
     }
 
     async fn list_what_is_under_way(&self) -> Result<Listing, BackendError> {
@@ -513,17 +513,17 @@ impl CloudFoundry {
             query.push(("names", &question.names));
         }
         let listed =
-            Exchange::anonymous(self, Call::Keys).list_in_large_pages(KEYS, &query, question.pick()).await?;
+            Exchange::anonymous(self, CloudFoundryCall::Keys).list_in_large_pages(KEYS, &query, question.pick()).await?;
         Ok(Listing::of(asked, question.about.into_keys().collect(), listed))
     }
 }
 
 /// Whether nothing more is to come: later lists would show the same.
-fn is_over(work: Work, key: Option<&Key>) -> bool {
-    match (work, key.map(Key::standing)) {
-        (Work::Bind, Some(standing)) => matches!(standing, Standing::Made | Standing::NotMade),
-        (Work::Unbind, standing) => matches!(standing, None | Some(Standing::NotDeleted)),
-        (Work::Bind, None) => false,
+fn is_over(work: RemoteOperation, key: Option<&CredentialBinding>) -> bool {
+    match (work, key.map(CredentialBinding::standing)) {
+        (RemoteOperation::Bind, Some(standing)) => matches!(standing, BindingState::Made | BindingState::NotMade),
+        (RemoteOperation::Unbind, standing) => matches!(standing, None | Some(BindingState::NotDeleted)),
+        (RemoteOperation::Bind, None) => false,
     }
 }
 
@@ -544,7 +544,7 @@ pub(super) mod tests {
     use uuid::Uuid;
 
     use super::{
-        super::{CloudFoundryAuth, CloudFoundryConfig},
+        super::{CloudFoundryLogin, CloudFoundryConfig},
         *,
     };
     use crate::{
@@ -578,7 +578,7 @@ pub(super) mod tests {
             let config = CloudFoundryConfig {
                 api_url: test_server::serve(router.with_state(self.clone())).await,
                 uaa_url: None,
-                auth: CloudFoundryAuth::Bearer { token: "t0k3n".into() },
+                auth: CloudFoundryLogin::Bearer { token: "t0k3n".into() },
                 organization: None,
                 space: None,
                 confines_ids: true,
@@ -654,11 +654,11 @@ pub(super) mod tests {
         })
     }
 
-    fn standing(sight: &Sight) -> Option<Standing> {
+    fn standing(sight: &OperationState) -> Option<BindingState> {
         match sight {
-            Sight::Key(key) => Some(key.standing()),
-            Sight::Absent => None,
-            Sight::Unknown => panic!("it does not tell"),
+            OperationState::Key(key) => Some(key.standing()),
+            OperationState::Absent => None,
+            OperationState::Unknown => panic!("it does not tell"),
         }
     }
 
@@ -668,11 +668,11 @@ pub(super) mod tests {
         let api = Api::knowing(&[key(&requests[0], "succeeded"), key(&requests[1], "in progress")]);
         let foundry = api.start().await;
         for request in &requests {
-            foundry.watch.begins(request, Work::Bind);
+            foundry.watch.begins(request, RemoteOperation::Bind);
         }
-        let sights = join_all(requests.iter().map(|request| foundry.sight_of(request, Work::Bind))).await;
+        let sights = join_all(requests.iter().map(|request| foundry.sight_of(request, RemoteOperation::Bind))).await;
         let standings: Vec<_> = sights.iter().map(|sight| standing(sight.as_ref().unwrap())).collect();
-        assert_eq!(standings, [Some(Standing::Made), Some(Standing::Making), None]);
+        assert_eq!(standings, [Some(BindingState::Made), Some(BindingState::Making), None]);
         assert_eq!(api.lists(), 1);
         let asked = api.lists.lock().unwrap().remove(0);
         let names: HashSet<_> = asked["names"].split(',').collect();
@@ -691,11 +691,11 @@ pub(super) mod tests {
         let request = request(1);
         let api = Api::knowing(&[key(&request, state)]);
         let foundry = api.start().await;
-        foundry.watch.begins(&request, Work::Bind);
-        foundry.sight_of(&request, Work::Bind).await.unwrap();
+        foundry.watch.begins(&request, RemoteOperation::Bind);
+        foundry.sight_of(&request, RemoteOperation::Bind).await.unwrap();
         // It has to become older than it may be.
         sleep(BOUNDED_AGE + Duration::from_millis(1)).await;
-        foundry.sight_of(&request, Work::Bind).await.unwrap();
+        foundry.sight_of(&request, RemoteOperation::Bind).await.unwrap();
         assert_eq!(api.lists(), lists);
     }
 
@@ -704,12 +704,12 @@ pub(super) mod tests {
         let (first, second) = (request(1), request(2));
         let api = Api::knowing(&[key(&first, "in progress")]);
         let foundry = api.start().await;
-        foundry.watch.begins(&first, Work::Bind);
-        foundry.sight_of(&first, Work::Bind).await.unwrap();
+        foundry.watch.begins(&first, RemoteOperation::Bind);
+        foundry.sight_of(&first, RemoteOperation::Bind).await.unwrap();
         api.keys.lock().unwrap().push(key(&second, "succeeded"));
-        foundry.watch.begins(&second, Work::Bind);
-        let sight = foundry.sight_of(&second, Work::Bind).await.unwrap();
-        assert_eq!(standing(&sight), Some(Standing::Made));
+        foundry.watch.begins(&second, RemoteOperation::Bind);
+        let sight = foundry.sight_of(&second, RemoteOperation::Bind).await.unwrap();
+        assert_eq!(standing(&sight), Some(BindingState::Made));
         assert_eq!(api.lists(), 2);
     }
 
@@ -718,8 +718,8 @@ pub(super) mod tests {
     async fn what_another_process_began_is_seen_as_well() {
         let request = request(1);
         let foundry = Api::knowing(&[key(&request, "succeeded")]).start().await;
-        let sight = foundry.sight_of(&request, Work::Bind).await.unwrap();
-        assert_eq!(standing(&sight), Some(Standing::Made));
+        let sight = foundry.sight_of(&request, RemoteOperation::Bind).await.unwrap();
+        assert_eq!(standing(&sight), Some(BindingState::Made));
     }
 
     #[rstest]
@@ -731,7 +731,7 @@ pub(super) mod tests {
         let mut theirs = key(&request, "succeeded");
         theirs[field] = value;
         let foundry = Api::knowing(&[theirs]).start().await;
-        let sight = foundry.sight_of(&request, Work::Bind).await.unwrap();
+        let sight = foundry.sight_of(&request, RemoteOperation::Bind).await.unwrap();
         assert_eq!(standing(&sight), None);
     }
 
@@ -740,13 +740,13 @@ pub(super) mod tests {
     fn a_listing_takes_as_much_as_one_key_of_each_identity() {
         let request = request(1);
         let budget = MemoryBudget::for_answers();
-        let shown: Key = serde_json::from_value(key(&request, "in progress")).unwrap();
-        let others = Key { guid: "x".repeat(1000), ..shown.clone() };
+        let shown: CredentialBinding = serde_json::from_value(key(&request, "in progress")).unwrap();
+        let others = CredentialBinding { guid: "x".repeat(1000), ..shown.clone() };
         let items = [shown].into_iter().chain(std::iter::repeat_n(others, 999));
-        let items: Vec<_> = items.map(|key| Shown { identity: request.identity, key }).collect();
+        let items: Vec<_> = items.map(|key| ListedKey { identity: request.identity, key }).collect();
         let mut held = budget.share("a").hold(|| {});
         held.grow_now(1 << 20).unwrap();
-        let listing = Listing::of(Instant::now(), HashSet::from([request.identity]), Listed { items, held });
+        let listing = Listing::of(Instant::now(), HashSet::from([request.identity]), CompleteList { items, held });
         assert_eq!(listing.key(&request).unwrap().guid, "guid-of-key-1");
         assert!(budget.held() < 2000, "{}", budget.held());
     }
@@ -755,8 +755,8 @@ pub(super) mod tests {
     #[test]
     fn what_was_not_asked_about_is_not_kept() {
         let (asked, other) = (request(1), request(2));
-        let watch = Watch::new();
-        watch.begins(&asked, Work::Bind);
+        let watch = PendingOperations::new();
+        watch.begins(&asked, RemoteOperation::Bind);
         let question = watch.question();
         let pick = question.pick();
         let is_kept = |shown: Value| pick(serde_json::from_value(shown).unwrap()).is_some();
@@ -776,9 +776,9 @@ pub(super) mod tests {
         #[case] length: usize,
         #[case] by_name: bool,
     ) {
-        let watch = Watch::new();
+        let watch = PendingOperations::new();
         for number in 0..count {
-            watch.begins(&named(number, format!("{number:0length$}")), Work::Bind);
+            watch.begins(&named(number, format!("{number:0length$}")), RemoteOperation::Bind);
         }
         let Question { about, names, selector } = watch.question();
         assert_eq!(about.len(), count as usize);
@@ -790,34 +790,34 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn names_with_commas_stay_one_name() {
-        let watch = Watch::new();
-        watch.begins(&named(1, "a,b".to_owned()), Work::Bind);
+        let watch = PendingOperations::new();
+        watch.begins(&named(1, "a,b".to_owned()), RemoteOperation::Bind);
         assert_eq!(watch.question().names, "a%2Cb");
     }
 
     #[tokio::test(start_paused = true)]
     async fn looks_are_taken_together() {
-        let watch = Watch::new();
-        assert_eq!(watch.begins(&request(1), Work::Bind), FIRST_LOOK);
+        let watch = PendingOperations::new();
+        assert_eq!(watch.begins(&request(1), RemoteOperation::Bind), FIRST_LOOK);
         advance(FIRST_LOOK / 2).await;
-        assert_eq!(watch.begins(&request(2), Work::Bind), FIRST_LOOK / 2, "the look that is planned");
+        assert_eq!(watch.begins(&request(2), RemoteOperation::Bind), FIRST_LOOK / 2, "the look that is planned");
         advance(FIRST_LOOK).await;
-        assert_eq!(watch.begins(&request(3), Work::Bind), FIRST_LOOK, "few keys wait for nobody");
+        assert_eq!(watch.begins(&request(3), RemoteOperation::Bind), FIRST_LOOK, "few keys wait for nobody");
         for number in 4..100 {
-            assert_eq!(watch.begins(&request(number), Work::Bind), FIRST_LOOK, "the look that is planned");
+            assert_eq!(watch.begins(&request(number), RemoteOperation::Bind), FIRST_LOOK, "the look that is planned");
         }
         advance(FIRST_LOOK * 3 / 2).await;
-        assert_eq!(watch.begins(&request(100), Work::Bind), SPACING - FIRST_LOOK / 2, "not at once again");
+        assert_eq!(watch.begins(&request(100), RemoteOperation::Bind), SPACING - FIRST_LOOK / 2, "not at once again");
         advance(SPACING * 2).await;
-        assert_eq!(watch.begins(&request(101), Work::Bind), FIRST_LOOK);
+        assert_eq!(watch.begins(&request(101), RemoteOperation::Bind), FIRST_LOOK);
     }
 
     #[tokio::test]
     async fn a_key_that_was_made_is_known_until_it_is_taken() {
         let request = request(1);
         let foundry = Api::knowing(&[key(&request, "succeeded")]).start().await;
-        foundry.watch.begins(&request, Work::Bind);
-        foundry.sight_of(&request, Work::Bind).await.unwrap();
+        foundry.watch.begins(&request, RemoteOperation::Bind);
+        foundry.sight_of(&request, RemoteOperation::Bind).await.unwrap();
         assert!(foundry.watch.made_for(&request).is_some());
         let of_other_fields = KeyRequest { inputs: "other fields".to_owned(), ..request.clone() };
         assert_eq!(foundry.watch.made_for(&of_other_fields), None);
@@ -826,19 +826,19 @@ pub(super) mod tests {
     }
 
     #[rstest]
-    #[case(Work::Bind, "create", "in progress", false)]
-    #[case(Work::Bind, "create", "succeeded", true)]
-    #[case(Work::Bind, "create", "failed", true)]
-    #[case(Work::Bind, "delete", "in progress", false)]
-    #[case(Work::Unbind, "create", "succeeded", false)]
-    #[case(Work::Unbind, "delete", "in progress", false)]
-    #[case(Work::Unbind, "delete", "failed", true)]
-    fn knows_what_is_over(#[case] work: Work, #[case] kind: &str, #[case] state: &str, #[case] over: bool) {
+    #[case(RemoteOperation::Bind, "create", "in progress", false)]
+    #[case(RemoteOperation::Bind, "create", "succeeded", true)]
+    #[case(RemoteOperation::Bind, "create", "failed", true)]
+    #[case(RemoteOperation::Bind, "delete", "in progress", false)]
+    #[case(RemoteOperation::Unbind, "create", "succeeded", false)]
+    #[case(RemoteOperation::Unbind, "delete", "in progress", false)]
+    #[case(RemoteOperation::Unbind, "delete", "failed", true)]
+    fn knows_what_is_over(#[case] work: RemoteOperation, #[case] kind: &str, #[case] state: &str, #[case] over: bool) {
         let mut shown = key(&request(1), state);
         shown["last_operation"]["type"] = kind.into();
         let key = serde_json::from_value(shown).unwrap();
         assert_eq!(is_over(work, Some(&key)), over);
-        assert_eq!(is_over(work, None), work == Work::Unbind);
+        assert_eq!(is_over(work, None), work == RemoteOperation::Unbind);
     }
 
     fn at_instance(number: u32, name: &str) -> KeyRequest {
@@ -848,10 +848,10 @@ pub(super) mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn keys_of_an_instance_take_turns_where_its_broker_wants_that() {
-        let watch = Watch::new();
+        let watch = PendingOperations::new();
         let [one, two] = [1, 2].map(|number| at_instance(number, "db"));
         let elsewhere = at_instance(3, "other");
-        watch.begins(&one, Work::Unbind);
+        watch.begins(&one, RemoteOperation::Unbind);
         assert!(watch.take_turn(&two).is_ok(), "no broker has said anything yet");
         watch.note_busy_broker(&two);
         assert!(watch.take_turn(&two).is_err() && watch.waits_for_turn(two.identity));
@@ -867,7 +867,7 @@ pub(super) mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_more_keys_wait_for_a_turn_the_more_rarely_each_asks() {
-        let watch = Watch::new();
+        let watch = PendingOperations::new();
         watch.note_busy_broker(&at_instance(0, "db"));
         assert_eq!(watch.take_turn(&at_instance(0, "db")), Ok(()));
         let pauses: Vec<_> = (1..=201).map(|number| watch.take_turn(&at_instance(number, "db"))).collect();
@@ -878,12 +878,12 @@ pub(super) mod tests {
     /// As that of a ServiceKey that was let go meanwhile.
     #[tokio::test(start_paused = true)]
     async fn a_deletion_that_is_not_asked_about_keeps_no_other_waiting() {
-        let watch = Watch::new();
+        let watch = PendingOperations::new();
         let [one, two] = [1, 2].map(|number| at_instance(number, "db"));
         watch.note_busy_broker(&one);
         assert!(watch.take_turn(&one).is_ok());
         advance(LONGEST_SILENCE / 2).await;
-        watch.since(&one, Work::Unbind);
+        watch.since(&one, RemoteOperation::Unbind);
         advance(LONGEST_SILENCE / 2).await;
         assert!(watch.take_turn(&two).is_err());
         advance(LONGEST_SILENCE / 2).await;
@@ -892,7 +892,7 @@ pub(super) mod tests {
 
     #[test]
     fn of_brokers_that_want_turns_a_bounded_number_is_remembered() {
-        let watch = Watch::new();
+        let watch = PendingOperations::new();
         for number in 0..=MOST_WITH_TURNS {
             watch.note_busy_broker(&at_instance(1, &format!("instance-{number}")));
         }
@@ -901,11 +901,11 @@ pub(super) mod tests {
 
     /// As that of a worker which ran into its time limit.
     #[rstest]
-    #[case::of_a_creation(Work::Bind, "create", true)]
-    #[case::of_a_deletion(Work::Unbind, "delete", false)]
+    #[case::of_a_creation(RemoteOperation::Bind, "create", true)]
+    #[case::of_a_deletion(RemoteOperation::Unbind, "delete", false)]
     #[tokio::test]
     async fn a_job_that_fails_without_saying_so_at_its_key_ends_the_work(
-        #[case] work: Work,
+        #[case] work: RemoteOperation,
         #[case] kind: &str,
         #[case] orphan: bool,
     ) {
@@ -930,9 +930,9 @@ pub(super) mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn jobs_are_looked_at_ever_more_rarely() {
-        let watch = Watch::new();
+        let watch = PendingOperations::new();
         let key = request(1);
-        watch.begins(&key, Work::Unbind);
+        watch.begins(&key, RemoteOperation::Unbind);
         let mut looks = Vec::new();
         for second in 0..1200 {
             if watch.is_job_due(key.identity, PATIENCE_WITHOUT_EFFECT) {
