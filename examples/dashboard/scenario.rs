@@ -13,7 +13,7 @@ use servicekey_operator::{
     api::{KeyProvider, ServiceKey, custom_resource_definitions},
     backend::AddressPolicy,
     controller::{Operator, Options},
-    runtime::{self, Health, Metrics, HealthThresholds, HttpServer},
+    runtime::{self, Health, HealthThresholds, HttpServer, Metrics},
     secret::Restrictions,
 };
 use testkit::{
@@ -64,7 +64,7 @@ impl Stage {
         let client = runtime::client(plane.config_as(plane.admin_user()), &metrics)?;
         let operator = Operator::new(client, options).with_metrics(metrics.clone());
         let operator = tokio::spawn(operator.run(std::future::pending())).abort_handle();
-        let health = Health::of(&metrics, HealthThresholds::default());
+        let health = Health::new(&metrics, HealthThresholds::default());
         let server = HttpServer::start(([127, 0, 0, 1], 0).into(), metrics, health)?;
         Ok(Self { operator, server, client: plane.admin(), broker, _plane: plane })
     }

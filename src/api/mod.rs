@@ -35,8 +35,8 @@ pub use service_key::{
     ServiceKeySpec,
 };
 pub use status::{
-    Binding, GoneCause, KeyGone, KeyStatus, OperationStatus, OperationStatusKind, PlanIdsStatus, PreviousKeyStatus, SecretStatus,
-    ServiceKeyStatus,
+    Binding, GoneCause, KeyGone, KeyStatus, OperationStatus, OperationStatusKind, PlanIdsStatus,
+    PreviousKeyStatus, SecretStatus, ServiceKeyStatus,
 };
 
 /// The definitions of all custom resources, as they are installed. `ServiceKey::crd()` and its like are not quite

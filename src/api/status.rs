@@ -183,7 +183,7 @@ pub struct PlanIdsStatus {
 #[serde(rename_all = "camelCase")]
 pub struct OperationStatus {
     /// `Bind` makes the key, `Unbind` revokes it; `CleanUp` revokes what a bind may have made whose answer was lost;
-    /// `MakeRoom` revokes the current key before this one is made.
+    /// `RevokeFirst` revokes the current key before this one is made.
     pub kind: OperationStatusKind,
     /// Number of the key that it is about.
     #[schemars(range(min = 1))]
@@ -213,5 +213,5 @@ pub enum OperationStatusKind {
     /// The answer to a bind was lost: what it may have made is revoked.
     CleanUp,
     /// The current key is revoked before the next one is made.
-    MakeRoom,
+    RevokeFirst,
 }

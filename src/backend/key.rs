@@ -13,7 +13,7 @@ use crate::{
     wipe::{SecretMap, SecretValues},
 };
 
-pub use crate::lifecycle::{PlanIds, PlanView, SpaceLimit, RemoteOperation};
+pub use crate::lifecycle::{PlanIds, PlanView, RemoteOperation, SpaceLimit};
 
 /// One remote key, as a backend needs to know it: whose it is, which one, and what to make it for.
 #[derive(Clone, Debug)]

@@ -247,7 +247,9 @@ impl HeldMemory {
             match self.try_to_grow(bytes, is_patient) {
                 MemoryGrant::Granted => return Ok(()),
                 MemoryGrant::Refused(why) if !is_patient => return Err(why),
-                MemoryGrant::Refused(_) | MemoryGrant::Pending | MemoryGrant::After(_) if now >= began + LONGEST_WAIT => {
+                MemoryGrant::Refused(_) | MemoryGrant::Pending | MemoryGrant::After(_)
+                    if now >= began + LONGEST_WAIT =>
+                {
                     return Err(self.no_room());
                 }
                 MemoryGrant::After(give_up) => give_up(),
@@ -262,10 +264,10 @@ impl HeldMemory {
         }
     }
 
-    /// As [`Holding::grow`], but waits for so long for its own share, which keeps no other share waiting.
+    /// As [`HeldMemory::grow`], but waits for so long for its own share, which keeps no other share waiting.
     ///
     /// # Errors
-    /// As for [`Holding::grow`].
+    /// As for [`HeldMemory::grow`].
     pub(super) async fn grow_within(&mut self, patience: Duration, bytes: usize) -> Result<(), NoRoom> {
         let until = Instant::now() + patience;
         loop {
@@ -276,7 +278,7 @@ impl HeldMemory {
         }
     }
 
-    /// As [`Holding::grow`], without waiting, for budgets whose holders give up at once.
+    /// As [`HeldMemory::grow`], without waiting, for budgets whose holders give up at once.
     pub(super) fn grow_now(&mut self, bytes: usize) -> Result<(), NoRoom> {
         loop {
             match self.try_to_grow(bytes, false) {

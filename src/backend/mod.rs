@@ -21,18 +21,18 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use tokio::time::Instant;
 
-pub use cloud_foundry::{CloudFoundry, CloudFoundryLogin, CloudFoundryConfig};
+pub use cloud_foundry::{CloudFoundry, CloudFoundryConfig, CloudFoundryLogin};
 pub use error::{BackendError, ErrorClass, FIRST_LOGIN_PAUSE, LOGIN_PAUSE};
 pub use http::{
     AddressPolicy, AddressRules, ApiServer, Author, CallOutcome, ClientCertificate, HttpConfig, InvalidHost,
-    InvalidNetwork, RequestLimits, NamedHost, Names, Network, ObservedCall, Observer, ProviderScope, RemoteShares,
-    count_values, without_secrets,
+    InvalidNetwork, NamedHost, Names, Network, ObservedCall, Observer, ProviderScope, RemoteShares,
+    RequestLimits, count_values, without_secrets,
 };
-pub use ibm_cloud::{IbmCloud, IbmCloudLogin, IbmCloudConfig, Profile};
+pub use ibm_cloud::{IbmCloud, IbmCloudConfig, IbmCloudLogin, Profile};
 pub use key::{
-    Accepted, ServiceIdAccess, AdoptionPermit, Bound, Credentials, Fetched, AccessGrant, InstanceRef, IssuedKey, KeyFacts,
+    Accepted, AccessGrant, AdoptionPermit, Bound, Credentials, Fetched, InstanceRef, IssuedKey, KeyFacts,
     KeyRequest, KeyRole, KnownSecrets, LostClusters, Owner, Parameters, PlanIds, PlanView, Progress,
-    Restored, SpaceLimit, Unbound, RemoteOperation,
+    RemoteOperation, Restored, ServiceIdAccess, SpaceLimit, Unbound,
 };
 pub use memory::{HeldMemory, Kept, MemoryBudget, MemoryShare, NoRoom};
 pub use osb::{ApiVersion, Auth as BrokerAuth, BindResourceObject, Broker, BrokerConfig};

@@ -356,7 +356,7 @@ mod tests {
     }
 
     impl Trickle {
-        fn of(pages: usize, bytes: usize) -> Self {
+        fn new(pages: usize, bytes: usize) -> Self {
             Self { pages, item: "x".repeat(bytes), served: 0 }
         }
     }
@@ -371,7 +371,7 @@ mod tests {
             }
             self.served += 1;
             let body = serde_json::to_vec(&[&self.item]).unwrap();
-            Ok(Response::of(StatusCode::OK, body, &MemoryBudget::for_answers().share("bodies")))
+            Ok(Response::new(StatusCode::OK, body, &MemoryBudget::for_answers().share("bodies")))
         }
 
         fn page<'a>(&self, response: &'a Response) -> Result<Page<'a>, BackendError> {
@@ -413,12 +413,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn all_that_is_kept_counts() {
         let budget = MemoryBudget::new(KIB * KIB, KIB * KIB);
-        let mut pages = Trickle::of(20, 100 * KIB);
-        let error = read(&mut pages, &budget.share("a"), ReadExtent::Whole, Some::<String>).await.unwrap_err();
+        let mut pages = Trickle::new(20, 100 * KIB);
+        let error =
+            read(&mut pages, &budget.share("a"), ReadExtent::Whole, Some::<String>).await.unwrap_err();
         assert!(error.message.contains("for answers"), "{}", error.message);
         assert_eq!((pages.served, budget.held()), (11, 0), "ten items of 100 KiB fit");
 
-        let mut pages = Trickle::of(20, 100 * KIB);
+        let mut pages = Trickle::new(20, 100 * KIB);
         let few = read(&mut pages, &budget.share("a"), ReadExtent::First(3), Some::<String>).await.unwrap();
         assert_eq!((few.items.len(), pages.served), (3, 3));
         assert!((300 * KIB..301 * KIB).contains(&budget.held()));
@@ -427,7 +428,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_not_kept_needs_no_room() {
         let budget = MemoryBudget::new(KIB, KIB);
-        let mut pages = Trickle::of(5, 100 * KIB);
+        let mut pages = Trickle::new(5, 100 * KIB);
         let share = budget.share("a");
         let none = read(&mut pages, &share, ReadExtent::Whole, |_: String| None::<String>);
         assert!(timeout(Duration::from_secs(600), none).await.is_err(), "the sixth page does not come");
@@ -442,7 +443,7 @@ mod tests {
             .map(|number| {
                 let share = budget.share(&number.to_string());
                 tokio::spawn(async move {
-                    let mut pages = Trickle::of(3, 5 * KIB);
+                    let mut pages = Trickle::new(3, 5 * KIB);
                     read(&mut pages, &share, ReadExtent::Whole, Some::<String>).await.map(drop)
                 })
             })

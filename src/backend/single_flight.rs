@@ -63,7 +63,7 @@ where
         Self { answers: SyncMutex::default(), largest }
     }
 
-    /// As [`SharedAnswer::get`], about one of them.
+    /// As [`SingleFlight::get`], about one of them.
     ///
     /// # Errors
     /// Those of `ask`, whoever asked.

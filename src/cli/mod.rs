@@ -40,11 +40,11 @@ impl Cli {
     /// # Errors
     /// What is wrong with the configuration file.
     pub fn of_process() -> anyhow::Result<Self> {
-        Self::of(&env::args_os().collect::<Vec<_>>())
+        Self::parse_arguments(&env::args_os().collect::<Vec<_>>())
             .map(|parsed| parsed.unwrap_or_else(|error| error.exit()))
     }
 
-    fn of(arguments: &[OsString]) -> anyhow::Result<Result<Self, clap::Error>> {
+    fn parse_arguments(arguments: &[OsString]) -> anyhow::Result<Result<Self, clap::Error>> {
         let command = config::with_file(Self::command(), arguments)?;
         let matches = command.try_get_matches_from(arguments);
         Ok(matches.and_then(|matches| Self::from_arg_matches(&matches)))

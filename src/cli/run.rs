@@ -17,7 +17,10 @@ use crate::{
     api::{Duration, InvalidDuration},
     backend::{AddressRules, ApiServer, IbmCloudConfig, NamedHost, Network},
     controller::{Operator, Options},
-    runtime::{self, Control, Election, Health, LogFilter, LogFormat, LogLevel, Metrics, HealthThresholds, HttpServer},
+    runtime::{
+        self, Control, Election, Health, HealthThresholds, HttpServer, LogFilter, LogFormat, LogLevel,
+        Metrics,
+    },
     secret::{self, Admitted, NamePattern, Restrictions},
 };
 
@@ -274,7 +277,7 @@ impl Run {
         match self.http_addr {
             None => work.await?,
             Some(address) => {
-                let health = Health::of(&metrics, HealthThresholds::default());
+                let health = Health::new(&metrics, HealthThresholds::default());
                 let server = HttpServer::start(address, metrics, health);
                 let mut server = server.with_context(|| format!("can't serve metrics at `{address}`"))?;
                 tracing::info!(address = %server.address(), "metrics and health are served");

@@ -8,8 +8,8 @@ use rstest::rstest;
 
 use super::local_state::{LocalState, Occasion};
 use crate::lifecycle::{
-    Answer, Attempted, Effect, ErrorClass, Failure, Rest, RunState, SecretView, Sequence, Step, PendingOperation, Requeue,
-    RemoteOperation, Observed, decide, tests::asking,
+    Answer, Attempted, Effect, ErrorClass, Failure, Observed, PendingOperation, RemoteOperation, Requeue,
+    RunState, SecretView, Sequence, Step, Wait, decide, tests::asking,
 };
 
 const DAY: i64 = 24 * 3600;
@@ -29,17 +29,17 @@ enum Fails {
 /// One ServiceKey, and the process that serves it.
 struct Day {
     fails: Fails,
-    world: Observed,
-    memo: LocalState,
+    observed: Observed,
+    local: LocalState,
     began: Timestamp,
     binds: usize,
 }
 
 impl Day {
     fn new(fails: Fails) -> Self {
-        let mut world = asking();
-        world.secret = SecretView::Absent;
-        Self { fails, began: world.now, world, memo: LocalState::default(), binds: 0 }
+        let mut observed = asking();
+        observed.secret = SecretView::Absent;
+        Self { fails, began: observed.now, observed, local: LocalState::default(), binds: 0 }
     }
 
     fn failure(&self, class: ErrorClass) -> Failure {
@@ -47,14 +47,14 @@ impl Day {
     }
 
     fn act(&mut self, effect: Effect) -> Answer {
-        let now = self.world.now;
+        let now = self.observed.now;
         match effect {
             Effect::Bind { sequence, .. } => {
                 self.binds += 1;
                 match self.fails {
                     Fails::AtOnce => Answer::Failed(self.failure(ErrorClass::Rejected)),
                     Fails::Later | Fails::LaterWithAnOrphan => Answer::Accepted(PendingOperation {
-                        work: RemoteOperation::Bind,
+                        operation: RemoteOperation::Bind,
                         sequence,
                         token: None,
                         since: now,
@@ -81,54 +81,54 @@ impl Day {
 
     /// One reconcile, as the shell does it; says how long to wait for the next one.
     fn reconcile(&mut self) -> Option<Duration> {
-        let held = self.memo.setback.clone().filter(|setback| setback.until > self.world.now);
-        self.world.round.failure = held.as_ref().map(|setback| setback.failure.clone());
-        self.world.round.held_back = held.map(|setback| setback.until);
+        let held = self.local.setback.clone().filter(|setback| setback.until > self.observed.now);
+        self.observed.run.failure = held.as_ref().map(|setback| setback.failure.clone());
+        self.observed.run.held_back = held.map(|setback| setback.until);
         loop {
-            match decide(&self.world) {
-                Step::Act(Effect::Record(report)) => self.world.memory = report.memory,
+            match decide(&self.observed) {
+                Step::Act(Effect::Record(report)) => self.observed.recorded = report.recorded,
                 Step::Act(effect) => {
                     let answer = self.act(effect);
-                    self.world.round.learn(answer);
+                    self.observed.run.learn(answer);
                 }
                 Step::Wait(rest) => return self.rest(&rest),
             }
         }
     }
 
-    fn rest(&mut self, rest: &Rest) -> Option<Duration> {
+    fn rest(&mut self, rest: &Wait) -> Option<Duration> {
         if !rest.quiet {
-            self.world.memory = rest.report.memory.clone();
+            self.observed.recorded = rest.report.recorded.clone();
         }
-        let now = self.world.now;
-        let round = std::mem::take(&mut self.world.round);
-        self.memo.rests(rest, round.held_back.is_some());
-        let mut under_way = round.under_way;
-        let wait = match rest.wake {
+        let now = self.observed.now;
+        let run = std::mem::take(&mut self.observed.run);
+        self.local.note_wait(rest, run.held_back.is_some());
+        let mut under_way = run.pending;
+        let wait = match rest.requeue {
             Requeue::OnChange => None,
             Requeue::At(time) | Requeue::PauseEnds(time) => Duration::try_from(time.duration_since(now)).ok(),
             Requeue::Retry { not_before } => {
-                let wait = self.memo.wait(not_before);
-                self.memo.set_back(round.failure, now.checked_add(wait).unwrap(), Occasion::default());
+                let wait = self.local.wait(not_before);
+                self.local.set_back(run.failure, now.checked_add(wait).unwrap(), Occasion::default());
                 Some(wait)
             }
             Requeue::Poll => {
                 let work = under_way.as_mut().unwrap();
-                let wait = self.memo.next_poll(work);
+                let wait = self.local.next_poll(work);
                 work.next_poll = now.checked_add(wait).ok();
                 Some(wait)
             }
         };
-        self.world.round = RunState { under_way, given_up: round.given_up, ..RunState::default() };
+        self.observed.run = RunState { pending: under_way, given_up: run.given_up, ..RunState::default() };
         wait
     }
 
     /// Lives until the end of the day; where `busy`, an event of a watch wakes it each second.
     fn live(&mut self, busy: bool) {
-        while self.world.now.duration_since(self.began).as_secs() < DAY {
+        while self.observed.now.duration_since(self.began).as_secs() < DAY {
             let wait = self.reconcile().expect("something is still to be done");
             let wait = if busy { wait.min(Duration::from_secs(1)) } else { wait };
-            self.world.now = self.world.now.checked_add(wait.max(Duration::from_millis(1))).unwrap();
+            self.observed.now = self.observed.now.checked_add(wait.max(Duration::from_millis(1))).unwrap();
         }
     }
 }
@@ -142,5 +142,5 @@ fn a_day_of_failures_is_a_few_hundred_attempts(
     day.live(busy);
     // After the first dozen, one in five to ten minutes: waits have jitter.
     assert!((140..310).contains(&day.binds), "{} attempts", day.binds);
-    assert_eq!(day.world.memory.attempt().unwrap_or(FIRST), FIRST, "it is the same key each time");
+    assert_eq!(day.observed.recorded.attempt().unwrap_or(FIRST), FIRST, "it is the same key each time");
 }

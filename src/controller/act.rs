@@ -16,14 +16,15 @@ use super::{
     as_field_manager,
     error::{Error, bounded},
     finalizer, status,
-    turn::{SecretLookup, Subject, Turn},
+    turn::{SecretLookup, Target, Turn},
     unread,
 };
 use crate::{
     api::{Reason, ServiceKey, marks},
     backend::ErrorClass,
     lifecycle::{
-        Answer, Attempted, Claim, Effect, Failure, KeyRecord, OperationKind, Problem, Report, RunState, Sequence,
+        Answer, Attempted, Claim, Effect, Failure, KeyRecord, OperationKind, Problem, Report, RunState,
+        Sequence,
     },
     runtime::answers,
     secret::{self, Entries, Imprint, Marks},
@@ -81,7 +82,7 @@ impl Turn<'_> {
         let annotation = noted.map(|ids| (marks::PLAN_IDS_ANNOTATION, ids));
         let write = finalizer::add_with(self.key.meta(), marks::FINALIZER, annotation);
         self.patch("add the finalizer", write).await?;
-        self.memo.stored_finalizer = true;
+        self.local.stored_finalizer = true;
         Ok(())
     }
 
@@ -92,7 +93,7 @@ impl Turn<'_> {
             self.context.events.warning(self.key.object_ref(&()), "KeysLeftBehind", "Delete", note);
             self.context.metrics.left_behind(self.kind_of_backend(), left_behind.len());
         }
-        self.memo.let_go = true;
+        self.local.let_go = true;
         if self.vanished {
             return Ok(());
         }
@@ -106,7 +107,7 @@ impl Turn<'_> {
         (parameters, patch): (PatchParams, Patch<Value>),
     ) -> Result<(), Error> {
         let api = self.keys_api();
-        let write = api.patch(&self.subject.name, &parameters, &patch);
+        let write = api.patch(&self.target.name, &parameters, &patch);
         let written = bounded(attempt, write).await.map_err(Error::outdated)?;
         self.keep(written);
         Ok(())
@@ -114,11 +115,11 @@ impl Turn<'_> {
 
     /// Writes down what must not be forgotten.
     async fn record(&mut self, report: &Report) -> Result<(), Error> {
-        let before = status::memory(self.key.status.as_ref()).operation;
+        let before = status::read(self.key.status.as_ref()).operation;
         let former = self.former();
         self.show(report).await?;
-        if self.former() != report.memory.former {
-            self.round.learn(Answer::Failed(Failure {
+        if self.former() != report.recorded.former {
+            self.run.learn(Answer::Failed(Failure {
                 attempted: Attempted::Store,
                 class: ErrorClass::Rejected,
                 message: "the API server does not store `status.formerUid`, which the operator needs to go on with the \
@@ -129,9 +130,9 @@ impl Turn<'_> {
         } else if self.former() != former {
             self.forget_own_keys();
         }
-        let operation = &report.memory.operation;
+        let operation = &report.recorded.operation;
         let with_ids = operation.as_ref().filter(|operation| operation.plan_ids.is_some());
-        self.round.recorded = with_ids.map(|operation| operation.sequence).or(self.round.recorded);
+        self.run.recorded = with_ids.map(|operation| operation.sequence).or(self.run.recorded);
         let cleans_up = operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::CleanUp);
         if cleans_up && *operation != before {
             self.context.metrics.orphan_mitigated(self.kind_of_backend());
@@ -141,8 +142,8 @@ impl Turn<'_> {
 
     /// Forgets what was learned of the ServiceKey's own keys, which are none: it goes on with those of a former one.
     fn forget_own_keys(&mut self) {
-        self.round = RunState::default();
-        self.memo.written = None;
+        self.run = RunState::default();
+        self.local.written = None;
     }
 
     /// Writes the status, if the report changes anything in it.
@@ -150,12 +151,12 @@ impl Turn<'_> {
         let before = self.key.status.as_ref();
         let context = status::StatusContext {
             generation: self.key.metadata.generation,
-            secret: &self.subject.secret,
+            secret: &self.target.secret,
             secret_version: self.secret_version(),
             place: self.place_of_instance(),
             now: (self.context.clock)(),
         };
-        let status = status::of(report, before, &context);
+        let status = status::from_report(report, before, &context);
         if before == Some(&status) {
             return Ok(());
         }
@@ -169,7 +170,7 @@ impl Turn<'_> {
             return Ok(());
         }
         let (api, parameters) = (self.keys_api(), as_field_manager());
-        let write = api.replace_status(&self.subject.name, &parameters, &object);
+        let write = api.replace_status(&self.target.name, &parameters, &object);
         let written = bounded("write the status", write).await.map_err(Error::outdated)?;
         self.keep(written);
         Ok(())
@@ -179,7 +180,7 @@ impl Turn<'_> {
     /// is left alone, because a write would lose what it remembers.
     pub(super) async fn show_unread(&self, problem: &Problem) -> Result<(), Error> {
         let (meta, before) = (&self.key.metadata, self.key.status.as_ref());
-        let status = status::of_unread(before, problem, meta.generation, (self.context.clock)());
+        let status = status::from_unread(before, problem, meta.generation, (self.context.clock)());
         if before == Some(&status) || !unread::has_read_status(meta) {
             return Ok(());
         }
@@ -190,9 +191,9 @@ impl Turn<'_> {
         let object = DynamicObject { types: Some(TypeMeta::resource::<ServiceKey>()), metadata, data };
         // The answer can't be read as a ServiceKey either.
         let api: Api<DynamicObject> =
-            Api::namespaced_with(self.context.client.clone(), &self.subject.namespace, &kind);
+            Api::namespaced_with(self.context.client.clone(), &self.target.namespace, &kind);
         let parameters = as_field_manager();
-        let write = api.replace_status(&self.subject.name, &parameters, &object);
+        let write = api.replace_status(&self.target.name, &parameters, &object);
         bounded("write the status", write).await.map_err(Error::outdated).map(drop)
     }
 
@@ -201,10 +202,10 @@ impl Turn<'_> {
     fn secret_version(&self) -> Option<String> {
         let remembered = || Some(self.key.status.as_ref()?.secret.as_ref()?.resource_version.clone());
         let found = || {
-            let known = self.context.secrets.get(&self.subject.namespace, &self.subject.secret)?;
+            let known = self.context.secrets.get(&self.target.namespace, &self.target.secret)?;
             known.meta.resource_version.filter(|_| known.verified)
         };
-        self.wrote_secret.clone().or_else(remembered).or_else(found)
+        self.written_version.clone().or_else(remembered).or_else(found)
     }
 
     /// Tells in an event what went wrong, when it begins to.
@@ -218,13 +219,13 @@ impl Turn<'_> {
 
     fn keep(&mut self, written: ServiceKey) {
         self.key = Arc::new(written);
-        self.memo.set_own_write(Arc::clone(&self.key));
+        self.local.set_own_write(Arc::clone(&self.key));
     }
 
     async fn look_up_secret(&mut self) -> Result<(), Error> {
         let api = self.secrets_api();
-        let found = bounded("look up the Secret", api.get_metadata_opt(&self.subject.secret)).await?;
-        self.looked_up = Some(match found {
+        let found = bounded("look up the Secret", api.get_metadata_opt(&self.target.secret)).await?;
+        self.secret_lookup = Some(match found {
             Some(secret) => SecretLookup::There(Box::new(secret.metadata)),
             None => SecretLookup::Absent,
         });
@@ -236,19 +237,19 @@ impl Turn<'_> {
         let existing = self.existing_secret();
         let is_new = existing.is_none();
         let existing = existing.unwrap_or_else(|| ObjectMeta {
-            name: Some(self.subject.secret.clone()),
-            namespace: Some(self.subject.namespace.clone()),
+            name: Some(self.target.secret.clone()),
+            namespace: Some(self.target.namespace.clone()),
             ..ObjectMeta::default()
         });
-        let secret = secret::rehearsal(&existing, &self.subject.owner_reference, &self.layout());
+        let secret = secret::rehearsal(&existing, &self.target.owner_reference, &self.layout());
         let parameters = PostParams { dry_run: true, ..as_field_manager() };
         match self.send_secret(&secret, &parameters).await {
             Ok(stored) if !self.is_as_sent(&secret, &stored) => {}
             Ok(_) => {
                 if is_new {
-                    self.looked_up = Some(SecretLookup::Absent);
+                    self.secret_lookup = Some(SecretLookup::Absent);
                 }
-                self.round.learn(Answer::Rehearsed);
+                self.run.learn(Answer::Rehearsed);
             }
             Err(error) if is_new && error.is(409) => self.look_up_secret().await?,
             // A webhook that can't be asked without effect says nothing of the Secret.
@@ -256,7 +257,7 @@ impl Turn<'_> {
                 if is_new {
                     self.look_up_secret().await?;
                 }
-                self.round.learn(Answer::Rehearsed);
+                self.run.learn(Answer::Rehearsed);
             }
             refused => drop(self.sent(refused)?),
         }
@@ -265,10 +266,10 @@ impl Turn<'_> {
 
     /// Writes the credentials in hand, on condition that the Secret is still as it was observed.
     async fn write_secret(&mut self, key: KeyRecord, previous: Option<Sequence>) -> Result<(), Error> {
-        let in_hand = self.memo.in_hand().filter(|(held, _)| held.sequence == key.sequence);
+        let in_hand = self.local.in_hand().filter(|(held, _)| held.sequence == key.sequence);
         let Some(credentials) = in_hand.map(|(_, credentials)| credentials) else {
             // They had to make room for others. The key is asked for again.
-            self.round.in_hand = None;
+            self.run.in_hand = None;
             return Ok(());
         };
         let layout = self.layout();
@@ -279,7 +280,7 @@ impl Turn<'_> {
         let previous = previous.filter(|_| kept.is_some());
         let salt = self.owner_of_keys();
         let digest = secret::digest_of(credentials.decisive().expose(), &salt);
-        let (context, lane) = (self.context, self.subject.lane.clone());
+        let (context, lane) = (self.context, self.target.lane.clone());
         let rendering = context.templates.render(&lane, layout.clone(), credentials);
         let rendered = self.idle_during(rendering).await.and_then(|entries| {
             if self.keeps_previous() { entries.with_previous(kept.as_ref()) } else { Ok(entries) }
@@ -294,30 +295,30 @@ impl Turn<'_> {
                     retry_after: None,
                 };
                 if error.may_pass() {
-                    self.round.learn(Answer::Failed(failure));
+                    self.run.learn(Answer::Failed(failure));
                 } else {
                     let answer = self.unusable(failure, key.sequence);
-                    self.round.learn(answer);
+                    self.run.learn(answer);
                 }
                 return Ok(());
             }
         };
-        let imprint = Imprint::of(&layout, &entries, &salt);
+        let imprint = Imprint::new(&layout, &entries, &salt);
         let same = self.has_written(&digest, key.sequence);
         let key = KeyRecord { same_credentials: key.same_credentials || same, ..key };
         let imprint = Imprint { credentials: Some(digest), ..imprint };
         let marks = Marks { key, previous, former: self.former(), imprint };
         if self.send(&entries, &marks).await? {
-            self.memo.take_in_hand(None);
-            self.round.learn(Answer::Stored(marks.key.clone()));
-            self.memo.reset_backoff();
+            self.local.take_in_hand(None);
+            self.run.learn(Answer::Stored(marks.key.clone()));
+            self.local.reset_backoff();
             let current = self.key.status.as_ref().and_then(|status| status.key.as_ref());
             if current.is_some_and(|current| current.sequence < marks.key.sequence.number()) {
                 self.context.metrics.rotated(self.kind_of_backend(), true);
             }
             let note = format!(
                 "the credentials of key {} are in the Secret `{}`",
-                marks.key.sequence, self.subject.secret
+                marks.key.sequence, self.target.secret
             );
             self.context.events.normal(self.key.object_ref(&()), "SecretWritten", "Store", note);
         }
@@ -327,7 +328,7 @@ impl Turn<'_> {
     /// Whether the Secret was written with the credentials of this digest, for a key before this one.
     fn has_written(&self, digest: &str, sequence: Sequence) -> bool {
         let marks = self.existing_secret().and_then(|meta| secret::read(&meta));
-        let known = self.memo.written.as_ref().map(|written| written.marks.clone());
+        let known = self.local.written.as_ref().map(|written| written.marks.clone());
         known.into_iter().chain(marks).any(|marks| {
             marks.key.sequence < sequence && marks.imprint.credentials.as_deref() == Some(digest)
         })
@@ -350,7 +351,7 @@ impl Turn<'_> {
     async fn restore_secret(&mut self) -> Result<(), Error> {
         let found = self.read_secret().await?;
         let held = found.as_ref().and_then(|secret| self.held(secret));
-        self.looked_up = found.map(|secret| SecretLookup::There(Box::new(secret.metadata.clone())));
+        self.secret_lookup = found.map(|secret| SecretLookup::There(Box::new(secret.metadata.clone())));
         self.send_again(held).await
     }
 
@@ -366,7 +367,7 @@ impl Turn<'_> {
         let layout = self.layout();
         let written = &marks.imprint;
         let credentials = written.credentials.clone();
-        let mut imprint = Imprint { credentials, ..Imprint::of(&layout, &entries, &self.owner_of_keys()) };
+        let mut imprint = Imprint { credentials, ..Imprint::new(&layout, &entries, &self.owner_of_keys()) };
         if written.layout != imprint.layout && written.rendering != imprint.rendering {
             // The entries are still those of other templates.
             imprint =
@@ -384,10 +385,10 @@ impl Turn<'_> {
         if !self.is_as_sent(&secret, &stored) {
             return Ok(false);
         }
-        self.looked_up = None;
+        self.secret_lookup = None;
         self.distrusts_cache = false;
         self.context.secrets.remember(&stored.metadata, true);
-        self.wrote_secret.clone_from(&stored.metadata.resource_version);
+        self.written_version.clone_from(&stored.metadata.resource_version);
         self.found_right(&stored.metadata, marks.clone().into());
         Ok(true)
     }
@@ -395,10 +396,10 @@ impl Turn<'_> {
     /// Whether the API server keeps the Secret as it was sent.
     fn is_as_sent(&mut self, sent: &Secret, stored: &Secret) -> bool {
         let Some(change) = secret::changed(sent, stored) else { return true };
-        self.round.learn(Answer::Failed(Failure {
+        self.run.learn(Answer::Failed(Failure {
             attempted: Attempted::Store,
             class: ErrorClass::Rejected,
-            message: format!("the API server stores the Secret `{}` with {change}", self.subject.secret),
+            message: format!("the API server stores the Secret `{}` with {change}", self.target.secret),
             retry_after: None,
         }));
         false
@@ -406,14 +407,14 @@ impl Turn<'_> {
 
     /// The Secret to send: a new one, or ours with the version that was read.
     fn rendered(&self, entries: &Entries, marks: &Marks) -> HeldSecret {
-        let Self { subject, .. } = self;
+        let Self { target, .. } = self;
         let layout = self.layout();
         let secret = match self.existing_secret() {
-            Some(meta) => secret::replace(&meta, &subject.owner_reference, &layout, entries, marks),
+            Some(meta) => secret::replace(&meta, &target.owner_reference, &layout, entries, marks),
             None => secret::build(
-                &subject.secret,
-                &subject.namespace,
-                &subject.owner_reference,
+                &target.secret,
+                &target.namespace,
+                &target.owner_reference,
                 &layout,
                 entries,
                 marks,
@@ -423,25 +424,23 @@ impl Turn<'_> {
     }
 
     fn existing_secret(&self) -> Option<ObjectMeta> {
-        match &self.looked_up {
+        match &self.secret_lookup {
             Some(SecretLookup::Absent) => None,
             Some(SecretLookup::There(meta)) => Some(meta.as_ref().clone()),
-            None => self
-                .context
-                .secrets
-                .get(&self.subject.namespace, &self.subject.secret)
-                .map(|known| known.meta),
+            None => {
+                self.context.secrets.get(&self.target.namespace, &self.target.secret).map(|known| known.meta)
+            }
         }
     }
 
     async fn send_secret(&self, secret: &Secret, parameters: &PostParams) -> Result<HeldSecret, Error> {
         let api = self.secrets_api();
         let written = if secret.metadata.resource_version.is_some() {
-            bounded("replace the Secret", api.replace(&self.subject.secret, parameters, secret)).await
+            bounded("replace the Secret", api.replace(&self.target.secret, parameters, secret)).await
         } else {
             bounded("create the Secret", api.create(parameters, secret)).await
         };
-        written.map(HeldSecret::from).map_err(|error| error.hiding(Entries::of(secret).texts()))
+        written.map(HeldSecret::from).map_err(|error| error.hiding(Entries::from_secret(secret).texts()))
     }
 
     /// The Secret as it was sent, unless it was not taken.
@@ -453,7 +452,7 @@ impl Turn<'_> {
                 self.look_again();
                 self.conflicts += 1;
                 if self.conflicts > MOST_CONFLICTS {
-                    self.round.learn(Answer::Failed(Failure {
+                    self.run.learn(Answer::Failed(Failure {
                         attempted: Attempted::Store,
                         class: ErrorClass::Transient,
                         message: self.others_were_faster(),
@@ -463,7 +462,7 @@ impl Turn<'_> {
                 Ok(None)
             }
             Err(error) if error.is(422) || error.is(403) => {
-                self.round.learn(Answer::Failed(Failure {
+                self.run.learn(Answer::Failed(Failure {
                     attempted: Attempted::Store,
                     class: ErrorClass::Rejected,
                     message: self.refusal_of_secret(&error),
@@ -480,13 +479,13 @@ impl Turn<'_> {
         let named = writers.map(|writers| format!("; `metadata.managedFields` names {writers}"));
         format!(
             "another writer changed the Secret `{}` each time that the operator was about to write it{}",
-            self.subject.secret,
+            self.target.secret,
             named.unwrap_or_default()
         )
     }
 
     fn refusal_of_secret(&self, error: &Error) -> String {
-        let Subject { secret, .. } = &self.subject;
+        let Target { secret, .. } = &self.target;
         let said = error.to_string();
         // The type of a Secret, and whether it is immutable, can't be changed.
         let mendable = if said.contains("immutable") {
@@ -498,8 +497,8 @@ impl Turn<'_> {
     }
 
     fn look_again(&mut self) {
-        self.looked_up = None;
-        self.context.secrets.forget(&self.subject.namespace, &self.subject.secret);
+        self.secret_lookup = None;
+        self.context.secrets.forget(&self.target.namespace, &self.target.secret);
         self.distrusts_cache = true;
     }
 
@@ -512,27 +511,27 @@ impl Turn<'_> {
         };
         let released = self
             .send_secret(
-                &HeldSecret::from(secret::release((*secret).clone(), &self.subject.owner_reference)),
+                &HeldSecret::from(secret::release((*secret).clone(), &self.target.owner_reference)),
                 &as_field_manager(),
             )
             .await;
         if let Some(released) = self.sent(released)? {
-            self.looked_up = Some(SecretLookup::There(Box::new(released.metadata.clone())));
+            self.secret_lookup = Some(SecretLookup::There(Box::new(released.metadata.clone())));
         }
         Ok(())
     }
 
     async fn delete_secret(&mut self) -> Result<(), Error> {
         let Some(meta) = self.existing_secret() else {
-            self.looked_up = Some(SecretLookup::Absent);
+            self.secret_lookup = Some(SecretLookup::Absent);
             return Ok(());
         };
         let preconditions = Preconditions { uid: meta.uid, resource_version: meta.resource_version };
         let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         let api = self.secrets_api();
-        match bounded("delete the Secret", api.delete(&self.subject.secret, &parameters)).await {
-            Ok(_) => self.looked_up = Some(SecretLookup::Absent),
-            Err(error) if error.is(404) => self.looked_up = Some(SecretLookup::Absent),
+        match bounded("delete the Secret", api.delete(&self.target.secret, &parameters)).await {
+            Ok(_) => self.secret_lookup = Some(SecretLookup::Absent),
+            Err(error) if error.is(404) => self.secret_lookup = Some(SecretLookup::Absent),
             Err(error) if error.is(409) => self.look_again(),
             Err(error) => return Err(error),
         }

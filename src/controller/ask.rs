@@ -21,13 +21,13 @@ use super::{
 use crate::{
     api::{Adoption as AdoptionPolicy, DeletionPolicy, IbmCloudAccess, ResourceAttribute, WantedRole},
     backend::{
-        Accepted, ServiceIdAccess, AdoptionPermit, Backend, BackendError, Bound, Credentials, ErrorClass, Fetched, AccessGrant,
-        IssuedKey, KeyFacts, KeyRequest, KeyRole, KnownSecrets, Parameters, Progress, Restored, Unbound,
-        count_values,
+        Accepted, AccessGrant, AdoptionPermit, Backend, BackendError, Bound, Credentials, ErrorClass,
+        Fetched, IssuedKey, KeyFacts, KeyRequest, KeyRole, KnownSecrets, Parameters, Progress, Restored,
+        ServiceIdAccess, Unbound, count_values,
     },
     lifecycle::{
         Answer, Attempted, Failure, Found, Identity, KeyRecord, LONGEST_OPERATION, Operation, OperationKind,
-        PlanIds, Problem, Sequence, PendingOperation, Unusable, RemoteOperation, created_at, full_second,
+        PendingOperation, PlanIds, Problem, RemoteOperation, Sequence, Unusable, created_at, full_second,
     },
     runtime::{
         answers::{self, Size},
@@ -64,7 +64,7 @@ impl Turn<'_> {
                 }
             }
         };
-        self.memo.may_have_created |= !answer.had_no_effect();
+        self.local.may_have_created |= !answer.had_no_effect();
         self.learn(KeyOperation::Bind, answer);
     }
 
@@ -73,7 +73,7 @@ impl Turn<'_> {
             Bound::Issued(issued) => self.take_in_hand(sequence, issued, self.inputs()),
             Bound::Accepted(accepted) => self.accepted(RemoteOperation::Bind, sequence, accepted),
             Bound::Repeated(bound) => {
-                self.round.learn(Answer::GivenUp(sequence, full_second((self.context.clock)())));
+                self.run.learn(Answer::GivenUp(sequence, full_second((self.context.clock)())));
                 self.bound(sequence, *bound)
             }
         }
@@ -83,7 +83,7 @@ impl Turn<'_> {
         let failure = failure(Attempted::Provision, error);
         match error.class {
             // It was revoked and created again, and the answer is the same.
-            ErrorClass::Withheld if self.round.revoked.contains_key(&sequence) => {
+            ErrorClass::Withheld if self.run.revoked.contains_key(&sequence) => {
                 let class = ErrorClass::Unusable;
                 self.unusable(Failure { class, ..failure }, sequence)
             }
@@ -107,7 +107,7 @@ impl Turn<'_> {
     pub(super) async fn confirm(&mut self, sequence: Sequence) {
         let asked = self.look_for(&self.bare_request(sequence)).await;
         if asked.is_ok() {
-            self.context.doubts.remove(self.identity(sequence));
+            self.context.missing_keys.remove(self.identity(sequence));
         }
         self.learn(
             KeyOperation::Confirm,
@@ -187,7 +187,9 @@ impl Turn<'_> {
                     }
                     Ok(Unbound::Absent) if self.has_recorded(sequence) => self.revoked(sequence),
                     Ok(Unbound::Absent) => Answer::Revoked(sequence, (self.context.clock)()),
-                    Ok(Unbound::Accepted(accepted)) => self.accepted(RemoteOperation::Unbind, sequence, accepted),
+                    Ok(Unbound::Accepted(accepted)) => {
+                        self.accepted(RemoteOperation::Unbind, sequence, accepted)
+                    }
                     Err(error) => Answer::Failed(failure(Attempted::Revoke, &error)),
                 }
             }
@@ -210,12 +212,12 @@ impl Turn<'_> {
     /// Asks how far the remote side is. A look that fails says nothing of the work, which goes on.
     pub(super) async fn poll(&mut self, work: PendingOperation) {
         let request = self.bare_request(work.sequence);
-        let (kind, sequence) = (work.work, work.sequence);
+        let (kind, sequence) = (work.operation, work.sequence);
         let asked = match self.backend() {
             Ok(backend) => backend.poll(&request, kind, work.token.as_deref()).await,
             Err(failure) => Err(BackendError::new(failure.class, failure.message)),
         };
-        self.round.under_way = Some(work.clone());
+        self.run.pending = Some(work.clone());
         let answer = match asked {
             Ok(Progress::Running { said, retry_after }) => Answer::Running { said, retry_after },
             Ok(Progress::Succeeded) if kind == RemoteOperation::Bind => Answer::Completed(work),
@@ -237,14 +239,16 @@ impl Turn<'_> {
             message: format!("{what} failed: the remote side gave it up: {said}"),
             retry_after: None,
         };
-        match work.work {
+        match work.operation {
             RemoteOperation::Bind if leaves_orphan => {
                 self.lost(failed(Attempted::Provision, ErrorClass::OrphanPossible, "bind"), work.sequence)
             }
             RemoteOperation::Bind => {
                 self.unsure(failed(Attempted::Provision, ErrorClass::Unsure, "bind"), work.sequence)
             }
-            RemoteOperation::Unbind => Answer::Failed(failed(Attempted::Revoke, ErrorClass::Transient, "unbind")),
+            RemoteOperation::Unbind => {
+                Answer::Failed(failed(Attempted::Revoke, ErrorClass::Transient, "unbind"))
+            }
         }
     }
 
@@ -253,7 +257,7 @@ impl Turn<'_> {
         let since = (self.context.clock)();
         let longest = longest.map_or(LONGEST_OPERATION, |longest: Duration| longest.min(LONGEST_OPERATION));
         Answer::Accepted(PendingOperation {
-            work,
+            operation: work,
             sequence,
             token,
             since,
@@ -269,12 +273,12 @@ impl Turn<'_> {
 
     /// Whether the status or this process knows that the key existed.
     fn has_recorded(&self, sequence: Sequence) -> bool {
-        let memory = status::memory(self.key.status.as_ref());
+        let memory = status::read(self.key.status.as_ref());
         let previous = memory.previous.iter().map(|key| key.sequence);
         let shown = memory.key.iter().map(|key| key.sequence).chain(previous);
-        let held = [self.round.in_hand.as_ref(), self.round.stored.as_ref()];
+        let held = [self.run.in_hand.as_ref(), self.run.stored.as_ref()];
         let held = held.into_iter().flatten().map(|key| key.sequence);
-        let accepted = self.round.under_way.as_ref().map(|work| work.sequence);
+        let accepted = self.run.pending.as_ref().map(|work| work.sequence);
         shown.chain(held).chain(accepted).any(|known| known == sequence)
     }
 
@@ -290,7 +294,7 @@ impl Turn<'_> {
 
     /// Digest of the fields that a key was made from, which may have changed since.
     fn inputs_of(&self, sequence: Sequence) -> String {
-        let completed = self.round.completed.as_ref().filter(|work| work.sequence == sequence);
+        let completed = self.run.completed.as_ref().filter(|work| work.sequence == sequence);
         completed
             .map(|work| work.inputs.clone())
             .or_else(|| self.known(sequence).map(|known| known.inputs))
@@ -329,10 +333,10 @@ impl Turn<'_> {
             plan_ids: self.plan_ids(sequence),
             same_credentials,
         };
-        let share = self.context.memory.kept(Some(&self.subject.namespace));
+        let share = self.context.answer_memory.kept(Some(&self.target.namespace));
         match share.keep(credentials.size(), credentials) {
             Ok(kept) => {
-                self.memo.take_in_hand(Some((key.clone(), kept)));
+                self.local.take_in_hand(Some((key.clone(), kept)));
                 Answer::Issued(key)
             }
             Err(why) => {
@@ -348,50 +352,50 @@ impl Turn<'_> {
 
     /// Drops the credentials of a key that no Secret can hold, and remembers what that depends on.
     pub(super) fn unusable(&mut self, failure: Failure, sequence: Sequence) -> Answer {
-        self.memo.take_in_hand(None);
+        self.local.take_in_hand(None);
         let unusable = Unusable { sequence, failure: failure.clone(), revoked: None };
-        self.memo.unusable = Some((self.circumstances(), unusable));
+        self.local.unusable = Some((self.circumstances(), unusable));
         Answer::Unusable(failure, sequence)
     }
 
     /// Goes on as before with a key that no Secret can hold, unless something has changed.
     pub(super) fn recall_unusable(&mut self) {
         let circumstances = self.circumstances();
-        let known = self.memo.unusable.take().filter(|(of, _)| *of == circumstances);
-        self.round.unusable = known.as_ref().map(|(_, unusable)| unusable.clone());
-        self.memo.unusable = known;
+        let known = self.local.unusable.take().filter(|(of, _)| *of == circumstances);
+        self.run.unusable = known.as_ref().map(|(_, unusable)| unusable.clone());
+        self.local.unusable = known;
     }
 
     /// Keeps what was learned of it.
     pub(super) fn remember_unusable(&mut self) {
-        let (known, learned) = (self.memo.unusable.take(), self.round.unusable.take());
-        self.memo.unusable = known.zip(learned).map(|((of, _), unusable)| (of, unusable));
+        let (known, learned) = (self.local.unusable.take(), self.run.unusable.take());
+        self.local.unusable = known.zip(learned).map(|((of, _), unusable)| (of, unusable));
     }
 
     /// Counts the last failure as a failure of this round until its backoff is over or something has changed. So no event of
     /// a watch shortens a backoff.
     pub(super) fn recall_setback(&mut self) {
         let (now, of) = ((self.context.clock)(), self.occasion());
-        self.memo.setback =
-            self.memo.setback.take().filter(|setback| setback.until > now && setback.of == of);
-        if let Some(Setback { failure, until, of: _ }) = &self.memo.setback {
-            self.round.failure = Some(failure.clone());
-            self.round.held_back = Some(*until);
+        self.local.setback =
+            self.local.setback.take().filter(|setback| setback.until > now && setback.of == of);
+        if let Some(Setback { failure, until, of: _ }) = &self.local.setback {
+            self.run.failure = Some(failure.clone());
+            self.run.held_back = Some(*until);
         }
     }
 
     /// Remembers the failure, and when the next attempt is due.
     pub(super) fn note_setback(&mut self, until: Timestamp) {
         let of = self.occasion();
-        self.memo.set_back(self.round.failure.clone(), until, of);
+        self.local.set_back(self.run.failure.clone(), until, of);
     }
 
     fn occasion(&self) -> Occasion {
         Occasion {
             circumstances: self.circumstances(),
-            recoveries: self.context.registry.recoveries(&self.subject.provider),
+            recoveries: self.context.registry.recoveries(&self.target.provider),
             deleting: self.key.metadata.deletion_timestamp.is_some(),
-            has_secret: self.context.secrets.contains(&self.subject.namespace, &self.subject.secret),
+            has_secret: self.context.secrets.contains(&self.target.namespace, &self.target.secret),
         }
     }
 
@@ -399,18 +403,18 @@ impl Turn<'_> {
         Circumstances {
             generation: self.key.metadata.generation,
             inputs: self.inputs(),
-            provider: self.context.registry.made_from(&self.subject.provider),
+            provider: self.context.registry.origin_digest(&self.target.provider),
         }
     }
 
     /// What the status remembers of a key.
     pub(super) fn known(&self, sequence: Sequence) -> Option<KeyRecord> {
-        status::memory(self.key.status.as_ref()).key.filter(|key| key.sequence == sequence)
+        status::read(self.key.status.as_ref()).key.filter(|key| key.sequence == sequence)
     }
 
     /// The remote side's id of a key, where the status tells it, which is no proof of whose key that is.
     fn hint(&self, sequence: Sequence) -> Option<String> {
-        let memory = status::memory(self.key.status.as_ref());
+        let memory = status::read(self.key.status.as_ref());
         let current = memory.key.into_iter().map(|key| (key.sequence, key.id));
         let previous = memory.previous.into_iter().map(|key| (key.sequence, key.id));
         current.chain(previous).find(|(of, _)| *of == sequence)?.1
@@ -423,7 +427,7 @@ impl Turn<'_> {
 
     /// The ids that a key was created with, where they were noted.
     fn plan_ids(&self, sequence: Sequence) -> Option<PlanIds> {
-        let memory = status::memory(self.key.status.as_ref());
+        let memory = status::read(self.key.status.as_ref());
         let current = memory.key.into_iter().map(|key| (key.sequence, key.plan_ids));
         let previous = memory.previous.into_iter().map(|key| (key.sequence, key.plan_ids));
         let operation =
@@ -434,11 +438,11 @@ impl Turn<'_> {
     }
 
     fn backend(&self) -> Result<Arc<Backend>, Failure> {
-        match self.context.registry.backend(&self.subject.provider) {
+        match self.context.registry.backend(&self.target.provider) {
             Some(Ok(backend)) => Ok(backend),
             // It went away since it was observed; the next round says so.
             Some(Err(problem)) => Err(transient(problem.message)),
-            None => Err(transient(format!("{} does not exist", self.subject.provider))),
+            None => Err(transient(format!("{} does not exist", self.target.provider))),
         }
     }
 
@@ -453,7 +457,7 @@ impl Turn<'_> {
     /// The request for a key of the ServiceKey, or of one that it was or may have been restored from.
     fn request_about(&self, identity: Identity) -> KeyRequest {
         let sequence = identity.sequence;
-        let is_of_former = identity.owner != self.subject.uid;
+        let is_of_former = identity.owner != self.target.uid;
         KeyRequest {
             identity,
             restored: is_of_former.then(|| Restored { login_is_own: self.login_is_own() }),
@@ -473,7 +477,7 @@ impl Turn<'_> {
             cleans_up: self.cleans_up(sequence),
             adoption: self.adoption(sequence),
             known: self.known_secrets(),
-            answers: self.context.memory.answers(Some(&self.subject.namespace)),
+            answers: self.context.answer_memory.answers(Some(&self.target.namespace)),
         }
     }
 
@@ -485,13 +489,15 @@ impl Turn<'_> {
             && self.allowance().permits_adoption();
         let name = spec.key_name.clone().filter(|_| wanted)?;
         let registry = Arc::clone(&self.context.registry);
-        let provider = self.subject.provider.clone();
-        Some(AdoptionPermit::new(name, self.login_is_own(), move |owner| registry.has_keys_of(owner, &provider)))
+        let provider = self.target.provider.clone();
+        Some(AdoptionPermit::new(name, self.login_is_own(), move |owner| {
+            registry.has_keys_of(owner, &provider)
+        }))
     }
 
     /// Whether the login at the remote side is that of the ServiceKey's own namespace.
     const fn login_is_own(&self) -> bool {
-        self.subject.provider.namespace.is_some()
+        self.target.provider.namespace.is_some()
     }
 
     /// What a key is called, as far as the remote side can be asked for it.
@@ -521,7 +527,10 @@ impl Turn<'_> {
             self.key.spec.ibm_cloud.clone()?.access?;
         let attributes =
             resource_attributes.into_iter().map(|ResourceAttribute { name, value }| (name, value)).collect();
-        Some(service_id_crn.map_or(ServiceIdAccess::Own(AccessGrant { roles, attributes }), ServiceIdAccess::Existing))
+        Some(
+            service_id_crn
+                .map_or(ServiceIdAccess::Own(AccessGrant { roles, attributes }), ServiceIdAccess::Existing),
+        )
     }
 
     /// How long ago a key was made that the status tells of.
@@ -532,10 +541,10 @@ impl Turn<'_> {
 
     /// What parameters hold, and the credentials of the keys so far, wherever they are kept.
     fn known_secrets(&self) -> KnownSecrets {
-        let Self { context, subject, key, memo, .. } = self;
-        let is_ours = context.secrets.contains(&subject.namespace, &subject.secret);
-        let ours = is_ours.then(|| subject.secret.clone());
-        let in_hand = memo.in_hand().map(|(_, credentials)| credentials);
+        let Self { context, target, key, local, .. } = self;
+        let is_ours = context.secrets.contains(&target.namespace, &target.secret);
+        let ours = is_ours.then(|| target.secret.clone());
+        let in_hand = local.in_hand().map(|(_, credentials)| credentials);
         let (key, reader) = (Arc::clone(key), self.secret_reader());
         KnownSecrets::new(move || {
             let (key, reader, ours, in_hand) =
@@ -560,7 +569,7 @@ impl Turn<'_> {
 
     /// Whether the key is one that a lost answer may have left, and that the user did not ask to be revoked.
     fn cleans_up(&self, sequence: Sequence) -> bool {
-        let operation = status::memory(self.key.status.as_ref()).operation;
+        let operation = status::read(self.key.status.as_ref()).operation;
         let lost =
             |operation: Operation| operation.kind == OperationKind::CleanUp && operation.sequence == sequence;
         self.key.metadata.deletion_timestamp.is_none() && operation.is_some_and(lost)
@@ -578,7 +587,7 @@ impl Turn<'_> {
     async fn permitted_request(&self, sequence: Sequence) -> Result<(Arc<Backend>, KeyRequest), Failure> {
         let (backend, request) = self.request(sequence).await?;
         let parameters = request.parameters.expose();
-        match self.allowance().refusal_of_parameters(&self.subject.namespace, parameters) {
+        match self.allowance().refusal_of_parameters(&self.target.namespace, parameters) {
             None => Ok((backend, request)),
             Some(Problem { message, .. }) => Err(Failure {
                 attempted: Attempted::Permission,
@@ -663,7 +672,7 @@ fn object_in(secret: Option<&HeldSecret>, entry: &str) -> Result<(Size, Map<Stri
     let secret = secret.ok_or("is missing: there is no such Secret; create it")?;
     let data = secret.data.as_ref();
     let ByteString(text) = data.and_then(|data| data.get(entry)).ok_or("is missing; add it")?;
-    let size = Size::of(text);
+    let size = Size::measure(text);
     if let Some(refusal) = size.refusal_by(&answers::PARAMETERS) {
         return Err(refusal);
     }

@@ -62,7 +62,7 @@ impl Index {
         let Some(heir) = heir(key) else { return };
         self.remove(heir.uid);
         let former = key.status.as_ref().and_then(status::former);
-        let former = former.map(|former| (former, ProviderId::of(key)));
+        let former = former.map(|former| (former, ProviderId::from_key(key)));
         self.living.insert(heir.uid, former.clone());
         if let Some(former) = former {
             self.of_former.entry(former).or_default().insert(heir);

@@ -16,7 +16,10 @@ use super::version::resource_version;
 use crate::{
     api::ServiceKey,
     backend::{Credentials, Kept},
-    lifecycle::{Claim, Failure, KeyRecord, Problem, Rest, Sequence, PendingOperation, Unusable, Requeue, RemoteOperation},
+    lifecycle::{
+        Claim, Failure, KeyRecord, PendingOperation, Problem, RemoteOperation, Requeue, Sequence, Unusable,
+        Wait,
+    },
     secret::Marks,
 };
 
@@ -42,7 +45,7 @@ pub struct LocalState {
     /// The key whose credentials were stored, until the status tells of it.
     pub stored: Option<KeyRecord>,
     /// Work that the remote side does by itself.
-    pub under_way: Option<PendingOperation>,
+    pub pending: Option<PendingOperation>,
     /// The last bind whose answer was lost, and when that was.
     pub given_up: Option<(Sequence, Timestamp)>,
     /// Whether the finalizer was stored by this process, so that no other can have asked for a key.
@@ -144,7 +147,7 @@ impl LocalState {
 
     /// Whether it tells of no key that may exist.
     pub const fn knows_of_no_key(&self) -> bool {
-        let Self { in_hand, stored, under_way, given_up, .. } = self;
+        let Self { in_hand, stored, pending: under_way, given_up, .. } = self;
         in_hand.is_none() && stored.is_none() && under_way.is_none() && given_up.is_none()
     }
 
@@ -161,12 +164,12 @@ impl LocalState {
 
     /// The newer of the object that the cache holds and the one that our own last write returned.
     pub fn newest(&mut self, cached: Arc<ServiceKey>) -> Arc<ServiceKey> {
-        self.shown(&cached);
+        self.observe(&cached);
         self.own_write.clone().unwrap_or(cached)
     }
 
     /// The cache holds this version: our own write need not be remembered where that is no older.
-    fn shown(&mut self, cached: &ServiceKey) {
+    fn observe(&mut self, cached: &ServiceKey) {
         self.own_write.take_if(|own| !supersedes(own, cached));
     }
 
@@ -193,7 +196,7 @@ impl LocalState {
     /// How long to wait before the next look at this work: as long as the remote side asked for, or longer with every
     /// look. Other work is followed closely again.
     pub fn next_poll(&mut self, work: &PendingOperation) -> Duration {
-        let PendingOperation { work: kind, sequence, since, retry_after, first_look, .. } = work;
+        let PendingOperation { operation: kind, sequence, since, retry_after, first_look, .. } = work;
         let of = Some((*kind, *sequence, *since));
         if self.polls.of != of {
             self.polls = Polls { of, waits: waits_between_polls(*first_look) };
@@ -204,9 +207,9 @@ impl LocalState {
 
     /// Takes in how a reconcile ended. Work in the background, and what waits for its time, say nothing of whether the next
     /// attempt succeeds: waits go on growing. `held_back`: nothing was attempted, because it failed before.
-    pub fn rests(&mut self, rest: &Rest, held_back: bool) {
-        let is_done = matches!(rest.wake, Requeue::At(_)) && !rest.report.pending && !held_back;
-        if is_done || rest.wake == Requeue::OnChange {
+    pub fn note_wait(&mut self, rest: &Wait, held_back: bool) {
+        let is_done = matches!(rest.requeue, Requeue::At(_)) && !rest.report.pending && !held_back;
+        if is_done || rest.requeue == Requeue::OnChange {
             self.reset_backoff();
         }
     }
@@ -304,18 +307,18 @@ impl LocalStates {
     /// none yet, or the ServiceKey is gone.
     pub fn take(&self, owner: Uuid) -> Option<LocalState> {
         match self.lock().insert(owner, Slot::Taken) {
-            Some(Slot::Here(memo)) => Some(*memo),
+            Some(Slot::Here(local)) => Some(*local),
             Some(Slot::Taken | Slot::TakenOfGone { .. }) | None => None,
         }
     }
 
     /// Puts a memo back. It is returned where the ServiceKey was deleted meanwhile.
-    pub fn put(&self, owner: Uuid, memo: LocalState) -> Option<LocalState> {
+    pub fn put(&self, owner: Uuid, local: LocalState) -> Option<LocalState> {
         let mut places = self.lock();
         match places.remove(&owner) {
-            Some(Slot::TakenOfGone { deleted }) => Some(memo).filter(|_| deleted),
+            Some(Slot::TakenOfGone { deleted }) => Some(local).filter(|_| deleted),
             Some(Slot::Taken | Slot::Here(_)) | None => {
-                places.insert(owner, Slot::Here(Box::new(memo)));
+                places.insert(owner, Slot::Here(Box::new(local)));
                 None
             }
         }
@@ -329,9 +332,9 @@ impl LocalStates {
     }
 
     /// The cache shows this version of a ServiceKey.
-    pub fn shown(&self, owner: Uuid, cached: &ServiceKey) {
-        if let Some(Slot::Here(memo)) = self.lock().get_mut(&owner) {
-            memo.shown(cached);
+    pub fn observe(&self, owner: Uuid, cached: &ServiceKey) {
+        if let Some(Slot::Here(local)) = self.lock().get_mut(&owner) {
+            local.observe(cached);
         }
     }
 
@@ -339,7 +342,7 @@ impl LocalStates {
     pub fn forget(&self, owner: Uuid) -> Forgotten {
         let mut places = self.lock();
         match places.remove(&owner) {
-            Some(Slot::Here(memo)) => Forgotten::Memo(memo),
+            Some(Slot::Here(local)) => Forgotten::Memo(local),
             Some(Slot::Taken | Slot::TakenOfGone { .. }) => {
                 places.insert(owner, Slot::TakenOfGone { deleted: true });
                 Forgotten::InUse
@@ -384,7 +387,7 @@ mod tests {
     fn work(kind: RemoteOperation, second: i64, retry_after: Option<u64>) -> PendingOperation {
         let since = Timestamp::from_second(second).unwrap();
         PendingOperation {
-            work: kind,
+            operation: kind,
             sequence: Sequence::FIRST,
             token: None,
             since,
@@ -400,14 +403,18 @@ mod tests {
 
     #[test]
     fn every_piece_of_work_is_followed_closely_at_first() {
-        let mut memo = LocalState::default();
-        for other in [work(RemoteOperation::Bind, 0, None), work(RemoteOperation::Unbind, 0, None), work(RemoteOperation::Unbind, 1, None)] {
-            assert!(memo.next_poll(&other) <= 2 * SHORTEST_WAIT, "{other:?}");
-            let later = (0..20).map(|_| memo.next_poll(&other)).last();
+        let mut local = LocalState::default();
+        for other in [
+            work(RemoteOperation::Bind, 0, None),
+            work(RemoteOperation::Unbind, 0, None),
+            work(RemoteOperation::Unbind, 1, None),
+        ] {
+            assert!(local.next_poll(&other) <= 2 * SHORTEST_WAIT, "{other:?}");
+            let later = (0..20).map(|_| local.next_poll(&other)).last();
             assert!(later >= Some(LONGEST_POLL), "{later:?}");
         }
-        assert_eq!(memo.next_poll(&work(RemoteOperation::Unbind, 1, Some(7))), Duration::from_secs(7));
-        assert_eq!(memo.next_poll(&work(RemoteOperation::Unbind, 1, Some(0))), SHORTEST_WAIT);
+        assert_eq!(local.next_poll(&work(RemoteOperation::Unbind, 1, Some(7))), Duration::from_secs(7));
+        assert_eq!(local.next_poll(&work(RemoteOperation::Unbind, 1, Some(0))), SHORTEST_WAIT);
     }
 
     #[test]
@@ -448,25 +455,25 @@ mod tests {
         #[case] own: Arc<ServiceKey>,
         #[case] own_is_newer: bool,
     ) {
-        let mut memo = LocalState::default();
-        memo.set_own_write(Arc::clone(&own));
-        let newest = memo.newest(Arc::clone(&cached));
+        let mut local = LocalState::default();
+        local.set_own_write(Arc::clone(&own));
+        let newest = local.newest(Arc::clone(&cached));
         assert!(Arc::ptr_eq(&newest, if own_is_newer { &own } else { &cached }));
-        assert_eq!(memo.own_write.is_some(), own_is_newer);
+        assert_eq!(local.own_write.is_some(), own_is_newer);
     }
 
     /// It would be a second copy of every ServiceKey, until its next reconcile.
     #[test]
     fn our_own_write_is_forgotten_once_the_cache_shows_it() {
-        let (memos, owner) = (LocalStates::default(), Uuid::from_u128(1));
-        let mut memo = memos.take(owner).unwrap_or_default();
-        memo.set_own_write(key("10", &["f"]));
-        assert!(memos.put(owner, memo).is_none());
+        let (local_states, owner) = (LocalStates::default(), Uuid::from_u128(1));
+        let mut local = local_states.take(owner).unwrap_or_default();
+        local.set_own_write(key("10", &["f"]));
+        assert!(local_states.put(owner, local).is_none());
         let remembers_own_write = |shown: &str| {
-            memos.shown(owner, &key(shown, &["f"]));
-            let memo = memos.take(owner).unwrap();
-            let remembers = memo.own_write.is_some();
-            assert!(memos.put(owner, memo).is_none());
+            local_states.observe(owner, &key(shown, &["f"]));
+            let local = local_states.take(owner).unwrap();
+            let remembers = local.own_write.is_some();
+            assert!(local_states.put(owner, local).is_none());
             remembers
         };
         assert!(remembers_own_write("9"));
@@ -475,24 +482,24 @@ mod tests {
 
     #[test]
     fn what_is_known_of_a_deleted_service_key_is_handed_over_once() {
-        let (memos, owner) = (LocalStates::default(), Uuid::from_u128(1));
-        let memo = || LocalState { let_go: true, ..LocalState::default() };
-        let is_known = |forgotten: &Forgotten| matches!(forgotten, Forgotten::Memo(memo) if memo.let_go);
+        let (local_states, owner) = (LocalStates::default(), Uuid::from_u128(1));
+        let local = || LocalState { let_go: true, ..LocalState::default() };
+        let is_known = |forgotten: &Forgotten| matches!(forgotten, Forgotten::Memo(local) if local.let_go);
 
-        assert!(memos.take(owner).is_none());
-        assert!(memos.put(owner, memo()).is_none());
-        assert!(is_known(&memos.forget(owner)));
-        assert!(!is_known(&memos.forget(owner)), "nothing is known of it any more");
+        assert!(local_states.take(owner).is_none());
+        assert!(local_states.put(owner, local()).is_none());
+        assert!(is_known(&local_states.forget(owner)));
+        assert!(!is_known(&local_states.forget(owner)), "nothing is known of it any more");
 
-        assert!(memos.take(owner).is_none());
-        assert!(matches!(memos.forget(owner), Forgotten::InUse));
-        assert!(memos.put(owner, memo()).is_some_and(|memo| memo.let_go));
-        assert!(memos.take(owner).is_none());
-        assert!(memos.put_none(owner).is_none(), "its deletion was told before");
+        assert!(local_states.take(owner).is_none());
+        assert!(matches!(local_states.forget(owner), Forgotten::InUse));
+        assert!(local_states.put(owner, local()).is_some_and(|local| local.let_go));
+        assert!(local_states.take(owner).is_none());
+        assert!(local_states.put_none(owner).is_none(), "its deletion was told before");
 
-        assert!(memos.take(owner).is_none());
-        memos.retain(&HashSet::new());
-        assert!(memos.put(owner, memo()).is_none(), "a list does not tell of deletions");
-        assert!(memos.lock().is_empty());
+        assert!(local_states.take(owner).is_none());
+        local_states.retain(&HashSet::new());
+        assert!(local_states.put(owner, local()).is_none(), "a list does not tell of deletions");
+        assert!(local_states.lock().is_empty());
     }
 }

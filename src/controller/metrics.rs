@@ -2,14 +2,14 @@
 
 use super::turn::Turn;
 use crate::{
-    lifecycle::{Answer, Attempted, Rest, Requeue},
+    lifecycle::{Answer, Attempted, Requeue, Wait},
     runtime::metrics::{KeyOperation, KeyOutcome, ReconcileOutcome},
 };
 
 /// How a reconcile ended that came to a rest.
-pub fn outcome(rest: &Rest) -> ReconcileOutcome {
+pub fn outcome(rest: &Wait) -> ReconcileOutcome {
     let report = &rest.report;
-    match rest.wake {
+    match rest.requeue {
         Requeue::Retry { .. } => ReconcileOutcome::Failed,
         Requeue::PauseEnds(_) => ReconcileOutcome::Paused,
         Requeue::Poll => ReconcileOutcome::UnderWay,
@@ -30,7 +30,7 @@ impl Turn<'_> {
         if makes_a_key && rotates && is_no_key(&answer) {
             metrics.rotated(backend, false);
         }
-        self.round.learn(answer);
+        self.run.learn(answer);
     }
 }
 
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
     use crate::{
         api::Reason,
-        lifecycle::{Recorded, Problem, Report, Verdict},
+        lifecycle::{Problem, Recorded, Report, Verdict},
     };
 
     #[rstest]
@@ -95,7 +95,7 @@ mod tests {
     ) {
         let problem = Problem { reason: Reason::InvalidSpec, message: String::new() };
         let report = Report {
-            memory: Recorded::default(),
+            recorded: Recorded::default(),
             pending: !ready,
             ready: Verdict { ready, reason: Reason::Available, message: String::new() },
             rotating: None,
@@ -103,7 +103,7 @@ mod tests {
             next_rotation: None,
             revoking: None,
         };
-        let rest = Rest { wake, report: Box::new(report), quiet: false };
+        let rest = Wait { requeue: wake, report: Box::new(report), quiet: false };
         assert_eq!(outcome(&rest), expected);
     }
 }

@@ -1,17 +1,16 @@
 //! The shell around the decisions: it watches, observes, carries out one effect at a time, and shows the status.
 
 mod act;
+mod answer_memory;
 mod ask;
-mod secret_reservations;
-mod metrics;
-mod missing_keys;
+mod clock;
 mod error;
 mod events;
 mod finalizer;
 mod heirs;
-mod clock;
 mod local_state;
-mod answer_memory;
+mod metrics;
+mod missing_keys;
 mod namespaces;
 mod observe;
 mod provider;
@@ -20,11 +19,12 @@ mod reconcile;
 mod run;
 mod scope;
 mod seats;
-mod secret_reader;
 mod secret_cache;
+mod secret_reader;
+mod secret_reservations;
 mod shared;
-mod status;
 mod state_metrics;
+mod status;
 mod templates;
 mod term;
 mod turn;

@@ -57,9 +57,9 @@ impl Namespaces {
     }
 
     /// Waits until they are known for the first time.
-    pub async fn filled(&self) {
+    pub async fn wait_filled(&self) {
         if let Some(cache) = &self.0 {
-            cache.filled().await;
+            cache.wait_filled().await;
         }
     }
 

@@ -15,15 +15,15 @@ use super::{
     provider::Tenant,
     seats::Seat,
     status,
-    turn::{SecretLookup, Subject, Turn},
+    turn::{SecretLookup, Target, Turn},
     unread,
 };
 use crate::{
     api::{Adoption, DeletionPolicy, PreviousCredentials, ProviderKind, Reason, RotationStrategy, marks},
     backend::RequestLimits,
     lifecycle::{
-        Claim, Desired, Evidence, Flaw, Inheritance, GracePeriod, PlanIds, PlanView, Problem, ProviderView,
-        RotationPolicy, SecretView, Sequence, Wish, Observed,
+        Claim, Desired, Evidence, Flaw, GracePeriod, Inheritance, Observed, PlanIds, PlanView, Problem,
+        ProviderView, RotationPolicy, SecretView, Sequence, Wish,
     },
     secret::{self, Entries, Former, Layout, Marks, Ownership},
     wipe::HeldSecret,
@@ -33,14 +33,14 @@ impl Turn<'_> {
     /// Everything that the next decision may look at.
     pub(super) async fn observe(&mut self) -> Result<Observed, Error> {
         let desired = self.desired().await?;
-        let memory = status::memory(self.key.status.as_ref());
+        let memory = status::read(self.key.status.as_ref());
         let secret = self.secret_view().await?;
         let evidence = Evidence {
             owner: self.owner_of_keys(),
-            memory: &memory,
-            round: &self.round,
+            recorded: &memory,
+            run: &self.run,
             admitted: self.is_admitted(),
-            marks_keys: self.context.registry.marks_keys(&self.subject.provider),
+            marks_keys: self.context.registry.marks_keys(&self.target.provider),
             now: (self.context.clock)(),
         };
         let (secret, admitted, marks_keys) =
@@ -48,7 +48,7 @@ impl Turn<'_> {
         Ok(Observed {
             owner: self.owner_of_keys(),
             desired,
-            memory,
+            recorded: memory,
             secret,
             provider: self.provider_view()?,
             admitted,
@@ -56,14 +56,16 @@ impl Turn<'_> {
             noted_first: self.noted_first(),
             marks_keys,
             pause: self.pause(),
-            round: self.round.clone(),
+            run: self.run.clone(),
             missed: self.missed(),
-            late: self.late_answers(),
+            grace: self.late_answers(),
             // A key of a former ServiceKey was created by another process.
-            all_refused: self.memo.stored_finalizer && !self.memo.may_have_created && self.former().is_none(),
-            repair_from: self.memo.repairs.next(),
+            all_refused: self.local.stored_finalizer
+                && !self.local.may_have_created
+                && self.former().is_none(),
+            repair_from: self.local.repairs.next(),
             other_writers: self.other_writers.clone(),
-            told: status::told(self.key.status.as_ref(), self.key.metadata.generation),
+            published: status::published_ready(self.key.status.as_ref(), self.key.metadata.generation),
             now: (self.context.clock)(),
         })
     }
@@ -71,17 +73,17 @@ impl Turn<'_> {
     /// A request that was given up may be acted on until the remote side gives it up as well, which is taken to be no
     /// later than we do.
     fn late_answers(&self) -> GracePeriod {
-        let backend = self.context.registry.backend(&self.subject.provider).and_then(Result::ok);
+        let backend = self.context.registry.backend(&self.target.provider).and_then(Result::ok);
         let patience = backend.map_or(RequestLimits::DEFAULT_TIMEOUT, |backend| backend.timeout());
         let began = self.context.term.began();
         let unknown_until =
-            (!self.memo.stored_finalizer).then(|| began.checked_add(patience).unwrap_or(began));
+            (!self.local.stored_finalizer).then(|| began.checked_add(patience).unwrap_or(began));
         GracePeriod { patience, unknown_until }
     }
 
     /// What a broker calls the plan of the instance, as far as that is known without a request.
     pub(super) fn plan_view(&self) -> PlanView {
-        let backend = self.context.registry.backend(&self.subject.provider).and_then(Result::ok);
+        let backend = self.context.registry.backend(&self.target.provider).and_then(Result::ok);
         backend.map_or(PlanView::NotNeeded, |backend| backend.plan(&self.instance()))
     }
 
@@ -97,12 +99,12 @@ impl Turn<'_> {
     /// The current key, where a list of all keys did not show it.
     fn missed(&self) -> Option<Sequence> {
         let sequence = Sequence::new(self.key.status.as_ref()?.key.as_ref()?.sequence)?;
-        self.context.doubts.contains(self.identity(sequence)).then_some(sequence)
+        self.context.missing_keys.contains(self.identity(sequence)).then_some(sequence)
     }
 
     /// Until when the remote side wants to be left alone.
     fn pause(&self) -> Option<Timestamp> {
-        let backend = self.context.registry.backend(&self.subject.provider)?.ok()?;
+        let backend = self.context.registry.backend(&self.target.provider)?.ok()?;
         (self.context.clock)().checked_add(backend.paused()?).ok()
     }
 
@@ -139,24 +141,24 @@ impl Turn<'_> {
     /// [`Error::Unchecked`] where that can't be told now.
     async fn problem(&mut self) -> Result<Option<Problem>, Error> {
         let generation = self.key.metadata.generation.unwrap_or_default();
-        if let Some((checked, problem)) = &self.memo.checked_spec
+        if let Some((checked, problem)) = &self.local.checked_spec
             && *checked == generation
         {
             return Ok(problem.clone());
         }
         if let Some(problem) = unread::excess(&self.key.metadata) {
-            self.memo.checked_spec = Some((generation, Some(problem.clone())));
+            self.local.checked_spec = Some((generation, Some(problem.clone())));
             return Ok(Some(problem));
         }
         let layout = self.layout();
         let known = match self.context.options.secrets.check(&layout) {
             Err(refused) => Some(Err(refused)),
-            Ok(()) => self.context.templates.known(&self.subject.lane, &layout),
+            Ok(()) => self.context.templates.known(&self.target.lane, &layout),
         };
         let verdict = match known {
             Some(verdict) => verdict,
             None => {
-                let (context, lane) = (self.context, self.subject.lane.clone());
+                let (context, lane) = (self.context, self.target.lane.clone());
                 self.idle_during(context.templates.validate(&lane, layout)).await
             }
         };
@@ -168,7 +170,7 @@ impl Turn<'_> {
                 message: format!("`spec.secret` can't be fulfilled: {error}"),
             }),
         };
-        self.memo.checked_spec = Some((generation, invalid.clone()));
+        self.local.checked_spec = Some((generation, invalid.clone()));
         Ok(invalid)
     }
 
@@ -177,9 +179,9 @@ impl Turn<'_> {
     }
 
     fn provider_view(&self) -> Result<ProviderView, Error> {
-        let id = &self.subject.provider;
-        let labels = self.context.namespaces.labels(&self.subject.namespace);
-        let tenant = Tenant { namespace: &self.subject.namespace, labels: labels.as_ref() };
+        let id = &self.target.provider;
+        let labels = self.context.namespaces.labels(&self.target.namespace);
+        let tenant = Tenant { namespace: &self.target.namespace, labels: labels.as_ref() };
         let Some(view) = self.context.registry.view(id, &tenant) else {
             return Ok(ProviderView::Unavailable(Problem {
                 reason: Reason::ProviderNotFound,
@@ -216,7 +218,7 @@ impl Turn<'_> {
     /// # Errors
     /// [`Error::Outdated`] as long as not all ServiceKeys are known.
     fn obstacle_to_inheritance(&self, uids: &[Uuid]) -> Result<Option<Problem>, Error> {
-        let Self { context, subject, key, .. } = self;
+        let Self { context, target, key, .. } = self;
         let registry = &context.registry;
         let Some(heir) = heir(key) else { return Err(Error::Malformed("metadata.creationTimestamp")) };
         let mut is_former_alive = false;
@@ -226,15 +228,15 @@ impl Turn<'_> {
             is_former_alive |= is_leaving || registry.has_service_key(*uid).ok_or(Error::Outdated)?;
         }
         let denied = self.allowance().restore_denied();
-        let backend = registry.backend(&subject.provider).and_then(Result::ok);
+        let backend = registry.backend(&target.provider).and_then(Result::ok);
         let inheritance = Inheritance {
-            namespace: &subject.namespace,
+            namespace: &target.namespace,
             heir,
             is_settled: self.former().is_some_and(|uid| uids.contains(&uid)),
             is_former_alive,
             other_heir: uids
                 .iter()
-                .filter_map(|uid| registry.first_heir_except(*uid, &subject.provider, heir.uid))
+                .filter_map(|uid| registry.first_heir_except(*uid, &target.provider, heir.uid))
                 .min(),
             is_proved_by_marks: backend.is_some_and(|backend| backend.marks_show_names()),
             denied: denied.as_deref(),
@@ -246,7 +248,7 @@ impl Turn<'_> {
     fn not_permitted(&self) -> Option<Problem> {
         let status = self.key.status.as_ref();
         self.allowance().refusal(&Wish {
-            namespace: &self.subject.namespace,
+            namespace: &self.target.namespace,
             spec: &self.key.spec,
             has_key: status.is_some_and(|status| status.key.is_some()),
         })
@@ -257,21 +259,21 @@ impl Turn<'_> {
     /// # Errors
     /// [`Error::Outdated`] where its own event was not taken in yet.
     fn without_a_place(&self) -> Result<Option<Problem>, Error> {
-        let (allowance, subject) = (self.allowance(), &self.subject);
+        let (allowance, target) = (self.allowance(), &self.target);
         let Some(max) = allowance.max_keys().filter(|_| self.key.metadata.deletion_timestamp.is_none())
         else {
             return Ok(None);
         };
-        match self.context.seats.take(&subject.provider, &subject.namespace, subject.uid, max) {
+        match self.context.seats.take(&target.provider, &target.namespace, target.uid, max) {
             Seat::Taken => Ok(None),
-            Seat::Refused => Ok(allowance.no_place(&subject.namespace)),
+            Seat::Refused => Ok(allowance.no_place(&target.namespace)),
             Seat::Unknown => Err(Error::Outdated),
         }
     }
 
     /// Whether the provider admits the ServiceKey's namespace.
     fn is_admitted(&self) -> bool {
-        let Subject { provider, namespace, .. } = &self.subject;
+        let Target { provider, namespace, .. } = &self.target;
         let labels = self.context.namespaces.labels(namespace);
         self.context.registry.admits(provider, &Tenant { namespace, labels: labels.as_ref() })
     }
@@ -279,7 +281,7 @@ impl Turn<'_> {
     /// A role that is asked of a provider whose keys have none.
     fn misplaced_role(&self) -> Option<Problem> {
         self.key.spec.ibm_cloud.as_ref()?;
-        let id = &self.subject.provider;
+        let id = &self.target.provider;
         let backend = self.context.registry.backend(id)?.ok()?;
         (!backend.has_roles()).then(|| Problem {
             reason: Reason::InvalidSpec,
@@ -291,7 +293,7 @@ impl Turn<'_> {
 
     /// An adoption that is asked of a provider whose keys can't be taken over.
     fn impossible_adoption(&self) -> Option<Problem> {
-        let id = &self.subject.provider;
+        let id = &self.target.provider;
         let backend = self.context.registry.backend(id)?.ok()?;
         let wanted = self.key.spec.adoption == Adoption::IfExists;
         (wanted && !backend.adopts_keys()).then(|| Problem {
@@ -305,17 +307,17 @@ impl Turn<'_> {
 
     /// The Secret, from the newest that is known of it.
     async fn secret_view(&mut self) -> Result<SecretView<Claim>, Error> {
-        let subject = &self.subject;
+        let target = &self.target;
         if let Some(holder) = self.rival() {
             return Ok(SecretView::Foreign { holder });
         }
-        match &self.looked_up {
+        match &self.secret_lookup {
             Some(SecretLookup::Absent) => return Ok(SecretView::Absent),
             Some(SecretLookup::There(meta)) => return self.view_of(&meta.clone(), false).await,
             None if self.distrusts_cache => return Ok(SecretView::Unknown),
             None => {}
         }
-        match self.context.secrets.get(&subject.namespace, &subject.secret) {
+        match self.context.secrets.get(&target.namespace, &target.secret) {
             None => Ok(SecretView::Unknown),
             Some(known) => self.view_of(&known.meta, known.verified).await,
         }
@@ -326,14 +328,14 @@ impl Turn<'_> {
         if self.key.metadata.deletion_timestamp.is_some() {
             return None;
         }
-        let subject = &self.subject;
+        let target = &self.target;
         let claim =
-            self.context.claims.reserve(&subject.namespace, &subject.secret, subject.uid, &subject.name);
+            self.context.reservations.reserve(&target.namespace, &target.secret, target.uid, &target.name);
         claim.err().map(|rival| format!("ServiceKey `{rival}`"))
     }
 
     async fn view_of(&mut self, meta: &ObjectMeta, verified: bool) -> Result<SecretView<Claim>, Error> {
-        match secret::ownership(meta, &self.subject.owner_reference) {
+        match secret::ownership(meta, &self.target.owner_reference) {
             Ownership::Foreign { holder } => return Ok(SecretView::Foreign { holder }),
             Ownership::Former(Former { owner, created_for }) if !self.goes_on_with(created_for) => {
                 let obstacle = self.obstacle_to_inheritance(&[owner, created_for])?;
@@ -345,7 +347,7 @@ impl Turn<'_> {
         let (layout, marks) = (self.layout(), secret::read(meta));
         self.other_writers = None;
         let is_right = |marks: &&Marks<Claim>| {
-            let complete = secret::intact(meta, &self.subject.owner_reference, &layout);
+            let complete = secret::intact(meta, &self.target.owner_reference, &layout);
             // Admission may have changed what we wrote, which was accepted then.
             let accepted = self.is_own_version(meta);
             marks.imprint.layout == layout.digest() && (accepted || complete && verified)
@@ -367,8 +369,8 @@ impl Turn<'_> {
     /// The entries that were written and are still there, with the marks that they were written with: those that this
     /// process knows, or else those on the Secret, which another writer may have changed.
     pub(super) fn held(&self, secret: &Secret) -> Option<(Entries, Marks<Claim>)> {
-        let known = self.memo.written.as_ref().map(|written| written.marks.clone());
-        let found = Entries::of(secret);
+        let known = self.local.written.as_ref().map(|written| written.marks.clone());
+        let found = Entries::from_secret(secret);
         known.into_iter().chain(secret::read(&secret.metadata)).find_map(|marks| {
             let entries = marks.imprint.untouched(&found, &self.owner_of_keys())?;
             Some((entries, marks))
@@ -384,7 +386,7 @@ impl Turn<'_> {
     ) -> Option<Flaw> {
         let Marks { imprint, .. } = held;
         let is_as_marked = secret::read(&secret.metadata).as_ref() == Some(held);
-        let is_complete = secret::intact(&secret.metadata, &self.subject.owner_reference, layout);
+        let is_complete = secret::intact(&secret.metadata, &self.target.owner_reference, layout);
         let is_exact = secret.data.as_ref().map_or(0, BTreeMap::len) == entries.names().count();
         let is_wanted = imprint.layout == layout.digest();
         if is_as_marked && is_complete && is_exact && is_wanted {
@@ -400,12 +402,12 @@ impl Turn<'_> {
 
     /// Remembers a Secret that is right.
     pub(super) fn found_right(&mut self, meta: &ObjectMeta, marks: Marks<Claim>) {
-        self.memo.written = Some(WrittenSecret { version: meta.resource_version.clone(), marks });
+        self.local.written = Some(WrittenSecret { version: meta.resource_version.clone(), marks });
     }
 
     /// Whether this very version is what we wrote, by the status or by what this process knows.
     fn is_own_version(&self, meta: &ObjectMeta) -> bool {
-        let written = self.memo.written.as_ref();
+        let written = self.local.written.as_ref();
         let is_known = written.is_some_and(|written| written.version == meta.resource_version);
         is_known && meta.resource_version.is_some() || self.as_last_written(meta)
     }
@@ -414,13 +416,13 @@ impl Turn<'_> {
     fn as_last_written(&self, meta: &ObjectMeta) -> bool {
         let written = self.key.status.as_ref().and_then(|status| status.secret.as_ref());
         written.is_some_and(|secret| {
-            secret.name == self.subject.secret
+            secret.name == self.target.secret
                 && Some(&secret.resource_version) == meta.resource_version.as_ref()
         })
     }
 
     /// The Secret as a whole, which hardly anything needs.
     pub(super) async fn read_secret(&self) -> Result<Option<HeldSecret>, Error> {
-        self.secret_reader().read("read the Secret", &self.subject.secret).await
+        self.secret_reader().read("read the Secret", &self.target.secret).await
     }
 }

@@ -41,7 +41,7 @@ pub enum QueueEntry {
 
 impl Queue {
     /// As many places as calls to the remote side may be under way.
-    pub fn before(backend: &Backend, metrics: QueueMetrics) -> Self {
+    pub fn new(backend: &Backend, metrics: QueueMetrics) -> Self {
         Self { places: FairSemaphore::new(backend.concurrency().get()), metrics }
     }
 
@@ -94,14 +94,14 @@ impl<T: Clone + Eq + Hash> Waiting<T> {
 
 impl<T: Eq + Hash> Waiting<T> {
     /// An object changed, or is gone.
-    pub fn tell(&self, id: &T) {
+    pub fn notify(&self, id: &T) {
         if let Some(changed) = self.lock().get(id) {
             changed.notify_one();
         }
     }
 
     /// Objects may have changed; it is not known which.
-    pub fn tell_all(&self) {
+    pub fn notify_all(&self) {
         self.lock().values().for_each(|changed| changed.notify_one());
     }
 
@@ -112,7 +112,7 @@ impl<T: Eq + Hash> Waiting<T> {
 
 impl<T: Eq + Hash> Ticket<'_, T> {
     /// Waits for the next change; one that came since the last wait counts.
-    pub async fn changed(&self) {
+    pub async fn wait(&self) {
         self.changed.notified().await;
     }
 }

@@ -17,17 +17,16 @@ use tracing::Instrument;
 
 use super::{
     act::Flow,
-    metrics,
     error::Error,
-    finalizer,
-    queue::{QueueEntry, Queue},
-    turn::{Context, Subject, Turn},
+    finalizer, metrics,
+    queue::{Queue, QueueEntry},
+    turn::{Context, Target, Turn},
     unread,
 };
 use crate::{
     api::{ServiceKey, marks},
     fair::FairPermit,
-    lifecycle::{Effect, Problem, Rest, Step, Requeue, decide},
+    lifecycle::{Effect, Problem, Requeue, Step, Wait, decide},
     runtime::metrics::ReconcileOutcome,
 };
 
@@ -45,37 +44,37 @@ pub async fn reconcile(woken: Arc<ServiceKey>, context: Arc<Context>) -> Result<
 }
 
 async fn look_at(woken: &ServiceKey, context: &Context) -> Result<(Action, ReconcileOutcome), Error> {
-    let subject = Subject::of(woken)?;
+    let target = Target::new(woken)?;
     // A provider that is about to be loaded wakes its keys: what was said before might be wrong a moment later.
-    if !context.registry.wait_known(&subject.provider).await {
+    if !context.registry.wait_known(&target.provider).await {
         return Ok((Action::await_change(), ReconcileOutcome::Waiting));
     }
-    let worker = context.work(&subject.lane).await;
-    let span = subject.span();
+    let worker = context.work(&target.lane).await;
+    let span = target.span();
     // Many may wait for a place: what they need once they have it is put aside until then.
-    Ok(Box::pin(work(woken, subject, context, worker).instrument(span)).await)
+    Ok(Box::pin(work(woken, target, context, worker).instrument(span)).await)
 }
 
 async fn work(
     woken: &ServiceKey,
-    subject: Subject,
+    target: Target,
     context: &Context,
     worker: Option<FairPermit>,
 ) -> (Action, ReconcileOutcome) {
-    let uid = subject.uid;
-    let memo = context.memos.take(uid);
+    let uid = target.uid;
+    let local = context.local_states.take(uid);
     let Some(cached) = context.current(woken) else {
         // It has gone away since it was woken. The watch has told of that, or is about to.
-        let memo = match memo {
-            Some(memo) => context.memos.put(uid, memo),
-            None => context.memos.put_none(uid),
+        let local = match local {
+            Some(local) => context.local_states.put(uid, local),
+            None => context.local_states.put_none(uid),
         };
-        context.departures.note(woken, memo);
+        context.departures.note(woken, local);
         return (Action::await_change(), ReconcileOutcome::Gone);
     };
-    let mut memo = memo.unwrap_or_default();
-    let key = memo.newest(cached);
-    let mut turn = Turn::begin(context, subject, key, memo, worker);
+    let mut local = local.unwrap_or_default();
+    let key = local.newest(cached);
+    let mut turn = Turn::begin(context, target, key, local, worker);
     let result = turn.run().await;
     let outcome = match &result {
         Ok(_) => turn.outcome,
@@ -83,18 +82,18 @@ async fn work(
         Err(_) => ReconcileOutcome::Error,
     };
     let key = Arc::clone(&turn.key);
-    let mut memo = turn.end();
+    let mut local = turn.end();
     let action = result.unwrap_or_else(|error| {
         if !matches!(error, Error::Outdated) {
             tracing::warn!(%error, "a reconcile failed");
         }
-        memo.retry(None)
+        local.retry(None)
     });
-    let memo = context.memos.put(uid, memo);
-    context.departures.note(&key, memo);
+    let local = context.local_states.put(uid, local);
+    context.departures.note(&key, local);
     // What changed meanwhile found no memo to change. Looked at last: what changes from now on does.
     if let Some(current) = context.current(&key) {
-        context.memos.shown(uid, &current);
+        context.local_states.observe(uid, &current);
     }
     (action, outcome)
 }
@@ -111,11 +110,11 @@ impl Turn<'_> {
             if let Some(obstacle) = unread::obstacle(&self.key.metadata) {
                 return self.refuse(obstacle).await;
             }
-            let world = self.observe().await?;
-            match decide(&world) {
+            let observed = self.observe().await?;
+            match decide(&observed) {
                 Step::Act(effect) => {
-                    if world.repairs(&effect) {
-                        self.memo.repairs.note((self.context.clock)());
+                    if observed.repairs(&effect) {
+                        self.local.repairs.note((self.context.clock)());
                     }
                     let step = tracing::info_span!("step", effect = <&str>::from(&effect));
                     if self.carry_out(effect).instrument(step).await? == Flow::Ended {
@@ -136,7 +135,7 @@ impl Turn<'_> {
             "{message}; until then no key is created or revoked for this ServiceKey, nor is it let go"
         );
         self.show_unread(&Problem { reason, message }).await?;
-        self.memo.reset_backoff();
+        self.local.reset_backoff();
         Ok(Action::await_change())
     }
 
@@ -150,12 +149,12 @@ impl Turn<'_> {
     async fn ask(&mut self, effect: Effect) -> Result<Flow, Error> {
         if self.place.is_none()
             && !(effect == Effect::CheckInstance && self.knows_instance())
-            && let Some(queue) = self.context.registry.queue(&self.subject.provider)
+            && let Some(queue) = self.context.registry.queue(&self.target.provider)
         {
-            match queue.enter_now(&self.subject.lane) {
+            match queue.enter_now(&self.target.lane) {
                 QueueEntry::Free(place) => self.place = Some(place),
                 QueueEntry::Taken if self.vanished => {
-                    let lane = self.subject.lane.clone();
+                    let lane = self.target.lane.clone();
                     self.place = self.idle_during(queue.enter(lane)).await;
                     return Ok(Flow::Continues);
                 }
@@ -164,7 +163,7 @@ impl Turn<'_> {
             }
         }
         self.worker = None;
-        let lane = self.subject.lane.clone();
+        let lane = self.target.lane.clone();
         // On the heap: what a backend does is large, and deep in what a reconcile waits for. Without its type: the compiler
         // looks no deeper.
         let after = lane.clone().scope(self.act(effect)).boxed().await;
@@ -177,18 +176,18 @@ impl Turn<'_> {
     async fn wait_in(&mut self, queue: Queue) -> Flow {
         self.worker = None;
         let context = self.context;
-        let ticket = context.waiting.ticket(&self.subject.uid);
-        let mut place = pin!(queue.enter(self.subject.lane.clone()));
+        let ticket = context.waiting.ticket(&self.target.uid);
+        let mut place = pin!(queue.enter(self.target.lane.clone()));
         self.place = loop {
             tokio::select! {
                 place = &mut place => break place,
-                () = ticket.changed() => if self.has_changed() { break None },
+                () = ticket.wait() => if self.has_changed() { break None },
             }
         };
-        self.worker = context.work(&self.subject.lane).await;
+        self.worker = context.work(&self.target.lane).await;
         match context.current(&self.key) {
             Some(cached) => {
-                self.key = self.memo.newest(cached);
+                self.key = self.local.newest(cached);
                 Flow::Continues
             }
             None => Flow::Ended,
@@ -199,17 +198,17 @@ impl Turn<'_> {
     pub(super) async fn idle_during<T>(&mut self, wait: impl Future<Output = T>) -> T {
         self.worker = None;
         let came = wait.await;
-        self.worker = self.context.work(&self.subject.lane).await;
+        self.worker = self.context.work(&self.target.lane).await;
         came
     }
 
     /// Whether the ServiceKey is another than the one that is acted on, which may be ahead of the cache.
     fn has_changed(&mut self) -> bool {
         let Some(cached) = self.context.current(&self.key) else { return true };
-        self.memo.newest(cached).resource_version() != self.key.resource_version()
+        self.local.newest(cached).resource_version() != self.key.resource_version()
     }
 
-    async fn rest(&mut self, rest: Rest) -> Result<Action, Error> {
+    async fn rest(&mut self, rest: Wait) -> Result<Action, Error> {
         self.outcome = metrics::outcome(&rest);
         let let_go = self.key.metadata.deletion_timestamp.is_some()
             && !finalizer::has(&self.key.metadata, marks::FINALIZER);
@@ -220,9 +219,9 @@ impl Turn<'_> {
     }
 
     /// How long the rest lasts unless something changes; `None`: for ever.
-    pub(super) fn next_look(&mut self, rest: &Rest) -> Option<Duration> {
-        self.memo.rests(rest, self.round.held_back.is_some());
-        match rest.wake {
+    pub(super) fn next_look(&mut self, rest: &Wait) -> Option<Duration> {
+        self.local.note_wait(rest, self.run.held_back.is_some());
+        match rest.requeue {
             Requeue::OnChange => None,
             Requeue::Retry { not_before } => Some(self.try_again(not_before)),
             Requeue::At(time) | Requeue::PauseEnds(time) => Some(self.until(time)),
@@ -232,7 +231,7 @@ impl Turn<'_> {
 
     /// Settles when what failed is attempted again.
     fn try_again(&mut self, not_before: Option<Duration>) -> Duration {
-        let wait = self.memo.wait(not_before);
+        let wait = self.local.wait(not_before);
         if let Ok(until) = (self.context.clock)().checked_add(wait) {
             self.note_setback(until);
         }
@@ -242,8 +241,8 @@ impl Turn<'_> {
     /// Settles when to look next at what is under way, which is not after the end of patience.
     fn schedule_poll(&mut self) -> Duration {
         // Nothing else is polled.
-        let Some(work) = &mut self.round.under_way else { return self.memo.wait(None) };
-        let wait = self.memo.next_poll(work);
+        let Some(work) = &mut self.run.pending else { return self.local.wait(None) };
+        let wait = self.local.next_poll(work);
         let next = (self.context.clock)().checked_add(wait).unwrap_or(work.ends).min(work.ends);
         work.next_poll = Some(next);
         self.until(next)

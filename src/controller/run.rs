@@ -26,14 +26,13 @@ use kube::{
 use uuid::Uuid;
 
 use super::{
-    secret_reservations::SecretReservations,
-    missing_keys::MissingKeys,
+    answer_memory::AnswerMemory,
+    clock,
     events::Events,
     finalizer,
     heirs::Heirs,
-    clock,
     local_state::LocalStates,
-    answer_memory::AnswerMemory,
+    missing_keys::MissingKeys,
     namespaces::Namespaces,
     provider::{self, ProviderId, Registry},
     queue::Waiting,
@@ -41,6 +40,7 @@ use super::{
     scope::Scope,
     seats::Seats,
     secret_cache::{self, OwnWrites, SecretCache},
+    secret_reservations::SecretReservations,
     shared::{Shared, Shares},
     state_metrics,
     term::Term,
@@ -125,7 +125,7 @@ impl Operator {
             client: self.client.clone(),
             options: Arc::clone(&self.options),
             registry: Arc::default(),
-            doubts: Arc::default(),
+            missing_keys: Arc::default(),
             seats: Arc::default(),
             namespaces: Namespaces::default(),
             events: Events::start(self.client.clone()),
@@ -133,7 +133,7 @@ impl Operator {
             metrics: self.metrics.clone(),
             term: Arc::new(Term::new(self.leadership.clone(), Arc::clone(&self.clock))),
             shares: Shares::default(),
-            memory: AnswerMemory::default(),
+            answer_memory: AnswerMemory::default(),
         };
         if self.options.namespaces.is_none() {
             let (namespaces, news) = Namespaces::watch(self.client.clone(), self.metrics.watches());
@@ -150,7 +150,8 @@ impl Operator {
         let (registry, clock, term) =
             (Arc::clone(&shared.registry), Arc::clone(&self.clock), Arc::clone(&shared.term));
         // Who stands by tells nothing, or all replicas together would tell everything twice.
-        let stock = move || if term.has_begun() { state_metrics::collect(&registry, clock()) } else { Vec::new() };
+        let stock =
+            move || if term.has_begun() { state_metrics::collect(&registry, clock()) } else { Vec::new() };
         self.metrics.set_state_source(stock);
         let work = stream::select_all(work).for_each(|()| future::ready(()));
         tokio::select! {
@@ -185,14 +186,14 @@ impl Operator {
         scope: &Scope,
         relabelled: BoxStream<'static, String>,
     ) -> BoxStream<'static, ()> {
-        let (claims, memos) = (Arc::<SecretReservations>::default(), Arc::<LocalStates>::default());
+        let (claims, local_states) = (Arc::<SecretReservations>::default(), Arc::<LocalStates>::default());
         let (departures, vanished) = Departures::new(Arc::clone(&shared.term));
         let departures = Arc::new(departures);
         let waiting = Arc::<Waiting<Uuid>>::default();
         let heirs = Arc::<Heirs>::default();
         let noted = Noted {
-            claims: Arc::clone(&claims),
-            memos: Arc::clone(&memos),
+            reservations: Arc::clone(&claims),
+            local_states: Arc::clone(&local_states),
             departures: Arc::clone(&departures),
             waiting: Arc::clone(&waiting),
             registry: Arc::clone(&shared.registry),
@@ -217,16 +218,16 @@ impl Operator {
         let (secrets, secret_changes) =
             watch::metadata::<Secret>(scope.api(self.client.clone()), ours, watches);
         let keys = cache.store.clone();
-        shared.registry.count_keys_of(cache, heirs);
-        shared.registry.count_secrets_of(secrets.clone());
+        shared.registry.add_keys(cache, heirs);
+        shared.registry.add_secrets(secrets.clone());
         let known_keys = keys.clone();
         let secret_owners = secret_changes
             .inspect(move |change| observed.observe(change))
             .flat_map(move |change| stream::iter(secret_cache::owners(&change, &known_keys)));
 
         let affected = keys_of_providers(&shared.registry, keys.clone());
-        let in_doubt = known_doubts(&shared.doubts, keys.clone());
-        let seated = shared.seats.freed();
+        let in_doubt = known_doubts(&shared.missing_keys, keys.clone());
+        let seated = shared.seats.subscribe();
         let tenants = keys_of_tenants(relabelled, keys.clone());
         let late = keys_that_rest(clock::forward_jumps(Arc::clone(&self.clock)), keys.clone());
         let context = Arc::new(Context {
@@ -237,14 +238,14 @@ impl Operator {
             registry: Arc::clone(&shared.registry),
             events: shared.events.clone(),
             metrics: self.metrics.clone(),
-            claims,
-            memos,
+            reservations: claims,
+            local_states: local_states,
             keys: keys.clone(),
             secrets: SecretCache::new(secrets, own_writes),
             namespaces: shared.namespaces.clone(),
-            doubts: Arc::clone(&shared.doubts),
+            missing_keys: Arc::clone(&shared.missing_keys),
             seats: Arc::clone(&shared.seats),
-            memory: shared.memory.clone(),
+            answer_memory: shared.answer_memory.clone(),
             workers: FairSemaphore::new(usize::from(self.options.concurrency)),
             secret_reads: shared.shares.secret_reads.clone(),
             waiting,
@@ -302,8 +303,8 @@ fn keys_that_rest(
 
 /// What is kept in step with the ServiceKeys that exist.
 struct Noted {
-    claims: Arc<SecretReservations>,
-    memos: Arc<LocalStates>,
+    reservations: Arc<SecretReservations>,
+    local_states: Arc<LocalStates>,
     departures: Arc<Departures>,
     waiting: Arc<Waiting<Uuid>>,
     registry: Arc<Registry>,
@@ -315,35 +316,35 @@ impl Noted {
     fn note(&self, change: &WatchChange<ServiceKey>) {
         match change {
             WatchChange::Applied(key) => {
-                note_key(key, &self.claims);
+                note_key(key, &self.reservations);
                 self.seats.note(key);
                 self.heirs.note(key);
                 if let Some(uid) = turn::uid(key) {
-                    self.memos.shown(uid, key);
-                    self.waiting.tell(&uid);
+                    self.local_states.observe(uid, key);
+                    self.waiting.notify(&uid);
                 }
             }
             WatchChange::Deleted(key) => {
                 if let Some(uid) = turn::uid(key) {
                     let namespace = key.namespace().unwrap_or_default();
-                    self.claims.release(&namespace, &turn::secret_name(key), uid);
-                    self.departures.deleted(key, &self.memos);
-                    self.waiting.tell(&uid);
+                    self.reservations.release(&namespace, &turn::secret_name(key), uid);
+                    self.departures.mark_deleted(key, &self.local_states);
+                    self.waiting.notify(&uid);
                 }
                 self.seats.remove(key);
                 self.heirs.remove(key);
-                self.registry.released_by_a_key(&ProviderId::of(key));
+                self.registry.notify_released(&ProviderId::from_key(key));
             }
             WatchChange::Listed(keys) => {
                 let exist: HashSet<_> = keys.iter().filter_map(|key| turn::uid(key)).collect();
-                self.claims.retain(&exist);
-                self.memos.retain(&exist);
-                self.registry.released_by_keys();
-                self.waiting.tell_all();
+                self.reservations.retain(&exist);
+                self.local_states.retain(&exist);
+                self.registry.notify_all_released();
+                self.waiting.notify_all();
                 for (uid, key) in keys.iter().filter_map(|key| Some((turn::uid(key)?, key))) {
-                    self.memos.shown(uid, key);
+                    self.local_states.observe(uid, key);
                 }
-                keys.iter().for_each(|key| note_key(key, &self.claims));
+                keys.iter().for_each(|key| note_key(key, &self.reservations));
                 keys.iter().for_each(|key| self.seats.note(key));
                 self.seats.retain(&exist);
                 self.heirs.replace(keys.iter().map(Arc::as_ref));
@@ -384,8 +385,8 @@ fn keys_of_providers(
     registry: &Registry,
     keys: Store<ServiceKey>,
 ) -> impl Stream<Item = ObjectRef<ServiceKey>> + use<> {
-    registry.changes().flat_map(move |changed| {
-        let waiting = keys.state_filter(|key| ProviderId::of(key) == changed);
+    registry.subscribe().flat_map(move |changed| {
+        let waiting = keys.state_filter(|key| ProviderId::from_key(key) == changed);
         stream::iter(waiting).map(|key| ObjectRef::from_obj(key.as_ref()))
     })
 }

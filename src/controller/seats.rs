@@ -86,7 +86,7 @@ pub enum Seat {
 
 impl Seats {
     /// Tells of every ServiceKey from now on that waits and may have a place.
-    pub fn freed(&self) -> UnboundedReceiver<ObjectRef<ServiceKey>> {
+    pub fn subscribe(&self) -> UnboundedReceiver<ObjectRef<ServiceKey>> {
         let (sender, receiver) = unbounded();
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
         receiver
@@ -166,7 +166,9 @@ impl Seats {
 fn group_of(key: &ServiceKey) -> Option<(Group, Uuid)> {
     match key.spec.provider_ref.kind {
         ProviderKind::KeyProvider => None,
-        ProviderKind::ClusterKeyProvider => Some(((ProviderId::of(key), key.namespace()?), turn::uid(key)?)),
+        ProviderKind::ClusterKeyProvider => {
+            Some(((ProviderId::from_key(key), key.namespace()?), turn::uid(key)?))
+        }
     }
 }
 
@@ -194,7 +196,7 @@ mod tests {
     }
 
     fn take(seats: &Seats, key: &ServiceKey, max: usize) -> Seat {
-        seats.take(&ProviderId::of(key), "team", turn::uid(key).unwrap(), max)
+        seats.take(&ProviderId::from_key(key), "team", turn::uid(key).unwrap(), max)
     }
 
     fn woken(freed: &mut UnboundedReceiver<ObjectRef<ServiceKey>>) -> Option<String> {
@@ -221,7 +223,7 @@ mod tests {
     #[test]
     fn a_free_place_wakes_the_next() {
         let (seats, keys) = (Seats::default(), [key("a", 1, 0), key("b", 2, 1), key("c", 3, 2)]);
-        let mut freed = seats.freed();
+        let mut freed = seats.subscribe();
         keys.iter().for_each(|key| seats.note(key));
         let [a, b, c] = keys;
         assert_eq!([&a, &b, &c].map(|key| take(&seats, key, 1)), [Seat::Taken, Seat::Refused, Seat::Refused]);

@@ -114,7 +114,7 @@ impl SecretCache {
 
     /// Waits for the first fill of the cache.
     pub async fn ready(&self) {
-        self.cache.filled().await;
+        self.cache.wait_filled().await;
     }
 
     /// The newest that is known of a Secret of ours; `None`: it has to be looked up.
@@ -175,7 +175,9 @@ pub fn owners(
     keys: &Store<ServiceKey>,
 ) -> Vec<ObjectRef<ServiceKey>> {
     match change {
-        WatchChange::Applied(secret) | WatchChange::Deleted(secret) => owner(secret, keys).into_iter().collect(),
+        WatchChange::Applied(secret) | WatchChange::Deleted(secret) => {
+            owner(secret, keys).into_iter().collect()
+        }
         // Whoever finds the own Secret as it should be asks nobody anything.
         WatchChange::Listed(_) => keys.state().iter().map(|key| ObjectRef::from_obj(key.as_ref())).collect(),
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use kube::Client;
 
 use super::{
-    Clock, Options, missing_keys::MissingKeys, events::Events, answer_memory::AnswerMemory, namespaces::Namespaces,
-    provider::Registry, seats::Seats, secret_reader, templates::Templates, term::Term,
+    Clock, Options, answer_memory::AnswerMemory, events::Events, missing_keys::MissingKeys,
+    namespaces::Namespaces, provider::Registry, seats::Seats, secret_reader, templates::Templates,
+    term::Term,
 };
 use crate::{backend::RemoteShares, fair::FairSemaphore, runtime::Metrics};
 
@@ -23,14 +24,14 @@ pub struct Shared {
     pub client: Client,
     pub options: Arc<Options>,
     pub registry: Arc<Registry>,
-    pub doubts: Arc<MissingKeys>,
+    pub missing_keys: Arc<MissingKeys>,
     pub seats: Arc<Seats>,
     pub namespaces: Namespaces,
     pub events: Events,
     pub clock: Clock,
     pub metrics: Metrics,
     pub term: Arc<Term>,
-    pub memory: AnswerMemory,
+    pub answer_memory: AnswerMemory,
     pub shares: Shares,
 }
 

@@ -32,7 +32,7 @@ fn sorted(
 ) -> Vec<ProviderState> {
     let mut homeless = ProviderState { backend: UNKNOWN_BACKEND, ..ProviderState::default() };
     for key in keys {
-        let stock = providers.get_mut(&ProviderId::of(key)).unwrap_or(&mut homeless);
+        let stock = providers.get_mut(&ProviderId::from_key(key)).unwrap_or(&mut homeless);
         stock.keys[state(key) as usize] += 1;
         if let Some(status) = key.status.as_ref().filter(|_| is_cared_for(key)) {
             count(stock, status, now);
@@ -207,7 +207,8 @@ mod tests {
     fn service_keys_of_providers_that_do_not_exist_are_counted_together() {
         let keys = ["broker", "misspelled", "another"].map(|provider| key(provider, &json!({})));
         let stock = stock_of(&keys);
-        let pending = stock.iter().map(|provider| (provider.name.as_str(), provider.keys[KeyState::Pending as usize]));
+        let pending =
+            stock.iter().map(|provider| (provider.name.as_str(), provider.keys[KeyState::Pending as usize]));
         assert_eq!(pending.collect::<Vec<_>>(), [("broker", 1), ("", 2)]);
     }
 }

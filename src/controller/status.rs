@@ -10,13 +10,13 @@ use crate::{
         self, Binding, ConditionType, KeyGone, KeyStatus, Reason, SecretStatus, ServiceKey, ServiceKeyStatus,
     },
     lifecycle::{
-        LossCause, LostKey, KeyRecord, Recorded, Operation, OperationKind, PlanIds, PreviousKey, Problem, Report,
-        Sequence, PublishedReady, PendingOperation,
+        KeyRecord, LossCause, LostKey, Operation, OperationKind, PendingOperation, PlanIds, PreviousKey,
+        Problem, PublishedReady, Recorded, Report, Sequence,
     },
 };
 
 /// What the status remembers.
-pub fn memory(status: Option<&ServiceKeyStatus>) -> Recorded {
+pub fn read(status: Option<&ServiceKeyStatus>) -> Recorded {
     let Some(status) = status else { return Recorded::default() };
     Recorded {
         key: status.key.as_ref().and_then(key_record),
@@ -38,7 +38,7 @@ pub fn owner_of_keys(key: &ServiceKey) -> Option<Uuid> {
 }
 
 /// What the status says about this generation of the spec.
-pub fn told(status: Option<&ServiceKeyStatus>, generation: Option<i64>) -> Option<PublishedReady> {
+pub fn published_ready(status: Option<&ServiceKeyStatus>, generation: Option<i64>) -> Option<PublishedReady> {
     let conditions = &status.filter(|status| status.observed_generation == generation)?.conditions;
     let ready = conditions.iter().find(|condition| condition.type_ == ConditionType::Ready.as_str())?;
     let reason = Reason::ALL.iter().find(|reason| reason.as_str() == ready.reason)?;
@@ -51,7 +51,7 @@ fn operation(operation: &api::OperationStatus) -> Option<Operation> {
     let kind = match kind {
         api::OperationStatusKind::Bind => OperationKind::Bind,
         api::OperationStatusKind::CleanUp => OperationKind::CleanUp,
-        api::OperationStatusKind::MakeRoom => OperationKind::RevokeFirst,
+        api::OperationStatusKind::RevokeFirst => OperationKind::RevokeFirst,
         api::OperationStatusKind::Unbind => return None,
     };
     Some(Operation {
@@ -149,8 +149,12 @@ pub struct StatusContext<'a> {
 }
 
 /// The status that shows the report. Where nothing changed it equals `before`.
-pub fn of(report: &Report, before: Option<&ServiceKeyStatus>, context: &StatusContext<'_>) -> ServiceKeyStatus {
-    let Report { memory, pending: _, ready, rotating, stalled, next_rotation, revoking } = report;
+pub fn from_report(
+    report: &Report,
+    before: Option<&ServiceKeyStatus>,
+    context: &StatusContext<'_>,
+) -> ServiceKeyStatus {
+    let Report { recorded, pending: _, ready, rotating, stalled, next_rotation, revoking } = report;
     let secret = |resource_version| SecretStatus { name: context.secret.to_owned(), resource_version };
     let verdict = Problem { reason: ready.reason, message: ready.message.clone() };
     let reconciling = report.reconciling();
@@ -166,27 +170,27 @@ pub fn of(report: &Report, before: Option<&ServiceKeyStatus>, context: &StatusCo
         .into_iter()
         .flatten()
         .collect(),
-        binding: memory.key.as_ref().map(|_| Binding { name: context.secret.to_owned() }),
-        secret: memory.key.as_ref().and(context.secret_version.clone()).map(secret),
-        key: memory.key.as_ref().map(|key| key_status(key, memory.departure(key.sequence))),
-        previous_keys: memory.previous.iter().map(previous_status).collect(),
+        binding: recorded.key.as_ref().map(|_| Binding { name: context.secret.to_owned() }),
+        secret: recorded.key.as_ref().and(context.secret_version.clone()).map(secret),
+        key: recorded.key.as_ref().map(|key| key_status(key, recorded.departure(key.sequence))),
+        previous_keys: recorded.previous.iter().map(previous_status).collect(),
         instance_place: context
             .place
             .clone()
             .or_else(|| before.and_then(|status| status.instance_place.clone())),
         next_rotation: next_rotation.map(Time),
-        operation: memory
+        operation: recorded
             .operation
             .as_ref()
             .map(operation_status)
             .or_else(|| revoking.as_ref().map(revocation_status)),
-        former_uid: memory.former.map(|uid| uid.to_string()),
+        former_uid: recorded.former.map(|uid| uid.to_string()),
     }
 }
 
-/// The status of a ServiceKey of which a part can't be read. What it remembers stays, and so does `Ready` where the key
+/// The status of a ServiceKey of which a part can't be recorded. What it remembers stays, and so does `Ready` where the key
 /// works: whether it still does is not found out.
-pub fn of_unread(
+pub fn from_unread(
     before: Option<&ServiceKeyStatus>,
     problem: &Problem,
     generation: Option<i64>,
@@ -210,7 +214,7 @@ fn operation_status(operation: &Operation) -> api::OperationStatus {
         kind: match kind {
             OperationKind::Bind => api::OperationStatusKind::Bind,
             OperationKind::CleanUp => api::OperationStatusKind::CleanUp,
-            OperationKind::RevokeFirst => api::OperationStatusKind::MakeRoom,
+            OperationKind::RevokeFirst => api::OperationStatusKind::RevokeFirst,
         },
         sequence: sequence.number(),
         token: token.clone(),

@@ -15,18 +15,18 @@ use uuid::Uuid;
 
 use super::{
     Clock, Options,
-    secret_reservations::SecretReservations,
-    missing_keys::MissingKeys,
+    answer_memory::AnswerMemory,
     error::Error,
     events::Events,
     local_state::{LocalState, LocalStates},
-    answer_memory::AnswerMemory,
+    missing_keys::MissingKeys,
     namespaces::Namespaces,
     provider::{ProviderId, Registry, Tenant},
     queue::{QueuePlace, Waiting},
     seats::Seats,
-    secret_reader::SecretReader,
     secret_cache::SecretCache,
+    secret_reader::SecretReader,
+    secret_reservations::SecretReservations,
     status,
     templates::Templates,
     term::Term,
@@ -50,14 +50,14 @@ pub struct Context {
     pub(super) registry: Arc<Registry>,
     pub(super) events: Events,
     pub(super) metrics: Metrics,
-    pub(super) claims: Arc<SecretReservations>,
-    pub(super) memos: Arc<LocalStates>,
+    pub(super) reservations: Arc<SecretReservations>,
+    pub(super) local_states: Arc<LocalStates>,
     pub(super) keys: Store<ServiceKey>,
     pub(super) secrets: SecretCache,
     pub(super) namespaces: Namespaces,
-    pub(super) doubts: Arc<MissingKeys>,
+    pub(super) missing_keys: Arc<MissingKeys>,
     pub(super) seats: Arc<Seats>,
-    pub(super) memory: AnswerMemory,
+    pub(super) answer_memory: AnswerMemory,
     /// Places for those who work, which does not include waiting for a remote side. Namespaces take turns.
     pub(super) workers: FairSemaphore,
     /// Places for reads of whole Secrets.
@@ -73,7 +73,7 @@ impl Context {
     pub(super) async fn ready(&self) {
         self.term.begins().await;
         self.secrets.ready().await;
-        self.namespaces.filled().await;
+        self.namespaces.wait_filled().await;
     }
 
     /// The ServiceKey as the cache shows it now; `None` once it is gone.
@@ -89,7 +89,7 @@ impl Context {
 }
 
 /// The ServiceKey that a reconcile is about, in the parts that never change.
-pub(super) struct Subject {
+pub(super) struct Target {
     pub(super) uid: Uuid,
     pub(super) namespace: String,
     pub(super) name: String,
@@ -101,8 +101,8 @@ pub(super) struct Subject {
     pub(super) lane: Lane,
 }
 
-impl Subject {
-    pub(super) fn of(key: &ServiceKey) -> Result<Self, Error> {
+impl Target {
+    pub(super) fn new(key: &ServiceKey) -> Result<Self, Error> {
         let uid = uid(key).ok_or(Error::Malformed("metadata.uid"))?;
         let namespace = key.namespace().ok_or(Error::Malformed("metadata.namespace"))?;
         let provider = &key.spec.provider_ref;
@@ -139,17 +139,17 @@ pub(super) fn secret_name(key: &ServiceKey) -> String {
 /// One reconcile.
 pub(super) struct Turn<'a> {
     pub(super) context: &'a Context,
-    pub(super) subject: Subject,
+    pub(super) target: Target,
     /// The newest object: the cache's, or what our own last write returned.
     pub(super) key: Arc<ServiceKey>,
-    pub(super) memo: LocalState,
-    pub(super) round: RunState,
+    pub(super) local: LocalState,
+    pub(super) run: RunState,
     /// What a look-up of the Secret by name showed, until we write it.
-    pub(super) looked_up: Option<SecretLookup>,
+    pub(super) secret_lookup: Option<SecretLookup>,
     /// Whether a write showed that the cache is behind: the Secret has to be looked up.
     pub(super) distrusts_cache: bool,
     /// The version of the Secret that we wrote in this reconcile.
-    pub(super) wrote_secret: Option<String>,
+    pub(super) written_version: Option<String>,
     /// Who else owns fields of a Secret that is not right, in words.
     pub(super) other_writers: Option<String>,
     /// Writes of the Secret in this reconcile that another writer was faster than.
@@ -174,28 +174,28 @@ impl<'a> Turn<'a> {
     /// A turn that goes on where the last one ended.
     pub(super) fn begin(
         context: &'a Context,
-        subject: Subject,
+        target: Target,
         key: Arc<ServiceKey>,
-        mut memo: LocalState,
+        mut local: LocalState,
         worker: Option<FairPermit>,
     ) -> Self {
-        let round = RunState {
-            in_hand: memo.in_hand().map(|(key, _)| key.clone()),
-            stored: memo.stored.take(),
-            under_way: memo.under_way.take(),
-            given_up: memo.given_up.take(),
+        let run = RunState {
+            in_hand: local.in_hand().map(|(key, _)| key.clone()),
+            stored: local.stored.take(),
+            pending: local.pending.take(),
+            given_up: local.given_up.take(),
             ..RunState::default()
         };
         let mut turn = Self {
             context,
-            subject,
+            target,
             key,
-            memo,
-            round,
-            looked_up: None,
+            local,
+            run,
+            secret_lookup: None,
             other_writers: None,
             distrusts_cache: false,
-            wrote_secret: None,
+            written_version: None,
             conflicts: 0,
             worker,
             place: None,
@@ -210,11 +210,11 @@ impl<'a> Turn<'a> {
     /// What is remembered of it.
     pub(super) fn end(mut self) -> LocalState {
         self.remember_unusable();
-        let Self { mut memo, key, round, .. } = self;
-        (memo.under_way, memo.given_up) = (round.under_way, round.given_up);
-        let told = status::memory(key.status.as_ref()).key;
-        memo.stored = round.stored.filter(|stored| told.as_ref() != Some(stored));
-        memo
+        let Self { mut local, key, run, .. } = self;
+        (local.pending, local.given_up) = (run.pending, run.given_up);
+        let told = status::read(key.status.as_ref()).key;
+        local.stored = run.stored.filter(|stored| told.as_ref() != Some(stored));
+        local
     }
 }
 
@@ -266,12 +266,12 @@ impl Turn<'_> {
 
     /// The UID that the ids of its keys follow from.
     pub(super) fn owner_of_keys(&self) -> Uuid {
-        self.former().unwrap_or(self.subject.uid)
+        self.former().unwrap_or(self.target.uid)
     }
 
     /// Whether a Secret belongs to the ServiceKey, or to the one that it was restored from.
     pub(super) fn is_ours(&self, meta: &ObjectMeta) -> bool {
-        match secret::ownership(meta, &self.subject.owner_reference) {
+        match secret::ownership(meta, &self.target.owner_reference) {
             Ownership::Ours => true,
             Ownership::Former(former) => self.goes_on_with(former.created_for),
             Ownership::Foreign { .. } => false,
@@ -294,37 +294,37 @@ impl Turn<'_> {
 
     /// What the provider permits the namespace.
     pub(super) fn allowance(&self) -> Allowance {
-        let labels = self.context.namespaces.labels(&self.subject.namespace);
-        let tenant = Tenant { namespace: &self.subject.namespace, labels: labels.as_ref() };
-        self.context.registry.allowance(&self.subject.provider, &tenant)
+        let labels = self.context.namespaces.labels(&self.target.namespace);
+        let tenant = Tenant { namespace: &self.target.namespace, labels: labels.as_ref() };
+        self.context.registry.allowance(&self.target.provider, &tenant)
     }
 
     /// The ServiceKey, for the remote side's own records.
     pub(super) fn owner(&self) -> Owner {
         Owner {
-            namespace: self.subject.namespace.clone(),
-            name: self.subject.name.clone(),
-            uid: self.subject.uid,
+            namespace: self.target.namespace.clone(),
+            name: self.target.name.clone(),
+            uid: self.target.uid,
             cluster_id: self.context.namespaces.cluster_id(),
         }
     }
 
     /// The kind of the remote side, for metrics: also of one that can't be asked.
     pub(super) fn kind_of_backend(&self) -> &'static str {
-        self.context.registry.kind(&self.subject.provider)
+        self.context.registry.kind(&self.target.provider)
     }
 
     pub(super) fn keys_api(&self) -> Api<ServiceKey> {
-        Api::namespaced(self.context.client.clone(), &self.subject.namespace)
+        Api::namespaced(self.context.client.clone(), &self.target.namespace)
     }
 
     /// Reads Secrets of the ServiceKey's namespace as a whole.
     pub(super) fn secret_reader(&self) -> SecretReader {
-        let Self { context, subject, .. } = self;
-        SecretReader::new(self.secrets_api(), subject.lane.clone(), context.secret_reads.clone())
+        let Self { context, target, .. } = self;
+        SecretReader::new(self.secrets_api(), target.lane.clone(), context.secret_reads.clone())
     }
 
     pub(super) fn secrets_api(&self) -> Api<Secret> {
-        Api::namespaced(self.context.client.clone(), &self.subject.namespace)
+        Api::namespaced(self.context.client.clone(), &self.target.namespace)
     }
 }

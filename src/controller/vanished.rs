@@ -29,12 +29,12 @@ use uuid::Uuid;
 use super::{
     act::Flow,
     error::Error,
-    locked,
     local_state::{Forgotten, LONGEST_WAIT, LocalState, LocalStates},
+    locked,
     reconcile::MAX_STEPS,
     status,
     term::Term,
-    turn::{self, Context, Subject, Turn},
+    turn::{self, Context, Target, Turn},
     unread,
 };
 use crate::{
@@ -70,7 +70,7 @@ struct BeingRevoked {
 }
 
 impl BeingRevoked {
-    fn of(key: &ServiceKey, leaving: &Arc<Leaving>) -> Self {
+    fn new(key: &ServiceKey, leaving: &Arc<Leaving>) -> Self {
         let uids: BTreeSet<_> = turn::uid(key).into_iter().chain(status::owner_of_keys(key)).collect();
         let mut counts = locked(&leaving.0);
         uids.iter().for_each(|uid| *counts.entry(*uid).or_default() += 1);
@@ -96,7 +96,7 @@ impl Drop for BeingRevoked {
 /// A ServiceKey that is gone, and what was remembered of it.
 pub struct Vanished {
     key: ServiceKey,
-    memo: LocalState,
+    local: LocalState,
     _place: FairPermit,
     _being_revoked: BeingRevoked,
 }
@@ -111,12 +111,12 @@ impl Departures {
     }
 
     /// The watch tells that a ServiceKey was deleted.
-    pub fn deleted(&self, key: &ServiceKey, memos: &LocalStates) {
+    pub fn mark_deleted(&self, key: &ServiceKey, local_states: &LocalStates) {
         let Some(uid) = turn::uid(key) else { return };
-        match memos.forget(uid) {
-            Forgotten::Memo(memo) => self.note(key, Some(*memo)),
+        match local_states.forget(uid) {
+            Forgotten::Memo(local) => self.note(key, Some(*local)),
             Forgotten::InUse => {
-                let being_revoked = BeingRevoked::of(key, &self.leaving);
+                let being_revoked = BeingRevoked::new(key, &self.leaving);
                 locked(&self.in_use).insert(uid, being_revoked);
             }
         }
@@ -128,13 +128,13 @@ impl Departures {
     }
 
     /// Takes in a ServiceKey that is gone, with its memo, unless the operator let it go; `None`: it is not known to be gone.
-    pub fn note(&self, key: &ServiceKey, memo: Option<LocalState>) {
+    pub fn note(&self, key: &ServiceKey, local: Option<LocalState>) {
         let before = turn::uid(key).and_then(|uid| locked(&self.in_use).remove(&uid));
-        let being_revoked = BeingRevoked::of(key, &self.leaving);
+        let being_revoked = BeingRevoked::new(key, &self.leaving);
         drop(before);
         // Another replica may have let it go.
-        let Some(mut memo) = memo.filter(|memo| !memo.let_go && self.term.has_begun()) else { return };
-        if key.status.is_none() && memo.knows_of_no_key() {
+        let Some(mut local) = local.filter(|local| !local.let_go && self.term.has_begun()) else { return };
+        if key.status.is_none() && local.knows_of_no_key() {
             return;
         }
         let namespace = key.namespace().unwrap_or_default();
@@ -147,11 +147,11 @@ impl Departures {
             );
             return;
         };
-        memo.forget_credentials();
+        local.forget_credentials();
         // The receiver is gone only when the operator ends.
         let _ = self.sender.unbounded_send(Vanished {
             key: key.clone(),
-            memo,
+            local,
             _place: place,
             _being_revoked: being_revoked,
         });
@@ -167,20 +167,20 @@ pub fn revoke_keys(
 }
 
 async fn revoke_keys_of(vanished: Vanished, context: Arc<Context>) {
-    let Vanished { key, mut memo, _place, _being_revoked } = vanished;
+    let Vanished { key, mut local, _place, _being_revoked } = vanished;
     let now = (context.clock)();
     let give_up = now.checked_add(PATIENCE).unwrap_or(now);
     let mut key = Arc::new(as_deleted(key, now));
     loop {
-        let Ok(subject) = Subject::of(&key) else { return };
-        let worker = context.work(&subject.lane).await;
-        let span = subject.span();
-        let mut turn = Turn::begin(&context, subject, Arc::clone(&key), memo, worker);
+        let Ok(target) = Target::new(&key) else { return };
+        let worker = context.work(&target.lane).await;
+        let span = target.span();
+        let mut turn = Turn::begin(&context, target, Arc::clone(&key), local, worker);
         turn.vanished = true;
         // On the heap: what a turn does is large, and many may wait.
         let result = Box::pin(turn.wind_up()).instrument(span.clone()).await;
         key = Arc::clone(&turn.key);
-        memo = turn.end();
+        local = turn.end();
         let wait = match result {
             Ok(None) => return,
             Ok(Some(wait)) => wait,
@@ -188,7 +188,7 @@ async fn revoke_keys_of(vanished: Vanished, context: Arc<Context>) {
                 span.in_scope(
                     || tracing::warn!(%error, "the keys of a ServiceKey that is gone were not revoked"),
                 );
-                memo.wait(None)
+                local.wait(None)
             }
         };
         if (context.clock)() >= give_up {
@@ -207,7 +207,7 @@ fn as_deleted(mut key: ServiceKey, now: Timestamp) -> ServiceKey {
 }
 
 fn leave_behind(key: &ServiceKey, context: &Context) {
-    let left = status::memory(key.status.as_ref()).sequences();
+    let left = status::read(key.status.as_ref()).sequences();
     let keys: Vec<_> = left.iter().map(ToString::to_string).collect();
     let note = format!(
         "the ServiceKey is gone without its finalizer, and its keys {} could not be revoked for a day: revoke them at the \
@@ -215,7 +215,7 @@ fn leave_behind(key: &ServiceKey, context: &Context) {
         keys.join(", ")
     );
     context.events.warning(key.object_ref(&()), "KeysLeftBehind", "Delete", note);
-    let provider = super::provider::ProviderId::of(key);
+    let provider = super::provider::ProviderId::from_key(key);
     context.metrics.left_behind(context.registry.kind(&provider), left.len());
 }
 
@@ -228,8 +228,8 @@ impl Turn<'_> {
                 tracing::warn!(message, "the keys of a ServiceKey that is gone stay: it could not be read");
                 return Ok(None);
             }
-            let world = self.observe().await?;
-            match wind_up(&world) {
+            let observed = self.observe().await?;
+            match wind_up(&observed) {
                 Step::Act(effect) => {
                     if self.carry_out(effect).await? == Flow::Ended {
                         return Ok(None);

@@ -33,7 +33,7 @@ pub struct Cache<K: Lookup<DynamicType = ()> + Clone + 'static> {
 
 impl<K: Lookup<DynamicType = ()> + Clone + 'static> Cache<K> {
     /// Waits until the cache has been filled for the first time; for any number of callers.
-    pub async fn filled(&self) {
+    pub async fn wait_filled(&self) {
         // It fails only when the watch has ended, and with it the operator.
         let _ = self.filled.clone().wait_for(|filled| *filled).await;
     }
@@ -265,7 +265,7 @@ mod tests {
         let (events, receiver) = futures::channel::mpsc::unbounded();
         let (cache, changes) = cached_configmaps(receiver.map(Ok));
         tokio::spawn(changes.for_each(|_: WatchChange<ConfigMap>| future::ready(())));
-        let wait = |cache: Cache<_>| tokio::spawn(async move { cache.filled().await });
+        let wait = |cache: Cache<_>| tokio::spawn(async move { cache.wait_filled().await });
         let waiting: Vec<_> = (0..3).map(|_| wait(cache.clone())).collect();
         tokio::task::yield_now().await;
         assert!(waiting.iter().all(|task| !task.is_finished()));

@@ -268,13 +268,15 @@ impl Future for Acquire {
         let came = match mem::replace(&mut self.progress, AcquireProgress::Closed) {
             AcquireProgress::Granted(permit) => Some(permit),
             AcquireProgress::Closed => None,
-            AcquireProgress::Waiting { number, mut receiver } => match Pin::new(&mut receiver).poll(context) {
-                Poll::Ready(came) => came.ok(),
-                Poll::Pending => {
-                    self.progress = AcquireProgress::Waiting { number, receiver };
-                    return Poll::Pending;
+            AcquireProgress::Waiting { number, mut receiver } => {
+                match Pin::new(&mut receiver).poll(context) {
+                    Poll::Ready(came) => came.ok(),
+                    Poll::Pending => {
+                        self.progress = AcquireProgress::Waiting { number, receiver };
+                        return Poll::Pending;
+                    }
                 }
-            },
+            }
         };
         Poll::Ready(came)
     }

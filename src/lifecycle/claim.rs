@@ -47,9 +47,9 @@ pub struct Evidence<'a> {
     /// The UID that the ids of the ServiceKey's keys follow from.
     pub owner: Uuid,
     /// What the status remembers.
-    pub memory: &'a Recorded,
+    pub recorded: &'a Recorded,
     /// What this process has learned.
-    pub round: &'a RunState,
+    pub run: &'a RunState,
     /// Whether the provider admits the ServiceKey's namespace.
     pub admitted: bool,
     /// Whether the remote side tells by a mark whose a key is; where it does not, ids are derived.
@@ -84,18 +84,18 @@ impl Evidence<'_> {
     /// What is to be known of the key that is claimed; `None` where the claim is not believed.
     fn believe(&self, claim: Claim) -> Option<KeyRecord> {
         let sequence = claim.sequence;
-        let known = [self.round.stored.as_ref(), self.memory.key.as_ref()];
+        let known = [self.run.stored.as_ref(), self.recorded.key.as_ref()];
         if let Some(known) = known.into_iter().flatten().find(|key| key.sequence == sequence) {
             return Some(known.clone());
         }
-        let Self { owner, memory, round, admitted, marks_keys, now } = self;
-        let newest = memory.newest();
-        let explained = memory.explains(sequence);
+        let Self { owner, recorded, run, admitted, marks_keys, now } = self;
+        let newest = recorded.newest();
+        let explained = recorded.explains(sequence);
         let reached = newest.map_or(0, Sequence::number).saturating_add(LONGEST_LEAP);
         // Who has just got a key would know of a later one.
-        let got = [round.in_hand.as_ref(), round.stored.as_ref()];
+        let got = [run.in_hand.as_ref(), run.stored.as_ref()];
         let knows_better = got.into_iter().flatten().any(|key| key.sequence < sequence);
-        let is_denied = knows_better || round.absent.contains(&sequence);
+        let is_denied = knows_better || run.absent.contains(&sequence);
         let refuted = !explained && (sequence.number() > reached || is_denied);
         // A namespace that is not admitted had keys only if the status says so.
         let impossible = !admitted && (newest.is_none() || !explained);
@@ -171,19 +171,19 @@ mod tests {
         })
     }
 
-    fn memory(key_number: Option<u32>, attempt: Option<u32>) -> Recorded {
+    fn recorded(key_number: Option<u32>, attempt: Option<u32>) -> Recorded {
         let operation = attempt.map(|number| Operation::bind(sequence(number)));
         Recorded { key: key_number.map(key), operation, ..Recorded::default() }
     }
 
     fn believed(
         claim: Claim,
-        memory: &Recorded,
-        round: &RunState,
+        recorded: &Recorded,
+        run: &RunState,
         admitted: bool,
         marks_keys: bool,
     ) -> SecretView {
-        let evidence = Evidence { owner: OWNER, memory, round, admitted, marks_keys, now: at(100) };
+        let evidence = Evidence { owner: OWNER, recorded, run, admitted, marks_keys, now: at(100) };
         SecretView::Intact { key: claim, previous: None, flaw: None }.believed(&evidence)
     }
 
@@ -191,15 +191,15 @@ mod tests {
 
     #[test]
     fn what_the_status_says_of_a_key_counts_more_than_what_the_secret_says() {
-        let view = believed(claim(2), &memory(Some(2), None), &RunState::default(), true, true);
+        let view = believed(claim(2), &recorded(Some(2), None), &RunState::default(), true, true);
         assert_eq!(view, SecretView::Intact { key: key(2), previous: None, flaw: None });
     }
 
     #[test]
     fn what_this_process_has_stored_counts_most() {
         let stored = KeyRecord { id: Some("stored".to_owned()), ..key(2) };
-        let round = RunState { stored: Some(stored.clone()), ..RunState::default() };
-        let view = believed(claim(2), &memory(Some(2), None), &round, false, true);
+        let run = RunState { stored: Some(stored.clone()), ..RunState::default() };
+        let view = believed(claim(2), &recorded(Some(2), None), &run, false, true);
         assert_eq!(view, SecretView::Intact { key: stored, previous: None, flaw: None });
     }
 
@@ -236,24 +236,24 @@ mod tests {
         #[case] admitted: bool,
         #[case] expected: bool,
     ) {
-        let view = believed(claim(claimed), &memory(key, attempt), &RunState::default(), admitted, true);
+        let view = believed(claim(claimed), &recorded(key, attempt), &RunState::default(), admitted, true);
         assert_eq!(view != UNBELIEVED, expected, "{view:?}");
     }
 
     #[test]
     fn who_has_just_got_a_key_believes_in_no_later_one() {
-        let round = RunState { in_hand: Some(key(1)), ..RunState::default() };
-        assert_eq!(believed(claim(3), &Recorded::default(), &round, true, true), UNBELIEVED);
-        let round = RunState { in_hand: Some(key(3)), ..RunState::default() };
-        assert!(believed(claim(3), &Recorded::default(), &round, true, true) != UNBELIEVED, "it is the one");
+        let run = RunState { in_hand: Some(key(1)), ..RunState::default() };
+        assert_eq!(believed(claim(3), &Recorded::default(), &run, true, true), UNBELIEVED);
+        let run = RunState { in_hand: Some(key(3)), ..RunState::default() };
+        assert!(believed(claim(3), &Recorded::default(), &run, true, true) != UNBELIEVED, "it is the one");
     }
 
     #[rstest]
     #[case::a_leap(5, false)]
     #[case::one_that_is_explained(3, true)]
     fn a_leap_that_the_remote_side_denies_is_not_believed(#[case] claimed: u32, #[case] expected: bool) {
-        let round = RunState { absent: [sequence(claimed)].into(), ..RunState::default() };
-        let view = believed(claim(claimed), &memory(Some(2), Some(3)), &round, true, true);
+        let run = RunState { absent: [sequence(claimed)].into(), ..RunState::default() };
+        let view = believed(claim(claimed), &recorded(Some(2), Some(3)), &run, true, true);
         assert_eq!(view != UNBELIEVED, expected);
     }
 }

@@ -3,56 +3,57 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Attempted, Effect, ErrorClass, Failure, Recorded, OperationKind, ProviderView, SecretView, Sequence, Step,
-    RemoteOperation, Observed, inheritance,
-    operation::{is_gone, late_until, under_way},
+    Attempted, Effect, ErrorClass, Failure, Observed, OperationKind, ProviderView, Recorded, RemoteOperation,
+    SecretView, Sequence, Step, inheritance,
+    operation::{is_gone, late_until, pending_operation},
     provision::follow,
     report,
 };
 
-pub(super) fn decide(world: &Observed) -> Step {
-    if !world.desired.finalizer {
-        return Step::Wait(report::let_go(world));
+pub(super) fn decide(observed: &Observed) -> Step {
+    if !observed.desired.finalizer {
+        return Step::Wait(report::let_go(observed));
     }
-    let asks_the_remote_side = !world.desired.keeps_keys() || world.desired.retain && world.marks_keys;
-    if !world.desired.abandon
+    let asks_the_remote_side =
+        !observed.desired.keeps_keys() || observed.desired.retain && observed.marks_keys;
+    if !observed.desired.abandon
         && asks_the_remote_side
-        && was_never_admitted(world)
-        && let Some(problem) = world.provider.obstacle()
+        && was_never_admitted(observed)
+        && let Some(problem) = observed.provider.obstacle()
     {
-        return Step::Wait(if world.desired.retain {
-            report::release_waiting(world, problem)
+        return Step::Wait(if observed.desired.retain {
+            report::release_waiting(observed, problem)
         } else {
-            report::deletion_waiting(world, problem)
+            report::deletion_waiting(observed, problem)
         });
     }
-    if let SecretView::Former { uid, sequence, obstacle: None } = &world.secret
-        && inheritance::is_possible(world)
-        && let Some(step) = inheritance::accept(world, *uid, *sequence)
+    if let SecretView::Former { uid, sequence, obstacle: None } = &observed.secret
+        && inheritance::is_possible(observed)
+        && let Some(step) = inheritance::accept(observed, *uid, *sequence)
     {
         return step;
     }
-    if !world.desired.keeps_keys()
-        && let Some(sequence) = remaining(world).first()
+    if !observed.desired.keeps_keys()
+        && let Some(sequence) = remaining(observed).first()
     {
-        return revoke(world, *sequence);
+        return revoke(observed, *sequence);
     }
-    if world.marks_keys
-        && !world.desired.abandon
-        && let Some(sequence) = remaining(world).difference(&world.round.released).next()
+    if observed.marks_keys
+        && !observed.desired.abandon
+        && let Some(sequence) = remaining(observed).difference(&observed.run.released).next()
     {
-        return release(world, *sequence);
+        return release(observed, *sequence);
     }
-    match &world.secret {
+    match &observed.secret {
         SecretView::Unknown => Step::Act(Effect::LookUpSecret),
         SecretView::Damaged { .. } | SecretView::Intact { .. } => {
-            let stays = world.desired.retain && world.desired.retains_secret;
-            if stays { release_secret(world) } else { Step::Act(Effect::DeleteSecret) }
+            let stays = observed.desired.retain && observed.desired.retains_secret;
+            if stays { release_secret(observed) } else { Step::Act(Effect::DeleteSecret) }
         }
         SecretView::Absent | SecretView::Foreign { .. } | SecretView::Former { .. } => {
             Step::Act(Effect::RemoveFinalizer {
-                left_behind: if world.desired.keeps_keys() {
-                    remaining(world).into_iter().collect()
+                left_behind: if observed.desired.keeps_keys() {
+                    remaining(observed).into_iter().collect()
                 } else {
                     Vec::new()
                 },
@@ -62,77 +63,82 @@ pub(super) fn decide(world: &Observed) -> Step {
 }
 
 /// A key that stays for good must not be taken for one that was forgotten.
-fn release(world: &Observed, sequence: Sequence) -> Step {
-    match (&world.round.failure, &world.provider) {
-        (Some(failure), _) => Step::Wait(report::release_failed(world, failure)),
-        (None, ProviderView::Unavailable(problem)) => Step::Wait(report::release_waiting(world, problem)),
+fn release(observed: &Observed, sequence: Sequence) -> Step {
+    match (&observed.run.failure, &observed.provider) {
+        (Some(failure), _) => Step::Wait(report::release_failed(observed, failure)),
+        (None, ProviderView::Unavailable(problem)) => Step::Wait(report::release_waiting(observed, problem)),
         (None, _) => Step::Act(Effect::Release(sequence)),
     }
 }
 
-fn release_secret(world: &Observed) -> Step {
-    match &world.round.failure {
-        Some(failure) if failure.attempted == Attempted::Store => Step::Wait(report::failed(world, failure)),
+fn release_secret(observed: &Observed) -> Step {
+    match &observed.run.failure {
+        Some(failure) if failure.attempted == Attempted::Store => {
+            Step::Wait(report::failed(observed, failure))
+        }
         _ => Step::Act(Effect::ReleaseSecret),
     }
 }
 
-fn revoke(world: &Observed, sequence: Sequence) -> Step {
-    if let Some(failure) = &world.round.failure {
-        return Step::Wait(report::deletion_failed(world, failure));
+fn revoke(observed: &Observed, sequence: Sequence) -> Step {
+    if let Some(failure) = &observed.run.failure {
+        return Step::Wait(report::deletion_failed(observed, failure));
     }
-    if let ProviderView::Unavailable(problem) = &world.provider {
-        return Step::Wait(report::deletion_waiting(world, problem));
+    if let ProviderView::Unavailable(problem) = &observed.provider {
+        return Step::Wait(report::deletion_waiting(observed, problem));
     }
-    let work = [RemoteOperation::Bind, RemoteOperation::Unbind].into_iter().find_map(|work| under_way(world, work, sequence));
+    let work = [RemoteOperation::Bind, RemoteOperation::Unbind]
+        .into_iter()
+        .find_map(|work| pending_operation(observed, work, sequence));
     if let Some(work) = work {
-        return follow(world, work);
+        return follow(observed, work);
     }
-    match late_until(world, sequence) {
-        Some(late) if late > world.now && world.round.revoked.contains_key(&sequence) => {
-            Step::Wait(report::deletion_outwaits(world, late))
+    match late_until(observed, sequence) {
+        Some(late) if late > observed.now && observed.run.revoked.contains_key(&sequence) => {
+            Step::Wait(report::deletion_outwaits(observed, late))
         }
         _ => Step::Act(Effect::Unbind(sequence)),
     }
 }
 
 /// Whether the status or this process knows of a key that may exist.
-fn knows_of_a_key(world: &Observed) -> bool {
+fn knows_of_a_key(observed: &Observed) -> bool {
     // Whose keys it goes on with tells of none that it has.
-    let blank = Recorded { former: world.memory.former, ..Recorded::default() };
-    world.round.knows_of_a_key() || world.memory != blank
+    let blank = Recorded { former: observed.recorded.former, ..Recorded::default() };
+    observed.run.knows_of_a_key() || observed.recorded != blank
 }
 
 /// What to do for a ServiceKey that is gone although the operator did not let it go.
-pub(super) fn wind_up(world: &Observed) -> Step {
-    let is_left_alone = world.desired.suspended;
-    if is_left_alone || !knows_of_a_key(world) {
-        let left_behind = if is_left_alone { remaining(world) } else { BTreeSet::new() };
+pub(super) fn wind_up(observed: &Observed) -> Step {
+    let is_left_alone = observed.desired.suspended;
+    if is_left_alone || !knows_of_a_key(observed) {
+        let left_behind = if is_left_alone { remaining(observed) } else { BTreeSet::new() };
         return Step::Act(Effect::RemoveFinalizer { left_behind: left_behind.into_iter().collect() });
     }
-    super::decide(world)
+    super::decide(observed)
 }
 
 /// Whether nothing shows that the provider ever admitted the namespace: anybody may write finalizers and Secrets.
-fn was_never_admitted(world: &Observed) -> bool {
-    !world.admitted && !knows_of_a_key(world)
+fn was_never_admitted(observed: &Observed) -> bool {
+    !observed.admitted && !knows_of_a_key(observed)
 }
 
 /// Whether nothing tells of a key, every request for one was refused, and so is its revocation: a remote side that knows no
 /// such instance refuses both. One that created a key although it said otherwise would revoke it.
-fn every_bind_was_refused(world: &Observed) -> bool {
+fn every_bind_was_refused(observed: &Observed) -> bool {
     let refused = |failure: &Failure| {
         failure.attempted == Attempted::Revoke
             && matches!(failure.class, ErrorClass::Rejected | ErrorClass::Gone)
     };
-    let is_known =
-        world.round.knows_of_a_key() || !remembers_no_key(&world.memory) || world.secret.key().is_some();
-    world.all_refused && !is_known && world.round.failure.as_ref().is_some_and(refused)
+    let is_known = observed.run.knows_of_a_key()
+        || !remembers_no_key(&observed.recorded)
+        || observed.secret.key().is_some();
+    observed.all_refused && !is_known && observed.run.failure.as_ref().is_some_and(refused)
 }
 
 /// Whether the status knows of no key but one that was about to be created.
-fn remembers_no_key(memory: &Recorded) -> bool {
-    let Recorded { key, previous, operation, gone, former } = memory;
+fn remembers_no_key(recorded: &Recorded) -> bool {
+    let Recorded { key, previous, operation, gone, former } = recorded;
     let only_planned = operation
         .as_ref()
         .is_none_or(|operation| operation.kind == OperationKind::Bind && operation.since.is_none());
@@ -140,20 +146,20 @@ fn remembers_no_key(memory: &Recorded) -> bool {
 }
 
 /// Every key that may exist at the remote side and was not confirmed gone.
-fn remaining(world: &Observed) -> BTreeSet<Sequence> {
-    if was_never_admitted(world) || every_bind_was_refused(world) {
+fn remaining(observed: &Observed) -> BTreeSet<Sequence> {
+    if was_never_admitted(observed) || every_bind_was_refused(observed) {
         return BTreeSet::new();
     }
-    let elsewhere = [world.secret.key(), world.round.in_hand.as_ref(), world.round.stored.as_ref()];
+    let elsewhere = [observed.secret.key(), observed.run.in_hand.as_ref(), observed.run.stored.as_ref()];
     let elsewhere = elsewhere.into_iter().flatten().map(|key| key.sequence);
     // Where the status knows of none, what is known elsewhere stands for the first that it may have made, unless that is
     // a claim that nothing explains.
     let mut keys: BTreeSet<_> = elsewhere.collect();
-    let explained = keys.iter().all(|sequence| world.memory.explains(*sequence));
-    if keys.is_empty() || !explained || world.memory != Recorded::default() {
-        keys.extend(world.memory.sequences());
+    let explained = keys.iter().all(|sequence| observed.recorded.explains(*sequence));
+    if keys.is_empty() || !explained || observed.recorded != Recorded::default() {
+        keys.extend(observed.recorded.sequences());
     }
-    keys.extend(world.secret.key().into_iter().flat_map(|key| world.memory.skipped(key.sequence)));
-    keys.retain(|sequence| !is_gone(world, *sequence));
+    keys.extend(observed.secret.key().into_iter().flat_map(|key| observed.recorded.skipped(key.sequence)));
+    keys.retain(|sequence| !is_gone(observed, *sequence));
     keys
 }

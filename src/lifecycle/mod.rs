@@ -1,24 +1,26 @@
 //! The pure heart: what to do next for one ServiceKey, given what was observed. It does no I/O, reads no clock,
 //! and knows neither a Kubernetes client nor HTTP.
 //!
-//! [`decide`] is a function of the [`World`] alone, as [`hold`] is for what a provider holds back from deletion.
+//! [`decide`] is a function of the [`Observed`] alone, as [`next_protection_step`] is for what a provider holds back from deletion.
 //! Identities of remote keys are derived ([`Identity`]), so an intent needs no write of its own: the keys that may
 //! exist at the remote side can be computed from what is stored, after any crash.
 
 mod claim;
 mod deletion;
 mod failure;
-mod protection;
 mod identity;
 mod inheritance;
 mod inventory;
 mod limits;
+mod observed;
 mod operation;
+mod protection;
 mod provision;
+mod recorded;
 mod report;
 mod rotation;
+mod run_state;
 mod step;
-mod world;
 
 #[cfg(test)]
 mod model;
@@ -27,19 +29,23 @@ pub(crate) mod tests;
 
 pub use claim::{Claim, Evidence};
 pub use failure::{Attempted, ErrorClass, Failure};
-pub use protection::{ProtectionStep, LONGEST_UNEXPLAINED_HOLD, ProtectionView, ProtectedSecret, next_protection_step};
 pub(crate) use identity::first_bytes;
 pub use identity::{Identity, Sequence};
 pub use inheritance::{Heir, Inheritance};
 pub use inventory::{Findings, Inventory, MarkedKey, Orphan};
-pub use limits::{Allowance, SpaceLimit, SeatRank, Wish, has_place};
-pub use operation::{LONGEST_OPERATION, Operation, OperationKind, PendingOperation, RemoteOperation};
-pub use rotation::{created_at, full_second, inputs};
-pub use step::{Effect, Report, Rest, Step, Verdict, Requeue};
-pub use world::{
-    Answer, LossCause, Desired, Flaw, Found, LostKey, KeyRecord, GracePeriod, Recorded, PlanIds, PlanView,
-    PreviousKey, Problem, ProviderView, RotationPolicy, RunState, SecretView, PublishedReady, Unusable, Observed,
+pub use limits::{Allowance, SeatRank, SpaceLimit, Wish, has_place};
+pub use observed::{
+    Desired, Flaw, GracePeriod, Observed, PlanView, Problem, ProviderView, PublishedReady, RotationPolicy,
+    SecretView,
 };
+pub use operation::{LONGEST_OPERATION, Operation, OperationKind, PendingOperation, RemoteOperation};
+pub use protection::{
+    LONGEST_UNEXPLAINED_HOLD, ProtectedSecret, ProtectionStep, ProtectionView, next_protection_step,
+};
+pub use recorded::{KeyRecord, LossCause, LostKey, PlanIds, PreviousKey, Recorded};
+pub use rotation::{created_at, full_second, inputs};
+pub use run_state::{Answer, Found, RunState, Unusable};
+pub use step::{Effect, Report, Requeue, Step, Verdict, Wait};
 
 /// Decides what to do next.
 ///
@@ -55,34 +61,34 @@ pub use world::{
 /// 7. what a Secret's metadata claims never decides what happens at the remote side: an id that was not derived is found
 ///    by its mark there first, and a namespace that was never admitted causes no call.
 #[must_use]
-pub fn decide(world: &Observed) -> Step {
-    let pause = world.pause.filter(|until| *until > world.now);
-    match (next_step(world), pause) {
+pub fn decide(observed: &Observed) -> Step {
+    let pause = observed.pause.filter(|until| *until > observed.now);
+    match (next_step(observed), pause) {
         (Step::Act(effect), Some(until)) if effect.asks_the_remote_side() => {
-            Step::Wait(report::paused(world, until))
+            Step::Wait(report::paused(observed, until))
         }
         (step, _) => step,
     }
 }
 
 /// Decides what to do next for a ServiceKey that is gone although the operator did not let it go: somebody removed its
-/// finalizer. `world` shows it as it last was, as one that is being deleted.
+/// finalizer. `observed` shows it as it last was, as one that is being deleted.
 ///
 /// Only its status, or the process itself, can know of a key. Where neither does, the first key is not looked for: it may
 /// never have been asked for. No user can end a suspension any more, so a suspended ServiceKey leaves its keys behind.
 #[must_use]
-pub fn wind_up(world: &Observed) -> Step {
-    deletion::wind_up(world)
+pub fn wind_up(observed: &Observed) -> Step {
+    deletion::wind_up(observed)
 }
 
-fn next_step(world: &Observed) -> Step {
-    if let Some(unrecorded) = provision::record_loss(world) {
+fn next_step(observed: &Observed) -> Step {
+    if let Some(unrecorded) = provision::record_loss(observed) {
         unrecorded
-    } else if world.desired.suspended {
-        Step::Wait(report::suspended(world))
-    } else if world.desired.deleting {
-        deletion::decide(world)
+    } else if observed.desired.suspended {
+        Step::Wait(report::suspended(observed))
+    } else if observed.desired.deleting {
+        deletion::decide(observed)
     } else {
-        provision::decide(world)
+        provision::decide(observed)
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{PlanIds, Sequence, Observed, full_second};
+use super::{Observed, PlanIds, Sequence, full_second};
 
 /// The longest that the remote side may take for one operation, unless it asks for less.
 pub const LONGEST_OPERATION: Duration = Duration::from_secs(3600);
@@ -54,27 +54,27 @@ pub enum OperationKind {
 
 impl Operation {
     /// The same with these ids.
-    pub(super) fn of_plan(self, plan_ids: Option<PlanIds>) -> Self {
+    pub(super) fn with_plan(self, plan_ids: Option<PlanIds>) -> Self {
         Self { plan_ids, ..self }
     }
 
-    const fn of(kind: OperationKind, sequence: Sequence) -> Self {
+    const fn new(kind: OperationKind, sequence: Sequence) -> Self {
         Self { kind, sequence, token: None, since: None, inputs: None, plan_ids: None }
     }
 
     /// The key is about to be made.
     pub(super) const fn bind(sequence: Sequence) -> Self {
-        Self::of(OperationKind::Bind, sequence)
+        Self::new(OperationKind::Bind, sequence)
     }
 
     /// The key before it is about to be revoked.
     pub(super) const fn revoke_first(sequence: Sequence) -> Self {
-        Self::of(OperationKind::RevokeFirst, sequence)
+        Self::new(OperationKind::RevokeFirst, sequence)
     }
 
     /// The answer to the last attempt to make the key was lost.
     pub(super) fn clean_up(sequence: Sequence, since: Timestamp) -> Self {
-        Self { since: Some(since), ..Self::of(OperationKind::CleanUp, sequence) }
+        Self { since: Some(since), ..Self::new(OperationKind::CleanUp, sequence) }
     }
 }
 
@@ -82,7 +82,7 @@ impl Operation {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PendingOperation {
     /// What it does.
-    pub work: RemoteOperation,
+    pub operation: RemoteOperation,
     /// To which key.
     pub sequence: Sequence,
     /// What it calls that.
@@ -118,50 +118,54 @@ impl PendingOperation {
 }
 
 /// The work on this key that is waited for, from what this process knows or the status remembers.
-pub(super) fn under_way(world: &Observed, work: RemoteOperation, sequence: Sequence) -> Option<PendingOperation> {
-    let known = known_work(world)?;
-    let is_over = known.is_given_up(world.now) || is_abandoned(world, &known);
-    (known.work == work && known.sequence == sequence && !is_over).then_some(known)
+pub(super) fn pending_operation(
+    observed: &Observed,
+    work: RemoteOperation,
+    sequence: Sequence,
+) -> Option<PendingOperation> {
+    let known = known_work(observed)?;
+    let is_over = known.is_given_up(observed.now) || is_abandoned(observed, &known);
+    (known.operation == work && known.sequence == sequence && !is_over).then_some(known)
 }
 
 /// Whether the operator stops waiting for a bind: the ServiceKey is being deleted, and the remote side refuses to say how far
 /// the bind is. The operator then revokes the key.
-fn is_abandoned(world: &Observed, known: &PendingOperation) -> bool {
-    let is_unwanted = world.desired.deleting && !world.desired.keeps_keys();
-    known.work == RemoteOperation::Bind && known.is_refused && is_unwanted
+fn is_abandoned(observed: &Observed, known: &PendingOperation) -> bool {
+    let is_unwanted = observed.desired.deleting && !observed.desired.keeps_keys();
+    known.operation == RemoteOperation::Bind && known.is_refused && is_unwanted
 }
 
 /// The key whose bind has an unknown outcome since then, and the status does not say so yet.
-pub(super) fn lost(world: &Observed) -> Option<(Sequence, Timestamp)> {
-    let exhausted = known_work(world)
-        .filter(|known| known.work == RemoteOperation::Bind && known.is_given_up(world.now))
+pub(super) fn lost(observed: &Observed) -> Option<(Sequence, Timestamp)> {
+    let exhausted = known_work(observed)
+        .filter(|known| known.operation == RemoteOperation::Bind && known.is_given_up(observed.now))
         .map(|known| (known.sequence, full_second(known.ends)));
-    let abandoned = known_work(world)
-        .filter(|known| is_abandoned(world, known))
-        .map(|known| (known.sequence, full_second(world.now)));
-    let (sequence, since) = world.round.lost.or(exhausted).or(abandoned)?;
+    let abandoned = known_work(observed)
+        .filter(|known| is_abandoned(observed, known))
+        .map(|known| (known.sequence, full_second(observed.now)));
+    let (sequence, since) = observed.run.lost.or(exhausted).or(abandoned)?;
     // That it was lost again later is known to this process, and to the next one that it can't know.
     let known =
-        world.memory.operation.as_ref().is_some_and(|operation| {
+        observed.recorded.operation.as_ref().is_some_and(|operation| {
             operation.kind == OperationKind::CleanUp && operation.sequence == sequence
         });
     (!known).then_some((sequence, since))
 }
 
-fn known_work(world: &Observed) -> Option<PendingOperation> {
+fn known_work(observed: &Observed) -> Option<PendingOperation> {
     let remembered = || {
         let Operation { kind: OperationKind::Bind, sequence, token, since: Some(since), inputs, plan_ids: _ } =
-            world.memory.operation.clone()?
+            observed.recorded.operation.clone()?
         else {
             return None;
         };
-        (!world.round.has_completed(sequence)).then(|| PendingOperation {
-            work: RemoteOperation::Bind,
+        (!observed.run.has_completed(sequence)).then(|| PendingOperation {
+            operation: RemoteOperation::Bind,
             sequence,
             token,
             since,
             ends: after(since, LONGEST_OPERATION),
-            next_poll: Some(world.now),
+            next_poll: Some(observed.now),
             retry_after: None,
             first_look: CLOSE_LOOK,
             said: None,
@@ -169,26 +173,25 @@ fn known_work(world: &Observed) -> Option<PendingOperation> {
             inputs: inputs.unwrap_or_default(),
         })
     };
-    world.round.under_way.clone().or_else(remembered)
+    observed.run.pending.clone().or_else(remembered)
 }
 
 /// Whether the key is gone for good: confirmed at a time at which nothing could bring it back any more.
-pub(super) fn is_gone(world: &Observed, sequence: Sequence) -> bool {
-    let late = late_until(world, sequence);
-    let confirmed = world.round.revoked.get(&sequence);
+pub(super) fn is_gone(observed: &Observed, sequence: Sequence) -> bool {
+    let late = late_until(observed, sequence);
+    let confirmed = observed.run.revoked.get(&sequence);
     confirmed.is_some_and(|confirmed| late.is_none_or(|late| late <= *confirmed))
 }
 
 /// Until when a bind of this key that nobody waits for any more may still take effect.
-pub(super) fn late_until(world: &Observed, sequence: Sequence) -> Option<Timestamp> {
-    let Observed { memory, round, late, .. } = world;
-    let cleaned_up = memory.operation.as_ref().filter(|operation| operation.kind == OperationKind::CleanUp);
-    let lost =
-        [cleaned_up.and_then(|operation| Some((operation.sequence, operation.since?))), round.given_up];
+pub(super) fn late_until(observed: &Observed, sequence: Sequence) -> Option<Timestamp> {
+    let Observed { recorded, run, grace: late, .. } = observed;
+    let cleaned_up = recorded.operation.as_ref().filter(|operation| operation.kind == OperationKind::CleanUp);
+    let lost = [cleaned_up.and_then(|operation| Some((operation.sequence, operation.since?))), run.given_up];
     let lost = lost.into_iter().flatten().filter(|(of, _)| *of == sequence).map(|(_, since)| since).max();
-    let known = [memory.key.as_ref(), world.secret.key()];
+    let known = [recorded.key.as_ref(), observed.secret.key()];
     let known = known.into_iter().flatten().map(|key| (key.sequence, key.late_until));
-    let previous = memory.previous.iter().map(|key| (key.sequence, key.late_until));
+    let previous = recorded.previous.iter().map(|key| (key.sequence, key.late_until));
     let mut records = known.chain(previous).filter(|(of, _)| *of == sequence).peekable();
     let unknown = late.unknown_until.filter(|_| records.peek().is_none());
     records
@@ -215,7 +218,7 @@ mod tests {
     /// Work whose time is over after ten seconds.
     fn work(next_poll: Option<i64>) -> PendingOperation {
         PendingOperation {
-            work: RemoteOperation::Unbind,
+            operation: RemoteOperation::Unbind,
             sequence: Sequence::FIRST,
             token: None,
             since: at(0),
@@ -234,7 +237,11 @@ mod tests {
     #[case::nobody_has_looked_yet(work(Some(10)), 10, false)]
     #[case::nobody_has_looked_for_long(work(Some(10)), 99, false)]
     #[case::the_last_look_showed_no_end(work(None), 10, true)]
-    fn work_is_given_up_after_a_last_look(#[case] work: PendingOperation, #[case] now: i64, #[case] given_up: bool) {
+    fn work_is_given_up_after_a_last_look(
+        #[case] work: PendingOperation,
+        #[case] now: i64,
+        #[case] given_up: bool,
+    ) {
         assert_eq!(work.is_given_up(at(now)), given_up);
     }
 }

@@ -4,21 +4,21 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Attempted, LossCause, ErrorClass, Failure, LostKey, KeyRecord, Recorded, Operation, OperationKind, Problem,
-    Report, Rest, SecretView, Sequence, PendingOperation, Unusable, Verdict, Requeue, RemoteOperation, Observed, full_second,
-    operation, rotation,
+    Attempted, ErrorClass, Failure, KeyRecord, LossCause, LostKey, Observed, Operation, OperationKind,
+    PendingOperation, Problem, Recorded, RemoteOperation, Report, Requeue, SecretView, Sequence, Unusable,
+    Verdict, Wait, full_second, operation, rotation,
 };
 use crate::api::Reason;
 
 /// The Secret holds the credentials of `key`.
-pub(super) fn settled(world: &Observed, memory: &Recorded, key: &KeyRecord) -> Report {
-    let overlap = memory.previous.iter().find_map(|previous| {
+pub(super) fn settled(observed: &Observed, recorded: &Recorded, key: &KeyRecord) -> Report {
+    let overlap = recorded.previous.iter().find_map(|previous| {
         let message = format!("key {} is revoked at {}", previous.sequence, previous.revoke_at?);
         Some(Problem { reason: Reason::Overlapping, message })
     });
-    let overlap = ineffective(memory, key).or(overlap);
-    let ready = match memory.departure(key.sequence) {
-        None => match expired(world, key) {
+    let overlap = ineffective(recorded, key).or(overlap);
+    let ready = match recorded.departure(key.sequence) {
+        None => match expired(observed, key) {
             None => Verdict {
                 ready: true,
                 reason: Reason::Available,
@@ -46,22 +46,22 @@ pub(super) fn settled(world: &Observed, memory: &Recorded, key: &KeyRecord) -> R
         },
     };
     Report {
-        memory: memory.clone(),
-        pending: !ready.ready || is_outdated(world, key),
+        recorded: recorded.clone(),
+        pending: !ready.ready || is_outdated(observed, key),
         ready,
-        rotating: memory.attempt().map(rotation_under_way).or(overlap),
-        stalled: world.desired.problem.clone(),
-        next_rotation: rotation::next_rotation(world, key),
+        rotating: recorded.attempt().map(rotation_under_way).or(overlap),
+        stalled: observed.desired.problem.clone(),
+        next_rotation: rotation::next_rotation(observed, key),
         revoking: None,
     }
 }
 
 /// Says that the last rotation changed no credentials, so that the schedule ends.
-fn ineffective(memory: &Recorded, key: &KeyRecord) -> Option<Problem> {
+fn ineffective(recorded: &Recorded, key: &KeyRecord) -> Option<Problem> {
     if !key.same_credentials {
         return None;
     }
-    let stay = memory.previous.iter().filter(|previous| previous.revoke_at.is_none());
+    let stay = recorded.previous.iter().filter(|previous| previous.revoke_at.is_none());
     let stay: Vec<_> = stay.map(|previous| previous.sequence.to_string()).collect();
     let stay = if stay.is_empty() {
         String::new()
@@ -81,8 +81,8 @@ fn ineffective(memory: &Recorded, key: &KeyRecord) -> Option<Problem> {
 }
 
 /// Says that the key has expired.
-fn expired(world: &Observed, key: &KeyRecord) -> Option<Problem> {
-    let since = key.expired_at(world.now)?;
+fn expired(observed: &Observed, key: &KeyRecord) -> Option<Problem> {
+    let since = key.expired_at(observed.now)?;
     Some(Problem {
         reason: Reason::KeyExpired,
         message: format!(
@@ -101,49 +101,49 @@ fn words_on_ignored_times(key: &KeyRecord) -> String {
 }
 
 /// When the key stops working, if that is still to come.
-fn next_expiry(world: &Observed, key: &KeyRecord) -> Option<Timestamp> {
-    key.expiry().filter(|end| *end > world.now)
+fn next_expiry(observed: &Observed, key: &KeyRecord) -> Option<Timestamp> {
+    key.expiry().filter(|end| *end > observed.now)
 }
 
 /// All is well until the next time at which something is to be done.
-pub(super) fn rest_settled(world: &Observed, key: &KeyRecord) -> Rest {
-    let report = settled(world, &world.memory, key);
+pub(super) fn rest_settled(observed: &Observed, key: &KeyRecord) -> Wait {
+    let report = settled(observed, &observed.recorded, key);
     // Where only the user can mend the spec, the time of a rotation passes without one.
-    let rotation = report.next_rotation.filter(|next| *next > world.now);
-    let times = next_revocation(world).into_iter().chain(rotation);
-    Rest::new(earliest(times.chain(next_expiry(world, key))), report)
+    let rotation = report.next_rotation.filter(|next| *next > observed.now);
+    let times = next_revocation(observed).into_iter().chain(rotation);
+    Wait::new(earliest(times.chain(next_expiry(observed, key))), report)
 }
 
 /// When the first of the keys that are not wanted is to be revoked.
-fn next_revocation(world: &Observed) -> Option<Timestamp> {
-    let previous = world.memory.previous.iter().filter_map(|previous| {
+fn next_revocation(observed: &Observed) -> Option<Timestamp> {
+    let previous = observed.recorded.previous.iter().filter_map(|previous| {
         let revoke_at = previous.revoke_at?;
-        Some(operation::late_until(world, previous.sequence).map_or(revoke_at, |late| late.max(revoke_at)))
+        Some(operation::late_until(observed, previous.sequence).map_or(revoke_at, |late| late.max(revoke_at)))
     });
-    let late = world.memory.attempt().and_then(|sequence| operation::late_until(world, sequence));
+    let late = observed.recorded.attempt().and_then(|sequence| operation::late_until(observed, sequence));
     previous.chain(late).min()
 }
 
 /// The current key works, and no Secret can hold the next one.
-pub(super) fn rotation_blocked(world: &Observed, key: &KeyRecord, unusable: &Unusable) -> Rest {
-    let report = held_up(world, key, self::unusable(unusable));
-    let next = next_revocation(world).filter(|next| *next > world.now);
-    Rest::new(earliest(next.into_iter().chain(unusable.again()).chain(next_expiry(world, key))), report)
+pub(super) fn rotation_blocked(observed: &Observed, key: &KeyRecord, unusable: &Unusable) -> Wait {
+    let report = held_up(observed, key, self::unusable(unusable));
+    let next = next_revocation(observed).filter(|next| *next > observed.now);
+    Wait::new(earliest(next.into_iter().chain(unusable.again()).chain(next_expiry(observed, key))), report)
 }
 
 /// The next key is about to be made.
-pub(super) fn rotating(world: &Observed, memory: Recorded, next: Sequence) -> Report {
-    let report = standing(world, &rotation_under_way(next));
-    Report { memory, rotating: Some(rotation_under_way(next)), ..report }
+pub(super) fn rotating(observed: &Observed, recorded: Recorded, next: Sequence) -> Report {
+    let report = standing(observed, &rotation_under_way(next));
+    Report { recorded, rotating: Some(rotation_under_way(next)), ..report }
 }
 
 /// The operator is about to create a key, and has noted the ids of its plan.
-pub(super) fn creating(world: &Observed, memory: Recorded, sequence: Sequence) -> Report {
-    if matches!(world.secret, SecretView::Intact { .. }) {
-        return rotating(world, memory, sequence);
+pub(super) fn creating(observed: &Observed, recorded: Recorded, sequence: Sequence) -> Report {
+    if matches!(observed.secret, SecretView::Intact { .. }) {
+        return rotating(observed, recorded, sequence);
     }
     let problem = Problem { reason: Reason::Binding, message: format!("creating key {sequence}") };
-    Report { memory, ..standing(world, &problem) }
+    Report { recorded, ..standing(observed, &problem) }
 }
 
 fn rotation_under_way(next: Sequence) -> Problem {
@@ -151,34 +151,34 @@ fn rotation_under_way(next: Sequence) -> Problem {
 }
 
 /// Whether the user asks for another key than this one, by a changed field or by the annotation.
-fn is_outdated(world: &Observed, key: &KeyRecord) -> bool {
-    world.desired.inputs != key.inputs
+fn is_outdated(observed: &Observed, key: &KeyRecord) -> bool {
+    observed.desired.inputs != key.inputs
 }
 
 /// As [`settled`], and this keeps a rotation or a revocation from going on.
-fn held_up(world: &Observed, key: &KeyRecord, problem: Problem) -> Report {
-    let settled = settled(world, &world.memory, key);
+fn held_up(observed: &Observed, key: &KeyRecord, problem: Problem) -> Report {
+    let settled = settled(observed, &observed.recorded, key);
     let hopeless = settled.pending && problem.needs_the_user();
     let stalled = settled.stalled.clone().or(hopeless.then(|| problem.clone()));
     Report { rotating: Some(problem), stalled, ..settled }
 }
 
 /// The current key works, and a rotation or a revocation waits for the provider.
-pub(super) fn rotation_waiting(world: &Observed, key: &KeyRecord, problem: &Problem) -> Rest {
-    let report = held_up(world, key, problem.clone());
-    let revocations = world.memory.previous.iter().filter_map(|previous| previous.revoke_at);
-    let next = revocations.filter(|revoke_at| *revoke_at > world.now);
-    Rest::new(earliest(next.chain(next_expiry(world, key))), report)
+pub(super) fn rotation_waiting(observed: &Observed, key: &KeyRecord, problem: &Problem) -> Wait {
+    let report = held_up(observed, key, problem.clone());
+    let revocations = observed.recorded.previous.iter().filter_map(|previous| previous.revoke_at);
+    let next = revocations.filter(|revoke_at| *revoke_at > observed.now);
+    Wait::new(earliest(next.chain(next_expiry(observed, key))), report)
 }
 
 /// The current key works, or is gone, and a rotation or a revocation failed.
-pub(super) fn rotation_failed(world: &Observed, key: &KeyRecord, failure: &Failure) -> Rest {
-    retry(world, failure, held_up(world, key, problem_of(failure)))
+pub(super) fn rotation_failed(observed: &Observed, key: &KeyRecord, failure: &Failure) -> Wait {
+    retry(observed, failure, held_up(observed, key, problem_of(failure)))
 }
 
 /// A list did not show the current key, and whether it is still there can't be told.
-pub(super) fn unconfirmed(world: &Observed, key: &KeyRecord, failure: &Failure) -> Rest {
-    let mut report = settled(world, &world.memory, key);
+pub(super) fn unconfirmed(observed: &Observed, key: &KeyRecord, failure: &Failure) -> Wait {
+    let mut report = settled(observed, &observed.recorded, key);
     // Anything else is over soon.
     if matches!(failure.class, ErrorClass::Gone | ErrorClass::Forbidden) {
         report.ready.reason = Reason::Unconfirmed;
@@ -187,24 +187,24 @@ pub(super) fn unconfirmed(world: &Observed, key: &KeyRecord, failure: &Failure) 
             key.sequence, failure.message
         );
     }
-    retry(world, failure, report)
+    retry(observed, failure, report)
 }
 
 /// The Secret is not right, and getting it right failed.
-pub(super) fn failed(world: &Observed, failure: &Failure) -> Rest {
-    retry(world, failure, standing(world, &problem_of(failure)))
+pub(super) fn failed(observed: &Observed, failure: &Failure) -> Wait {
+    retry(observed, failure, standing(observed, &problem_of(failure)))
 }
 
 /// What is to be remembered once work that was followed came to nothing: the next attempt is not to follow it again.
-fn without_failed_work(world: &Observed) -> Recorded {
-    let Recorded { key, previous, operation, gone, former } = world.memory.clone();
+fn without_failed_work(observed: &Observed) -> Recorded {
+    let Recorded { key, previous, operation, gone, former } = observed.recorded.clone();
     let came_to_nothing = |operation: &Operation| {
-        let given_up = world.round.given_up.is_some_and(|(sequence, _)| sequence == operation.sequence);
-        operation.kind == OperationKind::Bind && given_up && world.round.under_way.is_none()
+        let given_up = observed.run.given_up.is_some_and(|(sequence, _)| sequence == operation.sequence);
+        operation.kind == OperationKind::Bind && given_up && observed.run.pending.is_none()
     };
     let operation = operation.map(|operation| {
         if came_to_nothing(&operation) {
-            Operation::bind(operation.sequence).of_plan(operation.plan_ids)
+            Operation::bind(operation.sequence).with_plan(operation.plan_ids)
         } else {
             operation
         }
@@ -213,34 +213,34 @@ fn without_failed_work(world: &Observed) -> Recorded {
 }
 
 /// The remote side wants to be left alone by everybody. What the status says already tells more than that.
-pub(super) fn paused(world: &Observed, until: Timestamp) -> Rest {
+pub(super) fn paused(observed: &Observed, until: Timestamp) -> Wait {
     let problem = Problem {
         reason: Reason::RateLimited,
         message: format!("the remote side asks to be left alone until {}", full_second(until)),
     };
-    let standing = standing(world, &problem);
-    let report = match &world.secret {
+    let standing = standing(observed, &problem);
+    let report = match &observed.secret {
         SecretView::Intact { key, .. }
             if standing.ready.ready || standing.ready.reason == Reason::KeyExpired =>
         {
-            held_up(world, key, problem)
+            held_up(observed, key, problem)
         }
         _ => standing,
     };
-    Rest { quiet: is_told_better(world, &report), ..Rest::new(Requeue::PauseEnds(until), report) }
+    Wait { quiet: is_told_better(observed, &report), ..Wait::new(Requeue::PauseEnds(until), report) }
 }
 
 /// Another attempt follows a failure. That too much is asked of the remote side must not hide what failed before.
-fn retry(world: &Observed, failure: &Failure, report: Report) -> Rest {
-    let report = Report { memory: without_failed_work(world), ..report };
-    let quiet = failure.class == ErrorClass::Throttled && is_told_better(world, &report);
-    let wake = world.round.held_back.map_or(Requeue::Retry { not_before: failure.retry_after }, Requeue::At);
-    Rest { quiet, ..Rest::new(wake, report) }
+fn retry(observed: &Observed, failure: &Failure, report: Report) -> Wait {
+    let report = Report { recorded: without_failed_work(observed), ..report };
+    let quiet = failure.class == ErrorClass::Throttled && is_told_better(observed, &report);
+    let wake = observed.run.held_back.map_or(Requeue::Retry { not_before: failure.retry_after }, Requeue::At);
+    Wait { quiet, ..Wait::new(wake, report) }
 }
 
 /// Whether what the status says of the remote side is still true, and says more than that it is asked too much.
-fn is_told_better(world: &Observed, report: &Report) -> bool {
-    world.told.is_some_and(|told| {
+fn is_told_better(observed: &Observed, report: &Report) -> bool {
+    observed.published.is_some_and(|told| {
         told.ready == report.ready.ready
             && matches!(
                 told.reason,
@@ -279,9 +279,12 @@ pub(super) fn unusable(unusable: &Unusable) -> Problem {
 }
 
 /// As [`waiting`], until another key is created, or until a lost request for this one can no longer take effect.
-pub(super) fn waiting_for_another_key(world: &Observed, unusable: &Unusable) -> Rest {
-    let late = operation::late_until(world, unusable.sequence).filter(|late| *late > world.now);
-    Rest::new(earliest(late.into_iter().chain(unusable.again())), standing(world, &self::unusable(unusable)))
+pub(super) fn waiting_for_another_key(observed: &Observed, unusable: &Unusable) -> Wait {
+    let late = operation::late_until(observed, unusable.sequence).filter(|late| *late > observed.now);
+    Wait::new(
+        earliest(late.into_iter().chain(unusable.again())),
+        standing(observed, &self::unusable(unusable)),
+    )
 }
 
 /// A wake at the first of these times.
@@ -290,53 +293,53 @@ fn earliest(times: impl Iterator<Item = Timestamp>) -> Requeue {
 }
 
 /// Something stands in the way whose change wakes the ServiceKey: its spec, or its provider.
-pub(super) fn waiting(world: &Observed, problem: &Problem) -> Rest {
-    Rest::new(Requeue::OnChange, standing(world, problem))
+pub(super) fn waiting(observed: &Observed, problem: &Problem) -> Wait {
+    Wait::new(Requeue::OnChange, standing(observed, problem))
 }
 
 /// The Secret's name is taken. Nothing that is watched tells when it is free again.
-pub(super) fn secret_conflict(world: &Observed, holder: &str) -> Rest {
+pub(super) fn secret_conflict(observed: &Observed, holder: &str) -> Wait {
     let problem = Problem {
         reason: Reason::SecretConflict,
         message: format!(
             "the Secret's name is taken by {holder}; delete that one, or name another in `spec.secret.name`"
         ),
     };
-    Rest::new(Requeue::Retry { not_before: None }, standing(world, &problem))
+    Wait::new(Requeue::Retry { not_before: None }, standing(observed, &problem))
 }
 
 /// The Secret is from a backup, and its key is not the ServiceKey's.
-pub(super) fn not_inherited(world: &Observed, problem: &Problem) -> Rest {
-    Rest::new(Requeue::Retry { not_before: None }, standing(world, problem))
+pub(super) fn not_inherited(observed: &Observed, problem: &Problem) -> Wait {
+    Wait::new(Requeue::Retry { not_before: None }, standing(observed, problem))
 }
 
 /// The Secret and the ServiceKey are from a backup, and the ServiceKey goes on with the keys of this former one.
 /// `noted`: what is to be remembered of that.
-pub(super) fn inheriting(world: &Observed, former: Uuid, noted: Option<Uuid>) -> Report {
+pub(super) fn inheriting(observed: &Observed, former: Uuid, noted: Option<Uuid>) -> Report {
     let problem = Problem {
         reason: Reason::Restoring,
         message: format!(
             "the Secret is from a backup; the operator goes on with the key of the ServiceKey {former}"
         ),
     };
-    Report { memory: Recorded { former: noted, ..Recorded::default() }, ..standing(world, &problem) }
+    Report { recorded: Recorded { former: noted, ..Recorded::default() }, ..standing(observed, &problem) }
 }
 
 /// The Secret was repaired a moment ago, and is not right again.
-pub(super) fn contested(world: &Observed, until: Timestamp) -> Rest {
-    Rest::new(Requeue::At(until), standing(world, &contest(world, until)))
+pub(super) fn contested(observed: &Observed, until: Timestamp) -> Wait {
+    Wait::new(Requeue::At(until), standing(observed, &contest(observed, until)))
 }
 
 /// As [`contested`], and the Secret holds credentials that work.
-pub(super) fn repair_waits(world: &Observed, key: &KeyRecord, until: Timestamp) -> Rest {
-    let report = held_up(world, key, contest(world, until));
-    let next = next_revocation(world).into_iter().chain(report.next_rotation).chain([until]);
-    let next = next.chain(next_expiry(world, key)).filter(|next| *next > world.now).min();
-    Rest::new(Requeue::At(next.unwrap_or(until)), report)
+pub(super) fn repair_waits(observed: &Observed, key: &KeyRecord, until: Timestamp) -> Wait {
+    let report = held_up(observed, key, contest(observed, until));
+    let next = next_revocation(observed).into_iter().chain(report.next_rotation).chain([until]);
+    let next = next.chain(next_expiry(observed, key)).filter(|next| *next > observed.now).min();
+    Wait::new(Requeue::At(next.unwrap_or(until)), report)
 }
 
-fn contest(world: &Observed, until: Timestamp) -> Problem {
-    let writer = world.other_writers.as_ref().map_or_else(
+fn contest(observed: &Observed, until: Timestamp) -> Problem {
+    let writer = observed.other_writers.as_ref().map_or_else(
         || {
             "`metadata.managedFields` names no other writer: find the one that removes fields, or writes as \
              `servicekey-operator`, in the API server's audit log, and stop it"
@@ -354,56 +357,56 @@ fn contest(world: &Observed, until: Timestamp) -> Problem {
 }
 
 /// The Secret held this key, and was deleted or changed before the status could say so.
-pub(super) fn lost_at_once(world: &Observed, memory: Recorded, sequence: Sequence) -> Report {
+pub(super) fn lost_at_once(observed: &Observed, recorded: Recorded, sequence: Sequence) -> Report {
     let problem = Problem {
         reason: Reason::SecretContested,
         message: format!(
             "the Secret was deleted or changed as soon as it held the credentials of key {sequence}"
         ),
     };
-    Report { memory, ..standing(world, &problem) }
+    Report { recorded, ..standing(observed, &problem) }
 }
 
 /// The key before the current one made way for the next.
-pub(super) fn replacing_lost(world: &Observed, memory: Recorded) -> Report {
+pub(super) fn replacing_lost(observed: &Observed, recorded: Recorded) -> Report {
     let problem = Problem {
         reason: Reason::Rotating,
         message: "the credentials in the Secret were lost; creating the next key".to_owned(),
     };
-    Report { memory, ..standing(world, &problem) }
+    Report { recorded, ..standing(observed, &problem) }
 }
 
 /// The user stopped all action.
-pub(super) fn suspended(world: &Observed) -> Rest {
+pub(super) fn suspended(observed: &Observed) -> Wait {
     let problem = Problem {
         reason: Reason::Suspended,
         message: "nothing is done for this ServiceKey until `spec.suspend` is false".to_owned(),
     };
-    Rest::new(Requeue::OnChange, Report { pending: false, ..standing(world, &problem) })
+    Wait::new(Requeue::OnChange, Report { pending: false, ..standing(observed, &problem) })
 }
 
 /// Nothing is left to do.
-pub(super) fn let_go(world: &Observed) -> Rest {
+pub(super) fn let_go(observed: &Observed) -> Wait {
     let problem = Problem { reason: Reason::Deleting, message: "nothing is left to revoke".to_owned() };
-    Rest::new(Requeue::OnChange, standing(world, &problem))
+    Wait::new(Requeue::OnChange, standing(observed, &problem))
 }
 
 /// Revoking a key failed; it is tried again until the remote side confirms.
-pub(super) fn deletion_failed(world: &Observed, failure: &Failure) -> Rest {
+pub(super) fn deletion_failed(observed: &Observed, failure: &Failure) -> Wait {
     let problem = Problem {
         reason: Reason::RevokeFailed,
         message: format!(
             "{}; the key is revoked as soon as this works, {}",
             failure.message,
-            or_left_behind(world)
+            or_left_behind(observed)
         ),
     };
-    retry(world, failure, standing(world, &problem))
+    retry(observed, failure, standing(observed, &problem))
 }
 
 /// How a ServiceKey may be let go of before its key is revoked, or what forbids that.
-fn or_left_behind(world: &Observed) -> String {
-    world.desired.abandon_denied.as_ref().map_or_else(
+fn or_left_behind(observed: &Observed) -> String {
+    observed.desired.abandon_denied.as_ref().map_or_else(
         || {
             "or is left behind once the ServiceKey is annotated `servicekeys.dev/abandon: \"true\"`".to_owned()
         },
@@ -417,21 +420,21 @@ fn or_left_behind(world: &Observed) -> String {
 }
 
 /// A key is to be revoked and the provider can't be asked.
-pub(super) fn deletion_waiting(world: &Observed, problem: &Problem) -> Rest {
+pub(super) fn deletion_waiting(observed: &Observed, problem: &Problem) -> Wait {
     let problem = Problem {
         reason: problem.reason,
         message: format!(
             "{}; the key is revoked as soon as that is restored, {}",
             problem.message,
-            or_left_behind(world)
+            or_left_behind(observed)
         ),
     };
-    Rest::new(Requeue::OnChange, standing(world, &problem))
+    Wait::new(Requeue::OnChange, standing(observed, &problem))
 }
 
 /// The answer to a bind was lost: what it may have made is revoked first.
-pub(super) fn cleaning_up(world: &Observed, sequence: Sequence, since: Timestamp) -> Report {
-    let refusal = world.round.under_way.as_ref().filter(|work| work.is_refused && work.sequence == sequence);
+pub(super) fn cleaning_up(observed: &Observed, sequence: Sequence, since: Timestamp) -> Report {
+    let refusal = observed.run.pending.as_ref().filter(|work| work.is_refused && work.sequence == sequence);
     let given_up = || Failure {
         attempted: Attempted::Provision,
         class: ErrorClass::OrphanPossible,
@@ -441,16 +444,16 @@ pub(super) fn cleaning_up(world: &Observed, sequence: Sequence, since: Timestamp
         },
         retry_after: None,
     };
-    let problem = problem_of(&world.round.failure.clone().unwrap_or_else(given_up));
-    let operation = Operation::clean_up(sequence, since).of_plan(world.noted(sequence));
-    let memory = Recorded { operation: Some(operation), ..world.memory.clone() };
-    Report { memory, ..standing(world, &problem) }
+    let problem = problem_of(&observed.run.failure.clone().unwrap_or_else(given_up));
+    let operation = Operation::clean_up(sequence, since).with_plan(observed.noted(sequence));
+    let recorded = Recorded { operation: Some(operation), ..observed.recorded.clone() };
+    Report { recorded, ..standing(observed, &problem) }
 }
 
 /// The remote side is at work on a key.
-pub(super) fn under_way(world: &Observed, work: &PendingOperation) -> Rest {
+pub(super) fn under_way(observed: &Observed, work: &PendingOperation) -> Wait {
     let PendingOperation {
-        work: kind,
+        operation: kind,
         sequence,
         token,
         since,
@@ -465,7 +468,7 @@ pub(super) fn under_way(world: &Observed, work: &PendingOperation) -> Rest {
     let wake = next_poll.map_or(Requeue::Poll, Requeue::At);
     let (reason, doing) = match kind {
         RemoteOperation::Bind => (Reason::Binding, "making"),
-        RemoteOperation::Unbind if world.memory.makes_room() => (Reason::Rotating, "revoking"),
+        RemoteOperation::Unbind if observed.recorded.makes_room() => (Reason::Rotating, "revoking"),
         RemoteOperation::Unbind => (Reason::Deleting, "revoking"),
     };
     let said = said.as_ref().map(|said| format!(": {said}")).unwrap_or_default();
@@ -476,53 +479,55 @@ pub(super) fn under_way(world: &Observed, work: &PendingOperation) -> Rest {
             full_second(*since)
         ),
     };
-    let mut report = standing(world, &problem);
+    let mut report = standing(observed, &problem);
     match kind {
         RemoteOperation::Bind => {
-            report.memory.operation = Some(Operation {
+            report.recorded.operation = Some(Operation {
                 kind: OperationKind::Bind,
                 sequence: *sequence,
                 token: token.clone(),
                 since: Some(full_second(*since)),
                 inputs: Some(inputs.clone()),
-                plan_ids: world.noted(*sequence),
+                plan_ids: observed.noted(*sequence),
             });
         }
         RemoteOperation::Unbind => report.revoking = Some(work.clone()),
     }
     if report.ready.ready {
         report.rotating = Some(problem);
-        report.next_rotation = world.memory.key.as_ref().and_then(|key| rotation::next_rotation(world, key));
+        report.next_rotation =
+            observed.recorded.key.as_ref().and_then(|key| rotation::next_rotation(observed, key));
     }
-    Rest { quiet: !work.is_news(world.now), ..Rest::new(wake, report) }
+    Wait { quiet: !work.is_news(observed.now), ..Wait::new(wake, report) }
 }
 
 /// The remote side says that it made the key, and does not show it.
-pub(super) fn not_shown(world: &Observed, sequence: Sequence) -> Rest {
+pub(super) fn not_shown(observed: &Observed, sequence: Sequence) -> Wait {
     let problem = Problem {
         reason: Reason::UnexpectedAnswer,
         message: format!(
             "the remote side says that it made key {sequence}, but does not show it; it is asked again"
         ),
     };
-    Rest::new(Requeue::Retry { not_before: None }, standing(world, &problem))
+    Wait::new(Requeue::Retry { not_before: None }, standing(observed, &problem))
 }
 
 /// Taking the mark off a key that stays failed; it is tried again.
-pub(super) fn release_failed(world: &Observed, failure: &Failure) -> Rest {
+pub(super) fn release_failed(observed: &Observed, failure: &Failure) -> Wait {
     let problem =
-        Problem { reason: Reason::ReleaseFailed, message: released_as_soon_as(world, &failure.message) };
-    retry(world, failure, standing(world, &problem))
+        Problem { reason: Reason::ReleaseFailed, message: released_as_soon_as(observed, &failure.message) };
+    retry(observed, failure, standing(observed, &problem))
 }
 
 /// A key is to stay, and the provider can't be asked to take its mark off.
-pub(super) fn release_waiting(world: &Observed, problem: &Problem) -> Rest {
-    let problem = Problem { reason: problem.reason, message: released_as_soon_as(world, &problem.message) };
-    Rest::new(Requeue::OnChange, standing(world, &problem))
+pub(super) fn release_waiting(observed: &Observed, problem: &Problem) -> Wait {
+    let problem =
+        Problem { reason: problem.reason, message: released_as_soon_as(observed, &problem.message) };
+    Wait::new(Requeue::OnChange, standing(observed, &problem))
 }
 
-fn released_as_soon_as(world: &Observed, what: &str) -> String {
-    let otherwise = world.desired.abandon_denied.as_ref().map_or_else(
+fn released_as_soon_as(observed: &Observed, what: &str) -> String {
+    let otherwise = observed.desired.abandon_denied.as_ref().map_or_else(
         || "annotate the ServiceKey `servicekeys.dev/abandon: \"true\"`".to_owned(),
         |limit| format!("ask the provider's administrator, because {limit} is `Deny`"),
     );
@@ -532,7 +537,7 @@ fn released_as_soon_as(world: &Observed, what: &str) -> String {
 }
 
 /// All keys are confirmed gone, and one that nobody knows of may still come.
-pub(super) fn deletion_outwaits(world: &Observed, until: Timestamp) -> Rest {
+pub(super) fn deletion_outwaits(observed: &Observed, until: Timestamp) -> Wait {
     let problem = Problem {
         reason: Reason::Deleting,
         message: format!(
@@ -540,20 +545,20 @@ pub(super) fn deletion_outwaits(world: &Observed, until: Timestamp) -> Rest {
              revoked then"
         ),
     };
-    Rest::new(Requeue::At(until), standing(world, &problem))
+    Wait::new(Requeue::At(until), standing(observed, &problem))
 }
 
 /// Where things stand without progress: ready only if the Secret is right although something else is not.
-fn standing(world: &Observed, problem: &Problem) -> Report {
-    let held = match &world.secret {
-        SecretView::Intact { key, .. } if !world.desired.deleting => Some(key),
+fn standing(observed: &Observed, problem: &Problem) -> Report {
+    let held = match &observed.secret {
+        SecretView::Intact { key, .. } if !observed.desired.deleting => Some(key),
         _ => None,
     };
     let current = held.filter(|key| {
-        world.memory.key.as_ref().is_none_or(|known| known.sequence <= key.sequence)
-            && world.memory.departure(key.sequence).is_none()
+        observed.recorded.key.as_ref().is_none_or(|known| known.sequence <= key.sequence)
+            && observed.recorded.departure(key.sequence).is_none()
     });
-    let (current, expired) = match current.and_then(|key| expired(world, key)) {
+    let (current, expired) = match current.and_then(|key| expired(observed, key)) {
         Some(expired) => (None, Some(expired)),
         None => (current, None),
     };
@@ -565,10 +570,10 @@ fn standing(world: &Observed, problem: &Problem) -> Report {
             Verdict { ready: current.is_some(), reason: problem.reason, message: problem.message.clone() }
         }
     };
-    let pending = current.is_none_or(|key| is_outdated(world, key));
+    let pending = current.is_none_or(|key| is_outdated(observed, key));
     let hopeless = pending && problem.needs_the_user();
     Report {
-        memory: world.memory.clone(),
+        recorded: observed.recorded.clone(),
         pending,
         ready: verdict,
         rotating: None,

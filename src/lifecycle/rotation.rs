@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use uuid::Uuid;
 
-use super::{Identity, KeyRecord, Recorded, PreviousKey, RotationPolicy, Sequence, Observed, operation::late_until};
+use super::{
+    Identity, KeyRecord, Observed, PreviousKey, Recorded, RotationPolicy, Sequence, operation::late_until,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -16,13 +18,13 @@ const TENTH: u32 = 10;
 /// It follows from the spec and the key alone, and is a full second, as times in statuses are. Where the last rotation brought
 /// the same credentials, the next one would as well, unless they have ended.
 #[must_use]
-pub fn next_rotation(world: &Observed, key: &KeyRecord) -> Option<Timestamp> {
+pub fn next_rotation(observed: &Observed, key: &KeyRecord) -> Option<Timestamp> {
     if key.same_credentials {
         let end = key.expiry()?;
         return Some(end.max(key.created_at.checked_add(MINUTE).ok()?));
     }
-    let rotation = &world.desired.rotation;
-    [by_age(rotation, world.owner, key), by_the_remote_side(rotation, key)].into_iter().flatten().min()
+    let rotation = &observed.desired.rotation;
+    [by_age(rotation, observed.owner, key), by_the_remote_side(rotation, key)].into_iter().flatten().min()
 }
 
 /// At the age limit, or somewhat earlier: each key by a part of its own of the spread, so that keys that were made
@@ -101,16 +103,16 @@ pub fn inputs<'a>(
 }
 
 /// Whether the user asked for another key than this one, with the annotation and not by a change of the spec.
-pub fn is_requested(world: &Observed, key: &KeyRecord) -> bool {
+pub fn is_requested(observed: &Observed, key: &KeyRecord) -> bool {
     let request = |inputs: &str| inputs.split_once(REQUESTED).map(|(_, request)| request.to_owned());
-    request(&world.desired.inputs).is_some_and(|wanted| request(&key.inputs) != Some(wanted))
+    request(&observed.desired.inputs).is_some_and(|wanted| request(&key.inputs) != Some(wanted))
 }
 
 /// How long a key stays that was replaced by `next`. Where nobody asked for another key, and its time had not come, it was
 /// replaced because its credentials could not be read again: no consumer expected that.
-fn overlap_of(world: &Observed, replaced: &KeyRecord, next: &KeyRecord) -> Duration {
-    let overlap = world.desired.rotation.overlap;
-    let was_due = next_rotation(world, replaced).is_some_and(|due| due <= next.created_at);
+fn overlap_of(observed: &Observed, replaced: &KeyRecord, next: &KeyRecord) -> Duration {
+    let overlap = observed.desired.rotation.overlap;
+    let was_due = next_rotation(observed, replaced).is_some_and(|due| due <= next.created_at);
     if was_due || replaced.inputs != next.inputs { overlap } else { overlap.max(UNEXPECTED_OVERLAP) }
 }
 
@@ -125,8 +127,9 @@ const REQUESTED: char = '+';
 
 /// Whether the key is to be replaced now.
 #[must_use]
-pub fn is_due(world: &Observed, key: &KeyRecord) -> bool {
-    world.desired.inputs != key.inputs || next_rotation(world, key).is_some_and(|due| due <= world.now)
+pub fn is_due(observed: &Observed, key: &KeyRecord) -> bool {
+    observed.desired.inputs != key.inputs
+        || next_rotation(observed, key).is_some_and(|due| due <= observed.now)
 }
 
 fn after(now: Timestamp, overlap: Duration) -> Timestamp {
@@ -151,10 +154,10 @@ impl Recorded {
     /// is, is confirmed like any revocation. A memory that is older than the Secret does not know of keys in between:
     /// they are replaced as well, and what was asked for then may still take effect until `late_until`.
     #[must_use]
-    pub fn advanced_to(&self, key: &KeyRecord, world: &Observed) -> Self {
-        let Observed { desired, now, late, .. } = world;
-        let plan_ids = key.plan_ids.clone().or_else(|| world.noted(key.sequence));
-        let mut memory = Self {
+    pub fn advanced_to(&self, key: &KeyRecord, observed: &Observed) -> Self {
+        let Observed { desired, now, grace: late, .. } = observed;
+        let plan_ids = key.plan_ids.clone().or_else(|| observed.noted(key.sequence));
+        let mut recorded = Self {
             key: Some(KeyRecord { plan_ids, ..key.clone() }),
             previous: self.previous.clone(),
             operation: self.operation.clone().filter(|operation| operation.sequence > key.sequence),
@@ -165,28 +168,29 @@ impl Recorded {
         let mut shared = None;
         if let Some(replaced) = self.key.as_ref().filter(|known| known.sequence < key.sequence) {
             let is_gone = self.departure(replaced.sequence).is_some();
-            let overlap = if is_gone { Duration::ZERO } else { overlap_of(world, replaced, key) };
+            let overlap = if is_gone { Duration::ZERO } else { overlap_of(observed, replaced, key) };
             // The id of one that is gone is of no more use: nothing else is to be looked at by it.
             let known = Some(replaced).filter(|_| !is_gone);
-            memory.end_overlaps(key, *now, overlap);
+            recorded.end_overlaps(key, *now, overlap);
             // A request for it may have been given up since it was stored.
-            let late_until = late_until(world, replaced.sequence).map(full_second);
-            memory.replace(replaced.sequence, known, late_until, *now, overlap).plan_ids =
+            let late_until = late_until(observed, replaced.sequence).map(full_second);
+            recorded.replace(replaced.sequence, known, late_until, *now, overlap).plan_ids =
                 replaced.plan_ids.clone();
             shared = Some(replaced.sequence).filter(|_| !is_gone);
         }
         for skipped in self.skipped(key.sequence) {
             shared = Some(skipped);
-            memory.end_overlaps(key, *now, desired.rotation.overlap);
+            recorded.end_overlaps(key, *now, desired.rotation.overlap);
             let late_until = late.unknown_until.map(full_second);
-            memory.replace(skipped, None, late_until, *now, desired.rotation.overlap);
+            recorded.replace(skipped, None, late_until, *now, desired.rotation.overlap);
         }
         if key.same_credentials
-            && let Some(twin) = memory.previous.iter_mut().find(|previous| Some(previous.sequence) == shared)
+            && let Some(twin) =
+                recorded.previous.iter_mut().find(|previous| Some(previous.sequence) == shared)
         {
             twin.revoke_at = None;
         }
-        memory
+        recorded
     }
 
     /// The keys that may exist before the one of this number though the memory does not know of them, because it is of
@@ -273,41 +277,41 @@ mod tests {
         #[case] expected: &[(u32, i64)],
     ) {
         let rotation = RotationPolicy { every: None, overlap: Duration::from_secs(60), makes_room: false };
-        let mut world = asking();
-        (world.desired.rotation, world.now) = (rotation, Timestamp::UNIX_EPOCH);
-        let mut memory = Recorded { key: known.map(key), ..Recorded::default() };
+        let mut observed = asking();
+        (observed.desired.rotation, observed.now) = (rotation, Timestamp::UNIX_EPOCH);
+        let mut recorded = Recorded { key: known.map(key), ..Recorded::default() };
         for number in previous {
-            memory.replace(key(*number).sequence, None, None, Timestamp::UNIX_EPOCH, rotation.overlap);
+            recorded.replace(key(*number).sequence, None, None, Timestamp::UNIX_EPOCH, rotation.overlap);
         }
-        let memory = memory.advanced_to(&key(5), &world);
+        let recorded = recorded.advanced_to(&key(5), &observed);
         let replaced =
-            memory.previous.iter().map(|key| (key.sequence.number(), key.revoke_at.unwrap().as_second()));
+            recorded.previous.iter().map(|key| (key.sequence.number(), key.revoke_at.unwrap().as_second()));
         assert_eq!(replaced.collect::<Vec<_>>(), expected);
     }
 
     /// A key with the credentials of the current one stays until a key has others, and then as long as that one.
     #[test]
     fn a_key_with_the_same_credentials_stays_with_the_current_one() {
-        let mut world = asking();
-        world.desired.rotation.overlap = Duration::from_secs(60);
-        world.now = Timestamp::UNIX_EPOCH;
-        let replaced = |memory: &Recorded| -> Vec<_> {
+        let mut observed = asking();
+        observed.desired.rotation.overlap = Duration::from_secs(60);
+        observed.now = Timestamp::UNIX_EPOCH;
+        let replaced = |recorded: &Recorded| -> Vec<_> {
             let of = |key: &PreviousKey| (key.sequence.number(), key.revoke_at.map(Timestamp::as_second));
-            memory.previous.iter().map(of).collect()
+            recorded.previous.iter().map(of).collect()
         };
         let same = |number| KeyRecord { same_credentials: true, ..key(number) };
-        let mut memory = Recorded { key: Some(key(2)), ..Recorded::default() };
-        memory.replace(key(1).sequence, None, None, world.now, Duration::from_secs(60));
-        let memory = memory.advanced_to(&same(3), &world);
-        assert_eq!(replaced(&memory), [(1, Some(0)), (2, None)]);
-        let memory = memory.advanced_to(&same(4), &world);
-        assert_eq!(replaced(&memory), [(1, Some(0)), (2, None), (3, None)]);
-        let memory = memory.advanced_to(&key(5), &world);
-        assert_eq!(replaced(&memory), [(1, Some(0)), (2, Some(60)), (3, Some(60)), (4, Some(60))]);
+        let mut recorded = Recorded { key: Some(key(2)), ..Recorded::default() };
+        recorded.replace(key(1).sequence, None, None, observed.now, Duration::from_secs(60));
+        let recorded = recorded.advanced_to(&same(3), &observed);
+        assert_eq!(replaced(&recorded), [(1, Some(0)), (2, None)]);
+        let recorded = recorded.advanced_to(&same(4), &observed);
+        assert_eq!(replaced(&recorded), [(1, Some(0)), (2, None), (3, None)]);
+        let recorded = recorded.advanced_to(&key(5), &observed);
+        assert_eq!(replaced(&recorded), [(1, Some(0)), (2, Some(60)), (3, Some(60)), (4, Some(60))]);
         // The status is older than the Secret.
-        let older = Recorded { key: Some(key(1)), ..Recorded::default() }.advanced_to(&same(3), &world);
+        let older = Recorded { key: Some(key(1)), ..Recorded::default() }.advanced_to(&same(3), &observed);
         assert_eq!(replaced(&older), [(1, Some(0)), (2, None)]);
-        let lost = Recorded::default().advanced_to(&same(3), &world);
+        let lost = Recorded::default().advanced_to(&same(3), &observed);
         assert_eq!(replaced(&lost), [(1, Some(0)), (2, None)]);
     }
 
@@ -322,12 +326,12 @@ mod tests {
         #[case] every: Option<u64>,
         #[case] stays: i64,
     ) {
-        let mut world = asking();
-        world.desired.rotation.every = every.map(Duration::from_secs);
-        world.now = Timestamp::from_second(4000).unwrap();
-        let next = KeyRecord { created_at: world.now, inputs: inputs.to_owned(), ..key(2) };
-        let memory = Recorded { key: Some(key(1)), ..Recorded::default() }.advanced_to(&next, &world);
-        assert_eq!(memory.previous[0].revoke_at.unwrap().as_second(), 4000 + stays);
+        let mut observed = asking();
+        observed.desired.rotation.every = every.map(Duration::from_secs);
+        observed.now = Timestamp::from_second(4000).unwrap();
+        let next = KeyRecord { created_at: observed.now, inputs: inputs.to_owned(), ..key(2) };
+        let recorded = Recorded { key: Some(key(1)), ..Recorded::default() }.advanced_to(&next, &observed);
+        assert_eq!(recorded.previous[0].revoke_at.unwrap().as_second(), 4000 + stays);
     }
 
     #[rstest]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use strum::IntoStaticStr;
 use uuid::Uuid;
 
-use super::{KeyRecord, Recorded, Problem, Sequence, PendingOperation};
+use super::{KeyRecord, PendingOperation, Problem, Recorded, Sequence};
 use crate::api::Reason;
 
 /// One decision.
@@ -15,7 +15,7 @@ pub enum Step {
     /// Carry this out, and decide again with what came of it.
     Act(Effect),
     /// Show this status and wait.
-    Wait(Rest),
+    Wait(Wait),
 }
 
 impl Step {
@@ -118,19 +118,19 @@ impl Effect {
 
 /// A pause.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rest {
+pub struct Wait {
     /// What ends it, besides a change of anything that is watched.
-    pub wake: Requeue,
+    pub requeue: Requeue,
     /// The status to show meanwhile.
     pub report: Box<Report>,
     /// Whether the status may stay as it is: it would soon be out of date.
     pub quiet: bool,
 }
 
-impl Rest {
+impl Wait {
     /// A pause that people are told of.
     pub(super) fn new(wake: Requeue, report: Report) -> Self {
-        Self { wake, report: Box::new(report), quiet: false }
+        Self { requeue: wake, report: Box::new(report), quiet: false }
     }
 }
 
@@ -156,7 +156,7 @@ pub enum Requeue {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// What is to be remembered.
-    pub memory: Recorded,
+    pub recorded: Recorded,
     /// Whether what the user asks for is still to be done: a first key, a Secret that is right, another key.
     pub pending: bool,
     /// Whether the Secret holds credentials that work.

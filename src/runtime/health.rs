@@ -30,7 +30,7 @@ pub struct Health {
 impl Health {
     /// The health of the operator that counts here.
     #[must_use]
-    pub fn of(metrics: &Metrics, patience: HealthThresholds) -> Self {
+    pub fn new(metrics: &Metrics, patience: HealthThresholds) -> Self {
         Self { heart: metrics.heart().clone(), watches: metrics.watches().clone(), patience }
     }
 
@@ -79,11 +79,13 @@ mod tests {
     #[tokio::test]
     async fn a_loop_that_stands_still_is_an_ailment_until_it_turns_or_ends() {
         let metrics = Metrics::default();
-        let health = Health::of(&metrics, IMPATIENT);
+        let health = Health::new(&metrics, IMPATIENT);
         assert_eq!(health.liveness_failures(), [""; 0], "nothing is to turn yet");
         let mut beats = Box::pin(metrics.heart().ticks());
         std::thread::sleep(2 * IMPATIENT.heart);
-        assert!(health.liveness_failures().concat().starts_with("the operator's loop has stood still for 0 s"));
+        assert!(
+            health.liveness_failures().concat().starts_with("the operator's loop has stood still for 0 s")
+        );
         assert_eq!(beats.next().await, Some(()));
         assert_eq!(health.liveness_failures(), [""; 0]);
         std::thread::sleep(2 * IMPATIENT.heart);
@@ -94,17 +96,20 @@ mod tests {
     #[test]
     fn a_silent_watch_is_an_ailment_with_a_name() {
         let metrics = Metrics::default();
-        let health = Health::of(&metrics, IMPATIENT);
+        let health = Health::new(&metrics, IMPATIENT);
         let _watch = metrics.watches().begin("/api/v1/secrets");
         assert_eq!(health.liveness_failures(), [""; 0]);
         std::thread::sleep(2 * IMPATIENT.watch);
-        assert_eq!(health.liveness_failures(), ["the watch of `/api/v1/secrets` has given no sign of life for 0 s"]);
+        assert_eq!(
+            health.liveness_failures(),
+            ["the watch of `/api/v1/secrets` has given no sign of life for 0 s"]
+        );
     }
 
     #[test]
     fn it_is_ready_when_all_caches_are_filled() {
         let metrics = Metrics::default();
-        let health = Health::of(&metrics, HealthThresholds::default());
+        let health = Health::new(&metrics, HealthThresholds::default());
         assert_eq!(health.unready_reasons(), ["nothing is watched yet"]);
         let watch = metrics.watches().begin("/api/v1/secrets");
         assert!(health.unready_reasons().concat().contains("`/api/v1/secrets`"));

@@ -211,8 +211,14 @@ const fn peer_at(address: IpAddr) -> IpAddr {
 fn router(told: ServedSources) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
-        .route("/livez", get(async |State(told): State<ServedSources>| verdict(&told.health.liveness_failures())))
-        .route("/readyz", get(async |State(told): State<ServedSources>| verdict(&told.health.unready_reasons())))
+        .route(
+            "/livez",
+            get(async |State(told): State<ServedSources>| verdict(&told.health.liveness_failures())),
+        )
+        .route(
+            "/readyz",
+            get(async |State(told): State<ServedSources>| verdict(&told.health.unready_reasons())),
+        )
         .with_state(told)
 }
 
@@ -261,7 +267,7 @@ mod tests {
     }
 
     fn start(metrics: &Metrics, patience: HealthThresholds) -> HttpServer {
-        let health = Health::of(metrics, patience);
+        let health = Health::new(metrics, patience);
         HttpServer::start(([127, 0, 0, 1], 0).into(), metrics.clone(), health).unwrap()
     }
 
@@ -313,7 +319,7 @@ mod tests {
     #[tokio::test]
     async fn a_port_that_is_taken_is_an_error() {
         let (metrics, taken) = (Metrics::default(), TcpListener::bind("127.0.0.1:0").unwrap());
-        let health = Health::of(&metrics, HealthThresholds::default());
+        let health = Health::new(&metrics, HealthThresholds::default());
         let refused = HttpServer::start(taken.local_addr().unwrap(), metrics, health);
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }

@@ -38,19 +38,19 @@ struct Observation {
 }
 
 impl<S> Layer<S> for Observation {
-    type Service = Observed<S>;
+    type Service = ObservedService<S>;
 
-    fn layer(&self, inner: S) -> Observed<S> {
-        Observed { inner, metrics: self.metrics.clone() }
+    fn layer(&self, inner: S) -> ObservedService<S> {
+        ObservedService { inner, metrics: self.metrics.clone() }
     }
 }
 
-struct Observed<S> {
+struct ObservedService<S> {
     inner: S,
     metrics: Metrics,
 }
 
-impl<S, B> Service<Request<RequestBody>> for Observed<S>
+impl<S, B> Service<Request<RequestBody>> for ObservedService<S>
 where
     S: Service<Request<RequestBody>, Response = Response<B>>,
     S::Future: Send + 'static,
@@ -84,7 +84,7 @@ where
     }
 }
 
-impl<S> Observed<S> {
+impl<S> ObservedService<S> {
     /// Lists and watches of all objects at a path are what a cache lives on; those of one object are not.
     fn pulse_of(&self, request: &Request<RequestBody>) -> Option<WatchActivity> {
         let uri = request.uri();

@@ -65,7 +65,7 @@ impl Entries {
 
     /// The entries that a Secret has now, whatever they are.
     #[must_use]
-    pub fn of(secret: &Secret) -> Self {
+    pub fn from_secret(secret: &Secret) -> Self {
         let data = secret.data.iter().flatten();
         Self(data.map(|(name, ByteString(bytes))| (name.clone(), bytes.clone())).collect())
     }

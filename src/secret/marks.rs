@@ -106,7 +106,7 @@ pub fn digest_of(credentials: &Map<String, Value>, salt: &Uuid) -> String {
 impl Imprint {
     /// The imprint of a Secret with these entries, of credentials that are not known. The salt is that of [`Entries::digest`].
     #[must_use]
-    pub fn of(layout: &Layout, entries: &Entries, salt: &Uuid) -> Self {
+    pub fn new(layout: &Layout, entries: &Entries, salt: &Uuid) -> Self {
         Self {
             layout: layout.digest(),
             content: entries.digest(salt),

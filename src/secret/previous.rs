@@ -68,7 +68,7 @@ pub fn without_previous(secret: &Secret, salt: &Uuid) -> Option<(Entries, Marks<
 
 /// What the Secret holds, where it is what was written.
 fn untouched(secret: &Secret, salt: &Uuid) -> Option<(Marks<Claim>, Entries)> {
-    let (marks, entries) = (read(&secret.metadata)?, Entries::of(secret));
+    let (marks, entries) = (read(&secret.metadata)?, Entries::from_secret(secret));
     let entries = marks.imprint.untouched(&entries, salt)?;
     Some((marks, entries))
 }

@@ -92,7 +92,7 @@ impl fmt::Display for SecretChange {
 /// annotations count; others may differ.
 #[must_use]
 pub fn changed(sent: &Secret, stored: &Secret) -> Option<SecretChange> {
-    let (sent_entries, stored_entries) = (Entries::of(sent), Entries::of(stored));
+    let (sent_entries, stored_entries) = (Entries::from_secret(sent), Entries::from_secret(stored));
     let entries = differences(Part::Data, &sent_entries.0, &stored_entries.0, |_, _| true);
     let is_mark = |_, name: &str| name.starts_with(PREFIX);
     let marks = differences_of_metadata(&sent.metadata, &stored.metadata, is_mark);

@@ -12,7 +12,7 @@ use serde_json::json;
 use servicekey_operator::{
     api::KeyProvider,
     controller::{Operator, Options},
-    runtime::{self, Health, Metrics, HealthThresholds, HttpServer},
+    runtime::{self, Health, HealthThresholds, HttpServer, Metrics},
 };
 use testkit::{
     Moment,
@@ -71,7 +71,7 @@ impl Probed {
         let client = runtime::client(config, &metrics).unwrap();
         let operator = Operator::new(client, options).with_metrics(metrics.clone());
         let task = tokio::spawn(operator.run(std::future::pending())).abort_handle();
-        let health = Health::of(&metrics, patience);
+        let health = Health::new(&metrics, patience);
         Self { server: HttpServer::start(([127, 0, 0, 1], 0).into(), metrics, health).unwrap(), task }
     }
 

@@ -111,7 +111,7 @@ async fn a_provider_that_names_another_login_lets_go_of_the_former() {
         .wait(stage.api::<KeyProvider>(), "broker", "holding the second login only", |provider| {
             provider
                 .and_then(|provider| provider.status.as_ref())
-                .is_some_and(|status| status.held_secrets.iter().eq(["second-login"]))
+                .is_some_and(|status| status.protected_secrets.iter().eq(["second-login"]))
         })
         .await;
     assert!(provider.is_some());

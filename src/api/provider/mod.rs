@@ -278,7 +278,7 @@ pub struct ProviderStatus {
     /// The Secrets that are held back from deletion, because keys could not be revoked without them.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    pub held_secrets: BTreeSet<String>,
+    pub protected_secrets: BTreeSet<String>,
 
     /// Keys at the remote side that carry this operator's mark but have no ServiceKey; absent where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,10 +8,11 @@ use super::{
     foundry::{CloudFoundry, KEYS},
     marks,
     pending_operations::CreatedKey,
-    wire::{CredentialBinding, BindingState},
+    wire::{BindingState, CredentialBinding},
 };
 use crate::backend::{
-    AdoptionPermit, BackendError, Bound, IssuedKey, KeyFacts, KeyRequest, LostClusters, Restored, http::segment,
+    AdoptionPermit, BackendError, Bound, IssuedKey, KeyFacts, KeyRequest, LostClusters, Restored,
+    http::segment,
 };
 use crate::fair::Lane;
 
@@ -39,8 +40,8 @@ impl CloudFoundry {
             return Err(super::foundry::hidden(&request.name));
         };
         let credentials = credentials.kept(self.http.kept())?;
-        let mut exchange = Exchange::of(self, CloudFoundryCall::Adopt, request);
-        let marks = serde_json::json!({"metadata": marks::of(request)});
+        let mut exchange = Exchange::for_key(self, CloudFoundryCall::Adopt, request);
+        let marks = serde_json::json!({"metadata": marks::new_metadata(request)});
         let path = format!("{KEYS}/{}", segment(&made.guid));
         let response = exchange.send_json(Method::PATCH, &path, &marks).await?;
         if response.status != StatusCode::OK {
@@ -54,7 +55,12 @@ impl CloudFoundry {
     /// Whether the ServiceKey may adopt the key. A mark names the ServiceKey that the key belongs to. That one must no
     /// longer exist, and must have been of the same namespace and cluster, or of a cluster that the provider names. The
     /// operator can't see the ServiceKeys of other clusters, which may have a namespace of the same name.
-    fn may_adopt(&self, key: &CredentialBinding, request: &KeyRequest, adoption: &AdoptionPermit) -> Result<bool, BackendError> {
+    fn may_adopt(
+        &self,
+        key: &CredentialBinding,
+        request: &KeyRequest,
+        adoption: &AdoptionPermit,
+    ) -> Result<bool, BackendError> {
         if key.standing() != BindingState::Made {
             return Ok(false);
         }
@@ -125,7 +131,7 @@ mod tests {
         request.restored = restored;
         let mut former = request.clone();
         created(&mut former);
-        let key = serde_json::json!({"guid": "guid", "metadata": marks::of(&former)});
+        let key = serde_json::json!({"guid": "guid", "metadata": marks::new_metadata(&former)});
         let lost = LostClusters::new(vec!["lost".to_owned()]);
         assert_eq!(may_be_inherited(&serde_json::from_value(key).unwrap(), &request, &lost), expected);
     }

@@ -19,7 +19,7 @@ use super::{
     wire::{self, CloudFoundryError},
 };
 use crate::backend::{
-    Backend, BackendError, ErrorClass, KeyRequest, CompleteList, MemoryShare,
+    Backend, BackendError, CompleteList, ErrorClass, KeyRequest, MemoryShare,
     http::{HttpFailure, Redactor, Request, Response, below, call_span},
     memory::Weight,
     pages::{Endless, Lists, Page, PagedList},
@@ -52,7 +52,11 @@ impl<'a> Exchange<'a> {
     }
 
     /// A call on behalf of a ServiceKey.
-    pub(super) const fn of(foundry: &'a CloudFoundry, call: CloudFoundryCall, request: &'a KeyRequest) -> Self {
+    pub(super) const fn for_key(
+        foundry: &'a CloudFoundry,
+        call: CloudFoundryCall,
+        request: &'a KeyRequest,
+    ) -> Self {
         Self { foundry, call, request: Some(request), sent: Vec::new(), found_page_too_large: false }
     }
 
@@ -326,7 +330,11 @@ pub(super) fn unreachable(call: CloudFoundryCall, response: &Response, redactor:
 }
 
 /// An answer that is not a success, in words.
-pub(super) fn refused_words(call: CloudFoundryCall, response: &Response, redactor: &Redactor) -> BackendError {
+pub(super) fn refused_words(
+    call: CloudFoundryCall,
+    response: &Response,
+    redactor: &Redactor,
+) -> BackendError {
     let status = response.status.as_u16();
     // Where the body did not arrive the status still says what happened.
     let body = response.body().unwrap_or_default();

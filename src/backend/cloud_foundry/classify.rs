@@ -119,7 +119,12 @@ pub(super) fn advice(call: CloudFoundryCall, status: u16, error: &CloudFoundryEr
         }
         403 if matches!(
             call,
-            CloudFoundryCall::Bind | CloudFoundryCall::Unbind | CloudFoundryCall::Release | CloudFoundryCall::Adopt | CloudFoundryCall::Mark | CloudFoundryCall::Details
+            CloudFoundryCall::Bind
+                | CloudFoundryCall::Unbind
+                | CloudFoundryCall::Release
+                | CloudFoundryCall::Adopt
+                | CloudFoundryCall::Mark
+                | CloudFoundryCall::Details
         ) =>
         {
             "the login needs the role Space Developer in the instance's space, and the scope `cloud_controller.write`"
@@ -128,7 +133,9 @@ pub(super) fn advice(call: CloudFoundryCall, status: u16, error: &CloudFoundryEr
             "the login may not do this; it needs the role Space Developer in the instance's space, and the scopes \
              `cloud_controller.read` and `cloud_controller.write`"
         }
-        404 if call == CloudFoundryCall::Discovery => "check that `apiUrl` is the API's base address, without `/v3`",
+        404 if call == CloudFoundryCall::Discovery => {
+            "check that `apiUrl` is the API's base address, without `/v3`"
+        }
         404 if call == CloudFoundryCall::Bind => "check `instance`, and that the login may see it",
         422 if error.code == BEING_DELETED => "its instances and their keys go with it",
         422 if error.says("unknown field \"metadata\"") => {
@@ -199,7 +206,8 @@ mod tests {
 
     #[test]
     fn a_space_that_is_being_deleted_takes_its_keys_with_it() {
-        let error = CloudFoundryError { code: BEING_DELETED, detail: "The space is being deleted".to_owned() };
+        let error =
+            CloudFoundryError { code: BEING_DELETED, detail: "The space is being deleted".to_owned() };
         assert_eq!(class(CloudFoundryCall::Bind, 422, &error), Rejected);
         assert_eq!(class(CloudFoundryCall::Unbind, 422, &error), Transient);
     }

@@ -5,18 +5,23 @@ use std::{fmt, sync::atomic::AtomicUsize, time::Duration};
 use reqwest::{Method, StatusCode};
 
 use super::{
-    CloudFoundryLogin, CloudFoundryConfig,
+    CloudFoundryConfig, CloudFoundryLogin,
     call::{Exchange, MOST_PER_PAGE},
     classify::CloudFoundryCall,
-    instances::{SpaceRef, SpaceInstances, InstanceSelector, listed},
+    instances::{InstanceSelector, SpaceInstances, SpaceRef, listed},
     marks,
+    pending_operations::{
+        CreatedKey, OperationState, PATIENCE_WITH_EFFECT, PATIENCE_WITHOUT_EFFECT, PendingOperations,
+    },
     session::{CloudFoundrySession, header},
-    pending_operations::{CreatedKey, PATIENCE_WITH_EFFECT, PATIENCE_WITHOUT_EFFECT, OperationState, PendingOperations},
-    wire::{self, CloudFoundryError, CreateCredentialBinding, CredentialBinding, BindingState, is_of_a_busy_broker},
+    wire::{
+        self, BindingState, CloudFoundryError, CreateCredentialBinding, CredentialBinding,
+        is_of_a_busy_broker,
+    },
 };
 use crate::backend::{
-    Accepted, BackendError, Bound, Credentials, ErrorClass, Fetched, InstanceRef, IssuedKey, KeyFacts,
-    KeyRequest, CompleteList, LostClusters, Progress, RemoteOperation,
+    Accepted, BackendError, Bound, CompleteList, Credentials, ErrorClass, Fetched, InstanceRef, IssuedKey,
+    KeyFacts, KeyRequest, LostClusters, Progress, RemoteOperation,
     bounded::is_id,
     confirmed::ConfirmedKeys,
     http::{HttpClient, Response, base_url, segment},
@@ -138,12 +143,14 @@ impl CloudFoundry {
     /// # Errors
     /// What is wrong with it, or what keeps that from being known.
     pub async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
-        self.instance(&InstanceSelector::of(instance)?, instance.space_limit.as_ref()).await.map(drop)
+        self.instance(&InstanceSelector::from_instance(instance)?, instance.space_limit.as_ref())
+            .await
+            .map(drop)
     }
 
     /// Whether the instance is known, and has keys.
     pub fn knows_instance(&self, instance: &InstanceRef) -> bool {
-        let target = InstanceSelector::of(instance);
+        let target = InstanceSelector::from_instance(instance);
         target.is_ok_and(|target| self.is_known_usable(&target, instance.space_limit.as_ref()))
     }
 
@@ -153,7 +160,7 @@ impl CloudFoundry {
     /// [`ErrorClass::Taken`] where it is somebody else's, [`ErrorClass::Conflict`] where ours was made from other
     /// fields, [`ErrorClass::Unsure`] where it may or may not have been made.
     pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
-        let target = InstanceSelector::of(&request.instance)?;
+        let target = InstanceSelector::from_instance(&request.instance)?;
         let as_asked = request;
         let request = &*self.named_here(request).await?;
         // It is there already where only its credentials could not be read.
@@ -174,9 +181,9 @@ impl CloudFoundry {
                 return Ok(bound);
             }
         }
-        let mut exchange = Exchange::of(self, CloudFoundryCall::Bind, request);
+        let mut exchange = Exchange::for_key(self, CloudFoundryCall::Bind, request);
         let parameters = request.parameters.expose();
-        let marks = (!is_korifi).then(|| marks::of(request));
+        let marks = (!is_korifi).then(|| marks::new_metadata(request));
         let body = CreateCredentialBinding::new(&request.name, &instance, parameters, marks);
         let response = exchange.send_json(Method::POST, KEYS, &body).await?;
         match response.status {
@@ -208,7 +215,8 @@ impl CloudFoundry {
         refusal: &Response,
     ) -> Result<Bound, BackendError> {
         let name = &request.name;
-        let is_about_the_name = CloudFoundryError::read(refusal.body().unwrap_or_default()).is_about_the_name();
+        let is_about_the_name =
+            CloudFoundryError::read(refusal.body().unwrap_or_default()).is_about_the_name();
         let failed = |class, what: String| Err(BackendError::new(class, format!("bind failed: {what}")));
         let found = self.named(request, instance).await?;
         let Some(key) = found.filter(|key| key.standing() != BindingState::NotMade) else {
@@ -289,7 +297,8 @@ impl CloudFoundry {
         };
         match (work, key.standing()) {
             (RemoteOperation::Bind, BindingState::Made) => Ok(Progress::Succeeded),
-            (RemoteOperation::Bind, BindingState::NotMade) | (RemoteOperation::Unbind, BindingState::NotDeleted) => {
+            (RemoteOperation::Bind, BindingState::NotMade)
+            | (RemoteOperation::Unbind, BindingState::NotDeleted) => {
                 if key.said().is_some_and(is_of_a_busy_broker) {
                     self.watch.note_busy_broker(request);
                 }
@@ -305,7 +314,8 @@ impl CloudFoundry {
             (RemoteOperation::Unbind, BindingState::Made | BindingState::NotMade | BindingState::Making) => {
                 self.deletion_without_effect(request, token).await
             }
-            (RemoteOperation::Bind, BindingState::Making) | (RemoteOperation::Unbind, BindingState::Deleting) => {
+            (RemoteOperation::Bind, BindingState::Making)
+            | (RemoteOperation::Unbind, BindingState::Deleting) => {
                 self.in_progress(request, work, token, &key).await
             }
         }
@@ -366,7 +376,7 @@ impl CloudFoundry {
 
     /// What the list says about the work on a key.
     async fn said_of(&self, key: &CredentialBinding, request: &KeyRequest) -> Option<String> {
-        let exchange = Exchange::of(self, CloudFoundryCall::Keys, request);
+        let exchange = Exchange::for_key(self, CloudFoundryCall::Keys, request);
         match key.said() {
             Some(said) => Some(exchange.quote(said).await),
             None => None,
@@ -382,7 +392,7 @@ impl CloudFoundry {
     async fn job(&self, request: &KeyRequest, token: Option<&str>) -> Result<JobState, BackendError> {
         let known = token.map(str::to_owned).or_else(|| self.watch.job(request.identity));
         let Some(job) = known else { return Ok(JobState::Unknown) };
-        let mut exchange = Exchange::of(self, CloudFoundryCall::Job, request);
+        let mut exchange = Exchange::for_key(self, CloudFoundryCall::Job, request);
         let response = exchange.ask(Method::GET, &format!("/jobs/{}", segment(&job)), &[]).await?;
         match response.status {
             StatusCode::OK => {
@@ -431,7 +441,9 @@ impl CloudFoundry {
                 Err(BackendError::new(ErrorClass::Transient, message))
             }
             BindingState::NotMade | BindingState::Deleting | BindingState::NotDeleted => Ok(Fetched::Absent),
-            BindingState::Made if known.is_some_and(|known| known.guid == key.guid) => Err(hidden(&request.name)),
+            BindingState::Made if known.is_some_and(|known| known.guid == key.guid) => {
+                Err(hidden(&request.name))
+            }
             BindingState::Made => {
                 let made = CreatedKey::from(key);
                 let issued = self.issued(request, &made).await?;
@@ -446,7 +458,7 @@ impl CloudFoundry {
         request: &KeyRequest,
         made: &CreatedKey,
     ) -> Result<Option<IssuedKey>, BackendError> {
-        let mut exchange = Exchange::of(self, CloudFoundryCall::Details, request);
+        let mut exchange = Exchange::for_key(self, CloudFoundryCall::Details, request);
         let path = format!("{KEYS}/{}/details", segment(&made.guid));
         let response = exchange.ask(Method::GET, &path, &[]).await?;
         match response.status {
@@ -481,7 +493,8 @@ impl CloudFoundry {
             Some(guid) => self.look(request, guid).await?,
             None => None,
         };
-        let is_somebody_elses = |key: &CredentialBinding| marks::owner_of(key).is_some() && !self.is_ours(key, request);
+        let is_somebody_elses =
+            |key: &CredentialBinding| marks::owner_of(key).is_some() && !self.is_ours(key, request);
         let found = match hinted {
             Some(key) if is_somebody_elses(&key) => self.find(request).await?,
             None if request.hint.is_none() => self.find(request).await?,
@@ -496,8 +509,12 @@ impl CloudFoundry {
     }
 
     /// Looks a key up by its GUID. What it shows tells whose key it is.
-    pub(super) async fn look(&self, request: &KeyRequest, guid: &str) -> Result<Option<CredentialBinding>, BackendError> {
-        let mut exchange = Exchange::of(self, CloudFoundryCall::Key, request);
+    pub(super) async fn look(
+        &self,
+        request: &KeyRequest,
+        guid: &str,
+    ) -> Result<Option<CredentialBinding>, BackendError> {
+        let mut exchange = Exchange::for_key(self, CloudFoundryCall::Key, request);
         let response = exchange.ask(Method::GET, &format!("{KEYS}/{}", segment(guid)), &[]).await?;
         match response.status {
             StatusCode::OK => {
@@ -517,10 +534,15 @@ impl CloudFoundry {
     ///
     /// # Errors
     /// Those of the list.
-    pub async fn marked_keys(&self, cluster_id: Option<&str>) -> Result<CompleteList<MarkedKey>, BackendError> {
+    pub async fn marked_keys(
+        &self,
+        cluster_id: Option<&str>,
+    ) -> Result<CompleteList<MarkedKey>, BackendError> {
         let selector = marks::selector_of_all(cluster_id);
         let query = [("type", "key"), ("label_selector", selector.as_str())];
-        Exchange::anonymous(self, CloudFoundryCall::Keys).list_in_large_pages(KEYS, &query, marks::marked).await
+        Exchange::anonymous(self, CloudFoundryCall::Keys)
+            .list_in_large_pages(KEYS, &query, marks::marked)
+            .await
     }
 
     /// The key of this identity, by our mark, at whatever instance it is: the one with the GUID of the hint, where there
@@ -535,12 +557,17 @@ impl CloudFoundry {
     ///
     /// # Errors
     /// Those of the list, also where there are more than any identity has.
-    pub(super) async fn find_all(&self, request: &KeyRequest) -> Result<Vec<CredentialBinding>, BackendError> {
+    pub(super) async fn find_all(
+        &self,
+        request: &KeyRequest,
+    ) -> Result<Vec<CredentialBinding>, BackendError> {
         let selector = marks::selector_of_one(request.identity);
         let query = [("type", "key"), ("label_selector", &selector)];
-        let is_ours = |key: &CredentialBinding| marks::is_ours_by_name(key, request) && self.may_be_inherited(key, request);
+        let is_ours = |key: &CredentialBinding| {
+            marks::is_ours_by_name(key, request) && self.may_be_inherited(key, request)
+        };
         let keep = |key| Some(key).filter(is_ours);
-        let mut exchange = Exchange::of(self, CloudFoundryCall::Keys, request);
+        let mut exchange = Exchange::for_key(self, CloudFoundryCall::Keys, request);
         let found = exchange.first(MOST_OF_ONE + 1, KEYS, &query, keep).await?;
         if found.len() > MOST_OF_ONE {
             let what = format!(
@@ -563,16 +590,27 @@ impl CloudFoundry {
     ) -> Result<Option<CredentialBinding>, BackendError> {
         let (name, instance) = (listed(&request.name), listed(instance));
         let query = [("type", "key"), ("names", &name), ("service_instance_guids", &instance)];
-        let found: Vec<CredentialBinding> = Exchange::of(self, CloudFoundryCall::Keys, request).first(1, KEYS, &query, Some).await?;
+        let found: Vec<CredentialBinding> =
+            Exchange::for_key(self, CloudFoundryCall::Keys, request).first(1, KEYS, &query, Some).await?;
         Ok(found.into_iter().next())
     }
 
-    pub(super) fn accepted(&self, request: &KeyRequest, work: RemoteOperation, response: &Response) -> Accepted {
+    pub(super) fn accepted(
+        &self,
+        request: &KeyRequest,
+        work: RemoteOperation,
+        response: &Response,
+    ) -> Accepted {
         let job = response.location.as_deref().and_then(|job| job.rsplit('/').next());
         self.under_way(request, work, job.filter(|job| is_id(job)).map(str::to_owned))
     }
 
-    pub(super) fn under_way(&self, request: &KeyRequest, work: RemoteOperation, token: Option<String>) -> Accepted {
+    pub(super) fn under_way(
+        &self,
+        request: &KeyRequest,
+        work: RemoteOperation,
+        token: Option<String>,
+    ) -> Accepted {
         let first_look = self.watch.begins(request, work);
         Accepted { token, retry_after: None, longest: None, first_look }
     }

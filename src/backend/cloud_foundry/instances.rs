@@ -9,7 +9,7 @@ use super::{
     call::Exchange,
     classify::CloudFoundryCall,
     foundry::CloudFoundry,
-    wire::{ServiceInstance, LastOperation, NamedResource},
+    wire::{LastOperation, NamedResource, ServiceInstance},
 };
 use crate::backend::{
     BackendError, ErrorClass, InstanceRef, KeyRequest, SpaceLimit,
@@ -48,7 +48,7 @@ impl Weight for InstanceSelector {
 impl InstanceSelector {
     /// # Errors
     /// [`ErrorClass::Rejected`], with what the user has to take away or to add.
-    pub(super) fn of(instance: &InstanceRef) -> Result<Self, BackendError> {
+    pub(super) fn from_instance(instance: &InstanceRef) -> Result<Self, BackendError> {
         let InstanceRef { name, id, crn, offering, plan, annotations, space_limit: _ } = instance;
         let foreign = [
             ("crn", crn.is_some()),
@@ -120,7 +120,8 @@ enum SpaceBounds<'a> {
 }
 
 fn is_believed(known: &CachedAnswer<LocatedInstance>) -> bool {
-    let certain = matches!(known.value.sighting, InstanceLookup::Usable { .. } | InstanceLookup::UserProvided);
+    let certain =
+        matches!(known.value.sighting, InstanceLookup::Usable { .. } | InstanceLookup::UserProvided);
     known.since.elapsed() < if certain { BOUNDED_AGE } else { AGE_OF_DOUBT }
 }
 
@@ -153,7 +154,9 @@ impl CloudFoundry {
         let LocatedInstance { sighting, space } = &*seen.value;
         let is_within = match self.bounds(target, limit) {
             None => true,
-            Some(SpaceBounds::Limit(limit)) => space.as_ref().is_some_and(|space| limit.spaces.contains(space)),
+            Some(SpaceBounds::Limit(limit)) => {
+                space.as_ref().is_some_and(|space| limit.spaces.contains(space))
+            }
             Some(SpaceBounds::Home(_)) => {
                 let home = self.space.latest();
                 home.is_some_and(|home| space.as_ref() == Some(&*home.value))
@@ -163,19 +166,31 @@ impl CloudFoundry {
     }
 
     /// Names are looked up in the provider's space only. GUIDs are looked up wherever the login sees something.
-    fn bounds<'a>(&'a self, target: &InstanceSelector, limit: Option<&'a SpaceLimit>) -> Option<SpaceBounds<'a>> {
+    fn bounds<'a>(
+        &'a self,
+        target: &InstanceSelector,
+        limit: Option<&'a SpaceLimit>,
+    ) -> Option<SpaceBounds<'a>> {
         match (limit, target) {
             (Some(limit), _) => Some(SpaceBounds::Limit(limit)),
-            (None, InstanceSelector::Guid(_)) => self.home.as_ref().filter(|_| self.confines_ids).map(SpaceBounds::Home),
+            (None, InstanceSelector::Guid(_)) => {
+                self.home.as_ref().filter(|_| self.confines_ids).map(SpaceBounds::Home)
+            }
             (None, InstanceSelector::Name(_)) => None,
         }
     }
 
-    async fn admits(&self, bounds: Option<SpaceBounds<'_>>, space: Option<&str>) -> Result<bool, BackendError> {
+    async fn admits(
+        &self,
+        bounds: Option<SpaceBounds<'_>>,
+        space: Option<&str>,
+    ) -> Result<bool, BackendError> {
         Ok(match (bounds, space) {
             (None, _) => true,
             (Some(_), None) => false,
-            (Some(SpaceBounds::Limit(limit)), Some(space)) => limit.spaces.iter().any(|listed| listed == space),
+            (Some(SpaceBounds::Limit(limit)), Some(space)) => {
+                limit.spaces.iter().any(|listed| listed == space)
+            }
             // Each check of the provider looks it up again, so what is known is good however old it is.
             (Some(SpaceBounds::Home(_)), Some(space)) => {
                 let home = self.space.get(|_| true, || self.find_space()).await?;
@@ -191,7 +206,7 @@ impl CloudFoundry {
     /// [`ErrorClass::Gone`] where that can't be told: an instance that is out of sight may be gone, with its keys, or
     /// the login may have lost its role. One that can only be in a space which is in sight is gone.
     pub(super) async fn is_in_sight(&self, request: &KeyRequest) -> Result<(), BackendError> {
-        let target = InstanceSelector::of(&request.instance)?;
+        let target = InstanceSelector::from_instance(&request.instance)?;
         let asked = Instant::now();
         if let InstanceSelector::Name(_) = target {
             let newer = |known: &CachedAnswer<String>| known.since >= asked;
@@ -213,7 +228,9 @@ impl CloudFoundry {
 
     /// The GUID of the space of an instance that is named by its own, where it was looked up before.
     pub fn space_of_instance(&self, instance: &InstanceRef) -> Option<String> {
-        let target = InstanceSelector::of(instance).ok().filter(|target| matches!(target, InstanceSelector::Guid(_)))?;
+        let target = InstanceSelector::from_instance(instance)
+            .ok()
+            .filter(|target| matches!(target, InstanceSelector::Guid(_)))?;
         self.instances.latest(&target)?.value.space.clone()
     }
 
@@ -230,7 +247,12 @@ impl CloudFoundry {
         self.confines_ids && self.home.is_some() && request.instance.space_limit.is_none()
     }
 
-    fn unusable(&self, target: &InstanceSelector, sighting: &InstanceLookup, bounds: Option<SpaceBounds<'_>>) -> BackendError {
+    fn unusable(
+        &self,
+        target: &InstanceSelector,
+        sighting: &InstanceLookup,
+        bounds: Option<SpaceBounds<'_>>,
+    ) -> BackendError {
         let (what, field) = match target {
             InstanceSelector::Guid(guid) => (format!("the instance `{guid}`"), "instance.id"),
             InstanceSelector::Name(name) => (format!("the instance `{name}`"), "instance.name"),
@@ -286,7 +308,7 @@ impl CloudFoundry {
                 let path = format!("/service_instances/{}", segment(guid));
                 let response = exchange.ask(Method::GET, &path, &[]).await?;
                 match response.status {
-                    StatusCode::OK => Ok(LocatedInstance::of(exchange.read(&response)?)),
+                    StatusCode::OK => Ok(LocatedInstance::from_service_instance(exchange.read(&response)?)),
                     // It was in the same space as long as it was there.
                     StatusCode::NOT_FOUND => {
                         let last = self.instances.latest(target);
@@ -300,11 +322,12 @@ impl CloudFoundry {
                 let space = self.space().await?;
                 let query = [("names", listed(name)), ("space_guids", listed(&space))];
                 let query = query.each_ref().map(|(name, value)| (*name, value.as_str()));
-                let mut found: Vec<ServiceInstance> = exchange.first(2, "/service_instances", &query, Some).await?;
+                let mut found: Vec<ServiceInstance> =
+                    exchange.first(2, "/service_instances", &query, Some).await?;
                 let seen = |sighting| LocatedInstance { sighting, space: Some(space) };
                 Ok(match (found.pop(), found.is_empty()) {
                     (None, _) => seen(InstanceLookup::Absent),
-                    (Some(only), true) => LocatedInstance::of(only),
+                    (Some(only), true) => LocatedInstance::from_service_instance(only),
                     (Some(_), false) => seen(InstanceLookup::Several),
                 })
             }
@@ -359,7 +382,7 @@ impl CloudFoundry {
 }
 
 impl LocatedInstance {
-    fn of(instance: ServiceInstance) -> Self {
+    fn from_service_instance(instance: ServiceInstance) -> Self {
         let space = instance.space().map(str::to_owned);
         let ServiceInstance { guid, kind, last_operation, .. } = instance;
         let LastOperation { kind: operation, state, .. } = last_operation.unwrap_or_default();

@@ -12,7 +12,7 @@ use super::{
     foundry::{CloudFoundry, KEYS},
     instances::listed,
     marks,
-    wire::{CredentialBinding, BindingState},
+    wire::{BindingState, CredentialBinding},
 };
 use crate::backend::{
     Accepted, BackendError, ErrorClass, KeyRequest, RemoteOperation,
@@ -77,9 +77,9 @@ impl CloudFoundry {
 
     /// Whether the key was still there to be marked.
     async fn mark(&self, request: &KeyRequest, guid: &str) -> Result<bool, BackendError> {
-        let mut exchange = Exchange::of(self, CloudFoundryCall::Mark, request);
+        let mut exchange = Exchange::for_key(self, CloudFoundryCall::Mark, request);
         let path = format!("{KEYS}/{}", segment(guid));
-        let marks = json!({"metadata": marks::of(request)});
+        let marks = json!({"metadata": marks::new_metadata(request)});
         let response = exchange.send_json(Method::PATCH, &path, &marks).await?;
         match response.status {
             StatusCode::OK => {
@@ -110,7 +110,9 @@ impl CloudFoundry {
         let name = listed(&request.name);
         let query = [("type", "key"), ("names", name.as_str())];
         let keep = |key: CredentialBinding| Some(key).filter(|key| is_named_without_mark(key, request));
-        let found = Exchange::of(self, CloudFoundryCall::Keys, request).first(MOST_OF_ONE, KEYS, &query, keep).await?;
+        let found = Exchange::for_key(self, CloudFoundryCall::Keys, request)
+            .first(MOST_OF_ONE, KEYS, &query, keep)
+            .await?;
         if let Some(key) = found.iter().find(|key| !self.is_created_unmarked(key, request)) {
             let what = format!(
                 "unbind failed: the key `{}` bears no mark, and its name alone does not prove that it is this ServiceKey's, \

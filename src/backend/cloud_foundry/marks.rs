@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::wire::{Annotations, CredentialBinding, BindingMetadata, NewBindingMetadata};
+use super::wire::{Annotations, BindingMetadata, CredentialBinding, NewBindingMetadata};
 use crate::{
     backend::{KeyRequest, Owner},
     lifecycle::{Identity, MarkedKey, Sequence},
@@ -25,7 +25,7 @@ const CLUSTER_ID: &str = "servicekeys.dev/cluster-id";
 const OPERATOR: &str = "servicekey-operator";
 
 /// The marks of a key that is to be made.
-pub(super) fn of(request: &KeyRequest) -> NewBindingMetadata {
+pub(super) fn new_metadata(request: &KeyRequest) -> NewBindingMetadata {
     let Owner { namespace, name, uid: _, cluster_id } = &request.owner;
     let owner = request.identity.owner.to_string();
     let mut labels = BTreeMap::from([(MANAGED_BY, OPERATOR.to_owned()), (OWNER, owner)]);

@@ -14,10 +14,10 @@ mod foundry;
 mod instances;
 mod korifi;
 mod marks;
+mod pending_operations;
 mod removal;
 mod session;
-mod pending_operations;
 mod wire;
 
-pub use config::{CloudFoundryLogin, CloudFoundryConfig};
+pub use config::{CloudFoundryConfig, CloudFoundryLogin};
 pub use foundry::CloudFoundry;

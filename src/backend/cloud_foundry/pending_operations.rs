@@ -15,11 +15,11 @@ use super::{
     foundry::{CloudFoundry, KEYS},
     instances::{InstanceSelector, listed},
     marks,
-    wire::{CredentialBinding, BindingState},
+    wire::{BindingState, CredentialBinding},
 };
 use crate::{
     backend::{
-        BackendError, Kept, KeyRequest, CompleteList, MemoryShare, RemoteOperation,
+        BackendError, CompleteList, Kept, KeyRequest, MemoryShare, RemoteOperation,
         confirmed::Claimant,
         memory::{HeldMemory, Weight},
         single_flight::SingleFlight,
@@ -105,7 +105,7 @@ impl PendingEntry {
         let noted = Instant::now();
         Self {
             work,
-            target: InstanceSelector::of(&request.instance).ok(),
+            target: InstanceSelector::from_instance(&request.instance).ok(),
             is_begun: true,
             is_in_turn: false,
             job: None,
@@ -179,7 +179,7 @@ const KEY: usize = 2 * size_of::<(Identity, CredentialBinding)>();
 
 impl Listing {
     /// Takes in one key of each identity. The first one counts where a list shows several.
-    fn of(asked: Instant, about: HashSet<Identity>, listed: CompleteList<ListedKey>) -> Self {
+    fn new(asked: Instant, about: HashSet<Identity>, listed: CompleteList<ListedKey>) -> Self {
         let CompleteList { items, mut held } = listed;
         let mut keys = HashMap::<Identity, CredentialBinding>::new();
         for ListedKey { identity, key } in items {
@@ -314,7 +314,7 @@ impl PendingOperations {
 
     /// The broker of this key's instance refused an operation because of another one.
     pub(super) fn note_busy_broker(&self, request: &KeyRequest) {
-        let Ok(target) = InstanceSelector::of(&request.instance) else { return };
+        let Ok(target) = InstanceSelector::from_instance(&request.instance) else { return };
         let mut known = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, said| said.elapsed() < BOUNDED_AGE_OF_TURNS);
         if known.len() < MOST_WITH_TURNS || known.contains_key(&target) {
@@ -341,7 +341,11 @@ impl PendingOperations {
             entries.iter().filter(is_other).partition(|(_, entry)| entry.is_begun);
         let pause = SPACING_OF_TURNS.saturating_mul(u32::try_from(waiting.len()).unwrap_or(u32::MAX));
         let is_begun = begun.is_empty();
-        let entry = PendingEntry { is_begun, is_in_turn: true, ..PendingEntry::new(request, RemoteOperation::Unbind, Instant::now()) };
+        let entry = PendingEntry {
+            is_begun,
+            is_in_turn: true,
+            ..PendingEntry::new(request, RemoteOperation::Unbind, Instant::now())
+        };
         insert(&mut entries, request.identity, entry);
         if is_begun { Ok(()) } else { Err(pause.max(SHORTEST_TURN)) }
     }
@@ -362,11 +366,13 @@ impl PendingOperations {
 
     /// Whether this key waits for its turn to be deleted.
     pub(super) fn waits_for_turn(&self, identity: Identity) -> bool {
-        self.entries().get(&identity).is_some_and(|entry| entry.work == RemoteOperation::Unbind && !entry.is_begun)
+        self.entries()
+            .get(&identity)
+            .is_some_and(|entry| entry.work == RemoteOperation::Unbind && !entry.is_begun)
     }
 
     fn target_with_turns(&self, request: &KeyRequest) -> Option<InstanceSelector> {
-        let target = InstanceSelector::of(&request.instance).ok()?;
+        let target = InstanceSelector::from_instance(&request.instance).ok()?;
         let known = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&target).is_some_and(|said| said.elapsed() < BOUNDED_AGE_OF_TURNS).then_some(target)
     }
@@ -479,7 +485,11 @@ impl CloudFoundry {
     ///
     /// # Errors
     /// Those of the list.
-    pub(super) async fn sight_of(&self, request: &KeyRequest, work: RemoteOperation) -> Result<OperationState, BackendError> {
+    pub(super) async fn sight_of(
+        &self,
+        request: &KeyRequest,
+        work: RemoteOperation,
+    ) -> Result<OperationState, BackendError> {
         let since = self.watch.since(request, work);
         for _ in 0..ATTEMPTS {
             let listing = self.watch.listing.get(
@@ -496,10 +506,14 @@ impl CloudFoundry {
                 if let Some(key) = key.filter(|key| marks::bears(key, request.identity)) {
                     self.confirmed.insert(request, &key.guid);
                 }
-                if let Some(key) = key.filter(|key| work == RemoteOperation::Bind && key.standing() == BindingState::Made) {
+                if let Some(key) =
+                    key.filter(|key| work == RemoteOperation::Bind && key.standing() == BindingState::Made)
+                {
                     self.watch.made_it(request.identity, key, self.http.kept());
                 }
-                return Ok(key.map_or(OperationState::Absent, |key| OperationState::Key(Box::new(key.clone()))));
+                return Ok(
+                    key.map_or(OperationState::Absent, |key| OperationState::Key(Box::new(key.clone())))
+                );
             }
         }
         Ok(OperationState::Unknown)
@@ -512,16 +526,19 @@ impl CloudFoundry {
         if !question.names.is_empty() {
             query.push(("names", &question.names));
         }
-        let listed =
-            Exchange::anonymous(self, CloudFoundryCall::Keys).list_in_large_pages(KEYS, &query, question.pick()).await?;
-        Ok(Listing::of(asked, question.about.into_keys().collect(), listed))
+        let listed = Exchange::anonymous(self, CloudFoundryCall::Keys)
+            .list_in_large_pages(KEYS, &query, question.pick())
+            .await?;
+        Ok(Listing::new(asked, question.about.into_keys().collect(), listed))
     }
 }
 
 /// Whether nothing more is to come: later lists would show the same.
 fn is_over(work: RemoteOperation, key: Option<&CredentialBinding>) -> bool {
     match (work, key.map(CredentialBinding::standing)) {
-        (RemoteOperation::Bind, Some(standing)) => matches!(standing, BindingState::Made | BindingState::NotMade),
+        (RemoteOperation::Bind, Some(standing)) => {
+            matches!(standing, BindingState::Made | BindingState::NotMade)
+        }
         (RemoteOperation::Unbind, standing) => matches!(standing, None | Some(BindingState::NotDeleted)),
         (RemoteOperation::Bind, None) => false,
     }
@@ -544,7 +561,7 @@ pub(super) mod tests {
     use uuid::Uuid;
 
     use super::{
-        super::{CloudFoundryLogin, CloudFoundryConfig},
+        super::{CloudFoundryConfig, CloudFoundryLogin},
         *,
     };
     use crate::{
@@ -650,7 +667,7 @@ pub(super) mod tests {
             "guid": format!("guid-of-{}", request.name),
             "name": request.name,
             "last_operation": {"type": "create", "state": state},
-            "metadata": marks::of(request),
+            "metadata": marks::new_metadata(request),
         })
     }
 
@@ -670,7 +687,8 @@ pub(super) mod tests {
         for request in &requests {
             foundry.watch.begins(request, RemoteOperation::Bind);
         }
-        let sights = join_all(requests.iter().map(|request| foundry.sight_of(request, RemoteOperation::Bind))).await;
+        let sights =
+            join_all(requests.iter().map(|request| foundry.sight_of(request, RemoteOperation::Bind))).await;
         let standings: Vec<_> = sights.iter().map(|sight| standing(sight.as_ref().unwrap())).collect();
         assert_eq!(standings, [Some(BindingState::Made), Some(BindingState::Making), None]);
         assert_eq!(api.lists(), 1);
@@ -746,7 +764,8 @@ pub(super) mod tests {
         let items: Vec<_> = items.map(|key| ListedKey { identity: request.identity, key }).collect();
         let mut held = budget.share("a").hold(|| {});
         held.grow_now(1 << 20).unwrap();
-        let listing = Listing::of(Instant::now(), HashSet::from([request.identity]), CompleteList { items, held });
+        let listing =
+            Listing::new(Instant::now(), HashSet::from([request.identity]), CompleteList { items, held });
         assert_eq!(listing.key(&request).unwrap().guid, "guid-of-key-1");
         assert!(budget.held() < 2000, "{}", budget.held());
     }
@@ -800,14 +819,26 @@ pub(super) mod tests {
         let watch = PendingOperations::new();
         assert_eq!(watch.begins(&request(1), RemoteOperation::Bind), FIRST_LOOK);
         advance(FIRST_LOOK / 2).await;
-        assert_eq!(watch.begins(&request(2), RemoteOperation::Bind), FIRST_LOOK / 2, "the look that is planned");
+        assert_eq!(
+            watch.begins(&request(2), RemoteOperation::Bind),
+            FIRST_LOOK / 2,
+            "the look that is planned"
+        );
         advance(FIRST_LOOK).await;
         assert_eq!(watch.begins(&request(3), RemoteOperation::Bind), FIRST_LOOK, "few keys wait for nobody");
         for number in 4..100 {
-            assert_eq!(watch.begins(&request(number), RemoteOperation::Bind), FIRST_LOOK, "the look that is planned");
+            assert_eq!(
+                watch.begins(&request(number), RemoteOperation::Bind),
+                FIRST_LOOK,
+                "the look that is planned"
+            );
         }
         advance(FIRST_LOOK * 3 / 2).await;
-        assert_eq!(watch.begins(&request(100), RemoteOperation::Bind), SPACING - FIRST_LOOK / 2, "not at once again");
+        assert_eq!(
+            watch.begins(&request(100), RemoteOperation::Bind),
+            SPACING - FIRST_LOOK / 2,
+            "not at once again"
+        );
         advance(SPACING * 2).await;
         assert_eq!(watch.begins(&request(101), RemoteOperation::Bind), FIRST_LOOK);
     }
@@ -833,7 +864,12 @@ pub(super) mod tests {
     #[case(RemoteOperation::Unbind, "create", "succeeded", false)]
     #[case(RemoteOperation::Unbind, "delete", "in progress", false)]
     #[case(RemoteOperation::Unbind, "delete", "failed", true)]
-    fn knows_what_is_over(#[case] work: RemoteOperation, #[case] kind: &str, #[case] state: &str, #[case] over: bool) {
+    fn knows_what_is_over(
+        #[case] work: RemoteOperation,
+        #[case] kind: &str,
+        #[case] state: &str,
+        #[case] over: bool,
+    ) {
         let mut shown = key(&request(1), state);
         shown["last_operation"]["type"] = kind.into();
         let key = serde_json::from_value(shown).unwrap();

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     backend::{
-        Accepted, BackendError, ErrorClass, KeyRequest, Progress, Unbound, RemoteOperation,
+        Accepted, BackendError, ErrorClass, KeyRequest, Progress, RemoteOperation, Unbound,
         http::{Response, segment},
     },
     lifecycle::MarkedKey,
@@ -106,7 +106,10 @@ impl CloudFoundry {
         // lost.
         let mut found = self.find_all(request).await?;
         if found.iter().any(|key| key.standing() == BindingState::Deleting) {
-            removal = Removal { busy: None, accepted: Some(self.under_way(request, RemoteOperation::Unbind, None)) };
+            removal = Removal {
+                busy: None,
+                accepted: Some(self.under_way(request, RemoteOperation::Unbind, None)),
+            };
         }
         found.retain(|key| key.standing() != BindingState::Deleting && !known.contains(&key.guid));
         let guids: Vec<_> = found.into_iter().map(|key| key.guid).collect();
@@ -121,7 +124,7 @@ impl CloudFoundry {
     async fn delete_all(&self, request: &KeyRequest, guids: &[String]) -> Result<Removal, BackendError> {
         let mut removal = Removal { busy: None, accepted: None };
         for guid in guids {
-            match self.delete(Exchange::of(self, CloudFoundryCall::Unbind, request), guid).await? {
+            match self.delete(Exchange::for_key(self, CloudFoundryCall::Unbind, request), guid).await? {
                 DeleteOutcome::Accepted(response) => {
                     removal.accepted = Some(self.accepted(request, RemoteOperation::Unbind, &response));
                 }
@@ -216,7 +219,7 @@ impl CloudFoundry {
         }
         let mut released = false;
         for guid in guids {
-            let mut exchange = Exchange::of(self, CloudFoundryCall::Release, request);
+            let mut exchange = Exchange::for_key(self, CloudFoundryCall::Release, request);
             let path = format!("{KEYS}/{}", segment(&guid));
             let response = exchange.send_json(Method::PATCH, &path, &marks::none()).await?;
             match response.status {
@@ -246,7 +249,7 @@ mod tests {
     use url::Url;
 
     use super::{
-        super::{CloudFoundryLogin, CloudFoundryConfig, pending_operations::tests::request},
+        super::{CloudFoundryConfig, CloudFoundryLogin, pending_operations::tests::request},
         *,
     };
     use crate::backend::{InstanceRef, LostClusters, test_server};
@@ -265,7 +268,7 @@ mod tests {
         async fn start(key: &KeyRequest) -> Self {
             let [sees, has_key] = [(); 2].map(|()| Arc::new(AtomicBool::new(true)));
             let (released, here) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<OnceLock<Url>>::default());
-            let marks = serde_json::to_value(marks::of(key)).unwrap();
+            let marks = serde_json::to_value(marks::new_metadata(key)).unwrap();
             let url = test_server::answering({
                 let (sees, has_key, released, here) =
                     (Arc::clone(&sees), Arc::clone(&has_key), Arc::clone(&released), Arc::clone(&here));

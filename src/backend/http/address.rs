@@ -425,7 +425,9 @@ mod tests {
         let rules = AddressRules { allow: networks(ranges), api_server, ..AddressRules::default() };
         match (AddressPolicy::from(rules).check(&url), refusal) {
             (Ok(()), None) => {}
-            (Err(HttpFailure::Refused(message)), Some(words)) => assert!(message.contains(words), "{message}"),
+            (Err(HttpFailure::Refused(message)), Some(words)) => {
+                assert!(message.contains(words), "{message}")
+            }
             (outcome, _) => panic!("{outcome:?}"),
         }
     }

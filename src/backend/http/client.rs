@@ -18,15 +18,15 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
-    AddressPolicy, CallOutcome, HttpFailure, HttpConfig, ObservedCall, Observer, RemoteShares, Request, Response,
+    AddressPolicy, CallOutcome, HttpConfig, HttpFailure, ObservedCall, Observer, RemoteShares, Request,
+    Response,
     address::ADMIT,
     budget::CallBudget,
-    kept,
+    error_text, kept,
     request::origin,
     response::{self, Body},
     trace, values,
     ways::{Clients, Way, Ways},
-    error_text,
 };
 use crate::{
     backend::{
@@ -257,7 +257,7 @@ impl HttpClient {
             return outcome.map_err(Unanswered::Other);
         }
         let took = began.elapsed();
-        let call = ObservedCall { route, method: &method, outcome: CallOutcome::of(&outcome), took };
+        let call = ObservedCall { route, method: &method, outcome: CallOutcome::new(&outcome), took };
         self.observer.called(&call);
         trace::note(&outcome);
         match &outcome {

@@ -341,7 +341,7 @@ impl Reading {
         Self { bytes: [byte, 0, 0, 0], count: 1, length }
     }
 
-    fn of(character: char, length: usize) -> Self {
+    fn new(character: char, length: usize) -> Self {
         let mut bytes = [0; 4];
         let count = character.encode_utf8(&mut bytes).len();
         Self { bytes, count, length }
@@ -382,7 +382,7 @@ fn escaped(text: &[u8]) -> Option<Reading> {
         Some(b'u') => {
             let unit = hex(text.get(2..6))?;
             if let Some(character) = char::from_u32(unit) {
-                return Some(Reading::of(character, 6));
+                return Some(Reading::new(character, 6));
             }
             if text.len() < 12 {
                 return Some(Reading::cut(text.len()));
@@ -390,7 +390,7 @@ fn escaped(text: &[u8]) -> Option<Reading> {
             let low = text.get(6..8).filter(|next| *next == b"\\u").and_then(|_| hex(text.get(8..12)))?;
             let pair = [u16::try_from(unit).ok()?, u16::try_from(low).ok()?];
             let character = char::decode_utf16(pair).next()?.ok()?;
-            Some(Reading::of(character, 12))
+            Some(Reading::new(character, 12))
         }
         Some(other) => simple(*other),
     }

@@ -8,6 +8,7 @@ mod budget;
 mod client;
 mod config;
 mod encoding;
+mod error_text;
 mod faces;
 mod failure;
 mod kept;
@@ -29,7 +30,6 @@ mod tls;
 mod trace;
 mod values;
 mod ways;
-mod error_text;
 
 pub use address::{AddressPolicy, AddressRules, Author};
 pub use api_server::ApiServer;

@@ -47,7 +47,7 @@ pub enum CallOutcome {
 }
 
 impl CallOutcome {
-    pub(super) fn of(outcome: &Result<Response, HttpFailure>) -> Self {
+    pub(super) fn new(outcome: &Result<Response, HttpFailure>) -> Self {
         match outcome {
             Ok(response) => Self::Answered(response.status.as_u16()),
             Err(
@@ -58,7 +58,9 @@ impl CallOutcome {
                 | HttpFailure::Refused(_),
             ) => Self::Unreachable,
             Err(HttpFailure::Untrusted(_)) => Self::Untrusted,
-            Err(HttpFailure::Redirected(_) | HttpFailure::Unusable(_) | HttpFailure::Excessive(_)) => Self::Unusable,
+            Err(HttpFailure::Redirected(_) | HttpFailure::Unusable(_) | HttpFailure::Excessive(_)) => {
+                Self::Unusable
+            }
             Err(HttpFailure::MaybeSent(_)) => Self::Unanswered,
         }
     }

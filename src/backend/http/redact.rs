@@ -92,7 +92,8 @@ impl Redactor {
             return "words that are not shown, because there are too many secrets to hide in them".to_owned();
         }
         let end = text.char_indices().map(|(end, _)| end).find(|end| *end >= LONGEST_TEXT);
-        let Ok(text) = self.hide(&text[..end.unwrap_or(text.len())], &mut SearchBudget::at_most(MOST_WORK)) else {
+        let Ok(text) = self.hide(&text[..end.unwrap_or(text.len())], &mut SearchBudget::at_most(MOST_WORK))
+        else {
             return "words that are not shown, because it takes too long to find the secrets in them"
                 .to_owned();
         };
@@ -106,7 +107,7 @@ impl Redactor {
     /// Where that takes more work than is left.
     fn hide(&self, text: &str, work: &mut SearchBudget) -> Result<String, Abandoned> {
         let mut hidden = vec![false; text.len()];
-        let line = SingleLine::of(text);
+        let line = SingleLine::new(text);
         let (as_it_is, on_one_line) = (ReadableText::new(text), ReadableText::new(&line.text));
         for secret in self.secrets.iter().map(ExposeSecret::expose_secret) {
             as_it_is.find(secret, work, |range| hidden[range].fill(true))?;
@@ -152,7 +153,7 @@ fn words(fields: &Map<String, Value>) -> Option<&str> {
 
 /// The text on one line: control characters, invisible ones and runs of white space become one space.
 pub(in crate::backend) fn one_line(text: &str) -> String {
-    SingleLine::of(text).text
+    SingleLine::new(text).text
 }
 
 /// A text on one line.
@@ -163,7 +164,7 @@ struct SingleLine {
 }
 
 impl SingleLine {
-    fn of(text: &str) -> Self {
+    fn new(text: &str) -> Self {
         let mut line = Self { text: String::with_capacity(text.len()), origins: Vec::new() };
         let mut end = 0;
         for (at, character) in text.char_indices() {

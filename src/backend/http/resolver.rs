@@ -57,9 +57,13 @@ impl PolicedResolver {
             let words = found.iter().filter_map(refusal).next_back().map_or_else(
                 || format!("`{host}` has no address"),
                 |refusal| match refusal {
-                    AddressRefusal::Kind(kind) => refusal.words(host).replacen(kind, &format!("at {kind}"), 1),
+                    AddressRefusal::Kind(kind) => {
+                        refusal.words(host).replacen(kind, &format!("at {kind}"), 1)
+                    }
                     AddressRefusal::Private => refusal.words(host).replacen("is a", "is at a", 1),
-                    AddressRefusal::ApiServer | AddressRefusal::Denied | AddressRefusal::PlainHttp => refusal.words(host),
+                    AddressRefusal::ApiServer | AddressRefusal::Denied | AddressRefusal::PlainHttp => {
+                        refusal.words(host)
+                    }
                 },
             );
             return Err(ResolveError::Refused(words));

@@ -65,7 +65,7 @@ const UNKNOWN_ROUTE: &[u8] = b"404 Not Found: Requested route (";
 #[cfg(test)]
 impl Response {
     /// An answer that has come.
-    pub(in crate::backend) fn of(
+    pub(in crate::backend) fn new(
         status: StatusCode,
         bytes: Vec<u8>,
         share: &crate::backend::MemoryShare,

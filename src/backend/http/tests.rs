@@ -17,8 +17,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use url::Url;
 
 use super::{
-    AddressPolicy, AddressRules, Author, ClientCertificate, HttpFailure, HttpClient, HttpConfig, Names, Request,
-    Response, client::LARGEST_BODY,
+    AddressPolicy, AddressRules, Author, ClientCertificate, HttpClient, HttpConfig, HttpFailure, Names,
+    Request, Response, client::LARGEST_BODY,
 };
 use crate::backend::{
     MemoryBudget,
@@ -217,7 +217,10 @@ async fn names_of_refused_addresses_are_not_connected_to() {
 async fn refused_addresses_are_not_connected_to() {
     let mut url = test_server::silent().await;
     let failure = message(send(&HttpConfig::default(), &url).await);
-    assert!(matches!(&failure, HttpFailure::Refused(message) if message.contains("plain http")), "{failure:?}");
+    assert!(
+        matches!(&failure, HttpFailure::Refused(message) if message.contains("plain http")),
+        "{failure:?}"
+    );
     url.set_scheme("https").unwrap();
     let failure = message(send(&HttpConfig::default(), &url).await);
     assert!(matches!(&failure, HttpFailure::Refused(message) if message.contains("loopback")), "{failure:?}");

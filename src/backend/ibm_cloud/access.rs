@@ -10,9 +10,11 @@ use super::{
     call::Exchange,
     classify::IbmCloudCall,
     cloud::IbmCloud,
-    wire::{self, CreatePolicy, CreateServiceId, ResourceInstance, Policies, ServiceId, ServiceIds},
+    wire::{self, CreatePolicy, CreateServiceId, Policies, ResourceInstance, ServiceId, ServiceIds},
 };
-use crate::backend::{ServiceIdAccess, BackendError, ErrorClass, AccessGrant, KeyRequest, bounded::AtMost, http::segment};
+use crate::backend::{
+    AccessGrant, BackendError, ErrorClass, KeyRequest, ServiceIdAccess, bounded::AtMost, http::segment,
+};
 
 /// As IBM's own clients write it.
 const SERVICE_IDS: &str = "/v1/serviceids/";
@@ -66,7 +68,7 @@ impl IbmCloud {
         }
         let description = format!("For the ServiceKey {}/{}", request.owner.namespace, request.owner.name);
         let body = CreateServiceId { account_id: account, name: &request.name, description: &description };
-        let mut exchange = Exchange::of(self, IbmCloudCall::CreateServiceId, request);
+        let mut exchange = Exchange::for_key(self, IbmCloudCall::CreateServiceId, request);
         let attempt = async {
             let response = exchange.send_json(Method::POST, SERVICE_IDS, &body).await?;
             match response.status {
@@ -94,7 +96,7 @@ impl IbmCloud {
         let further = grant.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let body =
             CreatePolicy::access(&service_id.iam_id, roles, of_the_instance.into_iter().chain(further));
-        let mut exchange = Exchange::of(self, IbmCloudCall::CreatePolicy, request);
+        let mut exchange = Exchange::for_key(self, IbmCloudCall::CreatePolicy, request);
         let response = exchange.send_json(Method::POST, POLICIES, &body).await?;
         match response.status {
             // The conflict is with itself, as an earlier attempt made it.

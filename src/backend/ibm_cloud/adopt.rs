@@ -8,10 +8,10 @@ use super::{
     cloud::{IbmCloud, KeyLookup, Unseen, path},
     instances::INSTANCES,
     name::Mark,
-    wire::{ResourceInstance, ResourceKey, RenameKey},
+    wire::{RenameKey, ResourceInstance, ResourceKey},
 };
 use crate::backend::{
-    AdoptionPermit, BackendError, ErrorClass, IssuedKey, KeyFacts, KeyRequest, CompleteList, LostClusters,
+    AdoptionPermit, BackendError, CompleteList, ErrorClass, IssuedKey, KeyFacts, KeyRequest, LostClusters,
     bounded::{shown_name, shown_names},
     http::segment,
     pages::Lists,
@@ -65,7 +65,7 @@ impl IbmCloud {
             !key.is_removed() && !matches!(self.holder(&key.name, request, adoption), Ok(KeyHolder::NotMeant))
         };
         let keep = |key| Some(key).filter(may_be_meant);
-        let mut exchange = Exchange::of(self, IbmCloudCall::KeysOfInstance, request);
+        let mut exchange = Exchange::for_key(self, IbmCloudCall::KeysOfInstance, request);
         let CompleteList { items: mut found, held: _held } = exchange.list(&keys, &[], keep).await?;
         found.sort_by(|one, other| one.guid.cmp(&other.guid));
         let (mut free, mut held) = (Vec::new(), Vec::new());
@@ -99,7 +99,7 @@ impl IbmCloud {
     }
 
     async fn give_our_name(&self, request: &KeyRequest, key: &ResourceKey) -> Result<(), BackendError> {
-        let mut exchange = Exchange::of(self, IbmCloudCall::Adopt, request);
+        let mut exchange = Exchange::for_key(self, IbmCloudCall::Adopt, request);
         let name = RenameKey { name: &request.name };
         let attempt = async {
             let response = exchange.send_json(Method::PATCH, &path(&key.guid), &name).await?;
@@ -114,7 +114,12 @@ impl IbmCloud {
         Ok(())
     }
 
-    fn holder(&self, name: &str, request: &KeyRequest, adoption: &AdoptionPermit) -> Result<KeyHolder, BackendError> {
+    fn holder(
+        &self,
+        name: &str,
+        request: &KeyRequest,
+        adoption: &AdoptionPermit,
+    ) -> Result<KeyHolder, BackendError> {
         holder(name, request, adoption, &self.lost_clusters)
     }
 }

@@ -103,8 +103,9 @@ impl Attempts {
     /// Whether the credentials were not shown when the key was made, as far as that is still remembered: those that are shown
     /// once are lost, so another key is made later.
     pub(super) fn was_redacted(&self, identity: Identity) -> bool {
-        let is_remembered =
-            |attempt: &Attempt| attempt.outcome == AttemptOutcome::Redacted && attempt.at.elapsed() < LONGEST_MEMORY;
+        let is_remembered = |attempt: &Attempt| {
+            attempt.outcome == AttemptOutcome::Redacted && attempt.at.elapsed() < LONGEST_MEMORY
+        };
         self.lock().get(&identity).is_some_and(is_remembered)
     }
 

@@ -45,12 +45,16 @@ impl<'a> Exchange<'a> {
     }
 
     /// A call on behalf of a ServiceKey.
-    pub(super) const fn of(cloud: &'a IbmCloud, call: IbmCloudCall, request: &'a KeyRequest) -> Self {
+    pub(super) const fn for_key(cloud: &'a IbmCloud, call: IbmCloudCall, request: &'a KeyRequest) -> Self {
         Self::new(cloud, call, Some(request))
     }
 
     /// A call on behalf of a ServiceKey, where there is one.
-    pub(super) const fn new(cloud: &'a IbmCloud, call: IbmCloudCall, request: Option<&'a KeyRequest>) -> Self {
+    pub(super) const fn new(
+        cloud: &'a IbmCloud,
+        call: IbmCloudCall,
+        request: Option<&'a KeyRequest>,
+    ) -> Self {
         Self { cloud, call, request, sent: Vec::new() }
     }
 

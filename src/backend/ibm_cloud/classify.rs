@@ -154,7 +154,9 @@ pub(super) fn advice(call: IbmCloudCall, status: u16, error: &IbmCloudError) -> 
         (IbmCloudCall::Roles | IbmCloudCall::ServiceIds | IbmCloudCall::Policies, 404) => {
             "check that `iamUrl` is the base address of IAM"
         }
-        (IbmCloudCall::Create | IbmCloudCall::KeysOfInstance, 404) => "check `instance`, and that the login may see it",
+        (IbmCloudCall::Create | IbmCloudCall::KeysOfInstance, 404) => {
+            "check `instance`, and that the login may see it"
+        }
         (_, 409 | 423) => "it is tried again when that is over",
         (_, 422) if error.is_of_the_service(status) => "these are the words of the service itself",
         (_, 429) => "it asks for fewer requests; lower `limits` if this lasts",

@@ -14,11 +14,11 @@ use super::{
     name::Mark,
     roles::{NO_ROLE, RolesOfServices},
     session::IbmCloudSession,
-    wire::{self, CreateResourceKey, ResourceInstance, ResourceKey, Redaction, ShownCredentials},
+    wire::{self, CreateResourceKey, Redaction, ResourceInstance, ResourceKey, ShownCredentials},
 };
 use crate::backend::{
-    BackendError, Bound, Credentials, ErrorClass, Fetched, InstanceRef, IssuedKey, KeyFacts, KeyRequest,
-    CompleteList, LostClusters,
+    BackendError, Bound, CompleteList, Credentials, ErrorClass, Fetched, InstanceRef, IssuedKey, KeyFacts,
+    KeyRequest, LostClusters,
     confirmed::ConfirmedKeys,
     http::{HttpClient, Response, segment},
     pages::{Lists, MOST_OF_ONE},
@@ -158,24 +158,25 @@ impl IbmCloud {
     /// # Errors
     /// What is wrong with it, or what keeps that from being known.
     pub async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
-        self.instance(&ResourceSelector::of(instance)?).await.map(drop)
+        self.instance(&ResourceSelector::from_instance(instance)?).await.map(drop)
     }
 
     /// Whether the instance is known, and has keys.
     pub fn knows_instance(&self, instance: &InstanceRef) -> bool {
-        ResourceSelector::of(instance).is_ok_and(|target| self.is_known_usable(&target))
+        ResourceSelector::from_instance(instance).is_ok_and(|target| self.is_known_usable(&target))
     }
 
     /// Whether the instance audits an account, as far as that is known without a request.
     pub(super) fn is_known_to_audit(&self, instance: &InstanceRef) -> bool {
-        let known = ResourceSelector::of(instance).ok().and_then(|target| self.instances.latest(&target));
+        let known =
+            ResourceSelector::from_instance(instance).ok().and_then(|target| self.instances.latest(&target));
         let crn = known.as_ref().and_then(|known| known.value.instance()).map(|instance| &instance.crn);
         crn.or(instance.crn.as_ref()).is_some_and(|crn| wire::service(crn) == AUDITING)
     }
 
     /// The account of the instance, where it was looked up before.
     pub fn account_of_instance(&self, instance: &InstanceRef) -> Option<String> {
-        let known = self.instances.latest(&ResourceSelector::of(instance).ok()?)?;
+        let known = self.instances.latest(&ResourceSelector::from_instance(instance).ok()?)?;
         known.value.account().map(str::to_owned)
     }
 
@@ -187,7 +188,7 @@ impl IbmCloud {
     /// credentials again, [`ErrorClass::Redacted`] where not even the answer to its creation shows them to this login,
     /// [`ErrorClass::Unsure`] where it may or may not have been made.
     pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
-        let target = ResourceSelector::of(&request.instance)?;
+        let target = ResourceSelector::from_instance(&request.instance)?;
         let instance = self.instance(&target).await?;
         let role = self.role_of_key(&request.role, &instance).await?;
         let found = self.find(request).await?;
@@ -223,9 +224,13 @@ impl IbmCloud {
         let service_id = self.service_id(request, instance).await?;
         let mut parameters = request.parameters.clone();
         parameters.extend(service_id.map(|crn| (SERVICE_ID.to_owned(), crn.into())));
-        let mut exchange = Exchange::of(self, IbmCloudCall::Create, request);
-        let body =
-            CreateResourceKey { name: &request.name, source: &instance.crn, role, parameters: parameters.expose() };
+        let mut exchange = Exchange::for_key(self, IbmCloudCall::Create, request);
+        let body = CreateResourceKey {
+            name: &request.name,
+            source: &instance.crn,
+            role,
+            parameters: parameters.expose(),
+        };
         let attempt = async {
             let response = exchange.send_json(Method::POST, KEYS, &body).await?;
             match response.status {
@@ -370,7 +375,10 @@ impl IbmCloud {
     ///
     /// # Errors
     /// Those of the list.
-    pub async fn marked_keys(&self, cluster_id: Option<&str>) -> Result<CompleteList<MarkedKey>, BackendError> {
+    pub async fn marked_keys(
+        &self,
+        cluster_id: Option<&str>,
+    ) -> Result<CompleteList<MarkedKey>, BackendError> {
         let marked = |key: ResourceKey| {
             let mark = Mark::read(&key.name).filter(|mark| !key.is_removed() && mark.is_of(cluster_id))?;
             Some(mark.key(key.guid, key.name.clone()))
@@ -381,7 +389,7 @@ impl IbmCloud {
     /// Looks a key up by its GUID. Nothing of it may be used before its name is found to be ours, or the one that it was
     /// known by.
     pub(super) async fn look(&self, request: &KeyRequest, guid: &str) -> Result<Looked, BackendError> {
-        let mut exchange = Exchange::of(self, IbmCloudCall::Key, request);
+        let mut exchange = Exchange::for_key(self, IbmCloudCall::Key, request);
         let response = exchange.ask(Method::GET, &path(guid), &[]).await?;
         match response.status {
             StatusCode::OK => {
@@ -425,7 +433,7 @@ impl IbmCloud {
     pub(super) async fn find(&self, request: &KeyRequest) -> Result<Vec<ResourceKey>, BackendError> {
         let mut found = Vec::new();
         for name in self.names(request) {
-            let mut exchange = Exchange::of(self, IbmCloudCall::Keys, request);
+            let mut exchange = Exchange::for_key(self, IbmCloudCall::Keys, request);
             let is_meant = |key: &ResourceKey| key.name == name && !key.is_removed();
             let keep = |key| Some(key).filter(is_meant);
             found.extend(exchange.first(MOST_OF_ONE + 1, KEYS, &[("name", &name)], keep).await?);
@@ -510,7 +518,9 @@ fn shown(response: &Response, key: ResourceKey) -> KeyLookup {
             };
             KeyLookup::Shown(Box::new(IssuedKey { facts, credentials }))
         }
-        ShownCredentials::Redacted(_) if key.onetime_credentials == Some(true) => KeyLookup::Unseen(Unseen::ShownOnce),
+        ShownCredentials::Redacted(_) if key.onetime_credentials == Some(true) => {
+            KeyLookup::Unseen(Unseen::ShownOnce)
+        }
         ShownCredentials::Redacted(redaction) => KeyLookup::Unseen(Unseen::Redacted(redaction)),
         ShownCredentials::Nothing => KeyLookup::Unseen(Unseen::ShownOnce),
     }

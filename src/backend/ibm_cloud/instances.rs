@@ -47,7 +47,7 @@ impl Weight for ResourceSelector {
 impl ResourceSelector {
     /// # Errors
     /// [`ErrorClass::Rejected`], with what the user has to take away or to add.
-    pub(super) fn of(instance: &InstanceRef) -> Result<Self, BackendError> {
+    pub(super) fn from_instance(instance: &InstanceRef) -> Result<Self, BackendError> {
         let InstanceRef { name, id, crn, offering, plan, annotations, space_limit: _ } = instance;
         let foreign = [
             ("offering", offering.is_some()),
@@ -92,7 +92,7 @@ impl Weight for ResourceLookup {
 }
 
 impl ResourceLookup {
-    fn of(instance: ResourceInstance) -> Self {
+    fn from_resource(instance: ResourceInstance) -> Self {
         match instance.state.as_str() {
             "" | "active" => Self::Usable(instance),
             _ => Self::Unusable(instance),
@@ -148,7 +148,7 @@ impl IbmCloud {
     /// the login may have lost its role. One that was deleted stays in sight for a while. One that is named by its id, and
     /// was in an account of which the login sees other instances, is gone: a login without a role gets a 403.
     pub(super) async fn is_in_sight(&self, request: &KeyRequest) -> Result<(), BackendError> {
-        let target = ResourceSelector::of(&request.instance)?;
+        let target = ResourceSelector::from_instance(&request.instance)?;
         let asked = Instant::now();
         let newer = |known: &CachedAnswer<ResourceLookup>| known.since >= asked;
         let seen = self.instances.get(&target, newer, || self.sight(&target)).await?;
@@ -162,7 +162,11 @@ impl IbmCloud {
     ///
     /// # Errors
     /// [`ErrorClass::Gone`] where that can't be told.
-    async fn absent_from(&self, target: &ResourceSelector, request: &KeyRequest) -> Result<String, BackendError> {
+    async fn absent_from(
+        &self,
+        target: &ResourceSelector,
+        request: &KeyRequest,
+    ) -> Result<String, BackendError> {
         let unknown = match self.deleted(target).await {
             Ok(instance) => return Ok(instance.account_id),
             Err(error) => error,
@@ -179,8 +183,9 @@ impl IbmCloud {
     async fn sees_account(&self, account: &str, request: &KeyRequest) -> Result<bool, BackendError> {
         for state in [None, Some(DELETED[0]), Some(DELETED[1])] {
             let filters: Vec<_> = state.map(|state| ("state", state)).into_iter().collect();
-            let keep = |instance: ResourceInstance| Some(instance).filter(|instance| instance.account_id == account);
-            let mut exchange = Exchange::of(self, IbmCloudCall::Instances, request);
+            let keep =
+                |instance: ResourceInstance| Some(instance).filter(|instance| instance.account_id == account);
+            let mut exchange = Exchange::for_key(self, IbmCloudCall::Instances, request);
             if !exchange.first(1, INSTANCES, &filters, keep).await?.is_empty() {
                 return Ok(true);
             }
@@ -193,7 +198,7 @@ impl IbmCloud {
     /// # Errors
     /// [`ErrorClass::Gone`] where it is out of sight.
     pub(super) async fn account(&self, request: &KeyRequest) -> Result<String, BackendError> {
-        let target = ResourceSelector::of(&request.instance)?;
+        let target = ResourceSelector::from_instance(&request.instance)?;
         let believed = |known: &CachedAnswer<ResourceLookup>| {
             known.value.instance().is_some() || known.since.elapsed() < AGE_OF_DOUBT
         };
@@ -226,7 +231,7 @@ impl IbmCloud {
                 let path = format!("{INSTANCES}/{}", segment(id));
                 let response = exchange.ask(Method::GET, &path, &[]).await?;
                 match response.status {
-                    StatusCode::OK => Ok(ResourceLookup::of(exchange.read(&response)?)),
+                    StatusCode::OK => Ok(ResourceLookup::from_resource(exchange.read(&response)?)),
                     StatusCode::NOT_FOUND | StatusCode::GONE => Ok(ResourceLookup::Absent),
                     _ => Err(exchange.refused(&response).await),
                 }
@@ -235,7 +240,7 @@ impl IbmCloud {
                 let mut found = self.named(name, None, 2).await?;
                 Ok(match (found.pop(), found.is_empty()) {
                     (None, _) => ResourceLookup::Absent,
-                    (Some(only), true) => ResourceLookup::of(only),
+                    (Some(only), true) => ResourceLookup::from_resource(only),
                     (Some(one), false) => ResourceLookup::Several(one),
                 })
             }

@@ -23,6 +23,6 @@ mod tests;
 mod wire;
 
 pub use cloud::IbmCloud;
-pub use config::{IbmCloudLogin, IbmCloudConfig, Profile};
+pub use config::{IbmCloudConfig, IbmCloudLogin, Profile};
 
 pub(super) use name::key_name;

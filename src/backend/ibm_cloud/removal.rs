@@ -7,7 +7,7 @@ use super::{
     classify::IbmCloudCall,
     cloud::{IbmCloud, KeyLookup, is_auditing, path},
     name::Mark,
-    wire::{ResourceKey, RenameKey},
+    wire::{RenameKey, ResourceKey},
 };
 use crate::{
     backend::{BackendError, ErrorClass, KeyRequest, Unbound},
@@ -83,8 +83,12 @@ impl IbmCloud {
         })
     }
 
-    pub(super) async fn delete_of(&self, request: &KeyRequest, guid: &str) -> Result<KeyDeletion, BackendError> {
-        self.delete(Exchange::of(self, IbmCloudCall::Delete, request), guid).await
+    pub(super) async fn delete_of(
+        &self,
+        request: &KeyRequest,
+        guid: &str,
+    ) -> Result<KeyDeletion, BackendError> {
+        self.delete(Exchange::for_key(self, IbmCloudCall::Delete, request), guid).await
     }
 
     async fn delete(&self, mut exchange: Exchange<'_>, guid: &str) -> Result<KeyDeletion, BackendError> {
@@ -158,7 +162,7 @@ impl IbmCloud {
             released = matches!(looked.sight, KeyLookup::Removed) || looked.bears_no_mark();
         }
         for guid in guids {
-            let mut exchange = Exchange::of(self, IbmCloudCall::Rename, request);
+            let mut exchange = Exchange::for_key(self, IbmCloudCall::Rename, request);
             let response = exchange.send_json(Method::PATCH, &path(&guid), &RenameKey { name }).await?;
             match response.status {
                 StatusCode::OK | StatusCode::GONE => released = true,

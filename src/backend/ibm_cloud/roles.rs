@@ -133,7 +133,11 @@ impl IbmCloud {
     }
 
     /// The service's own roles come first: others may have the same name.
-    async fn ask_for_roles(&self, service: &str, instance: &ResourceInstance) -> Result<Vec<Role>, BackendError> {
+    async fn ask_for_roles(
+        &self,
+        service: &str,
+        instance: &ResourceInstance,
+    ) -> Result<Vec<Role>, BackendError> {
         let query = [("account_id", instance.account_id.as_str()), ("service_name", service)];
         let mut exchange = Exchange::anonymous(self, IbmCloudCall::Roles);
         let response = exchange.ask(Method::GET, ROLES, &query).await?;

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
-use super::{IbmCloud, IbmCloudLogin, IbmCloudConfig, wire::ResourceInstance};
+use super::{IbmCloud, IbmCloudConfig, IbmCloudLogin, wire::ResourceInstance};
 use crate::{
     backend::{
         AddressPolicy, AddressRules, Author, ErrorClass, HttpConfig, InstanceRef, KeyRequest, KeyRole,

@@ -168,7 +168,9 @@ pub(super) fn shown(body: &[u8]) -> ShownCredentials {
             let is_lesser = credentials.get("REDACTED").and_then(Value::as_str) == Some("REDACTED");
             ShownCredentials::Redacted(if is_lesser { Redaction::Lesser } else { Redaction::Explicit })
         }
-        Some(Value::Object(credentials)) if !credentials.is_empty() => ShownCredentials::Credentials(credentials),
+        Some(Value::Object(credentials)) if !credentials.is_empty() => {
+            ShownCredentials::Credentials(credentials)
+        }
         _ => ShownCredentials::Nothing,
     }
 }

@@ -15,11 +15,12 @@ use super::{
     instances::{InstanceCache, PlanRef},
     login::BrokerLogin,
     paths,
-    target::{Existing, BrokerTarget},
+    target::{BrokerTarget, Existing},
     wire::{self, BindBody, PlatformContext},
 };
 use crate::backend::{
-    BackendError, Bound, ErrorClass, Fetched, InstanceRef, KeyRequest, PlanView, Progress, Unbound, RemoteOperation,
+    BackendError, Bound, ErrorClass, Fetched, InstanceRef, KeyRequest, PlanView, Progress, RemoteOperation,
+    Unbound,
     http::{HttpClient, Redactor, Request, Response, base_url_with_query, without_query},
 };
 
@@ -85,17 +86,18 @@ impl Broker {
     /// # Errors
     /// What is wrong with it, or why the catalog is not known.
     pub async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
-        self.plan_of_keys(&BrokerTarget::of(instance)?).await.map(drop)
+        self.plan_of_keys(&BrokerTarget::from_instance(instance)?).await.map(drop)
     }
 
     /// Whether the plan of this instance is known, and has keys.
     pub fn knows_instance(&self, instance: &InstanceRef) -> bool {
-        BrokerTarget::of(instance).is_ok_and(|target| self.known_plan(&target).is_some_and(|plan| plan.bindable))
+        BrokerTarget::from_instance(instance)
+            .is_ok_and(|target| self.known_plan(&target).is_some_and(|plan| plan.bindable))
     }
 
     /// The ids of the plan of this instance, as far as they are known.
     pub fn plan_view(&self, instance: &InstanceRef) -> PlanView {
-        let known = BrokerTarget::of(instance).ok().and_then(|target| self.known_plan(&target));
+        let known = BrokerTarget::from_instance(instance).ok().and_then(|target| self.known_plan(&target));
         known.map_or(PlanView::Unknown, |plan| PlanView::Known(plan.ids()))
     }
 
@@ -104,14 +106,14 @@ impl Broker {
     /// # Errors
     /// [`ErrorClass::OrphanPossible`] where the spec's table asks for orphan mitigation.
     pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
-        let target = BrokerTarget::of(&request.instance)?;
+        let target = BrokerTarget::from_instance(&request.instance)?;
         let plan = self.plan_of_keys(&target).await?;
         // Ids that are not noted would be lost in a crash, and the key could not be revoked.
         if request.plan_ids.as_ref().is_some_and(|noted| *noted != plan.ids()) {
             let what = "bind failed: the catalog changed; retrying with the new ids of the plan";
             return Err(BackendError::new(ErrorClass::Transient, what));
         }
-        let mut exchange = Exchange::of(self, BrokerCall::Bind, request);
+        let mut exchange = Exchange::for_key(self, BrokerCall::Bind, request);
         let mut url = self.binding_url(&target, request);
         // The credentials of what is made in the background come with a fetch: where there is none they would be lost.
         url.query_pairs_mut()
@@ -152,12 +154,12 @@ impl Broker {
     /// # Errors
     /// Failures of the call itself.
     pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
-        let target = BrokerTarget::of(&request.instance)?;
+        let target = BrokerTarget::from_instance(&request.instance)?;
         let (ids, retrievable) = self.readable(&target, request.plan_ids.as_ref()).await?;
         if !retrievable {
             return Ok(Fetched::NotRetrievable);
         }
-        let mut exchange = Exchange::of(self, BrokerCall::Fetch, request);
+        let mut exchange = Exchange::for_key(self, BrokerCall::Fetch, request);
         let url = with_plan(self.binding_url(&target, request), &ids.service_id, &ids.plan_id);
         let response = exchange.send(Request::new(Method::GET, BrokerCall::Fetch.route(), url)).await?;
         match response.status {
@@ -181,12 +183,12 @@ impl Broker {
     /// # Errors
     /// [`ErrorClass::OrphanPossible`] where the answer is lost; failures of the login, of a gateway, and too many requests.
     pub async fn repeat(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
-        let target = BrokerTarget::of(&request.instance)?;
+        let target = BrokerTarget::from_instance(&request.instance)?;
         let plan = self.plan_of_keys(&target).await?;
         if request.plan_ids.as_ref().is_some_and(|noted| *noted != plan.ids()) {
             return Ok(Fetched::NotRetrievable);
         }
-        let mut exchange = Exchange::of(self, BrokerCall::Bind, request);
+        let mut exchange = Exchange::for_key(self, BrokerCall::Bind, request);
         let mut url = self.binding_url(&target, request);
         url.query_pairs_mut().append_pair("accepts_incomplete", "false");
         let body = self.bind_body(&plan, request, None);
@@ -227,12 +229,12 @@ impl Broker {
     /// # Errors
     /// Any other answer; the call must be made again then.
     pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
-        let target = BrokerTarget::of(&request.instance)?;
+        let target = BrokerTarget::from_instance(&request.instance)?;
         let noted = request.plan_ids.as_ref();
         let Some(Existing { place, longest_operation }) = self.existing(&target, noted).await? else {
             return Ok(Unbound::Absent);
         };
-        let mut exchange = Exchange::of(self, BrokerCall::Unbind, request);
+        let mut exchange = Exchange::for_key(self, BrokerCall::Unbind, request);
         let to = |place: &PlanRef| {
             let mut url = with_plan(self.binding_url(&target, request), &place.offering, &place.plan);
             url.query_pairs_mut().append_pair("accepts_incomplete", "true");
@@ -270,7 +272,7 @@ impl Broker {
         work: RemoteOperation,
         token: Option<&str>,
     ) -> Result<Progress, BackendError> {
-        let target = BrokerTarget::of(&request.instance)?;
+        let target = BrokerTarget::from_instance(&request.instance)?;
         let noted = request.plan_ids.as_ref();
         let Some(Existing { place, .. }) = self.existing(&target, noted).await? else {
             let said = "the instance is gone".to_owned();
@@ -280,13 +282,14 @@ impl Broker {
                 Progress::Failed { said, leaves_orphan: true }
             });
         };
-        let mut exchange = Exchange::of(self, BrokerCall::LastOperation, request);
+        let mut exchange = Exchange::for_key(self, BrokerCall::LastOperation, request);
         let url = paths::last_operation(&self.binding_url(&target, request));
         let mut url = with_plan(url, &place.offering, &place.plan);
         if let Some(token) = token {
             url.query_pairs_mut().append_pair("operation", token);
         }
-        let response = exchange.send(Request::new(Method::GET, BrokerCall::LastOperation.route(), url)).await?;
+        let response =
+            exchange.send(Request::new(Method::GET, BrokerCall::LastOperation.route(), url)).await?;
         match response.status {
             StatusCode::OK => exchange.progress(&response).await,
             StatusCode::GONE if work == RemoteOperation::Unbind => Ok(Progress::Succeeded),
@@ -327,7 +330,7 @@ impl Broker {
         BindBody {
             service_id: &plan.service_id,
             plan_id: &plan.plan_id,
-            context: PlatformContext::of(request),
+            context: PlatformContext::new(request),
             bind_resource: self.bind_resource.as_ref(),
             predecessor_binding_id,
             parameters: request.parameters.expose(),

@@ -14,7 +14,7 @@ use super::{
     Broker,
     classify::{BrokerCall, advice, class},
     login::BrokerLogin,
-    wire::{self, OperationState},
+    wire::{self, LastOperationState},
 };
 use crate::backend::{
     Accepted, Backend, BackendError, ErrorClass, IssuedKey, KeyRequest, Progress,
@@ -47,7 +47,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// A call on behalf of a ServiceKey.
-    pub(super) fn of(broker: &'a Broker, call: BrokerCall, request: &'a KeyRequest) -> Self {
+    pub(super) fn for_key(broker: &'a Broker, call: BrokerCall, request: &'a KeyRequest) -> Self {
         Self { request: Some(request), ..Self::anonymous(broker, call) }
     }
 
@@ -183,7 +183,9 @@ impl<'a> Exchange<'a> {
             let error = self.malformed(response, what);
             // It was made before, and its credentials were shown then: asking again would not bring them back.
             let class = match self.call {
-                BrokerCall::Bind if response.status == StatusCode::OK && wire::withholds_credentials(body) => {
+                BrokerCall::Bind
+                    if response.status == StatusCode::OK && wire::withholds_credentials(body) =>
+                {
                     ErrorClass::Withheld
                 }
                 // A gateway answers 200 with a web page; a broker answers 201 to a request that creates a key.
@@ -218,9 +220,9 @@ impl<'a> Exchange<'a> {
         let body = response.body().map_err(|failure| self.failed(failure))?;
         let said = self.redactor(body).await.description(body);
         Ok(match wire::operation_state(body).map_err(|what| self.malformed(response, what))? {
-            OperationState::InProgress => Progress::Running { said, retry_after: response.retry_after },
-            OperationState::Succeeded => Progress::Succeeded,
-            OperationState::Failed => {
+            LastOperationState::InProgress => Progress::Running { said, retry_after: response.retry_after },
+            LastOperationState::Succeeded => Progress::Succeeded,
+            LastOperationState::Failed => {
                 let said = said.unwrap_or_else(|| "no description".to_owned());
                 Progress::Failed { said, leaves_orphan: true }
             }

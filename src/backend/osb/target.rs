@@ -12,7 +12,9 @@ use super::{
     instances::{PlanRef, is_believed},
     paths, wire,
 };
-use crate::backend::{BackendError, ErrorClass, InstanceRef, PlanIds, http::Request, single_flight::CachedAnswer};
+use crate::backend::{
+    BackendError, ErrorClass, InstanceRef, PlanIds, http::Request, single_flight::CachedAnswer,
+};
 
 /// The fields of the instance that this API needs.
 pub(super) struct BrokerTarget<'a> {
@@ -30,7 +32,7 @@ pub(super) struct Existing {
 impl<'a> BrokerTarget<'a> {
     /// # Errors
     /// [`ErrorClass::Rejected`], with what the user has to add.
-    pub(super) fn of(instance: &'a InstanceRef) -> Result<Self, BackendError> {
+    pub(super) fn from_instance(instance: &'a InstanceRef) -> Result<Self, BackendError> {
         let given = |field: &'a Option<String>| field.as_deref().filter(|value| !value.is_empty());
         let required = |field: &'a Option<String>, words: &str| {
             given(field).ok_or_else(|| {
@@ -112,7 +114,11 @@ impl Broker {
 
     /// What else a key may be known by whose revocation was refused: the present plan of its instance, where the broker
     /// tells it, which is certain, and what the user says.
-    pub(super) async fn other_places(&self, target: &BrokerTarget<'_>, refused: &PlanRef) -> Vec<(PlanRef, bool)> {
+    pub(super) async fn other_places(
+        &self,
+        target: &BrokerTarget<'_>,
+        refused: &PlanRef,
+    ) -> Vec<(PlanRef, bool)> {
         // Asked anew: what is known of it was refused.
         let present = self.present_place(target, |_| false).await;
         let said = self.existing_now(target).await.ok().flatten().map(|existing| existing.place);

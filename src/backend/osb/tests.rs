@@ -29,7 +29,8 @@ use crate::backend::{
         self, Conflict, Forbidden, Gone, OrphanPossible, Rejected, Throttled, Transient, Unexpected,
         Unusable, Withheld,
     },
-    Fetched, HttpConfig, KeyRequest, KnownSecrets, Names, Parameters, PlanIds, Progress, Unbound, RemoteOperation,
+    Fetched, HttpConfig, KeyRequest, KnownSecrets, Names, Parameters, PlanIds, Progress, RemoteOperation,
+    Unbound,
     test_server::{self, Does, Then},
 };
 use crate::wipe::SecretValues;

@@ -68,7 +68,8 @@ impl BrokerAndTokenServer {
     }
 
     async fn connect(&self) -> Broker {
-        self.connect_with(RequestLimits { timeout: Duration::from_secs(20), ..RequestLimits::default() }).await
+        self.connect_with(RequestLimits { timeout: Duration::from_secs(20), ..RequestLimits::default() })
+            .await
     }
 
     async fn connect_with(&self, limits: RequestLimits) -> Broker {

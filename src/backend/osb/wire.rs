@@ -41,7 +41,7 @@ pub(super) struct PlatformContext<'a> {
 }
 
 impl<'a> PlatformContext<'a> {
-    pub(super) fn of(request: &'a KeyRequest) -> Self {
+    pub(super) fn new(request: &'a KeyRequest) -> Self {
         let KeyRequest { owner, instance, .. } = request;
         Self {
             platform: "kubernetes",
@@ -198,7 +198,7 @@ pub(super) fn operation_token(body: &[u8]) -> Result<Option<String>, &'static st
 
 /// How far an operation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OperationState {
+pub(super) enum LastOperationState {
     InProgress,
     Succeeded,
     Failed,
@@ -208,14 +208,14 @@ pub(super) enum OperationState {
 ///
 /// # Errors
 /// What is wrong with the answer, in words that quote none of it.
-pub(super) fn operation_state(body: &[u8]) -> Result<OperationState, &'static str> {
+pub(super) fn operation_state(body: &[u8]) -> Result<LastOperationState, &'static str> {
     let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(body) else {
         return Err("is no JSON object");
     };
     match body.get("state").and_then(Value::as_str) {
-        Some("in progress") => Ok(OperationState::InProgress),
-        Some("succeeded") => Ok(OperationState::Succeeded),
-        Some("failed") => Ok(OperationState::Failed),
+        Some("in progress") => Ok(LastOperationState::InProgress),
+        Some("succeeded") => Ok(LastOperationState::Succeeded),
+        Some("failed") => Ok(LastOperationState::Failed),
         Some(_) => Err("holds a `state` that is none of the specification"),
         None => Err("holds no `state`"),
     }
@@ -338,13 +338,13 @@ mod tests {
     }
 
     #[rstest]
-    #[case(r#"{"state": "in progress"}"#, Ok(OperationState::InProgress))]
-    #[case(r#"{"state": "succeeded", "description": "x"}"#, Ok(OperationState::Succeeded))]
-    #[case(r#"{"state": "failed"}"#, Ok(OperationState::Failed))]
+    #[case(r#"{"state": "in progress"}"#, Ok(LastOperationState::InProgress))]
+    #[case(r#"{"state": "succeeded", "description": "x"}"#, Ok(LastOperationState::Succeeded))]
+    #[case(r#"{"state": "failed"}"#, Ok(LastOperationState::Failed))]
     #[case(r#"{"state": "done"}"#, Err("holds a `state` that is none of the specification"))]
     #[case("{}", Err("holds no `state`"))]
     #[case("<html>", Err("is no JSON object"))]
-    fn reads_states(#[case] body: &str, #[case] expected: Result<OperationState, &str>) {
+    fn reads_states(#[case] body: &str, #[case] expected: Result<LastOperationState, &str>) {
         assert_eq!(operation_state(body.as_bytes()), expected);
     }
 

@@ -415,7 +415,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_login_that_an_earlier_process_was_refused_with_waits_for_its_time() {
-        let login = CachedLogin { cache: TokenCache::pausing(Duration::from_secs(300)), ..CachedLogin::default() };
+        let login =
+            CachedLogin { cache: TokenCache::pausing(Duration::from_secs(300)), ..CachedLogin::default() };
         advance(Duration::from_secs(200)).await;
         let error = login.current().await.unwrap_err();
         assert_eq!((error.refuses_login, error.retry_after), (true, Some(Duration::from_secs(100))));

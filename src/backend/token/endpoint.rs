@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::{TRIED_AGAIN, Token, answer};
 use crate::backend::{
     BackendError, ErrorClass,
-    http::{HttpFailure, HttpClient, Redactor, Request, Response, base_url, below, without_query},
+    http::{HttpClient, HttpFailure, Redactor, Request, Response, base_url, below, without_query},
 };
 
 /// What stands for the path of every token endpoint where calls are counted: users choose it.
@@ -225,7 +225,11 @@ impl TokenEndpoint {
         self.attempt(http, form).await.map_err(|failed| failed.error)
     }
 
-    async fn attempt(&self, http: &HttpClient, form: &[(&str, Zeroizing<String>)]) -> Result<Token, TokenFailure> {
+    async fn attempt(
+        &self,
+        http: &HttpClient,
+        form: &[(&str, Zeroizing<String>)],
+    ) -> Result<Token, TokenFailure> {
         let mut request = Request::new(Method::POST, ROUTE, self.url.clone())
             .elsewhere()
             .answered_in_bytes(LARGEST_ANSWER)

@@ -158,7 +158,8 @@ async fn look_once<K>(
     ObjectRef<K>: Clone,
 {
     let found = bounded("look at a login Secret", api.get_metadata_opt(&name)).await;
-    let version = found.as_ref().ok().and_then(|secret| SecretVersion::of(&secret.as_ref()?.metadata));
+    let version =
+        found.as_ref().ok().and_then(|secret| SecretVersion::from_metadata(&secret.as_ref()?.metadata));
     wanted.tell_version(&namespace, &name, version.as_ref(), found.is_err());
 }
 
@@ -176,7 +177,7 @@ where
     /// Tells of one version of a Secret, or of its end; says its name where anybody wants to know.
     fn tell(&self, namespace: &str, meta: &ObjectMeta, exists: bool) -> Option<String> {
         let name = meta.name.clone()?;
-        let version = SecretVersion::of(meta).filter(|_| exists);
+        let version = SecretVersion::from_metadata(meta).filter(|_| exists);
         self.tell_version(namespace, &name, version.as_ref(), false).then_some(name)
     }
 

@@ -18,7 +18,7 @@ pub struct DeletedLogins {
 
 impl DeletedLogins {
     /// Those of these Secrets that are being deleted.
-    pub fn of(logins: &AuthSecrets, now: Timestamp) -> Self {
+    pub fn new(logins: &AuthSecrets, now: Timestamp) -> Self {
         let deleted = logins
             .metadata()
             .filter_map(|(name, meta)| Some((name.to_owned(), meta.deletion_timestamp.as_ref()?.0)));

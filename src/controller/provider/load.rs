@@ -21,9 +21,9 @@ use crate::{
     },
     backend::{
         AddressPolicy, ApiVersion, Author, Backend, BackendError, BindResourceObject, Broker, BrokerAuth,
-        BrokerConfig, ClientCertificate, ClientCredentials, CloudFoundry, CloudFoundryLogin,
-        CloudFoundryConfig, ErrorClass, HttpConfig, IbmCloud, IbmCloudLogin, IbmCloudConfig, RequestLimits,
-        LostClusters, MemoryShare, Observer, Profile, RemoteShares,
+        BrokerConfig, ClientCertificate, ClientCredentials, CloudFoundry, CloudFoundryConfig,
+        CloudFoundryLogin, ErrorClass, HttpConfig, IbmCloud, IbmCloudConfig, IbmCloudLogin, LostClusters,
+        MemoryShare, Observer, Profile, RemoteShares, RequestLimits,
     },
     controller::{
         Options,
@@ -80,7 +80,7 @@ impl AuthSecrets {
 
     /// The versions of all that a backend is made from.
     pub fn origin(&self, provider: (String, i64)) -> Origin {
-        let version = |secret: &Option<HeldSecret>| SecretVersion::of(&secret.as_ref()?.metadata);
+        let version = |secret: &Option<HeldSecret>| SecretVersion::from_metadata(&secret.as_ref()?.metadata);
         let secrets = self.secrets.iter().map(|(name, secret)| (name.clone(), version(secret))).collect();
         Origin { provider, secrets, entries: self.digest() }
     }
@@ -264,7 +264,10 @@ fn broker_auth(broker: &OpenServiceBrokerSpec, logins: &AuthSecrets) -> Result<O
     Ok(None)
 }
 
-fn cloud_foundry_auth(auth: &CloudFoundryAuthSpec, logins: &AuthSecrets) -> Result<CloudFoundryLogin, Problem> {
+fn cloud_foundry_auth(
+    auth: &CloudFoundryAuthSpec,
+    logins: &AuthSecrets,
+) -> Result<CloudFoundryLogin, Problem> {
     let CloudFoundryAuthSpec { password, client_credentials, bearer } = auth;
     if let Some(login) = password {
         return Ok(CloudFoundryLogin::Password {
@@ -280,7 +283,9 @@ fn cloud_foundry_auth(auth: &CloudFoundryAuthSpec, logins: &AuthSecrets) -> Resu
         });
     }
     if let Some(login) = bearer {
-        return Ok(CloudFoundryLogin::Bearer { token: logins.secret_entry(&login.secret_ref.name, "token")? });
+        return Ok(CloudFoundryLogin::Bearer {
+            token: logins.secret_entry(&login.secret_ref.name, "token")?,
+        });
     }
     Err(invalid(
         "write exactly one of `password`, `clientCredentials` and `bearer` under `cloudFoundry.auth`",

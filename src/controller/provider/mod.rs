@@ -1,15 +1,15 @@
 //! Providers: load each with its login, check that it can be reached, and tell the keys that wait for it.
 
-mod deleted_logins;
-mod protection;
-mod kind;
-mod pending_providers;
-mod load;
 mod auth_secret_watch;
+mod deleted_logins;
+mod kind;
+mod load;
+mod orphan_scan;
 mod orphans;
+mod pending_providers;
+mod protection;
 mod refused_login;
 mod registry;
-mod orphan_scan;
 mod terminating;
 
 use std::{
@@ -38,13 +38,13 @@ pub use registry::{ProviderId, Registry, Tenant};
 pub use terminating::release_logins;
 
 use self::{
-    deleted_logins::DeletedLogins,
-    protection::{ProtectionOutcome, ProtectedProvider, ProviderUsage},
-    pending_providers::{InitialList, ListScope},
-    load::{AuthSecrets, Means},
     auth_secret_watch::AuthSecretWatches,
-    registry::{Loaded, Origin},
+    deleted_logins::DeletedLogins,
+    load::{AuthSecrets, Means},
     orphan_scan::OrphanScan,
+    pending_providers::{InitialList, ListScope},
+    protection::{ProtectedProvider, ProtectionOutcome, ProviderUsage},
+    registry::{Loaded, Origin},
 };
 use super::{
     as_field_manager,
@@ -120,7 +120,7 @@ where
         edits: Waiting::default(),
         wakes: Waiting::default(),
     });
-    let released = context.shared.registry.releases().filter_map(|id| future::ready(K::named(&id)));
+    let released = context.shared.registry.subscribe_releases().filter_map(|id| future::ready(K::named(&id)));
     let (noting, waking) = (Arc::clone(&context), Arc::clone(&context));
     let changes = changes
         .inspect(move |change| noting.note(change))
@@ -128,7 +128,7 @@ where
         .predicate_filter(predicates::generation.combine(unread::parts), PredicateConfig::default());
     let wakes = stream::select(woken, released).inspect(move |object| {
         let ObjectRef { namespace, name, .. } = object;
-        waking.wakes.tell(&ProviderId { namespace: namespace.clone(), name: name.clone() });
+        waking.wakes.notify(&ProviderId { namespace: namespace.clone(), name: name.clone() });
     });
     // The controller sets no bound of its own: a provider whose check waits must not keep others from being loaded.
     Controller::for_stream(changes, cache.store)
@@ -140,7 +140,7 @@ where
 async fn reconcile<K: Provider>(woken: Arc<K>, context: Arc<ProviderContext<K>>) -> Result<Action, Error> {
     context.shared.term.begins().await;
     // What is released depends on whether its namespace is being deleted.
-    context.shared.namespaces.filled().await;
+    context.shared.namespaces.wait_filled().await;
     // As it is after the wait, which may have been long.
     let Some(provider) = context.providers.get(&ObjectRef::from_obj(woken.as_ref())) else {
         return Ok(Action::await_change());
@@ -170,11 +170,11 @@ impl<K: Provider> ProviderContext<K> {
         match change {
             WatchChange::Applied(provider) => {
                 self.shared.registry.mark_pending(provider.id());
-                self.edits.tell(&provider.id());
+                self.edits.notify(&provider.id());
             }
             WatchChange::Deleted(provider) => {
                 self.forget(&provider.id());
-                self.edits.tell(&provider.id());
+                self.edits.notify(&provider.id());
             }
             WatchChange::Listed(providers) => {
                 let exist: HashSet<_> = providers.iter().map(|provider| provider.id()).collect();
@@ -185,7 +185,7 @@ impl<K: Provider> ProviderContext<K> {
                     .for_each(|id| self.forget(id));
                 exist.into_iter().for_each(|id| self.shared.registry.mark_pending(id));
                 self.list.mark_listed();
-                self.edits.tell_all();
+                self.edits.notify_all();
             }
         }
     }
@@ -211,19 +211,21 @@ impl<K: Provider> ProviderContext<K> {
         let deleting = cached.meta().deletion_timestamp.is_some();
         let users = if deleting {
             // Noted first: a ServiceKey that goes from here on wakes us again.
-            self.shared.registry.await_keys(id, true);
-            self.shared.registry.users(id).await
+            self.shared.registry.set_waiting(id, true);
+            self.shared.registry.key_names(id).await
         } else {
             BTreeSet::new()
         };
         let namespace = cached.secrets_namespace(&self.shared.options.cluster_resource_namespace);
         let place = self.shared.shares.loading.acquire(&id.lane()).await;
-        let mut holding = ProtectedProvider::read(self.shared.client.clone(), cached.clone(), &namespace).await?;
+        let mut holding =
+            ProtectedProvider::read(self.shared.client.clone(), cached.clone(), &namespace).await?;
         let now = (self.shared.clock)();
-        let has_deleted_login = DeletedLogins::of(&holding.logins, now).next_look().is_some();
+        let has_deleted_login = DeletedLogins::new(&holding.logins, now).next_look().is_some();
         // Noted first here as well: the first list of ServiceKeys may be still to come.
-        self.shared.registry.await_keys(id, deleting || has_deleted_login);
-        let revoking = self.shared.namespaces.is_deleted(&namespace) || self.shared.registry.revokes(id);
+        self.shared.registry.set_waiting(id, deleting || has_deleted_login);
+        let revoking =
+            self.shared.namespaces.is_deleted(&namespace) || self.shared.registry.has_deleting_keys(id);
         let usage = ProviderUsage { used: !users.is_empty(), revoking, now };
         let orphans = orphans::among(&self.shared, &namespace, holding.finalizers_of_others()).await?;
         holding.note_orphans(orphans);
@@ -239,12 +241,12 @@ impl<K: Provider> ProviderContext<K> {
         let names = provider.provider().secret_names().into_iter().collect();
         self.watches.watch(id, &ObjectRef::from_obj(&provider), &namespace, names);
         drop(place);
-        let deleted = DeletedLogins::of(&logins, now);
+        let deleted = DeletedLogins::new(&logins, now);
         let hindrance = in_use(&users).or_else(|| deleted.problem());
         let check = tokio::select! {
             check = self.check(id, &provider, &loaded) => check,
             () = self.outdated(&provider, &edits) => return Err(Error::Outdated),
-            () = wakes.changed() => return Err(Error::Outdated),
+            () = wakes.wait() => return Err(Error::Outdated),
         };
         let wait = self.conclude(id, &provider, check, hindrance).await?;
         Ok(Action::requeue(deleted.next_look().map_or(wait, |look| look.min(wait))))
@@ -281,7 +283,7 @@ impl<K: Provider> ProviderContext<K> {
             if current.is_none_or(|current| version(&current) != version(loaded)) {
                 return;
             }
-            edits.changed().await;
+            edits.wait().await;
         }
     }
 
@@ -301,12 +303,12 @@ impl<K: Provider> ProviderContext<K> {
     /// The backend; a new one only where something that it was made from has changed.
     fn load(&self, id: &ProviderId, provider: &K, logins: &AuthSecrets, origin: Origin) -> Loaded {
         if let Some(known) =
-            self.shared.registry.get(id).filter(|known| known.origin.makes_the_same_as(&origin))
+            self.shared.registry.get(id).filter(|known| known.origin.is_equivalent_to(&origin))
         {
             self.shared.registry.confirm(id, origin);
             return known;
         }
-        let Shared { options, metrics, shares, memory, .. } = &self.shared;
+        let Shared { options, metrics, shares, answer_memory: memory, .. } = &self.shared;
         let shares = match id.kind() {
             ProviderKind::KeyProvider => shares.remote.of_tenant(id.lane()),
             ProviderKind::ClusterKeyProvider => shares.remote.of_administrator(id.lane()),
@@ -361,7 +363,7 @@ impl<K: Provider> ProviderContext<K> {
     /// what is known from the last one.
     async fn check(&self, id: &ProviderId, provider: &K, loaded: &Loaded) -> ProviderCheck {
         let before =
-            self.checks().get(id).cloned().filter(|check| check.origin.makes_the_same_as(&loaded.origin));
+            self.checks().get(id).cloned().filter(|check| check.origin.is_equivalent_to(&loaded.origin));
         match (&loaded.backend, before) {
             (_, Some(check)) if check.due > Instant::now() => check,
             (Ok(backend), before) => {
@@ -409,7 +411,7 @@ impl<K: Provider> ProviderContext<K> {
         let (mut survey, mut backoff) = before.map(|check| (check.survey, check.backoff)).unwrap_or_default();
         let wait = if outcome.is_ok() {
             if failed_before {
-                self.shared.registry.recovered(id);
+                self.shared.registry.mark_recovered(id);
             }
             backoff = Backoff::default();
             survey = self.scan(id, provider, backend, survey).await;
@@ -423,7 +425,12 @@ impl<K: Provider> ProviderContext<K> {
     }
 
     /// Shows the outcome in the status, if that changes anything.
-    async fn report(&self, provider: &K, check: &ProviderCheck, hindrance: Option<Problem>) -> Result<(), Error> {
+    async fn report(
+        &self,
+        provider: &K,
+        check: &ProviderCheck,
+        hindrance: Option<Problem>,
+    ) -> Result<(), Error> {
         let before = provider.status().cloned().unwrap_or_default();
         let but = check.shortcomings.as_ref().map(|(_, what)| format!("; {what}")).unwrap_or_default();
         let well = Problem {
@@ -449,7 +456,7 @@ impl<K: Provider> ProviderContext<K> {
             observed_generation: generation,
             conditions,
             orphans: check.survey.orphans.clone(),
-            held_secrets: before.held_secrets.clone(),
+            protected_secrets: before.protected_secrets.clone(),
             refused_login: check.login_waits_until.map(|until| refused_login::noted(until, &check.origin)),
         };
         if status == before || !unread::has_read_status(provider.meta()) {

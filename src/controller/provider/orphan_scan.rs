@@ -11,10 +11,10 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::{ProviderContext, Provider, registry::ProviderId};
+use super::{Provider, ProviderContext, registry::ProviderId};
 use crate::{
     api::{BackendSpec, OrphanPolicy, Orphans, ProviderSpec, ServiceKey},
-    backend::{Backend, BackendError, Kept, CompleteList},
+    backend::{Backend, BackendError, CompleteList, Kept},
     controller::{status, turn::uid},
     lifecycle::{Findings, Identity, Inventory, MarkedKey, Orphan, Sequence},
 };
@@ -101,7 +101,7 @@ impl<K: Provider> ProviderContext<K> {
         before: &OrphanScan,
     ) -> Result<OrphanScan, BackendError> {
         let shared = &self.shared;
-        shared.namespaces.filled().await;
+        shared.namespaces.wait_filled().await;
         let cluster_id = shared.namespaces.cluster_id();
         // Taken before the list is asked for: a key that is made meanwhile need not be on it.
         let expected = expected(id, &shared.registry.service_keys().await);
@@ -131,10 +131,10 @@ impl<K: Provider> ProviderContext<K> {
         let missed: HashSet<_> = missed.into_iter().collect();
         let doubtful = expected.into_iter().filter(|(identity, _)| missed.contains(identity));
         let doubtful = doubtful.map(|(identity, (_, key))| (identity, key));
-        shared.doubts.replace(id, doubtful.collect());
+        shared.missing_keys.replace(id, doubtful.collect());
         let (go, mut left) = sort_out(orphans, policy(provider.provider()));
         let weight = suspects.iter().map(|id| id.capacity() + SUSPECT).sum();
-        let kept = shared.memory.kept(id.namespace.as_deref()).keep(weight, Arc::new(suspects));
+        let kept = shared.answer_memory.kept(id.namespace.as_deref()).keep(weight, Arc::new(suspects));
         let suspects = kept
             .inspect_err(|why| {
                 tracing::warn!(provider = %id, %why, "keys without a ServiceKey are not remembered until the next list");
@@ -204,7 +204,7 @@ fn policy(spec: &ProviderSpec) -> OrphanPolicy {
 
 /// The keys that a provider has by what the statuses say, with the remote side's ids.
 fn expected(id: &ProviderId, keys: &[Arc<ServiceKey>]) -> HashMap<Identity, (String, ObjectRef<ServiceKey>)> {
-    let of_provider = keys.iter().filter(|key| ProviderId::of(key) == *id);
+    let of_provider = keys.iter().filter(|key| ProviderId::from_key(key) == *id);
     let living = of_provider.filter(|key| key.metadata.deletion_timestamp.is_none());
     // What a status says of a former ServiceKey must not hide what the one of that UID says.
     let (inherited, own): (Vec<_>, Vec<_>) =
@@ -230,7 +230,7 @@ fn accounted(keys: &[Arc<ServiceKey>], secrets: HashSet<Uuid>) -> HashMap<Uuid, 
         secrets.into_iter().map(|owner| (owner, BTreeSet::new())).collect();
     for key in keys {
         let Some(owner) = status::owner_of_keys(key) else { continue };
-        accounted.entry(owner).or_default().extend(status::memory(key.status.as_ref()).sequences());
+        accounted.entry(owner).or_default().extend(status::read(key.status.as_ref()).sequences());
     }
     accounted
 }

@@ -61,7 +61,7 @@ async fn remaining<K>(api: Api<K>, mut suspects: BTreeSet<String>) -> Result<BTr
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    let mut pages = ObjectPages::of(api);
+    let mut pages = ObjectPages::new(api);
     while let Some(page) = pages.next("list the providers").await? {
         suspects = without(suspects, page.iter().filter_map(ResourceExt::uid));
     }
@@ -86,7 +86,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
     /// Nothing is listed yet.
-    pub fn of(api: Api<K>) -> Self {
+    pub fn new(api: Api<K>) -> Self {
         Self { api, next: Some(ListParams::default().limit(PAGE_SIZE)) }
     }
 

@@ -18,7 +18,7 @@ use crate::{
         error::{Error, bounded},
         finalizer,
     },
-    lifecycle::{ProtectionStep, ProtectionView, ProtectedSecret, next_protection_step},
+    lifecycle::{ProtectedSecret, ProtectionStep, ProtectionView, next_protection_step},
 };
 
 /// Steps in one reconcile. A provider names a handful of Secrets at most.
@@ -165,7 +165,7 @@ impl<K: Provider> ProtectedProvider<K> {
 
     async fn record(&mut self, names: BTreeSet<String>) -> Result<(), Error> {
         let status = self.provider.status().cloned().unwrap_or_default();
-        let object = self.provider.with_status(ProviderStatus { held_secrets: names, ..status });
+        let object = self.provider.with_status(ProviderStatus { protected_secrets: names, ..status });
         let (api, name) = (self.provider.api(self.client.clone()), self.provider.name_any());
         let parameters = as_field_manager();
         let write = api.replace_status(&name, &parameters, &object);
@@ -212,5 +212,5 @@ impl<K: Provider> ProtectedProvider<K> {
 }
 
 fn recorded<K: Provider>(provider: &K) -> BTreeSet<String> {
-    provider.status().map(|status| status.held_secrets.clone()).unwrap_or_default()
+    provider.status().map(|status| status.protected_secrets.clone()).unwrap_or_default()
 }

@@ -21,14 +21,14 @@ pub fn until(error: &BackendError, now: Timestamp) -> Option<Timestamp> {
 
 /// What the status says of a refused login.
 pub fn noted(until: Timestamp, of: &Origin) -> RefusedLogin {
-    let (generation, secrets) = of.versions();
+    let (generation, secrets) = of.observed_versions();
     RefusedLogin { until: Time(until), generation, secrets }
 }
 
 /// How much longer this login must not be tried; `None` where it is another one than the one that was refused.
 pub fn pause(refused: &RefusedLogin, of: &Origin, now: Timestamp) -> Option<Duration> {
     let RefusedLogin { until, generation, secrets } = refused;
-    if of.versions() != (*generation, secrets.clone()) {
+    if of.observed_versions() != (*generation, secrets.clone()) {
         return None;
     }
     let left: Duration = until.0.duration_since(now).try_into().ok()?;

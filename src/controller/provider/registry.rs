@@ -20,7 +20,7 @@ use kube::{
 
 use uuid::Uuid;
 
-use super::pending_providers::{PendingProviders, InitialList, ListScope};
+use super::pending_providers::{InitialList, ListScope, PendingProviders};
 use crate::{
     api::{
         AllowedNamespaces, BackendSpec, NamespaceRule, ProviderKind, ProviderSpec, Reason, ServiceKey, marks,
@@ -52,7 +52,7 @@ impl ProviderId {
     }
 
     /// The provider that a ServiceKey names.
-    pub fn of(key: &ServiceKey) -> Self {
+    pub fn from_key(key: &ServiceKey) -> Self {
         let provider = &key.spec.provider_ref;
         Self::named(provider.kind, &provider.name, &key.namespace().unwrap_or_default())
     }
@@ -111,7 +111,7 @@ impl Loaded {
         spec: &ProviderSpec,
         queue: QueueMetrics,
     ) -> Self {
-        let queue = backend.as_ref().ok().map(|backend| Queue::before(backend, queue));
+        let queue = backend.as_ref().ok().map(|backend| Queue::new(backend, queue));
         let kind = spec.backend().map_or(UNKNOWN_BACKEND, |backend| match backend {
             BackendSpec::OpenServiceBroker(_) => Backend::OPEN_SERVICE_BROKER,
             BackendSpec::CloudFoundry(_) => Backend::CLOUD_FOUNDRY,
@@ -204,7 +204,7 @@ pub struct Origin {
 
 impl Origin {
     /// The generation of the provider, and the version of each Secret that exists, by name.
-    pub fn versions(&self) -> (i64, BTreeMap<String, String>) {
+    pub fn observed_versions(&self) -> (i64, BTreeMap<String, String>) {
         let versions = self
             .secrets
             .iter()
@@ -213,7 +213,7 @@ impl Origin {
     }
 
     /// Whether the same backend is made from either.
-    pub fn makes_the_same_as(&self, other: &Self) -> bool {
+    pub fn is_equivalent_to(&self, other: &Self) -> bool {
         self.provider == other.provider && self.entries == other.entries
     }
 }
@@ -227,7 +227,7 @@ pub struct SecretVersion {
 
 impl SecretVersion {
     /// The version of the Secret with this metadata; `None` for one that was never stored.
-    pub fn of(meta: &ObjectMeta) -> Option<Self> {
+    pub fn from_metadata(meta: &ObjectMeta) -> Option<Self> {
         Some(Self { uid: meta.uid.clone()?, resource_version: meta.resource_version.clone()? })
     }
 }
@@ -258,30 +258,30 @@ impl Listeners {
         receiver
     }
 
-    fn tell(&self, id: &ProviderId) {
+    fn notify(&self, id: &ProviderId) {
         locked(&self.0).retain(|listener| listener.unbounded_send(id.clone()).is_ok());
     }
 }
 
 impl Registry {
     /// Tells of every provider that changed from now on, so that the keys that wait for it can be woken.
-    pub fn changes(&self) -> UnboundedReceiver<ProviderId> {
+    pub fn subscribe(&self) -> UnboundedReceiver<ProviderId> {
         self.listeners.add()
     }
 
     /// Tells from now on of providers that [wait](Self::await_keys) for ServiceKeys, when some of these have gone.
-    pub fn releases(&self) -> UnboundedReceiver<ProviderId> {
+    pub fn subscribe_releases(&self) -> UnboundedReceiver<ProviderId> {
         self.awaiting_listeners.add()
     }
 
     /// Counts the ServiceKeys of this cache, and of its index, among those that may name providers.
-    pub fn count_keys_of(&self, keys: Cache<ServiceKey>, heirs: Arc<Heirs>) {
+    pub fn add_keys(&self, keys: Cache<ServiceKey>, heirs: Arc<Heirs>) {
         locked(&self.keys).push(keys);
         locked(&self.heirs).push(heirs);
     }
 
     /// Counts the Secrets of this cache among those whose owners may have keys.
-    pub fn count_secrets_of(&self, secrets: Cache<PartialObjectMeta<Secret>>) {
+    pub fn add_secrets(&self, secrets: Cache<PartialObjectMeta<Secret>>) {
         locked(&self.secrets).push(secrets);
     }
 
@@ -306,7 +306,7 @@ impl Registry {
         let caches = locked(&self.keys).clone();
         let mut keys = Vec::new();
         for cache in caches {
-            cache.filled().await;
+            cache.wait_filled().await;
             keys.extend(cache.store.state());
         }
         keys
@@ -338,9 +338,9 @@ impl Registry {
     }
 
     /// The names of the ServiceKeys that name a provider, once all caches are filled.
-    pub async fn users(&self, id: &ProviderId) -> BTreeSet<String> {
+    pub async fn key_names(&self, id: &ProviderId) -> BTreeSet<String> {
         let keys = self.service_keys().await;
-        let named = keys.iter().filter(|key| ProviderId::of(key) == *id);
+        let named = keys.iter().filter(|key| ProviderId::from_key(key) == *id);
         let name = |key: &Arc<ServiceKey>| match (&id.namespace, key.namespace()) {
             (None, Some(namespace)) => format!("{namespace}/{}", key.name_any()),
             _ => key.name_any(),
@@ -350,13 +350,13 @@ impl Registry {
 
     /// Whether a ServiceKey that names a provider is being deleted, or may be: not all are known before the caches are
     /// filled.
-    pub fn revokes(&self, id: &ProviderId) -> bool {
+    pub fn has_deleting_keys(&self, id: &ProviderId) -> bool {
         let Some(keys) = self.service_keys().now_or_never() else { return true };
-        keys.iter().any(|key| key.metadata.deletion_timestamp.is_some() && ProviderId::of(key) == *id)
+        keys.iter().any(|key| key.metadata.deletion_timestamp.is_some() && ProviderId::from_key(key) == *id)
     }
 
     /// Notes whether a provider waits for ServiceKeys to go, because it or one of its logins is being deleted.
-    pub fn await_keys(&self, id: &ProviderId, waits: bool) {
+    pub fn set_waiting(&self, id: &ProviderId, waits: bool) {
         let mut awaiting = locked(&self.awaiting);
         if waits {
             awaiting.insert(id.clone());
@@ -366,15 +366,15 @@ impl Registry {
     }
 
     /// A ServiceKey that named this provider is gone.
-    pub fn released_by_a_key(&self, id: &ProviderId) {
+    pub fn notify_released(&self, id: &ProviderId) {
         if locked(&self.awaiting).contains(id) {
-            self.awaiting_listeners.tell(id);
+            self.awaiting_listeners.notify(id);
         }
     }
 
     /// A list of ServiceKeys has come: some may have gone, and it is not known which.
-    pub fn released_by_keys(&self) {
-        locked(&self.awaiting).iter().for_each(|id| self.awaiting_listeners.tell(id));
+    pub fn notify_all_released(&self) {
+        locked(&self.awaiting).iter().for_each(|id| self.awaiting_listeners.notify(id));
     }
 
     /// A list of these providers is about to come.
@@ -419,26 +419,26 @@ impl Registry {
         let before = self.lock().insert(id.clone(), loaded);
         before.iter().for_each(Loaded::retire);
         self.known.remove(id);
-        self.tell(id);
+        self.notify(id);
     }
 
     /// Forgets a provider that is gone.
     pub fn remove(&self, id: &ProviderId) {
-        self.await_keys(id, false);
+        self.set_waiting(id, false);
         let unloaded = self.known.remove(id);
         let before = self.lock().remove(id);
         before.iter().for_each(Loaded::retire);
         if before.is_some() || unloaded {
-            self.tell(id);
+            self.notify(id);
         }
     }
 
     /// Notes that the remote side of a provider can be used again, and wakes the keys.
-    pub fn recovered(&self, id: &ProviderId) {
+    pub fn mark_recovered(&self, id: &ProviderId) {
         if let Some(loaded) = self.lock().get_mut(id) {
             loaded.recoveries += 1;
         }
-        self.tell(id);
+        self.notify(id);
     }
 
     /// How often the remote side of a provider could be used again.
@@ -452,8 +452,8 @@ impl Registry {
     }
 
     /// Wakes the keys of a provider.
-    pub fn tell(&self, id: &ProviderId) {
-        self.listeners.tell(id);
+    pub fn notify(&self, id: &ProviderId) {
+        self.listeners.notify(id);
     }
 
     /// The backend, or what keeps it from being asked. `None`: the provider was not loaded.
@@ -467,7 +467,7 @@ impl Registry {
     }
 
     /// What a provider's backend is made from, as far as it tells one from another.
-    pub fn made_from(&self, id: &ProviderId) -> Option<String> {
+    pub fn origin_digest(&self, id: &ProviderId) -> Option<String> {
         let loaded = self.lock();
         let Origin { provider: (uid, generation), secrets: _, entries } = &loaded.get(id)?.origin;
         Some(format!("{uid} {generation} {entries}"))

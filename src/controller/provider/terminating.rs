@@ -68,11 +68,12 @@ fn on_error(namespace: Arc<PartialObjectMeta<Namespace>>, error: &Error, _: Arc<
 /// ClusterKeyProviders.
 async fn has_providers(shared: &Shared, namespace: &str) -> Result<bool, Error> {
     let tenants: Api<KeyProvider> = Api::namespaced(shared.client.clone(), namespace);
-    if !is_empty(ObjectPages::of(tenants)).await? {
+    if !is_empty(ObjectPages::new(tenants)).await? {
         return Ok(true);
     }
     let clusters: Api<ClusterKeyProvider> = Api::all(shared.client.clone());
-    Ok(namespace == shared.options.cluster_resource_namespace && !is_empty(ObjectPages::of(clusters)).await?)
+    Ok(namespace == shared.options.cluster_resource_namespace
+        && !is_empty(ObjectPages::new(clusters)).await?)
 }
 
 async fn is_empty<K>(mut pages: ObjectPages<K>) -> Result<bool, Error>
@@ -85,7 +86,7 @@ where
 
 async fn release_all(shared: &Shared, namespace: &str) -> Result<(), Error> {
     let secrets: Api<Secret> = Api::namespaced(shared.client.clone(), namespace);
-    let mut pages = ObjectPages::of(secrets.clone());
+    let mut pages = ObjectPages::new(secrets.clone());
     while let Some(page) = pages.next("list the Secrets of a namespace").await? {
         let finalizers = page.iter().flat_map(|secret| orphans::login_finalizers(&secret.metadata));
         let orphans = orphans::among(shared, namespace, finalizers.map(str::to_owned).collect()).await?;

@@ -23,10 +23,10 @@ impl Model for Exploration {
             // Where nobody lists the keys, one whose credentials are in hand or in the Secret goes unnoticed.
             let (lists, intact) =
                 (state.life == Life::Lost, matches!(state.secret, Some(Stored::Ours { damaged: false, .. })));
-            let held = state.process.round.in_hand.as_ref().map(|key| key.sequence);
+            let held = state.process.run.in_hand.as_ref().map(|key| key.sequence);
             let forgettable = state.remote.keys().filter(|key| lists || !intact && Some(**key) != held);
             actions.extend(forgettable.map(|sequence| Action::RemoteForgets(*sequence)));
-            actions.extend(state.memory.key.as_ref().filter(|_| lists).map(|_| Action::ListMisses));
+            actions.extend(state.recorded.key.as_ref().filter(|_| lists).map(|_| Action::ListMisses));
         }
         if state.life == Life::Lost {
             actions.push(Action::List);
@@ -43,7 +43,7 @@ impl Model for Exploration {
         if budget.crashes > 0 {
             actions.push(Action::Crash);
             // What was asked for and not stored anywhere but in the status that is lost can't be known.
-            let stored = state.memory.operation.is_none() && state.process.round.in_hand.is_none();
+            let stored = state.recorded.operation.is_none() && state.process.run.in_hand.is_none();
             actions.extend(state.backup.iter().filter(|_| stored).map(|_| Action::StatusRollsBack));
         }
         if budget.hours > 0 {
@@ -93,7 +93,7 @@ impl Model for Exploration {
             Action::StatusRollsBack => {
                 state.budget.crashes -= 1;
                 state.process = ModelProcess::started(state.hour);
-                state.memory = state.backup.take().unwrap_or_default();
+                state.recorded = state.backup.take().unwrap_or_default();
             }
             Action::HourPasses => {
                 state.budget.hours -= 1;
@@ -106,7 +106,7 @@ impl Model for Exploration {
             Action::List => state.list(),
             Action::ListMisses => {
                 state.budget.faults -= 1;
-                state.process.missed = state.memory.key.as_ref().map(|key| key.sequence);
+                state.process.missed = state.recorded.key.as_ref().map(|key| key.sequence);
             }
             Action::WorkEnds => state.work_ends(),
             Action::LateBindTakesEffect => {
@@ -141,7 +141,7 @@ impl Model for Exploration {
 impl ModelState {
     /// What may become of the next call besides being answered; one that has no effect of its own has one of these only.
     fn fates(&self) -> impl Iterator<Item = Fate> + use<> {
-        let next = self.object.as_ref().map(|object| decide(&self.world(object)));
+        let next = self.object.as_ref().map(|object| decide(&self.observed(object)));
         let fates: &[Fate] = match next {
             Some(Step::Act(Effect::Bind { .. })) if self.life.finds() => {
                 &[Fate::Refused, Fate::Unsure, Fate::UnsureLate, Fate::Accepted]
@@ -192,7 +192,7 @@ impl ModelState {
     fn edit(&mut self, action: Action) {
         self.budget.edits -= 1;
         if action == Action::ChangeInputs {
-            self.process.round.unusable = None;
+            self.process.run.unusable = None;
         }
         if let Some(object) = &mut self.object {
             match action {

@@ -21,7 +21,7 @@ use crate::api::Reason;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct ModelState {
     object: Option<Object>,
-    memory: Recorded,
+    recorded: Recorded,
     secret: Option<Stored>,
     /// The keys that live at the remote side, each with the inputs it was made from.
     remote: BTreeMap<Sequence, u8>,
@@ -77,7 +77,7 @@ enum Stored {
 /// What the operator holds in memory, and loses when it dies.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct ModelProcess {
-    round: RunState,
+    run: RunState,
     view: SecretView<Claim>,
     /// A key that the last list of all keys did not show.
     missed: Option<Sequence>,
@@ -91,7 +91,7 @@ struct ModelProcess {
 impl ModelProcess {
     fn started(hour: i64) -> Self {
         Self {
-            round: RunState::default(),
+            run: RunState::default(),
             view: SecretView::Unknown,
             missed: None,
             since: hour,
@@ -188,7 +188,7 @@ impl ModelState {
             Stored::Ours { key: Some(Box::new(forged.into())), previous: None, damaged: false, flaw: None };
         Self {
             object: Some(Object { finalizer: is_outsider, ..Object::default() }),
-            memory: Recorded::default(),
+            recorded: Recorded::default(),
             secret: is_outsider.then_some(forged),
             remote: BTreeMap::new(),
             void: BTreeSet::new(),
@@ -211,7 +211,7 @@ impl ModelState {
         at(self.hour)
     }
 
-    fn world(&self, object: &Object) -> Observed {
+    fn observed(&self, object: &Object) -> Observed {
         let hours = |n: u64| std::time::Duration::from_secs(n * 3600);
         let evidence = self.evidence();
         Observed {
@@ -234,7 +234,7 @@ impl ModelState {
                 adopts: false,
                 problem: None,
             },
-            memory: self.memory.clone(),
+            recorded: self.recorded.clone(),
             plan: PlanView::NotNeeded,
             noted_first: None,
             secret: self.process.view.clone().believed(&evidence),
@@ -246,16 +246,16 @@ impl ModelState {
             admitted: evidence.admitted,
             marks_keys: evidence.marks_keys,
             pause: None,
-            round: self.process.round.clone(),
+            run: self.process.run.clone(),
             missed: self.process.missed,
-            late: GracePeriod {
+            grace: GracePeriod {
                 patience: hours(1),
                 unknown_until: (!self.process.stored_finalizer).then(|| at(self.process.since + 1)),
             },
             all_refused: self.process.stored_finalizer && !self.process.may_have_created,
             repair_from: None,
             other_writers: None,
-            told: None,
+            published: None,
             now: self.now(),
         }
     }
@@ -263,8 +263,8 @@ impl ModelState {
     fn evidence(&self) -> Evidence<'_> {
         Evidence {
             owner: Uuid::nil(),
-            memory: &self.memory,
-            round: &self.process.round,
+            recorded: &self.recorded,
+            run: &self.process.run,
             admitted: self.provider != ModelProvider::Closed,
             marks_keys: self.life.finds(),
             now: self.now(),

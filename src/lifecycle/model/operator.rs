@@ -5,28 +5,29 @@ use super::*;
 impl ModelState {
     pub(super) fn step(&mut self, fate: Fate) {
         let Some(object) = self.object.clone() else { return };
-        match decide(&self.world(&object)) {
+        match decide(&self.observed(&object)) {
             Step::Wait(rest) => self.rest(&object, &rest),
             Step::Act(effect) => self.act(&object, effect, fate),
         }
     }
 
-    pub(super) fn rest(&mut self, object: &Object, rest: &Rest) {
+    pub(super) fn rest(&mut self, object: &Object, rest: &Wait) {
         self.check_readiness(object, &rest.report);
         if !rest.quiet {
-            self.memory = rest.report.memory.clone();
+            self.recorded = rest.report.recorded.clone();
         }
         if self.life == Life::RolledBack && self.holds(Sequence::FIRST) && self.ended().is_ok() {
-            self.backup = Some(self.memory.clone());
+            self.backup = Some(self.recorded.clone());
         }
         let now = self.now();
-        let RunState { in_hand, stored, mut under_way, given_up, unusable, .. } =
-            std::mem::take(&mut self.process.round);
-        if let (Requeue::Poll, Some(work)) = (rest.wake, &mut under_way) {
+        let RunState { in_hand, stored, pending: mut under_way, given_up, unusable, .. } =
+            std::mem::take(&mut self.process.run);
+        if let (Requeue::Poll, Some(work)) = (rest.requeue, &mut under_way) {
             work.next_poll = Some(now);
         }
-        let stored = stored.filter(|stored| self.memory.key.as_ref() != Some(stored));
-        self.process.round = RunState { in_hand, stored, under_way, given_up, unusable, ..RunState::default() };
+        let stored = stored.filter(|stored| self.recorded.key.as_ref() != Some(stored));
+        self.process.run =
+            RunState { in_hand, stored, pending: under_way, given_up, unusable, ..RunState::default() };
     }
 
     fn check_readiness(&mut self, object: &Object, report: &Report) {
@@ -34,13 +35,13 @@ impl ModelState {
             SecretView::Intact { key, .. } => {
                 self.truth() == self.process.view
                     && self.has(key.sequence)
-                    && self.memory.key.as_ref().is_none_or(|known| known.sequence <= key.sequence)
+                    && self.recorded.key.as_ref().is_none_or(|known| known.sequence <= key.sequence)
             }
             _ => false,
         };
         let is_outsider = self.life == Life::Outsider;
         // Nothing tells that the namespace was ever admitted, and no status has told of this key yet.
-        let is_unproven = self.provider == ModelProvider::Closed && self.memory == Recorded::default();
+        let is_unproven = self.provider == ModelProvider::Closed && self.recorded == Recorded::default();
         self.breaks(
             "6: Ready while the key works",
             works && !is_unproven && !object.deleting && !report.ready.ready,
@@ -49,7 +50,7 @@ impl ModelState {
     }
 
     pub(super) fn act(&mut self, object: &Object, effect: Effect, fate: Fate) {
-        let in_hand = self.process.round.in_hand.clone();
+        let in_hand = self.process.run.in_hand.clone();
         let records = matches!(effect, Effect::Record(_));
         self.breaks("nothing is done while the user stops it", object.suspended && !records);
         let is_outsider = self.life == Life::Outsider;
@@ -58,12 +59,12 @@ impl ModelState {
             Effect::CheckInstance => {
                 let refused = Answer::Failed(failure(Attempted::Provision, ErrorClass::Gone));
                 let answer = if fate == Fate::Refused { refused } else { Answer::InstanceChecked };
-                self.process.round.learn(answer);
+                self.process.run.learn(answer);
             }
             Effect::Prove { .. } => self.breaks("no Secret here is of a former ServiceKey", true),
             Effect::AddFinalizer => {
-                let unneeded = !self.process.round.instance_checked && self.remote.is_empty();
-                let unused = unneeded && self.memory == Recorded::default() && self.secret.is_none();
+                let unneeded = !self.process.run.instance_checked && self.remote.is_empty();
+                let unused = unneeded && self.recorded == Recorded::default() && self.secret.is_none();
                 self.breaks("nothing is held back that no key can be made for", unused);
                 self.object = Some(Object { finalizer: true, ..object.clone() });
                 self.process.stored_finalizer = true;
@@ -75,11 +76,11 @@ impl ModelState {
                 if self.process.view == SecretView::Unknown {
                     self.process.view = self.truth();
                 }
-                self.process.round.learn(answer);
+                self.process.run.learn(answer);
             }
             Effect::Record(report) => {
                 self.check_readiness(object, &report);
-                self.memory = report.memory;
+                self.recorded = report.recorded;
             }
             Effect::Bind { sequence, predecessor } => {
                 self.breaks("a key replaces itself", predecessor >= Some(sequence));
@@ -108,7 +109,7 @@ impl ModelState {
             Effect::Poll(work) => self.poll(work, fate),
             Effect::Unbind(sequence) => {
                 let current = self.holds(sequence);
-                let makes_room = self.life == Life::MakingRoom && self.memory.makes_room();
+                let makes_room = self.life == Life::MakingRoom && self.recorded.makes_room();
                 self.breaks("2: never revoke the current key", current && !object.deleting && !makes_room);
                 let besides = self.holds_besides(sequence);
                 self.breaks(
@@ -149,8 +150,10 @@ impl ModelState {
 
     /// Whether this process knows that the remote side is at work on it, and still waits for the end.
     fn waits_for_revocation_of(&self, sequence: Sequence) -> bool {
-        self.process.round.under_way.as_ref().is_some_and(|known| {
-            known.work == RemoteOperation::Unbind && known.sequence == sequence && !known.is_given_up(self.now())
+        self.process.run.pending.as_ref().is_some_and(|known| {
+            known.operation == RemoteOperation::Unbind
+                && known.sequence == sequence
+                && !known.is_given_up(self.now())
         })
     }
 
@@ -168,7 +171,7 @@ impl ModelState {
     fn write_secret(&mut self, key: KeyRecord, previous: Option<Sequence>, fate: Fate) {
         if fate == Fate::Refused {
             let failure = failure(Attempted::Render, ErrorClass::Rejected);
-            return self.process.round.learn(Answer::Unusable(failure, key.sequence));
+            return self.process.run.learn(Answer::Unusable(failure, key.sequence));
         }
         if self.truth() != self.process.view {
             self.process.view = SecretView::Unknown;
@@ -183,12 +186,12 @@ impl ModelState {
         self.secret =
             Some(Stored::Ours { key: Some(Box::new(claim.clone())), previous, damaged: false, flaw: None });
         self.process.view = SecretView::Intact { key: claim, previous, flaw: None };
-        self.process.round.learn(Answer::Stored(key));
+        self.process.run.learn(Answer::Stored(key));
     }
 
     fn restore_secret(&mut self, fate: Fate) {
         if fate == Fate::Refused {
-            return self.process.round.learn(Answer::Failed(failure(Attempted::Store, ErrorClass::Rejected)));
+            return self.process.run.learn(Answer::Failed(failure(Attempted::Store, ErrorClass::Rejected)));
         }
         if self.truth() != self.process.view {
             self.process.view = SecretView::Unknown;
@@ -204,7 +207,7 @@ impl ModelState {
 
     fn omit_previous(&mut self, fate: Fate) {
         if fate == Fate::Refused {
-            return self.process.round.learn(Answer::Failed(failure(Attempted::Store, ErrorClass::Rejected)));
+            return self.process.run.learn(Answer::Failed(failure(Attempted::Store, ErrorClass::Rejected)));
         }
         if self.truth() != self.process.view {
             self.process.view = SecretView::Unknown;
@@ -218,7 +221,7 @@ impl ModelState {
 
     fn release_secret(&mut self, fate: Fate) {
         if fate == Fate::Refused {
-            return self.process.round.learn(Answer::Failed(failure(Attempted::Store, ErrorClass::Rejected)));
+            return self.process.run.learn(Answer::Failed(failure(Attempted::Store, ErrorClass::Rejected)));
         }
         if self.truth() == self.process.view {
             // It is somebody else's from then on.

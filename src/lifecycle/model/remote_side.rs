@@ -11,7 +11,7 @@ impl ModelState {
         };
         let answer = match (fate, self.working) {
             (Fate::Repeated, None) if existing.is_none_or(|inputs| inputs == object.inputs) => {
-                self.process.round.learn(Answer::GivenUp(sequence, self.now()));
+                self.process.run.learn(Answer::GivenUp(sequence, self.now()));
                 Answer::Issued(self.record(sequence, object.inputs))
             }
             (Fate::LostBeforeEffect | Fate::LostAfterEffect | Fate::Late | Fate::Repeated, _) => lost(),
@@ -47,12 +47,12 @@ impl ModelState {
             (_, Answer::Accepted(_)) => self.working = Some((RemoteOperation::Bind, sequence, object.inputs)),
             _ => {}
         }
-        self.process.round.learn(answer);
+        self.process.run.learn(answer);
     }
 
     fn accepted(&self, work: RemoteOperation, sequence: Sequence, inputs: u8) -> Answer {
         Answer::Accepted(PendingOperation {
-            work,
+            operation: work,
             sequence,
             token: None,
             since: self.now(),
@@ -74,7 +74,7 @@ impl ModelState {
             _ => Answer::Failed(failure(Attempted::Provision, ErrorClass::Transient)),
         };
         self.gives(&answer);
-        self.process.round.learn(answer);
+        self.process.run.learn(answer);
     }
 
     /// The request that created the key arrives again: a key that is gone is created again, under the same number.
@@ -91,7 +91,7 @@ impl ModelState {
         if let (Answer::Issued(_) | Answer::Unsure(..), Some(inputs)) = (&answer, inputs) {
             self.remote.entry(sequence).or_insert(inputs);
         }
-        self.process.round.learn(answer);
+        self.process.run.learn(answer);
     }
 
     pub(super) fn lose(&mut self, sequence: Sequence) {
@@ -118,12 +118,12 @@ impl ModelState {
         if fate == Fate::Answered {
             self.process.missed = None;
         }
-        self.process.round.learn(answer);
+        self.process.run.learn(answer);
     }
 
     /// What a list of all keys tells of the one that is taken to be there.
     pub(super) fn list(&mut self) {
-        let known = self.memory.key.as_ref().map(|key| key.sequence);
+        let known = self.recorded.key.as_ref().map(|key| key.sequence);
         self.process.missed = known.filter(|sequence| !self.has(*sequence));
     }
 
@@ -136,7 +136,9 @@ impl ModelState {
         let class = if fate == Fate::Refused { ErrorClass::Rejected } else { ErrorClass::Transient };
         let failed = Answer::Failed(failure(Attempted::Revoke, class));
         let answer = match (fate, self.working) {
-            (Fate::Answered | Fate::Accepted, Some((RemoteOperation::Unbind, of, inputs))) if of == sequence => {
+            (Fate::Answered | Fate::Accepted, Some((RemoteOperation::Unbind, of, inputs)))
+                if of == sequence =>
+            {
                 self.accepted(RemoteOperation::Unbind, sequence, inputs)
             }
             (Fate::Accepted, None) if self.remote.contains_key(&sequence) => {
@@ -152,26 +154,26 @@ impl ModelState {
             (_, Answer::Accepted(_)) => self.working = Some((RemoteOperation::Unbind, sequence, 0)),
             _ => {}
         }
-        self.process.round.learn(answer);
+        self.process.run.learn(answer);
     }
 
     pub(super) fn poll(&mut self, work: PendingOperation, fate: Fate) {
-        self.process.round.under_way = Some(work.clone());
-        if fate == Fate::Unsure && work.work == RemoteOperation::Bind {
+        self.process.run.pending = Some(work.clone());
+        if fate == Fate::Unsure && work.operation == RemoteOperation::Bind {
             // The remote side gives it up, and cleans up by itself.
             self.working = None;
             let failure = failure(Attempted::Provision, ErrorClass::Unsure);
-            return self.process.round.learn(Answer::Unsure(failure, work.sequence, self.now()));
+            return self.process.run.learn(Answer::Unsure(failure, work.sequence, self.now()));
         }
         if !matches!(fate, Fate::Answered | Fate::Refused) {
             let (class, message) = (ErrorClass::Rejected, String::new());
-            return self.process.round.learn(Answer::Unheard { class, message, retry_after: None });
+            return self.process.run.learn(Answer::Unheard { class, message, retry_after: None });
         }
         // Work that the remote side gives up may have left a key behind, or half revoked it.
         self.work_ends();
         let sequence = work.sequence;
         let exists = self.remote.contains_key(&sequence);
-        let answer = match work.work {
+        let answer = match work.operation {
             RemoteOperation::Bind if exists && fate == Fate::Answered => Answer::Completed(work),
             RemoteOperation::Bind => {
                 let failure = failure(Attempted::Provision, ErrorClass::OrphanPossible);
@@ -180,16 +182,16 @@ impl ModelState {
             RemoteOperation::Unbind if !exists => Answer::Revoked(sequence, self.now()),
             RemoteOperation::Unbind => Answer::Failed(failure(Attempted::Revoke, ErrorClass::Transient)),
         };
-        self.process.round.learn(answer);
+        self.process.run.learn(answer);
     }
 
     pub(super) fn release(&mut self, sequence: Sequence, fate: Fate) {
         if fate == Fate::Refused {
             let failure = failure(Attempted::Release, ErrorClass::Forbidden);
-            return self.process.round.learn(Answer::Failed(failure));
+            return self.process.run.learn(Answer::Failed(failure));
         }
         self.released.insert(sequence);
-        self.process.round.learn(Answer::Released(sequence));
+        self.process.run.learn(Answer::Released(sequence));
     }
 
     pub(super) fn work_ends(&mut self) {

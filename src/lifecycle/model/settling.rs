@@ -36,14 +36,14 @@ impl ModelState {
     /// The keys whose existence can be told from what is stored.
     pub(super) fn accounted_for(&self, sequence: Sequence) -> bool {
         let in_secret = self.truth().believed(&self.evidence()).key().map(|key| key.sequence);
-        let memory = &self.memory;
-        let known = memory.key.as_ref().map(|key| key.sequence);
-        let skipped = in_secret.is_some_and(|current| memory.skipped(current).contains(&sequence));
-        memory.previous.iter().any(|previous| previous.sequence == sequence)
+        let recorded = &self.recorded;
+        let known = recorded.key.as_ref().map(|key| key.sequence);
+        let skipped = in_secret.is_some_and(|current| recorded.skipped(current).contains(&sequence));
+        recorded.previous.iter().any(|previous| previous.sequence == sequence)
             || skipped
-            || [known, in_secret, memory.attempt()].contains(&Some(sequence))
+            || [known, in_secret, recorded.attempt()].contains(&Some(sequence))
             || (known.is_none()
-                && in_secret.is_none_or(|claimed| !memory.explains(claimed))
+                && in_secret.is_none_or(|claimed| !recorded.explains(claimed))
                 && sequence == Sequence::FIRST)
     }
 
@@ -51,8 +51,8 @@ impl ModelState {
     pub(super) fn settles(&self, restful: &Restful) -> Result<(), String> {
         let mut state = self.clone();
         // Whoever is no longer served can leave all the same, if it is known to have been served.
-        let leaves =
-            state.object.as_ref().is_some_and(|object| object.deleting) && state.memory != Recorded::default();
+        let leaves = state.object.as_ref().is_some_and(|object| object.deleting)
+            && state.recorded != Recorded::default();
         if state.life != Life::Outsider && (state.provider == ModelProvider::Down || !leaves) {
             state.provider = ModelProvider::Up;
         }
@@ -79,7 +79,7 @@ impl ModelState {
     /// Goes one step further where nothing goes wrong; says whether that was the last one.
     fn goes_to_rest(&mut self) -> Result<bool, String> {
         let Some(object) = self.object.clone() else { return self.ended().map(|()| true) };
-        let rest = match decide(&self.world(&object)) {
+        let rest = match decide(&self.observed(&object)) {
             Step::Act(effect) => {
                 self.act(&object, effect, Fate::Answered);
                 return Ok(false);
@@ -87,16 +87,16 @@ impl ModelState {
             Step::Wait(rest) => rest,
         };
         self.rest(&object, &rest);
-        match rest.wake {
+        match rest.requeue {
             Requeue::At(time) | Requeue::PauseEnds(time) => {
                 let hour = (time.as_second() + 3599) / 3600;
                 self.hour_passes((hour - self.hour).max(0));
             }
             Requeue::Poll => {}
-            Requeue::OnChange if self.process.round.unusable.is_some() && !object.deleting => {
+            Requeue::OnChange if self.process.run.unusable.is_some() && !object.deleting => {
                 self.gave_back_what_is_of_no_use()?;
                 // The user corrects what is wrong.
-                self.process.round.unusable = None;
+                self.process.run.unusable = None;
             }
             Requeue::OnChange => {
                 if self.life == Life::Lost {
@@ -116,8 +116,8 @@ impl ModelState {
 
     /// A key that no Secret can hold is gone before the user is waited for, unless somebody may use it.
     fn gave_back_what_is_of_no_use(&self) -> Result<(), String> {
-        let Some(unusable) = &self.process.round.unusable else { return Ok(()) };
-        let known = self.memory.key.as_ref().is_some_and(|key| key.sequence == unusable.sequence);
+        let Some(unusable) = &self.process.run.unusable else { return Ok(()) };
+        let known = self.recorded.key.as_ref().is_some_and(|key| key.sequence == unusable.sequence);
         // Marks that name a key which the remote side does not have say nothing of what the Secret holds.
         let held = matches!(&self.secret, Some(Stored::Ours { key, .. }) if key.as_ref().is_none_or(|key| {
             key.sequence == unusable.sequence || !self.remote.contains_key(&key.sequence)
@@ -152,11 +152,11 @@ impl ModelState {
                 if self.remote != only {
                     return complaint("not exactly the current key lives");
                 }
-                let told = self.memory.key.clone();
+                let told = self.recorded.key.clone();
                 let is_told = told.as_ref().is_some_and(|told| {
                     told.id.is_some() && told.sequence == key.sequence && told.inputs == key.inputs
                 });
-                if !is_told || self.memory != (Recorded { key: told, ..Recorded::default() }) {
+                if !is_told || self.recorded != (Recorded { key: told, ..Recorded::default() }) {
                     return complaint("the status tells something else");
                 }
                 Ok(())

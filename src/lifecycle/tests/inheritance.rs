@@ -14,11 +14,11 @@ fn restored() -> Observed {
     }
 }
 
-fn recorded(world: &Observed) -> Recorded {
-    match decide(world) {
+fn recorded(observed: &Observed) -> Recorded {
+    match decide(observed) {
         Step::Act(Effect::Record(report)) => {
             assert_eq!((report.ready.ready, report.ready.reason), (false, Reason::Restoring));
-            report.memory
+            report.recorded
         }
         step => panic!("{step:?}"),
     }
@@ -39,59 +39,59 @@ fn failed(class: ErrorClass) -> Answer {
 #[case::refused(failed(ErrorClass::Rejected))]
 #[case::unknown_there(failed(ErrorClass::Gone))]
 fn a_first_key_of_its_own_is_revoked_before(#[case] answer: Answer, #[values(false, true)] deleting: bool) {
-    let mut world = restored();
-    world.desired.deleting = deleting;
-    assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)));
-    world.round.learn(answer);
-    assert_eq!(recorded(&world), inheriting());
+    let mut observed = restored();
+    observed.desired.deleting = deleting;
+    assert_eq!(decide(&observed), Step::Act(Effect::Unbind(Sequence::FIRST)));
+    observed.run.learn(answer);
+    assert_eq!(recorded(&observed), inheriting());
 }
 
 #[test]
 fn nothing_is_taken_over_before_that_is_clear() {
-    let mut world = restored();
-    world.round.learn(failed(ErrorClass::Transient));
-    assert_eq!(rest(&world).wake, Requeue::Retry { not_before: None });
+    let mut observed = restored();
+    observed.run.learn(failed(ErrorClass::Transient));
+    assert_eq!(rest(&observed).requeue, Requeue::Retry { not_before: None });
     let problem = Problem { reason: Reason::ProviderNotReady, message: "it is away".to_owned() };
-    let world = Observed { provider: ProviderView::Unavailable(problem), ..restored() };
-    assert_eq!(rest(&world).report.ready.reason, Reason::ProviderNotReady);
+    let observed = Observed { provider: ProviderView::Unavailable(problem), ..restored() };
+    assert_eq!(rest(&observed).report.ready.reason, Reason::ProviderNotReady);
 }
 
 #[rstest]
-#[case::no_finalizer(|world: &mut Observed| world.desired.finalizer = false)]
-#[case::all_refused(|world: &mut Observed| world.all_refused = true)]
-#[case::abandoned(|world: &mut Observed| (world.desired.abandon, world.desired.deleting) = (true, true))]
-#[case::retained(|world: &mut Observed| (world.desired.retain, world.desired.deleting) = (true, true))]
+#[case::no_finalizer(|observed: &mut Observed| observed.desired.finalizer = false)]
+#[case::all_refused(|observed: &mut Observed| observed.all_refused = true)]
+#[case::abandoned(|observed: &mut Observed| (observed.desired.abandon, observed.desired.deleting) = (true, true))]
+#[case::retained(|observed: &mut Observed| (observed.desired.retain, observed.desired.deleting) = (true, true))]
 fn where_there_can_be_no_key_none_is_revoked(#[case] change: fn(&mut Observed)) {
-    let mut world = restored();
-    change(&mut world);
-    assert_eq!(recorded(&world), inheriting());
+    let mut observed = restored();
+    change(&mut observed);
+    assert_eq!(recorded(&observed), inheriting());
 }
 
 /// Whoever has keys already never goes on with those of another one.
 #[rstest]
-#[case::in_the_status(|world: &mut Observed| world.memory.key = Some(key("now")))]
-#[case::planned(|world: &mut Observed| world.memory.operation = Some(Operation::bind(Sequence::FIRST)))]
-#[case::of_a_former_one(|world: &mut Observed| world.memory.former = Some(Uuid::from_u128(8)))]
-#[case::in_hand(|world: &mut Observed| world.round.in_hand = Some(key("now")))]
-#[case::just_stored(|world: &mut Observed| world.round.stored = Some(key("now")))]
+#[case::in_the_status(|observed: &mut Observed| observed.recorded.key = Some(key("now")))]
+#[case::planned(|observed: &mut Observed| observed.recorded.operation = Some(Operation::bind(Sequence::FIRST)))]
+#[case::of_a_former_one(|observed: &mut Observed| observed.recorded.former = Some(Uuid::from_u128(8)))]
+#[case::in_hand(|observed: &mut Observed| observed.run.in_hand = Some(key("now")))]
+#[case::just_stored(|observed: &mut Observed| observed.run.stored = Some(key("now")))]
 fn a_service_key_with_keys_of_its_own_takes_over_none(#[case] change: fn(&mut Observed)) {
-    let mut world = restored();
-    change(&mut world);
-    assert_eq!(rest(&world).report.ready.reason, Reason::SecretConflict);
-    world.desired.deleting = true;
-    assert!(!matches!(decide(&world), Step::Act(Effect::Record(_))));
+    let mut observed = restored();
+    change(&mut observed);
+    assert_eq!(rest(&observed).report.ready.reason, Reason::SecretConflict);
+    observed.desired.deleting = true;
+    assert!(!matches!(decide(&observed), Step::Act(Effect::Record(_))));
 }
 
 #[test]
 fn what_is_not_believed_is_a_conflict_and_holds_no_deletion_up() {
     let problem = Problem { reason: Reason::NotPermitted, message: "denied".to_owned() };
     let secret = SecretView::Former { uid: FORMER, sequence: None, obstacle: Some(problem) };
-    let mut world = Observed { secret, ..asking() };
-    assert_eq!(rest(&world).report.ready.reason, Reason::NotPermitted);
-    world.desired.deleting = true;
-    assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)));
-    world.round.learn(Answer::Revoked(Sequence::FIRST, now()));
-    assert_eq!(decide(&world), Step::Act(Effect::RemoveFinalizer { left_behind: vec![] }));
+    let mut observed = Observed { secret, ..asking() };
+    assert_eq!(rest(&observed).report.ready.reason, Reason::NotPermitted);
+    observed.desired.deleting = true;
+    assert_eq!(decide(&observed), Step::Act(Effect::Unbind(Sequence::FIRST)));
+    observed.run.learn(Answer::Revoked(Sequence::FIRST, now()));
+    assert_eq!(decide(&observed), Step::Act(Effect::RemoveFinalizer { left_behind: vec![] }));
 }
 
 /// From then on the Secret is the ServiceKey's own, and is first of all written again.
@@ -99,70 +99,73 @@ fn what_is_not_believed_is_a_conflict_and_holds_no_deletion_up() {
 fn the_secret_of_a_former_service_key_is_repaired_and_the_key_stays() {
     let claimed = key("now");
     let secret = SecretView::Intact { key: claimed.clone(), previous: None, flaw: Some(Flaw::Edited) };
-    let mut world = Observed { memory: inheriting(), secret, ..asking() };
-    let Step::Act(Effect::Record(report)) = decide(&world) else { panic!("{:?}", decide(&world)) };
-    assert_eq!(report.memory, Recorded { key: Some(claimed), ..inheriting() });
-    world.memory = report.memory;
-    assert_eq!(decide(&world), Step::Act(Effect::RestoreSecret));
+    let mut observed = Observed { recorded: inheriting(), secret, ..asking() };
+    let Step::Act(Effect::Record(report)) = decide(&observed) else { panic!("{:?}", decide(&observed)) };
+    assert_eq!(report.recorded, Recorded { key: Some(claimed), ..inheriting() });
+    observed.recorded = report.recorded;
+    assert_eq!(decide(&observed), Step::Act(Effect::RestoreSecret));
 }
 
 /// Where keys have marks, the remote side has to show one before anything else.
 #[rstest]
 fn a_mark_proves_whose_the_key_is(#[values(false, true)] deleting: bool) {
-    let mut world = Observed { marks_keys: true, ..restored() };
-    world.desired.deleting = deleting;
+    let mut observed = Observed { marks_keys: true, ..restored() };
+    observed.desired.deleting = deleting;
     let second = Sequence::FIRST.next();
-    assert_eq!(decide(&world), Step::Act(Effect::Prove { former: FORMER, sequence: second }));
-    world.round.learn(Answer::Proved(true));
-    assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)));
-    world.round.learn(Answer::Revoked(Sequence::FIRST, now()));
-    assert_eq!(recorded(&world), inheriting());
+    assert_eq!(decide(&observed), Step::Act(Effect::Prove { former: FORMER, sequence: second }));
+    observed.run.learn(Answer::Proved(true));
+    assert_eq!(decide(&observed), Step::Act(Effect::Unbind(Sequence::FIRST)));
+    observed.run.learn(Answer::Revoked(Sequence::FIRST, now()));
+    assert_eq!(recorded(&observed), inheriting());
 }
 
 #[test]
 fn a_key_that_the_remote_side_does_not_show_is_a_conflict() {
-    let mut world = Observed { marks_keys: true, ..restored() };
-    world.round.learn(Answer::Proved(false));
-    let rest = rest(&world);
-    assert_eq!((rest.report.ready.reason, rest.report.memory), (Reason::SecretConflict, Recorded::default()));
-    world.desired.deleting = true;
-    assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)), "its own, as of any other");
+    let mut observed = Observed { marks_keys: true, ..restored() };
+    observed.run.learn(Answer::Proved(false));
+    let rest = rest(&observed);
+    assert_eq!(
+        (rest.report.ready.reason, rest.report.recorded),
+        (Reason::SecretConflict, Recorded::default())
+    );
+    observed.desired.deleting = true;
+    assert_eq!(decide(&observed), Step::Act(Effect::Unbind(Sequence::FIRST)), "its own, as of any other");
 }
 
 #[test]
 fn a_namespace_that_is_not_admitted_takes_over_nothing() {
     let problem = Problem { reason: Reason::ProviderNotAllowed, message: "no".to_owned() };
     let provider = ProviderView::Closed(problem);
-    let mut world = Observed { admitted: false, provider, ..restored() };
+    let mut observed = Observed { admitted: false, provider, ..restored() };
     for finalizer in [false, true] {
-        world.desired.finalizer = finalizer;
-        assert_eq!(rest(&world).report.ready.reason, Reason::ProviderNotAllowed);
+        observed.desired.finalizer = finalizer;
+        assert_eq!(rest(&observed).report.ready.reason, Reason::ProviderNotAllowed);
     }
     // Also a status that says so already causes no call.
-    world = Observed { memory: inheriting(), secret: SecretView::Absent, ..world };
-    world.desired.deleting = true;
-    assert_eq!(rest(&world).report.ready.reason, Reason::ProviderNotAllowed);
+    observed = Observed { recorded: inheriting(), secret: SecretView::Absent, ..observed };
+    observed.desired.deleting = true;
+    assert_eq!(rest(&observed).report.ready.reason, Reason::ProviderNotAllowed);
 }
 
 /// A bind of a process that crashed may still take effect.
 #[test]
 fn a_first_key_that_may_still_come_is_waited_for() {
-    let mut world = restored();
-    world.late.unknown_until = Some(at(60));
-    world.round.learn(Answer::Revoked(Sequence::FIRST, now()));
-    assert_eq!(rest(&world).wake, Requeue::At(at(60)));
-    world.now = at(60);
-    assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)));
-    world.round.learn(Answer::Revoked(Sequence::FIRST, at(60)));
-    assert_eq!(recorded(&world), inheriting());
+    let mut observed = restored();
+    observed.grace.unknown_until = Some(at(60));
+    observed.run.learn(Answer::Revoked(Sequence::FIRST, now()));
+    assert_eq!(rest(&observed).requeue, Requeue::At(at(60)));
+    observed.now = at(60);
+    assert_eq!(decide(&observed), Step::Act(Effect::Unbind(Sequence::FIRST)));
+    observed.run.learn(Answer::Revoked(Sequence::FIRST, at(60)));
+    assert_eq!(recorded(&observed), inheriting());
 }
 
 /// A definition of an earlier release has no such field.
 #[test]
 fn what_the_api_server_does_not_store_is_not_written_without_end() {
-    let mut world = Observed { all_refused: true, ..restored() };
+    let mut observed = Observed { all_refused: true, ..restored() };
     let message = "it does not store `status.formerUid`".to_owned();
     let (attempted, class) = (Attempted::Store, ErrorClass::Rejected);
-    world.round.learn(Answer::Failed(Failure { attempted, class, message, retry_after: None }));
-    assert_eq!(rest(&world).report.ready.reason, Reason::SecretRejected);
+    observed.run.learn(Answer::Failed(Failure { attempted, class, message, retry_after: None }));
+    assert_eq!(rest(&observed).report.ready.reason, Reason::SecretRejected);
 }

@@ -8,26 +8,28 @@ use super::*;
 #[test]
 fn a_revocation_outlasts_the_first_of_two_binds() {
     let late = Some(full_second(now().checked_add(MINUTE).unwrap()));
-    let mut world = asking();
-    world.round.learn(Answer::GivenUp(Sequence::FIRST, now()));
-    world.round.learn(Answer::Issued(key("now")));
-    let Step::Act(Effect::WriteSecret { key, .. }) = decide(&world) else { panic!("{:?}", decide(&world)) };
+    let mut observed = asking();
+    observed.run.learn(Answer::GivenUp(Sequence::FIRST, now()));
+    observed.run.learn(Answer::Issued(key("now")));
+    let Step::Act(Effect::WriteSecret { key, .. }) = decide(&observed) else {
+        panic!("{:?}", decide(&observed))
+    };
     assert_eq!(key.late_until, late);
 
     // Also by a process that knows nothing of it but what is stored.
-    let mut world = holding(*key);
-    world.desired.deleting = true;
-    assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)));
-    world.round.learn(Answer::Revoked(Sequence::FIRST, now()));
-    let Step::Wait(rest) = decide(&world) else { panic!("{:?}", decide(&world)) };
-    assert_eq!(Some(rest.wake), late.map(Requeue::At));
+    let mut observed = holding(*key);
+    observed.desired.deleting = true;
+    assert_eq!(decide(&observed), Step::Act(Effect::Unbind(Sequence::FIRST)));
+    observed.run.learn(Answer::Revoked(Sequence::FIRST, now()));
+    let Step::Wait(rest) = decide(&observed) else { panic!("{:?}", decide(&observed)) };
+    assert_eq!(Some(rest.requeue), late.map(Requeue::At));
 }
 
 /// A ServiceKey whose key is being created in the background.
 fn at_work() -> Observed {
-    let mut world = asking();
-    world.round.under_way = Some(PendingOperation {
-        work: RemoteOperation::Bind,
+    let mut observed = asking();
+    observed.run.pending = Some(PendingOperation {
+        operation: RemoteOperation::Bind,
         sequence: Sequence::FIRST,
         token: None,
         since: now(),
@@ -39,11 +41,11 @@ fn at_work() -> Observed {
         is_refused: false,
         inputs: "now".to_owned(),
     });
-    world
+    observed
 }
 
-fn unheard(world: &mut Observed, class: ErrorClass) {
-    world.round.learn(Answer::Unheard { class, message: "400".to_owned(), retry_after: None });
+fn unheard(observed: &mut Observed, class: ErrorClass) {
+    observed.run.learn(Answer::Unheard { class, message: "400".to_owned(), retry_after: None });
 }
 
 /// What the broker refuses to say now it refuses for ever. The key may be there, or come.
@@ -52,18 +54,18 @@ fn unheard(world: &mut Observed, class: ErrorClass) {
 #[case(ErrorClass::Gone)]
 #[case(ErrorClass::Forbidden)]
 fn a_deletion_does_not_wait_for_a_bind_that_the_remote_side_says_nothing_of(#[case] class: ErrorClass) {
-    let mut world = at_work();
-    world.desired.deleting = true;
-    assert!(matches!(decide(&world), Step::Act(Effect::Poll(_))));
-    unheard(&mut world, class);
-    let Step::Act(Effect::Record(report)) = decide(&world) else { panic!("{:?}", decide(&world)) };
+    let mut observed = at_work();
+    observed.desired.deleting = true;
+    assert!(matches!(decide(&observed), Step::Act(Effect::Poll(_))));
+    unheard(&mut observed, class);
+    let Step::Act(Effect::Record(report)) = decide(&observed) else { panic!("{:?}", decide(&observed)) };
     assert!(report.ready.message.contains("the remote side does not say how far it is: 400"), "{report:?}");
-    world.memory = report.memory;
-    assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)));
-    world.round.learn(Answer::Revoked(Sequence::FIRST, now()));
+    observed.recorded = report.recorded;
+    assert_eq!(decide(&observed), Step::Act(Effect::Unbind(Sequence::FIRST)));
+    observed.run.learn(Answer::Revoked(Sequence::FIRST, now()));
     let late = full_second(now().checked_add(MINUTE).unwrap());
     assert!(
-        matches!(decide(&world), Step::Wait(rest) if rest.wake == Requeue::At(late)),
+        matches!(decide(&observed), Step::Wait(rest) if rest.requeue == Requeue::At(late)),
         "it may still be created"
     );
 }
@@ -74,12 +76,12 @@ fn a_deletion_does_not_wait_for_a_bind_that_the_remote_side_says_nothing_of(#[ca
 #[case::that_may_be_heard_of_later(ErrorClass::Transient, true, false)]
 #[case::whose_remote_side_is_busy(ErrorClass::Throttled, true, false)]
 fn any_other_bind_is_followed(#[case] class: ErrorClass, #[case] deleting: bool, #[case] retain: bool) {
-    let mut world = at_work();
-    (world.desired.deleting, world.desired.retain) = (deleting, retain);
-    unheard(&mut world, class);
+    let mut observed = at_work();
+    (observed.desired.deleting, observed.desired.retain) = (deleting, retain);
+    unheard(&mut observed, class);
     assert!(
-        !matches!(decide(&world), Step::Act(Effect::Record(_) | Effect::Unbind(_))),
+        !matches!(decide(&observed), Step::Act(Effect::Record(_) | Effect::Unbind(_))),
         "{:?}",
-        decide(&world)
+        decide(&observed)
     );
 }

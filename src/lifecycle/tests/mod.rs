@@ -65,7 +65,7 @@ pub(crate) fn asking() -> Observed {
             adopts: false,
             problem: None,
         },
-        memory: Recorded::default(),
+        recorded: Recorded::default(),
         secret: SecretView::Absent,
         provider: ProviderView::Available,
         admitted: true,
@@ -73,25 +73,25 @@ pub(crate) fn asking() -> Observed {
         noted_first: None,
         marks_keys: false,
         pause: None,
-        round: RunState::default(),
+        run: RunState::default(),
         missed: None,
-        late: GracePeriod { patience: MINUTE, unknown_until: None },
+        grace: GracePeriod { patience: MINUTE, unknown_until: None },
         all_refused: false,
         repair_from: None,
         other_writers: None,
-        told: None,
+        published: None,
         now: now(),
     }
 }
 
 /// One whose Secret holds this key.
 fn holding(key: KeyRecord) -> Observed {
-    let memory = Recorded { key: Some(key.clone()), ..Recorded::default() };
-    Observed { memory, secret: SecretView::Intact { key, previous: None, flaw: None }, ..asking() }
+    let recorded = Recorded { key: Some(key.clone()), ..Recorded::default() };
+    Observed { recorded, secret: SecretView::Intact { key, previous: None, flaw: None }, ..asking() }
 }
 
-fn rest(world: &Observed) -> Rest {
-    match decide(world) {
+fn rest(observed: &Observed) -> Wait {
+    match decide(observed) {
         Step::Wait(rest) => rest,
         Step::Act(effect) => panic!("{effect:?}"),
     }

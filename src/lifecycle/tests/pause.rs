@@ -36,19 +36,22 @@ fn told(ready: bool, reason: Reason) -> Option<PublishedReady> {
     Observed { secret: SecretView::Damaged { key: Some(key("now")), previous: None }, ..paused_with(key("now")) },
     Effect::Fetch(Sequence::FIRST)
 )]
-fn the_remote_side_is_left_alone_until_the_pause_ends(#[case] world: Observed, #[case] afterwards: Effect) {
-    let rest = rest(&world);
-    assert_eq!(rest.wake, Requeue::PauseEnds(until()));
+fn the_remote_side_is_left_alone_until_the_pause_ends(
+    #[case] observed: Observed,
+    #[case] afterwards: Effect,
+) {
+    let rest = rest(&observed);
+    assert_eq!(rest.requeue, Requeue::PauseEnds(until()));
     assert!(!rest.report.ready.ready && !rest.quiet);
     assert_eq!(rest.report.ready.reason, Reason::RateLimited);
-    assert_eq!(decide(&Observed { now: until(), ..world }), Step::Act(afterwards));
+    assert_eq!(decide(&Observed { now: until(), ..observed }), Step::Act(afterwards));
 }
 
 #[test]
 fn what_asks_nobody_is_done_all_the_same() {
     let unlooked = Observed { secret: SecretView::Unknown, ..paused() };
     assert_eq!(decide(&unlooked), Step::Act(Effect::RehearseSecret));
-    let in_hand = Observed { round: RunState { in_hand: Some(key("now")), ..RunState::default() }, ..paused() };
+    let in_hand = Observed { run: RunState { in_hand: Some(key("now")), ..RunState::default() }, ..paused() };
     assert_eq!(
         decide(&in_hand),
         Step::Act(Effect::WriteSecret { key: Box::new(key("now")), previous: None })
@@ -58,12 +61,12 @@ fn what_asks_nobody_is_done_all_the_same() {
 #[test]
 fn a_key_that_works_stays_ready_while_its_rotation_waits() {
     let operation = Some(Operation::bind(Sequence::FIRST.next()));
-    let mut world = paused_with(key("before"));
-    world.memory.operation = operation;
-    let rest = rest(&world);
+    let mut observed = paused_with(key("before"));
+    observed.recorded.operation = operation;
+    let rest = rest(&observed);
     assert!(rest.report.ready.ready);
     assert_eq!(rest.report.rotating.unwrap().reason, Reason::RateLimited);
-    assert_eq!(rest.wake, Requeue::PauseEnds(until()));
+    assert_eq!(rest.requeue, Requeue::PauseEnds(until()));
 }
 
 #[rstest]
@@ -72,13 +75,17 @@ fn a_key_that_works_stays_ready_while_its_rotation_waits() {
 #[case::what_is_true_no_more(told(true, Reason::Available), false)]
 #[case::what_is_about_something_else(told(false, Reason::ProviderNotReady), false)]
 fn a_pause_does_not_hide_what_says_more(#[case] told: Option<PublishedReady>, #[case] stays: bool) {
-    assert_eq!(rest(&Observed { told, ..paused() }).quiet, stays);
+    assert_eq!(rest(&Observed { published: told, ..paused() }).quiet, stays);
     let throttled = Failure {
         attempted: Attempted::Provision,
         class: ErrorClass::Throttled,
         message: "slow down".to_owned(),
         retry_after: None,
     };
-    let failed = Observed { round: RunState { failure: Some(throttled), ..RunState::default() }, told, ..paused() };
+    let failed = Observed {
+        run: RunState { failure: Some(throttled), ..RunState::default() },
+        published: told,
+        ..paused()
+    };
     assert_eq!(rest(&failed).quiet, stays);
 }

@@ -11,43 +11,44 @@ fn edited() -> Observed {
 
 /// Its Secret holds a key that is older than it may be.
 fn aged() -> Observed {
-    let world = holding(key("now"));
-    let rotation = RotationPolicy { every: Some(MINUTE), ..world.desired.rotation };
-    let desired = Desired { rotation, ..world.desired.clone() };
-    Observed { desired, now: now() + 2 * MINUTE, ..world }
+    let observed = holding(key("now"));
+    let rotation = RotationPolicy { every: Some(MINUTE), ..observed.desired.rotation };
+    let desired = Desired { rotation, ..observed.desired.clone() };
+    Observed { desired, now: now() + 2 * MINUTE, ..observed }
 }
 
 /// Its status knows of nothing but a key that is still valid.
-fn overlapping(world: Observed) -> Observed {
-    let mut memory = Recorded::default();
-    memory.replace(Sequence::FIRST, None, None, now(), MINUTE);
+fn overlapping(observed: Observed) -> Observed {
+    let mut recorded = Recorded::default();
+    recorded.replace(Sequence::FIRST, None, None, now(), MINUTE);
     let key = KeyRecord { sequence: Sequence::FIRST.next(), ..key("before") };
-    Observed { memory, secret: SecretView::Intact { key, previous: None, flaw: None }, ..world }
+    Observed { recorded, secret: SecretView::Intact { key, previous: None, flaw: None }, ..observed }
 }
 
-fn suspended(world: Observed) -> Observed {
-    Observed { desired: Desired { suspended: true, ..world.desired.clone() }, ..world }
+fn suspended(observed: Observed) -> Observed {
+    Observed { desired: Desired { suspended: true, ..observed.desired.clone() }, ..observed }
 }
 
-fn failing(class: ErrorClass, world: Observed) -> Observed {
+fn failing(class: ErrorClass, observed: Observed) -> Observed {
     let failure = Failure {
         attempted: Attempted::Provision,
         class,
         message: "bind failed".to_owned(),
         retry_after: None,
     };
-    let memory = Recorded { operation: Some(Operation::bind(Sequence::FIRST.next())), ..world.memory.clone() };
-    Observed { memory, round: RunState { failure: Some(failure), ..RunState::default() }, ..world }
+    let recorded =
+        Recorded { operation: Some(Operation::bind(Sequence::FIRST.next())), ..observed.recorded.clone() };
+    Observed { recorded, run: RunState { failure: Some(failure), ..RunState::default() }, ..observed }
 }
 
-fn closed(world: Observed) -> Observed {
+fn closed(observed: Observed) -> Observed {
     let problem = Problem { reason: Reason::ProviderNotAllowed, message: "not allowed".to_owned() };
-    Observed { provider: ProviderView::Closed(problem), ..world }
+    Observed { provider: ProviderView::Closed(problem), ..observed }
 }
 
 /// What a decision shows, whether it is written before the next step or to rest with.
-fn report(world: &Observed) -> Report {
-    match decide(world) {
+fn report(observed: &Observed) -> Report {
+    match decide(observed) {
         Step::Wait(rest) => *rest.report,
         Step::Act(Effect::Record(report)) => *report,
         Step::Act(effect) => panic!("{effect:?}"),
@@ -58,20 +59,20 @@ fn report(world: &Observed) -> Report {
 #[rstest]
 #[case::done(holding(key("now")), true, None, None)]
 #[case::a_first_key_that_fails(
-    failing(ErrorClass::Transient, Observed { secret: SecretView::Absent, memory: Recorded::default(), ..edited() }),
+    failing(ErrorClass::Transient, Observed { secret: SecretView::Absent, recorded: Recorded::default(), ..edited() }),
     false,
     Some(Reason::RemoteUnreachable),
     None
 )]
 #[case::a_first_key_that_is_refused(
-    failing(ErrorClass::Rejected, Observed { secret: SecretView::Absent, memory: Recorded::default(), ..edited() }),
+    failing(ErrorClass::Rejected, Observed { secret: SecretView::Absent, recorded: Recorded::default(), ..edited() }),
     false,
     None,
     Some(Reason::BindRejected)
 )]
 #[case::another_key_was_asked_for(edited(), true, Some(Reason::Rotating), None)]
 #[case::and_the_status_is_behind(
-    Observed { memory: Recorded::default(), ..edited() },
+    Observed { recorded: Recorded::default(), ..edited() },
     true,
     Some(Reason::Rotating),
     None
@@ -86,12 +87,12 @@ fn report(world: &Observed) -> Report {
 #[case::nor_where_it_is_refused(failing(ErrorClass::Rejected, aged()), true, None, None)]
 #[case::suspended_without_a_key(suspended(asking()), false, None, None)]
 fn who_waits_is_told_the_truth(
-    #[case] world: Observed,
+    #[case] observed: Observed,
     #[case] ready: bool,
     #[case] reconciling: Option<Reason>,
     #[case] stalled: Option<Reason>,
 ) {
-    let report = report(&world);
+    let report = report(&observed);
     let reason = |problem: &Option<Problem>| problem.as_ref().map(|problem| problem.reason);
     assert_eq!(report.ready.ready, ready, "{report:?}");
     assert_eq!(reason(&report.reconciling()), reconciling, "{report:?}");

@@ -4,13 +4,13 @@ use rstest::rstest;
 
 use super::*;
 
-fn deleted(all_refused: bool, world: Observed) -> Observed {
-    Observed { all_refused, desired: Desired { deleting: true, ..world.desired }, ..world }
+fn deleted(all_refused: bool, observed: Observed) -> Observed {
+    Observed { all_refused, desired: Desired { deleting: true, ..observed.desired }, ..observed }
 }
 
-fn refuse_to_revoke(world: &mut Observed, class: ErrorClass) {
+fn refuse_to_revoke(observed: &mut Observed, class: ErrorClass) {
     let message = "unbind failed".to_owned();
-    world.round.failure = Some(Failure { attempted: Attempted::Revoke, class, message, retry_after: None });
+    observed.run.failure = Some(Failure { attempted: Attempted::Revoke, class, message, retry_after: None });
 }
 
 /// A broker may have created a key and say that it did not: a revocation is tried once.
@@ -25,15 +25,15 @@ fn a_refused_revocation_ends_what_never_began(
     #[case] class: ErrorClass,
     #[case] ends: bool,
 ) {
-    let mut world = deleted(all_refused, Observed { secret: SecretView::Unknown, ..asking() });
-    assert_eq!(decide(&world), Step::Act(Effect::Unbind(Sequence::FIRST)));
-    refuse_to_revoke(&mut world, class);
-    assert_eq!(decide(&world) == Step::Act(Effect::LookUpSecret), ends, "{:?}", decide(&world));
+    let mut observed = deleted(all_refused, Observed { secret: SecretView::Unknown, ..asking() });
+    assert_eq!(decide(&observed), Step::Act(Effect::Unbind(Sequence::FIRST)));
+    refuse_to_revoke(&mut observed, class);
+    assert_eq!(decide(&observed) == Step::Act(Effect::LookUpSecret), ends, "{:?}", decide(&observed));
 }
 
 #[test]
 fn a_key_that_is_known_is_revoked_whatever_was_refused() {
-    let mut world = deleted(true, holding(key("now")));
-    refuse_to_revoke(&mut world, ErrorClass::Rejected);
-    assert_eq!(rest(&world).report.ready.reason, Reason::RevokeFailed);
+    let mut observed = deleted(true, holding(key("now")));
+    refuse_to_revoke(&mut observed, ErrorClass::Rejected);
+    assert_eq!(rest(&observed).report.ready.reason, Reason::RevokeFailed);
 }

@@ -23,26 +23,26 @@ fn damaged() -> Observed {
 
 /// One whose Secret lost its entries as soon as this round had replaced the key and revoked an older one.
 fn just_replaced() -> Observed {
-    let mut world = damaged();
+    let mut observed = damaged();
     let next = Sequence::FIRST.next();
-    world.secret =
+    observed.secret =
         SecretView::Damaged { key: Some(KeyRecord { sequence: next, ..key("now") }), previous: None };
     let (kind, sequence) = (OperationKind::Bind, next);
-    world.memory.operation =
+    observed.recorded.operation =
         Some(Operation { kind, sequence, token: None, since: None, inputs: None, plan_ids: None });
-    world.round.revoked.insert(Sequence::FIRST, now());
-    (world.round.unreadable, world.round.rehearsed) = (Some(Sequence::FIRST), true);
-    world.round.absent.insert(Sequence::FIRST);
-    world
+    observed.run.revoked.insert(Sequence::FIRST, now());
+    (observed.run.unreadable, observed.run.rehearsed) = (Some(Sequence::FIRST), true);
+    observed.run.absent.insert(Sequence::FIRST);
+    observed
 }
 
 /// Neither a fetch nor a repeated bind has shown the credentials of the first key.
-fn hide(world: &mut Observed) {
-    (world.round.unreadable, world.round.unrepeatable) = (Some(Sequence::FIRST), Some(Sequence::FIRST));
+fn hide(observed: &mut Observed) {
+    (observed.run.unreadable, observed.run.unrepeatable) = (Some(Sequence::FIRST), Some(Sequence::FIRST));
 }
 
-fn act(world: &Observed) -> Effect {
-    match decide(world) {
+fn act(observed: &Observed) -> Effect {
+    match decide(observed) {
         Step::Act(effect) => effect,
         Step::Wait(rest) => panic!("{rest:?}"),
     }
@@ -50,57 +50,64 @@ fn act(world: &Observed) -> Effect {
 
 #[test]
 fn metadata_is_restored_without_the_remote_side() {
-    let world = flawed(Flaw::Edited);
-    assert_eq!(act(&world), Effect::RestoreSecret);
+    let observed = flawed(Flaw::Edited);
+    assert_eq!(act(&observed), Effect::RestoreSecret);
     let down = Problem { reason: Reason::ProviderNotFound, message: String::new() };
-    assert_eq!(act(&Observed { provider: ProviderView::Unavailable(down), ..world }), Effect::RestoreSecret);
+    assert_eq!(
+        act(&Observed { provider: ProviderView::Unavailable(down), ..observed }),
+        Effect::RestoreSecret
+    );
 }
 
 #[test]
 fn other_templates_need_the_credentials_again() {
-    let mut world = flawed(Flaw::Outdated);
-    assert_eq!(act(&world), Effect::Fetch(Sequence::FIRST));
-    world.round.in_hand = Some(key("now"));
-    assert_eq!(act(&world), Effect::WriteSecret { key: Box::new(key("now")), previous: None });
+    let mut observed = flawed(Flaw::Outdated);
+    assert_eq!(act(&observed), Effect::Fetch(Sequence::FIRST));
+    observed.run.in_hand = Some(key("now"));
+    assert_eq!(act(&observed), Effect::WriteSecret { key: Box::new(key("now")), previous: None });
 }
 
 /// A bind that is repeated creates no second key where the key's id is derived and nothing has changed.
 #[rstest]
 #[case::other_templates(flawed(Flaw::Outdated))]
 #[case::lost_entries(damaged())]
-fn credentials_that_a_fetch_does_not_show_come_with_a_repeated_bind(#[case] mut world: Observed) {
-    assert_eq!(act(&world), Effect::Fetch(Sequence::FIRST));
-    world.round.unreadable = Some(Sequence::FIRST);
-    assert_eq!(act(&world), Effect::RehearseSecret, "it may create the key again");
-    world.round.rehearsed = true;
-    assert_eq!(act(&world), Effect::Repeat(Sequence::FIRST));
-    assert_ne!(act(&Observed { marks_keys: true, ..world.clone() }), Effect::Repeat(Sequence::FIRST));
-    world.desired.inputs = "others".to_owned();
-    assert_ne!(act(&world), Effect::Repeat(Sequence::FIRST));
+fn credentials_that_a_fetch_does_not_show_come_with_a_repeated_bind(#[case] mut observed: Observed) {
+    assert_eq!(act(&observed), Effect::Fetch(Sequence::FIRST));
+    observed.run.unreadable = Some(Sequence::FIRST);
+    assert_eq!(act(&observed), Effect::RehearseSecret, "it may create the key again");
+    observed.run.rehearsed = true;
+    assert_eq!(act(&observed), Effect::Repeat(Sequence::FIRST));
+    assert_ne!(act(&Observed { marks_keys: true, ..observed.clone() }), Effect::Repeat(Sequence::FIRST));
+    observed.desired.inputs = "others".to_owned();
+    assert_ne!(act(&observed), Effect::Repeat(Sequence::FIRST));
 }
 
 /// The user changes the fields while the credentials come back: they are stored before anything else is asked.
 #[test]
 fn credentials_in_hand_are_stored_although_the_next_key_is_due() {
-    let mut world = flawed(Flaw::Outdated);
-    (world.round.unreadable, world.round.in_hand) = (Some(Sequence::FIRST), Some(key("now")));
-    world.desired.inputs = "others".to_owned();
-    assert_eq!(act(&world), Effect::WriteSecret { key: Box::new(key("now")), previous: None });
+    let mut observed = flawed(Flaw::Outdated);
+    (observed.run.unreadable, observed.run.in_hand) = (Some(Sequence::FIRST), Some(key("now")));
+    observed.desired.inputs = "others".to_owned();
+    assert_eq!(act(&observed), Effect::WriteSecret { key: Box::new(key("now")), previous: None });
 }
 
 /// The next key is created in order: written down first, while the Secret keeps the credentials that work.
 #[test]
 fn credentials_that_are_not_shown_again_for_other_templates_are_replaced_in_order() {
-    let mut world = flawed(Flaw::Outdated);
-    hide(&mut world);
-    assert_eq!(act(&world), Effect::RehearseSecret, "no key is created for a Secret that can't be written");
-    world.round.rehearsed = true;
-    let Effect::Record(report) = act(&world) else { panic!("nothing is written down") };
+    let mut observed = flawed(Flaw::Outdated);
+    hide(&mut observed);
+    assert_eq!(
+        act(&observed),
+        Effect::RehearseSecret,
+        "no key is created for a Secret that can't be written"
+    );
+    observed.run.rehearsed = true;
+    let Effect::Record(report) = act(&observed) else { panic!("nothing is written down") };
     let next = Sequence::FIRST.next();
-    assert_eq!((report.memory.attempt(), report.ready.ready), (Some(next), true));
+    assert_eq!((report.recorded.attempt(), report.ready.ready), (Some(next), true));
     // A process that knows nothing of it goes on with the next key.
-    let world = Observed { memory: report.memory, round: RunState::default(), ..world };
-    assert_eq!(act(&world), Effect::Bind { sequence: next, predecessor: Some(Sequence::FIRST) });
+    let observed = Observed { recorded: report.recorded, run: RunState::default(), ..observed };
+    assert_eq!(act(&observed), Effect::Bind { sequence: next, predecessor: Some(Sequence::FIRST) });
 }
 
 #[rstest]
@@ -108,13 +115,13 @@ fn credentials_that_are_not_shown_again_for_other_templates_are_replaced_in_orde
 #[case::templates(flawed(Flaw::Outdated), true)]
 #[case::entries(damaged(), false)]
 #[case::entries_of_a_key_that_was_just_created(just_replaced(), false)]
-fn a_secret_that_was_just_repaired_waits(#[case] world: Observed, #[case] ready: bool) {
-    let world = Observed { repair_from: Some(at(8)), ..world };
-    let rest = rest(&world);
-    assert_eq!((rest.wake, rest.report.ready.ready), (Requeue::At(at(8)), ready));
+fn a_secret_that_was_just_repaired_waits(#[case] observed: Observed, #[case] ready: bool) {
+    let observed = Observed { repair_from: Some(at(8)), ..observed };
+    let rest = rest(&observed);
+    assert_eq!((rest.requeue, rest.report.ready.ready), (Requeue::At(at(8)), ready));
     let told = rest.report.rotating.map_or(rest.report.ready.reason, |problem| problem.reason);
     assert_eq!(told, Reason::SecretContested);
-    assert!(matches!(decide(&Observed { now: at(8), ..world }), Step::Act(_)));
+    assert!(matches!(decide(&Observed { now: at(8), ..observed }), Step::Act(_)));
 }
 
 #[rstest]
@@ -127,9 +134,9 @@ fn the_other_writer_is_named_where_the_api_server_names_it(
     #[case] writers: Option<&str>,
     #[case] words: &str,
 ) {
-    for world in [damaged(), flawed(Flaw::Edited)] {
+    for observed in [damaged(), flawed(Flaw::Edited)] {
         let other_writers = writers.map(str::to_owned);
-        let report = rest(&Observed { repair_from: Some(at(8)), other_writers, ..world }).report;
+        let report = rest(&Observed { repair_from: Some(at(8)), other_writers, ..observed }).report;
         let told = report.rotating.map_or(report.ready.message, |problem| problem.message);
         assert!(told.ends_with(words), "{told}");
     }
@@ -138,54 +145,54 @@ fn the_other_writer_is_named_where_the_api_server_names_it(
 /// What was begun is carried through, whoever edits the Secret meanwhile.
 #[test]
 fn credentials_in_hand_are_stored_at_once() {
-    let mut world = Observed { repair_from: Some(at(8)), ..damaged() };
-    world.round.in_hand = Some(key("now"));
-    assert_eq!(act(&world), Effect::WriteSecret { key: Box::new(key("now")), previous: None });
+    let mut observed = Observed { repair_from: Some(at(8)), ..damaged() };
+    observed.run.in_hand = Some(key("now"));
+    assert_eq!(act(&observed), Effect::WriteSecret { key: Box::new(key("now")), previous: None });
 }
 
 /// There are never more keys than the next, the current and one before it.
 #[test]
 fn a_lost_key_is_replaced_after_the_oldest_one_is_revoked() {
-    let mut world = damaged();
+    let mut observed = damaged();
     let (first, second, third) = (Sequence::FIRST, Sequence::FIRST.next(), Sequence::FIRST.next().next());
     let current = KeyRecord { sequence: third, ..key("now") };
-    world.memory.key = Some(current.clone());
+    observed.recorded.key = Some(current.clone());
     for sequence in [first, second] {
-        world.memory.replace(sequence, None, None, now(), HOUR);
+        observed.recorded.replace(sequence, None, None, now(), HOUR);
     }
-    world.secret = SecretView::Damaged { key: Some(current), previous: None };
-    (world.round.unreadable, world.round.unrepeatable) = (Some(third), Some(third));
-    world.round.rehearsed = true;
-    assert_eq!(act(&world), Effect::Unbind(first));
-    world.round.revoked.insert(first, now());
-    let Effect::Record(report) = act(&world) else { panic!("nothing is written down") };
-    let left: Vec<_> = report.memory.previous.iter().map(|key| key.sequence).collect();
+    observed.secret = SecretView::Damaged { key: Some(current), previous: None };
+    (observed.run.unreadable, observed.run.unrepeatable) = (Some(third), Some(third));
+    observed.run.rehearsed = true;
+    assert_eq!(act(&observed), Effect::Unbind(first));
+    observed.run.revoked.insert(first, now());
+    let Effect::Record(report) = act(&observed) else { panic!("nothing is written down") };
+    let left: Vec<_> = report.recorded.previous.iter().map(|key| key.sequence).collect();
     assert_eq!(left, [second]);
-    let world = Observed { memory: report.memory, ..world };
-    assert!(matches!(act(&world), Effect::Record(_)), "the next key is written down before it is created");
+    let observed = Observed { recorded: report.recorded, ..observed };
+    assert!(matches!(act(&observed), Effect::Record(_)), "the next key is written down before it is created");
 }
 
 /// The key goes before the next one is created, so that there are never two.
-fn assert_replaced_without_reading(mut world: Observed) {
+fn assert_replaced_without_reading(mut observed: Observed) {
     let next = Sequence::FIRST.next();
-    assert_eq!(act(&world), Effect::RehearseSecret);
-    world.round.rehearsed = true;
-    let Effect::Record(report) = act(&world) else { panic!("nothing is written down") };
-    assert_eq!(report.memory.attempt(), Some(next));
-    world.memory = report.memory;
-    assert_eq!(act(&world), Effect::Unbind(Sequence::FIRST));
-    world.round.revoked.insert(Sequence::FIRST, now());
-    let Effect::Record(report) = act(&world) else { panic!("nothing is written down") };
+    assert_eq!(act(&observed), Effect::RehearseSecret);
+    observed.run.rehearsed = true;
+    let Effect::Record(report) = act(&observed) else { panic!("nothing is written down") };
+    assert_eq!(report.recorded.attempt(), Some(next));
+    observed.recorded = report.recorded;
+    assert_eq!(act(&observed), Effect::Unbind(Sequence::FIRST));
+    observed.run.revoked.insert(Sequence::FIRST, now());
+    let Effect::Record(report) = act(&observed) else { panic!("nothing is written down") };
     assert_eq!(report.ready.reason, Reason::Rotating);
     // A process that knows nothing of it goes on with the next key.
-    world = Observed { memory: report.memory, round: RunState::default(), ..world };
-    let bind = std::iter::repeat_with(|| match act(&world) {
+    observed = Observed { recorded: report.recorded, run: RunState::default(), ..observed };
+    let bind = std::iter::repeat_with(|| match act(&observed) {
         Effect::RehearseSecret => {
-            world.round.rehearsed = true;
+            observed.run.rehearsed = true;
             None
         }
         Effect::Record(report) => {
-            world.memory = report.memory;
+            observed.recorded = report.recorded;
             None
         }
         effect => Some(effect),
@@ -199,17 +206,20 @@ fn assert_replaced_without_reading(mut world: Observed) {
 /// The remote side may refuse to show the credentials for ever.
 #[test]
 fn a_requested_rotation_replaces_a_key_without_reading_it() {
-    let mut world = damaged();
-    world.desired.inputs = inputs("now".to_owned(), Some("again".to_owned()), []);
-    let mut replaces = world.clone();
+    let mut observed = damaged();
+    observed.desired.inputs = inputs("now".to_owned(), Some("again".to_owned()), []);
+    let mut replaces = observed.clone();
     replaces.desired.rotation.makes_room = true;
     assert_replaced_without_reading(replaces);
-    assert_eq!(act(&world), Effect::RehearseSecret);
-    world.round.rehearsed = true;
-    let Effect::Record(report) = act(&world) else { panic!("nothing is written down") };
+    assert_eq!(act(&observed), Effect::RehearseSecret);
+    observed.run.rehearsed = true;
+    let Effect::Record(report) = act(&observed) else { panic!("nothing is written down") };
     let (next, predecessor) = (Sequence::FIRST.next(), Some(Sequence::FIRST));
-    assert_eq!(report.memory.attempt(), Some(next));
-    assert_eq!(act(&Observed { memory: report.memory, ..world }), Effect::Bind { sequence: next, predecessor });
+    assert_eq!(report.recorded.attempt(), Some(next));
+    assert_eq!(
+        act(&Observed { recorded: report.recorded, ..observed }),
+        Effect::Bind { sequence: next, predecessor }
+    );
 }
 
 /// No watch tells when the remote side shows usable credentials. A template changes with the spec, which is watched.
@@ -223,44 +233,44 @@ fn a_key_without_usable_credentials_is_created_again_after_hours(
     #[case] seconds: Option<i64>,
 ) {
     let failure = Failure { attempted, class: ErrorClass::Unusable, message: String::new(), retry_after };
-    let mut world = asking();
-    world.round.unusable = Some(Unusable { sequence: Sequence::FIRST, failure, revoked: Some(now()) });
+    let mut observed = asking();
+    observed.run.unusable = Some(Unusable { sequence: Sequence::FIRST, failure, revoked: Some(now()) });
     let wake = seconds.map_or(Requeue::OnChange, |seconds| Requeue::At(at(seconds)));
-    assert_eq!(rest(&world).wake, wake);
+    assert_eq!(rest(&observed).requeue, wake);
     let Some(seconds) = seconds else { return };
-    assert!(matches!(decide(&Observed { now: at(seconds - 1), ..world.clone() }), Step::Wait(_)));
+    assert!(matches!(decide(&Observed { now: at(seconds - 1), ..observed.clone() }), Step::Wait(_)));
     let bind = Effect::Bind { sequence: Sequence::FIRST, predecessor: None };
-    assert_eq!(act(&Observed { now: at(seconds), ..world }), bind);
+    assert_eq!(act(&Observed { now: at(seconds), ..observed }), bind);
 }
 
 /// The repeated bind of a key that was replaced since may still take effect: the revocation waits, and so does the next look.
 #[test]
 fn a_key_whose_repeated_bind_may_take_effect_is_revoked_after_that() {
     let next = KeyRecord { sequence: Sequence::FIRST.next(), ..key("now") };
-    let mut world = holding(key("now"));
-    world.round.given_up = Some((Sequence::FIRST, now()));
-    world.memory = world.memory.advanced_to(&next, &world);
-    world.secret = SecretView::Intact { key: next, previous: None, flaw: None };
-    assert_eq!(world.memory.previous[0].late_until, Some(at(60)), "the next process knows");
-    (world.memory.previous[0].revoke_at, world.memory.previous[0].late_until) = (Some(now()), None);
-    let Step::Wait(rest) = decide(&world) else { panic!("it is revoked too early") };
-    assert_eq!(rest.wake, Requeue::At(at(60)));
+    let mut observed = holding(key("now"));
+    observed.run.given_up = Some((Sequence::FIRST, now()));
+    observed.recorded = observed.recorded.advanced_to(&next, &observed);
+    observed.secret = SecretView::Intact { key: next, previous: None, flaw: None };
+    assert_eq!(observed.recorded.previous[0].late_until, Some(at(60)), "the next process knows");
+    (observed.recorded.previous[0].revoke_at, observed.recorded.previous[0].late_until) = (Some(now()), None);
+    let Step::Wait(rest) = decide(&observed) else { panic!("it is revoked too early") };
+    assert_eq!(rest.requeue, Requeue::At(at(60)));
 }
 
 /// Somebody deletes each Secret at once: the key is written down, so that it is no first key any more.
 #[test]
 fn a_secret_that_goes_as_soon_as_it_is_stored_is_a_lost_one() {
-    let mut world = Observed { secret: SecretView::Unknown, ..asking() };
-    world.round.stored = Some(key("now"));
+    let mut observed = Observed { secret: SecretView::Unknown, ..asking() };
+    observed.run.stored = Some(key("now"));
     assert_eq!(
-        act(&world),
+        act(&observed),
         Effect::LookUpSecret,
         "a watch that begins again knows of no Secret for a moment"
     );
-    world.secret = SecretView::Absent;
-    let Effect::Record(report) = act(&world) else { panic!("nothing is written down") };
-    assert_eq!(report.memory.key, Some(key("now")));
+    observed.secret = SecretView::Absent;
+    let Effect::Record(report) = act(&observed) else { panic!("nothing is written down") };
+    assert_eq!(report.recorded.key, Some(key("now")));
     assert_eq!((report.ready.ready, report.ready.reason), (false, Reason::SecretContested));
-    world = Observed { memory: report.memory, repair_from: Some(at(5)), ..world };
-    assert_eq!(rest(&world).wake, Requeue::At(at(5)));
+    observed = Observed { recorded: report.recorded, repair_from: Some(at(5)), ..observed };
+    assert_eq!(rest(&observed).requeue, Requeue::At(at(5)));
 }

@@ -6,9 +6,9 @@ use super::*;
 
 /// A ServiceKey that is being deleted, whose marked key is to stay.
 fn retained() -> Observed {
-    let world = holding(key("now"));
-    let desired = Desired { deleting: true, retain: true, ..world.desired.clone() };
-    Observed { desired, marks_keys: true, ..world }
+    let observed = holding(key("now"));
+    let desired = Desired { deleting: true, retain: true, ..observed.desired.clone() };
+    Observed { desired, marks_keys: true, ..observed }
 }
 
 fn released() -> RunState {
@@ -21,9 +21,9 @@ fn unavailable() -> ProviderView {
 
 #[rstest]
 #[case::the_mark_goes_first(retained(), Effect::Release(Sequence::FIRST))]
-#[case::then_the_secret(Observed { round: released(), ..retained() }, Effect::DeleteSecret)]
+#[case::then_the_secret(Observed { run: released(), ..retained() }, Effect::DeleteSecret)]
 #[case::then_the_finalizer(
-    Observed { round: released(), secret: SecretView::Absent, ..retained() },
+    Observed { run: released(), secret: SecretView::Absent, ..retained() },
     Effect::RemoveFinalizer { left_behind: vec![Sequence::FIRST] }
 )]
 #[case::where_there_are_no_marks_nobody_is_asked(
@@ -38,8 +38,8 @@ fn unavailable() -> ProviderView {
     Observed { desired: Desired { retain: false, ..retained().desired }, ..retained() },
     Effect::Unbind(Sequence::FIRST)
 )]
-fn a_key_that_stays_bears_no_mark(#[case] world: Observed, #[case] expected: Effect) {
-    assert_eq!(decide(&world), Step::Act(expected));
+fn a_key_that_stays_bears_no_mark(#[case] observed: Observed, #[case] expected: Effect) {
+    assert_eq!(decide(&observed), Step::Act(expected));
 }
 
 #[rstest]
@@ -47,11 +47,11 @@ fn a_key_that_stays_bears_no_mark(#[case] world: Observed, #[case] expected: Eff
 #[case::not_without_it(false, Effect::Unbind(Sequence::FIRST))]
 fn a_secret_stays_with_its_key(#[case] retain: bool, #[case] expected: Effect) {
     let desired = Desired { retain, retains_secret: true, ..retained().desired };
-    let world = Observed { desired, marks_keys: false, ..retained() };
-    assert_eq!(decide(&world), Step::Act(expected));
-    let gone = RunState { revoked: [(Sequence::FIRST, world.now)].into(), ..RunState::default() };
+    let observed = Observed { desired, marks_keys: false, ..retained() };
+    assert_eq!(decide(&observed), Step::Act(expected));
+    let gone = RunState { revoked: [(Sequence::FIRST, observed.now)].into(), ..RunState::default() };
     let last = if retain { Effect::ReleaseSecret } else { Effect::DeleteSecret };
-    assert_eq!(decide(&Observed { round: gone, ..world }), Step::Act(last));
+    assert_eq!(decide(&Observed { run: gone, ..observed }), Step::Act(last));
 }
 
 #[test]
@@ -63,24 +63,25 @@ fn a_secret_that_can_not_be_left_is_not_deleted_instead() {
         retry_after: None,
     };
     let desired = Desired { retains_secret: true, ..retained().desired };
-    let round = RunState { failure: Some(failure), ..RunState::default() };
-    let failed = rest(&Observed { desired, round, marks_keys: false, ..retained() });
-    assert_eq!(failed.wake, Requeue::Retry { not_before: None });
+    let run = RunState { failure: Some(failure), ..RunState::default() };
+    let failed = rest(&Observed { desired, run, marks_keys: false, ..retained() });
+    assert_eq!(failed.requeue, Requeue::Retry { not_before: None });
     assert_eq!(failed.report.ready.reason, Reason::SecretRejected);
 }
 
 #[test]
 fn the_mark_is_not_forgotten_where_it_can_not_be_taken_off_now() {
     let waiting = rest(&Observed { provider: unavailable(), ..retained() });
-    assert_eq!((waiting.wake, waiting.report.ready.reason), (Requeue::OnChange, Reason::ProviderNotReady));
+    assert_eq!((waiting.requeue, waiting.report.ready.reason), (Requeue::OnChange, Reason::ProviderNotReady));
     let failure = Failure {
         attempted: Attempted::Release,
         class: ErrorClass::Forbidden,
         message: "release failed".to_owned(),
         retry_after: None,
     };
-    let failed = rest(&Observed { round: RunState { failure: Some(failure), ..RunState::default() }, ..retained() });
-    assert_eq!(failed.wake, Requeue::Retry { not_before: None });
+    let failed =
+        rest(&Observed { run: RunState { failure: Some(failure), ..RunState::default() }, ..retained() });
+    assert_eq!(failed.requeue, Requeue::Retry { not_before: None });
     assert_eq!(failed.report.ready.reason, Reason::ReleaseFailed);
     assert!(
         failed.report.ready.message.contains("servicekeys.dev/abandon"),

@@ -13,15 +13,18 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A ServiceKey whose key was made just now, and that has this rotation.
 fn rotating(every: Option<Duration>, overlap: Duration) -> Observed {
-    let world = holding(key("now"));
+    let observed = holding(key("now"));
     Observed {
-        desired: Desired { rotation: RotationPolicy { every, overlap, makes_room: false }, ..world.desired },
-        ..world
+        desired: Desired {
+            rotation: RotationPolicy { every, overlap, makes_room: false },
+            ..observed.desired
+        },
+        ..observed
     }
 }
 
-fn due(world: &Observed, key: &KeyRecord) -> SignedDuration {
-    next_rotation(world, key).unwrap().duration_since(key.created_at)
+fn due(observed: &Observed, key: &KeyRecord) -> SignedDuration {
+    next_rotation(observed, key).unwrap().duration_since(key.created_at)
 }
 
 fn every() -> impl Strategy<Value = Duration> {
@@ -37,9 +40,9 @@ proptest! {
         sequence in 1..u32::MAX,
     ) {
         let overlap = every.mul_f64(shorter);
-        let world = Observed { owner: Uuid::from_u128(owner), ..rotating(Some(every), overlap) };
+        let observed = Observed { owner: Uuid::from_u128(owner), ..rotating(Some(every), overlap) };
         let key = KeyRecord { sequence: Sequence::new(sequence).unwrap(), ..key("now") };
-        let due = Duration::try_from(due(&world, &key)).unwrap();
+        let due = Duration::try_from(due(&observed, &key)).unwrap();
         prop_assert!(due <= every);
         // Times are full seconds.
         let second = Duration::from_secs(1);
@@ -50,22 +53,22 @@ proptest! {
 
     #[test]
     fn the_time_moves_with_nothing_but_the_key_and_the_spec(every in every(), owner: u128, seconds in 0..1_000_000_u32) {
-        let world = Observed { owner: Uuid::from_u128(owner), ..rotating(Some(every), Duration::ZERO) };
+        let observed = Observed { owner: Uuid::from_u128(owner), ..rotating(Some(every), Duration::ZERO) };
         let later = Observed {
-            now: world.now + i64::from(seconds).seconds(),
-            memory: Recorded::default(),
+            now: observed.now + i64::from(seconds).seconds(),
+            recorded: Recorded::default(),
             secret: SecretView::Unknown,
-            round: RunState { absent: [Sequence::FIRST].into(), ..RunState::default() },
-            ..world.clone()
+            run: RunState { absent: [Sequence::FIRST].into(), ..RunState::default() },
+            ..observed.clone()
         };
-        prop_assert_eq!(next_rotation(&world, &key("now")), next_rotation(&later, &key("now")));
+        prop_assert_eq!(next_rotation(&observed, &key("now")), next_rotation(&later, &key("now")));
     }
 }
 
 #[test]
 fn the_time_is_the_same_in_every_release() {
-    let world = rotating(Some(720 * HOUR), DAY);
-    assert_eq!(next_rotation(&world, &key("now")), Some("2026-12-23T17:22:25Z".parse().unwrap()));
+    let observed = rotating(Some(720 * HOUR), DAY);
+    assert_eq!(next_rotation(&observed, &key("now")), Some("2026-12-23T17:22:25Z".parse().unwrap()));
 }
 
 #[test]
@@ -73,10 +76,10 @@ fn keys_that_were_made_together_are_not_replaced_together() {
     const KEYS: u128 = 10_000;
     let mut minutes = HashMap::<i64, u128>::new();
     for owner in 0..KEYS {
-        let world = Observed { owner: Uuid::from_u128(owner), ..rotating(Some(720 * HOUR), DAY) };
+        let observed = Observed { owner: Uuid::from_u128(owner), ..rotating(Some(720 * HOUR), DAY) };
         // All within a minute.
         let created_at = now() + i64::try_from(owner * 60 / KEYS).unwrap().seconds();
-        let due = next_rotation(&world, &KeyRecord { created_at, ..key("now") }).unwrap();
+        let due = next_rotation(&observed, &KeyRecord { created_at, ..key("now") }).unwrap();
         *minutes.entry(due.as_second().div_euclid(60)).or_default() += 1;
     }
     // Spread evenly over a day, there would be seven for each minute.
@@ -117,23 +120,23 @@ fn a_rotation_that_changed_no_credentials_ends_the_schedule() {
         same_credentials: true,
         ..key("now")
     };
-    let mut world = holding(second.clone());
-    world.desired.rotation.every = Some(HOUR);
-    world.memory.replace(Sequence::FIRST, None, None, now(), Duration::ZERO);
-    world.memory.previous[0].revoke_at = None;
+    let mut observed = holding(second.clone());
+    observed.desired.rotation.every = Some(HOUR);
+    observed.recorded.replace(Sequence::FIRST, None, None, now(), Duration::ZERO);
+    observed.recorded.previous[0].revoke_at = None;
     for later in [0, 2 * 3600] {
-        world.now = now() + later.seconds();
-        let rest = rest(&world);
-        assert_eq!(rest.wake, Requeue::At(now() + DAY), "only the expiry is to come");
+        observed.now = now() + later.seconds();
+        let rest = rest(&observed);
+        assert_eq!(rest.requeue, Requeue::At(now() + DAY), "only the expiry is to come");
         assert_eq!((rest.report.ready.ready, rest.report.next_rotation), (true, Some(now() + DAY)));
         let told = rest.report.rotating.unwrap();
         assert_eq!(told.reason, Reason::RotationIneffective);
         assert!(told.message.contains("Key 1 is not revoked"), "{}", told.message);
     }
-    world.desired.inputs = "now+asked".to_owned();
-    let Step::Act(Effect::Record(report)) = decide(&world) else { panic!("no rotation begins") };
-    assert_eq!(report.memory.attempt(), Some(second.sequence.next()));
-    assert_eq!(report.memory.previous[0].revoke_at, None);
+    observed.desired.inputs = "now+asked".to_owned();
+    let Step::Act(Effect::Record(report)) = decide(&observed) else { panic!("no rotation begins") };
+    assert_eq!(report.recorded.attempt(), Some(second.sequence.next()));
+    assert_eq!(report.recorded.previous[0].revoke_at, None);
 }
 
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -147,13 +150,13 @@ fn a_time_that_is_not_after_the_creation_does_not_count_and_is_shown(#[case] tim
     let ending = KeyRecord { expires_at: Some(time), ..key("now") };
     let renewed = KeyRecord { renew_before: Some(time), ..key("now") };
     for (key, field) in [(ending, "expiresAt"), (renewed, "renewBefore")] {
-        let mut world = holding(key.clone());
-        world.now = now() + 1000 * DAY;
-        assert_eq!(next_rotation(&world, &key), None);
-        let rest = rest(&world);
+        let mut observed = holding(key.clone());
+        observed.now = now() + 1000 * DAY;
+        assert_eq!(next_rotation(&observed, &key), None);
+        let rest = rest(&observed);
         let words = format!("`{field}` {time} is ignored");
         assert!(rest.report.ready.ready && rest.report.ready.message.contains(&words), "{rest:?}");
-        assert_eq!(rest.wake, Requeue::OnChange);
+        assert_eq!(rest.requeue, Requeue::OnChange);
     }
 }
 
@@ -176,17 +179,17 @@ fn a_zero_time_of_creation_is_not_taken_for_the_age_of_a_key() {
 
 /// The key expired an hour ago, and this happened to the next one.
 fn expired(failure: Option<Failure>, provider: ProviderView) -> Observed {
-    let world = holding(KeyRecord { expires_at: Some(now() + DAY), ..key("now") });
-    let round = RunState { failure, ..RunState::default() };
-    Observed { now: now() + DAY + HOUR, round, provider, ..world }
+    let observed = holding(KeyRecord { expires_at: Some(now() + DAY), ..key("now") });
+    let run = RunState { failure, ..RunState::default() };
+    Observed { now: now() + DAY + HOUR, run, provider, ..observed }
 }
 
 #[test]
 fn ready_is_false_with_its_reason_once_the_key_has_expired_and_the_next_one_is_made() {
-    let world = expired(None, ProviderView::Available);
-    let Step::Act(Effect::Record(report)) = decide(&world) else { panic!("no rotation") };
+    let observed = expired(None, ProviderView::Available);
+    let Step::Act(Effect::Record(report)) = decide(&observed) else { panic!("no rotation") };
     assert_eq!((report.ready.ready, report.ready.reason), (false, Reason::KeyExpired));
-    assert_eq!(report.memory.attempt(), Sequence::new(2));
+    assert_eq!(report.recorded.attempt(), Sequence::new(2));
 }
 
 #[test]
@@ -200,8 +203,8 @@ fn an_expired_key_and_what_keeps_the_next_one_from_being_made_are_both_shown() {
     let problem = Problem { reason: Reason::ProviderNotReady, message: "no".to_owned() };
     let refused = expired(Some(failure), ProviderView::Available);
     let unavailable = expired(None, ProviderView::Unavailable(problem));
-    for (world, reason) in [(refused, Reason::BindRejected), (unavailable, Reason::ProviderNotReady)] {
-        let report = rest(&world).report;
+    for (observed, reason) in [(refused, Reason::BindRejected), (unavailable, Reason::ProviderNotReady)] {
+        let report = rest(&observed).report;
         assert_eq!((report.ready.ready, report.ready.reason), (false, Reason::KeyExpired));
         assert_eq!(report.rotating.map(|problem| problem.reason), Some(reason));
     }
@@ -210,16 +213,16 @@ fn an_expired_key_and_what_keeps_the_next_one_from_being_made_are_both_shown() {
 #[test]
 fn ready_turns_false_at_the_moment_at_which_the_key_expires() {
     let problem = Problem { reason: Reason::InvalidSpec, message: "no".to_owned() };
-    let mut world = expired(None, ProviderView::Available);
-    world.desired.problem = Some(problem);
-    world.now = now() + DAY - HOUR;
-    let before = rest(&world);
+    let mut observed = expired(None, ProviderView::Available);
+    observed.desired.problem = Some(problem);
+    observed.now = now() + DAY - HOUR;
+    let before = rest(&observed);
     assert!(before.report.ready.ready);
-    assert_eq!(before.wake, Requeue::At(now() + DAY));
-    world.now = now() + DAY;
-    let after = rest(&world);
+    assert_eq!(before.requeue, Requeue::At(now() + DAY));
+    observed.now = now() + DAY;
+    let after = rest(&observed);
     assert_eq!((after.report.ready.ready, after.report.ready.reason), (false, Reason::KeyExpired));
-    assert_eq!(after.wake, Requeue::OnChange, "nothing is left that time changes");
+    assert_eq!(after.requeue, Requeue::OnChange, "nothing is left that time changes");
 }
 
 #[test]
@@ -233,9 +236,9 @@ fn whichever_comes_first_replaces_a_key() {
 
 #[test]
 fn a_rest_ends_when_the_key_is_to_be_replaced() {
-    let world = rotating(Some(720 * HOUR), DAY);
-    let due = next_rotation(&world, &key("now")).unwrap();
-    let rest = rest(&world);
-    assert_eq!((rest.wake, rest.report.next_rotation), (Requeue::At(due), Some(due)));
-    assert!(matches!(decide(&Observed { now: due, ..world }), Step::Act(Effect::Record(_))));
+    let observed = rotating(Some(720 * HOUR), DAY);
+    let due = next_rotation(&observed, &key("now")).unwrap();
+    let rest = rest(&observed);
+    assert_eq!((rest.requeue, rest.report.next_rotation), (Requeue::At(due), Some(due)));
+    assert!(matches!(decide(&Observed { now: due, ..observed }), Step::Act(Effect::Record(_))));
 }

@@ -11,18 +11,18 @@ fn unknown() -> Observed {
 
 /// One whose status tells of its key.
 fn known() -> Observed {
-    let world = holding(key("now"));
-    Observed { desired: Desired { deleting: true, ..world.desired.clone() }, ..world }
+    let observed = holding(key("now"));
+    Observed { desired: Desired { deleting: true, ..observed.desired.clone() }, ..observed }
 }
 
-fn with_round(round: RunState) -> Observed {
-    Observed { round, ..unknown() }
+fn with_round(run: RunState) -> Observed {
+    Observed { run, ..unknown() }
 }
 
 fn desired(change: impl FnOnce(&mut Desired)) -> Observed {
-    let mut world = known();
-    change(&mut world.desired);
-    world
+    let mut observed = known();
+    change(&mut observed.desired);
+    observed
 }
 
 fn leaving(left_behind: &[Sequence]) -> Effect {
@@ -47,8 +47,11 @@ fn leaving(left_behind: &[Sequence]) -> Effect {
 #[case::it_is_to_stay(desired(|desired| desired.retain = true), Effect::DeleteSecret)]
 #[case::it_is_abandoned(desired(|desired| desired.abandon = true), Effect::DeleteSecret)]
 #[case::it_is_suspended(desired(|desired| desired.suspended = true), leaving(&[Sequence::FIRST]))]
-fn what_is_known_is_revoked_unless_the_user_wants_to_keep_it(#[case] world: Observed, #[case] expected: Effect) {
-    assert_eq!(wind_up(&world), Step::Act(expected));
+fn what_is_known_is_revoked_unless_the_user_wants_to_keep_it(
+    #[case] observed: Observed,
+    #[case] expected: Effect,
+) {
+    assert_eq!(wind_up(&observed), Step::Act(expected));
 }
 
 /// The remote side may still act on the request, so a revocation before that time is not the last one.
@@ -57,8 +60,8 @@ fn a_key_whose_answer_was_lost_is_revoked_until_it_can_not_come_back() {
     let lost = with_round(RunState { given_up: Some((Sequence::FIRST, now())), ..RunState::default() });
     assert_eq!(wind_up(&lost), Step::Act(Effect::Unbind(Sequence::FIRST)));
     let revoked = [(Sequence::FIRST, lost.now)].into();
-    let early = with_round(RunState { revoked, ..lost.round });
+    let early = with_round(RunState { revoked, ..lost.run });
     assert!(
-        matches!(wind_up(&early), Step::Wait(Rest { wake: Requeue::At(until), .. }) if until == now() + MINUTE)
+        matches!(wind_up(&early), Step::Wait(Wait { requeue: Requeue::At(until), .. }) if until == now() + MINUTE)
     );
 }

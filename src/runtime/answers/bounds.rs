@@ -102,7 +102,7 @@ impl fmt::Display for Omission {
 impl Size {
     /// Measures a text, also one that is not JSON.
     #[must_use]
-    pub fn of(text: &[u8]) -> Self {
+    pub fn measure(text: &[u8]) -> Self {
         let extent = extent::measure(text);
         Self { levels: extent.levels(), bytes: text.len(), values: extent.values() }
     }
@@ -193,7 +193,7 @@ pub(super) struct ObjectBounds {
 /// The parts of the metadata that anything reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MetadataRule {
-    /// All of it, with `managedFields` only where [`Bounds`] say so: the object may be written back.
+    /// All of it, with `managedFields` only where [`ObjectBounds`] say so: the object may be written back.
     Whole,
     /// The identity and the operator's own annotations.
     Own,
@@ -217,8 +217,9 @@ pub(super) enum PartRule {
 
 impl ObjectBounds {
     /// The bounds of the objects in an answer about this resource. `of_many`: it is a list or a watch.
-    pub(super) fn of(resource: &str, of_many: bool) -> Self {
-        let of_own_kinds = Self { whole: OWN, omits: true, metadata: MetadataRule::Own, tells_writers: false };
+    pub(super) fn for_resource(resource: &str, of_many: bool) -> Self {
+        let of_own_kinds =
+            Self { whole: OWN, omits: true, metadata: MetadataRule::Own, tells_writers: false };
         match resource {
             "servicekeys"
             | "servicekeys/status"

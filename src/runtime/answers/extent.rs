@@ -54,7 +54,9 @@ impl JsonExtent {
                 self.parts += 1;
                 BytePosition::Inside
             }
-            b'}' | b']' | b',' | b':' | b' ' | b'\t' | b'\r' | b'\n' if self.depth == 0 => BytePosition::Behind,
+            b'}' | b']' | b',' | b':' | b' ' | b'\t' | b'\r' | b'\n' if self.depth == 0 => {
+                BytePosition::Behind
+            }
             b'}' | b']' => {
                 self.depth -= 1;
                 self.unless_at_the_end()

@@ -57,7 +57,7 @@ fn splitter(asked: ApiRequest) -> Box<Splitter> {
         "watch" => Shape::Watch,
         _ => Shape::Single,
     };
-    Box::new(Splitter::new(shape, ObjectBounds::of(asked.resource, shape != Shape::Single)))
+    Box::new(Splitter::new(shape, ObjectBounds::for_resource(asked.resource, shape != Shape::Single)))
 }
 
 /// The part of an answer that is still to come.

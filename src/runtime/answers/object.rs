@@ -10,8 +10,8 @@ use serde::{
 use serde_json::Value;
 
 use super::{
-    bounds::{self, ObjectBounds, Excess, Omission, PartRule, Size},
-    extent::{JsonExtent, BytePosition},
+    bounds::{self, Excess, ObjectBounds, Omission, PartRule, Size},
+    extent::{BytePosition, JsonExtent},
 };
 
 /// How many levels of names the rules know, such as `metadata`, `annotations`, and the name of one.
@@ -130,7 +130,14 @@ impl Sieve {
                 return Ok(matches!(self.state, SieveState::Name { .. }));
             }
             (SieveState::Behind, b',') => self.state = SieveState::Name { may_end: false },
-            (SieveState::Start | SieveState::Name { .. } | SieveState::Colon | SieveState::Behind | SieveState::End, _) => {
+            (
+                SieveState::Start
+                | SieveState::Name { .. }
+                | SieveState::Colon
+                | SieveState::Behind
+                | SieveState::End,
+                _,
+            ) => {
                 return Err(SieveError::Malformed);
             }
         }
@@ -241,7 +248,9 @@ impl Sieve {
     fn excess(&self, rule: PartRule, begins: usize, extent: JsonExtent) -> Option<Excess> {
         match rule {
             PartRule::Drop => None,
-            PartRule::Within(bound) | PartRule::Writers(bound) => self.size(begins, extent).excess_over(&bound),
+            PartRule::Within(bound) | PartRule::Writers(bound) => {
+                self.size(begins, extent).excess_over(&bound)
+            }
             PartRule::Share => {
                 let own = self.size(self.begin_of_member(), extent);
                 let shared = Size { levels: own.levels, ..self.shared.and(own) };

@@ -2,7 +2,7 @@
 
 use super::{
     bounds::ObjectBounds,
-    extent::{JsonExtent, BytePosition},
+    extent::{BytePosition, JsonExtent},
     object::{Checked, Sieve, SieveError},
 };
 

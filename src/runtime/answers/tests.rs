@@ -390,7 +390,7 @@ async fn of_a_list_of_secrets_only_small_metadata_passes() {
     let passed: Value = serde_json::from_str(&passed.unwrap()).unwrap();
     assert_eq!(passed["items"][0]["metadata"]["annotations"], json!({"a": "xxxxxxxxx"}));
     let large = &passed["items"][1]["metadata"];
-    let bound = ObjectBounds::of("secrets", true).whole;
+    let bound = ObjectBounds::for_resource("secrets", true).whole;
     let note = serde_json::to_string(&[Omission {
         path: "metadata.annotations".to_owned(),
         excess: Excess::Bytes,

@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Leadership, Loss,
-    candidate::{Candidate, Moment, ElectionStep, Timing},
+    candidate::{Candidate, ElectionStep, Moment, Timing},
     lease,
 };
 use crate::runtime::{Metrics, words};

@@ -13,7 +13,7 @@ use strum::{IntoStaticStr, VariantNames};
 
 use super::{
     Metrics,
-    catalog::{BACKEND, MetricCatalog, MetricEntry, Label, PROVIDER, PROVIDER_NAMESPACE, Values},
+    catalog::{BACKEND, Label, MetricCatalog, MetricEntry, PROVIDER, PROVIDER_NAMESPACE, Values},
     labels::{BackendLabels, ProviderLabels, gauge},
 };
 

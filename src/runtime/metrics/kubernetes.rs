@@ -10,7 +10,7 @@ use prometheus_client::{
 
 use super::{
     Metrics,
-    catalog::{MetricCatalog, MetricEntry, Label, Values},
+    catalog::{Label, MetricCatalog, MetricEntry, Values},
 };
 use crate::runtime::Watches;
 

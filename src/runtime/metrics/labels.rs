@@ -24,13 +24,13 @@ pub(super) struct ProviderLabels {
 
 impl ProviderLabels {
     /// The labels of a provider with series of its own.
-    pub(super) fn of(namespace: Option<&str>, name: &str) -> Self {
+    pub(super) fn new(namespace: Option<&str>, name: &str) -> Self {
         Self { provider_namespace: namespace.unwrap_or_default().to_owned(), provider: name.to_owned() }
     }
 
     /// The labels of all further providers of a namespace.
     fn of_further(namespace: &str) -> Self {
-        Self::of(Some(namespace), "")
+        Self::new(Some(namespace), "")
     }
 
     /// Whether they are those of all further providers of a namespace.
@@ -59,12 +59,12 @@ struct NamespaceProviders {
 impl NamedProviders {
     /// The labels of a provider, which is known from now on.
     pub(super) fn labels(&self, namespace: Option<&str>, name: &str) -> ProviderLabels {
-        let Some(namespace) = namespace else { return ProviderLabels::of(None, name) };
+        let Some(namespace) = namespace else { return ProviderLabels::new(None, name) };
         let mut providers = self.lock();
         let NamespaceProviders { named, further } = providers.entry(namespace.to_owned()).or_default();
         if named.contains(name) || !further.contains(name) && named.len() < MOST_PROVIDERS {
             named.insert(name.to_owned());
-            ProviderLabels::of(Some(namespace), name)
+            ProviderLabels::new(Some(namespace), name)
         } else {
             further.insert(name.to_owned());
             ProviderLabels::of_further(namespace)
@@ -73,11 +73,11 @@ impl NamedProviders {
 
     /// The labels of a provider that is known.
     pub(super) fn known_labels(&self, namespace: Option<&str>, name: &str) -> Option<ProviderLabels> {
-        let Some(namespace) = namespace else { return Some(ProviderLabels::of(None, name)) };
+        let Some(namespace) = namespace else { return Some(ProviderLabels::new(None, name)) };
         let providers = self.lock();
         let NamespaceProviders { named, further } = providers.get(namespace)?;
         if named.contains(name) {
-            Some(ProviderLabels::of(Some(namespace), name))
+            Some(ProviderLabels::new(Some(namespace), name))
         } else {
             further.contains(name).then(|| ProviderLabels::of_further(namespace))
         }

@@ -20,7 +20,7 @@ use std::{fmt, sync::Arc};
 
 use prometheus_client::encoding::{prometheus_text, text};
 
-pub use catalog::{MetricEntry, Exposed, Label, UNKNOWN_BACKEND, Values};
+pub use catalog::{Exposed, Label, MetricEntry, UNKNOWN_BACKEND, Values};
 pub use keys::{KeyOperation, KeyOutcome};
 pub use kubernetes::ApiRequest;
 pub use queues::QueueMetrics;
@@ -28,8 +28,9 @@ pub use reconciles::ReconcileOutcome;
 pub use state_metrics::{KeyState, ProviderState};
 
 use self::{
-    catalog::MetricCatalog, keys::Keys, kubernetes::Kubernetes, labels::NamedProviders, process::ProcessMetrics,
-    queues::Queues, reconciles::Reconciles, remote::RemoteMetrics, state_metrics::StateMetrics,
+    catalog::MetricCatalog, keys::Keys, kubernetes::Kubernetes, labels::NamedProviders,
+    process::ProcessMetrics, queues::Queues, reconciles::Reconciles, remote::RemoteMetrics,
+    state_metrics::StateMetrics,
 };
 
 use super::Heartbeat;

@@ -7,7 +7,7 @@ use prometheus_client::{
 
 use super::{
     Metrics,
-    catalog::{MetricCatalog, MetricEntry, Label, Values},
+    catalog::{Label, MetricCatalog, MetricEntry, Values},
 };
 
 static BUILD: MetricEntry = MetricEntry {

@@ -10,7 +10,7 @@ use strum::{IntoStaticStr, VariantNames};
 
 use super::{
     Metrics,
-    catalog::{MetricCatalog, MetricEntry, Label, Values},
+    catalog::{Label, MetricCatalog, MetricEntry, Values},
 };
 
 /// In seconds: from what the caches answer alone to a remote side that takes its time.

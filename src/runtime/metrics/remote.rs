@@ -10,7 +10,7 @@ use reqwest::{Method, StatusCode};
 
 use super::{
     Metrics,
-    catalog::{BACKEND, MetricCatalog, MetricEntry, Label, Values},
+    catalog::{BACKEND, Label, MetricCatalog, MetricEntry, Values},
     labels::BackendLabels,
 };
 use crate::backend::{CallOutcome, ObservedCall, Observer};
@@ -85,7 +85,7 @@ struct RouteLabels {
 struct RemoteStatusLabel(CallOutcome);
 
 impl RemoteStatusLabel {
-    fn of(outcome: CallOutcome) -> Self {
+    fn new(outcome: CallOutcome) -> Self {
         let defined =
             |code| StatusCode::from_u16(code).is_ok_and(|status| status.canonical_reason().is_some());
         match outcome {
@@ -152,7 +152,7 @@ impl Observer for RemoteSide {
 
     fn called(&self, call: &ObservedCall<'_>) {
         let (backend, method, route) = (self.backend, name(call.method), call.route);
-        let status = RemoteStatusLabel::of(call.outcome);
+        let status = RemoteStatusLabel::new(call.outcome);
         self.metrics.requests.get_or_create(&RemoteRequestLabels { backend, method, route, status }).inc();
         let labels = RouteLabels { backend, method, route };
         self.metrics.durations.get_or_create(&labels).observe(call.took.as_secs_f64());

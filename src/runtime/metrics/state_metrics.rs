@@ -16,7 +16,7 @@ use strum::{IntoStaticStr, VariantNames};
 
 use super::{
     Metrics,
-    catalog::{BACKEND, MetricCatalog, MetricEntry, Label, PROVIDER, PROVIDER_NAMESPACE, Values},
+    catalog::{BACKEND, Label, MetricCatalog, MetricEntry, PROVIDER, PROVIDER_NAMESPACE, Values},
     labels::ProviderLabels,
 };
 
@@ -195,7 +195,7 @@ impl ProviderState {
 }
 
 fn labels((namespace, name): &(String, String)) -> ProviderLabels {
-    ProviderLabels::of(Some(namespace), name)
+    ProviderLabels::new(Some(namespace), name)
 }
 
 impl Metrics {

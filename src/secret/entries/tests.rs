@@ -157,6 +157,6 @@ proptest! {
     #[test]
     fn what_is_written_reads_back(entries in any_entries()) {
         let secret = Secret { data: Some(entries.to_data()), ..Secret::default() };
-        prop_assert_eq!(Entries::of(&secret), entries);
+        prop_assert_eq!(Entries::from_secret(&secret), entries);
     }
 }

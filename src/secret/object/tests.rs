@@ -49,7 +49,7 @@ fn a_created_secret_is_known_again() {
     assert_eq!(ownership(&secret.metadata, &reference(OWNER, true)), Ownership::Ours);
     assert!(intact(&secret.metadata, &reference(OWNER, true), &layout));
     assert_eq!(read(&secret.metadata), Some(claimed(marks())));
-    assert_eq!(Entries::of(&secret), entries());
+    assert_eq!(Entries::from_secret(&secret), entries());
     assert_eq!(secret.type_.as_deref(), Some("Opaque"));
     assert_eq!(secret.metadata.resource_version, None);
 }

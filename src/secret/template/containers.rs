@@ -25,7 +25,7 @@ pub(super) struct CredentialMap {
 }
 
 impl CredentialList {
-    pub(super) fn of(items: &[serde_json::Value]) -> Self {
+    pub(super) fn new(items: &[serde_json::Value]) -> Self {
         let items: Vec<_> = items.iter().map(convert).collect();
         let digest = Digest::new("servicekeys.dev/items/1");
         let digest = items.iter().fold(digest, |digest, item| digest.field(identity(item))).finish();
@@ -34,7 +34,7 @@ impl CredentialList {
 }
 
 impl CredentialMap {
-    pub(super) fn of(members: &Map<String, serde_json::Value>) -> Self {
+    pub(super) fn from_json(members: &Map<String, serde_json::Value>) -> Self {
         Self::new(members.iter().map(|(name, value)| (name.clone(), convert(value))).collect())
     }
 

@@ -91,8 +91,8 @@ pub(super) fn convert(value: &serde_json::Value) -> Value {
             (_, Some(integer)) => Value::from(integer),
             _ => number.as_f64().map_or_else(|| Value::from(()), Value::from),
         },
-        serde_json::Value::Array(items) => CredentialList::of(items).into(),
-        serde_json::Value::Object(members) => CredentialMap::of(members).into(),
+        serde_json::Value::Array(items) => CredentialList::new(items).into(),
+        serde_json::Value::Object(members) => CredentialMap::from_json(members).into(),
     }
 }
 

@@ -586,7 +586,7 @@ impl Scene {
             ("servicekeys.dev/created-at", Timestamp::now().to_string()),
             ("servicekeys.dev/layout", layout.digest()),
             ("servicekeys.dev/inputs", "0".repeat(32)),
-            ("servicekeys.dev/content", Entries::of(&secret).digest(&uid.parse().unwrap())),
+            ("servicekeys.dev/content", Entries::from_secret(&secret).digest(&uid.parse().unwrap())),
         ];
         let forged = forged.into_iter().map(|(name, value)| (name.to_owned(), value));
         secret.metadata.annotations = Some(forged.collect());

@@ -259,7 +259,7 @@ async fn a_reader_makes_no_secret_undeletable() {
     spec["protectSecrets"] = json!(false);
     tenants.attacker.create::<KeyProvider>(provider("reader", spec)).await;
     let provider = tenants.attacker.wait_provider("reader", true, Reason::Available).await;
-    assert!(provider.status.unwrap().held_secrets.is_empty());
+    assert!(provider.status.unwrap().protected_secrets.is_empty());
     let protect = change_refused(&tenants, "reader", json!({"protectSecrets": true})).await;
     names_right(&protect, "update", &tenants);
 

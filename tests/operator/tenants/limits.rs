@@ -353,7 +353,7 @@ async fn a_forged_past_gives_no_place() {
     forged.metadata.labels = metadata.labels;
     forged.metadata.annotations = metadata.annotations;
     let uid = second.uid().unwrap();
-    let content = Entries::of(&forged).digest(&uid.parse().unwrap());
+    let content = Entries::from_secret(&forged).digest(&uid.parse().unwrap());
     forged.annotations_mut().insert("servicekeys.dev/content".to_owned(), content);
     forged.labels_mut().insert("servicekeys.dev/owner-uid".to_owned(), uid);
     forged.metadata.owner_references =

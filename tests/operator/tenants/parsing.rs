@@ -9,7 +9,7 @@ use kube::{
 use serde_json::{Value, json};
 use servicekey_operator::{
     api::{ConditionType, KeyProvider, Reason, ServiceKey},
-    runtime::{self, Health, Metrics, HealthThresholds},
+    runtime::{self, Health, HealthThresholds, Metrics},
 };
 use testkit::broker::{FakeBroker, Fault, Route};
 
@@ -134,7 +134,7 @@ fn key(name: &str, fields: Value) -> Value {
 /// Whether `/readyz` of the tenants' own operator says yes.
 fn assert_ready(tenants: &Tenants) {
     let metrics = &tenants.operator.as_ref().unwrap().metrics;
-    assert_eq!(Health::of(metrics, HealthThresholds::default()).unready_reasons(), Vec::<String>::new());
+    assert_eq!(Health::new(metrics, HealthThresholds::default()).unready_reasons(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
