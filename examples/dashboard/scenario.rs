@@ -50,7 +50,7 @@ impl Stage {
         plane.install_crds(&custom_resource_definitions()).await?;
         let broker = FakeBroker::builder().login(Login::None).start().await?;
         let metrics = Metrics::default();
-        metrics.leads(true);
+        metrics.set_leader(true);
         let options = Options {
             cluster_resource_namespace: NAMESPACE.to_owned(),
             namespaces: None,

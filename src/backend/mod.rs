@@ -232,7 +232,7 @@ impl Backend {
     /// # Errors
     /// [`ErrorClass::Gone`] where its instance is out of sight as well, so that nothing can be told; and failures of
     /// the calls themselves.
-    pub async fn exists(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
+    pub async fn find_key(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
         match self {
             Self::OpenServiceBroker(_) => {
                 Ok(Some(KeyFacts { id: request.identity.binding_id().to_string(), ..KeyFacts::default() }))

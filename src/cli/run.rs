@@ -261,7 +261,7 @@ impl Run {
             Election::new(client, &namespace, replica(), self.lease_duration.get(), metrics.clone())
         });
         // Who is alone leads.
-        metrics.leads(election.is_none());
+        metrics.set_leader(election.is_none());
         let work = async {
             match election {
                 Some(election) => {

@@ -117,7 +117,7 @@ impl Turn<'_> {
     async fn record(&mut self, report: &Report) -> Result<(), Error> {
         let before = status::read(self.key.status.as_ref()).operation;
         let former = self.former();
-        self.show(report).await?;
+        self.publish_status(report).await?;
         if self.former() != report.recorded.former {
             self.run.learn(Answer::Failed(Failure {
                 attempted: Attempted::Store,
@@ -135,7 +135,7 @@ impl Turn<'_> {
         self.run.recorded = with_ids.map(|operation| operation.sequence).or(self.run.recorded);
         let cleans_up = operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::CleanUp);
         if cleans_up && *operation != before {
-            self.context.metrics.orphan_mitigated(self.kind_of_backend());
+            self.context.metrics.count_mitigated_orphan(self.kind_of_backend());
         }
         Ok(())
     }
@@ -147,7 +147,7 @@ impl Turn<'_> {
     }
 
     /// Writes the status, if the report changes anything in it.
-    pub(super) async fn show(&mut self, report: &Report) -> Result<(), Error> {
+    pub(super) async fn publish_status(&mut self, report: &Report) -> Result<(), Error> {
         let before = self.key.status.as_ref();
         let context = status::StatusContext {
             generation: self.key.metadata.generation,
@@ -161,7 +161,7 @@ impl Turn<'_> {
             return Ok(());
         }
         for problem in report.troubles() {
-            self.tell(problem.reason, &problem.message);
+            self.publish_event(problem.reason, &problem.message);
         }
         let metadata = answers::without_note(self.key.metadata.clone());
         let object = ServiceKey { metadata, spec: self.key.spec.clone(), status: Some(status) };
@@ -178,13 +178,13 @@ impl Turn<'_> {
 
     /// Writes into the status of a ServiceKey that can't be read what keeps it from that. A status that can't be read
     /// is left alone, because a write would lose what it remembers.
-    pub(super) async fn show_unread(&self, problem: &Problem) -> Result<(), Error> {
+    pub(super) async fn publish_unread(&self, problem: &Problem) -> Result<(), Error> {
         let (meta, before) = (&self.key.metadata, self.key.status.as_ref());
         let status = status::from_unread(before, problem, meta.generation, (self.context.clock)());
         if before == Some(&status) || !unread::has_read_status(meta) {
             return Ok(());
         }
-        self.tell(problem.reason, &problem.message);
+        self.publish_event(problem.reason, &problem.message);
         let kind = ApiResource::erase::<ServiceKey>(&());
         let data = json!({"status": status});
         let metadata = answers::without_note(meta.clone());
@@ -209,7 +209,7 @@ impl Turn<'_> {
     }
 
     /// Tells in an event what went wrong, when it begins to.
-    fn tell(&self, reason: Reason, message: &str) {
+    fn publish_event(&self, reason: Reason, message: &str) {
         let mut shown = self.key.status.iter().flat_map(|status| &status.conditions);
         if shown.all(|condition| condition.reason != reason.as_str()) {
             let object = self.key.object_ref(&());
@@ -259,7 +259,7 @@ impl Turn<'_> {
                 }
                 self.run.learn(Answer::Rehearsed);
             }
-            refused => drop(self.sent(refused)?),
+            refused => drop(self.accept_write(refused)?),
         }
         Ok(())
     }
@@ -314,7 +314,7 @@ impl Turn<'_> {
             self.local.reset_backoff();
             let current = self.key.status.as_ref().and_then(|status| status.key.as_ref());
             if current.is_some_and(|current| current.sequence < marks.key.sequence.number()) {
-                self.context.metrics.rotated(self.kind_of_backend(), true);
+                self.context.metrics.count_rotation(self.kind_of_backend(), true);
             }
             let note = format!(
                 "the credentials of key {} are in the Secret `{}`",
@@ -361,7 +361,7 @@ impl Turn<'_> {
         let Some((entries, marks, key)) =
             held.and_then(|(entries, marks)| known(&marks).map(|key| (entries, marks, key)))
         else {
-            self.look_again();
+            self.distrust_cache();
             return Ok(());
         };
         let layout = self.layout();
@@ -381,7 +381,7 @@ impl Turn<'_> {
     async fn send(&mut self, entries: &Entries, marks: &Marks) -> Result<bool, Error> {
         let secret = self.rendered(entries, marks);
         let written = self.send_secret(&secret, &as_field_manager()).await;
-        let Some(stored) = self.sent(written)? else { return Ok(false) };
+        let Some(stored) = self.accept_write(written)? else { return Ok(false) };
         if !self.is_as_sent(&secret, &stored) {
             return Ok(false);
         }
@@ -389,7 +389,7 @@ impl Turn<'_> {
         self.distrusts_cache = false;
         self.context.secrets.remember(&stored.metadata, true);
         self.written_version.clone_from(&stored.metadata.resource_version);
-        self.found_right(&stored.metadata, marks.clone().into());
+        self.note_intact(&stored.metadata, marks.clone().into());
         Ok(true)
     }
 
@@ -444,12 +444,12 @@ impl Turn<'_> {
     }
 
     /// The Secret as it was sent, unless it was not taken.
-    fn sent(&mut self, written: Result<HeldSecret, Error>) -> Result<Option<HeldSecret>, Error> {
+    fn accept_write(&mut self, written: Result<HeldSecret, Error>) -> Result<Option<HeldSecret>, Error> {
         match written {
             Ok(secret) => Ok(Some(secret)),
             // Another writer was faster: look again.
             Err(error) if error.is(409) || error.is(404) => {
-                self.look_again();
+                self.distrust_cache();
                 self.conflicts += 1;
                 if self.conflicts > MOST_CONFLICTS {
                     self.run.learn(Answer::Failed(Failure {
@@ -496,7 +496,7 @@ impl Turn<'_> {
         format!("the API server refuses the Secret `{secret}`: {said}{mendable}")
     }
 
-    fn look_again(&mut self) {
+    fn distrust_cache(&mut self) {
         self.secret_lookup = None;
         self.context.secrets.forget(&self.target.namespace, &self.target.secret);
         self.distrusts_cache = true;
@@ -506,7 +506,7 @@ impl Turn<'_> {
     async fn release_secret(&mut self) -> Result<(), Error> {
         let found = self.read_secret().await?;
         let Some(secret) = found.filter(|secret| self.is_ours(&secret.metadata)) else {
-            self.look_again();
+            self.distrust_cache();
             return Ok(());
         };
         let released = self
@@ -515,7 +515,7 @@ impl Turn<'_> {
                 &as_field_manager(),
             )
             .await;
-        if let Some(released) = self.sent(released)? {
+        if let Some(released) = self.accept_write(released)? {
             self.secret_lookup = Some(SecretLookup::There(Box::new(released.metadata.clone())));
         }
         Ok(())
@@ -532,7 +532,7 @@ impl Turn<'_> {
         match bounded("delete the Secret", api.delete(&self.target.secret, &parameters)).await {
             Ok(_) => self.secret_lookup = Some(SecretLookup::Absent),
             Err(error) if error.is(404) => self.secret_lookup = Some(SecretLookup::Absent),
-            Err(error) if error.is(409) => self.look_again(),
+            Err(error) if error.is(409) => self.distrust_cache(),
             Err(error) => return Err(error),
         }
         Ok(())

@@ -45,7 +45,7 @@ impl Turn<'_> {
                 Err(error) => Answer::Failed(failure(Attempted::Provision, &error)),
             },
         };
-        self.learn(KeyOperation::CheckInstance, answer);
+        self.learn_counted(KeyOperation::CheckInstance, answer);
     }
 
     /// Whether the check of the instance would send no request.
@@ -59,27 +59,27 @@ impl Turn<'_> {
             Ok((backend, request)) => {
                 let predecessor = predecessor.map(|sequence| self.identity(sequence));
                 match backend.bind(&KeyRequest { predecessor, ..request }).await {
-                    Ok(bound) => self.bound(sequence, bound),
-                    Err(error) => self.not_bound(sequence, &error),
+                    Ok(bound) => self.take_bound(sequence, bound),
+                    Err(error) => self.classify_bind_error(sequence, &error),
                 }
             }
         };
         self.local.may_have_created |= !answer.had_no_effect();
-        self.learn(KeyOperation::Bind, answer);
+        self.learn_counted(KeyOperation::Bind, answer);
     }
 
-    fn bound(&mut self, sequence: Sequence, bound: Bound) -> Answer {
+    fn take_bound(&mut self, sequence: Sequence, bound: Bound) -> Answer {
         match bound {
             Bound::Issued(issued) => self.take_in_hand(sequence, issued, self.inputs()),
             Bound::Accepted(accepted) => self.accepted(RemoteOperation::Bind, sequence, accepted),
             Bound::Repeated(bound) => {
                 self.run.learn(Answer::GivenUp(sequence, full_second((self.context.clock)())));
-                self.bound(sequence, *bound)
+                self.take_bound(sequence, *bound)
             }
         }
     }
 
-    fn not_bound(&mut self, sequence: Sequence, error: &BackendError) -> Answer {
+    fn classify_bind_error(&mut self, sequence: Sequence, error: &BackendError) -> Answer {
         let failure = failure(Attempted::Provision, error);
         match error.class {
             // It was revoked and created again, and the answer is the same.
@@ -109,7 +109,7 @@ impl Turn<'_> {
         if asked.is_ok() {
             self.context.missing_keys.remove(self.identity(sequence));
         }
-        self.learn(
+        self.learn_counted(
             KeyOperation::Confirm,
             match asked {
                 Ok(Some(KeyFacts { id, name, .. })) => Answer::Present(Found { sequence, id, name }),
@@ -123,14 +123,14 @@ impl Turn<'_> {
     async fn look_for(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, Failure> {
         let backend =
             self.backend().map_err(|failure| Failure { attempted: Attempted::Confirm, ..failure })?;
-        backend.exists(request).await.map_err(|error| failure(Attempted::Confirm, &error))
+        backend.find_key(request).await.map_err(|error| failure(Attempted::Confirm, &error))
     }
 
     /// Asks for a key of a former ServiceKey by its mark.
     pub(super) async fn prove(&mut self, former: Uuid, sequence: Sequence) {
         let asked = self.look_for(&self.request_about(Identity { owner: former, sequence })).await;
         let answer = asked.map_or_else(Answer::Failed, |found| Answer::Proved(found.is_some()));
-        self.learn(KeyOperation::Confirm, answer);
+        self.learn_counted(KeyOperation::Confirm, answer);
     }
 
     pub(super) async fn fetch(&mut self, sequence: Sequence) {
@@ -146,7 +146,7 @@ impl Turn<'_> {
                 Err(error) => Answer::Failed(failure(Attempted::Provision, &error)),
             },
         };
-        self.learn(KeyOperation::Fetch, answer);
+        self.learn_counted(KeyOperation::Fetch, answer);
     }
 
     /// Sends the request again that created the key. A lost answer is no reason to revoke the key, which may be in use.
@@ -165,7 +165,7 @@ impl Turn<'_> {
                 Err(error) => Answer::Failed(failure(Attempted::Provision, &error)),
             },
         };
-        self.learn(KeyOperation::Repeat, answer);
+        self.learn_counted(KeyOperation::Repeat, answer);
     }
 
     pub(super) async fn unbind(&mut self, sequence: Sequence) {
@@ -194,7 +194,7 @@ impl Turn<'_> {
                 }
             }
         };
-        self.learn(KeyOperation::Unbind, answer);
+        self.learn_counted(KeyOperation::Unbind, answer);
     }
 
     /// Takes our mark off a key that stays.
@@ -206,7 +206,7 @@ impl Turn<'_> {
                 Err(error) => Answer::Failed(failure(Attempted::Release, &error)),
             },
         };
-        self.learn(KeyOperation::Release, answer);
+        self.learn_counted(KeyOperation::Release, answer);
     }
 
     /// Asks how far the remote side is. A look that fails says nothing of the work, which goes on.
@@ -222,17 +222,17 @@ impl Turn<'_> {
             Ok(Progress::Running { said, retry_after }) => Answer::Running { said, retry_after },
             Ok(Progress::Succeeded) if kind == RemoteOperation::Bind => Answer::Completed(work),
             Ok(Progress::Succeeded) => self.revoked(sequence),
-            Ok(Progress::Failed { said, leaves_orphan }) => self.given_up(&work, &said, leaves_orphan),
+            Ok(Progress::Failed { said, leaves_orphan }) => self.abandoned(&work, &said, leaves_orphan),
             Err(BackendError { class, message, retry_after, refuses_login }) => {
                 // The login waits for itself, and may be another one at any time.
                 let retry_after = retry_after.filter(|_| !refuses_login);
                 Answer::Unheard { class, message, retry_after }
             }
         };
-        self.learn(KeyOperation::Poll, answer);
+        self.learn_counted(KeyOperation::Poll, answer);
     }
 
-    fn given_up(&self, work: &PendingOperation, said: &str, leaves_orphan: bool) -> Answer {
+    fn abandoned(&self, work: &PendingOperation, said: &str, leaves_orphan: bool) -> Answer {
         let failed = |attempted, class, what| Failure {
             attempted,
             class,

@@ -61,7 +61,7 @@ impl Index {
     fn insert(&mut self, key: &ServiceKey) {
         let Some(heir) = heir(key) else { return };
         self.remove(heir.uid);
-        let former = key.status.as_ref().and_then(status::former);
+        let former = key.status.as_ref().and_then(status::former_uid);
         let former = former.map(|former| (former, ProviderId::from_key(key)));
         self.living.insert(heir.uid, former.clone());
         if let Some(former) = former {

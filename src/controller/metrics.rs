@@ -22,13 +22,13 @@ pub fn outcome(rest: &Wait) -> ReconcileOutcome {
 
 impl Turn<'_> {
     /// Takes in what came of something that was wanted of the remote side, and counts it.
-    pub(super) fn learn(&mut self, operation: KeyOperation, answer: Answer) {
+    pub(super) fn learn_counted(&mut self, operation: KeyOperation, answer: Answer) {
         let (backend, metrics) = (self.kind_of_backend(), &self.context.metrics);
-        metrics.key_operation(backend, operation, key_outcome(&answer));
+        metrics.count_key_operation(backend, operation, key_outcome(&answer));
         let makes_a_key = matches!(operation, KeyOperation::Bind | KeyOperation::Poll);
         let rotates = self.key.status.as_ref().is_some_and(|status| status.key.is_some());
         if makes_a_key && rotates && is_no_key(&answer) {
-            metrics.rotated(backend, false);
+            metrics.count_rotation(backend, false);
         }
         self.run.learn(answer);
     }

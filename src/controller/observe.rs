@@ -353,7 +353,7 @@ impl Turn<'_> {
             marks.imprint.layout == layout.digest() && (accepted || complete && verified)
         };
         if let Some(marks) = marks.as_ref().filter(is_right) {
-            self.found_right(meta, marks.clone());
+            self.note_intact(meta, marks.clone());
             return Ok(SecretView::Intact { key: marks.key.clone(), previous: marks.previous, flaw: None });
         }
         let secret = self.read_secret().await?.filter(|secret| secret.metadata.uid == meta.uid);
@@ -391,7 +391,7 @@ impl Turn<'_> {
         let is_wanted = imprint.layout == layout.digest();
         if is_as_marked && is_complete && is_exact && is_wanted {
             self.context.secrets.remember(&secret.metadata, true);
-            self.found_right(&secret.metadata, held.clone());
+            self.note_intact(&secret.metadata, held.clone());
             None
         } else if is_wanted || imprint.rendering.as_ref() == Some(&layout.rendering()) {
             Some(Flaw::Edited)
@@ -401,7 +401,7 @@ impl Turn<'_> {
     }
 
     /// Remembers a Secret that is right.
-    pub(super) fn found_right(&mut self, meta: &ObjectMeta, marks: Marks<Claim>) {
+    pub(super) fn note_intact(&mut self, meta: &ObjectMeta, marks: Marks<Claim>) {
         self.local.written = Some(WrittenSecret { version: meta.resource_version.clone(), marks });
     }
 

@@ -68,22 +68,22 @@ impl Queue {
 
 /// The objects that wait for something shared. They are told when they change, and may then want something else.
 #[derive(Debug)]
-pub struct Waiting<T>(Mutex<HashMap<T, Arc<Notify>>>);
+pub struct Waiters<T>(Mutex<HashMap<T, Arc<Notify>>>);
 
 /// One that waits, until this is dropped.
 pub struct Ticket<'a, T: Eq + Hash> {
-    waiting: &'a Waiting<T>,
+    waiting: &'a Waiters<T>,
     id: T,
     changed: Arc<Notify>,
 }
 
-impl<T> Default for Waiting<T> {
+impl<T> Default for Waiters<T> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T: Clone + Eq + Hash> Waiting<T> {
+impl<T: Clone + Eq + Hash> Waiters<T> {
     /// An object begins to wait.
     pub fn ticket(&self, id: &T) -> Ticket<'_, T> {
         let changed = Arc::<Notify>::default();
@@ -92,7 +92,7 @@ impl<T: Clone + Eq + Hash> Waiting<T> {
     }
 }
 
-impl<T: Eq + Hash> Waiting<T> {
+impl<T: Eq + Hash> Waiters<T> {
     /// An object changed, or is gone.
     pub fn notify(&self, id: &T) {
         if let Some(changed) = self.lock().get(id) {

@@ -39,7 +39,7 @@ pub async fn reconcile(woken: Arc<ServiceKey>, context: Arc<Context>) -> Result<
     let began = Instant::now();
     let result = look_at(&woken, &context).await;
     let outcome = result.as_ref().map_or(ReconcileOutcome::Error, |(_, outcome)| *outcome);
-    context.metrics.reconciled("ServiceKey", outcome, began.elapsed());
+    context.metrics.count_reconcile("ServiceKey", outcome, began.elapsed());
     Ok(result?.0)
 }
 
@@ -134,7 +134,7 @@ impl Turn<'_> {
         let message = format!(
             "{message}; until then no key is created or revoked for this ServiceKey, nor is it let go"
         );
-        self.show_unread(&Problem { reason, message }).await?;
+        self.publish_unread(&Problem { reason, message }).await?;
         self.local.reset_backoff();
         Ok(Action::await_change())
     }
@@ -213,7 +213,7 @@ impl Turn<'_> {
         let let_go = self.key.metadata.deletion_timestamp.is_some()
             && !finalizer::has(&self.key.metadata, marks::FINALIZER);
         if !let_go && !rest.quiet {
-            self.show(&rest.report).await?;
+            self.publish_status(&rest.report).await?;
         }
         Ok(self.next_look(&rest).map_or_else(Action::await_change, Action::requeue))
     }

@@ -35,7 +35,7 @@ use super::{
     missing_keys::MissingKeys,
     namespaces::Namespaces,
     provider::{self, ProviderId, Registry},
-    queue::Waiting,
+    queue::Waiters,
     reconcile::{on_error, reconcile},
     scope::Scope,
     seats::Seats,
@@ -189,7 +189,7 @@ impl Operator {
         let (claims, local_states) = (Arc::<SecretReservations>::default(), Arc::<LocalStates>::default());
         let (departures, vanished) = Departures::new(Arc::clone(&shared.term));
         let departures = Arc::new(departures);
-        let waiting = Arc::<Waiting<Uuid>>::default();
+        let waiting = Arc::<Waiters<Uuid>>::default();
         let heirs = Arc::<Heirs>::default();
         let noted = Noted {
             reservations: Arc::clone(&claims),
@@ -306,7 +306,7 @@ struct Noted {
     reservations: Arc<SecretReservations>,
     local_states: Arc<LocalStates>,
     departures: Arc<Departures>,
-    waiting: Arc<Waiting<Uuid>>,
+    waiting: Arc<Waiters<Uuid>>,
     registry: Arc<Registry>,
     seats: Arc<Seats>,
     heirs: Arc<Heirs>,
@@ -316,7 +316,7 @@ impl Noted {
     fn note(&self, change: &WatchChange<ServiceKey>) {
         match change {
             WatchChange::Applied(key) => {
-                note_key(key, &self.reservations);
+                reserve_secret(key, &self.reservations);
                 self.seats.note(key);
                 self.heirs.note(key);
                 if let Some(uid) = turn::uid(key) {
@@ -344,7 +344,7 @@ impl Noted {
                 for (uid, key) in keys.iter().filter_map(|key| Some((turn::uid(key)?, key))) {
                     self.local_states.observe(uid, key);
                 }
-                keys.iter().for_each(|key| note_key(key, &self.reservations));
+                keys.iter().for_each(|key| reserve_secret(key, &self.reservations));
                 keys.iter().for_each(|key| self.seats.note(key));
                 self.seats.retain(&exist);
                 self.heirs.replace(keys.iter().map(Arc::as_ref));
@@ -370,7 +370,7 @@ fn annotations_of_others(key: &ServiceKey) -> Option<u64> {
 }
 
 /// A ServiceKey with the finalizer may have made a key already, before a restart: nobody else gets its Secret.
-fn note_key(key: &ServiceKey, claims: &SecretReservations) {
+fn reserve_secret(key: &ServiceKey, claims: &SecretReservations) {
     if let Some(uid) = turn::uid(key)
         && finalizer::has(&key.metadata, marks::FINALIZER)
     {

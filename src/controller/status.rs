@@ -23,18 +23,18 @@ pub fn read(status: Option<&ServiceKeyStatus>) -> Recorded {
         previous: status.previous_keys.iter().filter_map(previous_key).collect(),
         operation: status.operation.as_ref().and_then(operation),
         gone: status.key.as_ref().and_then(gone),
-        former: former(status),
+        former: former_uid(status),
     }
 }
 
 /// The UID of the ServiceKey that this one was restored from, where the status names one.
-pub fn former(status: &ServiceKeyStatus) -> Option<Uuid> {
+pub fn former_uid(status: &ServiceKeyStatus) -> Option<Uuid> {
     Uuid::try_parse(status.former_uid.as_deref()?).ok()
 }
 
 /// The UID that the ids of a ServiceKey's keys follow from.
 pub fn owner_of_keys(key: &ServiceKey) -> Option<Uuid> {
-    key.status.as_ref().and_then(former).or_else(|| turn::uid(key))
+    key.status.as_ref().and_then(former_uid).or_else(|| turn::uid(key))
 }
 
 /// What the status says about this generation of the spec.

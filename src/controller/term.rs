@@ -21,7 +21,7 @@ impl Term {
 
     /// Waits until this process may work.
     pub async fn begins(&self) {
-        self.leadership.taken().await;
+        self.leadership.wait().await;
         self.began();
     }
 

@@ -22,7 +22,7 @@ use super::{
     missing_keys::MissingKeys,
     namespaces::Namespaces,
     provider::{ProviderId, Registry, Tenant},
-    queue::{QueuePlace, Waiting},
+    queue::{QueuePlace, Waiters},
     seats::Seats,
     secret_cache::SecretCache,
     secret_reader::SecretReader,
@@ -62,7 +62,7 @@ pub struct Context {
     pub(super) workers: FairSemaphore,
     /// Places for reads of whole Secrets.
     pub(super) secret_reads: FairSemaphore,
-    pub(super) waiting: Arc<Waiting<Uuid>>,
+    pub(super) waiting: Arc<Waiters<Uuid>>,
     pub(super) templates: Templates,
     pub(super) departures: Arc<Departures>,
 }
@@ -256,7 +256,7 @@ impl Turn<'_> {
 
     /// The UID of the ServiceKey that this one was restored from, where it was.
     pub(super) fn former(&self) -> Option<Uuid> {
-        self.key.status.as_ref().and_then(status::former)
+        self.key.status.as_ref().and_then(status::former_uid)
     }
 
     /// Whether the ServiceKey goes on with the keys of the one of this UID.

@@ -12,7 +12,7 @@ use super::{
 
 pub(super) fn decide(observed: &Observed) -> Step {
     if !observed.desired.finalizer {
-        return Step::Wait(report::let_go(observed));
+        return Step::Wait(report::released(observed));
     }
     let asks_the_remote_side =
         !observed.desired.keeps_keys() || observed.desired.retain && observed.marks_keys;

@@ -454,11 +454,11 @@ fn keep(observed: &Observed, key: &KeyRecord) -> Step {
     {
         return unbind(observed, unusable.sequence);
     }
-    let pending = Pending::of(observed, key);
+    let pending = RemoteDuties::of(observed, key);
     match &observed.provider {
         ProviderView::Available if pending.anything() => pending.next_step(observed, recorded, key),
         ProviderView::Closed(_) if pending.revokes() => {
-            Pending { doubt: false, rotation: false, room: false, ..pending }
+            RemoteDuties { doubt: false, rotation: false, room: false, ..pending }
                 .next_step(observed, recorded, key)
         }
         ProviderView::Closed(problem) | ProviderView::Unavailable(problem)
@@ -538,7 +538,7 @@ fn unusable_next<'a>(observed: &'a Observed, key: &KeyRecord) -> Option<&'a Unus
 }
 
 /// What is to be done at the remote side besides the current key.
-struct Pending {
+struct RemoteDuties {
     /// Nobody knows whether the current key is still there, or which one it is.
     doubt: bool,
     revocation: Option<Sequence>,
@@ -551,7 +551,7 @@ struct Pending {
     room: bool,
 }
 
-impl Pending {
+impl RemoteDuties {
     fn of(observed: &Observed, key: &KeyRecord) -> Self {
         let gone = observed.recorded.departure(key.sequence).is_some();
         let due =

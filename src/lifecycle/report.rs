@@ -386,7 +386,7 @@ pub(super) fn suspended(observed: &Observed) -> Wait {
 }
 
 /// Nothing is left to do.
-pub(super) fn let_go(observed: &Observed) -> Wait {
+pub(super) fn released(observed: &Observed) -> Wait {
     let problem = Problem { reason: Reason::Deleting, message: "nothing is left to revoke".to_owned() };
     Wait::new(Requeue::OnChange, standing(observed, &problem))
 }

@@ -42,7 +42,7 @@ impl Health {
         let stuck = self.heart.elapsed().filter(|silence| *silence > heart).map(|silence| {
             format!("the operator's loop has stood still for {} s; something blocks it", silence.as_secs())
         });
-        let dead = self.watches.silences().into_iter().filter(|(_, silence)| *silence > watch);
+        let dead = self.watches.elapsed().into_iter().filter(|(_, silence)| *silence > watch);
         let dead = dead.map(|(path, silence)| {
             format!("the watch of `{path}` has given no sign of life for {} s", silence.as_secs())
         });

@@ -77,7 +77,7 @@ where
                 pulse.iter().for_each(WatchActivity::touch);
             }
             let status = answer.as_ref().ok().map(|response| response.status().as_u16());
-            metrics.asked_the_api_server(asked, status, began.elapsed());
+            metrics.count_api_request(asked, status, began.elapsed());
             Ok(guarded(asked, answer?.map(|body| ObservedBody { body, pulse })))
         }
         .boxed()
@@ -216,7 +216,7 @@ mod tests {
         let mut client = Observation { metrics: metrics.clone() }.layer(Away);
         let request = Request::get(uri).body(RequestBody::empty()).unwrap();
         assert!(client.call(request).await.is_err());
-        let silence = metrics.watches().silences()[0].1;
+        let silence = metrics.watches().elapsed()[0].1;
         (metrics, silence)
     }
 

@@ -54,7 +54,7 @@ impl Watches {
 
     /// How long each has been silent, with its path.
     #[must_use]
-    pub fn silences(&self) -> Vec<(String, Duration)> {
+    pub fn elapsed(&self) -> Vec<(String, Duration)> {
         let silence = |state: Arc<WatchState>| {
             let last = *state.last_sign.lock().unwrap_or_else(PoisonError::into_inner);
             (state.path.clone(), last.elapsed())
@@ -107,14 +107,14 @@ mod tests {
         assert_eq!(watches.unfilled(), Some(vec![]));
         drop(keys);
         assert!(watches.pulse("/servicekeys").is_none());
-        assert_eq!(watches.silences().len(), 1);
+        assert_eq!(watches.elapsed().len(), 1);
     }
 
     #[test]
     fn a_sign_of_life_ends_a_silence() {
         let watches = Watches::default();
         let _secrets = watches.begin("/secrets");
-        let silence = || watches.silences().remove(0).1;
+        let silence = || watches.elapsed().remove(0).1;
         std::thread::sleep(Duration::from_millis(20));
         let before = silence();
         assert!(before >= Duration::from_millis(20));

@@ -132,7 +132,7 @@ impl<'a> Exchange<'a> {
     async fn send(&mut self, request: Request, links: &Links) -> Result<Response, BackendError> {
         let CloudFoundry { http, session, .. } = self.foundry;
         let request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
-        let tokens = match session.pass(links, http)? {
+        let tokens = match session.authorize(links, http)? {
             Authorization::Header(header) => return self.send_once(sign(request, &header)).await,
             Authorization::Tokens(tokens) => tokens,
         };

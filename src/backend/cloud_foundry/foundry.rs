@@ -164,10 +164,10 @@ impl CloudFoundry {
         let as_asked = request;
         let request = &*self.named_here(request).await?;
         // It is there already where only its credentials could not be read.
-        if let Some(made) = self.watch.made_for(request)
+        if let Some(made) = self.watch.created_key_for(request)
             && let Some(issued) = self.issued(request, &made).await?
         {
-            self.watch.ends(request.identity);
+            self.watch.remove(request.identity);
             return Ok(Bound::Issued(issued));
         }
         let instance = self.instance(&target, request.instance.space_limit.as_ref()).await?;
@@ -285,7 +285,7 @@ impl CloudFoundry {
         let key = match self.sight_of(request, work).await? {
             OperationState::Unknown => return Ok(Progress::Running { said: None, retry_after: None }),
             OperationState::Absent if work == RemoteOperation::Unbind => {
-                self.watch.ends(request.identity);
+                self.watch.remove(request.identity);
                 self.confirmed.remove(request);
                 return Ok(Progress::Succeeded);
             }
@@ -363,7 +363,7 @@ impl CloudFoundry {
             && let JobState::Failed { said, .. } = self.job(request, token).await?
         {
             let said = format!("{said}; the API still shows it to be in progress");
-            self.watch.ends(request.identity);
+            self.watch.remove(request.identity);
             // The name is taken until the key is deleted.
             return Ok(Progress::Failed { said, leaves_orphan: work == RemoteOperation::Bind });
         }
@@ -384,7 +384,7 @@ impl CloudFoundry {
     }
 
     fn failed(&self, request: &KeyRequest, said: String) -> Progress {
-        self.watch.ends(request.identity);
+        self.watch.remove(request.identity);
         Progress::Failed { said, leaves_orphan: false }
     }
 
@@ -426,12 +426,12 @@ impl CloudFoundry {
             Some(CreatedKey { guid, name: None, created_at: None })
         };
         // It may have been made for the ServiceKey that this one claims to be restored from.
-        let made = self.watch.made(request.identity).filter(|_| request.restored.is_none());
+        let made = self.watch.created_key(request.identity).filter(|_| request.restored.is_none());
         let known = made.or_else(confirmed);
         if let Some(made) = &known
             && let Some(issued) = self.issued(request, made).await?
         {
-            self.watch.ends(request.identity);
+            self.watch.remove(request.identity);
             return Ok(Fetched::Found(issued));
         }
         let Some(key) = self.find(request).await? else { return Ok(Fetched::Absent) };
@@ -611,7 +611,7 @@ impl CloudFoundry {
         work: RemoteOperation,
         token: Option<String>,
     ) -> Accepted {
-        let first_look = self.watch.begins(request, work);
+        let first_look = self.watch.start(request, work);
         Accepted { token, retry_after: None, longest: None, first_look }
     }
 }

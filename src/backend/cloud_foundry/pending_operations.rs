@@ -250,13 +250,13 @@ impl PendingOperations {
     }
 
     /// Work was accepted: when a first look at it is worth its while.
-    pub(super) fn begins(&self, request: &KeyRequest, work: RemoteOperation) -> Duration {
+    pub(super) fn start(&self, request: &KeyRequest, work: RemoteOperation) -> Duration {
         let now = Instant::now();
         self.note(request, work, now);
         let mut planned = self.next_look.lock().unwrap_or_else(PoisonError::into_inner);
         let look = match *planned {
             Some(planned) if planned > now => planned,
-            Some(last) if self.open() > FEW => (now + FIRST_LOOK).max(last + SPACING),
+            Some(last) if self.unfinished() > FEW => (now + FIRST_LOOK).max(last + SPACING),
             Some(last) => now.max(last) + FIRST_LOOK,
             None => now + FIRST_LOOK,
         };
@@ -265,30 +265,30 @@ impl PendingOperations {
     }
 
     /// How many keys nothing has come of yet.
-    fn open(&self) -> usize {
+    fn unfinished(&self) -> usize {
         self.entries().values().filter(|entry| !entry.is_made).count()
     }
 
     /// The key that came of work that was waited for.
-    pub(super) fn made(&self, identity: Identity) -> Option<CreatedKey> {
-        Some(self.made_from(identity)?.made)
+    pub(super) fn created_key(&self, identity: Identity) -> Option<CreatedKey> {
+        Some(self.created_from(identity)?.made)
     }
 
     /// The same, where it was made from the fields that are asked for.
-    pub(super) fn made_for(&self, request: &KeyRequest) -> Option<CreatedKey> {
+    pub(super) fn created_key_for(&self, request: &KeyRequest) -> Option<CreatedKey> {
         // It may have been made for the ServiceKey that this one claims to be restored from.
         let CreatedFrom { made, inputs } =
-            self.made_from(request.identity).filter(|_| request.restored.is_none())?;
+            self.created_from(request.identity).filter(|_| request.restored.is_none())?;
         inputs.is_none_or(|inputs| inputs == request.inputs).then_some(made)
     }
 
-    fn made_from(&self, identity: Identity) -> Option<CreatedFrom> {
+    fn created_from(&self, identity: Identity) -> Option<CreatedFrom> {
         let made = self.entries().get(&identity)?.made.clone();
         made?.get()
     }
 
     /// Nobody waits for this any longer. The last list goes with the last of them.
-    pub(super) fn ends(&self, identity: Identity) {
+    pub(super) fn remove(&self, identity: Identity) {
         let mut entries = self.entries();
         entries.remove(&identity);
         let is_empty = entries.is_empty();
@@ -434,8 +434,8 @@ impl PendingOperations {
     }
 
     /// Remembers the key that came of work, where there is room for it.
-    fn made_it(&self, identity: Identity, key: &CredentialBinding, share: &MemoryShare) {
-        if self.made_from(identity).is_some() {
+    fn note_created(&self, identity: Identity, key: &CredentialBinding, share: &MemoryShare) {
+        if self.created_from(identity).is_some() {
             return;
         }
         let inputs = key.metadata.annotations.inputs.clone();
@@ -509,7 +509,7 @@ impl CloudFoundry {
                 if let Some(key) =
                     key.filter(|key| work == RemoteOperation::Bind && key.standing() == BindingState::Made)
                 {
-                    self.watch.made_it(request.identity, key, self.http.kept());
+                    self.watch.note_created(request.identity, key, self.http.kept());
                 }
                 return Ok(
                     key.map_or(OperationState::Absent, |key| OperationState::Key(Box::new(key.clone())))
@@ -685,7 +685,7 @@ pub(super) mod tests {
         let api = Api::knowing(&[key(&requests[0], "succeeded"), key(&requests[1], "in progress")]);
         let foundry = api.start().await;
         for request in &requests {
-            foundry.watch.begins(request, RemoteOperation::Bind);
+            foundry.watch.start(request, RemoteOperation::Bind);
         }
         let sights =
             join_all(requests.iter().map(|request| foundry.sight_of(request, RemoteOperation::Bind))).await;
@@ -695,9 +695,9 @@ pub(super) mod tests {
         let asked = api.lists.lock().unwrap().remove(0);
         let names: HashSet<_> = asked["names"].split(',').collect();
         assert_eq!(names, HashSet::from(["key-1", "key-2", "key-3"]));
-        let made = foundry.watch.made(requests[0].identity).unwrap();
+        let made = foundry.watch.created_key(requests[0].identity).unwrap();
         assert_eq!(made.guid, "guid-of-key-1");
-        assert_eq!(foundry.watch.made(requests[1].identity), None);
+        assert_eq!(foundry.watch.created_key(requests[1].identity), None);
     }
 
     /// What is over stays so; what is not is looked at again when the list is too old.
@@ -709,7 +709,7 @@ pub(super) mod tests {
         let request = request(1);
         let api = Api::knowing(&[key(&request, state)]);
         let foundry = api.start().await;
-        foundry.watch.begins(&request, RemoteOperation::Bind);
+        foundry.watch.start(&request, RemoteOperation::Bind);
         foundry.sight_of(&request, RemoteOperation::Bind).await.unwrap();
         // It has to become older than it may be.
         sleep(BOUNDED_AGE + Duration::from_millis(1)).await;
@@ -722,10 +722,10 @@ pub(super) mod tests {
         let (first, second) = (request(1), request(2));
         let api = Api::knowing(&[key(&first, "in progress")]);
         let foundry = api.start().await;
-        foundry.watch.begins(&first, RemoteOperation::Bind);
+        foundry.watch.start(&first, RemoteOperation::Bind);
         foundry.sight_of(&first, RemoteOperation::Bind).await.unwrap();
         api.keys.lock().unwrap().push(key(&second, "succeeded"));
-        foundry.watch.begins(&second, RemoteOperation::Bind);
+        foundry.watch.start(&second, RemoteOperation::Bind);
         let sight = foundry.sight_of(&second, RemoteOperation::Bind).await.unwrap();
         assert_eq!(standing(&sight), Some(BindingState::Made));
         assert_eq!(api.lists(), 2);
@@ -775,7 +775,7 @@ pub(super) mod tests {
     fn what_was_not_asked_about_is_not_kept() {
         let (asked, other) = (request(1), request(2));
         let watch = PendingOperations::new();
-        watch.begins(&asked, RemoteOperation::Bind);
+        watch.start(&asked, RemoteOperation::Bind);
         let question = watch.question();
         let pick = question.pick();
         let is_kept = |shown: Value| pick(serde_json::from_value(shown).unwrap()).is_some();
@@ -797,7 +797,7 @@ pub(super) mod tests {
     ) {
         let watch = PendingOperations::new();
         for number in 0..count {
-            watch.begins(&named(number, format!("{number:0length$}")), RemoteOperation::Bind);
+            watch.start(&named(number, format!("{number:0length$}")), RemoteOperation::Bind);
         }
         let Question { about, names, selector } = watch.question();
         assert_eq!(about.len(), count as usize);
@@ -810,50 +810,50 @@ pub(super) mod tests {
     #[tokio::test]
     async fn names_with_commas_stay_one_name() {
         let watch = PendingOperations::new();
-        watch.begins(&named(1, "a,b".to_owned()), RemoteOperation::Bind);
+        watch.start(&named(1, "a,b".to_owned()), RemoteOperation::Bind);
         assert_eq!(watch.question().names, "a%2Cb");
     }
 
     #[tokio::test(start_paused = true)]
     async fn looks_are_taken_together() {
         let watch = PendingOperations::new();
-        assert_eq!(watch.begins(&request(1), RemoteOperation::Bind), FIRST_LOOK);
+        assert_eq!(watch.start(&request(1), RemoteOperation::Bind), FIRST_LOOK);
         advance(FIRST_LOOK / 2).await;
         assert_eq!(
-            watch.begins(&request(2), RemoteOperation::Bind),
+            watch.start(&request(2), RemoteOperation::Bind),
             FIRST_LOOK / 2,
             "the look that is planned"
         );
         advance(FIRST_LOOK).await;
-        assert_eq!(watch.begins(&request(3), RemoteOperation::Bind), FIRST_LOOK, "few keys wait for nobody");
+        assert_eq!(watch.start(&request(3), RemoteOperation::Bind), FIRST_LOOK, "few keys wait for nobody");
         for number in 4..100 {
             assert_eq!(
-                watch.begins(&request(number), RemoteOperation::Bind),
+                watch.start(&request(number), RemoteOperation::Bind),
                 FIRST_LOOK,
                 "the look that is planned"
             );
         }
         advance(FIRST_LOOK * 3 / 2).await;
         assert_eq!(
-            watch.begins(&request(100), RemoteOperation::Bind),
+            watch.start(&request(100), RemoteOperation::Bind),
             SPACING - FIRST_LOOK / 2,
             "not at once again"
         );
         advance(SPACING * 2).await;
-        assert_eq!(watch.begins(&request(101), RemoteOperation::Bind), FIRST_LOOK);
+        assert_eq!(watch.start(&request(101), RemoteOperation::Bind), FIRST_LOOK);
     }
 
     #[tokio::test]
     async fn a_key_that_was_made_is_known_until_it_is_taken() {
         let request = request(1);
         let foundry = Api::knowing(&[key(&request, "succeeded")]).start().await;
-        foundry.watch.begins(&request, RemoteOperation::Bind);
+        foundry.watch.start(&request, RemoteOperation::Bind);
         foundry.sight_of(&request, RemoteOperation::Bind).await.unwrap();
-        assert!(foundry.watch.made_for(&request).is_some());
+        assert!(foundry.watch.created_key_for(&request).is_some());
         let of_other_fields = KeyRequest { inputs: "other fields".to_owned(), ..request.clone() };
-        assert_eq!(foundry.watch.made_for(&of_other_fields), None);
-        foundry.watch.ends(request.identity);
-        assert_eq!(foundry.watch.made_for(&request), None);
+        assert_eq!(foundry.watch.created_key_for(&of_other_fields), None);
+        foundry.watch.remove(request.identity);
+        assert_eq!(foundry.watch.created_key_for(&request), None);
     }
 
     #[rstest]
@@ -887,12 +887,12 @@ pub(super) mod tests {
         let watch = PendingOperations::new();
         let [one, two] = [1, 2].map(|number| at_instance(number, "db"));
         let elsewhere = at_instance(3, "other");
-        watch.begins(&one, RemoteOperation::Unbind);
+        watch.start(&one, RemoteOperation::Unbind);
         assert!(watch.take_turn(&two).is_ok(), "no broker has said anything yet");
         watch.note_busy_broker(&two);
         assert!(watch.take_turn(&two).is_err() && watch.waits_for_turn(two.identity));
         assert!(watch.take_turn(&elsewhere).is_ok());
-        watch.ends(one.identity);
+        watch.remove(one.identity);
         assert!(watch.take_turn(&two).is_ok() && !watch.waits_for_turn(two.identity));
         assert!(watch.take_turn(&one).is_err(), "the other one's turn has come");
         watch.give_up_turn(two.identity);
@@ -968,7 +968,7 @@ pub(super) mod tests {
     async fn jobs_are_looked_at_ever_more_rarely() {
         let watch = PendingOperations::new();
         let key = request(1);
-        watch.begins(&key, RemoteOperation::Unbind);
+        watch.start(&key, RemoteOperation::Unbind);
         let mut looks = Vec::new();
         for second in 0..1200 {
             if watch.is_job_due(key.identity, PATIENCE_WITHOUT_EFFECT) {

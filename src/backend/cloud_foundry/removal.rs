@@ -46,7 +46,7 @@ impl CloudFoundry {
         }
         let unbound = Box::pin(self.revoke(request)).await;
         if unbound.is_err() {
-            self.watch.ends(request.identity);
+            self.watch.remove(request.identity);
         }
         unbound
     }
@@ -91,7 +91,7 @@ impl CloudFoundry {
         if let Some(accepted) = Box::pin(self.delete_unmarked(request)).await? {
             return Ok(Unbound::Accepted(accepted));
         }
-        self.watch.ends(request.identity);
+        self.watch.remove(request.identity);
         Ok(if removed { Unbound::Gone } else { Unbound::Absent })
     }
 
@@ -228,7 +228,7 @@ impl CloudFoundry {
                 _ => return Err(exchange.refused(&response).await),
             }
         }
-        self.watch.ends(request.identity);
+        self.watch.remove(request.identity);
         self.confirmed.remove(request);
         Ok(released)
     }

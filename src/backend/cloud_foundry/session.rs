@@ -124,7 +124,7 @@ impl CloudFoundrySession {
     ///
     /// # Errors
     /// Where a login can't be sent.
-    pub(super) fn pass(&self, links: &Links, http: &HttpClient) -> Result<Authorization, BackendError> {
+    pub(super) fn authorize(&self, links: &Links, http: &HttpClient) -> Result<Authorization, BackendError> {
         if let CloudFoundryLogin::Bearer { token } = &self.auth {
             return header(token).map(Authorization::Header);
         }

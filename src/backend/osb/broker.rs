@@ -134,7 +134,7 @@ impl Broker {
             StatusCode::ACCEPTED if plan.retrievable => {
                 exchange.accepted(&response, plan.longest_operation).map(Bound::Accepted)
             }
-            StatusCode::BAD_REQUEST if self.was_moved(&target, &plan.ids()).await => {
+            StatusCode::BAD_REQUEST if self.has_moved(&target, &plan.ids()).await => {
                 let what = "bind failed: the instance was moved to another plan; retrying with that plan";
                 Err(BackendError::new(ErrorClass::Transient, what))
             }

@@ -128,7 +128,7 @@ impl Broker {
     }
 
     /// Whether the broker says that the instance is of another plan than this one. That is kept for the next attempt.
-    pub(super) async fn was_moved(&self, target: &BrokerTarget<'_>, sent: &PlanIds) -> bool {
+    pub(super) async fn has_moved(&self, target: &BrokerTarget<'_>, sent: &PlanIds) -> bool {
         let Some(place) = self.present_place(target, is_believed).await else { return false };
         let catalog = self.catalog.latest();
         let plan = catalog.and_then(|catalog| catalog.resolve(&place.offering, &place.plan).ok());

@@ -154,7 +154,7 @@ pub fn backend(
         Author::Administrator => HttpConfig::CACHED_FOR_CLUSTER,
     };
     let observed_as = |kind| {
-        let http = http_config(spec, logins, &addresses, metrics.remote_side(kind), shares, held)?;
+        let http = http_config(spec, logins, &addresses, metrics.observer(kind), shares, held)?;
         Ok::<_, Problem>(HttpConfig { cached, login_pause: *login_pause, ..http })
     };
     match spec.backend() {

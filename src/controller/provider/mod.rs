@@ -50,7 +50,7 @@ use super::{
     as_field_manager,
     error::{Error, bounded},
     local_state::Backoff,
-    queue::{Ticket, Waiting},
+    queue::{Ticket, Waiters},
     shared::Shared,
     status::condition,
     unread::{self, Received},
@@ -79,9 +79,9 @@ struct ProviderContext<K: Provider> {
     list: InitialList,
     checks: Mutex<HashMap<ProviderId, ProviderCheck>>,
     /// The providers whose check waits or is under way, told of each change that the watch shows.
-    edits: Waiting<ProviderId>,
+    edits: Waiters<ProviderId>,
     /// The same, told of each event that reconciles the provider again whatever its generation is.
-    wakes: Waiting<ProviderId>,
+    wakes: Waiters<ProviderId>,
 }
 
 /// The last check of a provider.
@@ -117,8 +117,8 @@ where
         shared,
         providers: cache.store.clone(),
         checks: Mutex::default(),
-        edits: Waiting::default(),
-        wakes: Waiting::default(),
+        edits: Waiters::default(),
+        wakes: Waiters::default(),
     });
     let released = context.shared.registry.subscribe_releases().filter_map(|id| future::ready(K::named(&id)));
     let (noting, waking) = (Arc::clone(&context), Arc::clone(&context));
@@ -149,7 +149,7 @@ async fn reconcile<K: Provider>(woken: Arc<K>, context: Arc<ProviderContext<K>>)
     let span = tracing::error_span!("reconcile", provider = %id);
     let result = context.reconcile(&id, provider.as_ref()).instrument(span).await;
     let outcome = context.outcome(&id, &result);
-    context.shared.metrics.reconciled(K::KIND.as_str(), outcome, began.elapsed());
+    context.shared.metrics.count_reconcile(K::KIND.as_str(), outcome, began.elapsed());
     if let Err(error) = &result
         && !matches!(error, Error::Outdated)
     {
@@ -267,7 +267,7 @@ impl<K: Provider> ProviderContext<K> {
         check: ProviderCheck,
         hindrance: Option<Problem>,
     ) -> Result<Duration, Error> {
-        self.shared.metrics.provider_checked(id.namespace.as_deref(), &id.name, check.outcome.is_ok());
+        self.shared.metrics.set_provider_ready(id.namespace.as_deref(), &id.name, check.outcome.is_ok());
         self.report(provider, &check, hindrance).await?;
         let wait = check.due.saturating_duration_since(Instant::now());
         self.checks().insert(id.clone(), check);

@@ -153,7 +153,7 @@ impl<K: Provider> ProviderContext<K> {
             let about = provider.object_ref(&());
             match backend.discard(&key).await {
                 Ok(()) => {
-                    self.shared.metrics.orphan_revoked(backend.kind());
+                    self.shared.metrics.count_revoked_orphan(backend.kind());
                     events.normal(
                         about,
                         "OrphanRevoked",
@@ -173,7 +173,7 @@ impl<K: Provider> ProviderContext<K> {
     /// Reports the orphans that are left, in an event where they are others than before.
     fn tell_of(&self, id: &ProviderId, provider: &K, before: &OrphanScan, left: Left) -> Option<Orphans> {
         let Left { count, first, names } = left;
-        self.shared.metrics.orphans(id.namespace.as_deref(), &id.name, count);
+        self.shared.metrics.set_orphans(id.namespace.as_deref(), &id.name, count);
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let orphans = (count > 0).then_some(Orphans { count, names });
         if let Some(first) = first

@@ -51,7 +51,7 @@ impl Election {
     /// renewed lasts for `duration`, in full seconds.
     #[must_use]
     pub fn new(client: Client, namespace: &str, name: String, duration: Duration, metrics: Metrics) -> Self {
-        let (leads, leadership) = Leadership::awaited();
+        let (leads, leadership) = Leadership::pending();
         Self {
             leases: Api::namespaced(client, namespace),
             candidate: Candidate::new(name, Timing { lease: duration }),
@@ -138,7 +138,7 @@ impl Election {
                 self.candidate.claimed(lease::seen(&lease), asked);
                 self.lease = Some(*lease);
                 if !self.leads.send_replace(true) {
-                    self.metrics.leads(true);
+                    self.metrics.set_leader(true);
                     tracing::info!(name = self.candidate.name(), "took the lead");
                 }
             }

@@ -15,13 +15,13 @@ impl Leadership {
     }
 
     /// Nobody leads yet; whoever has the sender says when.
-    pub(super) fn awaited() -> (Sender<bool>, Self) {
+    pub(super) fn pending() -> (Sender<bool>, Self) {
         let (sender, receiver) = watch::channel(false);
         (sender, Self(receiver))
     }
 
     /// Waits until this process leads, however long that takes.
-    pub async fn taken(&self) {
+    pub async fn wait(&self) {
         if self.0.clone().wait_for(|leads| *leads).await.is_err() {
             // The election is over, and was not won: the process is about to end.
             std::future::pending::<()>().await;
@@ -37,27 +37,27 @@ mod tests {
 
     #[test]
     fn a_process_that_is_alone_leads_at_once() {
-        assert!(Leadership::sole().taken().now_or_never().is_some());
+        assert!(Leadership::sole().wait().now_or_never().is_some());
     }
 
     #[tokio::test]
     async fn everybody_waits_until_the_lead_is_taken() {
-        let (sender, leadership) = Leadership::awaited();
-        assert!(leadership.taken().now_or_never().is_none());
+        let (sender, leadership) = Leadership::pending();
+        assert!(leadership.wait().now_or_never().is_none());
         let waiting = tokio::spawn({
             let leadership = leadership.clone();
-            async move { leadership.taken().await }
+            async move { leadership.wait().await }
         });
         sender.send_replace(true);
         waiting.await.unwrap();
         drop(sender);
-        assert!(leadership.taken().now_or_never().is_some());
+        assert!(leadership.wait().now_or_never().is_some());
     }
 
     #[test]
     fn an_election_that_ends_unwon_lets_nobody_work() {
-        let (sender, leadership) = Leadership::awaited();
+        let (sender, leadership) = Leadership::pending();
         drop(sender);
-        assert!(leadership.taken().now_or_never().is_none());
+        assert!(leadership.wait().now_or_never().is_none());
     }
 }

@@ -135,7 +135,7 @@ pub(super) struct Keys {
     operations: Family<OperationLabels, Counter>,
     rotations: Family<RotationLabels, Counter>,
     orphan_mitigations: Family<BackendLabels, Counter>,
-    left_behind: Family<BackendLabels, Counter>,
+    count_left_behind: Family<BackendLabels, Counter>,
     orphans: Family<ProviderLabels, Gauge>,
     orphans_revoked: Family<BackendLabels, Counter>,
     provider_ready: Family<ProviderLabels, Gauge>,
@@ -155,7 +155,7 @@ impl Keys {
         catalog.add(&OPERATIONS, self.operations.clone());
         catalog.add(&ROTATIONS, self.rotations.clone());
         catalog.add(&ORPHAN_MITIGATIONS, self.orphan_mitigations.clone());
-        catalog.add(&LEFT_BEHIND, self.left_behind.clone());
+        catalog.add(&LEFT_BEHIND, self.count_left_behind.clone());
         catalog.add(&ORPHANS, self.orphans.clone());
         catalog.add(&ORPHANS_REVOKED, self.orphans_revoked.clone());
         catalog.add(&PROVIDER_READY, self.provider_ready.clone());
@@ -166,7 +166,7 @@ impl Keys {
         for outcome in ROTATION_OUTCOMES {
             let _ = self.rotations.get_or_create(&RotationLabels { backend, outcome });
         }
-        for counter in [&self.orphan_mitigations, &self.left_behind, &self.orphans_revoked] {
+        for counter in [&self.orphan_mitigations, &self.count_left_behind, &self.orphans_revoked] {
             let _ = counter.get_or_create(&BackendLabels { backend });
         }
     }
@@ -209,31 +209,31 @@ impl Keys {
 
 impl Metrics {
     /// Counts something that was wanted of a remote side for a key.
-    pub fn key_operation(&self, backend: &'static str, operation: KeyOperation, outcome: KeyOutcome) {
+    pub fn count_key_operation(&self, backend: &'static str, operation: KeyOperation, outcome: KeyOutcome) {
         let (operation, outcome) = (operation.into(), outcome.into());
         self.0.keys.operations.get_or_create(&OperationLabels { backend, operation, outcome }).inc();
     }
 
     /// Counts a rotation: whether the next key is in the Secret, or could not be made.
-    pub fn rotated(&self, backend: &'static str, completed: bool) {
+    pub fn count_rotation(&self, backend: &'static str, completed: bool) {
         let [done, failed] = ROTATION_OUTCOMES;
         let outcome = if completed { done } else { failed };
         self.0.keys.rotations.get_or_create(&RotationLabels { backend, outcome }).inc();
     }
 
     /// Counts a call that may have made a key which nobody wants, and which is revoked now.
-    pub fn orphan_mitigated(&self, backend: &'static str) {
+    pub fn count_mitigated_orphan(&self, backend: &'static str) {
         self.0.keys.orphan_mitigations.get_or_create(&BackendLabels { backend }).inc();
     }
 
     /// Counts keys that stay at the remote side because the user let go of them.
     pub fn left_behind(&self, backend: &'static str, keys: usize) {
         let keys = u64::try_from(keys).unwrap_or(u64::MAX);
-        self.0.keys.left_behind.get_or_create(&BackendLabels { backend }).inc_by(keys);
+        self.0.keys.count_left_behind.get_or_create(&BackendLabels { backend }).inc_by(keys);
     }
 
     /// Notes how many keys of a provider have no ServiceKey, by the last list of all its keys.
-    pub fn orphans(&self, namespace: Option<&str>, name: &str, keys: usize) {
+    pub fn set_orphans(&self, namespace: Option<&str>, name: &str, keys: usize) {
         let (labels, known) = (self.0.providers.labels(namespace, name), &self.0.keys);
         if labels.is_of_further() {
             known.note_further(&labels, name, |known| known.orphans = keys);
@@ -243,12 +243,12 @@ impl Metrics {
     }
 
     /// Counts a key that had no ServiceKey, and was revoked because the provider says so.
-    pub fn orphan_revoked(&self, backend: &'static str) {
+    pub fn count_revoked_orphan(&self, backend: &'static str) {
         self.0.keys.orphans_revoked.get_or_create(&BackendLabels { backend }).inc();
     }
 
     /// Notes what the last check of a provider showed.
-    pub fn provider_checked(&self, namespace: Option<&str>, name: &str, ready: bool) {
+    pub fn set_provider_ready(&self, namespace: Option<&str>, name: &str, ready: bool) {
         let (labels, known) = (self.0.providers.labels(namespace, name), &self.0.keys);
         if labels.is_of_further() {
             known.note_further(&labels, name, |known| known.ready = ready);

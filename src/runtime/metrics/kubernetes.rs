@@ -152,7 +152,7 @@ struct WatchAges(Watches);
 impl Collector for WatchAges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut ages = BTreeMap::<_, Duration>::new();
-        for (path, silence) in self.0.silences() {
+        for (path, silence) in self.0.elapsed() {
             let age = ages.entry(ApiRequest::resource_at(&path)).or_default();
             *age = silence.max(*age);
         }
@@ -163,7 +163,7 @@ impl Collector for WatchAges {
 
 impl Metrics {
     /// Counts a request to the API server; without a status where no answer came.
-    pub fn asked_the_api_server(&self, request: ApiRequest, status: Option<u16>, took: Duration) {
+    pub fn count_api_request(&self, request: ApiRequest, status: Option<u16>, took: Duration) {
         let ApiRequest { verb, resource } = request;
         let Kubernetes { requests, durations, .. } = &self.0.kubernetes;
         requests.get_or_create(&ApiRequestLabels { verb, resource, status: ApiStatusLabel(status) }).inc();

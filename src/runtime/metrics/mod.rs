@@ -49,7 +49,7 @@ struct Families {
     remote: RemoteMetrics,
     kubernetes: Kubernetes,
     process: ProcessMetrics,
-    heart: Heartbeat,
+    heartbeat: Heartbeat,
     providers: NamedProviders,
 }
 
@@ -63,7 +63,7 @@ impl Metrics {
     /// The heart of the operator that counts here.
     #[must_use]
     pub fn heart(&self) -> &Heartbeat {
-        &self.0.heart
+        &self.0.heartbeat
     }
 
     /// Everything in the text format of OpenMetrics.

@@ -47,7 +47,7 @@ impl ProcessMetrics {
 
 impl Metrics {
     /// Notes whether this replica does the work.
-    pub fn leads(&self, leads: bool) {
+    pub fn set_leader(&self, leads: bool) {
         self.0.process.leader.set(i64::from(leads));
     }
 }

@@ -91,7 +91,7 @@ impl Reconciles {
 
 impl Metrics {
     /// Counts a look at an object of this kind.
-    pub fn reconciled(&self, kind: &'static str, outcome: ReconcileOutcome, took: Duration) {
+    pub fn count_reconcile(&self, kind: &'static str, outcome: ReconcileOutcome, took: Duration) {
         let Reconciles { outcomes, durations } = &self.0.reconciles;
         outcomes.get_or_create(&OutcomeLabels { kind, outcome: outcome.into() }).inc();
         durations.get_or_create(&KindLabels { kind }).observe(took.as_secs_f64());

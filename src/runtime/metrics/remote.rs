@@ -177,7 +177,7 @@ fn name(method: &Method) -> &'static str {
 impl Metrics {
     /// Who counts the calls to a remote side of this kind.
     #[must_use]
-    pub fn remote_side(&self, backend: &'static str) -> Arc<dyn Observer> {
+    pub fn observer(&self, backend: &'static str) -> Arc<dyn Observer> {
         let metrics = self.0.remote.clone();
         let _ = metrics.pauses.get_or_create(&BackendLabels { backend });
         self.0.keys.begin(backend);
@@ -198,7 +198,7 @@ mod tests {
     #[case::none(CallOutcome::Unanswered, "unanswered")]
     fn a_call_is_counted_by_its_route_and_outcome(#[case] outcome: CallOutcome, #[case] status: &str) {
         let metrics = Metrics::default();
-        let remote = metrics.remote_side("CloudFoundry");
+        let remote = metrics.observer("CloudFoundry");
         let (method, took) = (Method::GET, Duration::from_millis(200));
         remote.called(&ObservedCall { route: "/v3/jobs/{job}", method: &method, outcome, took });
         let text = metrics.text();

@@ -12,19 +12,19 @@ const BACKEND: &str = "OpenServiceBroker";
 fn exercised() -> (Metrics, crate::runtime::Watch) {
     let metrics = Metrics::default();
     let watch = metrics.watches().begin("/apis/servicekeys.dev/v1alpha1/servicekeys");
-    metrics.reconciled("ServiceKey", ReconcileOutcome::Settled, Duration::from_millis(3));
+    metrics.count_reconcile("ServiceKey", ReconcileOutcome::Settled, Duration::from_millis(3));
     let _queue = metrics.provider_queue(Some("training"), "broker");
-    metrics.key_operation(BACKEND, KeyOperation::Bind, KeyOutcome::Done);
-    metrics.rotated(BACKEND, true);
-    metrics.orphan_mitigated(BACKEND);
+    metrics.count_key_operation(BACKEND, KeyOperation::Bind, KeyOutcome::Done);
+    metrics.count_rotation(BACKEND, true);
+    metrics.count_mitigated_orphan(BACKEND);
     metrics.left_behind(BACKEND, 3);
-    metrics.orphans(None, "cf-eu10", 2);
-    metrics.orphan_revoked(BACKEND);
-    metrics.provider_checked(None, "cf-eu10", true);
+    metrics.set_orphans(None, "cf-eu10", 2);
+    metrics.count_revoked_orphan(BACKEND);
+    metrics.set_provider_ready(None, "cf-eu10", true);
     metrics.set_state_source(|| {
         vec![ProviderState { backend: BACKEND, next_expiry: Some(7.0), ..ProviderState::default() }]
     });
-    let remote = metrics.remote_side(BACKEND);
+    let remote = metrics.observer(BACKEND);
     remote.paused();
     remote.called(&ObservedCall {
         route: "/v2/catalog",
@@ -32,7 +32,7 @@ fn exercised() -> (Metrics, crate::runtime::Watch) {
         outcome: CallOutcome::Answered(200),
         took: Duration::ZERO,
     });
-    metrics.asked_the_api_server(ApiRequest { verb: "get", resource: "secrets" }, Some(200), Duration::ZERO);
+    metrics.count_api_request(ApiRequest { verb: "get", resource: "secrets" }, Some(200), Duration::ZERO);
     (metrics, watch)
 }
 
@@ -79,8 +79,8 @@ fn every_family_says_what_it_is_for() {
 #[test]
 fn clones_count_together() {
     let metrics = Metrics::default();
-    metrics.clone().orphan_mitigated(BACKEND);
-    metrics.orphan_mitigated(BACKEND);
+    metrics.clone().count_mitigated_orphan(BACKEND);
+    metrics.count_mitigated_orphan(BACKEND);
     let text = metrics.text();
     assert!(
         text.contains("servicekeys_orphan_mitigations_total{backend=\"OpenServiceBroker\"} 2\n"),
@@ -94,8 +94,8 @@ fn counting(providers: usize) -> Metrics {
     let metrics = Metrics::default();
     for name in (0..providers).map(|number| format!("p{number}")) {
         let _queue = metrics.provider_queue(Some("training"), &name);
-        metrics.provider_checked(Some("training"), &name, true);
-        metrics.orphans(Some("training"), &name, 1);
+        metrics.set_provider_ready(Some("training"), &name, true);
+        metrics.set_orphans(Some("training"), &name, 1);
     }
     metrics.set_state_source(move || {
         let stock = |number| ProviderState {
@@ -127,9 +127,9 @@ fn many_providers_of_one_namespace_have_as_many_series_as_a_few() {
     assert!(text.contains(&format!("servicekeys_provider_ready{{{further}}} 1\n")), "{text}");
     assert!(text.contains(&format!("{{backend=\"{BACKEND}\",{further},state=\"ready\"}} 290")), "{text}");
 
-    metrics.provider_checked(Some("training"), "p200", false);
+    metrics.set_provider_ready(Some("training"), "p200", false);
     assert!(metrics.text().contains(&format!("servicekeys_provider_ready{{{further}}} 0\n")));
-    metrics.provider_checked(Some("elsewhere"), "broker", true);
+    metrics.set_provider_ready(Some("elsewhere"), "broker", true);
     let of_others = "provider_namespace=\"elsewhere\",provider=\"broker\"";
     assert!(metrics.text().contains(of_others), "nobody takes the place of another namespace");
     for number in 0..300 {
@@ -143,8 +143,8 @@ fn many_providers_of_one_namespace_have_as_many_series_as_a_few() {
 fn a_provider_that_is_gone_leaves_no_series() {
     let metrics = Metrics::default();
     let names = |metrics: &Metrics| metrics.text().matches("provider=\"broker\"").count();
-    metrics.orphans(Some("training"), "broker", 1);
-    metrics.provider_checked(Some("training"), "broker", true);
+    metrics.set_orphans(Some("training"), "broker", 1);
+    metrics.set_provider_ready(Some("training"), "broker", true);
     let _queue = metrics.provider_queue(Some("training"), "broker");
     assert!(names(&metrics) > 3, "{}", metrics.text());
     metrics.forget_provider(Some("training"), "broker");
@@ -165,8 +165,8 @@ fn a_further_provider_is_counted_once_whatever_becomes_of_the_others() {
     assert_eq!(orphans_of_training(&metrics), 11);
     metrics.forget_provider(Some("training"), "p1");
     let _ = metrics.text();
-    metrics.provider_checked(Some("training"), "p10", false);
-    metrics.orphans(Some("training"), "p10", 1);
+    metrics.set_provider_ready(Some("training"), "p10", false);
+    metrics.set_orphans(Some("training"), "p10", 1);
     assert_eq!(orphans_of_training(&metrics), 10, "{}", metrics.text());
     metrics.forget_provider(Some("training"), "p10");
     assert_eq!(orphans_of_training(&metrics), 9);
@@ -193,6 +193,6 @@ fn who_asks_what_there_is_brings_no_provider_back() {
         (0..labels::MOST_PROVIDERS).map(stock).collect()
     });
     assert_eq!(series(&metrics), 0, "{}", metrics.text());
-    metrics.provider_checked(Some("training"), "broker", true);
+    metrics.set_provider_ready(Some("training"), "broker", true);
     assert!(metrics.text().contains("provider_namespace=\"training\",provider=\"broker\""), "it has its own");
 }
