@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, KubeSchema, ResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::{
     duration::Duration, ibm_access::IbmCloudKey, reference::ProviderRef, reference::SecretKeyRef, rules,
@@ -222,6 +223,20 @@ pub struct Instance {
     #[schemars(schema_with = "schema::annotations")]
     #[x_kube(validation = rules::qualified_keys("annotation"))]
     pub annotations: BTreeMap<String, String>,
+}
+
+impl ServiceKey {
+    /// The UID, which every stored object has; `None` where it is missing or malformed.
+    #[must_use]
+    pub fn parsed_uid(&self) -> Option<Uuid> {
+        Uuid::try_parse(self.metadata.uid.as_deref()?).ok()
+    }
+
+    /// The name of the Secret: `spec.secret.name`, or the name of the ServiceKey.
+    #[must_use]
+    pub fn secret_name(&self) -> String {
+        self.spec.secret.name.clone().unwrap_or_else(|| self.name_any())
+    }
 }
 
 impl Instance {

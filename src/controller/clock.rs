@@ -1,20 +1,21 @@
-//! Leaps of the clock. Whoever rests until a time sleeps by another clock, which does not leap, and stands still while
-//! the machine does: after a leap ahead everybody has to look at the time again.
+//! The clock, and its jumps. A reconcile that waits until a time sleeps by a monotonic clock, which does not jump and stands
+//! still while the machine does. After a jump forward every ServiceKey has to look at the time again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::{Stream, stream};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::Clock;
+/// Returns the time. Tests bring their own.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// How often the two clocks are compared.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// What makes nobody late who counts in full seconds is no leap.
-const LEAP: SignedDuration = SignedDuration::from_secs(1);
+/// The smallest jump. Times in statuses have full seconds.
+const SMALLEST_JUMP: SignedDuration = SignedDuration::from_secs(1);
 
-/// Tells of each leap ahead. A leap back needs no telling: whoever is woken too early rests again.
+/// Reports each jump forward. After a jump back a reconcile that was woken too early waits again.
 pub fn forward_jumps(clock: Clock) -> impl Stream<Item = ()> + Send + 'static {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -24,9 +25,9 @@ pub fn forward_jumps(clock: Clock) -> impl Stream<Item = ()> + Send + 'static {
             ticks.tick().await;
             let now = (clock(), Instant::now());
             match jump(since, now) {
-                lead if lead >= LEAP => return Some(((), (clock, ticks, now))),
-                lead if lead.is_negative() => since = now,
-                // Many small leaps are a leap.
+                jump if jump >= SMALLEST_JUMP => return Some(((), (clock, ticks, now))),
+                jump if jump.is_negative() => since = now,
+                // Many small jumps are a jump.
                 _ => {}
             }
         }

@@ -1,39 +1,24 @@
-//! The shell around the decisions: it watches, observes, carries out one effect at a time, and shows the status.
+//! The shell around the decisions: it watches, observes, carries out one effect at a time, and publishes the status.
 
-mod act;
 mod answer_memory;
-mod ask;
 mod clock;
 mod error;
 mod events;
 mod finalizer;
-mod heirs;
-mod local_state;
-mod metrics;
-mod missing_keys;
+mod ids;
 mod namespaces;
-mod observe;
 mod provider;
 mod queue;
-mod reconcile;
 mod run;
 mod scope;
-mod seats;
-mod secret_cache;
-mod secret_reader;
-mod secret_reservations;
+mod service_key;
 mod shared;
 mod state_metrics;
-mod status;
-mod templates;
-mod term;
-mod turn;
 mod unread;
-mod vanished;
-mod version;
 mod watch;
 
-pub use run::{Clock, Operator, Options};
+pub use clock::Clock;
+pub use run::{Operator, Options};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -50,6 +35,3 @@ fn as_field_manager() -> PostParams {
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-#[cfg(test)]
-mod a_day;

@@ -5,11 +5,19 @@ use std::sync::Arc;
 use kube::Client;
 
 use super::{
-    Clock, Options, answer_memory::AnswerMemory, events::Events, missing_keys::MissingKeys,
-    namespaces::Namespaces, provider::Registry, seats::Seats, secret_reader, templates::Templates,
-    term::Term,
+    answer_memory::AnswerMemory,
+    clock::Clock,
+    events::Events,
+    namespaces::Namespaces,
+    provider::Registry,
+    run::Options,
+    service_key::{missing_keys::MissingKeys, seats::Seats, secret_reader, templates::Templates},
 };
-use crate::{backend::RemoteShares, fair::FairSemaphore, runtime::Metrics};
+use crate::{
+    backend::RemoteShares,
+    fair::FairSemaphore,
+    runtime::{Leadership, Metrics},
+};
 
 /// Providers whose Secrets are read at the same time.
 const LOADING: usize = 16;
@@ -30,7 +38,7 @@ pub struct Shared {
     pub events: Events,
     pub clock: Clock,
     pub metrics: Metrics,
-    pub term: Arc<Term>,
+    pub leadership: Leadership,
     pub answer_memory: AnswerMemory,
     pub shares: Shares,
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::provider::{ProviderId, Registry};
+use super::{ids::ProviderId, provider::Registry};
 use crate::{
     api::{ConditionType, Reason, ServiceKey, ServiceKeyStatus},
     runtime::metrics::{KeyState, ProviderState, UNKNOWN_BACKEND},

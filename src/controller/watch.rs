@@ -208,6 +208,16 @@ fn log_object<K: Resource<DynamicType = ()>>(meta: &ObjectMeta, error: &str, wha
     );
 }
 
+/// The resourceVersion as a number, which it is by KEP-5504; 0 where it is missing.
+pub fn resource_version<K: Resource>(object: &K) -> u64 {
+    version_number(object.meta().resource_version.as_deref())
+}
+
+/// The same for a bare text.
+pub fn version_number(resource_version: Option<&str>) -> u64 {
+    resource_version.and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Attempted, Effect, ErrorClass, Failure, Observed, OperationKind, ProviderView, Recorded, RemoteOperation,
-    SecretView, Sequence, Step, inheritance,
+    Attempted, ErrorClass, Failure, KubernetesEffect, Observed, OperationKind, ProviderView, Recorded,
+    RemoteEffect, RemoteOperation, SecretView, Sequence, Step, inheritance,
     operation::{is_gone, late_until, pending_operation},
     provision::follow,
     report,
@@ -45,13 +45,13 @@ pub(super) fn decide(observed: &Observed) -> Step {
         return release(observed, *sequence);
     }
     match &observed.secret {
-        SecretView::Unknown => Step::Act(Effect::LookUpSecret),
+        SecretView::Unknown => Step::Apply(KubernetesEffect::LookUpSecret),
         SecretView::Damaged { .. } | SecretView::Intact { .. } => {
             let stays = observed.desired.retain && observed.desired.retains_secret;
-            if stays { release_secret(observed) } else { Step::Act(Effect::DeleteSecret) }
+            if stays { release_secret(observed) } else { Step::Apply(KubernetesEffect::DeleteSecret) }
         }
         SecretView::Absent | SecretView::Foreign { .. } | SecretView::Former { .. } => {
-            Step::Act(Effect::RemoveFinalizer {
+            Step::Apply(KubernetesEffect::RemoveFinalizer {
                 left_behind: if observed.desired.keeps_keys() {
                     remaining(observed).into_iter().collect()
                 } else {
@@ -67,7 +67,7 @@ fn release(observed: &Observed, sequence: Sequence) -> Step {
     match (&observed.run.failure, &observed.provider) {
         (Some(failure), _) => Step::Wait(report::release_failed(observed, failure)),
         (None, ProviderView::Unavailable(problem)) => Step::Wait(report::release_waiting(observed, problem)),
-        (None, _) => Step::Act(Effect::Release(sequence)),
+        (None, _) => Step::Execute(RemoteEffect::Release(sequence)),
     }
 }
 
@@ -76,7 +76,7 @@ fn release_secret(observed: &Observed) -> Step {
         Some(failure) if failure.attempted == Attempted::Store => {
             Step::Wait(report::failed(observed, failure))
         }
-        _ => Step::Act(Effect::ReleaseSecret),
+        _ => Step::Apply(KubernetesEffect::ReleaseSecret),
     }
 }
 
@@ -97,7 +97,7 @@ fn revoke(observed: &Observed, sequence: Sequence) -> Step {
         Some(late) if late > observed.now && observed.run.revoked.contains_key(&sequence) => {
             Step::Wait(report::deletion_outwaits(observed, late))
         }
-        _ => Step::Act(Effect::Unbind(sequence)),
+        _ => Step::Execute(RemoteEffect::Unbind(sequence)),
     }
 }
 
@@ -113,7 +113,9 @@ pub(super) fn wind_up(observed: &Observed) -> Step {
     let is_left_alone = observed.desired.suspended;
     if is_left_alone || !knows_of_a_key(observed) {
         let left_behind = if is_left_alone { remaining(observed) } else { BTreeSet::new() };
-        return Step::Act(Effect::RemoveFinalizer { left_behind: left_behind.into_iter().collect() });
+        return Step::Apply(KubernetesEffect::RemoveFinalizer {
+            left_behind: left_behind.into_iter().collect(),
+        });
     }
     super::decide(observed)
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Attempted, Effect, ErrorClass, Failure, Observed, Problem, Recorded, Requeue, Sequence, Step, Wait,
+    Attempted, ErrorClass, Failure, Observed, Problem, Recorded, RemoteEffect, Requeue, Sequence, Step, Wait,
     operation::{is_gone, late_until},
     provision::unbind,
     report,
@@ -134,7 +134,7 @@ pub(super) fn accept(observed: &Observed, former: Uuid, sequence: Option<Sequenc
     }
     if is_to_be_proved {
         let sequence = sequence.unwrap_or(Sequence::FIRST);
-        return Some(Step::Act(Effect::Prove { former, sequence }));
+        return Some(Step::Execute(RemoteEffect::Prove { former, sequence }));
     }
     if revokes && run.failure.is_none() {
         return Some(match late_until(observed, Sequence::FIRST) {

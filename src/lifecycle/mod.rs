@@ -5,6 +5,7 @@
 //! Identities of remote keys are derived ([`Identity`]), so an intent needs no write of its own: the keys that may
 //! exist at the remote side can be computed from what is stored, after any crash.
 
+mod access;
 mod claim;
 mod deletion;
 mod failure;
@@ -27,6 +28,7 @@ mod model;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use access::KeyAccess;
 pub use claim::{Claim, Evidence};
 pub use failure::{Attempted, ErrorClass, Failure};
 pub(crate) use identity::first_bytes;
@@ -45,7 +47,7 @@ pub use protection::{
 pub use recorded::{KeyRecord, LossCause, LostKey, PlanIds, PreviousKey, Recorded};
 pub use rotation::{created_at, full_second, inputs};
 pub use run_state::{Answer, Found, RunState, Unusable};
-pub use step::{Effect, Report, Requeue, Step, Verdict, Wait};
+pub use step::{KubernetesEffect, RemoteEffect, Report, Requeue, Step, Verdict, Wait};
 
 /// Decides what to do next.
 ///
@@ -64,9 +66,7 @@ pub use step::{Effect, Report, Requeue, Step, Verdict, Wait};
 pub fn decide(observed: &Observed) -> Step {
     let pause = observed.pause.filter(|until| *until > observed.now);
     match (next_step(observed), pause) {
-        (Step::Act(effect), Some(until)) if effect.asks_the_remote_side() => {
-            Step::Wait(report::paused(observed, until))
-        }
+        (Step::Execute(_), Some(until)) => Step::Wait(report::paused(observed, until)),
         (step, _) => step,
     }
 }

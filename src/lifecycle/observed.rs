@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Effect, KeyRecord, PlanIds, Recorded, RunState, Sequence};
+use super::{KeyRecord, KubernetesEffect, PlanIds, Recorded, RunState, Sequence};
 use crate::api::Reason;
 
 /// Everything that [`super::decide`] may look at.
@@ -63,9 +63,9 @@ impl Observed {
     /// Whether this effect repairs the Secret of a key that is known, with the same credentials or with those of the next
     /// key. The requests that come before the write are no repair: a failure of theirs has its own backoff.
     #[must_use]
-    pub const fn repairs(&self, effect: &Effect) -> bool {
+    pub const fn repairs(&self, effect: &KubernetesEffect) -> bool {
         let is_right = matches!(self.secret, SecretView::Intact { flaw: None, .. });
-        let writes = matches!(effect, Effect::WriteSecret { .. } | Effect::RestoreSecret);
+        let writes = matches!(effect, KubernetesEffect::WriteSecret { .. } | KubernetesEffect::RestoreSecret);
         self.recorded.key.is_some() && !is_right && writes
     }
 }

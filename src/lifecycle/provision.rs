@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::{
-    Attempted, Desired, Effect, ErrorClass, Failure, Flaw, KeyRecord, LossCause, LostKey, Observed,
-    Operation, OperationKind, PendingOperation, PlanView, PreviousKey, ProviderView, Recorded,
+    Attempted, Desired, ErrorClass, Failure, Flaw, KeyRecord, KubernetesEffect, LossCause, LostKey, Observed,
+    Operation, OperationKind, PendingOperation, PlanView, PreviousKey, ProviderView, Recorded, RemoteEffect,
     RemoteOperation, Requeue, RunState, SecretView, Sequence, Step, Unusable, Wait, full_second, inheritance,
     operation::{is_gone, late_until, lost, pending_operation},
     report, rotation,
@@ -63,8 +63,10 @@ fn restore(observed: &Observed) -> Step {
     }
     match &observed.secret {
         // No key is created for a Secret that a quota or a policy refuses.
-        SecretView::Unknown if !knows_a_key(observed) => return Step::Act(Effect::RehearseSecret),
-        SecretView::Unknown => return Step::Act(Effect::LookUpSecret),
+        SecretView::Unknown if !knows_a_key(observed) => {
+            return Step::Apply(KubernetesEffect::RehearseSecret);
+        }
+        SecretView::Unknown => return Step::Apply(KubernetesEffect::LookUpSecret),
         SecretView::Foreign { holder } => return Step::Wait(report::secret_conflict(observed, holder)),
         SecretView::Absent
         | SecretView::Former { .. }
@@ -74,7 +76,11 @@ fn restore(observed: &Observed) -> Step {
     if !observed.desired.finalizer {
         // What no key can be made for is not held back: the way to correct it is to delete it.
         let may_be_held = observed.run.instance_checked || knows_a_key(observed);
-        return Step::Act(if may_be_held { Effect::AddFinalizer } else { Effect::CheckInstance });
+        return if may_be_held {
+            Step::Apply(KubernetesEffect::AddFinalizer)
+        } else {
+            Step::Execute(RemoteEffect::CheckInstance)
+        };
     }
     if let Some(sequence) = to_clean_up {
         return unbind(observed, sequence);
@@ -105,7 +111,7 @@ fn record_stored(observed: &Observed) -> Option<Step> {
         return None;
     }
     if observed.secret == SecretView::Unknown {
-        return Some(Step::Act(Effect::LookUpSecret));
+        return Some(Step::Apply(KubernetesEffect::LookUpSecret));
     }
     Some(Step::record(report::lost_at_once(observed, advanced_to(observed, stored), stored.sequence)))
 }
@@ -142,7 +148,7 @@ fn to_clean_up(observed: &Observed) -> Option<Sequence> {
 pub(super) fn unbind(observed: &Observed, sequence: Sequence) -> Step {
     match pending_operation(observed, RemoteOperation::Unbind, sequence) {
         Some(work) => follow(observed, work),
-        None => Step::Act(Effect::Unbind(sequence)),
+        None => Step::Execute(RemoteEffect::Unbind(sequence)),
     }
 }
 
@@ -196,7 +202,7 @@ fn store(observed: &Observed, key: &KeyRecord) -> Step {
     let late_until = late_until(observed, key.sequence).map(full_second);
     let key = Box::new(KeyRecord { late_until, ..key.clone() });
     let previous = companion(observed, key.sequence);
-    Step::Act(Effect::WriteSecret { key, previous })
+    Step::Apply(KubernetesEffect::WriteSecret { key, previous })
 }
 
 /// The key whose credentials stay in the Secret besides those of this one: the one before it, for as long as it is valid.
@@ -232,14 +238,14 @@ fn omit_previous(observed: &Observed, key: &KeyRecord) -> Step {
         Some(failure) if failure.attempted == Attempted::Store => {
             Step::Wait(report::rotation_failed(observed, key, failure))
         }
-        _ => Step::Act(Effect::OmitPrevious),
+        _ => Step::Apply(KubernetesEffect::OmitPrevious),
     }
 }
 
 /// Asks how far the remote side is, when it is time.
 pub(super) fn follow(observed: &Observed, work: PendingOperation) -> Step {
     match work.next_poll {
-        Some(time) if time <= observed.now => Step::Act(Effect::Poll(work)),
+        Some(time) if time <= observed.now => Step::Execute(RemoteEffect::Poll(work)),
         _ => Step::Wait(report::under_way(observed, &work)),
     }
 }
@@ -253,12 +259,13 @@ fn make(observed: &Observed, sequence: Sequence, predecessor: Option<Sequence>) 
         return follow(observed, work);
     }
     if !observed.run.has_completed(sequence) {
-        return note_plan(observed, sequence).unwrap_or(Step::Act(Effect::Bind { sequence, predecessor }));
+        return note_plan(observed, sequence)
+            .unwrap_or(Step::Execute(RemoteEffect::Bind { sequence, predecessor }));
     }
     if observed.run.unreadable == Some(sequence) || observed.run.absent.contains(&sequence) {
         return Step::Wait(report::not_shown(observed, sequence));
     }
-    Step::Act(Effect::Fetch(sequence))
+    Step::Execute(RemoteEffect::Fetch(sequence))
 }
 
 /// Reads and notes the ids of the plan before the operator creates the key, so that it can revoke the key after the catalog has
@@ -293,7 +300,7 @@ fn read_plan(observed: &Observed) -> Step {
         let message = "the catalog that was read could not be kept; it is read again";
         return refused_here(observed, ErrorClass::Transient, message);
     }
-    Step::Act(Effect::CheckInstance)
+    Step::Execute(RemoteEffect::CheckInstance)
 }
 
 /// A rest because the operator itself can't go on.
@@ -345,7 +352,7 @@ fn recover(observed: &Observed, lost: &KeyRecord) -> Step {
         }
         let recorded = advanced_to(observed, lost);
         if recorded.attempt() != Some(next) && is_to_be_rehearsed(observed) {
-            return Step::Act(Effect::RehearseSecret);
+            return Step::Apply(KubernetesEffect::RehearseSecret);
         }
         if let Some(oldest) = crowding(&recorded) {
             return make_way(observed, recorded, oldest);
@@ -362,13 +369,13 @@ fn recover(observed: &Observed, lost: &KeyRecord) -> Step {
 /// Asks for the credentials of a key that exists. A repeated bind may create it again, which is of no use where the Secret
 /// can't be written.
 fn read_again(observed: &Observed, key: &KeyRecord) -> Step {
-    Step::Act(if observed.run.unreadable != Some(key.sequence) {
-        Effect::Fetch(key.sequence)
+    if observed.run.unreadable != Some(key.sequence) {
+        Step::Execute(RemoteEffect::Fetch(key.sequence))
     } else if is_to_be_rehearsed(observed) {
-        Effect::RehearseSecret
+        Step::Apply(KubernetesEffect::RehearseSecret)
     } else {
-        Effect::Repeat(key.sequence)
-    })
+        Step::Execute(RemoteEffect::Repeat(key.sequence))
+    }
 }
 
 /// Whether the remote side shows the credentials of this key no more, neither to a fetch nor to a repeated bind.
@@ -430,7 +437,7 @@ fn keep(observed: &Observed, key: &KeyRecord) -> Step {
         return Step::record(report::settled(observed, &recorded, key));
     }
     if !observed.desired.finalizer {
-        return Step::Act(Effect::AddFinalizer);
+        return Step::Apply(KubernetesEffect::AddFinalizer);
     }
     if let Some(next) =
         observed.run.in_hand.as_ref().filter(|in_hand| Some(in_hand.sequence) == recorded.attempt())
@@ -493,7 +500,7 @@ fn mend(observed: &Observed, recorded: &Recorded, key: &KeyRecord) -> Option<Ste
         return Some(Step::Wait(report::repair_waits(observed, key, until)));
     }
     Some(match (flaw, observed.provider.obstacle()) {
-        (Flaw::Edited, _) => Step::Act(Effect::RestoreSecret),
+        (Flaw::Edited, _) => Step::Apply(KubernetesEffect::RestoreSecret),
         (Flaw::Outdated, Some(problem)) => Step::Wait(report::rotation_waiting(observed, key, problem)),
         (Flaw::Outdated, None) => read_again(observed, key),
     })
@@ -519,7 +526,7 @@ fn confirm(observed: &Observed, key: &KeyRecord) -> Step {
     match (observed.provider.obstacle(), &observed.run.failure) {
         (Some(problem), _) => Step::Wait(report::waiting(observed, problem)),
         (None, Some(failure)) => Step::Wait(report::failed(observed, failure)),
-        (None, None) => Step::Act(Effect::Confirm(key.sequence)),
+        (None, None) => Step::Execute(RemoteEffect::Confirm(key.sequence)),
     }
 }
 
@@ -594,7 +601,7 @@ impl RemoteDuties {
     /// for a doubt to be settled.
     fn next_step(&self, observed: &Observed, recorded: Recorded, key: &KeyRecord) -> Step {
         if self.doubt && observed.run.failure.is_none() {
-            return Step::Act(Effect::Confirm(key.sequence));
+            return Step::Execute(RemoteEffect::Confirm(key.sequence));
         }
         if let Some(sequence) = self.clean_up {
             return unbind(observed, sequence);
@@ -615,7 +622,7 @@ impl RemoteDuties {
                 let is_unasked =
                     needs_another_key(observed, &recorded, key) && recorded.attempt() != Some(next);
                 if is_unasked && is_to_be_rehearsed(observed) {
-                    return Step::Act(Effect::RehearseSecret);
+                    return Step::Apply(KubernetesEffect::RehearseSecret);
                 }
                 let predecessor = recorded.gone.is_none().then_some(key.sequence);
                 make_next(observed, recorded, next, predecessor)
@@ -659,7 +666,7 @@ fn revoke(observed: &Observed, mut recorded: Recorded, sequence: Sequence, key: 
 fn make_room(observed: &Observed, mut recorded: Recorded, key: &KeyRecord) -> Step {
     let next = key.sequence.next();
     if !observed.run.revoked.contains_key(&key.sequence) && !observed.run.rehearsed {
-        return Step::Act(Effect::RehearseSecret);
+        return Step::Apply(KubernetesEffect::RehearseSecret);
     }
     if !recorded.makes_room() {
         recorded.operation = Some(Operation::revoke_first(next));

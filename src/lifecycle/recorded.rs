@@ -99,6 +99,12 @@ pub enum LossCause {
 }
 
 impl Recorded {
+    /// The current key, if it has this number.
+    #[must_use]
+    pub fn current(&self, sequence: Sequence) -> Option<&KeyRecord> {
+        self.key.as_ref().filter(|key| key.sequence == sequence)
+    }
+
     /// What is known of the departure of this key.
     #[must_use]
     pub fn departure(&self, sequence: Sequence) -> Option<LostKey> {

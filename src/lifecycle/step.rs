@@ -1,9 +1,9 @@
-//! What a decision can be: one effect to carry out, or a rest with the status to show meanwhile.
+//! A decision: one effect to carry out, or a wait with the status to publish meanwhile.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use strum::IntoStaticStr;
+use strum::{IntoStaticStr, VariantNames};
 use uuid::Uuid;
 
 use super::{KeyRecord, PendingOperation, Problem, Recorded, Sequence};
@@ -12,38 +12,63 @@ use crate::api::Reason;
 /// One decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Carry this out, and decide again with what came of it.
-    Act(Effect),
-    /// Show this status and wait.
+    /// Carry this out at the Kubernetes API, and decide again.
+    Apply(KubernetesEffect),
+    /// Carry this out at the remote side, and decide again.
+    Execute(RemoteEffect),
+    /// Publish this status and wait.
     Wait(Wait),
 }
 
 impl Step {
     /// Write this status before anything else happens.
     pub(super) fn record(report: Report) -> Self {
-        Self::Act(Effect::Record(Box::new(report)))
+        Self::Apply(KubernetesEffect::Record(Box::new(report)))
     }
 }
 
-/// One thing to do. The shell carries out exactly one between two decisions. As text it is the name of its kind, for
-/// logs and traces.
-#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr)]
-pub enum Effect {
-    /// Ask whether keys can be made for the instance at all, before anything is made.
-    CheckInstance,
+/// One effect at the Kubernetes API. As text it is the name of its variant, for logs and traces.
+#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr, VariantNames)]
+pub enum KubernetesEffect {
     /// Store the finalizer on the ServiceKey.
     AddFinalizer,
-    /// Read the metadata of whatever Secret has the name.
+    /// Read the metadata of the Secret by name.
     LookUpSecret,
-    /// Find out whether the API server would store the Secret, without storing it. Where the name is taken by a Secret that
-    /// was not looked up, read the metadata of that one.
+    /// Ask the API server whether it would store the Secret, without storing it. If the name is taken by a Secret that was
+    /// not looked up, read the metadata of that one.
     RehearseSecret,
     /// Write the status before anything else happens.
     Record(Box<Report>),
-    /// Ask whether the key is still there.
+    /// Write the credentials in hand into the Secret.
+    WriteSecret {
+        /// The key that the marks name.
+        key: Box<KeyRecord>,
+        /// The key before it, whose credentials also stay in the Secret unless they were edited.
+        previous: Option<Sequence>,
+    },
+    /// Write the Secret again, with the operator's entries that it holds.
+    RestoreSecret,
+    /// Remove the credentials of the key before the current one from the Secret.
+    OmitPrevious,
+    /// Delete the Secret, if it is the operator's.
+    DeleteSecret,
+    /// Remove the operator's marks from the Secret, which stays.
+    ReleaseSecret,
+    /// Remove the finalizer from the ServiceKey.
+    RemoveFinalizer {
+        /// Remote keys that stay, because the user said so.
+        left_behind: Vec<Sequence>,
+    },
+}
+
+/// One effect at the remote side. As text it is the name of its variant, for logs and traces.
+#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr, VariantNames)]
+pub enum RemoteEffect {
+    /// Check whether the instance can have keys, before one is created.
+    CheckInstance,
+    /// Look whether the key still exists.
     Confirm(Sequence),
-    /// Ask whether the remote side has this key of a former ServiceKey, with a mark that shows that it is for the ServiceKey
-    /// at hand.
+    /// Look for this key of a former ServiceKey, with a mark that shows that it is for the ServiceKey at hand.
     Prove {
         /// The UID of the former ServiceKey.
         former: Uuid,
@@ -54,69 +79,22 @@ pub enum Effect {
     Fetch(Sequence),
     /// Repeat the request that created the key: some remote sides show its credentials only in the answer to that.
     Repeat(Sequence),
-    /// Make the key, or get it again if it exists.
+    /// Create the key, or read it if it exists.
     Bind {
-        /// Which one.
+        /// The number of the key.
         sequence: Sequence,
         /// The working key that it replaces.
         predecessor: Option<Sequence>,
     },
-    /// Ask the remote side how far it is.
+    /// Ask for the state of an operation.
     Poll(PendingOperation),
-    /// Write the credentials in hand into the Secret.
-    WriteSecret {
-        /// The key that they are marked as.
-        key: Box<KeyRecord>,
-        /// The key before it, whose credentials stay in the Secret besides, if nobody edited them.
-        previous: Option<Sequence>,
-    },
-    /// Write the Secret again, with the entries of ours that it holds.
-    RestoreSecret,
-    /// Take the credentials of the key before the current one out of the Secret.
-    OmitPrevious,
     /// Revoke the key.
     Unbind(Sequence),
-    /// Take our mark off the key, which stays for good.
+    /// Remove the operator's mark from the key, which stays.
     Release(Sequence),
-    /// Delete the Secret, if it is ours.
-    DeleteSecret,
-    /// Take all that makes the Secret ours off it: it stays for good.
-    ReleaseSecret,
-    /// Let the ServiceKey go.
-    RemoveFinalizer {
-        /// Remote keys that are left behind, because the user said so.
-        left_behind: Vec<Sequence>,
-    },
 }
 
-impl Effect {
-    /// Whether it is a call to the remote side.
-    pub const fn asks_the_remote_side(&self) -> bool {
-        match self {
-            Self::CheckInstance
-            | Self::Confirm(_)
-            | Self::Prove { .. }
-            | Self::Fetch(_)
-            | Self::Repeat(_)
-            | Self::Bind { .. }
-            | Self::Poll(_)
-            | Self::Unbind(_)
-            | Self::Release(_) => true,
-            Self::AddFinalizer
-            | Self::LookUpSecret
-            | Self::RehearseSecret
-            | Self::Record(_)
-            | Self::WriteSecret { .. }
-            | Self::RestoreSecret
-            | Self::OmitPrevious
-            | Self::DeleteSecret
-            | Self::ReleaseSecret
-            | Self::RemoveFinalizer { .. } => false,
-        }
-    }
-}
-
-/// A pause.
+/// A wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
     /// What ends it, besides a change of anything that is watched.

@@ -31,7 +31,7 @@ impl Health {
     /// The health of the operator that counts here.
     #[must_use]
     pub fn new(metrics: &Metrics, patience: HealthThresholds) -> Self {
-        Self { heart: metrics.heart().clone(), watches: metrics.watches().clone(), patience }
+        Self { heart: metrics.heartbeat().clone(), watches: metrics.watches().clone(), patience }
     }
 
     /// What shows that the process is beyond help and has to begin anew. That the API server or a remote side is out of
@@ -81,7 +81,7 @@ mod tests {
         let metrics = Metrics::default();
         let health = Health::new(&metrics, IMPATIENT);
         assert_eq!(health.liveness_failures(), [""; 0], "nothing is to turn yet");
-        let mut beats = Box::pin(metrics.heart().ticks());
+        let mut beats = Box::pin(metrics.heartbeat().ticks());
         std::thread::sleep(2 * IMPATIENT.heart);
         assert!(
             health.liveness_failures().concat().starts_with("the operator's loop has stood still for 0 s")

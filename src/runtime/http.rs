@@ -294,7 +294,7 @@ mod tests {
         let metrics = Metrics::default();
         let patience = HealthThresholds { heart: Duration::from_millis(50), ..HealthThresholds::default() };
         let server = start(&metrics, patience);
-        let beats = metrics.heart().ticks();
+        let beats = metrics.heartbeat().ticks();
         thread::sleep(2 * patience.heart);
         let answer = ask(server.address(), "/livez", "*/*");
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");

@@ -19,9 +19,9 @@ use kube::{
 };
 use tokio::task::AbortHandle;
 
-use super::registry::{ProviderId, Registry, SecretVersion};
+use super::registry::{Registry, SecretVersion};
 use crate::{
-    controller::{error::bounded, watch::config},
+    controller::{error::bounded, ids::ProviderId, watch::config},
     runtime::words,
 };
 

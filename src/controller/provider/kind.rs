@@ -5,9 +5,10 @@ use std::fmt::Debug;
 use kube::{Api, Client, ResourceExt, runtime::reflector::ObjectRef};
 use serde::Serialize;
 
-use super::registry::{ProviderAccess, ProviderId};
+use super::registry::ProviderAccess;
 use crate::{
     api::{ClusterKeyProvider, KeyProvider, ProviderKind, ProviderSpec, ProviderStatus},
+    controller::ids::ProviderId,
     controller::unread::Watched,
     runtime::answers,
 };

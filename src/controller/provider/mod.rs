@@ -34,7 +34,7 @@ use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
 pub use kind::Provider;
-pub use registry::{ProviderId, Registry, Tenant};
+pub use registry::{Registry, Tenant};
 pub use terminating::release_logins;
 
 use self::{
@@ -49,10 +49,10 @@ use self::{
 use super::{
     as_field_manager,
     error::{Error, bounded},
-    local_state::Backoff,
+    ids::ProviderId,
     queue::{Ticket, Waiters},
+    service_key::{local_state::Backoff, status::condition},
     shared::Shared,
-    status::condition,
     unread::{self, Received},
     watch::{self, WatchChange},
 };
@@ -138,7 +138,7 @@ where
 }
 
 async fn reconcile<K: Provider>(woken: Arc<K>, context: Arc<ProviderContext<K>>) -> Result<Action, Error> {
-    context.shared.term.begins().await;
+    context.shared.leadership.wait(&*context.shared.clock).await;
     // What is released depends on whether its namespace is being deleted.
     context.shared.namespaces.wait_filled().await;
     // As it is after the wait, which may have been long.

@@ -11,11 +11,11 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::{Provider, ProviderContext, registry::ProviderId};
+use super::{Provider, ProviderContext};
 use crate::{
     api::{BackendSpec, OrphanPolicy, Orphans, ProviderSpec, ServiceKey},
     backend::{Backend, BackendError, CompleteList, Kept},
-    controller::{status, turn::uid},
+    controller::{ids::ProviderId, service_key::status},
     lifecycle::{Findings, Identity, Inventory, MarkedKey, Orphan, Sequence},
 };
 
@@ -113,7 +113,7 @@ impl<K: Provider> ProviderContext<K> {
         let service_keys = shared.registry.service_keys().await;
         let accounted = accounted(&service_keys, shared.registry.owners_of_secrets(&service_keys));
         // Keys of a former ServiceKey are proved by more than the list shows.
-        let own: HashSet<_> = service_keys.iter().filter_map(|key| uid(key)).collect();
+        let own: HashSet<_> = service_keys.iter().filter_map(|key| key.parsed_uid()).collect();
         let has = |key: &&MarkedKey| {
             let numbers = accounted.get(&key.owner).filter(|_| own.contains(&key.owner));
             key.sequence.is_some_and(|number| numbers.is_some_and(|numbers| numbers.contains(&number)))

@@ -7,8 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::registry::ProviderId;
-use crate::api::ProviderKind;
+use crate::{api::ProviderKind, controller::ids::ProviderId};
 
 /// Which providers there are, as far as lists have told.
 #[derive(Debug, Default)]

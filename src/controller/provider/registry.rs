@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    fmt,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -22,66 +21,12 @@ use uuid::Uuid;
 
 use super::pending_providers::{InitialList, ListScope, PendingProviders};
 use crate::{
-    api::{
-        AllowedNamespaces, BackendSpec, NamespaceRule, ProviderKind, ProviderSpec, Reason, ServiceKey, marks,
-    },
-    backend::{Author, Backend},
-    controller::{heirs::Heirs, locked, queue::Queue, turn::secret_name, watch::Cache},
-    fair::Lane,
+    api::{AllowedNamespaces, BackendSpec, NamespaceRule, ProviderSpec, Reason, ServiceKey, marks},
+    backend::Backend,
+    controller::{ids::ProviderId, locked, queue::Queue, service_key::heirs::Heirs, watch::Cache},
     lifecycle::{Allowance, Heir, Problem, ProviderView},
     runtime::metrics::{QueueMetrics, UNKNOWN_BACKEND},
 };
-
-/// Which provider is meant.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ProviderId {
-    /// The namespace of a KeyProvider; `None` for a ClusterKeyProvider.
-    pub namespace: Option<String>,
-    /// Its name.
-    pub name: String,
-}
-
-impl ProviderId {
-    /// The provider that a ServiceKey in `namespace` names.
-    pub fn named(kind: ProviderKind, name: &str, namespace: &str) -> Self {
-        let namespace = match kind {
-            ProviderKind::KeyProvider => Some(namespace.to_owned()),
-            ProviderKind::ClusterKeyProvider => None,
-        };
-        Self { namespace, name: name.to_owned() }
-    }
-
-    /// The provider that a ServiceKey names.
-    pub fn from_key(key: &ServiceKey) -> Self {
-        let provider = &key.spec.provider_ref;
-        Self::named(provider.kind, &provider.name, &key.namespace().unwrap_or_default())
-    }
-
-    /// Where the provider waits for what namespaces share: a KeyProvider in its namespace's lane, and a
-    /// ClusterKeyProvider in one of its own.
-    pub fn lane(&self) -> Lane {
-        self.namespace.as_deref().map_or_else(|| Lane::of_cluster(&self.name), Lane::of_namespace)
-    }
-
-    /// Who wrote the provider.
-    pub fn author(&self) -> Author {
-        match &self.namespace {
-            Some(namespace) => Author::Tenant { namespace: namespace.clone() },
-            None => Author::Administrator,
-        }
-    }
-
-    /// The kind of the provider.
-    pub const fn kind(&self) -> ProviderKind {
-        if self.namespace.is_some() { ProviderKind::KeyProvider } else { ProviderKind::ClusterKeyProvider }
-    }
-}
-
-impl fmt::Display for ProviderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} `{}`", self.kind().as_str(), self.name)
-    }
-}
 
 /// A provider as it was last loaded.
 #[derive(Clone, Debug)]
@@ -291,7 +236,7 @@ impl Registry {
         let caches = locked(&self.secrets).clone();
         let keyless = keys.iter().filter(|key| key.status.as_ref().is_none_or(|status| status.key.is_none()));
         let names =
-            keyless.filter_map(|key| Some(ObjectRef::new(&secret_name(key)).within(&key.namespace()?)));
+            keyless.filter_map(|key| Some(ObjectRef::new(&key.secret_name()).within(&key.namespace()?)));
         let secrets = names.filter_map(|name| caches.iter().find_map(|cache| cache.store.get(&name)));
         let uids = secrets.flat_map(|secret| {
             let owner = secret.labels().get(marks::OWNER_UID_LABEL);

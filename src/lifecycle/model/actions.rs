@@ -143,10 +143,10 @@ impl ModelState {
     fn fates(&self) -> impl Iterator<Item = Fate> + use<> {
         let next = self.object.as_ref().map(|object| decide(&self.observed(object)));
         let fates: &[Fate] = match next {
-            Some(Step::Act(Effect::Bind { .. })) if self.life.finds() => {
+            Some(Step::Execute(RemoteEffect::Bind { .. })) if self.life.finds() => {
                 &[Fate::Refused, Fate::Unsure, Fate::UnsureLate, Fate::Accepted]
             }
-            Some(Step::Act(Effect::Bind { .. })) => &[
+            Some(Step::Execute(RemoteEffect::Bind { .. })) => &[
                 Fate::Refused,
                 Fate::LostBeforeEffect,
                 Fate::LostAfterEffect,
@@ -154,22 +154,26 @@ impl ModelState {
                 Fate::Repeated,
                 Fate::Accepted,
             ],
-            Some(Step::Act(Effect::Unbind(_))) => &[Fate::Refused, Fate::LostAfterEffect, Fate::Accepted],
-            Some(Step::Act(Effect::Fetch(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
+            Some(Step::Execute(RemoteEffect::Unbind(_))) => {
+                &[Fate::Refused, Fate::LostAfterEffect, Fate::Accepted]
+            }
+            Some(Step::Execute(RemoteEffect::Fetch(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
             // A lost one that takes effect late, after a crash and a deletion, leaves a key that was gone: `docs/design.md`.
-            Some(Step::Act(Effect::Repeat(_))) => &[Fate::Refused, Fate::Unsure],
-            Some(Step::Act(Effect::Poll(_))) if self.life.finds() => &[Fate::Unsure, Fate::LostBeforeEffect],
-            Some(Step::Act(Effect::Poll(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
-            Some(Step::Act(
-                Effect::WriteSecret { .. }
-                | Effect::RehearseSecret
-                | Effect::RestoreSecret
-                | Effect::OmitPrevious
-                | Effect::Release(_)
-                | Effect::ReleaseSecret
-                | Effect::CheckInstance
-                | Effect::Confirm(_),
-            )) => &[Fate::Refused],
+            Some(Step::Execute(RemoteEffect::Repeat(_))) => &[Fate::Refused, Fate::Unsure],
+            Some(Step::Execute(RemoteEffect::Poll(_))) if self.life.finds() => {
+                &[Fate::Unsure, Fate::LostBeforeEffect]
+            }
+            Some(Step::Execute(RemoteEffect::Poll(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
+            Some(
+                Step::Apply(KubernetesEffect::WriteSecret { .. })
+                | Step::Apply(KubernetesEffect::RehearseSecret)
+                | Step::Apply(KubernetesEffect::RestoreSecret)
+                | Step::Apply(KubernetesEffect::OmitPrevious)
+                | Step::Execute(RemoteEffect::Release(_))
+                | Step::Apply(KubernetesEffect::ReleaseSecret)
+                | Step::Execute(RemoteEffect::CheckInstance)
+                | Step::Execute(RemoteEffect::Confirm(_)),
+            ) => &[Fate::Refused],
             _ => &[],
         };
         fates.iter().copied()

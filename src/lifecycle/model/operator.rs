@@ -7,7 +7,7 @@ impl ModelState {
         let Some(object) = self.object.clone() else { return };
         match decide(&self.observed(&object)) {
             Step::Wait(rest) => self.rest(&object, &rest),
-            Step::Act(effect) => self.act(&object, effect, fate),
+            step => self.act(&object, step, fate),
         }
     }
 
@@ -49,28 +49,34 @@ impl ModelState {
         self.breaks("7: who was never admitted is never ready", is_outsider && report.ready.ready);
     }
 
-    pub(super) fn act(&mut self, object: &Object, effect: Effect, fate: Fate) {
+    pub(super) fn act(&mut self, object: &Object, step: Step, fate: Fate) {
         let in_hand = self.process.run.in_hand.clone();
-        let records = matches!(effect, Effect::Record(_));
+        let records = matches!(step, Step::Apply(KubernetesEffect::Record(_)));
         self.breaks("nothing is done while the user stops it", object.suspended && !records);
         let is_outsider = self.life == Life::Outsider;
-        self.breaks("7: who was never admitted causes no call", is_outsider && effect.asks_the_remote_side());
-        match effect {
-            Effect::CheckInstance => {
+        self.breaks(
+            "7: who was never admitted causes no call",
+            is_outsider && matches!(step, Step::Execute(_)),
+        );
+        match step {
+            Step::Wait(_) => self.breaks("a wait is no effect", true),
+            Step::Execute(RemoteEffect::CheckInstance) => {
                 let refused = Answer::Failed(failure(Attempted::Provision, ErrorClass::Gone));
                 let answer = if fate == Fate::Refused { refused } else { Answer::InstanceChecked };
                 self.process.run.learn(answer);
             }
-            Effect::Prove { .. } => self.breaks("no Secret here is of a former ServiceKey", true),
-            Effect::AddFinalizer => {
+            Step::Execute(RemoteEffect::Prove { .. }) => {
+                self.breaks("no Secret here is of a former ServiceKey", true)
+            }
+            Step::Apply(KubernetesEffect::AddFinalizer) => {
                 let unneeded = !self.process.run.instance_checked && self.remote.is_empty();
                 let unused = unneeded && self.recorded == Recorded::default() && self.secret.is_none();
                 self.breaks("nothing is held back that no key can be made for", unused);
                 self.object = Some(Object { finalizer: true, ..object.clone() });
                 self.process.stored_finalizer = true;
             }
-            Effect::LookUpSecret => self.process.view = self.truth(),
-            Effect::RehearseSecret => {
+            Step::Apply(KubernetesEffect::LookUpSecret) => self.process.view = self.truth(),
+            Step::Apply(KubernetesEffect::RehearseSecret) => {
                 let refused = Answer::Failed(failure(Attempted::Store, ErrorClass::Rejected));
                 let answer = if fate == Fate::Refused { refused } else { Answer::Rehearsed };
                 if self.process.view == SecretView::Unknown {
@@ -78,11 +84,11 @@ impl ModelState {
                 }
                 self.process.run.learn(answer);
             }
-            Effect::Record(report) => {
+            Step::Apply(KubernetesEffect::Record(report)) => {
                 self.check_readiness(object, &report);
                 self.recorded = report.recorded;
             }
-            Effect::Bind { sequence, predecessor } => {
+            Step::Execute(RemoteEffect::Bind { sequence, predecessor }) => {
                 self.breaks("a key replaces itself", predecessor >= Some(sequence));
                 let looked = !matches!(self.process.view, SecretView::Unknown | SecretView::Foreign { .. });
                 self.breaks("1: finalizer before anything is made", !object.finalizer);
@@ -96,18 +102,18 @@ impl ModelState {
                 );
                 self.bind(object, sequence, fate);
             }
-            Effect::Fetch(sequence) => {
+            Step::Execute(RemoteEffect::Fetch(sequence)) => {
                 self.breaks("5: store what is in hand first", in_hand.is_some());
                 self.fetch(sequence, fate);
             }
-            Effect::Repeat(sequence) => {
+            Step::Execute(RemoteEffect::Repeat(sequence)) => {
                 self.breaks("5: store what is in hand first", in_hand.is_some());
                 self.breaks("a request is repeated that would create another key", self.life.finds());
                 self.repeat(sequence, fate);
             }
-            Effect::Confirm(sequence) => self.confirm(sequence, fate),
-            Effect::Poll(work) => self.poll(work, fate),
-            Effect::Unbind(sequence) => {
+            Step::Execute(RemoteEffect::Confirm(sequence)) => self.confirm(sequence, fate),
+            Step::Execute(RemoteEffect::Poll(work)) => self.poll(work, fate),
+            Step::Execute(RemoteEffect::Unbind(sequence)) => {
                 let current = self.holds(sequence);
                 let makes_room = self.life == Life::MakingRoom && self.recorded.makes_room();
                 self.breaks("2: never revoke the current key", current && !object.deleting && !makes_room);
@@ -118,18 +124,20 @@ impl ModelState {
                 );
                 self.unbind(sequence, fate);
             }
-            Effect::Release(sequence) => {
+            Step::Execute(RemoteEffect::Release(sequence)) => {
                 self.breaks("a key is released that is to be revoked", !(object.deleting && object.retain));
                 self.release(sequence, fate);
             }
-            Effect::WriteSecret { key, previous } => self.write_secret(*key, previous, fate),
-            Effect::RestoreSecret => self.restore_secret(fate),
-            Effect::OmitPrevious => self.omit_previous(fate),
-            Effect::ReleaseSecret => {
+            Step::Apply(KubernetesEffect::WriteSecret { key, previous }) => {
+                self.write_secret(*key, previous, fate)
+            }
+            Step::Apply(KubernetesEffect::RestoreSecret) => self.restore_secret(fate),
+            Step::Apply(KubernetesEffect::OmitPrevious) => self.omit_previous(fate),
+            Step::Apply(KubernetesEffect::ReleaseSecret) => {
                 self.breaks("a Secret is left that is to go", !(object.deleting && object.retain));
                 self.release_secret(fate);
             }
-            Effect::DeleteSecret => {
+            Step::Apply(KubernetesEffect::DeleteSecret) => {
                 if self.truth() == self.process.view {
                     self.breaks("4: never delete a foreign Secret", self.secret == Some(Stored::Foreign));
                     self.secret = None;
@@ -138,7 +146,7 @@ impl ModelState {
                     self.process.view = SecretView::Unknown;
                 }
             }
-            Effect::RemoveFinalizer { .. } => {
+            Step::Apply(KubernetesEffect::RemoveFinalizer { .. }) => {
                 let left = !self.remote.is_empty() || self.late.is_some() || self.working.is_some();
                 self.breaks("3: the finalizer leaves last", !object.abandon && !object.retain && left);
                 let marked = self.remote.keys().any(|sequence| !self.released.contains(sequence));

@@ -80,11 +80,11 @@ impl ModelState {
     fn goes_to_rest(&mut self) -> Result<bool, String> {
         let Some(object) = self.object.clone() else { return self.ended().map(|()| true) };
         let rest = match decide(&self.observed(&object)) {
-            Step::Act(effect) => {
-                self.act(&object, effect, Fate::Answered);
+            Step::Wait(rest) => rest,
+            step => {
+                self.act(&object, step, Fate::Answered);
                 return Ok(false);
             }
-            Step::Wait(rest) => rest,
         };
         self.rest(&object, &rest);
         match rest.requeue {

@@ -16,7 +16,7 @@ fn restored() -> Observed {
 
 fn recorded(observed: &Observed) -> Recorded {
     match decide(observed) {
-        Step::Act(Effect::Record(report)) => {
+        Step::Apply(KubernetesEffect::Record(report)) => {
             assert_eq!((report.ready.ready, report.ready.reason), (false, Reason::Restoring));
             report.recorded
         }
@@ -41,7 +41,7 @@ fn failed(class: ErrorClass) -> Answer {
 fn a_first_key_of_its_own_is_revoked_before(#[case] answer: Answer, #[values(false, true)] deleting: bool) {
     let mut observed = restored();
     observed.desired.deleting = deleting;
-    assert_eq!(decide(&observed), Step::Act(Effect::Unbind(Sequence::FIRST)));
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
     observed.run.learn(answer);
     assert_eq!(recorded(&observed), inheriting());
 }
@@ -79,7 +79,7 @@ fn a_service_key_with_keys_of_its_own_takes_over_none(#[case] change: fn(&mut Ob
     change(&mut observed);
     assert_eq!(rest(&observed).report.ready.reason, Reason::SecretConflict);
     observed.desired.deleting = true;
-    assert!(!matches!(decide(&observed), Step::Act(Effect::Record(_))));
+    assert!(!matches!(decide(&observed), Step::Apply(KubernetesEffect::Record(_))));
 }
 
 #[test]
@@ -89,9 +89,9 @@ fn what_is_not_believed_is_a_conflict_and_holds_no_deletion_up() {
     let mut observed = Observed { secret, ..asking() };
     assert_eq!(rest(&observed).report.ready.reason, Reason::NotPermitted);
     observed.desired.deleting = true;
-    assert_eq!(decide(&observed), Step::Act(Effect::Unbind(Sequence::FIRST)));
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
     observed.run.learn(Answer::Revoked(Sequence::FIRST, now()));
-    assert_eq!(decide(&observed), Step::Act(Effect::RemoveFinalizer { left_behind: vec![] }));
+    assert_eq!(decide(&observed), Step::Apply(KubernetesEffect::RemoveFinalizer { left_behind: vec![] }));
 }
 
 /// From then on the Secret is the ServiceKey's own, and is first of all written again.
@@ -100,10 +100,12 @@ fn the_secret_of_a_former_service_key_is_repaired_and_the_key_stays() {
     let claimed = key("now");
     let secret = SecretView::Intact { key: claimed.clone(), previous: None, flaw: Some(Flaw::Edited) };
     let mut observed = Observed { recorded: inheriting(), secret, ..asking() };
-    let Step::Act(Effect::Record(report)) = decide(&observed) else { panic!("{:?}", decide(&observed)) };
+    let Step::Apply(KubernetesEffect::Record(report)) = decide(&observed) else {
+        panic!("{:?}", decide(&observed))
+    };
     assert_eq!(report.recorded, Recorded { key: Some(claimed), ..inheriting() });
     observed.recorded = report.recorded;
-    assert_eq!(decide(&observed), Step::Act(Effect::RestoreSecret));
+    assert_eq!(decide(&observed), Step::Apply(KubernetesEffect::RestoreSecret));
 }
 
 /// Where keys have marks, the remote side has to show one before anything else.
@@ -112,9 +114,9 @@ fn a_mark_proves_whose_the_key_is(#[values(false, true)] deleting: bool) {
     let mut observed = Observed { marks_keys: true, ..restored() };
     observed.desired.deleting = deleting;
     let second = Sequence::FIRST.next();
-    assert_eq!(decide(&observed), Step::Act(Effect::Prove { former: FORMER, sequence: second }));
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Prove { former: FORMER, sequence: second }));
     observed.run.learn(Answer::Proved(true));
-    assert_eq!(decide(&observed), Step::Act(Effect::Unbind(Sequence::FIRST)));
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
     observed.run.learn(Answer::Revoked(Sequence::FIRST, now()));
     assert_eq!(recorded(&observed), inheriting());
 }
@@ -129,7 +131,11 @@ fn a_key_that_the_remote_side_does_not_show_is_a_conflict() {
         (Reason::SecretConflict, Recorded::default())
     );
     observed.desired.deleting = true;
-    assert_eq!(decide(&observed), Step::Act(Effect::Unbind(Sequence::FIRST)), "its own, as of any other");
+    assert_eq!(
+        decide(&observed),
+        Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)),
+        "its own, as of any other"
+    );
 }
 
 #[test]
@@ -155,7 +161,7 @@ fn a_first_key_that_may_still_come_is_waited_for() {
     observed.run.learn(Answer::Revoked(Sequence::FIRST, now()));
     assert_eq!(rest(&observed).requeue, Requeue::At(at(60)));
     observed.now = at(60);
-    assert_eq!(decide(&observed), Step::Act(Effect::Unbind(Sequence::FIRST)));
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
     observed.run.learn(Answer::Revoked(Sequence::FIRST, at(60)));
     assert_eq!(recorded(&observed), inheriting());
 }

@@ -11,7 +11,7 @@ fn a_revocation_outlasts_the_first_of_two_binds() {
     let mut observed = asking();
     observed.run.learn(Answer::GivenUp(Sequence::FIRST, now()));
     observed.run.learn(Answer::Issued(key("now")));
-    let Step::Act(Effect::WriteSecret { key, .. }) = decide(&observed) else {
+    let Step::Apply(KubernetesEffect::WriteSecret { key, .. }) = decide(&observed) else {
         panic!("{:?}", decide(&observed))
     };
     assert_eq!(key.late_until, late);
@@ -19,7 +19,7 @@ fn a_revocation_outlasts_the_first_of_two_binds() {
     // Also by a process that knows nothing of it but what is stored.
     let mut observed = holding(*key);
     observed.desired.deleting = true;
-    assert_eq!(decide(&observed), Step::Act(Effect::Unbind(Sequence::FIRST)));
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
     observed.run.learn(Answer::Revoked(Sequence::FIRST, now()));
     let Step::Wait(rest) = decide(&observed) else { panic!("{:?}", decide(&observed)) };
     assert_eq!(Some(rest.requeue), late.map(Requeue::At));
@@ -56,12 +56,14 @@ fn unheard(observed: &mut Observed, class: ErrorClass) {
 fn a_deletion_does_not_wait_for_a_bind_that_the_remote_side_says_nothing_of(#[case] class: ErrorClass) {
     let mut observed = at_work();
     observed.desired.deleting = true;
-    assert!(matches!(decide(&observed), Step::Act(Effect::Poll(_))));
+    assert!(matches!(decide(&observed), Step::Execute(RemoteEffect::Poll(_))));
     unheard(&mut observed, class);
-    let Step::Act(Effect::Record(report)) = decide(&observed) else { panic!("{:?}", decide(&observed)) };
+    let Step::Apply(KubernetesEffect::Record(report)) = decide(&observed) else {
+        panic!("{:?}", decide(&observed))
+    };
     assert!(report.ready.message.contains("the remote side does not say how far it is: 400"), "{report:?}");
     observed.recorded = report.recorded;
-    assert_eq!(decide(&observed), Step::Act(Effect::Unbind(Sequence::FIRST)));
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
     observed.run.learn(Answer::Revoked(Sequence::FIRST, now()));
     let late = full_second(now().checked_add(MINUTE).unwrap());
     assert!(
@@ -80,7 +82,10 @@ fn any_other_bind_is_followed(#[case] class: ErrorClass, #[case] deleting: bool,
     (observed.desired.deleting, observed.desired.retain) = (deleting, retain);
     unheard(&mut observed, class);
     assert!(
-        !matches!(decide(&observed), Step::Act(Effect::Record(_) | Effect::Unbind(_))),
+        !matches!(
+            decide(&observed),
+            Step::Apply(KubernetesEffect::Record(_)) | Step::Execute(RemoteEffect::Unbind(_))
+        ),
         "{:?}",
         decide(&observed)
     );

@@ -93,6 +93,6 @@ fn holding(key: KeyRecord) -> Observed {
 fn rest(observed: &Observed) -> Wait {
     match decide(observed) {
         Step::Wait(rest) => rest,
-        Step::Act(effect) => panic!("{effect:?}"),
+        step => panic!("{step:?}"),
     }
 }

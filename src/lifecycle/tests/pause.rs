@@ -23,38 +23,35 @@ fn told(ready: bool, reason: Reason) -> Option<PublishedReady> {
 }
 
 #[rstest]
-#[case::a_bind(paused(), Effect::Bind { sequence: Sequence::FIRST, predecessor: None })]
+#[case::a_bind(paused(), Step::Execute(RemoteEffect::Bind { sequence: Sequence::FIRST, predecessor: None }))]
 #[case::a_check(
     Observed { desired: Desired { finalizer: false, ..paused().desired }, ..paused() },
-    Effect::CheckInstance
+    Step::Execute(RemoteEffect::CheckInstance)
 )]
 #[case::a_revocation(
     Observed { desired: Desired { deleting: true, ..paused().desired }, ..paused_with(key("now")) },
-    Effect::Unbind(Sequence::FIRST)
+    Step::Execute(RemoteEffect::Unbind(Sequence::FIRST))
 )]
 #[case::a_fetch(
     Observed { secret: SecretView::Damaged { key: Some(key("now")), previous: None }, ..paused_with(key("now")) },
-    Effect::Fetch(Sequence::FIRST)
+    Step::Execute(RemoteEffect::Fetch(Sequence::FIRST))
 )]
-fn the_remote_side_is_left_alone_until_the_pause_ends(
-    #[case] observed: Observed,
-    #[case] afterwards: Effect,
-) {
+fn the_remote_side_is_left_alone_until_the_pause_ends(#[case] observed: Observed, #[case] afterwards: Step) {
     let rest = rest(&observed);
     assert_eq!(rest.requeue, Requeue::PauseEnds(until()));
     assert!(!rest.report.ready.ready && !rest.quiet);
     assert_eq!(rest.report.ready.reason, Reason::RateLimited);
-    assert_eq!(decide(&Observed { now: until(), ..observed }), Step::Act(afterwards));
+    assert_eq!(decide(&Observed { now: until(), ..observed }), afterwards);
 }
 
 #[test]
 fn what_asks_nobody_is_done_all_the_same() {
     let unlooked = Observed { secret: SecretView::Unknown, ..paused() };
-    assert_eq!(decide(&unlooked), Step::Act(Effect::RehearseSecret));
+    assert_eq!(decide(&unlooked), Step::Apply(KubernetesEffect::RehearseSecret));
     let in_hand = Observed { run: RunState { in_hand: Some(key("now")), ..RunState::default() }, ..paused() };
     assert_eq!(
         decide(&in_hand),
-        Step::Act(Effect::WriteSecret { key: Box::new(key("now")), previous: None })
+        Step::Apply(KubernetesEffect::WriteSecret { key: Box::new(key("now")), previous: None })
     );
 }
 

@@ -10,17 +10,17 @@ fn ids(plan: &str) -> PlanIds {
 
 fn recorded(step: Step) -> Recorded {
     match step {
-        Step::Act(Effect::Record(report)) => report.recorded,
+        Step::Apply(KubernetesEffect::Record(report)) => report.recorded,
         other => panic!("{other:?}"),
     }
 }
 
-const BIND: Effect = Effect::Bind { sequence: Sequence::FIRST, predecessor: None };
+const BIND: Step = Step::Execute(RemoteEffect::Bind { sequence: Sequence::FIRST, predecessor: None });
 
 #[test]
 fn the_first_key_is_created_without_a_write_where_its_ids_are_noted_with_the_finalizer() {
     let observed = Observed { plan: PlanView::Known(ids("p-1")), noted_first: Some(ids("p-1")), ..asking() };
-    assert_eq!(decide(&observed), Step::Act(BIND));
+    assert_eq!(decide(&observed), BIND);
 }
 
 /// Other ids than those that are noted: a key that may exist with those is revoked by them first.
@@ -35,18 +35,18 @@ fn ids_that_are_not_noted_are_noted_first(
 ) {
     let mut observed = Observed { plan: PlanView::Known(ids("p-1")), noted_first, all_refused, ..asking() };
     if revokes {
-        assert_eq!(decide(&observed), Step::Act(Effect::Unbind(Sequence::FIRST)));
+        assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
         observed.run.revoked.insert(Sequence::FIRST, now());
     }
     observed.recorded = recorded(decide(&observed));
     assert_eq!(observed.noted(Sequence::FIRST), Some(ids("p-1")));
-    assert_eq!(decide(&observed), Step::Act(BIND));
+    assert_eq!(decide(&observed), BIND);
 }
 
 #[test]
 fn a_catalog_that_is_not_known_is_read_first_and_once() {
     let mut observed = Observed { plan: PlanView::Unknown, ..asking() };
-    assert_eq!(decide(&observed), Step::Act(Effect::CheckInstance));
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::CheckInstance));
     observed.run.instance_checked = true;
     assert_eq!(rest(&observed).report.ready.reason, Reason::RemoteUnreachable, "no key is created without");
 }
@@ -69,7 +69,7 @@ fn the_next_key_is_written_down_with_its_ids_and_the_one_before_keeps_its_own() 
     assert_eq!(observed.noted(second), Some(ids("p-1")));
     assert_eq!(
         decide(&observed),
-        Step::Act(Effect::Bind { sequence: second, predecessor: Some(Sequence::FIRST) })
+        Step::Execute(RemoteEffect::Bind { sequence: second, predecessor: Some(Sequence::FIRST) })
     );
 
     // The Secret holds it, and the status does not say so yet: the marks on a Secret hold no ids.

@@ -50,8 +50,8 @@ fn closed(observed: Observed) -> Observed {
 fn report(observed: &Observed) -> Report {
     match decide(observed) {
         Step::Wait(rest) => *rest.report,
-        Step::Act(Effect::Record(report)) => *report,
-        Step::Act(effect) => panic!("{effect:?}"),
+        Step::Apply(KubernetesEffect::Record(report)) => *report,
+        step => panic!("{step:?}"),
     }
 }
 

@@ -26,9 +26,14 @@ fn a_refused_revocation_ends_what_never_began(
     #[case] ends: bool,
 ) {
     let mut observed = deleted(all_refused, Observed { secret: SecretView::Unknown, ..asking() });
-    assert_eq!(decide(&observed), Step::Act(Effect::Unbind(Sequence::FIRST)));
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
     refuse_to_revoke(&mut observed, class);
-    assert_eq!(decide(&observed) == Step::Act(Effect::LookUpSecret), ends, "{:?}", decide(&observed));
+    assert_eq!(
+        decide(&observed) == Step::Apply(KubernetesEffect::LookUpSecret),
+        ends,
+        "{:?}",
+        decide(&observed)
+    );
 }
 
 #[test]

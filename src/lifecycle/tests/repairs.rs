@@ -41,30 +41,32 @@ fn hide(observed: &mut Observed) {
     (observed.run.unreadable, observed.run.unrepeatable) = (Some(Sequence::FIRST), Some(Sequence::FIRST));
 }
 
-fn act(observed: &Observed) -> Effect {
-    match decide(observed) {
-        Step::Act(effect) => effect,
-        Step::Wait(rest) => panic!("{rest:?}"),
-    }
+fn act(observed: &Observed) -> Step {
+    let step = decide(observed);
+    assert!(!matches!(step, Step::Wait(_)), "{step:?}");
+    step
 }
 
 #[test]
 fn metadata_is_restored_without_the_remote_side() {
     let observed = flawed(Flaw::Edited);
-    assert_eq!(act(&observed), Effect::RestoreSecret);
+    assert_eq!(act(&observed), Step::Apply(KubernetesEffect::RestoreSecret));
     let down = Problem { reason: Reason::ProviderNotFound, message: String::new() };
     assert_eq!(
         act(&Observed { provider: ProviderView::Unavailable(down), ..observed }),
-        Effect::RestoreSecret
+        Step::Apply(KubernetesEffect::RestoreSecret)
     );
 }
 
 #[test]
 fn other_templates_need_the_credentials_again() {
     let mut observed = flawed(Flaw::Outdated);
-    assert_eq!(act(&observed), Effect::Fetch(Sequence::FIRST));
+    assert_eq!(act(&observed), Step::Execute(RemoteEffect::Fetch(Sequence::FIRST)));
     observed.run.in_hand = Some(key("now"));
-    assert_eq!(act(&observed), Effect::WriteSecret { key: Box::new(key("now")), previous: None });
+    assert_eq!(
+        act(&observed),
+        Step::Apply(KubernetesEffect::WriteSecret { key: Box::new(key("now")), previous: None })
+    );
 }
 
 /// A bind that is repeated creates no second key where the key's id is derived and nothing has changed.
@@ -72,14 +74,17 @@ fn other_templates_need_the_credentials_again() {
 #[case::other_templates(flawed(Flaw::Outdated))]
 #[case::lost_entries(damaged())]
 fn credentials_that_a_fetch_does_not_show_come_with_a_repeated_bind(#[case] mut observed: Observed) {
-    assert_eq!(act(&observed), Effect::Fetch(Sequence::FIRST));
+    assert_eq!(act(&observed), Step::Execute(RemoteEffect::Fetch(Sequence::FIRST)));
     observed.run.unreadable = Some(Sequence::FIRST);
-    assert_eq!(act(&observed), Effect::RehearseSecret, "it may create the key again");
+    assert_eq!(act(&observed), Step::Apply(KubernetesEffect::RehearseSecret), "it may create the key again");
     observed.run.rehearsed = true;
-    assert_eq!(act(&observed), Effect::Repeat(Sequence::FIRST));
-    assert_ne!(act(&Observed { marks_keys: true, ..observed.clone() }), Effect::Repeat(Sequence::FIRST));
+    assert_eq!(act(&observed), Step::Execute(RemoteEffect::Repeat(Sequence::FIRST)));
+    assert_ne!(
+        act(&Observed { marks_keys: true, ..observed.clone() }),
+        Step::Execute(RemoteEffect::Repeat(Sequence::FIRST))
+    );
     observed.desired.inputs = "others".to_owned();
-    assert_ne!(act(&observed), Effect::Repeat(Sequence::FIRST));
+    assert_ne!(act(&observed), Step::Execute(RemoteEffect::Repeat(Sequence::FIRST)));
 }
 
 /// The user changes the fields while the credentials come back: they are stored before anything else is asked.
@@ -88,7 +93,10 @@ fn credentials_in_hand_are_stored_although_the_next_key_is_due() {
     let mut observed = flawed(Flaw::Outdated);
     (observed.run.unreadable, observed.run.in_hand) = (Some(Sequence::FIRST), Some(key("now")));
     observed.desired.inputs = "others".to_owned();
-    assert_eq!(act(&observed), Effect::WriteSecret { key: Box::new(key("now")), previous: None });
+    assert_eq!(
+        act(&observed),
+        Step::Apply(KubernetesEffect::WriteSecret { key: Box::new(key("now")), previous: None })
+    );
 }
 
 /// The next key is created in order: written down first, while the Secret keeps the credentials that work.
@@ -98,16 +106,21 @@ fn credentials_that_are_not_shown_again_for_other_templates_are_replaced_in_orde
     hide(&mut observed);
     assert_eq!(
         act(&observed),
-        Effect::RehearseSecret,
+        Step::Apply(KubernetesEffect::RehearseSecret),
         "no key is created for a Secret that can't be written"
     );
     observed.run.rehearsed = true;
-    let Effect::Record(report) = act(&observed) else { panic!("nothing is written down") };
+    let Step::Apply(KubernetesEffect::Record(report)) = act(&observed) else {
+        panic!("nothing is written down")
+    };
     let next = Sequence::FIRST.next();
     assert_eq!((report.recorded.attempt(), report.ready.ready), (Some(next), true));
     // A process that knows nothing of it goes on with the next key.
     let observed = Observed { recorded: report.recorded, run: RunState::default(), ..observed };
-    assert_eq!(act(&observed), Effect::Bind { sequence: next, predecessor: Some(Sequence::FIRST) });
+    assert_eq!(
+        act(&observed),
+        Step::Execute(RemoteEffect::Bind { sequence: next, predecessor: Some(Sequence::FIRST) })
+    );
 }
 
 #[rstest]
@@ -121,7 +134,7 @@ fn a_secret_that_was_just_repaired_waits(#[case] observed: Observed, #[case] rea
     assert_eq!((rest.requeue, rest.report.ready.ready), (Requeue::At(at(8)), ready));
     let told = rest.report.rotating.map_or(rest.report.ready.reason, |problem| problem.reason);
     assert_eq!(told, Reason::SecretContested);
-    assert!(matches!(decide(&Observed { now: at(8), ..observed }), Step::Act(_)));
+    assert!(matches!(decide(&Observed { now: at(8), ..observed }), Step::Apply(_) | Step::Execute(_)));
 }
 
 #[rstest]
@@ -147,7 +160,10 @@ fn the_other_writer_is_named_where_the_api_server_names_it(
 fn credentials_in_hand_are_stored_at_once() {
     let mut observed = Observed { repair_from: Some(at(8)), ..damaged() };
     observed.run.in_hand = Some(key("now"));
-    assert_eq!(act(&observed), Effect::WriteSecret { key: Box::new(key("now")), previous: None });
+    assert_eq!(
+        act(&observed),
+        Step::Apply(KubernetesEffect::WriteSecret { key: Box::new(key("now")), previous: None })
+    );
 }
 
 /// There are never more keys than the next, the current and one before it.
@@ -163,35 +179,44 @@ fn a_lost_key_is_replaced_after_the_oldest_one_is_revoked() {
     observed.secret = SecretView::Damaged { key: Some(current), previous: None };
     (observed.run.unreadable, observed.run.unrepeatable) = (Some(third), Some(third));
     observed.run.rehearsed = true;
-    assert_eq!(act(&observed), Effect::Unbind(first));
+    assert_eq!(act(&observed), Step::Execute(RemoteEffect::Unbind(first)));
     observed.run.revoked.insert(first, now());
-    let Effect::Record(report) = act(&observed) else { panic!("nothing is written down") };
+    let Step::Apply(KubernetesEffect::Record(report)) = act(&observed) else {
+        panic!("nothing is written down")
+    };
     let left: Vec<_> = report.recorded.previous.iter().map(|key| key.sequence).collect();
     assert_eq!(left, [second]);
     let observed = Observed { recorded: report.recorded, ..observed };
-    assert!(matches!(act(&observed), Effect::Record(_)), "the next key is written down before it is created");
+    assert!(
+        matches!(act(&observed), Step::Apply(KubernetesEffect::Record(_))),
+        "the next key is written down before it is created"
+    );
 }
 
 /// The key goes before the next one is created, so that there are never two.
 fn assert_replaced_without_reading(mut observed: Observed) {
     let next = Sequence::FIRST.next();
-    assert_eq!(act(&observed), Effect::RehearseSecret);
+    assert_eq!(act(&observed), Step::Apply(KubernetesEffect::RehearseSecret));
     observed.run.rehearsed = true;
-    let Effect::Record(report) = act(&observed) else { panic!("nothing is written down") };
+    let Step::Apply(KubernetesEffect::Record(report)) = act(&observed) else {
+        panic!("nothing is written down")
+    };
     assert_eq!(report.recorded.attempt(), Some(next));
     observed.recorded = report.recorded;
-    assert_eq!(act(&observed), Effect::Unbind(Sequence::FIRST));
+    assert_eq!(act(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
     observed.run.revoked.insert(Sequence::FIRST, now());
-    let Effect::Record(report) = act(&observed) else { panic!("nothing is written down") };
+    let Step::Apply(KubernetesEffect::Record(report)) = act(&observed) else {
+        panic!("nothing is written down")
+    };
     assert_eq!(report.ready.reason, Reason::Rotating);
     // A process that knows nothing of it goes on with the next key.
     observed = Observed { recorded: report.recorded, run: RunState::default(), ..observed };
     let bind = std::iter::repeat_with(|| match act(&observed) {
-        Effect::RehearseSecret => {
+        Step::Apply(KubernetesEffect::RehearseSecret) => {
             observed.run.rehearsed = true;
             None
         }
-        Effect::Record(report) => {
+        Step::Apply(KubernetesEffect::Record(report)) => {
             observed.recorded = report.recorded;
             None
         }
@@ -199,7 +224,7 @@ fn assert_replaced_without_reading(mut observed: Observed) {
     });
     assert_eq!(
         bind.take(5).find_map(|effect| effect),
-        Some(Effect::Bind { sequence: next, predecessor: None })
+        Some(Step::Execute(RemoteEffect::Bind { sequence: next, predecessor: None }))
     );
 }
 
@@ -211,14 +236,16 @@ fn a_requested_rotation_replaces_a_key_without_reading_it() {
     let mut replaces = observed.clone();
     replaces.desired.rotation.makes_room = true;
     assert_replaced_without_reading(replaces);
-    assert_eq!(act(&observed), Effect::RehearseSecret);
+    assert_eq!(act(&observed), Step::Apply(KubernetesEffect::RehearseSecret));
     observed.run.rehearsed = true;
-    let Effect::Record(report) = act(&observed) else { panic!("nothing is written down") };
+    let Step::Apply(KubernetesEffect::Record(report)) = act(&observed) else {
+        panic!("nothing is written down")
+    };
     let (next, predecessor) = (Sequence::FIRST.next(), Some(Sequence::FIRST));
     assert_eq!(report.recorded.attempt(), Some(next));
     assert_eq!(
         act(&Observed { recorded: report.recorded, ..observed }),
-        Effect::Bind { sequence: next, predecessor }
+        Step::Execute(RemoteEffect::Bind { sequence: next, predecessor })
     );
 }
 
@@ -239,7 +266,7 @@ fn a_key_without_usable_credentials_is_created_again_after_hours(
     assert_eq!(rest(&observed).requeue, wake);
     let Some(seconds) = seconds else { return };
     assert!(matches!(decide(&Observed { now: at(seconds - 1), ..observed.clone() }), Step::Wait(_)));
-    let bind = Effect::Bind { sequence: Sequence::FIRST, predecessor: None };
+    let bind = Step::Execute(RemoteEffect::Bind { sequence: Sequence::FIRST, predecessor: None });
     assert_eq!(act(&Observed { now: at(seconds), ..observed }), bind);
 }
 
@@ -264,11 +291,13 @@ fn a_secret_that_goes_as_soon_as_it_is_stored_is_a_lost_one() {
     observed.run.stored = Some(key("now"));
     assert_eq!(
         act(&observed),
-        Effect::LookUpSecret,
+        Step::Apply(KubernetesEffect::LookUpSecret),
         "a watch that begins again knows of no Secret for a moment"
     );
     observed.secret = SecretView::Absent;
-    let Effect::Record(report) = act(&observed) else { panic!("nothing is written down") };
+    let Step::Apply(KubernetesEffect::Record(report)) = act(&observed) else {
+        panic!("nothing is written down")
+    };
     assert_eq!(report.recorded.key, Some(key("now")));
     assert_eq!((report.ready.ready, report.ready.reason), (false, Reason::SecretContested));
     observed = Observed { recorded: report.recorded, repair_from: Some(at(5)), ..observed };

@@ -20,38 +20,42 @@ fn unavailable() -> ProviderView {
 }
 
 #[rstest]
-#[case::the_mark_goes_first(retained(), Effect::Release(Sequence::FIRST))]
-#[case::then_the_secret(Observed { run: released(), ..retained() }, Effect::DeleteSecret)]
+#[case::the_mark_goes_first(retained(), Step::Execute(RemoteEffect::Release(Sequence::FIRST)))]
+#[case::then_the_secret(Observed { run: released(), ..retained() }, Step::Apply(KubernetesEffect::DeleteSecret))]
 #[case::then_the_finalizer(
     Observed { run: released(), secret: SecretView::Absent, ..retained() },
-    Effect::RemoveFinalizer { left_behind: vec![Sequence::FIRST] }
+    Step::Apply(KubernetesEffect::RemoveFinalizer { left_behind: vec![Sequence::FIRST] })
 )]
 #[case::where_there_are_no_marks_nobody_is_asked(
     Observed { marks_keys: false, provider: unavailable(), ..retained() },
-    Effect::DeleteSecret
+    Step::Apply(KubernetesEffect::DeleteSecret)
 )]
 #[case::who_lets_go_of_the_key_leaves_the_mark(
     Observed { desired: Desired { abandon: true, ..retained().desired }, provider: unavailable(), ..retained() },
-    Effect::DeleteSecret
+    Step::Apply(KubernetesEffect::DeleteSecret)
 )]
 #[case::a_key_that_is_not_to_stay_is_revoked(
     Observed { desired: Desired { retain: false, ..retained().desired }, ..retained() },
-    Effect::Unbind(Sequence::FIRST)
+    Step::Execute(RemoteEffect::Unbind(Sequence::FIRST))
 )]
-fn a_key_that_stays_bears_no_mark(#[case] observed: Observed, #[case] expected: Effect) {
-    assert_eq!(decide(&observed), Step::Act(expected));
+fn a_key_that_stays_bears_no_mark(#[case] observed: Observed, #[case] expected: Step) {
+    assert_eq!(decide(&observed), expected);
 }
 
 #[rstest]
-#[case::with_its_key(true, Effect::ReleaseSecret)]
-#[case::not_without_it(false, Effect::Unbind(Sequence::FIRST))]
-fn a_secret_stays_with_its_key(#[case] retain: bool, #[case] expected: Effect) {
+#[case::with_its_key(true, Step::Apply(KubernetesEffect::ReleaseSecret))]
+#[case::not_without_it(false, Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)))]
+fn a_secret_stays_with_its_key(#[case] retain: bool, #[case] expected: Step) {
     let desired = Desired { retain, retains_secret: true, ..retained().desired };
     let observed = Observed { desired, marks_keys: false, ..retained() };
-    assert_eq!(decide(&observed), Step::Act(expected));
+    assert_eq!(decide(&observed), expected);
     let gone = RunState { revoked: [(Sequence::FIRST, observed.now)].into(), ..RunState::default() };
-    let last = if retain { Effect::ReleaseSecret } else { Effect::DeleteSecret };
-    assert_eq!(decide(&Observed { run: gone, ..observed }), Step::Act(last));
+    let last = if retain {
+        Step::Apply(KubernetesEffect::ReleaseSecret)
+    } else {
+        Step::Apply(KubernetesEffect::DeleteSecret)
+    };
+    assert_eq!(decide(&Observed { run: gone, ..observed }), last);
 }
 
 #[test]

@@ -134,7 +134,9 @@ fn a_rotation_that_changed_no_credentials_ends_the_schedule() {
         assert!(told.message.contains("Key 1 is not revoked"), "{}", told.message);
     }
     observed.desired.inputs = "now+asked".to_owned();
-    let Step::Act(Effect::Record(report)) = decide(&observed) else { panic!("no rotation begins") };
+    let Step::Apply(KubernetesEffect::Record(report)) = decide(&observed) else {
+        panic!("no rotation begins")
+    };
     assert_eq!(report.recorded.attempt(), Some(second.sequence.next()));
     assert_eq!(report.recorded.previous[0].revoke_at, None);
 }
@@ -187,7 +189,7 @@ fn expired(failure: Option<Failure>, provider: ProviderView) -> Observed {
 #[test]
 fn ready_is_false_with_its_reason_once_the_key_has_expired_and_the_next_one_is_made() {
     let observed = expired(None, ProviderView::Available);
-    let Step::Act(Effect::Record(report)) = decide(&observed) else { panic!("no rotation") };
+    let Step::Apply(KubernetesEffect::Record(report)) = decide(&observed) else { panic!("no rotation") };
     assert_eq!((report.ready.ready, report.ready.reason), (false, Reason::KeyExpired));
     assert_eq!(report.recorded.attempt(), Sequence::new(2));
 }
@@ -240,5 +242,5 @@ fn a_rest_ends_when_the_key_is_to_be_replaced() {
     let due = next_rotation(&observed, &key("now")).unwrap();
     let rest = rest(&observed);
     assert_eq!((rest.requeue, rest.report.next_rotation), (Requeue::At(due), Some(due)));
-    assert!(matches!(decide(&Observed { now: due, ..observed }), Step::Act(Effect::Record(_))));
+    assert!(matches!(decide(&Observed { now: due, ..observed }), Step::Apply(KubernetesEffect::Record(_))));
 }

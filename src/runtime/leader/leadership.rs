@@ -1,31 +1,45 @@
-//! Whether this process leads, for those who may work only then.
+//! Whether this process leads. Work that only the leader may do waits for it.
 
+use std::sync::{Arc, OnceLock};
+
+use jiff::Timestamp;
 use tokio::sync::watch::{self, Receiver, Sender};
 
-/// Whether this process leads, or when it will. It is never given back: who loses the lead ends.
+/// Whether this process leads, and since when. A process never gives the lead back: it ends when it loses it.
 #[derive(Clone, Debug)]
-pub struct Leadership(Receiver<bool>);
+pub struct Leadership {
+    leads: Receiver<bool>,
+    acquired_at: Arc<OnceLock<Timestamp>>,
+}
 
 impl Leadership {
-    /// That of a process which is alone, and so leads from its start.
+    /// The leadership of a process without replicas, which leads from its start.
     #[must_use]
     pub fn sole() -> Self {
-        // What is known already stays known without its sender.
-        Self(watch::channel(true).1)
+        // A receiver keeps the last value after its sender was dropped.
+        Self { leads: watch::channel(true).1, acquired_at: Arc::default() }
     }
 
-    /// Nobody leads yet; whoever has the sender says when.
+    /// A leadership that the sender announces later.
     pub(super) fn pending() -> (Sender<bool>, Self) {
-        let (sender, receiver) = watch::channel(false);
-        (sender, Self(receiver))
+        let (sender, leads) = watch::channel(false);
+        (sender, Self { leads, acquired_at: Arc::default() })
     }
 
-    /// Waits until this process leads, however long that takes.
-    pub async fn wait(&self) {
-        if self.0.clone().wait_for(|leads| *leads).await.is_err() {
-            // The election is over, and was not won: the process is about to end.
+    /// Waits until this process leads, and notes the time of the first caller that sees it.
+    pub async fn wait(&self, clock: &(dyn Fn() -> Timestamp + Send + Sync)) {
+        if self.leads.clone().wait_for(|leads| *leads).await.is_err() {
+            // The election ended and this process did not win it: the process is about to end.
             std::future::pending::<()>().await;
         }
+        self.acquired_at.get_or_init(clock);
+    }
+
+    /// When this process began to work as the leader; `None` before. Another process may have sent the requests
+    /// before it.
+    #[must_use]
+    pub fn acquired_at(&self) -> Option<Timestamp> {
+        self.acquired_at.get().copied()
     }
 }
 
@@ -35,29 +49,33 @@ mod tests {
 
     use super::*;
 
+    fn now() -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+
     #[test]
     fn a_process_that_is_alone_leads_at_once() {
-        assert!(Leadership::sole().wait().now_or_never().is_some());
+        assert!(Leadership::sole().wait(&now).now_or_never().is_some());
     }
 
     #[tokio::test]
     async fn everybody_waits_until_the_lead_is_taken() {
         let (sender, leadership) = Leadership::pending();
-        assert!(leadership.wait().now_or_never().is_none());
+        assert!(leadership.wait(&now).now_or_never().is_none());
         let waiting = tokio::spawn({
             let leadership = leadership.clone();
-            async move { leadership.wait().await }
+            async move { leadership.wait(&now).await }
         });
         sender.send_replace(true);
         waiting.await.unwrap();
         drop(sender);
-        assert!(leadership.wait().now_or_never().is_some());
+        assert!(leadership.wait(&now).now_or_never().is_some());
     }
 
     #[test]
     fn an_election_that_ends_unwon_lets_nobody_work() {
         let (sender, leadership) = Leadership::pending();
         drop(sender);
-        assert!(leadership.wait().now_or_never().is_none());
+        assert!(leadership.wait(&now).now_or_never().is_none());
     }
 }

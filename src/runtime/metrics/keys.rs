@@ -135,7 +135,7 @@ pub(super) struct Keys {
     operations: Family<OperationLabels, Counter>,
     rotations: Family<RotationLabels, Counter>,
     orphan_mitigations: Family<BackendLabels, Counter>,
-    count_left_behind: Family<BackendLabels, Counter>,
+    left_behind: Family<BackendLabels, Counter>,
     orphans: Family<ProviderLabels, Gauge>,
     orphans_revoked: Family<BackendLabels, Counter>,
     provider_ready: Family<ProviderLabels, Gauge>,
@@ -155,7 +155,7 @@ impl Keys {
         catalog.add(&OPERATIONS, self.operations.clone());
         catalog.add(&ROTATIONS, self.rotations.clone());
         catalog.add(&ORPHAN_MITIGATIONS, self.orphan_mitigations.clone());
-        catalog.add(&LEFT_BEHIND, self.count_left_behind.clone());
+        catalog.add(&LEFT_BEHIND, self.left_behind.clone());
         catalog.add(&ORPHANS, self.orphans.clone());
         catalog.add(&ORPHANS_REVOKED, self.orphans_revoked.clone());
         catalog.add(&PROVIDER_READY, self.provider_ready.clone());
@@ -166,7 +166,7 @@ impl Keys {
         for outcome in ROTATION_OUTCOMES {
             let _ = self.rotations.get_or_create(&RotationLabels { backend, outcome });
         }
-        for counter in [&self.orphan_mitigations, &self.count_left_behind, &self.orphans_revoked] {
+        for counter in [&self.orphan_mitigations, &self.left_behind, &self.orphans_revoked] {
             let _ = counter.get_or_create(&BackendLabels { backend });
         }
     }
@@ -227,9 +227,9 @@ impl Metrics {
     }
 
     /// Counts keys that stay at the remote side because the user let go of them.
-    pub fn left_behind(&self, backend: &'static str, keys: usize) {
+    pub fn count_left_behind(&self, backend: &'static str, keys: usize) {
         let keys = u64::try_from(keys).unwrap_or(u64::MAX);
-        self.0.keys.count_left_behind.get_or_create(&BackendLabels { backend }).inc_by(keys);
+        self.0.keys.left_behind.get_or_create(&BackendLabels { backend }).inc_by(keys);
     }
 
     /// Notes how many keys of a provider have no ServiceKey, by the last list of all its keys.

@@ -60,9 +60,9 @@ impl Metrics {
         self.0.catalog.exposed()
     }
 
-    /// The heart of the operator that counts here.
+    /// The heartbeat of the operator that counts here.
     #[must_use]
-    pub fn heart(&self) -> &Heartbeat {
+    pub fn heartbeat(&self) -> &Heartbeat {
         &self.0.heartbeat
     }
 

@@ -17,7 +17,7 @@ fn exercised() -> (Metrics, crate::runtime::Watch) {
     metrics.count_key_operation(BACKEND, KeyOperation::Bind, KeyOutcome::Done);
     metrics.count_rotation(BACKEND, true);
     metrics.count_mitigated_orphan(BACKEND);
-    metrics.left_behind(BACKEND, 3);
+    metrics.count_left_behind(BACKEND, 3);
     metrics.set_orphans(None, "cf-eu10", 2);
     metrics.count_revoked_orphan(BACKEND);
     metrics.set_provider_ready(None, "cf-eu10", true);

@@ -7,8 +7,8 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{provider::ProviderId, status, turn};
-use crate::{api::ServiceKey, lifecycle::Heir};
+use super::status;
+use crate::{api::ServiceKey, controller::ids::ProviderId, lifecycle::Heir};
 
 /// The ServiceKeys of one scope.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ impl Heirs {
 
     /// A ServiceKey is gone.
     pub fn remove(&self, key: &ServiceKey) {
-        if let Some(uid) = turn::uid(key) {
+        if let Some(uid) = key.parsed_uid() {
             self.lock().remove(uid);
         }
     }
@@ -81,7 +81,7 @@ impl Index {
 
 /// The place of a ServiceKey among those that go on with the same keys.
 pub fn heir(key: &ServiceKey) -> Option<Heir> {
-    Some(Heir { created: key.metadata.creation_timestamp.as_ref()?.0, uid: turn::uid(key)? })
+    Some(Heir { created: key.metadata.creation_timestamp.as_ref()?.0, uid: key.parsed_uid()? })
 }
 
 #[cfg(test)]

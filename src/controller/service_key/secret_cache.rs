@@ -15,12 +15,9 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 
-use super::{
-    version,
-    watch::{Cache, WatchChange},
-};
 use crate::{
     api::{ServiceKey, marks},
+    controller::watch::{self, Cache, WatchChange},
     runtime::answers,
 };
 
@@ -93,7 +90,7 @@ impl SecretKnowledge {
     }
 
     fn saw(&mut self, secret: &PartialObjectMeta<Secret>) -> ((String, String), u64) {
-        let seen = version::resource_version(secret);
+        let seen = watch::resource_version(secret);
         self.horizon = seen.max(self.horizon);
         (key_of(&secret.metadata), seen)
     }
@@ -122,7 +119,7 @@ impl SecretCache {
         // Locked first: what the watch has taken from what we know by then is in the cache already.
         let own = self.own.lock();
         let cached = self.cache.store.get(&ObjectRef::new(name).within(namespace));
-        let cached_version = cached.as_deref().map(version::resource_version);
+        let cached_version = cached.as_deref().map(watch::resource_version);
         let known = own.secrets.get(&(namespace.to_owned(), name.to_owned()));
         match (known, cached) {
             (Some(OwnKnowledge { version, verified, meta: Some(meta) }), _)
@@ -150,9 +147,9 @@ impl SecretCache {
     /// Remembers a Secret that we wrote or read. `verified`: it holds the entries that its marks tell of.
     pub fn remember(&self, meta: &ObjectMeta, verified: bool) {
         let key = key_of(meta);
-        let version = version::number(meta.resource_version.as_deref());
+        let version = watch::version_number(meta.resource_version.as_deref());
         let cached = self.cache.store.get(&ObjectRef::new(&key.1).within(&key.0));
-        let shown = cached.is_some_and(|cached| version::resource_version(cached.as_ref()) >= version);
+        let shown = cached.is_some_and(|cached| watch::resource_version(cached.as_ref()) >= version);
         let mut own = self.own.lock();
         let outpaced = shown || own.horizon >= version;
         let meta = (!outpaced).then(|| ObjectMeta { managed_fields: None, ..meta.clone() });

@@ -27,20 +27,18 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{
-    act::Flow,
-    error::Error,
+    Context, Worker,
     local_state::{Forgotten, LONGEST_WAIT, LocalState, LocalStates},
-    locked,
-    reconcile::MAX_STEPS,
+    reconcile::{Driver, End},
+    reconciler::Target,
     status,
-    term::Term,
-    turn::{self, Context, Target, Turn},
-    unread,
 };
 use crate::{
     api::{ServiceKey, marks},
+    controller::{error::Error, ids::ProviderId, locked},
     fair::{FairPermit, FairSemaphore, Lane},
-    lifecycle::{Problem, Step, wind_up},
+    lifecycle::{Problem, wind_up},
+    runtime::Leadership,
 };
 
 /// ServiceKeys whose keys are being revoked here at the same time.
@@ -53,7 +51,7 @@ const PATIENCE: SignedDuration = SignedDuration::from_hours(24);
 pub struct Departures {
     sender: UnboundedSender<Vanished>,
     places: FairSemaphore,
-    term: Arc<Term>,
+    leadership: Leadership,
     leaving: Arc<Leaving>,
     /// Those whose last reconcile is not over yet.
     in_use: Mutex<HashMap<Uuid, BeingRevoked>>,
@@ -71,7 +69,7 @@ struct BeingRevoked {
 
 impl BeingRevoked {
     fn new(key: &ServiceKey, leaving: &Arc<Leaving>) -> Self {
-        let uids: BTreeSet<_> = turn::uid(key).into_iter().chain(status::owner_of_keys(key)).collect();
+        let uids: BTreeSet<_> = key.parsed_uid().into_iter().chain(status::owner_of_keys(key)).collect();
         let mut counts = locked(&leaving.0);
         uids.iter().for_each(|uid| *counts.entry(*uid).or_default() += 1);
         drop(counts);
@@ -103,18 +101,18 @@ pub struct Vanished {
 
 impl Departures {
     /// Those that are taken in are sent to what is returned.
-    pub fn new(term: Arc<Term>) -> (Self, UnboundedReceiver<Vanished>) {
+    pub fn new(leadership: Leadership) -> (Self, UnboundedReceiver<Vanished>) {
         // `places` bounds this channel.
         let (sender, receiver) = unbounded();
         let places = FairSemaphore::leaving_room(PLACES);
-        (Self { sender, places, term, leaving: Arc::default(), in_use: Mutex::default() }, receiver)
+        (Self { sender, places, leadership, leaving: Arc::default(), in_use: Mutex::default() }, receiver)
     }
 
     /// The watch tells that a ServiceKey was deleted.
     pub fn mark_deleted(&self, key: &ServiceKey, local_states: &LocalStates) {
-        let Some(uid) = turn::uid(key) else { return };
+        let Some(uid) = key.parsed_uid() else { return };
         match local_states.forget(uid) {
-            Forgotten::Memo(local) => self.note(key, Some(*local)),
+            Forgotten::State(local) => self.note(key, Some(*local)),
             Forgotten::InUse => {
                 let being_revoked = BeingRevoked::new(key, &self.leaving);
                 locked(&self.in_use).insert(uid, being_revoked);
@@ -129,11 +127,14 @@ impl Departures {
 
     /// Takes in a ServiceKey that is gone, with its memo, unless the operator let it go; `None`: it is not known to be gone.
     pub fn note(&self, key: &ServiceKey, local: Option<LocalState>) {
-        let before = turn::uid(key).and_then(|uid| locked(&self.in_use).remove(&uid));
+        let before = key.parsed_uid().and_then(|uid| locked(&self.in_use).remove(&uid));
         let being_revoked = BeingRevoked::new(key, &self.leaving);
         drop(before);
         // Another replica may have let it go.
-        let Some(mut local) = local.filter(|local| !local.let_go && self.term.has_begun()) else { return };
+        let Some(mut local) = local.filter(|local| !local.let_go && self.leadership.acquired_at().is_some())
+        else {
+            return;
+        };
         if key.status.is_none() && local.knows_of_no_key() {
             return;
         }
@@ -168,19 +169,18 @@ pub fn revoke_keys(
 
 async fn revoke_keys_of(vanished: Vanished, context: Arc<Context>) {
     let Vanished { key, mut local, _place, _being_revoked } = vanished;
-    let now = (context.clock)();
+    let now = (context.shared.clock)();
     let give_up = now.checked_add(PATIENCE).unwrap_or(now);
     let mut key = Arc::new(as_deleted(key, now));
     loop {
         let Ok(target) = Target::new(&key) else { return };
-        let worker = context.work(&target.lane).await;
+        let worker = Worker::acquire(&context, target.lane.clone()).await;
         let span = target.span();
-        let mut turn = Turn::begin(&context, target, Arc::clone(&key), local, worker);
-        turn.vanished = true;
-        // On the heap: what a turn does is large, and many may wait.
-        let result = Box::pin(turn.wind_up()).instrument(span.clone()).await;
-        key = Arc::clone(&turn.key);
-        local = turn.end();
+        let mut driver = Driver::start(target, Arc::clone(&key), local, worker);
+        driver.reconciler.vanished = true;
+        // On the heap: the future of a driver is large, and many may wait.
+        let result = Box::pin(revoke_known(&mut driver)).instrument(span.clone()).await;
+        (key, local) = driver.finish();
         let wait = match result {
             Ok(None) => return,
             Ok(Some(wait)) => wait,
@@ -191,7 +191,7 @@ async fn revoke_keys_of(vanished: Vanished, context: Arc<Context>) {
                 local.wait(None)
             }
         };
-        if (context.clock)() >= give_up {
+        if (context.shared.clock)() >= give_up {
             leave_behind(&key, &context);
             return;
         }
@@ -214,31 +214,21 @@ fn leave_behind(key: &ServiceKey, context: &Context) {
          remote side",
         keys.join(", ")
     );
-    context.events.warning(key.object_ref(&()), "KeysLeftBehind", "Delete", note);
-    let provider = super::provider::ProviderId::from_key(key);
-    context.metrics.left_behind(context.registry.kind(&provider), left.len());
+    context.shared.events.warning(key.object_ref(&()), "KeysLeftBehind", "Delete", note);
+    let provider = ProviderId::from_key(key);
+    context.shared.metrics.count_left_behind(context.shared.registry.kind(&provider), left.len());
 }
 
-impl Turn<'_> {
-    /// Revokes what is known. Returns how long to wait before the next attempt, or `None` when nothing is left to do.
-    async fn wind_up(&mut self) -> Result<Option<Duration>, Error> {
-        self.context.ready().await;
-        for _ in 0..MAX_STEPS {
-            if let Some(Problem { message, .. }) = unread::obstacle(&self.key.metadata) {
-                tracing::warn!(message, "the keys of a ServiceKey that is gone stay: it could not be read");
-                return Ok(None);
-            }
-            let observed = self.observe().await?;
-            match wind_up(&observed) {
-                Step::Act(effect) => {
-                    if self.carry_out(effect).await? == Flow::Ended {
-                        return Ok(None);
-                    }
-                }
-                // Nothing wakes it: a change of the provider is noticed at the next attempt.
-                Step::Wait(rest) => return Ok(Some(self.next_look(&rest).unwrap_or(LONGEST_WAIT))),
-            }
+/// Revokes the keys that are known. Returns how long to wait before the next attempt, or `None` when nothing is left to do.
+async fn revoke_known(driver: &mut Driver<'_>) -> Result<Option<Duration>, Error> {
+    driver.reconciler.context.wait_ready().await;
+    match driver.drive(wind_up).await? {
+        End::Gone => Ok(None),
+        End::Unread(Problem { message, .. }) => {
+            tracing::warn!(message, "the keys of a ServiceKey that is gone stay: it could not be read");
+            Ok(None)
         }
-        Err(Error::Restless(MAX_STEPS))
+        // Nothing wakes it: the next attempt notices a change of the provider.
+        End::Waiting(wait) => Ok(Some(driver.requeue_after(&wait).unwrap_or(LONGEST_WAIT))),
     }
 }

@@ -8,8 +8,7 @@ use std::{
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::runtime::reflector::ObjectRef;
 
-use super::provider::ProviderId;
-use crate::{api::ServiceKey, lifecycle::Identity};
+use crate::{api::ServiceKey, controller::ids::ProviderId, lifecycle::Identity};
 
 /// All keys in doubt, and who is to be told of them.
 #[derive(Debug, Default)]

@@ -17,9 +17,9 @@ use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use uuid::Uuid;
 
-use super::{provider::ProviderId, turn};
 use crate::{
     api::{ProviderKind, ServiceKey},
+    controller::ids::ProviderId,
     lifecycle::{SeatRank, has_place},
 };
 
@@ -167,7 +167,7 @@ fn group_of(key: &ServiceKey) -> Option<(Group, Uuid)> {
     match key.spec.provider_ref.kind {
         ProviderKind::KeyProvider => None,
         ProviderKind::ClusterKeyProvider => {
-            Some(((ProviderId::from_key(key), key.namespace()?), turn::uid(key)?))
+            Some(((ProviderId::from_key(key), key.namespace()?), key.parsed_uid()?))
         }
     }
 }
@@ -196,7 +196,7 @@ mod tests {
     }
 
     fn take(seats: &Seats, key: &ServiceKey, max: usize) -> Seat {
-        seats.take(&ProviderId::from_key(key), "team", turn::uid(key).unwrap(), max)
+        seats.take(&ProviderId::from_key(key), "team", key.parsed_uid().unwrap(), max)
     }
 
     fn woken(freed: &mut UnboundedReceiver<ObjectRef<ServiceKey>>) -> Option<String> {

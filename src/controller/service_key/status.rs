@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use uuid::Uuid;
 
-use super::turn;
 use crate::{
     api::{
         self, Binding, ConditionType, KeyGone, KeyStatus, Reason, SecretStatus, ServiceKey, ServiceKeyStatus,
@@ -34,7 +33,7 @@ pub fn former_uid(status: &ServiceKeyStatus) -> Option<Uuid> {
 
 /// The UID that the ids of a ServiceKey's keys follow from.
 pub fn owner_of_keys(key: &ServiceKey) -> Option<Uuid> {
-    key.status.as_ref().and_then(former_uid).or_else(|| turn::uid(key))
+    key.status.as_ref().and_then(former_uid).or_else(|| key.parsed_uid())
 }
 
 /// What the status says about this generation of the spec.

@@ -3,8 +3,8 @@
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
-use super::error::{Error, bounded};
 use crate::{
+    controller::error::{Error, bounded},
     fair::{FairSemaphore, Lane},
     wipe::HeldSecret,
 };

@@ -12,10 +12,10 @@ use jiff::Timestamp;
 use kube::{ResourceExt, runtime::controller::Action};
 use uuid::Uuid;
 
-use super::version::resource_version;
 use crate::{
     api::ServiceKey,
     backend::{Credentials, Kept},
+    controller::watch::resource_version,
     lifecycle::{
         Claim, Failure, KeyRecord, PendingOperation, Problem, RemoteOperation, Requeue, Sequence, Unusable,
         Wait,
@@ -297,7 +297,7 @@ enum Slot {
 #[derive(Debug)]
 pub enum Forgotten {
     /// This memo; an empty one where it was never reconciled.
-    Memo(Box<LocalState>),
+    State(Box<LocalState>),
     /// A reconcile has its memo, and is told when it puts that back.
     InUse,
 }
@@ -342,12 +342,12 @@ impl LocalStates {
     pub fn forget(&self, owner: Uuid) -> Forgotten {
         let mut places = self.lock();
         match places.remove(&owner) {
-            Some(Slot::Here(local)) => Forgotten::Memo(local),
+            Some(Slot::Here(local)) => Forgotten::State(local),
             Some(Slot::Taken | Slot::TakenOfGone { .. }) => {
                 places.insert(owner, Slot::TakenOfGone { deleted: true });
                 Forgotten::InUse
             }
-            None => Forgotten::Memo(Box::default()),
+            None => Forgotten::State(Box::default()),
         }
     }
 
@@ -484,7 +484,7 @@ mod tests {
     fn what_is_known_of_a_deleted_service_key_is_handed_over_once() {
         let (local_states, owner) = (LocalStates::default(), Uuid::from_u128(1));
         let local = || LocalState { let_go: true, ..LocalState::default() };
-        let is_known = |forgotten: &Forgotten| matches!(forgotten, Forgotten::Memo(local) if local.let_go);
+        let is_known = |forgotten: &Forgotten| matches!(forgotten, Forgotten::State(local) if local.let_go);
 
         assert!(local_states.take(owner).is_none());
         assert!(local_states.put(owner, local()).is_none());

@@ -1,13 +1,13 @@
-//! What is counted of decisions and answers, in the few words that metrics have.
+//! Counts decisions and answers, by the few labels that metrics have.
 
-use super::turn::Turn;
+use super::reconciler::Reconciler;
 use crate::{
     lifecycle::{Answer, Attempted, Requeue, Wait},
     runtime::metrics::{KeyOperation, KeyOutcome, ReconcileOutcome},
 };
 
-/// How a reconcile ended that came to a rest.
-pub fn outcome(rest: &Wait) -> ReconcileOutcome {
+/// The outcome of a reconcile that ends in a wait.
+pub(super) fn outcome(rest: &Wait) -> ReconcileOutcome {
     let report = &rest.report;
     match rest.requeue {
         Requeue::Retry { .. } => ReconcileOutcome::Failed,
@@ -20,21 +20,18 @@ pub fn outcome(rest: &Wait) -> ReconcileOutcome {
     }
 }
 
-impl Turn<'_> {
-    /// Takes in what came of something that was wanted of the remote side, and counts it.
-    pub(super) fn learn_counted(&mut self, operation: KeyOperation, answer: Answer) {
-        let (backend, metrics) = (self.kind_of_backend(), &self.context.metrics);
-        metrics.count_key_operation(backend, operation, key_outcome(&answer));
-        let makes_a_key = matches!(operation, KeyOperation::Bind | KeyOperation::Poll);
-        let rotates = self.key.status.as_ref().is_some_and(|status| status.key.is_some());
-        if makes_a_key && rotates && is_no_key(&answer) {
-            metrics.count_rotation(backend, false);
-        }
-        self.run.learn(answer);
+/// Counts what a remote side answered.
+pub(super) fn count_answer(reconciler: &Reconciler<'_>, operation: KeyOperation, answer: &Answer) {
+    let (backend, metrics) = (reconciler.backend_kind(), &reconciler.context.shared.metrics);
+    metrics.count_key_operation(backend, operation, key_outcome(answer));
+    let creates_key = matches!(operation, KeyOperation::Bind | KeyOperation::Poll);
+    let rotates = reconciler.key.status.as_ref().is_some_and(|status| status.key.is_some());
+    if creates_key && rotates && has_no_key(answer) {
+        metrics.count_rotation(backend, false);
     }
 }
 
-/// What came of something that was wanted of a remote side.
+/// The outcome of an operation at a remote side.
 const fn key_outcome(answer: &Answer) -> KeyOutcome {
     match answer {
         Answer::InstanceChecked
@@ -55,8 +52,8 @@ const fn key_outcome(answer: &Answer) -> KeyOutcome {
     }
 }
 
-/// Whether the answer is that a key could not be made.
-const fn is_no_key(answer: &Answer) -> bool {
+/// Whether the answer is that a key could not be created.
+const fn has_no_key(answer: &Answer) -> bool {
     match answer {
         Answer::Lost(..) | Answer::Unsure(..) | Answer::Unusable(..) => true,
         Answer::Failed(failure) => {

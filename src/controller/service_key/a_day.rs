@@ -8,8 +8,8 @@ use rstest::rstest;
 
 use super::local_state::{LocalState, Occasion};
 use crate::lifecycle::{
-    Answer, Attempted, Effect, ErrorClass, Failure, Observed, PendingOperation, RemoteOperation, Requeue,
-    RunState, SecretView, Sequence, Step, Wait, decide, tests::asking,
+    Answer, Attempted, ErrorClass, Failure, KubernetesEffect, Observed, PendingOperation, RemoteEffect,
+    RemoteOperation, Requeue, RunState, SecretView, Sequence, Step, Wait, decide, tests::asking,
 };
 
 const DAY: i64 = 24 * 3600;
@@ -46,10 +46,10 @@ impl Day {
         Failure { attempted: Attempted::Provision, class, message: "it failed".to_owned(), retry_after: None }
     }
 
-    fn act(&mut self, effect: Effect) -> Answer {
+    fn act(&mut self, effect: RemoteEffect) -> Answer {
         let now = self.observed.now;
         match effect {
-            Effect::Bind { sequence, .. } => {
+            RemoteEffect::Bind { sequence, .. } => {
                 self.binds += 1;
                 match self.fails {
                     Fails::AtOnce => Answer::Failed(self.failure(ErrorClass::Rejected)),
@@ -68,13 +68,13 @@ impl Day {
                     }),
                 }
             }
-            Effect::Poll(work) => match self.fails {
+            RemoteEffect::Poll(work) => match self.fails {
                 Fails::LaterWithAnOrphan => {
                     Answer::Lost(self.failure(ErrorClass::OrphanPossible), work.sequence, now)
                 }
                 _ => Answer::Unsure(self.failure(ErrorClass::Unsure), work.sequence, now),
             },
-            Effect::Unbind(sequence) => Answer::Revoked(sequence, now),
+            RemoteEffect::Unbind(sequence) => Answer::Revoked(sequence, now),
             effect => panic!("{effect:?}"),
         }
     }
@@ -86,8 +86,9 @@ impl Day {
         self.observed.run.held_back = held.map(|setback| setback.until);
         loop {
             match decide(&self.observed) {
-                Step::Act(Effect::Record(report)) => self.observed.recorded = report.recorded,
-                Step::Act(effect) => {
+                Step::Apply(KubernetesEffect::Record(report)) => self.observed.recorded = report.recorded,
+                Step::Apply(effect) => panic!("{effect:?}"),
+                Step::Execute(effect) => {
                     let answer = self.act(effect);
                     self.observed.run.learn(answer);
                 }

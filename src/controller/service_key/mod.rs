@@ -1,0 +1,316 @@
+//! Reconciles ServiceKeys: the watches that wake them, and what their reconciles share.
+//!
+//! To follow one reconcile, read [`reconcile`] first: its table has every effect in order.
+
+mod apply;
+mod departures;
+mod external;
+pub(super) mod heirs;
+pub(super) mod local_state;
+mod metrics;
+pub(super) mod missing_keys;
+mod observe;
+mod reconcile;
+mod reconciler;
+mod request;
+pub(super) mod seats;
+mod secret_cache;
+pub(super) mod secret_reader;
+mod secret_reservations;
+pub(super) mod status;
+pub(super) mod templates;
+
+#[cfg(test)]
+mod a_day;
+
+use std::{
+    collections::HashSet,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+};
+
+use futures::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    ResourceExt,
+    runtime::{
+        Controller, Predicate, PredicateConfig, WatchStreamExt, predicates,
+        reflector::{ObjectRef, Store},
+    },
+};
+use uuid::Uuid;
+
+use self::{
+    departures::Departures,
+    heirs::Heirs,
+    local_state::LocalStates,
+    secret_cache::{OwnWrites, SecretCache},
+    secret_reservations::SecretReservations,
+};
+use super::{
+    clock, finalizer,
+    ids::ProviderId,
+    queue::Waiters,
+    scope::Scope,
+    shared::Shared,
+    watch::{self, WatchChange},
+};
+use crate::{
+    api::{ProviderKind, ServiceKey, marks},
+    fair::{FairPermit, FairSemaphore, Lane},
+};
+
+/// What all reconciles of ServiceKeys within one scope share.
+struct Context {
+    shared: Shared,
+    keys: Store<ServiceKey>,
+    secrets: SecretCache,
+    reservations: Arc<SecretReservations>,
+    local_states: Arc<LocalStates>,
+    departures: Arc<Departures>,
+    waiting: Arc<Waiters<Uuid>>,
+    /// Places for reconciles that work. One that waits for a remote side has none. Namespaces take turns.
+    workers: FairSemaphore,
+}
+
+impl Context {
+    /// Waits until this process leads and the caches are filled. A cache that is not filled says nothing of what it does not
+    /// show.
+    async fn wait_ready(&self) {
+        self.shared.leadership.wait(&*self.shared.clock).await;
+        self.secrets.ready().await;
+        self.shared.namespaces.wait_filled().await;
+    }
+
+    /// The ServiceKey as the cache shows it now; `None` once it is gone.
+    fn current(&self, key: &ServiceKey) -> Option<Arc<ServiceKey>> {
+        self.keys.get(&ObjectRef::from_obj(key)).filter(|current| current.metadata.uid == key.metadata.uid)
+    }
+}
+
+/// The place of one reconcile among those that work.
+struct Worker<'a> {
+    context: &'a Context,
+    lane: Lane,
+    /// `None` only while the reconcile waits, because nothing closes the semaphore.
+    permit: Option<FairPermit>,
+}
+
+impl<'a> Worker<'a> {
+    /// Waits for a place.
+    async fn acquire(context: &'a Context, lane: Lane) -> Self {
+        let mut worker = Self { context, lane, permit: None };
+        worker.idle_during(std::future::ready(())).await;
+        worker
+    }
+
+    /// Gives the place to another reconcile until `wait` is over.
+    async fn idle_during<T>(&mut self, wait: impl Future<Output = T>) -> T {
+        self.permit = None;
+        let output = wait.await;
+        let Context { shared, workers, .. } = self.context;
+        self.permit = shared.metrics.worker_queue().during(workers.acquire(&self.lane)).await;
+        output
+    }
+}
+
+/// Reconciles all ServiceKeys of a scope. `relabelled` has the names of namespaces whose labels change.
+pub(super) fn serve(
+    shared: &Shared,
+    scope: &Scope,
+    relabelled: BoxStream<'static, String>,
+) -> BoxStream<'static, ()> {
+    let (departures, vanished) = Departures::new(shared.leadership.clone());
+    let index = Index {
+        shared: shared.clone(),
+        reservations: Arc::default(),
+        local_states: Arc::default(),
+        departures: Arc::new(departures),
+        waiting: Arc::default(),
+        heirs: Arc::default(),
+    };
+    let Index { reservations, local_states, departures, waiting, heirs, .. } = index.clone();
+
+    let watches = shared.metrics.watches();
+    let (cache, key_changes) =
+        watch::objects::<ServiceKey>(scope.api(shared.client.clone()), watch::config(), watches);
+    let key_changes = key_changes
+        .inspect(move |change| index.update(change))
+        .flat_map(|change| stream::iter(change.applied()).map(Ok))
+        .predicate_filter(
+            predicates::generation.combine(annotations_of_others).combine(lost_finalizer),
+            PredicateConfig::default(),
+        );
+
+    let own_writes = OwnWrites::default();
+    let seen = own_writes.clone();
+    // Only the operator may write this label, so no tenant can fill the cache with Secrets of its own.
+    let ours = watch::config().labels(marks::OWNER_UID_LABEL);
+    let (secrets, secret_changes) =
+        watch::metadata::<Secret>(scope.api(shared.client.clone()), ours, watches);
+    let keys = cache.store.clone();
+    shared.registry.add_keys(cache, heirs);
+    shared.registry.add_secrets(secrets.clone());
+    let known_keys = keys.clone();
+    let secret_owners = secret_changes
+        .inspect(move |change| seen.observe(change))
+        .flat_map(move |change| stream::iter(secret_cache::owners(&change, &known_keys)));
+
+    let of_providers = keys_of_providers(shared, keys.clone());
+    let missing = known_keys_of(shared.missing_keys.subscribe(), keys.clone());
+    let of_tenants = keys_of_tenants(relabelled, keys.clone());
+    let after_jumps = keys_after_jumps(clock::forward_jumps(Arc::clone(&shared.clock)), keys.clone());
+    let seated = shared.seats.subscribe();
+    let context = Arc::new(Context {
+        shared: shared.clone(),
+        keys: keys.clone(),
+        secrets: SecretCache::new(secrets, own_writes),
+        reservations,
+        local_states,
+        departures,
+        waiting,
+        workers: FairSemaphore::new(usize::from(shared.options.concurrency)),
+    });
+    let revoked = departures::revoke_keys(vanished, Arc::clone(&context));
+    // The controller sets no bound of its own: a reconcile that waits for a remote side must not keep others from working.
+    let reconciled = Controller::for_stream(key_changes, keys)
+        .reconcile_on(secret_owners)
+        .reconcile_on(of_providers)
+        .reconcile_on(of_tenants)
+        .reconcile_on(missing)
+        .reconcile_on(seated)
+        .reconcile_on(after_jumps)
+        .run(reconcile::reconcile, reconcile::on_error, context)
+        .map(drop);
+    stream::select(reconciled, revoked).boxed()
+}
+
+/// The ServiceKeys of each provider that changes.
+fn keys_of_providers(
+    shared: &Shared,
+    keys: Store<ServiceKey>,
+) -> impl Stream<Item = ObjectRef<ServiceKey>> + use<> {
+    shared.registry.subscribe().flat_map(move |changed| {
+        let waiting = keys.state_filter(|key| ProviderId::from_key(key) == changed);
+        stream::iter(waiting).map(|key| ObjectRef::from_obj(key.as_ref()))
+    })
+}
+
+/// Those of these ServiceKeys that the scope has.
+fn known_keys_of(
+    subscribed: impl Stream<Item = ObjectRef<ServiceKey>>,
+    keys: Store<ServiceKey>,
+) -> impl Stream<Item = ObjectRef<ServiceKey>> {
+    subscribed.filter(move |key| std::future::ready(keys.get(key).is_some()))
+}
+
+/// The ServiceKeys that a namespace's labels may have let use a ClusterKeyProvider, or keep from it.
+fn keys_of_tenants(
+    relabelled: impl Stream<Item = String>,
+    keys: Store<ServiceKey>,
+) -> impl Stream<Item = ObjectRef<ServiceKey>> {
+    relabelled.flat_map(move |namespace| {
+        let affected = keys.state_filter(|key| {
+            key.spec.provider_ref.kind == ProviderKind::ClusterKeyProvider
+                && key.namespace().as_ref() == Some(&namespace)
+        });
+        stream::iter(affected).map(|key| ObjectRef::from_obj(key.as_ref()))
+    })
+}
+
+/// All ServiceKeys, after each jump of the clock: those that wait until a time may have missed it.
+fn keys_after_jumps(
+    jumps: impl Stream<Item = ()>,
+    keys: Store<ServiceKey>,
+) -> impl Stream<Item = ObjectRef<ServiceKey>> {
+    jumps.flat_map(move |()| {
+        let all: Vec<_> = keys.state().iter().map(|key| ObjectRef::from_obj(key.as_ref())).collect();
+        tracing::info!(keys = all.len(), "the clock jumped forward; reconciling all ServiceKeys");
+        stream::iter(all)
+    })
+}
+
+/// Everything that follows the ServiceKeys that exist.
+#[derive(Clone)]
+struct Index {
+    shared: Shared,
+    reservations: Arc<SecretReservations>,
+    local_states: Arc<LocalStates>,
+    departures: Arc<Departures>,
+    waiting: Arc<Waiters<Uuid>>,
+    heirs: Arc<Heirs>,
+}
+
+impl Index {
+    fn update(&self, change: &WatchChange<ServiceKey>) {
+        let Shared { seats, registry, .. } = &self.shared;
+        match change {
+            WatchChange::Applied(key) => {
+                reserve_secret(key, &self.reservations);
+                seats.note(key);
+                self.heirs.note(key);
+                if let Some(uid) = key.parsed_uid() {
+                    self.local_states.observe(uid, key);
+                    self.waiting.notify(&uid);
+                }
+            }
+            WatchChange::Deleted(key) => {
+                if let Some(uid) = key.parsed_uid() {
+                    let namespace = key.namespace().unwrap_or_default();
+                    self.reservations.release(&namespace, &key.secret_name(), uid);
+                    self.departures.mark_deleted(key, &self.local_states);
+                    self.waiting.notify(&uid);
+                }
+                seats.remove(key);
+                self.heirs.remove(key);
+                registry.notify_released(&ProviderId::from_key(key));
+            }
+            WatchChange::Listed(keys) => {
+                let exist: HashSet<_> = keys.iter().filter_map(|key| key.parsed_uid()).collect();
+                self.reservations.retain(&exist);
+                self.local_states.retain(&exist);
+                registry.notify_all_released();
+                self.waiting.notify_all();
+                for key in keys {
+                    if let Some(uid) = key.parsed_uid() {
+                        self.local_states.observe(uid, key);
+                    }
+                    reserve_secret(key, &self.reservations);
+                    seats.note(key);
+                }
+                seats.retain(&exist);
+                self.heirs.replace(keys.iter().map(Arc::as_ref));
+            }
+        }
+    }
+}
+
+/// Whether another writer removed the operator's finalizer from a ServiceKey that has a key. The operator's own addition of
+/// the finalizer is no event: a reconcile that it wakes would repeat at once what has just failed.
+fn lost_finalizer(key: &ServiceKey) -> Option<u64> {
+    let has_key = key.status.as_ref().is_some_and(|status| status.key.is_some());
+    Some(u64::from(has_key && !finalizer::has(&key.metadata, marks::FINALIZER)))
+}
+
+/// A digest of the annotations that users and tools write, without the operator's own.
+fn annotations_of_others(key: &ServiceKey) -> Option<u64> {
+    let mut digest = DefaultHasher::new();
+    for annotation in key.annotations().iter().filter(|(name, _)| *name != marks::PLAN_IDS_ANNOTATION) {
+        annotation.hash(&mut digest);
+    }
+    Some(digest.finish())
+}
+
+/// A ServiceKey with the finalizer may have created a key before a restart: no other one gets its Secret.
+fn reserve_secret(key: &ServiceKey, reservations: &SecretReservations) {
+    if let Some(uid) = key.parsed_uid()
+        && finalizer::has(&key.metadata, marks::FINALIZER)
+    {
+        let (namespace, secret) = (key.namespace().unwrap_or_default(), key.secret_name());
+        // Where another one reserved it already, the decision says so.
+        let _ = reservations.reserve(&namespace, &secret, uid, &key.name_any());
+    }
+}

@@ -1,0 +1,358 @@
+//! First stage of a step: collect everything that the next decision may look at. The caches answer; only a Secret that
+//! looks wrong is read. Nothing is written.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::Secret,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use kube::ResourceExt;
+use uuid::Uuid;
+
+use super::{
+    Worker,
+    heirs::heir,
+    local_state::WrittenSecret,
+    reconciler::{Reconciler, SecretLookup, Target, written_secret},
+    seats::Seat,
+    status,
+};
+use crate::{
+    api::{Adoption, ProviderKind, Reason, marks},
+    backend::RequestLimits,
+    controller::{error::Error, finalizer, unread},
+    lifecycle::{
+        Claim, Desired, Evidence, Flaw, GracePeriod, Inheritance, KeyAccess, Observed, Problem, ProviderView,
+        SecretView, Sequence, Wish,
+    },
+    secret::{self, Entries, Former, Layout, Marks, Ownership},
+};
+
+/// The result of this stage.
+pub(super) struct Observation {
+    /// The input of the decision.
+    pub(super) observed: Observed,
+    /// The generation of the spec that was checked, and what is wrong with it.
+    pub(super) checked_spec: (i64, Option<Problem>),
+    /// The Secret, if it is as the operator wrote it.
+    pub(super) intact: Option<WrittenSecret>,
+}
+
+/// Collects the input of the next decision.
+///
+/// # Errors
+/// When the Kubernetes API fails; [`Error::Outdated`] as long as the caches don't hold what the answer depends on;
+/// [`Error::Unchecked`] where the templates of the spec can't be checked now.
+pub(super) async fn observe(
+    reconciler: &Reconciler<'_>,
+    worker: &mut Worker<'_>,
+) -> Result<Observation, Error> {
+    let problem = problem_of_spec(reconciler, worker).await?;
+    let checked_spec = (reconciler.key.metadata.generation.unwrap_or_default(), problem.clone());
+    let Reconciler { context, target, key, local, run, .. } = reconciler;
+    let now = (context.shared.clock)();
+    let registry = &context.shared.registry;
+    let recorded = status::read(key.status.as_ref());
+    let SecretObservation { view, intact, other_writers } = secret(reconciler).await?;
+    let (admitted, marks_keys) = (is_admitted(reconciler), registry.marks_keys(&target.provider));
+    let owner = reconciler.owner_of_keys();
+    let evidence = Evidence { owner, recorded: &recorded, run, admitted, marks_keys, now };
+    let secret = view.believed(&evidence);
+    let observed = Observed {
+        owner,
+        desired: desired(reconciler, problem),
+        secret,
+        provider: provider(reconciler)?,
+        admitted,
+        plan: reconciler.plan_view(),
+        noted_first: reconciler.noted_plan(),
+        marks_keys,
+        pause: pause(reconciler),
+        run: run.clone(),
+        missed: missed(reconciler),
+        grace: grace_period(reconciler),
+        // Another process created a key of a former ServiceKey.
+        all_refused: local.stored_finalizer && !local.may_have_created && recorded.former.is_none(),
+        repair_from: local.repairs.next(),
+        other_writers,
+        published: status::published_ready(key.status.as_ref(), key.metadata.generation),
+        recorded,
+        now,
+    };
+    Ok(Observation { observed, checked_spec, intact })
+}
+
+/// What is wrong with the spec. The result is remembered for each generation.
+async fn problem_of_spec(
+    reconciler: &Reconciler<'_>,
+    worker: &mut Worker<'_>,
+) -> Result<Option<Problem>, Error> {
+    let Reconciler { context, target, key, local, .. } = reconciler;
+    let generation = key.metadata.generation.unwrap_or_default();
+    if let Some((checked, problem)) = &local.checked_spec
+        && *checked == generation
+    {
+        return Ok(problem.clone());
+    }
+    if let Some(problem) = unread::excess(&key.metadata) {
+        return Ok(Some(problem));
+    }
+    let layout = reconciler.layout();
+    let templates = &context.shared.shares.templates;
+    let known = match context.shared.options.secrets.check(&layout) {
+        Err(refused) => Some(Err(refused)),
+        Ok(()) => templates.known(&target.lane, &layout),
+    };
+    let verdict = match known {
+        Some(verdict) => verdict,
+        None => worker.idle_during(templates.validate(&target.lane, layout)).await,
+    };
+    match verdict {
+        Ok(()) => Ok(None),
+        Err(error) if error.may_pass() => Err(Error::Unchecked(error)),
+        Err(error) => Ok(Some(Problem {
+            reason: Reason::InvalidSpec,
+            message: format!("`spec.secret` can't be fulfilled: {error}"),
+        })),
+    }
+}
+
+fn desired(reconciler: &Reconciler<'_>, problem: Option<Problem>) -> Desired {
+    let key = &reconciler.key;
+    let finalizer = finalizer::has(&key.metadata, marks::FINALIZER);
+    let deleting = key.metadata.deletion_timestamp.is_some();
+    let abandons = key.annotations().get(marks::ABANDON_ANNOTATION).is_some_and(|value| value == "true");
+    Desired {
+        finalizer,
+        deleting,
+        problem,
+        ..Desired::new(&key.spec, &reconciler.allowance(), reconciler.inputs(), abandons)
+    }
+}
+
+fn grace_period(reconciler: &Reconciler<'_>) -> GracePeriod {
+    let timeout =
+        reconciler.usable_backend().map_or(RequestLimits::DEFAULT_TIMEOUT, |backend| backend.timeout());
+    let shared = &reconciler.context.shared;
+    let acquired_at = shared.leadership.acquired_at().unwrap_or_else(|| (shared.clock)());
+    GracePeriod::new(timeout, acquired_at, reconciler.local.stored_finalizer)
+}
+
+/// The current key, where a list of all keys did not show it.
+fn missed(reconciler: &Reconciler<'_>) -> Option<Sequence> {
+    let sequence = Sequence::new(reconciler.key.status.as_ref()?.key.as_ref()?.sequence)?;
+    let missing = &reconciler.context.shared.missing_keys;
+    missing.contains(reconciler.identity(sequence)).then_some(sequence)
+}
+
+/// The end of the pause that the remote side asked for.
+fn pause(reconciler: &Reconciler<'_>) -> Option<Timestamp> {
+    let paused = reconciler.usable_backend()?.paused()?;
+    (reconciler.context.shared.clock)().checked_add(paused).ok()
+}
+
+/// Whether the provider admits the ServiceKey's namespace.
+fn is_admitted(reconciler: &Reconciler<'_>) -> bool {
+    let registry = &reconciler.context.shared.registry;
+    reconciler.with_tenant(|tenant| registry.admits(&reconciler.target.provider, tenant))
+}
+
+/// Whether the remote side can be called on behalf of the ServiceKey.
+fn provider(reconciler: &Reconciler<'_>) -> Result<ProviderView, Error> {
+    let Reconciler { context, target, key, .. } = reconciler;
+    let registry = &context.shared.registry;
+    let backend = reconciler.usable_backend();
+    let former = reconciler.former();
+    let view = KeyAccess {
+        provider: &target.provider.to_string(),
+        view: reconciler.with_tenant(|tenant| registry.view(&target.provider, tenant)),
+        is_served: key.spec.provider_ref.kind == ProviderKind::KeyProvider
+            || context.shared.options.namespaces.is_none(),
+        inheritance: former.map(|uid| obstacle_to_inheritance(reconciler, &[uid])).transpose()?.flatten(),
+        asks_for_role: key.spec.ibm_cloud.is_some(),
+        has_roles: backend.as_ref().is_none_or(|backend| backend.has_roles()),
+        asks_for_adoption: key.spec.adoption == Adoption::IfExists,
+        adopts_keys: backend.as_ref().is_none_or(|backend| backend.adopts_keys()),
+        not_permitted: not_permitted(reconciler),
+    }
+    .view();
+    match view {
+        // A place is taken only where nothing else stands in the way.
+        ProviderView::Available => {
+            Ok(without_a_place(reconciler)?.map_or(ProviderView::Available, ProviderView::Closed))
+        }
+        ProviderView::Closed(_) | ProviderView::Unavailable(_) => Ok(view),
+    }
+}
+
+/// Why the keys of these former ServiceKeys are not those of the one at hand.
+///
+/// # Errors
+/// [`Error::Outdated`] as long as not all ServiceKeys are known.
+fn obstacle_to_inheritance(reconciler: &Reconciler<'_>, uids: &[Uuid]) -> Result<Option<Problem>, Error> {
+    let Reconciler { context, target, key, .. } = reconciler;
+    let registry = &context.shared.registry;
+    let Some(heir) = heir(key) else { return Err(Error::Malformed("metadata.creationTimestamp")) };
+    let mut is_former_alive = false;
+    for uid in uids {
+        // The keys of a ServiceKey that is gone may still be in revocation.
+        let is_leaving = context.departures.is_leaving(*uid);
+        is_former_alive |= is_leaving || registry.has_service_key(*uid).ok_or(Error::Outdated)?;
+    }
+    let denied = reconciler.allowance().restore_denied();
+    let inheritance = Inheritance {
+        namespace: &target.namespace,
+        heir,
+        is_settled: reconciler.former().is_some_and(|uid| uids.contains(&uid)),
+        is_former_alive,
+        other_heir: uids
+            .iter()
+            .filter_map(|uid| registry.first_heir_except(*uid, &target.provider, heir.uid))
+            .min(),
+        is_proved_by_marks: reconciler.usable_backend().is_some_and(|backend| backend.marks_show_names()),
+        denied: denied.as_deref(),
+    };
+    Ok(inheritance.obstacle())
+}
+
+/// The first wish of the spec that the provider does not permit its namespace.
+fn not_permitted(reconciler: &Reconciler<'_>) -> Option<Problem> {
+    let status = reconciler.key.status.as_ref();
+    reconciler.allowance().refusal(&Wish {
+        namespace: &reconciler.target.namespace,
+        spec: &reconciler.key.spec,
+        has_key: status.is_some_and(|status| status.key.is_some()),
+    })
+}
+
+/// Takes a place for the ServiceKey among those of its namespace, or says why there is none. One that is being deleted
+/// needs none.
+///
+/// # Errors
+/// [`Error::Outdated`] where the index has not seen the ServiceKey yet.
+fn without_a_place(reconciler: &Reconciler<'_>) -> Result<Option<Problem>, Error> {
+    let Reconciler { context, target, key, .. } = reconciler;
+    let allowance = reconciler.allowance();
+    let Some(max) = allowance.max_keys().filter(|_| key.metadata.deletion_timestamp.is_none()) else {
+        return Ok(None);
+    };
+    match context.shared.seats.take(&target.provider, &target.namespace, target.uid, max) {
+        Seat::Taken => Ok(None),
+        Seat::Refused => Ok(allowance.no_place(&target.namespace)),
+        Seat::Unknown => Err(Error::Outdated),
+    }
+}
+
+/// What was observed of the Secret.
+struct SecretObservation {
+    view: SecretView<Claim>,
+    intact: Option<WrittenSecret>,
+    other_writers: Option<String>,
+}
+
+/// Looks at the newest that is known of the Secret.
+async fn secret(reconciler: &Reconciler<'_>) -> Result<SecretObservation, Error> {
+    let Reconciler { context, target, secret, .. } = reconciler;
+    let unread = |view| SecretObservation { view, intact: None, other_writers: secret.other_writers.clone() };
+    if let Some(holder) = rival(reconciler) {
+        return Ok(unread(SecretView::Foreign { holder }));
+    }
+    let (meta, verified) = match &secret.lookup {
+        Some(SecretLookup::Absent) => return Ok(unread(SecretView::Absent)),
+        Some(SecretLookup::Found(meta)) => (meta.as_ref().clone(), false),
+        None if secret.distrusts_cache => return Ok(unread(SecretView::Unknown)),
+        None => match context.secrets.get(&target.namespace, &target.secret) {
+            None => return Ok(unread(SecretView::Unknown)),
+            Some(known) => (known.meta, known.verified),
+        },
+    };
+    match secret::ownership(&meta, &target.owner_reference) {
+        Ownership::Foreign { holder } => Ok(unread(SecretView::Foreign { holder })),
+        Ownership::Former(Former { owner, created_for }) if !reconciler.goes_on_with(created_for) => {
+            let obstacle = obstacle_to_inheritance(reconciler, &[owner, created_for])?;
+            let sequence = secret::read(&meta).map(|marks| marks.key.sequence);
+            Ok(unread(SecretView::Former { uid: created_for, sequence, obstacle }))
+        }
+        Ownership::Former(_) | Ownership::Ours => own_secret(reconciler, &meta, verified).await,
+    }
+}
+
+/// Another ServiceKey that reserved the Secret's name first, and may be creating a key for it.
+fn rival(reconciler: &Reconciler<'_>) -> Option<String> {
+    let Reconciler { context, target, key, .. } = reconciler;
+    if key.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let reserved = context.reservations.reserve(&target.namespace, &target.secret, target.uid, &target.name);
+    reserved.err().map(|rival| format!("ServiceKey `{rival}`"))
+}
+
+/// Whether the operator's own Secret is as it should be. It is read as a whole only where its metadata leaves a doubt.
+async fn own_secret(
+    reconciler: &Reconciler<'_>,
+    meta: &ObjectMeta,
+    verified: bool,
+) -> Result<SecretObservation, Error> {
+    let (layout, marks) = (reconciler.layout(), secret::read(meta));
+    let owner = &reconciler.target.owner_reference;
+    let is_right = |marks: &&Marks<Claim>| {
+        let complete = secret::intact(meta, owner, &layout);
+        // Admission may have changed what the operator wrote. The API server accepted it in that form.
+        let accepted = is_own_version(reconciler, meta);
+        marks.imprint.layout == layout.digest() && (accepted || complete && verified)
+    };
+    if let Some(marks) = marks.as_ref().filter(is_right) {
+        let (key, previous) = (marks.key.clone(), marks.previous);
+        let intact = Some(written_secret(meta, marks.clone()));
+        let view = SecretView::Intact { key, previous, flaw: None };
+        return Ok(SecretObservation { view, intact, other_writers: None });
+    }
+    let secret = reconciler.read_secret().await?.filter(|secret| secret.metadata.uid == meta.uid);
+    let other_writers = secret.as_ref().and_then(|secret| secret::other_writers(secret, &layout));
+    let held = secret.as_ref().and_then(|secret| Some((secret, reconciler.held(secret)?)));
+    let Some((secret, (entries, held))) = held else {
+        let previous = marks.as_ref().and_then(|marks| marks.previous);
+        let view = SecretView::Damaged { key: marks.map(|marks| marks.key), previous };
+        return Ok(SecretObservation { view, intact: None, other_writers });
+    };
+    let flaw = flaw(secret, (&entries, &held), owner, &layout);
+    let intact = flaw.is_none().then(|| {
+        reconciler.context.secrets.remember(&secret.metadata, true);
+        written_secret(&secret.metadata, held.clone())
+    });
+    let view = SecretView::Intact { key: held.key, previous: held.previous, flaw };
+    Ok(SecretObservation { view, intact, other_writers })
+}
+
+/// What is wrong with a Secret that holds these entries of the operator.
+fn flaw(
+    secret: &Secret,
+    (entries, held): (&Entries, &Marks<Claim>),
+    owner: &OwnerReference,
+    layout: &Layout,
+) -> Option<Flaw> {
+    let Marks { imprint, .. } = held;
+    let is_as_marked = secret::read(&secret.metadata).as_ref() == Some(held);
+    let is_complete = secret::intact(&secret.metadata, owner, layout);
+    let is_exact = secret.data.as_ref().map_or(0, BTreeMap::len) == entries.names().count();
+    let is_wanted = imprint.layout == layout.digest();
+    if is_as_marked && is_complete && is_exact && is_wanted {
+        None
+    } else if is_wanted || imprint.rendering.as_ref() == Some(&layout.rendering()) {
+        Some(Flaw::Edited)
+    } else {
+        Some(Flaw::Outdated)
+    }
+}
+
+/// Whether the operator wrote this very version, by the status or by the memory of this process.
+fn is_own_version(reconciler: &Reconciler<'_>, meta: &ObjectMeta) -> bool {
+    let Reconciler { target: Target { secret: name, .. }, key, local, .. } = reconciler;
+    let version = meta.resource_version.as_ref();
+    let known = local.written.as_ref().and_then(|written| written.version.as_ref());
+    let recorded = key.status.as_ref().and_then(|status| status.secret.as_ref());
+    let recorded = recorded.filter(|secret| secret.name == *name).map(|secret| &secret.resource_version);
+    version.is_some() && [known, recorded].contains(&version)
+}

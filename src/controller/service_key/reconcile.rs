@@ -1,0 +1,513 @@
+//! The reconcile of a ServiceKey: observe, decide, carry out one effect, and again, until the decision is to wait.
+//!
+//! Each row is one effect. [`lifecycle::decide`](crate::lifecycle::decide) chooses it, [`apply`] or
+//! [`execute`](external::execute) carries it out, and [`Driver`] takes in the result. The order of the rows is the order
+//! in the life of a key.
+//!
+//! | effect | when | needs | a crash right after it leaves |
+//! |---|---|---|---|
+//! | `RehearseSecret` | before the first key, or before a Secret that exists is replaced | Kubernetes API (dry run) | nothing |
+//! | `LookUpSecret` | the cache does not show a Secret that may exist | Kubernetes API (read) | nothing |
+//! | `CheckInstance` | before the finalizer, or when the plan is unknown | remote side (read) | nothing |
+//! | `AddFinalizer` | before anything that can create a key | Kubernetes API | the finalizer, and the plan ids as an annotation |
+//! | `Prove` | before it goes on with the keys of a restored ServiceKey | remote side (read) | nothing |
+//! | `Record` | before an action that only the status would tell of | Kubernetes API | the recorded intent |
+//! | `Bind` | there is no key, or the next one is due | remote side | a key with a derived id or name, which the next `Bind` finds again |
+//! | `Poll` | the remote side works on a request by itself | remote side (read) | the request; the recorded operation leads back to it |
+//! | `Fetch` | credentials are to be read again | remote side (read) | nothing |
+//! | `Repeat` | the remote side shows credentials only in the answer to a bind | remote side | the same key |
+//! | `Confirm` | it is in doubt whether the key still exists | remote side (read) | nothing |
+//! | `WriteSecret` | credentials are in hand | Kubernetes API | a Secret whose marks tell which key it holds |
+//! | `RestoreSecret` | the entries are right, and other parts of the Secret are not | Kubernetes API | a Secret that is right |
+//! | `OmitPrevious` | the previous key is about to be revoked | Kubernetes API | a Secret with the current key alone |
+//! | `Unbind` | the key is replaced, unusable, lost or no longer wanted | remote side | a revoked key, which the next `Unbind` confirms |
+//! | `Release` | the key stays when the ServiceKey is deleted | remote side | a key without the operator's mark |
+//! | `DeleteSecret` | all keys of a deleted ServiceKey are gone | Kubernetes API | no Secret |
+//! | `ReleaseSecret` | the Secret stays when the ServiceKey is deleted | Kubernetes API | a Secret without the operator's marks |
+//! | `RemoveFinalizer` | nothing is left to revoke | Kubernetes API | no ServiceKey |
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::FutureExt;
+use jiff::Timestamp;
+use kube::{
+    ResourceExt,
+    runtime::{controller::Action, reflector::ObjectRef},
+};
+use tracing::Instrument;
+
+use super::{
+    Context, Worker,
+    apply::{self, Applied, Change},
+    external::{self, Executed},
+    local_state::LocalState,
+    metrics,
+    observe::{self, Observation},
+    reconciler::{Reconciler, SecretNotes, Target},
+    status,
+};
+use crate::{
+    api::{ServiceKey, marks},
+    controller::{
+        error::Error,
+        finalizer,
+        queue::{Queue, QueueEntry, QueuePlace},
+        unread,
+    },
+    lifecycle::{
+        Answer, KubernetesEffect, Observed, Problem, RemoteEffect, Requeue, RunState, Step, Unusable, Wait,
+        decide,
+    },
+    runtime::metrics::{KeyOperation, ReconcileOutcome},
+};
+
+/// Steps in one reconcile. A rotation with a repair takes about a dozen; more steps than this are a mistake in the
+/// operator.
+const MAX_STEPS: usize = 64;
+
+/// Reconciles one ServiceKey.
+///
+/// # Errors
+/// [`Error::Malformed`] for an object that the API server would never store. Other failures end in a retry.
+pub(super) async fn reconcile(woken: Arc<ServiceKey>, context: Arc<Context>) -> Result<Action, Error> {
+    context.wait_ready().await;
+    let began = Instant::now();
+    let result = reconcile_known(&woken, &context).await;
+    let outcome = result.as_ref().map_or(ReconcileOutcome::Error, |(_, outcome)| *outcome);
+    context.shared.metrics.count_reconcile("ServiceKey", outcome, began.elapsed());
+    Ok(result?.0)
+}
+
+/// Retries a reconcile that returned an error. Most failures don't get here: the driver answers them with a backoff.
+pub(super) fn on_error(key: Arc<ServiceKey>, error: &Error, _: Arc<Context>) -> Action {
+    tracing::error!(key = %ObjectRef::from_obj(key.as_ref()), %error, "a ServiceKey can't be reconciled");
+    Action::requeue(Duration::from_secs(300))
+}
+
+async fn reconcile_known(woken: &ServiceKey, context: &Context) -> Result<(Action, ReconcileOutcome), Error> {
+    let target = Target::new(woken)?;
+    // A provider that is about to be loaded wakes its keys. A decision before might be wrong a moment later.
+    if !context.shared.registry.wait_known(&target.provider).await {
+        return Ok((Action::await_change(), ReconcileOutcome::Waiting));
+    }
+    let worker = Worker::acquire(context, target.lane.clone()).await;
+    let span = target.span();
+    // On the heap: many reconciles may wait for a worker.
+    Ok(Box::pin(reconcile_current(woken, target, worker).instrument(span)).await)
+}
+
+/// Reconciles the ServiceKey as the cache shows it now, with the state that the last reconcile left.
+async fn reconcile_current(
+    woken: &ServiceKey,
+    target: Target,
+    worker: Worker<'_>,
+) -> (Action, ReconcileOutcome) {
+    let (context, uid) = (worker.context, target.uid);
+    let local = context.local_states.take(uid);
+    let Some(cached) = context.current(woken) else {
+        // It was deleted since it was woken. The watch has reported that, or is about to.
+        let local = match local {
+            Some(local) => context.local_states.put(uid, local),
+            None => context.local_states.put_none(uid),
+        };
+        context.departures.note(woken, local);
+        return (Action::await_change(), ReconcileOutcome::Gone);
+    };
+    let mut local = local.unwrap_or_default();
+    let key = local.newest(cached);
+    let mut driver = Driver::start(target, key, local, worker);
+    let result = driver.run().await;
+    let outcome = match &result {
+        Ok(_) => driver.outcome,
+        Err(Error::Outdated) => ReconcileOutcome::Outdated,
+        Err(_) => ReconcileOutcome::Error,
+    };
+    let (key, mut local) = driver.finish();
+    let action = result.unwrap_or_else(|error| {
+        if !matches!(error, Error::Outdated) {
+            tracing::warn!(%error, "a reconcile failed");
+        }
+        local.retry(None)
+    });
+    let local = context.local_states.put(uid, local);
+    context.departures.note(&key, local);
+    // The watch found no local state to update while the reconcile had it.
+    if let Some(current) = context.current(&key) {
+        context.local_states.observe(uid, &current);
+    }
+    (action, outcome)
+}
+
+/// The only part that changes the state of a reconcile.
+pub(super) struct Driver<'a> {
+    pub(super) reconciler: Reconciler<'a>,
+    worker: Worker<'a>,
+    /// The place at the remote side, while it is called.
+    place: Option<QueuePlace>,
+    /// The outcome to count; [`ReconcileOutcome::Gone`] until the decision is to wait.
+    outcome: ReconcileOutcome,
+}
+
+/// Why the driver stopped.
+pub(super) enum End {
+    /// The ServiceKey is gone, or about to be.
+    Gone,
+    /// A part of the ServiceKey can't be read.
+    Unread(Problem),
+    /// The decision is to wait.
+    Waiting(Wait),
+}
+
+/// Whether the ServiceKey still exists after an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// It exists.
+    Continues,
+    /// It is gone, or about to be.
+    Ended,
+}
+
+/// The stages in order.
+impl Driver<'_> {
+    async fn run(&mut self) -> Result<Action, Error> {
+        match self.drive(decide).await? {
+            End::Gone => Ok(Action::await_change()),
+            End::Unread(problem) => self.refuse(problem).await,
+            End::Waiting(wait) => self.wait(wait).await,
+        }
+    }
+
+    /// Observes, decides and carries out one effect at a time, until the decision is to wait.
+    ///
+    /// # Errors
+    /// When the Kubernetes API fails, or [`Error::Restless`] after [`MAX_STEPS`].
+    pub(super) async fn drive(&mut self, decide: fn(&Observed) -> Step) -> Result<End, Error> {
+        for _ in 0..MAX_STEPS {
+            if let Some(problem) = unread::obstacle(&self.reconciler.key.metadata) {
+                return Ok(End::Unread(problem));
+            }
+            let observed = self.observe().await?;
+            let flow = match decide(&observed) {
+                Step::Apply(effect) => {
+                    let span = tracing::info_span!("step", effect = <&str>::from(&effect));
+                    self.apply(&observed, effect).instrument(span).await?
+                }
+                Step::Execute(effect) => {
+                    let span = tracing::info_span!("step", effect = <&str>::from(&effect));
+                    self.execute(&observed, effect).instrument(span).await
+                }
+                Step::Wait(wait) => return Ok(End::Waiting(wait)),
+            };
+            if flow == Flow::Ended {
+                return Ok(End::Gone);
+            }
+        }
+        Err(Error::Restless(MAX_STEPS))
+    }
+
+    /// First stage: collects the input of the decision.
+    async fn observe(&mut self) -> Result<Observed, Error> {
+        let observation = observe::observe(&self.reconciler, &mut self.worker).await?;
+        let Observation { observed, checked_spec, intact } = observation;
+        let Reconciler { local, secret, .. } = &mut self.reconciler;
+        local.checked_spec = Some(checked_spec);
+        if intact.is_some() {
+            local.written = intact;
+        }
+        secret.other_writers.clone_from(&observed.other_writers);
+        Ok(observed)
+    }
+
+    /// Third stage, at the Kubernetes API.
+    async fn apply(&mut self, observed: &Observed, effect: KubernetesEffect) -> Result<Flow, Error> {
+        tracing::debug!(?effect, "applying");
+        let local = &mut self.reconciler.local;
+        if observed.repairs(&effect) {
+            local.repairs.note(observed.now);
+        }
+        let ends = matches!(effect, KubernetesEffect::RemoveFinalizer { .. });
+        // Also where the answer is lost: the API server may have removed the finalizer.
+        local.let_go |= ends;
+        let applied = apply::apply(&self.reconciler, observed, effect, &mut self.worker).await?;
+        self.take_in(applied);
+        Ok(if ends { Flow::Ended } else { Flow::Continues })
+    }
+
+    /// Third stage, at the remote side, once there is a place in the queue. After a wait for a place the driver decides
+    /// again, because the state may have changed. An answer that the backend has cached needs no place.
+    async fn execute(&mut self, observed: &Observed, effect: RemoteEffect) -> Flow {
+        tracing::debug!(?effect, "executing");
+        let target = &self.reconciler.target;
+        if self.place.is_none()
+            && !(effect == RemoteEffect::CheckInstance && self.reconciler.knows_instance())
+            && let Some(queue) = self.reconciler.context.shared.registry.queue(&target.provider)
+        {
+            match queue.enter_now(&target.lane) {
+                QueueEntry::Free(place) => self.place = Some(place),
+                QueueEntry::Taken if self.reconciler.vanished => {
+                    self.place = self.worker.idle_during(queue.enter(target.lane.clone())).await;
+                    return Flow::Continues;
+                }
+                QueueEntry::Taken => return self.wait_in(queue).await,
+                QueueEntry::Closed => {}
+            }
+        }
+        if let RemoteEffect::Poll(operation) = &effect {
+            self.reconciler.run.pending = Some(operation.clone());
+        }
+        let call = external::execute(&self.reconciler, observed, effect);
+        // On the heap and without its type: the future of a backend is large, and the compiler looks no deeper.
+        let call = target.lane.clone().scope(call).boxed();
+        let executed = self.worker.idle_during(call).await;
+        self.place = None;
+        self.learn(executed);
+        Flow::Continues
+    }
+
+    /// Waits for a place at the remote side, or until the ServiceKey changes, whichever comes first.
+    async fn wait_in(&mut self, queue: Queue) -> Flow {
+        let Self { reconciler, worker, place, .. } = self;
+        let Reconciler { context, target, key, local, .. } = reconciler;
+        let ticket = context.waiting.ticket(&target.uid);
+        let enter = async {
+            let mut enter = pin!(queue.enter(target.lane.clone()));
+            loop {
+                tokio::select! {
+                    place = &mut enter => break place,
+                    () = ticket.wait() => if has_changed(context, key, local) { break None },
+                }
+            }
+        };
+        *place = worker.idle_during(enter).await;
+        match context.current(key) {
+            Some(cached) => {
+                *key = local.newest(cached);
+                Flow::Continues
+            }
+            None => Flow::Ended,
+        }
+    }
+
+    /// Publishes why the ServiceKey can't be read. The operator does nothing else for it.
+    async fn refuse(&mut self, obstacle: Problem) -> Result<Action, Error> {
+        self.outcome = ReconcileOutcome::Stalled;
+        let Problem { reason, message } = obstacle;
+        let message = format!(
+            "{message}; until then no key is created or revoked for this ServiceKey, nor is it let go"
+        );
+        apply::publish_unread(&self.reconciler, &Problem { reason, message }).await?;
+        self.reconciler.local.reset_backoff();
+        Ok(Action::await_change())
+    }
+
+    /// Last stage: publishes the status, and returns when to reconcile again.
+    async fn wait(&mut self, wait: Wait) -> Result<Action, Error> {
+        self.outcome = metrics::outcome(&wait);
+        let metadata = &self.reconciler.key.metadata;
+        let is_released =
+            metadata.deletion_timestamp.is_some() && !finalizer::has(metadata, marks::FINALIZER);
+        if !is_released && !wait.quiet {
+            let applied = apply::publish_status(&self.reconciler, &wait.report).await?;
+            self.take_in(applied);
+        }
+        Ok(self.requeue_after(&wait).map_or_else(Action::await_change, Action::requeue))
+    }
+}
+
+/// Whether the ServiceKey is another than the one that is acted on, which may be ahead of the cache.
+fn has_changed(context: &Context, key: &ServiceKey, local: &mut LocalState) -> bool {
+    let Some(cached) = context.current(key) else { return true };
+    local.newest(cached).resource_version() != key.resource_version()
+}
+
+/// All changes of the state.
+impl<'a> Driver<'a> {
+    /// Starts with the state that the last reconcile left.
+    pub(super) fn start(
+        target: Target,
+        key: Arc<ServiceKey>,
+        mut local: LocalState,
+        worker: Worker<'a>,
+    ) -> Self {
+        let run = RunState {
+            in_hand: local.in_hand().map(|(key, _)| key.clone()),
+            stored: local.stored.take(),
+            pending: local.pending.take(),
+            given_up: local.given_up.take(),
+            ..RunState::default()
+        };
+        let mut reconciler = Reconciler {
+            context: worker.context,
+            target,
+            key,
+            local,
+            run,
+            secret: SecretNotes::default(),
+            vanished: false,
+        };
+        recall_unusable(&mut reconciler);
+        recall_setback(&mut reconciler);
+        Self { reconciler, worker, place: None, outcome: ReconcileOutcome::Gone }
+    }
+
+    /// Returns the newest object, and the state to keep for the next reconcile.
+    pub(super) fn finish(self) -> (Arc<ServiceKey>, LocalState) {
+        let Reconciler { key, mut local, run, .. } = self.reconciler;
+        local.unusable = local.unusable.take().zip(run.unusable).map(|((of, _), unusable)| (of, unusable));
+        (local.pending, local.given_up) = (run.pending, run.given_up);
+        let recorded = status::read(key.status.as_ref()).key;
+        local.stored = run.stored.filter(|stored| recorded.as_ref() != Some(stored));
+        (key, local)
+    }
+
+    /// Takes in what an effect changed.
+    fn take_in(&mut self, applied: Applied) {
+        for change in applied {
+            let Reconciler { key, local, run, secret, .. } = &mut self.reconciler;
+            match change {
+                Change::Stored(stored) => {
+                    *key = Arc::new(*stored);
+                    local.set_own_write(Arc::clone(key));
+                }
+                Change::Kept(kept) => *key = Arc::new(*kept),
+                Change::FinalizerAdded => local.stored_finalizer = true,
+                Change::Inherited => {
+                    *run = RunState::default();
+                    local.written = None;
+                }
+                Change::PlanRecorded(sequence) => run.recorded = Some(sequence),
+                Change::SecretLookup(lookup) => secret.lookup = Some(lookup),
+                Change::CacheOutdated => (secret.lookup, secret.distrusts_cache) = (None, true),
+                Change::WriteConflict => secret.conflicts += 1,
+                Change::SecretWritten(written) => {
+                    (secret.lookup, secret.distrusts_cache) = (None, false);
+                    secret.written_version.clone_from(&written.version);
+                    local.written = Some(written);
+                }
+                Change::CredentialsGone => run.in_hand = None,
+                Change::Learned(answer) => self.learn_answer(answer),
+            }
+        }
+    }
+
+    /// Counts what the remote side answered, and takes it in.
+    fn learn(&mut self, executed: Executed) {
+        let Executed { operation, given_up, answer, credentials } = executed;
+        metrics::count_answer(&self.reconciler, operation, &answer);
+        let local = &mut self.reconciler.local;
+        local.may_have_created |= operation == KeyOperation::Bind && !answer.had_no_effect();
+        if credentials.is_some() {
+            local.take_in_hand(credentials);
+        }
+        for answer in given_up.into_iter().chain([answer]) {
+            self.learn_answer(answer);
+        }
+    }
+
+    fn learn_answer(&mut self, answer: Answer) {
+        match &answer {
+            Answer::Stored(_) => {
+                self.reconciler.local.take_in_hand(None);
+                self.reconciler.local.reset_backoff();
+            }
+            // The credentials are of no use. Another attempt follows when the circumstances change.
+            Answer::Unusable(failure, sequence) => {
+                let circumstances = self.reconciler.circumstances();
+                let unusable = Unusable { sequence: *sequence, failure: failure.clone(), revoked: None };
+                let local = &mut self.reconciler.local;
+                local.take_in_hand(None);
+                local.unusable = Some((circumstances, unusable));
+            }
+            _ => {}
+        }
+        self.reconciler.run.learn(answer);
+    }
+
+    /// How long to wait unless something changes; `None`: without limit.
+    pub(super) fn requeue_after(&mut self, wait: &Wait) -> Option<Duration> {
+        let Reconciler { local, run, .. } = &mut self.reconciler;
+        local.note_wait(wait, run.held_back.is_some());
+        match wait.requeue {
+            Requeue::OnChange => None,
+            Requeue::Retry { not_before } => Some(self.schedule_retry(not_before)),
+            Requeue::At(time) | Requeue::PauseEnds(time) => Some(self.until(time)),
+            Requeue::Poll => Some(self.schedule_poll()),
+        }
+    }
+
+    /// Schedules the next attempt at what failed.
+    fn schedule_retry(&mut self, not_before: Option<Duration>) -> Duration {
+        let wait = self.reconciler.local.wait(not_before);
+        if let Ok(until) = self.now().checked_add(wait) {
+            let occasion = self.reconciler.occasion();
+            let Reconciler { local, run, .. } = &mut self.reconciler;
+            local.set_back(run.failure.clone(), until, occasion);
+        }
+        wait
+    }
+
+    /// Schedules the next look at the remote side's work, not after the work is given up.
+    fn schedule_poll(&mut self) -> Duration {
+        let now = self.now();
+        let Reconciler { local, run, .. } = &mut self.reconciler;
+        // Nothing else is polled.
+        let Some(operation) = &mut run.pending else { return local.wait(None) };
+        let wait = local.next_poll(operation);
+        let next = now.checked_add(wait).unwrap_or(operation.ends).min(operation.ends);
+        operation.next_poll = Some(next);
+        self.until(next)
+    }
+
+    fn until(&self, time: Timestamp) -> Duration {
+        Duration::try_from(time.duration_since(self.now())).unwrap_or(Duration::ZERO)
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.reconciler.context.shared.clock)()
+    }
+}
+
+/// Goes on with a key that no Secret can hold, unless the circumstances have changed.
+fn recall_unusable(reconciler: &mut Reconciler<'_>) {
+    let circumstances = reconciler.circumstances();
+    let Reconciler { local, run, .. } = reconciler;
+    local.unusable.take_if(|(of, _)| *of != circumstances);
+    run.unusable = local.unusable.as_ref().map(|(_, unusable)| unusable.clone());
+}
+
+/// Counts the last failure as a failure of this reconcile until its backoff is over or the occasion has changed. So no
+/// event of a watch shortens a backoff.
+fn recall_setback(reconciler: &mut Reconciler<'_>) {
+    let (now, occasion) = ((reconciler.context.shared.clock)(), reconciler.occasion());
+    let Reconciler { local, run, .. } = reconciler;
+    local.setback.take_if(|setback| setback.until <= now || setback.of != occasion);
+    if let Some(setback) = &local.setback {
+        run.failure = Some(setback.failure.clone());
+        run.held_back = Some(setback.until);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strum::VariantNames as _;
+
+    use super::*;
+
+    /// Each effect has one row in the table at the top of this file, and no other row exists.
+    #[test]
+    fn the_table_lists_each_effect() {
+        let rows: Vec<_> = include_str!("reconcile.rs")
+            .lines()
+            .filter_map(|line| line.strip_prefix("//! | `")?.split('`').next())
+            .collect();
+        let mut listed = rows.clone();
+        let mut effects: Vec<_> = [KubernetesEffect::VARIANTS, RemoteEffect::VARIANTS].concat();
+        listed.sort_unstable();
+        effects.sort_unstable();
+        assert_eq!(listed, effects);
+    }
+}

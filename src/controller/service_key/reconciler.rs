@@ -1,0 +1,341 @@
+//! What the stages of one reconcile read: the ServiceKey, what the process knows of it, and what was learned so far.
+//!
+//! A stage ([`observe`](super::observe), [`apply`](super::apply), [`external`](super::external)) borrows the
+//! [`Reconciler`] and returns what changed. Only the driver in [`reconcile`](super::reconcile) changes it.
+
+use std::sync::Arc;
+
+use k8s_openapi::{
+    api::core::v1::Secret,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use kube::{Api, Resource, ResourceExt};
+use tracing::Span;
+use uuid::Uuid;
+
+use super::{
+    Context,
+    local_state::{Circumstances, LocalState, Occasion, WrittenSecret},
+    secret_reader::SecretReader,
+    status,
+};
+use crate::{
+    api::{DeletionPolicy, PreviousCredentials, ServiceKey, marks},
+    backend::{Backend, InstanceRef, Owner},
+    controller::{error::Error, ids::ProviderId, provider::Tenant},
+    fair::Lane,
+    lifecycle::{
+        Allowance, Claim, Identity, Observed, PlanIds, PlanView, Problem, RunState, Sequence, inputs,
+    },
+    secret::{self, Digest, Entries, Layout, Marks, Ownership},
+    wipe::HeldSecret,
+};
+
+/// The ServiceKey that a reconcile is about, in the parts that never change.
+pub(super) struct Target {
+    pub(super) uid: Uuid,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    /// The name of its Secret.
+    pub(super) secret: String,
+    pub(super) owner_reference: OwnerReference,
+    pub(super) provider: ProviderId,
+    /// The queue in which it waits for what namespaces share.
+    pub(super) lane: Lane,
+}
+
+impl Target {
+    /// # Errors
+    /// [`Error::Malformed`] for an object that the API server would never store.
+    pub(super) fn new(key: &ServiceKey) -> Result<Self, Error> {
+        let uid = key.parsed_uid().ok_or(Error::Malformed("metadata.uid"))?;
+        let namespace = key.namespace().ok_or(Error::Malformed("metadata.namespace"))?;
+        let provider = &key.spec.provider_ref;
+        Ok(Self {
+            uid,
+            name: key.name_any(),
+            secret: key.secret_name(),
+            owner_reference: key.controller_owner_ref(&()).ok_or(Error::Malformed("metadata.name"))?,
+            provider: ProviderId::named(provider.kind, &provider.name, &namespace),
+            lane: Lane::of_namespace(&namespace),
+            namespace,
+        })
+    }
+
+    /// The span of all log lines of one reconcile. It has the level of errors, so that it is never filtered out.
+    pub(super) fn span(&self) -> Span {
+        let Self { uid, namespace, name, provider, .. } = self;
+        let object = format_args!("{namespace}/{name}");
+        // The field can't be called `name`: that is the name of the span itself.
+        tracing::error_span!("reconcile", kind = "ServiceKey", %object, %uid, %provider)
+    }
+}
+
+/// The state of one reconcile, as its stages read it.
+pub(super) struct Reconciler<'a> {
+    pub(super) context: &'a Context,
+    pub(super) target: Target,
+    /// The newest object: the cache's, or the one that the operator's own last write returned.
+    pub(super) key: Arc<ServiceKey>,
+    pub(super) local: LocalState,
+    pub(super) run: RunState,
+    pub(super) secret: SecretNotes,
+    /// Whether the ServiceKey is gone, so that `key` is all that is left of it.
+    pub(super) vanished: bool,
+}
+
+/// What a reconcile knows of the Secret beyond the cache.
+#[derive(Default)]
+pub(super) struct SecretNotes {
+    /// The result of a look-up of the Secret by name, until the operator writes it.
+    pub(super) lookup: Option<SecretLookup>,
+    /// Whether a write showed that the cache is behind: the Secret has to be looked up.
+    pub(super) distrusts_cache: bool,
+    /// The version of the Secret that this reconcile wrote.
+    pub(super) written_version: Option<String>,
+    /// The other owners of fields of a Secret that is not right, in words.
+    pub(super) other_writers: Option<String>,
+    /// Writes of the Secret in this reconcile that another writer was faster than.
+    pub(super) conflicts: u32,
+}
+
+/// The result of a look-up of the Secret by name.
+pub(super) enum SecretLookup {
+    Absent,
+    Found(Box<ObjectMeta>),
+}
+
+/// What the ServiceKey asks for.
+impl Reconciler<'_> {
+    /// How the user wants the Secret to look.
+    pub(super) fn layout(&self) -> Layout {
+        let secret = &self.key.spec.secret;
+        Layout {
+            type_: secret.secret_type.clone(),
+            labels: secret.labels.clone(),
+            annotations: secret.annotations.clone(),
+            template: secret.template.clone().unwrap_or_default().data,
+            outlives_owner: secret.deletion_policy == DeletionPolicy::Retain,
+        }
+    }
+
+    pub(super) fn keeps_previous(&self) -> bool {
+        self.key.spec.secret.previous == PreviousCredentials::Include
+    }
+
+    /// Digest of everything that a remote key is made from. Another digest asks for another key.
+    pub(super) fn inputs(&self) -> String {
+        let request = self.key.annotations().get(marks::ROTATE_ANNOTATION);
+        let request = request.map(|value| Digest::new("servicekeys.dev/rotate/1").field(value).finish());
+        let status = self.key.status.as_ref();
+        let operation = status.and_then(|status| status.operation.as_ref()?.inputs.as_deref());
+        let key = status.and_then(|status| Some(status.key.as_ref()?.inputs.as_str()));
+        inputs(self.fields(), request, operation.into_iter().chain(key))
+    }
+
+    /// Digest of the fields of the spec that a remote key is made from.
+    fn fields(&self) -> String {
+        let spec = &self.key.spec;
+        let sources = spec.parameters_from.iter().map(|source| {
+            let secret = &source.secret_key_ref;
+            (secret.name.as_str(), secret.key.as_str())
+        });
+        Digest::new("servicekeys.dev/inputs/1")
+            .field(serde_json::to_string(&spec.parameters).unwrap_or_default())
+            .pairs(sources)
+            .finish()
+    }
+
+    /// The service instance, as the user wrote it.
+    pub(super) fn instance(&self) -> InstanceRef {
+        let instance = self.key.spec.instance.clone();
+        InstanceRef {
+            name: instance.name,
+            id: instance.id,
+            crn: instance.crn,
+            offering: instance.offering,
+            plan: instance.plan,
+            annotations: instance.annotations,
+            space_limit: self.allowance().spaces(),
+        }
+    }
+}
+
+/// Whose keys these are.
+impl Reconciler<'_> {
+    /// The UID of the ServiceKey that this one was restored from.
+    pub(super) fn former(&self) -> Option<Uuid> {
+        self.key.status.as_ref().and_then(status::former_uid)
+    }
+
+    /// Whether the ServiceKey goes on with the keys of the one of this UID.
+    pub(super) fn goes_on_with(&self, uid: Uuid) -> bool {
+        self.former() == Some(uid)
+    }
+
+    /// The UID that the ids of its keys follow from.
+    pub(super) fn owner_of_keys(&self) -> Uuid {
+        self.former().unwrap_or(self.target.uid)
+    }
+
+    pub(super) fn identity(&self, sequence: Sequence) -> Identity {
+        Identity { owner: self.owner_of_keys(), sequence }
+    }
+
+    /// Whether a Secret belongs to the ServiceKey, or to the one that it was restored from.
+    pub(super) fn owns(&self, meta: &ObjectMeta) -> bool {
+        match secret::ownership(meta, &self.target.owner_reference) {
+            Ownership::Ours => true,
+            Ownership::Former(former) => self.goes_on_with(former.created_for),
+            Ownership::Foreign { .. } => false,
+        }
+    }
+
+    /// The ServiceKey, as the remote side records it.
+    pub(super) fn owner(&self) -> Owner {
+        Owner {
+            namespace: self.target.namespace.clone(),
+            name: self.target.name.clone(),
+            uid: self.target.uid,
+            cluster_id: self.context.shared.namespaces.cluster_id(),
+        }
+    }
+}
+
+/// Its provider.
+impl Reconciler<'_> {
+    /// Runs `ask` with the namespace and its labels.
+    pub(super) fn with_tenant<T>(&self, ask: impl FnOnce(&Tenant<'_>) -> T) -> T {
+        let namespace = &self.target.namespace;
+        let labels = self.context.shared.namespaces.labels(namespace);
+        ask(&Tenant { namespace, labels: labels.as_ref() })
+    }
+
+    /// What the provider permits the namespace.
+    pub(super) fn allowance(&self) -> Allowance {
+        self.with_tenant(|tenant| self.context.shared.registry.allowance(&self.target.provider, tenant))
+    }
+
+    /// The backend; `None` where it is missing or can't be used.
+    pub(super) fn usable_backend(&self) -> Option<Arc<Backend>> {
+        self.backend()?.ok()
+    }
+
+    /// The backend, or why it can't be used; `None` where the provider was not loaded.
+    pub(super) fn backend(&self) -> Option<Result<Arc<Backend>, Problem>> {
+        self.context.shared.registry.backend(&self.target.provider)
+    }
+
+    /// The kind of the remote side, for metrics: also of one that can't be called.
+    pub(super) fn backend_kind(&self) -> &'static str {
+        self.context.shared.registry.kind(&self.target.provider)
+    }
+
+    /// The ids of the instance's plan in the broker's catalog, as far as they are known without a request.
+    pub(super) fn plan_view(&self) -> PlanView {
+        self.usable_backend().map_or(PlanView::NotNeeded, |backend| backend.plan(&self.instance()))
+    }
+
+    /// Whether the check of the instance would send no request.
+    pub(super) fn knows_instance(&self) -> bool {
+        self.usable_backend().is_some_and(|backend| backend.knows_instance(&self.instance()))
+    }
+
+    /// The place of the instance, as far as it is known without a request.
+    pub(super) fn place_of_instance(&self) -> Option<String> {
+        self.usable_backend()?.place_of_instance(&self.instance())
+    }
+
+    /// The plan ids that the first key is created with. The ServiceKey notes them until its status records a key.
+    pub(super) fn noted_plan(&self) -> Option<PlanIds> {
+        if self.key.status.as_ref().is_some_and(|status| status.key.is_some()) {
+            return None;
+        }
+        let noted = self.key.annotations().get(marks::PLAN_IDS_ANNOTATION)?;
+        status::plan_ids(&serde_json::from_str(noted).ok()?)
+    }
+}
+
+/// The Secret.
+impl Reconciler<'_> {
+    /// The newest metadata that is known of the Secret.
+    pub(super) fn existing_secret(&self) -> Option<ObjectMeta> {
+        match &self.secret.lookup {
+            Some(SecretLookup::Absent) => None,
+            Some(SecretLookup::Found(meta)) => Some(meta.as_ref().clone()),
+            None => {
+                let known = self.context.secrets.get(&self.target.namespace, &self.target.secret);
+                known.map(|known| known.meta)
+            }
+        }
+    }
+
+    /// The written entries that are still there, with the marks that they were written with. The marks are those that this
+    /// process knows, or those on the Secret, which another writer may have changed.
+    pub(super) fn held(&self, secret: &Secret) -> Option<(Entries, Marks<Claim>)> {
+        let known = self.local.written.as_ref().map(|written| written.marks.clone());
+        let found = Entries::from_secret(secret);
+        known.into_iter().chain(secret::read(&secret.metadata)).find_map(|marks| {
+            let entries = marks.imprint.untouched(&found, &self.owner_of_keys())?;
+            Some((entries, marks))
+        })
+    }
+
+    /// Reads the whole Secret, which hardly any reconcile needs.
+    ///
+    /// # Errors
+    /// When the Kubernetes API fails.
+    pub(super) async fn read_secret(&self) -> Result<Option<HeldSecret>, Error> {
+        self.secret_reader().read("read the Secret", &self.target.secret).await
+    }
+
+    /// Reads whole Secrets of the ServiceKey's namespace.
+    pub(super) fn secret_reader(&self) -> SecretReader {
+        let Self { context, target, .. } = self;
+        SecretReader::new(self.secrets_api(), target.lane.clone(), context.shared.shares.secret_reads.clone())
+    }
+
+    pub(super) fn secrets_api(&self) -> Api<Secret> {
+        Api::namespaced(self.context.shared.client.clone(), &self.target.namespace)
+    }
+
+    pub(super) fn keys_api(&self) -> Api<ServiceKey> {
+        Api::namespaced(self.context.shared.client.clone(), &self.target.namespace)
+    }
+}
+
+/// What an attempt depends on.
+impl Reconciler<'_> {
+    /// The conditions under which the credentials of a key can be stored.
+    pub(super) fn circumstances(&self) -> Circumstances {
+        Circumstances {
+            generation: self.key.metadata.generation,
+            inputs: self.inputs(),
+            provider: self.context.shared.registry.origin_digest(&self.target.provider),
+        }
+    }
+
+    /// The conditions of an attempt. The operator tries again at once when they change.
+    pub(super) fn occasion(&self) -> Occasion {
+        Occasion {
+            circumstances: self.circumstances(),
+            recoveries: self.context.shared.registry.recoveries(&self.target.provider),
+            deleting: self.key.metadata.deletion_timestamp.is_some(),
+            has_secret: self.context.secrets.contains(&self.target.namespace, &self.target.secret),
+        }
+    }
+}
+
+/// A Secret in this version, found or written as it should be.
+pub(super) fn written_secret(meta: &ObjectMeta, marks: Marks<Claim>) -> WrittenSecret {
+    WrittenSecret { version: meta.resource_version.clone(), marks }
+}
+
+/// The plan ids of a key, where they were noted before it was created.
+pub(super) fn plan_ids(observed: &Observed, sequence: Sequence) -> Option<PlanIds> {
+    let recorded = &observed.recorded;
+    let current = recorded.key.iter().map(|key| (key.sequence, &key.plan_ids));
+    let previous = recorded.previous.iter().map(|key| (key.sequence, &key.plan_ids));
+    let mut known = current.chain(previous).filter(|(of, _)| *of == sequence);
+    known.find_map(|(_, ids)| ids.clone()).or_else(|| observed.noted(sequence))
+}
