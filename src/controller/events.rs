@@ -1,10 +1,7 @@
 //! Events for `kubectl describe`: published in the background, and never the reason for a failure. Namespaces take
 //! turns, and none of them can fill the queue.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::HashMap;
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use jiff::{SignedDuration, Timestamp};
@@ -19,6 +16,7 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
 };
+use parking_lot::{Mutex, MutexGuard};
 use strum::IntoStaticStr;
 use tokio::sync::mpsc;
 
@@ -186,7 +184,7 @@ impl Publisher {
 
     /// The Events whose repetitions are still counted.
     fn lately(&self, now: Timestamp) -> MutexGuard<'_, HashMap<String, Event>> {
-        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lately = self.lately.lock();
         lately.retain(|_, event| last_seen(event).is_some_and(|seen| now.duration_since(seen) < SERIES));
         lately
     }
@@ -270,7 +268,7 @@ mod tests {
         }
 
         fn call(&mut self, request: Request<Body>) -> Self::Future {
-            self.0.lock().unwrap().push(request.method().clone());
+            self.0.lock().push(request.method().clone());
             future::ready(Ok(Response::new(request.into_body())))
         }
     }
@@ -292,7 +290,7 @@ mod tests {
         for number in (0..EVENTS_REMEMBERED).chain([0, EVENTS_REMEMBERED, 0]) {
             publisher.publish(&about(number)).await;
         }
-        let asked = server.0.lock().unwrap();
+        let asked = server.0.lock();
         assert_eq!(asked.len(), EVENTS_REMEMBERED + 3);
         assert_eq!(asked[EVENTS_REMEMBERED..], [Method::PATCH, Method::POST, Method::POST]);
         assert_eq!(publisher.lately(Timestamp::now()).len(), 2);

@@ -15,12 +15,11 @@ mod service_key;
 mod shared;
 mod state_metrics;
 mod unread;
+mod wakes;
 mod watch;
 
 pub use clock::Clock;
 pub use run::{Operator, Options};
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kube::api::PostParams;
 
@@ -29,9 +28,4 @@ use crate::api::marks::FIELD_MANAGER;
 /// The parameters of a write under the operator's name.
 fn as_field_manager() -> PostParams {
     PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
-}
-
-/// Locks a mutex whose holders leave it whole, also where one of them panicked.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,11 +1,8 @@
 //! Queues in front of remote sides: who waits there holds up nobody who asks elsewhere.
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, hash::Hash, sync::Arc};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::{
@@ -106,7 +103,7 @@ impl<T: Eq + Hash> Waiters<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<T, Arc<Notify>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -92,7 +92,8 @@ impl Operator {
         let mut shared = Shared {
             client: self.client.clone(),
             options: Arc::clone(&self.options),
-            registry: Arc::default(),
+            providers: Arc::default(),
+            index: Arc::default(),
             missing_keys: Arc::default(),
             seats: Arc::default(),
             namespaces: Namespaces::default(),
@@ -115,11 +116,11 @@ impl Operator {
             let relabelled = mem::replace(&mut relabelled, stream::empty().boxed());
             work.push(service_key::serve(&shared, &scope, relabelled));
         }
-        let (registry, clock) = (Arc::clone(&shared.registry), Arc::clone(&self.clock));
-        let leadership = self.leadership.clone();
+        let (providers, index) = (Arc::clone(&shared.providers), Arc::clone(&shared.index));
+        let (leadership, clock) = (self.leadership.clone(), Arc::clone(&self.clock));
         // Only the leader counts, or all replicas together would count each ServiceKey several times.
         self.metrics.set_state_source(move || match leadership.acquired_at() {
-            Some(_) => state_metrics::collect(&registry, clock()),
+            Some(_) => state_metrics::collect(&providers, &index, clock()),
             None => Vec::new(),
         });
         let work = stream::select_all(work).for_each(|()| future::ready(()));

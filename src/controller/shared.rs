@@ -9,9 +9,11 @@ use super::{
     clock::Clock,
     events::Events,
     namespaces::Namespaces,
-    provider::Registry,
+    provider::ProviderStore,
     run::Options,
-    service_key::{missing_keys::MissingKeys, seats::Seats, secret_reader, templates::Templates},
+    service_key::{
+        index::ServiceKeyIndex, missing_keys::MissingKeys, seats::Seats, secret_reader, templates::Templates,
+    },
 };
 use crate::{
     backend::RemoteShares,
@@ -31,7 +33,8 @@ const CHECKING: usize = 64;
 pub struct Shared {
     pub client: Client,
     pub options: Arc<Options>,
-    pub registry: Arc<Registry>,
+    pub providers: Arc<ProviderStore>,
+    pub index: Arc<ServiceKeyIndex>,
     pub missing_keys: Arc<MissingKeys>,
     pub seats: Arc<Seats>,
     pub namespaces: Namespaces,

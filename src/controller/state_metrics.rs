@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{ids::ProviderId, provider::Registry};
+use super::{ids::ProviderId, provider::ProviderStore, service_key::index::ServiceKeyIndex};
 use crate::{
     api::{ConditionType, Reason, ServiceKey, ServiceKeyStatus},
     runtime::metrics::{KeyState, ProviderState, UNKNOWN_BACKEND},
@@ -15,12 +15,12 @@ use crate::{
 const LATE: SignedDuration = SignedDuration::from_mins(10);
 
 /// What there is, as far as it is known here.
-pub fn collect(registry: &Registry, now: Timestamp) -> Vec<ProviderState> {
-    let providers = registry.providers().into_iter().map(|(id, backend, pause)| {
+pub fn collect(store: &ProviderStore, index: &ServiceKeyIndex, now: Timestamp) -> Vec<ProviderState> {
+    let providers = store.providers().into_iter().map(|(id, backend, pause)| {
         let ProviderId { namespace, name } = id.clone();
         (id, ProviderState { namespace, name, backend, pause, ..ProviderState::default() })
     });
-    sorted(providers.collect(), &registry.known_service_keys(), now)
+    sorted(providers.collect(), &index.known_service_keys(), now)
 }
 
 /// Counts the ServiceKeys of each provider. Anybody can write the name of one that does not exist: these are counted

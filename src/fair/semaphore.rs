@@ -4,10 +4,11 @@ use std::{
     collections::{BTreeMap, HashMap},
     mem,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::Lane;
@@ -174,7 +175,7 @@ impl FairSemaphore {
     }
 
     fn lock(&self) -> MutexGuard<'_, SemaphoreState> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 }
 

@@ -1,11 +1,12 @@
 //! The heart of the operator: it beats in the loop that everything else runs in, and stands still when that does.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::{Stream, stream};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// How often it beats.
@@ -44,6 +45,6 @@ impl Heartbeat {
     }
 
     fn last_beat(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

@@ -4,10 +4,11 @@ use std::{
     fmt,
     io::{self, IsTerminal},
     str::FromStr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use clap::ValueEnum;
+use parking_lot::Mutex;
 use tracing::Metadata;
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
@@ -113,7 +114,7 @@ impl LogLevel {
     /// What is logged now.
     #[must_use]
     pub fn get(&self) -> LogFilter {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.lock().clone()
     }
 
     /// Logs this from now on.
@@ -123,7 +124,7 @@ impl LogLevel {
     pub fn set(&self, text: &str) -> Result<(), InvalidLogFilter> {
         let filter: LogFilter = text.parse()?;
         let compiled = filter.compile()?;
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.lock();
         // It fails only where nothing is logged at all.
         if self.handle.reload(compiled).is_ok() {
             *current = filter;

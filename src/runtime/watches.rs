@@ -6,11 +6,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// All watches of a process.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +58,7 @@ impl Watches {
     #[must_use]
     pub fn elapsed(&self) -> Vec<(String, Duration)> {
         let silence = |state: Arc<WatchState>| {
-            let last = *state.last_sign.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = *state.last_sign.lock();
             (state.path.clone(), last.elapsed())
         };
         self.living().into_iter().map(silence).collect()
@@ -75,7 +77,7 @@ impl Watches {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Weak<WatchState>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -88,7 +90,7 @@ impl Watch {
 
 impl WatchActivity {
     pub(super) fn touch(&self) {
-        *self.0.last_sign.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.0.last_sign.lock() = Instant::now();
     }
 }
 

@@ -3,10 +3,11 @@
 use std::{
     collections::{HashMap, HashSet},
     future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    hash::Hash,
+    sync::Arc,
 };
 
-use futures::{StreamExt, channel::mpsc::UnboundedSender};
+use futures::StreamExt;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client,
@@ -17,11 +18,12 @@ use kube::{
         watcher::{Event, watcher},
     },
 };
+use parking_lot::{Mutex, MutexGuard};
 use tokio::task::AbortHandle;
 
-use super::registry::{Registry, SecretVersion};
+use super::store::{ProviderStore, SecretVersion};
 use crate::{
-    controller::{error::bounded, ids::ProviderId, watch::config},
+    controller::{error::bounded, ids::ProviderId, wakes::Wakes, watch::config},
     runtime::words,
 };
 
@@ -44,8 +46,8 @@ impl Drop for AbortOnDrop {
 
 /// The Secrets that are named, and who is to be told of them.
 struct Wanted<K: Lookup> {
-    registry: Arc<Registry>,
-    wake: UnboundedSender<ObjectRef<K>>,
+    providers: Arc<ProviderStore>,
+    wakes: Arc<Wakes<ObjectRef<K>>>,
     logins: Mutex<HashMap<ProviderId, NamedSecrets<K>>>,
 }
 
@@ -60,11 +62,11 @@ impl<K> AuthSecretWatches<K>
 where
     K: Lookup + 'static,
     K::DynamicType: Clone + Send + Sync,
-    ObjectRef<K>: Clone + Send + Sync,
+    ObjectRef<K>: Clone + Eq + Hash + Send + Sync,
 {
-    /// No watches yet; a provider that is to be loaded again because of a Secret is sent to `wake`.
-    pub fn new(client: Client, registry: Arc<Registry>, wake: UnboundedSender<ObjectRef<K>>) -> Self {
-        let wanted = Arc::new(Wanted { registry, wake, logins: Mutex::default() });
+    /// No watches yet; a provider that is to be loaded again because of a Secret is woken by `wakes`.
+    pub fn new(client: Client, providers: Arc<ProviderStore>, wakes: Arc<Wakes<ObjectRef<K>>>) -> Self {
+        let wanted = Arc::new(Wanted { providers, wakes, logins: Mutex::default() });
         Self { client, wanted, watches: Mutex::default() }
     }
 
@@ -143,7 +145,7 @@ where
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, AbortOnDrop>> {
-        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+        self.watches.lock()
     }
 }
 
@@ -155,7 +157,7 @@ async fn look_once<K>(
     name: String,
 ) where
     K: Lookup,
-    ObjectRef<K>: Clone,
+    ObjectRef<K>: Clone + Eq + Hash,
 {
     let found = bounded("look at a login Secret", api.get_metadata_opt(&name)).await;
     let version =
@@ -165,7 +167,7 @@ async fn look_once<K>(
 
 impl<K: Lookup> Wanted<K>
 where
-    ObjectRef<K>: Clone,
+    ObjectRef<K>: Clone + Eq + Hash,
 {
     /// What a provider named before.
     fn want(&self, id: &ProviderId, logins: NamedSecrets<K>) -> HashSet<String> {
@@ -207,15 +209,14 @@ where
             logins.iter().filter(|(_, of)| of.namespace == namespace && of.names.contains(name)).peekable();
         let any = here.peek().is_some();
         for (id, of) in here {
-            if is_unknown || !self.registry.is_loaded_from(id, name, version) {
-                // The receiver is gone only when the operator ends.
-                let _ = self.wake.unbounded_send(of.object.clone());
+            if is_unknown || !self.providers.is_loaded_from(id, name, version) {
+                self.wakes.send(&of.object);
             }
         }
         any
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ProviderId, NamedSecrets<K>>> {
-        self.logins.lock().unwrap_or_else(PoisonError::into_inner)
+        self.logins.lock()
     }
 }

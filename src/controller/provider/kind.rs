@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use kube::{Api, Client, ResourceExt, runtime::reflector::ObjectRef};
 use serde::Serialize;
 
-use super::registry::ProviderAccess;
+use super::store::ProviderAccess;
 use crate::{
     api::{ClusterKeyProvider, KeyProvider, ProviderKind, ProviderSpec, ProviderStatus},
     controller::ids::ProviderId,

@@ -11,7 +11,7 @@ use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Obje
 use kube::Api;
 use secrecy::SecretString;
 
-use super::registry::{Origin, SecretVersion};
+use super::store::{Origin, SecretVersion};
 use crate::{
     api::{
         BackendSpec, BindResource as BindResourceSpec, BrokerAuth as BrokerAuthSpec,

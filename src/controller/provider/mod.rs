@@ -2,6 +2,7 @@
 
 mod auth_secret_watch;
 mod deleted_logins;
+mod events;
 mod kind;
 mod load;
 mod orphan_scan;
@@ -9,17 +10,17 @@ mod orphans;
 mod pending_providers;
 mod protection;
 mod refused_login;
-mod registry;
+mod store;
 mod terminating;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
-use futures::{Stream, StreamExt, channel::mpsc::unbounded, stream};
+use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use kube::{
     Api,
@@ -30,11 +31,12 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
 pub use kind::Provider;
-pub use registry::{Registry, Tenant};
+pub use store::{ProviderStore, Tenant};
 pub use terminating::release_logins;
 
 use self::{
@@ -44,7 +46,7 @@ use self::{
     orphan_scan::OrphanScan,
     pending_providers::{InitialList, ListScope},
     protection::{ProtectedProvider, ProtectionOutcome, ProviderUsage},
-    registry::{Loaded, Origin},
+    store::{Loaded, Origin},
 };
 use super::{
     as_field_manager,
@@ -54,6 +56,7 @@ use super::{
     service_key::{local_state::Backoff, status::condition},
     shared::Shared,
     unread::{self, Received},
+    wakes::Wakes,
     watch::{self, WatchChange},
 };
 use crate::{
@@ -109,18 +112,20 @@ pub fn serve<K>(
 where
     K: Provider + kube::ResourceExt,
 {
-    let (wake, woken) = unbounded();
+    let wakes = Arc::new(Wakes::default());
+    let woken = wakes.subscribe();
     let (cache, changes) = watch::objects::<K>(api, watch::config(), shared.metrics.watches());
     let context = Arc::new(ProviderContext {
-        watches: AuthSecretWatches::new(shared.client.clone(), Arc::clone(&shared.registry), wake),
-        list: shared.registry.expect(ListScope { kind: K::KIND, namespace }),
+        watches: AuthSecretWatches::new(shared.client.clone(), Arc::clone(&shared.providers), wakes),
+        list: shared.providers.expect(ListScope { kind: K::KIND, namespace }),
         shared,
         providers: cache.store.clone(),
         checks: Mutex::default(),
         edits: Waiters::default(),
         wakes: Waiters::default(),
     });
-    let released = context.shared.registry.subscribe_releases().filter_map(|id| future::ready(K::named(&id)));
+    let released =
+        context.shared.providers.events.subscribe_releases().filter_map(|id| future::ready(K::named(&id)));
     let (noting, waking) = (Arc::clone(&context), Arc::clone(&context));
     let changes = changes
         .inspect(move |change| noting.note(change))
@@ -169,7 +174,7 @@ impl<K: Provider> ProviderContext<K> {
     fn note(&self, change: &WatchChange<K>) {
         match change {
             WatchChange::Applied(provider) => {
-                self.shared.registry.mark_pending(provider.id());
+                self.shared.providers.mark_pending(provider.id());
                 self.edits.notify(&provider.id());
             }
             WatchChange::Deleted(provider) => {
@@ -183,7 +188,7 @@ impl<K: Provider> ProviderContext<K> {
                     .iter()
                     .filter(|id| !exist.contains(id))
                     .for_each(|id| self.forget(id));
-                exist.into_iter().for_each(|id| self.shared.registry.mark_pending(id));
+                exist.into_iter().for_each(|id| self.shared.providers.mark_pending(id));
                 self.list.mark_listed();
                 self.edits.notify_all();
             }
@@ -191,14 +196,14 @@ impl<K: Provider> ProviderContext<K> {
     }
 
     fn forget(&self, id: &ProviderId) {
-        self.shared.registry.remove(id);
+        self.shared.providers.remove(id);
         self.watches.forget(id);
         self.shared.metrics.forget_provider(id.namespace.as_deref(), &id.name);
         self.checks().remove(id);
     }
 
     fn checks(&self) -> MutexGuard<'_, HashMap<ProviderId, ProviderCheck>> {
-        self.checks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.checks.lock()
     }
 
     /// Loads the provider, which waits for no remote side, and then checks it. A change of the provider or of its
@@ -211,8 +216,8 @@ impl<K: Provider> ProviderContext<K> {
         let deleting = cached.meta().deletion_timestamp.is_some();
         let users = if deleting {
             // Noted first: a ServiceKey that goes from here on wakes us again.
-            self.shared.registry.set_waiting(id, true);
-            self.shared.registry.key_names(id).await
+            self.shared.providers.events.set_waiting(id, true);
+            self.shared.index.key_names(id).await
         } else {
             BTreeSet::new()
         };
@@ -223,9 +228,9 @@ impl<K: Provider> ProviderContext<K> {
         let now = (self.shared.clock)();
         let has_deleted_login = DeletedLogins::new(&holding.logins, now).next_look().is_some();
         // Noted first here as well: the first list of ServiceKeys may be still to come.
-        self.shared.registry.set_waiting(id, deleting || has_deleted_login);
+        self.shared.providers.events.set_waiting(id, deleting || has_deleted_login);
         let revoking =
-            self.shared.namespaces.is_deleted(&namespace) || self.shared.registry.has_deleting_keys(id);
+            self.shared.namespaces.is_deleted(&namespace) || self.shared.index.has_deleting_keys(id);
         let usage = ProviderUsage { used: !users.is_empty(), revoking, now };
         let orphans = orphans::among(&self.shared, &namespace, holding.finalizers_of_others()).await?;
         holding.note_orphans(orphans);
@@ -255,7 +260,8 @@ impl<K: Provider> ProviderContext<K> {
     /// Says what keeps the provider from being read. Neither it nor its logins are let go, and its keys wait.
     async fn refuse(&self, id: &ProviderId, provider: &K, obstacle: Problem) -> Result<Action, Error> {
         let origin = Origin::default();
-        self.shared.registry.set(id, self.loaded(id, provider, origin.clone(), Err(obstacle.clone())));
+        let loaded = self.loaded(id, provider, origin.clone(), Err(obstacle.clone()));
+        self.shared.providers.set(id, Arc::new(loaded));
         self.conclude(id, provider, self.unchecked(origin, obstacle), None).await.map(Action::requeue)
     }
 
@@ -301,11 +307,11 @@ impl<K: Provider> ProviderContext<K> {
     }
 
     /// The backend; a new one only where something that it was made from has changed.
-    fn load(&self, id: &ProviderId, provider: &K, logins: &AuthSecrets, origin: Origin) -> Loaded {
+    fn load(&self, id: &ProviderId, provider: &K, logins: &AuthSecrets, origin: Origin) -> Arc<Loaded> {
         if let Some(known) =
-            self.shared.registry.get(id).filter(|known| known.origin.is_equivalent_to(&origin))
+            self.shared.providers.get(id).filter(|known| known.origin.is_equivalent_to(&origin))
         {
-            self.shared.registry.confirm(id, origin);
+            self.shared.providers.confirm(id, origin);
             return known;
         }
         let Shared { options, metrics, shares, answer_memory: memory, .. } = &self.shared;
@@ -324,8 +330,8 @@ impl<K: Provider> ProviderContext<K> {
             Some(problem) => Err(problem),
             None => load::backend(provider.provider(), &author, logins, &means).map(Arc::new),
         };
-        let loaded = self.loaded(id, provider, origin, backend);
-        self.shared.registry.set(id, loaded.clone());
+        let loaded = Arc::new(self.loaded(id, provider, origin, backend));
+        self.shared.providers.set(id, Arc::clone(&loaded));
         self.forget_if_gone(id, provider);
         loaded
     }
@@ -352,10 +358,10 @@ impl<K: Provider> ProviderContext<K> {
 
     /// Lets the keys of a provider that was never loaded know why.
     fn could_not_load(&self, id: &ProviderId, provider: &K, error: &Error) {
-        if self.shared.registry.get(id).is_none() {
+        if self.shared.providers.get(id).is_none() {
             let problem = Problem { reason: Reason::ProviderNotReady, message: error.to_string() };
             let loaded = self.loaded(id, provider, Origin::default(), Err(problem));
-            self.shared.registry.set(id, loaded);
+            self.shared.providers.set(id, Arc::new(loaded));
         }
     }
 
@@ -411,7 +417,7 @@ impl<K: Provider> ProviderContext<K> {
         let (mut survey, mut backoff) = before.map(|check| (check.survey, check.backoff)).unwrap_or_default();
         let wait = if outcome.is_ok() {
             if failed_before {
-                self.shared.registry.mark_recovered(id);
+                self.shared.providers.mark_recovered(id);
             }
             backoff = Backoff::default();
             survey = self.scan(id, provider, backend, survey).await;

@@ -104,14 +104,14 @@ impl<K: Provider> ProviderContext<K> {
         shared.namespaces.wait_filled().await;
         let cluster_id = shared.namespaces.cluster_id();
         // Taken before the list is asked for: a key that is made meanwhile need not be on it.
-        let expected = expected(id, &shared.registry.service_keys().await);
+        let expected = expected(id, &shared.index.service_keys().await);
         let asked = Instant::now();
         let Some(listed) = backend.marked_keys(cluster_id.as_deref()).await? else {
             return Ok(OrphanScan::default());
         };
         let CompleteList { items: listed, held } = listed;
-        let service_keys = shared.registry.service_keys().await;
-        let accounted = accounted(&service_keys, shared.registry.owners_of_secrets(&service_keys));
+        let service_keys = shared.index.service_keys().await;
+        let accounted = accounted(&service_keys, shared.index.owners_of_secrets(&service_keys));
         // Keys of a former ServiceKey are proved by more than the list shows.
         let own: HashSet<_> = service_keys.iter().filter_map(|key| key.parsed_uid()).collect();
         let has = |key: &&MarkedKey| {

@@ -46,7 +46,7 @@ pub async fn among(
     namespace: &str,
     finalizers: BTreeSet<String>,
 ) -> Result<BTreeSet<String>, Error> {
-    let mut suspects = without(finalizers, shared.registry.uids().into_iter());
+    let mut suspects = without(finalizers, shared.providers.uids().into_iter());
     if suspects.is_empty() || shared.options.namespaces.is_some() {
         return Ok(BTreeSet::new());
     }

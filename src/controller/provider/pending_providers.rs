@@ -1,10 +1,8 @@
 //! Which providers there are, before each of them is loaded: what is not known yet must not be said to be missing.
 
-use std::{
-    collections::HashSet,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::HashSet;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{api::ProviderKind, controller::ids::ProviderId};
@@ -47,36 +45,32 @@ impl PendingProviders {
     /// A list of these providers is about to come.
     pub fn expect(&self, listed: ListScope) -> InitialList {
         let (sender, receiver) = watch::channel(false);
-        locked(&self.lists).push((listed, receiver));
+        self.lists.lock().push((listed, receiver));
         InitialList(sender)
     }
 
     /// The provider exists, and is about to be loaded.
     pub fn insert(&self, id: ProviderId) {
-        locked(&self.unloaded).insert(id);
+        self.unloaded.lock().insert(id);
     }
 
     /// The provider was loaded, or is gone. Whether that is news.
     pub fn remove(&self, id: &ProviderId) -> bool {
-        locked(&self.unloaded).remove(id)
+        self.unloaded.lock().remove(id)
     }
 
     /// Whether all that there is to know of a provider is known, once the lists that would show it have come.
     pub async fn wait_known(&self, id: &ProviderId) -> bool {
         let mut lists: Vec<_> = {
-            let lists = locked(&self.lists);
+            let lists = self.lists.lock();
             lists.iter().filter(|(listed, _)| listed.includes(id)).map(|(_, came)| came.clone()).collect()
         };
         for came in &mut lists {
             // An error would mean that the watch has ended, and with it the operator.
             drop(came.wait_for(|came| *came).await);
         }
-        !locked(&self.unloaded).contains(id)
+        !self.unloaded.lock().contains(id)
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

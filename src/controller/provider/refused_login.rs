@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::registry::Origin;
+use super::store::Origin;
 use crate::{
     api::RefusedLogin,
     backend::{BackendError, LOGIN_PAUSE},

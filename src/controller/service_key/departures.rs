@@ -12,7 +12,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,6 +23,7 @@ use futures::{
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Resource, ResourceExt};
+use parking_lot::Mutex;
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -35,7 +36,7 @@ use super::{
 };
 use crate::{
     api::{ServiceKey, marks},
-    controller::{error::Error, ids::ProviderId, locked},
+    controller::{error::Error, ids::ProviderId},
     fair::{FairPermit, FairSemaphore, Lane},
     lifecycle::{Problem, wind_up},
     runtime::Leadership,
@@ -70,7 +71,7 @@ struct BeingRevoked {
 impl BeingRevoked {
     fn new(key: &ServiceKey, leaving: &Arc<Leaving>) -> Self {
         let uids: BTreeSet<_> = key.parsed_uid().into_iter().chain(status::owner_of_keys(key)).collect();
-        let mut counts = locked(&leaving.0);
+        let mut counts = leaving.0.lock();
         uids.iter().for_each(|uid| *counts.entry(*uid).or_default() += 1);
         drop(counts);
         Self { uids, leaving: Arc::clone(leaving) }
@@ -79,7 +80,7 @@ impl BeingRevoked {
 
 impl Drop for BeingRevoked {
     fn drop(&mut self) {
-        let mut counts = locked(&self.leaving.0);
+        let mut counts = self.leaving.0.lock();
         for uid in &self.uids {
             if let Some(count) = counts.get_mut(uid) {
                 *count -= 1;
@@ -115,19 +116,19 @@ impl Departures {
             Forgotten::State(local) => self.note(key, Some(*local)),
             Forgotten::InUse => {
                 let being_revoked = BeingRevoked::new(key, &self.leaving);
-                locked(&self.in_use).insert(uid, being_revoked);
+                self.in_use.lock().insert(uid, being_revoked);
             }
         }
     }
 
     /// Whether keys that were created for the ServiceKey of this UID may be revoked here.
     pub fn is_leaving(&self, uid: Uuid) -> bool {
-        locked(&self.leaving.0).contains_key(&uid)
+        self.leaving.0.lock().contains_key(&uid)
     }
 
     /// Takes in a ServiceKey that is gone, with its memo, unless the operator let it go; `None`: it is not known to be gone.
     pub fn note(&self, key: &ServiceKey, local: Option<LocalState>) {
-        let before = key.parsed_uid().and_then(|uid| locked(&self.in_use).remove(&uid));
+        let before = key.parsed_uid().and_then(|uid| self.in_use.lock().remove(&uid));
         let being_revoked = BeingRevoked::new(key, &self.leaving);
         drop(before);
         // Another replica may have let it go.
@@ -216,7 +217,7 @@ fn leave_behind(key: &ServiceKey, context: &Context) {
     );
     context.shared.events.warning(key.object_ref(&()), "KeysLeftBehind", "Delete", note);
     let provider = ProviderId::from_key(key);
-    context.shared.metrics.count_left_behind(context.shared.registry.kind(&provider), left.len());
+    context.shared.metrics.count_left_behind(context.shared.providers.kind(&provider), left.len());
 }
 
 /// Revokes the keys that are known. Returns how long to wait before the next attempt, or `None` when nothing is left to do.

@@ -1,10 +1,8 @@
 //! Which ServiceKeys exist, and which of them go on with the keys of former ones, by UID.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::{BTreeSet, HashMap};
 
+use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use super::status;
@@ -53,7 +51,7 @@ impl Heirs {
     }
 
     fn lock(&self) -> MutexGuard<'_, Index> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -3,13 +3,14 @@
 use std::{
     cmp::Ordering,
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use jiff::Timestamp;
 use kube::{ResourceExt, runtime::controller::Action};
+use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use crate::{
@@ -362,8 +363,8 @@ impl LocalStates {
         });
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Slot>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Slot>> {
+        self.0.lock()
     }
 }
 

@@ -1,60 +1,57 @@
-//! Keys that a list of all keys at their remote side did not show, until somebody has looked at each of them.
+//! Keys that a list of all keys at their remote side did not show, until a look-up of each key tells more.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+use std::collections::HashMap;
+
+use futures::Stream;
+use kube::runtime::reflector::ObjectRef;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::{
+    api::ServiceKey,
+    controller::{ids::ProviderId, wakes::Wakes},
+    lifecycle::Identity,
 };
 
-use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
-use kube::runtime::reflector::ObjectRef;
-
-use crate::{api::ServiceKey, controller::ids::ProviderId, lifecycle::Identity};
-
-/// All keys in doubt, and who is to be told of them.
+/// The missing keys of all providers.
 #[derive(Debug, Default)]
 pub struct MissingKeys {
     keys: Mutex<HashMap<Identity, ProviderId>>,
-    listeners: Mutex<Vec<UnboundedSender<ObjectRef<ServiceKey>>>>,
+    wakes: Wakes<ObjectRef<ServiceKey>>,
 }
 
 impl MissingKeys {
-    /// Tells from now on of ServiceKeys whose key is in doubt.
-    pub fn subscribe(&self) -> UnboundedReceiver<ObjectRef<ServiceKey>> {
-        let (sender, receiver) = unbounded();
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
-        receiver
+    /// Returns each ServiceKey whose key is missing in a later list.
+    pub fn subscribe(&self) -> impl Stream<Item = ObjectRef<ServiceKey>> + Send + Unpin + use<> {
+        self.wakes.subscribe()
     }
 
-    /// A list of a provider's keys has come, and did not show these. What an older list did not show is in doubt no
-    /// more.
+    /// Replaces the missing keys of a provider by those that its newest list did not show.
     pub fn replace(&self, provider: &ProviderId, missed: HashMap<Identity, ObjectRef<ServiceKey>>) {
         let mut keys = self.lock();
         keys.retain(|_, of| of != provider);
         keys.extend(missed.keys().map(|key| (*key, provider.clone())));
         drop(keys);
-        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        for key in missed.into_values() {
-            listeners.retain(|listener| listener.unbounded_send(key.clone()).is_ok());
-        }
+        missed.into_values().for_each(|key| self.wakes.send(&key));
     }
 
-    /// Whether a key is in doubt.
+    /// Whether a key is missing.
     pub fn contains(&self, key: Identity) -> bool {
         self.lock().contains_key(&key)
     }
 
-    /// Somebody has looked at the key itself.
+    /// Forgets a key after a look-up.
     pub fn remove(&self, key: Identity) {
         self.lock().remove(&key);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Identity, ProviderId>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        self.keys.lock()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::{FutureExt, StreamExt};
     use uuid::Uuid;
 
     use super::*;
@@ -73,17 +70,17 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_list_of_the_same_provider_takes_doubts_away() {
-        let doubts = MissingKeys::default();
-        let mut raised = doubts.subscribe();
-        doubts.replace(&provider("a"), missed(1));
-        doubts.replace(&provider("b"), missed(2));
-        assert_eq!(raised.try_recv(), Ok(ObjectRef::new("1")));
-        assert_eq!(raised.try_recv(), Ok(ObjectRef::new("2")));
+    fn a_newer_list_of_the_same_provider_replaces_the_missing_keys() {
+        let missing = MissingKeys::default();
+        let mut raised = missing.subscribe();
+        missing.replace(&provider("a"), missed(1));
+        missing.replace(&provider("b"), missed(2));
+        assert_eq!(raised.next().now_or_never().flatten(), Some(ObjectRef::new("1")));
+        assert_eq!(raised.next().now_or_never().flatten(), Some(ObjectRef::new("2")));
 
-        doubts.replace(&provider("a"), missed(3));
-        assert_eq!([1, 2, 3].map(|owner| doubts.contains(key(owner))), [false, true, true]);
-        doubts.remove(key(2));
-        assert!(!doubts.contains(key(2)));
+        missing.replace(&provider("a"), missed(3));
+        assert_eq!([1, 2, 3].map(|owner| missing.contains(key(owner))), [false, true, true]);
+        missing.remove(key(2));
+        assert!(!missing.contains(key(2)));
     }
 }

@@ -5,7 +5,8 @@
 mod apply;
 mod departures;
 mod external;
-pub(super) mod heirs;
+mod heirs;
+pub(super) mod index;
 pub(super) mod local_state;
 mod metrics;
 pub(super) mod missing_keys;
@@ -152,8 +153,8 @@ pub(super) fn serve(
     let (secrets, secret_changes) =
         watch::metadata::<Secret>(scope.api(shared.client.clone()), ours, watches);
     let keys = cache.store.clone();
-    shared.registry.add_keys(cache, heirs);
-    shared.registry.add_secrets(secrets.clone());
+    shared.index.add_keys(cache, heirs);
+    shared.index.add_secrets(secrets.clone());
     let known_keys = keys.clone();
     let secret_owners = secret_changes
         .inspect(move |change| seen.observe(change))
@@ -193,7 +194,7 @@ fn keys_of_providers(
     shared: &Shared,
     keys: Store<ServiceKey>,
 ) -> impl Stream<Item = ObjectRef<ServiceKey>> + use<> {
-    shared.registry.subscribe().flat_map(move |changed| {
+    shared.providers.events.subscribe().flat_map(move |changed| {
         let waiting = keys.state_filter(|key| ProviderId::from_key(key) == changed);
         stream::iter(waiting).map(|key| ObjectRef::from_obj(key.as_ref()))
     })
@@ -246,7 +247,7 @@ struct Index {
 
 impl Index {
     fn update(&self, change: &WatchChange<ServiceKey>) {
-        let Shared { seats, registry, .. } = &self.shared;
+        let Shared { seats, providers, .. } = &self.shared;
         match change {
             WatchChange::Applied(key) => {
                 reserve_secret(key, &self.reservations);
@@ -266,13 +267,13 @@ impl Index {
                 }
                 seats.remove(key);
                 self.heirs.remove(key);
-                registry.notify_released(&ProviderId::from_key(key));
+                providers.events.notify_released(&ProviderId::from_key(key));
             }
             WatchChange::Listed(keys) => {
                 let exist: HashSet<_> = keys.iter().filter_map(|key| key.parsed_uid()).collect();
                 self.reservations.retain(&exist);
                 self.local_states.retain(&exist);
-                registry.notify_all_released();
+                providers.events.notify_all_released();
                 self.waiting.notify_all();
                 for key in keys {
                     if let Some(uid) = key.parsed_uid() {

@@ -53,10 +53,10 @@ pub(super) async fn observe(
     let checked_spec = (reconciler.key.metadata.generation.unwrap_or_default(), problem.clone());
     let Reconciler { context, target, key, local, run, .. } = reconciler;
     let now = (context.shared.clock)();
-    let registry = &context.shared.registry;
+    let providers = &context.shared.providers;
     let recorded = status::read(key.status.as_ref());
     let SecretObservation { view, intact, other_writers } = secret(reconciler).await?;
-    let (admitted, marks_keys) = (is_admitted(reconciler), registry.marks_keys(&target.provider));
+    let (admitted, marks_keys) = (is_admitted(reconciler), providers.marks_keys(&target.provider));
     let owner = reconciler.owner_of_keys();
     let evidence = Evidence { owner, recorded: &recorded, run, admitted, marks_keys, now };
     let secret = view.believed(&evidence);
@@ -155,19 +155,19 @@ fn pause(reconciler: &Reconciler<'_>) -> Option<Timestamp> {
 
 /// Whether the provider admits the ServiceKey's namespace.
 fn is_admitted(reconciler: &Reconciler<'_>) -> bool {
-    let registry = &reconciler.context.shared.registry;
-    reconciler.with_tenant(|tenant| registry.admits(&reconciler.target.provider, tenant))
+    let providers = &reconciler.context.shared.providers;
+    reconciler.with_tenant(|tenant| providers.admits(&reconciler.target.provider, tenant))
 }
 
 /// Whether the remote side can be called on behalf of the ServiceKey.
 fn provider(reconciler: &Reconciler<'_>) -> Result<ProviderView, Error> {
     let Reconciler { context, target, key, .. } = reconciler;
-    let registry = &context.shared.registry;
+    let providers = &context.shared.providers;
     let backend = reconciler.usable_backend();
     let former = reconciler.former();
     let view = KeyAccess {
         provider: &target.provider.to_string(),
-        view: reconciler.with_tenant(|tenant| registry.view(&target.provider, tenant)),
+        view: reconciler.with_tenant(|tenant| providers.view(&target.provider, tenant)),
         is_served: key.spec.provider_ref.kind == ProviderKind::KeyProvider
             || context.shared.options.namespaces.is_none(),
         inheritance: former.map(|uid| obstacle_to_inheritance(reconciler, &[uid])).transpose()?.flatten(),
@@ -193,13 +193,13 @@ fn provider(reconciler: &Reconciler<'_>) -> Result<ProviderView, Error> {
 /// [`Error::Outdated`] as long as not all ServiceKeys are known.
 fn obstacle_to_inheritance(reconciler: &Reconciler<'_>, uids: &[Uuid]) -> Result<Option<Problem>, Error> {
     let Reconciler { context, target, key, .. } = reconciler;
-    let registry = &context.shared.registry;
+    let index = &context.shared.index;
     let Some(heir) = heir(key) else { return Err(Error::Malformed("metadata.creationTimestamp")) };
     let mut is_former_alive = false;
     for uid in uids {
         // The keys of a ServiceKey that is gone may still be in revocation.
         let is_leaving = context.departures.is_leaving(*uid);
-        is_former_alive |= is_leaving || registry.has_service_key(*uid).ok_or(Error::Outdated)?;
+        is_former_alive |= is_leaving || index.has_service_key(*uid).ok_or(Error::Outdated)?;
     }
     let denied = reconciler.allowance().restore_denied();
     let inheritance = Inheritance {
@@ -209,7 +209,7 @@ fn obstacle_to_inheritance(reconciler: &Reconciler<'_>, uids: &[Uuid]) -> Result
         is_former_alive,
         other_heir: uids
             .iter()
-            .filter_map(|uid| registry.first_heir_except(*uid, &target.provider, heir.uid))
+            .filter_map(|uid| index.first_heir_except(*uid, &target.provider, heir.uid))
             .min(),
         is_proved_by_marks: reconciler.usable_backend().is_some_and(|backend| backend.marks_show_names()),
         denied: denied.as_deref(),

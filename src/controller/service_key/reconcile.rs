@@ -91,7 +91,7 @@ pub(super) fn on_error(key: Arc<ServiceKey>, error: &Error, _: Arc<Context>) -> 
 async fn reconcile_known(woken: &ServiceKey, context: &Context) -> Result<(Action, ReconcileOutcome), Error> {
     let target = Target::new(woken)?;
     // A provider that is about to be loaded wakes its keys. A decision before might be wrong a moment later.
-    if !context.shared.registry.wait_known(&target.provider).await {
+    if !context.shared.providers.wait_known(&target.provider).await {
         return Ok((Action::await_change(), ReconcileOutcome::Waiting));
     }
     let worker = Worker::acquire(context, target.lane.clone()).await;
@@ -244,7 +244,7 @@ impl Driver<'_> {
         let target = &self.reconciler.target;
         if self.place.is_none()
             && !(effect == RemoteEffect::CheckInstance && self.reconciler.knows_instance())
-            && let Some(queue) = self.reconciler.context.shared.registry.queue(&target.provider)
+            && let Some(queue) = self.reconciler.context.shared.providers.queue(&target.provider)
         {
             match queue.enter_now(&target.lane) {
                 QueueEntry::Free(place) => self.place = Some(place),

@@ -213,7 +213,7 @@ impl Reconciler<'_> {
 
     /// What the provider permits the namespace.
     pub(super) fn allowance(&self) -> Allowance {
-        self.with_tenant(|tenant| self.context.shared.registry.allowance(&self.target.provider, tenant))
+        self.with_tenant(|tenant| self.context.shared.providers.allowance(&self.target.provider, tenant))
     }
 
     /// The backend; `None` where it is missing or can't be used.
@@ -223,12 +223,12 @@ impl Reconciler<'_> {
 
     /// The backend, or why it can't be used; `None` where the provider was not loaded.
     pub(super) fn backend(&self) -> Option<Result<Arc<Backend>, Problem>> {
-        self.context.shared.registry.backend(&self.target.provider)
+        self.context.shared.providers.backend(&self.target.provider)
     }
 
     /// The kind of the remote side, for metrics: also of one that can't be called.
     pub(super) fn backend_kind(&self) -> &'static str {
-        self.context.shared.registry.kind(&self.target.provider)
+        self.context.shared.providers.kind(&self.target.provider)
     }
 
     /// The ids of the instance's plan in the broker's catalog, as far as they are known without a request.
@@ -311,7 +311,7 @@ impl Reconciler<'_> {
         Circumstances {
             generation: self.key.metadata.generation,
             inputs: self.inputs(),
-            provider: self.context.shared.registry.origin_digest(&self.target.provider),
+            provider: self.context.shared.providers.origin_digest(&self.target.provider),
         }
     }
 
@@ -319,7 +319,7 @@ impl Reconciler<'_> {
     pub(super) fn occasion(&self) -> Occasion {
         Occasion {
             circumstances: self.circumstances(),
-            recoveries: self.context.shared.registry.recoveries(&self.target.provider),
+            recoveries: self.context.shared.providers.recoveries(&self.target.provider),
             deleting: self.key.metadata.deletion_timestamp.is_some(),
             has_secret: self.context.secrets.contains(&self.target.namespace, &self.target.secret),
         }

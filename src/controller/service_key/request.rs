@@ -138,9 +138,9 @@ fn adoption(reconciler: &Reconciler<'_>, sequence: Sequence) -> Option<AdoptionP
         && sequence == Sequence::FIRST
         && reconciler.allowance().permits_adoption();
     let name = spec.key_name.clone().filter(|_| wanted)?;
-    let registry = Arc::clone(&reconciler.context.shared.registry);
+    let index = Arc::clone(&reconciler.context.shared.index);
     let provider = reconciler.target.provider.clone();
-    let has_keys_of = move |owner| registry.has_keys_of(owner, &provider);
+    let has_keys_of = move |owner| index.has_keys_of(owner, &provider);
     Some(AdoptionPermit::new(name, login_is_own(reconciler), has_keys_of))
 }
 

@@ -8,18 +8,16 @@
 //! # Assumptions
 //! [`Seats::note`] tells of a ServiceKey before it is decided about, and [`Seats::remove`] when it is gone.
 
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::Stream;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
+use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use crate::{
     api::{ProviderKind, ServiceKey},
-    controller::ids::ProviderId,
+    controller::{ids::ProviderId, wakes::Wakes},
     lifecycle::{SeatRank, has_place},
 };
 
@@ -27,7 +25,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Seats {
     groups: Mutex<HashMap<Group, Row>>,
-    listeners: Mutex<Vec<UnboundedSender<ObjectRef<ServiceKey>>>>,
+    wakes: Wakes<ObjectRef<ServiceKey>>,
 }
 
 /// A provider, and a namespace whose ServiceKeys name it.
@@ -85,11 +83,9 @@ pub enum Seat {
 }
 
 impl Seats {
-    /// Tells of every ServiceKey from now on that waits and may have a place.
-    pub fn subscribe(&self) -> UnboundedReceiver<ObjectRef<ServiceKey>> {
-        let (sender, receiver) = unbounded();
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
-        receiver
+    /// Returns each waiting ServiceKey that may have a place later.
+    pub fn subscribe(&self) -> impl Stream<Item = ObjectRef<ServiceKey>> + Send + Unpin + use<> {
+        self.wakes.subscribe()
     }
 
     /// Takes in a ServiceKey as the cache shows it.
@@ -147,18 +143,13 @@ impl Seats {
     }
 
     fn wake(&self, namespace: &str, names: Vec<String>) {
-        if names.is_empty() {
-            return;
-        }
-        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         for name in names {
-            let key = ObjectRef::new(&name).within(namespace);
-            listeners.retain(|listener| listener.unbounded_send(key.clone()).is_ok());
+            self.wakes.send(&ObjectRef::new(&name).within(namespace));
         }
     }
 
     fn groups(&self) -> MutexGuard<'_, HashMap<Group, Row>> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+        self.groups.lock()
     }
 }
 
@@ -199,7 +190,7 @@ mod tests {
         seats.take(&ProviderId::from_key(key), "team", key.parsed_uid().unwrap(), max)
     }
 
-    fn woken(freed: &mut UnboundedReceiver<ObjectRef<ServiceKey>>) -> Option<String> {
+    fn woken(freed: &mut (impl Stream<Item = ObjectRef<ServiceKey>> + Unpin)) -> Option<String> {
         freed.next().now_or_never().flatten().map(|key| key.name)
     }
 

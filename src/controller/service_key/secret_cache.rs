@@ -3,10 +3,7 @@
 //! The cache lags behind what we wrote. It shows only Secrets with our label, so that one it does not show may be
 //! absent, somebody else's, or ours without its label: whoever needs to know must look it up by name.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
@@ -14,6 +11,7 @@ use kube::{
     core::PartialObjectMeta,
     runtime::reflector::{ObjectRef, Store},
 };
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     api::{ServiceKey, marks},
@@ -66,7 +64,7 @@ impl OwnWrites {
     }
 
     fn lock(&self) -> MutexGuard<'_, SecretKnowledge> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -4,11 +4,9 @@
 //! making a key each: the first to claim the name gets it, and one that stored the finalizer, and so may have
 //! made a key already, holds its claim across restarts.
 
-use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
-    sync::{Mutex, PoisonError},
-};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 /// Claims on names of Secrets, by namespace and name.
@@ -27,7 +25,7 @@ impl SecretReservations {
     /// # Errors
     /// The name of the ServiceKey that has claimed it already.
     pub fn reserve(&self, namespace: &str, secret: &str, owner: Uuid, name: &str) -> Result<(), String> {
-        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claims = self.0.lock();
         match claims.entry((namespace.to_owned(), secret.to_owned())) {
             Entry::Occupied(claim) if claim.get().owner != owner => Err(claim.get().name.clone()),
             Entry::Occupied(_) => Ok(()),
@@ -40,7 +38,7 @@ impl SecretReservations {
 
     /// Lets go of what a ServiceKey has claimed.
     pub fn release(&self, namespace: &str, secret: &str, owner: Uuid) {
-        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claims = self.0.lock();
         if let Entry::Occupied(claim) = claims.entry((namespace.to_owned(), secret.to_owned()))
             && claim.get().owner == owner
         {
@@ -50,7 +48,7 @@ impl SecretReservations {
 
     /// Lets go of what ServiceKeys have claimed that are none of these.
     pub fn retain(&self, owners: &HashSet<Uuid>) {
-        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claims = self.0.lock();
         claims.retain(|_, claim| owners.contains(&claim.owner));
     }
 }

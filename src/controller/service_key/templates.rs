@@ -3,13 +3,10 @@
 //! What one template may cost is bounded before it is compiled, and paid for with fuel while it runs. What remains is
 //! processor time: it is spent on a few threads, in which namespaces take turns.
 
-use std::{
-    num::NonZeroUsize,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use lru::LruCache;
+use parking_lot::Mutex;
 use tokio::{task::spawn_blocking, time::timeout};
 
 use crate::{
@@ -152,12 +149,12 @@ impl Templates {
     }
 
     fn look_up(&self, lane: &Lane, digest: &str) -> Option<Remembered> {
-        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut verdicts = self.verdicts.lock();
         verdicts.get_mut(lane)?.get(digest).cloned()
     }
 
     fn remember(&self, lane: &Lane, digest: String, remembered: Remembered) {
-        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut verdicts = self.verdicts.lock();
         verdicts.get_or_insert_mut(lane.clone(), || LruCache::new(VERDICTS)).put(digest, remembered);
     }
 }
@@ -215,7 +212,7 @@ mod tests {
                 let templates = templates.clone();
                 tokio::spawn(async move {
                     let work = move || {
-                        let _ = released.lock().unwrap().recv();
+                        let _ = released.lock().recv();
                         Ok(())
                     };
                     templates.apart(&lane("hostile"), "slow", work).await

@@ -3,8 +3,9 @@
 use std::{
     collections::HashSet,
     hash::{BuildHasher, RandomState},
-    sync::{Mutex, PoisonError},
 };
+
+use parking_lot::Mutex;
 
 use super::*;
 
@@ -24,11 +25,11 @@ impl Restful {
     }
 
     fn holds(&self, fingerprint: u64) -> bool {
-        self.fingerprints.lock().unwrap_or_else(PoisonError::into_inner).contains(&fingerprint)
+        self.fingerprints.lock().contains(&fingerprint)
     }
 
     fn extend(&self, passed: Vec<u64>) {
-        self.fingerprints.lock().unwrap_or_else(PoisonError::into_inner).extend(passed);
+        self.fingerprints.lock().extend(passed);
     }
 }
 

@@ -1,10 +1,8 @@
 //! What becomes of keys: made, read, revoked, replaced, left behind, found without an owner.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::HashMap;
 
+use parking_lot::Mutex;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -178,7 +176,7 @@ impl Keys {
 
     /// Takes in what is known of a provider without series of its own, and shows what is known of all of them together.
     fn note_further(&self, labels: &ProviderLabels, name: &str, note: impl FnOnce(&mut ProviderRecord)) {
-        let mut further = self.further.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut further = self.further.lock();
         let of_namespace = further.entry(labels.provider_namespace.clone()).or_default();
         note(of_namespace.entry(name.to_owned()).or_insert(ProviderRecord { ready: true, orphans: 0 }));
         self.show_further(labels, of_namespace);
@@ -194,7 +192,7 @@ impl Keys {
 
     /// Forgets a provider without series of its own; says whether it was the last one of its namespace.
     fn forget_further(&self, labels: &ProviderLabels, name: &str) -> bool {
-        let mut further = self.further.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut further = self.further.lock();
         let Some(of_namespace) = further.get_mut(&labels.provider_namespace) else { return true };
         of_namespace.remove(name);
         if of_namespace.is_empty() {

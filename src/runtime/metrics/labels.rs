@@ -1,10 +1,8 @@
 //! The labels that several families have.
 
-use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
+use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::encoding::EncodeLabelSet;
 
 /// The kind of remote side.
@@ -98,7 +96,7 @@ impl NamedProviders {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, NamespaceProviders>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -3,10 +3,11 @@
 use std::{
     collections::{BTreeMap, btree_map},
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet},
@@ -140,7 +141,7 @@ impl StateMetrics {
     }
 
     fn take(&self) -> Vec<ProviderState> {
-        let source = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let source = self.0.lock();
         source.as_ref().map(|source| source()).unwrap_or_default()
     }
 }
@@ -213,6 +214,6 @@ impl Metrics {
             }
             stock
         };
-        *self.0.stock.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(named));
+        *self.0.stock.0.lock() = Some(Box::new(named));
     }
 }

@@ -1,30 +1,24 @@
 //! The providers that keys can be asked of: each with its backend, logged in, or with what is missing.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard},
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
-use futures::{
-    FutureExt,
-    channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
-};
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{
-    ResourceExt,
-    core::{PartialObjectMeta, Selector, SelectorExt},
-    runtime::reflector::ObjectRef,
-};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::{Selector, SelectorExt};
+use parking_lot::{Mutex, MutexGuard};
 
-use uuid::Uuid;
-
-use super::pending_providers::{InitialList, ListScope, PendingProviders};
+use super::{
+    events::ProviderEvents,
+    pending_providers::{InitialList, ListScope, PendingProviders},
+};
 use crate::{
-    api::{AllowedNamespaces, BackendSpec, NamespaceRule, ProviderSpec, Reason, ServiceKey, marks},
+    api::{AllowedNamespaces, BackendSpec, NamespaceRule, ProviderSpec, Reason},
     backend::Backend,
-    controller::{ids::ProviderId, locked, queue::Queue, service_key::heirs::Heirs, watch::Cache},
-    lifecycle::{Allowance, Heir, Problem, ProviderView},
+    controller::{ids::ProviderId, queue::Queue},
+    lifecycle::{Allowance, Problem, ProviderView},
     runtime::metrics::{QueueMetrics, UNKNOWN_BACKEND},
 };
 
@@ -177,171 +171,36 @@ impl SecretVersion {
     }
 }
 
-/// All providers, and who is to be told when one changes.
+/// All providers that were loaded.
 #[derive(Debug, Default)]
-pub struct Registry {
-    loaded: Mutex<HashMap<ProviderId, Loaded>>,
-    known: PendingProviders,
-    listeners: Listeners,
-    /// The ServiceKeys of each scope that is served.
-    keys: Mutex<Vec<Cache<ServiceKey>>>,
-    heirs: Mutex<Vec<Arc<Heirs>>>,
-    secrets: Mutex<Vec<Cache<PartialObjectMeta<Secret>>>>,
-    /// The providers that wait for ServiceKeys to go.
-    awaiting: Mutex<HashSet<ProviderId>>,
-    awaiting_listeners: Listeners,
+pub struct ProviderStore {
+    loaded: Mutex<HashMap<ProviderId, Arc<Loaded>>>,
+    pending: PendingProviders,
+    /// Told of each provider that changes.
+    pub events: ProviderEvents,
 }
 
-/// Who is to be told of providers.
-#[derive(Debug, Default)]
-struct Listeners(Mutex<Vec<UnboundedSender<ProviderId>>>);
-
-impl Listeners {
-    fn add(&self) -> UnboundedReceiver<ProviderId> {
-        let (sender, receiver) = unbounded();
-        locked(&self.0).push(sender);
-        receiver
-    }
-
-    fn notify(&self, id: &ProviderId) {
-        locked(&self.0).retain(|listener| listener.unbounded_send(id.clone()).is_ok());
-    }
-}
-
-impl Registry {
-    /// Tells of every provider that changed from now on, so that the keys that wait for it can be woken.
-    pub fn subscribe(&self) -> UnboundedReceiver<ProviderId> {
-        self.listeners.add()
-    }
-
-    /// Tells from now on of providers that [wait](Self::await_keys) for ServiceKeys, when some of these have gone.
-    pub fn subscribe_releases(&self) -> UnboundedReceiver<ProviderId> {
-        self.awaiting_listeners.add()
-    }
-
-    /// Counts the ServiceKeys of this cache, and of its index, among those that may name providers.
-    pub fn add_keys(&self, keys: Cache<ServiceKey>, heirs: Arc<Heirs>) {
-        locked(&self.keys).push(keys);
-        locked(&self.heirs).push(heirs);
-    }
-
-    /// Counts the Secrets of this cache among those whose owners may have keys.
-    pub fn add_secrets(&self, secrets: Cache<PartialObjectMeta<Secret>>) {
-        locked(&self.secrets).push(secrets);
-    }
-
-    /// The UIDs of the ServiceKeys that some Secrets name as their owners, and as those that their keys were created for: the
-    /// Secrets of these ServiceKeys as far as they know no key.
-    pub fn owners_of_secrets(&self, keys: &[Arc<ServiceKey>]) -> HashSet<Uuid> {
-        let caches = locked(&self.secrets).clone();
-        let keyless = keys.iter().filter(|key| key.status.as_ref().is_none_or(|status| status.key.is_none()));
-        let names =
-            keyless.filter_map(|key| Some(ObjectRef::new(&key.secret_name()).within(&key.namespace()?)));
-        let secrets = names.filter_map(|name| caches.iter().find_map(|cache| cache.store.get(&name)));
-        let uids = secrets.flat_map(|secret| {
-            let owner = secret.labels().get(marks::OWNER_UID_LABEL);
-            let former = secret.annotations().get(marks::FORMER_UID_ANNOTATION);
-            [owner, former].map(|uid| Uuid::try_parse(uid?).ok())
-        });
-        uids.flatten().collect()
-    }
-
-    /// All ServiceKeys, once all caches are filled.
-    pub async fn service_keys(&self) -> Vec<Arc<ServiceKey>> {
-        let caches = locked(&self.keys).clone();
-        let mut keys = Vec::new();
-        for cache in caches {
-            cache.wait_filled().await;
-            keys.extend(cache.store.state());
-        }
-        keys
-    }
-
-    /// The ServiceKeys that are known by now.
-    pub fn known_service_keys(&self) -> Vec<Arc<ServiceKey>> {
-        locked(&self.keys).iter().flat_map(|cache| cache.store.state()).collect()
-    }
-
-    /// Whether a ServiceKey of this UID exists; `None` as long as not all caches are filled and none has it.
-    pub fn has_service_key(&self, uid: Uuid) -> Option<bool> {
-        if locked(&self.heirs).iter().any(|heirs| heirs.lives(uid)) {
-            return Some(true);
-        }
-        locked(&self.keys).iter().all(Cache::is_filled).then_some(false)
-    }
-
-    /// The first ServiceKey of a provider, except the one of this UID, that goes on with the keys of a former one.
-    pub fn first_heir_except(&self, former: Uuid, provider: &ProviderId, uid: Uuid) -> Option<Heir> {
-        locked(&self.heirs).iter().filter_map(|heirs| heirs.first_except(former, provider, uid)).min()
-    }
-
-    /// Whether a ServiceKey has the keys that were created for the one of this UID: itself, or one of this provider that was
-    /// restored from it; `None` as for [`Self::has_service_key`].
-    pub fn has_keys_of(&self, uid: Uuid, provider: &ProviderId) -> Option<bool> {
-        let heir = self.first_heir_except(uid, provider, uid);
-        if heir.is_some() { Some(true) } else { self.has_service_key(uid) }
-    }
-
-    /// The names of the ServiceKeys that name a provider, once all caches are filled.
-    pub async fn key_names(&self, id: &ProviderId) -> BTreeSet<String> {
-        let keys = self.service_keys().await;
-        let named = keys.iter().filter(|key| ProviderId::from_key(key) == *id);
-        let name = |key: &Arc<ServiceKey>| match (&id.namespace, key.namespace()) {
-            (None, Some(namespace)) => format!("{namespace}/{}", key.name_any()),
-            _ => key.name_any(),
-        };
-        named.map(name).collect()
-    }
-
-    /// Whether a ServiceKey that names a provider is being deleted, or may be: not all are known before the caches are
-    /// filled.
-    pub fn has_deleting_keys(&self, id: &ProviderId) -> bool {
-        let Some(keys) = self.service_keys().now_or_never() else { return true };
-        keys.iter().any(|key| key.metadata.deletion_timestamp.is_some() && ProviderId::from_key(key) == *id)
-    }
-
-    /// Notes whether a provider waits for ServiceKeys to go, because it or one of its logins is being deleted.
-    pub fn set_waiting(&self, id: &ProviderId, waits: bool) {
-        let mut awaiting = locked(&self.awaiting);
-        if waits {
-            awaiting.insert(id.clone());
-        } else {
-            awaiting.remove(id);
-        }
-    }
-
-    /// A ServiceKey that named this provider is gone.
-    pub fn notify_released(&self, id: &ProviderId) {
-        if locked(&self.awaiting).contains(id) {
-            self.awaiting_listeners.notify(id);
-        }
-    }
-
-    /// A list of ServiceKeys has come: some may have gone, and it is not known which.
-    pub fn notify_all_released(&self) {
-        locked(&self.awaiting).iter().for_each(|id| self.awaiting_listeners.notify(id));
-    }
-
+impl ProviderStore {
     /// A list of these providers is about to come.
     pub fn expect(&self, listed: ListScope) -> InitialList {
-        self.known.expect(listed)
+        self.pending.expect(listed)
     }
 
     /// Notes that a provider exists. One that was not loaded yet is about to be, and its keys are woken then.
     pub fn mark_pending(&self, id: ProviderId) {
         if !self.lock().contains_key(&id) {
-            self.known.insert(id);
+            self.pending.insert(id);
         }
     }
 
     /// Whether a provider was loaded, or is known not to exist. Where neither is the case its keys are woken as soon
     /// as it is.
     pub async fn wait_known(&self, id: &ProviderId) -> bool {
-        self.known.wait_known(id).await
+        self.pending.wait_known(id).await
     }
 
     /// The provider, if it was loaded.
-    pub fn get(&self, id: &ProviderId) -> Option<Loaded> {
+    pub fn get(&self, id: &ProviderId) -> Option<Arc<Loaded>> {
         self.lock().get(id).cloned()
     }
 
@@ -355,35 +214,35 @@ impl Registry {
     /// Notes that a provider was looked at in these versions, and found to be as it was loaded.
     pub fn confirm(&self, id: &ProviderId, origin: Origin) {
         if let Some(loaded) = self.lock().get_mut(id) {
-            loaded.origin = origin;
+            Arc::make_mut(loaded).origin = origin;
         }
     }
 
     /// Takes in a provider that was loaded from something new.
-    pub fn set(&self, id: &ProviderId, loaded: Loaded) {
+    pub fn set(&self, id: &ProviderId, loaded: Arc<Loaded>) {
         let before = self.lock().insert(id.clone(), loaded);
-        before.iter().for_each(Loaded::retire);
-        self.known.remove(id);
-        self.notify(id);
+        before.iter().for_each(|before| before.retire());
+        self.pending.remove(id);
+        self.events.notify(id);
     }
 
     /// Forgets a provider that is gone.
     pub fn remove(&self, id: &ProviderId) {
-        self.set_waiting(id, false);
-        let unloaded = self.known.remove(id);
+        self.events.set_waiting(id, false);
+        let unloaded = self.pending.remove(id);
         let before = self.lock().remove(id);
-        before.iter().for_each(Loaded::retire);
+        before.iter().for_each(|before| before.retire());
         if before.is_some() || unloaded {
-            self.notify(id);
+            self.events.notify(id);
         }
     }
 
     /// Notes that the remote side of a provider can be used again, and wakes the keys.
     pub fn mark_recovered(&self, id: &ProviderId) {
         if let Some(loaded) = self.lock().get_mut(id) {
-            loaded.recoveries += 1;
+            Arc::make_mut(loaded).recoveries += 1;
         }
-        self.notify(id);
+        self.events.notify(id);
     }
 
     /// How often the remote side of a provider could be used again.
@@ -396,14 +255,10 @@ impl Registry {
         self.lock().values().map(|loaded| loaded.origin.provider.0.clone()).collect()
     }
 
-    /// Wakes the keys of a provider.
-    pub fn notify(&self, id: &ProviderId) {
-        self.listeners.notify(id);
-    }
-
     /// The backend, or what keeps it from being asked. `None`: the provider was not loaded.
     pub fn backend(&self, id: &ProviderId) -> Option<Result<Arc<Backend>, Problem>> {
-        Some(self.get(id)?.backend.map_err(|problem| seen_by_a_key(id, problem)))
+        let backend = self.get(id)?.backend.clone();
+        Some(backend.map_err(|problem| seen_by_a_key(id, problem)))
     }
 
     /// Whether the provider's keys bear a mark; those of one that does not exist are asked for nowhere.
@@ -426,7 +281,7 @@ impl Registry {
     /// All providers that were loaded, each with the kind of its remote side, and how much longer that wants to be left
     /// alone.
     pub fn providers(&self) -> Vec<(ProviderId, &'static str, Duration)> {
-        let of = |(id, loaded): (&ProviderId, &Loaded)| {
+        let of = |(id, loaded): (&ProviderId, &Arc<Loaded>)| {
             let pause = loaded.backend.as_ref().ok().and_then(|backend| backend.paused());
             (id.clone(), loaded.kind, pause.unwrap_or_default())
         };
@@ -453,8 +308,7 @@ impl Registry {
 
     /// What a provider permits the keys of a namespace; everything, where there is no provider that could forbid it.
     pub fn allowance(&self, id: &ProviderId, tenant: &Tenant<'_>) -> Allowance {
-        let access = self.get(id).map(|loaded| loaded.access);
-        access.map_or(Allowance::Everything, |access| access.allowance(id, tenant))
+        self.get(id).map_or(Allowance::Everything, |loaded| loaded.access.allowance(id, tenant))
     }
 
     /// Whether a provider admits keys of a namespace. One that was not loaded admits those that it can only have in its own.
@@ -462,8 +316,8 @@ impl Registry {
         self.lock().get(id).map_or(id.namespace.is_some(), |loaded| loaded.access.admits(tenant))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ProviderId, Loaded>> {
-        locked(&self.loaded)
+    fn lock(&self) -> MutexGuard<'_, HashMap<ProviderId, Arc<Loaded>>> {
+        self.loaded.lock()
     }
 }
 
