@@ -125,7 +125,7 @@ pub(super) fn serve(
     relabelled: BoxStream<'static, String>,
 ) -> BoxStream<'static, ()> {
     let (departures, vanished) = Departures::new(shared.leadership.clone());
-    let index = Index {
+    let watched = WatchedKeys {
         shared: shared.clone(),
         reservations: Arc::default(),
         local_states: Arc::default(),
@@ -133,13 +133,13 @@ pub(super) fn serve(
         waiting: Arc::default(),
         heirs: Arc::default(),
     };
-    let Index { reservations, local_states, departures, waiting, heirs, .. } = index.clone();
+    let WatchedKeys { reservations, local_states, departures, waiting, heirs, .. } = watched.clone();
 
     let watches = shared.metrics.watches();
     let (cache, key_changes) =
         watch::objects::<ServiceKey>(scope.api(shared.client.clone()), watch::config(), watches);
     let key_changes = key_changes
-        .inspect(move |change| index.update(change))
+        .inspect(move |change| watched.update(change))
         .flat_map(|change| stream::iter(change.applied()).map(Ok))
         .predicate_filter(
             predicates::generation.combine(annotations_of_others).combine(lost_finalizer),
@@ -236,7 +236,7 @@ fn keys_after_jumps(
 
 /// Everything that follows the ServiceKeys that exist.
 #[derive(Clone)]
-struct Index {
+struct WatchedKeys {
     shared: Shared,
     reservations: Arc<SecretReservations>,
     local_states: Arc<LocalStates>,
@@ -245,7 +245,7 @@ struct Index {
     heirs: Arc<Heirs>,
 }
 
-impl Index {
+impl WatchedKeys {
     fn update(&self, change: &WatchChange<ServiceKey>) {
         let Shared { seats, providers, .. } = &self.shared;
         match change {

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// The result of this stage.
-pub(super) struct Observation {
+pub(super) struct Snapshot {
     /// The input of the decision.
     pub(super) observed: Observed,
     /// The generation of the spec that was checked, and what is wrong with it.
@@ -45,10 +45,7 @@ pub(super) struct Observation {
 /// # Errors
 /// When the Kubernetes API fails; [`Error::Outdated`] as long as the caches don't hold what the answer depends on;
 /// [`Error::Unchecked`] where the templates of the spec can't be checked now.
-pub(super) async fn observe(
-    reconciler: &Reconciler<'_>,
-    worker: &mut Worker<'_>,
-) -> Result<Observation, Error> {
+pub(super) async fn observe(reconciler: &Reconciler<'_>, worker: &mut Worker<'_>) -> Result<Snapshot, Error> {
     let problem = problem_of_spec(reconciler, worker).await?;
     let checked_spec = (reconciler.key.metadata.generation.unwrap_or_default(), problem.clone());
     let Reconciler { context, target, key, local, run, .. } = reconciler;
@@ -81,7 +78,7 @@ pub(super) async fn observe(
         recorded,
         now,
     };
-    Ok(Observation { observed, checked_spec, intact })
+    Ok(Snapshot { observed, checked_spec, intact })
 }
 
 /// What is wrong with the spec. The result is remembered for each generation.

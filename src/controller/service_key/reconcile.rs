@@ -46,7 +46,7 @@ use super::{
     external::{self, Executed},
     local_state::LocalState,
     metrics,
-    observe::{self, Observation},
+    observe::{self, Snapshot},
     reconciler::{Reconciler, SecretNotes, Target},
     status,
 };
@@ -211,8 +211,8 @@ impl Driver<'_> {
 
     /// First stage: collects the input of the decision.
     async fn observe(&mut self) -> Result<Observed, Error> {
-        let observation = observe::observe(&self.reconciler, &mut self.worker).await?;
-        let Observation { observed, checked_spec, intact } = observation;
+        let snapshot = observe::observe(&self.reconciler, &mut self.worker).await?;
+        let Snapshot { observed, checked_spec, intact } = snapshot;
         let Reconciler { local, secret, .. } = &mut self.reconciler;
         local.checked_spec = Some(checked_spec);
         if intact.is_some() {

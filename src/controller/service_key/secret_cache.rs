@@ -43,7 +43,7 @@ pub struct OwnWrites(Arc<Mutex<SecretKnowledge>>);
 
 #[derive(Debug, Default)]
 struct SecretKnowledge {
-    secrets: HashMap<(String, String), OwnKnowledge>,
+    secrets: HashMap<ObjectRef<Secret>, OwnKnowledge>,
     /// The newest version that the watch has told of. What is older and not in the cache is gone.
     horizon: u64,
 }
@@ -87,7 +87,7 @@ impl SecretKnowledge {
         }
     }
 
-    fn saw(&mut self, secret: &PartialObjectMeta<Secret>) -> ((String, String), u64) {
+    fn saw(&mut self, secret: &PartialObjectMeta<Secret>) -> (ObjectRef<Secret>, u64) {
         let seen = watch::resource_version(secret);
         self.horizon = seen.max(self.horizon);
         (key_of(&secret.metadata), seen)
@@ -118,7 +118,7 @@ impl SecretCache {
         let own = self.own.lock();
         let cached = self.cache.store.get(&ObjectRef::new(name).within(namespace));
         let cached_version = cached.as_deref().map(watch::resource_version);
-        let known = own.secrets.get(&(namespace.to_owned(), name.to_owned()));
+        let known = own.secrets.get(&named(namespace, name));
         match (known, cached) {
             (Some(OwnKnowledge { version, verified, meta: Some(meta) }), _)
                 if Some(*version) > cached_version =>
@@ -146,7 +146,10 @@ impl SecretCache {
     pub fn remember(&self, meta: &ObjectMeta, verified: bool) {
         let key = key_of(meta);
         let version = watch::version_number(meta.resource_version.as_deref());
-        let cached = self.cache.store.get(&ObjectRef::new(&key.1).within(&key.0));
+        let cached = self
+            .cache
+            .store
+            .get(&ObjectRef::new(&key.name).within(key.namespace.as_deref().unwrap_or_default()));
         let shown = cached.is_some_and(|cached| watch::resource_version(cached.as_ref()) >= version);
         let mut own = self.own.lock();
         let outpaced = shown || own.horizon >= version;
@@ -156,12 +159,16 @@ impl SecretCache {
 
     /// Forgets what we know ourselves: it turned out to be wrong, or the Secret is gone.
     pub fn forget(&self, namespace: &str, name: &str) {
-        self.own.lock().secrets.remove(&(namespace.to_owned(), name.to_owned()));
+        self.own.lock().secrets.remove(&named(namespace, name));
     }
 }
 
-fn key_of(meta: &ObjectMeta) -> (String, String) {
-    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+fn key_of(meta: &ObjectMeta) -> ObjectRef<Secret> {
+    named(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+}
+
+fn named(namespace: &str, name: &str) -> ObjectRef<Secret> {
+    ObjectRef::new(name).within(namespace)
 }
 
 /// The ServiceKeys whose Secrets may have changed.

@@ -1,17 +1,19 @@
-//! Which ServiceKey may write which Secret, before that Secret exists.
+//! Reserves the names of Secrets for ServiceKeys, before the Secrets exist.
 //!
-//! A Secret that exists names its owner. Until then two ServiceKeys that name the same Secret must be kept from
-//! making a key each: the first to claim the name gets it, and one that stored the finalizer, and so may have
-//! made a key already, holds its claim across restarts.
+//! A Secret that exists names its owner. Before, two ServiceKeys may name the same Secret, and must not create a key each.
+//! The first to reserve the name gets it. One that stored the finalizer may have created a key already, so it keeps its
+//! reservation across restarts.
 
 use std::collections::{HashMap, HashSet, hash_map::Entry};
 
+use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::reflector::ObjectRef;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-/// Claims on names of Secrets, by namespace and name.
+/// The reservations of one scope.
 #[derive(Debug, Default)]
-pub struct SecretReservations(Mutex<HashMap<(String, String), SecretReservation>>);
+pub struct SecretReservations(Mutex<HashMap<ObjectRef<Secret>, SecretReservation>>);
 
 #[derive(Clone, Debug)]
 struct SecretReservation {
@@ -20,14 +22,14 @@ struct SecretReservation {
 }
 
 impl SecretReservations {
-    /// Claims the Secret for a ServiceKey.
+    /// Reserves the Secret for a ServiceKey.
     ///
     /// # Errors
-    /// The name of the ServiceKey that has claimed it already.
+    /// The name of the ServiceKey that reserved it first.
     pub fn reserve(&self, namespace: &str, secret: &str, owner: Uuid, name: &str) -> Result<(), String> {
-        let mut claims = self.0.lock();
-        match claims.entry((namespace.to_owned(), secret.to_owned())) {
-            Entry::Occupied(claim) if claim.get().owner != owner => Err(claim.get().name.clone()),
+        let mut reservations = self.0.lock();
+        match reservations.entry(ObjectRef::new(secret).within(namespace)) {
+            Entry::Occupied(reserved) if reserved.get().owner != owner => Err(reserved.get().name.clone()),
             Entry::Occupied(_) => Ok(()),
             Entry::Vacant(vacant) => {
                 vacant.insert(SecretReservation { owner, name: name.to_owned() });
@@ -36,20 +38,20 @@ impl SecretReservations {
         }
     }
 
-    /// Lets go of what a ServiceKey has claimed.
+    /// Releases the reservation of a ServiceKey.
     pub fn release(&self, namespace: &str, secret: &str, owner: Uuid) {
-        let mut claims = self.0.lock();
-        if let Entry::Occupied(claim) = claims.entry((namespace.to_owned(), secret.to_owned()))
-            && claim.get().owner == owner
+        let mut reservations = self.0.lock();
+        if let Entry::Occupied(reserved) = reservations.entry(ObjectRef::new(secret).within(namespace))
+            && reserved.get().owner == owner
         {
-            claim.remove();
+            reserved.remove();
         }
     }
 
-    /// Lets go of what ServiceKeys have claimed that are none of these.
+    /// Releases the reservations of all other ServiceKeys.
     pub fn retain(&self, owners: &HashSet<Uuid>) {
-        let mut claims = self.0.lock();
-        claims.retain(|_, claim| owners.contains(&claim.owner));
+        let mut reservations = self.0.lock();
+        reservations.retain(|_, reservation| owners.contains(&reservation.owner));
     }
 }
 
@@ -61,31 +63,31 @@ mod tests {
     const SECOND: Uuid = Uuid::from_u128(2);
 
     #[test]
-    fn the_first_to_claim_a_secret_gets_it() {
-        let claims = SecretReservations::default();
-        assert_eq!(claims.reserve("ns", "db", FIRST, "first"), Ok(()));
-        assert_eq!(claims.reserve("ns", "db", SECOND, "second"), Err("first".to_owned()));
-        assert_eq!(claims.reserve("ns", "db", FIRST, "first"), Ok(()));
-        assert_eq!(claims.reserve("other", "db", SECOND, "second"), Ok(()));
+    fn the_first_to_reserve_a_secret_gets_it() {
+        let reservations = SecretReservations::default();
+        assert_eq!(reservations.reserve("ns", "db", FIRST, "first"), Ok(()));
+        assert_eq!(reservations.reserve("ns", "db", SECOND, "second"), Err("first".to_owned()));
+        assert_eq!(reservations.reserve("ns", "db", FIRST, "first"), Ok(()));
+        assert_eq!(reservations.reserve("other", "db", SECOND, "second"), Ok(()));
     }
 
     #[test]
-    fn only_the_holder_releases_a_claim() {
-        let claims = SecretReservations::default();
-        assert_eq!(claims.reserve("ns", "db", FIRST, "first"), Ok(()));
-        claims.release("ns", "db", SECOND);
-        assert_eq!(claims.reserve("ns", "db", SECOND, "second"), Err("first".to_owned()));
-        claims.release("ns", "db", FIRST);
-        assert_eq!(claims.reserve("ns", "db", SECOND, "second"), Ok(()));
+    fn only_the_owner_releases_a_reservation() {
+        let reservations = SecretReservations::default();
+        assert_eq!(reservations.reserve("ns", "db", FIRST, "first"), Ok(()));
+        reservations.release("ns", "db", SECOND);
+        assert_eq!(reservations.reserve("ns", "db", SECOND, "second"), Err("first".to_owned()));
+        reservations.release("ns", "db", FIRST);
+        assert_eq!(reservations.reserve("ns", "db", SECOND, "second"), Ok(()));
     }
 
     #[test]
-    fn whoever_is_gone_claims_nothing() {
-        let claims = SecretReservations::default();
-        assert_eq!(claims.reserve("ns", "db", FIRST, "first"), Ok(()));
-        assert_eq!(claims.reserve("ns", "other", SECOND, "second"), Ok(()));
-        claims.retain(&HashSet::from([SECOND]));
-        assert_eq!(claims.reserve("ns", "db", SECOND, "second"), Ok(()));
-        assert_eq!(claims.reserve("ns", "other", FIRST, "first"), Err("second".to_owned()));
+    fn a_service_key_that_is_gone_reserves_nothing() {
+        let reservations = SecretReservations::default();
+        assert_eq!(reservations.reserve("ns", "db", FIRST, "first"), Ok(()));
+        assert_eq!(reservations.reserve("ns", "other", SECOND, "second"), Ok(()));
+        reservations.retain(&HashSet::from([SECOND]));
+        assert_eq!(reservations.reserve("ns", "db", SECOND, "second"), Ok(()));
+        assert_eq!(reservations.reserve("ns", "other", FIRST, "first"), Err("second".to_owned()));
     }
 }
