@@ -449,7 +449,7 @@ impl<K: Provider> ProviderContext<K> {
             Err(problem) => (false, problem),
         };
         let entry = |type_, holds, why: &Problem| {
-            condition(&before.conditions, type_, holds, why, generation, Timestamp::now())
+            condition(&before.conditions, type_, holds, why, generation, (self.shared.clock)())
         };
         let mut conditions = vec![entry(ConditionType::Ready, ready, why)];
         if why.needs_the_user() {
