@@ -19,9 +19,7 @@ use kube::{
 use serde_json::{Value, json};
 use servicekey_operator::{
     api::{KeyProvider, ServiceKey, custom_resource_definitions},
-    backend::AddressPolicy,
-    controller::{Operator, Options},
-    secret::Restrictions,
+    testing::{AddressPolicy, Operator, Options, Restrictions},
 };
 use testkit::{cloud_foundry::FakeCloudFoundry, control_plane::ControlPlane};
 
@@ -109,7 +107,7 @@ impl Stage {
             concurrency: 32,
             check_interval: Duration::from_secs(600),
             service_account_token: std::path::PathBuf::new(),
-            ibm_cloud_settling: servicekey_operator::backend::IbmCloudConfig::SETTLING,
+            ibm_cloud_settling: servicekey_operator::testing::IbmCloudConfig::SETTLING,
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
             secrets: Restrictions::default(),
         };

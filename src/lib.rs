@@ -1,14 +1,30 @@
-//! The ServiceKey operator: keeps one live key at a remote side for each `ServiceKey`, its credentials in one
-//! Secret, and nothing anywhere once the `ServiceKey` is deleted.
+//! The ServiceKey operator: keeps one live key at a remote side for each `ServiceKey` and its credentials in one Secret.
+//! When the `ServiceKey` is deleted, nothing is left of them.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod api;
-pub mod backend;
+mod backend;
 pub mod cli;
-pub mod controller;
+mod controller;
 mod fair;
-pub mod lifecycle;
-pub mod runtime;
-pub mod secret;
-pub mod wipe;
+mod lifecycle;
+mod runtime;
+mod secret;
+mod wipe;
+
+/// The parts that the project's own tests, examples and benchmarks run without the command. They are no stable API.
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::{
+        backend::{AddressPolicy, AddressRules, ApiServer, IbmCloudConfig, Names, Network},
+        controller::{Clock, Operator, Options},
+        lifecycle::{Identity, Sequence},
+        runtime::{
+            Health, HealthThresholds, HttpServer, LogFormat, Metrics, client,
+            metrics::{Exposed, Label, MetricEntry, Values},
+            start_logging,
+        },
+        secret::{Entries, Layout, Restrictions},
+    };
+}

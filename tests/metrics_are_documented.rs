@@ -4,10 +4,7 @@
 
 use std::{env, fs, path::Path};
 
-use servicekey_operator::runtime::{
-    Metrics,
-    metrics::{Exposed, Label, Values},
-};
+use servicekey_operator::testing::{Exposed, Label, Metrics, Values};
 
 const FILE: &str = "docs/metrics.md";
 const UPDATE: &str = "UPDATE_DOCS=1 cargo test --test metrics_are_documented";

@@ -11,10 +11,9 @@ use kube::{
 use serde_json::{Value, json};
 use servicekey_operator::{
     api::{KeyProvider, ServiceKey, custom_resource_definitions},
-    backend::AddressPolicy,
-    controller::{Operator, Options},
-    runtime::{self, Health, HealthThresholds, HttpServer, Metrics},
-    secret::Restrictions,
+    testing::{
+        AddressPolicy, Health, HealthThresholds, HttpServer, Metrics, Operator, Options, Restrictions, client,
+    },
 };
 use testkit::{
     broker::{FakeBroker, Fault, Login, Route, StatusCode},
@@ -58,10 +57,10 @@ impl Stage {
             check_interval: 5 * SECOND,
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse()?]),
             service_account_token: PathBuf::new(),
-            ibm_cloud_settling: servicekey_operator::backend::IbmCloudConfig::SETTLING,
+            ibm_cloud_settling: servicekey_operator::testing::IbmCloudConfig::SETTLING,
             secrets: Restrictions::default(),
         };
-        let client = runtime::client(plane.config_as(plane.admin_user()), &metrics)?;
+        let client = client(plane.config_as(plane.admin_user()), &metrics)?;
         let operator = Operator::new(client, options).with_metrics(metrics.clone());
         let operator = tokio::spawn(operator.run(std::future::pending())).abort_handle();
         let health = Health::new(&metrics, HealthThresholds::default());

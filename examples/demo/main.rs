@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Parser;
-use servicekey_operator::runtime::{self, LogFormat};
+use servicekey_operator::testing::{LogFormat, start_logging};
 
 /// Show what the operator does, from an empty machine to a Secret with credentials and back
 ///
@@ -95,7 +95,7 @@ fn say(text: impl Display) {
 
 fn run(cli: &Cli) -> anyhow::Result<Ending> {
     if let Ok(filter) = std::env::var("RUST_LOG") {
-        runtime::start_logging(LogFormat::Auto, &filter.parse()?)?;
+        start_logging(LogFormat::Auto, &filter.parse()?)?;
     }
     let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let threads = threads.context("can't start the runtime")?;

@@ -7,9 +7,7 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::Client;
 use servicekey_operator::{
     api::custom_resource_definitions,
-    backend::AddressPolicy,
-    controller::{Operator, Options},
-    secret::Restrictions,
+    testing::{AddressPolicy, Operator, Options, Restrictions},
 };
 use testkit::{
     broker::Route,
@@ -159,7 +157,7 @@ impl RunningOperator {
             concurrency: CONCURRENCY,
             check_interval: Duration::from_secs(600),
             service_account_token: std::path::PathBuf::new(),
-            ibm_cloud_settling: servicekey_operator::backend::IbmCloudConfig::SETTLING,
+            ibm_cloud_settling: servicekey_operator::testing::IbmCloudConfig::SETTLING,
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse()?]),
             secrets: Restrictions::default(),
         };

@@ -24,8 +24,8 @@ pub use health::{Health, HealthThresholds};
 pub use heartbeat::Heartbeat;
 pub use http::HttpServer;
 pub use kubernetes::client;
-pub use leader::{Election, LEASE, Leadership, Loss};
-pub use logs::{InvalidLogFilter, LogFilter, LogFormat, LogLevel, start_logging};
+pub use leader::{Election, LEASE, Leadership};
+pub use logs::{LogFilter, LogFormat, LogLevel, start_logging};
 pub use metrics::Metrics;
 #[cfg(feature = "otlp")]
 pub use traces::finish_traces;

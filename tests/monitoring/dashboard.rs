@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs};
 
 use serde_json::{Value, json};
-use servicekey_operator::runtime::Metrics;
+use servicekey_operator::testing::Metrics;
 use testkit::prometheus::promtool;
 
 use crate::{

@@ -7,10 +7,7 @@ use promql_parser::{
     parser::{Expr, LabelModifier, VectorSelector, parse},
     util::{ExprVisitor, walk_expr},
 };
-use servicekey_operator::runtime::{
-    Metrics,
-    metrics::{MetricEntry, Values},
-};
+use servicekey_operator::testing::{MetricEntry, Metrics, Values};
 
 /// The labels that Prometheus puts on everything that it scrapes.
 const OF_THE_TARGET: [&str; 2] = ["instance", "namespace"];

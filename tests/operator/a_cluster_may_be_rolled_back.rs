@@ -8,7 +8,7 @@ use rstest::rstest;
 use serde_json::json;
 use servicekey_operator::{
     api::{Reason, ServiceKey},
-    lifecycle::{Identity, Sequence},
+    testing::{Identity, Sequence},
 };
 use testkit::broker::Route;
 

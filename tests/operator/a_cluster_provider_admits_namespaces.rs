@@ -11,9 +11,7 @@ use kube::{
 use serde_json::{Value, json};
 use servicekey_operator::{
     api::{ClusterKeyProvider, Reason, ServiceKey, custom_resource_definitions},
-    backend::AddressPolicy,
-    controller::Options,
-    secret::Restrictions,
+    testing::{AddressPolicy, Options, Restrictions},
 };
 use testkit::{
     broker::{FakeBroker, Route},
@@ -51,7 +49,7 @@ impl Cluster {
             check_interval: std::time::Duration::from_secs(600),
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
             service_account_token: PathBuf::new(),
-            ibm_cloud_settling: servicekey_operator::backend::IbmCloudConfig::SETTLING,
+            ibm_cloud_settling: servicekey_operator::testing::IbmCloudConfig::SETTLING,
             secrets: Restrictions::default(),
         };
         let operator = run_operator(&plane, user, options);

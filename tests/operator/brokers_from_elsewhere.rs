@@ -7,7 +7,7 @@ use rstest::rstest;
 use serde_json::json;
 use servicekey_operator::{
     api::{KeyProvider, Reason},
-    lifecycle::{Identity, Sequence},
+    testing::{Identity, Sequence},
 };
 use testkit::{
     broker::Work,

@@ -11,9 +11,7 @@ use kube::{
 use serde_json::{Value, json};
 use servicekey_operator::{
     api::{ClusterKeyProvider, Orphans, Reason, ServiceKey, custom_resource_definitions},
-    backend::AddressPolicy,
-    controller::Options,
-    secret::Restrictions,
+    testing::{AddressPolicy, Options, Restrictions},
 };
 use testkit::control_plane::{ControlPlane, User};
 

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 use servicekey_operator::{
     api::{KeyProvider, Reason, ServiceKey},
-    lifecycle::{Identity, Sequence},
+    testing::{Identity, Sequence},
 };
 use testkit::cloud_foundry::{FakeCloudFoundry, Key, Route};
 

@@ -11,8 +11,7 @@ use kube::{
 use serde_json::json;
 use servicekey_operator::{
     api::KeyProvider,
-    controller::{Operator, Options},
-    runtime::{self, Health, HealthThresholds, HttpServer, Metrics},
+    testing::{Health, HealthThresholds, HttpServer, Metrics, Operator, Options, client},
 };
 use testkit::{
     Moment,
@@ -68,7 +67,7 @@ impl Probed {
     async fn serve(kubeconfig: Kubeconfig, options: Options, patience: HealthThresholds) -> Self {
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         let metrics = Metrics::default();
-        let client = runtime::client(config, &metrics).unwrap();
+        let client = client(config, &metrics).unwrap();
         let operator = Operator::new(client, options).with_metrics(metrics.clone());
         let task = tokio::spawn(operator.run(std::future::pending())).abort_handle();
         let health = Health::new(&metrics, patience);

@@ -6,10 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use servicekey_operator::{
     api::{Reason, ServiceKey},
-    runtime::{
-        Metrics,
-        metrics::{MetricEntry, Values},
-    },
+    testing::{MetricEntry, Metrics, Values},
 };
 use testkit::{
     broker::{Fault, Route, StatusCode},

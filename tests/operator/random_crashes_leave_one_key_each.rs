@@ -15,7 +15,7 @@ use kube::{
 use serde_json::json;
 use servicekey_operator::{
     api::ServiceKey,
-    lifecycle::{Identity, Sequence},
+    testing::{Identity, Sequence},
 };
 use testkit::{Moment, gateway::Requests};
 

@@ -18,10 +18,9 @@ use kube::{
 use serde_json::{Value, json};
 use servicekey_operator::{
     api::{KeyProvider, ServiceKey, custom_resource_definitions},
-    backend::{AddressPolicy, AddressRules, Network},
-    controller::{Clock, Operator, Options},
-    runtime::{self, Metrics},
-    secret::Restrictions,
+    testing::{
+        AddressPolicy, AddressRules, Clock, Metrics, Network, Operator, Options, Restrictions, client,
+    },
 };
 use testkit::{
     broker::{CredentialsRecipe, FakeBroker, Instance},
@@ -372,7 +371,7 @@ fn ahead(by: SignedDuration) -> Clock {
 
 fn run(config: Config, user: User, options: Options, with: impl FnOnce(Operator) -> Operator) -> Running {
     let metrics = Metrics::default();
-    let client = runtime::client(config, &metrics).unwrap();
+    let client = client(config, &metrics).unwrap();
     let operator = with(Operator::new(client, options).with_metrics(metrics.clone()));
     let task = tokio::spawn(operator.run(std::future::pending())).abort_handle();
     Running { user, metrics, task }

@@ -11,7 +11,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use servicekey_operator::controller::Clock;
+use servicekey_operator::testing::Clock;
 
 use crate::stage::Stage;
 

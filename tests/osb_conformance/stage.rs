@@ -8,9 +8,7 @@ use kube::{Api, Client, api::PostParams};
 use serde_json::json;
 use servicekey_operator::{
     api::{KeyProvider, ServiceKey, custom_resource_definitions},
-    backend::{AddressRules, Network},
-    controller::{Operator, Options},
-    secret::Restrictions,
+    testing::{AddressRules, Network, Operator, Options, Restrictions},
 };
 use testkit::control_plane::ControlPlane;
 use tokio::task::AbortHandle;
@@ -43,7 +41,7 @@ impl Stage {
             addresses: AddressRules { allow: loopback(), disclose: loopback(), ..AddressRules::default() }
                 .into(),
             service_account_token: PathBuf::new(),
-            ibm_cloud_settling: servicekey_operator::backend::IbmCloudConfig::SETTLING,
+            ibm_cloud_settling: servicekey_operator::testing::IbmCloudConfig::SETTLING,
             secrets: Restrictions::default(),
         };
         let operator = Operator::new(plane.admin(), options).run(std::future::pending());

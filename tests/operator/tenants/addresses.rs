@@ -15,7 +15,7 @@ use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 use servicekey_operator::{
     api::{KeyProvider, Reason, ServiceKey},
-    backend::{AddressPolicy, AddressRules, ApiServer, Names, Network},
+    testing::{AddressPolicy, AddressRules, ApiServer, Names, Network},
 };
 use testkit::broker::FakeBroker;
 

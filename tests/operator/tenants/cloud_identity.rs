@@ -10,7 +10,7 @@ use kube::{
 use serde_json::{Value, json};
 use servicekey_operator::{
     api::{ClusterKeyProvider, KeyProvider, Reason, custom_resource_definitions},
-    backend::{AddressRules, Network},
+    testing::{AddressRules, Network},
 };
 use tempfile::NamedTempFile;
 use testkit::ibm_cloud::{FakeIbmCloud, Grant};

@@ -20,9 +20,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use servicekey_operator::{
     api::{ClusterKeyProvider, KeyProvider, Reason, ServiceKey, custom_resource_definitions},
-    backend::AddressPolicy,
-    controller::Options,
-    secret::Restrictions,
+    testing::{AddressPolicy, Options, Restrictions},
 };
 use testkit::{
     broker::FakeBroker,

@@ -11,7 +11,7 @@ use kube::{
 use serde_json::{Value, json};
 use servicekey_operator::{
     api::{Reason, ServiceKey, marks},
-    secret::{Entries, Layout},
+    testing::{Entries, Layout},
 };
 use testkit::{broker::FakeBroker, cloud_foundry::FakeCloudFoundry, ibm_cloud::FakeIbmCloud};
 

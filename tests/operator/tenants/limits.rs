@@ -8,7 +8,7 @@ use kube::{
 use serde_json::{Value, json};
 use servicekey_operator::{
     api::{ConditionType, Reason, ServiceKey},
-    secret::Entries,
+    testing::Entries,
 };
 use testkit::{
     broker::{self, FakeBroker, StatusCode},

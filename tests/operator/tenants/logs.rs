@@ -7,7 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use servicekey_operator::{
     api::{KeyProvider, Reason, ServiceKey},
-    runtime::{self, Metrics},
+    testing::{Metrics, client},
 };
 use testkit::{
     broker::{FakeBroker, Fault, Route, StatusCode},
@@ -113,7 +113,7 @@ async fn add_deep_objects(tenant: &Tenant, broker: &FakeBroker) {
 async fn wait_until_all_is_read(tenants: &Tenants) {
     tenants.victim.wait_ready("creds").await;
     let config = tenants.plane().config_as(&tenants.attacker.user);
-    let client = runtime::client(config, &Metrics::default()).unwrap();
+    let client = client(config, &Metrics::default()).unwrap();
     let namespace = &tenants.attacker.namespace;
     wait_for(Api::<KeyProvider>::namespaced(client.clone(), namespace), "broker", true, Reason::Available)
         .await;

@@ -9,7 +9,7 @@ use kube::{
 use serde_json::{Value, json};
 use servicekey_operator::{
     api::{ConditionType, KeyProvider, Reason, ServiceKey},
-    runtime::{self, Health, HealthThresholds, Metrics},
+    testing::{Health, HealthThresholds, Metrics, client},
 };
 use testkit::broker::{FakeBroker, Fault, Route};
 
@@ -118,7 +118,7 @@ async fn create_key(tenant: &Tenant, manifest: &Value) {
 /// The ServiceKeys of a tenant, by a client that can read them.
 fn keys(tenants: &Tenants, tenant: &Tenant) -> Api<ServiceKey> {
     let config = tenants.plane().config_as(&tenant.user);
-    Api::namespaced(runtime::client(config, &Metrics::default()).unwrap(), &tenant.namespace)
+    Api::namespaced(client(config, &Metrics::default()).unwrap(), &tenant.namespace)
 }
 
 /// A victim with a provider and a key of its own.
@@ -226,7 +226,7 @@ async fn deep_managed_fields_of_providers_and_logins_hide_no_other() {
     tenants.victim.wait_ready("creds").await;
     assert_ready(&tenants);
     let config = tenants.plane().config_as(&tenants.attacker.user);
-    let client = runtime::client(config, &Metrics::default()).unwrap();
+    let client = client(config, &Metrics::default()).unwrap();
     let api: Api<KeyProvider> = Api::namespaced(client, &namespace);
     wait_for(api, "broker", true, Reason::Available).await;
 }
