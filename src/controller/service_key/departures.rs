@@ -1,14 +1,13 @@
-//! ServiceKeys that are gone although the operator did not let them go: a user removed the finalizer. Their keys are revoked
-//! as far as this process knows them.
+//! ServiceKeys whose finalizer a user removed. The operator revokes their keys as far as this process knows them.
 //!
 //! # Guarantees
-//! - A ServiceKey that the operator let go costs nothing here.
-//! - What is done is decided as for a ServiceKey that is being deleted ([`lifecycle::wind_up`]): its deletion policy counts.
+//! - A ServiceKey whose finalizer the operator removed costs nothing here.
+//! - The decisions are those for a ServiceKey that is being deleted ([`wind_up`]): its deletion policy counts.
 //! - A namespace has no more places than stay free, and an attempt ends after a day at the latest.
 //!
 //! # Caveats
-//! Nothing is written down, because there is no object left to write to. What is still to be revoked when the process ends
-//! stays, and so does a key of a ServiceKey that vanished while no watch was there to tell of it.
+//! There is no object left to write to. A key that is not revoked when the process ends stays. So does a key of a
+//! ServiceKey that vanished while no watch reported it.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -42,27 +41,27 @@ use crate::{
     runtime::Leadership,
 };
 
-/// ServiceKeys whose keys are being revoked here at the same time.
+/// The most ServiceKeys whose keys are revoked here at the same time.
 const PLACES: usize = 1000;
 
-/// How long the revocation of the keys of one ServiceKey is attempted.
+/// How long the operator tries to revoke the keys of one ServiceKey.
 const PATIENCE: SignedDuration = SignedDuration::from_hours(24);
 
-/// Takes in ServiceKeys that are gone.
+/// The ServiceKeys that vanished.
 pub struct Departures {
     sender: UnboundedSender<Vanished>,
     places: FairSemaphore,
     leadership: Leadership,
     leaving: Arc<Leaving>,
-    /// Those whose last reconcile is not over yet.
+    /// The ServiceKeys whose last reconcile is not over yet.
     in_use: Mutex<HashMap<Uuid, BeingRevoked>>,
 }
 
-/// How often the keys of each UID are being revoked, or may be.
+/// The number of revocations of keys of each UID, started or about to start.
 #[derive(Default)]
 struct Leaving(Mutex<HashMap<Uuid, usize>>);
 
-/// Says that the keys of a ServiceKey are being revoked: its own UID, and that of a former one whose keys it has.
+/// Counts one revocation, for the UID of the ServiceKey and that of the former one whose keys it has.
 struct BeingRevoked {
     uids: BTreeSet<Uuid>,
     leaving: Arc<Leaving>,
@@ -92,7 +91,7 @@ impl Drop for BeingRevoked {
     }
 }
 
-/// A ServiceKey that is gone, and what was remembered of it.
+/// A ServiceKey that vanished, and its last state.
 pub struct Vanished {
     key: ServiceKey,
     local: LocalState,
@@ -101,7 +100,7 @@ pub struct Vanished {
 }
 
 impl Departures {
-    /// Those that are taken in are sent to what is returned.
+    /// Returns the receiver of the ServiceKeys whose keys are to be revoked.
     pub fn new(leadership: Leadership) -> (Self, UnboundedReceiver<Vanished>) {
         // `places` bounds this channel.
         let (sender, receiver) = unbounded();
@@ -109,7 +108,7 @@ impl Departures {
         (Self { sender, places, leadership, leaving: Arc::default(), in_use: Mutex::default() }, receiver)
     }
 
-    /// The watch tells that a ServiceKey was deleted.
+    /// The watch reported that a ServiceKey was deleted.
     pub fn mark_deleted(&self, key: &ServiceKey, local_states: &LocalStates) {
         let Some(uid) = key.parsed_uid() else { return };
         match local_states.forget(uid) {
@@ -126,7 +125,7 @@ impl Departures {
         self.leaving.0.lock().contains_key(&uid)
     }
 
-    /// Takes in a ServiceKey that is gone, with its memo, unless the operator let it go; `None`: it is not known to be gone.
+    /// Takes in a ServiceKey that vanished, with its last state. `None`: it may still exist.
     pub fn note(&self, key: &ServiceKey, local: Option<LocalState>) {
         let before = key.parsed_uid().and_then(|uid| self.in_use.lock().remove(&uid));
         let being_revoked = BeingRevoked::new(key, &self.leaving);
@@ -160,7 +159,7 @@ impl Departures {
     }
 }
 
-/// Revokes the keys of ServiceKeys that are gone, for ever.
+/// Revokes the keys of all ServiceKeys that vanish.
 pub fn revoke_keys(
     vanished: UnboundedReceiver<Vanished>,
     context: Arc<Context>,

@@ -1,4 +1,4 @@
-//! Which ServiceKeys exist, and which of them go on with the keys of former ones, by UID.
+//! An index of the ServiceKeys that exist, and of those that go on with the keys of former ones, by UID.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,7 +14,7 @@ pub struct Heirs(Mutex<Index>);
 
 #[derive(Debug, Default)]
 struct Index {
-    /// All that exist, each with the former one whose keys it goes on with.
+    /// Every ServiceKey, with the former one whose keys it goes on with.
     living: HashMap<Uuid, Option<(Uuid, ProviderId)>>,
     of_former: HashMap<(Uuid, ProviderId), BTreeSet<Heir>>,
 }
@@ -25,14 +25,14 @@ impl Heirs {
         self.lock().insert(key);
     }
 
-    /// A ServiceKey is gone.
+    /// Removes a ServiceKey.
     pub fn remove(&self, key: &ServiceKey) {
         if let Some(uid) = key.parsed_uid() {
             self.lock().remove(uid);
         }
     }
 
-    /// These are all that exist.
+    /// Replaces the index.
     pub fn replace<'a>(&self, keys: impl Iterator<Item = &'a ServiceKey>) {
         let mut index = Index::default();
         keys.for_each(|key| index.insert(key));
@@ -44,8 +44,8 @@ impl Heirs {
         self.lock().living.contains_key(&uid)
     }
 
-    /// The first ServiceKey of a provider, except the one at hand, that goes on with the keys of this former one. What a
-    /// ServiceKey of another provider claims proves nothing here.
+    /// The first ServiceKey of a provider, except the one at hand, that goes on with the keys of this former one. The
+    /// claim of a ServiceKey of another provider proves nothing.
     pub fn first_except(&self, former: Uuid, provider: &ProviderId, uid: Uuid) -> Option<Heir> {
         self.lock().of_former.get(&(former, provider.clone()))?.iter().find(|heir| heir.uid != uid).copied()
     }

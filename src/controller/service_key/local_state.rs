@@ -1,4 +1,4 @@
-//! What the operator remembers of one ServiceKey between two reconciles. All of it may be lost.
+//! The state of one ServiceKey that the process keeps between two reconciles. All of it may be lost in a crash.
 
 use std::{
     cmp::Ordering,
@@ -26,59 +26,59 @@ use crate::{
 
 /// The first wait after a failure.
 const SHORTEST_WAIT: Duration = Duration::from_millis(500);
-/// The shortest wait between two looks at what is under way.
+/// The shortest wait between two polls of an operation.
 const SHORTEST_POLL: Duration = Duration::from_millis(20);
-/// The longest wait between two looks at what is under way, where the remote side asks for none.
+/// The longest wait between two polls of an operation, unless the remote side asks for another one.
 const LONGEST_POLL: Duration = Duration::from_secs(30);
 /// The longest wait between two attempts.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-/// What is remembered of one ServiceKey.
+/// The state of one ServiceKey.
 #[derive(Debug, Default)]
 pub struct LocalState {
-    /// The object as our own last write returned it, until the cache has caught up.
+    /// The object that the operator's own last write returned, until the cache has caught up.
     own_write: Option<Arc<ServiceKey>>,
     /// The key whose credentials could not be stored yet. The memory budget may drop them. The operator then recovers as
     /// after a crash.
     in_hand: Option<(KeyRecord, Kept<Credentials>)>,
-    /// A key that no Secret can hold, and what that depends on.
+    /// A key that no Secret can hold, and the circumstances under which none can.
     pub unusable: Option<(Circumstances, Unusable)>,
-    /// The key whose credentials were stored, until the status tells of it.
+    /// The key whose credentials were stored, until the status records it.
     pub stored: Option<KeyRecord>,
-    /// Work that the remote side does by itself.
+    /// An operation that the remote side has accepted and works on.
     pub pending: Option<PendingOperation>,
-    /// The last bind whose answer was lost, and when that was.
+    /// The last bind whose answer was lost, with its time.
     pub given_up: Option<(Sequence, Timestamp)>,
-    /// Whether the finalizer was stored by this process, so that no other can have asked for a key.
+    /// Whether this process stored the finalizer, so that no other process can have created a key.
     pub stored_finalizer: bool,
     /// Whether a bind of this process may have created a key: it was not refused.
     pub may_have_created: bool,
-    /// The Secret as this process wrote it, or found it to be right.
+    /// The Secret in the version that this process wrote or found intact.
     pub written: Option<WrittenSecret>,
     /// The last repairs of the Secret.
     pub repairs: Repairs,
-    /// What is wrong with the spec of this generation.
+    /// The last checked generation of the spec, and what is wrong with it.
     pub checked_spec: Option<(i64, Option<Problem>)>,
-    /// What failed last, until it is attempted again.
+    /// The last failure, until the next attempt.
     pub setback: Option<Setback>,
-    /// Whether the operator let the ServiceKey go: nothing is left to do for it.
+    /// Whether the operator removed its finalizer, so that nothing is left to do.
     pub let_go: bool,
     backoff: Backoff,
     polls: Polls,
 }
 
-/// A failure, and what the next attempt waits for.
+/// A failure, and the conditions of the next attempt.
 #[derive(Clone, Debug)]
 pub struct Setback {
-    /// What failed.
+    /// The failure.
     pub failure: Failure,
     /// When the next attempt is due.
     pub until: Timestamp,
-    /// What the attempt depends on: another one follows at once when that changes.
+    /// The occasion of the failed attempt. When it changes, the next attempt follows at once.
     pub of: Occasion,
 }
 
-/// A Secret in a version that was right.
+/// A version of the Secret that was intact.
 #[derive(Clone, Debug)]
 pub struct WrittenSecret {
     /// Its `metadata.resourceVersion`.
@@ -115,27 +115,27 @@ impl Repairs {
     }
 }
 
-/// What an attempt depends on.
+/// The conditions of an attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Occasion {
-    /// The wish, and the provider that is to fulfil it.
+    /// The spec and the provider.
     pub circumstances: Circumstances,
-    /// How often the provider's remote side could be used again after it could not.
+    /// How often the provider's remote side has recovered.
     pub recoveries: u64,
     /// Whether the ServiceKey is being deleted.
     pub deleting: bool,
-    /// Whether there is a Secret of ours.
+    /// Whether the operator has a Secret for the ServiceKey.
     pub has_secret: bool,
 }
 
-/// What decides whether the credentials of a key can be stored: where it changes, another attempt is made.
+/// The conditions under which the credentials of a key can be stored. When they change, the operator tries again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Circumstances {
     /// The generation of the ServiceKey.
     pub generation: Option<i64>,
-    /// Digest of what its keys are made from.
+    /// Digest of the fields that keys are created from.
     pub inputs: String,
-    /// What its provider was loaded from.
+    /// Digest of everything that its provider was loaded from.
     pub provider: Option<String>,
 }
 
@@ -146,45 +146,45 @@ impl LocalState {
         Some((key, credentials.get()?))
     }
 
-    /// Whether it tells of no key that may exist.
+    /// Whether it knows no key that may exist.
     pub const fn knows_of_no_key(&self) -> bool {
         let Self { in_hand, stored, pending: under_way, given_up, .. } = self;
         in_hand.is_none() && stored.is_none() && under_way.is_none() && given_up.is_none()
     }
 
-    /// Forgets credentials that can't be stored any more, and keeps in mind whose they were.
+    /// Drops credentials that can't be stored any more, and keeps the record of their key.
     pub fn forget_credentials(&mut self) {
         let in_hand = self.in_hand.take().map(|(key, _)| key);
         self.stored = in_hand.or_else(|| self.stored.take());
     }
 
-    /// Takes credentials in hand, or lets go of them.
+    /// Sets the credentials in hand; `None` drops them.
     pub fn take_in_hand(&mut self, in_hand: Option<(KeyRecord, Kept<Credentials>)>) {
         self.in_hand = in_hand;
     }
 
-    /// The newer of the object that the cache holds and the one that our own last write returned.
+    /// The newer of the cached object and the one that the operator's own last write returned.
     pub fn newest(&mut self, cached: Arc<ServiceKey>) -> Arc<ServiceKey> {
         self.observe(&cached);
         self.own_write.clone().unwrap_or(cached)
     }
 
-    /// The cache holds this version: our own write need not be remembered where that is no older.
+    /// Drops the operator's own last write once the cache holds it or a newer version.
     fn observe(&mut self, cached: &ServiceKey) {
         self.own_write.take_if(|own| !supersedes(own, cached));
     }
 
-    /// Remembers the object that a write of ours returned.
+    /// Keeps the object that the operator's own write returned.
     pub fn set_own_write(&mut self, object: Arc<ServiceKey>) {
         self.own_write = Some(object);
     }
 
-    /// How long to wait after a failure: not less than what the remote side asked for.
+    /// How long to wait after a failure: at least as long as the remote side asked for.
     pub fn wait(&mut self, not_before: Option<Duration>) -> Duration {
         self.backoff.next_wait().max(not_before.unwrap_or_default())
     }
 
-    /// Notes that the next attempt at what failed is due then, unless something changes before.
+    /// Schedules the next attempt after a failure, unless the occasion changes before.
     pub fn set_back(&mut self, failure: Option<Failure>, until: Timestamp, of: Occasion) {
         self.setback = failure.map(|failure| Setback { failure, until, of });
     }
@@ -194,8 +194,8 @@ impl LocalState {
         Action::requeue(self.wait(not_before))
     }
 
-    /// How long to wait before the next look at this work: as long as the remote side asked for, or longer with every
-    /// look. Other work is followed closely again.
+    /// How long to wait before the next poll: as long as the remote side asked for, or longer with every poll. Another
+    /// operation starts with short waits again.
     pub fn next_poll(&mut self, work: &PendingOperation) -> Duration {
         let PendingOperation { operation: kind, sequence, since, retry_after, first_look, .. } = work;
         let of = Some((*kind, *sequence, *since));
@@ -206,8 +206,8 @@ impl LocalState {
         retry_after.map_or(own, |asked| asked.max(SHORTEST_WAIT))
     }
 
-    /// Takes in how a reconcile ended. Work in the background, and what waits for its time, say nothing of whether the next
-    /// attempt succeeds: waits go on growing. `held_back`: nothing was attempted, because it failed before.
+    /// Resets the backoff if the reconcile ended well. A pending operation says nothing of the next attempt, so waits go on
+    /// growing. `held_back`: the reconcile attempted nothing, because an earlier attempt failed.
     pub fn note_wait(&mut self, rest: &Wait, held_back: bool) {
         let is_done = matches!(rest.requeue, Requeue::At(_)) && !rest.report.pending && !held_back;
         if is_done || rest.requeue == Requeue::OnChange {
@@ -215,14 +215,14 @@ impl LocalState {
         }
     }
 
-    /// All went well: the next failure starts with the shortest wait again.
+    /// Makes the next failure start with the shortest wait again.
     pub fn reset_backoff(&mut self) {
         (self.backoff, self.setback) = (Backoff::default(), None);
     }
 }
 
-/// Whether our own write is ahead of the cache. The write that lets an object go by removing its last finalizer does not
-/// tell by the version: it returns the one that it removed.
+/// Whether the operator's own write is ahead of the cache. The write that removes the last finalizer returns the version
+/// that it removed, so the versions alone don't tell.
 fn supersedes(own: &ServiceKey, cached: &ServiceKey) -> bool {
     match resource_version(own).cmp(&resource_version(cached)) {
         Ordering::Greater => true,
@@ -238,7 +238,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The most failures that are counted: the wait has long been the longest one by then.
+    /// The most failures that count. The wait has reached its maximum long before.
     const MOST_FAILURES: usize = 16;
 
     /// The next wait.
@@ -254,7 +254,7 @@ impl Backoff {
     }
 }
 
-/// Waits between looks at one piece of work, told by what it is and when it began.
+/// Waits between polls of one operation, identified by its kind, key and start.
 #[derive(Debug)]
 struct Polls {
     of: Option<(RemoteOperation, Sequence, Timestamp)>,
@@ -277,35 +277,35 @@ fn waits_between_polls(first: Duration) -> ExponentialBackoff {
     waits.build()
 }
 
-/// The memos of all ServiceKeys, by UID.
+/// The states of all ServiceKeys, by UID.
 #[derive(Debug, Default)]
 pub struct LocalStates(Mutex<HashMap<Uuid, Slot>>);
 
-/// Where a memo is.
+/// The place of a state.
 #[derive(Debug)]
 enum Slot {
     Here(Box<LocalState>),
     /// A reconcile has it.
     Taken,
-    /// A reconcile has it, and the ServiceKey is gone since.
+    /// A reconcile has it, and the ServiceKey was deleted meanwhile.
     TakenOfGone {
-        /// Whether the watch told of its deletion.
+        /// Whether the watch reported its deletion.
         deleted: bool,
     },
 }
 
-/// What is known of a ServiceKey that is gone.
+/// The state of a ServiceKey that was deleted.
 #[derive(Debug)]
 pub enum Forgotten {
-    /// This memo; an empty one where it was never reconciled.
+    /// This state; an empty one if it was never reconciled.
     State(Box<LocalState>),
-    /// A reconcile has its memo, and is told when it puts that back.
+    /// A reconcile has it, and learns of the deletion when it puts the state back.
     InUse,
 }
 
 impl LocalStates {
-    /// Takes a ServiceKey's memo, for the time of one reconcile; no two reconciles of one object overlap. `None`: there is
-    /// none yet, or the ServiceKey is gone.
+    /// Takes the state of a ServiceKey for one reconcile; no two reconciles of one object overlap. `None`: there is none
+    /// yet, or the ServiceKey is gone.
     pub fn take(&self, owner: Uuid) -> Option<LocalState> {
         match self.lock().insert(owner, Slot::Taken) {
             Some(Slot::Here(local)) => Some(*local),
@@ -313,7 +313,7 @@ impl LocalStates {
         }
     }
 
-    /// Puts a memo back. It is returned where the ServiceKey was deleted meanwhile.
+    /// Puts a state back. Returns it if the ServiceKey was deleted meanwhile.
     pub fn put(&self, owner: Uuid, local: LocalState) -> Option<LocalState> {
         let mut places = self.lock();
         match places.remove(&owner) {
@@ -325,14 +325,13 @@ impl LocalStates {
         }
     }
 
-    /// Notes that the reconcile of a ServiceKey ends that had no memo and needs none. Returns an empty one where the
-    /// ServiceKey was deleted meanwhile.
+    /// Ends a reconcile that had no state and needs none. Returns an empty one if the ServiceKey was deleted meanwhile.
     pub fn put_none(&self, owner: Uuid) -> Option<LocalState> {
         let place = self.lock().remove(&owner);
         matches!(place, Some(Slot::TakenOfGone { deleted: true })).then(LocalState::default)
     }
 
-    /// The cache shows this version of a ServiceKey.
+    /// Takes in the version of a ServiceKey that the cache holds.
     pub fn observe(&self, owner: Uuid, cached: &ServiceKey) {
         if let Some(Slot::Here(local)) = self.lock().get_mut(&owner) {
             local.observe(cached);
@@ -352,7 +351,7 @@ impl LocalStates {
         }
     }
 
-    /// Forgets all ServiceKeys but these.
+    /// Forgets all other ServiceKeys.
     pub fn retain(&self, owners: &HashSet<Uuid>) {
         self.lock().retain(|owner, place| {
             let exists = owners.contains(owner);

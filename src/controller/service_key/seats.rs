@@ -1,12 +1,12 @@
-//! Which ServiceKeys have a place, where a ClusterKeyProvider limits how many there are of each namespace.
+//! The places for ServiceKeys, where a ClusterKeyProvider limits their number in each namespace.
 //!
 //! # Guarantees
 //! - The last place is given once: places are given under one lock, and a ServiceKey keeps its place until it is gone or
 //!   the limit becomes lower.
-//! - A place that becomes free wakes the one that is next.
+//! - A free place wakes the next ServiceKey.
 //!
 //! # Assumptions
-//! [`Seats::note`] tells of a ServiceKey before it is decided about, and [`Seats::remove`] when it is gone.
+//! The watch calls [`Seats::note`] before the first decision about a ServiceKey, and [`Seats::remove`] after its end.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -42,7 +42,7 @@ struct Row {
 struct SeatedKey {
     name: String,
     standing: SeatRank,
-    /// Whether it was refused, and is to be told when there is a place.
+    /// Whether it was refused, and is woken when there is a place.
     is_waiting: bool,
 }
 
@@ -76,9 +76,9 @@ impl Row {
 pub enum Seat {
     /// It has.
     Taken,
-    /// Others were there first. It is woken when one of them goes.
+    /// Others were first. It is woken when one of them goes.
     Refused,
-    /// It was not noted yet, and is decided about when it is.
+    /// It was not noted yet. The event of the watch wakes it.
     Unknown,
 }
 
@@ -101,7 +101,7 @@ impl Seats {
         row.insert(uid, SeatedKey { name: key.name_any(), standing, is_waiting });
     }
 
-    /// A ServiceKey is gone.
+    /// Removes a ServiceKey.
     pub fn remove(&self, key: &ServiceKey) {
         let Some((group, uid)) = group_of(key) else { return };
         let mut groups = self.groups();
@@ -114,7 +114,7 @@ impl Seats {
         self.wake(&group.1, next);
     }
 
-    /// Only these are left.
+    /// Removes all other ServiceKeys.
     pub fn retain(&self, exist: &HashSet<Uuid>) {
         let mut woken = Vec::new();
         self.groups().retain(|(_, namespace), row| {
@@ -153,7 +153,7 @@ impl Seats {
     }
 }
 
-/// Where a ServiceKey belongs; nothing for one of a KeyProvider, which has no limits.
+/// The group of a ServiceKey; `None` for one of a KeyProvider, which has no limits.
 fn group_of(key: &ServiceKey) -> Option<(Group, Uuid)> {
     match key.spec.provider_ref.kind {
         ProviderKind::KeyProvider => None,

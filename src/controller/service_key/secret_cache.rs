@@ -1,7 +1,7 @@
-//! What is known of the Secrets without asking: the metadata-only cache, ahead of itself by our own writes.
+//! The metadata of the Secrets: the watch's cache, and the operator's own writes that it does not show yet.
 //!
-//! The cache lags behind what we wrote. It shows only Secrets with our label, so that one it does not show may be
-//! absent, somebody else's, or ours without its label: whoever needs to know must look it up by name.
+//! The cache shows only Secrets with the operator's label. A Secret that it does not show may be absent, foreign, or the
+//! operator's without its label. Only a look-up by name tells which.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -19,16 +19,16 @@ use crate::{
     runtime::answers,
 };
 
-/// The metadata of one Secret, as it is known.
+/// The newest known metadata of one Secret.
 #[derive(Clone, Debug)]
 pub struct KnownSecret {
-    /// The newest metadata that was seen, by the cache or by us.
+    /// The newest metadata, from the cache or from an own write.
     pub meta: ObjectMeta,
-    /// Whether this version is known to hold the entries that its marks tell of.
+    /// Whether this version holds the entries that its marks describe.
     pub verified: bool,
 }
 
-/// What we know of a Secret ourselves, by its version.
+/// What the process itself knows of one version of a Secret.
 #[derive(Debug)]
 struct OwnKnowledge {
     version: u64,
@@ -37,19 +37,19 @@ struct OwnKnowledge {
     meta: Option<ObjectMeta>,
 }
 
-/// What we know of Secrets ourselves. It is shared between the watch and the reconciles.
+/// What the process itself knows of Secrets. The watch and the reconciles share it.
 #[derive(Clone, Debug, Default)]
 pub struct OwnWrites(Arc<Mutex<SecretKnowledge>>);
 
 #[derive(Debug, Default)]
 struct SecretKnowledge {
     secrets: HashMap<ObjectRef<Secret>, OwnKnowledge>,
-    /// The newest version that the watch has told of. What is older and not in the cache is gone.
+    /// The newest version that the watch has reported. A Secret that is older and not in the cache is gone.
     horizon: u64,
 }
 
 impl OwnWrites {
-    /// Takes in what the watch tells, so that what we know never outlives what we wrote.
+    /// Takes in a change that the watch reports, so that knowledge never outlives the Secret.
     pub fn observe(&self, change: &WatchChange<PartialObjectMeta<Secret>>) {
         let known = &mut *self.lock();
         match change {
@@ -94,7 +94,7 @@ impl SecretKnowledge {
     }
 }
 
-/// The cache of the Secrets' metadata, and what we know ourselves.
+/// The cache of the Secrets' metadata, and the knowledge of own writes.
 #[derive(Clone, Debug)]
 pub struct SecretCache {
     cache: Cache<PartialObjectMeta<Secret>>,
@@ -112,7 +112,7 @@ impl SecretCache {
         self.cache.wait_filled().await;
     }
 
-    /// The newest that is known of a Secret of ours; `None`: it has to be looked up.
+    /// The newest known metadata of one of the operator's Secrets; `None`: it has to be looked up.
     pub fn get(&self, namespace: &str, name: &str) -> Option<KnownSecret> {
         // Locked first: what the watch has taken from what we know by then is in the cache already.
         let own = self.own.lock();
@@ -136,13 +136,13 @@ impl SecretCache {
         }
     }
 
-    /// Whether there is a Secret of ours by this name, as far as is known.
+    /// Whether the operator has a Secret of this name, as far as the process knows.
     pub fn contains(&self, namespace: &str, name: &str) -> bool {
         self.cache.store.get(&ObjectRef::new(name).within(namespace)).is_some()
             || self.get(namespace, name).is_some()
     }
 
-    /// Remembers a Secret that we wrote or read. `verified`: it holds the entries that its marks tell of.
+    /// Remembers a Secret that the operator wrote or read. `verified`: it holds the entries that its marks describe.
     pub fn remember(&self, meta: &ObjectMeta, verified: bool) {
         let key = key_of(meta);
         let version = watch::version_number(meta.resource_version.as_deref());
@@ -157,7 +157,7 @@ impl SecretCache {
         own.secrets.insert(key, OwnKnowledge { version, verified, meta });
     }
 
-    /// Forgets what we know ourselves: it turned out to be wrong, or the Secret is gone.
+    /// Forgets the own knowledge of a Secret: it was wrong, or the Secret is gone.
     pub fn forget(&self, namespace: &str, name: &str) {
         self.own.lock().secrets.remove(&named(namespace, name));
     }
@@ -185,8 +185,7 @@ pub fn owners(
     }
 }
 
-/// The ServiceKey that a Secret belongs to: its controller, or, where somebody took that reference away, the one that
-/// its label names.
+/// The ServiceKey that a Secret belongs to: its controller, or the one that its label names if the reference was removed.
 fn owner(secret: &PartialObjectMeta<Secret>, keys: &Store<ServiceKey>) -> Option<ObjectRef<ServiceKey>> {
     let namespace = secret.namespace()?;
     match secret.owner_references().iter().find(|owner| owner.controller == Some(true)) {

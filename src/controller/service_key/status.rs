@@ -1,4 +1,4 @@
-//! Between the status of a ServiceKey and what the decisions remember and report.
+//! Converts between the status of a ServiceKey and the types of the decisions.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// What the status remembers.
+/// Everything that the status records of keys.
 pub fn read(status: Option<&ServiceKeyStatus>) -> Recorded {
     let Some(status) = status else { return Recorded::default() };
     Recorded {
@@ -26,7 +26,7 @@ pub fn read(status: Option<&ServiceKeyStatus>) -> Recorded {
     }
 }
 
-/// The UID of the ServiceKey that this one was restored from, where the status names one.
+/// The UID of the ServiceKey that this one was restored from, if the status names one.
 pub fn former_uid(status: &ServiceKeyStatus) -> Option<Uuid> {
     Uuid::try_parse(status.former_uid.as_deref()?).ok()
 }
@@ -36,7 +36,7 @@ pub fn owner_of_keys(key: &ServiceKey) -> Option<Uuid> {
     key.status.as_ref().and_then(former_uid).or_else(|| key.parsed_uid())
 }
 
-/// What the status says about this generation of the spec.
+/// The condition `Ready`, if it is about this generation of the spec.
 pub fn published_ready(status: Option<&ServiceKeyStatus>, generation: Option<i64>) -> Option<PublishedReady> {
     let conditions = &status.filter(|status| status.observed_generation == generation)?.conditions;
     let ready = conditions.iter().find(|condition| condition.type_ == ConditionType::Ready.as_str())?;
@@ -44,7 +44,7 @@ pub fn published_ready(status: Option<&ServiceKeyStatus>, generation: Option<i64
     Some(PublishedReady { ready: ready.status == "True", reason: *reason })
 }
 
-/// A key that is being revoked is remembered elsewhere: as the current one, or among the previous.
+/// `None` for an `Unbind`: the status also records its key, as the current one or among the previous.
 fn operation(operation: &api::OperationStatus) -> Option<Operation> {
     let api::OperationStatus { kind, sequence, token, started_at, inputs, plan_ids } = operation;
     let kind = match kind {
@@ -63,10 +63,10 @@ fn operation(operation: &api::OperationStatus) -> Option<Operation> {
     })
 }
 
-/// The longest id, in bytes. The catalog's are as long at the most.
+/// The longest id, in bytes. No id of a catalog is longer.
 const LONGEST_ID: usize = 1024;
 
-/// Ids of a plan that may be sent to a broker. They are hints, which others may have written.
+/// Plan ids that may be sent to a broker. They are hints: other writers may have written them.
 pub fn plan_ids(ids: &api::PlanIdsStatus) -> Option<PlanIds> {
     let api::PlanIdsStatus { service_id, plan_id } = ids;
     let usable = |id: &String| (1..=LONGEST_ID).contains(&id.len());
@@ -74,7 +74,7 @@ pub fn plan_ids(ids: &api::PlanIdsStatus) -> Option<PlanIds> {
         .then(|| PlanIds { service_id: service_id.clone(), plan_id: plan_id.clone() })
 }
 
-/// The same ids as the API shows them.
+/// The same ids as the status shows them.
 pub fn shown_plan_ids(ids: &PlanIds) -> api::PlanIdsStatus {
     let PlanIds { service_id, plan_id } = ids;
     api::PlanIdsStatus { service_id: service_id.clone(), plan_id: plan_id.clone() }
@@ -133,21 +133,21 @@ fn previous_key(key: &api::PreviousKeyStatus) -> Option<PreviousKey> {
     })
 }
 
-/// What a status is made from besides the report.
+/// The parts of a status that are not in the report.
 pub struct StatusContext<'a> {
-    /// The generation that was acted on.
+    /// The generation that the reconcile acted on.
     pub generation: Option<i64>,
     /// The name of the Secret.
     pub secret: &'a str,
-    /// The resourceVersion of the Secret to remember, where it is known.
+    /// The resourceVersion of the Secret to record, if it is known.
     pub secret_version: Option<String>,
-    /// Where the instance is, if that is known.
+    /// The place of the instance, if it is known.
     pub place: Option<String>,
     /// The time, for conditions that change.
     pub now: Timestamp,
 }
 
-/// The status that shows the report. Where nothing changed it equals `before`.
+/// The status that shows the report. If nothing changed it equals `before`.
 pub fn from_report(
     report: &Report,
     before: Option<&ServiceKeyStatus>,
@@ -187,8 +187,8 @@ pub fn from_report(
     }
 }
 
-/// The status of a ServiceKey of which a part can't be recorded. What it remembers stays, and so does `Ready` where the key
-/// works: whether it still does is not found out.
+/// The status of a ServiceKey of which a part can't be read. It keeps the recorded keys, and `Ready` if it was true: the
+/// operator does not find out whether the key still works.
 pub fn from_unread(
     before: Option<&ServiceKeyStatus>,
     problem: &Problem,
