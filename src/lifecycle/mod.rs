@@ -1,7 +1,8 @@
 //! The pure heart: what to do next for one ServiceKey, given what was observed. It does no I/O, reads no clock,
 //! and knows neither a Kubernetes client nor HTTP.
 //!
-//! [`decide`] is a function of the [`Observed`] alone, as [`next_protection_step`] is of a [`ProtectionView`].
+//! [`decide`] is a function of the [`Observed`] alone, as [`next_protection_step`] is of a [`ProtectionView`]. Both evaluate
+//! lists of named checks, whose order is in `docs/design.md`.
 //! Identities of remote keys are derived ([`Identity`]), so an intent needs no write of its own: the keys that may
 //! exist at the remote side can be computed from what is stored, after any crash.
 
@@ -90,7 +91,7 @@ pub fn wind_up(observed: &Observed) -> Step {
     vanished::decide(observed)
 }
 
-/// The lists of checks that [`decide`] and [`wind_up`] evaluate.
+/// The lists of checks that [`decide`], [`wind_up`] and [`next_protection_step`] evaluate.
 #[must_use]
 pub fn order_of_decisions() -> Vec<DecisionList> {
     vec![
@@ -104,5 +105,6 @@ pub fn order_of_decisions() -> Vec<DecisionList> {
         former_keys::order(),
         deletion::order(),
         vanished::order(),
+        protection::order(),
     ]
 }

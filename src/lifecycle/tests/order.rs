@@ -185,7 +185,10 @@ fn no_name_stands_twice_in_a_list() {
 
 #[test]
 fn every_check_decides_somewhere() {
-    let mut decided = decided_during(model::wander);
+    let mut decided = decided_during(|| {
+        model::wander();
+        protection::tests::wander();
+    });
     for (list, check, observed) in scenarios() {
         let by = decided_during(|| drop(decide(&observed)));
         assert!(by.contains(&(list, check)), "{check} is to decide, not {by:?}");
