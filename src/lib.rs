@@ -19,7 +19,7 @@ pub mod testing {
     pub use crate::{
         backend::{AddressPolicy, AddressRules, ApiServer, IbmCloudConfig, Names, Network},
         controller::{Clock, Operator, Options},
-        lifecycle::{Identity, Sequence},
+        lifecycle::{DecisionList, Identity, Sequence, order_of_decisions},
         runtime::{
             Health, HealthThresholds, HttpServer, LogFormat, Metrics, client,
             metrics::{Exposed, Label, MetricEntry, Values},

@@ -1,123 +1,194 @@
-//! Decisions for a ServiceKey that is being deleted: revoke every key that may exist, remove the Secret, let go.
+//! A ServiceKey that is being deleted: revoke every key that may exist, remove the Secret, remove the finalizer.
 
 use std::collections::BTreeSet;
 
 use super::{
-    Attempted, ErrorClass, Failure, KubernetesEffect, Observed, OperationKind, ProviderView, Recorded,
-    RemoteEffect, RemoteOperation, SecretView, Sequence, Step, inheritance,
+    Attempted, ErrorClass, Failure, KubernetesEffect, Observed, OperationKind, Problem, ProviderView,
+    Recorded, RemoteEffect, RemoteOperation, SecretView, Sequence, Step,
+    former_keys::{self, FormerKeys},
     operation::{is_gone, late_until, pending_operation},
-    provision::follow,
+    order::decisions,
     report,
+    revoke::follow,
 };
 
-pub(super) fn decide(observed: &Observed) -> Step {
-    if !observed.desired.finalizer {
-        return Step::Wait(report::released(observed));
+decisions! {
+    /// The ServiceKey is being deleted. The finalizer leaves last.
+    "Delete", Deletion<'_> => Step:
+
+    /// The operator has already removed the finalizer.
+    wait_for_the_end,
+    /// Every tenant may write finalizers and Secrets. They cause no call to a provider that never admitted the namespace.
+    wait_for_admission,
+    /// A Secret from a backup may hold a key that the ServiceKey goes on with, so that key is revoked as well.
+    go_on_with_former_keys,
+    /// Revoking a key failed. The backoff ends before the next attempt.
+    wait_for_failed_revocation,
+    /// A key is to be revoked, and the remote side can't be called.
+    wait_for_provider_to_revoke,
+    /// The remote side still creates or revokes the key.
+    follow_operation,
+    /// A request whose answer was lost may still create the key. The last revocation comes after that time.
+    wait_for_late_key,
+    /// The credentials stop working before the Secret goes, so no copy of them outlives it.
+    revoke_key,
+    /// Removing the mark of a key failed. The backoff ends before the next attempt.
+    wait_for_failed_release,
+    /// The mark of a key is to be removed, and the remote side can't be called.
+    wait_for_provider_to_release,
+    /// The user keeps the key. Without its mark, the operator never reports it as an orphan.
+    release_key,
+    /// The cache shows no Secret of the operator, and may lag behind.
+    look_up_secret,
+    /// Removing the marks of the Secret failed. The Secret stays, so the operator does not delete it instead.
+    wait_for_failed_secret_release,
+    /// The user keeps the Secret together with the key.
+    release_secret,
+    /// The Secret is the operator's own.
+    delete_secret,
+    else
+    /// No key and no Secret is left, apart from those that the user keeps.
+    remove_finalizer
+}
+
+/// A ServiceKey that is being deleted.
+pub(super) struct Deletion<'a> {
+    observed: &'a Observed,
+    /// Every key that may exist at the remote side and was not confirmed gone.
+    remaining: BTreeSet<Sequence>,
+}
+
+impl<'a> Deletion<'a> {
+    pub fn new(observed: &'a Observed) -> Self {
+        Self { observed, remaining: remaining(observed) }
     }
-    let asks_the_remote_side =
-        !observed.desired.keeps_keys() || observed.desired.retain && observed.marks_keys;
-    if !observed.desired.abandon
-        && asks_the_remote_side
-        && was_never_admitted(observed)
-        && let Some(problem) = observed.provider.obstacle()
-    {
-        return Step::Wait(if observed.desired.retain {
-            report::release_waiting(observed, problem)
-        } else {
-            report::deletion_waiting(observed, problem)
-        });
+
+    /// The next key to revoke.
+    fn to_revoke(&self) -> Option<Sequence> {
+        self.remaining.first().copied().filter(|_| !self.observed.desired.keeps_keys())
     }
-    if let SecretView::Former { uid, sequence, obstacle: None } = &observed.secret
-        && inheritance::is_possible(observed)
-        && let Some(step) = inheritance::accept(observed, *uid, *sequence)
-    {
-        return step;
+
+    /// The next key that stays and still has the operator's mark.
+    fn to_release(&self) -> Option<Sequence> {
+        let Observed { desired, run, marks_keys, .. } = self.observed;
+        let next = self.remaining.difference(&run.released).next().copied();
+        next.filter(|_| *marks_keys && !desired.abandon)
     }
-    if !observed.desired.keeps_keys()
-        && let Some(sequence) = remaining(observed).first()
-    {
-        return revoke(observed, *sequence);
-    }
-    if observed.marks_keys
-        && !observed.desired.abandon
-        && let Some(sequence) = remaining(observed).difference(&observed.run.released).next()
-    {
-        return release(observed, *sequence);
-    }
-    match &observed.secret {
-        SecretView::Unknown => Step::Apply(KubernetesEffect::LookUpSecret),
-        SecretView::Damaged { .. } | SecretView::Intact { .. } => {
-            let stays = observed.desired.retain && observed.desired.retains_secret;
-            if stays { release_secret(observed) } else { Step::Apply(KubernetesEffect::DeleteSecret) }
+
+    /// The problem that makes calls to the remote side impossible.
+    fn outage(&self) -> Option<&'a Problem> {
+        match &self.observed.provider {
+            ProviderView::Unavailable(problem) => Some(problem),
+            ProviderView::Available | ProviderView::Closed(_) => None,
         }
-        SecretView::Absent | SecretView::Foreign { .. } | SecretView::Former { .. } => {
-            Step::Apply(KubernetesEffect::RemoveFinalizer {
-                left_behind: if observed.desired.keeps_keys() {
-                    remaining(observed).into_iter().collect()
-                } else {
-                    Vec::new()
-                },
-            })
-        }
+    }
+
+    fn has_secret(&self) -> bool {
+        matches!(self.observed.secret, SecretView::Damaged { .. } | SecretView::Intact { .. })
+    }
+
+    fn keeps_secret(&self) -> bool {
+        self.observed.desired.retain && self.observed.desired.retains_secret && self.has_secret()
     }
 }
 
-/// A key that stays for good must not be taken for one that was forgotten.
-fn release(observed: &Observed, sequence: Sequence) -> Step {
-    match (&observed.run.failure, &observed.provider) {
-        (Some(failure), _) => Step::Wait(report::release_failed(observed, failure)),
-        (None, ProviderView::Unavailable(problem)) => Step::Wait(report::release_waiting(observed, problem)),
-        (None, _) => Step::Execute(RemoteEffect::Release(sequence)),
-    }
+fn wait_for_the_end(Deletion { observed, .. }: &Deletion<'_>) -> Option<Step> {
+    (!observed.desired.finalizer).then(|| Step::Wait(report::released(observed)))
 }
 
-fn release_secret(observed: &Observed) -> Step {
-    match &observed.run.failure {
-        Some(failure) if failure.attempted == Attempted::Store => {
-            Step::Wait(report::failed(observed, failure))
-        }
-        _ => Step::Apply(KubernetesEffect::ReleaseSecret),
+fn wait_for_admission(Deletion { observed, .. }: &Deletion<'_>) -> Option<Step> {
+    let Observed { desired, provider, marks_keys, .. } = observed;
+    let calls_the_remote_side = !desired.keeps_keys() || desired.retain && *marks_keys;
+    if desired.abandon || !calls_the_remote_side || !was_never_admitted(observed) {
+        return None;
     }
+    let problem = provider.obstacle()?;
+    Some(Step::Wait(if desired.retain {
+        report::release_waiting(observed, problem)
+    } else {
+        report::deletion_waiting(observed, problem)
+    }))
 }
 
-fn revoke(observed: &Observed, sequence: Sequence) -> Step {
-    if let Some(failure) = &observed.run.failure {
-        return Step::Wait(report::deletion_failed(observed, failure));
-    }
-    if let ProviderView::Unavailable(problem) = &observed.provider {
-        return Step::Wait(report::deletion_waiting(observed, problem));
-    }
+fn go_on_with_former_keys(Deletion { observed, .. }: &Deletion<'_>) -> Option<Step> {
+    let SecretView::Former { uid, sequence, obstacle: None } = observed.secret else { return None };
+    let keys = FormerKeys { observed, former: uid, sequence };
+    (!former_keys::has_own_keys(observed) && keys.may_be_accepted()).then(|| former_keys::decide(&keys))
+}
+
+fn wait_for_failed_revocation(deletion: &Deletion<'_>) -> Option<Step> {
+    deletion.to_revoke()?;
+    let failure = deletion.observed.run.failure.as_ref()?;
+    Some(Step::Wait(report::deletion_failed(deletion.observed, failure)))
+}
+
+fn wait_for_provider_to_revoke(deletion: &Deletion<'_>) -> Option<Step> {
+    deletion.to_revoke()?;
+    Some(Step::Wait(report::deletion_waiting(deletion.observed, deletion.outage()?)))
+}
+
+fn follow_operation(deletion: &Deletion<'_>) -> Option<Step> {
+    let (observed, sequence) = (deletion.observed, deletion.to_revoke()?);
     let work = [RemoteOperation::Bind, RemoteOperation::Unbind]
         .into_iter()
-        .find_map(|work| pending_operation(observed, work, sequence));
-    if let Some(work) = work {
-        return follow(observed, work);
-    }
-    match late_until(observed, sequence) {
-        Some(late) if late > observed.now && observed.run.revoked.contains_key(&sequence) => {
-            Step::Wait(report::deletion_outwaits(observed, late))
-        }
-        _ => Step::Execute(RemoteEffect::Unbind(sequence)),
-    }
+        .find_map(|operation| pending_operation(observed, operation, sequence))?;
+    Some(follow(observed, work))
+}
+
+fn wait_for_late_key(deletion: &Deletion<'_>) -> Option<Step> {
+    let (observed, sequence) = (deletion.observed, deletion.to_revoke()?);
+    let late = late_until(observed, sequence).filter(|late| *late > observed.now)?;
+    let is_revoked = observed.run.revoked.contains_key(&sequence);
+    is_revoked.then(|| Step::Wait(report::deletion_outwaits(observed, late)))
+}
+
+fn revoke_key(deletion: &Deletion<'_>) -> Option<Step> {
+    deletion.to_revoke().map(|sequence| Step::Execute(RemoteEffect::Unbind(sequence)))
+}
+
+fn wait_for_failed_release(deletion: &Deletion<'_>) -> Option<Step> {
+    deletion.to_release()?;
+    let failure = deletion.observed.run.failure.as_ref()?;
+    Some(Step::Wait(report::release_failed(deletion.observed, failure)))
+}
+
+fn wait_for_provider_to_release(deletion: &Deletion<'_>) -> Option<Step> {
+    deletion.to_release()?;
+    Some(Step::Wait(report::release_waiting(deletion.observed, deletion.outage()?)))
+}
+
+fn release_key(deletion: &Deletion<'_>) -> Option<Step> {
+    deletion.to_release().map(|sequence| Step::Execute(RemoteEffect::Release(sequence)))
+}
+
+fn look_up_secret(Deletion { observed, .. }: &Deletion<'_>) -> Option<Step> {
+    (observed.secret == SecretView::Unknown).then_some(Step::Apply(KubernetesEffect::LookUpSecret))
+}
+
+fn wait_for_failed_secret_release(deletion: &Deletion<'_>) -> Option<Step> {
+    let failure = deletion.observed.run.failure.as_ref()?;
+    let has_failed = deletion.keeps_secret() && failure.attempted == Attempted::Store;
+    has_failed.then(|| Step::Wait(report::failed(deletion.observed, failure)))
+}
+
+fn release_secret(deletion: &Deletion<'_>) -> Option<Step> {
+    deletion.keeps_secret().then_some(Step::Apply(KubernetesEffect::ReleaseSecret))
+}
+
+fn delete_secret(deletion: &Deletion<'_>) -> Option<Step> {
+    deletion.has_secret().then_some(Step::Apply(KubernetesEffect::DeleteSecret))
+}
+
+fn remove_finalizer(Deletion { observed, remaining }: &Deletion<'_>) -> Step {
+    let left_behind = observed.desired.keeps_keys().then(|| remaining.iter().copied().collect());
+    Step::Apply(KubernetesEffect::RemoveFinalizer { left_behind: left_behind.unwrap_or_default() })
 }
 
 /// Whether the status or this process knows of a key that may exist.
-fn knows_of_a_key(observed: &Observed) -> bool {
+pub(super) fn knows_of_a_key(observed: &Observed) -> bool {
     // Whose keys it goes on with tells of none that it has.
     let blank = Recorded { former: observed.recorded.former, ..Recorded::default() };
     observed.run.knows_of_a_key() || observed.recorded != blank
-}
-
-/// What to do for a ServiceKey that is gone although the operator did not let it go.
-pub(super) fn wind_up(observed: &Observed) -> Step {
-    let is_left_alone = observed.desired.suspended;
-    if is_left_alone || !knows_of_a_key(observed) {
-        let left_behind = if is_left_alone { remaining(observed) } else { BTreeSet::new() };
-        return Step::Apply(KubernetesEffect::RemoveFinalizer {
-            left_behind: left_behind.into_iter().collect(),
-        });
-    }
-    super::decide(observed)
 }
 
 /// Whether nothing shows that the provider ever admitted the namespace: anybody may write finalizers and Secrets.
@@ -148,7 +219,7 @@ fn remembers_no_key(recorded: &Recorded) -> bool {
 }
 
 /// Every key that may exist at the remote side and was not confirmed gone.
-fn remaining(observed: &Observed) -> BTreeSet<Sequence> {
+pub(super) fn remaining(observed: &Observed) -> BTreeSet<Sequence> {
     if was_never_admitted(observed) || every_bind_was_refused(observed) {
         return BTreeSet::new();
     }

@@ -11,12 +11,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{
-    Attempted, ErrorClass, Failure, Observed, Problem, Recorded, RemoteEffect, Requeue, Sequence, Step, Wait,
-    operation::{is_gone, late_until},
-    provision::unbind,
-    report,
-};
+use super::Problem;
 use crate::api::Reason;
 
 /// The claim that the keys of a former ServiceKey are those of the ServiceKey at hand, and what it is held against.
@@ -77,90 +72,6 @@ impl Inheritance<'_> {
             ),
         )
     }
-}
-
-/// What to do about the Secret of a former ServiceKey.
-pub(super) fn decide(
-    observed: &Observed,
-    former: Uuid,
-    sequence: Option<Sequence>,
-    obstacle: Option<&Problem>,
-) -> Step {
-    let another = || Step::Wait(report::secret_conflict(observed, "another ServiceKey"));
-    if let Some(problem) = obstacle {
-        return Step::Wait(report::not_inherited(observed, problem));
-    }
-    if !is_possible(observed) {
-        return another();
-    }
-    accept(observed, former, sequence).unwrap_or_else(|| match observed.provider.obstacle() {
-        Some(problem) => Step::Wait(report::waiting(observed, problem)),
-        None if observed.run.is_proved == Some(false) => {
-            Step::Wait(report::not_inherited(observed, &unproved(former)))
-        }
-        None => another(),
-    })
-}
-
-/// Whether the ServiceKey can still go on with the keys of another one: it has none of its own.
-pub(super) fn is_possible(observed: &Observed) -> bool {
-    observed.recorded == Recorded::default()
-        && observed.run.in_hand.is_none()
-        && observed.run.stored.is_none()
-}
-
-/// Notes that the ServiceKey goes on with the keys of this former one, once the remote side has proved that they are its own,
-/// where it can. `None`: they are not, or a namespace that is not admitted may not learn whether they are.
-///
-/// A process that crashed may have created a first key for the ServiceKey before somebody put this Secret there: it is revoked
-/// before, because nothing would tell of it later.
-pub(super) fn accept(observed: &Observed, former: Uuid, sequence: Option<Sequence>) -> Option<Step> {
-    let Observed { desired, run, .. } = observed;
-    if !observed.admitted || run.is_proved == Some(false) {
-        return None;
-    }
-    let keeps_keys = desired.deleting && desired.keeps_keys();
-    let is_to_be_proved = observed.marks_keys && run.is_proved.is_none() && !desired.abandon;
-    let may_have_a_key = desired.finalizer && !observed.all_refused && !keeps_keys;
-    let revokes = may_have_a_key && !is_gone(observed, Sequence::FIRST);
-    let problem = desired.problem.as_ref().filter(|_| !desired.deleting);
-    if (is_to_be_proved || revokes)
-        && let Some(problem) = problem.or(observed.provider.obstacle())
-    {
-        return Some(Step::Wait(report::waiting(observed, problem)));
-    }
-    if let Some(failure) = run.failure.as_ref().filter(|failure| !is_refused(failure)) {
-        return Some(Step::Wait(report::failed(observed, failure)));
-    }
-    if is_to_be_proved {
-        let sequence = sequence.unwrap_or(Sequence::FIRST);
-        return Some(Step::Execute(RemoteEffect::Prove { former, sequence }));
-    }
-    if revokes && run.failure.is_none() {
-        return Some(match late_until(observed, Sequence::FIRST) {
-            Some(late) if late > observed.now && run.revoked.contains_key(&Sequence::FIRST) => {
-                Step::Wait(Wait::new(Requeue::At(late), report::inheriting(observed, former, None)))
-            }
-            _ => unbind(observed, Sequence::FIRST),
-        });
-    }
-    Some(Step::record(report::inheriting(observed, former, Some(former))))
-}
-
-fn unproved(former: Uuid) -> Problem {
-    Problem {
-        reason: Reason::SecretConflict,
-        message: format!(
-            "the Secret is from a backup and names the ServiceKey {former}, and the remote side shows no key of that one \
-             with the namespace, name and cluster of this ServiceKey: write the former cluster into the provider's \
-             `adoptFromClusters` if it was lost, or delete the Secret for a new key"
-        ),
-    }
-}
-
-/// Whether the remote side refused to revoke the key. Nothing else tells that there is one, so there is none.
-fn is_refused(failure: &Failure) -> bool {
-    failure.attempted == Attempted::Revoke && matches!(failure.class, ErrorClass::Rejected | ErrorClass::Gone)
 }
 
 #[cfg(test)]

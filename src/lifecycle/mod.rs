@@ -1,27 +1,39 @@
 //! The pure heart: what to do next for one ServiceKey, given what was observed. It does no I/O, reads no clock,
 //! and knows neither a Kubernetes client nor HTTP.
 //!
-//! [`decide`] is a function of the [`Observed`] alone, as [`next_protection_step`] is for what a provider holds back from deletion.
+//! [`decide`] is a function of the [`Observed`] alone, as [`next_protection_step`] is of a [`ProtectionView`]. Both evaluate
+//! lists of named checks, whose order is in `docs/design.md`.
 //! Identities of remote keys are derived ([`Identity`]), so an intent needs no write of its own: the keys that may
 //! exist at the remote side can be computed from what is stored, after any crash.
 
 mod access;
 mod claim;
+mod create;
+mod credentials;
 mod deletion;
 mod failure;
+mod former_keys;
+mod former_secret;
 mod identity;
 mod inheritance;
 mod inventory;
 mod limits;
+mod maintain;
 mod observed;
 mod operation;
+mod order;
 mod protection;
-mod provision;
 mod recorded;
 mod report;
+mod restore;
+mod revoke;
+mod revoke_first;
 mod rotation;
 mod run_state;
+mod situation;
 mod step;
+mod unusable;
+mod vanished;
 
 #[cfg(test)]
 mod model;
@@ -41,6 +53,7 @@ pub use observed::{
     SecretView,
 };
 pub use operation::{LONGEST_OPERATION, Operation, OperationKind, PendingOperation, RemoteOperation};
+pub use order::DecisionList;
 pub use protection::{
     LONGEST_UNEXPLAINED_HOLD, ProtectedSecret, ProtectionStep, ProtectionView, next_protection_step,
 };
@@ -65,30 +78,33 @@ pub use step::{KubernetesEffect, RemoteEffect, Report, Requeue, Step, Verdict, W
 #[must_use]
 pub fn decide(observed: &Observed) -> Step {
     let pause = observed.pause.filter(|until| *until > observed.now);
-    match (next_step(observed), pause) {
+    match (situation::decide(observed), pause) {
         (Step::Execute(_), Some(until)) => Step::Wait(report::paused(observed, until)),
         (step, _) => step,
     }
 }
 
-/// Decides what to do next for a ServiceKey that is gone although the operator did not let it go: somebody removed its
-/// finalizer. `observed` shows it as it last was, as one that is being deleted.
-///
-/// Only its status, or the process itself, can know of a key. Where neither does, the first key is not looked for: it may
-/// never have been asked for. No user can end a suspension any more, so a suspended ServiceKey leaves its keys behind.
+/// Decides what to do next for a ServiceKey that is gone although the operator did not remove its finalizer. `observed` shows
+/// it as it last was, as one that is being deleted.
 #[must_use]
 pub fn wind_up(observed: &Observed) -> Step {
-    deletion::wind_up(observed)
+    vanished::decide(observed)
 }
 
-fn next_step(observed: &Observed) -> Step {
-    if let Some(unrecorded) = provision::record_loss(observed) {
-        unrecorded
-    } else if observed.desired.suspended {
-        Step::Wait(report::suspended(observed))
-    } else if observed.desired.deleting {
-        deletion::decide(observed)
-    } else {
-        provision::decide(observed)
-    }
+/// The lists of checks that [`decide`], [`wind_up`] and [`next_protection_step`] evaluate.
+#[must_use]
+pub fn order_of_decisions() -> Vec<DecisionList> {
+    vec![
+        situation::order(),
+        restore::order(),
+        maintain::order(),
+        create::order(),
+        revoke::order(),
+        revoke_first::order(),
+        former_secret::order(),
+        former_keys::order(),
+        deletion::order(),
+        vanished::order(),
+        protection::order(),
+    ]
 }

@@ -60,6 +60,20 @@ impl Observed {
         operation.and_then(|operation| operation.plan_ids.clone()).or_else(first)
     }
 
+    /// The key in an intact Secret, unless the Secret is older than the status.
+    pub(super) fn current_key(&self) -> Option<&KeyRecord> {
+        let is_newest =
+            |key: &&KeyRecord| self.recorded.key.as_ref().is_none_or(|known| known.sequence <= key.sequence);
+        match &self.secret {
+            SecretView::Intact { key, .. } => Some(key).filter(is_newest),
+            SecretView::Unknown
+            | SecretView::Absent
+            | SecretView::Foreign { .. }
+            | SecretView::Former { .. }
+            | SecretView::Damaged { .. } => None,
+        }
+    }
+
     /// Whether this effect repairs the Secret of a key that is known, with the same credentials or with those of the next
     /// key. The requests that come before the write are no repair: a failure of theirs has its own backoff.
     #[must_use]

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Operation, OperationKind, Sequence};
+use super::{Observed, Operation, OperationKind, Sequence, full_second};
 
 /// The ids of an offering and a plan in a broker's catalog. A broker wants both when it revokes a key, and catalogs change. So
 /// the operator notes them before it creates the key.
@@ -87,6 +87,13 @@ pub struct LostKey {
     pub since: Timestamp,
     /// How it went away.
     pub why: LossCause,
+}
+
+impl LostKey {
+    /// The operator finds now that this key is gone.
+    pub(super) fn found(observed: &Observed, key: &KeyRecord, why: LossCause) -> Self {
+        Self { sequence: key.sequence, since: full_second(observed.now), why }
+    }
 }
 
 /// How a key went away before another one took its place.

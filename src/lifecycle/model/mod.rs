@@ -432,3 +432,41 @@ fn a_namespace_that_was_never_admitted_causes_no_call() {
 fn a_key_whose_status_comes_from_a_backup_lives_and_dies_by_the_rules() {
     explore(Life::RolledBack, [0, 1, 3, 1]);
 }
+
+/// The seed of the walks: each run takes the same ones.
+const SEED: u64 = 1;
+const WALKS: usize = 1_000;
+const STEPS: usize = 60;
+
+/// Walks through some of the states of each life, where the explorations above visit all of them.
+pub(super) fn wander() {
+    let mut random = fastrand::Rng::with_seed(SEED);
+    let lives = [
+        Life::Plain,
+        Life::Rotating,
+        Life::MakingRoom,
+        Life::FoundAgain,
+        Life::Lost,
+        Life::RolledBack,
+        Life::Wavering,
+        Life::Forged,
+        Life::ForgedAndFound,
+        Life::Outsider,
+    ];
+    for life in lives {
+        let budget = ExplorationBudget { faults: 2, crashes: 1, edits: 2, hours: 3 };
+        let model = Exploration { life, budget, restful: Restful::default() };
+        for _ in 0..WALKS {
+            let mut state = ModelState::new(life, budget);
+            for _ in 0..STEPS {
+                let mut actions = vec![Action::Step(Fate::Answered)];
+                if random.u8(..3) == 0 {
+                    model.actions(&state, &mut actions);
+                }
+                let action = random.choice(actions);
+                let next = action.and_then(|action| model.next_state(&state, action));
+                state = next.unwrap_or(state);
+            }
+        }
+    }
+}

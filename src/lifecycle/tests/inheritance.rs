@@ -7,7 +7,7 @@ use super::*;
 const FORMER: Uuid = Uuid::from_u128(7);
 
 /// A ServiceKey from a backup, whose Secret names the former one.
-fn restored() -> Observed {
+pub(super) fn restored() -> Observed {
     Observed {
         secret: SecretView::Former { uid: FORMER, sequence: Some(Sequence::FIRST.next()), obstacle: None },
         ..asking()

@@ -3,6 +3,7 @@
 
 mod inheritance;
 mod lost;
+mod order;
 mod pause;
 mod plans;
 mod reconciling;

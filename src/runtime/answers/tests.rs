@@ -15,7 +15,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use tower::Service;
 
-use super::*;
+use super::{bounds::Excess, *};
 use crate::{api::ServiceKey, runtime::kubernetes::api_request};
 
 const KEYS: &str = "/apis/servicekeys.dev/v1alpha1/namespaces/a/servicekeys";

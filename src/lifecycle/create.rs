@@ -1,0 +1,153 @@
+//! Create a key, after everything that must be recorded or revoked before.
+
+use super::{
+    Attempted, ErrorClass, Failure, Observed, Operation, PlanIds, PlanView, Recorded, RemoteEffect,
+    RemoteOperation, Sequence, Step,
+    operation::pending_operation,
+    order::decisions,
+    report,
+    revoke::{follow, unbind},
+};
+
+decisions! {
+    /// A key is due, and the Secret can be written.
+    "Create a key", NewKey<'_> => Step:
+
+    /// The operator records the ids of the plan together with the next key, so it reads them before.
+    read_plan_of_next_key,
+    /// Only keys that the status names may exist, so it names the next key before the operator creates that key.
+    record_next_key,
+    /// The next key exists already, created from other fields or with credentials that are not shown.
+    revoke_other_key,
+    /// The remote side still creates the key, or revokes an earlier one of the same number.
+    follow_operation,
+    /// The remote side says that it created the key, but does not show it.
+    wait_until_shown,
+    /// The remote side created the key by itself, and shows the credentials only now.
+    fetch_credentials,
+    /// A broker needs the ids of the plan to revoke the key, and the catalog has not been read yet.
+    read_plan,
+    /// A key may exist with the ids that are recorded, and only those revoke it.
+    revoke_key_of_other_plan,
+    /// The API server dropped the ids when the operator recorded them.
+    wait_for_definitions,
+    /// Catalogs change, so the operator records the ids before it creates the key.
+    record_plan,
+    else
+    /// Nothing is left to record or to revoke. The remote side returns the key if it exists already.
+    bind
+}
+
+/// A key that is to be created.
+pub(super) struct NewKey<'a> {
+    pub observed: &'a Observed,
+    pub sequence: Sequence,
+    /// The working key that it replaces.
+    pub predecessor: Option<Sequence>,
+    /// What the status has to record of the keys before it; `None` for the first key, which needs no record.
+    pub recorded: Option<Recorded>,
+}
+
+impl<'a> NewKey<'a> {
+    /// The first key, or the one that was tried last.
+    pub fn first(observed: &'a Observed, sequence: Sequence) -> Self {
+        Self { observed, sequence, predecessor: None, recorded: None }
+    }
+
+    /// What the status records of the keys before this one, where it does not name this one.
+    fn unrecorded(&self) -> Option<&Recorded> {
+        self.recorded.as_ref().filter(|recorded| recorded.attempt() != Some(self.sequence))
+    }
+
+    fn has_completed(&self) -> bool {
+        self.observed.run.has_completed(self.sequence)
+    }
+
+    /// The ids of the plan, where they are known and other ids, or none, are recorded.
+    fn unrecorded_ids(&self) -> Option<&'a PlanIds> {
+        let noted = self.observed.noted(self.sequence);
+        self.observed.plan.ids().filter(|ids| noted.as_ref() != Some(ids))
+    }
+}
+
+fn read_plan_of_next_key(new: &NewKey<'_>) -> Option<Step> {
+    new.unrecorded()?;
+    read_plan(new)
+}
+
+fn record_next_key(new: &NewKey<'_>) -> Option<Step> {
+    let NewKey { observed, sequence, .. } = new;
+    let operation = Operation::bind(*sequence).with_plan(observed.plan.ids().cloned());
+    let recorded = Recorded { operation: Some(operation), ..new.unrecorded()?.clone() };
+    Some(Step::record(report::rotating(observed, recorded, *sequence)))
+}
+
+fn revoke_other_key(NewKey { observed, sequence, recorded, .. }: &NewKey<'_>) -> Option<Step> {
+    let is_in_the_way = recorded.is_some() && observed.run.conflicting == Some(*sequence);
+    is_in_the_way.then(|| unbind(observed, *sequence))
+}
+
+fn follow_operation(NewKey { observed, sequence, .. }: &NewKey<'_>) -> Option<Step> {
+    let work = [RemoteOperation::Unbind, RemoteOperation::Bind]
+        .into_iter()
+        .find_map(|operation| pending_operation(observed, operation, *sequence))?;
+    Some(follow(observed, work))
+}
+
+fn wait_until_shown(new: &NewKey<'_>) -> Option<Step> {
+    let NewKey { observed, sequence, .. } = new;
+    let is_hidden = observed.run.unreadable == Some(*sequence) || observed.run.absent.contains(sequence);
+    (new.has_completed() && is_hidden).then(|| Step::Wait(report::not_shown(observed, *sequence)))
+}
+
+fn fetch_credentials(new: &NewKey<'_>) -> Option<Step> {
+    new.has_completed().then_some(Step::Execute(RemoteEffect::Fetch(new.sequence)))
+}
+
+fn read_plan(NewKey { observed, .. }: &NewKey<'_>) -> Option<Step> {
+    if observed.plan != PlanView::Unknown {
+        return None;
+    }
+    if observed.run.instance_checked {
+        let message = "the catalog that was read could not be kept; it is read again";
+        return Some(refused_here(observed, ErrorClass::Transient, message));
+    }
+    Some(Step::Execute(RemoteEffect::CheckInstance))
+}
+
+fn revoke_key_of_other_plan(new: &NewKey<'_>) -> Option<Step> {
+    let NewKey { observed, sequence, .. } = new;
+    new.unrecorded_ids()?;
+    let may_exist = observed.noted(*sequence).is_some() && !observed.all_refused;
+    (may_exist && !observed.run.revoked.contains_key(sequence)).then(|| unbind(observed, *sequence))
+}
+
+fn wait_for_definitions(new: &NewKey<'_>) -> Option<Step> {
+    new.unrecorded_ids().filter(|_| new.observed.run.recorded == Some(new.sequence))?;
+    let message = "the API server does not store `status.operation.planIds`, which the operator needs to revoke keys; \
+                   apply the CustomResourceDefinitions of this release";
+    Some(refused_here(new.observed, ErrorClass::Rejected, message))
+}
+
+fn record_plan(new: &NewKey<'_>) -> Option<Step> {
+    let NewKey { observed, sequence, .. } = new;
+    let ids = new.unrecorded_ids()?.clone();
+    let known = observed.recorded.operation.clone().filter(|operation| operation.sequence == *sequence);
+    let operation = known.unwrap_or(Operation::bind(*sequence)).with_plan(Some(ids));
+    let recorded = Recorded { operation: Some(operation), ..observed.recorded.clone() };
+    Some(Step::record(report::creating(observed, recorded, *sequence)))
+}
+
+fn bind(NewKey { sequence, predecessor, .. }: &NewKey<'_>) -> Step {
+    Step::Execute(RemoteEffect::Bind { sequence: *sequence, predecessor: *predecessor })
+}
+
+/// A wait because the operator itself can't go on.
+fn refused_here(observed: &Observed, class: ErrorClass, message: &str) -> Step {
+    let (attempted, message) = (Attempted::Provision, message.to_owned());
+    let failure = Failure { attempted, class, message, retry_after: None };
+    Step::Wait(match observed.current_key() {
+        Some(key) => report::rotation_failed(observed, key, &failure),
+        None => report::failed(observed, &failure),
+    })
+}

@@ -1,0 +1,74 @@
+//! The Secret is from a backup, and names a former ServiceKey.
+
+use uuid::Uuid;
+
+use super::{
+    Observed, Problem, Step,
+    former_keys::{self, FormerKeys},
+    order::decisions,
+    report,
+};
+use crate::api::Reason;
+
+decisions! {
+    /// The Secret is from a backup, and names a former ServiceKey.
+    "Judge a former Secret", FormerSecret<'_> => Step:
+
+    /// Another ServiceKey has the key, or the namespace may not go on with it.
+    refuse_key_of_another,
+    /// A ServiceKey that has keys of its own never goes on with those of another one.
+    refuse_second_set_of_keys,
+    /// Nothing speaks against the claim that the Secret makes.
+    accept_former_keys,
+    /// A namespace that is not admitted learns nothing about the key.
+    wait_for_provider,
+    /// The remote side shows no key with the namespace, name and cluster of the ServiceKey.
+    refuse_unproved_key,
+    else
+    /// The provider could be called, but it does not admit the namespace.
+    refuse_secret
+}
+
+/// A Secret that names a former ServiceKey.
+pub(super) struct FormerSecret<'a> {
+    pub keys: FormerKeys<'a>,
+    /// Why the ServiceKey can't go on with its key.
+    pub obstacle: Option<&'a Problem>,
+}
+
+fn refuse_key_of_another(FormerSecret { keys, obstacle }: &FormerSecret<'_>) -> Option<Step> {
+    obstacle.map(|problem| Step::Wait(report::not_inherited(keys.observed, problem)))
+}
+
+fn refuse_second_set_of_keys(secret: &FormerSecret<'_>) -> Option<Step> {
+    former_keys::has_own_keys(secret.keys.observed).then(|| refuse_secret(secret))
+}
+
+fn accept_former_keys(FormerSecret { keys, .. }: &FormerSecret<'_>) -> Option<Step> {
+    keys.may_be_accepted().then(|| former_keys::decide(keys))
+}
+
+fn wait_for_provider(FormerSecret { keys, .. }: &FormerSecret<'_>) -> Option<Step> {
+    let Observed { provider, .. } = keys.observed;
+    provider.obstacle().map(|problem| Step::Wait(report::waiting(keys.observed, problem)))
+}
+
+fn refuse_unproved_key(FormerSecret { keys, .. }: &FormerSecret<'_>) -> Option<Step> {
+    let is_denied = keys.observed.run.is_proved == Some(false);
+    is_denied.then(|| Step::Wait(report::not_inherited(keys.observed, &unproved(keys.former))))
+}
+
+fn refuse_secret(FormerSecret { keys, .. }: &FormerSecret<'_>) -> Step {
+    Step::Wait(report::secret_conflict(keys.observed, "another ServiceKey"))
+}
+
+fn unproved(former: Uuid) -> Problem {
+    Problem {
+        reason: Reason::SecretConflict,
+        message: format!(
+            "the Secret is from a backup and names the ServiceKey {former}, and the remote side shows no key of that one \
+             with the namespace, name and cluster of this ServiceKey: write the former cluster into the provider's \
+             `adoptFromClusters` if it was lost, or delete the Secret for a new key"
+        ),
+    }
+}

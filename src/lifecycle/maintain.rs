@@ -1,0 +1,382 @@
+//! The Secret is right: bring the status up to it, repair what is not right beside its entries, revoke what is due, and
+//! rotate when it is time.
+
+use super::{
+    Attempted, Flaw, KeyRecord, KubernetesEffect, LossCause, LostKey, Observed, PreviousKey, ProviderView,
+    Recorded, RemoteEffect, Sequence, Step, Unusable,
+    create::{self, NewKey},
+    credentials::{
+        self, are_hidden, is_over, is_to_be_rehearsed, is_valid, omit_previous, read_again, store,
+    },
+    operation::late_until,
+    order::decisions,
+    report,
+    revoke::{self, Unwanted, to_clean_up, unbind},
+    revoke_first::{self, CurrentKey},
+    rotation, unusable,
+};
+
+decisions! {
+    /// The Secret holds the credentials of the current key, and workloads use them whatever follows.
+    "Maintain the key", Intact<'_> => Step:
+
+    /// The Secret names a key that nothing explains, and the provider can't be asked about it.
+    wait_for_provider_to_confirm,
+    /// The operator could not find out whether the remote side has that key. The backoff ends first.
+    wait_for_failed_confirmation,
+    /// Every user who may edit the Secret can name a key in it. The remote side has to show that key first.
+    confirm_claimed_key,
+    /// The status follows the Secret before anything is decided about other keys.
+    record_current_key,
+    /// A key exists, so the ServiceKey must not be gone before the key is.
+    add_finalizer,
+    /// Writing the credentials of the next key failed. They stay in memory until the backoff ends.
+    wait_for_failed_write,
+    /// The remote side may show credentials only once, so the operator stores them before it calls again.
+    store_next_key,
+    /// A repair failed. The backoff ends before the next one.
+    wait_for_failed_repair,
+    /// New templates need the credentials, and the remote side has shown them again.
+    store_credentials,
+    /// Another writer that undoes each repair at once must not cause repairs without end.
+    wait_for_contested_secret,
+    /// The Secret has all entries, so the operator repairs the rest without the remote side.
+    restore_secret,
+    /// New templates need the credentials, and the provider can't be asked for them.
+    wait_for_provider_to_read,
+    /// New templates need the credentials, and the remote side may show them again.
+    read_credentials,
+    /// No consumer may find a key in the Secret once it is revoked.
+    omit_previous_key,
+    /// No Secret can hold the credentials of the next key, so it is of no use.
+    revoke_unusable_key,
+    /// A list did not show the current key, or the remote side's id of it is not known.
+    confirm_current_key,
+    /// A request whose answer was lost may have created a key.
+    clean_up_lost_key,
+    /// The overlap of a replaced key is over, or the next key that was begun is not wanted any more.
+    revoke_unwanted_key,
+    /// The next key is due, and the user chose to revoke the current one before.
+    revoke_current_key_first,
+    /// The user asked for no other key, so the operator creates none for a Secret that the API server refuses to write.
+    rehearse_secret,
+    /// The current key is gone, has reached its age, was made from other fields, or does not show its credentials.
+    create_next_key,
+    /// The operator could not find out whether the current key still exists.
+    wait_unconfirmed,
+    /// A rotation or a revocation is due, and the provider is not ready or does not permit it.
+    wait_for_provider,
+    /// A rotation or a revocation failed. The backoff ends before the next attempt.
+    wait_for_failed_attempt,
+    /// Another key would be just as unusable until the ServiceKey or its provider changes.
+    wait_for_usable_key,
+    else
+    /// Everything is as the user wants it until the next time in the schedule.
+    wait_until_due
+}
+
+/// A ServiceKey whose Secret holds the credentials of the current key.
+pub(super) struct Intact<'a> {
+    pub observed: &'a Observed,
+    pub key: &'a KeyRecord,
+}
+
+impl<'a> Intact<'a> {
+    /// Whether the Secret claims to hold a key that nothing explains, and the remote side can tell whether there is one.
+    fn is_only_claimed(&self) -> bool {
+        let Self { observed, key } = self;
+        let is_stored = observed.run.stored.as_ref().is_some_and(|stored| stored.sequence == key.sequence);
+        let is_explained = observed.recorded.explains(key.sequence) || is_stored;
+        observed.marks_keys && !is_explained && !observed.run.has_seen(key.sequence)
+    }
+
+    fn is_gone(&self) -> bool {
+        self.observed.recorded.departure(self.key.sequence).is_some()
+    }
+
+    /// The next key, whose credentials are in hand.
+    fn next_in_hand(&self) -> Option<&'a KeyRecord> {
+        let attempt = self.observed.recorded.attempt()?;
+        self.observed.run.in_hand.as_ref().filter(|in_hand| in_hand.sequence == attempt)
+    }
+
+    /// The flaw of the Secret that a repair with the same key can correct.
+    fn flaw(&self) -> Option<Flaw> {
+        let is_repairable =
+            self.observed.desired.problem.is_none() && !self.is_gone() && !self.needs_another_key();
+        self.observed.secret.flaw().filter(|_| is_repairable)
+    }
+
+    /// Whether the templates have changed and the credentials of the key are not shown again. Once the next key is recorded,
+    /// nothing else is tried.
+    fn needs_another_key(&self) -> bool {
+        let Self { observed, key } = self;
+        let is_hidden = are_hidden(observed, key) || observed.run.conflicting == Some(key.sequence);
+        let is_begun = observed.recorded.attempt().is_some_and(|attempt| attempt > key.sequence);
+        observed.secret.flaw() == Some(Flaw::Outdated) && (is_hidden || is_begun)
+    }
+
+    /// The key after this one, where no Secret can hold it.
+    fn unusable_next(&self) -> Option<&'a Unusable> {
+        unusable::known(self.observed).filter(|unusable| unusable.sequence > self.key.sequence)
+    }
+
+    /// Whether it is unknown if the current key still exists, or which one it is.
+    fn is_in_doubt(&self) -> bool {
+        let Self { observed, key } = self;
+        let is_unsure = observed.missed == Some(key.sequence) || key.id.is_none();
+        is_unsure && !observed.run.has_seen(key.sequence) && !self.is_gone()
+    }
+
+    /// Whether the revocation of the current key has begun, to make room for the next one.
+    fn makes_room_now(&self) -> bool {
+        self.observed.recorded.makes_room() && !self.is_gone()
+    }
+
+    /// Whether the current key goes before the next one is created.
+    fn makes_room(&self) -> bool {
+        self.makes_room_now() || self.observed.desired.rotation.makes_room && !self.is_gone()
+    }
+
+    /// Whether another key is due. A revocation that makes room for it is carried through: the key may be revoked by now.
+    fn needs_next(&self) -> bool {
+        let Self { observed, key } = self;
+        let is_due = self.is_gone() || rotation::is_due(observed, key) || self.needs_another_key();
+        (observed.desired.problem.is_none() && is_due || self.makes_room_now())
+            && self.unusable_next().is_none()
+    }
+
+    /// Whether the next key would be one more than the set allows: the oldest goes first.
+    fn is_crowded(&self) -> bool {
+        self.needs_next() && self.observed.recorded.previous.len() > 1
+    }
+
+    /// The replaced key that is to be revoked.
+    fn replaced(&self) -> Option<Sequence> {
+        let is_crowded = self.is_crowded();
+        let is_due = |previous: &&PreviousKey| {
+            self.is_final(previous.sequence) && (is_crowded || is_over(previous, self.observed))
+        };
+        self.observed.recorded.previous.iter().find(is_due).map(|previous| previous.sequence)
+    }
+
+    /// Whether a revocation of this key would be the last one: no lost request for it can still take effect.
+    fn is_final(&self, sequence: Sequence) -> bool {
+        late_until(self.observed, sequence).is_none_or(|late| late <= self.observed.now)
+    }
+
+    /// The key that is to be revoked: a replaced one, or the next one where it is not wanted any more.
+    fn unwanted(&self) -> Option<Sequence> {
+        let attempt = || self.observed.recorded.attempt().filter(|_| !self.needs_next());
+        self.replaced().or_else(|| attempt().filter(|sequence| self.is_final(*sequence)))
+    }
+
+    fn revokes(&self) -> bool {
+        to_clean_up(self.observed).is_some() || self.unwanted().is_some()
+    }
+
+    /// Whether the next key is to be created, or room made for it.
+    fn rotates(&self) -> bool {
+        let waits_for_room = revoke::has_failed(self.observed) || self.replaced().is_none();
+        self.needs_next() && !(self.is_crowded() && waits_for_room)
+    }
+
+    /// Whether the next key can be created now. A revocation that fails does not hold up a rotation, unless it makes room for
+    /// one; neither does a confirmation.
+    fn can_rotate(&self) -> bool {
+        let goes_on = self.observed.run.failure.as_ref().is_none_or(|failure| match failure.attempted {
+            Attempted::Revoke => !self.makes_room(),
+            Attempted::Confirm => true,
+            Attempted::Provision
+            | Attempted::Parameters
+            | Attempted::Permission
+            | Attempted::Render
+            | Attempted::Store
+            | Attempted::Release => false,
+        });
+        self.is_available() && self.rotates() && goes_on
+    }
+
+    fn is_available(&self) -> bool {
+        matches!(self.observed.provider, ProviderView::Available)
+    }
+
+    /// Whether a call to the remote side is due that the provider permits.
+    fn calls(&self) -> bool {
+        match self.observed.provider {
+            ProviderView::Available => self.is_in_doubt() || self.revokes() || self.rotates(),
+            ProviderView::Closed(_) => self.revokes(),
+            ProviderView::Unavailable(_) => false,
+        }
+    }
+
+    /// Whether the remote side can be called to revoke keys.
+    fn can_revoke(&self) -> bool {
+        match self.observed.provider {
+            ProviderView::Available | ProviderView::Closed(_) => true,
+            ProviderView::Unavailable(_) => false,
+        }
+    }
+}
+
+fn wait_for_provider_to_confirm(intact: &Intact<'_>) -> Option<Step> {
+    let problem = intact.observed.provider.obstacle().filter(|_| intact.is_only_claimed())?;
+    Some(Step::Wait(report::waiting(intact.observed, problem)))
+}
+
+fn wait_for_failed_confirmation(intact: &Intact<'_>) -> Option<Step> {
+    let failure = intact.observed.run.failure.as_ref().filter(|_| intact.is_only_claimed())?;
+    Some(Step::Wait(report::failed(intact.observed, failure)))
+}
+
+fn confirm_claimed_key(intact: &Intact<'_>) -> Option<Step> {
+    intact.is_only_claimed().then_some(Step::Execute(RemoteEffect::Confirm(intact.key.sequence)))
+}
+
+fn record_current_key(Intact { observed, key }: &Intact<'_>) -> Option<Step> {
+    let mut recorded = observed.recorded.advanced_to(key, observed);
+    if observed.run.absent.contains(&key.sequence) {
+        recorded.gone = recorded.gone.or(Some(LostKey::found(observed, key, LossCause::Lost)));
+    }
+    if let (Some(current), Some(found)) = (&mut recorded.key, &observed.run.present)
+        && current.sequence == found.sequence
+    {
+        current.id = Some(found.id.clone());
+        current.name = found.name.clone().or(current.name.take());
+    }
+    (recorded != observed.recorded).then(|| Step::record(report::settled(observed, &recorded, key)))
+}
+
+fn add_finalizer(Intact { observed, .. }: &Intact<'_>) -> Option<Step> {
+    (!observed.desired.finalizer).then_some(Step::Apply(KubernetesEffect::AddFinalizer))
+}
+
+fn wait_for_failed_write(intact: &Intact<'_>) -> Option<Step> {
+    intact.next_in_hand()?;
+    rotation_failed(intact)
+}
+
+fn store_next_key(intact: &Intact<'_>) -> Option<Step> {
+    intact.next_in_hand().map(|next| store(intact.observed, next))
+}
+
+fn wait_for_failed_repair(intact: &Intact<'_>) -> Option<Step> {
+    intact.flaw()?;
+    rotation_failed(intact)
+}
+
+fn store_credentials(intact: &Intact<'_>) -> Option<Step> {
+    intact.flaw()?;
+    let in_hand = intact.observed.run.in_hand.as_ref();
+    let current = in_hand.filter(|in_hand| in_hand.sequence == intact.key.sequence)?;
+    Some(store(intact.observed, current))
+}
+
+fn wait_for_contested_secret(intact: &Intact<'_>) -> Option<Step> {
+    intact.flaw()?;
+    let until = credentials::contested_until(intact.observed)?;
+    Some(Step::Wait(report::repair_waits(intact.observed, intact.key, until)))
+}
+
+fn restore_secret(intact: &Intact<'_>) -> Option<Step> {
+    (intact.flaw()? == Flaw::Edited).then_some(Step::Apply(KubernetesEffect::RestoreSecret))
+}
+
+fn wait_for_provider_to_read(intact: &Intact<'_>) -> Option<Step> {
+    intact.flaw()?;
+    let problem = intact.observed.provider.obstacle()?;
+    Some(Step::Wait(report::rotation_waiting(intact.observed, intact.key, problem)))
+}
+
+fn read_credentials(intact: &Intact<'_>) -> Option<Step> {
+    intact.flaw().map(|_| read_again(intact.observed, intact.key))
+}
+
+fn omit_previous_key(Intact { observed, key }: &Intact<'_>) -> Option<Step> {
+    let previous = observed.secret.previous()?;
+    let is_outdated = !observed.desired.keeps_previous || !is_valid(observed, previous);
+    is_outdated.then(|| omit_previous(observed, key))
+}
+
+fn revoke_unusable_key(intact: &Intact<'_>) -> Option<Step> {
+    let (observed, unusable) = (intact.observed, intact.unusable_next()?);
+    let is_due = unusable::is_to_be_revoked(observed, unusable) && !revoke::has_failed(observed);
+    (is_due && intact.is_available()).then(|| unbind(observed, unusable.sequence))
+}
+
+fn confirm_current_key(intact: &Intact<'_>) -> Option<Step> {
+    let is_due = intact.is_in_doubt() && intact.observed.run.failure.is_none();
+    (is_due && intact.is_available()).then_some(Step::Execute(RemoteEffect::Confirm(intact.key.sequence)))
+}
+
+fn clean_up_lost_key(intact: &Intact<'_>) -> Option<Step> {
+    let sequence = to_clean_up(intact.observed).filter(|_| intact.can_revoke())?;
+    Some(unbind(intact.observed, sequence))
+}
+
+fn revoke_unwanted_key(intact: &Intact<'_>) -> Option<Step> {
+    let Intact { observed, key } = intact;
+    let can_revoke = intact.can_revoke() && !revoke::has_failed(observed);
+    let sequence = intact.unwanted().filter(|_| can_revoke)?;
+    Some(revoke::decide(&Unwanted { observed, sequence, key }))
+}
+
+fn revoke_current_key_first(intact: &Intact<'_>) -> Option<Step> {
+    let Intact { observed, key } = intact;
+    let recorded = observed.recorded.clone();
+    (intact.can_rotate() && intact.makes_room())
+        .then(|| revoke_first::decide(&CurrentKey { observed, key, recorded }))
+}
+
+fn rehearse_secret(intact: &Intact<'_>) -> Option<Step> {
+    let Intact { observed, key } = intact;
+    let is_begun = observed.recorded.attempt() == Some(key.sequence.next());
+    let is_unasked = intact.needs_another_key() && !is_begun;
+    (intact.can_rotate() && is_unasked && is_to_be_rehearsed(observed))
+        .then_some(Step::Apply(KubernetesEffect::RehearseSecret))
+}
+
+fn create_next_key(intact: &Intact<'_>) -> Option<Step> {
+    let Intact { observed, key } = intact;
+    let recorded: Recorded = observed.recorded.clone();
+    let predecessor = recorded.gone.is_none().then_some(key.sequence);
+    let (sequence, recorded) = (key.sequence.next(), Some(recorded));
+    intact.can_rotate().then(|| create::decide(&NewKey { observed, sequence, predecessor, recorded }))
+}
+
+fn wait_unconfirmed(intact: &Intact<'_>) -> Option<Step> {
+    let Intact { observed, key } = intact;
+    let failure = observed.run.failure.as_ref().filter(|_| intact.calls())?;
+    let is_about_key = failure.attempted == Attempted::Confirm;
+    is_about_key.then(|| Step::Wait(report::unconfirmed(observed, key, failure)))
+}
+
+fn wait_for_provider(intact: &Intact<'_>) -> Option<Step> {
+    let Intact { observed, key } = intact;
+    let (problem, is_due) = match &observed.provider {
+        ProviderView::Available => return None,
+        ProviderView::Closed(problem) => (problem, intact.rotates() && !intact.revokes()),
+        ProviderView::Unavailable(problem) => (problem, intact.rotates() || intact.revokes()),
+    };
+    is_due.then(|| Step::Wait(report::rotation_waiting(observed, key, problem)))
+}
+
+fn wait_for_failed_attempt(intact: &Intact<'_>) -> Option<Step> {
+    let is_about_this = intact.calls() || intact.unusable_next().is_some();
+    if is_about_this { rotation_failed(intact) } else { None }
+}
+
+fn wait_for_usable_key(intact: &Intact<'_>) -> Option<Step> {
+    let unusable = intact.unusable_next()?;
+    Some(Step::Wait(report::rotation_blocked(intact.observed, intact.key, unusable)))
+}
+
+fn wait_until_due(Intact { observed, key }: &Intact<'_>) -> Step {
+    Step::Wait(report::rest_settled(observed, key))
+}
+
+/// Waits for the next attempt after a failure, if there was one.
+fn rotation_failed(Intact { observed, key }: &Intact<'_>) -> Option<Step> {
+    let failure = observed.run.failure.as_ref()?;
+    Some(Step::Wait(report::rotation_failed(observed, key, failure)))
+}

@@ -1,0 +1,288 @@
+//! The Secret is missing or wrong: get credentials for it, of the key that it held if that is possible.
+
+use super::{
+    KeyRecord, KubernetesEffect, Observed, Recorded, RemoteEffect, Requeue, SecretView, Sequence, Step,
+    Unusable, Wait,
+    create::{self, NewKey},
+    credentials::{self, are_hidden, is_to_be_rehearsed, read_again, store},
+    full_second,
+    operation::{is_gone, late_until},
+    order::decisions,
+    report,
+    revoke::{to_clean_up, unbind},
+    revoke_first::{self, CurrentKey},
+    rotation, unusable,
+};
+
+decisions! {
+    /// The Secret is missing or wrong, so consumers may have no credentials.
+    "Restore the Secret", Observed => Step:
+
+    /// An attempt failed. The backoff ends before the next one, unless a lost answer is to be cleaned up.
+    wait_for_failed_attempt,
+    /// A watch that restarts shows no Secret for a moment, so the operator reads the Secret that it has just stored.
+    look_up_stored_secret,
+    /// The Secret is gone before the status names its key. Once the status does, this is a repair, which has a backoff.
+    record_stored_key,
+    /// Only the user can correct the spec.
+    wait_for_spec,
+    /// The remote side can't be called, or the provider permits no key.
+    wait_for_provider,
+    /// A quota or a policy may refuse the Secret. The operator finds out before it creates a first key.
+    rehearse_secret,
+    /// The cache shows only Secrets of the operator, so the operator looks by name for one of another owner.
+    look_up_secret,
+    /// The operator never writes a Secret that is not its own, so it creates no key for one.
+    refuse_foreign_secret,
+    /// A ServiceKey that no key can be created for gets no finalizer: the user corrects it by deleting it.
+    check_instance,
+    /// Nothing that can create a key comes before the finalizer.
+    add_finalizer,
+    /// A request whose answer was lost may have created a key, which the next attempt would collide with.
+    clean_up_lost_key,
+    /// The remote side may show credentials only once, so the operator stores them before it calls again.
+    store_credentials,
+    /// Another writer that undoes each repair at once must not cause repairs without end.
+    wait_for_contested_secret,
+    /// The user asked for another key, and the service allows only one.
+    revoke_current_key_first,
+    /// No Secret can hold the credentials of this key, and no workload can use them.
+    revoke_unusable_key,
+    /// Another key would be just as unusable until the ServiceKey or its provider changes.
+    wait_for_usable_key,
+    /// A lost attempt created the first key from other fields, and no Secret holds its credentials.
+    revoke_unstored_first_key,
+    /// The same, but the Secret may hold its credentials: the next key replaces it in order.
+    replace_first_key,
+    /// No other key is created for a Secret that the API server refuses to write.
+    rehearse_secret_of_next_key,
+    /// A lost request for the oldest key may still take effect. The last revocation comes after that time.
+    wait_for_late_oldest_key,
+    /// At most three keys of one ServiceKey exist, so the oldest goes before another one is created.
+    revoke_oldest_key,
+    /// The oldest key is gone, so the status need not name it any more.
+    forget_oldest_key,
+    /// The key is gone, does not show its credentials again, or the user asked for another one.
+    create_next_key,
+    /// The key exists, and may show its credentials again.
+    read_credentials,
+    else
+    /// No key is known.
+    create_first_key
+}
+
+fn wait_for_failed_attempt(observed: &Observed) -> Option<Step> {
+    let failure = observed.run.failure.as_ref()?;
+    to_clean_up(observed).is_none().then(|| Step::Wait(report::failed(observed, failure)))
+}
+
+/// The key whose credentials this process stored, where the status does not name it.
+fn stored_key(observed: &Observed) -> Option<&KeyRecord> {
+    let is_unknown = |stored: &&KeyRecord| {
+        observed.recorded.key.as_ref().is_none_or(|known| known.sequence < stored.sequence)
+    };
+    observed.run.stored.as_ref().filter(is_unknown).filter(|_| observed.desired.finalizer)
+}
+
+fn look_up_stored_secret(observed: &Observed) -> Option<Step> {
+    stored_key(observed)?;
+    (observed.secret == SecretView::Unknown).then_some(Step::Apply(KubernetesEffect::LookUpSecret))
+}
+
+fn record_stored_key(observed: &Observed) -> Option<Step> {
+    let stored = stored_key(observed)?;
+    let recorded = observed.recorded.advanced_to(stored, observed);
+    Some(Step::record(report::lost_at_once(observed, recorded, stored.sequence)))
+}
+
+fn wait_for_spec(observed: &Observed) -> Option<Step> {
+    let problem = observed.desired.problem.as_ref()?;
+    Some(Step::Wait(report::waiting(observed, problem)))
+}
+
+fn wait_for_provider(observed: &Observed) -> Option<Step> {
+    let problem = observed.provider.obstacle()?;
+    Some(Step::Wait(report::waiting(observed, problem)))
+}
+
+/// Whether a key is known that was created, or may have been.
+fn knows_a_key(observed: &Observed) -> bool {
+    let Observed { recorded, secret, run, .. } = observed;
+    *recorded != Recorded::default() || secret.key().is_some() || run.in_hand.is_some()
+}
+
+fn rehearse_secret(observed: &Observed) -> Option<Step> {
+    let is_for_first_key = observed.secret == SecretView::Unknown && !knows_a_key(observed);
+    is_for_first_key.then_some(Step::Apply(KubernetesEffect::RehearseSecret))
+}
+
+fn look_up_secret(observed: &Observed) -> Option<Step> {
+    (observed.secret == SecretView::Unknown).then_some(Step::Apply(KubernetesEffect::LookUpSecret))
+}
+
+fn refuse_foreign_secret(observed: &Observed) -> Option<Step> {
+    match &observed.secret {
+        SecretView::Foreign { holder } => Some(Step::Wait(report::secret_conflict(observed, holder))),
+        SecretView::Unknown
+        | SecretView::Absent
+        | SecretView::Former { .. }
+        | SecretView::Damaged { .. }
+        | SecretView::Intact { .. } => None,
+    }
+}
+
+fn check_instance(observed: &Observed) -> Option<Step> {
+    let is_checked = observed.desired.finalizer || observed.run.instance_checked || knows_a_key(observed);
+    (!is_checked).then_some(Step::Execute(RemoteEffect::CheckInstance))
+}
+
+fn add_finalizer(observed: &Observed) -> Option<Step> {
+    (!observed.desired.finalizer).then_some(Step::Apply(KubernetesEffect::AddFinalizer))
+}
+
+fn clean_up_lost_key(observed: &Observed) -> Option<Step> {
+    to_clean_up(observed).map(|sequence| unbind(observed, sequence))
+}
+
+fn store_credentials(observed: &Observed) -> Option<Step> {
+    let oldest_wanted = lost_key(observed).map_or(Sequence::FIRST, |key| key.sequence);
+    let is_wanted = |key: &&KeyRecord| {
+        key.sequence >= oldest_wanted && observed.recorded.departure(key.sequence).is_none()
+    };
+    observed.run.in_hand.as_ref().filter(is_wanted).map(|key| store(observed, key))
+}
+
+fn wait_for_contested_secret(observed: &Observed) -> Option<Step> {
+    let until = credentials::contested_until(observed)?;
+    Some(Step::Wait(report::contested(observed, until)))
+}
+
+/// The newest key that the status or the Secret names.
+fn lost_key(observed: &Observed) -> Option<&KeyRecord> {
+    let known = observed.secret.key().into_iter().chain(&observed.recorded.key);
+    known.max_by_key(|key| key.sequence)
+}
+
+/// Whether the key is gone. One that was gone once is of no use, even if a late answer has created it again.
+fn is_lost(observed: &Observed, key: &KeyRecord) -> bool {
+    observed.run.absent.contains(&key.sequence) || observed.recorded.departure(key.sequence).is_some()
+}
+
+fn revoke_current_key_first(observed: &Observed) -> Option<Step> {
+    let key = lost_key(observed).filter(|key| {
+        observed.desired.rotation.makes_room
+            && rotation::is_requested(observed, key)
+            && !is_lost(observed, key)
+    })?;
+    let recorded = observed.recorded.advanced_to(key, observed);
+    Some(revoke_first::decide(&CurrentKey { observed, key, recorded }))
+}
+
+/// The key that the next one replaces, because its own credentials are lost or not wanted.
+fn replaced_key(observed: &Observed) -> Option<&KeyRecord> {
+    lost_key(observed).filter(|key| {
+        let in_the_way = [key.sequence, key.sequence.next()].map(Some);
+        is_lost(observed, key)
+            || rotation::is_requested(observed, key)
+            || are_hidden(observed, key)
+            || in_the_way.contains(&observed.run.conflicting)
+    })
+}
+
+/// The number of the key that takes the place of the first one, or that was tried last.
+fn first_sequence(observed: &Observed) -> Sequence {
+    observed.recorded.attempt().unwrap_or(Sequence::FIRST)
+}
+
+/// The key whose credentials the Secret is to hold, where no Secret can.
+fn unusable_key(observed: &Observed) -> Option<&Unusable> {
+    let replaced = replaced_key(observed).map(|key| key.sequence.next());
+    let known = || lost_key(observed).map(|key| key.sequence);
+    unusable::of(observed, replaced.or_else(known).unwrap_or_else(|| first_sequence(observed)))
+}
+
+fn revoke_unusable_key(observed: &Observed) -> Option<Step> {
+    let unusable = unusable_key(observed)?;
+    let stays = unusable::may_be_in_use(observed, unusable.sequence);
+    let is_due = !stays && unusable::is_to_be_revoked(observed, unusable);
+    is_due.then(|| unbind(observed, unusable.sequence))
+}
+
+fn wait_for_usable_key(observed: &Observed) -> Option<Step> {
+    let unusable = unusable_key(observed)?;
+    Some(Step::Wait(report::waiting_for_another_key(observed, unusable)))
+}
+
+/// The first key, where a lost attempt created it, from other fields or with credentials that are not shown again.
+fn conflicting_first_key(observed: &Observed) -> Option<Sequence> {
+    let sequence = first_sequence(observed);
+    let is_in_the_way = lost_key(observed).is_none() && observed.run.conflicting == Some(sequence);
+    is_in_the_way.then_some(sequence)
+}
+
+fn revoke_unstored_first_key(observed: &Observed) -> Option<Step> {
+    let sequence = conflicting_first_key(observed)?;
+    (observed.secret == SecretView::Absent).then(|| unbind(observed, sequence))
+}
+
+fn replace_first_key(observed: &Observed) -> Option<Step> {
+    let sequence = conflicting_first_key(observed)?;
+    let late_until = late_until(observed, sequence).map(full_second);
+    let mut recorded = observed.recorded.clone();
+    recorded.replace(sequence, None, late_until, observed.now, observed.desired.rotation.overlap).plan_ids =
+        observed.noted(sequence);
+    let sequence = sequence.next();
+    Some(create::decide(&NewKey { observed, sequence, predecessor: None, recorded: Some(recorded) }))
+}
+
+/// The key that the next one replaces, and what the status records once it is up to that key.
+fn replacement(observed: &Observed) -> Option<(&KeyRecord, Recorded)> {
+    let key = replaced_key(observed)?;
+    Some((key, observed.recorded.advanced_to(key, observed)))
+}
+
+fn rehearse_secret_of_next_key(observed: &Observed) -> Option<Step> {
+    let (key, recorded) = replacement(observed)?;
+    let is_begun = recorded.attempt() == Some(key.sequence.next());
+    (!is_begun && is_to_be_rehearsed(observed)).then_some(Step::Apply(KubernetesEffect::RehearseSecret))
+}
+
+/// The key that goes before another one is created, and what the status records meanwhile.
+fn oldest_key(observed: &Observed) -> Option<(Sequence, Recorded)> {
+    let (_, recorded) = replacement(observed)?;
+    let oldest = recorded.previous.first().filter(|_| recorded.previous.len() > 1)?.sequence;
+    Some((oldest, recorded))
+}
+
+fn wait_for_late_oldest_key(observed: &Observed) -> Option<Step> {
+    let (oldest, recorded) = oldest_key(observed)?;
+    let late = late_until(observed, oldest).filter(|late| *late > observed.now)?;
+    let is_revoked = observed.run.revoked.contains_key(&oldest);
+    is_revoked.then(|| Step::Wait(Wait::new(Requeue::At(late), report::replacing_lost(observed, recorded))))
+}
+
+fn revoke_oldest_key(observed: &Observed) -> Option<Step> {
+    let (oldest, _) = oldest_key(observed)?;
+    (!is_gone(observed, oldest)).then(|| unbind(observed, oldest))
+}
+
+fn forget_oldest_key(observed: &Observed) -> Option<Step> {
+    let (oldest, mut recorded) = oldest_key(observed)?;
+    recorded.previous.retain(|previous| previous.sequence != oldest);
+    Some(Step::record(report::replacing_lost(observed, recorded)))
+}
+
+fn create_next_key(observed: &Observed) -> Option<Step> {
+    let (key, recorded) = replacement(observed)?;
+    let predecessor = (!is_lost(observed, key)).then_some(key.sequence);
+    let (sequence, recorded) = (key.sequence.next(), Some(recorded));
+    Some(create::decide(&NewKey { observed, sequence, predecessor, recorded }))
+}
+
+fn read_credentials(observed: &Observed) -> Option<Step> {
+    lost_key(observed).map(|key| read_again(observed, key))
+}
+
+fn create_first_key(observed: &Observed) -> Step {
+    create::decide(&NewKey::first(observed, first_sequence(observed)))
+}

@@ -1,0 +1,88 @@
+//! Revoke a key of a ServiceKey that stays.
+
+use super::{
+    Attempted, KeyRecord, Observed, Operation, OperationKind, PendingOperation, RemoteEffect,
+    RemoteOperation, Sequence, Step, credentials,
+    operation::{is_gone, pending_operation},
+    order::decisions,
+    report, unusable,
+};
+
+decisions! {
+    /// A key beside the current one has to go, and the Secret is right.
+    "Revoke a replaced key", Unwanted<'_> => Step:
+
+    /// The remote side still creates the key, and can't revoke it before.
+    follow_creation,
+    /// No consumer may find a key in the Secret once it is revoked.
+    omit_from_secret,
+    /// The remote side has not confirmed that the key is gone.
+    revoke_key,
+    else
+    /// The key is gone, so the status need not name it any more.
+    forget_key
+}
+
+/// A key that has to go.
+pub(super) struct Unwanted<'a> {
+    pub observed: &'a Observed,
+    pub sequence: Sequence,
+    /// The current key.
+    pub key: &'a KeyRecord,
+}
+
+fn follow_creation(Unwanted { observed, sequence, .. }: &Unwanted<'_>) -> Option<Step> {
+    pending_operation(observed, RemoteOperation::Bind, *sequence).map(|work| follow(observed, work))
+}
+
+fn omit_from_secret(Unwanted { observed, sequence, key }: &Unwanted<'_>) -> Option<Step> {
+    let is_in_secret = observed.secret.previous() == Some(*sequence);
+    is_in_secret.then(|| credentials::omit_previous(observed, key))
+}
+
+fn revoke_key(Unwanted { observed, sequence, .. }: &Unwanted<'_>) -> Option<Step> {
+    (!is_gone(observed, *sequence)).then(|| unbind(observed, *sequence))
+}
+
+fn forget_key(Unwanted { observed, sequence, key }: &Unwanted<'_>) -> Step {
+    let mut recorded = observed.recorded.clone();
+    recorded.previous.retain(|previous| previous.sequence != *sequence);
+    recorded.operation = recorded.operation.filter(|operation| operation.sequence != *sequence);
+    Step::record(report::settled(observed, &recorded, key))
+}
+
+/// Revokes a key, or waits until the remote side has revoked it.
+pub(super) fn unbind(observed: &Observed, sequence: Sequence) -> Step {
+    match pending_operation(observed, RemoteOperation::Unbind, sequence) {
+        Some(work) => follow(observed, work),
+        None => Step::Execute(RemoteEffect::Unbind(sequence)),
+    }
+}
+
+/// Polls an operation of the remote side when it is time.
+pub(super) fn follow(observed: &Observed, work: PendingOperation) -> Step {
+    match work.next_poll {
+        Some(time) if time <= observed.now => Step::Execute(RemoteEffect::Poll(work)),
+        _ => Step::Wait(report::under_way(observed, &work)),
+    }
+}
+
+/// Whether the last revocation of this run failed.
+pub(super) fn has_failed(observed: &Observed) -> bool {
+    observed.run.failure.as_ref().is_some_and(|failure| failure.attempted == Attempted::Revoke)
+}
+
+/// The key that a request may have created whose answer was lost, and that was not confirmed gone in this run.
+pub(super) fn to_clean_up(observed: &Observed) -> Option<Sequence> {
+    let Operation { kind: OperationKind::CleanUp, sequence, .. } = observed.recorded.operation.as_ref()?
+    else {
+        return None;
+    };
+    let is_in_hand = observed.run.in_hand.as_ref().is_some_and(|key| key.sequence == *sequence);
+    let is_created_again = pending_operation(observed, RemoteOperation::Bind, *sequence).is_some()
+        || observed.run.has_completed(*sequence);
+    let is_settled = observed.run.revoked.contains_key(sequence) || is_in_hand || is_created_again;
+    let is_due = unusable::of(observed, *sequence)
+        .is_none_or(|unusable| unusable::is_to_be_revoked(observed, unusable));
+    (!is_settled && !has_failed(observed) && is_due).then_some(*sequence)
+}

@@ -1,0 +1,206 @@
+//! The lists of checks: each name stands once in its list, and each check decides somewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{super::order::trace::decided_during, inheritance::restored, *};
+use crate::lifecycle::model;
+
+fn with(mut observed: Observed, change: impl FnOnce(&mut Observed)) -> Observed {
+    change(&mut observed);
+    observed
+}
+
+fn sequence(number: u32) -> Sequence {
+    Sequence::new(number).unwrap()
+}
+
+fn problem() -> Problem {
+    Problem { reason: Reason::NotPermitted, message: "not now".to_owned() }
+}
+
+fn failure(attempted: Attempted) -> Failure {
+    Failure { attempted, class: ErrorClass::Transient, message: "no".to_owned(), retry_after: None }
+}
+
+fn ids(plan: &str) -> PlanIds {
+    PlanIds { service_id: "s-1".to_owned(), plan_id: plan.to_owned() }
+}
+
+/// A key is about to be created, of a plan with these ids.
+fn of_a_plan() -> Observed {
+    Observed { plan: PlanView::Known(ids("p-1")), ..asking() }
+}
+
+/// The third key was lost with its Secret, and the two before it still exist.
+fn lost_with_two_before() -> Observed {
+    with(holding(KeyRecord { sequence: sequence(3), ..key("now") }), |observed| {
+        for number in 1..3 {
+            observed.recorded.replace(sequence(number), None, None, now(), MINUTE);
+        }
+        observed.secret = SecretView::Absent;
+        observed.run.absent.insert(sequence(3));
+    })
+}
+
+fn deleting(observed: Observed) -> Observed {
+    with(observed, |observed| observed.desired.deleting = true)
+}
+
+/// Where the model has no such state: the check that decides, with the list that it is in.
+fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
+    let create = "Create a key";
+    let restore = "Restore the Secret";
+    let maintain = "Maintain the key";
+    let revoke = "Revoke a replaced key";
+    let judge = "Judge a former Secret";
+    let accept = "Go on with former keys";
+    let marked = || Observed { marks_keys: true, ..restored() };
+    let unadmitted = || Observed { admitted: false, ..restored() };
+    let is_proved = |proved| with(marked(), |observed| observed.run.is_proved = Some(proved));
+    vec![
+        (create, "read_plan", Observed { plan: PlanView::Unknown, ..asking() }),
+        (create, "read_plan_of_next_key", Observed { plan: PlanView::Unknown, ..holding(key("before")) }),
+        (create, "record_plan", of_a_plan()),
+        (create, "revoke_key_of_other_plan", Observed { noted_first: Some(ids("p-0")), ..of_a_plan() }),
+        (
+            create,
+            "wait_for_definitions",
+            with(of_a_plan(), |observed| observed.run.recorded = Some(Sequence::FIRST)),
+        ),
+        ("Delete", "wait_for_the_end", deleting(with(asking(), |of| of.desired.finalizer = false))),
+        ("Delete", "go_on_with_former_keys", deleting(restored())),
+        ("Every ServiceKey", "judge_former_secret", restored()),
+        (judge, "accept_former_keys", restored()),
+        (judge, "refuse_second_set_of_keys", with(restored(), |of| of.run.in_hand = Some(key("now")))),
+        (
+            judge,
+            "refuse_key_of_another",
+            with(restored(), |observed| {
+                let uid = Uuid::from_u128(7);
+                observed.secret = SecretView::Former { uid, sequence: None, obstacle: Some(problem()) };
+            }),
+        ),
+        (judge, "wait_for_provider", Observed { provider: ProviderView::Closed(problem()), ..unadmitted() }),
+        (judge, "refuse_unproved_key", is_proved(false)),
+        (judge, "refuse_secret", unadmitted()),
+        (
+            accept,
+            "wait_for_spec_or_provider",
+            with(restored(), |observed| observed.desired.problem = Some(problem())),
+        ),
+        (
+            accept,
+            "wait_for_failed_attempt",
+            with(restored(), |observed| observed.run.failure = Some(failure(Attempted::Revoke))),
+        ),
+        (accept, "prove_mark", marked()),
+        (accept, "revoke_own_first_key", is_proved(true)),
+        (
+            accept,
+            "wait_for_late_key",
+            with(restored(), |observed| {
+                observed.grace.unknown_until = Some(at(60));
+                observed.run.revoked.insert(Sequence::FIRST, now());
+            }),
+        ),
+        (accept, "record_former_uid", Observed { all_refused: true, ..restored() }),
+        (restore, "wait_for_spec", with(asking(), |observed| observed.desired.problem = Some(problem()))),
+        (restore, "wait_for_contested_secret", Observed { repair_from: Some(at(8)), ..asking() }),
+        (
+            restore,
+            "revoke_current_key_first",
+            with(holding(key("now")), |observed| {
+                observed.secret = SecretView::Absent;
+                observed.desired.rotation.makes_room = true;
+                observed.desired.inputs = "now+1".to_owned();
+            }),
+        ),
+        (restore, "revoke_oldest_key", lost_with_two_before()),
+        (
+            restore,
+            "wait_for_late_oldest_key",
+            with(lost_with_two_before(), |observed| {
+                observed.recorded.previous[0].late_until = Some(at(60));
+                observed.run.revoked.insert(Sequence::FIRST, now());
+            }),
+        ),
+        (
+            restore,
+            "forget_oldest_key",
+            with(lost_with_two_before(), |observed| {
+                observed.run.revoked.insert(Sequence::FIRST, now());
+            }),
+        ),
+        (maintain, "add_finalizer", with(holding(key("now")), |of| of.desired.finalizer = false)),
+        (
+            maintain,
+            "wait_for_contested_secret",
+            with(holding(key("now")), |observed| {
+                let flaw = Some(Flaw::Edited);
+                observed.secret = SecretView::Intact { key: key("now"), previous: None, flaw };
+                observed.repair_from = Some(at(8));
+            }),
+        ),
+        (
+            revoke,
+            "follow_creation",
+            with(holding(key("now")), |observed| {
+                observed.recorded.operation =
+                    Some(Operation { since: Some(now()), ..Operation::bind(sequence(2)) });
+            }),
+        ),
+        (
+            revoke,
+            "omit_from_secret",
+            with(lost_with_two_before(), |observed| {
+                // A lost request for the first key may still take effect, so the second one goes before it.
+                observed.recorded.previous[0].late_until = Some(at(60));
+                observed.run.absent.clear();
+                observed.desired.inputs = "others".to_owned();
+                observed.desired.keeps_previous = true;
+                let key = KeyRecord { sequence: sequence(3), ..key("now") };
+                observed.secret = SecretView::Intact { key, previous: Some(sequence(2)), flaw: None };
+            }),
+        ),
+    ]
+}
+
+/// The same for a ServiceKey that is gone.
+fn vanished() -> [(&'static str, Observed); 3] {
+    [
+        ("leave_keys_of_suspended", with(holding(key("now")), |of| of.desired.suspended = true)),
+        ("leave_unknown_keys", asking()),
+        ("revoke_known_keys", holding(key("now"))),
+    ]
+}
+
+#[test]
+fn no_name_stands_twice_in_a_list() {
+    for DecisionList { title, about, checks } in order_of_decisions() {
+        let names: BTreeMap<_, _> = checks.iter().copied().collect();
+        assert_eq!(names.len(), checks.len(), "{title}");
+        assert!(names.values().chain([&about]).all(|text| text.ends_with('.')), "{title}");
+    }
+}
+
+#[test]
+fn every_check_decides_somewhere() {
+    let mut decided = decided_during(|| {
+        model::wander();
+        protection::tests::wander();
+    });
+    for (list, check, observed) in scenarios() {
+        let by = decided_during(|| drop(decide(&observed)));
+        assert!(by.contains(&(list, check)), "{check} is to decide, not {by:?}");
+        decided.extend(by);
+    }
+    for (check, observed) in vanished() {
+        let by = decided_during(|| drop(wind_up(&deleting(observed))));
+        assert!(by.contains(&("Wind up", check)), "{check} is to decide, not {by:?}");
+        decided.extend(by);
+    }
+    let lists = order_of_decisions();
+    let all = lists.iter().flat_map(|list| list.checks.iter().map(|(check, _)| (list.title, *check)));
+    let dead: BTreeSet<_> = all.filter(|check| !decided.contains(check)).collect();
+    assert!(dead.is_empty(), "{dead:#?}");
+}
