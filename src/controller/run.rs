@@ -239,7 +239,7 @@ impl Operator {
             events: shared.events.clone(),
             metrics: self.metrics.clone(),
             reservations: claims,
-            local_states: local_states,
+            local_states,
             keys: keys.clone(),
             secrets: SecretCache::new(secrets, own_writes),
             namespaces: shared.namespaces.clone(),
