@@ -6,6 +6,7 @@ mod bounded;
 mod cloud_foundry;
 mod confirmed;
 mod error;
+mod exchange;
 mod http;
 mod ibm_cloud;
 mod key;

@@ -125,7 +125,7 @@ impl Broker {
     /// Gives the client a catalog that the broker itself is not asked for.
     pub(super) async fn knows(&self, catalog: &Value) {
         let catalog = Catalog::read(catalog.to_string().as_bytes()).unwrap();
-        self.catalog.refresh(|| async { Ok(catalog) }).await.unwrap();
+        self.session.catalog.refresh(|| async { Ok(catalog) }).await.unwrap();
     }
 }
 
