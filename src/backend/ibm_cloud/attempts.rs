@@ -16,6 +16,8 @@ use crate::{
     lifecycle::Identity,
 };
 
+/// How long the operator looks for a key at ever longer intervals. Then it waits for the end of [`IbmCloudConfig::SETTLING`](crate::backend::IbmCloudConfig::SETTLING).
+const CLOSE_LOOKS: Duration = Duration::from_secs(60);
 /// How long an attempt is remembered that nobody came back to.
 const LONGEST_MEMORY: Duration = Duration::from_secs(3600);
 
@@ -90,9 +92,33 @@ impl Attempts {
     }
 
     /// How much longer it may not show.
-    pub(super) fn settling_left(&self, identity: Identity) -> Option<Duration> {
+    fn settling_left(&self, identity: Identity) -> Option<Duration> {
         let left = self.settling.checked_sub(self.lock().get(&identity)?.at.elapsed())?;
         Some(left).filter(|left| !left.is_zero())
+    }
+
+    /// Whether the key may have been created so shortly before that it does not show yet.
+    pub(super) fn may_key_still_show(&self, request: &KeyRequest) -> bool {
+        self.key_settling_left(request).is_some()
+    }
+
+    /// How much longer the key may not show, by its age and by the last attempt.
+    fn key_settling_left(&self, request: &KeyRequest) -> Option<Duration> {
+        let age = request.age.filter(|_| request.hint.is_some());
+        let young = age.and_then(|age| self.settling.checked_sub(age));
+        young.max(self.settling_left(request.identity)).filter(|left| !left.is_zero())
+    }
+
+    /// The key may have been created and not show yet.
+    pub(super) fn not_shown_yet(&self, call: &str, request: &KeyRequest) -> BackendError {
+        let message = format!(
+            "{call} failed: the key `{}` may have been created and not show yet, which can take minutes at IBM Cloud; it is \
+             looked for again before anything else is done",
+            request.name
+        );
+        let is_followed_closely = |left: &Duration| self.settling.saturating_sub(*left) < CLOSE_LOOKS;
+        let retry_after = self.key_settling_left(request).filter(|left| !is_followed_closely(left));
+        BackendError::new(ErrorClass::Transient, message).retry_after(retry_after)
     }
 
     /// Whether the key was made from other fields than these, as far as anybody here knows.

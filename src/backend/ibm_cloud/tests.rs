@@ -184,9 +184,15 @@ async fn an_iam_at_a_new_private_address_is_asked_for_a_token_first() {
         let crn = format!("crn:v1:bluemix:public:{service}:eu-de:a/1:i-1::");
         serde_json::from_value(json!({"guid": INSTANCE, "crn": crn})).unwrap()
     };
-    assert_eq!(cloud.role("Reader", "ibmCloud.role", &of_service("logs")).await.unwrap(), "crn:r");
+    assert_eq!(
+        cloud.roles.role(cloud.api(), "Reader", "ibmCloud.role", &of_service("logs")).await.unwrap(),
+        "crn:r"
+    );
     names.0.store(true, Ordering::Relaxed);
-    assert_eq!(cloud.role("Reader", "ibmCloud.role", &of_service("metrics")).await.unwrap(), "crn:r");
+    assert_eq!(
+        cloud.roles.role(cloud.api(), "Reader", "ibmCloud.role", &of_service("metrics")).await.unwrap(),
+        "crn:r"
+    );
     assert_eq!(tokens.load(Ordering::Relaxed), 2, "the new address has proved itself by a token");
 }
 
@@ -197,7 +203,7 @@ async fn of_many_roles_ten_are_named() {
     let roles: Vec<_> = (0..100).map(role).collect();
     let cloud = account(move |_, _| (200, json!({ "service_roles": roles }))).await;
     let instance = serde_json::from_value(instance()).unwrap();
-    let error = cloud.role("Reader", "ibmCloud.role", &instance).await.unwrap_err();
+    let error = cloud.roles.role(cloud.api(), "Reader", "ibmCloud.role", &instance).await.unwrap_err();
     assert!(
         error.message.contains("as `ibmCloud.role`: `NONE`, `0nnn") && error.message.ends_with("…`, …"),
         "{error}"
