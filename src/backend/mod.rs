@@ -9,6 +9,8 @@ mod error;
 mod exchange;
 mod http;
 mod ibm_cloud;
+#[cfg(test)]
+mod import_tests;
 mod key;
 mod memory;
 mod osb;

@@ -14,24 +14,12 @@ use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::{
-    ApiServer, HttpFailure, Network,
+    ApiServer, Author, HttpFailure, Network,
     faces::{is_private, kind_of_refused},
     named_host::NamedHost,
     names::{Names, SystemNames},
+    path::literal,
 };
-
-/// Who wrote a provider, and so chose where the operator connects to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Author {
-    /// An administrator, who wrote a `ClusterKeyProvider`.
-    #[default]
-    Administrator,
-    /// A tenant, who wrote a `KeyProvider`.
-    Tenant {
-        /// The namespace of the provider.
-        namespace: String,
-    },
-}
 
 /// What the administrator says about addresses.
 #[derive(Clone, Debug, Default)]
@@ -235,16 +223,6 @@ fn shown(host: &Host<&str>) -> String {
         Host::Ipv6(address) => address.to_string(),
         Host::Ipv4(_) | Host::Domain(_) => host.to_string(),
     }
-}
-
-/// The address that stands in the URL in place of a name.
-pub(super) fn literal(url: &Url) -> Option<SocketAddr> {
-    let ip = match url.host()? {
-        Host::Ipv4(address) => IpAddr::V4(address),
-        Host::Ipv6(address) => IpAddr::V6(address),
-        Host::Domain(_) => return None,
-    };
-    Some(SocketAddr::new(ip, url.port_or_known_default().unwrap_or_default()))
 }
 
 #[cfg(test)]

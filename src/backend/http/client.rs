@@ -23,8 +23,8 @@ use super::{
     address::ADMIT,
     budget::CallBudget,
     error_text, kept,
-    request::origin,
-    response::{self, Body},
+    path::origin,
+    response::{self, Body, MIB},
     trace, values,
     ways::{Clients, Way, Ways},
 };
@@ -36,10 +36,6 @@ use crate::{
     lifecycle::first_bytes,
 };
 
-/// The most bytes of an answer that are read, unless the request says more.
-pub(super) const LARGEST_BODY: usize = MIB;
-
-pub(super) const MIB: usize = 1 << 20;
 const KIB: usize = 1 << 10;
 
 /// The most bytes of an answer that are read which is not a success: its words are all that matters.

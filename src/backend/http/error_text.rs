@@ -7,7 +7,7 @@ use std::{error::Error, io};
 use rustls::{AlertDescription, CertificateError, OtherError};
 use url::Url;
 
-use super::{HttpFailure, request::origin, resolver::ResolveError};
+use super::{HttpFailure, path::origin, resolver::ResolveError};
 
 /// What the failure of a request, or of reading its answer, means.
 pub(super) fn describe_error(error: &reqwest::Error, url: &Url) -> HttpFailure {

@@ -12,6 +12,11 @@ use zeroize::Zeroizing;
 use super::HttpFailure;
 use crate::backend::memory::HeldMemory;
 
+/// The most bytes of an answer that are read, unless the request says more.
+pub(super) const LARGEST_BODY: usize = MIB;
+
+pub(super) const MIB: usize = 1 << 20;
+
 /// An answer that has a status. Its body may still have failed to arrive, which matters only to who needs it.
 pub(in crate::backend) struct Response {
     /// The status; never a redirect.

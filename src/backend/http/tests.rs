@@ -18,7 +18,7 @@ use url::Url;
 
 use super::{
     AddressPolicy, AddressRules, Author, ClientCertificate, HttpClient, HttpConfig, HttpFailure, Names,
-    Request, Response, client::LARGEST_BODY,
+    Request, Response, response::LARGEST_BODY,
 };
 use crate::backend::{
     MemoryBudget,
@@ -378,7 +378,7 @@ const UNAUTHORIZED: &str =
 
 /// What is said of this place where the cause is withheld.
 fn withheld(url: &Url) -> HttpFailure {
-    let origin = super::request::origin(url);
+    let origin = super::path::origin(url);
     HttpFailure::Withheld(format!(
         "no valid answer from `{origin}`; a KeyProvider shows why only for public addresses, or after the first valid \
          answer: check name, address, port, TLS and login, or ask the administrator for the operator's log"

@@ -16,8 +16,8 @@ use url::Url;
 
 use super::{
     AddressPolicy, HttpConfig, RemoteShares,
-    address::literal,
     kept::Noting,
+    path::literal,
     proofs::Proofs,
     proxy::EnvironmentProxy,
     resolver::{PolicedResolver, Reach, SharedResolver},
