@@ -18,7 +18,9 @@ use uuid::Uuid;
 
 use super::{
     BackendError, ErrorClass, KeyRequest, MemoryShare,
-    http::{HttpClient, HttpFailure, Redactor, Request, Response, below, call_span, has_words},
+    http::{
+        HttpClient, HttpFailure, HttpFailureKind, Redactor, Request, Response, below, call_span, has_words,
+    },
     pages::Endless,
     token::{Token, Tokens},
 };
@@ -277,7 +279,7 @@ impl<S: Session> Exchange<'_, S> {
     /// Sends the request; once more where its host had to prove first what it is.
     async fn send_once(&mut self, request: Request) -> Result<Response, BackendError> {
         let outcome = match self.send_as_it_is(request.clone()).await {
-            Err(HttpFailure::Unproved(_)) => {
+            Err(failure) if failure.kind == HttpFailureKind::Unproved => {
                 let request = match self.api.session.prove(self.api.http, self.call).await? {
                     Some(token) => self.sign(&token, request),
                     None => request,
@@ -446,5 +448,5 @@ pub(super) fn address(base: &Url, path: &str, query: &[(&str, &str)]) -> Url {
 
 /// A request that no header can describe.
 pub(super) fn unsendable(call: impl Display) -> HttpFailure {
-    HttpFailure::Refused(format!("{call} can't be sent in a header"))
+    HttpFailure::new(HttpFailureKind::Refused, format!("{call} can't be sent in a header"))
 }

@@ -223,7 +223,7 @@ impl Turn<'_> {
             Ok(Progress::Succeeded) if kind == RemoteOperation::Bind => Answer::Completed(work),
             Ok(Progress::Succeeded) => self.revoked(sequence),
             Ok(Progress::Failed { said, leaves_orphan }) => self.abandoned(&work, &said, leaves_orphan),
-            Err(BackendError { class, message, retry_after, refuses_login }) => {
+            Err(BackendError { class, message, retry_after, refuses_login, source: _ }) => {
                 // The login waits for itself, and may be another one at any time.
                 let retry_after = retry_after.filter(|_| !refuses_login);
                 Answer::Unheard { class, message, retry_after }

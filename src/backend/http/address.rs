@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::{
-    ApiServer, Author, HttpFailure, Network,
+    ApiServer, Author, HttpFailure, HttpFailureKind, Network,
     faces::{is_private, kind_of_refused},
     named_host::NamedHost,
     names::{Names, SystemNames},
@@ -192,15 +192,19 @@ impl AddressPolicy {
     /// here, because no resolver is asked for them.
     pub(in crate::backend) fn check(&self, url: &Url) -> Result<(), HttpFailure> {
         let Some(host) = url.host() else {
-            return Err(HttpFailure::Refused("the address has no host: write `https://<host>`".to_owned()));
+            return Err(HttpFailure::new(
+                HttpFailureKind::Refused,
+                "the address has no host: write `https://<host>`",
+            ));
         };
         let plain_http = match url.scheme() {
             "https" => false,
             "http" => true,
             scheme => {
-                return Err(HttpFailure::Refused(format!(
-                    "`{scheme}` is not a scheme that is spoken here: use `https`"
-                )));
+                return Err(HttpFailure::new(
+                    HttpFailureKind::Refused,
+                    format!("`{scheme}` is not a scheme that is spoken here: use `https`"),
+                ));
             }
         };
         let refusal = match literal(url) {
@@ -208,7 +212,9 @@ impl AddressPolicy {
             None if self.rules.api_server.is_called(url) => Some(AddressRefusal::ApiServer),
             None => (plain_http && !self.allow_is_of_use()).then_some(AddressRefusal::PlainHttp),
         };
-        refusal.map_or(Ok(()), |refusal| Err(HttpFailure::Refused(refusal.words(&shown(&host)))))
+        refusal.map_or(Ok(()), |refusal| {
+            Err(HttpFailure::new(HttpFailureKind::Refused, refusal.words(&shown(&host))))
+        })
     }
 
     /// Whether any address may be called by plain http.
@@ -403,8 +409,9 @@ mod tests {
         let rules = AddressRules { allow: networks(ranges), api_server, ..AddressRules::default() };
         match (AddressPolicy::from(rules).check(&url), refusal) {
             (Ok(()), None) => {}
-            (Err(HttpFailure::Refused(message)), Some(words)) => {
-                assert!(message.contains(words), "{message}")
+            (Err(failure), Some(words)) => {
+                assert_eq!(failure.kind, HttpFailureKind::Refused, "{failure:?}");
+                assert!(failure.message.contains(words), "{failure:?}");
             }
             (outcome, _) => panic!("{outcome:?}"),
         }

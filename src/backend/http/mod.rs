@@ -44,7 +44,7 @@ pub use values::count_values;
 
 pub(super) use base_url::{base_url, base_url_with_query};
 pub(super) use client::HttpClient;
-pub(super) use failure::HttpFailure;
+pub(super) use failure::{HttpFailure, HttpFailureKind};
 pub(super) use path::{below, segment, without_query};
 pub(super) use redact::{Redactor, has_words, is_web_page, one_line};
 pub(super) use request::Request;
