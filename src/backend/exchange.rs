@@ -64,10 +64,10 @@ pub(super) trait Dialect: Copy + Display + Send + Sync + 'static {
         format!("{} answers {status}", self.host())
     }
 
-    /// Refuses an answer that does not come from the API itself.
+    /// Refuses an answer that comes from something in front of the API.
     ///
     /// # Errors
-    /// Where it comes from something in front of the API.
+    /// Where it does.
     fn check_answer(self, _response: &Response) -> Result<(), BackendError> {
         Ok(())
     }
@@ -115,8 +115,8 @@ pub(super) trait Session: Send + Sync + Sized {
         None
     }
 
-    /// Makes the called host, which is at a new address, prove that it is what the provider says. Returns a token
-    /// where that is the proof.
+    /// Lets the called host, which is at a new address, prove that it speaks the protocol of the provider. Returns a
+    /// token where that is the proof.
     ///
     /// The future is boxed because a proof is itself a call.
     ///

@@ -116,12 +116,12 @@ impl Dialect for CloudFoundryCall {
             404 => ErrorClass::Gone,
             408 => self.class_of_unknown(),
             422 if error.is_busy() => ErrorClass::Transient,
-            // It takes its keys with it.
+            // The space takes its keys with it.
             422 if error.code == BEING_DELETED && self != Self::Bind => ErrorClass::Transient,
             422 if error.is_about_unknown_instance() => ErrorClass::Gone,
             429 => ErrorClass::Throttled,
             400..500 => ErrorClass::Rejected,
-            // What was wrong was said before anything was asked of a broker: CredHub does not answer.
+            // The API rejects bad requests before it asks a broker, so this is a CredHub that does not answer.
             503 if self == Self::Details => ErrorClass::Transient,
             _ => self.class_of_unknown(),
         }

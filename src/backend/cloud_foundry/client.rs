@@ -1,4 +1,4 @@
-//! The calls that a key needs: check, bind, poll, fetch.
+//! Creates, polls and reads keys at one Cloud Foundry.
 
 use std::fmt;
 

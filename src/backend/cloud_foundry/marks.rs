@@ -147,7 +147,7 @@ pub(super) fn is_of_a_known_cluster(
     cluster == request.owner.cluster_id.as_deref() || cluster.is_some_and(|cluster| lost.contain(cluster))
 }
 
-/// Whether the key may be that of a restored ServiceKey, where the request is of one. A former UID alone proves nothing.
+/// Whether a restored ServiceKey may own the key; always true for any other ServiceKey. A former UID alone proves nothing.
 pub(super) fn may_be_inherited(key: &CredentialBinding, request: &KeyRequest, lost: &LostClusters) -> bool {
     request.restored.is_none_or(|Restored { login_is_own }| {
         is_of_a_known_cluster(key, request, lost) && (login_is_own || is_of_namesake(key, &request.owner))

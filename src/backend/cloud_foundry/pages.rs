@@ -22,7 +22,7 @@ use crate::backend::{
 /// In MiB. Five thousand keys with their labels and annotations.
 const LARGEST_PAGE: usize = 16;
 
-/// As many resources as a page has that is not asked for a size.
+/// The page size of a request that asks for none.
 const SMALLEST_PAGE: usize = 50;
 
 impl Exchange<'_, CloudFoundrySession> {

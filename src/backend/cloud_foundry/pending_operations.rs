@@ -777,6 +777,32 @@ pub(super) mod tests {
         assert!(budget.held() < 2000, "{}", budget.held());
     }
 
+    /// This decision needs a list, and no server.
+    #[rstest]
+    #[case::not_listed(&[], RemoteOperation::Bind, None)]
+    #[case::not_created_yet(&["in progress"], RemoteOperation::Bind, Some(BindingState::Making))]
+    #[case::created(&["succeeded"], RemoteOperation::Bind, Some(BindingState::Made))]
+    #[case::the_first_of_several(&["failed", "succeeded"], RemoteOperation::Bind, Some(BindingState::NotMade))]
+    #[case::not_deleted_yet(&["succeeded"], RemoteOperation::Unbind, Some(BindingState::Made))]
+    fn a_list_shows_how_work_stands(
+        #[case] states: &[&str],
+        #[case] work: RemoteOperation,
+        #[case] expected: Option<BindingState>,
+    ) {
+        let request = request(1);
+        let share = MemoryBudget::for_answers().share("a");
+        let listed = |state: &&str| serde_json::from_value(key(&request, state)).unwrap();
+        let items = states.iter().map(listed).map(|key| ListedKey { identity: request.identity, key });
+        let list = CompleteList { items: items.collect(), held: share.hold(|| {}) };
+        let listing = Listing::new(Instant::now(), HashSet::from([request.identity]), list);
+        let pending = PendingOperations::new();
+        pending.start(&request, work);
+        let state = pending.state_in(&listing, &request, work, &LostClusters::default(), &share);
+        assert_eq!(standing(&state), expected);
+        let is_created = work == RemoteOperation::Bind && expected == Some(BindingState::Made);
+        assert_eq!(pending.created_key(request.identity).is_some(), is_created);
+    }
+
     /// As a remote side may list it that was asked for less.
     #[test]
     fn what_was_not_asked_about_is_not_kept() {

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::faces::{embedded, is_metadata_service};
 
-/// Who wrote a provider, and so chose where the operator connects to.
+/// The author of a provider, who chose where the operator connects to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Author {
     /// An administrator, who wrote a `ClusterKeyProvider`.

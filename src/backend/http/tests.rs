@@ -285,7 +285,7 @@ async fn wrong_certificates(#[case] certificate: Certificate, #[case] trusted: b
 
 /// How a call of the next test fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fails {
+enum FailingCall {
     ConnectionRefused,
     NoTls,
     Untrusted,
@@ -299,25 +299,25 @@ enum Fails {
 #[tokio::test]
 async fn no_cause_holds_a_query_or_a_secret(
     #[values(
-        Fails::ConnectionRefused,
-        Fails::NoTls,
-        Fails::Untrusted,
-        Fails::CutBody,
-        Fails::NoHttp,
-        Fails::Redirected
+        FailingCall::ConnectionRefused,
+        FailingCall::NoTls,
+        FailingCall::Untrusted,
+        FailingCall::CutBody,
+        FailingCall::NoHttp,
+        FailingCall::Redirected
     )]
-    fails: Fails,
+    fails: FailingCall,
 ) {
     let redirect = "HTTP/1.1 307 Go\r\nlocation: https://a.example?key=hunter2\r\ncontent-length: 0\r\n\r\n";
     let mut url = match fails {
-        Fails::ConnectionRefused => test_server::nobody(),
-        Fails::NoTls => test_server::raw("HTTP/1.1 400 Bad Request\r\n\r\n", Then::Close).await,
-        Fails::Untrusted => test_server::tls(&Certificate::valid_for("127.0.0.1"), None).await,
-        Fails::CutBody => test_server::raw(TEN_BYTES, Then::Close).await,
-        Fails::NoHttp => test_server::raw("hunter2\r\n\r\n", Then::Close).await,
-        Fails::Redirected => test_server::raw(redirect, Then::Close).await,
+        FailingCall::ConnectionRefused => test_server::nobody(),
+        FailingCall::NoTls => test_server::raw("HTTP/1.1 400 Bad Request\r\n\r\n", Then::Close).await,
+        FailingCall::Untrusted => test_server::tls(&Certificate::valid_for("127.0.0.1"), None).await,
+        FailingCall::CutBody => test_server::raw(TEN_BYTES, Then::Close).await,
+        FailingCall::NoHttp => test_server::raw("hunter2\r\n\r\n", Then::Close).await,
+        FailingCall::Redirected => test_server::raw(redirect, Then::Close).await,
     };
-    if fails == Fails::NoTls {
+    if fails == FailingCall::NoTls {
         url.set_scheme("https").unwrap();
     }
     url.set_query(Some("secret=hunter2"));
@@ -330,7 +330,7 @@ async fn no_cause_holds_a_query_or_a_secret(
     for root in [&failure as &dyn Error, &error] {
         let causes: Vec<_> = successors(Some(root), |cause| (*cause).source()).collect();
         // The transport itself redirects nothing.
-        assert_eq!(causes.len() > 1, fails != Fails::Redirected, "{shown}");
+        assert_eq!(causes.len() > 1, fails != FailingCall::Redirected, "{shown}");
         causes.iter().for_each(|cause| shown.push_str(&format!(" {cause} {cause:?}")));
     }
     if let Some(cause) = &failure.source {

@@ -146,13 +146,13 @@ async fn allow(
     let mut exchange = api.for_key(IbmCloudCall::CreatePolicy, request);
     let response = exchange.send_json(Method::POST, POLICIES, &body).await?;
     match response.status {
-        // The conflict is with itself, as an earlier attempt made it.
+        // An earlier attempt created the same policy.
         StatusCode::CREATED | StatusCode::OK | StatusCode::CONFLICT => Ok(()),
         _ => Err(exchange.refused(&response).await),
     }
 }
 
-/// Deletes the service IDs of this name with their policies; says how many there were.
+/// Deletes the service IDs of this name with their policies, and returns how many there were.
 ///
 /// # Errors
 /// Anything but the confirmation that all are gone.

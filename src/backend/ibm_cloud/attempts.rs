@@ -16,7 +16,7 @@ use crate::{
     lifecycle::Identity,
 };
 
-/// How long the operator looks for a key at ever longer intervals. Then it waits for the end of [`IbmCloudConfig::SETTLING`](crate::backend::IbmCloudConfig::SETTLING).
+/// How long the operator looks for a key at ever longer intervals. Afterwards it waits for the end of `settling`.
 const CLOSE_LOOKS: Duration = Duration::from_secs(60);
 /// How long an attempt is remembered that nobody came back to.
 const LONGEST_MEMORY: Duration = Duration::from_secs(3600);

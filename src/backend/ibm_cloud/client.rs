@@ -1,4 +1,4 @@
-//! The calls that a key needs: check, bind, fetch.
+//! Creates and reads keys in one account.
 
 use std::fmt;
 

@@ -149,10 +149,7 @@ impl ResourceInstances {
         target: &ResourceSelector,
     ) -> Result<ResourceInstance, BackendError> {
         let seen = self.0.get(target, is_believed, || sight(api, target)).await?;
-        match &*seen.value {
-            ResourceLookup::Usable(instance) => Ok(instance.clone()),
-            unusable => Err(unusable_words(target, unusable)),
-        }
+        usable(target, &seen.value)
     }
 
     /// Whether the instance is known to be usable, without a request.
@@ -186,7 +183,7 @@ impl ResourceInstances {
     /// The account of an instance, whatever became of the instance.
     ///
     /// # Errors
-    /// [`ErrorClass::Gone`] where it is out of sight.
+    /// [`ErrorClass::Gone`] where the login does not see it.
     pub(super) async fn account(
         &self,
         api: IbmCloudApi<'_>,
@@ -204,7 +201,7 @@ impl ResourceInstances {
     }
 }
 
-/// The account of an instance that is out of sight, and is known to be gone.
+/// The account of an instance that the login does not see because the instance is gone.
 ///
 /// # Errors
 /// [`ErrorClass::Gone`] where that can't be told.
@@ -297,6 +294,16 @@ async fn named(
     api.anonymous(IbmCloudCall::Instances).first(most, INSTANCES, &filters, keep).await
 }
 
+/// The instance, where keys can be created for it.
+fn usable(target: &ResourceSelector, found: &ResourceLookup) -> Result<ResourceInstance, BackendError> {
+    match found {
+        ResourceLookup::Usable(instance) => Ok(instance.clone()),
+        ResourceLookup::Unusable(_) | ResourceLookup::Several(_) | ResourceLookup::Absent => {
+            Err(unusable_words(target, found))
+        }
+    }
+}
+
 fn unusable_words(target: &ResourceSelector, sighting: &ResourceLookup) -> BackendError {
     let (what, field) = match target {
         ResourceSelector::Id { field, id } => (format!("the instance `{id}`"), *field),
@@ -334,4 +341,49 @@ fn unusable_words(target: &ResourceSelector, sighting: &ResourceLookup) -> Backe
 
 fn rejected(message: impl Into<String>) -> BackendError {
     BackendError::new(ErrorClass::Rejected, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use ErrorClass::{Gone, Rejected, Transient};
+
+    #[rstest]
+    #[case("", None)]
+    #[case("active", None)]
+    #[case("provisioning", Some((Transient, "still being created")))]
+    #[case("pending_reclamation", Some((Gone, "restore it, or check `instance.name`")))]
+    #[case("removed", Some((Gone, "was deleted; create it, or check `instance.name`")))]
+    #[case("failed", Some((Rejected, "in the state `failed`")))]
+    fn keys_are_created_for_active_instances(
+        #[case] state: &str,
+        #[case] expected: Option<(ErrorClass, &str)>,
+    ) {
+        let instance = ResourceInstance {
+            guid: "i-1".to_owned(),
+            crn: "crn:v1:i-1".to_owned(),
+            name: "logs".to_owned(),
+            account_id: "a-1".to_owned(),
+            state: state.to_owned(),
+        };
+        let found = ResourceLookup::from_resource(instance.clone());
+        match (usable(&ResourceSelector::Name("logs".to_owned()), &found), expected) {
+            (Ok(found), None) => assert_eq!(found, instance),
+            (Err(error), Some((class, words))) => {
+                assert_eq!(error.class, class);
+                assert!(error.message.contains(words), "{error}");
+            }
+            (found, _) => panic!("{found:?}"),
+        }
+    }
+
+    #[test]
+    fn an_instance_that_is_absent_is_gone() {
+        let target = ResourceSelector::Id { field: "instance.id", id: "i-1".to_owned() };
+        let error = usable(&target, &ResourceLookup::Absent).unwrap_err();
+        assert_eq!(error.class, Gone);
+        assert!(error.message.ends_with("create it, or check `instance.id`"), "{error}");
+    }
 }

@@ -1,4 +1,4 @@
-//! The calls themselves: check, bind, fetch, unbind, poll.
+//! Creates, reads, revokes and polls keys at one broker.
 
 use std::fmt;
 

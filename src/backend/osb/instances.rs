@@ -34,7 +34,7 @@ fn is_believed(known: &CachedAnswer<Option<PlanRef>>) -> bool {
     known.since.elapsed() < if known.value.is_some() { BOUNDED_AGE } else { AGE_OF_DOUBT }
 }
 
-/// What has to be said of a key that may exist, and how long an operation on it may take.
+/// The plan of a key that may exist, and how long an operation on the key may take.
 pub(super) struct Existing {
     pub(super) place: PlanRef,
     pub(super) longest_operation: Option<Duration>,
@@ -59,7 +59,7 @@ impl InstancePlans {
         self.0.latest(&id.to_owned())?.value.as_ref().clone()
     }
 
-    /// The plan that a key is made for.
+    /// The plan of a new key.
     pub(super) async fn plan(
         &self,
         api: BrokerApi<'_>,
@@ -75,13 +75,13 @@ impl InstancePlans {
         Ok(resolve(api, &place).await??)
     }
 
-    /// The plan that a key is made for, where that is known without a request.
+    /// The plan of a new key, where that is known without a request.
     pub(super) fn known_plan(&self, api: BrokerApi<'_>, target: &BrokerTarget<'_>) -> Option<CatalogPlan> {
         let place = self.believed(target.instance_id).or_else(|| target.named.clone())?;
         api.session.catalog.believed()?.resolve(&place.offering, &place.plan).ok()
     }
 
-    /// The plan, where keys can be made for it.
+    /// The plan of a new key, where the broker creates keys for it.
     pub(super) async fn plan_of_keys(
         &self,
         api: BrokerApi<'_>,
@@ -103,10 +103,11 @@ impl InstancePlans {
         Ok(plan)
     }
 
-    /// What has to be said of a key that may exist; `None`: there is no such instance, and so there are no keys of it.
-    /// It must be possible to revoke a key when the broker has withdrawn the plan since (what is known is then taken
-    /// for the ids) and while it shows no catalog (the last one must do, where there was one).
-    /// Ids that were noted when the key was created need no catalog.
+    /// The plan of a key that may exist. `None` means that there is no such instance, and so no key of it.
+    ///
+    /// The operator must be able to revoke a key whose plan the broker has withdrawn: it then sends the names as ids. It
+    /// must also be able to while the broker shows no catalog: it then uses the last one. Ids that were noted when the key
+    /// was created need no catalog.
     pub(super) async fn existing(
         &self,
         api: BrokerApi<'_>,
@@ -126,15 +127,15 @@ impl InstancePlans {
         }))
     }
 
-    /// What else a key may be known by whose revocation was refused: the present plan of its instance, where the broker
-    /// tells it, which is certain, and what the user says.
+    /// Other plans of a key whose revocation was refused: the present plan of its instance, where the broker names it,
+    /// and the plan that the user names. Only the broker's is certain, which is the flag.
     pub(super) async fn other_places(
         &self,
         api: BrokerApi<'_>,
         target: &BrokerTarget<'_>,
         refused: &PlanRef,
     ) -> Vec<(PlanRef, bool)> {
-        // Asked anew: what is known of it was refused.
+        // The broker refused the plan that is cached.
         let present = self.present_place(api, target, |_| false).await;
         let said = self.existing_now(api, target).await.ok().flatten().map(|existing| existing.place);
         let said = said.filter(|said| present.as_ref() != Some(said)).map(|said| (said, false));
@@ -142,7 +143,7 @@ impl InstancePlans {
         places.filter(|(place, _)| place != refused).collect()
     }
 
-    /// Whether the broker says that the instance is of another plan than this one. That is kept for the next attempt.
+    /// Whether the broker says that the instance is of another plan than this one. The next attempt uses that plan.
     pub(super) async fn has_moved(
         &self,
         api: BrokerApi<'_>,
@@ -155,7 +156,7 @@ impl InstancePlans {
         plan.is_some_and(|plan| plan.ids() != *sent)
     }
 
-    /// What the instance is of by the broker's own word, where it gives that.
+    /// The plan of the instance that the broker itself names, where it names one.
     async fn present_place(
         &self,
         api: BrokerApi<'_>,
@@ -170,7 +171,7 @@ impl InstancePlans {
         known.value.as_ref().clone()
     }
 
-    /// The ids of a key whose credentials are to be read, and whether the broker shows them.
+    /// The ids to read a key with, and whether the broker shows its credentials.
     pub(super) async fn readable(
         &self,
         api: BrokerApi<'_>,
@@ -217,13 +218,13 @@ impl InstancePlans {
         }))
     }
 
-    /// What the instance is of; `None`: there is no such instance.
+    /// The plan of the instance. `None` means that there is no such instance.
     async fn place(
         &self,
         api: BrokerApi<'_>,
         target: &BrokerTarget<'_>,
     ) -> Result<Option<PlanRef>, BackendError> {
-        // What the broker said of an instance counts more than what the user did: it may have been moved since.
+        // The broker counts more than the user: the instance may have been moved since.
         if let Some(named) = &target.named {
             return Ok(self.believed(target.instance_id).or_else(|| Some(named.clone())));
         }
@@ -252,7 +253,7 @@ async fn request_instance(
     let response = exchange.ask(Method::GET, &paths::instance(target.instance_id), &[]).await?;
     match response.status {
         StatusCode::OK => exchange.read(&response, wire::place).map(Some),
-        // Said by the broker, and not by whatever stands before it.
+        // The broker says this, and not a gateway in front of it.
         StatusCode::NOT_FOUND | StatusCode::GONE if wire::is_object(exchange.body(&response)?) => Ok(None),
         _ => Err(exchange.refused(&response).await),
     }

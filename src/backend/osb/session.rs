@@ -19,7 +19,7 @@ use super::{
 };
 use crate::backend::{
     BackendError, KeyRequest,
-    exchange::{Authorization, RemoteApi, Session, unsendable},
+    exchange::{Authorization, Dialect, RemoteApi, Session, unsendable},
     http::{HttpClient, HttpFailure, Redactor, Request, base_url_with_query},
     token::Token,
 };
@@ -123,7 +123,6 @@ impl Session for BrokerSession {
     }
 
     fn advice(&self, call: BrokerCall, status: u16, refusal: &BrokerRefusal) -> Cow<'static, str> {
-        use crate::backend::exchange::Dialect;
         match (&self.login, status) {
             (Authorization::Tokens(_), 401) => TOKEN_REFUSED.into(),
             (Authorization::None | Authorization::Header(_) | Authorization::Tokens(_), 412) => format!(

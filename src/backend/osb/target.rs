@@ -3,7 +3,7 @@
 use super::paths;
 use crate::backend::{BackendError, ErrorClass, InstanceRef};
 
-/// What an instance is of: an offering and a plan of it, by name or id.
+/// An offering and a plan of it, by name or id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PlanRef {
     pub(super) offering: String,
@@ -13,7 +13,7 @@ pub(super) struct PlanRef {
 /// The fields of the instance that this API needs.
 pub(super) struct BrokerTarget<'a> {
     pub(super) instance_id: &'a str,
-    /// What the user says that it is of; `None`: the broker is asked.
+    /// The plan that the user names. Without one the operator asks the broker.
     pub(super) named: Option<PlanRef>,
 }
 
@@ -40,5 +40,52 @@ impl<'a> BrokerTarget<'a> {
         let plan = required(&instance.plan, "`instance.plan`; set it to the name or id of the plan")?;
         let named = PlanRef { offering: offering.to_owned(), plan: plan.to_owned() };
         Ok(Self { instance_id, named: Some(named) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn instance(id: &str, offering: Option<&str>, plan: Option<&str>) -> InstanceRef {
+        InstanceRef {
+            id: Some(id.to_owned()),
+            offering: offering.map(str::to_owned),
+            plan: plan.map(str::to_owned),
+            ..InstanceRef::default()
+        }
+    }
+
+    #[rstest]
+    #[case::by_names(Some("db"), Some("small"), Some(("db", "small")))]
+    #[case::by_its_id_alone(None, None, None)]
+    #[case::by_empty_names(Some(""), Some(""), None)]
+    fn an_instance_may_name_its_plan(
+        #[case] offering: Option<&str>,
+        #[case] plan: Option<&str>,
+        #[case] expected: Option<(&str, &str)>,
+    ) {
+        let instance = instance("i-1", offering, plan);
+        let BrokerTarget { instance_id, named } = BrokerTarget::from_instance(&instance).ok().unwrap();
+        let named = named.as_ref().map(|PlanRef { offering, plan }| (offering.as_str(), plan.as_str()));
+        assert_eq!((instance_id, named), ("i-1", expected));
+    }
+
+    #[rstest]
+    #[case::no_id("", None, None, "`instance.id`")]
+    #[case::no_plan("i-1", Some("db"), None, "`instance.plan`")]
+    #[case::no_offering("i-1", None, Some("small"), "`instance.offering`")]
+    fn an_instance_that_names_half_of_it_is_refused(
+        #[case] id: &str,
+        #[case] offering: Option<&str>,
+        #[case] plan: Option<&str>,
+        #[case] field: &str,
+    ) {
+        let instance = instance(id, offering, plan);
+        let error = BrokerTarget::from_instance(&instance).err().unwrap();
+        assert_eq!(error.class, ErrorClass::Rejected);
+        assert!(error.message.contains(field), "{error}");
     }
 }
