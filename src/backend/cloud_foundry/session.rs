@@ -96,7 +96,7 @@ impl CloudFoundrySession {
     /// Asks where everything is, whatever is known.
     ///
     /// # Errors
-    /// As for [`Session::links`].
+    /// As for [`CloudFoundrySession::links`].
     pub(super) async fn check(&self, http: &HttpClient) -> Result<(), BackendError> {
         self.links.get(|_| false, || self.discover(http)).await.map(drop)
     }

@@ -67,7 +67,7 @@ pub(in crate::backend) struct HttpClient {
 
 impl HttpClient {
     /// # Errors
-    /// [`ErrorClass::Rejected`], where certificates or the proxy of the environment can't be used.
+    /// [`ErrorClass::Rejected`](crate::backend::ErrorClass::Rejected), where certificates or the proxy of the environment can't be used.
     pub(in crate::backend) fn new(config: &HttpConfig) -> Result<Self, BackendError> {
         Self::in_environment(config, |name| std::env::var(name).ok())
     }
@@ -94,7 +94,7 @@ impl HttpClient {
     /// Whether a URL may be called at all, as far as that can be told without resolving its name.
     ///
     /// # Errors
-    /// [`Failure::Refused`], with what to do about it.
+    /// [`HttpFailureKind::Refused`], with what to do about it.
     pub(in crate::backend) fn check(&self, url: &Url) -> Result<(), HttpFailure> {
         self.addresses.check(url)
     }
@@ -134,10 +134,10 @@ impl HttpClient {
     /// the kept one that it went out on and the request is a GET, PUT or DELETE.
     ///
     /// # Errors
-    /// A [`Failure`] where no status came back, or that of a redirect, which is never followed: it would carry
-    /// login and parameters to where nobody meant them to go. [`Failure::Unproved`], where nothing was sent because the
-    /// place has not [proved](Request::proving) yet what it is; and [`Failure::Withheld`], where this request did not
-    /// prove it.
+    /// An [`HttpFailure`] where no status came back, or that of a redirect. The client follows none: it would carry login
+    /// and parameters to a host that the provider does not name. [`HttpFailureKind::Unproved`], where nothing was sent
+    /// because the host has not [proved](Request::proving) yet what it is; and [`HttpFailureKind::Withheld`], where this
+    /// request did not prove it.
     pub(in crate::backend) async fn send(&self, request: Request) -> Result<Response, HttpFailure> {
         self.check(&request.url)?;
         let way = self.ways.to(&request.url).map_err(refused)?;

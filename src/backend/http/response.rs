@@ -51,8 +51,8 @@ impl Response {
     /// The body, at most as much of it as the request admits.
     ///
     /// # Errors
-    /// [`Failure::MaybeSent`], where the body was cut or did not end in time; [`Failure::Unusable`], where it is too
-    /// large.
+    /// [`MaybeSent`](super::HttpFailureKind::MaybeSent), where the body was cut or did not end in time;
+    /// [`Excessive`](super::HttpFailureKind::Excessive), where it is too large.
     pub(in crate::backend) fn body(&self) -> Result<&[u8], HttpFailure> {
         self.body.as_ref().map(|body| body.bytes.as_slice()).map_err(Clone::clone)
     }
