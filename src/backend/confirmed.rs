@@ -3,11 +3,9 @@
 //! Ids that are stored elsewhere may have been written by anybody. An id in here was read from an answer of the remote
 //! side that showed the mark beside it, so a call by this id can't hit the key of somebody else.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::{BTreeMap, HashMap};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -106,7 +104,7 @@ impl ConfirmedKeys {
     }
 
     fn lock(&self) -> MutexGuard<'_, KnownKeys> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -1,12 +1,15 @@
 //! Failures of remote sides, each classified once, where it is met.
 
-use std::time::Duration;
+use std::{error::Error, sync::Arc, time::Duration};
 
 pub use crate::lifecycle::ErrorClass;
 use crate::lifecycle::first_bytes;
 
 /// The most bytes of a message. Statuses, Events and logs repeat it, and remote sides choose parts of it.
 const LONGEST_MESSAGE: usize = 4 << 10;
+
+/// An error that others keep as their source. It holds no query of a URL and no secret.
+pub(super) type Cause = Arc<dyn Error + Send + Sync>;
 
 /// A failure of a call to a remote side, in words for the person who reads it at night.
 ///
@@ -23,6 +26,8 @@ pub struct BackendError {
     pub retry_after: Option<Duration>,
     /// Whether a token server refused the login itself. See [`LOGIN_PAUSE`].
     pub refuses_login: bool,
+    /// The error of the transport. No status shows it.
+    pub source: Option<Cause>,
 }
 
 /// How long the operator waits after a token server refused a login for the first time: a new API key may not be known
@@ -41,7 +46,7 @@ impl BackendError {
         if message.len() > LONGEST_MESSAGE {
             message = format!("{}…", first_bytes(&message, LONGEST_MESSAGE));
         }
-        Self { class, message, retry_after: None, refuses_login: false }
+        Self { class, message, retry_after: None, refuses_login: false, source: None }
     }
 
     /// The same, where the remote side asked to be left alone for a while.

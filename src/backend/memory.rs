@@ -15,10 +15,11 @@ use std::{
     cmp::Reverse,
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::Notify,
     time::{Instant, timeout, timeout_at},
@@ -169,6 +170,7 @@ impl MemoryBudget {
     }
 
     /// Bytes that are held now.
+    #[cfg(test)]
     #[must_use]
     pub fn held(&self) -> usize {
         self.0.lock().total
@@ -210,7 +212,7 @@ impl MemoryShare {
         let cell: Weak<Mutex<Option<(HeldMemory, T)>>> = Arc::downgrade(&kept.0);
         self.when_asked(id, move || {
             if let Some(cell) = cell.upgrade() {
-                let given_up = cell.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let given_up = cell.lock().take();
                 drop(given_up);
             }
         });
@@ -378,14 +380,14 @@ impl<T: Clone> Kept<T> {
     /// The thing, unless it had to make room for others.
     #[must_use]
     pub fn get(&self) -> Option<T> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.0.lock();
         kept.as_ref().map(|(_, thing)| thing.clone())
     }
 }
 
 impl Pool {
     fn lock(&self) -> MutexGuard<'_, HeldTotals> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock()
     }
 }
 

@@ -6,8 +6,11 @@ mod bounded;
 mod cloud_foundry;
 mod confirmed;
 mod error;
+mod exchange;
 mod http;
 mod ibm_cloud;
+#[cfg(test)]
+mod import_tests;
 mod key;
 mod memory;
 mod osb;
@@ -24,9 +27,8 @@ use tokio::time::Instant;
 pub use cloud_foundry::{CloudFoundry, CloudFoundryConfig, CloudFoundryLogin};
 pub use error::{BackendError, ErrorClass, FIRST_LOGIN_PAUSE, LOGIN_PAUSE};
 pub use http::{
-    AddressPolicy, AddressRules, ApiServer, Author, CallOutcome, ClientCertificate, HttpConfig, InvalidHost,
-    InvalidNetwork, NamedHost, Names, Network, ObservedCall, Observer, ProviderScope, RemoteShares,
-    RequestLimits, count_values, without_secrets,
+    AddressPolicy, AddressRules, ApiServer, Author, CallOutcome, ClientCertificate, HttpConfig, NamedHost,
+    Names, Network, ObservedCall, Observer, RemoteShares, RequestLimits, count_values, without_secrets,
 };
 pub use ibm_cloud::{IbmCloud, IbmCloudConfig, IbmCloudLogin, Profile};
 pub use key::{
@@ -34,7 +36,7 @@ pub use key::{
     KeyRequest, KeyRole, KnownSecrets, LostClusters, Owner, Parameters, PlanIds, PlanView, Progress,
     RemoteOperation, Restored, ServiceIdAccess, SpaceLimit, Unbound,
 };
-pub use memory::{HeldMemory, Kept, MemoryBudget, MemoryShare, NoRoom};
+pub use memory::{Kept, MemoryBudget, MemoryShare};
 pub use osb::{ApiVersion, Auth as BrokerAuth, BindResourceObject, Broker, BrokerConfig};
 pub use pages::CompleteList;
 pub use token::ClientCredentials;

@@ -143,6 +143,18 @@ pub(super) trait Lists: Send {
     }
 }
 
+/// Reads a whole list.
+///
+/// # Errors
+/// Those of [`read`].
+pub(super) async fn read_whole<T: DeserializeOwned, K: Weight>(
+    pages: &mut (impl PagedList + Send),
+    share: &MemoryShare,
+    keep: impl Fn(T) -> Option<K>,
+) -> Result<CompleteList<K>, BackendError> {
+    read(pages, share, ReadExtent::Whole, keep).await
+}
+
 /// Reads a list. `keep` is called twice for each item: to count what it keeps, and to keep it. Each page is dropped
 /// before the next one is requested. The whole list is given up where another share needs its room, whatever it waits
 /// for.

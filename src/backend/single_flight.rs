@@ -4,15 +4,11 @@
 //! takes what comes, also a failure, and does not ask the same again. A caller that is dropped while it asks leaves
 //! its turn to the next one.
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
-    sync::{Mutex, watch},
+    sync::{Mutex as TurnMutex, watch},
     time::Instant,
 };
 
@@ -24,7 +20,7 @@ use super::{
 /// The last answer, and whose turn it is to ask for another.
 pub(super) struct SingleFlight<T> {
     latest: Arc<watch::Sender<Option<CachedAnswer<T>>>>,
-    turn: Mutex<Option<CachedFailure>>,
+    turn: TurnMutex<Option<CachedFailure>>,
     /// How long a failure is also told to those who come after it.
     kept: fn(&BackendError) -> Duration,
     /// The room that an answer takes, where it counts.
@@ -45,7 +41,7 @@ impl<T> Clone for CachedAnswer<T> {
 
 /// Answers to the same question about many things. A failure is told only to those who waited for it.
 pub(super) struct SingleFlightMap<K, T> {
-    answers: SyncMutex<HashMap<K, Arc<SingleFlight<T>>>>,
+    answers: Mutex<HashMap<K, Arc<SingleFlight<T>>>>,
     /// The most bytes that they take together.
     largest: usize,
 }
@@ -60,7 +56,7 @@ where
 {
     /// Answers that take so many bytes together. The oldest ones are forgotten for a new one.
     pub(super) fn in_bytes(largest: usize) -> Self {
-        Self { answers: SyncMutex::default(), largest }
+        Self { answers: Mutex::default(), largest }
     }
 
     /// As [`SingleFlight::get`], about one of them.
@@ -120,7 +116,7 @@ where
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<SingleFlight<T>>>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.answers.lock()
     }
 
     /// The last answer about one of them, however old.
@@ -145,12 +141,12 @@ impl<T: Send + Sync + 'static> SingleFlight<T> {
     /// who come later.
     pub(super) fn kept(kept: fn(&BackendError) -> Duration) -> Self {
         let latest = Arc::new(watch::Sender::new(None));
-        Self { latest, turn: Mutex::default(), kept, held: |_| None }
+        Self { latest, turn: TurnMutex::default(), kept, held: |_| None }
     }
 
     /// The same where asking has failed before.
     pub(super) fn failed(self, error: BackendError) -> Self {
-        Self { turn: Mutex::new(Some(CachedFailure { at: Instant::now(), error })), ..self }
+        Self { turn: TurnMutex::new(Some(CachedFailure { at: Instant::now(), error })), ..self }
     }
 
     /// The same for answers that count. They are forgotten where others need their room.

@@ -1,16 +1,12 @@
 //! Small servers on 127.0.0.1 for the tests of the backends, among them some that no library would let misbehave.
 
-use std::{
-    collections::VecDeque,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     http::{Method, StatusCode, Uri, header::CONNECTION},
 };
+use parking_lot::Mutex;
 use rustls::{ServerConfig, pki_types::PrivateKeyDer, server::WebPkiClientVerifier};
 use serde_json::Value;
 use tokio::{
@@ -102,12 +98,12 @@ pub(super) async fn scripted(script: &[Does]) -> (Url, Arc<Mutex<Vec<usize>>>) {
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let (script, counts) = (Arc::clone(&script), Arc::clone(&counted));
-            let connection = counts.lock().unwrap().len();
-            counts.lock().unwrap().push(0);
+            let connection = counts.lock().len();
+            counts.lock().push(0);
             tokio::spawn(async move {
                 while read_request(&mut stream).await {
-                    counts.lock().unwrap()[connection] += 1;
-                    let next = script.lock().unwrap().pop_front();
+                    counts.lock()[connection] += 1;
+                    let next = script.lock().pop_front();
                     let Does::Answers(status, body) = next.unwrap_or(Does::Answers(200, "{}")) else {
                         return;
                     };

@@ -2,8 +2,14 @@
 
 use std::fmt;
 
-use super::wire::CloudFoundryError;
-use crate::backend::ErrorClass;
+use reqwest::StatusCode;
+
+use super::wire::{self, CloudFoundryError};
+use crate::backend::{
+    Backend, BackendError, ErrorClass,
+    exchange::Dialect,
+    http::{Redactor, Response},
+};
 
 /// Which call of the API was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +50,25 @@ impl fmt::Display for CloudFoundryCall {
 }
 
 impl CloudFoundryCall {
-    /// The path of the call, without ids.
-    pub(super) const fn route(self) -> &'static str {
+    /// Whether it asks for what every API has.
+    const fn is_always_there(self) -> bool {
+        matches!(self, Self::Discovery | Self::Organization | Self::Space | Self::Keys)
+    }
+}
+
+/// Codes of errors that have a cause of their own.
+const INSUFFICIENT_SCOPE: u64 = 10007;
+const ORGANIZATION_SUSPENDED: u64 = 10017;
+const SPACE_SUSPENDED: u64 = 10019;
+const BEING_DELETED: u64 = 10020;
+
+impl Dialect for CloudFoundryCall {
+    type Refusal = CloudFoundryError;
+
+    const KIND: &'static str = Backend::CLOUD_FOUNDRY;
+    const REMEDY: &'static str = "ask the operator of the Cloud Foundry";
+
+    fn route(self) -> &'static str {
         match self {
             Self::Discovery => "/",
             Self::Organization => "/v3/organizations",
@@ -60,97 +83,116 @@ impl CloudFoundryCall {
         }
     }
 
-    /// What is left of a call whose effect is unknown: a key that was made is found again by its name.
-    pub(super) const fn class_of_unknown(self) -> ErrorClass {
+    fn host(self) -> &'static str {
+        "the API"
+    }
+
+    /// A key that was created is found again by its name.
+    fn class_of_unknown(self) -> ErrorClass {
         match self {
             Self::Bind => ErrorClass::Unsure,
             _ => ErrorClass::Transient,
         }
     }
 
-    /// Whether it asks for what every API has.
-    const fn is_always_there(self) -> bool {
-        matches!(self, Self::Discovery | Self::Organization | Self::Space | Self::Keys)
+    fn shows_credentials(self) -> bool {
+        matches!(self, Self::Details)
+    }
+
+    fn read_refusal(body: &[u8]) -> CloudFoundryError {
+        CloudFoundryError::read(body)
+    }
+
+    fn error_text(refusal: &CloudFoundryError) -> Option<&str> {
+        Some(refusal.detail.as_str()).filter(|text| !text.trim().is_empty())
+    }
+
+    fn class(self, status: u16, error: &CloudFoundryError) -> ErrorClass {
+        match status {
+            200..300 if self == Self::Bind => ErrorClass::Unsure,
+            200..300 => ErrorClass::Unexpected,
+            401 | 403 => ErrorClass::Forbidden,
+            404 if self.is_always_there() => ErrorClass::Unexpected,
+            404 => ErrorClass::Gone,
+            408 => self.class_of_unknown(),
+            422 if error.is_busy() => ErrorClass::Transient,
+            // The space takes its keys with it.
+            422 if error.code == BEING_DELETED && self != Self::Bind => ErrorClass::Transient,
+            422 if error.is_about_unknown_instance() => ErrorClass::Gone,
+            429 => ErrorClass::Throttled,
+            400..500 => ErrorClass::Rejected,
+            // The API rejects bad requests before it asks a broker, so this is a CredHub that does not answer.
+            503 if self == Self::Details => ErrorClass::Transient,
+            _ => self.class_of_unknown(),
+        }
+    }
+
+    fn advice(self, status: u16, error: &CloudFoundryError) -> &'static str {
+        match status {
+            400 if error.is_about_page_size() => {
+                "the API lists no more keys than that; ask the operator of the Cloud Foundry to raise \
+                 `renderer.max_total_results`"
+            }
+            403 if error.code == INSUFFICIENT_SCOPE => {
+                "the login lacks the scope `cloud_controller.write`, or `cloud_controller.read`; ask the operator of its UAA"
+            }
+            403 if error.code == ORGANIZATION_SUSPENDED => {
+                "ask an administrator of the Cloud Foundry to activate the organization again"
+            }
+            403 if error.code == SPACE_SUSPENDED => {
+                "ask an administrator of the Cloud Foundry to activate the space again"
+            }
+            403 if matches!(
+                self,
+                Self::Bind | Self::Unbind | Self::Release | Self::Adopt | Self::Mark | Self::Details
+            ) =>
+            {
+                "the login needs the role Space Developer in the instance's space, and the scope `cloud_controller.write`"
+            }
+            403 => {
+                "the login may not do this; it needs the role Space Developer in the instance's space, and the scopes \
+                 `cloud_controller.read` and `cloud_controller.write`"
+            }
+            404 if self == Self::Discovery => "check that `apiUrl` is the API's base address, without `/v3`",
+            404 if self == Self::Bind => "check `instance`, and that the login may see it",
+            422 if error.code == BEING_DELETED => "its instances and their keys go with it",
+            422 if error.says("unknown field \"metadata\"") => {
+                "the API refuses labels as a Korifi does, and its root document does not say that it is one; ask its operator"
+            }
+            422 if error.is_busy() => "it is tried again when that is over",
+            422 if error.is_about_unknown_instance() => "check `instance`, and that the login may see it",
+            422 if error.says("exceeded") => {
+                "delete keys that nobody needs, or ask for a larger quota (`service-keys` of the space or organization)"
+            }
+            422 if error.says("does not allow bindings") => "choose an instance of another plan",
+            429 => "it asks for fewer requests; lower `limits` if this lasts",
+            503 if self == Self::Details => "the credentials can't be read there just now",
+            _ => "",
+        }
+    }
+
+    /// A router that knows no way to the API answers 404, as the API does for a key that is gone.
+    fn check_answer(self, response: &Response) -> Result<(), BackendError> {
+        let is_unknown = response.status == StatusCode::NOT_FOUND;
+        if is_unknown && !response.body().is_ok_and(wire::is_json) {
+            return Err(unreachable(self, response, &Redactor::default()));
+        }
+        Ok(())
     }
 }
 
-/// Codes of errors that have a cause of their own.
-const INSUFFICIENT_SCOPE: u64 = 10007;
-const ORGANIZATION_SUSPENDED: u64 = 10017;
-const SPACE_SUSPENDED: u64 = 10019;
-const BEING_DELETED: u64 = 10020;
-
-/// The class of an answer that is not the success of its call.
-pub(super) fn class(call: CloudFoundryCall, status: u16, error: &CloudFoundryError) -> ErrorClass {
-    match status {
-        200..300 if call == CloudFoundryCall::Bind => ErrorClass::Unsure,
-        200..300 => ErrorClass::Unexpected,
-        401 | 403 => ErrorClass::Forbidden,
-        404 if call.is_always_there() => ErrorClass::Unexpected,
-        404 => ErrorClass::Gone,
-        408 => call.class_of_unknown(),
-        422 if error.is_busy() => ErrorClass::Transient,
-        // It takes its keys with it.
-        422 if error.code == BEING_DELETED && call != CloudFoundryCall::Bind => ErrorClass::Transient,
-        422 if error.is_about_unknown_instance() => ErrorClass::Gone,
-        429 => ErrorClass::Throttled,
-        400..500 => ErrorClass::Rejected,
-        // What was wrong was said before anything was asked of a broker: CredHub does not answer.
-        503 if call == CloudFoundryCall::Details => ErrorClass::Transient,
-        _ => call.class_of_unknown(),
-    }
-}
-
-/// What to do about such an answer; empty where it is simply tried again, or where the API's own words must do.
-pub(super) fn advice(call: CloudFoundryCall, status: u16, error: &CloudFoundryError) -> &'static str {
-    match status {
-        400 if error.is_about_page_size() => {
-            "the API lists no more keys than that; ask the operator of the Cloud Foundry to raise \
-             `renderer.max_total_results`"
-        }
-        403 if error.code == INSUFFICIENT_SCOPE => {
-            "the login lacks the scope `cloud_controller.write`, or `cloud_controller.read`; ask the operator of its UAA"
-        }
-        403 if error.code == ORGANIZATION_SUSPENDED => {
-            "ask an administrator of the Cloud Foundry to activate the organization again"
-        }
-        403 if error.code == SPACE_SUSPENDED => {
-            "ask an administrator of the Cloud Foundry to activate the space again"
-        }
-        403 if matches!(
-            call,
-            CloudFoundryCall::Bind
-                | CloudFoundryCall::Unbind
-                | CloudFoundryCall::Release
-                | CloudFoundryCall::Adopt
-                | CloudFoundryCall::Mark
-                | CloudFoundryCall::Details
-        ) =>
-        {
-            "the login needs the role Space Developer in the instance's space, and the scope `cloud_controller.write`"
-        }
-        403 => {
-            "the login may not do this; it needs the role Space Developer in the instance's space, and the scopes \
-             `cloud_controller.read` and `cloud_controller.write`"
-        }
-        404 if call == CloudFoundryCall::Discovery => {
-            "check that `apiUrl` is the API's base address, without `/v3`"
-        }
-        404 if call == CloudFoundryCall::Bind => "check `instance`, and that the login may see it",
-        422 if error.code == BEING_DELETED => "its instances and their keys go with it",
-        422 if error.says("unknown field \"metadata\"") => {
-            "the API refuses labels as a Korifi does, and its root document does not say that it is one; ask its operator"
-        }
-        422 if error.is_busy() => "it is tried again when that is over",
-        422 if error.is_about_unknown_instance() => "check `instance`, and that the login may see it",
-        422 if error.says("exceeded") => {
-            "delete keys that nobody needs, or ask for a larger quota (`service-keys` of the space or organization)"
-        }
-        422 if error.says("does not allow bindings") => "choose an instance of another plan",
-        429 => "it asks for fewer requests; lower `limits` if this lasts",
-        503 if call == CloudFoundryCall::Details => "the credentials can't be read there just now",
-        _ => "",
-    }
+/// An answer of the router in front of the API, which did not get the request.
+pub(super) fn unreachable(call: CloudFoundryCall, response: &Response, redactor: &Redactor) -> BackendError {
+    let said = if response.is_of_a_router() {
+        "it knows no such route".to_owned()
+    } else {
+        redactor.quote(response.body().unwrap_or_default())
+    };
+    let message = format!(
+        "{call} failed: Cloud Foundry is not reachable behind its router, which answers {}: {said}",
+        response.status.as_u16()
+    );
+    BackendError::new(ErrorClass::Transient, message).retry_after(response.retry_after)
 }
 
 #[cfg(test)]
@@ -185,7 +227,7 @@ mod tests {
     fn classifies(#[case] status: u16, #[case] detail: &str, #[case] expected: [ErrorClass; 4]) {
         let error = CloudFoundryError { code: 10008, detail: detail.to_owned() };
         let calls = [CloudFoundryCall::Keys, CloudFoundryCall::Bind, CloudFoundryCall::Details, CloudFoundryCall::Unbind];
-        assert_eq!(calls.map(|call| class(call, status, &error)), expected);
+        assert_eq!(calls.map(|call| call.class(status, &error)), expected);
     }
 
     #[rstest]
@@ -200,7 +242,7 @@ mod tests {
     #[case(422, 10020, "its instances and their keys go with it")]
     fn some_codes_have_a_cause_of_their_own(#[case] status: u16, #[case] code: u64, #[case] words: &str) {
         let error = CloudFoundryError { code, detail: "The space is being deleted".to_owned() };
-        let said = advice(CloudFoundryCall::Bind, status, &error);
+        let said = CloudFoundryCall::Bind.advice(status, &error);
         assert!(said.contains(words), "{said}");
     }
 
@@ -208,7 +250,7 @@ mod tests {
     fn a_space_that_is_being_deleted_takes_its_keys_with_it() {
         let error =
             CloudFoundryError { code: BEING_DELETED, detail: "The space is being deleted".to_owned() };
-        assert_eq!(class(CloudFoundryCall::Bind, 422, &error), Rejected);
-        assert_eq!(class(CloudFoundryCall::Unbind, 422, &error), Transient);
+        assert_eq!(CloudFoundryCall::Bind.class(422, &error), Rejected);
+        assert_eq!(CloudFoundryCall::Unbind.class(422, &error), Transient);
     }
 }

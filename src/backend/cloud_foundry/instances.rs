@@ -6,17 +6,16 @@ use reqwest::{Method, StatusCode};
 use tokio::time::Instant;
 
 use super::{
-    call::Exchange,
     classify::CloudFoundryCall,
-    foundry::CloudFoundry,
-    wire::{LastOperation, NamedResource, ServiceInstance},
+    session::CloudFoundryApi,
+    wire::{self, LastOperation, NamedResource, ServiceInstance, listed},
 };
 use crate::backend::{
     BackendError, ErrorClass, InstanceRef, KeyRequest, SpaceLimit,
     http::segment,
     memory::Weight,
     pages::Lists,
-    single_flight::{CachedAnswer, SingleFlightMap},
+    single_flight::{CachedAnswer, SingleFlight, SingleFlightMap},
 };
 
 /// How long it is believed what an instance is, and where a space is.
@@ -107,8 +106,15 @@ impl Weight for LocatedInstance {
     }
 }
 
-/// What is known of instances, each asked for by one caller for all who need the same.
-pub(super) type SpaceInstances = SingleFlightMap<InstanceSelector, LocatedInstance>;
+/// The instances of a provider. One caller looks an instance up for all that need it.
+pub(super) struct SpaceInstances {
+    /// Where instances are looked up by name.
+    pub(super) home: Option<SpaceRef>,
+    /// Whether instances that are named by GUID have to be there.
+    confines_ids: bool,
+    space: SingleFlight<String>,
+    known: SingleFlightMap<InstanceSelector, LocatedInstance>,
+}
 
 /// What bounds the spaces of instances that a ServiceKey may name.
 #[derive(Clone, Copy, Debug)]
@@ -125,21 +131,37 @@ fn is_believed(known: &CachedAnswer<LocatedInstance>) -> bool {
     known.since.elapsed() < if certain { BOUNDED_AGE } else { AGE_OF_DOUBT }
 }
 
-impl CloudFoundry {
+impl SpaceInstances {
+    /// Keeps look-ups that take so many bytes.
+    pub(super) fn new(home: Option<SpaceRef>, confines_ids: bool, largest: usize) -> Self {
+        Self {
+            home,
+            confines_ids,
+            space: SingleFlight::kept(|_| Duration::ZERO),
+            known: SingleFlightMap::in_bytes(largest),
+        }
+    }
+
+    /// A look-up of this instance is out of date.
+    pub(super) fn forget(&self, target: &InstanceSelector) {
+        self.known.forget(target);
+    }
+
     /// The GUID of an instance that keys can be made for, within the bounds that the provider sets.
     ///
     /// # Errors
     /// Why none can be made, or what keeps that from being known. An instance out of bounds is told like one that is
     /// not there: which instances other spaces have is nothing to learn from it.
-    pub(super) async fn instance(
+    pub(super) async fn resolve(
         &self,
+        api: CloudFoundryApi<'_>,
         target: &InstanceSelector,
         limit: Option<&SpaceLimit>,
     ) -> Result<String, BackendError> {
-        let seen = self.instances.get(target, is_believed, || self.sight(target)).await?;
+        let seen = self.known.get(target, is_believed, || self.sight(api, target)).await?;
         let LocatedInstance { sighting, space } = &*seen.value;
         let bounds = self.bounds(target, limit);
-        if !self.admits(bounds, space.as_deref()).await? {
+        if !self.admits(api, bounds, space.as_deref()).await? {
             return Err(self.unusable(target, &InstanceLookup::Absent, bounds));
         }
         match sighting {
@@ -150,7 +172,7 @@ impl CloudFoundry {
 
     /// Whether the instance is known to be usable and within the bounds, without a request.
     pub(super) fn is_known_usable(&self, target: &InstanceSelector, limit: Option<&SpaceLimit>) -> bool {
-        let Some(seen) = self.instances.latest(target).filter(is_believed) else { return false };
+        let Some(seen) = self.known.latest(target).filter(is_believed) else { return false };
         let LocatedInstance { sighting, space } = &*seen.value;
         let is_within = match self.bounds(target, limit) {
             None => true,
@@ -182,6 +204,7 @@ impl CloudFoundry {
 
     async fn admits(
         &self,
+        api: CloudFoundryApi<'_>,
         bounds: Option<SpaceBounds<'_>>,
         space: Option<&str>,
     ) -> Result<bool, BackendError> {
@@ -193,7 +216,7 @@ impl CloudFoundry {
             }
             // Each check of the provider looks it up again, so what is known is good however old it is.
             (Some(SpaceBounds::Home(_)), Some(space)) => {
-                let home = self.space.get(|_| true, || self.find_space()).await?;
+                let home = self.space.get(|_| true, || self.find_space(api)).await?;
                 *home.value == space
             }
         })
@@ -205,41 +228,37 @@ impl CloudFoundry {
     /// # Errors
     /// [`ErrorClass::Gone`] where that can't be told: an instance that is out of sight may be gone, with its keys, or
     /// the login may have lost its role. One that can only be in a space which is in sight is gone.
-    pub(super) async fn is_in_sight(&self, request: &KeyRequest) -> Result<(), BackendError> {
+    pub(super) async fn is_in_sight(
+        &self,
+        api: CloudFoundryApi<'_>,
+        request: &KeyRequest,
+    ) -> Result<(), BackendError> {
         let target = InstanceSelector::from_instance(&request.instance)?;
         let asked = Instant::now();
         if let InstanceSelector::Name(_) = target {
             let newer = |known: &CachedAnswer<String>| known.since >= asked;
-            return self.space.get(newer, || self.find_space()).await.map(drop);
+            return self.space.get(newer, || self.find_space(api)).await.map(drop);
         }
         let newer = |known: &CachedAnswer<LocatedInstance>| known.since >= asked;
-        let seen = self.instances.get(&target, newer, || self.sight(&target)).await?;
+        let seen = self.known.get(&target, newer, || self.sight(api, &target)).await?;
         let LocatedInstance { sighting: InstanceLookup::Absent, space } = &*seen.value else { return Ok(()) };
         match space.as_ref().or(request.place.as_ref()) {
-            Some(space) if self.sees_space(space).await? => Ok(()),
+            Some(space) if sees_space(api, space).await? => Ok(()),
             // The provider admits instances of its space only, whatever names them.
             None if self.is_home(request) => {
                 let newer = |known: &CachedAnswer<String>| known.since >= asked;
-                self.space.get(newer, || self.find_space()).await.map(drop)
+                self.space.get(newer, || self.find_space(api)).await.map(drop)
             }
             _ => Err(self.unusable(&target, &InstanceLookup::Absent, None)),
         }
     }
 
     /// The GUID of the space of an instance that is named by its own, where it was looked up before.
-    pub fn space_of_instance(&self, instance: &InstanceRef) -> Option<String> {
+    pub(super) fn space_of(&self, instance: &InstanceRef) -> Option<String> {
         let target = InstanceSelector::from_instance(instance)
             .ok()
             .filter(|target| matches!(target, InstanceSelector::Guid(_)))?;
-        self.instances.latest(&target)?.value.space.clone()
-    }
-
-    /// Whether the login sees the space of this GUID.
-    async fn sees_space(&self, guid: &str) -> Result<bool, BackendError> {
-        let query = [("guids", &*listed(guid))];
-        let mut exchange = Exchange::anonymous(self, CloudFoundryCall::Space);
-        let found: Vec<NamedResource> = exchange.first(1, "/spaces", &query, Some).await?;
-        Ok(found.iter().any(|space| space.guid == guid))
+        self.known.latest(&target)?.value.space.clone()
     }
 
     /// Whether the instance of this key can be in the provider's space only.
@@ -301,17 +320,23 @@ impl CloudFoundry {
         BackendError::new(class, message)
     }
 
-    async fn sight(&self, target: &InstanceSelector) -> Result<LocatedInstance, BackendError> {
-        let mut exchange = Exchange::anonymous(self, CloudFoundryCall::Instance);
+    async fn sight(
+        &self,
+        api: CloudFoundryApi<'_>,
+        target: &InstanceSelector,
+    ) -> Result<LocatedInstance, BackendError> {
+        let mut exchange = api.anonymous(CloudFoundryCall::Instance);
         match target {
             InstanceSelector::Guid(guid) => {
                 let path = format!("/service_instances/{}", segment(guid));
                 let response = exchange.ask(Method::GET, &path, &[]).await?;
                 match response.status {
-                    StatusCode::OK => Ok(LocatedInstance::from_service_instance(exchange.read(&response)?)),
+                    StatusCode::OK => {
+                        Ok(LocatedInstance::from_service_instance(exchange.read(&response, wire::read)?))
+                    }
                     // It was in the same space as long as it was there.
                     StatusCode::NOT_FOUND => {
-                        let last = self.instances.latest(target);
+                        let last = self.known.latest(target);
                         let space = last.and_then(|last| last.value.space.clone());
                         Ok(LocatedInstance { sighting: InstanceLookup::Absent, space })
                     }
@@ -319,7 +344,7 @@ impl CloudFoundry {
                 }
             }
             InstanceSelector::Name(name) => {
-                let space = self.space().await?;
+                let space = self.space(api).await?;
                 let query = [("names", listed(name)), ("space_guids", listed(&space))];
                 let query = query.each_ref().map(|(name, value)| (*name, value.as_str()));
                 let mut found: Vec<ServiceInstance> =
@@ -338,26 +363,26 @@ impl CloudFoundry {
     ///
     /// # Errors
     /// [`ErrorClass::Rejected`], where it names none, or the login sees none of this name.
-    pub(super) async fn space(&self) -> Result<String, BackendError> {
+    async fn space(&self, api: CloudFoundryApi<'_>) -> Result<String, BackendError> {
         let recent = |known: &CachedAnswer<String>| known.since.elapsed() < BOUNDED_AGE;
-        Ok(self.space.get(recent, || self.find_space()).await?.value.as_ref().clone())
+        Ok(self.space.get(recent, || self.find_space(api)).await?.value.as_ref().clone())
     }
 
     /// Looks organization and space up, whatever is known, where the provider names them.
     ///
     /// # Errors
-    /// As for [`CloudFoundry::space`].
-    pub(super) async fn check_space(&self) -> Result<(), BackendError> {
+    /// As for [`SpaceInstances::space`].
+    pub(super) async fn check_space(&self, api: CloudFoundryApi<'_>) -> Result<(), BackendError> {
         if self.home.is_some() {
-            return self.space.get(|_| false, || self.find_space()).await.map(drop);
+            return self.space.get(|_| false, || self.find_space(api)).await.map(drop);
         }
         // Any call will do that shows whether the login is good.
-        let mut exchange = Exchange::anonymous(self, CloudFoundryCall::Organization);
+        let mut exchange = api.anonymous(CloudFoundryCall::Organization);
         let response = exchange.ask(Method::GET, "/organizations", &[("per_page", "1")]).await?;
         if response.status == StatusCode::OK { Ok(()) } else { Err(exchange.refused(&response).await) }
     }
 
-    async fn find_space(&self) -> Result<String, BackendError> {
+    async fn find_space(&self, api: CloudFoundryApi<'_>) -> Result<String, BackendError> {
         let Some(SpaceRef { organization, space }) = &self.home else {
             return Err(rejected(
                 "instances can be named by `name` only where the provider names `organization` and `space`; name it \
@@ -369,11 +394,11 @@ impl CloudFoundry {
                 "there is no {what} `{name}` that the login may see; check `{what}`, and the login's roles there"
             ))
         };
-        let mut exchange = Exchange::anonymous(self, CloudFoundryCall::Organization);
+        let mut exchange = api.anonymous(CloudFoundryCall::Organization);
         let query = [("names", &*listed(organization))];
         let found: Vec<NamedResource> = exchange.first(1, "/organizations", &query, Some).await?;
         let parent = found.first().ok_or_else(|| unknown("organization", organization))?;
-        let mut exchange = Exchange::anonymous(self, CloudFoundryCall::Space);
+        let mut exchange = api.anonymous(CloudFoundryCall::Space);
         let query = [("names", listed(space)), ("organization_guids", listed(&parent.guid))];
         let query = query.each_ref().map(|(name, value)| (*name, value.as_str()));
         let found: Vec<NamedResource> = exchange.first(1, "/spaces", &query, Some).await?;
@@ -396,9 +421,12 @@ impl LocatedInstance {
     }
 }
 
-/// A value of a filter that takes several, which commas part: each is encoded once more than the query itself.
-pub(super) fn listed(value: &str) -> String {
-    segment(value)
+/// Whether the login sees the space of this GUID.
+async fn sees_space(api: CloudFoundryApi<'_>, guid: &str) -> Result<bool, BackendError> {
+    let query = [("guids", &*listed(guid))];
+    let mut exchange = api.anonymous(CloudFoundryCall::Space);
+    let found: Vec<NamedResource> = exchange.first(1, "/spaces", &query, Some).await?;
+    Ok(found.iter().any(|space| space.guid == guid))
 }
 
 fn rejected(message: impl Into<String>) -> BackendError {

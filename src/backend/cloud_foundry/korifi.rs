@@ -7,12 +7,10 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use super::{
-    call::Exchange,
     classify::CloudFoundryCall,
-    foundry::{CloudFoundry, KEYS},
-    instances::listed,
+    client::CloudFoundry,
     marks,
-    wire::{BindingState, CredentialBinding},
+    wire::{BindingState, CredentialBinding, KEYS, listed},
 };
 use crate::backend::{
     Accepted, BackendError, ErrorClass, KeyRequest, RemoteOperation,
@@ -51,7 +49,7 @@ impl CloudFoundry {
     /// # Errors
     /// As for [`CloudFoundry::mark_created`].
     pub(super) async fn mark_again(&self, request: &KeyRequest) -> Result<Option<Accepted>, BackendError> {
-        let Some(guid) = self.watch.unmarked(request) else { return Ok(None) };
+        let Some(guid) = self.pending.unmarked(request) else { return Ok(None) };
         let marked = self.mark(request, &guid).await.map_err(|error| unmarked(&error))?;
         Ok(marked.then(|| self.under_way(request, RemoteOperation::Bind, None)))
     }
@@ -71,24 +69,24 @@ impl CloudFoundry {
             let message = "bind failed: the API does not tell which key it created; retrying";
             return Err(BackendError::new(ErrorClass::Unsure, message));
         };
-        self.watch.note_unmarked(request, guid);
+        self.pending.note_unmarked(request, guid);
         self.mark(request, guid).await.map(drop).map_err(|error| unmarked(&error))
     }
 
     /// Whether the key was still there to be marked.
     async fn mark(&self, request: &KeyRequest, guid: &str) -> Result<bool, BackendError> {
-        let mut exchange = Exchange::for_key(self, CloudFoundryCall::Mark, request);
+        let mut exchange = self.api().for_key(CloudFoundryCall::Mark, request);
         let path = format!("{KEYS}/{}", segment(guid));
         let marks = json!({"metadata": marks::new_metadata(request)});
         let response = exchange.send_json(Method::PATCH, &path, &marks).await?;
         match response.status {
             StatusCode::OK => {
-                self.watch.note_marked(request.identity);
+                self.pending.note_marked(request.identity);
                 self.confirmed.insert(request, guid);
                 Ok(true)
             }
             StatusCode::NOT_FOUND => {
-                self.watch.note_marked(request.identity);
+                self.pending.note_marked(request.identity);
                 Ok(false)
             }
             _ => Err(exchange.refused(&response).await),
@@ -110,7 +108,9 @@ impl CloudFoundry {
         let name = listed(&request.name);
         let query = [("type", "key"), ("names", name.as_str())];
         let keep = |key: CredentialBinding| Some(key).filter(|key| is_named_without_mark(key, request));
-        let found = Exchange::for_key(self, CloudFoundryCall::Keys, request)
+        let found = self
+            .api()
+            .for_key(CloudFoundryCall::Keys, request)
             .first(MOST_OF_ONE, KEYS, &query, keep)
             .await?;
         if let Some(key) = found.iter().find(|key| !self.is_created_unmarked(key, request)) {

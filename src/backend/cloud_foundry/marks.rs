@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::wire::{Annotations, BindingMetadata, CredentialBinding, NewBindingMetadata};
 use crate::{
-    backend::{KeyRequest, Owner},
+    backend::{KeyRequest, LostClusters, Owner, Restored},
     lifecycle::{Identity, MarkedKey, Sequence},
 };
 
@@ -114,7 +114,7 @@ pub(super) fn cluster_of(key: &CredentialBinding) -> Option<&str> {
 }
 
 /// Whether the key was created for a ServiceKey of the namespace and the name of this one.
-pub(super) fn is_of_namesake(key: &CredentialBinding, of: &Owner) -> bool {
+fn is_of_namesake(key: &CredentialBinding, of: &Owner) -> bool {
     let Annotations { namespace, name, .. } = &key.metadata.annotations;
     (namespace.as_ref(), name.as_ref()) == (Some(&of.namespace), Some(&of.name))
 }
@@ -135,4 +135,55 @@ pub(super) fn marked(key: CredentialBinding) -> Option<MarkedKey> {
 /// The UID of the ServiceKey that a key is of.
 pub(super) fn owner_of(key: &CredentialBinding) -> Option<&str> {
     key.metadata.labels.owner.as_deref()
+}
+
+/// Whether the key was created in this cluster, or in one that the provider says is lost.
+pub(super) fn is_of_a_known_cluster(
+    key: &CredentialBinding,
+    request: &KeyRequest,
+    lost: &LostClusters,
+) -> bool {
+    let cluster = cluster_of(key);
+    cluster == request.owner.cluster_id.as_deref() || cluster.is_some_and(|cluster| lost.contain(cluster))
+}
+
+/// Whether a restored ServiceKey may own the key; always true for any other ServiceKey. A former UID alone proves nothing.
+pub(super) fn may_be_inherited(key: &CredentialBinding, request: &KeyRequest, lost: &LostClusters) -> bool {
+    request.restored.is_none_or(|Restored { login_is_own }| {
+        is_of_a_known_cluster(key, request, lost) && (login_is_own || is_of_namesake(key, &request.owner))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::backend::cloud_foundry::pending_operations::tests::request;
+
+    const SHARED: Option<Restored> = Some(Restored { login_is_own: false });
+    const OWN: Option<Restored> = Some(Restored { login_is_own: true });
+
+    #[rstest]
+    #[case::not_restored(None, |_: &mut KeyRequest| {}, true)]
+    #[case::the_same_name(SHARED, |_: &mut KeyRequest| {}, true)]
+    #[case::another_namespace(SHARED, |created: &mut KeyRequest| created.owner.namespace.push('2'), false)]
+    #[case::another_name(SHARED, |created: &mut KeyRequest| created.owner.name.push('2'), false)]
+    #[case::through_an_own_login(OWN, |created: &mut KeyRequest| created.owner.name.push('2'), true)]
+    #[case::another_cluster(OWN, |created: &mut KeyRequest| created.owner.cluster_id = Some("other".into()), false)]
+    #[case::a_lost_cluster(OWN, |created: &mut KeyRequest| created.owner.cluster_id = Some("lost".into()), true)]
+    #[case::no_cluster(OWN, |created: &mut KeyRequest| created.owner.cluster_id = None, false)]
+    fn a_key_is_inherited_only_where_its_mark_shows_more_than_a_uid(
+        #[case] restored: Option<Restored>,
+        #[case] created: fn(&mut KeyRequest),
+        #[case] expected: bool,
+    ) {
+        let mut request = request(1);
+        request.restored = restored;
+        let mut former = request.clone();
+        created(&mut former);
+        let key = serde_json::json!({"guid": "guid", "metadata": new_metadata(&former)});
+        let lost = LostClusters::new(vec!["lost".to_owned()]);
+        assert_eq!(may_be_inherited(&serde_json::from_value(key).unwrap(), &request, &lost), expected);
+    }
 }

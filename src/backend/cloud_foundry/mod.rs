@@ -1,23 +1,26 @@
 //! Cloud Foundry: service keys by the Cloud Controller's API v3, with logins of its UAA.
 //!
-//! `foundry` makes the calls that a key needs, and `removal` those that take keys away; `discovery` finds out where they
-//! go, `session` logs in, `call` sends them and has the words for what went wrong, `classify` says what that means.
-//! `instances` knows what keys are made for, `watch` looks after what is under way with one list for all keys, `marks`
-//! tells our keys from others, `adopt` makes others' ours, `korifi` does what a Korifi needs besides, and `wire` reads what comes.
+//! Modules import only those that stand before them in this list:
+//!
+//! - `wire` reads the API's JSON, `classify` says what a refusal means, `marks` recognizes the operator's keys;
+//! - `discovery` finds the API and the UAA, `session` logs in, `pages` reads lists;
+//! - `instances` resolves names of spaces and instances, `pending_operations` follows all accepted operations by one list;
+//! - `client` creates and reads keys, `removal` revokes and releases them, `adopt` adopts those of others, and `korifi` marks
+//!   keys where the API takes no labels when it creates one.
 
 mod adopt;
-mod call;
 mod classify;
+mod client;
 mod config;
 mod discovery;
-mod foundry;
 mod instances;
 mod korifi;
 mod marks;
+mod pages;
 mod pending_operations;
 mod removal;
 mod session;
 mod wire;
 
+pub use client::CloudFoundry;
 pub use config::{CloudFoundryConfig, CloudFoundryLogin};
-pub use foundry::CloudFoundry;

@@ -2,24 +2,23 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::{
-    call::Exchange,
     classify::CloudFoundryCall,
-    foundry::{CloudFoundry, KEYS},
-    instances::{InstanceSelector, listed},
+    instances::InstanceSelector,
     marks,
-    wire::{BindingState, CredentialBinding},
+    session::CloudFoundryApi,
+    wire::{BindingState, CredentialBinding, KEYS, listed},
 };
 use crate::{
     backend::{
-        BackendError, CompleteList, Kept, KeyRequest, MemoryShare, RemoteOperation,
+        BackendError, CompleteList, Kept, KeyRequest, LostClusters, MemoryShare, RemoteOperation,
         confirmed::Claimant,
         memory::{HeldMemory, Weight},
         single_flight::SingleFlight,
@@ -253,7 +252,7 @@ impl PendingOperations {
     pub(super) fn start(&self, request: &KeyRequest, work: RemoteOperation) -> Duration {
         let now = Instant::now();
         self.note(request, work, now);
-        let mut planned = self.next_look.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut planned = self.next_look.lock();
         let look = match *planned {
             Some(planned) if planned > now => planned,
             Some(last) if self.unfinished() > FEW => (now + FIRST_LOOK).max(last + SPACING),
@@ -315,7 +314,7 @@ impl PendingOperations {
     /// The broker of this key's instance refused an operation because of another one.
     pub(super) fn note_busy_broker(&self, request: &KeyRequest) {
         let Ok(target) = InstanceSelector::from_instance(&request.instance) else { return };
-        let mut known = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.one_at_a_time.lock();
         known.retain(|_, said| said.elapsed() < BOUNDED_AGE_OF_TURNS);
         if known.len() < MOST_WITH_TURNS || known.contains_key(&target) {
             known.insert(target, Instant::now());
@@ -373,7 +372,7 @@ impl PendingOperations {
 
     fn target_with_turns(&self, request: &KeyRequest) -> Option<InstanceSelector> {
         let target = InstanceSelector::from_instance(&request.instance).ok()?;
-        let known = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.one_at_a_time.lock();
         known.get(&target).is_some_and(|said| said.elapsed() < BOUNDED_AGE_OF_TURNS).then_some(target)
     }
 
@@ -466,7 +465,7 @@ impl PendingOperations {
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<Identity, PendingEntry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock()
     }
 }
 
@@ -480,55 +479,63 @@ pub(super) enum OperationState {
     Key(Box<CredentialBinding>),
 }
 
-impl CloudFoundry {
-    /// How work stands that was accepted before.
+impl PendingOperations {
+    /// How work stands that was accepted before, by one list for all that wait. Only a key that may be that of this
+    /// ServiceKey counts.
     ///
     /// # Errors
     /// Those of the list.
-    pub(super) async fn sight_of(
+    pub(super) async fn state_of(
         &self,
+        api: CloudFoundryApi<'_>,
         request: &KeyRequest,
         work: RemoteOperation,
+        lost: &LostClusters,
     ) -> Result<OperationState, BackendError> {
-        let since = self.watch.since(request, work);
+        let since = self.since(request, work);
         for _ in 0..ATTEMPTS {
-            let listing = self.watch.listing.get(
+            let listing = self.listing.get(
                 |known| {
                     let listing = &known.value;
                     listing.tells_of(request.identity, since)
                         && (listing.asked.elapsed() <= BOUNDED_AGE || is_over(work, listing.key(request)))
                 },
-                || self.list_what_is_under_way(),
+                || self.list(api),
             );
             let listing = listing.await?.value;
             if listing.tells_of(request.identity, since) {
-                let key = listing.key(request).filter(|key| self.may_be_inherited(key, request));
-                if let Some(key) = key.filter(|key| marks::bears(key, request.identity)) {
-                    self.confirmed.insert(request, &key.guid);
-                }
-                if let Some(key) =
-                    key.filter(|key| work == RemoteOperation::Bind && key.standing() == BindingState::Made)
-                {
-                    self.watch.note_created(request.identity, key, self.http.kept());
-                }
-                return Ok(
-                    key.map_or(OperationState::Absent, |key| OperationState::Key(Box::new(key.clone())))
-                );
+                return Ok(self.state_in(&listing, request, work, lost, api.http.kept()));
             }
         }
         Ok(OperationState::Unknown)
     }
 
-    async fn list_what_is_under_way(&self) -> Result<Listing, BackendError> {
-        let question = self.watch.question();
+    /// How work stands by this list.
+    fn state_in(
+        &self,
+        listing: &Listing,
+        request: &KeyRequest,
+        work: RemoteOperation,
+        lost: &LostClusters,
+        kept: &MemoryShare,
+    ) -> OperationState {
+        let key = listing.key(request).filter(|key| marks::may_be_inherited(key, request, lost));
+        let Some(key) = key else { return OperationState::Absent };
+        if work == RemoteOperation::Bind && key.standing() == BindingState::Made {
+            self.note_created(request.identity, key, kept);
+        }
+        OperationState::Key(Box::new(key.clone()))
+    }
+
+    async fn list(&self, api: CloudFoundryApi<'_>) -> Result<Listing, BackendError> {
+        let question = self.question();
         let asked = Instant::now();
         let mut query = vec![("type", "key"), ("label_selector", question.selector.as_str())];
         if !question.names.is_empty() {
             query.push(("names", &question.names));
         }
-        let listed = Exchange::anonymous(self, CloudFoundryCall::Keys)
-            .list_in_large_pages(KEYS, &query, question.pick())
-            .await?;
+        let listed =
+            api.anonymous(CloudFoundryCall::Keys).list_in_large_pages(KEYS, &query, question.pick()).await?;
         Ok(Listing::new(asked, question.about.into_keys().collect(), listed))
     }
 }
@@ -561,7 +568,7 @@ pub(super) mod tests {
     use uuid::Uuid;
 
     use super::{
-        super::{CloudFoundryConfig, CloudFoundryLogin},
+        super::{CloudFoundry, CloudFoundryConfig, CloudFoundryLogin},
         *,
     };
     use crate::{
@@ -576,12 +583,12 @@ pub(super) mod tests {
 
     /// An API that knows these keys, and remembers the lists that it was asked for.
     #[derive(Clone, Default)]
-    struct Api {
+    struct FakeApi {
         keys: Arc<Mutex<Vec<Value>>>,
         lists: Arc<Mutex<Vec<Asked>>>,
     }
 
-    impl Api {
+    impl FakeApi {
         fn knowing(keys: &[Value]) -> Self {
             Self { keys: Arc::new(Mutex::new(keys.to_vec())), ..Self::default() }
         }
@@ -618,12 +625,12 @@ pub(super) mod tests {
         }
 
         async fn list(State(api): State<Self>, Query(asked): Query<Asked>) -> Json<Value> {
-            api.lists.lock().unwrap().push(asked);
-            Json(json!({"resources": *api.keys.lock().unwrap()}))
+            api.lists.lock().push(asked);
+            Json(json!({"resources": *api.keys.lock()}))
         }
 
         fn lists(&self) -> usize {
-            self.lists.lock().unwrap().len()
+            self.lists.lock().len()
         }
     }
 
@@ -682,22 +689,22 @@ pub(super) mod tests {
     #[tokio::test]
     async fn one_list_tells_everybody_who_waits() {
         let requests = [1, 2, 3].map(request);
-        let api = Api::knowing(&[key(&requests[0], "succeeded"), key(&requests[1], "in progress")]);
+        let api = FakeApi::knowing(&[key(&requests[0], "succeeded"), key(&requests[1], "in progress")]);
         let foundry = api.start().await;
         for request in &requests {
-            foundry.watch.start(request, RemoteOperation::Bind);
+            foundry.pending.start(request, RemoteOperation::Bind);
         }
         let sights =
-            join_all(requests.iter().map(|request| foundry.sight_of(request, RemoteOperation::Bind))).await;
+            join_all(requests.iter().map(|request| foundry.state_of(request, RemoteOperation::Bind))).await;
         let standings: Vec<_> = sights.iter().map(|sight| standing(sight.as_ref().unwrap())).collect();
         assert_eq!(standings, [Some(BindingState::Made), Some(BindingState::Making), None]);
         assert_eq!(api.lists(), 1);
-        let asked = api.lists.lock().unwrap().remove(0);
+        let asked = api.lists.lock().remove(0);
         let names: HashSet<_> = asked["names"].split(',').collect();
         assert_eq!(names, HashSet::from(["key-1", "key-2", "key-3"]));
-        let made = foundry.watch.created_key(requests[0].identity).unwrap();
+        let made = foundry.pending.created_key(requests[0].identity).unwrap();
         assert_eq!(made.guid, "guid-of-key-1");
-        assert_eq!(foundry.watch.created_key(requests[1].identity), None);
+        assert_eq!(foundry.pending.created_key(requests[1].identity), None);
     }
 
     /// What is over stays so; what is not is looked at again when the list is too old.
@@ -707,26 +714,26 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_list_is_believed_for_a_while(#[case] state: &str, #[case] lists: usize) {
         let request = request(1);
-        let api = Api::knowing(&[key(&request, state)]);
+        let api = FakeApi::knowing(&[key(&request, state)]);
         let foundry = api.start().await;
-        foundry.watch.start(&request, RemoteOperation::Bind);
-        foundry.sight_of(&request, RemoteOperation::Bind).await.unwrap();
+        foundry.pending.start(&request, RemoteOperation::Bind);
+        foundry.state_of(&request, RemoteOperation::Bind).await.unwrap();
         // It has to become older than it may be.
         sleep(BOUNDED_AGE + Duration::from_millis(1)).await;
-        foundry.sight_of(&request, RemoteOperation::Bind).await.unwrap();
+        foundry.state_of(&request, RemoteOperation::Bind).await.unwrap();
         assert_eq!(api.lists(), lists);
     }
 
     #[tokio::test]
     async fn a_list_from_before_the_work_began_tells_nothing_of_it() {
         let (first, second) = (request(1), request(2));
-        let api = Api::knowing(&[key(&first, "in progress")]);
+        let api = FakeApi::knowing(&[key(&first, "in progress")]);
         let foundry = api.start().await;
-        foundry.watch.start(&first, RemoteOperation::Bind);
-        foundry.sight_of(&first, RemoteOperation::Bind).await.unwrap();
-        api.keys.lock().unwrap().push(key(&second, "succeeded"));
-        foundry.watch.start(&second, RemoteOperation::Bind);
-        let sight = foundry.sight_of(&second, RemoteOperation::Bind).await.unwrap();
+        foundry.pending.start(&first, RemoteOperation::Bind);
+        foundry.state_of(&first, RemoteOperation::Bind).await.unwrap();
+        api.keys.lock().push(key(&second, "succeeded"));
+        foundry.pending.start(&second, RemoteOperation::Bind);
+        let sight = foundry.state_of(&second, RemoteOperation::Bind).await.unwrap();
         assert_eq!(standing(&sight), Some(BindingState::Made));
         assert_eq!(api.lists(), 2);
     }
@@ -735,8 +742,8 @@ pub(super) mod tests {
     #[tokio::test]
     async fn what_another_process_began_is_seen_as_well() {
         let request = request(1);
-        let foundry = Api::knowing(&[key(&request, "succeeded")]).start().await;
-        let sight = foundry.sight_of(&request, RemoteOperation::Bind).await.unwrap();
+        let foundry = FakeApi::knowing(&[key(&request, "succeeded")]).start().await;
+        let sight = foundry.state_of(&request, RemoteOperation::Bind).await.unwrap();
         assert_eq!(standing(&sight), Some(BindingState::Made));
     }
 
@@ -748,8 +755,8 @@ pub(super) mod tests {
         let request = request(1);
         let mut theirs = key(&request, "succeeded");
         theirs[field] = value;
-        let foundry = Api::knowing(&[theirs]).start().await;
-        let sight = foundry.sight_of(&request, RemoteOperation::Bind).await.unwrap();
+        let foundry = FakeApi::knowing(&[theirs]).start().await;
+        let sight = foundry.state_of(&request, RemoteOperation::Bind).await.unwrap();
         assert_eq!(standing(&sight), None);
     }
 
@@ -768,6 +775,32 @@ pub(super) mod tests {
             Listing::new(Instant::now(), HashSet::from([request.identity]), CompleteList { items, held });
         assert_eq!(listing.key(&request).unwrap().guid, "guid-of-key-1");
         assert!(budget.held() < 2000, "{}", budget.held());
+    }
+
+    /// This decision needs a list, and no server.
+    #[rstest]
+    #[case::not_listed(&[], RemoteOperation::Bind, None)]
+    #[case::not_created_yet(&["in progress"], RemoteOperation::Bind, Some(BindingState::Making))]
+    #[case::created(&["succeeded"], RemoteOperation::Bind, Some(BindingState::Made))]
+    #[case::the_first_of_several(&["failed", "succeeded"], RemoteOperation::Bind, Some(BindingState::NotMade))]
+    #[case::not_deleted_yet(&["succeeded"], RemoteOperation::Unbind, Some(BindingState::Made))]
+    fn a_list_shows_how_work_stands(
+        #[case] states: &[&str],
+        #[case] work: RemoteOperation,
+        #[case] expected: Option<BindingState>,
+    ) {
+        let request = request(1);
+        let share = MemoryBudget::for_answers().share("a");
+        let listed = |state: &&str| serde_json::from_value(key(&request, state)).unwrap();
+        let items = states.iter().map(listed).map(|key| ListedKey { identity: request.identity, key });
+        let list = CompleteList { items: items.collect(), held: share.hold(|| {}) };
+        let listing = Listing::new(Instant::now(), HashSet::from([request.identity]), list);
+        let pending = PendingOperations::new();
+        pending.start(&request, work);
+        let state = pending.state_in(&listing, &request, work, &LostClusters::default(), &share);
+        assert_eq!(standing(&state), expected);
+        let is_created = work == RemoteOperation::Bind && expected == Some(BindingState::Made);
+        assert_eq!(pending.created_key(request.identity).is_some(), is_created);
     }
 
     /// As a remote side may list it that was asked for less.
@@ -846,14 +879,14 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_key_that_was_made_is_known_until_it_is_taken() {
         let request = request(1);
-        let foundry = Api::knowing(&[key(&request, "succeeded")]).start().await;
-        foundry.watch.start(&request, RemoteOperation::Bind);
-        foundry.sight_of(&request, RemoteOperation::Bind).await.unwrap();
-        assert!(foundry.watch.created_key_for(&request).is_some());
+        let foundry = FakeApi::knowing(&[key(&request, "succeeded")]).start().await;
+        foundry.pending.start(&request, RemoteOperation::Bind);
+        foundry.state_of(&request, RemoteOperation::Bind).await.unwrap();
+        assert!(foundry.pending.created_key_for(&request).is_some());
         let of_other_fields = KeyRequest { inputs: "other fields".to_owned(), ..request.clone() };
-        assert_eq!(foundry.watch.created_key_for(&of_other_fields), None);
-        foundry.watch.remove(request.identity);
-        assert_eq!(foundry.watch.created_key_for(&request), None);
+        assert_eq!(foundry.pending.created_key_for(&of_other_fields), None);
+        foundry.pending.remove(request.identity);
+        assert_eq!(foundry.pending.created_key_for(&request), None);
     }
 
     #[rstest]
@@ -932,7 +965,7 @@ pub(super) mod tests {
         for number in 0..=MOST_WITH_TURNS {
             watch.note_busy_broker(&at_instance(1, &format!("instance-{number}")));
         }
-        assert_eq!(watch.one_at_a_time.lock().unwrap().len(), MOST_WITH_TURNS);
+        assert_eq!(watch.one_at_a_time.lock().len(), MOST_WITH_TURNS);
     }
 
     /// As that of a worker which ran into its time limit.
@@ -948,13 +981,13 @@ pub(super) mod tests {
         let request = request(1);
         let mut shown = key(&request, "in progress");
         shown["last_operation"]["type"] = kind.into();
-        let foundry = Api::knowing(&[shown]).start().await;
-        foundry.watch.note(&request, work, Instant::now());
+        let foundry = FakeApi::knowing(&[shown]).start().await;
+        foundry.pending.note(&request, work, Instant::now());
         let early = foundry.poll(&request, work, Some("failed")).await.unwrap();
         assert!(matches!(early, Progress::Running { .. }), "{early:?}");
 
         let long_ago = Instant::now().checked_sub(PATIENCE_WITH_EFFECT).unwrap();
-        foundry.watch.note(&request, work, long_ago);
+        foundry.pending.note(&request, work, long_ago);
         let Progress::Failed { said, leaves_orphan } =
             foundry.poll(&request, work, Some("failed")).await.unwrap()
         else {

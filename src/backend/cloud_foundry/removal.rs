@@ -3,15 +3,16 @@
 use reqwest::{Method, StatusCode};
 
 use super::{
-    call::Exchange,
     classify::CloudFoundryCall,
-    foundry::{CloudFoundry, KEYS},
+    client::CloudFoundry,
     marks,
-    wire::BindingState,
+    session::CloudFoundrySession,
+    wire::{BindingState, KEYS},
 };
 use crate::{
     backend::{
         Accepted, BackendError, ErrorClass, KeyRequest, Progress, RemoteOperation, Unbound,
+        exchange::Exchange,
         http::{Response, segment},
     },
     lifecycle::MarkedKey,
@@ -39,14 +40,14 @@ impl CloudFoundry {
     /// Anything but the confirmation that the key is gone, or that it is being revoked.
     pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         let request = &*self.named_here(request).await?;
-        if let Err(pause) = self.watch.take_turn(request) {
+        if let Err(pause) = self.pending.take_turn(request) {
             let accepted =
                 Accepted { token: None, retry_after: Some(pause), longest: None, first_look: pause };
             return Ok(Unbound::Accepted(accepted));
         }
         let unbound = Box::pin(self.revoke(request)).await;
         if unbound.is_err() {
-            self.watch.remove(request.identity);
+            self.pending.remove(request.identity);
         }
         unbound
     }
@@ -56,7 +57,7 @@ impl CloudFoundry {
     /// # Errors
     /// As for [`CloudFoundry::unbind`].
     pub(super) async fn unbind_in_turn(&self, request: &KeyRequest) -> Result<Progress, BackendError> {
-        if let Err(pause) = self.watch.take_turn(request) {
+        if let Err(pause) = self.pending.take_turn(request) {
             let said =
                 "the broker works on one key of an instance at a time, and another one is being revoked";
             return Ok(Progress::Running { said: Some(said.to_owned()), retry_after: Some(pause) });
@@ -64,12 +65,12 @@ impl CloudFoundry {
         match Box::pin(self.revoke(request)).await {
             Ok(Unbound::Gone | Unbound::GoneExcept(_) | Unbound::Absent) => Ok(Progress::Succeeded),
             Ok(Unbound::Accepted(Accepted { token, .. })) => {
-                self.watch.note_job(request.identity, token);
-                let retry_after = self.watch.next_look_in_turn(request.identity);
+                self.pending.note_job(request.identity, token);
+                let retry_after = self.pending.next_look_in_turn(request.identity);
                 Ok(Progress::Running { said: None, retry_after })
             }
             Err(error) => {
-                self.watch.give_up_turn(request.identity);
+                self.pending.give_up_turn(request.identity);
                 Err(error)
             }
         }
@@ -80,7 +81,7 @@ impl CloudFoundry {
         if let Some(accepted) = self.delete_what_shows(request).await? {
             return Ok(Unbound::Accepted(accepted));
         }
-        self.is_in_sight(request).await?;
+        self.instances.is_in_sight(self.api(), request).await?;
         // It may have come into sight only after it was looked for.
         if let Some(accepted) = self.delete_what_shows(request).await? {
             return Ok(Unbound::Accepted(accepted));
@@ -91,7 +92,7 @@ impl CloudFoundry {
         if let Some(accepted) = Box::pin(self.delete_unmarked(request)).await? {
             return Ok(Unbound::Accepted(accepted));
         }
-        self.watch.remove(request.identity);
+        self.pending.remove(request.identity);
         Ok(if removed { Unbound::Gone } else { Unbound::Absent })
     }
 
@@ -124,7 +125,7 @@ impl CloudFoundry {
     async fn delete_all(&self, request: &KeyRequest, guids: &[String]) -> Result<Removal, BackendError> {
         let mut removal = Removal { busy: None, accepted: None };
         for guid in guids {
-            match self.delete(Exchange::for_key(self, CloudFoundryCall::Unbind, request), guid).await? {
+            match self.delete(self.api().for_key(CloudFoundryCall::Unbind, request), guid).await? {
                 DeleteOutcome::Accepted(response) => {
                     removal.accepted = Some(self.accepted(request, RemoteOperation::Unbind, &response));
                 }
@@ -171,7 +172,11 @@ impl CloudFoundry {
         busy.map_or(Ok(accepted), Err)
     }
 
-    async fn delete(&self, mut exchange: Exchange<'_>, guid: &str) -> Result<DeleteOutcome, BackendError> {
+    async fn delete(
+        &self,
+        mut exchange: Exchange<'_, CloudFoundrySession>,
+        guid: &str,
+    ) -> Result<DeleteOutcome, BackendError> {
         let response = exchange.ask(Method::DELETE, &format!("{KEYS}/{}", segment(guid)), &[]).await?;
         match response.status {
             StatusCode::ACCEPTED => Ok(DeleteOutcome::Accepted(response)),
@@ -190,7 +195,7 @@ impl CloudFoundry {
     /// # Errors
     /// Anything but the confirmation that the key is gone, or that it is being revoked.
     pub async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
-        match self.delete(Exchange::anonymous(self, CloudFoundryCall::Unbind), &key.id).await? {
+        match self.delete(self.api().anonymous(CloudFoundryCall::Unbind), &key.id).await? {
             DeleteOutcome::Accepted(_) | DeleteOutcome::Gone => Ok(()),
             DeleteOutcome::Busy(error) => Err(error),
         }
@@ -204,7 +209,7 @@ impl CloudFoundry {
     pub async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
         let request = &*self.named_here(request).await?;
         if !self.release_what_shows(request).await? {
-            self.is_in_sight(request).await?;
+            self.instances.is_in_sight(self.api(), request).await?;
             // It may have come into sight only after it was looked for.
             self.release_what_shows(request).await?;
         }
@@ -219,7 +224,7 @@ impl CloudFoundry {
         }
         let mut released = false;
         for guid in guids {
-            let mut exchange = Exchange::for_key(self, CloudFoundryCall::Release, request);
+            let mut exchange = self.api().for_key(CloudFoundryCall::Release, request);
             let path = format!("{KEYS}/{}", segment(&guid));
             let response = exchange.send_json(Method::PATCH, &path, &marks::none()).await?;
             match response.status {
@@ -228,7 +233,7 @@ impl CloudFoundry {
                 _ => return Err(exchange.refused(&response).await),
             }
         }
-        self.watch.remove(request.identity);
+        self.pending.remove(request.identity);
         self.confirmed.remove(request);
         Ok(released)
     }
@@ -238,12 +243,13 @@ impl CloudFoundry {
 mod tests {
     use std::{
         sync::{
-            Arc, Mutex, OnceLock,
+            Arc, OnceLock,
             atomic::{AtomicBool, Ordering},
         },
         time::Duration,
     };
 
+    use parking_lot::Mutex;
     use rstest::rstest;
     use serde_json::json;
     use url::Url;
@@ -279,7 +285,7 @@ mod tests {
                         (200, json!({"links": {"cloud_controller_v3": {"href": api}, "uaa": {"href": here}}}))
                     }
                     KEY if method == Method::PATCH && sees.load(Ordering::Relaxed) => {
-                        released.lock().unwrap().push(path.to_owned());
+                        released.lock().push(path.to_owned());
                         (200, json!({}))
                     }
                     _ if path.contains('?') => {
@@ -331,7 +337,7 @@ mod tests {
 
         foundry.sees.store(true, Ordering::Relaxed);
         foundry.client.release(&key).await.unwrap();
-        assert_eq!(*foundry.released.lock().unwrap(), [KEY]);
+        assert_eq!(*foundry.released.lock(), [KEY]);
     }
 
     #[tokio::test]
@@ -340,6 +346,6 @@ mod tests {
         let foundry = FakeFoundry::start(&key).await;
         foundry.has_key.store(false, Ordering::Relaxed);
         foundry.client.release(&key).await.unwrap();
-        assert!(foundry.released.lock().unwrap().is_empty());
+        assert!(foundry.released.lock().is_empty());
     }
 }

@@ -1,16 +1,19 @@
 //! The way in: where everything is, and the token that is shown there.
 
 use std::{
+    borrow::Cow,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use futures::future::BoxFuture;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use reqwest::{
     Method,
-    header::{ACCEPT, AUTHORIZATION, HeaderValue},
+    header::{ACCEPT, HeaderValue},
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -20,15 +23,16 @@ use zeroize::Zeroizing;
 
 use super::{
     CloudFoundryLogin,
-    call::{refused_words, unreachable},
-    classify::CloudFoundryCall,
+    classify::{CloudFoundryCall, unreachable},
     discovery::{Links, TokensFrom},
+    wire::CloudFoundryError,
 };
 use crate::backend::{
     BackendError, ClientCredentials, ErrorClass,
-    http::{HttpClient, Redactor, Request, below},
+    exchange::{Authorization, Dialect, RemoteApi, Session, refusal},
+    http::{HttpClient, HttpFailure, Redactor, Request, below},
     single_flight::SingleFlight,
-    token::{PasswordLogin, Tokens},
+    token::{PasswordLogin, Token, Tokens},
 };
 
 /// How long it is believed where everything is.
@@ -41,7 +45,13 @@ const SHORT_LIFE_SECONDS: i64 = 30 * 24 * 3600;
 /// The client of the `cf` command, which acts for users and has no secret.
 const CF: &str = "cf";
 
-/// Who calls, and where.
+/// The most resources that a page can have.
+pub(super) const MOST_PER_PAGE: usize = 5000;
+
+/// The way to the API of one Cloud Foundry.
+pub(super) type CloudFoundryApi<'a> = RemoteApi<'a, CloudFoundrySession>;
+
+/// The addresses and the login of one Cloud Foundry.
 pub(super) struct CloudFoundrySession {
     root: Url,
     auth: CloudFoundryLogin,
@@ -49,14 +59,8 @@ pub(super) struct CloudFoundrySession {
     links: SingleFlight<Links>,
     /// The tokens of the endpoint that the links tell.
     tokens: Mutex<Option<(Url, Arc<Tokens>)>>,
-}
-
-/// What a call shows.
-pub(super) enum Authorization {
-    /// The same header for every call.
-    Header(HeaderValue),
-    /// A token that lives for a while.
-    Tokens(Arc<Tokens>),
+    /// How many resources the API admits on a page.
+    pub(super) page_size: AtomicUsize,
 }
 
 impl CloudFoundrySession {
@@ -68,7 +72,14 @@ impl CloudFoundrySession {
             (_, None) => TokensFrom::Root,
         };
         let kept = |error: &BackendError| error.retry_after.unwrap_or_default().max(PAUSE_AFTER_FAILURE);
-        Self { root, auth, tokens_from, links: SingleFlight::kept(kept), tokens: Mutex::default() }
+        Self {
+            root,
+            auth,
+            tokens_from,
+            links: SingleFlight::kept(kept),
+            tokens: Mutex::default(),
+            page_size: AtomicUsize::new(MOST_PER_PAGE),
+        }
     }
 
     /// Where everything is. While nobody says, it is where it was last.
@@ -86,7 +97,7 @@ impl CloudFoundrySession {
     /// Asks where everything is, whatever is known.
     ///
     /// # Errors
-    /// As for [`Session::links`].
+    /// As for [`CloudFoundrySession::links`].
     pub(super) async fn check(&self, http: &HttpClient) -> Result<(), BackendError> {
         self.links.get(|_| false, || self.discover(http)).await.map(drop)
     }
@@ -100,9 +111,7 @@ impl CloudFoundrySession {
                 response.status.is_success()
                     && response.body().is_ok_and(|body| Links::read(&root, &tokens_from, body).is_ok())
             });
-        let failed = |failure: crate::backend::http::HttpFailure| {
-            failure.into_error(&call.to_string(), ErrorClass::Transient)
-        };
+        let failed = |failure: HttpFailure| failure.into_error(&call.to_string(), ErrorClass::Transient);
         let response = http.send(request).await.map_err(failed)?;
         if response.is_of_a_router() {
             let error = unreachable(call, &response, &Redactor::default());
@@ -110,7 +119,7 @@ impl CloudFoundrySession {
             return Err(BackendError { message, ..error });
         }
         if !response.status.is_success() {
-            return Err(refused_words(call, &response, &Redactor::default()));
+            return Err(refusal(call, &response, &Redactor::default()));
         }
         let links = Links::read(&self.root, &self.tokens_from, response.body().map_err(failed)?)?;
         for link in [Some(&links.api), links.token.as_ref()].into_iter().flatten() {
@@ -120,11 +129,9 @@ impl CloudFoundrySession {
         Ok(links)
     }
 
-    /// What to show to the API.
-    ///
     /// # Errors
-    /// Where a login can't be sent.
-    pub(super) fn authorize(&self, links: &Links, http: &HttpClient) -> Result<Authorization, BackendError> {
+    /// Where the API does not say where to log in, or the login can't be sent.
+    fn authorization(&self, links: &Links, http: &HttpClient) -> Result<Authorization, BackendError> {
         if let CloudFoundryLogin::Bearer { token } = &self.auth {
             return header(token).map(Authorization::Header);
         }
@@ -132,7 +139,7 @@ impl CloudFoundrySession {
             let message = "the API does not tell where to log in; name the UAA in `uaaUrl`";
             return Err(BackendError::new(ErrorClass::Rejected, message));
         };
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tokens = self.tokens.lock();
         if let Some((url, tokens)) = tokens.as_ref()
             && url == token_url
         {
@@ -167,8 +174,8 @@ impl CloudFoundrySession {
         }
     }
 
-    /// What the provider has to look at when the API lets nobody in.
-    pub(super) const fn advice(&self) -> &'static str {
+    /// What to do where the API refuses the login.
+    const fn advice_on_login(&self) -> &'static str {
         match &self.auth {
             CloudFoundryLogin::Bearer { .. } => {
                 "the entry `token` of the login is not, or no longer, a good token"
@@ -178,9 +185,35 @@ impl CloudFoundrySession {
             }
         }
     }
+}
 
-    /// Hides the login in whatever anybody might repeat.
-    pub(super) fn redactor(&self) -> Redactor {
+impl Session for CloudFoundrySession {
+    type Dialect = CloudFoundryCall;
+
+    async fn base(&self, http: &HttpClient, _call: CloudFoundryCall) -> Result<Url, BackendError> {
+        Ok(self.links(http).await?.api.clone())
+    }
+
+    async fn authorize(&self, http: &HttpClient) -> Result<Authorization, BackendError> {
+        let links = self.links(http).await?;
+        self.authorization(&links, http)
+    }
+
+    /// The API proves by its links what it is.
+    fn prove<'a>(
+        &'a self,
+        http: &'a HttpClient,
+        _call: CloudFoundryCall,
+    ) -> BoxFuture<'a, Result<Option<Arc<Token>>, BackendError>> {
+        Box::pin(async move { self.check(http).await.map(|()| None) })
+    }
+
+    fn advice(&self, call: CloudFoundryCall, status: u16, refusal: &CloudFoundryError) -> Cow<'static, str> {
+        let advice = if status == 401 { self.advice_on_login() } else { call.advice(status, refusal) };
+        advice.into()
+    }
+
+    fn redactor(&self) -> Redactor {
         match &self.auth {
             CloudFoundryLogin::Password { password, .. } => Redactor::hiding([password.clone()]),
             CloudFoundryLogin::ClientCredentials { client_secret, .. } => {
@@ -207,11 +240,6 @@ pub(super) fn header(token: &SecretString) -> Result<HeaderValue, BackendError> 
     })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// Adds a header that was made before.
-pub(super) fn sign(request: Request, header: &HeaderValue) -> Request {
-    request.header(AUTHORIZATION, header.clone())
 }
 
 /// When a JWT ends (RFC 7519, section 4.1.4) that was issued for a short time.

@@ -8,8 +8,17 @@ use serde_json::{Map, Value, value::RawValue};
 
 use crate::backend::{
     bounded::{id, link, word},
+    http::segment,
     memory::Weight,
 };
+
+/// The path of the keys.
+pub(super) const KEYS: &str = "/service_credential_bindings";
+
+/// A value of a filter that takes several, separated by commas: it is encoded once more than the query itself.
+pub(super) fn listed(value: &str) -> String {
+    segment(value)
+}
 
 /// The first error of an answer; empty where there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -14,24 +14,12 @@ use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::{
-    ApiServer, HttpFailure, Network,
+    ApiServer, Author, HttpFailure, HttpFailureKind, Network,
     faces::{is_private, kind_of_refused},
     named_host::NamedHost,
     names::{Names, SystemNames},
+    path::literal,
 };
-
-/// Who wrote a provider, and so chose where the operator connects to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Author {
-    /// An administrator, who wrote a `ClusterKeyProvider`.
-    #[default]
-    Administrator,
-    /// A tenant, who wrote a `KeyProvider`.
-    Tenant {
-        /// The namespace of the provider.
-        namespace: String,
-    },
-}
 
 /// What the administrator says about addresses.
 #[derive(Clone, Debug, Default)]
@@ -204,15 +192,19 @@ impl AddressPolicy {
     /// here, because no resolver is asked for them.
     pub(in crate::backend) fn check(&self, url: &Url) -> Result<(), HttpFailure> {
         let Some(host) = url.host() else {
-            return Err(HttpFailure::Refused("the address has no host: write `https://<host>`".to_owned()));
+            return Err(HttpFailure::new(
+                HttpFailureKind::Refused,
+                "the address has no host: write `https://<host>`",
+            ));
         };
         let plain_http = match url.scheme() {
             "https" => false,
             "http" => true,
             scheme => {
-                return Err(HttpFailure::Refused(format!(
-                    "`{scheme}` is not a scheme that is spoken here: use `https`"
-                )));
+                return Err(HttpFailure::new(
+                    HttpFailureKind::Refused,
+                    format!("`{scheme}` is not a scheme that is spoken here: use `https`"),
+                ));
             }
         };
         let refusal = match literal(url) {
@@ -220,7 +212,9 @@ impl AddressPolicy {
             None if self.rules.api_server.is_called(url) => Some(AddressRefusal::ApiServer),
             None => (plain_http && !self.allow_is_of_use()).then_some(AddressRefusal::PlainHttp),
         };
-        refusal.map_or(Ok(()), |refusal| Err(HttpFailure::Refused(refusal.words(&shown(&host)))))
+        refusal.map_or(Ok(()), |refusal| {
+            Err(HttpFailure::new(HttpFailureKind::Refused, refusal.words(&shown(&host))))
+        })
     }
 
     /// Whether any address may be called by plain http.
@@ -235,16 +229,6 @@ fn shown(host: &Host<&str>) -> String {
         Host::Ipv6(address) => address.to_string(),
         Host::Ipv4(_) | Host::Domain(_) => host.to_string(),
     }
-}
-
-/// The address that stands in the URL in place of a name.
-pub(super) fn literal(url: &Url) -> Option<SocketAddr> {
-    let ip = match url.host()? {
-        Host::Ipv4(address) => IpAddr::V4(address),
-        Host::Ipv6(address) => IpAddr::V6(address),
-        Host::Domain(_) => return None,
-    };
-    Some(SocketAddr::new(ip, url.port_or_known_default().unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -425,8 +409,9 @@ mod tests {
         let rules = AddressRules { allow: networks(ranges), api_server, ..AddressRules::default() };
         match (AddressPolicy::from(rules).check(&url), refusal) {
             (Ok(()), None) => {}
-            (Err(HttpFailure::Refused(message)), Some(words)) => {
-                assert!(message.contains(words), "{message}")
+            (Err(failure), Some(words)) => {
+                assert_eq!(failure.kind, HttpFailureKind::Refused, "{failure:?}");
+                assert!(failure.message.contains(words), "{failure:?}");
             }
             (outcome, _) => panic!("{outcome:?}"),
         }

@@ -7,7 +7,7 @@ use std::{
 
 use url::Url;
 
-use super::{address::literal, faces::faces};
+use super::{faces::faces, path::literal};
 
 /// Names and addresses of the API server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

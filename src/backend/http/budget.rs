@@ -1,13 +1,10 @@
 //! The budget of requests of one provider: how many at once, how many a second, and none while it asks for that.
 //! Namespaces that share a provider take turns.
 
-use std::{
-    num::NonZeroU32,
-    sync::{Mutex as SyncMutex, PoisonError},
-    time::Duration,
-};
+use std::{num::NonZeroU32, time::Duration};
 
 use governor::{DefaultDirectRateLimiter, Quota};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::RequestLimits;
@@ -20,7 +17,7 @@ pub(super) struct CallBudget {
     /// One caller at a time waits for the rate's clock.
     turn: FairSemaphore,
     /// Until when the remote side wants to be left alone.
-    pause: SyncMutex<Option<Instant>>,
+    pause: Mutex<Option<Instant>>,
 }
 
 impl CallBudget {
@@ -29,7 +26,7 @@ impl CallBudget {
             places: FairSemaphore::new(limits.concurrency.get()),
             rate: rate_limiter(limits.requests_per_second),
             turn: FairSemaphore::new(1),
-            pause: SyncMutex::default(),
+            pause: Mutex::default(),
         }
     }
 
@@ -49,13 +46,13 @@ impl CallBudget {
     /// Notes that the remote side wants to be left alone.
     pub(super) fn pause(&self, wait: Duration) {
         let until = Instant::now() + wait;
-        let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pause = self.pause.lock();
         *pause = (*pause).max(Some(until));
     }
 
     /// How much longer the remote side wants to be left alone.
     pub(super) fn paused(&self) -> Option<Duration> {
-        let until = *self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *self.pause.lock();
         until.map(|until| until.saturating_duration_since(Instant::now())).filter(|wait| !wait.is_zero())
     }
 }
@@ -71,7 +68,7 @@ fn rate_limiter(requests_per_second: NonZeroU32) -> DefaultDirectRateLimiter {
 
 #[cfg(test)]
 mod tests {
-    use std::{num::NonZeroUsize, sync::Mutex, time::Duration};
+    use std::{num::NonZeroUsize, time::Duration};
 
     use futures::future::join_all;
 
@@ -117,7 +114,7 @@ mod tests {
                 let (budget, served) = (&budget, &served);
                 Lane::of_namespace(namespace).scope(async move {
                     let _permit = budget.take().await;
-                    served.lock().unwrap().push(namespace);
+                    served.lock().push(namespace);
                 })
             };
             let burst = join_all((0..20).map(|_| request("busy")));
@@ -126,7 +123,7 @@ mod tests {
                 drop(first);
             };
             tokio::join!(burst, request("honest"), go);
-            let ahead = served.lock().unwrap().iter().position(|namespace| *namespace == "honest");
+            let ahead = served.lock().iter().position(|namespace| *namespace == "honest");
             assert!(ahead.is_some_and(|ahead| ahead <= 2), "{ahead:?} of the burst came first");
         }
     }

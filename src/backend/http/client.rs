@@ -18,13 +18,13 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
-    AddressPolicy, CallOutcome, HttpConfig, HttpFailure, ObservedCall, Observer, RemoteShares, Request,
-    Response,
+    AddressPolicy, CallOutcome, HttpConfig, HttpFailure, HttpFailureKind, ObservedCall, Observer,
+    RemoteShares, Request, Response,
     address::ADMIT,
     budget::CallBudget,
     error_text, kept,
-    request::origin,
-    response::{self, Body},
+    path::origin,
+    response::{self, Body, MIB},
     trace, values,
     ways::{Clients, Way, Ways},
 };
@@ -36,10 +36,6 @@ use crate::{
     lifecycle::first_bytes,
 };
 
-/// The most bytes of an answer that are read, unless the request says more.
-pub(super) const LARGEST_BODY: usize = MIB;
-
-pub(super) const MIB: usize = 1 << 20;
 const KIB: usize = 1 << 10;
 
 /// The most bytes of an answer that are read which is not a success: its words are all that matters.
@@ -71,7 +67,7 @@ pub(in crate::backend) struct HttpClient {
 
 impl HttpClient {
     /// # Errors
-    /// [`ErrorClass::Rejected`], where certificates or the proxy of the environment can't be used.
+    /// [`ErrorClass::Rejected`](crate::backend::ErrorClass::Rejected), where certificates or the proxy of the environment can't be used.
     pub(in crate::backend) fn new(config: &HttpConfig) -> Result<Self, BackendError> {
         Self::in_environment(config, |name| std::env::var(name).ok())
     }
@@ -98,7 +94,7 @@ impl HttpClient {
     /// Whether a URL may be called at all, as far as that can be told without resolving its name.
     ///
     /// # Errors
-    /// [`Failure::Refused`], with what to do about it.
+    /// [`HttpFailureKind::Refused`], with what to do about it.
     pub(in crate::backend) fn check(&self, url: &Url) -> Result<(), HttpFailure> {
         self.addresses.check(url)
     }
@@ -138,23 +134,28 @@ impl HttpClient {
     /// the kept one that it went out on and the request is a GET, PUT or DELETE.
     ///
     /// # Errors
-    /// A [`Failure`] where no status came back, or that of a redirect, which is never followed: it would carry
-    /// login and parameters to where nobody meant them to go. [`Failure::Unproved`], where nothing was sent because the
-    /// place has not [proved](Request::proving) yet what it is; and [`Failure::Withheld`], where this request did not
-    /// prove it.
+    /// An [`HttpFailure`] where no status came back, or that of a redirect. The client follows none: it would carry login
+    /// and parameters to a host that the provider does not name. [`HttpFailureKind::Unproved`], where nothing was sent
+    /// because the host has not [proved](Request::proving) yet what it is; and [`HttpFailureKind::Withheld`], where this
+    /// request did not prove it.
     pub(in crate::backend) async fn send(&self, request: Request) -> Result<Response, HttpFailure> {
         self.check(&request.url)?;
-        let unusable = |error: BackendError| HttpFailure::Refused(error.message);
-        let way = self.ways.to(&request.url).map_err(unusable)?;
+        let way = self.ways.to(&request.url).map_err(refused)?;
         if self.ways.may_be_disclosed(&request.url, &way) {
             // Without a proof of its own it is not sent again.
             let again = request.proof.as_ref().map(|_| request.clone());
             let (hidden, to_the_remote_side) = (self.withheld(&request.url), request.to_the_remote_side);
             match (self.send_by(&way.disclosed, &way, request).await, again) {
-                (Err(HttpFailure::Unproved(_)), Some(request)) => return self.prove(&way, request).await,
-                (Err(HttpFailure::Unproved(_)), None) => return Err(HttpFailure::Unproved(hidden)),
-                (Err(HttpFailure::Unresolved(_)), _) if self.addresses.guards_answers() => {
-                    return Err(HttpFailure::Withheld(hidden));
+                (Err(failure), again) if failure.kind == HttpFailureKind::Unproved => {
+                    return match again {
+                        Some(request) => self.prove(&way, request).await,
+                        None => Err(HttpFailure::new(HttpFailureKind::Unproved, hidden)),
+                    };
+                }
+                (Err(failure), _)
+                    if failure.kind == HttpFailureKind::Unresolved && self.addresses.guards_answers() =>
+                {
+                    return Err(HttpFailure::new(HttpFailureKind::Withheld, hidden));
                 }
                 (outcome, _) => {
                     outcome.iter().for_each(|response| self.heed(response, to_the_remote_side));
@@ -168,9 +169,9 @@ impl HttpClient {
     /// Sends a request to a place of which nothing is known: what it answers comes out only where it is a proof.
     async fn prove(&self, way: &Way, request: Request) -> Result<Response, HttpFailure> {
         let (url, Some(proof)) = (request.url.clone(), request.proof.clone()) else {
-            return Err(HttpFailure::Unproved(self.withheld(&request.url)));
+            return Err(HttpFailure::new(HttpFailureKind::Unproved, self.withheld(&request.url)));
         };
-        let admitted = self.ways.admitted(&url, way).map_err(|error| HttpFailure::Refused(error.message))?;
+        let admitted = self.ways.admitted(&url, way).map_err(refused)?;
         let outcome = self.send_by(admitted, way, request).await;
         if let Ok(response) = &outcome
             && proof(response)
@@ -186,7 +187,7 @@ impl HttpClient {
                 "the answer is not one of the provider's protocol and is withheld from its author"
             );
         }
-        Err(HttpFailure::Withheld(self.withheld(&url)))
+        Err(HttpFailure::new(HttpFailureKind::Withheld, self.withheld(&url)))
     }
 
     /// Pauses the provider's requests if the remote side asks for that. A server that has not been verified is not obeyed:
@@ -252,7 +253,7 @@ impl HttpClient {
             Err(Unanswered::Severed(failure)) => (Err(failure), true),
             Err(Unanswered::Other(failure)) => (Err(failure), false),
         };
-        if let Err(HttpFailure::Unproved(_)) = &outcome {
+        if outcome.as_ref().is_err_and(|failure| failure.kind == HttpFailureKind::Unproved) {
             // Nothing was connected to.
             return outcome.map_err(Unanswered::Other);
         }
@@ -264,7 +265,13 @@ impl HttpClient {
             Ok(response) => {
                 tracing::debug!(%method, origin = origin(&url), status = response.status.as_u16(), ?took, "answered");
             }
-            Err(failure) => tracing::info!(%method, origin = origin(&url), %failure, ?took, "not answered"),
+            Err(failure) => {
+                tracing::info!(%method, origin = origin(&url), %failure, ?took, "not answered");
+                if let Some(cause) = &failure.source {
+                    let causes = error_text::describe_causes(&**cause);
+                    tracing::debug!(%method, origin = origin(&url), causes, "cause of the failure");
+                }
+            }
         }
         outcome.map_err(|failure| if is_severed { Unanswered::Severed(failure) } else { failure.into() })
     }
@@ -281,7 +288,9 @@ impl HttpClient {
         let give_up = given_up.clone();
         let share = request.share.as_ref().unwrap_or(&self.answers);
         let mut holding = share.hold(move || give_up.cancel());
-        let no_room = |why: NoRoom| HttpFailure::NotSent(format!("no request to `{}`: {why}", origin(&url)));
+        let no_room = |why: NoRoom| {
+            HttpFailure::new(HttpFailureKind::NotSent, format!("no request to `{}`: {why}", origin(&url)))
+        };
         // A waiting call occupies a place at the remote side. It may wait where the provider is its namespace's own, so that
         // it keeps no other namespace from it.
         let patience = if share.is(&self.answers) { self.timeout } else { Duration::ZERO };
@@ -290,7 +299,7 @@ impl HttpClient {
             biased;
             () = given_up.cancelled() => {
                 let what = "the operator ran out of memory for answers and canceled this request; retrying";
-                Err(HttpFailure::MaybeSent(format!("no complete answer from `{}`: {what}", origin(&url))).into())
+                Err(HttpFailure::new(HttpFailureKind::MaybeSent, format!("no complete answer from `{}`: {what}", origin(&url))).into())
             }
             // On the heap: it is large, and deep in what a reconcile waits for.
             outcome = Box::pin(self.exchange(client, way, request, holding)) => outcome,
@@ -308,19 +317,22 @@ impl HttpClient {
         let url = request.url.clone();
         let (largest_answer, is_typed) = (request.largest_answer, request.is_typed);
         let late = || {
-            HttpFailure::MaybeSent(format!(
-                "no complete answer from `{}` within {:?}, the provider's `limits.timeout`: raise it if the remote side \
+            HttpFailure::new(
+                HttpFailureKind::MaybeSent,
+                format!(
+                    "no complete answer from `{}` within {:?}, the provider's `limits.timeout`: raise it if the remote side \
                  needs longer",
-                origin(&url),
-                self.timeout
-            ))
+                    origin(&url),
+                    self.timeout
+                ),
+            )
         };
         let sending = tokio::time::timeout_at(deadline, start(client, request));
         let answer = match kept::watch(sending).await {
             (Ok(Ok(answer)), _) => answer,
             (Ok(Err(error)), was_kept) => {
-                let failure = explain(error_text::describe_error(&error, &url), way);
                 let is_severed = was_kept && error_text::is_cut(&error);
+                let failure = explain(error_text::describe_error(error, &url), way);
                 return Err(if is_severed { Unanswered::Severed(failure) } else { failure.into() });
             }
             (Err(_), _) => return Err(late().into()),
@@ -342,7 +354,7 @@ impl HttpClient {
                 return Ok(body);
             }
             let message = format!("the answer from `{}` holds more than {MOST_VALUES} values", origin(&url));
-            Err(HttpFailure::Excessive(message))
+            Err(HttpFailure::new(HttpFailureKind::Excessive, message))
         });
         Ok(Response { status, retry_after, location, is_repeated: false, remote_request_id, from, body })
     }
@@ -355,6 +367,11 @@ impl fmt::Debug for HttpClient {
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
+}
+
+/// A request that can't be sent as the provider or the environment is.
+fn refused(error: BackendError) -> HttpFailure {
+    HttpFailure { source: error.source, ..HttpFailure::new(HttpFailureKind::Refused, error.message) }
 }
 
 /// A request without an answer.
@@ -386,15 +403,11 @@ fn is_idempotent(method: &Method) -> bool {
 
 /// Who looks for a lost connection should know that there is a proxy on the way.
 fn explain(failure: HttpFailure, way: &Way) -> HttpFailure {
-    match failure {
-        HttpFailure::NotSent(message) if way.proxied => {
-            HttpFailure::NotSent(format!("{message} (`HTTPS_PROXY` is set)"))
-        }
-        HttpFailure::Untrusted(message) if way.proxied => {
-            HttpFailure::Untrusted(format!("{message} (`HTTPS_PROXY` is set)"))
-        }
-        failure => failure,
+    let is_of_the_way = [HttpFailureKind::NotSent, HttpFailureKind::Untrusted].contains(&failure.kind);
+    if !(way.proxied && is_of_the_way) {
+        return failure;
     }
+    HttpFailure { message: format!("{} (`HTTPS_PROXY` is set)", failure.message), ..failure }
 }
 
 async fn start(client: &reqwest::Client, request: Request) -> Result<reqwest::Response, reqwest::Error> {
@@ -417,7 +430,7 @@ async fn read(
     if answer.content_length().is_some_and(|length| length > largest as u64) {
         return Err(body.too_large());
     }
-    while let Some(piece) = answer.chunk().await.map_err(|error| error_text::describe_error(&error, url))? {
+    while let Some(piece) = answer.chunk().await.map_err(|error| error_text::describe_error(error, url))? {
         body.push(&piece).await?;
     }
     let body = body.decompressed().await?.in_utf8().await?;
@@ -444,7 +457,10 @@ impl Piecewise<'_> {
         let Self { url, largest, .. } = self;
         let limit =
             if *largest < MIB { format!("{} KiB", largest / KIB) } else { format!("{} MiB", largest / MIB) };
-        HttpFailure::Excessive(format!("the answer from `{}` is larger than {limit}", origin(url)))
+        HttpFailure::new(
+            HttpFailureKind::Excessive,
+            format!("the answer from `{}` is larger than {limit}", origin(url)),
+        )
     }
 
     async fn push(&mut self, piece: &[u8]) -> Result<(), HttpFailure> {
@@ -456,8 +472,12 @@ impl Piecewise<'_> {
             let capacity = length.max(2 * self.bytes.capacity()).min(self.largest);
             let counted = |capacity: usize| capacity.saturating_sub(FIRST_OF_BODY);
             let url = self.url;
-            let no_room =
-                |why| HttpFailure::MaybeSent(format!("no complete answer from `{}`: {why}", origin(url)));
+            let no_room = |why| {
+                HttpFailure::new(
+                    HttpFailureKind::MaybeSent,
+                    format!("no complete answer from `{}`: {why}", origin(url)),
+                )
+            };
             let more = counted(capacity) - counted(self.bytes.capacity());
             self.held.grow(more).await.map_err(no_room)?;
             // By hand: a vector that grows leaves its old bytes in memory.
@@ -481,7 +501,10 @@ impl Piecewise<'_> {
         loop {
             let count = decoder.read(&mut piece).map_err(|_| {
                 let target = origin(self.url);
-                HttpFailure::Unusable(format!("the answer from `{target}` is compressed and can't be read"))
+                HttpFailure::new(
+                    HttpFailureKind::Unusable,
+                    format!("the answer from `{target}` is compressed and can't be read"),
+                )
             })?;
             if count == 0 {
                 return Ok(self);
@@ -522,8 +545,11 @@ fn redirected(answer: &reqwest::Response, url: &Url) -> HttpFailure {
         .map(|location| format!(" to `{}`", first_bytes(&origin(&location), LONGEST_ORIGIN)))
         .unwrap_or_default();
     let status = answer.status().as_u16();
-    HttpFailure::Redirected(format!(
-        "`{}` redirects{target} (status {status}), which is not followed; name the final address",
-        origin(url)
-    ))
+    HttpFailure::new(
+        HttpFailureKind::Redirected,
+        format!(
+            "`{}` redirects{target} (status {status}), which is not followed; name the final address",
+            origin(url)
+        ),
+    )
 }

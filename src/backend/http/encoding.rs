@@ -266,7 +266,7 @@ impl MatchProgress {
 
 /// A secret, made ready for the search.
 struct SecretPattern {
-    /// 64-bit words that a [`Progress`] has.
+    /// 64-bit words that a [`MatchProgress`] has.
     words: usize,
     /// For each byte of the secret, where it has been read.
     after: BTreeMap<u8, MatchProgress>,

@@ -2,39 +2,53 @@
 //!
 //! The errors' own texts are not used: they hold URLs with queries, times, and the names of Rust types.
 
-use std::{error::Error, io};
+use std::{error::Error, io, iter};
 
 use rustls::{AlertDescription, CertificateError, OtherError};
 use url::Url;
 
-use super::{HttpFailure, request::origin, resolver::ResolveError};
+use super::{HttpFailure, HttpFailureKind, path::origin, resolver::ResolveError};
 
 /// What the failure of a request, or of reading its answer, means.
-pub(super) fn describe_error(error: &reqwest::Error, url: &Url) -> HttpFailure {
+pub(super) fn describe_error(error: reqwest::Error, url: &Url) -> HttpFailure {
+    let (kind, message) = describe(&error, url);
+    HttpFailure::new(kind, message).caused_by(error)
+}
+
+fn describe(error: &reqwest::Error, url: &Url) -> (HttpFailureKind, String) {
     let target = format!("`{}`", origin(url));
     match find::<ResolveError>(error) {
-        Some(ResolveError::Unproved { host: _ }) => return HttpFailure::Unproved(target),
+        Some(ResolveError::Unproved { host: _ }) => return (HttpFailureKind::Unproved, target),
         Some(unresolved @ (ResolveError::Unknown { .. } | ResolveError::Refused(_))) => {
-            return HttpFailure::Unresolved(unresolved.to_string());
+            return (HttpFailureKind::Unresolved, unresolved.to_string());
         }
         None => {}
     }
     if error.is_builder() {
-        return HttpFailure::Refused(format!("the request to {target} can't be built"));
+        return (HttpFailureKind::Refused, format!("the request to {target} can't be built"));
     }
     let tls = find::<rustls::Error>(error);
     if error.is_connect() || tls.is_some_and(refuses_our_certificate) {
         let reason = tls.map_or_else(|| connection_words(error), tls_words);
         let message = format!("no connection to {target}: {reason}");
         return match tls {
-            None | Some(rustls::Error::InvalidMessage(_)) => HttpFailure::NotSent(message),
-            Some(_) => HttpFailure::Untrusted(message),
+            None | Some(rustls::Error::InvalidMessage(_)) => (HttpFailureKind::NotSent, message),
+            Some(_) => (HttpFailureKind::Untrusted, message),
         };
     }
     if find::<hyper::Error>(error).is_some_and(hyper::Error::is_parse) {
-        return HttpFailure::Unusable(format!("no complete answer from {target}: the answer is not HTTP"));
+        return (
+            HttpFailureKind::Unusable,
+            format!("no complete answer from {target}: the answer is not HTTP"),
+        );
     }
-    HttpFailure::MaybeSent(format!("no complete answer from {target}: {}", exchange_words(error)))
+    (HttpFailureKind::MaybeSent, format!("no complete answer from {target}: {}", exchange_words(error)))
+}
+
+/// An error and its causes, for the log.
+pub(super) fn describe_causes(error: &(dyn Error + 'static)) -> String {
+    let causes = iter::successors(Some(error), |error| (*error).source()).map(ToString::to_string);
+    causes.collect::<Vec<_>>().join(": ")
 }
 
 /// Whether the connection was closed before the answer had begun, or while its head was on the way: the two look alike.

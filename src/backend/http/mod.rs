@@ -31,12 +31,12 @@ mod trace;
 mod values;
 mod ways;
 
-pub use address::{AddressPolicy, AddressRules, Author};
+pub use address::{AddressPolicy, AddressRules};
 pub use api_server::ApiServer;
 pub use config::{ClientCertificate, HttpConfig, RequestLimits};
-pub use named_host::{InvalidHost, NamedHost};
+pub use named_host::NamedHost;
 pub use names::Names;
-pub use network::{InvalidNetwork, Network, ProviderScope};
+pub use network::{Author, Network};
 pub use observer::{CallOutcome, ObservedCall, Observer};
 pub use redact::without_secrets;
 pub use shares::RemoteShares;
@@ -44,9 +44,9 @@ pub use values::count_values;
 
 pub(super) use base_url::{base_url, base_url_with_query};
 pub(super) use client::HttpClient;
-pub(super) use failure::HttpFailure;
-pub(super) use path::{below, segment};
+pub(super) use failure::{HttpFailure, HttpFailureKind};
+pub(super) use path::{below, segment, without_query};
 pub(super) use redact::{Redactor, has_words, is_web_page, one_line};
-pub(super) use request::{Request, without_query};
+pub(super) use request::Request;
 pub(super) use response::Response;
 pub(super) use trace::call_span;

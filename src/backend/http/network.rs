@@ -4,10 +4,20 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
 
-use super::{
-    Author,
-    faces::{embedded, is_metadata_service},
-};
+use super::faces::{embedded, is_metadata_service};
+
+/// The author of a provider, who chose where the operator connects to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Author {
+    /// An administrator, who wrote a `ClusterKeyProvider`.
+    #[default]
+    Administrator,
+    /// A tenant, who wrote a `KeyProvider`.
+    Tenant {
+        /// The namespace of the provider.
+        namespace: String,
+    },
+}
 
 /// The providers that a flag is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use reqwest::Method;
 
-use super::{HttpFailure, Response};
+use super::{HttpFailure, HttpFailureKind, Response};
 
 /// Is told of the calls to one remote side.
 pub trait Observer: fmt::Debug + Send + Sync {
@@ -48,20 +48,18 @@ pub enum CallOutcome {
 
 impl CallOutcome {
     pub(super) fn new(outcome: &Result<Response, HttpFailure>) -> Self {
-        match outcome {
-            Ok(response) => Self::Answered(response.status.as_u16()),
-            Err(
-                HttpFailure::NotSent(_)
-                | HttpFailure::Unresolved(_)
-                | HttpFailure::Unproved(_)
-                | HttpFailure::Withheld(_)
-                | HttpFailure::Refused(_),
-            ) => Self::Unreachable,
-            Err(HttpFailure::Untrusted(_)) => Self::Untrusted,
-            Err(HttpFailure::Redirected(_) | HttpFailure::Unusable(_) | HttpFailure::Excessive(_)) => {
-                Self::Unusable
+        use HttpFailureKind as Kind;
+        let failure = match outcome {
+            Ok(response) => return Self::Answered(response.status.as_u16()),
+            Err(failure) => failure,
+        };
+        match failure.kind {
+            Kind::NotSent | Kind::Unresolved | Kind::Unproved | Kind::Withheld | Kind::Refused => {
+                Self::Unreachable
             }
-            Err(HttpFailure::MaybeSent(_)) => Self::Unanswered,
+            Kind::Untrusted => Self::Untrusted,
+            Kind::Redirected | Kind::Unusable | Kind::Excessive => Self::Unusable,
+            Kind::MaybeSent => Self::Unanswered,
         }
     }
 }

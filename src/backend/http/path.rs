@@ -1,7 +1,9 @@
-//! Addresses below a remote side's own.
+//! Parts of URLs: addresses below a base, segments of a path, and the parts that a message may show.
+
+use std::net::{IpAddr, SocketAddr};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use url::Url;
+use url::{Host, Url};
 
 /// All but the unreserved characters of RFC 3986.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -16,4 +18,25 @@ pub(in crate::backend) fn below(base: &Url, path: &str) -> Url {
 /// A value as one segment of a path.
 pub(in crate::backend) fn segment(value: &str) -> String {
     utf8_percent_encode(value, UNRESERVED).to_string()
+}
+
+/// A URL as it may be shown: without user, password, query and fragment.
+pub(in crate::backend) fn without_query(url: &Url) -> String {
+    format!("{}{}", origin(url), url.path().trim_end_matches('/'))
+}
+
+/// Scheme, host and port of a URL.
+pub(super) fn origin(url: &Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
+}
+
+/// The address that stands in the URL in place of a name.
+pub(super) fn literal(url: &Url) -> Option<SocketAddr> {
+    let ip = match url.host()? {
+        Host::Ipv4(address) => IpAddr::V4(address),
+        Host::Ipv6(address) => IpAddr::V6(address),
+        Host::Domain(_) => return None,
+    };
+    Some(SocketAddr::new(ip, url.port_or_known_default().unwrap_or_default()))
 }

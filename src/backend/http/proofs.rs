@@ -1,10 +1,8 @@
 //! Which addresses of a place have answered in the protocol of the provider.
 
-use std::{
-    collections::HashSet,
-    net::IpAddr,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::HashSet, net::IpAddr};
+
+use parking_lot::Mutex;
 
 /// How many addresses of a place are remembered. A name that has more than these is asked to prove itself again.
 const MOST_ADDRESSES: usize = 64;
@@ -18,7 +16,7 @@ pub(super) struct Proofs(Mutex<HashSet<Option<IpAddr>>>);
 impl Proofs {
     /// The place gave an answer of its protocol from this address; `None` behind a proxy, which does not tell it.
     pub(super) fn add(&self, address: Option<IpAddr>) {
-        let mut proved = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut proved = self.0.lock();
         if proved.len() >= MOST_ADDRESSES {
             proved.clear();
         }
@@ -26,10 +24,10 @@ impl Proofs {
     }
 
     pub(super) fn has(&self, address: IpAddr) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&Some(address))
+        self.0.lock().contains(&Some(address))
     }
 
     pub(super) fn has_behind_proxy(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&None)
+        self.0.lock().contains(&None)
     }
 }

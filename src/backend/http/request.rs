@@ -12,7 +12,8 @@ use zeroize::Zeroizing;
 
 use super::{
     Response,
-    client::{LARGEST_BODY, MIB},
+    path::without_query,
+    response::{LARGEST_BODY, MIB},
 };
 use crate::backend::memory::MemoryShare;
 
@@ -147,17 +148,6 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Request({} {})", self.method, without_query(&self.url))
     }
-}
-
-/// A URL as it may be shown: without user, password, query and fragment.
-pub(in crate::backend) fn without_query(url: &Url) -> String {
-    format!("{}{}", origin(url), url.path().trim_end_matches('/'))
-}
-
-/// Scheme, host and port of a URL.
-pub(super) fn origin(url: &Url) -> String {
-    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -12,6 +12,11 @@ use zeroize::Zeroizing;
 use super::HttpFailure;
 use crate::backend::memory::HeldMemory;
 
+/// The most bytes of an answer that are read, unless the request says more.
+pub(super) const LARGEST_BODY: usize = MIB;
+
+pub(super) const MIB: usize = 1 << 20;
+
 /// An answer that has a status. Its body may still have failed to arrive, which matters only to who needs it.
 pub(in crate::backend) struct Response {
     /// The status; never a redirect.
@@ -46,8 +51,8 @@ impl Response {
     /// The body, at most as much of it as the request admits.
     ///
     /// # Errors
-    /// [`Failure::MaybeSent`], where the body was cut or did not end in time; [`Failure::Unusable`], where it is too
-    /// large.
+    /// [`MaybeSent`](super::HttpFailureKind::MaybeSent), where the body was cut or did not end in time;
+    /// [`Excessive`](super::HttpFailureKind::Excessive), where it is too large.
     pub(in crate::backend) fn body(&self) -> Result<&[u8], HttpFailure> {
         self.body.as_ref().map(|body| body.bytes.as_slice()).map_err(Clone::clone)
     }

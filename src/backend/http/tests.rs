@@ -1,27 +1,27 @@
 //! The client against servers that behave, and against those that do not.
 
 use std::{
-    collections::VecDeque,
-    io,
-    net::IpAddr,
-    num::NonZeroUsize,
-    sync::{Arc, Mutex},
+    collections::VecDeque, error::Error, io, iter::successors, net::IpAddr, num::NonZeroUsize, sync::Arc,
     time::Duration,
 };
 
 use axum::{Router, http::HeaderMap, routing::get};
 use futures::future::{join_all, select_all};
-use reqwest::Method;
+use parking_lot::Mutex;
+use reqwest::{
+    Method,
+    header::{AUTHORIZATION, HeaderValue},
+};
 use rstest::rstest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use url::Url;
 
 use super::{
-    AddressPolicy, AddressRules, Author, ClientCertificate, HttpClient, HttpConfig, HttpFailure, Names,
-    Request, Response, client::LARGEST_BODY,
+    AddressPolicy, AddressRules, Author, ClientCertificate, HttpClient, HttpConfig, HttpFailure,
+    HttpFailureKind, Names, Request, Response, response::LARGEST_BODY,
 };
 use crate::backend::{
-    MemoryBudget,
+    ErrorClass, MemoryBudget,
     test_server::{self, Certificate, Does, Then},
 };
 
@@ -45,27 +45,27 @@ fn message(outcome: Result<Response, HttpFailure>) -> HttpFailure {
 }
 
 fn not_sent(failure: &HttpFailure, words: &str) {
-    assert!(matches!(failure, HttpFailure::NotSent(message) if message.contains(words)), "{failure:?}");
+    assert!(failure.kind == HttpFailureKind::NotSent && failure.message.contains(words), "{failure:?}");
 }
 
 fn unresolved(failure: &HttpFailure, words: &str) {
-    assert!(matches!(failure, HttpFailure::Unresolved(message) if message.contains(words)), "{failure:?}");
+    assert!(failure.kind == HttpFailureKind::Unresolved && failure.message.contains(words), "{failure:?}");
 }
 
 fn untrusted(failure: &HttpFailure, words: &str) {
-    assert!(matches!(failure, HttpFailure::Untrusted(message) if message.contains(words)), "{failure:?}");
+    assert!(failure.kind == HttpFailureKind::Untrusted && failure.message.contains(words), "{failure:?}");
 }
 
 fn maybe_sent(failure: &HttpFailure, words: &str) {
-    assert!(matches!(failure, HttpFailure::MaybeSent(message) if message.contains(words)), "{failure:?}");
+    assert!(failure.kind == HttpFailureKind::MaybeSent && failure.message.contains(words), "{failure:?}");
 }
 
 fn unusable(failure: &HttpFailure, words: &str) {
-    assert!(matches!(failure, HttpFailure::Unusable(message) if message.contains(words)), "{failure:?}");
+    assert!(failure.kind == HttpFailureKind::Unusable && failure.message.contains(words), "{failure:?}");
 }
 
 fn excessive(failure: &HttpFailure, words: &str) {
-    assert!(matches!(failure, HttpFailure::Excessive(message) if message.contains(words)), "{failure:?}");
+    assert!(failure.kind == HttpFailureKind::Excessive && failure.message.contains(words), "{failure:?}");
 }
 
 #[tokio::test]
@@ -188,7 +188,8 @@ async fn redirects_are_not_followed(#[case] location: &str, #[case] words: &str)
     let answer = format!("HTTP/1.1 307 Go\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
     let url = test_server::raw(answer, Then::Close).await;
     let failure = message(send(&test_server::http_config(PATIENT), &url).await);
-    let HttpFailure::Redirected(message) = &failure else { panic!("{failure:?}") };
+    assert_eq!(failure.kind, HttpFailureKind::Redirected, "{failure:?}");
+    let message = &failure.message;
     assert!(message.contains(&format!("redirects{words}")) && message.contains("307"), "{message}");
     assert!(!message.contains("hunter2"), "{message}");
 }
@@ -218,12 +219,12 @@ async fn refused_addresses_are_not_connected_to() {
     let mut url = test_server::silent().await;
     let failure = message(send(&HttpConfig::default(), &url).await);
     assert!(
-        matches!(&failure, HttpFailure::Refused(message) if message.contains("plain http")),
+        failure.kind == HttpFailureKind::Refused && failure.message.contains("plain http"),
         "{failure:?}"
     );
     url.set_scheme("https").unwrap();
     let failure = message(send(&HttpConfig::default(), &url).await);
-    assert!(matches!(&failure, HttpFailure::Refused(message) if message.contains("loopback")), "{failure:?}");
+    assert!(failure.kind == HttpFailureKind::Refused && failure.message.contains("loopback"), "{failure:?}");
 }
 
 #[tokio::test]
@@ -277,6 +278,62 @@ async fn wrong_certificates(#[case] certificate: Certificate, #[case] trusted: b
     untrusted(&message(send(&config, &url).await), words);
 }
 
+/// How a call of the next test fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FailingCall {
+    ConnectionRefused,
+    NoTls,
+    Untrusted,
+    CutBody,
+    NoHttp,
+    Redirected,
+}
+
+/// The log shows causes. They hold neither the query of a URL, which may be a login, nor a header.
+#[rstest]
+#[tokio::test]
+async fn no_cause_holds_a_query_or_a_secret(
+    #[values(
+        FailingCall::ConnectionRefused,
+        FailingCall::NoTls,
+        FailingCall::Untrusted,
+        FailingCall::CutBody,
+        FailingCall::NoHttp,
+        FailingCall::Redirected
+    )]
+    fails: FailingCall,
+) {
+    let redirect = "HTTP/1.1 307 Go\r\nlocation: https://a.example?key=hunter2\r\ncontent-length: 0\r\n\r\n";
+    let mut url = match fails {
+        FailingCall::ConnectionRefused => test_server::nobody(),
+        FailingCall::NoTls => test_server::raw("HTTP/1.1 400 Bad Request\r\n\r\n", Then::Close).await,
+        FailingCall::Untrusted => test_server::tls(&Certificate::valid_for("127.0.0.1"), None).await,
+        FailingCall::CutBody => test_server::raw(TEN_BYTES, Then::Close).await,
+        FailingCall::NoHttp => test_server::raw("hunter2\r\n\r\n", Then::Close).await,
+        FailingCall::Redirected => test_server::raw(redirect, Then::Close).await,
+    };
+    if fails == FailingCall::NoTls {
+        url.set_scheme("https").unwrap();
+    }
+    url.set_query(Some("secret=hunter2"));
+    let request =
+        Request::new(Method::GET, "/", url).header(AUTHORIZATION, HeaderValue::from_static("Bearer hunter2"));
+    let client = HttpClient::in_environment(&test_server::http_config(PATIENT), |_| None).unwrap();
+    let failure = message(client.send(request).await);
+    let error = failure.clone().into_error("bind", ErrorClass::Transient);
+    let mut shown = format!("{failure:?} {error:?}");
+    for root in [&failure as &dyn Error, &error] {
+        let causes: Vec<_> = successors(Some(root), |cause| (*cause).source()).collect();
+        // The transport itself redirects nothing.
+        assert_eq!(causes.len() > 1, fails != FailingCall::Redirected, "{shown}");
+        causes.iter().for_each(|cause| shown.push_str(&format!(" {cause} {cause:?}")));
+    }
+    if let Some(cause) = &failure.source {
+        shown.push_str(&super::error_text::describe_causes(&**cause));
+    }
+    assert!(!shown.contains("hunter2") && !shown.contains("secret="), "{shown}");
+}
+
 #[tokio::test]
 async fn plain_http_where_tls_is_expected() {
     let mut url = test_server::raw("HTTP/1.1 400 Bad Request\r\n\r\n", Then::Close).await;
@@ -321,7 +378,7 @@ async fn takes_the_proxy_of_the_environment_except_to_admitted_addresses() {
     not_sent(&message(client.send(Request::new(Method::GET, "/", url)).await), "(`HTTPS_PROXY` is set)");
     let metadata = "https://169.254.169.254".parse().unwrap();
     let failure = message(client.send(Request::new(Method::GET, "/", metadata)).await);
-    assert!(matches!(failure, HttpFailure::Refused(_)), "{failure:?}");
+    assert!(failure.kind == HttpFailureKind::Refused, "{failure:?}");
     let direct = test_server::tls(&certificate, None).await;
     assert_eq!(client.send(Request::new(Method::GET, "/", direct)).await.unwrap().status, 200);
 }
@@ -378,11 +435,14 @@ const UNAUTHORIZED: &str =
 
 /// What is said of this place where the cause is withheld.
 fn withheld(url: &Url) -> HttpFailure {
-    let origin = super::request::origin(url);
-    HttpFailure::Withheld(format!(
-        "no valid answer from `{origin}`; a KeyProvider shows why only for public addresses, or after the first valid \
+    let origin = super::path::origin(url);
+    HttpFailure::new(
+        HttpFailureKind::Withheld,
+        format!(
+            "no valid answer from `{origin}`; a KeyProvider shows why only for public addresses, or after the first valid \
          answer: check name, address, port, TLS and login, or ask the administrator for the operator's log"
-    ))
+        ),
+    )
 }
 
 #[rstest]
@@ -466,7 +526,7 @@ async fn what_has_proved_itself_is_shown_and_nothing_goes_there_before() {
     let url = in_turn("127.0.0.1:0", &[PROOF, UNAUTHORIZED]).await;
     let client = of_tenant(AddressRules::default(), PATIENT, None);
     let failure = client.send(plain(&url)).await.unwrap_err();
-    assert!(matches!(failure, HttpFailure::Unproved(_)), "{failure:?}");
+    assert!(failure.kind == HttpFailureKind::Unproved, "{failure:?}");
     assert_eq!(
         client.send(proving(&url)).await.unwrap().status,
         200,
@@ -483,7 +543,7 @@ async fn a_proof_counts_for_one_port() {
     assert_eq!(client.send(proving(&own)).await.unwrap().status, 200);
     let other = test_server::raw(UNAUTHORIZED, Then::Close).await;
     assert_eq!(client.send(proving(&other)).await.unwrap_err(), withheld(&other));
-    assert!(matches!(client.send(plain(&other)).await.unwrap_err(), HttpFailure::Unproved(_)));
+    assert_eq!(client.send(plain(&other)).await.unwrap_err().kind, HttpFailureKind::Unproved);
 }
 
 /// Leads a name elsewhere each time.
@@ -506,7 +566,7 @@ impl Scripted {
 
 impl Names for Scripted {
     fn addresses(&self, _: &str) -> io::Result<Vec<IpAddr>> {
-        Ok(vec![self.next.lock().unwrap().pop_front().unwrap_or(self.then)])
+        Ok(vec![self.next.lock().pop_front().unwrap_or(self.then)])
     }
 }
 
@@ -521,7 +581,7 @@ async fn a_proof_counts_for_one_address() {
     let client = tenant_who_resolves_by(Some(names), AddressRules::default(), PATIENT, None);
     assert_eq!(client.send(proving(&url)).await.unwrap().status, 200);
     assert_eq!(client.send(plain(&url)).await.unwrap().body(), Ok(&b"secret"[..]));
-    assert!(matches!(client.send(plain(&url)).await.unwrap_err(), HttpFailure::Unproved(_)));
+    assert_eq!(client.send(plain(&url)).await.unwrap_err().kind, HttpFailureKind::Unproved);
     assert_eq!(client.send(proving(&url)).await.unwrap_err(), withheld(&url));
     assert_eq!(
         client.send(proving(&url)).await.unwrap().status,
@@ -545,7 +605,7 @@ async fn a_name_that_leads_to_the_api_server_is_refused() {
     unresolved(&client.send(plain(&url)).await.unwrap_err(), "is the API server");
     let refused = client.send(plain(&api_server)).await.unwrap_err();
     assert!(
-        matches!(&refused, HttpFailure::Refused(words) if words.contains("is the API server")),
+        refused.kind == HttpFailureKind::Refused && refused.message.contains("is the API server"),
         "{refused:?}"
     );
 }
@@ -555,7 +615,8 @@ async fn private_addresses_are_refused_to_tenants_where_asked_to() {
     let rules = || AddressRules { deny_private_for_key_providers: true, ..AddressRules::default() };
     let client = of_tenant(rules(), PATIENT, None);
     let refused = client.send(proving(&"https://10.1.2.3".parse().unwrap())).await.unwrap_err();
-    let HttpFailure::Refused(words) = &refused else { panic!("{refused:?}") };
+    assert_eq!(refused.kind, HttpFailureKind::Refused, "{refused:?}");
+    let words = &refused.message;
     assert!(
         words.starts_with("`10.1.2.3` is a private address, which is refused to KeyProviders"),
         "{words}"
@@ -566,7 +627,8 @@ async fn private_addresses_are_refused_to_tenants_where_asked_to() {
     let client = tenant_who_resolves_by(Some(names), rules(), PATIENT, None);
     let url = "https://broker.billing.svc".parse().unwrap();
     let refused = client.send(proving(&url)).await.unwrap_err();
-    let HttpFailure::Withheld(words) = &refused else { panic!("{refused:?}") };
+    assert_eq!(refused.kind, HttpFailureKind::Withheld, "{refused:?}");
+    let words = &refused.message;
     assert!(words.contains("private addresses are refused to KeyProviders here"), "{words}");
     assert!(words.contains("chart value `operator.allowHttpsCidrs`"), "{words}");
     assert!(!words.contains("10.1.2.3"), "the name server's answer is not the tenant's to know: {words}");
@@ -578,11 +640,11 @@ async fn a_proxy_connects_where_it_likes_and_a_tenant_learns_no_more_by_it() {
     let client = of_tenant(AddressRules::default(), PATIENT, Some(&proxy));
     let url = "https://broker.example.com".parse().unwrap();
     assert_eq!(client.send(proving(&url)).await.unwrap_err(), withheld(&url));
-    assert!(matches!(client.send(plain(&url)).await.unwrap_err(), HttpFailure::Unproved(_)));
+    assert_eq!(client.send(plain(&url)).await.unwrap_err().kind, HttpFailureKind::Unproved);
     for literal in ["https://169.254.169.254", "https://[::ffff:a9fe:a9fe]", "https://[64:ff9b:1::a9fe:a9fe]"]
     {
         let refused = client.send(proving(&literal.parse().unwrap())).await.unwrap_err();
-        assert!(matches!(refused, HttpFailure::Refused(_)), "{refused:?}");
+        assert!(refused.kind == HttpFailureKind::Refused, "{refused:?}");
     }
 }
 
@@ -594,7 +656,7 @@ async fn a_proof_may_come_over_tls() {
     let addresses = AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]).for_author(author);
     let client =
         HttpClient::in_environment(&HttpConfig { addresses, ..trusting(&certificate) }, |_| None).unwrap();
-    assert!(matches!(client.send(plain(&url)).await.unwrap_err(), HttpFailure::Unproved(_)));
+    assert_eq!(client.send(plain(&url)).await.unwrap_err().kind, HttpFailureKind::Unproved);
     assert_eq!(client.send(proving(&url)).await.unwrap().status, 200);
     assert_eq!(client.send(plain(&url)).await.unwrap().status, 200);
 }
@@ -649,7 +711,7 @@ async fn a_request_on_a_kept_connection_that_is_cut_is_sent_once_more(
     let client = keeping(&url).await;
     let response = client.send(Request::new(method, "/", url)).await.unwrap();
     assert_eq!((response.status.as_u16(), response.is_repeated), (status, true));
-    assert_eq!(*counts.lock().unwrap(), [2, 1], "requests on each connection");
+    assert_eq!(*counts.lock(), [2, 1], "requests on each connection");
 }
 
 /// Sends a request on the kept connection of a server with this script. It counts as one that may have taken effect.
@@ -658,7 +720,7 @@ async fn assert_lost(method: Method, script: &[Does], requests: &[usize]) {
     let client = keeping(&url).await;
     let failure = message(client.send(Request::new(method, "/", url)).await);
     maybe_sent(&failure, "closed before the answer was complete");
-    assert_eq!(*counts.lock().unwrap(), requests, "requests on each connection");
+    assert_eq!(*counts.lock(), requests, "requests on each connection");
 }
 
 /// A refusal of the second request does not tell whether the first one took effect.
@@ -699,7 +761,7 @@ async fn a_request_on_a_new_connection_is_sent_once(#[case] method: Method) {
     let client = HttpClient::in_environment(&test_server::http_config(PATIENT), |_| None).unwrap();
     let failure = message(client.send(Request::new(method, "/", url)).await);
     maybe_sent(&failure, "closed before the answer was complete");
-    assert_eq!(*counts.lock().unwrap(), [1]);
+    assert_eq!(*counts.lock(), [1]);
 }
 
 /// Each of many requests at the same time is judged by its own connection.
@@ -712,7 +774,7 @@ async fn requests_at_the_same_time_are_told_apart() {
     let outcomes = join_all((0..3).map(send)).await;
     let answered = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     assert_eq!(answered, 1, "{outcomes:?}");
-    let mut counts = counts.lock().unwrap().clone();
+    let mut counts = counts.lock().clone();
     counts.sort_unstable();
     assert_eq!(counts, [1, 1, 1, 2]);
 }

@@ -3,8 +3,9 @@
 //! The configuration is built here and handed to reqwest ready-made, with the crypto provider named explicitly:
 //! nothing depends on, or installs, a default for the whole process.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustls::{
     ClientConfig, RootCertStore,
     client::Resumption,
@@ -66,7 +67,7 @@ fn system_roots() -> Arc<RootCertStore> {
     }
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(system.certs);
-    let mut latest = LATEST.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut latest = LATEST.lock();
     if let Some(latest) = latest.as_ref().filter(|latest| latest.roots == roots.roots) {
         return Arc::clone(latest);
     }

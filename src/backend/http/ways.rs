@@ -8,16 +8,17 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use url::Url;
 
 use super::{
     AddressPolicy, HttpConfig, RemoteShares,
-    address::literal,
     kept::Noting,
+    path::literal,
     proofs::Proofs,
     proxy::EnvironmentProxy,
     resolver::{PolicedResolver, Reach, SharedResolver},
@@ -104,7 +105,7 @@ impl Ways {
             host: url.host_str().unwrap_or_default().to_owned(),
             port: url.port_or_known_default().unwrap_or_default(),
         };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if let Some(way) = known.get(&place) {
             return Ok(Arc::clone(way));
         }

@@ -3,12 +3,10 @@
 use reqwest::{Method, StatusCode};
 
 use super::{
-    call::Exchange,
     classify::IbmCloudCall,
-    cloud::{IbmCloud, KeyLookup, Unseen, path},
-    instances::INSTANCES,
+    client::{IbmCloud, KeyLookup, Unseen, path},
     name::Mark,
-    wire::{RenameKey, ResourceInstance, ResourceKey},
+    wire::{INSTANCES, RenameKey, ResourceInstance, ResourceKey},
 };
 use crate::backend::{
     AdoptionPermit, BackendError, CompleteList, ErrorClass, IssuedKey, KeyFacts, KeyRequest, LostClusters,
@@ -65,7 +63,7 @@ impl IbmCloud {
             !key.is_removed() && !matches!(self.holder(&key.name, request, adoption), Ok(KeyHolder::NotMeant))
         };
         let keep = |key| Some(key).filter(may_be_meant);
-        let mut exchange = Exchange::for_key(self, IbmCloudCall::KeysOfInstance, request);
+        let mut exchange = self.api().for_key(IbmCloudCall::KeysOfInstance, request);
         let CompleteList { items: mut found, held: _held } = exchange.list(&keys, &[], keep).await?;
         found.sort_by(|one, other| one.guid.cmp(&other.guid));
         let (mut free, mut held) = (Vec::new(), Vec::new());
@@ -99,7 +97,7 @@ impl IbmCloud {
     }
 
     async fn give_our_name(&self, request: &KeyRequest, key: &ResourceKey) -> Result<(), BackendError> {
-        let mut exchange = Exchange::for_key(self, IbmCloudCall::Adopt, request);
+        let mut exchange = self.api().for_key(IbmCloudCall::Adopt, request);
         let name = RenameKey { name: &request.name };
         let attempt = async {
             let response = exchange.send_json(Method::PATCH, &path(&key.guid), &name).await?;

@@ -3,12 +3,9 @@
 //! A key whose creation was answered is known, and one whose answer was lost is found by its name; but for a while after
 //! it was made, IBM Cloud may not show it.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::{
@@ -16,6 +13,8 @@ use crate::{
     lifecycle::Identity,
 };
 
+/// How long the operator looks for a key at ever longer intervals. Afterwards it waits for the end of `settling`.
+const CLOSE_LOOKS: Duration = Duration::from_secs(60);
 /// How long an attempt is remembered that nobody came back to.
 const LONGEST_MEMORY: Duration = Duration::from_secs(3600);
 
@@ -90,9 +89,33 @@ impl Attempts {
     }
 
     /// How much longer it may not show.
-    pub(super) fn settling_left(&self, identity: Identity) -> Option<Duration> {
+    fn settling_left(&self, identity: Identity) -> Option<Duration> {
         let left = self.settling.checked_sub(self.lock().get(&identity)?.at.elapsed())?;
         Some(left).filter(|left| !left.is_zero())
+    }
+
+    /// Whether the key may have been created so shortly before that it does not show yet.
+    pub(super) fn may_key_still_show(&self, request: &KeyRequest) -> bool {
+        self.key_settling_left(request).is_some()
+    }
+
+    /// How much longer the key may not show, by its age and by the last attempt.
+    fn key_settling_left(&self, request: &KeyRequest) -> Option<Duration> {
+        let age = request.age.filter(|_| request.hint.is_some());
+        let young = age.and_then(|age| self.settling.checked_sub(age));
+        young.max(self.settling_left(request.identity)).filter(|left| !left.is_zero())
+    }
+
+    /// The key may have been created and not show yet.
+    pub(super) fn not_shown_yet(&self, call: &str, request: &KeyRequest) -> BackendError {
+        let message = format!(
+            "{call} failed: the key `{}` may have been created and not show yet, which can take minutes at IBM Cloud; it is \
+             looked for again before anything else is done",
+            request.name
+        );
+        let is_followed_closely = |left: &Duration| self.settling.saturating_sub(*left) < CLOSE_LOOKS;
+        let retry_after = self.key_settling_left(request).filter(|left| !is_followed_closely(left));
+        BackendError::new(ErrorClass::Transient, message).retry_after(retry_after)
     }
 
     /// Whether the key was made from other fields than these, as far as anybody here knows.
@@ -109,8 +132,8 @@ impl Attempts {
         self.lock().get(&identity).is_some_and(is_remembered)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Identity, Attempt>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<Identity, Attempt>> {
+        self.known.lock()
     }
 }
 

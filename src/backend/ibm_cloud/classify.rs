@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::wire::IbmCloudError;
-use crate::backend::ErrorClass;
+use crate::backend::{Backend, ErrorClass, exchange::Dialect};
 
 /// Which call was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,22 +50,6 @@ impl fmt::Display for IbmCloudCall {
 }
 
 impl IbmCloudCall {
-    /// The path of the call, without ids.
-    pub(super) const fn route(self) -> &'static str {
-        match self {
-            Self::Instances => "/v2/resource_instances",
-            Self::Instance => "/v2/resource_instances/{instance}",
-            Self::Roles => "/v2/roles",
-            Self::ServiceIds | Self::CreateServiceId => "/v1/serviceids",
-            Self::DeleteServiceId => "/v1/serviceids/{service_id}",
-            Self::Policies | Self::CreatePolicy => "/v1/policies",
-            Self::DeletePolicy => "/v1/policies/{policy}",
-            Self::Keys | Self::Create => "/v2/resource_keys",
-            Self::KeysOfInstance => "/v2/resource_instances/{instance}/resource_keys",
-            Self::Key | Self::Delete | Self::Rename | Self::Adopt => "/v2/resource_keys/{key}",
-        }
-    }
-
     /// Whether IAM is called, and not the Resource Controller.
     pub(super) const fn is_at_iam(self) -> bool {
         match self {
@@ -88,20 +72,9 @@ impl IbmCloudCall {
         }
     }
 
-    /// Who is called, in words.
-    pub(super) const fn host(self) -> &'static str {
-        if self.is_at_iam() { "IAM" } else { "the Resource Controller" }
-    }
-
     /// Whether it makes something, or makes it ours.
     const fn is_creation(self) -> bool {
         matches!(self, Self::Create | Self::Adopt | Self::CreateServiceId | Self::CreatePolicy)
-    }
-
-    /// What is left of a call whose effect is unknown: what was made, or taken over, is found again, a key and a service ID by their
-    /// name.
-    pub(super) const fn class_of_unknown(self) -> ErrorClass {
-        if self.is_creation() { ErrorClass::Unsure } else { ErrorClass::Transient }
     }
 
     /// Whether it asks for what is always there.
@@ -110,57 +83,96 @@ impl IbmCloudCall {
     }
 }
 
-/// The class of an answer that is not the success of its call.
-pub(super) fn class(call: IbmCloudCall, status: u16) -> ErrorClass {
-    match status {
-        200..300 if call.is_creation() => ErrorClass::Unsure,
-        200..300 => ErrorClass::Unexpected,
-        401 | 403 => ErrorClass::Forbidden,
-        404 if call.is_always_there() => ErrorClass::Unexpected,
-        // IAM may not know yet what it has just made.
-        404 if call == IbmCloudCall::CreatePolicy => ErrorClass::Transient,
-        404 | 410 => ErrorClass::Gone,
-        408 => call.class_of_unknown(),
-        // Something else is being done to the instance.
-        409 | 423 => ErrorClass::Transient,
-        429 => ErrorClass::Throttled,
-        400..500 => ErrorClass::Rejected,
-        _ => call.class_of_unknown(),
-    }
-}
+impl Dialect for IbmCloudCall {
+    type Refusal = IbmCloudError;
 
-/// What to do about such an answer; empty where it is simply tried again, or where IBM's own words must do.
-pub(super) fn advice(call: IbmCloudCall, status: u16, error: &IbmCloudError) -> &'static str {
-    match (call, status) {
-        (_, 401) => {
-            "it accepts no token of this IAM; check that `iamUrl` and `resourceControllerUrl` belong to the same cloud"
+    const KIND: &'static str = Backend::IBM_CLOUD;
+    const REMEDY: &'static str = "check `iamUrl` and `resourceControllerUrl`";
+
+    fn route(self) -> &'static str {
+        match self {
+            Self::Instances => "/v2/resource_instances",
+            Self::Instance => "/v2/resource_instances/{instance}",
+            Self::Roles => "/v2/roles",
+            Self::ServiceIds | Self::CreateServiceId => "/v1/serviceids",
+            Self::DeleteServiceId => "/v1/serviceids/{service_id}",
+            Self::Policies | Self::CreatePolicy => "/v1/policies",
+            Self::DeletePolicy => "/v1/policies/{policy}",
+            Self::Keys | Self::Create => "/v2/resource_keys",
+            Self::KeysOfInstance => "/v2/resource_instances/{instance}/resource_keys",
+            Self::Key | Self::Delete | Self::Rename | Self::Adopt => "/v2/resource_keys/{key}",
         }
-        (IbmCloudCall::Create, 403) => {
-            "the login needs the platform role Editor on the instance, and at least the role that the key is to have"
+    }
+
+    fn host(self) -> &'static str {
+        if self.is_at_iam() { "IAM" } else { "the Resource Controller" }
+    }
+
+    /// A key and a service ID that were created, or adopted, are found again by their name.
+    fn class_of_unknown(self) -> ErrorClass {
+        if self.is_creation() { ErrorClass::Unsure } else { ErrorClass::Transient }
+    }
+
+    fn shows_credentials(self) -> bool {
+        matches!(self, Self::Create | Self::Key)
+    }
+
+    fn read_refusal(body: &[u8]) -> IbmCloudError {
+        IbmCloudError::read(body)
+    }
+
+    fn error_text(refusal: &IbmCloudError) -> Option<&str> {
+        Some(refusal.message.as_str()).filter(|text| !text.is_empty())
+    }
+
+    fn class(self, status: u16, _error: &IbmCloudError) -> ErrorClass {
+        match status {
+            200..300 if self.is_creation() => ErrorClass::Unsure,
+            200..300 => ErrorClass::Unexpected,
+            401 | 403 => ErrorClass::Forbidden,
+            404 if self.is_always_there() => ErrorClass::Unexpected,
+            // IAM may not know yet what it has just made.
+            404 if self == Self::CreatePolicy => ErrorClass::Transient,
+            404 | 410 => ErrorClass::Gone,
+            408 => self.class_of_unknown(),
+            // Something else is being done to the instance.
+            409 | 423 => ErrorClass::Transient,
+            429 => ErrorClass::Throttled,
+            400..500 => ErrorClass::Rejected,
+            _ => self.class_of_unknown(),
         }
-        (IbmCloudCall::Delete | IbmCloudCall::Rename | IbmCloudCall::Adopt, 403) => {
-            "the login needs the platform role Editor on the instance"
+    }
+
+    fn advice(self, status: u16, error: &IbmCloudError) -> &'static str {
+        match (self, status) {
+            (_, 401) => {
+                "it accepts no token of this IAM; check that `iamUrl` and `resourceControllerUrl` belong to the same cloud"
+            }
+            (Self::Create, 403) => {
+                "the login needs the platform role Editor on the instance, and at least the role that the key is to have"
+            }
+            (Self::Delete | Self::Rename | Self::Adopt, 403) => {
+                "the login needs the platform role Editor on the instance"
+            }
+            (Self::ServiceIds | Self::CreateServiceId | Self::DeleteServiceId, 403) => {
+                "the login needs the platform role Editor on the IAM Identity service to make service IDs for keys"
+            }
+            (Self::Policies | Self::CreatePolicy | Self::DeletePolicy, 403) => {
+                "the login needs the platform role Administrator on the instance to give service IDs access to it"
+            }
+            (_, 403) => "the login needs the platform role Viewer on the instance",
+            (Self::Instances | Self::Keys, 404) => {
+                "check that `resourceControllerUrl` is the base address of the Resource Controller, without `/v2`"
+            }
+            (Self::Roles | Self::ServiceIds | Self::Policies, 404) => {
+                "check that `iamUrl` is the base address of IAM"
+            }
+            (Self::Create | Self::KeysOfInstance, 404) => "check `instance`, and that the login may see it",
+            (_, 409 | 423) => "it is tried again when that is over",
+            (_, 422) if error.is_of_the_service(status) => "these are the words of the service itself",
+            (_, 429) => "it asks for fewer requests; lower `limits` if this lasts",
+            _ => "",
         }
-        (IbmCloudCall::ServiceIds | IbmCloudCall::CreateServiceId | IbmCloudCall::DeleteServiceId, 403) => {
-            "the login needs the platform role Editor on the IAM Identity service to make service IDs for keys"
-        }
-        (IbmCloudCall::Policies | IbmCloudCall::CreatePolicy | IbmCloudCall::DeletePolicy, 403) => {
-            "the login needs the platform role Administrator on the instance to give service IDs access to it"
-        }
-        (_, 403) => "the login needs the platform role Viewer on the instance",
-        (IbmCloudCall::Instances | IbmCloudCall::Keys, 404) => {
-            "check that `resourceControllerUrl` is the base address of the Resource Controller, without `/v2`"
-        }
-        (IbmCloudCall::Roles | IbmCloudCall::ServiceIds | IbmCloudCall::Policies, 404) => {
-            "check that `iamUrl` is the base address of IAM"
-        }
-        (IbmCloudCall::Create | IbmCloudCall::KeysOfInstance, 404) => {
-            "check `instance`, and that the login may see it"
-        }
-        (_, 409 | 423) => "it is tried again when that is over",
-        (_, 422) if error.is_of_the_service(status) => "these are the words of the service itself",
-        (_, 429) => "it asks for fewer requests; lower `limits` if this lasts",
-        _ => "",
     }
 }
 
@@ -189,6 +201,6 @@ mod tests {
     #[rustfmt::skip]
     fn classifies(#[case] status: u16, #[case] expected: [ErrorClass; 5]) {
         let calls = [IbmCloudCall::Keys, IbmCloudCall::Create, IbmCloudCall::Key, IbmCloudCall::Delete, IbmCloudCall::CreatePolicy];
-        assert_eq!(calls.map(|call| class(call, status)), expected);
+        assert_eq!(calls.map(|call| call.class(status, &IbmCloudError::default())), expected);
     }
 }

@@ -1,20 +1,23 @@
 //! IBM Cloud: resource keys by the Resource Controller's API v2, with tokens of IAM.
 //!
-//! `cloud` makes the calls that a key needs, and `removal` those that take keys away; `session` logs in, `call` sends them
-//! and has the words for what went wrong, `classify` says what that means. `instances` and `roles` know what keys are made
-//! for, `access` whom they act as, `name` what they are called, `attempts` which of them may have been made without anybody
-//! knowing, `adopt` takes over those of others, and `wire` reads what comes.
+//! Modules import only those that stand before them in this list:
+//!
+//! - `wire` reads the APIs' JSON, `classify` says what a refusal means, `name` names keys and recognizes the operator's;
+//! - `hosts` knows IBM Cloud's own hosts, `session` logs in, `pages` reads lists, `attempts` remembers creations whose
+//!   answers were lost;
+//! - `instances` and `roles` resolve names, `access` creates and deletes service IDs for keys;
+//! - `client` creates and reads keys, `removal` revokes and releases them, `adopt` adopts those of others.
 
 mod access;
 mod adopt;
 mod attempts;
-mod call;
 mod classify;
-mod cloud;
+mod client;
 mod config;
 mod hosts;
 mod instances;
 mod name;
+mod pages;
 mod removal;
 mod roles;
 mod session;
@@ -22,7 +25,7 @@ mod session;
 mod tests;
 mod wire;
 
-pub use cloud::IbmCloud;
+pub use client::IbmCloud;
 pub use config::{IbmCloudConfig, IbmCloudLogin, Profile};
 
 pub(super) use name::key_name;

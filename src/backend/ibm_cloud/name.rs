@@ -2,11 +2,13 @@
 //! is the mark by which a key is known again. It is `{start}-sk{cluster}-{uid}-{sequence}`, where the start is for
 //! people to read.
 
+use std::iter;
+
 use uuid::Uuid;
 
 use crate::{
     backend::{
-        LostClusters, Owner,
+        KeyRequest, LostClusters, Owner,
         key::{CLUSTER_DIGITS, cluster_digits},
     },
     lifecycle::{Identity, MarkedKey, Sequence, first_bytes},
@@ -27,6 +29,14 @@ pub(in crate::backend) fn key_name(identity: Identity, given: Option<&str>, owne
     let start = given.map_or_else(|| format!("{namespace}-{name}"), str::to_owned);
     let start = start.replace(|character| !is_allowed(character), "-");
     format!("{}{mark}", first_bytes(&start, LONGEST_NAME - mark.len()))
+}
+
+/// The names that the key may have. The key of a restored ServiceKey may be from a cluster that is lost.
+pub(super) fn possible_names(request: &KeyRequest, lost: &LostClusters) -> Vec<String> {
+    let mark = Mark::read(&request.name).filter(|_| request.restored.is_some());
+    let in_lost = mark.iter().flat_map(|mark| lost.digits().map(|digits| mark.name_in(&digits)));
+    let in_lost = in_lost.filter(|name| *name != request.name);
+    iter::once(request.name.clone()).chain(in_lost).collect()
 }
 
 /// What the name of one of our keys says.

@@ -3,14 +3,15 @@
 use reqwest::{Method, StatusCode};
 
 use super::{
-    call::Exchange,
+    access::delete_service_ids,
     classify::IbmCloudCall,
-    cloud::{IbmCloud, KeyLookup, is_auditing, path},
-    name::Mark,
-    wire::{RenameKey, ResourceKey},
+    client::{IbmCloud, KeyLookup, is_auditing, path},
+    name::{Mark, possible_names},
+    session::IbmCloudSession,
+    wire::{self, RenameKey, ResourceKey},
 };
 use crate::{
-    backend::{BackendError, ErrorClass, KeyRequest, Unbound},
+    backend::{BackendError, ErrorClass, KeyRequest, Unbound, exchange::Exchange},
     lifecycle::MarkedKey,
 };
 
@@ -34,16 +35,19 @@ impl IbmCloud {
     pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         let mut deletion = self.delete_what_shows(request).await?;
         if deletion == KeyDeletion::NotFound {
-            if self.may_still_show(request) {
-                return Err(self.not_shown_yet("unbind", request));
+            if self.attempts.may_key_still_show(request) {
+                return Err(self.attempts.not_shown_yet("unbind", request));
             }
-            self.is_in_sight(request).await?;
+            self.instances.is_in_sight(self.api(), request).await?;
             // It may have come into sight only after it was looked for.
             deletion = self.delete_what_shows(request).await?;
         }
         self.attempts.end(request.identity);
         self.confirmed.remove(request);
-        self.withdraw_access(request).await?;
+        let names = possible_names(request, &self.lost_clusters);
+        self.service_ids
+            .withdraw_access(self.api(), &self.instances, &self.attempts, request, &names)
+            .await?;
         Ok(match deletion {
             KeyDeletion::ConfirmedOfAuditing => Unbound::GoneExcept(
                 "its `service_key` remains valid: an auditing instance has one, whatever keys it has; delete it in the \
@@ -88,10 +92,14 @@ impl IbmCloud {
         request: &KeyRequest,
         guid: &str,
     ) -> Result<KeyDeletion, BackendError> {
-        self.delete(Exchange::for_key(self, IbmCloudCall::Delete, request), guid).await
+        self.delete(self.api().for_key(IbmCloudCall::Delete, request), guid).await
     }
 
-    async fn delete(&self, mut exchange: Exchange<'_>, guid: &str) -> Result<KeyDeletion, BackendError> {
+    async fn delete(
+        &self,
+        mut exchange: Exchange<'_, IbmCloudSession>,
+        guid: &str,
+    ) -> Result<KeyDeletion, BackendError> {
         let response = exchange.ask(Method::DELETE, &path(guid), &[]).await?;
         match response.status {
             StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::GONE => {
@@ -108,20 +116,20 @@ impl IbmCloud {
     /// Anything but the confirmation that the key is gone.
     pub async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
         let account = self.account_of_key(&key.id).await?;
-        self.delete(Exchange::anonymous(self, IbmCloudCall::Delete), &key.id).await?;
+        self.delete(self.api().anonymous(IbmCloudCall::Delete), &key.id).await?;
         // Nobody knows whether it had a service ID of its own.
         match account {
-            Some(account) => self.delete_service_ids(&account, &key.name, None).await.map(drop),
+            Some(account) => delete_service_ids(self.api(), &account, &key.name, None).await.map(drop),
             None => Ok(()),
         }
     }
 
     /// The account of a key, where that can be told.
     async fn account_of_key(&self, guid: &str) -> Result<Option<String>, BackendError> {
-        let mut exchange = Exchange::anonymous(self, IbmCloudCall::Key);
+        let mut exchange = self.api().anonymous(IbmCloudCall::Key);
         let response = exchange.ask(Method::GET, &path(guid), &[]).await?;
         match response.status {
-            StatusCode::OK => Ok(Some(exchange.read::<ResourceKey>(&response)?.account_id)),
+            StatusCode::OK => Ok(Some(exchange.read::<ResourceKey>(&response, wire::read)?.account_id)),
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
             _ => Err(exchange.refused(&response).await),
         }
@@ -135,10 +143,10 @@ impl IbmCloud {
     pub async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
         let Some(mark) = Mark::read(&request.name) else { return Ok(()) };
         if !self.release_what_shows(request, mark.start).await? {
-            if self.may_still_show(request) {
-                return Err(self.not_shown_yet("release", request));
+            if self.attempts.may_key_still_show(request) {
+                return Err(self.attempts.not_shown_yet("release", request));
             }
-            self.is_in_sight(request).await?;
+            self.instances.is_in_sight(self.api(), request).await?;
             // It may have come into sight only after it was looked for.
             self.release_what_shows(request, mark.start).await?;
         }
@@ -162,7 +170,7 @@ impl IbmCloud {
             released = matches!(looked.sight, KeyLookup::Removed) || looked.bears_no_mark();
         }
         for guid in guids {
-            let mut exchange = Exchange::for_key(self, IbmCloudCall::Rename, request);
+            let mut exchange = self.api().for_key(IbmCloudCall::Rename, request);
             let response = exchange.send_json(Method::PATCH, &path(&guid), &RenameKey { name }).await?;
             match response.status {
                 StatusCode::OK | StatusCode::GONE => released = true,

@@ -10,9 +10,8 @@ use std::{sync::Arc, time::Duration};
 use reqwest::{Method, StatusCode};
 
 use super::{
-    call::Exchange,
     classify::IbmCloudCall,
-    cloud::IbmCloud,
+    session::IbmCloudApi,
     wire::{self, ResourceInstance, Role},
 };
 use crate::backend::{
@@ -41,7 +40,7 @@ const ROLES: &str = "/v2/roles";
 /// The most bytes of the roles of one service. Services have some 30 roles, which take 4 KiB.
 const LARGEST: usize = 64 << 10;
 /// The roles of each service, by its name.
-pub(super) type RolesOfServices = SingleFlightMap<String, Vec<Role>>;
+pub(super) struct RolesOfServices(SingleFlightMap<String, Vec<Role>>);
 
 impl Weight for Vec<Role> {
     fn weight(&self) -> usize {
@@ -50,25 +49,32 @@ impl Weight for Vec<Role> {
     }
 }
 
-impl IbmCloud {
+impl RolesOfServices {
+    /// Keeps roles that take so many bytes.
+    pub(super) fn in_bytes(largest: usize) -> Self {
+        Self(SingleFlightMap::in_bytes(largest))
+    }
+
     /// What the Resource Controller is told of the role of a key: a name, a CRN, or nothing.
     ///
     /// # Errors
     /// [`ErrorClass::Rejected`] where the service has no such role, and what keeps that from being known.
     pub(super) async fn role_of_key(
         &self,
+        api: IbmCloudApi<'_>,
         wanted: &KeyRole,
         instance: &ResourceInstance,
     ) -> Result<Option<String>, BackendError> {
         match wanted {
             KeyRole::None => Ok(Some(NO_ROLE.to_owned())),
             KeyRole::Named(role) if BASE_ROLES.contains(&role.as_str()) => Ok(Some(role.clone())),
-            KeyRole::Named(role) => self.role(role, FIELD, instance).await.map(Some),
+            KeyRole::Named(role) => self.role(api, role, FIELD, instance).await.map(Some),
             KeyRole::Default { limit } => {
                 // That a service has no roles is believed for a moment only.
-                let known = self.roles_of(instance, |roles| roles.iter().any(Role::is_of_a_service)).await?;
+                let known =
+                    self.roles_of(api, instance, |roles| roles.iter().any(Role::is_of_a_service)).await?;
                 match (known.iter().any(Role::is_of_a_service), limit) {
-                    (true, _) => self.role(DEFAULT_ROLE, FIELD, instance).await.map(Some),
+                    (true, _) => self.role(api, DEFAULT_ROLE, FIELD, instance).await.map(Some),
                     (false, None) => Ok(None),
                     (false, Some(limit)) => Err(no_role_denied(wire::service(&instance.crn), limit)),
                 }
@@ -80,11 +86,12 @@ impl IbmCloud {
     /// no such role.
     pub(super) async fn refusal_of_role(
         &self,
+        api: IbmCloudApi<'_>,
         wanted: &KeyRole,
         instance: &ResourceInstance,
     ) -> Option<BackendError> {
         let KeyRole::Named(role) = wanted else { return None };
-        let looked_up = self.role(role, FIELD, instance).await;
+        let looked_up = self.role(api, role, FIELD, instance).await;
         looked_up.err().filter(|error| error.class == ErrorClass::Rejected)
     }
 
@@ -94,6 +101,7 @@ impl IbmCloud {
     /// [`ErrorClass::Rejected`] where the service has no such role, with those that it has.
     pub(super) async fn role(
         &self,
+        api: IbmCloudApi<'_>,
         wanted: &str,
         field: &str,
         instance: &ResourceInstance,
@@ -104,7 +112,7 @@ impl IbmCloud {
         let service = wire::service(&instance.crn);
         let crn =
             |roles: &[Role]| roles.iter().find(|role| role.is_called(wanted)).map(|role| role.crn.clone());
-        let known = self.roles_of(instance, |roles| crn(roles).is_some()).await?;
+        let known = self.roles_of(api, instance, |roles| crn(roles).is_some()).await?;
         crn(&known).ok_or_else(|| {
             let names = shown_names(known.iter().map(|role| shown_name(&role.display_name)));
             let none = if field == FIELD { format!("`{NO_ROLE}`, ") } else { String::new() };
@@ -120,6 +128,7 @@ impl IbmCloud {
     /// The roles of the instance's service. A list that lacks what is asked for is believed for a moment only.
     async fn roles_of(
         &self,
+        api: IbmCloudApi<'_>,
         instance: &ResourceInstance,
         has_what_is_asked_for: impl Fn(&[Role]) -> bool,
     ) -> Result<Arc<Vec<Role>>, BackendError> {
@@ -128,32 +137,32 @@ impl IbmCloud {
             let certain = has_what_is_asked_for(&known.value);
             known.since.elapsed() < if certain { BOUNDED_AGE } else { AGE_OF_DOUBT }
         };
-        let ask = || self.ask_for_roles(service, instance);
-        self.roles.get(&service.to_owned(), believed, ask).await.map(|known| known.value)
+        let ask = || ask_for_roles(api, service, instance);
+        self.0.get(&service.to_owned(), believed, ask).await.map(|known| known.value)
     }
+}
 
-    /// The service's own roles come first: others may have the same name.
-    async fn ask_for_roles(
-        &self,
-        service: &str,
-        instance: &ResourceInstance,
-    ) -> Result<Vec<Role>, BackendError> {
-        let query = [("account_id", instance.account_id.as_str()), ("service_name", service)];
-        let mut exchange = Exchange::anonymous(self, IbmCloudCall::Roles);
-        let response = exchange.ask(Method::GET, ROLES, &query).await?;
-        if response.status != StatusCode::OK {
-            return Err(exchange.refused(&response).await);
-        }
-        let wire::Roles { service_roles, custom_roles, system_roles } = exchange.read(&response)?;
-        let mut roles: Vec<_> =
-            [service_roles, custom_roles, system_roles].into_iter().flat_map(|roles| roles.0).collect();
-        roles.shrink_to_fit();
-        if roles.weight() > LARGEST {
-            let what = format!("the roles of the service `{service}` take more than {} KiB", LARGEST >> 10);
-            return Err(exchange.unexpected(&what));
-        }
-        Ok(roles)
+/// The service's own roles come first: others may have the same name.
+async fn ask_for_roles(
+    api: IbmCloudApi<'_>,
+    service: &str,
+    instance: &ResourceInstance,
+) -> Result<Vec<Role>, BackendError> {
+    let query = [("account_id", instance.account_id.as_str()), ("service_name", service)];
+    let mut exchange = api.anonymous(IbmCloudCall::Roles);
+    let response = exchange.ask(Method::GET, ROLES, &query).await?;
+    if response.status != StatusCode::OK {
+        return Err(exchange.refused(&response).await);
     }
+    let wire::Roles { service_roles, custom_roles, system_roles } = exchange.read(&response, wire::read)?;
+    let mut roles: Vec<_> =
+        [service_roles, custom_roles, system_roles].into_iter().flat_map(|roles| roles.0).collect();
+    roles.shrink_to_fit();
+    if roles.weight() > LARGEST {
+        let what = format!("the roles of the service `{service}` take more than {} KiB", LARGEST >> 10);
+        return Err(exchange.unexpected(&what));
+    }
+    Ok(roles)
 }
 
 fn no_role_denied(service: &str, limit: &str) -> BackendError {

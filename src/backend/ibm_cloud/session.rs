@@ -1,21 +1,33 @@
 //! The way in: two hosts, and the token that is shown to both.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
+use futures::future::BoxFuture;
+use reqwest::{Method, StatusCode};
 use url::Url;
 
-use super::{IbmCloudLogin, Profile, hosts};
+use super::{
+    classify::IbmCloudCall,
+    config::{IbmCloudLogin, Profile},
+    hosts,
+    wire::{self, INSTANCES, MOST_PER_PAGE, ResourceInstance},
+};
 use crate::backend::{
-    AddressPolicy, BackendError,
-    http::{HttpClient, Redactor, base_url},
-    token::{IamLogin, Tokens},
+    AddressPolicy, BackendError, KeyRequest,
+    bounded::each,
+    exchange::{Authorization, RemoteApi, Session, address},
+    http::{HttpClient, HttpFailure, Redactor, Request, Response, base_url},
+    token::{IamLogin, Token, Tokens},
 };
 
-/// Who calls, and where.
+/// The way to the APIs of one account.
+pub(super) type IbmCloudApi<'a> = RemoteApi<'a, IbmCloudSession>;
+
+/// The addresses and the login of one account.
 pub(super) struct IbmCloudSession {
-    pub(super) iam: Url,
-    pub(super) resource_controller: Url,
-    pub(super) tokens: Tokens,
+    iam: Url,
+    resource_controller: Url,
+    tokens: Arc<Tokens>,
 }
 
 impl IbmCloudSession {
@@ -45,14 +57,77 @@ impl IbmCloudSession {
         Ok(Self {
             iam: base_url(http, "iamUrl", iam_url)?,
             resource_controller: base_url(http, "resourceControllerUrl", resource_controller_url)?,
-            tokens: Tokens::of_iam(iam_url, login, http)?,
+            tokens: Arc::new(Tokens::of_iam(iam_url, login, http)?),
         })
     }
 
-    /// Hides the login in whatever anybody might repeat.
-    pub(super) fn redactor(&self) -> Redactor {
+    /// The address of a path, at the host that the call goes to.
+    pub(super) fn address(&self, call: IbmCloudCall, path: &str, query: &[(&str, &str)]) -> Url {
+        address(self.base_of(call), path, query)
+    }
+
+    const fn base_of(&self, call: IbmCloudCall) -> &Url {
+        if call.is_at_iam() { &self.iam } else { &self.resource_controller }
+    }
+}
+
+impl Session for IbmCloudSession {
+    type Dialect = IbmCloudCall;
+
+    async fn base(&self, _http: &HttpClient, call: IbmCloudCall) -> Result<Url, BackendError> {
+        Ok(self.base_of(call).clone())
+    }
+
+    async fn authorize(&self, _http: &HttpClient) -> Result<Authorization, BackendError> {
+        Ok(Authorization::Tokens(Arc::clone(&self.tokens)))
+    }
+
+    fn prepare(
+        &self,
+        call: IbmCloudCall,
+        _of: Option<&KeyRequest>,
+        request: Request,
+    ) -> Result<Request, HttpFailure> {
+        Ok(if call.is_at_iam() { request.elsewhere() } else { request })
+    }
+
+    /// IAM proves by a token what it is, and the Resource Controller by a page of instances.
+    fn prove<'a>(
+        &'a self,
+        http: &'a HttpClient,
+        call: IbmCloudCall,
+    ) -> BoxFuture<'a, Result<Option<Arc<Token>>, BackendError>> {
+        Box::pin(async move {
+            if call.is_at_iam() {
+                return self.tokens.renewed(http).await.map(Some);
+            }
+            check(RemoteApi { http, session: self }).await.map(|()| None)
+        })
+    }
+
+    fn redactor(&self) -> Redactor {
         self.tokens.redactor()
     }
+}
+
+/// Checks whether IAM knows the login, and whether the Resource Controller accepts it.
+///
+/// # Errors
+/// Those of the call.
+pub(super) async fn check(api: IbmCloudApi<'_>) -> Result<(), BackendError> {
+    let mut exchange = api.anonymous(IbmCloudCall::Instances);
+    let request = exchange.request(Method::GET, INSTANCES, &[("limit", "1")]).await?;
+    let response = exchange.send(request.proving(is_page)).await?;
+    if response.status == StatusCode::OK { Ok(()) } else { Err(exchange.refused(&response).await) }
+}
+
+/// Whether this is a page of instances, as nothing but the Resource Controller has them.
+fn is_page(response: &Response) -> bool {
+    let is_page = |body| {
+        let page: Result<wire::ResourcePage<'_>, _> = wire::read(body);
+        page.is_ok_and(|page| each(page.resources, MOST_PER_PAGE, |_: ResourceInstance| {}).is_ok())
+    };
+    response.status == StatusCode::OK && response.body().is_ok_and(is_page)
 }
 
 impl fmt::Debug for IbmCloudSession {

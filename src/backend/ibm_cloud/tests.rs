@@ -4,7 +4,7 @@ use std::{
     io,
     net::IpAddr,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -12,6 +12,7 @@ use std::{
 
 use axum::http::Method;
 use futures::FutureExt;
+use parking_lot::Mutex;
 use rstest::rstest;
 use serde_json::{Value, json};
 use url::Url;
@@ -116,7 +117,7 @@ async fn a_key_is_not_released_while_the_login_may_not_see_it(#[case] is_known: 
             _ if !sees.load(Ordering::Relaxed) => not_found(),
             "/v2/resource_instances/i-1" => (200, instance()),
             _ if method == Method::PATCH => {
-                renamed.lock().unwrap().push(path.to_owned());
+                renamed.lock().push(path.to_owned());
                 (200, json!({}))
             }
             _ => keys(&[KEY]),
@@ -129,11 +130,11 @@ async fn a_key_is_not_released_while_the_login_may_not_see_it(#[case] is_known: 
     }
     sees.store(false, Ordering::Relaxed);
     assert_eq!(cloud.release(&request).await.unwrap_err().class, ErrorClass::Gone);
-    assert!(renamed.lock().unwrap().is_empty());
+    assert!(renamed.lock().is_empty());
 
     sees.store(true, Ordering::Relaxed);
     cloud.release(&request).await.unwrap();
-    assert_eq!(*renamed.lock().unwrap(), ["/v2/resource_keys/k-1"]);
+    assert_eq!(*renamed.lock(), ["/v2/resource_keys/k-1"]);
 }
 
 #[tokio::test]
@@ -184,9 +185,15 @@ async fn an_iam_at_a_new_private_address_is_asked_for_a_token_first() {
         let crn = format!("crn:v1:bluemix:public:{service}:eu-de:a/1:i-1::");
         serde_json::from_value(json!({"guid": INSTANCE, "crn": crn})).unwrap()
     };
-    assert_eq!(cloud.role("Reader", "ibmCloud.role", &of_service("logs")).await.unwrap(), "crn:r");
+    assert_eq!(
+        cloud.roles.role(cloud.api(), "Reader", "ibmCloud.role", &of_service("logs")).await.unwrap(),
+        "crn:r"
+    );
     names.0.store(true, Ordering::Relaxed);
-    assert_eq!(cloud.role("Reader", "ibmCloud.role", &of_service("metrics")).await.unwrap(), "crn:r");
+    assert_eq!(
+        cloud.roles.role(cloud.api(), "Reader", "ibmCloud.role", &of_service("metrics")).await.unwrap(),
+        "crn:r"
+    );
     assert_eq!(tokens.load(Ordering::Relaxed), 2, "the new address has proved itself by a token");
 }
 
@@ -197,7 +204,7 @@ async fn of_many_roles_ten_are_named() {
     let roles: Vec<_> = (0..100).map(role).collect();
     let cloud = account(move |_, _| (200, json!({ "service_roles": roles }))).await;
     let instance = serde_json::from_value(instance()).unwrap();
-    let error = cloud.role("Reader", "ibmCloud.role", &instance).await.unwrap_err();
+    let error = cloud.roles.role(cloud.api(), "Reader", "ibmCloud.role", &instance).await.unwrap_err();
     assert!(
         error.message.contains("as `ibmCloud.role`: `NONE`, `0nnn") && error.message.ends_with("…`, …"),
         "{error}"

@@ -10,6 +10,11 @@ use crate::backend::{
     memory::Weight,
 };
 
+/// The path of the instances.
+pub(super) const INSTANCES: &str = "/v2/resource_instances";
+/// More resources than the API puts on a page.
+pub(super) const MOST_PER_PAGE: usize = 1000;
+
 /// What a refusal says; empty where it says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct IbmCloudError {

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::backend::ErrorClass;
+use super::wire::BrokerRefusal;
+use crate::backend::{Backend, ErrorClass, exchange::Dialect};
 
 /// Which call of the API was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +30,19 @@ impl fmt::Display for BrokerCall {
 }
 
 impl BrokerCall {
-    /// The path of the call, without ids.
-    pub(super) const fn route(self) -> &'static str {
+    /// Whether something in front of the broker answers that there is no such path.
+    fn is_foreign(self, status: u16, refusal: &BrokerRefusal) -> bool {
+        status == 404 && self != Self::Catalog && refusal.is_foreign
+    }
+}
+
+impl Dialect for BrokerCall {
+    type Refusal = BrokerRefusal;
+
+    const KIND: &'static str = Backend::OPEN_SERVICE_BROKER;
+    const REMEDY: &'static str = "ask the broker's operator";
+
+    fn route(self) -> &'static str {
         match self {
             Self::Catalog => "/v2/catalog",
             Self::Instance => "/v2/service_instances/{instance}",
@@ -43,9 +55,12 @@ impl BrokerCall {
         }
     }
 
-    /// What is left of a call whose effect is unknown: only a bind can leave something behind that nobody wants.
-    /// All others are made again until they are answered.
-    pub(super) fn class_of_unknown(self) -> ErrorClass {
+    fn host(self) -> &'static str {
+        "the broker"
+    }
+
+    /// Only a bind can leave a key behind. All other calls are repeated until they are answered.
+    fn class_of_unknown(self) -> ErrorClass {
         match self {
             Self::Bind => ErrorClass::OrphanPossible,
             Self::Catalog | Self::Instance | Self::Fetch | Self::Unbind | Self::LastOperation => {
@@ -53,50 +68,71 @@ impl BrokerCall {
             }
         }
     }
-}
 
-/// The class of an answer that is not the success of its call. `code` is the `error` field of its body.
-pub(super) fn class(call: BrokerCall, status: u16, code: Option<&str>) -> ErrorClass {
-    match status {
-        201..300 if call == BrokerCall::Bind => ErrorClass::OrphanPossible,
-        // There are no other successes than those that the caller knows.
-        200..300 => ErrorClass::Unexpected,
-        401 | 403 => ErrorClass::Forbidden,
-        // Every broker has a catalog.
-        404 | 410 if call == BrokerCall::Catalog => ErrorClass::Unexpected,
-        404 | 410 => ErrorClass::Gone,
-        408 => ErrorClass::Transient,
-        429 => ErrorClass::Throttled,
-        409 if call == BrokerCall::Bind => ErrorClass::Conflict,
-        422 if code == Some("ConcurrencyError") => ErrorClass::Transient,
-        400..500 => ErrorClass::Rejected,
-        _ => call.class_of_unknown(),
+    fn shows_credentials(self) -> bool {
+        matches!(self, Self::Bind | Self::Fetch)
     }
-}
 
-/// What to do about such an answer; empty where it is simply tried again, or where the broker's own words must do.
-pub(super) fn advice(call: BrokerCall, status: u16, code: Option<&str>) -> &'static str {
-    match (status, code) {
-        (202, _) if call == BrokerCall::Bind => {
-            "it makes the key in the background although it can't show its credentials afterwards; ask the broker's \
-             operator"
+    fn read_refusal(body: &[u8]) -> BrokerRefusal {
+        BrokerRefusal::read(body)
+    }
+
+    fn error_text(_refusal: &BrokerRefusal) -> Option<&str> {
+        None
+    }
+
+    fn class(self, status: u16, refusal: &BrokerRefusal) -> ErrorClass {
+        match status {
+            201..300 if self == Self::Bind => ErrorClass::OrphanPossible,
+            // There are no other successes than those that the caller knows.
+            200..300 => ErrorClass::Unexpected,
+            401 | 403 => ErrorClass::Forbidden,
+            // Every broker has a catalog.
+            404 | 410 if self == Self::Catalog => ErrorClass::Unexpected,
+            404 if refusal.is_foreign => ErrorClass::Unexpected,
+            404 | 410 => ErrorClass::Gone,
+            408 => ErrorClass::Transient,
+            429 => ErrorClass::Throttled,
+            409 if self == Self::Bind => ErrorClass::Conflict,
+            422 if refusal.code.as_deref() == Some("ConcurrencyError") => ErrorClass::Transient,
+            400..500 => ErrorClass::Rejected,
+            _ => self.class_of_unknown(),
         }
-        (401, _) => "check the login that the provider names",
-        (403, _) => "the login may not do this; ask the broker's operator for the right to",
-        (404 | 410, _) if call == BrokerCall::Catalog => "check that `url` is the broker's base address",
-        (404 | 410, _) => "check `instance.id`",
-        (409, _) if call == BrokerCall::Bind => "a key of this id exists, made with other parameters",
-        (422, Some("AsyncRequired")) => {
-            "it makes keys in the background only, and does not show their credentials afterwards; choose another plan"
+    }
+
+    fn advice(self, status: u16, refusal: &BrokerRefusal) -> &'static str {
+        match (status, refusal.code.as_deref()) {
+            (404, _) if self.is_foreign(status, refusal) => {
+                "check `url`, and the gateway in front of the broker"
+            }
+            (202, _) if self == Self::Bind => {
+                "it makes the key in the background although it can't show its credentials afterwards; ask the broker's \
+                 operator"
+            }
+            (401, _) => "check the login that the provider names",
+            (403, _) => "the login may not do this; ask the broker's operator for the right to",
+            (404 | 410, _) if self == Self::Catalog => "check that `url` is the broker's base address",
+            (404 | 410, _) => "check `instance.id`",
+            (409, _) if self == Self::Bind => "a key of this id exists, made with other parameters",
+            (422, Some("AsyncRequired")) => {
+                "it makes keys in the background only, and does not show their credentials afterwards; choose another plan"
+            }
+            (422, Some("ConcurrencyError")) => "another operation on the instance is under way",
+            (422, Some("RequiresApp")) => {
+                "keys of this plan are for applications only; choose another plan, or set `openServiceBroker.bindResource` of \
+                 the provider where the broker only demands to be told of an application or a client"
+            }
+            (422, Some("MaintenanceInfoConflict")) => "the instance needs an upgrade first",
+            (429, _) => "it asks for fewer requests; lower `limits` if this lasts",
+            _ => "",
         }
-        (422, Some("ConcurrencyError")) => "another operation on the instance is under way",
-        (422, Some("RequiresApp")) => {
-            "keys of this plan are for applications only; choose another plan, or set `openServiceBroker.bindResource` of \
-             the provider where the broker only demands to be told of an application or a client"
+    }
+
+    fn describe_answer(self, status: u16, refusal: &BrokerRefusal) -> String {
+        if self.is_foreign(status, refusal) {
+            return format!("the answer {status} has not the form of a broker's");
         }
-        (422, Some("MaintenanceInfoConflict")) => "the instance needs an upgrade first",
-        (429, _) => "it asks for fewer requests; lower `limits` if this lasts",
-        _ => "",
+        format!("{} answers {status}", self.host())
     }
 }
 
@@ -133,7 +169,8 @@ mod tests {
     #[case(999, None,                      [Transient,  OrphanPossible, Transient,  Transient])]
     #[rustfmt::skip]
     fn classifies(#[case] status: u16, #[case] code: Option<&str>, #[case] expected: [ErrorClass; 4]) {
+        let refusal = BrokerRefusal { code: code.map(str::to_owned), is_foreign: false };
         let calls = [BrokerCall::Catalog, BrokerCall::Bind, BrokerCall::Fetch, BrokerCall::Unbind];
-        assert_eq!(calls.map(|call| class(call, status, code)), expected);
+        assert_eq!(calls.map(|call| call.class(status, &refusal)), expected);
     }
 }

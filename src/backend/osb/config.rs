@@ -1,6 +1,6 @@
 //! What a provider says about a broker: where it is, and how to log in.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::header::HeaderValue;
@@ -9,9 +9,9 @@ use serde::Serialize;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::login::BrokerLogin;
 use crate::backend::{
     BackendError, ClientCredentials, ErrorClass, HttpConfig,
+    exchange::Authorization,
     http::{HttpClient, Redactor, without_query},
     token::Tokens,
 };
@@ -112,7 +112,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`ErrorClass::Rejected`], where the login can't be sent in a header, or tokens can't be asked for where it says.
-    pub(super) fn login(&self, http: &HttpClient) -> Result<(BrokerLogin, Redactor), BackendError> {
+    pub(super) fn login(&self, http: &HttpClient) -> Result<(Authorization, Redactor), BackendError> {
         match self {
             Self::Basic { username, .. } if username.contains(':') => {
                 Err(rejected("the broker's `username` holds a colon, which a login can't have; correct it"))
@@ -120,16 +120,16 @@ impl Auth {
             Self::Basic { username, password } => {
                 let login = basic(username, password);
                 let header = header("Basic", &login, "the broker's login")?;
-                Ok((BrokerLogin::Header(header), Redactor::hiding([password.clone(), login])))
+                Ok((Authorization::Header(header), Redactor::hiding([password.clone(), login])))
             }
             Self::Bearer { token } => {
                 let header = header("Bearer", token, "the broker's `token`")?;
-                Ok((BrokerLogin::Header(header), Redactor::hiding([token.clone()])))
+                Ok((Authorization::Header(header), Redactor::hiding([token.clone()])))
             }
             Self::ClientCredentials(client) => {
                 let tokens = Tokens::of_client(client, http)?;
                 let redactor = tokens.redactor();
-                Ok((BrokerLogin::Tokens(Box::new(tokens)), redactor))
+                Ok((Authorization::Tokens(Arc::new(tokens)), redactor))
             }
         }
     }
@@ -164,7 +164,7 @@ mod tests {
         Auth::Basic { username: username.to_owned(), password: password.into() }
     }
 
-    fn login(auth: &Auth) -> Result<BrokerLogin, BackendError> {
+    fn login(auth: &Auth) -> Result<Authorization, BackendError> {
         auth.login(&HttpClient::new(&HttpConfig::default()).unwrap()).map(|(login, _)| login)
     }
 
@@ -173,7 +173,7 @@ mod tests {
     #[case(basic_auth("admin", "p\u{e4}ss:w\n"), "Basic YWRtaW46cMOkc3M6dwo=")]
     #[case(Auth::Bearer { token: "abc.def".into() }, "Bearer abc.def")]
     fn makes_the_header(#[case] auth: Auth, #[case] expected: &str) {
-        let BrokerLogin::Header(header) = login(&auth).unwrap() else { panic!("it is a header") };
+        let Authorization::Header(header) = login(&auth).unwrap() else { panic!("it is a header") };
         assert_eq!(header.to_str().unwrap(), expected);
         assert_eq!(format!("{header:?}"), "Sensitive");
     }

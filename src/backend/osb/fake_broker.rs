@@ -1,9 +1,6 @@
 //! A small broker for the tests, and what they ask it for.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -13,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::FutureExt;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -81,12 +79,12 @@ impl FakeBroker {
     ) -> Response {
         let (status, text) =
             if uri.path().ends_with("/v2/catalog") { broker.catalog.clone() } else { broker.answer.clone() };
-        broker.calls.lock().unwrap().push(ReceivedCall { method, uri, headers, body });
+        broker.calls.lock().push(ReceivedCall { method, uri, headers, body });
         (status, [(RETRY_AFTER, "7")], text).into_response()
     }
 
     pub(super) fn calls(&self) -> Vec<ReceivedCall> {
-        self.calls.lock().unwrap().clone()
+        self.calls.lock().clone()
     }
 
     /// The only call besides those for the catalog.
@@ -125,7 +123,7 @@ impl Broker {
     /// Gives the client a catalog that the broker itself is not asked for.
     pub(super) async fn knows(&self, catalog: &Value) {
         let catalog = Catalog::read(catalog.to_string().as_bytes()).unwrap();
-        self.catalog.refresh(|| async { Ok(catalog) }).await.unwrap();
+        self.session.catalog.refresh(|| async { Ok(catalog) }).await.unwrap();
     }
 }
 

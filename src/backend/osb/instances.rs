@@ -3,8 +3,18 @@
 
 use std::time::Duration;
 
+use reqwest::{Method, StatusCode};
+
+use super::{
+    catalog::{CatalogPlan, Unknown},
+    classify::BrokerCall,
+    paths,
+    session::{BrokerApi, request_catalog},
+    target::{BrokerTarget, PlanRef},
+    wire,
+};
 use crate::backend::{
-    BackendError,
+    BackendError, ErrorClass, PlanIds,
     memory::Weight,
     single_flight::{CachedAnswer, SingleFlightMap},
 };
@@ -14,72 +24,237 @@ const BOUNDED_AGE: Duration = Duration::from_secs(300);
 /// How long it is believed that there is no such instance.
 const AGE_OF_DOUBT: Duration = Duration::from_secs(10);
 
-/// What an instance is of: an offering and a plan of it, by name or id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PlanRef {
-    pub(super) offering: String,
-    pub(super) plan: String,
-}
-
 impl Weight for Option<PlanRef> {
     fn weight(&self) -> usize {
         self.as_ref().map_or(0, |PlanRef { offering, plan }| offering.capacity() + plan.capacity())
     }
 }
 
-/// What is known of instances, by id: `None` in an answer means that there is no such instance.
-pub(super) struct InstanceCache(SingleFlightMap<String, Option<PlanRef>>);
+fn is_believed(known: &CachedAnswer<Option<PlanRef>>) -> bool {
+    known.since.elapsed() < if known.value.is_some() { BOUNDED_AGE } else { AGE_OF_DOUBT }
+}
 
-impl InstanceCache {
-    /// Instances that take so many bytes.
+/// The plan of a key that may exist, and how long an operation on the key may take.
+pub(super) struct Existing {
+    pub(super) place: PlanRef,
+    pub(super) longest_operation: Option<Duration>,
+}
+
+/// The plan of each instance, by the instance's id: `None` means that there is no such instance.
+pub(super) struct InstancePlans(SingleFlightMap<String, Option<PlanRef>>);
+
+impl InstancePlans {
+    /// Keeps plans that take so many bytes.
     pub(super) fn in_bytes(largest: usize) -> Self {
         Self(SingleFlightMap::in_bytes(largest))
     }
 
-    /// What an instance is of. One caller asks for all who need the same.
-    ///
-    /// # Errors
-    /// Those of `ask`.
-    pub(super) async fn place<F>(
-        &self,
-        id: &str,
-        ask: impl FnOnce() -> F,
-    ) -> Result<Option<PlanRef>, BackendError>
-    where
-        F: Future<Output = Result<Option<PlanRef>, BackendError>>,
-    {
-        let known = self.0.get(&id.to_owned(), is_believed, ask).await?;
-        Ok(known.value.as_ref().clone())
-    }
-
-    /// What an instance is of, by an answer that is good enough or by a new one.
-    ///
-    /// # Errors
-    /// Those of `ask`.
-    pub(super) async fn present<F>(
-        &self,
-        id: &str,
-        good_enough: fn(&CachedAnswer<Option<PlanRef>>) -> bool,
-        ask: impl FnOnce() -> F,
-    ) -> Result<Option<PlanRef>, BackendError>
-    where
-        F: Future<Output = Result<Option<PlanRef>, BackendError>>,
-    {
-        let known = self.0.get(&id.to_owned(), good_enough, ask).await?;
-        Ok(known.value.as_ref().clone())
-    }
-
-    /// What an instance is of, where that is known without asking.
-    pub(super) fn believed(&self, id: &str) -> Option<PlanRef> {
+    /// The plan of an instance, where that is known without a request.
+    fn believed(&self, id: &str) -> Option<PlanRef> {
         self.0.latest(&id.to_owned()).filter(is_believed)?.value.as_ref().clone()
     }
 
-    /// What an instance was of when that was last told, however long ago.
-    pub(super) fn latest(&self, id: &str) -> Option<PlanRef> {
+    /// The plan that the broker last named, however long ago.
+    fn latest(&self, id: &str) -> Option<PlanRef> {
         self.0.latest(&id.to_owned())?.value.as_ref().clone()
+    }
+
+    /// The plan of a new key.
+    pub(super) async fn plan(
+        &self,
+        api: BrokerApi<'_>,
+        target: &BrokerTarget<'_>,
+    ) -> Result<CatalogPlan, BackendError> {
+        let Some(place) = self.place(api, target).await? else {
+            let message = format!(
+                "the broker has no instance `{}`, or is still making it; check `instance.id`",
+                target.instance_id
+            );
+            return Err(BackendError::new(ErrorClass::Gone, message));
+        };
+        Ok(resolve(api, &place).await??)
+    }
+
+    /// The plan of a new key, where that is known without a request.
+    pub(super) fn known_plan(&self, api: BrokerApi<'_>, target: &BrokerTarget<'_>) -> Option<CatalogPlan> {
+        let place = self.believed(target.instance_id).or_else(|| target.named.clone())?;
+        api.session.catalog.believed()?.resolve(&place.offering, &place.plan).ok()
+    }
+
+    /// The plan of a new key, where the broker creates keys for it.
+    pub(super) async fn plan_of_keys(
+        &self,
+        api: BrokerApi<'_>,
+        target: &BrokerTarget<'_>,
+    ) -> Result<CatalogPlan, BackendError> {
+        let plan = self.plan(api, target).await?;
+        if let Some(flaw) = plan.flaw {
+            let message = format!(
+                "the broker's catalog can't be used for plan `{}`, which {flaw}; ask the broker's operator to correct it",
+                plan.name
+            );
+            return Err(BackendError::new(ErrorClass::Rejected, message));
+        }
+        if !plan.bindable {
+            let message =
+                format!("the broker makes no keys for plan `{}`; choose another `instance.plan`", plan.name);
+            return Err(BackendError::new(ErrorClass::Rejected, message));
+        }
+        Ok(plan)
+    }
+
+    /// The plan of a key that may exist. `None` means that there is no such instance, and so no key of it.
+    ///
+    /// The operator must be able to revoke a key whose plan the broker has withdrawn: it then sends the names as ids. It
+    /// must also be able to while the broker shows no catalog: it then uses the last one. Ids that were noted when the key
+    /// was created need no catalog.
+    pub(super) async fn existing(
+        &self,
+        api: BrokerApi<'_>,
+        target: &BrokerTarget<'_>,
+        noted: Option<&PlanIds>,
+    ) -> Result<Option<Existing>, BackendError> {
+        let Some(PlanIds { service_id, plan_id }) = noted else {
+            return self.existing_now(api, target).await;
+        };
+        if target.named.is_none() && matches!(self.place(api, target).await, Ok(None)) {
+            return Ok(None);
+        }
+        let plan = api.session.catalog.latest().and_then(|catalog| catalog.resolve(service_id, plan_id).ok());
+        Ok(Some(Existing {
+            place: PlanRef { offering: service_id.clone(), plan: plan_id.clone() },
+            longest_operation: plan.and_then(|plan| plan.longest_operation),
+        }))
+    }
+
+    /// Other plans of a key whose revocation was refused: the present plan of its instance, where the broker names it,
+    /// and the plan that the user names. Only the broker's is certain, which is the flag.
+    pub(super) async fn other_places(
+        &self,
+        api: BrokerApi<'_>,
+        target: &BrokerTarget<'_>,
+        refused: &PlanRef,
+    ) -> Vec<(PlanRef, bool)> {
+        // The broker refused the plan that is cached.
+        let present = self.present_place(api, target, |_| false).await;
+        let said = self.existing_now(api, target).await.ok().flatten().map(|existing| existing.place);
+        let said = said.filter(|said| present.as_ref() != Some(said)).map(|said| (said, false));
+        let places = present.map(|present| (present, true)).into_iter().chain(said);
+        places.filter(|(place, _)| place != refused).collect()
+    }
+
+    /// Whether the broker says that the instance is of another plan than this one. The next attempt uses that plan.
+    pub(super) async fn has_moved(
+        &self,
+        api: BrokerApi<'_>,
+        target: &BrokerTarget<'_>,
+        sent: &PlanIds,
+    ) -> bool {
+        let Some(place) = self.present_place(api, target, is_believed).await else { return false };
+        let catalog = api.session.catalog.latest();
+        let plan = catalog.and_then(|catalog| catalog.resolve(&place.offering, &place.plan).ok());
+        plan.is_some_and(|plan| plan.ids() != *sent)
+    }
+
+    /// The plan of the instance that the broker itself names, where it names one.
+    async fn present_place(
+        &self,
+        api: BrokerApi<'_>,
+        target: &BrokerTarget<'_>,
+        good_enough: fn(&CachedAnswer<Option<PlanRef>>) -> bool,
+    ) -> Option<PlanRef> {
+        if !api.session.catalog.latest()?.tells_of_instances() {
+            return None;
+        }
+        let ask = || request_instance(api, target);
+        let known = self.0.get(&target.instance_id.to_owned(), good_enough, ask).await.ok()?;
+        known.value.as_ref().clone()
+    }
+
+    /// The ids to read a key with, and whether the broker shows its credentials.
+    pub(super) async fn readable(
+        &self,
+        api: BrokerApi<'_>,
+        target: &BrokerTarget<'_>,
+        noted: Option<&PlanIds>,
+    ) -> Result<(PlanIds, bool), BackendError> {
+        let Some(ids) = noted else {
+            let plan = self.plan(api, target).await?;
+            return Ok((plan.ids(), plan.retrievable));
+        };
+        let catalog = api.session.catalog.current(|| request_catalog(api)).await?;
+        let retrievable = match catalog.shows_keys_of(&ids.service_id) {
+            Some(retrievable) => retrievable,
+            None => self.plan(api, target).await?.retrievable,
+        };
+        Ok((ids.clone(), retrievable))
+    }
+
+    async fn existing_now(
+        &self,
+        api: BrokerApi<'_>,
+        target: &BrokerTarget<'_>,
+    ) -> Result<Option<Existing>, BackendError> {
+        let place = match self.place(api, target).await {
+            Ok(place) => place,
+            Err(error) => Some(self.latest(target.instance_id).ok_or(error)?),
+        };
+        let Some(place) = place else { return Ok(None) };
+        let found = match resolve(api, &place).await {
+            Ok(found) => found,
+            Err(error) => match api.session.catalog.latest() {
+                Some(catalog) => catalog.resolve(&place.offering, &place.plan),
+                None => return Err(error),
+            },
+        };
+        Ok(Some(match found {
+            Ok(CatalogPlan { service_id, plan_id, longest_operation, .. }) => {
+                Existing { place: PlanRef { offering: service_id, plan: plan_id }, longest_operation }
+            }
+            Err(Unknown { service_id, .. }) => Existing {
+                place: PlanRef { offering: service_id.unwrap_or(place.offering), plan: place.plan },
+                longest_operation: None,
+            },
+        }))
+    }
+
+    /// The plan of the instance. `None` means that there is no such instance.
+    async fn place(
+        &self,
+        api: BrokerApi<'_>,
+        target: &BrokerTarget<'_>,
+    ) -> Result<Option<PlanRef>, BackendError> {
+        // The broker counts more than the user: the instance may have been moved since.
+        if let Some(named) = &target.named {
+            return Ok(self.believed(target.instance_id).or_else(|| Some(named.clone())));
+        }
+        let ask = || async {
+            if !api.session.catalog.current(|| request_catalog(api)).await?.tells_of_instances() {
+                let message = "the broker does not tell what an instance is of; create the ServiceKey again with \
+                               `instance.offering` and `instance.plan`";
+                return Err(BackendError::new(ErrorClass::Rejected, message));
+            }
+            request_instance(api, target).await
+        };
+        let known = self.0.get(&target.instance_id.to_owned(), is_believed, ask).await?;
+        Ok(known.value.as_ref().clone())
     }
 }
 
-pub(super) fn is_believed(known: &CachedAnswer<Option<PlanRef>>) -> bool {
-    known.since.elapsed() < if known.value.is_some() { BOUNDED_AGE } else { AGE_OF_DOUBT }
+async fn resolve(api: BrokerApi<'_>, place: &PlanRef) -> Result<Result<CatalogPlan, Unknown>, BackendError> {
+    api.session.catalog.resolve(&place.offering, &place.plan, || request_catalog(api)).await
+}
+
+async fn request_instance(
+    api: BrokerApi<'_>,
+    target: &BrokerTarget<'_>,
+) -> Result<Option<PlanRef>, BackendError> {
+    let mut exchange = api.anonymous(BrokerCall::Instance);
+    let response = exchange.ask(Method::GET, &paths::instance(target.instance_id), &[]).await?;
+    match response.status {
+        StatusCode::OK => exchange.read(&response, wire::place).map(Some),
+        // The broker says this, and not a gateway in front of it.
+        StatusCode::NOT_FOUND | StatusCode::GONE if wire::is_object(exchange.body(&response)?) => Ok(None),
+        _ => Err(exchange.refused(&response).await),
+    }
 }

@@ -1,16 +1,23 @@
-//! Open Service Broker API 2.17: bind, fetch, unbind, the polls of brokers that take their time, and the catalog that
-//! turns names of offerings and plans into ids.
+//! Open Service Broker API 2.17.
+//!
+//! Modules import only those that stand before them in this list:
+//!
+//! - `paths` builds paths, `target` reads the instance of a ServiceKey;
+//! - `wire` reads and writes the API's JSON, `classify` says what a refusal means;
+//! - `catalog` turns names of offerings and plans into ids, `session` has the login and the catalog of one broker;
+//! - `instances` finds the plan of an instance, `answers` reads keys and progress;
+//! - `client` creates, reads, revokes and polls keys.
 
-mod broker;
-mod call;
+mod answers;
 mod catalog;
 mod classify;
+mod client;
 mod config;
 #[cfg(test)]
 mod fake_broker;
 mod instances;
-mod login;
 mod paths;
+mod session;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -18,5 +25,5 @@ mod tests;
 mod token_tests;
 mod wire;
 
-pub use broker::Broker;
+pub use client::Broker;
 pub use config::{ApiVersion, Auth, BindResourceObject, BrokerConfig};

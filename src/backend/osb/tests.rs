@@ -4,7 +4,7 @@ use std::{
     io,
     net::IpAddr,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -12,6 +12,7 @@ use std::{
 
 use axum::http::Method;
 use futures::{FutureExt, future::join_all};
+use parking_lot::Mutex;
 use rstest::rstest;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -634,7 +635,7 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -660,7 +661,7 @@ async fn neither_logs_nor_debug_show_a_secret() {
     broker.bind(&request()).await.unwrap();
     drop(guard);
 
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = String::from_utf8(log.0.lock().clone()).unwrap();
     let shown = format!("{log} {broker:?} {:?}", request());
     assert!(log.contains("request_id="), "{log}");
     for secret in [SECRET, PARAMETER, "s3cret", "YWRtaW46aHVudGVyMg"] {
@@ -766,7 +767,7 @@ async fn binds_twice(second: Does) -> Result<Bound, BackendError> {
     broker.check().await.unwrap();
     test_server::settle().await;
     let bound = broker.bind(&request()).await;
-    assert_eq!(*counts.lock().unwrap(), [2, 1], "requests on each connection");
+    assert_eq!(*counts.lock(), [2, 1], "requests on each connection");
     bound
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,6 +14,7 @@ use axum::{
     routing::post,
 };
 use futures::future::join_all;
+use parking_lot::Mutex;
 use rstest::rstest;
 use serde_json::json;
 use tokio::sync::Barrier;
@@ -85,19 +86,19 @@ impl BrokerAndTokenServer {
     }
 
     fn change(&self, change: impl FnOnce(&mut Inner)) {
-        change(&mut self.0.lock().unwrap());
+        change(&mut self.0.lock());
     }
 
     fn tokens(&self) -> usize {
-        self.0.lock().unwrap().tokens
+        self.0.lock().tokens
     }
 
     fn calls(&self) -> Vec<AuthorizedCall> {
-        self.0.lock().unwrap().calls.clone()
+        self.0.lock().calls.clone()
     }
 
     async fn hand_out(State(remote): State<Self>) -> Response {
-        let mut inner = remote.0.lock().unwrap();
+        let mut inner = remote.0.lock();
         if let Some(trouble) = inner.trouble {
             return trouble.into_response();
         }
@@ -113,7 +114,7 @@ impl BrokerAndTokenServer {
         let request_id = header("x-broker-api-request-identity");
         let is_bind = method == Method::PUT;
         let (refused, together) = {
-            let mut inner = remote.0.lock().unwrap();
+            let mut inner = remote.0.lock();
             inner.calls.push(AuthorizedCall { method, token, request_id });
             (token < inner.oldest_valid, inner.together.clone())
         };

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json, value::RawValue};
 use uuid::Uuid;
 
-use super::{config::BindResourceObject, instances::PlanRef};
+use super::{config::BindResourceObject, target::PlanRef};
 use crate::backend::{
     Credentials, IssuedKey, KeyFacts, KeyRequest, Owner,
     bounded::{AtMost, is_word},
@@ -221,10 +221,21 @@ pub(super) fn operation_state(body: &[u8]) -> Result<LastOperationState, &'stati
     }
 }
 
-/// The `error` field of an error's body: one of the codes that the spec names.
-pub(super) fn error_code(body: &[u8]) -> Option<String> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    body.get("error")?.as_str().map(str::to_owned)
+/// The body of a refusal.
+#[derive(Default)]
+pub(super) struct BrokerRefusal {
+    /// Its `error` field: one of the codes that the spec names.
+    pub(super) code: Option<String>,
+    /// Whether the body is not what every answer of a broker is.
+    pub(super) is_foreign: bool,
+}
+
+impl BrokerRefusal {
+    pub(super) fn read(body: &[u8]) -> Self {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let code = body.get("error").and_then(Value::as_str).map(str::to_owned);
+        Self { code, is_foreign: !body.is_object() }
+    }
 }
 
 /// The key in the answer to a bind or a fetch.

@@ -4,12 +4,13 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{TRIED_AGAIN, Token};
@@ -109,7 +110,7 @@ impl TokenCache {
     /// The remote side refused this token: whether another one may help. It is given up if it is the current one, by
     /// the first of all calls that it was refused to.
     pub(super) fn refuse(&self, token: &Arc<Token>) -> bool {
-        let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut given_up = self.given_up.lock();
         let current = self.tokens.latest().is_some_and(|known| Arc::ptr_eq(&known.value, token));
         if !current {
             return true;
@@ -166,13 +167,13 @@ mod tests {
     impl SlowServer {
         fn failing(times: usize) -> Self {
             let server = Self::default();
-            server.faults.lock().unwrap().extend(std::iter::repeat_n(Some(down()), times));
+            server.faults.lock().extend(std::iter::repeat_n(Some(down()), times));
             server
         }
 
         async fn ask(&self) -> Result<Token, BackendError> {
             let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-            let fault = self.faults.lock().unwrap().pop_front().flatten();
+            let fault = self.faults.lock().pop_front().flatten();
             sleep(MOMENT).await;
             match fault {
                 Some(error) => Err(error),
@@ -257,7 +258,7 @@ mod tests {
     async fn a_renewal_that_fails_is_tried_again_after_a_pause_while_the_old_token_lives() {
         let login = CachedLogin::default();
         login.current().await.unwrap();
-        login.server.faults.lock().unwrap().extend(vec![Some(down()); 2]);
+        login.server.faults.lock().extend(vec![Some(down()); 2]);
         advance(LIFE * 4 / 5).await;
         assert_eq!(login.name().await, "token-1");
         assert_eq!(login.fifty().await, all(Ok("token-1")));
@@ -275,7 +276,7 @@ mod tests {
     async fn a_token_that_is_dead_is_not_used() {
         let login = CachedLogin::default();
         login.current().await.unwrap();
-        login.server.faults.lock().unwrap().push_back(Some(down()));
+        login.server.faults.lock().push_back(Some(down()));
         advance(LIFE).await;
         assert_eq!(login.fifty().await, all(Err("down")));
         advance(PAUSE_AFTER_FAILURE + MOMENT).await;
@@ -288,7 +289,7 @@ mod tests {
     async fn a_token_that_dies_during_its_renewal_is_not_used() {
         let login = CachedLogin::default();
         login.current().await.unwrap();
-        login.server.faults.lock().unwrap().push_back(Some(down()));
+        login.server.faults.lock().push_back(Some(down()));
         advance(LIFE - MOMENT).await;
         assert_eq!(login.current().await.unwrap_err().message, "down");
     }
@@ -312,7 +313,7 @@ mod tests {
         let login = CachedLogin::default();
         let retry_after = retry_after.map(Duration::from_secs);
         let sorry = BackendError { retry_after, ..down() };
-        login.server.faults.lock().unwrap().push_back(Some(sorry));
+        login.server.faults.lock().push_back(Some(sorry));
         let first = login.current().await.unwrap_err();
         assert_eq!(first.retry_after, retry_after);
 
@@ -355,7 +356,7 @@ mod tests {
     async fn a_refused_token_is_not_used_while_there_is_no_other() {
         let login = CachedLogin::default();
         let refused = login.current().await.unwrap();
-        login.server.faults.lock().unwrap().push_back(Some(down()));
+        login.server.faults.lock().push_back(Some(down()));
         assert!(login.cache.refuse(&refused));
         assert_eq!(login.fifty().await, all(Err("down")));
         assert_eq!(login.server.requests(), 2);
@@ -376,7 +377,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_login_that_is_refused_is_left_alone_for_ever_longer() {
         let login = CachedLogin::default();
-        login.server.faults.lock().unwrap().extend(std::iter::repeat_n(Some(refused()), 1000));
+        login.server.faults.lock().extend(std::iter::repeat_n(Some(refused()), 1000));
         let mut attempts = Vec::new();
         for minute in 0..130 {
             let before = login.server.requests();
@@ -397,7 +398,7 @@ mod tests {
     async fn a_login_that_worked_again_waits_shortly_after_the_next_refusal() {
         let login = CachedLogin::default();
         let pause = async || login.current().await.unwrap_err().retry_after.unwrap();
-        let fail = |error| login.server.faults.lock().unwrap().push_back(error);
+        let fail = |error| login.server.faults.lock().push_back(error);
         for error in [refused(), down(), refused()] {
             fail(Some(error));
         }

@@ -3,10 +3,10 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use parking_lot::Mutex;
 use reqwest::{
     Method, StatusCode,
     header::{ACCEPT, AUTHORIZATION, HeaderName, HeaderValue},
@@ -260,11 +260,11 @@ impl TokenEndpoint {
     }
 
     fn refresh_token(&self) -> Option<SecretString> {
-        self.refresh_token.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.refresh_token.lock().clone()
     }
 
     fn keep(&self, refresh_token: Option<SecretString>) {
-        *self.refresh_token.lock().unwrap_or_else(PoisonError::into_inner) = refresh_token;
+        *self.refresh_token.lock() = refresh_token;
     }
 
     /// Hides the login, in whatever way it is written.
@@ -472,7 +472,7 @@ fn advice(grant: TokenGrant, class: ErrorClass, code: Option<&str>) -> &'static 
         }
         (_, Some("invalid_scope")) => "check `scopes`, and what the client may ask for there",
         (ErrorClass::Forbidden, _) if grant == TokenGrant::ApiKey => {
-            "check the entry `apikey` of the login that the provider names: the API key may be wrong, locked or deleted"
+            "check the entry `apikey` of the login that the provider names: the API key may be wrong or deleted"
         }
         (ErrorClass::Forbidden, _) if grant == TokenGrant::ComputeResource => {
             "check `trustedProfile`, and that the profile trusts this cluster, and the operator's namespace and service \

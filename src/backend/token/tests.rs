@@ -1,10 +1,6 @@
 //! Token endpoints that answer what a test tells them to.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -14,6 +10,7 @@ use axum::{
     routing::post,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
+use parking_lot::Mutex;
 use rstest::rstest;
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -41,7 +38,7 @@ async fn endpoint(status: u16, body: &str) -> (Url, Requests) {
     let requests = Requests::default();
     let answer = (StatusCode::from_u16(status).unwrap(), [(RETRY_AFTER, "7")], body.to_owned());
     let desk = move |State(requests): State<Requests>, headers: HeaderMap, body: Bytes| async move {
-        requests.lock().unwrap().push((headers, String::from_utf8(body.to_vec()).unwrap()));
+        requests.lock().push((headers, String::from_utf8(body.to_vec()).unwrap()));
         answer
     };
     let router = Router::new().route("/oauth/token", post(desk)).with_state(Arc::clone(&requests));
@@ -72,7 +69,7 @@ async fn asks_as_the_rfc_wants_it(#[case] scopes: &[&str], #[case] form: &str) {
     let scopes = scopes.iter().map(ToString::to_string).collect();
     assert_eq!(ask(&ClientCredentials { scopes, ..client(url) }, PATIENT).await.unwrap(), "t0k3n");
 
-    let requests = requests.lock().unwrap();
+    let requests = requests.lock();
     let [(headers, body)] = &**requests else { panic!("{} requests", requests.len()) };
     assert_eq!(body, form);
     assert_eq!(headers["content-type"], "application/x-www-form-urlencoded");
@@ -157,7 +154,7 @@ async fn refusals_say_what_to_do(
     let pause = if error.refuses_login { FIRST_LOGIN_PAUSE } else { Duration::from_secs(7) };
     assert_eq!(error.retry_after, Some(pause));
     assert_eq!(error.refuses_login, error.message.contains("three times an hour"));
-    assert_eq!(requests.lock().unwrap().len(), 1, "nothing is repeated here");
+    assert_eq!(requests.lock().len(), 1, "nothing is repeated here");
 }
 
 #[rstest]
@@ -203,8 +200,8 @@ async fn endpoint_with_answers(answers: &[(u16, &str)]) -> (Url, Requests) {
     let answers = Arc::new(Mutex::new(answers.collect::<VecDeque<_>>()));
     let requests = Requests::default();
     let desk = move |State(requests): State<Requests>, headers: HeaderMap, body: Bytes| async move {
-        requests.lock().unwrap().push((headers, String::from_utf8(body.to_vec()).unwrap()));
-        let (status, body) = answers.lock().unwrap().pop_front().unwrap();
+        requests.lock().push((headers, String::from_utf8(body.to_vec()).unwrap()));
+        let (status, body) = answers.lock().pop_front().unwrap();
         (StatusCode::from_u16(status).unwrap(), body)
     };
     let router = Router::new().route("/oauth/token", post(desk)).with_state(Arc::clone(&requests));
@@ -224,10 +221,10 @@ async fn asked_for_with(answers: &[(u16, &str)]) -> (Vec<String>, Vec<Result<(),
     };
     let endpoint = TokenEndpoint::of_user(&login, &http).unwrap();
     let mut outcomes = Vec::new();
-    while requests.lock().unwrap().len() < answers.len() {
+    while requests.lock().len() < answers.len() {
         outcomes.push(endpoint.request(&http).await.map(drop));
     }
-    let forms = requests.lock().unwrap().iter().map(|(_, form)| form.clone()).collect();
+    let forms = requests.lock().iter().map(|(_, form)| form.clone()).collect();
     (forms, outcomes)
 }
 
@@ -294,7 +291,7 @@ async fn a_client_that_logs_in_by_itself_takes_no_refresh_token() {
     for _ in 0..2 {
         endpoint.request(&http).await.unwrap();
     }
-    let requests = requests.lock().unwrap();
+    let requests = requests.lock();
     assert!(requests.iter().all(|(_, form)| form == "grant_type=client_credentials"));
 }
 

@@ -243,7 +243,7 @@ impl Call<'_> {
             Ok(Progress::Succeeded) if operation == RemoteOperation::Bind => Answer::Completed(pending),
             Ok(Progress::Succeeded) => self.revoked(sequence),
             Ok(Progress::Failed { said, leaves_orphan }) => self.abandoned(&pending, &said, leaves_orphan),
-            Err(BackendError { class, message, retry_after, refuses_login }) => {
+            Err(BackendError { class, message, retry_after, refuses_login, source: _ }) => {
                 // A refused login has its own pause, and the user may correct it at any time.
                 let retry_after = retry_after.filter(|_| !refuses_login);
                 Answer::Unheard { class, message, retry_after }

@@ -1,45 +1,33 @@
-//! The calls themselves: check, bind, fetch, unbind, poll.
+//! Creates, reads, revokes and polls keys at one broker.
 
 use std::fmt;
 
-use reqwest::{Method, StatusCode, header::HeaderValue};
-use serde_json::Value;
-use url::Url;
+use reqwest::{Method, StatusCode};
 use uuid::Uuid;
 
 use super::{
-    ApiVersion, BindResourceObject, BrokerConfig,
-    call::Exchange,
-    catalog::{Catalog, CatalogCache, CatalogPlan},
+    catalog::CatalogPlan,
     classify::BrokerCall,
-    instances::{InstanceCache, PlanRef},
-    login::BrokerLogin,
+    config::{BindResourceObject, BrokerConfig},
+    instances::{Existing, InstancePlans},
     paths,
-    target::{BrokerTarget, Existing},
+    session::{BrokerApi, BrokerSession, request_catalog},
+    target::{BrokerTarget, PlanRef},
     wire::{self, BindBody, PlatformContext},
 };
 use crate::backend::{
     BackendError, Bound, ErrorClass, Fetched, InstanceRef, KeyRequest, PlanView, Progress, RemoteOperation,
     Unbound,
-    http::{HttpClient, Redactor, Request, Response, base_url_with_query, without_query},
+    exchange::{Exchange, RemoteApi, with_json},
+    http::{HttpClient, Response, without_query},
 };
-
-/// In MiB. Large marketplaces describe thousands of plans, with pictures and schemas.
-const LARGEST_CATALOG: usize = 16;
-
-/// The parameters of this API's calls.
-const PARAMETERS: [&str; 4] = ["accepts_incomplete", "service_id", "plan_id", "operation"];
 
 /// One Open Service Broker, logged in.
 pub struct Broker {
     pub(in crate::backend) http: HttpClient,
-    pub(super) api_version: (ApiVersion, HeaderValue),
+    pub(super) session: BrokerSession,
     bind_resource: Option<BindResourceObject>,
-    pub(super) login: BrokerLogin,
-    pub(super) redactor: Redactor,
-    pub(super) catalog: CatalogCache,
-    pub(super) instances: InstanceCache,
-    pub(super) base: Url,
+    plans: InstancePlans,
 }
 
 impl Broker {
@@ -49,22 +37,16 @@ impl Broker {
     /// [`ErrorClass::Rejected`], where address, login or certificates can't be used.
     pub fn new(config: &BrokerConfig) -> Result<Self, BackendError> {
         let http = HttpClient::new(&config.http)?;
-        let base = base_url_with_query(&http, "url", &config.url, &PARAMETERS)?;
-        let (login, redactor) = match &config.auth {
-            Some(auth) => auth.login(&http)?,
-            None => (BrokerLogin::None, Redactor::default()),
-        };
-        let redactor = hide_query(redactor, &base);
         Ok(Self {
+            session: BrokerSession::new(config, &http)?,
             http,
-            api_version: (config.api_version.clone(), config.api_version.header()?),
             bind_resource: config.bind_resource.clone(),
-            login,
-            redactor,
-            base,
-            catalog: CatalogCache::default(),
-            instances: InstanceCache::in_bytes(config.http.cached),
+            plans: InstancePlans::in_bytes(config.http.cached),
         })
+    }
+
+    const fn api(&self) -> BrokerApi<'_> {
+        RemoteApi { http: &self.http, session: &self.session }
     }
 
     /// Asks for the catalog: whether the broker can be reached with this login. What it answers is kept.
@@ -72,12 +54,12 @@ impl Broker {
     /// # Errors
     /// Whatever keeps a key from being made here.
     pub async fn check(&self) -> Result<(), BackendError> {
-        self.catalog.refresh(|| self.request_catalog()).await
+        self.session.catalog.refresh(|| request_catalog(self.api())).await
     }
 
     /// The flaws of the last catalog, in words.
     pub(in crate::backend) fn shortcomings(&self) -> Option<String> {
-        self.catalog.latest()?.shortcomings()
+        self.session.catalog.latest()?.shortcomings()
     }
 
     /// Whether keys can be made for this instance: it is named in a way that can be asked for, and the catalog has a
@@ -86,18 +68,20 @@ impl Broker {
     /// # Errors
     /// What is wrong with it, or why the catalog is not known.
     pub async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
-        self.plan_of_keys(&BrokerTarget::from_instance(instance)?).await.map(drop)
+        self.plans.plan_of_keys(self.api(), &BrokerTarget::from_instance(instance)?).await.map(drop)
     }
 
     /// Whether the plan of this instance is known, and has keys.
     pub fn knows_instance(&self, instance: &InstanceRef) -> bool {
         BrokerTarget::from_instance(instance)
-            .is_ok_and(|target| self.known_plan(&target).is_some_and(|plan| plan.bindable))
+            .is_ok_and(|target| self.plans.known_plan(self.api(), &target).is_some_and(|plan| plan.bindable))
     }
 
     /// The ids of the plan of this instance, as far as they are known.
     pub fn plan_view(&self, instance: &InstanceRef) -> PlanView {
-        let known = BrokerTarget::from_instance(instance).ok().and_then(|target| self.known_plan(&target));
+        let known = BrokerTarget::from_instance(instance)
+            .ok()
+            .and_then(|target| self.plans.known_plan(self.api(), &target));
         known.map_or(PlanView::Unknown, |plan| PlanView::Known(plan.ids()))
     }
 
@@ -107,25 +91,24 @@ impl Broker {
     /// [`ErrorClass::OrphanPossible`] where the spec's table asks for orphan mitigation.
     pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         let target = BrokerTarget::from_instance(&request.instance)?;
-        let plan = self.plan_of_keys(&target).await?;
+        let plan = self.plans.plan_of_keys(self.api(), &target).await?;
         // Ids that are not noted would be lost in a crash, and the key could not be revoked.
         if request.plan_ids.as_ref().is_some_and(|noted| *noted != plan.ids()) {
             let what = "bind failed: the catalog changed; retrying with the new ids of the plan";
             return Err(BackendError::new(ErrorClass::Transient, what));
         }
-        let mut exchange = Exchange::for_key(self, BrokerCall::Bind, request);
-        let mut url = self.binding_url(&target, request);
-        // The credentials of what is made in the background come with a fetch: where there is none they would be lost.
-        url.query_pairs_mut()
-            .append_pair("accepts_incomplete", if plan.retrievable { "true" } else { "false" });
+        let mut exchange = self.api().for_key(BrokerCall::Bind, request);
+        let path = binding_path(&target, request);
+        // The credentials of a key that is created in the background come with a fetch: without one they would be lost.
+        let accepts_incomplete = if plan.retrievable { "true" } else { "false" };
         let named = request.predecessor.filter(|_| plan.rotatable);
         let predecessor_binding_id = named.map(|predecessor| predecessor.binding_id());
         let body = self.bind_body(&plan, request, predecessor_binding_id);
-        let mut response = exchange.send(put(url.clone(), &body)?).await?;
+        let mut response = put(&mut exchange, &path, accepts_incomplete, &body).await?;
         // The broker may have lost the predecessor, which is no reason to go without a key. What was refused did nothing.
         if response.status == StatusCode::BAD_REQUEST && named.is_some() {
             let alone = BindBody { predecessor_binding_id: None, ..body };
-            response = exchange.send(put(url, &alone)?).await?;
+            response = put(&mut exchange, &path, accepts_incomplete, &alone).await?;
         }
         let bound = match response.status {
             StatusCode::OK | StatusCode::CREATED => {
@@ -134,7 +117,7 @@ impl Broker {
             StatusCode::ACCEPTED if plan.retrievable => {
                 exchange.accepted(&response, plan.longest_operation).map(Bound::Accepted)
             }
-            StatusCode::BAD_REQUEST if self.has_moved(&target, &plan.ids()).await => {
+            StatusCode::BAD_REQUEST if self.plans.has_moved(self.api(), &target, &plan.ids()).await => {
                 let what = "bind failed: the instance was moved to another plan; retrying with that plan";
                 Err(BackendError::new(ErrorClass::Transient, what))
             }
@@ -155,13 +138,13 @@ impl Broker {
     /// Failures of the call itself.
     pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         let target = BrokerTarget::from_instance(&request.instance)?;
-        let (ids, retrievable) = self.readable(&target, request.plan_ids.as_ref()).await?;
+        let (ids, retrievable) = self.plans.readable(self.api(), &target, request.plan_ids.as_ref()).await?;
         if !retrievable {
             return Ok(Fetched::NotRetrievable);
         }
-        let mut exchange = Exchange::for_key(self, BrokerCall::Fetch, request);
-        let url = with_plan(self.binding_url(&target, request), &ids.service_id, &ids.plan_id);
-        let response = exchange.send(Request::new(Method::GET, BrokerCall::Fetch.route(), url)).await?;
+        let mut exchange = self.api().for_key(BrokerCall::Fetch, request);
+        let query = [("service_id", ids.service_id.as_str()), ("plan_id", &ids.plan_id)];
+        let response = exchange.ask(Method::GET, &binding_path(&target, request), &query).await?;
         match response.status {
             StatusCode::OK => match exchange.issued_key(&response, request.identity.binding_id()) {
                 Ok(key) => Ok(Fetched::Found(key)),
@@ -184,15 +167,13 @@ impl Broker {
     /// [`ErrorClass::OrphanPossible`] where the answer is lost; failures of the login, of a gateway, and too many requests.
     pub async fn repeat(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         let target = BrokerTarget::from_instance(&request.instance)?;
-        let plan = self.plan_of_keys(&target).await?;
+        let plan = self.plans.plan_of_keys(self.api(), &target).await?;
         if request.plan_ids.as_ref().is_some_and(|noted| *noted != plan.ids()) {
             return Ok(Fetched::NotRetrievable);
         }
-        let mut exchange = Exchange::for_key(self, BrokerCall::Bind, request);
-        let mut url = self.binding_url(&target, request);
-        url.query_pairs_mut().append_pair("accepts_incomplete", "false");
+        let mut exchange = self.api().for_key(BrokerCall::Bind, request);
         let body = self.bind_body(&plan, request, None);
-        let response = exchange.send(put(url, &body)?).await?;
+        let response = put(&mut exchange, &binding_path(&target, request), "false", &body).await?;
         if response.is_repeated {
             let what =
                 "bind failed: the connection was cut, and the first of two requests may still take effect";
@@ -231,20 +212,18 @@ impl Broker {
     pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         let target = BrokerTarget::from_instance(&request.instance)?;
         let noted = request.plan_ids.as_ref();
-        let Some(Existing { place, longest_operation }) = self.existing(&target, noted).await? else {
+        let Some(Existing { place, longest_operation }) =
+            self.plans.existing(self.api(), &target, noted).await?
+        else {
             return Ok(Unbound::Absent);
         };
-        let mut exchange = Exchange::for_key(self, BrokerCall::Unbind, request);
-        let to = |place: &PlanRef| {
-            let mut url = with_plan(self.binding_url(&target, request), &place.offering, &place.plan);
-            url.query_pairs_mut().append_pair("accepts_incomplete", "true");
-            Request::new(Method::DELETE, BrokerCall::Unbind.route(), url)
-        };
-        let mut response = exchange.send(to(&place)).await?;
+        let mut exchange = self.api().for_key(BrokerCall::Unbind, request);
+        let path = binding_path(&target, request);
+        let mut response = delete(&mut exchange, &path, &place).await?;
         // Some brokers know a key by the present plan of its instance. A request that was refused did nothing.
         if response.status == StatusCode::BAD_REQUEST {
-            for (other, is_certain) in self.other_places(&target, &place).await {
-                let answer = exchange.send(to(&other)).await?;
+            for (other, is_certain) in self.plans.other_places(self.api(), &target, &place).await {
+                let answer = delete(&mut exchange, &path, &other).await?;
                 // That a broker has no such key of a plan that was guessed says nothing of this one.
                 let confirms = answer.status != StatusCode::GONE || is_certain;
                 if answer.status != StatusCode::BAD_REQUEST && confirms {
@@ -274,7 +253,7 @@ impl Broker {
     ) -> Result<Progress, BackendError> {
         let target = BrokerTarget::from_instance(&request.instance)?;
         let noted = request.plan_ids.as_ref();
-        let Some(Existing { place, .. }) = self.existing(&target, noted).await? else {
+        let Some(Existing { place, .. }) = self.plans.existing(self.api(), &target, noted).await? else {
             let said = "the instance is gone".to_owned();
             return Ok(if work == RemoteOperation::Unbind {
                 Progress::Succeeded
@@ -282,14 +261,11 @@ impl Broker {
                 Progress::Failed { said, leaves_orphan: true }
             });
         };
-        let mut exchange = Exchange::for_key(self, BrokerCall::LastOperation, request);
-        let url = paths::last_operation(&self.binding_url(&target, request));
-        let mut url = with_plan(url, &place.offering, &place.plan);
-        if let Some(token) = token {
-            url.query_pairs_mut().append_pair("operation", token);
-        }
-        let response =
-            exchange.send(Request::new(Method::GET, BrokerCall::LastOperation.route(), url)).await?;
+        let mut exchange = self.api().for_key(BrokerCall::LastOperation, request);
+        let path = paths::last_operation(&binding_path(&target, request));
+        let plan = [("service_id", place.offering.as_str()), ("plan_id", &place.plan)];
+        let query: Vec<_> = plan.into_iter().chain(token.map(|token| ("operation", token))).collect();
+        let response = exchange.ask(Method::GET, &path, &query).await?;
         match response.status {
             StatusCode::OK => exchange.progress(&response).await,
             StatusCode::GONE if work == RemoteOperation::Unbind => Ok(Progress::Succeeded),
@@ -302,23 +278,6 @@ impl Broker {
             }
             _ => Err(exchange.refused(&response).await),
         }
-    }
-
-    pub(super) async fn request_catalog(&self) -> Result<Catalog, BackendError> {
-        let mut exchange = Exchange::anonymous(self, BrokerCall::Catalog);
-        let request = Request::new(Method::GET, BrokerCall::Catalog.route(), paths::catalog(&self.base))
-            .answered_in(LARGEST_CATALOG)
-            .proving(|response| {
-                response.status == StatusCode::OK
-                    && response.body().is_ok_and(|body| Catalog::read(body).is_ok_and(|it| it.has_plans()))
-            });
-        let response = exchange.send(request).await?;
-        if response.status != StatusCode::OK {
-            return Err(exchange.refused(&response).await);
-        }
-        let body = response.body().map_err(|failure| exchange.failed(failure))?;
-        let catalog = Catalog::read(body).map_err(|what| exchange.malformed(&response, what))?;
-        catalog.held(self.http.kept())
     }
 
     fn bind_body<'a>(
@@ -336,18 +295,14 @@ impl Broker {
             parameters: request.parameters.expose(),
         }
     }
-
-    fn binding_url(&self, target: &BrokerTarget<'_>, request: &KeyRequest) -> Url {
-        paths::binding(&self.base, target.instance_id, request.identity.binding_id())
-    }
 }
 
 impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Broker")
-            .field("url", &without_query(&self.base))
+            .field("url", &without_query(&self.session.base))
             .field("http", &self.http)
-            .field("redactor", &self.redactor)
+            .field("redactor", &self.session.redactor)
             .finish_non_exhaustive()
     }
 }
@@ -357,20 +312,26 @@ fn is_from_a_broker(response: &Response) -> bool {
     response.body().is_ok_and(wire::is_object)
 }
 
-/// The query of the broker's URL may hold a login.
-fn hide_query(redactor: Redactor, base: &Url) -> Redactor {
-    let Some(query) = base.query() else { return redactor };
-    let values: Vec<_> = base.query_pairs().map(|(_, value)| Value::from(value.into_owned())).collect();
-    redactor.and([query.to_owned().into()]).and_strings_of(&values)
+fn binding_path(target: &BrokerTarget<'_>, request: &KeyRequest) -> String {
+    paths::binding(target.instance_id, request.identity.binding_id())
 }
 
-fn put(url: Url, body: &BindBody<'_>) -> Result<Request, BackendError> {
-    Request::new(Method::PUT, BrokerCall::Bind.route(), url)
-        .json(body)
-        .map_err(|_| BackendError::new(ErrorClass::Rejected, "`parameters` can't be sent as JSON"))
+async fn put(
+    exchange: &mut Exchange<'_, BrokerSession>,
+    path: &str,
+    accepts_incomplete: &str,
+    body: &BindBody<'_>,
+) -> Result<Response, BackendError> {
+    let query = [("accepts_incomplete", accepts_incomplete)];
+    let request = exchange.request(Method::PUT, path, &query).await?;
+    exchange.send(with_json(request, body)?).await
 }
 
-fn with_plan(mut url: Url, service_id: &str, plan_id: &str) -> Url {
-    url.query_pairs_mut().append_pair("service_id", service_id).append_pair("plan_id", plan_id);
-    url
+async fn delete(
+    exchange: &mut Exchange<'_, BrokerSession>,
+    path: &str,
+    place: &PlanRef,
+) -> Result<Response, BackendError> {
+    let query = [("service_id", &*place.offering), ("plan_id", &*place.plan), ("accepts_incomplete", "true")];
+    exchange.ask(Method::DELETE, path, &query).await
 }

@@ -1,25 +1,25 @@
-//! The calls that a key needs: check, bind, fetch.
+//! Creates and reads keys in one account.
 
-use std::{fmt, iter, time::Duration};
+use std::fmt;
 
 use reqwest::{Method, StatusCode};
 
 use super::{
-    IbmCloudConfig,
-    access::SERVICE_ID,
+    access::{OwnServiceIds, SERVICE_ID},
     attempts::Attempts,
-    call::Exchange,
     classify::IbmCloudCall,
-    instances::{INSTANCES, ResourceInstances, ResourceSelector},
-    name::Mark,
+    config::IbmCloudConfig,
+    instances::{ResourceInstances, ResourceSelector},
+    name::{Mark, possible_names},
     roles::{NO_ROLE, RolesOfServices},
-    session::IbmCloudSession,
+    session::{self, IbmCloudApi, IbmCloudSession},
     wire::{self, CreateResourceKey, Redaction, ResourceInstance, ResourceKey, ShownCredentials},
 };
 use crate::backend::{
     BackendError, Bound, CompleteList, Credentials, ErrorClass, Fetched, InstanceRef, IssuedKey, KeyFacts,
     KeyRequest, LostClusters,
     confirmed::ConfirmedKeys,
+    exchange::{Exchange, RemoteApi},
     http::{HttpClient, Response, segment},
     pages::{Lists, MOST_OF_ONE},
 };
@@ -42,14 +42,11 @@ pub struct IbmCloud {
     pub(super) instances: ResourceInstances,
     pub(super) roles: RolesOfServices,
     pub(super) attempts: Attempts,
-    /// Those at service IDs for keys.
-    pub(super) service_ids: Attempts,
+    pub(super) service_ids: OwnServiceIds,
     pub(in crate::backend) confirmed: ConfirmedKeys,
     pub(super) lost_clusters: LostClusters,
     /// Keys are taken over one after the other.
     pub(super) adopting: FairSemaphore,
-    /// How long IBM Cloud may not show a key that it has created.
-    settling: Duration,
 }
 
 /// What a look-up of a single key shows.
@@ -135,22 +132,23 @@ impl IbmCloud {
             instances: ResourceInstances::in_bytes(config.http.cached),
             roles: RolesOfServices::in_bytes(config.http.cached),
             attempts: Attempts::new(*settling),
-            service_ids: Attempts::new(*settling),
+            service_ids: OwnServiceIds::new(*settling),
             confirmed: ConfirmedKeys::default(),
             lost_clusters: lost_clusters.clone(),
             adopting: FairSemaphore::new(1),
-            settling: *settling,
         })
     }
 
-    /// Asks whether IAM knows this login, and whether the Resource Controller lets it in.
+    pub(super) const fn api(&self) -> IbmCloudApi<'_> {
+        RemoteApi { http: &self.http, session: &self.session }
+    }
+
+    /// Checks whether IAM knows this login, and whether the Resource Controller accepts it.
     ///
     /// # Errors
-    /// Whatever keeps a key from being made here.
+    /// Anything that keeps a key from being created here.
     pub async fn check(&self) -> Result<(), BackendError> {
-        let mut exchange = Exchange::anonymous(self, IbmCloudCall::Instances);
-        let response = exchange.ask(Method::GET, INSTANCES, &[("limit", "1")]).await?;
-        if response.status == StatusCode::OK { Ok(()) } else { Err(exchange.refused(&response).await) }
+        session::check(self.api()).await
     }
 
     /// Whether keys can be made for this instance, as far as it tells.
@@ -158,12 +156,12 @@ impl IbmCloud {
     /// # Errors
     /// What is wrong with it, or what keeps that from being known.
     pub async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
-        self.instance(&ResourceSelector::from_instance(instance)?).await.map(drop)
+        self.instances.resolve(self.api(), &ResourceSelector::from_instance(instance)?).await.map(drop)
     }
 
     /// Whether the instance is known, and has keys.
     pub fn knows_instance(&self, instance: &InstanceRef) -> bool {
-        ResourceSelector::from_instance(instance).is_ok_and(|target| self.is_known_usable(&target))
+        ResourceSelector::from_instance(instance).is_ok_and(|target| self.instances.is_known_usable(&target))
     }
 
     /// Whether the instance audits an account, as far as that is known without a request.
@@ -189,14 +187,14 @@ impl IbmCloud {
     /// [`ErrorClass::Unsure`] where it may or may not have been made.
     pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         let target = ResourceSelector::from_instance(&request.instance)?;
-        let instance = self.instance(&target).await?;
-        let role = self.role_of_key(&request.role, &instance).await?;
+        let instance = self.instances.resolve(self.api(), &target).await?;
+        let role = self.roles.role_of_key(self.api(), &request.role, &instance).await?;
         let found = self.find(request).await?;
         let adopted = if found.is_empty() { self.adopt(request, &instance).await } else { Ok(None) };
         let bound = match adopted {
             Ok(None) if !found.is_empty() => self.bind_to_existing(request, found).await,
             Ok(None) if self.attempts.may_still_show(request.identity) => {
-                Err(self.not_shown_yet("bind", request))
+                Err(self.attempts.not_shown_yet("bind", request))
             }
             Ok(None) => self.create(request, &instance, role.as_deref()).await,
             Ok(Some(adopted)) => Ok(adopted),
@@ -221,10 +219,11 @@ impl IbmCloud {
         instance: &ResourceInstance,
         role: Option<&str>,
     ) -> Result<IssuedKey, BackendError> {
-        let service_id = self.service_id(request, instance).await?;
+        let service_id =
+            self.service_ids.service_id(self.api(), &self.roles, &self.attempts, request, instance).await?;
         let mut parameters = request.parameters.clone();
         parameters.extend(service_id.map(|crn| (SERVICE_ID.to_owned(), crn.into())));
-        let mut exchange = Exchange::for_key(self, IbmCloudCall::Create, request);
+        let mut exchange = self.api().for_key(IbmCloudCall::Create, request);
         let body = CreateResourceKey {
             name: &request.name,
             source: &instance.crn,
@@ -240,7 +239,7 @@ impl IbmCloud {
         };
         match self.attempts.make(request, attempt).await {
             Err(error) if error.class == ErrorClass::Rejected => {
-                Err(self.refusal_of_role(&request.role, instance).await.unwrap_or(error))
+                Err(self.roles.refusal_of_role(self.api(), &request.role, instance).await.unwrap_or(error))
             }
             outcome => outcome,
         }
@@ -250,10 +249,10 @@ impl IbmCloud {
     fn created(
         &self,
         request: &KeyRequest,
-        exchange: &Exchange<'_>,
+        exchange: &Exchange<'_, IbmCloudSession>,
         response: &Response,
     ) -> Result<IssuedKey, BackendError> {
-        let key: ResourceKey = exchange.read(response)?;
+        let key: ResourceKey = exchange.read(response, wire::read)?;
         if key.name != request.name {
             // Neither is it ours, nor does anything show its name: that may tell of another namespace.
             let what = "bind failed: the Resource Controller answers with a key of another name";
@@ -292,7 +291,7 @@ impl IbmCloud {
         if self.attempts.was_made_from_others(request) {
             return failed(ErrorClass::Conflict, "was made from other fields");
         }
-        let Some(key) = found.pop() else { return Err(self.not_shown_yet("bind", request)) };
+        let Some(key) = found.pop() else { return Err(self.attempts.not_shown_yet("bind", request)) };
         match self.look(request, &key.guid).await?.sight {
             KeyLookup::Shown(issued) => {
                 self.attempts.end(request.identity);
@@ -307,7 +306,7 @@ impl IbmCloud {
                 failed(ErrorClass::Withheld, "its credentials were shown only at its creation")
             }
             KeyLookup::Removed => failed(ErrorClass::Transient, "was just going away"),
-            KeyLookup::Absent => Err(self.not_shown_yet("bind", request)),
+            KeyLookup::Absent => Err(self.attempts.not_shown_yet("bind", request)),
         }
     }
 
@@ -324,8 +323,12 @@ impl IbmCloud {
             }
             KeyLookup::Unseen(Unseen::Redacted(_) | Unseen::ShownOnce) => Ok(Fetched::NotRetrievable),
             KeyLookup::Removed => Ok(Fetched::Absent),
-            KeyLookup::Absent if self.may_still_show(request) => Err(self.not_shown_yet("fetch", request)),
-            KeyLookup::Absent => self.is_in_sight(request).await.map(|()| Fetched::Absent),
+            KeyLookup::Absent if self.attempts.may_key_still_show(request) => {
+                Err(self.attempts.not_shown_yet("fetch", request))
+            }
+            KeyLookup::Absent => {
+                self.instances.is_in_sight(self.api(), request).await.map(|()| Fetched::Absent)
+            }
         }
     }
 
@@ -338,15 +341,15 @@ impl IbmCloud {
     pub async fn exists(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
         let confirmed = || {
             let id = self.confirmed.id(request, request.hint.as_deref());
-            let id = id.ok_or_else(|| self.not_shown_yet("look-up", request))?;
+            let id = id.ok_or_else(|| self.attempts.not_shown_yet("look-up", request))?;
             Ok(Some(KeyFacts { id, name: Some(request.name.clone()), ..KeyFacts::default() }))
         };
         match self.look_by_mark(request).await? {
             KeyLookup::Shown(issued) => Ok(Some(issued.facts)),
             KeyLookup::Unseen(_) => confirmed(),
             KeyLookup::Removed => Ok(None),
-            KeyLookup::Absent if self.may_still_show(request) => confirmed(),
-            KeyLookup::Absent => self.is_in_sight(request).await.map(|()| None),
+            KeyLookup::Absent if self.attempts.may_key_still_show(request) => confirmed(),
+            KeyLookup::Absent => self.instances.is_in_sight(self.api(), request).await.map(|()| None),
         }
     }
 
@@ -383,17 +386,17 @@ impl IbmCloud {
             let mark = Mark::read(&key.name).filter(|mark| !key.is_removed() && mark.is_of(cluster_id))?;
             Some(mark.key(key.guid, key.name.clone()))
         };
-        Exchange::anonymous(self, IbmCloudCall::Keys).list(KEYS, &[], marked).await
+        self.api().anonymous(IbmCloudCall::Keys).list(KEYS, &[], marked).await
     }
 
     /// Looks a key up by its GUID. Nothing of it may be used before its name is found to be ours, or the one that it was
     /// known by.
     pub(super) async fn look(&self, request: &KeyRequest, guid: &str) -> Result<Looked, BackendError> {
-        let mut exchange = Exchange::for_key(self, IbmCloudCall::Key, request);
+        let mut exchange = self.api().for_key(IbmCloudCall::Key, request);
         let response = exchange.ask(Method::GET, &path(guid), &[]).await?;
         match response.status {
             StatusCode::OK => {
-                let key: ResourceKey = exchange.read(&response)?;
+                let key: ResourceKey = exchange.read(&response, wire::read)?;
                 let name = Some(key.name.clone()).filter(|_| !key.is_removed());
                 let is_ours = name.as_deref().is_some_and(|name| self.is_ours(name, request));
                 let looked = Looked { sight: shown(&response, key), name, is_ours };
@@ -417,23 +420,14 @@ impl IbmCloud {
         })
     }
 
-    /// The names that the key may have. That of a restored ServiceKey may be from a cluster that is lost.
-    pub(super) fn names(&self, request: &KeyRequest) -> Vec<String> {
-        let mark = Mark::read(&request.name).filter(|_| request.restored.is_some());
-        let lost =
-            mark.iter().flat_map(|mark| self.lost_clusters.digits().map(|digits| mark.name_in(&digits)));
-        let lost = lost.filter(|name| *name != request.name);
-        iter::once(request.name.clone()).chain(lost).collect()
-    }
-
     /// The keys of this identity, by their name.
     ///
     /// # Errors
     /// Those of the list, also where there are more than any key has twins.
     pub(super) async fn find(&self, request: &KeyRequest) -> Result<Vec<ResourceKey>, BackendError> {
         let mut found = Vec::new();
-        for name in self.names(request) {
-            let mut exchange = Exchange::for_key(self, IbmCloudCall::Keys, request);
+        for name in possible_names(request, &self.lost_clusters) {
+            let mut exchange = self.api().for_key(IbmCloudCall::Keys, request);
             let is_meant = |key: &ResourceKey| key.name == name && !key.is_removed();
             let keep = |key| Some(key).filter(is_meant);
             found.extend(exchange.first(MOST_OF_ONE + 1, KEYS, &[("name", &name)], keep).await?);
@@ -445,30 +439,6 @@ impl IbmCloud {
             self.confirmed.insert(request, &key.guid);
         }
         Ok(found)
-    }
-
-    /// Whether the key may have been made so shortly before that it does not show yet.
-    pub(super) fn may_still_show(&self, request: &KeyRequest) -> bool {
-        self.settling_left(request).is_some()
-    }
-
-    /// How much longer it may not show.
-    fn settling_left(&self, request: &KeyRequest) -> Option<Duration> {
-        let age = request.age.filter(|_| request.hint.is_some());
-        let young = age.and_then(|age| self.settling.checked_sub(age));
-        young.max(self.attempts.settling_left(request.identity)).filter(|left| !left.is_zero())
-    }
-
-    /// The key may have been created and not show yet.
-    pub(super) fn not_shown_yet(&self, call: &str, request: &KeyRequest) -> BackendError {
-        let message = format!(
-            "{call} failed: the key `{}` may have been created and not show yet, which can take minutes at IBM Cloud; it is \
-             looked for again before anything else is done",
-            request.name
-        );
-        let is_followed_closely = |left: &Duration| self.settling.saturating_sub(*left) < CLOSE_LOOKS;
-        let retry_after = self.settling_left(request).filter(|left| !is_followed_closely(left));
-        BackendError::new(ErrorClass::Transient, message).retry_after(retry_after)
     }
 }
 
@@ -529,9 +499,6 @@ fn shown(response: &Response, key: ResourceKey) -> KeyLookup {
 fn too_many(name: &str) -> String {
     format!("the account has more than {MOST_OF_ONE} keys `{name}`; delete all but one of them there")
 }
-
-/// How long the operator looks for a key at ever longer intervals. Then it waits for the end of [`IbmCloudConfig::SETTLING`].
-const CLOSE_LOOKS: Duration = Duration::from_secs(60);
 
 /// The key stays: another one would be no better, and it is found again.
 fn redacted(call: &str, name: &str, unseen: Unseen) -> BackendError {

@@ -1,22 +1,21 @@
-//! The calls that a key needs: check, bind, poll, fetch.
+//! Creates, polls and reads keys at one Cloud Foundry.
 
-use std::{fmt, sync::atomic::AtomicUsize, time::Duration};
+use std::fmt;
 
 use reqwest::{Method, StatusCode};
 
 use super::{
-    CloudFoundryConfig, CloudFoundryLogin,
-    call::{Exchange, MOST_PER_PAGE},
     classify::CloudFoundryCall,
-    instances::{InstanceSelector, SpaceInstances, SpaceRef, listed},
+    config::{CloudFoundryConfig, CloudFoundryLogin},
+    instances::{InstanceSelector, SpaceInstances, SpaceRef},
     marks,
     pending_operations::{
         CreatedKey, OperationState, PATIENCE_WITH_EFFECT, PATIENCE_WITHOUT_EFFECT, PendingOperations,
     },
-    session::{CloudFoundrySession, header},
+    session::{CloudFoundryApi, CloudFoundrySession, header},
     wire::{
-        self, BindingState, CloudFoundryError, CreateCredentialBinding, CredentialBinding,
-        is_of_a_busy_broker,
+        self, BindingState, CloudFoundryError, CreateCredentialBinding, CredentialBinding, KEYS,
+        is_of_a_busy_broker, listed,
     },
 };
 use crate::backend::{
@@ -24,18 +23,15 @@ use crate::backend::{
     KeyFacts, KeyRequest, LostClusters, Progress, RemoteOperation,
     bounded::is_id,
     confirmed::ConfirmedKeys,
+    exchange::{Exchange, RemoteApi},
     http::{HttpClient, Response, base_url, segment},
     pages::{Lists, MOST_OF_ONE},
-    single_flight::SingleFlight,
 };
 use crate::fair::FairSemaphore;
 use crate::lifecycle::MarkedKey;
 
 /// Stands for the words of a failure that has none.
 const SILENT: &str = "it does not say why";
-
-/// Where the keys are.
-pub(super) const KEYS: &str = "/service_credential_bindings";
 
 /// The state of the job that works on a key.
 enum JobState {
@@ -68,18 +64,12 @@ impl JobState {
 pub struct CloudFoundry {
     pub(in crate::backend) http: HttpClient,
     pub(super) session: CloudFoundrySession,
-    pub(super) home: Option<SpaceRef>,
-    /// Whether instances that are named by GUID have to be there.
-    pub(super) confines_ids: bool,
-    pub(super) space: SingleFlight<String>,
     pub(super) instances: SpaceInstances,
-    pub(super) watch: PendingOperations,
+    pub(super) pending: PendingOperations,
     pub(in crate::backend) confirmed: ConfirmedKeys,
     pub(super) lost_clusters: LostClusters,
-    /// Keys are taken over one after the other.
+    /// Keys are adopted one after the other.
     pub(super) adopting: FairSemaphore,
-    /// How many resources the API admits on a page.
-    pub(super) page_size: AtomicUsize,
 }
 
 impl CloudFoundry {
@@ -105,19 +95,20 @@ impl CloudFoundry {
             header(token)?;
         }
         let home = organization.clone().zip(space.clone());
+        let home = home.map(|(organization, space)| SpaceRef { organization, space });
         Ok(Self {
             http,
             session: CloudFoundrySession::new(root, uaa, auth.clone()),
-            home: home.map(|(organization, space)| SpaceRef { organization, space }),
-            confines_ids: *confines_ids,
-            space: SingleFlight::kept(|_| Duration::ZERO),
-            instances: SpaceInstances::in_bytes(config.http.cached),
-            watch: PendingOperations::new(),
+            instances: SpaceInstances::new(home, *confines_ids, config.http.cached),
+            pending: PendingOperations::new(),
             confirmed: ConfirmedKeys::default(),
             lost_clusters: lost_clusters.clone(),
             adopting: FairSemaphore::new(1),
-            page_size: AtomicUsize::new(MOST_PER_PAGE),
         })
+    }
+
+    pub(super) const fn api(&self) -> CloudFoundryApi<'_> {
+        RemoteApi { http: &self.http, session: &self.session }
     }
 
     /// Asks whether the API can be reached and lets this login in, and whether organization and space are there.
@@ -126,7 +117,7 @@ impl CloudFoundry {
     /// Whatever keeps a key from being made here.
     pub async fn check(&self) -> Result<(), BackendError> {
         self.session.check(&self.http).await?;
-        self.check_space().await
+        self.instances.check_space(self.api()).await
     }
 
     /// What is wrong with a login that works, in words for the user.
@@ -143,15 +134,14 @@ impl CloudFoundry {
     /// # Errors
     /// What is wrong with it, or what keeps that from being known.
     pub async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
-        self.instance(&InstanceSelector::from_instance(instance)?, instance.space_limit.as_ref())
-            .await
-            .map(drop)
+        let target = InstanceSelector::from_instance(instance)?;
+        self.instances.resolve(self.api(), &target, instance.space_limit.as_ref()).await.map(drop)
     }
 
     /// Whether the instance is known, and has keys.
     pub fn knows_instance(&self, instance: &InstanceRef) -> bool {
         let target = InstanceSelector::from_instance(instance);
-        target.is_ok_and(|target| self.is_known_usable(&target, instance.space_limit.as_ref()))
+        target.is_ok_and(|target| self.instances.is_known_usable(&target, instance.space_limit.as_ref()))
     }
 
     /// Makes the key. Its name is unique at its instance: where it is taken, the key is ours, or somebody else's.
@@ -164,13 +154,14 @@ impl CloudFoundry {
         let as_asked = request;
         let request = &*self.named_here(request).await?;
         // It is there already where only its credentials could not be read.
-        if let Some(made) = self.watch.created_key_for(request)
+        if let Some(made) = self.pending.created_key_for(request)
             && let Some(issued) = self.issued(request, &made).await?
         {
-            self.watch.remove(request.identity);
+            self.pending.remove(request.identity);
             return Ok(Bound::Issued(issued));
         }
-        let instance = self.instance(&target, request.instance.space_limit.as_ref()).await?;
+        let instance =
+            self.instances.resolve(self.api(), &target, request.instance.space_limit.as_ref()).await?;
         let is_korifi = self.is_korifi().await?;
         if is_korifi {
             if let Some(accepted) = Box::pin(self.mark_again(request)).await? {
@@ -181,7 +172,7 @@ impl CloudFoundry {
                 return Ok(bound);
             }
         }
-        let mut exchange = Exchange::for_key(self, CloudFoundryCall::Bind, request);
+        let mut exchange = self.api().for_key(CloudFoundryCall::Bind, request);
         let parameters = request.parameters.expose();
         let marks = (!is_korifi).then(|| marks::new_metadata(request));
         let body = CreateCredentialBinding::new(&request.name, &instance, parameters, marks);
@@ -211,7 +202,7 @@ impl CloudFoundry {
         &self,
         request: &KeyRequest,
         instance: &str,
-        bind: &Exchange<'_>,
+        bind: &Exchange<'_, CloudFoundrySession>,
         refusal: &Response,
     ) -> Result<Bound, BackendError> {
         let name = &request.name;
@@ -279,13 +270,13 @@ impl CloudFoundry {
         token: Option<&str>,
     ) -> Result<Progress, BackendError> {
         let request = &*self.named_here(request).await?;
-        if work == RemoteOperation::Unbind && self.watch.waits_for_turn(request.identity) {
+        if work == RemoteOperation::Unbind && self.pending.waits_for_turn(request.identity) {
             return Box::pin(self.unbind_in_turn(request)).await;
         }
-        let key = match self.sight_of(request, work).await? {
+        let key = match self.state_of(request, work).await? {
             OperationState::Unknown => return Ok(Progress::Running { said: None, retry_after: None }),
             OperationState::Absent if work == RemoteOperation::Unbind => {
-                self.watch.remove(request.identity);
+                self.pending.remove(request.identity);
                 self.confirmed.remove(request);
                 return Ok(Progress::Succeeded);
             }
@@ -300,7 +291,7 @@ impl CloudFoundry {
             (RemoteOperation::Bind, BindingState::NotMade)
             | (RemoteOperation::Unbind, BindingState::NotDeleted) => {
                 if key.said().is_some_and(is_of_a_busy_broker) {
-                    self.watch.note_busy_broker(request);
+                    self.pending.note_busy_broker(request);
                 }
                 let said = match self.said_of(&key, request).await {
                     Some(said) => Some(said),
@@ -321,6 +312,24 @@ impl CloudFoundry {
         }
     }
 
+    /// How work stands that was accepted before.
+    ///
+    /// # Errors
+    /// Those of the list.
+    pub(super) async fn state_of(
+        &self,
+        request: &KeyRequest,
+        work: RemoteOperation,
+    ) -> Result<OperationState, BackendError> {
+        let state = self.pending.state_of(self.api(), request, work, &self.lost_clusters).await?;
+        if let OperationState::Key(key) = &state
+            && marks::bears(key, request.identity)
+        {
+            self.confirmed.insert(request, &key.guid);
+        }
+        Ok(state)
+    }
+
     /// The API accepted a deletion, and the key is as it was before. The deletion may still wait for a worker. Its job tells
     /// whether it does: one that a broker refuses because of another operation fails, and leaves the key as it is.
     async fn deletion_without_effect(
@@ -328,11 +337,11 @@ impl CloudFoundry {
         request: &KeyRequest,
         token: Option<&str>,
     ) -> Result<Progress, BackendError> {
-        if self.watch.is_job_due(request.identity, PATIENCE_WITHOUT_EFFECT) {
+        if self.pending.is_job_due(request.identity, PATIENCE_WITHOUT_EFFECT) {
             match self.job(request, token).await? {
                 JobState::Failed { said, is_of_a_busy_broker } => {
                     if is_of_a_busy_broker {
-                        self.watch.note_busy_broker(request);
+                        self.pending.note_busy_broker(request);
                     }
                     return Ok(self.failed(request, said));
                 }
@@ -343,7 +352,7 @@ impl CloudFoundry {
                 JobState::Unknown | JobState::Open => {}
             }
         }
-        if self.watch.is_stuck(request.identity) {
+        if self.pending.is_stuck(request.identity) {
             let said =
                 "the API accepted the deletion minutes ago, and the key is as it was before".to_owned();
             return Ok(self.failed(request, said));
@@ -359,11 +368,11 @@ impl CloudFoundry {
         token: Option<&str>,
         key: &CredentialBinding,
     ) -> Result<Progress, BackendError> {
-        if self.watch.is_job_due(request.identity, PATIENCE_WITH_EFFECT)
+        if self.pending.is_job_due(request.identity, PATIENCE_WITH_EFFECT)
             && let JobState::Failed { said, .. } = self.job(request, token).await?
         {
             let said = format!("{said}; the API still shows it to be in progress");
-            self.watch.remove(request.identity);
+            self.pending.remove(request.identity);
             // The name is taken until the key is deleted.
             return Ok(Progress::Failed { said, leaves_orphan: work == RemoteOperation::Bind });
         }
@@ -371,38 +380,38 @@ impl CloudFoundry {
     }
 
     fn running(&self, request: &KeyRequest, said: Option<String>) -> Progress {
-        Progress::Running { said, retry_after: self.watch.next_look_in_turn(request.identity) }
+        Progress::Running { said, retry_after: self.pending.next_look_in_turn(request.identity) }
     }
 
     /// What the list says about the work on a key.
     async fn said_of(&self, key: &CredentialBinding, request: &KeyRequest) -> Option<String> {
-        let exchange = Exchange::for_key(self, CloudFoundryCall::Keys, request);
+        let exchange = self.api().for_key(CloudFoundryCall::Keys, request);
         match key.said() {
-            Some(said) => Some(exchange.quote(said).await),
+            Some(said) => Some(exchange.full_redactor().await.sanitize(said)),
             None => None,
         }
     }
 
     fn failed(&self, request: &KeyRequest, said: String) -> Progress {
-        self.watch.remove(request.identity);
+        self.pending.remove(request.identity);
         Progress::Failed { said, leaves_orphan: false }
     }
 
     /// Looks up the job that works on a key.
     async fn job(&self, request: &KeyRequest, token: Option<&str>) -> Result<JobState, BackendError> {
-        let known = token.map(str::to_owned).or_else(|| self.watch.job(request.identity));
+        let known = token.map(str::to_owned).or_else(|| self.pending.job(request.identity));
         let Some(job) = known else { return Ok(JobState::Unknown) };
-        let mut exchange = Exchange::for_key(self, CloudFoundryCall::Job, request);
+        let mut exchange = self.api().for_key(CloudFoundryCall::Job, request);
         let response = exchange.ask(Method::GET, &format!("/jobs/{}", segment(&job)), &[]).await?;
         match response.status {
             StatusCode::OK => {
-                let job: wire::JobObject = exchange.read(&response)?;
+                let job: wire::JobObject = exchange.read(&response, wire::read)?;
                 if !job.has_failed() {
                     return Ok(JobState::Open);
                 }
                 let is_of_a_busy_broker = job.error().is_some_and(|error| is_of_a_busy_broker(&error.detail));
                 let said = match job.error() {
-                    Some(error) => exchange.quote(&error.detail).await,
+                    Some(error) => exchange.full_redactor().await.sanitize(&error.detail),
                     None => SILENT.to_owned(),
                 };
                 Ok(JobState::Failed { said, is_of_a_busy_broker })
@@ -426,12 +435,12 @@ impl CloudFoundry {
             Some(CreatedKey { guid, name: None, created_at: None })
         };
         // It may have been made for the ServiceKey that this one claims to be restored from.
-        let made = self.watch.created_key(request.identity).filter(|_| request.restored.is_none());
+        let made = self.pending.created_key(request.identity).filter(|_| request.restored.is_none());
         let known = made.or_else(confirmed);
         if let Some(made) = &known
             && let Some(issued) = self.issued(request, made).await?
         {
-            self.watch.remove(request.identity);
+            self.pending.remove(request.identity);
             return Ok(Fetched::Found(issued));
         }
         let Some(key) = self.find(request).await? else { return Ok(Fetched::Absent) };
@@ -458,14 +467,12 @@ impl CloudFoundry {
         request: &KeyRequest,
         made: &CreatedKey,
     ) -> Result<Option<IssuedKey>, BackendError> {
-        let mut exchange = Exchange::for_key(self, CloudFoundryCall::Details, request);
+        let mut exchange = self.api().for_key(CloudFoundryCall::Details, request);
         let path = format!("{KEYS}/{}/details", segment(&made.guid));
         let response = exchange.ask(Method::GET, &path, &[]).await?;
         match response.status {
             StatusCode::OK => {
-                let body = response.body().map_err(|failure| exchange.failed(failure))?;
-                let credentials =
-                    wire::credentials(body).map_err(|what| exchange.malformed(&response, what))?;
+                let credentials = exchange.read(&response, wire::credentials)?;
                 // Which of its possible names the key has can't be told from its GUID alone.
                 let certain = Some(&request.name).filter(|_| request.former_name.is_none());
                 let facts = KeyFacts {
@@ -504,7 +511,7 @@ impl CloudFoundry {
             Some(CredentialBinding { guid, name, created_at, .. }) => {
                 Ok(Some(KeyFacts { id: guid, name, created_at, ..KeyFacts::default() }))
             }
-            None => self.is_in_sight(request).await.map(|()| None),
+            None => self.instances.is_in_sight(self.api(), request).await.map(|()| None),
         }
     }
 
@@ -514,11 +521,11 @@ impl CloudFoundry {
         request: &KeyRequest,
         guid: &str,
     ) -> Result<Option<CredentialBinding>, BackendError> {
-        let mut exchange = Exchange::for_key(self, CloudFoundryCall::Key, request);
+        let mut exchange = self.api().for_key(CloudFoundryCall::Key, request);
         let response = exchange.ask(Method::GET, &format!("{KEYS}/{}", segment(guid)), &[]).await?;
         match response.status {
             StatusCode::OK => {
-                let key: CredentialBinding = exchange.read(&response)?;
+                let key: CredentialBinding = exchange.read(&response, wire::read)?;
                 if self.bears_mark(&key, request) {
                     self.confirmed.insert(request, &key.guid);
                 }
@@ -527,6 +534,21 @@ impl CloudFoundry {
             StatusCode::NOT_FOUND => Ok(None),
             _ => Err(exchange.refused(&response).await),
         }
+    }
+
+    /// Whether this is the key that is asked for, as far as its mark says.
+    pub(super) fn is_ours(&self, key: &CredentialBinding, request: &KeyRequest) -> bool {
+        marks::is_ours(key, request.identity) && marks::may_be_inherited(key, request, &self.lost_clusters)
+    }
+
+    /// Whether the key bears the whole mark of the one that is asked for.
+    pub(super) fn bears_mark(&self, key: &CredentialBinding, request: &KeyRequest) -> bool {
+        marks::bears(key, request.identity) && marks::may_be_inherited(key, request, &self.lost_clusters)
+    }
+
+    /// The GUID of the space of an instance that the ServiceKey names by its GUID, where it was looked up before.
+    pub fn space_of_instance(&self, instance: &InstanceRef) -> Option<String> {
+        self.instances.space_of(instance)
     }
 
     /// All keys that bear the mark of this operator and cluster, wherever the login sees them: one request for five
@@ -540,9 +562,7 @@ impl CloudFoundry {
     ) -> Result<CompleteList<MarkedKey>, BackendError> {
         let selector = marks::selector_of_all(cluster_id);
         let query = [("type", "key"), ("label_selector", selector.as_str())];
-        Exchange::anonymous(self, CloudFoundryCall::Keys)
-            .list_in_large_pages(KEYS, &query, marks::marked)
-            .await
+        self.api().anonymous(CloudFoundryCall::Keys).list_in_large_pages(KEYS, &query, marks::marked).await
     }
 
     /// The key of this identity, by our mark, at whatever instance it is: the one with the GUID of the hint, where there
@@ -564,10 +584,10 @@ impl CloudFoundry {
         let selector = marks::selector_of_one(request.identity);
         let query = [("type", "key"), ("label_selector", &selector)];
         let is_ours = |key: &CredentialBinding| {
-            marks::is_ours_by_name(key, request) && self.may_be_inherited(key, request)
+            marks::is_ours_by_name(key, request) && marks::may_be_inherited(key, request, &self.lost_clusters)
         };
         let keep = |key| Some(key).filter(is_ours);
-        let mut exchange = Exchange::for_key(self, CloudFoundryCall::Keys, request);
+        let mut exchange = self.api().for_key(CloudFoundryCall::Keys, request);
         let found = exchange.first(MOST_OF_ONE + 1, KEYS, &query, keep).await?;
         if found.len() > MOST_OF_ONE {
             let what = format!(
@@ -591,7 +611,7 @@ impl CloudFoundry {
         let (name, instance) = (listed(&request.name), listed(instance));
         let query = [("type", "key"), ("names", &name), ("service_instance_guids", &instance)];
         let found: Vec<CredentialBinding> =
-            Exchange::for_key(self, CloudFoundryCall::Keys, request).first(1, KEYS, &query, Some).await?;
+            self.api().for_key(CloudFoundryCall::Keys, request).first(1, KEYS, &query, Some).await?;
         Ok(found.into_iter().next())
     }
 
@@ -611,7 +631,7 @@ impl CloudFoundry {
         work: RemoteOperation,
         token: Option<String>,
     ) -> Accepted {
-        let first_look = self.watch.start(request, work);
+        let first_look = self.pending.start(request, work);
         Accepted { token, retry_after: None, longest: None, first_look }
     }
 }
@@ -620,7 +640,7 @@ impl fmt::Debug for CloudFoundry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CloudFoundry")
             .field("session", &self.session)
-            .field("home", &self.home)
+            .field("home", &self.instances.home)
             .field("http", &self.http)
             .finish_non_exhaustive()
     }
