@@ -4,13 +4,20 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod api;
+#[warn(unreachable_pub)]
 mod backend;
 pub mod cli;
+#[warn(unreachable_pub)]
 mod controller;
+#[warn(unreachable_pub)]
 mod fair;
+#[warn(unreachable_pub)]
 mod lifecycle;
+#[warn(unreachable_pub)]
 mod runtime;
+#[warn(unreachable_pub)]
 mod secret;
+#[warn(unreachable_pub)]
 mod wipe;
 
 /// The parts that the project's own tests, examples and benchmarks run without the command. They are no stable API.

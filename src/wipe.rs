@@ -11,23 +11,23 @@ use zeroize::Zeroize;
 
 /// A JSON object whose strings are overwritten when it is dropped. `Debug` shows how many members it has.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct SecretMap(Map<String, Value>);
+pub(crate) struct SecretMap(Map<String, Value>);
 
 impl SecretMap {
     /// Takes the object in.
     #[must_use]
-    pub const fn new(members: Map<String, Value>) -> Self {
+    pub(crate) const fn new(members: Map<String, Value>) -> Self {
         Self(members)
     }
 
     /// The object itself, to be sent or stored, and never to be shown.
     #[must_use]
-    pub const fn expose(&self) -> &Map<String, Value> {
+    pub(crate) const fn expose(&self) -> &Map<String, Value> {
         &self.0
     }
 
     /// Takes in more members, which win over those of the same names.
-    pub fn extend(&mut self, members: impl IntoIterator<Item = (String, Value)>) {
+    pub(crate) fn extend(&mut self, members: impl IntoIterator<Item = (String, Value)>) {
         for (name, value) in members {
             overwrite(self.0.insert(name, value));
         }
@@ -48,18 +48,18 @@ impl fmt::Debug for SecretMap {
 
 /// JSON values whose strings are overwritten when they are dropped. `Debug` shows how many there are.
 #[derive(Default)]
-pub struct SecretValues(Vec<Value>);
+pub(crate) struct SecretValues(Vec<Value>);
 
 impl SecretValues {
     /// Takes the values in.
     #[must_use]
-    pub const fn new(values: Vec<Value>) -> Self {
+    pub(crate) const fn new(values: Vec<Value>) -> Self {
         Self(values)
     }
 
     /// The values themselves, to be hidden and never to be shown.
     #[must_use]
-    pub fn expose(&self) -> &[Value] {
+    pub(crate) fn expose(&self) -> &[Value] {
         &self.0
     }
 }
@@ -97,7 +97,7 @@ fn overwrite(values: impl IntoIterator<Item = Value>) {
 
 /// A Secret whose values are overwritten when it is dropped. `Debug` shows its metadata alone.
 #[derive(Clone, Default, PartialEq)]
-pub struct HeldSecret(Secret);
+pub(crate) struct HeldSecret(Secret);
 
 impl From<Secret> for HeldSecret {
     fn from(secret: Secret) -> Self {

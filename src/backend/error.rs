@@ -2,7 +2,7 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-pub use crate::lifecycle::ErrorClass;
+pub(crate) use crate::lifecycle::ErrorClass;
 use crate::lifecycle::first_bytes;
 
 /// The most bytes of a message. Statuses, Events and logs repeat it, and remote sides choose parts of it.
@@ -17,7 +17,7 @@ pub(super) type Cause = Arc<dyn Error + Send + Sync>;
 /// the same failure (no request ids, no times), so that a status that shows it does not change at every retry.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct BackendError {
+pub(crate) struct BackendError {
     /// What the failure means.
     pub class: ErrorClass,
     /// What failed, what the remote side said, and what to do next.
@@ -32,16 +32,16 @@ pub struct BackendError {
 
 /// How long the operator waits after a token server refused a login for the first time: a new API key may not be known
 /// everywhere yet.
-pub const FIRST_LOGIN_PAUSE: Duration = Duration::from_secs(120);
+pub(crate) const FIRST_LOGIN_PAUSE: Duration = Duration::from_secs(120);
 
 /// How long it waits after each further refusal. Many servers lock an account after a few wrong passwords: a UAA after five
 /// within 20 minutes. So there are at most three attempts in an hour, until the login is another one.
-pub const LOGIN_PAUSE: Duration = Duration::from_secs(1800);
+pub(crate) const LOGIN_PAUSE: Duration = Duration::from_secs(1800);
 
 impl BackendError {
     /// A failure of this class. A message that is too long is cut.
     #[must_use]
-    pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
+    pub(crate) fn new(class: ErrorClass, message: impl Into<String>) -> Self {
         let mut message = message.into();
         if message.len() > LONGEST_MESSAGE {
             message = format!("{}…", first_bytes(&message, LONGEST_MESSAGE));

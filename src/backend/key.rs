@@ -13,11 +13,11 @@ use crate::{
     wipe::{SecretMap, SecretValues},
 };
 
-pub use crate::lifecycle::{PlanIds, PlanView, RemoteOperation, SpaceLimit};
+pub(crate) use crate::lifecycle::{PlanIds, PlanView, RemoteOperation, SpaceLimit};
 
 /// One remote key, as a backend needs to know it: whose it is, which one, and what to make it for.
 #[derive(Clone, Debug)]
-pub struct KeyRequest {
+pub(crate) struct KeyRequest {
     /// Which key of which ServiceKey.
     pub identity: Identity,
     /// That the ServiceKey was restored from a backup, and goes on with the keys of a former one, whose UID is in `identity`.
@@ -76,14 +76,14 @@ impl KeyRequest {
 /// which others may have written into a Secret or a status: it was created in this cluster, or in one that the provider says
 /// is lost, and, where the remote side shows them, for the namespace and the name of this ServiceKey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Restored {
+pub(crate) struct Restored {
     /// Whether the login is that of the ServiceKey's own namespace, and of no other: then all keys that it sees are its own.
     pub login_is_own: bool,
 }
 
 /// The ServiceKey on whose behalf a remote side is asked, in words that the remote side may record.
 #[derive(Clone, Debug)]
-pub struct Owner {
+pub(crate) struct Owner {
     /// The ServiceKey's namespace.
     pub namespace: String,
     /// The ServiceKey's name.
@@ -96,7 +96,7 @@ pub struct Owner {
 
 /// The role that a key is to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeyRole {
+pub(crate) enum KeyRole {
     /// This one, by name or id.
     Named(String),
     /// None at all.
@@ -110,7 +110,7 @@ pub enum KeyRole {
 
 /// Whom a key acts as, at a remote side that tells keys from identities.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ServiceIdAccess {
+pub(crate) enum ServiceIdAccess {
     /// An existing service ID, by its Cloud Resource Name.
     Existing(String),
     /// One that is made for the key, and goes with it.
@@ -119,7 +119,7 @@ pub enum ServiceIdAccess {
 
 /// What a service ID may do that is made for a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessGrant {
+pub(crate) struct AccessGrant {
     /// The roles that it has on the instance, by name or id.
     pub roles: Vec<String>,
     /// Further attributes, by name and value, that a resource of the instance must have for the roles to apply.
@@ -164,7 +164,7 @@ pub(super) fn cluster_digits(cluster_id: &str) -> String {
 
 /// Leave to take a key over that somebody else made, unless its ServiceKey lives.
 #[derive(Clone)]
-pub struct AdoptionPermit {
+pub(crate) struct AdoptionPermit {
     /// What the user calls the key.
     pub name: String,
     /// Whether the login is that of the ServiceKey's own namespace, and of no other.
@@ -174,7 +174,7 @@ pub struct AdoptionPermit {
 
 impl AdoptionPermit {
     /// Leave to take over the key that is called so, unless its ServiceKey lives, which may not be known yet.
-    pub fn new(
+    pub(crate) fn new(
         name: String,
         login_is_own: bool,
         lives: impl Fn(Uuid) -> Option<bool> + Send + Sync + 'static,
@@ -206,7 +206,7 @@ impl fmt::Debug for AdoptionPermit {
 
 /// The service instance that a key is made for, as the user wrote it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct InstanceRef {
+pub(crate) struct InstanceRef {
     /// The instance's name at the remote side.
     pub name: Option<String>,
     /// The instance's id (GUID) at the remote side.
@@ -225,25 +225,25 @@ pub struct InstanceRef {
 }
 
 /// Parameters for the remote side, kept out of `Debug` because they may hold secrets, and overwritten when they are dropped.
-pub type Parameters = SecretMap;
+pub(crate) type Parameters = SecretMap;
 
 /// What the remote side was told, or handed out, in earlier calls, and nobody else is to read. It is looked up only
 /// where the remote side's words are to be shown.
 #[derive(Clone)]
-pub struct KnownSecrets(Arc<LookUp>);
+pub(crate) struct KnownSecrets(Arc<LookUp>);
 
 type LookUp = dyn Fn() -> BoxFuture<'static, Option<SecretValues>> + Send + Sync;
 
 impl KnownSecrets {
     /// Secrets that are looked up so; `None` where that is impossible for now.
-    pub fn new(
+    pub(crate) fn new(
         look_up: impl Fn() -> BoxFuture<'static, Option<SecretValues>> + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(look_up))
     }
 
     /// The secrets, to be hidden and never to be shown; `None` where nobody can tell what they are.
-    pub async fn expose(&self) -> Option<SecretValues> {
+    pub(crate) async fn expose(&self) -> Option<SecretValues> {
         (self.0)().await
     }
 }
@@ -257,7 +257,7 @@ impl fmt::Debug for KnownSecrets {
 /// The credentials of one key. `Debug` shows how many entries there are, and nothing else. They are overwritten when the
 /// last clone is dropped.
 #[derive(Clone, Debug)]
-pub struct Credentials(Arc<CredentialEntries>);
+pub(crate) struct Credentials(Arc<CredentialEntries>);
 
 #[derive(Debug)]
 struct CredentialEntries {
@@ -269,7 +269,7 @@ struct CredentialEntries {
 impl Credentials {
     /// Wraps what the remote side gave.
     #[must_use]
-    pub fn new(entries: Map<String, Value>) -> Self {
+    pub(crate) fn new(entries: Map<String, Value>) -> Self {
         Self(Arc::new(CredentialEntries { all: SecretMap::new(entries), decisive: None }))
     }
 
@@ -280,7 +280,7 @@ impl Credentials {
 
     /// Those that tell whether another key has the same credentials.
     #[must_use]
-    pub fn decisive(&self) -> Self {
+    pub(crate) fn decisive(&self) -> Self {
         let Some(name) = self.0.decisive else { return self.clone() };
         let entry = self.expose().get(name).map(|value| (name.to_owned(), value.clone()));
         Self::new(entry.into_iter().collect())
@@ -288,13 +288,13 @@ impl Credentials {
 
     /// The credentials themselves, to be written into a Secret and nowhere else.
     #[must_use]
-    pub fn expose(&self) -> &Map<String, Value> {
+    pub(crate) fn expose(&self) -> &Map<String, Value> {
         self.0.all.expose()
     }
 
     /// Bytes that they take in memory, or more.
     #[must_use]
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         size_of_members(self.expose())
     }
 
@@ -353,7 +353,7 @@ fn size_of_members(members: &Map<String, Value>) -> usize {
 
 /// What is known of a key besides its credentials; none of it is secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KeyFacts {
+pub(crate) struct KeyFacts {
     /// The remote side's id of the key.
     pub id: String,
     /// The remote side's name of the key, where it has names.
@@ -374,7 +374,7 @@ pub struct KeyFacts {
 
 /// A key that the remote side confirmed, with its credentials.
 #[derive(Clone, Debug)]
-pub struct IssuedKey {
+pub(crate) struct IssuedKey {
     /// What may be shown.
     pub facts: KeyFacts,
     /// What may not.
@@ -383,7 +383,7 @@ pub struct IssuedKey {
 
 /// The answer to a request to read a key again.
 #[derive(Clone, Debug)]
-pub enum Fetched {
+pub(crate) enum Fetched {
     /// The key, as it is now.
     Found(IssuedKey),
     /// The remote side has no such key.
@@ -394,7 +394,7 @@ pub enum Fetched {
 
 /// The answer to a request to make a key.
 #[derive(Clone, Debug)]
-pub enum Bound {
+pub(crate) enum Bound {
     /// The key, made now or before.
     Issued(IssuedKey),
     /// The remote side is making it.
@@ -405,7 +405,7 @@ pub enum Bound {
 
 /// The answer to a request to revoke a key.
 #[derive(Clone, Debug)]
-pub enum Unbound {
+pub(crate) enum Unbound {
     /// The key is gone.
     Gone,
     /// The key is gone, and this of its credentials remains valid, in words for the user.
@@ -418,7 +418,7 @@ pub enum Unbound {
 
 /// Work that the remote side does by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Accepted {
+pub(crate) struct Accepted {
     /// What the remote side calls it; sent back to it when asking how far it is.
     pub token: Option<String>,
     /// How long the remote side asked to be left alone.
@@ -431,7 +431,7 @@ pub struct Accepted {
 
 /// How far the remote side is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// It is at work.
     Running {
         /// What it says about it.

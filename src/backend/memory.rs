@@ -43,7 +43,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// Bytes that all shares may hold together.
 #[derive(Clone, Debug)]
-pub struct MemoryBudget(Arc<Pool>);
+pub(crate) struct MemoryBudget(Arc<Pool>);
 
 /// The part of one tenant.
 #[derive(Clone)]
@@ -65,7 +65,7 @@ impl Weight for String {
 }
 
 /// Bytes that are held for one thing, until this is dropped.
-pub struct HeldMemory {
+pub(crate) struct HeldMemory {
     share: MemoryShare,
     id: u64,
 }
@@ -146,33 +146,33 @@ enum MemoryGrant {
 impl MemoryBudget {
     /// A budget of so many bytes, of which one share gets at most so many.
     #[must_use]
-    pub fn new(total: usize, per_share: usize) -> Self {
+    pub(crate) fn new(total: usize, per_share: usize) -> Self {
         let per_share = per_share.min(total);
         Self(Arc::new(Pool { total, per_share, held: Mutex::default(), freed: Notify::new() }))
     }
 
     /// The budget for answers that are being read.
     #[must_use]
-    pub fn for_answers() -> Self {
+    pub(crate) fn for_answers() -> Self {
         Self::new(ANSWERS, ANSWERS_PER_SHARE)
     }
 
     /// The budget for what is kept of them.
     #[must_use]
-    pub fn for_what_is_kept() -> Self {
+    pub(crate) fn for_what_is_kept() -> Self {
         Self::new(KEPT, KEPT_PER_SHARE)
     }
 
     /// The share of this name, which messages repeat: "the namespace `training`".
     #[must_use]
-    pub fn share(&self, name: &str) -> MemoryShare {
+    pub(crate) fn share(&self, name: &str) -> MemoryShare {
         MemoryShare { pool: Arc::clone(&self.0), name: name.into() }
     }
 
     /// Bytes that are held now.
     #[cfg(test)]
     #[must_use]
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.0.lock().total
     }
 }

@@ -24,29 +24,31 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use tokio::time::Instant;
 
-pub use cloud_foundry::{CloudFoundry, CloudFoundryConfig, CloudFoundryLogin};
-pub use error::{BackendError, ErrorClass, FIRST_LOGIN_PAUSE, LOGIN_PAUSE};
-pub use http::{
-    AddressPolicy, AddressRules, ApiServer, Author, CallOutcome, ClientCertificate, HttpConfig, NamedHost,
-    Names, Network, ObservedCall, Observer, RemoteShares, RequestLimits, count_values, without_secrets,
+pub(crate) use cloud_foundry::{CloudFoundry, CloudFoundryConfig, CloudFoundryLogin};
+pub(crate) use error::{BackendError, ErrorClass, FIRST_LOGIN_PAUSE, LOGIN_PAUSE};
+pub use http::{AddressPolicy, AddressRules, ApiServer, Names, Network};
+pub(crate) use http::{
+    Author, CallOutcome, ClientCertificate, HttpConfig, NamedHost, ObservedCall, Observer, RemoteShares,
+    RequestLimits, count_values, without_secrets,
 };
-pub use ibm_cloud::{IbmCloud, IbmCloudConfig, IbmCloudLogin, Profile};
-pub use key::{
+pub use ibm_cloud::IbmCloudConfig;
+pub(crate) use ibm_cloud::{IbmCloud, IbmCloudLogin, Profile};
+pub(crate) use key::{
     Accepted, AccessGrant, AdoptionPermit, Bound, Credentials, Fetched, InstanceRef, IssuedKey, KeyFacts,
     KeyRequest, KeyRole, KnownSecrets, LostClusters, Owner, Parameters, PlanIds, PlanView, Progress,
     RemoteOperation, Restored, ServiceIdAccess, SpaceLimit, Unbound,
 };
-pub use memory::{Kept, MemoryBudget, MemoryShare};
-pub use osb::{ApiVersion, Auth as BrokerAuth, BindResourceObject, Broker, BrokerConfig};
-pub use pages::CompleteList;
-pub use token::ClientCredentials;
+pub(crate) use memory::{Kept, MemoryBudget, MemoryShare};
+pub(crate) use osb::{ApiVersion, Auth as BrokerAuth, BindResourceObject, Broker, BrokerConfig};
+pub(crate) use pages::CompleteList;
+pub(crate) use token::ClientCredentials;
 
 use self::http::HttpClient;
 use crate::lifecycle::{Identity, MarkedKey, Sequence};
 
 /// One remote side, logged in and ready to be asked for keys.
 #[derive(Debug)]
-pub enum Backend {
+pub(crate) enum Backend {
     /// An Open Service Broker.
     OpenServiceBroker(Box<Broker>),
     /// A Cloud Foundry.
@@ -58,15 +60,15 @@ pub enum Backend {
 /// Calls are on the heap: what one does is deep, and would fill the stack of whoever waits for it.
 impl Backend {
     /// The kind of an Open Service Broker.
-    pub const OPEN_SERVICE_BROKER: &str = "OpenServiceBroker";
+    pub(crate) const OPEN_SERVICE_BROKER: &str = "OpenServiceBroker";
     /// The kind of a Cloud Foundry.
-    pub const CLOUD_FOUNDRY: &str = "CloudFoundry";
+    pub(crate) const CLOUD_FOUNDRY: &str = "CloudFoundry";
     /// The kind of IBM Cloud.
-    pub const IBM_CLOUD: &str = "IbmCloud";
+    pub(crate) const IBM_CLOUD: &str = "IbmCloud";
 
     /// The kind of remote side, as providers name it.
     #[must_use]
-    pub const fn kind(&self) -> &'static str {
+    pub(crate) const fn kind(&self) -> &'static str {
         match self {
             Self::OpenServiceBroker(_) => Self::OPEN_SERVICE_BROKER,
             Self::CloudFoundry(_) => Self::CLOUD_FOUNDRY,
@@ -76,7 +78,7 @@ impl Backend {
 
     /// Whether keys have a role and an access policy.
     #[must_use]
-    pub const fn has_roles(&self) -> bool {
+    pub(crate) const fn has_roles(&self) -> bool {
         match self {
             Self::OpenServiceBroker(_) | Self::CloudFoundry(_) => false,
             Self::IbmCloud(_) => true,
@@ -85,7 +87,7 @@ impl Backend {
 
     /// What a key is called at a remote side that has names: as the user wants it, where that is given.
     #[must_use]
-    pub fn key_name(&self, identity: Identity, given: Option<&str>, owner: &Owner) -> String {
+    pub(crate) fn key_name(&self, identity: Identity, given: Option<&str>, owner: &Owner) -> String {
         match self {
             Self::OpenServiceBroker(_) | Self::CloudFoundry(_) => {
                 identity.key_name(given, &owner.namespace, &owner.name)
@@ -96,7 +98,7 @@ impl Backend {
 
     /// What a former release called the key, where the user named it and that is another name.
     #[must_use]
-    pub fn former_key_name(&self, identity: Identity, given: Option<&str>) -> Option<String> {
+    pub(crate) fn former_key_name(&self, identity: Identity, given: Option<&str>) -> Option<String> {
         match self {
             Self::CloudFoundry(_) => given
                 .filter(|_| identity.sequence != Sequence::FIRST)
@@ -107,7 +109,7 @@ impl Backend {
 
     /// Whether a key that somebody else made can be taken over by its name.
     #[must_use]
-    pub const fn adopts_keys(&self) -> bool {
+    pub(crate) const fn adopts_keys(&self) -> bool {
         match self {
             Self::OpenServiceBroker(_) => false,
             Self::CloudFoundry(_) | Self::IbmCloud(_) => true,
@@ -116,7 +118,7 @@ impl Backend {
 
     /// Whether the mark of a key shows the namespace and the name of the ServiceKey that it was created for.
     #[must_use]
-    pub const fn marks_show_names(&self) -> bool {
+    pub(crate) const fn marks_show_names(&self) -> bool {
         match self {
             Self::CloudFoundry(_) => true,
             Self::OpenServiceBroker(_) | Self::IbmCloud(_) => false,
@@ -127,7 +129,7 @@ impl Backend {
     ///
     /// # Errors
     /// Whatever keeps a key from being made here.
-    pub async fn check(&self) -> Result<(), BackendError> {
+    pub(crate) async fn check(&self) -> Result<(), BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => Box::pin(broker.check()).await,
             Self::CloudFoundry(foundry) => Box::pin(foundry.check()).await,
@@ -137,7 +139,7 @@ impl Backend {
 
     /// Flaws of a remote side that can be reached, or of the login there: the reason of an event, and words for the user.
     #[must_use]
-    pub fn shortcomings(&self) -> Option<(&'static str, String)> {
+    pub(crate) fn shortcomings(&self) -> Option<(&'static str, String)> {
         match self {
             Self::OpenServiceBroker(broker) => broker.shortcomings().map(|what| ("CatalogFlawed", what)),
             Self::CloudFoundry(foundry) => foundry.shortcomings().map(|what| ("LoginExpires", what)),
@@ -148,7 +150,7 @@ impl Backend {
     /// Whether it is known already that keys can be created for this instance: [`check_instance`](Self::check_instance)
     /// sends no request then.
     #[must_use]
-    pub fn knows_instance(&self, instance: &InstanceRef) -> bool {
+    pub(crate) fn knows_instance(&self, instance: &InstanceRef) -> bool {
         match self {
             Self::OpenServiceBroker(broker) => broker.knows_instance(instance),
             Self::CloudFoundry(foundry) => foundry.knows_instance(instance),
@@ -158,7 +160,7 @@ impl Backend {
 
     /// The account or the space that the instance is in, as far as that is known without a request.
     #[must_use]
-    pub fn place_of_instance(&self, instance: &InstanceRef) -> Option<String> {
+    pub(crate) fn place_of_instance(&self, instance: &InstanceRef) -> Option<String> {
         match self {
             Self::OpenServiceBroker(_) => None,
             Self::CloudFoundry(foundry) => foundry.space_of_instance(instance),
@@ -168,7 +170,7 @@ impl Backend {
 
     /// What the remote side calls the plan that keys of this instance are of, as far as that is known without a request.
     #[must_use]
-    pub fn plan(&self, instance: &InstanceRef) -> PlanView {
+    pub(crate) fn plan(&self, instance: &InstanceRef) -> PlanView {
         match self {
             Self::OpenServiceBroker(broker) => broker.plan_view(instance),
             Self::CloudFoundry(_) | Self::IbmCloud(_) => PlanView::NotNeeded,
@@ -180,7 +182,7 @@ impl Backend {
     ///
     /// # Errors
     /// What is wrong with the instance, or what keeps that from being known.
-    pub async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
+    pub(crate) async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => Box::pin(broker.check_instance(instance)).await,
             Self::CloudFoundry(foundry) => Box::pin(foundry.check_instance(instance)).await,
@@ -195,7 +197,7 @@ impl Backend {
     /// [`ErrorClass::Taken`] where one of its name is somebody else's, [`ErrorClass::Withheld`] where it exists and
     /// its credentials are not shown again; [`ErrorClass::OrphanPossible`] or [`ErrorClass::Unsure`] where the key may
     /// or may not exist now.
-    pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
+    pub(crate) async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => Box::pin(broker.bind(request)).await,
             Self::CloudFoundry(foundry) => Box::pin(foundry.bind(request)).await,
@@ -207,7 +209,7 @@ impl Backend {
     ///
     /// # Errors
     /// Failures of the call itself; a key that is absent or can't be read back is an `Ok` of [`Fetched`].
-    pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
+    pub(crate) async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => Box::pin(broker.fetch(request)).await,
             Self::CloudFoundry(foundry) => Box::pin(foundry.fetch(request)).await,
@@ -220,7 +222,7 @@ impl Backend {
     ///
     /// # Errors
     /// [`ErrorClass::OrphanPossible`] where the answer is lost: the key may have been created again if it was gone.
-    pub async fn repeat(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
+    pub(crate) async fn repeat(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => Box::pin(broker.repeat(request)).await,
             // They give each key another id.
@@ -234,7 +236,7 @@ impl Backend {
     /// # Errors
     /// [`ErrorClass::Gone`] where its instance is out of sight as well, so that nothing can be told; and failures of
     /// the calls themselves.
-    pub async fn find_key(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
+    pub(crate) async fn find_key(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
         match self {
             Self::OpenServiceBroker(_) => {
                 Ok(Some(KeyFacts { id: request.identity.binding_id().to_string(), ..KeyFacts::default() }))
@@ -248,7 +250,7 @@ impl Backend {
     ///
     /// # Errors
     /// Those of the list.
-    pub async fn marked_keys(
+    pub(crate) async fn marked_keys(
         &self,
         cluster_id: Option<&str>,
     ) -> Result<Option<CompleteList<MarkedKey>>, BackendError> {
@@ -261,7 +263,7 @@ impl Backend {
 
     /// Takes in a list of [`marked_keys`](Self::marked_keys) that was asked for at this time, without the keys that no
     /// ServiceKey has: calls by the ids on it need no further proof of whose keys they are.
-    pub fn confirm<'a>(&self, asked: Instant, listed: impl Iterator<Item = &'a MarkedKey>) {
+    pub(crate) fn confirm<'a>(&self, asked: Instant, listed: impl Iterator<Item = &'a MarkedKey>) {
         match self {
             Self::OpenServiceBroker(_) => {}
             Self::CloudFoundry(foundry) => foundry.confirmed.replace(asked, listed),
@@ -273,7 +275,7 @@ impl Backend {
     ///
     /// # Errors
     /// Anything but the remote side's confirmation that the key is gone, or that it is being revoked.
-    pub async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
+    pub(crate) async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
         match self {
             Self::OpenServiceBroker(_) => Ok(()),
             Self::CloudFoundry(foundry) => Box::pin(foundry.discard(key)).await,
@@ -286,7 +288,7 @@ impl Backend {
     ///
     /// # Errors
     /// Anything but the confirmation.
-    pub async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
+    pub(crate) async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
         match self {
             Self::OpenServiceBroker(_) => Ok(()),
             Self::CloudFoundry(foundry) => Box::pin(foundry.release(request)).await,
@@ -298,7 +300,7 @@ impl Backend {
     ///
     /// # Errors
     /// Anything but the remote side's confirmation that the key is gone, or that it is being revoked.
-    pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
+    pub(crate) async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => Box::pin(broker.unbind(request)).await,
             Self::CloudFoundry(foundry) => Box::pin(foundry.unbind(request)).await,
@@ -310,7 +312,7 @@ impl Backend {
     ///
     /// # Errors
     /// Failures of the call itself, which say nothing of the work: it is to be asked again.
-    pub async fn poll(
+    pub(crate) async fn poll(
         &self,
         request: &KeyRequest,
         work: RemoteOperation,
@@ -335,19 +337,19 @@ impl Backend {
 
     /// How much longer the remote side wants to be left alone, by everybody who would ask it for something.
     #[must_use]
-    pub fn paused(&self) -> Option<Duration> {
+    pub(crate) fn paused(&self) -> Option<Duration> {
         self.http().paused()
     }
 
     /// How many calls may be under way at the same time.
     #[must_use]
-    pub const fn concurrency(&self) -> NonZeroUsize {
+    pub(crate) const fn concurrency(&self) -> NonZeroUsize {
         self.http().concurrency()
     }
 
     /// The longest that a call may take: what was asked before that is over, whatever became of it.
     #[must_use]
-    pub const fn timeout(&self) -> Duration {
+    pub(crate) const fn timeout(&self) -> Duration {
         self.http().timeout()
     }
 }

@@ -59,7 +59,7 @@ pub(super) struct Page<'a> {
 
 /// A whole list. It counts as long as it is there.
 #[derive(Debug)]
-pub struct CompleteList<T> {
+pub(crate) struct CompleteList<T> {
     /// What is on it.
     pub items: Vec<T>,
     /// The room that it takes. Drop it as soon as the items are gone: another share may wait for it.

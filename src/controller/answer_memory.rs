@@ -4,7 +4,7 @@ use crate::backend::{MemoryBudget, MemoryShare};
 
 /// The operator's memory for answers.
 #[derive(Clone, Debug)]
-pub struct AnswerMemory {
+pub(super) struct AnswerMemory {
     answers: MemoryBudget,
     kept: MemoryBudget,
 }
@@ -17,12 +17,12 @@ impl Default for AnswerMemory {
 
 impl AnswerMemory {
     /// Where answers are held that are being read for a namespace; `None`: for ClusterKeyProviders themselves.
-    pub fn answers(&self, namespace: Option<&str>) -> MemoryShare {
+    pub(super) fn answers(&self, namespace: Option<&str>) -> MemoryShare {
         self.answers.share(&holder(namespace))
     }
 
     /// Where what is kept for a namespace is held.
-    pub fn kept(&self, namespace: Option<&str>) -> MemoryShare {
+    pub(super) fn kept(&self, namespace: Option<&str>) -> MemoryShare {
         self.kept.share(&holder(namespace))
     }
 }

@@ -16,7 +16,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const SMALLEST_JUMP: SignedDuration = SignedDuration::from_secs(1);
 
 /// Reports each jump forward. After a jump back a reconcile that was woken too early waits again.
-pub fn forward_jumps(clock: Clock) -> impl Stream<Item = ()> + Send + 'static {
+pub(super) fn forward_jumps(clock: Clock) -> impl Stream<Item = ()> + Send + 'static {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let since = (clock(), Instant::now());

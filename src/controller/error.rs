@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What kept a reconcile from going on. It begins again after a backoff; nothing is lost.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(super) enum Error {
     /// The Kubernetes API answered with an error, or not at all.
     #[error("the Kubernetes API could not {attempt}: {}", words(source.as_ref()))]
     Kube {
@@ -43,7 +43,7 @@ pub enum Error {
 }
 
 /// Waits for the Kubernetes API, but not for ever.
-pub async fn bounded<T>(
+pub(super) async fn bounded<T>(
     attempt: &'static str,
     request: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, Error> {
@@ -56,7 +56,7 @@ pub async fn bounded<T>(
 
 impl Error {
     /// The API server's answer, where there was one.
-    pub fn status(&self) -> Option<&Status> {
+    pub(super) fn status(&self) -> Option<&Status> {
         match self {
             Self::Kube { source, .. } => match source.as_ref() {
                 kube::Error::Api(status) => Some(status.as_ref()),
@@ -68,12 +68,12 @@ impl Error {
 
     /// The failure of a write of an object that the reconcile is about: one that came too late is no failure, for the
     /// change that was faster wakes us.
-    pub fn outdated(self) -> Self {
+    pub(super) fn outdated(self) -> Self {
         if self.is(409) || self.is(404) { Self::Outdated } else { self }
     }
 
     /// The same without these secrets, which an admission webhook may repeat from the object that was written.
-    pub fn hiding(self, secrets: impl IntoIterator<Item = SecretString>) -> Self {
+    pub(super) fn hiding(self, secrets: impl IntoIterator<Item = SecretString>) -> Self {
         match self {
             Self::Kube { attempt, source } => match *source {
                 kube::Error::Api(mut status) => {
@@ -92,7 +92,7 @@ impl Error {
     }
 
     /// Whether the API server answered with this HTTP status.
-    pub fn is(&self, code: u16) -> bool {
+    pub(super) fn is(&self, code: u16) -> bool {
         self.status().is_some_and(|status| status.code == code)
     }
 }

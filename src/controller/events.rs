@@ -56,7 +56,7 @@ const SERIES: SignedDuration = SignedDuration::from_mins(6);
 
 /// Takes events, and publishes them one after the other.
 #[derive(Clone, Debug)]
-pub struct Events {
+pub(super) struct Events {
     sender: mpsc::UnboundedSender<Queued>,
     room: FairSemaphore,
     publishers: FairSemaphore,
@@ -87,7 +87,7 @@ enum EventType {
 
 impl Events {
     /// Begins to publish. It ends when the last clone of what this returns is dropped.
-    pub fn start(client: Client) -> Self {
+    pub(super) fn start(client: Client) -> Self {
         // `room` bounds this channel.
         let (sender, mut queue) = mpsc::unbounded_channel::<Queued>();
         let instance = std::env::var("POD_NAME").unwrap_or_else(|_| CONTROLLER.to_owned());
@@ -109,12 +109,12 @@ impl Events {
     }
 
     /// Something went as it should.
-    pub fn normal(&self, object: ObjectReference, reason: &str, action: &str, note: String) {
+    pub(super) fn normal(&self, object: ObjectReference, reason: &str, action: &str, note: String) {
         self.send(EventType::Normal, object, reason, action, note);
     }
 
     /// Something did not.
-    pub fn warning(&self, object: ObjectReference, reason: &str, action: &str, note: String) {
+    pub(super) fn warning(&self, object: ObjectReference, reason: &str, action: &str, note: String) {
         self.send(EventType::Warning, object, reason, action, note);
     }
 

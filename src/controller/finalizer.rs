@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 use crate::api::marks::FIELD_MANAGER;
 
 /// Whether the object has the finalizer.
-pub fn has(meta: &ObjectMeta, finalizer: &str) -> bool {
+pub(super) fn has(meta: &ObjectMeta, finalizer: &str) -> bool {
     meta.finalizers.iter().flatten().any(|there| there == finalizer)
 }
 
 /// The write that adds a finalizer.
-pub fn add(meta: &ObjectMeta, finalizer: &str) -> (PatchParams, Patch<Value>) {
+pub(super) fn add(meta: &ObjectMeta, finalizer: &str) -> (PatchParams, Patch<Value>) {
     write(meta, meta.finalizers.iter().flatten().map(String::as_str).chain([finalizer]).collect())
 }
 
 /// The write that adds a finalizer, and an annotation with it.
-pub fn add_with(
+pub(super) fn add_with(
     meta: &ObjectMeta,
     finalizer: &str,
     annotation: Option<(&str, String)>,
@@ -30,12 +30,12 @@ pub fn add_with(
 }
 
 /// The write that removes a finalizer, and leaves those of others.
-pub fn remove(meta: &ObjectMeta, finalizer: &str) -> (PatchParams, Patch<Value>) {
+pub(super) fn remove(meta: &ObjectMeta, finalizer: &str) -> (PatchParams, Patch<Value>) {
     remove_all(meta, |there| there == finalizer)
 }
 
 /// The write that removes finalizers, and leaves the others.
-pub fn remove_all(meta: &ObjectMeta, leaves: impl Fn(&str) -> bool) -> (PatchParams, Patch<Value>) {
+pub(super) fn remove_all(meta: &ObjectMeta, leaves: impl Fn(&str) -> bool) -> (PatchParams, Patch<Value>) {
     let finalizers = meta.finalizers.iter().flatten().map(String::as_str);
     write(meta, finalizers.filter(|there| !leaves(there)).collect())
 }

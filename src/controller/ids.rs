@@ -12,7 +12,7 @@ use crate::{
 
 /// Which provider is meant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ProviderId {
+pub(super) struct ProviderId {
     /// The namespace of a KeyProvider; `None` for a ClusterKeyProvider.
     pub namespace: Option<String>,
     /// Its name.
@@ -21,7 +21,7 @@ pub struct ProviderId {
 
 impl ProviderId {
     /// The provider that a ServiceKey in `namespace` names.
-    pub fn named(kind: ProviderKind, name: &str, namespace: &str) -> Self {
+    pub(super) fn named(kind: ProviderKind, name: &str, namespace: &str) -> Self {
         let namespace = match kind {
             ProviderKind::KeyProvider => Some(namespace.to_owned()),
             ProviderKind::ClusterKeyProvider => None,
@@ -30,19 +30,19 @@ impl ProviderId {
     }
 
     /// The provider that a ServiceKey names.
-    pub fn from_key(key: &ServiceKey) -> Self {
+    pub(super) fn from_key(key: &ServiceKey) -> Self {
         let provider = &key.spec.provider_ref;
         Self::named(provider.kind, &provider.name, &key.namespace().unwrap_or_default())
     }
 
     /// Where the provider waits for what namespaces share: a KeyProvider in its namespace's lane, and a
     /// ClusterKeyProvider in one of its own.
-    pub fn lane(&self) -> Lane {
+    pub(super) fn lane(&self) -> Lane {
         self.namespace.as_deref().map_or_else(|| Lane::of_cluster(&self.name), Lane::of_namespace)
     }
 
     /// Who wrote the provider.
-    pub fn author(&self) -> Author {
+    pub(super) fn author(&self) -> Author {
         match &self.namespace {
             Some(namespace) => Author::Tenant { namespace: namespace.clone() },
             None => Author::Administrator,
@@ -50,7 +50,7 @@ impl ProviderId {
     }
 
     /// The kind of the provider.
-    pub const fn kind(&self) -> ProviderKind {
+    pub(super) const fn kind(&self) -> ProviderKind {
         if self.namespace.is_some() { ProviderKind::KeyProvider } else { ProviderKind::ClusterKeyProvider }
     }
 }

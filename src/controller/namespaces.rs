@@ -26,10 +26,10 @@ const OLDEST: &str = "kube-system";
 
 /// What is known of the cluster's namespaces: nothing where the operator serves single ones, and may not read them.
 #[derive(Clone, Debug, Default)]
-pub struct Namespaces(Option<Cache<PartialObjectMeta<Namespace>>>);
+pub(super) struct Namespaces(Option<Cache<PartialObjectMeta<Namespace>>>);
 
 /// What a watch of all namespaces tells.
-pub struct NamespaceChanges {
+pub(super) struct NamespaceChanges {
     /// All that exist.
     pub store: Store<PartialObjectMeta<Namespace>>,
     /// The names of those whose labels change. The watch goes on as long as this is polled.
@@ -40,7 +40,7 @@ pub struct NamespaceChanges {
 
 impl Namespaces {
     /// Watches all namespaces.
-    pub fn watch(client: Client, watches: &Watches) -> (Self, NamespaceChanges) {
+    pub(super) fn watch(client: Client, watches: &Watches) -> (Self, NamespaceChanges) {
         let (cache, changes) = watch::metadata(Api::all(client), watch::config(), watches);
         let (sender, terminating) = unbounded();
         let changes = changes.inspect(move |change| {
@@ -57,14 +57,14 @@ impl Namespaces {
     }
 
     /// Waits until they are known for the first time.
-    pub async fn wait_filled(&self) {
+    pub(super) async fn wait_filled(&self) {
         if let Some(cache) = &self.0 {
             cache.wait_filled().await;
         }
     }
 
     /// The labels of a namespace; `None` where they are not known, or not all of them.
-    pub fn labels(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
+    pub(super) fn labels(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
         let whole = |namespace: &PartialObjectMeta<Namespace>| {
             answers::omissions(&namespace.metadata).is_empty().then(|| namespace.labels().clone())
         };
@@ -72,12 +72,12 @@ impl Namespaces {
     }
 
     /// Whether a namespace is known to be deleted; to be asked once they are [known](Self::filled).
-    pub fn is_deleted(&self, namespace: &str) -> bool {
+    pub(super) fn is_deleted(&self, namespace: &str) -> bool {
         self.get(namespace, is_deleted).unwrap_or_default()
     }
 
     /// What tells this cluster from others.
-    pub fn cluster_id(&self) -> Option<String> {
+    pub(super) fn cluster_id(&self) -> Option<String> {
         self.get(OLDEST, ResourceExt::uid).flatten()
     }
 

@@ -14,20 +14,20 @@ use crate::{
 /// The queue in front of one remote side. The namespaces whose keys wait there take turns; the keys of one namespace
 /// are served in the order in which they came.
 #[derive(Clone, Debug)]
-pub struct Queue {
+pub(super) struct Queue {
     places: FairSemaphore,
     metrics: QueueMetrics,
 }
 
 /// A place at the remote side. It is free again when this is dropped.
 #[derive(Debug)]
-pub struct QueuePlace {
+pub(super) struct QueuePlace {
     _permit: FairPermit,
 }
 
 /// What came of an attempt to get a place without waiting.
 #[derive(Debug)]
-pub enum QueueEntry {
+pub(super) enum QueueEntry {
     /// There was one.
     Free(QueuePlace),
     /// It has to be waited for.
@@ -38,12 +38,12 @@ pub enum QueueEntry {
 
 impl Queue {
     /// As many places as calls to the remote side may be under way.
-    pub fn new(backend: &Backend, metrics: QueueMetrics) -> Self {
+    pub(super) fn new(backend: &Backend, metrics: QueueMetrics) -> Self {
         Self { places: FairSemaphore::new(backend.concurrency().get()), metrics }
     }
 
     /// Takes a place for a key of this namespace if one is free and nobody waits for it.
-    pub fn enter_now(&self, lane: &Lane) -> QueueEntry {
+    pub(super) fn enter_now(&self, lane: &Lane) -> QueueEntry {
         match self.places.try_acquire(lane) {
             Ok(permit) => QueueEntry::Free(QueuePlace { _permit: permit }),
             Err(NoPermit::Busy) => QueueEntry::Taken,
@@ -52,23 +52,23 @@ impl Queue {
     }
 
     /// Waits for a place for a key of this namespace; `None`: the remote side is not asked any more.
-    pub async fn enter(self, lane: Lane) -> Option<QueuePlace> {
+    pub(super) async fn enter(self, lane: Lane) -> Option<QueuePlace> {
         let permit = self.metrics.during(self.places.acquire(&lane)).await;
         permit.map(|permit| QueuePlace { _permit: permit })
     }
 
     /// Sends all who wait away: another queue takes the place of this one, or none.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.places.close();
     }
 }
 
 /// The objects that wait for something shared. They are told when they change, and may then want something else.
 #[derive(Debug)]
-pub struct Waiters<T>(Mutex<HashMap<T, Arc<Notify>>>);
+pub(super) struct Waiters<T>(Mutex<HashMap<T, Arc<Notify>>>);
 
 /// One that waits, until this is dropped.
-pub struct Ticket<'a, T: Eq + Hash> {
+pub(super) struct Ticket<'a, T: Eq + Hash> {
     waiting: &'a Waiters<T>,
     id: T,
     changed: Arc<Notify>,
@@ -82,7 +82,7 @@ impl<T> Default for Waiters<T> {
 
 impl<T: Clone + Eq + Hash> Waiters<T> {
     /// An object begins to wait.
-    pub fn ticket(&self, id: &T) -> Ticket<'_, T> {
+    pub(super) fn ticket(&self, id: &T) -> Ticket<'_, T> {
         let changed = Arc::<Notify>::default();
         self.lock().insert(id.clone(), Arc::clone(&changed));
         Ticket { waiting: self, id: id.clone(), changed }
@@ -91,14 +91,14 @@ impl<T: Clone + Eq + Hash> Waiters<T> {
 
 impl<T: Eq + Hash> Waiters<T> {
     /// An object changed, or is gone.
-    pub fn notify(&self, id: &T) {
+    pub(super) fn notify(&self, id: &T) {
         if let Some(changed) = self.lock().get(id) {
             changed.notify_one();
         }
     }
 
     /// Objects may have changed; it is not known which.
-    pub fn notify_all(&self) {
+    pub(super) fn notify_all(&self) {
         self.lock().values().for_each(|changed| changed.notify_one());
     }
 
@@ -109,7 +109,7 @@ impl<T: Eq + Hash> Waiters<T> {
 
 impl<T: Eq + Hash> Ticket<'_, T> {
     /// Waits for the next change; one that came since the last wait counts.
-    pub async fn wait(&self) {
+    pub(super) async fn wait(&self) {
         self.changed.notified().await;
     }
 }

@@ -4,7 +4,7 @@ use kube::{Api, Client, Resource, core::NamespaceResourceScope};
 
 /// The namespaces that one set of watches covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub(super) enum Scope {
     /// All of them.
     Cluster,
     /// One.
@@ -13,7 +13,7 @@ pub enum Scope {
 
 impl Scope {
     /// The one namespace; `None`: all of them.
-    pub fn namespace(&self) -> Option<String> {
+    pub(super) fn namespace(&self) -> Option<String> {
         match self {
             Self::Cluster => None,
             Self::Namespace(namespace) => Some(namespace.clone()),
@@ -21,7 +21,7 @@ impl Scope {
     }
 
     /// Access to the objects of a kind within the scope.
-    pub fn api<K>(&self, client: Client) -> Api<K>
+    pub(super) fn api<K>(&self, client: Client) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope>,
         K::DynamicType: Default,

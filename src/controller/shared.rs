@@ -30,7 +30,7 @@ const CHECKING: usize = 64;
 
 /// What all reconciles share.
 #[derive(Clone)]
-pub struct Shared {
+pub(super) struct Shared {
     pub client: Client,
     pub options: Arc<Options>,
     pub providers: Arc<ProviderStore>,
@@ -48,7 +48,7 @@ pub struct Shared {
 
 /// What the process has a limited number of, and namespaces share.
 #[derive(Clone)]
-pub struct Shares {
+pub(super) struct Shares {
     /// Places for reading a provider and its login Secrets.
     pub loading: FairSemaphore,
     /// Places for checks of providers.

@@ -15,7 +15,7 @@ use crate::{
 const LATE: SignedDuration = SignedDuration::from_mins(10);
 
 /// What there is, as far as it is known here.
-pub fn collect(store: &ProviderStore, index: &ServiceKeyIndex, now: Timestamp) -> Vec<ProviderState> {
+pub(super) fn collect(store: &ProviderStore, index: &ServiceKeyIndex, now: Timestamp) -> Vec<ProviderState> {
     let providers = store.providers().into_iter().map(|(id, backend, pause)| {
         let ProviderId { namespace, name } = id.clone();
         (id, ProviderState { namespace, name, backend, pause, ..ProviderState::default() })

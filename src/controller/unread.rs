@@ -26,24 +26,24 @@ const STATUS: &str = "status";
 const DISPENSABLE: [&str; 2] = [PARAMETERS, ANNOTATIONS];
 
 /// The part of the spec that was not read, in the words of a condition.
-pub fn excess(meta: &ObjectMeta) -> Option<Problem> {
+pub(super) fn excess(meta: &ObjectMeta) -> Option<Problem> {
     answers::omissions(meta).into_iter().find(|omission| omission.path.starts_with(SPEC)).map(problem)
 }
 
 /// The part that was not read and that the operator can't do without. Acting on such an object could lose what is
 /// missing: a key, or the finalizers of others.
-pub fn obstacle(meta: &ObjectMeta) -> Option<Problem> {
+pub(super) fn obstacle(meta: &ObjectMeta) -> Option<Problem> {
     let indispensable = |omission: &Omission| !DISPENSABLE.contains(&omission.path.as_str());
     answers::omissions(meta).into_iter().find(indispensable).map(problem)
 }
 
 /// Whether the status was read, so that it can be written back as a whole.
-pub fn has_read_status(meta: &ObjectMeta) -> bool {
+pub(super) fn has_read_status(meta: &ObjectMeta) -> bool {
     answers::omissions(meta).iter().all(|omission| omission.path != STATUS)
 }
 
 /// How many parts of an object were not read: another number is news, although the generation is the same.
-pub fn parts<K: Resource>(object: &K) -> Option<u64> {
+pub(super) fn parts<K: Resource>(object: &K) -> Option<u64> {
     u64::try_from(answers::omissions(object.meta()).len()).ok()
 }
 
@@ -52,7 +52,7 @@ fn problem(omission: Omission) -> Problem {
 }
 
 /// A kind of object that is watched although some objects of it can't be read.
-pub trait Watched: Resource<DynamicType = ()> + DeserializeOwned {
+pub(super) trait Watched: Resource<DynamicType = ()> + DeserializeOwned {
     /// As much of an object as can be read, with a note of what can't; `None` where that is of no use.
     fn readable_part(object: &Value, meta: &ObjectMeta) -> Option<Self>;
 }
@@ -99,7 +99,7 @@ impl Watched for ClusterKeyProvider {
 
 /// An object as it came from the API server. One that can't be read must not keep others from being read.
 #[derive(Clone, Debug)]
-pub enum Received<K> {
+pub(super) enum Received<K> {
     /// It could be read.
     Readable(K),
     /// It could not.
@@ -108,7 +108,7 @@ pub enum Received<K> {
 
 /// An object that could not be read as a whole.
 #[derive(Clone, Debug)]
-pub struct Unreadable<K> {
+pub(super) struct Unreadable<K> {
     /// Its metadata.
     pub meta: ObjectMeta,
     /// As much of it as could be read, where that is of use.

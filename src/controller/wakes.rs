@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 /// Sends wake-ups to all subscribers.
 #[derive(Debug)]
-pub struct Wakes<T>(Mutex<Vec<Weak<WakeQueue<T>>>>);
+pub(super) struct Wakes<T>(Mutex<Vec<Weak<WakeQueue<T>>>>);
 
 /// The wake-ups that one subscriber has not taken yet.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl<T> Default for Wakes<T> {
 
 impl<T: Clone + Eq + Hash> Wakes<T> {
     /// Returns every wake-up that is sent later. The stream does not end.
-    pub fn subscribe(&self) -> impl Stream<Item = T> + Send + Unpin + use<T>
+    pub(super) fn subscribe(&self) -> impl Stream<Item = T> + Send + Unpin + use<T>
     where
         T: Send,
     {
@@ -47,7 +47,7 @@ impl<T: Clone + Eq + Hash> Wakes<T> {
     }
 
     /// Wakes an object at all subscribers.
-    pub fn send(&self, object: &T) {
+    pub(super) fn send(&self, object: &T) {
         self.0.lock().retain(|queue| {
             let queue = queue.upgrade();
             if let Some(queue) = &queue {

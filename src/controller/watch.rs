@@ -25,7 +25,7 @@ const PAGE_SIZE: u32 = 50;
 
 /// The objects that a watch has shown.
 #[derive(Clone, Debug)]
-pub struct Cache<K: Lookup<DynamicType = ()> + Clone + 'static> {
+pub(super) struct Cache<K: Lookup<DynamicType = ()> + Clone + 'static> {
     pub store: Store<K>,
     /// [`Store::wait_until_ready`] is for one caller, the controller: of several only the last to be polled is woken.
     filled: Receiver<bool>,
@@ -33,31 +33,31 @@ pub struct Cache<K: Lookup<DynamicType = ()> + Clone + 'static> {
 
 impl<K: Lookup<DynamicType = ()> + Clone + 'static> Cache<K> {
     /// Waits until the cache has been filled for the first time; for any number of callers.
-    pub async fn wait_filled(&self) {
+    pub(super) async fn wait_filled(&self) {
         // It fails only when the watch has ended, and with it the operator.
         let _ = self.filled.clone().wait_for(|filled| *filled).await;
     }
 
     /// Whether it has been.
-    pub fn is_filled(&self) -> bool {
+    pub(super) fn is_filled(&self) -> bool {
         *self.filled.borrow()
     }
 
     /// A filled cache with what this store holds.
     #[cfg(test)]
-    pub fn filled_with(store: Store<K>) -> Self {
+    pub(super) fn filled_with(store: Store<K>) -> Self {
         Self { store, filled: tokio::sync::watch::channel(true).1 }
     }
 }
 
 /// How each watch asks for its objects.
-pub fn config() -> watcher::Config {
+pub(super) fn config() -> watcher::Config {
     watcher::Config::default().page_size(PAGE_SIZE)
 }
 
 /// What a watch tells once its cache shows it.
 #[derive(Clone, Debug)]
-pub enum WatchChange<K> {
+pub(super) enum WatchChange<K> {
     /// The object was made or changed.
     Applied(K),
     /// The object is gone; this is how it last was.
@@ -69,7 +69,7 @@ pub enum WatchChange<K> {
 
 impl<K: Clone> WatchChange<K> {
     /// The objects that exist by this change and may be new.
-    pub fn applied(self) -> Vec<K> {
+    pub(super) fn applied(self) -> Vec<K> {
         match self {
             Self::Applied(object) => vec![object],
             Self::Deleted(_) => Vec::new(),
@@ -83,7 +83,7 @@ impl<K: Clone> WatchChange<K> {
 /// An object that can't be read (a newer operator's, perhaps) is reported. The cache holds the part of it that could be
 /// read, or what it last knew of it: one bad object must not stop the others, and must not be taken for one that is
 /// gone. A failing watch is reported, and begun again with a backoff.
-pub fn objects<K>(
+pub(super) fn objects<K>(
     api: Api<Received<K>>,
     config: watcher::Config,
     watches: &Watches,
@@ -100,7 +100,7 @@ where
 }
 
 /// Watches the metadata of the objects of a kind.
-pub fn metadata<K>(
+pub(super) fn metadata<K>(
     api: Api<PartialObjectMeta<K>>,
     config: watcher::Config,
     watches: &Watches,
@@ -209,12 +209,12 @@ fn log_object<K: Resource<DynamicType = ()>>(meta: &ObjectMeta, error: &str, wha
 }
 
 /// The resourceVersion as a number, which it is by KEP-5504; 0 where it is missing.
-pub fn resource_version<K: Resource>(object: &K) -> u64 {
+pub(super) fn resource_version<K: Resource>(object: &K) -> u64 {
     version_number(object.meta().resource_version.as_deref())
 }
 
 /// The same for a bare text.
-pub fn version_number(resource_version: Option<&str>) -> u64 {
+pub(super) fn version_number(resource_version: Option<&str>) -> u64 {
     resource_version.and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 

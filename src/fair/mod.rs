@@ -8,8 +8,8 @@
 mod lane;
 mod semaphore;
 
-pub use lane::Lane;
-pub use semaphore::{Acquire, FairPermit, FairSemaphore, NoPermit};
+pub(crate) use lane::Lane;
+pub(crate) use semaphore::{Acquire, FairPermit, FairSemaphore, NoPermit};
 
 #[cfg(test)]
 mod tests;

@@ -28,7 +28,7 @@ use super::Lane;
 /// then depends on how long that lane keeps them: it suits work whose length no tenant can choose. Where a tenant can,
 /// [`FairSemaphore::leaving_room`] keeps places free for those who come later.
 #[derive(Clone, Debug)]
-pub struct FairSemaphore(Arc<SemaphoreShared>);
+pub(crate) struct FairSemaphore(Arc<SemaphoreShared>);
 
 #[derive(Debug)]
 struct SemaphoreShared {
@@ -68,14 +68,14 @@ struct LaneQueue {
 /// A place. It is free again when this is dropped.
 #[derive(Debug)]
 #[must_use = "the place is free again as soon as the permit is dropped"]
-pub struct FairPermit {
+pub(crate) struct FairPermit {
     semaphore: FairSemaphore,
     lane: Lane,
 }
 
 /// Why [`FairSemaphore::try_acquire`] gave no permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoPermit {
+pub(crate) enum NoPermit {
     /// The caller would have to wait.
     Busy,
     /// The semaphore is closed.
@@ -85,7 +85,7 @@ pub enum NoPermit {
 impl FairSemaphore {
     /// A semaphore whose places are all there for a lane that is alone.
     #[must_use]
-    pub fn new(places: usize) -> Self {
+    pub(crate) fn new(places: usize) -> Self {
         Self::with(places, AdmissionRule::AnyFree)
     }
 
@@ -93,7 +93,7 @@ impl FairSemaphore {
     /// lane gets half of the places, two get a third each, and so on; a newcomer finds a place at once as long as fewer
     /// lanes are busy than there are places.
     #[must_use]
-    pub fn leaving_room(places: usize) -> Self {
+    pub(crate) fn leaving_room(places: usize) -> Self {
         Self::with(places, AdmissionRule::FewerThanFree)
     }
 
@@ -113,7 +113,7 @@ impl FairSemaphore {
     ///
     /// # Errors
     /// When the lane would have to wait, or the semaphore is closed.
-    pub fn try_acquire(&self, lane: &Lane) -> Result<FairPermit, NoPermit> {
+    pub(crate) fn try_acquire(&self, lane: &Lane) -> Result<FairPermit, NoPermit> {
         let mut state = self.lock();
         if state.closed {
             return Err(NoPermit::Closed);
@@ -123,7 +123,7 @@ impl FairSemaphore {
     }
 
     /// Takes a place in the queue now, and resolves to a permit, or to `None` once the semaphore is closed.
-    pub fn acquire(&self, lane: &Lane) -> Acquire {
+    pub(crate) fn acquire(&self, lane: &Lane) -> Acquire {
         let (semaphore, lane) = (self.clone(), lane.clone());
         let mut state = self.lock();
         if state.closed {
@@ -142,7 +142,7 @@ impl FairSemaphore {
     }
 
     /// Resolves every waiting [`Acquire`] to `None`, and refuses new ones. Permits that were granted stay valid.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
         state.turns.clear();
@@ -249,7 +249,7 @@ impl Drop for FairPermit {
 /// A caller that waits for a place. It is in the queue from when it was made, also before it is first polled.
 #[derive(Debug)]
 #[must_use = "a caller that is not awaited gives its place in the queue up"]
-pub struct Acquire {
+pub(crate) struct Acquire {
     semaphore: FairSemaphore,
     lane: Lane,
     progress: AcquireProgress,

@@ -9,7 +9,7 @@ use crate::api::{Adoption, DeletionPolicy, PreviousCredentials, Reason, Rotation
 
 /// What is known of a ServiceKey's access to its provider, apart from the places of its namespace.
 #[derive(Clone, Debug)]
-pub struct KeyAccess<'a> {
+pub(crate) struct KeyAccess<'a> {
     /// The provider, in words.
     pub provider: &'a str,
     /// The provider, as it shows itself to the namespace; `None` where it does not exist.
@@ -33,7 +33,7 @@ pub struct KeyAccess<'a> {
 impl KeyAccess<'_> {
     /// What the decisions see of the provider. A namespace that is not admitted learns nothing else of it.
     #[must_use]
-    pub fn view(self) -> ProviderView {
+    pub(crate) fn view(self) -> ProviderView {
         let Self { provider, view, is_served, inheritance, .. } = &self;
         let Some(view) = view.clone() else {
             return ProviderView::Unavailable(Problem {

@@ -50,7 +50,7 @@ pub(super) struct NewKey<'a> {
 
 impl<'a> NewKey<'a> {
     /// The first key, or the one that was tried last.
-    pub fn first(observed: &'a Observed, sequence: Sequence) -> Self {
+    pub(super) fn first(observed: &'a Observed, sequence: Sequence) -> Self {
         Self { observed, sequence, predecessor: None, recorded: None }
     }
 

@@ -59,7 +59,7 @@ pub(super) struct Deletion<'a> {
 }
 
 impl<'a> Deletion<'a> {
-    pub fn new(observed: &'a Observed) -> Self {
+    pub(super) fn new(observed: &'a Observed) -> Self {
         Self { observed, remaining: remaining(observed) }
     }
 

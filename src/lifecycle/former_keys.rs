@@ -40,7 +40,7 @@ pub(super) struct FormerKeys<'a> {
 
 impl<'a> FormerKeys<'a> {
     /// Whether the remote side has not denied them. A namespace that is not admitted may not learn whether it does.
-    pub fn may_be_accepted(&self) -> bool {
+    pub(super) fn may_be_accepted(&self) -> bool {
         self.observed.admitted && self.observed.run.is_proved != Some(false)
     }
 

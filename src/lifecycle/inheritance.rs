@@ -16,7 +16,7 @@ use crate::api::Reason;
 
 /// The claim that the keys of a former ServiceKey are those of the ServiceKey at hand, and what it is held against.
 #[derive(Clone, Copy, Debug)]
-pub struct Inheritance<'a> {
+pub(crate) struct Inheritance<'a> {
     /// The namespace of the ServiceKey at hand.
     pub namespace: &'a str,
     /// Its place among those that go on with the same keys.
@@ -35,7 +35,7 @@ pub struct Inheritance<'a> {
 
 /// A ServiceKey among those that claim the same keys. The one that comes first has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Heir {
+pub(crate) struct Heir {
     /// When it was created, by the API server's clock.
     pub created: Timestamp,
     /// Its UID.
@@ -45,7 +45,7 @@ pub struct Heir {
 impl Inheritance<'_> {
     /// Why the keys are not those of the ServiceKey at hand; `None` where they are.
     #[must_use]
-    pub fn obstacle(&self) -> Option<Problem> {
+    pub(crate) fn obstacle(&self) -> Option<Problem> {
         let Self { namespace, heir, is_settled, is_former_alive, other_heir, is_proved_by_marks, denied } =
             self;
         let problem = |reason, message| Some(Problem { reason, message });

@@ -11,7 +11,7 @@ use super::{Identity, Recorded, Sequence};
 
 /// A key at a remote side that bears the mark of this operator and this cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct MarkedKey {
+pub(crate) struct MarkedKey {
     /// The remote side's id of it.
     pub id: String,
     /// The remote side's name of it.
@@ -26,7 +26,7 @@ pub struct MarkedKey {
 
 /// What is known when a list of all keys has come.
 #[derive(Clone, Debug, Default)]
-pub struct Inventory {
+pub(crate) struct Inventory {
     /// The keys that the list shows.
     pub listed: Vec<MarkedKey>,
     /// The keys that it should show, with the remote side's ids, as they were known before it was asked for.
@@ -43,7 +43,7 @@ pub struct Inventory {
 
 /// What follows from a list of all keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Findings {
+pub(crate) struct Findings {
     /// Keys that the list should have shown. A list in several pages may miss what moved from one to the other.
     pub missed: Vec<Identity>,
     /// The keys that nobody has.
@@ -54,7 +54,7 @@ pub struct Findings {
 
 /// A key that nobody has, by two lists in a row: what came or went while one was made is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Orphan {
+pub(crate) struct Orphan {
     /// The key.
     pub key: MarkedKey,
     /// Whether it may be revoked where the user wants that: its ServiceKey does not exist. Where it does, the number of
@@ -66,7 +66,7 @@ pub struct Orphan {
 impl Inventory {
     /// Draws the conclusions.
     #[must_use]
-    pub fn findings(self) -> Findings {
+    pub(crate) fn findings(self) -> Findings {
         let Self { listed, expected, accounted, namespace, cluster_is_known, suspects } = self;
         let shown: HashSet<&str> = listed.iter().map(|key| key.id.as_str()).collect();
         let missed =

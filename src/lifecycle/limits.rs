@@ -338,7 +338,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 /// A ServiceKey among those of its namespace that share a provider. They are served in this order, as far as there are
 /// places.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SeatRank {
+pub(crate) struct SeatRank {
     /// Whether it was not given a place since the operator started. Of two ServiceKeys that were created in the same
     /// second, the one that was seen later may come first by its UID; the other one has its place by then.
     pub waits: bool,
@@ -351,7 +351,7 @@ pub struct SeatRank {
 }
 
 /// Whether there is a place for a ServiceKey among those that are served in this order.
-pub fn has_place<'a>(mut order: impl Iterator<Item = &'a SeatRank>, max: usize, uid: Uuid) -> bool {
+pub(crate) fn has_place<'a>(mut order: impl Iterator<Item = &'a SeatRank>, max: usize, uid: Uuid) -> bool {
     order.by_ref().take(max).any(|standing| standing.uid == uid)
 }
 

@@ -40,27 +40,27 @@ mod model;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use access::KeyAccess;
-pub use claim::{Claim, Evidence};
-pub use failure::{Attempted, ErrorClass, Failure};
+pub(crate) use access::KeyAccess;
+pub(crate) use claim::{Claim, Evidence};
+pub(crate) use failure::{Attempted, ErrorClass, Failure};
 pub(crate) use identity::first_bytes;
 pub use identity::{Identity, Sequence};
-pub use inheritance::{Heir, Inheritance};
-pub use inventory::{Findings, Inventory, MarkedKey, Orphan};
-pub use limits::{Allowance, SeatRank, SpaceLimit, Wish, has_place};
-pub use observed::{
+pub(crate) use inheritance::{Heir, Inheritance};
+pub(crate) use inventory::{Findings, Inventory, MarkedKey, Orphan};
+pub(crate) use limits::{Allowance, SeatRank, SpaceLimit, Wish, has_place};
+pub(crate) use observed::{
     Desired, Flaw, GracePeriod, Observed, PlanView, Problem, ProviderView, PublishedReady, RotationPolicy,
     SecretView,
 };
-pub use operation::{LONGEST_OPERATION, Operation, OperationKind, PendingOperation, RemoteOperation};
+pub(crate) use operation::{LONGEST_OPERATION, Operation, OperationKind, PendingOperation, RemoteOperation};
 pub use order::DecisionList;
-pub use protection::{
+pub(crate) use protection::{
     LONGEST_UNEXPLAINED_HOLD, ProtectedSecret, ProtectionStep, ProtectionView, next_protection_step,
 };
-pub use recorded::{KeyRecord, LossCause, LostKey, PlanIds, PreviousKey, Recorded};
-pub use rotation::{created_at, full_second, inputs};
-pub use run_state::{Answer, Found, RunState, Unusable};
-pub use step::{KubernetesEffect, RemoteEffect, Report, Requeue, Step, Verdict, Wait};
+pub(crate) use recorded::{KeyRecord, LossCause, LostKey, PlanIds, PreviousKey, Recorded};
+pub(crate) use rotation::{created_at, full_second, inputs};
+pub(crate) use run_state::{Answer, Found, RunState, Unusable};
+pub(crate) use step::{KubernetesEffect, RemoteEffect, Report, Requeue, Step, Verdict, Wait};
 
 /// Decides what to do next.
 ///
@@ -76,7 +76,7 @@ pub use step::{KubernetesEffect, RemoteEffect, Report, Requeue, Step, Verdict, W
 /// 7. what a Secret's metadata claims never decides what happens at the remote side: an id that was not derived is found
 ///    by its mark there first, and a namespace that was never admitted causes no call.
 #[must_use]
-pub fn decide(observed: &Observed) -> Step {
+pub(crate) fn decide(observed: &Observed) -> Step {
     let pause = observed.pause.filter(|until| *until > observed.now);
     match (situation::decide(observed), pause) {
         (Step::Execute(_), Some(until)) => Step::Wait(report::paused(observed, until)),
@@ -87,7 +87,7 @@ pub fn decide(observed: &Observed) -> Step {
 /// Decides what to do next for a ServiceKey that is gone although the operator did not remove its finalizer. `observed` shows
 /// it as it last was, as one that is being deleted.
 #[must_use]
-pub fn wind_up(observed: &Observed) -> Step {
+pub(crate) fn wind_up(observed: &Observed) -> Step {
     vanished::decide(observed)
 }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{Observed, PlanIds, Sequence, full_second};
 
 /// The longest that the remote side may take for one operation, unless it asks for less.
-pub const LONGEST_OPERATION: Duration = Duration::from_secs(3600);
+pub(crate) const LONGEST_OPERATION: Duration = Duration::from_secs(3600);
 
 /// How long an operation goes on before anybody is told: most are over by then.
 const QUIET: Duration = Duration::from_secs(5);

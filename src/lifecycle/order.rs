@@ -80,7 +80,7 @@ pub(super) mod trace {
         static DECIDED: RefCell<Option<BTreeSet<(&'static str, &'static str)>>> = const { RefCell::new(None) };
     }
 
-    pub fn note(list: &'static str, check: &'static str) {
+    pub(crate) fn note(list: &'static str, check: &'static str) {
         DECIDED.with_borrow_mut(|decided| {
             if let Some(decided) = decided {
                 decided.insert((list, check));
@@ -89,7 +89,7 @@ pub(super) mod trace {
     }
 
     /// The checks that decided in this thread while `run` ran, each with the title of its list.
-    pub fn decided_during(run: impl FnOnce()) -> BTreeSet<(&'static str, &'static str)> {
+    pub(crate) fn decided_during(run: impl FnOnce()) -> BTreeSet<(&'static str, &'static str)> {
         DECIDED.set(Some(BTreeSet::new()));
         run();
         DECIDED.take().unwrap_or_default()

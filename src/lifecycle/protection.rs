@@ -39,11 +39,11 @@ decisions! {
 
 /// How long a login Secret is held after its deletion where no deletion of keys explains it. A user who deletes a
 /// namespace or an application deletes the Secret, the provider and the ServiceKeys within this time.
-pub const LONGEST_UNEXPLAINED_HOLD: SignedDuration = SignedDuration::from_secs(60);
+pub(crate) const LONGEST_UNEXPLAINED_HOLD: SignedDuration = SignedDuration::from_secs(60);
 
 /// What is known of one provider.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ProtectionView {
+pub(crate) struct ProtectionView {
     /// Whether it is being deleted.
     pub deleting: bool,
     /// Whether it is held.
@@ -64,7 +64,7 @@ pub struct ProtectionView {
 
 /// What is known of one login Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ProtectedSecret {
+pub(crate) struct ProtectedSecret {
     /// When it was deleted, where something holds it back.
     pub deleted_at: Option<Timestamp>,
     /// Whether this provider holds it.
@@ -106,7 +106,7 @@ impl ProtectionView {
 
 /// One thing to do about what is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProtectionStep {
+pub(crate) enum ProtectionStep {
     /// Hold the provider.
     HoldProvider,
     /// Write down the names of the Secrets that are held, before one is, and after one is no longer.
@@ -131,7 +131,7 @@ pub enum ProtectionStep {
 /// A Secret that is deleted by itself is being replaced: it is released after [`LONGEST_UNEXPLAINED_HOLD`], because a new
 /// one can't be created before.
 #[must_use]
-pub fn next_protection_step(view: &ProtectionView) -> ProtectionStep {
+pub(crate) fn next_protection_step(view: &ProtectionView) -> ProtectionStep {
     decide(view)
 }
 

@@ -18,7 +18,7 @@ const TENTH: u32 = 10;
 /// It follows from the spec and the key alone, and is a full second, as times in statuses are. Where the last rotation brought
 /// the same credentials, the next one would as well, unless they have ended.
 #[must_use]
-pub fn next_rotation(observed: &Observed, key: &KeyRecord) -> Option<Timestamp> {
+pub(super) fn next_rotation(observed: &Observed, key: &KeyRecord) -> Option<Timestamp> {
     if key.same_credentials {
         let end = key.expiry()?;
         return Some(end.max(key.created_at.checked_add(MINUTE).ok()?));
@@ -83,14 +83,14 @@ impl KeyRecord {
 /// When a key was created: as the remote side says, unless that is the zero value of some language. By such a time every
 /// key would have reached its age limit at once.
 #[must_use]
-pub fn created_at(told: Option<Timestamp>, otherwise: Timestamp) -> Timestamp {
+pub(crate) fn created_at(told: Option<Timestamp>, otherwise: Timestamp) -> Timestamp {
     full_second(told.filter(|time| *time > Timestamp::UNIX_EPOCH).unwrap_or(otherwise))
 }
 
 /// What a key is made from: the digest of the fields of the spec, and of the user's last request for another key. Where
 /// there is no request now, that of the key that is known is still good, if there was one.
 #[must_use]
-pub fn inputs<'a>(
+pub(crate) fn inputs<'a>(
     fields: String,
     request: Option<String>,
     known: impl IntoIterator<Item = &'a str>,
@@ -103,7 +103,7 @@ pub fn inputs<'a>(
 }
 
 /// Whether the user asked for another key than this one, with the annotation and not by a change of the spec.
-pub fn is_requested(observed: &Observed, key: &KeyRecord) -> bool {
+pub(super) fn is_requested(observed: &Observed, key: &KeyRecord) -> bool {
     let request = |inputs: &str| inputs.split_once(REQUESTED).map(|(_, request)| request.to_owned());
     request(&observed.desired.inputs).is_some_and(|wanted| request(&key.inputs) != Some(wanted))
 }
@@ -127,7 +127,7 @@ const REQUESTED: char = '+';
 
 /// Whether the key is to be replaced now.
 #[must_use]
-pub fn is_due(observed: &Observed, key: &KeyRecord) -> bool {
+pub(super) fn is_due(observed: &Observed, key: &KeyRecord) -> bool {
     observed.desired.inputs != key.inputs
         || next_rotation(observed, key).is_some_and(|due| due <= observed.now)
 }
@@ -138,7 +138,7 @@ fn after(now: Timestamp, overlap: Duration) -> Timestamp {
 
 /// A full second, not before `time`: statuses hold no fractions.
 #[must_use]
-pub fn full_second(time: Timestamp) -> Timestamp {
+pub(crate) fn full_second(time: Timestamp) -> Timestamp {
     let truncated = time.round(Unit::Second).unwrap_or(time);
     if truncated < time {
         truncated.checked_add(jiff::SignedDuration::from_secs(1)).unwrap_or(truncated)

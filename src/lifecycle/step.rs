@@ -11,7 +11,7 @@ use crate::api::Reason;
 
 /// One decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Carry this out at the Kubernetes API, and decide again.
     Apply(KubernetesEffect),
     /// Carry this out at the remote side, and decide again.
@@ -96,7 +96,7 @@ pub enum RemoteEffect {
 
 /// A wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wait {
+pub(crate) struct Wait {
     /// What ends it, besides a change of anything that is watched.
     pub requeue: Requeue,
     /// The status to show meanwhile.
@@ -114,7 +114,7 @@ impl Wait {
 
 /// What ends a rest, besides a change of anything that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Requeue {
+pub(crate) enum Requeue {
     /// Nothing.
     OnChange,
     /// A time.

@@ -37,7 +37,7 @@ const REFUSED: &str = "error: ";
 
 /// Listens until this is dropped.
 #[derive(Debug)]
-pub struct Control {
+pub(crate) struct Control {
     path: PathBuf,
     task: AbortHandle,
 }
@@ -47,7 +47,7 @@ impl Control {
     ///
     /// # Errors
     /// The socket can't be created there.
-    pub fn start(path: &Path, level: LogLevel) -> io::Result<Self> {
+    pub(crate) fn start(path: &Path, level: LogLevel) -> io::Result<Self> {
         // A process that was killed leaves its socket behind.
         if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
             fs::remove_file(path)?;
@@ -105,7 +105,7 @@ async fn answer(mut stream: UnixStream, owner: u32, level: &LogLevel) -> io::Res
 ///
 /// # Errors
 /// Nothing listens there, or the operator refuses the filter.
-pub fn request_log_level(path: &Path, filter: &str) -> io::Result<String> {
+pub(crate) fn request_log_level(path: &Path, filter: &str) -> io::Result<String> {
     let mut stream = StdUnixStream::connect(path)?;
     stream.set_read_timeout(Some(DEADLINE))?;
     stream.set_write_timeout(Some(DEADLINE))?;

@@ -1,6 +1,6 @@
 //! What any long-running program needs: logs, traces, metrics, health, the election of a leader, and an orderly end.
 
-pub mod answers;
+pub(crate) mod answers;
 mod control;
 mod health;
 mod heartbeat;
@@ -8,7 +8,7 @@ mod http;
 mod kubernetes;
 mod leader;
 mod logs;
-pub mod metrics;
+pub(crate) mod metrics;
 #[cfg(feature = "otlp")]
 mod traces;
 mod watches;
@@ -19,24 +19,25 @@ use std::io;
 use futures::future;
 use tokio::signal::unix::{SignalKind, signal};
 
-pub use control::{Control, request_log_level};
+pub(crate) use control::{Control, request_log_level};
 pub use health::{Health, HealthThresholds};
-pub use heartbeat::Heartbeat;
+pub(crate) use heartbeat::Heartbeat;
 pub use http::HttpServer;
 pub use kubernetes::client;
-pub use leader::{Election, LEASE, Leadership};
-pub use logs::{LogFilter, LogFormat, LogLevel, start_logging};
+pub(crate) use leader::{Election, LEASE, Leadership};
+pub(crate) use logs::{LogFilter, LogLevel};
+pub use logs::{LogFormat, start_logging};
 pub use metrics::Metrics;
 #[cfg(feature = "otlp")]
 pub use traces::finish_traces;
-pub use watches::{Watch, Watches};
-pub use words::words;
+pub(crate) use watches::{Watch, Watches};
+pub(crate) use words::words;
 
 /// Resolves when the process is asked to end: SIGTERM or Ctrl-C.
 ///
 /// # Errors
 /// Where the signals can't be waited for.
-pub fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send> {
+pub(crate) fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {

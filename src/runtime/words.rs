@@ -5,7 +5,7 @@ use std::error::Error;
 /// The words of an error, without what it quotes of an answer: `serde_json` repeats a string where it expected something
 /// else, and that string may be a password.
 #[must_use]
-pub fn words(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn words(error: &(dyn Error + 'static)) -> String {
     let mut cause = Some(error);
     while let Some(present) = cause {
         if let Some(json) = present.downcast_ref::<serde_json::Error>() {

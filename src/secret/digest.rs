@@ -9,18 +9,18 @@ const BYTES: usize = 16;
 
 /// A digest over a list of fields, each framed by its length, so that different lists never read the same.
 #[derive(Clone, Debug)]
-pub struct Digest(Sha256);
+pub(crate) struct Digest(Sha256);
 
 impl Digest {
     /// A digest for one purpose. Digests of different purposes differ, whatever the fields.
     #[must_use]
-    pub fn new(purpose: &str) -> Self {
+    pub(crate) fn new(purpose: &str) -> Self {
         Self(Sha256::new()).field(purpose)
     }
 
     /// Adds one field.
     #[must_use]
-    pub fn field(mut self, bytes: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn field(mut self, bytes: impl AsRef<[u8]>) -> Self {
         let bytes = bytes.as_ref();
         self.0.update((bytes.len() as u64).to_be_bytes());
         self.0.update(bytes);
@@ -29,7 +29,7 @@ impl Digest {
 
     /// Adds all pairs of a map, and how many there are.
     #[must_use]
-    pub fn pairs<K, V>(self, pairs: impl ExactSizeIterator<Item = (K, V)>) -> Self
+    pub(crate) fn pairs<K, V>(self, pairs: impl ExactSizeIterator<Item = (K, V)>) -> Self
     where
         K: AsRef<[u8]>,
         V: AsRef<[u8]>,
@@ -40,7 +40,7 @@ impl Digest {
 
     /// The digest as 32 hexadecimal digits.
     #[must_use]
-    pub fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         let hash = self.0.finalize();
         hash.iter().take(BYTES).fold(String::with_capacity(2 * BYTES), |mut hex, byte| {
             // Writing to a `String` never fails.

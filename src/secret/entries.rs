@@ -14,7 +14,7 @@ use zeroize::Zeroize;
 use super::{Digest, RenderError, entry_name};
 
 /// What all values of a Secret together may hold, in bytes: `MaxSecretSize` of the API server.
-pub const MAX_SIZE: usize = 1024 * 1024;
+pub(crate) const MAX_SIZE: usize = 1024 * 1024;
 
 /// The entries of a Secret. `Debug` shows their names, never their values. They are overwritten when they are dropped.
 #[derive(Clone, PartialEq, Eq)]

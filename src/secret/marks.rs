@@ -68,7 +68,7 @@ const LONGEST_LIST: usize = 4096;
 
 /// What is to be written about the key in a Secret, and about the Secret itself. Read back it is a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Marks<K = KeyRecord> {
+pub(crate) struct Marks<K = KeyRecord> {
     /// The key that the Secret holds the credentials of.
     pub key: K,
     /// The key before it, where the Secret holds its credentials besides.
@@ -81,7 +81,7 @@ pub struct Marks<K = KeyRecord> {
 
 /// What a Secret was written as: by this the operator sees what another writer, or the user, has changed since.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Imprint {
+pub(crate) struct Imprint {
     /// [`Layout::digest`].
     pub layout: String,
     /// [`Entries::digest`].
@@ -97,7 +97,7 @@ pub struct Imprint {
 /// A digest of a key's credentials. Two keys of one ServiceKey with the same credentials have the same digest, also where the
 /// templates differ. It has the salt of [`Entries::digest`], and protects a guessable password no better.
 #[must_use]
-pub fn digest_of(credentials: &Map<String, Value>, salt: &Uuid) -> String {
+pub(crate) fn digest_of(credentials: &Map<String, Value>, salt: &Uuid) -> String {
     // The members of a map are sorted. A map can always be written.
     let text = Zeroizing::new(serde_json::to_vec(credentials).unwrap_or_default());
     Digest::new("servicekeys.dev/credentials/1").field(salt).field(&*text).finish()
@@ -106,7 +106,7 @@ pub fn digest_of(credentials: &Map<String, Value>, salt: &Uuid) -> String {
 impl Imprint {
     /// The imprint of a Secret with these entries, of credentials that are not known. The salt is that of [`Entries::digest`].
     #[must_use]
-    pub fn new(layout: &Layout, entries: &Entries, salt: &Uuid) -> Self {
+    pub(crate) fn new(layout: &Layout, entries: &Entries, salt: &Uuid) -> Self {
         Self {
             layout: layout.digest(),
             content: entries.digest(salt),
@@ -119,7 +119,7 @@ impl Imprint {
 
     /// The entries that were written, where they are all still there; others may have been added to them.
     #[must_use]
-    pub fn untouched(&self, found: &Entries, salt: &Uuid) -> Option<Entries> {
+    pub(crate) fn untouched(&self, found: &Entries, salt: &Uuid) -> Option<Entries> {
         let is_written = |entries: &Entries| entries.digest(salt) == self.content;
         if is_written(found) {
             return Some(found.clone());
@@ -130,7 +130,7 @@ impl Imprint {
 
 /// Reads the marks back. `None` when one that is needed is missing or damaged: the Secret is to be repaired.
 #[must_use]
-pub fn read(meta: &ObjectMeta) -> Option<Marks<Claim>> {
+pub(crate) fn read(meta: &ObjectMeta) -> Option<Marks<Claim>> {
     let annotations = meta.annotations.as_ref()?;
     let digest =
         |key: &str| annotations.get(key).filter(|value| (1..=LONGEST_DIGEST).contains(&value.len())).cloned();
@@ -190,7 +190,7 @@ pub(super) fn is_reserved(key: &str) -> bool {
 
 impl<K> Marks<K> {
     /// The same marks of this key.
-    pub fn of<L>(self, key: L) -> Marks<L> {
+    pub(crate) fn of<L>(self, key: L) -> Marks<L> {
         let Self { key: _, previous, former, imprint } = self;
         Marks { key, previous, former, imprint }
     }

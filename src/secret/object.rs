@@ -41,7 +41,7 @@ pub(super) fn layout_keys(layout: &Layout) -> Option<String> {
 ///
 /// `Debug` of a Secret shows its values: never print what this returns.
 #[must_use]
-pub fn build(
+pub(crate) fn build(
     name: &str,
     namespace: &str,
     owner: &OwnerReference,
@@ -64,7 +64,7 @@ pub fn build(
 /// The type of a Secret can't be changed: the API server refuses that as invalid, and the Secret is to be
 /// deleted and created. `Debug` of a Secret shows its values: never print what this returns.
 #[must_use]
-pub fn replace(
+pub(crate) fn replace(
     existing: &ObjectMeta,
     owner: &OwnerReference,
     layout: &Layout,
@@ -88,7 +88,7 @@ pub fn replace(
 /// A Secret to find out by a dry run whether the API server would store one of this layout: with entries of the names that
 /// are known before there are credentials, and without the marks of a key.
 #[must_use]
-pub fn rehearsal(existing: &ObjectMeta, owner: &OwnerReference, layout: &Layout) -> Secret {
+pub(crate) fn rehearsal(existing: &ObjectMeta, owner: &OwnerReference, layout: &Layout) -> Secret {
     let known = layout.template.keys().map(String::as_str);
     let names: Vec<_> = known.chain(admission::demanded(&layout.type_).iter().copied()).collect();
     let names = if names.is_empty() { vec!["password"] } else { names };
@@ -114,7 +114,7 @@ pub fn rehearsal(existing: &ObjectMeta, owner: &OwnerReference, layout: &Layout)
 ///
 /// `Debug` of a Secret shows its values: never print what this returns.
 #[must_use]
-pub fn release(mut secret: Secret, owner: &OwnerReference) -> Secret {
+pub(crate) fn release(mut secret: Secret, owner: &OwnerReference) -> Secret {
     secret.metadata.owner_references = Some(other_owners(&secret.metadata, owner).cloned().collect());
     secret.metadata.managed_fields = None;
     for keys in [&mut secret.metadata.labels, &mut secret.metadata.annotations] {

@@ -13,7 +13,7 @@ use crate::api::marks::{FORMER_UID_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, OWN
 
 /// Whose a Secret is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ownership {
+pub(crate) enum Ownership {
     /// It belongs to the ServiceKey that asks, which may write and delete it.
     Ours,
     /// It belonged to a ServiceKey, which may be gone: a Secret from a backup names the UIDs of before.
@@ -27,7 +27,7 @@ pub enum Ownership {
 
 /// The ServiceKeys that a Secret from a backup names, by their UIDs. Whoever may edit the Secret may have written them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Former {
+pub(crate) struct Former {
     /// The one that it belonged to.
     pub owner: Uuid,
     /// The one that its key was created for.
@@ -36,7 +36,7 @@ pub struct Former {
 
 /// Whose a Secret is. Its controller decides; where it has none, the label with the owner's UID does.
 #[must_use]
-pub fn ownership(meta: &ObjectMeta, owner: &OwnerReference) -> Ownership {
+pub(crate) fn ownership(meta: &ObjectMeta, owner: &OwnerReference) -> Ownership {
     let (uid, holder) = match controller(meta) {
         Some(controller) if is_same(&controller.uid, &owner.uid) => return Ownership::Ours,
         Some(controller) => {
@@ -66,7 +66,7 @@ pub(super) fn created_for(meta: &ObjectMeta) -> Option<Uuid> {
 /// Whether the operator's labels and owner reference (or none, as the layout wants it), and the layout's labels and annotations, are all in
 /// place. The marks themselves are not looked at: [`super::read`] does that.
 #[must_use]
-pub fn intact(meta: &ObjectMeta, owner: &OwnerReference, layout: &Layout) -> bool {
+pub(crate) fn intact(meta: &ObjectMeta, owner: &OwnerReference, layout: &Layout) -> bool {
     let keys = layout_keys(layout);
     controller(meta) == (!layout.outlives_owner).then_some(owner)
         && label(meta, MANAGED_BY_LABEL) == Some(MANAGED_BY)

@@ -48,7 +48,7 @@ fn may_have_previous(name: &str) -> bool {
 /// The entries that a Secret of ours holds for this key, unless somebody edited them. The salt is that of
 /// [`Entries::digest`].
 #[must_use]
-pub fn entries_of(secret: &Secret, sequence: Sequence, salt: &Uuid) -> Option<Entries> {
+pub(crate) fn entries_of(secret: &Secret, sequence: Sequence, salt: &Uuid) -> Option<Entries> {
     let (marks, entries) = untouched(secret, salt)?;
     if marks.key.sequence == sequence {
         Some(if marks.previous.is_some() { entries.without_previous() } else { entries })
@@ -60,7 +60,7 @@ pub fn entries_of(secret: &Secret, sequence: Sequence, salt: &Uuid) -> Option<En
 /// What a Secret of ours holds without the previous key, and its marks without that one; `None` where another writer
 /// edited the entries.
 #[must_use]
-pub fn without_previous(secret: &Secret, salt: &Uuid) -> Option<(Entries, Marks<Claim>)> {
+pub(crate) fn without_previous(secret: &Secret, salt: &Uuid) -> Option<(Entries, Marks<Claim>)> {
     let (marks, entries) = untouched(secret, salt)?;
     let entries = if marks.previous.is_some() { entries.without_previous() } else { entries };
     Some((entries, Marks { previous: None, ..marks }))

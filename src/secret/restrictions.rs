@@ -7,7 +7,7 @@ use super::{Layout, RenderError};
 
 /// Types that are denied unless the administrator says otherwise, because other controllers take what they hold for
 /// more than credentials. The types that Kubernetes itself fills in are always denied.
-pub const DENIED_TYPES: [&str; 2] = [
+pub(crate) const DENIED_TYPES: [&str; 2] = [
     // Helm: the manifests that the next upgrade or rollback applies, with the rights of the user who runs it.
     "helm.sh/release.v1",
     // Rancher: the commands that its agents run on nodes.
@@ -15,7 +15,7 @@ pub const DENIED_TYPES: [&str; 2] = [
 ];
 
 /// Labels and annotations that are denied unless the administrator says otherwise.
-pub const DENIED_METADATA: [&str; 2] = [
+pub(crate) const DENIED_METADATA: [&str; 2] = [
     // Argo CD: the clusters and repositories that it trusts.
     "argocd.argoproj.io/secret-type",
     // Sealed Secrets: the keys that new Secrets are sealed for.

@@ -64,7 +64,7 @@ impl fmt::Display for Field {
 
 /// What the API server stored otherwise than the operator sent it.
 #[derive(Debug)]
-pub struct SecretChange {
+pub(crate) struct SecretChange {
     fields: Vec<Field>,
     owners: Option<String>,
 }
@@ -91,7 +91,7 @@ impl fmt::Display for SecretChange {
 /// What the API server stored otherwise than the operator sent it. Only entries and the operator's own labels and
 /// annotations count; others may differ.
 #[must_use]
-pub fn changed(sent: &Secret, stored: &Secret) -> Option<SecretChange> {
+pub(crate) fn changed(sent: &Secret, stored: &Secret) -> Option<SecretChange> {
     let (sent_entries, stored_entries) = (Entries::from_secret(sent), Entries::from_secret(stored));
     let entries = differences(Part::Data, &sent_entries.0, &stored_entries.0, |_, _| true);
     let is_mark = |_, name: &str| name.starts_with(PREFIX);
@@ -102,7 +102,7 @@ pub fn changed(sent: &Secret, stored: &Secret) -> Option<SecretChange> {
 
 /// The other field managers that own fields of a Secret that is not right, in words. `None`: the API server names none.
 #[must_use]
-pub fn other_writers(secret: &Secret, layout: &Layout) -> Option<String> {
+pub(crate) fn other_writers(secret: &Secret, layout: &Layout) -> Option<String> {
     let meta = &secret.metadata;
     let entries = secret.data.iter().flatten().map(|(name, _)| field(Part::Data, name));
     let wanted = ObjectMeta {

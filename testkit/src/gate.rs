@@ -99,7 +99,7 @@ impl Bar {
         *self.state.borrow() == State::Closed
     }
 
-    pub async fn pass(&self) -> Result<(), Cut> {
+    pub(crate) async fn pass(&self) -> Result<(), Cut> {
         self.arrived.send_modify(|arrived| *arrived += 1);
         // An error would mean that the sender is gone, and it lives in `self`.
         match self.state.subscribe().wait_for(|state| *state != State::Closed).await.as_deref() {
@@ -122,12 +122,12 @@ impl Bar {
 pub(crate) struct Gates<K>(Vec<(K, Moment, Arc<Bar>)>);
 
 impl<K: Debug> Gates<K> {
-    pub const fn none() -> Self {
+    pub(crate) const fn none() -> Self {
         Self(Vec::new())
     }
 
     /// Puts up one more.
-    pub fn add(&mut self, kind: K, moment: Moment) -> Gate {
+    pub(crate) fn add(&mut self, kind: K, moment: Moment) -> Gate {
         let what = format!("{kind:?}, {moment:?}");
         let (state, arrived) = (watch::Sender::new(State::Closed), watch::Sender::new(0));
         let bar = Arc::new(Bar { what, state, arrived });
@@ -136,7 +136,7 @@ impl<K: Debug> Gates<K> {
     }
 
     /// What a call has to pass, where `holds` tells which kinds it is of.
-    pub fn on_the_way(&mut self, at: Moment, mut holds: impl FnMut(&mut K) -> bool) -> Vec<Arc<Bar>> {
+    pub(crate) fn on_the_way(&mut self, at: Moment, mut holds: impl FnMut(&mut K) -> bool) -> Vec<Arc<Bar>> {
         self.0.retain(|(.., bar)| bar.is_closed());
         let met = self.0.iter_mut().filter(|(_, moment, _)| *moment == at);
         met.filter_map(|(kind, _, bar)| holds(kind).then(|| Arc::clone(bar))).collect()

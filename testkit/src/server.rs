@@ -37,7 +37,7 @@ pub(crate) trait Service: Clone + Send + 'static {
 
 impl Server {
     /// Starts a server whose thread has this name.
-    pub async fn start(
+    pub(crate) async fn start(
         name: &str,
         service: impl Service,
         tls: Option<TlsAcceptor>,
@@ -59,7 +59,7 @@ impl Server {
         Ok(Self { addr, running: Some((guard, thread)) })
     }
 
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if let Some((guard, thread)) = self.running.take() {
             drop(guard);
             // The thread's own panic has been printed, and what it cost shows in the test's own checks.

@@ -61,7 +61,7 @@ impl JobState {
 }
 
 /// One Cloud Foundry, logged in.
-pub struct CloudFoundry {
+pub(crate) struct CloudFoundry {
     pub(in crate::backend) http: HttpClient,
     pub(super) session: CloudFoundrySession,
     pub(super) instances: SpaceInstances,
@@ -77,7 +77,7 @@ impl CloudFoundry {
     ///
     /// # Errors
     /// [`ErrorClass::Rejected`], where address, login or certificates can't be used.
-    pub fn new(config: &CloudFoundryConfig) -> Result<Self, BackendError> {
+    pub(crate) fn new(config: &CloudFoundryConfig) -> Result<Self, BackendError> {
         let CloudFoundryConfig {
             api_url,
             uaa_url,
@@ -115,13 +115,13 @@ impl CloudFoundry {
     ///
     /// # Errors
     /// Whatever keeps a key from being made here.
-    pub async fn check(&self) -> Result<(), BackendError> {
+    pub(crate) async fn check(&self) -> Result<(), BackendError> {
         self.session.check(&self.http).await?;
         self.instances.check_space(self.api()).await
     }
 
     /// What is wrong with a login that works, in words for the user.
-    pub fn shortcomings(&self) -> Option<String> {
+    pub(crate) fn shortcomings(&self) -> Option<String> {
         let expiry = self.session.expiry_of_bearer()?;
         Some(format!(
             "the token of the login ends at {expiry}, and the operator can't renew it; log in by `password` or \
@@ -133,13 +133,13 @@ impl CloudFoundry {
     ///
     /// # Errors
     /// What is wrong with it, or what keeps that from being known.
-    pub async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
+    pub(crate) async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
         let target = InstanceSelector::from_instance(instance)?;
         self.instances.resolve(self.api(), &target, instance.space_limit.as_ref()).await.map(drop)
     }
 
     /// Whether the instance is known, and has keys.
-    pub fn knows_instance(&self, instance: &InstanceRef) -> bool {
+    pub(crate) fn knows_instance(&self, instance: &InstanceRef) -> bool {
         let target = InstanceSelector::from_instance(instance);
         target.is_ok_and(|target| self.instances.is_known_usable(&target, instance.space_limit.as_ref()))
     }
@@ -149,7 +149,7 @@ impl CloudFoundry {
     /// # Errors
     /// [`ErrorClass::Taken`] where it is somebody else's, [`ErrorClass::Conflict`] where ours was made from other
     /// fields, [`ErrorClass::Unsure`] where it may or may not have been made.
-    pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
+    pub(crate) async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         let target = InstanceSelector::from_instance(&request.instance)?;
         let as_asked = request;
         let request = &*self.named_here(request).await?;
@@ -263,7 +263,7 @@ impl CloudFoundry {
     ///
     /// # Errors
     /// Any answer that does not tell: it is to be asked again.
-    pub async fn poll(
+    pub(crate) async fn poll(
         &self,
         request: &KeyRequest,
         work: RemoteOperation,
@@ -428,7 +428,7 @@ impl CloudFoundry {
     /// # Errors
     /// Failures of the call itself, and [`ErrorClass::Redacted`] where the key is there and its credentials are not
     /// shown.
-    pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
+    pub(crate) async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         let request = &*self.named_here(request).await?;
         let confirmed = || {
             let guid = self.confirmed.id(request, request.hint.as_deref())?;
@@ -494,7 +494,7 @@ impl CloudFoundry {
     /// # Errors
     /// [`ErrorClass::Gone`] where its instance is out of sight as well, so that nothing can be told; and failures of
     /// the calls themselves.
-    pub async fn exists(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
+    pub(crate) async fn exists(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
         let request = &*self.named_here(request).await?;
         let hinted = match &request.hint {
             Some(guid) => self.look(request, guid).await?,
@@ -547,7 +547,7 @@ impl CloudFoundry {
     }
 
     /// The GUID of the space of an instance that the ServiceKey names by its GUID, where it was looked up before.
-    pub fn space_of_instance(&self, instance: &InstanceRef) -> Option<String> {
+    pub(crate) fn space_of_instance(&self, instance: &InstanceRef) -> Option<String> {
         self.instances.space_of(instance)
     }
 
@@ -556,7 +556,7 @@ impl CloudFoundry {
     ///
     /// # Errors
     /// Those of the list.
-    pub async fn marked_keys(
+    pub(crate) async fn marked_keys(
         &self,
         cluster_id: Option<&str>,
     ) -> Result<CompleteList<MarkedKey>, BackendError> {

@@ -9,7 +9,7 @@ use crate::backend::{HttpConfig, LostClusters, http::without_query};
 
 /// One Cloud Foundry.
 #[derive(Clone)]
-pub struct CloudFoundryConfig {
+pub(crate) struct CloudFoundryConfig {
     /// The API's base address, which tells where everything else is.
     pub api_url: Url,
     /// The UAA's base address, where it is not the one that the API names.
@@ -46,7 +46,7 @@ impl fmt::Debug for CloudFoundryConfig {
 
 /// The login at a Cloud Foundry.
 #[derive(Clone, Debug)]
-pub enum CloudFoundryLogin {
+pub(crate) enum CloudFoundryLogin {
     /// A user's name and password.
     Password {
         /// The user.

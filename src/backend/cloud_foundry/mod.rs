@@ -22,5 +22,5 @@ mod removal;
 mod session;
 mod wire;
 
-pub use client::CloudFoundry;
-pub use config::{CloudFoundryConfig, CloudFoundryLogin};
+pub(crate) use client::CloudFoundry;
+pub(crate) use config::{CloudFoundryConfig, CloudFoundryLogin};

@@ -38,7 +38,7 @@ impl CloudFoundry {
     ///
     /// # Errors
     /// Anything but the confirmation that the key is gone, or that it is being revoked.
-    pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
+    pub(crate) async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         let request = &*self.named_here(request).await?;
         if let Err(pause) = self.pending.take_turn(request) {
             let accepted =
@@ -194,7 +194,7 @@ impl CloudFoundry {
     ///
     /// # Errors
     /// Anything but the confirmation that the key is gone, or that it is being revoked.
-    pub async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
+    pub(crate) async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
         match self.delete(self.api().anonymous(CloudFoundryCall::Unbind), &key.id).await? {
             DeleteOutcome::Accepted(_) | DeleteOutcome::Gone => Ok(()),
             DeleteOutcome::Busy(error) => Err(error),
@@ -206,7 +206,7 @@ impl CloudFoundry {
     /// # Errors
     /// [`ErrorClass::Gone`] where nothing can be told, because the instance is out of sight as well; and those of the
     /// calls. A key that is gone is none.
-    pub async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
+    pub(crate) async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
         let request = &*self.named_here(request).await?;
         if !self.release_what_shows(request).await? {
             self.instances.is_in_sight(self.api(), request).await?;

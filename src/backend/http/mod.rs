@@ -33,14 +33,15 @@ mod ways;
 
 pub use address::{AddressPolicy, AddressRules};
 pub use api_server::ApiServer;
-pub use config::{ClientCertificate, HttpConfig, RequestLimits};
-pub use named_host::NamedHost;
+pub(crate) use config::{ClientCertificate, HttpConfig, RequestLimits};
+pub(crate) use named_host::NamedHost;
 pub use names::Names;
-pub use network::{Author, Network};
-pub use observer::{CallOutcome, ObservedCall, Observer};
-pub use redact::without_secrets;
-pub use shares::RemoteShares;
-pub use values::count_values;
+pub(crate) use network::Author;
+pub use network::Network;
+pub(crate) use observer::{CallOutcome, ObservedCall, Observer};
+pub(crate) use redact::without_secrets;
+pub(crate) use shares::RemoteShares;
+pub(crate) use values::count_values;
 
 pub(super) use base_url::{base_url, base_url_with_query};
 pub(super) use client::HttpClient;

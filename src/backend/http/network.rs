@@ -21,7 +21,7 @@ pub enum Author {
 
 /// The providers that a flag is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum ProviderScope {
+pub(super) enum ProviderScope {
     /// All providers.
     #[default]
     All,

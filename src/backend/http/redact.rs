@@ -132,7 +132,7 @@ impl fmt::Debug for Redactor {
 
 /// A text without these secrets, made fit for a status.
 #[must_use]
-pub fn without_secrets(text: &str, secrets: impl IntoIterator<Item = SecretString>) -> String {
+pub(crate) fn without_secrets(text: &str, secrets: impl IntoIterator<Item = SecretString>) -> String {
     Redactor::hiding(secrets).sanitize(text)
 }
 

@@ -12,7 +12,7 @@ pub(super) fn at_most(most: usize, text: &[u8]) -> bool {
 /// How many values there are. Each `[`, `{` and `,` outside of a string begins one; a text that is not JSON is counted in
 /// some way.
 #[must_use]
-pub fn count_values(text: &[u8]) -> usize {
+pub(crate) fn count_values(text: &[u8]) -> usize {
     count(text).values
 }
 

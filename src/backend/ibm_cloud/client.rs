@@ -36,7 +36,7 @@ const AUDITING: &str = "logdnaat";
 const SERVICE_KEY: &str = "service_key";
 
 /// One account of IBM Cloud, logged in.
-pub struct IbmCloud {
+pub(crate) struct IbmCloud {
     pub(in crate::backend) http: HttpClient,
     pub(super) session: IbmCloudSession,
     pub(super) instances: ResourceInstances,
@@ -122,7 +122,7 @@ impl IbmCloud {
     ///
     /// # Errors
     /// [`ErrorClass::Rejected`], where addresses, login or certificates can't be used.
-    pub fn new(config: &IbmCloudConfig) -> Result<Self, BackendError> {
+    pub(crate) fn new(config: &IbmCloudConfig) -> Result<Self, BackendError> {
         let IbmCloudConfig { iam_url, resource_controller_url, auth, lost_clusters, settling, http } = config;
         let policy = &http.addresses;
         let http = HttpClient::new(http)?;
@@ -147,7 +147,7 @@ impl IbmCloud {
     ///
     /// # Errors
     /// Anything that keeps a key from being created here.
-    pub async fn check(&self) -> Result<(), BackendError> {
+    pub(crate) async fn check(&self) -> Result<(), BackendError> {
         session::check(self.api()).await
     }
 
@@ -155,12 +155,12 @@ impl IbmCloud {
     ///
     /// # Errors
     /// What is wrong with it, or what keeps that from being known.
-    pub async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
+    pub(crate) async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
         self.instances.resolve(self.api(), &ResourceSelector::from_instance(instance)?).await.map(drop)
     }
 
     /// Whether the instance is known, and has keys.
-    pub fn knows_instance(&self, instance: &InstanceRef) -> bool {
+    pub(crate) fn knows_instance(&self, instance: &InstanceRef) -> bool {
         ResourceSelector::from_instance(instance).is_ok_and(|target| self.instances.is_known_usable(&target))
     }
 
@@ -173,7 +173,7 @@ impl IbmCloud {
     }
 
     /// The account of the instance, where it was looked up before.
-    pub fn account_of_instance(&self, instance: &InstanceRef) -> Option<String> {
+    pub(crate) fn account_of_instance(&self, instance: &InstanceRef) -> Option<String> {
         let known = self.instances.latest(&ResourceSelector::from_instance(instance).ok()?)?;
         known.value.account().map(str::to_owned)
     }
@@ -185,7 +185,7 @@ impl IbmCloud {
     /// [`ErrorClass::Conflict`] where ours was made from other fields, [`ErrorClass::Withheld`] where nobody shows its
     /// credentials again, [`ErrorClass::Redacted`] where not even the answer to its creation shows them to this login,
     /// [`ErrorClass::Unsure`] where it may or may not have been made.
-    pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
+    pub(crate) async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         let target = ResourceSelector::from_instance(&request.instance)?;
         let instance = self.instances.resolve(self.api(), &target).await?;
         let role = self.roles.role_of_key(self.api(), &request.role, &instance).await?;
@@ -315,7 +315,7 @@ impl IbmCloud {
     /// # Errors
     /// Failures of the call itself, and [`ErrorClass::Redacted`] where another key would show this login no more. Otherwise a
     /// key whose credentials were shown at its creation, and are not shown any more, is not retrievable: the next one is.
-    pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
+    pub(crate) async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         match self.look_by_mark(request).await? {
             KeyLookup::Shown(issued) => Ok(Fetched::Found(*issued)),
             KeyLookup::Unseen(unseen @ Unseen::WithoutServiceKey) => {
@@ -338,7 +338,7 @@ impl IbmCloud {
     /// # Errors
     /// [`ErrorClass::Transient`] where it may not show yet, and [`ErrorClass::Gone`] where its instance is out of sight as well, so that nothing can be told; and failures of
     /// the calls themselves.
-    pub async fn exists(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
+    pub(crate) async fn exists(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
         let confirmed = || {
             let id = self.confirmed.id(request, request.hint.as_deref());
             let id = id.ok_or_else(|| self.attempts.not_shown_yet("look-up", request))?;
@@ -378,7 +378,7 @@ impl IbmCloud {
     ///
     /// # Errors
     /// Those of the list.
-    pub async fn marked_keys(
+    pub(crate) async fn marked_keys(
         &self,
         cluster_id: Option<&str>,
     ) -> Result<CompleteList<MarkedKey>, BackendError> {

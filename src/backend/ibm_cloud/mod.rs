@@ -25,7 +25,8 @@ mod session;
 mod tests;
 mod wire;
 
-pub use client::IbmCloud;
-pub use config::{IbmCloudConfig, IbmCloudLogin, Profile};
+pub(crate) use client::IbmCloud;
+pub use config::IbmCloudConfig;
+pub(crate) use config::{IbmCloudLogin, Profile};
 
 pub(super) use name::key_name;

@@ -32,7 +32,7 @@ impl IbmCloud {
     ///
     /// # Errors
     /// Anything but the confirmation that all of it is gone.
-    pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
+    pub(crate) async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         let mut deletion = self.delete_what_shows(request).await?;
         if deletion == KeyDeletion::NotFound {
             if self.attempts.may_key_still_show(request) {
@@ -114,7 +114,7 @@ impl IbmCloud {
     ///
     /// # Errors
     /// Anything but the confirmation that the key is gone.
-    pub async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
+    pub(crate) async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
         let account = self.account_of_key(&key.id).await?;
         self.delete(self.api().anonymous(IbmCloudCall::Delete), &key.id).await?;
         // Nobody knows whether it had a service ID of its own.
@@ -140,7 +140,7 @@ impl IbmCloud {
     /// # Errors
     /// [`ErrorClass::Transient`] where the key may not show yet, [`ErrorClass::Gone`] where nothing can be told, because
     /// the instance is out of sight as well; and those of the calls. A key that is gone is none.
-    pub async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
+    pub(crate) async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
         let Some(mark) = Mark::read(&request.name) else { return Ok(()) };
         if !self.release_what_shows(request, mark.start).await? {
             if self.attempts.may_key_still_show(request) {

@@ -23,7 +23,7 @@ use crate::backend::{
 };
 
 /// One Open Service Broker, logged in.
-pub struct Broker {
+pub(crate) struct Broker {
     pub(in crate::backend) http: HttpClient,
     pub(super) session: BrokerSession,
     bind_resource: Option<BindResourceObject>,
@@ -35,7 +35,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`ErrorClass::Rejected`], where address, login or certificates can't be used.
-    pub fn new(config: &BrokerConfig) -> Result<Self, BackendError> {
+    pub(crate) fn new(config: &BrokerConfig) -> Result<Self, BackendError> {
         let http = HttpClient::new(&config.http)?;
         Ok(Self {
             session: BrokerSession::new(config, &http)?,
@@ -53,7 +53,7 @@ impl Broker {
     ///
     /// # Errors
     /// Whatever keeps a key from being made here.
-    pub async fn check(&self) -> Result<(), BackendError> {
+    pub(crate) async fn check(&self) -> Result<(), BackendError> {
         self.session.catalog.refresh(|| request_catalog(self.api())).await
     }
 
@@ -67,18 +67,18 @@ impl Broker {
     ///
     /// # Errors
     /// What is wrong with it, or why the catalog is not known.
-    pub async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
+    pub(crate) async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
         self.plans.plan_of_keys(self.api(), &BrokerTarget::from_instance(instance)?).await.map(drop)
     }
 
     /// Whether the plan of this instance is known, and has keys.
-    pub fn knows_instance(&self, instance: &InstanceRef) -> bool {
+    pub(crate) fn knows_instance(&self, instance: &InstanceRef) -> bool {
         BrokerTarget::from_instance(instance)
             .is_ok_and(|target| self.plans.known_plan(self.api(), &target).is_some_and(|plan| plan.bindable))
     }
 
     /// The ids of the plan of this instance, as far as they are known.
-    pub fn plan_view(&self, instance: &InstanceRef) -> PlanView {
+    pub(crate) fn plan_view(&self, instance: &InstanceRef) -> PlanView {
         let known = BrokerTarget::from_instance(instance)
             .ok()
             .and_then(|target| self.plans.known_plan(self.api(), &target));
@@ -89,7 +89,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`ErrorClass::OrphanPossible`] where the spec's table asks for orphan mitigation.
-    pub async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
+    pub(crate) async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         let target = BrokerTarget::from_instance(&request.instance)?;
         let plan = self.plans.plan_of_keys(self.api(), &target).await?;
         // Ids that are not noted would be lost in a crash, and the key could not be revoked.
@@ -136,7 +136,7 @@ impl Broker {
     ///
     /// # Errors
     /// Failures of the call itself.
-    pub async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
+    pub(crate) async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         let target = BrokerTarget::from_instance(&request.instance)?;
         let (ids, retrievable) = self.plans.readable(self.api(), &target, request.plan_ids.as_ref()).await?;
         if !retrievable {
@@ -165,7 +165,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`ErrorClass::OrphanPossible`] where the answer is lost; failures of the login, of a gateway, and too many requests.
-    pub async fn repeat(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
+    pub(crate) async fn repeat(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         let target = BrokerTarget::from_instance(&request.instance)?;
         let plan = self.plans.plan_of_keys(self.api(), &target).await?;
         if request.plan_ids.as_ref().is_some_and(|noted| *noted != plan.ids()) {
@@ -209,7 +209,7 @@ impl Broker {
     ///
     /// # Errors
     /// Any other answer; the call must be made again then.
-    pub async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
+    pub(crate) async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         let target = BrokerTarget::from_instance(&request.instance)?;
         let noted = request.plan_ids.as_ref();
         let Some(Existing { place, longest_operation }) =
@@ -245,7 +245,7 @@ impl Broker {
     ///
     /// # Errors
     /// Any answer that does not tell: the broker is to be asked again.
-    pub async fn poll(
+    pub(crate) async fn poll(
         &self,
         request: &KeyRequest,
         work: RemoteOperation,

@@ -18,7 +18,7 @@ use crate::backend::{
 
 /// One broker.
 #[derive(Clone)]
-pub struct BrokerConfig {
+pub(crate) struct BrokerConfig {
     /// The address that `/v2/catalog` and the other paths are appended to.
     pub url: Url,
     /// The version of the API that each call names.
@@ -45,7 +45,7 @@ impl fmt::Debug for BrokerConfig {
 
 /// A version of the Open Service Broker API.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApiVersion(String);
+pub(crate) struct ApiVersion(String);
 
 impl ApiVersion {
     /// The value of `X-Broker-API-Version`.
@@ -79,7 +79,7 @@ impl fmt::Display for ApiVersion {
 
 /// The application or client that uses a key (spec: "Bind Resource Object").
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct BindResourceObject {
+pub(crate) struct BindResourceObject {
     /// An application.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app_guid: Option<String>,
@@ -90,7 +90,7 @@ pub struct BindResourceObject {
 
 /// The login at a broker.
 #[derive(Clone, Debug)]
-pub enum Auth {
+pub(crate) enum Auth {
     /// HTTP Basic authentication.
     Basic {
         /// The user; without a colon, which Basic authentication has no way to send.

@@ -25,5 +25,5 @@ mod tests;
 mod token_tests;
 mod wire;
 
-pub use client::Broker;
-pub use config::{ApiVersion, Auth, BindResourceObject, BrokerConfig};
+pub(crate) use client::Broker;
+pub(crate) use config::{ApiVersion, Auth, BindResourceObject, BrokerConfig};

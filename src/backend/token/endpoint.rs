@@ -33,7 +33,7 @@ const ENCODED_CREDENTIALS: HeaderName = HeaderName::from_static("x-cf-encoded-cr
 
 /// A client that logs in by itself, and not on behalf of a user (RFC 6749, section 4.4).
 #[derive(Clone)]
-pub struct ClientCredentials {
+pub(crate) struct ClientCredentials {
     /// The token endpoint.
     pub token_url: Url,
     /// The client's id.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-pub use endpoint::ClientCredentials;
+pub(crate) use endpoint::ClientCredentials;
 
 pub(super) use answer::Token;
 pub(super) use endpoint::{IamLogin, PasswordLogin};

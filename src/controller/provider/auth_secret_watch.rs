@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The watches for all providers of one kind. They end with it.
-pub struct AuthSecretWatches<K: Lookup> {
+pub(super) struct AuthSecretWatches<K: Lookup> {
     client: Client,
     wanted: Arc<Wanted<K>>,
     /// By namespace.
@@ -65,14 +65,24 @@ where
     ObjectRef<K>: Clone + Eq + Hash + Send + Sync,
 {
     /// No watches yet; a provider that is to be loaded again because of a Secret is woken by `wakes`.
-    pub fn new(client: Client, providers: Arc<ProviderStore>, wakes: Arc<Wakes<ObjectRef<K>>>) -> Self {
+    pub(super) fn new(
+        client: Client,
+        providers: Arc<ProviderStore>,
+        wakes: Arc<Wakes<ObjectRef<K>>>,
+    ) -> Self {
         let wanted = Arc::new(Wanted { providers, wakes, logins: Mutex::default() });
         Self { client, wanted, watches: Mutex::default() }
     }
 
     /// Watches exactly these Secrets for a provider from now on. It is told of versions that the registry's backend
     /// was not made from, also of those that are there already.
-    pub fn watch(&self, id: &ProviderId, object: &ObjectRef<K>, namespace: &str, names: HashSet<&str>) {
+    pub(super) fn watch(
+        &self,
+        id: &ProviderId,
+        object: &ObjectRef<K>,
+        namespace: &str,
+        names: HashSet<&str>,
+    ) {
         let names: HashSet<_> = names.into_iter().map(str::to_owned).collect();
         let before = self.wanted.want(
             id,
@@ -99,12 +109,12 @@ where
     }
 
     /// The providers that something is watched for, or was.
-    pub fn providers(&self) -> Vec<ProviderId> {
+    pub(super) fn providers(&self) -> Vec<ProviderId> {
         self.wanted.lock().keys().cloned().collect()
     }
 
     /// Watches nothing any more for a provider that is gone.
-    pub fn forget(&self, id: &ProviderId) {
+    pub(super) fn forget(&self, id: &ProviderId) {
         self.wanted.lock().remove(id);
         self.end_unwanted(&mut self.lock());
     }

@@ -11,14 +11,14 @@ use crate::{
 };
 
 /// The deleted Secrets among those that a provider names.
-pub struct DeletedLogins {
+pub(super) struct DeletedLogins {
     names: Vec<String>,
     next_look: Option<Duration>,
 }
 
 impl DeletedLogins {
     /// Those of these Secrets that are being deleted.
-    pub fn new(logins: &AuthSecrets, now: Timestamp) -> Self {
+    pub(super) fn new(logins: &AuthSecrets, now: Timestamp) -> Self {
         let deleted = logins
             .metadata()
             .filter_map(|(name, meta)| Some((name.to_owned(), meta.deletion_timestamp.as_ref()?.0)));
@@ -34,12 +34,12 @@ impl DeletedLogins {
     }
 
     /// How soon it is to be decided again whether they are held.
-    pub fn next_look(&self) -> Option<Duration> {
+    pub(super) fn next_look(&self) -> Option<Duration> {
         self.next_look
     }
 
     /// What to tell the user of them.
-    pub fn problem(&self) -> Option<Problem> {
+    pub(super) fn problem(&self) -> Option<Problem> {
         let names: Vec<_> = self.names.iter().map(|name| format!("`{name}`")).collect();
         (!names.is_empty()).then(|| Problem {
             reason: Reason::LoginSecretDeleted,

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A KeyProvider or a ClusterKeyProvider.
-pub trait Provider: Watched + Clone + Debug + Serialize + Send + Sync + 'static {
+pub(crate) trait Provider: Watched + Clone + Debug + Serialize + Send + Sync + 'static {
     /// The kind, as ServiceKeys name it.
     const KIND: ProviderKind;
 

@@ -38,7 +38,7 @@ use crate::{
 /// The Secrets that a provider names, as they are now.
 ///
 /// It has no `Debug`: the values are what it is about.
-pub struct AuthSecrets {
+pub(super) struct AuthSecrets {
     api: Api<Secret>,
     namespace: String,
     secrets: BTreeMap<String, Option<HeldSecret>>,
@@ -49,7 +49,7 @@ impl AuthSecrets {
     ///
     /// # Errors
     /// When the Kubernetes API fails; a Secret that is missing is none.
-    pub async fn read(api: Api<Secret>, namespace: &str, spec: &ProviderSpec) -> Result<Self, Error> {
+    pub(super) async fn read(api: Api<Secret>, namespace: &str, spec: &ProviderSpec) -> Result<Self, Error> {
         let mut secrets = BTreeMap::new();
         for name in spec.secret_names() {
             let secret = bounded("read a login Secret", api.get_opt(name)).await?;
@@ -59,27 +59,27 @@ impl AuthSecrets {
     }
 
     /// Access to the Secrets themselves.
-    pub fn api(&self) -> Api<Secret> {
+    pub(super) fn api(&self) -> Api<Secret> {
         self.api.clone()
     }
 
     /// The names and the metadata of those that exist.
-    pub fn metadata(&self) -> impl Iterator<Item = (&str, &ObjectMeta)> {
+    pub(super) fn metadata(&self) -> impl Iterator<Item = (&str, &ObjectMeta)> {
         self.secrets.iter().filter_map(|(name, secret)| Some((name.as_str(), &secret.as_ref()?.metadata)))
     }
 
     /// One of the Secrets, where it exists.
-    pub fn get(&self, name: &str) -> Option<&Secret> {
+    pub(super) fn get(&self, name: &str) -> Option<&Secret> {
         self.secrets.get(name)?.as_deref()
     }
 
     /// Takes in a newer version of one of the Secrets; `None` for one that is no concern of ours any more.
-    pub fn set(&mut self, name: &str, secret: Option<Secret>) {
+    pub(super) fn set(&mut self, name: &str, secret: Option<Secret>) {
         self.secrets.insert(name.to_owned(), secret.map(HeldSecret::from));
     }
 
     /// The versions of all that a backend is made from.
-    pub fn origin(&self, provider: (String, i64)) -> Origin {
+    pub(super) fn origin(&self, provider: (String, i64)) -> Origin {
         let version = |secret: &Option<HeldSecret>| SecretVersion::from_metadata(&secret.as_ref()?.metadata);
         let secrets = self.secrets.iter().map(|(name, secret)| (name.clone(), version(secret))).collect();
         Origin { provider, secrets, entries: self.digest() }
@@ -127,7 +127,7 @@ impl AuthSecrets {
 }
 
 /// What every backend is made with, whatever the provider says.
-pub struct Means<'a> {
+pub(super) struct Means<'a> {
     pub options: &'a Options,
     pub metrics: &'a Metrics,
     pub shares: &'a RemoteShares,
@@ -141,7 +141,7 @@ pub struct Means<'a> {
 ///
 /// # Errors
 /// What the user has to mend first.
-pub fn backend(
+pub(super) fn backend(
     spec: &ProviderSpec,
     author: &Author,
     logins: &AuthSecrets,
@@ -219,7 +219,7 @@ pub fn backend(
 }
 
 /// A failure of the remote side, as a condition of the provider.
-pub fn problem(error: &BackendError) -> Problem {
+pub(super) fn problem(error: &BackendError) -> Problem {
     let reason = match error.class {
         ErrorClass::Transient | ErrorClass::OrphanPossible | ErrorClass::Unsure => Reason::RemoteUnreachable,
         ErrorClass::Throttled => Reason::RateLimited,

@@ -35,9 +35,9 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
-pub use kind::Provider;
-pub use store::{ProviderStore, Tenant};
-pub use terminating::release_logins;
+pub(crate) use kind::Provider;
+pub(crate) use store::{ProviderStore, Tenant};
+pub(crate) use terminating::release_logins;
 
 use self::{
     auth_secret_watch::AuthSecretWatches,
@@ -104,7 +104,7 @@ struct ProviderCheck {
 }
 
 /// Serves all providers of one kind that `api` shows, which are those of the namespace or of all, for ever.
-pub fn serve<K>(
+pub(super) fn serve<K>(
     shared: Shared,
     api: Api<Received<K>>,
     namespace: Option<String>,

@@ -28,7 +28,7 @@ const MOST_REVOKED: usize = 100;
 
 /// What the last list of all keys showed.
 #[derive(Clone, Debug, Default)]
-pub struct OrphanScan {
+pub(super) struct OrphanScan {
     /// What is to be reported.
     pub orphans: Option<Orphans>,
     /// The ids of keys that the next list may show to be orphans, as long as there is room for them.

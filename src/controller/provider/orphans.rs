@@ -31,7 +31,7 @@ use crate::{
 const PAGE_SIZE: u32 = 50;
 
 /// The finalizers of ours on a login Secret; none where they could not be read, because a write would lose those of others.
-pub fn login_finalizers(meta: &ObjectMeta) -> impl Iterator<Item = &str> {
+pub(super) fn login_finalizers(meta: &ObjectMeta) -> impl Iterator<Item = &str> {
     let readable = meta.finalizers.as_ref().filter(|_| unread::obstacle(meta).is_none());
     let finalizers = readable.into_iter().flatten().map(String::as_str);
     finalizers.filter(|finalizer| finalizer.starts_with(marks::LOGIN_FINALIZER_PREFIX))
@@ -41,7 +41,7 @@ pub fn login_finalizers(meta: &ObjectMeta) -> impl Iterator<Item = &str> {
 ///
 /// # Errors
 /// When the Kubernetes API fails.
-pub async fn among(
+pub(super) async fn among(
     shared: &Shared,
     namespace: &str,
     finalizers: BTreeSet<String>,
@@ -76,7 +76,7 @@ fn without(mut finalizers: BTreeSet<String>, uids: impl Iterator<Item = String>)
 }
 
 /// The metadata of all objects of a kind, as they are now, in pages.
-pub struct ObjectPages<K> {
+pub(super) struct ObjectPages<K> {
     api: Api<K>,
     next: Option<ListParams>,
 }
@@ -86,7 +86,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
     /// Nothing is listed yet.
-    pub fn new(api: Api<K>) -> Self {
+    pub(super) fn new(api: Api<K>) -> Self {
         Self { api, next: Some(ListParams::default().limit(PAGE_SIZE)) }
     }
 
@@ -94,7 +94,10 @@ where
     ///
     /// # Errors
     /// When the Kubernetes API fails.
-    pub async fn next(&mut self, attempt: &'static str) -> Result<Option<Vec<PartialObjectMeta<K>>>, Error> {
+    pub(super) async fn next(
+        &mut self,
+        attempt: &'static str,
+    ) -> Result<Option<Vec<PartialObjectMeta<K>>>, Error> {
         let Some(parameters) = self.next.take() else { return Ok(None) };
         let page: ObjectList<PartialObjectMeta<K>> =
             bounded(attempt, self.api.list_metadata(&parameters)).await?;

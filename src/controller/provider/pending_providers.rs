@@ -9,7 +9,7 @@ use crate::{api::ProviderKind, controller::ids::ProviderId};
 
 /// Which providers there are, as far as lists have told.
 #[derive(Debug, Default)]
-pub struct PendingProviders {
+pub(super) struct PendingProviders {
     lists: Mutex<Vec<(ListScope, watch::Receiver<bool>)>>,
     /// Those that exist, and were not loaded yet.
     unloaded: Mutex<HashSet<ProviderId>>,
@@ -17,7 +17,7 @@ pub struct PendingProviders {
 
 /// What one list shows.
 #[derive(Clone, Debug)]
-pub struct ListScope {
+pub(crate) struct ListScope {
     /// The kind of the providers.
     pub kind: ProviderKind,
     /// Their namespace; `None`: all.
@@ -32,35 +32,35 @@ impl ListScope {
 
 /// Tells that a list has come.
 #[derive(Debug)]
-pub struct InitialList(watch::Sender<bool>);
+pub(crate) struct InitialList(watch::Sender<bool>);
 
 impl InitialList {
     /// The list has come: what it did not show does not exist.
-    pub fn mark_listed(&self) {
+    pub(crate) fn mark_listed(&self) {
         self.0.send_replace(true);
     }
 }
 
 impl PendingProviders {
     /// A list of these providers is about to come.
-    pub fn expect(&self, listed: ListScope) -> InitialList {
+    pub(super) fn expect(&self, listed: ListScope) -> InitialList {
         let (sender, receiver) = watch::channel(false);
         self.lists.lock().push((listed, receiver));
         InitialList(sender)
     }
 
     /// The provider exists, and is about to be loaded.
-    pub fn insert(&self, id: ProviderId) {
+    pub(super) fn insert(&self, id: ProviderId) {
         self.unloaded.lock().insert(id);
     }
 
     /// The provider was loaded, or is gone. Whether that is news.
-    pub fn remove(&self, id: &ProviderId) -> bool {
+    pub(super) fn remove(&self, id: &ProviderId) -> bool {
         self.unloaded.lock().remove(id)
     }
 
     /// Whether all that there is to know of a provider is known, once the lists that would show it have come.
-    pub async fn wait_known(&self, id: &ProviderId) -> bool {
+    pub(super) async fn wait_known(&self, id: &ProviderId) -> bool {
         let mut lists: Vec<_> = {
             let lists = self.lists.lock();
             lists.iter().filter(|(listed, _)| listed.includes(id)).map(|(_, came)| came.clone()).collect()

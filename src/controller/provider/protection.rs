@@ -25,7 +25,7 @@ use crate::{
 const MAX_STEPS: usize = 64;
 
 /// A provider with all that is held for it.
-pub struct ProtectedProvider<K> {
+pub(super) struct ProtectedProvider<K> {
     client: Client,
     /// The provider, as our last write returned it.
     pub provider: K,
@@ -40,7 +40,7 @@ pub struct ProtectedProvider<K> {
 
 /// What else there is to know of a provider, for what is held.
 #[derive(Clone, Copy, Debug)]
-pub struct ProviderUsage {
+pub(super) struct ProviderUsage {
     /// Whether a ServiceKey names it.
     pub used: bool,
     /// Whether its namespace or a ServiceKey that names it is being deleted, or may be.
@@ -51,7 +51,7 @@ pub struct ProviderUsage {
 
 /// What became of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProtectionOutcome {
+pub(super) enum ProtectionOutcome {
     /// It is there, and served.
     Served,
     /// It was let go, and is gone.
@@ -63,7 +63,7 @@ impl<K: Provider> ProtectedProvider<K> {
     ///
     /// # Errors
     /// When the Kubernetes API fails; a Secret that is missing is none.
-    pub async fn read(client: Client, provider: K, namespace: &str) -> Result<Self, Error> {
+    pub(super) async fn read(client: Client, provider: K, namespace: &str) -> Result<Self, Error> {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let logins = AuthSecrets::read(secrets.clone(), namespace, provider.provider()).await?;
         let named = provider.provider().secret_names();
@@ -78,13 +78,13 @@ impl<K: Provider> ProtectedProvider<K> {
     }
 
     /// The finalizers of other providers on these Secrets.
-    pub fn finalizers_of_others(&self) -> BTreeSet<String> {
+    pub(super) fn finalizers_of_others(&self) -> BTreeSet<String> {
         let others = self.metadata().flat_map(|(_, meta)| orphans::login_finalizers(meta));
         others.filter(|finalizer| *finalizer != self.finalizer).map(str::to_owned).collect()
     }
 
     /// Notes which of these finalizers are of providers that are gone.
-    pub fn note_orphans(&mut self, orphans: BTreeSet<String>) {
+    pub(super) fn note_orphans(&mut self, orphans: BTreeSet<String>) {
         self.orphans = orphans;
     }
 
@@ -96,7 +96,7 @@ impl<K: Provider> ProtectedProvider<K> {
     ///
     /// # Errors
     /// When the Kubernetes API fails, or something changed meanwhile; it is to be begun again then.
-    pub async fn settle(&mut self, usage: ProviderUsage) -> Result<ProtectionOutcome, Error> {
+    pub(super) async fn settle(&mut self, usage: ProviderUsage) -> Result<ProtectionOutcome, Error> {
         for _ in 0..MAX_STEPS {
             match next_protection_step(&self.view(usage)) {
                 ProtectionStep::HoldProvider => self.hold_provider().await?,

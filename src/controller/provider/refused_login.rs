@@ -14,19 +14,19 @@ use crate::{
 };
 
 /// When the login is tried again that this failure is about. A failure that is told again tells how much is left of the pause.
-pub fn until(error: &BackendError, now: Timestamp) -> Option<Timestamp> {
+pub(super) fn until(error: &BackendError, now: Timestamp) -> Option<Timestamp> {
     let left = error.retry_after.filter(|_| error.refuses_login)?;
     Some(full_second(now.checked_add(left).unwrap_or(now)))
 }
 
 /// What the status says of a refused login.
-pub fn noted(until: Timestamp, of: &Origin) -> RefusedLogin {
+pub(super) fn noted(until: Timestamp, of: &Origin) -> RefusedLogin {
     let (generation, secrets) = of.observed_versions();
     RefusedLogin { until: Time(until), generation, secrets }
 }
 
 /// How much longer this login must not be tried; `None` where it is another one than the one that was refused.
-pub fn pause(refused: &RefusedLogin, of: &Origin, now: Timestamp) -> Option<Duration> {
+pub(super) fn pause(refused: &RefusedLogin, of: &Origin, now: Timestamp) -> Option<Duration> {
     let RefusedLogin { until, generation, secrets } = refused;
     if of.observed_versions() != (*generation, secrets.clone()) {
         return None;

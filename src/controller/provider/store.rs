@@ -24,7 +24,7 @@ use crate::{
 
 /// A provider as it was last loaded.
 #[derive(Clone, Debug)]
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// What it was loaded from: another version of any of it asks for another backend.
     pub origin: Origin,
     /// The remote side, or what keeps it from being asked.
@@ -43,7 +43,7 @@ pub struct Loaded {
 
 impl Loaded {
     /// A provider that was loaded from this.
-    pub fn new(
+    pub(crate) fn new(
         origin: Origin,
         backend: Result<Arc<Backend>, Problem>,
         access: ProviderAccess,
@@ -69,7 +69,7 @@ impl Loaded {
 
 /// Who may use a provider.
 #[derive(Clone, Debug, PartialEq)]
-pub enum ProviderAccess {
+pub(crate) enum ProviderAccess {
     /// Its own namespace, the only one that can name it.
     OwnNamespace,
     /// The namespaces that a ClusterKeyProvider allows, and what it permits them.
@@ -83,7 +83,7 @@ pub enum ProviderAccess {
 
 /// A namespace whose keys ask for a provider.
 #[derive(Clone, Copy, Debug)]
-pub struct Tenant<'a> {
+pub(crate) struct Tenant<'a> {
     /// Its name.
     pub namespace: &'a str,
     /// Its labels, where all of them are known; no selector selects a namespace without.
@@ -132,7 +132,7 @@ impl Tenant<'_> {
 
 /// The versions of everything that a backend is made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// The provider's UID and generation.
     pub provider: (String, i64),
     /// The version of each Secret that it names, by name; `None` where there is no such Secret.
@@ -143,7 +143,7 @@ pub struct Origin {
 
 impl Origin {
     /// The generation of the provider, and the version of each Secret that exists, by name.
-    pub fn observed_versions(&self) -> (i64, BTreeMap<String, String>) {
+    pub(crate) fn observed_versions(&self) -> (i64, BTreeMap<String, String>) {
         let versions = self
             .secrets
             .iter()
@@ -152,28 +152,28 @@ impl Origin {
     }
 
     /// Whether the same backend is made from either.
-    pub fn is_equivalent_to(&self, other: &Self) -> bool {
+    pub(crate) fn is_equivalent_to(&self, other: &Self) -> bool {
         self.provider == other.provider && self.entries == other.entries
     }
 }
 
 /// One version of one Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SecretVersion {
+pub(crate) struct SecretVersion {
     uid: String,
     resource_version: String,
 }
 
 impl SecretVersion {
     /// The version of the Secret with this metadata; `None` for one that was never stored.
-    pub fn from_metadata(meta: &ObjectMeta) -> Option<Self> {
+    pub(crate) fn from_metadata(meta: &ObjectMeta) -> Option<Self> {
         Some(Self { uid: meta.uid.clone()?, resource_version: meta.resource_version.clone()? })
     }
 }
 
 /// All providers that were loaded.
 #[derive(Debug, Default)]
-pub struct ProviderStore {
+pub(crate) struct ProviderStore {
     loaded: Mutex<HashMap<ProviderId, Arc<Loaded>>>,
     pending: PendingProviders,
     /// Told of each provider that changes.
@@ -182,12 +182,12 @@ pub struct ProviderStore {
 
 impl ProviderStore {
     /// A list of these providers is about to come.
-    pub fn expect(&self, listed: ListScope) -> InitialList {
+    pub(crate) fn expect(&self, listed: ListScope) -> InitialList {
         self.pending.expect(listed)
     }
 
     /// Notes that a provider exists. One that was not loaded yet is about to be, and its keys are woken then.
-    pub fn mark_pending(&self, id: ProviderId) {
+    pub(crate) fn mark_pending(&self, id: ProviderId) {
         if !self.lock().contains_key(&id) {
             self.pending.insert(id);
         }
@@ -195,31 +195,36 @@ impl ProviderStore {
 
     /// Whether a provider was loaded, or is known not to exist. Where neither is the case its keys are woken as soon
     /// as it is.
-    pub async fn wait_known(&self, id: &ProviderId) -> bool {
+    pub(crate) async fn wait_known(&self, id: &ProviderId) -> bool {
         self.pending.wait_known(id).await
     }
 
     /// The provider, if it was loaded.
-    pub fn get(&self, id: &ProviderId) -> Option<Arc<Loaded>> {
+    pub(crate) fn get(&self, id: &ProviderId) -> Option<Arc<Loaded>> {
         self.lock().get(id).cloned()
     }
 
     /// Whether this is the version of the Secret that the provider was loaded from; `None`: that it was missing.
-    pub fn is_loaded_from(&self, id: &ProviderId, secret: &str, version: Option<&SecretVersion>) -> bool {
+    pub(crate) fn is_loaded_from(
+        &self,
+        id: &ProviderId,
+        secret: &str,
+        version: Option<&SecretVersion>,
+    ) -> bool {
         let loaded = self.lock();
         let known = loaded.get(id).and_then(|loaded| loaded.origin.secrets.get(secret));
         known.is_some_and(|known| known.as_ref() == version)
     }
 
     /// Notes that a provider was looked at in these versions, and found to be as it was loaded.
-    pub fn confirm(&self, id: &ProviderId, origin: Origin) {
+    pub(crate) fn confirm(&self, id: &ProviderId, origin: Origin) {
         if let Some(loaded) = self.lock().get_mut(id) {
             Arc::make_mut(loaded).origin = origin;
         }
     }
 
     /// Takes in a provider that was loaded from something new.
-    pub fn set(&self, id: &ProviderId, loaded: Arc<Loaded>) {
+    pub(crate) fn set(&self, id: &ProviderId, loaded: Arc<Loaded>) {
         let before = self.lock().insert(id.clone(), loaded);
         before.iter().for_each(|before| before.retire());
         self.pending.remove(id);
@@ -227,7 +232,7 @@ impl ProviderStore {
     }
 
     /// Forgets a provider that is gone.
-    pub fn remove(&self, id: &ProviderId) {
+    pub(crate) fn remove(&self, id: &ProviderId) {
         self.events.set_waiting(id, false);
         let unloaded = self.pending.remove(id);
         let before = self.lock().remove(id);
@@ -238,7 +243,7 @@ impl ProviderStore {
     }
 
     /// Notes that the remote side of a provider can be used again, and wakes the keys.
-    pub fn mark_recovered(&self, id: &ProviderId) {
+    pub(crate) fn mark_recovered(&self, id: &ProviderId) {
         if let Some(loaded) = self.lock().get_mut(id) {
             Arc::make_mut(loaded).recoveries += 1;
         }
@@ -246,41 +251,41 @@ impl ProviderStore {
     }
 
     /// How often the remote side of a provider could be used again.
-    pub fn recoveries(&self, id: &ProviderId) -> u64 {
+    pub(crate) fn recoveries(&self, id: &ProviderId) -> u64 {
         self.lock().get(id).map_or(0, |loaded| loaded.recoveries)
     }
 
     /// The UIDs of the providers that were loaded. There may be others.
-    pub fn uids(&self) -> Vec<String> {
+    pub(crate) fn uids(&self) -> Vec<String> {
         self.lock().values().map(|loaded| loaded.origin.provider.0.clone()).collect()
     }
 
     /// The backend, or what keeps it from being asked. `None`: the provider was not loaded.
-    pub fn backend(&self, id: &ProviderId) -> Option<Result<Arc<Backend>, Problem>> {
+    pub(crate) fn backend(&self, id: &ProviderId) -> Option<Result<Arc<Backend>, Problem>> {
         let backend = self.get(id)?.backend.clone();
         Some(backend.map_err(|problem| seen_by_a_key(id, problem)))
     }
 
     /// Whether the provider's keys bear a mark; those of one that does not exist are asked for nowhere.
-    pub fn marks_keys(&self, id: &ProviderId) -> bool {
+    pub(crate) fn marks_keys(&self, id: &ProviderId) -> bool {
         self.lock().get(id).is_some_and(|loaded| loaded.marks_keys)
     }
 
     /// What a provider's backend is made from, as far as it tells one from another.
-    pub fn origin_digest(&self, id: &ProviderId) -> Option<String> {
+    pub(crate) fn origin_digest(&self, id: &ProviderId) -> Option<String> {
         let loaded = self.lock();
         let Origin { provider: (uid, generation), secrets: _, entries } = &loaded.get(id)?.origin;
         Some(format!("{uid} {generation} {entries}"))
     }
 
     /// The kind of the remote side, for metrics.
-    pub fn kind(&self, id: &ProviderId) -> &'static str {
+    pub(crate) fn kind(&self, id: &ProviderId) -> &'static str {
         self.lock().get(id).map_or(UNKNOWN_BACKEND, |loaded| loaded.kind)
     }
 
     /// All providers that were loaded, each with the kind of its remote side, and how much longer that wants to be left
     /// alone.
-    pub fn providers(&self) -> Vec<(ProviderId, &'static str, Duration)> {
+    pub(crate) fn providers(&self) -> Vec<(ProviderId, &'static str, Duration)> {
         let of = |(id, loaded): (&ProviderId, &Arc<Loaded>)| {
             let pause = loaded.backend.as_ref().ok().and_then(|backend| backend.paused());
             (id.clone(), loaded.kind, pause.unwrap_or_default())
@@ -289,12 +294,12 @@ impl ProviderStore {
     }
 
     /// Where the provider's keys wait for their turn.
-    pub fn queue(&self, id: &ProviderId) -> Option<Queue> {
+    pub(crate) fn queue(&self, id: &ProviderId) -> Option<Queue> {
         self.lock().get(id)?.queue.clone()
     }
 
     /// What a provider is to the keys of a namespace. `None`: the provider was not loaded.
-    pub fn view(&self, id: &ProviderId, tenant: &Tenant<'_>) -> Option<ProviderView> {
+    pub(crate) fn view(&self, id: &ProviderId, tenant: &Tenant<'_>) -> Option<ProviderView> {
         let backend = self.backend(id)?;
         let admitted = self.get(id)?.access.admits(tenant);
         Some(match backend {
@@ -307,12 +312,12 @@ impl ProviderStore {
     }
 
     /// What a provider permits the keys of a namespace; everything, where there is no provider that could forbid it.
-    pub fn allowance(&self, id: &ProviderId, tenant: &Tenant<'_>) -> Allowance {
+    pub(crate) fn allowance(&self, id: &ProviderId, tenant: &Tenant<'_>) -> Allowance {
         self.get(id).map_or(Allowance::Everything, |loaded| loaded.access.allowance(id, tenant))
     }
 
     /// Whether a provider admits keys of a namespace. One that was not loaded admits those that it can only have in its own.
-    pub fn admits(&self, id: &ProviderId, tenant: &Tenant<'_>) -> bool {
+    pub(crate) fn admits(&self, id: &ProviderId, tenant: &Tenant<'_>) -> bool {
         self.lock().get(id).map_or(id.namespace.is_some(), |loaded| loaded.access.admits(tenant))
     }
 

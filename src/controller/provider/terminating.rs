@@ -32,7 +32,7 @@ const SEARCH_INTERVAL: Duration = Duration::from_secs(60);
 /// Releases the login Secrets of every namespace that is being deleted, for ever.
 ///
 /// `namespaces` has all of them, and `terminating` tells of each change of one that is being deleted.
-pub fn release_logins(
+pub(crate) fn release_logins(
     shared: Shared,
     namespaces: Store<PartialObjectMeta<Namespace>>,
     terminating: impl Stream<Item = PartialObjectMeta<Namespace>> + Send + 'static,

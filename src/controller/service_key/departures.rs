@@ -48,7 +48,7 @@ const PLACES: usize = 1000;
 const PATIENCE: SignedDuration = SignedDuration::from_hours(24);
 
 /// The ServiceKeys that vanished.
-pub struct Departures {
+pub(super) struct Departures {
     sender: UnboundedSender<Vanished>,
     places: FairSemaphore,
     leadership: Leadership,
@@ -92,7 +92,7 @@ impl Drop for BeingRevoked {
 }
 
 /// A ServiceKey that vanished, and its last state.
-pub struct Vanished {
+pub(super) struct Vanished {
     key: ServiceKey,
     local: LocalState,
     _place: FairPermit,
@@ -101,7 +101,7 @@ pub struct Vanished {
 
 impl Departures {
     /// Returns the receiver of the ServiceKeys whose keys are to be revoked.
-    pub fn new(leadership: Leadership) -> (Self, UnboundedReceiver<Vanished>) {
+    pub(super) fn new(leadership: Leadership) -> (Self, UnboundedReceiver<Vanished>) {
         // `places` bounds this channel.
         let (sender, receiver) = unbounded();
         let places = FairSemaphore::leaving_room(PLACES);
@@ -109,7 +109,7 @@ impl Departures {
     }
 
     /// The watch reported that a ServiceKey was deleted.
-    pub fn mark_deleted(&self, key: &ServiceKey, local_states: &LocalStates) {
+    pub(super) fn mark_deleted(&self, key: &ServiceKey, local_states: &LocalStates) {
         let Some(uid) = key.parsed_uid() else { return };
         match local_states.forget(uid) {
             Forgotten::State(local) => self.note(key, Some(*local)),
@@ -121,12 +121,12 @@ impl Departures {
     }
 
     /// Whether keys that were created for the ServiceKey of this UID may be revoked here.
-    pub fn is_leaving(&self, uid: Uuid) -> bool {
+    pub(super) fn is_leaving(&self, uid: Uuid) -> bool {
         self.leaving.0.lock().contains_key(&uid)
     }
 
     /// Takes in a ServiceKey that vanished, with its last state. `None`: it may still exist.
-    pub fn note(&self, key: &ServiceKey, local: Option<LocalState>) {
+    pub(super) fn note(&self, key: &ServiceKey, local: Option<LocalState>) {
         let before = key.parsed_uid().and_then(|uid| self.in_use.lock().remove(&uid));
         let being_revoked = BeingRevoked::new(key, &self.leaving);
         drop(before);
@@ -160,7 +160,7 @@ impl Departures {
 }
 
 /// Revokes the keys of all ServiceKeys that vanish.
-pub fn revoke_keys(
+pub(super) fn revoke_keys(
     vanished: UnboundedReceiver<Vanished>,
     context: Arc<Context>,
 ) -> impl Stream<Item = ()> + Send {

@@ -10,7 +10,7 @@ use crate::{api::ServiceKey, controller::ids::ProviderId, lifecycle::Heir};
 
 /// The ServiceKeys of one scope.
 #[derive(Debug, Default)]
-pub struct Heirs(Mutex<Index>);
+pub(crate) struct Heirs(Mutex<Index>);
 
 #[derive(Debug, Default)]
 struct Index {
@@ -21,32 +21,32 @@ struct Index {
 
 impl Heirs {
     /// Takes in a ServiceKey as the cache shows it.
-    pub fn note(&self, key: &ServiceKey) {
+    pub(crate) fn note(&self, key: &ServiceKey) {
         self.lock().insert(key);
     }
 
     /// Removes a ServiceKey.
-    pub fn remove(&self, key: &ServiceKey) {
+    pub(crate) fn remove(&self, key: &ServiceKey) {
         if let Some(uid) = key.parsed_uid() {
             self.lock().remove(uid);
         }
     }
 
     /// Replaces the index.
-    pub fn replace<'a>(&self, keys: impl Iterator<Item = &'a ServiceKey>) {
+    pub(crate) fn replace<'a>(&self, keys: impl Iterator<Item = &'a ServiceKey>) {
         let mut index = Index::default();
         keys.for_each(|key| index.insert(key));
         *self.lock() = index;
     }
 
     /// Whether a ServiceKey of this UID exists.
-    pub fn lives(&self, uid: Uuid) -> bool {
+    pub(crate) fn lives(&self, uid: Uuid) -> bool {
         self.lock().living.contains_key(&uid)
     }
 
     /// The first ServiceKey of a provider, except the one at hand, that goes on with the keys of this former one. The
     /// claim of a ServiceKey of another provider proves nothing.
-    pub fn first_except(&self, former: Uuid, provider: &ProviderId, uid: Uuid) -> Option<Heir> {
+    pub(crate) fn first_except(&self, former: Uuid, provider: &ProviderId, uid: Uuid) -> Option<Heir> {
         self.lock().of_former.get(&(former, provider.clone()))?.iter().find(|heir| heir.uid != uid).copied()
     }
 
@@ -78,7 +78,7 @@ impl Index {
 }
 
 /// The place of a ServiceKey among those that go on with the same keys.
-pub fn heir(key: &ServiceKey) -> Option<Heir> {
+pub(super) fn heir(key: &ServiceKey) -> Option<Heir> {
     Some(Heir { created: key.metadata.creation_timestamp.as_ref()?.0, uid: key.parsed_uid()? })
 }
 

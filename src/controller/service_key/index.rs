@@ -20,7 +20,7 @@ use crate::{
 
 /// The caches of all scopes that are served.
 #[derive(Debug, Default)]
-pub struct ServiceKeyIndex {
+pub(crate) struct ServiceKeyIndex {
     keys: Mutex<Vec<Cache<ServiceKey>>>,
     heirs: Mutex<Vec<Arc<Heirs>>>,
     secrets: Mutex<Vec<Cache<PartialObjectMeta<Secret>>>>,
@@ -28,19 +28,19 @@ pub struct ServiceKeyIndex {
 
 impl ServiceKeyIndex {
     /// Adds the ServiceKeys of a scope.
-    pub fn add_keys(&self, keys: Cache<ServiceKey>, heirs: Arc<Heirs>) {
+    pub(crate) fn add_keys(&self, keys: Cache<ServiceKey>, heirs: Arc<Heirs>) {
         self.keys.lock().push(keys);
         self.heirs.lock().push(heirs);
     }
 
     /// Adds the Secrets of a scope.
-    pub fn add_secrets(&self, secrets: Cache<PartialObjectMeta<Secret>>) {
+    pub(crate) fn add_secrets(&self, secrets: Cache<PartialObjectMeta<Secret>>) {
         self.secrets.lock().push(secrets);
     }
 
     /// The UIDs of the ServiceKeys that some Secrets name as their owners, and as those that their keys were created for: the
     /// Secrets of these ServiceKeys as far as they know no key.
-    pub fn owners_of_secrets(&self, keys: &[Arc<ServiceKey>]) -> HashSet<Uuid> {
+    pub(crate) fn owners_of_secrets(&self, keys: &[Arc<ServiceKey>]) -> HashSet<Uuid> {
         let caches = self.secrets.lock().clone();
         let keyless = keys.iter().filter(|key| key.status.as_ref().is_none_or(|status| status.key.is_none()));
         let names =
@@ -55,7 +55,7 @@ impl ServiceKeyIndex {
     }
 
     /// All ServiceKeys, once all caches are filled.
-    pub async fn service_keys(&self) -> Vec<Arc<ServiceKey>> {
+    pub(crate) async fn service_keys(&self) -> Vec<Arc<ServiceKey>> {
         let caches = self.keys.lock().clone();
         let mut keys = Vec::new();
         for cache in caches {
@@ -66,12 +66,12 @@ impl ServiceKeyIndex {
     }
 
     /// The ServiceKeys that are known by now.
-    pub fn known_service_keys(&self) -> Vec<Arc<ServiceKey>> {
+    pub(crate) fn known_service_keys(&self) -> Vec<Arc<ServiceKey>> {
         self.keys.lock().iter().flat_map(|cache| cache.store.state()).collect()
     }
 
     /// Whether a ServiceKey of this UID exists; `None` as long as not all caches are filled and none has it.
-    pub fn has_service_key(&self, uid: Uuid) -> Option<bool> {
+    pub(crate) fn has_service_key(&self, uid: Uuid) -> Option<bool> {
         if self.heirs.lock().iter().any(|heirs| heirs.lives(uid)) {
             return Some(true);
         }
@@ -79,19 +79,19 @@ impl ServiceKeyIndex {
     }
 
     /// The first ServiceKey of a provider, except the one of this UID, that goes on with the keys of a former one.
-    pub fn first_heir_except(&self, former: Uuid, provider: &ProviderId, uid: Uuid) -> Option<Heir> {
+    pub(crate) fn first_heir_except(&self, former: Uuid, provider: &ProviderId, uid: Uuid) -> Option<Heir> {
         self.heirs.lock().iter().filter_map(|heirs| heirs.first_except(former, provider, uid)).min()
     }
 
     /// Whether a ServiceKey has the keys that were created for the one of this UID: itself, or one of this provider that was
     /// restored from it; `None` as for [`Self::has_service_key`].
-    pub fn has_keys_of(&self, uid: Uuid, provider: &ProviderId) -> Option<bool> {
+    pub(crate) fn has_keys_of(&self, uid: Uuid, provider: &ProviderId) -> Option<bool> {
         let heir = self.first_heir_except(uid, provider, uid);
         if heir.is_some() { Some(true) } else { self.has_service_key(uid) }
     }
 
     /// The names of the ServiceKeys that name a provider, once all caches are filled.
-    pub async fn key_names(&self, id: &ProviderId) -> BTreeSet<String> {
+    pub(crate) async fn key_names(&self, id: &ProviderId) -> BTreeSet<String> {
         let keys = self.service_keys().await;
         let named = keys.iter().filter(|key| ProviderId::from_key(key) == *id);
         let name = |key: &Arc<ServiceKey>| match (&id.namespace, key.namespace()) {
@@ -103,7 +103,7 @@ impl ServiceKeyIndex {
 
     /// Whether a ServiceKey that names a provider is being deleted, or may be: not all are known before the caches are
     /// filled.
-    pub fn has_deleting_keys(&self, id: &ProviderId) -> bool {
+    pub(crate) fn has_deleting_keys(&self, id: &ProviderId) -> bool {
         let Some(keys) = self.service_keys().now_or_never() else { return true };
         keys.iter().any(|key| key.metadata.deletion_timestamp.is_some() && ProviderId::from_key(key) == *id)
     }

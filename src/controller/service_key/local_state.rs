@@ -31,11 +31,11 @@ const SHORTEST_POLL: Duration = Duration::from_millis(20);
 /// The longest wait between two polls of an operation, unless the remote side asks for another one.
 const LONGEST_POLL: Duration = Duration::from_secs(30);
 /// The longest wait between two attempts.
-pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// The state of one ServiceKey.
 #[derive(Debug, Default)]
-pub struct LocalState {
+pub(crate) struct LocalState {
     /// The object that the operator's own last write returned, until the cache has caught up.
     own_write: Option<Arc<ServiceKey>>,
     /// The key whose credentials could not be stored yet. The memory budget may drop them. The operator then recovers as
@@ -69,7 +69,7 @@ pub struct LocalState {
 
 /// A failure, and the conditions of the next attempt.
 #[derive(Clone, Debug)]
-pub struct Setback {
+pub(crate) struct Setback {
     /// The failure.
     pub failure: Failure,
     /// When the next attempt is due.
@@ -80,7 +80,7 @@ pub struct Setback {
 
 /// A version of the Secret that was intact.
 #[derive(Clone, Debug)]
-pub struct WrittenSecret {
+pub(crate) struct WrittenSecret {
     /// Its `metadata.resourceVersion`.
     pub version: Option<String>,
     /// Its marks, which another writer may have changed since.
@@ -89,7 +89,7 @@ pub struct WrittenSecret {
 
 /// Repairs of a Secret in a row. The first few follow at once, and each further one waits longer than the one before.
 #[derive(Debug, Default)]
-pub struct Repairs {
+pub(crate) struct Repairs {
     count: u32,
     last: Option<Timestamp>,
 }
@@ -101,14 +101,14 @@ const CALM: Duration = Duration::from_secs(600);
 
 impl Repairs {
     /// Notes a repair.
-    pub fn note(&mut self, now: Timestamp) {
+    pub(crate) fn note(&mut self, now: Timestamp) {
         let is_calm = self.last.is_none_or(|last| now.duration_since(last).unsigned_abs() > CALM);
         self.count = if is_calm { 1 } else { self.count.saturating_add(1) };
         self.last = Some(now);
     }
 
     /// The earliest time of the next repair.
-    pub fn next(&self) -> Option<Timestamp> {
+    pub(crate) fn next(&self) -> Option<Timestamp> {
         let excess = self.count.checked_sub(QUICK_REPAIRS)?;
         let wait = Duration::from_secs(2_u64.saturating_pow(excess)).min(LONGEST_WAIT);
         self.last?.checked_add(wait).ok()
@@ -117,7 +117,7 @@ impl Repairs {
 
 /// The conditions of an attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Occasion {
+pub(crate) struct Occasion {
     /// The spec and the provider.
     pub circumstances: Circumstances,
     /// How often the provider's remote side has recovered.
@@ -130,7 +130,7 @@ pub struct Occasion {
 
 /// The conditions under which the credentials of a key can be stored. When they change, the operator tries again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Circumstances {
+pub(crate) struct Circumstances {
     /// The generation of the ServiceKey.
     pub generation: Option<i64>,
     /// Digest of the fields that keys are created from.
@@ -141,30 +141,30 @@ pub struct Circumstances {
 
 impl LocalState {
     /// The key whose credentials are in hand, with these.
-    pub fn in_hand(&self) -> Option<(&KeyRecord, Credentials)> {
+    pub(crate) fn in_hand(&self) -> Option<(&KeyRecord, Credentials)> {
         let (key, credentials) = self.in_hand.as_ref()?;
         Some((key, credentials.get()?))
     }
 
     /// Whether it knows no key that may exist.
-    pub const fn knows_of_no_key(&self) -> bool {
+    pub(crate) const fn knows_of_no_key(&self) -> bool {
         let Self { in_hand, stored, pending: under_way, given_up, .. } = self;
         in_hand.is_none() && stored.is_none() && under_way.is_none() && given_up.is_none()
     }
 
     /// Drops credentials that can't be stored any more, and keeps the record of their key.
-    pub fn forget_credentials(&mut self) {
+    pub(crate) fn forget_credentials(&mut self) {
         let in_hand = self.in_hand.take().map(|(key, _)| key);
         self.stored = in_hand.or_else(|| self.stored.take());
     }
 
     /// Sets the credentials in hand; `None` drops them.
-    pub fn take_in_hand(&mut self, in_hand: Option<(KeyRecord, Kept<Credentials>)>) {
+    pub(crate) fn take_in_hand(&mut self, in_hand: Option<(KeyRecord, Kept<Credentials>)>) {
         self.in_hand = in_hand;
     }
 
     /// The newer of the cached object and the one that the operator's own last write returned.
-    pub fn newest(&mut self, cached: Arc<ServiceKey>) -> Arc<ServiceKey> {
+    pub(crate) fn newest(&mut self, cached: Arc<ServiceKey>) -> Arc<ServiceKey> {
         self.observe(&cached);
         self.own_write.clone().unwrap_or(cached)
     }
@@ -175,28 +175,28 @@ impl LocalState {
     }
 
     /// Keeps the object that the operator's own write returned.
-    pub fn set_own_write(&mut self, object: Arc<ServiceKey>) {
+    pub(crate) fn set_own_write(&mut self, object: Arc<ServiceKey>) {
         self.own_write = Some(object);
     }
 
     /// How long to wait after a failure: at least as long as the remote side asked for.
-    pub fn wait(&mut self, not_before: Option<Duration>) -> Duration {
+    pub(crate) fn wait(&mut self, not_before: Option<Duration>) -> Duration {
         self.backoff.next_wait().max(not_before.unwrap_or_default())
     }
 
     /// Schedules the next attempt after a failure, unless the occasion changes before.
-    pub fn set_back(&mut self, failure: Option<Failure>, until: Timestamp, of: Occasion) {
+    pub(crate) fn set_back(&mut self, failure: Option<Failure>, until: Timestamp, of: Occasion) {
         self.setback = failure.map(|failure| Setback { failure, until, of });
     }
 
     /// When to try again after a failure.
-    pub fn retry(&mut self, not_before: Option<Duration>) -> Action {
+    pub(crate) fn retry(&mut self, not_before: Option<Duration>) -> Action {
         Action::requeue(self.wait(not_before))
     }
 
     /// How long to wait before the next poll: as long as the remote side asked for, or longer with every poll. Another
     /// operation starts with short waits again.
-    pub fn next_poll(&mut self, work: &PendingOperation) -> Duration {
+    pub(crate) fn next_poll(&mut self, work: &PendingOperation) -> Duration {
         let PendingOperation { operation: kind, sequence, since, retry_after, first_look, .. } = work;
         let of = Some((*kind, *sequence, *since));
         if self.polls.of != of {
@@ -208,7 +208,7 @@ impl LocalState {
 
     /// Resets the backoff if the reconcile ended well. A pending operation says nothing of the next attempt, so waits go on
     /// growing. `held_back`: the reconcile attempted nothing, because an earlier attempt failed.
-    pub fn note_wait(&mut self, rest: &Wait, held_back: bool) {
+    pub(crate) fn note_wait(&mut self, rest: &Wait, held_back: bool) {
         let is_done = matches!(rest.requeue, Requeue::At(_)) && !rest.report.pending && !held_back;
         if is_done || rest.requeue == Requeue::OnChange {
             self.reset_backoff();
@@ -216,7 +216,7 @@ impl LocalState {
     }
 
     /// Makes the next failure start with the shortest wait again.
-    pub fn reset_backoff(&mut self) {
+    pub(crate) fn reset_backoff(&mut self) {
         (self.backoff, self.setback) = (Backoff::default(), None);
     }
 }
@@ -233,7 +233,7 @@ fn supersedes(own: &ServiceKey, cached: &ServiceKey) -> bool {
 
 /// Waits that grow with every failure in a row, with jitter.
 #[derive(Clone, Debug, Default)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     failures: usize,
 }
 
@@ -242,7 +242,7 @@ impl Backoff {
     const MOST_FAILURES: usize = 16;
 
     /// The next wait.
-    pub fn next_wait(&mut self) -> Duration {
+    pub(crate) fn next_wait(&mut self) -> Duration {
         let waits = ExponentialBuilder::default()
             .with_min_delay(SHORTEST_WAIT)
             .with_max_delay(LONGEST_WAIT)
@@ -279,7 +279,7 @@ fn waits_between_polls(first: Duration) -> ExponentialBackoff {
 
 /// The states of all ServiceKeys, by UID.
 #[derive(Debug, Default)]
-pub struct LocalStates(Mutex<HashMap<Uuid, Slot>>);
+pub(crate) struct LocalStates(Mutex<HashMap<Uuid, Slot>>);
 
 /// The place of a state.
 #[derive(Debug)]
@@ -296,7 +296,7 @@ enum Slot {
 
 /// The state of a ServiceKey that was deleted.
 #[derive(Debug)]
-pub enum Forgotten {
+pub(crate) enum Forgotten {
     /// This state; an empty one if it was never reconciled.
     State(Box<LocalState>),
     /// A reconcile has it, and learns of the deletion when it puts the state back.
@@ -306,7 +306,7 @@ pub enum Forgotten {
 impl LocalStates {
     /// Takes the state of a ServiceKey for one reconcile; no two reconciles of one object overlap. `None`: there is none
     /// yet, or the ServiceKey is gone.
-    pub fn take(&self, owner: Uuid) -> Option<LocalState> {
+    pub(crate) fn take(&self, owner: Uuid) -> Option<LocalState> {
         match self.lock().insert(owner, Slot::Taken) {
             Some(Slot::Here(local)) => Some(*local),
             Some(Slot::Taken | Slot::TakenOfGone { .. }) | None => None,
@@ -314,7 +314,7 @@ impl LocalStates {
     }
 
     /// Puts a state back. Returns it if the ServiceKey was deleted meanwhile.
-    pub fn put(&self, owner: Uuid, local: LocalState) -> Option<LocalState> {
+    pub(crate) fn put(&self, owner: Uuid, local: LocalState) -> Option<LocalState> {
         let mut places = self.lock();
         match places.remove(&owner) {
             Some(Slot::TakenOfGone { deleted }) => Some(local).filter(|_| deleted),
@@ -326,20 +326,20 @@ impl LocalStates {
     }
 
     /// Ends a reconcile that had no state and needs none. Returns an empty one if the ServiceKey was deleted meanwhile.
-    pub fn put_none(&self, owner: Uuid) -> Option<LocalState> {
+    pub(crate) fn put_none(&self, owner: Uuid) -> Option<LocalState> {
         let place = self.lock().remove(&owner);
         matches!(place, Some(Slot::TakenOfGone { deleted: true })).then(LocalState::default)
     }
 
     /// Takes in the version of a ServiceKey that the cache holds.
-    pub fn observe(&self, owner: Uuid, cached: &ServiceKey) {
+    pub(crate) fn observe(&self, owner: Uuid, cached: &ServiceKey) {
         if let Some(Slot::Here(local)) = self.lock().get_mut(&owner) {
             local.observe(cached);
         }
     }
 
     /// Forgets a ServiceKey that was deleted.
-    pub fn forget(&self, owner: Uuid) -> Forgotten {
+    pub(crate) fn forget(&self, owner: Uuid) -> Forgotten {
         let mut places = self.lock();
         match places.remove(&owner) {
             Some(Slot::Here(local)) => Forgotten::State(local),
@@ -352,7 +352,7 @@ impl LocalStates {
     }
 
     /// Forgets all other ServiceKeys.
-    pub fn retain(&self, owners: &HashSet<Uuid>) {
+    pub(crate) fn retain(&self, owners: &HashSet<Uuid>) {
         self.lock().retain(|owner, place| {
             let exists = owners.contains(owner);
             if !exists && matches!(place, Slot::Taken) {

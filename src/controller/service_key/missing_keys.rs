@@ -14,19 +14,19 @@ use crate::{
 
 /// The missing keys of all providers.
 #[derive(Debug, Default)]
-pub struct MissingKeys {
+pub(crate) struct MissingKeys {
     keys: Mutex<HashMap<Identity, ProviderId>>,
     wakes: Wakes<ObjectRef<ServiceKey>>,
 }
 
 impl MissingKeys {
     /// Returns each ServiceKey whose key is missing in a later list.
-    pub fn subscribe(&self) -> impl Stream<Item = ObjectRef<ServiceKey>> + Send + Unpin + use<> {
+    pub(crate) fn subscribe(&self) -> impl Stream<Item = ObjectRef<ServiceKey>> + Send + Unpin + use<> {
         self.wakes.subscribe()
     }
 
     /// Replaces the missing keys of a provider by those that its newest list did not show.
-    pub fn replace(&self, provider: &ProviderId, missed: HashMap<Identity, ObjectRef<ServiceKey>>) {
+    pub(crate) fn replace(&self, provider: &ProviderId, missed: HashMap<Identity, ObjectRef<ServiceKey>>) {
         let mut keys = self.lock();
         keys.retain(|_, of| of != provider);
         keys.extend(missed.keys().map(|key| (*key, provider.clone())));
@@ -35,12 +35,12 @@ impl MissingKeys {
     }
 
     /// Whether a key is missing.
-    pub fn contains(&self, key: Identity) -> bool {
+    pub(crate) fn contains(&self, key: Identity) -> bool {
         self.lock().contains_key(&key)
     }
 
     /// Forgets a key after a look-up.
-    pub fn remove(&self, key: Identity) {
+    pub(crate) fn remove(&self, key: Identity) {
         self.lock().remove(&key);
     }
 

@@ -23,7 +23,7 @@ use crate::{
 
 /// The ServiceKeys of all ClusterKeyProviders, by namespace.
 #[derive(Debug, Default)]
-pub struct Seats {
+pub(crate) struct Seats {
     groups: Mutex<HashMap<Group, Row>>,
     wakes: Wakes<ObjectRef<ServiceKey>>,
 }
@@ -73,7 +73,7 @@ impl Row {
 
 /// Whether a ServiceKey has a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seat {
+pub(crate) enum Seat {
     /// It has.
     Taken,
     /// Others were first. It is woken when one of them goes.
@@ -84,12 +84,12 @@ pub enum Seat {
 
 impl Seats {
     /// Returns each waiting ServiceKey that may have a place later.
-    pub fn subscribe(&self) -> impl Stream<Item = ObjectRef<ServiceKey>> + Send + Unpin + use<> {
+    pub(crate) fn subscribe(&self) -> impl Stream<Item = ObjectRef<ServiceKey>> + Send + Unpin + use<> {
         self.wakes.subscribe()
     }
 
     /// Takes in a ServiceKey as the cache shows it.
-    pub fn note(&self, key: &ServiceKey) {
+    pub(crate) fn note(&self, key: &ServiceKey) {
         let Some((group, uid)) = group_of(key) else { return };
         let Some(created) = &key.metadata.creation_timestamp else { return };
         let mut groups = self.groups();
@@ -102,7 +102,7 @@ impl Seats {
     }
 
     /// Removes a ServiceKey.
-    pub fn remove(&self, key: &ServiceKey) {
+    pub(crate) fn remove(&self, key: &ServiceKey) {
         let Some((group, uid)) = group_of(key) else { return };
         let mut groups = self.groups();
         let Some(row) = groups.get_mut(&group) else { return };
@@ -115,7 +115,7 @@ impl Seats {
     }
 
     /// Removes all other ServiceKeys.
-    pub fn retain(&self, exist: &HashSet<Uuid>) {
+    pub(crate) fn retain(&self, exist: &HashSet<Uuid>) {
         let mut woken = Vec::new();
         self.groups().retain(|(_, namespace), row| {
             let gone: Vec<_> = row.known.keys().filter(|uid| !exist.contains(uid)).copied().collect();
@@ -129,7 +129,7 @@ impl Seats {
     }
 
     /// Gives a ServiceKey a place, if there is one for it among so many.
-    pub fn take(&self, provider: &ProviderId, namespace: &str, uid: Uuid, max: usize) -> Seat {
+    pub(crate) fn take(&self, provider: &ProviderId, namespace: &str, uid: Uuid, max: usize) -> Seat {
         let mut groups = self.groups();
         let Some(row) = groups.get_mut(&(provider.clone(), namespace.to_owned())) else {
             return Seat::Unknown;

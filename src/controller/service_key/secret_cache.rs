@@ -21,7 +21,7 @@ use crate::{
 
 /// The newest known metadata of one Secret.
 #[derive(Clone, Debug)]
-pub struct KnownSecret {
+pub(super) struct KnownSecret {
     /// The newest metadata, from the cache or from an own write.
     pub meta: ObjectMeta,
     /// Whether this version holds the entries that its marks describe.
@@ -39,7 +39,7 @@ struct OwnKnowledge {
 
 /// What the process itself knows of Secrets. The watch and the reconciles share it.
 #[derive(Clone, Debug, Default)]
-pub struct OwnWrites(Arc<Mutex<SecretKnowledge>>);
+pub(super) struct OwnWrites(Arc<Mutex<SecretKnowledge>>);
 
 #[derive(Debug, Default)]
 struct SecretKnowledge {
@@ -50,7 +50,7 @@ struct SecretKnowledge {
 
 impl OwnWrites {
     /// Takes in a change that the watch reports, so that knowledge never outlives the Secret.
-    pub fn observe(&self, change: &WatchChange<PartialObjectMeta<Secret>>) {
+    pub(super) fn observe(&self, change: &WatchChange<PartialObjectMeta<Secret>>) {
         let known = &mut *self.lock();
         match change {
             WatchChange::Applied(secret) => known.shown(secret),
@@ -96,24 +96,24 @@ impl SecretKnowledge {
 
 /// The cache of the Secrets' metadata, and the knowledge of own writes.
 #[derive(Clone, Debug)]
-pub struct SecretCache {
+pub(super) struct SecretCache {
     cache: Cache<PartialObjectMeta<Secret>>,
     own: OwnWrites,
 }
 
 impl SecretCache {
     /// A view of the cache that the watch fills.
-    pub const fn new(cache: Cache<PartialObjectMeta<Secret>>, own: OwnWrites) -> Self {
+    pub(super) const fn new(cache: Cache<PartialObjectMeta<Secret>>, own: OwnWrites) -> Self {
         Self { cache, own }
     }
 
     /// Waits for the first fill of the cache.
-    pub async fn ready(&self) {
+    pub(super) async fn ready(&self) {
         self.cache.wait_filled().await;
     }
 
     /// The newest known metadata of one of the operator's Secrets; `None`: it has to be looked up.
-    pub fn get(&self, namespace: &str, name: &str) -> Option<KnownSecret> {
+    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<KnownSecret> {
         // Locked first: what the watch has taken from what we know by then is in the cache already.
         let own = self.own.lock();
         let cached = self.cache.store.get(&ObjectRef::new(name).within(namespace));
@@ -137,13 +137,13 @@ impl SecretCache {
     }
 
     /// Whether the operator has a Secret of this name, as far as the process knows.
-    pub fn contains(&self, namespace: &str, name: &str) -> bool {
+    pub(super) fn contains(&self, namespace: &str, name: &str) -> bool {
         self.cache.store.get(&ObjectRef::new(name).within(namespace)).is_some()
             || self.get(namespace, name).is_some()
     }
 
     /// Remembers a Secret that the operator wrote or read. `verified`: it holds the entries that its marks describe.
-    pub fn remember(&self, meta: &ObjectMeta, verified: bool) {
+    pub(super) fn remember(&self, meta: &ObjectMeta, verified: bool) {
         let key = key_of(meta);
         let version = watch::version_number(meta.resource_version.as_deref());
         let cached = self
@@ -158,7 +158,7 @@ impl SecretCache {
     }
 
     /// Forgets the own knowledge of a Secret: it was wrong, or the Secret is gone.
-    pub fn forget(&self, namespace: &str, name: &str) {
+    pub(super) fn forget(&self, namespace: &str, name: &str) {
         self.own.lock().secrets.remove(&named(namespace, name));
     }
 }
@@ -172,7 +172,7 @@ fn named(namespace: &str, name: &str) -> ObjectRef<Secret> {
 }
 
 /// The ServiceKeys whose Secrets may have changed.
-pub fn owners(
+pub(super) fn owners(
     change: &WatchChange<PartialObjectMeta<Secret>>,
     keys: &Store<ServiceKey>,
 ) -> Vec<ObjectRef<ServiceKey>> {

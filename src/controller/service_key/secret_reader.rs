@@ -14,13 +14,13 @@ use crate::{
 const READS: usize = 8;
 
 /// Places for reads of whole Secrets. A namespace may hold no more of them than stay free.
-pub fn places() -> FairSemaphore {
+pub(crate) fn places() -> FairSemaphore {
     FairSemaphore::leaving_room(READS)
 }
 
 /// Reads whole Secrets of one namespace.
 #[derive(Clone)]
-pub struct SecretReader {
+pub(crate) struct SecretReader {
     api: Api<Secret>,
     lane: Lane,
     places: FairSemaphore,
@@ -28,7 +28,7 @@ pub struct SecretReader {
 
 impl SecretReader {
     /// Reads in this lane, with one of these places.
-    pub const fn new(api: Api<Secret>, lane: Lane, places: FairSemaphore) -> Self {
+    pub(crate) const fn new(api: Api<Secret>, lane: Lane, places: FairSemaphore) -> Self {
         Self { api, lane, places }
     }
 
@@ -36,7 +36,7 @@ impl SecretReader {
     ///
     /// # Errors
     /// When the Kubernetes API fails, or takes too long. `attempt` says in it what was tried.
-    pub async fn read(&self, attempt: &'static str, name: &str) -> Result<Option<HeldSecret>, Error> {
+    pub(crate) async fn read(&self, attempt: &'static str, name: &str) -> Result<Option<HeldSecret>, Error> {
         let _place = self.places.acquire(&self.lane).await;
         Ok(bounded(attempt, self.api.get_opt(name)).await?.map(HeldSecret::from))
     }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 /// The reservations of one scope.
 #[derive(Debug, Default)]
-pub struct SecretReservations(Mutex<HashMap<ObjectRef<Secret>, SecretReservation>>);
+pub(super) struct SecretReservations(Mutex<HashMap<ObjectRef<Secret>, SecretReservation>>);
 
 #[derive(Clone, Debug)]
 struct SecretReservation {
@@ -26,7 +26,13 @@ impl SecretReservations {
     ///
     /// # Errors
     /// The name of the ServiceKey that reserved it first.
-    pub fn reserve(&self, namespace: &str, secret: &str, owner: Uuid, name: &str) -> Result<(), String> {
+    pub(super) fn reserve(
+        &self,
+        namespace: &str,
+        secret: &str,
+        owner: Uuid,
+        name: &str,
+    ) -> Result<(), String> {
         let mut reservations = self.0.lock();
         match reservations.entry(ObjectRef::new(secret).within(namespace)) {
             Entry::Occupied(reserved) if reserved.get().owner != owner => Err(reserved.get().name.clone()),
@@ -39,7 +45,7 @@ impl SecretReservations {
     }
 
     /// Releases the reservation of a ServiceKey.
-    pub fn release(&self, namespace: &str, secret: &str, owner: Uuid) {
+    pub(super) fn release(&self, namespace: &str, secret: &str, owner: Uuid) {
         let mut reservations = self.0.lock();
         if let Entry::Occupied(reserved) = reservations.entry(ObjectRef::new(secret).within(namespace))
             && reserved.get().owner == owner
@@ -49,7 +55,7 @@ impl SecretReservations {
     }
 
     /// Releases the reservations of all other ServiceKeys.
-    pub fn retain(&self, owners: &HashSet<Uuid>) {
+    pub(super) fn retain(&self, owners: &HashSet<Uuid>) {
         let mut reservations = self.0.lock();
         reservations.retain(|_, reservation| owners.contains(&reservation.owner));
     }

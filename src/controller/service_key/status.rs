@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Everything that the status records of keys.
-pub fn read(status: Option<&ServiceKeyStatus>) -> Recorded {
+pub(crate) fn read(status: Option<&ServiceKeyStatus>) -> Recorded {
     let Some(status) = status else { return Recorded::default() };
     Recorded {
         key: status.key.as_ref().and_then(key_record),
@@ -27,17 +27,20 @@ pub fn read(status: Option<&ServiceKeyStatus>) -> Recorded {
 }
 
 /// The UID of the ServiceKey that this one was restored from, if the status names one.
-pub fn former_uid(status: &ServiceKeyStatus) -> Option<Uuid> {
+pub(crate) fn former_uid(status: &ServiceKeyStatus) -> Option<Uuid> {
     Uuid::try_parse(status.former_uid.as_deref()?).ok()
 }
 
 /// The UID that the ids of a ServiceKey's keys follow from.
-pub fn owner_of_keys(key: &ServiceKey) -> Option<Uuid> {
+pub(crate) fn owner_of_keys(key: &ServiceKey) -> Option<Uuid> {
     key.status.as_ref().and_then(former_uid).or_else(|| key.parsed_uid())
 }
 
 /// The condition `Ready`, if it is about this generation of the spec.
-pub fn published_ready(status: Option<&ServiceKeyStatus>, generation: Option<i64>) -> Option<PublishedReady> {
+pub(crate) fn published_ready(
+    status: Option<&ServiceKeyStatus>,
+    generation: Option<i64>,
+) -> Option<PublishedReady> {
     let conditions = &status.filter(|status| status.observed_generation == generation)?.conditions;
     let ready = conditions.iter().find(|condition| condition.type_ == ConditionType::Ready.as_str())?;
     let reason = Reason::ALL.iter().find(|reason| reason.as_str() == ready.reason)?;
@@ -67,7 +70,7 @@ fn operation(operation: &api::OperationStatus) -> Option<Operation> {
 const LONGEST_ID: usize = 1024;
 
 /// Plan ids that may be sent to a broker. They are hints: other writers may have written them.
-pub fn plan_ids(ids: &api::PlanIdsStatus) -> Option<PlanIds> {
+pub(crate) fn plan_ids(ids: &api::PlanIdsStatus) -> Option<PlanIds> {
     let api::PlanIdsStatus { service_id, plan_id } = ids;
     let usable = |id: &String| (1..=LONGEST_ID).contains(&id.len());
     (usable(service_id) && usable(plan_id))
@@ -75,7 +78,7 @@ pub fn plan_ids(ids: &api::PlanIdsStatus) -> Option<PlanIds> {
 }
 
 /// The same ids as the status shows them.
-pub fn shown_plan_ids(ids: &PlanIds) -> api::PlanIdsStatus {
+pub(crate) fn shown_plan_ids(ids: &PlanIds) -> api::PlanIdsStatus {
     let PlanIds { service_id, plan_id } = ids;
     api::PlanIdsStatus { service_id: service_id.clone(), plan_id: plan_id.clone() }
 }
@@ -134,7 +137,7 @@ fn previous_key(key: &api::PreviousKeyStatus) -> Option<PreviousKey> {
 }
 
 /// The parts of a status that are not in the report.
-pub struct StatusContext<'a> {
+pub(crate) struct StatusContext<'a> {
     /// The generation that the reconcile acted on.
     pub generation: Option<i64>,
     /// The name of the Secret.
@@ -148,7 +151,7 @@ pub struct StatusContext<'a> {
 }
 
 /// The status that shows the report. If nothing changed it equals `before`.
-pub fn from_report(
+pub(crate) fn from_report(
     report: &Report,
     before: Option<&ServiceKeyStatus>,
     context: &StatusContext<'_>,
@@ -189,7 +192,7 @@ pub fn from_report(
 
 /// The status of a ServiceKey of which a part can't be read. It keeps the recorded keys, and `Ready` if it was true: the
 /// operator does not find out whether the key still works.
-pub fn from_unread(
+pub(crate) fn from_unread(
     before: Option<&ServiceKeyStatus>,
     problem: &Problem,
     generation: Option<i64>,
@@ -300,7 +303,7 @@ impl Conditions<'_> {
 }
 
 /// A condition; its transition time is that of `before` unless its status changed.
-pub fn condition(
+pub(crate) fn condition(
     before: &[Condition],
     type_: ConditionType,
     holds: bool,

@@ -48,7 +48,7 @@ enum Remembered {
 
 /// The threads for templates, and what is known of them.
 #[derive(Clone)]
-pub struct Templates {
+pub(crate) struct Templates {
     threads: FairSemaphore,
     verdicts: Arc<Mutex<LruCache<Lane, Verdicts>>>,
     deadline: Duration,
@@ -66,7 +66,7 @@ impl Default for Templates {
 
 impl Templates {
     /// The verdict on a layout, where it needs no thread to be found: it has no templates, or was checked before.
-    pub fn known(&self, lane: &Lane, layout: &Layout) -> Option<LayoutVerdict> {
+    pub(crate) fn known(&self, lane: &Lane, layout: &Layout) -> Option<LayoutVerdict> {
         if layout.template.is_empty() { Some(layout.validate()) } else { self.recall(lane, &layout.digest()) }
     }
 
@@ -74,7 +74,7 @@ impl Templates {
     ///
     /// # Errors
     /// The first thing that is wrong with it.
-    pub async fn validate(&self, lane: &Lane, layout: Layout) -> LayoutVerdict {
+    pub(crate) async fn validate(&self, lane: &Lane, layout: Layout) -> LayoutVerdict {
         if let Some(verdict) = self.known(lane, &layout) {
             return verdict;
         }
@@ -90,7 +90,7 @@ impl Templates {
     ///
     /// # Errors
     /// Those of [`Layout::render`], and [`RenderError::TooSlow`].
-    pub async fn render(
+    pub(crate) async fn render(
         &self,
         lane: &Lane,
         layout: Layout,

@@ -13,7 +13,7 @@ const LEVELS: usize = 64;
 
 /// How large a JSON text is, or may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Size {
+pub(crate) struct Size {
     /// Its levels: 0 for a number, 1 for `{}`.
     pub levels: usize,
     /// Its bytes, as the API server writes it.
@@ -23,7 +23,7 @@ pub struct Size {
 }
 
 /// The bound of `spec.parameters` of a ServiceKey, and of all entries together that its `parametersFrom` names.
-pub const PARAMETERS: Size = Size { levels: 32, bytes: 64 << 10, values: 2_000 };
+pub(crate) const PARAMETERS: Size = Size { levels: 32, bytes: 64 << 10, values: 2_000 };
 
 /// The bound of one ServiceKey, KeyProvider or ClusterKeyProvider, without the parts that have a bound of their own. The
 /// `instance` of a ServiceKey and the status have this bound once more each: no other part can push them out.
@@ -61,7 +61,7 @@ const IDENTITY_PARTS: [&str; 9] = [
 
 /// Why a part was left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Excess {
+pub(crate) enum Excess {
     /// It has too many levels.
     Levels,
     /// It has too many bytes.
@@ -76,7 +76,7 @@ pub enum Excess {
 
 /// A part of an object that was left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Omission {
+pub(crate) struct Omission {
     /// The path of the part, such as `spec.parameters`.
     pub path: String,
     /// Why it was left out.
@@ -88,7 +88,7 @@ pub struct Omission {
 impl Omission {
     /// A part of a form that this version of the operator does not know.
     #[must_use]
-    pub fn of_unknown_form(path: &str) -> Self {
+    pub(crate) fn of_unknown_form(path: &str) -> Self {
         Self { path: path.to_owned(), excess: Excess::Form, bound: OWN }
     }
 }
@@ -102,14 +102,14 @@ impl fmt::Display for Omission {
 impl Size {
     /// Measures a text, also one that is not JSON.
     #[must_use]
-    pub fn measure(text: &[u8]) -> Self {
+    pub(crate) fn measure(text: &[u8]) -> Self {
         let extent = extent::measure(text);
         Self { levels: extent.levels(), bytes: text.len(), values: extent.values() }
     }
 
     /// The size of two texts together.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub(crate) fn and(self, other: Self) -> Self {
         Self {
             levels: self.levels.max(other.levels),
             bytes: self.bytes + other.bytes,
@@ -132,7 +132,7 @@ impl Size {
 
     /// What is wrong with a text of this size, for the user who wrote it; `None` where it is within the bound.
     #[must_use]
-    pub fn refusal_by(&self, bound: &Self) -> Option<String> {
+    pub(crate) fn refusal_by(&self, bound: &Self) -> Option<String> {
         self.excess_over(bound).map(|excess| bound.refusal(excess))
     }
 
@@ -153,13 +153,13 @@ impl Size {
 
 /// The parts that were left out of an object: none, unless it exceeds a bound.
 #[must_use]
-pub fn omissions(meta: &ObjectMeta) -> Vec<Omission> {
+pub(crate) fn omissions(meta: &ObjectMeta) -> Vec<Omission> {
     let note = meta.annotations.as_ref().and_then(|annotations| annotations.get(OMITTED));
     note.and_then(|note| serde_json::from_str(note).ok()).unwrap_or_default()
 }
 
 /// Notes on an object that these parts of it were left out too.
-pub fn note_omissions(meta: &mut ObjectMeta, further: Vec<Omission>) -> serde_json::Result<()> {
+pub(crate) fn note_omissions(meta: &mut ObjectMeta, further: Vec<Omission>) -> serde_json::Result<()> {
     let mut omitted = omissions(meta);
     omitted.extend(further);
     meta.annotations.get_or_insert_default().extend([note(&omitted)?]);
@@ -168,7 +168,7 @@ pub fn note_omissions(meta: &mut ObjectMeta, further: Vec<Omission>) -> serde_js
 
 /// The metadata as it may be written, without the note about what was left out.
 #[must_use]
-pub fn without_note(mut meta: ObjectMeta) -> ObjectMeta {
+pub(crate) fn without_note(mut meta: ObjectMeta) -> ObjectMeta {
     meta.annotations.iter_mut().for_each(|annotations| drop(annotations.remove(OMITTED)));
     meta
 }

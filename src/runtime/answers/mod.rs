@@ -30,7 +30,7 @@ use http_body::{Body, Frame};
 use hyper::body::{Buf, Bytes};
 use tower::BoxError;
 
-pub use bounds::{Omission, PARAMETERS, Size, note_omissions, omissions, without_note};
+pub(crate) use bounds::{Omission, PARAMETERS, Size, note_omissions, omissions, without_note};
 
 use super::metrics::ApiRequest;
 use bounds::ObjectBounds;

@@ -75,7 +75,7 @@ pub(super) enum ElectionStep {
 
 /// Why a leader is none any more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Loss {
+pub(crate) enum Loss {
     /// It could not renew in time.
     #[error("the Lease could not be renewed for {} s: is the API server in reach?", .0.as_secs_f32())]
     Overdue(Duration),

@@ -19,13 +19,13 @@ use super::{
 use crate::runtime::{Metrics, words};
 
 /// The name of the Lease.
-pub const LEASE: &str = "servicekey-operator";
+pub(crate) const LEASE: &str = "servicekey-operator";
 /// How long giving up the lead may hold up the end of the process.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Takes part in the election of the replica that works.
 #[derive(Debug)]
-pub struct Election {
+pub(crate) struct Election {
     leases: Api<Lease>,
     candidate: Candidate,
     duration: Duration,
@@ -50,7 +50,13 @@ impl Election {
     /// For the Lease `servicekey-operator` of this namespace, under a name that nobody else has. A lead that is not
     /// renewed lasts for `duration`, in full seconds.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, name: String, duration: Duration, metrics: Metrics) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        namespace: &str,
+        name: String,
+        duration: Duration,
+        metrics: Metrics,
+    ) -> Self {
         let (leads, leadership) = Leadership::pending();
         Self {
             leases: Api::namespaced(client, namespace),
@@ -68,7 +74,7 @@ impl Election {
     ///
     /// # Errors
     /// The lead was lost, and so the work given up. The process should end: others may be at work already.
-    pub async fn govern<W>(mut self, work: impl FnOnce(Leadership) -> W) -> Result<(), Loss>
+    pub(crate) async fn govern<W>(mut self, work: impl FnOnce(Leadership) -> W) -> Result<(), Loss>
     where
         W: Future<Output = ()> + Send + 'static,
     {

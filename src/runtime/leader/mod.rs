@@ -7,6 +7,6 @@ mod election;
 mod leadership;
 mod lease;
 
-pub use candidate::Loss;
-pub use election::{Election, LEASE};
-pub use leadership::Leadership;
+pub(crate) use candidate::Loss;
+pub(crate) use election::{Election, LEASE};
+pub(crate) use leadership::Leadership;

@@ -129,7 +129,7 @@ impl MetricEntry {
 }
 
 /// The kind of the remote side of a provider that does not exist, or says none.
-pub const UNKNOWN_BACKEND: &str = "unknown";
+pub(crate) const UNKNOWN_BACKEND: &str = "unknown";
 
 /// The kind of remote side, which every metric about remote sides has.
 pub(super) const BACKEND: Label = Label {

@@ -20,12 +20,13 @@ use std::{fmt, sync::Arc};
 
 use prometheus_client::encoding::{prometheus_text, text};
 
-pub use catalog::{Exposed, Label, MetricEntry, UNKNOWN_BACKEND, Values};
-pub use keys::{KeyOperation, KeyOutcome};
-pub use kubernetes::ApiRequest;
-pub use queues::QueueMetrics;
-pub use reconciles::ReconcileOutcome;
-pub use state_metrics::{KeyState, ProviderState};
+pub(crate) use catalog::UNKNOWN_BACKEND;
+pub use catalog::{Exposed, Label, MetricEntry, Values};
+pub(crate) use keys::{KeyOperation, KeyOutcome};
+pub(crate) use kubernetes::ApiRequest;
+pub(crate) use queues::QueueMetrics;
+pub(crate) use reconciles::ReconcileOutcome;
+pub(crate) use state_metrics::{KeyState, ProviderState};
 
 use self::{
     catalog::MetricCatalog, keys::Keys, kubernetes::Kubernetes, labels::NamedProviders,

@@ -20,32 +20,32 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub const fn new(status: StatusCode, body: Value) -> Self {
+    pub(super) const fn new(status: StatusCode, body: Value) -> Self {
         Self { status, headers: Vec::new(), body }
     }
 
     /// An error as the specification shapes it (section Service Broker Errors).
-    pub fn error(status: StatusCode, description: impl Into<String>) -> Self {
+    pub(super) fn error(status: StatusCode, description: impl Into<String>) -> Self {
         Self::new(status, json!({ "description": description.into() }))
     }
 
     /// 410 with an empty object: what is asked for is not there, or not there any more.
-    pub fn gone() -> Self {
+    pub(super) fn gone() -> Self {
         Self::new(StatusCode::GONE, json!({}))
     }
 
-    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    pub fn into_response(self) -> Response<Body> {
+    pub(super) fn into_response(self) -> Response<Body> {
         let body = Body::from(self.body.to_string());
         self.into_response_of(body)
     }
 
     /// A response with this answer's status and headers, and its JSON on its own way.
-    pub fn into_response_of(self, body: Body) -> Response<Body> {
+    pub(super) fn into_response_of(self, body: Body) -> Response<Body> {
         let challenge = (self.status == StatusCode::UNAUTHORIZED)
             .then_some((WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"fake broker\"")));
         let mut response = response(self.status, "application/json", body);
@@ -64,13 +64,13 @@ pub(super) struct Refusal {
 
 impl Refusal {
     /// The caller broke a rule.
-    pub fn breach(rule: Rule, status: StatusCode, detail: impl Into<String>) -> Self {
+    pub(super) fn breach(rule: Rule, status: StatusCode, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         Self { answer: Answer::error(status, detail.clone()), breach: Some((rule, detail)) }
     }
 
     /// [`Self::breach`] with 400, the specification's answer to whatever is malformed.
-    pub fn bad_request(rule: Rule, detail: impl Into<String>) -> Self {
+    pub(super) fn bad_request(rule: Rule, detail: impl Into<String>) -> Self {
         Self::breach(rule, StatusCode::BAD_REQUEST, detail)
     }
 }

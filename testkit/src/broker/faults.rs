@@ -153,16 +153,16 @@ impl Injection {
 pub(super) struct Script(Vec<Injection>);
 
 impl Script {
-    pub fn add(&mut self, injection: Injection) {
+    pub(super) fn add(&mut self, injection: Injection) {
         self.0.push(injection);
     }
 
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.0.clear();
     }
 
     /// The fault that this call meets, which is used up by it.
-    pub fn take(&mut self, target: &Target) -> Option<Injection> {
+    pub(super) fn take(&mut self, target: &Target) -> Option<Injection> {
         let injection = self.0.iter_mut().find(|injection| injection.meets(target))?;
         injection.met += 1;
         if let Some(left) = &mut injection.left {
@@ -172,7 +172,7 @@ impl Script {
     }
 
     /// The faults that no call has met at all.
-    pub fn unmet(&self) -> Vec<Injection> {
+    pub(super) fn unmet(&self) -> Vec<Injection> {
         self.0.iter().filter(|injection| injection.met == 0).cloned().collect()
     }
 }

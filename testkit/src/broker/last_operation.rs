@@ -37,7 +37,7 @@ pub(super) enum Task {
 }
 
 impl Task {
-    pub const fn work(&self) -> Work {
+    pub(super) const fn work(&self) -> Work {
         match self {
             Self::Bind(_) => Work::Bind,
             Self::Unbind => Work::Unbind,
@@ -74,7 +74,7 @@ pub(super) struct LastOperations {
 
 impl LastOperations {
     /// Begins an operation, which takes the place of one that has ended, and gives the 202 that says so.
-    pub fn begin(&mut self, key: &Key, task: Task, pace: Pace) -> Answer {
+    pub(super) fn begin(&mut self, key: &Key, task: Task, pace: Pace) -> Answer {
         self.begun += 1;
         let begun = LastOperation {
             number: self.begun,
@@ -92,36 +92,36 @@ impl LastOperations {
     }
 
     /// The task that is under way for a binding of this id, with its instance.
-    pub fn task(&self, id: Uuid) -> Option<(&Task, &Key)> {
+    pub(super) fn task(&self, id: Uuid) -> Option<(&Task, &Key)> {
         self.by_binding.get(&id).filter(|last| last.end.is_none()).map(|last| (&last.task, &last.key))
     }
 
     /// The 202 again that an operation was begun with.
-    pub fn accepted_again(&self, id: Uuid) -> Option<Answer> {
+    pub(super) fn accepted_again(&self, id: Uuid) -> Option<Answer> {
         self.by_binding.get(&id).map(LastOperation::accepted)
     }
 
     /// Everything that is under way, oldest first.
-    pub fn under_way(&self) -> Vec<UnderWay> {
+    pub(super) fn under_way(&self) -> Vec<UnderWay> {
         let mut open: Vec<_> = self.by_binding.values().filter(|last| last.end.is_none()).collect();
         open.sort_by_key(|last| last.number);
         open.into_iter().map(LastOperation::under_way).collect()
     }
 
     /// Records the end of what is under way.
-    pub fn end(&mut self, id: Uuid, end: End) {
+    pub(super) fn end(&mut self, id: Uuid, end: End) {
         if let Some(last) = self.by_binding.get_mut(&id) {
             last.end = Some(end);
         }
     }
 
     /// Forgets the operation on a binding to which something was done at once.
-    pub fn forget(&mut self, id: Uuid) {
+    pub(super) fn forget(&mut self, id: Uuid) {
         self.by_binding.remove(&id);
     }
 
     /// Checks a poll against what is, or was last, under way.
-    pub fn check_poll(&self, key: &Key, token: Option<&str>) -> Result<(), Refusal> {
+    pub(super) fn check_poll(&self, key: &Key, token: Option<&str>) -> Result<(), Refusal> {
         let Some(last) = self.of(key) else {
             let detail = format!("no operation on binding `{}` is under way", key.id);
             return Err(Refusal::breach(Rule::UnderWay, StatusCode::NOT_FOUND, detail));
@@ -137,14 +137,14 @@ impl LastOperations {
     }
 
     /// Counts a poll; says whether the operation is to end with it.
-    pub fn count_poll(&mut self, key: &Key) -> bool {
+    pub(super) fn count_poll(&mut self, key: &Key) -> bool {
         let Some(last) = self.by_binding.get_mut(&key.id) else { return false };
         last.polls += 1;
         last.end.is_none() && last.pace.polls.is_some_and(|in_progress| last.polls > in_progress)
     }
 
     /// What a poll is told.
-    pub fn report(&mut self, key: &Key) -> Answer {
+    pub(super) fn report(&mut self, key: &Key) -> Answer {
         match self.by_binding.get_mut(&key.id) {
             Some(last) => last.report(),
             None => Answer::error(StatusCode::NOT_FOUND, "there is no operation"),

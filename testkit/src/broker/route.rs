@@ -32,7 +32,7 @@ pub(super) struct Target {
 
 impl Target {
     /// Reads the raw path. The path is split before it is decoded, so that an encoded `/` stays part of an id.
-    pub fn read(method: &Method, path: &str) -> Self {
+    pub(super) fn read(method: &Method, path: &str) -> Self {
         let unknown = Self { route: Route::Unknown, instance: None, binding: None };
         let decoded: Result<Vec<_>, _> =
             path.split('/').map(|segment| percent_decode_str(segment).decode_utf8()).collect();

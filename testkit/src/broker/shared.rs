@@ -44,7 +44,7 @@ pub(super) struct Inner {
 }
 
 impl Shared {
-    pub fn new(
+    pub(super) fn new(
         login: Login,
         demands: Demands,
         state: State,
@@ -68,24 +68,24 @@ impl Shared {
     }
 
     /// Reads without telling anybody.
-    pub fn look(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn look(&self) -> MutexGuard<'_, Inner> {
         // No code panics while it holds the lock but a recipe of a test's own, and that test is failing then.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes something, and tells who waits for changes.
-    pub fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
         let result = change(&mut self.look());
         self.changed.send_replace(());
         result
     }
 
-    pub fn changes(&self) -> watch::Receiver<()> {
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
     /// Records a call that came in, and gives its place in the record.
-    pub fn arrived(&self, request: &Request, method: hyper::Method) -> usize {
+    pub(super) fn arrived(&self, request: &Request, method: hyper::Method) -> usize {
         let text = |name| request.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let call = Call {
             method,
@@ -106,7 +106,7 @@ impl Shared {
     }
 
     /// Records the status that a call is answered with, just before it is sent.
-    pub fn answered(&self, call: usize, status: u16) {
+    pub(super) fn answered(&self, call: usize, status: u16) {
         self.change(|inner| {
             if let Some(call) = inner.calls.get_mut(call) {
                 call.status = Some(status);
@@ -115,7 +115,7 @@ impl Shared {
     }
 
     /// Waits at every gate that holds this route at this moment.
-    pub async fn pass(&self, route: Route, moment: Moment) -> Result<(), Cut> {
+    pub(super) async fn pass(&self, route: Route, moment: Moment) -> Result<(), Cut> {
         let bars = self.look().gates.on_the_way(moment, |held| *held == route);
         for bar in bars {
             bar.pass().await?;
@@ -126,7 +126,7 @@ impl Shared {
 
 impl Inner {
     /// Records what a refused call did wrong, if anything, and gives the answer to it.
-    pub fn refuse(&mut self, call: usize, refusal: Refusal) -> Answer {
+    pub(super) fn refuse(&mut self, call: usize, refusal: Refusal) -> Answer {
         let Refusal { answer, breach } = refusal;
         if let Some((rule, detail)) = breach
             && !self.tolerated.contains(&rule)
@@ -137,7 +137,7 @@ impl Inner {
     }
 
     /// Counts a call against the limit.
-    pub fn within_limit(&self) -> Result<(), Refusal> {
+    pub(super) fn within_limit(&self) -> Result<(), Refusal> {
         if self.limit.as_ref().is_none_or(|limit| limit.check().is_ok()) {
             return Ok(());
         }
@@ -149,7 +149,7 @@ impl Inner {
 
     /// Carries out what is late, in the order in which it was asked for, unless that is impossible by now. It is
     /// nobody's fault then: it was judged when it came in. Says how much was carried out.
-    pub fn release_late(&mut self) -> usize {
+    pub(super) fn release_late(&mut self) -> usize {
         let late = std::mem::take(&mut self.late);
         late.iter().filter(|operation| self.carry_out_late(operation)).count()
     }
@@ -163,7 +163,7 @@ impl Inner {
     }
 
     /// Everything that a clean test leaves empty, one line each.
-    pub fn complaints(&self) -> Vec<String> {
+    pub(super) fn complaints(&self) -> Vec<String> {
         let unmet = self.script.unmet();
         let unmet = unmet.iter().map(|Injection { fault, .. }| format!("no call met the fault {fault:?}"));
         let late = self.late.iter().map(|_| "a late call was never released".to_owned());

@@ -42,76 +42,76 @@ impl ApiError {
         Self { status, code, title, detail: detail.into() }
     }
 
-    pub fn invalid_auth_token() -> Self {
+    pub(super) fn invalid_auth_token() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, 1000, "CF-InvalidAuthToken", "Invalid Auth Token")
     }
 
-    pub fn parse_error() -> Self {
+    pub(super) fn parse_error() -> Self {
         let detail = "Request invalid due to parse error: invalid request body";
         Self::new(StatusCode::BAD_REQUEST, 1001, "CF-MessageParseError", detail)
     }
 
-    pub fn unknown_request() -> Self {
+    pub(super) fn unknown_request() -> Self {
         Self::new(StatusCode::NOT_FOUND, 10000, "CF-NotFound", "Unknown request")
     }
 
-    pub fn not_authenticated() -> Self {
+    pub(super) fn not_authenticated() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, 10002, "CF-NotAuthenticated", "Authentication error")
     }
 
-    pub fn not_authorized() -> Self {
+    pub(super) fn not_authorized() -> Self {
         let detail = "You are not authorized to perform the requested action";
         Self::new(StatusCode::FORBIDDEN, 10003, "CF-NotAuthorized", detail)
     }
 
-    pub fn bad_query_parameter(detail: &str) -> Self {
+    pub(super) fn bad_query_parameter(detail: &str) -> Self {
         let detail = format!("The query parameter is invalid: {detail}");
         Self::new(StatusCode::BAD_REQUEST, 10005, "CF-BadQueryParameter", detail)
     }
 
-    pub fn unprocessable(detail: impl Into<String>) -> Self {
+    pub(super) fn unprocessable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, 10008, "CF-UnprocessableEntity", detail)
     }
 
     /// What a job says that its broker let down; `operation` is `bind` or `unbind`.
-    pub fn unable_to_perform(operation: &str, detail: &str) -> Self {
+    pub(super) fn unable_to_perform(operation: &str, detail: &str) -> Self {
         let detail = format!("{operation} could not be completed: {detail}");
         Self::new(StatusCode::BAD_REQUEST, 10009, "CF-UnableToPerform", detail)
     }
 
-    pub fn resource_not_found(detail: impl Into<String>) -> Self {
+    pub(super) fn resource_not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, 10010, "CF-ResourceNotFound", detail)
     }
 
     /// What a Korifi says of a name that is taken.
-    pub fn not_unique(instance: &str, name: &str) -> Self {
+    pub(super) fn not_unique(instance: &str, name: &str) -> Self {
         let detail = format!(
             "Service binding already exists: App:  Service Instance: {instance} Service Binding: {name}"
         );
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, 10016, "CF-UniquenessError", detail)
     }
 
-    pub fn rate_limit_exceeded() -> Self {
+    pub(super) fn rate_limit_exceeded() -> Self {
         let detail = "Rate Limit Exceeded";
         Self::new(StatusCode::TOO_MANY_REQUESTS, 10013, "CF-RateLimitExceeded", detail)
     }
 
-    pub fn service_unavailable(detail: impl Into<String>) -> Self {
+    pub(super) fn service_unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, 10015, "CF-ServiceUnavailable", detail)
     }
 
-    pub fn shown(&self) -> Value {
+    pub(super) fn shown(&self) -> Value {
         json!({ "code": self.code, "title": self.title, "detail": self.detail })
     }
 }
 
 impl Refusal {
-    pub fn bad_query(rule: Rule, detail: impl Into<String>) -> Self {
+    pub(crate) fn bad_query(rule: Rule, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         Self::breach(rule, ApiError::bad_query_parameter(&detail), detail)
     }
 
-    pub fn unprocessable(rule: Rule, detail: impl Into<String>) -> Self {
+    pub(crate) fn unprocessable(rule: Rule, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         Self::breach(rule, ApiError::unprocessable(detail.clone()), detail)
     }

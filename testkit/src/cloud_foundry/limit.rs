@@ -34,12 +34,12 @@ pub(super) struct Meter {
 
 impl Meter {
     /// Changes the limit, and opens a new window.
-    pub fn change(&mut self, limit: Option<RateLimit>) {
+    pub(super) fn change(&mut self, limit: Option<RateLimit>) {
         *self = Self { limit, ..Self::default() };
     }
 
     /// Counts a request; gives the headers for the answer, or the answer.
-    pub fn count(&mut self) -> Result<Vec<Header>, Answer> {
+    pub(super) fn count(&mut self) -> Result<Vec<Header>, Answer> {
         let Some(RateLimit { requests, window }) = self.limit else { return Ok(Vec::new()) };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         if now.as_secs() >= self.reset {

@@ -28,7 +28,7 @@ fn maybe_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Changes, D::
 
 impl Metadata {
     /// Says everything that the API has against it, in its own words.
-    pub fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         let labels = self.labels.iter().flat_map(|(key, value)| {
             let key = key_error(key).map(|error| format!("Metadata label key error: {error}"));
             let value = value.as_deref().and_then(label_value_error);

@@ -29,7 +29,7 @@ pub(super) enum Operation {
 
 impl Operation {
     /// What is asked of a list.
-    pub const fn list(&self) -> Option<&ListQuery> {
+    pub(super) const fn list(&self) -> Option<&ListQuery> {
         match self {
             Self::Organizations(query) | Self::Spaces(query) | Self::Instances(query) | Self::Keys(query) => {
                 Some(query)

@@ -95,7 +95,7 @@ pub(super) enum OrderBy {
 
 impl ListQuery {
     /// Reads the query of a call.
-    pub fn read(uri: &Uri, route: Route) -> Result<Self, Refusal> {
+    pub(super) fn read(uri: &Uri, route: Route) -> Result<Self, Refusal> {
         let schema = Schema::of(route);
         let pairs = reading::query(uri, &schema.names()).map_err(bad)?;
         let mut query = Self {
@@ -115,11 +115,11 @@ impl ListQuery {
     }
 
     /// Whether the filter of this name, if there is one, lets this value through.
-    pub fn admits(&self, filter: &str, value: &str) -> bool {
+    pub(super) fn admits(&self, filter: &str, value: &str) -> bool {
         self.filters.get(filter).is_none_or(|values| values.iter().any(|wanted| wanted == value))
     }
 
-    pub fn includes(&self, resource: &str) -> bool {
+    pub(super) fn includes(&self, resource: &str) -> bool {
         self.includes.iter().any(|included| included == resource)
     }
 

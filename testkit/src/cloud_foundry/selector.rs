@@ -19,7 +19,7 @@ enum Requirement {
 
 impl Selector {
     /// Reads a selector; the error says what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut tokens = tokens(text)?.into_iter().peekable();
         let mut requirements = vec![Requirement::parse(&mut tokens)?];
         while let Some(token) = tokens.next() {
@@ -31,7 +31,7 @@ impl Selector {
         Ok(Self(requirements))
     }
 
-    pub fn selects(&self, labels: &Labels) -> bool {
+    pub(super) fn selects(&self, labels: &Labels) -> bool {
         self.0.iter().all(|requirement| requirement.is_met_by(labels))
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct CloudFoundry {
 }
 
 impl CloudFoundry {
-    pub fn new(uaa: Uaa, state: State, look_ups: Option<usize>) -> Self {
+    pub(super) fn new(uaa: Uaa, state: State, look_ups: Option<usize>) -> Self {
         Self { uaa, state, meter: Meter::default(), look_ups }
     }
 

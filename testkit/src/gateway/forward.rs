@@ -40,11 +40,11 @@ enum Broken {
 }
 
 impl Way {
-    pub fn to(client: Client) -> Self {
+    pub(super) fn to(client: Client) -> Self {
         Self { client, gates: Mutex::new(Gates::none()) }
     }
 
-    pub fn bar(&self, requests: Requests, moment: Moment) -> Gate {
+    pub(super) fn bar(&self, requests: Requests, moment: Moment) -> Gate {
         // No code panics while it holds the lock.
         self.gates.lock().unwrap_or_else(PoisonError::into_inner).add(requests, moment)
     }

@@ -67,13 +67,13 @@ fn transaction() -> Value {
 
 impl Refusal {
     /// The caller sent what it must not send.
-    pub fn bad_request(route: Route, rule: Rule, detail: impl Into<String>) -> Self {
+    pub(crate) fn bad_request(route: Route, rule: Rule, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         Self::breach(rule, refused(route.door(), StatusCode::BAD_REQUEST, "ValidationError", &detail), detail)
     }
 
     /// The caller may not do this.
-    pub fn forbidden(route: Route) -> Self {
+    pub(crate) fn forbidden(route: Route) -> Self {
         Self::blameless(match route.door() {
             Door::Iam => {
                 let message = "You are not authorized to use this API";
@@ -86,7 +86,7 @@ impl Refusal {
     }
 
     /// There is nothing of this id, which is nobody's fault.
-    pub fn not_found(route: Route, what: &str, id: &str) -> Self {
+    pub(crate) fn not_found(route: Route, what: &str, id: &str) -> Self {
         Self::blameless(match route.door() {
             Door::Iam => {
                 iam(StatusCode::NOT_FOUND, "not_found", &format!("The {what} cannot be found: {id}"))

@@ -21,25 +21,25 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub const fn new(status: StatusCode, body: Value) -> Self {
+    pub(crate) const fn new(status: StatusCode, body: Value) -> Self {
         Self { status, headers: Vec::new(), body: Some(body) }
     }
 
-    pub const fn ok(body: Value) -> Self {
+    pub(crate) const fn ok(body: Value) -> Self {
         Self::new(StatusCode::OK, body)
     }
 
     /// A status without a body.
-    pub const fn bare(status: StatusCode) -> Self {
+    pub(crate) const fn bare(status: StatusCode) -> Self {
         Self { status, headers: Vec::new(), body: None }
     }
 
-    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    pub fn into_response(self) -> Response<Body> {
+    pub(crate) fn into_response(self) -> Response<Body> {
         let body = self.body.map(|body| body.to_string()).unwrap_or_default();
         let mut response = response(self.status, "application/json; charset=utf-8", body.into());
         set_headers(&mut response, self.headers);
@@ -71,12 +71,12 @@ pub(crate) struct Refusal<R> {
 
 impl<R> Refusal<R> {
     /// The caller broke a rule.
-    pub fn breach(rule: R, answer: impl Into<Answer>, detail: impl Into<String>) -> Self {
+    pub(crate) fn breach(rule: R, answer: impl Into<Answer>, detail: impl Into<String>) -> Self {
         Self { answer: answer.into(), breach: Some((rule, detail.into())) }
     }
 
     /// A refusal that is nobody's fault.
-    pub fn blameless(answer: impl Into<Answer>) -> Self {
+    pub(crate) fn blameless(answer: impl Into<Answer>) -> Self {
         Self { answer: answer.into(), breach: None }
     }
 }

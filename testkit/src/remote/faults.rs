@@ -170,20 +170,20 @@ pub(super) enum Ending {
 pub(crate) struct Script<R>(Vec<Injection<R>>);
 
 impl<R: Copy + Eq> Script<R> {
-    pub const fn empty() -> Self {
+    pub(crate) const fn empty() -> Self {
         Self(Vec::new())
     }
 
-    pub fn add(&mut self, injection: Injection<R>) {
+    pub(crate) fn add(&mut self, injection: Injection<R>) {
         self.0.push(injection);
     }
 
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 
     /// The fault that this call meets, which is used up by it.
-    pub fn take(&mut self, target: &Target<R>, name: Option<&str>) -> Option<Injection<R>> {
+    pub(crate) fn take(&mut self, target: &Target<R>, name: Option<&str>) -> Option<Injection<R>> {
         let injection = self.0.iter_mut().find(|injection| injection.meets(target, name))?;
         injection.met += 1;
         if let Some(left) = &mut injection.left {
@@ -193,7 +193,7 @@ impl<R: Copy + Eq> Script<R> {
     }
 
     /// The faults that no call has met at all.
-    pub fn unmet(&self) -> impl Iterator<Item = &Fault> {
+    pub(crate) fn unmet(&self) -> impl Iterator<Item = &Fault> {
         self.0.iter().filter(|injection| injection.met == 0).map(|injection| &injection.fault)
     }
 }

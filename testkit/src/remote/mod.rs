@@ -17,6 +17,6 @@ pub(crate) use call::{Host, Request, Target};
 pub use faults::{Fault, Injection};
 pub(crate) use go_client::Sources;
 pub use go_client::{GoClient, GoClientError};
-pub use record::{Call, Violation};
+pub(crate) use record::{Call, Violation};
 pub(crate) use shared::{Admission, Inner, Shared, Side};
 pub(crate) use tokens::{Tokens, Worth};

@@ -86,7 +86,7 @@ pub(crate) struct Inner<S: Side> {
 }
 
 impl<S: Side> Shared<S> {
-    pub fn new(side: S, tolerated: Vec<S::Rule>, limit: Option<NonZeroU32>) -> Self {
+    pub(crate) fn new(side: S, tolerated: Vec<S::Rule>, limit: Option<NonZeroU32>) -> Self {
         let inner = Inner {
             side,
             script: Script::empty(),
@@ -101,20 +101,20 @@ impl<S: Side> Shared<S> {
     }
 
     /// Reads without telling anybody.
-    pub fn look(&self) -> MutexGuard<'_, Inner<S>> {
+    pub(crate) fn look(&self) -> MutexGuard<'_, Inner<S>> {
         // No code panics while it holds the lock but a recipe of a test's own, and that test is failing then.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes something, and tells who waits for changes.
-    pub fn change<T>(&self, change: impl FnOnce(&mut Inner<S>) -> T) -> T {
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Inner<S>) -> T) -> T {
         let result = change(&mut self.look());
         self.changed.send_replace(());
         result
     }
 
     /// Waits until what is read is as it should be, and gives it.
-    pub async fn wait<T: Debug>(
+    pub(crate) async fn wait<T: Debug>(
         &self,
         read: impl Fn(&Inner<S>) -> Vec<T>,
         met: impl Fn(&[T]) -> bool,
@@ -134,14 +134,14 @@ impl<S: Side> Shared<S> {
     }
 
     /// Waits until so many calls wait for their release.
-    pub async fn wait_for_late(&self, count: usize) -> Result<(), WaitError> {
+    pub(crate) async fn wait_for_late(&self, count: usize) -> Result<(), WaitError> {
         self.wait(|inner| inner.late.iter().map(|(call, _)| *call).collect(), |late| late.len() >= count)
             .await
             .map(drop)
     }
 
     /// Records a call that came in, and gives its place in the record.
-    pub fn arrived(&self, request: &Request<S::Route>, method: Method) -> usize {
+    pub(crate) fn arrived(&self, request: &Request<S::Route>, method: Method) -> usize {
         let route = request.target.route;
         let shown = request.body.as_ref().filter(|_| !S::is_secret(route));
         let call = Call {
@@ -161,7 +161,7 @@ impl<S: Side> Shared<S> {
     }
 
     /// Records the status that a call is answered with, just before it is sent.
-    pub fn answered(&self, call: usize, status: u16) {
+    pub(crate) fn answered(&self, call: usize, status: u16) {
         self.change(|inner| {
             if let Some(call) = inner.calls.get_mut(call) {
                 call.status = Some(status);
@@ -170,7 +170,7 @@ impl<S: Side> Shared<S> {
     }
 
     /// Waits at every gate that holds this route at this moment.
-    pub async fn pass(&self, route: S::Route, moment: Moment) -> Result<(), Cut> {
+    pub(crate) async fn pass(&self, route: S::Route, moment: Moment) -> Result<(), Cut> {
         let bars = self.look().gates.on_the_way(moment, |held| *held == route);
         for bar in bars {
             bar.pass().await?;
@@ -181,7 +181,7 @@ impl<S: Side> Shared<S> {
     /// Fails where [`Inner::complaints`] has something to say.
     #[track_caller]
     #[expect(clippy::panic, reason = "an assertion, for tests: they fail by panicking")]
-    pub fn assert_clean(&self) {
+    pub(crate) fn assert_clean(&self) {
         let complaints = self.look().complaints();
         if !complaints.is_empty() {
             panic!("the fake {} complains:\n  {}", S::NAME, complaints.join("\n  "));
@@ -191,7 +191,7 @@ impl<S: Side> Shared<S> {
 
 impl<S: Side> Inner<S> {
     /// Admits a call, or gives the answer to it; the headers are for whatever it is answered with.
-    pub fn admit(
+    pub(crate) fn admit(
         &mut self,
         request: &Request<S::Route>,
         number: usize,
@@ -226,13 +226,13 @@ impl<S: Side> Inner<S> {
     }
 
     /// Carries out what is asked for.
-    pub fn carry_out(&mut self, admitted: &S::Admitted, call: usize) -> Answer {
+    pub(crate) fn carry_out(&mut self, admitted: &S::Admitted, call: usize) -> Answer {
         self.side.carry_out(admitted).unwrap_or_else(|refusal| self.refuse(call, refusal))
     }
 
     /// Carries out what is late, in the order in which it was asked for; says how much of it had an effect. What is
     /// impossible by now is nobody's fault.
-    pub fn release_late(&mut self) -> usize {
+    pub(crate) fn release_late(&mut self) -> usize {
         let late = std::mem::take(&mut self.late);
         late.iter().filter(|(call, admitted)| self.carry_out(admitted, *call).status.is_success()).count()
     }

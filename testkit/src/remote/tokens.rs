@@ -42,7 +42,7 @@ impl Tokens {
     /// Makes an access token that is good for this time.
     ///
     /// It has the shape of a JWT, with these claims, its id and its times; the signature is nobody's.
-    pub fn issue(&mut self, login: &str, lifetime: Duration, claims: &Map<String, Value>) -> String {
+    pub(crate) fn issue(&mut self, login: &str, lifetime: Duration, claims: &Map<String, Value>) -> String {
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut claims = claims.clone();
         claims.insert("jti".into(), Uuid::new_v4().simple().to_string().into());
@@ -59,14 +59,14 @@ impl Tokens {
         token
     }
 
-    pub fn issue_refresh(&mut self, login: &str) -> String {
+    pub(crate) fn issue_refresh(&mut self, login: &str) -> String {
         let token = format!("{}-r", Uuid::new_v4().simple());
         self.refresh.insert(token.clone(), login.to_owned());
         self.all.push(token.clone());
         token
     }
 
-    pub fn worth(&self, token: &str) -> Worth {
+    pub(crate) fn worth(&self, token: &str) -> Worth {
         match self.access.get(token) {
             None => Worth::Unknown,
             Some(access) if access.revoked => Worth::Revoked,
@@ -76,27 +76,27 @@ impl Tokens {
     }
 
     /// The login of a refresh token.
-    pub fn refreshed(&self, token: &str) -> Option<String> {
+    pub(crate) fn refreshed(&self, token: &str) -> Option<String> {
         self.refresh.get(token).cloned()
     }
 
-    pub fn use_up(&mut self, refresh: &str) {
+    pub(crate) fn use_up(&mut self, refresh: &str) {
         self.refresh.remove(refresh);
     }
 
-    pub fn revoke_access(&mut self) {
+    pub(crate) fn revoke_access(&mut self) {
         self.access.values_mut().for_each(|access| access.revoked = true);
     }
 
-    pub fn revoke_refresh(&mut self) {
+    pub(crate) fn revoke_refresh(&mut self) {
         self.refresh.clear();
     }
 
-    pub fn revoke_refresh_of(&mut self, login: &str) {
+    pub(crate) fn revoke_refresh_of(&mut self, login: &str) {
         self.refresh.retain(|_, owner| owner != login);
     }
 
-    pub fn all(&self) -> Vec<String> {
+    pub(crate) fn all(&self) -> Vec<String> {
         self.all.clone()
     }
 }

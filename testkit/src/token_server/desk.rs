@@ -48,7 +48,7 @@ pub(super) struct Inner {
 }
 
 impl Desk {
-    pub fn new(terms: Terms, expires_in: Option<u64>, tolerated: Vec<GrantRule>) -> Self {
+    pub(super) fn new(terms: Terms, expires_in: Option<u64>, tolerated: Vec<GrantRule>) -> Self {
         let inner = Inner {
             terms,
             expires_in,
@@ -61,7 +61,7 @@ impl Desk {
         Self { tokens: IssuedTokens::default(), granted: watch::Sender::new(0), inner: Mutex::new(inner) }
     }
 
-    pub fn open(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn open(&self) -> MutexGuard<'_, Inner> {
         // No code panics while it holds the lock.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -42,20 +42,20 @@ pub(super) struct Script {
 type Met = bool;
 
 impl Script {
-    pub fn add(&mut self, fault: TokenFault) {
+    pub(super) fn add(&mut self, fault: TokenFault) {
         self.next.push_back(fault);
     }
 
-    pub fn add_forever(&mut self, fault: TokenFault) {
+    pub(super) fn add_forever(&mut self, fault: TokenFault) {
         self.forever = Some((fault, false));
     }
 
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
     /// The fault that the next request meets.
-    pub fn take(&mut self) -> Option<TokenFault> {
+    pub(super) fn take(&mut self) -> Option<TokenFault> {
         self.next.pop_front().or_else(|| {
             let (fault, met) = self.forever.as_mut()?;
             *met = true;
@@ -64,7 +64,7 @@ impl Script {
     }
 
     /// The faults that no request has met.
-    pub fn unmet(&self) -> impl Iterator<Item = &TokenFault> {
+    pub(super) fn unmet(&self) -> impl Iterator<Item = &TokenFault> {
         let forever = self.forever.iter().filter(|(_, met)| !met).map(|(fault, _)| fault);
         self.next.iter().chain(forever)
     }

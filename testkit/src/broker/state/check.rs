@@ -13,7 +13,7 @@ use super::{
 
 impl State {
     /// Checks an operation against what exists; changes nothing.
-    pub fn check(&self, operation: &Operation) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, operation: &Operation) -> Result<(), Refusal> {
         match operation {
             Operation::Catalog => Ok(()),
             Operation::FetchInstance { instance } => match self.placed(instance) {

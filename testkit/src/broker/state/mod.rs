@@ -38,7 +38,7 @@ struct Stored {
 }
 
 impl State {
-    pub fn new(
+    pub(super) fn new(
         catalog: Catalog,
         recipe: CredentialsRecipe,
         pace: Pace,
@@ -59,29 +59,29 @@ impl State {
     }
 
     /// The living bindings, oldest first.
-    pub fn bindings(&self) -> Vec<Binding> {
+    pub(super) fn bindings(&self) -> Vec<Binding> {
         let mut bindings: Vec<_> = self.bindings.values().map(|stored| stored.binding.clone()).collect();
         bindings.sort_by_key(|binding| binding.number);
         bindings
     }
 
-    pub fn binding(&self, id: Uuid) -> Option<&Binding> {
+    pub(super) fn binding(&self, id: Uuid) -> Option<&Binding> {
         self.bindings.get(&id).map(|stored| &stored.binding)
     }
 
     /// Removes a binding without anybody asking over the wire; says whether it was there.
-    pub fn forget(&mut self, id: Uuid) -> bool {
+    pub(super) fn forget(&mut self, id: Uuid) -> bool {
         self.bindings.remove(&id).is_some()
     }
 
     /// Removes an instance and all its bindings; says whether it was there.
-    pub fn forget_instance(&mut self, id: &str) -> bool {
+    pub(super) fn forget_instance(&mut self, id: &str) -> bool {
         self.bindings.retain(|_, stored| stored.binding.instance != id);
         self.instances.remove(id).is_some()
     }
 
     /// Renames a plan, for its instances too; returns whether it was there.
-    pub fn rename_plan(&mut self, offering: &str, plan: &str, name: &str) -> bool {
+    pub(super) fn rename_plan(&mut self, offering: &str, plan: &str, name: &str) -> bool {
         let Some(found) = self.catalog.plan_mut(offering, plan) else { return false };
         name.clone_into(&mut found.name);
         for instance in self.instances.values_mut() {
@@ -93,19 +93,19 @@ impl State {
     }
 
     /// Takes a plan out of the catalog; says whether it was there.
-    pub fn withdraw_plan(&mut self, offering: &str, plan: &str) -> bool {
+    pub(super) fn withdraw_plan(&mut self, offering: &str, plan: &str) -> bool {
         self.catalog.remove_plan(offering, plan)
     }
 
     /// Gives a plan another id; says whether it was there.
-    pub fn change_plan_id(&mut self, offering: &str, plan: &str, id: &str) -> bool {
+    pub(super) fn change_plan_id(&mut self, offering: &str, plan: &str, id: &str) -> bool {
         let Some(found) = self.catalog.plan_mut(offering, plan) else { return false };
         id.clone_into(&mut found.id);
         true
     }
 
     /// Moves an instance to another plan of its offering; says whether both are there.
-    pub fn move_instance(&mut self, id: &str, plan: &str) -> bool {
+    pub(super) fn move_instance(&mut self, id: &str, plan: &str) -> bool {
         let Some(instance) = self.instances.get_mut(id) else { return false };
         let is_there = self.catalog.find(&instance.offering).is_some_and(|found| found.find(plan).is_some());
         if is_there {
@@ -115,12 +115,12 @@ impl State {
     }
 
     /// Knows bindings by the present plan of their instance, and not by the plan of their bind.
-    pub const fn go_by_instances(&mut self) {
+    pub(super) const fn go_by_instances(&mut self) {
         self.goes_by_instances = true;
     }
 
     /// Carries out an operation that passed [`Self::check`].
-    pub fn apply(&mut self, operation: &Operation) -> Answer {
+    pub(super) fn apply(&mut self, operation: &Operation) -> Answer {
         match operation {
             Operation::Catalog => Answer::new(StatusCode::OK, json!(self.catalog)),
             Operation::FetchInstance { instance } => match self.placed(instance) {

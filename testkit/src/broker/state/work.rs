@@ -13,17 +13,17 @@ use super::{
 
 impl State {
     /// From now on work takes this long; what is under way keeps its pace.
-    pub fn change_pace(&mut self, pace: Pace) {
+    pub(crate) fn change_pace(&mut self, pace: Pace) {
         self.pace = pace;
     }
 
     /// Everything that is under way, oldest first.
-    pub fn under_way(&self) -> Vec<UnderWay> {
+    pub(crate) fn under_way(&self) -> Vec<UnderWay> {
         self.last_operations.under_way()
     }
 
     /// Lets what is under way for this binding succeed; says whether there was something.
-    pub fn finish(&mut self, id: Uuid) -> bool {
+    pub(crate) fn finish(&mut self, id: Uuid) -> bool {
         let Some((task, key)) = self.last_operations.task(id) else { return false };
         let (task, key) = (task.clone(), key.clone());
         let end = match task {
@@ -41,7 +41,7 @@ impl State {
     }
 
     /// Lets what is under way for this binding fail; says whether there was something.
-    pub fn fail(&mut self, id: Uuid, description: String) -> bool {
+    pub(crate) fn fail(&mut self, id: Uuid, description: String) -> bool {
         let found = self.last_operations.task(id).is_some();
         self.last_operations.end(id, End::Failed(description));
         found
@@ -49,7 +49,7 @@ impl State {
 
     /// Lets the bind that is under way for this binding fail, and leaves what it has made so far; says whether
     /// there was one.
-    pub fn fail_with_orphan(&mut self, id: Uuid, description: String) -> bool {
+    pub(crate) fn fail_with_orphan(&mut self, id: Uuid, description: String) -> bool {
         let Some((Task::Bind(wish), key)) = self.last_operations.task(id) else { return false };
         let (wish, key) = (wish.clone(), key.clone());
         self.make(&key, &wish, Standing::Orphan);

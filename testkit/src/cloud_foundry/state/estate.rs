@@ -43,19 +43,19 @@ impl State {
     }
 
     /// The GUID of the first instance of this name, or of this GUID.
-    pub fn instance_guid(&self, name: &str) -> Option<String> {
+    pub(crate) fn instance_guid(&self, name: &str) -> Option<String> {
         let known = |place: &Place<'_>| place.instance.name == name || place.instance.guid == name;
         self.instances().find(known).map(|place| place.instance.guid.clone())
     }
 
     /// Begins or ends an operation on an instance; says whether the instance is there.
-    pub fn set_operation(&mut self, name: &str, operation: InstanceOperation) -> bool {
+    pub(crate) fn set_operation(&mut self, name: &str, operation: InstanceOperation) -> bool {
         let found = self.instance_mut(name);
         found.map(|instance| instance.operation = operation).is_some()
     }
 
     /// Removes an instance and all its keys; says whether it was there.
-    pub fn forget_instance(&mut self, name: &str) -> bool {
+    pub(crate) fn forget_instance(&mut self, name: &str) -> bool {
         let Some(guid) = self.instance_guid(name) else { return false };
         let keys: Vec<_> = self.keys.values().filter(|stored| stored.key.instance == guid).collect();
         let keys: Vec<_> = keys.into_iter().map(|stored| stored.key.guid.clone()).collect();

@@ -78,7 +78,7 @@ impl State {
     }
 
     /// Forgets jobs, as those are that are old.
-    pub fn forget_jobs(&mut self, jobs: &[String]) {
+    pub(crate) fn forget_jobs(&mut self, jobs: &[String]) {
         self.jobs.retain(|guid, _| !jobs.contains(guid));
     }
 

@@ -151,7 +151,12 @@ impl State {
 
     /// Makes a key without anybody asking over the wire, as `cf create-service-key` does; nothing where the instance
     /// is unknown.
-    pub fn add_key(&mut self, instance: &str, name: &str, labels: BTreeMap<String, String>) -> Option<Key> {
+    pub(crate) fn add_key(
+        &mut self,
+        instance: &str,
+        name: &str,
+        labels: BTreeMap<String, String>,
+    ) -> Option<Key> {
         let instance = self.instance_guid(instance)?;
         let instance_name = self.place(&instance)?.instance.name.clone();
         let guid = self.insert(&instance, name, labels, BTreeMap::new(), Map::new());
@@ -162,7 +167,11 @@ impl State {
         Some(stored.key.clone())
     }
 
-    pub fn annotate(&mut self, guid: &str, annotations: impl Iterator<Item = (String, String)>) -> bool {
+    pub(crate) fn annotate(
+        &mut self,
+        guid: &str,
+        annotations: impl Iterator<Item = (String, String)>,
+    ) -> bool {
         let stored = self.stored_mut(guid);
         stored.map(|stored| stored.key.annotations.extend(annotations)).is_some()
     }
@@ -240,7 +249,7 @@ impl State {
     }
 
     /// The key of this name.
-    pub fn named(&self, instance: &str, name: &str) -> Option<&Key> {
+    pub(crate) fn named(&self, instance: &str, name: &str) -> Option<&Key> {
         self.keys.values().map(|stored| &stored.key).find(|key| key.instance == instance && key.name == name)
     }
 

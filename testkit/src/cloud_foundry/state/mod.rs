@@ -68,7 +68,7 @@ struct Place<'a> {
 type Answered = Result<Answer, ApiError>;
 
 impl State {
-    pub fn new(
+    pub(super) fn new(
         api: String,
         uaa: String,
         organizations: Vec<Organization>,
@@ -95,7 +95,7 @@ impl State {
     }
 
     /// Carries out what anybody may ask for.
-    pub fn apply_openly(&self, operation: &Operation) -> Answer {
+    pub(super) fn apply_openly(&self, operation: &Operation) -> Answer {
         match operation {
             Operation::Root => Answer::ok(self.root()),
             Operation::ApiRoot => Answer::ok(self.api_root()),
@@ -104,7 +104,7 @@ impl State {
     }
 
     /// Carries out what somebody asks for.
-    pub fn apply(&mut self, operation: &Operation, session: &Session) -> Answer {
+    pub(super) fn apply(&mut self, operation: &Operation, session: &Session) -> Answer {
         if let Err(error) = self.check_results(operation) {
             return error.into();
         }
@@ -136,16 +136,16 @@ impl State {
     }
 
     /// The keys that are there, oldest first.
-    pub fn keys(&self) -> Vec<Key> {
+    pub(super) fn keys(&self) -> Vec<Key> {
         self.keys.values().map(|stored| stored.key.clone()).collect()
     }
 
-    pub fn key(&self, guid: &str) -> Option<&Key> {
+    pub(super) fn key(&self, guid: &str) -> Option<&Key> {
         self.stored(guid).map(|stored| &stored.key)
     }
 
     /// Everything that is under way, oldest first.
-    pub fn under_way(&self) -> Vec<UnderWay> {
+    pub(super) fn under_way(&self) -> Vec<UnderWay> {
         let mut open: Vec<_> = self.keys.values().filter_map(Stored::under_way).collect();
         open.sort_by_key(|(since, _)| *since);
         open.into_iter().map(|(_, open)| open).collect()

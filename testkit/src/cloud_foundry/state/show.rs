@@ -13,7 +13,7 @@ const THEN: &str = "2020-03-10T15:49:29Z";
 
 impl State {
     /// `GET /`.
-    pub fn root(&self) -> Value {
+    pub(crate) fn root(&self) -> Value {
         let link = |href: String| json!({ "href": href });
         if self.korifi {
             return self.root_of_korifi();

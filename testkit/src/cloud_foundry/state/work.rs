@@ -27,7 +27,7 @@ pub(super) struct Effort {
 }
 
 impl Effort {
-    pub fn new(work: Work, pace: Pace, job: String, overtaken: Vec<String>) -> Self {
+    pub(super) fn new(work: Work, pace: Pace, job: String, overtaken: Vec<String>) -> Self {
         let since = Timestamp::now();
         Self { work, pace, looks: 0, started: false, jobs: vec![job], overtaken, since }
     }
@@ -122,7 +122,7 @@ impl State {
     }
 
     /// Lets the job of what is under way with a key fail, and leaves the key as it is; says whether something was.
-    pub fn fail_job(&mut self, guid: &str, detail: &str) -> bool {
+    pub(crate) fn fail_job(&mut self, guid: &str, detail: &str) -> bool {
         let Some((work, jobs)) = self.abandon(guid) else { return false };
         self.advance(&jobs, &Stage::Failed(ApiError::unable_to_perform(work.of_the_broker(), detail)));
         true
@@ -130,7 +130,7 @@ impl State {
 
     /// Takes what is under way with a key away from its worker: neither the key nor the jobs change any more. Gives the
     /// jobs.
-    pub fn abandon(&mut self, guid: &str) -> Option<(Work, Vec<String>)> {
+    pub(crate) fn abandon(&mut self, guid: &str) -> Option<(Work, Vec<String>)> {
         let effort = self.stored_mut(guid)?.effort.take()?;
         if !effort.overtaken.is_empty() {
             let overtaken = Effort::new(Work::Create, effort.pace, String::new(), Vec::new());
@@ -141,7 +141,7 @@ impl State {
     }
 
     /// Lets what is under way with a key succeed; says whether something was.
-    pub fn finish(&mut self, guid: &str) -> bool {
+    pub(crate) fn finish(&mut self, guid: &str) -> bool {
         let Some(effort) = self.stored_mut(guid).and_then(|stored| stored.effort.take()) else {
             return false;
         };
@@ -171,7 +171,7 @@ impl State {
     }
 
     /// Lets what is under way with a key fail; says whether something was.
-    pub fn fail(&mut self, guid: &str, detail: &str) -> bool {
+    pub(crate) fn fail(&mut self, guid: &str, detail: &str) -> bool {
         let Some(stored) = self.stored_mut(guid) else { return false };
         let Some(effort) = stored.effort.take() else { return false };
         stored.set(effort.work, OperationState::Failed, detail);
@@ -182,7 +182,7 @@ impl State {
     }
 
     /// Removes a key without anybody asking over the wire; says whether it was there.
-    pub fn forget(&mut self, guid: &str) -> bool {
+    pub(crate) fn forget(&mut self, guid: &str) -> bool {
         let Some(stored) = self.remove(guid) else { return false };
         if let Some(effort) = stored.effort {
             let end = match effort.work {

@@ -79,7 +79,7 @@ impl Login {
 
 impl Access {
     /// The role in a space of this name.
-    pub fn role_in(&self, space: &str) -> Role {
+    pub(crate) fn role_in(&self, space: &str) -> Role {
         let here = self.spaces.is_empty() || self.spaces.iter().any(|name| name == space);
         if here { self.role } else { Role::None }
     }

@@ -67,13 +67,13 @@ pub(super) struct Uaa {
 }
 
 impl Uaa {
-    pub fn new(logins: Vec<Login>, lifetime: Duration, refresh_tokens: RefreshTokens) -> Self {
+    pub(super) fn new(logins: Vec<Login>, lifetime: Duration, refresh_tokens: RefreshTokens) -> Self {
         let (tokens, assertions, granted) = (Tokens::default(), HashMap::new(), HashMap::new());
         Self { logins, tokens, assertions, lifetime, refresh_tokens, granted, failures: HashMap::new() }
     }
 
     /// Whose token a call of the Cloud Controller shows.
-    pub fn session(&self, headers: &HeaderMap) -> Result<Session, Refusal> {
+    pub(super) fn session(&self, headers: &HeaderMap) -> Result<Session, Refusal> {
         let breach = |error: ApiError, detail: &str| Refusal::breach(Rule::Authorization, error, detail);
         if !headers.contains_key(AUTHORIZATION) {
             return Err(breach(ApiError::not_authenticated(), "there is no token"));
@@ -95,7 +95,7 @@ impl Uaa {
     }
 
     /// Gives tokens to whom they are due.
-    pub fn grant(&mut self, request: &GrantRequest) -> Result<Answer, Refusal> {
+    pub(super) fn grant(&mut self, request: &GrantRequest) -> Result<Answer, Refusal> {
         let grant = request.grant();
         self.check_client(&request.client, grant)?;
         let login = match &request.asked {
@@ -208,54 +208,54 @@ impl Uaa {
 /// What the test does to the UAA.
 impl Uaa {
     /// How often a user showed a wrong password.
-    pub fn failures(&self, name: &str) -> usize {
+    pub(super) fn failures(&self, name: &str) -> usize {
         self.failures.get(name).map_or(0, Vec::len)
     }
 
     /// Lets a user be one who showed wrong passwords.
-    pub fn lock(&mut self, name: &str) {
+    pub(super) fn lock(&mut self, name: &str) {
         self.failures.insert(name.to_owned(), vec![Instant::now(); WRONG_PASSWORDS]);
     }
 
     /// How many tokens were handed out for this.
-    pub fn granted(&self, grant: Grant) -> usize {
+    pub(super) fn granted(&self, grant: Grant) -> usize {
         self.granted.get(&grant).copied().unwrap_or_default()
     }
 
     /// Every access token and refresh token so far.
-    pub fn handed_out(&self) -> Vec<String> {
+    pub(super) fn handed_out(&self) -> Vec<String> {
         self.tokens.all()
     }
 
-    pub fn issue(&mut self, login: &str) -> String {
+    pub(super) fn issue(&mut self, login: &str) -> String {
         self.tokens.issue(login, self.lifetime, &claims(login))
     }
 
     /// Makes an assertion that stands for a user. It has the shape of a JWT.
-    pub fn assert(&mut self, user: &str) -> String {
+    pub(super) fn assert(&mut self, user: &str) -> String {
         // Any unique text in that shape will do.
         let assertion = Tokens::default().issue(user, self.lifetime, &claims(user));
         self.assertions.insert(assertion.clone(), user.to_owned());
         assertion
     }
 
-    pub fn revoke_access(&mut self) {
+    pub(super) fn revoke_access(&mut self) {
         self.tokens.revoke_access();
     }
 
-    pub fn revoke_refresh(&mut self) {
+    pub(super) fn revoke_refresh(&mut self) {
         self.tokens.revoke_refresh();
     }
 
     /// As the UAA does it, a new secret ends the refresh tokens; access tokens are good until they expire.
-    pub fn change_secret(&mut self, name: &str, secret: String) {
+    pub(super) fn change_secret(&mut self, name: &str, secret: String) {
         if let Some(login) = self.logins.iter_mut().find(|login| login.name == name) {
             login.secret = secret;
         }
         self.tokens.revoke_refresh_of(name);
     }
 
-    pub fn change_role(&mut self, name: &str, role: Role) {
+    pub(super) fn change_role(&mut self, name: &str, role: Role) {
         if let Some(login) = self.logins.iter_mut().find(|login| login.name == name) {
             login.access.role = role;
         }

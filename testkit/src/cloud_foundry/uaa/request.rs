@@ -60,7 +60,7 @@ pub(in super::super) enum Asked {
 
 impl GrantRequest {
     /// Reads a request; `login_hint` may be in the query or in the form, and everything else in the form.
-    pub fn read(uri: &Uri, headers: &HeaderMap, body: Option<&[u8]>) -> Result<Self, Refusal> {
+    pub(crate) fn read(uri: &Uri, headers: &HeaderMap, body: Option<&[u8]>) -> Result<Self, Refusal> {
         let mut form = form(uri, headers, body)?;
         let client = client(headers, &mut form)?;
         let mut take = |name: &str| {
@@ -84,7 +84,7 @@ impl GrantRequest {
         Ok(Self { client, asked })
     }
 
-    pub const fn grant(&self) -> Grant {
+    pub(crate) const fn grant(&self) -> Grant {
         match self.asked {
             Asked::Password { .. } => Grant::Password,
             Asked::ClientCredentials => Grant::ClientCredentials,

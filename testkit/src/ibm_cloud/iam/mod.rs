@@ -41,12 +41,12 @@ pub(super) struct Iam {
 }
 
 impl Iam {
-    pub fn new(account: String, logins: Vec<Login>, lifetime: Duration) -> Self {
+    pub(super) fn new(account: String, logins: Vec<Login>, lifetime: Duration) -> Self {
         Self { account, logins, tokens: Tokens::default(), lifetime, granted: HashMap::new() }
     }
 
     /// Whose token a call shows.
-    pub fn session(&self, route: Route, headers: &HeaderMap) -> Result<Session, Refusal> {
+    pub(super) fn session(&self, route: Route, headers: &HeaderMap) -> Result<Session, Refusal> {
         let breach = |rule, detail: &str| Refusal::breach(rule, unauthorized(route, detail), detail);
         let token = bearer(headers).ok_or_else(|| breach(Rule::Authorization, "there is no bearer token"))?;
         match self.tokens.worth(token) {
@@ -65,7 +65,7 @@ impl Iam {
     }
 
     /// Gives a token to whom it is due.
-    pub fn grant(&mut self, request: &GrantRequest) -> Result<Answer, Refusal> {
+    pub(super) fn grant(&mut self, request: &GrantRequest) -> Result<Answer, Refusal> {
         let refuse = |code: &str, message: &str| {
             Refusal::breach(Rule::Secret, no_token(StatusCode::BAD_REQUEST, code, message), message)
         };
@@ -127,36 +127,36 @@ impl Iam {
 /// What the test does to IAM.
 impl Iam {
     /// How many tokens were handed out for this.
-    pub fn granted(&self, grant: Grant) -> usize {
+    pub(super) fn granted(&self, grant: Grant) -> usize {
         self.granted.get(&grant).copied().unwrap_or_default()
     }
 
     /// What IAM calls somebody.
-    pub fn iam_id(&self, login: &str) -> Option<String> {
+    pub(super) fn iam_id(&self, login: &str) -> Option<String> {
         self.find(login).map(Login::iam_id)
     }
 
     /// Every token so far.
-    pub fn handed_out(&self) -> Vec<String> {
+    pub(super) fn handed_out(&self) -> Vec<String> {
         self.tokens.all()
     }
 
-    pub fn issue(&mut self, login: &str) -> String {
+    pub(super) fn issue(&mut self, login: &str) -> String {
         let claims = self.claims(login);
         self.tokens.issue(login, self.lifetime, &claims)
     }
 
-    pub fn revoke(&mut self) {
+    pub(super) fn revoke(&mut self) {
         self.tokens.revoke_access();
     }
 
-    pub fn change_secret(&mut self, name: &str, secret: String) {
+    pub(super) fn change_secret(&mut self, name: &str, secret: String) {
         if let Some(login) = self.logins.iter_mut().find(|login| login.name == name) {
             login.secret = secret;
         }
     }
 
-    pub fn change_access(&mut self, name: &str, access: Access) {
+    pub(super) fn change_access(&mut self, name: &str, access: Access) {
         if let Some(login) = self.logins.iter_mut().find(|login| login.name == name) {
             login.access = access;
         }

@@ -40,7 +40,7 @@ pub(in super::super) enum Profile {
 
 impl GrantRequest {
     /// Reads a request.
-    pub fn read(headers: &HeaderMap, body: Option<&[u8]>) -> Result<Self, Refusal> {
+    pub(crate) fn read(headers: &HeaderMap, body: Option<&[u8]>) -> Result<Self, Refusal> {
         let mut form = reading::form(headers, body, &PARAMETERS).map_err(malformed)?;
         if form.remove("response_type").is_some_and(|kind| kind != "cloud_iam") {
             return Err(malformed("`response_type` is cloud_iam".into()));
@@ -68,7 +68,7 @@ impl GrantRequest {
         }
     }
 
-    pub const fn grant(&self) -> Grant {
+    pub(crate) const fn grant(&self) -> Grant {
         match self {
             Self::ApiKey(_) => Grant::ApiKey,
             Self::ComputeResource { .. } => Grant::ComputeResource,

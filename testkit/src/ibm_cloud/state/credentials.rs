@@ -82,7 +82,7 @@ impl State {
     }
 
     /// What the keys of an auditing instance are about, also once they are deleted.
-    pub fn service_key(&self, instance: &str) -> Option<String> {
+    pub(crate) fn service_key(&self, instance: &str) -> Option<String> {
         self.service_keys.get(self.instance_named(instance)?.guid()).cloned()
     }
 }

@@ -70,7 +70,7 @@ impl State {
     }
 
     /// The instance of this name.
-    pub fn instance_named(&self, name: &str) -> Option<&Instance> {
+    pub(crate) fn instance_named(&self, name: &str) -> Option<&Instance> {
         self.instances.iter().find(|instance| instance.name == name)
     }
 
@@ -79,7 +79,7 @@ impl State {
     }
 
     /// Deletes an instance and its keys without anybody asking over the wire; says whether it was there.
-    pub fn remove_instance(&mut self, name: &str) -> bool {
+    pub(crate) fn remove_instance(&mut self, name: &str) -> bool {
         let found = self.instances.iter_mut().find(|instance| instance.name == name);
         let Some(instance) = found else { return false };
         instance.state = InstanceState::Removed;
@@ -91,7 +91,7 @@ impl State {
     }
 
     /// Removes every trace of an instance and its keys; says whether it was there.
-    pub fn forget_instance(&mut self, name: &str) -> bool {
+    pub(crate) fn forget_instance(&mut self, name: &str) -> bool {
         let Some(place) = self.instances.iter().position(|instance| instance.name == name) else {
             return false;
         };

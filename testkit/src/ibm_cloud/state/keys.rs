@@ -71,7 +71,7 @@ impl State {
     }
 
     /// What is wrong with a request for a key that is answered all the same.
-    pub fn reproach_to_role(&self, wish: &KeyWish) -> Option<String> {
+    pub(crate) fn reproach_to_role(&self, wish: &KeyWish) -> Option<String> {
         let instance = self.instance(&wish.source).filter(|instance| instance.has_roles())?;
         let service = &instance.service;
         wish.role.is_none().then(|| format!("no role is named, and the service `{service}` has roles"))
@@ -213,12 +213,12 @@ impl State {
 /// What the test sees of keys, and does to them.
 impl State {
     /// Every key, oldest first, those included that were deleted.
-    pub fn keys(&self) -> Vec<Key> {
+    pub(crate) fn keys(&self) -> Vec<Key> {
         self.keys.values().map(|stored| stored.thing.clone()).collect()
     }
 
     /// The GUID of a living key that is bound to a service ID.
-    pub fn bound_to(&self, service_id: &str) -> Option<String> {
+    pub(crate) fn bound_to(&self, service_id: &str) -> Option<String> {
         let crn = &self.service_ids.values().find(|stored| stored.thing.id == service_id)?.thing.crn;
         let mut keys = self.keys.values().map(|stored| &stored.thing);
         keys.find(|key| !key.removed && key.service_id() == Some(crn)).map(|key| key.guid.clone())
@@ -226,7 +226,7 @@ impl State {
 
     /// Makes a key without anybody asking over the wire, as `ibmcloud resource service-key-create` does; nothing where
     /// the instance is unknown.
-    pub fn add_key(&mut self, instance: &str, name: &str, role: Option<&str>) -> Option<Key> {
+    pub(crate) fn add_key(&mut self, instance: &str, name: &str, role: Option<&str>) -> Option<Key> {
         let instance = self.instance_named(instance)?.clone();
         let usual = instance.has_roles().then_some(USUAL_ROLE);
         let role = self.role_of(&instance, role.or(usual)).ok()?;
@@ -235,7 +235,7 @@ impl State {
     }
 
     /// Deletes a key without anybody asking over the wire; says whether it lived.
-    pub fn forget_key(&mut self, guid: &str) -> bool {
+    pub(crate) fn forget_key(&mut self, guid: &str) -> bool {
         let Some(stored) = self.stored_key_mut(guid).filter(|stored| !stored.thing.removed) else {
             return false;
         };

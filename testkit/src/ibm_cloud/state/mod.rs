@@ -77,7 +77,12 @@ impl<T> Stored<T> {
 type Answered = Result<Answer, Refusal>;
 
 impl State {
-    pub fn new(account: String, instances: Vec<Instance>, recipe: CredentialsRecipe, quirks: Quirks) -> Self {
+    pub(super) fn new(
+        account: String,
+        instances: Vec<Instance>,
+        recipe: CredentialsRecipe,
+        quirks: Quirks,
+    ) -> Self {
         Self {
             account,
             instances,
@@ -94,7 +99,7 @@ impl State {
     }
 
     /// Carries out what somebody asks for.
-    pub fn apply(&mut self, operation: &Operation, session: &Session) -> Answered {
+    pub(super) fn apply(&mut self, operation: &Operation, session: &Session) -> Answered {
         match operation {
             Operation::Token(_) => Err(Refusal::forbidden(Route::Token)),
             Operation::ServiceIds(query) => self.list_service_ids(query, session),

@@ -46,7 +46,7 @@ pub(super) struct Page<T> {
 
 impl Pages {
     /// What a query asks for. As the documentation has it, everything but the token is ignored where there is one.
-    pub fn read(
+    pub(super) fn read(
         &self,
         route: Route,
         list: &str,
@@ -75,7 +75,12 @@ impl Pages {
     }
 
     /// The page that is asked for, of things with their numbers in ascending order.
-    pub fn turn<T>(&mut self, list: &str, asked: Asked, things: impl Iterator<Item = (u64, T)>) -> Page<T> {
+    pub(super) fn turn<T>(
+        &mut self,
+        list: &str,
+        asked: Asked,
+        things: impl Iterator<Item = (u64, T)>,
+    ) -> Page<T> {
         let limit = asked.limit;
         let mut left: Vec<(u64, T)> = things.skip_while(|(number, _)| *number <= asked.after).collect();
         let rest = left.split_off(limit.min(left.len()));
@@ -91,7 +96,7 @@ impl Pages {
 
 impl Asked {
     /// Whether the filter of this name, if there is one, lets this value through.
-    pub fn admits(&self, filter: &str, value: &str) -> bool {
+    pub(super) fn admits(&self, filter: &str, value: &str) -> bool {
         self.filters.get(filter).is_none_or(|wanted| wanted == value)
     }
 }

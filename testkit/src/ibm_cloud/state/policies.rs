@@ -165,12 +165,12 @@ impl State {
 /// What the test sees of policies, and does to them.
 impl State {
     /// Every policy, oldest first.
-    pub fn policies(&self) -> Vec<Policy> {
+    pub(crate) fn policies(&self) -> Vec<Policy> {
         self.policies.values().map(|stored| stored.thing.clone()).collect()
     }
 
     /// Deletes a policy; says whether it was there.
-    pub fn forget_policy(&mut self, id: &str) -> bool {
+    pub(crate) fn forget_policy(&mut self, id: &str) -> bool {
         let before = self.policies.len();
         self.policies.retain(|_, stored| stored.thing.id != id);
         self.policies.len() < before

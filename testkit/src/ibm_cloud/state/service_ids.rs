@@ -114,18 +114,18 @@ impl State {
 /// What the test sees of service IDs, and does to them.
 impl State {
     /// Every service ID, oldest first.
-    pub fn service_ids(&self) -> Vec<ServiceId> {
+    pub(crate) fn service_ids(&self) -> Vec<ServiceId> {
         self.service_ids.values().map(|stored| stored.thing.clone()).collect()
     }
 
     /// Makes a service ID without anybody asking over the wire.
-    pub fn add_service_id(&mut self, name: &str) -> ServiceId {
+    pub(crate) fn add_service_id(&mut self, name: &str) -> ServiceId {
         let number = self.insert_service_id(name, "", "IBMid-somebody");
         self.service_ids[&number].thing.clone()
     }
 
     /// Deletes a service ID; says whether it was there.
-    pub fn forget_service_id(&mut self, id: &str) -> bool {
+    pub(crate) fn forget_service_id(&mut self, id: &str) -> bool {
         let found = self.service_ids.iter().find(|(_, stored)| stored.thing.id == id);
         let Some((number, iam_id)) = found.map(|(number, stored)| (*number, stored.thing.iam_id.clone()))
         else {
