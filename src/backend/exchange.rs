@@ -149,7 +149,6 @@ pub(super) enum Authorization {
     None,
     /// The same header for every call.
     Header(HeaderValue),
-    /// A token that expires.
     Tokens(Arc<Tokens>),
 }
 

@@ -99,11 +99,9 @@ pub(crate) struct Owner {
 pub(crate) enum KeyRole {
     /// This one, by name or id.
     Named(String),
-    /// None at all.
     None,
     /// `Reader`. Where the service has no roles of its own, the key gets none, unless this limit, in words, forbids that.
     Default {
-        /// The limit.
         limit: Option<String>,
     },
 }
@@ -406,11 +404,9 @@ pub(crate) enum Bound {
 /// The answer to a request to revoke a key.
 #[derive(Clone, Debug)]
 pub(crate) enum Unbound {
-    /// The key is gone.
     Gone,
     /// The key is gone, and this of its credentials remains valid, in words for the user.
     GoneExcept(&'static str),
-    /// There was no key.
     Absent,
     /// The remote side is revoking it.
     Accepted(Accepted),
@@ -432,7 +428,6 @@ pub(crate) struct Accepted {
 /// How far the remote side is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// It is at work.
     Running {
         /// What it says about it.
         said: Option<String>,
@@ -441,7 +436,6 @@ pub(crate) enum Progress {
     },
     /// It did what it was asked to do.
     Succeeded,
-    /// It gave up.
     Failed {
         /// What it says about it.
         said: String,

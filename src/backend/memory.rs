@@ -73,7 +73,6 @@ pub(crate) struct HeldMemory {
 /// A thing that is kept as long as there is room for it. It may be gone at any time.
 pub struct Kept<T>(Arc<Mutex<Option<(HeldMemory, T)>>>);
 
-/// Has a holding dropped.
 type GiveUp = Arc<dyn Fn() + Send + Sync>;
 
 /// Why there is no room.
@@ -82,7 +81,6 @@ pub enum NoRoom {
     /// The share is used up.
     #[error("{share} has used its limit of {} MiB for answers; retrying later", .limit / MIB)]
     Share {
-        /// Its name.
         share: String,
         /// In bytes.
         limit: usize,
@@ -91,10 +89,7 @@ pub enum NoRoom {
     #[error(
         "the operator has used its memory for answers, and no other holder makes room for {share}; retrying later"
     )]
-    Budget {
-        /// The share's name.
-        share: String,
-    },
+    Budget { share: String },
 }
 
 #[derive(Debug)]

@@ -49,9 +49,7 @@ use crate::lifecycle::{Identity, MarkedKey, Sequence};
 /// One remote side, logged in and ready to be asked for keys.
 #[derive(Debug)]
 pub(crate) enum Backend {
-    /// An Open Service Broker.
     OpenServiceBroker(Box<Broker>),
-    /// A Cloud Foundry.
     CloudFoundry(Box<CloudFoundry>),
     /// An account of IBM Cloud.
     IbmCloud(Box<IbmCloud>),

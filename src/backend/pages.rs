@@ -92,7 +92,6 @@ impl Weight for MarkedKey {
 
 /// A call whose answer is a list.
 pub(super) trait Lists: Send {
-    /// Its pages.
     type Pages<'a>: PagedList + Send
     where
         Self: 'a;

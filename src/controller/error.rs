@@ -16,18 +16,13 @@ pub(super) enum Error {
     /// The Kubernetes API answered with an error, or not at all.
     #[error("the Kubernetes API could not {attempt}: {}", words(source.as_ref()))]
     Kube {
-        /// What was tried.
         attempt: &'static str,
-        /// What came back.
         #[source]
         source: Box<kube::Error>,
     },
     /// The Kubernetes API did not answer in time.
     #[error("the Kubernetes API did not {attempt} within {} s", PATIENCE.as_secs())]
-    Timeout {
-        /// What was tried.
-        attempt: &'static str,
-    },
+    Timeout { attempt: &'static str },
     /// Somebody wrote the object in between; the change wakes us again.
     #[error("the object changed meanwhile")]
     Outdated,

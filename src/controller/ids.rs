@@ -10,7 +10,6 @@ use crate::{
     fair::Lane,
 };
 
-/// Which provider is meant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ProviderId {
     /// The namespace of a KeyProvider; `None` for a ClusterKeyProvider.

@@ -28,7 +28,6 @@ pub(super) struct QueuePlace {
 /// What came of an attempt to get a place without waiting.
 #[derive(Debug)]
 pub(super) enum QueueEntry {
-    /// There was one.
     Free(QueuePlace),
     /// It has to be waited for.
     Taken,

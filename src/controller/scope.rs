@@ -5,9 +5,7 @@ use kube::{Api, Client, Resource, core::NamespaceResourceScope};
 /// The namespaces that one set of watches covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// All of them.
     Cluster,
-    /// One.
     Namespace(String),
 }
 

@@ -28,7 +28,6 @@ const LOADING: usize = 16;
 /// more places than stay free.
 const CHECKING: usize = 64;
 
-/// What all reconciles share.
 #[derive(Clone)]
 pub(super) struct Shared {
     pub client: Client,

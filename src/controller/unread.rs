@@ -100,9 +100,7 @@ impl Watched for ClusterKeyProvider {
 /// An object as it came from the API server. One that can't be read must not keep others from being read.
 #[derive(Clone, Debug)]
 pub(super) enum Received<K> {
-    /// It could be read.
     Readable(K),
-    /// It could not.
     UnreadObject(Box<Unreadable<K>>),
 }
 

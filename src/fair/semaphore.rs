@@ -78,7 +78,6 @@ pub(crate) struct FairPermit {
 pub(crate) enum NoPermit {
     /// The caller would have to wait.
     Busy,
-    /// The semaphore is closed.
     Closed,
 }
 

@@ -27,9 +27,7 @@ pub enum Allowance {
     Everything,
     /// What a provider that several namespaces share says.
     Shared {
-        /// The provider, in words.
         provider: String,
-        /// All its rules.
         rules: Arc<[NamespaceRule]>,
         /// The one that applies, where one does.
         applies: Option<usize>,

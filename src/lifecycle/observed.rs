@@ -91,7 +91,6 @@ pub enum PlanView {
     NotNeeded,
     /// The catalog, or the instance, has to be read first.
     Unknown,
-    /// These are its ids.
     Known(PlanIds),
 }
 
@@ -261,7 +260,6 @@ impl<K> SecretView<K> {
 /// Whether the provider that the ServiceKey names can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ProviderView {
-    /// It can.
     Available,
     /// It can, but not on behalf of this ServiceKey any more, for this reason: only to revoke what it has.
     Closed(Problem),

@@ -18,9 +18,7 @@ const CLOSE_LOOK: Duration = Duration::from_millis(500);
 /// What the remote side does by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RemoteOperation {
-    /// It makes a key.
     Bind,
-    /// It revokes one.
     Unbind,
 }
 
@@ -44,7 +42,6 @@ pub struct Operation {
 /// What is done about a key that may exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OperationKind {
-    /// It is made.
     Bind,
     /// An answer was lost: what may have been made is revoked before it is tried again.
     CleanUp,

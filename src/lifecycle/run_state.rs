@@ -102,7 +102,6 @@ pub enum Answer {
     Issued(KeyRecord),
     /// The remote side is at work.
     Accepted(PendingOperation),
-    /// It still is.
     Running {
         /// What it says about it.
         said: Option<String>,
@@ -111,9 +110,7 @@ pub enum Answer {
     },
     /// It did not say how far it is.
     Unheard {
-        /// What that means.
         class: ErrorClass,
-        /// What failed.
         message: String,
         /// How long it asked to be left alone.
         retry_after: Option<Duration>,
@@ -147,7 +144,6 @@ pub enum Answer {
     Released(Sequence),
     /// The credentials in hand are in the Secret, marked so.
     Stored(KeyRecord),
-    /// It did not work.
     Failed(Failure),
 }
 

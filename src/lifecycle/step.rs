@@ -9,7 +9,6 @@ use uuid::Uuid;
 use super::{KeyRecord, PendingOperation, Problem, Recorded, Sequence};
 use crate::api::Reason;
 
-/// One decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Carry this out at the Kubernetes API, and decide again.
@@ -94,7 +93,6 @@ pub enum RemoteEffect {
     Release(Sequence),
 }
 
-/// A wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wait {
     /// What ends it, besides a change of anything that is watched.
@@ -115,9 +113,7 @@ impl Wait {
 /// What ends a rest, besides a change of anything that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Requeue {
-    /// Nothing.
     OnChange,
-    /// A time.
     At(Timestamp),
     /// The end of the pause that the remote side asked for; what failed before it counts as failed again.
     PauseEnds(Timestamp),

@@ -20,7 +20,6 @@ pub enum RenderError {
          name it differently with `spec.secret.template.data`", Quoted(.name)
     )]
     NameTooLong {
-        /// The credential.
         name: String,
         /// The length of its name, in bytes.
         length: usize,
@@ -30,14 +29,7 @@ pub enum RenderError {
         "the credentials {} and {} would both become the entry `{entry}`; \
          name them differently with `spec.secret.template.data`", Quoted(.first), Quoted(.second)
     )]
-    Collision {
-        /// The entry.
-        entry: String,
-        /// One of the credentials.
-        first: String,
-        /// The other one.
-        second: String,
-    },
+    Collision { entry: String, first: String, second: String },
     /// A number that lost digits when it was read.
     #[error(
         "the credential {} holds a number beyond 64 bits, which can't be written without losing digits; \
@@ -62,23 +54,16 @@ pub enum RenderError {
          `previous.` then, and have at most {MAX_LENGTH} bytes; name it differently with `spec.secret.template.data`",
         Quoted(.entry)
     )]
-    NoRoomForPrevious {
-        /// The entry.
-        entry: String,
-    },
+    NoRoomForPrevious { entry: String },
     /// The template names an entry that the API server would refuse.
     #[error(
         "the entry {} of `spec.secret.template.data` is no valid name; \
          use at most {MAX_LENGTH} letters, digits, `-`, `_` and `.`, not beginning with `..`", Quoted(.entry)
     )]
-    InvalidEntry {
-        /// The entry.
-        entry: String,
-    },
+    InvalidEntry { entry: String },
     /// The template of an entry is wrong, or fails on these credentials.
     #[error("the template of entry `{entry}` fails on line {line}: {problem}")]
     Template {
-        /// The entry.
         entry: String,
         /// The line, counted from 1.
         line: usize,
@@ -91,7 +76,6 @@ pub enum RenderError {
          which is not among the credentials {}", ShownNames(.present)
     )]
     Undefined {
-        /// The entry.
         entry: String,
         /// The line, counted from 1.
         line: usize,
@@ -103,17 +87,13 @@ pub enum RenderError {
     /// A template is longer than is good for it.
     #[error("the template of entry `{entry}` has {length} bytes; shorten it to 16 KiB")]
     TemplateTooLong {
-        /// The entry.
         entry: String,
         /// Its length in bytes.
         length: usize,
     },
     /// There are more templates than are good for a Secret.
     #[error("`spec.secret.template.data` has {count} entries; use at most 64")]
-    TooManyTemplates {
-        /// How many there are.
-        count: usize,
-    },
+    TooManyTemplates { count: usize },
     /// All templates together are longer than is good for a Secret.
     #[error(
         "the templates of `spec.secret.template.data` have {length} bytes together; shorten them to 128 KiB"
@@ -134,7 +114,6 @@ pub enum RenderError {
     /// The Secret's type demands entries that are not there, or is not for this operator to write.
     #[error("a Secret of type `{type_}` {problem}")]
     Type {
-        /// The type.
         type_: String,
         /// What is wrong with it, and what to do.
         problem: String,
@@ -144,7 +123,6 @@ pub enum RenderError {
     Metadata {
         /// `labels` or `annotations`.
         field: &'static str,
-        /// The label or annotation.
         key: String,
         /// What is wrong with it, and what to do.
         problem: &'static str,

@@ -11,7 +11,6 @@ use super::{
 };
 use crate::api::marks::{FORMER_UID_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, OWNER_UID_LABEL};
 
-/// Whose a Secret is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ownership {
     /// It belongs to the ServiceKey that asks, which may write and delete it.

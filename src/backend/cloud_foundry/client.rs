@@ -39,11 +39,8 @@ enum JobState {
     Unknown,
     /// The API knows no such job any more.
     Gone,
-    /// It has not failed.
     Open,
-    /// It failed.
     Failed {
-        /// Why.
         said: String,
         /// The broker works on another key of the instance, and on one at a time.
         is_of_a_busy_broker: bool,

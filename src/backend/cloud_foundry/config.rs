@@ -7,7 +7,6 @@ use url::Url;
 
 use crate::backend::{HttpConfig, LostClusters, http::without_query};
 
-/// One Cloud Foundry.
 #[derive(Clone)]
 pub(crate) struct CloudFoundryConfig {
     /// The API's base address, which tells where everything else is.
@@ -49,23 +48,13 @@ impl fmt::Debug for CloudFoundryConfig {
 pub(crate) enum CloudFoundryLogin {
     /// A user's name and password.
     Password {
-        /// The user.
         username: String,
-        /// The password.
         password: SecretString,
         /// The identity provider that knows the user; without it the UAA chooses.
         origin: Option<String>,
     },
     /// A client of the UAA that acts for itself.
-    ClientCredentials {
-        /// The client's id.
-        client_id: String,
-        /// The client's secret.
-        client_secret: SecretString,
-    },
+    ClientCredentials { client_id: String, client_secret: SecretString },
     /// A token that is sent as it is.
-    Bearer {
-        /// The token.
-        token: SecretString,
-    },
+    Bearer { token: SecretString },
 }

@@ -12,7 +12,6 @@ use crate::backend::{
     http::{below, without_query},
 };
 
-/// Where everything is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Links {
     /// The base of the API v3, without a slash at the end of its path.

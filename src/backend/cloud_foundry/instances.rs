@@ -119,9 +119,7 @@ pub(super) struct SpaceInstances {
 /// What bounds the spaces of instances that a ServiceKey may name.
 #[derive(Clone, Copy, Debug)]
 enum SpaceBounds<'a> {
-    /// The provider's space.
     Home(&'a SpaceRef),
-    /// A list of spaces.
     Limit(&'a SpaceLimit),
 }
 

@@ -83,7 +83,6 @@ impl<'a> Lists for Exchange<'a, CloudFoundrySession> {
 pub(super) struct BindingPages<'e, 'a> {
     exchange: &'e mut Exchange<'a, CloudFoundrySession>,
     links: Arc<Links>,
-    /// The first page.
     first: Url,
     /// Whether the API refused a page because of its size.
     found_page_too_large: bool,

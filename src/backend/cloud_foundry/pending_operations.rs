@@ -128,7 +128,6 @@ struct Unmarked {
     guid: String,
     /// Digest of the fields that it was created from.
     inputs: String,
-    /// Whose it is.
     of: Claimant,
 }
 

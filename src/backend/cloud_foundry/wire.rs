@@ -98,7 +98,6 @@ impl Weight for NamedResource {
     }
 }
 
-/// A service instance.
 #[derive(Deserialize)]
 pub(super) struct ServiceInstance {
     #[serde(deserialize_with = "id")]
@@ -189,7 +188,6 @@ fn weight_of<const N: usize>(words: [&Option<String>; N]) -> usize {
     words.into_iter().flatten().map(String::capacity).sum()
 }
 
-/// How a key stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BindingState {
     Making,

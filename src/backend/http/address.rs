@@ -108,7 +108,6 @@ impl AddressRefusal {
     }
 }
 
-/// What admits an address.
 pub(super) const ADMIT: &str = "have the administrator admit the address by the chart value \
      `operator.allowHttpsCidrs` (`--allow-https-cidr`)";
 

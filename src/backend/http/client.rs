@@ -378,7 +378,6 @@ fn refused(error: BackendError) -> HttpFailure {
 enum Unanswered {
     /// It went out on a kept connection, which the remote side closed before the answer had come: what it did is unknown.
     Severed(HttpFailure),
-    /// Any other failure.
     Other(HttpFailure),
 }
 

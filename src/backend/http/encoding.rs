@@ -82,7 +82,6 @@ impl SearchBudget {
 /// A text, with the ways to read each place of it.
 pub(super) struct ReadableText {
     readings: Vec<[Option<Reading>; 2]>,
-    /// Where its characters begin.
     characters: Vec<usize>,
     /// Of these, the places that may be read as what begins with these bytes.
     places: HashMap<[u8; INDEXED], Vec<usize>>,
@@ -270,7 +269,6 @@ struct SecretPattern {
     words: usize,
     /// For each byte of the secret, where it has been read.
     after: BTreeMap<u8, MatchProgress>,
-    /// All of it.
     whole: MatchProgress,
     /// As much as is hidden where the text ends.
     cut: MatchProgress,

@@ -14,7 +14,6 @@ pub trait Names: fmt::Debug + Send + Sync {
     fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>>;
 }
 
-/// The system's resolver.
 #[derive(Debug)]
 pub(super) struct SystemNames;
 

@@ -22,12 +22,9 @@ pub enum Author {
 /// The providers that a flag is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum ProviderScope {
-    /// All providers.
     #[default]
     All,
-    /// Every `ClusterKeyProvider`.
     ClusterKeyProviders,
-    /// Every `KeyProvider`.
     KeyProviders,
     /// The `KeyProvider`s of one namespace.
     Namespace(String),

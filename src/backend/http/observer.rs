@@ -64,7 +64,6 @@ impl CallOutcome {
     }
 }
 
-/// Nobody.
 #[derive(Debug)]
 pub(super) struct Nobody;
 

@@ -13,7 +13,6 @@ pub(super) enum ResolveError {
     /// The name is unknown, or the name server does not answer.
     #[error("`{host}` can't be resolved; check the name and the cluster's DNS")]
     Unknown {
-        /// The name.
         host: String,
         /// What the system's resolver said.
         #[source]
@@ -24,10 +23,7 @@ pub(super) enum ResolveError {
     Refused(String),
     /// Of the addresses that are not refused none has answered in its own protocol yet.
     #[error("`{host}` resolves only to private addresses that have not been verified yet")]
-    Unproved {
-        /// The name.
-        host: String,
-    },
+    Unproved { host: String },
 }
 
 /// Which addresses of a name are connected to.

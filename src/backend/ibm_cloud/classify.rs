@@ -5,7 +5,6 @@ use std::fmt;
 use super::wire::IbmCloudError;
 use crate::backend::{Backend, ErrorClass, exchange::Dialect};
 
-/// Which call was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IbmCloudCall {
     Instances,

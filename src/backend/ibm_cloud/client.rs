@@ -54,7 +54,6 @@ pub(super) enum KeyLookup {
     Shown(Box<IssuedKey>),
     /// It is there, and this is why its credentials are not shown.
     Unseen(Unseen),
-    /// It was deleted.
     Removed,
     /// There is no such key, or it does not show yet.
     Absent,

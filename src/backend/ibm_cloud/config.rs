@@ -48,13 +48,9 @@ impl fmt::Debug for IbmCloudConfig {
 #[derive(Clone, Debug)]
 pub enum IbmCloudLogin {
     /// The API key of a user or of a service ID.
-    ApiKey {
-        /// The API key.
-        api_key: SecretString,
-    },
+    ApiKey { api_key: SecretString },
     /// A trusted profile that the operator's pod takes on.
     TrustedProfile {
-        /// Which one.
         profile: Profile,
         /// Where the token of the pod's service account is.
         token_file: PathBuf,
@@ -64,8 +60,6 @@ pub enum IbmCloudLogin {
 /// How a trusted profile is named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Profile {
-    /// By its name.
     Name(String),
-    /// By its id.
     Id(String),
 }

@@ -45,7 +45,6 @@ impl<'a> Lists for Exchange<'a, IbmCloudSession> {
 pub(super) struct ResourcePages<'e, 'a> {
     exchange: &'e mut Exchange<'a, IbmCloudSession>,
     path: &'e str,
-    /// The first page.
     first: Url,
 }
 

@@ -64,7 +64,6 @@ impl ResourcePage<'_> {
     }
 }
 
-/// A service instance.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct ResourceInstance {
     #[serde(deserialize_with = "id")]
@@ -191,7 +190,6 @@ pub(super) fn role(credentials: &Map<String, Value>, key: Option<String>) -> Opt
 #[derive(Serialize)]
 pub(super) struct CreateResourceKey<'a> {
     pub(super) name: &'a str,
-    /// The instance's CRN.
     pub(super) source: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) role: Option<&'a str>,
@@ -216,7 +214,6 @@ pub(super) struct ServiceIds {
 pub(super) struct ServiceId {
     #[serde(deserialize_with = "id")]
     pub(super) id: String,
-    /// What policies call it.
     #[serde(deserialize_with = "id")]
     pub(super) iam_id: String,
     #[serde(deserialize_with = "id")]
@@ -239,7 +236,6 @@ pub(super) struct Policies {
     pub(super) policies: AtMost<1000, Policy>,
 }
 
-/// An access policy.
 #[derive(Deserialize)]
 pub(super) struct Policy {
     #[serde(deserialize_with = "id")]
@@ -300,7 +296,6 @@ pub(super) struct Roles {
     pub(super) system_roles: AtMost<500, Role>,
 }
 
-/// A role.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Role {
     #[serde(default, deserialize_with = "word")]

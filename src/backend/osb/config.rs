@@ -16,7 +16,6 @@ use crate::backend::{
     token::Tokens,
 };
 
-/// One broker.
 #[derive(Clone)]
 pub(crate) struct BrokerConfig {
     /// The address that `/v2/catalog` and the other paths are appended to.
@@ -95,14 +94,10 @@ pub(crate) enum Auth {
     Basic {
         /// The user; without a colon, which Basic authentication has no way to send.
         username: String,
-        /// The password.
         password: SecretString,
     },
     /// A token that is sent as it is.
-    Bearer {
-        /// The token.
-        token: SecretString,
-    },
+    Bearer { token: SecretString },
     /// Tokens that the operator asks for as an OAuth 2.0 client.
     ClientCredentials(ClientCredentials),
 }

@@ -56,13 +56,10 @@ impl fmt::Debug for ClientCredentials {
 
 /// A user who logs in by name and password, through a client that needs no secret (RFC 6749, section 4.3).
 pub(in crate::backend) struct PasswordLogin<'a> {
-    /// The token endpoint.
     pub(in crate::backend) token_url: &'a Url,
     /// The client that acts for the user.
     pub(in crate::backend) client_id: &'a str,
-    /// The user.
     pub(in crate::backend) username: &'a str,
-    /// The user's password.
     pub(in crate::backend) password: &'a SecretString,
     /// What else the server wants to be told, such as who knows the user.
     pub(in crate::backend) login_hint: Option<String>,
@@ -70,7 +67,6 @@ pub(in crate::backend) struct PasswordLogin<'a> {
 
 /// What IBM Cloud's IAM gives tokens for, which goes beyond the RFC.
 pub(in crate::backend) enum IamLogin<'a> {
-    /// An API key.
     ApiKey(&'a SecretString),
     /// A trusted profile that a compute resource takes on, such as a pod.
     TrustedProfile {

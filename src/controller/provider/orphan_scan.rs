@@ -43,7 +43,6 @@ const SUSPECT: usize = 64;
 struct Left {
     count: usize,
     first: Option<MarkedKey>,
-    /// The first names, sorted.
     names: Vec<String>,
 }
 

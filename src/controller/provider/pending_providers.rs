@@ -15,7 +15,6 @@ pub(super) struct PendingProviders {
     unloaded: Mutex<HashSet<ProviderId>>,
 }
 
-/// What one list shows.
 #[derive(Clone, Debug)]
 pub(crate) struct ListScope {
     /// The kind of the providers.

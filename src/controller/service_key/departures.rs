@@ -47,7 +47,6 @@ const PLACES: usize = 1000;
 /// How long the operator tries to revoke the keys of one ServiceKey.
 const PATIENCE: SignedDuration = SignedDuration::from_hours(24);
 
-/// The ServiceKeys that vanished.
 pub(super) struct Departures {
     sender: UnboundedSender<Vanished>,
     places: FairSemaphore,

@@ -23,7 +23,6 @@ use crate::{
 
 /// The result of one effect at the remote side. The driver takes it in.
 pub(super) struct Executed {
-    /// The operation to count.
     pub(super) operation: KeyOperation,
     /// An earlier request for the same key that was given up, and may still take effect.
     pub(super) given_up: Option<Answer>,

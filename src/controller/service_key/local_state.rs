@@ -285,7 +285,6 @@ pub(crate) struct LocalStates(Mutex<HashMap<Uuid, Slot>>);
 #[derive(Debug)]
 enum Slot {
     Here(Box<LocalState>),
-    /// A reconcile has it.
     Taken,
     /// A reconcile has it, and the ServiceKey was deleted meanwhile.
     TakenOfGone {

@@ -152,7 +152,6 @@ pub(super) struct Driver<'a> {
     outcome: ReconcileOutcome,
 }
 
-/// Why the driver stopped.
 pub(super) enum End {
     /// The ServiceKey is gone, or about to be.
     Gone,
@@ -165,7 +164,6 @@ pub(super) enum End {
 /// Whether the ServiceKey still exists after an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
-    /// It exists.
     Continues,
     /// It is gone, or about to be.
     Ended,

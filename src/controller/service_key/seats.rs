@@ -74,7 +74,6 @@ impl Row {
 /// Whether a ServiceKey has a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seat {
-    /// It has.
     Taken,
     /// Others were first. It is woken when one of them goes.
     Refused,

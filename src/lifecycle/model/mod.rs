@@ -55,7 +55,6 @@ enum ModelProvider {
     Down,
 }
 
-/// The ServiceKey as stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Object {
     finalizer: bool,
@@ -67,7 +66,6 @@ struct Object {
     inputs: u8,
 }
 
-/// The Secret as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Stored {
     Foreign,
@@ -117,9 +115,7 @@ enum Action {
     ChangeInputs,
     DeleteObject,
     Abandon,
-    /// The other deletion policy.
     Retain,
-    /// Or not any more.
     Suspend,
     DeleteSecret,
     DamageSecret,
@@ -328,7 +324,6 @@ fn failure(attempted: Attempted, class: ErrorClass) -> Failure {
 /// What an exploration is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Life {
-    /// Nothing in particular.
     Plain,
     /// The key is replaced as it ages.
     Rotating,
@@ -356,7 +351,6 @@ impl Life {
     }
 }
 
-/// One exploration.
 struct Exploration {
     life: Life,
     budget: ExplorationBudget,

@@ -17,7 +17,6 @@ enum Escape {
     Next,
 }
 
-/// Where a byte stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BytePosition {
     /// In the value, which goes on.

@@ -12,7 +12,6 @@ const FRAME_BYTES: usize = 1 << 20;
 /// What an answer consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// One object.
     Single,
     /// An object with objects in `items`.
     List,

@@ -60,14 +60,12 @@ pub(super) struct SeenLease {
     pub(super) duration: Option<Duration>,
 }
 
-/// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ElectionStep {
     /// Read the Lease.
     Look,
     /// Write the Lease, in the version last seen, as held by us: taking it, or renewing it.
     Claim,
-    /// Nothing, for so long.
     Wait(Duration),
     /// End: the lead is lost.
     End(Loss),

@@ -42,7 +42,6 @@ enum LeaseWrite {
     Yes(Box<Lease>),
     /// It is another than was seen.
     Outdated,
-    /// Nobody knows.
     Unknown,
 }
 

@@ -36,7 +36,7 @@ pub struct Label {
 /// What a label can be.
 #[derive(Clone, Copy, Debug)]
 pub enum Values {
-    /// One of these.
+    /// One of these values.
     OneOf(&'static [&'static str]),
     /// Something of which there are few, in words.
     Few(&'static str),

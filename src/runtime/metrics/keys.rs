@@ -79,7 +79,6 @@ static PROVIDER_READY: MetricEntry = MetricEntry {
 pub enum KeyOperation {
     /// Whether keys can be made for the instance.
     CheckInstance,
-    /// A key.
     Bind,
     /// How far the remote side is.
     Poll,
@@ -99,7 +98,6 @@ pub enum KeyOperation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum KeyOutcome {
-    /// It was done.
     Done,
     /// The remote side is at work.
     UnderWay,
@@ -109,9 +107,7 @@ pub enum KeyOutcome {
     Unreadable,
     /// Another key is in the way.
     Conflict,
-    /// Nobody knows.
     Lost,
-    /// It did not work.
     Failed,
 }
 

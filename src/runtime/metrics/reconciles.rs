@@ -52,7 +52,6 @@ pub enum ReconcileOutcome {
     Stalled,
     /// The object was changed by somebody else meanwhile.
     Outdated,
-    /// The object is gone.
     Gone,
     /// The Kubernetes API failed, or did not answer.
     Error,

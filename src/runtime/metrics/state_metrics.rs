@@ -75,7 +75,6 @@ const ENTRIES: [&MetricEntry; 6] = [&KEYS, &DUE, &LATE, &FAILING, &NEXT_EXPIRY, 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum KeyState {
-    /// It is being deleted.
     Deleting,
     /// Nothing is done for it.
     Suspended,
