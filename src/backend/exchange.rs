@@ -17,7 +17,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{
-    BackendError, ErrorClass, KeyRequest, MemoryShare,
+    BackendError, BackendKind, ErrorClass, KeyRequest, MemoryShare,
     http::{
         HttpClient, HttpFailure, HttpFailureKind, Redactor, Request, Response, below, call_span, has_words,
     },
@@ -31,7 +31,7 @@ pub(super) trait Dialect: Copy + Display + Send + Sync + 'static {
     type Refusal: Default;
 
     /// The kind of remote side, as providers name it.
-    const KIND: &'static str;
+    const KIND: BackendKind;
     /// Ends the message about an answer that does not match the API's documentation.
     const REMEDY: &'static str;
 
@@ -292,7 +292,7 @@ impl<S: Session> Exchange<'_, S> {
     }
 
     async fn send_as_it_is(&mut self, mut request: Request) -> Result<Response, HttpFailure> {
-        let span = call_span(S::Dialect::KIND, &self.call);
+        let span = call_span(S::Dialect::KIND.as_str(), &self.call);
         if let Some(name) = S::request_id_header() {
             let id = Uuid::new_v4().to_string();
             let header = HeaderValue::from_str(&id).map_err(|_| unsendable(self.call))?;

@@ -12,6 +12,7 @@ mod ibm_cloud;
 #[cfg(test)]
 mod import_tests;
 mod key;
+mod kind;
 mod memory;
 mod osb;
 mod pages;
@@ -38,6 +39,7 @@ pub(crate) use key::{
     KeyRequest, KeyRole, KnownSecrets, LostClusters, Owner, Parameters, PlanIds, PlanView, Progress,
     RemoteOperation, Restored, ServiceIdAccess, SpaceLimit, Unbound,
 };
+pub(crate) use kind::BackendKind;
 pub(crate) use memory::{Kept, MemoryBudget, MemoryShare};
 pub(crate) use osb::{ApiVersion, Auth as BrokerAuth, BindResourceObject, Broker, BrokerConfig};
 pub(crate) use pages::CompleteList;
@@ -57,20 +59,13 @@ pub(crate) enum Backend {
 
 /// Calls are on the heap: what one does is deep, and would fill the stack of whoever waits for it.
 impl Backend {
-    /// The kind of an Open Service Broker.
-    pub(crate) const OPEN_SERVICE_BROKER: &str = "OpenServiceBroker";
-    /// The kind of a Cloud Foundry.
-    pub(crate) const CLOUD_FOUNDRY: &str = "CloudFoundry";
-    /// The kind of IBM Cloud.
-    pub(crate) const IBM_CLOUD: &str = "IbmCloud";
-
     /// The kind of remote side, as providers name it.
     #[must_use]
-    pub(crate) const fn kind(&self) -> &'static str {
+    pub(crate) const fn kind(&self) -> BackendKind {
         match self {
-            Self::OpenServiceBroker(_) => Self::OPEN_SERVICE_BROKER,
-            Self::CloudFoundry(_) => Self::CLOUD_FOUNDRY,
-            Self::IbmCloud(_) => Self::IBM_CLOUD,
+            Self::OpenServiceBroker(_) => BackendKind::OpenServiceBroker,
+            Self::CloudFoundry(_) => BackendKind::CloudFoundry,
+            Self::IbmCloud(_) => BackendKind::IbmCloud,
         }
     }
 

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::{ids::ProviderId, provider::ProviderStore, service_key::index::ServiceKeyIndex};
 use crate::{
     api::{ConditionType, Reason, ServiceKey, ServiceKeyStatus},
-    runtime::metrics::{KeyState, ProviderState, UNKNOWN_BACKEND},
+    runtime::metrics::{KeyState, ProviderState},
 };
 
 /// A rotation that has been due for so long is late.
@@ -30,7 +30,7 @@ fn sorted(
     keys: &[Arc<ServiceKey>],
     now: Timestamp,
 ) -> Vec<ProviderState> {
-    let mut homeless = ProviderState { backend: UNKNOWN_BACKEND, ..ProviderState::default() };
+    let mut homeless = ProviderState::default();
     for key in keys {
         let stock = providers.get_mut(&ProviderId::from_key(key)).unwrap_or(&mut homeless);
         stock.keys[state(key) as usize] += 1;

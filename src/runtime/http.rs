@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn metrics_are_served_in_the_format_that_is_asked_for() {
         let metrics = Metrics::default();
-        metrics.count_mitigated_orphan("OpenServiceBroker");
+        metrics.count_mitigated_orphan(crate::backend::BackendKind::OpenServiceBroker);
         let server = start(&metrics, HealthThresholds::default());
         let counted = "servicekeys_orphan_mitigations_total{backend=\"OpenServiceBroker\"} 1\n";
         for (accept, media_type, end) in [

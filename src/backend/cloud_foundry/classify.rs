@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 
 use super::wire::{self, CloudFoundryError};
 use crate::backend::{
-    Backend, BackendError, ErrorClass,
+    BackendError, BackendKind, ErrorClass,
     exchange::Dialect,
     http::{Redactor, Response},
 };
@@ -65,7 +65,7 @@ const BEING_DELETED: u64 = 10020;
 impl Dialect for CloudFoundryCall {
     type Refusal = CloudFoundryError;
 
-    const KIND: &'static str = Backend::CLOUD_FOUNDRY;
+    const KIND: BackendKind = BackendKind::CloudFoundry;
     const REMEDY: &'static str = "ask the operator of the Cloud Foundry";
 
     fn route(self) -> &'static str {

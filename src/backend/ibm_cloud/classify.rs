@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::wire::IbmCloudError;
-use crate::backend::{Backend, ErrorClass, exchange::Dialect};
+use crate::backend::{BackendKind, ErrorClass, exchange::Dialect};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IbmCloudCall {
@@ -85,7 +85,7 @@ impl IbmCloudCall {
 impl Dialect for IbmCloudCall {
     type Refusal = IbmCloudError;
 
-    const KIND: &'static str = Backend::IBM_CLOUD;
+    const KIND: BackendKind = BackendKind::IbmCloud;
     const REMEDY: &'static str = "check `iamUrl` and `resourceControllerUrl`";
 
     fn route(self) -> &'static str {

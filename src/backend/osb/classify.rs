@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::wire::BrokerRefusal;
-use crate::backend::{Backend, ErrorClass, exchange::Dialect};
+use crate::backend::{BackendKind, ErrorClass, exchange::Dialect};
 
 /// Which call of the API was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl BrokerCall {
 impl Dialect for BrokerCall {
     type Refusal = BrokerRefusal;
 
-    const KIND: &'static str = Backend::OPEN_SERVICE_BROKER;
+    const KIND: BackendKind = BackendKind::OpenServiceBroker;
     const REMEDY: &'static str = "ask the broker's operator";
 
     fn route(self) -> &'static str {

@@ -20,8 +20,8 @@ use crate::{
         TrustedProfile,
     },
     backend::{
-        AddressPolicy, ApiVersion, Author, Backend, BackendError, BindResourceObject, Broker, BrokerAuth,
-        BrokerConfig, ClientCertificate, ClientCredentials, CloudFoundry, CloudFoundryConfig,
+        AddressPolicy, ApiVersion, Author, Backend, BackendError, BackendKind, BindResourceObject, Broker,
+        BrokerAuth, BrokerConfig, ClientCertificate, ClientCredentials, CloudFoundry, CloudFoundryConfig,
         CloudFoundryLogin, ErrorClass, HttpConfig, IbmCloud, IbmCloudConfig, IbmCloudLogin, LostClusters,
         MemoryShare, Observer, Profile, RemoteShares, RequestLimits,
     },
@@ -159,7 +159,7 @@ pub(super) fn backend(
     };
     match spec.backend() {
         Some(BackendSpec::OpenServiceBroker(broker)) => {
-            let http = observed_as(Backend::OPEN_SERVICE_BROKER)?;
+            let http = observed_as(BackendKind::OpenServiceBroker)?;
             let url = url("url", &broker.url)?;
             let config = BrokerConfig {
                 url,
@@ -172,7 +172,7 @@ pub(super) fn backend(
             Ok(Backend::OpenServiceBroker(Box::new(broker)))
         }
         Some(BackendSpec::CloudFoundry(spec)) => {
-            let http = observed_as(Backend::CLOUD_FOUNDRY)?;
+            let http = observed_as(BackendKind::CloudFoundry)?;
             let CloudFoundrySpec {
                 api_url,
                 uaa_url,
@@ -200,7 +200,7 @@ pub(super) fn backend(
             Ok(Backend::CloudFoundry(Box::new(foundry)))
         }
         Some(BackendSpec::IbmCloud(spec)) => {
-            let http = observed_as(Backend::IBM_CLOUD)?;
+            let http = observed_as(BackendKind::IbmCloud)?;
             let IbmCloudSpec { auth, iam_url, resource_controller_url, orphans: _, adopt_from_clusters } =
                 spec;
             let config = IbmCloudConfig {

@@ -15,11 +15,11 @@ use super::{
     pending_providers::{InitialList, ListScope, PendingProviders},
 };
 use crate::{
-    api::{AllowedNamespaces, BackendSpec, NamespaceRule, ProviderSpec, Reason},
-    backend::Backend,
+    api::{AllowedNamespaces, NamespaceRule, ProviderSpec, Reason},
+    backend::{Backend, BackendKind},
     controller::{ids::ProviderId, queue::Queue},
     lifecycle::{Allowance, Problem, ProviderView},
-    runtime::metrics::{QueueMetrics, UNKNOWN_BACKEND},
+    runtime::metrics::QueueMetrics,
 };
 
 /// A provider as it was last loaded.
@@ -36,7 +36,7 @@ pub(crate) struct Loaded {
     /// Whether its keys bear a mark, also where it can't be asked.
     pub marks_keys: bool,
     /// The kind of its remote side, also where it can't be asked.
-    pub kind: &'static str,
+    pub kind: BackendKind,
     /// How often a check succeeded after one that had failed.
     pub recoveries: u64,
 }
@@ -51,11 +51,7 @@ impl Loaded {
         queue: QueueMetrics,
     ) -> Self {
         let queue = backend.as_ref().ok().map(|backend| Queue::new(backend, queue));
-        let kind = spec.backend().map_or(UNKNOWN_BACKEND, |backend| match backend {
-            BackendSpec::OpenServiceBroker(_) => Backend::OPEN_SERVICE_BROKER,
-            BackendSpec::CloudFoundry(_) => Backend::CLOUD_FOUNDRY,
-            BackendSpec::IbmCloud(_) => Backend::IBM_CLOUD,
-        });
+        let kind = spec.backend().into();
         Self { origin, backend, queue, access, marks_keys: spec.marks_keys(), kind, recoveries: 0 }
     }
 
@@ -279,13 +275,13 @@ impl ProviderStore {
     }
 
     /// The kind of the remote side, for metrics.
-    pub(crate) fn kind(&self, id: &ProviderId) -> &'static str {
-        self.lock().get(id).map_or(UNKNOWN_BACKEND, |loaded| loaded.kind)
+    pub(crate) fn kind(&self, id: &ProviderId) -> BackendKind {
+        self.lock().get(id).map_or(BackendKind::Unknown, |loaded| loaded.kind)
     }
 
     /// All providers that were loaded, each with the kind of its remote side, and how much longer that wants to be left
     /// alone.
-    pub(crate) fn providers(&self) -> Vec<(ProviderId, &'static str, Duration)> {
+    pub(crate) fn providers(&self) -> Vec<(ProviderId, BackendKind, Duration)> {
         let of = |(id, loaded): (&ProviderId, &Arc<Loaded>)| {
             let pause = loaded.backend.as_ref().ok().and_then(|backend| backend.paused());
             (id.clone(), loaded.kind, pause.unwrap_or_default())

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::{DeletionPolicy, PreviousCredentials, ServiceKey, marks},
-    backend::{Backend, InstanceRef, Owner},
+    backend::{Backend, BackendKind, InstanceRef, Owner},
     controller::{error::Error, ids::ProviderId, provider::Tenant},
     fair::Lane,
     lifecycle::{
@@ -227,7 +227,7 @@ impl Reconciler<'_> {
     }
 
     /// The kind of the remote side, for metrics: also of one that can't be called.
-    pub(super) fn backend_kind(&self) -> &'static str {
+    pub(super) fn backend_kind(&self) -> BackendKind {
         self.context.shared.providers.kind(&self.target.provider)
     }
 

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::{Metric, Registry, Unit},
 };
 
-use crate::backend::Backend;
+use crate::backend::BackendKind;
 
 /// One family of metrics, as it is documented.
 #[derive(Debug)]
@@ -128,17 +128,14 @@ impl MetricEntry {
     }
 }
 
-/// The kind of the remote side of a provider that does not exist, or says none.
-pub(crate) const UNKNOWN_BACKEND: &str = "unknown";
-
 /// The kind of remote side, which every metric about remote sides has.
 pub(super) const BACKEND: Label = Label {
     name: "backend",
     values: Values::OneOf(&[
-        Backend::OPEN_SERVICE_BROKER,
-        Backend::CLOUD_FOUNDRY,
-        Backend::IBM_CLOUD,
-        UNKNOWN_BACKEND,
+        BackendKind::OpenServiceBroker.as_str(),
+        BackendKind::CloudFoundry.as_str(),
+        BackendKind::IbmCloud.as_str(),
+        BackendKind::Unknown.as_str(),
     ]),
 };
 

@@ -14,6 +14,7 @@ use super::{
     catalog::{BACKEND, Label, MetricCatalog, MetricEntry, PROVIDER, PROVIDER_NAMESPACE, Values},
     labels::{BackendLabels, ProviderLabels, gauge},
 };
+use crate::backend::BackendKind;
 
 static OPERATIONS: MetricEntry = MetricEntry {
     name: "servicekeys_key_operations_total",
@@ -76,7 +77,7 @@ static PROVIDER_READY: MetricEntry = MetricEntry {
 /// What is wanted of a remote side for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
-pub enum KeyOperation {
+pub(crate) enum KeyOperation {
     /// Whether keys can be made for the instance.
     CheckInstance,
     Bind,
@@ -97,7 +98,7 @@ pub enum KeyOperation {
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
-pub enum KeyOutcome {
+pub(crate) enum KeyOutcome {
     Done,
     /// The remote side is at work.
     UnderWay,
@@ -113,14 +114,14 @@ pub enum KeyOutcome {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OperationLabels {
-    backend: &'static str,
+    backend: BackendKind,
     operation: &'static str,
     outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RotationLabels {
-    backend: &'static str,
+    backend: BackendKind,
     outcome: &'static str,
 }
 
@@ -156,7 +157,7 @@ impl Keys {
     }
 
     /// Counts from zero for remote sides of this kind: what first shows at 1 has not grown by what Prometheus sees.
-    pub(super) fn begin(&self, backend: &'static str) {
+    pub(super) fn begin(&self, backend: BackendKind) {
         for outcome in ROTATION_OUTCOMES {
             let _ = self.rotations.get_or_create(&RotationLabels { backend, outcome });
         }
@@ -203,31 +204,36 @@ impl Keys {
 
 impl Metrics {
     /// Counts something that was wanted of a remote side for a key.
-    pub fn count_key_operation(&self, backend: &'static str, operation: KeyOperation, outcome: KeyOutcome) {
+    pub(crate) fn count_key_operation(
+        &self,
+        backend: BackendKind,
+        operation: KeyOperation,
+        outcome: KeyOutcome,
+    ) {
         let (operation, outcome) = (operation.into(), outcome.into());
         self.0.keys.operations.get_or_create(&OperationLabels { backend, operation, outcome }).inc();
     }
 
     /// Counts a rotation: whether the next key is in the Secret, or could not be made.
-    pub fn count_rotation(&self, backend: &'static str, completed: bool) {
+    pub(crate) fn count_rotation(&self, backend: BackendKind, completed: bool) {
         let [done, failed] = ROTATION_OUTCOMES;
         let outcome = if completed { done } else { failed };
         self.0.keys.rotations.get_or_create(&RotationLabels { backend, outcome }).inc();
     }
 
     /// Counts a call that may have made a key which nobody wants, and which is revoked now.
-    pub fn count_mitigated_orphan(&self, backend: &'static str) {
+    pub(crate) fn count_mitigated_orphan(&self, backend: BackendKind) {
         self.0.keys.orphan_mitigations.get_or_create(&BackendLabels { backend }).inc();
     }
 
     /// Counts keys that stay at the remote side because the user let go of them.
-    pub fn count_left_behind(&self, backend: &'static str, keys: usize) {
+    pub(crate) fn count_left_behind(&self, backend: BackendKind, keys: usize) {
         let keys = u64::try_from(keys).unwrap_or(u64::MAX);
         self.0.keys.left_behind.get_or_create(&BackendLabels { backend }).inc_by(keys);
     }
 
     /// Notes how many keys of a provider have no ServiceKey, by the last list of all its keys.
-    pub fn set_orphans(&self, namespace: Option<&str>, name: &str, keys: usize) {
+    pub(crate) fn set_orphans(&self, namespace: Option<&str>, name: &str, keys: usize) {
         let (labels, known) = (self.0.providers.labels(namespace, name), &self.0.keys);
         if labels.is_of_further() {
             known.note_further(&labels, name, |known| known.orphans = keys);
@@ -237,12 +243,12 @@ impl Metrics {
     }
 
     /// Counts a key that had no ServiceKey, and was revoked because the provider says so.
-    pub fn count_revoked_orphan(&self, backend: &'static str) {
+    pub(crate) fn count_revoked_orphan(&self, backend: BackendKind) {
         self.0.keys.orphans_revoked.get_or_create(&BackendLabels { backend }).inc();
     }
 
     /// Notes what the last check of a provider showed.
-    pub fn set_provider_ready(&self, namespace: Option<&str>, name: &str, ready: bool) {
+    pub(crate) fn set_provider_ready(&self, namespace: Option<&str>, name: &str, ready: bool) {
         let (labels, known) = (self.0.providers.labels(namespace, name), &self.0.keys);
         if labels.is_of_further() {
             known.note_further(&labels, name, |known| known.ready = ready);
@@ -252,7 +258,7 @@ impl Metrics {
     }
 
     /// Forgets a provider that is gone.
-    pub fn forget_provider(&self, namespace: Option<&str>, name: &str) {
+    pub(crate) fn forget_provider(&self, namespace: Option<&str>, name: &str) {
         let Some(labels) = self.0.providers.forget(namespace, name) else { return };
         if labels.is_of_further() {
             if self.0.keys.forget_further(&labels, name) {

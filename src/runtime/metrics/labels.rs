@@ -5,10 +5,12 @@ use std::collections::{HashMap, HashSet, hash_map::Entry};
 use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::encoding::EncodeLabelSet;
 
+use crate::backend::BackendKind;
+
 /// The kind of remote side.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct BackendLabels {
-    pub(super) backend: &'static str,
+    pub(super) backend: BackendKind,
 }
 
 /// One provider, or all further ones of a namespace together.

@@ -20,7 +20,6 @@ use std::{fmt, sync::Arc};
 
 use prometheus_client::encoding::{prometheus_text, text};
 
-pub(crate) use catalog::UNKNOWN_BACKEND;
 pub use catalog::{Exposed, Label, MetricEntry, Values};
 pub(crate) use keys::{KeyOperation, KeyOutcome};
 pub(crate) use kubernetes::ApiRequest;

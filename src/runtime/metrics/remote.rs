@@ -13,7 +13,7 @@ use super::{
     catalog::{BACKEND, Label, MetricCatalog, MetricEntry, Values},
     labels::BackendLabels,
 };
-use crate::backend::{CallOutcome, ObservedCall, Observer};
+use crate::backend::{BackendKind, CallOutcome, ObservedCall, Observer};
 
 /// In seconds.
 const DURATIONS: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
@@ -67,7 +67,7 @@ static PAUSES: MetricEntry = MetricEntry {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RemoteRequestLabels {
-    backend: &'static str,
+    backend: BackendKind,
     method: &'static str,
     route: &'static str,
     status: RemoteStatusLabel,
@@ -75,7 +75,7 @@ struct RemoteRequestLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabels {
-    backend: &'static str,
+    backend: BackendKind,
     method: &'static str,
     route: &'static str,
 }
@@ -140,7 +140,7 @@ impl RemoteMetrics {
 /// Counts the calls to one kind of remote side. The series that every call adds to are at hand.
 #[derive(Debug)]
 struct RemoteSide {
-    backend: &'static str,
+    backend: BackendKind,
     metrics: RemoteMetrics,
     waits: Histogram,
 }
@@ -177,7 +177,7 @@ fn name(method: &Method) -> &'static str {
 impl Metrics {
     /// Who counts the calls to a remote side of this kind.
     #[must_use]
-    pub fn observer(&self, backend: &'static str) -> Arc<dyn Observer> {
+    pub(crate) fn observer(&self, backend: BackendKind) -> Arc<dyn Observer> {
         let metrics = self.0.remote.clone();
         let _ = metrics.pauses.get_or_create(&BackendLabels { backend });
         self.0.keys.begin(backend);
@@ -198,7 +198,7 @@ mod tests {
     #[case::none(CallOutcome::Unanswered, "unanswered")]
     fn a_call_is_counted_by_its_route_and_outcome(#[case] outcome: CallOutcome, #[case] status: &str) {
         let metrics = Metrics::default();
-        let remote = metrics.observer("CloudFoundry");
+        let remote = metrics.observer(BackendKind::CloudFoundry);
         let (method, took) = (Method::GET, Duration::from_millis(200));
         remote.called(&ObservedCall { route: "/v3/jobs/{job}", method: &method, outcome, took });
         let text = metrics.text();

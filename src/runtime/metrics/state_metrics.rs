@@ -20,6 +20,7 @@ use super::{
     catalog::{BACKEND, Label, MetricCatalog, MetricEntry, PROVIDER, PROVIDER_NAMESPACE, Values},
     labels::ProviderLabels,
 };
+use crate::backend::BackendKind;
 
 static KEYS: MetricEntry = MetricEntry {
     name: "servicekeys_keys",
@@ -74,7 +75,7 @@ const ENTRIES: [&MetricEntry; 6] = [&KEYS, &DUE, &LATE, &FAILING, &NEXT_EXPIRY, 
 /// The state of a ServiceKey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
-pub enum KeyState {
+pub(crate) enum KeyState {
     Deleting,
     /// Nothing is done for it.
     Suspended,
@@ -88,18 +89,19 @@ pub enum KeyState {
 
 impl KeyState {
     /// All states.
-    pub const ALL: [Self; 5] = [Self::Deleting, Self::Suspended, Self::Ready, Self::Stalled, Self::Pending];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Deleting, Self::Suspended, Self::Ready, Self::Stalled, Self::Pending];
 }
 
 /// What there is of one provider.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ProviderState {
+pub(crate) struct ProviderState {
     /// The namespace of a KeyProvider; `None` for a ClusterKeyProvider, and for one that does not exist.
     pub namespace: Option<String>,
     /// Its name; empty for all that do not exist.
     pub name: String,
     /// The kind of its remote side.
-    pub backend: &'static str,
+    pub backend: BackendKind,
     /// How many ServiceKeys are in each state, as [`KeyState::ALL`] has them.
     pub keys: [u32; KeyState::ALL.len()],
     /// Rotations that are due.
@@ -116,7 +118,7 @@ pub struct ProviderState {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KeyLabels {
-    backend: &'static str,
+    backend: BackendKind,
     #[prometheus(flatten)]
     provider: ProviderLabels,
     state: &'static str,
@@ -161,7 +163,7 @@ impl Collector for StateMetrics {
         }
         let keys = keys.iter().flat_map(|((backend, provider), counts)| {
             KeyState::ALL.map(|state| {
-                let labels = KeyLabels { backend, provider: labels(provider), state: state.into() };
+                let labels = KeyLabels { backend: *backend, provider: labels(provider), state: state.into() };
                 (labels, f64::from(counts[state as usize]))
             })
         });
@@ -200,7 +202,7 @@ fn labels((namespace, name): &(String, String)) -> ProviderLabels {
 
 impl Metrics {
     /// Asks here what there is, from now on.
-    pub fn set_state_source(&self, source: impl Fn() -> Vec<ProviderState> + Send + Sync + 'static) {
+    pub(crate) fn set_state_source(&self, source: impl Fn() -> Vec<ProviderState> + Send + Sync + 'static) {
         let families = Arc::downgrade(&self.0);
         let named = move || {
             let mut stock = source();

@@ -4,9 +4,9 @@ use std::{
 };
 
 use super::*;
-use crate::backend::{CallOutcome, ObservedCall};
+use crate::backend::{BackendKind, CallOutcome, ObservedCall};
 
-const BACKEND: &str = "OpenServiceBroker";
+const BACKEND: BackendKind = BackendKind::OpenServiceBroker;
 
 /// Metrics of which every family has been counted once.
 fn exercised() -> (Metrics, crate::runtime::Watch) {
@@ -125,7 +125,10 @@ fn many_providers_of_one_namespace_have_as_many_series_as_a_few() {
     let further = "provider_namespace=\"training\",provider=\"\"";
     assert!(text.contains(&format!("servicekeys_orphans{{{further}}} 290\n")), "{text}");
     assert!(text.contains(&format!("servicekeys_provider_ready{{{further}}} 1\n")), "{text}");
-    assert!(text.contains(&format!("{{backend=\"{BACKEND}\",{further},state=\"ready\"}} 290")), "{text}");
+    assert!(
+        text.contains(&format!("{{backend=\"{}\",{further},state=\"ready\"}} 290", BACKEND.as_str())),
+        "{text}"
+    );
 
     metrics.set_provider_ready(Some("training"), "p200", false);
     assert!(metrics.text().contains(&format!("servicekeys_provider_ready{{{further}}} 0\n")));
