@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Allowance, Desired, GracePeriod, Problem, ProviderView, RotationPolicy};
+use super::{Allowance, Desired, GracePeriod, Inputs, Problem, ProviderView, RotationPolicy};
 use crate::api::{Adoption, DeletionPolicy, PreviousCredentials, Reason, RotationStrategy, ServiceKeySpec};
 
 /// What is known of a ServiceKey's access to its provider, apart from the places of its namespace.
@@ -84,7 +84,7 @@ impl Desired {
     /// The wish of a spec, as far as the provider permits it. `abandons`: the user asked to leave the remote keys behind. The
     /// caller adds what the metadata and the check of the spec say.
     #[must_use]
-    pub fn new(spec: &ServiceKeySpec, allowance: &Allowance, inputs: String, abandons: bool) -> Self {
+    pub fn new(spec: &ServiceKeySpec, allowance: &Allowance, inputs: Inputs, abandons: bool) -> Self {
         let rotation = spec.rotation.clone().unwrap_or_default();
         let abandon_denied = allowance.abandon_denied();
         Self {

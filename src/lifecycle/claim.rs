@@ -155,7 +155,7 @@ mod tests {
             expires_at: None,
             renew_before: None,
             late_until: None,
-            inputs: "known".to_owned(),
+            inputs: "known".into(),
             plan_ids: None,
             same_credentials: false,
         }
@@ -166,7 +166,7 @@ mod tests {
         Claim::from(KeyRecord {
             created_at: at(1_000_000),
             late_until: Some(Timestamp::MAX),
-            inputs: "claimed".to_owned(),
+            inputs: "claimed".into(),
             ..key(number)
         })
     }
@@ -209,7 +209,7 @@ mod tests {
     fn no_id_comes_from_a_claim(#[case] marks_keys: bool, #[case] id: Option<String>) {
         let view = believed(claim(1), &Recorded::default(), &RunState::default(), true, marks_keys);
         let key = view.key().unwrap();
-        assert_eq!((&key.id, &key.name, &key.inputs[..]), (&id, &None, "claimed"));
+        assert_eq!((&key.id, &key.name, key.inputs.to_string().as_str()), (&id, &None, "claimed"));
         assert_eq!(key.created_at, at(160), "no key is from the future, but for clocks that differ");
         assert_eq!(key.late_until, Some(at(700)));
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Attempted, ErrorClass, Failure, KubernetesEffect, Observed, OperationKind, Problem, ProviderView,
+    Attempted, ErrorClass, Failure, KubernetesEffect, Observed, OperationStage, Problem, ProviderView,
     Recorded, RemoteEffect, RemoteOperation, SecretView, Sequence, Step,
     former_keys::{self, FormerKeys},
     operation::{is_gone, late_until, pending_operation},
@@ -212,9 +212,7 @@ fn every_bind_was_refused(observed: &Observed) -> bool {
 /// Whether the status knows of no key but one that was about to be created.
 fn remembers_no_key(recorded: &Recorded) -> bool {
     let Recorded { key, previous, operation, gone, former } = recorded;
-    let only_planned = operation
-        .as_ref()
-        .is_none_or(|operation| operation.kind == OperationKind::Bind && operation.since.is_none());
+    let only_planned = operation.as_ref().is_none_or(|operation| operation.stage == OperationStage::Planned);
     key.is_none() && previous.is_empty() && gone.is_none() && former.is_none() && only_planned
 }
 

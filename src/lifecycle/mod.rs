@@ -16,6 +16,7 @@ mod former_keys;
 mod former_secret;
 mod identity;
 mod inheritance;
+mod inputs;
 mod inventory;
 mod limits;
 mod maintain;
@@ -46,19 +47,20 @@ pub(crate) use failure::{Attempted, ErrorClass, Failure};
 pub(crate) use identity::first_bytes;
 pub use identity::{Identity, Sequence};
 pub(crate) use inheritance::{Heir, Inheritance};
+pub(crate) use inputs::Inputs;
 pub(crate) use inventory::{Findings, Inventory, MarkedKey, Orphan};
 pub(crate) use limits::{Allowance, SeatRank, SpaceLimit, Wish, has_place};
 pub(crate) use observed::{
     Desired, Flaw, GracePeriod, Observed, PlanView, Problem, ProviderView, PublishedReady, RotationPolicy,
     SecretView,
 };
-pub(crate) use operation::{LONGEST_OPERATION, Operation, OperationKind, PendingOperation, RemoteOperation};
+pub(crate) use operation::{LONGEST_OPERATION, Operation, OperationStage, PendingOperation, RemoteOperation};
 pub use order::DecisionList;
 pub(crate) use protection::{
     LONGEST_UNEXPLAINED_HOLD, ProtectedSecret, ProtectionStep, ProtectionView, next_protection_step,
 };
 pub(crate) use recorded::{KeyRecord, LossCause, LostKey, PlanIds, PreviousKey, Recorded};
-pub(crate) use rotation::{created_at, full_second, inputs};
+pub(crate) use rotation::{created_at, full_second};
 pub(crate) use run_state::{Answer, Found, RunState, Unusable};
 pub(crate) use step::{KubernetesEffect, RemoteEffect, Report, Requeue, Step, Verdict, Wait};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{KeyRecord, KubernetesEffect, PlanIds, Recorded, RunState, Sequence};
+use super::{Inputs, KeyRecord, KubernetesEffect, PlanIds, Recorded, RunState, Sequence};
 use crate::api::Reason;
 
 /// Everything that [`super::decide`] may look at.
@@ -141,7 +141,7 @@ pub struct Desired {
     /// Whether the user stopped all action.
     pub suspended: bool,
     /// Digest of the fields that a remote key is made from; another digest asks for another key.
-    pub inputs: String,
+    pub inputs: Inputs,
     /// When to rotate without being asked.
     pub rotation: RotationPolicy,
     /// Whether a key that was replaced stays in the Secret, besides the current one, as long as it is valid.

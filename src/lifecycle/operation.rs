@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Observed, PlanIds, Sequence, full_second};
+use super::{Inputs, Observed, PlanIds, Sequence, full_second};
 
 /// The longest that the remote side may take for one operation, unless it asks for less.
 pub(crate) const LONGEST_OPERATION: Duration = Duration::from_secs(3600);
@@ -22,56 +22,73 @@ pub enum RemoteOperation {
     Unbind,
 }
 
-/// A key that may exist besides the current one, as the status remembers it.
+/// A key that may exist beside the current one, as the status records it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Operation {
-    /// What is done about it.
-    pub kind: OperationKind,
-    /// The key.
+    /// The number of the key.
     pub sequence: Sequence,
-    /// What the remote side calls the operation.
-    pub token: Option<String>,
-    /// Since when the remote side is at work, or when its answer was lost.
-    pub since: Option<Timestamp>,
-    /// Digest of the fields that the key is made from, where the remote side is at work.
-    pub inputs: Option<String>,
-    /// What the broker calls the plan that the key is created with.
+    /// The ids of the plan that the key is created with.
     pub plan_ids: Option<PlanIds>,
+    /// How far the operation is.
+    pub stage: OperationStage,
 }
 
-/// What is done about a key that may exist.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum OperationKind {
-    Bind,
-    /// An answer was lost: what may have been made is revoked before it is tried again.
-    CleanUp,
-    /// The current key is revoked before it is made.
+/// How far an operation is that the status records.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum OperationStage {
+    /// The operator is about to create the key.
+    Planned,
+    /// The remote side has accepted the request for the key and works on it.
+    Accepted {
+        /// The remote side's name of the operation.
+        token: Option<String>,
+        /// When the remote side accepted it.
+        since: Timestamp,
+        /// The digests that the key is created from, if the status has them.
+        inputs: Option<Inputs>,
+    },
+    /// The answer to a request was lost. The operator revokes the key before it tries again.
+    CleanUp {
+        /// When the answer was lost, if the status has the time.
+        since: Option<Timestamp>,
+    },
+    /// The operator revokes the current key before it creates this one.
     RevokeFirst,
 }
 
 impl Operation {
-    /// The same with these ids.
+    /// The same operation with these ids.
     pub(super) fn with_plan(self, plan_ids: Option<PlanIds>) -> Self {
         Self { plan_ids, ..self }
     }
 
-    const fn new(kind: OperationKind, sequence: Sequence) -> Self {
-        Self { kind, sequence, token: None, since: None, inputs: None, plan_ids: None }
+    const fn new(sequence: Sequence, stage: OperationStage) -> Self {
+        Self { sequence, plan_ids: None, stage }
     }
 
-    /// The key is about to be made.
+    /// The operator is about to create the key.
     pub(super) const fn bind(sequence: Sequence) -> Self {
-        Self::new(OperationKind::Bind, sequence)
+        Self::new(sequence, OperationStage::Planned)
     }
 
-    /// The key before it is about to be revoked.
+    /// The operator is about to revoke the key before this one.
     pub(super) const fn revoke_first(sequence: Sequence) -> Self {
-        Self::new(OperationKind::RevokeFirst, sequence)
+        Self::new(sequence, OperationStage::RevokeFirst)
     }
 
-    /// The answer to the last attempt to make the key was lost.
-    pub(super) fn clean_up(sequence: Sequence, since: Timestamp) -> Self {
-        Self { since: Some(since), ..Self::new(OperationKind::CleanUp, sequence) }
+    /// The answer to the last attempt to create the key was lost.
+    pub(super) const fn clean_up(sequence: Sequence, since: Timestamp) -> Self {
+        Self::new(sequence, OperationStage::CleanUp { since: Some(since) })
+    }
+
+    /// Whether the operator cleans up after a lost answer.
+    pub(crate) const fn cleans_up(&self) -> bool {
+        matches!(self.stage, OperationStage::CleanUp { .. })
+    }
+
+    /// Whether the operator creates the key, or is about to.
+    pub(super) const fn creates(&self) -> bool {
+        matches!(self.stage, OperationStage::Planned | OperationStage::Accepted { .. })
     }
 }
 
@@ -99,7 +116,7 @@ pub struct PendingOperation {
     /// Whether it refused to say how far it is.
     pub is_refused: bool,
     /// Digest of the fields that the key is made from.
-    pub inputs: String,
+    pub inputs: Inputs,
 }
 
 impl PendingOperation {
@@ -142,16 +159,17 @@ pub(super) fn lost(observed: &Observed) -> Option<(Sequence, Timestamp)> {
         .map(|known| (known.sequence, full_second(observed.now)));
     let (sequence, since) = observed.run.lost.or(exhausted).or(abandoned)?;
     // That it was lost again later is known to this process, and to the next one that it can't know.
-    let known =
-        observed.recorded.operation.as_ref().is_some_and(|operation| {
-            operation.kind == OperationKind::CleanUp && operation.sequence == sequence
-        });
+    let known = observed
+        .recorded
+        .operation
+        .as_ref()
+        .is_some_and(|operation| operation.cleans_up() && operation.sequence == sequence);
     (!known).then_some((sequence, since))
 }
 
 fn known_work(observed: &Observed) -> Option<PendingOperation> {
     let remembered = || {
-        let Operation { kind: OperationKind::Bind, sequence, token, since: Some(since), inputs, plan_ids: _ } =
+        let Operation { sequence, stage: OperationStage::Accepted { token, since, inputs }, plan_ids: _ } =
             observed.recorded.operation.clone()?
         else {
             return None;
@@ -183,8 +201,11 @@ pub(super) fn is_gone(observed: &Observed, sequence: Sequence) -> bool {
 /// Until when a bind of this key that nobody waits for any more may still take effect.
 pub(super) fn late_until(observed: &Observed, sequence: Sequence) -> Option<Timestamp> {
     let Observed { recorded, run, grace: late, .. } = observed;
-    let cleaned_up = recorded.operation.as_ref().filter(|operation| operation.kind == OperationKind::CleanUp);
-    let lost = [cleaned_up.and_then(|operation| Some((operation.sequence, operation.since?))), run.given_up];
+    let cleaned_up = recorded.operation.as_ref().and_then(|operation| match operation.stage {
+        OperationStage::CleanUp { since } => Some((operation.sequence, since?)),
+        OperationStage::Planned | OperationStage::Accepted { .. } | OperationStage::RevokeFirst => None,
+    });
+    let lost = [cleaned_up, run.given_up];
     let lost = lost.into_iter().flatten().filter(|(of, _)| *of == sequence).map(|(_, since)| since).max();
     let known = [recorded.key.as_ref(), observed.secret.key()];
     let known = known.into_iter().flatten().map(|key| (key.sequence, key.late_until));
@@ -225,7 +246,7 @@ mod tests {
             first_look: CLOSE_LOOK,
             said: None,
             is_refused: false,
-            inputs: String::new(),
+            inputs: Inputs::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Observed, Operation, OperationKind, Sequence, full_second};
+use super::{Inputs, Observed, Operation, OperationStage, Sequence, full_second};
 
 /// The ids of an offering and a plan in a broker's catalog. A broker wants both when it revokes a key, and catalogs change. So
 /// the operator notes them before it creates the key.
@@ -39,7 +39,7 @@ pub struct KeyRecord {
     /// come back.
     pub late_until: Option<Timestamp>,
     /// Digest of the fields that it was made from.
-    pub inputs: String,
+    pub inputs: Inputs,
     /// The ids of its plan when it was created, where the operator noted them.
     pub plan_ids: Option<PlanIds>,
     /// Whether its credentials are those of the key that it replaced.
@@ -121,7 +121,7 @@ impl Recorded {
     /// Whether the current key is being revoked to make room for the next one.
     #[must_use]
     pub fn makes_room(&self) -> bool {
-        self.operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::RevokeFirst)
+        self.operation.as_ref().is_some_and(|operation| operation.stage == OperationStage::RevokeFirst)
     }
 
     /// The key after the current one that may exist already.

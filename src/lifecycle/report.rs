@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Attempted, ErrorClass, Failure, KeyRecord, LossCause, LostKey, Observed, Operation, OperationKind,
+    Attempted, ErrorClass, Failure, KeyRecord, LossCause, LostKey, Observed, Operation, OperationStage,
     PendingOperation, Problem, Recorded, RemoteOperation, Report, Requeue, SecretView, Sequence, Unusable,
     Verdict, Wait, full_second, operation, rotation,
 };
@@ -200,7 +200,7 @@ fn without_failed_work(observed: &Observed) -> Recorded {
     let Recorded { key, previous, operation, gone, former } = observed.recorded.clone();
     let came_to_nothing = |operation: &Operation| {
         let given_up = observed.run.given_up.is_some_and(|(sequence, _)| sequence == operation.sequence);
-        operation.kind == OperationKind::Bind && given_up && observed.run.pending.is_none()
+        operation.creates() && given_up && observed.run.pending.is_none()
     };
     let operation = operation.map(|operation| {
         if came_to_nothing(&operation) {
@@ -483,12 +483,13 @@ pub(super) fn under_way(observed: &Observed, work: &PendingOperation) -> Wait {
     match kind {
         RemoteOperation::Bind => {
             report.recorded.operation = Some(Operation {
-                kind: OperationKind::Bind,
                 sequence: *sequence,
-                token: token.clone(),
-                since: Some(full_second(*since)),
-                inputs: Some(inputs.clone()),
                 plan_ids: observed.noted(*sequence),
+                stage: OperationStage::Accepted {
+                    token: token.clone(),
+                    since: full_second(*since),
+                    inputs: Some(inputs.clone()),
+                },
             });
         }
         RemoteOperation::Unbind => report.revoking = Some(work.clone()),

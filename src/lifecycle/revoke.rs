@@ -1,8 +1,8 @@
 //! Revoke a key of a ServiceKey that stays.
 
 use super::{
-    Attempted, KeyRecord, Observed, Operation, OperationKind, PendingOperation, RemoteEffect,
-    RemoteOperation, Sequence, Step, credentials,
+    Attempted, KeyRecord, Observed, PendingOperation, RemoteEffect, RemoteOperation, Sequence, Step,
+    credentials,
     operation::{is_gone, pending_operation},
     order::decisions,
     report, unusable,
@@ -74,10 +74,7 @@ pub(super) fn has_failed(observed: &Observed) -> bool {
 
 /// The key that a request may have created whose answer was lost, and that was not confirmed gone in this run.
 pub(super) fn to_clean_up(observed: &Observed) -> Option<Sequence> {
-    let Operation { kind: OperationKind::CleanUp, sequence, .. } = observed.recorded.operation.as_ref()?
-    else {
-        return None;
-    };
+    let sequence = &observed.recorded.operation.as_ref().filter(|operation| operation.cleans_up())?.sequence;
     let is_in_hand = observed.run.in_hand.as_ref().is_some_and(|key| key.sequence == *sequence);
     let is_created_again = pending_operation(observed, RemoteOperation::Bind, *sequence).is_some()
         || observed.run.has_completed(*sequence);

@@ -87,25 +87,10 @@ pub(crate) fn created_at(told: Option<Timestamp>, otherwise: Timestamp) -> Times
     full_second(told.filter(|time| *time > Timestamp::UNIX_EPOCH).unwrap_or(otherwise))
 }
 
-/// What a key is made from: the digest of the fields of the spec, and of the user's last request for another key. Where
-/// there is no request now, that of the key that is known is still good, if there was one.
-#[must_use]
-pub(crate) fn inputs<'a>(
-    fields: String,
-    request: Option<String>,
-    known: impl IntoIterator<Item = &'a str>,
-) -> String {
-    let made_from_these = |known: &&str| known.split(REQUESTED).next() == Some(fields.as_str());
-    match request {
-        Some(request) => format!("{fields}{REQUESTED}{request}"),
-        None => known.into_iter().find(made_from_these).map(str::to_owned).unwrap_or(fields),
-    }
-}
-
 /// Whether the user asked for another key than this one, with the annotation and not by a change of the spec.
 pub(super) fn is_requested(observed: &Observed, key: &KeyRecord) -> bool {
-    let request = |inputs: &str| inputs.split_once(REQUESTED).map(|(_, request)| request.to_owned());
-    request(&observed.desired.inputs).is_some_and(|wanted| request(&key.inputs) != Some(wanted))
+    let wanted = observed.desired.inputs.request();
+    wanted.is_some() && wanted != key.inputs.request()
 }
 
 /// How long a key stays that was replaced by `next`. Where nobody asked for another key, and its time had not come, it was
@@ -121,9 +106,6 @@ const UNEXPECTED_OVERLAP: Duration = Duration::from_secs(3600);
 
 /// Keys that were replaced and may still exist: before another one is made, the oldest goes.
 const MOST_REPLACED: u32 = 2;
-
-/// What parts the two digests; none of them has it.
-const REQUESTED: char = '+';
 
 /// Whether the key is to be replaced now.
 #[must_use]
@@ -256,7 +238,7 @@ mod tests {
             expires_at: None,
             renew_before: None,
             late_until: None,
-            inputs: number.to_string(),
+            inputs: number.to_string().as_str().into(),
             plan_ids: None,
             same_credentials: false,
         }
@@ -329,26 +311,8 @@ mod tests {
         let mut observed = asking();
         observed.desired.rotation.every = every.map(Duration::from_secs);
         observed.now = Timestamp::from_second(4000).unwrap();
-        let next = KeyRecord { created_at: observed.now, inputs: inputs.to_owned(), ..key(2) };
+        let next = KeyRecord { created_at: observed.now, inputs: inputs.into(), ..key(2) };
         let recorded = Recorded { key: Some(key(1)), ..Recorded::default() }.advanced_to(&next, &observed);
         assert_eq!(recorded.previous[0].revoke_at.unwrap().as_second(), 4000 + stays);
-    }
-
-    #[rstest]
-    #[case::no_request_ever(None, &["fields"], "fields")]
-    #[case::the_first_request(Some("one"), &["fields"], "fields+one")]
-    #[case::the_same_request(Some("one"), &["fields+one"], "fields+one")]
-    #[case::another_request(Some("two"), &["fields+one"], "fields+two")]
-    #[case::a_request_that_was_taken_away(None, &["fields+one"], "fields+one")]
-    #[case::taken_away_while_it_is_carried_out(None, &["fields+two", "fields+one"], "fields+two")]
-    #[case::taken_away_with_other_fields(None, &["others+one"], "fields")]
-    #[case::no_key_yet(None, &[], "fields")]
-    fn another_request_makes_another_key(
-        #[case] request: Option<&str>,
-        #[case] known: &[&str],
-        #[case] expected: &str,
-    ) {
-        let request = request.map(str::to_owned);
-        assert_eq!(inputs("fields".to_owned(), request, known.iter().copied()), expected);
     }
 }

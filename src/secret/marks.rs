@@ -151,7 +151,7 @@ pub(crate) fn read(meta: &ObjectMeta) -> Option<Marks<Claim>> {
         expires_at: optional_time(EXPIRES_AT)?,
         renew_before: optional_time(RENEW_BEFORE)?,
         late_until: optional_time(LATE_UNTIL)?,
-        inputs: digest(INPUTS)?,
+        inputs: digest(INPUTS)?.as_str().into(),
         plan_ids: None,
         same_credentials: annotations.get(SAME_CREDENTIALS).is_some_and(|value| value == "true"),
     };
@@ -236,7 +236,7 @@ impl Marks {
             (SAME_CREDENTIALS, same_credentials.then(|| "true".to_owned())),
             (PREVIOUS, previous.map(|sequence| sequence.to_string())),
             (LAYOUT, Some(layout.clone())),
-            (INPUTS, Some(inputs.clone())),
+            (INPUTS, Some(inputs.to_string())),
             (CONTENT, Some(content.clone())),
             (RENDERING, rendering.clone()),
             (ENTRIES, entries.as_ref().and_then(list_of)),

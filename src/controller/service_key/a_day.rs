@@ -8,8 +8,9 @@ use rstest::rstest;
 
 use super::local_state::{LocalState, Occasion};
 use crate::lifecycle::{
-    Answer, Attempted, ErrorClass, Failure, KubernetesEffect, Observed, PendingOperation, RemoteEffect,
-    RemoteOperation, Requeue, RunState, SecretView, Sequence, Step, Wait, decide, tests::asking,
+    Answer, Attempted, ErrorClass, Failure, Inputs, KubernetesEffect, Observed, PendingOperation,
+    RemoteEffect, RemoteOperation, Requeue, RunState, SecretView, Sequence, Step, Wait, decide,
+    tests::asking,
 };
 
 const DAY: i64 = 24 * 3600;
@@ -64,7 +65,7 @@ impl Day {
                         first_look: Duration::from_secs(2),
                         said: None,
                         is_refused: false,
-                        inputs: String::new(),
+                        inputs: Inputs::default(),
                     }),
                 }
             }

@@ -27,8 +27,8 @@ use crate::{
         finalizer, unread,
     },
     lifecycle::{
-        Answer, Attempted, Claim, Failure, KeyRecord, KubernetesEffect, Observed, OperationKind, Problem,
-        Report, Sequence,
+        Answer, Attempted, Claim, Failure, KeyRecord, KubernetesEffect, Observed, Operation, Problem, Report,
+        Sequence,
     },
     runtime::answers,
     secret::{self, Entries, Imprint, Marks, RenderError},
@@ -157,7 +157,7 @@ async fn record(reconciler: &Reconciler<'_>, observed: &Observed, report: &Repor
     let operation = &report.recorded.operation;
     let with_ids = operation.as_ref().filter(|operation| operation.plan_ids.is_some());
     applied.extend(with_ids.map(|operation| Change::PlanRecorded(operation.sequence)));
-    let cleans_up = operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::CleanUp);
+    let cleans_up = operation.as_ref().is_some_and(Operation::cleans_up);
     if cleans_up && *operation != before.operation {
         reconciler.context.shared.metrics.count_mitigated_orphan(reconciler.backend_kind());
     }

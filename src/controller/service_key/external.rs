@@ -15,7 +15,7 @@ use crate::{
         KeyRequest, Progress, Unbound,
     },
     lifecycle::{
-        Answer, Attempted, Failure, Found, Identity, KeyRecord, LONGEST_OPERATION, Observed,
+        Answer, Attempted, Failure, Found, Identity, Inputs, KeyRecord, LONGEST_OPERATION, Observed,
         PendingOperation, RemoteEffect, RemoteOperation, Sequence, created_at, full_second,
     },
     runtime::metrics::KeyOperation,
@@ -334,7 +334,7 @@ impl Call<'_> {
         operation: KeyOperation,
         sequence: Sequence,
         issued: IssuedKey,
-        inputs: String,
+        inputs: Inputs,
     ) -> Executed {
         let Reconciler { context, target, key: object, .. } = self.reconciler;
         let IssuedKey { facts, credentials } = issued;

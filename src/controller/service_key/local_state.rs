@@ -18,8 +18,8 @@ use crate::{
     backend::{Credentials, Kept},
     controller::watch::resource_version,
     lifecycle::{
-        Claim, Failure, KeyRecord, PendingOperation, Problem, RemoteOperation, Requeue, Sequence, Unusable,
-        Wait,
+        Claim, Failure, Inputs, KeyRecord, PendingOperation, Problem, RemoteOperation, Requeue, Sequence,
+        Unusable, Wait,
     },
     secret::Marks,
 };
@@ -134,7 +134,7 @@ pub(crate) struct Circumstances {
     /// The generation of the ServiceKey.
     pub generation: Option<i64>,
     /// Digest of the fields that keys are created from.
-    pub inputs: String,
+    pub inputs: Inputs,
     /// Digest of everything that its provider was loaded from.
     pub provider: Option<String>,
 }
@@ -396,7 +396,7 @@ mod tests {
             first_look: SHORTEST_WAIT,
             said: None,
             is_refused: false,
-            inputs: String::new(),
+            inputs: Inputs::default(),
         }
     }
 

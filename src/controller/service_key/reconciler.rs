@@ -25,7 +25,7 @@ use crate::{
     controller::{error::Error, ids::ProviderId, provider::Tenant},
     fair::Lane,
     lifecycle::{
-        Allowance, Claim, Identity, Observed, PlanIds, PlanView, Problem, RunState, Sequence, inputs,
+        Allowance, Claim, Identity, Inputs, Observed, PlanIds, PlanView, Problem, RunState, Sequence,
     },
     secret::{self, Digest, Entries, Layout, Marks, Ownership},
     wipe::HeldSecret,
@@ -123,14 +123,14 @@ impl Reconciler<'_> {
         self.key.spec.secret.previous == PreviousCredentials::Include
     }
 
-    /// Digest of everything that a remote key is made from. Another digest asks for another key.
-    pub(super) fn inputs(&self) -> String {
+    /// Digests of everything that a remote key is created from. Other inputs ask for another key.
+    pub(super) fn inputs(&self) -> Inputs {
         let request = self.key.annotations().get(marks::ROTATE_ANNOTATION);
         let request = request.map(|value| Digest::new("servicekeys.dev/rotate/1").field(value).finish());
         let status = self.key.status.as_ref();
         let operation = status.and_then(|status| status.operation.as_ref()?.inputs.as_deref());
         let key = status.and_then(|status| Some(status.key.as_ref()?.inputs.as_str()));
-        inputs(self.fields(), request, operation.into_iter().chain(key))
+        Inputs::new(self.fields(), request, operation.into_iter().chain(key).map(Inputs::from))
     }
 
     /// Digest of the fields of the spec that a remote key is made from.

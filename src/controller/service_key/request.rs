@@ -17,7 +17,7 @@ use crate::{
         AccessGrant, AdoptionPermit, Backend, Credentials, ErrorClass, KeyRequest, KeyRole, KnownSecrets,
         Parameters, Restored, ServiceIdAccess, count_values,
     },
-    lifecycle::{Attempted, Failure, Identity, Observed, Operation, OperationKind, Problem, Sequence},
+    lifecycle::{Attempted, Failure, Identity, Inputs, Observed, Operation, Problem, Sequence},
     runtime::answers::{self, Size},
     wipe::{HeldSecret, SecretValues},
 };
@@ -63,7 +63,7 @@ pub(super) fn about(reconciler: &Reconciler<'_>, observed: &Observed, identity: 
         place: key.status.as_ref().and_then(|status| status.instance_place.clone()),
         plan_ids: plan_ids(observed, sequence),
         age: age(observed, sequence),
-        inputs: recorded_inputs(reconciler, observed, sequence),
+        inputs: recorded_inputs(reconciler, observed, sequence).to_string(),
         cleans_up: cleans_up(observed, sequence),
         adoption: adoption(reconciler, sequence),
         known: known_secrets(reconciler),
@@ -85,7 +85,7 @@ pub(super) async fn with_parameters(
     let request = about_key(reconciler, observed, sequence);
     Ok((
         backend(reconciler)?,
-        KeyRequest { parameters, inputs: reconciler.inputs(), cleans_up: false, ..request },
+        KeyRequest { parameters, inputs: reconciler.inputs().to_string(), cleans_up: false, ..request },
     ))
 }
 
@@ -111,12 +111,12 @@ pub(super) async fn for_new_key(
     }
 }
 
-/// Digest of the fields that a key was created from, which may have changed since.
+/// Digests of everything that a key was created from, which may have changed since.
 pub(super) fn recorded_inputs(
     reconciler: &Reconciler<'_>,
     observed: &Observed,
     sequence: Sequence,
-) -> String {
+) -> Inputs {
     let completed = observed.run.completed.as_ref().filter(|operation| operation.sequence == sequence);
     completed
         .map(|operation| operation.inputs.clone())
@@ -176,8 +176,7 @@ fn age(observed: &Observed, sequence: Sequence) -> Option<Duration> {
 
 /// Whether the key is one that a lost answer may have left, and that the user did not ask to be revoked.
 fn cleans_up(observed: &Observed, sequence: Sequence) -> bool {
-    let lost =
-        |operation: &Operation| operation.kind == OperationKind::CleanUp && operation.sequence == sequence;
+    let lost = |operation: &Operation| operation.cleans_up() && operation.sequence == sequence;
     !observed.desired.deleting && observed.recorded.operation.as_ref().is_some_and(lost)
 }
 

@@ -6,11 +6,12 @@ use uuid::Uuid;
 
 use crate::{
     api::{
-        self, Binding, ConditionType, KeyGone, KeyStatus, Reason, SecretStatus, ServiceKey, ServiceKeyStatus,
+        self, Binding, ConditionType, KeyGone, KeyStatus, OperationStatus, OperationStatusKind, Reason,
+        SecretStatus, ServiceKey, ServiceKeyStatus,
     },
     lifecycle::{
-        KeyRecord, LossCause, LostKey, Operation, OperationKind, PendingOperation, PlanIds, PreviousKey,
-        Problem, PublishedReady, Recorded, Report, Sequence,
+        Inputs, KeyRecord, LossCause, LostKey, Operation, OperationStage, PendingOperation, PlanIds,
+        PreviousKey, Problem, PublishedReady, Recorded, Report, Sequence,
     },
 };
 
@@ -48,22 +49,22 @@ pub(crate) fn published_ready(
 }
 
 /// `None` for an `Unbind`: the status also records its key, as the current one or among the previous.
-fn operation(operation: &api::OperationStatus) -> Option<Operation> {
-    let api::OperationStatus { kind, sequence, token, started_at, inputs, plan_ids } = operation;
-    let kind = match kind {
-        api::OperationStatusKind::Bind => OperationKind::Bind,
-        api::OperationStatusKind::CleanUp => OperationKind::CleanUp,
-        api::OperationStatusKind::RevokeFirst => OperationKind::RevokeFirst,
-        api::OperationStatusKind::Unbind => return None,
+fn operation(operation: &OperationStatus) -> Option<Operation> {
+    let OperationStatus { kind, sequence, token, started_at, inputs, plan_ids } = operation;
+    let since = started_at.as_ref().map(|time| time.0);
+    let stage = match (kind, since) {
+        (OperationStatusKind::Bind, Some(since)) => OperationStage::Accepted {
+            token: token.clone(),
+            since,
+            inputs: inputs.as_deref().map(Inputs::from),
+        },
+        (OperationStatusKind::Bind, None) => OperationStage::Planned,
+        (OperationStatusKind::CleanUp, since) => OperationStage::CleanUp { since },
+        (OperationStatusKind::RevokeFirst, _) => OperationStage::RevokeFirst,
+        (OperationStatusKind::Unbind, _) => return None,
     };
-    Some(Operation {
-        kind,
-        sequence: Sequence::new(*sequence)?,
-        token: token.clone(),
-        since: started_at.as_ref().map(|time| time.0),
-        inputs: inputs.clone(),
-        plan_ids: plan_ids.as_ref().and_then(self::plan_ids),
-    })
+    let plan_ids = plan_ids.as_ref().and_then(self::plan_ids);
+    Some(Operation { sequence: Sequence::new(*sequence)?, plan_ids, stage })
 }
 
 /// The longest id, in bytes. No id of a catalog is longer.
@@ -118,7 +119,7 @@ fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
         expires_at: expires_at.as_ref().map(|time| time.0),
         renew_before: renew_before.as_ref().map(|time| time.0),
         late_until: late_until.as_ref().map(|time| time.0),
-        inputs: inputs.clone(),
+        inputs: inputs.as_str().into(),
         plan_ids: plan_ids.as_ref().and_then(self::plan_ids),
         same_credentials: same_credentials.unwrap_or_default(),
     })
@@ -210,25 +211,29 @@ pub(crate) fn from_unread(
     ServiceKeyStatus { observed_generation: generation, conditions, ..status }
 }
 
-fn operation_status(operation: &Operation) -> api::OperationStatus {
-    let Operation { kind, sequence, token, since, inputs, plan_ids } = operation;
-    api::OperationStatus {
-        kind: match kind {
-            OperationKind::Bind => api::OperationStatusKind::Bind,
-            OperationKind::CleanUp => api::OperationStatusKind::CleanUp,
-            OperationKind::RevokeFirst => api::OperationStatusKind::RevokeFirst,
-        },
+fn operation_status(operation: &Operation) -> OperationStatus {
+    let Operation { sequence, plan_ids, stage } = operation;
+    let (kind, token, since, inputs) = match stage {
+        OperationStage::Planned => (OperationStatusKind::Bind, None, None, None),
+        OperationStage::Accepted { token, since, inputs } => {
+            (OperationStatusKind::Bind, token.clone(), Some(*since), inputs.as_ref())
+        }
+        OperationStage::CleanUp { since } => (OperationStatusKind::CleanUp, None, *since, None),
+        OperationStage::RevokeFirst => (OperationStatusKind::RevokeFirst, None, None, None),
+    };
+    OperationStatus {
+        kind,
         sequence: sequence.number(),
-        token: token.clone(),
+        token,
         started_at: since.map(Time),
-        inputs: inputs.clone(),
+        inputs: inputs.map(ToString::to_string),
         plan_ids: plan_ids.as_ref().map(shown_plan_ids),
     }
 }
 
-fn revocation_status(revoking: &PendingOperation) -> api::OperationStatus {
-    api::OperationStatus {
-        kind: api::OperationStatusKind::Unbind,
+fn revocation_status(revoking: &PendingOperation) -> OperationStatus {
+    OperationStatus {
+        kind: OperationStatusKind::Unbind,
         sequence: revoking.sequence.number(),
         token: revoking.token.clone(),
         started_at: Some(Time(crate::lifecycle::full_second(revoking.since))),
@@ -262,7 +267,7 @@ fn key_status(key: &KeyRecord, gone: Option<LostKey>) -> KeyStatus {
         expires_at: expires_at.map(Time),
         renew_before: renew_before.map(Time),
         late_until: late_until.map(Time),
-        inputs: inputs.clone(),
+        inputs: inputs.to_string(),
         plan_ids: plan_ids.as_ref().map(shown_plan_ids),
         same_credentials: same_credentials.then_some(true),
         gone: gone.map(gone_status),

@@ -176,7 +176,7 @@ impl ModelState {
             expires_at: None,
             renew_before: None,
             late_until: None,
-            inputs: "0".to_owned(),
+            inputs: "0".into(),
             plan_ids: None,
             same_credentials: false,
         };
@@ -220,7 +220,7 @@ impl ModelState {
                 retain: object.retain,
                 retains_secret: object.retain,
                 suspended: object.suspended,
-                inputs: object.inputs.to_string(),
+                inputs: object.inputs.to_string().as_str().into(),
                 rotation: RotationPolicy {
                     every: self.rotates.then(|| hours(2)),
                     overlap: hours(1),
@@ -278,7 +278,7 @@ impl ModelState {
             expires_at: None,
             renew_before: None,
             late_until: None,
-            inputs: inputs.to_string(),
+            inputs: inputs.to_string().as_str().into(),
             plan_ids: None,
             same_credentials: false,
         }

@@ -62,7 +62,7 @@ impl ModelState {
             first_look: std::time::Duration::ZERO,
             said: None,
             is_refused: false,
-            inputs: inputs.to_string(),
+            inputs: inputs.to_string().as_str().into(),
         })
     }
 

@@ -39,7 +39,7 @@ fn at_work() -> Observed {
         first_look: Duration::ZERO,
         said: None,
         is_refused: false,
-        inputs: "now".to_owned(),
+        inputs: "now".into(),
     });
     observed
 }

@@ -42,7 +42,7 @@ fn key(inputs: &str) -> KeyRecord {
         expires_at: None,
         renew_before: None,
         late_until: None,
-        inputs: inputs.to_owned(),
+        inputs: inputs.into(),
         plan_ids: None,
         same_credentials: false,
     }
@@ -60,7 +60,7 @@ pub(crate) fn asking() -> Observed {
             retain: false,
             retains_secret: false,
             suspended: false,
-            inputs: "now".to_owned(),
+            inputs: "now".into(),
             rotation: RotationPolicy { every: None, overlap: Duration::ZERO, makes_room: false },
             keeps_previous: false,
             adopts: false,

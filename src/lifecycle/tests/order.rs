@@ -112,7 +112,7 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
             with(holding(key("now")), |observed| {
                 observed.secret = SecretView::Absent;
                 observed.desired.rotation.makes_room = true;
-                observed.desired.inputs = "now+1".to_owned();
+                observed.desired.inputs = "now+1".into();
             }),
         ),
         (restore, "revoke_oldest_key", lost_with_two_before()),
@@ -145,8 +145,10 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
             revoke,
             "follow_creation",
             with(holding(key("now")), |observed| {
-                observed.recorded.operation =
-                    Some(Operation { since: Some(now()), ..Operation::bind(sequence(2)) });
+                observed.recorded.operation = Some(Operation {
+                    stage: OperationStage::Accepted { token: None, since: now(), inputs: None },
+                    ..Operation::bind(sequence(2))
+                });
             }),
         ),
         (
@@ -156,7 +158,7 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
                 // A lost request for the first key may still take effect, so the second one goes before it.
                 observed.recorded.previous[0].late_until = Some(at(60));
                 observed.run.absent.clear();
-                observed.desired.inputs = "others".to_owned();
+                observed.desired.inputs = "others".into();
                 observed.desired.keeps_previous = true;
                 let key = KeyRecord { sequence: sequence(3), ..key("now") };
                 observed.secret = SecretView::Intact { key, previous: Some(sequence(2)), flaw: None };

@@ -84,5 +84,6 @@ fn a_lost_answer_keeps_the_ids() {
     let mut observed = Observed { plan: PlanView::Unknown, noted_first: Some(ids("p-1")), ..asking() };
     observed.run.lost = Some((Sequence::FIRST, now()));
     let operation = recorded(decide(&observed)).operation.unwrap();
-    assert_eq!((operation.kind, operation.plan_ids), (OperationKind::CleanUp, Some(ids("p-1"))));
+    assert!(operation.cleans_up());
+    assert_eq!(operation.plan_ids, Some(ids("p-1")));
 }

@@ -27,9 +27,7 @@ fn just_replaced() -> Observed {
     let next = Sequence::FIRST.next();
     observed.secret =
         SecretView::Damaged { key: Some(KeyRecord { sequence: next, ..key("now") }), previous: None };
-    let (kind, sequence) = (OperationKind::Bind, next);
-    observed.recorded.operation =
-        Some(Operation { kind, sequence, token: None, since: None, inputs: None, plan_ids: None });
+    observed.recorded.operation = Some(Operation::bind(next));
     observed.run.revoked.insert(Sequence::FIRST, now());
     (observed.run.unreadable, observed.run.rehearsed) = (Some(Sequence::FIRST), true);
     observed.run.absent.insert(Sequence::FIRST);
@@ -83,7 +81,7 @@ fn credentials_that_a_fetch_does_not_show_come_with_a_repeated_bind(#[case] mut 
         act(&Observed { marks_keys: true, ..observed.clone() }),
         Step::Execute(RemoteEffect::Repeat(Sequence::FIRST))
     );
-    observed.desired.inputs = "others".to_owned();
+    observed.desired.inputs = "others".into();
     assert_ne!(act(&observed), Step::Execute(RemoteEffect::Repeat(Sequence::FIRST)));
 }
 
@@ -92,7 +90,7 @@ fn credentials_that_a_fetch_does_not_show_come_with_a_repeated_bind(#[case] mut 
 fn credentials_in_hand_are_stored_although_the_next_key_is_due() {
     let mut observed = flawed(Flaw::Outdated);
     (observed.run.unreadable, observed.run.in_hand) = (Some(Sequence::FIRST), Some(key("now")));
-    observed.desired.inputs = "others".to_owned();
+    observed.desired.inputs = "others".into();
     assert_eq!(
         act(&observed),
         Step::Apply(KubernetesEffect::WriteSecret { key: Box::new(key("now")), previous: None })
@@ -232,7 +230,7 @@ fn assert_replaced_without_reading(mut observed: Observed) {
 #[test]
 fn a_requested_rotation_replaces_a_key_without_reading_it() {
     let mut observed = damaged();
-    observed.desired.inputs = inputs("now".to_owned(), Some("again".to_owned()), []);
+    observed.desired.inputs = Inputs::new("now".to_owned(), Some("again".to_owned()), []);
     let mut replaces = observed.clone();
     replaces.desired.rotation.makes_room = true;
     assert_replaced_without_reading(replaces);

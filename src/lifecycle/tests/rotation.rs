@@ -133,7 +133,7 @@ fn a_rotation_that_changed_no_credentials_ends_the_schedule() {
         assert_eq!(told.reason, Reason::RotationIneffective);
         assert!(told.message.contains("Key 1 is not revoked"), "{}", told.message);
     }
-    observed.desired.inputs = "now+asked".to_owned();
+    observed.desired.inputs = "now+asked".into();
     let Step::Apply(KubernetesEffect::Record(report)) = decide(&observed) else {
         panic!("no rotation begins")
     };

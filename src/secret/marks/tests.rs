@@ -186,7 +186,7 @@ prop_compose! {
             expires_at,
             renew_before,
             late_until,
-            inputs,
+            inputs: inputs.as_str().into(),
             plan_ids: None,
             same_credentials,
         };
