@@ -168,7 +168,7 @@ impl<S> Copy for RemoteApi<'_, S> {}
 
 impl<'a, S: Session> RemoteApi<'a, S> {
     /// A call on behalf of no ServiceKey, or of many.
-    pub(super) const fn anonymous(self, call: S::Dialect) -> Exchange<'a, S> {
+    pub(super) const fn for_no_key(self, call: S::Dialect) -> Exchange<'a, S> {
         self.exchange(call, None)
     }
 
@@ -248,9 +248,9 @@ impl<S: Session> Exchange<'_, S> {
             request = request.held_by(of.answers.clone());
         }
         let tokens = match session.authorize(http).await? {
-            Authorization::None => return self.send_once(request).await,
+            Authorization::None => return self.send_proved(request).await,
             Authorization::Header(header) => {
-                return self.send_once(request.header(AUTHORIZATION, header)).await;
+                return self.send_proved(request.header(AUTHORIZATION, header)).await;
             }
             Authorization::Tokens(tokens) => tokens,
         };
@@ -267,7 +267,7 @@ impl<S: Session> Exchange<'_, S> {
 
     async fn send_with(&mut self, token: &Token, request: Request) -> Result<Response, BackendError> {
         let request = self.sign(token, request);
-        self.send_once(request).await
+        self.send_proved(request).await
     }
 
     fn sign(&mut self, token: &Token, request: Request) -> Request {
@@ -276,7 +276,7 @@ impl<S: Session> Exchange<'_, S> {
     }
 
     /// Sends the request; once more where its host had to prove first what it is.
-    async fn send_once(&mut self, request: Request) -> Result<Response, BackendError> {
+    async fn send_proved(&mut self, request: Request) -> Result<Response, BackendError> {
         let outcome = match self.send_as_it_is(request.clone()).await {
             Err(failure) if failure.kind == HttpFailureKind::Unproved => {
                 let request = match self.api.session.prove(self.api.http, self.call).await? {

@@ -1,4 +1,4 @@
-//! Queues in front of remote sides: who waits there holds up nobody who asks elsewhere.
+//! Queues in front of remote sides. A ServiceKey that waits for one remote side delays none that calls another.
 
 use std::{collections::HashMap, hash::Hash, sync::Arc};
 
@@ -25,27 +25,27 @@ pub(super) struct QueuePlace {
     _permit: FairPermit,
 }
 
-/// What came of an attempt to get a place without waiting.
+/// The result of an attempt to get a place without waiting.
 #[derive(Debug)]
 pub(super) enum QueueEntry {
     Free(QueuePlace),
-    /// It has to be waited for.
-    Taken,
-    /// The remote side is not asked any more.
+    /// All places are taken.
+    Full,
+    /// The provider was replaced or removed: the remote side gets no more calls.
     Closed,
 }
 
 impl Queue {
-    /// As many places as calls to the remote side may be under way.
+    /// A queue with as many places as the remote side gets calls at the same time.
     pub(super) fn new(backend: &Backend, metrics: QueueMetrics) -> Self {
         Self { places: FairSemaphore::new(backend.concurrency().get()), metrics }
     }
 
-    /// Takes a place for a key of this namespace if one is free and nobody waits for it.
+    /// Takes a place for a key of this namespace if one is free and no other key waits for it.
     pub(super) fn enter_now(&self, lane: &Lane) -> QueueEntry {
         match self.places.try_acquire(lane) {
             Ok(permit) => QueueEntry::Free(QueuePlace { _permit: permit }),
-            Err(NoPermit::Busy) => QueueEntry::Taken,
+            Err(NoPermit::Busy) => QueueEntry::Full,
             Err(NoPermit::Closed) => QueueEntry::Closed,
         }
     }
@@ -62,11 +62,11 @@ impl Queue {
     }
 }
 
-/// The objects that wait for something shared. They are told when they change, and may then want something else.
+/// The objects that wait for a shared resource. A change wakes them, because they may need something else then.
 #[derive(Debug)]
 pub(super) struct Waiters<T>(Mutex<HashMap<T, Arc<Notify>>>);
 
-/// One that waits, until this is dropped.
+/// One object that waits, until this is dropped.
 pub(super) struct Ticket<'a, T: Eq + Hash> {
     waiting: &'a Waiters<T>,
     id: T,
@@ -80,7 +80,7 @@ impl<T> Default for Waiters<T> {
 }
 
 impl<T: Clone + Eq + Hash> Waiters<T> {
-    /// An object begins to wait.
+    /// Registers an object that waits.
     pub(super) fn ticket(&self, id: &T) -> Ticket<'_, T> {
         let changed = Arc::<Notify>::default();
         self.lock().insert(id.clone(), Arc::clone(&changed));
@@ -89,14 +89,14 @@ impl<T: Clone + Eq + Hash> Waiters<T> {
 }
 
 impl<T: Eq + Hash> Waiters<T> {
-    /// An object changed, or is gone.
+    /// Wakes an object that changed, or is gone.
     pub(super) fn notify(&self, id: &T) {
         if let Some(changed) = self.lock().get(id) {
             changed.notify_one();
         }
     }
 
-    /// Objects may have changed; it is not known which.
+    /// Wakes all objects: any of them may have changed.
     pub(super) fn notify_all(&self) {
         self.lock().values().for_each(|changed| changed.notify_one());
     }
@@ -107,7 +107,7 @@ impl<T: Eq + Hash> Waiters<T> {
 }
 
 impl<T: Eq + Hash> Ticket<'_, T> {
-    /// Waits for the next change; one that came since the last wait counts.
+    /// Waits for the next change. A change since the last wait counts.
     pub(super) async fn wait(&self) {
         self.changed.notified().await;
     }

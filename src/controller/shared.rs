@@ -1,4 +1,4 @@
-//! What all reconciles share, of ServiceKeys and of providers.
+//! The state that all reconciles of ServiceKeys and providers share.
 
 use std::sync::Arc;
 
@@ -21,11 +21,11 @@ use crate::{
     runtime::{Leadership, Metrics},
 };
 
-/// Providers whose Secrets are read at the same time.
+/// The most providers whose Secrets are read at the same time.
 const LOADING: usize = 16;
 
-/// Providers that are checked at the same time. A check may take as long as its deadlines, so a namespace may hold no
-/// more places than stay free.
+/// The most providers that are checked at the same time. A check may take as long as its deadlines, so a namespace may
+/// hold no more places than stay free.
 const CHECKING: usize = 64;
 
 #[derive(Clone)]
@@ -45,14 +45,14 @@ pub(super) struct Shared {
     pub shares: Shares,
 }
 
-/// What the process has a limited number of, and namespaces share.
+/// The limited resources of the process, which namespaces share.
 #[derive(Clone)]
 pub(super) struct Shares {
     /// Places for reading a provider and its login Secrets.
     pub loading: FairSemaphore,
     /// Places for checks of providers.
     pub checking: FairSemaphore,
-    /// What calls to remote sides need.
+    /// Connections and look-ups for calls to remote sides.
     pub remote: RemoteShares,
     /// Places for reads of whole Secrets.
     pub secret_reads: FairSemaphore,

@@ -15,7 +15,7 @@ decisions! {
 
     /// The operator records the ids of the plan together with the next key, so it reads them before.
     read_plan_of_next_key,
-    /// Only keys that the status names may exist, so it names the next key before the operator creates that key.
+    /// Apart from the first key, only keys that the status names may exist, so it names the next key first.
     record_next_key,
     /// The next key exists already, created from other fields or with credentials that are not shown.
     revoke_other_key,
@@ -63,7 +63,7 @@ impl<'a> NewKey<'a> {
         self.observed.run.has_completed(self.sequence)
     }
 
-    /// The ids of the plan, where they are known and other ids, or none, are recorded.
+    /// The known plan ids, if the record has none or others.
     fn unrecorded_ids(&self) -> Option<&'a PlanIds> {
         let noted = self.observed.noted(self.sequence);
         self.observed.plan.ids().filter(|ids| noted.as_ref() != Some(ids))
@@ -123,7 +123,7 @@ fn revoke_key_of_other_plan(new: &NewKey<'_>) -> Option<Step> {
 }
 
 fn wait_for_definitions(new: &NewKey<'_>) -> Option<Step> {
-    new.unrecorded_ids().filter(|_| new.observed.run.recorded == Some(new.sequence))?;
+    new.unrecorded_ids().filter(|_| new.observed.run.plan_recorded == Some(new.sequence))?;
     let message = "the API server does not store `status.operation.planIds`, which the operator needs to revoke keys; \
                    apply the CustomResourceDefinitions of this release";
     Some(refused_here(new.observed, ErrorClass::Rejected, message))

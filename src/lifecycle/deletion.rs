@@ -6,7 +6,7 @@ use super::{
     Attempted, ErrorClass, Failure, KubernetesEffect, Observed, OperationStage, Problem, ProviderView,
     Recorded, RemoteEffect, RemoteOperation, SecretView, Sequence, Step,
     former_keys::{self, FormerKeys},
-    operation::{is_gone, late_until, pending_operation},
+    operation::{is_finally_revoked, late_until, pending_operation},
     order::decisions,
     report,
     revoke::follow,
@@ -231,6 +231,6 @@ pub(super) fn remaining(observed: &Observed) -> BTreeSet<Sequence> {
         keys.extend(observed.recorded.sequences());
     }
     keys.extend(observed.secret.key().into_iter().flat_map(|key| observed.recorded.skipped(key.sequence)));
-    keys.retain(|sequence| !is_gone(observed, *sequence));
+    keys.retain(|sequence| !is_finally_revoked(observed, *sequence));
     keys
 }

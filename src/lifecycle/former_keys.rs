@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{
     Attempted, ErrorClass, Failure, Observed, Problem, Recorded, RemoteEffect, Requeue, Sequence, Step, Wait,
-    operation::{is_gone, late_until},
+    operation::{is_finally_revoked, late_until},
     order::decisions,
     report,
     revoke::unbind,
@@ -53,7 +53,10 @@ impl<'a> FormerKeys<'a> {
     fn may_have_own_key(&self) -> bool {
         let Observed { desired, all_refused, .. } = self.observed;
         let keeps_keys = desired.deleting && desired.keeps_keys();
-        desired.finalizer && !all_refused && !keeps_keys && !is_gone(self.observed, Sequence::FIRST)
+        desired.finalizer
+            && !all_refused
+            && !keeps_keys
+            && !is_finally_revoked(self.observed, Sequence::FIRST)
     }
 
     fn is_to_be_revoked(&self) -> bool {

@@ -1,16 +1,14 @@
-//! The Secret is right: bring the status up to it, repair what is not right beside its entries, revoke what is due, and
-//! rotate when it is time.
+//! The Secret's entries are right: update the status, repair the rest of the Secret, revoke keys that are due, and rotate
+//! when it is time.
 
 use super::{
     Attempted, Flaw, KeyRecord, KubernetesEffect, LossCause, LostKey, Observed, PreviousKey, ProviderView,
     Recorded, RemoteEffect, Sequence, Step, Unusable,
     create::{self, NewKey},
-    credentials::{
-        self, are_hidden, is_over, is_to_be_rehearsed, is_valid, omit_previous, read_again, store,
-    },
     operation::late_until,
     order::decisions,
     report,
+    restore::{self, are_hidden, is_over, is_to_be_rehearsed, is_valid, omit_previous, read_again, store},
     revoke::{self, Unwanted, to_clean_up, unbind},
     revoke_first::{self, CurrentKey},
     rotation, unusable,
@@ -30,7 +28,7 @@ decisions! {
     record_current_key,
     /// A key exists, so the ServiceKey must not be gone before the key is.
     add_finalizer,
-    /// Writing the credentials of the next key failed. They stay in memory until the backoff ends.
+    /// An attempt failed while the next credentials are in hand. The backoff ends first.
     wait_for_failed_write,
     /// The remote side may show credentials only once, so the operator stores them before it calls again.
     store_next_key,
@@ -121,7 +119,7 @@ impl<'a> Intact<'a> {
         unusable::known(self.observed).filter(|unusable| unusable.sequence > self.key.sequence)
     }
 
-    /// Whether it is unknown if the current key still exists, or which one it is.
+    /// Whether a look-up has to tell if the current key exists, or its id.
     fn is_in_doubt(&self) -> bool {
         let Self { observed, key } = self;
         let is_unsure = observed.missed == Some(key.sequence) || key.id.is_none();
@@ -146,7 +144,7 @@ impl<'a> Intact<'a> {
             && self.unusable_next().is_none()
     }
 
-    /// Whether the next key would be one more than the set allows: the oldest goes first.
+    /// Whether the operator has to revoke the oldest key before it creates the next one.
     fn is_crowded(&self) -> bool {
         self.needs_next() && self.observed.recorded.previous.len() > 1
     }
@@ -274,7 +272,7 @@ fn store_credentials(intact: &Intact<'_>) -> Option<Step> {
 
 fn wait_for_contested_secret(intact: &Intact<'_>) -> Option<Step> {
     intact.flaw()?;
-    let until = credentials::contested_until(intact.observed)?;
+    let until = restore::contested_until(intact.observed)?;
     Some(Step::Wait(report::repair_waits(intact.observed, intact.key, until)))
 }
 
@@ -372,7 +370,7 @@ fn wait_for_usable_key(intact: &Intact<'_>) -> Option<Step> {
 }
 
 fn wait_until_due(Intact { observed, key }: &Intact<'_>) -> Step {
-    Step::Wait(report::rest_settled(observed, key))
+    Step::Wait(report::wait_settled(observed, key))
 }
 
 /// Waits for the next attempt after a failure, if there was one.

@@ -9,7 +9,6 @@
 mod access;
 mod claim;
 mod create;
-mod credentials;
 mod deletion;
 mod failure;
 mod former_keys;

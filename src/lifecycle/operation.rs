@@ -138,13 +138,13 @@ pub(super) fn pending_operation(
     sequence: Sequence,
 ) -> Option<PendingOperation> {
     let known = known_work(observed)?;
-    let is_over = known.is_given_up(observed.now) || is_abandoned(observed, &known);
+    let is_over = known.is_given_up(observed.now) || stops_waiting(observed, &known);
     (known.operation == work && known.sequence == sequence && !is_over).then_some(known)
 }
 
 /// Whether the operator stops waiting for a bind: the ServiceKey is being deleted, and the remote side refuses to say how far
 /// the bind is. The operator then revokes the key.
-fn is_abandoned(observed: &Observed, known: &PendingOperation) -> bool {
+fn stops_waiting(observed: &Observed, known: &PendingOperation) -> bool {
     let is_unwanted = observed.desired.deleting && !observed.desired.keeps_keys();
     known.operation == RemoteOperation::Bind && known.is_refused && is_unwanted
 }
@@ -155,7 +155,7 @@ pub(super) fn lost(observed: &Observed) -> Option<(Sequence, Timestamp)> {
         .filter(|known| known.operation == RemoteOperation::Bind && known.is_given_up(observed.now))
         .map(|known| (known.sequence, full_second(known.ends)));
     let abandoned = known_work(observed)
-        .filter(|known| is_abandoned(observed, known))
+        .filter(|known| stops_waiting(observed, known))
         .map(|known| (known.sequence, full_second(observed.now)));
     let (sequence, since) = observed.run.lost.or(exhausted).or(abandoned)?;
     // That it was lost again later is known to this process, and to the next one that it can't know.
@@ -192,7 +192,7 @@ fn known_work(observed: &Observed) -> Option<PendingOperation> {
 }
 
 /// Whether the key is gone for good: confirmed at a time at which nothing could bring it back any more.
-pub(super) fn is_gone(observed: &Observed, sequence: Sequence) -> bool {
+pub(super) fn is_finally_revoked(observed: &Observed, sequence: Sequence) -> bool {
     let late = late_until(observed, sequence);
     let confirmed = observed.run.revoked.get(&sequence);
     confirmed.is_some_and(|confirmed| late.is_none_or(|late| late <= *confirmed))

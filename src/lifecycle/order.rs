@@ -1,7 +1,7 @@
 //! The order of decisions: lists of named checks, each with the reason why it is there.
 //!
-//! The first check that returns a step decides. The last check of a list always returns one. Name and reason stand once,
-//! in the list; `docs/design.md` is generated from them.
+//! The first check that returns a step decides. The last check of a list always returns one. The list is
+//! the only place that has the name and the reason; `docs/design.md` is generated from it.
 
 /// One list, in the order in which the operator evaluates its checks.
 #[derive(Clone, Debug, PartialEq, Eq)]

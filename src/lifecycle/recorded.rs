@@ -1,9 +1,15 @@
 //! What the status of a ServiceKey records of its remote keys. It survives a restart of the operator.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Inputs, Observed, Operation, OperationStage, Sequence, full_second};
+use super::{
+    Inputs, Observed, Operation, OperationStage, Sequence, full_second,
+    operation::late_until,
+    rotation::{after, overlap_of},
+};
 
 /// The ids of an offering and a plan in a broker's catalog. A broker wants both when it revokes a key, and catalogs change. So
 /// the operator notes them before it creates the key.
@@ -128,5 +134,99 @@ impl Recorded {
     #[must_use]
     pub fn attempt(&self) -> Option<Sequence> {
         self.operation.as_ref().map(|operation| operation.sequence)
+    }
+}
+
+/// Keys that were replaced and may still exist: before another one is made, the oldest goes.
+const MOST_REPLACED: u32 = 2;
+
+impl Recorded {
+    /// The record once the Secret holds the credentials of `key`. The key before it stays valid for the overlap. A key that
+    /// was replaced even earlier is revoked at once, so that there are never more than the previous, the current and the
+    /// next. A key that is gone has no overlap; the operator confirms its end as it does after a revocation.
+    ///
+    /// A record that is older than the Secret lacks the keys in between. They count as replaced as well, and a request for
+    /// them may still take effect until `late_until`.
+    #[must_use]
+    pub fn advanced_to(&self, key: &KeyRecord, observed: &Observed) -> Self {
+        let Observed { desired, now, grace: late, .. } = observed;
+        let plan_ids = key.plan_ids.clone().or_else(|| observed.noted(key.sequence));
+        let mut recorded = Self {
+            key: Some(KeyRecord { plan_ids, ..key.clone() }),
+            previous: self.previous.clone(),
+            operation: self.operation.clone().filter(|operation| operation.sequence > key.sequence),
+            gone: self.gone.filter(|gone| gone.sequence == key.sequence),
+            former: self.former,
+        };
+        // The last key before this one, whose credentials may be the same.
+        let mut shared = None;
+        if let Some(replaced) = self.key.as_ref().filter(|known| known.sequence < key.sequence) {
+            let is_gone = self.departure(replaced.sequence).is_some();
+            let overlap = if is_gone { Duration::ZERO } else { overlap_of(observed, replaced, key) };
+            // The id of one that is gone is of no more use: nothing else is to be looked at by it.
+            let known = Some(replaced).filter(|_| !is_gone);
+            recorded.end_overlaps(key, *now, overlap);
+            // A request for it may have been given up since it was stored.
+            let late_until = late_until(observed, replaced.sequence).map(full_second);
+            recorded.replace(replaced.sequence, known, late_until, *now, overlap).plan_ids =
+                replaced.plan_ids.clone();
+            shared = Some(replaced.sequence).filter(|_| !is_gone);
+        }
+        for skipped in self.skipped(key.sequence) {
+            shared = Some(skipped);
+            recorded.end_overlaps(key, *now, desired.rotation.overlap);
+            let late_until = late.unknown_until.map(full_second);
+            recorded.replace(skipped, None, late_until, *now, desired.rotation.overlap);
+        }
+        if key.same_credentials
+            && let Some(twin) =
+                recorded.previous.iter_mut().find(|previous| Some(previous.sequence) == shared)
+        {
+            twin.revoke_at = None;
+        }
+        recorded
+    }
+
+    /// The keys before the one of this number that an older record lacks. There were never more than two.
+    #[must_use]
+    pub fn skipped(&self, current: Sequence) -> Vec<Sequence> {
+        let previous = self.previous.iter().map(|key| key.sequence);
+        let newest = previous.chain(self.key.as_ref().map(|key| key.sequence)).max();
+        let unknown = newest.map_or(Sequence::FIRST, Sequence::next).number();
+        let oldest = current.number().saturating_sub(MOST_REPLACED).max(unknown);
+        (oldest..current.number()).filter_map(Sequence::new).collect()
+    }
+
+    /// Ends the overlap of what was replaced so far. A key with the same credentials as the one that is replaced now stays
+    /// with it, and goes with it when the next key has others.
+    fn end_overlaps(&mut self, next: &KeyRecord, now: Timestamp, overlap: Duration) {
+        for replaced in &mut self.previous {
+            replaced.revoke_at = match replaced.revoke_at {
+                Some(time) => Some(time.min(full_second(now))),
+                None if next.same_credentials => None,
+                None => Some(after(now, overlap)),
+            };
+        }
+    }
+
+    /// Notes a key as replaced: it is revoked when the overlap is over. Returns what is noted of it.
+    pub fn replace(
+        &mut self,
+        sequence: Sequence,
+        key: Option<&KeyRecord>,
+        late_until: Option<Timestamp>,
+        now: Timestamp,
+        overlap: Duration,
+    ) -> &mut PreviousKey {
+        let place = self.previous.len();
+        self.previous.push(PreviousKey {
+            sequence,
+            id: key.and_then(|key| key.id.clone()),
+            name: key.and_then(|key| key.name.clone()),
+            plan_ids: None,
+            late_until,
+            revoke_at: Some(after(now, overlap)),
+        });
+        &mut self.previous[place]
     }
 }

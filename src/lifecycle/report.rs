@@ -106,7 +106,7 @@ fn next_expiry(observed: &Observed, key: &KeyRecord) -> Option<Timestamp> {
 }
 
 /// All is well until the next time at which something is to be done.
-pub(super) fn rest_settled(observed: &Observed, key: &KeyRecord) -> Wait {
+pub(super) fn wait_settled(observed: &Observed, key: &KeyRecord) -> Wait {
     let report = settled(observed, &observed.recorded, key);
     // Where only the user can mend the spec, the time of a rotation passes without one.
     let rotation = report.next_rotation.filter(|next| *next > observed.now);

@@ -1,12 +1,13 @@
 //! The Secret is missing or wrong: get credentials for it, of the key that it held if that is possible.
 
+use jiff::Timestamp;
+
 use super::{
-    KeyRecord, KubernetesEffect, Observed, Recorded, RemoteEffect, Requeue, SecretView, Sequence, Step,
-    Unusable, Wait,
+    Attempted, Desired, KeyRecord, KubernetesEffect, Observed, PreviousKey, Recorded, RemoteEffect, Requeue,
+    RunState, SecretView, Sequence, Step, Unusable, Wait,
     create::{self, NewKey},
-    credentials::{self, are_hidden, is_to_be_rehearsed, read_again, store},
     full_second,
-    operation::{is_gone, late_until},
+    operation::{is_finally_revoked, late_until},
     order::decisions,
     report,
     revoke::{to_clean_up, unbind},
@@ -52,7 +53,7 @@ decisions! {
     wait_for_usable_key,
     /// A lost attempt created the first key from other fields, and no Secret holds its credentials.
     revoke_unstored_first_key,
-    /// The same, but the Secret may hold its credentials: the next key replaces it in order.
+    /// A lost attempt created the first key from other fields, and the Secret may hold its credentials.
     replace_first_key,
     /// No other key is created for a Secret that the API server refuses to write.
     rehearse_secret_of_next_key,
@@ -145,7 +146,7 @@ fn clean_up_lost_key(observed: &Observed) -> Option<Step> {
 }
 
 fn store_credentials(observed: &Observed) -> Option<Step> {
-    let oldest_wanted = lost_key(observed).map_or(Sequence::FIRST, |key| key.sequence);
+    let oldest_wanted = newest_known_key(observed).map_or(Sequence::FIRST, |key| key.sequence);
     let is_wanted = |key: &&KeyRecord| {
         key.sequence >= oldest_wanted && observed.recorded.departure(key.sequence).is_none()
     };
@@ -153,12 +154,12 @@ fn store_credentials(observed: &Observed) -> Option<Step> {
 }
 
 fn wait_for_contested_secret(observed: &Observed) -> Option<Step> {
-    let until = credentials::contested_until(observed)?;
+    let until = contested_until(observed)?;
     Some(Step::Wait(report::contested(observed, until)))
 }
 
 /// The newest key that the status or the Secret names.
-fn lost_key(observed: &Observed) -> Option<&KeyRecord> {
+fn newest_known_key(observed: &Observed) -> Option<&KeyRecord> {
     let known = observed.secret.key().into_iter().chain(&observed.recorded.key);
     known.max_by_key(|key| key.sequence)
 }
@@ -169,7 +170,7 @@ fn is_lost(observed: &Observed, key: &KeyRecord) -> bool {
 }
 
 fn revoke_current_key_first(observed: &Observed) -> Option<Step> {
-    let key = lost_key(observed).filter(|key| {
+    let key = newest_known_key(observed).filter(|key| {
         observed.desired.rotation.makes_room
             && rotation::is_requested(observed, key)
             && !is_lost(observed, key)
@@ -180,7 +181,7 @@ fn revoke_current_key_first(observed: &Observed) -> Option<Step> {
 
 /// The key that the next one replaces, because its own credentials are lost or not wanted.
 fn replaced_key(observed: &Observed) -> Option<&KeyRecord> {
-    lost_key(observed).filter(|key| {
+    newest_known_key(observed).filter(|key| {
         let in_the_way = [key.sequence, key.sequence.next()].map(Some);
         is_lost(observed, key)
             || rotation::is_requested(observed, key)
@@ -194,10 +195,10 @@ fn first_sequence(observed: &Observed) -> Sequence {
     observed.recorded.attempt().unwrap_or(Sequence::FIRST)
 }
 
-/// The key whose credentials the Secret is to hold, where no Secret can.
+/// The wanted key, if its credentials fit no Secret.
 fn unusable_key(observed: &Observed) -> Option<&Unusable> {
     let replaced = replaced_key(observed).map(|key| key.sequence.next());
-    let known = || lost_key(observed).map(|key| key.sequence);
+    let known = || newest_known_key(observed).map(|key| key.sequence);
     unusable::of(observed, replaced.or_else(known).unwrap_or_else(|| first_sequence(observed)))
 }
 
@@ -216,7 +217,7 @@ fn wait_for_usable_key(observed: &Observed) -> Option<Step> {
 /// The first key, where a lost attempt created it, from other fields or with credentials that are not shown again.
 fn conflicting_first_key(observed: &Observed) -> Option<Sequence> {
     let sequence = first_sequence(observed);
-    let is_in_the_way = lost_key(observed).is_none() && observed.run.conflicting == Some(sequence);
+    let is_in_the_way = newest_known_key(observed).is_none() && observed.run.conflicting == Some(sequence);
     is_in_the_way.then_some(sequence)
 }
 
@@ -263,7 +264,7 @@ fn wait_for_late_oldest_key(observed: &Observed) -> Option<Step> {
 
 fn revoke_oldest_key(observed: &Observed) -> Option<Step> {
     let (oldest, _) = oldest_key(observed)?;
-    (!is_gone(observed, oldest)).then(|| unbind(observed, oldest))
+    (!is_finally_revoked(observed, oldest)).then(|| unbind(observed, oldest))
 }
 
 fn forget_oldest_key(observed: &Observed) -> Option<Step> {
@@ -280,9 +281,91 @@ fn create_next_key(observed: &Observed) -> Option<Step> {
 }
 
 fn read_credentials(observed: &Observed) -> Option<Step> {
-    lost_key(observed).map(|key| read_again(observed, key))
+    newest_known_key(observed).map(|key| read_again(observed, key))
 }
 
 fn create_first_key(observed: &Observed) -> Step {
     create::decide(&NewKey::first(observed, first_sequence(observed)))
+}
+
+/// Stores the credentials in hand, with the record of their key.
+pub(super) fn store(observed: &Observed, key: &KeyRecord) -> Step {
+    // Statuses hold full seconds, and the status has to be able to repeat what the Secret says.
+    let late_until = late_until(observed, key.sequence).map(full_second);
+    let key = Box::new(KeyRecord { late_until, ..key.clone() });
+    let previous = companion(observed, key.sequence);
+    Step::Apply(KubernetesEffect::WriteSecret { key, previous })
+}
+
+/// The key whose credentials stay in the Secret beside those of this one: the one before it, for as long as it is valid.
+fn companion(observed: &Observed, sequence: Sequence) -> Option<Sequence> {
+    let Desired { keeps_previous, rotation, .. } = &observed.desired;
+    let held = observed.secret.key()?.sequence;
+    let is_replaced_now = held < sequence;
+    let previous = if is_replaced_now { Some(held) } else { observed.secret.previous() };
+    let stays_valid = |previous: &Sequence| {
+        if is_replaced_now {
+            !rotation.overlap.is_zero() && observed.recorded.departure(*previous).is_none()
+        } else {
+            is_valid(observed, *previous)
+        }
+    };
+    previous.filter(|previous| *keeps_previous && stays_valid(previous))
+}
+
+/// Whether the overlap of a key that was replaced is not over.
+pub(super) fn is_valid(observed: &Observed, sequence: Sequence) -> bool {
+    let mut previous = observed.recorded.previous.iter();
+    previous.any(|previous| previous.sequence == sequence && !is_over(previous, observed))
+}
+
+/// Whether the overlap of a key that was replaced is over.
+pub(super) fn is_over(previous: &PreviousKey, observed: &Observed) -> bool {
+    previous.revoke_at.is_some_and(|revoke_at| revoke_at <= observed.now)
+}
+
+/// Removes the credentials of the previous key from the Secret.
+pub(super) fn omit_previous(observed: &Observed, key: &KeyRecord) -> Step {
+    match &observed.run.failure {
+        Some(failure) if failure.attempted == Attempted::Store => {
+            Step::Wait(report::rotation_failed(observed, key, failure))
+        }
+        _ => Step::Apply(KubernetesEffect::OmitPrevious),
+    }
+}
+
+/// Reads the credentials of a key that exists. A repeated bind may create the key again, which is of no use where the Secret
+/// can't be written.
+pub(super) fn read_again(observed: &Observed, key: &KeyRecord) -> Step {
+    if observed.run.unreadable != Some(key.sequence) {
+        Step::Execute(RemoteEffect::Fetch(key.sequence))
+    } else if is_to_be_rehearsed(observed) {
+        Step::Apply(KubernetesEffect::RehearseSecret)
+    } else {
+        Step::Execute(RemoteEffect::Repeat(key.sequence))
+    }
+}
+
+/// Whether neither a fetch nor a repeated bind shows the credentials of this key again.
+pub(super) fn are_hidden(observed: &Observed, key: &KeyRecord) -> bool {
+    let RunState { unreadable, unrepeatable, in_hand, .. } = &observed.run;
+    let is_in_hand = in_hand.as_ref().is_some_and(|in_hand| in_hand.sequence == key.sequence);
+    let is_shown_by_a_repeat = *unrepeatable != Some(key.sequence) && can_be_repeated(observed, key);
+    *unreadable == Some(key.sequence) && !is_in_hand && !is_shown_by_a_repeat
+}
+
+/// Whether the request that created the key can be sent again without creating another one: the operator derives the key's
+/// id, and nothing that the key is made from has changed since.
+fn can_be_repeated(observed: &Observed, key: &KeyRecord) -> bool {
+    !observed.marks_keys && key.inputs == observed.desired.inputs
+}
+
+/// Whether it is unknown if the Secret that exists can be written: it may be immutable, or have another type.
+pub(super) fn is_to_be_rehearsed(observed: &Observed) -> bool {
+    observed.secret != SecretView::Absent && !observed.run.rehearsed
+}
+
+/// The time of the next repair, if the last one was a moment ago: another writer may undo each repair at once.
+pub(super) fn contested_until(observed: &Observed) -> Option<Timestamp> {
+    observed.repair_from.filter(|from| *from > observed.now)
 }

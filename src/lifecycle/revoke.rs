@@ -1,11 +1,10 @@
-//! Revoke a key of a ServiceKey that stays.
+//! Revoke a key while its ServiceKey is not being deleted.
 
 use super::{
     Attempted, KeyRecord, Observed, PendingOperation, RemoteEffect, RemoteOperation, Sequence, Step,
-    credentials,
-    operation::{is_gone, pending_operation},
+    operation::{is_finally_revoked, pending_operation},
     order::decisions,
-    report, unusable,
+    report, restore, unusable,
 };
 
 decisions! {
@@ -37,11 +36,11 @@ fn follow_creation(Unwanted { observed, sequence, .. }: &Unwanted<'_>) -> Option
 
 fn omit_from_secret(Unwanted { observed, sequence, key }: &Unwanted<'_>) -> Option<Step> {
     let is_in_secret = observed.secret.previous() == Some(*sequence);
-    is_in_secret.then(|| credentials::omit_previous(observed, key))
+    is_in_secret.then(|| restore::omit_previous(observed, key))
 }
 
 fn revoke_key(Unwanted { observed, sequence, .. }: &Unwanted<'_>) -> Option<Step> {
-    (!is_gone(observed, *sequence)).then(|| unbind(observed, *sequence))
+    (!is_finally_revoked(observed, *sequence)).then(|| unbind(observed, *sequence))
 }
 
 fn forget_key(Unwanted { observed, sequence, key }: &Unwanted<'_>) -> Step {
@@ -72,7 +71,7 @@ pub(super) fn has_failed(observed: &Observed) -> bool {
     observed.run.failure.as_ref().is_some_and(|failure| failure.attempted == Attempted::Revoke)
 }
 
-/// The key that a request may have created whose answer was lost, and that was not confirmed gone in this run.
+/// The key of a lost request, until this reconcile has confirmed its revocation.
 pub(super) fn to_clean_up(observed: &Observed) -> Option<Sequence> {
     let sequence = &observed.recorded.operation.as_ref().filter(|operation| operation.cleans_up())?.sequence;
     let is_in_hand = observed.run.in_hand.as_ref().is_some_and(|key| key.sequence == *sequence);

@@ -5,9 +5,7 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use uuid::Uuid;
 
-use super::{
-    Identity, KeyRecord, Observed, PreviousKey, Recorded, RotationPolicy, Sequence, operation::late_until,
-};
+use super::{Identity, KeyRecord, Observed, RotationPolicy};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -95,7 +93,7 @@ pub(super) fn is_requested(observed: &Observed, key: &KeyRecord) -> bool {
 
 /// How long a key stays that was replaced by `next`. Where nobody asked for another key, and its time had not come, it was
 /// replaced because its credentials could not be read again: no consumer expected that.
-fn overlap_of(observed: &Observed, replaced: &KeyRecord, next: &KeyRecord) -> Duration {
+pub(super) fn overlap_of(observed: &Observed, replaced: &KeyRecord, next: &KeyRecord) -> Duration {
     let overlap = observed.desired.rotation.overlap;
     let was_due = next_rotation(observed, replaced).is_some_and(|due| due <= next.created_at);
     if was_due || replaced.inputs != next.inputs { overlap } else { overlap.max(UNEXPECTED_OVERLAP) }
@@ -104,9 +102,6 @@ fn overlap_of(observed: &Observed, replaced: &KeyRecord, next: &KeyRecord) -> Du
 /// How long a key stays at least that was replaced without being asked for.
 const UNEXPECTED_OVERLAP: Duration = Duration::from_secs(3600);
 
-/// Keys that were replaced and may still exist: before another one is made, the oldest goes.
-const MOST_REPLACED: u32 = 2;
-
 /// Whether the key is to be replaced now.
 #[must_use]
 pub(super) fn is_due(observed: &Observed, key: &KeyRecord) -> bool {
@@ -114,7 +109,7 @@ pub(super) fn is_due(observed: &Observed, key: &KeyRecord) -> bool {
         || next_rotation(observed, key).is_some_and(|due| due <= observed.now)
 }
 
-fn after(now: Timestamp, overlap: Duration) -> Timestamp {
+pub(super) fn after(now: Timestamp, overlap: Duration) -> Timestamp {
     now.checked_add(overlap).map_or(Timestamp::MAX, full_second)
 }
 
@@ -126,97 +121,6 @@ pub(crate) fn full_second(time: Timestamp) -> Timestamp {
         truncated.checked_add(jiff::SignedDuration::from_secs(1)).unwrap_or(truncated)
     } else {
         truncated
-    }
-}
-
-impl Recorded {
-    /// The memory once the Secret holds the credentials of `key`: the key that was there before stays valid
-    /// for the overlap, and one that was replaced even earlier is to be revoked at once, so that there never
-    /// are more than the previous, the current and the next. One that is gone already has nothing to overlap; that it
-    /// is, is confirmed like any revocation. A memory that is older than the Secret does not know of keys in between:
-    /// they are replaced as well, and what was asked for then may still take effect until `late_until`.
-    #[must_use]
-    pub fn advanced_to(&self, key: &KeyRecord, observed: &Observed) -> Self {
-        let Observed { desired, now, grace: late, .. } = observed;
-        let plan_ids = key.plan_ids.clone().or_else(|| observed.noted(key.sequence));
-        let mut recorded = Self {
-            key: Some(KeyRecord { plan_ids, ..key.clone() }),
-            previous: self.previous.clone(),
-            operation: self.operation.clone().filter(|operation| operation.sequence > key.sequence),
-            gone: self.gone.filter(|gone| gone.sequence == key.sequence),
-            former: self.former,
-        };
-        // The last key before this one, whose credentials may be the same.
-        let mut shared = None;
-        if let Some(replaced) = self.key.as_ref().filter(|known| known.sequence < key.sequence) {
-            let is_gone = self.departure(replaced.sequence).is_some();
-            let overlap = if is_gone { Duration::ZERO } else { overlap_of(observed, replaced, key) };
-            // The id of one that is gone is of no more use: nothing else is to be looked at by it.
-            let known = Some(replaced).filter(|_| !is_gone);
-            recorded.end_overlaps(key, *now, overlap);
-            // A request for it may have been given up since it was stored.
-            let late_until = late_until(observed, replaced.sequence).map(full_second);
-            recorded.replace(replaced.sequence, known, late_until, *now, overlap).plan_ids =
-                replaced.plan_ids.clone();
-            shared = Some(replaced.sequence).filter(|_| !is_gone);
-        }
-        for skipped in self.skipped(key.sequence) {
-            shared = Some(skipped);
-            recorded.end_overlaps(key, *now, desired.rotation.overlap);
-            let late_until = late.unknown_until.map(full_second);
-            recorded.replace(skipped, None, late_until, *now, desired.rotation.overlap);
-        }
-        if key.same_credentials
-            && let Some(twin) =
-                recorded.previous.iter_mut().find(|previous| Some(previous.sequence) == shared)
-        {
-            twin.revoke_at = None;
-        }
-        recorded
-    }
-
-    /// The keys that may exist before the one of this number though the memory does not know of them, because it is of
-    /// an older time. There never were more than two.
-    #[must_use]
-    pub fn skipped(&self, current: Sequence) -> Vec<Sequence> {
-        let previous = self.previous.iter().map(|key| key.sequence);
-        let newest = previous.chain(self.key.as_ref().map(|key| key.sequence)).max();
-        let unknown = newest.map_or(Sequence::FIRST, Sequence::next).number();
-        let oldest = current.number().saturating_sub(MOST_REPLACED).max(unknown);
-        (oldest..current.number()).filter_map(Sequence::new).collect()
-    }
-
-    /// Ends the overlap of what was replaced so far. A key with the same credentials as the one that is replaced now stays
-    /// with it, and goes with it when the next key has others.
-    fn end_overlaps(&mut self, next: &KeyRecord, now: Timestamp, overlap: Duration) {
-        for replaced in &mut self.previous {
-            replaced.revoke_at = match replaced.revoke_at {
-                Some(time) => Some(time.min(full_second(now))),
-                None if next.same_credentials => None,
-                None => Some(after(now, overlap)),
-            };
-        }
-    }
-
-    /// Notes a key as replaced: it is revoked when the overlap is over. Returns what is noted of it.
-    pub fn replace(
-        &mut self,
-        sequence: Sequence,
-        key: Option<&KeyRecord>,
-        late_until: Option<Timestamp>,
-        now: Timestamp,
-        overlap: Duration,
-    ) -> &mut PreviousKey {
-        let place = self.previous.len();
-        self.previous.push(PreviousKey {
-            sequence,
-            id: key.and_then(|key| key.id.clone()),
-            name: key.and_then(|key| key.name.clone()),
-            plan_ids: None,
-            late_until,
-            revoke_at: Some(after(now, overlap)),
-        });
-        &mut self.previous[place]
     }
 }
 

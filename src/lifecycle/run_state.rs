@@ -1,4 +1,5 @@
-//! What one reconcile has learned so far. It is lost in a crash, and no key is lost with it.
+//! What one reconcile has learned so far, and what the last one left in memory. It is lost in a crash, and no key is lost
+//! with it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +29,7 @@ pub struct RunState {
     /// Whether the API server would store the Secret.
     pub rehearsed: bool,
     /// The key for which the status was written with the ids of a plan.
-    pub recorded: Option<Sequence>,
+    pub plan_recorded: Option<Sequence>,
     /// The key whose credentials are in hand and not yet in the Secret.
     pub in_hand: Option<KeyRecord>,
     /// The key whose credentials this process wrote into the Secret, until the status tells of it.
@@ -224,7 +225,7 @@ impl RunState {
             Answer::Present(found) => self.present = Some(found),
             Answer::Proved(is_proved) => self.is_proved = Some(is_proved),
             Answer::Conflict(failure, sequence) => {
-                // Revoked and made again, and still in the way: nothing that this round could mend.
+                // Revoked and made again, and still in the way: nothing that this reconcile could mend.
                 if self.revoked.remove(&sequence).is_some() {
                     self.fail(failure);
                 } else {

@@ -67,18 +67,18 @@ where
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         let asked = api_request(request.method(), request.uri());
-        let pulse = self.pulse_of(&request);
-        pulse.iter().for_each(WatchActivity::touch);
+        let activity = self.activity_of(&request);
+        activity.iter().for_each(WatchActivity::touch);
         let (metrics, began) = (self.metrics.clone(), Instant::now());
         let answer = self.inner.call(request);
         async move {
             let answer = answer.await;
             if answer.is_ok() {
-                pulse.iter().for_each(WatchActivity::touch);
+                activity.iter().for_each(WatchActivity::touch);
             }
             let status = answer.as_ref().ok().map(|response| response.status().as_u16());
             metrics.count_api_request(asked, status, began.elapsed());
-            Ok(guarded(asked, answer?.map(|body| ObservedBody { body, pulse })))
+            Ok(guarded(asked, answer?.map(|body| ObservedBody { body, activity })))
         }
         .boxed()
     }
@@ -86,17 +86,17 @@ where
 
 impl<S> ObservedService<S> {
     /// Lists and watches of all objects at a path are what a cache lives on; those of one object are not.
-    fn pulse_of(&self, request: &Request<RequestBody>) -> Option<WatchActivity> {
+    fn activity_of(&self, request: &Request<RequestBody>) -> Option<WatchActivity> {
         let uri = request.uri();
         let of_one = uri.query().is_some_and(|query| query.contains("fieldSelector="));
-        (request.method() == Method::GET && !of_one).then(|| self.metrics.watches().pulse(uri.path()))?
+        (request.method() == Method::GET && !of_one).then(|| self.metrics.watches().activity(uri.path()))?
     }
 }
 
 /// The answer to a request: what it brings is a sign of life of the watch that it belongs to.
 struct ObservedBody<B> {
     body: B,
-    pulse: Option<WatchActivity>,
+    activity: Option<WatchActivity>,
 }
 
 impl<B: Body + Unpin> Body for ObservedBody<B> {
@@ -108,8 +108,8 @@ impl<B: Body + Unpin> Body for ObservedBody<B> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        if let (Poll::Ready(Some(Ok(_))), Some(pulse)) = (&polled, &self.pulse) {
-            pulse.touch();
+        if let (Poll::Ready(Some(Ok(_))), Some(activity)) = (&polled, &self.activity) {
+            activity.touch();
         }
         polled
     }

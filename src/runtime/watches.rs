@@ -50,7 +50,7 @@ impl Watches {
     }
 
     /// What notes the signs of life of the watch of the objects at this path.
-    pub(super) fn pulse(&self, path: &str) -> Option<WatchActivity> {
+    pub(super) fn activity(&self, path: &str) -> Option<WatchActivity> {
         self.lock().iter().filter_map(Weak::upgrade).find(|watch| watch.path == path).map(WatchActivity)
     }
 
@@ -108,7 +108,7 @@ mod tests {
         keys.filled();
         assert_eq!(watches.unfilled(), Some(vec![]));
         drop(keys);
-        assert!(watches.pulse("/servicekeys").is_none());
+        assert!(watches.activity("/servicekeys").is_none());
         assert_eq!(watches.elapsed().len(), 1);
     }
 
@@ -120,7 +120,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(20));
         let before = silence();
         assert!(before >= Duration::from_millis(20));
-        watches.pulse("/secrets").unwrap().touch();
+        watches.activity("/secrets").unwrap().touch();
         assert!(silence() < before);
     }
 }

@@ -559,7 +559,7 @@ impl CloudFoundry {
     ) -> Result<CompleteList<MarkedKey>, BackendError> {
         let selector = marks::selector_of_all(cluster_id);
         let query = [("type", "key"), ("label_selector", selector.as_str())];
-        self.api().anonymous(CloudFoundryCall::Keys).list_in_large_pages(KEYS, &query, marks::marked).await
+        self.api().for_no_key(CloudFoundryCall::Keys).list_in_large_pages(KEYS, &query, marks::marked).await
     }
 
     /// The key of this identity, by our mark, at whatever instance it is: the one with the GUID of the hint, where there

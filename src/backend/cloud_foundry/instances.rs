@@ -323,7 +323,7 @@ impl SpaceInstances {
         api: CloudFoundryApi<'_>,
         target: &InstanceSelector,
     ) -> Result<LocatedInstance, BackendError> {
-        let mut exchange = api.anonymous(CloudFoundryCall::Instance);
+        let mut exchange = api.for_no_key(CloudFoundryCall::Instance);
         match target {
             InstanceSelector::Guid(guid) => {
                 let path = format!("/service_instances/{}", segment(guid));
@@ -375,7 +375,7 @@ impl SpaceInstances {
             return self.space.get(|_| false, || self.find_space(api)).await.map(drop);
         }
         // Any call will do that shows whether the login is good.
-        let mut exchange = api.anonymous(CloudFoundryCall::Organization);
+        let mut exchange = api.for_no_key(CloudFoundryCall::Organization);
         let response = exchange.ask(Method::GET, "/organizations", &[("per_page", "1")]).await?;
         if response.status == StatusCode::OK { Ok(()) } else { Err(exchange.refused(&response).await) }
     }
@@ -392,11 +392,11 @@ impl SpaceInstances {
                 "there is no {what} `{name}` that the login may see; check `{what}`, and the login's roles there"
             ))
         };
-        let mut exchange = api.anonymous(CloudFoundryCall::Organization);
+        let mut exchange = api.for_no_key(CloudFoundryCall::Organization);
         let query = [("names", &*listed(organization))];
         let found: Vec<NamedResource> = exchange.first(1, "/organizations", &query, Some).await?;
         let parent = found.first().ok_or_else(|| unknown("organization", organization))?;
-        let mut exchange = api.anonymous(CloudFoundryCall::Space);
+        let mut exchange = api.for_no_key(CloudFoundryCall::Space);
         let query = [("names", listed(space)), ("organization_guids", listed(&parent.guid))];
         let query = query.each_ref().map(|(name, value)| (*name, value.as_str()));
         let found: Vec<NamedResource> = exchange.first(1, "/spaces", &query, Some).await?;
@@ -422,7 +422,7 @@ impl LocatedInstance {
 /// Whether the login sees the space of this GUID.
 async fn sees_space(api: CloudFoundryApi<'_>, guid: &str) -> Result<bool, BackendError> {
     let query = [("guids", &*listed(guid))];
-    let mut exchange = api.anonymous(CloudFoundryCall::Space);
+    let mut exchange = api.for_no_key(CloudFoundryCall::Space);
     let found: Vec<NamedResource> = exchange.first(1, "/spaces", &query, Some).await?;
     Ok(found.iter().any(|space| space.guid == guid))
 }

@@ -534,7 +534,7 @@ impl PendingOperations {
             query.push(("names", &question.names));
         }
         let listed =
-            api.anonymous(CloudFoundryCall::Keys).list_in_large_pages(KEYS, &query, question.pick()).await?;
+            api.for_no_key(CloudFoundryCall::Keys).list_in_large_pages(KEYS, &query, question.pick()).await?;
         Ok(Listing::new(asked, question.about.into_keys().collect(), listed))
     }
 }

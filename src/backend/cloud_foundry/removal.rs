@@ -195,7 +195,7 @@ impl CloudFoundry {
     /// # Errors
     /// Anything but the confirmation that the key is gone, or that it is being revoked.
     pub(crate) async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
-        match self.delete(self.api().anonymous(CloudFoundryCall::Unbind), &key.id).await? {
+        match self.delete(self.api().for_no_key(CloudFoundryCall::Unbind), &key.id).await? {
             DeleteOutcome::Accepted(_) | DeleteOutcome::Gone => Ok(()),
             DeleteOutcome::Busy(error) => Err(error),
         }

@@ -385,7 +385,7 @@ impl IbmCloud {
             let mark = Mark::read(&key.name).filter(|mark| !key.is_removed() && mark.is_of(cluster_id))?;
             Some(mark.key(key.guid, key.name.clone()))
         };
-        self.api().anonymous(IbmCloudCall::Keys).list(KEYS, &[], marked).await
+        self.api().for_no_key(IbmCloudCall::Keys).list(KEYS, &[], marked).await
     }
 
     /// Looks a key up by its GUID. Nothing of it may be used before its name is found to be ours, or the one that it was

@@ -258,7 +258,7 @@ async fn deleted(api: IbmCloudApi<'_>, target: &ResourceSelector) -> Result<Reso
 async fn sight(api: IbmCloudApi<'_>, target: &ResourceSelector) -> Result<ResourceLookup, BackendError> {
     match target {
         ResourceSelector::Id { id, .. } => {
-            let mut exchange = api.anonymous(IbmCloudCall::Instance);
+            let mut exchange = api.for_no_key(IbmCloudCall::Instance);
             let path = format!("{INSTANCES}/{}", segment(id));
             let response = exchange.ask(Method::GET, &path, &[]).await?;
             match response.status {
@@ -291,7 +291,7 @@ async fn named(
         instance.name == name && (state.is_some() || !DELETED.contains(&instance.state.as_str()))
     };
     let keep = |instance| Some(instance).filter(is_meant);
-    api.anonymous(IbmCloudCall::Instances).first(most, INSTANCES, &filters, keep).await
+    api.for_no_key(IbmCloudCall::Instances).first(most, INSTANCES, &filters, keep).await
 }
 
 /// The instance, where keys can be created for it.

@@ -116,7 +116,7 @@ impl IbmCloud {
     /// Anything but the confirmation that the key is gone.
     pub(crate) async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
         let account = self.account_of_key(&key.id).await?;
-        self.delete(self.api().anonymous(IbmCloudCall::Delete), &key.id).await?;
+        self.delete(self.api().for_no_key(IbmCloudCall::Delete), &key.id).await?;
         // Nobody knows whether it had a service ID of its own.
         match account {
             Some(account) => delete_service_ids(self.api(), &account, &key.name, None).await.map(drop),
@@ -126,7 +126,7 @@ impl IbmCloud {
 
     /// The account of a key, where that can be told.
     async fn account_of_key(&self, guid: &str) -> Result<Option<String>, BackendError> {
-        let mut exchange = self.api().anonymous(IbmCloudCall::Key);
+        let mut exchange = self.api().for_no_key(IbmCloudCall::Key);
         let response = exchange.ask(Method::GET, &path(guid), &[]).await?;
         match response.status {
             StatusCode::OK => Ok(Some(exchange.read::<ResourceKey>(&response, wire::read)?.account_id)),

@@ -149,7 +149,7 @@ async fn ask_for_roles(
     instance: &ResourceInstance,
 ) -> Result<Vec<Role>, BackendError> {
     let query = [("account_id", instance.account_id.as_str()), ("service_name", service)];
-    let mut exchange = api.anonymous(IbmCloudCall::Roles);
+    let mut exchange = api.for_no_key(IbmCloudCall::Roles);
     let response = exchange.ask(Method::GET, ROLES, &query).await?;
     if response.status != StatusCode::OK {
         return Err(exchange.refused(&response).await);

@@ -115,7 +115,7 @@ impl Session for IbmCloudSession {
 /// # Errors
 /// Those of the call.
 pub(super) async fn check(api: IbmCloudApi<'_>) -> Result<(), BackendError> {
-    let mut exchange = api.anonymous(IbmCloudCall::Instances);
+    let mut exchange = api.for_no_key(IbmCloudCall::Instances);
     let request = exchange.request(Method::GET, INSTANCES, &[("limit", "1")]).await?;
     let response = exchange.send(request.proving(is_page)).await?;
     if response.status == StatusCode::OK { Ok(()) } else { Err(exchange.refused(&response).await) }

@@ -249,7 +249,7 @@ async fn request_instance(
     api: BrokerApi<'_>,
     target: &BrokerTarget<'_>,
 ) -> Result<Option<PlanRef>, BackendError> {
-    let mut exchange = api.anonymous(BrokerCall::Instance);
+    let mut exchange = api.for_no_key(BrokerCall::Instance);
     let response = exchange.ask(Method::GET, &paths::instance(target.instance_id), &[]).await?;
     match response.status {
         StatusCode::OK => exchange.read(&response, wire::place).map(Some),

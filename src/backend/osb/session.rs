@@ -72,7 +72,7 @@ impl BrokerSession {
 /// # Errors
 /// Those of the call, and a catalog that can't be read or kept.
 pub(super) async fn request_catalog(api: BrokerApi<'_>) -> Result<Catalog, BackendError> {
-    let mut exchange = api.anonymous(BrokerCall::Catalog);
+    let mut exchange = api.for_no_key(BrokerCall::Catalog);
     let request = exchange.request(Method::GET, paths::CATALOG, &[]).await?;
     let request = request.answered_in(LARGEST_CATALOG).proving(|response| {
         response.status == StatusCode::OK

@@ -1,4 +1,4 @@
-//! A day at a remote side that fails at everything, in virtual time: the decisions and the memo of the operator, without
+//! A day at a remote side that fails at everything, in virtual time: the decisions and the local state of the operator, without
 //! a control plane. Counted is how often a key is asked for.
 
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! Third stage of a step, at the Kubernetes API: carry out one effect and return what changed.
 //!
 //! # Guarantees
-//! Every write has a precondition: the ServiceKey's version, or the version of the Secret that was observed.
+//! Every write of an object that exists has a precondition: the version of the ServiceKey, or of the Secret, that was
+//! observed.
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
@@ -132,7 +133,7 @@ async fn patch(
     Ok(Change::Stored(Box::new(stored)))
 }
 
-/// Writes the status before an action that only the status would tell of after a crash.
+/// Writes the status before an action, or after a result, that only the status would tell of after a crash.
 async fn record(reconciler: &Reconciler<'_>, observed: &Observed, report: &Report) -> Result<Applied, Error> {
     let before = &observed.recorded;
     let mut applied = publish_status(reconciler, report).await?;

@@ -120,7 +120,7 @@ impl Call<'_> {
         }
     }
 
-    /// Looks for a key that a list did not show.
+    /// Looks for a key of which it is unknown whether it exists, or its id.
     async fn confirm(&self, sequence: Sequence) -> Executed {
         let request = request::about_key(self.reconciler, self.observed, sequence);
         let found = self.find_key(&request).await;
@@ -241,7 +241,9 @@ impl Call<'_> {
             Ok(Progress::Running { said, retry_after }) => Answer::Running { said, retry_after },
             Ok(Progress::Succeeded) if operation == RemoteOperation::Bind => Answer::Completed(pending),
             Ok(Progress::Succeeded) => self.revoked(sequence),
-            Ok(Progress::Failed { said, leaves_orphan }) => self.abandoned(&pending, &said, leaves_orphan),
+            Ok(Progress::Failed { said, leaves_orphan }) => {
+                self.remote_failed(&pending, &said, leaves_orphan)
+            }
             Err(BackendError { class, message, retry_after, refuses_login, source: _ }) => {
                 // A refused login has its own pause, and the user may correct it at any time.
                 let retry_after = retry_after.filter(|_| !refuses_login);
@@ -263,7 +265,7 @@ impl Call<'_> {
     }
 
     /// The answer when the remote side gave up an operation.
-    fn abandoned(&self, pending: &PendingOperation, said: &str, leaves_orphan: bool) -> Answer {
+    fn remote_failed(&self, pending: &PendingOperation, said: &str, leaves_orphan: bool) -> Answer {
         let failed = |attempted, class, what| Failure {
             attempted,
             class,

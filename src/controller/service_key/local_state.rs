@@ -47,7 +47,7 @@ pub(crate) struct LocalState {
     pub stored: Option<KeyRecord>,
     /// An operation that the remote side has accepted and works on.
     pub pending: Option<PendingOperation>,
-    /// The last bind whose answer was lost, with its time.
+    /// The last request for a key that may still take effect, with the time when the operator gave it up.
     pub given_up: Option<(Sequence, Timestamp)>,
     /// Whether this process stored the finalizer, so that no other process can have created a key.
     pub stored_finalizer: bool,
@@ -194,8 +194,8 @@ impl LocalState {
         Action::requeue(self.wait(not_before))
     }
 
-    /// How long to wait before the next poll: as long as the remote side asked for, or longer with every poll. Another
-    /// operation starts with short waits again.
+    /// How long to wait before the next poll: as long as the remote side asked for, otherwise a wait that grows.
+    /// Another operation starts with short waits again.
     pub(crate) fn next_poll(&mut self, work: &PendingOperation) -> Duration {
         let PendingOperation { operation: kind, sequence, since, retry_after, first_look, .. } = work;
         let of = Some((*kind, *sequence, *since));

@@ -78,8 +78,7 @@ struct Context {
 }
 
 impl Context {
-    /// Waits until this process leads and the caches are filled. A cache that is not filled says nothing of what it does not
-    /// show.
+    /// Waits until this process leads and the caches are filled. Before that, an object that a cache does not show may exist.
     async fn wait_ready(&self) {
         self.shared.leadership.wait(&*self.shared.clock).await;
         self.secrets.ready().await;
@@ -104,17 +103,27 @@ impl<'a> Worker<'a> {
     /// Waits for a place.
     async fn acquire(context: &'a Context, lane: Lane) -> Self {
         let mut worker = Self { context, lane, permit: None };
-        worker.idle_during(std::future::ready(())).await;
+        worker.reacquire().await;
         worker
     }
 
     /// Gives the place to another reconcile until `wait` is over.
     async fn idle_during<T>(&mut self, wait: impl Future<Output = T>) -> T {
-        self.permit = None;
+        self.release();
         let output = wait.await;
+        self.reacquire().await;
+        output
+    }
+
+    /// Gives the place to another reconcile.
+    fn release(&mut self) {
+        self.permit = None;
+    }
+
+    /// Waits for a place again.
+    async fn reacquire(&mut self) {
         let Context { shared, workers, .. } = self.context;
         self.permit = shared.metrics.worker_queue().during(workers.acquire(&self.lane)).await;
-        output
     }
 }
 
@@ -208,7 +217,7 @@ fn known_keys_of(
     subscribed.filter(move |key| std::future::ready(keys.get(key).is_some()))
 }
 
-/// The ServiceKeys that a namespace's labels may have let use a ClusterKeyProvider, or keep from it.
+/// The ServiceKeys whose access to a ClusterKeyProvider may have changed with the labels of their namespace.
 fn keys_of_tenants(
     relabelled: impl Stream<Item = String>,
     keys: Store<ServiceKey>,

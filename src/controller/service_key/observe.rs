@@ -1,5 +1,5 @@
 //! First stage of a step: collect everything that the next decision may look at. The caches answer; only a Secret that
-//! looks wrong is read. Nothing is written.
+//! looks wrong is read. Nothing is written to an API. In memory, the stage reserves the name of the Secret and takes a seat.
 
 use std::collections::BTreeMap;
 
@@ -34,25 +34,23 @@ use crate::{
 pub(super) struct Snapshot {
     /// The input of the decision.
     pub(super) observed: Observed,
-    /// The generation of the spec that was checked, and what is wrong with it.
-    pub(super) checked_spec: (i64, Option<Problem>),
     /// The Secret, if it is as the operator wrote it.
     pub(super) intact: Option<WrittenSecret>,
 }
 
-/// Collects the input of the next decision.
+/// Collects the input of the next decision. `problem` is the result of [`check_spec`].
 ///
 /// # Errors
-/// When the Kubernetes API fails; [`Error::Outdated`] as long as the caches don't hold what the answer depends on;
-/// [`Error::Unchecked`] where the templates of the spec can't be checked now.
-pub(super) async fn observe(reconciler: &Reconciler<'_>, worker: &mut Worker<'_>) -> Result<Snapshot, Error> {
-    let problem = problem_of_spec(reconciler, worker).await?;
-    let checked_spec = (reconciler.key.metadata.generation.unwrap_or_default(), problem.clone());
+/// When the Kubernetes API fails; [`Error::Outdated`] as long as the caches don't hold what the answer depends on.
+pub(super) async fn observe(
+    reconciler: &Reconciler<'_>,
+    problem: Option<Problem>,
+) -> Result<Snapshot, Error> {
     let Reconciler { context, target, key, local, run, .. } = reconciler;
-    let now = (context.shared.clock)();
     let providers = &context.shared.providers;
     let recorded = status::read(key.status.as_ref());
     let SecretObservation { view, intact, other_writers } = secret(reconciler).await?;
+    let now = (context.shared.clock)();
     let (admitted, marks_keys) = (is_admitted(reconciler), providers.marks_keys(&target.provider));
     let owner = reconciler.owner_of_keys();
     let evidence = Evidence { owner, recorded: &recorded, run, admitted, marks_keys, now };
@@ -78,11 +76,14 @@ pub(super) async fn observe(reconciler: &Reconciler<'_>, worker: &mut Worker<'_>
         recorded,
         now,
     };
-    Ok(Snapshot { observed, checked_spec, intact })
+    Ok(Snapshot { observed, intact })
 }
 
-/// What is wrong with the spec. The result is remembered for each generation.
-async fn problem_of_spec(
+/// Finds out what is wrong with the spec. The driver remembers the result for each generation.
+///
+/// # Errors
+/// [`Error::Unchecked`] where the templates of the spec can't be checked now.
+pub(super) async fn check_spec(
     reconciler: &Reconciler<'_>,
     worker: &mut Worker<'_>,
 ) -> Result<Option<Problem>, Error> {
@@ -161,10 +162,12 @@ fn provider(reconciler: &Reconciler<'_>) -> Result<ProviderView, Error> {
     let Reconciler { context, target, key, .. } = reconciler;
     let providers = &context.shared.providers;
     let backend = reconciler.usable_backend();
-    let former = reconciler.former();
+    let view = reconciler.with_tenant(|tenant| providers.view(&target.provider, tenant));
+    // Whether the former ServiceKey exists does not matter where there is no provider.
+    let former = reconciler.former().filter(|_| view.is_some());
     let view = KeyAccess {
         provider: &target.provider.to_string(),
-        view: reconciler.with_tenant(|tenant| providers.view(&target.provider, tenant)),
+        view,
         is_served: key.spec.provider_ref.kind == ProviderKind::KeyProvider
             || context.shared.options.namespaces.is_none(),
         inheritance: former.map(|uid| obstacle_to_inheritance(reconciler, &[uid])).transpose()?.flatten(),
@@ -178,7 +181,7 @@ fn provider(reconciler: &Reconciler<'_>) -> Result<ProviderView, Error> {
     match view {
         // A place is taken only where nothing else stands in the way.
         ProviderView::Available => {
-            Ok(without_a_place(reconciler)?.map_or(ProviderView::Available, ProviderView::Closed))
+            Ok(take_seat(reconciler)?.map_or(ProviderView::Available, ProviderView::Closed))
         }
         ProviderView::Closed(_) | ProviderView::Unavailable(_) => Ok(view),
     }
@@ -229,7 +232,7 @@ fn not_permitted(reconciler: &Reconciler<'_>) -> Option<Problem> {
 ///
 /// # Errors
 /// [`Error::Outdated`] where the index has not seen the ServiceKey yet.
-fn without_a_place(reconciler: &Reconciler<'_>) -> Result<Option<Problem>, Error> {
+fn take_seat(reconciler: &Reconciler<'_>) -> Result<Option<Problem>, Error> {
     let Reconciler { context, target, key, .. } = reconciler;
     let allowance = reconciler.allowance();
     let Some(max) = allowance.max_keys().filter(|_| key.metadata.deletion_timestamp.is_none()) else {
@@ -253,7 +256,7 @@ struct SecretObservation {
 async fn secret(reconciler: &Reconciler<'_>) -> Result<SecretObservation, Error> {
     let Reconciler { context, target, secret, .. } = reconciler;
     let unread = |view| SecretObservation { view, intact: None, other_writers: secret.other_writers.clone() };
-    if let Some(holder) = rival(reconciler) {
+    if let Some(holder) = reserve_secret(reconciler) {
         return Ok(unread(SecretView::Foreign { holder }));
     }
     let (meta, verified) = match &secret.lookup {
@@ -277,7 +280,7 @@ async fn secret(reconciler: &Reconciler<'_>) -> Result<SecretObservation, Error>
 }
 
 /// Another ServiceKey that reserved the Secret's name first, and may be creating a key for it.
-fn rival(reconciler: &Reconciler<'_>) -> Option<String> {
+fn reserve_secret(reconciler: &Reconciler<'_>) -> Option<String> {
     let Reconciler { context, target, key, .. } = reconciler;
     if key.metadata.deletion_timestamp.is_some() {
         return None;

@@ -6,25 +6,25 @@
 //!
 //! | effect | when | needs | a crash right after it leaves |
 //! |---|---|---|---|
-//! | `RehearseSecret` | before the first key, or before a Secret that exists is replaced | Kubernetes API (dry run) | nothing |
+//! | `RehearseSecret` | before the first key, and before another key that the user did not ask for | Kubernetes API (dry run) | nothing |
 //! | `LookUpSecret` | the cache does not show a Secret that may exist | Kubernetes API (read) | nothing |
+//! | `Prove` | before it goes on with the keys of a former ServiceKey | remote side (read) | nothing |
 //! | `CheckInstance` | before the finalizer, or when the plan is unknown | remote side (read) | nothing |
-//! | `AddFinalizer` | before anything that can create a key | Kubernetes API | the finalizer, and the plan ids as an annotation |
-//! | `Prove` | before it goes on with the keys of a restored ServiceKey | remote side (read) | nothing |
-//! | `Record` | before an action that only the status would tell of | Kubernetes API | the recorded intent |
-//! | `Bind` | there is no key, or the next one is due | remote side | a key with a derived id or name, which the next `Bind` finds again |
-//! | `Poll` | the remote side works on a request by itself | remote side (read) | the request; the recorded operation leads back to it |
-//! | `Fetch` | credentials are to be read again | remote side (read) | nothing |
-//! | `Repeat` | the remote side shows credentials only in the answer to a bind | remote side | the same key |
-//! | `Confirm` | it is in doubt whether the key still exists | remote side (read) | nothing |
+//! | `AddFinalizer` | before anything that can create a key, or after another writer removed it | Kubernetes API | the finalizer, and at a broker the plan ids as an annotation |
+//! | `Record` | before an action, or after a result, that only the status would tell of | Kubernetes API | the recorded state |
+//! | `Bind` | there is no key, or the next one is due | Kubernetes API (reads `parametersFrom`), remote side | a key with a derived id or name, which the next `Bind` finds again |
+//! | `Poll` | the remote side works on a request | remote side (read) | nothing |
+//! | `Fetch` | credentials are to be read again | Kubernetes API (reads `parametersFrom`), remote side (read) | nothing |
+//! | `Repeat` | the remote side shows credentials only in the answer to a bind | Kubernetes API (reads `parametersFrom`), remote side | the same key, or one with the same id |
 //! | `WriteSecret` | credentials are in hand | Kubernetes API | a Secret whose marks tell which key it holds |
+//! | `Confirm` | it is unknown whether the key exists, or its id | remote side (read) | nothing |
 //! | `RestoreSecret` | the entries are right, and other parts of the Secret are not | Kubernetes API | a Secret that is right |
-//! | `OmitPrevious` | the previous key is about to be revoked | Kubernetes API | a Secret with the current key alone |
-//! | `Unbind` | the key is replaced, unusable, lost or no longer wanted | remote side | a revoked key, which the next `Unbind` confirms |
+//! | `OmitPrevious` | the previous key is about to be revoked, or the spec wants it out of the Secret | Kubernetes API | a Secret with the current key alone |
+//! | `Unbind` | the key is replaced, unusable, in conflict or no longer wanted, or the answer to its request was lost | remote side | a revoked key, or a revocation that goes on; the next `Unbind` confirms it |
 //! | `Release` | the key stays when the ServiceKey is deleted | remote side | a key without the operator's mark |
-//! | `DeleteSecret` | all keys of a deleted ServiceKey are gone | Kubernetes API | no Secret |
+//! | `DeleteSecret` | all keys of a deleted ServiceKey are gone, or stay without the Secret | Kubernetes API | no Secret |
 //! | `ReleaseSecret` | the Secret stays when the ServiceKey is deleted | Kubernetes API | a Secret without the operator's marks |
-//! | `RemoveFinalizer` | nothing is left to revoke | Kubernetes API | no ServiceKey |
+//! | `RemoveFinalizer` | nothing is left to revoke or to release | Kubernetes API | no ServiceKey |
 
 use std::{
     pin::pin,
@@ -146,7 +146,7 @@ async fn reconcile_current(
 pub(super) struct Driver<'a> {
     pub(super) reconciler: Reconciler<'a>,
     worker: Worker<'a>,
-    /// The place at the remote side, while it is called.
+    /// The place at the remote side, from the end of the wait for it until the call is over.
     place: Option<QueuePlace>,
     /// The outcome to count; [`ReconcileOutcome::Gone`] until the decision is to wait.
     outcome: ReconcileOutcome,
@@ -209,10 +209,11 @@ impl Driver<'_> {
 
     /// First stage: collects the input of the decision.
     async fn observe(&mut self) -> Result<Observed, Error> {
-        let snapshot = observe::observe(&self.reconciler, &mut self.worker).await?;
-        let Snapshot { observed, checked_spec, intact } = snapshot;
+        let problem = observe::check_spec(&self.reconciler, &mut self.worker).await?;
+        let generation = self.reconciler.key.metadata.generation.unwrap_or_default();
+        self.reconciler.local.checked_spec = Some((generation, problem.clone()));
+        let Snapshot { observed, intact } = observe::observe(&self.reconciler, problem).await?;
         let Reconciler { local, secret, .. } = &mut self.reconciler;
-        local.checked_spec = Some(checked_spec);
         if intact.is_some() {
             local.written = intact;
         }
@@ -222,10 +223,11 @@ impl Driver<'_> {
 
     /// Third stage, at the Kubernetes API.
     async fn apply(&mut self, observed: &Observed, effect: KubernetesEffect) -> Result<Flow, Error> {
-        tracing::debug!(?effect, "applying");
+        tracing::debug!(?effect, "carrying out");
+        let now = self.now();
         let local = &mut self.reconciler.local;
         if observed.repairs(&effect) {
-            local.repairs.note(observed.now);
+            local.repairs.note(now);
         }
         let ends = matches!(effect, KubernetesEffect::RemoveFinalizer { .. });
         // Also where the answer is lost: the API server may have removed the finalizer.
@@ -238,7 +240,7 @@ impl Driver<'_> {
     /// Third stage, at the remote side, once there is a place in the queue. After a wait for a place the driver decides
     /// again, because the state may have changed. An answer that the backend has cached needs no place.
     async fn execute(&mut self, observed: &Observed, effect: RemoteEffect) -> Flow {
-        tracing::debug!(?effect, "executing");
+        tracing::debug!(?effect, "carrying out");
         let target = &self.reconciler.target;
         if self.place.is_none()
             && !(effect == RemoteEffect::CheckInstance && self.reconciler.knows_instance())
@@ -246,11 +248,11 @@ impl Driver<'_> {
         {
             match queue.enter_now(&target.lane) {
                 QueueEntry::Free(place) => self.place = Some(place),
-                QueueEntry::Taken if self.reconciler.vanished => {
+                QueueEntry::Full if self.reconciler.vanished => {
                     self.place = self.worker.idle_during(queue.enter(target.lane.clone())).await;
                     return Flow::Continues;
                 }
-                QueueEntry::Taken => return self.wait_in(queue).await,
+                QueueEntry::Full => return self.wait_in(queue).await,
                 QueueEntry::Closed => {}
             }
         }
@@ -260,9 +262,12 @@ impl Driver<'_> {
         let call = external::execute(&self.reconciler, observed, effect);
         // On the heap and without its type: the future of a backend is large, and the compiler looks no deeper.
         let call = target.lane.clone().scope(call).boxed();
-        let executed = self.worker.idle_during(call).await;
+        self.worker.release();
+        let executed = call.await;
+        // Before the wait for a worker: another reconcile may take the place, and the answer is about the provider of now.
         self.place = None;
         self.learn(executed);
+        self.worker.reacquire().await;
         Flow::Continues
     }
 
@@ -377,7 +382,7 @@ impl<'a> Driver<'a> {
                     *run = RunState::default();
                     local.written = None;
                 }
-                Change::PlanRecorded(sequence) => run.recorded = Some(sequence),
+                Change::PlanRecorded(sequence) => run.plan_recorded = Some(sequence),
                 Change::SecretLookup(lookup) => secret.lookup = Some(lookup),
                 Change::CacheOutdated => (secret.lookup, secret.distrusts_cache) = (None, true),
                 Change::WriteConflict => secret.conflicts += 1,

@@ -39,7 +39,7 @@ pub(super) fn about_key(reconciler: &Reconciler<'_>, observed: &Observed, sequen
     about(reconciler, observed, reconciler.identity(sequence))
 }
 
-/// A request about a key of the ServiceKey, or of one that it was or may have been restored from.
+/// A request about a key of the ServiceKey, or of its (possible) former ServiceKey.
 pub(super) fn about(reconciler: &Reconciler<'_>, observed: &Observed, identity: Identity) -> KeyRequest {
     let Reconciler { context, target, key, .. } = reconciler;
     let sequence = identity.sequence;
@@ -62,7 +62,7 @@ pub(super) fn about(reconciler: &Reconciler<'_>, observed: &Observed, identity: 
         hint: hint(observed, sequence),
         place: key.status.as_ref().and_then(|status| status.instance_place.clone()),
         plan_ids: plan_ids(observed, sequence),
-        age: age(observed, sequence),
+        age: age(reconciler, observed, sequence),
         inputs: recorded_inputs(reconciler, observed, sequence).to_string(),
         cleans_up: cleans_up(observed, sequence),
         adoption: adoption(reconciler, sequence),
@@ -169,9 +169,10 @@ fn access(reconciler: &Reconciler<'_>) -> Option<ServiceIdAccess> {
 }
 
 /// The age of a key that the status records.
-fn age(observed: &Observed, sequence: Sequence) -> Option<Duration> {
+fn age(reconciler: &Reconciler<'_>, observed: &Observed, sequence: Sequence) -> Option<Duration> {
     let created_at = observed.recorded.current(sequence)?.created_at;
-    Some(Duration::try_from(observed.now.duration_since(created_at)).unwrap_or_default())
+    let now = (reconciler.context.shared.clock)();
+    Some(Duration::try_from(now.duration_since(created_at)).unwrap_or_default())
 }
 
 /// Whether the key is one that a lost answer may have left, and that the user did not ask to be revoked.
@@ -180,7 +181,7 @@ fn cleans_up(observed: &Observed, sequence: Sequence) -> bool {
     !observed.desired.deleting && observed.recorded.operation.as_ref().is_some_and(lost)
 }
 
-/// The values of the parameters and the credentials of all keys so far. Messages must not show them.
+/// The values of the parameters, and the credentials in the Secret and in hand. Messages must not show them.
 fn known_secrets(reconciler: &Reconciler<'_>) -> KnownSecrets {
     let Reconciler { context, target, key, local, .. } = reconciler;
     let is_ours = context.secrets.contains(&target.namespace, &target.secret);

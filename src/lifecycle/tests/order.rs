@@ -65,7 +65,7 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
         (
             create,
             "wait_for_definitions",
-            with(of_a_plan(), |observed| observed.run.recorded = Some(Sequence::FIRST)),
+            with(of_a_plan(), |observed| observed.run.plan_recorded = Some(Sequence::FIRST)),
         ),
         ("Delete", "wait_for_the_end", deleting(with(asking(), |of| of.desired.finalizer = false))),
         ("Delete", "go_on_with_former_keys", deleting(restored())),

@@ -56,7 +56,7 @@ fn a_catalog_that_is_not_known_is_read_first_and_once() {
 fn ids_that_the_api_server_drops_are_written_once() {
     let mut observed = Observed { plan: PlanView::Known(ids("p-1")), ..asking() };
     recorded(decide(&observed));
-    observed.run.recorded = Some(Sequence::FIRST);
+    observed.run.plan_recorded = Some(Sequence::FIRST);
     assert!(rest(&observed).report.ready.message.contains("CustomResourceDefinitions"));
 }
 

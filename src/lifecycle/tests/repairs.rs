@@ -21,7 +21,7 @@ fn damaged() -> Observed {
     Observed { secret: SecretView::Damaged { key: Some(key.clone()), previous: None }, ..holding(key) }
 }
 
-/// One whose Secret lost its entries as soon as this round had replaced the key and revoked an older one.
+/// One whose Secret lost its entries as soon as this reconcile had replaced the key and revoked an older one.
 fn just_replaced() -> Observed {
     let mut observed = damaged();
     let next = Sequence::FIRST.next();
