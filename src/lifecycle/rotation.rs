@@ -130,6 +130,7 @@ mod tests {
 
     use super::*;
     use crate::lifecycle::tests::asking;
+    use crate::lifecycle::{PreviousKey, Recorded, Sequence};
 
     fn key(number: u32) -> KeyRecord {
         KeyRecord {

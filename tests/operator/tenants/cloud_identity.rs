@@ -140,7 +140,7 @@ async fn a_key_provider_from_before_gets_no_token() {
     tenants.plane().install_crds(&definitions_from_before()).await.unwrap();
     let spy = Spy::answering("200 OK", r#"{"access_token": "any", "expires_in": 3600}"#).await;
     let spec = with_profile(&spy.url(), &spy.url());
-    tenants.attacker.add_provider("cloud", spec, None).await;
+    tenants.attacker.add_provider_by_new_definition("cloud", spec).await;
     tenants.plane().install_crds(&custom_resource_definitions()).await.unwrap();
     let token = NamedTempFile::new().unwrap();
     fs::write(token.path(), TOKEN).unwrap();
