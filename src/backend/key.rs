@@ -195,7 +195,7 @@ impl AdoptionPermit {
 impl fmt::Debug for AdoptionPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, login_is_own, lives: _ } = self;
-        f.debug_struct("Adoption")
+        f.debug_struct("AdoptionPermit")
             .field("name", name)
             .field("login_is_own", login_is_own)
             .finish_non_exhaustive()

@@ -1,5 +1,5 @@
-//! The pure heart: what to do next for one ServiceKey, given what was observed. It does no I/O, reads no clock,
-//! and knows neither a Kubernetes client nor HTTP.
+//! The pure decisions: what to do next for one ServiceKey, given what was observed. They do no I/O, read no clock, and
+//! know neither a Kubernetes client nor HTTP.
 //!
 //! [`decide`] is a function of the [`Observed`] alone, as [`next_protection_step`] is of a [`ProtectionView`]. Both evaluate
 //! lists of named checks, whose order is in `docs/design.md`.

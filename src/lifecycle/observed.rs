@@ -29,9 +29,9 @@ pub struct Observed {
     pub noted_first: Option<PlanIds>,
     /// Whether its keys bear a mark by which they are found, also once their ServiceKey is gone.
     pub marks_keys: bool,
-    /// Until when the remote side wants to be left alone by everybody.
+    /// The end of the pause that the remote side asked for.
     pub pause: Option<Timestamp>,
-    /// What was learned since this reconcile began.
+    /// Everything that this reconcile has learned, and that the last one left in memory.
     pub run: RunState,
     /// A key that a list of all keys at the remote side did not show.
     pub missed: Option<Sequence>,

@@ -200,7 +200,7 @@ pub(super) fn is_finally_revoked(observed: &Observed, sequence: Sequence) -> boo
 
 /// Until when a bind of this key that nobody waits for any more may still take effect.
 pub(super) fn late_until(observed: &Observed, sequence: Sequence) -> Option<Timestamp> {
-    let Observed { recorded, run, grace: late, .. } = observed;
+    let Observed { recorded, run, grace, .. } = observed;
     let cleaned_up = recorded.operation.as_ref().and_then(|operation| match operation.stage {
         OperationStage::CleanUp { since } => Some((operation.sequence, since?)),
         OperationStage::Planned | OperationStage::Accepted { .. } | OperationStage::RevokeFirst => None,
@@ -211,10 +211,10 @@ pub(super) fn late_until(observed: &Observed, sequence: Sequence) -> Option<Time
     let known = known.into_iter().flatten().map(|key| (key.sequence, key.late_until));
     let previous = recorded.previous.iter().map(|key| (key.sequence, key.late_until));
     let mut records = known.chain(previous).filter(|(of, _)| *of == sequence).peekable();
-    let unknown = late.unknown_until.filter(|_| records.peek().is_none());
+    let unknown = grace.unknown_until.filter(|_| records.peek().is_none());
     records
         .filter_map(|(_, until)| until)
-        .chain(lost.map(|since| after(since, late.patience)))
+        .chain(lost.map(|since| after(since, grace.patience)))
         .chain(unknown)
         .max()
 }

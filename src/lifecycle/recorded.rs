@@ -149,7 +149,7 @@ impl Recorded {
     /// them may still take effect until `late_until`.
     #[must_use]
     pub fn advanced_to(&self, key: &KeyRecord, observed: &Observed) -> Self {
-        let Observed { desired, now, grace: late, .. } = observed;
+        let Observed { desired, now, grace, .. } = observed;
         let plan_ids = key.plan_ids.clone().or_else(|| observed.noted(key.sequence));
         let mut recorded = Self {
             key: Some(KeyRecord { plan_ids, ..key.clone() }),
@@ -175,7 +175,7 @@ impl Recorded {
         for skipped in self.skipped(key.sequence) {
             shared = Some(skipped);
             recorded.end_overlaps(key, *now, desired.rotation.overlap);
-            let late_until = late.unknown_until.map(full_second);
+            let late_until = grace.unknown_until.map(full_second);
             recorded.replace(skipped, None, late_until, *now, desired.rotation.overlap);
         }
         if key.same_credentials

@@ -21,7 +21,7 @@ pub struct Found {
     pub name: Option<String>,
 }
 
-/// What was learned since this reconcile began, and what is under way; lost in a crash, and nothing is lost with it.
+/// Everything that this reconcile has learned, and that the last one left in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RunState {
     /// Whether keys can be made for the instance, as far as that is known without making one.
@@ -32,19 +32,19 @@ pub struct RunState {
     pub plan_recorded: Option<Sequence>,
     /// The key whose credentials are in hand and not yet in the Secret.
     pub in_hand: Option<KeyRecord>,
-    /// The key whose credentials this process wrote into the Secret, until the status tells of it.
+    /// The key whose credentials this process wrote into the Secret, until the status records it.
     pub stored: Option<KeyRecord>,
-    /// Keys that the remote side confirmed to be gone, and when it did.
+    /// Keys whose end the remote side confirmed, with the time.
     pub revoked: BTreeMap<Sequence, Timestamp>,
-    /// Keys that stay for good, and bear our mark no more.
+    /// Keys that stay at the remote side without the operator's mark.
     pub released: BTreeSet<Sequence>,
-    /// Work that the remote side does by itself.
+    /// An operation that the remote side has accepted and works on.
     pub pending: Option<PendingOperation>,
-    /// A key that the remote side says to have made, whose credentials are still to be read.
+    /// A key that the remote side reports as created, whose credentials are still to be read.
     pub completed: Option<PendingOperation>,
-    /// A key that may have been made by a call whose answer was lost, and when that was.
+    /// A key that a call with a lost answer may have created, with the time of the call.
     pub lost: Option<(Sequence, Timestamp)>,
-    /// The last such call of all rounds.
+    /// The last request for a key that may still take effect, also of earlier reconciles.
     pub given_up: Option<(Sequence, Timestamp)>,
     /// A key whose credentials can't be read back.
     pub unreadable: Option<Sequence>,
@@ -172,8 +172,8 @@ impl RunState {
     /// Whether this process knows of a key that exists or may exist.
     #[must_use]
     pub const fn knows_of_a_key(&self) -> bool {
-        let Self { in_hand, stored, pending: under_way, given_up, .. } = self;
-        in_hand.is_some() || stored.is_some() || under_way.is_some() || given_up.is_some()
+        let Self { in_hand, stored, pending, given_up, .. } = self;
+        in_hand.is_some() || stored.is_some() || pending.is_some() || given_up.is_some()
     }
 
     fn fail(&mut self, failure: Failure) {

@@ -18,10 +18,10 @@ use crate::backend::{
     single_flight::{CachedAnswer, SingleFlight, SingleFlightMap},
 };
 
-/// How long it is believed what an instance is, and where a space is.
-const BOUNDED_AGE: Duration = Duration::from_secs(300);
-/// How long it is believed that there is no such instance, or that none can be made out.
-const AGE_OF_DOUBT: Duration = Duration::from_secs(5);
+/// How long look-ups of instances and spaces are cached.
+const POSITIVE_TTL: Duration = Duration::from_secs(300);
+/// How long a failed look-up of an instance is cached.
+const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 
 /// Where instances are looked up by name.
 #[derive(Clone, Debug)]
@@ -126,7 +126,7 @@ enum SpaceBounds<'a> {
 fn is_believed(known: &CachedAnswer<LocatedInstance>) -> bool {
     let certain =
         matches!(known.value.sighting, InstanceLookup::Usable { .. } | InstanceLookup::UserProvided);
-    known.since.elapsed() < if certain { BOUNDED_AGE } else { AGE_OF_DOUBT }
+    known.since.elapsed() < if certain { POSITIVE_TTL } else { NEGATIVE_TTL }
 }
 
 impl SpaceInstances {
@@ -362,7 +362,7 @@ impl SpaceInstances {
     /// # Errors
     /// [`ErrorClass::Rejected`], where it names none, or the login sees none of this name.
     async fn space(&self, api: CloudFoundryApi<'_>) -> Result<String, BackendError> {
-        let recent = |known: &CachedAnswer<String>| known.since.elapsed() < BOUNDED_AGE;
+        let recent = |known: &CachedAnswer<String>| known.since.elapsed() < POSITIVE_TTL;
         Ok(self.space.get(recent, || self.find_space(api)).await?.value.as_ref().clone())
     }
 

@@ -26,8 +26,8 @@ use crate::{
     lifecycle::Identity,
 };
 
-/// How old a list may be that shows that nothing has come of it yet.
-const BOUNDED_AGE: Duration = Duration::from_millis(100);
+/// How long a list is cached that does not show the key yet.
+const LIST_TTL: Duration = Duration::from_millis(100);
 /// When a first look is worth its while.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 /// How far apart looks are planned where many keys are under way: what is accepted meanwhile is seen by the next one.
@@ -49,7 +49,7 @@ const LONGEST_PAUSE_OF_JOBS: Duration = Duration::from_secs(300);
 /// How long a deletion may show no effect until it is asked for again.
 const LONGEST_WITHOUT_EFFECT: Duration = Duration::from_secs(600);
 /// How long a broker counts as one that works on one key of an instance at a time, after it last said so.
-const BOUNDED_AGE_OF_TURNS: Duration = Duration::from_secs(3600);
+const TURN_TTL: Duration = Duration::from_secs(3600);
 /// How long a key waits at least until it asks whether its turn has come, and how much longer for each other one that
 /// waits: so not more than ten a second ask.
 const SHORTEST_TURN: Duration = Duration::from_secs(5);
@@ -314,7 +314,7 @@ impl PendingOperations {
     pub(super) fn note_busy_broker(&self, request: &KeyRequest) {
         let Ok(target) = InstanceSelector::from_instance(&request.instance) else { return };
         let mut known = self.one_at_a_time.lock();
-        known.retain(|_, said| said.elapsed() < BOUNDED_AGE_OF_TURNS);
+        known.retain(|_, said| said.elapsed() < TURN_TTL);
         if known.len() < MOST_WITH_TURNS || known.contains_key(&target) {
             known.insert(target, Instant::now());
         }
@@ -372,7 +372,7 @@ impl PendingOperations {
     fn target_with_turns(&self, request: &KeyRequest) -> Option<InstanceSelector> {
         let target = InstanceSelector::from_instance(&request.instance).ok()?;
         let known = self.one_at_a_time.lock();
-        known.get(&target).is_some_and(|said| said.elapsed() < BOUNDED_AGE_OF_TURNS).then_some(target)
+        known.get(&target).is_some_and(|said| said.elapsed() < TURN_TTL).then_some(target)
     }
 
     /// Remembers that a key is being deleted whose turn came, and by which job.
@@ -497,7 +497,7 @@ impl PendingOperations {
                 |known| {
                     let listing = &known.value;
                     listing.tells_of(request.identity, since)
-                        && (listing.asked.elapsed() <= BOUNDED_AGE || is_over(work, listing.key(request)))
+                        && (listing.asked.elapsed() <= LIST_TTL || is_over(work, listing.key(request)))
                 },
                 || self.list(api),
             );
@@ -718,7 +718,7 @@ pub(super) mod tests {
         foundry.pending.start(&request, RemoteOperation::Bind);
         foundry.state_of(&request, RemoteOperation::Bind).await.unwrap();
         // It has to become older than it may be.
-        sleep(BOUNDED_AGE + Duration::from_millis(1)).await;
+        sleep(LIST_TTL + Duration::from_millis(1)).await;
         foundry.state_of(&request, RemoteOperation::Bind).await.unwrap();
         assert_eq!(api.lists(), lists);
     }
@@ -929,7 +929,7 @@ pub(super) mod tests {
         assert!(watch.take_turn(&one).is_err(), "the other one's turn has come");
         watch.give_up_turn(two.identity);
         assert!(watch.take_turn(&one).is_ok());
-        advance(BOUNDED_AGE_OF_TURNS).await;
+        advance(TURN_TTL).await;
         assert!(watch.take_turn(&two).is_ok(), "what a broker wants is forgotten");
     }
 

@@ -35,8 +35,8 @@ use crate::backend::{
     token::{PasswordLogin, Token, Tokens},
 };
 
-/// How long it is believed where everything is.
-const BOUNDED_AGE: Duration = Duration::from_secs(3600);
+/// How long the links of the root document are cached.
+const LINKS_TTL: Duration = Duration::from_secs(3600);
 /// How long nobody asks again after a failure: every key needs to know.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
 /// A token that is sent as it is and lives no longer has to be replaced too often by hand: thirty days.
@@ -87,7 +87,7 @@ impl CloudFoundrySession {
     /// # Errors
     /// Those of the request, and links that are not followed.
     pub(super) async fn links(&self, http: &HttpClient) -> Result<Arc<Links>, BackendError> {
-        let fresh = self.links.get(|known| known.since.elapsed() < BOUNDED_AGE, || self.discover(http)).await;
+        let fresh = self.links.get(|known| known.since.elapsed() < LINKS_TTL, || self.discover(http)).await;
         match fresh {
             Ok(known) => Ok(known.value),
             Err(error) => self.links.latest().map(|known| known.value).ok_or(error),

@@ -18,10 +18,10 @@ use crate::backend::{
     single_flight::{CachedAnswer, SingleFlightMap},
 };
 
-/// How long it is believed what an instance is.
-const BOUNDED_AGE: Duration = Duration::from_secs(300);
-/// How long it is believed that there is no such instance, or that none can be used.
-const AGE_OF_DOUBT: Duration = Duration::from_secs(5);
+/// How long a look-up of an instance is cached.
+const POSITIVE_TTL: Duration = Duration::from_secs(300);
+/// How long a failed look-up of an instance is cached.
+const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 
 /// The states of an instance that was deleted, which lists show only to who asks for them.
 const DELETED: [&str; 2] = ["removed", "pending_reclamation"];
@@ -120,7 +120,7 @@ pub(super) struct ResourceInstances(SingleFlightMap<ResourceSelector, ResourceLo
 
 fn is_believed(known: &CachedAnswer<ResourceLookup>) -> bool {
     let certain = matches!(*known.value, ResourceLookup::Usable(_));
-    known.since.elapsed() < if certain { BOUNDED_AGE } else { AGE_OF_DOUBT }
+    known.since.elapsed() < if certain { POSITIVE_TTL } else { NEGATIVE_TTL }
 }
 
 impl ResourceInstances {
@@ -191,7 +191,7 @@ impl ResourceInstances {
     ) -> Result<String, BackendError> {
         let target = ResourceSelector::from_instance(&request.instance)?;
         let believed = |known: &CachedAnswer<ResourceLookup>| {
-            known.value.instance().is_some() || known.since.elapsed() < AGE_OF_DOUBT
+            known.value.instance().is_some() || known.since.elapsed() < NEGATIVE_TTL
         };
         let seen = self.0.get(&target, believed, || sight(api, &target)).await?;
         match seen.value.instance() {

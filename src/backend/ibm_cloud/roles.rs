@@ -30,10 +30,10 @@ pub(super) const NO_ROLE: &str = "NONE";
 /// Where a user names the role of a key.
 const FIELD: &str = "ibmCloud.role";
 
-/// How long the roles of a service are believed in.
-const BOUNDED_AGE: Duration = Duration::from_secs(3600);
-/// How long it is believed that a service does not have a role.
-const AGE_OF_DOUBT: Duration = Duration::from_secs(5);
+/// How long the roles of a service are cached.
+const POSITIVE_TTL: Duration = Duration::from_secs(3600);
+/// How long it is cached that a service does not have a role.
+const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 
 const ROLES: &str = "/v2/roles";
 
@@ -135,7 +135,7 @@ impl RolesOfServices {
         let service = wire::service(&instance.crn);
         let believed = |known: &CachedAnswer<Vec<Role>>| {
             let certain = has_what_is_asked_for(&known.value);
-            known.since.elapsed() < if certain { BOUNDED_AGE } else { AGE_OF_DOUBT }
+            known.since.elapsed() < if certain { POSITIVE_TTL } else { NEGATIVE_TTL }
         };
         let ask = || ask_for_roles(api, service, instance);
         self.0.get(&service.to_owned(), believed, ask).await.map(|known| known.value)

@@ -10,10 +10,10 @@ use crate::backend::{
     single_flight::SingleFlight,
 };
 
-/// How long a catalog is believed.
-const BOUNDED_AGE: Duration = Duration::from_secs(300);
-/// How old a catalog must be before an unknown name makes it be asked for again.
-const AGE_OF_DOUBT: Duration = Duration::from_secs(10);
+/// How long a catalog is cached.
+const POSITIVE_TTL: Duration = Duration::from_secs(300);
+/// How old a catalog must be before an unknown name causes another request.
+const NEGATIVE_TTL: Duration = Duration::from_secs(10);
 /// The most bytes of ids and names that are kept. The largest marketplaces have thousands of plans.
 const LARGEST: usize = 2 << 20;
 
@@ -359,7 +359,7 @@ impl CatalogCache {
     where
         F: Future<Output = Result<Catalog, BackendError>>,
     {
-        self.younger_than(BOUNDED_AGE, fetch).await
+        self.younger_than(POSITIVE_TTL, fetch).await
     }
 
     /// Resolves a plan; where it is unknown, the catalog is asked for once more, unless it is too new to be doubted.
@@ -375,16 +375,16 @@ impl CatalogCache {
     where
         F: Future<Output = Result<Catalog, BackendError>>,
     {
-        let found = self.younger_than(BOUNDED_AGE, &fetch).await?.resolve(offering, plan);
+        let found = self.younger_than(POSITIVE_TTL, &fetch).await?.resolve(offering, plan);
         if found.is_ok() {
             return Ok(found);
         }
-        Ok(self.younger_than(AGE_OF_DOUBT, &fetch).await?.resolve(offering, plan))
+        Ok(self.younger_than(NEGATIVE_TTL, &fetch).await?.resolve(offering, plan))
     }
 
     /// A catalog that may be believed, where one is known.
     pub(super) fn believed(&self) -> Option<Arc<Catalog>> {
-        self.0.latest().filter(|known| known.since.elapsed() < BOUNDED_AGE).map(|known| known.value)
+        self.0.latest().filter(|known| known.since.elapsed() < POSITIVE_TTL).map(|known| known.value)
     }
 
     /// The last catalog that came, however old.
@@ -585,11 +585,11 @@ mod tests {
         assert_eq!(calls.get(), 1, "kept");
         unknown().await.unwrap();
         assert_eq!(calls.get(), 1, "too new to be doubted");
-        tokio::time::advance(AGE_OF_DOUBT).await;
+        tokio::time::advance(NEGATIVE_TTL).await;
         unknown().await.unwrap();
         unknown().await.unwrap();
         assert_eq!(calls.get(), 2, "doubted once");
-        tokio::time::advance(BOUNDED_AGE).await;
+        tokio::time::advance(POSITIVE_TTL).await;
         ok().await.unwrap();
         assert_eq!(calls.get(), 3, "old");
     }

@@ -19,10 +19,10 @@ use crate::backend::{
     single_flight::{CachedAnswer, SingleFlightMap},
 };
 
-/// How long it is believed what an instance is of: it may be moved to another plan.
-const BOUNDED_AGE: Duration = Duration::from_secs(300);
-/// How long it is believed that there is no such instance.
-const AGE_OF_DOUBT: Duration = Duration::from_secs(10);
+/// How long the plan of an instance is cached: the instance may move to another plan.
+const POSITIVE_TTL: Duration = Duration::from_secs(300);
+/// How long a failed look-up of an instance is cached.
+const NEGATIVE_TTL: Duration = Duration::from_secs(10);
 
 impl Weight for Option<PlanRef> {
     fn weight(&self) -> usize {
@@ -31,7 +31,7 @@ impl Weight for Option<PlanRef> {
 }
 
 fn is_believed(known: &CachedAnswer<Option<PlanRef>>) -> bool {
-    known.since.elapsed() < if known.value.is_some() { BOUNDED_AGE } else { AGE_OF_DOUBT }
+    known.since.elapsed() < if known.value.is_some() { POSITIVE_TTL } else { NEGATIVE_TTL }
 }
 
 /// The plan of a key that may exist, and how long an operation on the key may take.

@@ -148,8 +148,8 @@ impl LocalState {
 
     /// Whether it knows no key that may exist.
     pub(crate) const fn knows_of_no_key(&self) -> bool {
-        let Self { in_hand, stored, pending: under_way, given_up, .. } = self;
-        in_hand.is_none() && stored.is_none() && under_way.is_none() && given_up.is_none()
+        let Self { in_hand, stored, pending, given_up, .. } = self;
+        in_hand.is_none() && stored.is_none() && pending.is_none() && given_up.is_none()
     }
 
     /// Drops credentials that can't be stored any more, and keeps the record of their key.
