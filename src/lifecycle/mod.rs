@@ -92,7 +92,7 @@ pub(crate) fn wind_up(observed: &Observed) -> Step {
     vanished::decide(observed)
 }
 
-/// The lists of checks that [`decide`], [`wind_up`] and [`next_protection_step`] evaluate.
+/// The lists of checks that `decide`, `wind_up` and `next_protection_step` evaluate.
 #[must_use]
 pub fn order_of_decisions() -> Vec<DecisionList> {
     vec![

@@ -23,7 +23,7 @@ use super::{
     watches::WatchActivity,
 };
 
-/// A client whose requests are counted, and whose answers pass the [guard](super::answers).
+/// A client whose requests are counted, and whose answers pass the guard `runtime::answers`.
 ///
 /// # Errors
 /// Where the configuration can't be used.

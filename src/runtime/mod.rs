@@ -29,7 +29,7 @@ pub(crate) use logs::{LogFilter, LogLevel};
 pub use logs::{LogFormat, start_logging};
 pub use metrics::Metrics;
 #[cfg(feature = "otlp")]
-pub use traces::finish_traces;
+pub(crate) use traces::finish_traces;
 pub(crate) use watches::{Watch, Watches};
 pub(crate) use words::words;
 

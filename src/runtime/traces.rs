@@ -47,7 +47,7 @@ where
 }
 
 /// Sends what was not sent yet, at the end of the process.
-pub fn finish_traces() {
+pub(crate) fn finish_traces() {
     if let Some(Err(error)) = PROVIDER.get().map(SdkTracerProvider::shutdown) {
         tracing::warn!(%error, "the last traces could not be sent");
     }
