@@ -19,9 +19,6 @@ pub enum ConditionType {
 }
 
 impl ConditionType {
-    /// All types.
-    pub const ALL: [Self; 4] = [Self::Ready, Self::Reconciling, Self::Rotating, Self::Stalled];
-
     /// The type as it is written in status.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

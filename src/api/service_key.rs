@@ -239,14 +239,6 @@ impl ServiceKey {
     }
 }
 
-impl Instance {
-    /// What the user wrote to name the instance: its name, id or Cloud Resource Name.
-    #[must_use]
-    pub fn given(&self) -> Option<&str> {
-        self.name.as_deref().or(self.id.as_deref()).or(self.crn.as_deref())
-    }
-}
-
 /// Where further parameters are read from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

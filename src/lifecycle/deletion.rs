@@ -211,9 +211,9 @@ fn every_bind_was_refused(observed: &Observed) -> bool {
 
 /// Whether the status knows of no key but one that was about to be created.
 fn remembers_no_key(recorded: &Recorded) -> bool {
-    let Recorded { key, previous, operation, gone, former } = recorded;
+    let Recorded { key, previous, operation, loss, former } = recorded;
     let only_planned = operation.as_ref().is_none_or(|operation| operation.stage == OperationStage::Planned);
-    key.is_none() && previous.is_empty() && gone.is_none() && former.is_none() && only_planned
+    key.is_none() && previous.is_empty() && loss.is_none() && former.is_none() && only_planned
 }
 
 /// Every key that may exist at the remote side and was not confirmed gone.

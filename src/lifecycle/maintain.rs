@@ -2,7 +2,7 @@
 //! when it is time.
 
 use super::{
-    Attempted, Flaw, KeyRecord, KubernetesEffect, LossCause, LostKey, Observed, PreviousKey, ProviderView,
+    Attempted, Flaw, KeyRecord, KubernetesEffect, Loss, LossCause, Observed, PreviousKey, ProviderView,
     Recorded, RemoteEffect, Sequence, Step, Unusable,
     create::{self, NewKey},
     operation::late_until,
@@ -89,7 +89,7 @@ impl<'a> Intact<'a> {
     }
 
     fn is_gone(&self) -> bool {
-        self.observed.recorded.departure(self.key.sequence).is_some()
+        self.observed.recorded.loss_of(self.key.sequence).is_some()
     }
 
     /// The next key, whose credentials are in hand.
@@ -234,7 +234,7 @@ fn confirm_claimed_key(intact: &Intact<'_>) -> Option<Step> {
 fn record_current_key(Intact { observed, key }: &Intact<'_>) -> Option<Step> {
     let mut recorded = observed.recorded.advanced_to(key, observed);
     if observed.run.absent.contains(&key.sequence) {
-        recorded.gone = recorded.gone.or(Some(LostKey::found(observed, key, LossCause::Lost)));
+        recorded.loss = recorded.loss.or(Some(Loss::found(observed, LossCause::Lost)));
     }
     if let (Some(current), Some(found)) = (&mut recorded.key, &observed.run.present)
         && current.sequence == found.sequence
@@ -337,7 +337,7 @@ fn rehearse_secret(intact: &Intact<'_>) -> Option<Step> {
 fn create_next_key(intact: &Intact<'_>) -> Option<Step> {
     let Intact { observed, key } = intact;
     let recorded: Recorded = observed.recorded.clone();
-    let predecessor = recorded.gone.is_none().then_some(key.sequence);
+    let predecessor = recorded.loss.is_none().then_some(key.sequence);
     let (sequence, recorded) = (key.sequence.next(), Some(recorded));
     intact.can_rotate().then(|| create::decide(&NewKey { observed, sequence, predecessor, recorded }))
 }

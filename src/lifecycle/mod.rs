@@ -58,7 +58,7 @@ pub use order::DecisionList;
 pub(crate) use protection::{
     LONGEST_UNEXPLAINED_HOLD, ProtectedSecret, ProtectionStep, ProtectionView, next_protection_step,
 };
-pub(crate) use recorded::{KeyRecord, LossCause, LostKey, PlanIds, PreviousKey, Recorded};
+pub(crate) use recorded::{KeyRecord, Loss, LossCause, PlanIds, PreviousKey, Recorded};
 pub(crate) use rotation::{created_at, full_second};
 pub(crate) use run_state::{Answer, Found, RunState, Unusable};
 pub(crate) use step::{KubernetesEffect, RemoteEffect, Report, Requeue, Step, Verdict, Wait};

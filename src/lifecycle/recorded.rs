@@ -78,36 +78,34 @@ pub struct Recorded {
     pub previous: Vec<PreviousKey>,
     /// A key after it that may exist already.
     pub operation: Option<Operation>,
-    /// The key, where it was found to be gone.
-    pub gone: Option<LostKey>,
+    /// The loss of `key`.
+    pub loss: Option<Loss>,
     /// The UID of the ServiceKey that this one was restored from, whose keys these are.
     pub former: Option<Uuid>,
 }
 
-/// A key whose credentials are in the Secret, and which the remote side has no more.
+/// The end of the current key at the remote side, while the Secret still holds its credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LostKey {
-    /// Its number within the ServiceKey.
-    pub sequence: Sequence,
-    /// When that was found out.
+pub struct Loss {
+    /// When the operator found it out.
     pub since: Timestamp,
-    /// How it went away.
-    pub why: LossCause,
+    /// Why the key is gone.
+    pub cause: LossCause,
 }
 
-impl LostKey {
-    /// The operator finds now that this key is gone.
-    pub(super) fn found(observed: &Observed, key: &KeyRecord, why: LossCause) -> Self {
-        Self { sequence: key.sequence, since: full_second(observed.now), why }
+impl Loss {
+    /// The operator finds now that the current key is gone.
+    pub(super) fn found(observed: &Observed, cause: LossCause) -> Self {
+        Self { since: full_second(observed.now), cause }
     }
 }
 
-/// How a key went away before another one took its place.
+/// Why a key is gone before another one took its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LossCause {
-    /// Nobody here had it revoked.
+    /// The remote side lost it, or another tool revoked it.
     Lost,
-    /// It made room for the next one.
+    /// The operator revoked it to make room for the next one.
     Revoked,
 }
 
@@ -118,10 +116,10 @@ impl Recorded {
         self.key.as_ref().filter(|key| key.sequence == sequence)
     }
 
-    /// What is known of the departure of this key.
+    /// The loss of this key, if it is the current one.
     #[must_use]
-    pub fn departure(&self, sequence: Sequence) -> Option<LostKey> {
-        self.gone.filter(|gone| gone.sequence == sequence)
+    pub fn loss_of(&self, sequence: Sequence) -> Option<Loss> {
+        self.current(sequence).and(self.loss)
     }
 
     /// Whether the current key is being revoked to make room for the next one.
@@ -155,13 +153,13 @@ impl Recorded {
             key: Some(KeyRecord { plan_ids, ..key.clone() }),
             previous: self.previous.clone(),
             operation: self.operation.clone().filter(|operation| operation.sequence > key.sequence),
-            gone: self.gone.filter(|gone| gone.sequence == key.sequence),
+            loss: self.loss_of(key.sequence),
             former: self.former,
         };
         // The last key before this one, whose credentials may be the same.
         let mut shared = None;
         if let Some(replaced) = self.key.as_ref().filter(|known| known.sequence < key.sequence) {
-            let is_gone = self.departure(replaced.sequence).is_some();
+            let is_gone = self.loss_of(replaced.sequence).is_some();
             let overlap = if is_gone { Duration::ZERO } else { overlap_of(observed, replaced, key) };
             // The id of one that is gone is of no more use: nothing else is to be looked at by it.
             let known = Some(replaced).filter(|_| !is_gone);

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Attempted, ErrorClass, Failure, KeyRecord, LossCause, LostKey, Observed, Operation, OperationStage,
+    Attempted, ErrorClass, Failure, KeyRecord, Loss, LossCause, Observed, Operation, OperationStage,
     PendingOperation, Problem, Recorded, RemoteOperation, Report, Requeue, SecretView, Sequence, Unusable,
     Verdict, Wait, full_second, operation, rotation,
 };
@@ -17,7 +17,7 @@ pub(super) fn settled(observed: &Observed, recorded: &Recorded, key: &KeyRecord)
         Some(Problem { reason: Reason::Overlapping, message })
     });
     let overlap = ineffective(recorded, key).or(overlap);
-    let ready = match recorded.departure(key.sequence) {
+    let ready = match recorded.loss_of(key.sequence) {
         None => match expired(observed, key) {
             None => Verdict {
                 ready: true,
@@ -30,12 +30,12 @@ pub(super) fn settled(observed: &Observed, recorded: &Recorded, key: &KeyRecord)
             },
             Some(Problem { reason, message }) => Verdict { ready: false, reason, message },
         },
-        Some(LostKey { why: LossCause::Revoked, since, .. }) => Verdict {
+        Some(Loss { cause: LossCause::Revoked, since }) => Verdict {
             ready: false,
             reason: Reason::Rotating,
             message: format!("key {} was revoked at {since} to make room for the next one", key.sequence),
         },
-        Some(LostKey { why: LossCause::Lost, since, .. }) => Verdict {
+        Some(Loss { cause: LossCause::Lost, since }) => Verdict {
             ready: false,
             reason: Reason::KeyLost,
             message: format!(
@@ -197,7 +197,7 @@ pub(super) fn failed(observed: &Observed, failure: &Failure) -> Wait {
 
 /// What is to be remembered once work that was followed came to nothing: the next attempt is not to follow it again.
 fn without_failed_work(observed: &Observed) -> Recorded {
-    let Recorded { key, previous, operation, gone, former } = observed.recorded.clone();
+    let Recorded { key, previous, operation, loss, former } = observed.recorded.clone();
     let came_to_nothing = |operation: &Operation| {
         let given_up = observed.run.given_up.is_some_and(|(sequence, _)| sequence == operation.sequence);
         operation.creates() && given_up && observed.run.pending.is_none()
@@ -209,7 +209,7 @@ fn without_failed_work(observed: &Observed) -> Recorded {
             operation
         }
     });
-    Recorded { key, previous, operation, gone, former }
+    Recorded { key, previous, operation, loss, former }
 }
 
 /// The remote side wants to be left alone by everybody. What the status says already tells more than that.
@@ -557,7 +557,7 @@ fn standing(observed: &Observed, problem: &Problem) -> Report {
     };
     let current = held.filter(|key| {
         observed.recorded.key.as_ref().is_none_or(|known| known.sequence <= key.sequence)
-            && observed.recorded.departure(key.sequence).is_none()
+            && observed.recorded.loss_of(key.sequence).is_none()
     });
     let (current, expired) = match current.and_then(|key| expired(observed, key)) {
         Some(expired) => (None, Some(expired)),

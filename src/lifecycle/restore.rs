@@ -147,9 +147,8 @@ fn clean_up_lost_key(observed: &Observed) -> Option<Step> {
 
 fn store_credentials(observed: &Observed) -> Option<Step> {
     let oldest_wanted = newest_known_key(observed).map_or(Sequence::FIRST, |key| key.sequence);
-    let is_wanted = |key: &&KeyRecord| {
-        key.sequence >= oldest_wanted && observed.recorded.departure(key.sequence).is_none()
-    };
+    let is_wanted =
+        |key: &&KeyRecord| key.sequence >= oldest_wanted && observed.recorded.loss_of(key.sequence).is_none();
     observed.run.in_hand.as_ref().filter(is_wanted).map(|key| store(observed, key))
 }
 
@@ -166,7 +165,7 @@ fn newest_known_key(observed: &Observed) -> Option<&KeyRecord> {
 
 /// Whether the key is gone. One that was gone once is of no use, even if a late answer has created it again.
 fn is_lost(observed: &Observed, key: &KeyRecord) -> bool {
-    observed.run.absent.contains(&key.sequence) || observed.recorded.departure(key.sequence).is_some()
+    observed.run.absent.contains(&key.sequence) || observed.recorded.loss_of(key.sequence).is_some()
 }
 
 fn revoke_current_key_first(observed: &Observed) -> Option<Step> {
@@ -305,7 +304,7 @@ fn companion(observed: &Observed, sequence: Sequence) -> Option<Sequence> {
     let previous = if is_replaced_now { Some(held) } else { observed.secret.previous() };
     let stays_valid = |previous: &Sequence| {
         if is_replaced_now {
-            !rotation.overlap.is_zero() && observed.recorded.departure(*previous).is_none()
+            !rotation.overlap.is_zero() && observed.recorded.loss_of(*previous).is_none()
         } else {
             is_valid(observed, *previous)
         }

@@ -1,7 +1,7 @@
 //! `strategy: Replace`: revoke the current key before the next one is created.
 
 use super::{
-    KeyRecord, KubernetesEffect, LossCause, LostKey, Observed, Operation, Recorded, Step, order::decisions,
+    KeyRecord, KubernetesEffect, Loss, LossCause, Observed, Operation, Recorded, Step, order::decisions,
     report, revoke::unbind,
 };
 
@@ -53,7 +53,7 @@ fn revoke_key(current: &CurrentKey<'_>) -> Option<Step> {
 
 fn record_loss(CurrentKey { observed, key, recorded }: &CurrentKey<'_>) -> Step {
     let operation = Operation::bind(key.sequence.next()).with_plan(observed.plan.ids().cloned());
-    let gone = LostKey::found(observed, key, LossCause::Revoked);
-    let recorded = Recorded { operation: Some(operation), gone: Some(gone), ..recorded.clone() };
+    let loss = Loss::found(observed, LossCause::Revoked);
+    let recorded = Recorded { operation: Some(operation), loss: Some(loss), ..recorded.clone() };
     Step::record(report::settled(observed, &recorded, key))
 }

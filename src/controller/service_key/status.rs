@@ -10,7 +10,7 @@ use crate::{
         SecretStatus, ServiceKey, ServiceKeyStatus,
     },
     lifecycle::{
-        Inputs, KeyRecord, LossCause, LostKey, Operation, OperationStage, PendingOperation, PlanIds,
+        Inputs, KeyRecord, Loss, LossCause, Operation, OperationStage, PendingOperation, PlanIds,
         PreviousKey, Problem, PublishedReady, Recorded, Report, Sequence,
     },
 };
@@ -22,7 +22,7 @@ pub(crate) fn read(status: Option<&ServiceKeyStatus>) -> Recorded {
         key: status.key.as_ref().and_then(key_record),
         previous: status.previous_keys.iter().filter_map(previous_key).collect(),
         operation: status.operation.as_ref().and_then(operation),
-        gone: status.key.as_ref().and_then(gone),
+        loss: status.key.as_ref().and_then(loss),
         former: former_uid(status),
     }
 }
@@ -84,13 +84,13 @@ pub(crate) fn shown_plan_ids(ids: &PlanIds) -> api::PlanIdsStatus {
     api::PlanIdsStatus { service_id: service_id.clone(), plan_id: plan_id.clone() }
 }
 
-fn gone(key: &KeyStatus) -> Option<LostKey> {
+fn loss(key: &KeyStatus) -> Option<Loss> {
     let KeyGone { since, why } = key.gone.as_ref()?;
-    let why = match why {
+    let cause = match why {
         api::GoneCause::Lost => LossCause::Lost,
         api::GoneCause::Revoked => LossCause::Revoked,
     };
-    Some(LostKey { sequence: Sequence::new(key.sequence)?, since: since.0, why })
+    Some(Loss { since: since.0, cause })
 }
 
 fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
@@ -175,7 +175,7 @@ pub(crate) fn from_report(
         .collect(),
         binding: recorded.key.as_ref().map(|_| Binding { name: context.secret.to_owned() }),
         secret: recorded.key.as_ref().and(context.secret_version.clone()).map(secret),
-        key: recorded.key.as_ref().map(|key| key_status(key, recorded.departure(key.sequence))),
+        key: recorded.key.as_ref().map(|key| key_status(key, recorded.loss)),
         previous_keys: recorded.previous.iter().map(previous_status).collect(),
         instance_place: context
             .place
@@ -242,7 +242,7 @@ fn revocation_status(revoking: &PendingOperation) -> OperationStatus {
     }
 }
 
-fn key_status(key: &KeyRecord, gone: Option<LostKey>) -> KeyStatus {
+fn key_status(key: &KeyRecord, loss: Option<Loss>) -> KeyStatus {
     let KeyRecord {
         sequence,
         id,
@@ -270,13 +270,13 @@ fn key_status(key: &KeyRecord, gone: Option<LostKey>) -> KeyStatus {
         inputs: inputs.to_string(),
         plan_ids: plan_ids.as_ref().map(shown_plan_ids),
         same_credentials: same_credentials.then_some(true),
-        gone: gone.map(gone_status),
+        gone: loss.map(gone_status),
     }
 }
 
-fn gone_status(gone: LostKey) -> KeyGone {
-    let LostKey { sequence: _, since, why } = gone;
-    let why = match why {
+fn gone_status(loss: Loss) -> KeyGone {
+    let Loss { since, cause } = loss;
+    let why = match cause {
         LossCause::Lost => api::GoneCause::Lost,
         LossCause::Revoked => api::GoneCause::Revoked,
     };
