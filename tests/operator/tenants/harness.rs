@@ -369,19 +369,13 @@ impl Tenant {
         if let Some((login, data)) = login {
             self.create::<Secret>(json!({"metadata": {"name": login}, "stringData": data})).await;
         }
-        self.create::<KeyProvider>(key_provider(name, &spec)).await;
-    }
-
-    /// Creates a KeyProvider that only the definition admits which was installed last. The API server goes on with the one
-    /// before for a moment.
-    pub async fn add_provider_by_new_definition(&self, name: &str, spec: Value) {
-        let created = async {
-            while let Err(error) = self.try_create::<KeyProvider>(key_provider(name, &spec)).await {
-                assert!(matches!(&error, kube::Error::Api(status) if status.code == 422), "{error}");
-                sleep(Duration::from_millis(100)).await;
-            }
-        };
-        timeout(PATIENCE, created).await.expect("the API server does not take the new definition in");
+        self.create::<KeyProvider>(json!({
+            "apiVersion": "servicekeys.dev/v1alpha1",
+            "kind": "KeyProvider",
+            "metadata": {"name": name},
+            "spec": spec,
+        }))
+        .await;
     }
 
     pub async fn wait_provider(&self, name: &str, ready: bool, reason: Reason) -> KeyProvider {
@@ -499,13 +493,4 @@ pub fn instance_of_broker() -> Value {
 /// The same instance at a Cloud Foundry and at IBM Cloud.
 pub fn instance_by_name() -> Value {
     json!({"name": foundry::INSTANCE})
-}
-
-fn key_provider(name: &str, spec: &Value) -> Value {
-    json!({
-        "apiVersion": "servicekeys.dev/v1alpha1",
-        "kind": "KeyProvider",
-        "metadata": {"name": name},
-        "spec": spec,
-    })
 }
