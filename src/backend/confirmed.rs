@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -47,7 +47,7 @@ impl From<&KeyRequest> for Claimant {
 impl ConfirmedKeys {
     /// The remote side has shown the mark on the object with this id.
     pub(super) fn insert(&self, of: impl Into<Claimant>, id: &str) {
-        let mut known = self.lock();
+        let mut known = self.0.lock();
         let ids = known.entry(of.into()).or_default();
         if ids.len() < MOST_IDS || ids.contains_key(id) {
             ids.insert(id.to_owned(), Instant::now());
@@ -57,7 +57,7 @@ impl ConfirmedKeys {
     /// All objects that bear the mark, as far as is known. There may be several, where one was made by a
     /// former release whose answer was lost.
     pub(super) fn ids(&self, of: impl Into<Claimant>) -> Vec<String> {
-        self.lock().get(&of.into()).into_iter().flat_map(BTreeMap::keys).cloned().collect()
+        self.0.lock().get(&of.into()).into_iter().flat_map(BTreeMap::keys).cloned().collect()
     }
 
     /// The one to read: that of the hint where it is among them.
@@ -69,12 +69,12 @@ impl ConfirmedKeys {
 
     /// The keys of this identity are gone, or bear the mark no more.
     pub(super) fn remove(&self, of: impl Into<Claimant>) {
-        self.lock().remove(&of.into());
+        self.0.lock().remove(&of.into());
     }
 
     /// This one of them is.
     pub(super) fn remove_id(&self, of: impl Into<Claimant>, id: &str) {
-        let (of, mut known) = (of.into(), self.lock());
+        let (of, mut known) = (of.into(), self.0.lock());
         if let Some(ids) = known.get_mut(&of) {
             ids.remove(id);
             if ids.is_empty() {
@@ -86,7 +86,7 @@ impl ConfirmedKeys {
     /// A list of all marked keys has come, which was asked for at this time: only what it shows, and what was shown since
     /// then, is known from now on. A remote side may list anything, so the caller leaves out what no ServiceKey has.
     pub(super) fn replace<'a>(&self, asked: Instant, listed: impl Iterator<Item = &'a MarkedKey>) {
-        let mut known = self.lock();
+        let mut known = self.0.lock();
         known.retain(|_, ids| {
             ids.retain(|_, shown| *shown >= asked);
             !ids.is_empty()
@@ -101,10 +101,6 @@ impl ConfirmedKeys {
             }
         }
         known.shrink_to_fit();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, KnownKeys> {
-        self.0.lock()
     }
 }
 

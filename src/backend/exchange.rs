@@ -56,7 +56,7 @@ pub(super) trait Dialect: Copy + Display + Send + Sync + 'static {
     /// The class of an answer that is not the success of its call.
     fn class(self, status: u16, refusal: &Self::Refusal) -> ErrorClass;
 
-    /// What to do about such an answer. Empty where a retry suffices, or where the remote side's own words say it.
+    /// Advice to the user about such an answer. It is empty if a retry suffices, or if the remote side gives the advice.
     fn advice(self, status: u16, refusal: &Self::Refusal) -> &'static str;
 
     /// Names the answer in a message.
@@ -81,7 +81,7 @@ pub(super) trait Session: Send + Sync + Sized {
     /// The address that the paths of a call are below.
     ///
     /// # Errors
-    /// Where the remote side does not say where its API is.
+    /// When the remote side does not name the address of its API.
     fn base(
         &self,
         http: &HttpClient,
@@ -91,7 +91,7 @@ pub(super) trait Session: Send + Sync + Sized {
     /// The login to send.
     ///
     /// # Errors
-    /// Where the login can't be sent.
+    /// When the login can't be sent.
     fn authorize(
         &self,
         http: &HttpClient,
@@ -121,14 +121,14 @@ pub(super) trait Session: Send + Sync + Sized {
     /// The future is boxed because a proof is itself a call.
     ///
     /// # Errors
-    /// Where the host gave no proof.
+    /// When the host gave no proof.
     fn prove<'a>(
         &'a self,
         http: &'a HttpClient,
         call: Self::Dialect,
     ) -> BoxFuture<'a, Result<Option<Arc<Token>>, BackendError>>;
 
-    /// What to do about an answer that is not the success of its call.
+    /// Advice to the user about an answer that is not the success of its call.
     fn advice(
         &self,
         call: Self::Dialect,
@@ -196,7 +196,7 @@ impl<S: Session> Exchange<'_, S> {
     /// Sends a request without a body to a path of the API.
     ///
     /// # Errors
-    /// Where no status came back, or there is no token.
+    /// When the remote side sends no status, or the login server no token.
     pub(super) async fn ask(
         &mut self,
         method: Method,
@@ -224,7 +224,7 @@ impl<S: Session> Exchange<'_, S> {
     /// A request to a path of the API.
     ///
     /// # Errors
-    /// Where the remote side does not say where its API is.
+    /// When the remote side does not name the address of its API.
     pub(super) async fn request(
         &self,
         method: Method,
@@ -238,7 +238,7 @@ impl<S: Session> Exchange<'_, S> {
     /// Sends the request; once more where only its token was refused, because the first one did nothing then.
     ///
     /// # Errors
-    /// Where no status came back, or there is no token.
+    /// When the remote side sends no status, or the login server no token.
     pub(super) async fn send(&mut self, request: Request) -> Result<Response, BackendError> {
         let RemoteApi { http, session } = self.api;
         let request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
@@ -316,15 +316,15 @@ impl<S: Session> Exchange<'_, S> {
     /// The body of an answer.
     ///
     /// # Errors
-    /// Where it did not arrive.
+    /// When the body did not arrive.
     pub(super) fn body<'r>(&self, response: &'r Response) -> Result<&'r [u8], BackendError> {
         response.body().map_err(|failure| self.failed(failure))
     }
 
-    /// What a success holds.
+    /// Reads the body of a success.
     ///
     /// # Errors
-    /// Where the body did not arrive, or can't be read.
+    /// When the body did not arrive, or can't be read.
     pub(super) fn read<'r, T>(
         &self,
         response: &'r Response,

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
     time::{Instant, timeout, timeout_at},
@@ -168,7 +168,7 @@ impl MemoryBudget {
     #[cfg(test)]
     #[must_use]
     pub(crate) fn held(&self) -> usize {
-        self.0.lock().total
+        self.0.held.lock().total
     }
 }
 
@@ -180,7 +180,7 @@ impl MemoryShare {
 
     /// Holds nothing yet. `give_up` is called at most once, to have the holding dropped.
     pub(super) fn hold(&self, give_up: impl Fn() + Send + Sync + 'static) -> HeldMemory {
-        let mut held = self.pool.lock();
+        let mut held = self.pool.held.lock();
         let id = held.next;
         held.next += 1;
         let holder =
@@ -217,7 +217,7 @@ impl MemoryShare {
     /// Calls this to have a holding dropped: at once, where it was asked for already.
     fn when_asked(&self, id: u64, give_up: impl Fn() + Send + Sync + 'static) {
         let give_up: GiveUp = Arc::new(give_up);
-        let mut held = self.pool.lock();
+        let mut held = self.pool.held.lock();
         let asked = held.holders.get_mut(&id).is_some_and(|holder| {
             holder.give_up = Arc::clone(&give_up);
             holder.asked.is_some()
@@ -290,7 +290,7 @@ impl HeldMemory {
     /// Holds no more than so many bytes from now on.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
         let MemoryShare { pool, name } = &self.share;
-        let held = &mut *pool.lock();
+        let held = &mut *pool.held.lock();
         let Some(holder) = held.holders.get_mut(&self.id) else { return };
         let less = holder.bytes.saturating_sub(bytes);
         holder.bytes -= less;
@@ -311,7 +311,7 @@ impl HeldMemory {
     /// While `is_patient`, no other holder is asked to give up memory.
     fn try_to_grow(&self, bytes: usize, is_patient: bool) -> MemoryGrant {
         let MemoryShare { pool, name } = &self.share;
-        let held = &mut *pool.lock();
+        let held = &mut *pool.held.lock();
         let own = held.shares.get(name).copied().unwrap_or_default().saturating_add(bytes);
         if own > pool.per_share {
             return MemoryGrant::Refused(NoRoom::Share { share: name.to_string(), limit: pool.per_share });
@@ -364,7 +364,7 @@ impl HeldTotals {
 impl Drop for HeldMemory {
     fn drop(&mut self) {
         let MemoryShare { pool, name } = &self.share;
-        let held = &mut *pool.lock();
+        let held = &mut *pool.held.lock();
         let Some(holder) = held.holders.remove(&self.id) else { return };
         held.release(name, holder.bytes);
         pool.freed.notify_waiters();
@@ -380,11 +380,7 @@ impl<T: Clone> Kept<T> {
     }
 }
 
-impl Pool {
-    fn lock(&self) -> MutexGuard<'_, HeldTotals> {
-        self.held.lock()
-    }
-}
+impl Pool {}
 
 impl fmt::Debug for MemoryShare {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::{
     sync::{Mutex as TurnMutex, watch},
     time::Instant,
@@ -81,17 +81,17 @@ where
     }
 
     fn about(&self, key: &K) -> Arc<SingleFlight<T>> {
-        if let Some(known) = self.lock().get(key) {
+        if let Some(known) = self.answers.lock().get(key) {
             return Arc::clone(known);
         }
         self.make_room(ENTRY + key.weight());
         let unknown = || Arc::new(SingleFlight::kept(|_| Duration::ZERO));
-        Arc::clone(self.lock().entry(key.clone()).or_insert_with(unknown))
+        Arc::clone(self.answers.lock().entry(key.clone()).or_insert_with(unknown))
     }
 
     /// Forgets the oldest answers until there is room for so many bytes more.
     fn make_room(&self, bytes: usize) {
-        let mut answers = self.lock();
+        let mut answers = self.answers.lock();
         let weigh = |key: &K, answer: &SingleFlight<T>| {
             let latest = answer.latest.borrow();
             ENTRY + key.weight() + latest.as_ref().map_or(0, |known| known.value.weight())
@@ -115,18 +115,14 @@ where
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<SingleFlight<T>>>> {
-        self.answers.lock()
-    }
-
     /// The last answer about one of them, however old.
     pub(super) fn latest(&self, key: &K) -> Option<CachedAnswer<T>> {
-        self.lock().get(key)?.latest()
+        self.answers.lock().get(key)?.latest()
     }
 
     /// What is known of it is wrong.
     pub(super) fn forget(&self, key: &K) {
-        self.lock().remove(key);
+        self.answers.lock().remove(key);
     }
 }
 
@@ -298,7 +294,7 @@ mod tests {
             let down = || async { Err(BackendError::new(crate::backend::ErrorClass::Transient, "down")) };
             answers.get(&number.to_string(), |_| true, down).await.map(drop).unwrap_err();
         }
-        assert!(answers.lock().len() <= 4);
+        assert!(answers.answers.lock().len() <= 4);
     }
 
     struct HeldAnswer(HeldMemory);

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, hash::Hash, sync::Arc};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
@@ -83,7 +83,7 @@ impl<T: Clone + Eq + Hash> Waiters<T> {
     /// Registers an object that waits.
     pub(super) fn ticket(&self, id: &T) -> Ticket<'_, T> {
         let changed = Arc::<Notify>::default();
-        self.lock().insert(id.clone(), Arc::clone(&changed));
+        self.0.lock().insert(id.clone(), Arc::clone(&changed));
         Ticket { waiting: self, id: id.clone(), changed }
     }
 }
@@ -91,18 +91,14 @@ impl<T: Clone + Eq + Hash> Waiters<T> {
 impl<T: Eq + Hash> Waiters<T> {
     /// Wakes an object that changed, or is gone.
     pub(super) fn notify(&self, id: &T) {
-        if let Some(changed) = self.lock().get(id) {
+        if let Some(changed) = self.0.lock().get(id) {
             changed.notify_one();
         }
     }
 
     /// Wakes all objects: any of them may have changed.
     pub(super) fn notify_all(&self) {
-        self.lock().values().for_each(|changed| changed.notify_one());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<T, Arc<Notify>>> {
-        self.0.lock()
+        self.0.lock().values().for_each(|changed| changed.notify_one());
     }
 }
 
@@ -115,6 +111,6 @@ impl<T: Eq + Hash> Ticket<'_, T> {
 
 impl<T: Eq + Hash> Drop for Ticket<'_, T> {
     fn drop(&mut self) {
-        self.waiting.lock().remove(&self.id);
+        self.waiting.0.lock().remove(&self.id);
     }
 }

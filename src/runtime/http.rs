@@ -29,7 +29,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use prometheus_client::encoding::prometheus_text;
 use tokio::{net::TcpStream, runtime, sync::oneshot, time};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -157,7 +157,7 @@ impl Connections {
     /// peer if it has too many, and else of the peer that has the most.
     fn enter(&self, address: IpAddr) -> ConnectionSlot {
         let (peer, closed) = (peer_at(address), CancellationToken::new());
-        let mut open = self.lock();
+        let mut open = self.0.lock();
         let counts = open.counts();
         if counts.get(&peer).is_some_and(|count| *count >= CONNECTIONS_OF_A_PEER) {
             open.close_oldest_of(peer);
@@ -172,10 +172,6 @@ impl Connections {
         open.connections.insert(number, (peer, closed.clone()));
         drop(open);
         ConnectionSlot { number, closed, connections: self.clone() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, OpenConnections> {
-        self.0.lock()
     }
 }
 
@@ -199,7 +195,7 @@ impl OpenConnections {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.connections.lock().connections.remove(&self.number);
+        self.connections.0.lock().connections.remove(&self.number);
     }
 }
 
@@ -342,7 +338,7 @@ mod tests {
         assert_eq!(closed(&places), [0, 1]);
         assert!(!other.closed.is_cancelled());
         drop((places, other));
-        assert!(connections.lock().connections.is_empty());
+        assert!(connections.0.lock().connections.is_empty());
     }
 
     #[test]
@@ -357,7 +353,7 @@ mod tests {
         assert_eq!(closed(&many), [0, 1]);
         assert_eq!((closed(&others), closed(&newcomers)), (vec![], vec![]));
         assert!(!single.closed.is_cancelled());
-        assert_eq!(connections.lock().connections.len(), CONNECTIONS);
+        assert_eq!(connections.0.lock().connections.len(), CONNECTIONS);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 /// All watches of a process.
 #[derive(Clone, Debug, Default)]
@@ -43,7 +43,7 @@ impl Watches {
             filled: AtomicBool::new(false),
             last_sign: Mutex::new(Instant::now()),
         });
-        let mut watches = self.lock();
+        let mut watches = self.0.lock();
         watches.retain(|watch| watch.strong_count() > 0);
         watches.push(Arc::downgrade(&state));
         Watch(state)
@@ -51,7 +51,7 @@ impl Watches {
 
     /// What notes the signs of life of the watch of the objects at this path.
     pub(super) fn activity(&self, path: &str) -> Option<WatchActivity> {
-        self.lock().iter().filter_map(Weak::upgrade).find(|watch| watch.path == path).map(WatchActivity)
+        self.0.lock().iter().filter_map(Weak::upgrade).find(|watch| watch.path == path).map(WatchActivity)
     }
 
     /// How long each has been silent, with its path.
@@ -73,11 +73,7 @@ impl Watches {
     }
 
     fn living(&self) -> Vec<Arc<WatchState>> {
-        self.lock().iter().filter_map(Weak::upgrade).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<WatchState>>> {
-        self.0.lock()
+        self.0.lock().iter().filter_map(Weak::upgrade).collect()
     }
 }
 

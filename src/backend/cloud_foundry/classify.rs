@@ -1,4 +1,4 @@
-//! What an answer of the Cloud Controller means that is not the success of its call.
+//! Classifies the answers of the Cloud Controller that are not the success of their call.
 
 use std::fmt;
 

@@ -174,7 +174,7 @@ impl CloudFoundrySession {
         }
     }
 
-    /// What to do where the API refuses the login.
+    /// Advice to the user when the API refuses the login.
     const fn advice_on_login(&self) -> &'static str {
         match &self.auth {
             CloudFoundryLogin::Bearer { .. } => {

@@ -12,7 +12,7 @@ use crate::{
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub(in crate::backend) struct HttpFailure {
-    /// What may have happened at the remote side.
+    /// The possible effect of the call at the remote side.
     pub(in crate::backend) kind: HttpFailureKind,
     /// Words for people: no URL's query, no id that changes, no secret.
     pub(in crate::backend) message: String,
@@ -20,7 +20,7 @@ pub(in crate::backend) struct HttpFailure {
     pub(in crate::backend) source: Option<Cause>,
 }
 
-/// What may have happened to a call without an answer.
+/// The possible effect of a call without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::backend) enum HttpFailureKind {
     /// The request never left: no address, no connection. It may work later.

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
@@ -73,14 +73,14 @@ impl Attempts {
 
     fn note(&self, request: &KeyRequest, outcome: AttemptOutcome) {
         let attempt = Attempt { at: Instant::now(), inputs: request.inputs.clone(), outcome };
-        let mut attempts = self.lock();
+        let mut attempts = self.known.lock();
         attempts.retain(|_, attempt| attempt.at.elapsed() < LONGEST_MEMORY);
         attempts.insert(request.identity, attempt);
     }
 
     /// What became of the last attempt is known.
     pub(super) fn end(&self, identity: Identity) {
-        self.lock().remove(&identity);
+        self.known.lock().remove(&identity);
     }
 
     /// Whether a key may have been made that does not show yet.
@@ -90,7 +90,7 @@ impl Attempts {
 
     /// How much longer it may not show.
     fn settling_left(&self, identity: Identity) -> Option<Duration> {
-        let left = self.settling.checked_sub(self.lock().get(&identity)?.at.elapsed())?;
+        let left = self.settling.checked_sub(self.known.lock().get(&identity)?.at.elapsed())?;
         Some(left).filter(|left| !left.is_zero())
     }
 
@@ -120,7 +120,7 @@ impl Attempts {
 
     /// Whether the key was made from other fields than these, as far as anybody here knows.
     pub(super) fn was_made_from_others(&self, request: &KeyRequest) -> bool {
-        self.lock().get(&request.identity).is_some_and(|attempt| attempt.inputs != request.inputs)
+        self.known.lock().get(&request.identity).is_some_and(|attempt| attempt.inputs != request.inputs)
     }
 
     /// Whether the credentials were not shown when the key was made, as far as that is still remembered: those that are shown
@@ -129,11 +129,7 @@ impl Attempts {
         let is_remembered = |attempt: &Attempt| {
             attempt.outcome == AttemptOutcome::Redacted && attempt.at.elapsed() < LONGEST_MEMORY
         };
-        self.lock().get(&identity).is_some_and(is_remembered)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Identity, Attempt>> {
-        self.known.lock()
+        self.known.lock().get(&identity).is_some_and(is_remembered)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What an answer of IBM Cloud means that is not the success of its call.
+//! Classifies the answers of IBM Cloud that are not the success of their call.
 
 use std::fmt;
 

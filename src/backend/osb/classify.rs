@@ -1,4 +1,4 @@
-//! What a broker's status means: the spec's tables for bindings and for orphan mitigation.
+//! Classifies the statuses of a broker, by the spec's tables for bindings and for orphan mitigation.
 
 use std::fmt;
 

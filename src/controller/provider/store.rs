@@ -8,7 +8,7 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{Selector, SelectorExt};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::{
     events::ProviderEvents,
@@ -184,7 +184,7 @@ impl ProviderStore {
 
     /// Notes that a provider exists. One that was not loaded yet is about to be, and its keys are woken then.
     pub(crate) fn mark_pending(&self, id: ProviderId) {
-        if !self.lock().contains_key(&id) {
+        if !self.loaded.lock().contains_key(&id) {
             self.pending.insert(id);
         }
     }
@@ -197,7 +197,7 @@ impl ProviderStore {
 
     /// The provider, if it was loaded.
     pub(crate) fn get(&self, id: &ProviderId) -> Option<Arc<Loaded>> {
-        self.lock().get(id).cloned()
+        self.loaded.lock().get(id).cloned()
     }
 
     /// Whether this is the version of the Secret that the provider was loaded from; `None`: that it was missing.
@@ -207,21 +207,21 @@ impl ProviderStore {
         secret: &str,
         version: Option<&SecretVersion>,
     ) -> bool {
-        let loaded = self.lock();
+        let loaded = self.loaded.lock();
         let known = loaded.get(id).and_then(|loaded| loaded.origin.secrets.get(secret));
         known.is_some_and(|known| known.as_ref() == version)
     }
 
     /// Notes that a provider was looked at in these versions, and found to be as it was loaded.
     pub(crate) fn confirm(&self, id: &ProviderId, origin: Origin) {
-        if let Some(loaded) = self.lock().get_mut(id) {
+        if let Some(loaded) = self.loaded.lock().get_mut(id) {
             Arc::make_mut(loaded).origin = origin;
         }
     }
 
     /// Takes in a provider that was loaded from something new.
     pub(crate) fn set(&self, id: &ProviderId, loaded: Arc<Loaded>) {
-        let before = self.lock().insert(id.clone(), loaded);
+        let before = self.loaded.lock().insert(id.clone(), loaded);
         before.iter().for_each(|before| before.retire());
         self.pending.remove(id);
         self.events.notify(id);
@@ -231,7 +231,7 @@ impl ProviderStore {
     pub(crate) fn remove(&self, id: &ProviderId) {
         self.events.set_waiting(id, false);
         let unloaded = self.pending.remove(id);
-        let before = self.lock().remove(id);
+        let before = self.loaded.lock().remove(id);
         before.iter().for_each(|before| before.retire());
         if before.is_some() || unloaded {
             self.events.notify(id);
@@ -240,7 +240,7 @@ impl ProviderStore {
 
     /// Notes that the remote side of a provider can be used again, and wakes the keys.
     pub(crate) fn mark_recovered(&self, id: &ProviderId) {
-        if let Some(loaded) = self.lock().get_mut(id) {
+        if let Some(loaded) = self.loaded.lock().get_mut(id) {
             Arc::make_mut(loaded).recoveries += 1;
         }
         self.events.notify(id);
@@ -248,12 +248,12 @@ impl ProviderStore {
 
     /// How often the remote side of a provider could be used again.
     pub(crate) fn recoveries(&self, id: &ProviderId) -> u64 {
-        self.lock().get(id).map_or(0, |loaded| loaded.recoveries)
+        self.loaded.lock().get(id).map_or(0, |loaded| loaded.recoveries)
     }
 
     /// The UIDs of the providers that were loaded. There may be others.
     pub(crate) fn uids(&self) -> Vec<String> {
-        self.lock().values().map(|loaded| loaded.origin.provider.0.clone()).collect()
+        self.loaded.lock().values().map(|loaded| loaded.origin.provider.0.clone()).collect()
     }
 
     /// The backend, or what keeps it from being asked. `None`: the provider was not loaded.
@@ -264,19 +264,19 @@ impl ProviderStore {
 
     /// Whether the provider's keys bear a mark; those of one that does not exist are asked for nowhere.
     pub(crate) fn marks_keys(&self, id: &ProviderId) -> bool {
-        self.lock().get(id).is_some_and(|loaded| loaded.marks_keys)
+        self.loaded.lock().get(id).is_some_and(|loaded| loaded.marks_keys)
     }
 
     /// What a provider's backend is made from, as far as it tells one from another.
     pub(crate) fn origin_digest(&self, id: &ProviderId) -> Option<String> {
-        let loaded = self.lock();
+        let loaded = self.loaded.lock();
         let Origin { provider: (uid, generation), secrets: _, entries } = &loaded.get(id)?.origin;
         Some(format!("{uid} {generation} {entries}"))
     }
 
     /// The kind of the remote side, for metrics.
     pub(crate) fn kind(&self, id: &ProviderId) -> BackendKind {
-        self.lock().get(id).map_or(BackendKind::Unknown, |loaded| loaded.kind)
+        self.loaded.lock().get(id).map_or(BackendKind::Unknown, |loaded| loaded.kind)
     }
 
     /// All providers that were loaded, each with the kind of its remote side, and how much longer that wants to be left
@@ -286,12 +286,12 @@ impl ProviderStore {
             let pause = loaded.backend.as_ref().ok().and_then(|backend| backend.paused());
             (id.clone(), loaded.kind, pause.unwrap_or_default())
         };
-        self.lock().iter().map(of).collect()
+        self.loaded.lock().iter().map(of).collect()
     }
 
     /// Where the provider's keys wait for their turn.
     pub(crate) fn queue(&self, id: &ProviderId) -> Option<Queue> {
-        self.lock().get(id)?.queue.clone()
+        self.loaded.lock().get(id)?.queue.clone()
     }
 
     /// What a provider is to the keys of a namespace. `None`: the provider was not loaded.
@@ -314,11 +314,7 @@ impl ProviderStore {
 
     /// Whether a provider admits keys of a namespace. One that was not loaded admits those that it can only have in its own.
     pub(crate) fn admits(&self, id: &ProviderId, tenant: &Tenant<'_>) -> bool {
-        self.lock().get(id).map_or(id.namespace.is_some(), |loaded| loaded.access.admits(tenant))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<ProviderId, Arc<Loaded>>> {
-        self.loaded.lock()
+        self.loaded.lock().get(id).map_or(id.namespace.is_some(), |loaded| loaded.access.admits(tenant))
     }
 }
 

@@ -452,7 +452,7 @@ async fn send_secret(
     written.map(HeldSecret::from).map_err(|error| error.hiding(Entries::from_secret(secret).texts()))
 }
 
-/// What follows from a write of the Secret that failed.
+/// The changes that follow from a failed write of the Secret.
 ///
 /// # Errors
 /// The same error, where it says nothing about the Secret.

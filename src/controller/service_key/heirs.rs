@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::status;
@@ -22,13 +22,13 @@ struct Index {
 impl Heirs {
     /// Takes in a ServiceKey as the cache shows it.
     pub(crate) fn note(&self, key: &ServiceKey) {
-        self.lock().insert(key);
+        self.0.lock().insert(key);
     }
 
     /// Removes a ServiceKey.
     pub(crate) fn remove(&self, key: &ServiceKey) {
         if let Some(uid) = key.parsed_uid() {
-            self.lock().remove(uid);
+            self.0.lock().remove(uid);
         }
     }
 
@@ -36,22 +36,18 @@ impl Heirs {
     pub(crate) fn replace<'a>(&self, keys: impl Iterator<Item = &'a ServiceKey>) {
         let mut index = Index::default();
         keys.for_each(|key| index.insert(key));
-        *self.lock() = index;
+        *self.0.lock() = index;
     }
 
     /// Whether a ServiceKey of this UID exists.
     pub(crate) fn lives(&self, uid: Uuid) -> bool {
-        self.lock().living.contains_key(&uid)
+        self.0.lock().living.contains_key(&uid)
     }
 
     /// The first ServiceKey of a provider, except the one at hand, that goes on with the keys of this former one. The
     /// claim of a ServiceKey of another provider proves nothing.
     pub(crate) fn first_except(&self, former: Uuid, provider: &ProviderId, uid: Uuid) -> Option<Heir> {
-        self.lock().of_former.get(&(former, provider.clone()))?.iter().find(|heir| heir.uid != uid).copied()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Index> {
-        self.0.lock()
+        self.0.lock().of_former.get(&(former, provider.clone()))?.iter().find(|heir| heir.uid != uid).copied()
     }
 }
 

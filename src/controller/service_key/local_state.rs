@@ -10,7 +10,7 @@ use std::{
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use jiff::Timestamp;
 use kube::{ResourceExt, runtime::controller::Action};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::{
@@ -306,7 +306,7 @@ impl LocalStates {
     /// Takes the state of a ServiceKey for one reconcile; no two reconciles of one object overlap. `None`: there is none
     /// yet, or the ServiceKey is gone.
     pub(crate) fn take(&self, owner: Uuid) -> Option<LocalState> {
-        match self.lock().insert(owner, Slot::Taken) {
+        match self.0.lock().insert(owner, Slot::Taken) {
             Some(Slot::Here(local)) => Some(*local),
             Some(Slot::Taken | Slot::TakenOfGone { .. }) | None => None,
         }
@@ -314,7 +314,7 @@ impl LocalStates {
 
     /// Puts a state back. Returns it if the ServiceKey was deleted meanwhile.
     pub(crate) fn put(&self, owner: Uuid, local: LocalState) -> Option<LocalState> {
-        let mut places = self.lock();
+        let mut places = self.0.lock();
         match places.remove(&owner) {
             Some(Slot::TakenOfGone { deleted }) => Some(local).filter(|_| deleted),
             Some(Slot::Taken | Slot::Here(_)) | None => {
@@ -326,20 +326,20 @@ impl LocalStates {
 
     /// Ends a reconcile that had no state and needs none. Returns an empty one if the ServiceKey was deleted meanwhile.
     pub(crate) fn put_none(&self, owner: Uuid) -> Option<LocalState> {
-        let place = self.lock().remove(&owner);
+        let place = self.0.lock().remove(&owner);
         matches!(place, Some(Slot::TakenOfGone { deleted: true })).then(LocalState::default)
     }
 
     /// Takes in the version of a ServiceKey that the cache holds.
     pub(crate) fn observe(&self, owner: Uuid, cached: &ServiceKey) {
-        if let Some(Slot::Here(local)) = self.lock().get_mut(&owner) {
+        if let Some(Slot::Here(local)) = self.0.lock().get_mut(&owner) {
             local.observe(cached);
         }
     }
 
     /// Forgets a ServiceKey that was deleted.
     pub(crate) fn forget(&self, owner: Uuid) -> Forgotten {
-        let mut places = self.lock();
+        let mut places = self.0.lock();
         match places.remove(&owner) {
             Some(Slot::Here(local)) => Forgotten::State(local),
             Some(Slot::Taken | Slot::TakenOfGone { .. }) => {
@@ -352,17 +352,13 @@ impl LocalStates {
 
     /// Forgets all other ServiceKeys.
     pub(crate) fn retain(&self, owners: &HashSet<Uuid>) {
-        self.lock().retain(|owner, place| {
+        self.0.lock().retain(|owner, place| {
             let exists = owners.contains(owner);
             if !exists && matches!(place, Slot::Taken) {
                 *place = Slot::TakenOfGone { deleted: false };
             }
             exists || matches!(place, Slot::TakenOfGone { .. })
         });
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Slot>> {
-        self.0.lock()
     }
 }
 
@@ -499,6 +495,6 @@ mod tests {
         assert!(local_states.take(owner).is_none());
         local_states.retain(&HashSet::new());
         assert!(local_states.put(owner, local()).is_none(), "a list does not tell of deletions");
-        assert!(local_states.lock().is_empty());
+        assert!(local_states.0.lock().is_empty());
     }
 }

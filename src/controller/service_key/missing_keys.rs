@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use futures::Stream;
 use kube::runtime::reflector::ObjectRef;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::{
     api::ServiceKey,
@@ -27,7 +27,7 @@ impl MissingKeys {
 
     /// Replaces the missing keys of a provider by those that its newest list did not show.
     pub(crate) fn replace(&self, provider: &ProviderId, missed: HashMap<Identity, ObjectRef<ServiceKey>>) {
-        let mut keys = self.lock();
+        let mut keys = self.keys.lock();
         keys.retain(|_, of| of != provider);
         keys.extend(missed.keys().map(|key| (*key, provider.clone())));
         drop(keys);
@@ -36,16 +36,12 @@ impl MissingKeys {
 
     /// Whether a key is missing.
     pub(crate) fn contains(&self, key: Identity) -> bool {
-        self.lock().contains_key(&key)
+        self.keys.lock().contains_key(&key)
     }
 
     /// Forgets a key after a look-up.
     pub(crate) fn remove(&self, key: Identity) {
-        self.lock().remove(&key);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Identity, ProviderId>> {
-        self.keys.lock()
+        self.keys.lock().remove(&key);
     }
 }
 

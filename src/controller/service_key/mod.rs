@@ -64,7 +64,7 @@ use crate::{
     fair::{FairPermit, FairSemaphore, Lane},
 };
 
-/// What all reconciles of ServiceKeys within one scope share.
+/// The state that all reconciles of ServiceKeys within one scope share.
 struct Context {
     shared: Shared,
     keys: Store<ServiceKey>,

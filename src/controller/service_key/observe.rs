@@ -245,7 +245,7 @@ fn take_seat(reconciler: &Reconciler<'_>) -> Result<Option<Problem>, Error> {
     }
 }
 
-/// What was observed of the Secret.
+/// The result of a look at the Secret.
 struct SecretObservation {
     view: SecretView<Claim>,
     intact: Option<WrittenSecret>,
@@ -326,7 +326,7 @@ async fn own_secret(
     Ok(SecretObservation { view, intact, other_writers })
 }
 
-/// What is wrong with a Secret that holds these entries of the operator.
+/// The flaw of a Secret that holds these entries of the operator.
 fn flaw(
     secret: &Secret,
     (entries, held): (&Entries, &Marks<Claim>),

@@ -44,7 +44,7 @@ use super::{
     Context, Worker,
     apply::{self, Applied, Change},
     external::{self, Executed},
-    local_state::LocalState,
+    local_state::{Circumstances, LocalState, Occasion},
     metrics,
     observe::{self, Snapshot},
     reconciler::{Reconciler, SecretNotes, Target},
@@ -352,8 +352,9 @@ impl<'a> Driver<'a> {
             secret: SecretNotes::default(),
             vanished: false,
         };
-        recall_unusable(&mut reconciler);
-        recall_setback(&mut reconciler);
+        let occasion = reconciler.occasion();
+        recall_unusable(&mut reconciler, &occasion.circumstances);
+        recall_setback(&mut reconciler, &occasion);
         Self { reconciler, worker, place: None, outcome: ReconcileOutcome::Gone }
     }
 
@@ -475,19 +476,18 @@ impl<'a> Driver<'a> {
 }
 
 /// Goes on with a key that no Secret can hold, unless the circumstances have changed.
-fn recall_unusable(reconciler: &mut Reconciler<'_>) {
-    let circumstances = reconciler.circumstances();
+fn recall_unusable(reconciler: &mut Reconciler<'_>, circumstances: &Circumstances) {
     let Reconciler { local, run, .. } = reconciler;
-    local.unusable.take_if(|(of, _)| *of != circumstances);
+    local.unusable.take_if(|(of, _)| of != circumstances);
     run.unusable = local.unusable.as_ref().map(|(_, unusable)| unusable.clone());
 }
 
 /// Counts the last failure as a failure of this reconcile until its backoff is over or the occasion has changed. So no
 /// event of a watch shortens a backoff.
-fn recall_setback(reconciler: &mut Reconciler<'_>) {
-    let (now, occasion) = ((reconciler.context.shared.clock)(), reconciler.occasion());
+fn recall_setback(reconciler: &mut Reconciler<'_>, occasion: &Occasion) {
+    let now = (reconciler.context.shared.clock)();
     let Reconciler { local, run, .. } = reconciler;
-    local.setback.take_if(|setback| setback.until <= now || setback.of != occasion);
+    local.setback.take_if(|setback| setback.until <= now || setback.of != *occasion);
     if let Some(setback) = &local.setback {
         run.failure = Some(setback.failure.clone());
         run.held_back = Some(setback.until);

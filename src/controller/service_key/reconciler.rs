@@ -1,4 +1,4 @@
-//! What the stages of one reconcile read: the ServiceKey, what the process knows of it, and what was learned so far.
+//! The state that the stages of one reconcile read: the ServiceKey, its local state, and the answers so far.
 //!
 //! A stage ([`observe`](super::observe), [`apply`](super::apply), [`external`](super::external)) borrows the
 //! [`Reconciler`] and returns what changed. Only the driver in [`reconcile`](super::reconcile) changes it.
@@ -84,7 +84,7 @@ pub(super) struct Reconciler<'a> {
     pub(super) vanished: bool,
 }
 
-/// What a reconcile knows of the Secret beyond the cache.
+/// The knowledge of the Secret that one reconcile has beyond the cache.
 #[derive(Default)]
 pub(super) struct SecretNotes {
     /// The result of a look-up of the Secret by name, until the operator writes it.
@@ -105,7 +105,7 @@ pub(super) enum SecretLookup {
     Found(Box<ObjectMeta>),
 }
 
-/// What the ServiceKey asks for.
+/// The wish of the ServiceKey.
 impl Reconciler<'_> {
     /// How the user wants the Secret to look.
     pub(super) fn layout(&self) -> Layout {
@@ -304,7 +304,7 @@ impl Reconciler<'_> {
     }
 }
 
-/// What an attempt depends on.
+/// The conditions of an attempt.
 impl Reconciler<'_> {
     /// The conditions under which the credentials of a key can be stored.
     pub(super) fn circumstances(&self) -> Circumstances {

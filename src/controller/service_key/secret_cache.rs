@@ -11,7 +11,7 @@ use kube::{
     core::PartialObjectMeta,
     runtime::reflector::{ObjectRef, Store},
 };
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::{
     api::{ServiceKey, marks},
@@ -51,20 +51,16 @@ struct SecretKnowledge {
 impl OwnWrites {
     /// Takes in a change that the watch reports, so that knowledge never outlives the Secret.
     pub(super) fn observe(&self, change: &WatchChange<PartialObjectMeta<Secret>>) {
-        let known = &mut *self.lock();
+        let known = &mut *self.0.lock();
         match change {
             WatchChange::Applied(secret) => known.shown(secret),
             WatchChange::Deleted(secret) => known.gone(secret),
             WatchChange::Listed(secrets) => {
                 secrets.iter().for_each(|secret| known.shown(secret));
-                // What the list does not confirm may be gone, and is looked up.
+                // A Secret that the list does not confirm may be gone: the next reconcile looks it up.
                 known.secrets.retain(|_, known| known.meta.is_none());
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, SecretKnowledge> {
-        self.0.lock()
     }
 }
 
@@ -115,7 +111,7 @@ impl SecretCache {
     /// The newest known metadata of one of the operator's Secrets; `None`: it has to be looked up.
     pub(super) fn get(&self, namespace: &str, name: &str) -> Option<KnownSecret> {
         // Locked first: what the watch has taken from what we know by then is in the cache already.
-        let own = self.own.lock();
+        let own = self.own.0.lock();
         let cached = self.cache.store.get(&ObjectRef::new(name).within(namespace));
         let cached_version = cached.as_deref().map(watch::resource_version);
         let known = own.secrets.get(&named(namespace, name));
@@ -151,7 +147,7 @@ impl SecretCache {
             .store
             .get(&ObjectRef::new(&key.name).within(key.namespace.as_deref().unwrap_or_default()));
         let shown = cached.is_some_and(|cached| watch::resource_version(cached.as_ref()) >= version);
-        let mut own = self.own.lock();
+        let mut own = self.own.0.lock();
         let outpaced = shown || own.horizon >= version;
         let meta = (!outpaced).then(|| ObjectMeta { managed_fields: None, ..meta.clone() });
         own.secrets.insert(key, OwnKnowledge { version, verified, meta });
@@ -159,7 +155,7 @@ impl SecretCache {
 
     /// Forgets the own knowledge of a Secret: it was wrong, or the Secret is gone.
     pub(super) fn forget(&self, namespace: &str, name: &str) {
-        self.own.lock().secrets.remove(&named(namespace, name));
+        self.own.0.lock().secrets.remove(&named(namespace, name));
     }
 }
 
@@ -180,7 +176,7 @@ pub(super) fn owners(
         WatchChange::Applied(secret) | WatchChange::Deleted(secret) => {
             owner(secret, keys).into_iter().collect()
         }
-        // Whoever finds the own Secret as it should be asks nobody anything.
+        // A reconcile that finds its Secret intact sends no request.
         WatchChange::Listed(_) => keys.state().iter().map(|key| ObjectRef::from_obj(key.as_ref())).collect(),
     }
 }

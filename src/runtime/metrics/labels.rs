@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet, hash_map::Entry};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 
 use crate::backend::BackendKind;
@@ -60,7 +60,7 @@ impl NamedProviders {
     /// The labels of a provider, which is known from now on.
     pub(super) fn labels(&self, namespace: Option<&str>, name: &str) -> ProviderLabels {
         let Some(namespace) = namespace else { return ProviderLabels::new(None, name) };
-        let mut providers = self.lock();
+        let mut providers = self.0.lock();
         let NamespaceProviders { named, further } = providers.entry(namespace.to_owned()).or_default();
         if named.contains(name) || !further.contains(name) && named.len() < MOST_PROVIDERS {
             named.insert(name.to_owned());
@@ -74,7 +74,7 @@ impl NamedProviders {
     /// The labels of a provider that is known.
     pub(super) fn known_labels(&self, namespace: Option<&str>, name: &str) -> Option<ProviderLabels> {
         let Some(namespace) = namespace else { return Some(ProviderLabels::new(None, name)) };
-        let providers = self.lock();
+        let providers = self.0.lock();
         let NamespaceProviders { named, further } = providers.get(namespace)?;
         if named.contains(name) {
             Some(ProviderLabels::new(Some(namespace), name))
@@ -86,7 +86,7 @@ impl NamedProviders {
     /// A provider is gone: another one may have series of its own. The labels that it had.
     pub(super) fn forget(&self, namespace: Option<&str>, name: &str) -> Option<ProviderLabels> {
         let labels = self.known_labels(namespace, name)?;
-        if let Entry::Occupied(mut names) = self.lock().entry(labels.provider_namespace.clone()) {
+        if let Entry::Occupied(mut names) = self.0.lock().entry(labels.provider_namespace.clone()) {
             let NamespaceProviders { named, further } = names.get_mut();
             named.remove(name);
             further.remove(name);
@@ -95,10 +95,6 @@ impl NamedProviders {
             }
         }
         Some(labels)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, NamespaceProviders>> {
-        self.0.lock()
     }
 }
 
