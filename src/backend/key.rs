@@ -186,7 +186,7 @@ impl AdoptionPermit {
     /// [`ErrorClass::Transient`] as long as nobody knows.
     pub(super) fn lives(&self, owner: Uuid) -> Result<bool, BackendError> {
         (self.lives)(owner).ok_or_else(|| {
-            let what = "adoption failed: the operator does not know all ServiceKeys yet; it is tried again once it does";
+            let what = "adoption failed: the operator has not listed all ServiceKeys yet; it tries again once it has";
             BackendError::new(ErrorClass::Transient, what)
         })
     }
@@ -323,7 +323,10 @@ impl KeptCredentials {
 }
 
 fn not_kept(why: &str) -> BackendError {
-    BackendError::new(ErrorClass::Transient, format!("the credentials of the key can't be kept: {why}"))
+    BackendError::new(
+        ErrorClass::Transient,
+        format!("the credentials of the key can't be kept in memory: {why}"),
+    )
 }
 
 /// What a value takes in memory besides what it holds: its own size, its part of a node or of spare room, an allocation.

@@ -86,9 +86,7 @@ pub enum NoRoom {
         limit: usize,
     },
     /// The budget is used up, and no other share holds more or gives it up in time.
-    #[error(
-        "the operator has used its memory for answers, and no other holder makes room for {share}; retrying later"
-    )]
+    #[error("the operator has used its memory for answers and can't free any for {share}; retrying later")]
     Budget { share: String },
 }
 

@@ -66,14 +66,14 @@ impl KeyAccess<'_> {
         let invalid = |message| Some(Problem { reason: Reason::InvalidSpec, message });
         if asks_for_role && !has_roles {
             return invalid(format!(
-                "`spec.ibmCloud` is for keys of IBM Cloud, and {provider} makes others: create the ServiceKey again \
-                 without it"
+                "`spec.ibmCloud` is only for keys of IBM Cloud, and {provider} creates other keys; create the ServiceKey \
+                 again without it"
             ));
         }
         if asks_for_adoption && !adopts_keys {
             return invalid(format!(
-                "`spec.adoption: IfExists` is for keys of a Cloud Foundry or of IBM Cloud, and {provider} makes others: \
-                 take it out"
+                "`spec.adoption: IfExists` is only for keys of Cloud Foundry or IBM Cloud, and {provider} creates other \
+                 keys; remove it"
             ));
         }
         not_permitted

@@ -109,7 +109,7 @@ fn read_plan(NewKey { observed, .. }: &NewKey<'_>) -> Option<Step> {
         return None;
     }
     if observed.run.instance_checked {
-        let message = "the catalog that was read could not be kept; it is read again";
+        let message = "the broker's catalog could not be cached; reading it again";
         return Some(refused_here(observed, ErrorClass::Transient, message));
     }
     Some(Step::Execute(RemoteEffect::CheckInstance))

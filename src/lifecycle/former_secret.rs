@@ -66,9 +66,9 @@ fn unproved(former: Uuid) -> Problem {
     Problem {
         reason: Reason::SecretConflict,
         message: format!(
-            "the Secret is from a backup and names the ServiceKey {former}, and the remote side shows no key of that one \
-             with the namespace, name and cluster of this ServiceKey: write the former cluster into the provider's \
-             `adoptFromClusters` if it was lost, or delete the Secret for a new key"
+            "the Secret is from a backup and names the former ServiceKey {former}, but no key of it at the remote side \
+             has the namespace, name and cluster of this ServiceKey; if the former cluster is lost, add it to the \
+             provider's `adoptFromClusters`; otherwise delete the Secret to get a new key"
         ),
     }
 }

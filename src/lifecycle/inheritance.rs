@@ -53,7 +53,7 @@ impl Inheritance<'_> {
         let way_out = if *is_settled {
             "delete this ServiceKey with the annotation `servicekeys.dev/abandon`, and create it again"
         } else {
-            "delete that Secret, or name another in `spec.secret.name`"
+            "delete that Secret, or create the ServiceKey again with another `spec.secret.name`"
         };
         if *is_former_alive || !comes_first {
             return problem(
@@ -67,8 +67,9 @@ impl Inheritance<'_> {
         problem(
             Reason::NotPermitted,
             format!(
-                "the Secret is from a backup, and the namespace `{namespace}` may not go on with its key, because \
-                 {denied}; ask the provider's administrator, or {way_out}: the old key then stays at the remote side"
+                "the Secret is from a backup, and the namespace `{namespace}` is not permitted to continue with its key, \
+                 because {denied}; ask the provider's administrator, or {way_out}; the old key then stays at the remote \
+                 side"
             ),
         )
     }

@@ -149,8 +149,8 @@ impl Allowance {
         Some(Problem {
             reason: Reason::LimitExceeded,
             message: format!(
-                "{} lets the namespace `{namespace}` have {max} ServiceKeys, and others were there first \
-                 (`{}`); delete one of them, or ask the provider's administrator for a higher limit",
+                "{} permits the namespace `{namespace}` {max} ServiceKeys, and others came first (`{}`); delete one of \
+                 them, or ask the provider's administrator for a higher limit",
                 limits.provider,
                 limits.field("maxKeys")
             ),
@@ -277,8 +277,8 @@ impl<'a> NamespaceLimits<'a> {
         let (name, _) = parameters.iter().find(|(name, value)| !permits(name, value))?;
         let limit = if name.eq_ignore_ascii_case(SERVICE_ID_PARAMETER) { "serviceIds" } else { "roles" };
         Some(format!(
-            "the value of the parameter `{name}`: `{}` does not list it; ask the provider's administrator, or take it \
-             out of the parameters",
+            "the value of the parameter `{name}`: `{}` does not list it; ask the provider's administrator, or remove the \
+             parameter",
             self.field(&format!("ibmCloud.{limit}"))
         ))
     }
@@ -291,7 +291,7 @@ impl<'a> NamespaceLimits<'a> {
                 None => "no rule in `spec.rules` has `adoption: Allow` for it".to_owned(),
             };
             format!(
-                "to take over keys that exist already: {limit}; ask the provider's administrator, or write `adoption: \
+                "to adopt existing keys: {limit}; ask the provider's administrator, or write `adoption: \
                  Never`"
             )
         })
@@ -302,7 +302,7 @@ impl<'a> NamespaceLimits<'a> {
         let denied = self.denied(|rule| rule.retain, "retain").filter(|_| wanted);
         denied.map(|_| {
             format!(
-                "to leave keys behind: `{}` is `Deny`; ask the provider's administrator, or write `deletionPolicy: \
+                "to leave keys at the remote side: `{}` is `Deny`; ask the provider's administrator, or write `deletionPolicy: \
                  Delete`",
                 self.field("retain")
             )

@@ -33,14 +33,14 @@ pub(super) fn settled(observed: &Observed, recorded: &Recorded, key: &KeyRecord)
         Some(Loss { cause: LossCause::Revoked, since }) => Verdict {
             ready: false,
             reason: Reason::Rotating,
-            message: format!("key {} was revoked at {since} to make room for the next one", key.sequence),
+            message: format!("key {} was revoked at {since}, before the next key is created", key.sequence),
         },
         Some(Loss { cause: LossCause::Lost, since }) => Verdict {
             ready: false,
             reason: Reason::KeyLost,
             message: format!(
-                "the remote side has had no key {} since {since} or longer, and nobody had it revoked here; the next \
-                 one takes its place",
+                "the remote side no longer has key {}, which the operator did not revoke (noticed at {since}); the next \
+                 key replaces it",
                 key.sequence
             ),
         },
@@ -67,14 +67,14 @@ fn ineffective(recorded: &Recorded, key: &KeyRecord) -> Option<Problem> {
         String::new()
     } else {
         format!(
-            ". Key {} is not revoked before the ServiceKey is deleted, because that could end the credentials in the \
-             Secret",
+            "; key {} is not revoked before the ServiceKey is deleted, because its revocation could invalidate the \
+             credentials in the Secret",
             stay.join(" and key ")
         )
     };
     let message = format!(
         "the remote side gave key {} the credentials of the key before it, so the operator stopped rotating this \
-         ServiceKey{stay}. Annotate the ServiceKey `servicekeys.dev/rotate` to try again",
+         ServiceKey{stay}; to try again, annotate the ServiceKey with `servicekeys.dev/rotate`",
         key.sequence
     );
     Some(Problem { reason: Reason::RotationIneffective, message })
@@ -86,7 +86,7 @@ fn expired(observed: &Observed, key: &KeyRecord) -> Option<Problem> {
     Some(Problem {
         reason: Reason::KeyExpired,
         message: format!(
-            "key {} expired at {since}, and its credentials are still in the Secret; the next key takes its place",
+            "key {} expired at {since}, and its credentials are still in the Secret; the next key replaces it",
             key.sequence
         ),
     })
@@ -147,7 +147,7 @@ pub(super) fn creating(observed: &Observed, recorded: Recorded, sequence: Sequen
 }
 
 fn rotation_under_way(next: Sequence) -> Problem {
-    Problem { reason: Reason::Rotating, message: format!("making key {next}") }
+    Problem { reason: Reason::Rotating, message: format!("creating key {next}") }
 }
 
 /// Whether the user asks for another key than this one, by a changed field or by the annotation.
@@ -183,7 +183,7 @@ pub(super) fn unconfirmed(observed: &Observed, key: &KeyRecord, failure: &Failur
     if matches!(failure.class, ErrorClass::Gone | ErrorClass::Forbidden) {
         report.ready.reason = Reason::Unconfirmed;
         report.ready.message = format!(
-            "the credentials of key {} are in the Secret, but whether they still work can't be told: {}",
+            "the credentials of key {} are in the Secret, but the operator can't find out whether they still work: {}",
             key.sequence, failure.message
         );
     }
@@ -216,7 +216,7 @@ fn without_failed_work(observed: &Observed) -> Recorded {
 pub(super) fn paused(observed: &Observed, until: Timestamp) -> Wait {
     let problem = Problem {
         reason: Reason::RateLimited,
-        message: format!("the remote side asks to be left alone until {}", full_second(until)),
+        message: format!("rate limited by the remote side; retrying at {}", full_second(until)),
     };
     let standing = standing(observed, &problem);
     let report = match &observed.secret {
@@ -272,8 +272,8 @@ pub(super) fn unusable(unusable: &Unusable) -> Problem {
     let done = revoked.map(|_| format!("key {sequence} was revoked, and ")).unwrap_or_default();
     let again = unusable.again().map(|again| format!(", or at {}", full_second(again))).unwrap_or_default();
     let message = format!(
-        "{message}; {done}it is tried again when `spec`, the annotation `servicekeys.dev/rotate` or the provider \
-         changes{again}"
+        "{message}; {done}the operator tries again when `spec`, the annotation `servicekeys.dev/rotate` or the \
+         provider changes{again}"
     );
     Problem { reason, message }
 }
@@ -302,7 +302,8 @@ pub(super) fn secret_conflict(observed: &Observed, holder: &str) -> Wait {
     let problem = Problem {
         reason: Reason::SecretConflict,
         message: format!(
-            "the Secret's name is taken by {holder}; delete that one, or name another in `spec.secret.name`"
+            "the Secret's name is taken by {holder}; delete that Secret, or create the ServiceKey again with another \
+             `spec.secret.name`"
         ),
     };
     Wait::new(Requeue::Retry { not_before: None }, standing(observed, &problem))
@@ -319,7 +320,7 @@ pub(super) fn inheriting(observed: &Observed, former: Uuid, noted: Option<Uuid>)
     let problem = Problem {
         reason: Reason::Restoring,
         message: format!(
-            "the Secret is from a backup; the operator goes on with the key of the ServiceKey {former}"
+            "the Secret is from a backup; the operator continues with the key of the former ServiceKey {former}"
         ),
     };
     Report { recorded: Recorded { former: noted, ..Recorded::default() }, ..standing(observed, &problem) }
@@ -341,8 +342,8 @@ pub(super) fn repair_waits(observed: &Observed, key: &KeyRecord, until: Timestam
 fn contest(observed: &Observed, until: Timestamp) -> Problem {
     let writer = observed.other_writers.as_ref().map_or_else(
         || {
-            "`metadata.managedFields` names no other writer: find the one that removes fields, or writes as \
-             `servicekey-operator`, in the API server's audit log, and stop it"
+            "`metadata.managedFields` names no other writer; look in the API server's audit log for a writer that \
+             removes fields or writes as `servicekey-operator`, and stop it"
                 .to_owned()
         },
         |writers| format!("`metadata.managedFields` names {writers}; stop that writer"),
@@ -361,7 +362,7 @@ pub(super) fn lost_at_once(observed: &Observed, recorded: Recorded, sequence: Se
     let problem = Problem {
         reason: Reason::SecretContested,
         message: format!(
-            "the Secret was deleted or changed as soon as it held the credentials of key {sequence}"
+            "the Secret was deleted or changed right after the operator wrote the credentials of key {sequence}"
         ),
     };
     Report { recorded, ..standing(observed, &problem) }
@@ -371,7 +372,7 @@ pub(super) fn lost_at_once(observed: &Observed, recorded: Recorded, sequence: Se
 pub(super) fn replacing_lost(observed: &Observed, recorded: Recorded) -> Report {
     let problem = Problem {
         reason: Reason::Rotating,
-        message: "the credentials in the Secret were lost; creating the next key".to_owned(),
+        message: "the credentials in the Secret are missing; creating the next key".to_owned(),
     };
     Report { recorded, ..standing(observed, &problem) }
 }
@@ -380,14 +381,14 @@ pub(super) fn replacing_lost(observed: &Observed, recorded: Recorded) -> Report 
 pub(super) fn suspended(observed: &Observed) -> Wait {
     let problem = Problem {
         reason: Reason::Suspended,
-        message: "nothing is done for this ServiceKey until `spec.suspend` is false".to_owned(),
+        message: "suspended; set `spec.suspend` to false to resume".to_owned(),
     };
     Wait::new(Requeue::OnChange, Report { pending: false, ..standing(observed, &problem) })
 }
 
 /// Nothing is left to do.
 pub(super) fn released(observed: &Observed) -> Wait {
-    let problem = Problem { reason: Reason::Deleting, message: "nothing is left to revoke".to_owned() };
+    let problem = Problem { reason: Reason::Deleting, message: "no key is left to revoke".to_owned() };
     Wait::new(Requeue::OnChange, standing(observed, &problem))
 }
 
@@ -396,7 +397,7 @@ pub(super) fn deletion_failed(observed: &Observed, failure: &Failure) -> Wait {
     let problem = Problem {
         reason: Reason::RevokeFailed,
         message: format!(
-            "{}; the key is revoked as soon as this works, {}",
+            "{}; the operator retries until the key is revoked; {}",
             failure.message,
             or_left_behind(observed)
         ),
@@ -408,12 +409,13 @@ pub(super) fn deletion_failed(observed: &Observed, failure: &Failure) -> Wait {
 fn or_left_behind(observed: &Observed) -> String {
     observed.desired.abandon_denied.as_ref().map_or_else(
         || {
-            "or is left behind once the ServiceKey is annotated `servicekeys.dev/abandon: \"true\"`".to_owned()
+            "to leave the key at the remote side, annotate the ServiceKey with `servicekeys.dev/abandon: \"true\"`"
+                .to_owned()
         },
         |limit| {
             format!(
-                "and can't be left behind before: {limit} is `Deny`, and the annotation `servicekeys.dev/abandon` has \
-                 no effect until the provider's administrator permits it"
+                "the annotation `servicekeys.dev/abandon` has no effect, because {limit} is `Deny`; only the provider's \
+                 administrator can permit it"
             )
         },
     )
@@ -424,7 +426,7 @@ pub(super) fn deletion_waiting(observed: &Observed, problem: &Problem) -> Wait {
     let problem = Problem {
         reason: problem.reason,
         message: format!(
-            "{}; the key is revoked as soon as that is restored, {}",
+            "{}; the operator revokes the key as soon as this is corrected; {}",
             problem.message,
             or_left_behind(observed)
         ),
@@ -439,8 +441,10 @@ pub(super) fn cleaning_up(observed: &Observed, sequence: Sequence, since: Timest
         attempted: Attempted::Provision,
         class: ErrorClass::OrphanPossible,
         message: match refusal.and_then(|work| work.said.as_ref()) {
-            Some(said) => format!("bind failed: the remote side does not say how far it is: {said}"),
-            None => format!("bind failed: the remote side did not make key {sequence} in time"),
+            Some(said) => {
+                format!("bind failed: the remote side refuses to report the state of the operation: {said}")
+            }
+            None => format!("bind failed: the remote side did not create key {sequence} in time"),
         },
         retry_after: None,
     };
@@ -467,7 +471,7 @@ pub(super) fn under_way(observed: &Observed, work: &PendingOperation) -> Wait {
     } = work;
     let wake = next_poll.map_or(Requeue::Poll, Requeue::At);
     let (reason, doing) = match kind {
-        RemoteOperation::Bind => (Reason::Binding, "making"),
+        RemoteOperation::Bind => (Reason::Binding, "creating"),
         RemoteOperation::Unbind if observed.recorded.makes_room() => (Reason::Rotating, "revoking"),
         RemoteOperation::Unbind => (Reason::Deleting, "revoking"),
     };
@@ -507,7 +511,7 @@ pub(super) fn not_shown(observed: &Observed, sequence: Sequence) -> Wait {
     let problem = Problem {
         reason: Reason::UnexpectedAnswer,
         message: format!(
-            "the remote side says that it made key {sequence}, but does not show it; it is asked again"
+            "the remote side reports that it created key {sequence}, but does not return it; retrying"
         ),
     };
     Wait::new(Requeue::Retry { not_before: None }, standing(observed, &problem))
@@ -529,11 +533,12 @@ pub(super) fn release_waiting(observed: &Observed, problem: &Problem) -> Wait {
 
 fn released_as_soon_as(observed: &Observed, what: &str) -> String {
     let otherwise = observed.desired.abandon_denied.as_ref().map_or_else(
-        || "annotate the ServiceKey `servicekeys.dev/abandon: \"true\"`".to_owned(),
+        || "annotate the ServiceKey with `servicekeys.dev/abandon: \"true\"`".to_owned(),
         |limit| format!("ask the provider's administrator, because {limit} is `Deny`"),
     );
     format!(
-        "{what}; the key stays, and bears the operator's mark until this works: to leave it with the mark, {otherwise}"
+        "{what}; the key stays at the remote side, and the operator retries until its mark is removed; to leave the key \
+         with the mark, {otherwise}"
     )
 }
 
@@ -542,8 +547,8 @@ pub(super) fn deletion_outwaits(observed: &Observed, until: Timestamp) -> Wait {
     let problem = Problem {
         reason: Reason::Deleting,
         message: format!(
-            "the answer to a bind was lost, and the remote side may still act on it: what it makes until {until} is \
-             revoked then"
+            "no answer to a bind request arrived, and it may still take effect; a key that it creates before {until} \
+             will be revoked"
         ),
     };
     Wait::new(Requeue::At(until), standing(observed, &problem))
@@ -609,7 +614,7 @@ fn problem_of(failure: &Failure) -> Problem {
     let message = match failure.class {
         ErrorClass::OrphanPossible if reason == Reason::BindFailed => {
             format!(
-                "{}; what it may have made all the same is revoked before the next attempt",
+                "{}; a key that it may have created anyway is revoked before the next attempt",
                 failure.message
             )
         }

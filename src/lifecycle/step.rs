@@ -152,7 +152,7 @@ impl Report {
         let Verdict { ready, reason, message } = &self.ready;
         let asked_for = || Problem {
             reason: Reason::Rotating,
-            message: "another key was asked for, and takes the place of this one".to_owned(),
+            message: "the user requested another key, which will replace this one".to_owned(),
         };
         let why = if *ready {
             // Neither a key that is still valid nor the last rotation delays the next key.

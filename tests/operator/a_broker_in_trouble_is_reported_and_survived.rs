@@ -90,7 +90,7 @@ async fn a_bind_fails(stage: &Stage, fault: Injection, reason: Reason, words: &s
 #[case::redirect(
     to_the_login(redirect().on(Route::Bind)),
     Reason::UnexpectedAnswer,
-    "redirects to `https://login.example.com` (status 307), which is not followed; name the final address"
+    "redirects to `https://login.example.com` (status 307), which is not followed; set the final address"
 )]
 #[case::busy(
     status(422, json!({"error": "ConcurrencyError"})).on(Route::Bind),
@@ -233,7 +233,7 @@ async fn a_key_whose_answer_was_lost_is_revoked(#[case] fault: Fault) {
 #[case::no_catalog(Fault::Body(json!({})).on(Route::Catalog), Reason::UnexpectedAnswer, "is no catalog")]
 #[case::big_body(Fault::BigBody.on(Route::Catalog), Reason::UnexpectedAnswer, "is no catalog")]
 #[case::endless_body(Fault::EndlessBody.on(Route::Catalog), Reason::UnexpectedAnswer, "is larger than 16 MiB")]
-#[case::redirect(to_the_login(redirect().on(Route::Catalog)), Reason::UnexpectedAnswer, "name the final address")]
+#[case::redirect(to_the_login(redirect().on(Route::Catalog)), Reason::UnexpectedAnswer, "set the final address")]
 #[case::slow(Fault::Delay(LATE).on(Route::Catalog), Reason::RemoteUnreachable, "within 1s")]
 #[case::hangs(Fault::Hang.on(Route::Catalog), Reason::RemoteUnreachable, "within 1s")]
 #[case::drips(Fault::Drip(Duration::from_millis(100)).on(Route::Catalog), Reason::RemoteUnreachable, "within 1s")]
@@ -267,7 +267,7 @@ async fn a_broker_that_is_down_is_found_when_it_is_up() {
     stage.change_provider(json!({"openServiceBroker": {"url": port.url()}})).await;
     let _operator = stage.start_operator().await;
     stage.create_key(NAME).await;
-    let words = "connection refused: check address and port, and whether it runs";
+    let words = "connection refused: check address and port, and whether the server is running";
     stage.wait_provider(Reason::RemoteUnreachable).await.says(words);
     stage.wait_key(NAME, Reason::RemoteUnreachable).await.says(words);
 
@@ -359,7 +359,7 @@ async fn a_revocation_fails(stage: &Stage, fault: Injection, words: &str) {
     stage.delete_key(NAME).await;
     let key = stage.wait_key(NAME, Reason::RevokeFailed).await;
     key.says(words);
-    key.says("the key is revoked as soon as this works, or is left behind once the ServiceKey is annotated");
+    key.says("the operator retries until the key is revoked; to leave the key at the remote side, annotate the ServiceKey");
     key.says("`servicekeys.dev/abandon: \"true\"`");
 
     stage.broker.clear_faults();
@@ -379,7 +379,7 @@ async fn a_revocation_fails(stage: &Stage, fault: Injection, words: &str) {
 #[case::not_found(sorry(404).on(Route::Unbind), "answers 404")]
 #[case::not_found_says_a_gateway(html(404).on(Route::Unbind), "404 has not the form of a broker's")]
 #[case::no_content(status(204, json!({})).on(Route::Unbind), "answers 204")]
-#[case::redirect(to_the_login(redirect().on(Route::Unbind)), "name the final address")]
+#[case::redirect(to_the_login(redirect().on(Route::Unbind)), "set the final address")]
 #[case::long_token(long_token().on(Route::Unbind), "an `operation` of more than 10,000 characters")]
 #[case::busy(status(422, json!({"error": "ConcurrencyError"})).on(Route::Unbind), "another operation")]
 #[case::too_many_requests(sorry(429).on(Route::Unbind), "it asks for fewer requests")]

@@ -66,7 +66,7 @@ async fn a_long_operation_is_shown() {
     stage.create_key(NAME).await;
 
     let key = stage.wait_key(NAME, Reason::Binding).await;
-    key.says("the remote side has been making key 1 since ");
+    key.says("the remote side has been creating key 1 since ");
     let operation = key.status.as_ref().unwrap().operation.as_ref().unwrap();
     assert_eq!((operation.kind, operation.sequence), (OperationStatusKind::Bind, 1));
     assert_eq!(operation.token, stage.broker.under_way()[0].token);
@@ -134,7 +134,7 @@ async fn what_a_failed_operation_left_is_revoked_before_the_next_attempt() {
     assert!(stage.broker.fail_with_orphan(work[0].binding, "no room left"));
 
     let key = stage.wait_key(NAME, Reason::BindFailed).await;
-    key.says("the remote side gave it up: no room left; what it may have made all the same is revoked");
+    key.says("the remote side gave it up: no room left; a key that it may have created anyway is revoked");
     stage.broker.wait_for_work(|work| work.len() == 1).await.unwrap();
     assert_eq!(stage.broker.bindings(), [], "the orphan is gone before the key is made again");
     assert_eq!(stage.broker.finish_all(), 1);
@@ -170,7 +170,7 @@ async fn a_bind_that_takes_effect_after_it_was_given_up_leaves_nothing() {
 
     stage.keys().delete(NAME, &DeleteParams::default()).await.unwrap();
     let key = stage.wait_key(NAME, Reason::Deleting).await;
-    key.says("the answer to a bind was lost, and the remote side may still act on it");
+    key.says("no answer to a bind request arrived, and it may still take effect");
     assert_eq!(stage.broker.release_late(), 1);
     assert_eq!(stage.broker.bindings().len(), 1, "there it is");
     stage.wait_gone(NAME).await;

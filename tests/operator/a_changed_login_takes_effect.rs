@@ -88,7 +88,7 @@ async fn another_client_certificate() {
     stage.change_provider(json!({"tls": {"caBundle": stage.broker.ca_pem()}})).await;
     let _operator = stage.start_operator().await;
     stage.create_key(NAME).await;
-    let words = "it asks for a client certificate: set `tls.clientCertificate`";
+    let words = "it requires a client certificate: set `tls.clientCertificate`";
     stage.wait_provider(Reason::TlsFailed).await.says(words);
     stage.wait_key(NAME, Reason::TlsFailed).await.says(words);
 

@@ -20,7 +20,10 @@ async fn a_secret_that_was_there_first_stays_and_no_key_is_made() {
     stage.create_key("monitoring-creds").await;
     let key = wait_for_conflict(&stage, "monitoring-creds").await;
     assert_eq!(condition(&key, "Stalled"), Some("True"));
-    assert!(message(&key, "Ready").contains("name another in `spec.secret.name`"), "{key:#?}");
+    assert!(
+        message(&key, "Ready").contains("create the ServiceKey again with another `spec.secret.name`"),
+        "{key:#?}"
+    );
     assert_eq!(stage.broker.count(Route::Bind), 0);
     assert_eq!(key.finalizers(), [] as [&str; 0], "there is nothing to revoke");
 

@@ -119,7 +119,7 @@ async fn a_wrong_client_secret_is_reported_until_it_is_corrected() {
     let words = format!(
         "token request to `{}` failed: the server answers 401: invalid_client: the client's id or secret is wrong; check \
          the entries `clientId` and `clientSecret` of the login that the provider names; the operator tries again when \
-         the login changes, or else three times an hour, because servers lock accounts after a few wrong passwords",
+         the login changes, otherwise three times an hour, because servers lock accounts after a few wrong passwords",
         tokens.url()
     );
     let provider = stage.wait_provider(Reason::Unauthorized).await;
@@ -171,7 +171,7 @@ async fn scopes_that_are_missing_are_asked_for() {
     let _operator = stage.start_operator().await;
     let provider = stage.wait_provider(Reason::InvalidSpec).await;
     provider.says("the server answers 400: invalid_scope: ");
-    provider.says("; check `scopes`, and what the client may ask for there");
+    provider.says("; check `scopes`, and which scopes the client may request there");
 
     let auth = json!({"clientCredentials": {"scopes": scopes}});
     stage.change_provider(json!({"openServiceBroker": {"auth": auth}})).await;

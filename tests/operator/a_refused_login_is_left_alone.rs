@@ -128,7 +128,7 @@ async fn twenty_keys_and_two_restarts_cost_one_attempt(#[values("foundry", "brok
     let operator = side.stage().start_operator().await;
     side.create_keys().await;
     let provider = side.wait_refused().await;
-    provider.says("the operator tries again when the login changes, or else three times an hour");
+    provider.says("the operator tries again when the login changes, otherwise three times an hour");
     assert!(provider.status.unwrap().refused_login.is_some());
     assert_eq!(side.attempts(), 1);
 
@@ -157,6 +157,6 @@ async fn an_account_that_is_locked_is_named_so() {
     let _operator = stage.start_operator().await;
     let provider = stage.wait_foundry(Reason::Unauthorized).await;
     provider.says("Your account has been locked because of too many failed attempts to login");
-    provider.says("the account is locked because somebody showed wrong passwords for it");
+    provider.says("the account is locked after logins with wrong passwords");
     assert_eq!(stage.count(&[cloud_foundry::Route::Token]), 1);
 }

@@ -193,7 +193,7 @@ async fn what_is_wrong_is_said_in_the_brokers_words(
     "401: Could not verify your access level for that URL. You have to login with proper credentials; check the login"
 )]
 // In plain text.
-#[case::go(Kind::Go, "401: no JSON; check the login that the provider names")]
+#[case::go(Kind::Go, "401: a body that is not JSON; check the login that the provider names")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_login_is_said_by_the_provider(#[case] kind: Kind, #[case] words: &str) {
     let elsewhere = Elsewhere::admitting(kind, ("operator", "another-password")).await;

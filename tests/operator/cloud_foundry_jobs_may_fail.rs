@@ -62,7 +62,7 @@ async fn a_deletion_whose_job_fails_is_told_and_asked_for_again() {
     assert!(stage.foundry.fail_job(&key, "the database is in use"));
     let failing = stage.wait_key(KEY, Reason::RevokeFailed).await;
     failing.says(
-        "unbind could not be completed: the database is in use; the key is revoked as soon as this works",
+        "unbind could not be completed: the database is in use; the operator retries until the key is revoked",
     );
     assert_a_second_request_revokes_it(&stage).await;
 }

@@ -14,12 +14,12 @@ use crate::{
 #[case::adoption(
     json!({"adoption": "IfExists", "keyName": "by-hand"}),
     Reason::InvalidSpec,
-    "`spec.adoption: IfExists` is for keys of a Cloud Foundry or of IBM Cloud, and KeyProvider `broker` makes others"
+    "`spec.adoption: IfExists` is only for keys of Cloud Foundry or IBM Cloud, and KeyProvider `broker` creates other keys"
 )]
 #[case::ibm_cloud(
     json!({"ibmCloud": {"role": "Writer"}}),
     Reason::InvalidSpec,
-    "`spec.ibmCloud` is for keys of IBM Cloud, and KeyProvider `broker` makes others"
+    "`spec.ibmCloud` is only for keys of IBM Cloud, and KeyProvider `broker` creates other keys"
 )]
 #[tokio::test]
 async fn a_field_that_means_nothing_here_stops_the_key(

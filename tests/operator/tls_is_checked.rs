@@ -72,7 +72,7 @@ async fn the_right_bundle_is_asked_for_and_taken(#[case] other: Option<Result<Tl
 #[case::unknown_ca(TlsIdentity::unknown_ca(), "its certificate is not trusted")]
 #[case::wrong_host_name(
     TlsIdentity::wrong_host_name(),
-    "is for another name: use the name that the certificate has"
+    "is for another name: use a name that the certificate lists"
 )]
 #[case::expired(TlsIdentity::expired(), "its certificate has expired: renew it there")]
 #[tokio::test(flavor = "multi_thread")]
@@ -109,7 +109,7 @@ async fn a_client_certificate_that_is_none_is_asked_for() {
     stage.create::<Secret>(secret).await;
     let _operator = stage.start_operator().await;
     stage.create_key(NAME).await;
-    let words = "`tls.key` of `tls.clientCertificate` holds no private key in PEM";
+    let words = "`tls.key` of `tls.clientCertificate` contains no private key in PEM";
     stage.wait_provider(Reason::TlsFailed).await.says(words);
     stage.wait_key(NAME, Reason::ProviderNotReady).await.says(words);
     assert!(!stage.everything_public().await.contains("hunter2"));

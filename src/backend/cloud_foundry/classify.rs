@@ -33,18 +33,18 @@ impl fmt::Display for CloudFoundryCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Discovery => "discovery",
-            Self::Organization => "look-up of the organization",
-            Self::Space => "look-up of the space",
-            Self::Instance => "look-up of the instance",
+            Self::Organization => "lookup of the organization",
+            Self::Space => "lookup of the space",
+            Self::Instance => "lookup of the instance",
             Self::Bind => "bind",
-            Self::Key => "look-up of the key",
+            Self::Key => "lookup of the key",
             Self::Keys => "list of keys",
             Self::Details => "fetch",
             Self::Unbind => "unbind",
             Self::Release => "release",
             Self::Adopt => "adoption",
             Self::Mark => "marking of the key",
-            Self::Job => "look-up of the job",
+            Self::Job => "lookup of the job",
         })
     }
 }
@@ -130,7 +130,7 @@ impl Dialect for CloudFoundryCall {
     fn advice(self, status: u16, error: &CloudFoundryError) -> &'static str {
         match status {
             400 if error.is_about_page_size() => {
-                "the API lists no more keys than that; ask the operator of the Cloud Foundry to raise \
+                "the API does not list more keys than that; ask the operator of the Cloud Foundry to raise \
                  `renderer.max_total_results`"
             }
             403 if error.code == INSUFFICIENT_SCOPE => {
@@ -155,18 +155,18 @@ impl Dialect for CloudFoundryCall {
             }
             404 if self == Self::Discovery => "check that `apiUrl` is the API's base address, without `/v3`",
             404 if self == Self::Bind => "check `instance`, and that the login may see it",
-            422 if error.code == BEING_DELETED => "its instances and their keys go with it",
+            422 if error.code == BEING_DELETED => "its instances and their keys are deleted with it",
             422 if error.says("unknown field \"metadata\"") => {
-                "the API refuses labels as a Korifi does, and its root document does not say that it is one; ask its operator"
+                "the API refuses labels like a Korifi, but its root document does not say that it is a Korifi; ask its operator"
             }
-            422 if error.is_busy() => "it is tried again when that is over",
+            422 if error.is_busy() => "retrying when that operation has ended",
             422 if error.is_about_unknown_instance() => "check `instance`, and that the login may see it",
             422 if error.says("exceeded") => {
-                "delete keys that nobody needs, or ask for a larger quota (`service-keys` of the space or organization)"
+                "delete unused keys, or ask for a larger quota (`service-keys` of the space or organization)"
             }
             422 if error.says("does not allow bindings") => "choose an instance of another plan",
-            429 => "it asks for fewer requests; lower `limits` if this lasts",
-            503 if self == Self::Details => "the credentials can't be read there just now",
+            429 => "rate limited by the API; lower `limits` if this lasts",
+            503 if self == Self::Details => "the credentials can't be read there at the moment",
             _ => "",
         }
     }
@@ -184,7 +184,7 @@ impl Dialect for CloudFoundryCall {
 /// An answer of the router in front of the API, which did not get the request.
 pub(super) fn unreachable(call: CloudFoundryCall, response: &Response, redactor: &Redactor) -> BackendError {
     let said = if response.is_of_a_router() {
-        "it knows no such route".to_owned()
+        "it has no such route".to_owned()
     } else {
         redactor.quote(response.body().unwrap_or_default())
     };
@@ -239,7 +239,7 @@ mod tests {
     #[case(403, 10007, "lacks the scope `cloud_controller.write`")]
     #[case(403, 10017, "activate the organization again")]
     #[case(403, 10019, "activate the space again")]
-    #[case(422, 10020, "its instances and their keys go with it")]
+    #[case(422, 10020, "its instances and their keys are deleted with it")]
     fn some_codes_have_a_cause_of_their_own(#[case] status: u16, #[case] code: u64, #[case] words: &str) {
         let error = CloudFoundryError { code, detail: "The space is being deleted".to_owned() };
         let said = CloudFoundryCall::Bind.advice(status, &error);

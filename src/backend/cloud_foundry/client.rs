@@ -31,7 +31,7 @@ use crate::fair::FairSemaphore;
 use crate::lifecycle::MarkedKey;
 
 /// Stands for the words of a failure that has none.
-const SILENT: &str = "it does not say why";
+const SILENT: &str = "no reason is given";
 
 /// The state of the job that works on a key.
 enum JobState {
@@ -121,7 +121,7 @@ impl CloudFoundry {
     pub(crate) fn shortcomings(&self) -> Option<String> {
         let expiry = self.session.expiry_of_bearer()?;
         Some(format!(
-            "the token of the login ends at {expiry}, and the operator can't renew it; log in by `password` or \
+            "the login's token expires at {expiry}, and the operator can't renew it; log in by `password` or \
              `clientCredentials`, or replace the entry `token` in time"
         ))
     }
@@ -210,7 +210,10 @@ impl CloudFoundry {
         let Some(key) = found.filter(|key| key.standing() != BindingState::NotMade) else {
             // It was there when the API looked, and is gone since, or will make room for the next attempt.
             return if is_about_the_name {
-                failed(ErrorClass::Transient, format!("the key `{name}` was just going away"))
+                failed(
+                    ErrorClass::Transient,
+                    format!("another key `{name}` was just being deleted; retrying"),
+                )
             } else {
                 Err(bind.refused(refusal).await)
             };
@@ -218,7 +221,7 @@ impl CloudFoundry {
         if self.is_korifi().await? && self.is_created_unmarked(&key, request) {
             return failed(
                 ErrorClass::Conflict,
-                format!("the key `{name}` exists, and does not say what it was created from"),
+                format!("the key `{name}` exists, but does not record what it was created from"),
             );
         }
         if !self.is_ours(&key, request) {
@@ -227,20 +230,20 @@ impl CloudFoundry {
             }
             let whose = marks::owner_in_words(&key, &request.owner);
             let what = format!(
-                "the instance has a key `{name}` already, which belongs to {whose}; delete it there, or create the \
+                "the instance already has a key `{name}`, which belongs to {whose}; delete it there, or create the \
                  ServiceKey again with another `keyName`"
             );
             return failed(ErrorClass::Taken, what);
         }
         match key.standing() {
             BindingState::Deleting => {
-                failed(ErrorClass::Transient, format!("the last key `{name}` is still being deleted"))
+                failed(ErrorClass::Transient, format!("the previous key `{name}` is still being deleted"))
             }
             BindingState::NotDeleted => {
-                failed(ErrorClass::Conflict, format!("the last key `{name}` could not be deleted"))
+                failed(ErrorClass::Conflict, format!("the previous key `{name}` could not be deleted"))
             }
             _ if !marks::is_made_from(&key, &request.inputs) => {
-                failed(ErrorClass::Conflict, format!("the key `{name}` exists, made from other fields"))
+                failed(ErrorClass::Conflict, format!("the key `{name}` exists, created from other fields"))
             }
             BindingState::Made => {
                 self.confirmed.insert(request, &key.guid);
@@ -297,7 +300,7 @@ impl CloudFoundry {
                 Ok(self.failed(request, said.unwrap_or_else(|| SILENT.to_owned())))
             }
             (RemoteOperation::Bind, BindingState::Deleting | BindingState::NotDeleted) => {
-                Ok(self.failed(request, "the key was deleted by somebody else".to_owned()))
+                Ok(self.failed(request, "the key was deleted, but not by the operator".to_owned()))
             }
             (RemoteOperation::Unbind, BindingState::Made | BindingState::NotMade | BindingState::Making) => {
                 self.deletion_without_effect(request, token).await
@@ -343,15 +346,14 @@ impl CloudFoundry {
                     return Ok(self.failed(request, said));
                 }
                 JobState::Gone => {
-                    let said = "its job is gone, and the key is as it was before".to_owned();
+                    let said = "its job no longer exists, and the key is unchanged".to_owned();
                     return Ok(self.failed(request, said));
                 }
                 JobState::Unknown | JobState::Open => {}
             }
         }
         if self.pending.is_stuck(request.identity) {
-            let said =
-                "the API accepted the deletion minutes ago, and the key is as it was before".to_owned();
+            let said = "the API accepted the deletion minutes ago, but the key is unchanged".to_owned();
             return Ok(self.failed(request, said));
         }
         Ok(self.running(request, None))
@@ -368,7 +370,7 @@ impl CloudFoundry {
         if self.pending.is_job_due(request.identity, PATIENCE_WITH_EFFECT)
             && let JobState::Failed { said, .. } = self.job(request, token).await?
         {
-            let said = format!("{said}; the API still shows it to be in progress");
+            let said = format!("{said}; the API still shows the operation in progress");
             self.pending.remove(request.identity);
             // The name is taken until the key is deleted.
             return Ok(Progress::Failed { said, leaves_orphan: work == RemoteOperation::Bind });
@@ -443,7 +445,7 @@ impl CloudFoundry {
         let Some(key) = self.find(request).await? else { return Ok(Fetched::Absent) };
         match key.standing() {
             BindingState::Making => {
-                let message = format!("fetch failed: the key `{}` is still being made", request.name);
+                let message = format!("fetch failed: the key `{}` is still being created", request.name);
                 Err(BackendError::new(ErrorClass::Transient, message))
             }
             BindingState::NotMade | BindingState::Deleting | BindingState::NotDeleted => Ok(Fetched::Absent),
@@ -645,7 +647,7 @@ impl fmt::Debug for CloudFoundry {
 
 pub(super) fn hidden(name: &str) -> BackendError {
     let message = format!(
-        "fetch failed: the key `{name}` is there, but the login may not read its credentials; it needs the role Space \
+        "fetch failed: the key `{name}` exists, but the login may not read its credentials; it needs the role Space \
          Developer in the instance's space"
     );
     BackendError::new(ErrorClass::Redacted, message)

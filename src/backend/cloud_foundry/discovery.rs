@@ -74,7 +74,7 @@ impl Links {
     pub(super) fn read(root: &Url, tokens: &TokensFrom, body: &[u8]) -> Result<Self, BackendError> {
         let no_root = || {
             let message = format!(
-                "`{}` does not tell where the API v3 is; check that `apiUrl` is the API's base address, without `/v3`",
+                "`{}` does not name the address of the API v3; check that `apiUrl` is the API's base address, without `/v3`",
                 without_query(root)
             );
             BackendError::new(ErrorClass::Unexpected, message)
@@ -113,7 +113,7 @@ impl Links {
             (None, Some(login)) => ("login", login),
             (None, None) => {
                 let message = format!(
-                    "`{}` does not tell where to log in (link `uaa` or `login`); check `apiUrl`",
+                    "`{}` does not name a login server (link `uaa` or `login`); check `apiUrl`",
                     without_query(root)
                 );
                 return Err(BackendError::new(ErrorClass::Unexpected, message));
@@ -184,7 +184,7 @@ fn is_loopback(host: &Host<&str>) -> bool {
 
 fn link(name: &str, RootLink { href, meta: _ }: &RootLink) -> Result<Url, BackendError> {
     href.parse().map_err(|_| {
-        let message = format!("the API's link `{name}` is no URL; ask the operator of the Cloud Foundry");
+        let message = format!("the API's link `{name}` is not a URL; ask the operator of the Cloud Foundry");
         BackendError::new(ErrorClass::Unexpected, message)
     })
 }
@@ -251,10 +251,10 @@ mod tests {
     }
 
     #[rstest]
-    #[case(json!({"links": {"uaa": {"href": "https://uaa.example.com"}}}), "does not tell where the API v3 is")]
-    #[case(json!({"links": {"cloud_controller_v3": {"href": "https://api.cf.example.com/v3"}}}), "where to log in")]
-    #[case(json!({"links": {"cloud_controller_v3": {"href": "v3"}}}), "is no URL")]
-    #[case(json!([]), "does not tell where the API v3 is")]
+    #[case(json!({"links": {"uaa": {"href": "https://uaa.example.com"}}}), "does not name the address of the API v3")]
+    #[case(json!({"links": {"cloud_controller_v3": {"href": "https://api.cf.example.com/v3"}}}), "a login server")]
+    #[case(json!({"links": {"cloud_controller_v3": {"href": "v3"}}}), "is not a URL")]
+    #[case(json!([]), "does not name the address of the API v3")]
     fn says_what_is_missing(#[case] body: serde_json::Value, #[case] words: &str) {
         let root = "https://api.cf.example.com".parse().unwrap();
         let error = Links::read(&root, &TokensFrom::Root, body.to_string().as_bytes()).unwrap_err();

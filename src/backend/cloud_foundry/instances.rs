@@ -56,7 +56,9 @@ impl InstanceSelector {
             ("annotations", !annotations.is_empty()),
         ];
         if let Some((field, _)) = foreign.iter().find(|(_, given)| *given) {
-            return Err(rejected(format!("a Cloud Foundry knows no `instance.{field}`; leave it out")));
+            return Err(rejected(format!(
+                "`instance.{field}` does not apply to a Cloud Foundry; leave it out"
+            )));
         }
         let given = |field: &Option<String>| field.clone().filter(|value| !value.is_empty());
         match (given(id), given(name)) {
@@ -296,15 +298,15 @@ impl SpaceInstances {
         let (class, message) = match sighting {
             InstanceLookup::UserProvided => (
                 ErrorClass::Rejected,
-                format!("{what} is user-provided, and has no keys; use one that a service broker made"),
+                format!("{what} is user-provided, and has no keys; use one that a service broker created"),
             ),
             InstanceLookup::Several => (
                 ErrorClass::Rejected,
-                format!("{what} is there more than once{place}; name it by `id` instead of by `name`"),
+                format!("{what} exists more than once{place}; name it by `id` instead of by `name`"),
             ),
             InstanceLookup::Making => (
                 ErrorClass::Transient,
-                format!("{what} is still being created; it is tried again when that is over"),
+                format!("{what} is still being created; retrying when that operation has ended"),
             ),
             InstanceLookup::NotMade => (
                 ErrorClass::Rejected,
@@ -312,7 +314,7 @@ impl SpaceInstances {
             ),
             InstanceLookup::Absent | InstanceLookup::Usable { .. } => (
                 ErrorClass::Gone,
-                format!("{what} is not there{place}, or the login may not see it; {otherwise}"),
+                format!("{what} does not exist{place}, or the login may not see it; {otherwise}"),
             ),
         };
         BackendError::new(class, message)
@@ -383,7 +385,7 @@ impl SpaceInstances {
     async fn find_space(&self, api: CloudFoundryApi<'_>) -> Result<String, BackendError> {
         let Some(SpaceRef { organization, space }) = &self.home else {
             return Err(rejected(
-                "instances can be named by `name` only where the provider names `organization` and `space`; name it \
+                "instances can be named by `name` only if the provider names `organization` and `space`; name it \
                  by `id`",
             ));
         };

@@ -66,7 +66,7 @@ impl CloudFoundry {
         let job = response.location.as_deref().and_then(|job| job.rsplit('/').next());
         let guid = job.and_then(|job| job.rsplit_once('~')).map(|(_, guid)| guid);
         let Some(guid) = guid.filter(|guid| is_id(guid)) else {
-            let message = "bind failed: the API does not tell which key it created; retrying";
+            let message = "bind failed: the API does not say which key it created; retrying";
             return Err(BackendError::new(ErrorClass::Unsure, message));
         };
         self.pending.note_unmarked(request, guid);
@@ -115,8 +115,8 @@ impl CloudFoundry {
             .await?;
         if let Some(key) = found.iter().find(|key| !self.is_created_unmarked(key, request)) {
             let what = format!(
-                "unbind failed: the key `{}` bears no mark, and its name alone does not prove that it is this ServiceKey's, \
-                 which was restored from a backup; delete the key there",
+                "unbind failed: the key `{}` bears no mark, and this ServiceKey was restored from a backup, so the name alone \
+                 does not prove that the key is its own; delete the key there",
                 key.guid
             );
             return Err(BackendError::new(ErrorClass::Rejected, what));

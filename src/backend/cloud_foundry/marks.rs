@@ -98,7 +98,7 @@ pub(super) fn is_made_from(key: &CredentialBinding, inputs: &str) -> bool {
 pub(super) fn owner_in_words(key: &CredentialBinding, asking: &Owner) -> String {
     let BindingMetadata { labels, annotations } = &key.metadata;
     if labels.owner.is_none() {
-        return "somebody else".to_owned();
+        return "another owner".to_owned();
     }
     let is_of_this_namespace = annotations.namespace.as_ref() == Some(&asking.namespace)
         && cluster_of(key) == asking.cluster_id.as_deref();

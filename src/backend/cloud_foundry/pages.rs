@@ -94,10 +94,9 @@ impl PagedList for BindingPages<'_, '_> {
     async fn request(&mut self, next: Option<&str>) -> Result<Response, BackendError> {
         let url = match next {
             None => self.first.clone(),
-            Some(next) => self
-                .links
-                .at_the_api(next)
-                .ok_or_else(|| self.exchange.unexpected("its next page is not at the API's own host"))?,
+            Some(next) => self.links.at_the_api(next).ok_or_else(|| {
+                self.exchange.unexpected("the next page of the list is not at the API's own host")
+            })?,
         };
         let request = Request::new(Method::GET, self.exchange.call.route(), url).answered_in(LARGEST_PAGE);
         let response = self.exchange.send(request).await?;

@@ -992,7 +992,7 @@ pub(super) mod tests {
         else {
             panic!("it goes on")
         };
-        assert!(said.ends_with("; the API still shows it to be in progress"), "{said}");
+        assert!(said.ends_with("; the API still shows the operation in progress"), "{said}");
         assert_eq!(leaves_orphan, orphan);
     }
 

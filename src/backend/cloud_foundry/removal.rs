@@ -59,7 +59,7 @@ impl CloudFoundry {
     pub(super) async fn unbind_in_turn(&self, request: &KeyRequest) -> Result<Progress, BackendError> {
         if let Err(pause) = self.pending.take_turn(request) {
             let said =
-                "the broker works on one key of an instance at a time, and another one is being revoked";
+                "the broker handles one key of an instance at a time, and another one is being revoked";
             return Ok(Progress::Running { said: Some(said.to_owned()), retry_after: Some(pause) });
         }
         match Box::pin(self.revoke(request)).await {
@@ -146,7 +146,7 @@ impl CloudFoundry {
         let Some(key) = self.look(request, guid).await? else { return Ok(None) };
         if marks::owner_of(&key).is_none() {
             let what = format!(
-                "unbind failed: the key `{guid}` no longer bears the label `{}`, which says that it is this \
+                "unbind failed: the key `{guid}` no longer has the label `{}`, which identifies it as this \
                  ServiceKey's; delete the key there, or set the label to `{}`",
                 marks::OWNER,
                 request.identity.owner

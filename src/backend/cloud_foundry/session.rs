@@ -136,7 +136,7 @@ impl CloudFoundrySession {
             return header(token).map(Authorization::Header);
         }
         let Some(token_url) = &links.token else {
-            let message = "the API does not tell where to log in; name the UAA in `uaaUrl`";
+            let message = "the API does not name a login server; name the UAA in `uaaUrl`";
             return Err(BackendError::new(ErrorClass::Rejected, message));
         };
         let mut tokens = self.tokens.lock();
@@ -178,10 +178,10 @@ impl CloudFoundrySession {
     const fn advice_on_login(&self) -> &'static str {
         match &self.auth {
             CloudFoundryLogin::Bearer { .. } => {
-                "the entry `token` of the login is not, or no longer, a good token"
+                "the login's entry `token` is not a valid token, or has expired; replace it"
             }
             CloudFoundryLogin::Password { .. } | CloudFoundryLogin::ClientCredentials { .. } => {
-                "it accepts no token of its own UAA; ask the operator of the Cloud Foundry"
+                "the API refuses the tokens of its own UAA; ask the operator of the Cloud Foundry"
             }
         }
     }
@@ -235,7 +235,7 @@ pub(super) fn header(token: &SecretString) -> Result<HeaderValue, BackendError> 
     let header = Zeroizing::new(format!("Bearer {}", bare(token)));
     let mut value = HeaderValue::from_str(&header).map_err(|_| {
         let message =
-            "the login's `token` holds a line break or another character that no header may hold; correct it";
+            "the login's `token` contains a line break or another character that a header can't contain; correct it";
         BackendError::new(ErrorClass::Rejected, message)
     })?;
     value.set_sensitive(true);

@@ -309,12 +309,12 @@ impl<'a> CreateCredentialBinding<'a> {
 /// What is wrong with the body, in words that quote none of it.
 pub(super) fn credentials(body: &[u8]) -> Result<Map<String, Value>, &'static str> {
     let Ok(Value::Object(mut details)) = serde_json::from_slice(body) else {
-        return Err("is no JSON object");
+        return Err("is not a JSON object");
     };
     match details.remove("credentials") {
         Some(Value::Object(credentials)) => Ok(credentials),
-        Some(_) => Err("holds `credentials` that are no JSON object"),
-        None => Err("holds no `credentials`"),
+        Some(_) => Err("contains `credentials` that are not a JSON object"),
+        None => Err("contains no `credentials`"),
     }
 }
 

@@ -98,17 +98,17 @@ impl AddressRefusal {
             ),
             Self::Kind(kind) => format!("`{host}` is {kind}, which is refused; {ADMIT}"),
             Self::Private => {
-                format!("`{host}` is a private address, which is refused to KeyProviders; {ADMIT}")
+                format!("`{host}` is a private address, which KeyProviders may not use; {ADMIT}")
             }
             Self::PlainHttp => format!(
-                "plain http to `{host}` is refused; use https, or have the administrator admit http to its address by \
+                "plain http to `{host}` is refused; use https, or have the administrator admit http to its address with \
                  the chart value `operator.allowCidrs` (`--allow-cidr`)"
             ),
         }
     }
 }
 
-pub(super) const ADMIT: &str = "have the administrator admit the address by the chart value \
+pub(super) const ADMIT: &str = "have the administrator admit the address with the chart value \
      `operator.allowHttpsCidrs` (`--allow-https-cidr`)";
 
 impl AddressPolicy {
@@ -202,7 +202,7 @@ impl AddressPolicy {
             scheme => {
                 return Err(HttpFailure::new(
                     HttpFailureKind::Refused,
-                    format!("`{scheme}` is not a scheme that is spoken here: use `https`"),
+                    format!("`{scheme}` is not a supported scheme: use `https`"),
                 ));
             }
         };
@@ -395,7 +395,7 @@ mod tests {
     #[case("http://10.1.2.3", &["127.0.0.0/8"], Some("plain http to `10.1.2.3` is refused"))]
     #[case("http://broker.example.com", &[], Some("plain http to `broker.example.com` is refused"))]
     #[case("http://broker.example.com", &["10.0.0.0/8"], None)]
-    #[case("ftp://broker.example.com", &[], Some("`ftp` is not a scheme"))]
+    #[case("ftp://broker.example.com", &[], Some("`ftp` is not a supported scheme"))]
     #[case("https://10.96.0.1:8443", &["10.0.0.0/8"], Some("`10.96.0.1` is the API server"))]
     #[case("https://[64:ff9b::10.96.0.1]", &[], Some("is the API server"))]
     #[case("https://127.0.0.1:6443", &["127.0.0.0/8"], Some("`127.0.0.1` is the API server"))]

@@ -12,7 +12,7 @@ use crate::backend::{BackendError, ErrorClass};
 pub(in crate::backend) fn base_url(http: &HttpClient, field: &str, url: &Url) -> Result<Url, BackendError> {
     let checked = base_url_with_query(http, field, url, &[])?;
     if url.query().is_some() {
-        return Err(rejected(format!("`{field}` holds a query or a fragment; write the address alone")));
+        return Err(rejected(format!("`{field}` contains a query or a fragment; write only the address")));
     }
     Ok(checked)
 }
@@ -29,15 +29,15 @@ pub(in crate::backend) fn base_url_with_query(
 ) -> Result<Url, BackendError> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(rejected(format!(
-            "`{field}` holds a user or a password; move them to a Secret and name it in `auth`"
+            "`{field}` contains a user or a password; move them to a Secret and name it in `auth`"
         )));
     }
     if url.fragment().is_some() {
-        return Err(rejected(format!("`{field}` holds a fragment; write the URL without it")));
+        return Err(rejected(format!("`{field}` contains a fragment; write the URL without it")));
     }
     if let Some(name) = parameters.iter().find(|name| url.query_pairs().any(|(sent, _)| sent == **name)) {
         return Err(rejected(format!(
-            "the query of `{field}` holds `{name}`, which the operator sends itself; take it out"
+            "the query of `{field}` contains `{name}`, which the operator sends itself; remove it"
         )));
     }
     http.check(url).map_err(|failure| rejected(format!("`{field}`: {failure}")))?;
@@ -60,10 +60,10 @@ mod tests {
     use crate::backend::HttpConfig;
 
     #[rstest]
-    #[case("https://user:hunter2@broker", "`url` holds a user or a password")]
-    #[case("https://hunter2@broker", "`url` holds a user or a password")]
-    #[case("https://broker?key=hunter2", "`url` holds a query or a fragment")]
-    #[case("https://broker#hunter2", "`url` holds a fragment")]
+    #[case("https://user:hunter2@broker", "`url` contains a user or a password")]
+    #[case("https://hunter2@broker", "`url` contains a user or a password")]
+    #[case("https://broker?key=hunter2", "`url` contains a query or a fragment")]
+    #[case("https://broker#hunter2", "`url` contains a fragment")]
     #[case("https://169.254.169.254", "`url`: `169.254.169.254` is a cloud's metadata address")]
     #[case("http://broker", "`url`: plain http to `broker` is refused")]
     fn refuses_what_is_no_address_to_call(#[case] url: Url, #[case] words: &str) {

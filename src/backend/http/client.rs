@@ -184,7 +184,7 @@ impl HttpClient {
             tracing::info!(
                 origin = origin(&url),
                 status = response.status.as_u16(),
-                "the answer is not one of the provider's protocol and is withheld from its author"
+                "withheld an answer from the provider's author: it does not follow the provider's protocol"
             );
         }
         Err(HttpFailure::new(HttpFailureKind::Withheld, self.withheld(&url)))
@@ -202,7 +202,7 @@ impl HttpClient {
     /// The message that stands for every failure that a tenant may not know about. It is the same whatever happened.
     fn withheld(&self, url: &Url) -> String {
         let refused = if self.addresses.refuses_private() {
-            format!("; private addresses are refused to KeyProviders here: {ADMIT}")
+            format!("; KeyProviders may not use private addresses here: {ADMIT}")
         } else {
             String::new()
         };
@@ -353,7 +353,8 @@ impl HttpClient {
             if is_typed || values::at_most(MOST_VALUES, &body.bytes) {
                 return Ok(body);
             }
-            let message = format!("the answer from `{}` holds more than {MOST_VALUES} values", origin(&url));
+            let message =
+                format!("the answer from `{}` contains more than {MOST_VALUES} values", origin(&url));
             Err(HttpFailure::new(HttpFailureKind::Excessive, message))
         });
         Ok(Response { status, retry_after, location, is_repeated: false, remote_request_id, from, body })
@@ -502,7 +503,7 @@ impl Piecewise<'_> {
                 let target = origin(self.url);
                 HttpFailure::new(
                     HttpFailureKind::Unusable,
-                    format!("the answer from `{target}` is compressed and can't be read"),
+                    format!("the answer from `{target}` is compressed and can't be decompressed"),
                 )
             })?;
             if count == 0 {
@@ -547,7 +548,7 @@ fn redirected(answer: &reqwest::Response, url: &Url) -> HttpFailure {
     HttpFailure::new(
         HttpFailureKind::Redirected,
         format!(
-            "`{}` redirects{target} (status {status}), which is not followed; name the final address",
+            "`{}` redirects{target} (status {status}), which is not followed; set the final address",
             origin(url)
         ),
     )

@@ -108,13 +108,13 @@ fn tls_words(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(reason) => certificate_words(reason),
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "it asks for a client certificate: set `tls.clientCertificate`".to_owned()
+            "it requires a client certificate: set `tls.clientCertificate`".to_owned()
         }
         error if refuses_our_certificate(error) => {
             "it does not accept the operator's certificate: correct `tls.clientCertificate`".to_owned()
         }
         rustls::Error::AlertReceived(_) | rustls::Error::PeerIncompatible(_) => {
-            "it offers no version or cipher of TLS that is still safe: enable TLS 1.2 or 1.3 there".to_owned()
+            "it offers no secure TLS version or cipher: enable TLS 1.2 or 1.3 there".to_owned()
         }
         rustls::Error::InvalidMessage(_) => "it does not speak TLS: check scheme and port".to_owned(),
         _ => "the TLS handshake failed".to_owned(),
@@ -133,11 +133,11 @@ fn certificate_words(reason: &CertificateError) -> String {
             "its certificate is not valid yet: check the clocks"
         }
         Reason::NotValidForName | Reason::NotValidForNameContext { .. } => {
-            "its certificate is for another name: use the name that the certificate has"
+            "its certificate is for another name: use a name that the certificate lists"
         }
-        Reason::Revoked => "its certificate is revoked: renew it there",
+        Reason::Revoked => "its certificate has been revoked: renew it there",
         other if is_of_an_authority(other) => {
-            "its certificate is one of an authority (`CA:TRUE`), which a server may not show: issue a server certificate \
+            "its certificate is a CA certificate (`CA:TRUE`), which a server must not present: issue a server certificate \
              with `CA:FALSE`, and set `tls.caBundle` to the certificate that signed it"
         }
         _ => "its certificate can't be used for a server: issue another one there",
@@ -153,13 +153,13 @@ fn is_of_an_authority(reason: &CertificateError) -> bool {
 
 fn connection_words(error: &reqwest::Error) -> String {
     if error.is_timeout() {
-        return "no connection in time (half of `limits.timeout`, 10s at most): check address, port and network \
+        return "timed out after half of `limits.timeout` (10s at most): check address, port and network \
                 policies"
             .to_owned();
     }
     match find_io(error).map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionRefused) => {
-            "connection refused: check address and port, and whether it runs".to_owned()
+            "connection refused: check address and port, and whether the server is running".to_owned()
         }
         Some(kind) => io_words(kind).to_owned(),
         None => "the connection failed".to_owned(),
@@ -168,7 +168,7 @@ fn connection_words(error: &reqwest::Error) -> String {
 
 fn exchange_words(error: &reqwest::Error) -> &'static str {
     if error.is_timeout() {
-        return "it takes too long";
+        return "the request timed out";
     }
     if let Some(kind) = find_io(error).map(io::Error::kind) {
         return io_words(kind);
@@ -185,8 +185,10 @@ fn io_words(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "the connection was reset",
         io::ErrorKind::UnexpectedEof => "the connection was closed before the answer was complete",
-        io::ErrorKind::TimedOut => "the network does not answer in time",
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "the network has no way there",
+        io::ErrorKind::TimedOut => "the network timed out",
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            "the network has no route to it"
+        }
         _ => "the connection was lost",
     }
 }

@@ -55,7 +55,7 @@ impl EnvironmentProxy {
     fn proxy(address: &str) -> Result<Proxy, BackendError> {
         Proxy::https(address).map_err(|_| {
             let message =
-                "the operator's environment variable `HTTPS_PROXY` is no address of a proxy: correct it";
+                "the operator's environment variable `HTTPS_PROXY` is not the address of a proxy: correct it";
             BackendError::new(ErrorClass::Rejected, message)
         })
     }

@@ -71,7 +71,7 @@ impl Redactor {
             Ok(_) => "no description".to_owned(),
             Err(_) if body.trim_ascii().is_empty() => "an empty body".to_owned(),
             Err(_) if is_web_page(body) => "an HTML page".to_owned(),
-            Err(_) => "no JSON".to_owned(),
+            Err(_) => "a body that is not JSON".to_owned(),
         }
     }
 
@@ -85,17 +85,16 @@ impl Redactor {
     /// Hides the secrets, makes one line of the text, keeps its words, and cuts it.
     pub(in crate::backend) fn sanitize(&self, text: &str) -> String {
         if self.incomplete {
-            return "words that are not shown, because the secrets to hide in them can't be read now"
+            return "a message that is not shown, because the secrets to redact in it can't be read now"
                 .to_owned();
         }
         if self.secrets.len() > MOST_SECRETS {
-            return "words that are not shown, because there are too many secrets to hide in them".to_owned();
+            return "a message that is not shown, because it may contain too many secrets".to_owned();
         }
         let end = text.char_indices().map(|(end, _)| end).find(|end| *end >= LONGEST_TEXT);
         let Ok(text) = self.hide(&text[..end.unwrap_or(text.len())], &mut SearchBudget::at_most(MOST_WORK))
         else {
-            return "words that are not shown, because it takes too long to find the secrets in them"
-                .to_owned();
+            return "a message that is not shown, because searching it for secrets takes too long".to_owned();
         };
         let text = one_line(&text);
         cut(without_named(&without_logins(&without_data(&text))).trim_end_matches('.'))
@@ -275,7 +274,7 @@ mod tests {
     #[case("  \n", "an empty body")]
     #[case("<!doctype html><p>hunter2", "an HTML page")]
     #[case("\n <html>", "an HTML page")]
-    #[case("upstream connect error", "no JSON")]
+    #[case("upstream connect error", "a body that is not JSON")]
     #[case(r#"{"description": "is hunter2 right?"}"#, "is [redacted] right?")]
     #[case(r#"{"description": "hunter2-and-more"}"#, "[redacted]")]
     #[case(r#"{"description": "two\n words"}"#, "[redacted]")]
@@ -343,14 +342,14 @@ mod tests {
         let secrets = (0..40).map(|number| format!("{}{number}", "\\".repeat(4000)).into());
         let redactor = Redactor::hiding(secrets);
         let said = redactor.sanitize(&format!("hunter2 {}", "\\".repeat(4000)));
-        assert_eq!(said, "words that are not shown, because it takes too long to find the secrets in them");
+        assert_eq!(said, "a message that is not shown, because searching it for secrets takes too long");
     }
 
     #[test]
     fn nesting_without_end_is_no_json() {
-        assert_eq!(redactor().quote("[".repeat(1_000_000).as_bytes()), "no JSON");
+        assert_eq!(redactor().quote("[".repeat(1_000_000).as_bytes()), "a body that is not JSON");
         let deep = format!("{{\"description\":{}1{}}}", "[".repeat(200), "]".repeat(200));
-        assert_eq!(redactor().quote(deep.as_bytes()), "no JSON");
+        assert_eq!(redactor().quote(deep.as_bytes()), "a body that is not JSON");
     }
 
     #[test]

@@ -50,7 +50,7 @@ fn roots(ca_bundle: Option<&str>) -> Result<Arc<RootCertStore>, BackendError> {
     for certificate in certificates(pem).map_err(|what| rejected(format!("`tls.caBundle` {what}")))? {
         roots
             .add(certificate)
-            .map_err(|_| rejected("`tls.caBundle` holds a certificate that can't be a root"))?;
+            .map_err(|_| rejected("`tls.caBundle` contains a certificate that can't be a trust anchor"))?;
     }
     Ok(Arc::new(roots))
 }
@@ -83,7 +83,7 @@ fn identity(
         .map_err(|what| unusable(format!("`tls.crt` of `tls.clientCertificate` {what}")))?;
     // The parser's own words are left out: they may quote a line of the key.
     let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.expose_secret().as_bytes())
-        .map_err(|_| unusable("`tls.key` of `tls.clientCertificate` holds no private key in PEM"))?;
+        .map_err(|_| unusable("`tls.key` of `tls.clientCertificate` contains no private key in PEM"))?;
     Ok((chain, key))
 }
 
@@ -92,8 +92,8 @@ fn identity(
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, &'static str> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
-        .map_err(|_| "holds PEM that can't be read")?;
-    if certificates.is_empty() { Err("holds no certificate in PEM") } else { Ok(certificates) }
+        .map_err(|_| "contains PEM that can't be parsed")?;
+    if certificates.is_empty() { Err("contains no certificate in PEM") } else { Ok(certificates) }
 }
 
 fn unusable(message: impl Into<String>) -> BackendError {
@@ -121,12 +121,15 @@ mod tests {
     }
 
     #[rstest]
-    #[case("", "`tls.caBundle` holds no certificate in PEM")]
-    #[case("garbage", "`tls.caBundle` holds no certificate in PEM")]
-    #[case("-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n", "`tls.caBundle` holds PEM that")]
+    #[case("", "`tls.caBundle` contains no certificate in PEM")]
+    #[case("garbage", "`tls.caBundle` contains no certificate in PEM")]
+    #[case(
+        "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n",
+        "`tls.caBundle` contains PEM that"
+    )]
     #[case(
         "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-        "`tls.caBundle` holds a certificate"
+        "`tls.caBundle` contains a certificate"
     )]
     fn refuses_a_bundle_that_is_none(#[case] pem: &str, #[case] words: &str) {
         let config = HttpConfig { ca_bundle: Some(pem.to_owned()), ..HttpConfig::default() };

@@ -56,7 +56,7 @@ impl OwnServiceIds {
         let Some(access) = &request.access else { return Ok(None) };
         if request.parameters.expose().contains_key(SERVICE_ID) {
             let message = format!(
-                "`parameters` hold `{SERVICE_ID}`, and so does `ibmCloud.access`: take it out of them"
+                "`parameters` and `ibmCloud.access` both set `{SERVICE_ID}`; remove it from `parameters`"
             );
             return Err(BackendError::new(ErrorClass::Rejected, message));
         }

@@ -90,7 +90,7 @@ impl IbmCloud {
             KeyLookup::Unseen(Unseen::ShownOnce) => Err(not_adopted(
                 ErrorClass::Taken,
                 &key.name,
-                "its credentials were shown only at its creation; delete it there if nobody needs it",
+                "its credentials were shown only at its creation; delete it there if it is unused",
             )),
             KeyLookup::Unseen(unseen) => Err(not_adopted(ErrorClass::Redacted, &key.name, unseen.advice())),
         }

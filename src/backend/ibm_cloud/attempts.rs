@@ -109,8 +109,8 @@ impl Attempts {
     /// The key may have been created and not show yet.
     pub(super) fn not_shown_yet(&self, call: &str, request: &KeyRequest) -> BackendError {
         let message = format!(
-            "{call} failed: the key `{}` may have been created and not show yet, which can take minutes at IBM Cloud; it is \
-             looked for again before anything else is done",
+            "{call} failed: the key `{}` may have been created, and IBM Cloud may not show it for some minutes; the operator \
+             checks again before it does anything else",
             request.name
         );
         let is_followed_closely = |left: &Duration| self.settling.saturating_sub(*left) < CLOSE_LOOKS;

@@ -29,7 +29,7 @@ impl fmt::Display for IbmCloudCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Instances => "list of instances",
-            Self::Instance => "look-up of the instance",
+            Self::Instance => "lookup of the instance",
             Self::Roles => "list of roles",
             Self::ServiceIds => "list of service IDs",
             Self::CreateServiceId => "creation of the service ID",
@@ -145,7 +145,7 @@ impl Dialect for IbmCloudCall {
     fn advice(self, status: u16, error: &IbmCloudError) -> &'static str {
         match (self, status) {
             (_, 401) => {
-                "it accepts no token of this IAM; check that `iamUrl` and `resourceControllerUrl` belong to the same cloud"
+                "tokens of this IAM are not accepted there; check that `iamUrl` and `resourceControllerUrl` belong to the same cloud"
             }
             (Self::Create, 403) => {
                 "the login needs the platform role Editor on the instance, and at least the role that the key is to have"
@@ -154,7 +154,7 @@ impl Dialect for IbmCloudCall {
                 "the login needs the platform role Editor on the instance"
             }
             (Self::ServiceIds | Self::CreateServiceId | Self::DeleteServiceId, 403) => {
-                "the login needs the platform role Editor on the IAM Identity service to make service IDs for keys"
+                "the login needs the platform role Editor on the IAM Identity service to create service IDs for keys"
             }
             (Self::Policies | Self::CreatePolicy | Self::DeletePolicy, 403) => {
                 "the login needs the platform role Administrator on the instance to give service IDs access to it"
@@ -167,9 +167,9 @@ impl Dialect for IbmCloudCall {
                 "check that `iamUrl` is the base address of IAM"
             }
             (Self::Create | Self::KeysOfInstance, 404) => "check `instance`, and that the login may see it",
-            (_, 409 | 423) => "it is tried again when that is over",
-            (_, 422) if error.is_of_the_service(status) => "these are the words of the service itself",
-            (_, 429) => "it asks for fewer requests; lower `limits` if this lasts",
+            (_, 409 | 423) => "retrying when the other operation has ended",
+            (_, 422) if error.is_of_the_service(status) => "this is the service's own message",
+            (_, 429) => "rate limited by IBM Cloud; lower `limits` if this lasts",
             _ => "",
         }
     }

@@ -83,13 +83,13 @@ impl Unseen {
                  instance, which permits `resource-controller.credential.retrieve_all`"
             }
             Self::WithoutServiceKey => {
-                "its credentials hold no `service_key`, which is shown only to a login with the service role Manager on \
+                "its credentials contain no `service_key`, which is shown only to a login with the service role Manager on \
                  the instance; give the login that role"
             }
             Self::ShownOnce => {
                 "its credentials are shown only in the answer to its creation, which did not show them to this login; give \
                  the login the platform role Administrator on the instance, and set the annotation \
-                 `servicekeys.dev/rotate` to another value for another key"
+                 `servicekeys.dev/rotate` to another value to create another key"
             }
         }
     }
@@ -265,7 +265,10 @@ impl IbmCloud {
                 Err(redacted("bind", &request.name, unseen))
             }
             KeyLookup::Removed | KeyLookup::Absent => {
-                let what = format!("bind failed: the key `{}` was made and is gone", request.name);
+                let what = format!(
+                    "bind failed: the key `{}` was created, but no longer exists; retrying",
+                    request.name
+                );
                 Err(BackendError::new(ErrorClass::Transient, what))
             }
         }
@@ -288,7 +291,7 @@ impl IbmCloud {
             Err(BackendError::new(class, format!("bind failed: the key `{name}` exists, and {what}")))
         };
         if self.attempts.was_made_from_others(request) {
-            return failed(ErrorClass::Conflict, "was made from other fields");
+            return failed(ErrorClass::Conflict, "was created from other fields");
         }
         let Some(key) = found.pop() else { return Err(self.attempts.not_shown_yet("bind", request)) };
         match self.look(request, &key.guid).await?.sight {
@@ -304,7 +307,7 @@ impl IbmCloud {
             KeyLookup::Unseen(_) => {
                 failed(ErrorClass::Withheld, "its credentials were shown only at its creation")
             }
-            KeyLookup::Removed => failed(ErrorClass::Transient, "was just going away"),
+            KeyLookup::Removed => failed(ErrorClass::Transient, "was just being deleted; retrying"),
             KeyLookup::Absent => Err(self.attempts.not_shown_yet("bind", request)),
         }
     }
@@ -340,7 +343,7 @@ impl IbmCloud {
     pub(crate) async fn exists(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
         let confirmed = || {
             let id = self.confirmed.id(request, request.hint.as_deref());
-            let id = id.ok_or_else(|| self.attempts.not_shown_yet("look-up", request))?;
+            let id = id.ok_or_else(|| self.attempts.not_shown_yet("lookup", request))?;
             Ok(Some(KeyFacts { id, name: Some(request.name.clone()), ..KeyFacts::default() }))
         };
         match self.look_by_mark(request).await? {
@@ -501,6 +504,6 @@ fn too_many(name: &str) -> String {
 
 /// The key stays: another one would be no better, and it is found again.
 fn redacted(call: &str, name: &str, unseen: Unseen) -> BackendError {
-    let message = format!("{call} failed: the key `{name}` is there, but {}", unseen.advice());
+    let message = format!("{call} failed: the key `{name}` exists, but {}", unseen.advice());
     BackendError::new(ErrorClass::Redacted, message)
 }

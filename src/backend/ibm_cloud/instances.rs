@@ -57,7 +57,7 @@ impl ResourceSelector {
             ("annotations", !annotations.is_empty()),
         ];
         if let Some((field, _)) = foreign.iter().find(|(_, given)| *given) {
-            return Err(rejected(format!("IBM Cloud knows no `instance.{field}`; leave it out")));
+            return Err(rejected(format!("`instance.{field}` does not apply to IBM Cloud; leave it out")));
         }
         let given = |field: &Option<String>| field.clone().filter(|value| !value.is_empty());
         match (given(id), given(crn), given(name)) {
@@ -312,12 +312,12 @@ fn unusable_words(target: &ResourceSelector, sighting: &ResourceLookup) -> Backe
     let (class, message) = match sighting {
         ResourceLookup::Several(_) => (
             ErrorClass::Rejected,
-            format!("{what} is there more than once; name it by `crn` or `id` instead of by `name`"),
+            format!("{what} exists more than once; name it by `crn` or `id` instead of by `name`"),
         ),
         ResourceLookup::Unusable(ResourceInstance { state, .. }) => match state.as_str() {
             "provisioning" => (
                 ErrorClass::Transient,
-                format!("{what} is still being created; it is tried again when that is over"),
+                format!("{what} is still being created; retrying when that operation has ended"),
             ),
             "pending_reclamation" => (
                 ErrorClass::Gone,
@@ -328,12 +328,12 @@ fn unusable_words(target: &ResourceSelector, sighting: &ResourceLookup) -> Backe
             "removed" => (ErrorClass::Gone, format!("{what} was deleted; create it, or check `{field}`")),
             _ => (
                 ErrorClass::Rejected,
-                format!("{what} is in the state `{state}`, and has no keys; it has to be `active`"),
+                format!("{what} is in the state `{state}`, and can have keys only in the state `active`"),
             ),
         },
         ResourceLookup::Absent | ResourceLookup::Usable(_) => (
             ErrorClass::Gone,
-            format!("{what} is not there, or the login may not see it; create it, or check `{field}`"),
+            format!("{what} does not exist, or the login may not see it; create it, or check `{field}`"),
         ),
     };
     BackendError::new(class, message)

@@ -50,7 +50,7 @@ impl IbmCloud {
             .await?;
         Ok(match deletion {
             KeyDeletion::ConfirmedOfAuditing => Unbound::GoneExcept(
-                "its `service_key` remains valid: an auditing instance has one, whatever keys it has; delete it in the \
+                "its `service_key` remains valid, because an auditing instance has only one for all its keys; delete it in the \
                  instance's web page, under Organization, API keys",
             ),
             KeyDeletion::Confirmed => Unbound::Gone,

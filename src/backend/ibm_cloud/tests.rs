@@ -89,7 +89,7 @@ async fn a_key_is_not_there_before_its_id_is_known() {
     assert_eq!(cloud.bind(&request).await.unwrap_err().class, ErrorClass::Unsure);
     let error = cloud.exists(&request).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Transient);
-    assert!(error.message.contains("may have been created and not show yet"), "{error}");
+    assert!(error.message.contains("may have been created, and IBM Cloud may not show it"), "{error}");
 }
 
 #[rstest]

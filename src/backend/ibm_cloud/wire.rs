@@ -60,7 +60,7 @@ impl ResourcePage<'_> {
         let query = next.split_once('?').map_or("", |(_, query)| query);
         let mut pairs = form_urlencoded::parse(query.as_bytes());
         let start = pairs.find(|(name, _)| name == "start").map(|(_, start)| start.into_owned());
-        start.map(Some).ok_or("its `next_url` holds no `start`")
+        start.map(Some).ok_or("its `next_url` contains no `start`")
     }
 }
 

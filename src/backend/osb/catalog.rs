@@ -80,13 +80,13 @@ impl Catalog {
     /// # Errors
     /// What is wrong with the body, in words that quote none of it.
     pub(super) fn read(body: &[u8]) -> Result<Self, &'static str> {
-        let body: wire::CatalogBody<'_> = serde_json::from_slice(body).map_err(|_| "is no catalog")?;
+        let body: wire::CatalogBody<'_> = serde_json::from_slice(body).map_err(|_| "is not a catalog")?;
         let (mut offerings, mut flawed, mut size) = (Vec::new(), Flawed::default(), 0);
         for service in body.services.0 {
             let Some(offering) = Offering::read(service.get(), &mut flawed) else { continue };
             size += offering.size();
             if size > LARGEST {
-                return Err("holds more than 2 MiB of ids and names");
+                return Err("contains more than 2 MiB of ids and names");
             }
             offerings.push(offering);
         }
@@ -228,8 +228,8 @@ impl Offering {
     }
 }
 
-const NO_ID: &str = "has no `id` that is a text";
-const NO_NAME: &str = "has no `name` that is a text";
+const NO_ID: &str = "has no `id` that is a string";
+const NO_NAME: &str = "has no `name` that is a string";
 
 /// Entries of a catalog that can't be used: how many, and the first of them in words.
 #[derive(Default)]
@@ -262,7 +262,7 @@ impl Flawed {
         };
         (self.count > 0).then(|| {
             format!(
-                "the broker's catalog holds entries that can't be used: {}{more}; ask the broker's operator to correct \
+                "the broker's catalog contains entries that can't be used: {}{more}; ask the broker's operator to correct \
                  them",
                 self.shown.join(", ")
             )
@@ -311,7 +311,7 @@ fn choices<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut names: Vec<_> = names.collect();
     names.sort_unstable();
     match &*shown_names(names.into_iter().map(shown_name)) {
-        [] => "another: there is none to choose from".to_owned(),
+        [] => "another one, once the catalog lists one".to_owned(),
         [only] => only.clone(),
         names => format!("one of {}", names.join(", ")),
     }
@@ -461,7 +461,7 @@ mod tests {
     #[case(
         "db",
         "small",
-        "the broker's offering `db` has no plan `small`; set `instance.plan` to another: there is none to choose from"
+        "the broker's offering `db` has no plan `small`; set `instance.plan` to another one, once the catalog lists one"
     )]
     fn says_what_there_is_instead(#[case] offering: &str, #[case] wanted: &str, #[case] message: &str) {
         let error = BackendError::from(catalog().resolve(offering, wanted).unwrap_err());
@@ -472,7 +472,7 @@ mod tests {
     #[case::text_for_a_flag(json!({"id": "p-2", "name": "odd", "bindable": "true"}), "odd", Some("p-2"), "plan `odd`")]
     #[case::number_for_a_flag(json!({"id": "p-2", "name": "odd", "bindable": 1}), "odd", Some("p-2"), "`bindable`")]
     #[case::no_name(json!({"id": "p-2"}), "p-2", Some("p-2"), "plan `p-2` of offering `db` has no `name`")]
-    #[case::null_for_a_name(json!({"id": "p-2", "name": null}), "p-2", Some("p-2"), "has no `name` that is a text")]
+    #[case::null_for_a_name(json!({"id": "p-2", "name": null}), "p-2", Some("p-2"), "has no `name` that is a string")]
     #[case::numeric_id(json!({"id": 7, "name": "odd"}), "odd", None, "plan `odd` of offering `db` has no `id`")]
     #[case::no_object(json!("odd"), "odd", None, "plan without a name of offering `db` is not an object")]
     #[case::long_name(json!({"id": "p-2", "name": "n".repeat(2000)}), "p-2", Some("p-2"), "has no `name`")]
@@ -505,8 +505,8 @@ mod tests {
     #[case(json!({"plans": null}), "offering `odd` has `plans` that are not a list")]
     #[case(json!({"plans": {}}), "offering `odd` has `plans` that are not a list")]
     #[case(json!({"plans": [], "bindable": "yes"}), "offering `odd` has a `bindable` that is neither true nor false")]
-    #[case(json!({"plans": [], "id": 7}), "offering `odd` has no `id` that is a text")]
-    #[case(json!({"plans": [], "name": {}}), "offering `s-2` has no `name` that is a text")]
+    #[case(json!({"plans": [], "id": 7}), "offering `odd` has no `id` that is a string")]
+    #[case(json!({"plans": [], "name": {}}), "offering `s-2` has no `name` that is a string")]
     fn an_odd_offering_hides_no_other(#[case] odd: serde_json::Value, #[case] words: &str) {
         let mut service = json!({"id": "s-2", "name": "odd"});
         service.as_object_mut().unwrap().extend(odd.as_object().unwrap().clone());
@@ -536,7 +536,7 @@ mod tests {
     #[case("{}")]
     #[case(r#"{"services": {}}"#)]
     fn what_is_no_catalog_is_not_read(#[case] body: &str) {
-        assert_eq!(Catalog::read(body.as_bytes()).err(), Some("is no catalog"));
+        assert_eq!(Catalog::read(body.as_bytes()).err(), Some("is not a catalog"));
     }
 
     #[rstest]
@@ -553,7 +553,7 @@ mod tests {
         let plans: Vec<_> =
             (0..3000).map(|n| json!({"id": n.to_string(), "name": "n".repeat(1000)})).collect();
         let body = json!({"services": [{"id": "i", "name": "n", "plans": plans}]}).to_string();
-        assert_eq!(Catalog::read(body.as_bytes()).err(), Some("holds more than 2 MiB of ids and names"));
+        assert_eq!(Catalog::read(body.as_bytes()).err(), Some("contains more than 2 MiB of ids and names"));
     }
 
     #[test]

@@ -106,31 +106,32 @@ impl Dialect for BrokerCall {
                 "check `url`, and the gateway in front of the broker"
             }
             (202, _) if self == Self::Bind => {
-                "it makes the key in the background although it can't show its credentials afterwards; ask the broker's \
-                 operator"
+                "the broker creates the key in the background, although it can't show the credentials afterwards; ask the \
+                 broker's operator"
             }
-            (401, _) => "check the login that the provider names",
-            (403, _) => "the login may not do this; ask the broker's operator for the right to",
+            (401, _) => "check the provider's login",
+            (403, _) => "the login may not do this; ask the broker's operator for permission",
             (404 | 410, _) if self == Self::Catalog => "check that `url` is the broker's base address",
             (404 | 410, _) => "check `instance.id`",
-            (409, _) if self == Self::Bind => "a key of this id exists, made with other parameters",
+            (409, _) if self == Self::Bind => "a key with this id exists, created with other parameters",
             (422, Some("AsyncRequired")) => {
-                "it makes keys in the background only, and does not show their credentials afterwards; choose another plan"
+                "the broker creates keys of this plan only in the background, and does not show their credentials afterwards; \
+                 choose another plan"
             }
-            (422, Some("ConcurrencyError")) => "another operation on the instance is under way",
+            (422, Some("ConcurrencyError")) => "another operation on the instance is in progress",
             (422, Some("RequiresApp")) => {
                 "keys of this plan are for applications only; choose another plan, or set `openServiceBroker.bindResource` of \
-                 the provider where the broker only demands to be told of an application or a client"
+                 the provider if the broker only requires the id of an application or a client"
             }
             (422, Some("MaintenanceInfoConflict")) => "the instance needs an upgrade first",
-            (429, _) => "it asks for fewer requests; lower `limits` if this lasts",
+            (429, _) => "rate limited by the broker; lower `limits` if this lasts",
             _ => "",
         }
     }
 
     fn describe_answer(self, status: u16, refusal: &BrokerRefusal) -> String {
         if self.is_foreign(status, refusal) {
-            return format!("the answer {status} has not the form of a broker's");
+            return format!("the answer {status} does not have the form of a broker's");
         }
         format!("{} answers {status}", self.host())
     }

@@ -273,7 +273,7 @@ impl Broker {
                 if status == StatusCode::GONE
                     || is_from_a_broker(&response) && status == StatusCode::NOT_FOUND =>
             {
-                let said = "the broker knows no such binding".to_owned();
+                let said = "the broker does not have this binding".to_owned();
                 Ok(Progress::Failed { said, leaves_orphan: true })
             }
             _ => Err(exchange.refused(&response).await),

@@ -109,9 +109,9 @@ impl Auth {
     /// [`ErrorClass::Rejected`], where the login can't be sent in a header, or tokens can't be asked for where it says.
     pub(super) fn login(&self, http: &HttpClient) -> Result<(Authorization, Redactor), BackendError> {
         match self {
-            Self::Basic { username, .. } if username.contains(':') => {
-                Err(rejected("the broker's `username` holds a colon, which a login can't have; correct it"))
-            }
+            Self::Basic { username, .. } if username.contains(':') => Err(rejected(
+                "the broker's `username` contains a colon, which HTTP Basic authentication can't send; correct it",
+            )),
             Self::Basic { username, password } => {
                 let login = basic(username, password);
                 let header = header("Basic", &login, "the broker's login")?;
@@ -134,7 +134,9 @@ impl Auth {
 fn header(scheme: &str, login: &SecretString, what: &str) -> Result<HeaderValue, BackendError> {
     let value = Zeroizing::new(format!("{scheme} {}", login.expose_secret()));
     let mut value = HeaderValue::from_str(&value).map_err(|_| {
-        rejected(format!("{what} holds a line break or another character that no header may hold"))
+        rejected(format!(
+            "{what} contains a line break or another character that a header can't contain; correct it"
+        ))
     })?;
     value.set_sensitive(true);
     Ok(value)
@@ -174,8 +176,8 @@ mod tests {
     }
 
     #[rstest]
-    #[case(basic_auth("ad:min", "hunter2"), "`username` holds a colon")]
-    #[case(Auth::Bearer { token: "hunter2\n".into() }, "`token` holds a line break")]
+    #[case(basic_auth("ad:min", "hunter2"), "`username` contains a colon")]
+    #[case(Auth::Bearer { token: "hunter2\n".into() }, "`token` contains a line break")]
     fn refuses_logins_that_no_header_can_hold(#[case] auth: Auth, #[case] words: &str) {
         let error = login(&auth).unwrap_err();
         assert_eq!(error.class, ErrorClass::Rejected);

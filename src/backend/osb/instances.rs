@@ -67,7 +67,7 @@ impl InstancePlans {
     ) -> Result<CatalogPlan, BackendError> {
         let Some(place) = self.place(api, target).await? else {
             let message = format!(
-                "the broker has no instance `{}`, or is still making it; check `instance.id`",
+                "the broker has no instance `{}`, or is still creating it; check `instance.id`",
                 target.instance_id
             );
             return Err(BackendError::new(ErrorClass::Gone, message));
@@ -96,8 +96,10 @@ impl InstancePlans {
             return Err(BackendError::new(ErrorClass::Rejected, message));
         }
         if !plan.bindable {
-            let message =
-                format!("the broker makes no keys for plan `{}`; choose another `instance.plan`", plan.name);
+            let message = format!(
+                "the broker creates no keys for plan `{}`; choose another `instance.plan`",
+                plan.name
+            );
             return Err(BackendError::new(ErrorClass::Rejected, message));
         }
         Ok(plan)
@@ -230,7 +232,7 @@ impl InstancePlans {
         }
         let ask = || async {
             if !api.session.catalog.current(|| request_catalog(api)).await?.tells_of_instances() {
-                let message = "the broker does not tell what an instance is of; create the ServiceKey again with \
+                let message = "the broker does not show the plan of an instance; create the ServiceKey again with \
                                `instance.offering` and `instance.plan`";
                 return Err(BackendError::new(ErrorClass::Rejected, message));
             }

@@ -28,7 +28,8 @@ const API_VERSION: HeaderName = HeaderName::from_static("x-broker-api-version");
 const ORIGINATING_IDENTITY: HeaderName = HeaderName::from_static("x-broker-api-originating-identity");
 const REQUEST_IDENTITY: HeaderName = HeaderName::from_static("x-broker-api-request-identity");
 
-const TOKEN_REFUSED: &str = "it accepts no token of the token server: check `tokenUrl` and `scopes`";
+const TOKEN_REFUSED: &str =
+    "the broker refuses the tokens of the token server; check `tokenUrl` and `scopes`";
 
 /// In MiB. Large marketplaces describe thousands of plans, with pictures and schemas.
 const LARGEST_CATALOG: usize = 16;
@@ -126,7 +127,7 @@ impl Session for BrokerSession {
         match (&self.login, status) {
             (Authorization::Tokens(_), 401) => TOKEN_REFUSED.into(),
             (Authorization::None | Authorization::Header(_) | Authorization::Tokens(_), 412) => format!(
-                "it does not speak version {} of the Open Service Broker API; set `openServiceBroker.apiVersion` of the \
+                "the broker does not support version {} of the Open Service Broker API; set `openServiceBroker.apiVersion` of the \
                  provider to one that it supports",
                 self.api_version.0
             )

@@ -151,7 +151,7 @@ const WORDS: &str = r#"{"description": "no hunter2 for correct horse (YWRtaW46aH
 #[case(200, "<html>", Unexpected, "is no JSON")]
 #[case(400, WORDS, Rejected, "answers 400: no [redacted] for [redacted] ([redacted]). Sorry")]
 #[case(401, "<html>hunter2", Forbidden, "answers 401: an HTML page; check the login that the provider names")]
-#[case(403, "hunter2", Forbidden, "no JSON; the login may not do this")]
+#[case(403, "hunter2", Forbidden, "a body that is not JSON; the login may not do this")]
 #[case(404, "{}", Gone, "no description; check `instance.id`")]
 #[case(408, "{}", Transient, "408")]
 #[case(409, "{}", Conflict, "made with other parameters")]
@@ -478,7 +478,10 @@ fn a_parameter_of_the_api_is_no_part_of_the_url() {
     let config = config("http://127.0.0.1?plan_id=hunter2".parse().unwrap(), Duration::from_secs(20));
     let error = Broker::new(&config).unwrap_err();
     assert_eq!(error.class, Rejected);
-    assert!(error.message.contains("`url` holds `plan_id`") && !error.message.contains("hunter2"), "{error}");
+    assert!(
+        error.message.contains("`url` contains `plan_id`") && !error.message.contains("hunter2"),
+        "{error}"
+    );
 }
 
 #[rstest]
@@ -528,8 +531,8 @@ async fn takes_note_of_work_in_the_background(#[case] body: &str, #[case] token:
 #[case(200, r#"{"state": "on holiday"}"#, Err("holds a `state` that is none of the specification"))]
 #[case(200, "<html>", Err("is no JSON object"))]
 #[case(404, "<html>", Err("the answer 404 has not"))]
-#[case(410, "", Ok("failed: the broker knows no such binding"))]
-#[case(404, "{}", Ok("failed: the broker knows no such binding"))]
+#[case(410, "", Ok("failed: the broker does not have this binding"))]
+#[case(404, "{}", Ok("failed: the broker does not have this binding"))]
 #[case(401, "{}", Err("check the login"))]
 #[case(500, "{}", Err("answers 500"))]
 #[tokio::test]
@@ -561,7 +564,7 @@ async fn asks_how_far_a_bind_is(
 
 #[rstest]
 #[case(Some("open sesame"), "no [redacted] here")]
-#[case(None, "words that are not shown, because the secrets to hide in them can't be read now")]
+#[case(None, "a message that is not shown, because the secrets to redact in it can't be read now")]
 #[tokio::test]
 async fn what_it_was_told_before_is_hidden_too(#[case] known: Option<&'static str>, #[case] words: &str) {
     let body = json!({"state": "in progress", "description": "no open sesame here"}).to_string();

@@ -166,14 +166,14 @@ pub(super) fn is_object(body: &[u8]) -> bool {
 /// # Errors
 /// What is wrong with the answer, in words that quote none of it.
 pub(super) fn place(body: &[u8]) -> Result<PlanRef, &'static str> {
-    let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return Err("is no JSON object") };
+    let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return Err("is not a JSON object") };
     let id = |name: &str| {
         let id = body.get(name).and_then(Value::as_str).filter(|id| !id.is_empty() && is_word(id));
         id.map(str::to_owned)
     };
     match (id("service_id"), id("plan_id")) {
         (Some(offering), Some(plan)) => Ok(PlanRef { offering, plan }),
-        _ => Err("does not tell `service_id` and `plan_id`"),
+        _ => Err("does not contain both `service_id` and `plan_id`"),
     }
 }
 
@@ -185,14 +185,16 @@ const LONGEST_TOKEN: usize = 10_000;
 /// # Errors
 /// What is wrong with the answer, in words that quote none of it.
 pub(super) fn operation_token(body: &[u8]) -> Result<Option<String>, &'static str> {
-    let Ok(Value::Object(mut body)) = serde_json::from_slice(body) else { return Err("is no JSON object") };
+    let Ok(Value::Object(mut body)) = serde_json::from_slice(body) else {
+        return Err("is not a JSON object");
+    };
     match body.remove("operation") {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(token)) if token.chars().count() > LONGEST_TOKEN => {
-            Err("holds an `operation` of more than 10,000 characters")
+            Err("contains an `operation` of more than 10,000 characters")
         }
         Some(Value::String(token)) => Ok(Some(token)),
-        Some(_) => Err("holds an `operation` that is no string"),
+        Some(_) => Err("contains an `operation` that is not a string"),
     }
 }
 
@@ -210,14 +212,14 @@ pub(super) enum LastOperationState {
 /// What is wrong with the answer, in words that quote none of it.
 pub(super) fn operation_state(body: &[u8]) -> Result<LastOperationState, &'static str> {
     let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(body) else {
-        return Err("is no JSON object");
+        return Err("is not a JSON object");
     };
     match body.get("state").and_then(Value::as_str) {
         Some("in progress") => Ok(LastOperationState::InProgress),
         Some("succeeded") => Ok(LastOperationState::Succeeded),
         Some("failed") => Ok(LastOperationState::Failed),
-        Some(_) => Err("holds a `state` that is none of the specification"),
-        None => Err("holds no `state`"),
+        Some(_) => Err("contains a `state` that the specification does not define"),
+        None => Err("contains no `state`"),
     }
 }
 
@@ -243,12 +245,12 @@ impl BrokerRefusal {
 /// # Errors
 /// What is wrong with the answer, in words that quote none of it.
 pub(super) fn issued_key(body: &[u8], binding_id: Uuid) -> Result<IssuedKey, &'static str> {
-    let Ok(body) = serde_json::from_slice::<Value>(body) else { return Err("is no JSON") };
-    let Value::Object(mut body) = body else { return Err("is no JSON object") };
+    let Ok(body) = serde_json::from_slice::<Value>(body) else { return Err("is not JSON") };
+    let Value::Object(mut body) = body else { return Err("is not a JSON object") };
     let credentials = match body.remove("credentials") {
         Some(Value::Object(credentials)) => Credentials::new(credentials),
-        None | Some(Value::Null) => return Err("holds no `credentials`"),
-        Some(_) => return Err("holds `credentials` that are no object"),
+        None | Some(Value::Null) => return Err("contains no `credentials`"),
+        Some(_) => return Err("contains `credentials` that are not an object"),
     };
     let time = |name: &str| body.get("metadata")?.get(name)?.as_str().and_then(timestamp);
     let facts = KeyFacts {
@@ -307,14 +309,14 @@ mod tests {
     }
 
     #[rstest]
-    #[case("", Err("is no JSON"))]
-    #[case("<html>", Err("is no JSON"))]
-    #[case("[]", Err("is no JSON object"))]
-    #[case("{}", Err("holds no `credentials`"))]
-    #[case(r#"{"credentials": null}"#, Err("holds no `credentials`"))]
-    #[case(r#"{"credentials": []}"#, Err("holds `credentials` that are no object"))]
-    #[case(r#"{"credentials": "x"}"#, Err("holds `credentials` that are no object"))]
-    #[case(r#"{"credentials": 7}"#, Err("holds `credentials` that are no object"))]
+    #[case("", Err("is not JSON"))]
+    #[case("<html>", Err("is not JSON"))]
+    #[case("[]", Err("is not a JSON object"))]
+    #[case("{}", Err("contains no `credentials`"))]
+    #[case(r#"{"credentials": null}"#, Err("contains no `credentials`"))]
+    #[case(r#"{"credentials": []}"#, Err("contains `credentials` that are not an object"))]
+    #[case(r#"{"credentials": "x"}"#, Err("contains `credentials` that are not an object"))]
+    #[case(r#"{"credentials": 7}"#, Err("contains `credentials` that are not an object"))]
     #[case(r#"{"credentials": {"a": 1}, "metadata": "x", "more": 1}"#, Ok(None))]
     #[case(r#"{"credentials": {"a": 1}, "metadata": {"expires_at": 5}}"#, Ok(None))]
     #[case(
@@ -331,9 +333,9 @@ mod tests {
     #[case("{}", Ok(None))]
     #[case(r#"{"operation": null}"#, Ok(None))]
     #[case(r#"{"operation": "task 10"}"#, Ok(Some("task 10")))]
-    #[case(r#"{"operation": 10}"#, Err("holds an `operation` that is no string"))]
-    #[case("", Err("is no JSON object"))]
-    #[case("[]", Err("is no JSON object"))]
+    #[case(r#"{"operation": 10}"#, Err("contains an `operation` that is not a string"))]
+    #[case("", Err("is not a JSON object"))]
+    #[case("[]", Err("is not a JSON object"))]
     fn reads_tokens(#[case] body: &str, #[case] expected: Result<Option<&str>, &str>) {
         let token = operation_token(body.as_bytes());
         assert_eq!(token.as_ref().map(Option::as_deref).map_err(|what| *what), expected);
@@ -352,9 +354,9 @@ mod tests {
     #[case(r#"{"state": "in progress"}"#, Ok(LastOperationState::InProgress))]
     #[case(r#"{"state": "succeeded", "description": "x"}"#, Ok(LastOperationState::Succeeded))]
     #[case(r#"{"state": "failed"}"#, Ok(LastOperationState::Failed))]
-    #[case(r#"{"state": "done"}"#, Err("holds a `state` that is none of the specification"))]
-    #[case("{}", Err("holds no `state`"))]
-    #[case("<html>", Err("is no JSON object"))]
+    #[case(r#"{"state": "done"}"#, Err("contains a `state` that the specification does not define"))]
+    #[case("{}", Err("contains no `state`"))]
+    #[case("<html>", Err("is not a JSON object"))]
     fn reads_states(#[case] body: &str, #[case] expected: Result<LastOperationState, &str>) {
         assert_eq!(operation_state(body.as_bytes()), expected);
     }

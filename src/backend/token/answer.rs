@@ -29,8 +29,8 @@ impl Token {
     /// What is wrong with it, in words that quote none of it.
     pub(super) fn new(secret: SecretString, life: Duration) -> Result<Self, &'static str> {
         let header = Zeroizing::new(format!("Bearer {}", secret.expose_secret()));
-        let mut authorization =
-            HeaderValue::from_str(&header).map_err(|_| "holds an `access_token` that no header can hold")?;
+        let mut authorization = HeaderValue::from_str(&header)
+            .map_err(|_| "contains an `access_token` that can't be sent in a header")?;
         authorization.set_sensitive(true);
         Ok(Self { secret, authorization, life })
     }
@@ -51,9 +51,9 @@ impl Token {
 /// # Errors
 /// What is wrong with the answer, in words that quote none of it.
 pub(super) fn token(body: &[u8]) -> Result<Token, &'static str> {
-    let body = serde_json::from_slice(body).map(SecretMap::new).map_err(|_| "is no JSON object")?;
+    let body = serde_json::from_slice(body).map(SecretMap::new).map_err(|_| "is not a JSON object")?;
     let body = body.expose();
-    let secret = text(body, "access_token").ok_or("holds no `access_token`")?;
+    let secret = text(body, "access_token").ok_or("contains no `access_token`")?;
     // Servers that leave the type out mean the only one that is in use.
     let bearer = match body.get("token_type") {
         None | Some(Value::Null) => true,
@@ -61,7 +61,7 @@ pub(super) fn token(body: &[u8]) -> Result<Token, &'static str> {
         Some(_) => false,
     };
     if !bearer {
-        return Err("holds a `token_type` other than `bearer`, which can't be used");
+        return Err("contains a `token_type` other than `bearer`, which the operator does not support");
     }
     Token::new(secret.into(), life(body.get("expires_in")))
 }
@@ -157,15 +157,18 @@ mod tests {
     #[case(r#"{"access_token": "t", "token_type": "bearer"}"#, Ok(()))]
     #[case(r#"{"access_token": "t", "token_type": "BEARER", "scope": ["odd"]}"#, Ok(()))]
     #[case(r#"{"access_token": "t"}"#, Ok(()))]
-    #[case(r#"{"access_token": "t", "token_type": "mac"}"#, Err("holds a `token_type` other than `bearer`"))]
-    #[case(r#"{"access_token": "t", "token_type": 7}"#, Err("holds a `token_type` other than `bearer`"))]
-    #[case(r#"{"access_token": "a\nb"}"#, Err("holds an `access_token` that no header can hold"))]
-    #[case(r#"{"access_token": " "}"#, Err("holds no `access_token`"))]
-    #[case(r#"{"access_token": 7}"#, Err("holds no `access_token`"))]
-    #[case("{}", Err("holds no `access_token`"))]
-    #[case("[]", Err("is no JSON object"))]
-    #[case("<html>", Err("is no JSON object"))]
-    #[case("", Err("is no JSON object"))]
+    #[case(
+        r#"{"access_token": "t", "token_type": "mac"}"#,
+        Err("contains a `token_type` other than `bearer`")
+    )]
+    #[case(r#"{"access_token": "t", "token_type": 7}"#, Err("contains a `token_type` other than `bearer`"))]
+    #[case(r#"{"access_token": "a\nb"}"#, Err("contains an `access_token` that can't be sent in a header"))]
+    #[case(r#"{"access_token": " "}"#, Err("contains no `access_token`"))]
+    #[case(r#"{"access_token": 7}"#, Err("contains no `access_token`"))]
+    #[case("{}", Err("contains no `access_token`"))]
+    #[case("[]", Err("is not a JSON object"))]
+    #[case("<html>", Err("is not a JSON object"))]
+    #[case("", Err("is not a JSON object"))]
     fn reads_tokens(#[case] body: &str, #[case] expected: Result<(), &str>) {
         match (token(body.as_bytes()), expected) {
             (Ok(_), Ok(())) => {}

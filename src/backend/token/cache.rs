@@ -49,7 +49,8 @@ impl Default for TokenCache {
 impl TokenCache {
     /// One whose login was refused before, and is not tried again for so long.
     pub(super) fn pausing(pause: Duration) -> Self {
-        let what = format!("an earlier process of the operator was refused with this login{TRIED_AGAIN}");
+        let what =
+            format!("the server refused this login to an earlier process of the operator{TRIED_AGAIN}");
         let Self { tokens, given_up, login_refused: _ } = Self::default();
         let refused = BackendError::new(ErrorClass::Forbidden, what).of_login().pausing(pause);
         Self { tokens: tokens.failed(refused), given_up, login_refused: true.into() }
@@ -71,7 +72,7 @@ impl TokenCache {
         match self.tokens.renew(is_due, ask).await {
             Some(Ok(newer)) => Ok(newer.value),
             Some(Err(error)) if lives(&known) => {
-                tracing::warn!(%error, "a token could not be renewed; the one there is still lives");
+                tracing::warn!(%error, "failed to renew a token; the current one is still valid");
                 Ok(known.value)
             }
             Some(Err(error)) => Err(error),

@@ -205,7 +205,7 @@ impl TokenEndpoint {
         match self.attempt(http, &form).await {
             // That it is not taken any more says nothing of the login that it came from.
             Err(failed) if failed.may_be_of_a_refresh_token() => {
-                tracing::debug!("the refresh token is not taken any more");
+                tracing::debug!("the server no longer accepts the refresh token");
                 self.keep(None);
                 self.ask(http, &self.form).await
             }
@@ -323,8 +323,8 @@ impl TokenEndpoint {
 }
 
 /// What to do about an account that is locked.
-const LOCKED: &str = "the account is locked because somebody showed wrong passwords for it: check who else logs in as this \
-                      user, and wait, or have an administrator unlock it";
+const LOCKED: &str = "the account is locked after logins with wrong passwords: check which other clients log in as this \
+                      user, then wait or have an administrator unlock it";
 
 /// Whether a UAA says that it has locked the account out.
 fn is_locked(body: &[u8]) -> bool {
@@ -420,8 +420,8 @@ const CODES: [&str; 6] = [
 async fn token_in(file: &Path) -> Result<Zeroizing<String>, BackendError> {
     let unusable = |what: String| {
         let message = format!(
-            "the service-account token in `{}` {what}; have one projected there (chart value \
-             `ibmCloud.trustedProfiles.enabled: true`, or `deploy/kustomize/trusted-profiles`), or name another file by \
+            "the service-account token in `{}` {what}; project one there (chart value \
+             `ibmCloud.trustedProfiles.enabled: true`, or `deploy/kustomize/trusted-profiles`), or set another path with \
              `--service-account-token`",
             file.display()
         );
@@ -458,15 +458,15 @@ fn class(grant: TokenGrant, status: u16, code: Option<&str>) -> ErrorClass {
 fn advice(grant: TokenGrant, class: ErrorClass, code: Option<&str>) -> &'static str {
     match (class, code) {
         (_, Some("unauthorized_client" | "unsupported_grant_type")) if grant == TokenGrant::Password => {
-            "allow the client `cf` the grant `password` there, or log in by `clientCredentials`"
+            "allow the client `cf` the grant `password` there, or log in with `clientCredentials`"
         }
         (_, Some("unauthorized_client" | "unsupported_grant_type")) => {
             "allow this client the grant `client_credentials` there"
         }
         (ErrorClass::Forbidden, Some("invalid_client")) if grant == TokenGrant::Password => {
-            "the server does not know the client `cf`; log in by `clientCredentials`"
+            "the server does not know the client `cf`; log in with `clientCredentials`"
         }
-        (_, Some("invalid_scope")) => "check `scopes`, and what the client may ask for there",
+        (_, Some("invalid_scope")) => "check `scopes`, and which scopes the client may request there",
         (ErrorClass::Forbidden, _) if grant == TokenGrant::ApiKey => {
             "check the entry `apikey` of the login that the provider names: the API key may be wrong or deleted"
         }

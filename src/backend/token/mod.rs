@@ -26,7 +26,7 @@ use super::{
 };
 
 /// Ends the message about a login that is not tried again for a while.
-const TRIED_AGAIN: &str = "; the operator tries again when the login changes, or else three times an hour, because servers \
+const TRIED_AGAIN: &str = "; the operator tries again when the login changes, otherwise three times an hour, because servers \
                            lock accounts after a few wrong passwords";
 
 /// The tokens of one login.

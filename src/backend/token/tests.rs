@@ -133,11 +133,16 @@ async fn asks_as_the_rfc_wants_it(#[case] scopes: &[&str], #[case] form: &str) {
     200,
     "<html>",
     Unexpected,
-    "answers 200, but the body is no JSON object; check that this is the address"
+    "answers 200, but the body is not a JSON object; check that this is the address"
 )]
-#[case(200, "{}", Unexpected, "answers 200, but the body holds no `access_token`")]
-#[case(200, r#"{"access_token": "t", "token_type": "mac"}"#, Unexpected, "holds a `token_type` other than")]
-#[case(204, "", Unexpected, "answers 204, but the body is no JSON object")]
+#[case(200, "{}", Unexpected, "answers 200, but the body contains no `access_token`")]
+#[case(
+    200,
+    r#"{"access_token": "t", "token_type": "mac"}"#,
+    Unexpected,
+    "contains a `token_type` other than"
+)]
+#[case(204, "", Unexpected, "answers 204, but the body is not a JSON object")]
 #[tokio::test]
 async fn refusals_say_what_to_do(
     #[case] status: u16,
@@ -325,8 +330,8 @@ async fn a_server_that_is_not_trusted_gets_no_secret() {
 #[rstest]
 #[case("https://169.254.169.254/token", "`tokenUrl`: `169.254.169.254` is a cloud's metadata address")]
 #[case("http://10.1.2.3/token", "`tokenUrl`: plain http to `10.1.2.3` is refused")]
-#[case("https://login?key=hunter2", "`tokenUrl` holds a query or a fragment")]
-#[case("https://me:hunter2@login", "`tokenUrl` holds a user or a password")]
+#[case("https://login?key=hunter2", "`tokenUrl` contains a query or a fragment")]
+#[case("https://me:hunter2@login", "`tokenUrl` contains a user or a password")]
 #[tokio::test]
 async fn refuses_addresses_at_once(#[case] url: Url, #[case] words: &str) {
     let error = ask(&client(url), PATIENT).await.unwrap_err();

@@ -61,7 +61,10 @@ fn a_deletion_does_not_wait_for_a_bind_that_the_remote_side_says_nothing_of(#[ca
     let Step::Apply(KubernetesEffect::Record(report)) = decide(&observed) else {
         panic!("{:?}", decide(&observed))
     };
-    assert!(report.ready.message.contains("the remote side does not say how far it is: 400"), "{report:?}");
+    assert!(
+        report.ready.message.contains("the remote side refuses to report the state of the operation: 400"),
+        "{report:?}"
+    );
     observed.recorded = report.recorded;
     assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
     observed.run.learn(Answer::Revoked(Sequence::FIRST, now()));

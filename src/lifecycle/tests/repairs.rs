@@ -140,7 +140,10 @@ fn a_secret_that_was_just_repaired_waits(#[case] observed: Observed, #[case] rea
     Some("`flux` for `data[extra]`"),
     ": `metadata.managedFields` names `flux` for `data[extra]`; stop that writer"
 )]
-#[case::unnamed(None, "in the API server's audit log, and stop it")]
+#[case::unnamed(
+    None,
+    "look in the API server's audit log for a writer that removes fields or writes as `servicekey-operator`, and stop it"
+)]
 fn the_other_writer_is_named_where_the_api_server_names_it(
     #[case] writers: Option<&str>,
     #[case] words: &str,

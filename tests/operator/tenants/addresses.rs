@@ -339,12 +339,12 @@ async fn a_hardened_operator_refuses_private_networks() {
     let attacker = &tenants.attacker;
     attacker.add_provider("literal", json!({"openServiceBroker": {"url": "https://10.1.2.3"}}), None).await;
     let provider = attacker.wait_provider("literal", false, Reason::InvalidSpec).await;
-    provider.says("`10.1.2.3` is a private address, which is refused to KeyProviders");
+    provider.says("`10.1.2.3` is a private address, which KeyProviders may not use");
     provider.says("the chart value `operator.allowHttpsCidrs`");
     let named = json!({"openServiceBroker": {"url": "https://broker.billing.svc"}});
     attacker.add_provider("named", named, None).await;
     let provider = attacker.wait_provider("named", false, Reason::RemoteUnreachable).await;
-    provider.says("private addresses are refused to KeyProviders here");
+    provider.says("KeyProviders may not use private addresses here");
     provider.says("the chart value `operator.allowHttpsCidrs`");
 
     // What the administrator names is not a tenant's choice.

@@ -66,8 +66,7 @@ async fn a_key_made_by_hand_at_a_cloud_foundry_stays_with_its_owner() {
     let provider = tenants.add_cluster_foundry(&foundry).await;
     tenants.attacker.ask_cluster_provider(&provider, "creds", instance_by_name(), take_over()).await;
     let refused = tenants.attacker.wait_key("creds", false, Reason::NotPermitted).await;
-    refused
-        .says("to take over keys that exist already: no rule in `spec.rules` has `adoption: Allow` for it");
+    refused.says("to adopt existing keys: no rule in `spec.rules` has `adoption: Allow` for it");
     assert!(refused.is_stalled());
     assert_eq!(foundry.keys(), [by_hand]);
     assert_eq!(foundry.count(cloud_foundry::Route::Details), 0);

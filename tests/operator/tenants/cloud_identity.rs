@@ -278,7 +278,7 @@ async fn a_trusted_profile_is_taken_on_with_the_token_of_the_day() {
     fs::remove_file(token.path()).unwrap();
     let provider = tenants.add_unready_cluster_provider(with_profile(&iam, &controller), no_login()).await;
     let told = wait_cluster_provider(&tenants, &provider, Reason::Unauthorized).await;
-    told.says("have one projected there (chart value `ibmCloud.trustedProfiles.enabled: true`");
+    told.says("project one there (chart value `ibmCloud.trustedProfiles.enabled: true`");
 
     fs::write(token.path(), format!("{TOKEN}\n")).unwrap();
     tenants.victim.ask_cluster_provider(&provider, "first", instance_by_name(), json!({})).await;

@@ -247,7 +247,7 @@ async fn a_forged_finalizer_causes_no_call() {
     scene.forge_secret(&key).await;
     attacker.wait_key(NAME, false, Reason::ProviderNotAllowed).await;
     attacker.delete_key(NAME).await;
-    attacker.wait_says(NAME, "the key is revoked as soon as that is restored").await;
+    attacker.wait_says(NAME, "the operator revokes the key as soon as this is corrected").await;
     assert_eq!(scene.side.calls(), calls);
 
     attacker
@@ -311,7 +311,7 @@ async fn a_restored_status_goes_on_with_no_key_that_was_left() {
     attacker.patch::<ServiceKey>(NAME, json!({"spec": {"suspend": false}})).await;
     attacker.wait_key(NAME, false, Reason::NotPermitted).await;
     attacker.delete_key(NAME).await;
-    attacker.wait_says(NAME, "the key is revoked as soon as that is restored").await;
+    attacker.wait_says(NAME, "the operator revokes the key as soon as this is corrected").await;
     assert_eq!(scene.side.calls(), calls);
     attacker
         .patch::<ServiceKey>(NAME, json!({"metadata": {"annotations": {marks::ABANDON_ANNOTATION: "true"}}}))

@@ -304,7 +304,7 @@ async fn keys_over_the_limit_are_not_created() {
         if settled.is(true, Reason::Available) {
             ready.push(name);
         } else {
-            settled.says("have 2 ServiceKeys, and others were there first (`spec.rules[0].maxKeys`)");
+            settled.says("2 ServiceKeys, and others came first (`spec.rules[0].maxKeys`)");
             refused.push(name);
         }
     }
@@ -496,7 +496,7 @@ async fn nobody_abandons_a_key_that_has_to_go() {
         .await;
     attacker.delete_key(SHARED_KEY).await;
     let key = attacker.wait_key(SHARED_KEY, false, Reason::RevokeFailed).await;
-    key.says("can't be left behind before: `spec.rules[0].abandon` of ClusterKeyProvider");
+    key.says("the annotation `servicekeys.dev/abandon` has no effect, because `spec.rules[0].abandon` of ClusterKeyProvider");
     key.says("until the provider's administrator permits it");
     assert_eq!(broker.bindings().len(), 1);
 

@@ -211,7 +211,7 @@ async fn words_and_secrets_that_are_made_for_it_cost_little() {
             "slow",
             &*backslashes,
             json!(many),
-            "answers 400: words that are not shown, because it takes too long",
+            "answers 400: a message that is not shown, because searching it for secrets takes too long",
         ),
     ] {
         let refusal = Fault::Status(StatusCode::BAD_REQUEST, json!({ "description": description }));
