@@ -359,7 +359,8 @@ async fn a_revocation_fails(stage: &Stage, fault: Injection, words: &str) {
     stage.delete_key(NAME).await;
     let key = stage.wait_key(NAME, Reason::RevokeFailed).await;
     key.says(words);
-    key.says("the operator retries until the key is revoked; to leave the key at the remote side, annotate the ServiceKey");
+    key.says("the operator retries until the key is revoked");
+    key.says("to leave the key at the remote side, annotate the ServiceKey");
     key.says("`servicekeys.dev/abandon: \"true\"`");
 
     stage.broker.clear_faults();

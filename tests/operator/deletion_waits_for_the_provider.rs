@@ -58,7 +58,8 @@ impl Missing {
     async fn is_asked_for(self, stage: &Stage) {
         let key = stage.wait_key(NAME, self.reason()).await;
         key.says(&self.words(stage));
-        key.says("the operator revokes the key as soon as this is corrected; to leave the key at the remote side, annotate the ServiceKey");
+        key.says("the operator revokes the key as soon as this is corrected");
+        key.says("to leave the key at the remote side, annotate the ServiceKey");
         key.says("`servicekeys.dev/abandon: \"true\"`");
         assert_eq!(stage.wait_event(NAME, self.reason().as_str()).await, key.message());
     }
