@@ -1,4 +1,4 @@
-//! What is written about each metric where it is declared, and shown in `docs/metrics.md` and to Prometheus.
+//! Descriptions of the metrics. Prometheus reads them as HELP, and `docs/metrics.md` is generated from them.
 
 use std::fmt;
 
@@ -11,47 +11,47 @@ use prometheus_client::{
 
 use crate::backend::BackendKind;
 
-/// One family of metrics, as it is documented.
+/// The description of one metric family.
 #[derive(Debug)]
 pub struct MetricEntry {
-    /// The name of the family, in full: with its unit, and `_total` where it counts.
+    /// The full name of the family, with its unit, and with `_total` if it is a counter.
     pub name: &'static str,
     /// The labels of its series, in order.
     pub labels: &'static [Label],
-    /// What it tells, without a full stop.
+    /// The HELP text, without a full stop.
     pub help: &'static str,
-    /// What to do about it, or what to look at next.
+    /// The reader's next step, without a full stop.
     pub advice: &'static str,
 }
 
-/// One label.
+/// A label of a family.
 #[derive(Clone, Copy, Debug)]
 pub struct Label {
-    /// Its name.
+    /// The name of the label.
     pub name: &'static str,
-    /// What it can be.
+    /// The values that the label can have.
     pub values: Values,
 }
 
-/// What a label can be.
+/// The values that a label can have.
 #[derive(Clone, Copy, Debug)]
 pub enum Values {
-    /// One of these values.
+    /// A fixed list of values.
     OneOf(&'static [&'static str]),
-    /// Something of which there are few, in words.
+    /// A small number of values, described in words.
     Few(&'static str),
 }
 
-/// A family that is exposed.
+/// A family that Prometheus can read.
 #[derive(Clone, Copy, Debug)]
 pub struct Exposed {
-    /// What is written about it.
+    /// The description of the family.
     pub entry: &'static MetricEntry,
-    /// Its type.
+    /// The type, such as counter or histogram.
     pub kind: MetricType,
 }
 
-/// All families: what Prometheus reads, and what is written about it.
+/// All families that Prometheus can read, and their descriptions.
 #[derive(Debug, Default)]
 pub(super) struct MetricCatalog {
     registry: Registry,
@@ -69,7 +69,7 @@ impl MetricCatalog {
         }
     }
 
-    /// Exposes families that are computed when they are asked for: of these types, by this collector.
+    /// Exposes families that the collector computes at each scrape.
     pub(super) fn add_collected(
         &mut self,
         entries: impl IntoIterator<Item = (&'static MetricEntry, MetricType)>,
@@ -89,7 +89,7 @@ impl MetricCatalog {
 }
 
 impl MetricEntry {
-    /// The name without what the encoding adds by itself, and the unit that it ends in.
+    /// The name without the suffixes that the encoder adds, and its unit.
     fn name_and_unit(&self) -> (&'static str, Option<Unit>) {
         let name = self.name.strip_suffix("_total").unwrap_or(self.name);
         let seconds = name.strip_suffix("_seconds").map(|name| (name, Some(Unit::Seconds)));
@@ -97,7 +97,7 @@ impl MetricEntry {
         seconds.or_else(bytes).unwrap_or((name, None))
     }
 
-    /// Writes the family as gauges of these labels and values; nothing where there are none.
+    /// Writes the family as gauges with these labels and values. An empty family is left out.
     pub(super) fn encode_gauges<L: EncodeLabelSet>(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
@@ -128,7 +128,7 @@ impl MetricEntry {
     }
 }
 
-/// The kind of remote side, which every metric about remote sides has.
+/// The kind of remote side. Every metric about remote sides has this label.
 pub(super) const BACKEND: Label = Label {
     name: "backend",
     values: Values::OneOf(&[
@@ -139,17 +139,15 @@ pub(super) const BACKEND: Label = Label {
     ]),
 };
 
-/// The namespace of a provider.
 pub(super) const PROVIDER_NAMESPACE: Label = Label {
     name: "provider_namespace",
     values: Values::Few("the namespace of a KeyProvider; empty for a ClusterKeyProvider"),
 };
 
-/// The name of a provider.
 pub(super) const PROVIDER: Label = Label {
     name: "provider",
     values: Values::Few(
-        "the name of a provider; empty for ServiceKeys whose provider does not exist, and, beside a namespace, for all \
-         KeyProviders of the namespace but ten",
+        "the name of a provider; empty for ServiceKeys whose provider does not exist, and, together with a namespace, \
+         for all KeyProviders of that namespace beyond the first ten",
     ),
 };

@@ -1,4 +1,4 @@
-//! What becomes of keys: made, read, revoked, replaced, left behind, found without an owner.
+//! Operations on keys, rotations, orphans, and keys left behind at remote sides.
 
 use std::collections::HashMap;
 
@@ -23,9 +23,9 @@ static OPERATIONS: MetricEntry = MetricEntry {
         Label { name: "operation", values: Values::OneOf(KeyOperation::VARIANTS) },
         Label { name: "outcome", values: Values::OneOf(KeyOutcome::VARIANTS) },
     ],
-    help: "What was wanted of remote sides for a key, by what came of it",
-    advice: "The conditions of the ServiceKeys tell why something failed. A `lost` bind may have made a key: it is \
-             cleaned up by itself",
+    help: "Operations on keys at remote sides, by outcome",
+    advice: "The conditions of the ServiceKeys give the reason of a failure. The answer to a `lost` bind did not \
+             arrive, so the bind may have created a key: the operator revokes it automatically",
 };
 
 const ROTATION_OUTCOMES: [&str; 2] = ["completed", "failed"];
@@ -33,81 +33,82 @@ const ROTATION_OUTCOMES: [&str; 2] = ["completed", "failed"];
 static ROTATIONS: MetricEntry = MetricEntry {
     name: "servicekeys_rotations_total",
     labels: &[BACKEND, Label { name: "outcome", values: Values::OneOf(&ROTATION_OUTCOMES) }],
-    help: "Attempts to replace a key by the next one: the Secret holds the next one, or it could not be made",
-    advice: "Failed attempts are made again by themselves; the condition `Rotating` tells why they fail",
+    help: "Rotation attempts: `completed` when the Secret contains the next key, `failed` when the remote side did not \
+           create it",
+    advice: "The operator retries failed attempts; the condition `Rotating` gives the reason of the failure",
 };
 
 static ORPHAN_MITIGATIONS: MetricEntry = MetricEntry {
     name: "servicekeys_orphan_mitigations_total",
     labels: &[BACKEND],
-    help: "Binds whose outcome was lost, so that the key they may have made was revoked",
-    advice: "Nothing, as long as they are rare. Many mean that the remote side answers too late or not at all",
+    help: "Binds without an answer, after which the operator revoked the key that they may have created",
+    advice: "Nothing, as long as they are rare. Many of them mean that the remote side answers too late or not at all",
 };
 
 static LEFT_BEHIND: MetricEntry = MetricEntry {
     name: "servicekeys_keys_left_behind_total",
     labels: &[BACKEND],
-    help: "Keys that stay at the remote side because their ServiceKey was abandoned, retains them, or vanished and the \
-           revocation failed for a day",
-    advice: "They work for whoever knows them: delete them at the remote side when nobody needs them. The event \
+    help: "Keys left at the remote side because their ServiceKey was abandoned, has `deletionPolicy: Retain`, or \
+           vanished and the revocation failed for a day",
+    advice: "Their credentials still work. Delete the keys at the remote side when no client needs them. The event \
              `KeysLeftBehind` names the ServiceKey",
 };
 
 static ORPHANS: MetricEntry = MetricEntry {
     name: "servicekeys_orphans",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
-    help: "Keys at the remote side that bear this operator's mark and have no ServiceKey",
+    help: "Keys at the remote side that have this operator's mark but no ServiceKey",
     advice: "The provider's `status.orphans` names them. Delete them at the remote side, or set `orphans: Delete`",
 };
 
 static ORPHANS_REVOKED: MetricEntry = MetricEntry {
     name: "servicekeys_orphans_revoked_total",
     labels: &[BACKEND],
-    help: "Keys without a ServiceKey that were revoked because their provider says so",
-    advice: "Nothing; events `OrphanRevoked` of the provider name them",
+    help: "Keys without a ServiceKey that the operator revoked because their provider has `orphans: Delete`",
+    advice: "Nothing; the events `OrphanRevoked` of the provider name them",
 };
 
 static PROVIDER_READY: MetricEntry = MetricEntry {
     name: "servicekeys_provider_ready",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
-    help: "Whether the remote side could be reached with the login at the last check: 1, or 0",
-    advice: "At 0 no key of the provider is made, replaced or revoked: its condition `Ready` tells why",
+    help: "1 if the remote side accepted the provider's login at the last check, else 0",
+    advice: "At 0 the operator creates, rotates and revokes no keys of this provider. Its condition `Ready` gives the \
+             reason",
 };
 
-/// What is wanted of a remote side for a key.
+/// An operation on a key at a remote side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum KeyOperation {
-    /// Whether keys can be made for the instance.
+    /// Check that the instance exists and accepts keys.
     CheckInstance,
     Bind,
-    /// How far the remote side is.
+    /// Read the state of an asynchronous bind or unbind.
     Poll,
-    /// The credentials of a key, again.
+    /// Read the credentials of an existing key.
     Fetch,
-    /// The same, by the request that created it.
+    /// Read the credentials of an existing key by repeating the request that created it.
     Repeat,
-    /// Whether a key is still there.
+    /// Check that a key still exists.
     Confirm,
-    /// That a key stays, without our mark.
+    /// Remove this operator's mark from a key that stays.
     Release,
-    /// That a key goes.
     Unbind,
 }
 
-/// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum KeyOutcome {
     Done,
-    /// The remote side is at work.
+    /// The remote side has accepted the request and is still working on it.
     UnderWay,
-    /// There is no such key.
+    /// The remote side does not have the key.
     Absent,
-    /// The key's credentials are not shown again.
+    /// The remote side does not return the credentials of an existing key.
     Unreadable,
-    /// Another key is in the way.
+    /// Another key has the same name or id.
     Conflict,
+    /// No answer arrived: the operation may have taken effect.
     Lost,
     Failed,
 }
@@ -134,11 +135,11 @@ pub(super) struct Keys {
     orphans: Family<ProviderLabels, Gauge>,
     orphans_revoked: Family<BackendLabels, Counter>,
     provider_ready: Family<ProviderLabels, Gauge>,
-    /// What is known of each provider that has no series of its own, by namespace and name.
+    /// The records of the providers without series of their own, by namespace and name.
     further: Mutex<HashMap<String, HashMap<String, ProviderRecord>>>,
 }
 
-/// What the last check of a provider, and the last list of its keys, showed.
+/// The results of a provider's last check and of the last list of its keys.
 #[derive(Clone, Copy, Debug)]
 struct ProviderRecord {
     ready: bool,
@@ -156,7 +157,7 @@ impl Keys {
         catalog.add(&PROVIDER_READY, self.provider_ready.clone());
     }
 
-    /// Counts from zero for remote sides of this kind: what first shows at 1 has not grown by what Prometheus sees.
+    /// Creates the counters of this kind of remote side at 0. Prometheus sees no increase in a series that starts at 1.
     pub(super) fn begin(&self, backend: BackendKind) {
         for outcome in ROTATION_OUTCOMES {
             let _ = self.rotations.get_or_create(&RotationLabels { backend, outcome });
@@ -171,7 +172,7 @@ impl Keys {
         self.provider_ready.remove(provider);
     }
 
-    /// Takes in what is known of a provider without series of its own, and shows what is known of all of them together.
+    /// Updates the record of a provider without series of its own, and the series that all such providers share.
     fn note_further(&self, labels: &ProviderLabels, name: &str, note: impl FnOnce(&mut ProviderRecord)) {
         let mut further = self.further.lock();
         let of_namespace = further.entry(labels.provider_namespace.clone()).or_default();
@@ -187,7 +188,7 @@ impl Keys {
         self.orphans.get_or_create(labels).set(gauge(orphans));
     }
 
-    /// Forgets a provider without series of its own; says whether it was the last one of its namespace.
+    /// Forgets a provider without series of its own. Returns whether it was the last one of its namespace.
     fn forget_further(&self, labels: &ProviderLabels, name: &str) -> bool {
         let mut further = self.further.lock();
         let Some(of_namespace) = further.get_mut(&labels.provider_namespace) else { return true };
@@ -203,7 +204,6 @@ impl Keys {
 }
 
 impl Metrics {
-    /// Counts something that was wanted of a remote side for a key.
     pub(crate) fn count_key_operation(
         &self,
         backend: BackendKind,
@@ -214,25 +214,25 @@ impl Metrics {
         self.0.keys.operations.get_or_create(&OperationLabels { backend, operation, outcome }).inc();
     }
 
-    /// Counts a rotation: whether the next key is in the Secret, or could not be made.
+    /// Counts a rotation attempt. It is completed when the Secret contains the next key.
     pub(crate) fn count_rotation(&self, backend: BackendKind, completed: bool) {
         let [done, failed] = ROTATION_OUTCOMES;
         let outcome = if completed { done } else { failed };
         self.0.keys.rotations.get_or_create(&RotationLabels { backend, outcome }).inc();
     }
 
-    /// Counts a call that may have made a key which nobody wants, and which is revoked now.
+    /// Counts a bind that may have created a key without an owner. The operator revokes that key.
     pub(crate) fn count_mitigated_orphan(&self, backend: BackendKind) {
         self.0.keys.orphan_mitigations.get_or_create(&BackendLabels { backend }).inc();
     }
 
-    /// Counts keys that stay at the remote side because the user let go of them.
+    /// Counts keys that stay at the remote side after their ServiceKey is gone.
     pub(crate) fn count_left_behind(&self, backend: BackendKind, keys: usize) {
         let keys = u64::try_from(keys).unwrap_or(u64::MAX);
         self.0.keys.left_behind.get_or_create(&BackendLabels { backend }).inc_by(keys);
     }
 
-    /// Notes how many keys of a provider have no ServiceKey, by the last list of all its keys.
+    /// Sets how many keys of a provider have no ServiceKey, according to the last list of its keys.
     pub(crate) fn set_orphans(&self, namespace: Option<&str>, name: &str, keys: usize) {
         let (labels, known) = (self.0.providers.labels(namespace, name), &self.0.keys);
         if labels.is_of_further() {
@@ -242,12 +242,12 @@ impl Metrics {
         }
     }
 
-    /// Counts a key that had no ServiceKey, and was revoked because the provider says so.
+    /// Counts a key without a ServiceKey that the operator revoked because the provider has `orphans: Delete`.
     pub(crate) fn count_revoked_orphan(&self, backend: BackendKind) {
         self.0.keys.orphans_revoked.get_or_create(&BackendLabels { backend }).inc();
     }
 
-    /// Notes what the last check of a provider showed.
+    /// Sets the result of a provider's last check.
     pub(crate) fn set_provider_ready(&self, namespace: Option<&str>, name: &str, ready: bool) {
         let (labels, known) = (self.0.providers.labels(namespace, name), &self.0.keys);
         if labels.is_of_further() {
@@ -257,7 +257,7 @@ impl Metrics {
         }
     }
 
-    /// Forgets a provider that is gone.
+    /// Removes the series of a provider that was deleted.
     pub(crate) fn forget_provider(&self, namespace: Option<&str>, name: &str) {
         let Some(labels) = self.0.providers.forget(namespace, name) else { return };
         if labels.is_of_further() {

@@ -1,4 +1,4 @@
-//! The requests to the API server, and the age of what the watches told last.
+//! Requests to the API server, and the time since each watch last delivered something.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -36,48 +36,48 @@ const RESOURCES: &[&str] = &[
     OTHER,
 ];
 
-/// Whatever else may be asked for.
+/// All other resources.
 const OTHER: &str = "other";
 
 const RESOURCE: Label = Label { name: "resource", values: Values::OneOf(RESOURCES) };
 
 const STATUS: Label =
-    Label { name: "status", values: Values::Few("the HTTP status, or `none` where no answer came") };
+    Label { name: "status", values: Values::Few("the HTTP status, or `none` if no answer arrived") };
 
 static REQUESTS: MetricEntry = MetricEntry {
     name: "servicekeys_kubernetes_requests_total",
     labels: &[VERB, RESOURCE, STATUS],
-    help: "Requests to the API server, each with the attempts that the client makes by itself",
-    advice: "`403`: the operator lacks a right, see its role. `409` now and then is normal: somebody else was faster. \
-             `none` and `5xx`: look at the API server",
+    help: "Requests to the API server; the client's automatic retries count as requests of their own",
+    advice: "`403`: the operator lacks a permission, see its role. An occasional `409` is normal: another client \
+             changed the object first. `none` and `5xx`: check the API server",
 };
 
 static DURATION: MetricEntry = MetricEntry {
     name: "servicekeys_kubernetes_request_duration_seconds",
     labels: &[VERB, RESOURCE],
-    help: "How long the API server took to begin its answer",
-    advice: "Look at the API server, and at its priority and fairness, where this grows",
+    help: "Time until the API server began its answer",
+    advice: "If this grows, check the API server and its API Priority and Fairness configuration",
 };
 
 static WATCH_AGE: MetricEntry = MetricEntry {
     name: "servicekeys_watch_age_seconds",
     labels: &[RESOURCE],
-    help: "How long ago the watch of a resource gave its last sign of life: of several, the one that is silent longest",
-    advice: "Beyond some six minutes the caches may be out of date. `/livez` fails after ten, and the kubelet begins the \
-             operator anew",
+    help: "Time since the watch of a resource last delivered something; of several watches, the longest time",
+    advice: "Above about six minutes the caches may be out of date. After ten minutes `/livez` fails, and the kubelet \
+             restarts the operator",
 };
 
-/// What is asked of the API server.
+/// A request to the API server, as it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ApiRequest {
-    /// The verb, as RBAC has it.
+    /// The RBAC verb.
     pub verb: &'static str,
-    /// The resource, as RBAC has it: with `/status`, where only that is meant.
+    /// The RBAC resource, with `/status` for the status subresource.
     pub resource: &'static str,
 }
 
 impl ApiRequest {
-    /// The name of a resource, where it is one that the operator is known to ask for.
+    /// The label value of a resource: its name if the operator uses it, else `other`.
     pub(in crate::runtime) fn resource(resource: &str, part: Option<&str>) -> &'static str {
         let is_meant = |known: &&&str| match (known.split_once('/'), part) {
             (None, None) => **known == resource,
@@ -87,7 +87,7 @@ impl ApiRequest {
         RESOURCES.iter().find(is_meant).copied().unwrap_or(OTHER)
     }
 
-    /// The name of the resource that is at a path.
+    /// The label value of the resource at a path.
     fn resource_at(path: &str) -> &'static str {
         Self::resource(path.rsplit('/').next().unwrap_or_default(), None)
     }
@@ -145,7 +145,7 @@ impl Kubernetes {
     }
 }
 
-/// Computes the ages of the watches when they are asked for.
+/// Computes the ages of the watches at each scrape.
 #[derive(Debug)]
 struct WatchAges(Watches);
 
@@ -162,7 +162,7 @@ impl Collector for WatchAges {
 }
 
 impl Metrics {
-    /// Counts a request to the API server; without a status where no answer came.
+    /// Counts a request to the API server. `status` is `None` if no answer arrived.
     pub fn count_api_request(&self, request: ApiRequest, status: Option<u16>, took: Duration) {
         let ApiRequest { verb, resource } = request;
         let Kubernetes { requests, durations, .. } = &self.0.kubernetes;
@@ -170,7 +170,7 @@ impl Metrics {
         durations.get_or_create(&CallLabels { verb, resource }).observe(took.as_secs_f64());
     }
 
-    /// The watches that the operator lives on.
+    /// The watches that fill the operator's caches.
     #[must_use]
     pub fn watches(&self) -> &Watches {
         &self.0.kubernetes.watches

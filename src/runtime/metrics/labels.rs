@@ -1,4 +1,4 @@
-//! The labels that several families have.
+//! Labels that several families share.
 
 use std::collections::{HashMap, HashSet, hash_map::Entry};
 
@@ -7,18 +7,17 @@ use prometheus_client::encoding::EncodeLabelSet;
 
 use crate::backend::BackendKind;
 
-/// The kind of remote side.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct BackendLabels {
     pub(super) backend: BackendKind,
 }
 
-/// One provider, or all further ones of a namespace together.
+/// One provider, or all providers of a namespace that have no series of their own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ProviderLabels {
     /// Empty for a ClusterKeyProvider.
     pub(super) provider_namespace: String,
-    /// Empty for all further providers of the namespace.
+    /// Empty for the providers of the namespace without series of their own.
     pub(super) provider: String,
 }
 
@@ -28,28 +27,27 @@ impl ProviderLabels {
         Self { provider_namespace: namespace.unwrap_or_default().to_owned(), provider: name.to_owned() }
     }
 
-    /// The labels of all further providers of a namespace.
+    /// The labels that all providers of a namespace without series of their own share.
     fn of_further(namespace: &str) -> Self {
         Self::new(Some(namespace), "")
     }
 
-    /// Whether they are those of all further providers of a namespace.
+    /// Whether several providers of a namespace share these labels.
     pub(super) const fn is_of_further(&self) -> bool {
         self.provider.is_empty()
     }
 }
 
-/// KeyProviders of one namespace that have series of their own. A namespace can have any number of them, and each has
-/// some 25 series.
+/// How many KeyProviders of one namespace have series of their own. A tenant can create any number of KeyProviders, and
+/// each has about 25 series.
 pub(super) const MOST_PROVIDERS: usize = 10;
 
-/// Which KeyProviders have series of their own: the first of each namespace. An administrator names each
-/// ClusterKeyProvider, so all of them have. A provider that has none gets none later: what is counted of it would be
-/// counted twice.
+/// The KeyProviders that have series of their own: the first [`MOST_PROVIDERS`] of each namespace. Administrators
+/// create ClusterKeyProviders, so each of those has its own series. A provider without its own series never gets them
+/// later: its counts would then appear twice.
 #[derive(Debug, Default)]
 pub(super) struct NamedProviders(Mutex<HashMap<String, NamespaceProviders>>);
 
-/// The KeyProviders of one namespace.
 #[derive(Debug, Default)]
 struct NamespaceProviders {
     named: HashSet<String>,
@@ -57,7 +55,7 @@ struct NamespaceProviders {
 }
 
 impl NamedProviders {
-    /// The labels of a provider, which is known from now on.
+    /// Returns the labels of a provider, and registers it if it is new.
     pub(super) fn labels(&self, namespace: Option<&str>, name: &str) -> ProviderLabels {
         let Some(namespace) = namespace else { return ProviderLabels::new(None, name) };
         let mut providers = self.0.lock();
@@ -71,7 +69,7 @@ impl NamedProviders {
         }
     }
 
-    /// The labels of a provider that is known.
+    /// Returns the labels of a registered provider.
     pub(super) fn known_labels(&self, namespace: Option<&str>, name: &str) -> Option<ProviderLabels> {
         let Some(namespace) = namespace else { return Some(ProviderLabels::new(None, name)) };
         let providers = self.0.lock();
@@ -83,7 +81,7 @@ impl NamedProviders {
         }
     }
 
-    /// A provider is gone: another one may have series of its own. The labels that it had.
+    /// Unregisters a provider and returns its labels. A new provider may take its series.
     pub(super) fn forget(&self, namespace: Option<&str>, name: &str) -> Option<ProviderLabels> {
         let labels = self.known_labels(namespace, name)?;
         if let Entry::Occupied(mut names) = self.0.lock().entry(labels.provider_namespace.clone()) {
@@ -98,7 +96,6 @@ impl NamedProviders {
     }
 }
 
-/// A count as a gauge shows it.
 pub(super) fn gauge(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

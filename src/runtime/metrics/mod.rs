@@ -1,8 +1,10 @@
-//! What the operator counts: for Prometheus, in either of its text formats, and written down in `docs/metrics.md`.
+//! The operator's metrics, in both text formats of Prometheus. `docs/metrics.md` is generated from their descriptions.
 //!
-//! Each file is about one concern, and declares its families, what is written about them, and the methods that count.
-//! No label holds the name of a ServiceKey, an id, or anything else that there may be many of. Of the KeyProviders of a
-//! namespace, of which there may be many, the first have series of their own, and all further ones have some together.
+//! Each file covers one concern: it declares the families, their descriptions, and the methods that count.
+//!
+//! The number of series is bounded. No label contains the name of a ServiceKey, an id, or another value that can have
+//! many forms. The first KeyProviders of a namespace have series of their own; all others of that namespace share one
+//! set.
 
 mod catalog;
 mod keys;
@@ -35,7 +37,7 @@ use self::{
 
 use super::Heartbeat;
 
-/// All that is counted. Clones count together.
+/// All metrics of the process. Clones share their counts.
 #[derive(Clone)]
 pub struct Metrics(Arc<Families>);
 
@@ -66,7 +68,7 @@ impl Metrics {
         &self.0.heartbeat
     }
 
-    /// Everything in the text format of OpenMetrics.
+    /// All metrics in the OpenMetrics text format.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -75,7 +77,7 @@ impl Metrics {
         text
     }
 
-    /// Everything in the older text format of Prometheus.
+    /// All metrics in the older Prometheus text format.
     #[must_use]
     pub fn plain_text(&self) -> String {
         let mut text = String::new();

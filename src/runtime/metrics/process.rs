@@ -1,4 +1,4 @@
-//! The process itself: what it is, whether it leads, and what it uses of the machine.
+//! The process: its version, whether it leads, and its resource usage.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -13,15 +13,15 @@ use super::{
 static BUILD: MetricEntry = MetricEntry {
     name: "servicekeys_build_info",
     labels: &[Label { name: "version", values: Values::Few("the version of the operator") }],
-    help: "What runs here; always 1",
-    advice: "More than one version for longer than an upgrade takes means that it got stuck",
+    help: "The version of the operator, as a label; always 1",
+    advice: "Several versions for longer than an upgrade takes mean that the upgrade is stuck",
 };
 
 static LEADER: MetricEntry = MetricEntry {
     name: "servicekeys_leader",
     labels: &[],
-    help: "Whether this replica does the work: 1, or 0 while it stands by",
-    advice: "The sum over all replicas is 1, but for the moment of a change. 0 for long: nobody works",
+    help: "1 if this replica leads, 0 while it stands by",
+    advice: "The sum over all replicas is 1, except during a change of leader. If it stays 0, no replica reconciles",
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -46,13 +46,13 @@ impl ProcessMetrics {
 }
 
 impl Metrics {
-    /// Notes whether this replica does the work.
+    /// Sets whether this replica leads.
     pub fn set_leader(&self, leads: bool) {
         self.0.process.leader.set(i64::from(leads));
     }
 }
 
-/// What Prometheus' own libraries tell of every process, by the same names.
+/// The metrics that Prometheus' own client libraries expose for every process, under the same names.
 #[cfg(target_os = "linux")]
 mod usage {
     use std::fmt;
@@ -69,39 +69,39 @@ mod usage {
     static CPU: MetricEntry = MetricEntry {
         name: "process_cpu_seconds_total",
         labels: &[],
-        help: "Processor time that the process has used",
-        advice: "Raise the limit of the pod where it is reached",
+        help: "CPU time used by the process",
+        advice: "If the process reaches the CPU limit of its pod, raise that limit",
     };
 
     static RESIDENT: MetricEntry = MetricEntry {
         name: "process_resident_memory_bytes",
         labels: &[],
-        help: "Memory that the process has",
-        advice: "It grows with the number of ServiceKeys; raise the limit of the pod before it is reached",
+        help: "Resident memory of the process",
+        advice: "It grows with the number of ServiceKeys. Raise the pod's memory limit before the process reaches it",
     };
 
     static OPEN_FILES: MetricEntry = MetricEntry {
         name: "process_open_fds",
         labels: &[],
-        help: "Files and connections that the process has open",
+        help: "Open file descriptors of the process: files and connections",
         advice: "As for `process_max_fds`",
     };
 
     static MOST_FILES: MetricEntry = MetricEntry {
         name: "process_max_fds",
         labels: &[],
-        help: "Files and connections that the process may have open",
-        advice: "Where `process_open_fds` comes near it, connections fail: raise the limit, and report it",
+        help: "Limit of open file descriptors of the process",
+        advice: "If `process_open_fds` comes near this limit, connections fail: raise the limit, and report a bug",
     };
 
     static STARTED: MetricEntry = MetricEntry {
         name: "process_start_time_seconds",
         labels: &[],
-        help: "When the process began, in seconds since 1970",
-        advice: "Where it changes often the process ends and begins: look at the pod's last state and at its log",
+        help: "Start time of the process, in seconds since 1970",
+        advice: "If it changes often, the process restarts repeatedly: check the pod's last state and its log",
     };
 
-    /// Reads what the process uses when somebody asks.
+    /// Reads the usage of the process at each scrape.
     #[derive(Debug)]
     struct ProcessUsage;
 
@@ -113,7 +113,7 @@ mod usage {
 
     impl Collector for ProcessUsage {
         fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-            // Where the kernel does not tell, nothing is said.
+            // Without `/proc` the families are left out.
             let Some(Read { cpu, resident, open_files, most_files, started }) = read().ok() else {
                 return Ok(());
             };

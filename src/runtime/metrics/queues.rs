@@ -1,4 +1,4 @@
-//! Who waits, and how long: for a worker, or for a place at a remote side.
+//! The queues for a worker and for a slot at a remote side: their depths, and the times spent waiting.
 
 use std::time::Instant;
 
@@ -17,31 +17,31 @@ static WORKER_DEPTH: MetricEntry = MetricEntry {
     name: "servicekeys_worker_queue_depth",
     labels: &[],
     help: "ServiceKeys that wait for a worker",
-    advice: "Where it stays above 0, raise `--concurrency`, or give the operator more processor time",
+    advice: "If it stays above 0, raise `--concurrency`, or give the operator more CPU",
 };
 
 static WORKER_WAIT: MetricEntry = MetricEntry {
     name: "servicekeys_worker_queue_wait_seconds",
     labels: &[],
-    help: "How long ServiceKeys waited for a worker",
+    help: "Time that ServiceKeys waited for a worker",
     advice: "As for `servicekeys_worker_queue_depth`",
 };
 
 static PROVIDER_DEPTH: MetricEntry = MetricEntry {
     name: "servicekeys_provider_queue_depth",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
-    help: "ServiceKeys that wait for a place at the remote side of their provider",
-    advice: "Where it stays above 0, the remote side is slow, or the provider's `spec.limits.concurrency` is low",
+    help: "ServiceKeys that wait for a free slot at the remote side of their provider",
+    advice: "If it stays above 0, the remote side is slow, or the provider's `spec.limits.concurrency` is low",
 };
 
 static PROVIDER_WAIT: MetricEntry = MetricEntry {
     name: "servicekeys_provider_queue_wait_seconds",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
-    help: "How long ServiceKeys waited for a place at the remote side of their provider",
+    help: "Time that ServiceKeys waited for a free slot at the remote side of their provider",
     advice: "As for `servicekeys_provider_queue_depth`",
 };
 
-/// Counts those who wait in one queue.
+/// The depth of one queue, and the times spent waiting in it.
 #[derive(Clone, Debug)]
 pub struct QueueMetrics {
     depth: Gauge,
@@ -54,7 +54,7 @@ impl Default for QueueMetrics {
     }
 }
 
-/// One who waits, until this is dropped.
+/// Decrements the gauge when the wait ends or is cancelled.
 struct WaitGauge<'a>(&'a Gauge);
 
 impl Drop for WaitGauge<'_> {
@@ -64,7 +64,7 @@ impl Drop for WaitGauge<'_> {
 }
 
 impl QueueMetrics {
-    /// Waits for something, and is counted meanwhile. A wait that is given up is not measured.
+    /// Waits for `wait`, and counts as waiting until it is done. The time of a cancelled wait is not recorded.
     pub async fn during<T>(&self, wait: impl Future<Output = T>) -> T {
         let began = Instant::now();
         self.depth.inc();

@@ -1,4 +1,4 @@
-//! How often objects are looked at, what came of it, and how long it took.
+//! Reconciles: their number, outcomes and durations.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{
     catalog::{Label, MetricCatalog, MetricEntry, Values},
 };
 
-/// In seconds: from what the caches answer alone to a remote side that takes its time.
+/// In seconds: from a reconcile that reads caches only, up to one that waits for a slow remote side.
 const DURATIONS: [f64; 11] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0];
 
 const KIND: Label =
@@ -22,35 +22,35 @@ const KIND: Label =
 static RECONCILES: MetricEntry = MetricEntry {
     name: "servicekeys_reconciles_total",
     labels: &[KIND, Label { name: "outcome", values: Values::OneOf(ReconcileOutcome::VARIANTS) }],
-    help: "Looks at an object, by what came of them",
-    advice: "`failed` and `stalled` are told in the conditions of the objects, `error` in the operator's log: the \
-             Kubernetes API refused something or was not there. Many `settled` ones of which nothing comes are waste",
+    help: "Reconciles, by kind of object and outcome",
+    advice: "The conditions of the objects explain `failed` and `stalled`. The operator's log explains `error`: the \
+             Kubernetes API refused a request or did not answer. Many `settled` reconciles without a change are waste",
 };
 
 static DURATION: MetricEntry = MetricEntry {
     name: "servicekeys_reconcile_duration_seconds",
     labels: &[KIND],
-    help: "How long a look at an object took, with all that it waited for",
-    advice: "Compare with the waits in the queues and with how long the remote side takes to answer",
+    help: "Duration of a reconcile, including the waits for queues, limits and answers",
+    advice: "Compare it with the waits in the queues and with the latency of the remote side",
 };
 
-/// What came of a look at an object.
+/// The outcome of one reconcile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum ReconcileOutcome {
-    /// All is as it should be, until something changes or a time comes.
+    /// The object has its desired state. The next reconcile follows a change or a deadline.
     Settled,
-    /// The remote side is at work.
+    /// The remote side is still working on a request.
     UnderWay,
-    /// Something else has to change first: the provider, for example.
+    /// Another object, for example the provider, has to change first.
     Waiting,
-    /// The remote side wants to be left alone.
+    /// Rate limited by the remote side.
     Paused,
-    /// It did not work, and is tried again.
+    /// An operation failed; the operator retries it.
     Failed,
-    /// A person has to change something first.
+    /// A user has to change something first.
     Stalled,
-    /// The object was changed by somebody else meanwhile.
+    /// Another client changed the object during the reconcile.
     Outdated,
     Gone,
     /// The Kubernetes API failed, or did not answer.
@@ -89,7 +89,7 @@ impl Reconciles {
 }
 
 impl Metrics {
-    /// Counts a look at an object of this kind.
+    /// Counts a reconcile of an object of this kind.
     pub fn count_reconcile(&self, kind: &'static str, outcome: ReconcileOutcome, took: Duration) {
         let Reconciles { outcomes, durations } = &self.0.reconciles;
         outcomes.get_or_create(&OutcomeLabels { kind, outcome: outcome.into() }).inc();

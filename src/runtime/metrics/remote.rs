@@ -1,4 +1,4 @@
-//! The calls to remote sides: how many, what came back, how long they took, and how long they had to wait.
+//! Requests to remote sides: their number, statuses and durations, and the waits for the provider's limits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,37 +31,39 @@ const ROUTE: Label = Label {
 const STATUS: Label = Label {
     name: "status",
     values: Values::Few(
-        "the HTTP status, `other` for one that nobody has defined, or `unreachable`, `untrusted`, `unusable` or \
-         `unanswered` where none came",
+        "the HTTP status, `other` for a status that no standard defines, or `unreachable`, `untrusted`, `unusable` or \
+         `unanswered` if there is none",
     ),
 };
 
 static REQUESTS: MetricEntry = MetricEntry {
     name: "servicekeys_remote_requests_total",
     labels: &[BACKEND, METHOD, ROUTE, STATUS],
-    help: "Requests to remote sides, by what came back",
-    advice: "`401` and `403`: the provider's login. `429`: lower `spec.limits.requestsPerSecond`. `5xx`, `unreachable` \
-             and `unanswered`: ask who runs the remote side. The conditions of the ServiceKeys hold its words",
+    help: "Requests to remote sides, by status",
+    advice: "`401` and `403`: check the provider's login. `429`: lower `spec.limits.requestsPerSecond`. `5xx`, \
+             `unreachable` and `unanswered`: contact the administrator of the remote side. The conditions of the \
+             ServiceKeys quote its answer",
 };
 
 static DURATION: MetricEntry = MetricEntry {
     name: "servicekeys_remote_request_duration_seconds",
     labels: &[BACKEND, METHOD, ROUTE],
-    help: "How long remote sides took to answer, or not to",
-    advice: "What is near the provider's `spec.limits.timeout` is likely to be given up, and asked for again",
+    help: "Time until the remote side answered, or the request failed without an answer",
+    advice: "Requests that take nearly as long as the provider's `spec.limits.timeout` are likely to time out; the \
+             operator then retries them",
 };
 
 static WAIT: MetricEntry = MetricEntry {
     name: "servicekeys_remote_rate_limit_wait_seconds",
     labels: &[BACKEND],
-    help: "How long requests waited until the provider's limits admitted them",
-    advice: "Raise `spec.limits` of the provider, if its remote side can bear it",
+    help: "Time that requests waited for the provider's limits",
+    advice: "Raise `spec.limits` of the provider, if its remote side can handle the load",
 };
 
 static PAUSES: MetricEntry = MetricEntry {
     name: "servicekeys_remote_pauses_total",
     labels: &[BACKEND],
-    help: "Answers by which a remote side wants to be left alone by everybody: 429 or 503 with `Retry-After`",
+    help: "Answers with which a remote side limited the rate of all requests: 429 or 503 with `Retry-After`",
     advice: "Lower `spec.limits` of the provider",
 };
 
@@ -80,7 +82,7 @@ struct RouteLabels {
     route: &'static str,
 }
 
-/// What came back. A remote side may answer with any number: those that mean nothing count as one.
+/// The status of an answer. A remote side may answer with any number, so all undefined statuses share one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct RemoteStatusLabel(CallOutcome);
 
@@ -137,7 +139,7 @@ impl RemoteMetrics {
     }
 }
 
-/// Counts the calls to one kind of remote side. The series that every call adds to are at hand.
+/// Counts the requests to one kind of remote side. It keeps the series that every request updates.
 #[derive(Debug)]
 struct RemoteSide {
     backend: BackendKind,
@@ -163,7 +165,6 @@ impl Observer for RemoteSide {
     }
 }
 
-/// The name of a method that backends use.
 fn name(method: &Method) -> &'static str {
     match method.as_str() {
         "DELETE" => "DELETE",
@@ -175,7 +176,7 @@ fn name(method: &Method) -> &'static str {
 }
 
 impl Metrics {
-    /// Who counts the calls to a remote side of this kind.
+    /// The observer that counts the requests to remote sides of this kind.
     #[must_use]
     pub(crate) fn observer(&self, backend: BackendKind) -> Arc<dyn Observer> {
         let metrics = self.0.remote.clone();

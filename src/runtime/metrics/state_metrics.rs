@@ -1,4 +1,4 @@
-//! What there is at the moment: computed from the caches when somebody asks, and not with every change.
+//! Gauges of the current state. They are computed from the caches at each scrape, not at each change.
 
 use std::{
     collections::{BTreeMap, btree_map},
@@ -30,89 +30,88 @@ static KEYS: MetricEntry = MetricEntry {
         PROVIDER,
         Label { name: "state", values: Values::OneOf(KeyState::VARIANTS) },
     ],
-    help: "ServiceKeys by their state: the first that holds of `deleting`, `suspended`, `ready`, `stalled`, `pending`",
-    advice: "`kubectl get skey -A` shows which ones. `stalled` ones wait for a person, `pending` ones go on by themselves; \
-             `deleting` ones that stay wait for their provider",
+    help: "ServiceKeys by state: the first that applies of `deleting`, `suspended`, `ready`, `stalled`, `pending`",
+    advice: "`kubectl get skey -A` lists them. A `stalled` ServiceKey waits until a user changes something. The \
+             operator continues with a `pending` one automatically. One that stays `deleting` waits for its provider",
 };
 
 static DUE: MetricEntry = MetricEntry {
     name: "servicekeys_rotations_due",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
-    help: "ServiceKeys whose key is to be replaced by now, and is not yet",
-    advice: "Nothing, as long as there are others each time",
+    help: "ServiceKeys whose rotation is due and not yet completed",
+    advice: "Nothing, as long as different ServiceKeys are due each time",
 };
 
 static LATE: MetricEntry = MetricEntry {
     name: "servicekeys_rotations_late",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
-    help: "ServiceKeys whose key was to be replaced ten minutes ago or earlier, and is not yet",
-    advice: "The condition `Rotating` of the ServiceKeys tells what keeps them; `kubectl get skey -A` shows when each was due",
+    help: "ServiceKeys whose rotation has been due for ten minutes or longer",
+    advice: "The condition `Rotating` of the ServiceKeys gives the reason; `kubectl get skey -A` shows when each was \
+             due",
 };
 
 static FAILING: MetricEntry = MetricEntry {
     name: "servicekeys_rotations_failing",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
-    help: "ServiceKeys whose key works, and can't be replaced, or the one before it can't be revoked",
+    help: "ServiceKeys whose current key works, but the remote side fails to create the next key or to revoke the \
+           previous one",
     advice: "As for `servicekeys_rotations_late`",
 };
 
 static NEXT_EXPIRY: MetricEntry = MetricEntry {
     name: "servicekeys_next_expiry_seconds",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
-    help: "Time until the first current key of a provider expires at the remote side; below 0 it has",
-    advice: "Keys are replaced in good time by themselves. Where this comes near 0, look for what keeps rotations",
+    help: "Time until the first current key of a provider expires at the remote side; negative after it has expired",
+    advice: "The operator rotates keys before they expire. If this comes near 0, find out why rotations fail or are \
+             late",
 };
 
 static PAUSE: MetricEntry = MetricEntry {
     name: "servicekeys_provider_pause_seconds",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
-    help: "How much longer the remote side wants to be left alone",
-    advice: "Lower `spec.limits` of the provider where this is above 0 often",
+    help: "Time until the operator sends requests to a rate-limited remote side again",
+    advice: "If this is often above 0, lower `spec.limits` of the provider",
 };
 
 const ENTRIES: [&MetricEntry; 6] = [&KEYS, &DUE, &LATE, &FAILING, &NEXT_EXPIRY, &PAUSE];
 
-/// The state of a ServiceKey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum KeyState {
     Deleting,
-    /// Nothing is done for it.
     Suspended,
-    /// Its Secret holds credentials that work.
+    /// The Secret contains credentials that work.
     Ready,
-    /// A person has to change something first.
+    /// A user has to change something first.
     Stalled,
-    /// It is on its way.
+    /// The operator continues automatically.
     Pending,
 }
 
 impl KeyState {
-    /// All states.
     pub(crate) const ALL: [Self; 5] =
         [Self::Deleting, Self::Suspended, Self::Ready, Self::Stalled, Self::Pending];
 }
 
-/// What there is of one provider.
+/// The current state of one provider and its ServiceKeys.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ProviderState {
     /// The namespace of a KeyProvider; `None` for a ClusterKeyProvider, and for one that does not exist.
     pub namespace: Option<String>,
-    /// Its name; empty for all that do not exist.
+    /// Empty for all providers that do not exist.
     pub name: String,
-    /// The kind of its remote side.
     pub backend: BackendKind,
-    /// How many ServiceKeys are in each state, as [`KeyState::ALL`] has them.
+    /// The number of ServiceKeys in each state, in the order of [`KeyState::ALL`].
     pub keys: [u32; KeyState::ALL.len()],
     /// Rotations that are due.
     pub due: u32,
     /// Rotations that are late.
     pub late: u32,
-    /// Rotations that don't work.
+    /// Rotations that fail.
     pub failing: u32,
     /// Seconds until the first key expires.
     pub next_expiry: Option<f64>,
-    /// How much longer the remote side wants to be left alone.
+    /// Time until the rate limit of the remote side ends.
     pub pause: Duration,
 }
 
@@ -126,7 +125,7 @@ struct KeyLabels {
 
 type Source = Box<dyn Fn() -> Vec<ProviderState> + Send + Sync>;
 
-/// Who tells what there is; nobody, before the operator runs.
+/// The source of the current state. It is `None` until the operator runs.
 #[derive(Clone, Default)]
 pub(super) struct StateMetrics(Arc<Mutex<Option<Source>>>);
 
@@ -181,7 +180,7 @@ impl Collector for StateMetrics {
 }
 
 impl ProviderState {
-    /// Adds what there is of another provider that has no series of its own either.
+    /// Adds the state of another provider that shares the same series.
     fn take_in(&mut self, other: &Self) {
         let Self { namespace: _, name: _, backend: _, keys: _, due, late, failing, next_expiry, pause } =
             other;
@@ -201,13 +200,13 @@ fn labels((namespace, name): &(String, String)) -> ProviderLabels {
 }
 
 impl Metrics {
-    /// Asks here what there is, from now on.
+    /// Sets the function that returns the current state at each scrape.
     pub(crate) fn set_state_source(&self, source: impl Fn() -> Vec<ProviderState> + Send + Sync + 'static) {
         let families = Arc::downgrade(&self.0);
         let named = move || {
             let mut stock = source();
             if let Some(families) = families.upgrade() {
-                // A provider that went away meanwhile is forgotten, and must not be known again.
+                // A provider may be deleted after the source listed it. It must not be registered again.
                 stock.retain_mut(|of| {
                     let labels = families.providers.known_labels(of.namespace.as_deref(), &of.name);
                     labels.map(|labels| of.name = labels.provider).is_some()

@@ -8,7 +8,7 @@ use crate::backend::{BackendKind, CallOutcome, ObservedCall};
 
 const BACKEND: BackendKind = BackendKind::OpenServiceBroker;
 
-/// Metrics of which every family has been counted once.
+/// Metrics in which every family has at least one series.
 fn exercised() -> (Metrics, crate::runtime::Watch) {
     let metrics = Metrics::default();
     let watch = metrics.watches().begin("/apis/servicekeys.dev/v1alpha1/servicekeys");
@@ -36,7 +36,7 @@ fn exercised() -> (Metrics, crate::runtime::Watch) {
     (metrics, watch)
 }
 
-/// The names of the labels of each family, as the text shows them.
+/// The label names of each family in the exposed text.
 fn labels_of_families(text: &str) -> BTreeMap<&str, BTreeSet<&str>> {
     let mut families = BTreeMap::<_, BTreeSet<_>>::new();
     let mut family = "";
@@ -89,7 +89,7 @@ fn clones_count_together() {
     assert!(text.ends_with("# EOF\n"), "{text}");
 }
 
-/// As the operator counts these providers of one namespace.
+/// Metrics as the operator counts them for this number of providers in one namespace.
 fn counting(providers: usize) -> Metrics {
     let metrics = Metrics::default();
     for name in (0..providers).map(|number| format!("p{number}")) {
@@ -134,7 +134,10 @@ fn many_providers_of_one_namespace_have_as_many_series_as_a_few() {
     assert!(metrics.text().contains(&format!("servicekeys_provider_ready{{{further}}} 0\n")));
     metrics.set_provider_ready(Some("elsewhere"), "broker", true);
     let of_others = "provider_namespace=\"elsewhere\",provider=\"broker\"";
-    assert!(metrics.text().contains(of_others), "nobody takes the place of another namespace");
+    assert!(
+        metrics.text().contains(of_others),
+        "the providers of one namespace took the series of another one"
+    );
     for number in 0..300 {
         metrics.forget_provider(Some("training"), &format!("p{number}"));
     }
@@ -184,7 +187,7 @@ fn a_further_provider_is_counted_once_whatever_becomes_of_the_others() {
 fn who_asks_what_there_is_brings_no_provider_back() {
     let metrics = Metrics::default();
     let gone = |number: usize| format!("gone-{number}");
-    // They go away while the caches are read.
+    // The providers are deleted while the source reads the caches.
     let forgetting = metrics.clone();
     metrics.set_state_source(move || {
         let stock = |number| {
@@ -197,5 +200,8 @@ fn who_asks_what_there_is_brings_no_provider_back() {
     });
     assert_eq!(series(&metrics), 0, "{}", metrics.text());
     metrics.set_provider_ready(Some("training"), "broker", true);
-    assert!(metrics.text().contains("provider_namespace=\"training\",provider=\"broker\""), "it has its own");
+    assert!(
+        metrics.text().contains("provider_namespace=\"training\",provider=\"broker\""),
+        "the provider has no series of its own"
+    );
 }
