@@ -1,4 +1,4 @@
-//! The status to show at each stage: what is remembered, and what the conditions say about it.
+//! The status to publish at each stage: what the operator records in it, and the text of its conditions.
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::api::Reason;
 
-/// The Secret holds the credentials of `key`.
+/// The Secret contains the credentials of `key`.
 pub(super) fn settled(observed: &Observed, recorded: &Recorded, key: &KeyRecord) -> Report {
     let overlap = recorded.previous.iter().find_map(|previous| {
         let message = format!("key {} is revoked at {}", previous.sequence, previous.revoke_at?);
@@ -56,7 +56,7 @@ pub(super) fn settled(observed: &Observed, recorded: &Recorded, key: &KeyRecord)
     }
 }
 
-/// Says that the last rotation changed no credentials, so that the schedule ends.
+/// The message that the last rotation did not change the credentials, so that scheduled rotations end.
 fn ineffective(recorded: &Recorded, key: &KeyRecord) -> Option<Problem> {
     if !key.same_credentials {
         return None;
@@ -80,7 +80,6 @@ fn ineffective(recorded: &Recorded, key: &KeyRecord) -> Option<Problem> {
     Some(Problem { reason: Reason::RotationIneffective, message })
 }
 
-/// Says that the key has expired.
 fn expired(observed: &Observed, key: &KeyRecord) -> Option<Problem> {
     let since = key.expired_at(observed.now)?;
     Some(Problem {
@@ -92,7 +91,7 @@ fn expired(observed: &Observed, key: &KeyRecord) -> Option<Problem> {
     })
 }
 
-/// Names the times of the remote side that the operator ignores.
+/// The times that the remote side returned and the operator ignores.
 fn words_on_ignored_times(key: &KeyRecord) -> String {
     let words = key.ignored_times().map(|(name, time)| {
         format!("; the remote side's `{name}` {time} is ignored, because it is not after the key's creation")
@@ -100,21 +99,21 @@ fn words_on_ignored_times(key: &KeyRecord) -> String {
     words.collect()
 }
 
-/// When the key stops working, if that is still to come.
+/// The key's expiry, if it is in the future.
 fn next_expiry(observed: &Observed, key: &KeyRecord) -> Option<Timestamp> {
     key.expiry().filter(|end| *end > observed.now)
 }
 
-/// All is well until the next time at which something is to be done.
+/// Nothing is due before the next time in the schedule.
 pub(super) fn wait_settled(observed: &Observed, key: &KeyRecord) -> Wait {
     let report = settled(observed, &observed.recorded, key);
-    // Where only the user can mend the spec, the time of a rotation passes without one.
+    // While the spec has a problem that only the user can correct, the key is not rotated when its time has come.
     let rotation = report.next_rotation.filter(|next| *next > observed.now);
     let times = next_revocation(observed).into_iter().chain(rotation);
     Wait::new(earliest(times.chain(next_expiry(observed, key))), report)
 }
 
-/// When the first of the keys that are not wanted is to be revoked.
+/// The earliest time at which a replaced or unconfirmed key is due to be revoked.
 fn next_revocation(observed: &Observed) -> Option<Timestamp> {
     let previous = observed.recorded.previous.iter().filter_map(|previous| {
         let revoke_at = previous.revoke_at?;
@@ -124,20 +123,20 @@ fn next_revocation(observed: &Observed) -> Option<Timestamp> {
     previous.chain(late).min()
 }
 
-/// The current key works, and no Secret can hold the next one.
+/// The current key works, and the credentials of the next one fit no Secret.
 pub(super) fn rotation_blocked(observed: &Observed, key: &KeyRecord, unusable: &Unusable) -> Wait {
     let report = held_up(observed, key, self::unusable(unusable));
     let next = next_revocation(observed).filter(|next| *next > observed.now);
     Wait::new(earliest(next.into_iter().chain(unusable.again()).chain(next_expiry(observed, key))), report)
 }
 
-/// The next key is about to be made.
+/// The operator is about to create the next key.
 pub(super) fn rotating(observed: &Observed, recorded: Recorded, next: Sequence) -> Report {
     let report = standing(observed, &rotation_under_way(next));
     Report { recorded, rotating: Some(rotation_under_way(next)), ..report }
 }
 
-/// The operator is about to create a key, and has noted the ids of its plan.
+/// The operator is about to create a key, and has recorded the ids of its plan.
 pub(super) fn creating(observed: &Observed, recorded: Recorded, sequence: Sequence) -> Report {
     if matches!(observed.secret, SecretView::Intact { .. }) {
         return rotating(observed, recorded, sequence);
@@ -150,12 +149,12 @@ fn rotation_under_way(next: Sequence) -> Problem {
     Problem { reason: Reason::Rotating, message: format!("creating key {next}") }
 }
 
-/// Whether the user asks for another key than this one, by a changed field or by the annotation.
+/// Whether the user requested another key than this one, with a changed field or with the annotation.
 fn is_outdated(observed: &Observed, key: &KeyRecord) -> bool {
     observed.desired.inputs != key.inputs
 }
 
-/// As [`settled`], and this keeps a rotation or a revocation from going on.
+/// Like [`settled`], with a problem that blocks a rotation or a revocation.
 fn held_up(observed: &Observed, key: &KeyRecord, problem: Problem) -> Report {
     let settled = settled(observed, &observed.recorded, key);
     let hopeless = settled.pending && problem.needs_the_user();
@@ -176,10 +175,10 @@ pub(super) fn rotation_failed(observed: &Observed, key: &KeyRecord, failure: &Fa
     retry(observed, failure, held_up(observed, key, problem_of(failure)))
 }
 
-/// A list did not show the current key, and whether it is still there can't be told.
+/// A list did not contain the current key, and the operator can't find out whether the key still exists.
 pub(super) fn unconfirmed(observed: &Observed, key: &KeyRecord, failure: &Failure) -> Wait {
     let mut report = settled(observed, &observed.recorded, key);
-    // Anything else is over soon.
+    // Other classes are transient.
     if matches!(failure.class, ErrorClass::Gone | ErrorClass::Forbidden) {
         report.ready.reason = Reason::Unconfirmed;
         report.ready.message = format!(
@@ -190,12 +189,12 @@ pub(super) fn unconfirmed(observed: &Observed, key: &KeyRecord, failure: &Failur
     retry(observed, failure, report)
 }
 
-/// The Secret is not right, and getting it right failed.
+/// The Secret is missing or wrong, and the attempt to repair it failed.
 pub(super) fn failed(observed: &Observed, failure: &Failure) -> Wait {
     retry(observed, failure, standing(observed, &problem_of(failure)))
 }
 
-/// What is to be remembered once work that was followed came to nothing: the next attempt is not to follow it again.
+/// The record after a followed operation ended without a key, so that the next attempt does not follow it again.
 fn without_failed_work(observed: &Observed) -> Recorded {
     let Recorded { key, previous, operation, loss, former } = observed.recorded.clone();
     let came_to_nothing = |operation: &Operation| {
@@ -212,7 +211,7 @@ fn without_failed_work(observed: &Observed) -> Recorded {
     Recorded { key, previous, operation, loss, former }
 }
 
-/// The remote side wants to be left alone by everybody. What the status says already tells more than that.
+/// The remote side asked all callers to pause. The published status stays if it is more specific.
 pub(super) fn paused(observed: &Observed, until: Timestamp) -> Wait {
     let problem = Problem {
         reason: Reason::RateLimited,
@@ -230,7 +229,7 @@ pub(super) fn paused(observed: &Observed, until: Timestamp) -> Wait {
     Wait { quiet: is_told_better(observed, &report), ..Wait::new(Requeue::PauseEnds(until), report) }
 }
 
-/// Another attempt follows a failure. That too much is asked of the remote side must not hide what failed before.
+/// The next attempt after a failure. A rate limit must not hide what failed before.
 fn retry(observed: &Observed, failure: &Failure, report: Report) -> Wait {
     let report = Report { recorded: without_failed_work(observed), ..report };
     let quiet = failure.class == ErrorClass::Throttled && is_told_better(observed, &report);
@@ -238,7 +237,7 @@ fn retry(observed: &Observed, failure: &Failure, report: Report) -> Wait {
     Wait { quiet, ..Wait::new(wake, report) }
 }
 
-/// Whether what the status says of the remote side is still true, and says more than that it is asked too much.
+/// Whether the published status still describes the remote side, and is more specific than a rate limit.
 fn is_told_better(observed: &Observed, report: &Report) -> bool {
     observed.published.is_some_and(|told| {
         told.ready == report.ready.ready
@@ -265,7 +264,7 @@ fn is_told_better(observed: &Observed, report: &Report) -> bool {
     })
 }
 
-/// A key was made, and no Secret can hold it.
+/// A key was created, and its credentials fit no Secret.
 pub(super) fn unusable(unusable: &Unusable) -> Problem {
     let Unusable { sequence, failure, revoked } = unusable;
     let Problem { reason, message } = problem_of(failure);
@@ -278,7 +277,8 @@ pub(super) fn unusable(unusable: &Unusable) -> Problem {
     Problem { reason, message }
 }
 
-/// As [`waiting`], until another key is created, or until a lost request for this one can no longer take effect.
+/// Like [`waiting`], until another key is due, or until a request without an answer for this one can no longer take
+/// effect.
 pub(super) fn waiting_for_another_key(observed: &Observed, unusable: &Unusable) -> Wait {
     let late = operation::late_until(observed, unusable.sequence).filter(|late| *late > observed.now);
     Wait::new(
@@ -287,17 +287,17 @@ pub(super) fn waiting_for_another_key(observed: &Observed, unusable: &Unusable) 
     )
 }
 
-/// A wake at the first of these times.
+/// A requeue at the earliest of these times.
 fn earliest(times: impl Iterator<Item = Timestamp>) -> Requeue {
     times.min().map_or(Requeue::OnChange, Requeue::At)
 }
 
-/// Something stands in the way whose change wakes the ServiceKey: its spec, or its provider.
+/// A problem blocks the ServiceKey. The change that solves it, to the spec or the provider, requeues the ServiceKey.
 pub(super) fn waiting(observed: &Observed, problem: &Problem) -> Wait {
     Wait::new(Requeue::OnChange, standing(observed, problem))
 }
 
-/// The Secret's name is taken. Nothing that is watched tells when it is free again.
+/// The Secret's name is taken. No watch reports when it is free again.
 pub(super) fn secret_conflict(observed: &Observed, holder: &str) -> Wait {
     let problem = Problem {
         reason: Reason::SecretConflict,
@@ -309,13 +309,13 @@ pub(super) fn secret_conflict(observed: &Observed, holder: &str) -> Wait {
     Wait::new(Requeue::Retry { not_before: None }, standing(observed, &problem))
 }
 
-/// The Secret is from a backup, and its key is not the ServiceKey's.
+/// The Secret is from a backup, and its key does not belong to the ServiceKey.
 pub(super) fn not_inherited(observed: &Observed, problem: &Problem) -> Wait {
     Wait::new(Requeue::Retry { not_before: None }, standing(observed, problem))
 }
 
-/// The Secret and the ServiceKey are from a backup, and the ServiceKey goes on with the keys of this former one.
-/// `noted`: what is to be remembered of that.
+/// The Secret and the ServiceKey are from a backup, and the ServiceKey continues with the keys of this former one.
+/// `noted` is the former UID to record, if any.
 pub(super) fn inheriting(observed: &Observed, former: Uuid, noted: Option<Uuid>) -> Report {
     let problem = Problem {
         reason: Reason::Restoring,
@@ -326,12 +326,12 @@ pub(super) fn inheriting(observed: &Observed, former: Uuid, noted: Option<Uuid>)
     Report { recorded: Recorded { former: noted, ..Recorded::default() }, ..standing(observed, &problem) }
 }
 
-/// The Secret was repaired a moment ago, and is not right again.
+/// The operator repaired the Secret a moment ago, and the Secret is wrong again.
 pub(super) fn contested(observed: &Observed, until: Timestamp) -> Wait {
     Wait::new(Requeue::At(until), standing(observed, &contest(observed, until)))
 }
 
-/// As [`contested`], and the Secret holds credentials that work.
+/// Like [`contested`], while the Secret contains credentials that work.
 pub(super) fn repair_waits(observed: &Observed, key: &KeyRecord, until: Timestamp) -> Wait {
     let report = held_up(observed, key, contest(observed, until));
     let next = next_revocation(observed).into_iter().chain(report.next_rotation).chain([until]);
@@ -357,7 +357,7 @@ fn contest(observed: &Observed, until: Timestamp) -> Problem {
     }
 }
 
-/// The Secret held this key, and was deleted or changed before the status could say so.
+/// The Secret contained this key, and was deleted or changed before the operator recorded the key in the status.
 pub(super) fn lost_at_once(observed: &Observed, recorded: Recorded, sequence: Sequence) -> Report {
     let problem = Problem {
         reason: Reason::SecretContested,
@@ -368,7 +368,7 @@ pub(super) fn lost_at_once(observed: &Observed, recorded: Recorded, sequence: Se
     Report { recorded, ..standing(observed, &problem) }
 }
 
-/// The key before the current one made way for the next.
+/// The operator replaces a key whose credentials are no longer available.
 pub(super) fn replacing_lost(observed: &Observed, recorded: Recorded) -> Report {
     let problem = Problem {
         reason: Reason::Rotating,
@@ -377,7 +377,7 @@ pub(super) fn replacing_lost(observed: &Observed, recorded: Recorded) -> Report 
     Report { recorded, ..standing(observed, &problem) }
 }
 
-/// The user stopped all action.
+/// The user suspended the ServiceKey.
 pub(super) fn suspended(observed: &Observed) -> Wait {
     let problem = Problem {
         reason: Reason::Suspended,
@@ -386,13 +386,13 @@ pub(super) fn suspended(observed: &Observed) -> Wait {
     Wait::new(Requeue::OnChange, Report { pending: false, ..standing(observed, &problem) })
 }
 
-/// Nothing is left to do.
+/// No key is left to revoke, and the finalizer is removed.
 pub(super) fn released(observed: &Observed) -> Wait {
     let problem = Problem { reason: Reason::Deleting, message: "no key is left to revoke".to_owned() };
     Wait::new(Requeue::OnChange, standing(observed, &problem))
 }
 
-/// Revoking a key failed; it is tried again until the remote side confirms.
+/// Revoking a key failed. The operator retries until the remote side confirms the revocation.
 pub(super) fn deletion_failed(observed: &Observed, failure: &Failure) -> Wait {
     let problem = Problem {
         reason: Reason::RevokeFailed,
@@ -405,7 +405,7 @@ pub(super) fn deletion_failed(observed: &Observed, failure: &Failure) -> Wait {
     retry(observed, failure, standing(observed, &problem))
 }
 
-/// How a ServiceKey may be let go of before its key is revoked, or what forbids that.
+/// How the user can abandon the key, or the limit that forbids it.
 fn or_left_behind(observed: &Observed) -> String {
     observed.desired.abandon_denied.as_ref().map_or_else(
         || {
@@ -421,7 +421,7 @@ fn or_left_behind(observed: &Observed) -> String {
     )
 }
 
-/// A key is to be revoked and the provider can't be asked.
+/// A key has to be revoked, and the provider can't be called.
 pub(super) fn deletion_waiting(observed: &Observed, problem: &Problem) -> Wait {
     let problem = Problem {
         reason: problem.reason,
@@ -434,7 +434,7 @@ pub(super) fn deletion_waiting(observed: &Observed, problem: &Problem) -> Wait {
     Wait::new(Requeue::OnChange, standing(observed, &problem))
 }
 
-/// The answer to a bind was lost: what it may have made is revoked first.
+/// No answer to a bind arrived. The operator revokes the key that it may have created.
 pub(super) fn cleaning_up(observed: &Observed, sequence: Sequence, since: Timestamp) -> Report {
     let refusal = observed.run.pending.as_ref().filter(|work| work.is_refused && work.sequence == sequence);
     let given_up = || Failure {
@@ -454,7 +454,7 @@ pub(super) fn cleaning_up(observed: &Observed, sequence: Sequence, since: Timest
     Report { recorded, ..standing(observed, &problem) }
 }
 
-/// The remote side is at work on a key.
+/// The remote side is still creating or revoking a key.
 pub(super) fn under_way(observed: &Observed, work: &PendingOperation) -> Wait {
     let PendingOperation {
         operation: kind,
@@ -506,7 +506,7 @@ pub(super) fn under_way(observed: &Observed, work: &PendingOperation) -> Wait {
     Wait { quiet: !work.is_news(observed.now), ..Wait::new(wake, report) }
 }
 
-/// The remote side says that it made the key, and does not show it.
+/// The remote side reports that it created the key, but does not return it.
 pub(super) fn not_shown(observed: &Observed, sequence: Sequence) -> Wait {
     let problem = Problem {
         reason: Reason::UnexpectedAnswer,
@@ -517,14 +517,14 @@ pub(super) fn not_shown(observed: &Observed, sequence: Sequence) -> Wait {
     Wait::new(Requeue::Retry { not_before: None }, standing(observed, &problem))
 }
 
-/// Taking the mark off a key that stays failed; it is tried again.
+/// Removing the mark from a key that stays failed. The operator retries.
 pub(super) fn release_failed(observed: &Observed, failure: &Failure) -> Wait {
     let problem =
         Problem { reason: Reason::ReleaseFailed, message: released_as_soon_as(observed, &failure.message) };
     retry(observed, failure, standing(observed, &problem))
 }
 
-/// A key is to stay, and the provider can't be asked to take its mark off.
+/// A key stays, and the provider can't be called to remove its mark.
 pub(super) fn release_waiting(observed: &Observed, problem: &Problem) -> Wait {
     let problem =
         Problem { reason: problem.reason, message: released_as_soon_as(observed, &problem.message) };
@@ -542,7 +542,7 @@ fn released_as_soon_as(observed: &Observed, what: &str) -> String {
     )
 }
 
-/// All keys are confirmed gone, and one that nobody knows of may still come.
+/// All keys are confirmed gone, but a bind without an answer may still create one.
 pub(super) fn deletion_outwaits(observed: &Observed, until: Timestamp) -> Wait {
     let problem = Problem {
         reason: Reason::Deleting,
@@ -554,7 +554,7 @@ pub(super) fn deletion_outwaits(observed: &Observed, until: Timestamp) -> Wait {
     Wait::new(Requeue::At(until), standing(observed, &problem))
 }
 
-/// Where things stand without progress: ready only if the Secret is right although something else is not.
+/// The status while a problem blocks progress. `Ready` is true only if the Secret is right nevertheless.
 fn standing(observed: &Observed, problem: &Problem) -> Report {
     let held = match &observed.secret {
         SecretView::Intact { key, .. } if !observed.desired.deleting => Some(key),
