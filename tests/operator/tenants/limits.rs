@@ -496,7 +496,7 @@ async fn nobody_abandons_a_key_that_has_to_go() {
         .await;
     attacker.delete_key(SHARED_KEY).await;
     let key = attacker.wait_key(SHARED_KEY, false, Reason::RevokeFailed).await;
-    key.says("`servicekeys.dev/abandon` has no effect, because `spec.rules[0].abandon` of ClusterKeyProvider");
+    key.says("has no effect, because `spec.rules[0].abandon` of ClusterKeyProvider");
     key.says("only the provider's administrator can permit it");
     assert_eq!(broker.bindings().len(), 1);
 
