@@ -85,7 +85,7 @@ async fn a_bind_fails(stage: &Stage, fault: Injection, reason: Reason, words: &s
 #[case::long_token(
     long_token().on(Route::Bind),
     Reason::BindFailed,
-    "answers 202, but the body holds an `operation` of more than 10,000 characters"
+    "answers 202, but the body contains an `operation` of more than 10,000 characters"
 )]
 #[case::redirect(
     to_the_login(redirect().on(Route::Bind)),
@@ -95,9 +95,9 @@ async fn a_bind_fails(stage: &Stage, fault: Injection, reason: Reason, words: &s
 #[case::busy(
     status(422, json!({"error": "ConcurrencyError"})).on(Route::Bind),
     Reason::RemoteUnreachable,
-    "another operation on the instance is under way"
+    "another operation on the instance is in progress"
 )]
-#[case::too_many_requests(sorry(429).on(Route::Bind), Reason::RateLimited, "it asks for fewer requests")]
+#[case::too_many_requests(sorry(429).on(Route::Bind), Reason::RateLimited, "rate limited by the broker")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bind_that_fails_is_tried_again(
     #[case] fault: Injection,
@@ -139,18 +139,18 @@ async fn tries_again_on_request(stage: &Stage) {
 
 /// The next answer would be like this one: what may have been created is revoked, and hours pass before the next attempt.
 #[rstest]
-#[case::web_page(html(201).on(Route::Bind).after_effect(), "answers 201, but the body is no JSON", 1)]
-#[case::no_credentials(Fault::Body(json!({})).on(Route::Bind), "holds no `credentials`", 1)]
-#[case::list(Fault::credentials(&json!(["a"])).on(Route::Bind).after_effect(), "`credentials` that are no object", 1)]
-#[case::text(Fault::credentials(&json!("a")).on(Route::Bind).after_effect(), "`credentials` that are no object", 1)]
-#[case::null(Fault::credentials(&Value::Null).on(Route::Bind).after_effect(), "holds no `credentials`", 1)]
-#[case::number(Fault::credentials(&json!(42)).on(Route::Bind).after_effect(), "`credentials` that are no object", 1)]
+#[case::web_page(html(201).on(Route::Bind).after_effect(), "answers 201, but the body is not JSON", 1)]
+#[case::no_credentials(Fault::Body(json!({})).on(Route::Bind), "contains no `credentials`", 1)]
+#[case::list(Fault::credentials(&json!(["a"])).on(Route::Bind).after_effect(), "`credentials` that are not an object", 1)]
+#[case::text(Fault::credentials(&json!("a")).on(Route::Bind).after_effect(), "`credentials` that are not an object", 1)]
+#[case::null(Fault::credentials(&Value::Null).on(Route::Bind).after_effect(), "contains no `credentials`", 1)]
+#[case::number(Fault::credentials(&json!(42)).on(Route::Bind).after_effect(), "`credentials` that are not an object", 1)]
 #[case::nan(
     Fault::Text(StatusCode::CREATED, r#"{"credentials": {"load": NaN}}"#.to_owned()).on(Route::Bind).after_effect(),
-    "answers 201, but the body is no JSON",
+    "answers 201, but the body is not JSON",
     1
 )]
-#[case::empty_success(status(200, json!({})).on(Route::Bind), "answers 200, but the body holds no `credentials`", 2)]
+#[case::empty_success(status(200, json!({})).on(Route::Bind), "answers 200, but the body contains no `credentials`", 2)]
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_that_can_not_be_read_are_revoked_once(
     #[case] fault: Injection,
@@ -185,9 +185,9 @@ async fn a_bind_that_takes_too_long_is_tried_again(#[case] fault: Injection) {
 /// A person has to do something about these, and says so by doing it; tools stop waiting meanwhile.
 #[rstest]
 #[case::bad_request(sorry(400), Reason::BindRejected, "answers 400: the disk is full")]
-#[case::forbidden(sorry(403), Reason::Unauthorized, "ask the broker's operator for the right to")]
+#[case::forbidden(sorry(403), Reason::Unauthorized, "ask the broker's operator for permission")]
 #[case::no_instance(sorry(404), Reason::InstanceNotFound, "check `instance.id`")]
-#[case::conflict(sorry(409), Reason::KeyConflict, "a key of this id exists, made with other parameters")]
+#[case::conflict(sorry(409), Reason::KeyConflict, "a key with this id exists, created with other parameters")]
 #[case::asynchronous(status(422, json!({"error": "AsyncRequired"})), Reason::BindRejected, "in the background only")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bind_that_is_refused_stalls_and_is_tried_again(
@@ -224,14 +224,14 @@ async fn a_key_whose_answer_was_lost_is_revoked(#[case] fault: Fault) {
 /// The provider says it as well, and it is the provider that notices first when the broker is well again.
 #[rstest]
 #[case::internal_error(sorry(500).on(Route::Catalog), Reason::RemoteUnreachable, "answers 500: the disk is full")]
-#[case::too_many_requests(sorry(429).on(Route::Catalog), Reason::RateLimited, "asks for fewer requests")]
+#[case::too_many_requests(sorry(429).on(Route::Catalog), Reason::RateLimited, "rate limited by the broker")]
 #[case::cut(Fault::Cut.on(Route::Catalog), Reason::RemoteUnreachable, "closed before the answer was complete")]
 #[case::cut_in_body(Fault::CutInBody.on(Route::Catalog), Reason::RemoteUnreachable, "no complete answer")]
 #[case::forbidden(sorry(403).on(Route::Catalog), Reason::Unauthorized, "the login may not do this")]
 #[case::not_found(html(404).on(Route::Catalog), Reason::UnexpectedAnswer, "check that `url` is the broker's base")]
-#[case::web_page(html(200).on(Route::Catalog), Reason::UnexpectedAnswer, "answers 200, but the body is no catalog")]
-#[case::no_catalog(Fault::Body(json!({})).on(Route::Catalog), Reason::UnexpectedAnswer, "is no catalog")]
-#[case::big_body(Fault::BigBody.on(Route::Catalog), Reason::UnexpectedAnswer, "is no catalog")]
+#[case::web_page(html(200).on(Route::Catalog), Reason::UnexpectedAnswer, "answers 200, but the body is not a catalog")]
+#[case::no_catalog(Fault::Body(json!({})).on(Route::Catalog), Reason::UnexpectedAnswer, "is not a catalog")]
+#[case::big_body(Fault::BigBody.on(Route::Catalog), Reason::UnexpectedAnswer, "is not a catalog")]
 #[case::endless_body(Fault::EndlessBody.on(Route::Catalog), Reason::UnexpectedAnswer, "is larger than 16 MiB")]
 #[case::redirect(to_the_login(redirect().on(Route::Catalog)), Reason::UnexpectedAnswer, "set the final address")]
 #[case::slow(Fault::Delay(LATE).on(Route::Catalog), Reason::RemoteUnreachable, "within 1s")]
@@ -305,9 +305,7 @@ async fn a_login_that_changes_at_the_broker_is_asked_for() {
     stage.broker.change_login(Login::basic("operator", "another-password"));
     stage.create_key(NAME).await;
     let key = stage.wait_key(NAME, Reason::Unauthorized).await;
-    key.says(
-        "the broker answers 401: the login is missing or wrong; check the login that the provider names",
-    );
+    key.says("the broker answers 401: the login is missing or wrong; check the provider's login");
     assert!(key.is_stalled());
 
     stage.change_secret("broker-login", json!({"password": "another-password"})).await;
@@ -316,7 +314,7 @@ async fn a_login_that_changes_at_the_broker_is_asked_for() {
     // The same while the key is to be revoked, and this time the broker goes back to what it was.
     stage.broker.change_login(Login::basic("operator", "a-third-password"));
     stage.delete_key(NAME).await;
-    stage.wait_key(NAME, Reason::RevokeFailed).await.says("check the login that the provider names");
+    stage.wait_key(NAME, Reason::RevokeFailed).await.says("check the provider's login");
     stage.broker.change_login(Login::basic("operator", "another-password"));
     stage.wait_gone(NAME).await;
     assert_eq!(stage.broker.bindings(), []);
@@ -376,14 +374,14 @@ async fn a_revocation_fails(stage: &Stage, fault: Injection, words: &str) {
 #[case::error_after_effect(sorry(500).on(Route::Unbind).after_effect(), "answers 500")]
 #[case::bad_gateway(html(502).on(Route::Unbind), "answers 502: an HTML page")]
 #[case::bad_request(sorry(400).on(Route::Unbind), "answers 400: the disk is full")]
-#[case::forbidden(sorry(403).on(Route::Unbind), "ask the broker's operator for the right to")]
+#[case::forbidden(sorry(403).on(Route::Unbind), "ask the broker's operator for permission")]
 #[case::not_found(sorry(404).on(Route::Unbind), "answers 404")]
-#[case::not_found_says_a_gateway(html(404).on(Route::Unbind), "404 has not the form of a broker's")]
+#[case::not_found_says_a_gateway(html(404).on(Route::Unbind), "404 does not have the form of a broker's")]
 #[case::no_content(status(204, json!({})).on(Route::Unbind), "answers 204")]
 #[case::redirect(to_the_login(redirect().on(Route::Unbind)), "set the final address")]
 #[case::long_token(long_token().on(Route::Unbind), "an `operation` of more than 10,000 characters")]
 #[case::busy(status(422, json!({"error": "ConcurrencyError"})).on(Route::Unbind), "another operation")]
-#[case::too_many_requests(sorry(429).on(Route::Unbind), "it asks for fewer requests")]
+#[case::too_many_requests(sorry(429).on(Route::Unbind), "rate limited by the broker")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revocation_that_fails_is_tried_again(#[case] fault: Injection, #[case] words: &str) {
     let (stage, _operator) = patient().await;

@@ -30,7 +30,7 @@ async fn a_broker_of_an_older_version_is_spoken_to_in_it() {
     stage.create_key(NAME).await;
     let provider = stage.wait_provider(Reason::InvalidSpec).await;
     provider.says(
-        "it does not speak version 2.17 of the Open Service Broker API; set `openServiceBroker.apiVersion`",
+        "the broker does not support version 2.17 of the Open Service Broker API; set `openServiceBroker.apiVersion`",
     );
 
     stage.change_provider(json!({"openServiceBroker": {"apiVersion": "2.13"}})).await;

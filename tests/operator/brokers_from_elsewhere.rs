@@ -162,13 +162,13 @@ const NOTHING: &str = "{}";
 // The credentials would be lost: they are asked for at once, and the broker refuses that.
 #[case::only_in_background_and_shown_once_for_python(
     Kind::PythonInBackground, WITHOUT_FETCH, NOTHING, Reason::BindRejected,
-    "the broker answers 422: This service plan requires client support for asynchronous service operations; it makes \
-     keys in the background only, and does not show their credentials afterwards; choose another plan",
+    "the broker answers 422: This service plan requires client support for asynchronous service operations; the broker \
+     creates keys of this plan only in the background, and does not show their credentials afterwards; choose another plan",
 )]
 #[case::only_in_background_and_shown_once_for_go(
     Kind::GoInBackground, WITHOUT_FETCH, NOTHING, Reason::BindRejected,
-    "the broker answers 422: This service plan requires client support for asynchronous service operations; it makes \
-     keys in the background only, and does not show their credentials afterwards; choose another plan",
+    "the broker answers 422: This service plan requires client support for asynchronous service operations; the broker \
+     creates keys of this plan only in the background, and does not show their credentials afterwards; choose another plan",
 )]
 #[rustfmt::skip]
 #[tokio::test(flavor = "multi_thread")]
@@ -190,10 +190,10 @@ async fn what_is_wrong_is_said_in_the_brokers_words(
 #[rstest]
 #[case::python(
     Kind::Python,
-    "401: Could not verify your access level for that URL. You have to login with proper credentials; check the login"
+    "401: Could not verify your access level for that URL. You have to login with proper credentials; check the provider's login"
 )]
 // In plain text.
-#[case::go(Kind::Go, "401: a body that is not JSON; check the login that the provider names")]
+#[case::go(Kind::Go, "401: a body that is not JSON; check the provider's login")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_login_is_said_by_the_provider(#[case] kind: Kind, #[case] words: &str) {
     let elsewhere = Elsewhere::admitting(kind, ("operator", "another-password")).await;
@@ -283,7 +283,7 @@ async fn a_key_waits_until_the_broker_is_free(#[case] kind: Kind, #[case] words:
     elsewhere.create_key("second", SMALL, json!({})).await;
     let key = elsewhere.stage.wait_key("second", Reason::RemoteUnreachable).await;
     key.says(words);
-    key.says("another operation on the instance is under way");
+    key.says("another operation on the instance is in progress");
 
     elsewhere.broker.release().await.unwrap();
     elsewhere.stage.wait_all_ready(2).await;
@@ -308,7 +308,7 @@ async fn a_servicekey_that_is_deleted_while_its_key_is_made_leaves_nothing(#[cas
 
     let _second = elsewhere.stage.start_operator().await;
     let key = elsewhere.stage.wait_key(NAME, Reason::RevokeFailed).await;
-    key.says("another operation on the instance is under way");
+    key.says("another operation on the instance is in progress");
     elsewhere.broker.release().await.unwrap();
     elsewhere.leaves_nothing(NAME).await;
 }

@@ -72,7 +72,7 @@ async fn a_deletion_whose_job_is_gone_is_told_and_asked_for_again() {
     let (stage, _operator, key) = stage_with_a_key_that_is_being_deleted().await;
     assert!(stage.foundry.lose_job(&key));
     let failing = stage.wait_key(KEY, Reason::RevokeFailed).await;
-    failing.says("its job is gone, and the key is as it was before");
+    failing.says("its job no longer exists, and the key is unchanged");
     assert_a_second_request_revokes_it(&stage).await;
 }
 

@@ -44,12 +44,12 @@ async fn estate() -> FakeCloudFoundry {
 }
 
 #[rstest]
-#[case::unknown(json!({"name": "nowhere"}), Reason::InstanceNotFound, "the instance `nowhere` is not there in the space `dev` of the organization `acme`")]
+#[case::unknown(json!({"name": "nowhere"}), Reason::InstanceNotFound, "the instance `nowhere` does not exist in the space `dev` of the organization `acme`")]
 #[case::unknown_guid(json!({"id": "nothing"}), Reason::InstanceNotFound, "check `instance.id`")]
-#[case::twin(json!({"name": "twin"}), Reason::BindRejected, "is there more than once in the space `dev` of the organization `acme`; name it by `id`")]
+#[case::twin(json!({"name": "twin"}), Reason::BindRejected, "exists more than once in the space `dev` of the organization `acme`; name it by `id`")]
 #[case::user_provided(json!({"name": "by-hand"}), Reason::BindRejected, "is user-provided, and has no keys")]
 #[case::unbindable(json!({"name": "unbindable"}), Reason::BindRejected, "Service plan does not allow bindings; choose an instance of another plan")]
-#[case::of_a_broker(json!({"id": "x", "plan": "small", "offering": "postgresql"}), Reason::BindRejected, "a Cloud Foundry knows no `instance.offering`; leave it out")]
+#[case::of_a_broker(json!({"id": "x", "plan": "small", "offering": "postgresql"}), Reason::BindRejected, "`instance.offering` does not apply to a Cloud Foundry; leave it out")]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_has_no_keys(#[case] instance: Value, #[case] reason: Reason, #[case] words: &str) {
     let stage = FoundryStage::set_with(estate().await).await;
@@ -69,9 +69,7 @@ async fn a_quota_that_is_used_up() {
     let _operator = stage.start_operator().await;
     stage.ask_for_key_of(KEY, json!({"id": stage.foundry.instance_guid("full").unwrap()})).await;
     let key = stage.wait_key(KEY, Reason::BindRejected).await;
-    key.says(
-        "You have exceeded your space's limit for service binding of type key; delete keys that nobody needs",
-    );
+    key.says("You have exceeded your space's limit for service binding of type key; delete unused keys");
     stage.delete_and_leave_no_key(KEY).await;
 }
 
@@ -98,7 +96,7 @@ async fn an_operation_on_the_instance_is_waited_for() {
     stage.ask_for(KEY).await;
     let key = stage.wait_key(KEY, Reason::RemoteUnreachable).await;
     key.says(
-        "There is an operation in progress for the service instance; it is tried again when that is over",
+        "There is an operation in progress for the service instance; retrying when that operation has ended",
     );
     let updated = InstanceOperation { kind: "update", state: OperationState::Succeeded };
     assert!(stage.foundry.set_operation(INSTANCE, updated));
@@ -112,7 +110,7 @@ async fn a_name_that_is_taken_stays_with_its_owner() {
     let _operator = stage.start_operator().await;
     stage.ask_for(KEY).await;
     let key = stage.wait_key(KEY, Reason::KeyConflict).await;
-    key.says("the instance has a key `monitoring-creds` already, which belongs to somebody else; delete it there, or");
+    key.says("the instance already has a key `monitoring-creds`, which belongs to another owner; delete it there, or");
     assert!(key.is_stalled());
     stage.delete_key(KEY).await;
     stage.wait_gone(KEY).await;
@@ -169,7 +167,7 @@ async fn an_api_that_does_not_tell_where_to_log_in() {
     stage.foundry.inject(silent.on(Route::Root).forever());
     let _operator = stage.start_operator().await;
     let provider = stage.wait_foundry(Reason::UnexpectedAnswer).await;
-    provider.says("does not tell where to log in (link `uaa` or `login`); check `apiUrl`");
+    provider.says("does not name a login server (link `uaa` or `login`); check `apiUrl`");
     assert_eq!(stage.count(&[Route::Token]), 0);
 }
 
@@ -214,7 +212,7 @@ async fn a_router_that_knows_no_way_is_told_and_waited_out(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_router_that_knows_no_route_is_not_taken_for_the_api() {
     const WORDS: &str =
-        "Cloud Foundry is not reachable behind its router, which answers 404: it knows no such route";
+        "Cloud Foundry is not reachable behind its router, which answers 404: it has no such route";
     let stage = FoundryStage::set().await;
     let _operator = stage.start_operator().await;
     stage.wait_for_provider("foundry").await;
@@ -402,7 +400,7 @@ async fn a_token_may_be_given_as_it_is() {
     assert_eq!(stage.count(&[Route::Token]), 0);
     let warning = stage.wait_event("foundry", "LoginExpires").await;
     assert!(
-        warning.contains("the operator can't renew it; log in by `password` or `clientCredentials`"),
+        warning.contains("the operator can't renew it; log in with `password` or `clientCredentials`"),
         "{warning}"
     );
 }

@@ -205,7 +205,7 @@ async fn a_servicekey_that_never_had_a_key_goes_at_once(#[case] missing: Missing
 /// to revoke keys of a plan that it does not have.
 #[rstest]
 #[case::a_plan_that_is_not_there(json!({"plan": "huge"}), Reason::InstanceNotFound, "has no plan `huge`")]
-#[case::a_plan_without_keys(json!({"plan": "archive"}), Reason::BindRejected, "makes no keys for plan `archive`")]
+#[case::a_plan_without_keys(json!({"plan": "archive"}), Reason::BindRejected, "creates no keys for plan `archive`")]
 #[case::no_id(json!({"id": null, "offering": null, "plan": null, "name": "db"}), Reason::BindRejected, "needs `instance.id`")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_servicekey_that_no_key_can_be_made_for_goes_at_once(

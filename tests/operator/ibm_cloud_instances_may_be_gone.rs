@@ -77,7 +77,7 @@ async fn nothing_is_known_of_an_instance_whose_account_is_out_of_sight() {
     stage.delete_key(KEY).await;
     let is_told = |key: Option<&ServiceKey>| {
         let ready = key.and_then(|key| key.condition(ConditionType::Ready));
-        ready.is_some_and(|ready| ready.message.contains("is not there, or the login may not see it"))
+        ready.is_some_and(|ready| ready.message.contains("does not exist, or the login may not see it"))
     };
     stage.wait(stage.keys(), KEY, "told that its instance is out of sight", is_told).await;
     stage.abandon(KEY).await;

@@ -267,7 +267,7 @@ async fn an_auditing_key_whose_service_key_the_login_may_not_see_is_left_alone()
     let _operator = stage.start_operator().await;
     stage.ask_for_what_is_there(KEY, for_auditing(KEY)).await;
     let refused = stage.wait_key(KEY, Reason::CredentialsRedacted).await;
-    refused.says("is not adopted: its credentials hold no `service_key`");
+    refused.says("is not adopted: its credentials contain no `service_key`");
     stage.assert_is_left_alone(&by_hand);
     stage.ibm.change_access("editor", Access::Full);
     stage.assert_is_adopted(&by_hand).await;

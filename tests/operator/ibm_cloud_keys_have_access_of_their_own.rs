@@ -135,7 +135,7 @@ async fn each_rotation_makes_the_next_service_id() {
 #[rstest]
 #[case::parameters_that_say_otherwise(
     json!({"parameters": {"serviceid_crn": "crn:v1:x"}, "ibmCloud": {"access": {"roles": ["Writer"]}}}),
-    "take it out of them"
+    "remove it from `parameters`"
 )]
 #[case::a_role_that_the_service_does_not_have(
     json!({"ibmCloud": {"access": {"roles": ["Writer", "Owner"]}}}),

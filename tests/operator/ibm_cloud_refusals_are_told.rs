@@ -43,7 +43,7 @@ async fn a_token_that_dies_early_costs_no_key() {
 }
 
 #[rstest]
-#[case::unknown(json!({"name": "nowhere"}), Reason::InstanceNotFound, "the instance `nowhere` is not there")]
+#[case::unknown(json!({"name": "nowhere"}), Reason::InstanceNotFound, "the instance `nowhere` does not exist")]
 #[case::twice(json!({"name": "twin"}), Reason::BindRejected, "name it by `crn` or `id`")]
 #[case::being_made(json!({"name": "new"}), Reason::RemoteUnreachable, "is still being created")]
 #[tokio::test(flavor = "multi_thread")]
@@ -102,7 +102,7 @@ async fn the_words_of_a_service_are_unwrapped(#[case] fault: Fault) {
     let _operator = stage.start_operator().await;
     stage.ask_for(KEY).await;
     let key = stage.wait_key(KEY, Reason::BindRejected).await;
-    key.says("the database is full; these are the words of the service itself");
+    key.says("the database is full; this is the service's own message");
     stage.wait_ready_with_the_one_key(KEY).await;
 }
 
@@ -150,7 +150,7 @@ async fn an_auditing_key_whose_service_key_the_login_may_not_see_is_told() {
     stage.ask_for_key_with(KEY, fields).await;
     let key = stage.wait_key(KEY, Reason::CredentialsRedacted).await;
     key.says(
-        "its credentials hold no `service_key`, which is shown only to a login with the service role Manager",
+        "its credentials contain no `service_key`, which is shown only to a login with the service role Manager",
     );
     stage.ibm.change_access("editor", Access::Full);
     stage.wait_ready_with_the_one_key(KEY).await;

@@ -39,7 +39,7 @@ async fn an_odd_plan_of_the_catalog_is_reported_and_hides_no_other() {
     stage.wait_ready_with_the_only_key(NAME).await;
     let provider = wait_for(stage.api::<KeyProvider>(), "broker", true, Reason::Available).await;
     provider.says("plan `odd` of offering `postgresql` has a `bindable` that is neither true nor false");
-    provider.says("plan `numbered` of offering `postgresql` has no `id` that is a text");
+    provider.says("plan `numbered` of offering `postgresql` has no `id` that is a string");
     stage.delete_and_leave_nothing(NAME).await;
 }
 
@@ -110,7 +110,8 @@ async fn a_login_that_is_refused_is_reported_until_it_is_corrected(#[case] by_th
     stage.broker.change_login(Login::basic("operator", "another-password"));
     let _operator = stage.start_operator().await;
     stage.create_key(NAME).await;
-    let words = "catalog failed: the broker answers 401: the login is missing or wrong; check the login";
+    let words =
+        "catalog failed: the broker answers 401: the login is missing or wrong; check the provider's login";
     let provider = stage.wait_provider(Reason::Unauthorized).await;
     provider.says(words);
     assert!(provider.is_stalled());

@@ -44,7 +44,7 @@ async fn an_instance_that_nobody_knows_is_reported() {
     assert!(stage.broker.forget_instance(&stage.instance.id));
     stage.create_bare_key(NAME).await;
     let key = stage.wait_key(NAME, Reason::InstanceNotFound).await;
-    key.says("the broker has no instance `training-app-db`, or is still making it; check `instance.id`");
+    key.says("the broker has no instance `training-app-db`, or is still creating it; check `instance.id`");
     stage.delete_and_leave_nothing(NAME).await;
 }
 
@@ -59,7 +59,7 @@ async fn a_missing_page_is_no_missing_instance() {
     stage
         .wait_key(NAME, Reason::UnexpectedAnswer)
         .await
-        .says("instance failed: the answer 404 has not the form of a broker's: an HTML page");
+        .says("instance failed: the answer 404 does not have the form of a broker's: an HTML page");
     stage.wait_ready_with_the_only_key(NAME).await;
     stage.delete_and_leave_nothing(NAME).await;
     assert_eq!(stage.broker.count(Route::Unbind), 1);

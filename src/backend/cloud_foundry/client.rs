@@ -121,7 +121,7 @@ impl CloudFoundry {
     pub(crate) fn shortcomings(&self) -> Option<String> {
         let expiry = self.session.expiry_of_bearer()?;
         Some(format!(
-            "the login's token expires at {expiry}, and the operator can't renew it; log in by `password` or \
+            "the login's token expires at {expiry}, and the operator can't renew it; log in with `password` or \
              `clientCredentials`, or replace the entry `token` in time"
         ))
     }

@@ -96,7 +96,7 @@ impl Links {
             TokensFrom::Uaa(uaa) => Some(below(uaa, "/oauth/token")),
             TokensFrom::Root if is_korifi && uaa.is_none() => {
                 let message = format!(
-                    "`{}` is a Korifi without a UAA; log in by `bearer`, with a token of its Kubernetes cluster",
+                    "`{}` is a Korifi without a UAA; log in with `bearer`, with a token of its Kubernetes cluster",
                     without_query(root)
                 );
                 return Err(BackendError::new(ErrorClass::Rejected, message));
@@ -293,7 +293,7 @@ mod tests {
     fn a_korifi_without_a_uaa_has_no_passwords() {
         let root = OUTSIDE.parse().unwrap();
         let error = Links::read(&root, &TokensFrom::Root, korifi(true, None).as_bytes()).unwrap_err();
-        assert!(error.message.contains("log in by `bearer`"), "{error}");
+        assert!(error.message.contains("log in with `bearer`"), "{error}");
     }
 
     /// One with a UAA does not say that it runs on Kubernetes.

@@ -235,7 +235,7 @@ pub(super) fn header(token: &SecretString) -> Result<HeaderValue, BackendError> 
     let header = Zeroizing::new(format!("Bearer {}", bare(token)));
     let mut value = HeaderValue::from_str(&header).map_err(|_| {
         let message =
-            "the login's `token` contains a line break or another character that a header can't contain; correct it";
+            "the login's `token` contains a line break or another character that can't be sent in a header; correct it";
         BackendError::new(ErrorClass::Rejected, message)
     })?;
     value.set_sensitive(true);

@@ -135,7 +135,7 @@ fn header(scheme: &str, login: &SecretString, what: &str) -> Result<HeaderValue,
     let value = Zeroizing::new(format!("{scheme} {}", login.expose_secret()));
     let mut value = HeaderValue::from_str(&value).map_err(|_| {
         rejected(format!(
-            "{what} contains a line break or another character that a header can't contain; correct it"
+            "{what} contains a line break or another character that can't be sent in a header; correct it"
         ))
     })?;
     value.set_sensitive(true);

@@ -86,7 +86,7 @@ async fn names_the_version_that_the_provider_asks_for() {
     let config =
         BrokerConfig { api_version: "2.13".to_owned().into(), ..config(url, Duration::from_secs(20)) };
     let error = Broker::new(&config).unwrap().bind(&request()).await.unwrap_err();
-    assert!(error.message.contains("does not speak version 2.13"), "{error}");
+    assert!(error.message.contains("does not support version 2.13"), "{error}");
     assert!(error.message.contains("set `openServiceBroker.apiVersion`"), "{error}");
     let versions = fake.calls().into_iter().map(|call| call.headers["x-broker-api-version"].clone());
     assert_eq!(versions.collect::<Vec<_>>(), ["2.13", "2.13"]);
@@ -135,33 +135,43 @@ const LOGIN_ECHOED: &str = r#"{"description": "no hunter2 (YWRtaW46aHVudGVyMg==)
 const WORDS: &str = r#"{"description": "no hunter2 for correct horse (YWRtaW46aHVudGVyMg==).\n Sorry."}"#;
 
 #[rstest]
-#[case(202, r#"{"operation": 7}"#, OrphanPossible, "holds an `operation` that is no string")]
-#[case(202, "", OrphanPossible, "answers 202, but the body is no JSON object")]
+#[case(202, r#"{"operation": 7}"#, OrphanPossible, "contains an `operation` that is not a string")]
+#[case(202, "", OrphanPossible, "answers 202, but the body is not a JSON object")]
 #[case(204, "", OrphanPossible, "the broker answers 204: an empty body")]
-#[case(201, r#"{"credentials": "s3cret"}"#, Unusable, "holds `credentials` that are no object")]
-#[case(201, r#"{"credentials": ["s3cret"]}"#, Unusable, "holds `credentials` that are no object")]
-#[case(201, "{}", Unusable, "holds no `credentials`")]
-#[case(201, r#"{"credentials": {"load": NaN}}"#, Unusable, "is no JSON")]
-#[case(200, r#"{"credentials": {"load": Infinity}}"#, Unusable, "is no JSON")]
-#[case(201, "s3cret", Unusable, "answers 201, but the body is no JSON")]
-#[case(201, "", Unusable, "is no JSON")]
-#[case(200, r#"{"credentials": null}"#, Withheld, "holds no `credentials`")]
-#[case(200, "{}", Withheld, "holds no `credentials`")]
-#[case(200, "", Unusable, "is no JSON")]
-#[case(200, "<html>", Unexpected, "is no JSON")]
+#[case(201, r#"{"credentials": "s3cret"}"#, Unusable, "contains `credentials` that are not an object")]
+#[case(201, r#"{"credentials": ["s3cret"]}"#, Unusable, "contains `credentials` that are not an object")]
+#[case(201, "{}", Unusable, "contains no `credentials`")]
+#[case(201, r#"{"credentials": {"load": NaN}}"#, Unusable, "is not JSON")]
+#[case(200, r#"{"credentials": {"load": Infinity}}"#, Unusable, "is not JSON")]
+#[case(201, "s3cret", Unusable, "answers 201, but the body is not JSON")]
+#[case(201, "", Unusable, "is not JSON")]
+#[case(200, r#"{"credentials": null}"#, Withheld, "contains no `credentials`")]
+#[case(200, "{}", Withheld, "contains no `credentials`")]
+#[case(200, "", Unusable, "is not JSON")]
+#[case(200, "<html>", Unexpected, "is not JSON")]
 #[case(400, WORDS, Rejected, "answers 400: no [redacted] for [redacted] ([redacted]). Sorry")]
-#[case(401, "<html>hunter2", Forbidden, "answers 401: an HTML page; check the login that the provider names")]
+#[case(401, "<html>hunter2", Forbidden, "answers 401: an HTML page; check the provider's login")]
 #[case(403, "hunter2", Forbidden, "a body that is not JSON; the login may not do this")]
 #[case(404, "{}", Gone, "no description; check `instance.id`")]
 #[case(408, "{}", Transient, "408")]
-#[case(409, "{}", Conflict, "made with other parameters")]
-#[case(404, "<html>", Unexpected, "the answer 404 has not the form of a broker's: an HTML page; check `url`")]
+#[case(409, "{}", Conflict, "created with other parameters")]
+#[case(
+    404,
+    "<html>",
+    Unexpected,
+    "the answer 404 does not have the form of a broker's: an HTML page; check `url`"
+)]
 #[case(410, "", Gone, "410")]
-#[case(412, "{}", Rejected, "does not speak version 2.17")]
-#[case(422, r#"{"error": "AsyncRequired"}"#, Rejected, "makes keys in the background only")]
-#[case(422, r#"{"error": "ConcurrencyError"}"#, Transient, "another operation on the instance is under way")]
+#[case(412, "{}", Rejected, "does not support version 2.17")]
+#[case(422, r#"{"error": "AsyncRequired"}"#, Rejected, "creates keys of this plan only in the background")]
+#[case(
+    422,
+    r#"{"error": "ConcurrencyError"}"#,
+    Transient,
+    "another operation on the instance is in progress"
+)]
 #[case(422, r#"{"error": "RequiresApp"}"#, Rejected, "for applications only")]
-#[case(429, "{}", Throttled, "asks for fewer requests")]
+#[case(429, "{}", Throttled, "rate limited by the broker")]
 #[case(500, WORDS, OrphanPossible, "answers 500: no [redacted]")]
 #[case(503, "", OrphanPossible, "answers 503")]
 #[tokio::test]
@@ -374,10 +384,10 @@ async fn unbinds_what_the_catalog_has_forgotten(
 }
 
 #[rstest]
-#[case(200, "{}", Unexpected, "answers 200, but the body is no catalog")]
-#[case(200, "hunter2", Unexpected, "is no catalog")]
+#[case(200, "{}", Unexpected, "answers 200, but the body is not a catalog")]
+#[case(200, "hunter2", Unexpected, "is not a catalog")]
 #[case(204, "", Unexpected, "answers 204")]
-#[case(401, LOGIN_ECHOED, Forbidden, "check the login")]
+#[case(401, LOGIN_ECHOED, Forbidden, "check the provider's login")]
 #[case(403, LOGIN_ECHOED, Forbidden, "the login may not")]
 #[case(404, "<html>", Unexpected, "check that `url` is the broker's base address")]
 #[case(412, LOGIN_ECHOED, Rejected, "version 2.17")]
@@ -424,7 +434,7 @@ async fn the_check_fills_the_cache() {
 #[case(|request: &mut KeyRequest| request.instance.offering = None, Rejected, "needs `instance.offering`; set it")]
 #[case(|request: &mut KeyRequest| request.instance.plan = Some(String::new()), Rejected, "needs `instance.plan`; set it")]
 #[case(|request: &mut KeyRequest| request.instance.id = Some("..".to_owned()), Rejected, "with the right `instance.id`")]
-#[case(|request: &mut KeyRequest| request.instance.plan = Some("closed".to_owned()), Rejected, "makes no keys for plan `closed`")]
+#[case(|request: &mut KeyRequest| request.instance.plan = Some("closed".to_owned()), Rejected, "creates no keys for plan `closed`")]
 #[case(|request: &mut KeyRequest| request.instance.plan = Some("big".to_owned()), Gone, "set `instance.plan` to one of `archive`, `closed`, `small`")]
 #[tokio::test]
 async fn what_no_broker_needs_to_be_asked(
@@ -499,7 +509,7 @@ async fn asks_for_no_work_in_the_background_whose_result_it_could_not_read() {
     let fake = FakeBroker::answering(202, "{}");
     let error = fake.start().await.bind(&request_for("mail", "once")).await.unwrap_err();
     assert_eq!(error.class, OrphanPossible);
-    assert!(error.message.contains("although it can't show its credentials afterwards"), "{error}");
+    assert!(error.message.contains("although it can't show the credentials afterwards"), "{error}");
     assert_eq!(fake.call().uri.query(), Some("accepts_incomplete=false"));
 }
 
@@ -528,12 +538,12 @@ async fn takes_note_of_work_in_the_background(#[case] body: &str, #[case] token:
     Ok("failed: no room for [redacted]")
 )]
 #[case(200, r#"{"state": "failed"}"#, Ok("failed: no description"))]
-#[case(200, r#"{"state": "on holiday"}"#, Err("holds a `state` that is none of the specification"))]
-#[case(200, "<html>", Err("is no JSON object"))]
-#[case(404, "<html>", Err("the answer 404 has not"))]
+#[case(200, r#"{"state": "on holiday"}"#, Err("contains a `state` that the specification does not define"))]
+#[case(200, "<html>", Err("is not a JSON object"))]
+#[case(404, "<html>", Err("the answer 404 does not"))]
 #[case(410, "", Ok("failed: the broker does not have this binding"))]
 #[case(404, "{}", Ok("failed: the broker does not have this binding"))]
-#[case(401, "{}", Err("check the login"))]
+#[case(401, "{}", Err("check the provider's login"))]
 #[case(500, "{}", Err("answers 500"))]
 #[tokio::test]
 async fn asks_how_far_a_bind_is(

@@ -185,8 +185,8 @@ async fn a_second_refusal_is_told() {
     assert_eq!(error.class, Forbidden);
     assert_eq!(
         error.message,
-        "bind failed: the broker answers 401: not with Bearer [redacted] or [redacted]; it accepts no \
-         token of the token server: check `tokenUrl` and `scopes`"
+        "bind failed: the broker answers 401: not with Bearer [redacted] or [redacted]; the broker \
+         refuses the tokens of the token server; check `tokenUrl` and `scopes`"
     );
     keeps_its_secrets(&error);
     assert_eq!((remote.tokens(), remote.calls().len()), (2, 2));

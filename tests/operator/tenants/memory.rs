@@ -294,7 +294,7 @@ async fn refuses(hostility: Hostility, words: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_catalog_of_names_is_refused() {
-    refuses(Hostility::CatalogOfNames, &["holds more than 2 MiB of ids and names"]).await;
+    refuses(Hostility::CatalogOfNames, &["contains more than 2 MiB of ids and names"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

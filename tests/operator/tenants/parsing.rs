@@ -382,7 +382,7 @@ async fn deep_credentials_harm_only_their_own_key() {
     provide(&tenants.attacker, &hostile).await;
     provide(&tenants.victim, &broker).await;
     tenants.victim.wait_ready("creds").await;
-    tenants.attacker.wait_key("creds", false, Reason::CredentialsUnusable).await.says("is no JSON");
+    tenants.attacker.wait_key("creds", false, Reason::CredentialsUnusable).await.says("is not JSON");
     hostile.wait_until(<[_]>::is_empty).await.unwrap();
     assert_eq!(hostile.count(Route::Bind), 1);
     hostile.clear_faults();
