@@ -1,19 +1,18 @@
-//! The conditions that status shows, and the reasons that they give.
+//! The types of the conditions in status, and their reasons.
 
 use std::fmt;
 
-/// What a condition is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ConditionType {
-    /// Of a ServiceKey: the Secret holds credentials that work, whatever else is going on. Of a provider: the remote
-    /// side can be reached with the login.
+    /// Of a ServiceKey: the Secret contains credentials that work, even while other work is in progress or fails. Of a
+    /// provider: the operator can reach the remote side with the login.
     Ready,
-    /// The operator is working towards what the user asks for, or waits to try again; also towards another key while the
-    /// current one works. A rotation by age is no such work. Absent otherwise.
+    /// The operator works towards the spec or waits for its next attempt, also when another key was requested while the
+    /// current one works. A rotation by age does not count. Absent otherwise.
     Reconciling,
     /// A new key is replacing the current one. Absent or `False` otherwise.
     Rotating,
-    /// Nothing more will happen until a person changes something: kstatus, and so Flux and Argo CD, stop waiting.
+    /// The operator makes no progress until a person changes something: kstatus, and so Flux and Argo CD, stop waiting.
     /// Absent or `False` otherwise.
     Stalled,
 }
@@ -37,8 +36,8 @@ impl fmt::Display for ConditionType {
     }
 }
 
-/// Declares the reasons once: the variant is its own name in status, and its documentation is the help that the
-/// troubleshooting page prints.
+/// Declares each reason once. The variant's name is written to status, and its documentation is the help text on the
+/// troubleshooting page.
 macro_rules! reasons {
     ($($(#[doc = $line:literal])+ $name:ident,)+) => {
         /// Why a condition has its status: one word for programs, explained for people.
@@ -59,7 +58,7 @@ macro_rules! reasons {
                 }
             }
 
-            /// What the reason means and what to do about it, in lines.
+            /// The meaning of the reason and the user's next step, line by line.
             #[must_use]
             pub const fn help(self) -> &'static [&'static str] {
                 match self {
@@ -71,154 +70,159 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// All is well: the Secret holds credentials that work, or the provider can be reached with its login. Nothing
-    /// to do.
+    /// The Secret contains credentials that work, or the provider can be reached with its login. Nothing to do.
     Available,
-    /// The remote side accepted the request and is still working on it. Wait; the message says since when.
+    /// The remote side accepted the request and is still working on it. The message says since when. Wait.
     Binding,
-    /// A new key is being made to replace the current one, which keeps working. Wait.
+    /// The operator is creating a new key to replace the current one. The current key keeps working, unless `strategy:
+    /// Replace` revokes it first. Wait.
     Rotating,
-    /// The Secret holds the new key, and the previous one is still valid for consumers that have not moved yet. The
-    /// message says when it will be revoked. Nothing to do.
+    /// The Secret contains the new key, and the previous key stays valid for consumers that have not switched yet. The
+    /// message says when the operator revokes it. Nothing to do.
     Overlapping,
-    /// The last rotation brought the credentials that the key before has: the remote side gives all keys the same ones. So
-    /// the operator does not rotate by itself any more, and the keys with these credentials stay until the ServiceKey is
-    /// deleted, because a revocation could end them all. Ask the operator of the remote side for credentials of each key.
-    /// An auditing instance of IBM Cloud has one `service_key` for all keys: replace it in the instance's web page.
-    /// The annotation `servicekeys.dev/rotate` tries another rotation, which resumes the schedule if it brings others.
+    /// The last rotation returned the credentials of the key before: the remote side gives all keys the same ones. So
+    /// the operator stops scheduled rotations. It keeps the keys with these credentials until the ServiceKey is
+    /// deleted, because revoking one could invalidate them all. Ask the operator of the remote side for separate
+    /// credentials for each key. An auditing instance of IBM Cloud has one `service_key` for all keys: replace it on
+    /// the instance's web page. To try another rotation, set the annotation `servicekeys.dev/rotate`. If that key has
+    /// other credentials, the schedule resumes.
     RotationIneffective,
-    /// The ServiceKey is being deleted and its keys are being revoked. Wait: it stays until the remote side has confirmed
-    /// that they are gone.
+    /// The ServiceKey is being deleted, and the operator is revoking its keys. Wait: it stays until the remote side has
+    /// confirmed that they are gone.
     Deleting,
-    /// The provider is being deleted, and ServiceKeys still name it: their keys could not be revoked without it. The
-    /// message names them. It goes, with its hold on the login Secret, when the last of them is gone.
+    /// The provider is being deleted, but ServiceKeys still reference it, and their keys can't be revoked without it.
+    /// The message names them. When the last of them is gone, the operator releases the provider and its login Secret.
     InUse,
-    /// `spec.suspend` is true, so nothing is done for this object. Set it to `false` to go on.
+    /// `spec.suspend` is true, so the operator does nothing for this object. Set it to `false` to resume.
     Suspended,
 
-    /// The spec contradicts itself, or asks for something that this kind of provider does not have. Change what the
-    /// message names.
+    /// The spec contradicts itself, or uses a feature that this kind of provider does not support. Change the fields
+    /// that the message names.
     InvalidSpec,
-    /// The ServiceKey and its Secret were restored from a backup with new UIDs, and the operator goes on with the key that
-    /// the Secret holds. Wait.
+    /// The ServiceKey and its Secret were restored from a backup with new UIDs, and the operator continues with the key
+    /// in the Secret. Wait.
     Restoring,
-    /// A Secret of this name exists and belongs to somebody else, so it is not touched, and no key is made. Delete
+    /// A Secret of this name exists and has another owner. The operator does not change it, and creates no key. Delete
     /// that Secret if it is not needed, or create the ServiceKey again with another `spec.secret.name`.
     SecretConflict,
-    /// The API server refuses the Secret: an admission policy, a quota, or rules for its type; or it stores other entries or
-    /// marks than the operator sends. The message says why, and names the fields. The operator finds this out by a dry run
-    /// before it creates or revokes a key. Change the policy, or the labels, annotations and entries in `spec.secret`;
-    /// delete a Secret that is immutable or has another type. The operator tries again. An admission webhook or policy that
-    /// changes a field leaves no name behind: the API server records its change as one of the operator. Look for it among the
-    /// cluster's MutatingWebhookConfigurations and MutatingAdmissionPolicies.
+    /// The API server refuses the Secret, because of an admission policy, a quota, or the rules for its type. Or it
+    /// stores other entries or marks than the operator sends. The message gives the cause and names the fields. The
+    /// operator finds this out by a dry run before it creates or revokes a key, and tries again by itself. Change the
+    /// policy, or the labels, annotations and entries in `spec.secret`. Delete a Secret that is immutable or has
+    /// another type. An admission webhook or policy that changes a field leaves no name: the API server records its
+    /// change as one of the operator. Look for it among the cluster's MutatingWebhookConfigurations and
+    /// MutatingAdmissionPolicies.
     SecretRejected,
-    /// Another writer changed the Secret right after the operator had repaired it, several times in a row. The operator waits
-    /// longer before each further repair, five minutes at most. The message names the fields and the writer's field manager,
-    /// where `metadata.managedFields` of the Secret does. Each writer chooses that name itself. A writer that only removes
-    /// fields is not recorded there: find it in the API server's audit log. Stop it from writing this Secret.
+    /// Another writer changed the Secret right after the operator had repaired it, several times in a row. The operator
+    /// waits longer before each further repair, at most five minutes. The message names the fields and the writer's
+    /// field manager, if `metadata.managedFields` of the Secret has them. Each writer chooses that name itself. A
+    /// writer that only removes fields is not recorded there: find it in the API server's audit log. Stop it from
+    /// writing this Secret.
     SecretContested,
-    /// The credentials can't be turned into the Secret's entries: names that collide, a template that uses a credential
-    /// that is not there, or more than fits in a Secret. Or the remote side's answer holds no credentials that can be
-    /// read. The key was revoked, unless its credentials were in the Secret before, and no other one is created; where
-    /// the remote side is the cause, another one is tried after six hours. Change `spec.secret.template` as the message
-    /// says; to try again unchanged, set the annotation `servicekeys.dev/rotate` to another value.
+    /// The credentials can't be converted into the Secret's entries: names collide, a template uses a credential that
+    /// is missing, or they exceed the size of a Secret. Or the remote side's answer contains no readable credentials.
+    /// The operator revoked the key, unless its credentials were in the Secret before, and creates no other one. If the
+    /// remote side is the cause, the operator tries another key after six hours. Change `spec.secret.template` as the
+    /// message says. To try again unchanged, set the annotation `servicekeys.dev/rotate` to another value.
     CredentialsUnusable,
-    /// A Secret or an entry that `spec.parametersFrom` names is missing, or holds no JSON object. Create or correct
-    /// it; the operator goes on by itself.
+    /// A Secret or an entry that `spec.parametersFrom` names is missing, or does not contain a JSON object. Create or
+    /// correct it; the operator resumes by itself.
     ParametersUnusable,
 
-    /// There is no provider of this kind and name. Create it, or create the ServiceKey again with another
-    /// `spec.providerRef`. A ServiceKey that is being deleted waits for it, or is let go with the annotation
-    /// `servicekeys.dev/abandon: "true"`, which leaves its keys at the remote side.
+    /// No provider of this kind and name exists. Create it, or create the ServiceKey again with another
+    /// `spec.providerRef`. A ServiceKey that is being deleted waits for its provider. To delete the ServiceKey and
+    /// leave its keys at the remote side, set the annotation `servicekeys.dev/abandon: "true"`.
     ProviderNotFound,
-    /// The ClusterKeyProvider doesn't allow this namespace. Ask its owner to add the namespace to
+    /// The ClusterKeyProvider does not allow this namespace. Ask its owner to add the namespace to
     /// `spec.allowedNamespaces`.
     ProviderNotAllowed,
-    /// A rule of the ClusterKeyProvider forbids this: the instance, its space, the role, the service ID, taking over
-    /// keys, or leaving them behind. The message names the rule and its field in `spec.rules`. Existing keys go on
-    /// working, and no further one is created. Ask the provider's administrator to change the rule, or create the
-    /// ServiceKey again within it.
+    /// A rule of the ClusterKeyProvider forbids this: the instance, its space, the role, the service ID, adopting keys,
+    /// or leaving them at the remote side. The message names the rule and its field in `spec.rules`. Existing keys keep
+    /// working, and the operator creates no further one. Ask the provider's administrator to change the rule, or create
+    /// the ServiceKey again within it.
     NotPermitted,
-    /// The namespace has as many ServiceKeys of the ClusterKeyProvider as a rule of it permits (`maxKeys`), and others
-    /// were there first. Delete one of them, and this one follows by itself; or ask the provider's administrator for a
-    /// higher limit.
+    /// The namespace has as many ServiceKeys of the ClusterKeyProvider as the field `maxKeys` of a rule permits, and
+    /// others came first. Delete one of them, and the operator serves this one by itself; or ask the provider's
+    /// administrator for a higher limit.
     LimitExceeded,
-    /// The provider is there but can't be used: its own `Ready` condition says why, often that its login Secret is
-    /// missing or incomplete. The operator goes on by itself when it is ready.
+    /// The provider exists but can't be used. Its own `Ready` condition gives the cause, often a login Secret that is
+    /// missing or incomplete. The operator resumes by itself when the provider is ready.
     ProviderNotReady,
 
     /// The service instance does not exist, or the login may not see it. Check `spec.instance`, and the organization
     /// and space of the provider.
     InstanceNotFound,
-    /// The remote side understood the request and refused it; the message holds its words. Change what they name,
-    /// often `spec.parameters`.
+    /// The remote side understood the request and refused it; the message quotes its answer. Correct the cause, often
+    /// `spec.parameters`.
     BindRejected,
-    /// Making the key failed at the remote side; the message holds its words. It is tried again, less and less often,
-    /// and always for the same key, so that an attempt that took effect all the same leaves nothing behind.
+    /// The remote side failed to create the key; the message quotes its answer. The operator retries at growing
+    /// intervals, and always for the same key, so that an attempt that took effect anyway leaves no key behind.
     BindFailed,
-    /// A key of this identity exists at the remote side, made with other parameters or by somebody else. Remove it
-    /// there, choose another `spec.keyName`, or take it over with `spec.adoption: IfExists`.
+    /// A key of this identity exists at the remote side, and was created with other parameters or by another owner.
+    /// Delete it there, choose another `spec.keyName`, or adopt it with `spec.adoption: IfExists`.
     KeyConflict,
-    /// The key is gone at the remote side, and it was not the operator that revoked it. The next one is made in order,
-    /// and takes its place in the Secret. Find out who deletes keys there if this happens again.
+    /// The remote side no longer has the key, and the operator did not revoke it. The operator creates the next key by
+    /// a regular rotation and replaces the credentials in the Secret. If this happens again, find out who deletes keys
+    /// there.
     KeyLost,
-    /// The key whose credentials are in the Secret has expired: its `status.key.expiresAt` is over, and the next key could
-    /// not be created in time. The condition `Rotating`, or the message, says why. The operator goes on trying. A time that
-    /// is not after the key's creation, such as `0001-01-01T00:00:00Z`, does not count as an expiry.
+    /// The key in the Secret has expired: the time in its `status.key.expiresAt` has passed, and the operator could not
+    /// create the next key in time. The condition `Rotating`, or the message, gives the cause. The operator retries. A
+    /// time that is not after the key's creation, such as `0001-01-01T00:00:00Z`, does not count as an expiry.
     KeyExpired,
-    /// The Secret holds the credentials of a key that the remote side does not show any more, nor its instance: either
-    /// both were deleted, or the login may not see them any more. The message says what was asked. Give the login its
-    /// role back, or create the ServiceKey again for an instance that exists. It is asked again by itself.
+    /// The remote side no longer shows the key in the Secret, nor its instance: either both were deleted, or the login
+    /// may not see them any more. The message names the request. Give the login its role back, or create the ServiceKey
+    /// again for an instance that exists. The operator checks again by itself.
     Unconfirmed,
-    /// The key could not be revoked; the message says why. It is tried again until the remote side confirms that the
-    /// key is gone. To let go of it, annotate the ServiceKey with `servicekeys.dev/abandon: "true"`: the key then
-    /// stays at the remote side.
-    RevokeFailed,
-    /// The ServiceKey is deleted and its key is to stay at the remote side, where it still bears the operator's mark:
-    /// left so it would be reported as an orphan, or revoked. The message says what keeps the mark from being taken off.
-    /// It is tried again. To leave the key with its mark, annotate the ServiceKey with
+    /// The key could not be revoked; the message gives the cause. The operator retries until the remote side confirms
+    /// that the key is gone. To leave the key at the remote side instead, annotate the ServiceKey with
     /// `servicekeys.dev/abandon: "true"`.
+    RevokeFailed,
+    /// The ServiceKey is deleted and its key has to stay at the remote side, but the operator could not remove its mark
+    /// from the key; the message gives the cause. With its mark, the key would be reported as an orphan, or revoked.
+    /// The operator retries. To leave the key with its mark, annotate the ServiceKey with `servicekeys.dev/abandon:
+    /// "true"`.
     ReleaseFailed,
 
-    /// The remote side refused the login, or the login may not do this. Correct the provider's login Secret, or the
-    /// rights of its user. A login that a token server refused is tried again at once when an entry of the Secret changes, or
-    /// else at the time in `status.refusedLogin` of the provider, also after a restart. That is at most three times an hour,
-    /// because servers lock accounts after a few wrong passwords.
+    /// The remote side refused the login, or the login lacks a permission. Correct the provider's login Secret, or the
+    /// permissions of its user. After a token server refused the login, the operator retries at once when an entry of
+    /// the Secret changes. Otherwise it retries at the time in `status.refusedLogin` of the provider, also after a
+    /// restart. That is at most three times an hour, because servers lock accounts after a few wrong passwords.
     Unauthorized,
-    /// The key is there, and the remote side has not shown its credentials to this login, not even in the answer to its
-    /// creation. The key stays. Give the login the role that the message names; the operator tries again by itself. A key
-    /// whose credentials were shown at its creation, and are redacted later, is replaced in order instead.
+    /// The key exists, but the remote side never returned its credentials to this login, not even in the answer to its
+    /// creation. The key stays. Give the login the role that the message names; the operator tries again by itself. If
+    /// the credentials were returned at the creation and are redacted later, a regular rotation replaces the key
+    /// instead.
     CredentialsRedacted,
-    /// The remote side can't be reached, doesn't answer in time, or can't serve anybody for now; the message says
-    /// which. It is tried again by itself. A KeyProvider on a private address, or with a name that can't be resolved,
-    /// shows no cause before the first valid answer: the operator's log has it.
+    /// The remote side can't be reached, does not answer in time, or can't serve any client for now; the message says
+    /// which. The operator tries again by itself. A KeyProvider with a private address, or with a name that can't be
+    /// resolved, shows no cause before the first valid answer: the operator's log has it.
     RemoteUnreachable,
-    /// The remote side answers that too much is asked of it. All keys of the provider wait as long as it says, and go
-    /// on by themselves. Lower the provider's `spec.limits` if this lasts.
+    /// The remote side limits the rate of requests. All keys of the provider wait as long as it requires, and then
+    /// resume by themselves. If this lasts, lower the provider's `spec.limits`.
     RateLimited,
     /// The remote side's certificate is not trusted or no longer valid, or the client certificate is unusable; the
-    /// message says which. Put the authority's certificate into the provider's `spec.tls.caBundle`, renew the remote
-    /// side's, or correct the Secret of `spec.tls.clientCertificate`.
+    /// message says which. Add the authority's certificate to the provider's `spec.tls.caBundle`, renew the remote
+    /// side's certificate, or correct the Secret of `spec.tls.clientCertificate`.
     TlsFailed,
-    /// The remote side answers, but not as its protocol demands. Check that the provider's URL is the API's own. It is
-    /// tried again by itself.
+    /// The remote side's answer does not follow its protocol. Check that the provider's URL is that of the API itself.
+    /// The operator tries again by itself.
     UnexpectedAnswer,
-    /// A Secret that the provider names does not exist. Create it in the provider's namespace, for a
-    /// ClusterKeyProvider in the operator's; the operator goes on by itself.
+    /// A Secret that the provider names does not exist. Create it in the provider's namespace, or for a
+    /// ClusterKeyProvider in the operator's namespace. The operator resumes by itself.
     LoginSecretMissing,
-    /// A Secret that the provider names was deleted, and the operator holds it, because keys may have to be revoked with it.
-    /// Its login is used meanwhile. The operator releases the Secret a minute after its deletion, unless its namespace, the
-    /// provider or a ServiceKey that names the provider is being deleted. Create the Secret again when it is gone; a tool
-    /// that applies manifests does so by itself. To change a login without a gap, change the entries of the Secret, or let
-    /// the provider name another Secret.
+    /// A Secret that the provider names was deleted, and the operator keeps it, because it may need its login to revoke
+    /// keys. Meanwhile the operator uses this login. It releases the Secret a minute after its deletion, unless its
+    /// namespace, the provider or a ServiceKey that names the provider is being deleted. Create the Secret again when
+    /// it is gone; a tool that applies manifests does so by itself. To change a login without a gap, change the entries
+    /// of the Secret, or let the provider name another Secret.
     LoginSecretDeleted,
-    /// A Secret that the provider names lacks an entry, or holds an empty one. The message names the entry. Correct it;
-    /// the operator goes on by itself.
+    /// A Secret that the provider names lacks an entry, or has an empty one. The message names the entry. Correct it;
+    /// the operator resumes by itself.
     LoginSecretIncomplete,
 }
 
 impl Reason {
-    /// Whether `Rotating` with this reason says that the rotation goes on as it should.
+    /// Whether `Rotating` with this reason means that the rotation proceeds normally.
     #[must_use]
     pub const fn is_progress_of_a_rotation(self) -> bool {
         matches!(self, Self::Rotating | Self::Overlapping | Self::Binding)
