@@ -1,7 +1,7 @@
-//! A picture of the Grafana dashboard, made from what a real Prometheus scraped while the operator worked for some 80
-//! seconds: `cargo run --example dashboard`.
+//! Draws a picture of the Grafana dashboard: `cargo run --example dashboard`.
 //!
-//! The panels, their places and their queries are those of `deploy/monitoring/grafana-dashboard.json`.
+//! A real Prometheus scrapes the operator while it works for about 80 seconds. The panels, their positions, queries and
+//! colours come from `deploy/monitoring/grafana-dashboard.json`.
 
 mod panels;
 mod picture;
@@ -20,13 +20,13 @@ use self::{
     scenario::Stage,
 };
 
-/// How often the operator is scraped, and how far apart the points of the picture are.
+/// The scrape interval, and the distance between two points of the picture.
 const STEP: Duration = Duration::from_secs(1);
 
-/// Draw the dashboard as a Prometheus saw the operator at work
+/// Draw the dashboard from the metrics of an operator at work
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Where to write the picture
+    /// Write the picture to this file
     #[arg(long, value_name = "FILE", default_value = "docs/dashboard.svg")]
     output: PathBuf,
 }
@@ -35,11 +35,11 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let Arguments { output } = Arguments::parse();
     let dashboard = Dashboard::read()?;
-    say("start a control plane, a broker, the operator and Prometheus");
+    say("starting a control plane, a broker, the operator and Prometheus");
     let stage = Stage::set().await?;
     let prometheus = Prometheus::scraping(stage.metrics_address(), STEP, "servicekeys-system").await?;
     let began = Timestamp::now();
-    say("make, refuse, replace and revoke keys for 80 seconds");
+    say("creating, refusing, rotating and revoking keys for 80 seconds");
     stage.play().await?;
     let span = (began, Timestamp::now());
     let mut drawn = Vec::new();
@@ -52,12 +52,12 @@ async fn main() -> anyhow::Result<()> {
         drawn.push(Drawn { panel, series });
     }
     draw(&output, span, &drawn).with_context(|| format!("can't draw `{}`", output.display()))?;
-    say(&format!("the picture is in `{}`", output.display()));
+    say(&format!("wrote the picture to `{}`", output.display()));
     Ok(())
 }
 
-/// Says what is done.
-#[expect(clippy::print_stderr, reason = "somebody at a terminal waits for it")]
+/// Prints the current step.
+#[expect(clippy::print_stderr, reason = "it shows progress to a user at a terminal")]
 fn say(step: &str) {
     eprintln!("{step}");
 }

@@ -19,7 +19,7 @@ const COLUMN: u32 = 60;
 const ROW: u32 = 26;
 /// In pixels: the part of a panel below its chart.
 const LEGEND: i32 = 34;
-/// In seconds: points further apart than this are not joined.
+/// In seconds. The line between two points with a larger distance is left out.
 const GAP: f64 = 1.5;
 const FONT: &str = "sans-serif";
 const INK: RGBColor = RGBColor(36, 41, 47);
@@ -27,17 +27,17 @@ const GRID: RGBColor = RGBColor(225, 228, 232);
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// A panel and what its queries brought: names and values at times.
+/// A panel and the results of its queries: legends, and values at points in time.
 pub struct Drawn {
     pub panel: Panel,
     pub series: Vec<(String, Vec<(f64, String)>)>,
 }
 
-/// A series as it is drawn: seconds since the begin, and values that are numbers.
+/// The points of a series: seconds since the start, and finite values.
 type Line = Vec<(f64, f64)>;
 
 /// # Errors
-/// Where the file can't be written.
+/// If the file can't be written.
 pub fn draw(path: &Path, (began, ended): (Timestamp, Timestamp), panels: &[Drawn]) -> anyhow::Result<()> {
     let height = panels.iter().map(|drawn| drawn.panel.grid_pos.y + drawn.panel.grid_pos.h).max();
     let root = SVGBackend::new(path, (24 * COLUMN, height.unwrap_or(1) * ROW)).into_drawing_area();
@@ -94,30 +94,40 @@ fn draw_panel(
         .bold_line_style(GRID)
         .light_line_style(WHITE)
         .draw()?;
-    // The highest of a stack first, so that the lower ones cover their part of it.
-    for (index, line) in shown.iter().enumerate().rev() {
-        let color = Palette99::pick(index);
+    let colors = colors(panel, series);
+    // The highest area of a stack comes first, so that the lower ones cover their part of it.
+    for (line, color) in shown.iter().zip(&colors).rev() {
         if panel.is_stacked() {
             let area = AreaSeries::new(line.clone(), 0.0, color.mix(0.9)).border_style(WHITE.stroke_width(1));
             chart.draw_series(area)?;
         } else {
-            // Where there was nothing to tell, there is no line.
+            // A gap in the values is a gap in the line.
             for part in line.chunk_by(|before, after| after.0 - before.0 < GAP) {
                 chart.draw_series(LineSeries::new(part.to_vec(), color.stroke_width(2)))?;
             }
         }
     }
-    draw_legend(&lower, series.iter().map(|(name, _)| name.as_str()), width)
+    draw_legend(&lower, series.iter().map(|(name, _)| name.as_str()).zip(colors), width)
+}
+
+/// The colour of each series: the one that the dashboard fixes, or the next one of a palette.
+fn colors(panel: &Panel, series: &[(String, Vec<(f64, String)>)]) -> Vec<RGBColor> {
+    let of_palette = |index| {
+        let (red, green, blue) = Palette99::pick(index).rgb();
+        RGBColor(red, green, blue)
+    };
+    let names = series.iter().map(|(name, _)| name).enumerate();
+    names.map(|(index, name)| panel.fixed_color(name).unwrap_or_else(|| of_palette(index))).collect()
 }
 
 fn draw_legend<'a>(
     area: &Area<'_>,
-    names: impl Iterator<Item = &'a str>,
+    entries: impl Iterator<Item = (&'a str, RGBColor)>,
     width: i32,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let (mut x, mut y) = (12, 4);
-    for (index, name) in names.enumerate() {
-        // As wide as such a font usually is.
+    for (name, color) in entries {
+        // About the width of this font.
         let needed = 16 + 6 * i32::try_from(name.chars().count())?;
         if x + needed > width && x > 12 {
             (x, y) = (12, y + 14);
@@ -126,7 +136,6 @@ fn draw_legend<'a>(
             area.draw(&Text::new("…", (width - 18, y - 14), (FONT, 11).into_font().color(&INK)))?;
             return Ok(());
         }
-        let color = Palette99::pick(index);
         area.draw(&Rectangle::new([(x, y + 3), (x + 9, y + 8)], color.filled()))?;
         area.draw(&Text::new(name.to_owned(), (x + 12, y), (FONT, 11).into_font().color(&INK)))?;
         x += needed;
@@ -142,7 +151,7 @@ fn lines(series: &[(String, Vec<(f64, String)>)], begin: f64) -> Vec<Line> {
     series.iter().map(|(_, values)| values.iter().filter_map(finite).collect()).collect()
 }
 
-/// Each line on top of those before it, at all times at which any of them has a value.
+/// Adds each line to the sum of the lines before it, at every point in time at which a line has a value.
 fn stacked(lines: &[Line]) -> Vec<Line> {
     let mut times: Vec<f64> = lines.iter().flatten().map(|(time, _)| *time).collect();
     times.sort_by(f64::total_cmp);
@@ -159,7 +168,6 @@ fn stacked(lines: &[Line]) -> Vec<Line> {
     lines.iter().map(&mut stack).collect()
 }
 
-/// A value with its unit.
 fn number(value: f64, unit: &str) -> String {
     match unit {
         "s" if value > 0.0 && value < 1.0 => format!("{:.0} ms", value * 1000.0),

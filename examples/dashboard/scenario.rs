@@ -1,4 +1,5 @@
-//! What happens while Prometheus looks: keys are made, refused, replaced and revoked, and a provider is out of reach.
+//! The events of the picture: the operator creates, rotates and revokes keys, the broker refuses some of them, and a
+//! provider is unreachable.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -23,10 +24,10 @@ use tokio::{task::AbortHandle, time::sleep};
 
 const NAMESPACE: &str = "training";
 const SECOND: Duration = Duration::from_secs(1);
-/// Keys that are made in the course of time.
+/// The number of keys that the operator creates, one a second.
 const KEYS: u32 = 24;
 
-/// Everything that runs. Dropping it ends it all.
+/// A control plane, a broker and the operator. Dropping the stage stops them.
 pub struct Stage {
     operator: AbortHandle,
     server: HttpServer,
@@ -43,7 +44,7 @@ impl Drop for Stage {
 
 impl Stage {
     /// # Errors
-    /// What can't be started.
+    /// If one of them can't be started.
     pub async fn set() -> anyhow::Result<Self> {
         let plane = ControlPlane::builder().start().await?;
         plane.install_crds(&custom_resource_definitions()).await?;
@@ -68,15 +69,15 @@ impl Stage {
         Ok(Self { operator, server, client: plane.admin(), broker, _plane: plane })
     }
 
-    /// Where the operator's metrics are.
+    /// The address at which the operator serves its metrics.
     pub fn metrics_address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// Lets it happen.
+    /// Plays all events.
     ///
     /// # Errors
-    /// What the API server does not do.
+    /// If the API server refuses a request.
     pub async fn play(&self) -> anyhow::Result<()> {
         let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": NAMESPACE}}))?;
         Api::all(self.client.clone()).create(&PostParams::default(), &namespace).await?;
@@ -98,12 +99,12 @@ impl Stage {
             sleep(SECOND).await;
         }
         sleep(15 * SECOND).await;
-        // What went wrong was meant to.
+        // The scenario causes these violations on purpose.
         drop(self.broker.take_violations());
         Ok(())
     }
 
-    /// What the broker does not take well.
+    /// Injects a fault into the broker before some of the keys.
     fn disturb(&self, number: u32) {
         let fault = |status, words: &str| Fault::Status(status, json!({"description": words}));
         match number {

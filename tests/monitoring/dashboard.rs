@@ -1,9 +1,12 @@
-//! The dashboard: its queries are read by promtool, and made of metrics that there are.
+//! The dashboard: promtool can read its queries, they use metrics that exist, and each state has its own colour.
 
-use std::{collections::BTreeSet, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use serde_json::{Value, json};
-use servicekey_operator::testing::Metrics;
+use servicekey_operator::testing::{Metrics, Values};
 use testkit::prometheus::promtool;
 
 use crate::{
@@ -52,6 +55,60 @@ fn it_shows_what_is_counted() {
     let missing =
         metrics.families().iter().map(|family| family.entry.name).filter(|name| !shown.contains(*name));
     assert_eq!(missing.collect::<Vec<_>>(), ["process_start_time_seconds"], "an alert has it");
+}
+
+/// The fixed colours of a panel's series, by the name of the series.
+fn fixed_colors(panel: &Value) -> BTreeMap<&str, &str> {
+    let mut colors = BTreeMap::new();
+    for rule in panel["fieldConfig"]["overrides"].as_array().into_iter().flatten() {
+        assert_eq!(rule["matcher"]["id"], "byName", "{rule}");
+        let properties = rule["properties"].as_array().unwrap();
+        assert_eq!(properties.len(), 1, "{rule}");
+        assert_eq!(properties[0]["id"], "color", "{rule}");
+        assert_eq!(properties[0]["value"]["mode"], "fixed", "{rule}");
+        let color = properties[0]["value"]["fixedColor"].as_str().unwrap();
+        let digits = color.strip_prefix('#').unwrap_or_default();
+        assert!(digits.len() == 6 && digits.chars().all(|digit| digit.is_ascii_hexdigit()), "{rule}");
+        colors.insert(rule["matcher"]["options"].as_str().unwrap(), color);
+    }
+    colors
+}
+
+fn legends(panel: &Value) -> impl Iterator<Item = &str> {
+    let targets = panel["targets"].as_array().into_iter().flatten();
+    targets.map(|target| target["legendFormat"].as_str().unwrap())
+}
+
+#[test]
+fn each_state_has_its_own_color() {
+    let metrics = Metrics::default();
+    let keys = metrics.families().iter().find(|family| family.entry.name == "servicekeys_keys").unwrap();
+    let state = keys.entry.labels.iter().find(|label| label.name == "state").unwrap();
+    let Values::OneOf(states) = state.values else { panic!("a state that is not in a list") };
+    let dashboard: Value = serde_json::from_str(&file(DASHBOARD)).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let by_state: Vec<_> =
+        panels.iter().filter(|panel| legends(panel).any(|legend| legend == "{{state}}")).collect();
+    assert!(!by_state.is_empty(), "no panel shows the states");
+    for panel in by_state {
+        let colors = fixed_colors(panel);
+        let named: BTreeSet<_> = colors.keys().copied().collect();
+        assert_eq!(named, states.iter().copied().collect(), "{}", panel["title"]);
+        let different: BTreeSet<_> = colors.values().collect();
+        assert_eq!(different.len(), states.len(), "two states have one colour: {colors:?}");
+    }
+}
+
+#[test]
+fn each_color_belongs_to_a_series() {
+    let dashboard: Value = serde_json::from_str(&file(DASHBOARD)).unwrap();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        // A legend with a placeholder has as many names as its label has values.
+        let computed = legends(panel).any(|legend| legend.starts_with("{{"));
+        for name in fixed_colors(panel).keys() {
+            assert!(computed || legends(panel).any(|legend| legend == *name), "{}: {name}", panel["title"]);
+        }
+    }
 }
 
 #[test]
