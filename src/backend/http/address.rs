@@ -1,8 +1,8 @@
-//! Which addresses the operator may connect to, and which of their answers a tenant may read.
+//! Decides which addresses the operator may connect to, and which of their answers a tenant may read.
 //!
-//! Whoever may write a `KeyProvider` chooses where the operator connects to. This keeps that choice away from the
-//! node's own services, from the cloud's metadata service, which would give the node's identity away, from the API
-//! server, and from whatever else the administrator names.
+//! A user who may write a `KeyProvider` chooses the addresses that the operator connects to. The rules here exclude the
+//! node's own services, the API server, and every network that the administrator denies. They also exclude the cloud's
+//! metadata service, which would disclose the node's identity.
 
 use std::{
     fmt,
@@ -21,31 +21,31 @@ use super::{
     path::literal,
 };
 
-/// What the administrator says about addresses.
+/// The administrator's rules about addresses.
 #[derive(Clone, Debug, Default)]
 pub struct AddressRules {
-    /// Networks that are admitted, also for plain http (`--allow-cidr`).
+    /// Networks that are admitted, including for plain http (`--allow-cidr`).
     pub allow: Vec<Network>,
     /// Networks that are admitted for https (`--allow-https-cidr`).
     pub allow_https: Vec<Network>,
-    /// Networks that are refused, whatever admits them (`--deny-cidr`).
+    /// Networks that are refused, even if another rule admits them (`--deny-cidr`).
     pub deny: Vec<Network>,
-    /// Networks whose answers a tenant may read from the first one on (`--disclose-cidr`).
+    /// Networks whose answers a tenant may read without a previous valid answer (`--disclose-cidr`).
     pub disclose: Vec<Network>,
-    /// Whether a `KeyProvider` may name private addresses only where they are admitted
+    /// Whether a `KeyProvider` may use private addresses only if they are admitted
     /// (`--deny-private-for-key-providers`).
     pub deny_private_for_key_providers: bool,
-    /// The API server of the operator's own cluster, which is no remote side.
+    /// The API server of the operator's own cluster, which is not a remote side.
     pub api_server: ApiServer,
-    /// Hosts besides IBM Cloud's own that trusted profiles may be used at (`--ibm-cloud-host`).
+    /// Hosts, in addition to IBM Cloud's own, at which trusted profiles may be used (`--ibm-cloud-host`).
     pub ibm_cloud_hosts: Vec<NamedHost>,
 }
 
-/// Which addresses a provider may name.
+/// The addresses that a provider may use.
 ///
-/// The default refuses loopback, link-local, unspecified and multicast addresses and the metadata services of the
-/// clouds, whichever way they are written, and plain http to anywhere. A network that is admitted does not admit the
-/// metadata services in it.
+/// The default refuses loopback, link-local, unspecified and multicast addresses and the clouds' metadata services, in
+/// all notations. It also refuses plain http to any address. Admitting a network does not admit the metadata services
+/// in it.
 #[derive(Clone)]
 pub struct AddressPolicy {
     rules: Arc<AddressRules>,
@@ -77,14 +77,14 @@ impl fmt::Debug for AddressPolicy {
 pub(super) enum AddressRefusal {
     ApiServer,
     Denied,
-    /// Of a kind that no provider may name unless it is admitted.
+    /// A kind of address that providers may use only if it is admitted.
     Kind(&'static str),
     Private,
     PlainHttp,
 }
 
 impl AddressRefusal {
-    /// What is wrong with the host, and what admits it.
+    /// Describes the problem with the host, and the setting that admits it.
     pub(super) fn words(self, host: &str) -> String {
         match self {
             Self::ApiServer => {
@@ -101,8 +101,8 @@ impl AddressRefusal {
                 format!("`{host}` is a private address, which KeyProviders may not use; {ADMIT}")
             }
             Self::PlainHttp => format!(
-                "plain http to `{host}` is refused; use https, or have the administrator admit http to its address with \
-                 the chart value `operator.allowCidrs` (`--allow-cidr`)"
+                "plain http to `{host}` is refused; use https, or have the administrator admit http to its address \
+                 with the chart value `operator.allowCidrs` (`--allow-cidr`)"
             ),
         }
     }
@@ -112,20 +112,20 @@ pub(super) const ADMIT: &str = "have the administrator admit the address with th
      `operator.allowHttpsCidrs` (`--allow-https-cidr`)";
 
 impl AddressPolicy {
-    /// Admits these ranges for all providers, also for plain http.
+    /// Admits these ranges for all providers, including for plain http.
     #[must_use]
     pub fn admitting(ranges: impl IntoIterator<Item = IpNet>) -> Self {
         let allow = ranges.into_iter().map(Network::from).collect();
         AddressRules { allow, ..AddressRules::default() }.into()
     }
 
-    /// The same for a provider of this author.
+    /// The same policy for a provider of this author.
     #[must_use]
     pub fn for_author(&self, author: Author) -> Self {
         Self { author, ..self.clone() }
     }
 
-    /// The same with another resolver than the system's. Tests bring their own.
+    /// The same policy with another resolver than the system's. Tests provide their own.
     #[must_use]
     pub fn with_names(self, names: Arc<dyn Names>) -> Self {
         Self { names, ..self }
@@ -135,34 +135,34 @@ impl AddressPolicy {
         Arc::clone(&self.names)
     }
 
-    /// Whether the author may read what the remote side answers only where its address is
-    /// [known to be harmless](Self::discloses).
+    /// Whether the author may read the remote side's answers only if its address is [known to be
+    /// harmless](Self::discloses).
     pub(super) const fn guards_answers(&self) -> bool {
         matches!(self.author, Author::Tenant { .. })
     }
 
-    /// Whether the author may read what this address answers, whatever it speaks.
+    /// Whether the author may read the answers of this address, in whichever protocol they are.
     pub(super) fn discloses(&self, address: IpAddr) -> bool {
         !self.guards_answers() || !is_private(address) || self.has(&self.rules.disclose, address)
     }
 
-    /// Whether the author may name private addresses only where they are admitted.
+    /// Whether the author may use private addresses only if they are admitted.
     pub(super) fn refuses_private(&self) -> bool {
         self.guards_answers() && self.rules.deny_private_for_key_providers
     }
 
-    /// The ranges that are reached without a proxy.
+    /// The ranges that the operator connects to without a proxy.
     pub(super) fn next_door(&self) -> impl Iterator<Item = &IpNet> {
         let admitted = self.rules.allow.iter().chain(&self.rules.allow_https);
         admitted.filter(|network| network.is_for(&self.author)).map(Network::range)
     }
 
-    /// Whether the administrator named this host and port for trusted profiles of IBM Cloud.
+    /// Whether the administrator listed this host and port for trusted profiles of IBM Cloud.
     pub(in crate::backend) fn names_ibm_cloud_host(&self, url: &Url) -> bool {
         self.rules.ibm_cloud_hosts.iter().any(|host| host.is_of(url))
     }
 
-    /// Why this address may not be connected to; `None` where it may.
+    /// The reason to refuse a connection to this address, or `None` if it is admitted.
     pub(super) fn refusal(&self, address: SocketAddr, plain_http: bool) -> Option<AddressRefusal> {
         let (rules, ip) = (&*self.rules, address.ip());
         let denied =
@@ -187,8 +187,8 @@ impl AddressPolicy {
         networks.iter().any(|network| network.is_for(&self.author) && network.contains_all_of(address))
     }
 
-    /// Checks what can be told from a URL alone. Names are checked again when they are resolved, addresses only
-    /// here, because no resolver is asked for them.
+    /// Checks the URL without resolving its name. The resolver checks the addresses of a name again. Literal addresses
+    /// are checked only here, because they do not pass through a resolver.
     pub(in crate::backend) fn check(&self, url: &Url) -> Result<(), HttpFailure> {
         let Some(host) = url.host() else {
             return Err(HttpFailure::new(
@@ -216,13 +216,13 @@ impl AddressPolicy {
         })
     }
 
-    /// Whether any address may be called by plain http.
+    /// Whether plain http to any address is admitted.
     fn allow_is_of_use(&self) -> bool {
         self.rules.allow.iter().any(|network| network.is_for(&self.author))
     }
 }
 
-/// The host without the brackets of a URL.
+/// The host without the brackets that a URL has around IPv6 addresses.
 fn shown(host: &Host<&str>) -> String {
     match host {
         Host::Ipv6(address) => address.to_string(),
@@ -269,7 +269,7 @@ mod tests {
     #[case("::1", false)]
     #[case("fe80::1", true)]
     #[case("169.254.169.254", false)]
-    // One of what it may stand for is admitted, and one is not.
+    // Two embedded addresses are possible: one is admitted, the other is not.
     #[case("64:ff9b:1:a9fe:a9:fe00:7f00:1", false)]
     fn admits_what_the_flag_names(#[case] address: &str, #[case] admitted: bool) {
         let ranges = || networks(&["127.0.0.0/24", "fe80::/64"]);

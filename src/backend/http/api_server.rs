@@ -1,4 +1,4 @@
-//! The API server of the operator's own cluster: no provider may name it, whatever else is admitted.
+//! The API server of the operator's own cluster. No provider may use it, even if other rules admit its address.
 
 use std::{
     collections::BTreeSet,
@@ -27,7 +27,7 @@ impl ApiServer {
         Self { names, addresses: addresses.into_iter().collect() }
     }
 
-    /// The API server that any of these URLs leads to. A name that can't be resolved now is refused as a name only.
+    /// The API server behind any of these URLs. If a name can't be resolved now, only the name is refused.
     pub async fn behind(urls: impl IntoIterator<Item = Url>) -> Self {
         let (mut names, mut addresses) = (Vec::new(), Vec::new());
         for url in urls {
@@ -42,7 +42,7 @@ impl ApiServer {
                         Vec::new()
                     }
                 };
-                // Other servers have the name of loopback as well.
+                // The names of loopback also belong to other servers.
                 if !found.iter().any(|address| address.ip().is_loopback()) {
                     names.push(host.to_owned());
                 }
@@ -52,13 +52,13 @@ impl ApiServer {
         Self::at(names, addresses)
     }
 
-    /// Whether the URL has one of its names.
+    /// Whether the host of the URL is one of the API server's names.
     pub(super) fn is_called(&self, url: &Url) -> bool {
         url.domain().is_some_and(|name| self.names.contains(&normal(name)))
     }
 
-    /// Whether this is one of its addresses. All ports of its host are refused, except on loopback, where other servers
-    /// have the same address.
+    /// Whether this is one of the API server's addresses. All ports of its host are refused, except on loopback, where
+    /// other servers share the address.
     pub(super) fn is_at(&self, address: SocketAddr) -> bool {
         let is_there = |face: IpAddr| {
             let mut same_ip = self.addresses.iter().filter(|known| known.ip() == face);

@@ -1,14 +1,14 @@
-//! The URLs that a provider names, checked before anything is sent there.
+//! Checks the URLs of a provider before the operator sends anything to them.
 
 use url::Url;
 
 use super::HttpClient;
 use crate::backend::{BackendError, ErrorClass};
 
-/// A URL of a provider, which is named by its `field`: an address alone, and one that may be called.
+/// Checks the URL in the provider's `field`: a plain address that the operator may call.
 ///
 /// # Errors
-/// [`ErrorClass::Rejected`], with what to write instead.
+/// [`ErrorClass::Rejected`], with a valid alternative.
 pub(in crate::backend) fn base_url(http: &HttpClient, field: &str, url: &Url) -> Result<Url, BackendError> {
     let checked = base_url_with_query(http, field, url, &[])?;
     if url.query().is_some() {
@@ -17,7 +17,8 @@ pub(in crate::backend) fn base_url(http: &HttpClient, field: &str, url: &Url) ->
     Ok(checked)
 }
 
-/// The same for a URL that may have a query, which is part of each call. It may not have the parameters of the calls.
+/// Like [`base_url`], for a URL that may have a query, which becomes part of each call. The query must not contain the
+/// operator's own parameters.
 ///
 /// # Errors
 /// As for [`base_url`].

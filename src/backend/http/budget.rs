@@ -1,4 +1,4 @@
-//! The budget of requests of one provider: how many at once, how many a second, and none while it asks for that.
+//! The request budget of one provider: its concurrency, its rate, and the pauses that the remote side requires.
 //! Namespaces that share a provider take turns.
 
 use std::{num::NonZeroU32, time::Duration};
@@ -10,13 +10,12 @@ use tokio::time::Instant;
 use super::RequestLimits;
 use crate::fair::{FairPermit, FairSemaphore, Lane};
 
-/// Shared by all calls to one remote side.
 pub(super) struct CallBudget {
     places: FairSemaphore,
     rate: DefaultDirectRateLimiter,
-    /// One caller at a time waits for the rate's clock.
+    /// Admits one caller at a time to the wait for the rate.
     turn: FairSemaphore,
-    /// Until when the remote side wants to be left alone.
+    /// The end of the pause that the remote side required.
     pause: Mutex<Option<Instant>>,
 }
 
@@ -30,37 +29,37 @@ impl CallBudget {
         }
     }
 
-    /// Waits for a place, and then for the rate, in the lane of the caller; the place is free again when the permit is
-    /// dropped.
+    /// Waits for a slot and then for the rate, in the lane of the caller. Dropping the permit releases the slot.
     ///
-    /// The place comes before the rate, so that at most `concurrency` callers are woken by the rate's clock.
+    /// The slot comes first, so that the rate limiter wakes at most `concurrency` callers.
     pub(super) async fn take(&self) -> Option<FairPermit> {
         let lane = Lane::current();
-        // `None` would mean that the semaphore was closed, which nobody does; without a permit the rate still holds.
+        // `None` would mean a closed semaphore, and this one is never closed. The rate would apply anyway.
         let permit = self.places.acquire(&lane).await;
         let _turn = self.turn.acquire(&lane).await;
         self.rate.until_ready().await;
         permit
     }
 
-    /// Notes that the remote side wants to be left alone.
+    /// Starts or extends a pause.
     pub(super) fn pause(&self, wait: Duration) {
         let until = Instant::now() + wait;
         let mut pause = self.pause.lock();
         *pause = (*pause).max(Some(until));
     }
 
-    /// How much longer the remote side wants to be left alone.
+    /// The remaining time of the pause.
     pub(super) fn paused(&self) -> Option<Duration> {
         let until = *self.pause.lock();
         until.map(|until| until.saturating_duration_since(Instant::now())).filter(|wait| !wait.is_zero())
     }
 }
 
-/// What may begin at once, as a share of a second's requests: as long as a clock of milliseconds needs to be exact.
+/// The requests that may start at once are a second's requests divided by this. The burst covers a clock's resolution
+/// of milliseconds.
 const BURSTS_A_SECOND: u32 = 50;
 
-/// Requests are spread over the second: a remote side that counts by the second never sees more than it allows.
+/// Spreads requests over the second: a remote side that counts per second never sees more than its limit.
 fn rate_limiter(requests_per_second: NonZeroU32) -> DefaultDirectRateLimiter {
     let burst = NonZeroU32::new(requests_per_second.get() / BURSTS_A_SECOND).unwrap_or(NonZeroU32::MIN);
     DefaultDirectRateLimiter::direct(Quota::per_second(requests_per_second).allow_burst(burst))
@@ -102,8 +101,8 @@ mod tests {
         assert!(began.elapsed() >= Duration::from_millis(400), "took {:?}", began.elapsed());
     }
 
-    /// One namespace has many requests; that of another one comes after those that began already and one more, whether
-    /// they wait for a place or for the rate.
+    /// One namespace has many requests. A request of another namespace follows after those already started and one
+    /// more, whether it waits for a slot or for the rate.
     #[tokio::test]
     async fn namespaces_take_turns() {
         for limits in [limits(1000, 1), limits(50, 1000)] {

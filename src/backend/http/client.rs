@@ -38,19 +38,20 @@ use crate::{
 
 const KIB: usize = 1 << 10;
 
-/// The most bytes of an answer that are read which is not a success: its words are all that matters.
+/// The most bytes that are read of an answer other than a success. Only its message matters.
 const LARGEST_REFUSAL: usize = 64 * KIB;
 
-/// The most values of an answer that is not read into types of its own, where an object counts for six. Each takes up to
-/// 210 bytes of memory, besides its words, so that all of them take at most 4 MB.
+/// The most JSON values of an answer that is not parsed into its own types; an object counts as six. Each takes up to
+/// 210 bytes of memory in addition to its text, so all of them take at most 4 MB.
 const MOST_VALUES: usize = 20_000;
 
-/// Bytes that each call counts for: what is read of headers and not yet of the body, and the first of the body.
+/// Bytes that each call counts for: the buffers for headers and for unread parts of the body, and the start of the
+/// body.
 const CALL: usize = 256 * KIB;
-/// The bytes of the body that are counted already.
+/// Bytes of the body that `CALL` already includes.
 const FIRST_OF_BODY: usize = 64 * KIB;
 
-/// The way to one remote side.
+/// Sends requests to one remote side.
 pub(in crate::backend) struct HttpClient {
     ways: Ways,
     addresses: AddressPolicy,
@@ -61,18 +62,19 @@ pub(in crate::backend) struct HttpClient {
     observer: Arc<dyn Observer>,
     answers: MemoryShare,
     kept: MemoryShare,
-    /// When the login may be tried again.
+    /// When the operator may try the login again.
     login_pause_ends: Option<Instant>,
 }
 
 impl HttpClient {
     /// # Errors
-    /// [`ErrorClass::Rejected`](crate::backend::ErrorClass::Rejected), where certificates or the proxy of the environment can't be used.
+    /// [`ErrorClass::Rejected`](crate::backend::ErrorClass::Rejected) if certificates or the proxy of the environment
+    /// can't be used.
     pub(in crate::backend) fn new(config: &HttpConfig) -> Result<Self, BackendError> {
         Self::in_environment(config, |name| std::env::var(name).ok())
     }
 
-    /// As [`HttpClient::new`], with these environment variables.
+    /// Like [`HttpClient::new`], with these environment variables.
     pub(super) fn in_environment(
         config: &HttpConfig,
         variable: impl Fn(&str) -> Option<String>,
@@ -91,58 +93,58 @@ impl HttpClient {
         })
     }
 
-    /// Whether a URL may be called at all, as far as that can be told without resolving its name.
+    /// Checks whether a URL may be called, without resolving its name.
     ///
     /// # Errors
-    /// [`HttpFailureKind::Refused`], with what to do about it.
+    /// [`HttpFailureKind::Refused`], with the next step for the user.
     pub(in crate::backend) fn check(&self, url: &Url) -> Result<(), HttpFailure> {
         self.addresses.check(url)
     }
 
-    /// How much longer the remote side wants to be left alone.
+    /// The rest of the pause that the remote side requested by rate limiting.
     pub(in crate::backend) fn paused(&self) -> Option<Duration> {
         self.budget.paused()
     }
 
-    /// How much longer the login must not be tried.
+    /// How much longer the operator must not try the login.
     pub(in crate::backend) fn login_pause(&self) -> Option<Duration> {
         let left = self.login_pause_ends?.saturating_duration_since(Instant::now());
         Some(left).filter(|left| !left.is_zero())
     }
 
-    /// Requests that may be under way at the same time.
+    /// The most requests at the same time.
     pub(in crate::backend) const fn concurrency(&self) -> NonZeroUsize {
         self.concurrency
     }
 
-    /// The longest that a request may take.
+    /// The longest time for one request.
     pub(in crate::backend) const fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Where answers are held that no ServiceKey asked for.
+    /// The memory for answers that no ServiceKey requested.
     pub(in crate::backend) const fn answers(&self) -> &MemoryShare {
         &self.answers
     }
 
-    /// Where what is kept of answers is held.
+    /// The memory for the parts of answers that the operator keeps.
     pub(in crate::backend) const fn kept(&self) -> &MemoryShare {
         &self.kept
     }
 
-    /// Sends the request, and reads the answer. It is sent once; once more, on a new connection, where the remote side closed
-    /// the kept one that it went out on and the request is a GET, PUT or DELETE.
+    /// Sends the request and reads the answer. It sends a GET, PUT or DELETE a second time, on a new connection, if the
+    /// remote side closed the reused connection that carried it.
     ///
     /// # Errors
-    /// An [`HttpFailure`] where no status came back, or that of a redirect. The client follows none: it would carry login
-    /// and parameters to a host that the provider does not name. [`HttpFailureKind::Unproved`], where nothing was sent
-    /// because the host has not [proved](Request::proving) yet what it is; and [`HttpFailureKind::Withheld`], where this
-    /// request did not prove it.
+    /// An [`HttpFailure`] if no status arrived, or if it is that of a redirect. The client does not follow redirects:
+    /// it would send login and parameters to a host that the provider does not name. The failure is
+    /// [`HttpFailureKind::Unproved`] if the client sent nothing because the host has not yet [proved](Request::proving)
+    /// that it speaks the protocol. It is [`HttpFailureKind::Withheld`] if this request did not prove it.
     pub(in crate::backend) async fn send(&self, request: Request) -> Result<Response, HttpFailure> {
         self.check(&request.url)?;
         let way = self.ways.to(&request.url).map_err(refused)?;
         if self.ways.may_be_disclosed(&request.url, &way) {
-            // Without a proof of its own it is not sent again.
+            // Only a request with a proof of its own is sent again.
             let again = request.proof.as_ref().map(|_| request.clone());
             let (hidden, to_the_remote_side) = (self.withheld(&request.url), request.to_the_remote_side);
             match (self.send_by(&way.disclosed, &way, request).await, again) {
@@ -166,7 +168,8 @@ impl HttpClient {
         self.prove(&way, request).await
     }
 
-    /// Sends a request to a place of which nothing is known: what it answers comes out only where it is a proof.
+    /// Sends a request to an unverified host, and returns the answer only if it proves that the host speaks the
+    /// protocol.
     async fn prove(&self, way: &Way, request: Request) -> Result<Response, HttpFailure> {
         let (url, Some(proof)) = (request.url.clone(), request.proof.clone()) else {
             return Err(HttpFailure::new(HttpFailureKind::Unproved, self.withheld(&request.url)));
@@ -179,7 +182,7 @@ impl HttpClient {
             way.prove(response.from);
             return outcome;
         }
-        // What was not answered is logged already.
+        // A missing answer is logged already.
         if let Ok(response) = &outcome {
             tracing::info!(
                 origin = origin(&url),
@@ -190,8 +193,8 @@ impl HttpClient {
         Err(HttpFailure::new(HttpFailureKind::Withheld, self.withheld(&url)))
     }
 
-    /// Pauses the provider's requests if the remote side asks for that. A server that has not been verified is not obeyed:
-    /// the pause would show that it exists.
+    /// Pauses the provider's requests if the remote side requires it. An unverified server can't cause a pause: the
+    /// pause would disclose that it exists.
     fn heed(&self, response: &Response, to_the_remote_side: bool) {
         if to_the_remote_side && let Some(wait) = response.asks_for_peace() {
             self.budget.pause(wait);
@@ -199,7 +202,7 @@ impl HttpClient {
         }
     }
 
-    /// The message that stands for every failure that a tenant may not know about. It is the same whatever happened.
+    /// The message for every failure whose cause the tenant may not learn. It is the same for all causes.
     fn withheld(&self, url: &Url) -> String {
         let refused = if self.addresses.refuses_private() {
             format!("; KeyProviders may not use private addresses here: {ADMIT}")
@@ -208,13 +211,14 @@ impl HttpClient {
         };
         format!(
             "no valid answer from `{}`; a KeyProvider shows why only for public addresses, or after the first valid \
-             answer: check name, address, port, TLS and login, or ask the administrator for the operator's log{refused}",
+             answer: check name, address, port, TLS and login, or ask the administrator for the operator's \
+             log{refused}",
             origin(url)
         )
     }
 
-    /// Sends the request by these clients; once more, on a new connection, where the one that it went out on was a kept one
-    /// that the remote side closed.
+    /// Sends the request with these clients. It sends an idempotent one again, on a new connection, if the remote side
+    /// closed the reused connection.
     async fn send_by(&self, clients: &Clients, way: &Way, request: Request) -> Result<Response, HttpFailure> {
         let again = is_idempotent(&request.method).then(|| request.clone());
         let (request, lost) = match (self.send_once(&clients.keeping, way, request).await, again) {
@@ -225,7 +229,7 @@ impl HttpClient {
         let (creates, to_the_remote_side) = (request.method == Method::PUT, request.to_the_remote_side);
         let outcome = self.send_once(client, way, request).await.map_err(HttpFailure::from);
         match outcome {
-            // The first request may have created what the second one did not.
+            // The first request may have created the object even though the second one failed.
             Ok(response) if creates && !response.status.is_success() => {
                 self.heed(&response, to_the_remote_side);
                 Err(lost)
@@ -235,7 +239,7 @@ impl HttpClient {
         }
     }
 
-    /// Sends the request once by this client, within the budget, and tells those who count and log.
+    /// Sends the request once with this client, within the budget, then counts and logs it.
     async fn send_once(
         &self,
         client: &reqwest::Client,
@@ -254,7 +258,7 @@ impl HttpClient {
             Err(Unanswered::Other(failure)) => (Err(failure), false),
         };
         if outcome.as_ref().is_err_and(|failure| failure.kind == HttpFailureKind::Unproved) {
-            // Nothing was connected to.
+            // The client did not connect.
             return outcome.map_err(Unanswered::Other);
         }
         let took = began.elapsed();
@@ -276,7 +280,7 @@ impl HttpClient {
         outcome.map_err(|failure| if is_severed { Unanswered::Severed(failure) } else { failure.into() })
     }
 
-    /// Makes room for the call and its answer. A call that others need the room of is given up.
+    /// Reserves memory for the call and its answer. A call whose memory is needed by others is canceled.
     async fn held(
         &self,
         client: &reqwest::Client,
@@ -291,8 +295,8 @@ impl HttpClient {
         let no_room = |why: NoRoom| {
             HttpFailure::new(HttpFailureKind::NotSent, format!("no request to `{}`: {why}", origin(&url)))
         };
-        // A waiting call occupies a place at the remote side. It may wait where the provider is its namespace's own, so that
-        // it keeps no other namespace from it.
+        // A waiting call occupies a slot of the remote side. Waiting is acceptable for a provider of one namespace,
+        // where it delays no other namespace.
         let patience = if share.is(&self.answers) { self.timeout } else { Duration::ZERO };
         holding.grow_within(patience, CALL).await.map_err(no_room)?;
         tokio::select! {
@@ -301,7 +305,7 @@ impl HttpClient {
                 let what = "the operator ran out of memory for answers and canceled this request; retrying";
                 Err(HttpFailure::new(HttpFailureKind::MaybeSent, format!("no complete answer from `{}`: {what}", origin(&url))).into())
             }
-            // On the heap: it is large, and deep in what a reconcile waits for.
+            // On the heap: the future is large, and nested deeply in a reconcile.
             outcome = Box::pin(self.exchange(client, way, request, holding)) => outcome,
         }
     }
@@ -370,14 +374,13 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-/// A request that can't be sent as the provider or the environment is.
+/// The failure of a request that can't be sent with the settings of the provider or the environment.
 fn refused(error: BackendError) -> HttpFailure {
     HttpFailure { source: error.source, ..HttpFailure::new(HttpFailureKind::Refused, error.message) }
 }
 
-/// A request without an answer.
 enum Unanswered {
-    /// It went out on a kept connection, which the remote side closed before the answer had come: what it did is unknown.
+    /// The remote side closed the reused connection before the answer began. The effect of the request is unknown.
     Severed(HttpFailure),
     Other(HttpFailure),
 }
@@ -396,12 +399,12 @@ impl From<Unanswered> for HttpFailure {
     }
 }
 
-/// Whether a request may be sent twice. A PUT names what it creates.
+/// Whether a request may be sent twice. A PUT names the object that it creates.
 fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::PUT, Method::DELETE].contains(method)
 }
 
-/// Who looks for a lost connection should know that there is a proxy on the way.
+/// Mentions the proxy in connection failures, because it may be their cause.
 fn explain(failure: HttpFailure, way: &Way) -> HttpFailure {
     let is_of_the_way = [HttpFailureKind::NotSent, HttpFailureKind::Untrusted].contains(&failure.kind);
     if !(way.proxied && is_of_the_way) {
@@ -413,13 +416,13 @@ fn explain(failure: HttpFailure, way: &Way) -> HttpFailure {
 async fn start(client: &reqwest::Client, request: Request) -> Result<reqwest::Response, reqwest::Error> {
     let mut sending = client.request(request.method, request.url).headers(request.headers);
     if let Some(body) = request.body {
-        // It is overwritten when the connection has sent it, or drops it.
+        // The connection wipes the body once it has sent or dropped it.
         sending = sending.body(Bytes::from_owner(body));
     }
     sending.send().await
 }
 
-/// Reads the body by pieces, and stops as soon as it is larger than what is kept.
+/// Reads the body in chunks, and stops as soon as it exceeds the limit.
 async fn read(
     mut answer: reqwest::Response,
     url: &Url,
@@ -437,14 +440,14 @@ async fn read(
     Ok(Body { bytes: body.bytes, _held: body.held })
 }
 
-/// The bytes that begin everything that is compressed with gzip. No JSON begins with them.
+/// The first bytes of all data compressed with gzip. JSON never starts with them.
 const GZIP: &[u8] = &[0x1f, 0x8b];
-/// The mark of UTF-8 that some servers write first, and no JSON may begin with.
+/// The byte order mark of UTF-8. Some servers send it, although JSON must not start with it.
 const BYTE_ORDER_MARK: &[u8] = &[0xef, 0xbb, 0xbf];
-/// How much is decoded at once.
+/// Bytes that are decoded at once.
 const PIECE: usize = 4 * KIB;
 
-/// A body that grows by pieces, within its bound and within the memory that is counted.
+/// A body that grows in chunks, within its limit and within the memory budget.
 struct Piecewise<'a> {
     url: &'a Url,
     largest: usize,
@@ -480,7 +483,7 @@ impl Piecewise<'_> {
             };
             let more = counted(capacity) - counted(self.bytes.capacity());
             self.held.grow(more).await.map_err(no_room)?;
-            // By hand: a vector that grows leaves its old bytes in memory.
+            // Copied by hand: a growing vector leaves its old bytes in memory.
             let mut larger = Zeroizing::new(Vec::with_capacity(capacity));
             larger.extend_from_slice(&self.bytes);
             self.bytes = larger;
@@ -489,7 +492,7 @@ impl Piecewise<'_> {
         Ok(())
     }
 
-    /// The same body, decompressed where it is compressed although the request did not ask for that. Both forms count
+    /// Decompresses the body if the server compressed it although the request did not allow that. Both forms count
     /// until the end of the call.
     async fn decompressed(mut self) -> Result<Self, HttpFailure> {
         if !self.bytes.starts_with(GZIP) {
@@ -513,7 +516,7 @@ impl Piecewise<'_> {
         }
     }
 
-    /// The same body without a byte order mark, and in UTF-8: what is in another encoding is taken for Latin-1.
+    /// Converts the body to UTF-8 and removes a byte order mark. A body that is not UTF-8 is read as Latin-1.
     async fn in_utf8(mut self) -> Result<Self, HttpFailure> {
         if self.bytes.starts_with(BYTE_ORDER_MARK) {
             self.bytes.drain(..BYTE_ORDER_MARK.len());
@@ -523,7 +526,7 @@ impl Piecewise<'_> {
         }
         let latin = mem::take(&mut self.bytes);
         for part in latin.chunks(PIECE) {
-            // All at once: a text that grows leaves its old bytes in memory.
+            // With its full capacity: a growing string leaves its old bytes in memory.
             let mut text = Zeroizing::new(String::with_capacity(2 * part.len()));
             text.extend(part.iter().copied().map(char::from));
             self.push(text.as_bytes()).await?;
@@ -532,10 +535,10 @@ impl Piecewise<'_> {
     }
 }
 
-/// The most bytes of the place that a redirect names. No name of a host is longer.
+/// The most bytes that a message shows of the origin in a redirect. No host name is longer.
 const LONGEST_ORIGIN: usize = 300;
 
-/// Names where the redirect points, by scheme, host and port only: the rest may hold a session.
+/// Describes a redirect by its target's scheme, host and port only: the remainder may contain a session.
 fn redirected(answer: &reqwest::Response, url: &Url) -> HttpFailure {
     let target = answer
         .headers()

@@ -1,4 +1,4 @@
-//! What a provider says about how to talk to its remote side.
+//! The settings of a provider for calls to its remote side.
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
@@ -11,35 +11,35 @@ use secrecy::SecretString;
 use super::{AddressPolicy, Observer, RemoteShares, observer::Nobody};
 use crate::backend::memory::{MemoryBudget, MemoryShare};
 
-/// How to talk to one remote side.
+/// The settings for calls to one remote side.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
     /// PEM certificates trusted in addition to the system's roots.
     pub ca_bundle: Option<String>,
-    /// What the operator shows to a remote side that asks for a certificate (mutual TLS).
+    /// The certificate for a remote side that requires one (mutual TLS).
     pub client_certificate: Option<ClientCertificate>,
-    /// How much may be asked of the remote side, shared by all its keys.
+    /// The limits on requests, shared by all keys of the remote side.
     pub limits: RequestLimits,
-    /// Which addresses may be connected to.
+    /// The addresses that the operator may connect to.
     pub addresses: AddressPolicy,
-    /// Who is told of the calls.
+    /// The observer to notify of calls.
     pub observer: Arc<dyn Observer>,
-    /// What its calls share with those to all other remote sides.
+    /// The limits that its calls share with those to all other remote sides.
     pub shares: RemoteShares,
-    /// Where answers are held that no ServiceKey asked for.
+    /// The memory for answers that no ServiceKey requested.
     pub answers: MemoryShare,
-    /// Where what is kept of them is held.
+    /// The memory for the parts of answers that the operator keeps.
     pub kept: MemoryShare,
-    /// Bytes of instances that are cached, and as many of roles.
+    /// The most bytes of cached instances, and the most bytes of cached roles.
     pub cached: usize,
-    /// How much longer a login must not be tried, because an earlier process was refused with it.
+    /// How much longer the operator must not try the login, because the remote side refused it to an earlier process.
     pub login_pause: Option<Duration>,
 }
 
 impl HttpConfig {
-    /// Bytes of instances that are cached for a KeyProvider, of which a tenant may have many: some 300 of them.
+    /// Bytes of cached instances for a KeyProvider, some 300 instances. A tenant may have many KeyProviders.
     pub const CACHED_FOR_TENANT: usize = 256 << 10;
-    /// Bytes of instances that are cached for a ClusterKeyProvider: some 5,000 of them.
+    /// Bytes of cached instances for a ClusterKeyProvider, some 5,000 instances.
     pub const CACHED_FOR_CLUSTER: usize = 4 << 20;
 }
 
@@ -60,7 +60,7 @@ impl Default for HttpConfig {
     }
 }
 
-/// A certificate and its key, to be shown to a remote side.
+/// A client certificate and its key.
 #[derive(Clone, Debug)]
 pub struct ClientCertificate {
     /// The certificate, followed by its intermediates, in PEM.
@@ -69,28 +69,28 @@ pub struct ClientCertificate {
     pub key_pem: SecretString,
 }
 
-/// How much may be asked of one remote side.
+/// The limits on requests to one remote side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestLimits {
-    /// Requests that may begin within a second, spread over it.
+    /// Requests that may start within a second, spread over it.
     pub requests_per_second: NonZeroU32,
-    /// Requests that may be under way at the same time.
+    /// Requests that may be open at the same time.
     pub concurrency: NonZeroUsize,
-    /// How long one request may take, from connecting to the last byte of the answer. Waiting for a place within
-    /// these limits does not count.
+    /// The longest time of one request, from connecting to the last byte of the answer. It does not include the wait
+    /// for a slot within these limits.
     pub timeout: Duration,
 }
 
 impl RequestLimits {
-    /// Requests per second, where the provider names no number.
+    /// Requests per second, if the provider does not set a number.
     pub const DEFAULT_REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
-    /// Requests at the same time, where the provider names no number.
+    /// Requests at the same time, if the provider does not set a number.
     pub const DEFAULT_CONCURRENCY: NonZeroUsize = NonZeroUsize::new(16).unwrap();
-    /// The deadline of a request, where the provider names none: what the Open Service Broker API recommends.
+    /// The deadline of a request, if the provider does not set one: the recommendation of the Open Service Broker API.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
-    /// The deadline for name resolution, TCP and TLS together: at most 10 s, and always sooner than the deadline of
-    /// the whole request, so that a connection that never came about is told from an answer that never came.
+    /// The deadline for name resolution, TCP and TLS together. It is 10 s at most, and always before the deadline of
+    /// the whole request, so that a failed connection can be distinguished from a missing answer.
     #[must_use]
     pub fn connect_timeout(&self) -> Duration {
         (self.timeout / 2).min(Duration::from_secs(10))

@@ -1,9 +1,9 @@
-//! Finds a secret in a text in whatever way it is written there: as it is, with percent signs as in URLs and forms, with
-//! backslashes as in JSON, in base64, or partly so and partly otherwise.
+//! Finds a secret in a text, in all its encodings: literal, percent-encoded as in URLs and forms, escaped as in JSON,
+//! base64, or a mixture of these.
 //!
-//! A tenant may choose both the text and the secrets, and a text may be readable in many ways: a run of backslashes by
-//! one or by two at each place. So all ways are followed together, as a set of bits for each place of the text, and the
-//! work is counted.
+//! A tenant may choose both the text and the secrets, and a text may be ambiguous: one or two characters of a run of
+//! backslashes may stand for one. So the search follows all readings together, as a set of bits for each position in
+//! the text, and it counts its work.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,22 +16,22 @@ use base64::{
 };
 use zeroize::Zeroizing;
 
-/// Shorter secrets, in bytes, are not searched for in base64: a few letters would be found anywhere.
+/// Secrets of fewer bytes are not searched for in base64: a few letters would match anywhere.
 const SHORTEST_IN_BASE64: usize = 6;
 
-/// The fewest bytes of a secret that are hidden at the end of a text that ends within it.
+/// If the text ends within a secret, at least this many of the secret's bytes must match to be hidden.
 const SHORTEST_START: usize = 8;
 
-/// The bytes by which the places of a text are found that a secret may stand at.
+/// Bytes in the index of positions where a secret may start.
 const INDEXED: usize = 3;
 
-/// The bytes of a secret that a place has to begin with before the whole secret is searched for there.
+/// The first bytes of a secret that must match at a position before the whole secret is tried there.
 const FIRST_BYTES: usize = 8;
 
-/// The work of a step besides the words that it looks at, most of which is memory.
+/// The work of a step in addition to the words that it reads. Most of it is memory access.
 const STEP: usize = 32;
 
-/// The secret in base64, in both alphabets, with padding and without, each once.
+/// The secret in base64: both alphabets, with and without padding, without duplicates.
 pub(super) fn in_base64(secret: &str) -> Vec<Zeroizing<String>> {
     if secret.len() < SHORTEST_IN_BASE64 {
         return Vec::new();
@@ -45,7 +45,7 @@ pub(super) fn in_base64(secret: &str) -> Vec<Zeroizing<String>> {
     all
 }
 
-/// The text with these bytes of it replaced, each run of them once.
+/// Replaces the hidden bytes of the text: each run of them once.
 pub(super) fn replace(text: &str, hidden: &[bool], by: &str) -> String {
     let mut replaced = String::with_capacity(text.len());
     let mut is_replaced = false;
@@ -61,10 +61,10 @@ pub(super) fn replace(text: &str, hidden: &[bool], by: &str) -> String {
     replaced
 }
 
-/// How much work may still be done, in words of 64 bits that are looked at.
+/// The work that a search may still do, measured in 64-bit words that it reads.
 pub(super) struct SearchBudget(usize);
 
-/// The search was abandoned, because it takes more work than it may.
+/// The search was abandoned because it exceeded its budget.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Abandoned;
 
@@ -79,11 +79,11 @@ impl SearchBudget {
     }
 }
 
-/// A text, with the ways to read each place of it.
+/// A text, with all readings of each position.
 pub(super) struct ReadableText {
     readings: Vec<[Option<Reading>; 2]>,
     characters: Vec<usize>,
-    /// Of these, the places that may be read as what begins with these bytes.
+    /// The positions in `characters` that can be read as text that starts with these bytes.
     places: HashMap<[u8; INDEXED], Vec<usize>>,
 }
 
@@ -103,18 +103,18 @@ impl ReadableText {
         Self { readings, characters, places }
     }
 
-    /// Calls `found` with each piece of the text that is part of the secret. The text may end within a long secret,
-    /// because somebody cut it.
+    /// Calls `found` with each range of the text that is part of the secret. If the text was truncated, it may end
+    /// within a long secret.
     ///
     /// # Errors
-    /// Where that takes more work than is left.
+    /// If the search needs more work than the budget allows.
     pub(super) fn find(
         &self,
         secret: &str,
         work: &mut SearchBudget,
         mut found: impl FnMut(Range<usize>),
     ) -> Result<(), Abandoned> {
-        // No way to read a text makes it longer: of a longer secret it can hold the start only.
+        // No reading makes a text longer, so the text can contain only the start of a longer secret.
         let secret = &secret.as_bytes()[..secret.len().min(self.readings.len() + 1)];
         let starts = self.starts_of(secret, work)?;
         if starts.is_empty() {
@@ -123,7 +123,7 @@ impl ReadableText {
         work.take(secret.len())?;
         let pattern = SecretPattern::new(secret);
         let read = self.read(&pattern, starts, work)?;
-        // From the ends back: what is read on a way that leads to one is part of the secret.
+        // Backwards from the ends: a position that leads to an end is part of the secret.
         let mut leads_to_an_end: BTreeMap<usize, MatchProgress> = BTreeMap::new();
         for (at, progress) in read.iter().rev() {
             let ends = if *at == self.readings.len() { &pattern.cut } else { &pattern.whole };
@@ -144,7 +144,7 @@ impl ReadableText {
         Ok(())
     }
 
-    /// The places where the secret may stand, by its first bytes. Most secrets stand nowhere, and cost no more than this.
+    /// The positions where the first bytes of the secret match. Most secrets match nowhere, and cost no more than this.
     fn starts_of(&self, secret: &[u8], work: &mut SearchBudget) -> Result<Vec<usize>, Abandoned> {
         let places = match secret.first_chunk() {
             _ if secret.is_empty() => &[],
@@ -178,7 +178,7 @@ impl ReadableText {
         Ok(false)
     }
 
-    /// How much of the secret is read at each place, on all ways that begin at one of the starts.
+    /// The progress within the secret at each position, on all paths that begin at one of the starts.
     fn read(
         &self,
         pattern: &SecretPattern,
@@ -206,7 +206,7 @@ impl ReadableText {
     }
 }
 
-/// Calls `found` with the first bytes that a place may be read as, in each way; `begun` holds those before the place.
+/// Calls `found` with the first bytes of each reading of a position. `begun` contains the bytes before it.
 fn each_beginning(
     readings: &[[Option<Reading>; 2]],
     at: usize,
@@ -223,7 +223,7 @@ fn each_beginning(
     }
 }
 
-/// How much of a secret may be read so far: one bit for each number of bytes.
+/// The possible progress within a secret: one bit for each number of matched bytes.
 #[derive(Clone)]
 struct MatchProgress(Box<[u64]>);
 
@@ -244,7 +244,7 @@ impl MatchProgress {
         Self(self.0.iter().zip(&other.0).map(|(word, other)| word & other).collect())
     }
 
-    /// One byte further.
+    /// Advances by one byte.
     fn up(&mut self) {
         self.0.iter_mut().fold(0, |carried, word| {
             let carry = *word >> 63;
@@ -253,7 +253,7 @@ impl MatchProgress {
         });
     }
 
-    /// One byte back.
+    /// Goes back by one byte.
     fn down(&mut self) {
         self.0.iter_mut().rev().fold(0, |carried, word| {
             let carry = *word << 63;
@@ -263,14 +263,14 @@ impl MatchProgress {
     }
 }
 
-/// A secret, made ready for the search.
+/// A secret, prepared for the search.
 struct SecretPattern {
-    /// 64-bit words that a [`MatchProgress`] has.
+    /// The number of 64-bit words in a [`MatchProgress`].
     words: usize,
-    /// For each byte of the secret, where it has been read.
+    /// For each byte value, the progress after an occurrence of it.
     after: BTreeMap<u8, MatchProgress>,
     whole: MatchProgress,
-    /// As much as is hidden where the text ends.
+    /// The progress that counts as a match at the end of the text.
     cut: MatchProgress,
 }
 
@@ -299,7 +299,7 @@ impl SecretPattern {
         STEP + self.words * (1 + reading.count)
     }
 
-    /// The progress once these bytes are read.
+    /// The progress after these bytes.
     fn with(&self, bytes: &[u8], progress: &MatchProgress) -> MatchProgress {
         bytes.iter().fold(progress.clone(), |mut progress, byte| {
             progress.up();
@@ -307,7 +307,7 @@ impl SecretPattern {
         })
     }
 
-    /// The progress before these bytes were read.
+    /// The progress before these bytes.
     fn without(&self, bytes: &[u8], progress: &MatchProgress) -> MatchProgress {
         bytes.iter().rev().fold(progress.clone(), |progress, byte| {
             let mut progress = self.where_read(*byte, &progress);
@@ -322,7 +322,7 @@ impl SecretPattern {
     }
 }
 
-/// One way to read a place: the bytes that stand there, and how long they are in the text.
+/// One reading of a position: the decoded bytes, and their length in the text.
 #[derive(Clone, Copy)]
 struct Reading {
     bytes: [u8; 4],
@@ -345,13 +345,13 @@ impl Reading {
         Self { bytes, count, length }
     }
 
-    /// What the end of the text leaves of something that stands for a character.
+    /// An encoded character that the end of the text truncates.
     const fn cut(length: usize) -> Self {
         Self { bytes: [0; 4], count: 0, length }
     }
 }
 
-/// The ways to read the start of the text: as it is, and as what it stands for.
+/// The readings of the text's start: literal and decoded.
 fn readings(text: &[u8]) -> [Option<Reading>; 2] {
     let Some(first) = text.first() else { return [None, None] };
     let encoded = match first {
@@ -366,7 +366,7 @@ fn readings(text: &[u8]) -> [Option<Reading>; 2] {
     [Some(Reading::one(*first, 1)), encoded]
 }
 
-/// What an escape of JSON stands for.
+/// Decodes an escape sequence of JSON.
 fn escaped(text: &[u8]) -> Option<Reading> {
     let simple = |byte| Some(Reading::one(byte, 2));
     match text.get(1) {
@@ -409,7 +409,7 @@ mod tests {
 
     const MUCH: usize = 1 << 24;
 
-    /// The text without the secret, and the work that it took to find it.
+    /// The text without the secret, and the work of the search.
     fn replace_counted(text: &str, secret: &str) -> (String, usize) {
         let (mut hidden, mut work) = (vec![false; text.len()], SearchBudget::at_most(MUCH));
         ReadableText::new(text).find(secret, &mut work, |range| hidden[range].fill(true)).unwrap();
@@ -489,7 +489,7 @@ mod tests {
         assert!(in_base64("abc").is_empty());
     }
 
-    /// Both the text and the secret are a tenant's.
+    /// A tenant chooses both the text and the secret.
     #[rstest]
     #[case::by_one_or_two(&format!("{} ", "\\".repeat(4095)), &format!("{}x", "\\".repeat(4095)))]
     #[case::found(&"\\".repeat(4096), &"\\".repeat(2048))]
@@ -500,7 +500,7 @@ mod tests {
     fn the_work_is_bounded_by_the_sizes(#[case] text: &str, #[case] secret: &str) {
         let words = secret.len() / 64 + 1;
         let (_, steps) = replace_counted(text, secret);
-        // The first bytes at each place, and then two ways at each place, there and back.
+        // First the start bytes at each position, then two readings at each position, forwards and backwards.
         let first_bytes = 2 << FIRST_BYTES;
         assert!(steps <= text.len() * (2 * 2 * (STEP + 2 * words) + first_bytes) + secret.len(), "{steps}");
     }

@@ -1,6 +1,6 @@
-//! Errors of the transport, put into words that a person can act on.
+//! Describes transport errors in terms that a user can act on.
 //!
-//! The errors' own texts are not used: they hold URLs with queries, times, and the names of Rust types.
+//! It does not show the errors' own texts: they contain URLs with queries, times, and names of Rust types.
 
 use std::{error::Error, io, iter};
 
@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{HttpFailure, HttpFailureKind, path::origin, resolver::ResolveError};
 
-/// What the failure of a request, or of reading its answer, means.
+/// Classifies and describes the failure of a request, or of reading its answer.
 pub(super) fn describe_error(error: reqwest::Error, url: &Url) -> HttpFailure {
     let (kind, message) = describe(&error, url);
     HttpFailure::new(kind, message).caused_by(error)
@@ -45,13 +45,14 @@ fn describe(error: &reqwest::Error, url: &Url) -> (HttpFailureKind, String) {
     (HttpFailureKind::MaybeSent, format!("no complete answer from {target}: {}", exchange_words(error)))
 }
 
-/// An error and its causes, for the log.
+/// Joins an error and its causes, for the log.
 pub(super) fn describe_causes(error: &(dyn Error + 'static)) -> String {
     let causes = iter::successors(Some(error), |error| (*error).source()).map(ToString::to_string);
     causes.collect::<Vec<_>>().join(": ")
 }
 
-/// Whether the connection was closed before the answer had begun, or while its head was on the way: the two look alike.
+/// Returns whether the connection was closed before the answer began, or in the middle of its head. The two can't be
+/// distinguished.
 pub(super) fn is_cut(error: &reqwest::Error) -> bool {
     use io::ErrorKind as Kind;
     if error.is_connect() || error.is_timeout() || error.is_builder() {
@@ -69,7 +70,8 @@ pub(super) fn is_cut(error: &reqwest::Error) -> bool {
     )
 }
 
-/// The first error of this type in the chain of sources, looking also into I/O errors, which hide what they wrap.
+/// Finds the first error of this type in the chain of sources. It also checks what I/O errors wrap, because they do not
+/// report it as their source.
 fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -84,8 +86,8 @@ fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
     None
 }
 
-/// With TLS 1.3 the server judges the client's certificate when the client already believes to be connected; the
-/// request is not looked at then.
+/// With TLS 1.3 the server checks the client's certificate after the client has finished its handshake. A server that
+/// rejects it does not process the request.
 fn refuses_our_certificate(error: &rustls::Error) -> bool {
     use AlertDescription as Alert;
     matches!(
@@ -124,7 +126,7 @@ fn tls_words(error: &rustls::Error) -> String {
 fn certificate_words(reason: &CertificateError) -> String {
     use CertificateError as Reason;
     match reason {
-        // A bad signature is what an authority that was renewed under its old name looks like.
+        // An authority that was renewed under its old name shows up as a bad signature.
         Reason::UnknownIssuer | Reason::BadSignature => {
             "its certificate is not trusted: set `tls.caBundle` to the certificate of the authority that issued it"
         }
@@ -137,15 +139,15 @@ fn certificate_words(reason: &CertificateError) -> String {
         }
         Reason::Revoked => "its certificate has been revoked: renew it there",
         other if is_of_an_authority(other) => {
-            "its certificate is a CA certificate (`CA:TRUE`), which a server must not present: issue a server certificate \
-             with `CA:FALSE`, and set `tls.caBundle` to the certificate that signed it"
+            "its certificate is a CA certificate (`CA:TRUE`), which a server must not present: issue a server \
+             certificate with `CA:FALSE`, and set `tls.caBundle` to the certificate that signed it"
         }
         _ => "its certificate can't be used for a server: issue another one there",
     }
     .to_owned()
 }
 
-/// Whether the server shows the certificate of an authority, as many self-signed ones are.
+/// Whether the server presents a CA certificate, as many servers with self-signed certificates do.
 fn is_of_an_authority(reason: &CertificateError) -> bool {
     let CertificateError::Other(OtherError(error)) = reason else { return false };
     matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))

@@ -1,28 +1,28 @@
-//! What an address may stand for, and what kind of address each of that is.
+//! The addresses that an address may stand for, and the kind of each.
 //!
-//! A packet to an IPv6 address of a transition mechanism ends at the IPv4 address in it, so such an address is judged
-//! as itself and as that IPv4 address. Prefixes that a network chose for itself can't be known here: the administrator
-//! names them by `--deny-cidr`.
+//! A packet to an IPv6 address of a transition mechanism ends at the embedded IPv4 address. So the operator checks both
+//! the IPv6 address and the IPv4 address. It can't know prefixes that a network has chosen: the administrator lists
+//! them with `--deny-cidr`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The IPv4 addresses that an IPv6 address may stand for. There are several only where the mechanism's prefix does not
-/// tell at which bit the IPv4 address begins.
+/// The IPv4 addresses that an IPv6 address may stand for. There are several only if the mechanism's prefix does not
+/// determine the position of the IPv4 address.
 pub(super) fn embedded(address: IpAddr) -> Vec<IpAddr> {
     let IpAddr::V6(v6) = address else { return Vec::new() };
     if v6 == Ipv6Addr::LOCALHOST || v6 == Ipv6Addr::UNSPECIFIED {
         return Vec::new();
     }
     let bits = v6.to_bits();
-    // The 32 bits that begin at this one.
+    // The 32 bits from this one on.
     let at = |first: u32| v4(((bits >> (96 - first)) & 0xffff_ffff) as u32);
     match v6.segments() {
         // Compatible (`::/96`) and mapped (`::ffff:0:0/96`), translated (`::ffff:0:0:0/96`), NAT64 (`64:ff9b::/96`).
         [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => {
             vec![at(96)]
         }
-        // NAT64 with a prefix that the network chose within `64:ff9b:1::/48`: RFC 6052 knows these lengths. Bits 64 to
-        // 71 are skipped.
+        // NAT64 with a prefix that the network chose within `64:ff9b:1::/48`, in the lengths of RFC 6052. Bits 64 to 71
+        // are skipped.
         [0x64, 0xff9b, 1, ..] => {
             let around = |high: u32, low: u32| {
                 let before = 64 - high;
@@ -30,7 +30,7 @@ pub(super) fn embedded(address: IpAddr) -> Vec<IpAddr> {
                 v4((((upper & ((1 << before) - 1)) << low) | lower) as u32)
             };
             let mut all = vec![around(48, 16), around(56, 24), around(64, 32), at(96)];
-            // Where the address is not, there is often nothing; no gateway translates to `0.0.0.0/8`.
+            // The positions that the address does not occupy are often zero. No gateway translates to `0.0.0.0/8`.
             all.retain(|face| !matches!(face, IpAddr::V4(face) if face.octets()[0] == 0));
             all
         }
@@ -48,17 +48,17 @@ const fn v4(bits: u32) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from_bits(bits))
 }
 
-/// The address as it is written, and what it may stand for.
+/// The address itself, and the addresses that it may stand for.
 pub(super) fn faces(address: IpAddr) -> impl Iterator<Item = IpAddr> {
     std::iter::once(address).chain(embedded(address))
 }
 
-/// Why no provider may name this address unless it is admitted; `None` for all others.
+/// The reason to refuse this address to all providers unless it is admitted, or `None` if there is none.
 pub(super) fn kind_of_refused(address: IpAddr) -> Option<&'static str> {
     faces(address).find_map(refused_as_written)
 }
 
-/// Whether the address may stand for the metadata service of a cloud.
+/// Whether the address may stand for a cloud's metadata service.
 pub(super) fn is_metadata_service(address: IpAddr) -> bool {
     faces(address).any(|face| METADATA_SERVICES.contains(&face))
 }
@@ -79,8 +79,7 @@ fn refused_as_written(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// Whether the address belongs to a network that is not part of the Internet: a private one, or one of
-/// [`kind_of_refused`].
+/// Whether the address is outside of the public Internet: a private one, or one of [`kind_of_refused`].
 pub(super) fn is_private(address: IpAddr) -> bool {
     faces(address).any(|face| refused_as_written(face).is_some() || private_as_written(face))
 }
@@ -104,7 +103,7 @@ const fn private_as_written(address: IpAddr) -> bool {
     }
 }
 
-/// Where the clouds give a machine its identity. 169.254.169.254 is that of AWS, Azure, Google, IBM, Oracle and others.
+/// The services that give a machine its identity. AWS, Azure, Google, IBM, Oracle and others use 169.254.169.254.
 const METADATA_SERVICES: &[IpAddr] = &[
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
     // AWS over IPv6.

@@ -1,4 +1,4 @@
-//! Calls that brought no answer, told apart by what may have happened at the remote side.
+//! Calls without a usable answer, classified by their possible effect at the remote side.
 
 use std::{error::Error, fmt, sync::Arc};
 
@@ -8,40 +8,42 @@ use crate::{
     lifecycle::first_bytes,
 };
 
-/// A call without an answer.
+/// A call without a usable answer.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub(in crate::backend) struct HttpFailure {
     /// The possible effect of the call at the remote side.
     pub(in crate::backend) kind: HttpFailureKind,
-    /// Words for people: no URL's query, no id that changes, no secret.
+    /// A message for users: without the URL's query, changing ids or secrets.
     pub(in crate::backend) message: String,
-    /// The error of the transport. No status shows it.
+    /// The error of the transport. It never appears in a status.
     pub(in crate::backend) source: Option<Cause>,
 }
 
-/// The possible effect of a call without an answer.
+/// The possible effect of a call without a usable answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::backend) enum HttpFailureKind {
-    /// The request never left: no address, no connection. It may work later.
+    /// The request was not sent: no address or no connection. It may work later.
     NotSent,
-    /// The request never left, because the name has no address that may be connected to. It may have one later.
+    /// The request was not sent, because the name has no address that the operator may connect to. It may have one
+    /// later.
     Unresolved,
-    /// The request never left: its address is private, and has not answered in its own protocol yet.
+    /// The request was not sent: the address is private, and has not yet sent a valid answer of the protocol.
     Unproved,
-    /// The request may have left. The author of the provider may not know what became of it.
+    /// The request may have been sent. The author of the provider may not learn its outcome.
     Withheld,
-    /// The request was not looked at: one side does not accept the certificate or the TLS of the other.
+    /// The remote side did not process the request: one side does not accept the certificate or the TLS of the other.
     Untrusted,
-    /// Nothing was done, and nothing will be until something is changed: an address that the policy refuses.
+    /// The request had no effect, and will not have one until the user changes something: the policy refuses the
+    /// address.
     Refused,
-    /// Nothing was done: the answer points elsewhere.
+    /// The request had no effect: the answer is a redirect.
     Redirected,
-    /// The request left and an answer came, but none that can be used: its effect is unknown.
+    /// The request was sent, but the answer can't be used: its effect is unknown.
     Unusable,
-    /// The request left and an answer came that is larger than any that is read. The next one would be as large.
+    /// The request was sent, but the answer exceeds the limit. The next answer would be as large.
     Excessive,
-    /// The request left, wholly or in part, and no usable answer came: its effect is unknown.
+    /// The request was sent, at least partly, and no complete answer arrived: its effect is unknown.
     MaybeSent,
 }
 
@@ -50,18 +52,18 @@ impl HttpFailure {
         Self { kind, message: message.into(), source: None }
     }
 
-    /// The same failure, with the error of the transport.
+    /// Attaches the error of the transport as the cause.
     pub(super) fn caused_by(self, error: reqwest::Error) -> Self {
         Self { source: Some(Arc::new(TransportError::new(error))), ..self }
     }
 
-    /// The failure of a call, named by `what`, that changes something only as far as `maybe_sent` says: that is
-    /// [`ErrorClass::Transient`] for calls that may simply be repeated, and [`ErrorClass::OrphanPossible`] for
-    /// those that may have created something.
+    /// Converts the failure of the call `what` to an error. `maybe_sent` is the class for a call whose effect is
+    /// unknown: [`ErrorClass::Transient`] if it may simply be repeated, [`ErrorClass::OrphanPossible`] if it may have
+    /// created something.
     pub(in crate::backend) fn into_error(self, what: &str, maybe_sent: ErrorClass) -> BackendError {
         use HttpFailureKind as Kind;
         let class = match self.kind {
-            // Only requests that change nothing are withheld.
+            // Only answers to requests that change nothing are withheld.
             Kind::NotSent | Kind::Unresolved | Kind::Unproved | Kind::Withheld => ErrorClass::Transient,
             Kind::Untrusted => ErrorClass::Untrusted,
             Kind::Refused => ErrorClass::Rejected,
@@ -75,7 +77,7 @@ impl HttpFailure {
         }
     }
 
-    /// The same for a call that shows credentials. An answer that is too large for anybody is of no use.
+    /// Like `into_error`, for a call that returns credentials. No ServiceKey can use an answer that is too large.
     pub(in crate::backend) fn into_error_of_a_key(self, what: &str, maybe_sent: ErrorClass) -> BackendError {
         let is_excessive = self.kind == HttpFailureKind::Excessive;
         let error = self.into_error(what, maybe_sent);
@@ -83,10 +85,10 @@ impl HttpFailure {
     }
 }
 
-/// An error of the transport and its causes, in their own words.
+/// A copy of a transport error and its causes, in their own words.
 ///
-/// It is a copy, because the errors themselves hold the URL with its query, and bytes that the remote side chose: a server
-/// of HTTP/2 may repeat a login when it closes a connection.
+/// The errors themselves contain the URL with its query, and bytes that the remote side chose. An HTTP/2 server may
+/// repeat a login when it closes a connection.
 #[derive(Debug)]
 struct TransportError {
     text: String,
@@ -94,11 +96,11 @@ struct TransportError {
 }
 
 impl TransportError {
-    /// The longest text of one error, in bytes.
+    /// The most bytes of one error's text.
     const LONGEST: usize = 500;
-    /// The most errors that are each the cause of another.
+    /// The most errors in a chain of causes.
     const DEEPEST: usize = 10;
-    /// Begins the bytes of a remote side in the text of an error of HTTP/2.
+    /// Marks where an HTTP/2 error's text quotes bytes of the remote side.
     const BYTES: &str = "(b\"";
 
     fn new(error: reqwest::Error) -> Self {
@@ -128,7 +130,7 @@ impl Error for TransportError {
     }
 }
 
-/// A cause has no equality, and people are not shown it.
+/// Compares without the cause, which has no equality and which users do not see.
 #[cfg(test)]
 impl PartialEq for HttpFailure {
     fn eq(&self, other: &Self) -> bool {

@@ -1,11 +1,11 @@
-//! Tells whether a request went out on a connection that was open before.
+//! Reports whether a request used a connection that was open before.
 //!
-//! A server may close a kept connection while the next request is on its way. The client can't see what became of that
-//! request. On a new connection nothing but this request can be the cause.
+//! A server may close such a connection while the next request is on its way. The client can't know the outcome of that
+//! request. On a new connection only the request itself can be the cause.
 //!
-//! The connector runs within the task of the request that needs a connection. A request that never called it went out on a
-//! kept connection. One that called it may have received another one that became free first; it counts as one on a new
-//! connection, because nothing tells the two apart.
+//! The connector runs within the task of the request that needs a connection. A request that never called it used an
+//! open connection. A request that called it may still have got another connection, which became free first. It counts
+//! as one on a new connection, because the client can't distinguish the two.
 
 use std::{
     cell::Cell,
@@ -15,11 +15,12 @@ use std::{
 use tower::{Layer, Service};
 
 tokio::task_local! {
-    /// Whether the present request has begun to open a connection.
+    /// Whether the current request has started to open a connection.
     static OPENS: Cell<bool>;
 }
 
-/// Sends a request by a client with the layer [`Noting`]; says whether it went out on a kept connection, if it went out.
+/// Sends a request with a client that has the layer [`Noting`]. Returns whether it used an open connection, if it was
+/// sent.
 pub(super) async fn watch<T>(request: impl Future<Output = T>) -> (T, bool) {
     let watched = async {
         let outcome = request.await;
@@ -28,7 +29,7 @@ pub(super) async fn watch<T>(request: impl Future<Output = T>) -> (T, bool) {
     OPENS.scope(Cell::new(false), watched).await
 }
 
-/// Notes for the present request that it opens a connection.
+/// Records that the current request opens a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Noting;
 
@@ -40,7 +41,7 @@ impl<S> Layer<S> for Noting {
     }
 }
 
-/// A connector that notes its calls.
+/// A connector that records its calls.
 #[derive(Clone, Debug)]
 pub(super) struct NotingConnector<S>(S);
 
@@ -54,7 +55,7 @@ impl<S: Service<R>, R> Service<R> for NotingConnector<S> {
     }
 
     fn call(&mut self, target: R) -> S::Future {
-        // A connection that no request waits for any more is of no interest.
+        // Outside of a request, there is nothing to record.
         let _: Result<_, _> = OPENS.try_with(|opens| opens.set(true));
         self.0.call(target)
     }

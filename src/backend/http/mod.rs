@@ -1,5 +1,6 @@
-//! The HTTP client that all backends share: one per provider, with its TLS, its deadlines, its budget of requests,
-//! its cap on answers and its policy on addresses. It retries nothing: the state machine decides what comes next.
+//! The HTTP client of all backends: one per provider, with its TLS, deadlines, request budget, limits on answers and
+//! address policy. Apart from a repeat on a broken reused connection it retries nothing: the state machine decides the
+//! next step.
 
 mod address;
 mod api_server;

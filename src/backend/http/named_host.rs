@@ -1,10 +1,11 @@
-//! A host that a flag names, for credentials of the operator that otherwise stay with the cloud's own hosts.
+//! Hosts that a flag adds to the cloud's own, for the operator's own credentials.
 
 use std::{fmt, str::FromStr};
 
 use url::{Host, Url};
 
-/// A host, alone for the scheme's own port or with a port: `iam.test.cloud.example.com`, `127.0.0.1:8080`.
+/// A host, optionally with a port, as in `iam.test.cloud.example.com` or `127.0.0.1:8080`. Without one it is for the
+/// scheme's default port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedHost {
     host: Host,
@@ -17,7 +18,7 @@ impl NamedHost {
     }
 }
 
-/// A text that names no [`NamedHost`].
+/// The text is not a valid [`NamedHost`].
 #[derive(Debug, thiserror::Error)]
 #[error("write a host such as `iam.example.com`, or a host with its port such as `iam.example.com:8443`")]
 pub struct InvalidHost;

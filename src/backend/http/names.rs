@@ -1,4 +1,4 @@
-//! Who knows the addresses of a name.
+//! Resolves names to addresses.
 
 use std::{
     fmt, io,
@@ -7,10 +7,10 @@ use std::{
 
 /// A resolver of names.
 pub trait Names: fmt::Debug + Send + Sync {
-    /// All addresses of a host. It may block for as long as name servers take.
+    /// Returns all addresses of a host. It may block for as long as name servers take.
     ///
     /// # Errors
-    /// Where the name is unknown, or no name server answers.
+    /// If the name is unknown, or no name server answers.
     fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>>;
 }
 

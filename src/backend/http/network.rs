@@ -1,4 +1,4 @@
-//! A range of addresses, and the providers that it counts for, as the operator's flags name both.
+//! A range of addresses and the providers that it applies to, in the notation of the operator's flags.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::faces::{embedded, is_metadata_service};
 
-/// The author of a provider, who chose where the operator connects to.
+/// The author of a provider, who chose the addresses that the operator connects to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Author {
     /// An administrator, who wrote a `ClusterKeyProvider`.
@@ -19,7 +19,7 @@ pub enum Author {
     },
 }
 
-/// The providers that a flag is about.
+/// The providers that a flag applies to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum ProviderScope {
     #[default]
@@ -70,9 +70,9 @@ impl Network {
         self.scope.includes(author)
     }
 
-    /// Whether the range has the address as it is written, or everything that it may stand for. One of several is not
-    /// enough: the connection may end at another. The metadata service of a cloud has to be named by itself: who admits
-    /// a network of services does not mean it.
+    /// Whether the range contains the address itself, or all addresses that it may stand for. One of several is not
+    /// enough: the connection may end at another. Only a range of exactly one address admits a cloud's metadata
+    /// service: an administrator who admits a network of services does not mean it.
     pub(super) fn contains_all_of(&self, address: IpAddr) -> bool {
         if is_metadata_service(address) && self.range.prefix_len() < self.range.max_prefix_len() {
             return false;
@@ -82,13 +82,13 @@ impl Network {
         self.range.contains(&address) || all_embedded
     }
 
-    /// Whether the range has the address as it is written, or anything that it may stand for.
+    /// Whether the range contains the address itself, or any address that it may stand for.
     pub(super) fn contains_any_of(&self, address: IpAddr) -> bool {
         self.range.contains(&address) || embedded(address).iter().any(|v4| self.range.contains(v4))
     }
 }
 
-/// A text that names no [`Network`].
+/// The text is not a valid [`Network`].
 #[derive(Debug, thiserror::Error)]
 #[error(
     "write a range such as `10.0.0.0/8`, for some providers only with `ClusterKeyProviders=`, `KeyProviders=` or \

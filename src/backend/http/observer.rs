@@ -1,4 +1,4 @@
-//! Who is told of the calls to a remote side. What it does with that is nobody's business here.
+//! Notifies an observer, such as the metrics, of the calls to a remote side.
 
 use std::{fmt, time::Duration};
 
@@ -6,43 +6,43 @@ use reqwest::Method;
 
 use super::{HttpFailure, HttpFailureKind, Response};
 
-/// Is told of the calls to one remote side.
+/// Receives notice of the calls to one remote side.
 pub trait Observer: fmt::Debug + Send + Sync {
-    /// A call had to wait so long until the limits admitted it.
+    /// A call waited this long for the limits.
     fn waited(&self, wait: Duration);
 
-    /// A call was made.
+    /// A call ended.
     fn called(&self, call: &ObservedCall<'_>);
 
-    /// The remote side wants to be left alone.
+    /// The remote side required a pause.
     fn paused(&self);
 }
 
-/// A call that is over.
+/// A finished call.
 #[derive(Debug)]
 pub struct ObservedCall<'a> {
-    /// What the URL ends in, with the names of what stands in it instead of ids.
+    /// The path of the URL with placeholders in place of ids.
     pub route: &'static str,
-    /// The method.
+    /// The HTTP method.
     pub method: &'a Method,
-    /// What came back.
+    /// The outcome.
     pub outcome: CallOutcome,
-    /// How long that took.
+    /// The duration of the call.
     pub took: Duration,
 }
 
-/// What came of a call.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CallOutcome {
-    /// An answer of this status.
+    /// An answer with this status.
     Answered(u16),
     /// No connection.
     Unreachable,
     /// One side does not accept the certificate or the TLS of the other.
     Untrusted,
-    /// An answer that leads elsewhere, or is of no use.
+    /// A redirect, or an answer that can't be used.
     Unusable,
-    /// No answer in time, or half of one.
+    /// No complete answer in time.
     Unanswered,
 }
 

@@ -1,4 +1,4 @@
-//! Parts of URLs: addresses below a base, segments of a path, and the parts that a message may show.
+//! Parts of URLs: addresses below a base, path segments, and the parts that a message may show.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,19 +8,19 @@ use url::{Host, Url};
 /// All but the unreserved characters of RFC 3986.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The address below a base.
+/// Appends a path to a base URL.
 pub(in crate::backend) fn below(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
     url
 }
 
-/// A value as one segment of a path.
+/// Encodes a value as one segment of a path.
 pub(in crate::backend) fn segment(value: &str) -> String {
     utf8_percent_encode(value, UNRESERVED).to_string()
 }
 
-/// A URL as it may be shown: without user, password, query and fragment.
+/// The URL without user, password, query and fragment, which a message must not show.
 pub(in crate::backend) fn without_query(url: &Url) -> String {
     format!("{}{}", origin(url), url.path().trim_end_matches('/'))
 }
@@ -31,7 +31,7 @@ pub(super) fn origin(url: &Url) -> String {
     format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
 }
 
-/// The address that stands in the URL in place of a name.
+/// The literal address in the URL, or `None` if its host is a name.
 pub(super) fn literal(url: &Url) -> Option<SocketAddr> {
     let ip = match url.host()? {
         Host::Ipv4(address) => IpAddr::V4(address),

@@ -1,20 +1,20 @@
-//! Which addresses of a place have answered in the protocol of the provider.
+//! The addresses of an endpoint that have sent a valid answer of the provider's protocol.
 
 use std::{collections::HashSet, net::IpAddr};
 
 use parking_lot::Mutex;
 
-/// How many addresses of a place are remembered. A name that has more than these is asked to prove itself again.
+/// The most addresses of an endpoint to remember. With more of them, all must prove themselves again.
 const MOST_ADDRESSES: usize = 64;
 
-/// What has proved itself at one scheme, host and port.
+/// The proofs of one scheme, host and port.
 ///
-/// A proof counts for the address that gave it: the name may lead elsewhere the next time.
+/// A proof counts for the address that sent it: the name may lead to another address the next time.
 #[derive(Debug, Default)]
 pub(super) struct Proofs(Mutex<HashSet<Option<IpAddr>>>);
 
 impl Proofs {
-    /// The place gave an answer of its protocol from this address; `None` behind a proxy, which does not tell it.
+    /// Records a valid answer from this address, or `None` behind a proxy, which hides the address.
     pub(super) fn add(&self, address: Option<IpAddr>) {
         let mut proved = self.0.lock();
         if proved.len() >= MOST_ADDRESSES {

@@ -1,9 +1,11 @@
-//! The way out of clusters that have only one: a proxy named by the environment.
+//! The proxy from the environment, for clusters without direct Internet access.
 //!
-//! `HTTPS_PROXY` and `NO_PROXY` are honoured for https, as everywhere in the Kubernetes world, in capitals or not; the
-//! administrator of the operator sets them. `HTTP_PROXY` and `ALL_PROXY` have no effect. The proxy resolves the names
-//! and connects, so it has to refuse internal addresses itself; hosts written as addresses stay under the address policy.
-//! Plain http never takes a proxy, and neither do hosts written as addresses that the policy admits: both are next door.
+//! `HTTPS_PROXY` and `NO_PROXY`, in upper or lower case, apply to https as usual in Kubernetes. The administrator of
+//! the operator sets them. `HTTP_PROXY` and `ALL_PROXY` have no effect.
+//!
+//! The proxy resolves the names and connects, so it must refuse internal addresses itself. The operator checks literal
+//! addresses anyway. It never uses a proxy for plain http, or for literal addresses that the policy admits: both are
+//! nearby.
 
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::Proxy;
@@ -12,17 +14,17 @@ use url::Url;
 use super::AddressPolicy;
 use crate::backend::{BackendError, ErrorClass};
 
-/// The proxy of the environment.
 pub(super) struct EnvironmentProxy {
     address: String,
     matcher: Matcher,
 }
 
 impl EnvironmentProxy {
-    /// The proxy that the variables name, where they name one.
+    /// The proxy that the variables name, if any.
     ///
     /// # Errors
-    /// [`ErrorClass::Rejected`], where the proxy's address can't be used. It is not quoted: it may hold a password.
+    /// [`ErrorClass::Rejected`] if the proxy's address can't be used. The message does not quote it: it may contain a
+    /// password.
     pub(super) fn from_environment(
         variable: impl Fn(&str) -> Option<String>,
         policy: &AddressPolicy,
@@ -44,10 +46,10 @@ impl EnvironmentProxy {
         url.as_str().parse().is_ok_and(|url| self.matcher.intercept(&url).is_some())
     }
 
-    /// For a client all of whose requests go through the proxy.
+    /// The proxy for a client that sends all requests through it.
     ///
     /// # Errors
-    /// [`ErrorClass::Rejected`], where the address can't be used.
+    /// [`ErrorClass::Rejected`] if the address can't be used.
     pub(super) fn for_all(&self) -> Result<Proxy, BackendError> {
         Self::proxy(&self.address)
     }

@@ -1,4 +1,4 @@
-//! The remote side's words, made fit for a status that many people may read.
+//! Redacts and shortens the remote side's messages for a status, which many people may read.
 
 use std::{fmt, ops::Range};
 
@@ -8,22 +8,22 @@ use zeroize::Zeroizing;
 
 use super::encoding::{Abandoned, ReadableText, SearchBudget, in_base64, replace};
 
-/// The most characters of a remote side's words that a message repeats.
+/// The most characters of a remote side's message that the operator's own message repeats.
 const LONGEST_QUOTE: usize = 300;
-/// How much of a remote side's words is searched for secrets, in bytes. The rest is not shown.
+/// The most bytes of a remote side's message that are searched for secrets. Anything after them is not shown.
 const LONGEST_TEXT: usize = 4 << 10;
-/// The most secrets that are searched for. Searching takes time, and a tenant chooses the words and the secrets.
+/// The most secrets to search for. Searching takes time, and a tenant chooses the text and the secrets.
 const MOST_SECRETS: usize = 1000;
-/// The most work that a search may take: some ten milliseconds. A thousand secrets in a text of 4 KiB take less, unless
-/// they are made to take more.
+/// The most work for one search: some ten milliseconds. A thousand secrets in a text of 4 KiB take less, unless a
+/// tenant crafts them to take more.
 const MOST_WORK: usize = 2 << 20;
 const REDACTED: &str = "[redacted]";
 
-/// Knows the secrets that a remote side was told, and keeps them out of what it says.
+/// Redacts the secrets that the operator sent to a remote side from the messages of that remote side.
 #[derive(Clone, Default)]
 pub(in crate::backend) struct Redactor {
     secrets: Vec<SecretString>,
-    /// Whether there are secrets that it does not know.
+    /// Whether some secrets are missing from `secrets`.
     incomplete: bool,
 }
 
@@ -32,7 +32,6 @@ impl Redactor {
         Self::default().and(secrets)
     }
 
-    /// Hides these as well.
     pub(in crate::backend) fn and(mut self, secrets: impl IntoIterator<Item = SecretString>) -> Self {
         self.secrets.extend(secrets.into_iter().filter(|secret| !secret.expose_secret().trim().is_empty()));
         self.secrets.sort_unstable_by(|one, other| one.expose_secret().cmp(other.expose_secret()));
@@ -40,8 +39,8 @@ impl Redactor {
         self
     }
 
-    /// Hides every string in these parameters that is long enough to be one; shorter ones would take whole
-    /// sentences apart without hiding anything.
+    /// Hides every string in these parameters that is long enough to be a secret. Hiding shorter ones would shred whole
+    /// sentences without hiding anything.
     pub(in crate::backend) fn and_strings_of<'a>(self, values: impl IntoIterator<Item = &'a Value>) -> Self {
         let mut found = Vec::new();
         let mut pending: Vec<&Value> = values.into_iter().collect();
@@ -56,12 +55,12 @@ impl Redactor {
         self.and(found)
     }
 
-    /// Nothing that is said is shown: there are secrets that nobody can look up for now.
+    /// Shows no message at all: some of the secrets can't be read now.
     pub(in crate::backend) fn incomplete(self) -> Self {
         Self { incomplete: true, ..self }
     }
 
-    /// What the body of an error says: its description, or what kind of body it is instead.
+    /// Quotes the body of an error: its description, or else which kind of body it is.
     pub(in crate::backend) fn quote(&self, body: &[u8]) -> String {
         match serde_json::from_slice(body) {
             Ok(Value::Object(fields)) => match words(&fields) {
@@ -75,14 +74,14 @@ impl Redactor {
         }
     }
 
-    /// The description in the body of an answer, where there is one.
+    /// The description in the body of an answer, if it has one.
     pub(in crate::backend) fn description(&self, body: &[u8]) -> Option<String> {
         let body: Value = serde_json::from_slice(body).ok()?;
         let text = body.get("description")?.as_str().filter(|text| !text.trim().is_empty())?;
         Some(self.sanitize(text))
     }
 
-    /// Hides the secrets, makes one line of the text, keeps its words, and cuts it.
+    /// Redacts the secrets and well-known patterns, joins the text to one line, and truncates it.
     pub(in crate::backend) fn sanitize(&self, text: &str) -> String {
         if self.incomplete {
             return "a message that is not shown, because the secrets to redact in it can't be read now"
@@ -100,10 +99,10 @@ impl Redactor {
         cut(without_named(&without_logins(&without_data(&text))).trim_end_matches('.'))
     }
 
-    /// The text with all secrets in it replaced at once: what stands in their place is not searched.
+    /// Replaces all secrets in the text at once, so that the replacements are not searched.
     ///
     /// # Errors
-    /// Where that takes more work than is left.
+    /// If the search needs more work than the budget allows.
     fn hide(&self, text: &str, work: &mut SearchBudget) -> Result<String, Abandoned> {
         let mut hidden = vec![false; text.len()];
         let line = SingleLine::new(text);
@@ -113,7 +112,7 @@ impl Redactor {
             for encoded in in_base64(secret) {
                 as_it_is.find(&encoded, work, |range| hidden[range].fill(true))?;
             }
-            // What is broken over lines in the text.
+            // A secret that the text breaks over several lines.
             let on_a_line = Zeroizing::new(one_line(secret));
             if line.text != text || *on_a_line != secret {
                 on_one_line.find(&on_a_line, work, |range| hidden[line.origin(range)].fill(true))?;
@@ -129,18 +128,18 @@ impl fmt::Debug for Redactor {
     }
 }
 
-/// A text without these secrets, made fit for a status.
+/// Redacts these secrets and makes the text fit for a status.
 #[must_use]
 pub(crate) fn without_secrets(text: &str, secrets: impl IntoIterator<Item = SecretString>) -> String {
     Redactor::hiding(secrets).sanitize(text)
 }
 
-/// Whether this is a web page, as gateways answer.
+/// Whether this is a web page, as gateways send.
 pub(in crate::backend) fn is_web_page(body: &[u8]) -> bool {
     body.trim_ascii_start().starts_with(b"<")
 }
 
-/// Whether the body holds words that could be shown.
+/// Whether the body contains a message that could be shown.
 pub(in crate::backend) fn has_words(body: &[u8]) -> bool {
     serde_json::from_slice(body).is_ok_and(|fields| words(&fields).is_some())
 }
@@ -150,15 +149,14 @@ fn words(fields: &Map<String, Value>) -> Option<&str> {
     ["description", "error_description", "errorMessage", "message", "error"].into_iter().find_map(text)
 }
 
-/// The text on one line: control characters, invisible ones and runs of white space become one space.
+/// Joins the text to one line: control characters, invisible characters and runs of white space become one space.
 pub(in crate::backend) fn one_line(text: &str) -> String {
     SingleLine::new(text).text
 }
 
-/// A text on one line.
 struct SingleLine {
     text: String,
-    /// Where each byte of it was, and where the last one ended.
+    /// The position of each byte in the original text, and the end of the last one.
     origins: Vec<usize>,
 }
 
@@ -182,7 +180,7 @@ impl SingleLine {
         line
     }
 
-    /// What became this part of the line.
+    /// The part of the original text that became this part of the line.
     fn origin(&self, part: Range<usize>) -> Range<usize> {
         self.origins[part.start]..self.origins[part.end]
     }
@@ -191,19 +189,18 @@ impl SingleLine {
 fn is_blank(character: char) -> bool {
     character.is_whitespace()
         || character.is_control()
-        // Zero-width characters and those that change the direction of writing.
+        // Zero-width characters, and characters that change the direction of writing.
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Hides what is pasted into the words: it may be the key that was just made, whose secrets nobody here knows yet.
-/// From the first brace to the last one, because a secret may hold braces too.
+/// Hides data in the message: it may be the new key, whose secrets the operator does not know yet. It hides from the
+/// first brace to the last one, because a secret may contain braces too.
 fn without_data(text: &str) -> String {
     let Some((before, data)) = text.split_once('{') else { return text.to_owned() };
     let after = data.rsplit_once('}').map_or("", |(_, after)| after);
     format!("{before}{{…}}{after}")
 }
 
-/// Hides the user and the password of every URL.
 fn without_logins(line: &str) -> String {
     let hide = |word: &str| match word.split_once("://").map(|(scheme, rest)| (scheme, rest.rsplit_once('@')))
     {
@@ -213,8 +210,8 @@ fn without_logins(line: &str) -> String {
     line.split(' ').map(hide).collect::<Vec<_>>().join(" ")
 }
 
-/// Hides what is called a password or a token, in the ways in which it is usually written: `DB_PASSWORD=…`,
-/// `"password": "…"`. What follows `token:` is left alone, for that is how sentences go on.
+/// Hides values that are named a password or a token, in the usual notations: `DB_PASSWORD=…`, `"password": "…"`. It
+/// keeps the text after `token:`, because that is also ordinary prose.
 fn without_named(line: &str) -> String {
     let mut hides_next = false;
     let hide = |word: &str| {
@@ -313,7 +310,7 @@ mod tests {
         assert!(quote.ends_with("[re…"), "{quote}");
     }
 
-    /// What is written in place of a secret is not searched for the next one, and no secret is searched for twice.
+    /// Replacements are not searched for the next secret, and no secret is searched for twice.
     #[test]
     fn a_text_does_not_grow_by_what_is_hidden() {
         let secrets = json!(["reda", "cted", "[red", "acte"].repeat(100));
@@ -336,7 +333,7 @@ mod tests {
         assert!(redactor.sanitize(&text).starts_with("[redacted] the binding of"));
     }
 
-    /// Each of them can be read in many ways.
+    /// Each of these secrets can be encoded in many ways.
     #[test]
     fn what_takes_too_long_is_not_shown() {
         let secrets = (0..40).map(|number| format!("{}{number}", "\\".repeat(4000)).into());

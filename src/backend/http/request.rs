@@ -1,4 +1,4 @@
-//! One request, as backends write it.
+//! One request to a server.
 
 use std::{fmt, io, sync::Arc};
 
@@ -17,33 +17,32 @@ use super::{
 };
 use crate::backend::memory::MemoryShare;
 
-/// Whether an answer shows that the place speaks the protocol of the provider.
+/// Whether an answer proves that the server speaks the protocol of the provider.
 pub(super) type Proof = Arc<dyn Fn(&Response) -> bool + Send + Sync>;
 
-/// One request. `Debug` shows where it goes, without the query, and nothing of headers and body.
+/// One request. `Debug` shows its URL without the query, and no headers or body.
 #[derive(Clone)]
 pub(in crate::backend) struct Request {
     pub(super) method: Method,
-    /// The path without ids, for those who count calls.
+    /// The path without ids, for metrics.
     pub(super) route: &'static str,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
-    /// It may hold parameters and logins, and is overwritten when it is dropped.
+    /// The body may contain parameters and logins, and is overwritten when it is dropped.
     pub(super) body: Option<Zeroizing<Vec<u8>>>,
-    /// In bytes.
     pub(super) largest_answer: usize,
-    /// Whether the answer is read into types of its own, which leave out what they don't know.
+    /// Whether the answer is parsed into its own types, which leave out unknown members.
     pub(super) is_typed: bool,
-    /// Where the answer is held, unless it is the provider's own.
+    /// The memory for the answer, if it is not the provider's own.
     pub(super) share: Option<MemoryShare>,
-    /// Whether the answer speaks for the remote side, where it asks to be left alone.
+    /// Whether a pause that the answer requires applies to the remote side.
     pub(super) to_the_remote_side: bool,
-    /// For requests that may go to places of which nothing is known yet.
+    /// For requests that may go to an unverified server.
     pub(super) proof: Option<Proof>,
 }
 
 impl Request {
-    /// A request. Of its path, `route` has what does not change: `/v3/jobs/{job}`, for example.
+    /// Creates a request. `route` is its path with placeholders for ids, such as `/v3/jobs/{job}`.
     pub(in crate::backend) fn new(method: Method, route: &'static str, url: Url) -> Self {
         Self {
             method,
@@ -64,34 +63,34 @@ impl Request {
         self
     }
 
-    /// Reads an answer of up to so many MiB, of which types of its own keep what they know.
+    /// Reads an answer of up to this many MiB, which is parsed into its own types.
     pub(in crate::backend) fn answered_in(mut self, mebibytes: usize) -> Self {
         self.largest_answer = mebibytes * MIB;
         self.is_typed = true;
         self
     }
 
-    /// Reads an answer of up to so many bytes.
+    /// Reads an answer of up to this many bytes.
     pub(in crate::backend) fn answered_in_bytes(mut self, bytes: usize) -> Self {
         self.largest_answer = bytes;
         self
     }
 
-    /// Holds the answer in this share.
+    /// Counts the answer's memory in this share.
     pub(in crate::backend) fn held_by(mut self, share: MemoryShare) -> Self {
         self.share = Some(share);
         self
     }
 
-    /// Goes to another server than the remote side, which is not left alone because that one wants to be.
+    /// Goes to another server than the remote side. A pause that this server requires does not apply to the remote
+    /// side.
     pub(in crate::backend) fn elsewhere(mut self) -> Self {
         self.to_the_remote_side = false;
         self
     }
 
-    /// May go to a private address of which nothing is known yet, also where a tenant chose it. What is answered comes
-    /// back only where it is a proof: an answer that the protocol of the provider alone gives. The request must change
-    /// nothing at the remote side.
+    /// May go to an unverified private address, even if a tenant chose it. The caller gets the answer only if it is a
+    /// proof: one that only the provider's protocol gives. The request must change nothing at the remote side.
     pub(in crate::backend) fn proving(
         mut self,
         proof: impl Fn(&Response) -> bool + Send + Sync + 'static,
@@ -105,16 +104,16 @@ impl Request {
     pub(in crate::backend) fn json(mut self, body: &impl Serialize) -> Result<Self, serde_json::Error> {
         let mut length = Length(0);
         serde_json::to_writer(&mut length, body)?;
-        // All at once: a vector that grows leaves its old bytes in memory.
+        // With its full capacity: a growing vector leaves its old bytes in memory.
         let mut bytes = Zeroizing::new(Vec::with_capacity(length.0));
         serde_json::to_writer(&mut *bytes, body)?;
         self.body = Some(bytes);
         Ok(self.header(CONTENT_TYPE, HeaderValue::from_static("application/json")))
     }
 
-    /// The fields of a form as the body.
+    /// Sends the fields of a form as the body.
     pub(in crate::backend) fn form(mut self, fields: &[(&str, Zeroizing<String>)]) -> Self {
-        // A byte takes three at most, and a pair two signs.
+        // At most three characters for a byte, and two separators for a pair.
         let longest = fields.iter().map(|(name, value)| 3 * (name.len() + value.len()) + 2).sum();
         let mut body = form_urlencoded::Serializer::new(String::with_capacity(longest));
         for (name, value) in fields {
@@ -130,7 +129,6 @@ impl Request {
     }
 }
 
-/// Counts what is written to it.
 struct Length(usize);
 
 impl io::Write for Length {
@@ -158,7 +156,7 @@ mod tests {
         Request::new(Method::PUT, "/v2/x", Url::parse("https://broker").unwrap())
     }
 
-    /// What is moved while it grows leaves a copy that nobody overwrites.
+    /// A growing buffer leaves copies that are never overwritten.
     #[test]
     fn a_body_is_written_where_it_stays() {
         let json = new().json(&vec!["hunter2"; 1000]).unwrap().body.unwrap();

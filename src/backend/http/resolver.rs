@@ -1,5 +1,5 @@
-//! Name resolution under the address policy: what is refused never reaches the connector, so that a name which
-//! resolves to something else the next time (DNS rebinding) gains nothing.
+//! Name resolution under the address policy. The connector never sees refused addresses, so a name that resolves to
+//! another address the next time (DNS rebinding) gains nothing.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -7,41 +7,40 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::{AddressPolicy, RemoteShares, address::AddressRefusal, proofs::Proofs};
 
-/// Why a name gave no address to connect to.
+/// The reason for a name without a usable address.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ResolveError {
     /// The name is unknown, or the name server does not answer.
     #[error("`{host}` can't be resolved; check the name and the cluster's DNS")]
     Unknown {
         host: String,
-        /// What the system's resolver said.
         #[source]
         source: io::Error,
     },
     /// Every address of the name is refused.
     #[error("{0}")]
     Refused(String),
-    /// Of the addresses that are not refused none has answered in its own protocol yet.
+    /// None of the admitted addresses has sent a valid answer of the protocol yet.
     #[error("`{host}` resolves only to private addresses that have not been verified yet")]
     Unproved { host: String },
 }
 
-/// Which addresses of a name are connected to.
+/// The addresses of a name that a client may connect to.
 #[derive(Clone, Debug)]
 pub(super) enum Reach {
-    /// All that the policy admits.
+    /// All addresses that the policy admits.
     Admitted,
-    /// Of these, those whose answers the author of the provider may read.
+    /// The admitted addresses whose answers the author of the provider may read.
     Disclosed(Arc<Proofs>),
 }
 
-/// The resolver of one place, without the addresses that are not to be connected to.
+/// The resolver of one endpoint. It leaves out addresses that the client may not connect to.
 pub(super) struct PolicedResolver {
     pub(super) policy: AddressPolicy,
     pub(super) reach: Reach,
     pub(super) port: u16,
     pub(super) plain_http: bool,
-    /// The threads that wait for name servers.
+    /// Limits the threads that wait for name servers.
     pub(super) shares: RemoteShares,
 }
 
@@ -84,7 +83,7 @@ impl PolicedResolver {
     }
 }
 
-/// For reqwest, which wants a resolver that it can hand on.
+/// For reqwest, which needs a resolver that it can share.
 pub(super) struct SharedResolver(pub(super) Arc<PolicedResolver>);
 
 impl Resolve for SharedResolver {

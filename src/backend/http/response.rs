@@ -1,4 +1,4 @@
-//! One answer, as backends read it.
+//! One answer of a server.
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
@@ -12,64 +12,63 @@ use zeroize::Zeroizing;
 use super::HttpFailure;
 use crate::backend::memory::HeldMemory;
 
-/// The most bytes of an answer that are read, unless the request says more.
+/// The most bytes of an answer, unless the request sets another limit.
 pub(super) const LARGEST_BODY: usize = MIB;
 
 pub(super) const MIB: usize = 1 << 20;
 
-/// An answer that has a status. Its body may still have failed to arrive, which matters only to who needs it.
+/// An answer with a status. Its body may have failed to arrive, which matters only to callers that read it.
 pub(in crate::backend) struct Response {
     /// The status; never a redirect.
     pub(in crate::backend) status: StatusCode,
-    /// How long the remote side asks to be left alone: at most an hour.
+    /// The pause that the remote side requires: at most an hour.
     pub(in crate::backend) retry_after: Option<Duration>,
-    /// Where the remote side says that what it began can be looked at.
+    /// The URL at which the remote side reports on an operation that it began.
     pub(in crate::backend) location: Option<String>,
-    /// Whether an earlier request like this one brought no answer; it may still take effect.
+    /// Whether an earlier copy of this request got no answer. It may still take effect.
     pub(in crate::backend) is_repeated: bool,
-    /// The address that answered; behind a proxy, that of the proxy.
+    /// The address that answered, or the proxy's address behind a proxy.
     pub(super) from: Option<SocketAddr>,
-    /// What the remote side calls the request.
+    /// The remote side's id of the request.
     pub(super) remote_request_id: Option<String>,
     pub(super) body: Result<Body, HttpFailure>,
 }
 
-/// The body of an answer, which counts as long as it is there, and is overwritten when it is dropped.
+/// The body of an answer. It counts as used memory until it is dropped, which also overwrites it.
 pub(super) struct Body {
     pub(super) bytes: Zeroizing<Vec<u8>>,
     pub(super) _held: HeldMemory,
 }
 
 impl Response {
-    /// How long nobody is to ask anything, where that is what the answer says rather than something about the request.
+    /// The pause for all requests, if the answer requires one instead of reporting on this request alone.
     pub(super) fn asks_for_peace(&self) -> Option<Duration> {
         let overloaded =
             [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&self.status);
         self.retry_after.filter(|_| overloaded)
     }
 
-    /// The body, at most as much of it as the request admits.
+    /// The body, within the request's limit.
     ///
     /// # Errors
-    /// [`MaybeSent`](super::HttpFailureKind::MaybeSent), where the body was cut or did not end in time;
-    /// [`Excessive`](super::HttpFailureKind::Excessive), where it is too large.
+    /// [`MaybeSent`](super::HttpFailureKind::MaybeSent) if the body was incomplete or did not end in time;
+    /// [`Excessive`](super::HttpFailureKind::Excessive) if it is too large.
     pub(in crate::backend) fn body(&self) -> Result<&[u8], HttpFailure> {
         self.body.as_ref().map(|body| body.bytes.as_slice()).map_err(Clone::clone)
     }
 
-    /// Whether Cloud Foundry's router answers in place of what is behind it, because that is down.
+    /// Whether this is the answer of Cloud Foundry's router, because the server behind it is down.
     pub(in crate::backend) fn is_of_a_router(&self) -> bool {
         let body = self.body.as_ref().map(|body| body.bytes.as_slice()).unwrap_or_default();
         self.status == StatusCode::NOT_FOUND && body.starts_with(UNKNOWN_ROUTE)
     }
 }
 
-/// How the router's answer begins that knows no way to a host.
+/// The start of the router's answer for a host without a route.
 const UNKNOWN_ROUTE: &[u8] = b"404 Not Found: Requested route (";
 
 #[cfg(test)]
 impl Response {
-    /// An answer that has come.
     pub(in crate::backend) fn new(
         status: StatusCode,
         bytes: Vec<u8>,
@@ -99,10 +98,10 @@ impl fmt::Debug for Response {
     }
 }
 
-/// The longest time that a remote side may ask to be left alone.
+/// The longest pause that a remote side may require.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// Says when a limit on requests is lifted, in seconds since the epoch.
+/// The time at which a rate limit resets, in seconds since the epoch.
 const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 pub(super) fn retry_after(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
@@ -110,30 +109,30 @@ pub(super) fn retry_after(status: StatusCode, headers: &HeaderMap, now: Timestam
     if let Some(wait) = value(RETRY_AFTER) {
         return parse_retry_after(wait, now);
     }
-    // Successes have it as well, and want nothing by it.
+    // Successes have the header as well, without requiring a pause.
     let reset = value(RATE_LIMIT_RESET).filter(|_| status == StatusCode::TOO_MANY_REQUESTS)?;
     until_second(reset, now)
 }
 
-/// The wait until a second since the epoch that is not further away than anybody may ask for.
+/// The wait until a second since the epoch, if it is not longer than the longest pause.
 fn until_second(value: &str, now: Timestamp) -> Option<Duration> {
     let wait = Timestamp::from_second(value.parse().ok()?).ok()?.duration_since(now);
     let wait = wait.max(SignedDuration::ZERO).unsigned_abs();
     (wait <= LONGEST_RETRY_AFTER).then_some(wait)
 }
 
-/// A second that is this far back can't be meant as a moment to wait for.
+/// A second further back than this can't be meant as a time to wait for.
 const YEAR_2001: u64 = 1_000_000_000;
 
-/// Seconds, also absurdly many, or an HTTP date, also a past one; anything else is as good as nothing. Cloud Foundry
-/// writes seconds since the epoch, which are a moment where they are near and absurdly many seconds where not.
+/// Reads seconds, even absurdly many, or an HTTP date, even a past one, and ignores anything else. Cloud Foundry sends
+/// seconds since the epoch: a near one is a time to wait for, another one counts as absurdly many seconds.
 fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         let is_moment = value.parse().is_ok_and(|seconds: u64| seconds >= YEAR_2001);
         if let Some(wait) = is_moment.then(|| until_second(value, now)).flatten() {
             return Some(wait);
         }
-        // More digits than a u64 holds is surely more than an hour.
+        // More digits than a u64 has are certainly more than an hour.
         let seconds = value.parse().unwrap_or(u64::MAX);
         return Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER));
     }
@@ -142,7 +141,7 @@ fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     Some(wait.min(LONGEST_RETRY_AFTER))
 }
 
-/// A date in one of the three forms of RFC 9110 (IMF-fixdate, RFC 850, asctime), or in any form of RFC 2822.
+/// Parses a date in one of the three forms of RFC 9110 (IMF-fixdate, RFC 850, asctime), or in a form of RFC 2822.
 fn http_date(value: &str) -> Option<Timestamp> {
     rfc2822::DateTimeParser::new()
         .parse_timestamp(value)

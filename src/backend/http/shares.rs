@@ -1,25 +1,25 @@
-//! What the calls to all remote sides of the process share: open requests and name lookups.
+//! Limits that the calls to all remote sides of the process share: open requests and name lookups.
 
 use std::{io, net::IpAddr, sync::Arc};
 
 use super::Names;
 use crate::fair::{FairPermit, FairSemaphore, Lane};
 
-/// Requests under way through KeyProviders. Each has a connection, and may last as long as a tenant's
-/// `limits.timeout`, so a namespace may hold no more of them than stay free.
+/// The most open requests through KeyProviders. Each has a connection, and may last as long as a tenant's
+/// `limits.timeout`. So a namespace may have at most as many of them as remain free.
 const REQUESTS: usize = 512;
 
-/// Name lookups under way. Each blocks a thread until the name servers have answered or the system's resolver gives up,
-/// and a tenant may run the name server of its host, so a namespace may hold no more of them than stay free.
+/// The most name lookups at the same time. Each blocks a thread until the name servers answer or the system's resolver
+/// times out, and a tenant may run the name server of its host. So a namespace may have at most as many as remain free.
 const LOOKUPS: usize = 64;
 
-/// The share of one remote side.
+/// The share of one remote side in these limits.
 #[derive(Clone, Debug)]
 pub struct RemoteShares {
     lane: Lane,
     requests: FairSemaphore,
     lookups: FairSemaphore,
-    /// Whether an administrator limits how many requests there are.
+    /// Whether the administrator's limits on the provider bound its requests.
     is_limited_elsewhere: bool,
 }
 
@@ -35,27 +35,26 @@ impl Default for RemoteShares {
 }
 
 impl RemoteShares {
-    /// The share of a remote side that a tenant named, beside all the others of its namespace.
+    /// The share of a remote side that a tenant chose, in the lane of its namespace.
     #[must_use]
     pub fn of_tenant(&self, lane: Lane) -> Self {
         Self { lane, is_limited_elsewhere: false, ..self.clone() }
     }
 
-    /// The share of a remote side that an administrator named. The provider's own limits say how many requests there
-    /// may be.
+    /// The share of a remote side that an administrator chose. The provider's own limits bound its requests.
     #[must_use]
     pub fn of_administrator(&self, lane: Lane) -> Self {
         Self { lane, is_limited_elsewhere: true, ..self.clone() }
     }
 
-    /// Waits until one more request may be under way.
+    /// Waits until one more request may start.
     pub(super) async fn request(&self) -> Option<FairPermit> {
         if self.is_limited_elsewhere { None } else { self.requests.acquire(&self.lane).await }
     }
 
-    /// The addresses of a host, from this resolver.
+    /// Looks up the addresses of a host with this resolver.
     ///
-    /// The thread that asks keeps its place until the resolver returns, also when the caller has given up.
+    /// The blocked thread keeps its slot until the resolver returns, even if the caller no longer waits.
     pub(super) async fn look_up(&self, names: Arc<dyn Names>, host: &str) -> io::Result<Vec<IpAddr>> {
         let permit = self.lookups.acquire(&self.lane).await;
         let host = host.to_owned();
@@ -93,7 +92,8 @@ mod tests {
         assert_eq!(found, [IpAddr::from([127, 0, 0, 1])]);
     }
 
-    /// Somebody's name servers never answer: the threads that wait for them are this namespace's own.
+    /// The lookups of one namespace wait for name servers that never answer. They occupy only the slots of that
+    /// namespace.
     #[tokio::test]
     async fn lookups_of_one_namespace_leave_room_for_others() {
         let shares = RemoteShares::default();

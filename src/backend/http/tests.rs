@@ -1,4 +1,4 @@
-//! The client against servers that behave, and against those that do not.
+//! The client against well-behaved and misbehaving servers.
 
 use std::{
     collections::VecDeque, error::Error, io, iter::successors, net::IpAddr, num::NonZeroUsize, sync::Arc,
@@ -30,7 +30,7 @@ const PATIENT: Duration = Duration::from_secs(20);
 const IMPATIENT: Duration = Duration::from_millis(1500);
 
 async fn send(config: &HttpConfig, url: &Url) -> Result<Response, HttpFailure> {
-    // Whoever runs the tests may have a proxy.
+    // The environment of the tests may have a proxy.
     HttpClient::in_environment(config, |_| None)
         .unwrap()
         .send(Request::new(Method::GET, "/", url.clone()))
@@ -289,7 +289,7 @@ enum FailingCall {
     Redirected,
 }
 
-/// The log shows causes. They hold neither the query of a URL, which may be a login, nor a header.
+/// The log shows causes. They contain neither the query of a URL, which may be a login, nor a header.
 #[rstest]
 #[tokio::test]
 async fn no_cause_holds_a_query_or_a_secret(
@@ -324,7 +324,7 @@ async fn no_cause_holds_a_query_or_a_secret(
     let mut shown = format!("{failure:?} {error:?}");
     for root in [&failure as &dyn Error, &error] {
         let causes: Vec<_> = successors(Some(root), |cause| (*cause).source()).collect();
-        // The transport itself redirects nothing.
+        // The transport itself follows no redirect.
         assert_eq!(causes.len() > 1, fails != FailingCall::Redirected, "{shown}");
         causes.iter().for_each(|cause| shown.push_str(&format!(" {cause} {cause:?}")));
     }
@@ -376,7 +376,7 @@ async fn takes_the_proxy_of_the_environment_except_to_admitted_addresses() {
     let certificate = Certificate::valid_for("127.0.0.1");
     let client = HttpClient::in_environment(&trusting(&certificate), variable).unwrap();
 
-    // The proxy is asked for a name that nobody else could resolve.
+    // Only the proxy can resolve this name.
     let url = "https://no-such-host.invalid".parse().unwrap();
     not_sent(&message(client.send(Request::new(Method::GET, "/", url)).await), "(`HTTPS_PROXY` is set)");
     let metadata = "https://169.254.169.254".parse().unwrap();
@@ -396,7 +396,7 @@ fn debug_shows_no_secret() {
     assert!(!shown.contains("PRIVATE KEY"), "{shown}");
 }
 
-/// The client of a tenant's provider, to whom loopback is a private network like any other.
+/// The client of a tenant's provider. For a tenant, loopback is a private network like any other.
 fn of_tenant(rules: AddressRules, timeout: Duration, proxy: Option<&Url>) -> HttpClient {
     tenant_who_resolves_by(None, rules, timeout, proxy)
 }
@@ -423,7 +423,7 @@ fn loopback() -> Vec<super::Network> {
     vec!["127.0.0.0/8".parse().unwrap()]
 }
 
-/// A request whose answer is a proof where it is `{}`.
+/// A request whose answer is a proof if it is `{}`.
 fn proving(url: &Url) -> Request {
     plain(url).proving(|response| response.status == 200 && response.body() == Ok(b"{}"))
 }
@@ -436,7 +436,7 @@ const PROOF: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r
 const UNAUTHORIZED: &str =
     "HTTP/1.1 401 Unauthorized\r\ncontent-length: 6\r\nconnection: close\r\n\r\nsecret";
 
-/// What is said of this place where the cause is withheld.
+/// The message for this server if the cause is withheld.
 fn withheld(url: &Url) -> HttpFailure {
     let origin = super::path::origin(url);
     HttpFailure::new(
@@ -549,7 +549,7 @@ async fn a_proof_counts_for_one_port() {
     assert_eq!(client.send(plain(&other)).await.unwrap_err().kind, HttpFailureKind::Unproved);
 }
 
-/// Leads a name elsewhere each time.
+/// Resolves a name to the next address each time.
 #[derive(Debug)]
 struct Scripted {
     next: Mutex<VecDeque<IpAddr>>,
@@ -579,7 +579,7 @@ async fn a_proof_counts_for_one_address() {
     let port = own.port().unwrap();
     let _victim = in_turn(&format!("127.0.0.2:{port}"), &[UNAUTHORIZED, PROOF]).await;
     let url: Url = format!("http://rebinding.example:{port}").parse().unwrap();
-    // Twice for a request that proves: what it may connect to is looked up before what it might.
+    // A request with a proof resolves the name twice: for the disclosed addresses, then for all admitted ones.
     let names = Scripted::first(&["127.0.0.1", "127.0.0.1", "127.0.0.1"], "127.0.0.2");
     let client = tenant_who_resolves_by(Some(names), AddressRules::default(), PATIENT, None);
     assert_eq!(client.send(proving(&url)).await.unwrap().status, 200);
@@ -673,7 +673,7 @@ async fn a_connection_that_is_closed_while_idle_is_not_used_again() {
             let mut requests = u8::from(stream.read(&mut bytes).await.unwrap() > 0);
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
             stream.shutdown().await.unwrap();
-            // The client closes its side as soon as it knows.
+            // The client closes its side as soon as it notices.
             while stream.read(&mut bytes).await.is_ok_and(|length| length > 0) {
                 requests += 1;
             }
@@ -688,7 +688,7 @@ async fn a_connection_that_is_closed_while_idle_is_not_used_again() {
     }
 }
 
-/// A client with a connection to this server that it keeps.
+/// A client with an open connection to this server.
 async fn keeping(url: &Url) -> HttpClient {
     let client = HttpClient::in_environment(&test_server::http_config(PATIENT), |_| None).unwrap();
     assert_eq!(client.send(Request::new(Method::GET, "/", url.clone())).await.unwrap().status, 200);
@@ -714,7 +714,7 @@ async fn a_request_on_a_kept_connection_that_is_cut_is_sent_once_more(
     assert_eq!(*counts.lock(), [2, 1], "requests on each connection");
 }
 
-/// Sends a request on the kept connection of a server with this script. It counts as one that may have taken effect.
+/// Sends a request on the open connection of a server with this script. It counts as one that may have taken effect.
 async fn assert_lost(method: Method, script: &[Does], requests: &[usize]) {
     let (url, counts) = test_server::scripted(script).await;
     let client = keeping(&url).await;
@@ -723,7 +723,7 @@ async fn assert_lost(method: Method, script: &[Does], requests: &[usize]) {
     assert_eq!(*counts.lock(), requests, "requests on each connection");
 }
 
-/// A refusal of the second request does not tell whether the first one took effect.
+/// A refusal of the second request does not show whether the first one took effect.
 #[rstest]
 #[case::refused(Does::Answers(409, "{}"))]
 #[case::not_now(Does::Answers(429, "{}"))]
@@ -750,7 +750,7 @@ async fn what_may_not_be_done_twice_is_sent_once(#[case] method: Method) {
     assert_lost(method, &[OK, Does::Cuts], &[2]).await;
 }
 
-/// A server that cuts new connections is not the one of a race.
+/// A server that cuts new connections has no race with the client.
 #[rstest]
 #[case(Method::GET)]
 #[case(Method::PUT)]
@@ -764,12 +764,12 @@ async fn a_request_on_a_new_connection_is_sent_once(#[case] method: Method) {
     assert_eq!(*counts.lock(), [1]);
 }
 
-/// Each of many requests at the same time is judged by its own connection.
+/// The client judges each of many concurrent requests by its own connection.
 #[tokio::test]
 async fn requests_at_the_same_time_are_told_apart() {
     let (url, counts) = test_server::scripted(&[OK, Does::Cuts, Does::Cuts, Does::Cuts]).await;
     let client = keeping(&url).await;
-    // One of them goes out on the connection that is kept, and is sent twice.
+    // One of them uses the open connection, and is sent twice.
     let send = |_| client.send(Request::new(Method::DELETE, "/", url.clone()));
     let outcomes = join_all((0..3).map(send)).await;
     let answered = outcomes.iter().filter(|outcome| outcome.is_ok()).count();

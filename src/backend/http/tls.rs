@@ -1,7 +1,7 @@
 //! TLS: the system's roots and the provider's own, with `ring` as the only crypto provider.
 //!
-//! The configuration is built here and handed to reqwest ready-made, with the crypto provider named explicitly:
-//! nothing depends on, or installs, a default for the whole process.
+//! This module builds the configuration and names the crypto provider explicitly, so that nothing depends on a default
+//! of the process or installs one.
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ use secrecy::ExposeSecret;
 use super::{ClientCertificate, HttpConfig};
 use crate::backend::{BackendError, ErrorClass};
 
-/// Sessions that are kept of one provider, to resume them: it has a few hosts.
+/// Sessions of one provider that are kept for resumption: it has only a few hosts.
 const SESSIONS: usize = 8;
 
 /// # Errors
-/// [`ErrorClass::Rejected`], where the provider's bundle can't be used; [`ErrorClass::Untrusted`], where the client's
-/// certificate can't.
+/// [`ErrorClass::Rejected`] if the provider's bundle can't be used; [`ErrorClass::Untrusted`] if the client certificate
+/// can't.
 pub(super) fn client_config(config: &HttpConfig) -> Result<ClientConfig, BackendError> {
     let crypto = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(crypto)
@@ -42,7 +42,7 @@ pub(super) fn client_config(config: &HttpConfig) -> Result<ClientConfig, Backend
     Ok(tls)
 }
 
-/// The system's roots, and those of the bundle.
+/// The system's roots, plus those of the bundle.
 fn roots(ca_bundle: Option<&str>) -> Result<Arc<RootCertStore>, BackendError> {
     let system = system_roots();
     let Some(pem) = ca_bundle else { return Ok(system) };
@@ -55,10 +55,11 @@ fn roots(ca_bundle: Option<&str>) -> Result<Arc<RootCertStore>, BackendError> {
     Ok(Arc::new(roots))
 }
 
-/// The system's roots, read anew for every provider so that rotated ones are picked up. All providers share them as long
-/// as they are the same: they take 100 KiB.
+/// The system's roots, read again for each provider, so that rotated ones take effect. All providers share them while
+/// they are the same: they take 100 KiB.
 ///
-/// An image without any roots is no error here: the handshake fails then, with words that name `tls.caBundle`.
+/// An image without any roots is not an error here: the handshake fails later, with a message that names
+/// `tls.caBundle`.
 fn system_roots() -> Arc<RootCertStore> {
     static LATEST: Mutex<Option<Arc<RootCertStore>>> = Mutex::new(None);
     let system = rustls_native_certs::load_native_certs();
@@ -81,14 +82,14 @@ fn identity(
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), BackendError> {
     let chain = certificates(&certificate.cert_pem)
         .map_err(|what| unusable(format!("`tls.crt` of `tls.clientCertificate` {what}")))?;
-    // The parser's own words are left out: they may quote a line of the key.
+    // Without the parser's message: it may quote a line of the key.
     let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.expose_secret().as_bytes())
         .map_err(|_| unusable("`tls.key` of `tls.clientCertificate` contains no private key in PEM"))?;
     Ok((chain, key))
 }
 
 /// # Errors
-/// What is wrong with the text.
+/// The problem with the text.
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, &'static str> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()

@@ -1,4 +1,4 @@
-//! What logs and traces say of a call: enough to find it again in the logs of the remote side.
+//! The fields of a call in logs and traces: enough to find the call in the logs of the remote side.
 
 use std::fmt::Display;
 
@@ -7,13 +7,13 @@ use tracing::{Span, field};
 
 use super::{HttpFailure, Response};
 
-/// Under which names remote sides tell what they call a request: Cloud Foundry's router, and IBM Cloud.
+/// Headers with the remote side's id of a request: of Cloud Foundry's router, and of IBM Cloud.
 const REQUEST_IDS: [&str; 2] = ["x-vcap-request-id", "transaction-id"];
 
-/// The longest id that is believed to be one, in bytes.
+/// The most bytes of an id. A longer value is ignored.
 const LONGEST_ID: usize = 128;
 
-/// The span of one request. `request_id` is for those whom we tell what the request is called.
+/// The span of one request. Backends that send an id of their own record it as `request_id`.
 pub(in crate::backend) fn call_span(backend: &'static str, call: &impl Display) -> Span {
     tracing::info_span!(
         "call",
@@ -25,13 +25,13 @@ pub(in crate::backend) fn call_span(backend: &'static str, call: &impl Display) 
     )
 }
 
-/// What the remote side calls the request.
+/// The remote side's id of the request.
 pub(super) fn remote_request_id(headers: &HeaderMap) -> Option<String> {
     let mut values = REQUEST_IDS.iter().filter_map(|name| headers.get(*name)?.to_str().ok());
     values.find(|id| !id.is_empty() && id.len() <= LONGEST_ID).map(str::to_owned)
 }
 
-/// Notes the outcome in the span of the call.
+/// Records the outcome in the span of the call.
 pub(super) fn note(outcome: &Result<Response, HttpFailure>) {
     if let Ok(response) = outcome {
         let span = Span::current();

@@ -1,16 +1,16 @@
-//! How many values a JSON text holds, without parsing it: `[[],[],[]…` takes fifty times its size in memory once parsed.
+//! Counts the values of a JSON text without parsing it: once parsed, `[[],[],[]…` takes fifty times its size in memory.
 
-/// What an object counts for besides its members: it takes as much memory as so many values.
+/// The additional values that an object counts as: its memory is that of so many values.
 const OBJECT: usize = 5;
 
-/// Whether the text holds at most so many values, where each object counts for six.
+/// Whether the text contains at most `most` values, where each object counts as six.
 pub(super) fn at_most(most: usize, text: &[u8]) -> bool {
     let Counted { values, objects } = count(text);
     values + OBJECT * objects <= most
 }
 
-/// How many values there are. Each `[`, `{` and `,` outside of a string begins one; a text that is not JSON is counted in
-/// some way.
+/// Counts the values. Each `[`, `{` and `,` outside of a string begins one. The count of a text that is not JSON has no
+/// meaning.
 #[must_use]
 pub(crate) fn count_values(text: &[u8]) -> usize {
     count(text).values

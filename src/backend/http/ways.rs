@@ -1,10 +1,10 @@
-//! The ways to the places that a provider names: each scheme, host and port has clients of its own, which know what
-//! may be connected to there and whose answers may be read.
+//! The clients of one provider. Each scheme, host and port has its own, which know the addresses that they may connect
+//! to and whose answers the tenant may read.
 //!
-//! A tenant may not learn from a `KeyProvider` what listens in a private network. So the answers of a private address
-//! are withheld from a tenant, whatever they are, until one of them is an answer of the provider's own protocol. There
-//! are two clients for that. The first never connects to a private address that has not proved itself. Only a request
-//! whose answer would be a proof goes through the second one, and only what proves itself comes out of it.
+//! A tenant must not learn from a `KeyProvider` which servers exist in a private network. So the operator withholds all
+//! answers of a private address from a tenant until one of them is a valid answer of the provider's protocol. There are
+//! two clients for that. The first never connects to an unverified private address. The second may, but it carries only
+//! requests whose answer can be a proof, and returns only answers that are one.
 
 use std::{
     collections::HashMap,
@@ -26,23 +26,22 @@ use super::{
 };
 use crate::backend::{BackendError, ErrorClass};
 
-/// How long an unused connection is kept. Load balancers drop theirs after 60 s or more; letting go before they do
-/// keeps a request from being lost on its way into a connection that is just being closed.
+/// How long an unused connection stays open. Load balancers close theirs after 60 s or more. Closing before they do
+/// prevents that a request is lost on a connection that is being closed.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 
-/// Unused connections that are kept. Each has buffers.
+/// Unused connections to keep. Each has buffers.
 const IDLE_CONNECTIONS: usize = 4;
-/// Bytes that a remote side may send by HTTP/2 before they are asked for, in one answer and in all of a connection.
+/// Bytes that a remote side may send by HTTP/2 before the operator reads them, per answer and per connection.
 const AHEAD_IN_ANSWER: u32 = 64 << 10;
 const AHEAD_IN_CONNECTION: u32 = 256 << 10;
 
 const USER_AGENT: &str = concat!("servicekey-operator/", env!("CARGO_PKG_VERSION"));
 
-/// How many places one provider may lead to. It names two at most, and Cloud Foundry tells of two. With more than these
-/// all begin anew, and have to prove themselves again.
+/// The most endpoints of one provider. A provider names at most two, and Cloud Foundry adds two. Beyond this limit all
+/// are forgotten, and must prove themselves again.
 const MOST_PLACES: usize = 16;
 
-/// All ways of one provider.
 pub(super) struct Ways {
     policy: AddressPolicy,
     proxy: Option<EnvironmentProxy>,
@@ -52,7 +51,6 @@ pub(super) struct Ways {
     known: Mutex<HashMap<RemoteEndpoint, Arc<Way>>>,
 }
 
-/// Scheme, host and port.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct RemoteEndpoint {
     scheme: String,
@@ -60,7 +58,7 @@ struct RemoteEndpoint {
     port: u16,
 }
 
-/// The way to one place.
+/// The clients for one endpoint.
 pub(super) struct Way {
     /// Connects only to addresses whose answers the author of the provider may read.
     pub(super) disclosed: Clients,
@@ -70,9 +68,9 @@ pub(super) struct Way {
     pub(super) proxied: bool,
 }
 
-/// The clients of one place that connect to the same addresses.
+/// Clients of one endpoint that connect to the same addresses.
 pub(super) struct Clients {
-    /// Keeps connections, and prefers a kept one.
+    /// Keeps connections open, and prefers an open one.
     pub(super) keeping: reqwest::Client,
     /// Opens a connection for each request.
     opening: OnceLock<reqwest::Client>,
@@ -92,13 +90,13 @@ impl Ways {
             shares: config.shares.clone(),
             known: Mutex::default(),
         };
-        // What can't be built is told now, and not with the first request.
+        // Reports invalid settings now instead of at the first request.
         build(ways.builder())?;
         Ok(ways)
     }
 
     /// # Errors
-    /// [`ErrorClass::Rejected`], where the client can't be set up.
+    /// [`ErrorClass::Rejected`] if the client can't be set up.
     pub(super) fn to(&self, url: &Url) -> Result<Arc<Way>, BackendError> {
         let place = RemoteEndpoint {
             scheme: url.scheme().to_owned(),
@@ -120,7 +118,7 @@ impl Ways {
         Ok(way)
     }
 
-    /// Whether the author of the provider may read whatever this place answers, as far as that can be told without
+    /// Whether the author of the provider may read all answers of this endpoint, as far as the URL shows without
     /// resolving its name.
     pub(super) fn may_be_disclosed(&self, url: &Url, way: &Way) -> bool {
         if !self.policy.guards_answers() {
@@ -128,15 +126,15 @@ impl Ways {
         }
         match literal(url) {
             Some(address) if self.policy.discloses(address.ip()) => true,
-            // Which address the proxy connects to is not known here.
+            // The operator can't know which address the proxy connects to.
             Some(_) | None if way.proxied => way.proofs.has_behind_proxy(),
             Some(address) => way.proofs.has(address.ip()),
-            // The resolver of the client sees to it.
+            // The client's resolver decides.
             None => true,
         }
     }
 
-    /// For requests whose answer may be a proof: it connects to whatever the policy admits.
+    /// The clients for requests whose answer can be a proof. They connect to all addresses that the policy admits.
     ///
     /// # Errors
     /// As for [`Ways::to`].
@@ -148,7 +146,7 @@ impl Ways {
         Ok(way.admitted.get_or_init(|| clients))
     }
 
-    /// The client that opens a connection for each request to this place.
+    /// The client that opens a new connection to this endpoint for each request.
     ///
     /// # Errors
     /// As for [`Ways::to`].
@@ -173,7 +171,7 @@ impl Ways {
         let plain_http = url.scheme() != "https";
         let builder = self.builder().https_only(!plain_http).pool_max_idle_per_host(idle);
         let proxy = self.proxy.as_ref().filter(|proxy| proxy.is_on_the_way_to(url));
-        // Only the proxy's own name is resolved here then, which the administrator chose.
+        // The operator then resolves only the name of the proxy, which the administrator chose.
         build(match proxy {
             Some(proxy) => builder.proxy(proxy.for_all()?),
             None => {
@@ -188,7 +186,7 @@ impl Ways {
     fn builder(&self) -> reqwest::ClientBuilder {
         reqwest::Client::builder()
             .tls_backend_preconfigured(self.tls.clone())
-            // Of the environment's proxies only the one that `proxy` reads is taken.
+            // reqwest's own proxy detection is off: `proxy` reads the environment instead.
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(self.connect_timeout)
@@ -201,9 +199,9 @@ impl Ways {
 }
 
 impl Way {
-    /// The place gave an answer of its protocol.
+    /// Records that the endpoint sent a valid answer of the protocol.
     pub(super) fn prove(&self, from: Option<std::net::SocketAddr>) {
-        // Behind a proxy it is the proxy's address that is seen.
+        // Behind a proxy the connection shows only the proxy's address.
         self.proofs.add(from.filter(|_| !self.proxied).map(|address| address.ip()));
     }
 }
