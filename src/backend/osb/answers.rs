@@ -1,4 +1,4 @@
-//! Reads the answers that only an Open Service Broker gives: keys, work in the background, its progress.
+//! Reads the answers that only an Open Service Broker gives: keys, accepted operations and their progress.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use crate::backend::{
     http::{Response, is_web_page},
 };
 
-/// Brokers that work in the background take seconds at least.
+/// Brokers that work in the background take seconds at least, so an earlier poll would be wasted.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
 
 impl Exchange<'_, BrokerSession> {
-    /// The key in a success.
+    /// Reads the key from a successful answer.
     ///
     /// # Errors
-    /// Where the body did not arrive, or holds no key.
+    /// When the body did not arrive or contains no key.
     pub(super) fn issued_key(
         &self,
         response: &Response,
@@ -32,17 +32,17 @@ impl Exchange<'_, BrokerSession> {
         let body = self.body(response)?;
         wire::issued_key(body, binding_id).map_err(|what| {
             let error = self.malformed(response, what);
-            // An earlier request created the key, and the broker showed its credentials then. Another request would not
-            // bring them back.
+            // An earlier request created the key, and the broker returned its credentials then. Another request would
+            // not bring them back.
             let class = match self.call {
                 BrokerCall::Bind
                     if response.status == StatusCode::OK && wire::withholds_credentials(body) =>
                 {
                     ErrorClass::Withheld
                 }
-                // A gateway answers 200 with a web page; a broker answers 201 to a request that creates a key.
+                // A gateway answers 200 with a web page. A broker answers 201 to a request that creates a key.
                 BrokerCall::Bind if response.status == StatusCode::OK && is_web_page(body) => error.class,
-                // The next answer would be like this one.
+                // The next answer would be the same.
                 BrokerCall::Bind => ErrorClass::Unusable,
                 BrokerCall::Catalog
                 | BrokerCall::Instance
@@ -54,10 +54,10 @@ impl Exchange<'_, BrokerSession> {
         })
     }
 
-    /// The operation that the broker accepted.
+    /// Reads an answer that accepts an operation.
     ///
     /// # Errors
-    /// Where the body did not arrive, or can't be read.
+    /// When the body did not arrive or can't be read.
     pub(super) fn accepted(
         &self,
         response: &Response,
@@ -67,10 +67,10 @@ impl Exchange<'_, BrokerSession> {
         Ok(Accepted { token, retry_after: response.retry_after, longest, first_look: FIRST_LOOK })
     }
 
-    /// How far the broker says to be.
+    /// Reads the progress that the broker reports.
     ///
     /// # Errors
-    /// Where the body did not arrive, or can't be read.
+    /// When the body did not arrive or can't be read.
     pub(super) async fn progress(&self, response: &Response) -> Result<Progress, BackendError> {
         let body = self.body(response)?;
         let said = self.redactor(body).await.description(body);

@@ -1,4 +1,4 @@
-//! The catalog of a broker: which offerings and plans it has, kept for a few minutes.
+//! The offerings and plans of a broker, cached for a few minutes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,10 +14,10 @@ use crate::backend::{
 const POSITIVE_TTL: Duration = Duration::from_secs(300);
 /// How old a catalog must be before an unknown name causes another request.
 const NEGATIVE_TTL: Duration = Duration::from_secs(10);
-/// The most bytes of ids and names that are kept. The largest marketplaces have thousands of plans.
+/// The most bytes of ids and names that the operator keeps. The largest marketplaces have thousands of plans.
 const LARGEST: usize = 2 << 20;
 
-/// What the catalog says about one plan.
+/// One plan of the catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CatalogPlan {
     pub(super) service_id: String,
@@ -25,18 +25,18 @@ pub(super) struct CatalogPlan {
     pub(super) name: String,
     /// A flaw in the catalog's description of the plan. The operator creates no keys of such a plan.
     pub(super) flaw: Option<&'static str>,
-    /// Whether keys can be made: what the plan says, or else the offering.
+    /// Whether the broker creates keys of this plan. The plan's own value overrides the offering's.
     pub(super) bindable: bool,
-    /// Whether a key can be read again.
+    /// Whether the broker shows the credentials of an existing key.
     pub(super) retrievable: bool,
-    /// Whether a key may name the one that it replaces.
+    /// Whether a bind may name the key that it replaces.
     pub(super) rotatable: bool,
-    /// How long an operation may take.
+    /// How long an operation on a key may take.
     pub(super) longest_operation: Option<Duration>,
 }
 
 impl CatalogPlan {
-    /// What requests call it.
+    /// The ids that requests contain.
     pub(super) fn ids(&self) -> PlanIds {
         PlanIds { service_id: self.service_id.clone(), plan_id: self.plan_id.clone() }
     }
@@ -47,12 +47,12 @@ pub(super) struct Catalog {
     offerings: Vec<Offering>,
     /// Entries that can't be used.
     flawed: Flawed,
-    /// Bytes that they take in memory.
+    /// Bytes that the catalog takes in memory.
     size: usize,
     held: Option<HeldMemory>,
 }
 
-/// One offering, as far as it can be read.
+/// One offering.
 struct Offering {
     id: String,
     name: String,
@@ -60,11 +60,10 @@ struct Offering {
     bindings_retrievable: bool,
     instances_retrievable: bool,
     plans: Vec<PlanEntry>,
-    /// Plans that no key is created for. Keys that they have already can be revoked.
+    /// Plans for which the operator creates no keys. It can still revoke the keys that they have.
     flawed_plans: Vec<PlanEntry>,
 }
 
-/// One plan of an offering.
 struct PlanEntry {
     id: String,
     name: String,
@@ -75,10 +74,10 @@ struct PlanEntry {
 }
 
 impl Catalog {
-    /// Reads the body of an answer. Offerings and plans that can't be read are left out, and no others.
+    /// Reads a catalog. It skips offerings and plans that can't be read, and keeps all others.
     ///
     /// # Errors
-    /// What is wrong with the body, in words that quote none of it.
+    /// What is wrong with the body. The message quotes nothing from it.
     pub(super) fn read(body: &[u8]) -> Result<Self, &'static str> {
         let body: wire::CatalogBody<'_> = serde_json::from_slice(body).map_err(|_| "is not a catalog")?;
         let (mut offerings, mut flawed, mut size) = (Vec::new(), Flawed::default(), 0);
@@ -93,15 +92,15 @@ impl Catalog {
         Ok(Self { offerings, flawed, size, held: None })
     }
 
-    /// The entries that can't be used, in words for the author of the provider.
+    /// Describes the entries that can't be used, for the author of the provider.
     pub(super) fn shortcomings(&self) -> Option<String> {
         self.flawed.message()
     }
 
-    /// The same catalog, held where there is room for it.
+    /// Counts the catalog against this share of the memory.
     ///
     /// # Errors
-    /// [`ErrorClass::Transient`] where there is none.
+    /// [`ErrorClass::Transient`] when the share is used up.
     pub(super) fn held(self, share: &MemoryShare) -> Result<Self, BackendError> {
         let mut holding = share.hold(|| {});
         holding.grow_now(self.size).map_err(|why| {
@@ -110,24 +109,24 @@ impl Catalog {
         Ok(Self { held: Some(holding), ..self })
     }
 
-    /// Whether there is anything that keys could be made of.
+    /// Whether keys could be created for any plan.
     pub(super) fn has_plans(&self) -> bool {
         self.offerings.iter().any(|offering| !offering.plans.is_empty())
     }
 
-    /// Whether the broker may be asked which plan an instance is of.
+    /// Whether the operator may request the plan of an instance.
     pub(super) fn tells_of_instances(&self) -> bool {
         self.offerings.iter().any(|offering| offering.instances_retrievable)
     }
 
-    /// Whether keys of the offering with this id can be read again.
+    /// Whether the broker shows the credentials of keys of the offering with this id.
     pub(super) fn shows_keys_of(&self, service_id: &str) -> Option<bool> {
         let offering = self.offerings.iter().find(|offering| offering.id == service_id)?;
         Some(offering.bindings_retrievable)
     }
 
     /// # Errors
-    /// What is unknown, and what is known instead.
+    /// The unknown name, and the names that exist.
     pub(super) fn resolve(&self, offering: &str, plan: &str) -> Result<CatalogPlan, Unknown> {
         let Some(service) = find(&self.offerings, offering, |offering| (&offering.id, &offering.name)) else {
             return Err(Unknown::offering(offering, self.offerings.iter().map(|offering| &*offering.name)));
@@ -151,7 +150,7 @@ impl Catalog {
 }
 
 impl Offering {
-    /// Reads one entry of the catalog, unless it has no id or no name.
+    /// Reads one entry of the catalog. An entry without an id or a name is recorded as flawed.
     fn read(text: &str, flawed: &mut Flawed) -> Option<Self> {
         let Ok(service) = serde_json::from_str::<wire::ServiceObject<'_>>(text) else {
             flawed.push(None, None, "is not an object");
@@ -190,7 +189,7 @@ impl Offering {
         Some(offering)
     }
 
-    /// Reads one plan. Without an id there is nothing to remember of it.
+    /// Reads one plan. A plan without an id is recorded as flawed, and not kept.
     fn take(&mut self, text: &str, flawed: &mut Flawed) {
         let Ok(plan) = serde_json::from_str::<wire::PlanObject>(text) else {
             flawed.push(Some(&self.name), Some(None), "is not an object");
@@ -218,9 +217,9 @@ impl Offering {
         if flaw.is_none() { self.plans.push(entry) } else { self.flawed_plans.push(entry) }
     }
 
-    /// Bytes that the offering takes in memory, or more.
+    /// An upper limit of the bytes that the offering takes in memory.
     fn size(&self) -> usize {
-        /// Bytes of an offering or a plan without its id and its name.
+        /// Bytes of an offering or a plan, without its id and its name.
         const ENTRY: usize = 192;
         let plans = self.plans.iter().chain(&self.flawed_plans);
         let plans = plans.map(|plan| ENTRY + plan.id.len() + plan.name.len());
@@ -231,7 +230,7 @@ impl Offering {
 const NO_ID: &str = "has no `id` that is a string";
 const NO_NAME: &str = "has no `name` that is a string";
 
-/// Entries of a catalog that can't be used: how many, and the first of them in words.
+/// The number of entries that can't be used, and a description of the first ones.
 #[derive(Default)]
 struct Flawed {
     count: usize,
@@ -241,7 +240,7 @@ struct Flawed {
 impl Flawed {
     const SHOWN: usize = 5;
 
-    /// `plan`: `None` where the offering itself is meant, `Some(None)` where the plan has no name.
+    /// `plan` is `None` if the offering itself is flawed, and `Some(None)` if the plan has no name.
     fn push(&mut self, offering: Option<&str>, plan: Option<Option<&str>>, flaw: &str) {
         self.count += 1;
         if self.count > Self::SHOWN {
@@ -270,16 +269,17 @@ impl Flawed {
     }
 }
 
-/// By id, or else by name: an id is unique by the spec, and a name that looks like the id of another is not meant.
+/// Finds an entry by its id, otherwise by its name. Ids are unique by the spec, so an id takes precedence over an equal
+/// name.
 fn find<'a, T>(entries: &'a [T], wanted: &str, keys: impl Fn(&T) -> (&str, &str)) -> Option<&'a T> {
     let by_id = entries.iter().find(|entry| keys(entry).0 == wanted);
     by_id.or_else(|| entries.iter().find(|entry| keys(entry).1 == wanted))
 }
 
-/// An offering or a plan that the catalog does not have.
+/// A name of an offering or a plan that the catalog does not contain.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unknown {
-    /// The id of the offering, where only the plan is unknown.
+    /// The id of the offering, if only the plan is unknown.
     pub(super) service_id: Option<String>,
     message: String,
 }
@@ -306,7 +306,7 @@ impl From<Unknown> for BackendError {
     }
 }
 
-/// Sorted, so that a broker that lists its catalog in another order each time does not change the message.
+/// Sorts the names. Otherwise the message would change with each answer of a broker that does not keep their order.
 fn choices<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut names: Vec<_> = names.collect();
     names.sort_unstable();
@@ -317,18 +317,18 @@ fn choices<'a>(names: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-/// The catalog of one broker, asked for when it is needed, and by one caller for all that need it.
+/// The cached catalog of one broker. Concurrent callers share one request.
 pub(super) struct CatalogCache(SingleFlight<Catalog>);
 
 impl Default for CatalogCache {
     fn default() -> Self {
-        // Who comes later asks again.
+        // A failure is not cached: the next caller sends another request.
         Self(SingleFlight::kept(|_| Duration::ZERO).counted(|catalog: &Catalog| catalog.held.as_ref()))
     }
 }
 
 impl CatalogCache {
-    /// A catalog that is younger than `age`, or that came while this call waited for its turn.
+    /// Returns a catalog that is younger than `age`, or that arrived while this call waited.
     async fn younger_than<F>(
         &self,
         age: Duration,
@@ -340,10 +340,10 @@ impl CatalogCache {
         self.0.get(|known| known.since.elapsed() < age, fetch).await.map(|known| known.value)
     }
 
-    /// Asks the broker, whatever is known already.
+    /// Requests the catalog, even if the cached one is fresh.
     ///
     /// # Errors
-    /// Those of `fetch`.
+    /// The errors of `fetch`.
     pub(super) async fn refresh<F>(&self, fetch: impl FnOnce() -> F) -> Result<(), BackendError>
     where
         F: Future<Output = Result<Catalog, BackendError>>,
@@ -351,10 +351,10 @@ impl CatalogCache {
         self.younger_than(Duration::ZERO, fetch).await.map(drop)
     }
 
-    /// A catalog that may be believed.
+    /// Returns a catalog that is fresh enough.
     ///
     /// # Errors
-    /// Those of `fetch`.
+    /// The errors of `fetch`.
     pub(super) async fn current<F>(&self, fetch: impl FnOnce() -> F) -> Result<Arc<Catalog>, BackendError>
     where
         F: Future<Output = Result<Catalog, BackendError>>,
@@ -362,10 +362,10 @@ impl CatalogCache {
         self.younger_than(POSITIVE_TTL, fetch).await
     }
 
-    /// Resolves a plan; where it is unknown, the catalog is asked for once more, unless it is too new to be doubted.
+    /// Resolves a plan. For an unknown plan, it requests the catalog once more, unless the cached one is very new.
     ///
     /// # Errors
-    /// Those of `fetch`. A plan that is unknown for good is the inner error.
+    /// The errors of `fetch`. The inner error is a plan that even a new catalog does not contain.
     pub(super) async fn resolve<F>(
         &self,
         offering: &str,
@@ -382,12 +382,12 @@ impl CatalogCache {
         Ok(self.younger_than(NEGATIVE_TTL, &fetch).await?.resolve(offering, plan))
     }
 
-    /// A catalog that may be believed, where one is known.
+    /// The cached catalog, if it is fresh enough.
     pub(super) fn believed(&self) -> Option<Arc<Catalog>> {
         self.0.latest().filter(|known| known.since.elapsed() < POSITIVE_TTL).map(|known| known.value)
     }
 
-    /// The last catalog that came, however old.
+    /// The last catalog that arrived, however old.
     pub(super) fn latest(&self) -> Option<Arc<Catalog>> {
         self.0.latest().map(|known| known.value)
     }

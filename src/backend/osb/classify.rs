@@ -1,11 +1,11 @@
-//! Classifies the statuses of a broker, by the spec's tables for bindings and for orphan mitigation.
+//! Classifies the statuses of a broker. The spec has a table for bindings, and one for orphan mitigation.
 
 use std::fmt;
 
 use super::wire::BrokerRefusal;
 use crate::backend::{BackendKind, ErrorClass, exchange::Dialect};
 
-/// Which call of the API was made.
+/// A call of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BrokerCall {
     Catalog,
@@ -30,7 +30,7 @@ impl fmt::Display for BrokerCall {
 }
 
 impl BrokerCall {
-    /// Whether something in front of the broker answers that there is no such path.
+    /// Whether a gateway in front of the broker gave this 404.
     fn is_foreign(self, status: u16, refusal: &BrokerRefusal) -> bool {
         status == 404 && self != Self::Catalog && refusal.is_foreign
     }
@@ -59,7 +59,7 @@ impl Dialect for BrokerCall {
         "the broker"
     }
 
-    /// Only a bind can leave a key behind. All other calls are repeated until they are answered.
+    /// Only a bind can leave a key behind. All other calls are repeated until the broker answers.
     fn class_of_unknown(self) -> ErrorClass {
         match self {
             Self::Bind => ErrorClass::OrphanPossible,
@@ -84,7 +84,7 @@ impl Dialect for BrokerCall {
     fn class(self, status: u16, refusal: &BrokerRefusal) -> ErrorClass {
         match status {
             201..300 if self == Self::Bind => ErrorClass::OrphanPossible,
-            // There are no other successes than those that the caller knows.
+            // The caller has handled every success that the spec allows.
             200..300 => ErrorClass::Unexpected,
             401 | 403 => ErrorClass::Forbidden,
             // Every broker has a catalog.

@@ -31,10 +31,10 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// Prepares the way to a broker, and asks it nothing yet.
+    /// Creates a client. It sends no request yet.
     ///
     /// # Errors
-    /// [`ErrorClass::Rejected`], where address, login or certificates can't be used.
+    /// [`ErrorClass::Rejected`] if the address, the login or the certificates can't be used.
     pub(crate) fn new(config: &BrokerConfig) -> Result<Self, BackendError> {
         let http = HttpClient::new(&config.http)?;
         Ok(Self {
@@ -49,35 +49,35 @@ impl Broker {
         RemoteApi { http: &self.http, session: &self.session }
     }
 
-    /// Asks for the catalog: whether the broker can be reached with this login. What it answers is kept.
+    /// Checks by a request for the catalog whether the broker can be reached with this login. The catalog is cached.
     ///
     /// # Errors
-    /// Whatever keeps a key from being made here.
+    /// Any failure that prevents the creation of keys.
     pub(crate) async fn check(&self) -> Result<(), BackendError> {
         self.session.catalog.refresh(|| request_catalog(self.api())).await
     }
 
-    /// The flaws of the last catalog, in words.
+    /// Describes the flaws of the last catalog.
     pub(in crate::backend) fn shortcomings(&self) -> Option<String> {
         self.session.catalog.latest()?.shortcomings()
     }
 
-    /// Whether keys can be made for this instance: it is named in a way that can be asked for, and the catalog has a
-    /// plan of keys for it.
+    /// Checks whether keys can be created for this instance: its fields are valid, and the catalog has a plan with keys
+    /// for it.
     ///
     /// # Errors
-    /// What is wrong with it, or why the catalog is not known.
+    /// What is wrong with the instance, or why the catalog is unknown.
     pub(crate) async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
         self.plans.plan_of_keys(self.api(), &BrokerTarget::from_instance(instance)?).await.map(drop)
     }
 
-    /// Whether the plan of this instance is known, and has keys.
+    /// Whether the plan of this instance is cached and has keys.
     pub(crate) fn knows_instance(&self, instance: &InstanceRef) -> bool {
         BrokerTarget::from_instance(instance)
             .is_ok_and(|target| self.plans.known_plan(self.api(), &target).is_some_and(|plan| plan.bindable))
     }
 
-    /// The ids of the plan of this instance, as far as they are known.
+    /// The ids of the plan of this instance, if they are cached.
     pub(crate) fn plan_view(&self, instance: &InstanceRef) -> PlanView {
         let known = BrokerTarget::from_instance(instance)
             .ok()
@@ -85,27 +85,30 @@ impl Broker {
         known.map_or(PlanView::Unknown, |plan| PlanView::Known(plan.ids()))
     }
 
-    /// Makes the key, or gets it again where the same request made it before (spec: "Creating a Service Binding").
+    /// Creates the key. If an earlier request with the same content created it, the broker returns that key (spec:
+    /// "Creating a Service Binding").
     ///
     /// # Errors
-    /// [`ErrorClass::OrphanPossible`] where the spec's table asks for orphan mitigation.
+    /// [`ErrorClass::OrphanPossible`] if the spec's table requires orphan mitigation.
     pub(crate) async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         let target = BrokerTarget::from_instance(&request.instance)?;
         let plan = self.plans.plan_of_keys(self.api(), &target).await?;
-        // Ids that are not noted would be lost in a crash, and the key could not be revoked.
+        // The operator must note the ids before the bind: if a crash lost them, it could not revoke the key.
         if request.plan_ids.as_ref().is_some_and(|noted| *noted != plan.ids()) {
             let what = "bind failed: the catalog changed; retrying with the new ids of the plan";
             return Err(BackendError::new(ErrorClass::Transient, what));
         }
         let mut exchange = self.api().for_key(BrokerCall::Bind, request);
         let path = binding_path(&target, request);
-        // The credentials of a key that is created in the background come with a fetch: without one they would be lost.
+        // The credentials of a key that is created in the background are read by a fetch. An offering without fetch
+        // would lose them.
         let accepts_incomplete = if plan.retrievable { "true" } else { "false" };
         let named = request.predecessor.filter(|_| plan.rotatable);
         let predecessor_binding_id = named.map(|predecessor| predecessor.binding_id());
         let body = self.bind_body(&plan, request, predecessor_binding_id);
         let mut response = put(&mut exchange, &path, accepts_incomplete, &body).await?;
-        // The broker may have lost the predecessor, which is no reason to go without a key. What was refused did nothing.
+        // The broker may no longer have the predecessor. A key without one is better than no key, and the refused
+        // request had no effect.
         if response.status == StatusCode::BAD_REQUEST && named.is_some() {
             let alone = BindBody { predecessor_binding_id: None, ..body };
             response = put(&mut exchange, &path, accepts_incomplete, &alone).await?;
@@ -126,13 +129,14 @@ impl Broker {
         if !response.is_repeated {
             return bound;
         }
-        // A broker may show credentials to the first request only, whose answer was lost.
+        // The first request may have created the key, and the broker may return the credentials only in that lost
+        // answer.
         bound
             .map(|bound| Bound::Repeated(Box::new(bound)))
             .map_err(|error| BackendError { class: ErrorClass::OrphanPossible, ..error })
     }
 
-    /// Reads the key again, where the offering allows it (spec: "Fetching a Service Binding").
+    /// Reads the credentials of the key again, if the offering allows it (spec: "Fetching a Service Binding").
     ///
     /// # Errors
     /// Failures of the call itself.
@@ -148,7 +152,7 @@ impl Broker {
         match response.status {
             StatusCode::OK => match exchange.issued_key(&response, request.identity.binding_id()) {
                 Ok(key) => Ok(Fetched::Found(key)),
-                // The catalog promises more than the broker does: the next answer would be the same.
+                // The catalog promises more than the broker does. The next answer would be the same.
                 Err(_) if response.body().is_ok_and(wire::lacks_credentials) => Ok(Fetched::NotRetrievable),
                 Err(error) => Err(error),
             },
@@ -159,12 +163,13 @@ impl Broker {
         }
     }
 
-    /// Sends the bind of a key again, where its plan still has the ids that it was created with. The broker answers the same
-    /// request with the same key (spec: "Creating a Service Binding", 200). Any other answer of a broker means that it does not show the
-    /// credentials.
+    /// Sends the bind of an existing key again, if its plan still has the ids that the key was created with. The broker
+    /// answers the same request with the same key (spec: "Creating a Service Binding", 200). Any other answer of a
+    /// broker means that it does not show the credentials.
     ///
     /// # Errors
-    /// [`ErrorClass::OrphanPossible`] where the answer is lost; failures of the login, of a gateway, and too many requests.
+    /// [`ErrorClass::OrphanPossible`] if no answer arrived; also failures of the login or of a gateway, and too many
+    /// requests.
     pub(crate) async fn repeat(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         let target = BrokerTarget::from_instance(&request.instance)?;
         let plan = self.plans.plan_of_keys(self.api(), &target).await?;
@@ -189,7 +194,7 @@ impl Broker {
                     Err(error) => Err(error),
                 }
             }
-            // Brokers answer so to an id that they have already.
+            // Brokers answer with these statuses to an id that they already have.
             StatusCode::ACCEPTED | StatusCode::INTERNAL_SERVER_ERROR => Ok(Fetched::NotRetrievable),
             _ => match exchange.refused(&response).await {
                 error
@@ -205,10 +210,11 @@ impl Broker {
         }
     }
 
-    /// Revokes the key (spec: "Deleting a Service Binding"). Only 200 and 410 confirm it, whatever their body says.
+    /// Revokes the key (spec: "Deleting a Service Binding"). Only 200 and 410 confirm that, whatever their body
+    /// contains.
     ///
     /// # Errors
-    /// Any other answer; the call must be made again then.
+    /// Any other answer. The caller must repeat the call.
     pub(crate) async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         let target = BrokerTarget::from_instance(&request.instance)?;
         let noted = request.plan_ids.as_ref();
@@ -220,11 +226,11 @@ impl Broker {
         let mut exchange = self.api().for_key(BrokerCall::Unbind, request);
         let path = binding_path(&target, request);
         let mut response = delete(&mut exchange, &path, &place).await?;
-        // Some brokers know a key by the present plan of its instance. A request that was refused did nothing.
+        // Some brokers know a key only by the current plan of its instance. The refused request had no effect.
         if response.status == StatusCode::BAD_REQUEST {
             for (other, is_certain) in self.plans.other_places(self.api(), &target, &place).await {
                 let answer = delete(&mut exchange, &path, &other).await?;
-                // That a broker has no such key of a plan that was guessed says nothing of this one.
+                // If the plan was guessed, a 410 does not prove that the key is gone.
                 let confirms = answer.status != StatusCode::GONE || is_certain;
                 if answer.status != StatusCode::BAD_REQUEST && confirms {
                     response = answer;
@@ -240,11 +246,12 @@ impl Broker {
         }
     }
 
-    /// Asks how far the broker is (spec: "Polling Last Operation for Service Bindings"). A key that is gone is what an
-    /// unbind is for. Where the broker does not know the key, it follows no work on it: the request is made again.
+    /// Requests the progress of an operation (spec: "Polling Last Operation for Service Bindings"). A 410 means that an
+    /// unbind has succeeded. In all other cases, a broker that does not know the key does not work on it either, so the
+    /// operator sends the request again.
     ///
     /// # Errors
-    /// Any answer that does not tell: the broker is to be asked again.
+    /// Any answer without a state. The caller must poll again.
     pub(crate) async fn poll(
         &self,
         request: &KeyRequest,
@@ -307,7 +314,7 @@ impl fmt::Debug for Broker {
     }
 }
 
-/// Whether the broker said this, and not a gateway in front of it: gateways answer 404 with a web page or a text.
+/// Whether the broker gave this answer. Gateways in front of it answer 404 with a web page or plain text.
 fn is_from_a_broker(response: &Response) -> bool {
     response.body().is_ok_and(wire::is_object)
 }

@@ -1,4 +1,4 @@
-//! What a provider says about a broker: where it is, and how to log in.
+//! The address and the login of a broker, as the provider specifies them.
 
 use std::{fmt, sync::Arc};
 
@@ -18,15 +18,14 @@ use crate::backend::{
 
 #[derive(Clone)]
 pub(crate) struct BrokerConfig {
-    /// The address that `/v2/catalog` and the other paths are appended to.
+    /// The base of `/v2/catalog` and all other paths.
     pub url: Url,
-    /// The version of the API that each call names.
+    /// The version of the API that each call announces.
     pub api_version: ApiVersion,
-    /// Sent with each bind; `None` for brokers that demand none.
+    /// Part of each bind. It is `None` for brokers that do not require it.
     pub bind_resource: Option<BindResourceObject>,
-    /// The login; `None` for a broker that asks for none, or for mutual TLS alone.
+    /// The login. It is `None` for a broker without authentication, or with mutual TLS alone.
     pub auth: Option<Auth>,
-    /// How to talk to it.
     pub http: HttpConfig,
 }
 
@@ -42,7 +41,7 @@ impl fmt::Debug for BrokerConfig {
     }
 }
 
-/// A version of the Open Service Broker API.
+/// A version of the Open Service Broker API, such as `2.17`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ApiVersion(String);
 
@@ -50,7 +49,7 @@ impl ApiVersion {
     /// The value of `X-Broker-API-Version`.
     ///
     /// # Errors
-    /// [`ErrorClass::Rejected`], where no header can hold it.
+    /// [`ErrorClass::Rejected`] if the version can't be sent in a header.
     pub(super) fn header(&self) -> Result<HeaderValue, BackendError> {
         HeaderValue::from_str(&self.0).map_err(|_| {
             rejected("`openServiceBroker.apiVersion` is not a version such as `2.13`; correct it")
@@ -79,10 +78,9 @@ impl fmt::Display for ApiVersion {
 /// The application or client that uses a key (spec: "Bind Resource Object").
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct BindResourceObject {
-    /// An application.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app_guid: Option<String>,
-    /// A UAA client.
+    /// The id of a UAA client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential_client_id: Option<String>,
 }
@@ -90,23 +88,23 @@ pub(crate) struct BindResourceObject {
 /// The login at a broker.
 #[derive(Clone, Debug)]
 pub(crate) enum Auth {
-    /// HTTP Basic authentication.
     Basic {
-        /// The user; without a colon, which Basic authentication has no way to send.
+        /// The user. It must not contain a colon, because HTTP Basic authentication can't send one.
         username: String,
         password: SecretString,
     },
-    /// A token that is sent as it is.
+    /// A token that is sent unchanged.
     Bearer { token: SecretString },
-    /// Tokens that the operator asks for as an OAuth 2.0 client.
+    /// Tokens that the operator requests as an OAuth 2.0 client.
     ClientCredentials(ClientCredentials),
 }
 
 impl Auth {
-    /// The login as it is shown to the broker, and what hides it in whatever the broker might repeat.
+    /// The login in the form that is sent to the broker, and a redactor that hides it in the broker's messages.
     ///
     /// # Errors
-    /// [`ErrorClass::Rejected`], where the login can't be sent in a header, or tokens can't be asked for where it says.
+    /// [`ErrorClass::Rejected`] if the login can't be sent in a header, or if the address of the token server can't be
+    /// used.
     pub(super) fn login(&self, http: &HttpClient) -> Result<(Authorization, Redactor), BackendError> {
         match self {
             Self::Basic { username, .. } if username.contains(':') => Err(rejected(

@@ -1,4 +1,4 @@
-//! A small broker for the tests, and what they ask it for.
+//! A small broker for the tests, and the requests that they send to it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,13 +26,13 @@ use crate::{
 
 pub(super) const SECRET: &str = "hunter2";
 pub(super) const PARAMETER: &str = "correct horse";
-/// Told or handed out in an earlier call.
+/// A secret from an earlier call, which messages must not show.
 pub(super) const KNOWN: &str = "open sesame";
 const UID: Uuid = Uuid::from_u128(0x6ba7_b810_9dad_11d1_80b4_00c0_4fd4_30c8);
 pub(super) const KEY: &str =
     r#"{"credentials": {"password": "s3cret"}, "metadata": {"expires_at": "2027-01-01T00:00:00Z"}}"#;
 
-/// A broker with one catalog, which answers everything else with the same answer and remembers what it was asked.
+/// A broker with one catalog. It gives the same answer to all other calls, and records the calls.
 #[derive(Clone)]
 pub(super) struct FakeBroker {
     catalog: (StatusCode, String),
@@ -61,7 +61,7 @@ impl FakeBroker {
         Self { catalog: (StatusCode::from_u16(status).unwrap(), body.to_owned()), ..self }
     }
 
-    /// The client's side of this broker.
+    /// Starts the broker and returns a client of it.
     pub(super) async fn start(&self) -> Broker {
         connect(test_server::serve(self.router()).await.join("prefix/").unwrap(), Duration::from_secs(20))
     }
@@ -87,7 +87,7 @@ impl FakeBroker {
         self.calls.lock().clone()
     }
 
-    /// The only call besides those for the catalog.
+    /// The only call apart from requests for the catalog.
     pub(super) fn call(&self) -> ReceivedCall {
         let mut calls = self.calls();
         calls.retain(|call| !call.uri.path().ends_with("/v2/catalog"));
@@ -108,7 +108,7 @@ pub(super) fn connect(url: url::Url, timeout: Duration) -> Broker {
     Broker::new(&BrokerConfig { auth, ..config(url, timeout) }).unwrap()
 }
 
-/// A broker without a login.
+/// The configuration of a broker without a login.
 pub(super) fn config(url: url::Url, timeout: Duration) -> BrokerConfig {
     BrokerConfig {
         url,
@@ -120,7 +120,7 @@ pub(super) fn config(url: url::Url, timeout: Duration) -> BrokerConfig {
 }
 
 impl Broker {
-    /// Gives the client a catalog that the broker itself is not asked for.
+    /// Gives the client a catalog without a request to the broker.
     pub(super) async fn knows(&self, catalog: &Value) {
         let catalog = Catalog::read(catalog.to_string().as_bytes()).unwrap();
         self.session.catalog.refresh(|| async { Ok(catalog) }).await.unwrap();

@@ -1,5 +1,5 @@
-//! Which plan an instance is of, where the user does not say: brokers tell that for offerings that are
-//! `instances_retrievable` (spec: "Fetching a Service Instance").
+//! The plan of an instance, if the user names none. Brokers return it for offerings that are `instances_retrievable`
+//! (spec: "Fetching a Service Instance").
 
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ use crate::backend::{
     single_flight::{CachedAnswer, SingleFlightMap},
 };
 
-/// How long the plan of an instance is cached: the instance may move to another plan.
+/// How long the plan of an instance is cached. The instance may move to another plan.
 const POSITIVE_TTL: Duration = Duration::from_secs(300);
-/// How long a failed look-up of an instance is cached.
+/// How long the absence of an instance is cached.
 const NEGATIVE_TTL: Duration = Duration::from_secs(10);
 
 impl Weight for Option<PlanRef> {
@@ -40,21 +40,21 @@ pub(super) struct Existing {
     pub(super) longest_operation: Option<Duration>,
 }
 
-/// The plan of each instance, by the instance's id: `None` means that there is no such instance.
+/// The plan of each instance, by the instance's id. `None` means that the broker has no such instance.
 pub(super) struct InstancePlans(SingleFlightMap<String, Option<PlanRef>>);
 
 impl InstancePlans {
-    /// Keeps plans that take so many bytes.
+    /// Creates a cache of at most this many bytes.
     pub(super) fn in_bytes(largest: usize) -> Self {
         Self(SingleFlightMap::in_bytes(largest))
     }
 
-    /// The plan of an instance, where that is known without a request.
+    /// The cached plan of an instance, if it is fresh enough.
     fn believed(&self, id: &str) -> Option<PlanRef> {
         self.0.latest(&id.to_owned()).filter(is_believed)?.value.as_ref().clone()
     }
 
-    /// The plan that the broker last named, however long ago.
+    /// The plan that the broker named last, however long ago.
     fn latest(&self, id: &str) -> Option<PlanRef> {
         self.0.latest(&id.to_owned())?.value.as_ref().clone()
     }
@@ -75,13 +75,13 @@ impl InstancePlans {
         Ok(resolve(api, &place).await??)
     }
 
-    /// The plan of a new key, where that is known without a request.
+    /// The plan of a new key, if it is cached.
     pub(super) fn known_plan(&self, api: BrokerApi<'_>, target: &BrokerTarget<'_>) -> Option<CatalogPlan> {
         let place = self.believed(target.instance_id).or_else(|| target.named.clone())?;
         api.session.catalog.believed()?.resolve(&place.offering, &place.plan).ok()
     }
 
-    /// The plan of a new key, where the broker creates keys for it.
+    /// The plan of a new key, if the broker creates keys of this plan.
     pub(super) async fn plan_of_keys(
         &self,
         api: BrokerApi<'_>,
@@ -105,11 +105,11 @@ impl InstancePlans {
         Ok(plan)
     }
 
-    /// The plan of a key that may exist. `None` means that there is no such instance, and so no key of it.
+    /// The plan of a key that may exist. `None` means that the broker has no such instance, and so no key of it.
     ///
-    /// The operator must be able to revoke a key whose plan the broker has withdrawn: it then sends the names as ids. It
-    /// must also be able to while the broker shows no catalog: it then uses the last one. Ids that were noted when the key
-    /// was created need no catalog.
+    /// The operator must be able to revoke a key whose plan the broker has withdrawn. It then sends the names as ids.
+    /// It must also be able to revoke a key while the broker shows no catalog. It then uses the last one. Ids that were
+    /// noted when the key was created need no catalog.
     pub(super) async fn existing(
         &self,
         api: BrokerApi<'_>,
@@ -129,15 +129,15 @@ impl InstancePlans {
         }))
     }
 
-    /// Other plans of a key whose revocation was refused: the present plan of its instance, where the broker names it,
-    /// and the plan that the user names. Only the broker's is certain, which is the flag.
+    /// Other plans of a key whose revocation was refused: the current plan of its instance, if the broker names it, and
+    /// the plan that the user names. The flag is true for the plan that the broker names. The other one is a guess.
     pub(super) async fn other_places(
         &self,
         api: BrokerApi<'_>,
         target: &BrokerTarget<'_>,
         refused: &PlanRef,
     ) -> Vec<(PlanRef, bool)> {
-        // The broker refused the plan that is cached.
+        // The broker refused the cached plan, so the cache can't answer this.
         let present = self.present_place(api, target, |_| false).await;
         let said = self.existing_now(api, target).await.ok().flatten().map(|existing| existing.place);
         let said = said.filter(|said| present.as_ref() != Some(said)).map(|said| (said, false));
@@ -145,7 +145,8 @@ impl InstancePlans {
         places.filter(|(place, _)| place != refused).collect()
     }
 
-    /// Whether the broker says that the instance is of another plan than this one. The next attempt uses that plan.
+    /// Whether the broker reports another plan for the instance than the one that was sent. The next attempt uses that
+    /// plan.
     pub(super) async fn has_moved(
         &self,
         api: BrokerApi<'_>,
@@ -158,7 +159,7 @@ impl InstancePlans {
         plan.is_some_and(|plan| plan.ids() != *sent)
     }
 
-    /// The plan of the instance that the broker itself names, where it names one.
+    /// The plan of the instance, if the broker itself names it.
     async fn present_place(
         &self,
         api: BrokerApi<'_>,
@@ -226,7 +227,8 @@ impl InstancePlans {
         api: BrokerApi<'_>,
         target: &BrokerTarget<'_>,
     ) -> Result<Option<PlanRef>, BackendError> {
-        // The broker counts more than the user: the instance may have been moved since.
+        // The broker's answer takes precedence over the user's field, because the instance may have moved to another
+        // plan.
         if let Some(named) = &target.named {
             return Ok(self.believed(target.instance_id).or_else(|| Some(named.clone())));
         }
@@ -255,7 +257,7 @@ async fn request_instance(
     let response = exchange.ask(Method::GET, &paths::instance(target.instance_id), &[]).await?;
     match response.status {
         StatusCode::OK => exchange.read(&response, wire::place).map(Some),
-        // The broker says this, and not a gateway in front of it.
+        // This answer comes from the broker, and not from a gateway in front of it.
         StatusCode::NOT_FOUND | StatusCode::GONE if wire::is_object(exchange.body(&response)?) => Ok(None),
         _ => Err(exchange.refused(&response).await),
     }

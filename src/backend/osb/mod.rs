@@ -1,10 +1,10 @@
 //! Open Service Broker API 2.17.
 //!
-//! Modules import only those that stand before them in this list:
+//! Modules import only modules that come earlier in this list:
 //!
 //! - `paths` builds paths, `target` reads the instance of a ServiceKey;
-//! - `wire` reads and writes the API's JSON, `classify` says what a refusal means;
-//! - `catalog` turns names of offerings and plans into ids, `session` has the login and the catalog of one broker;
+//! - `wire` reads and writes the API's JSON, `classify` interprets refusals;
+//! - `catalog` resolves names of offerings and plans to ids, `session` has the login and the catalog of one broker;
 //! - `instances` finds the plan of an instance, `answers` reads keys and progress;
 //! - `client` creates, reads, revokes and polls keys.
 

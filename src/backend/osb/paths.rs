@@ -1,16 +1,15 @@
-//! The paths of the API, built so that no id can lead out of its own segment.
+//! The paths of the API. An id always stays within its own segment.
 
 use uuid::Uuid;
 
 use crate::backend::{BackendError, ErrorClass, http::segment};
 
-/// The path of the catalog.
 pub(super) const CATALOG: &str = "/v2/catalog";
 
 /// # Errors
-/// [`ErrorClass::Rejected`], where the instance's id can't be part of a path.
+/// [`ErrorClass::Rejected`] if the instance's id can't be part of a path.
 pub(super) fn check(instance_id: &str) -> Result<(), BackendError> {
-    // Empty and dotted segments are dropped by whoever normalizes the path, encoded or not.
+    // Proxies and servers that normalize paths drop empty and dotted segments, encoded or not.
     if matches!(instance_id, "" | "." | "..") {
         let message = format!(
             "`{instance_id}` can't be the id of an instance; create the ServiceKey again with the right `instance.id`"
@@ -20,17 +19,17 @@ pub(super) fn check(instance_id: &str) -> Result<(), BackendError> {
     Ok(())
 }
 
-/// The path of the instance, whose id was [checked](check).
+/// The path of an instance. The caller has [checked](check) its id.
 pub(super) fn instance(instance_id: &str) -> String {
     format!("/v2/service_instances/{}", segment(instance_id))
 }
 
-/// The path of the binding of an instance whose id was [checked](check).
+/// The path of a binding. The caller has [checked](check) the id of the instance.
 pub(super) fn binding(instance_id: &str, binding_id: Uuid) -> String {
     format!("{}/service_bindings/{binding_id}", instance(instance_id))
 }
 
-/// The path of the operation under way on a binding.
+/// The path of the pending operation on a binding.
 pub(super) fn last_operation(binding: &str) -> String {
     format!("{binding}/last_operation")
 }

@@ -34,10 +34,10 @@ const TOKEN_REFUSED: &str =
 /// In MiB. Large marketplaces describe thousands of plans, with pictures and schemas.
 const LARGEST_CATALOG: usize = 16;
 
-/// The parameters of this API's calls.
+/// The query parameters that the operator sends. The broker's URL must not contain them.
 const PARAMETERS: [&str; 4] = ["accepts_incomplete", "service_id", "plan_id", "operation"];
 
-/// The way to the API of one broker.
+/// Access to the API of one broker.
 pub(super) type BrokerApi<'a> = RemoteApi<'a, BrokerSession>;
 
 /// The address, the login and the catalog of one broker.
@@ -51,7 +51,7 @@ pub(super) struct BrokerSession {
 
 impl BrokerSession {
     /// # Errors
-    /// [`ErrorClass::Rejected`](crate::backend::ErrorClass::Rejected), where address or login can't be used.
+    /// [`ErrorClass::Rejected`](crate::backend::ErrorClass::Rejected) if the address or the login can't be used.
     pub(super) fn new(config: &BrokerConfig, http: &HttpClient) -> Result<Self, BackendError> {
         let base = base_url_with_query(http, "url", &config.url, &PARAMETERS)?;
         let (login, redactor) = match &config.auth {
@@ -71,7 +71,7 @@ impl BrokerSession {
 /// Requests the catalog from the broker.
 ///
 /// # Errors
-/// Those of the call, and a catalog that can't be read or kept.
+/// Failures of the call, and a catalog that can't be read or kept.
 pub(super) async fn request_catalog(api: BrokerApi<'_>) -> Result<Catalog, BackendError> {
     let mut exchange = api.for_no_key(BrokerCall::Catalog);
     let request = exchange.request(Method::GET, paths::CATALOG, &[]).await?;
@@ -113,7 +113,7 @@ impl Session for BrokerSession {
         Some(REQUEST_IDENTITY)
     }
 
-    /// A broker proves by its catalog what it is.
+    /// A host proves with a catalog that it is a broker.
     fn prove<'a>(
         &'a self,
         http: &'a HttpClient,
@@ -143,7 +143,7 @@ impl Session for BrokerSession {
     }
 }
 
-/// The query of the broker's URL may hold a login.
+/// The query of the broker's URL may contain a login.
 fn hide_query(redactor: Redactor, base: &Url) -> Redactor {
     let Some(query) = base.query() else { return redactor };
     let values: Vec<_> = base.query_pairs().map(|(_, value)| Value::from(value.into_owned())).collect();

@@ -1,9 +1,9 @@
-//! How a ServiceKey names its instance, and the plan of it.
+//! The instance that a ServiceKey names, and its plan.
 
 use super::paths;
 use crate::backend::{BackendError, ErrorClass, InstanceRef};
 
-/// An offering and a plan of it, by name or id.
+/// An offering and one of its plans, by name or id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PlanRef {
     pub(super) offering: String,
@@ -13,13 +13,13 @@ pub(super) struct PlanRef {
 /// The fields of the instance that this API needs.
 pub(super) struct BrokerTarget<'a> {
     pub(super) instance_id: &'a str,
-    /// The plan that the user names. Without one the operator asks the broker.
+    /// The plan that the user names. Without it, the operator requests the plan from the broker.
     pub(super) named: Option<PlanRef>,
 }
 
 impl<'a> BrokerTarget<'a> {
     /// # Errors
-    /// [`ErrorClass::Rejected`], with what the user has to add.
+    /// [`ErrorClass::Rejected`] with the field that the user has to add.
     pub(super) fn from_instance(instance: &'a InstanceRef) -> Result<Self, BackendError> {
         let given = |field: &'a Option<String>| field.as_deref().filter(|value| !value.is_empty());
         let required = |field: &'a Option<String>, words: &str| {

@@ -1,4 +1,4 @@
-//! The broker's client against small brokers that answer what a test tells them to.
+//! Tests of the client with small brokers that give the answers of the test.
 
 use std::{
     io,
@@ -229,7 +229,7 @@ async fn binds_that_are_not_answered_well(
     keeps_its_secrets(&error);
 }
 
-/// What a server sends that was not asked for it: a body compressed, marked or encoded in its own way.
+/// A server may compress, mark or encode a body in its own way, although the request does not permit it.
 #[rstest]
 #[case::gzip(compressed(br#"{"credentials": {"password": "s3cret"}}"#), Ok("s3cret"))]
 #[case::byte_order_mark([b"\xef\xbb\xbf".as_slice(), br#"{"credentials": {"password": "s3cret"}}"#].concat(), Ok("s3cret"))]
@@ -624,7 +624,7 @@ async fn names_the_predecessor_where_the_plan_allows_it(#[case] plan: &str, #[ca
     assert_eq!(body.get("predecessor_binding_id"), expected.as_ref());
 }
 
-/// One that the broker lost would keep every next key from being made.
+/// A predecessor that the broker no longer has would otherwise block every later key.
 #[rstest]
 #[case("small", &[true, false])]
 #[case("archive", &[false])]
@@ -642,7 +642,7 @@ async fn a_predecessor_that_is_refused_is_left_out(#[case] plan: &str, #[case] n
     assert_eq!(asked, named);
 }
 
-/// Everything that is logged, at the finest level, by this thread.
+/// Records everything that this thread logs, at the finest level.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -668,7 +668,7 @@ async fn neither_logs_nor_debug_show_a_secret() {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || writer.clone())
         .finish();
-    // With one subscriber alone, a thread without any decides for all of them whether a line is of interest.
+    // With a single subscriber, a thread without one would decide for all threads whether a line is of interest.
     let _another = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let guard = tracing::subscriber::set_default(subscriber);
     broker.bind(&request()).await.unwrap();
@@ -688,7 +688,7 @@ async fn calls_can_be_spawned() {
     tokio::spawn(async move { broker.bind(&request()).await }).await.unwrap().unwrap();
 }
 
-/// Leads every name to 127.0.0.1, and later to 127.0.0.2.
+/// Resolves every name to 127.0.0.1, and later to 127.0.0.2.
 #[derive(Debug, Default)]
 struct MovingBroker(AtomicBool);
 
@@ -772,7 +772,7 @@ async fn an_unbind_that_is_refused_is_sent_with_what_the_catalog_says_now() {
     assert!(plans[0].contains("plan_id=p-old") && plans[1].contains("plan_id=p-1"), "{plans:?}");
 }
 
-/// The kept connection of the catalog is cut under the bind, which is sent once more.
+/// The server cuts the kept connection of the catalog during the bind, so the client sends the bind again.
 async fn binds_twice(second: Does) -> Result<Bound, BackendError> {
     let catalog = Does::Answers(200, catalog().to_string().leak());
     let (url, counts) = test_server::scripted(&[catalog, Does::Cuts, second]).await;
@@ -784,7 +784,7 @@ async fn binds_twice(second: Does) -> Result<Bound, BackendError> {
     bound
 }
 
-/// The first bind may still take effect, also after the key was revoked.
+/// The first bind may still take effect, even after the revocation of the key.
 #[tokio::test]
 async fn a_bind_that_was_sent_twice_says_so() {
     let Bound::Repeated(bound) = binds_twice(Does::Answers(201, KEY)).await.unwrap() else {

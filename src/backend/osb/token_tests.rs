@@ -1,4 +1,4 @@
-//! A broker that wants tokens, and the server that hands them out.
+//! Tests with a broker that requires tokens, and with the server that issues them.
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
@@ -33,19 +33,19 @@ use crate::backend::{
 const SECRET: &str = "hunter2";
 const MANY: usize = 50;
 
-/// Both servers, which are one here.
+/// Both servers in one.
 #[derive(Clone, Default)]
 struct BrokerAndTokenServer(Arc<Mutex<Inner>>);
 
 #[derive(Default)]
 struct Inner {
-    /// How many tokens were handed out.
+    /// How many tokens the server has issued.
     tokens: usize,
-    /// What the token endpoint answers instead of a token.
+    /// The answer of the token endpoint instead of a token.
     trouble: Option<(StatusCode, &'static str)>,
-    /// Tokens with a smaller number than this are refused.
+    /// The broker refuses tokens with a smaller number.
     oldest_valid: usize,
-    /// Binds that are refused wait until this many are.
+    /// Refused binds wait at this barrier for each other.
     together: Option<Arc<Barrier>>,
     calls: Vec<AuthorizedCall>,
 }
@@ -54,7 +54,6 @@ struct Inner {
 #[derive(Clone, Debug, PartialEq)]
 struct AuthorizedCall {
     method: Method,
-    /// The number of its token.
     token: usize,
     request_id: String,
 }
@@ -191,7 +190,7 @@ async fn a_second_refusal_is_told() {
     keeps_its_secrets(&error);
     assert_eq!((remote.tokens(), remote.calls().len()), (2, 2));
 
-    // Who refuses two tokens in a row is not shown a third one at once, and says the same.
+    // A server that refuses two tokens in a row does not get a third one at once. The failure stays the same.
     let again = broker.bind(&request()).await.unwrap_err();
     assert_eq!((again.class, again.message), (error.class, error.message));
     assert_eq!((remote.tokens(), remote.calls().len()), (2, 3));

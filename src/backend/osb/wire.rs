@@ -1,5 +1,5 @@
-//! What goes over the wire. Answers are read tolerantly: unknown fields are ignored, and optional ones that make
-//! no sense are as good as absent.
+//! The JSON of the API. The operator reads answers tolerantly: it ignores unknown fields, and treats invalid optional
+//! fields as absent.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,7 +15,6 @@ use crate::backend::{
     bounded::{AtMost, is_word},
 };
 
-/// The body of a bind.
 #[derive(Serialize)]
 pub(super) struct BindBody<'a> {
     pub(super) service_id: &'a str,
@@ -29,7 +28,7 @@ pub(super) struct BindBody<'a> {
     pub(super) parameters: &'a Map<String, Value>,
 }
 
-/// Where the key is wanted; the spec's profile for Kubernetes.
+/// The namespace and the cluster that the key is for, in the spec's profile for Kubernetes.
 #[derive(Serialize)]
 pub(super) struct PlatformContext<'a> {
     platform: &'static str,
@@ -59,14 +58,14 @@ pub(super) fn originating_identity(owner: &Owner) -> String {
     format!("kubernetes {}", BASE64_STANDARD.encode(user.to_string()))
 }
 
-/// The answer to `GET /v2/catalog`. Each service is read by itself, so that a broken one hides no other.
+/// The answer to `GET /v2/catalog`. Each service is read separately, so that an invalid one does not hide the others.
 #[derive(Deserialize)]
 pub(super) struct CatalogBody<'a> {
     #[serde(borrow)]
     pub(super) services: AtMost<10_000, &'a RawValue>,
 }
 
-/// One offering of the catalog. Its plans are read one by one, so that an odd one hides no other.
+/// One offering of the catalog. Each plan is read separately, so that an invalid one does not hide the others.
 #[derive(Deserialize)]
 pub(super) struct ServiceObject<'a> {
     #[serde(default)]
@@ -84,13 +83,12 @@ pub(super) struct ServiceObject<'a> {
 }
 
 impl<'a> ServiceObject<'a> {
-    /// The plans, unless they are not a list.
+    /// The plans, or `None` if they are not a list.
     pub(super) fn plans(&self) -> Option<AtMost<10_000, &'a RawValue>> {
         serde_json::from_str(self.plans?.get()).ok()
     }
 }
 
-/// One plan of an offering.
 #[derive(Deserialize)]
 pub(super) struct PlanObject {
     #[serde(default)]
@@ -105,7 +103,7 @@ pub(super) struct PlanObject {
     pub(super) maximum_polling_duration: Option<Duration>,
 }
 
-/// An id or a name. `None` where the catalog has none, or something else in its place.
+/// An id or a name. It is `None` if the catalog has none, or a value of another type.
 #[derive(Default)]
 pub(super) struct Word(pub(super) Option<String>);
 
@@ -117,18 +115,18 @@ impl<'de> Deserialize<'de> for Word {
     }
 }
 
-/// A field that is either true or false.
+/// A boolean field.
 #[derive(Clone, Copy, Default)]
 pub(super) enum Flag {
     #[default]
     Absent,
     Is(bool),
-    /// It is there and is something else.
+    /// The field has a value of another type.
     Odd,
 }
 
 impl Flag {
-    /// The value. An odd one is as good as absent.
+    /// The value. A value of another type counts as absent.
     pub(super) const fn value(self) -> Option<bool> {
         match self {
             Self::Is(value) => Some(value),
@@ -149,22 +147,22 @@ impl<'de> Deserialize<'de> for Flag {
     }
 }
 
-/// A whole number of seconds, more than none; whatever else a broker may write is as good as nothing.
+/// Reads a positive whole number of seconds. Any other value counts as absent.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let written = <&RawValue>::deserialize(deserializer)?;
     let seconds = written.get().parse().ok().filter(|seconds: &u64| *seconds > 0);
     Ok(seconds.map(Duration::from_secs))
 }
 
-/// Whether the body is what every answer of a broker is.
+/// Whether the body is a JSON object, as every answer of a broker is.
 pub(super) fn is_object(body: &[u8]) -> bool {
     matches!(serde_json::from_slice(body), Ok(Value::Object(_)))
 }
 
-/// What the answer to `GET /v2/service_instances/:instance_id` says that an instance is of.
+/// Reads the plan from the answer to `GET /v2/service_instances/:instance_id`.
 ///
 /// # Errors
-/// What is wrong with the answer, in words that quote none of it.
+/// What is wrong with the answer. The message quotes nothing from it.
 pub(super) fn place(body: &[u8]) -> Result<PlanRef, &'static str> {
     let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return Err("is not a JSON object") };
     let id = |name: &str| {
@@ -177,13 +175,13 @@ pub(super) fn place(body: &[u8]) -> Result<PlanRef, &'static str> {
     }
 }
 
-/// The most characters of an operation's token (spec: "Asynchronous Operations").
+/// The most characters in the token of an operation (spec: "Asynchronous Operations").
 const LONGEST_TOKEN: usize = 10_000;
 
-/// The token of an operation that was accepted, where there is one.
+/// Reads the token of an accepted operation, if the answer contains one.
 ///
 /// # Errors
-/// What is wrong with the answer, in words that quote none of it.
+/// What is wrong with the answer. The message quotes nothing from it.
 pub(super) fn operation_token(body: &[u8]) -> Result<Option<String>, &'static str> {
     let Ok(Value::Object(mut body)) = serde_json::from_slice(body) else {
         return Err("is not a JSON object");
@@ -198,7 +196,6 @@ pub(super) fn operation_token(body: &[u8]) -> Result<Option<String>, &'static st
     }
 }
 
-/// How far an operation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LastOperationState {
     InProgress,
@@ -206,10 +203,10 @@ pub(super) enum LastOperationState {
     Failed,
 }
 
-/// The state in the answer to a poll.
+/// Reads the state from the answer to a poll.
 ///
 /// # Errors
-/// What is wrong with the answer, in words that quote none of it.
+/// What is wrong with the answer. The message quotes nothing from it.
 pub(super) fn operation_state(body: &[u8]) -> Result<LastOperationState, &'static str> {
     let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(body) else {
         return Err("is not a JSON object");
@@ -226,9 +223,9 @@ pub(super) fn operation_state(body: &[u8]) -> Result<LastOperationState, &'stati
 /// The body of a refusal.
 #[derive(Default)]
 pub(super) struct BrokerRefusal {
-    /// Its `error` field: one of the codes that the spec names.
+    /// The `error` field: one of the codes of the spec.
     pub(super) code: Option<String>,
-    /// Whether the body is not what every answer of a broker is.
+    /// Whether the body is not a JSON object, as every answer of a broker is.
     pub(super) is_foreign: bool,
 }
 
@@ -240,10 +237,10 @@ impl BrokerRefusal {
     }
 }
 
-/// The key in the answer to a bind or a fetch.
+/// Reads the key from the answer to a bind or a fetch.
 ///
 /// # Errors
-/// What is wrong with the answer, in words that quote none of it.
+/// What is wrong with the answer. The message quotes nothing from it.
 pub(super) fn issued_key(body: &[u8], binding_id: Uuid) -> Result<IssuedKey, &'static str> {
     let Ok(body) = serde_json::from_slice::<Value>(body) else { return Err("is not JSON") };
     let Value::Object(mut body) = body else { return Err("is not a JSON object") };
@@ -262,23 +259,23 @@ pub(super) fn issued_key(body: &[u8], binding_id: Uuid) -> Result<IssuedKey, &'s
     Ok(IssuedKey { facts, credentials })
 }
 
-/// Whether this is a well-formed answer without credentials.
+/// Whether the answer is an object without credentials.
 pub(super) fn withholds_credentials(body: &[u8]) -> bool {
     credentials_field(body).is_some_and(|credentials| credentials.is_null())
 }
 
-/// Whether the answer is an object whose `credentials` are missing or no object.
+/// Whether the answer is an object whose `credentials` are missing or not an object.
 pub(super) fn lacks_credentials(body: &[u8]) -> bool {
     credentials_field(body).is_some_and(|credentials| !credentials.is_object())
 }
 
-/// The `credentials` of an answer that is an object: null where it has none.
+/// The `credentials` of an answer that is an object, or null if it has none.
 fn credentials_field(body: &[u8]) -> Option<Value> {
     let Ok(Value::Object(mut body)) = serde_json::from_slice(body) else { return None };
     Some(body.remove("credentials").unwrap_or_default())
 }
 
-/// ISO 8601 with an offset, or without one, which then is UTC.
+/// Reads an ISO 8601 time. A time without an offset is in UTC.
 fn timestamp(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     if let Ok(timestamp) = text.parse() {
