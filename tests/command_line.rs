@@ -60,15 +60,15 @@ fn the_environment_comes_before_the_file_and_the_command_line_before_both() {
 #[test]
 fn nonsense_in_a_file_is_refused_in_words() {
     let unknown = refusal("concurency: 7\n");
-    assert!(unknown.starts_with("there is no flag `concurency`; write one of allow-cidr, "), "{unknown}");
+    assert!(unknown.starts_with("there is no flag `concurency`; use one of allow-cidr, "), "{unknown}");
     assert!(!unknown.contains("config"), "{unknown}");
     assert_eq!(
         refusal("concurrency: 0\n"),
         "invalid value '0' for '--concurrency <N>': 0 is not in 1..=1024"
     );
     assert_eq!(refusal("concurrency: [1, 2]\n"), "`concurrency` takes one value, not a list");
-    assert_eq!(refusal("concurrency:\n"), "`concurrency` needs a text, a number, true or false");
-    assert_eq!(refusal("leader-elect: yes please\n"), "`leader-elect` is true or false");
+    assert_eq!(refusal("concurrency:\n"), "`concurrency` needs a string, a number, true or false");
+    assert_eq!(refusal("leader-elect: yes please\n"), "`leader-elect` takes true or false");
     assert!(
         refusal("check-interval: 5 minutes\n").contains("`5 minutes` is no duration; write whole numbers")
     );
@@ -102,12 +102,12 @@ fn an_empty_file_says_nothing() {
 fn nonsense_on_the_command_line_is_refused_in_words() {
     for (arguments, words) in [
         (&["run", "--concurrency", "0"][..], "0 is not in 1..=1024"),
-        (&["run", "--check-interval", "500ms"], "`500ms` is too often; write at least `1s`"),
+        (&["run", "--check-interval", "500ms"], "`500ms` is too short; use at least `1s`"),
         (
             &["run", "--lease-duration", "1s"],
-            "`1s` is no time for a Lease; write full seconds, at least `3s`",
+            "`1s` is not a valid lease duration; use whole seconds, at least `3s`",
         ),
-        (&["run", "--lease-duration", "15500ms"], "`15500ms` is no time for a Lease"),
+        (&["run", "--lease-duration", "15500ms"], "`15500ms` is not a valid lease duration"),
         (&["run", "--http-addr", "8080"], "invalid socket address"),
         (&["run", "--allow-cidr", "10.0.0.0"], "invalid"),
         (&["runn"], "a similar subcommand exists: 'run'"),

@@ -1,6 +1,7 @@
-//! The configuration file: flags under their long names, in YAML.
+//! The configuration file: a YAML mapping of long flag names to values.
 //!
-//! What it says becomes the default of each flag, so that the environment comes before it, and the command line first.
+//! Its values become the defaults of the flags. So the environment overrides the file, and the command line overrides
+//! both.
 
 use std::{
     collections::BTreeMap,
@@ -13,20 +14,19 @@ use anyhow::{Context, anyhow, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::Value;
 
-/// The flag that names the file.
 const CONFIG: &str = "config";
 
-/// The command with the defaults of the file that the arguments, or the environment, name.
+/// Returns the command with the defaults of the file that the arguments or the environment name.
 ///
 /// # Errors
-/// Where the file can't be read, or says something that the subcommand would refuse.
+/// If the file can't be read, or contains a value that the subcommand refuses.
 pub(super) fn with_file(command: Command, arguments: &[OsString]) -> anyhow::Result<Command> {
-    // Everything else is looked at later, and then with all defaults.
+    // This pass only finds the file. The second pass checks the arguments, with all defaults.
     let matches = command.clone().ignore_errors(true).try_get_matches_from(arguments);
     let Some((subcommand, matches)) = matches.as_ref().ok().and_then(ArgMatches::subcommand) else {
         return Ok(command);
     };
-    // Not every command has it.
+    // Not every subcommand has this flag.
     let Ok(Some(path)) = matches.try_get_one::<PathBuf>(CONFIG) else { return Ok(command) };
     let settings = read(&command, subcommand, path)
         .with_context(|| format!("can't use the configuration file `{}`", path.display()))?;
@@ -37,7 +37,7 @@ pub(super) fn with_file(command: Command, arguments: &[OsString]) -> anyhow::Res
     }))
 }
 
-/// What the file sets, by the ids of the arguments.
+/// Reads the values in the file, with the ids of their arguments.
 fn read(command: &Command, subcommand: &str, path: &Path) -> anyhow::Result<Vec<(String, Vec<String>)>> {
     let text = fs::read_to_string(path).context("it can't be read")?;
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
@@ -56,24 +56,23 @@ fn read(command: &Command, subcommand: &str, path: &Path) -> anyhow::Result<Vec<
     Ok(settings)
 }
 
-/// The argument with this long name.
 fn find<'a>(command: &'a Command, flag: &str) -> anyhow::Result<&'a Arg> {
     let mut flags: Vec<_> =
         command.get_arguments().filter(|arg| arg.get_long().is_some_and(|long| long != CONFIG)).collect();
     flags.sort_by_key(|arg| arg.get_long());
     flags.iter().find(|arg| arg.get_long() == Some(flag)).copied().ok_or_else(|| {
         let known: Vec<_> = flags.iter().filter_map(|arg| arg.get_long()).collect();
-        anyhow!("there is no flag `{flag}`; write one of {}", known.join(", "))
+        anyhow!("there is no flag `{flag}`; use one of {}", known.join(", "))
     })
 }
 
-/// The values of an entry, as they would be written on the command line.
+/// The values of an entry, in the form of the command line.
 fn values(arg: &Arg, flag: &str, value: &Value) -> anyhow::Result<Vec<String>> {
     let scalar = |value: &Value| match value {
         Value::String(text) => Ok(text.clone()),
         Value::Bool(_) | Value::Number(_) => Ok(value.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => {
-            Err(anyhow!("`{flag}` needs a text, a number, true or false"))
+            Err(anyhow!("`{flag}` needs a string, a number, true or false"))
         }
     };
     match value {
@@ -83,12 +82,12 @@ fn values(arg: &Arg, flag: &str, value: &Value) -> anyhow::Result<Vec<String>> {
     }
 }
 
-/// Whether the command takes these values, whatever the environment says.
+/// Checks that the command accepts these values. The environment is ignored, because it overrides the file.
 fn accepts(command: &Command, flag: &str, arg: &Arg, values: &[String]) -> anyhow::Result<()> {
     if matches!(arg.get_action(), ArgAction::SetTrue) {
         return match values {
             [value] if value == "true" || value == "false" => Ok(()),
-            _ => Err(anyhow!("`{flag}` is true or false")),
+            _ => Err(anyhow!("`{flag}` takes true or false")),
         };
     }
     let alone = command.clone().no_binary_name(true).mut_args(|arg| arg.env(None));

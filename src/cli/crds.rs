@@ -14,17 +14,17 @@ use crate::api::custom_resource_definitions;
 
 /// Print the custom resource definitions
 ///
-/// Prints ServiceKey, KeyProvider and ClusterKeyProvider as one stream of YAML documents, to be applied with
-/// `kubectl apply --server-side`; or writes them to files.
+/// Prints the definitions of ServiceKey, KeyProvider and ClusterKeyProvider as one stream of YAML documents, or writes
+/// them to files. Apply them with `kubectl apply --server-side`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   servicekey-operator crds | kubectl apply --server-side -f -
   servicekey-operator crds --output-dir crds")]
 pub(super) struct Crds {
-    /// Write one file for each definition into this directory, instead of printing
+    /// Write one file per definition into this directory instead of printing them
     ///
-    /// The files are named as the definitions, `servicekeys.servicekeys.dev.yaml` and so on. The directory is created
-    /// where it is missing; existing files are replaced.
+    /// Each file has the name of its definition, for example `servicekeys.servicekeys.dev.yaml`. The directory is
+    /// created if it does not exist; existing files are overwritten.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     output_dir: Option<PathBuf>,
 }
@@ -42,7 +42,7 @@ fn print() -> anyhow::Result<()> {
     let documents = custom_resource_definitions().iter().map(yaml).collect::<anyhow::Result<Vec<_>>>()?;
     let mut stdout = io::stdout().lock();
     match stdout.write_all(documents.join("---\n").as_bytes()).and_then(|()| stdout.flush()) {
-        // The reader has seen enough, as in `servicekey-operator crds | head`.
+        // The reader closed the pipe, as in `servicekey-operator crds | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.context("can't print the definitions"),
     }

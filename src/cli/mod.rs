@@ -12,8 +12,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Keeps service keys of Open Service Brokers, Cloud Foundry and IBM Cloud in Kubernetes Secrets.
 ///
-/// Users declare a ServiceKey; the operator keeps exactly one live key for it at the remote side, its credentials in
-/// one Secret, and nothing anywhere once it is deleted.
+/// For each ServiceKey the operator creates one key at the remote side and stores its credentials in one Secret. When
+/// the ServiceKey is deleted, the operator revokes the key and deletes the Secret.
 #[derive(Debug, Parser)]
 #[command(
     name = "servicekey-operator",
@@ -34,11 +34,11 @@ enum Command {
 }
 
 impl Cli {
-    /// The command line of this process, with its environment and its configuration file. Ends the process where it
-    /// asks for help, or makes no sense to clap.
+    /// Parses the command line of this process, its environment and its configuration file. Exits if the user asked for
+    /// help, or if the arguments are invalid.
     ///
     /// # Errors
-    /// What is wrong with the configuration file.
+    /// If the configuration file can't be read or is invalid.
     pub fn of_process() -> anyhow::Result<Self> {
         Self::parse_arguments(&env::args_os().collect::<Vec<_>>())
             .map(|parsed| parsed.unwrap_or_else(|error| error.exit()))
@@ -50,10 +50,10 @@ impl Cli {
         Ok(matches.and_then(|matches| Self::from_arg_matches(&matches)))
     }
 
-    /// Does what the command line asks for.
+    /// Runs the command.
     ///
     /// # Errors
-    /// What kept the command from being done, in words for the person who typed it.
+    /// If the command fails. The message is written for the user of the command line.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Run(run) => run.run(),

@@ -59,10 +59,10 @@ async fn all_is_well_where_the_operator_could_run() {
     assert_eq!(
         told(&output),
         [
-            "ok      `ServiceKey` is installed as this version knows it",
-            "ok      `KeyProvider` is installed as this version knows it",
-            "ok      `ClusterKeyProvider` is installed as this version knows it",
-            &format!("ok      `{}` has the 27 rights that the operator needs", user.name),
+            "ok      `ServiceKey` is installed in this version",
+            "ok      `KeyProvider` is installed in this version",
+            "ok      `ClusterKeyProvider` is installed in this version",
+            &format!("ok      `{}` has all 27 permissions that the operator needs", user.name),
         ]
     );
     assert_eq!(output.status.code(), Some(0));
@@ -114,7 +114,7 @@ async fn definitions_that_are_missing_or_older_are_told() {
     let told_now = told(&output);
     assert_eq!(
         told_now[0],
-        "failed  the custom resources are not installed; apply what `servicekey-operator crds` prints"
+        "failed  the custom resources are not installed; apply the output of `servicekey-operator crds`"
     );
     assert_eq!(output.status.code(), Some(1));
 
@@ -124,7 +124,7 @@ async fn definitions_that_are_missing_or_older_are_told() {
     let spec = schema.properties.as_mut().unwrap().get_mut("spec").unwrap();
     spec.properties.as_mut().unwrap().remove("suspend").unwrap();
     plane.install_crds(&older).await.unwrap();
-    until_told(&plane, &admin, "`ServiceKey` is installed by another version, without `spec.suspend`").await;
+    until_told(&plane, &admin, "`ServiceKey` is installed from another version, without `spec.suspend`").await;
 
     let definitions: Api<CustomResourceDefinition> = Api::all(plane.admin());
     definitions.delete("keyproviders.servicekeys.dev", &DeleteParams::default()).await.unwrap();
@@ -186,8 +186,8 @@ async fn a_trusted_profile_without_a_token_is_noted() {
 
     let output = check(&plane, &user, &["--service-account-token", "/nowhere/sa-token"]).await;
     let note = told(&output).pop().unwrap();
-    let said = "note    ClusterKeyProvider `ibm-profile` logs in by a trusted profile, and there is no service-account token in \
-                `/nowhere/sa-token` here; ";
+    let said = "note    ClusterKeyProvider `ibm-profile` logs in with a trusted profile, but there is no service \
+                account token in `/nowhere/sa-token`; ";
     assert!(note.starts_with(said), "{note}");
     assert!(note.contains("`ibmCloud.trustedProfiles.enabled: true`"), "{note}");
     assert_eq!(output.status.code(), Some(0));

@@ -219,7 +219,7 @@ async fn a_leader_that_can_not_renew_ends_by_itself() {
     wait_for_successor(&stage, &before).await;
     let (status, log) = leader.process.end().await;
     assert_eq!(status.code(), Some(1), "{log}");
-    let said = "error: this replica does not lead any more: the Lease could not be renewed for 2 s";
+    let said = "error: this replica is no longer the leader: the Lease could not be renewed for 2 s";
     assert!(log.contains(said), "{log}");
     bind.release();
 
@@ -241,7 +241,7 @@ async fn a_leader_that_slept_too_long_makes_room() {
     leader.process.go_on();
     let (status, log) = leader.process.end().await;
     assert_eq!(status.code(), Some(1), "{log}");
-    assert!(log.contains("error: this replica does not lead any more: "), "{log}");
+    assert!(log.contains("error: this replica is no longer the leader: "), "{log}");
 
     let ids: BTreeSet<_> = stage.broker.bindings().into_iter().map(|binding| binding.id).collect();
     assert_eq!((ids.len(), asked_for(&stage.broker).len()), (1, 1));

@@ -1,4 +1,4 @@
-//! `servicekey-operator check`: whether the operator could run here, found out without running it.
+//! `servicekey-operator check`: checks that the operator can run here, without running it.
 
 mod outcome;
 mod rights;
@@ -24,14 +24,14 @@ use crate::{
     runtime::{self, Metrics},
 };
 
-/// Reviews that are asked for at the same time.
+/// Access reviews in flight at the same time.
 const CONCURRENCY: usize = 16;
 
-/// Check that the operator could run here
+/// Check that the operator can run here
 ///
-/// Takes the flags of `run`, and finds out whether the API server answers, whether the custom resources are installed
-/// as this version knows them, and whether whoever asks may do all that the operator does with these flags. It changes
-/// nothing. The exit code is 0 where all is well.
+/// Takes the same flags as `run`. It checks that the API server answers, that the custom resources of this version are
+/// installed, and that the current user has all permissions that the operator needs with these flags. It changes
+/// nothing. The exit code is 0 if all checks pass.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   servicekey-operator check --leader-elect
@@ -52,7 +52,7 @@ impl CheckCommand {
         let config = Config::infer().await.context(super::run::NO_CLUSTER)?;
         let address = config.cluster_url.to_string();
         let client = runtime::client(config, &Metrics::default())
-            .context("can't make a client of this configuration")?;
+            .context("can't create a client from the kubeconfig")?;
         let version = client.apiserver_version().await.map_err(in_words);
         let version = version.with_context(|| format!("the API server at `{address}` does not answer"))?;
         let mut outcomes = vec![CheckOutcome::Well(format!(
@@ -72,42 +72,43 @@ impl CheckCommand {
     }
 }
 
-/// The error in the API server's own words, without a dump of its answer.
+/// The error with the API server's own message, without a dump of the answer.
 fn in_words(error: kube::Error) -> anyhow::Error {
     anyhow!(runtime::words(&error))
 }
 
-/// Who asks.
+/// The name of the current user.
 async fn user(client: &Client) -> anyhow::Result<String> {
     let review = Api::<SelfSubjectReview>::all(client.clone())
         .create(&PostParams::default(), &SelfSubjectReview::default())
         .await
         .map_err(in_words)
-        .context("the API server does not say who asks")?;
+        .context("the API server does not return the name of the current user")?;
     let user = review.status.and_then(|status| status.user_info);
-    Ok(user.and_then(|user| user.username).unwrap_or_else(|| "nobody".to_owned()))
+    Ok(user.and_then(|user| user.username).unwrap_or_else(|| "unknown".to_owned()))
 }
 
-/// Whether the custom resources are there, in this version.
+/// Checks that the custom resources of this version are installed.
 async fn definitions(client: &Client) -> anyhow::Result<Vec<CheckOutcome>> {
     let request = http::Request::get(schema::PUBLISHED).body(Vec::new())?;
     match client.request::<Value>(request).await {
         Ok(published) => Ok(schema::compare(&published)),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(vec![CheckOutcome::Wrong(
-            "the custom resources are not installed; apply what `servicekey-operator crds` prints".to_owned(),
+            "the custom resources are not installed; apply the output of `servicekey-operator crds`"
+                .to_owned(),
         )]),
         Err(error) => {
-            Err(in_words(error)).context("the API server does not say which custom resources there are")
+            Err(in_words(error)).context("the API server does not return the schemas of the custom resources")
         }
     }
 }
 
-/// Whether there is a token for the trusted profiles that ClusterKeyProviders name. It is in the operator's pod.
+/// Checks that there is a token if a ClusterKeyProvider uses a trusted profile. The operator's pod has the token.
 async fn trusted_profiles(client: &Client, run: &Run) -> Option<CheckOutcome> {
     if run.namespaces().is_some() {
         return None;
     }
-    // Whoever may not list them has read so above.
+    // If the user may not list them, the check of the permissions has already reported it.
     let providers = Api::<ClusterKeyProvider>::all(client.clone()).list(&ListParams::default()).await.ok()?;
     let names_profile = |provider: &&ClusterKeyProvider| {
         let ibm_cloud = provider.spec.provider.ibm_cloud.as_ref();
@@ -120,14 +121,14 @@ async fn trusted_profiles(client: &Client, run: &Run) -> Option<CheckOutcome> {
         CheckOutcome::Well(format!("the token for trusted profiles is in `{shown}`"))
     } else {
         CheckOutcome::Odd(format!(
-            "ClusterKeyProvider `{provider}` logs in by a trusted profile, and there is no service-account token in `{shown}` \
-             here; if this is the operator's pod, set the chart value `ibmCloud.trustedProfiles.enabled: true`, or apply \
-             `deploy/kustomize/trusted-profiles`"
+            "ClusterKeyProvider `{provider}` logs in with a trusted profile, but there is no service account token in \
+             `{shown}`; if this is the operator's pod, set the chart value `ibmCloud.trustedProfiles.enabled: true`, \
+             or apply `deploy/kustomize/trusted-profiles`"
         ))
     })
 }
 
-/// Whether `user`, who asks, may do what the operator does.
+/// Checks that `user`, the current user, has all permissions that the operator needs.
 async fn permissions(client: &Client, run: &Run, user: &str) -> anyhow::Result<Vec<CheckOutcome>> {
     let needed = rights::needed(&run.namespaces(), run.elects_in());
     let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
@@ -148,11 +149,11 @@ async fn permissions(client: &Client, run: &Run, user: &str) -> anyhow::Result<V
         .await
         .into_iter()
         .collect::<anyhow::Result<_>>()
-        .context("the API server does not say what may be done")?;
+        .context("the API server does not answer access reviews")?;
     let missing: Vec<_> = granted.iter().filter(|(_, granted)| !granted).map(|(right, _)| right).collect();
     if missing.is_empty() {
         return Ok(vec![CheckOutcome::Well(format!(
-            "`{user}` has the {} rights that the operator needs",
+            "`{user}` has all {} permissions that the operator needs",
             granted.len()
         ))]);
     }

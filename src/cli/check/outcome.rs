@@ -1,18 +1,17 @@
-//! What the checks found, for people.
+//! The outcomes of the checks, and their output.
 
 use anstream::println;
 use owo_colors::OwoColorize;
 
-/// What one check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CheckOutcome {
     Well(String),
-    /// All is well for now, but somebody should know.
+    /// The operator works for now, but the user should know this.
     Odd(String),
     Wrong(String),
 }
 
-/// Prints one line for each, with colours only on a terminal.
+/// Prints one line per outcome, with colours only on a terminal.
 pub(super) fn print(outcomes: &[CheckOutcome]) {
     for outcome in outcomes {
         match outcome {

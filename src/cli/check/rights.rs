@@ -1,4 +1,4 @@
-//! The rights that the operator needs, as the API server is asked for them.
+//! The permissions that the operator needs, in the form of access reviews.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -6,16 +6,16 @@ use k8s_openapi::api::authorization::v1::ResourceAttributes;
 
 use crate::runtime::LEASE;
 
-/// One thing that somebody may do.
+/// One permission: a verb on a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Right {
     group: &'static str,
     /// The plural, with a subresource after a `/`.
     resource: &'static str,
     verb: &'static str,
-    /// `None`: everywhere.
+    /// `None` means the whole cluster.
     namespace: Option<String>,
-    /// `None`: all objects.
+    /// `None` means all objects.
     name: Option<&'static str>,
 }
 
@@ -24,29 +24,29 @@ type AccessRule = (&'static str, &'static str, &'static [&'static str]);
 
 const GROUP: &str = "servicekeys.dev";
 
-/// What is done where ServiceKeys are served.
+/// The permissions in each served namespace.
 const IN_EACH_NAMESPACE: [AccessRule; 7] = [
     (GROUP, "servicekeys", &["list", "watch", "patch"]),
     (GROUP, "servicekeys/status", &["update"]),
     (GROUP, "keyproviders", &["list", "watch", "patch"]),
     (GROUP, "keyproviders/status", &["update"]),
     ("", "secrets", &["get", "list", "watch", "create", "update", "patch", "delete"]),
-    // Not asked for by a request, but by the policy on marks.
+    // The admission policy on marks checks this verb. No request uses it.
     (GROUP, "secrets", &["mark"]),
     ("events.k8s.io", "events", &["create", "patch"]),
 ];
 
-/// What is done besides where the whole cluster is served.
+/// The further permissions for serving the whole cluster.
 const IN_THE_CLUSTER: [AccessRule; 3] = [
     (GROUP, "clusterkeyproviders", &["list", "watch", "patch"]),
     (GROUP, "clusterkeyproviders/status", &["update"]),
     ("", "namespaces", &["list", "watch"]),
 ];
 
-/// What an election takes. Who may create has no name yet.
+/// The permissions for an election. RBAC can't limit `create` by name, because the object has none yet.
 const ELECTION: [(&str, Option<&str>); 3] = [("create", None), ("get", Some(LEASE)), ("update", Some(LEASE))];
 
-/// What is needed to serve these namespaces, or the whole cluster, with an election in this namespace.
+/// The permissions to serve these namespaces, or the whole cluster, with an election in this namespace.
 pub(super) fn needed(namespaces: &Option<BTreeSet<String>>, elects_in: Option<&str>) -> Vec<Right> {
     let mut needed = Vec::new();
     match namespaces {
@@ -77,7 +77,6 @@ fn rights<'a>(
 }
 
 impl Right {
-    /// The question for the API server.
     pub(super) fn attributes(&self) -> ResourceAttributes {
         let (resource, subresource) = match self.resource.split_once('/') {
             Some((resource, subresource)) => (resource, Some(subresource.to_owned())),

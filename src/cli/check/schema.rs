@@ -1,18 +1,18 @@
-//! Whether the custom resources that the API server has are those of this version: what it publishes of their schemas,
-//! which everybody may read, is compared with our own.
+//! Compares the schemas that the API server publishes with those of this version. Every authenticated user may read the
+//! published schemas.
 
 use serde_json::Value;
 
 use super::outcome::CheckOutcome;
 use crate::api::custom_resource_definitions;
 
-/// Where the API server publishes them.
+/// The path at which the API server publishes the schemas.
 pub(super) const PUBLISHED: &str = "/openapi/v3/apis/servicekeys.dev/v1alpha1";
 
-/// How many fields a message names.
+/// The maximum number of fields in a message.
 const SHOWN: usize = 5;
 
-/// What differs, for each of our kinds.
+/// Compares the published schema of each kind with this version's.
 pub(super) fn compare(published: &Value) -> Vec<CheckOutcome> {
     let definitions = custom_resource_definitions();
     definitions
@@ -24,7 +24,7 @@ pub(super) fn compare(published: &Value) -> Vec<CheckOutcome> {
             match (ours, published_schema(published, kind)) {
                 (Some(ours), Some(theirs)) => differences(kind, &ours, theirs),
                 _ => CheckOutcome::Wrong(format!(
-                    "`{kind}` is not installed; apply what `servicekey-operator crds` prints"
+                    "`{kind}` is not installed; apply the output of `servicekey-operator crds`"
                 )),
             }
         })
@@ -43,17 +43,17 @@ fn differences(kind: &str, ours: &Value, theirs: &Value) -> CheckOutcome {
     let (missing, unknown) = (beyond(ours, theirs), beyond(theirs, ours));
     if !missing.is_empty() {
         return CheckOutcome::Wrong(format!(
-            "`{kind}` is installed by another version, without {}; apply what `servicekey-operator crds` prints",
+            "`{kind}` is installed from another version, without {}; apply the output of `servicekey-operator crds`",
             named(&missing)
         ));
     }
     if !unknown.is_empty() {
         return CheckOutcome::Odd(format!(
-            "`{kind}` is installed by a newer version: {} would be ignored by this one",
+            "`{kind}` is installed from a newer version; this version ignores {}",
             named(&unknown)
         ));
     }
-    CheckOutcome::Well(format!("`{kind}` is installed as this version knows it"))
+    CheckOutcome::Well(format!("`{kind}` is installed in this version"))
 }
 
 fn named(paths: &[String]) -> String {
@@ -63,7 +63,7 @@ fn named(paths: &[String]) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
-/// The fields of a schema that another one does not have, and values of theirs.
+/// The fields and enum values of a schema that the other schema lacks.
 fn beyond(schema: &Value, other: &Value) -> Vec<String> {
     let mut found = Vec::new();
     collect(schema, other, "", &mut found);
@@ -72,7 +72,7 @@ fn beyond(schema: &Value, other: &Value) -> Vec<String> {
 
 fn collect(schema: &Value, other: &Value, path: &str, found: &mut Vec<String>) {
     for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
-        // The API server's own, which it refers to.
+        // The API server publishes references for these standard fields.
         if path.is_empty() && ["apiVersion", "kind", "metadata"].contains(&name.as_str()) {
             continue;
         }
@@ -103,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    /// What an API server publishes that has our definitions.
+    /// The answer of an API server that has this version's definitions.
     fn published() -> Value {
         let definitions = custom_resource_definitions();
         let schemas = definitions.iter().map(|definition| {
@@ -156,7 +156,7 @@ mod tests {
         let spec = newer.pointer_mut("/components/schemas/ServiceKey/properties/spec/properties").unwrap();
         spec["invented"] = json!({"type": "string"});
         let CheckOutcome::Odd(said) = of_service_keys(&newer) else { panic!() };
-        assert!(said.contains("`spec.invented` would be ignored"), "{said}");
+        assert!(said.contains("this version ignores `spec.invented`"), "{said}");
     }
 
     #[test]
