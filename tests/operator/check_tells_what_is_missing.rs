@@ -124,7 +124,8 @@ async fn definitions_that_are_missing_or_older_are_told() {
     let spec = schema.properties.as_mut().unwrap().get_mut("spec").unwrap();
     spec.properties.as_mut().unwrap().remove("suspend").unwrap();
     plane.install_crds(&older).await.unwrap();
-    until_told(&plane, &admin, "`ServiceKey` is installed from another version, without `spec.suspend`").await;
+    until_told(&plane, &admin, "`ServiceKey` is installed from another version, without `spec.suspend`")
+        .await;
 
     let definitions: Api<CustomResourceDefinition> = Api::all(plane.admin());
     definitions.delete("keyproviders.servicekeys.dev", &DeleteParams::default()).await.unwrap();
