@@ -70,7 +70,7 @@ fn nonsense_in_a_file_is_refused_in_words() {
     assert_eq!(refusal("concurrency:\n"), "`concurrency` needs a string, a number, true or false");
     assert_eq!(refusal("leader-elect: yes please\n"), "`leader-elect` takes true or false");
     assert!(
-        refusal("check-interval: 5 minutes\n").contains("`5 minutes` is no duration; write whole numbers")
+        refusal("check-interval: 5 minutes\n").contains("`5 minutes` is not a duration; write whole numbers")
     );
     assert!(
         refusal("allow-cidr: [everybody]\n").contains("invalid value 'everybody' for '--allow-cidr <CIDR>'")

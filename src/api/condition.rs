@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+/// The type of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ConditionType {
     /// Of a ServiceKey: the Secret contains credentials that work, even while other work is in progress or fails. Of a

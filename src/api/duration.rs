@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 
 /// A span of time of whole milliseconds, never negative.
 ///
-/// Written as whole numbers of hours (`h`), minutes (`m`), seconds (`s`) and milliseconds (`ms`), largest first:
-/// the part of Go's duration format that Go, the CEL function `duration()` and jiff all read alike. Fractions,
-/// signs and other units are refused, so that what the API server accepts is what the operator understands.
+/// Written as whole numbers of hours (`h`), minutes (`m`), seconds (`s`) and milliseconds (`ms`), largest first. Go,
+/// the CEL function `duration()` and jiff all read this part of Go's duration format alike. Fractions, signs and other
+/// units are refused, so that the operator can read every value that the API server accepts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Duration(std::time::Duration);
 
 impl Duration {
-    /// What the API server accepts. Numbers are so short that their sum can't overflow CEL's 292 years.
+    /// The format that the API server accepts. The numbers are so short that their sum can't overflow CEL's 292 years.
     pub(super) const PATTERN: &str = "^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?([0-9]{1,12}ms)?$";
     /// The length of the longest text that [`Self::PATTERN`] matches, in characters.
     pub(super) const MAX_LENGTH: u32 = 39;
@@ -34,10 +34,10 @@ impl Duration {
     }
 }
 
-/// A text that is no [`Duration`].
+/// A text that is not a [`Duration`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no duration; write whole numbers with units, largest first, such as `720h`, `1h30m` or `60s`"
+    "`{0}` is not a duration; write whole numbers with units, largest first, such as `720h`, `1h30m` or `60s`"
 )]
 pub struct InvalidDuration(String);
 
@@ -46,7 +46,7 @@ impl FromStr for Duration {
 
     fn from_str(text: &str) -> Result<Self, InvalidDuration> {
         let invalid = || InvalidDuration(text.to_owned());
-        // jiff also reads `1 hour`, `1.5h`, `01:30:00` and `PT1H`; none of them gets past these characters.
+        // jiff also reads `1 hour`, `1.5h`, `01:30:00` and `PT1H`, but each of these contains other characters.
         let plain = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'h' | b'm' | b's'));
         if !plain {
             return Err(invalid());
@@ -92,7 +92,7 @@ impl JsonSchema for Duration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        // The pattern is checked by a CEL rule: unlike `pattern`, that has a message for people.
+        // A CEL rule checks the pattern, because unlike `pattern` it has a message for people.
         json_schema!({
             "type": "string",
             "minLength": 1,

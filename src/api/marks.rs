@@ -1,34 +1,36 @@
-//! Names that the operator puts on objects, or reads from them: finalizer, annotations, labels.
+//! Names that the operator writes on objects, or reads from them: finalizer, annotations, labels.
 
-/// The finalizer on every ServiceKey that may have a key at its remote side. It is stored before the first key
-/// is asked for, and leaves only when every key is confirmed gone, or the user said to let go of it.
+/// The finalizer on every ServiceKey that may have a key at its remote side. The operator stores it before it requests
+/// the first key. It removes it only when every key is confirmed gone or stays at the remote side as the user wants.
 pub const FINALIZER: &str = "servicekeys.dev/finalizer";
 
-/// The finalizer on every provider: it leaves when no ServiceKey names the provider any more, so that what was made
-/// through it can be revoked.
+/// The finalizer on every provider. The operator removes it when no ServiceKey references the provider any more, so
+/// that it can revoke every key of the provider.
 pub const PROVIDER_FINALIZER: &str = "servicekeys.dev/in-use";
 
-/// What the finalizers on login Secrets begin with; the UID of the provider that needs the Secret follows. They leave
-/// with the provider's own, or when it names another Secret.
+/// Prefix of the finalizers on login Secrets, followed by the UID of the provider that needs the Secret. The operator
+/// removes them with the provider's own finalizer, or when the provider names another Secret.
 pub const LOGIN_FINALIZER_PREFIX: &str = "servicekeys.dev/login-of.";
 
 /// Annotation of a ServiceKey that is being deleted. With the value `true` the operator stops trying to revoke its
-/// remote keys and lets the object go; keys that exist stay at the remote side and are listed in an event.
+/// remote keys and removes the finalizer. Keys that exist stay at the remote side and are listed in an event.
 pub const ABANDON_ANNOTATION: &str = "servicekeys.dev/abandon";
 
-/// Annotation of a ServiceKey: another value than before makes the next key at once. Taking it away does nothing.
+/// Annotation of a ServiceKey. When its value changes, the operator creates the next key at once. Removing it has no
+/// effect.
 pub const ROTATE_ANNOTATION: &str = "servicekeys.dev/rotate";
 
-/// Annotation of a ServiceKey: the ids of offering and plan that an Open Service Broker gave to the first key, as JSON. The
-/// operator writes it together with the finalizer, before the key is created, and reads it until the status has the ids.
+/// Annotation of a ServiceKey: the ids of offering and plan that an Open Service Broker gave to the first key, as JSON.
+/// The operator writes it together with the finalizer, before it creates the key, and reads it until the status has the
+/// ids.
 pub const PLAN_IDS_ANNOTATION: &str = "servicekeys.dev/plan-ids";
 
-/// Label of a Secret: the UID of the ServiceKey that it belongs to. The operator writes and deletes only Secrets
-/// whose label names the ServiceKey at hand.
+/// Label of a Secret: the UID of the ServiceKey that it belongs to. The operator writes and deletes only Secrets whose
+/// label names the ServiceKey at hand.
 pub const OWNER_UID_LABEL: &str = "servicekeys.dev/owner-uid";
 
-/// Annotation of a Secret: the UID of the ServiceKey that its key was created for, where that is another one than its owner:
-/// both were restored from a backup, and the owner goes on with the keys of the former ServiceKey.
+/// Annotation of a Secret: the UID of the ServiceKey that its key was created for, if that is not its owner. Both were
+/// then restored from a backup, and the owner continues with the keys of the former ServiceKey.
 pub const FORMER_UID_ANNOTATION: &str = "servicekeys.dev/former-uid";
 
 /// The name under which the operator's writes appear in `metadata.managedFields`.

@@ -1,7 +1,7 @@
 //! The custom resources, as users write them and as `kubectl explain` shows them.
 //!
-//! The API server enforces what is written here: schemas, defaults, and CEL rules for all that must hold between
-//! fields. What can only be known at the remote side is reported in conditions.
+//! The API server enforces this module's schemas, defaults and CEL rules between fields. Conditions report the problems
+//! that only the remote side can detect.
 
 mod condition;
 mod duration;
@@ -39,8 +39,8 @@ pub use status::{
     PreviousKeyStatus, SecretStatus, ServiceKeyStatus,
 };
 
-/// The definitions of all custom resources, as they are installed. `ServiceKey::crd()` and its like are not quite
-/// these: they lack the last touches.
+/// The definitions of all custom resources, as they are installed. `ServiceKey::crd()` and the like lack the final
+/// adjustments.
 #[must_use]
 pub fn custom_resource_definitions() -> [CustomResourceDefinition; 3] {
     [ServiceKey::crd(), KeyProvider::crd(), ClusterKeyProvider::crd()].map(schema::tidy)
@@ -55,14 +55,15 @@ mod tests {
 
     use super::*;
 
-    /// Everything that the API server accepts, `tests/good_manifests/`, is read, and written as it was read.
+    /// The operator reads every manifest in `tests/good_manifests/`, which the API server accepts, and writes it
+    /// unchanged.
     #[test]
     fn good_manifests_are_understood() {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/good_manifests");
         let mut documents = 0;
         for entry in fs::read_dir(directory).unwrap() {
             for document in fs::read_to_string(entry.unwrap().path()).unwrap().split("\n---\n") {
-                // The API server gives `null` the field's default before anyone sees it.
+                // The API server replaces `null` with the field's default before any client reads the object.
                 let document = document.lines().filter(|line| !line.ends_with(": null"));
                 let document = document.collect::<Vec<_>>().join("\n");
                 match document.lines().find_map(|line| line.strip_prefix("kind: ")).unwrap() {

@@ -1,5 +1,5 @@
-//! References to other objects. None carries a namespace: what a namespaced object names lives beside it, and
-//! what a cluster-wide one names lives in the operator's namespace.
+//! References to other objects. None has a namespace: a namespaced object references objects in its own namespace, and
+//! a cluster-wide one those in the operator's namespace.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -17,12 +17,12 @@ pub struct SecretRef {
     pub name: String,
 }
 
-/// A login that needs nothing but the entries of one Secret.
+/// A login that needs only the entries of one Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretLogin {
-    /// The Secret that holds the login. For a KeyProvider it lives in the same namespace; for a
-    /// ClusterKeyProvider in the operator's (`--cluster-resource-namespace`).
+    /// The Secret that contains the login. For a KeyProvider it is in the same namespace; for a ClusterKeyProvider in
+    /// the operator's (`--cluster-resource-namespace`).
     pub secret_ref: SecretRef,
 }
 
@@ -41,12 +41,12 @@ pub struct SecretKeyRef {
     pub key: String,
 }
 
-/// Where a ServiceKey's key comes from.
+/// The provider of a ServiceKey's key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderRef {
-    /// `KeyProvider`, which lives in the ServiceKey's namespace, or `ClusterKeyProvider`, which must list that
-    /// namespace in its `allowedNamespaces`. Default: `KeyProvider`.
+    /// `KeyProvider`, which is in the ServiceKey's namespace, or `ClusterKeyProvider`, which must list that namespace
+    /// in its `allowedNamespaces`. Default: `KeyProvider`.
     #[serde(default)]
     pub kind: ProviderKind,
     /// Name of the provider.
@@ -60,10 +60,10 @@ pub struct ProviderRef {
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum ProviderKind {
-    /// In the ServiceKey's own namespace.
+    /// A provider in the ServiceKey's own namespace.
     #[default]
     KeyProvider,
-    /// For all namespaces that it allows.
+    /// A provider for all namespaces that it allows.
     ClusterKeyProvider,
 }
 

@@ -1,4 +1,4 @@
-//! CEL rules that several fields share. The API server evaluates them; each message says what to write.
+//! CEL rules that several fields share. The API server evaluates them; each message says how to correct the field.
 
 use kube::core::{Message, Rule};
 
@@ -12,20 +12,20 @@ pub(super) fn object_name() -> Rule {
     )
 }
 
-/// A name or id at a remote side: anything that fits in one line.
+/// A name or id at a remote side: any text of one line.
 pub(super) fn one_line() -> Rule {
     Rule::new("!self.matches('[[:cntrl:]]')")
         .message("write it in one line, without tabs, line breaks or other control characters")
 }
 
-/// Scheme, host, port and path of the URLs that may be written, as a regular expression.
+/// Scheme, host, port and path of the URLs that are permitted, as a regular expression.
 macro_rules! address {
     () => {
         "^https?://([A-Za-z0-9._-]+|[[][0-9A-Fa-f:.]+[]])(:[0-9]{1,5})?(/[^?#[:space:]]*)?"
     };
 }
 
-/// The base URL of a remote side. User names, queries and fragments have no place in one.
+/// The base URL of a remote side. It contains no user name, query or fragment.
 pub(super) fn base_url() -> Rule {
     Rule::new(concat!("isURL(self) && self.matches('", address!(), "$')")).message(
         "write an absolute URL such as `https://broker.example.com`: https or http, a host, no user or password \
@@ -33,7 +33,8 @@ pub(super) fn base_url() -> Rule {
     )
 }
 
-/// The base URL of a broker, which may have a query. A URL that is there already stays valid: an upgrade may not refuse it.
+/// The base URL of a broker, which may have a query. An existing URL stays valid, because an upgrade must not refuse
+/// it.
 pub(super) fn broker_url() -> Rule {
     Rule::new(concat!(
         "oldSelf.orValue('') == self || isURL(self) && self.matches('",
@@ -76,13 +77,13 @@ fn has_each(fields: &[&str]) -> String {
     fields.iter().map(|field| format!("has(self.{field})")).collect::<Vec<_>>().join(", ")
 }
 
-/// All of the fields, or none of them.
+/// Both of the fields, or neither.
 pub(super) fn together(first: &str, second: &str) -> Rule {
     Rule::new(format!("has(self.{first}) == has(self.{second})"))
         .message(format!("write `{first}` and `{second}` together, or neither").as_str())
 }
 
-/// A field that always has a value and keeps it.
+/// A field that always has a value, which can't be changed.
 pub(super) fn immutable(field: &str) -> Rule {
     Rule::new(format!("self.{field} == oldSelf.{field}"))
         .message(immutable_message(field))
@@ -98,7 +99,7 @@ pub(super) fn immutable_optional(field: &str) -> Rule {
     .field_path(format!(".{field}"))
 }
 
-/// What to do where a field can't be changed.
+/// How to get another value of a field that can't be changed.
 pub(super) fn immutable_message(field: &str) -> Message {
     Message::Message(format!(
         "`{field}` can't be changed: delete this ServiceKey and create it again, or create a second ServiceKey and \
@@ -106,7 +107,7 @@ pub(super) fn immutable_message(field: &str) -> Message {
     ))
 }
 
-/// A field of a duration with these bounds; anything that is no duration is left to the field's own rule.
+/// A field of a duration with these bounds. The field's own rule refuses a value that is not a duration.
 pub(super) fn duration_between(field: &str, least: &str, most: Option<&str>) -> Rule {
     let duration = format!("duration(self.{field})");
     let (upper, words) = match most {
@@ -123,7 +124,7 @@ pub(super) fn duration_between(field: &str, least: &str, most: Option<&str>) -> 
     .field_path(format!(".{field}"))
 }
 
-/// CEL: whether the text is a duration at all.
+/// CEL: whether the text is a duration.
 pub(super) fn is_duration(text: &str) -> String {
     format!("{text}.matches('{}')", Duration::PATTERN)
 }

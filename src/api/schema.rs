@@ -1,4 +1,4 @@
-//! Parts of the schema that can't be derived, and the last touches on what was.
+//! Parts of the schema that can't be derived, and the final adjustments of the derived parts.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::json;
 
-/// An object whose fields only the remote side knows.
+/// An object whose fields are defined by the remote side.
 pub(super) fn free_form(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
@@ -39,7 +39,7 @@ pub(super) fn entry_templates(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A label selector whose mistakes are found by the API server and not by the operator.
+/// A label selector that the API server validates, so that the operator need not.
 pub(super) fn label_selector(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
@@ -104,16 +104,16 @@ pub(super) fn tidy(mut definition: CustomResourceDefinition) -> CustomResourceDe
     definition
 }
 
-/// The status before the operator wrote one. Without it kstatus takes an object that nobody has seen yet for one that
-/// has no status at all, and so for done.
+/// The status before the operator wrote one. Without it, kstatus treats a new object as one that has no status at all,
+/// and so reports it as current.
 fn unobserved() -> JSON {
     JSON(json!({ "observedGeneration": -1 }))
 }
 
 fn tidy_schema(schema: &mut JSONSchemaProps) {
-    // `null` is no value: it gives way to the default, and is refused where there is none.
+    // `null` is not a value: the API server replaces it with the default, or refuses it if there is none.
     schema.nullable = None;
-    // Rust's integer widths, which the API server doesn't know; the bounds say the same.
+    // The API server does not know Rust's integer widths. The bounds express the same.
     if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
         schema.format = Some("int64".to_owned());
     }
@@ -131,7 +131,7 @@ fn tidy_schema(schema: &mut JSONSchemaProps) {
     }
 }
 
-/// Joins the lines of each paragraph: where the source breaks them means nothing to `kubectl explain`.
+/// Joins the lines of each paragraph, because `kubectl explain` wraps lines itself.
 fn unwrap_lines(text: &str) -> String {
     text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect::<Vec<_>>().join("\n\n")
 }

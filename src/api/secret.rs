@@ -1,4 +1,4 @@
-//! The Secret that receives the credentials, as the user wishes it.
+//! The desired state of the Secret that receives the credentials.
 
 use std::collections::BTreeMap;
 
@@ -18,13 +18,13 @@ use super::{DeletionPolicy, rules, schema};
     validation = Rule::new(
         "self.previous != 'Include' || !has(self.template) || self.template.data.all(key, !key.startsWith('previous.'))"
     )
-    .message("`previous: Include` writes the entries that begin with `previous.`: name those of the template otherwise")
+    .message("`previous: Include` writes the entries that begin with `previous.`: choose other names in the template")
     .field_path(".template")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SecretSpec {
-    /// Name of the Secret, in the ServiceKey's namespace. A Secret of this name that belongs to somebody else is
-    /// never touched. Can't be changed. Default: the ServiceKey's name.
+    /// Name of the Secret, in the ServiceKey's namespace. The operator never changes a Secret of this name that has
+    /// another owner. Can't be changed. Default: the ServiceKey's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = rules::object_name())]
@@ -35,10 +35,10 @@ pub struct SecretSpec {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new(
         "self != 'kubernetes.io/service-account-token' && self != 'bootstrap.kubernetes.io/token'"
-    ).message("Kubernetes itself makes and uses Secrets of this type: write `Opaque` or another type"))]
+    ).message("Kubernetes itself creates and uses Secrets of this type: write `Opaque` or another type"))]
     pub secret_type: String,
 
-    /// Labels for the Secret, beside the operator's own; at most 32.
+    /// Labels for the Secret, in addition to the operator's own; at most 32.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::labels")]
     #[x_kube(
@@ -51,31 +51,30 @@ pub struct SecretSpec {
     )]
     pub labels: BTreeMap<String, String>,
 
-    /// Annotations for the Secret, beside the operator's own; at most 32, each of at most 4096 characters.
+    /// Annotations for the Secret, in addition to the operator's own; at most 32, each of at most 4096 characters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::annotations")]
     #[x_kube(validation = rules::qualified_keys("annotation"), validation = reserved_keys("annotation"))]
     pub annotations: BTreeMap<String, String>,
 
-    /// What the Secret's entries are made of. Default: one entry for each top-level credential, under its name.
+    /// Templates for the Secret's entries. Default: one entry for each top-level credential, under its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<SecretTemplate>,
 
-    /// `Include` keeps the previous key's credentials in the Secret while it is still valid after a rotation, each
-    /// entry under its name with the prefix `previous.`, for consumers that must accept both. They leave the Secret
-    /// before the key is revoked; a Secret that somebody edits or deletes meanwhile is repaired without them. `Omit`
-    /// does not keep them. Default: `Omit`.
+    /// `Include` keeps the previous key's credentials in the Secret while that key is still valid after a rotation, for
+    /// consumers that must accept both. Each entry has its name with the prefix `previous.`. The operator removes them
+    /// from the Secret before it revokes the key. If the Secret is edited or deleted meanwhile, the operator repairs it
+    /// without them. `Omit` does not keep them. Default: `Omit`.
     #[serde(default)]
     pub previous: PreviousCredentials,
 
-    /// What happens to the Secret when the ServiceKey is deleted. `Retain` leaves it, without the operator's labels and
-    /// annotations, for whoever goes on using the key; it needs `deletionPolicy: Retain` beside `secret`, which leaves
-    /// the key. Default: `Delete`.
+    /// The fate of the Secret when the ServiceKey is deleted. `Retain` leaves it, without the operator's labels and
+    /// annotations, to consumers that keep using the key. It requires `deletionPolicy: Retain` next to `secret`, which
+    /// leaves the key. Default: `Delete`.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }
 
-/// The default type of Secrets.
 fn opaque() -> String {
     "Opaque".to_owned()
 }
@@ -94,7 +93,7 @@ impl Default for SecretSpec {
     }
 }
 
-/// Keys that the operator sets itself.
+/// Keys that are reserved for the operator.
 fn reserved_keys(what: &str) -> Rule {
     Rule::new(
         "self.all(key, !key.startsWith('servicekeys.dev/') && !key.contains('.servicekeys.dev/') \
@@ -106,7 +105,7 @@ fn reserved_keys(what: &str) -> Rule {
     )))
 }
 
-/// Types whose entries the API server insists on.
+/// Types for which the API server requires certain entries.
 fn template_fits_type() -> Rule {
     let needs = [
         ("kubernetes.io/tls", "'tls.crt' in self.template.data && 'tls.key' in self.template.data"),
@@ -118,20 +117,19 @@ fn template_fits_type() -> Rule {
     let checks = needs.map(|(secret_type, entries)| format!("(self.type != '{secret_type}' || {entries})"));
     Rule::new(format!("!has(self.template) || ({})", checks.join(" && ")))
         .message(
-            "the API server wants certain entries in a Secret of this type: `tls.crt` and `tls.key`, \
+            "the API server requires certain entries in a Secret of this type: `tls.crt` and `tls.key`, \
              `.dockerconfigjson`, `.dockercfg`, `username` or `password`, `ssh-privatekey`; add them to \
              `template.data`, or write another `type`",
         )
         .field_path(".template")
 }
 
-/// What the Secret's entries are made of.
+/// Templates for the Secret's entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretTemplate {
-    /// The Secret's entries, and no others: for each name a template in Jinja's language, in which credentials are
-    /// variables, such as `postgresql://{{ username }}:{{ password | urlencode }}@{{ hostname }}:{{ port }}/app`.
-    /// At most 64.
+    /// The Secret's entries, and no others: for each name a Jinja template with the credentials as variables, such as
+    /// `postgresql://{{ username }}:{{ password | urlencode }}@{{ hostname }}:{{ port }}/app`. At most 64.
     #[schemars(schema_with = "schema::entry_templates")]
     #[x_kube(validation = Rule::new(
         "self.all(key, key.size() <= 253 && key.matches('^[-._a-zA-Z0-9]+$') && key != '.' && !key.startsWith('..'))"
@@ -142,12 +140,12 @@ pub struct SecretTemplate {
     pub data: BTreeMap<String, String>,
 }
 
-/// Whether the Secret also holds the previous key's credentials while they are valid.
+/// Whether the Secret also contains the previous key's credentials while they are valid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum PreviousCredentials {
-    /// Only the current key's.
+    /// Only the current key's credentials.
     #[default]
     Omit,
-    /// Both keys'.
+    /// The credentials of both keys.
     Include,
 }

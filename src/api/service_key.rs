@@ -1,4 +1,4 @@
-//! `ServiceKey`: the wish for one set of credentials.
+//! `ServiceKey`: the desired state of one set of credentials.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::{
     schema, secret::SecretSpec, status::ServiceKeyStatus,
 };
 
-/// What the user wishes: a key for one service instance, its credentials in one Secret.
+/// The desired state: a key for one service instance, with its credentials in one Secret.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "servicekeys.dev",
@@ -25,7 +25,7 @@ use super::{
     namespaced,
     status = "ServiceKeyStatus",
     derive = "PartialEq",
-    doc = "One set of credentials for a service instance: the operator makes one key at the remote side, keeps \
+    doc = "One set of credentials for a service instance: the operator creates one key at the remote side, stores \
            its credentials in one Secret, and revokes the key when the ServiceKey is deleted.",
     selectable = ".spec.providerRef.kind",
     selectable = ".spec.providerRef.name",
@@ -34,19 +34,19 @@ use super::{
         name = "Ready",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].status",
-        description = "Whether the Secret holds credentials that work"
+        description = "Whether the Secret contains credentials that work"
     ),
     printcolumn(
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
-        description = "Why the key is ready, or is not"
+        description = "The reason of the condition Ready"
     ),
     printcolumn(
         name = "Provider",
         type_ = "string",
         json_path = ".spec.providerRef.name",
-        description = "Where the key comes from"
+        description = "The provider of the key"
     ),
     printcolumn(
         name = "Instance",
@@ -58,7 +58,7 @@ use super::{
         name = "Secret",
         type_ = "string",
         json_path = ".status.binding.name",
-        description = "The Secret that holds the credentials"
+        description = "The Secret that contains the credentials"
     ),
     printcolumn(
         name = "Rotates",
@@ -71,7 +71,7 @@ use super::{
         name = "Key",
         type_ = "string",
         json_path = ".status.key['name','id']",
-        description = "What the remote side calls the key",
+        description = "The name or id of the key at the remote side",
         priority = 1
     ),
     validation = secret_name_stays()
@@ -82,10 +82,10 @@ use super::{
     validation = rules::immutable_optional("keyName"),
     validation = rules::immutable_optional("ibmCloud"),
     validation = Rule::new("self.adoption != 'IfExists' || has(self.keyName)")
-        .message("`adoption: IfExists` takes over the key that `keyName` names: write it")
+        .message("`adoption: IfExists` adopts the key that `keyName` names: write `keyName`")
         .field_path(".adoption"),
     validation = Rule::new("self.secret.deletionPolicy != 'Retain' || self.deletionPolicy == 'Retain'")
-        .message("a Secret is of use only as long as its key works: write `deletionPolicy: Retain` beside it, or leave \
+        .message("a Secret is useful only while its key works: also write `deletionPolicy: Retain`, or leave \
                   `secret.deletionPolicy` out")
         .field_path(".secret.deletionPolicy"),
     validation = Rule::new("self.secret.type == oldSelf.secret.type")
@@ -94,29 +94,29 @@ use super::{
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceKeySpec {
-    /// The provider that makes the key. Can't be changed.
+    /// The provider that creates the key. Can't be changed.
     pub provider_ref: ProviderRef,
 
     /// The service instance that the key is for. Can't be changed.
     pub instance: Instance,
 
-    /// The key's name at the remote side, where keys have names. From the second key on, after a rotation, the
-    /// key's number is appended. IBM Cloud allows many keys of one name: there the operator's mark is appended from
-    /// the first key on, `-sk`, the cluster, the ServiceKey's UID and the key's number, and characters that no name
-    /// may hold become `-`. Can't be changed. Default: a name made of the ServiceKey's namespace, name and UID.
+    /// The key's name at the remote side, if keys have names there. From the second key on, after a rotation, the key's
+    /// number is appended. IBM Cloud allows many keys of one name. There the operator's mark is appended from the first
+    /// key on: `-sk`, the cluster, the ServiceKey's UID and the key's number. Characters that are not allowed in names
+    /// become `-`. Can't be changed. Default: a name built from the ServiceKey's namespace, name and UID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = rules::one_line())]
     pub key_name: Option<String>,
 
-    /// Parameters for the remote side, passed on as they are. A change makes a new key. Anyone who may read the
-    /// ServiceKey can read them: what is secret belongs in `parametersFrom`. At most 32 levels, 64 KiB and 2,000 values
-    /// as JSON.
+    /// Parameters for the remote side, passed on unchanged. If they change, the operator creates a new key. All users
+    /// who may read the ServiceKey can read them: put secret values into `parametersFrom`. At most 32 levels, 64 KiB
+    /// and 2,000 values as JSON.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schemars(schema_with = "schema::free_form")]
     pub parameters: Map<String, Value>,
 
-    /// Further parameters, each a JSON object in an entry of a Secret. Later ones win over earlier ones, and over
+    /// Further parameters, each a JSON object in an entry of a Secret. Later ones override earlier ones, and
     /// `parameters`, field by field at the top level. All together at most 32 levels, 64 KiB and 2,000 values as JSON.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -127,37 +127,38 @@ pub struct ServiceKeySpec {
     #[serde(default)]
     pub secret: SecretSpec,
 
-    /// When and how the key is replaced by a new one. Default: never, unless the remote side says when a key
-    /// expires.
+    /// The schedule and the method of replacing the key with a new one. Default: never, unless the remote side says
+    /// when a key expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
 
-    /// Whether a key of this name that exists at the remote side already, made by hand or by another cluster,
-    /// is taken over: `Never` (it is a conflict) or `IfExists`, which needs `keyName`. A key that was taken over is
-    /// rotated and revoked as any other. One that was made for a ServiceKey is taken over only where that one was in
-    /// the same namespace and is gone. For keys of a Cloud Foundry, and of IBM Cloud: there the key gets the operator's
-    /// mark appended to its name, and with `Never` another key of the same name is made beside it. Names there tell no
-    /// namespace, so that one that was made for a ServiceKey is taken over only through a KeyProvider. Default: `Never`.
+    /// Whether to adopt an existing key of this name at the remote side, which was created by hand or by another
+    /// cluster: `Never` (it is a conflict) or `IfExists`, which requires `keyName`. The operator rotates and revokes an
+    /// adopted key like any other. It adopts a key that was created for a ServiceKey only if that ServiceKey was in the
+    /// same namespace and is gone. Supported for Cloud Foundry and IBM Cloud. At IBM Cloud, the operator appends its
+    /// mark to the name of an adopted key, and with `Never` it creates another key of the same name. Names at IBM Cloud
+    /// do not contain a namespace, so a key that was created for a ServiceKey is adopted only through a KeyProvider.
+    /// Default: `Never`.
     #[serde(default)]
     pub adoption: Adoption,
 
-    /// What happens to the remote key when the ServiceKey is deleted: `Delete` revokes it, `Retain` leaves it at
-    /// the remote side. May still be changed while the ServiceKey is being deleted. Default: `Delete`.
+    /// The fate of the remote key when the ServiceKey is deleted: `Delete` revokes it, `Retain` leaves it at the remote
+    /// side. May still be changed while the ServiceKey is being deleted. Default: `Delete`.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
-    /// `true` stops all work on this ServiceKey, deletion included, until it is `false` again; the Secret and the
+    /// `true` stops all work on this ServiceKey, including deletion, until it is `false` again. The Secret and the
     /// remote key stay as they are. Default: `false`.
     #[serde(default)]
     pub suspend: bool,
 
-    /// What only keys of IBM Cloud have: role and access. With another provider no key is made, and a condition says
-    /// so. Can't be changed.
+    /// Options for keys of IBM Cloud only: role and access. With another provider the operator creates no key, and
+    /// reports that in a condition. Can't be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ibm_cloud: Option<IbmCloudKey>,
 }
 
-/// The Secret's name stays, whether it is written down or is the `ServiceKey`'s own.
+/// The Secret's name is immutable, both in the spec and as the default from the `ServiceKey`'s own name.
 fn secret_name_stays() -> kube::core::Rule {
     let name =
         |of: &str| format!("(has({of}.spec.secret.name) ? {of}.spec.secret.name : {of}.metadata.name)");
@@ -189,8 +190,8 @@ pub struct Instance {
     #[x_kube(validation = rules::one_line())]
     pub name: Option<String>,
 
-    /// The instance's id (GUID). An Open Service Broker knows instances by nothing else: with such a provider a
-    /// ServiceKey without `id` is not made, and its `Ready` condition says so.
+    /// The instance's id (GUID). An Open Service Broker identifies instances only by id: with such a provider the
+    /// operator creates no key without `id`, and reports that in the condition `Ready`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = rules::one_line())]
@@ -203,21 +204,20 @@ pub struct Instance {
         .message("write a Cloud Resource Name, as `ibmcloud resource service-instance NAME` shows it: `crn:v1:…`"))]
     pub crn: Option<String>,
 
-    /// Name or id of the instance's service offering in the broker's catalog; with `plan`. For an Open Service
-    /// Broker only. Default: the broker is asked for the instance, which not every broker answers.
+    /// Name or id of the instance's service offering in the broker's catalog; requires `plan`. For an Open Service
+    /// Broker only. Default: the operator queries the broker for the instance, which not every broker supports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = rules::one_line())]
     pub offering: Option<String>,
 
-    /// Name or id of the instance's plan in the broker's catalog; with `offering`. For an Open Service Broker
-    /// only.
+    /// Name or id of the instance's plan in the broker's catalog; requires `offering`. For an Open Service Broker only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = rules::one_line())]
     pub plan: Option<String>,
 
-    /// What the broker is told about the instance besides, with each bind: `instance_annotations` in the `context`.
+    /// Further data about the instance for the broker, sent with each bind: `instance_annotations` in the `context`.
     /// For an Open Service Broker only. At most 32, each of at most 4096 characters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::annotations")]
@@ -226,7 +226,7 @@ pub struct Instance {
 }
 
 impl ServiceKey {
-    /// The UID, which every stored object has; `None` where it is missing or malformed.
+    /// The UID, which every stored object has; `None` if it is missing or malformed.
     #[must_use]
     pub fn parsed_uid(&self) -> Option<Uuid> {
         Uuid::try_parse(self.metadata.uid.as_deref()?).ok()
@@ -239,41 +239,42 @@ impl ServiceKey {
     }
 }
 
-/// Where further parameters are read from.
+/// A source of further parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ParametersSource {
-    /// An entry of a Secret in the ServiceKey's namespace that holds a JSON object.
+    /// An entry of a Secret in the ServiceKey's namespace that contains a JSON object.
     pub secret_key_ref: SecretKeyRef,
 }
 
-/// When and how a key is replaced by a new one.
+/// The schedule and the method of replacing a key with a new one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
     validation = rules::duration_between("every", "1m", None),
     validation = overlap_ends_before_next(),
     validation = Rule::new("self.strategy != 'Replace' || !has(self.overlap)")
-        .message("`strategy: Replace` revokes the previous key before it makes the next: leave `overlap` out, or \
+        .message("`strategy: Replace` revokes the previous key before it creates the next: leave `overlap` out, or \
                   write `strategy: Overlap`")
         .field_path(".overlap")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Rotation {
-    /// How long a key is used at most before the next one replaces it, such as `720h`; at least `1m`. Each key is
-    /// replaced up to a tenth of that (and a day) earlier, so that keys that were made together are not replaced
-    /// together; `status.nextRotation` says when. Default: for ever, or until the remote side says that it expires.
+    /// The longest time for which a key is used before the next one replaces it, such as `720h`; at least `1m`. Each
+    /// key is replaced up to a tenth of that (and a day) earlier, so that keys that were created together are not
+    /// replaced together. `status.nextRotation` shows the time. Default: no limit, or until the remote side's expiry of
+    /// the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Duration>,
 
-    /// How long the previous key stays valid after a rotation, so that consumers can move to the new one; shorter
-    /// than `every`. `0s` revokes it as soon as the Secret holds the new one. Default: a tenth of `every`, or `1h`
+    /// How long the previous key stays valid after a rotation, so that consumers can switch to the new one; shorter
+    /// than `every`. `0s` revokes it as soon as the Secret contains the new one. Default: a tenth of `every`, or `1h`
     /// without `every`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<Duration>,
 
-    /// `Overlap` makes the next key before it revokes the previous one: consumers see no gap. `Replace` revokes
-    /// first, for services that allow one key only: from then until consumers have read the new key they have none
-    /// that works. Default: `Overlap`.
+    /// `Overlap` creates the next key before it revokes the previous one: consumers see no gap. `Replace` revokes
+    /// first, for services that allow only one key. Consumers then have no working key until they have read the new
+    /// one. Default: `Overlap`.
     #[serde(default)]
     pub strategy: RotationStrategy,
 }
@@ -289,7 +290,7 @@ fn overlap_ends_before_next() -> kube::core::Rule {
 }
 
 impl Rotation {
-    /// How long the previous key stays valid: what the user wrote, or the default that `overlap` documents.
+    /// How long the previous key stays valid: the value in the spec, or the default that `overlap` documents.
     #[must_use]
     pub fn overlap(&self) -> std::time::Duration {
         if self.strategy == RotationStrategy::Replace {
@@ -303,32 +304,32 @@ impl Rotation {
     }
 }
 
-/// In which order the next key is made and the previous one revoked.
+/// The order of creating the next key and revoking the previous one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum RotationStrategy {
-    /// Make the next key, then revoke the previous one.
+    /// Create the next key, then revoke the previous one.
     #[default]
     Overlap,
-    /// Revoke the previous key, then make the next one.
+    /// Revoke the previous key, then create the next one.
     Replace,
 }
 
-/// What to do about a remote key of this name that exists already.
+/// The treatment of an existing remote key of this name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Adoption {
-    /// Report a conflict and leave the key alone.
+    /// Report a conflict and do not change the key.
     #[default]
     Never,
-    /// Take the key over.
+    /// Adopt the key.
     IfExists,
 }
 
-/// What happens to the remote key, or to the Secret, when the `ServiceKey` is deleted.
+/// The fate of the remote key, or of the Secret, when the `ServiceKey` is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
-    /// It goes: the key is revoked, the Secret deleted.
+    /// The key is revoked, or the Secret deleted.
     #[default]
     Delete,
-    /// It stays.
+    /// The key or the Secret stays.
     Retain,
 }

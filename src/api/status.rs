@@ -1,29 +1,29 @@
-//! What the operator reports about a `ServiceKey`. It never holds credentials.
+//! The status of a `ServiceKey`. It never contains credentials.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the operator did, found, and will do next.
+/// The results of the operator's work on the ServiceKey, and its next steps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceKeyStatus {
-    /// The `metadata.generation` that this status is about; -1 before the operator has seen the ServiceKey.
+    /// The `metadata.generation` that this status describes; -1 before the operator has seen the ServiceKey.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// `Ready`: the Secret holds credentials that work. `Rotating`: a new key is replacing the current one.
-    /// `Stalled`: nothing more will happen until a person changes something.
+    /// `Ready`: the Secret contains credentials that work. `Rotating`: a new key is replacing the current one.
+    /// `Stalled`: the operator makes no progress until a person changes something.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 
-    /// The Secret with the credentials, as servicebinding.io's Provisioned Service names it.
+    /// The Secret with the credentials, in the format of a Provisioned Service of servicebinding.io.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binding: Option<Binding>,
 
-    /// The Secret as the operator last wrote it, or found it to be as it should.
+    /// The version of the Secret that the operator last wrote, or found to be right.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretStatus>,
 
@@ -36,29 +36,29 @@ pub struct ServiceKeyStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["sequence".into()]))]
     pub previous_keys: Vec<PreviousKeyStatus>,
 
-    /// Where the instance is: its account at IBM Cloud, the GUID of its space at a Cloud Foundry. As long as the login sees
-    /// that, an instance that it does not see is gone, and so are its keys.
+    /// The location of the instance: its account at IBM Cloud, the GUID of its space at a Cloud Foundry. While the
+    /// login sees that location, an instance that it does not see is gone, and so are its keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 255))]
     pub instance_place: Option<String>,
 
-    /// When the next key replaces the current one: before the age of `rotation.every`, when the remote side wants it,
-    /// or in good time before it expires there, whichever comes first.
+    /// When the next key replaces the current one. This is before the age of `rotation.every`, at the time that the
+    /// remote side requires, or well before the key expires there, whichever comes first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_rotation: Option<Time>,
 
-    /// What is under way at the remote side.
+    /// The operation in progress at the remote side.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<OperationStatus>,
 
-    /// The UID of the ServiceKey that this one was restored from. This one goes on with the keys of the former ServiceKey:
-    /// the ids and names of all its keys follow from this UID.
+    /// The UID of the ServiceKey that this one was restored from. This one continues with the keys of the former
+    /// ServiceKey: the ids and names of all its keys are derived from this UID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 36))]
     pub former_uid: Option<String>,
 }
 
-/// A Secret that holds credentials.
+/// A Secret that contains credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Binding {
@@ -66,13 +66,14 @@ pub struct Binding {
     pub name: String,
 }
 
-/// A Secret in one of its versions.
+/// One version of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretStatus {
     /// Name of the Secret.
     pub name: String,
-    /// Its `metadata.resourceVersion` then. As long as it is the same, the Secret need not be read.
+    /// The Secret's `metadata.resourceVersion` in that version. While it is unchanged, the operator need not read the
+    /// Secret.
     pub resource_version: String,
 }
 
@@ -85,58 +86,60 @@ pub struct KeyStatus {
     pub sequence: u32,
     /// The key's id at the remote side; empty until the operator has found the key there by its mark.
     pub id: String,
-    /// The key's name at the remote side, where keys have names.
+    /// The key's name at the remote side, if keys have names there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The Cloud Resource Name of the key's role, for IBM Cloud.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
-    /// When the key was made.
+    /// When the key was created.
     pub created_at: Time,
-    /// Who made the key, as the remote side calls them, where it says.
+    /// The creator of the key, as the remote side names it, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
-    /// When the key stops working, where the remote side says. A time that is not after `createdAt` is ignored.
+    /// When the key stops working, if the remote side says so. A time that is not after `createdAt` is ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
-    /// When the key should be replaced at the latest, where the remote side says. A time that is not after `createdAt` is
+    /// The latest time for replacing the key, if the remote side gives one. A time that is not after `createdAt` is
     /// ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_before: Option<Time>,
-    /// Until when an earlier request for this key, whose answer was lost, may still take effect. Revoked before, the
-    /// key might come back.
+    /// Until when an earlier request for this key, whose answer never arrived, may still take effect. If the key is
+    /// revoked before this time, the request might create it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late_until: Option<Time>,
-    /// Digest of the fields of the spec that the key was made from. When they change, so does the key.
+    /// Digest of the fields of the spec that the key was created from. When they change, the operator creates another
+    /// key.
     pub inputs: String,
-    /// The ids of the key's offering and plan in the broker's catalog when the key was created. The operator revokes the key by
-    /// these ids, also when the catalog has changed.
+    /// The ids of the key's offering and plan in the broker's catalog when the key was created. The operator revokes
+    /// the key with these ids, even if the catalog has changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan_ids: Option<PlanIdsStatus>,
     /// Whether the key has the credentials of the key that it replaced. Such a key is not rotated by age.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same_credentials: Option<bool>,
-    /// Set where the remote side has the key no more. The next one is about to take its place.
+    /// Set if the remote side no longer has the key. The next key is about to replace it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<KeyGone>,
 }
 
-/// That a key is gone whose credentials are still in the Secret.
+/// The loss of a key whose credentials are still in the Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyGone {
-    /// When that was found out, or done.
+    /// When the operator noticed the loss, or revoked the key.
     pub since: Time,
-    /// `Lost`: it went away, and nobody had it revoked here. `Revoked`: it made room for the next one.
+    /// `Lost`: the key disappeared, and the operator did not revoke it. `Revoked`: the operator revoked it before it
+    /// creates the next one.
     pub why: GoneCause,
 }
 
-/// How a key went away before another one took its place.
+/// Why the remote side no longer has a key that was not replaced yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum GoneCause {
-    /// Nobody had it revoked here.
+    /// The operator did not revoke it.
     Lost,
-    /// It made room for the next one.
+    /// The operator revoked it before it creates the next one.
     Revoked,
 }
 
@@ -147,20 +150,21 @@ pub struct PreviousKeyStatus {
     /// The key's number within this ServiceKey.
     #[schemars(range(min = 1))]
     pub sequence: u32,
-    /// The key's id at the remote side, where the operator was ever told.
+    /// The key's id at the remote side, if the operator knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// The key's name at the remote side, where keys have names.
+    /// The key's name at the remote side, if keys have names there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// When the key will be revoked. Missing where the current key has the same credentials, which a revocation could end:
-    /// the key is then revoked with the ServiceKey, or some time after a rotation that brings others.
+    /// When the operator will revoke the key. Missing if the current key has the same credentials, which a revocation
+    /// could invalidate. The key is then revoked with the ServiceKey, or some time after a rotation that returns other
+    /// credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoke_at: Option<Time>,
-    /// As of the key when it was current.
+    /// The value of `key.lateUntil` when this key was the current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late_until: Option<Time>,
-    /// As of the key when it was current.
+    /// The value of `key.planIds` when this key was the current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan_ids: Option<PlanIdsStatus>,
 }
@@ -177,25 +181,27 @@ pub struct PlanIdsStatus {
     pub plan_id: String,
 }
 
-/// What is under way at the remote side. It is written down before it begins, whenever it could not be computed
+/// The operation in progress at the remote side. The operator records it before it begins, unless it can be derived
 /// after a crash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OperationStatus {
-    /// `Bind` makes the key, `Unbind` revokes it; `CleanUp` revokes what a bind may have made whose answer was lost;
-    /// `RevokeFirst` revokes the current key before this one is made.
+    /// `Bind` creates the key, `Unbind` revokes it. `CleanUp` revokes a key that a bind without an answer may have
+    /// created. `RevokeFirst` revokes the current key before this one is created.
     pub kind: OperationStatusKind,
-    /// Number of the key that it is about.
+    /// Number of the key that the operation is for.
     #[schemars(range(min = 1))]
     pub sequence: u32,
-    /// What the remote side calls the operation; sent back to it when asking how far it is.
+    /// The remote side's name for the operation, which the operator sends when it polls the state of the operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 10000))]
     pub token: Option<String>,
-    /// When the remote side accepted it, where it works on it by itself; of a `CleanUp`, when the answer was lost.
+    /// When the remote side accepted the operation, if it completes it asynchronously. For a `CleanUp`, when the
+    /// operator stopped waiting for an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
-    /// Digest of the fields of the spec that the key is made from, where the remote side works on it by itself.
+    /// Digest of the fields of the spec that the key is created from, if the remote side completes the operation
+    /// asynchronously.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<String>,
     /// The ids of the offering and the plan that the operator creates the key with, at an Open Service Broker.
@@ -203,15 +209,15 @@ pub struct OperationStatus {
     pub plan_ids: Option<PlanIdsStatus>,
 }
 
-/// What can be under way at a remote side.
+/// The kinds of operations at a remote side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum OperationStatusKind {
-    /// A key is being made.
+    /// A key is being created.
     Bind,
     /// A key is being revoked.
     Unbind,
-    /// The answer to a bind was lost: what it may have made is revoked.
+    /// A key that a bind without an answer may have created is being revoked.
     CleanUp,
-    /// The current key is revoked before the next one is made.
+    /// The current key is revoked before the next one is created.
     RevokeFirst,
 }

@@ -1,4 +1,4 @@
-//! A Cloud Foundry, and how to log in there.
+//! A Cloud Foundry, and the login to it.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -20,59 +20,59 @@ pub struct CloudFoundrySpec {
     #[x_kube(validation = rules::base_url())]
     pub api_url: String,
 
-    /// URL of the UAA, where the API names none, or one that is not below the API's own domain. The login is sent there.
-    /// Default: the UAA that the API names.
+    /// URL of the UAA, required if the API names none, or one that is not below the API's own domain. The login is sent
+    /// there. Default: the UAA that the API names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     #[x_kube(validation = rules::base_url())]
     pub uaa_url: Option<String>,
 
-    /// How to log in: exactly one of `password`, `clientCredentials` and `bearer`.
+    /// The login: exactly one of `password`, `clientCredentials` and `bearer`.
     pub auth: CloudFoundryAuth,
 
-    /// Name of the organization in which service instances are looked up by name; with `space`. Without both,
+    /// Name of the organization in which service instances are looked up by name; requires `space`. Without both,
     /// ServiceKeys name their instances by `id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = rules::one_line())]
     pub organization: Option<String>,
 
-    /// Name of the space in which service instances are looked up by name; with `organization`.
+    /// Name of the space in which service instances are looked up by name; requires `organization`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = rules::one_line())]
     pub space: Option<String>,
 
-    /// Which instances ServiceKeys may name by `id`: those that belong to `space` (`InSpace`), or all that the login sees
-    /// (`Anywhere`). Without `space` it is all. Default: `InSpace`.
+    /// The instances that ServiceKeys may name by `id`: those that belong to `space` (`InSpace`), or all that the login
+    /// sees (`Anywhere`). Without `space`, all. Default: `InSpace`.
     #[serde(default)]
     pub instances_by_id: InstancesById,
 
-    /// What to do about keys that carry this operator's mark but have no ServiceKey: `Report` them in status,
-    /// metric and event, or `Delete` them. Default: `Report`.
+    /// The treatment of keys that carry this operator's mark but have no ServiceKey: `Report` them in status, metric
+    /// and event, or `Delete` them. Default: `Report`.
     #[serde(default)]
     pub orphans: OrphanPolicy,
 
-    /// Clusters that were lost, and whose keys may be taken over (`adoption: IfExists`) by ServiceKeys in namespaces of the
-    /// same names: the UIDs of their namespaces `kube-system`, or the first eight digits of those, as the keys' labels show
-    /// them. Keys of other clusters are left alone.
+    /// Clusters that no longer exist, and whose keys may be adopted (`adoption: IfExists`) by ServiceKeys in namespaces
+    /// of the same names. Each is the UID of the cluster's namespace `kube-system`, or its first eight digits, as the
+    /// keys' labels show them. Keys of other clusters are not adopted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 8, max = 36)))]
     #[x_kube(validation = rules::clusters())]
     pub adopt_from_clusters: Vec<String>,
 }
 
-/// Which instances of a Cloud Foundry may be named by their GUIDs.
+/// The instances of a Cloud Foundry that may be named by their GUIDs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum InstancesById {
-    /// Those that belong to the provider's space.
+    /// Instances that belong to the provider's space.
     #[default]
     InSpace,
-    /// All that the login sees.
+    /// All instances that the login sees.
     Anywhere,
 }
 
-/// How to log in to a Cloud Foundry.
+/// The login to a Cloud Foundry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = rules::exactly_one(
     &["password", "clientCredentials", "bearer"],
@@ -88,7 +88,7 @@ pub struct CloudFoundryAuth {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_credentials: Option<SecretLogin>,
 
-    /// An access token, sent as it is. The Secret has the entry `token`.
+    /// An access token, sent unchanged. The Secret has the entry `token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bearer: Option<SecretLogin>,
 }
@@ -97,8 +97,8 @@ pub struct CloudFoundryAuth {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CloudFoundryPassword {
-    /// The Secret with the entries `username` and `password`. For a KeyProvider it lives in the same namespace;
-    /// for a ClusterKeyProvider in the operator's (`--cluster-resource-namespace`).
+    /// The Secret with the entries `username` and `password`. For a KeyProvider it is in the same namespace; for a
+    /// ClusterKeyProvider in the operator's (`--cluster-resource-namespace`).
     pub secret_ref: SecretRef,
 
     /// The identity provider that knows the user, as in `cf login --origin`. Default: UAA chooses.

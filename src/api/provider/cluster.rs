@@ -1,4 +1,4 @@
-//! The cluster-wide provider, and who may use it.
+//! The cluster-wide provider, and the namespaces that may use it.
 
 #![expect(clippy::duplicated_attributes, reason = "the columns of a table repeat their type")]
 
@@ -20,7 +20,7 @@ use crate::api::schema;
     category = "servicekeys",
     status = "ProviderStatus",
     derive = "PartialEq",
-    doc = "Where the keys of ServiceKeys in all allowed namespaces come from, and how to log in there.",
+    doc = "The remote side that creates the keys of ServiceKeys in all allowed namespaces, and the login to it.",
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -31,7 +31,7 @@ use crate::api::schema;
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
-        description = "Why the provider is ready, or is not"
+        description = "The reason of the condition Ready"
     ),
     printcolumn(
         name = "URL",
@@ -63,32 +63,33 @@ pub struct ClusterKeyProviderSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<AllowedNamespaces>,
 
-    /// Limits for the ServiceKeys of each namespace. Only the first rule whose `namespaces` match applies: write the
-    /// special ones first, and the one for all others last. A namespace that no rule matches may do everything except
-    /// `adoption` and `restore`. A rule that becomes stricter revokes nothing: existing keys stay, and no further ones are created.
+    /// Limits for the ServiceKeys of each namespace. Only the first rule whose `namespaces` match applies: put the
+    /// specific rules first, and the general one last. A namespace that no rule matches may do everything except
+    /// `adoption` and `restore`. A rule that becomes stricter revokes nothing: existing keys stay, and no further ones
+    /// are created.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub rules: Vec<NamespaceRule>,
 }
 
-/// A limit for another kind of remote side would limit nothing.
+/// A limit for another kind of remote side would have no effect.
 fn of_this_backend(field: &str, backend: &str) -> kube::core::Rule {
     kube::core::Rule::new(format!(
         "!has(self.rules) || has(self.{field}) || self.rules.all(rule, !has(rule.{field}))"
     ))
     .message(
-        format!("`rules[].{field}` limits keys of {backend}, and this provider creates others: take it out")
+        format!("`rules[].{field}` limits keys of {backend}, and this provider creates others: remove it")
             .as_str(),
     )
     .field_path(".rules")
 }
 
-/// A choice of namespaces. Without names and selector it is all of them.
+/// A choice of namespaces. Without names and selector, all of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AllowedNamespaces {
-    /// Names of namespaces. An empty list is refused, so that one that a template left empty doesn't allow all.
+    /// Names of namespaces. An empty list is refused, so that a list that a template left empty does not allow all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 63)))]
     #[x_kube(

@@ -1,4 +1,4 @@
-//! IBM Cloud, and how to log in there.
+//! IBM Cloud, and the login to it.
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use crate::api::{reference::SecretLogin, rules};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IbmCloudSpec {
-    /// How to log in: exactly one of `apiKey` and `trustedProfile`.
+    /// The login: exactly one of `apiKey` and `trustedProfile`.
     pub auth: IbmCloudAuth,
 
     /// URL of Identity and Access Management. Default: `https://iam.cloud.ibm.com`.
@@ -25,14 +25,14 @@ pub struct IbmCloudSpec {
     #[x_kube(validation = rules::base_url())]
     pub resource_controller_url: String,
 
-    /// What to do about keys that carry this operator's mark but have no ServiceKey: `Report` them in status,
-    /// metric and event, or `Delete` them. Default: `Report`.
+    /// The treatment of keys that carry this operator's mark but have no ServiceKey: `Report` them in status, metric
+    /// and event, or `Delete` them. Default: `Report`.
     #[serde(default)]
     pub orphans: OrphanPolicy,
 
-    /// Clusters that were lost, and whose keys may be taken over (`adoption: IfExists`) by ServiceKeys in namespaces of the
-    /// same names: the UIDs of their namespaces `kube-system`, or the first eight digits of those, as the keys' names show
-    /// them. Keys of other clusters are left alone.
+    /// Clusters that no longer exist, and whose keys may be adopted (`adoption: IfExists`) by ServiceKeys in namespaces
+    /// of the same names. Each is the UID of the cluster's namespace `kube-system`, or its first eight digits, as the
+    /// keys' names show them. Keys of other clusters are not adopted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 8, max = 36)))]
     #[x_kube(validation = rules::clusters())]
@@ -47,7 +47,7 @@ fn resource_controller_url() -> String {
     "https://resource-controller.cloud.ibm.com".to_owned()
 }
 
-/// How to log in to IBM Cloud.
+/// The login to IBM Cloud.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = rules::exactly_one(
     &["apiKey", "trustedProfile"],
@@ -59,7 +59,7 @@ pub struct IbmCloudAuth {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<SecretLogin>,
 
-    /// A trusted profile, entered with the service-account token of the operator's pod. Only a ClusterKeyProvider may
+    /// A trusted profile, assumed with the service-account token of the operator's pod. Only a ClusterKeyProvider may
     /// use one, at IBM Cloud's own hosts or at those that the operator's `--ibm-cloud-host` names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trusted_profile: Option<TrustedProfile>,

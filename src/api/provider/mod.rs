@@ -1,4 +1,4 @@
-//! `KeyProvider` and `ClusterKeyProvider`: where keys come from, and how to log in there.
+//! `KeyProvider` and `ClusterKeyProvider`: the remote side of keys, and the login to it.
 
 mod cloud_foundry;
 mod cluster;
@@ -21,7 +21,7 @@ pub use open_service_broker::{BindResource, BrokerAuth, BrokerClientCredentials,
 
 use super::{duration::Duration, reference::SecretLogin, rules};
 
-/// Where keys come from and how to log in there: exactly one of the three kinds of remote side.
+/// The remote side of keys and the login to it: exactly one of three kinds.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "servicekeys.dev",
@@ -34,7 +34,7 @@ use super::{duration::Duration, reference::SecretLogin, rules};
     status = "ProviderStatus",
     derive = "PartialEq",
     validation = no_trusted_profile(),
-    doc = "Where the keys of ServiceKeys in the same namespace come from, and how to log in there.",
+    doc = "The remote side that creates the keys of ServiceKeys in the same namespace, and the login to it.",
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -45,7 +45,7 @@ use super::{duration::Duration, reference::SecretLogin, rules};
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
-        description = "Why the provider is ready, or is not"
+        description = "The reason of the condition Ready"
     ),
     printcolumn(
         name = "URL",
@@ -83,17 +83,17 @@ pub struct ProviderSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ibm_cloud: Option<IbmCloudSpec>,
 
-    /// How connections are secured, beyond the certificate authorities that the operator's system trusts.
+    /// Settings for TLS connections, in addition to the certificate authorities that the operator's system trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
 
-    /// How much the operator may ask of the remote side.
+    /// Limits for the operator's requests to the remote side.
     #[serde(default)]
     pub limits: Limits,
 
-    /// Whether the operator keeps the Secrets that this provider names from being deleted while ServiceKeys need them
-    /// to have their keys revoked. It does so by a finalizer, so the policies of the chart demand the right `update` on
-    /// these Secrets from the user who writes this; `false` does without. Default: `true`.
+    /// Whether the operator protects the Secrets that this provider names from deletion while ServiceKeys need them to
+    /// revoke their keys. It uses a finalizer for that, so the chart's policies require the permission `update` on
+    /// these Secrets from the user who writes this. With `false` they do not. Default: `true`.
     #[serde(default = "protect_secrets")]
     pub protect_secrets: bool,
 }
@@ -104,29 +104,29 @@ const fn protect_secrets() -> bool {
 
 const BACKENDS: [&str; 3] = ["openServiceBroker", "cloudFoundry", "ibmCloud"];
 
-/// A trusted profile is taken on with the operator's own identity, which is not a tenant's to use. What was stored before
-/// this rule can still be changed and deleted; the operator refuses it in a condition.
+/// A trusted profile is assumed with the operator's own identity, which tenants must not use. A provider that was
+/// stored before this rule can still be changed and deleted; the operator refuses it in a condition.
 fn no_trusted_profile() -> kube::core::Rule {
     let has = |object: &str| {
         format!("has({object}.spec.ibmCloud) && has({object}.spec.ibmCloud.auth.trustedProfile)")
     };
     let rule = format!("!({}) || oldSelf.optMap(old, {}).orValue(false)", has("self"), has("old"));
     kube::core::Rule::new(rule).optional_old_self(true).field_path(".spec.ibmCloud.auth.trustedProfile").message(
-        "a KeyProvider can't use `trustedProfile`, which is the operator's own identity: log in by `apiKey`, or ask the \
+        "a KeyProvider can't use `trustedProfile`, which is the operator's own identity: log in with `apiKey`, or ask the \
          administrator for a ClusterKeyProvider",
     )
 }
 
-/// A provider can't become one of another kind: its keys could no longer be revoked.
+/// The kind of a provider is immutable, because its keys could no longer be revoked.
 fn backend_kind_stays() -> kube::core::Rule {
     let same = BACKENDS.map(|backend| format!("has(self.{backend}) == has(oldSelf.{backend})"));
     kube::core::Rule::new(same.join(" && ")).message(
-        "a provider can't be changed into another kind, because the keys that it made could no longer be revoked: \
+        "a provider can't be changed into another kind, because the keys that it created could no longer be revoked: \
          create a second provider",
     )
 }
 
-/// The one remote side of a provider.
+/// The remote side of a provider.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum BackendSpec<'a> {
     /// An Open Service Broker.
@@ -138,7 +138,7 @@ pub enum BackendSpec<'a> {
 }
 
 impl ProviderSpec {
-    /// The one remote side that the user wrote; `None` only for objects that got past the API server's rules.
+    /// The remote side in the spec; `None` only for objects that the API server's rules do not admit.
     #[must_use]
     pub const fn backend(&self) -> Option<BackendSpec<'_>> {
         match (&self.open_service_broker, &self.cloud_foundry, &self.ibm_cloud) {
@@ -149,7 +149,7 @@ impl ProviderSpec {
         }
     }
 
-    /// Whether the keys bear a mark of the operator at the remote side, so that they are found there without their
+    /// Whether the keys have a mark of the operator at the remote side, by which it finds them without their
     /// ServiceKey.
     #[must_use]
     pub const fn marks_keys(&self) -> bool {
@@ -192,12 +192,12 @@ fn secret_of(login: Option<&SecretLogin>) -> Option<&super::SecretRef> {
     login.map(|login| &login.secret_ref)
 }
 
-/// How connections are secured.
+/// Settings for TLS connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tls {
-    /// Certificates, in PEM, of further authorities to trust. A self-signed server certificate may be written here if
-    /// it is not one of an authority (`CA:FALSE`).
+    /// Certificates, in PEM, of further authorities to trust. A self-signed server certificate is also allowed here if
+    /// it is not that of an authority (`CA:FALSE`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 131_072))]
     #[x_kube(validation = Rule::new(
@@ -208,12 +208,12 @@ pub struct Tls {
     ))]
     pub ca_bundle: Option<String>,
 
-    /// The certificate to show to the remote side. The Secret has the entries `tls.crt` and `tls.key`.
+    /// The client certificate for the remote side. The Secret has the entries `tls.crt` and `tls.key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificate: Option<SecretLogin>,
 }
 
-/// How much the operator may ask of one remote side.
+/// Limits for the operator's requests to one remote side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = rules::duration_between("timeout", "1s", Some("10m")))]
 #[serde(rename_all = "camelCase")]
@@ -223,12 +223,12 @@ pub struct Limits {
     #[schemars(range(min = 1, max = 10000))]
     pub requests_per_second: u32,
 
-    /// Requests under way at the same time; from 1 to 1000. Default: 16.
+    /// Requests in progress at the same time; from 1 to 1000. Default: 16.
     #[serde(default = "concurrency")]
     #[schemars(range(min = 1, max = 1000))]
     pub concurrency: u32,
 
-    /// How long one request may take, from `1s` to `10m`. Default: `1m`.
+    /// Timeout of one request, from `1s` to `10m`. Default: `1m`.
     #[serde(default = "timeout")]
     pub timeout: Duration,
 }
@@ -251,7 +251,7 @@ impl Default for Limits {
     }
 }
 
-/// What to do about remote keys that carry the operator's mark but have no `ServiceKey`.
+/// The treatment of remote keys that carry the operator's mark but have no `ServiceKey`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum OrphanPolicy {
     /// Report them.
@@ -261,31 +261,31 @@ pub enum OrphanPolicy {
     Delete,
 }
 
-/// What the operator found out about a provider.
+/// The status of a provider.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderStatus {
-    /// The `metadata.generation` that this status is about; -1 before the operator has seen the provider.
+    /// The `metadata.generation` that this status describes; -1 before the operator has seen the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
     /// `Ready`: the remote side can be reached with the login. `Reconciling` with the reason `InUse`: the provider is
-    /// being deleted and waits for the ServiceKeys that name it.
+    /// being deleted and waits for the ServiceKeys that reference it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 
-    /// The Secrets that are held back from deletion, because keys could not be revoked without them.
+    /// The Secrets that the operator protects from deletion, because it could not revoke keys without them.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub protected_secrets: BTreeSet<String>,
 
-    /// Keys at the remote side that carry this operator's mark but have no ServiceKey; absent where there are none.
+    /// Keys at the remote side that carry this operator's mark but have no ServiceKey; absent if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orphans: Option<Orphans>,
 
-    /// The login that a token server refused. The operator tries it again at the time in `until`, also after a restart, or as
-    /// soon as it changes.
+    /// The login that a token server refused. The operator tries it again at the time in `until`, also after a restart,
+    /// or as soon as the login changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused_login: Option<RefusedLogin>,
 }
@@ -294,11 +294,12 @@ pub struct ProviderStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RefusedLogin {
-    /// When it is tried again: two minutes after the first refusal, half an hour after each further one.
+    /// When the operator tries the login again: two minutes after the first refusal, half an hour after each further
+    /// one.
     pub until: Time,
-    /// The provider's `metadata.generation` then.
+    /// The provider's `metadata.generation` at the time of the refusal.
     pub generation: i64,
-    /// The `metadata.resourceVersion` of each Secret that the provider named then, by name.
+    /// The `metadata.resourceVersion` of each Secret that the provider named at the time of the refusal, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, String>,
 }
@@ -307,9 +308,9 @@ pub struct RefusedLogin {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Orphans {
-    /// How many there are.
+    /// The number of keys.
     pub count: u32,
-    /// Names of the first ones.
+    /// Names of the first keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub names: Vec<String>,

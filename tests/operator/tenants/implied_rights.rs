@@ -288,7 +288,7 @@ async fn no_secret_has_a_type_that_grants_rights() {
         let created =
             tenants.attacker.try_create::<ServiceKey>(key_in("creds", json!({"type": type_}))).await;
         let words = created.unwrap_err().to_string();
-        assert!(words.contains("Kubernetes itself makes and uses Secrets of this type"), "{words}");
+        assert!(words.contains("Kubernetes itself creates and uses Secrets of this type"), "{words}");
     }
     for (name, type_) in [("helm", "helm.sh/release.v1"), ("rancher", "rke.cattle.io/machine-plan")] {
         tenants.attacker.create::<ServiceKey>(key_in(name, json!({"type": type_}))).await;
