@@ -1,4 +1,4 @@
-//! Taking over keys that somebody made by hand, or for a ServiceKey that is no more.
+//! Adoption of keys that a user created by hand, or that belonged to a ServiceKey which no longer exists.
 
 use reqwest::{Method, StatusCode};
 
@@ -13,8 +13,9 @@ use crate::backend::{AdoptionPermit, BackendError, Bound, IssuedKey, KeyFacts, K
 use crate::fair::Lane;
 
 impl CloudFoundry {
-    /// Takes the key over that has the name of the requested one, where that may be; nothing where it may not. It is
-    /// marked before its credentials are handed on: after a crash in between it is found as one that was made.
+    /// Adopts the key that has the name of the requested one, if that is permitted; otherwise returns `None`. The
+    /// operator marks the key before it returns the credentials. After a crash in between, it finds the key as one that
+    /// it created.
     ///
     /// # Errors
     /// Those of the calls.
@@ -24,14 +25,14 @@ impl CloudFoundry {
         instance: &str,
     ) -> Result<Option<Bound>, BackendError> {
         let Some(adoption) = &request.adoption else { return Ok(None) };
-        // One after the other: whoever comes second finds the mark of the first.
+        // Only one adoption at a time. Otherwise two ServiceKeys could both see the key unmarked.
         let _turn = self.adopting.acquire(&Lane::current()).await;
         let Some(key) = self.named(request, instance).await? else { return Ok(None) };
         if !self.may_adopt(&key, request, adoption)? {
             return Ok(None);
         }
         let made = CreatedKey::from(key);
-        // Read first: what can't be read is left to whoever has it.
+        // The operator reads the credentials before it marks the key, so a key that it can't read stays unchanged.
         let Some(IssuedKey { facts, credentials }) = self.issued(request, &made).await? else {
             return Err(hidden(&request.name));
         };
@@ -48,9 +49,10 @@ impl CloudFoundry {
         Ok(Some(Bound::Issued(IssuedKey { facts, credentials: credentials.take()? })))
     }
 
-    /// Whether the ServiceKey may adopt the key. A mark names the ServiceKey that the key belongs to. That one must no
-    /// longer exist, and must have been of the same namespace and cluster, or of a cluster that the provider names. The
-    /// operator can't see the ServiceKeys of other clusters, which may have a namespace of the same name.
+    /// Whether the ServiceKey may adopt the key. A mark names the ServiceKey that the key belongs to. That ServiceKey
+    /// must no longer exist. It must have been in the same namespace and cluster, or in a lost cluster that the
+    /// provider names. The operator can't see the ServiceKeys of other clusters, which may have a namespace of the same
+    /// name.
     fn may_adopt(
         &self,
         key: &CredentialBinding,

@@ -11,7 +11,7 @@ use crate::backend::{
     http::{Redactor, Response},
 };
 
-/// Which call of the API was made.
+/// A call of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloudFoundryCall {
     Discovery,
@@ -50,13 +50,13 @@ impl fmt::Display for CloudFoundryCall {
 }
 
 impl CloudFoundryCall {
-    /// Whether it asks for what every API has.
+    /// Whether the requested resource exists in every Cloud Foundry.
     const fn is_always_there(self) -> bool {
         matches!(self, Self::Discovery | Self::Organization | Self::Space | Self::Keys)
     }
 }
 
-/// Codes of errors that have a cause of their own.
+/// Error codes with advice of their own.
 const INSUFFICIENT_SCOPE: u64 = 10007;
 const ORGANIZATION_SUSPENDED: u64 = 10017;
 const SPACE_SUSPENDED: u64 = 10019;
@@ -87,7 +87,7 @@ impl Dialect for CloudFoundryCall {
         "the API"
     }
 
-    /// A key that was created is found again by its name.
+    /// After a bind without an answer, the next attempt finds the key by its name.
     fn class_of_unknown(self) -> ErrorClass {
         match self {
             Self::Bind => ErrorClass::Unsure,
@@ -116,12 +116,12 @@ impl Dialect for CloudFoundryCall {
             404 => ErrorClass::Gone,
             408 => self.class_of_unknown(),
             422 if error.is_busy() => ErrorClass::Transient,
-            // The space takes its keys with it.
+            // The Cloud Controller deletes the keys together with the space.
             422 if error.code == BEING_DELETED && self != Self::Bind => ErrorClass::Transient,
             422 if error.is_about_unknown_instance() => ErrorClass::Gone,
             429 => ErrorClass::Throttled,
             400..500 => ErrorClass::Rejected,
-            // The API rejects bad requests before it asks a broker, so this is a CredHub that does not answer.
+            // The API rejects bad requests before it calls a broker, so this is a CredHub that does not answer.
             503 if self == Self::Details => ErrorClass::Transient,
             _ => self.class_of_unknown(),
         }
@@ -171,7 +171,7 @@ impl Dialect for CloudFoundryCall {
         }
     }
 
-    /// A router that knows no way to the API answers 404, as the API does for a key that is gone.
+    /// A router without a route to the API answers 404, and so does the API if a key is gone.
     fn check_answer(self, response: &Response) -> Result<(), BackendError> {
         let is_unknown = response.status == StatusCode::NOT_FOUND;
         if is_unknown && !response.body().is_ok_and(wire::is_json) {
@@ -181,7 +181,7 @@ impl Dialect for CloudFoundryCall {
     }
 }
 
-/// An answer of the router in front of the API, which did not get the request.
+/// The error for an answer of the router in front of the API. The API did not get the request.
 pub(super) fn unreachable(call: CloudFoundryCall, response: &Response, redactor: &Redactor) -> BackendError {
     let said = if response.is_of_a_router() {
         "it has no such route".to_owned()

@@ -30,25 +30,25 @@ use crate::backend::{
 use crate::fair::FairSemaphore;
 use crate::lifecycle::MarkedKey;
 
-/// Stands for the words of a failure that has none.
+/// Replaces the description of a failure that has none.
 const SILENT: &str = "no reason is given";
 
 /// The state of the job that works on a key.
 enum JobState {
-    /// No job is known.
+    /// The operator knows no job.
     Unknown,
-    /// The API knows no such job any more.
+    /// The API no longer knows the job.
     Gone,
     Open,
     Failed {
         said: String,
-        /// The broker works on another key of the instance, and on one at a time.
+        /// The broker handles one key of an instance at a time, and works on another one.
         is_of_a_busy_broker: bool,
     },
 }
 
 impl JobState {
-    /// Why it failed.
+    /// The reason of the failure.
     fn said(self) -> Option<String> {
         match self {
             Self::Failed { said, is_of_a_busy_broker: _ } => Some(said),
@@ -65,15 +65,15 @@ pub(crate) struct CloudFoundry {
     pub(super) pending: PendingOperations,
     pub(in crate::backend) confirmed: ConfirmedKeys,
     pub(super) lost_clusters: LostClusters,
-    /// Keys are adopted one after the other.
+    /// Permits one adoption at a time.
     pub(super) adopting: FairSemaphore,
 }
 
 impl CloudFoundry {
-    /// Prepares the way to a Cloud Foundry, and asks it nothing yet.
+    /// Creates a client. It sends no request yet.
     ///
     /// # Errors
-    /// [`ErrorClass::Rejected`], where address, login or certificates can't be used.
+    /// [`ErrorClass::Rejected`] if the address, the login or the certificates can't be used.
     pub(crate) fn new(config: &CloudFoundryConfig) -> Result<Self, BackendError> {
         let CloudFoundryConfig {
             api_url,
@@ -108,16 +108,16 @@ impl CloudFoundry {
         RemoteApi { http: &self.http, session: &self.session }
     }
 
-    /// Asks whether the API can be reached and lets this login in, and whether organization and space are there.
+    /// Checks whether the API accepts this login, and whether organization and space exist.
     ///
     /// # Errors
-    /// Whatever keeps a key from being made here.
+    /// Any failure that prevents the creation of keys.
     pub(crate) async fn check(&self) -> Result<(), BackendError> {
         self.session.check(&self.http).await?;
         self.instances.check_space(self.api()).await
     }
 
-    /// What is wrong with a login that works, in words for the user.
+    /// Describes the flaw of a login that works.
     pub(crate) fn shortcomings(&self) -> Option<String> {
         let expiry = self.session.expiry_of_bearer()?;
         Some(format!(
@@ -126,31 +126,33 @@ impl CloudFoundry {
         ))
     }
 
-    /// Whether keys can be made for this instance, as far as it tells.
+    /// Checks whether keys can be created for this instance.
     ///
     /// # Errors
-    /// What is wrong with it, or what keeps that from being known.
+    /// What is wrong with the instance, or why that is unknown.
     pub(crate) async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
         let target = InstanceSelector::from_instance(instance)?;
         self.instances.resolve(self.api(), &target, instance.space_limit.as_ref()).await.map(drop)
     }
 
-    /// Whether the instance is known, and has keys.
+    /// Whether the instance is cached and can have keys.
     pub(crate) fn knows_instance(&self, instance: &InstanceRef) -> bool {
         let target = InstanceSelector::from_instance(instance);
         target.is_ok_and(|target| self.instances.is_known_usable(&target, instance.space_limit.as_ref()))
     }
 
-    /// Makes the key. Its name is unique at its instance: where it is taken, the key is ours, or somebody else's.
+    /// Creates the key. Key names are unique within an instance: a key with this name belongs to this ServiceKey or to
+    /// another owner.
     ///
     /// # Errors
-    /// [`ErrorClass::Taken`] where it is somebody else's, [`ErrorClass::Conflict`] where ours was made from other
-    /// fields, [`ErrorClass::Unsure`] where it may or may not have been made.
+    /// - [`ErrorClass::Taken`]: the key belongs to another owner.
+    /// - [`ErrorClass::Conflict`]: the key belongs to this ServiceKey, but was created from other fields.
+    /// - [`ErrorClass::Unsure`]: the key may have been created.
     pub(crate) async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         let target = InstanceSelector::from_instance(&request.instance)?;
         let as_asked = request;
         let request = &*self.named_here(request).await?;
-        // It is there already where only its credentials could not be read.
+        // An earlier attempt may have created the key without being able to read its credentials.
         if let Some(made) = self.pending.created_key_for(request)
             && let Some(issued) = self.issued(request, &made).await?
         {
@@ -164,7 +166,8 @@ impl CloudFoundry {
             if let Some(accepted) = Box::pin(self.mark_again(request)).await? {
                 return Ok(Bound::Accepted(accepted));
             }
-            // The name that the user gives is not in the way of the one that is used.
+            // A key with the user's name does not conflict with the operator's own name, so the bind would not find the
+            // key to adopt.
             if let Some(bound) = Box::pin(self.adopt(as_asked, &instance)).await? {
                 return Ok(bound);
             }
@@ -194,7 +197,7 @@ impl CloudFoundry {
         })
     }
 
-    /// The key may have been made by an attempt whose answer was lost.
+    /// The bind was refused. An earlier attempt without an answer may have created the key.
     async fn bind_to_existing(
         &self,
         request: &KeyRequest,
@@ -208,7 +211,8 @@ impl CloudFoundry {
         let failed = |class, what: String| Err(BackendError::new(class, format!("bind failed: {what}")));
         let found = self.named(request, instance).await?;
         let Some(key) = found.filter(|key| key.standing() != BindingState::NotMade) else {
-            // It was there when the API looked, and is gone since, or will make room for the next attempt.
+            // The name was taken when the API checked it. The key has been deleted since, or its creation failed, which
+            // frees the name for the next attempt.
             return if is_about_the_name {
                 failed(
                     ErrorClass::Transient,
@@ -259,10 +263,10 @@ impl CloudFoundry {
         }
     }
 
-    /// Tells how far the work on a key is that was accepted, from a list that everybody shares who waits for a key.
+    /// Reports the progress of an accepted operation. All operations share one list of keys.
     ///
     /// # Errors
-    /// Any answer that does not tell: it is to be asked again.
+    /// Any answer without a state. The caller must poll again.
     pub(crate) async fn poll(
         &self,
         request: &KeyRequest,
@@ -312,7 +316,7 @@ impl CloudFoundry {
         }
     }
 
-    /// How work stands that was accepted before.
+    /// The state of an operation that was accepted before.
     ///
     /// # Errors
     /// Those of the list.
@@ -330,8 +334,8 @@ impl CloudFoundry {
         Ok(state)
     }
 
-    /// The API accepted a deletion, and the key is as it was before. The deletion may still wait for a worker. Its job tells
-    /// whether it does: one that a broker refuses because of another operation fails, and leaves the key as it is.
+    /// The API accepted a deletion, but the key is unchanged. The deletion may still wait for a worker, which its job
+    /// shows. If a broker refuses the deletion because of another operation, the job fails and the key stays unchanged.
     async fn deletion_without_effect(
         &self,
         request: &KeyRequest,
@@ -359,7 +363,8 @@ impl CloudFoundry {
         Ok(self.running(request, None))
     }
 
-    /// The API shows the work to be in progress. A job that failed without saying so at its key ends it all the same.
+    /// The API shows the operation in progress. A failed job ends the operation even if the key does not show the
+    /// failure.
     async fn in_progress(
         &self,
         request: &KeyRequest,
@@ -372,7 +377,7 @@ impl CloudFoundry {
         {
             let said = format!("{said}; the API still shows the operation in progress");
             self.pending.remove(request.identity);
-            // The name is taken until the key is deleted.
+            // The name stays taken until the key is deleted.
             return Ok(Progress::Failed { said, leaves_orphan: work == RemoteOperation::Bind });
         }
         Ok(self.running(request, self.said_of(key, request).await))
@@ -382,7 +387,7 @@ impl CloudFoundry {
         Progress::Running { said, retry_after: self.pending.next_look_in_turn(request.identity) }
     }
 
-    /// What the list says about the work on a key.
+    /// The description of the operation in the list, without secrets.
     async fn said_of(&self, key: &CredentialBinding, request: &KeyRequest) -> Option<String> {
         let exchange = self.api().for_key(CloudFoundryCall::Keys, request);
         match key.said() {
@@ -415,25 +420,24 @@ impl CloudFoundry {
                 };
                 Ok(JobState::Failed { said, is_of_a_busy_broker })
             }
-            // It is forgotten after a while.
+            // The API keeps jobs only for a while.
             StatusCode::NOT_FOUND => Ok(JobState::Gone),
             _ => Err(exchange.refused(&response).await),
         }
     }
 
-    /// Reads the credentials of a key that bears our mark: by its GUID where the API has shown the mark on it, else it is
-    /// looked for by the mark.
+    /// Reads the credentials of a key that bears the operator's mark. The operator uses the GUID if the API has shown
+    /// the mark on that key; otherwise it searches for the mark.
     ///
     /// # Errors
-    /// Failures of the call itself, and [`ErrorClass::Redacted`] where the key is there and its credentials are not
-    /// shown.
+    /// Failures of the call itself, and [`ErrorClass::Redacted`] if the key exists but its credentials are not shown.
     pub(crate) async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         let request = &*self.named_here(request).await?;
         let confirmed = || {
             let guid = self.confirmed.id(request, request.hint.as_deref())?;
             Some(CreatedKey { guid, name: None, created_at: None })
         };
-        // It may have been made for the ServiceKey that this one claims to be restored from.
+        // That key may have been created for the ServiceKey from which this one claims to be restored.
         let made = self.pending.created_key(request.identity).filter(|_| request.restored.is_none());
         let known = made.or_else(confirmed);
         if let Some(made) = &known
@@ -460,7 +464,7 @@ impl CloudFoundry {
         }
     }
 
-    /// The key with its credentials; nothing where the API shows none to this login.
+    /// The key with its credentials. `None` means that the API does not show them to this login.
     pub(super) async fn issued(
         &self,
         request: &KeyRequest,
@@ -472,7 +476,7 @@ impl CloudFoundry {
         match response.status {
             StatusCode::OK => {
                 let credentials = exchange.read(&response, wire::credentials)?;
-                // Which of its possible names the key has can't be told from its GUID alone.
+                // The GUID alone does not tell which of its possible names the key has.
                 let certain = Some(&request.name).filter(|_| request.former_name.is_none());
                 let facts = KeyFacts {
                     id: made.guid.clone(),
@@ -487,12 +491,12 @@ impl CloudFoundry {
         }
     }
 
-    /// The key with this GUID, or with our mark where no GUID is known, if it is still there, whatever becomes of it. One
-    /// that bears no mark any more counts, one that bears somebody else's does not.
+    /// Finds the key by the GUID of the hint, or by its mark if there is no hint, in whatever state it is. A hinted key
+    /// that has lost its mark counts; a key with another owner's mark does not.
     ///
     /// # Errors
-    /// [`ErrorClass::Gone`] where its instance is out of sight as well, so that nothing can be told; and failures of
-    /// the calls themselves.
+    /// [`ErrorClass::Gone`] if the login does not see the instance either, so that the absence of the key proves
+    /// nothing. Also failures of the calls.
     pub(crate) async fn exists(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
         let request = &*self.named_here(request).await?;
         let hinted = match &request.hint {
@@ -514,7 +518,7 @@ impl CloudFoundry {
         }
     }
 
-    /// Looks a key up by its GUID. What it shows tells whose key it is.
+    /// Looks a key up by its GUID. The caller must check its marks.
     pub(super) async fn look(
         &self,
         request: &KeyRequest,
@@ -535,23 +539,23 @@ impl CloudFoundry {
         }
     }
 
-    /// Whether this is the key that is asked for, as far as its mark says.
+    /// Whether the marks allow this to be the requested key.
     pub(super) fn is_ours(&self, key: &CredentialBinding, request: &KeyRequest) -> bool {
         marks::is_ours(key, request.identity) && marks::may_be_inherited(key, request, &self.lost_clusters)
     }
 
-    /// Whether the key bears the whole mark of the one that is asked for.
+    /// Whether the key bears the complete mark of the requested one.
     pub(super) fn bears_mark(&self, key: &CredentialBinding, request: &KeyRequest) -> bool {
         marks::bears(key, request.identity) && marks::may_be_inherited(key, request, &self.lost_clusters)
     }
 
-    /// The GUID of the space of an instance that the ServiceKey names by its GUID, where it was looked up before.
+    /// The GUID of the space of an instance that the ServiceKey names by its GUID, if the instance was looked up
+    /// before.
     pub(crate) fn space_of_instance(&self, instance: &InstanceRef) -> Option<String> {
         self.instances.space_of(instance)
     }
 
-    /// All keys that bear the mark of this operator and cluster, wherever the login sees them: one request for five
-    /// thousand of them.
+    /// All keys with the mark of this operator and cluster that the login sees. One request lists five thousand keys.
     ///
     /// # Errors
     /// Those of the list.
@@ -564,18 +568,19 @@ impl CloudFoundry {
         self.api().for_no_key(CloudFoundryCall::Keys).list_in_large_pages(KEYS, &query, marks::marked).await
     }
 
-    /// The key of this identity, by our mark, at whatever instance it is: the one with the GUID of the hint, where there
-    /// are several.
+    /// Finds the key of this identity by its mark, at any instance. If there are several, the one with the GUID of the
+    /// hint takes precedence.
     async fn find(&self, request: &KeyRequest) -> Result<Option<CredentialBinding>, BackendError> {
         let mut found = self.find_all(request).await?;
         let hinted = found.iter().position(|key| Some(&key.guid) == request.hint.as_ref());
         Ok(if found.is_empty() { None } else { Some(found.swap_remove(hinted.unwrap_or_default())) })
     }
 
-    /// All keys of this identity, by our mark, whatever their names: a former release gave others.
+    /// Finds all keys of this identity by their marks. Their names don't matter, because a former release used other
+    /// names.
     ///
     /// # Errors
-    /// Those of the list, also where there are more than any identity has.
+    /// Those of the list, and more keys than one identity can have.
     pub(super) async fn find_all(
         &self,
         request: &KeyRequest,
@@ -601,7 +606,7 @@ impl CloudFoundry {
         Ok(found)
     }
 
-    /// The key of this name at an instance, whoever made it.
+    /// The key with this name at an instance, whoever created it.
     pub(super) async fn named(
         &self,
         request: &KeyRequest,

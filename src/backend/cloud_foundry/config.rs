@@ -1,4 +1,4 @@
-//! What a provider says about a Cloud Foundry: where it is, and how to log in.
+//! The address and the login of a Cloud Foundry, as the provider specifies them.
 
 use std::fmt;
 
@@ -9,21 +9,19 @@ use crate::backend::{HttpConfig, LostClusters, http::without_query};
 
 #[derive(Clone)]
 pub(crate) struct CloudFoundryConfig {
-    /// The API's base address, which tells where everything else is.
+    /// The base address of the API. Its root document names all other addresses.
     pub api_url: Url,
-    /// The UAA's base address, where it is not the one that the API names.
+    /// The base address of the UAA, if it is not the one that the API names.
     pub uaa_url: Option<Url>,
-    /// The login.
     pub auth: CloudFoundryLogin,
-    /// Where instances are looked up by name; with `space`.
+    /// The organization of `space`.
     pub organization: Option<String>,
-    /// Where instances are looked up by name; with `organization`.
+    /// The space in which instances are looked up by name.
     pub space: Option<String>,
-    /// Whether instances that are named by GUID have to be in the space.
+    /// Whether instances that are named by GUID must be in `space` as well.
     pub confines_ids: bool,
-    /// Clusters whose keys may be taken over.
+    /// Clusters whose keys may be adopted.
     pub lost_clusters: LostClusters,
-    /// How to talk to it.
     pub http: HttpConfig,
 }
 
@@ -46,15 +44,14 @@ impl fmt::Debug for CloudFoundryConfig {
 /// The login at a Cloud Foundry.
 #[derive(Clone, Debug)]
 pub(crate) enum CloudFoundryLogin {
-    /// A user's name and password.
     Password {
         username: String,
         password: SecretString,
-        /// The identity provider that knows the user; without it the UAA chooses.
+        /// The identity provider of the user. Without it, the UAA chooses one.
         origin: Option<String>,
     },
-    /// A client of the UAA that acts for itself.
+    /// A client of the UAA that acts on its own behalf.
     ClientCredentials { client_id: String, client_secret: SecretString },
-    /// A token that is sent as it is.
+    /// A token that is sent unchanged.
     Bearer { token: SecretString },
 }

@@ -1,7 +1,7 @@
-//! Where the Cloud Controller and the UAA are, as the API's root says (`GET /`).
+//! Finds the Cloud Controller and the UAA through the links in the API's root document (`GET /`).
 //!
-//! The login is shown where this says, so it is believed only as far as the API's own domain goes. A Korifi names itself by
-//! its address outside of its cluster. It is called where the provider says.
+//! The operator sends the login to these addresses, so it follows only links within the API's own domain. A Korifi
+//! links to its address outside of the cluster. The operator calls it at the address of the provider instead.
 
 use reqwest::Url;
 use serde::Deserialize;
@@ -16,22 +16,22 @@ use crate::backend::{
 pub(super) struct Links {
     /// The base of the API v3, without a slash at the end of its path.
     pub(super) api: Url,
-    /// The UAA's token endpoint, where the login needs one.
+    /// The UAA's token endpoint, if the login needs one.
     pub(super) token: Option<Url>,
-    /// The base of the API v3 in the links that the API gives, which may name another host.
+    /// The base of the API v3 in the links that the API returns. It may name another host.
     pub(super) named: Url,
-    /// Whether the API is a Korifi's, which takes no labels and annotations when it creates a key.
+    /// Whether the API is a Korifi's, which does not accept labels and annotations when it creates a key.
     pub(super) is_korifi: bool,
 }
 
-/// Where a login needs tokens from.
+/// The source of the tokens for a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TokensFrom {
-    /// From nowhere: it brings its own.
+    /// None is needed: the login contains a token.
     Nowhere,
-    /// From the UAA that the API's root names.
+    /// The UAA that the API's root names.
     Root,
-    /// From the UAA at this address.
+    /// The UAA at this address.
     Uaa(Url),
 }
 
@@ -63,14 +63,14 @@ struct LinkMeta {
     version: String,
 }
 
-/// A part of the version of each Korifi's API. A Korifi with a UAA does not say `cf_on_k8s`.
+/// Part of the version of every Korifi API. A Korifi with a UAA does not set `cf_on_k8s`.
 const VERSION_OF_KORIFI: &str = "cf-k8s";
 
 impl Links {
     /// Reads the links at the root of the API.
     ///
     /// # Errors
-    /// What is wrong with them, and what to do.
+    /// What is wrong with them, and how to correct that.
     pub(super) fn read(root: &Url, tokens: &TokensFrom, body: &[u8]) -> Result<Self, BackendError> {
         let no_root = || {
             let message = format!(
@@ -127,7 +127,8 @@ impl Links {
         Ok(below(&uaa, "/oauth/token"))
     }
 
-    /// The place that the API names in a link of its own, which may be at its other host; nothing for any other.
+    /// The URL at which to call a link of the API, whose links may name another host. `None` for a link that does not
+    /// belong to the API.
     pub(super) fn at_the_api(&self, href: &str) -> Option<Url> {
         let link: Url = href.parse().ok()?;
         if is_same_place(&self.api, &link) {
@@ -140,7 +141,7 @@ impl Links {
     }
 }
 
-/// Path and query of a link, at the host of another URL.
+/// The path and the query of a link, at the host of another URL.
 fn with_origin_of(host: &Url, link: &Url) -> Url {
     let mut url = host.clone();
     url.set_path(link.path());
@@ -148,12 +149,12 @@ fn with_origin_of(host: &Url, link: &Url) -> Url {
     url
 }
 
-/// Whether both are the same scheme, host and port.
+/// Whether both have the same scheme, host and port.
 fn is_same_place(one: &Url, other: &Url) -> bool {
     one.origin() == other.origin()
 }
 
-/// Whether a login may be shown there: at the API's own host, or at one below the domain that the API's is in.
+/// Whether the operator may send a login there: to the API's own host, or to a host in the API's domain.
 fn is_near(root: &Url, link: &Url) -> bool {
     if root.scheme() != link.scheme() {
         return false;
@@ -163,7 +164,7 @@ fn is_near(root: &Url, link: &Url) -> bool {
         (Some(one), Some(other)) if one == other => same_port || is_loopback(&one),
         (Some(Host::Domain(one)), Some(Host::Domain(other))) => {
             let domain = one.split_once('.').map(|(_, domain)| domain);
-            // Hosts below `com`, `co.uk` or `github.io` belong to strangers.
+            // Hosts below `com`, `co.uk` or `github.io` belong to other owners.
             let domain = domain.filter(|domain| psl::domain_str(domain).is_some());
             same_port
                 && domain
@@ -265,7 +266,7 @@ mod tests {
     const INSIDE: &str = "https://korifi-api-svc.korifi.svc.cluster.local";
     const OUTSIDE: &str = "https://api.cf.example.com";
 
-    /// The root of a Korifi, as `api/presenter/root.go` has it.
+    /// The root document of a Korifi, as in its `api/presenter/root.go`.
     fn korifi(cf_on_k8s: bool, uaa: Option<&str>) -> String {
         let version = json!({"version": "3.117.0+cf-k8s"});
         let login = uaa.unwrap_or(OUTSIDE);
@@ -296,7 +297,7 @@ mod tests {
         assert!(error.message.contains("log in with `bearer`"), "{error}");
     }
 
-    /// One with a UAA does not say that it runs on Kubernetes.
+    /// A Korifi with a UAA does not say that it runs on Kubernetes.
     #[test]
     fn a_uaa_elsewhere_is_asked_where_the_provider_names_it() {
         let (root, body) = (INSIDE.parse().unwrap(), korifi(false, Some("https://uaa.example.org")));

@@ -1,4 +1,4 @@
-//! What keys are made for: organization, space and instance by their names, resolved once for all keys.
+//! Resolves the names of organization, space and instance, once for all keys.
 
 use std::time::Duration;
 
@@ -18,19 +18,19 @@ use crate::backend::{
     single_flight::{CachedAnswer, SingleFlight, SingleFlightMap},
 };
 
-/// How long look-ups of instances and spaces are cached.
+/// How long lookups of instances and spaces are cached.
 const POSITIVE_TTL: Duration = Duration::from_secs(300);
-/// How long a failed look-up of an instance is cached.
+/// How long a failed lookup of an instance is cached.
 const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 
-/// Where instances are looked up by name.
+/// The space in which instances are looked up by name.
 #[derive(Clone, Debug)]
 pub(super) struct SpaceRef {
     pub(super) organization: String,
     pub(super) space: String,
 }
 
-/// How an instance is named.
+/// The instance, as the ServiceKey names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum InstanceSelector {
     Guid(String),
@@ -46,7 +46,7 @@ impl Weight for InstanceSelector {
 
 impl InstanceSelector {
     /// # Errors
-    /// [`ErrorClass::Rejected`], with what the user has to take away or to add.
+    /// [`ErrorClass::Rejected`] with the field that the user has to remove or add.
     pub(super) fn from_instance(instance: &InstanceRef) -> Result<Self, BackendError> {
         let InstanceRef { name, id, crn, offering, plan, annotations, space_limit: _ } = instance;
         let foreign = [
@@ -62,7 +62,7 @@ impl InstanceSelector {
         }
         let given = |field: &Option<String>| field.clone().filter(|value| !value.is_empty());
         match (given(id), given(name)) {
-            // Dotted segments are dropped by whoever normalizes the path, encoded or not.
+            // Proxies and servers that normalize paths drop dotted segments, encoded or not.
             (Some(id), _) if matches!(id.as_str(), "." | "..") => {
                 Err(rejected(format!("`{id}` can't be the GUID of an instance; correct `instance.id`")))
             }
@@ -75,7 +75,7 @@ impl InstanceSelector {
     }
 }
 
-/// What is known of an instance.
+/// The result of the lookup of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum InstanceLookup {
     Usable { guid: String },
@@ -86,7 +86,7 @@ pub(super) enum InstanceLookup {
     Absent,
 }
 
-/// An instance as it was seen, and the space that it belongs to.
+/// An instance and the space that it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LocatedInstance {
     sighting: InstanceLookup,
@@ -108,17 +108,17 @@ impl Weight for LocatedInstance {
     }
 }
 
-/// The instances of a provider. One caller looks an instance up for all that need it.
+/// The instances of a provider. Concurrent callers share one lookup of an instance.
 pub(super) struct SpaceInstances {
-    /// Where instances are looked up by name.
+    /// The space in which instances are looked up by name.
     pub(super) home: Option<SpaceRef>,
-    /// Whether instances that are named by GUID have to be there.
+    /// Whether instances that are named by GUID must be in that space as well.
     confines_ids: bool,
     space: SingleFlight<String>,
     known: SingleFlightMap<InstanceSelector, LocatedInstance>,
 }
 
-/// What bounds the spaces of instances that a ServiceKey may name.
+/// The spaces in which the instances of a ServiceKey must be.
 #[derive(Clone, Copy, Debug)]
 enum SpaceBounds<'a> {
     Home(&'a SpaceRef),
@@ -132,7 +132,7 @@ fn is_believed(known: &CachedAnswer<LocatedInstance>) -> bool {
 }
 
 impl SpaceInstances {
-    /// Keeps look-ups that take so many bytes.
+    /// Creates a cache of at most this many bytes.
     pub(super) fn new(home: Option<SpaceRef>, confines_ids: bool, largest: usize) -> Self {
         Self {
             home,
@@ -142,16 +142,16 @@ impl SpaceInstances {
         }
     }
 
-    /// A look-up of this instance is out of date.
+    /// Discards an outdated lookup of this instance.
     pub(super) fn forget(&self, target: &InstanceSelector) {
         self.known.forget(target);
     }
 
-    /// The GUID of an instance that keys can be made for, within the bounds that the provider sets.
+    /// The GUID of an instance that can have keys, within the bounds that the provider sets.
     ///
     /// # Errors
-    /// Why none can be made, or what keeps that from being known. An instance out of bounds is told like one that is
-    /// not there: which instances other spaces have is nothing to learn from it.
+    /// Why the instance can have no keys, or why that is unknown. An instance out of bounds looks like a missing one,
+    /// so that a user can't find out which instances other spaces have.
     pub(super) async fn resolve(
         &self,
         api: CloudFoundryApi<'_>,
@@ -170,7 +170,7 @@ impl SpaceInstances {
         }
     }
 
-    /// Whether the instance is known to be usable and within the bounds, without a request.
+    /// Whether the instance is cached as usable and is within the bounds.
     pub(super) fn is_known_usable(&self, target: &InstanceSelector, limit: Option<&SpaceLimit>) -> bool {
         let Some(seen) = self.known.latest(target).filter(is_believed) else { return false };
         let LocatedInstance { sighting, space } = &*seen.value;
@@ -187,7 +187,7 @@ impl SpaceInstances {
         is_within && matches!(sighting, InstanceLookup::Usable { .. })
     }
 
-    /// Names are looked up in the provider's space only. GUIDs are looked up wherever the login sees something.
+    /// Names are looked up in the provider's space only. GUIDs are looked up in all spaces that the login sees.
     fn bounds<'a>(
         &'a self,
         target: &InstanceSelector,
@@ -214,7 +214,7 @@ impl SpaceInstances {
             (Some(SpaceBounds::Limit(limit)), Some(space)) => {
                 limit.spaces.iter().any(|listed| listed == space)
             }
-            // Each check of the provider looks it up again, so what is known is good however old it is.
+            // Each check of the provider looks the space up again, so a cached GUID is good enough, however old.
             (Some(SpaceBounds::Home(_)), Some(space)) => {
                 let home = self.space.get(|_| true, || self.find_space(api)).await?;
                 *home.value == space
@@ -222,12 +222,12 @@ impl SpaceInstances {
         })
     }
 
-    /// Whether the login would see the key if it was there. Who may not see an instance sees no keys of it, and that
-    /// says nothing of them.
+    /// Checks whether the login would see the key if it existed. A login that does not see an instance does not see its
+    /// keys either, so their absence from a list proves nothing.
     ///
     /// # Errors
-    /// [`ErrorClass::Gone`] where that can't be told: an instance that is out of sight may be gone, with its keys, or
-    /// the login may have lost its role. One that can only be in a space which is in sight is gone.
+    /// [`ErrorClass::Gone`] if that is unknown: an invisible instance may be gone, with its keys, or the login may have
+    /// lost its role. If the only possible space of the instance is visible, the instance is gone.
     pub(super) async fn is_in_sight(
         &self,
         api: CloudFoundryApi<'_>,
@@ -244,7 +244,7 @@ impl SpaceInstances {
         let LocatedInstance { sighting: InstanceLookup::Absent, space } = &*seen.value else { return Ok(()) };
         match space.as_ref().or(request.place.as_ref()) {
             Some(space) if sees_space(api, space).await? => Ok(()),
-            // The provider admits instances of its space only, whatever names them.
+            // The provider admits only instances of its own space, whether by name or by GUID.
             None if self.is_home(request) => {
                 let newer = |known: &CachedAnswer<String>| known.since >= asked;
                 self.space.get(newer, || self.find_space(api)).await.map(drop)
@@ -253,7 +253,7 @@ impl SpaceInstances {
         }
     }
 
-    /// The GUID of the space of an instance that is named by its own, where it was looked up before.
+    /// The GUID of the space of an instance that is named by GUID, if the instance was looked up before.
     pub(super) fn space_of(&self, instance: &InstanceRef) -> Option<String> {
         let target = InstanceSelector::from_instance(instance)
             .ok()
@@ -261,7 +261,7 @@ impl SpaceInstances {
         self.known.latest(&target)?.value.space.clone()
     }
 
-    /// Whether the instance of this key can be in the provider's space only.
+    /// Whether the instance of this key can only be in the provider's space.
     const fn is_home(&self, request: &KeyRequest) -> bool {
         self.confines_ids && self.home.is_some() && request.instance.space_limit.is_none()
     }
@@ -334,7 +334,7 @@ impl SpaceInstances {
                     StatusCode::OK => {
                         Ok(LocatedInstance::from_service_instance(exchange.read(&response, wire::read)?))
                     }
-                    // It was in the same space as long as it was there.
+                    // The instance was in this space as long as it existed.
                     StatusCode::NOT_FOUND => {
                         let last = self.known.latest(target);
                         let space = last.and_then(|last| last.value.space.clone());
@@ -362,13 +362,13 @@ impl SpaceInstances {
     /// The GUID of the space that the provider names.
     ///
     /// # Errors
-    /// [`ErrorClass::Rejected`], where it names none, or the login sees none of this name.
+    /// [`ErrorClass::Rejected`] if the provider names no space, or if the login does not see it.
     async fn space(&self, api: CloudFoundryApi<'_>) -> Result<String, BackendError> {
         let recent = |known: &CachedAnswer<String>| known.since.elapsed() < POSITIVE_TTL;
         Ok(self.space.get(recent, || self.find_space(api)).await?.value.as_ref().clone())
     }
 
-    /// Looks organization and space up, whatever is known, where the provider names them.
+    /// Looks up organization and space again, if the provider names them.
     ///
     /// # Errors
     /// As for [`SpaceInstances::space`].
@@ -376,7 +376,7 @@ impl SpaceInstances {
         if self.home.is_some() {
             return self.space.get(|_| false, || self.find_space(api)).await.map(drop);
         }
-        // Any call will do that shows whether the login is good.
+        // Any call shows whether the API accepts the login.
         let mut exchange = api.for_no_key(CloudFoundryCall::Organization);
         let response = exchange.ask(Method::GET, "/organizations", &[("per_page", "1")]).await?;
         if response.status == StatusCode::OK { Ok(()) } else { Err(exchange.refused(&response).await) }

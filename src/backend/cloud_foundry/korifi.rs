@@ -1,5 +1,5 @@
-//! What a Korifi needs besides: it takes no labels and annotations when it creates a key, so a key is marked by a second
-//! call. Until then its name tells whose it is, which follows from the ServiceKey's UID.
+//! The differences of a Korifi. It accepts no labels and annotations when it creates a key, so the operator marks a key
+//! with a second call. Until then, the name identifies the key: it is derived from the ServiceKey's UID.
 
 use std::borrow::Cow;
 
@@ -24,10 +24,11 @@ impl CloudFoundry {
         Ok(self.session.links(&self.http).await?.is_korifi)
     }
 
-    /// The request, with the name that the key has here. At a Korifi it follows from the ServiceKey's UID.
+    /// The request, with the name that the key has at this API. At a Korifi, the name is derived from the ServiceKey's
+    /// UID.
     ///
     /// # Errors
-    /// Where the API does not tell what it is.
+    /// When the API does not say whether it is a Korifi.
     pub(super) async fn named_here<'r>(
         &self,
         request: &'r KeyRequest,
@@ -39,7 +40,7 @@ impl CloudFoundry {
         if name == request.name {
             return Ok(Cow::Borrowed(request));
         }
-        // One that was adopted keeps its name.
+        // An adopted key keeps its name.
         let former_name = request.former_name.clone().or_else(|| Some(request.name.clone()));
         Ok(Cow::Owned(KeyRequest { name, former_name, ..request.clone() }))
     }
@@ -57,7 +58,7 @@ impl CloudFoundry {
     /// Marks a key that was just created.
     ///
     /// # Errors
-    /// [`ErrorClass::Unsure`]: the key is there, and the next attempt finds it by its name.
+    /// [`ErrorClass::Unsure`]: the key exists, and the next attempt finds it by its name.
     pub(super) async fn mark_created(
         &self,
         request: &KeyRequest,
@@ -73,7 +74,7 @@ impl CloudFoundry {
         self.mark(request, guid).await.map(drop).map_err(|error| unmarked(&error))
     }
 
-    /// Whether the key was still there to be marked.
+    /// Marks the key, and returns whether it still existed.
     async fn mark(&self, request: &KeyRequest, guid: &str) -> Result<bool, BackendError> {
         let mut exchange = self.api().for_key(CloudFoundryCall::Mark, request);
         let path = format!("{KEYS}/{}", segment(guid));
@@ -93,8 +94,8 @@ impl CloudFoundry {
         }
     }
 
-    /// Deletes the keys that bear the name of this identity and no mark: the operator was interrupted after it had created
-    /// them. They are marked first, because lists show what is being deleted by its mark.
+    /// Deletes the keys with the name of this identity and without a mark. The operator was interrupted after it had
+    /// created them. It marks them first, because lists find keys that are being deleted only by their mark.
     ///
     /// # Errors
     /// Those of the calls.
@@ -121,7 +122,7 @@ impl CloudFoundry {
             );
             return Err(BackendError::new(ErrorClass::Rejected, what));
         }
-        // It does not matter what it was created from, and nobody may take it up.
+        // The fields that the key was created from don't matter. Without their digest, no later attempt uses the key.
         let discarded = KeyRequest { inputs: String::new(), ..request.clone() };
         let mut guids = Vec::new();
         for CredentialBinding { guid, .. } in found {
@@ -132,14 +133,14 @@ impl CloudFoundry {
         self.delete_marked(request, &guids).await
     }
 
-    /// Whether the operator created the key and was interrupted before it could mark it. A name does not prove that a key is
-    /// that of a restored ServiceKey, unless the login sees the keys of its namespace only.
+    /// Whether the operator created the key and was interrupted before it could mark it. For a restored ServiceKey, the
+    /// name alone does not prove that, unless the login sees only the keys of its namespace.
     pub(super) fn is_created_unmarked(&self, key: &CredentialBinding, request: &KeyRequest) -> bool {
         request.restored.is_none_or(|restored| restored.login_is_own) && is_named_without_mark(key, request)
     }
 }
 
-/// Whether the key has the name of the one that is asked for, and no mark.
+/// Whether the key has the requested name, and no mark.
 fn is_named_without_mark(key: &CredentialBinding, request: &KeyRequest) -> bool {
     marks::owner_of(key).is_none()
         && key.name.as_ref() == Some(&request.name)

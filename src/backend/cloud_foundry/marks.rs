@@ -1,4 +1,5 @@
-//! What is written on a key, so that it can be told from others: labels to select by, annotations to read.
+//! The labels and annotations by which the operator recognizes its keys. It selects keys by labels, and reads
+//! annotations.
 
 use std::collections::BTreeMap;
 
@@ -21,10 +22,10 @@ const SEQUENCE: &str = "servicekeys.dev/sequence";
 const INPUTS: &str = "servicekeys.dev/inputs";
 const CLUSTER_ID: &str = "servicekeys.dev/cluster-id";
 
-/// The operator, as labels name it.
+/// The name of the operator in labels.
 const OPERATOR: &str = "servicekey-operator";
 
-/// The marks of a key that is to be made.
+/// The marks of a new key.
 pub(super) fn new_metadata(request: &KeyRequest) -> NewBindingMetadata {
     let Owner { namespace, name, uid: _, cluster_id } = &request.owner;
     let owner = request.identity.owner.to_string();
@@ -42,7 +43,7 @@ pub(super) fn new_metadata(request: &KeyRequest) -> NewBindingMetadata {
     NewBindingMetadata { labels, annotations }
 }
 
-/// What takes all marks off a key: what is set to nothing goes.
+/// A change that removes all marks from a key: the API deletes entries that are set to null.
 pub(super) fn none() -> Value {
     let nothing = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), Value::Null)).collect();
     let labels: Map<String, Value> = nothing(&[MANAGED_BY, OWNER, CLUSTER]);
@@ -61,20 +62,20 @@ pub(super) fn selector_of_one(identity: Identity) -> String {
     format!("{OWNER}={}", identity.owner)
 }
 
-/// Whether this is the key of this identity. Annotations are for reading, and may have been edited away.
+/// Whether this is the key of this identity. A user may have removed the annotations.
 pub(super) fn is_ours(key: &CredentialBinding, identity: Identity) -> bool {
     let BindingMetadata { labels, annotations } = &key.metadata;
     labels.owner == Some(identity.owner.to_string())
         && annotations.sequence.as_ref().is_none_or(|sequence| *sequence == identity.sequence.to_string())
 }
 
-/// The same, of a key without a number only where its name says that it is this one.
+/// Like [`is_ours`], but a key without a sequence number must also have one of the names of the requested key.
 pub(super) fn is_ours_by_name(key: &CredentialBinding, request: &KeyRequest) -> bool {
     let names = [Some(&request.name), request.former_name.as_ref()];
     is_ours_by_one_of(key, request.identity, names.into_iter().flatten())
 }
 
-/// The same for these names.
+/// Like [`is_ours_by_name`], with these names.
 pub(super) fn is_ours_by_one_of<'a>(
     key: &CredentialBinding,
     identity: Identity,
@@ -84,17 +85,17 @@ pub(super) fn is_ours_by_one_of<'a>(
         && (key.metadata.annotations.sequence.is_some() || names.any(|name| Some(name) == key.name.as_ref()))
 }
 
-/// Whether the key bears the whole mark of this identity: owner and number.
+/// Whether the key bears the complete mark of this identity: owner and sequence number.
 pub(super) fn bears(key: &CredentialBinding, identity: Identity) -> bool {
     is_ours(key, identity) && key.metadata.annotations.sequence.is_some()
 }
 
-/// Whether our key was made from these inputs, as far as it says.
+/// Whether the key was created from these inputs. A key that does not record its inputs counts.
 pub(super) fn is_made_from(key: &CredentialBinding, inputs: &str) -> bool {
     key.metadata.annotations.inputs.as_ref().is_none_or(|made_from| made_from == inputs)
 }
 
-/// Whose key this is, in words for the user of another ServiceKey. Only one of the same namespace is named.
+/// Describes the owner of a key to the user of another ServiceKey. It names only a ServiceKey of the same namespace.
 pub(super) fn owner_in_words(key: &CredentialBinding, asking: &Owner) -> String {
     let BindingMetadata { labels, annotations } = &key.metadata;
     if labels.owner.is_none() {
@@ -108,23 +109,23 @@ pub(super) fn owner_in_words(key: &CredentialBinding, asking: &Owner) -> String 
     }
 }
 
-/// The id of the cluster of the ServiceKey that a key is of, where its operator knew it.
+/// The id of the cluster that the key was created in, if the operator knew it.
 pub(super) fn cluster_of(key: &CredentialBinding) -> Option<&str> {
     key.metadata.labels.cluster.as_deref()
 }
 
-/// Whether the key was created for a ServiceKey of the namespace and the name of this one.
+/// Whether the key was created for a ServiceKey with this namespace and name.
 fn is_of_namesake(key: &CredentialBinding, of: &Owner) -> bool {
     let Annotations { namespace, name, .. } = &key.metadata.annotations;
     (namespace.as_ref(), name.as_ref()) == (Some(&of.namespace), Some(&of.name))
 }
 
-/// The namespace of the ServiceKey that a key is of.
+/// The namespace of the ServiceKey that the key belongs to.
 pub(super) const fn namespace_of(key: &CredentialBinding) -> Option<&String> {
     key.metadata.annotations.namespace.as_ref()
 }
 
-/// A key that bears our mark, as far as it tells.
+/// Reads the marks of a key. Returns `None` for a key without a valid owner.
 pub(super) fn marked(key: CredentialBinding) -> Option<MarkedKey> {
     let owner = Uuid::try_parse(owner_of(&key)?).ok()?;
     let Annotations { namespace, name: _, sequence, inputs: _ } = key.metadata.annotations;
@@ -132,12 +133,12 @@ pub(super) fn marked(key: CredentialBinding) -> Option<MarkedKey> {
     Some(MarkedKey { id: key.guid, name: key.name.unwrap_or_default(), owner, sequence, namespace })
 }
 
-/// The UID of the ServiceKey that a key is of.
+/// The UID of the ServiceKey that the key belongs to.
 pub(super) fn owner_of(key: &CredentialBinding) -> Option<&str> {
     key.metadata.labels.owner.as_deref()
 }
 
-/// Whether the key was created in this cluster, or in one that the provider says is lost.
+/// Whether the key was created in this cluster, or in a cluster that the provider declares lost.
 pub(super) fn is_of_a_known_cluster(
     key: &CredentialBinding,
     request: &KeyRequest,
@@ -147,7 +148,8 @@ pub(super) fn is_of_a_known_cluster(
     cluster == request.owner.cluster_id.as_deref() || cluster.is_some_and(|cluster| lost.contain(cluster))
 }
 
-/// Whether a restored ServiceKey may own the key; always true for any other ServiceKey. A former UID alone proves nothing.
+/// Whether a restored ServiceKey may own the key; always true for any other ServiceKey. A former UID alone proves
+/// nothing.
 pub(super) fn may_be_inherited(key: &CredentialBinding, request: &KeyRequest, lost: &LostClusters) -> bool {
     request.restored.is_none_or(|Restored { login_is_own }| {
         is_of_a_known_cluster(key, request, lost) && (login_is_own || is_of_namesake(key, &request.owner))

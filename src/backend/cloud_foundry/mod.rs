@@ -1,12 +1,13 @@
-//! Cloud Foundry: service keys by the Cloud Controller's API v3, with logins of its UAA.
+//! Cloud Foundry: service keys through the Cloud Controller's API v3, with logins at its UAA.
 //!
-//! Modules import only those that stand before them in this list:
+//! Modules import only modules that come earlier in this list:
 //!
-//! - `wire` reads the API's JSON, `classify` says what a refusal means, `marks` recognizes the operator's keys;
+//! - `wire` reads the API's JSON, `classify` interprets refusals, `marks` recognizes the operator's keys;
 //! - `discovery` finds the API and the UAA, `session` logs in, `pages` reads lists;
-//! - `instances` resolves names of spaces and instances, `pending_operations` follows all accepted operations by one list;
-//! - `client` creates and reads keys, `removal` revokes and releases them, `adopt` adopts those of others, and `korifi` marks
-//!   keys where the API takes no labels when it creates one.
+//! - `instances` resolves names of spaces and instances, `pending_operations` follows all accepted operations with one
+//!   list;
+//! - `client` creates and reads keys, `removal` revokes and releases them, `adopt` adopts existing keys, and `korifi`
+//!   marks keys at an API that takes no labels when it creates a key.
 
 mod adopt;
 mod classify;

@@ -1,4 +1,4 @@
-//! Reads the lists of the Cloud Controller, in pages as large as the API admits.
+//! Reads the lists of the Cloud Controller, in the largest pages that the API permits.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -22,11 +22,11 @@ use crate::backend::{
 /// In MiB. Five thousand keys with their labels and annotations.
 const LARGEST_PAGE: usize = 16;
 
-/// The page size of a request that asks for none.
+/// The API's default page size.
 const SMALLEST_PAGE: usize = 50;
 
 impl Exchange<'_, CloudFoundrySession> {
-    /// Reads a list in pages as large as the API admits.
+    /// Reads a list in the largest pages that the API permits.
     ///
     /// # Errors
     /// Those of the list.
@@ -48,7 +48,7 @@ impl Exchange<'_, CloudFoundrySession> {
                     page_size.fetch_min((size / 5).max(SMALLEST_PAGE), Ordering::Relaxed);
                 }
                 Err(error) if pages.found_page_too_large => {
-                    // The size is not to blame.
+                    // The page size is not the cause.
                     page_size.store(MOST_PER_PAGE, Ordering::Relaxed);
                     return Err(error);
                 }
@@ -79,7 +79,7 @@ impl<'a> Lists for Exchange<'a, CloudFoundrySession> {
     }
 }
 
-/// The resources of a list.
+/// The pages of a list.
 pub(super) struct BindingPages<'e, 'a> {
     exchange: &'e mut Exchange<'a, CloudFoundrySession>,
     links: Arc<Links>,
@@ -103,7 +103,7 @@ impl PagedList for BindingPages<'_, '_> {
         if response.status == StatusCode::OK {
             Ok(response)
         } else {
-            // A later page is refused where all of them together are too many.
+            // If the API refuses a later page, all pages together are too large.
             self.found_page_too_large = next.is_none()
                 && response.status == StatusCode::BAD_REQUEST
                 && response.body().is_ok_and(is_about_page_size);

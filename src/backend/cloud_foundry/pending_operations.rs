@@ -1,4 +1,5 @@
-//! What is under way: one list shows all keys that are being made or deleted, to everybody who waits for one of them.
+//! Follows pending operations. One list shows all keys that are being created or deleted to every caller that waits for
+//! one.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,47 +27,48 @@ use crate::{
     lifecycle::Identity,
 };
 
-/// How long a list is cached that does not show the key yet.
+/// How long a list is cached if it does not show the end of the operation yet.
 const LIST_TTL: Duration = Duration::from_millis(100);
-/// When a first look is worth its while.
+/// The earliest time of the first poll.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
-/// How far apart looks are planned where many keys are under way: what is accepted meanwhile is seen by the next one.
+/// The interval between polls while many operations are pending. One poll covers all operations that were accepted
+/// since the last one.
 const SPACING: Duration = Duration::from_millis(500);
-/// So few keys need not wait for each other.
+/// Up to this number of pending operations, polls don't wait for each other.
 const FEW: usize = 4;
-/// How many bytes of a URL names may take; routers pass some 8,000 on.
+/// The most bytes of names in a URL. Routers accept URLs of some 8,000 bytes.
 const LONGEST_NAMES: usize = 3500;
-/// After this nobody waits for it any longer.
+/// How long an operation is remembered.
 const LONGEST: Duration = Duration::from_secs(2 * 3600);
-/// As many keys as are waited for at the same time: what is forgotten of others is looked up again.
+/// The most operations that are remembered. The state of a forgotten one is looked up again.
 const MOST: usize = 10_000;
-/// How long a deletion may show no effect until its job is looked at.
+/// How long a deletion may show no effect before the operator looks up its job.
 pub(super) const PATIENCE_WITHOUT_EFFECT: Duration = Duration::from_secs(5);
-/// How long work that the API shows to be in progress may take until its job is looked at.
+/// How long an operation may be in progress before the operator looks up its job.
 pub(super) const PATIENCE_WITH_EFFECT: Duration = LONGEST_PAUSE_OF_JOBS;
-/// The longest time between two looks at one job.
+/// The longest time between two lookups of one job.
 const LONGEST_PAUSE_OF_JOBS: Duration = Duration::from_secs(300);
-/// How long a deletion may show no effect until it is asked for again.
+/// How long a deletion may show no effect before the operator sends it again.
 const LONGEST_WITHOUT_EFFECT: Duration = Duration::from_secs(600);
-/// How long a broker counts as one that works on one key of an instance at a time, after it last said so.
+/// How long the operator remembers that a broker handles one key of an instance at a time.
 const TURN_TTL: Duration = Duration::from_secs(3600);
-/// How long a key waits at least until it asks whether its turn has come, and how much longer for each other one that
-/// waits: so not more than ten a second ask.
+/// How long a key waits at least before it tries again to get its turn, and how much longer for each other waiting key.
+/// So at most ten keys a second try.
 const SHORTEST_TURN: Duration = Duration::from_secs(5);
 const SPACING_OF_TURNS: Duration = Duration::from_millis(100);
-/// How many such instances are remembered.
+/// The most instances for which that is remembered.
 const MOST_WITH_TURNS: usize = 1000;
-/// A key whose deletion is not asked about for so long keeps no other one waiting: its ServiceKey may be gone.
+/// How long a deletion blocks others without being polled. Its ServiceKey may no longer exist.
 const LONGEST_SILENCE: Duration = Duration::from_secs(120);
-/// How many lists are asked for until one shows a key that began before it.
+/// How many lists the operator requests until one started after the operation.
 const ATTEMPTS: usize = 3;
 
-/// All that is under way.
+/// All pending operations of one Cloud Foundry.
 pub(super) struct PendingOperations {
     began: Instant,
     entries: Mutex<HashMap<Identity, PendingEntry>>,
     next_look: Mutex<Option<Instant>>,
-    /// Instances whose broker works on one key at a time, and when it last said so.
+    /// The instances whose broker handles one key at a time, and when it last reported that.
     one_at_a_time: Mutex<HashMap<InstanceSelector, Instant>>,
     listing: SingleFlight<Listing>,
 }
@@ -75,27 +77,27 @@ struct PendingEntry {
     work: RemoteOperation,
     /// The instance, as the ServiceKey names it.
     target: Option<InstanceSelector>,
-    /// Whether the API accepted the work, or is just asked to. Otherwise it waits for its turn.
+    /// Whether the request has been sent. Otherwise the key waits for its turn.
     is_begun: bool,
     /// Whether it had to wait for its turn.
     is_in_turn: bool,
-    /// The job that does the work, where no `UnderWay` knows it.
+    /// The job that executes the operation, if the status does not name it.
     job: Option<String>,
-    /// The key that was created and bears no mark yet, and what it was created from.
+    /// The key that was created and is not marked yet.
     unmarked: Option<Unmarked>,
-    /// When the job is worth a look of its own; nothing before the first one.
+    /// When to look up the job again. It is `None` before the first lookup.
     next_job: Option<Instant>,
-    /// When the work was last asked about.
+    /// When the operation was last polled.
     asked: Instant,
-    /// What it may be called.
+    /// The names that the key may have.
     names: Vec<String>,
     cluster_id: Option<String>,
-    /// The work was accepted before.
+    /// The API accepted the operation before this time.
     since: Instant,
     noted: Instant,
-    /// Whether a key has come of it.
+    /// Whether the operation has created a key.
     is_made: bool,
-    /// That key, as long as there is room for it. Otherwise it is looked up again.
+    /// That key, as long as memory permits. Otherwise it is looked up again.
     made: Option<Kept<CreatedFrom>>,
 }
 
@@ -112,7 +114,7 @@ impl PendingEntry {
             next_job: None,
             asked: noted,
             names: request.former_name.iter().chain([&request.name]).cloned().collect(),
-            // That of a restored ServiceKey may be of a cluster that is lost.
+            // The key of a restored ServiceKey may be from a lost cluster.
             cluster_id: request.owner.cluster_id.clone().filter(|_| request.restored.is_none()),
             since,
             noted,
@@ -122,16 +124,16 @@ impl PendingEntry {
     }
 }
 
-/// A key that this process created and that bears no mark yet.
+/// A key that this process created and has not marked yet.
 #[derive(Clone, Debug)]
 struct Unmarked {
     guid: String,
-    /// Digest of the fields that it was created from.
+    /// The digest of the fields that the key was created from.
     inputs: String,
     of: Claimant,
 }
 
-/// Forgets what is old, and the oldest where there are too many.
+/// Adds an entry. It removes old entries, and the oldest one if there are too many.
 fn insert(entries: &mut HashMap<Identity, PendingEntry>, identity: Identity, entry: PendingEntry) {
     entries.retain(|_, entry| entry.noted.elapsed() < LONGEST);
     if entries.len() >= MOST {
@@ -141,14 +143,14 @@ fn insert(entries: &mut HashMap<Identity, PendingEntry>, identity: Identity, ent
     entries.insert(identity, entry);
 }
 
-/// A key that was made, and what from, as far as it says.
+/// A created key, and the digest of its inputs if the key records it.
 #[derive(Clone)]
 struct CreatedFrom {
     made: CreatedKey,
     inputs: Option<String>,
 }
 
-/// A key that was made.
+/// A key that was created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CreatedKey {
     pub(super) guid: String,
@@ -163,7 +165,7 @@ impl From<CredentialBinding> for CreatedKey {
     }
 }
 
-/// What one list showed of the keys that it was asked about.
+/// The result of one list: the keys that it covers, and their state.
 struct Listing {
     asked: Instant,
     about: HashSet<Identity>,
@@ -171,12 +173,12 @@ struct Listing {
     held: HeldMemory,
 }
 
-/// Bytes that an identity takes in a listing, and a key besides its words.
+/// Bytes that an identity takes in a listing, and a key without its strings.
 const IDENTITY: usize = 64;
 const KEY: usize = 2 * size_of::<(Identity, CredentialBinding)>();
 
 impl Listing {
-    /// Takes in one key of each identity. The first one counts where a list shows several.
+    /// Keeps one key of each identity. If the list contains several, the first one counts.
     fn new(asked: Instant, about: HashSet<Identity>, listed: CompleteList<ListedKey>) -> Self {
         let CompleteList { items, mut held } = listed;
         let mut keys = HashMap::<Identity, CredentialBinding>::new();
@@ -197,7 +199,7 @@ impl Listing {
     }
 }
 
-/// A key on a list that somebody waits for.
+/// A listed key that belongs to a pending operation.
 struct ListedKey {
     identity: Identity,
     key: CredentialBinding,
@@ -209,17 +211,17 @@ impl Weight for ListedKey {
     }
 }
 
-/// What a list is asked.
+/// The content of a request for a list.
 struct Question {
     /// The keys, with the names that each may have.
     about: HashMap<Identity, Vec<String>>,
-    /// All names, as far as a URL holds them.
+    /// All names, if they fit into a URL.
     names: String,
     selector: String,
 }
 
 impl Question {
-    /// Picks the keys that the list was asked about.
+    /// Picks the keys that the list is about.
     fn pick(&self) -> impl Fn(CredentialBinding) -> Option<ListedKey> {
         let mut of_owner = HashMap::<String, Vec<(Identity, &[String])>>::new();
         for (identity, names) in &self.about {
@@ -247,7 +249,7 @@ impl PendingOperations {
         }
     }
 
-    /// Work was accepted: when a first look at it is worth its while.
+    /// Adds an accepted operation. Returns the time until its first poll.
     pub(super) fn start(&self, request: &KeyRequest, work: RemoteOperation) -> Duration {
         let now = Instant::now();
         self.note(request, work, now);
@@ -262,19 +264,19 @@ impl PendingOperations {
         look.saturating_duration_since(now)
     }
 
-    /// How many keys nothing has come of yet.
+    /// How many operations have not created a key yet.
     fn unfinished(&self) -> usize {
         self.entries().values().filter(|entry| !entry.is_made).count()
     }
 
-    /// The key that came of work that was waited for.
+    /// The key that a pending operation created.
     pub(super) fn created_key(&self, identity: Identity) -> Option<CreatedKey> {
         Some(self.created_from(identity)?.made)
     }
 
-    /// The same, where it was made from the fields that are asked for.
+    /// The same key, if it was created from the requested fields.
     pub(super) fn created_key_for(&self, request: &KeyRequest) -> Option<CreatedKey> {
-        // It may have been made for the ServiceKey that this one claims to be restored from.
+        // That key may have been created for the ServiceKey from which this one claims to be restored.
         let CreatedFrom { made, inputs } =
             self.created_from(request.identity).filter(|_| request.restored.is_none())?;
         inputs.is_none_or(|inputs| inputs == request.inputs).then_some(made)
@@ -285,7 +287,7 @@ impl PendingOperations {
         made?.get()
     }
 
-    /// Nobody waits for this any longer. The last list goes with the last of them.
+    /// Removes an operation. The cached list is removed together with the last operation.
     pub(super) fn remove(&self, identity: Identity) {
         let mut entries = self.entries();
         entries.remove(&identity);
@@ -296,8 +298,8 @@ impl PendingOperations {
         }
     }
 
-    /// Since when work is under way. What another process, or another login, began was accepted before all that this
-    /// one does.
+    /// When the operation was accepted. An operation of another process or login counts as accepted before this process
+    /// started.
     fn since(&self, request: &KeyRequest, work: RemoteOperation) -> Instant {
         let known =
             self.entries().get_mut(&request.identity).filter(|entry| entry.work == work).map(|entry| {
@@ -310,7 +312,7 @@ impl PendingOperations {
         })
     }
 
-    /// The broker of this key's instance refused an operation because of another one.
+    /// Records that the broker refused an operation on this key's instance because of another one.
     pub(super) fn note_busy_broker(&self, request: &KeyRequest) {
         let Ok(target) = InstanceSelector::from_instance(&request.instance) else { return };
         let mut known = self.one_at_a_time.lock();
@@ -320,11 +322,11 @@ impl PendingOperations {
         }
     }
 
-    /// Whether this key may be deleted now. Where the broker works on one key of the instance at a time, it has to wait
-    /// while another one is being deleted, and counts as being deleted itself once it need not.
+    /// Takes the turn to delete this key. If the broker handles one key of the instance at a time, the key has to wait
+    /// while another one is being deleted. A key that takes its turn counts as being deleted.
     ///
     /// # Errors
-    /// When to ask again.
+    /// How long to wait before the next try.
     pub(super) fn take_turn(&self, request: &KeyRequest) -> Result<(), Duration> {
         let Some(target) = self.target_with_turns(request) else { return Ok(()) };
         let is_other = |(identity, entry): &(&Identity, &PendingEntry)| {
@@ -333,7 +335,7 @@ impl PendingOperations {
                 && entry.target.as_ref() == Some(&target)
                 && entry.asked.elapsed() < LONGEST_SILENCE
         };
-        // Checked and taken under one lock: two that come at the same time don't both get it.
+        // The check and the change happen under one lock. Otherwise two keys could take the same turn.
         let mut entries = self.entries();
         let (begun, waiting): (Vec<_>, Vec<_>) =
             entries.iter().filter(is_other).partition(|(_, entry)| entry.is_begun);
@@ -348,14 +350,15 @@ impl PendingOperations {
         if is_begun { Ok(()) } else { Err(pause.max(SHORTEST_TURN)) }
     }
 
-    /// When to look next at a deletion that had to wait for its turn: soon after it began, whatever came before.
+    /// When to poll a deletion that had to wait for its turn. Earlier waits don't count, so the first poll follows
+    /// soon.
     pub(super) fn next_look_in_turn(&self, identity: Identity) -> Option<Duration> {
         let entries = self.entries();
         let entry = entries.get(&identity).filter(|entry| entry.is_in_turn)?;
         Some(entry.since.elapsed().clamp(FIRST_LOOK, SHORTEST_TURN))
     }
 
-    /// The key could not be deleted in its turn, and waits for the next one.
+    /// Ends the turn of a key that could not be deleted. The key waits for its next turn.
     pub(super) fn give_up_turn(&self, identity: Identity) {
         if let Some(entry) = self.entries().get_mut(&identity) {
             entry.is_begun = false;
@@ -375,7 +378,7 @@ impl PendingOperations {
         known.get(&target).is_some_and(|said| said.elapsed() < TURN_TTL).then_some(target)
     }
 
-    /// Remembers that a key is being deleted whose turn came, and by which job.
+    /// Records the job that deletes a key whose turn came.
     pub(super) fn note_job(&self, identity: Identity, job: Option<String>) {
         if let Some(entry) = self.entries().get_mut(&identity) {
             (entry.job, entry.is_in_turn) = (job, true);
@@ -387,7 +390,7 @@ impl PendingOperations {
         self.entries().get(&identity)?.job.clone()
     }
 
-    /// The key was created, and bears no mark yet.
+    /// Records that the key was created and is not marked yet.
     pub(super) fn note_unmarked(&self, request: &KeyRequest, guid: &str) {
         if let Some(entry) = self.entries().get_mut(&request.identity) {
             let of = Claimant::from(request);
@@ -395,21 +398,21 @@ impl PendingOperations {
         }
     }
 
-    /// The key bears a mark, or is gone.
+    /// Records that the key is marked, or gone.
     pub(super) fn note_marked(&self, identity: Identity) {
         if let Some(entry) = self.entries().get_mut(&identity) {
             entry.unmarked = None;
         }
     }
 
-    /// The key that was created from these fields and bears no mark yet.
+    /// The key that was created from these fields and is not marked yet.
     pub(super) fn unmarked(&self, request: &KeyRequest) -> Option<String> {
         let Unmarked { guid, inputs, of } = self.entries().get(&request.identity)?.unmarked.clone()?;
         (of == Claimant::from(request) && inputs == request.inputs).then_some(guid)
     }
 
-    /// Whether the job is worth a look of its own: for the first time when the work has gone on so long, and then ever more
-    /// rarely.
+    /// Whether to look up the job now. The first lookup is due after `first`, and the later ones at increasing
+    /// intervals.
     pub(super) fn is_job_due(&self, identity: Identity, first: Duration) -> bool {
         let mut entries = self.entries();
         let Some(entry) = entries.get_mut(&identity) else { return false };
@@ -422,7 +425,7 @@ impl PendingOperations {
         true
     }
 
-    /// Whether work that has not begun so long never will.
+    /// Whether the operation has had no effect for so long that it never will.
     pub(super) fn is_stuck(&self, identity: Identity) -> bool {
         self.entries().get(&identity).is_some_and(|entry| entry.since.elapsed() >= LONGEST_WITHOUT_EFFECT)
     }
@@ -431,7 +434,7 @@ impl PendingOperations {
         insert(&mut self.entries(), request.identity, PendingEntry::new(request, work, since));
     }
 
-    /// Remembers the key that came of work, where there is room for it.
+    /// Remembers the created key, if memory permits.
     fn note_created(&self, identity: Identity, key: &CredentialBinding, share: &MemoryShare) {
         if self.created_from(identity).is_some() {
             return;
@@ -445,7 +448,7 @@ impl PendingOperations {
         }
     }
 
-    /// What a list is asked about now.
+    /// The request for a list of all keys that are pending now.
     fn question(&self) -> Question {
         let entries = self.entries();
         let open = || entries.iter().filter(|(_, entry)| !entry.is_made);
@@ -455,7 +458,7 @@ impl PendingOperations {
         let cluster_id = clusters.and_then(|clusters| clusters.first().copied());
         let selector = marks::selector_of_all(cluster_id);
         let told = |(identity, entry): (&Identity, &PendingEntry)| (*identity, entry.names.clone());
-        // Each `%` and each comma of it is encoded once more.
+        // The query encodes each `%` and each comma once more.
         let length = names.len() + 2 * names.matches(['%', ',']).count();
         if length > LONGEST_NAMES {
             return Question { about: entries.iter().map(told).collect(), names: String::new(), selector };
@@ -468,19 +471,19 @@ impl PendingOperations {
     }
 }
 
-/// How work on a key stands.
+/// The state of an operation on a key.
 pub(super) enum OperationState {
-    /// Nothing can be told yet.
+    /// No list that started after the operation was available.
     Unknown,
     /// There is no such key.
     Absent,
-    /// This is how it stands.
+    /// The key, as the API shows it.
     Key(Box<CredentialBinding>),
 }
 
 impl PendingOperations {
-    /// How work stands that was accepted before, by one list for all that wait. Only a key that may be that of this
-    /// ServiceKey counts.
+    /// The state of an accepted operation, from one list for all pending operations. A key counts only if it may belong
+    /// to this ServiceKey.
     ///
     /// # Errors
     /// Those of the list.
@@ -509,7 +512,7 @@ impl PendingOperations {
         Ok(OperationState::Unknown)
     }
 
-    /// How work stands by this list.
+    /// The state of an operation according to this list.
     fn state_in(
         &self,
         listing: &Listing,
@@ -539,7 +542,7 @@ impl PendingOperations {
     }
 }
 
-/// Whether nothing more is to come: later lists would show the same.
+/// Whether the operation has ended, so that later lists would show the same.
 fn is_over(work: RemoteOperation, key: Option<&CredentialBinding>) -> bool {
     match (work, key.map(CredentialBinding::standing)) {
         (RemoteOperation::Bind, Some(standing)) => {
@@ -580,7 +583,7 @@ pub(super) mod tests {
 
     type Asked = HashMap<String, String>;
 
-    /// An API that knows these keys, and remembers the lists that it was asked for.
+    /// An API with these keys. It records the requests for lists.
     #[derive(Clone, Default)]
     struct FakeApi {
         keys: Arc<Mutex<Vec<Value>>>,
@@ -592,7 +595,7 @@ pub(super) mod tests {
             Self { keys: Arc::new(Mutex::new(keys.to_vec())), ..Self::default() }
         }
 
-        /// The client's side of this API.
+        /// Starts the API and returns a client of it.
         async fn start(&self) -> CloudFoundry {
             let router = Router::new()
                 .route("/", get(Self::root))
@@ -706,7 +709,7 @@ pub(super) mod tests {
         assert_eq!(foundry.pending.created_key(requests[1].identity), None);
     }
 
-    /// What is over stays so; what is not is looked at again when the list is too old.
+    /// A finished operation stays finished. An unfinished one needs another list when the cached one is too old.
     #[rstest]
     #[case::over("succeeded", 1)]
     #[case::not_over("in progress", 2)]
@@ -717,7 +720,7 @@ pub(super) mod tests {
         let foundry = api.start().await;
         foundry.pending.start(&request, RemoteOperation::Bind);
         foundry.state_of(&request, RemoteOperation::Bind).await.unwrap();
-        // It has to become older than it may be.
+        // The cached list must become too old.
         sleep(LIST_TTL + Duration::from_millis(1)).await;
         foundry.state_of(&request, RemoteOperation::Bind).await.unwrap();
         assert_eq!(api.lists(), lists);
@@ -737,7 +740,7 @@ pub(super) mod tests {
         assert_eq!(api.lists(), 2);
     }
 
-    /// As after a restart: all that others began was accepted before.
+    /// After a restart, the operations of the former process count as accepted before.
     #[tokio::test]
     async fn what_another_process_began_is_seen_as_well() {
         let request = request(1);
@@ -759,7 +762,7 @@ pub(super) mod tests {
         assert_eq!(standing(&sight), None);
     }
 
-    /// A remote side may list as many keys as it likes that bear the mark of one that is waited for.
+    /// A remote side may list any number of keys with the mark of a pending operation.
     #[test]
     fn a_listing_takes_as_much_as_one_key_of_each_identity() {
         let request = request(1);
@@ -776,7 +779,7 @@ pub(super) mod tests {
         assert!(budget.held() < 2000, "{}", budget.held());
     }
 
-    /// This decision needs a list, and no server.
+    /// This decision needs a list, but no server.
     #[rstest]
     #[case::not_listed(&[], RemoteOperation::Bind, None)]
     #[case::not_created_yet(&["in progress"], RemoteOperation::Bind, Some(BindingState::Making))]
@@ -802,7 +805,7 @@ pub(super) mod tests {
         assert_eq!(pending.created_key(request.identity).is_some(), is_created);
     }
 
-    /// As a remote side may list it that was asked for less.
+    /// A remote side may list more than the request asks for.
     #[test]
     fn what_was_not_asked_about_is_not_kept() {
         let (asked, other) = (request(1), request(2));
@@ -943,7 +946,7 @@ pub(super) mod tests {
         assert_eq!(pauses[200], Err(Duration::from_secs(20)));
     }
 
-    /// As that of a ServiceKey that was let go meanwhile.
+    /// The user may have abandoned the ServiceKey meanwhile.
     #[tokio::test(start_paused = true)]
     async fn a_deletion_that_is_not_asked_about_keeps_no_other_waiting() {
         let watch = PendingOperations::new();
@@ -967,7 +970,7 @@ pub(super) mod tests {
         assert_eq!(watch.one_at_a_time.lock().len(), MOST_WITH_TURNS);
     }
 
-    /// As that of a worker which ran into its time limit.
+    /// The worker may have run into its time limit.
     #[rstest]
     #[case::of_a_creation(RemoteOperation::Bind, "create", true)]
     #[case::of_a_deletion(RemoteOperation::Unbind, "delete", false)]

@@ -1,4 +1,4 @@
-//! Taking keys away: revoking those of a ServiceKey and those that nobody has, and letting go of those that stay.
+//! Revokes the keys of a ServiceKey and orphans, and releases keys that stay.
 
 use reqwest::{Method, StatusCode};
 
@@ -18,23 +18,23 @@ use crate::{
     lifecycle::MarkedKey,
 };
 
-/// What came of a request to delete a key.
+/// The result of a request to delete a key.
 enum DeleteOutcome {
     Accepted(Response),
-    /// Another operation is in the way.
+    /// Another operation blocks the deletion.
     Busy(BackendError),
     Gone,
 }
 
-/// What came of requests to delete several.
+/// The result of requests to delete several keys.
 struct Removal {
     busy: Option<BackendError>,
     accepted: Option<Accepted>,
 }
 
 impl CloudFoundry {
-    /// Revokes the key, and only where it bears our mark: by its GUID where the API has shown the mark on it, else it is
-    /// looked for by the mark.
+    /// Revokes the key, but only if it bears the operator's mark. The operator uses the GUID if the API has shown the
+    /// mark on that key; otherwise it searches for the mark.
     ///
     /// # Errors
     /// Anything but the confirmation that the key is gone, or that it is being revoked.
@@ -82,7 +82,7 @@ impl CloudFoundry {
             return Ok(Unbound::Accepted(accepted));
         }
         self.instances.is_in_sight(self.api(), request).await?;
-        // It may have come into sight only after it was looked for.
+        // The key may have become visible only after the first search.
         if let Some(accepted) = self.delete_what_shows(request).await? {
             return Ok(Unbound::Accepted(accepted));
         }
@@ -96,15 +96,15 @@ impl CloudFoundry {
         Ok(if removed { Unbound::Gone } else { Unbound::Absent })
     }
 
-    /// Deletes all keys that bear the mark of this identity; nothing where there is none to be seen.
+    /// Deletes all keys that bear the mark of this identity. Returns `None` if no such key is visible.
     async fn delete_what_shows(&self, request: &KeyRequest) -> Result<Option<Accepted>, BackendError> {
         let known = self.confirmed.ids(request);
         let mut removal = self.delete_all(request, &known).await?;
         if let Removal { busy: None, accepted: Some(accepted) } = removal {
             return Ok(Some(accepted));
         }
-        // It may be that an earlier call deletes it, or that another one was made by this name since, whose answer was
-        // lost.
+        // An earlier call may still be deleting the key, or an attempt without an answer may have created another key
+        // with this name.
         let mut found = self.find_all(request).await?;
         if found.iter().any(|key| key.standing() == BindingState::Deleting) {
             removal = Removal {
@@ -121,7 +121,7 @@ impl CloudFoundry {
         }
     }
 
-    /// Deletes these keys, which bear our mark.
+    /// Deletes these keys, which bear the operator's mark.
     async fn delete_all(&self, request: &KeyRequest, guids: &[String]) -> Result<Removal, BackendError> {
         let mut removal = Removal { busy: None, accepted: None };
         for guid in guids {
@@ -136,11 +136,11 @@ impl CloudFoundry {
         Ok(removal)
     }
 
-    /// Deletes the key that the status names, where it bears our mark although no list showed it.
+    /// Deletes the key with the GUID of the status, if it bears the mark although no list contained it.
     ///
     /// # Errors
-    /// [`ErrorClass::Rejected`] where it is there without any mark: somebody took it off, and whether the key is still
-    /// ours can't be told.
+    /// [`ErrorClass::Rejected`] if the key exists without any mark. The mark was removed, so the operator can't tell
+    /// whether the key is still its own.
     async fn delete_hinted(&self, request: &KeyRequest) -> Result<Option<Accepted>, BackendError> {
         let Some(guid) = &request.hint else { return Ok(None) };
         let Some(key) = self.look(request, guid).await? else { return Ok(None) };
@@ -159,10 +159,10 @@ impl CloudFoundry {
         self.delete_marked(request, &[key.guid]).await
     }
 
-    /// Deletes these keys, which bear our mark.
+    /// Deletes these keys, which bear the operator's mark.
     ///
     /// # Errors
-    /// Those of the calls, also where another operation is in the way.
+    /// Those of the calls, and another operation that blocks a deletion.
     pub(super) async fn delete_marked(
         &self,
         request: &KeyRequest,
@@ -180,7 +180,7 @@ impl CloudFoundry {
         let response = exchange.ask(Method::DELETE, &format!("{KEYS}/{}", segment(guid)), &[]).await?;
         match response.status {
             StatusCode::ACCEPTED => Ok(DeleteOutcome::Accepted(response)),
-            // Keys that no broker has to be asked about go at once.
+            // The API deletes a key immediately if it does not have to call a broker.
             StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(DeleteOutcome::Gone),
             StatusCode::UNPROCESSABLE_ENTITY => match exchange.refused(&response).await {
                 busy if busy.class == ErrorClass::Transient => Ok(DeleteOutcome::Busy(busy)),
@@ -190,7 +190,7 @@ impl CloudFoundry {
         }
     }
 
-    /// Revokes a key that the last list of all keys has shown with our mark, and of which nothing else is known.
+    /// Revokes a key of the last list of all marked keys, without any other knowledge of it.
     ///
     /// # Errors
     /// Anything but the confirmation that the key is gone, or that it is being revoked.
@@ -201,22 +201,22 @@ impl CloudFoundry {
         }
     }
 
-    /// Takes our mark off the key, which is an ordinary one afterwards.
+    /// Removes the mark from the key, so that the operator no longer recognizes it. A missing key is a success.
     ///
     /// # Errors
-    /// [`ErrorClass::Gone`] where nothing can be told, because the instance is out of sight as well; and those of the
-    /// calls. A key that is gone is none.
+    /// [`ErrorClass::Gone`] if the login does not see the instance either, so that the absence of the key proves
+    /// nothing. Also failures of the calls.
     pub(crate) async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
         let request = &*self.named_here(request).await?;
         if !self.release_what_shows(request).await? {
             self.instances.is_in_sight(self.api(), request).await?;
-            // It may have come into sight only after it was looked for.
+            // The key may have become visible only after the first search.
             self.release_what_shows(request).await?;
         }
         Ok(())
     }
 
-    /// Takes our mark off all keys that bear it; whether there was one.
+    /// Removes the mark from all keys that bear it. Returns whether there was one.
     async fn release_what_shows(&self, request: &KeyRequest) -> Result<bool, BackendError> {
         let mut guids = self.confirmed.ids(request);
         if guids.is_empty() {
@@ -262,7 +262,7 @@ mod tests {
 
     const KEY: &str = "/v3/service_credential_bindings/k-1";
 
-    /// A Cloud Foundry with one key, whose login may lose its role.
+    /// A Cloud Foundry with one key. Its login can lose its role.
     struct FakeFoundry {
         client: CloudFoundry,
         sees: Arc<AtomicBool>,
@@ -321,7 +321,7 @@ mod tests {
         KeyRequest { instance, ..request(1) }
     }
 
-    /// A login that has lost its role sees no keys, which says nothing of them.
+    /// A login without its role sees no keys, which does not prove that they are gone.
     #[rstest]
     #[case::out_of_sight(false)]
     #[case::known_and_out_of_sight(true)]

@@ -1,4 +1,4 @@
-//! The way in: where everything is, and the token that is shown there.
+//! The addresses of one Cloud Foundry, and the token that is sent there.
 
 use std::{
     borrow::Cow,
@@ -37,18 +37,18 @@ use crate::backend::{
 
 /// How long the links of the root document are cached.
 const LINKS_TTL: Duration = Duration::from_secs(3600);
-/// How long nobody asks again after a failure: every key needs to know.
+/// How long a failure is cached. Otherwise every key would repeat the request.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
-/// A token that is sent as it is and lives no longer has to be replaced too often by hand: thirty days.
+/// Thirty days. A token with a shorter life needs frequent replacement by hand, so the operator warns about its expiry.
 const SHORT_LIFE_SECONDS: i64 = 30 * 24 * 3600;
 
-/// The client of the `cf` command, which acts for users and has no secret.
+/// The client of the `cf` command. It acts for users and has no secret.
 const CF: &str = "cf";
 
-/// The most resources that a page can have.
+/// The API's limit on the size of a page.
 pub(super) const MOST_PER_PAGE: usize = 5000;
 
-/// The way to the API of one Cloud Foundry.
+/// Access to the API of one Cloud Foundry.
 pub(super) type CloudFoundryApi<'a> = RemoteApi<'a, CloudFoundrySession>;
 
 /// The addresses and the login of one Cloud Foundry.
@@ -57,14 +57,14 @@ pub(super) struct CloudFoundrySession {
     auth: CloudFoundryLogin,
     tokens_from: TokensFrom,
     links: SingleFlight<Links>,
-    /// The tokens of the endpoint that the links tell.
+    /// The tokens, and the endpoint that issues them.
     tokens: Mutex<Option<(Url, Arc<Tokens>)>>,
-    /// How many resources the API admits on a page.
+    /// How many resources the API permits on a page.
     pub(super) page_size: AtomicUsize,
 }
 
 impl CloudFoundrySession {
-    /// `uaa` is where tokens come from, in place of the UAA that the API names.
+    /// `uaa` replaces the UAA that the API names.
     pub(super) fn new(root: Url, uaa: Option<Url>, auth: CloudFoundryLogin) -> Self {
         let tokens_from = match (&auth, uaa) {
             (CloudFoundryLogin::Bearer { .. }, _) => TokensFrom::Nowhere,
@@ -82,10 +82,10 @@ impl CloudFoundrySession {
         }
     }
 
-    /// Where everything is. While nobody says, it is where it was last.
+    /// The addresses of the API and the UAA. If discovery fails, the last known addresses stay in use.
     ///
     /// # Errors
-    /// Those of the request, and links that are not followed.
+    /// Those of the request, and links that the operator does not follow.
     pub(super) async fn links(&self, http: &HttpClient) -> Result<Arc<Links>, BackendError> {
         let fresh = self.links.get(|known| known.since.elapsed() < LINKS_TTL, || self.discover(http)).await;
         match fresh {
@@ -94,7 +94,7 @@ impl CloudFoundrySession {
         }
     }
 
-    /// Asks where everything is, whatever is known.
+    /// Requests the addresses again, even if they are cached.
     ///
     /// # Errors
     /// As for [`CloudFoundrySession::links`].
@@ -130,7 +130,7 @@ impl CloudFoundrySession {
     }
 
     /// # Errors
-    /// Where the API does not say where to log in, or the login can't be sent.
+    /// If the API does not name a login server, or the login can't be sent.
     fn authorization(&self, links: &Links, http: &HttpClient) -> Result<Authorization, BackendError> {
         if let CloudFoundryLogin::Bearer { token } = &self.auth {
             return header(token).map(Authorization::Header);
@@ -166,7 +166,7 @@ impl CloudFoundrySession {
         Ok(Authorization::Tokens(new))
     }
 
-    /// When the token ends that is sent as it is, where that is a JWT which lives for a short time only.
+    /// The expiry of a token that is sent unchanged, if it is a JWT with a short life.
     pub(super) fn expiry_of_bearer(&self) -> Option<Timestamp> {
         match &self.auth {
             CloudFoundryLogin::Bearer { token } => expiry(bare(token)),
@@ -199,7 +199,7 @@ impl Session for CloudFoundrySession {
         self.authorization(&links, http)
     }
 
-    /// The API proves by its links what it is.
+    /// A host proves with its links that it is the API.
     fn prove<'a>(
         &'a self,
         http: &'a HttpClient,
@@ -230,7 +230,7 @@ impl fmt::Debug for CloudFoundrySession {
     }
 }
 
-/// The header for a token that is sent as it is; `cf oauth-token` prints it with its type.
+/// The header for a token that is sent unchanged. `cf oauth-token` prints the token with its type.
 pub(super) fn header(token: &SecretString) -> Result<HeaderValue, BackendError> {
     let header = Zeroizing::new(format!("Bearer {}", bare(token)));
     let mut value = HeaderValue::from_str(&header).map_err(|_| {
@@ -242,7 +242,7 @@ pub(super) fn header(token: &SecretString) -> Result<HeaderValue, BackendError> 
     Ok(value)
 }
 
-/// When a JWT ends (RFC 7519, section 4.1.4) that was issued for a short time.
+/// The expiry of a JWT (RFC 7519, section 4.1.4) that was issued for a short time.
 fn expiry(token: &str) -> Option<Timestamp> {
     #[derive(Deserialize)]
     struct TokenClaims {

@@ -1,4 +1,4 @@
-//! The API's JSON, read tolerantly: unknown fields are ignored, and missing ones are reported.
+//! The API's JSON. The operator reads it tolerantly: it ignores unknown fields, and reports missing ones.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +15,12 @@ use crate::backend::{
 /// The path of the keys.
 pub(super) const KEYS: &str = "/service_credential_bindings";
 
-/// A value of a filter that takes several, separated by commas: it is encoded once more than the query itself.
+/// A value of a filter that takes several values, separated by commas. It is encoded once more than the query itself.
 pub(super) fn listed(value: &str) -> String {
     segment(value)
 }
 
-/// The first error of an answer; empty where there is none.
+/// The first error of an answer. It is empty if there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct CloudFoundryError {
     #[serde(default)]
@@ -40,17 +40,17 @@ impl CloudFoundryError {
         errors.and_then(|found| found.errors.into_iter().next()).unwrap_or_default()
     }
 
-    /// Whether its words hold these.
+    /// Whether the error text contains these words.
     pub(super) fn says(&self, words: &str) -> bool {
         self.detail.contains(words)
     }
 
-    /// Another operation on the instance or on the key is under way.
+    /// Whether another operation on the instance or on the key is in progress.
     pub(super) fn is_busy(&self) -> bool {
         self.says("in progress") || self.says("getting deleted")
     }
 
-    /// The API lists fewer resources than a page of this size, and those before it, would hold.
+    /// Whether the API refused the page because this page and all earlier ones exceed the most resources that it lists.
     pub(super) fn is_about_page_size(&self) -> bool {
         self.says("(page * per_page) must be less than")
     }
@@ -59,7 +59,7 @@ impl CloudFoundryError {
         self.says("instance could not be found") || self.says("instance not found")
     }
 
-    /// The name is in use at this instance.
+    /// Whether the name is in use at this instance.
     pub(super) fn is_about_the_name(&self) -> bool {
         self.says("must be unique") || self.says("has a key binding") || self.says("binding already exists")
     }
@@ -111,7 +111,7 @@ pub(super) struct ServiceInstance {
 }
 
 impl ServiceInstance {
-    /// The GUID of the space that it belongs to, which may be another than those that it is shared into.
+    /// The GUID of the space that owns the instance. The instance may also be shared into other spaces.
     pub(super) fn space(&self) -> Option<&str> {
         Some(self.relationships.space.as_ref()?.data.as_ref()?.guid.as_str())
     }
@@ -139,7 +139,7 @@ struct Related {
     data: Option<NamedResource>,
 }
 
-/// What was, or is, done last to an instance or a key.
+/// The last operation on an instance or a key, finished or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct LastOperation {
     #[serde(rename = "type", default, deserialize_with = "word")]
@@ -198,7 +198,7 @@ pub(super) enum BindingState {
 }
 
 impl CredentialBinding {
-    /// Keys that are older than operations on them have none.
+    /// The state of the key. A key without a recorded operation was created before the API recorded them.
     pub(super) fn standing(&self) -> BindingState {
         let Some(LastOperation { kind, state, .. }) = &self.last_operation else { return BindingState::Made };
         match (kind.as_str(), state.as_str()) {
@@ -210,14 +210,14 @@ impl CredentialBinding {
         }
     }
 
-    /// What the broker said of the last operation.
+    /// The broker's description of the last operation.
     pub(super) fn said(&self) -> Option<&str> {
         let said = self.last_operation.as_ref()?.description.as_deref()?;
         Some(said).filter(|said| !said.trim().is_empty())
     }
 }
 
-/// The operator's own labels and annotations of a key. Others are not kept.
+/// The operator's own labels and annotations of a key. Others are dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct BindingMetadata {
     #[serde(default)]
@@ -226,7 +226,6 @@ pub(super) struct BindingMetadata {
     pub(super) annotations: Annotations,
 }
 
-/// The operator's own labels of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Labels {
     #[serde(rename = "servicekeys.dev/owner", default, deserialize_with = "word")]
@@ -235,7 +234,6 @@ pub(super) struct Labels {
     pub(super) cluster: Option<String>,
 }
 
-/// The operator's own annotations of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Annotations {
     #[serde(rename = "servicekeys.dev/namespace", default, deserialize_with = "word")]
@@ -248,7 +246,7 @@ pub(super) struct Annotations {
     pub(super) inputs: Option<String>,
 }
 
-/// The most characters of a description that are kept: more than any message repeats.
+/// The most characters of a description that are kept. No message repeats more.
 const LONGEST_DESCRIPTION: usize = 1000;
 
 fn description<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
@@ -256,7 +254,7 @@ fn description<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Stri
     Ok(text.map(|text| text.chars().take(LONGEST_DESCRIPTION).collect()))
 }
 
-/// Labels and annotations of a key that is to be made.
+/// The labels and annotations of a new key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct NewBindingMetadata {
     pub(super) labels: BTreeMap<&'static str, String>,
@@ -303,10 +301,10 @@ impl<'a> CreateCredentialBinding<'a> {
     }
 }
 
-/// The credentials in the details of a key.
+/// Reads the credentials from the details of a key.
 ///
 /// # Errors
-/// What is wrong with the body, in words that quote none of it.
+/// What is wrong with the body. The message quotes nothing from it.
 pub(super) fn credentials(body: &[u8]) -> Result<Map<String, Value>, &'static str> {
     let Ok(Value::Object(mut details)) = serde_json::from_slice(body) else {
         return Err("is not a JSON object");
@@ -328,34 +326,33 @@ pub(super) struct JobObject {
 }
 
 impl JobObject {
-    /// Whether it ended without success.
     pub(super) fn has_failed(&self) -> bool {
         self.state == "FAILED"
     }
 
-    /// The first of its errors.
+    /// The first error with a text.
     pub(super) fn error(&self) -> Option<&CloudFoundryError> {
         self.errors.first().filter(|error| !error.detail.trim().is_empty())
     }
 }
 
-/// Whether the API says so of a broker that works on another key of the instance, and on one at a time (422
-/// `ConcurrencyError`).
+/// Whether this is the API's message about a broker that handles one key of an instance at a time, and works on another
+/// one (422 `ConcurrencyError`).
 pub(super) fn is_of_a_busy_broker(said: &str) -> bool {
     said.contains("broker rejected the request due to an operation being in progress")
         || said.contains("in parallel with other running operations")
 }
 
-/// Whether this is what the API sends.
+/// Whether the body is JSON, as every answer of the API is.
 pub(super) fn is_json(body: &[u8]) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
 }
 
-/// What is wrong with a body that can't be read.
+/// Describes a body that can't be read.
 pub(super) const UNDOCUMENTED: &str = "does not match the API's documentation";
 
 /// # Errors
-/// What is wrong with the body, in words that quote none of it.
+/// What is wrong with the body. The message quotes nothing from it.
 pub(super) fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, &'static str> {
     serde_json::from_slice(body).map_err(|_| UNDOCUMENTED)
 }
