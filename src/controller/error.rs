@@ -7,13 +7,13 @@ use secrecy::SecretString;
 
 use crate::{backend, runtime::words, secret::RenderError};
 
-/// How long one request to the Kubernetes API may take, with the client's own retries.
+/// Longest duration of one request to the Kubernetes API, including the client's own retries.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What kept a reconcile from going on. It begins again after a backoff; nothing is lost.
+/// Failure that ends a reconcile. The operator starts the reconcile again after a backoff; no state is lost.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    /// The Kubernetes API answered with an error, or not at all.
+    /// The Kubernetes API answered with an error, or did not answer.
     #[error("the Kubernetes API could not {attempt}: {}", words(source.as_ref()))]
     Kube {
         attempt: &'static str,
@@ -23,21 +23,21 @@ pub(super) enum Error {
     /// The Kubernetes API did not answer in time.
     #[error("the Kubernetes API did not {attempt} within {} s", PATIENCE.as_secs())]
     Timeout { attempt: &'static str },
-    /// Somebody wrote the object in between; the change wakes us again.
+    /// Another writer changed the object in the meantime. That change triggers the next reconcile.
     #[error("the object changed meanwhile")]
     Outdated,
-    /// An object that the API server would never store.
+    /// The object lacks a field that the API server always sets.
     #[error("the object has no usable `{0}`")]
     Malformed(&'static str),
-    /// The templates of the spec could not be checked this time.
+    /// The operator could not check the templates of the spec this time.
     #[error("`spec.secret` could not be checked: {0}")]
     Unchecked(#[source] RenderError),
-    /// The decisions led nowhere: a mistake in the operator.
-    #[error("no rest after {0} steps; please report this")]
+    /// The decisions did not end in a wait: a bug in the operator.
+    #[error("the reconcile did not end after {0} steps; please report this bug")]
     Restless(usize),
 }
 
-/// Waits for the Kubernetes API, but not for ever.
+/// Waits for a request to the Kubernetes API, at most [`PATIENCE`].
 pub(super) async fn bounded<T>(
     attempt: &'static str,
     request: impl Future<Output = kube::Result<T>>,
@@ -50,7 +50,7 @@ pub(super) async fn bounded<T>(
 }
 
 impl Error {
-    /// The API server's answer, where there was one.
+    /// The API server's answer, if it sent one.
     pub(super) fn status(&self) -> Option<&Status> {
         match self {
             Self::Kube { source, .. } => match source.as_ref() {
@@ -61,13 +61,14 @@ impl Error {
         }
     }
 
-    /// The failure of a write of an object that the reconcile is about: one that came too late is no failure, for the
-    /// change that was faster wakes us.
+    /// Maps a conflict on the object of the reconcile to [`Error::Outdated`]. The change that was faster
+    /// triggers the next reconcile, so the lost write is not a failure.
     pub(super) fn outdated(self) -> Self {
         if self.is(409) || self.is(404) { Self::Outdated } else { self }
     }
 
-    /// The same without these secrets, which an admission webhook may repeat from the object that was written.
+    /// Removes these secrets from the message. An admission webhook may quote them from the object that was
+    /// written.
     pub(super) fn hiding(self, secrets: impl IntoIterator<Item = SecretString>) -> Self {
         match self {
             Self::Kube { attempt, source } => match *source {
@@ -86,7 +87,6 @@ impl Error {
         }
     }
 
-    /// Whether the API server answered with this HTTP status.
     pub(super) fn is(&self, code: u16) -> bool {
         self.status().is_some_and(|status| status.code == code)
     }

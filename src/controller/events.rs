@@ -1,5 +1,5 @@
-//! Events for `kubectl describe`: published in the background, and never the reason for a failure. Namespaces take
-//! turns, and none of them can fill the queue.
+//! Events for `kubectl describe`. The operator publishes them in the background, and never fails because of
+//! them. Namespaces take turns, and none of them can fill the queue.
 
 use std::collections::HashMap;
 
@@ -26,35 +26,35 @@ use crate::{
     lifecycle::first_bytes,
 };
 
-/// Events that may wait to be published; more are dropped, because conditions hold the state anyway. A namespace may
-/// have no more of them waiting than there is room left.
+/// Limit of queued events. The operator drops further ones, because conditions show the state anyway. A
+/// namespace may queue at most as many events as the queue has free slots.
 const QUEUE: usize = 1024;
 
-/// The most bytes of a note that the API server takes.
+/// The API server's limit for a note, in bytes.
 const LONGEST_NOTE: usize = 1024;
 
-/// Events that are published at the same time.
+/// Events that the operator publishes at the same time.
 const PUBLISHERS: usize = 1;
 
-/// The longest name of an Event, in bytes.
+/// The API server's limit for the name of an Event, in bytes.
 const LONGEST_NAME: usize = 253;
 
-/// The longest name of the reporting instance that the API server takes.
+/// The API server's limit for the name of the reporting instance.
 const LONGEST_INSTANCE: usize = 128;
 
-/// Who the Events come from.
+/// `reportingController` of the Events.
 const CONTROLLER: &str = "servicekeys.dev/operator";
 
-/// The namespace of Events about objects that have none.
+/// The namespace of Events about cluster-scoped objects.
 const NAMESPACE_OF_CLUSTER_OBJECTS: &str = "default";
 
-/// Events that are kept to count how often each is repeated, some 3 KiB each.
+/// Recent events that are kept in memory to count repetitions; each takes about 3 KiB.
 const EVENTS_REMEMBERED: usize = 1000;
 
-/// How long an Event is counted as a repetition of the last one like it.
+/// An event that repeats an earlier one within this time is counted in the `series` of the earlier Event.
 const SERIES: SignedDuration = SignedDuration::from_mins(6);
 
-/// Takes events, and publishes them one after the other.
+/// Queues events, and publishes them one after the other.
 #[derive(Clone, Debug)]
 pub(super) struct Events {
     sender: mpsc::UnboundedSender<Queued>,
@@ -62,14 +62,14 @@ pub(super) struct Events {
     publishers: FairSemaphore,
 }
 
-/// An event that waits for its turn.
+/// An event that waits to be published.
 struct Queued {
     news: News,
     turn: Acquire,
     _room: FairPermit,
 }
 
-/// What is to be told of an object.
+/// An event about an object.
 struct News {
     type_: EventType,
     object: ObjectReference,
@@ -78,7 +78,7 @@ struct News {
     note: String,
 }
 
-/// How serious it is. Its name is what the API server knows it by.
+/// The variant's name is the value of the Event's field `type`.
 #[derive(Clone, Copy, Debug, IntoStaticStr)]
 enum EventType {
     Normal,
@@ -86,7 +86,7 @@ enum EventType {
 }
 
 impl Events {
-    /// Begins to publish. It ends when the last clone of what this returns is dropped.
+    /// Starts publishing in the background. It ends when the last clone of the returned `Events` is dropped.
     pub(super) fn start(client: Client) -> Self {
         // `room` bounds this channel.
         let (sender, mut queue) = mpsc::unbounded_channel::<Queued>();
@@ -108,18 +108,18 @@ impl Events {
         Self { sender, room: FairSemaphore::leaving_room(QUEUE), publishers: FairSemaphore::new(PUBLISHERS) }
     }
 
-    /// Something went as it should.
+    /// Publishes that something succeeded.
     pub(super) fn normal(&self, object: ObjectReference, reason: &str, action: &str, note: String) {
         self.send(EventType::Normal, object, reason, action, note);
     }
 
-    /// Something did not.
+    /// Publishes that something failed.
     pub(super) fn warning(&self, object: ObjectReference, reason: &str, action: &str, note: String) {
         self.send(EventType::Warning, object, reason, action, note);
     }
 
     fn send(&self, type_: EventType, object: ObjectReference, reason: &str, action: &str, note: String) {
-        // The log keeps it longer than the cluster does, and in the order of what happens.
+        // The log lasts longer than the Event in the cluster, and keeps the order of the events.
         match type_ {
             EventType::Normal => tracing::info!(reason, "{note}"),
             EventType::Warning => tracing::warn!(reason, "{note}"),
@@ -131,7 +131,7 @@ impl Events {
         };
         let turn = self.publishers.acquire(&lane);
         let news = News { type_, object, reason: reason.to_owned(), action: action.to_owned(), note };
-        // The receiver is gone only when the operator ends.
+        // The receiver is dropped only when the operator ends.
         let _ = self.sender.send(Queued { news, turn, _room: room });
     }
 }
@@ -144,7 +144,7 @@ impl Queued {
     }
 }
 
-/// Publishes Events, and counts those that are repeated in one Event.
+/// Publishes Events, and counts repetitions in one Event.
 struct Publisher {
     client: Client,
     instance: String,
@@ -166,9 +166,9 @@ impl Publisher {
         let name = event.metadata.name.as_deref().unwrap_or_default();
         let (create, merge) = (PostParams::default(), PatchParams::default());
         let published = if event.series.is_some() {
-            bounded("count an event", events.patch(name, &merge, &Patch::Merge(&event))).await
+            bounded("update an event", events.patch(name, &merge, &Patch::Merge(&event))).await
         } else {
-            bounded("publish an event", events.create(&create, &event)).await
+            bounded("create an event", events.create(&create, &event)).await
         };
         if let Err(error) = published {
             tracing::debug!(%error, reason = news.reason, "an event could not be published");
@@ -182,7 +182,7 @@ impl Publisher {
         lately.insert(like, event);
     }
 
-    /// The Events whose repetitions are still counted.
+    /// The events whose repetitions are still counted.
     fn lately(&self, now: Timestamp) -> MutexGuard<'_, HashMap<String, Event>> {
         let mut lately = self.lately.lock();
         lately.retain(|_, event| last_seen(event).is_some_and(|seen| now.duration_since(seen) < SERIES));
@@ -211,7 +211,7 @@ impl Publisher {
 }
 
 impl News {
-    /// The same for all that are counted as one.
+    /// Key of a series: equal for all events that are counted in one Event.
     fn likeness(&self) -> String {
         let Self { type_, object, reason, action, note: _ } = self;
         let ObjectReference { kind, namespace, name, uid, .. } = object;
@@ -219,8 +219,9 @@ impl News {
     }
 }
 
-/// The name of an Event about an object of this name. An object's name may be as long as that of its Event, which also
-/// has to differ from those of its other Events; each part between dots begins and ends with a letter or a digit.
+/// Derives the name of an Event from the name of its object. The object's name may fill the limit by itself,
+/// so it is cut. The suffix tells the Events of one object apart. Each part between dots has to begin and end
+/// with a letter or a digit.
 fn event_name(object: &str, now: Timestamp) -> String {
     let end = format!(".{:x}", now.as_nanosecond());
     let start = first_bytes(object, LONGEST_NAME - end.len());
@@ -232,7 +233,7 @@ fn last_seen(event: &Event) -> Option<Timestamp> {
     repeated.or(event.event_time.as_ref().map(|time| time.0))
 }
 
-/// The same Event, once more.
+/// The Event with one more repetition.
 fn again(last: &Event, now: Timestamp) -> Event {
     let count = last.series.as_ref().map_or(1, |series| series.count) + 1;
     Event { series: Some(EventSeries { count, last_observed_time: MicroTime(now) }), ..last.clone() }
@@ -254,7 +255,7 @@ mod tests {
 
     use super::*;
 
-    /// An API server that returns each event as it was sent, and notes the methods of the requests.
+    /// A fake API server that returns each event as it was sent, and records the methods of the requests.
     #[derive(Clone, Default)]
     struct FakeEventsApi(Arc<Mutex<Vec<Method>>>);
 

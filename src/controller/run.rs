@@ -1,4 +1,4 @@
-//! The operator as a whole: providers and ServiceKeys, wired together.
+//! Wires the operator together: providers and ServiceKeys.
 
 use std::{collections::BTreeSet, future, mem, path::PathBuf, sync::Arc, time::Duration};
 
@@ -28,25 +28,25 @@ use crate::{
     secret::Restrictions,
 };
 
-/// What the user of the command may choose.
+/// Settings of the operator.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The namespace of the Secrets that ClusterKeyProviders name.
     pub cluster_resource_namespace: String,
-    /// The only namespaces to serve, without ClusterKeyProviders; `None`: the whole cluster.
+    /// The namespaces to serve, without ClusterKeyProviders; `None`: the whole cluster.
     pub namespaces: Option<BTreeSet<String>>,
-    /// ServiceKeys that are worked on at the same time, in each namespace that is served alone or in the cluster.
-    /// Those that wait for their remote side do not count.
+    /// ServiceKeys that are reconciled at the same time: in each served namespace, or in the cluster. A
+    /// reconcile that waits for its remote side does not count.
     pub concurrency: u16,
-    /// How often each provider is asked whether it can be reached, and which keys it has.
+    /// Interval at which the operator checks each provider and lists its keys.
     pub check_interval: Duration,
-    /// Which remote addresses may be connected to.
+    /// The remote addresses to which the operator may connect.
     pub addresses: AddressPolicy,
-    /// Where the token of the pod's service account is, with which trusted profiles of IBM Cloud are taken on.
+    /// Path of the service account token that the operator uses to assume IBM Cloud trusted profiles.
     pub service_account_token: PathBuf,
-    /// How long IBM Cloud may not show a key that it has created.
+    /// How long IBM Cloud may not yet list a key that it has created.
     pub ibm_cloud_settling: Duration,
-    /// Which types, labels and annotations Secrets may have.
+    /// The types, labels and annotations that Secrets may have.
     pub secrets: Restrictions,
 }
 
@@ -60,32 +60,32 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// An operator that has not begun yet.
+    /// Creates an operator that is not running yet.
     #[must_use]
     pub fn new(client: Client, options: Options) -> Self {
         let (options, clock) = (Arc::new(options), Arc::new(Timestamp::now));
         Self { client, options, clock, metrics: Metrics::default(), leadership: Leadership::sole() }
     }
 
-    /// The same operator, living by another clock.
+    /// Replaces the clock.
     #[must_use]
     pub fn with_clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
     }
 
-    /// The same operator, counting here.
+    /// Replaces the metrics.
     #[must_use]
     pub fn with_metrics(self, metrics: Metrics) -> Self {
         Self { metrics, ..self }
     }
 
-    /// The same operator, as one of several replicas: it fills its caches, and does nothing else before it leads.
+    /// Makes the operator one of several replicas. Until it becomes the leader, it only fills its caches.
     #[must_use]
     pub fn with_leadership(self, leadership: Leadership) -> Self {
         Self { leadership, ..self }
     }
 
-    /// Works until `shutdown` resolves. Whatever is under way then is given up, and taken up at the next start.
+    /// Runs until `shutdown` resolves. Work that is interrupted then continues at the next start.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         let mut work: Vec<BoxStream<'static, ()>> = vec![self.metrics.heartbeat().ticks().boxed()];
         let mut relabelled = stream::empty().boxed();
@@ -118,7 +118,7 @@ impl Operator {
         }
         let (providers, index) = (Arc::clone(&shared.providers), Arc::clone(&shared.index));
         let (leadership, clock) = (self.leadership.clone(), Arc::clone(&self.clock));
-        // Only the leader counts, or all replicas together would count each ServiceKey several times.
+        // Only the leader reports. Otherwise each replica would count every ServiceKey once more.
         self.metrics.set_state_source(move || match leadership.acquired_at() {
             Some(_) => state_metrics::collect(&providers, &index, clock()),
             None => Vec::new(),

@@ -1,4 +1,4 @@
-//! Why credentials can't become a Secret. No message ever holds the value of a credential.
+//! Reasons why credentials can't become a Secret. No message contains the value of a credential.
 
 use std::fmt;
 
@@ -6,71 +6,73 @@ use thiserror::Error;
 
 use super::{entries::MAX_SIZE, entry_name::MAX_LENGTH};
 
-/// Why a layout, or credentials in that layout, make no Secret.
+/// Reason why a layout, or the credentials in that layout, can't become a Secret.
 ///
 /// The messages may name credentials and quote the template; they are fit for status, events and logs.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum RenderError {
-    /// The remote side gave no credentials, or nothing but nulls.
+    /// The remote side returned no credentials, or only nulls.
     #[error("the remote side returned no credentials, so the Secret would have no entries")]
     NoCredentials,
     /// The name of a credential is longer than the name of an entry may be.
     #[error(
-        "the credential {} has a name of {length} bytes, an entry may have {MAX_LENGTH}; \
+        "the name of the credential {} has {length} bytes, but the name of an entry may have at most {MAX_LENGTH}; \
          name it differently with `spec.secret.template.data`", Quoted(.name)
     )]
     NameTooLong {
         name: String,
-        /// The length of its name, in bytes.
+        /// The length of the name, in bytes.
         length: usize,
     },
-    /// Two credentials have the same name once it is made valid.
+    /// Two credentials have the same entry name after the operator replaces invalid characters.
     #[error(
         "the credentials {} and {} would both become the entry `{entry}`; \
          name them differently with `spec.secret.template.data`", Quoted(.first), Quoted(.second)
     )]
     Collision { entry: String, first: String, second: String },
-    /// A number that lost digits when it was read.
+    /// A number that lost digits when the operator parsed it.
     #[error(
-        "the credential {} holds a number beyond 64 bits, which can't be written without losing digits; \
-         have the remote side send a string, or leave it out with `spec.secret.template.data`",
+        "the credential {} contains a number beyond 64 bits, which would lose digits; \
+         have the remote side send a string, or omit it with `spec.secret.template.data`",
         Quoted(.name)
     )]
     InexactNumber {
-        /// The top-level credential that holds the number.
+        /// The top-level credential that contains the number.
         name: String,
     },
-    /// All values together are more than a Secret may hold.
+    /// The entries together are larger than a Secret may be.
     #[error(
-        "the entries hold {size} bytes or more, a Secret may hold {MAX_SIZE}; pick fewer with `spec.secret.template.data`"
+        "the entries have {size} bytes or more, but a Secret may have at most {MAX_SIZE}; \
+         select fewer with `spec.secret.template.data`"
     )]
     TooLarge {
         /// The bytes counted so far.
         size: usize,
     },
-    /// An entry whose name leaves no room for that of the previous key's.
+    /// An entry whose name leaves no space for the prefix of the previous key's entry.
     #[error(
-        "the entry {} can't be there for two keys, as `spec.secret.previous: Include` wants it: names begin with \
-         `previous.` then, and have at most {MAX_LENGTH} bytes; name it differently with `spec.secret.template.data`",
+        "the entry {} can't be written for two keys, as `spec.secret.previous: Include` requires: its name must not \
+         begin with `previous.`, and with this prefix it may have at most {MAX_LENGTH} bytes; name it differently with \
+         `spec.secret.template.data`",
         Quoted(.entry)
     )]
     NoRoomForPrevious { entry: String },
-    /// The template names an entry that the API server would refuse.
+    /// The template contains an entry name that the API server would refuse.
     #[error(
-        "the entry {} of `spec.secret.template.data` is no valid name; \
+        "the entry {} of `spec.secret.template.data` is not a valid name; \
          use at most {MAX_LENGTH} letters, digits, `-`, `_` and `.`, not beginning with `..`", Quoted(.entry)
     )]
     InvalidEntry { entry: String },
-    /// The template of an entry is wrong, or fails on these credentials.
+    /// The template of an entry is invalid, or fails with these credentials.
     #[error("the template of entry `{entry}` fails on line {line}: {problem}")]
     Template {
         entry: String,
         /// The line, counted from 1.
         line: usize,
-        /// What is wrong, in words without values.
+        /// The problem in words, without values.
         problem: String,
     },
-    /// The template of an entry uses something that the credentials don't hold.
+    /// The template of an entry uses a name that the credentials don't contain.
     #[error(
         "the template of entry `{entry}` uses {missing} on line {line}, \
          which is not among the credentials {}", ShownNames(.present)
@@ -79,62 +81,62 @@ pub enum RenderError {
         entry: String,
         /// The line, counted from 1.
         line: usize,
-        /// The names that are missing, in words.
+        /// The missing names, in words.
         missing: String,
-        /// The names that are there.
+        /// The names of the credentials.
         present: Vec<String>,
     },
-    /// A template is longer than is good for it.
+    /// A template exceeds the limit.
     #[error("the template of entry `{entry}` has {length} bytes; shorten it to 16 KiB")]
     TemplateTooLong {
         entry: String,
-        /// Its length in bytes.
+        /// Length of the template, in bytes.
         length: usize,
     },
-    /// There are more templates than are good for a Secret.
+    /// The spec has more templates than the limit.
     #[error("`spec.secret.template.data` has {count} entries; use at most 64")]
     TooManyTemplates { count: usize },
-    /// All templates together are longer than is good for a Secret.
+    /// The templates together exceed the limit.
     #[error(
         "the templates of `spec.secret.template.data` have {length} bytes together; shorten them to 128 KiB"
     )]
     TemplatesTooLong {
-        /// Their length in bytes.
+        /// Length of all templates, in bytes.
         length: usize,
     },
-    /// The templates took too long to check or to render, each time that this was tried.
+    /// Checking or rendering the templates exceeded the time limit at every attempt.
     #[error("the templates of `spec.secret.template.data` take too long; make them simpler")]
     TooSlow,
-    /// The templates took too long this time.
-    #[error("the templates of `spec.secret.template.data` were not finished in time; trying again")]
+    /// Checking or rendering the templates exceeded the time limit at this attempt.
+    #[error("the templates of `spec.secret.template.data` did not finish in time; trying again")]
     Unfinished,
-    /// There was no thread to run the templates on.
+    /// The operator could not start a thread for the templates.
     #[error("the operator has no thread to render the template on; give its pod more memory or processes")]
     NoThread,
-    /// The Secret's type demands entries that are not there, or is not for this operator to write.
+    /// The Secret's type requires entries that are missing, or the operator may not write this type.
     #[error("a Secret of type `{type_}` {problem}")]
     Type {
         type_: String,
-        /// What is wrong with it, and what to do.
+        /// The problem, and what to do.
         problem: String,
     },
-    /// A label or annotation that can't be written.
+    /// The operator may not write this label or annotation.
     #[error("`spec.secret.{field}` has the key {}, which {problem}", Quoted(.key))]
     Metadata {
         /// `labels` or `annotations`.
         field: &'static str,
         key: String,
-        /// What is wrong with it, and what to do.
+        /// The problem, and what to do.
         problem: &'static str,
     },
 }
 
 impl RenderError {
-    /// Whether the same credentials may fit the same layout the next time.
+    /// Whether the same credentials may fit the same layout at the next attempt.
     #[must_use]
     pub const fn may_pass(&self) -> bool {
         match self {
-            // A machine that is busy now may be idle then.
+            // A busy machine may be idle at the next attempt.
             Self::NoThread | Self::Unfinished => true,
             Self::NoCredentials
             | Self::TooSlow
@@ -155,7 +157,7 @@ impl RenderError {
     }
 }
 
-/// A name from outside, in backticks: without control characters, and cut where it is long.
+/// A name from outside, in backticks: control characters escaped, and long names cut.
 pub(super) struct Quoted<'a>(pub &'a str);
 
 impl Quoted<'_> {
@@ -171,7 +173,7 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// A list of names, cut where it is long.
+/// A list of names, cut after [`MAX`](Self::MAX).
 struct ShownNames<'a>(&'a [String]);
 
 impl ShownNames<'_> {

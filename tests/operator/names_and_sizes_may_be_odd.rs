@@ -48,7 +48,7 @@ async fn a_credential_of_an_odd_name_becomes_an_entry(#[case] name: &str, #[case
 
 /// The key that was made for a Secret that can't be written is revoked, and another one is made for the Secret that can.
 #[rstest]
-#[case::too_long(&["password", &"n".repeat(300)], "has a name of 300 bytes, an entry may have 253")]
+#[case::too_long(&["password", &"n".repeat(300)], "has 300 bytes, but the name of an entry may have at most 253")]
 #[case::alike(&["a/b", "a_b", "password"], "`a/b` and `a_b` would both become the entry `a_b`")]
 #[case::all_but_alike(&["../x", "..\\x", "password"], "would both become the entry `___x`")]
 #[tokio::test]

@@ -27,11 +27,10 @@ use crate::{
     runtime::words,
 };
 
-/// The watches for all providers of one kind. They end with it.
+/// The watches for all providers of one kind. They end when it is dropped.
 pub(super) struct AuthSecretWatches<K: Lookup> {
     client: Client,
     wanted: Arc<Wanted<K>>,
-    /// By namespace.
     watches: Mutex<HashMap<String, AbortOnDrop>>,
 }
 
@@ -44,14 +43,13 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// The Secrets that are named, and who is to be told of them.
+/// The named Secrets, and the providers to requeue when they change.
 struct Wanted<K: Lookup> {
     providers: Arc<ProviderStore>,
     wakes: Arc<Wakes<ObjectRef<K>>>,
     logins: Mutex<HashMap<ProviderId, NamedSecrets<K>>>,
 }
 
-/// The Secrets that one provider names.
 struct NamedSecrets<K: Lookup> {
     object: ObjectRef<K>,
     namespace: String,
@@ -64,7 +62,7 @@ where
     K::DynamicType: Clone + Send + Sync,
     ObjectRef<K>: Clone + Eq + Hash + Send + Sync,
 {
-    /// No watches yet; a provider that is to be loaded again because of a Secret is woken by `wakes`.
+    /// Starts without watches. `wakes` requeues a provider that has to be loaded again because of a Secret.
     pub(super) fn new(
         client: Client,
         providers: Arc<ProviderStore>,
@@ -74,8 +72,8 @@ where
         Self { client, wanted, watches: Mutex::default() }
     }
 
-    /// Watches exactly these Secrets for a provider from now on. It is told of versions that the registry's backend
-    /// was not made from, also of those that are there already.
+    /// Watches exactly these Secrets for a provider. The watch requeues the provider for each version that
+    /// its loaded backend was not created from. That includes versions that exist already.
     pub(super) fn watch(
         &self,
         id: &ProviderId,
@@ -97,7 +95,7 @@ where
             watches.insert(namespace.to_owned(), self.start(namespace));
             return;
         }
-        // The watch may have told of it before anybody wanted to know.
+        // The watch may have seen these Secrets before a provider named them.
         for name in names.difference(&before) {
             tokio::spawn(look_once(
                 self.api(namespace),
@@ -108,12 +106,12 @@ where
         }
     }
 
-    /// The providers that something is watched for, or was.
+    /// The providers that currently have watched Secrets, or had some.
     pub(super) fn providers(&self) -> Vec<ProviderId> {
         self.wanted.lock().keys().cloned().collect()
     }
 
-    /// Watches nothing any more for a provider that is gone.
+    /// Ends the watches for a provider that is gone.
     pub(super) fn forget(&self, id: &ProviderId) {
         self.wanted.lock().remove(id);
         self.end_unwanted(&mut self.lock());
@@ -132,7 +130,7 @@ where
 
     fn start(&self, namespace: &str) -> AbortOnDrop {
         let (wanted, namespace) = (Arc::clone(&self.wanted), namespace.to_owned());
-        // All of the namespace: the field tells this watch from the one that a cache lives on.
+        // The selector matches the whole namespace. It only tells this watch from the one that fills a cache.
         let config = config().fields(&format!("metadata.namespace={namespace}"));
         let mut listed = HashSet::new();
         let events = watcher(self.api(&namespace), config).default_backoff();
@@ -146,7 +144,7 @@ where
                 Ok(Event::Apply(secret)) => drop(wanted.tell(&namespace, &secret.metadata, true)),
                 Ok(Event::Delete(secret)) => drop(wanted.tell(&namespace, &secret.metadata, false)),
                 Err(error) => {
-                    tracing::warn!(error = words(&error), namespace, "a watch of login Secrets failed");
+                    tracing::warn!(error = words(&error), namespace, "the watch of login Secrets failed");
                 }
             }
             future::ready(())
@@ -159,7 +157,8 @@ where
     }
 }
 
-/// Looks at one Secret, whatever the watch has told before. A look that fails is made by the provider itself.
+/// Reads one Secret, regardless of what the watch showed before. If the read fails, the provider is requeued
+/// and reads it again.
 async fn look_once<K>(
     api: Api<PartialObjectMeta<Secret>>,
     wanted: Arc<Wanted<K>>,
@@ -169,7 +168,7 @@ async fn look_once<K>(
     K: Lookup,
     ObjectRef<K>: Clone + Eq + Hash,
 {
-    let found = bounded("look at a login Secret", api.get_metadata_opt(&name)).await;
+    let found = bounded("read a login Secret", api.get_metadata_opt(&name)).await;
     let version =
         found.as_ref().ok().and_then(|secret| SecretVersion::from_metadata(&secret.as_ref()?.metadata));
     wanted.tell_version(&namespace, &name, version.as_ref(), found.is_err());
@@ -179,21 +178,21 @@ impl<K: Lookup> Wanted<K>
 where
     ObjectRef<K>: Clone + Eq + Hash,
 {
-    /// What a provider named before.
+    /// Sets the Secrets that a provider names. Returns the names that it had before.
     fn want(&self, id: &ProviderId, logins: NamedSecrets<K>) -> HashSet<String> {
         let namespace = logins.namespace.clone();
         let before = self.lock().insert(id.clone(), logins);
         before.filter(|before| before.namespace == namespace).map(|before| before.names).unwrap_or_default()
     }
 
-    /// Tells of one version of a Secret, or of its end; says its name where anybody wants to know.
+    /// Reports one version of a Secret, or its deletion. Returns its name if a provider names it.
     fn tell(&self, namespace: &str, meta: &ObjectMeta, exists: bool) -> Option<String> {
         let name = meta.name.clone()?;
         let version = SecretVersion::from_metadata(meta).filter(|_| exists);
         self.tell_version(namespace, &name, version.as_ref(), false).then_some(name)
     }
 
-    /// Tells of those that a list did not show.
+    /// Reports the named Secrets that a list did not contain.
     fn tell_of_missing(&self, namespace: &str, listed: &HashSet<String>) {
         let missing: HashSet<String> = {
             let logins = self.lock();
@@ -205,8 +204,8 @@ where
         }
     }
 
-    /// Wakes the providers that name this Secret and were loaded from another version of it, or all of them where that is
-    /// not known; says whether there are any.
+    /// Requeues the providers that name this Secret and were loaded from another version, or all of them if
+    /// the version is unknown. Returns whether any provider names it.
     fn tell_version(
         &self,
         namespace: &str,

@@ -1,4 +1,4 @@
-//! Login Secrets that were deleted while a provider names them, and that something holds back.
+//! Login Secrets that were deleted, that a provider still names, and whose finalizers block the deletion.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::{
     lifecycle::{LONGEST_UNEXPLAINED_HOLD, Problem},
 };
 
-/// The deleted Secrets among those that a provider names.
+/// The Secrets that a provider names and that are being deleted.
 pub(super) struct DeletedLogins {
     names: Vec<String>,
     next_look: Option<Duration>,
 }
 
 impl DeletedLogins {
-    /// Those of these Secrets that are being deleted.
+    /// Selects the Secrets that are being deleted.
     pub(super) fn new(logins: &AuthSecrets, now: Timestamp) -> Self {
         let deleted = logins
             .metadata()
@@ -27,26 +27,26 @@ impl DeletedLogins {
         let left = |at: Timestamp| {
             let left =
                 Duration::try_from(LONGEST_UNEXPLAINED_HOLD - now.duration_since(at)).unwrap_or_default();
-            // What holds the Secret longer than that is looked at again as rarely.
+            // If another finalizer blocks the Secret for longer, the next checks are equally rare.
             if left.is_zero() { longest } else { left.min(longest) }
         };
         Self { names, next_look: times.into_iter().map(left).min() }
     }
 
-    /// How soon it is to be decided again whether they are held.
+    /// The wait until the operator decides again whether to protect these Secrets.
     pub(super) fn next_look(&self) -> Option<Duration> {
         self.next_look
     }
 
-    /// What to tell the user of them.
+    /// The problem to report to the user.
     pub(super) fn problem(&self) -> Option<Problem> {
         let names: Vec<_> = self.names.iter().map(|name| format!("`{name}`")).collect();
         (!names.is_empty()).then(|| Problem {
             reason: Reason::LoginSecretDeleted,
             message: format!(
-                "the login Secret {} was deleted and is held by its finalizers; the operator releases it {} s after the \
-                 deletion, unless the namespace, this provider or a ServiceKey that names it is being deleted; create \
-                 it again after that",
+                "the login Secret {} was deleted, but its finalizers block the deletion; the operator releases it {} s \
+                 after the deletion, unless the namespace, this provider or a ServiceKey that names it is being \
+                 deleted; create the Secret again after that",
                 names.join(", "),
                 LONGEST_UNEXPLAINED_HOLD.as_secs()
             ),

@@ -1,4 +1,4 @@
-//! Events of providers: which of them changed, and which wait for ServiceKeys to go.
+//! Notifications between providers and their ServiceKeys.
 
 use std::collections::HashSet;
 
@@ -7,32 +7,33 @@ use parking_lot::Mutex;
 
 use crate::controller::{ids::ProviderId, wakes::Wakes};
 
-/// Wakes the ServiceKeys of a provider that changed, and a provider whose ServiceKeys have gone.
+/// Requeues the ServiceKeys of a provider that changed, and a provider whose ServiceKeys are gone.
 #[derive(Debug, Default)]
 pub(crate) struct ProviderEvents {
     changed: Wakes<ProviderId>,
     released: Wakes<ProviderId>,
-    /// The providers that wait for ServiceKeys to go.
+    /// The providers that wait until ServiceKeys are gone.
     waiting: Mutex<HashSet<ProviderId>>,
 }
 
 impl ProviderEvents {
-    /// Returns each provider that changes, so that its ServiceKeys can be woken.
+    /// Returns each provider that changes, so that its ServiceKeys can be requeued.
     pub(crate) fn subscribe(&self) -> impl Stream<Item = ProviderId> + Send + use<> {
         self.changed.subscribe()
     }
 
-    /// Wakes the ServiceKeys of a provider.
+    /// Requeues the ServiceKeys of a provider.
     pub(crate) fn notify(&self, id: &ProviderId) {
         self.changed.send(id);
     }
 
-    /// Returns each [waiting](Self::set_waiting) provider when some of its ServiceKeys have gone.
+    /// Returns each [waiting](Self::set_waiting) provider when one of its ServiceKeys is gone.
     pub(crate) fn subscribe_releases(&self) -> impl Stream<Item = ProviderId> + Send + use<> {
         self.released.subscribe()
     }
 
-    /// Sets whether a provider waits for ServiceKeys to go, because it or one of its logins is being deleted.
+    /// Sets whether a provider waits until ServiceKeys are gone, because it or one of its logins is being
+    /// deleted.
     pub(crate) fn set_waiting(&self, id: &ProviderId, waits: bool) {
         let mut waiting = self.waiting.lock();
         if waits {
@@ -42,14 +43,14 @@ impl ProviderEvents {
         }
     }
 
-    /// A ServiceKey of this provider is gone.
+    /// Reports that a ServiceKey of this provider is gone.
     pub(crate) fn notify_released(&self, id: &ProviderId) {
         if self.waiting.lock().contains(id) {
             self.released.send(id);
         }
     }
 
-    /// A list of ServiceKeys was read: any of them may have gone before.
+    /// Reports a list of ServiceKeys. Any ServiceKey may have disappeared before it.
     pub(crate) fn notify_all_released(&self) {
         self.waiting.lock().iter().for_each(|id| self.released.send(id));
     }

@@ -1,4 +1,4 @@
-//! What the two kinds of provider have in common, for the one reconcile that serves both.
+//! Trait of the two kinds of provider, for the one reconcile that serves both.
 
 use std::fmt::Debug;
 
@@ -13,33 +13,29 @@ use crate::{
     runtime::answers,
 };
 
-/// A KeyProvider or a ClusterKeyProvider.
 pub(crate) trait Provider: Watched + Clone + Debug + Serialize + Send + Sync + 'static {
     /// The kind, as ServiceKeys name it.
     const KIND: ProviderKind;
 
-    /// Which provider it is.
     fn id(&self) -> ProviderId;
 
-    /// The object of this kind that an id means; `None` where it means one of the other kind.
+    /// The object of this kind with this id; `None` if the id is of the other kind.
     fn named(id: &ProviderId) -> Option<ObjectRef<Self>>;
 
-    /// What the user wrote about the remote side.
+    /// The part of the spec that both kinds have.
     fn provider(&self) -> &ProviderSpec;
 
-    /// Who may use it.
     fn access(&self) -> ProviderAccess;
 
-    /// The status, as it was last written.
+    /// The status as it was last written.
     fn status(&self) -> Option<&ProviderStatus>;
 
-    /// The same object with another status, as it may be written.
+    /// A copy with another status, in a form that can be written.
     fn with_status(&self, status: ProviderStatus) -> Self;
 
-    /// The namespace of the Secrets that it names; that of a ClusterKeyProvider is the operator's choice.
+    /// The namespace of its login Secrets. For a ClusterKeyProvider it is an option of the operator.
     fn secrets_namespace(&self, cluster_resource_namespace: &str) -> String;
 
-    /// Access to the object itself.
     fn api(&self, client: Client) -> Api<Self>;
 }
 

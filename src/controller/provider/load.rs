@@ -1,4 +1,4 @@
-//! From what a provider says, and the Secrets that it names, to a backend that can be asked for keys.
+//! Creates a backend from the provider's spec and the Secrets that it names.
 
 use std::{
     collections::BTreeMap,
@@ -35,9 +35,9 @@ use crate::{
     wipe::HeldSecret,
 };
 
-/// The Secrets that a provider names, as they are now.
+/// The current Secrets that a provider names.
 ///
-/// It has no `Debug`: the values are what it is about.
+/// It does not implement `Debug`, because it contains the values.
 pub(super) struct AuthSecrets {
     api: Api<Secret>,
     namespace: String,
@@ -48,7 +48,7 @@ impl AuthSecrets {
     /// Reads all Secrets that the provider names.
     ///
     /// # Errors
-    /// When the Kubernetes API fails; a Secret that is missing is none.
+    /// When the Kubernetes API fails. A missing Secret is not an error.
     pub(super) async fn read(api: Api<Secret>, namespace: &str, spec: &ProviderSpec) -> Result<Self, Error> {
         let mut secrets = BTreeMap::new();
         for name in spec.secret_names() {
@@ -58,34 +58,32 @@ impl AuthSecrets {
         Ok(Self { api, namespace: namespace.to_owned(), secrets })
     }
 
-    /// Access to the Secrets themselves.
     pub(super) fn api(&self) -> Api<Secret> {
         self.api.clone()
     }
 
-    /// The names and the metadata of those that exist.
+    /// The names and the metadata of the Secrets that exist.
     pub(super) fn metadata(&self) -> impl Iterator<Item = (&str, &ObjectMeta)> {
         self.secrets.iter().filter_map(|(name, secret)| Some((name.as_str(), &secret.as_ref()?.metadata)))
     }
 
-    /// One of the Secrets, where it exists.
     pub(super) fn get(&self, name: &str) -> Option<&Secret> {
         self.secrets.get(name)?.as_deref()
     }
 
-    /// Takes in a newer version of one of the Secrets; `None` for one that is no concern of ours any more.
+    /// Sets a newer version of one of the Secrets; `None` for a Secret that no longer concerns the provider.
     pub(super) fn set(&mut self, name: &str, secret: Option<Secret>) {
         self.secrets.insert(name.to_owned(), secret.map(HeldSecret::from));
     }
 
-    /// The versions of all that a backend is made from.
+    /// The versions of everything that a backend is created from.
     pub(super) fn origin(&self, provider: (String, i64)) -> Origin {
         let version = |secret: &Option<HeldSecret>| SecretVersion::from_metadata(&secret.as_ref()?.metadata);
         let secrets = self.secrets.iter().map(|(name, secret)| (name.clone(), version(secret))).collect();
         Origin { provider, secrets, entries: self.digest() }
     }
 
-    /// Digest of all entries, and of which Secrets there are.
+    /// Digest of all entries, and of the names of missing Secrets.
     fn digest(&self) -> String {
         let digest = Digest::new("servicekeys.dev/logins/1");
         let digest = self.secrets.iter().fold(digest, |digest, (name, secret)| match secret {
@@ -98,7 +96,7 @@ impl AuthSecrets {
         digest.finish()
     }
 
-    /// One entry of one Secret, as text without the line break that editors leave at the end.
+    /// One entry of one Secret as text, without the line break that editors append.
     fn entry(&self, secret: &str, entry: &str) -> Result<String, Problem> {
         let found = self.get(secret).ok_or_else(|| Problem {
             reason: Reason::LoginSecretMissing,
@@ -116,7 +114,7 @@ impl AuthSecrets {
         };
         let bytes =
             found.data.as_ref().and_then(|data| data.get(entry)).ok_or_else(|| incomplete("is missing"))?;
-        let text = std::str::from_utf8(&bytes.0).map_err(|_| incomplete("is no text"))?;
+        let text = std::str::from_utf8(&bytes.0).map_err(|_| incomplete("is not UTF-8 text"))?;
         let text = text.trim_end_matches(['\r', '\n']);
         if text.is_empty() { Err(incomplete("is empty")) } else { Ok(text.to_owned()) }
     }
@@ -126,21 +124,21 @@ impl AuthSecrets {
     }
 }
 
-/// What every backend is made with, whatever the provider says.
+/// The inputs of every backend, independent of the provider's spec.
 pub(super) struct Means<'a> {
     pub options: &'a Options,
     pub metrics: &'a Metrics,
     pub shares: &'a RemoteShares,
-    /// Where its answers are held, and where what is kept of them.
+    /// The memory budgets of its answers, and of the data that it keeps from answers.
     pub held: &'a [MemoryShare; 2],
-    /// How much longer the login must not be tried.
+    /// How much longer the operator must not try the login.
     pub login_pause: Option<Duration>,
 }
 
-/// Makes the backend. It asks nobody yet.
+/// Creates the backend, without a request to the remote side.
 ///
 /// # Errors
-/// What the user has to mend first.
+/// The problem that the user has to correct first.
 pub(super) fn backend(
     spec: &ProviderSpec,
     author: &Author,
@@ -218,7 +216,7 @@ pub(super) fn backend(
     }
 }
 
-/// A failure of the remote side, as a condition of the provider.
+/// Converts a failure of the remote side to a condition of the provider.
 pub(super) fn problem(error: &BackendError) -> Problem {
     let reason = match error.class {
         ErrorClass::Transient | ErrorClass::OrphanPossible | ErrorClass::Unsure => Reason::RemoteUnreachable,
@@ -310,7 +308,8 @@ fn ibm_cloud_auth(
             return Err(invalid("write exactly one of `apiKey` and `trustedProfile` under `ibmCloud.auth`"));
         }
     };
-    // The API server refuses it since a release that did not; objects from before are still there.
+    // The API server refuses this combination now, but an older release accepted it, and such objects may
+    // still exist.
     if let Author::Tenant { .. } = author {
         return Err(invalid(
             "`ibmCloud.auth.trustedProfile` is the operator's own identity, which a KeyProvider may not use; log in by \
@@ -360,7 +359,7 @@ fn http_config(
 }
 
 fn url(field: &str, text: &str) -> Result<url::Url, Problem> {
-    text.parse().map_err(|error| invalid(format!("`{field}` can't be read: {error}; correct it")))
+    text.parse().map_err(|error| invalid(format!("`{field}` is not a valid URL: {error}; correct it")))
 }
 
 fn invalid(message: impl Into<String>) -> Problem {

@@ -1,4 +1,5 @@
-//! Providers: load each with its login, check that it can be reached, and tell the keys that wait for it.
+//! Providers: loads each with its login, checks whether it is reachable, and notifies the keys that wait for
+//! it.
 
 mod auth_secret_watch;
 mod deleted_logins;
@@ -66,44 +67,44 @@ use crate::{
     runtime::metrics::ReconcileOutcome,
 };
 
-/// How long a check may take, whatever the provider's `limits.timeout` says.
+/// Time limit for one check, independent of the provider's `limits.timeout`.
 const CHECK_DEADLINE: Duration = Duration::from_secs(30);
 
-/// How long after a write the cache is given to show it.
+/// Time that the cache gets to show a write.
 const CACHE_LAG: Duration = Duration::from_millis(500);
-/// How long after a failure of the Kubernetes API a provider is tried again.
+/// Wait after a failure of the Kubernetes API.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// What the reconciles of one kind of provider share.
+/// State that the reconciles of one kind of provider share.
 struct ProviderContext<K: Provider> {
     shared: Shared,
     providers: Store<K>,
     watches: AuthSecretWatches<K>,
     list: InitialList,
     checks: Mutex<HashMap<ProviderId, ProviderCheck>>,
-    /// The providers whose check waits or is under way, told of each change that the watch shows.
+    /// The providers whose check waits or runs; notified of each change that the watch shows.
     edits: Waiters<ProviderId>,
-    /// The same, told of each event that reconciles the provider again whatever its generation is.
+    /// The same providers; notified of each event that requeues the provider regardless of its generation.
     wakes: Waiters<ProviderId>,
 }
 
 /// The last check of a provider.
 #[derive(Clone, Debug)]
 struct ProviderCheck {
-    /// What the provider was loaded from then.
+    /// The versions that the provider was loaded from.
     origin: Origin,
     outcome: Result<(), Problem>,
-    /// Flaws of a remote side that can be reached.
+    /// Problems of a remote side that is reachable.
     shortcomings: Option<(&'static str, String)>,
     survey: OrphanScan,
-    /// When a login is tried again that a token server refused.
+    /// End of the pause after a token server refused the login.
     login_waits_until: Option<Timestamp>,
-    /// When it is due again, unless something changes before.
+    /// When the next check is due, unless something changes before.
     due: Instant,
     backoff: Backoff,
 }
 
-/// Serves all providers of one kind that `api` shows, which are those of the namespace or of all, for ever.
+/// Serves all providers of one kind that `api` shows: those of `namespace`, or all. Never ends.
 pub(super) fn serve<K>(
     shared: Shared,
     api: Api<Received<K>>,
@@ -135,7 +136,8 @@ where
         let ObjectRef { namespace, name, .. } = object;
         waking.wakes.notify(&ProviderId { namespace: namespace.clone(), name: name.clone() });
     });
-    // The controller sets no bound of its own: a provider whose check waits must not keep others from being loaded.
+    // The controller sets no limit of its own, so that a provider whose check waits does not keep others from
+    // being loaded.
     Controller::for_stream(changes, cache.store)
         .reconcile_on(wakes)
         .run(reconcile, on_error, context)
@@ -144,9 +146,9 @@ where
 
 async fn reconcile<K: Provider>(woken: Arc<K>, context: Arc<ProviderContext<K>>) -> Result<Action, Error> {
     context.shared.leadership.wait(&*context.shared.clock).await;
-    // What is released depends on whether its namespace is being deleted.
+    // Whether the operator releases the login Secrets depends on whether their namespace is being deleted.
     context.shared.namespaces.wait_filled().await;
-    // As it is after the wait, which may have been long.
+    // Read again, because the wait may have been long.
     let Some(provider) = context.providers.get(&ObjectRef::from_obj(woken.as_ref())) else {
         return Ok(Action::await_change());
     };
@@ -170,7 +172,7 @@ fn on_error<K: Provider>(_: Arc<K>, error: &Error, _: Arc<ProviderContext<K>>) -
 }
 
 impl<K: Provider> ProviderContext<K> {
-    /// Keeps what is known in step with the providers that exist.
+    /// Updates the state when providers appear, change or disappear.
     fn note(&self, change: &WatchChange<K>) {
         match change {
             WatchChange::Applied(provider) => {
@@ -206,8 +208,8 @@ impl<K: Provider> ProviderContext<K> {
         self.checks.lock()
     }
 
-    /// Loads the provider, which waits for no remote side, and then checks it. A change of the provider or of its
-    /// logins ends the check, so that it is loaded again at once.
+    /// Loads the provider, without a call to the remote side, and then checks it. A change of the provider or
+    /// of its logins ends the check, so that the provider is loaded again at once.
     async fn reconcile(&self, id: &ProviderId, cached: &K) -> Result<Action, Error> {
         if let Some(obstacle) = unread::obstacle(cached.meta()) {
             return self.refuse(id, cached, obstacle).await;
@@ -215,7 +217,7 @@ impl<K: Provider> ProviderContext<K> {
         let (edits, wakes) = (self.edits.ticket(id), self.wakes.ticket(id));
         let deleting = cached.meta().deletion_timestamp.is_some();
         let users = if deleting {
-            // Noted first: a ServiceKey that goes from here on wakes us again.
+            // Set first, so that a ServiceKey that disappears after this line requeues the provider.
             self.shared.providers.events.set_waiting(id, true);
             self.shared.index.key_names(id).await
         } else {
@@ -227,7 +229,7 @@ impl<K: Provider> ProviderContext<K> {
             ProtectedProvider::read(self.shared.client.clone(), cached.clone(), &namespace).await?;
         let now = (self.shared.clock)();
         let has_deleted_login = DeletedLogins::new(&holding.logins, now).next_look().is_some();
-        // Noted first here as well: the first list of ServiceKeys may be still to come.
+        // Also set first: the first list of ServiceKeys may not have arrived yet.
         self.shared.providers.events.set_waiting(id, deleting || has_deleted_login);
         let revoking =
             self.shared.namespaces.is_deleted(&namespace) || self.shared.index.has_deleting_keys(id);
@@ -257,7 +259,8 @@ impl<K: Provider> ProviderContext<K> {
         Ok(Action::requeue(deleted.next_look().map_or(wait, |look| look.min(wait))))
     }
 
-    /// Says what keeps the provider from being read. Neither it nor its logins are let go, and its keys wait.
+    /// Publishes why the provider can't be parsed. The operator releases neither the provider nor its logins,
+    /// and its keys wait.
     async fn refuse(&self, id: &ProviderId, provider: &K, obstacle: Problem) -> Result<Action, Error> {
         let origin = Origin::default();
         let loaded = self.loaded(id, provider, origin.clone(), Err(obstacle.clone()));
@@ -265,7 +268,7 @@ impl<K: Provider> ProviderContext<K> {
         self.conclude(id, provider, self.unchecked(origin, obstacle), None).await.map(Action::requeue)
     }
 
-    /// Shows the outcome of a check, and remembers it; says how long to wait for the next one.
+    /// Publishes and stores the outcome of a check. Returns the wait until the next one.
     async fn conclude(
         &self,
         id: &ProviderId,
@@ -280,12 +283,12 @@ impl<K: Provider> ProviderContext<K> {
         Ok(wait)
     }
 
-    /// Waits until the provider is another than the one that was loaded.
+    /// Waits until the current provider differs from the one that was loaded.
     async fn outdated(&self, loaded: &K, edits: &Ticket<'_, ProviderId>) {
         loop {
             let current = self.providers.get(&ObjectRef::from_obj(loaded));
             let version = |provider: &K| (provider.meta().uid.clone(), provider.meta().generation);
-            // The cache may be behind our own write, which changes no generation.
+            // The cache may be behind the operator's own write, which does not change the generation.
             if current.is_none_or(|current| version(&current) != version(loaded)) {
                 return;
             }
@@ -293,7 +296,7 @@ impl<K: Provider> ProviderContext<K> {
         }
     }
 
-    /// What came of a reconcile, by what the check of the provider showed.
+    /// Outcome of a reconcile for the metrics, according to the last check of the provider.
     fn outcome(&self, id: &ProviderId, result: &Result<Action, Error>) -> ReconcileOutcome {
         let checks = self.checks();
         match (result, checks.get(id).map(|check| &check.outcome)) {
@@ -306,7 +309,7 @@ impl<K: Provider> ProviderContext<K> {
         }
     }
 
-    /// The backend; a new one only where something that it was made from has changed.
+    /// Returns the backend. Creates a new one only if one of its inputs has changed.
     fn load(&self, id: &ProviderId, provider: &K, logins: &AuthSecrets, origin: Origin) -> Arc<Loaded> {
         if let Some(known) =
             self.shared.providers.get(id).filter(|known| known.origin.is_equivalent_to(&origin))
@@ -347,8 +350,8 @@ impl<K: Provider> ProviderContext<K> {
         Loaded::new(origin, backend, provider.access(), provider.provider(), queue)
     }
 
-    /// Forgets a provider again that went away while it was reconciled: its end was told before, and no key may be
-    /// revoked through what is left of it.
+    /// Removes a provider again that was deleted during its reconcile. The watch reported the deletion before
+    /// the reconcile stored the provider. No key may be revoked through a deleted provider.
     fn forget_if_gone(&self, id: &ProviderId, provider: &K) {
         let current = self.providers.get(&ObjectRef::from_obj(provider));
         if current.is_none_or(|current| current.meta().uid != provider.meta().uid) {
@@ -356,7 +359,7 @@ impl<K: Provider> ProviderContext<K> {
         }
     }
 
-    /// Lets the keys of a provider that was never loaded know why.
+    /// Reports the error to the keys of a provider that was never loaded.
     fn could_not_load(&self, id: &ProviderId, provider: &K, error: &Error) {
         if self.shared.providers.get(id).is_none() {
             let problem = Problem { reason: Reason::ProviderNotReady, message: error.to_string() };
@@ -365,8 +368,8 @@ impl<K: Provider> ProviderContext<K> {
         }
     }
 
-    /// Asks the remote side, unless it was asked lately, in the turn of its namespace. A check that is given up leaves
-    /// what is known from the last one.
+    /// Checks the remote side in the turn of its namespace, unless the last check is recent. An interrupted
+    /// check leaves the result of the last one.
     async fn check(&self, id: &ProviderId, provider: &K, loaded: &Loaded) -> ProviderCheck {
         let before =
             self.checks().get(id).cloned().filter(|check| check.origin.is_equivalent_to(&loaded.origin));
@@ -381,7 +384,7 @@ impl<K: Provider> ProviderContext<K> {
         }
     }
 
-    /// What stands for the check of a provider that can't be asked.
+    /// Substitute for the check of a provider that has no usable backend.
     fn unchecked(&self, origin: Origin, problem: Problem) -> ProviderCheck {
         ProviderCheck {
             origin,
@@ -430,7 +433,7 @@ impl<K: Provider> ProviderContext<K> {
         ProviderCheck { origin, outcome, shortcomings, survey, login_waits_until, due, backoff }
     }
 
-    /// Shows the outcome in the status, if that changes anything.
+    /// Publishes the outcome in the status if it changes anything.
     async fn report(
         &self,
         provider: &K,
@@ -494,10 +497,10 @@ impl<K: Provider> ProviderContext<K> {
     }
 }
 
-/// How many ServiceKeys a message names.
+/// Limit of ServiceKeys that a message names.
 const USERS_SHOWN: usize = 5;
 
-/// Why a provider that is being deleted is still there.
+/// Explains why a provider that is being deleted still exists.
 fn in_use(users: &BTreeSet<String>) -> Option<Problem> {
     let names: Vec<_> = users.iter().take(USERS_SHOWN).map(|name| format!("`{name}`")).collect();
     let more = if users.len() > USERS_SHOWN {

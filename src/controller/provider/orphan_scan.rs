@@ -1,5 +1,5 @@
-//! The periodic look at all keys of a provider at once: those that went away are looked at one by one, and those that
-//! nobody has are reported, or revoked where the user wants that.
+//! Periodic scan of all keys of a provider. The operator checks keys that are missing from the list one by
+//! one. It reports orphans, or revokes them if the user chose that.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -19,26 +19,25 @@ use crate::{
     lifecycle::{Findings, Identity, Inventory, MarkedKey, Orphan, Sequence},
 };
 
-/// How long it may take to list all keys of a provider and to revoke the orphans among them.
+/// Time limit for one scan: listing the keys and revoking orphans.
 const DEADLINE: Duration = Duration::from_secs(300);
-/// Names of orphans that a status shows.
+/// Limit of orphan names in a status.
 const NAMES_SHOWN: usize = 20;
-/// Orphans that are revoked after one list: where there are more, somebody should have a look first.
+/// Limit of orphans that are revoked after one list. If there are more, a person should check them first.
 const MOST_REVOKED: usize = 100;
 
-/// What the last list of all keys showed.
+/// Result of the last list of all keys.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OrphanScan {
-    /// What is to be reported.
     pub orphans: Option<Orphans>,
-    /// The ids of keys that the next list may show to be orphans, as long as there is room for them.
+    /// The ids of keys that the next list may prove to be orphans. The memory budget may drop them.
     suspects: Option<Kept<Arc<HashSet<String>>>>,
 }
 
-/// Bytes that the id of a suspect takes besides itself.
+/// Size of a suspect in memory, in addition to its id.
 const SUSPECT: usize = 64;
 
-/// Orphans that are not revoked.
+/// Orphans that the operator did not revoke.
 #[derive(Debug, Default)]
 struct Left {
     count: usize,
@@ -58,7 +57,7 @@ impl Left {
     }
 }
 
-/// The orphans to revoke, and what is left of the others: no more than messages need.
+/// Splits the orphans into those to revoke and a summary of the others, which keeps only what messages need.
 fn sort_out(orphans: Vec<Orphan>, policy: OrphanPolicy) -> (Vec<MarkedKey>, Left) {
     let (go, stay): (Vec<_>, Vec<_>) =
         orphans.into_iter().partition(|orphan| policy == OrphanPolicy::Delete && orphan.may_go);
@@ -71,8 +70,8 @@ fn sort_out(orphans: Vec<Orphan>, policy: OrphanPolicy) -> (Vec<MarkedKey>, Left
 }
 
 impl<K: Provider> ProviderContext<K> {
-    /// Lists all keys of a provider, where it can, and sees to it that what the list tells is acted on. A list that
-    /// fails, or takes too long, tells nothing: the next one will.
+    /// Lists all keys of a provider, if its remote side can, and acts on the result. A list that fails or
+    /// times out changes nothing; the next scan repeats it.
     pub(super) async fn scan(
         &self,
         id: &ProviderId,
@@ -102,7 +101,8 @@ impl<K: Provider> ProviderContext<K> {
         let shared = &self.shared;
         shared.namespaces.wait_filled().await;
         let cluster_id = shared.namespaces.cluster_id();
-        // Taken before the list is asked for: a key that is made meanwhile need not be on it.
+        // Collected before the list is requested: the list need not contain a key that is created in the
+        // meantime.
         let expected = expected(id, &shared.index.service_keys().await);
         let asked = Instant::now();
         let Some(listed) = backend.marked_keys(cluster_id.as_deref()).await? else {
@@ -111,7 +111,7 @@ impl<K: Provider> ProviderContext<K> {
         let CompleteList { items: listed, held } = listed;
         let service_keys = shared.index.service_keys().await;
         let accounted = accounted(&service_keys, shared.index.owners_of_secrets(&service_keys));
-        // Keys of a former ServiceKey are proved by more than the list shows.
+        // The list alone does not prove keys of a former ServiceKey.
         let own: HashSet<_> = service_keys.iter().filter_map(|key| key.parsed_uid()).collect();
         let has = |key: &&MarkedKey| {
             let numbers = accounted.get(&key.owner).filter(|_| own.contains(&key.owner));
@@ -136,16 +136,16 @@ impl<K: Provider> ProviderContext<K> {
         let kept = shared.answer_memory.kept(id.namespace.as_deref()).keep(weight, Arc::new(suspects));
         let suspects = kept
             .inspect_err(|why| {
-                tracing::warn!(provider = %id, %why, "keys without a ServiceKey are not remembered until the next list");
+                tracing::warn!(provider = %id, %why, "possible orphans could not be kept until the next list");
             })
             .ok();
-        // The remote side may take as long as it likes to revoke keys.
+        // The next calls may take long.
         drop(held);
         self.revoke(provider, backend, go, &mut left).await;
         Ok(OrphanScan { orphans: self.tell_of(id, provider, before, left), suspects })
     }
 
-    /// Revokes these orphans. Those that could not be revoked are left.
+    /// Revokes these orphans. Keys that could not be revoked are added to `left`.
     async fn revoke(&self, provider: &K, backend: &Backend, go: Vec<MarkedKey>, left: &mut Left) {
         let events = &self.shared.events;
         for key in go {
@@ -157,7 +157,7 @@ impl<K: Provider> ProviderContext<K> {
                         about,
                         "OrphanRevoked",
                         "Revoke",
-                        format!("{} is revoked", described(&key)),
+                        format!("{} was revoked: no ServiceKey has it", described(&key)),
                     );
                 }
                 Err(error) => {
@@ -169,7 +169,7 @@ impl<K: Provider> ProviderContext<K> {
         }
     }
 
-    /// Reports the orphans that are left, in an event where they are others than before.
+    /// Reports the orphans that are left. If they changed, it publishes an event.
     fn tell_of(&self, id: &ProviderId, provider: &K, before: &OrphanScan, left: Left) -> Option<Orphans> {
         let Left { count, first, names } = left;
         self.shared.metrics.set_orphans(id.namespace.as_deref(), &id.name, count);
@@ -180,7 +180,7 @@ impl<K: Provider> ProviderContext<K> {
         {
             let others = if count > 1 { format!(", and {} more", count - 1) } else { String::new() };
             let note = format!(
-                "{}{others}: no ServiceKey has it; delete it at the remote side if nobody needs it",
+                "{}{others}: no ServiceKey has it; delete it at the remote side if it is not needed",
                 described(&first)
             );
             self.shared.events.warning(provider.object_ref(&()), "OrphansFound", "Survey", note);
@@ -201,11 +201,11 @@ fn policy(spec: &ProviderSpec) -> OrphanPolicy {
     }
 }
 
-/// The keys that a provider has by what the statuses say, with the remote side's ids.
+/// The current keys of a provider according to the statuses, with the ids of the remote side.
 fn expected(id: &ProviderId, keys: &[Arc<ServiceKey>]) -> HashMap<Identity, (String, ObjectRef<ServiceKey>)> {
     let of_provider = keys.iter().filter(|key| ProviderId::from_key(key) == *id);
     let living = of_provider.filter(|key| key.metadata.deletion_timestamp.is_none());
-    // What a status says of a former ServiceKey must not hide what the one of that UID says.
+    // The status of a restored ServiceKey must not hide the status of the ServiceKey with that UID.
     let (inherited, own): (Vec<_>, Vec<_>) =
         living.partition(|key| key.status.as_ref().is_some_and(|status| status.former_uid.is_some()));
     let mut expected = HashMap::new();
@@ -222,8 +222,9 @@ fn expected(id: &ProviderId, keys: &[Arc<ServiceKey>]) -> HashMap<Identity, (Str
     expected
 }
 
-/// The keys that all ServiceKeys may have, whatever their provider: another one may lead to the same remote side. `secrets`
-/// are the owners that Secrets name: those from a backup name one whose keys somebody may go on with.
+/// The keys that ServiceKeys may have, of all providers: another provider may lead to the same remote side.
+/// `secrets` are the owners that Secrets name. A Secret from a backup names an owner whose keys a restored
+/// ServiceKey may adopt.
 fn accounted(keys: &[Arc<ServiceKey>], secrets: HashSet<Uuid>) -> HashMap<Uuid, BTreeSet<Sequence>> {
     let mut accounted: HashMap<_, BTreeSet<_>> =
         secrets.into_iter().map(|owner| (owner, BTreeSet::new())).collect();
@@ -249,8 +250,8 @@ mod tests {
         Orphan { key, may_go }
     }
 
-    /// The keys of a ServiceKey that was restored are known by the UID of before; of one that the operator did not get to yet,
-    /// only the Secret tells.
+    /// The keys of a restored ServiceKey carry its former UID. If the operator has not reconciled it yet,
+    /// only the Secret names that UID.
     #[test]
     fn keys_of_restored_service_keys_are_accounted_for() {
         let restored = |uid: u128, sequence: u32| {

@@ -1,12 +1,12 @@
-//! Finalizers of ours on login Secrets whose provider is gone. A backup tool restores them, and a provider that was deleted
-//! by force leaves them behind.
+//! The operator's finalizers on login Secrets whose provider is gone. A backup tool restores such finalizers, and a
+//! provider that was deleted by force leaves them behind.
 //!
 //! # Guarantees
-//! - A finalizer counts as orphaned only after the API server has listed the providers that exist, and none has its UID. A
-//!   cache may not be filled yet, and lacks a provider that this operator can't read.
+//! - A finalizer counts as orphaned only if the API server has listed the existing providers and none has its UID. A
+//!   cache may not be filled yet, and lacks a provider that this operator can't parse.
 //!
 //! # Caveats
-//! - An operator that serves single namespaces can't list ClusterKeyProviders, and takes no finalizer for orphaned.
+//! - An operator that serves single namespaces can't list ClusterKeyProviders, so it considers no finalizer orphaned.
 
 use std::{collections::BTreeSet, fmt::Debug};
 
@@ -27,17 +27,18 @@ use crate::{
     },
 };
 
-/// Objects that are listed at a time.
+/// Objects in one page of a list.
 const PAGE_SIZE: u32 = 50;
 
-/// The finalizers of ours on a login Secret; none where they could not be read, because a write would lose those of others.
+/// The operator's finalizers on a login Secret. Empty if the finalizers could not be parsed, because a write
+/// would then remove those of others.
 pub(super) fn login_finalizers(meta: &ObjectMeta) -> impl Iterator<Item = &str> {
     let readable = meta.finalizers.as_ref().filter(|_| unread::obstacle(meta).is_none());
     let finalizers = readable.into_iter().flatten().map(String::as_str);
     finalizers.filter(|finalizer| finalizer.starts_with(marks::LOGIN_FINALIZER_PREFIX))
 }
 
-/// Those of these finalizers on Secrets of a namespace whose provider is gone. The Secrets must have been read before.
+/// Returns the given finalizers whose provider is gone. The Secrets must have been read before.
 ///
 /// # Errors
 /// When the Kubernetes API fails.
@@ -56,7 +57,7 @@ pub(super) async fn among(
     remaining(clusters, suspects).await
 }
 
-/// Those that none of the objects has the UID of.
+/// Removes the finalizers whose UID one of the objects has.
 async fn remaining<K>(api: Api<K>, mut suspects: BTreeSet<String>) -> Result<BTreeSet<String>, Error>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
@@ -75,7 +76,7 @@ fn without(mut finalizers: BTreeSet<String>, uids: impl Iterator<Item = String>)
     finalizers
 }
 
-/// The metadata of all objects of a kind, as they are now, in pages.
+/// The metadata of all objects of a kind, read in pages from the API server.
 pub(super) struct ObjectPages<K> {
     api: Api<K>,
     next: Option<ListParams>,
@@ -85,7 +86,6 @@ impl<K> ObjectPages<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    /// Nothing is listed yet.
     pub(super) fn new(api: Api<K>) -> Self {
         Self { api, next: Some(ListParams::default().limit(PAGE_SIZE)) }
     }

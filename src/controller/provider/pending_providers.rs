@@ -1,4 +1,5 @@
-//! Which providers there are, before each of them is loaded: what is not known yet must not be said to be missing.
+//! The providers that exist but are not loaded yet. A key must not report a provider as missing before that
+//! is known.
 
 use std::collections::HashSet;
 
@@ -7,19 +8,18 @@ use tokio::sync::watch;
 
 use crate::{api::ProviderKind, controller::ids::ProviderId};
 
-/// Which providers there are, as far as lists have told.
+/// The providers that exist, as far as the lists have arrived.
 #[derive(Debug, Default)]
 pub(super) struct PendingProviders {
     lists: Mutex<Vec<(ListScope, watch::Receiver<bool>)>>,
-    /// Those that exist, and were not loaded yet.
+    /// The providers that exist and were not loaded yet.
     unloaded: Mutex<HashSet<ProviderId>>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct ListScope {
-    /// The kind of the providers.
     pub kind: ProviderKind,
-    /// Their namespace; `None`: all.
+    /// The namespace of the providers; `None`: all.
     pub namespace: Option<String>,
 }
 
@@ -29,36 +29,36 @@ impl ListScope {
     }
 }
 
-/// Tells that a list has come.
+/// Reports that the initial list has arrived.
 #[derive(Debug)]
 pub(crate) struct InitialList(watch::Sender<bool>);
 
 impl InitialList {
-    /// The list has come: what it did not show does not exist.
+    /// Marks the list as arrived. Providers that it did not show do not exist.
     pub(crate) fn mark_listed(&self) {
         self.0.send_replace(true);
     }
 }
 
 impl PendingProviders {
-    /// A list of these providers is about to come.
+    /// Registers the initial list of these providers, which is about to arrive.
     pub(super) fn expect(&self, listed: ListScope) -> InitialList {
         let (sender, receiver) = watch::channel(false);
         self.lists.lock().push((listed, receiver));
         InitialList(sender)
     }
 
-    /// The provider exists, and is about to be loaded.
+    /// Records that the provider exists and is about to be loaded.
     pub(super) fn insert(&self, id: ProviderId) {
         self.unloaded.lock().insert(id);
     }
 
-    /// The provider was loaded, or is gone. Whether that is news.
+    /// Records that the provider was loaded or is gone. Returns whether it was pending.
     pub(super) fn remove(&self, id: &ProviderId) -> bool {
         self.unloaded.lock().remove(id)
     }
 
-    /// Whether all that there is to know of a provider is known, once the lists that would show it have come.
+    /// Waits for the lists that would show a provider. Returns `false` if it exists but is not loaded yet.
     pub(super) async fn wait_known(&self, id: &ProviderId) -> bool {
         let mut lists: Vec<_> = {
             let lists = self.lists.lock();

@@ -1,4 +1,4 @@
-//! Carries out what is decided about holding a provider and its login Secrets back from deletion.
+//! Carries out the decisions about the finalizers of a provider and its login Secrets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,55 +21,53 @@ use crate::{
     lifecycle::{ProtectedSecret, ProtectionStep, ProtectionView, next_protection_step},
 };
 
-/// Steps in one reconcile. A provider names a handful of Secrets at most.
+/// Limit of steps in one reconcile. A provider names at most a handful of Secrets.
 const MAX_STEPS: usize = 64;
 
-/// A provider with all that is held for it.
+/// A provider with the Secrets that the operator protects for it.
 pub(super) struct ProtectedProvider<K> {
     client: Client,
-    /// The provider, as our last write returned it.
+    /// The provider, as the operator's last write returned it.
     pub provider: K,
-    /// The Secrets that it names.
+    /// The Secrets that the spec names.
     pub logins: AuthSecrets,
-    /// The Secrets that it named before, and still holds.
+    /// The Secrets that the spec named before, and that still have the finalizer.
     former: BTreeMap<String, ObjectMeta>,
     finalizer: String,
-    /// The finalizers on these Secrets whose provider is gone.
+    /// The finalizers of other providers on these Secrets whose provider is gone.
     orphans: BTreeSet<String>,
 }
 
-/// What else there is to know of a provider, for what is held.
+/// Facts about a provider's users, for the decisions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ProviderUsage {
-    /// Whether a ServiceKey names it.
+    /// Whether a ServiceKey names the provider.
     pub used: bool,
     /// Whether its namespace or a ServiceKey that names it is being deleted, or may be.
     pub revoking: bool,
-    /// The present time.
     pub now: Timestamp,
 }
 
-/// What became of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProtectionOutcome {
-    /// It is there, and served.
+    /// The provider exists, and is served.
     Served,
-    /// It was let go, and is gone.
+    /// The operator removed its finalizer, and the provider is gone.
     Released,
 }
 
 impl<K: Provider> ProtectedProvider<K> {
-    /// Reads all Secrets that the provider names, or still holds.
+    /// Reads all Secrets that the provider names or still protects.
     ///
     /// # Errors
-    /// When the Kubernetes API fails; a Secret that is missing is none.
+    /// When the Kubernetes API fails. A missing Secret is not an error.
     pub(super) async fn read(client: Client, provider: K, namespace: &str) -> Result<Self, Error> {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let logins = AuthSecrets::read(secrets.clone(), namespace, provider.provider()).await?;
         let named = provider.provider().secret_names();
         let mut former = BTreeMap::new();
         for name in recorded(&provider).iter().filter(|name| !named.contains(name.as_str())) {
-            let found = bounded("look up a former login Secret", secrets.get_metadata_opt(name)).await?;
+            let found = bounded("read a former login Secret", secrets.get_metadata_opt(name)).await?;
             former.extend(found.map(|secret| (name.clone(), secret.metadata)));
         }
         let uid = provider.meta().uid.as_deref().unwrap_or_default();
@@ -83,7 +81,7 @@ impl<K: Provider> ProtectedProvider<K> {
         others.filter(|finalizer| *finalizer != self.finalizer).map(str::to_owned).collect()
     }
 
-    /// Notes which of these finalizers are of providers that are gone.
+    /// Sets which of these finalizers are of providers that are gone.
     pub(super) fn note_orphans(&mut self, orphans: BTreeSet<String>) {
         self.orphans = orphans;
     }
@@ -92,10 +90,10 @@ impl<K: Provider> ProtectedProvider<K> {
         self.logins.metadata().chain(self.former.iter().map(|(name, meta)| (name.as_str(), meta)))
     }
 
-    /// Holds what is to be held, and lets go of the rest.
+    /// Adds the finalizers that are needed, and removes the others.
     ///
     /// # Errors
-    /// When the Kubernetes API fails, or something changed meanwhile; it is to be begun again then.
+    /// When the Kubernetes API fails, or an object changed in the meantime. The caller starts again then.
     pub(super) async fn settle(&mut self, usage: ProviderUsage) -> Result<ProtectionOutcome, Error> {
         for _ in 0..MAX_STEPS {
             match next_protection_step(&self.view(usage)) {
@@ -133,7 +131,7 @@ impl<K: Provider> ProtectedProvider<K> {
         }
     }
 
-    /// The Secrets to hold: those that it names, unless the user does without.
+    /// The Secrets to protect: those that the spec names, unless the user turned the protection off.
     fn protected(&self) -> BTreeSet<String> {
         let spec = self.provider.provider();
         if !spec.protect_secrets {
@@ -144,12 +142,12 @@ impl<K: Provider> ProtectedProvider<K> {
 
     async fn hold_provider(&mut self) -> Result<(), Error> {
         let write = finalizer::add(self.provider.meta(), marks::PROVIDER_FINALIZER);
-        self.patch_provider("hold the provider", write).await
+        self.patch_provider("add the finalizer to the provider", write).await
     }
 
     async fn release_provider(&mut self) -> Result<(), Error> {
         let write = finalizer::remove(self.provider.meta(), marks::PROVIDER_FINALIZER);
-        self.patch_provider("let go of the provider", write).await
+        self.patch_provider("remove the finalizer from the provider", write).await
     }
 
     async fn patch_provider(
@@ -178,7 +176,7 @@ impl<K: Provider> ProtectedProvider<K> {
         let (parameters, patch) = finalizer::add(&secret.metadata, &self.finalizer);
         let api = self.logins.api();
         let write = api.patch(name, &parameters, &patch);
-        let held = bounded("hold a login Secret", write).await.map_err(Error::outdated)?;
+        let held = bounded("add the finalizer to a login Secret", write).await.map_err(Error::outdated)?;
         self.logins.set(name, Some(held));
         Ok(())
     }
@@ -189,7 +187,7 @@ impl<K: Provider> ProtectedProvider<K> {
     }
 
     async fn remove_orphans(&mut self, name: &str) -> Result<(), Error> {
-        tracing::info!(secret = name, "removing the finalizers of providers that do not exist any more");
+        tracing::info!(secret = name, "removing the finalizers of providers that no longer exist");
         let orphans = self.orphans.clone();
         self.remove_finalizers(name, |there| orphans.contains(there)).await
     }
@@ -200,7 +198,8 @@ impl<K: Provider> ProtectedProvider<K> {
         let (parameters, patch) = finalizer::remove_all(&meta, leaves);
         let api = self.logins.api();
         let write = api.patch_metadata(name, &parameters, &patch);
-        let released = bounded("let go of a login Secret", write).await.map_err(Error::outdated)?;
+        let released =
+            bounded("remove the finalizer from a login Secret", write).await.map_err(Error::outdated)?;
         let meta = released.metadata;
         let named = self.provider.provider().secret_names().contains(name);
         let is_gone = meta.deletion_timestamp.is_some() && meta.finalizers.iter().flatten().next().is_none();

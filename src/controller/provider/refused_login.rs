@@ -1,5 +1,5 @@
-//! Logins that a token server refused. The provider's status remembers them, so that a restart is no reason to try again:
-//! servers lock accounts after a few wrong passwords.
+//! Logins that a token server refused. The provider's status records them, so that a restarted operator does
+//! not try again at once: servers lock accounts after a few wrong passwords.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use crate::{
     lifecycle::full_second,
 };
 
-/// When the login is tried again that this failure is about. A failure that is told again tells how much is left of the pause.
+/// When the operator may try the refused login again. A cached failure contains only the rest of the pause.
 pub(super) fn until(error: &BackendError, now: Timestamp) -> Option<Timestamp> {
     let left = error.retry_after.filter(|_| error.refuses_login)?;
     Some(full_second(now.checked_add(left).unwrap_or(now)))
 }
 
-/// What the status says of a refused login.
+/// The status entry for a refused login.
 pub(super) fn noted(until: Timestamp, of: &Origin) -> RefusedLogin {
     let (generation, secrets) = of.observed_versions();
     RefusedLogin { until: Time(until), generation, secrets }
 }
 
-/// How much longer this login must not be tried; `None` where it is another one than the one that was refused.
+/// How much longer this login must not be tried; `None` if it differs from the refused one.
 pub(super) fn pause(refused: &RefusedLogin, of: &Origin, now: Timestamp) -> Option<Duration> {
     let RefusedLogin { until, generation, secrets } = refused;
     if of.observed_versions() != (*generation, secrets.clone()) {

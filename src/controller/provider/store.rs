@@ -1,4 +1,4 @@
-//! The providers that keys can be asked of: each with its backend, logged in, or with what is missing.
+//! The loaded providers, each with its backend or with the problem that prevents its use.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,27 +22,24 @@ use crate::{
     runtime::metrics::QueueMetrics,
 };
 
-/// A provider as it was last loaded.
 #[derive(Clone, Debug)]
 pub(crate) struct Loaded {
-    /// What it was loaded from: another version of any of it asks for another backend.
+    /// The versions that it was loaded from. Another version of any of them requires another backend.
     pub origin: Origin,
-    /// The remote side, or what keeps it from being asked.
+    /// The backend of the remote side, or the problem that prevents its use.
     pub backend: Result<Arc<Backend>, Problem>,
-    /// Where its keys wait for their turn.
+    /// The queue of its keys' requests.
     pub queue: Option<Queue>,
-    /// Who may use it.
     pub access: ProviderAccess,
-    /// Whether its keys bear a mark, also where it can't be asked.
+    /// Whether its keys carry a mark. Known even without a usable backend.
     pub marks_keys: bool,
-    /// The kind of its remote side, also where it can't be asked.
+    /// The kind of its remote side. Known even without a usable backend.
     pub kind: BackendKind,
-    /// How often a check succeeded after one that had failed.
+    /// How often a check succeeded after a failed one.
     pub recoveries: u64,
 }
 
 impl Loaded {
-    /// A provider that was loaded from this.
     pub(crate) fn new(
         origin: Origin,
         backend: Result<Arc<Backend>, Problem>,
@@ -55,7 +52,7 @@ impl Loaded {
         Self { origin, backend, queue, access, marks_keys: spec.marks_keys(), kind, recoveries: 0 }
     }
 
-    /// Sends those who wait for it away: they look for what has taken its place.
+    /// Closes the queue. The waiting reconciles look up the provider's new version.
     fn retire(&self) {
         if let Some(queue) = &self.queue {
             queue.close();
@@ -63,26 +60,25 @@ impl Loaded {
     }
 }
 
-/// Who may use a provider.
+/// Which namespaces may use a provider.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ProviderAccess {
-    /// Its own namespace, the only one that can name it.
+    /// Only the provider's own namespace can name it.
     OwnNamespace,
-    /// The namespaces that a ClusterKeyProvider allows, and what it permits them.
+    /// The namespaces that a ClusterKeyProvider allows, and its rules for them.
     Shared {
-        /// The namespaces; without a choice, none.
+        /// The allowed namespaces; `None`: no namespace.
         namespaces: Option<AllowedNamespaces>,
-        /// What they may ask for.
+        /// The rules that limit their keys.
         rules: Arc<[NamespaceRule]>,
     },
 }
 
-/// A namespace whose keys ask for a provider.
+/// A namespace whose keys use a provider.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tenant<'a> {
-    /// Its name.
     pub namespace: &'a str,
-    /// Its labels, where all of them are known; no selector selects a namespace without.
+    /// The namespace's labels, if all of them are known. Without labels no selector matches.
     pub labels: Option<&'a BTreeMap<String, String>>,
 }
 
@@ -94,14 +90,15 @@ impl ProviderAccess {
                 let selects = |rule: &NamespaceRule| {
                     rule.namespaces.as_ref().is_some_and(|namespaces| namespaces.selector.is_some())
                 };
-                // Without its labels nobody knows which rule is for it: the first might be passed over.
+                // Without the labels, the operator can't determine the rule: it might skip the first one that
+                // applies.
                 (tenant.labels.is_some() || !rules.iter().any(selects))
                     && namespaces.as_ref().is_some_and(|namespaces| tenant.is_among(namespaces))
             }
         }
     }
 
-    /// What the provider permits a namespace: the first rule for it counts.
+    /// The provider's limits for a namespace, from the first rule that applies to it.
     fn allowance(&self, id: &ProviderId, tenant: &Tenant<'_>) -> Allowance {
         match self {
             Self::OwnNamespace => Allowance::Everything,
@@ -126,14 +123,14 @@ impl Tenant<'_> {
     }
 }
 
-/// The versions of everything that a backend is made from.
+/// The versions of everything that a backend is created from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Origin {
     /// The provider's UID and generation.
     pub provider: (String, i64),
-    /// The version of each Secret that it names, by name; `None` where there is no such Secret.
+    /// The version of each Secret that the provider names, by name; `None` for a missing Secret.
     pub secrets: BTreeMap<String, Option<SecretVersion>>,
-    /// Digest of what the Secrets hold, which another version need not change.
+    /// Digest of the Secrets' entries, which a new version does not always change.
     pub entries: String,
 }
 
@@ -147,13 +144,12 @@ impl Origin {
         (self.provider.1, versions.collect())
     }
 
-    /// Whether the same backend is made from either.
+    /// Whether both lead to the same backend.
     pub(crate) fn is_equivalent_to(&self, other: &Self) -> bool {
         self.provider == other.provider && self.entries == other.entries
     }
 }
 
-/// One version of one Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SecretVersion {
     uid: String,
@@ -161,46 +157,45 @@ pub(crate) struct SecretVersion {
 }
 
 impl SecretVersion {
-    /// The version of the Secret with this metadata; `None` for one that was never stored.
+    /// The version of the Secret with this metadata; `None` for a Secret that was never stored.
     pub(crate) fn from_metadata(meta: &ObjectMeta) -> Option<Self> {
         Some(Self { uid: meta.uid.clone()?, resource_version: meta.resource_version.clone()? })
     }
 }
 
-/// All providers that were loaded.
 #[derive(Debug, Default)]
 pub(crate) struct ProviderStore {
     loaded: Mutex<HashMap<ProviderId, Arc<Loaded>>>,
     pending: PendingProviders,
-    /// Told of each provider that changes.
+    /// Notified of each provider that changes.
     pub events: ProviderEvents,
 }
 
 impl ProviderStore {
-    /// A list of these providers is about to come.
+    /// Registers the initial list of these providers, which is about to arrive.
     pub(crate) fn expect(&self, listed: ListScope) -> InitialList {
         self.pending.expect(listed)
     }
 
-    /// Notes that a provider exists. One that was not loaded yet is about to be, and its keys are woken then.
+    /// Records that a provider exists. If it was not loaded yet, that is about to happen and requeues its
+    /// keys.
     pub(crate) fn mark_pending(&self, id: ProviderId) {
         if !self.loaded.lock().contains_key(&id) {
             self.pending.insert(id);
         }
     }
 
-    /// Whether a provider was loaded, or is known not to exist. Where neither is the case its keys are woken as soon
-    /// as it is.
+    /// Waits until a provider was loaded or is known not to exist. Returns `false` if it exists but is not
+    /// loaded yet; loading it requeues its keys.
     pub(crate) async fn wait_known(&self, id: &ProviderId) -> bool {
         self.pending.wait_known(id).await
     }
 
-    /// The provider, if it was loaded.
     pub(crate) fn get(&self, id: &ProviderId) -> Option<Arc<Loaded>> {
         self.loaded.lock().get(id).cloned()
     }
 
-    /// Whether this is the version of the Secret that the provider was loaded from; `None`: that it was missing.
+    /// Whether the provider was loaded from this version of the Secret; `None`: from a missing Secret.
     pub(crate) fn is_loaded_from(
         &self,
         id: &ProviderId,
@@ -212,14 +207,14 @@ impl ProviderStore {
         known.is_some_and(|known| known.as_ref() == version)
     }
 
-    /// Notes that a provider was looked at in these versions, and found to be as it was loaded.
+    /// Records new versions from which the provider would be loaded unchanged.
     pub(crate) fn confirm(&self, id: &ProviderId, origin: Origin) {
         if let Some(loaded) = self.loaded.lock().get_mut(id) {
             Arc::make_mut(loaded).origin = origin;
         }
     }
 
-    /// Takes in a provider that was loaded from something new.
+    /// Stores a provider that was loaded from new versions.
     pub(crate) fn set(&self, id: &ProviderId, loaded: Arc<Loaded>) {
         let before = self.loaded.lock().insert(id.clone(), loaded);
         before.iter().for_each(|before| before.retire());
@@ -227,7 +222,7 @@ impl ProviderStore {
         self.events.notify(id);
     }
 
-    /// Forgets a provider that is gone.
+    /// Removes a provider that is gone.
     pub(crate) fn remove(&self, id: &ProviderId) {
         self.events.set_waiting(id, false);
         let unloaded = self.pending.remove(id);
@@ -238,7 +233,7 @@ impl ProviderStore {
         }
     }
 
-    /// Notes that the remote side of a provider can be used again, and wakes the keys.
+    /// Records that the remote side of a provider works again, and requeues the keys.
     pub(crate) fn mark_recovered(&self, id: &ProviderId) {
         if let Some(loaded) = self.loaded.lock().get_mut(id) {
             Arc::make_mut(loaded).recoveries += 1;
@@ -246,41 +241,39 @@ impl ProviderStore {
         self.events.notify(id);
     }
 
-    /// How often the remote side of a provider could be used again.
+    /// How often the remote side of a provider recovered.
     pub(crate) fn recoveries(&self, id: &ProviderId) -> u64 {
         self.loaded.lock().get(id).map_or(0, |loaded| loaded.recoveries)
     }
 
-    /// The UIDs of the providers that were loaded. There may be others.
+    /// The UIDs of the loaded providers. Other providers may exist.
     pub(crate) fn uids(&self) -> Vec<String> {
         self.loaded.lock().values().map(|loaded| loaded.origin.provider.0.clone()).collect()
     }
 
-    /// The backend, or what keeps it from being asked. `None`: the provider was not loaded.
+    /// The backend, or the problem that prevents its use. `None`: the provider was not loaded.
     pub(crate) fn backend(&self, id: &ProviderId) -> Option<Result<Arc<Backend>, Problem>> {
         let backend = self.get(id)?.backend.clone();
         Some(backend.map_err(|problem| seen_by_a_key(id, problem)))
     }
 
-    /// Whether the provider's keys bear a mark; those of one that does not exist are asked for nowhere.
+    /// Whether the provider's keys carry a mark; `false` for a provider that was not loaded.
     pub(crate) fn marks_keys(&self, id: &ProviderId) -> bool {
         self.loaded.lock().get(id).is_some_and(|loaded| loaded.marks_keys)
     }
 
-    /// What a provider's backend is made from, as far as it tells one from another.
+    /// Digest of the inputs of a provider's backend; another digest means another backend.
     pub(crate) fn origin_digest(&self, id: &ProviderId) -> Option<String> {
         let loaded = self.loaded.lock();
         let Origin { provider: (uid, generation), secrets: _, entries } = &loaded.get(id)?.origin;
         Some(format!("{uid} {generation} {entries}"))
     }
 
-    /// The kind of the remote side, for metrics.
     pub(crate) fn kind(&self, id: &ProviderId) -> BackendKind {
         self.loaded.lock().get(id).map_or(BackendKind::Unknown, |loaded| loaded.kind)
     }
 
-    /// All providers that were loaded, each with the kind of its remote side, and how much longer that wants to be left
-    /// alone.
+    /// All loaded providers, each with the kind of its remote side and the rest of its rate-limit pause.
     pub(crate) fn providers(&self) -> Vec<(ProviderId, BackendKind, Duration)> {
         let of = |(id, loaded): (&ProviderId, &Arc<Loaded>)| {
             let pause = loaded.backend.as_ref().ok().and_then(|backend| backend.paused());
@@ -289,12 +282,12 @@ impl ProviderStore {
         self.loaded.lock().iter().map(of).collect()
     }
 
-    /// Where the provider's keys wait for their turn.
+    /// The queue of the provider's requests.
     pub(crate) fn queue(&self, id: &ProviderId) -> Option<Queue> {
         self.loaded.lock().get(id)?.queue.clone()
     }
 
-    /// What a provider is to the keys of a namespace. `None`: the provider was not loaded.
+    /// The provider as the keys of a namespace see it. `None`: the provider was not loaded.
     pub(crate) fn view(&self, id: &ProviderId, tenant: &Tenant<'_>) -> Option<ProviderView> {
         let backend = self.backend(id)?;
         let admitted = self.get(id)?.access.admits(tenant);
@@ -307,12 +300,13 @@ impl ProviderStore {
         })
     }
 
-    /// What a provider permits the keys of a namespace; everything, where there is no provider that could forbid it.
+    /// The provider's limits for the keys of a namespace. Without a provider, nothing is limited.
     pub(crate) fn allowance(&self, id: &ProviderId, tenant: &Tenant<'_>) -> Allowance {
         self.get(id).map_or(Allowance::Everything, |loaded| loaded.access.allowance(id, tenant))
     }
 
-    /// Whether a provider admits keys of a namespace. One that was not loaded admits those that it can only have in its own.
+    /// Whether a provider admits keys of a namespace. A provider that was not loaded counts as admitting if
+    /// it is a KeyProvider, which only its own namespace can name.
     pub(crate) fn admits(&self, id: &ProviderId, tenant: &Tenant<'_>) -> bool {
         self.loaded.lock().get(id).map_or(id.namespace.is_some(), |loaded| loaded.access.admits(tenant))
     }
@@ -328,7 +322,7 @@ fn not_admitted(id: &ProviderId, tenant: &Tenant<'_>) -> Problem {
     }
 }
 
-/// What is wrong with a provider, as its keys say it.
+/// A provider's problem, as its keys report it.
 fn seen_by_a_key(id: &ProviderId, problem: Problem) -> Problem {
     Problem { reason: Reason::ProviderNotReady, message: format!("{id} can't be used: {}", problem.message) }
 }

@@ -1,5 +1,6 @@
-//! Namespaces that are being deleted. Each provider releases the Secrets that it names; finalizers of ours that are left when no
-//! provider can name the Secret would keep the namespace for ever.
+//! Namespaces that are being deleted. Each provider releases the Secrets that it names. The operator's
+//! finalizers may also be on Secrets that no provider can name any more. They would block the deletion of the
+//! namespace forever.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,13 +26,13 @@ use crate::{
     fair::Lane,
 };
 
-/// How often a namespace that still exists is searched again. Each change of its status comes earlier: the namespace
-/// controller writes there what is left.
+/// Interval between searches of a namespace that still exists. A change of the namespace's status triggers an
+/// earlier search: the namespace controller records there which objects are left.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Releases the login Secrets of every namespace that is being deleted, for ever.
+/// Releases the login Secrets of every namespace that is being deleted. Never ends.
 ///
-/// `namespaces` has all of them, and `terminating` tells of each change of one that is being deleted.
+/// `namespaces` contains all of them, and `terminating` yields each change of one that is being deleted.
 pub(crate) fn release_logins(
     shared: Shared,
     namespaces: Store<PartialObjectMeta<Namespace>>,
@@ -60,12 +61,12 @@ async fn release_in(
 }
 
 fn on_error(namespace: Arc<PartialObjectMeta<Namespace>>, error: &Error, _: Arc<Shared>) -> Action {
-    tracing::warn!(namespace = namespace.name_any(), %error, "the login Secrets of a namespace could not be released");
+    tracing::warn!(namespace = namespace.name_any(), %error, "the finalizers of login Secrets could not be removed");
     Action::requeue(RETRY_AFTER)
 }
 
-/// Whether there are providers that may name Secrets of a namespace. None can be created there any more, except for
-/// ClusterKeyProviders.
+/// Whether providers exist that may name Secrets of a namespace. While it is being deleted, only
+/// ClusterKeyProviders can be created.
 async fn has_providers(shared: &Shared, namespace: &str) -> Result<bool, Error> {
     let tenants: Api<KeyProvider> = Api::namespaced(shared.client.clone(), namespace);
     if !is_empty(ObjectPages::new(tenants)).await? {
@@ -99,12 +100,12 @@ async fn release_all(shared: &Shared, namespace: &str) -> Result<(), Error> {
             tracing::info!(
                 namespace,
                 secret = name,
-                "removing the finalizers of providers that do not exist any more"
+                "removing the finalizers of providers that no longer exist"
             );
             let (parameters, patch) = finalizer::remove_all(&secret.metadata, is_orphan);
             let write = secrets.patch_metadata(&name, &parameters, &patch);
-            match bounded("release a login Secret", write).await.map_err(Error::outdated) {
-                // Its next change, or the next search, shows it again.
+            match bounded("remove the finalizer from a login Secret", write).await.map_err(Error::outdated) {
+                // The Secret's next change, or the next search, finds it again.
                 Ok(_) | Err(Error::Outdated) => {}
                 Err(error) => return Err(error),
             }
