@@ -1,8 +1,7 @@
-//! The memory that answers of remote sides take, shared by namespace.
+//! Memory budgets for the answers of remote sides, shared by namespace.
 
 use crate::backend::{MemoryBudget, MemoryShare};
 
-/// The operator's memory for answers.
 #[derive(Clone, Debug)]
 pub(super) struct AnswerMemory {
     answers: MemoryBudget,
@@ -16,12 +15,12 @@ impl Default for AnswerMemory {
 }
 
 impl AnswerMemory {
-    /// Where answers are held that are being read for a namespace; `None`: for ClusterKeyProviders themselves.
+    /// The budget for answers that are being read for a namespace; `None`: for ClusterKeyProviders.
     pub(super) fn answers(&self, namespace: Option<&str>) -> MemoryShare {
         self.answers.share(&holder(namespace))
     }
 
-    /// Where what is kept for a namespace is held.
+    /// The budget for data that is kept for a namespace.
     pub(super) fn kept(&self, namespace: Option<&str>) -> MemoryShare {
         self.kept.share(&holder(namespace))
     }

@@ -1,5 +1,5 @@
-//! The clock, and its jumps. A reconcile that waits until a time sleeps by a monotonic clock, which does not jump and stands
-//! still while the machine does. After a jump forward every ServiceKey has to look at the time again.
+//! The clock and its jumps. A waiting reconcile sleeps by a monotonic clock. That clock does not jump, and
+//! stands still while the machine sleeps. After a jump forward, every ServiceKey has to check the time again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,15 +7,15 @@ use futures::{Stream, stream};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// Returns the time. Tests bring their own.
+/// Returns the current time. Tests supply their own function.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// How often the two clocks are compared.
+/// Interval at which the operator compares the two clocks.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The smallest jump. Times in statuses have full seconds.
+/// The smallest jump that counts. Times in statuses have full seconds.
 const SMALLEST_JUMP: SignedDuration = SignedDuration::from_secs(1);
 
-/// Reports each jump forward. After a jump back a reconcile that was woken too early waits again.
+/// Reports each jump forward. A jump back needs no report: a reconcile that starts too early waits again.
 pub(super) fn forward_jumps(clock: Clock) -> impl Stream<Item = ()> + Send + 'static {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -27,14 +27,14 @@ pub(super) fn forward_jumps(clock: Clock) -> impl Stream<Item = ()> + Send + 'st
             match jump(since, now) {
                 jump if jump >= SMALLEST_JUMP => return Some(((), (clock, ticks, now))),
                 jump if jump.is_negative() => since = now,
-                // Many small jumps are a jump.
+                // Several small jumps add up to one.
                 _ => {}
             }
         }
     })
 }
 
-/// How much more time has passed by the one clock than by the other.
+/// How much more time passed on the wall clock than on the monotonic clock.
 fn jump(since: (Timestamp, Instant), now: (Timestamp, Instant)) -> SignedDuration {
     let slept = SignedDuration::try_from(now.1 - since.1).unwrap_or(SignedDuration::MAX);
     now.0.duration_since(since.0).saturating_sub(slept)

@@ -1,4 +1,4 @@
-//! Finalizers: asked for, added and removed, on condition that the object is still as it was read.
+//! Finalizers: checks, and writes that add or remove them on condition that the object is unchanged.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::api::marks::FIELD_MANAGER;
 
-/// Whether the object has the finalizer.
 pub(super) fn has(meta: &ObjectMeta, finalizer: &str) -> bool {
     meta.finalizers.iter().flatten().any(|there| there == finalizer)
 }
@@ -29,12 +28,12 @@ pub(super) fn add_with(
     (parameters, patch)
 }
 
-/// The write that removes a finalizer, and leaves those of others.
+/// The write that removes a finalizer, and keeps those of others.
 pub(super) fn remove(meta: &ObjectMeta, finalizer: &str) -> (PatchParams, Patch<Value>) {
     remove_all(meta, |there| there == finalizer)
 }
 
-/// The write that removes finalizers, and leaves the others.
+/// The write that removes finalizers, and keeps the others.
 pub(super) fn remove_all(meta: &ObjectMeta, leaves: impl Fn(&str) -> bool) -> (PatchParams, Patch<Value>) {
     let finalizers = meta.finalizers.iter().flatten().map(String::as_str);
     write(meta, finalizers.filter(|there| !leaves(there)).collect())

@@ -1,4 +1,4 @@
-//! Names of the objects that reconciles are about.
+//! Identities of the objects that reconciles are about.
 
 use std::fmt;
 
@@ -14,7 +14,6 @@ use crate::{
 pub(super) struct ProviderId {
     /// The namespace of a KeyProvider; `None` for a ClusterKeyProvider.
     pub namespace: Option<String>,
-    /// Its name.
     pub name: String,
 }
 
@@ -34,13 +33,13 @@ impl ProviderId {
         Self::named(provider.kind, &provider.name, &key.namespace().unwrap_or_default())
     }
 
-    /// Where the provider waits for what namespaces share: a KeyProvider in its namespace's lane, and a
-    /// ClusterKeyProvider in one of its own.
+    /// The lane in which the provider waits for resources that namespaces share: a KeyProvider in its
+    /// namespace's, a ClusterKeyProvider in its own.
     pub(super) fn lane(&self) -> Lane {
         self.namespace.as_deref().map_or_else(|| Lane::of_cluster(&self.name), Lane::of_namespace)
     }
 
-    /// Who wrote the provider.
+    /// The author of the provider.
     pub(super) fn author(&self) -> Author {
         match &self.namespace {
             Some(namespace) => Author::Tenant { namespace: namespace.clone() },
@@ -48,7 +47,6 @@ impl ProviderId {
         }
     }
 
-    /// The kind of the provider.
     pub(super) const fn kind(&self) -> ProviderKind {
         if self.namespace.is_some() { ProviderKind::KeyProvider } else { ProviderKind::ClusterKeyProvider }
     }

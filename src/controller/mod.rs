@@ -1,4 +1,5 @@
-//! The shell around the decisions: it watches, observes, carries out one effect at a time, and publishes the status.
+//! The controllers around the decisions: they watch, observe, carry out one effect at a time, and publish the
+//! status.
 
 mod answer_memory;
 mod clock;

@@ -1,4 +1,4 @@
-//! The namespaces of the cluster: their labels, and what tells this cluster from others.
+//! The namespaces of the cluster: their labels, and the id of the cluster.
 
 use std::collections::BTreeMap;
 
@@ -21,31 +21,31 @@ use kube::{
 use super::watch::{self, Cache};
 use crate::runtime::{Watches, answers};
 
-/// Every cluster has it, from its first minute to its last.
+/// Every cluster has this namespace for its whole life.
 const OLDEST: &str = "kube-system";
 
-/// What is known of the cluster's namespaces: nothing where the operator serves single ones, and may not read them.
+/// The known namespaces of the cluster. There are none if the operator serves single namespaces, because it
+/// may not read them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Namespaces(Option<Cache<PartialObjectMeta<Namespace>>>);
 
-/// What a watch of all namespaces tells.
+/// The changes that a watch of all namespaces reports.
 pub(super) struct NamespaceChanges {
-    /// All that exist.
+    /// All namespaces that exist.
     pub store: Store<PartialObjectMeta<Namespace>>,
-    /// The names of those whose labels change. The watch goes on as long as this is polled.
+    /// The names of namespaces whose labels change. The watch continues as long as this is polled.
     pub relabelled: BoxStream<'static, String>,
-    /// Each change of one that is being deleted.
+    /// Each change of a namespace that is being deleted.
     pub terminating: UnboundedReceiver<PartialObjectMeta<Namespace>>,
 }
 
 impl Namespaces {
-    /// Watches all namespaces.
     pub(super) fn watch(client: Client, watches: &Watches) -> (Self, NamespaceChanges) {
         let (cache, changes) = watch::metadata(Api::all(client), watch::config(), watches);
         let (sender, terminating) = unbounded();
         let changes = changes.inspect(move |change| {
             let deleted = change.clone().applied().into_iter().filter(is_deleted);
-            // The receiver is gone only when the operator ends.
+            // The receiver is dropped only when the operator ends.
             deleted.for_each(|namespace| drop(sender.unbounded_send(namespace)));
         });
         let changes = NamespaceChanges {
@@ -56,14 +56,14 @@ impl Namespaces {
         (Self(Some(cache)), changes)
     }
 
-    /// Waits until they are known for the first time.
+    /// Waits until the namespaces have been listed for the first time.
     pub(super) async fn wait_filled(&self) {
         if let Some(cache) = &self.0 {
             cache.wait_filled().await;
         }
     }
 
-    /// The labels of a namespace; `None` where they are not known, or not all of them.
+    /// The labels of a namespace; `None` if they are unknown or incomplete.
     pub(super) fn labels(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
         let whole = |namespace: &PartialObjectMeta<Namespace>| {
             answers::omissions(&namespace.metadata).is_empty().then(|| namespace.labels().clone())
@@ -71,12 +71,12 @@ impl Namespaces {
         self.get(namespace, whole).flatten()
     }
 
-    /// Whether a namespace is known to be deleted; to be asked once they are [known](Self::filled).
+    /// Whether a namespace is known to be deleted. Call it only after [`wait_filled`](Self::wait_filled).
     pub(super) fn is_deleted(&self, namespace: &str) -> bool {
         self.get(namespace, is_deleted).unwrap_or_default()
     }
 
-    /// What tells this cluster from others.
+    /// The id that distinguishes this cluster from others: the UID of `kube-system`.
     pub(super) fn cluster_id(&self) -> Option<String> {
         self.get(OLDEST, ResourceExt::uid).flatten()
     }

@@ -1,4 +1,5 @@
-//! Queues in front of remote sides. A ServiceKey that waits for one remote side delays none that calls another.
+//! Queues in front of remote sides. A ServiceKey that waits for one remote side does not delay those of
+//! another.
 
 use std::{collections::HashMap, hash::Hash, sync::Arc};
 
@@ -11,37 +12,37 @@ use crate::{
     runtime::metrics::QueueMetrics,
 };
 
-/// The queue in front of one remote side. The namespaces whose keys wait there take turns; the keys of one namespace
-/// are served in the order in which they came.
+/// The queue in front of one remote side. The namespaces whose keys wait there take turns. The keys of one
+/// namespace are served in order of arrival.
 #[derive(Clone, Debug)]
 pub(super) struct Queue {
     places: FairSemaphore,
     metrics: QueueMetrics,
 }
 
-/// A place at the remote side. It is free again when this is dropped.
+/// A slot at the remote side. Dropping it frees the slot.
 #[derive(Debug)]
 pub(super) struct QueuePlace {
     _permit: FairPermit,
 }
 
-/// The result of an attempt to get a place without waiting.
+/// The result of an attempt to get a slot without waiting.
 #[derive(Debug)]
 pub(super) enum QueueEntry {
     Free(QueuePlace),
-    /// All places are taken.
+    /// All slots are in use.
     Full,
-    /// The provider was replaced or removed: the remote side gets no more calls.
+    /// The provider was replaced or removed, so its remote side gets no more calls.
     Closed,
 }
 
 impl Queue {
-    /// A queue with as many places as the remote side gets calls at the same time.
+    /// A queue with one slot for each call that the remote side may get at the same time.
     pub(super) fn new(backend: &Backend, metrics: QueueMetrics) -> Self {
         Self { places: FairSemaphore::new(backend.concurrency().get()), metrics }
     }
 
-    /// Takes a place for a key of this namespace if one is free and no other key waits for it.
+    /// Takes a slot for a key of this namespace if one is free and no other key waits for it.
     pub(super) fn enter_now(&self, lane: &Lane) -> QueueEntry {
         match self.places.try_acquire(lane) {
             Ok(permit) => QueueEntry::Free(QueuePlace { _permit: permit }),
@@ -50,23 +51,24 @@ impl Queue {
         }
     }
 
-    /// Waits for a place for a key of this namespace; `None`: the remote side is not asked any more.
+    /// Waits for a slot for a key of this namespace; `None`: the queue was closed.
     pub(super) async fn enter(self, lane: Lane) -> Option<QueuePlace> {
         let permit = self.metrics.during(self.places.acquire(&lane)).await;
         permit.map(|permit| QueuePlace { _permit: permit })
     }
 
-    /// Sends all who wait away: another queue takes the place of this one, or none.
+    /// Closes the queue. The waiting keys look up the provider again.
     pub(super) fn close(&self) {
         self.places.close();
     }
 }
 
-/// The objects that wait for a shared resource. A change wakes them, because they may need something else then.
+/// Objects that wait for a shared resource. A change notifies them, because they may then need something
+/// else.
 #[derive(Debug)]
 pub(super) struct Waiters<T>(Mutex<HashMap<T, Arc<Notify>>>);
 
-/// One object that waits, until this is dropped.
+/// The registration of a waiting object, until it is dropped.
 pub(super) struct Ticket<'a, T: Eq + Hash> {
     waiting: &'a Waiters<T>,
     id: T,
@@ -80,7 +82,7 @@ impl<T> Default for Waiters<T> {
 }
 
 impl<T: Clone + Eq + Hash> Waiters<T> {
-    /// Registers an object that waits.
+    /// Registers a waiting object.
     pub(super) fn ticket(&self, id: &T) -> Ticket<'_, T> {
         let changed = Arc::<Notify>::default();
         self.0.lock().insert(id.clone(), Arc::clone(&changed));
@@ -89,14 +91,14 @@ impl<T: Clone + Eq + Hash> Waiters<T> {
 }
 
 impl<T: Eq + Hash> Waiters<T> {
-    /// Wakes an object that changed, or is gone.
+    /// Notifies an object that changed or is gone.
     pub(super) fn notify(&self, id: &T) {
         if let Some(changed) = self.0.lock().get(id) {
             changed.notify_one();
         }
     }
 
-    /// Wakes all objects: any of them may have changed.
+    /// Notifies all objects, because any of them may have changed.
     pub(super) fn notify_all(&self) {
         self.0.lock().values().for_each(|changed| changed.notify_one());
     }

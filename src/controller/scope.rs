@@ -1,4 +1,4 @@
-//! Which part of the cluster one set of watches covers.
+//! The part of the cluster that one set of watches covers.
 
 use kube::{Api, Client, Resource, core::NamespaceResourceScope};
 
@@ -10,7 +10,7 @@ pub(super) enum Scope {
 }
 
 impl Scope {
-    /// The one namespace; `None`: all of them.
+    /// The one namespace; `None`: all namespaces.
     pub(super) fn namespace(&self) -> Option<String> {
         match self {
             Self::Cluster => None,
@@ -18,7 +18,6 @@ impl Scope {
         }
     }
 
-    /// Access to the objects of a kind within the scope.
     pub(super) fn api<K>(&self, client: Client) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope>,

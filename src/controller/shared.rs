@@ -21,11 +21,11 @@ use crate::{
     runtime::{Leadership, Metrics},
 };
 
-/// The most providers whose Secrets are read at the same time.
+/// Providers whose Secrets are read at the same time.
 const LOADING: usize = 16;
 
-/// The most providers that are checked at the same time. A check may take as long as its deadlines, so a namespace may
-/// hold no more places than stay free.
+/// Providers that are checked at the same time. A check may take as long as its deadlines, so a namespace may
+/// use at most as many slots as stay free.
 const CHECKING: usize = 64;
 
 #[derive(Clone)]
@@ -48,13 +48,13 @@ pub(super) struct Shared {
 /// The limited resources of the process, which namespaces share.
 #[derive(Clone)]
 pub(super) struct Shares {
-    /// Places for reading a provider and its login Secrets.
+    /// Slots for reading a provider and its login Secrets.
     pub loading: FairSemaphore,
-    /// Places for checks of providers.
+    /// Slots for checks of providers.
     pub checking: FairSemaphore,
-    /// Connections and look-ups for calls to remote sides.
+    /// Connections and name lookups for calls to remote sides.
     pub remote: RemoteShares,
-    /// Places for reads of whole Secrets.
+    /// Slots for reads of whole Secrets.
     pub secret_reads: FairSemaphore,
     /// Threads for templates.
     pub templates: Templates,

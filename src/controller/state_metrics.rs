@@ -1,4 +1,5 @@
-//! What there is at the moment, for metrics: how many ServiceKeys are in which state, and what is due.
+//! The current state for the metrics: the number of ServiceKeys in each state, and the rotations that are
+//! due.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,10 +12,10 @@ use crate::{
     runtime::metrics::{KeyState, ProviderState},
 };
 
-/// A rotation that has been due for so long is late.
+/// A rotation that is overdue for this long is late.
 const LATE: SignedDuration = SignedDuration::from_mins(10);
 
-/// What there is, as far as it is known here.
+/// Collects the state, as far as the caches show it.
 pub(super) fn collect(store: &ProviderStore, index: &ServiceKeyIndex, now: Timestamp) -> Vec<ProviderState> {
     let providers = store.providers().into_iter().map(|(id, backend, pause)| {
         let ProviderId { namespace, name } = id.clone();
@@ -23,8 +24,8 @@ pub(super) fn collect(store: &ProviderStore, index: &ServiceKeyIndex, now: Times
     sorted(providers.collect(), &index.known_service_keys(), now)
 }
 
-/// Counts the ServiceKeys of each provider. Anybody can write the name of one that does not exist: these are counted
-/// together.
+/// Counts the ServiceKeys of each provider. Any user can write the name of a provider that does not exist, so
+/// such ServiceKeys are counted together.
 fn sorted(
     mut providers: HashMap<ProviderId, ProviderState>,
     keys: &[Arc<ServiceKey>],
@@ -42,7 +43,7 @@ fn sorted(
     providers.into_values().chain(homeless).collect()
 }
 
-/// Whether its key is replaced when the time comes.
+/// Whether the operator rotates its key when that is due.
 fn is_cared_for(key: &ServiceKey) -> bool {
     key.metadata.deletion_timestamp.is_none() && !key.spec.suspend
 }
@@ -79,13 +80,13 @@ fn state(key: &ServiceKey) -> KeyState {
     }
 }
 
-/// The reason of a condition that holds.
+/// The reason of a condition that is true.
 fn shows(status: &ServiceKeyStatus, type_: ConditionType) -> Option<&str> {
     let holds = |condition: &&Condition| condition.type_ == type_.as_str() && condition.status == "True";
     status.conditions.iter().find(holds).map(|condition| condition.reason.as_str())
 }
 
-/// A rotation in good order gives one of these reasons.
+/// Whether `Rotating` has a reason other than those of a regular rotation.
 fn fails_to_rotate(status: &ServiceKeyStatus) -> bool {
     let in_order = [
         Reason::Rotating,

@@ -1,5 +1,6 @@
-//! Objects of which the operator could read a part only, because a user made them too large or because a newer operator
-//! wrote them. They stay in the caches, so that they count, and nothing is done by them but to say so.
+//! Objects that the operator could read only in part, because a user made them too large or a newer operator
+//! wrote them. They stay in the caches, so that they count. The operator only reports them, and does nothing
+//! else for them.
 
 use std::borrow::Cow;
 
@@ -22,16 +23,16 @@ const ANNOTATIONS: &str = "metadata.annotations";
 const SPEC: &str = "spec";
 const STATUS: &str = "status";
 
-/// Parts that the operator can do without: it says that it has not read them, and goes on with what it has.
+/// Parts that the operator can do without: it reports that it has not read them, and continues.
 const DISPENSABLE: [&str; 2] = [PARAMETERS, ANNOTATIONS];
 
-/// The part of the spec that was not read, in the words of a condition.
+/// The problem with the part of the spec that was not read.
 pub(super) fn excess(meta: &ObjectMeta) -> Option<Problem> {
     answers::omissions(meta).into_iter().find(|omission| omission.path.starts_with(SPEC)).map(problem)
 }
 
-/// The part that was not read and that the operator can't do without. Acting on such an object could lose what is
-/// missing: a key, or the finalizers of others.
+/// The problem with a part that was not read and that the operator needs. Acting on such an object could lose
+/// the missing part: a key, or the finalizers of others.
 pub(super) fn obstacle(meta: &ObjectMeta) -> Option<Problem> {
     let indispensable = |omission: &Omission| !DISPENSABLE.contains(&omission.path.as_str());
     answers::omissions(meta).into_iter().find(indispensable).map(problem)
@@ -42,7 +43,8 @@ pub(super) fn has_read_status(meta: &ObjectMeta) -> bool {
     answers::omissions(meta).iter().all(|omission| omission.path != STATUS)
 }
 
-/// How many parts of an object were not read: another number is news, although the generation is the same.
+/// How many parts of an object were not read. Another number counts as a change, although the generation is
+/// the same.
 pub(super) fn parts<K: Resource>(object: &K) -> Option<u64> {
     u64::try_from(answers::omissions(object.meta()).len()).ok()
 }
@@ -51,9 +53,9 @@ fn problem(omission: Omission) -> Problem {
     Problem { reason: Reason::InvalidSpec, message: omission.to_string() }
 }
 
-/// A kind of object that is watched although some objects of it can't be read.
+/// A kind of object that is watched even if some of its objects can't be read.
 pub(super) trait Watched: Resource<DynamicType = ()> + DeserializeOwned {
-    /// As much of an object as can be read, with a note of what can't; `None` where that is of no use.
+    /// The part of an object that can be read, with a note of the rest; `None` if that part is of no use.
     fn readable_part(object: &Value, meta: &ObjectMeta) -> Option<Self>;
 }
 
@@ -61,7 +63,7 @@ impl Watched for ServiceKey {
     fn readable_part(object: &Value, meta: &ObjectMeta) -> Option<Self> {
         let mut unread = Vec::new();
         let spec = ServiceKeySpec::deserialize(&object[SPEC]).or_else(|_| {
-            // What was left out explains it, or else there is something to note.
+            // A part that the guard omitted may explain the failure. Otherwise it has to be noted.
             if obstacle(meta).is_none() {
                 unread.push(Omission::of_unknown_form(SPEC));
             }
@@ -77,7 +79,7 @@ impl Watched for ServiceKey {
     }
 }
 
-/// A spec of which nothing was read but the names of the provider and of the Secret, as far as they can be.
+/// A spec with only the names of the provider and of the Secret, as far as they can be read.
 fn identifying_part(spec: &Value) -> serde_json::Result<ServiceKeySpec> {
     let unknown = || ProviderRef { kind: ProviderKind::default(), name: String::new() };
     let provider = ProviderRef::deserialize(&spec["providerRef"]).unwrap_or_else(|_| unknown());
@@ -97,7 +99,8 @@ impl Watched for ClusterKeyProvider {
     }
 }
 
-/// An object as it came from the API server. One that can't be read must not keep others from being read.
+/// An object as it came from the API server. An object that can't be read must not keep others from being
+/// read.
 #[derive(Clone, Debug)]
 pub(super) enum Received<K> {
     Readable(K),
@@ -107,11 +110,10 @@ pub(super) enum Received<K> {
 /// An object that could not be read as a whole.
 #[derive(Clone, Debug)]
 pub(super) struct Unreadable<K> {
-    /// Its metadata.
     pub meta: ObjectMeta,
-    /// As much of it as could be read, where that is of use.
+    /// The part that could be read, if it is of use.
     pub part: Option<K>,
-    /// What is wrong with it.
+    /// The error of the parser.
     pub error: String,
 }
 
@@ -191,7 +193,7 @@ mod tests {
     const SPEC_OF_UNKNOWN_FORM: &str =
         "`spec` has a form that this operator can't read; correct it, or update the operator";
 
-    /// Leaves a part of the spec out, as the guard does.
+    /// Omits a part of the spec, as the guard does.
     fn omit(key: &mut Value, part: &str) {
         key["spec"].as_object_mut().unwrap().remove(part);
         let bound = json!({"levels": 1, "bytes": 262_144, "values": 1});

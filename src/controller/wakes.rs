@@ -1,4 +1,4 @@
-//! Wake-ups: which objects are to be reconciled. A queue holds each object once, so it is never longer than the number of
+//! Requests to reconcile objects. A queue contains each object once. So it is never longer than the number of
 //! objects that exist, however often they change.
 
 use std::{
@@ -11,11 +11,11 @@ use futures::{Stream, stream};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// Sends wake-ups to all subscribers.
+/// Sends requests to all subscribers.
 #[derive(Debug)]
 pub(super) struct Wakes<T>(Mutex<Vec<Weak<WakeQueue<T>>>>);
 
-/// The wake-ups that one subscriber has not taken yet.
+/// The requests that one subscriber has not received yet.
 #[derive(Debug)]
 struct WakeQueue<T> {
     pending: Mutex<(VecDeque<T>, HashSet<T>)>,
@@ -29,7 +29,7 @@ impl<T> Default for Wakes<T> {
 }
 
 impl<T: Clone + Eq + Hash> Wakes<T> {
-    /// Returns every wake-up that is sent later. The stream does not end.
+    /// Returns every request that is sent later. The stream does not end.
     pub(super) fn subscribe(&self) -> impl Stream<Item = T> + Send + Unpin + use<T>
     where
         T: Send,
@@ -46,7 +46,7 @@ impl<T: Clone + Eq + Hash> Wakes<T> {
         }))
     }
 
-    /// Wakes an object at all subscribers.
+    /// Requests a reconcile of an object from all subscribers.
     pub(super) fn send(&self, object: &T) {
         self.0.lock().retain(|queue| {
             let queue = queue.upgrade();

@@ -1,4 +1,4 @@
-//! Watches that keep a cache each, and outlive every error and every object that can't be read.
+//! Watches, each with a cache. They survive every error and every object that can't be read.
 
 use std::{fmt::Debug, future, sync::Arc};
 
@@ -19,56 +19,56 @@ use tokio::sync::watch::Receiver;
 use super::unread::{Received, Unreadable, Watched};
 use crate::runtime::{Watch, Watches, answers, words};
 
-/// Objects that are listed at a time when a watch begins. With the bounds of [`answers`] this bounds the memory that a list
-/// takes, whatever tenants write into their objects.
+/// Objects in one page of a watch's initial list. With the limits of [`answers`], this bounds the memory of a
+/// list, whatever tenants write into their objects.
 const PAGE_SIZE: u32 = 50;
 
-/// The objects that a watch has shown.
 #[derive(Clone, Debug)]
 pub(super) struct Cache<K: Lookup<DynamicType = ()> + Clone + 'static> {
     pub store: Store<K>,
-    /// [`Store::wait_until_ready`] is for one caller, the controller: of several only the last to be polled is woken.
+    /// [`Store::wait_until_ready`] supports one caller, the controller: of several callers, only the last to
+    /// be polled is woken.
     filled: Receiver<bool>,
 }
 
 impl<K: Lookup<DynamicType = ()> + Clone + 'static> Cache<K> {
-    /// Waits until the cache has been filled for the first time; for any number of callers.
+    /// Waits until the cache has been filled for the first time. Any number of callers may wait.
     pub(super) async fn wait_filled(&self) {
         // It fails only when the watch has ended, and with it the operator.
         let _ = self.filled.clone().wait_for(|filled| *filled).await;
     }
 
-    /// Whether it has been.
+    /// Whether the cache has been filled.
     pub(super) fn is_filled(&self) -> bool {
         *self.filled.borrow()
     }
 
-    /// A filled cache with what this store holds.
+    /// A filled cache with the content of this store.
     #[cfg(test)]
     pub(super) fn filled_with(store: Store<K>) -> Self {
         Self { store, filled: tokio::sync::watch::channel(true).1 }
     }
 }
 
-/// How each watch asks for its objects.
+/// The configuration of each watch.
 pub(super) fn config() -> watcher::Config {
     watcher::Config::default().page_size(PAGE_SIZE)
 }
 
-/// What a watch tells once its cache shows it.
+/// A change that a watch reports after its cache shows it.
 #[derive(Clone, Debug)]
 pub(super) enum WatchChange<K> {
-    /// The object was made or changed.
+    /// The object was created or changed.
     Applied(K),
-    /// The object is gone; this is how it last was.
+    /// The object is gone. This is its last version.
     Deleted(K),
-    /// These are all that exist: told when a watch begins, also again after a failure. Nobody tells of objects that
-    /// went away in between.
+    /// All objects that exist, reported when a watch starts and again after a failure. Objects that
+    /// disappeared in between are not reported.
     Listed(Vec<Arc<K>>),
 }
 
 impl<K: Clone> WatchChange<K> {
-    /// The objects that exist by this change and may be new.
+    /// The objects of this change that exist and may be new.
     pub(super) fn applied(self) -> Vec<K> {
         match self {
             Self::Applied(object) => vec![object],
@@ -80,9 +80,9 @@ impl<K: Clone> WatchChange<K> {
 
 /// Watches the objects of a kind.
 ///
-/// An object that can't be read (a newer operator's, perhaps) is reported. The cache holds the part of it that could be
-/// read, or what it last knew of it: one bad object must not stop the others, and must not be taken for one that is
-/// gone. A failing watch is reported, and begun again with a backoff.
+/// The operator logs an object that can't be read, for example one of a newer operator. The cache keeps the
+/// part of it that could be read, or the last known version: one bad object must not stop the others, and
+/// must not seem deleted. A failing watch is logged, and restarts after a backoff.
 pub(super) fn objects<K>(
     api: Api<Received<K>>,
     config: watcher::Config,
@@ -133,7 +133,7 @@ where
         .filter_map(move |event| {
             let event = event.inspect_err(|error| {
                 let error = words(error);
-                tracing::warn!(kind = %<K as Resource>::kind(&()), error, "a watch failed, and begins again");
+                tracing::warn!(kind = %<K as Resource>::kind(&()), error, "a watch failed and restarts");
             });
             let change = event.ok().and_then(|event| change(event, &store));
             if matches!(change, Some(WatchChange::Listed(_))) {
@@ -145,8 +145,8 @@ where
     (cache, changes)
 }
 
-/// What an event tells. Of a list nothing is told before its end: until then the cache does not show its objects,
-/// and a reconcile would not find what it was woken for.
+/// Converts an event to a change. The objects of a list are reported at its end. Until then the cache does
+/// not show them, and their reconciles would not find them.
 fn change<K>(event: Event<K>, store: &Store<K>) -> Option<WatchChange<K>>
 where
     K: Lookup<DynamicType = ()> + Clone + 'static,
@@ -159,7 +159,7 @@ where
     }
 }
 
-/// What the cache is to hold after an event; `None`: what it held before.
+/// The event for the cache; `None` if the cache keeps its content.
 fn readable<K>(event: Event<Received<K>>, known: &Store<K>) -> Option<Event<K>>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
@@ -167,14 +167,14 @@ where
     Some(match event {
         Event::Apply(object) => Event::Apply(readable_object(object, known)?),
         Event::InitApply(object) => Event::InitApply(readable_object(object, known)?),
-        // Whatever is read of it, it is gone.
+        // The object is gone, even if only a part of it could be read.
         Event::Delete(object) => Event::Delete(readable_object(object, known)?),
         Event::Init => Event::Init,
         Event::InitDone => Event::InitDone,
     })
 }
 
-/// The object; of one that can't be read the part that can, or else what the cache knows of it.
+/// The object. If it can't be read: the part that can, otherwise the version in the cache.
 fn readable_object<K>(object: Received<K>, known: &Store<K>) -> Option<K>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
@@ -197,7 +197,7 @@ fn log_omissions<K: Resource<DynamicType = ()>>(object: &K) {
     }
 }
 
-/// Says what is wrong with an object that a user wrote.
+/// Logs a problem with an object that a user wrote.
 fn log_object<K: Resource<DynamicType = ()>>(meta: &ObjectMeta, error: &str, what: &str) {
     tracing::warn!(
         kind = %K::kind(&()),
@@ -208,12 +208,12 @@ fn log_object<K: Resource<DynamicType = ()>>(meta: &ObjectMeta, error: &str, wha
     );
 }
 
-/// The resourceVersion as a number, which it is by KEP-5504; 0 where it is missing.
+/// The resourceVersion as a number, which KEP-5504 guarantees; 0 if it is missing.
 pub(super) fn resource_version<K: Resource>(object: &K) -> u64 {
     version_number(object.meta().resource_version.as_deref())
 }
 
-/// The same for a bare text.
+/// The same for a version as text.
 pub(super) fn version_number(resource_version: Option<&str>) -> u64 {
     resource_version.and_then(|version| version.parse().ok()).unwrap_or_default()
 }
@@ -251,7 +251,7 @@ mod tests {
             Event::InitApply(named("a")),
             Event::InitDone,
             Event::Apply(named("b")),
-            // The watch failed, and begins again; `c` was made meanwhile, and `a` went away.
+            // The watch failed and restarts. In the meantime `c` was created and `a` disappeared.
             Event::Init,
             Event::InitApply(named("b")),
             Event::InitApply(named("c")),

@@ -134,7 +134,7 @@ async fn what_a_failed_operation_left_is_revoked_before_the_next_attempt() {
     assert!(stage.broker.fail_with_orphan(work[0].binding, "no room left"));
 
     let key = stage.wait_key(NAME, Reason::BindFailed).await;
-    key.says("the remote side gave it up: no room left; a key that it may have created anyway is revoked");
+    key.says("failed at the remote side: no room left; a key that it may have created anyway is revoked");
     stage.broker.wait_for_work(|work| work.len() == 1).await.unwrap();
     assert_eq!(stage.broker.bindings(), [], "the orphan is gone before the key is made again");
     assert_eq!(stage.broker.finish_all(), 1);

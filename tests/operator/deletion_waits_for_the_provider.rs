@@ -107,7 +107,7 @@ async fn a_deletion_ends_when_the_user_lets_go(#[case] missing: Missing) {
     assert_eq!(operator.total("servicekeys_keys_left_behind_total"), 1.0);
     assert_eq!(
         stage.wait_event(NAME, "KeysLeftBehind").await,
-        "keys 1 stay at the remote side, as asked for"
+        "keys 1 stay at the remote side, as requested"
     );
     assert_eq!((stage.broker.bindings().len(), stage.broker.count(Route::Unbind)), (1, unbinds));
     assert!(stage.secrets().get_opt(NAME).await.unwrap().is_none());
@@ -168,7 +168,7 @@ async fn a_key_that_is_to_be_retained_stays_at_the_broker(#[case] provider_is_go
     stage.wait_gone(NAME).await;
     assert_eq!(
         stage.wait_event(NAME, "KeysLeftBehind").await,
-        "keys 1 stay at the remote side, as asked for"
+        "keys 1 stay at the remote side, as requested"
     );
     assert_eq!((stage.broker.bindings().len(), stage.broker.count(Route::Unbind)), (1, 0));
     assert!(stage.secrets().get_opt(NAME).await.unwrap().is_none());

@@ -69,7 +69,7 @@ async fn a_key_made_by_hand_is_taken_over_rotated_and_revoked() {
     assert_eq!(told.created_by.as_deref(), Some("IBMid-somebody"));
     assert_eq!(told.role.as_deref(), Some("crn:v1:bluemix:public:iam::::serviceRole:Writer"), "its own");
     let note = stage.wait_event(KEY, "KeyAdopted").await;
-    assert!(note.contains(&format!("the key `{KEY}`, which was there already, is key 1")), "{note}");
+    assert!(note.contains(&format!("adopted the existing key `{KEY}` as key 1")), "{note}");
     let mut calls = stage.routes_since(before);
     calls.retain(|route| ![Route::Instances, Route::Roles].contains(route));
     assert_eq!(calls, [Route::Keys, Route::KeysOfInstance, Route::Key, Route::RenameKey]);

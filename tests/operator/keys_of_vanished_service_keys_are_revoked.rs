@@ -84,7 +84,7 @@ async fn a_key_that_is_to_stay_stays() {
 
     make_vanish(&stage, &operator, "monitoring-creds").await;
     let note = stage.wait_event("monitoring-creds", "KeysLeftBehind").await;
-    assert!(note.contains("keys 1 stay at the remote side, as asked for"), "{note}");
+    assert!(note.contains("keys 1 stay at the remote side, as requested"), "{note}");
     assert_eq!(stage.broker.count(Route::Unbind), 0);
     assert_eq!(stage.broker.bindings().len(), 1);
 }

@@ -1,5 +1,5 @@
-//! A day at a remote side that fails at everything, in virtual time: the decisions and the local state of the operator, without
-//! a control plane. Counted is how often a key is asked for.
+//! A day at a remote side that always fails, in virtual time: the operator's decisions and local state,
+//! without a control plane. The test counts how often the operator requests a key.
 
 use std::time::Duration;
 
@@ -19,11 +19,11 @@ const FIRST: Sequence = Sequence::FIRST;
 /// How a remote side fails.
 #[derive(Clone, Copy, Debug)]
 enum Fails {
-    /// It refuses at once: IBM Cloud.
+    /// It refuses at once, as IBM Cloud does.
     AtOnce,
-    /// It accepts, works for two seconds, and gives up; nothing is left behind: a Cloud Foundry.
+    /// It accepts the request, works for two seconds and fails without leaving a key, as Cloud Foundry does.
     Later,
-    /// The same, and what it may have left is revoked first: an Open Service Broker.
+    /// The same, but a key may be left and is revoked first, as at an Open Service Broker.
     LaterWithAnOrphan,
 }
 
@@ -80,7 +80,7 @@ impl Day {
         }
     }
 
-    /// One reconcile, as the shell does it; says how long to wait for the next one.
+    /// Runs one reconcile as the driver does. Returns the wait until the next one.
     fn reconcile(&mut self) -> Option<Duration> {
         let held = self.local.setback.clone().filter(|setback| setback.until > self.observed.now);
         self.observed.run.failure = held.as_ref().map(|setback| setback.failure.clone());
@@ -125,7 +125,7 @@ impl Day {
         wait
     }
 
-    /// Lives until the end of the day; where `busy`, an event of a watch wakes it each second.
+    /// Runs until the end of the day. If `busy`, an event of a watch triggers a reconcile each second.
     fn live(&mut self, busy: bool) {
         while self.observed.now.duration_since(self.began).as_secs() < DAY {
             let wait = self.reconcile().expect("something is still to be done");
@@ -142,7 +142,7 @@ fn a_day_of_failures_is_a_few_hundred_attempts(
 ) {
     let mut day = Day::new(fails);
     day.live(busy);
-    // After the first dozen, one in five to ten minutes: waits have jitter.
+    // After the first dozen, one attempt every five to ten minutes: waits have jitter.
     assert!((140..310).contains(&day.binds), "{} attempts", day.binds);
     assert_eq!(day.observed.recorded.attempt().unwrap_or(FIRST), FIRST, "it is the same key each time");
 }

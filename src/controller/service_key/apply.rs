@@ -36,10 +36,10 @@ use crate::{
     wipe::HeldSecret,
 };
 
-/// Writes of the Secret in one reconcile that another writer may be faster than.
+/// Limit of write conflicts on the Secret in one reconcile.
 const MOST_CONFLICTS: u32 = 3;
 
-/// One thing that an effect changed. The driver takes it in.
+/// One change that an effect made. The driver updates its state with it.
 pub(super) enum Change {
     /// The API server stored this version of the ServiceKey.
     Stored(Box<ServiceKey>),
@@ -47,11 +47,11 @@ pub(super) enum Change {
     Kept(Box<ServiceKey>),
     /// This process stored the finalizer.
     FinalizerAdded,
-    /// The ServiceKey goes on with the keys of a former one, and what was learned of its own keys is void.
+    /// The ServiceKey continues with the keys of a former one. Knowledge about its own keys is void.
     Inherited,
     /// The status has the plan ids of this key.
     PlanRecorded(Sequence),
-    /// A look-up of the Secret by name had this result.
+    /// The result of a lookup of the Secret by name.
     SecretLookup(SecretLookup),
     /// The Secret is not as the cache shows it.
     CacheOutdated,
@@ -59,9 +59,9 @@ pub(super) enum Change {
     WriteConflict,
     /// The API server stored the Secret as it was sent.
     SecretWritten(WrittenSecret),
-    /// The credentials in hand were dropped for others.
+    /// The memory budget dropped the credentials in hand in favor of others.
     CredentialsGone,
-    /// An answer to the decision that asked for the effect.
+    /// An answer for the decision that chose the effect.
     Learned(Answer),
 }
 
@@ -71,8 +71,8 @@ pub(super) type Applied = Vec<Change>;
 /// Carries out one effect at the Kubernetes API.
 ///
 /// # Errors
-/// When the Kubernetes API fails. [`Error::Outdated`] where another writer changed the ServiceKey; its watch starts the
-/// next reconcile.
+/// When the Kubernetes API fails. [`Error::Outdated`] if another writer changed the ServiceKey; its watch
+/// starts the next reconcile.
 pub(super) async fn apply(
     reconciler: &Reconciler<'_>,
     observed: &Observed,
@@ -97,7 +97,7 @@ pub(super) async fn apply(
 
 async fn add_finalizer(reconciler: &Reconciler<'_>, observed: &Observed) -> Result<Applied, Error> {
     let ids = observed.plan.ids().map(status::shown_plan_ids);
-    // Noted ids may be those of a key that exists already.
+    // Ids that are noted already may belong to an existing key.
     let knows_key = reconciler.key.status.as_ref().is_some_and(|status| status.key.is_some());
     let noted = ids.filter(|_| !knows_key && observed.noted_first.is_none());
     let noted = noted.and_then(|ids| serde_json::to_string(&ids).ok());
@@ -110,7 +110,7 @@ async fn add_finalizer(reconciler: &Reconciler<'_>, observed: &Observed) -> Resu
 async fn remove_finalizer(reconciler: &Reconciler<'_>, left_behind: &[Sequence]) -> Result<Applied, Error> {
     if !left_behind.is_empty() {
         let keys: Vec<_> = left_behind.iter().map(ToString::to_string).collect();
-        let note = format!("keys {} stay at the remote side, as asked for", keys.join(", "));
+        let note = format!("keys {} stay at the remote side, as requested", keys.join(", "));
         let shared = &reconciler.context.shared;
         shared.events.warning(reconciler.key.object_ref(&()), "KeysLeftBehind", "Delete", note);
         shared.metrics.count_left_behind(reconciler.backend_kind(), left_behind.len());
@@ -133,7 +133,7 @@ async fn patch(
     Ok(Change::Stored(Box::new(stored)))
 }
 
-/// Writes the status before an action, or after a result, that only the status would tell of after a crash.
+/// Writes the status before an action, or after a result, that only the status shows after a crash.
 async fn record(reconciler: &Reconciler<'_>, observed: &Observed, report: &Report) -> Result<Applied, Error> {
     let before = &observed.recorded;
     let mut applied = publish_status(reconciler, report).await?;
@@ -147,7 +147,7 @@ async fn record(reconciler: &Reconciler<'_>, observed: &Observed, report: &Repor
         applied.push(Change::Learned(Answer::Failed(Failure {
             attempted: Attempted::Store,
             class: ErrorClass::Rejected,
-            message: "the API server does not store `status.formerUid`, which the operator needs to go on with the \
+            message: "the API server does not store `status.formerUid`, which the operator needs to continue with the \
                       keys of a backup; apply the CustomResourceDefinitions of this release"
                 .to_owned(),
             retry_after: None,
@@ -232,8 +232,8 @@ fn publish_event(reconciler: &Reconciler<'_>, reason: Reason, message: &str) {
     }
 }
 
-/// The version of the Secret to record: the one that the operator wrote, or the first that it found to be right. Later
-/// versions that others made without harm are not worth a write.
+/// The version of the Secret to record: the one that the operator wrote, or the first one that it found
+/// intact. Later harmless changes by other writers are not worth a write.
 fn secret_version(reconciler: &Reconciler<'_>) -> Option<String> {
     let Reconciler { context, target, key, secret, .. } = reconciler;
     let recorded = || Some(key.status.as_ref()?.secret.as_ref()?.resource_version.clone());
@@ -294,7 +294,7 @@ async fn write_secret(
     let Reconciler { context, target, local, .. } = reconciler;
     let in_hand = local.in_hand().filter(|(held, _)| held.sequence == key.sequence);
     let Some(credentials) = in_hand.map(|(_, credentials)| credentials) else {
-        // The next decision asks for the key again.
+        // The next decision requests the key again.
         return Ok(vec![Change::CredentialsGone]);
     };
     let kept = match previous {
@@ -367,7 +367,8 @@ async fn omit_previous(reconciler: &Reconciler<'_>, observed: &Observed) -> Resu
     send_again(reconciler, observed, reconciler.existing_secret().as_ref(), left).await
 }
 
-/// Writes the Secret again with the operator's entries that it holds, on condition that it is still as it was read.
+/// Writes the Secret again with the operator's entries that it contains, on condition that it is unchanged
+/// since it was read.
 async fn restore_secret(reconciler: &Reconciler<'_>, observed: &Observed) -> Result<Applied, Error> {
     let found = reconciler.read_secret().await?;
     let held = found.as_ref().and_then(|secret| reconciler.held(secret));
@@ -378,7 +379,7 @@ async fn restore_secret(reconciler: &Reconciler<'_>, observed: &Observed) -> Res
     Ok(lookup.into_iter().chain(sent).collect())
 }
 
-/// Writes entries that the Secret holds already, in the present layout.
+/// Writes entries that the Secret contains already, in the current layout.
 async fn send_again(
     reconciler: &Reconciler<'_>,
     observed: &Observed,
@@ -396,7 +397,7 @@ async fn send_again(
     let layout = reconciler.layout();
     let mut imprint = Imprint { credentials, ..Imprint::new(&layout, &entries, &observed.owner) };
     if written.layout != imprint.layout && written.rendering != imprint.rendering {
-        // The entries are still those of other templates.
+        // The entries were rendered from other templates.
         imprint = Imprint { layout: written.layout.clone(), rendering: written.rendering.clone(), ..imprint };
     }
     let marks = Marks { imprint, former: observed.recorded.former, ..marks.of(key) };
@@ -455,7 +456,7 @@ async fn send_secret(
 /// The changes that follow from a failed write of the Secret.
 ///
 /// # Errors
-/// The same error, where it says nothing about the Secret.
+/// The same error, if it says nothing about the Secret.
 fn refusal(reconciler: &Reconciler<'_>, error: Error) -> Result<Applied, Error> {
     let failed = |class, message| {
         let attempted = Attempted::Store;
@@ -496,13 +497,13 @@ fn refusal_of_secret(reconciler: &Reconciler<'_>, error: &Error) -> String {
     format!("the API server refuses the Secret `{secret}`: {said}{advice}")
 }
 
-/// The Secret is not as the cache shows it. The next step looks it up.
+/// Marks the cached Secret as outdated. The next step looks the Secret up.
 fn distrust_cache(reconciler: &Reconciler<'_>) -> Change {
     reconciler.context.secrets.forget(&reconciler.target.namespace, &reconciler.target.secret);
     Change::CacheOutdated
 }
 
-/// Leaves the Secret to its users, on condition that it is still the operator's.
+/// Removes the operator's marks from the Secret, on condition that it still belongs to the operator.
 async fn release_secret(reconciler: &Reconciler<'_>) -> Result<Applied, Error> {
     let found = reconciler.read_secret().await?;
     let Some(secret) = found.filter(|secret| reconciler.owns(&secret.metadata)) else {

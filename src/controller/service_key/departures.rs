@@ -1,12 +1,12 @@
-//! ServiceKeys whose finalizer a user removed. The operator revokes their keys as far as this process knows them.
+//! ServiceKeys whose finalizer a user removed. The operator revokes those of their keys that this process knows.
 //!
 //! # Guarantees
 //! - A ServiceKey whose finalizer the operator removed costs nothing here.
 //! - The decisions are those for a ServiceKey that is being deleted ([`wind_up`]): its deletion policy counts.
-//! - A namespace has no more places than stay free, and an attempt ends after a day at the latest.
+//! - A namespace has at most as many slots as stay free, and an attempt ends after a day at the latest.
 //!
 //! # Caveats
-//! There is no object left to write to. A key that is not revoked when the process ends stays. So does a key of a
+//! The operator has no object to write to. A key that is not revoked when the process ends stays. So does a key of a
 //! ServiceKey that vanished while no watch reported it.
 
 use std::{
@@ -41,7 +41,7 @@ use crate::{
     runtime::Leadership,
 };
 
-/// The most ServiceKeys whose keys are revoked here at the same time.
+/// ServiceKeys whose keys are revoked here at the same time.
 const PLACES: usize = 1000;
 
 /// How long the operator tries to revoke the keys of one ServiceKey.
@@ -107,7 +107,7 @@ impl Departures {
         (Self { sender, places, leadership, leaving: Arc::default(), in_use: Mutex::default() }, receiver)
     }
 
-    /// The watch reported that a ServiceKey was deleted.
+    /// Handles the watch's report that a ServiceKey was deleted.
     pub(super) fn mark_deleted(&self, key: &ServiceKey, local_states: &LocalStates) {
         let Some(uid) = key.parsed_uid() else { return };
         match local_states.forget(uid) {
@@ -124,12 +124,12 @@ impl Departures {
         self.leaving.0.lock().contains_key(&uid)
     }
 
-    /// Takes in a ServiceKey that vanished, with its last state. `None`: it may still exist.
+    /// Handles a ServiceKey that vanished, with its last state. `None`: it may still exist.
     pub(super) fn note(&self, key: &ServiceKey, local: Option<LocalState>) {
         let before = key.parsed_uid().and_then(|uid| self.in_use.lock().remove(&uid));
         let being_revoked = BeingRevoked::new(key, &self.leaving);
         drop(before);
-        // Another replica may have let it go.
+        // Another replica may have removed the finalizer.
         let Some(mut local) = local.filter(|local| !local.let_go && self.leadership.acquired_at().is_some())
         else {
             return;
@@ -148,7 +148,7 @@ impl Departures {
             return;
         };
         local.forget_credentials();
-        // The receiver is gone only when the operator ends.
+        // The receiver is dropped only when the operator ends.
         let _ = self.sender.unbounded_send(Vanished {
             key: key.clone(),
             local,
@@ -209,8 +209,8 @@ fn leave_behind(key: &ServiceKey, context: &Context) {
     let left = status::read(key.status.as_ref()).sequences();
     let keys: Vec<_> = left.iter().map(ToString::to_string).collect();
     let note = format!(
-        "the ServiceKey is gone without its finalizer, and its keys {} could not be revoked for a day: revoke them at the \
-         remote side",
+        "the operator's finalizer was removed from the ServiceKey, and its keys {} could not be revoked within a day; \
+         revoke them at the remote side",
         keys.join(", ")
     );
     context.shared.events.warning(key.object_ref(&()), "KeysLeftBehind", "Delete", note);
@@ -218,16 +218,20 @@ fn leave_behind(key: &ServiceKey, context: &Context) {
     context.shared.metrics.count_left_behind(context.shared.providers.kind(&provider), left.len());
 }
 
-/// Revokes the keys that are known. Returns how long to wait before the next attempt, or `None` when nothing is left to do.
+/// Revokes the keys that are known. Returns how long to wait before the next attempt, or `None` when nothing is
+/// left to do.
 async fn revoke_known(driver: &mut Driver<'_>) -> Result<Option<Duration>, Error> {
     driver.reconciler.context.wait_ready().await;
     match driver.drive(wind_up).await? {
         End::Gone => Ok(None),
         End::Unread(Problem { message, .. }) => {
-            tracing::warn!(message, "the keys of a ServiceKey that is gone stay: it could not be read");
+            tracing::warn!(
+                message,
+                "the keys of a ServiceKey that is gone are not revoked, because it could not be read"
+            );
             Ok(None)
         }
-        // Nothing wakes it: the next attempt notices a change of the provider.
+        // No event requeues it. The next attempt notices a change of the provider.
         End::Waiting(wait) => Ok(Some(driver.requeue_after(&wait).unwrap_or(LONGEST_WAIT))),
     }
 }

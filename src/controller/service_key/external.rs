@@ -24,7 +24,7 @@ use crate::{
 /// The result of one effect at the remote side. The driver takes it in.
 pub(super) struct Executed {
     pub(super) operation: KeyOperation,
-    /// An earlier request for the same key that was given up, and may still take effect.
+    /// An earlier request for the same key that the operator gave up, and that may still take effect.
     pub(super) given_up: Option<Answer>,
     pub(super) answer: Answer,
     /// The credentials of [`Answer::Issued`], with their key.
@@ -63,7 +63,6 @@ struct Call<'a> {
     observed: &'a Observed,
 }
 
-/// The effects.
 impl Call<'_> {
     async fn check_instance(&self) -> Executed {
         let answer = match request::backend(self.reconciler) {
@@ -120,7 +119,7 @@ impl Call<'_> {
         }
     }
 
-    /// Looks for a key of which it is unknown whether it exists, or its id.
+    /// Checks whether a key exists, or finds its id.
     async fn confirm(&self, sequence: Sequence) -> Executed {
         let request = request::about_key(self.reconciler, self.observed, sequence);
         let found = self.find_key(&request).await;
@@ -135,7 +134,7 @@ impl Call<'_> {
         Executed::new(KeyOperation::Confirm, answer)
     }
 
-    /// Looks for a key of a former ServiceKey by its mark.
+    /// Finds a key of a former ServiceKey by its mark.
     async fn prove(&self, identity: Identity) -> Executed {
         let found = self.find_key(&request::about(self.reconciler, self.observed, identity)).await;
         let answer = found.map_or_else(Answer::Failed, |found| Answer::Proved(found.is_some()));
@@ -166,7 +165,8 @@ impl Call<'_> {
         Executed::new(KeyOperation::Fetch, answer)
     }
 
-    /// Sends the request again that created the key. A lost answer is no reason to revoke the key, which may be in use.
+    /// Repeats the request that created the key. A missing answer does not justify revoking the key, which
+    /// may be in use.
     async fn repeat(&self, sequence: Sequence) -> Executed {
         let answer = match request::for_new_key(self.reconciler, self.observed, sequence).await {
             Err(failure) => Answer::Failed(failure),
@@ -229,7 +229,7 @@ impl Call<'_> {
         Executed::new(KeyOperation::Release, answer)
     }
 
-    /// Asks for the state of an operation. A failed look says nothing of the operation, which goes on.
+    /// Polls the state of an operation. A failed poll does not affect the operation, which continues.
     async fn poll(&self, pending: PendingOperation) -> Executed {
         let request = request::about_key(self.reconciler, self.observed, pending.sequence);
         let (operation, sequence) = (pending.operation, pending.sequence);
@@ -254,7 +254,6 @@ impl Call<'_> {
     }
 }
 
-/// The answers.
 impl Call<'_> {
     fn lost(&self, failure: Failure, sequence: Sequence) -> Answer {
         Answer::Lost(failure, sequence, full_second(self.now()))
@@ -264,12 +263,12 @@ impl Call<'_> {
         Answer::Unsure(failure, sequence, full_second(self.now()))
     }
 
-    /// The answer when the remote side gave up an operation.
+    /// The answer when an operation failed at the remote side.
     fn remote_failed(&self, pending: &PendingOperation, said: &str, leaves_orphan: bool) -> Answer {
         let failed = |attempted, class, what| Failure {
             attempted,
             class,
-            message: format!("{what} failed: the remote side gave it up: {said}"),
+            message: format!("{what} failed at the remote side: {said}"),
             retry_after: None,
         };
         match pending.operation {
@@ -330,7 +329,7 @@ impl Call<'_> {
         self.issued(operation, sequence, issued, inputs)
     }
 
-    /// A key with its credentials, which the memory budget of the namespace holds until they are stored.
+    /// A key with its credentials, which the memory budget of the namespace keeps until they are stored.
     fn issued(
         &self,
         operation: KeyOperation,
@@ -341,7 +340,7 @@ impl Call<'_> {
         let Reconciler { context, target, key: object, .. } = self.reconciler;
         let IssuedKey { facts, credentials } = issued;
         if let Some(name) = &facts.adopted {
-            let note = format!("the key `{name}`, which was there already, is key {sequence} from now on");
+            let note = format!("adopted the existing key `{name}` as key {sequence}");
             context.shared.events.normal(object.object_ref(&()), "KeyAdopted", "Bind", note);
         }
         let known = self.observed.recorded.current(sequence).cloned();
@@ -373,7 +372,7 @@ impl Call<'_> {
             },
             Err(why) => {
                 let message = format!(
-                    "the credentials of key {sequence} could not be held until they are stored: {why}"
+                    "the credentials of key {sequence} could not be kept in memory until they are stored: {why}"
                 );
                 let class = ErrorClass::Unsure;
                 let failure = Failure { attempted: Attempted::Provision, class, message, retry_after: None };

@@ -1,4 +1,4 @@
-//! An index of the ServiceKeys that exist, and of those that go on with the keys of former ones, by UID.
+//! An index by UID of the existing ServiceKeys, and of those that continue with the keys of former ones.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,18 +14,17 @@ pub(crate) struct Heirs(Mutex<Index>);
 
 #[derive(Debug, Default)]
 struct Index {
-    /// Every ServiceKey, with the former one whose keys it goes on with.
+    /// Every ServiceKey, with the former one whose keys it continues with.
     living: HashMap<Uuid, Option<(Uuid, ProviderId)>>,
     of_former: HashMap<(Uuid, ProviderId), BTreeSet<Heir>>,
 }
 
 impl Heirs {
-    /// Takes in a ServiceKey as the cache shows it.
+    /// Adds or updates a ServiceKey as the cache shows it.
     pub(crate) fn note(&self, key: &ServiceKey) {
         self.0.lock().insert(key);
     }
 
-    /// Removes a ServiceKey.
     pub(crate) fn remove(&self, key: &ServiceKey) {
         if let Some(uid) = key.parsed_uid() {
             self.0.lock().remove(uid);
@@ -44,8 +43,8 @@ impl Heirs {
         self.0.lock().living.contains_key(&uid)
     }
 
-    /// The first ServiceKey of a provider, except the one at hand, that goes on with the keys of this former one. The
-    /// claim of a ServiceKey of another provider proves nothing.
+    /// The first ServiceKey of a provider, except the given one, that continues with the keys of this former
+    /// one. The claim of a ServiceKey of another provider proves nothing.
     pub(crate) fn first_except(&self, former: Uuid, provider: &ProviderId, uid: Uuid) -> Option<Heir> {
         self.0.lock().of_former.get(&(former, provider.clone()))?.iter().find(|heir| heir.uid != uid).copied()
     }
@@ -73,7 +72,7 @@ impl Index {
     }
 }
 
-/// The place of a ServiceKey among those that go on with the same keys.
+/// The rank of a ServiceKey among those that continue with the same keys.
 pub(super) fn heir(key: &ServiceKey) -> Option<Heir> {
     Some(Heir { created: key.metadata.creation_timestamp.as_ref()?.0, uid: key.parsed_uid()? })
 }

@@ -1,4 +1,4 @@
-//! All ServiceKeys of all scopes, for questions about other ServiceKeys than the one at hand.
+//! All ServiceKeys of all scopes, for questions about other ServiceKeys.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -38,8 +38,8 @@ impl ServiceKeyIndex {
         self.secrets.lock().push(secrets);
     }
 
-    /// The UIDs of the ServiceKeys that some Secrets name as their owners, and as those that their keys were created for: the
-    /// Secrets of these ServiceKeys as far as they know no key.
+    /// The UIDs that the Secrets of these ServiceKeys name: of their owners, and of the ServiceKeys that
+    /// their keys were created for. Only ServiceKeys whose status records no key count.
     pub(crate) fn owners_of_secrets(&self, keys: &[Arc<ServiceKey>]) -> HashSet<Uuid> {
         let caches = self.secrets.lock().clone();
         let keyless = keys.iter().filter(|key| key.status.as_ref().is_none_or(|status| status.key.is_none()));
@@ -65,12 +65,12 @@ impl ServiceKeyIndex {
         keys
     }
 
-    /// The ServiceKeys that are known by now.
+    /// The ServiceKeys that the caches contain so far.
     pub(crate) fn known_service_keys(&self) -> Vec<Arc<ServiceKey>> {
         self.keys.lock().iter().flat_map(|cache| cache.store.state()).collect()
     }
 
-    /// Whether a ServiceKey of this UID exists; `None` as long as not all caches are filled and none has it.
+    /// Whether a ServiceKey of this UID exists; `None` until all caches are filled, if none has it.
     pub(crate) fn has_service_key(&self, uid: Uuid) -> Option<bool> {
         if self.heirs.lock().iter().any(|heirs| heirs.lives(uid)) {
             return Some(true);
@@ -78,13 +78,14 @@ impl ServiceKeyIndex {
         self.keys.lock().iter().all(Cache::is_filled).then_some(false)
     }
 
-    /// The first ServiceKey of a provider, except the one of this UID, that goes on with the keys of a former one.
+    /// The first ServiceKey of a provider, except the one of this UID, that continues with the keys of a
+    /// former one.
     pub(crate) fn first_heir_except(&self, former: Uuid, provider: &ProviderId, uid: Uuid) -> Option<Heir> {
         self.heirs.lock().iter().filter_map(|heirs| heirs.first_except(former, provider, uid)).min()
     }
 
-    /// Whether a ServiceKey has the keys that were created for the one of this UID: itself, or one of this provider that was
-    /// restored from it; `None` as for [`Self::has_service_key`].
+    /// Whether a ServiceKey has the keys that were created for the ServiceKey of this UID: that ServiceKey
+    /// itself, or one of this provider that was restored from it. `None` as for [`Self::has_service_key`].
     pub(crate) fn has_keys_of(&self, uid: Uuid, provider: &ProviderId) -> Option<bool> {
         let heir = self.first_heir_except(uid, provider, uid);
         if heir.is_some() { Some(true) } else { self.has_service_key(uid) }
@@ -101,8 +102,8 @@ impl ServiceKeyIndex {
         named.map(name).collect()
     }
 
-    /// Whether a ServiceKey that names a provider is being deleted, or may be: not all are known before the caches are
-    /// filled.
+    /// Whether a ServiceKey that names a provider is being deleted. Also `true` until the caches are filled,
+    /// because not all ServiceKeys are known before.
     pub(crate) fn has_deleting_keys(&self, id: &ProviderId) -> bool {
         let Some(keys) = self.service_keys().now_or_never() else { return true };
         keys.iter().any(|key| key.metadata.deletion_timestamp.is_some() && ProviderId::from_key(key) == *id)

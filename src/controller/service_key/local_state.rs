@@ -28,7 +28,7 @@ use crate::{
 const SHORTEST_WAIT: Duration = Duration::from_millis(500);
 /// The shortest wait between two polls of an operation.
 const SHORTEST_POLL: Duration = Duration::from_millis(20);
-/// The longest wait between two polls of an operation, unless the remote side asks for another one.
+/// The longest wait between two polls of an operation, unless the remote side requests another one.
 const LONGEST_POLL: Duration = Duration::from_secs(30);
 /// The longest wait between two attempts.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(300);
@@ -38,10 +38,10 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(300);
 pub(crate) struct LocalState {
     /// The object that the operator's own last write returned, until the cache has caught up.
     own_write: Option<Arc<ServiceKey>>,
-    /// The key whose credentials could not be stored yet. The memory budget may drop them. The operator then recovers as
-    /// after a crash.
+    /// The key whose credentials could not be stored yet. The memory budget may drop them. The operator then
+    /// recovers as after a crash.
     in_hand: Option<(KeyRecord, Kept<Credentials>)>,
-    /// A key that no Secret can hold, and the circumstances under which none can.
+    /// A key that no Secret can contain, and the circumstances of the attempt to store it.
     pub unusable: Option<(Circumstances, Unusable)>,
     /// The key whose credentials were stored, until the status records it.
     pub stored: Option<KeyRecord>,
@@ -87,16 +87,17 @@ pub(crate) struct WrittenSecret {
     pub marks: Marks<Claim>,
 }
 
-/// Repairs of a Secret in a row. The first few follow at once, and each further one waits longer than the one before.
+/// Consecutive repairs of a Secret. The first few follow at once, and each further one waits longer than the
+/// one before.
 #[derive(Debug, Default)]
 pub(crate) struct Repairs {
     count: u32,
     last: Option<Timestamp>,
 }
 
-/// Repairs that follow one another at once.
+/// Repairs that follow one another without a wait.
 const QUICK_REPAIRS: u32 = 3;
-/// How long a Secret must stay right for its next repair to be the first in a row again.
+/// How long a Secret must stay intact for its next repair to count as the first one again.
 const CALM: Duration = Duration::from_secs(600);
 
 impl Repairs {
@@ -120,7 +121,7 @@ impl Repairs {
 pub(crate) struct Occasion {
     /// The spec and the provider.
     pub circumstances: Circumstances,
-    /// How often the provider's remote side has recovered.
+    /// How often the provider's remote side recovered.
     pub recoveries: u64,
     /// Whether the ServiceKey is being deleted.
     pub deleting: bool,
@@ -140,13 +141,13 @@ pub(crate) struct Circumstances {
 }
 
 impl LocalState {
-    /// The key whose credentials are in hand, with these.
+    /// The key whose credentials are in hand, and these credentials.
     pub(crate) fn in_hand(&self) -> Option<(&KeyRecord, Credentials)> {
         let (key, credentials) = self.in_hand.as_ref()?;
         Some((key, credentials.get()?))
     }
 
-    /// Whether it knows no key that may exist.
+    /// Whether the state contains no key that may exist.
     pub(crate) const fn knows_of_no_key(&self) -> bool {
         let Self { in_hand, stored, pending, given_up, .. } = self;
         in_hand.is_none() && stored.is_none() && pending.is_none() && given_up.is_none()
@@ -169,7 +170,7 @@ impl LocalState {
         self.own_write.clone().unwrap_or(cached)
     }
 
-    /// Drops the operator's own last write once the cache holds it or a newer version.
+    /// Drops the operator's own last write once the cache contains it or a newer version.
     fn observe(&mut self, cached: &ServiceKey) {
         self.own_write.take_if(|own| !supersedes(own, cached));
     }
@@ -179,7 +180,7 @@ impl LocalState {
         self.own_write = Some(object);
     }
 
-    /// How long to wait after a failure: at least as long as the remote side asked for.
+    /// How long to wait after a failure: at least as long as the remote side requested.
     pub(crate) fn wait(&mut self, not_before: Option<Duration>) -> Duration {
         self.backoff.next_wait().max(not_before.unwrap_or_default())
     }
@@ -194,7 +195,7 @@ impl LocalState {
         Action::requeue(self.wait(not_before))
     }
 
-    /// How long to wait before the next poll: as long as the remote side asked for, otherwise a wait that grows.
+    /// How long to wait before the next poll: as long as the remote side requested, otherwise a growing wait.
     /// Another operation starts with short waits again.
     pub(crate) fn next_poll(&mut self, work: &PendingOperation) -> Duration {
         let PendingOperation { operation: kind, sequence, since, retry_after, first_look, .. } = work;
@@ -206,8 +207,9 @@ impl LocalState {
         retry_after.map_or(own, |asked| asked.max(SHORTEST_WAIT))
     }
 
-    /// Resets the backoff if the reconcile ended well. A pending operation says nothing of the next attempt, so waits go on
-    /// growing. `held_back`: the reconcile attempted nothing, because an earlier attempt failed.
+    /// Resets the backoff if the reconcile ended well. A pending operation does not show whether the next
+    /// attempt succeeds, so the waits keep growing. `held_back`: the reconcile attempted nothing, because an
+    /// earlier attempt failed.
     pub(crate) fn note_wait(&mut self, rest: &Wait, held_back: bool) {
         let is_done = matches!(rest.requeue, Requeue::At(_)) && !rest.report.pending && !held_back;
         if is_done || rest.requeue == Requeue::OnChange {
@@ -221,8 +223,8 @@ impl LocalState {
     }
 }
 
-/// Whether the operator's own write is ahead of the cache. The write that removes the last finalizer returns the version
-/// that it removed, so the versions alone don't tell.
+/// Whether the operator's own write is ahead of the cache. The write that removes the last finalizer returns
+/// the version that it removed, so the versions alone are not sufficient.
 fn supersedes(own: &ServiceKey, cached: &ServiceKey) -> bool {
     match resource_version(own).cmp(&resource_version(cached)) {
         Ordering::Greater => true,
@@ -231,7 +233,7 @@ fn supersedes(own: &ServiceKey, cached: &ServiceKey) -> bool {
     }
 }
 
-/// Waits that grow with every failure in a row, with jitter.
+/// Waits with jitter that grow with every consecutive failure.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Backoff {
     failures: usize,
@@ -281,7 +283,7 @@ fn waits_between_polls(first: Duration) -> ExponentialBackoff {
 #[derive(Debug, Default)]
 pub(crate) struct LocalStates(Mutex<HashMap<Uuid, Slot>>);
 
-/// The place of a state.
+/// The slot of a state.
 #[derive(Debug)]
 enum Slot {
     Here(Box<LocalState>),
@@ -303,8 +305,8 @@ pub(crate) enum Forgotten {
 }
 
 impl LocalStates {
-    /// Takes the state of a ServiceKey for one reconcile; no two reconciles of one object overlap. `None`: there is none
-    /// yet, or the ServiceKey is gone.
+    /// Takes the state of a ServiceKey for one reconcile; no two reconciles of one object overlap. `None`:
+    /// there is none yet, or the ServiceKey is gone.
     pub(crate) fn take(&self, owner: Uuid) -> Option<LocalState> {
         match self.0.lock().insert(owner, Slot::Taken) {
             Some(Slot::Here(local)) => Some(*local),
@@ -330,7 +332,7 @@ impl LocalStates {
         matches!(place, Some(Slot::TakenOfGone { deleted: true })).then(LocalState::default)
     }
 
-    /// Takes in the version of a ServiceKey that the cache holds.
+    /// Updates the state with the cached version of a ServiceKey.
     pub(crate) fn observe(&self, owner: Uuid, cached: &ServiceKey) {
         if let Some(Slot::Here(local)) = self.0.lock().get_mut(&owner) {
             local.observe(cached);
@@ -457,7 +459,7 @@ mod tests {
         assert_eq!(local.own_write.is_some(), own_is_newer);
     }
 
-    /// It would be a second copy of every ServiceKey, until its next reconcile.
+    /// Otherwise the process would keep a second copy of every ServiceKey until its next reconcile.
     #[test]
     fn our_own_write_is_forgotten_once_the_cache_shows_it() {
         let (local_states, owner) = (LocalStates::default(), Uuid::from_u128(1));

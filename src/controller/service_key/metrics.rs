@@ -1,4 +1,4 @@
-//! Counts decisions and answers, by the few labels that metrics have.
+//! Counts decisions and answers for the metrics, with few labels.
 
 use super::reconciler::Reconciler;
 use crate::{
@@ -20,7 +20,7 @@ pub(super) fn outcome(rest: &Wait) -> ReconcileOutcome {
     }
 }
 
-/// Counts what a remote side answered.
+/// Counts the answer of a remote side.
 pub(super) fn count_answer(reconciler: &Reconciler<'_>, operation: KeyOperation, answer: &Answer) {
     let (backend, metrics) = (reconciler.backend_kind(), &reconciler.context.shared.metrics);
     metrics.count_key_operation(backend, operation, key_outcome(answer));
@@ -52,7 +52,7 @@ const fn key_outcome(answer: &Answer) -> KeyOutcome {
     }
 }
 
-/// Whether the answer is that a key could not be created.
+/// Whether the answer means that no key could be created.
 const fn has_no_key(answer: &Answer) -> bool {
     match answer {
         Answer::Lost(..) | Answer::Unsure(..) | Answer::Unusable(..) => true,

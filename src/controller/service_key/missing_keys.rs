@@ -1,4 +1,5 @@
-//! Keys that a list of all keys at their remote side did not show, until a look-up of each key tells more.
+//! Keys that a list of all keys at their remote side did not contain, until a lookup of each key shows
+//! whether it exists.
 
 use std::collections::HashMap;
 
@@ -25,7 +26,7 @@ impl MissingKeys {
         self.wakes.subscribe()
     }
 
-    /// Replaces the missing keys of a provider by those that its newest list did not show.
+    /// Replaces the missing keys of a provider by those that its newest list did not contain.
     pub(crate) fn replace(&self, provider: &ProviderId, missed: HashMap<Identity, ObjectRef<ServiceKey>>) {
         let mut keys = self.keys.lock();
         keys.retain(|_, of| of != provider);
@@ -39,7 +40,7 @@ impl MissingKeys {
         self.keys.lock().contains_key(&key)
     }
 
-    /// Forgets a key after a look-up.
+    /// Forgets a key after a lookup.
     pub(crate) fn remove(&self, key: Identity) {
         self.keys.lock().remove(&key);
     }

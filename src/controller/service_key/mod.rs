@@ -1,4 +1,4 @@
-//! Reconciles ServiceKeys: the watches that wake them, and what their reconciles share.
+//! Reconciles ServiceKeys: the watches that trigger the reconciles, and the state that these share.
 //!
 //! To follow one reconcile, read [`reconcile`] first: its table has every effect in order.
 
@@ -73,12 +73,13 @@ struct Context {
     local_states: Arc<LocalStates>,
     departures: Arc<Departures>,
     waiting: Arc<Waiters<Uuid>>,
-    /// Places for reconciles that work. One that waits for a remote side has none. Namespaces take turns.
+    /// Slots for active reconciles. A reconcile that waits for a remote side has none. Namespaces take turns.
     workers: FairSemaphore,
 }
 
 impl Context {
-    /// Waits until this process leads and the caches are filled. Before that, an object that a cache does not show may exist.
+    /// Waits until this process leads and the caches are filled. Before that, an object that a cache does not
+    /// show may exist.
     async fn wait_ready(&self) {
         self.shared.leadership.wait(&*self.shared.clock).await;
         self.secrets.ready().await;
@@ -91,7 +92,7 @@ impl Context {
     }
 }
 
-/// The place of one reconcile among those that work.
+/// The slot of one active reconcile.
 struct Worker<'a> {
     context: &'a Context,
     lane: Lane,
@@ -100,14 +101,13 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    /// Waits for a place.
     async fn acquire(context: &'a Context, lane: Lane) -> Self {
         let mut worker = Self { context, lane, permit: None };
         worker.reacquire().await;
         worker
     }
 
-    /// Gives the place to another reconcile until `wait` is over.
+    /// Releases the slot until `wait` is over.
     async fn idle_during<T>(&mut self, wait: impl Future<Output = T>) -> T {
         self.release();
         let output = wait.await;
@@ -115,12 +115,10 @@ impl<'a> Worker<'a> {
         output
     }
 
-    /// Gives the place to another reconcile.
     fn release(&mut self) {
         self.permit = None;
     }
 
-    /// Waits for a place again.
     async fn reacquire(&mut self) {
         let Context { shared, workers, .. } = self.context;
         self.permit = shared.metrics.worker_queue().during(workers.acquire(&self.lane)).await;
@@ -185,7 +183,8 @@ pub(super) fn serve(
         workers: FairSemaphore::new(usize::from(shared.options.concurrency)),
     });
     let revoked = departures::revoke_keys(vanished, Arc::clone(&context));
-    // The controller sets no bound of its own: a reconcile that waits for a remote side must not keep others from working.
+    // The controller sets no bound of its own: a reconcile that waits for a remote side must not keep others
+    // from working.
     let reconciled = Controller::for_stream(key_changes, keys)
         .reconcile_on(secret_owners)
         .reconcile_on(of_providers)
@@ -243,7 +242,7 @@ fn keys_after_jumps(
     })
 }
 
-/// Everything that follows the ServiceKeys that exist.
+/// State that is updated when ServiceKeys appear, change or disappear.
 #[derive(Clone)]
 struct WatchedKeys {
     shared: Shared,
@@ -298,8 +297,9 @@ impl WatchedKeys {
     }
 }
 
-/// Whether another writer removed the operator's finalizer from a ServiceKey that has a key. The operator's own addition of
-/// the finalizer is no event: a reconcile that it wakes would repeat at once what has just failed.
+/// Whether another writer removed the operator's finalizer from a ServiceKey that has a key. The operator's
+/// own addition of the finalizer does not count: a reconcile after it would repeat at once an attempt that
+/// has just failed.
 fn lost_finalizer(key: &ServiceKey) -> Option<u64> {
     let has_key = key.status.as_ref().is_some_and(|status| status.key.is_some());
     Some(u64::from(has_key && !finalizer::has(&key.metadata, marks::FINALIZER)))
@@ -314,13 +314,13 @@ fn annotations_of_others(key: &ServiceKey) -> Option<u64> {
     Some(digest.finish())
 }
 
-/// A ServiceKey with the finalizer may have created a key before a restart: no other one gets its Secret.
+/// Reserves the Secret of a ServiceKey with the finalizer, which may have created a key before a restart.
 fn reserve_secret(key: &ServiceKey, reservations: &SecretReservations) {
     if let Some(uid) = key.parsed_uid()
         && finalizer::has(&key.metadata, marks::FINALIZER)
     {
         let (namespace, secret) = (key.namespace().unwrap_or_default(), key.secret_name());
-        // Where another one reserved it already, the decision says so.
+        // If another ServiceKey reserved it already, the decision reports that.
         let _ = reservations.reserve(&namespace, &secret, uid, &key.name_any());
     }
 }

@@ -1,5 +1,6 @@
-//! First stage of a step: collect everything that the next decision may look at. The caches answer; only a Secret that
-//! looks wrong is read. Nothing is written to an API. In memory, the stage reserves the name of the Secret and takes a seat.
+//! First stage of a step: collects the input of the next decision from the caches. It reads only a Secret
+//! that seems damaged, and writes nothing to an API. In memory, it reserves the name of the Secret and takes
+//! a seat.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +42,8 @@ pub(super) struct Snapshot {
 /// Collects the input of the next decision. `problem` is the result of [`check_spec`].
 ///
 /// # Errors
-/// When the Kubernetes API fails; [`Error::Outdated`] as long as the caches don't hold what the answer depends on.
+/// When the Kubernetes API fails; [`Error::Outdated`] until the caches contain all objects that the answer
+/// depends on.
 pub(super) async fn observe(
     reconciler: &Reconciler<'_>,
     problem: Option<Problem>,
@@ -79,10 +81,10 @@ pub(super) async fn observe(
     Ok(Snapshot { observed, intact })
 }
 
-/// Finds out what is wrong with the spec. The driver remembers the result for each generation.
+/// Checks the spec. The driver keeps the result for each generation.
 ///
 /// # Errors
-/// [`Error::Unchecked`] where the templates of the spec can't be checked now.
+/// [`Error::Unchecked`] if the templates of the spec can't be checked now.
 pub(super) async fn check_spec(
     reconciler: &Reconciler<'_>,
     worker: &mut Worker<'_>,
@@ -138,7 +140,7 @@ fn grace_period(reconciler: &Reconciler<'_>) -> GracePeriod {
     GracePeriod::new(timeout, acquired_at, reconciler.local.stored_finalizer)
 }
 
-/// The current key, where a list of all keys did not show it.
+/// The current key, if the last list of all keys did not contain it.
 fn missed(reconciler: &Reconciler<'_>) -> Option<Sequence> {
     let sequence = Sequence::new(reconciler.key.status.as_ref()?.key.as_ref()?.sequence)?;
     let missing = &reconciler.context.shared.missing_keys;
@@ -163,7 +165,7 @@ fn provider(reconciler: &Reconciler<'_>) -> Result<ProviderView, Error> {
     let providers = &context.shared.providers;
     let backend = reconciler.usable_backend();
     let view = reconciler.with_tenant(|tenant| providers.view(&target.provider, tenant));
-    // Whether the former ServiceKey exists does not matter where there is no provider.
+    // Without a provider it does not matter whether the former ServiceKey exists.
     let former = reconciler.former().filter(|_| view.is_some());
     let view = KeyAccess {
         provider: &target.provider.to_string(),
@@ -179,7 +181,7 @@ fn provider(reconciler: &Reconciler<'_>) -> Result<ProviderView, Error> {
     }
     .view();
     match view {
-        // A place is taken only where nothing else stands in the way.
+        // A seat is taken only if nothing else blocks the ServiceKey.
         ProviderView::Available => {
             Ok(take_seat(reconciler)?.map_or(ProviderView::Available, ProviderView::Closed))
         }
@@ -187,10 +189,10 @@ fn provider(reconciler: &Reconciler<'_>) -> Result<ProviderView, Error> {
     }
 }
 
-/// Why the keys of these former ServiceKeys are not those of the one at hand.
+/// Returns why the ServiceKey may not continue with the keys of these former ServiceKeys, if it may not.
 ///
 /// # Errors
-/// [`Error::Outdated`] as long as not all ServiceKeys are known.
+/// [`Error::Outdated`] until all ServiceKeys are known.
 fn obstacle_to_inheritance(reconciler: &Reconciler<'_>, uids: &[Uuid]) -> Result<Option<Problem>, Error> {
     let Reconciler { context, target, key, .. } = reconciler;
     let index = &context.shared.index;
@@ -217,7 +219,7 @@ fn obstacle_to_inheritance(reconciler: &Reconciler<'_>, uids: &[Uuid]) -> Result
     Ok(inheritance.obstacle())
 }
 
-/// The first wish of the spec that the provider does not permit its namespace.
+/// The first setting of the spec that the provider does not permit in the namespace.
 fn not_permitted(reconciler: &Reconciler<'_>) -> Option<Problem> {
     let status = reconciler.key.status.as_ref();
     reconciler.allowance().refusal(&Wish {
@@ -227,11 +229,11 @@ fn not_permitted(reconciler: &Reconciler<'_>) -> Option<Problem> {
     })
 }
 
-/// Takes a place for the ServiceKey among those of its namespace, or says why there is none. One that is being deleted
-/// needs none.
+/// Takes a seat for the ServiceKey among those of its namespace, or returns why none is free. A ServiceKey
+/// that is being deleted needs none.
 ///
 /// # Errors
-/// [`Error::Outdated`] where the index has not seen the ServiceKey yet.
+/// [`Error::Outdated`] if the index has not seen the ServiceKey yet.
 fn take_seat(reconciler: &Reconciler<'_>) -> Result<Option<Problem>, Error> {
     let Reconciler { context, target, key, .. } = reconciler;
     let allowance = reconciler.allowance();
@@ -245,14 +247,14 @@ fn take_seat(reconciler: &Reconciler<'_>) -> Result<Option<Problem>, Error> {
     }
 }
 
-/// The result of a look at the Secret.
+/// The Secret as it was observed.
 struct SecretObservation {
     view: SecretView<Claim>,
     intact: Option<WrittenSecret>,
     other_writers: Option<String>,
 }
 
-/// Looks at the newest that is known of the Secret.
+/// Observes the newest known version of the Secret.
 async fn secret(reconciler: &Reconciler<'_>) -> Result<SecretObservation, Error> {
     let Reconciler { context, target, secret, .. } = reconciler;
     let unread = |view| SecretObservation { view, intact: None, other_writers: secret.other_writers.clone() };
@@ -279,7 +281,7 @@ async fn secret(reconciler: &Reconciler<'_>) -> Result<SecretObservation, Error>
     }
 }
 
-/// Another ServiceKey that reserved the Secret's name first, and may be creating a key for it.
+/// Returns another ServiceKey that reserved the Secret's name first, and may be creating a key for it.
 fn reserve_secret(reconciler: &Reconciler<'_>) -> Option<String> {
     let Reconciler { context, target, key, .. } = reconciler;
     if key.metadata.deletion_timestamp.is_some() {
@@ -289,7 +291,8 @@ fn reserve_secret(reconciler: &Reconciler<'_>) -> Option<String> {
     reserved.err().map(|rival| format!("ServiceKey `{rival}`"))
 }
 
-/// Whether the operator's own Secret is as it should be. It is read as a whole only where its metadata leaves a doubt.
+/// Whether the operator's own Secret is intact. The operator reads the whole Secret only if its metadata does
+/// not answer that.
 async fn own_secret(
     reconciler: &Reconciler<'_>,
     meta: &ObjectMeta,
@@ -326,7 +329,7 @@ async fn own_secret(
     Ok(SecretObservation { view, intact, other_writers })
 }
 
-/// The flaw of a Secret that holds these entries of the operator.
+/// The flaw of a Secret that contains these entries of the operator.
 fn flaw(
     secret: &Secret,
     (entries, held): (&Entries, &Marks<Claim>),
@@ -347,7 +350,7 @@ fn flaw(
     }
 }
 
-/// Whether the operator wrote this very version, by the status or by the memory of this process.
+/// Whether the operator wrote exactly this version, according to the status or to this process's memory.
 fn is_own_version(reconciler: &Reconciler<'_>, meta: &ObjectMeta) -> bool {
     let Reconciler { target: Target { secret: name, .. }, key, local, .. } = reconciler;
     let version = meta.resource_version.as_ref();

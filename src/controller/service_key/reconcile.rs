@@ -1,8 +1,8 @@
 //! The reconcile of a ServiceKey: observe, decide, carry out one effect, and again, until the decision is to wait.
 //!
 //! Each row is one effect. [`lifecycle::decide`](crate::lifecycle::decide) chooses it, [`apply`] or
-//! [`execute`](external::execute) carries it out, and [`Driver`] takes in the result. The order of the rows is the order
-//! in the life of a key.
+//! [`execute`](external::execute) carries it out, and [`Driver`] updates the state with the result. The order of the
+//! rows is the order in the life of a key.
 //!
 //! | effect | when | needs | a crash right after it leaves |
 //! |---|---|---|---|
@@ -11,16 +11,16 @@
 //! | `Prove` | before it goes on with the keys of a former ServiceKey | remote side (read) | nothing |
 //! | `CheckInstance` | before the finalizer, or when the plan is unknown | remote side (read) | nothing |
 //! | `AddFinalizer` | before anything that can create a key, or after another writer removed it | Kubernetes API | the finalizer, and at a broker the plan ids as an annotation |
-//! | `Record` | before an action, or after a result, that only the status would tell of | Kubernetes API | the recorded state |
+//! | `Record` | before an action, or after a result, that only the status shows | Kubernetes API | the recorded state |
 //! | `Bind` | there is no key, or the next one is due | Kubernetes API (reads `parametersFrom`), remote side | a key with a derived id or name, which the next `Bind` finds again |
 //! | `Poll` | the remote side works on a request | remote side (read) | nothing |
-//! | `Fetch` | credentials are to be read again | Kubernetes API (reads `parametersFrom`), remote side (read) | nothing |
+//! | `Fetch` | the credentials have to be read again | Kubernetes API (reads `parametersFrom`), remote side (read) | nothing |
 //! | `Repeat` | the remote side shows credentials only in the answer to a bind | Kubernetes API (reads `parametersFrom`), remote side | the same key, or one with the same id |
-//! | `WriteSecret` | credentials are in hand | Kubernetes API | a Secret whose marks tell which key it holds |
+//! | `WriteSecret` | credentials are in hand | Kubernetes API | a Secret whose marks show which key it contains |
 //! | `Confirm` | it is unknown whether the key exists, or its id | remote side (read) | nothing |
 //! | `RestoreSecret` | the entries are right, and other parts of the Secret are not | Kubernetes API | a Secret that is right |
-//! | `OmitPrevious` | the previous key is about to be revoked, or the spec wants it out of the Secret | Kubernetes API | a Secret with the current key alone |
-//! | `Unbind` | the key is replaced, unusable, in conflict or no longer wanted, or the answer to its request was lost | remote side | a revoked key, or a revocation that goes on; the next `Unbind` confirms it |
+//! | `OmitPrevious` | the previous key is about to be revoked, or the spec excludes it from the Secret | Kubernetes API | a Secret with the current key alone |
+//! | `Unbind` | the key is replaced, unusable, in conflict or no longer wanted, or no answer to its request arrived | remote side | a revoked key, or a revocation that goes on; the next `Unbind` confirms it |
 //! | `Release` | the key stays when the ServiceKey is deleted | remote side | a key without the operator's mark |
 //! | `DeleteSecret` | all keys of a deleted ServiceKey are gone, or stay without the Secret | Kubernetes API | no Secret |
 //! | `ReleaseSecret` | the Secret stays when the ServiceKey is deleted | Kubernetes API | a Secret without the operator's marks |
@@ -90,7 +90,8 @@ pub(super) fn on_error(key: Arc<ServiceKey>, error: &Error, _: Arc<Context>) -> 
 
 async fn reconcile_known(woken: &ServiceKey, context: &Context) -> Result<(Action, ReconcileOutcome), Error> {
     let target = Target::new(woken)?;
-    // A provider that is about to be loaded wakes its keys. A decision before might be wrong a moment later.
+    // A provider that is about to be loaded requeues its keys. An earlier decision could be wrong a moment
+    // later.
     if !context.shared.providers.wait_known(&target.provider).await {
         return Ok((Action::await_change(), ReconcileOutcome::Waiting));
     }
@@ -109,7 +110,7 @@ async fn reconcile_current(
     let (context, uid) = (worker.context, target.uid);
     let local = context.local_states.take(uid);
     let Some(cached) = context.current(woken) else {
-        // It was deleted since it was woken. The watch has reported that, or is about to.
+        // The ServiceKey was deleted in the meantime. The watch has reported that, or is about to.
         let local = match local {
             Some(local) => context.local_states.put(uid, local),
             None => context.local_states.put_none(uid),
@@ -135,7 +136,7 @@ async fn reconcile_current(
     });
     let local = context.local_states.put(uid, local);
     context.departures.note(&key, local);
-    // The watch found no local state to update while the reconcile had it.
+    // The watch could not update the local state while the reconcile used it.
     if let Some(current) = context.current(&key) {
         context.local_states.observe(uid, &current);
     }
@@ -146,7 +147,7 @@ async fn reconcile_current(
 pub(super) struct Driver<'a> {
     pub(super) reconciler: Reconciler<'a>,
     worker: Worker<'a>,
-    /// The place at the remote side, from the end of the wait for it until the call is over.
+    /// The slot at the remote side, from the end of the wait for it until the call is over.
     place: Option<QueuePlace>,
     /// The outcome to count; [`ReconcileOutcome::Gone`] until the decision is to wait.
     outcome: ReconcileOutcome,
@@ -165,7 +166,7 @@ pub(super) enum End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
     Continues,
-    /// It is gone, or about to be.
+    /// The ServiceKey is gone, or about to be.
     Ended,
 }
 
@@ -230,15 +231,16 @@ impl Driver<'_> {
             local.repairs.note(now);
         }
         let ends = matches!(effect, KubernetesEffect::RemoveFinalizer { .. });
-        // Also where the answer is lost: the API server may have removed the finalizer.
+        // Set before the request: even if no answer arrives, the API server may have removed the finalizer.
         local.let_go |= ends;
         let applied = apply::apply(&self.reconciler, observed, effect, &mut self.worker).await?;
         self.take_in(applied);
         Ok(if ends { Flow::Ended } else { Flow::Continues })
     }
 
-    /// Third stage, at the remote side, once there is a place in the queue. After a wait for a place the driver decides
-    /// again, because the state may have changed. An answer that the backend has cached needs no place.
+    /// Third stage, at the remote side, once the queue has a free slot. After a wait for a slot the driver
+    /// decides again, because the state may have changed. An answer that the backend has cached needs no
+    /// slot.
     async fn execute(&mut self, observed: &Observed, effect: RemoteEffect) -> Flow {
         tracing::debug!(?effect, "carrying out");
         let target = &self.reconciler.target;
@@ -260,18 +262,20 @@ impl Driver<'_> {
             self.reconciler.run.pending = Some(operation.clone());
         }
         let call = external::execute(&self.reconciler, observed, effect);
-        // On the heap and without its type: the future of a backend is large, and the compiler looks no deeper.
+        // Boxed and without its type: the future of a backend is large, and the compiler need not analyze it
+        // here.
         let call = target.lane.clone().scope(call).boxed();
         self.worker.release();
         let executed = call.await;
-        // Before the wait for a worker: another reconcile may take the place, and the answer is about the provider of now.
+        // Freed before the wait for a worker, so that another reconcile gets the slot. The answer is about
+        // the current provider.
         self.place = None;
         self.learn(executed);
         self.worker.reacquire().await;
         Flow::Continues
     }
 
-    /// Waits for a place at the remote side, or until the ServiceKey changes, whichever comes first.
+    /// Waits for a slot at the remote side, or until the ServiceKey changes, whichever comes first.
     async fn wait_in(&mut self, queue: Queue) -> Flow {
         let Self { reconciler, worker, place, .. } = self;
         let Reconciler { context, target, key, local, .. } = reconciler;
@@ -300,7 +304,7 @@ impl Driver<'_> {
         self.outcome = ReconcileOutcome::Stalled;
         let Problem { reason, message } = obstacle;
         let message = format!(
-            "{message}; until then no key is created or revoked for this ServiceKey, nor is it let go"
+            "{message}; until then the operator creates and revokes no key for this ServiceKey, and does not release it"
         );
         apply::publish_unread(&self.reconciler, &Problem { reason, message }).await?;
         self.reconciler.local.reset_backoff();
@@ -321,7 +325,7 @@ impl Driver<'_> {
     }
 }
 
-/// Whether the ServiceKey is another than the one that is acted on, which may be ahead of the cache.
+/// Whether the ServiceKey in the cache differs from `key`, which may be ahead of the cache.
 fn has_changed(context: &Context, key: &ServiceKey, local: &mut LocalState) -> bool {
     let Some(cached) = context.current(key) else { return true };
     local.newest(cached).resource_version() != key.resource_version()
@@ -368,7 +372,7 @@ impl<'a> Driver<'a> {
         (key, local)
     }
 
-    /// Takes in what an effect changed.
+    /// Updates the state with the changes of an effect.
     fn take_in(&mut self, applied: Applied) {
         for change in applied {
             let Reconciler { key, local, run, secret, .. } = &mut self.reconciler;
@@ -398,7 +402,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Counts what the remote side answered, and takes it in.
+    /// Counts the answer of the remote side, and updates the state with it.
     fn learn(&mut self, executed: Executed) {
         let Executed { operation, given_up, answer, credentials } = executed;
         metrics::count_answer(&self.reconciler, operation, &answer);
@@ -418,7 +422,7 @@ impl<'a> Driver<'a> {
                 self.reconciler.local.take_in_hand(None);
                 self.reconciler.local.reset_backoff();
             }
-            // The credentials are of no use. Another attempt follows when the circumstances change.
+            // The credentials can't be used. Another attempt follows when the circumstances change.
             Answer::Unusable(failure, sequence) => {
                 let circumstances = self.reconciler.circumstances();
                 let unusable = Unusable { sequence: *sequence, failure: failure.clone(), revoked: None };
@@ -454,11 +458,11 @@ impl<'a> Driver<'a> {
         wait
     }
 
-    /// Schedules the next look at the remote side's work, not after the work is given up.
+    /// Schedules the next poll of the pending operation, at the latest at the operation's time limit.
     fn schedule_poll(&mut self) -> Duration {
         let now = self.now();
         let Reconciler { local, run, .. } = &mut self.reconciler;
-        // Nothing else is polled.
+        // The remote side works on nothing else that could be polled.
         let Some(operation) = &mut run.pending else { return local.wait(None) };
         let wait = local.next_poll(operation);
         let next = now.checked_add(wait).unwrap_or(operation.ends).min(operation.ends);
@@ -475,15 +479,15 @@ impl<'a> Driver<'a> {
     }
 }
 
-/// Goes on with a key that no Secret can hold, unless the circumstances have changed.
+/// Continues with a key that no Secret can contain, unless the circumstances have changed.
 fn recall_unusable(reconciler: &mut Reconciler<'_>, circumstances: &Circumstances) {
     let Reconciler { local, run, .. } = reconciler;
     local.unusable.take_if(|(of, _)| of != circumstances);
     run.unusable = local.unusable.as_ref().map(|(_, unusable)| unusable.clone());
 }
 
-/// Counts the last failure as a failure of this reconcile until its backoff is over or the occasion has changed. So no
-/// event of a watch shortens a backoff.
+/// Counts the last failure as a failure of this reconcile until its backoff is over or the occasion has
+/// changed. So an event of a watch does not shorten a backoff.
 fn recall_setback(reconciler: &mut Reconciler<'_>, occasion: &Occasion) {
     let now = (reconciler.context.shared.clock)();
     let Reconciler { local, run, .. } = reconciler;

@@ -40,7 +40,7 @@ pub(super) struct Target {
     pub(super) secret: String,
     pub(super) owner_reference: OwnerReference,
     pub(super) provider: ProviderId,
-    /// The queue in which it waits for what namespaces share.
+    /// The queue in which it waits for resources that namespaces share.
     pub(super) lane: Lane,
 }
 
@@ -80,34 +80,34 @@ pub(super) struct Reconciler<'a> {
     pub(super) local: LocalState,
     pub(super) run: RunState,
     pub(super) secret: SecretNotes,
-    /// Whether the ServiceKey is gone, so that `key` is all that is left of it.
+    /// Whether the ServiceKey is gone. Then `key` is its last version.
     pub(super) vanished: bool,
 }
 
-/// The knowledge of the Secret that one reconcile has beyond the cache.
+/// Knowledge of the Secret that this reconcile has and the cache does not show.
 #[derive(Default)]
 pub(super) struct SecretNotes {
-    /// The result of a look-up of the Secret by name, until the operator writes it.
+    /// The result of a lookup of the Secret by name, until the operator writes it.
     pub(super) lookup: Option<SecretLookup>,
-    /// Whether a write showed that the cache is behind: the Secret has to be looked up.
+    /// Whether a write showed that the cache is outdated, so that the Secret has to be looked up.
     pub(super) distrusts_cache: bool,
     /// The version of the Secret that this reconcile wrote.
     pub(super) written_version: Option<String>,
-    /// The other owners of fields of a Secret that is not right, in words.
+    /// The other owners of fields of a Secret that is not intact, in words.
     pub(super) other_writers: Option<String>,
-    /// Writes of the Secret in this reconcile that another writer was faster than.
+    /// Write conflicts on the Secret in this reconcile.
     pub(super) conflicts: u32,
 }
 
-/// The result of a look-up of the Secret by name.
+/// The result of a lookup of the Secret by name.
 pub(super) enum SecretLookup {
     Absent,
     Found(Box<ObjectMeta>),
 }
 
-/// The wish of the ServiceKey.
+/// The desired state.
 impl Reconciler<'_> {
-    /// How the user wants the Secret to look.
+    /// The layout of the Secret, according to the spec.
     pub(super) fn layout(&self) -> Layout {
         let secret = &self.key.spec.secret;
         Layout {
@@ -123,7 +123,7 @@ impl Reconciler<'_> {
         self.key.spec.secret.previous == PreviousCredentials::Include
     }
 
-    /// Digests of everything that a remote key is created from. Other inputs ask for another key.
+    /// Digests of everything that a remote key is created from. Other inputs require another key.
     pub(super) fn inputs(&self) -> Inputs {
         let request = self.key.annotations().get(marks::ROTATE_ANNOTATION);
         let request = request.map(|value| Digest::new("servicekeys.dev/rotate/1").field(value).finish());
@@ -133,7 +133,7 @@ impl Reconciler<'_> {
         Inputs::new(self.fields(), request, operation.into_iter().chain(key).map(Inputs::from))
     }
 
-    /// Digest of the fields of the spec that a remote key is made from.
+    /// Digest of the fields of the spec that a remote key is created from.
     fn fields(&self) -> String {
         let spec = &self.key.spec;
         let sources = spec.parameters_from.iter().map(|source| {
@@ -161,19 +161,19 @@ impl Reconciler<'_> {
     }
 }
 
-/// Whose keys these are.
+/// The owner of the keys.
 impl Reconciler<'_> {
     /// The UID of the ServiceKey that this one was restored from.
     pub(super) fn former(&self) -> Option<Uuid> {
         self.key.status.as_ref().and_then(status::former_uid)
     }
 
-    /// Whether the ServiceKey goes on with the keys of the one of this UID.
+    /// Whether the ServiceKey continues with the keys of the ServiceKey with this UID.
     pub(super) fn goes_on_with(&self, uid: Uuid) -> bool {
         self.former() == Some(uid)
     }
 
-    /// The UID that the ids of its keys follow from.
+    /// The UID from which the ids of its keys are derived.
     pub(super) fn owner_of_keys(&self) -> Uuid {
         self.former().unwrap_or(self.target.uid)
     }
@@ -202,7 +202,7 @@ impl Reconciler<'_> {
     }
 }
 
-/// Its provider.
+/// The provider.
 impl Reconciler<'_> {
     /// Runs `ask` with the namespace and its labels.
     pub(super) fn with_tenant<T>(&self, ask: impl FnOnce(&Tenant<'_>) -> T) -> T {
@@ -211,22 +211,22 @@ impl Reconciler<'_> {
         ask(&Tenant { namespace, labels: labels.as_ref() })
     }
 
-    /// What the provider permits the namespace.
+    /// The provider's limits for the namespace.
     pub(super) fn allowance(&self) -> Allowance {
         self.with_tenant(|tenant| self.context.shared.providers.allowance(&self.target.provider, tenant))
     }
 
-    /// The backend; `None` where it is missing or can't be used.
+    /// The backend; `None` if it is missing or can't be used.
     pub(super) fn usable_backend(&self) -> Option<Arc<Backend>> {
         self.backend()?.ok()
     }
 
-    /// The backend, or why it can't be used; `None` where the provider was not loaded.
+    /// The backend, or why it can't be used; `None` if the provider was not loaded.
     pub(super) fn backend(&self) -> Option<Result<Arc<Backend>, Problem>> {
         self.context.shared.providers.backend(&self.target.provider)
     }
 
-    /// The kind of the remote side, for metrics: also of one that can't be called.
+    /// The kind of the remote side, for metrics. Known even if the remote side can't be called.
     pub(super) fn backend_kind(&self) -> BackendKind {
         self.context.shared.providers.kind(&self.target.provider)
     }
@@ -236,12 +236,12 @@ impl Reconciler<'_> {
         self.usable_backend().map_or(PlanView::NotNeeded, |backend| backend.plan(&self.instance()))
     }
 
-    /// Whether the check of the instance would send no request.
+    /// Whether the check of the instance needs no request.
     pub(super) fn knows_instance(&self) -> bool {
         self.usable_backend().is_some_and(|backend| backend.knows_instance(&self.instance()))
     }
 
-    /// The place of the instance, as far as it is known without a request.
+    /// The location of the instance, if it is known without a request.
     pub(super) fn place_of_instance(&self) -> Option<String> {
         self.usable_backend()?.place_of_instance(&self.instance())
     }
@@ -270,8 +270,9 @@ impl Reconciler<'_> {
         }
     }
 
-    /// The written entries that are still there, with the marks that they were written with. The marks are those that this
-    /// process knows, or those on the Secret, which another writer may have changed.
+    /// The written entries that the Secret still contains, with the marks that they were written with. The
+    /// marks are those that this process knows, or those on the Secret, which another writer may have
+    /// changed.
     pub(super) fn held(&self, secret: &Secret) -> Option<(Entries, Marks<Claim>)> {
         let known = self.local.written.as_ref().map(|written| written.marks.clone());
         let found = Entries::from_secret(secret);
@@ -281,7 +282,7 @@ impl Reconciler<'_> {
         })
     }
 
-    /// Reads the whole Secret, which hardly any reconcile needs.
+    /// Reads the whole Secret, which few reconciles need.
     ///
     /// # Errors
     /// When the Kubernetes API fails.
@@ -326,12 +327,12 @@ impl Reconciler<'_> {
     }
 }
 
-/// A Secret in this version, found or written as it should be.
+/// A Secret in this version, written by the operator or found intact.
 pub(super) fn written_secret(meta: &ObjectMeta, marks: Marks<Claim>) -> WrittenSecret {
     WrittenSecret { version: meta.resource_version.clone(), marks }
 }
 
-/// The plan ids of a key, where they were noted before it was created.
+/// The plan ids of a key, if they were noted before it was created.
 pub(super) fn plan_ids(observed: &Observed, sequence: Sequence) -> Option<PlanIds> {
     let recorded = &observed.recorded;
     let current = recorded.key.iter().map(|key| (key.sequence, &key.plan_ids));

@@ -1,4 +1,4 @@
-//! The request about a key that a backend gets: derived from the ServiceKey, its status and its provider.
+//! The request about a key for a backend, derived from the ServiceKey, its status and its provider.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +25,7 @@ use crate::{
 /// The backend of the ServiceKey's provider.
 ///
 /// # Errors
-/// A transient failure: the provider went away since it was observed, and the next decision says so.
+/// A transient failure if the provider disappeared since it was observed. The next decision reports that.
 pub(super) fn backend(reconciler: &Reconciler<'_>) -> Result<Arc<Backend>, Failure> {
     match reconciler.backend() {
         Some(Ok(backend)) => Ok(backend),
@@ -39,7 +39,7 @@ pub(super) fn about_key(reconciler: &Reconciler<'_>, observed: &Observed, sequen
     about(reconciler, observed, reconciler.identity(sequence))
 }
 
-/// A request about a key of the ServiceKey, or of its (possible) former ServiceKey.
+/// A request about a key of the ServiceKey, or of the ServiceKey that it may have been restored from.
 pub(super) fn about(reconciler: &Reconciler<'_>, observed: &Observed, identity: Identity) -> KeyRequest {
     let Reconciler { context, target, key, .. } = reconciler;
     let sequence = identity.sequence;
@@ -75,7 +75,7 @@ pub(super) fn about(reconciler: &Reconciler<'_>, observed: &Observed, identity: 
 /// A request about a key with the parameters that create it.
 ///
 /// # Errors
-/// Where a parameter can't be read, or the provider went away.
+/// If a parameter can't be read, or the provider disappeared.
 pub(super) async fn with_parameters(
     reconciler: &Reconciler<'_>,
     observed: &Observed,
@@ -92,7 +92,7 @@ pub(super) async fn with_parameters(
 /// A request for a new key. The provider's limits on parameters apply to their values, which are known only now.
 ///
 /// # Errors
-/// As for [`with_parameters`], and where the provider does not permit them.
+/// As for [`with_parameters`], and if the provider does not permit the parameters.
 pub(super) async fn for_new_key(
     reconciler: &Reconciler<'_>,
     observed: &Observed,
@@ -124,7 +124,7 @@ pub(super) fn recorded_inputs(
         .unwrap_or_else(|| reconciler.inputs())
 }
 
-/// The remote side's id of a key, if the status has one. It is no proof of whose key that is.
+/// The remote side's id of a key, if the status has one. It does not prove whose key that is.
 fn hint(observed: &Observed, sequence: Sequence) -> Option<String> {
     let current = observed.recorded.key.iter().map(|key| (key.sequence, &key.id));
     let previous = observed.recorded.previous.iter().map(|key| (key.sequence, &key.id));
@@ -175,7 +175,8 @@ fn age(reconciler: &Reconciler<'_>, observed: &Observed, sequence: Sequence) -> 
     Some(Duration::try_from(now.duration_since(created_at)).unwrap_or_default())
 }
 
-/// Whether the key is one that a lost answer may have left, and that the user did not ask to be revoked.
+/// Whether the operator cleans up the key after no answer to its request arrived, rather than deletes it for
+/// the user.
 fn cleans_up(observed: &Observed, sequence: Sequence) -> bool {
     let lost = |operation: &Operation| operation.cleans_up() && operation.sequence == sequence;
     !observed.desired.deleting && observed.recorded.operation.as_ref().is_some_and(lost)
@@ -229,7 +230,7 @@ async fn parameters(reconciler: &Reconciler<'_>) -> Result<Parameters, Failure> 
             .map_err(|why| unusable(format!("the entry `{entry}` of the Secret `{name}` {why}")))?;
         together = together.and(size);
         if let Some(refusal) = together.refusal_by(&answers::PARAMETERS) {
-            return Err(unusable(format!("what all entries hold together {refusal}")));
+            return Err(unusable(format!("the content of all entries together {refusal}")));
         }
         parameters.extend(object);
     }
@@ -240,8 +241,8 @@ fn transient(message: String) -> Failure {
     Failure { attempted: Attempted::Provision, class: ErrorClass::Transient, message, retry_after: None }
 }
 
-/// The bound on the secrets that are hidden in the remote side's words. A tenant chooses the number and size of its
-/// Secrets. Where there are more, the operator shows none of the words.
+/// Limit of the secrets that the operator hides in the remote side's error texts. A tenant chooses the number
+/// and size of its Secrets. Beyond the limit, the operator shows no error text.
 struct Room {
     bytes: usize,
     values: usize,
@@ -254,7 +255,7 @@ impl Default for Room {
 }
 
 impl Room {
-    /// Takes room for these entries; `None` where there is not enough.
+    /// Reserves capacity for these entries; `None` if it is exhausted.
     fn take<'a>(&mut self, entries: impl IntoIterator<Item = (&'a String, &'a ByteString)>) -> Option<()> {
         for (_, ByteString(bytes)) in entries {
             self.bytes = self.bytes.checked_sub(bytes.len())?;

@@ -1,12 +1,13 @@
-//! The places for ServiceKeys, where a ClusterKeyProvider limits their number in each namespace.
+//! Seats for ServiceKeys of a ClusterKeyProvider that limits their number in each namespace.
 //!
 //! # Guarantees
-//! - The last place is given once: places are given under one lock, and a ServiceKey keeps its place until it is gone or
-//!   the limit becomes lower.
-//! - A free place wakes the next ServiceKey.
+//! - The last seat is assigned once: seats are assigned under one lock, and a ServiceKey keeps its seat until it is
+//!   gone or the limit becomes lower.
+//! - A free seat requeues the next ServiceKey.
 //!
 //! # Assumptions
-//! The watch calls [`Seats::note`] before the first decision about a ServiceKey, and [`Seats::remove`] after its end.
+//! The watch calls [`Seats::note`] before the first decision about a ServiceKey, and [`Seats::remove`] after its
+//! deletion.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -42,7 +43,7 @@ struct Row {
 struct SeatedKey {
     name: String,
     standing: SeatRank,
-    /// Whether it was refused, and is woken when there is a place.
+    /// Whether it was refused, so that it is requeued when a seat becomes free.
     is_waiting: bool,
 }
 
@@ -64,30 +65,30 @@ impl Row {
         removed.is_some()
     }
 
-    /// The names of the first ones that wait.
+    /// The names of the first waiting ServiceKeys.
     fn first_waiting(&self, count: usize) -> Vec<String> {
         let waiting = self.order.iter().filter_map(|standing| self.known.get(&standing.uid));
         waiting.filter(|known| known.is_waiting).take(count).map(|known| known.name.clone()).collect()
     }
 }
 
-/// Whether a ServiceKey has a place.
+/// Whether a ServiceKey has a seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seat {
     Taken,
-    /// Others were first. It is woken when one of them goes.
+    /// Other ServiceKeys have all seats. It is requeued when one of them is gone.
     Refused,
-    /// It was not noted yet. The event of the watch wakes it.
+    /// It was not noted yet. The event of the watch requeues it.
     Unknown,
 }
 
 impl Seats {
-    /// Returns each waiting ServiceKey that may have a place later.
+    /// Returns each waiting ServiceKey that may get a seat that became free.
     pub(crate) fn subscribe(&self) -> impl Stream<Item = ObjectRef<ServiceKey>> + Send + Unpin + use<> {
         self.wakes.subscribe()
     }
 
-    /// Takes in a ServiceKey as the cache shows it.
+    /// Notes a ServiceKey as the cache shows it.
     pub(crate) fn note(&self, key: &ServiceKey) {
         let Some((group, uid)) = group_of(key) else { return };
         let Some(created) = &key.metadata.creation_timestamp else { return };
@@ -100,7 +101,6 @@ impl Seats {
         row.insert(uid, SeatedKey { name: key.name_any(), standing, is_waiting });
     }
 
-    /// Removes a ServiceKey.
     pub(crate) fn remove(&self, key: &ServiceKey) {
         let Some((group, uid)) = group_of(key) else { return };
         let mut groups = self.groups();
@@ -127,7 +127,7 @@ impl Seats {
         woken.into_iter().for_each(|(namespace, names)| self.wake(&namespace, names));
     }
 
-    /// Gives a ServiceKey a place, if there is one for it among so many.
+    /// Assigns a seat to a ServiceKey, if one of `max` seats is free for it.
     pub(crate) fn take(&self, provider: &ProviderId, namespace: &str, uid: Uuid, max: usize) -> Seat {
         let mut groups = self.groups();
         let Some(row) = groups.get_mut(&(provider.clone(), namespace.to_owned())) else {
@@ -152,7 +152,7 @@ impl Seats {
     }
 }
 
-/// The group of a ServiceKey; `None` for one of a KeyProvider, which has no limits.
+/// The group of a ServiceKey; `None` for a ServiceKey of a KeyProvider, which has no limits.
 fn group_of(key: &ServiceKey) -> Option<(Group, Uuid)> {
     match key.spec.provider_ref.kind {
         ProviderKind::KeyProvider => None,
@@ -193,7 +193,8 @@ mod tests {
         freed.next().now_or_never().flatten().map(|key| key.name)
     }
 
-    /// The second one of a second may come first by its UID, when the first one has a key already.
+    /// Both were created in the same second. The second one sorts first by its UID, but the first one already
+    /// has the seat.
     #[test]
     fn the_last_place_is_given_once() {
         let (seats, first, second) = (Seats::default(), key("first", 2, 0), key("second", 1, 0));
@@ -202,11 +203,11 @@ mod tests {
         assert_eq!(take(&seats, &first, 1), Seat::Taken);
         seats.note(&second);
         assert_eq!(take(&seats, &second, 1), Seat::Refused);
-        // It is noted again with every change of its status.
+        // Every change of its status notes it again.
         seats.note(&first);
         assert_eq!(take(&seats, &first, 1), Seat::Taken);
         assert_eq!(take(&seats, &second, 2), Seat::Taken);
-        // The limit became lower: among those that have a place the order is as it would be after a restart.
+        // The limit became lower. Among seated ServiceKeys the order is the same as after a restart.
         assert_eq!([&first, &second].map(|key| take(&seats, key, 1)), [Seat::Refused, Seat::Taken]);
     }
 
@@ -220,7 +221,7 @@ mod tests {
         seats.remove(&a);
         assert_eq!((woken(&mut freed).as_deref(), woken(&mut freed)), (Some("b"), None));
         assert_eq!(take(&seats, &b, 1), Seat::Taken);
-        // A list shows that it went away.
+        // A list shows that it is gone.
         seats.retain(&HashSet::from([Uuid::from_u128(3)]));
         assert_eq!(woken(&mut freed).as_deref(), Some("c"));
         assert_eq!(take(&seats, &c, 1), Seat::Taken);

@@ -1,7 +1,8 @@
-//! The metadata of the Secrets: the watch's cache, and the operator's own writes that it does not show yet.
+//! The metadata of the Secrets: the watch's cache, and the operator's own writes that the cache does not show
+//! yet.
 //!
-//! The cache shows only Secrets with the operator's label. A Secret that it does not show may be absent, foreign, or the
-//! operator's without its label. Only a look-up by name tells which.
+//! The cache shows only Secrets with the operator's label. A Secret that it does not show may be absent,
+//! foreign, or the operator's without its label. Only a lookup by name shows which.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -24,11 +25,11 @@ use crate::{
 pub(super) struct KnownSecret {
     /// The newest metadata, from the cache or from an own write.
     pub meta: ObjectMeta,
-    /// Whether this version holds the entries that its marks describe.
+    /// Whether this version contains the entries that its marks describe.
     pub verified: bool,
 }
 
-/// What the process itself knows of one version of a Secret.
+/// The process's own knowledge of one version of a Secret.
 #[derive(Debug)]
 struct OwnKnowledge {
     version: u64,
@@ -37,7 +38,7 @@ struct OwnKnowledge {
     meta: Option<ObjectMeta>,
 }
 
-/// What the process itself knows of Secrets. The watch and the reconciles share it.
+/// The process's own knowledge of Secrets. The watch and the reconciles share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OwnWrites(Arc<Mutex<SecretKnowledge>>);
 
@@ -49,7 +50,7 @@ struct SecretKnowledge {
 }
 
 impl OwnWrites {
-    /// Takes in a change that the watch reports, so that knowledge never outlives the Secret.
+    /// Updates the knowledge with a change that the watch reports, so that it never outlives the Secret.
     pub(super) fn observe(&self, change: &WatchChange<PartialObjectMeta<Secret>>) {
         let known = &mut *self.0.lock();
         match change {
@@ -110,7 +111,8 @@ impl SecretCache {
 
     /// The newest known metadata of one of the operator's Secrets; `None`: it has to be looked up.
     pub(super) fn get(&self, namespace: &str, name: &str) -> Option<KnownSecret> {
-        // Locked first: what the watch has taken from what we know by then is in the cache already.
+        // Locked before the cache is read. If the watch has dropped own knowledge by then, the cache already
+        // contains it.
         let own = self.own.0.lock();
         let cached = self.cache.store.get(&ObjectRef::new(name).within(namespace));
         let cached_version = cached.as_deref().map(watch::resource_version);
@@ -121,7 +123,7 @@ impl SecretCache {
             {
                 Some(KnownSecret { meta: meta.clone(), verified: *verified })
             }
-            // The cache has a part of it only, which is not enough to judge it by, or to write it back.
+            // The cache has only a part of it, which is not enough to judge it or to write it back.
             (_, Some(cached)) if !answers::omissions(&cached.metadata).is_empty() => None,
             (known, Some(cached)) => {
                 let verified =
@@ -138,7 +140,8 @@ impl SecretCache {
             || self.get(namespace, name).is_some()
     }
 
-    /// Remembers a Secret that the operator wrote or read. `verified`: it holds the entries that its marks describe.
+    /// Remembers a Secret that the operator wrote or read. `verified`: it contains the entries that its marks
+    /// describe.
     pub(super) fn remember(&self, meta: &ObjectMeta, verified: bool) {
         let key = key_of(meta);
         let version = watch::version_number(meta.resource_version.as_deref());
@@ -153,7 +156,7 @@ impl SecretCache {
         own.secrets.insert(key, OwnKnowledge { version, verified, meta });
     }
 
-    /// Forgets the own knowledge of a Secret: it was wrong, or the Secret is gone.
+    /// Forgets the own knowledge of a Secret, because it was wrong or the Secret is gone.
     pub(super) fn forget(&self, namespace: &str, name: &str) {
         self.own.0.lock().secrets.remove(&named(namespace, name));
     }
@@ -181,7 +184,8 @@ pub(super) fn owners(
     }
 }
 
-/// The ServiceKey that a Secret belongs to: its controller, or the one that its label names if the reference was removed.
+/// The ServiceKey that a Secret belongs to: its controller, or the one that its label names if the reference
+/// was removed.
 fn owner(secret: &PartialObjectMeta<Secret>, keys: &Store<ServiceKey>) -> Option<ObjectRef<ServiceKey>> {
     let namespace = secret.namespace()?;
     match secret.owner_references().iter().find(|owner| owner.controller == Some(true)) {
@@ -212,7 +216,8 @@ mod tests {
         PartialObjectMeta { metadata, ..PartialObjectMeta::default() }
     }
 
-    /// The watch takes over from what the operator knows while a reconcile asks: one of them knows the Secret at any time.
+    /// The watch replaces the operator's own knowledge while a reconcile reads it. At any time one of the two
+    /// knows the Secret.
     #[test]
     fn a_secret_that_was_written_is_known_without_a_gap() {
         let (store, mut writer) = reflector::store();

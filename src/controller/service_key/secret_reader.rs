@@ -9,11 +9,11 @@ use crate::{
     wipe::HeldSecret,
 };
 
-/// Whole Secrets that are read at the same time. Each takes some 5 MiB at most: its JSON, as it arrives and as it is
-/// passed on, and its entries.
+/// Whole Secrets that are read at the same time. Each takes at most about 5 MiB: its JSON as it arrives and
+/// as it is passed on, and its entries.
 const READS: usize = 8;
 
-/// Places for reads of whole Secrets. A namespace may hold no more of them than stay free.
+/// Slots for reads of whole Secrets. A namespace may use at most as many as stay free.
 pub(crate) fn places() -> FairSemaphore {
     FairSemaphore::leaving_room(READS)
 }
@@ -27,7 +27,7 @@ pub(crate) struct SecretReader {
 }
 
 impl SecretReader {
-    /// Reads in this lane, with one of these places.
+    /// Reads in this lane, with one of these slots.
     pub(crate) const fn new(api: Api<Secret>, lane: Lane, places: FairSemaphore) -> Self {
         Self { api, lane, places }
     }
@@ -35,7 +35,7 @@ impl SecretReader {
     /// Reads a Secret; `None`: it does not exist.
     ///
     /// # Errors
-    /// When the Kubernetes API fails, or takes too long. `attempt` says in it what was tried.
+    /// When the Kubernetes API fails or times out. In the message, `attempt` names the read.
     pub(crate) async fn read(&self, attempt: &'static str, name: &str) -> Result<Option<HeldSecret>, Error> {
         let _place = self.places.acquire(&self.lane).await;
         Ok(bounded(attempt, self.api.get_opt(name)).await?.map(HeldSecret::from))

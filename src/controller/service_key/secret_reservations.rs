@@ -1,8 +1,8 @@
 //! Reserves the names of Secrets for ServiceKeys, before the Secrets exist.
 //!
-//! A Secret that exists names its owner. Before, two ServiceKeys may name the same Secret, and must not create a key each.
-//! The first to reserve the name gets it. One that stored the finalizer may have created a key already, so it keeps its
-//! reservation across restarts.
+//! An existing Secret names its owner. Before it exists, two ServiceKeys may name the same Secret, and must
+//! not create a key each. The first to reserve the name gets it. A ServiceKey that stored the finalizer may
+//! have created a key already, so it keeps its reservation across restarts.
 
 use std::collections::{HashMap, HashSet, hash_map::Entry};
 

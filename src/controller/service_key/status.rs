@@ -32,7 +32,7 @@ pub(crate) fn former_uid(status: &ServiceKeyStatus) -> Option<Uuid> {
     Uuid::try_parse(status.former_uid.as_deref()?).ok()
 }
 
-/// The UID that the ids of a ServiceKey's keys follow from.
+/// The UID from which the ids of a ServiceKey's keys are derived.
 pub(crate) fn owner_of_keys(key: &ServiceKey) -> Option<Uuid> {
     key.status.as_ref().and_then(former_uid).or_else(|| key.parsed_uid())
 }
@@ -145,13 +145,13 @@ pub(crate) struct StatusContext<'a> {
     pub secret: &'a str,
     /// The resourceVersion of the Secret to record, if it is known.
     pub secret_version: Option<String>,
-    /// The place of the instance, if it is known.
+    /// The location of the instance, if it is known.
     pub place: Option<String>,
     /// The time, for conditions that change.
     pub now: Timestamp,
 }
 
-/// The status that shows the report. If nothing changed it equals `before`.
+/// Creates the status for the report. If nothing changed, it equals `before`.
 pub(crate) fn from_report(
     report: &Report,
     before: Option<&ServiceKeyStatus>,
@@ -191,8 +191,8 @@ pub(crate) fn from_report(
     }
 }
 
-/// The status of a ServiceKey of which a part can't be read. It keeps the recorded keys, and `Ready` if it was true: the
-/// operator does not find out whether the key still works.
+/// The status of a ServiceKey that could be read only in part. It keeps the recorded keys, and `Ready` if it
+/// was true, because the operator can't check whether the key still works.
 pub(crate) fn from_unread(
     before: Option<&ServiceKeyStatus>,
     problem: &Problem,

@@ -1,7 +1,7 @@
-//! Templates of users, checked and rendered away from the threads that everything else runs on.
+//! Checks and renders users' templates on separate threads.
 //!
-//! What one template may cost is bounded before it is compiled, and paid for with fuel while it runs. What remains is
-//! processor time: it is spent on a few threads, in which namespaces take turns.
+//! The cost of a template is limited before it is compiled, and by fuel while it runs. The rest is processor
+//! time, which is limited to a few threads. Namespaces take turns on them.
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -18,35 +18,37 @@ use crate::{
 /// Secrets whose templates are checked or rendered at the same time.
 const THREADS: usize = 2;
 
-/// How long the templates of one Secret may take. What they may do costs milliseconds; this is for what was overlooked.
+/// Time limit for the templates of one Secret. The other limits keep the work within milliseconds; this one
+/// covers costs that they miss.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Attempts at a layout that take too long before it is given up: the processor may be busy with something else.
+/// Attempts at a slow layout before the operator gives it up. One attempt may be slow because the processor
+/// is busy.
 const ATTEMPTS: u8 = 3;
 
-/// Layouts of one namespace whose verdict is remembered.
+/// Layouts of one namespace whose verdict is cached.
 const VERDICTS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
-/// Namespaces with layouts whose verdict is remembered.
+/// Namespaces with layouts whose verdict is cached.
 const NAMESPACES: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
-/// Whether a layout can be fulfilled, as far as that is known without credentials.
+/// Whether a layout can be rendered, as far as that is known without credentials.
 type LayoutVerdict = Result<(), RenderError>;
 
-/// The verdicts of one namespace, by digest of the layout. They are not shared: what one namespace has checked is
-/// neither thrown out nor found out by another.
+/// The verdicts of one namespace, by digest of the layout. They are not shared, so that no namespace can
+/// evict or discover the verdicts of another.
 type Verdicts = LruCache<String, Remembered>;
 
-/// What is remembered of a layout.
+/// The cached result for a layout.
 #[derive(Clone, Debug)]
 enum Remembered {
-    /// It was checked, or given up.
+    /// The layout was checked, or given up.
     Verdict(LayoutVerdict),
-    /// So many attempts at it took too long.
+    /// This many attempts exceeded the time limit.
     Unfinished(u8),
 }
 
-/// The threads for templates, and what is known of them.
+/// The threads for templates, and the cached verdicts.
 #[derive(Clone)]
 pub(crate) struct Templates {
     threads: FairSemaphore,
@@ -65,7 +67,7 @@ impl Default for Templates {
 }
 
 impl Templates {
-    /// The verdict on a layout, where it needs no thread to be found: it has no templates, or was checked before.
+    /// The verdict on a layout if no thread is needed: the layout has no templates, or was checked before.
     pub(crate) fn known(&self, lane: &Lane, layout: &Layout) -> Option<LayoutVerdict> {
         if layout.template.is_empty() { Some(layout.validate()) } else { self.recall(lane, &layout.digest()) }
     }
@@ -73,7 +75,7 @@ impl Templates {
     /// Checks a layout, once for each digest of it.
     ///
     /// # Errors
-    /// The first thing that is wrong with it.
+    /// The first problem of the layout.
     pub(crate) async fn validate(&self, lane: &Lane, layout: Layout) -> LayoutVerdict {
         if let Some(verdict) = self.known(lane, &layout) {
             return verdict;
@@ -86,7 +88,8 @@ impl Templates {
         verdict
     }
 
-    /// Renders the entries of a Secret. A layout that took too long several times is not tried again before it changes.
+    /// Renders the entries of a Secret. A layout that exceeded the time limit several times is not tried
+    /// again until it changes.
     ///
     /// # Errors
     /// Those of [`Layout::render`], and [`RenderError::TooSlow`].
@@ -106,8 +109,8 @@ impl Templates {
         self.apart(lane, &digest, move || layout.render(credentials.expose())).await
     }
 
-    /// Does the work on a thread of its own, once it is this namespace's turn. Work that takes too long is given up; its
-    /// thread keeps its place until it ends.
+    /// Runs the work on a separate thread, in this namespace's turn. Work that exceeds the time limit is
+    /// given up; its thread keeps the slot until the work ends.
     async fn apart<T: Send + 'static>(
         &self,
         lane: &Lane,
@@ -126,7 +129,7 @@ impl Templates {
         }
     }
 
-    /// Counts an attempt that took too long.
+    /// Counts an attempt that exceeded the time limit.
     fn unfinished(&self, lane: &Lane, digest: &str) -> RenderError {
         let attempts = match self.look_up(lane, digest) {
             Some(Remembered::Unfinished(attempts)) => attempts + 1,
@@ -181,7 +184,7 @@ mod tests {
         Layout { template: BTreeMap::from([("it".to_owned(), source.to_owned())]), ..Layout::default() }
     }
 
-    /// The runtime has one thread: were it taken for a template, it could do nothing else meanwhile.
+    /// The runtime has one thread. If a template used it, nothing else could run.
     #[tokio::test(flavor = "current_thread")]
     async fn the_runtime_goes_on_while_a_template_is_at_work() {
         let templates = Templates::default();
@@ -230,7 +233,8 @@ mod tests {
     #[tokio::test]
     async fn a_layout_that_takes_too_long_is_given_up_after_three_attempts() {
         let templates = Templates { deadline: Duration::ZERO, ..Templates::default() };
-        // As long as may be: it must not be checked before the deadline, which has passed already, is noticed.
+        // As long as possible: the check must not end before the operator notices the deadline, which has
+        // passed already.
         let (lane, layout) = (lane("hostile"), layout(&"{{ password }}".repeat(1000)));
         for attempt in 1..=ATTEMPTS {
             let verdict = templates.validate(&lane, layout.clone()).await;

@@ -315,7 +315,7 @@ async fn parameters_of_secrets_are_bounded_too() {
         .await;
     tenants
         .attacker
-        .wait_says("halves", "what all entries hold together takes more than 64 KiB as JSON")
+        .wait_says("halves", "the content of all entries together takes more than 64 KiB as JSON")
         .await;
     tenants.attacker.wait_ready("fine").await;
     assert_eq!(broker.bindings().len(), 1);
