@@ -1,4 +1,4 @@
-//! Whether the remote side can be called on behalf of a ServiceKey, and what the user asks of it.
+//! Whether the remote side can be called on behalf of a ServiceKey, and the desired state from its spec.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use jiff::Timestamp;
 use super::{Allowance, Desired, GracePeriod, Inputs, Problem, ProviderView, RotationPolicy};
 use crate::api::{Adoption, DeletionPolicy, PreviousCredentials, Reason, RotationStrategy, ServiceKeySpec};
 
-/// What is known of a ServiceKey's access to its provider, apart from the places of its namespace.
+/// A ServiceKey's access to its provider, apart from the limit on the number of ServiceKeys.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyAccess<'a> {
-    /// The provider, in words.
+    /// The provider's kind and name for messages.
     pub provider: &'a str,
-    /// The provider, as it shows itself to the namespace; `None` where it does not exist.
+    /// The state of the provider for the namespace; `None` if the provider does not exist.
     pub view: Option<ProviderView>,
     /// Whether the operator serves providers of this kind.
     pub is_served: bool,
-    /// Why the keys of the former ServiceKey are not those of the one at hand.
+    /// Why the keys of the former ServiceKey do not belong to the one at hand.
     pub inheritance: Option<Problem>,
-    /// Whether the spec has fields that only keys with roles have.
+    /// Whether the spec has fields that apply only to keys with roles.
     pub asks_for_role: bool,
     /// Whether the provider's keys have roles, or the provider can't be called.
     pub has_roles: bool,
@@ -26,12 +26,12 @@ pub(crate) struct KeyAccess<'a> {
     pub asks_for_adoption: bool,
     /// Whether keys of the provider can be adopted, or the provider can't be called.
     pub adopts_keys: bool,
-    /// The first wish of the spec that the provider does not permit the namespace.
+    /// The first field of the spec whose value the provider does not permit the namespace.
     pub not_permitted: Option<Problem>,
 }
 
 impl KeyAccess<'_> {
-    /// What the decisions see of the provider. A namespace that is not admitted learns nothing else of it.
+    /// The provider as the decisions see it. A namespace that is not admitted gets no other information about it.
     #[must_use]
     pub(crate) fn view(self) -> ProviderView {
         let Self { provider, view, is_served, inheritance, .. } = &self;
@@ -48,7 +48,7 @@ impl KeyAccess<'_> {
             });
         };
         match (view, inheritance) {
-            // The keys may belong to another ServiceKey: no call may be about them.
+            // The keys may belong to another ServiceKey, so no call may affect them.
             (ProviderView::Available, Some(problem)) => ProviderView::Unavailable(problem.clone()),
             (ProviderView::Closed(problem), Some(_)) => ProviderView::Unavailable(problem),
             (ProviderView::Available, None) => {
@@ -58,7 +58,7 @@ impl KeyAccess<'_> {
         }
     }
 
-    /// The first wish that the provider can't fulfil, or does not permit.
+    /// The first field of the spec that the provider does not support or does not permit.
     fn refusal(self) -> Option<Problem> {
         let Self {
             provider, asks_for_role, has_roles, asks_for_adoption, adopts_keys, not_permitted, ..
@@ -66,14 +66,14 @@ impl KeyAccess<'_> {
         let invalid = |message| Some(Problem { reason: Reason::InvalidSpec, message });
         if asks_for_role && !has_roles {
             return invalid(format!(
-                "`spec.ibmCloud` is only for keys of IBM Cloud, and {provider} creates other keys; create the ServiceKey \
-                 again without it"
+                "`spec.ibmCloud` is only for keys of IBM Cloud, and {provider} creates other keys; create the \
+                 ServiceKey again without it"
             ));
         }
         if asks_for_adoption && !adopts_keys {
             return invalid(format!(
-                "`spec.adoption: IfExists` is only for keys of Cloud Foundry or IBM Cloud, and {provider} creates other \
-                 keys; remove it"
+                "`spec.adoption: IfExists` is only for keys of Cloud Foundry or IBM Cloud, and {provider} creates \
+                 other keys; remove it"
             ));
         }
         not_permitted
@@ -81,8 +81,8 @@ impl KeyAccess<'_> {
 }
 
 impl Desired {
-    /// The wish of a spec, as far as the provider permits it. `abandons`: the user asked to leave the remote keys behind. The
-    /// caller adds what the metadata and the check of the spec say.
+    /// The desired state from a spec, as far as the provider permits it. `abandons`: the user chose to leave the remote
+    /// keys behind. The caller adds the metadata and the result of the check of the spec.
     #[must_use]
     pub fn new(spec: &ServiceKeySpec, allowance: &Allowance, inputs: Inputs, abandons: bool) -> Self {
         let rotation = spec.rotation.clone().unwrap_or_default();
@@ -109,8 +109,8 @@ impl Desired {
 }
 
 impl GracePeriod {
-    /// The remote side is taken to give up a request no later than the operator does, after `timeout`. A process that did not
-    /// store the finalizer itself does not know of requests that another one sent before it took the lead.
+    /// Assumes that the remote side gives up a request no later than the operator does, after `timeout`. A process that
+    /// did not store the finalizer itself does not know the requests that another process sent before it.
     #[must_use]
     pub fn new(timeout: Duration, acquired_at: Timestamp, stored_finalizer: bool) -> Self {
         let unknown_until =

@@ -1,9 +1,9 @@
-//! What the marks on a Secret claim, and how far that is believed.
+//! The claim in a Secret's marks, and the conditions for believing it.
 //!
-//! Whoever may edit the Secret may write its annotations. So they never tell which object at the remote side is meant:
-//! ids are derived, or found by the mark that the remote side shows. What the status says of a key counts more than what
-//! the Secret says of it. A claim matters only where the status does not know the key: after a crash between the two
-//! writes, and after the status was lost or came from a backup.
+//! All users who may edit the Secret may write its annotations, so the annotations never identify an object at the
+//! remote side. The operator derives ids, or finds them by the mark that the remote side shows. The status takes
+//! precedence over the Secret. A claim matters only if the status does not know the key: after a crash between the two
+//! writes, or if the status is missing or comes from a backup.
 
 use std::{ops::Deref, time::Duration};
 
@@ -12,18 +12,18 @@ use uuid::Uuid;
 
 use super::{Identity, KeyRecord, Recorded, RunState, SecretView, Sequence};
 
-/// How many keys a Secret may be ahead of the status. A status from a backup may be older than the Secret by as many
-/// rotations; any more is a forgery, or damage.
+/// The largest number of keys by which a Secret may be ahead of the status. A status from a backup may be older than
+/// the Secret by as many rotations. A larger number is forged or corrupt.
 const LONGEST_LEAP: u32 = 1000;
 
-/// How long after it was given up a request may still take effect, at the most: the longest timeout that a provider may
-/// have.
+/// The longest time for which a request may still take effect after the operator gave it up: the longest timeout that a
+/// provider may have.
 const LONGEST_LATENESS: Duration = Duration::from_secs(600);
 
-/// How far the remote side's clock, which a time of creation comes from, may be ahead of the operator's.
+/// How far the remote side's clock may be ahead of the operator's. Times of creation come from the remote side.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// What the marks on a Secret say of the key in it: a record without the id and the name, which marks never tell.
+/// The key in a Secret according to its marks: a record without the id and the name, which marks never contain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Claim(KeyRecord);
 
@@ -41,26 +41,23 @@ impl Deref for Claim {
     }
 }
 
-/// What a claim is held against.
+/// The evidence for or against a claim.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
-    /// The UID that the ids of the ServiceKey's keys follow from.
+    /// The UID that the ids of the ServiceKey's keys are derived from.
     pub owner: Uuid,
-    /// What the status remembers.
     pub recorded: &'a Recorded,
-    /// What this process has learned.
     pub run: &'a RunState,
     /// Whether the provider admits the ServiceKey's namespace.
     pub admitted: bool,
-    /// Whether the remote side tells by a mark whose a key is; where it does not, ids are derived.
+    /// Whether the remote side shows the owner of a key by a mark. Otherwise ids are derived.
     pub marks_keys: bool,
-    /// The time.
     pub now: Timestamp,
 }
 
 impl SecretView<Claim> {
-    /// The Secret as far as it is believed. One whose claim is not believed is damaged, and does not say which key it
-    /// holds.
+    /// The Secret, as far as the operator believes it. If it does not believe the claim, the Secret counts as damaged
+    /// and without a known key.
     #[must_use]
     pub fn believed(self, evidence: &Evidence<'_>) -> SecretView {
         match self {
@@ -81,7 +78,7 @@ impl SecretView<Claim> {
 }
 
 impl Evidence<'_> {
-    /// What is to be known of the key that is claimed; `None` where the claim is not believed.
+    /// The record of the claimed key; `None` if the claim is not believed.
     fn believe(&self, claim: Claim) -> Option<KeyRecord> {
         let sequence = claim.sequence;
         let known = [self.run.stored.as_ref(), self.recorded.key.as_ref()];
@@ -92,12 +89,12 @@ impl Evidence<'_> {
         let newest = recorded.newest();
         let explained = recorded.explains(sequence);
         let reached = newest.map_or(0, Sequence::number).saturating_add(LONGEST_LEAP);
-        // Who has just got a key would know of a later one.
+        // A process that has just received a key would know of a later one.
         let got = [run.in_hand.as_ref(), run.stored.as_ref()];
         let knows_better = got.into_iter().flatten().any(|key| key.sequence < sequence);
         let is_denied = knows_better || run.absent.contains(&sequence);
         let refuted = !explained && (sequence.number() > reached || is_denied);
-        // A namespace that is not admitted had keys only if the status says so.
+        // A namespace that is not admitted has had keys only if the status names them.
         let impossible = !admitted && (newest.is_none() || !explained);
         if refuted || impossible {
             return None;
@@ -114,13 +111,14 @@ impl Evidence<'_> {
 }
 
 impl Recorded {
-    /// The number of the newest key that is remembered, or may have been made.
+    /// The number of the newest key that is recorded, or may have been created.
     fn newest(&self) -> Option<Sequence> {
         let previous = self.previous.iter().map(|key| key.sequence);
         previous.chain(self.key.as_ref().map(|key| key.sequence)).chain(self.attempt()).max()
     }
 
-    /// Whether a Secret may hold this key by what is remembered. A key is written down before it is made, except the first.
+    /// Whether the record explains that a Secret contains this key. The operator records a key before it creates it,
+    /// except the first one.
     #[must_use]
     pub fn explains(&self, sequence: Sequence) -> bool {
         sequence <= self.newest().unwrap_or(Sequence::FIRST)
@@ -161,7 +159,7 @@ mod tests {
         }
     }
 
-    /// A claim that contradicts the status in everything that it may.
+    /// A claim that contradicts the status in every field in which it may.
     fn claim(number: u32) -> Claim {
         Claim::from(KeyRecord {
             created_at: at(1_000_000),

@@ -1,4 +1,4 @@
-//! Create a key, after everything that must be recorded or revoked before.
+//! Create a key, after recording and revoking everything that must come first.
 
 use super::{
     Attempted, ErrorClass, Failure, Observed, Operation, PlanIds, PlanView, Recorded, RemoteEffect,
@@ -13,21 +13,22 @@ decisions! {
     /// A key is due, and the Secret can be written.
     "Create a key", NewKey<'_> => Step:
 
-    /// The operator records the ids of the plan together with the next key, so it reads them before.
+    /// The operator records the ids of the plan together with the next key, so it reads them first.
     read_plan_of_next_key,
-    /// Apart from the first key, only keys that the status names may exist, so it names the next key first.
+    /// Apart from the first key, only keys that the status names may exist. So the status names the next key before its
+    /// creation.
     record_next_key,
-    /// The next key exists already, created from other fields or with credentials that are not shown.
+    /// The next key exists already, created from other fields or with credentials that the remote side does not return.
     revoke_other_key,
-    /// The remote side still creates the key, or revokes an earlier one of the same number.
+    /// The remote side is still creating the key, or revoking an earlier one of the same number.
     follow_operation,
-    /// The remote side says that it created the key, but does not show it.
+    /// The remote side reports that it created the key, but does not return it.
     wait_until_shown,
-    /// The remote side created the key by itself, and shows the credentials only now.
+    /// The remote side created the key asynchronously, and returns its credentials only now.
     fetch_credentials,
-    /// A broker needs the ids of the plan to revoke the key, and the catalog has not been read yet.
+    /// A broker requires the ids of the plan to revoke the key, and the catalog has not been read yet.
     read_plan,
-    /// A key may exist with the ids that are recorded, and only those revoke it.
+    /// A key may exist with the recorded ids, and only these ids revoke it.
     revoke_key_of_other_plan,
     /// The API server dropped the ids when the operator recorded them.
     wait_for_definitions,
@@ -38,23 +39,23 @@ decisions! {
     bind
 }
 
-/// A key that is to be created.
+/// A key to create.
 pub(super) struct NewKey<'a> {
     pub observed: &'a Observed,
     pub sequence: Sequence,
     /// The working key that it replaces.
     pub predecessor: Option<Sequence>,
-    /// What the status has to record of the keys before it; `None` for the first key, which needs no record.
+    /// The record of the keys before it; `None` for the first key, which requires none.
     pub recorded: Option<Recorded>,
 }
 
 impl<'a> NewKey<'a> {
-    /// The first key, or the one that was tried last.
+    /// The first key, or the one of the last attempt.
     pub(super) fn first(observed: &'a Observed, sequence: Sequence) -> Self {
         Self { observed, sequence, predecessor: None, recorded: None }
     }
 
-    /// What the status records of the keys before this one, where it does not name this one.
+    /// The record of the keys before this one, if the status does not name this one.
     fn unrecorded(&self) -> Option<&Recorded> {
         self.recorded.as_ref().filter(|recorded| recorded.attempt() != Some(self.sequence))
     }
@@ -142,7 +143,7 @@ fn bind(NewKey { sequence, predecessor, .. }: &NewKey<'_>) -> Step {
     Step::Execute(RemoteEffect::Bind { sequence: *sequence, predecessor: *predecessor })
 }
 
-/// A wait because the operator itself can't go on.
+/// A wait because the operator itself has a problem.
 fn refused_here(observed: &Observed, class: ErrorClass, message: &str) -> Step {
     let (attempted, message) = (Attempted::Provision, message.to_owned());
     let failure = Failure { attempted, class, message, retry_after: None };

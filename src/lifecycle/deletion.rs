@@ -1,4 +1,4 @@
-//! A ServiceKey that is being deleted: revoke every key that may exist, remove the Secret, remove the finalizer.
+//! A ServiceKey that is being deleted: revoke every key that may exist, delete the Secret, remove the finalizer.
 
 use std::collections::BTreeSet;
 
@@ -13,45 +13,45 @@ use super::{
 };
 
 decisions! {
-    /// The ServiceKey is being deleted. The finalizer leaves last.
+    /// The ServiceKey is being deleted. The operator removes the finalizer last.
     "Delete", Deletion<'_> => Step:
 
     /// The operator has already removed the finalizer.
     wait_for_the_end,
-    /// Every tenant may write finalizers and Secrets. They cause no call to a provider that never admitted the namespace.
+    /// Every tenant may write finalizers and Secrets. They cause no call to a provider that never admitted the
+    /// namespace.
     wait_for_admission,
-    /// A Secret from a backup may hold a key that the ServiceKey goes on with, so that key is revoked as well.
+    /// A Secret from a backup may contain a key of the ServiceKey, so that key is revoked as well.
     go_on_with_former_keys,
-    /// Revoking a key failed. The backoff ends before the next attempt.
+    /// Revoking a key failed. Its backoff ends before the next attempt.
     wait_for_failed_revocation,
-    /// A key is to be revoked, and the remote side can't be called.
+    /// A key has to be revoked, and the remote side can't be called.
     wait_for_provider_to_revoke,
-    /// The remote side still creates or revokes the key.
+    /// The remote side is still creating or revoking the key.
     follow_operation,
-    /// A request whose answer was lost may still create the key. The last revocation comes after that time.
+    /// A request without an answer may still create the key. The last revocation comes after that time.
     wait_for_late_key,
-    /// The credentials stop working before the Secret goes, so no copy of them outlives it.
+    /// The credentials stop working before the Secret is deleted, so no copy of them keeps working.
     revoke_key,
-    /// Removing the mark of a key failed. The backoff ends before the next attempt.
+    /// Removing the mark of a key failed. Its backoff ends before the next attempt.
     wait_for_failed_release,
-    /// The mark of a key is to be removed, and the remote side can't be called.
+    /// The mark of a key has to be removed, and the remote side can't be called.
     wait_for_provider_to_release,
     /// The user keeps the key. Without its mark, the operator never reports it as an orphan.
     release_key,
-    /// The cache shows no Secret of the operator, and may lag behind.
+    /// The cache contains no Secret of the operator, and may be stale.
     look_up_secret,
-    /// Removing the marks of the Secret failed. The Secret stays, so the operator does not delete it instead.
+    /// Removing the marks of the Secret failed. The user keeps the Secret, so the operator does not delete it instead.
     wait_for_failed_secret_release,
     /// The user keeps the Secret together with the key.
     release_secret,
-    /// The Secret is the operator's own.
+    /// The Secret belongs to the operator.
     delete_secret,
     else
     /// No key and no Secret is left, apart from those that the user keeps.
     remove_finalizer
 }
 
-/// A ServiceKey that is being deleted.
 pub(super) struct Deletion<'a> {
     observed: &'a Observed,
     /// Every key that may exist at the remote side and was not confirmed gone.
@@ -63,7 +63,6 @@ impl<'a> Deletion<'a> {
         Self { observed, remaining: remaining(observed) }
     }
 
-    /// The next key to revoke.
     fn to_revoke(&self) -> Option<Sequence> {
         self.remaining.first().copied().filter(|_| !self.observed.desired.keeps_keys())
     }
@@ -186,18 +185,19 @@ fn remove_finalizer(Deletion { observed, remaining }: &Deletion<'_>) -> Step {
 
 /// Whether the status or this process knows of a key that may exist.
 pub(super) fn knows_of_a_key(observed: &Observed) -> bool {
-    // Whose keys it goes on with tells of none that it has.
+    // A former UID names the keys to continue with, but does not prove that one exists.
     let blank = Recorded { former: observed.recorded.former, ..Recorded::default() };
     observed.run.knows_of_a_key() || observed.recorded != blank
 }
 
-/// Whether nothing shows that the provider ever admitted the namespace: anybody may write finalizers and Secrets.
+/// Whether nothing shows that the provider ever admitted the namespace. Every user of the namespace may write
+/// finalizers and Secrets.
 fn was_never_admitted(observed: &Observed) -> bool {
     !observed.admitted && !knows_of_a_key(observed)
 }
 
-/// Whether nothing tells of a key, every request for one was refused, and so is its revocation: a remote side that knows no
-/// such instance refuses both. One that created a key although it said otherwise would revoke it.
+/// Whether no key is known, and the remote side refused every request for one and its revocation. A remote side that
+/// does not know the instance refuses both. If it had created a key in spite of a refusal, it would revoke it.
 fn every_bind_was_refused(observed: &Observed) -> bool {
     let refused = |failure: &Failure| {
         failure.attempted == Attempted::Revoke
@@ -209,7 +209,7 @@ fn every_bind_was_refused(observed: &Observed) -> bool {
     observed.all_refused && !is_known && observed.run.failure.as_ref().is_some_and(refused)
 }
 
-/// Whether the status knows of no key but one that was about to be created.
+/// Whether the status records no key, except one that was about to be created.
 fn remembers_no_key(recorded: &Recorded) -> bool {
     let Recorded { key, previous, operation, loss, former } = recorded;
     let only_planned = operation.as_ref().is_none_or(|operation| operation.stage == OperationStage::Planned);
@@ -223,8 +223,8 @@ pub(super) fn remaining(observed: &Observed) -> BTreeSet<Sequence> {
     }
     let elsewhere = [observed.secret.key(), observed.run.in_hand.as_ref(), observed.run.stored.as_ref()];
     let elsewhere = elsewhere.into_iter().flatten().map(|key| key.sequence);
-    // Where the status knows of none, what is known elsewhere stands for the first that it may have made, unless that is
-    // a claim that nothing explains.
+    // If the status records no key, the keys from the Secret and from memory replace its default, the first key. A
+    // claim that the record does not explain does not replace it.
     let mut keys: BTreeSet<_> = elsewhere.collect();
     let explained = keys.iter().all(|sequence| observed.recorded.explains(*sequence));
     if keys.is_empty() || !explained || observed.recorded != Recorded::default() {

@@ -1,80 +1,75 @@
-//! What went wrong, as far as a decision depends on it.
+//! Failures, as far as decisions depend on them.
 
 use std::time::Duration;
 
-/// What a failure at a remote side means for the key that was asked for: what may be done about it is decided by this
-/// alone.
+/// The meaning of a remote side's failure for the requested key. The next step depends on this class alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
-    /// Nothing happened and it may work later: refused connection, 503 before anything was done.
+    /// The request had no effect, and may succeed later: a refused connection, a 503 before any work.
     Transient,
-    /// Nothing happened, because too much was asked for at once: 429.
+    /// The request had no effect, because of a rate limit: 429.
     Throttled,
-    /// The remote side understood the request and will not do it until something changes.
+    /// The remote side understood the request, and refuses it until its cause changes.
     Rejected,
-    /// A key of this identity exists, made with other parameters, or belongs to somebody else.
+    /// A key of this identity exists. It was created with other parameters, or belongs to another owner.
     Conflict,
-    /// A key of this name exists and belongs to somebody else: it is never revoked.
+    /// A key of this name exists and belongs to another owner. The operator never revokes it.
     Taken,
-    /// The key exists, and the remote side does not show its credentials again.
+    /// The key exists, and the remote side does not return its credentials again.
     Withheld,
-    /// The key exists, and no Secret can hold its credentials.
+    /// The key exists, and its credentials fit no Secret.
     Unusable,
-    /// The key exists, and this login may not see its credentials, which another one may.
+    /// The key exists, and this login may not read its credentials. Another login may be able to.
     Redacted,
-    /// What the request was about does not exist: instance, offering, plan.
+    /// The object of the request does not exist: instance, offering, plan.
     Gone,
-    /// The login is wrong or may not do this.
+    /// The login is wrong or lacks a permission.
     Forbidden,
-    /// One of the two sides does not trust the other: no TLS session came about, so nothing happened.
+    /// One of the two sides does not trust the other. No TLS session was established, so the request had no effect.
     Untrusted,
-    /// The answer is none that the protocol knows, to a request that leaves nothing behind: a web page, a redirect.
+    /// The answer does not follow the protocol, and the request leaves no key behind: a web page, a redirect.
     Unexpected,
-    /// The request may have taken effect: time-out or lost connection after sending, a 5xx, a malformed success. What it
-    /// may have left is revoked before the next attempt.
+    /// The request may have taken effect: a timeout or lost connection after sending, a 5xx, a malformed success. The
+    /// operator revokes a key that it may have created before the next attempt.
     OrphanPossible,
-    /// The request may have taken effect, and the next attempt finds what it left.
+    /// The request may have taken effect, and the next attempt finds the key that it created.
     Unsure,
 }
 
 impl ErrorClass {
-    /// Whether asking again brings the same answer until something changes.
+    /// Whether a repeated request gets the same answer until the cause changes.
     #[must_use]
     pub const fn is_refusal(self) -> bool {
         matches!(self, Self::Rejected | Self::Gone | Self::Forbidden)
     }
 }
 
-/// An effect that did not work.
+/// An effect that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Failure {
-    /// What was tried.
     pub attempted: Attempted,
-    /// What the failure means.
     pub class: ErrorClass,
     /// What failed, what the remote side said, and what to do next.
     pub message: String,
-    /// How long the remote side asked to be left alone.
+    /// The pause that the remote side asked for.
     pub retry_after: Option<Duration>,
 }
 
-/// What was tried when something failed.
+/// The attempt that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Attempted {
-    /// Collecting the parameters to make a key with.
+    /// Collecting the parameters of a key.
     Parameters,
-    /// Finding out whether the provider permits what the parameters ask for.
+    /// Checking whether the provider permits the parameters.
     Permission,
-    /// Making or reading a key.
+    /// Creating or reading a key.
     Provision,
-    /// Finding out whether a key is still there.
+    /// Checking whether a key still exists.
     Confirm,
-    /// Turning credentials into the entries of the Secret.
+    /// Converting credentials into the entries of the Secret.
     Render,
-    /// Writing the Secret.
     Store,
-    /// Revoking a key.
     Revoke,
-    /// Taking our mark off a key that stays.
+    /// Removing the operator's mark from a key that stays.
     Release,
 }

@@ -1,4 +1,4 @@
-//! A ServiceKey that has no keys yet goes on with those of a former one.
+//! A ServiceKey without keys continues with those of a former one.
 
 use uuid::Uuid;
 
@@ -11,21 +11,21 @@ use super::{
 };
 
 decisions! {
-    /// The keys that the Secret from a backup names may be those of the ServiceKey.
+    /// The keys that the Secret from a backup names may belong to the ServiceKey.
     "Go on with former keys", FormerKeys<'_> => Step:
 
-    /// The operator has to call the remote side first, and can't, or only the user can correct the spec.
+    /// The operator has to call the remote side first, and can't. Or only the user can correct the spec.
     wait_for_spec_or_provider,
-    /// A call failed. Only a refusal to revoke the own first key means that there is none.
+    /// A call failed. Only a refusal to revoke the first key of its own means that this key does not exist.
     wait_for_failed_attempt,
     /// Every tenant may write any UID into a Secret, so the remote side has to show a key with a mark that proves it.
     prove_mark,
-    /// A request for the own first key may still take effect. The last revocation comes after that time.
+    /// A request for the first key of its own may still take effect. The last revocation comes after that time.
     wait_for_late_key,
-    /// A process that crashed may have created a first key of its own, and nothing would tell of it later.
+    /// A process that crashed may have created a first key with the new UID. Later, no record would name that key.
     revoke_own_first_key,
     else
-    /// The keys are those of the ServiceKey, and it never has others.
+    /// The keys belong to the ServiceKey, and it never has others.
     record_former_uid
 }
 
@@ -34,12 +34,12 @@ pub(super) struct FormerKeys<'a> {
     pub observed: &'a Observed,
     /// The UID of the former ServiceKey.
     pub former: Uuid,
-    /// The number of the key in the Secret, where the Secret says it.
+    /// The number of the key in the Secret, if the Secret contains it.
     pub sequence: Option<Sequence>,
 }
 
 impl<'a> FormerKeys<'a> {
-    /// Whether the remote side has not denied them. A namespace that is not admitted may not learn whether it does.
+    /// Whether the remote side has not disproved them. A namespace that is not admitted must not learn the result.
     pub(super) fn may_be_accepted(&self) -> bool {
         self.observed.admitted && self.observed.run.is_proved != Some(false)
     }
@@ -101,13 +101,14 @@ fn record_former_uid(FormerKeys { observed, former, .. }: &FormerKeys<'_>) -> St
     Step::record(report::inheriting(observed, *former, Some(*former)))
 }
 
-/// Whether the ServiceKey has keys of its own, or of another former one: then it can't go on with those of this one.
+/// Whether the ServiceKey has keys of its own, or of another former one. It then can't continue with the keys of this
+/// one.
 pub(super) fn has_own_keys(observed: &Observed) -> bool {
     let Observed { recorded, run, .. } = observed;
     *recorded != Recorded::default() || run.in_hand.is_some() || run.stored.is_some()
 }
 
-/// Whether the remote side refused to revoke the key. Nothing else tells that there is one, so there is none.
+/// Whether the remote side refused to revoke the key. No other source names this key, so it does not exist.
 fn is_refused(failure: &Failure) -> bool {
     failure.attempted == Attempted::Revoke && matches!(failure.class, ErrorClass::Rejected | ErrorClass::Gone)
 }

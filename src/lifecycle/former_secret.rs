@@ -14,25 +14,24 @@ decisions! {
     /// The Secret is from a backup, and names a former ServiceKey.
     "Judge a former Secret", FormerSecret<'_> => Step:
 
-    /// Another ServiceKey has the key, or the namespace may not go on with it.
+    /// Another ServiceKey has the key, or the namespace is not permitted to continue with it.
     refuse_key_of_another,
-    /// A ServiceKey that has keys of its own never goes on with those of another one.
+    /// A ServiceKey with keys of its own never continues with those of another one.
     refuse_second_set_of_keys,
-    /// Nothing speaks against the claim that the Secret makes.
+    /// No evidence contradicts the claim in the Secret.
     accept_former_keys,
-    /// A namespace that is not admitted learns nothing about the key.
+    /// A namespace that is not admitted gets no information about the key.
     wait_for_provider,
-    /// The remote side shows no key with the namespace, name and cluster of the ServiceKey.
+    /// The remote side has no key with the namespace, name and cluster of the ServiceKey.
     refuse_unproved_key,
     else
     /// The provider could be called, but it does not admit the namespace.
     refuse_secret
 }
 
-/// A Secret that names a former ServiceKey.
 pub(super) struct FormerSecret<'a> {
     pub keys: FormerKeys<'a>,
-    /// Why the ServiceKey can't go on with its key.
+    /// Why the ServiceKey can't continue with the key in the Secret.
     pub obstacle: Option<&'a Problem>,
 }
 

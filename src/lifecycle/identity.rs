@@ -1,4 +1,4 @@
-//! Identities of remote keys, derived from the ServiceKey's UID and a sequence number, never remembered.
+//! Identities of remote keys. They are derived from the ServiceKey's UID and a sequence number, and never stored.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 pub struct Sequence(u32);
 
 impl Sequence {
-    /// The sequence of the first key that a ServiceKey ever has.
+    /// The sequence of the first key of a ServiceKey.
     pub const FIRST: Self = Self(1);
 
     /// The sequence with this number; `None` for 0, which no key has.
@@ -37,9 +37,10 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// Which remote key is meant: the ServiceKey it belongs to, and its sequence there.
+/// The identity of a remote key: its ServiceKey and its sequence there.
 ///
-/// The same identity always denotes the same remote key, so a call that was lost is repeated, not replaced.
+/// The same identity always denotes the same remote key, so the operator repeats a call without an answer instead of
+/// creating another key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// `metadata.uid` of the ServiceKey, or of the one that it was restored from.
@@ -49,25 +50,25 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The id under which an Open Service Broker knows the key: a version 5 UUID whose name space is the
-    /// ServiceKey's UID and whose name is the sequence in decimal.
+    /// The id of the key at an Open Service Broker: a version 5 UUID whose name space is the ServiceKey's UID and whose
+    /// name is the sequence in decimal.
     #[must_use]
     pub fn binding_id(&self) -> Uuid {
         Uuid::new_v5(&self.owner, self.sequence.to_string().as_bytes())
     }
 
-    /// A part of the whole, from nothing to all of it: as if by chance, and for this key always the same.
+    /// A pseudorandom number from zero to `whole`, always the same for this key.
     #[must_use]
     pub fn part_of(&self, whole: u64) -> u64 {
-        // The first bits of a hash; which one is settled for good by what is asked of brokers.
+        // The first bits of a hash. The hash can never change, because brokers know the keys by these ids.
         let (chance, ..) = self.binding_id().as_fields();
         let part = ((u128::from(whole) + 1) * u128::from(chance)) >> u32::BITS;
         u64::try_from(part).unwrap_or(whole)
     }
 
-    /// The name of the key at a remote side that has names: the one that the user gives it, or one made of namespace,
-    /// name and UID of the ServiceKey. From the second key on its number is appended, and to a name that the user gave
-    /// also digits that follow from the UID: another tenant must not be able to take the name in advance.
+    /// The name of the key at a remote side that has names: the given one, or one built from the ServiceKey's
+    /// namespace, name and UID. From the second key on, its number is appended. A given name also gets digits that are
+    /// derived from the UID, so that another tenant can't take the name in advance.
     #[must_use]
     pub fn key_name(&self, given: Option<&str>, namespace: &str, name: &str) -> String {
         match given {
@@ -87,8 +88,8 @@ impl Identity {
         }
     }
 
-    /// A name that nobody has without knowing the ServiceKey's UID: the one that is given, where it follows from the UID, else
-    /// with the digits of a later key appended.
+    /// A name that can't be guessed without the ServiceKey's UID. A name that is derived from the UID stays; others get
+    /// the digits of a later key appended.
     #[must_use]
     pub fn own_name(&self, name: &str) -> String {
         let digits = self.binding_id().simple().to_string();
@@ -100,14 +101,14 @@ impl Identity {
         format!("{}{end}", first_bytes(name, LONGEST_GIVEN_NAME - end.len()))
     }
 
-    /// The name that releases up to 0.1 gave the key where the user named it. Keys keep it.
+    /// The name that releases up to 0.1 used for a key with a given name. Keys keep it.
     #[must_use]
     pub fn former_key_name(&self, given: &str) -> String {
         let number = self.number();
         format!("{}{number}", first_bytes(given, LONGEST_GIVEN_NAME - number.len()))
     }
 
-    /// What tells the names of later keys from that of the first.
+    /// The suffix that distinguishes the names of later keys from that of the first.
     fn number(&self) -> String {
         match self.sequence {
             Sequence::FIRST => String::new(),
@@ -116,14 +117,14 @@ impl Identity {
     }
 }
 
-/// Hexadecimal digits that keep the name of a later key from being guessed: 48 bits.
+/// Hexadecimal digits that prevent guessing the name of a later key: 48 bits.
 const SUFFIX_DIGITS: usize = 12;
-/// The longest name that the user may give, in bytes: that of Cloud Foundry.
+/// The longest name that the user may give, in bytes: the limit of Cloud Foundry.
 const LONGEST_GIVEN_NAME: usize = 255;
-/// The longest name that is made up, in bytes: that of IBM Cloud.
+/// The longest generated name, in bytes: the limit of IBM Cloud.
 const LONGEST_NAME: usize = 180;
 
-/// As much of the beginning of a text as fits, in whole characters.
+/// The longest prefix of a text that fits, in whole characters.
 pub(crate) fn first_bytes(text: &str, bytes: usize) -> &str {
     let ends = text.char_indices().map(|(start, character)| start + character.len_utf8());
     &text[..ends.take_while(|end| *end <= bytes).last().unwrap_or_default()]
@@ -170,7 +171,8 @@ mod tests {
         assert_eq!(identity(2).key_name(Some(&long), "", ""), format!("{}-2-{}", "ü".repeat(120), digits(2)));
     }
 
-    /// Whoever knows the name of a key, but not the UID of its ServiceKey, does not know the name of the next one.
+    /// A tenant that knows the name of a key, but not the UID of its ServiceKey, does not know the name of the next
+    /// one.
     #[test]
     fn names_of_later_keys_differ_between_servicekeys_and_keep_their_former_names() {
         let other = Identity { owner: Uuid::from_u128(7), sequence: identity(2).sequence };

@@ -1,12 +1,15 @@
-//! Whether a ServiceKey goes on with the keys of a former one. A backup tool restores a ServiceKey and its Secret with new
-//! UIDs and without a status. The ids and names of keys follow from the UID, so the operator remembers the former one.
+//! Whether a ServiceKey continues with the keys of a former one. A backup tool restores a ServiceKey and its Secret
+//! with new UIDs and without a status. The ids and names of keys are derived from the UID, so the operator records the
+//! former one.
 //!
-//! Whoever may edit a Secret, or have a status restored, may have written that UID. So it counts only where
-//! - no ServiceKey of this UID exists, and no other one goes on with its keys;
-//! - the mark at the remote side shows the namespace and the name of this ServiceKey, which the backend checks for each
-//!   key; or the login is that of the ServiceKey's own namespace; or the administrator permits it.
+//! All users who may edit a Secret, or restore a status, may have written that UID. So the operator accepts it only if
+//! both conditions hold:
+//! - No ServiceKey of this UID exists, and no other one continues with its keys.
+//! - The mark at the remote side shows the namespace and the name of this ServiceKey, which the backend checks for each
+//!   key. Or the login belongs to the ServiceKey's own namespace. Or the administrator permits it.
 //!
-//! This is judged anew before each decision. A ServiceKey that once went on with the keys of a former one never has others.
+//! The operator evaluates this before each decision. A ServiceKey that once continued with the keys of a former one
+//! never has others.
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -14,36 +17,35 @@ use uuid::Uuid;
 use super::Problem;
 use crate::api::Reason;
 
-/// The claim that the keys of a former ServiceKey are those of the ServiceKey at hand, and what it is held against.
+/// The claim that the keys of a former ServiceKey belong to the ServiceKey at hand, and the evidence about it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Inheritance<'a> {
     /// The namespace of the ServiceKey at hand.
     pub namespace: &'a str,
-    /// Its place among those that go on with the same keys.
+    /// The rank of the ServiceKey at hand among those that continue with the same keys.
     pub heir: Heir,
-    /// Whether its status says that it goes on with these keys.
+    /// Whether its status records that it continues with these keys.
     pub is_settled: bool,
-    /// Whether a ServiceKey exists of a UID that is claimed.
+    /// Whether a ServiceKey with the claimed UID exists.
     pub is_former_alive: bool,
-    /// The first of the other ServiceKeys that go on with the same keys.
+    /// The first of the other ServiceKeys that continue with the same keys.
     pub other_heir: Option<Heir>,
     /// Whether the remote side shows the namespace and the name of the ServiceKey that a key was created for.
     pub is_proved_by_marks: bool,
-    /// What forbids it where nothing proves it, in words.
+    /// The rule that forbids the claim if no mark proves it, for messages.
     pub denied: Option<&'a str>,
 }
 
-/// A ServiceKey among those that claim the same keys. The one that comes first has them.
+/// A ServiceKey among those that claim the same keys. The first one gets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Heir {
     /// When it was created, by the API server's clock.
     pub created: Timestamp,
-    /// Its UID.
     pub uid: Uuid,
 }
 
 impl Inheritance<'_> {
-    /// Why the keys are not those of the ServiceKey at hand; `None` where they are.
+    /// Why the keys do not belong to the ServiceKey at hand; `None` if they do.
     #[must_use]
     pub(crate) fn obstacle(&self) -> Option<Problem> {
         let Self { namespace, heir, is_settled, is_former_alive, other_heir, is_proved_by_marks, denied } =
@@ -67,9 +69,9 @@ impl Inheritance<'_> {
         problem(
             Reason::NotPermitted,
             format!(
-                "the Secret is from a backup, and the namespace `{namespace}` is not permitted to continue with its key, \
-                 because {denied}; ask the provider's administrator, or {way_out}; the old key then stays at the remote \
-                 side"
+                "the Secret is from a backup, and the namespace `{namespace}` is not permitted to continue with its \
+                 key, because {denied}; ask the provider's administrator, or {way_out}; the old key then stays at the \
+                 remote side"
             ),
         )
     }
@@ -85,7 +87,7 @@ mod tests {
         Heir { created: Timestamp::from_second(second).unwrap(), uid: Uuid::from_u128(uid) }
     }
 
-    /// A claim that holds: only a mark that shows no names is missing, and the administrator permits that.
+    /// A valid claim. The mark shows no names, but the administrator permits the claim.
     fn claim() -> Inheritance<'static> {
         Inheritance {
             namespace: "apps",

@@ -1,12 +1,13 @@
-//! Digests of everything that a key is created from. A key whose inputs differ from the wanted ones is replaced.
+//! Digests of everything that a key is created from. The operator replaces a key whose inputs differ from the desired
+//! ones.
 
 use std::fmt;
 
 /// Separator between the two digests. It never occurs in a hex digest.
 const SEPARATOR: char = '+';
 
-/// The digest of the fields of the spec, and of the user's last request for another key. As text it is what statuses, marks
-/// and remote sides hold: `fields`, or `fields+request`.
+/// The digest of the fields of the spec, and of the user's last request for another key. Statuses, marks and remote
+/// sides store it as text: `fields`, or `fields+request`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Inputs {
     fields: String,
@@ -14,8 +15,8 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// The wanted inputs. Without a request now, a known request with the same fields stays: to remove the annotation asks for
-    /// no other key.
+    /// The desired inputs. Without a current request, a known request with the same fields stays, because removing the
+    /// annotation does not request another key.
     #[must_use]
     pub(crate) fn new(
         fields: String,

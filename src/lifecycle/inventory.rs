@@ -1,4 +1,5 @@
-//! What a list of all keys at a remote side tells: which keys went away there, and which of them nobody here has.
+//! Compares a list of all keys at a remote side with the known ServiceKeys: it finds missing keys, and keys without a
+//! ServiceKey.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -9,62 +10,63 @@ use uuid::Uuid;
 
 use super::{Identity, Recorded, Sequence};
 
-/// A key at a remote side that bears the mark of this operator and this cluster.
+/// A key at a remote side that has the mark of this operator and this cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct MarkedKey {
-    /// The remote side's id of it.
+    /// The key's id at the remote side.
     pub id: String,
-    /// The remote side's name of it.
+    /// The key's name at the remote side.
     pub name: String,
-    /// The UID of the ServiceKey that it was made for.
+    /// The UID of the ServiceKey that the key was created for.
     pub owner: Uuid,
-    /// Its number within that ServiceKey, where it still says so.
+    /// The key's number within that ServiceKey, if its mark still shows it.
     pub sequence: Option<Sequence>,
-    /// The namespace of that ServiceKey, where it still says so.
+    /// The namespace of that ServiceKey, if the mark still shows it.
     pub namespace: Option<String>,
 }
 
-/// What is known when a list of all keys has come.
+/// The input of the comparison, once a list of all keys has arrived.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Inventory {
-    /// The keys that the list shows.
+    /// The keys in the list.
     pub listed: Vec<MarkedKey>,
-    /// The keys that it should show, with the remote side's ids, as they were known before it was asked for.
+    /// The keys that the list should contain, with the remote side's ids, as they were known before the request for the
+    /// list.
     pub expected: HashMap<Identity, String>,
-    /// The keys that each ServiceKey may have, as it is known since the list has come.
+    /// The keys that each ServiceKey may have, as they are known after the list arrived.
     pub accounted: HashMap<Uuid, BTreeSet<Sequence>>,
-    /// The only namespace whose keys this provider may have made; `None`: all of them.
+    /// The only namespace whose keys this provider may have created; `None`: all namespaces.
     pub namespace: Option<String>,
-    /// Whether it can be told whose keys the list shows: those of this cluster.
+    /// Whether the operator knows its cluster, and so can identify the owners of the listed keys.
     pub cluster_is_known: bool,
-    /// The ids of the keys that the last list showed and nobody had.
+    /// The ids of the keys in the last list that had no ServiceKey.
     pub suspects: Arc<HashSet<String>>,
 }
 
-/// What follows from a list of all keys.
+/// The result of the comparison.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Findings {
-    /// Keys that the list should have shown. A list in several pages may miss what moved from one to the other.
+    /// Keys that are missing from the list. A list in several pages may miss a key that moved from one page to another.
     pub missed: Vec<Identity>,
-    /// The keys that nobody has.
+    /// The keys without a ServiceKey.
     pub orphans: Vec<Orphan>,
-    /// The ids of keys that seem to be orphans; the next list tells.
+    /// The ids of keys that seem to be orphans. The next list confirms them.
     pub suspects: HashSet<String>,
 }
 
-/// A key that nobody has, by two lists in a row: what came or went while one was made is none.
+/// A key that has no ServiceKey in two lists in a row. A key that was created or deleted while one list was made is not
+/// an orphan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Orphan {
-    /// The key.
     pub key: MarkedKey,
-    /// Whether it may be revoked where the user wants that: its ServiceKey does not exist. Where it does, the number of
-    /// this key is unknown there, and only a person can tell which of the two is right. A twin goes with the key that has
-    /// its number.
+    /// Whether the operator may revoke the key if the user allows that: its ServiceKey does not exist. If the
+    /// ServiceKey exists, it does not know the number of this key, and only a person can decide which of the two is
+    /// right. A twin goes with the key that has its number.
     pub may_go: bool,
 }
 
 impl Inventory {
-    /// Draws the conclusions.
+    /// Compares the list with the known keys.
     #[must_use]
     pub(crate) fn findings(self) -> Findings {
         let Self { listed, expected, accounted, namespace, cluster_is_known, suspects } = self;
@@ -79,8 +81,8 @@ impl Inventory {
             let known = accounted.get(&key.owner);
             known.is_some_and(|known| key.sequence.is_none_or(|sequence| known.contains(&sequence)))
         };
-        // Another request for the same key took effect as well: the status names the one whose credentials are in the Secret,
-        // and the list shows both.
+        // Another request for the same key took effect as well. The status names the key whose credentials are in the
+        // Secret, and the list contains both.
         let is_twin = |key: &MarkedKey| {
             let identity = key.sequence.map(|sequence| Identity { owner: key.owner, sequence });
             let known = identity.and_then(|identity| expected.get(&identity));
@@ -132,7 +134,7 @@ mod tests {
         }
     }
 
-    /// The list shows one key, that of the one ServiceKey.
+    /// The list contains one key, that of the one ServiceKey.
     fn settled() -> Inventory {
         Inventory {
             listed: vec![listed("a", OWNER, Some(Sequence::FIRST))],
@@ -154,7 +156,7 @@ mod tests {
         let findings = Inventory { listed: Vec::new(), ..settled() }.findings();
         assert_eq!(findings.missed, [Identity { owner: OWNER, sequence: Sequence::FIRST }]);
         assert!(findings.orphans.is_empty());
-        // One that was made in the place of the one that is known is not the one whose credentials are in the Secret.
+        // A key that was created in place of the known one is not the key whose credentials are in the Secret.
         let another = vec![listed("b", OWNER, Some(Sequence::FIRST))];
         assert_eq!(Inventory { listed: another, ..settled() }.findings().missed, findings.missed);
     }
@@ -195,7 +197,7 @@ mod tests {
             orphans.iter().map(|twin| (twin.key.id.as_str(), twin.may_go)).collect::<Vec<_>>(),
             [("b", false)]
         );
-        // A list may show a key twice that moved from one page to the next.
+        // A list may contain a key twice if it moved from one page to the next.
         assert_eq!(with("a", &["a"]).findings(), Findings::default());
     }
 

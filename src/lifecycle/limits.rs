@@ -277,8 +277,8 @@ impl<'a> NamespaceLimits<'a> {
         let (name, _) = parameters.iter().find(|(name, value)| !permits(name, value))?;
         let limit = if name.eq_ignore_ascii_case(SERVICE_ID_PARAMETER) { "serviceIds" } else { "roles" };
         Some(format!(
-            "the value of the parameter `{name}`: `{}` does not list it; ask the provider's administrator, or remove the \
-             parameter",
+            "the value of the parameter `{name}`: `{}` does not list it; ask the provider's administrator, or remove \
+             the parameter",
             self.field(&format!("ibmCloud.{limit}"))
         ))
     }
@@ -302,8 +302,8 @@ impl<'a> NamespaceLimits<'a> {
         let denied = self.denied(|rule| rule.retain, "retain").filter(|_| wanted);
         denied.map(|_| {
             format!(
-                "to leave keys at the remote side: `{}` is `Deny`; ask the provider's administrator, or write `deletionPolicy: \
-                 Delete`",
+                "to leave keys at the remote side: `{}` is `Deny`; ask the provider's administrator, or write \
+                 `deletionPolicy: Delete`",
                 self.field("retain")
             )
         })

@@ -1,10 +1,10 @@
-//! The pure decisions: what to do next for one ServiceKey, given what was observed. They do no I/O, read no clock, and
-//! know neither a Kubernetes client nor HTTP.
+//! The pure decisions: the next step for one ServiceKey, computed from the observed state. They do no I/O, read no
+//! clock, and depend neither on a Kubernetes client nor on HTTP.
 //!
-//! [`decide`] is a function of the [`Observed`] alone, as [`next_protection_step`] is of a [`ProtectionView`]. Both evaluate
-//! lists of named checks, whose order is in `docs/design.md`.
-//! Identities of remote keys are derived ([`Identity`]), so an intent needs no write of its own: the keys that may
-//! exist at the remote side can be computed from what is stored, after any crash.
+//! [`decide`] is a function of [`Observed`] alone, as [`next_protection_step`] is of [`ProtectionView`]. Both evaluate
+//! lists of named checks, whose order is in `docs/design.md`. Identities of remote keys are derived ([`Identity`]), so
+//! the operator need not record an intent to create a key. After any crash, it computes the keys that may exist at the
+//! remote side from the stored state.
 
 mod access;
 mod claim;
@@ -63,19 +63,21 @@ pub(crate) use rotation::{created_at, full_second};
 pub(crate) use run_state::{Answer, Found, RunState, Unusable};
 pub(crate) use step::{KubernetesEffect, RemoteEffect, Report, Requeue, Step, Verdict, Wait};
 
-/// Decides what to do next.
+/// Decides the next step.
 ///
-/// These hold for every sequence of decisions, whatever crashes, lies or is lost in between:
+/// These guarantees hold for every sequence of decisions, even if processes crash, answers are wrong or no answer
+/// arrives:
 ///
-/// 1. nothing that can create a key is done before the finalizer is stored;
-/// 2. no key is revoked while its credentials are the current ones in the Secret, unless the ServiceKey is
-///    being deleted, or its user chose to make room for the next key so;
-/// 3. the finalizer leaves only after every key that may exist was confirmed gone, or the user said so;
-/// 4. a Secret that is not ours is never written or deleted, and is looked for before a key is made;
-/// 5. credentials in hand are stored before anything else is asked of the remote side;
-/// 6. `Ready` stays true while the current key works, whatever a rotation is doing;
-/// 7. what a Secret's metadata claims never decides what happens at the remote side: an id that was not derived is found
-///    by its mark there first, and a namespace that was never admitted causes no call.
+/// 1. The operator stores the finalizer before any step that can create a key.
+/// 2. It does not revoke a key whose credentials are the current ones in the Secret, unless the ServiceKey is being
+///    deleted, or its user chose to revoke the current key before the next one is created.
+/// 3. It removes the finalizer only after every key that may exist was confirmed gone, or the user chose to keep or
+///    abandon the keys.
+/// 4. It never writes or deletes a Secret of another owner, and it looks for one before it creates a key.
+/// 5. It stores credentials in hand before its next call to the remote side.
+/// 6. `Ready` stays true while the current key works, in every stage of a rotation.
+/// 7. The metadata of a Secret never decides about calls to the remote side: the operator first finds an id that was
+///    not derived by its mark there, and makes no call for a namespace that was never admitted.
 #[must_use]
 pub(crate) fn decide(observed: &Observed) -> Step {
     let pause = observed.pause.filter(|until| *until > observed.now);
@@ -85,8 +87,8 @@ pub(crate) fn decide(observed: &Observed) -> Step {
     }
 }
 
-/// Decides what to do next for a ServiceKey that is gone although the operator did not remove its finalizer. `observed` shows
-/// it as it last was, as one that is being deleted.
+/// Decides the next step for a ServiceKey that is gone although the operator did not remove its finalizer. `observed`
+/// describes its last state, as one that is being deleted.
 #[must_use]
 pub(crate) fn wind_up(observed: &Observed) -> Step {
     vanished::decide(observed)

@@ -39,8 +39,8 @@ pub(super) fn settled(observed: &Observed, recorded: &Recorded, key: &KeyRecord)
             ready: false,
             reason: Reason::KeyLost,
             message: format!(
-                "the remote side no longer has key {}, which the operator did not revoke (noticed at {since}); the next \
-                 key replaces it",
+                "the remote side no longer has key {}, which the operator did not revoke (noticed at {since}); the \
+                 next key replaces it",
                 key.sequence
             ),
         },
@@ -414,8 +414,8 @@ fn or_left_behind(observed: &Observed) -> String {
         },
         |limit| {
             format!(
-                "the annotation `servicekeys.dev/abandon` has no effect, because {limit} is `Deny`; only the provider's \
-                 administrator can permit it"
+                "the annotation `servicekeys.dev/abandon` has no effect, because {limit} is `Deny`; only the \
+                 provider's administrator can permit it"
             )
         },
     )
@@ -537,8 +537,8 @@ fn released_as_soon_as(observed: &Observed, what: &str) -> String {
         |limit| format!("ask the provider's administrator, because {limit} is `Deny`"),
     );
     format!(
-        "{what}; the key stays at the remote side, and the operator retries until its mark is removed; to leave the key \
-         with the mark, {otherwise}"
+        "{what}; the key stays at the remote side, and the operator retries until its mark is removed; to leave the \
+         key with the mark, {otherwise}"
     )
 }
 
