@@ -1,5 +1,5 @@
-//! The ServiceKey operator: keeps one live key at a remote side for each `ServiceKey` and its credentials in one Secret.
-//! When the `ServiceKey` is deleted, nothing is left of them.
+//! The ServiceKey operator keeps one working key at a remote side for each `ServiceKey`, and its credentials in one
+//! Secret. When a user deletes the `ServiceKey`, the operator removes both.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -20,7 +20,7 @@ mod secret;
 #[warn(unreachable_pub)]
 mod wipe;
 
-/// The parts that the project's own tests, examples and benchmarks run without the command. They are no stable API.
+/// The parts that the project's own tests, examples and benchmarks use without the command. They are not a stable API.
 #[doc(hidden)]
 pub mod testing {
     pub use crate::{

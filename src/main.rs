@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     match Cli::of_process().and_then(Cli::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Where even this can't be written, the exit code still tells.
+            // If even this can't be written, the exit code still reports the failure.
             let _ = writeln!(io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }

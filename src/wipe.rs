@@ -1,7 +1,7 @@
-//! Types that overwrite the secrets that they hold when they are dropped, so that freed memory holds none.
+//! Types that overwrite their secrets when they are dropped, so that freed memory contains none.
 //!
-//! They reach what the operator keeps: credentials, parameters, entries and Secrets. Buffers within other crates, such as
-//! those of TLS and of the Kubernetes client, are out of reach.
+//! They cover the values that the operator keeps: credentials, parameters, entries and Secrets. They can't cover
+//! buffers within other crates, such as those of TLS and of the Kubernetes client.
 
 use std::{fmt, ops::Deref};
 
@@ -9,24 +9,23 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use serde_json::{Map, Value};
 use zeroize::Zeroize;
 
-/// A JSON object whose strings are overwritten when it is dropped. `Debug` shows how many members it has.
+/// A JSON object whose strings are overwritten when it is dropped. `Debug` shows only the number of members.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct SecretMap(Map<String, Value>);
 
 impl SecretMap {
-    /// Takes the object in.
     #[must_use]
     pub(crate) const fn new(members: Map<String, Value>) -> Self {
         Self(members)
     }
 
-    /// The object itself, to be sent or stored, and never to be shown.
+    /// The object itself, to send or store it. Never show it.
     #[must_use]
     pub(crate) const fn expose(&self) -> &Map<String, Value> {
         &self.0
     }
 
-    /// Takes in more members, which win over those of the same names.
+    /// Adds members, which replace those of the same names.
     pub(crate) fn extend(&mut self, members: impl IntoIterator<Item = (String, Value)>) {
         for (name, value) in members {
             overwrite(self.0.insert(name, value));
@@ -46,18 +45,17 @@ impl fmt::Debug for SecretMap {
     }
 }
 
-/// JSON values whose strings are overwritten when they are dropped. `Debug` shows how many there are.
+/// JSON values whose strings are overwritten when they are dropped. `Debug` shows only their number.
 #[derive(Default)]
 pub(crate) struct SecretValues(Vec<Value>);
 
 impl SecretValues {
-    /// Takes the values in.
     #[must_use]
     pub(crate) const fn new(values: Vec<Value>) -> Self {
         Self(values)
     }
 
-    /// The values themselves, to be hidden and never to be shown.
+    /// The values themselves, to redact them. Never show them.
     #[must_use]
     pub(crate) fn expose(&self) -> &[Value] {
         &self.0
@@ -82,7 +80,7 @@ impl fmt::Debug for SecretValues {
     }
 }
 
-/// Overwrites all strings, without recursion: a remote side chooses how deep they are.
+/// Overwrites all strings, without recursion: a remote side chooses the depth.
 fn overwrite(values: impl IntoIterator<Item = Value>) {
     let mut pending: Vec<Value> = values.into_iter().collect();
     while let Some(value) = pending.pop() {
@@ -95,7 +93,7 @@ fn overwrite(values: impl IntoIterator<Item = Value>) {
     }
 }
 
-/// A Secret whose values are overwritten when it is dropped. `Debug` shows its metadata alone.
+/// A Secret whose values are overwritten when it is dropped. `Debug` shows only its metadata.
 #[derive(Clone, Default, PartialEq)]
 pub(crate) struct HeldSecret(Secret);
 

@@ -22,10 +22,10 @@ const LONGEST_SHOWN_NAME: usize = 100;
 /// The most bytes of a link to the next page: what routers pass on, twice.
 const LONGEST_LINK: usize = 16 << 10;
 
-/// The items of a JSON array, one by one. None of them is kept here. Returns how many there are.
+/// Passes the items of a JSON array to `take`, one by one, without keeping them. Returns their number.
 ///
 /// # Errors
-/// Where one of them is not of this type, and where there are more than `most`.
+/// If an item is not of this type, or if there are more than `most`.
 pub(super) fn each<'de, T: Deserialize<'de>>(
     array: &'de RawValue,
     most: usize,
@@ -62,7 +62,7 @@ impl<'de, T: Deserialize<'de>, F: FnMut(T)> Visitor<'de> for Each<T, F> {
     }
 }
 
-/// At most so many items.
+/// A list of at most `N` items.
 #[derive(Debug)]
 pub(super) struct AtMost<const N: usize, T>(pub(super) Vec<T>);
 
@@ -94,7 +94,7 @@ impl<'de, const N: usize, T: Deserialize<'de>> Visitor<'de> for ItemVisitor<N, T
     }
 }
 
-/// A text, or the place where there may be one.
+/// A text, or an optional text.
 pub(super) trait Text {
     fn text(&self) -> Option<&str>;
 }
@@ -111,18 +111,18 @@ impl Text for Option<String> {
     }
 }
 
-/// An id, a name, or another word.
+/// Reads an id, a name, or another word.
 ///
 /// # Errors
-/// Where it is longer than [`LONGEST_WORD`].
+/// If it is longer than [`LONGEST_WORD`].
 pub(super) fn word<'de, T: Text + Deserialize<'de>, D: Deserializer<'de>>(de: D) -> Result<T, D::Error> {
     at_most(LONGEST_WORD, de)
 }
 
-/// A link to the next page.
+/// Reads a link to the next page.
 ///
 /// # Errors
-/// Where it is longer than [`LONGEST_LINK`].
+/// If it is longer than [`LONGEST_LINK`].
 pub(super) fn link<'de, T: Text + Deserialize<'de>, D: Deserializer<'de>>(de: D) -> Result<T, D::Error> {
     at_most(LONGEST_LINK, de)
 }
@@ -138,28 +138,28 @@ fn at_most<'de, T: Text + Deserialize<'de>, D: Deserializer<'de>>(
     Ok(value)
 }
 
-/// An id that stands in paths.
+/// Reads an id that becomes a path segment.
 ///
 /// # Errors
-/// Where it is longer than any is, or where its path would be that of something else.
+/// If it is longer than any id, or if its path would be that of another object.
 pub(super) fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let id = String::deserialize(deserializer)?;
     if is_id(&id) { Ok(id) } else { Err(D::Error::custom("an id is empty, too long, or dots only")) }
 }
 
-/// Whether this can be an id that stands in paths. Without it, or with dots in its place, a path leads to what is above.
+/// Whether this can be an id in a path. With an empty id or with dots, the path would be that of a parent.
 pub(super) fn is_id(text: &str) -> bool {
     is_word(text) && !matches!(text, "" | "." | "..")
 }
 
-/// A name as a message shows it.
+/// A name in the form that messages show.
 pub(super) fn shown_name(name: &str) -> String {
     let name = one_line(name);
     let cut = name.char_indices().nth(LONGEST_SHOWN_NAME);
     cut.map_or_else(|| format!("`{name}`"), |(end, _)| format!("`{}…`", &name[..end]))
 }
 
-/// The first of many names, as a message lists them.
+/// The first of many names, for a list in a message.
 pub(super) fn shown_names(names: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut names = names.into_iter();
     let mut shown: Vec<_> = names.by_ref().take(NAMES_SHOWN).collect();

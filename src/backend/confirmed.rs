@@ -1,7 +1,7 @@
-//! Which keys the remote side has shown to this process with our mark on them.
+//! Remembers the keys that the remote side has shown to this process with the operator's mark.
 //!
-//! Ids that are stored elsewhere may have been written by anybody. An id in here was read from an answer of the remote
-//! side that showed the mark beside it, so a call by this id can't hit the key of somebody else.
+//! Another user may have written an id that is stored elsewhere. An id in here comes from an answer of the remote side
+//! that showed the mark with it. So a call by this id can't affect a key that belongs to others.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,17 +12,18 @@ use uuid::Uuid;
 use super::KeyRequest;
 use crate::lifecycle::{Identity, MarkedKey};
 
-/// Ids that are remembered of one key. More than one is an exception.
+/// The most ids to remember of one key. More than one is an exception.
 const MOST_IDS: usize = 4;
 
-/// The ids that are known to bear a mark, with the time at which each was last shown: of the keys of ServiceKeys that exist,
-/// and of those that were made since the last list of all keys.
+/// Ids of objects with a mark, with the time at which the remote side last showed each. It contains the keys of
+/// existing ServiceKeys, and those created since the last list of all keys.
 #[derive(Default)]
 pub(super) struct ConfirmedKeys(Mutex<KnownKeys>);
 
 type KnownKeys = HashMap<Claimant, BTreeMap<String, Instant>>;
 
-/// Whose a key was found to be. What was found for one ServiceKey says nothing for another that claims to be restored from it.
+/// The ServiceKey that a key belongs to. The result for one ServiceKey does not apply to another that claims to be
+/// restored from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Claimant {
     identity: Identity,
@@ -45,7 +46,7 @@ impl From<&KeyRequest> for Claimant {
 }
 
 impl ConfirmedKeys {
-    /// The remote side has shown the mark on the object with this id.
+    /// Records that the remote side has shown the mark on the object with this id.
     pub(super) fn insert(&self, of: impl Into<Claimant>, id: &str) {
         let mut known = self.0.lock();
         let ids = known.entry(of.into()).or_default();
@@ -54,25 +55,24 @@ impl ConfirmedKeys {
         }
     }
 
-    /// All objects that bear the mark, as far as is known. There may be several, where one was made by a
-    /// former release whose answer was lost.
+    /// All known objects with the mark. There may be several if a former release created one and got no answer.
     pub(super) fn ids(&self, of: impl Into<Claimant>) -> Vec<String> {
         self.0.lock().get(&of.into()).into_iter().flat_map(BTreeMap::keys).cloned().collect()
     }
 
-    /// The one to read: that of the hint where it is among them.
+    /// The id to read: that of the hint if it is among them.
     pub(super) fn id(&self, of: impl Into<Claimant>, hint: Option<&str>) -> Option<String> {
         let ids = self.ids(of);
         let hinted = ids.iter().find(|id| Some(id.as_str()) == hint);
         hinted.or(ids.first()).cloned()
     }
 
-    /// The keys of this identity are gone, or bear the mark no more.
+    /// Forgets the keys of this identity: they are gone, or no longer bear the mark.
     pub(super) fn remove(&self, of: impl Into<Claimant>) {
         self.0.lock().remove(&of.into());
     }
 
-    /// This one of them is.
+    /// Forgets one of them.
     pub(super) fn remove_id(&self, of: impl Into<Claimant>, id: &str) {
         let (of, mut known) = (of.into(), self.0.lock());
         if let Some(ids) = known.get_mut(&of) {
@@ -83,8 +83,9 @@ impl ConfirmedKeys {
         }
     }
 
-    /// A list of all marked keys has come, which was asked for at this time: only what it shows, and what was shown since
-    /// then, is known from now on. A remote side may list anything, so the caller leaves out what no ServiceKey has.
+    /// Takes over a list of all marked keys that was requested at `asked`. Afterwards only these keys are known, and
+    /// those that the remote side has shown since. A remote side may list anything, so the caller omits the keys that
+    /// no ServiceKey has.
     pub(super) fn replace<'a>(&self, asked: Instant, listed: impl Iterator<Item = &'a MarkedKey>) {
         let mut known = self.0.lock();
         known.retain(|_, ids| {

@@ -1,7 +1,7 @@
-//! One call to a remote side: its login, the second attempt after a refused token, and the words for a failure.
+//! One call to a remote side: its login, the repeat after a refused token, and the message for a failure.
 //!
-//! All backends share it. A [`Dialect`] knows the calls of an API and what its answers mean. A [`Session`] knows the
-//! addresses and the login of one provider.
+//! All backends share this module. A [`Dialect`] knows the calls of an API and the meaning of its answers. A
+//! [`Session`] knows the addresses and the login of one provider.
 
 use std::{borrow::Cow, fmt::Display, sync::Arc};
 
@@ -50,7 +50,7 @@ pub(super) trait Dialect: Copy + Display + Send + Sync + 'static {
     /// Reads the body of a refusal.
     fn read_refusal(body: &[u8]) -> Self::Refusal;
 
-    /// The remote side's own words, where they stand in a field that other APIs don't have.
+    /// The remote side's own message, if it is in a field that other APIs don't have.
     fn error_text(refusal: &Self::Refusal) -> Option<&str>;
 
     /// The class of an answer that is not the success of its call.
@@ -64,10 +64,10 @@ pub(super) trait Dialect: Copy + Display + Send + Sync + 'static {
         format!("{} answers {status}", self.host())
     }
 
-    /// Refuses an answer that comes from something in front of the API.
+    /// Checks whether the answer comes from a server in front of the API.
     ///
     /// # Errors
-    /// Where it does.
+    /// If it does.
     fn check_answer(self, _response: &Response) -> Result<(), BackendError> {
         Ok(())
     }
@@ -78,10 +78,10 @@ pub(super) trait Session: Send + Sync + Sized {
     /// The calls that it makes.
     type Dialect: Dialect;
 
-    /// The address that the paths of a call are below.
+    /// The base URL of the call.
     ///
     /// # Errors
-    /// When the remote side does not name the address of its API.
+    /// If the remote side does not report the address of its API.
     fn base(
         &self,
         http: &HttpClient,
@@ -91,16 +91,16 @@ pub(super) trait Session: Send + Sync + Sized {
     /// The login to send.
     ///
     /// # Errors
-    /// When the login can't be sent.
+    /// If the login can't be sent.
     fn authorize(
         &self,
         http: &HttpClient,
     ) -> impl Future<Output = Result<Authorization, BackendError>> + Send;
 
-    /// Adds what each request of this call has.
+    /// Adds the headers and parameters of all requests of this call.
     ///
     /// # Errors
-    /// Where it can't be sent.
+    /// If they can't be sent.
     fn prepare(
         &self,
         _call: Self::Dialect,
@@ -110,18 +110,18 @@ pub(super) trait Session: Send + Sync + Sized {
         Ok(request)
     }
 
-    /// The header that tells a request from all others in the remote side's log.
+    /// The header that identifies a request in the remote side's log.
     fn request_id_header() -> Option<HeaderName> {
         None
     }
 
-    /// Lets the called host, which is at a new address, prove that it speaks the protocol of the provider. Returns a
-    /// token where that is the proof.
+    /// Lets the called host, whose address is unverified, prove that it speaks the protocol of the provider. Returns a
+    /// token if that is the proof.
     ///
     /// The future is boxed because a proof is itself a call.
     ///
     /// # Errors
-    /// When the host gave no proof.
+    /// If the host gave no proof.
     fn prove<'a>(
         &'a self,
         http: &'a HttpClient,
@@ -145,14 +145,14 @@ pub(super) trait Session: Send + Sync + Sized {
 /// The login, ready to be sent.
 #[derive(Clone, Debug)]
 pub(super) enum Authorization {
-    /// The remote side asks for none, or for mutual TLS alone.
+    /// The remote side requires no login, or only mutual TLS.
     None,
     /// The same header for every call.
     Header(HeaderValue),
     Tokens(Arc<Tokens>),
 }
 
-/// The way to the API of one provider.
+/// The API of one provider.
 pub(super) struct RemoteApi<'a, S> {
     pub(super) http: &'a HttpClient,
     pub(super) session: &'a S,
@@ -167,17 +167,17 @@ impl<S> Clone for RemoteApi<'_, S> {
 impl<S> Copy for RemoteApi<'_, S> {}
 
 impl<'a, S: Session> RemoteApi<'a, S> {
-    /// A call on behalf of no ServiceKey, or of many.
+    /// A call for no ServiceKey, or for many.
     pub(super) const fn for_no_key(self, call: S::Dialect) -> Exchange<'a, S> {
         self.exchange(call, None)
     }
 
-    /// A call on behalf of a ServiceKey.
+    /// A call for a ServiceKey.
     pub(super) const fn for_key(self, call: S::Dialect, request: &'a KeyRequest) -> Exchange<'a, S> {
         self.exchange(call, Some(request))
     }
 
-    /// A call on behalf of a ServiceKey, where there is one.
+    /// A call for a ServiceKey, if there is one.
     pub(super) const fn exchange(self, call: S::Dialect, request: Option<&'a KeyRequest>) -> Exchange<'a, S> {
         Exchange { api: self, call, request, sent: Vec::new() }
     }
@@ -196,7 +196,7 @@ impl<S: Session> Exchange<'_, S> {
     /// Sends a request without a body to a path of the API.
     ///
     /// # Errors
-    /// When the remote side sends no status, or the login server no token.
+    /// If the remote side sends no status, or the login server no token.
     pub(super) async fn ask(
         &mut self,
         method: Method,
@@ -221,10 +221,10 @@ impl<S: Session> Exchange<'_, S> {
         self.send(request).await
     }
 
-    /// A request to a path of the API.
+    /// Creates a request to a path of the API.
     ///
     /// # Errors
-    /// When the remote side does not name the address of its API.
+    /// If the remote side does not report the address of its API.
     pub(super) async fn request(
         &self,
         method: Method,
@@ -235,10 +235,10 @@ impl<S: Session> Exchange<'_, S> {
         Ok(Request::new(method, self.call.route(), address(&base, path, query)))
     }
 
-    /// Sends the request; once more where only its token was refused, because the first one did nothing then.
+    /// Sends the request, and repeats it if the remote side refused only its token: a refused request had no effect.
     ///
     /// # Errors
-    /// When the remote side sends no status, or the login server no token.
+    /// If the remote side sends no status, or the login server no token.
     pub(super) async fn send(&mut self, request: Request) -> Result<Response, BackendError> {
         let RemoteApi { http, session } = self.api;
         let request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
@@ -275,7 +275,7 @@ impl<S: Session> Exchange<'_, S> {
         token.sign(request)
     }
 
-    /// Sends the request; once more where its host had to prove first what it is.
+    /// Sends the request, and repeats it if its host first had to prove that it speaks the protocol.
     async fn send_proved(&mut self, request: Request) -> Result<Response, BackendError> {
         let outcome = match self.send_as_it_is(request.clone()).await {
             Err(failure) if failure.kind == HttpFailureKind::Unproved => {
@@ -303,7 +303,7 @@ impl<S: Session> Exchange<'_, S> {
         self.api.http.send(request).instrument(span).await
     }
 
-    /// A call that brought no answer, or one whose body did not arrive.
+    /// The error for a call without a complete answer.
     pub(super) fn failed(&self, failure: HttpFailure) -> BackendError {
         let (what, unknown) = (self.call.to_string(), self.call.class_of_unknown());
         if self.call.shows_credentials() {
@@ -316,7 +316,7 @@ impl<S: Session> Exchange<'_, S> {
     /// The body of an answer.
     ///
     /// # Errors
-    /// When the body did not arrive.
+    /// If the body did not arrive.
     pub(super) fn body<'r>(&self, response: &'r Response) -> Result<&'r [u8], BackendError> {
         response.body().map_err(|failure| self.failed(failure))
     }
@@ -324,7 +324,7 @@ impl<S: Session> Exchange<'_, S> {
     /// Reads the body of a success.
     ///
     /// # Errors
-    /// When the body did not arrive, or can't be read.
+    /// If the body did not arrive, or can't be parsed.
     pub(super) fn read<'r, T>(
         &self,
         response: &'r Response,
@@ -333,7 +333,7 @@ impl<S: Session> Exchange<'_, S> {
         read(self.body(response)?).map_err(|what| self.malformed(response, what))
     }
 
-    /// An answer that is not a success of the call.
+    /// The error for an answer that is not a success of the call.
     pub(super) async fn refused(&self, response: &Response) -> BackendError {
         let body = response.body().unwrap_or_default();
         let refusal = S::Dialect::read_refusal(body);
@@ -346,7 +346,7 @@ impl<S: Session> Exchange<'_, S> {
         describe_refusal(self.call, response, &refusal, &redactor, &advice)
     }
 
-    /// A success whose body can't be used: `what` says why.
+    /// The error for a success whose body can't be used. `what` describes the problem.
     pub(super) fn malformed(&self, response: &Response, what: &str) -> BackendError {
         let (call, status) = (self.call, response.status.as_u16());
         let message = format!(
@@ -358,13 +358,13 @@ impl<S: Session> Exchange<'_, S> {
         BackendError::new(class, message).retry_after(response.retry_after)
     }
 
-    /// An answer that the API's documentation rules out.
+    /// The error for an answer that contradicts the API's documentation.
     pub(super) fn unexpected(&self, what: &str) -> BackendError {
         let message = format!("{} failed: {what}; {}", self.call, S::Dialect::REMEDY);
         BackendError::new(ErrorClass::Unexpected, message)
     }
 
-    /// A list that was not read to its end.
+    /// The error for a list that was not read to its end.
     pub(super) fn endless(&self, endless: Endless) -> BackendError {
         match endless {
             Endless::Always(what) => self.unexpected(&what),
@@ -379,8 +379,8 @@ impl<S: Session> Exchange<'_, S> {
         self.request.map_or(self.api.http.answers(), |request| &request.answers).clone()
     }
 
-    /// Hides all secrets of the call in the words of this body. Reading the ServiceKey's secrets costs a request, so
-    /// this reads them only for a body that has words.
+    /// Hides all secrets of the call in messages of this body. Reading the ServiceKey's secrets costs a request, so
+    /// this reads them only if the body contains a message.
     pub(super) async fn redactor(&self, body: &[u8]) -> Redactor {
         if has_words(body) { self.full_redactor().await } else { self.login_redactor() }
     }
@@ -398,7 +398,7 @@ impl<S: Session> Exchange<'_, S> {
     }
 }
 
-/// An answer that is not a success, in words that hide these secrets.
+/// The error for an answer that is not a success. It hides the secrets of this redactor.
 pub(super) fn refusal<D: Dialect>(call: D, response: &Response, redactor: &Redactor) -> BackendError {
     let refusal = D::read_refusal(response.body().unwrap_or_default());
     let advice = call.advice(response.status.as_u16(), &refusal);
@@ -415,7 +415,7 @@ fn describe_refusal<D: Dialect>(
     let status = response.status.as_u16();
     let said = match D::error_text(refusal) {
         Some(text) => redactor.sanitize(text),
-        // Where the body did not arrive the status still says what happened.
+        // Without the body, the status still describes the refusal.
         None => redactor.quote(response.body().unwrap_or_default()),
     };
     let mut message = format!("{call} failed: {}: {said}", call.describe_answer(status, refusal));
@@ -426,17 +426,17 @@ fn describe_refusal<D: Dialect>(
     BackendError::new(call.class(status, refusal), message).retry_after(response.retry_after)
 }
 
-/// The request with this body.
+/// Adds this body to the request.
 ///
 /// # Errors
-/// [`ErrorClass::Rejected`] where the parameters in it can't be sent.
+/// [`ErrorClass::Rejected`] if the parameters in it can't be sent.
 pub(super) fn with_json(request: Request, body: &impl Serialize) -> Result<Request, BackendError> {
     request
         .json(body)
         .map_err(|_| BackendError::new(ErrorClass::Rejected, "`parameters` can't be sent as JSON"))
 }
 
-/// The address below a base, with this query after the base's own.
+/// A URL below a base, with this query after the base's own.
 pub(super) fn address(base: &Url, path: &str, query: &[(&str, &str)]) -> Url {
     let mut url = below(base, path);
     if !query.is_empty() {
@@ -445,7 +445,7 @@ pub(super) fn address(base: &Url, path: &str, query: &[(&str, &str)]) -> Url {
     url
 }
 
-/// A request that no header can describe.
+/// The failure of a request whose headers can't be encoded.
 pub(super) fn unsendable(call: impl Display) -> HttpFailure {
     HttpFailure::new(HttpFailureKind::Refused, format!("{call} can't be sent in a header"))
 }

@@ -11,8 +11,8 @@ use rstest::rstest;
 /// The imports of each module of a folder.
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
-/// Protects what the layers of a backend are for: `session`, `instances` or `pending_operations` can be read, tested and
-/// changed without the client that uses them. Modules in a circle can only be understood, and built, as one.
+/// Keeps the modules of a backend in layers: `session`, `instances` or `pending_operations` can be read, tested and
+/// changed without the client that uses them. Modules in a cycle can only be understood, and built, together.
 #[rstest]
 fn no_module_imports_itself_through_others(
     #[values("cloud_foundry", "ibm_cloud", "osb", "http", "token")] folder: &str,
@@ -92,7 +92,7 @@ fn code(source: &str) -> String {
     lines.filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// All paths that begin with this prefix, without it, with lists of names spread out.
+/// All paths with this prefix, without the prefix and with their lists of names expanded.
 fn paths(code: &str, prefix: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices(prefix) {
@@ -102,7 +102,7 @@ fn paths(code: &str, prefix: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// Reads one tree of names, such as `a::{b, c::d}`, and leaves what follows it.
+/// Reads one tree of names, such as `a::{b, c::d}`, and stops after it.
 fn spread(rest: &mut &str, before: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
     *rest = rest.trim_start();
     if let Some(list) = rest.strip_prefix('{') {
@@ -132,10 +132,10 @@ fn spread(rest: &mut &str, before: &mut Vec<String>, found: &mut Vec<Vec<String>
     before.pop();
 }
 
-/// Modules that import each other in a circle, where there are any.
+/// Modules that import each other in a cycle, if there are any.
 fn circle(imports: &Imports) -> Option<Vec<String>> {
     let mut left = imports.clone();
-    // Modules that import nothing that is left are in no circle.
+    // A module that imports none of the remaining modules is not in a cycle.
     while let Some(leaf) = left.iter().find(|(_, found)| found.is_empty()).map(|(name, _)| name.clone()) {
         left.remove(&leaf);
         left.values_mut().for_each(|found| {

@@ -1,4 +1,4 @@
-//! What is asked of a remote side, and what it gives: requests, keys, credentials.
+//! The types of calls about keys: requests, answers, credentials.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -15,54 +15,55 @@ use crate::{
 
 pub(crate) use crate::lifecycle::{PlanIds, PlanView, RemoteOperation, SpaceLimit};
 
-/// One remote key, as a backend needs to know it: whose it is, which one, and what to make it for.
+/// The desired key at a remote side: its owner, its identity, and its settings.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyRequest {
-    /// Which key of which ServiceKey.
+    /// The ServiceKey of the key, and the key's number.
     pub identity: Identity,
-    /// That the ServiceKey was restored from a backup, and goes on with the keys of a former one, whose UID is in `identity`.
+    /// Set if the ServiceKey was restored from a backup and continues with the keys of a former one, whose UID is in
+    /// `identity`.
     pub restored: Option<Restored>,
     /// The ServiceKey, for the remote side's own records.
     pub owner: Owner,
-    /// The service instance that the key is for.
     pub instance: InstanceRef,
-    /// Passed on as they are. They may hold secrets, and are not shown by `Debug`.
+    /// Passed on unchanged. They may contain secrets, and `Debug` does not show them.
     pub parameters: Parameters,
-    /// The key that this one replaces, where there is one that works.
+    /// The key that this one replaces, if that one works.
     pub predecessor: Option<Identity>,
-    /// What the key is called at a remote side that has names.
+    /// The name of the key, for a remote side that has names.
     pub name: String,
-    /// The role that the key is to have; IBM Cloud only.
+    /// The role of the key; IBM Cloud only.
     pub role: KeyRole,
-    /// The service ID that the key is to act as; IBM Cloud only.
+    /// The service ID that the key acts as; IBM Cloud only.
     pub access: Option<ServiceIdAccess>,
-    /// Where the instance is, as the status has it: the account at IBM Cloud, the space at a Cloud Foundry. Only a hint, as
-    /// [`hint`](Self::hint) is.
+    /// The location of the instance according to the status: the account at IBM Cloud, the space at Cloud Foundry. Only
+    /// a hint, like [`hint`](Self::hint).
     pub place: Option<String>,
-    /// What the key is called where a former release made it, if that is something else.
+    /// The name of the key if a former release created it under another one.
     pub former_name: Option<String>,
-    /// The remote side's id of the key, as the status has it. Only a hint: a backend does nothing with the object of this
-    /// id before the remote side has shown that it bears the mark of `identity`.
+    /// The remote side's id of the key according to the status. Only a hint: a backend does nothing with the object of
+    /// this id before the remote side has shown that it bears the mark of `identity`.
     pub hint: Option<String>,
-    /// The ids of the plan that the key was created with at an Open Service Broker, where the operator noted them. Others may
-    /// have written them: the operator sends them only to the same broker, about a key whose id it derives.
+    /// The ids of the plan that the key was created with at an Open Service Broker, if the operator recorded them.
+    /// Another user may have written them: the operator sends them only to the same broker, about a key whose id it
+    /// derives.
     pub plan_ids: Option<PlanIds>,
-    /// How long ago the key was made, where that is known.
+    /// The age of the key, if it is known.
     pub age: Option<Duration>,
-    /// Digest of the fields that the key is made from: a key that was made from others is not this one.
+    /// Digest of the fields that define the key: a key with another digest is not this one.
     pub inputs: String,
-    /// Whether the operator asks by itself, to clean up after a lost answer, and not because of what the user did.
+    /// Whether the operator sends the request to clean up after a missing answer, not because of a change by the user.
     pub cleans_up: bool,
-    /// Whether a key of this name is taken over that somebody else made.
+    /// Set if an existing key of this name, which the operator did not create, is adopted.
     pub adoption: Option<AdoptionPermit>,
-    /// What else the remote side may repeat.
+    /// Further secrets that the remote side may repeat.
     pub known: KnownSecrets,
-    /// Where the answers are held.
+    /// The memory for the answers.
     pub answers: MemoryShare,
 }
 
 impl KeyRequest {
-    /// Hides besides whatever the remote side was told, or handed out, for this ServiceKey.
+    /// Also hides all secrets that the remote side has received or issued for this ServiceKey.
     pub(super) async fn hide_in(&self, redactor: Redactor) -> Redactor {
         let redactor = redactor.and_strings_of(self.parameters.expose().values());
         match self.known.expose().await {
@@ -72,75 +73,73 @@ impl KeyRequest {
     }
 }
 
-/// That a ServiceKey goes on with the keys of a former one. The mark of a key then has to show more than the former UID,
-/// which others may have written into a Secret or a status: it was created in this cluster, or in one that the provider says
-/// is lost, and, where the remote side shows them, for the namespace and the name of this ServiceKey.
+/// A ServiceKey that continues with the keys of a former one. Another user may have written the former UID into a
+/// Secret or a status. So the mark of a key must show more than this UID. The key must have been created in this
+/// cluster, or in one that the provider lists as lost. If the remote side shows namespace and name, the key must have
+/// been created for those of this ServiceKey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Restored {
-    /// Whether the login is that of the ServiceKey's own namespace, and of no other: then all keys that it sees are its own.
+    /// Whether the login belongs to the ServiceKey's own namespace alone. Then all keys that it sees are of this
+    /// namespace.
     pub login_is_own: bool,
 }
 
-/// The ServiceKey on whose behalf a remote side is asked, in words that the remote side may record.
+/// The ServiceKey of a call, for the remote side's records.
 #[derive(Clone, Debug)]
 pub(crate) struct Owner {
-    /// The ServiceKey's namespace.
     pub namespace: String,
-    /// The ServiceKey's name.
     pub name: String,
-    /// The ServiceKey's UID.
     pub uid: Uuid,
-    /// What tells this cluster from others: the UID of the namespace `kube-system`, where it can be read.
+    /// Identifies this cluster: the UID of the namespace `kube-system`, if the operator can read it.
     pub cluster_id: Option<String>,
 }
 
-/// The role that a key is to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum KeyRole {
-    /// This one, by name or id.
+    /// This role, by name or id.
     Named(String),
     None,
-    /// `Reader`. Where the service has no roles of its own, the key gets none, unless this limit, in words, forbids that.
+    /// `Reader`. If the service has no roles of its own, the key gets no role, unless this limit forbids that. The text
+    /// describes the limit.
     Default {
         limit: Option<String>,
     },
 }
 
-/// Whom a key acts as, at a remote side that tells keys from identities.
+/// The identity that a key acts as, at a remote side with separate identities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ServiceIdAccess {
     /// An existing service ID, by its Cloud Resource Name.
     Existing(String),
-    /// One that is made for the key, and goes with it.
+    /// A service ID that is created and deleted with the key.
     Own(AccessGrant),
 }
 
-/// What a service ID may do that is made for a key.
+/// The permissions of a service ID that is created for a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AccessGrant {
-    /// The roles that it has on the instance, by name or id.
+    /// The roles on the instance, by name or id.
     pub roles: Vec<String>,
     /// Further attributes, by name and value, that a resource of the instance must have for the roles to apply.
     pub attributes: Vec<(String, String)>,
 }
 
-/// Clusters whose keys may be taken over, because they were lost: by their ids, or the first eight digits of those.
+/// Clusters that were lost, so that their keys may be adopted: by their ids, or by the first eight digits of those.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LostClusters(Vec<String>);
 
 impl LostClusters {
-    /// The clusters with these ids.
     #[must_use]
     pub const fn new(ids: Vec<String>) -> Self {
         Self(ids)
     }
 
-    /// The digits that tell them apart in short marks.
+    /// The digits that identify them in short marks.
     pub(super) fn digits(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(|id| cluster_digits(id)).filter(|digits| !digits.is_empty())
     }
 
-    /// Whether the mark of a key names one of them. A mark may hold no more than the first digits of the id.
+    /// Whether the mark of a key is that of one of these clusters. A mark may contain only the first digits of the id.
     pub(super) fn contain(&self, marked: &str) -> bool {
         !marked.is_empty()
             && self
@@ -150,28 +149,29 @@ impl LostClusters {
     }
 }
 
-/// How many hex digits of its id tell a cluster from others where there is no room for all.
+/// The hex digits of a cluster's id in marks that are too short for the whole id.
 pub(super) const CLUSTER_DIGITS: usize = 8;
 
-/// The first digits of a cluster's id; empty where it has fewer than any real one.
+/// The first digits of a cluster's id, or an empty text if the id is too short to be a real one.
 pub(super) fn cluster_digits(cluster_id: &str) -> String {
     let digits = cluster_id.chars().filter(char::is_ascii_hexdigit).take(CLUSTER_DIGITS);
     let digits = digits.collect::<String>().to_ascii_lowercase();
     if digits.len() == CLUSTER_DIGITS { digits } else { String::new() }
 }
 
-/// Leave to take a key over that somebody else made, unless its ServiceKey lives.
+/// Permission to adopt a key that the operator did not create, unless the ServiceKey that it belongs to exists.
 #[derive(Clone)]
 pub(crate) struct AdoptionPermit {
-    /// What the user calls the key.
+    /// The user's name for the key.
     pub name: String,
-    /// Whether the login is that of the ServiceKey's own namespace, and of no other.
+    /// Whether the login belongs to the ServiceKey's own namespace alone.
     pub login_is_own: bool,
     lives: Arc<dyn Fn(Uuid) -> Option<bool> + Send + Sync>,
 }
 
 impl AdoptionPermit {
-    /// Leave to take over the key that is called so, unless its ServiceKey lives, which may not be known yet.
+    /// Permission to adopt the key of this name, unless its ServiceKey exists. `lives` returns `None` while that is
+    /// unknown.
     pub(crate) fn new(
         name: String,
         login_is_own: bool,
@@ -180,10 +180,10 @@ impl AdoptionPermit {
         Self { name, login_is_own, lives: Arc::new(lives) }
     }
 
-    /// Whether the ServiceKey of this UID lives.
+    /// Whether the ServiceKey of this UID exists.
     ///
     /// # Errors
-    /// [`ErrorClass::Transient`] as long as nobody knows.
+    /// [`ErrorClass::Transient`] while the operator has not listed all ServiceKeys.
     pub(super) fn lives(&self, owner: Uuid) -> Result<bool, BackendError> {
         (self.lives)(owner).ok_or_else(|| {
             let what = "adoption failed: the operator has not listed all ServiceKeys yet; it tries again once it has";
@@ -202,12 +202,10 @@ impl fmt::Debug for AdoptionPermit {
     }
 }
 
-/// The service instance that a key is made for, as the user wrote it.
+/// The service instance of a key, as the user wrote it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InstanceRef {
-    /// The instance's name at the remote side.
     pub name: Option<String>,
-    /// The instance's id (GUID) at the remote side.
     pub id: Option<String>,
     /// The instance's Cloud Resource Name; IBM Cloud only.
     pub crn: Option<String>,
@@ -215,32 +213,33 @@ pub(crate) struct InstanceRef {
     pub offering: Option<String>,
     /// Name or id of the plan; Open Service Broker only.
     pub plan: Option<String>,
-    /// What the remote side is told about the instance; Open Service Broker only.
+    /// Information about the instance for the remote side; Open Service Broker only.
     pub annotations: BTreeMap<String, String>,
-    /// The spaces that the instance must be in, where the provider says so for the ServiceKey's namespace; Cloud Foundry
-    /// only.
+    /// The spaces that the instance must be in, if the provider limits them for the ServiceKey's namespace; Cloud
+    /// Foundry only.
     pub space_limit: Option<SpaceLimit>,
 }
 
-/// Parameters for the remote side, kept out of `Debug` because they may hold secrets, and overwritten when they are dropped.
+/// Parameters for the remote side. They may contain secrets, so `Debug` does not show them, and dropping overwrites
+/// them.
 pub(crate) type Parameters = SecretMap;
 
-/// What the remote side was told, or handed out, in earlier calls, and nobody else is to read. It is looked up only
-/// where the remote side's words are to be shown.
+/// Secrets that the remote side received or issued in earlier calls. The operator reads them only when it quotes the
+/// remote side.
 #[derive(Clone)]
 pub(crate) struct KnownSecrets(Arc<LookUp>);
 
 type LookUp = dyn Fn() -> BoxFuture<'static, Option<SecretValues>> + Send + Sync;
 
 impl KnownSecrets {
-    /// Secrets that are looked up so; `None` where that is impossible for now.
+    /// Secrets from this lookup, which returns `None` if it can't read them now.
     pub(crate) fn new(
         look_up: impl Fn() -> BoxFuture<'static, Option<SecretValues>> + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(look_up))
     }
 
-    /// The secrets, to be hidden and never to be shown; `None` where nobody can tell what they are.
+    /// The secrets, to redact them; never show them. `None` if they can't be read now.
     pub(crate) async fn expose(&self) -> Option<SecretValues> {
         (self.0)().await
     }
@@ -252,31 +251,29 @@ impl fmt::Debug for KnownSecrets {
     }
 }
 
-/// The credentials of one key. `Debug` shows how many entries there are, and nothing else. They are overwritten when the
-/// last clone is dropped.
+/// The credentials of one key. `Debug` shows only the number of entries. Dropping the last clone overwrites them.
 #[derive(Clone, Debug)]
 pub(crate) struct Credentials(Arc<CredentialEntries>);
 
 #[derive(Debug)]
 struct CredentialEntries {
     all: SecretMap,
-    /// The one that tells whether two keys have the same credentials; `None`: all of them.
+    /// The entry that decides whether two keys have the same credentials; `None` for all entries.
     decisive: Option<&'static str>,
 }
 
 impl Credentials {
-    /// Wraps what the remote side gave.
     #[must_use]
     pub(crate) fn new(entries: Map<String, Value>) -> Self {
         Self(Arc::new(CredentialEntries { all: SecretMap::new(entries), decisive: None }))
     }
 
-    /// The same, where two keys have the same credentials if they have the same entry of this name, whatever else differs.
+    /// Credentials of which only this entry decides whether two keys have the same ones.
     pub(super) fn decided_by(entry: &'static str, entries: Map<String, Value>) -> Self {
         Self(Arc::new(CredentialEntries { all: SecretMap::new(entries), decisive: Some(entry) }))
     }
 
-    /// Those that tell whether another key has the same credentials.
+    /// The entries that decide whether another key has the same credentials.
     #[must_use]
     pub(crate) fn decisive(&self) -> Self {
         let Some(name) = self.0.decisive else { return self.clone() };
@@ -284,23 +281,23 @@ impl Credentials {
         Self::new(entry.into_iter().collect())
     }
 
-    /// The credentials themselves, to be written into a Secret and nowhere else.
+    /// The credentials themselves, for a Secret and for nothing else.
     #[must_use]
     pub(crate) fn expose(&self) -> &Map<String, Value> {
         self.0.all.expose()
     }
 
-    /// Bytes that they take in memory, or more.
+    /// Bytes that they use in memory, or more.
     #[must_use]
     pub(crate) fn size(&self) -> usize {
         size_of_members(self.expose())
     }
 
-    /// The same where they have to wait for another answer of the remote side, which may take its time. They go where
-    /// others need their room.
+    /// Keeps the credentials while the operator waits for a further answer of the remote side, which may take long.
+    /// They are dropped if others need the memory.
     ///
     /// # Errors
-    /// [`ErrorClass::Transient`] where there is no room.
+    /// [`ErrorClass::Transient`] if there is not enough memory.
     pub(super) fn kept(self, share: &MemoryShare) -> Result<KeptCredentials, BackendError> {
         match share.keep(self.size(), self) {
             Ok(kept) => Ok(KeptCredentials(kept)),
@@ -309,14 +306,12 @@ impl Credentials {
     }
 }
 
-/// Credentials that are read already, and wait for another answer.
+/// Credentials that were read, and wait for another answer.
 pub(super) struct KeptCredentials(Kept<Credentials>);
 
 impl KeptCredentials {
-    /// The credentials.
-    ///
     /// # Errors
-    /// [`ErrorClass::Transient`] where others needed their room meanwhile.
+    /// [`ErrorClass::Transient`] if others needed the memory meanwhile.
     pub(super) fn take(self) -> Result<Credentials, BackendError> {
         self.0.get().ok_or_else(|| not_kept("the operator ran out of memory for answers; retrying"))
     }
@@ -329,12 +324,13 @@ fn not_kept(why: &str) -> BackendError {
     )
 }
 
-/// What a value takes in memory besides what it holds: its own size, its part of a node or of spare room, an allocation.
+/// Bytes of a value in addition to its content: its own size, its part of a node or of spare capacity, and an
+/// allocation.
 const VALUE: usize = 144;
-/// What a member of an object takes besides its value and the letters of its name: its part of the inner nodes, and the
+/// Bytes of an object's member in addition to its value and the text of its name: its part of the inner nodes, and the
 /// allocation of the name.
 const MEMBER: usize = 64;
-/// What an object takes that has a member: a node of a B-tree, which has room for eleven.
+/// Bytes of an object that has a member: a B-tree node, which has space for eleven.
 const OBJECT: usize = 700;
 
 fn size(value: &Value) -> usize {
@@ -352,40 +348,39 @@ fn size_of_members(members: &Map<String, Value>) -> usize {
     object + members.iter().map(|(name, value)| MEMBER + name.len() + size(value)).sum::<usize>()
 }
 
-/// What is known of a key besides its credentials; none of it is secret.
+/// The attributes of a key other than its credentials. None of them is secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KeyFacts {
-    /// The remote side's id of the key.
     pub id: String,
-    /// The remote side's name of the key, where it has names.
+    /// The remote side's name of the key, if it has names.
     pub name: Option<String>,
-    /// The key's role, where the remote side's keys have roles.
+    /// The key's role, if the remote side's keys have roles.
     pub role: Option<String>,
-    /// When the remote side says that it made the key.
+    /// When the key was created, according to the remote side.
     pub created_at: Option<Timestamp>,
-    /// Who made the key, where the remote side says.
+    /// Who created the key, if the remote side reports it.
     pub created_by: Option<String>,
-    /// When the key stops working by itself.
+    /// When the key expires.
     pub expires_at: Option<Timestamp>,
-    /// By when the remote side wants the key to be rotated.
+    /// The time before which the remote side requires the key to be rotated.
     pub renew_before: Option<Timestamp>,
-    /// What it was called, where somebody else made it and it was taken over just now.
+    /// The former name of the key, if it was just adopted.
     pub adopted: Option<String>,
 }
 
 /// A key that the remote side confirmed, with its credentials.
 #[derive(Clone, Debug)]
 pub(crate) struct IssuedKey {
-    /// What may be shown.
+    /// May be shown.
     pub facts: KeyFacts,
-    /// What may not.
+    /// Must not be shown.
     pub credentials: Credentials,
 }
 
 /// The answer to a request to read a key again.
 #[derive(Clone, Debug)]
 pub(crate) enum Fetched {
-    /// The key, as it is now.
+    /// The key in its current state.
     Found(IssuedKey),
     /// The remote side has no such key.
     Absent,
@@ -393,14 +388,14 @@ pub(crate) enum Fetched {
     NotRetrievable,
 }
 
-/// The answer to a request to make a key.
+/// The answer to a request to create a key.
 #[derive(Clone, Debug)]
 pub(crate) enum Bound {
-    /// The key, made now or before.
+    /// The key, created now or before.
     Issued(IssuedKey),
-    /// The remote side is making it.
+    /// The remote side is creating it.
     Accepted(Accepted),
-    /// This, by the second of two requests. The answer to the first one was lost, and it may still take effect.
+    /// The second of two requests got this answer. The first one got none, and may still take effect.
     Repeated(Box<Self>),
 }
 
@@ -408,41 +403,41 @@ pub(crate) enum Bound {
 #[derive(Clone, Debug)]
 pub(crate) enum Unbound {
     Gone,
-    /// The key is gone, and this of its credentials remains valid, in words for the user.
+    /// The key is gone, but this part of its credentials remains valid. The text describes it for the user.
     GoneExcept(&'static str),
     Absent,
     /// The remote side is revoking it.
     Accepted(Accepted),
 }
 
-/// Work that the remote side does by itself.
+/// An asynchronous operation of the remote side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Accepted {
-    /// What the remote side calls it; sent back to it when asking how far it is.
+    /// The remote side's token for the operation, which the operator sends when it polls.
     pub token: Option<String>,
-    /// How long the remote side asked to be left alone.
+    /// The pause that the remote side required.
     pub retry_after: Option<Duration>,
-    /// How long it may take, where the remote side says so.
+    /// The longest duration of the operation, if the remote side reports one.
     pub longest: Option<Duration>,
-    /// When a first look is worth its while, unless the remote side asked to be left alone.
+    /// When to poll first, unless the remote side required a pause.
     pub first_look: Duration,
 }
 
-/// How far the remote side is.
+/// The state of an asynchronous operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     Running {
-        /// What it says about it.
+        /// The remote side's description.
         said: Option<String>,
-        /// How long it asked to be left alone.
+        /// The pause that the remote side required.
         retry_after: Option<Duration>,
     },
-    /// It did what it was asked to do.
+    /// The remote side finished the operation.
     Succeeded,
     Failed {
-        /// What it says about it.
+        /// The remote side's description.
         said: String,
-        /// Whether it may have left a key that a new attempt does not find.
+        /// Whether the operation may have left a key that a new attempt does not find.
         leaves_orphan: bool,
     },
 }
@@ -454,14 +449,14 @@ mod tests {
 
     use super::*;
 
-    /// What the standard library allocates for a node of a map with up to eleven members, and for one that has others
-    /// below it.
+    /// The allocation of the standard library for a map's node with up to eleven members, and for one with further
+    /// nodes below it.
     const LEAF: usize = 11 * (size_of::<String>() + size_of::<Value>()) + 16;
     const INNER: usize = LEAF + 12 * size_of::<usize>();
-    /// The least that an allocation takes.
+    /// The smallest size of an allocation.
     const ALLOCATION: usize = 32;
 
-    /// `{"a":{"a":{…}}}`, so deep.
+    /// `{"a":{"a":{…}}}`, nested this deep.
     fn chain(depth: usize) -> Value {
         (0..depth).fold(json!({}), |inner, _| json!({ "a": inner }))
     }
@@ -471,7 +466,7 @@ mod tests {
     #[case::one(1, LEAF)]
     #[case::a_full_node(11, LEAF)]
     #[case::a_node_that_was_split(12, 2 * LEAF + INNER)]
-    // Members that come in order leave nodes half full.
+    // Members in ascending order leave nodes half full.
     #[case::many(1200, 200 * LEAF + 36 * INNER)]
     fn objects_take_no_more_than_they_are_counted_as(#[case] members: usize, #[case] nodes: usize) {
         let object: Map<_, _> = (0..members).map(|number| (format!("{number:04}"), json!("x"))).collect();

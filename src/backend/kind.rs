@@ -1,4 +1,4 @@
-//! The kinds of remote sides, as metrics, logs and traces name them.
+//! The kinds of remote sides, as they appear in metrics, logs and traces.
 
 use std::fmt;
 
@@ -6,7 +6,6 @@ use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 
 use crate::api::BackendSpec;
 
-/// The kind of a remote side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum BackendKind {
     /// An Open Service Broker.
@@ -15,13 +14,12 @@ pub(crate) enum BackendKind {
     CloudFoundry,
     /// An account of IBM Cloud.
     IbmCloud,
-    /// The remote side of a provider that does not exist, or whose spec names none.
+    /// The remote side of a provider that does not exist, or whose spec does not configure one.
     #[default]
     Unknown,
 }
 
 impl BackendKind {
-    /// The name of this kind.
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {
         match self {

@@ -1,15 +1,15 @@
-//! The memory that answers of remote sides may take: one budget for the whole process, shared by name.
+//! Limits the memory that answers of remote sides may use: one budget for the whole process, shared by name.
 //!
 //! # Guarantees
-//! * The budget is never exceeded, and one share never holds more than its part of it.
-//! * Where the budget is used up, a share waits for [`PATIENCE`]. Then the share that holds the most gives up its largest
-//!   holding, unless the share that waits would hold more.
-//! * A holding that is not given up within [`PATIENCE`] does not count as room to come: the next largest one is given up.
-//!   After [`LONGEST_WAIT`] the wait fails.
-//! * So a share always gets the budget divided by the number of shares that hold something.
+//! * The budget is never exceeded, and no share ever uses more than its part of it.
+//! * If the budget is used up, a share waits for [`PATIENCE`]. Then the largest share must release its largest
+//!   allocation, unless the waiting share would become larger than it.
+//! * If a holder does not release its allocation within [`PATIENCE`], the operator no longer counts on it and asks the
+//!   holder of the next largest one. After [`LONGEST_WAIT`] the wait fails.
+//! * So a share always gets the budget divided by the number of shares in use.
 //!
-//! Everything that is held can be given up. The operator requests an answer again that it was reading, and looks up
-//! again what it kept, as after a crash.
+//! Every allocation can be released. The operator then requests the answer again that it was reading or had kept, as
+//! after a crash.
 
 use std::{
     cmp::Reverse,
@@ -27,34 +27,32 @@ use tokio::{
 
 const MIB: usize = 1 << 20;
 
-/// Bytes of answers that are being read, with their connections.
+/// Bytes for answers that are being read, with their connections.
 const ANSWERS: usize = 64 * MIB;
 const ANSWERS_PER_SHARE: usize = 16 * MIB + MIB / 2;
 
-/// Bytes of what is kept of answers: catalogs, and credentials that can't be stored yet.
+/// Bytes for the kept parts of answers: catalogs, and credentials that can't be stored yet.
 const KEPT: usize = 32 * MIB;
 const KEPT_PER_SHARE: usize = 8 * MIB;
 
-/// How long an answer waits for others to end before one of them is given up, and how long that one may take to go. Most
-/// take less.
+/// How long an answer waits for others to end before one of them must release its memory, and how long that one may
+/// take to do so. Most take less.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The longest wait for others.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// Bytes that all shares may hold together.
+/// A limit on the memory of all shares together.
 #[derive(Clone, Debug)]
 pub(crate) struct MemoryBudget(Arc<Pool>);
 
-/// The part of one tenant.
+/// The part of one tenant in a budget.
 #[derive(Clone)]
 pub struct MemoryShare {
     pool: Arc<Pool>,
     name: Arc<str>,
 }
 
-/// A value whose size in memory is known.
 pub(super) trait Weight {
-    /// Bytes that it takes on the heap, or more.
+    /// Bytes that the value uses on the heap, or more.
     fn weight(&self) -> usize;
 }
 
@@ -64,28 +62,28 @@ impl Weight for String {
     }
 }
 
-/// Bytes that are held for one thing, until this is dropped.
+/// An allocation from the budget, until it is dropped.
 pub(crate) struct HeldMemory {
     share: MemoryShare,
     id: u64,
 }
 
-/// A thing that is kept as long as there is room for it. It may be gone at any time.
+/// A value that is kept while memory suffices. It may disappear at any time.
 pub struct Kept<T>(Arc<Mutex<Option<(HeldMemory, T)>>>);
 
 type GiveUp = Arc<dyn Fn() + Send + Sync>;
 
-/// Why there is no room.
+/// The reason for a refused allocation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoom {
-    /// The share is used up.
+    /// The share has reached its limit.
     #[error("{share} has used its limit of {} MiB for answers; retrying later", .limit / MIB)]
     Share {
         share: String,
         /// In bytes.
         limit: usize,
     },
-    /// The budget is used up, and no other share holds more or gives it up in time.
+    /// The budget is used up, and no larger share released memory in time.
     #[error("the operator has used its memory for answers and can't free any for {share}; retrying later")]
     Budget { share: String },
 }
@@ -95,7 +93,7 @@ struct Pool {
     total: usize,
     per_share: usize,
     held: Mutex<HeldTotals>,
-    /// Tells that something was let go.
+    /// Notifies waiters of released memory.
     freed: Notify,
 }
 
@@ -111,7 +109,7 @@ struct MemoryHolder {
     share: Arc<str>,
     bytes: usize,
     give_up: GiveUp,
-    /// When it was asked to give up, which it has not done yet.
+    /// When the holder was asked to release its memory, if it has not done so yet.
     asked: Option<Instant>,
 }
 
@@ -126,18 +124,17 @@ impl fmt::Debug for MemoryHolder {
     }
 }
 
-/// What came of a request for bytes.
 enum MemoryGrant {
     Granted,
     Refused(NoRoom),
-    /// Another holder has to give up first.
+    /// Another holder must release its memory first.
     After(GiveUp),
     /// Another holder was asked already.
     Pending,
 }
 
 impl MemoryBudget {
-    /// A budget of so many bytes, of which one share gets at most so many.
+    /// Creates a budget of `total` bytes, of which one share gets at most `per_share`.
     #[must_use]
     pub(crate) fn new(total: usize, per_share: usize) -> Self {
         let per_share = per_share.min(total);
@@ -150,19 +147,19 @@ impl MemoryBudget {
         Self::new(ANSWERS, ANSWERS_PER_SHARE)
     }
 
-    /// The budget for what is kept of them.
+    /// The budget for the parts of answers that the operator keeps.
     #[must_use]
     pub(crate) fn for_what_is_kept() -> Self {
         Self::new(KEPT, KEPT_PER_SHARE)
     }
 
-    /// The share of this name, which messages repeat: "the namespace `training`".
+    /// The share of this name. Messages show the name, such as "the namespace `training`".
     #[must_use]
     pub(crate) fn share(&self, name: &str) -> MemoryShare {
         MemoryShare { pool: Arc::clone(&self.0), name: name.into() }
     }
 
-    /// Bytes that are held now.
+    /// Bytes in use now.
     #[cfg(test)]
     #[must_use]
     pub(crate) fn held(&self) -> usize {
@@ -176,7 +173,7 @@ impl MemoryShare {
         Arc::ptr_eq(&self.pool, &other.pool) && self.name == other.name
     }
 
-    /// Holds nothing yet. `give_up` is called at most once, to have the holding dropped.
+    /// Creates an empty allocation. `give_up` is called at most once, to have the allocation dropped.
     pub(super) fn hold(&self, give_up: impl Fn() + Send + Sync + 'static) -> HeldMemory {
         let mut held = self.pool.held.lock();
         let id = held.next;
@@ -188,17 +185,17 @@ impl MemoryShare {
         HeldMemory { share: self.clone(), id }
     }
 
-    /// Keeps a thing of so many bytes while there is room.
+    /// Keeps a value of this many bytes while memory suffices.
     ///
     /// # Errors
-    /// Where there is none even after others have given up what they keep.
+    /// If there is not enough memory even after others have released what they keep.
     pub fn keep<T: Send + 'static>(&self, bytes: usize, thing: T) -> Result<Kept<T>, NoRoom> {
         let mut holding = self.hold(|| {});
         holding.grow_now(bytes)?;
         Ok(self.store(holding, thing))
     }
 
-    /// Another share may ask for the room before the thing is stored: it goes at once then.
+    /// Another share may need the memory before the value is stored. The value is then dropped at once.
     fn store<T: Send + 'static>(&self, holding: HeldMemory, thing: T) -> Kept<T> {
         let id = holding.id;
         let kept = Kept(Arc::new(Mutex::new(Some((holding, thing)))));
@@ -212,7 +209,7 @@ impl MemoryShare {
         kept
     }
 
-    /// Calls this to have a holding dropped: at once, where it was asked for already.
+    /// Sets the callback that has this allocation dropped. It is called at once if the release was requested already.
     fn when_asked(&self, id: u64, give_up: impl Fn() + Send + Sync + 'static) {
         let give_up: GiveUp = Arc::new(give_up);
         let mut held = self.pool.held.lock();
@@ -228,10 +225,10 @@ impl MemoryShare {
 }
 
 impl HeldMemory {
-    /// Holds more as soon as there is room. After a while, holders that hold more than this share are given up.
+    /// Grows the allocation as soon as there is memory. After a while, holders in larger shares must release theirs.
     ///
     /// # Errors
-    /// Where there is no room.
+    /// If there is not enough memory.
     pub(super) async fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let began = Instant::now();
         let patient_until = began + PATIENCE;
@@ -250,7 +247,7 @@ impl HeldMemory {
                 MemoryGrant::After(give_up) => give_up(),
                 MemoryGrant::Refused(_) | MemoryGrant::Pending => {}
             }
-            // Either way it is tried again.
+            // The loop tries again in both cases.
             if is_patient {
                 let _ = timeout_at(patient_until, freed).await;
             } else {
@@ -259,7 +256,7 @@ impl HeldMemory {
         }
     }
 
-    /// As [`HeldMemory::grow`], but waits for so long for its own share, which keeps no other share waiting.
+    /// Like [`HeldMemory::grow`], but waits this long for memory of its own share. That wait delays no other share.
     ///
     /// # Errors
     /// As for [`HeldMemory::grow`].
@@ -273,7 +270,7 @@ impl HeldMemory {
         }
     }
 
-    /// As [`HeldMemory::grow`], without waiting, for budgets whose holders give up at once.
+    /// Like [`HeldMemory::grow`], without waiting, for budgets whose holders release memory at once.
     pub(super) fn grow_now(&mut self, bytes: usize) -> Result<(), NoRoom> {
         loop {
             match self.try_to_grow(bytes, false) {
@@ -285,7 +282,7 @@ impl HeldMemory {
         }
     }
 
-    /// Holds no more than so many bytes from now on.
+    /// Shrinks the allocation to at most this many bytes.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
         let MemoryShare { pool, name } = &self.share;
         let held = &mut *pool.held.lock();
@@ -296,8 +293,8 @@ impl HeldMemory {
         pool.freed.notify_waiters();
     }
 
-    /// Calls this to have the holding dropped: at once, where another share has asked for its room already. For things
-    /// that can be found only after they are stored.
+    /// Sets the callback that has this allocation dropped. It is called at once if another share has requested the
+    /// memory already. For values that can be found only after they are stored.
     pub(super) fn when_asked(&self, give_up: impl Fn() + Send + Sync + 'static) {
         self.share.when_asked(self.id, give_up);
     }
@@ -306,7 +303,7 @@ impl HeldMemory {
         NoRoom::Budget { share: self.share.name.to_string() }
     }
 
-    /// While `is_patient`, no other holder is asked to give up memory.
+    /// While `is_patient`, no other holder must release memory.
     fn try_to_grow(&self, bytes: usize, is_patient: bool) -> MemoryGrant {
         let MemoryShare { pool, name } = &self.share;
         let held = &mut *pool.held.lock();
@@ -370,7 +367,7 @@ impl Drop for HeldMemory {
 }
 
 impl<T: Clone> Kept<T> {
-    /// The thing, unless it had to make room for others.
+    /// The value, unless it was dropped to free memory.
     #[must_use]
     pub fn get(&self) -> Option<T> {
         let kept = self.0.lock();
@@ -456,7 +453,7 @@ mod tests {
         assert_eq!((of_a.get(), of_b.get()), (Some(32), Some(20)));
     }
 
-    /// Plays the moment between the grant and the storing of the thing.
+    /// Simulates the time between the grant and the storing of the value.
     #[test]
     fn a_thing_that_is_asked_for_before_it_is_stored_goes_at_once() {
         let budget = budget();
@@ -482,7 +479,7 @@ mod tests {
         assert_eq!(budget.held(), 0);
     }
 
-    /// Three shares hold all of it: the largest does not give up what it is asked for.
+    /// Three shares use the whole budget. The largest one does not release the memory when asked.
     #[tokio::test(start_paused = true)]
     async fn who_waits_does_not_wait_for_one_who_never_gives_up() {
         let budget = MemoryBudget::new(TOTAL, TOTAL);
@@ -534,7 +531,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever others hold, a share gets an equal part.
+        /// A share gets an equal part, however much the others use.
         #[test]
         fn every_share_gets_an_equal_part(wishes in proptest::collection::vec((0_usize..8, 1_usize..20), 1..60)) {
             let budget = budget();

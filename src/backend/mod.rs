@@ -1,6 +1,6 @@
-//! Remote sides that make keys: one enum over the three kinds, and the domain types they share.
+//! Remote sides that create keys: one enum over the three kinds, and the types that they share.
 //!
-//! Nothing here knows Kubernetes objects, and no type of a remote side's wire format leaves its own module.
+//! This module does not depend on Kubernetes objects. The wire types of a remote side do not leave its own module.
 
 mod bounded;
 mod cloud_foundry;
@@ -48,7 +48,7 @@ pub(crate) use token::ClientCredentials;
 use self::http::HttpClient;
 use crate::lifecycle::{Identity, MarkedKey, Sequence};
 
-/// One remote side, logged in and ready to be asked for keys.
+/// One remote side with its login, ready for calls.
 #[derive(Debug)]
 pub(crate) enum Backend {
     OpenServiceBroker(Box<Broker>),
@@ -57,9 +57,9 @@ pub(crate) enum Backend {
     IbmCloud(Box<IbmCloud>),
 }
 
-/// Calls are on the heap: what one does is deep, and would fill the stack of whoever waits for it.
+/// Each call is boxed: its future is large, and would fill the stack of the task that awaits it.
 impl Backend {
-    /// The kind of remote side, as providers name it.
+    /// The kind of remote side.
     #[must_use]
     pub(crate) const fn kind(&self) -> BackendKind {
         match self {
@@ -78,7 +78,7 @@ impl Backend {
         }
     }
 
-    /// What a key is called at a remote side that has names: as the user wants it, where that is given.
+    /// The key's name at a remote side with names: the user's choice, if there is one.
     #[must_use]
     pub(crate) fn key_name(&self, identity: Identity, given: Option<&str>, owner: &Owner) -> String {
         match self {
@@ -89,7 +89,7 @@ impl Backend {
         }
     }
 
-    /// What a former release called the key, where the user named it and that is another name.
+    /// The name that a former release gave the key, if the user set another name.
     #[must_use]
     pub(crate) fn former_key_name(&self, identity: Identity, given: Option<&str>) -> Option<String> {
         match self {
@@ -100,7 +100,7 @@ impl Backend {
         }
     }
 
-    /// Whether a key that somebody else made can be taken over by its name.
+    /// Whether a key that the operator did not create can be adopted by its name.
     #[must_use]
     pub(crate) const fn adopts_keys(&self) -> bool {
         match self {
@@ -118,10 +118,10 @@ impl Backend {
         }
     }
 
-    /// Asks the remote side whether it can be reached with this login; creates nothing.
+    /// Checks whether the operator can reach the remote side with this login, without creating anything.
     ///
     /// # Errors
-    /// Whatever keeps a key from being made here.
+    /// Each problem that prevents the creation of keys here.
     pub(crate) async fn check(&self) -> Result<(), BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => Box::pin(broker.check()).await,
@@ -130,7 +130,7 @@ impl Backend {
         }
     }
 
-    /// Flaws of a remote side that can be reached, or of the login there: the reason of an event, and words for the user.
+    /// Problems of a reachable remote side, or of the login there: the reason of an event, and a message for the user.
     #[must_use]
     pub(crate) fn shortcomings(&self) -> Option<(&'static str, String)> {
         match self {
@@ -140,8 +140,8 @@ impl Backend {
         }
     }
 
-    /// Whether it is known already that keys can be created for this instance: [`check_instance`](Self::check_instance)
-    /// sends no request then.
+    /// Whether the operator knows already that it can create keys for this instance.
+    /// [`check_instance`](Self::check_instance) then sends no request.
     #[must_use]
     pub(crate) fn knows_instance(&self, instance: &InstanceRef) -> bool {
         match self {
@@ -151,7 +151,7 @@ impl Backend {
         }
     }
 
-    /// The account or the space that the instance is in, as far as that is known without a request.
+    /// The account or the space of the instance, if it is known without a request.
     #[must_use]
     pub(crate) fn place_of_instance(&self, instance: &InstanceRef) -> Option<String> {
         match self {
@@ -161,7 +161,7 @@ impl Backend {
         }
     }
 
-    /// What the remote side calls the plan that keys of this instance are of, as far as that is known without a request.
+    /// The plan of this instance's keys, in the remote side's terms, if it is known without a request.
     #[must_use]
     pub(crate) fn plan(&self, instance: &InstanceRef) -> PlanView {
         match self {
@@ -170,11 +170,11 @@ impl Backend {
         }
     }
 
-    /// Whether keys can be made for this instance, as far as that is known without making one. What is refused here is
-    /// refused by [`bind`](Self::bind) as well, before the remote side is asked for anything.
+    /// Checks whether keys can be created for this instance, as far as possible without creating one.
+    /// [`bind`](Self::bind) refuses the same instances before it calls the remote side.
     ///
     /// # Errors
-    /// What is wrong with the instance, or what keeps that from being known.
+    /// The problem with the instance, or the failure that prevents the check.
     pub(crate) async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => Box::pin(broker.check_instance(instance)).await,
@@ -183,13 +183,12 @@ impl Backend {
         }
     }
 
-    /// Makes the key, or, where a key of this identity exists already, answers with that one.
+    /// Creates the key, or returns the existing key of this identity.
     ///
     /// # Errors
-    /// [`ErrorClass::Conflict`] where a key of this identity exists with other parameters,
-    /// [`ErrorClass::Taken`] where one of its name is somebody else's, [`ErrorClass::Withheld`] where it exists and
-    /// its credentials are not shown again; [`ErrorClass::OrphanPossible`] or [`ErrorClass::Unsure`] where the key may
-    /// or may not exist now.
+    /// [`ErrorClass::Conflict`] if a key of this identity exists with other parameters, [`ErrorClass::Taken`] if a key
+    /// of its name belongs to others, [`ErrorClass::Withheld`] if it exists and the remote side does not show its
+    /// credentials again; [`ErrorClass::OrphanPossible`] or [`ErrorClass::Unsure`] if the key may or may not exist now.
     pub(crate) async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => Box::pin(broker.bind(request)).await,
@@ -198,10 +197,10 @@ impl Backend {
         }
     }
 
-    /// Reads the credentials of an existing key again; creates nothing.
+    /// Reads the credentials of an existing key again. It creates nothing.
     ///
     /// # Errors
-    /// Failures of the call itself; a key that is absent or can't be read back is an `Ok` of [`Fetched`].
+    /// Failures of the call itself. A key that is absent or can't be read again is an `Ok` of [`Fetched`].
     pub(crate) async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => Box::pin(broker.fetch(request)).await,
@@ -210,25 +209,26 @@ impl Backend {
         }
     }
 
-    /// Sends the request again that created a key, where the remote side answers it with the same key (Open Service Broker
+    /// Repeats the request that created a key, if the remote side answers it with the same key (Open Service Broker
     /// API: "Creating a Service Binding", 200).
     ///
     /// # Errors
-    /// [`ErrorClass::OrphanPossible`] where the answer is lost: the key may have been created again if it was gone.
+    /// [`ErrorClass::OrphanPossible`] if no answer arrives: the remote side may have created the key again if it was
+    /// gone.
     pub(crate) async fn repeat(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => Box::pin(broker.repeat(request)).await,
-            // They give each key another id.
+            // They create a key with another id each time.
             Self::CloudFoundry(_) | Self::IbmCloud(_) => Ok(Fetched::NotRetrievable),
         }
     }
 
-    /// What a key is called, if it is still there and bears our mark. A remote side that does not tell is taken to have
-    /// it.
+    /// The name of the key, if it still exists and bears the operator's mark. A remote side that does not report this
+    /// counts as having the key.
     ///
     /// # Errors
-    /// [`ErrorClass::Gone`] where its instance is out of sight as well, so that nothing can be told; and failures of
-    /// the calls themselves.
+    /// [`ErrorClass::Gone`] if the instance is not visible either, so that the state of the key is unknown; and
+    /// failures of the calls themselves.
     pub(crate) async fn find_key(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
         match self {
             Self::OpenServiceBroker(_) => {
@@ -239,7 +239,7 @@ impl Backend {
         }
     }
 
-    /// All keys that bear the mark of this operator and cluster; `None` where the remote side lists none.
+    /// Lists all keys with the mark of this operator and cluster, or returns `None` if the remote side can't list keys.
     ///
     /// # Errors
     /// Those of the list.
@@ -254,8 +254,8 @@ impl Backend {
         }
     }
 
-    /// Takes in a list of [`marked_keys`](Self::marked_keys) that was asked for at this time, without the keys that no
-    /// ServiceKey has: calls by the ids on it need no further proof of whose keys they are.
+    /// Records a list of [`marked_keys`](Self::marked_keys) that was requested at this time, without the keys that no
+    /// ServiceKey has. Calls by the ids on it need no further proof of the owner.
     pub(crate) fn confirm<'a>(&self, asked: Instant, listed: impl Iterator<Item = &'a MarkedKey>) {
         match self {
             Self::OpenServiceBroker(_) => {}
@@ -264,10 +264,10 @@ impl Backend {
         }
     }
 
-    /// Revokes a key of which nothing but the list of [`marked_keys`](Self::marked_keys) is known.
+    /// Revokes a key that is known only from the list of [`marked_keys`](Self::marked_keys).
     ///
     /// # Errors
-    /// Anything but the remote side's confirmation that the key is gone, or that it is being revoked.
+    /// Any outcome other than the remote side's confirmation that the key is gone or is being revoked.
     pub(crate) async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
         match self {
             Self::OpenServiceBroker(_) => Ok(()),
@@ -276,11 +276,11 @@ impl Backend {
         }
     }
 
-    /// Takes our mark off a key that stays for good, so that [`marked_keys`](Self::marked_keys) does not show it any
-    /// more; a key that is gone is a success.
+    /// Removes the operator's mark from a key that stays permanently, so that [`marked_keys`](Self::marked_keys) no
+    /// longer lists it. A key that is gone is a success.
     ///
     /// # Errors
-    /// Anything but the confirmation.
+    /// Any outcome other than the confirmation.
     pub(crate) async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
         match self {
             Self::OpenServiceBroker(_) => Ok(()),
@@ -289,10 +289,10 @@ impl Backend {
         }
     }
 
-    /// Revokes the key; a key that is gone already is a success.
+    /// Revokes the key. A key that is gone already is a success.
     ///
     /// # Errors
-    /// Anything but the remote side's confirmation that the key is gone, or that it is being revoked.
+    /// Any outcome other than the remote side's confirmation that the key is gone or is being revoked.
     pub(crate) async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         match self {
             Self::OpenServiceBroker(broker) => Box::pin(broker.unbind(request)).await,
@@ -301,10 +301,10 @@ impl Backend {
         }
     }
 
-    /// Asks how far the remote side is with work that it accepted.
+    /// Polls an operation that the remote side accepted.
     ///
     /// # Errors
-    /// Failures of the call itself, which say nothing of the work: it is to be asked again.
+    /// Failures of the call itself. They do not show the state of the operation: the caller polls again.
     pub(crate) async fn poll(
         &self,
         request: &KeyRequest,
@@ -314,12 +314,12 @@ impl Backend {
         match self {
             Self::OpenServiceBroker(broker) => Box::pin(broker.poll(request, work, token)).await,
             Self::CloudFoundry(foundry) => Box::pin(foundry.poll(request, work, token)).await,
-            // Nothing there is done in the background.
+            // IBM Cloud has no asynchronous operations.
             Self::IbmCloud(_) => Ok(Progress::Running { said: None, retry_after: None }),
         }
     }
 
-    /// What all its calls go through.
+    /// The client of all calls.
     const fn http(&self) -> &HttpClient {
         match self {
             Self::OpenServiceBroker(broker) => &broker.http,
@@ -328,19 +328,19 @@ impl Backend {
         }
     }
 
-    /// How much longer the remote side wants to be left alone, by everybody who would ask it for something.
+    /// The remaining pause that the remote side requires of all callers.
     #[must_use]
     pub(crate) fn paused(&self) -> Option<Duration> {
         self.http().paused()
     }
 
-    /// How many calls may be under way at the same time.
+    /// The most calls at the same time.
     #[must_use]
     pub(crate) const fn concurrency(&self) -> NonZeroUsize {
         self.http().concurrency()
     }
 
-    /// The longest that a call may take: what was asked before that is over, whatever became of it.
+    /// The longest time of a call. A call that began longer ago has ended, with or without effect.
     #[must_use]
     pub(crate) const fn timeout(&self) -> Duration {
         self.http().timeout()

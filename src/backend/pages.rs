@@ -1,4 +1,4 @@
-//! Lists that come page by page, which a remote side may go on sending for ever.
+//! Reads lists page by page, with limits: a remote side may send pages without end.
 
 use std::{
     collections::HashSet,
@@ -21,26 +21,25 @@ use crate::lifecycle::MarkedKey;
 const MOST_PAGES: usize = 1000;
 /// The most bytes of all pages together. A hundred keys of IBM Cloud, with their credentials, take some 300 KiB.
 const LARGEST: usize = 128 << 20;
-/// The most items that are kept of a list.
+/// The most items of a list that are kept.
 const MOST_ITEMS: usize = 100_000;
-/// The most keys of one identity. More than one is an exception: the answer to a create request was lost.
+/// The most keys of one identity. More than one is an exception: a create request got no answer.
 pub(super) const MOST_OF_ONE: usize = 20;
 
-/// A list of a remote side.
 pub(super) trait PagedList {
     /// The most items that a page may have.
     const MOST_PER_PAGE: usize;
 
-    /// Requests a page: the first one, or the one that the last one named.
+    /// Requests the first page, or the page that the previous one named.
     ///
     /// # Errors
-    /// Where no success came back.
+    /// If the answer is not a success.
     fn request(&mut self, next: Option<&str>) -> impl Future<Output = Result<Response, BackendError>> + Send;
 
-    /// Takes a page apart.
+    /// Splits a page into its items and its link.
     ///
     /// # Errors
-    /// Where it is none.
+    /// If the answer is not a page.
     fn page<'a>(&self, response: &'a Response) -> Result<Page<'a>, BackendError>;
 
     /// The error for a page whose items can't be read.
@@ -50,36 +49,35 @@ pub(super) trait PagedList {
     fn endless(&self, endless: Endless) -> BackendError;
 }
 
-/// One page. Its items are not read yet.
+/// One page, whose items are not parsed yet.
 pub(super) struct Page<'a> {
     pub(super) items: &'a RawValue,
-    /// Where the next page is.
+    /// The link to the next page.
     pub(super) next: Option<String>,
 }
 
-/// A whole list. It counts as long as it is there.
+/// A whole list. Its memory counts until it is dropped.
 #[derive(Debug)]
 pub(crate) struct CompleteList<T> {
-    /// What is on it.
+    /// The items of the list.
     pub items: Vec<T>,
-    /// The room that it takes. Drop it as soon as the items are gone: another share may wait for it.
+    /// The memory of the items. Drop it as soon as the items are gone: another share may wait for it.
     pub held: HeldMemory,
 }
 
-/// Why a list is not read to its end.
+/// The reason why a list is not read to its end.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Endless {
-    /// The next attempt would end in the same way.
+    /// The next attempt would fail in the same way.
     Always(String),
-    /// There is no room for it now.
+    /// There is not enough memory now.
     Now(String),
 }
 
-/// How much of a list is read.
 #[derive(Clone, Copy, Debug)]
 enum ReadExtent {
     Whole,
-    /// Until so many items are found.
+    /// Until this many items are found.
     First(usize),
 }
 
@@ -96,7 +94,7 @@ pub(super) trait Lists: Send {
     where
         Self: 'a;
 
-    /// Where its answers are held.
+    /// The memory for its answers.
     fn answers(&self) -> MemoryShare;
 
     /// The pages of the list at this path, with this query.
@@ -106,7 +104,7 @@ pub(super) trait Lists: Send {
         query: &[(&str, &str)],
     ) -> impl Future<Output = Result<Self::Pages<'a>, BackendError>> + Send;
 
-    /// The first items of a list, up to so many, of which this is kept.
+    /// Returns the first `most` items of a list that `keep` keeps.
     ///
     /// # Errors
     /// As for [`Lists::list`].
@@ -124,7 +122,7 @@ pub(super) trait Lists: Send {
         }
     }
 
-    /// All items of a list, of which this is kept.
+    /// Returns all items of a list that `keep` keeps.
     ///
     /// # Errors
     /// Those of [`read`].
@@ -154,12 +152,11 @@ pub(super) async fn read_whole<T: DeserializeOwned, K: Weight>(
     read(pages, share, ReadExtent::Whole, keep).await
 }
 
-/// Reads a list. `keep` is called twice for each item: to count what it keeps, and to keep it. Each page is dropped
-/// before the next one is requested. The whole list is given up where another share needs its room, whatever it waits
-/// for.
+/// Reads a list. It calls `keep` twice for each item: to count the memory, and to keep the item. It drops each page
+/// before it requests the next one. If another share needs the memory, the read ends, at whichever step it waits.
 ///
 /// # Errors
-/// Where one page did not come, and where there is no end or too much of it.
+/// If a page does not arrive, and if the list has no end or exceeds a limit.
 async fn read<T: DeserializeOwned, K: Weight>(
     pages: &mut (impl PagedList + Send),
     share: &MemoryShare,
@@ -183,7 +180,7 @@ async fn read<T: DeserializeOwned, K: Weight>(
     })
 }
 
-/// A list as far as its pages have come. What is kept of them counts.
+/// The pages of a list so far. The memory of the kept items counts.
 struct PartialList<K> {
     items: Vec<K>,
     extent: ReadExtent,
@@ -194,7 +191,7 @@ struct PartialList<K> {
     holding: HeldMemory,
 }
 
-/// Why reading stops before the end.
+/// The reason why reading stops before the end.
 enum Stop {
     Endless(Endless),
     Failed(BackendError),
@@ -261,7 +258,7 @@ impl<K: Weight> PartialList<K> {
         }
     }
 
-    /// How many more items are to be kept.
+    /// The number of items that are still to be kept.
     fn wanted(&self) -> usize {
         match self.extent {
             ReadExtent::Whole => usize::MAX,
@@ -269,10 +266,10 @@ impl<K: Weight> PartialList<K> {
         }
     }
 
-    /// A page of so many bytes has come.
+    /// Counts the bytes of a page.
     ///
     /// # Errors
-    /// Where all pages together are too large.
+    /// If all pages together are too large.
     fn came(&mut self, bytes: usize) -> Result<(), Endless> {
         self.bytes += bytes;
         if self.bytes > LARGEST {
@@ -281,25 +278,25 @@ impl<K: Weight> PartialList<K> {
         Ok(())
     }
 
-    /// Makes room for so many more items.
+    /// Reserves memory for further items.
     ///
     /// # Errors
-    /// Where they are too many, or there is no room.
+    /// If there are too many, or there is not enough memory.
     async fn make_room(&mut self, items: usize, weight: usize) -> Result<(), Stop> {
         if self.items.len() + items > MOST_ITEMS {
             let what = format!("the list has more than {MOST_ITEMS} items");
             return Err(Endless::Always(what).into());
         }
-        // They are copied when there is no more room for them in their place.
+        // The vector copies its items when it grows.
         self.holding.grow(weight + 2 * items * size_of::<K>()).await?;
         self.items.reserve_exact(items);
         Ok(())
     }
 
-    /// Notes where the next page is.
+    /// Records the link to the next page.
     ///
     /// # Errors
-    /// Where there are too many, or this one has come already.
+    /// If there are too many pages, or this link occurred before.
     fn goes_on_at(&mut self, next: &str) -> Result<(), Endless> {
         self.pages += 1;
         if self.pages >= MOST_PAGES {
@@ -313,7 +310,7 @@ impl<K: Weight> PartialList<K> {
     }
 }
 
-/// The items of a page that are kept, up to so many.
+/// Passes on the first `wanted` items of a page that `keep` keeps.
 fn each_kept<T: DeserializeOwned, K>(
     items: &RawValue,
     most: usize,
@@ -359,7 +356,7 @@ mod tests {
         }
     }
 
-    /// Pages of a single item each. After so many the next one never comes.
+    /// Pages of a single item each. After this many, the next one never arrives.
     struct Trickle {
         pages: usize,
         item: String,
@@ -446,7 +443,7 @@ mod tests {
         assert_eq!(pages.served, 5);
     }
 
-    /// Four lists hold all of the memory, and wait for a page that never comes.
+    /// Four lists use all of the memory, and wait for a page that never arrives.
     #[tokio::test(start_paused = true)]
     async fn lists_that_trickle_keep_no_other_share_waiting() {
         let budget = MemoryBudget::new(64 * KIB, 16 * KIB);

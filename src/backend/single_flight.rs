@@ -1,8 +1,8 @@
-//! An answer that many callers need: one of them asks, for all.
+//! Shares one request among many callers that need its answer.
 //!
-//! Who finds an answer that is good enough never waits for those who ask for a newer one. Who waits while another asks
-//! takes what comes, also a failure, and does not ask the same again. A caller that is dropped while it asks leaves
-//! its turn to the next one.
+//! A caller that finds a good enough answer never waits for those that request a newer one. A caller that waits for
+//! another caller's request gets its result, even a failure, and does not repeat the request. If the requesting caller
+//! is dropped, the next one sends the request.
 
 use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
@@ -17,17 +17,17 @@ use super::{
     memory::{HeldMemory, Weight},
 };
 
-/// The last answer, and whose turn it is to ask for another.
+/// The last answer, and the lock for requesting another.
 pub(super) struct SingleFlight<T> {
     latest: Arc<watch::Sender<Option<CachedAnswer<T>>>>,
     turn: TurnMutex<Option<CachedFailure>>,
-    /// How long a failure is also told to those who come after it.
+    /// How long a failure is also returned to later callers.
     kept: fn(&BackendError) -> Duration,
-    /// The room that an answer takes, where it counts.
+    /// The memory of an answer, if it counts.
     held: fn(&T) -> Option<&HeldMemory>,
 }
 
-/// An answer, and when it came.
+/// An answer and its time of arrival.
 pub(super) struct CachedAnswer<T> {
     pub(super) since: Instant,
     pub(super) value: Arc<T>,
@@ -39,14 +39,14 @@ impl<T> Clone for CachedAnswer<T> {
     }
 }
 
-/// Answers to the same question about many things. A failure is told only to those who waited for it.
+/// Answers to the same request about many objects. Only the callers that waited for a failure get it.
 pub(super) struct SingleFlightMap<K, T> {
     answers: Mutex<HashMap<K, Arc<SingleFlight<T>>>>,
-    /// The most bytes that they take together.
+    /// The most bytes of all answers together.
     largest: usize,
 }
 
-/// Bytes that one answer takes besides its own and its key's words: its part of the map, locks, allocations.
+/// Bytes of one answer in addition to its own and its key's text: its part of the map, locks, allocations.
 const ENTRY: usize = 512;
 
 impl<K, T> SingleFlightMap<K, T>
@@ -54,15 +54,15 @@ where
     K: Clone + Eq + Hash + Weight,
     T: Weight + Send + Sync + 'static,
 {
-    /// Answers that take so many bytes together. The oldest ones are forgotten for a new one.
+    /// Creates a map that keeps this many bytes of answers. It forgets the oldest ones for a new one.
     pub(super) fn in_bytes(largest: usize) -> Self {
         Self { answers: Mutex::default(), largest }
     }
 
-    /// As [`SingleFlight::get`], about one of them.
+    /// Like [`SingleFlight::get`], for one of the objects.
     ///
     /// # Errors
-    /// Those of `ask`, whoever asked.
+    /// Those of `ask`, also if another caller called it.
     pub(super) async fn get<F>(
         &self,
         key: &K,
@@ -89,7 +89,7 @@ where
         Arc::clone(self.answers.lock().entry(key.clone()).or_insert_with(unknown))
     }
 
-    /// Forgets the oldest answers until there is room for so many bytes more.
+    /// Forgets the oldest answers until this many bytes are free.
     fn make_room(&self, bytes: usize) {
         let mut answers = self.answers.lock();
         let weigh = |key: &K, answer: &SingleFlight<T>| {
@@ -100,7 +100,7 @@ where
         if total + bytes <= self.largest {
             return;
         }
-        // One that a caller still needs stays.
+        // An answer that a caller still needs stays.
         let unused = answers.iter().filter(|(_, answer)| Arc::strong_count(answer) == 1);
         let since = |answer: &SingleFlight<T>| answer.latest.borrow().as_ref().map(|known| known.since);
         let mut unused: Vec<_> =
@@ -115,50 +115,49 @@ where
         }
     }
 
-    /// The last answer about one of them, however old.
+    /// The last answer about one of the objects, of any age.
     pub(super) fn latest(&self, key: &K) -> Option<CachedAnswer<T>> {
         self.answers.lock().get(key)?.latest()
     }
 
-    /// What is known of it is wrong.
+    /// Forgets the answer about one of the objects, because it is wrong.
     pub(super) fn forget(&self, key: &K) {
         self.answers.lock().remove(key);
     }
 }
 
-/// How the last one to ask failed.
 struct CachedFailure {
     at: Instant,
     error: BackendError,
 }
 
 impl<T: Send + Sync + 'static> SingleFlight<T> {
-    /// Nothing is known yet. A failure is told to everybody who waited for it, and for as long as `kept` says to those
-    /// who come later.
+    /// Starts without an answer. All callers that waited for a failure get it, and so do those that come later, for as
+    /// long as `kept` returns.
     pub(super) fn kept(kept: fn(&BackendError) -> Duration) -> Self {
         let latest = Arc::new(watch::Sender::new(None));
         Self { latest, turn: TurnMutex::default(), kept, held: |_| None }
     }
 
-    /// The same where asking has failed before.
+    /// Starts with this failure of an earlier request.
     pub(super) fn failed(self, error: BackendError) -> Self {
         Self { turn: TurnMutex::new(Some(CachedFailure { at: Instant::now(), error })), ..self }
     }
 
-    /// The same for answers that count. They are forgotten where others need their room.
+    /// Counts the memory of the answers. They are forgotten if others need the memory.
     pub(super) fn counted(self, held: fn(&T) -> Option<&HeldMemory>) -> Self {
         Self { held, ..self }
     }
 
-    /// The last answer, however old.
+    /// The last answer, of any age.
     pub(super) fn latest(&self) -> Option<CachedAnswer<T>> {
         self.latest.borrow().clone()
     }
 
-    /// An answer that is good enough, or that came while this call waited for its turn to ask.
+    /// Returns an answer that is good enough, or that arrived while this call waited for its turn.
     ///
     /// # Errors
-    /// Those of `ask`, whoever asked.
+    /// Those of `ask`, also if another caller called it.
     pub(super) async fn get<F>(
         &self,
         good_enough: impl Fn(&CachedAnswer<T>) -> bool,
@@ -182,8 +181,8 @@ impl<T: Send + Sync + 'static> SingleFlight<T> {
         }
     }
 
-    /// Asks for a newer answer where the last one is due for it. Nothing, where it is not, where somebody asks already,
-    /// and where asking has just failed.
+    /// Requests a newer answer if the last one is due. Returns `None` if it is not due, if another caller requests one
+    /// already, or if a request has just failed.
     pub(super) async fn renew<F>(
         &self,
         due: impl Fn(&CachedAnswer<T>) -> bool,
@@ -200,17 +199,16 @@ impl<T: Send + Sync + 'static> SingleFlight<T> {
         Some(self.ask(&mut turn, ask).await)
     }
 
-    /// Forgets the last answer.
     pub(super) fn clear(&self) {
         self.latest.send_replace(None);
     }
 
-    /// Forgets the last answer, if it is this one.
+    /// Forgets the last answer if it is this one.
     pub(super) fn forget(&self, value: &Arc<T>) {
         forget(&self.latest, value);
     }
 
-    /// Has this answer forgotten where others need its room, which may be before it was stored.
+    /// Lets others have this answer forgotten when they need its memory, even before it is stored.
     fn give_way(&self, value: &Arc<T>) {
         if let Some(held) = (self.held)(value) {
             let (latest, value) = (Arc::downgrade(&self.latest), Arc::downgrade(value));
@@ -245,7 +243,7 @@ impl<T: Send + Sync + 'static> SingleFlight<T> {
         }
     }
 
-    /// The failure that a caller is told who came at this time.
+    /// The failure for a caller that came at this time.
     fn failure_for(&self, failed: Option<&CachedFailure>, came: Instant) -> Option<BackendError> {
         let CachedFailure { at, error } = failed?;
         let retry_after = error.retry_after.map(|wait| wait.saturating_sub(at.elapsed()));
@@ -305,7 +303,7 @@ mod tests {
         HeldAnswer(holding)
     }
 
-    /// Another share may ask for the room of an answer just before it is stored, or long after.
+    /// Another share may need the memory of an answer just before it is stored, or long after.
     #[tokio::test]
     async fn an_answer_goes_where_others_need_its_room() {
         let budget = MemoryBudget::new(100, 100);
@@ -332,7 +330,7 @@ mod tests {
         assert_eq!(budget.held(), 0, "nothing is kept of a provider that went away");
     }
 
-    /// Another caller may be done between a look at what is known and the turn to ask.
+    /// Another caller may finish between the first check for an answer and the lock.
     #[tokio::test(start_paused = true)]
     async fn what_others_have_changed_meanwhile_stays() {
         let shared = SingleFlight::kept(|_| Duration::ZERO);

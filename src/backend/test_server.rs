@@ -1,4 +1,4 @@
-//! Small servers on 127.0.0.1 for the tests of the backends, among them some that no library would let misbehave.
+//! Small servers on 127.0.0.1 for the tests of the backends. Some misbehave in ways that no library allows.
 
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use url::Url;
 
 use super::{AddressPolicy, HttpConfig, RequestLimits};
 
-/// May connect to 127.0.0.0/8, and waits this long.
+/// A client that may connect to 127.0.0.0/8, with this timeout.
 pub(super) fn http_config(timeout: Duration) -> HttpConfig {
     HttpConfig {
         addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
@@ -34,7 +34,8 @@ pub(super) async fn serve(router: Router) -> Url {
     url
 }
 
-/// A server that answers each request, by its method and its path with query, as this says. It keeps no connection.
+/// A server that answers each request by its method, path and query with the result of `answer`. It keeps no connection
+/// open.
 pub(super) async fn answering(
     answer: impl Fn(&Method, &str) -> (u16, Value) + Clone + Send + Sync + 'static,
 ) -> Url {
@@ -56,18 +57,18 @@ pub(super) async fn answering_at(
     url
 }
 
-/// What a server does when it has sent what it was told to send.
+/// The action of a server after it has sent its answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Then {
     /// Closes the connection.
     Close,
-    /// Keeps the connection open and says nothing more.
+    /// Keeps the connection open and sends nothing more.
     Hang,
-    /// Goes on sending, in chunks, for ever.
+    /// Continues to send chunks without end.
     Endless,
 }
 
-/// A server that reads a request, and sends these bytes whatever it was asked.
+/// A server that reads a request, then sends these bytes regardless of its content.
 pub(super) async fn raw(answer: impl Into<Vec<u8>>, then: Then) -> Url {
     let (listener, url) = listen("http").await;
     let answer = Arc::new(answer.into());
@@ -79,17 +80,17 @@ pub(super) async fn raw(answer: impl Into<Vec<u8>>, then: Then) -> Url {
     url
 }
 
-/// What a server does with a request.
+/// The action of a server on a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Does {
-    /// Answers with this status and body, and keeps the connection.
+    /// Answers with this status and body, and keeps the connection open.
     Answers(u16, &'static str),
     /// Closes the connection as soon as it has read the request.
     Cuts,
 }
 
-/// A server that does this with the requests, in the order in which they come; afterwards it answers `200 {}`. It counts
-/// the requests of each connection.
+/// A server that handles the requests by this script, in the order of their arrival. Afterwards it answers `200 {}`. It
+/// counts the requests of each connection.
 pub(super) async fn scripted(script: &[Does]) -> (Url, Arc<Mutex<Vec<usize>>>) {
     let (listener, url) = listen("http").await;
     let script = Arc::new(Mutex::new(script.iter().copied().collect::<VecDeque<_>>()));
@@ -117,7 +118,7 @@ pub(super) async fn scripted(script: &[Does]) -> (Url, Arc<Mutex<Vec<usize>>>) {
     (url, counts)
 }
 
-/// Reads a request to the end of its body; says whether there was one.
+/// Reads a request to the end of its body. Returns whether there was one.
 async fn read_request(stream: &mut TcpStream) -> bool {
     let mut request = Vec::new();
     loop {
@@ -134,14 +135,14 @@ async fn read_request(stream: &mut TcpStream) -> bool {
     }
 }
 
-/// Lets the tasks of this runtime go on that can: those that keep a connection, and the servers.
+/// Lets other tasks of this runtime run: those that keep a connection open, and the servers.
 pub(super) async fn settle() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
 }
 
-/// A server that accepts connections and neither reads nor says anything.
+/// A server that accepts connections, but neither reads nor sends.
 pub(super) async fn silent() -> Url {
     let (listener, url) = listen("http").await;
     tokio::spawn(async move {
@@ -153,15 +154,16 @@ pub(super) async fn silent() -> Url {
     url
 }
 
-/// An address that refuses connections. It is held until the process ends, so that nobody else can listen there.
+/// An address that refuses connections. The socket stays bound until the process ends, so that no other process can
+/// listen there.
 pub(super) fn nobody() -> Url {
     let socket = Box::leak(Box::new(TcpSocket::new_v4().unwrap()));
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     format!("http://{}", socket.local_addr().unwrap()).parse().unwrap()
 }
 
-/// A server that speaks TLS with this certificate and answers `200 {}`; asks for a client certificate that
-/// `clients` signed, where given.
+/// A server that speaks TLS with this certificate and answers `200 {}`. With `clients` it requires a client certificate
+/// that `clients` signed.
 pub(super) async fn tls(certificate: &Certificate, clients: Option<&Certificate>) -> Url {
     let (listener, url) = listen("https").await;
     let crypto = Arc::new(rustls::crypto::ring::default_provider());
@@ -189,7 +191,7 @@ pub(super) async fn tls(certificate: &Certificate, clients: Option<&Certificate>
                         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_vec();
                         answer_raw(stream, Arc::new(answer), Then::Close).await;
                     }
-                    // Without reading on, the reset of the connection might overtake the alert that says why.
+                    // Otherwise the reset of the connection could arrive before the alert with the reason.
                     Err((_, mut stream)) => drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await),
                 }
             });

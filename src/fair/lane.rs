@@ -1,4 +1,4 @@
-//! The lane that a caller waits in, and how a call finds its lane without being told.
+//! The lane of a caller, which a call finds without passing it as an argument.
 
 use std::{fmt, sync::Arc};
 
@@ -6,7 +6,7 @@ tokio::task_local! {
     static CURRENT: Lane;
 }
 
-/// Whose turn it is: the namespace of a tenant, or the operator itself.
+/// The unit that takes turns: the namespace of a tenant, or the operator itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lane(Arc<str>);
 
@@ -17,21 +17,21 @@ impl Lane {
         Self(namespace.into())
     }
 
-    /// The lane of something cluster-wide, which an administrator wrote. A namespace's name has no `/`, so no tenant
+    /// The lane of a cluster-wide object, which an administrator wrote. A namespace's name has no `/`, so no tenant
     /// shares this lane.
     #[must_use]
     pub fn of_cluster(name: &str) -> Self {
         Self(format!("/{name}").into())
     }
 
-    /// Runs `work` in this lane: [`Lane::current`] answers with it, at every depth of the call.
+    /// Runs `work` in this lane: [`Lane::current`] returns it at every depth of the call.
     ///
     /// A future that `work` spawns as a task of its own does not inherit the lane.
     pub async fn scope<T>(self, work: impl Future<Output = T>) -> T {
         CURRENT.scope(self, work).await
     }
 
-    /// The lane that this code runs in. Code that runs outside of any [`scope`](Lane::scope) shares one lane.
+    /// The lane of this code. All code outside of any [`scope`](Lane::scope) shares one lane.
     #[must_use]
     pub fn current() -> Self {
         CURRENT.try_with(Self::clone).unwrap_or_else(|_| Self::of_cluster(""))

@@ -1,9 +1,9 @@
-//! Places that are shared fairly by lane, usually one lane for each namespace: a lane with many callers delays only
-//! itself.
+//! Semaphores that share a limited resource fairly by lane, usually one lane for each namespace: a lane with many
+//! callers delays only itself.
 //!
-//! Everything that the operator has a limited number of goes through a [`FairSemaphore`]: workers, places at remote
-//! sides, provider checks, name lookups, threads for templates. A queue that is first come, first served would let a
-//! namespace with 1,000 ServiceKeys take the next 1,000 turns.
+//! All limited resources of the operator use a [`FairSemaphore`]: workers, requests to remote sides, provider checks,
+//! name lookups, threads for templates. In a queue in order of arrival, a namespace with 1,000 ServiceKeys would take
+//! the next 1,000 turns.
 
 mod lane;
 mod semaphore;

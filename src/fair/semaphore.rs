@@ -1,4 +1,4 @@
-//! The semaphore.
+//! A semaphore that serves lanes in turns.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,20 +13,20 @@ use tokio::sync::oneshot;
 
 use super::Lane;
 
-/// A number of places that lanes take in turns.
+/// A number of slots that lanes take in turns.
 ///
 /// # Guarantees
-/// - There are never more permits than places.
-/// - Between two permits for one lane, every other lane that waits gets one (round robin). Within a lane, the first to
-///   come is the first to be served.
-/// - A new caller never overtakes one that waits.
-/// - A place that a waiting caller may take is never idle.
-/// - Dropping an [`Acquire`] at any time loses no place, and leaves nothing in the queue.
+/// - There are never more permits than slots.
+/// - Between two permits for one lane, every other waiting lane gets one (round robin). Within a lane, callers are
+///   served in order of arrival.
+/// - A new caller never overtakes a waiting one.
+/// - A slot is never idle while a waiting caller may take it.
+/// - Dropping an [`Acquire`] at any time loses no slot, and leaves nothing in the queue.
 ///
 /// # Caveats
-/// A semaphore with [`FairSemaphore::new`] serves a lane that is alone with all its places. How long a newcomer waits
-/// then depends on how long that lane keeps them: it suits work whose length no tenant can choose. Where a tenant can,
-/// [`FairSemaphore::leaving_room`] keeps places free for those who come later.
+/// A semaphore from [`FairSemaphore::new`] gives all its slots to a lane that is alone. A newcomer then waits for as
+/// long as that lane keeps them. This suits work whose duration no tenant can choose. Otherwise,
+/// [`FairSemaphore::leaving_room`] keeps slots free for newcomers.
 #[derive(Clone, Debug)]
 pub(crate) struct FairSemaphore(Arc<SemaphoreShared>);
 
@@ -36,12 +36,12 @@ struct SemaphoreShared {
     state: Mutex<SemaphoreState>,
 }
 
-/// When a lane may take one more place.
+/// When a lane may take one more slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AdmissionRule {
-    /// Whenever one is free.
+    /// Whenever a slot is free.
     AnyFree,
-    /// While it holds fewer places than are free.
+    /// While the lane has fewer slots than are free.
     FewerThanFree,
 }
 
@@ -54,18 +54,18 @@ struct SemaphoreState {
     /// The next turn, and the number of the next caller. It can't overflow within the life of a process.
     next: u64,
     waiting: HashMap<Lane, LaneQueue>,
-    /// Places by the lane that holds them; no entry for lanes without any.
+    /// Slots in use by lane; lanes without any have no entry.
     held: HashMap<Lane, usize>,
 }
 
-/// The callers of one lane that wait.
+/// The waiting callers of one lane.
 #[derive(Debug)]
 struct LaneQueue {
     turn: u64,
     callers: BTreeMap<u64, oneshot::Sender<FairPermit>>,
 }
 
-/// A place. It is free again when this is dropped.
+/// A slot. Dropping this releases it.
 #[derive(Debug)]
 #[must_use = "the place is free again as soon as the permit is dropped"]
 pub(crate) struct FairPermit {
@@ -73,7 +73,7 @@ pub(crate) struct FairPermit {
     lane: Lane,
 }
 
-/// Why [`FairSemaphore::try_acquire`] gave no permit.
+/// The reason for no permit from [`FairSemaphore::try_acquire`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoPermit {
     /// The caller would have to wait.
@@ -82,15 +82,15 @@ pub(crate) enum NoPermit {
 }
 
 impl FairSemaphore {
-    /// A semaphore whose places are all there for a lane that is alone.
+    /// A semaphore that gives all its slots to a lane that is alone.
     #[must_use]
     pub(crate) fn new(places: usize) -> Self {
         Self::with(places, AdmissionRule::AnyFree)
     }
 
-    /// A semaphore that keeps room for lanes that come later: a lane may hold no more places than stay free. One busy
-    /// lane gets half of the places, two get a third each, and so on; a newcomer finds a place at once as long as fewer
-    /// lanes are busy than there are places.
+    /// A semaphore that keeps slots for newcomers: a lane may have no more slots than remain free. One busy lane gets
+    /// half of the slots, two get a third each, and so on. A newcomer gets a slot at once while there are fewer busy
+    /// lanes than slots.
     #[must_use]
     pub(crate) fn leaving_room(places: usize) -> Self {
         Self::with(places, AdmissionRule::FewerThanFree)
@@ -108,20 +108,20 @@ impl FairSemaphore {
         Self(Arc::new(SemaphoreShared { rule, state: Mutex::new(state) }))
     }
 
-    /// Takes a place if this lane may have one now.
+    /// Takes a slot if this lane may have one now.
     ///
     /// # Errors
-    /// When the lane would have to wait, or the semaphore is closed.
+    /// If the lane would have to wait, or the semaphore is closed.
     pub(crate) fn try_acquire(&self, lane: &Lane) -> Result<FairPermit, NoPermit> {
         let mut state = self.lock();
         if state.closed {
             return Err(NoPermit::Closed);
         }
-        // No lane that waits is eligible now: otherwise its caller would have been granted a permit already.
+        // No waiting lane is eligible now: otherwise its caller would have a permit already.
         if state.may_take(lane, self.0.rule) { Ok(self.grant(&mut state, lane)) } else { Err(NoPermit::Busy) }
     }
 
-    /// Takes a place in the queue now, and resolves to a permit, or to `None` once the semaphore is closed.
+    /// Joins the queue now, and resolves to a permit, or to `None` once the semaphore is closed.
     pub(crate) fn acquire(&self, lane: &Lane) -> Acquire {
         let (semaphore, lane) = (self.clone(), lane.clone());
         let mut state = self.lock();
@@ -140,7 +140,7 @@ impl FairSemaphore {
         Acquire { semaphore, lane, progress: AcquireProgress::Waiting { number, receiver } }
     }
 
-    /// Resolves every waiting [`Acquire`] to `None`, and refuses new ones. Permits that were granted stay valid.
+    /// Resolves every waiting [`Acquire`] to `None`, and refuses new ones. Granted permits stay valid.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
@@ -157,8 +157,8 @@ impl FairSemaphore {
         FairPermit { semaphore: self.clone(), lane: lane.clone() }
     }
 
-    /// Frees a place of this lane, and grants what is free to the callers whose turn it is. Both happen under one lock:
-    /// a new caller can't take the place in between.
+    /// Releases a slot of this lane, and grants the free slots to the callers whose turn it is. Both happen under one
+    /// lock, so that a new caller can't take the slot in between.
     fn release(&self, lane: &Lane) {
         let mut served = Vec::new();
         let mut state = self.lock();
@@ -168,7 +168,7 @@ impl FairSemaphore {
         }
         drop(state);
         for (caller, permit) in served {
-            // A caller that went away meanwhile gives the permit back by dropping it, here or on its side.
+            // A caller that is gone meanwhile returns the permit by dropping it, here or on its side.
             drop(caller.send(permit));
         }
     }
@@ -198,7 +198,7 @@ impl SemaphoreState {
         number
     }
 
-    /// Takes the first caller of the first lane that may have a place out of the queue; that lane's next turn is the last.
+    /// Removes the first caller of the first eligible lane from the queue. That lane's next turn is the last.
     fn next_caller(&mut self, rule: AdmissionRule) -> Option<(Lane, oneshot::Sender<FairPermit>)> {
         if self.free == 0 {
             return None;
@@ -217,7 +217,7 @@ impl SemaphoreState {
         Some((lane, caller))
     }
 
-    /// Takes a caller that gave up out of the queue, if it is still there.
+    /// Removes a canceled caller from the queue, if it is still there.
     fn leave(&mut self, lane: &Lane, number: u64) -> Option<oneshot::Sender<FairPermit>> {
         let line = self.waiting.get_mut(lane)?;
         let caller = line.callers.remove(&number);
@@ -245,7 +245,7 @@ impl Drop for FairPermit {
     }
 }
 
-/// A caller that waits for a place. It is in the queue from when it was made, also before it is first polled.
+/// A caller that waits for a slot. It is in the queue from its creation, even before the first poll.
 #[derive(Debug)]
 #[must_use = "a caller that is not awaited gives its place in the queue up"]
 pub(crate) struct Acquire {
@@ -285,7 +285,7 @@ impl Future for Acquire {
 impl Drop for Acquire {
     fn drop(&mut self) {
         if let AcquireProgress::Waiting { number, .. } = self.progress {
-            // A permit that was sent meanwhile is given back when the receiver is dropped, after this.
+            // Dropping the receiver, after this, returns a permit that was sent meanwhile.
             drop(self.semaphore.lock().leave(&self.lane, number));
         }
     }

@@ -76,7 +76,7 @@ async fn a_call_finds_its_lane() {
     assert_eq!(nested.await, (lane("b"), lane("a")));
 }
 
-/// Every thread takes and gives back, and gives up waiting now and then. No place may be lost, and none given twice.
+/// Every thread takes and releases slots, and sometimes stops waiting. No slot may be lost, and none granted twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_place_is_lost_between_threads() {
     const PLACES: usize = 4;
@@ -118,7 +118,7 @@ async fn no_place_is_lost_between_threads() {
     }
 }
 
-/// With one place, only the permit that is held may come before a caller that waits.
+/// With one slot, only the current permit may come before a waiting caller.
 #[test]
 fn no_thread_overtakes_a_caller_that_waits() {
     const WAITS: usize = 20_000;
@@ -141,22 +141,21 @@ fn no_thread_overtakes_a_caller_that_waits() {
             let _permit = block_on(waiting);
             granted.load(Ordering::SeqCst) - before
         });
-        // One that was granted before may be counted later.
+        // A permit that was granted earlier may be counted later.
         let most = most.max();
         done.store(true, Ordering::SeqCst);
         assert!(most <= Some(1), "{most:?} permits came first");
     });
 }
 
-/// What one step of a history does. Everything happens under one lock, so that every interleaving of threads is such a
-/// history.
+/// One step of a history. Each step happens under one lock, so every interleaving of threads is such a history.
 #[derive(Clone, Debug)]
 enum Event {
     Acquire(u8),
     Try(u8),
     GiveUp(usize),
     Release(usize),
-    /// A permit is sent to a caller that goes away before it looks.
+    /// A permit is sent to a caller that is dropped before it polls.
     GiveUpUnseen(usize),
 }
 
@@ -170,14 +169,14 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What the tests know of who waits and who holds, beside the semaphore.
+/// The tests' own record of waiting callers and permits, independent of the semaphore.
 struct History {
     semaphore: FairSemaphore,
     places: usize,
     leaves_room: bool,
     waiting: Vec<(u8, Acquire)>,
     held: Vec<(u8, FairPermit)>,
-    /// Permits given to the second lane while the first one could have had one, since that last got one.
+    /// Permits for the second lane while the first one could have had one, since that last got one.
     overtaken: HashMap<(u8, u8), usize>,
 }
 
@@ -195,7 +194,7 @@ impl History {
         self.waiting.iter().any(|(lane, _)| *lane == of)
     }
 
-    /// Takes in who has got a permit.
+    /// Records the callers that got a permit.
     fn settle(&mut self) {
         let (mut number, mut served) = (0, Vec::new());
         while number < self.waiting.len() {
@@ -210,7 +209,7 @@ impl History {
                 None => number += 1,
             }
         }
-        // Where one event lets several in, their order can't be seen from here.
+        // If one event admits several callers, the test can't see their order.
         let one_by_one = served.len() == 1;
         for (of, permit) in served {
             self.granted(of, permit, one_by_one);
@@ -265,8 +264,7 @@ impl History {
                 if !self.held.is_empty() && !self.waiting.is_empty() {
                     drop(self.held.remove(which % self.held.len()));
                     drop(self.waiting.remove(which % self.waiting.len()));
-                    // Who was served may have gone, and its place gone on to the next: in what order is told by the
-                    // other events.
+                    // A served caller may be gone, and its slot passed to the next. The other events show the order.
                     self.overtaken.clear();
                 }
             }
@@ -294,7 +292,7 @@ proptest! {
         for event in &events {
             history.step(event);
         }
-        // Whoever waits is served in the end.
+        // Every waiting caller is served eventually.
         while !history.held.is_empty() {
             history.step(&Event::Release(0));
         }

@@ -1,4 +1,4 @@
-//! What a token endpoint answers (RFC 6749, sections 5.1 and 5.2), read tolerantly.
+//! Reads the answers of a token endpoint tolerantly (RFC 6749, sections 5.1 and 5.2).
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use zeroize::Zeroizing;
 
 use crate::{backend::http::Request, wipe::SecretMap};
 
-/// How long a token is believed to live whose server does not say so in a way that makes sense. Being wrong costs one
+/// The assumed life of a token if its server reports none, or one that makes no sense. A wrong assumption costs one
 /// refused call.
 const ASSUMED_LIFE: Duration = Duration::from_secs(600);
-/// The longest that a token is used, whatever its server says.
+/// The longest life of a token, even if its server reports a longer one.
 const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// A bearer token (RFC 6750).
@@ -20,13 +20,13 @@ const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 pub(in crate::backend) struct Token {
     secret: SecretString,
     authorization: HeaderValue,
-    /// How long it lives from when it came.
+    /// The life of the token from its arrival.
     pub(super) life: Duration,
 }
 
 impl Token {
     /// # Errors
-    /// What is wrong with it, in words that quote none of it.
+    /// The problem with the token, without quoting it.
     pub(super) fn new(secret: SecretString, life: Duration) -> Result<Self, &'static str> {
         let header = Zeroizing::new(format!("Bearer {}", secret.expose_secret()));
         let mut authorization = HeaderValue::from_str(&header)
@@ -35,12 +35,12 @@ impl Token {
         Ok(Self { secret, authorization, life })
     }
 
-    /// The request, with this token as its login.
+    /// Adds this token to the request as its login.
     pub(in crate::backend) fn sign(&self, request: Request) -> Request {
         request.header(AUTHORIZATION, self.authorization.clone())
     }
 
-    /// The token itself, to be hidden and never to be shown.
+    /// The token itself, to redact it. It must never be shown.
     pub(in crate::backend) fn secret(&self) -> SecretString {
         self.secret.clone()
     }
@@ -49,12 +49,12 @@ impl Token {
 /// The token in a success.
 ///
 /// # Errors
-/// What is wrong with the answer, in words that quote none of it.
+/// The problem with the answer, without quoting it.
 pub(super) fn token(body: &[u8]) -> Result<Token, &'static str> {
     let body = serde_json::from_slice(body).map(SecretMap::new).map_err(|_| "is not a JSON object")?;
     let body = body.expose();
     let secret = text(body, "access_token").ok_or("contains no `access_token`")?;
-    // Servers that leave the type out mean the only one that is in use.
+    // Servers that omit the type mean `bearer`, the only one in use.
     let bearer = match body.get("token_type") {
         None | Some(Value::Null) => true,
         Some(Value::String(kind)) => kind.eq_ignore_ascii_case("bearer"),
@@ -66,7 +66,7 @@ pub(super) fn token(body: &[u8]) -> Result<Token, &'static str> {
     Token::new(secret.into(), life(body.get("expires_in")))
 }
 
-/// The refresh token that came with a token (section 6), where one did.
+/// The refresh token in the answer, if any (section 6).
 pub(super) fn refresh_token(body: &[u8]) -> Option<SecretString> {
     let body = SecretMap::new(serde_json::from_slice(body).ok()?);
     text(body.expose(), "refresh_token").map(SecretString::from)
@@ -75,11 +75,11 @@ pub(super) fn refresh_token(body: &[u8]) -> Option<SecretString> {
 /// The error code of a refusal.
 pub(super) fn error_code(body: &[u8]) -> Option<String> {
     let body = serde_json::from_slice(body).ok()?;
-    // IBM Cloud's IAM has a name of its own for it.
+    // IBM Cloud's IAM uses its own name for the code.
     text(&body, "error").or_else(|| text(&body, "errorCode")).map(str::to_owned)
 }
 
-/// What a refusal says about itself, for people (section 5.2).
+/// The description of a refusal, for people (section 5.2).
 pub(super) fn description(body: &[u8]) -> Option<String> {
     let body = serde_json::from_slice(body).ok()?;
     text(&body, "error_description").map(str::to_owned)
@@ -89,8 +89,8 @@ fn text<'a>(body: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     body.get(name)?.as_str().filter(|text| !text.trim().is_empty())
 }
 
-/// Seconds, also as text, as some servers write them. Less than one of them is no life at all: servers that mean "for
-/// ever" write 0 or -1.
+/// The life in seconds, which some servers send as text. Less than one second means nothing: servers that mean "for
+/// ever" send 0 or -1.
 fn life(expires_in: Option<&Value>) -> Duration {
     let seconds = match expires_in {
         Some(Value::Number(seconds)) => seconds.as_f64(),

@@ -1,4 +1,4 @@
-//! When a token is asked for: when there is none that lives, when the one there is comes of age, and when the remote
+//! Decides when to request a token: if there is no valid one, if the current one is due for renewal, and if the remote
 //! side refuses it.
 
 use std::{
@@ -19,22 +19,23 @@ use crate::backend::{
     single_flight::{CachedAnswer, SingleFlight},
 };
 
-/// How long nobody asks again after a failure, unless the server names a longer time. Every key of a provider needs the
-/// token, and each has a backoff of its own: without this they would take turns at asking a server that is in trouble.
+/// The pause between token requests after a failure, unless the server requires a longer one. Every key of a provider
+/// needs the token, and each has its own backoff. Without the pause, their requests would follow each other at a server
+/// that is in trouble.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
-/// After a token was given up because it was refused, no other is for this long: who refuses the next one as well
+/// After a refused token was dropped, no other is dropped for this long: a remote side that also refuses the next one
 /// refuses them all.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(10);
 
 /// The token of one login.
 ///
-/// It is used until its end, and renewed when four fifths of its life are over: by one call, while all others go on
-/// with the old one.
+/// It is used until it expires, and renewed after four fifths of its life: by one call, while all others continue with
+/// the old one.
 pub(super) struct TokenCache {
     tokens: SingleFlight<Token>,
-    /// When a token was last given up because it was refused.
+    /// When a refused token was last dropped.
     given_up: Mutex<Option<Instant>>,
-    /// Whether the login was refused when it was last tried.
+    /// Whether the server refused the login at the last attempt.
     login_refused: AtomicBool,
 }
 
@@ -47,7 +48,7 @@ impl Default for TokenCache {
 }
 
 impl TokenCache {
-    /// One whose login was refused before, and is not tried again for so long.
+    /// A cache for a login that the server refused before. It waits this long until the next attempt.
     pub(super) fn pausing(pause: Duration) -> Self {
         let what =
             format!("the server refused this login to an earlier process of the operator{TRIED_AGAIN}");
@@ -56,10 +57,10 @@ impl TokenCache {
         Self { tokens: tokens.failed(refused), given_up, login_refused: true.into() }
     }
 
-    /// A token that lives. `ask` is called by one caller at a time.
+    /// Returns a valid token. Only one caller at a time calls `ask`.
     ///
     /// # Errors
-    /// Those of `ask`, where there is no token that lives.
+    /// Those of `ask` if there is no valid token.
     pub(super) async fn current<F>(&self, ask: impl Fn() -> F) -> Result<Arc<Token>, BackendError>
     where
         F: Future<Output = Result<Token, BackendError>>,
@@ -80,7 +81,7 @@ impl TokenCache {
         }
     }
 
-    /// A token that came after this call began. `ask` is called by one caller at a time, for all that wait.
+    /// Returns a token that arrived after this call began. Only one caller at a time calls `ask`, for all that wait.
     ///
     /// # Errors
     /// Those of `ask`.
@@ -91,14 +92,14 @@ impl TokenCache {
         self.tokens.get(|_| false, || self.counted(ask())).await.map(|known| known.value)
     }
 
-    /// Sees to it that a login that was refused is not tried again soon.
+    /// Adds a pause to the refusal of a login, so that the operator does not try it again soon.
     async fn counted(
         &self,
         asked: impl Future<Output = Result<Token, BackendError>>,
     ) -> Result<Token, BackendError> {
         let outcome = asked.await;
         let is_refused = outcome.as_ref().is_err_and(|error| error.refuses_login);
-        // What fails for another reason says nothing of the login.
+        // Other failures do not show whether the login is valid.
         let was_refused = match outcome {
             Ok(_) => self.login_refused.swap(false, Ordering::Relaxed),
             Err(_) if is_refused => self.login_refused.swap(true, Ordering::Relaxed),
@@ -108,8 +109,8 @@ impl TokenCache {
         outcome.map_err(|error| if is_refused { error.pausing(pause) } else { error })
     }
 
-    /// The remote side refused this token: whether another one may help. It is given up if it is the current one, by
-    /// the first of all calls that it was refused to.
+    /// Reports that the remote side refused this token, and returns whether another one may help. The first of these
+    /// calls drops the token if it is the current one.
     pub(super) fn refuse(&self, token: &Arc<Token>) -> bool {
         let mut given_up = self.given_up.lock();
         let current = self.tokens.latest().is_some_and(|known| Arc::ptr_eq(&known.value, token));
@@ -161,7 +162,7 @@ mod tests {
     #[derive(Default)]
     struct SlowServer {
         requests: AtomicUsize,
-        /// How the next requests fail; `None`: with a token.
+        /// The failures of the next requests; `None` is a success.
         faults: Mutex<VecDeque<Option<BackendError>>>,
     }
 
@@ -212,7 +213,7 @@ mod tests {
             name(&self.current().await.unwrap())
         }
 
-        /// What fifty calls get that begin now.
+        /// The results of fifty calls that start now.
         async fn fifty(&self) -> Vec<Result<String, String>> {
             let calls = join_all((0..50).map(|_| self.current())).await;
             calls.into_iter().map(|call| call.map(|token| name(&token)).map_err(|e| e.message)).collect()
@@ -285,7 +286,7 @@ mod tests {
         assert_eq!(login.server.requests(), 3);
     }
 
-    /// The one call that renews has waited in vain when the old token dies.
+    /// The old token expires while the renewing call waits for a server that fails.
     #[tokio::test(start_paused = true)]
     async fn a_token_that_dies_during_its_renewal_is_not_used() {
         let login = CachedLogin::default();
@@ -330,10 +331,10 @@ mod tests {
     async fn a_refused_token_is_replaced_once() {
         let login = CachedLogin::default();
         let refused = login.current().await.unwrap();
-        // Fifty calls were made with it, and each is told so.
+        // Fifty calls used it, and the remote side refused each of them.
         assert!((0..50).all(|_| login.cache.refuse(&refused)));
         assert_eq!(login.fifty().await, all(Ok("token-2")));
-        // One that was told later takes the token that is there by now.
+        // A call that was refused later gets the current token.
         assert!(login.cache.refuse(&refused));
         assert_eq!(login.name().await, "token-2");
         assert_eq!(login.server.requests(), 2);
@@ -374,7 +375,7 @@ mod tests {
         BackendError::new(ErrorClass::Forbidden, "wrong password").of_login()
     }
 
-    /// A login that is wrong is tried three times in the first hour, and twice in each further one.
+    /// The operator tries a wrong login three times in the first hour, and twice in each further one.
     #[tokio::test(start_paused = true)]
     async fn a_login_that_is_refused_is_left_alone_for_ever_longer() {
         let login = CachedLogin::default();
@@ -394,7 +395,7 @@ mod tests {
         assert_eq!(login.server.requests(), attempts.len(), "one for all");
     }
 
-    /// A failure of another kind says nothing of the login, and a success that it is right.
+    /// A failure of another kind does not show whether the login is valid, and a success shows that it is.
     #[tokio::test(start_paused = true)]
     async fn a_login_that_worked_again_waits_shortly_after_the_next_refusal() {
         let login = CachedLogin::default();

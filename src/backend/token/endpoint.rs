@@ -1,4 +1,4 @@
-//! A token endpoint, and how a token is asked for there (RFC 6749).
+//! Sends token requests to a token endpoint (RFC 6749).
 
 use std::{
     fmt,
@@ -21,26 +21,23 @@ use crate::backend::{
     http::{HttpClient, HttpFailure, Redactor, Request, Response, base_url, below, without_query},
 };
 
-/// What stands for the path of every token endpoint where calls are counted: users choose it.
+/// The metric label for the path of every token endpoint: the real path is the user's choice.
 const ROUTE: &str = "/oauth/token";
 
-/// In bytes. The tokens that servers take in a header are a fraction of it, and an answer may hold three of them.
+/// In bytes. Servers accept tokens of a fraction of this in a header, and an answer may contain three of them.
 const LARGEST_ANSWER: usize = 64 << 10;
 
-/// Tells a UAA that id and secret of the client are form-encoded, as the RFC wants them to be: without it, most take
-/// them as they are.
+/// Tells a UAA that the client's id and secret are form-encoded, as the RFC requires. Without it, most UAAs do not
+/// decode them.
 const ENCODED_CREDENTIALS: HeaderName = HeaderName::from_static("x-cf-encoded-credentials");
 
-/// A client that logs in by itself, and not on behalf of a user (RFC 6749, section 4.4).
+/// A client that logs in for itself, not on behalf of a user (RFC 6749, section 4.4).
 #[derive(Clone)]
 pub(crate) struct ClientCredentials {
-    /// The token endpoint.
     pub token_url: Url,
-    /// The client's id.
     pub client_id: String,
-    /// The client's secret.
     pub client_secret: SecretString,
-    /// What the token is to be good for; without any, the server decides.
+    /// The scopes of the token. If there are none, the server decides.
     pub scopes: Vec<String>,
 }
 
@@ -54,44 +51,43 @@ impl fmt::Debug for ClientCredentials {
     }
 }
 
-/// A user who logs in by name and password, through a client that needs no secret (RFC 6749, section 4.3).
+/// A user who logs in with name and password, through a client without a secret (RFC 6749, section 4.3).
 pub(in crate::backend) struct PasswordLogin<'a> {
     pub(in crate::backend) token_url: &'a Url,
     /// The client that acts for the user.
     pub(in crate::backend) client_id: &'a str,
     pub(in crate::backend) username: &'a str,
     pub(in crate::backend) password: &'a SecretString,
-    /// What else the server wants to be told, such as who knows the user.
+    /// Further information for the server, such as the identity provider of the user.
     pub(in crate::backend) login_hint: Option<String>,
 }
 
-/// What IBM Cloud's IAM gives tokens for, which goes beyond the RFC.
+/// A login for IBM Cloud's IAM, whose grants extend the RFC.
 pub(in crate::backend) enum IamLogin<'a> {
     ApiKey(&'a SecretString),
-    /// A trusted profile that a compute resource takes on, such as a pod.
+    /// A trusted profile that a compute resource assumes, such as a pod.
     TrustedProfile {
-        /// How the profile is named: the field of the form, and its value.
+        /// Names the profile: the field of the form, and its value.
         profile: (&'static str, &'a str),
-        /// Where the resource's own token is, which is another one from time to time.
+        /// Path of the resource's own token, which changes from time to time.
         token_file: PathBuf,
     },
 }
 
-/// Where tokens are asked for, and with which grant.
+/// A token endpoint, with the grant of its requests.
 pub(super) struct TokenEndpoint {
     url: Url,
-    /// How the client logs in, where it has a login of its own.
+    /// The login of the client, if it has one.
     authorization: Option<HeaderValue>,
     grant: TokenGrant,
-    /// What is read anew for each request.
+    /// A file that each request reads again.
     token_file: Option<PathBuf>,
     form: Vec<(&'static str, Zeroizing<String>)>,
-    /// What the next token is asked for with, in place of the login itself, for as long as the server takes it.
+    /// The refresh token, which replaces the login in the next request as long as the server accepts it.
     refresh_token: Mutex<Option<SecretString>>,
     redactor: Redactor,
 }
 
-/// What tokens are given for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TokenGrant {
     ClientCredentials,
@@ -119,7 +115,7 @@ impl TokenEndpoint {
     /// The grant of client credentials (section 4.4.2).
     ///
     /// # Errors
-    /// [`ErrorClass::Rejected`], where the address may not be called.
+    /// [`ErrorClass::Rejected`] if the operator may not call the address.
     pub(super) fn of_client(login: &ClientCredentials, http: &HttpClient) -> Result<Self, BackendError> {
         let ClientCredentials { token_url, client_id, client_secret, scopes } = login;
         let (authorization, login) = authorization(client_id, client_secret)?;
@@ -142,7 +138,7 @@ impl TokenEndpoint {
     /// The grant of a user's password (section 4.3.2).
     ///
     /// # Errors
-    /// [`ErrorClass::Rejected`], where the address may not be called.
+    /// [`ErrorClass::Rejected`] if the operator may not call the address.
     pub(super) fn of_user(login: &PasswordLogin<'_>, http: &HttpClient) -> Result<Self, BackendError> {
         let PasswordLogin { token_url, client_id, username, password, login_hint } = login;
         let mut form = vec![
@@ -163,10 +159,10 @@ impl TokenEndpoint {
         })
     }
 
-    /// The grants of IBM Cloud's IAM, whose base address is this.
+    /// The grants of IBM Cloud's IAM at this base address.
     ///
     /// # Errors
-    /// [`ErrorClass::Rejected`], where the address may not be called.
+    /// [`ErrorClass::Rejected`] if the operator may not call the address.
     pub(super) fn of_iam(
         iam_url: &Url,
         login: IamLogin<'_>,
@@ -189,10 +185,10 @@ impl TokenEndpoint {
         Ok(Self { url, authorization: None, grant, token_file, form, refresh_token, redactor })
     }
 
-    /// Asks for a token: with the refresh token, where there is one that the server still takes.
+    /// Requests a token, with the refresh token if the server still accepts it.
     ///
     /// # Errors
-    /// None of them is [`ErrorClass::OrphanPossible`]: a token that nobody got is nothing left behind.
+    /// None of them is [`ErrorClass::OrphanPossible`]: a token that did not arrive leaves nothing behind.
     pub(super) async fn request(&self, http: &HttpClient) -> Result<Token, BackendError> {
         if let Some(file) = &self.token_file {
             let mut form = self.form.clone();
@@ -203,7 +199,7 @@ impl TokenEndpoint {
         let text = refresh_token.expose_secret().to_owned();
         let form = [("grant_type", "refresh_token".to_owned().into()), ("refresh_token", text.into())];
         match self.attempt(http, &form).await {
-            // That it is not taken any more says nothing of the login that it came from.
+            // A refused refresh token does not show whether the login is valid.
             Err(failed) if failed.may_be_of_a_refresh_token() => {
                 tracing::debug!("the server no longer accepts the refresh token");
                 self.keep(None);
@@ -246,8 +242,8 @@ impl TokenEndpoint {
         }
         let body = response.body().map_err(failed)?;
         let token = answer::token(body).map_err(|what| self.malformed(&response, what))?;
-        // A client that logs in by itself has no use for one (section 4.4.3). A server that sends none with a renewal
-        // leaves the last one as it is (section 6).
+        // A client that logs in for itself needs no refresh token (section 4.4.3). A renewal without a new refresh
+        // token leaves the old one valid (section 6).
         let refresh_token = answer::refresh_token(body).filter(|_| self.grant == TokenGrant::Password);
         if refresh_token.is_some() {
             self.keep(refresh_token);
@@ -263,7 +259,7 @@ impl TokenEndpoint {
         *self.refresh_token.lock() = refresh_token;
     }
 
-    /// Hides the login, in whatever way it is written.
+    /// Hides the login in all its encodings.
     pub(super) const fn redactor(&self) -> &Redactor {
         &self.redactor
     }
@@ -272,15 +268,15 @@ impl TokenEndpoint {
         format!("token request to `{}`", without_query(&self.url))
     }
 
-    /// `shown` is what was shown besides the login that is always the same.
+    /// `shown` contains the secrets of this request in addition to the constant login.
     fn refused(&self, response: &Response, shown: impl Iterator<Item = SecretString>) -> BackendError {
         let status = response.status.as_u16();
-        // Where the body did not arrive the status still says what happened.
+        // Without the body, the status still describes the refusal.
         let body = response.body().unwrap_or_default();
         let code = answer::error_code(body);
         let redactor = self.redactor.clone().and(self.refresh_token()).and(shown);
         let said = redactor.quote(body);
-        // The code is what documentation is searched for, and the description what people write.
+        // The code helps to search the documentation, the description explains it.
         let said = match code.as_deref().map(|code| redactor.sanitize(code)) {
             Some(code) if code != said => format!("{code}: {said}"),
             _ => said,
@@ -294,7 +290,7 @@ impl TokenEndpoint {
         }
         let class = class(self.grant, status, code.as_deref());
         let mut message = format!("{} failed: the server answers {status}: {said}", self.what());
-        // A UAA gives this code also where the client is the right one.
+        // A UAA also sends this code if the client is correct.
         let is_about_the_grant = answer::description(body).is_some_and(|said| said.contains(NOT_GRANTED));
         let code = if is_about_the_grant { Some("unauthorized_client".to_owned()) } else { code };
         let advice = if is_locked(body) { LOCKED } else { advice(self.grant, class, code.as_deref()) };
@@ -322,18 +318,18 @@ impl TokenEndpoint {
     }
 }
 
-/// What to do about an account that is locked.
-const LOCKED: &str = "the account is locked after logins with wrong passwords: check which other clients log in as this \
-                      user, then wait or have an administrator unlock it";
+const LOCKED: &str = "the account is locked after logins with wrong passwords: check which other clients log in as \
+                      this user, then wait or have an administrator unlock it";
 
-/// Whether a UAA says that it has locked the account out.
+/// Whether a UAA reports that it has locked the account.
 fn is_locked(body: &[u8]) -> bool {
     answer::description(body)
         .is_some_and(|said| said.to_ascii_lowercase().contains("account has been locked"))
 }
 
-/// Whether this code refuses what the login shows, and not what the client may do. All other codes, and an answer without one,
-/// may be a gateway's. IAM's codes are many. A resource's own token is another one each time, and no server counts it.
+/// Whether this code refuses the login's secret, rather than what the client requests. A gateway may send all other
+/// codes, or none. IAM has many codes. The token of a compute resource differs each time, so no server counts its
+/// failures.
 fn refuses_secret(grant: TokenGrant, code: &str) -> bool {
     match grant {
         TokenGrant::ComputeResource => false,
@@ -344,18 +340,18 @@ fn refuses_secret(grant: TokenGrant, code: &str) -> bool {
     }
 }
 
-/// What a UAA says of a grant that a client may not have, under the code `invalid_client`.
+/// The UAA's description of a grant that the client may not use, under the code `invalid_client`.
 const NOT_GRANTED: &str = "Unauthorized grant type";
 
-/// A request for a token that brought none.
+/// A failed token request.
 struct TokenFailure {
-    /// What the server answered, where it did.
+    /// The status, if the server answered.
     status: Option<StatusCode>,
     error: BackendError,
 }
 
 impl TokenFailure {
-    /// Whether it may be due to a refresh token that is dead. A UAA answers 401 or 500 to those.
+    /// Whether an invalid refresh token may be the cause. A UAA answers 401 or 500 to those.
     fn may_be_of_a_refresh_token(&self) -> bool {
         matches!(self.error.class, ErrorClass::Forbidden | ErrorClass::Rejected)
             || self.status == Some(StatusCode::INTERNAL_SERVER_ERROR)
@@ -374,7 +370,7 @@ impl fmt::Debug for TokenEndpoint {
     }
 }
 
-/// How the client logs in (section 2.3.1): the header, and the secret in it.
+/// The login of the client (section 2.3.1): the header, and the secret in it.
 fn authorization(
     client_id: &str,
     secret: &SecretString,
@@ -388,13 +384,13 @@ fn authorization(
     Ok((header, login))
 }
 
-/// Both are form-encoded before Basic authentication joins them by a colon (section 2.3.1).
+/// Form-encodes id and secret, then joins them by a colon for Basic authentication (section 2.3.1).
 fn login_of_client(id: &str, secret: &SecretString) -> Zeroizing<String> {
     let encoded = form_encoded(secret.expose_secret());
     Zeroizing::new(format!("{}:{}", form_encoded(id).expose_secret(), encoded.expose_secret()))
 }
 
-/// Whether nothing but a token endpoint answers so: with a token (section 5.1), or with one of the errors of section 5.2.
+/// Whether only a token endpoint sends this answer: a token (section 5.1), or one of the errors of section 5.2.
 fn is_of_a_token_endpoint(response: &Response) -> bool {
     let Ok(body) = response.body() else { return false };
     match response.status {
@@ -416,13 +412,13 @@ const CODES: [&str; 6] = [
     "unsupported_grant_type",
 ];
 
-/// The token that the cluster puts into the operator's pod, and replaces before it expires.
+/// The token that the cluster projects into the operator's pod, and replaces before it expires.
 async fn token_in(file: &Path) -> Result<Zeroizing<String>, BackendError> {
     let unusable = |what: String| {
         let message = format!(
             "the service-account token in `{}` {what}; project one there (chart value \
-             `ibmCloud.trustedProfiles.enabled: true`, or `deploy/kustomize/trusted-profiles`), or set another path with \
-             `--service-account-token`",
+             `ibmCloud.trustedProfiles.enabled: true`, or `deploy/kustomize/trusted-profiles`), or set another path \
+             with `--service-account-token`",
             file.display()
         );
         BackendError::new(ErrorClass::Forbidden, message)
@@ -439,10 +435,10 @@ fn form_encoded(text: &str) -> SecretString {
     encoded.into()
 }
 
-/// What a refusal means (section 5.2). Its statuses are 400, and 401 for a client that failed to log in.
+/// The class of a refusal (section 5.2). Its status is 400, or 401 for a client whose login failed.
 fn class(grant: TokenGrant, status: u16, code: Option<&str>) -> ErrorClass {
     match (status, code) {
-        // What is sent to IAM is nothing but the login, and its codes are many.
+        // A request to IAM contains only the login, and IAM has many codes.
         (400 | 404, Some(_)) if grant.is_of_iam() => ErrorClass::Forbidden,
         (401 | 403, _) | (400, Some("invalid_client" | "invalid_grant" | "unauthorized_client")) => {
             ErrorClass::Forbidden
@@ -454,7 +450,7 @@ fn class(grant: TokenGrant, status: u16, code: Option<&str>) -> ErrorClass {
     }
 }
 
-/// What to do about a refusal; empty where it is simply tried again.
+/// The next step after a refusal. It is empty if a retry suffices.
 fn advice(grant: TokenGrant, class: ErrorClass, code: Option<&str>) -> &'static str {
     match (class, code) {
         (_, Some("unauthorized_client" | "unsupported_grant_type")) if grant == TokenGrant::Password => {

@@ -1,8 +1,8 @@
-//! Logins by tokens that a server hands out for a while: one token for all calls of a provider, asked for by one call
-//! and renewed before it dies.
+//! Logins by short-lived tokens: all calls of a provider share one token. One call requests it, and renews it before it
+//! expires.
 //!
-//! `endpoint` knows how a token is asked for, `answer` reads what comes, `cache` says when to ask. Nothing here knows
-//! what the token is shown to.
+//! `endpoint` sends the token requests, `answer` reads the answers, and `cache` decides when to request a token.
+//! Nothing here depends on the remote side that the token is for.
 
 mod answer;
 mod cache;
@@ -25,11 +25,10 @@ use super::{
     http::{HttpClient, Redactor},
 };
 
-/// Ends the message about a login that is not tried again for a while.
+/// Ends the message about a login that the operator does not try again for some time.
 const TRIED_AGAIN: &str = "; the operator tries again when the login changes, otherwise three times an hour, because servers \
                            lock accounts after a few wrong passwords";
 
-/// The tokens of one login.
 #[derive(Debug)]
 pub(super) struct Tokens {
     endpoint: TokenEndpoint,
@@ -37,26 +36,26 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// Tokens for a client that logs in by itself; nothing is asked for yet.
+    /// Tokens for a client that logs in for itself. It does not request one yet.
     ///
     /// # Errors
-    /// [`ErrorClass::Rejected`](super::ErrorClass::Rejected), where the address may not be called.
+    /// [`ErrorClass::Rejected`](super::ErrorClass::Rejected) if the operator may not call the address.
     pub(super) fn of_client(login: &ClientCredentials, http: &HttpClient) -> Result<Self, BackendError> {
         Ok(Self { endpoint: TokenEndpoint::of_client(login, http)?, cache: cache(http) })
     }
 
-    /// Tokens for a user who logs in by password; nothing is asked for yet.
+    /// Tokens for a user who logs in with a password. It does not request one yet.
     ///
     /// # Errors
-    /// [`ErrorClass::Rejected`](super::ErrorClass::Rejected), where the address may not be called.
+    /// [`ErrorClass::Rejected`](super::ErrorClass::Rejected) if the operator may not call the address.
     pub(super) fn of_user(login: &PasswordLogin<'_>, http: &HttpClient) -> Result<Self, BackendError> {
         Ok(Self { endpoint: TokenEndpoint::of_user(login, http)?, cache: cache(http) })
     }
 
-    /// Tokens of IBM Cloud's IAM; nothing is asked for yet.
+    /// Tokens of IBM Cloud's IAM. It does not request one yet.
     ///
     /// # Errors
-    /// [`ErrorClass::Rejected`](super::ErrorClass::Rejected), where the address may not be called.
+    /// [`ErrorClass::Rejected`](super::ErrorClass::Rejected) if the operator may not call the address.
     pub(super) fn of_iam(
         iam_url: &Url,
         login: IamLogin<'_>,
@@ -65,16 +64,16 @@ impl Tokens {
         Ok(Self { endpoint: TokenEndpoint::of_iam(iam_url, login, http)?, cache: cache(http) })
     }
 
-    /// A token that lives.
+    /// Returns a valid token.
     ///
     /// # Errors
-    /// Those of the request for one. None of them is
-    /// [`ErrorClass::OrphanPossible`](super::ErrorClass::OrphanPossible): a call without a token is not made.
+    /// Those of the token request. None of them is [`ErrorClass::OrphanPossible`](super::ErrorClass::OrphanPossible):
+    /// the operator sends no call without a token.
     pub(super) async fn current(&self, http: &HttpClient) -> Result<Arc<Token>, BackendError> {
         self.cache.current(|| self.endpoint.request(http)).await
     }
 
-    /// A token that is asked for now, whatever is known: the server proves by it what it is.
+    /// Requests a new token even if a valid one is cached. The answer proves that the server is a token endpoint.
     ///
     /// # Errors
     /// As for [`Tokens::current`].
@@ -82,8 +81,8 @@ impl Tokens {
         self.cache.renewed(|| self.endpoint.request(http)).await
     }
 
-    /// Another token, where the remote side refused this one (status 401) and another may help. A call that was refused
-    /// did nothing, and may be made again.
+    /// Returns another token after the remote side refused this one (status 401), or `None` if another would not help.
+    /// A refused call had no effect, so the operator may repeat it.
     ///
     /// # Errors
     /// As for [`Tokens::current`].
@@ -95,7 +94,7 @@ impl Tokens {
         if self.cache.refuse(refused) { self.current(http).await.map(Some) } else { Ok(None) }
     }
 
-    /// Hides the login that tokens are asked for with; each [`Token`] is a secret besides.
+    /// Hides the login of the token requests. Each [`Token`] is a further secret.
     pub(super) fn redactor(&self) -> Redactor {
         self.endpoint.redactor().clone()
     }

@@ -1,4 +1,4 @@
-//! Token endpoints that answer what a test tells them to.
+//! Token endpoints with the answers that a test sets.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -33,7 +33,7 @@ const GRANT: &str = r#"{"access_token": "t0k3n", "token_type": "bearer", "expire
 
 type Requests = Arc<Mutex<Vec<(HeaderMap, String)>>>;
 
-/// An endpoint with one answer, and the requests that it gets.
+/// An endpoint with one answer, and the requests that it receives.
 async fn endpoint(status: u16, body: &str) -> (Url, Requests) {
     let requests = Requests::default();
     let answer = (StatusCode::from_u16(status).unwrap(), [(RETRY_AFTER, "7")], body.to_owned());
@@ -155,7 +155,7 @@ async fn refusals_say_what_to_do(
     assert_eq!(error.class, class, "{error}");
     assert!(error.message.starts_with(&format!("token request to `{url}` failed: the server ")), "{error}");
     assert!(error.message.contains(words), "{error}");
-    // A login that is refused is not tried again for a while, whatever the server says.
+    // The operator pauses a refused login, even if the server requires a shorter pause.
     let pause = if error.refuses_login { FIRST_LOGIN_PAUSE } else { Duration::from_secs(7) };
     assert_eq!(error.retry_after, Some(pause));
     assert_eq!(error.refuses_login, error.message.contains("three times an hour"));
@@ -199,7 +199,7 @@ async fn a_request_that_is_not_answered_well_leaves_nothing(
     assert!(error.message.contains(words), "{error}");
 }
 
-/// An endpoint with these answers, one after the other, and the requests that it gets.
+/// An endpoint with these answers, in this order, and the requests that it receives.
 async fn endpoint_with_answers(answers: &[(u16, &str)]) -> (Url, Requests) {
     let answers = answers.iter().map(|(status, body)| (*status, (*body).to_owned()));
     let answers = Arc::new(Mutex::new(answers.collect::<VecDeque<_>>()));
@@ -213,7 +213,7 @@ async fn endpoint_with_answers(answers: &[(u16, &str)]) -> (Url, Requests) {
     (test_server::serve(router).await.join("oauth/token").unwrap(), requests)
 }
 
-/// What a user's tokens are asked for with, one after the other, where the endpoint gives these answers.
+/// The forms of a user's token requests, in order, if the endpoint gives these answers.
 async fn asked_for_with(answers: &[(u16, &str)]) -> (Vec<String>, Vec<Result<(), BackendError>>) {
     let (url, requests) = endpoint_with_answers(answers).await;
     let http = HttpClient::new(&test_server::http_config(PATIENT)).unwrap();
@@ -263,7 +263,7 @@ async fn a_refresh_token_stands_for_the_password(#[case] answers: &[(u16, &str)]
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
 }
 
-/// Trouble of the server says nothing of the refresh token.
+/// An outage of the server does not show whether the refresh token is valid.
 #[rstest]
 #[case(503, "<html>", Transient)]
 #[case(429, "", Throttled)]
@@ -287,7 +287,7 @@ async fn a_refresh_token_that_the_server_repeats_is_hidden() {
     assert!(error.message.ends_with("server_error: no way with [redacted]"), "{error}");
 }
 
-/// It has no use for one (section 4.4.3).
+/// Such a client needs no refresh token (section 4.4.3).
 #[tokio::test]
 async fn a_client_that_logs_in_by_itself_takes_no_refresh_token() {
     let (url, requests) = endpoint_with_answers(&[(200, FIRST), (200, GRANT)]).await;
@@ -300,7 +300,7 @@ async fn a_client_that_logs_in_by_itself_takes_no_refresh_token() {
     assert!(requests.iter().all(|(_, form)| form == "grant_type=client_credentials"));
 }
 
-/// A token that lives is good for the remote side, whatever its server asks for.
+/// A valid token works at the remote side, even if the token server requires a pause.
 #[rstest]
 #[case(429)]
 #[case(503)]
