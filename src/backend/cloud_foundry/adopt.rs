@@ -18,7 +18,7 @@ impl CloudFoundry {
     /// it created.
     ///
     /// # Errors
-    /// Those of the calls.
+    /// Failures of the calls.
     pub(super) async fn adopt(
         &self,
         request: &KeyRequest,

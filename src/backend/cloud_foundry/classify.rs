@@ -134,7 +134,8 @@ impl Dialect for CloudFoundryCall {
                  `renderer.max_total_results`"
             }
             403 if error.code == INSUFFICIENT_SCOPE => {
-                "the login lacks the scope `cloud_controller.write`, or `cloud_controller.read`; ask the operator of its UAA"
+                "the login lacks the scope `cloud_controller.write`, or `cloud_controller.read`; ask the operator of \
+                 its UAA"
             }
             403 if error.code == ORGANIZATION_SUSPENDED => {
                 "ask an administrator of the Cloud Foundry to activate the organization again"
@@ -147,7 +148,8 @@ impl Dialect for CloudFoundryCall {
                 Self::Bind | Self::Unbind | Self::Release | Self::Adopt | Self::Mark | Self::Details
             ) =>
             {
-                "the login needs the role Space Developer in the instance's space, and the scope `cloud_controller.write`"
+                "the login needs the role Space Developer in the instance's space, and the scope \
+                 `cloud_controller.write`"
             }
             403 => {
                 "the login may not do this; it needs the role Space Developer in the instance's space, and the scopes \
@@ -157,7 +159,8 @@ impl Dialect for CloudFoundryCall {
             404 if self == Self::Bind => "check `instance`, and that the login may see it",
             422 if error.code == BEING_DELETED => "its instances and their keys are deleted with it",
             422 if error.says("unknown field \"metadata\"") => {
-                "the API refuses labels like a Korifi, but its root document does not say that it is a Korifi; ask its operator"
+                "the API refuses labels like a Korifi, but its root document does not say that it is a Korifi; ask its \
+                 operator"
             }
             422 if error.is_busy() => "retrying when that operation has ended",
             422 if error.is_about_unknown_instance() => "check `instance`, and that the login may see it",

@@ -319,7 +319,7 @@ impl CloudFoundry {
     /// The state of an operation that was accepted before.
     ///
     /// # Errors
-    /// Those of the list.
+    /// Failures to read the list.
     pub(super) async fn state_of(
         &self,
         request: &KeyRequest,
@@ -558,7 +558,7 @@ impl CloudFoundry {
     /// All keys with the mark of this operator and cluster that the login sees. One request lists five thousand keys.
     ///
     /// # Errors
-    /// Those of the list.
+    /// Failures to read the list.
     pub(crate) async fn marked_keys(
         &self,
         cluster_id: Option<&str>,
@@ -580,7 +580,7 @@ impl CloudFoundry {
     /// names.
     ///
     /// # Errors
-    /// Those of the list, and more keys than one identity can have.
+    /// Failures to read the list, and more keys than one identity can have.
     pub(super) async fn find_all(
         &self,
         request: &KeyRequest,

@@ -74,7 +74,8 @@ impl Links {
     pub(super) fn read(root: &Url, tokens: &TokensFrom, body: &[u8]) -> Result<Self, BackendError> {
         let no_root = || {
             let message = format!(
-                "`{}` does not name the address of the API v3; check that `apiUrl` is the API's base address, without `/v3`",
+                "`{}` does not name the address of the API v3; check that `apiUrl` is the API's base address, without \
+                 `/v3`",
                 without_query(root)
             );
             BackendError::new(ErrorClass::Unexpected, message)

@@ -98,7 +98,7 @@ impl CloudFoundry {
     /// created them. It marks them first, because lists find keys that are being deleted only by their mark.
     ///
     /// # Errors
-    /// Those of the calls.
+    /// Failures of the calls.
     pub(super) async fn delete_unmarked(
         &self,
         request: &KeyRequest,
@@ -116,8 +116,8 @@ impl CloudFoundry {
             .await?;
         if let Some(key) = found.iter().find(|key| !self.is_created_unmarked(key, request)) {
             let what = format!(
-                "unbind failed: the key `{}` bears no mark, and this ServiceKey was restored from a backup, so the name alone \
-                 does not prove that the key is its own; delete the key there",
+                "unbind failed: the key `{}` bears no mark, and this ServiceKey was restored from a backup, so the \
+                 name alone does not prove that the key is its own; delete the key there",
                 key.guid
             );
             return Err(BackendError::new(ErrorClass::Rejected, what));

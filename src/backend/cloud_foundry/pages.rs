@@ -29,7 +29,7 @@ impl Exchange<'_, CloudFoundrySession> {
     /// Reads a list in the largest pages that the API permits.
     ///
     /// # Errors
-    /// Those of the list.
+    /// Failures to read the list.
     pub(super) async fn list_in_large_pages<T: DeserializeOwned, K: Weight + Send>(
         &mut self,
         path: &str,

@@ -486,7 +486,7 @@ impl PendingOperations {
     /// to this ServiceKey.
     ///
     /// # Errors
-    /// Those of the list.
+    /// Failures to read the list.
     pub(super) async fn state_of(
         &self,
         api: CloudFoundryApi<'_>,

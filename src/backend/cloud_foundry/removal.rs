@@ -162,7 +162,7 @@ impl CloudFoundry {
     /// Deletes these keys, which bear the operator's mark.
     ///
     /// # Errors
-    /// Those of the calls, and another operation that blocks a deletion.
+    /// Failures of the calls, and another operation that blocks a deletion.
     pub(super) async fn delete_marked(
         &self,
         request: &KeyRequest,

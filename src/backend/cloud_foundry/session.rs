@@ -85,7 +85,7 @@ impl CloudFoundrySession {
     /// The addresses of the API and the UAA. If discovery fails, the last known addresses stay in use.
     ///
     /// # Errors
-    /// Those of the request, and links that the operator does not follow.
+    /// Failures of the request, and links that the operator does not follow.
     pub(super) async fn links(&self, http: &HttpClient) -> Result<Arc<Links>, BackendError> {
         let fresh = self.links.get(|known| known.since.elapsed() < LINKS_TTL, || self.discover(http)).await;
         match fresh {

@@ -1,8 +1,9 @@
-//! Whom a key acts as: a service ID that is there already, or one that is made for the key, with a policy that lets it do
-//! what its ServiceKey says and nothing else.
+//! The identity that a key acts as: an existing service ID, or one that the operator creates for the key. The latter
+//! has a policy that permits only what its ServiceKey requests.
 //!
-//! A service ID bears the name of its key, by which it is found again after a lost answer. It and its policy are made
-//! before the key, and deleted after it: one that is deleted under a living key leaves credentials that do not work.
+//! A service ID has the name of its key, so the operator finds it again if no answer arrived. The operator creates it
+//! and its policy before the key, and deletes them after the key: without its service ID, a key has credentials that do
+//! not work.
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::backend::{
     AccessGrant, BackendError, ErrorClass, KeyRequest, ServiceIdAccess, bounded::AtMost, http::segment,
 };
 
-/// As IBM's own clients write it.
+/// With a slash at the end, as IBM's own clients write it.
 const SERVICE_IDS: &str = "/v1/serviceids/";
 const POLICIES: &str = "/v1/policies";
 /// More service IDs than any key has.
@@ -35,16 +36,16 @@ pub(super) struct OwnServiceIds {
 }
 
 impl OwnServiceIds {
-    /// `settling`: how long IBM Cloud may not show a service ID that it has created.
+    /// `settling`: how long IBM Cloud may not show a service ID after its creation.
     pub(super) fn new(settling: Duration) -> Self {
         Self { attempts: Attempts::new(settling) }
     }
 
-    /// The CRN of the service ID that the key is to act as, where it does not matter to IBM Cloud alone. One that is made
-    /// for the key is made now, with its policy, unless it is there.
+    /// The CRN of the service ID for the key, or `None` if the ServiceKey leaves that to IBM Cloud. A service ID of the
+    /// key's own is created here with its policy, unless it exists.
     ///
     /// # Errors
-    /// [`ErrorClass::Unsure`] where it may or may not have been made, and what keeps it from being made.
+    /// [`ErrorClass::Unsure`] if it may have been created, and any failure that prevents its creation.
     pub(super) async fn service_id(
         &self,
         api: IbmCloudApi<'_>,
@@ -101,10 +102,10 @@ impl OwnServiceIds {
         self.attempts.make(request, attempt).await
     }
 
-    /// Deletes what was made for a key, which is gone by now.
+    /// Deletes the service ID that was created for a key. The key is gone already.
     ///
     /// # Errors
-    /// Anything but the confirmation that it is gone.
+    /// Anything but the confirmation that the service ID is gone.
     pub(super) async fn withdraw_access(
         &self,
         api: IbmCloudApi<'_>,
@@ -127,7 +128,7 @@ impl OwnServiceIds {
     }
 }
 
-/// Lets the service ID have the roles on the instance, and nowhere else.
+/// Gives the service ID the roles on the instance, and on nothing else.
 async fn allow(
     api: IbmCloudApi<'_>,
     request: &KeyRequest,
@@ -146,13 +147,13 @@ async fn allow(
     let mut exchange = api.for_key(IbmCloudCall::CreatePolicy, request);
     let response = exchange.send_json(Method::POST, POLICIES, &body).await?;
     match response.status {
-        // An earlier attempt created the same policy.
+        // A conflict means that an earlier attempt created the same policy.
         StatusCode::CREATED | StatusCode::OK | StatusCode::CONFLICT => Ok(()),
         _ => Err(exchange.refused(&response).await),
     }
 }
 
-/// Deletes the service IDs of this name with their policies, and returns how many there were.
+/// Deletes the service IDs with this name and their policies. Returns how many there were.
 ///
 /// # Errors
 /// Anything but the confirmation that all are gone.

@@ -16,24 +16,26 @@ use crate::backend::{
 };
 use crate::fair::Lane;
 
-/// Who has a key, as far as its name tells.
+/// The holder of a key, according to the name of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum KeyHolder {
-    /// Nobody who would miss it.
+    /// No ServiceKey that exists.
     Nobody,
-    /// A ServiceKey that may live, here or in another cluster.
+    /// A ServiceKey that may exist, in this or another cluster.
     Another,
-    /// It is not the one that the user means.
+    /// The user does not mean this key.
     NotMeant,
 }
 
 impl IbmCloud {
-    /// Takes the key over that the user means, where there is one; nothing where there is none. It is given our name
-    /// before its credentials are handed on: after a crash in between it is found as one that was made.
+    /// Adopts the key that the user means, or returns `None` if there is no such key. The operator renames the key
+    /// before it returns the credentials. After a crash in between, it finds the key as one that it created.
     ///
     /// # Errors
-    /// [`ErrorClass::Taken`] where another ServiceKey has it, where several are meant, and where nobody is shown its
-    /// credentials; [`ErrorClass::Redacted`] where they are not shown to this login; and those of the calls.
+    /// - [`ErrorClass::Taken`]: another ServiceKey has the key, several keys match, or no login can read its
+    ///   credentials.
+    /// - [`ErrorClass::Redacted`]: the credentials are not shown to this login.
+    /// - Failures of the calls.
     pub(super) async fn adopt(
         &self,
         request: &KeyRequest,
@@ -41,9 +43,9 @@ impl IbmCloud {
     ) -> Result<Option<IssuedKey>, BackendError> {
         let Some(adoption) = &request.adoption else { return Ok(None) };
         let Some(key) = self.meant(request, instance, adoption).await? else { return Ok(None) };
-        // One after the other: whoever comes second sees the name that the first gave it.
+        // Only one adoption at a time. The second caller then sees the new name.
         let _turn = self.adopting.acquire(&Lane::current()).await;
-        // Read first: what can't be read is left as it is.
+        // The operator reads the credentials before it renames the key, so a key that it can't read stays unchanged.
         let IssuedKey { facts, credentials } = self.readable(request, &key).await?;
         let credentials = credentials.kept(self.http.kept())?;
         self.give_our_name(request, &key).await?;
@@ -51,7 +53,7 @@ impl IbmCloud {
         Ok(Some(IssuedKey { facts, credentials: credentials.take()? }))
     }
 
-    /// The one key of the instance that the user means and may have.
+    /// The one key of the instance that the user means and that the ServiceKey may adopt.
     async fn meant(
         &self,
         request: &KeyRequest,
@@ -82,7 +84,7 @@ impl IbmCloud {
         }
     }
 
-    /// The key with its credentials, where they are shown, and it is still the one that was found.
+    /// The key with its credentials, if they are shown and the key still has its name.
     async fn readable(&self, request: &KeyRequest, key: &ResourceKey) -> Result<IssuedKey, BackendError> {
         match self.look(request, &key.guid).await?.sight {
             KeyLookup::Shown(issued) if issued.facts.name.as_ref() == Some(&key.name) => Ok(*issued),
@@ -122,11 +124,12 @@ impl IbmCloud {
     }
 }
 
-/// The holder of a key of this name, if it may be the key that the ServiceKey names.
+/// The holder of the key with this name, if the ServiceKey may mean that key.
 ///
-/// A key with a mark may be adopted only if its ServiceKey no longer exists and was of this cluster, or of one that the
-/// provider names. A name does not tell the namespace. So only a ServiceKey whose login belongs to its own namespace may
-/// adopt such a key: otherwise a tenant could get another tenant's key by its name.
+/// A key with a mark may be adopted only if its ServiceKey no longer exists. That ServiceKey must have been in this
+/// cluster, or in a lost cluster that the provider names. The name of a key does not contain the namespace. So only a
+/// ServiceKey whose login belongs to its own namespace may adopt such a key. Otherwise a tenant could get another
+/// tenant's key by its name.
 fn holder(
     name: &str,
     request: &KeyRequest,
@@ -166,13 +169,13 @@ fn not_adopted(class: ErrorClass, name: &str, why: &str) -> BackendError {
 
 const INSTEAD: &str = "to create a new key instead, set `adoption: Never`";
 
-/// The name of such a key would tell of another namespace.
+/// The message does not contain the name of that key, which could reveal another namespace.
 fn held_by_another(adoption: &AdoptionPermit) -> BackendError {
     let wanted = &adoption.name;
     let what = format!(
-        "the key `{wanted}` of the instance is not adopted: it bears the mark of another ServiceKey, here or in another \
-         cluster; if that ServiceKey no longer exists, rename the key to `{wanted}` there, or, if its cluster is lost, add \
-         the cluster's id to `adoptFromClusters` of a KeyProvider; {INSTEAD}"
+        "the key `{wanted}` of the instance is not adopted: it bears the mark of another ServiceKey, here or in \
+         another cluster; if that ServiceKey no longer exists, rename the key to `{wanted}` there, or, if its cluster \
+         is lost, add the cluster's id to `adoptFromClusters` of a KeyProvider; {INSTEAD}"
     );
     failed(ErrorClass::Taken, &what)
 }
@@ -204,7 +207,7 @@ mod tests {
     const CLUSTER: &str = "5e6f7a8b-3f43-4d0c-9d5e-5f3f0c5f8a01";
     const LOST: &str = "1a2b3c4d-3f43-4d0c-9d5e-5f3f0c5f8a01";
 
-    /// Each of them has a name that is as long as names may be.
+    /// Each key has a name of the greatest permitted length.
     #[test]
     fn of_many_keys_ten_are_named() {
         let key = |number: usize| -> ResourceKey {
@@ -244,7 +247,7 @@ mod tests {
         }
     }
 
-    /// An operator that may not know its cluster writes marks without one, and takes over only those.
+    /// An operator without a cluster id writes marks without one, and adopts only keys with such marks.
     #[rstest]
     #[case::without_a_cluster("", Nobody)]
     #[case::of_another_cluster("99999999", Another)]
@@ -259,7 +262,7 @@ mod tests {
         assert_eq!(holder(&name, &request, &adoption, &lost_cluster()).unwrap(), expected);
     }
 
-    /// The whole of such a name is what the user wrote.
+    /// The user named the key with its complete name, mark included.
     #[test]
     fn a_key_may_be_named_with_its_mark() {
         let name = format!("c-sk-{GONE}-1");

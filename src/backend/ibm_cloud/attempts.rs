@@ -1,7 +1,7 @@
-//! Keys that may have been made without anybody knowing, as far as this process remembers.
+//! Remembers attempts that may have created a key without the operator's knowledge, as long as the process lives.
 //!
-//! A key whose creation was answered is known, and one whose answer was lost is found by its name; but for a while after
-//! it was made, IBM Cloud may not show it.
+//! If no answer arrived, the operator finds the key by its name. But IBM Cloud may not show a key for a while after its
+//! creation.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -13,31 +13,30 @@ use crate::{
     lifecycle::Identity,
 };
 
-/// How long the operator looks for a key at ever longer intervals. Afterwards it waits for the end of `settling`.
+/// How long the operator searches for a key at increasing intervals. Afterwards it waits for the end of `settling`.
 const CLOSE_LOOKS: Duration = Duration::from_secs(60);
-/// How long an attempt is remembered that nobody came back to.
+/// How long an attempt is remembered if no later request ends it.
 const LONGEST_MEMORY: Duration = Duration::from_secs(3600);
 
-/// The last attempt at each key that is not known to have been made.
+/// The last attempt to create each key, if its outcome is unknown.
 pub(super) struct Attempts {
     known: Mutex<HashMap<Identity, Attempt>>,
-    /// How long IBM Cloud may not show what it has created.
+    /// How long IBM Cloud may not show a key after its creation.
     settling: Duration,
 }
 
 struct Attempt {
     at: Instant,
-    /// Digest of the fields that the key was made from.
+    /// The digest of the fields that the key was created from.
     inputs: String,
     outcome: AttemptOutcome,
 }
 
-/// What is known of an attempt.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AttemptOutcome {
-    /// It may have made the key.
+    /// The attempt may have created the key.
     Unknown,
-    /// It made the key, whose credentials were not shown.
+    /// The attempt created the key, but its credentials were not shown.
     Redacted,
 }
 
@@ -46,11 +45,11 @@ impl Attempts {
         Self { known: Mutex::default(), settling }
     }
 
-    /// Makes an attempt. It is remembered first, because nobody may be there any more to take its answer, and forgotten
-    /// when that tells what became of it.
+    /// Executes an attempt. It is recorded first, because the caller may stop waiting for the answer. The record is
+    /// removed if the answer shows the outcome.
     ///
     /// # Errors
-    /// Those of the attempt.
+    /// The errors of the attempt.
     pub(super) async fn make<T>(
         &self,
         request: &KeyRequest,
@@ -66,7 +65,7 @@ impl Attempts {
         made
     }
 
-    /// The key was made, and its credentials were not shown.
+    /// Records that the key was created and its credentials were not shown.
     pub(super) fn redacted(&self, request: &KeyRequest) {
         self.note(request, AttemptOutcome::Redacted);
     }
@@ -78,39 +77,39 @@ impl Attempts {
         attempts.insert(request.identity, attempt);
     }
 
-    /// What became of the last attempt is known.
+    /// Removes the record of an attempt whose outcome is known.
     pub(super) fn end(&self, identity: Identity) {
         self.known.lock().remove(&identity);
     }
 
-    /// Whether a key may have been made that does not show yet.
+    /// Whether an attempt may have created a key that is not visible yet.
     pub(super) fn may_still_show(&self, identity: Identity) -> bool {
         self.settling_left(identity).is_some()
     }
 
-    /// How much longer it may not show.
+    /// How much longer that key may stay invisible.
     fn settling_left(&self, identity: Identity) -> Option<Duration> {
         let left = self.settling.checked_sub(self.known.lock().get(&identity)?.at.elapsed())?;
         Some(left).filter(|left| !left.is_zero())
     }
 
-    /// Whether the key may have been created so shortly before that it does not show yet.
+    /// Whether the key may be too young to be visible.
     pub(super) fn may_key_still_show(&self, request: &KeyRequest) -> bool {
         self.key_settling_left(request).is_some()
     }
 
-    /// How much longer the key may not show, by its age and by the last attempt.
+    /// How much longer the key may stay invisible, by its age and by the last attempt.
     fn key_settling_left(&self, request: &KeyRequest) -> Option<Duration> {
         let age = request.age.filter(|_| request.hint.is_some());
         let young = age.and_then(|age| self.settling.checked_sub(age));
         young.max(self.settling_left(request.identity)).filter(|left| !left.is_zero())
     }
 
-    /// The key may have been created and not show yet.
+    /// The error for a key that may exist without being visible yet.
     pub(super) fn not_shown_yet(&self, call: &str, request: &KeyRequest) -> BackendError {
         let message = format!(
-            "{call} failed: the key `{}` may have been created, and IBM Cloud may not show it for some minutes; the operator \
-             checks again before it does anything else",
+            "{call} failed: the key `{}` may have been created, and IBM Cloud may not show it for some minutes; the \
+             operator checks again before it does anything else",
             request.name
         );
         let is_followed_closely = |left: &Duration| self.settling.saturating_sub(*left) < CLOSE_LOOKS;
@@ -118,13 +117,13 @@ impl Attempts {
         BackendError::new(ErrorClass::Transient, message).retry_after(retry_after)
     }
 
-    /// Whether the key was made from other fields than these, as far as anybody here knows.
+    /// Whether the last attempt, if it is remembered, created the key from other fields.
     pub(super) fn was_made_from_others(&self, request: &KeyRequest) -> bool {
         self.known.lock().get(&request.identity).is_some_and(|attempt| attempt.inputs != request.inputs)
     }
 
-    /// Whether the credentials were not shown when the key was made, as far as that is still remembered: those that are shown
-    /// once are lost, so another key is made later.
+    /// Whether the last attempt, if it is remembered, did not show the credentials. Credentials that are shown only
+    /// once are then lost, and the operator creates another key later.
     pub(super) fn was_redacted(&self, identity: Identity) -> bool {
         let is_remembered = |attempt: &Attempt| {
             attempt.outcome == AttemptOutcome::Redacted && attempt.at.elapsed() < LONGEST_MEMORY
@@ -155,7 +154,7 @@ mod tests {
         assert!(!attempts.may_still_show(request.identity));
     }
 
-    /// What is shown once, and was not shown then, is not waited for without end.
+    /// The operator must not wait forever for credentials that are shown only once.
     #[tokio::test(start_paused = true)]
     async fn that_credentials_were_not_shown_is_remembered_for_an_hour() {
         let (attempts, request) = (Attempts::new(IbmCloudConfig::SETTLING), request("a", None));

@@ -49,7 +49,7 @@ impl fmt::Display for IbmCloudCall {
 }
 
 impl IbmCloudCall {
-    /// Whether IAM is called, and not the Resource Controller.
+    /// Whether the call goes to IAM, and not to the Resource Controller.
     pub(super) const fn is_at_iam(self) -> bool {
         match self {
             Self::Roles
@@ -71,12 +71,12 @@ impl IbmCloudCall {
         }
     }
 
-    /// Whether it makes something, or makes it ours.
+    /// Whether the call creates something, or adopts a key.
     const fn is_creation(self) -> bool {
         matches!(self, Self::Create | Self::Adopt | Self::CreateServiceId | Self::CreatePolicy)
     }
 
-    /// Whether it asks for what is always there.
+    /// Whether the requested resource exists in every account.
     const fn is_always_there(self) -> bool {
         matches!(self, Self::Instances | Self::Roles | Self::ServiceIds | Self::Policies | Self::Keys)
     }
@@ -107,7 +107,7 @@ impl Dialect for IbmCloudCall {
         if self.is_at_iam() { "IAM" } else { "the Resource Controller" }
     }
 
-    /// A key and a service ID that were created, or adopted, are found again by their name.
+    /// If no answer arrived, the next attempt finds the key or the service ID by its name.
     fn class_of_unknown(self) -> ErrorClass {
         if self.is_creation() { ErrorClass::Unsure } else { ErrorClass::Transient }
     }
@@ -130,11 +130,11 @@ impl Dialect for IbmCloudCall {
             200..300 => ErrorClass::Unexpected,
             401 | 403 => ErrorClass::Forbidden,
             404 if self.is_always_there() => ErrorClass::Unexpected,
-            // IAM may not know yet what it has just made.
+            // IAM may not know a service ID yet that it has just created.
             404 if self == Self::CreatePolicy => ErrorClass::Transient,
             404 | 410 => ErrorClass::Gone,
             408 => self.class_of_unknown(),
-            // Something else is being done to the instance.
+            // Another operation on the instance is in progress.
             409 | 423 => ErrorClass::Transient,
             429 => ErrorClass::Throttled,
             400..500 => ErrorClass::Rejected,
@@ -145,10 +145,12 @@ impl Dialect for IbmCloudCall {
     fn advice(self, status: u16, error: &IbmCloudError) -> &'static str {
         match (self, status) {
             (_, 401) => {
-                "tokens of this IAM are not accepted there; check that `iamUrl` and `resourceControllerUrl` belong to the same cloud"
+                "tokens of this IAM are not accepted there; check that `iamUrl` and `resourceControllerUrl` belong to \
+                 the same cloud"
             }
             (Self::Create, 403) => {
-                "the login needs the platform role Editor on the instance, and at least the role that the key is to have"
+                "the login needs the platform role Editor on the instance, and at least the role that the key is to \
+                 have"
             }
             (Self::Delete | Self::Rename | Self::Adopt, 403) => {
                 "the login needs the platform role Editor on the instance"

@@ -30,9 +30,9 @@ const KEYS: &str = "/v2/resource_keys";
 
 /// The service whose instances audit an account (Activity Tracker).
 const AUDITING: &str = "logdnaat";
-/// What a key of such an instance is about. It is shown to logins with the service role Manager on the instance, whatever
-/// role the key has, and each instance has one of them, whatever keys it has (IBM's page "Managing service keys",
-/// ibm-cloud-docs/activity-tracker, `service_keys.md`).
+/// The entry that the users of such a key need. It is shown only to logins with the service role Manager on the
+/// instance, whatever role the key has. An instance has only one, whatever keys it has (IBM's page "Managing service
+/// keys", ibm-cloud-docs/activity-tracker, `service_keys.md`).
 const SERVICE_KEY: &str = "service_key";
 
 /// One account of IBM Cloud, logged in.
@@ -45,82 +45,82 @@ pub(crate) struct IbmCloud {
     pub(super) service_ids: OwnServiceIds,
     pub(in crate::backend) confirmed: ConfirmedKeys,
     pub(super) lost_clusters: LostClusters,
-    /// Keys are taken over one after the other.
+    /// Permits one adoption at a time.
     pub(super) adopting: FairSemaphore,
 }
 
-/// What a look-up of a single key shows.
+/// The result of the lookup of a single key.
 pub(super) enum KeyLookup {
     Shown(Box<IssuedKey>),
-    /// It is there, and this is why its credentials are not shown.
+    /// The key exists, but its credentials are not shown.
     Unseen(Unseen),
     Removed,
-    /// There is no such key, or it does not show yet.
+    /// The key does not exist, or is not visible yet.
     Absent,
 }
 
-/// Why the credentials of a key that is there are not shown.
+/// Why the credentials of an existing key are not shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unseen {
     /// The login may not see them.
     Redacted(Redaction),
-    /// The login may not see what keys of an auditing instance are about.
+    /// The login may not see the `service_key` of an auditing instance.
     WithoutServiceKey,
-    /// They are shown only in the answer to its creation, or there are none.
+    /// They are shown only in the answer to the creation, or there are none.
     ShownOnce,
 }
 
 impl Unseen {
-    /// What is wrong, and what the login needs.
+    /// Describes the cause, and what the login needs.
     pub(super) const fn advice(self) -> &'static str {
         match self {
             Self::Redacted(Redaction::Lesser) => {
-                "its credentials are not shown to this login; give the login a role on the instance that is at least the \
-                 key's own, or the platform role Administrator"
+                "its credentials are not shown to this login; give the login a role on the instance that is at least \
+                 the key's own, or the platform role Administrator"
             }
             Self::Redacted(Redaction::Explicit) => {
                 "its credentials are not shown to this login; give the login the platform role Administrator on the \
                  instance, which permits `resource-controller.credential.retrieve_all`"
             }
             Self::WithoutServiceKey => {
-                "its credentials contain no `service_key`, which is shown only to a login with the service role Manager on \
-                 the instance; give the login that role"
+                "its credentials contain no `service_key`, which is shown only to a login with the service role \
+                 Manager on the instance; give the login that role"
             }
             Self::ShownOnce => {
-                "its credentials are shown only in the answer to its creation, which did not show them to this login; give \
-                 the login the platform role Administrator on the instance, and set the annotation \
+                "its credentials are shown only in the answer to its creation, which did not show them to this login; \
+                 give the login the platform role Administrator on the instance, and set the annotation \
                  `servicekeys.dev/rotate` to another value to create another key"
             }
         }
     }
 }
 
-/// What a look-up of a single key shows, and the name by which it tells whose it is.
+/// The result of the lookup of a single key, with the name that contains its mark.
 pub(super) struct Looked {
     pub(super) sight: KeyLookup,
-    /// Of one that is there.
+    /// The name of a key that exists.
     pub(super) name: Option<String>,
-    /// Whether it bears the mark of the key that is asked for.
+    /// Whether it bears the mark of the requested key.
     pub(super) is_ours: bool,
 }
 
 impl Looked {
-    /// Of a key that is not there.
+    /// The result for a key that does not exist or is not visible.
     const fn nothing(sight: KeyLookup) -> Self {
         Self { sight, name: None, is_ours: false }
     }
 
-    /// Whether the key is there, and its name is not one that an operator gave it.
+    /// Whether the key exists with a name that no operator gave it.
     pub(super) fn bears_no_mark(&self) -> bool {
         self.name.as_deref().is_some_and(|name| Mark::read(name).is_none())
     }
 }
 
 impl IbmCloud {
-    /// Prepares the way to IBM Cloud, and asks it nothing yet.
+    /// Creates a client. It sends no request yet.
     ///
     /// # Errors
-    /// [`ErrorClass::Rejected`], where addresses, login or certificates can't be used.
+    /// [`ErrorClass::Rejected`] if the addresses, the login or the certificates can't be used.
     pub(crate) fn new(config: &IbmCloudConfig) -> Result<Self, BackendError> {
         let IbmCloudConfig { iam_url, resource_controller_url, auth, lost_clusters, settling, http } = config;
         let policy = &http.addresses;
@@ -145,25 +145,25 @@ impl IbmCloud {
     /// Checks whether IAM knows this login, and whether the Resource Controller accepts it.
     ///
     /// # Errors
-    /// Anything that keeps a key from being created here.
+    /// Any failure that prevents the creation of keys.
     pub(crate) async fn check(&self) -> Result<(), BackendError> {
         session::check(self.api()).await
     }
 
-    /// Whether keys can be made for this instance, as far as it tells.
+    /// Checks whether keys can be created for this instance.
     ///
     /// # Errors
-    /// What is wrong with it, or what keeps that from being known.
+    /// What is wrong with the instance, or why that is unknown.
     pub(crate) async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
         self.instances.resolve(self.api(), &ResourceSelector::from_instance(instance)?).await.map(drop)
     }
 
-    /// Whether the instance is known, and has keys.
+    /// Whether the instance is cached and can have keys.
     pub(crate) fn knows_instance(&self, instance: &InstanceRef) -> bool {
         ResourceSelector::from_instance(instance).is_ok_and(|target| self.instances.is_known_usable(&target))
     }
 
-    /// Whether the instance audits an account, as far as that is known without a request.
+    /// Whether the instance is known, without a request, to audit an account.
     pub(super) fn is_known_to_audit(&self, instance: &InstanceRef) -> bool {
         let known =
             ResourceSelector::from_instance(instance).ok().and_then(|target| self.instances.latest(&target));
@@ -171,19 +171,20 @@ impl IbmCloud {
         crn.or(instance.crn.as_ref()).is_some_and(|crn| wire::service(crn) == AUDITING)
     }
 
-    /// The account of the instance, where it was looked up before.
+    /// The account of the instance, if the instance was looked up before.
     pub(crate) fn account_of_instance(&self, instance: &InstanceRef) -> Option<String> {
         let known = self.instances.latest(&ResourceSelector::from_instance(instance).ok()?)?;
         known.value.account().map(str::to_owned)
     }
 
-    /// Makes the key, unless one of its name is there already, which is ours by the mark in it, or one that is to be
-    /// taken over.
+    /// Creates the key. If a key with its name exists, the mark in the name proves that it belongs to this ServiceKey,
+    /// so that key is returned. A key that the ServiceKey may adopt is adopted instead.
     ///
     /// # Errors
-    /// [`ErrorClass::Conflict`] where ours was made from other fields, [`ErrorClass::Withheld`] where nobody shows its
-    /// credentials again, [`ErrorClass::Redacted`] where not even the answer to its creation shows them to this login,
-    /// [`ErrorClass::Unsure`] where it may or may not have been made.
+    /// - [`ErrorClass::Conflict`]: the existing key was created from other fields.
+    /// - [`ErrorClass::Withheld`]: the credentials of the existing key are not shown again.
+    /// - [`ErrorClass::Redacted`]: not even the answer to the creation shows the credentials to this login.
+    /// - [`ErrorClass::Unsure`]: the key may have been created.
     pub(crate) async fn bind(&self, request: &KeyRequest) -> Result<Bound, BackendError> {
         let target = ResourceSelector::from_instance(&request.instance)?;
         let instance = self.instances.resolve(self.api(), &target).await?;
@@ -200,7 +201,7 @@ impl IbmCloud {
             Err(error) => Err(error),
         };
         let with_role = |issued: IssuedKey| {
-            // What was made for others need not have the role that is asked for here.
+            // An adopted key need not have the requested role.
             let asked_for = role.filter(|role| role != NO_ROLE && issued.facts.adopted.is_none());
             let facts = KeyFacts { role: issued.facts.role.or(asked_for), ..issued.facts };
             Bound::Issued(IssuedKey { facts, ..issued })
@@ -244,7 +245,7 @@ impl IbmCloud {
         }
     }
 
-    /// What the answer to a creation shows, which no other may show again.
+    /// Reads the answer to a creation. The credentials in it may never be shown again.
     fn created(
         &self,
         request: &KeyRequest,
@@ -253,7 +254,8 @@ impl IbmCloud {
     ) -> Result<IssuedKey, BackendError> {
         let key: ResourceKey = exchange.read(response, wire::read)?;
         if key.name != request.name {
-            // Neither is it ours, nor does anything show its name: that may tell of another namespace.
+            // The key is not the requested one. The message does not contain its name, which could reveal another
+            // namespace.
             let what = "bind failed: the Resource Controller answers with a key of another name";
             return Err(BackendError::new(ErrorClass::Unsure, what));
         }
@@ -274,8 +276,8 @@ impl IbmCloud {
         }
     }
 
-    /// The key was made by an attempt whose answer was lost, or never stored. Of several nobody has the credentials: one
-    /// is kept.
+    /// An earlier attempt created the key, but no answer arrived or the credentials were not stored. If there are
+    /// several such keys, the operator has the credentials of none, so it keeps one.
     async fn bind_to_existing(
         &self,
         request: &KeyRequest,
@@ -299,7 +301,7 @@ impl IbmCloud {
                 self.attempts.end(request.identity);
                 Ok(*issued)
             }
-            // Another one would not show them either.
+            // Another key would not show it either.
             KeyLookup::Unseen(unseen @ Unseen::WithoutServiceKey) => Err(redacted("bind", name, unseen)),
             KeyLookup::Unseen(unseen) if self.attempts.was_redacted(request.identity) => {
                 Err(redacted("bind", name, unseen))
@@ -312,11 +314,12 @@ impl IbmCloud {
         }
     }
 
-    /// Reads the credentials of a key that bears our mark: by its GUID where that is known, else by its name.
+    /// Reads the credentials of a key that bears the operator's mark. The operator uses the GUID if it is known,
+    /// otherwise the name.
     ///
     /// # Errors
-    /// Failures of the call itself, and [`ErrorClass::Redacted`] where another key would show this login no more. Otherwise a
-    /// key whose credentials were shown at its creation, and are not shown any more, is not retrievable: the next one is.
+    /// Failures of the call, and [`ErrorClass::Redacted`] if another key would not show this login more. A key whose
+    /// credentials were shown only at its creation is [`Fetched::NotRetrievable`]: a new key shows its own.
     pub(crate) async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         match self.look_by_mark(request).await? {
             KeyLookup::Shown(issued) => Ok(Fetched::Found(*issued)),
@@ -334,12 +337,14 @@ impl IbmCloud {
         }
     }
 
-    /// The key, if it is still there with our mark. One that was just made may not show yet, and is taken to be there if
-    /// IBM Cloud has shown it before.
+    /// Finds the key by its mark. A new key may not be visible yet: it counts as existing if IBM Cloud has shown it
+    /// before.
     ///
     /// # Errors
-    /// [`ErrorClass::Transient`] where it may not show yet, and [`ErrorClass::Gone`] where its instance is out of sight as well, so that nothing can be told; and failures of
-    /// the calls themselves.
+    /// - [`ErrorClass::Transient`]: the key may not be visible yet.
+    /// - [`ErrorClass::Gone`]: the login does not see the instance either, so that the absence of the key proves
+    ///   nothing.
+    /// - Failures of the calls.
     pub(crate) async fn exists(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
         let confirmed = || {
             let id = self.confirmed.id(request, request.hint.as_deref());
@@ -355,14 +360,14 @@ impl IbmCloud {
         }
     }
 
-    /// Looks up the key with the GUID of the hint, and where that is not ours, the one that has our name.
+    /// Looks up the key with the GUID of the hint. If that is another key, it looks up the key with the requested name.
     async fn look_by_mark(&self, request: &KeyRequest) -> Result<KeyLookup, BackendError> {
         let hinted = match &request.hint {
             Some(guid) => self.look(request, guid).await?,
             None => Looked::nothing(KeyLookup::Absent),
         };
         let is_known = request.hint.is_some() && hinted.is_ours;
-        // What was deleted, or does not show, tells no name.
+        // A key that is deleted or not visible has no name here.
         if is_known || request.hint.is_some() && hinted.name.is_none() {
             return Ok(hinted.sight);
         }
@@ -375,11 +380,11 @@ impl IbmCloud {
         }
     }
 
-    /// All keys that bear the mark of this operator and cluster, wherever the login sees them: one request for a hundred
-    /// keys of the account.
+    /// All keys with the mark of this operator and cluster that the login sees. One request lists a hundred keys of the
+    /// account.
     ///
     /// # Errors
-    /// Those of the list.
+    /// Failures to read the list.
     pub(crate) async fn marked_keys(
         &self,
         cluster_id: Option<&str>,
@@ -391,8 +396,7 @@ impl IbmCloud {
         self.api().for_no_key(IbmCloudCall::Keys).list(KEYS, &[], marked).await
     }
 
-    /// Looks a key up by its GUID. Nothing of it may be used before its name is found to be ours, or the one that it was
-    /// known by.
+    /// Looks a key up by its GUID. The caller must check its name before it uses the result.
     pub(super) async fn look(&self, request: &KeyRequest, guid: &str) -> Result<Looked, BackendError> {
         let mut exchange = self.api().for_key(IbmCloudCall::Key, request);
         let response = exchange.ask(Method::GET, &path(guid), &[]).await?;
@@ -413,7 +417,7 @@ impl IbmCloud {
         }
     }
 
-    /// Whether a key of this name is the one that is asked for. The UID of a former ServiceKey alone proves nothing.
+    /// Whether a key with this name is the requested one. The UID of a former ServiceKey alone proves nothing.
     fn is_ours(&self, name: &str, request: &KeyRequest) -> bool {
         let cluster_id = request.owner.cluster_id.as_deref();
         Mark::read(name).is_some_and(|mark| {
@@ -422,10 +426,10 @@ impl IbmCloud {
         })
     }
 
-    /// The keys of this identity, by their name.
+    /// Finds the keys of this identity by their names.
     ///
     /// # Errors
-    /// Those of the list, also where there are more than any key has twins.
+    /// Failures to read the list, and more keys than one identity can have.
     pub(super) async fn find(&self, request: &KeyRequest) -> Result<Vec<ResourceKey>, BackendError> {
         let mut found = Vec::new();
         for name in possible_names(request, &self.lost_clusters) {
@@ -457,12 +461,12 @@ pub(super) fn path(guid: &str) -> String {
     format!("{KEYS}/{}", segment(guid))
 }
 
-/// Whether it is a key of an auditing instance.
+/// Whether the key belongs to an auditing instance.
 pub(super) fn is_auditing(key: &ResourceKey) -> bool {
     wire::service(&key.crn) == AUDITING
 }
 
-/// What an answer about a key shows.
+/// Interprets an answer about a key.
 fn shown(response: &Response, key: ResourceKey) -> KeyLookup {
     if key.is_removed() {
         return KeyLookup::Removed;
@@ -483,7 +487,7 @@ fn shown(response: &Response, key: ResourceKey) -> KeyLookup {
                 ..KeyFacts::default()
             };
             let credentials = if is_auditing {
-                // The rest is of IAM, and differs from key to key.
+                // The other entries come from IAM, and differ from key to key.
                 Credentials::decided_by(SERVICE_KEY, credentials)
             } else {
                 Credentials::new(credentials)
@@ -502,7 +506,7 @@ fn too_many(name: &str) -> String {
     format!("the account has more than {MOST_OF_ONE} keys `{name}`; delete all but one of them there")
 }
 
-/// The key stays: another one would be no better, and it is found again.
+/// The error for a key without visible credentials. The operator keeps the key, because another one would not help.
 fn redacted(call: &str, name: &str, unseen: Unseen) -> BackendError {
     let message = format!("{call} failed: the key `{name}` exists, but {}", unseen.advice());
     BackendError::new(ErrorClass::Redacted, message)

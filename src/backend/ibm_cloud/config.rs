@@ -1,4 +1,4 @@
-//! What a provider says about IBM Cloud: where it is, and how to log in.
+//! The addresses and the login of IBM Cloud, as the provider specifies them.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -16,16 +16,16 @@ pub struct IbmCloudConfig {
     pub resource_controller_url: Url,
     /// The login.
     pub auth: IbmCloudLogin,
-    /// Clusters whose keys may be taken over.
+    /// Clusters whose keys may be adopted.
     pub lost_clusters: LostClusters,
-    /// How long it may not show a key that it has created.
+    /// How long IBM Cloud may not show a key after its creation.
     pub settling: Duration,
-    /// How to talk to it.
+    /// How to send requests.
     pub http: HttpConfig,
 }
 
 impl IbmCloudConfig {
-    /// How long IBM Cloud may not show a key that it has created: as long as terraform-provider-ibm waits for one
+    /// How long IBM Cloud may not show a key after its creation. terraform-provider-ibm waits as long for one
     /// (`resource_ibm_resource_key.go`, `resourceIBMResourceKeyRead`).
     pub const SETTLING: Duration = Duration::from_secs(300);
 }
@@ -49,15 +49,15 @@ impl fmt::Debug for IbmCloudConfig {
 pub enum IbmCloudLogin {
     /// The API key of a user or of a service ID.
     ApiKey { api_key: SecretString },
-    /// A trusted profile that the operator's pod takes on.
+    /// A trusted profile that the operator's pod assumes.
     TrustedProfile {
         profile: Profile,
-        /// Where the token of the pod's service account is.
+        /// The path of the token of the pod's service account.
         token_file: PathBuf,
     },
 }
 
-/// How a trusted profile is named.
+/// The name or the id of a trusted profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Profile {
     Name(String),

@@ -1,5 +1,4 @@
-//! IBM Cloud's own hosts: the only ones that the operator's own identity is shown to, unless the administrator names
-//! others.
+//! IBM Cloud's own hosts. The operator sends its own identity only to them, unless the administrator names others.
 
 use url::Url;
 
@@ -7,14 +6,14 @@ use crate::backend::{AddressPolicy, BackendError, ErrorClass};
 
 const IAM: &str = "iam.cloud.ibm.com";
 const RESOURCE_CONTROLLER: &str = "resource-controller.cloud.ibm.com";
-/// Before the name of each host, where it is reached in IBM Cloud's private network.
+/// Precedes the name of each host in IBM Cloud's private network.
 const PRIVATE: &str = "private.";
 
-/// Whether a trusted profile may be used at these addresses: what is shown to them is the token of the operator's own
-/// service account, and a token of the profile.
+/// Checks whether a trusted profile may be used at these addresses. They get the token of the operator's own service
+/// account, and a token of the profile.
 ///
 /// # Errors
-/// [`ErrorClass::Rejected`], with the address that may not be used and what admits it.
+/// [`ErrorClass::Rejected`] with the address that may not be used, and how to permit it.
 pub(super) fn check(
     iam_url: &Url,
     resource_controller_url: &Url,
@@ -39,15 +38,15 @@ pub(super) fn check(
 }
 
 /// Whether the URL is the host itself over https, or one of its endpoints: `private.<host>`, `<region>.<host>`,
-/// `private.<region>.<host>`, `<region>.private.<host>`. IBM lists the private ones in the introduction to each API; some of
-/// its services have the region first.
+/// `private.<region>.<host>`, `<region>.private.<host>`. IBM lists the private ones in the introduction to each API. In
+/// some of them, the region comes first.
 fn is_endpoint_of(host: &str, url: &Url) -> bool {
     let Some(before) = url.domain().and_then(|domain| domain.strip_suffix(host)) else { return false };
     let region = before.strip_prefix(PRIVATE).or_else(|| before.strip_suffix(PRIVATE)).unwrap_or(before);
     url.scheme() == "https" && url.port().is_none() && (region.is_empty() || is_region(region))
 }
 
-/// Such as `us-south.`, `jp-tok.` or `eu-fr2.`.
+/// Whether the label is a region with a dot, such as `us-south.`, `jp-tok.` or `eu-fr2.`.
 fn is_region(label: &str) -> bool {
     let letters = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
     let parts = label.strip_suffix('.').and_then(|label| label.split_once('-'));

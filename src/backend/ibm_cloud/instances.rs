@@ -1,4 +1,4 @@
-//! What keys are made for: an instance by its name, GUID or CRN, looked up once for all keys.
+//! Looks instances up by name, GUID or CRN, once for all keys.
 
 use std::time::Duration;
 
@@ -18,18 +18,18 @@ use crate::backend::{
     single_flight::{CachedAnswer, SingleFlightMap},
 };
 
-/// How long a look-up of an instance is cached.
+/// How long a lookup of an instance is cached.
 const POSITIVE_TTL: Duration = Duration::from_secs(300);
-/// How long a failed look-up of an instance is cached.
+/// How long a failed lookup of an instance is cached.
 const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 
-/// The states of an instance that was deleted, which lists show only to who asks for them.
+/// The states of a deleted instance. Lists contain such an instance only if the request names its state.
 const DELETED: [&str; 2] = ["removed", "pending_reclamation"];
 
-/// How an instance is named.
+/// The instance, as the ServiceKey names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ResourceSelector {
-    /// By its GUID or CRN, which paths take alike.
+    /// The GUID or the CRN. Paths accept both.
     Id {
         field: &'static str,
         id: String,
@@ -48,7 +48,7 @@ impl Weight for ResourceSelector {
 
 impl ResourceSelector {
     /// # Errors
-    /// [`ErrorClass::Rejected`], with what the user has to take away or to add.
+    /// [`ErrorClass::Rejected`] with the field that the user has to remove or add.
     pub(super) fn from_instance(instance: &InstanceRef) -> Result<Self, BackendError> {
         let InstanceRef { name, id, crn, offering, plan, annotations, space_limit: _ } = instance;
         let foreign = [
@@ -61,7 +61,7 @@ impl ResourceSelector {
         }
         let given = |field: &Option<String>| field.clone().filter(|value| !value.is_empty());
         match (given(id), given(crn), given(name)) {
-            // Dotted segments are dropped by whoever normalizes the path, encoded or not.
+            // Proxies and servers that normalize paths drop dotted segments, encoded or not.
             (Some(id), ..) if matches!(id.as_str(), "." | "..") => {
                 Err(rejected(format!("`{id}` can't be the GUID of an instance; correct `instance.id`")))
             }
@@ -69,20 +69,20 @@ impl ResourceSelector {
             (None, Some(id), _) => Ok(Self::Id { field: "instance.crn", id }),
             (None, None, Some(name)) => Ok(Self::Name(name)),
             (None, None, None) => Err(rejected(
-                "IBM Cloud needs `instance.name`, `instance.id` or `instance.crn`; create the ServiceKey again with one \
-                 of them",
+                "IBM Cloud needs `instance.name`, `instance.id` or `instance.crn`; create the ServiceKey again with \
+                 one of them",
             )),
         }
     }
 }
 
-/// What is known of an instance.
+/// The result of the lookup of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ResourceLookup {
     Usable(ResourceInstance),
-    /// It is in a state in which it can have no keys.
+    /// The instance is in a state in which it can have no keys.
     Unusable(ResourceInstance),
-    /// There are several of that name, of which this is one.
+    /// Several instances have the name. This is one of them.
     Several(ResourceInstance),
     Absent,
 }
@@ -101,12 +101,12 @@ impl ResourceLookup {
         }
     }
 
-    /// The account that it belongs to.
+    /// The account that owns the instance.
     pub(super) fn account(&self) -> Option<&str> {
         self.instance().map(|instance| instance.account_id.as_str()).filter(|account| !account.is_empty())
     }
 
-    /// What is known of it, where it is there.
+    /// The instance, if it exists.
     pub(super) const fn instance(&self) -> Option<&ResourceInstance> {
         match self {
             Self::Usable(instance) | Self::Unusable(instance) | Self::Several(instance) => Some(instance),
@@ -115,7 +115,7 @@ impl ResourceLookup {
     }
 }
 
-/// The instances of an account. One caller looks an instance up for all that need it.
+/// The instances of an account. Concurrent callers share one lookup of an instance.
 pub(super) struct ResourceInstances(SingleFlightMap<ResourceSelector, ResourceLookup>);
 
 fn is_believed(known: &CachedAnswer<ResourceLookup>) -> bool {
@@ -124,25 +124,25 @@ fn is_believed(known: &CachedAnswer<ResourceLookup>) -> bool {
 }
 
 impl ResourceInstances {
-    /// Keeps look-ups that take so many bytes.
+    /// Creates a cache of at most this many bytes.
     pub(super) fn in_bytes(largest: usize) -> Self {
         Self(SingleFlightMap::in_bytes(largest))
     }
 
-    /// A look-up of this instance is out of date.
+    /// Discards an outdated lookup of this instance.
     pub(super) fn forget(&self, target: &ResourceSelector) {
         self.0.forget(target);
     }
 
-    /// The last look-up of an instance, however old.
+    /// The last lookup of an instance, however old.
     pub(super) fn latest(&self, target: &ResourceSelector) -> Option<CachedAnswer<ResourceLookup>> {
         self.0.latest(target)
     }
 
-    /// An instance that keys can be made for.
+    /// Returns an instance that can have keys.
     ///
     /// # Errors
-    /// Why none can be made, or what keeps that from being known.
+    /// Why the instance can have no keys, or why that is unknown.
     pub(super) async fn resolve(
         &self,
         api: IbmCloudApi<'_>,
@@ -152,19 +152,20 @@ impl ResourceInstances {
         usable(target, &seen.value)
     }
 
-    /// Whether the instance is known to be usable, without a request.
+    /// Whether the instance is cached as usable.
     pub(super) fn is_known_usable(&self, target: &ResourceSelector) -> bool {
         let seen = self.0.latest(target).filter(is_believed);
         seen.is_some_and(|seen| matches!(*seen.value, ResourceLookup::Usable(_)))
     }
 
-    /// Whether the login would see the key if it was there. Who may not see an instance sees no keys of it, and that
-    /// says nothing of them.
+    /// Checks whether the login would see the key if it existed. A login that does not see an instance does not see its
+    /// keys either, so their absence from a list proves nothing.
     ///
     /// # Errors
-    /// [`ErrorClass::Gone`] where that can't be told: an instance that is out of sight may be gone, with its keys, or
-    /// the login may have lost its role. One that was deleted stays in sight for a while. One that is named by its id, and
-    /// was in an account of which the login sees other instances, is gone: a login without a role gets a 403.
+    /// [`ErrorClass::Gone`] if that is unknown: an invisible instance may be gone, with its keys, or the login may have
+    /// lost its role. There are two exceptions. A deleted instance stays visible for a while. An instance that is named
+    /// by its id is gone if the login still sees other instances of its account, because a login without a role gets a
+    /// 403.
     pub(super) async fn is_in_sight(
         &self,
         api: IbmCloudApi<'_>,
@@ -180,10 +181,10 @@ impl ResourceInstances {
         absent_from(api, &target, request).await.map(drop)
     }
 
-    /// The account of an instance, whatever became of the instance.
+    /// The account of an instance, even if the instance is deleted.
     ///
     /// # Errors
-    /// [`ErrorClass::Gone`] where the login does not see it.
+    /// [`ErrorClass::Gone`] if the login does not see the instance.
     pub(super) async fn account(
         &self,
         api: IbmCloudApi<'_>,
@@ -204,7 +205,7 @@ impl ResourceInstances {
 /// The account of an instance that the login does not see because the instance is gone.
 ///
 /// # Errors
-/// [`ErrorClass::Gone`] where that can't be told.
+/// [`ErrorClass::Gone`] if the login may not see it for another reason.
 async fn absent_from(
     api: IbmCloudApi<'_>,
     target: &ResourceSelector,
@@ -222,7 +223,7 @@ async fn absent_from(
     }
 }
 
-/// Whether the login sees any instance of this account, deleted ones included.
+/// Whether the login sees any instance of this account, including deleted ones.
 async fn sees_account(
     api: IbmCloudApi<'_>,
     account: &str,
@@ -240,10 +241,10 @@ async fn sees_account(
     Ok(false)
 }
 
-/// An instance that was deleted and stays in sight for a while.
+/// A deleted instance that is still visible.
 ///
 /// # Errors
-/// [`ErrorClass::Gone`] where there is none.
+/// [`ErrorClass::Gone`] if there is none.
 async fn deleted(api: IbmCloudApi<'_>, target: &ResourceSelector) -> Result<ResourceInstance, BackendError> {
     if let ResourceSelector::Name(name) = target {
         for state in DELETED {
@@ -278,7 +279,7 @@ async fn sight(api: IbmCloudApi<'_>, target: &ResourceSelector) -> Result<Resour
     }
 }
 
-/// The first instances of a name, up to so many: those in this state, or those that were not deleted.
+/// At most `most` instances with this name: those in this state, or without a state, those that are not deleted.
 async fn named(
     api: IbmCloudApi<'_>,
     name: &str,
@@ -294,7 +295,7 @@ async fn named(
     api.for_no_key(IbmCloudCall::Instances).first(most, INSTANCES, &filters, keep).await
 }
 
-/// The instance, where keys can be created for it.
+/// Returns the instance if it can have keys.
 fn usable(target: &ResourceSelector, found: &ResourceLookup) -> Result<ResourceInstance, BackendError> {
     match found {
         ResourceLookup::Usable(instance) => Ok(instance.clone()),

@@ -1,12 +1,12 @@
-//! IBM Cloud: resource keys by the Resource Controller's API v2, with tokens of IAM.
+//! IBM Cloud: resource keys through the Resource Controller's API v2, with tokens of IAM.
 //!
-//! Modules import only those that stand before them in this list:
+//! Modules import only modules that come earlier in this list:
 //!
-//! - `wire` reads the APIs' JSON, `classify` says what a refusal means, `name` names keys and recognizes the operator's;
-//! - `hosts` knows IBM Cloud's own hosts, `session` logs in, `pages` reads lists, `attempts` remembers creations whose
-//!   answers were lost;
+//! - `wire` reads the APIs' JSON, `classify` interprets refusals, `name` names keys and recognizes the operator's own;
+//! - `hosts` knows IBM Cloud's own hosts, `session` logs in, `pages` reads lists, `attempts` remembers creations
+//!   without an answer;
 //! - `instances` and `roles` resolve names, `access` creates and deletes service IDs for keys;
-//! - `client` creates and reads keys, `removal` revokes and releases them, `adopt` adopts those of others.
+//! - `client` creates and reads keys, `removal` revokes and releases them, `adopt` adopts existing keys.
 
 mod access;
 mod adopt;

@@ -1,6 +1,6 @@
-//! What keys are called. IBM Cloud has no labels for them, and any number of keys may have the same name: so the name
-//! is the mark by which a key is known again. It is `{start}-sk{cluster}-{uid}-{sequence}`, where the start is for
-//! people to read.
+//! The names of keys. IBM Cloud has no labels for keys, and several keys may have the same name. So the name contains
+//! the mark by which the operator recognizes a key. Its form is `{start}-sk{cluster}-{uid}-{sequence}`, where the start
+//! is for people to read.
 
 use std::iter;
 
@@ -14,14 +14,14 @@ use crate::{
     lifecycle::{Identity, MarkedKey, Sequence, first_bytes},
 };
 
-/// In bytes, of which no name has more than characters.
+/// In bytes. A name has at most as many characters.
 const LONGEST_NAME: usize = 180;
-/// Before the digits that tell the cluster.
+/// Precedes the digits of the cluster.
 const MARK: &str = "-sk";
 const UUID_LENGTH: usize = 36;
 
-/// The name of a key: it begins as the user wants it, or with namespace and name of its ServiceKey, as far as there is
-/// room. What no name may hold becomes a `-`.
+/// The name of a key. It starts with the user's name for it, or with the namespace and the name of its ServiceKey, cut
+/// to the permitted length. Characters that a name can't contain become `-`.
 pub(in crate::backend) fn key_name(identity: Identity, given: Option<&str>, owner: &Owner) -> String {
     let Owner { namespace, name, cluster_id, uid: _ } = owner;
     let cluster = cluster_id.as_deref().map(cluster_digits).unwrap_or_default();
@@ -31,7 +31,7 @@ pub(in crate::backend) fn key_name(identity: Identity, given: Option<&str>, owne
     format!("{}{mark}", first_bytes(&start, LONGEST_NAME - mark.len()))
 }
 
-/// The names that the key may have. The key of a restored ServiceKey may be from a cluster that is lost.
+/// The names that the key may have. The key of a restored ServiceKey may be from a lost cluster.
 pub(super) fn possible_names(request: &KeyRequest, lost: &LostClusters) -> Vec<String> {
     let mark = Mark::read(&request.name).filter(|_| request.restored.is_some());
     let in_lost = mark.iter().flat_map(|mark| lost.digits().map(|digits| mark.name_in(&digits)));
@@ -39,19 +39,19 @@ pub(super) fn possible_names(request: &KeyRequest, lost: &LostClusters) -> Vec<S
     iter::once(request.name.clone()).chain(in_lost).collect()
 }
 
-/// What the name of one of our keys says.
+/// The mark in the name of an operator's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark<'a> {
-    /// What is left of the name without the mark.
+    /// The name without the mark.
     pub(super) start: &'a str,
-    /// The digits of the cluster; empty where it was unknown.
+    /// The digits of the cluster. They are empty if the cluster was unknown.
     cluster: &'a str,
     pub(super) owner: Uuid,
     sequence: Sequence,
 }
 
 impl<'a> Mark<'a> {
-    /// Reads the name of a key; `None` for that of somebody else's.
+    /// Reads the mark in the name of a key. Returns `None` if no operator created the name.
     pub(super) fn read(name: &'a str) -> Option<Self> {
         let (rest, number) = name.rsplit_once('-')?;
         let sequence = Sequence::new(number.parse().ok()?)?;
@@ -59,7 +59,7 @@ impl<'a> Mark<'a> {
         let owner = Uuid::try_parse(uid).ok()?;
         let (start, cluster) = rest.strip_suffix('-')?.rsplit_once(MARK)?;
         let is_digits = cluster.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        // Only what would be written so.
+        // Accepts only the form that the operator writes.
         let is_ours = is_digits
             && [0, CLUSTER_DIGITS].contains(&cluster.len())
             && owner.to_string() == uid
@@ -67,12 +67,12 @@ impl<'a> Mark<'a> {
         is_ours.then_some(Self { start, cluster, owner, sequence })
     }
 
-    /// Whether the key was made by an operator in this cluster. If the cluster id is unknown, every mark matches.
+    /// Whether an operator in this cluster created the key. If the cluster id is unknown, every mark matches.
     pub(super) fn is_of(&self, cluster_id: Option<&str>) -> bool {
         cluster_id.is_none_or(|id| cluster_digits(id) == self.cluster)
     }
 
-    /// Whether it is the mark of this identity, in whatever cluster: UIDs are nowhere the same.
+    /// Whether the mark is that of this identity, in any cluster. UIDs are unique across clusters.
     pub(super) fn is_of_identity(&self, identity: Identity) -> bool {
         (self.owner, self.sequence) == (identity.owner, identity.sequence)
     }
@@ -84,18 +84,18 @@ impl<'a> Mark<'a> {
         format!("{}{mark}", first_bytes(start, LONGEST_NAME - mark.len()))
     }
 
-    /// Whether the key was made by an operator in this cluster, as far as both are known, or in one of those.
+    /// Whether an operator in this cluster or in a lost one created the key. A mark without a cluster matches only an
+    /// operator without a cluster id.
     pub(super) fn may_be_adopted_in(&self, cluster_id: Option<&str>, lost: &LostClusters) -> bool {
         self.cluster == cluster_id.map(cluster_digits).unwrap_or_default() || lost.contain(self.cluster)
     }
 
-    /// The key that bears this mark.
     pub(super) fn key(self, id: String, name: String) -> MarkedKey {
         MarkedKey { id, name, owner: self.owner, sequence: Some(self.sequence), namespace: None }
     }
 }
 
-/// Letters and digits of any script, and the signs that the API's documentation lists.
+/// Letters and digits of any script, and the characters that the API's documentation lists.
 fn is_allowed(character: char) -> bool {
     character.is_ascii_alphanumeric() || "-._: ".contains(character) || !character.is_ascii()
 }

@@ -16,7 +16,7 @@ use crate::backend::{
 
 /// In MiB. A hundred keys with their credentials.
 const LARGEST_PAGE: usize = 16;
-/// The resources of a page that the operator asks for.
+/// The page size that the operator requests.
 const PAGE: &str = "100";
 
 impl<'a> Lists for Exchange<'a, IbmCloudSession> {
@@ -41,7 +41,7 @@ impl<'a> Lists for Exchange<'a, IbmCloudSession> {
     }
 }
 
-/// The resources of a list.
+/// The pages of a list.
 pub(super) struct ResourcePages<'e, 'a> {
     exchange: &'e mut Exchange<'a, IbmCloudSession>,
     path: &'e str,
@@ -55,7 +55,7 @@ impl PagedList for ResourcePages<'_, '_> {
         let call = self.exchange.call;
         let url = match next {
             None => self.first.clone(),
-            // All filters are in it.
+            // The position includes all filters.
             Some(start) => {
                 let query = [("start", start), ("limit", PAGE)];
                 self.exchange.api.session.address(call, self.path, &query)

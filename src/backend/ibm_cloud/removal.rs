@@ -1,4 +1,4 @@
-//! Taking keys away: revoking those of a ServiceKey and those that nobody has, and letting go of those that stay.
+//! Revokes the keys of a ServiceKey and orphans, and releases keys that stay.
 
 use reqwest::{Method, StatusCode};
 
@@ -15,23 +15,24 @@ use crate::{
     lifecycle::MarkedKey,
 };
 
-/// What came of a request to delete a key.
+/// The result of a request to delete a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyDeletion {
-    /// It is gone, now or since before.
+    /// The key is gone, now or since an earlier request.
     Confirmed,
-    /// The same, and it was a key of an auditing instance.
+    /// The same, for a key of an auditing instance.
     ConfirmedOfAuditing,
-    /// There is no such key, or it does not show yet.
+    /// The key does not exist, or is not visible yet.
     NotFound,
 }
 
 impl IbmCloud {
-    /// Revokes the key, and only where it bears our mark: by its GUID where IBM Cloud has shown the mark on it, and all that
-    /// have its name. What was made for it goes after it.
+    /// Revokes the key, but only if it bears the operator's mark. The operator uses the GUID if IBM Cloud has shown the
+    /// mark on that key, and revokes all keys with its name. Afterwards it deletes the service ID that was created for
+    /// the key.
     ///
     /// # Errors
-    /// Anything but the confirmation that all of it is gone.
+    /// Anything but the confirmation that all of that is gone.
     pub(crate) async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         let mut deletion = self.delete_what_shows(request).await?;
         if deletion == KeyDeletion::NotFound {
@@ -39,7 +40,7 @@ impl IbmCloud {
                 return Err(self.attempts.not_shown_yet("unbind", request));
             }
             self.instances.is_in_sight(self.api(), request).await?;
-            // It may have come into sight only after it was looked for.
+            // The key may have become visible only after the first search.
             deletion = self.delete_what_shows(request).await?;
         }
         self.attempts.end(request.identity);
@@ -50,17 +51,17 @@ impl IbmCloud {
             .await?;
         Ok(match deletion {
             KeyDeletion::ConfirmedOfAuditing => Unbound::GoneExcept(
-                "its `service_key` remains valid, because an auditing instance has only one for all its keys; delete it in the \
-                 instance's web page, under Organization, API keys",
+                "its `service_key` remains valid, because an auditing instance has only one for all its keys; delete \
+                 it in the instance's web page, under Organization, API keys",
             ),
             KeyDeletion::Confirmed => Unbound::Gone,
             KeyDeletion::NotFound => Unbound::Absent,
         })
     }
 
-    /// Deletes the key, and all that have its name.
+    /// Deletes the key, and all other keys with its name.
     async fn delete_what_shows(&self, request: &KeyRequest) -> Result<KeyDeletion, BackendError> {
-        // There may be others than those that are known, whose answers were lost.
+        // Attempts without an answer may have created more keys than the known ones.
         let found = self.find(request).await?;
         let mut guids = self.confirmed.ids(request);
         if let Some(hint) = &request.hint
@@ -110,21 +111,21 @@ impl IbmCloud {
         }
     }
 
-    /// Revokes a key of which nothing but the list is known.
+    /// Revokes a key of the list of all marked keys, without any other knowledge of it.
     ///
     /// # Errors
     /// Anything but the confirmation that the key is gone.
     pub(crate) async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
         let account = self.account_of_key(&key.id).await?;
         self.delete(self.api().for_no_key(IbmCloudCall::Delete), &key.id).await?;
-        // Nobody knows whether it had a service ID of its own.
+        // The operator does not know whether the key had a service ID of its own.
         match account {
             Some(account) => delete_service_ids(self.api(), &account, &key.name, None).await.map(drop),
             None => Ok(()),
         }
     }
 
-    /// The account of a key, where that can be told.
+    /// The account of a key, if the key still exists.
     async fn account_of_key(&self, guid: &str) -> Result<Option<String>, BackendError> {
         let mut exchange = self.api().for_no_key(IbmCloudCall::Key);
         let response = exchange.ask(Method::GET, &path(guid), &[]).await?;
@@ -135,11 +136,14 @@ impl IbmCloud {
         }
     }
 
-    /// Takes our mark off the key, which is an ordinary one afterwards: it gets the name that it would have without.
+    /// Removes the mark from the name of the key, so that the operator no longer recognizes it. A missing key is a
+    /// success.
     ///
     /// # Errors
-    /// [`ErrorClass::Transient`] where the key may not show yet, [`ErrorClass::Gone`] where nothing can be told, because
-    /// the instance is out of sight as well; and those of the calls. A key that is gone is none.
+    /// - [`ErrorClass::Transient`]: the key may not be visible yet.
+    /// - [`ErrorClass::Gone`]: the login does not see the instance either, so that the absence of the key proves
+    ///   nothing.
+    /// - Failures of the calls.
     pub(crate) async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
         let Some(mark) = Mark::read(&request.name) else { return Ok(()) };
         if !self.release_what_shows(request, mark.start).await? {
@@ -147,13 +151,13 @@ impl IbmCloud {
                 return Err(self.attempts.not_shown_yet("release", request));
             }
             self.instances.is_in_sight(self.api(), request).await?;
-            // It may have come into sight only after it was looked for.
+            // The key may have become visible only after the first search.
             self.release_what_shows(request, mark.start).await?;
         }
         Ok(())
     }
 
-    /// Gives all keys that bear our mark this name; whether there was one, now or before.
+    /// Renames all keys that bear the mark. Returns whether there was one, now or before.
     async fn release_what_shows(&self, request: &KeyRequest, name: &str) -> Result<bool, BackendError> {
         let mut guids = self.confirmed.ids(request);
         if guids.is_empty() {
@@ -183,11 +187,11 @@ impl IbmCloud {
     }
 }
 
-/// The key was given a name without our mark: whether it is still ours can't be told.
+/// The error for a key that was renamed. Without the mark, the operator can't tell whether the key is still its own.
 fn unmarked(guid: &str, request: &KeyRequest) -> BackendError {
     let message = format!(
-        "unbind failed: key `{guid}` was renamed and can't be identified as this ServiceKey's; delete it, or rename it to \
-         `{}`",
+        "unbind failed: key `{guid}` was renamed and can't be identified as this ServiceKey's; delete it, or rename it \
+         to `{}`",
         request.name
     );
     BackendError::new(ErrorClass::Rejected, message)

@@ -1,9 +1,9 @@
-//! The roles that a service has, by their names, asked for once for all keys.
+//! The roles of a service, by their names, requested once for all keys.
 //!
-//! The Resource Controller takes the names of the base roles, and the CRNs of all others (IBM/platform-services-go-sdk,
-//! `CreateResourceKeyOptions.Role`). It also takes `NONE`, which terraform-provider-ibm sends as it is (`ibm/flex`,
-//! `FindRoleByName`). What it makes of a request without a role at a service that has roles is not documented, so the
-//! operator sends none only where the service has no roles.
+//! The Resource Controller accepts the names of the base roles, and the CRNs of all other roles
+//! (IBM/platform-services-go-sdk, `CreateResourceKeyOptions.Role`). It also accepts `NONE`, which
+//! terraform-provider-ibm sends unchanged (`ibm/flex`, `FindRoleByName`). IBM does not document what happens if a
+//! request names no role and the service has roles. So the operator omits the role only for services without roles.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,18 +21,18 @@ use crate::backend::{
     single_flight::{CachedAnswer, SingleFlightMap},
 };
 
-/// The roles that the Resource Controller takes by name.
+/// The roles that the Resource Controller accepts by name.
 const BASE_ROLES: [&str; 3] = ["Reader", "Writer", "Manager"];
-/// The role of a key for which no role was named, where the service has it.
+/// The role of a key if the user names none and the service has this role.
 const DEFAULT_ROLE: &str = "Reader";
-/// What the Resource Controller is told for a key without a role.
+/// The value for a key without a role.
 pub(super) const NO_ROLE: &str = "NONE";
-/// Where a user names the role of a key.
+/// The field in which a user names the role of a key.
 const FIELD: &str = "ibmCloud.role";
 
 /// How long the roles of a service are cached.
 const POSITIVE_TTL: Duration = Duration::from_secs(3600);
-/// How long it is cached that a service does not have a role.
+/// How long the absence of a role is cached.
 const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 
 const ROLES: &str = "/v2/roles";
@@ -50,15 +50,15 @@ impl Weight for Vec<Role> {
 }
 
 impl RolesOfServices {
-    /// Keeps roles that take so many bytes.
+    /// Creates a cache of at most this many bytes.
     pub(super) fn in_bytes(largest: usize) -> Self {
         Self(SingleFlightMap::in_bytes(largest))
     }
 
-    /// What the Resource Controller is told of the role of a key: a name, a CRN, or nothing.
+    /// The role of a key in the request to the Resource Controller: a name, a CRN, or `None`.
     ///
     /// # Errors
-    /// [`ErrorClass::Rejected`] where the service has no such role, and what keeps that from being known.
+    /// [`ErrorClass::Rejected`] if the service has no such role. Also failures to read the roles.
     pub(super) async fn role_of_key(
         &self,
         api: IbmCloudApi<'_>,
@@ -70,7 +70,7 @@ impl RolesOfServices {
             KeyRole::Named(role) if BASE_ROLES.contains(&role.as_str()) => Ok(Some(role.clone())),
             KeyRole::Named(role) => self.role(api, role, FIELD, instance).await.map(Some),
             KeyRole::Default { limit } => {
-                // That a service has no roles is believed for a moment only.
+                // The absence of all roles is cached only for a moment.
                 let known =
                     self.roles_of(api, instance, |roles| roles.iter().any(Role::is_of_a_service)).await?;
                 match (known.iter().any(Role::is_of_a_service), limit) {
@@ -82,8 +82,7 @@ impl RolesOfServices {
         }
     }
 
-    /// Why the Resource Controller refused a key with a role that it was told by name, where that is because the service has
-    /// no such role.
+    /// Explains why the Resource Controller refused a key with a role, if the service does not have that role.
     pub(super) async fn refusal_of_role(
         &self,
         api: IbmCloudApi<'_>,
@@ -95,10 +94,10 @@ impl RolesOfServices {
         looked_up.err().filter(|error| error.class == ErrorClass::Rejected)
     }
 
-    /// The CRN of a role, which the user wrote into this field by name or CRN.
+    /// The CRN of a role. The user named it in this field, by name or CRN.
     ///
     /// # Errors
-    /// [`ErrorClass::Rejected`] where the service has no such role, with those that it has.
+    /// [`ErrorClass::Rejected`] if the service has no such role. The message lists the roles that it has.
     pub(super) async fn role(
         &self,
         api: IbmCloudApi<'_>,
@@ -125,7 +124,7 @@ impl RolesOfServices {
         })
     }
 
-    /// The roles of the instance's service. A list that lacks what is asked for is believed for a moment only.
+    /// The roles of the instance's service. A list without the requested role is cached only for a moment.
     async fn roles_of(
         &self,
         api: IbmCloudApi<'_>,
@@ -142,7 +141,7 @@ impl RolesOfServices {
     }
 }
 
-/// The service's own roles come first: others may have the same name.
+/// Requests the roles. The service's own roles come first, because others may have the same names.
 async fn ask_for_roles(
     api: IbmCloudApi<'_>,
     service: &str,
@@ -167,8 +166,8 @@ async fn ask_for_roles(
 
 fn no_role_denied(service: &str, limit: &str) -> BackendError {
     let message = format!(
-        "the service `{service}` has no roles, and {limit} does not list `{NO_ROLE}`, which stands for a key without a role; \
-         ask the provider's administrator"
+        "the service `{service}` has no roles, and {limit} does not list `{NO_ROLE}`, which stands for a key without a \
+         role; ask the provider's administrator"
     );
     BackendError::new(ErrorClass::Rejected, message)
 }

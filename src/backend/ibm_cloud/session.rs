@@ -1,4 +1,4 @@
-//! The way in: two hosts, and the token that is shown to both.
+//! The two hosts of one account, and the token that is sent to both.
 
 use std::{fmt, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::backend::{
     token::{IamLogin, Token, Tokens},
 };
 
-/// The way to the APIs of one account.
+/// Access to the APIs of one account.
 pub(super) type IbmCloudApi<'a> = RemoteApi<'a, IbmCloudSession>;
 
 /// The addresses and the login of one account.
@@ -32,7 +32,7 @@ pub(super) struct IbmCloudSession {
 
 impl IbmCloudSession {
     /// # Errors
-    /// [`ErrorClass::Rejected`](crate::backend::ErrorClass::Rejected), where an address may not be called, or no trusted
+    /// [`ErrorClass::Rejected`](crate::backend::ErrorClass::Rejected) if an address may not be called, or if no trusted
     /// profile may be used there.
     pub(super) fn new(
         iam_url: &Url,
@@ -61,7 +61,7 @@ impl IbmCloudSession {
         })
     }
 
-    /// The address of a path, at the host that the call goes to.
+    /// The URL of a path, at the host of the call.
     pub(super) fn address(&self, call: IbmCloudCall, path: &str, query: &[(&str, &str)]) -> Url {
         address(self.base_of(call), path, query)
     }
@@ -91,7 +91,7 @@ impl Session for IbmCloudSession {
         Ok(if call.is_at_iam() { request.elsewhere() } else { request })
     }
 
-    /// IAM proves by a token what it is, and the Resource Controller by a page of instances.
+    /// IAM proves its identity with a token, and the Resource Controller with a page of instances.
     fn prove<'a>(
         &'a self,
         http: &'a HttpClient,
@@ -113,7 +113,7 @@ impl Session for IbmCloudSession {
 /// Checks whether IAM knows the login, and whether the Resource Controller accepts it.
 ///
 /// # Errors
-/// Those of the call.
+/// Failures of the call.
 pub(super) async fn check(api: IbmCloudApi<'_>) -> Result<(), BackendError> {
     let mut exchange = api.for_no_key(IbmCloudCall::Instances);
     let request = exchange.request(Method::GET, INSTANCES, &[("limit", "1")]).await?;
@@ -121,7 +121,7 @@ pub(super) async fn check(api: IbmCloudApi<'_>) -> Result<(), BackendError> {
     if response.status == StatusCode::OK { Ok(()) } else { Err(exchange.refused(&response).await) }
 }
 
-/// Whether this is a page of instances, as nothing but the Resource Controller has them.
+/// Whether this is a page of instances, which only the Resource Controller returns.
 fn is_page(response: &Response) -> bool {
     let is_page = |body| {
         let page: Result<wire::ResourcePage<'_>, _> = wire::read(body);

@@ -1,4 +1,4 @@
-//! The client of IBM Cloud against small servers that answer what a test tells them to.
+//! Tests of the client of IBM Cloud with small servers that give the answers of the test.
 
 use std::{
     io,
@@ -65,7 +65,7 @@ fn connect(iam: &Url, resource_controller: &Url, http: HttpConfig) -> IbmCloud {
     .unwrap()
 }
 
-/// An account that answers so, but for tokens.
+/// An account that gives these answers. It issues tokens by itself.
 async fn account(answer: impl Fn(&Method, &str) -> (u16, Value) + Clone + Send + Sync + 'static) -> IbmCloud {
     let url = test_server::answering(
         move |method, path| {
@@ -76,7 +76,7 @@ async fn account(answer: impl Fn(&Method, &str) -> (u16, Value) + Clone + Send +
     connect(&url, &url, test_server::http_config(PATIENT))
 }
 
-/// The creation may have worked, and nothing tells the id of the key.
+/// The creation may have succeeded, but the id of the key is unknown.
 #[tokio::test]
 async fn a_key_is_not_there_before_its_id_is_known() {
     let cloud = account(|method, path| match path {
@@ -103,7 +103,7 @@ async fn a_key_whose_id_is_no_id_is_malformed(#[case] id: &'static str) {
     assert_eq!(error.class, ErrorClass::Unexpected);
 }
 
-/// A login that has lost its role sees no keys, which says nothing of them.
+/// A login without its role sees no keys, which does not prove that they are gone.
 #[rstest]
 #[case::out_of_sight(false)]
 #[case::known_and_out_of_sight(true)]
@@ -147,7 +147,7 @@ async fn a_key_that_is_gone_is_released() {
     cloud.release(&request(&our_name(), None)).await.unwrap();
 }
 
-/// Names that lead to one address, and later to another one.
+/// Resolves all names to one address, and later to another one.
 #[derive(Debug, Default)]
 struct MovingCloud(AtomicBool);
 
@@ -212,7 +212,7 @@ async fn of_many_roles_ten_are_named() {
     assert!(error.message.len() < 2000, "{error}");
 }
 
-/// A restored ServiceKey may have its key from a cluster that is lost; the name tells which.
+/// A restored ServiceKey may have a key from a lost cluster. The name of the key contains the cluster.
 #[tokio::test]
 async fn a_key_of_a_lost_cluster_is_found_by_its_name_there() {
     let named = |cluster: &str| format!("creds-sk{cluster}-{US}-1");

@@ -1,4 +1,4 @@
-//! The APIs' JSON, read tolerantly: unknown fields are ignored, and missing ones are reported.
+//! The APIs' JSON. The operator reads it tolerantly: it ignores unknown fields, and reports missing ones.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -10,12 +10,11 @@ use crate::backend::{
     memory::Weight,
 };
 
-/// The path of the instances.
 pub(super) const INSTANCES: &str = "/v2/resource_instances";
 /// More resources than the API puts on a page.
 pub(super) const MOST_PER_PAGE: usize = 1000;
 
-/// What a refusal says; empty where it says nothing.
+/// The error in a refusal. It is empty if there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct IbmCloudError {
     pub(super) code: String,
@@ -23,7 +22,7 @@ pub(super) struct IbmCloudError {
 }
 
 impl IbmCloudError {
-    /// The error in the body of a refusal: its own fields, or those of the first of its `errors`.
+    /// Reads the error in the body of a refusal: its own fields, or those of the first of its `errors`.
     pub(super) fn read(body: &[u8]) -> Self {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         let places = [Some(&body), body.get("errors").and_then(|errors| errors.get(0))];
@@ -35,7 +34,7 @@ impl IbmCloudError {
         Self { code: text(&["error_code", "errorCode", "code"]), message: text(&["message", "errorMessage"]) }
     }
 
-    /// Whether these are the words of the service's broker, which come with a code that says so, or with none.
+    /// Whether this is a message of the service's broker. It has a code for that, or none.
     pub(super) fn is_of_the_service(&self, status: u16) -> bool {
         status == 422 && ["", "RC-ServiceBrokerErrorResponse"].contains(&self.code.as_str())
     }
@@ -51,10 +50,10 @@ pub(super) struct ResourcePage<'a> {
 }
 
 impl ResourcePage<'_> {
-    /// Where the next page starts: the address itself is not followed.
+    /// The start of the next page. The operator does not follow the address itself.
     ///
     /// # Errors
-    /// Where there is a next page, and nothing tells where it starts.
+    /// If there is a next page without a start.
     pub(super) fn next_start(&self) -> Result<Option<String>, &'static str> {
         let Some(next) = self.next_url.as_deref().filter(|next| !next.is_empty()) else { return Ok(None) };
         let query = next.split_once('?').map_or("", |(_, query)| query);
@@ -105,7 +104,7 @@ pub(super) struct ResourceKey {
     /// The CRN of its role. IBM's page "Connecting services to apps" shows it, and the API's documentation does not.
     #[serde(default, deserialize_with = "word_if_any")]
     pub(super) role: Option<String>,
-    /// Whether its credentials are shown only in the answer to its creation. A key inherits that from its instance.
+    /// Whether the credentials are shown only in the answer to the creation. A key inherits that from its instance.
     #[serde(default)]
     pub(super) onetime_credentials: Option<bool>,
 }
@@ -128,20 +127,20 @@ impl Weight for ResourceKey {
     }
 }
 
-/// A word, and nothing where there is something else.
+/// Reads a word. Any other value counts as absent.
 fn word_if_any<'de, D: Deserializer<'de>>(de: D) -> Result<Option<String>, D::Error> {
     let found = Value::deserialize(de)?;
     Ok(found.as_str().filter(|text| is_word(text)).map(str::to_owned))
 }
 
 impl ResourceKey {
-    /// Whether it is only the record of one that was deleted.
+    /// Whether this is only the record of a deleted key.
     pub(super) fn is_removed(&self) -> bool {
         self.state == "removed"
     }
 }
 
-/// The name of the service in the CRN of an instance, or of what belongs to one; empty where there is none.
+/// The name of the service in the CRN of an instance, or of a resource in one. It is empty if there is none.
 pub(super) fn service(crn: &str) -> &str {
     crn.split(':').nth(4).unwrap_or_default()
 }
@@ -149,13 +148,13 @@ pub(super) fn service(crn: &str) -> &str {
 /// Why the login may not see credentials (IBM/platform-services-go-sdk, `Credentials.Redacted`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Redaction {
-    /// `REDACTED`: its access is less than that of the key.
+    /// `REDACTED`: the login has less access than the key.
     Lesser,
-    /// `REDACTED_EXPLICIT`: only a login with the action `resource-controller.credential.retrieve_all` may.
+    /// `REDACTED_EXPLICIT`: only a login with the action `resource-controller.credential.retrieve_all` may see them.
     Explicit,
 }
 
-/// What an answer shows of a key's credentials.
+/// The credentials in an answer about a key.
 pub(super) enum ShownCredentials {
     Credentials(Map<String, Value>),
     /// The login may not see them.
@@ -164,7 +163,7 @@ pub(super) enum ShownCredentials {
     Nothing,
 }
 
-/// The credentials in an answer about a key.
+/// Reads the credentials in an answer about a key.
 pub(super) fn shown(body: &[u8]) -> ShownCredentials {
     let Ok(Value::Object(mut key)) = serde_json::from_slice(body) else { return ShownCredentials::Nothing };
     match key.remove("credentials") {
@@ -179,7 +178,7 @@ pub(super) fn shown(body: &[u8]) -> ShownCredentials {
     }
 }
 
-/// The CRN of the role that a key has, where its credentials or the key itself tell it; it is no secret.
+/// The CRN of the role of a key, if its credentials or the key itself contain it. It is not a secret.
 pub(super) fn role(credentials: &Map<String, Value>, key: Option<String>) -> Option<String> {
     let of_credentials = credentials.get("iam_role_crn").and_then(Value::as_str).map(str::to_owned);
     let is_role = |role: &String| role.starts_with("crn:") && is_word(role);
@@ -197,7 +196,7 @@ pub(super) struct CreateResourceKey<'a> {
     pub(super) parameters: &'a Map<String, Value>,
 }
 
-/// The body of a request to call a key otherwise.
+/// The body of a request to rename a key.
 #[derive(Serialize)]
 pub(super) struct RenameKey<'a> {
     pub(super) name: &'a str,
@@ -230,7 +229,6 @@ pub(super) struct CreateServiceId<'a> {
     pub(super) description: &'a str,
 }
 
-/// Access policies.
 #[derive(Deserialize)]
 pub(super) struct Policies {
     pub(super) policies: AtMost<1000, Policy>,
@@ -269,7 +267,8 @@ struct PolicyRole<'a> {
 }
 
 impl<'a> CreatePolicy<'a> {
-    /// The roles, by their CRNs, on what has all these attributes, for the service ID with this IAM id.
+    /// A policy for the service ID with this IAM id. It gives these roles, by their CRNs, on resources with all these
+    /// attributes.
     pub(super) fn access(
         iam_id: &'a str,
         roles: &'a [String],
@@ -285,7 +284,7 @@ impl<'a> CreatePolicy<'a> {
     }
 }
 
-/// The roles that a service has: those of all services, its own, and those that the account has made for it.
+/// The roles of a service: those of all services, its own, and those that the account has created for it.
 #[derive(Deserialize)]
 pub(super) struct Roles {
     #[serde(default)]
@@ -305,23 +304,22 @@ pub(super) struct Role {
 }
 
 impl Role {
-    /// Whether it is one of the service's own. Those of the platform, and those that the account has made, are called
-    /// otherwise in their CRNs.
+    /// Whether the role is one of the service's own. The CRNs of platform roles and custom roles have another form.
     pub(super) fn is_of_a_service(&self) -> bool {
         self.crn.rsplit(':').nth(1) == Some("serviceRole")
     }
 
-    /// Whether somebody means this role by this name.
+    /// Whether a user may name the role like this.
     pub(super) fn is_called(&self, name: &str) -> bool {
         self.display_name == name || self.crn.rsplit(':').next() == Some(name)
     }
 }
 
-/// What is wrong with a body that can't be read.
+/// Describes a body that can't be read.
 pub(super) const UNDOCUMENTED: &str = "does not match the API's documentation";
 
 /// # Errors
-/// What is wrong with the body, in words that quote none of it.
+/// What is wrong with the body. The message quotes nothing from it.
 pub(super) fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, &'static str> {
     serde_json::from_slice(body).map_err(|_| UNDOCUMENTED)
 }

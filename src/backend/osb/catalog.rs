@@ -261,8 +261,8 @@ impl Flawed {
         };
         (self.count > 0).then(|| {
             format!(
-                "the broker's catalog contains entries that can't be used: {}{more}; ask the broker's operator to correct \
-                 them",
+                "the broker's catalog contains entries that can't be used: {}{more}; ask the broker's operator to \
+                 correct them",
                 self.shown.join(", ")
             )
         })

@@ -106,8 +106,8 @@ impl Dialect for BrokerCall {
                 "check `url`, and the gateway in front of the broker"
             }
             (202, _) if self == Self::Bind => {
-                "the broker creates the key in the background, although it can't show the credentials afterwards; ask the \
-                 broker's operator"
+                "the broker creates the key in the background, although it can't show the credentials afterwards; ask \
+                 the broker's operator"
             }
             (401, _) => "check the provider's login",
             (403, _) => "the login may not do this; ask the broker's operator for permission",
@@ -115,13 +115,14 @@ impl Dialect for BrokerCall {
             (404 | 410, _) => "check `instance.id`",
             (409, _) if self == Self::Bind => "a key with this id exists, created with other parameters",
             (422, Some("AsyncRequired")) => {
-                "the broker creates keys of this plan only in the background, and does not show their credentials afterwards; \
-                 choose another plan"
+                "the broker creates keys of this plan only in the background, and does not show their credentials \
+                 afterwards; choose another plan"
             }
             (422, Some("ConcurrencyError")) => "another operation on the instance is in progress",
             (422, Some("RequiresApp")) => {
-                "keys of this plan are for applications only; choose another plan, or set `openServiceBroker.bindResource` of \
-                 the provider if the broker only requires the id of an application or a client"
+                "keys of this plan are for applications only; choose another plan, or set \
+                 `openServiceBroker.bindResource` of the provider if the broker only requires the id of an application \
+                 or a client"
             }
             (422, Some("MaintenanceInfoConflict")) => "the instance needs an upgrade first",
             (429, _) => "rate limited by the broker; lower `limits` if this lasts",

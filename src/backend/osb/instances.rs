@@ -90,7 +90,8 @@ impl InstancePlans {
         let plan = self.plan(api, target).await?;
         if let Some(flaw) = plan.flaw {
             let message = format!(
-                "the broker's catalog can't be used for plan `{}`, which {flaw}; ask the broker's operator to correct it",
+                "the broker's catalog can't be used for plan `{}`, which {flaw}; ask the broker's operator to correct \
+                 it",
                 plan.name
             );
             return Err(BackendError::new(ErrorClass::Rejected, message));

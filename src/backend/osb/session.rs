@@ -127,8 +127,8 @@ impl Session for BrokerSession {
         match (&self.login, status) {
             (Authorization::Tokens(_), 401) => TOKEN_REFUSED.into(),
             (Authorization::None | Authorization::Header(_) | Authorization::Tokens(_), 412) => format!(
-                "the broker does not support version {} of the Open Service Broker API; set `openServiceBroker.apiVersion` of the \
-                 provider to one that it supports",
+                "the broker does not support version {} of the Open Service Broker API; set \
+                 `openServiceBroker.apiVersion` of the provider to one that it supports",
                 self.api_version.0
             )
             .into(),
