@@ -83,9 +83,9 @@ impl ConfirmedKeys {
         }
     }
 
-    /// Takes over a list of all marked keys that was requested at `asked`. Afterwards only these keys are known, and
-    /// those that the remote side has shown since. A remote side may list anything, so the caller omits the keys that
-    /// no ServiceKey has.
+    /// Replaces the known ids by those of a list of all marked keys, which was requested at `asked`. It keeps ids that
+    /// the remote side has shown since. A remote side may list anything, so the caller omits the keys that no
+    /// ServiceKey has.
     pub(super) fn replace<'a>(&self, asked: Instant, listed: impl Iterator<Item = &'a MarkedKey>) {
         let mut known = self.0.lock();
         known.retain(|_, ids| {

@@ -4,8 +4,8 @@
 //! * The budget is never exceeded, and no share ever uses more than its part of it.
 //! * If the budget is used up, a share waits for [`PATIENCE`]. Then the largest share must release its largest
 //!   allocation, unless the waiting share would become larger than it.
-//! * If a holder does not release its allocation within [`PATIENCE`], the operator no longer counts on it and asks the
-//!   holder of the next largest one. After [`LONGEST_WAIT`] the wait fails.
+//! * If a holder does not release its allocation within [`PATIENCE`], the operator asks the holder of the next largest
+//!   one. After [`LONGEST_WAIT`] the wait fails.
 //! * So a share always gets the budget divided by the number of shares in use.
 //!
 //! Every allocation can be released. The operator then requests the answer again that it was reading or had kept, as
@@ -35,8 +35,8 @@ const ANSWERS_PER_SHARE: usize = 16 * MIB + MIB / 2;
 const KEPT: usize = 32 * MIB;
 const KEPT_PER_SHARE: usize = 8 * MIB;
 
-/// How long an answer waits for others to end before one of them must release its memory, and how long that one may
-/// take to do so. Most take less.
+/// How long an answer waits for others to end before one of them must release its memory. That one may take as long to
+/// do so. Most answers end sooner.
 const PATIENCE: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
@@ -247,7 +247,7 @@ impl HeldMemory {
                 MemoryGrant::After(give_up) => give_up(),
                 MemoryGrant::Refused(_) | MemoryGrant::Pending => {}
             }
-            // The loop tries again in both cases.
+            // The loop tries again after released memory and after a timeout.
             if is_patient {
                 let _ = timeout_at(patient_until, freed).await;
             } else {

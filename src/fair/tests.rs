@@ -109,7 +109,7 @@ async fn no_place_is_lost_between_threads() {
             })
             .collect();
         for caller in callers {
-            assert!(caller.await.unwrap() >= TURNS / 2, "who waits long enough is served");
+            assert!(caller.await.unwrap() >= TURNS / 2, "a caller that waits long enough is served");
         }
         let all: Vec<_> = (0..PLACES)
             .filter_map(|number| semaphore.try_acquire(&lane(&format!("l{number}"))).ok())

@@ -45,7 +45,7 @@ async fn goes_on(stage: &Stage) {
 
 #[rstest]
 #[case::internal_error(sorry(500), Reason::RemoteUnreachable, "answers 500: server_error: the disk is full")]
-#[case::too_many_requests(sorry(429), Reason::RateLimited, "it asks for fewer requests")]
+#[case::too_many_requests(sorry(429), Reason::RateLimited, "rate limited by the token server")]
 #[case::web_page(
     TokenFault::Html,
     Reason::UnexpectedAnswer,

@@ -90,7 +90,7 @@ impl RequestLimits {
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
     /// The deadline for name resolution, TCP and TLS together. It is 10 s at most, and always before the deadline of
-    /// the whole request, so that a failed connection can be distinguished from a missing answer.
+    /// the whole request. So a failed connection can be distinguished from a missing answer.
     #[must_use]
     pub fn connect_timeout(&self) -> Duration {
         (self.timeout / 2).min(Duration::from_secs(10))

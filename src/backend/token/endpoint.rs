@@ -283,7 +283,7 @@ impl TokenEndpoint {
         };
         if response.is_of_a_router() {
             let message = format!(
-                "{} failed: the server is not reachable behind its router, which answers {status}: it knows no such route",
+                "{} failed: the server is not reachable behind its router, which answers {status}: it has no such route",
                 self.what()
             );
             return BackendError::new(ErrorClass::Transient, message).retry_after(response.retry_after);
@@ -478,7 +478,7 @@ fn advice(grant: TokenGrant, class: ErrorClass, code: Option<&str>) -> &'static 
             "check the entries `clientId` and `clientSecret` of the login that the provider names"
         }
         (ErrorClass::Unexpected, _) => "check that this is the address of a token endpoint",
-        (ErrorClass::Throttled, _) => "it asks for fewer requests",
+        (ErrorClass::Throttled, _) => "rate limited by the token server",
         _ => "",
     }
 }

@@ -98,7 +98,7 @@ async fn asks_as_the_rfc_wants_it(#[case] scopes: &[&str], #[case] form: &str) {
     404,
     "404 Not Found: Requested route ('uaa.cf.example.com') does not exist.",
     Transient,
-    "the server is not reachable behind its router, which answers 404: it knows no such route"
+    "the server is not reachable behind its router, which answers 404: it has no such route"
 )]
 #[case(
     401,
@@ -126,7 +126,12 @@ async fn asks_as_the_rfc_wants_it(#[case] scopes: &[&str], #[case] form: &str) {
 )]
 #[case(405, "", Unexpected, "answers 405: an empty body; check that this is the address")]
 #[case(408, "{}", Transient, "answers 408: no description")]
-#[case(429, r#"{"error": "slow_down"}"#, Throttled, "answers 429: slow_down; it asks for fewer requests")]
+#[case(
+    429,
+    r#"{"error": "slow_down"}"#,
+    Throttled,
+    "answers 429: slow_down; rate limited by the token server"
+)]
 #[case(500, r#"{"error": "server_error"}"#, Transient, "answers 500: server_error")]
 #[case(503, "<html>", Transient, "answers 503: an HTML page")]
 #[case(
