@@ -1,7 +1,8 @@
-//! What a provider permits a namespace: each limit is checked before a key is created, and a refusal names the limit.
+//! The permissions that a provider gives a namespace. The operator checks each limit before it creates a key, and a
+//! refusal names the limit.
 //!
-//! Limits hold for every key that would be created, also for one that replaces another. Whether a ServiceKey has a key
-//! already plays no part: the only witnesses would be its status and its Secret, and the tenant writes the Secret.
+//! Limits apply to every new key, including one that replaces another. It does not matter whether a ServiceKey already
+//! has a key: the only evidence would be its status and its Secret, and the tenant writes the Secret.
 
 use std::sync::Arc;
 
@@ -15,65 +16,63 @@ use crate::api::{
     Permission, Reason, ServiceKeySpec,
 };
 
-/// The parameters of an IBM Cloud key that name a service ID and a role. They reach the remote side like all others,
-/// and would get around a limit that is only checked on the fields of the spec.
+/// The parameters of an IBM Cloud key that name a service ID and a role. The remote side receives them like all other
+/// parameters, so they would bypass a limit that is checked only on the fields of the spec.
 const SERVICE_ID_PARAMETER: &str = "serviceid_crn";
 const ROLE_PARAMETER: &str = "role_crn";
 
-/// What a provider permits the ServiceKeys of one namespace.
+/// The permissions that a provider gives the ServiceKeys of one namespace.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Allowance {
-    /// Everything: the namespace's own provider.
+    /// No limits: the provider belongs to the namespace.
     Everything,
-    /// What a provider that several namespaces share says.
+    /// The rules of a provider that several namespaces share.
     Shared {
         provider: String,
         rules: Arc<[NamespaceRule]>,
-        /// The one that applies, where one does.
+        /// The index of the rule that applies, if any does.
         applies: Option<usize>,
     },
 }
 
-/// What a ServiceKey asks for, as far as limits are about it.
+/// The parts of a ServiceKey that limits apply to.
 #[derive(Clone, Copy, Debug)]
 pub struct Wish<'a> {
-    /// Its namespace.
     pub namespace: &'a str,
-    /// Its spec.
     pub spec: &'a ServiceKeySpec,
-    /// Whether the status tells of a key. Limits on adoption and `Retain` are only reported before there is one: what
-    /// they forbid is not done anyway.
+    /// Whether the status records a key. Limits on adoption and `Retain` are reported only before that; afterwards the
+    /// operator only ignores the settings that they forbid.
     pub has_key: bool,
 }
 
 /// The spaces that an instance must be in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpaceLimit {
-    /// Their GUIDs.
+    /// GUIDs of the spaces.
     pub spaces: Vec<String>,
-    /// Where that is written, in words.
+    /// The field with this limit, for messages.
     pub limit: String,
 }
 
-/// Says what is refused, and by which limit.
+/// Returns the refused request and the limit that refuses it.
 type LimitCheck = fn(&NamespaceLimits<'_>, &Wish<'_>) -> Option<String>;
 
-/// In the order in which they are reported.
+/// The checks in the order in which refusals are reported.
 const CHECKS: [LimitCheck; 6] = [
     // A login that many namespaces share sees the instances of all of them.
     |limits, wish| limits.instance(wish),
-    // A role above that of the consumer, or another team's identity.
+    // A role with more permissions than the consumer has, or another team's identity.
     |limits, wish| limits.role(wish),
     |limits, wish| limits.service_id(wish),
     |limits, wish| limits.parameters_of_spec(wish),
-    // A key that another team made by hand.
+    // A key that another team created by hand.
     |limits, wish| limits.adoption(wish),
     // A key that is never revoked.
     |limits, wish| limits.retain(wish),
 ];
 
 impl Allowance {
-    /// Why no key may be created for this wish.
+    /// Why no key may be created for this ServiceKey.
     #[must_use]
     pub fn refusal(&self, wish: &Wish<'_>) -> Option<Problem> {
         let limits = self.limits()?;
@@ -89,13 +88,13 @@ impl Allowance {
         Some(limits.not_permitted(namespace, &refused))
     }
 
-    /// Whether a key that exists already may be taken over.
+    /// Whether an existing key may be adopted.
     #[must_use]
     pub fn permits_adoption(&self) -> bool {
         self.limits().is_none_or(|limits| limits.adopts() == Permission::Allow)
     }
 
-    /// What forbids that a restored ServiceKey goes on with the keys that its Secret tells of, in words.
+    /// The limit that forbids a restored ServiceKey to continue with the keys that its Secret names.
     #[must_use]
     pub fn restore_denied(&self) -> Option<String> {
         let limits = self.limits()?;
@@ -108,26 +107,26 @@ impl Allowance {
         }
     }
 
-    /// What forbids that keys stay when their ServiceKey goes, in words.
+    /// The limit that forbids keeping keys when their ServiceKey is deleted.
     #[must_use]
     pub fn retain_denied(&self) -> Option<String> {
         self.limits()?.denied(|rule| rule.retain, "retain")
     }
 
-    /// What forbids that a ServiceKey lets go of keys that can't be revoked, in words.
+    /// The limit that forbids a ServiceKey to abandon keys that can't be revoked.
     #[must_use]
     pub fn abandon_denied(&self) -> Option<String> {
         self.limits()?.denied(|rule| rule.abandon, "abandon")
     }
 
-    /// What forbids a key without a role, in words. A service without roles gives such a key whatever it has.
+    /// The limit that forbids a key without a role. A service without roles gives such a key all permissions.
     #[must_use]
     pub fn no_role_denied(&self) -> Option<String> {
         let limits = self.limits()?;
         (!limits.permits_role(NO_ROLE)).then(|| limits.named("ibmCloud.roles"))
     }
 
-    /// The spaces that instances must be in, where that is said.
+    /// The spaces that instances must be in, if a rule limits them.
     #[must_use]
     pub fn spaces(&self) -> Option<SpaceLimit> {
         let limits = self.limits()?;
@@ -141,7 +140,7 @@ impl Allowance {
         usize::try_from(self.limits()?.rule?.max_keys?).ok()
     }
 
-    /// Why there is no place for a ServiceKey.
+    /// Why the ServiceKey exceeds the limit on ServiceKeys.
     #[must_use]
     pub fn no_place(&self, namespace: &str) -> Option<Problem> {
         let limits = self.limits()?;
@@ -168,7 +167,7 @@ impl Allowance {
     }
 }
 
-/// The rule that applies, where one does, and how to name it.
+/// The rule that applies, if any does, and its name for messages.
 #[derive(Clone, Copy)]
 struct NamespaceLimits<'a> {
     provider: &'a str,
@@ -223,7 +222,7 @@ impl<'a> NamespaceLimits<'a> {
     fn role(&self, wish: &Wish<'_>) -> Option<String> {
         let key = wish.spec.ibm_cloud.clone().unwrap_or_default();
         let own = key.access.iter().flat_map(|access| &access.roles).map(String::as_str);
-        // A key with an access has no role of its own, unless one is named.
+        // A key with an access has no role of its own, unless the spec names one.
         let named = match (key.role.as_deref(), &key.access) {
             (Some(role), _) => Some(role),
             (None, None) => Some(DEFAULT_ROLE),
@@ -263,10 +262,10 @@ impl<'a> NamespaceLimits<'a> {
         self.parameters(&wish.spec.parameters)
     }
 
-    /// The values are not quoted: they may come from a Secret that the reader of the status may not read.
+    /// The message does not quote the values: they may come from a Secret that readers of the status may not read.
     fn parameters(&self, parameters: &Map<String, Value>) -> Option<String> {
         let permits = |name: &str, value: &Value| {
-            // What is no text is no name that a rule could list.
+            // A value that is not a text is not a name that a rule could list.
             let wanted = value.as_str().unwrap_or_default();
             if name.eq_ignore_ascii_case(SERVICE_ID_PARAMETER) {
                 self.permits_service_id(wanted)
@@ -318,7 +317,7 @@ fn any_matches(patterns: &[String], text: &str) -> bool {
     patterns.iter().any(|pattern| matches(pattern, text))
 }
 
-/// Whether a text is as the pattern says, where `*` stands for any text and all else for itself.
+/// Whether a text matches the pattern, in which `*` matches any text and every other character matches itself.
 fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     // Even an empty text has one part.
@@ -333,22 +332,21 @@ fn matches(pattern: &str, text: &str) -> bool {
     rest.ends_with(end)
 }
 
-/// A ServiceKey among those of its namespace that share a provider. They are served in this order, as far as there are
-/// places.
+/// A ServiceKey's position in the order of those of its namespace that share a provider. The operator serves them in
+/// this order, up to the limit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SeatRank {
-    /// Whether it was not given a place since the operator started. Of two ServiceKeys that were created in the same
-    /// second, the one that was seen later may come first by its UID; the other one has its place by then.
+    /// Whether it was not served since the operator started. If two ServiceKeys were created in the same second, the
+    /// one that was seen later may come first by its UID, although the other one is already served.
     pub waits: bool,
-    /// Whether the status tells of no key. After a restart those that have one come first.
+    /// Whether the status records no key. After a restart, ServiceKeys with a key come first.
     pub lacks_key: bool,
     /// When it was created, by the API server's clock, in full seconds.
     pub created: Timestamp,
-    /// Its UID.
     pub uid: Uuid,
 }
 
-/// Whether there is a place for a ServiceKey among those that are served in this order.
+/// Whether a ServiceKey is among the first `max` ones in this order.
 pub(crate) fn has_place<'a>(mut order: impl Iterator<Item = &'a SeatRank>, max: usize, uid: Uuid) -> bool {
     order.by_ref().take(max).any(|standing| standing.uid == uid)
 }
@@ -382,7 +380,7 @@ mod tests {
         Some(problem.message.strip_prefix(&start).unwrap_or_else(|| panic!("{}", problem.message)).to_owned())
     }
 
-    /// The limit that a refusal names; none where nothing is refused.
+    /// The limit that a refusal names; `None` if nothing is refused.
     fn limit_that_refuses(rule: Value, wanted: Value) -> Option<String> {
         let refusal = refused(&shared(json!([rule])), wanted, false)?;
         let start = refusal.find("`spec.rules[0].").unwrap_or_else(|| panic!("{refusal}"));

@@ -1,5 +1,5 @@
-//! The Secret's entries are right: update the status, repair the rest of the Secret, revoke keys that are due, and rotate
-//! when it is time.
+//! The Secret's entries are right: update the status, repair the rest of the Secret, revoke keys that are due, and
+//! rotate on schedule.
 
 use super::{
     Attempted, Flaw, KeyRecord, KubernetesEffect, Loss, LossCause, Observed, PreviousKey, ProviderView,
@@ -15,72 +15,74 @@ use super::{
 };
 
 decisions! {
-    /// The Secret holds the credentials of the current key, and workloads use them whatever follows.
+    /// The Secret contains the credentials of the current key, and workloads keep using them during all further steps.
     "Maintain the key", Intact<'_> => Step:
 
-    /// The Secret names a key that nothing explains, and the provider can't be asked about it.
+    /// The Secret names a key that the status does not explain, and the provider can't be called to confirm it.
     wait_for_provider_to_confirm,
-    /// The operator could not find out whether the remote side has that key. The backoff ends first.
+    /// The operator could not find out whether the remote side has that key. Its backoff ends first.
     wait_for_failed_confirmation,
     /// Every user who may edit the Secret can name a key in it. The remote side has to show that key first.
     confirm_claimed_key,
-    /// The status follows the Secret before anything is decided about other keys.
+    /// The status follows the Secret before the operator decides about other keys.
     record_current_key,
-    /// A key exists, so the ServiceKey must not be gone before the key is.
+    /// A key exists, so the ServiceKey must not disappear before the key is revoked.
     add_finalizer,
-    /// An attempt failed while the next credentials are in hand. The backoff ends first.
+    /// An attempt failed while the next credentials are in hand. Its backoff ends first.
     wait_for_failed_write,
     /// The remote side may show credentials only once, so the operator stores them before it calls again.
     store_next_key,
-    /// A repair failed. The backoff ends before the next one.
+    /// A repair failed. Its backoff ends before the next one.
     wait_for_failed_repair,
-    /// New templates need the credentials, and the remote side has shown them again.
+    /// New templates need the credentials, and the remote side has returned them again.
     store_credentials,
-    /// Another writer that undoes each repair at once must not cause repairs without end.
+    /// Another writer that undoes each repair at once must not cause endless repairs.
     wait_for_contested_secret,
     /// The Secret has all entries, so the operator repairs the rest without the remote side.
     restore_secret,
-    /// New templates need the credentials, and the provider can't be asked for them.
+    /// New templates need the credentials, and the provider can't be called to read them.
     wait_for_provider_to_read,
-    /// New templates need the credentials, and the remote side may show them again.
+    /// New templates need the credentials, and the remote side may return them again.
     read_credentials,
-    /// No consumer may find a key in the Secret once it is revoked.
+    /// No consumer may find a key in the Secret after it was revoked.
     omit_previous_key,
-    /// No Secret can hold the credentials of the next key, so it is of no use.
+    /// The credentials of the next key fit no Secret, so it is of no use.
     revoke_unusable_key,
-    /// A list did not show the current key, or the remote side's id of it is not known.
+    /// The current key was missing in a list, or its id at the remote side is not known.
     confirm_current_key,
-    /// A request whose answer was lost may have created a key.
+    /// A request without an answer may have created a key.
     clean_up_lost_key,
-    /// The overlap of a replaced key is over, or the next key that was begun is not wanted any more.
+    /// The overlap of a replaced key is over, or the next key that was begun is no longer wanted.
     revoke_unwanted_key,
-    /// The next key is due, and the user chose to revoke the current one before.
+    /// The next key is due, and the user chose to revoke the current one first.
     revoke_current_key_first,
-    /// The user asked for no other key, so the operator creates none for a Secret that the API server refuses to write.
+    /// The user did not request the next key, so the operator creates none for a Secret that the API server refuses to
+    /// write.
     rehearse_secret,
-    /// The current key is gone, has reached its age, was made from other fields, or does not show its credentials.
+    /// The current key is gone, has reached its age, was created from other fields, or its credentials are not returned
+    /// again.
     create_next_key,
     /// The operator could not find out whether the current key still exists.
     wait_unconfirmed,
     /// A rotation or a revocation is due, and the provider is not ready or does not permit it.
     wait_for_provider,
-    /// A rotation or a revocation failed. The backoff ends before the next attempt.
+    /// A rotation or a revocation failed. Its backoff ends before the next attempt.
     wait_for_failed_attempt,
     /// Another key would be just as unusable until the ServiceKey or its provider changes.
     wait_for_usable_key,
     else
-    /// Everything is as the user wants it until the next time in the schedule.
+    /// Nothing is due before the next time in the schedule.
     wait_until_due
 }
 
-/// A ServiceKey whose Secret holds the credentials of the current key.
+/// A ServiceKey whose Secret contains the credentials of the current key.
 pub(super) struct Intact<'a> {
     pub observed: &'a Observed,
     pub key: &'a KeyRecord,
 }
 
 impl<'a> Intact<'a> {
-    /// Whether the Secret claims to hold a key that nothing explains, and the remote side can tell whether there is one.
+    /// Whether the status does not explain the key in the Secret, and the remote side can confirm it.
     fn is_only_claimed(&self) -> bool {
         let Self { observed, key } = self;
         let is_stored = observed.run.stored.as_ref().is_some_and(|stored| stored.sequence == key.sequence);
@@ -92,7 +94,7 @@ impl<'a> Intact<'a> {
         self.observed.recorded.loss_of(self.key.sequence).is_some()
     }
 
-    /// The next key, whose credentials are in hand.
+    /// The next key, if its credentials are in hand.
     fn next_in_hand(&self) -> Option<&'a KeyRecord> {
         let attempt = self.observed.recorded.attempt()?;
         self.observed.run.in_hand.as_ref().filter(|in_hand| in_hand.sequence == attempt)
@@ -105,8 +107,8 @@ impl<'a> Intact<'a> {
         self.observed.secret.flaw().filter(|_| is_repairable)
     }
 
-    /// Whether the templates have changed and the credentials of the key are not shown again. Once the next key is recorded,
-    /// nothing else is tried.
+    /// Whether the templates have changed and the key's credentials are not returned again. After the next key is
+    /// recorded, the operator does not try to read them again.
     fn needs_another_key(&self) -> bool {
         let Self { observed, key } = self;
         let is_hidden = are_hidden(observed, key) || observed.run.conflicting == Some(key.sequence);
@@ -114,29 +116,30 @@ impl<'a> Intact<'a> {
         observed.secret.flaw() == Some(Flaw::Outdated) && (is_hidden || is_begun)
     }
 
-    /// The key after this one, where no Secret can hold it.
+    /// The key after this one, if its credentials fit no Secret.
     fn unusable_next(&self) -> Option<&'a Unusable> {
         unusable::known(self.observed).filter(|unusable| unusable.sequence > self.key.sequence)
     }
 
-    /// Whether a look-up has to tell if the current key exists, or its id.
+    /// Whether the operator has to look up the current key, because its existence or its id is not known.
     fn is_in_doubt(&self) -> bool {
         let Self { observed, key } = self;
         let is_unsure = observed.missed == Some(key.sequence) || key.id.is_none();
         is_unsure && !observed.run.has_seen(key.sequence) && !self.is_gone()
     }
 
-    /// Whether the revocation of the current key has begun, to make room for the next one.
+    /// Whether the revocation of the current key before the next one has begun.
     fn makes_room_now(&self) -> bool {
         self.observed.recorded.makes_room() && !self.is_gone()
     }
 
-    /// Whether the current key goes before the next one is created.
+    /// Whether the operator revokes the current key before it creates the next one.
     fn makes_room(&self) -> bool {
         self.makes_room_now() || self.observed.desired.rotation.makes_room && !self.is_gone()
     }
 
-    /// Whether another key is due. A revocation that makes room for it is carried through: the key may be revoked by now.
+    /// Whether another key is due. A revocation of the current key that has begun is completed, because the key may be
+    /// revoked already.
     fn needs_next(&self) -> bool {
         let Self { observed, key } = self;
         let is_due = self.is_gone() || rotation::is_due(observed, key) || self.needs_another_key();
@@ -149,7 +152,7 @@ impl<'a> Intact<'a> {
         self.needs_next() && self.observed.recorded.previous.len() > 1
     }
 
-    /// The replaced key that is to be revoked.
+    /// The replaced key that is due to be revoked.
     fn replaced(&self) -> Option<Sequence> {
         let is_crowded = self.is_crowded();
         let is_due = |previous: &&PreviousKey| {
@@ -158,12 +161,12 @@ impl<'a> Intact<'a> {
         self.observed.recorded.previous.iter().find(is_due).map(|previous| previous.sequence)
     }
 
-    /// Whether a revocation of this key would be the last one: no lost request for it can still take effect.
+    /// Whether a revocation of this key would be the last one: no request for it can still take effect.
     fn is_final(&self, sequence: Sequence) -> bool {
         late_until(self.observed, sequence).is_none_or(|late| late <= self.observed.now)
     }
 
-    /// The key that is to be revoked: a replaced one, or the next one where it is not wanted any more.
+    /// The key to revoke: a replaced one, or the next one if it is no longer wanted.
     fn unwanted(&self) -> Option<Sequence> {
         let attempt = || self.observed.recorded.attempt().filter(|_| !self.needs_next());
         self.replaced().or_else(|| attempt().filter(|sequence| self.is_final(*sequence)))
@@ -173,14 +176,14 @@ impl<'a> Intact<'a> {
         to_clean_up(self.observed).is_some() || self.unwanted().is_some()
     }
 
-    /// Whether the next key is to be created, or room made for it.
+    /// Whether the operator has to create the next key, or to revoke the current one for it.
     fn rotates(&self) -> bool {
         let waits_for_room = revoke::has_failed(self.observed) || self.replaced().is_none();
         self.needs_next() && !(self.is_crowded() && waits_for_room)
     }
 
-    /// Whether the next key can be created now. A revocation that fails does not hold up a rotation, unless it makes room for
-    /// one; neither does a confirmation.
+    /// Whether the operator can create the next key now. A failed revocation does not block a rotation, unless it must
+    /// come first. A failed confirmation does not block one either.
     fn can_rotate(&self) -> bool {
         let goes_on = self.observed.run.failure.as_ref().is_none_or(|failure| match failure.attempted {
             Attempted::Revoke => !self.makes_room(),
@@ -199,7 +202,7 @@ impl<'a> Intact<'a> {
         matches!(self.observed.provider, ProviderView::Available)
     }
 
-    /// Whether a call to the remote side is due that the provider permits.
+    /// Whether a call to the remote side is due, and the provider permits it.
     fn calls(&self) -> bool {
         match self.observed.provider {
             ProviderView::Available => self.is_in_doubt() || self.revokes() || self.rotates(),
@@ -373,7 +376,6 @@ fn wait_until_due(Intact { observed, key }: &Intact<'_>) -> Step {
     Step::Wait(report::wait_settled(observed, key))
 }
 
-/// Waits for the next attempt after a failure, if there was one.
 fn rotation_failed(Intact { observed, key }: &Intact<'_>) -> Option<Step> {
     let failure = observed.run.failure.as_ref()?;
     Some(Step::Wait(report::rotation_failed(observed, key, failure)))

@@ -1,4 +1,4 @@
-//! What a decision is made from: the user's wish, the recorded state, and everything that was observed.
+//! The input of a decision: the desired state, the recorded state, and the observed state.
 
 use std::time::Duration;
 
@@ -8,51 +8,50 @@ use uuid::Uuid;
 use super::{Inputs, KeyRecord, KubernetesEffect, PlanIds, Recorded, RunState, Sequence};
 use crate::api::Reason;
 
-/// Everything that [`super::decide`] may look at.
+/// The whole input of [`super::decide`].
 #[derive(Clone, Debug)]
 pub struct Observed {
-    /// The UID that the ids of the ServiceKey's keys follow from: its own, or that of the one that it was restored from.
+    /// The UID that the ids of the ServiceKey's keys are derived from: its own, or that of the ServiceKey that it was
+    /// restored from.
     pub owner: Uuid,
-    /// What the user asks for.
     pub desired: Desired,
-    /// What the ServiceKey's status remembers.
     pub recorded: Recorded,
-    /// The Secret, as far as it was looked at and is [believed](SecretView::believed).
+    /// The Secret, as far as it was read and is [believed](SecretView::believed).
     pub secret: SecretView,
-    /// Whether the remote side can be asked at all.
+    /// Whether the provider can be called.
     pub provider: ProviderView,
-    /// Whether it admits the ServiceKey's namespace.
+    /// Whether the provider admits the ServiceKey's namespace.
     pub admitted: bool,
-    /// The ids of the plan that the next key would have.
+    /// The ids of the next key's plan.
     pub plan: PlanView,
-    /// The ids of the first key's plan, as the ServiceKey itself notes them before the key is created.
+    /// The ids of the first key's plan, which the ServiceKey's annotation contains before the key is created.
     pub noted_first: Option<PlanIds>,
-    /// Whether its keys bear a mark by which they are found, also once their ServiceKey is gone.
+    /// Whether the provider's keys have a mark, by which the operator finds them even after their ServiceKey is gone.
     pub marks_keys: bool,
     /// The end of the pause that the remote side asked for.
     pub pause: Option<Timestamp>,
-    /// Everything that this reconcile has learned, and that the last one left in memory.
+    /// The results of this reconcile, and those of earlier ones that are still in memory.
     pub run: RunState,
-    /// A key that a list of all keys at the remote side did not show.
+    /// A key that was missing in a list of all keys at the remote side.
     pub missed: Option<Sequence>,
-    /// How long answers may be late.
+    /// The time for which requests without an answer may still take effect.
     pub grace: GracePeriod,
-    /// Whether the remote side refused every request for a key: this process made all of them, and each was refused
-    /// before it had an effect.
+    /// Whether this process made all requests for a key, and the remote side refused each of them before it had an
+    /// effect.
     pub all_refused: bool,
-    /// The earliest time of the next repair of the Secret. Another writer that undoes each repair at once must not cause
-    /// one without end.
+    /// The earliest time of the next repair of the Secret. Another writer that undoes each repair at once must not
+    /// cause endless repairs.
     pub repair_from: Option<Timestamp>,
-    /// Who else owns fields of the Secret, in words, where the Secret is not right and the API server names them.
+    /// The other owners of fields of the Secret, for messages, if the Secret is wrong and the API server names them.
     pub other_writers: Option<String>,
-    /// What the status says about what the user asks for now.
+    /// The published `Ready` condition, if it is about the current spec.
     pub published: Option<PublishedReady>,
-    /// The time.
     pub now: Timestamp,
 }
 
 impl Observed {
-    /// The ids that the key of this number was, or is about to be, created with, where no key is known yet.
+    /// The recorded ids of the plan that the key of this number was or will be created with, before the key itself is
+    /// recorded.
     #[must_use]
     pub fn noted(&self, sequence: Sequence) -> Option<PlanIds> {
         let operation = self.recorded.operation.as_ref().filter(|operation| operation.sequence == sequence);
@@ -74,8 +73,8 @@ impl Observed {
         }
     }
 
-    /// Whether this effect repairs the Secret of a key that is known, with the same credentials or with those of the next
-    /// key. The requests that come before the write are no repair: a failure of theirs has its own backoff.
+    /// Whether this effect repairs the Secret of a known key, with the same credentials or with those of the next key.
+    /// Requests before the write are not part of the repair: a failure of theirs has its own backoff.
     #[must_use]
     pub const fn repairs(&self, effect: &KubernetesEffect) -> bool {
         let is_right = matches!(self.secret, SecretView::Intact { flaw: None, .. });
@@ -84,18 +83,17 @@ impl Observed {
     }
 }
 
-/// What is known of the plan that the next key would be of, without a request.
+/// The plan of the next key, as far as it is known without a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PlanView {
-    /// The remote side does not need it.
+    /// The remote side does not require it.
     NotNeeded,
-    /// The catalog, or the instance, has to be read first.
+    /// The operator has to read the catalog or the instance first.
     Unknown,
     Known(PlanIds),
 }
 
 impl PlanView {
-    /// The ids, where they are known.
     #[must_use]
     pub const fn ids(&self) -> Option<&PlanIds> {
         match self {
@@ -105,50 +103,45 @@ impl PlanView {
     }
 }
 
-/// What the condition `Ready` says.
+/// The published condition `Ready`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PublishedReady {
-    /// Its status.
     pub ready: bool,
-    /// Its reason.
     pub reason: Reason,
 }
 
-/// How long a request that was given up may still take effect.
+/// The time for which a request without an answer may still take effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GracePeriod {
-    /// How long after it was given up.
+    /// The time after the operator gave up the request.
     pub patience: Duration,
-    /// Until when one may that this process knows nothing of: one from before it was started.
+    /// Until when a request from before the start of this process, which it does not know, may still take effect.
     pub unknown_until: Option<Timestamp>,
 }
 
-/// What the user asks for, in the ServiceKey's metadata and spec.
+/// The desired state from the ServiceKey's metadata and spec.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Desired {
     /// Whether the operator's finalizer is stored.
     pub finalizer: bool,
-    /// Whether the ServiceKey is being deleted.
     pub deleting: bool,
-    /// Whether the user lets go of the remote keys, whatever becomes of them.
+    /// Whether the user abandons the remote keys, whether they exist or not.
     pub abandon: bool,
-    /// The limit of the provider that forbids that, in words.
+    /// The limit of the provider that forbids abandoning keys, for messages.
     pub abandon_denied: Option<String>,
     /// Whether remote keys stay when the ServiceKey is deleted.
     pub retain: bool,
-    /// Whether the Secret stays with them.
+    /// Whether the Secret stays together with the keys.
     pub retains_secret: bool,
-    /// Whether the user stopped all action.
     pub suspended: bool,
-    /// Digest of the fields that a remote key is made from; another digest asks for another key.
+    /// Digest of the fields that a remote key is created from. If it changes, another key is created.
     pub inputs: Inputs,
-    /// When to rotate without being asked.
     pub rotation: RotationPolicy,
-    /// Whether a key that was replaced stays in the Secret, besides the current one, as long as it is valid.
+    /// Whether the Secret contains the previous key in addition to the current one while it is valid.
     pub keeps_previous: bool,
-    /// Whether the first key may be one that somebody else made.
+    /// Whether the first key may be one that another tool or user created.
     pub adopts: bool,
-    /// What keeps this wish from ever being fulfilled as it is written.
+    /// The problem of the spec that only the user can correct.
     pub problem: Option<Problem>,
 }
 
@@ -160,68 +153,67 @@ impl Desired {
     }
 }
 
-/// How often the key is replaced, and how long the replaced one goes on working.
+/// How often the key is replaced, and how long the replaced one keeps working.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RotationPolicy {
-    /// The age that no key outlives; `None`: only the remote side or a changed field asks for another one.
+    /// The longest lifetime of a key; `None`: only the remote side or a changed field requires another key.
     pub every: Option<Duration>,
     /// How long the replaced key stays valid.
     pub overlap: Duration,
-    /// Whether a key is revoked before the next one is made.
+    /// Whether a key is revoked before the next one is created.
     pub makes_room: bool,
 }
 
-/// What is known of the Secret that the ServiceKey names, and of the key in it.
+/// The Secret that the ServiceKey names, and the key in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SecretView<K = KeyRecord> {
-    /// The cache shows none of ours; nobody looked by name yet.
+    /// The cache contains no Secret of the operator, and the operator has not read it by name yet.
     Unknown,
-    /// There is no Secret of that name.
+    /// No Secret of that name exists.
     Absent,
-    /// Somebody else's Secret has that name, or another ServiceKey is about to write it.
+    /// The Secret of that name has another owner, or another ServiceKey is about to write it.
     Foreign {
-        /// Whose it is, in words.
+        /// The owner, for messages.
         holder: String,
     },
     /// The Secret of a ServiceKey that is gone, from a backup.
     Former {
         /// The UID of the ServiceKey that its key was created for.
         uid: Uuid,
-        /// The number of that key, where the Secret tells it.
+        /// The number of that key, if the Secret contains it.
         sequence: Option<Sequence>,
-        /// Why the ServiceKey at hand can't go on with that key.
+        /// Why the ServiceKey at hand can't continue with that key.
         obstacle: Option<Problem>,
     },
-    /// Ours, but without the entries that were written.
+    /// The Secret belongs to the ServiceKey, but its entries are not those that the operator wrote.
     Damaged {
-        /// The key whose credentials it was written with, where that can still be read.
+        /// The key whose credentials the operator wrote, if the Secret still names it.
         key: Option<K>,
-        /// The key before it that it was written with besides.
+        /// The previous key whose credentials the operator also wrote.
         previous: Option<Sequence>,
     },
-    /// Ours, with the entries that were written.
+    /// The Secret belongs to the ServiceKey, with the entries that the operator wrote.
     Intact {
-        /// The key whose credentials it holds.
         key: K,
-        /// The key before it whose credentials it holds besides.
+        /// The previous key whose credentials are also in the Secret.
         previous: Option<Sequence>,
-        /// What is to be put right apart from those entries.
+        /// The part apart from those entries that has to be corrected.
         flaw: Option<Flaw>,
     },
 }
 
-/// What is wrong with a Secret whose entries are those that were written. Its credentials work.
+/// The flaw of a Secret whose entries are those that the operator wrote. Its credentials work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Flaw {
-    /// Another writer changed its metadata or added entries, or the user wants other labels or annotations: the Secret is
-    /// written again with the entries that it has.
+    /// Another writer changed its metadata or added entries, or the user wants other labels or annotations. The
+    /// operator writes the Secret again with its present entries.
     Edited,
-    /// The user wants other templates: the credentials have to be read again.
+    /// The user wants other templates. The operator has to read the credentials again.
     Outdated,
 }
 
 impl<K> SecretView<K> {
-    /// The key that the Secret was written with, where there is one and it says so.
+    /// The key whose credentials the operator wrote into the Secret, if it is known.
     #[must_use]
     pub const fn key(&self) -> Option<&K> {
         match self {
@@ -234,7 +226,7 @@ impl<K> SecretView<K> {
         }
     }
 
-    /// The key before it that the Secret was written with besides.
+    /// The previous key whose credentials the operator also wrote into the Secret.
     #[must_use]
     pub const fn previous(&self) -> Option<Sequence> {
         match self {
@@ -243,7 +235,6 @@ impl<K> SecretView<K> {
         }
     }
 
-    /// What is wrong with it apart from its entries.
     #[must_use]
     pub const fn flaw(&self) -> Option<Flaw> {
         match self {
@@ -257,18 +248,18 @@ impl<K> SecretView<K> {
     }
 }
 
-/// Whether the provider that the ServiceKey names can be asked.
+/// Whether the provider that the ServiceKey names can be called.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ProviderView {
     Available,
-    /// It can, but not on behalf of this ServiceKey any more, for this reason: only to revoke what it has.
+    /// The provider can be called only to revoke the keys of this ServiceKey, for this reason.
     Closed(Problem),
-    /// It can't, for this reason.
+    /// The provider can't be called, for this reason.
     Unavailable(Problem),
 }
 
 impl ProviderView {
-    /// What keeps keys from being made and read.
+    /// The problem that prevents creating and reading keys.
     #[must_use]
     pub const fn obstacle(&self) -> Option<&Problem> {
         match self {
@@ -278,17 +269,16 @@ impl ProviderView {
     }
 }
 
-/// Something that stands in the way, in the words of a condition.
+/// A problem, in the words of a condition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
-    /// The condition's reason.
     pub reason: Reason,
     /// What is wrong, and what to do about it.
     pub message: String,
 }
 
 impl Problem {
-    /// Whether nothing more will happen until a person changes something.
+    /// Whether the operator makes no progress until a person changes something.
     #[must_use]
     pub const fn needs_the_user(&self) -> bool {
         matches!(

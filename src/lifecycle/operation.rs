@@ -1,4 +1,4 @@
-//! What the remote side does by itself, and what it may have done when its answer was lost.
+//! Asynchronous operations of the remote side, and requests without an answer.
 
 use std::time::Duration;
 
@@ -6,16 +6,16 @@ use jiff::Timestamp;
 
 use super::{Inputs, Observed, PlanIds, Sequence, full_second};
 
-/// The longest that the remote side may take for one operation, unless it asks for less.
+/// The longest time that the remote side may take for one operation, unless it asks for less.
 pub(crate) const LONGEST_OPERATION: Duration = Duration::from_secs(3600);
 
-/// How long an operation goes on before anybody is told: most are over by then.
+/// How long an operation may take before the status shows it. Most are complete by then.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// When a first look at work is worth its while that somebody else began.
+/// When to first poll an operation that another process began.
 const CLOSE_LOOK: Duration = Duration::from_millis(500);
 
-/// What the remote side does by itself.
+/// An operation that the remote side completes asynchronously.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RemoteOperation {
     Bind,
@@ -29,27 +29,26 @@ pub struct Operation {
     pub sequence: Sequence,
     /// The ids of the plan that the key is created with.
     pub plan_ids: Option<PlanIds>,
-    /// How far the operation is.
     pub stage: OperationStage,
 }
 
-/// How far an operation is that the status records.
+/// The stage of a recorded operation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum OperationStage {
     /// The operator is about to create the key.
     Planned,
     /// The remote side has accepted the request for the key and works on it.
     Accepted {
-        /// The remote side's name of the operation.
+        /// The remote side's name for the operation.
         token: Option<String>,
         /// When the remote side accepted it.
         since: Timestamp,
         /// The digests that the key is created from, if the status has them.
         inputs: Option<Inputs>,
     },
-    /// The answer to a request was lost. The operator revokes the key before it tries again.
+    /// No answer to a request arrived. The operator revokes the key before its next attempt.
     CleanUp {
-        /// When the answer was lost, if the status has the time.
+        /// When the operator stopped waiting for the answer, if the status has the time.
         since: Option<Timestamp>,
     },
     /// The operator revokes the current key before it creates this one.
@@ -57,7 +56,6 @@ pub enum OperationStage {
 }
 
 impl Operation {
-    /// The same operation with these ids.
     pub(super) fn with_plan(self, plan_ids: Option<PlanIds>) -> Self {
         Self { plan_ids, ..self }
     }
@@ -76,12 +74,12 @@ impl Operation {
         Self::new(sequence, OperationStage::RevokeFirst)
     }
 
-    /// The answer to the last attempt to create the key was lost.
+    /// No answer to the last attempt to create the key arrived.
     pub(super) const fn clean_up(sequence: Sequence, since: Timestamp) -> Self {
         Self::new(sequence, OperationStage::CleanUp { since: Some(since) })
     }
 
-    /// Whether the operator cleans up after a lost answer.
+    /// Whether the operator cleans up after a request without an answer.
     pub(crate) const fn cleans_up(&self) -> bool {
         matches!(self.stage, OperationStage::CleanUp { .. })
     }
@@ -92,46 +90,45 @@ impl Operation {
     }
 }
 
-/// Work that the remote side accepted and that is not known to be over.
+/// An operation that the remote side accepted and that is not known to be complete.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PendingOperation {
-    /// What it does.
     pub operation: RemoteOperation,
-    /// To which key.
+    /// The key of the operation.
     pub sequence: Sequence,
-    /// What it calls that.
+    /// The remote side's name for the operation.
     pub token: Option<String>,
-    /// Since when.
+    /// When the remote side accepted the operation.
     pub since: Timestamp,
-    /// When it is looked at for the last time.
+    /// When the operator polls the operation for the last time.
     pub ends: Timestamp,
-    /// When to ask next; `None`: that is still to be settled.
+    /// When to poll next; `None` until that is decided.
     pub next_poll: Option<Timestamp>,
-    /// How long the remote side asked to be left alone.
+    /// The pause that the remote side asked for.
     pub retry_after: Option<Duration>,
-    /// When a first look is worth its while.
+    /// When the first poll is useful.
     pub first_look: Duration,
-    /// What it said last.
+    /// The remote side's last message about the operation.
     pub said: Option<String>,
-    /// Whether it refused to say how far it is.
+    /// Whether the remote side refused to report the state of the operation.
     pub is_refused: bool,
-    /// Digest of the fields that the key is made from.
+    /// Digest of the fields that the key is created from.
     pub inputs: Inputs,
 }
 
 impl PendingOperation {
-    /// Whether nobody waits for it any longer: its time is over, and what a last look showed is known.
+    /// Whether the operator stops waiting: the time is over, and the result of the last poll is known.
     pub(super) fn is_given_up(&self, now: Timestamp) -> bool {
         self.ends <= now && self.next_poll.is_none()
     }
 
-    /// Whether it goes on long enough for people to be told.
+    /// Whether the operation takes so long that the status shows it.
     pub(super) fn is_news(&self, now: Timestamp) -> bool {
         after(self.since, QUIET) <= now
     }
 }
 
-/// The work on this key that is waited for, from what this process knows or the status remembers.
+/// The pending operation on this key, from memory or from the status.
 pub(super) fn pending_operation(
     observed: &Observed,
     work: RemoteOperation,
@@ -142,14 +139,14 @@ pub(super) fn pending_operation(
     (known.operation == work && known.sequence == sequence && !is_over).then_some(known)
 }
 
-/// Whether the operator stops waiting for a bind: the ServiceKey is being deleted, and the remote side refuses to say how far
-/// the bind is. The operator then revokes the key.
+/// Whether the operator stops waiting for a bind: the ServiceKey is being deleted, and the remote side refuses to
+/// report the state of the bind. The operator then revokes the key.
 fn stops_waiting(observed: &Observed, known: &PendingOperation) -> bool {
     let is_unwanted = observed.desired.deleting && !observed.desired.keeps_keys();
     known.operation == RemoteOperation::Bind && known.is_refused && is_unwanted
 }
 
-/// The key whose bind has an unknown outcome since then, and the status does not say so yet.
+/// The key of a bind whose outcome is unknown since that time, if the status does not record this yet.
 pub(super) fn lost(observed: &Observed) -> Option<(Sequence, Timestamp)> {
     let exhausted = known_work(observed)
         .filter(|known| known.operation == RemoteOperation::Bind && known.is_given_up(observed.now))
@@ -158,7 +155,7 @@ pub(super) fn lost(observed: &Observed) -> Option<(Sequence, Timestamp)> {
         .filter(|known| stops_waiting(observed, known))
         .map(|known| (known.sequence, full_second(observed.now)));
     let (sequence, since) = observed.run.lost.or(exhausted).or(abandoned)?;
-    // That it was lost again later is known to this process, and to the next one that it can't know.
+    // If an answer is missing again later, this process knows the time. The next process knows that it can't know it.
     let known = observed
         .recorded
         .operation
@@ -191,14 +188,14 @@ fn known_work(observed: &Observed) -> Option<PendingOperation> {
     observed.run.pending.clone().or_else(remembered)
 }
 
-/// Whether the key is gone for good: confirmed at a time at which nothing could bring it back any more.
+/// Whether the key is permanently gone: the remote side confirmed this when no request could create it again.
 pub(super) fn is_finally_revoked(observed: &Observed, sequence: Sequence) -> bool {
     let late = late_until(observed, sequence);
     let confirmed = observed.run.revoked.get(&sequence);
     confirmed.is_some_and(|confirmed| late.is_none_or(|late| late <= *confirmed))
 }
 
-/// Until when a bind of this key that nobody waits for any more may still take effect.
+/// Until when a bind of this key may still take effect, although the operator has stopped waiting for it.
 pub(super) fn late_until(observed: &Observed, sequence: Sequence) -> Option<Timestamp> {
     let Observed { recorded, run, grace, .. } = observed;
     let cleaned_up = recorded.operation.as_ref().and_then(|operation| match operation.stage {
@@ -233,7 +230,7 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    /// Work whose time is over after ten seconds.
+    /// An operation whose time is over after ten seconds.
     fn work(next_poll: Option<i64>) -> PendingOperation {
         PendingOperation {
             operation: RemoteOperation::Unbind,

@@ -1,7 +1,7 @@
-//! The order of decisions: lists of named checks, each with the reason why it is there.
+//! The order of decisions: lists of named checks, each with its reason.
 //!
-//! The first check that returns a step decides. The last check of a list always returns one. The list is
-//! the only place that has the name and the reason; `docs/design.md` is generated from it.
+//! The first check that returns a step decides. The last check of a list always returns one. Names and reasons are
+//! defined only in these lists; `docs/design.md` is generated from them.
 
 /// One list, in the order in which the operator evaluates its checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,11 +10,10 @@ pub struct DecisionList {
     pub title: &'static str,
     /// When the operator evaluates it.
     pub about: &'static str,
-    /// The name of each check, and the reason why it is there.
+    /// The name of each check, and its reason.
     pub checks: Vec<(&'static str, &'static str)>,
 }
 
-/// One check of a list.
 pub(super) struct Check<F> {
     pub name: &'static str,
     pub why: &'static str,
@@ -71,7 +70,7 @@ macro_rules! decisions {
 
 pub(super) use decisions;
 
-/// Names the checks that decided, for tests.
+/// Records the checks that decided, for tests.
 #[cfg(test)]
 pub(super) mod trace {
     use std::{cell::RefCell, collections::BTreeSet};

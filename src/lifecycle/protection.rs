@@ -1,8 +1,8 @@
-//! Whether a provider, and the login Secrets that it names, are held back from deletion: for as long as a
-//! ServiceKey needs them to have its keys revoked.
+//! Whether the operator protects a provider, and the login Secrets that it names, from deletion: for as long as a
+//! ServiceKey needs them to revoke its keys.
 //!
-//! Deleting a namespace, a chart or an application deletes everything in it at once and in any order. What the
-//! revocation of a key needs must outlast the key.
+//! Deleting a namespace, a chart or an application deletes everything in it at once and in any order. Everything that
+//! the revocation of a key requires must outlast the key.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,122 +14,118 @@ decisions! {
     /// A provider, and the login Secrets that it names, outlast the keys that are revoked with them.
     "Protect a provider", ProtectionView => ProtectionStep:
 
-    /// An object that is being deleted takes no new finalizer.
+    /// The API server refuses a new finalizer on an object that is being deleted.
     rest_after_deletion,
-    /// A Secret is only held by a provider that is held itself: the one that releases it has to be there.
+    /// Only a protected provider protects a Secret, because the provider must still exist to release the Secret.
     hold_provider,
-    /// The status names a Secret before the provider holds it, so a release after a crash misses none.
+    /// The status names a Secret before the provider protects it, so a release after a crash misses none.
     record_secrets,
     /// The provider needs the login for as long as a ServiceKey needs the provider.
     hold_secret,
-    /// The provider does not name the Secret any more, or no ServiceKey needs the provider.
+    /// The provider no longer names the Secret, or no ServiceKey needs the provider.
     release_unwanted_secret,
-    /// A user deleted the Secret alone, to create another one under its name.
+    /// A user deleted only the Secret, to create another one under its name.
     release_replaced_secret,
-    /// A provider that is gone left its finalizer, and no provider needs it in the place of its own.
+    /// A provider that is gone left its finalizer, and no provider needs it in place of its own.
     remove_orphans,
-    /// No ServiceKey needs the provider, and it holds no Secret any more.
+    /// No ServiceKey needs the provider, and it no longer protects a Secret.
     release_provider,
-    /// The provider has released the Secrets that it does not name any more.
+    /// The provider has released the Secrets that it no longer names.
     forget_released_secrets,
     else
-    /// The provider holds everything that it should, and nothing else.
+    /// The provider protects everything that it should, and nothing else.
     rest
 }
 
-/// How long a login Secret is held after its deletion where no deletion of keys explains it. A user who deletes a
+/// How long a login Secret is protected after its deletion if no deletion of keys explains it. A user who deletes a
 /// namespace or an application deletes the Secret, the provider and the ServiceKeys within this time.
 pub(crate) const LONGEST_UNEXPLAINED_HOLD: SignedDuration = SignedDuration::from_secs(60);
 
-/// What is known of one provider.
+/// The state of one provider.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ProtectionView {
-    /// Whether it is being deleted.
     pub deleting: bool,
-    /// Whether it is held.
+    /// Whether the provider has the operator's finalizer.
     pub held: bool,
-    /// Whether a ServiceKey names it.
+    /// Whether a ServiceKey references it.
     pub used: bool,
-    /// Whether its namespace or a ServiceKey that names it is being deleted, or may be.
+    /// Whether its namespace or a ServiceKey that references it is being deleted, or may be.
     pub revoking: bool,
-    /// The present time.
     pub now: Timestamp,
     /// The Secrets that its spec names.
     pub named: BTreeSet<String>,
-    /// The Secrets that its status says to be held, or about to be.
+    /// The Secrets that its status names as protected, or about to be.
     pub recorded: BTreeSet<String>,
-    /// All of both that exist.
+    /// The Secrets of `named` and `recorded` that exist.
     pub secrets: BTreeMap<String, ProtectedSecret>,
 }
 
-/// What is known of one login Secret.
+/// The state of one login Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ProtectedSecret {
-    /// When it was deleted, where something holds it back.
+    /// When it was deleted, if a finalizer still keeps it.
     pub deleted_at: Option<Timestamp>,
-    /// Whether this provider holds it.
+    /// Whether it has this provider's finalizer.
     pub held: bool,
     /// Whether it has finalizers of providers that are gone.
     pub orphaned: bool,
 }
 
 impl ProtectionView {
-    /// Whether nothing needs the provider any more.
+    /// Whether no ServiceKey needs the provider any more.
     fn ends(&self) -> bool {
         self.deleting && !self.used
     }
 
-    /// The Secrets that the provider has to hold.
+    /// The Secrets that the provider has to protect.
     fn wanted(&self) -> BTreeSet<String> {
         if self.ends() { BTreeSet::new() } else { self.named.clone() }
     }
 
-    /// The first of these Secrets that exists and is of this kind.
+    /// The first of these Secrets that exists and meets the condition.
     fn first(&self, names: BTreeSet<String>, is_meant: impl Fn(ProtectedSecret) -> bool) -> Option<String> {
         let exists = |name: &String| self.secrets.get(name).is_some_and(|secret| is_meant(*secret));
         names.into_iter().find(exists)
     }
 
-    /// Whether a Secret was deleted to be replaced by another one, and has been held for long enough.
+    /// Whether a user deleted the Secret to replace it, and it has been protected for long enough.
     fn is_replaced(&self, secret: ProtectedSecret) -> bool {
         let explained = self.deleting || self.revoking;
         let is_due = |at| self.now.duration_since(at) >= LONGEST_UNEXPLAINED_HOLD;
         !explained && secret.deleted_at.is_some_and(is_due)
     }
 
-    /// Whether a Secret that this provider can't hold any more is still needed: finalizers of providers that are gone hold it
-    /// as well as its own would.
+    /// Whether a Secret that this provider can no longer protect is still needed. Finalizers of providers that are gone
+    /// protect it as well as its own would.
     fn needs_orphans(&self, secret: ProtectedSecret) -> bool {
         secret.deleted_at.is_some() && !secret.held && !self.is_replaced(secret)
     }
 }
 
-/// One thing to do about what is held.
+/// One step of the protection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ProtectionStep {
-    /// Hold the provider.
     HoldProvider,
-    /// Write down the names of the Secrets that are held, before one is, and after one is no longer.
+    /// Record the names of the protected Secrets, before the first one is protected, and after one is released.
     Record(BTreeSet<String>),
-    /// Hold a Secret.
     HoldSecret(String),
-    /// Let go of a Secret.
     ReleaseSecret(String),
     /// Remove the finalizers of providers that are gone from a Secret.
     RemoveOrphans(String),
-    /// Let go of the provider, the last step of its life.
+    /// Release the provider. This is its last step.
     ReleaseProvider,
-    /// Everything is held that should be, and nothing else.
+    /// Everything that should be protected is protected, and nothing else.
     Rest,
 }
 
-/// Decides what to do next about what is held.
+/// Decides the next step of the protection.
 ///
-/// A Secret is held only by a provider that is held itself and whose status names the Secret. So the operator knows which
-/// Secrets to release before it releases the provider. Nothing that is already being deleted can be held any more.
+/// A provider protects a Secret only if the provider itself is protected and its status names the Secret. So the
+/// operator knows which Secrets to release before it releases the provider. An object that is already being deleted
+/// can't be protected any more.
 ///
-/// A Secret that is deleted by itself is being replaced: it is released after [`LONGEST_UNEXPLAINED_HOLD`], because a new
-/// one can't be created before.
+/// A Secret that is deleted alone is being replaced. The operator releases it after [`LONGEST_UNEXPLAINED_HOLD`],
+/// because a new one can't be created before.
 #[must_use]
 pub(crate) fn next_protection_step(view: &ProtectionView) -> ProtectionStep {
     decide(view)
@@ -189,7 +185,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// More steps than there are things to hold and to write down.
+    /// More steps than there are objects to protect and to record.
     const PATIENCE: usize = 20;
     const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
@@ -211,7 +207,7 @@ pub(super) mod tests {
     }
 
     prop_compose! {
-        /// What crashes between any two steps can leave, and users can make of it.
+        /// Any state that a crash between two steps can leave, or that users can create.
         fn view()(
             deleting: bool,
             used: bool,
@@ -231,14 +227,14 @@ pub(super) mod tests {
         }
     }
 
-    /// Whether a Secret that the provider names is not being replaced, and keys may have to be revoked with it.
+    /// Whether a Secret that the provider names is not being replaced, and may be needed to revoke keys.
     fn is_needed(view: &ProtectionView, name: &String) -> bool {
         let explained = view.deleting || view.revoking;
         let is_replaced = view.secrets[name].deleted_at.is_some_and(|at| at <= ago(60)) && !explained;
         (view.used || !view.deleting) && view.named.contains(name) && !is_replaced
     }
 
-    /// Removes a deleted Secret that nothing holds.
+    /// Removes a deleted Secret without finalizers.
     fn collect(view: &mut ProtectionView, name: &String) {
         let ProtectedSecret { deleted_at, held, orphaned } = view.secrets[name];
         if deleted_at.is_some() && !held && !orphaned {
@@ -246,7 +242,7 @@ pub(super) mod tests {
         }
     }
 
-    /// Carries out a step as the API server would.
+    /// Carries out a step like the API server.
     fn carry_out(view: &mut ProtectionView, step: &ProtectionStep) {
         match step {
             ProtectionStep::HoldProvider => {
@@ -281,7 +277,6 @@ pub(super) mod tests {
         }
     }
 
-    /// Carries out steps until none is left.
     fn settle(view: &mut ProtectionView) {
         for _ in 0..PATIENCE {
             match next_protection_step(view) {
@@ -291,13 +286,13 @@ pub(super) mod tests {
         }
     }
 
-    /// Decides about some of the views, the same in each run.
+    /// Decides about some of the views, the same ones in each run.
     pub(in crate::lifecycle) fn wander() {
         let mut runner = TestRunner::deterministic();
         for _ in 0..1_000 {
             settle(&mut view().new_tree(&mut runner).unwrap().current());
         }
-        // Chance seldom shows a Secret that a user replaces.
+        // Random views seldom contain a Secret that a user replaces.
         let replaced = ProtectedSecret { deleted_at: Some(ago(60)), held: true, orphaned: false };
         let names = BTreeSet::from(["a".to_owned()]);
         settle(&mut ProtectionView {

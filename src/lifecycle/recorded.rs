@@ -1,4 +1,4 @@
-//! What the status of a ServiceKey records of its remote keys. It survives a restart of the operator.
+//! The record of a ServiceKey's remote keys in its status. It survives a restart of the operator.
 
 use std::time::Duration;
 
@@ -11,65 +11,63 @@ use super::{
     rotation::{after, overlap_of},
 };
 
-/// The ids of an offering and a plan in a broker's catalog. A broker wants both when it revokes a key, and catalogs change. So
-/// the operator notes them before it creates the key.
+/// The ids of an offering and a plan in a broker's catalog. A broker requires both when it revokes a key, and catalogs
+/// change. So the operator records them before it creates the key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PlanIds {
-    /// The id of the offering.
     pub service_id: String,
-    /// The id of the plan.
     pub plan_id: String,
 }
 
-/// One remote key, as it is remembered.
+/// The record of one remote key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KeyRecord {
-    /// Its number within the ServiceKey.
+    /// The key's number within the ServiceKey.
     pub sequence: Sequence,
-    /// The remote side's id of it: derived, or confirmed by the mark that the remote side shows. `None` where it is still to
-    /// be found.
+    /// The key's id at the remote side: derived, or confirmed by the mark that the remote side shows. `None` if the
+    /// operator has not found it yet.
     pub id: Option<String>,
-    /// The remote side's name of it, where it has names.
+    /// The key's name at the remote side, if keys have names there.
     pub name: Option<String>,
-    /// Its role, where keys have roles.
+    /// The key's role, if keys have roles.
     pub role: Option<String>,
-    /// When it was made.
     pub created_at: Timestamp,
-    /// Who made it, where the remote side says.
+    /// The creator of the key, if the remote side names one.
     pub created_by: Option<String>,
-    /// When it stops working by itself.
+    /// When the key expires.
     pub expires_at: Option<Timestamp>,
-    /// By when the remote side wants it to be rotated.
+    /// The latest time for a rotation that the remote side requires.
     pub renew_before: Option<Timestamp>,
-    /// Until when an earlier request for it, whose answer was lost, may still take effect: revoked before, it might
-    /// come back.
+    /// Until when an earlier request for the key, whose answer never arrived, may still take effect. If the key is
+    /// revoked before this time, the request might create it again.
     pub late_until: Option<Timestamp>,
-    /// Digest of the fields that it was made from.
+    /// Digest of the fields that the key was created from.
     pub inputs: Inputs,
-    /// The ids of its plan when it was created, where the operator noted them.
+    /// The ids of the key's plan when it was created, if the operator recorded them.
     pub plan_ids: Option<PlanIds>,
     /// Whether its credentials are those of the key that it replaced.
     pub same_credentials: bool,
 }
 
-/// A key that was replaced and is still to be revoked.
+/// A key that was replaced and has to be revoked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PreviousKey {
-    /// Its number within the ServiceKey.
+    /// The key's number within the ServiceKey.
     pub sequence: Sequence,
-    /// The remote side's id of it, where it was ever told.
+    /// The key's id at the remote side, if the operator knows it.
     pub id: Option<String>,
-    /// The remote side's name of it, where it has names.
+    /// The key's name at the remote side, if keys have names there.
     pub name: Option<String>,
-    /// When it is to be revoked; `None`: no time, because a revocation could end the same credentials of the current key.
+    /// When the operator revokes the key; `None` if a revocation could invalidate the same credentials of the current
+    /// key.
     pub revoke_at: Option<Timestamp>,
-    /// As of the key when it was current.
+    /// The value of [`KeyRecord::late_until`] when this key was the current one.
     pub late_until: Option<Timestamp>,
-    /// As of the key when it was current.
+    /// The value of [`KeyRecord::plan_ids`] when this key was the current one.
     pub plan_ids: Option<PlanIds>,
 }
 
-/// What the ServiceKey's status remembers of its remote keys.
+/// The part of the ServiceKey's status that later decisions depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Recorded {
     /// The key whose credentials are in the Secret.
@@ -80,32 +78,31 @@ pub struct Recorded {
     pub operation: Option<Operation>,
     /// The loss of `key`.
     pub loss: Option<Loss>,
-    /// The UID of the ServiceKey that this one was restored from, whose keys these are.
+    /// The UID of the former ServiceKey that these keys were created for, if this one was restored from it.
     pub former: Option<Uuid>,
 }
 
-/// The end of the current key at the remote side, while the Secret still holds its credentials.
+/// The loss of the current key at the remote side while the Secret still contains its credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Loss {
-    /// When the operator found it out.
+    /// When the operator noticed it.
     pub since: Timestamp,
-    /// Why the key is gone.
     pub cause: LossCause,
 }
 
 impl Loss {
-    /// The operator finds now that the current key is gone.
+    /// A loss that the operator notices now.
     pub(super) fn found(observed: &Observed, cause: LossCause) -> Self {
         Self { since: full_second(observed.now), cause }
     }
 }
 
-/// Why a key is gone before another one took its place.
+/// Why a key is gone before another one replaced it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LossCause {
-    /// The remote side lost it, or another tool revoked it.
+    /// The remote side no longer has it, or another tool revoked it.
     Lost,
-    /// The operator revoked it to make room for the next one.
+    /// The operator revoked it before it creates the next one.
     Revoked,
 }
 
@@ -122,7 +119,7 @@ impl Recorded {
         self.current(sequence).and(self.loss)
     }
 
-    /// Whether the current key is being revoked to make room for the next one.
+    /// Whether the operator revokes the current key before it creates the next one.
     #[must_use]
     pub fn makes_room(&self) -> bool {
         self.operation.as_ref().is_some_and(|operation| operation.stage == OperationStage::RevokeFirst)
@@ -135,16 +132,16 @@ impl Recorded {
     }
 }
 
-/// Keys that were replaced and may still exist: before another one is made, the oldest goes.
+/// The number of replaced keys that may still exist. The operator revokes the oldest one before it creates another key.
 const MOST_REPLACED: u32 = 2;
 
 impl Recorded {
-    /// The record once the Secret holds the credentials of `key`. The key before it stays valid for the overlap. A key that
-    /// was replaced even earlier is revoked at once, so that there are never more than the previous, the current and the
-    /// next. A key that is gone has no overlap; the operator confirms its end as it does after a revocation.
+    /// The record after the Secret contains the credentials of `key`. The key before it stays valid for the overlap. A
+    /// key that was replaced even earlier is revoked at once, so that at most the previous, the current and the next
+    /// key exist. A key that is gone has no overlap; the operator confirms its loss as it does after a revocation.
     ///
-    /// A record that is older than the Secret lacks the keys in between. They count as replaced as well, and a request for
-    /// them may still take effect until `late_until`.
+    /// A record that is older than the Secret lacks the keys in between. They count as replaced as well, and a request
+    /// for them may still take effect until `late_until`.
     #[must_use]
     pub fn advanced_to(&self, key: &KeyRecord, observed: &Observed) -> Self {
         let Observed { desired, now, grace, .. } = observed;
@@ -156,15 +153,15 @@ impl Recorded {
             loss: self.loss_of(key.sequence),
             former: self.former,
         };
-        // The last key before this one, whose credentials may be the same.
+        // The last key before this one, which may have the same credentials.
         let mut shared = None;
         if let Some(replaced) = self.key.as_ref().filter(|known| known.sequence < key.sequence) {
             let is_gone = self.loss_of(replaced.sequence).is_some();
             let overlap = if is_gone { Duration::ZERO } else { overlap_of(observed, replaced, key) };
-            // The id of one that is gone is of no more use: nothing else is to be looked at by it.
+            // The id of a key that is gone is useless, because no other key may be found by it.
             let known = Some(replaced).filter(|_| !is_gone);
             recorded.end_overlaps(key, *now, overlap);
-            // A request for it may have been given up since it was stored.
+            // The operator may have given up a request for it since it was stored.
             let late_until = late_until(observed, replaced.sequence).map(full_second);
             recorded.replace(replaced.sequence, known, late_until, *now, overlap).plan_ids =
                 replaced.plan_ids.clone();
@@ -195,8 +192,8 @@ impl Recorded {
         (oldest..current.number()).filter_map(Sequence::new).collect()
     }
 
-    /// Ends the overlap of what was replaced so far. A key with the same credentials as the one that is replaced now stays
-    /// with it, and goes with it when the next key has others.
+    /// Ends the overlap of the keys that were replaced so far. A key with the same credentials as the key that is
+    /// replaced now stays with it, and is revoked with it when the next key has others.
     fn end_overlaps(&mut self, next: &KeyRecord, now: Timestamp, overlap: Duration) {
         for replaced in &mut self.previous {
             replaced.revoke_at = match replaced.revoke_at {
@@ -207,7 +204,7 @@ impl Recorded {
         }
     }
 
-    /// Notes a key as replaced: it is revoked when the overlap is over. Returns what is noted of it.
+    /// Records a key as replaced, to be revoked when the overlap is over. Returns its record.
     pub fn replace(
         &mut self,
         sequence: Sequence,
