@@ -1,21 +1,21 @@
-//! What the API server would refuse when the Secret is written, found before a key is made.
+//! Checks a Secret for what the API server would refuse, before a key is created.
 
 use std::collections::BTreeMap;
 
 use super::{Entries, RenderError, marks};
 
-/// The longest a label's value, or a key without its prefix, may be.
+/// The longest value of a label, and the longest key without its prefix.
 const MAX_NAME: usize = 63;
 /// The longest prefix of a key.
 const MAX_PREFIX: usize = 253;
-/// What the annotations together may hold in bytes, less what the operator itself writes there.
+/// Limit of all annotations together in bytes, minus the space for the operator's own.
 const MAX_ANNOTATIONS: usize = 240 * 1024;
 
-/// Types that no credentials are for: a controller of the cluster would fill in a Secret of that type with a
-/// token of its own, and so hand rights to whoever may create a ServiceKey.
+/// Types that are not for credentials. A controller of the cluster would fill such a Secret with a token of
+/// its own, and so grant rights to any user who may create a ServiceKey.
 const GRANTING: [&str; 2] = ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"];
 
-/// The entries that a type demands: all names of the list.
+/// All entries that a type requires.
 pub(super) fn demanded(type_: &str) -> &'static [&'static str] {
     match type_ {
         "kubernetes.io/tls" => &["tls.crt", "tls.key"],
@@ -37,7 +37,7 @@ pub(super) fn check_type(type_: &str) -> Result<(), RenderError> {
     Ok(())
 }
 
-/// Refuses entries, asked for by name, that lack one that the type demands.
+/// Refuses a Secret without an entry that its type requires. `has` returns whether an entry of a name exists.
 pub(super) fn check_names(type_: &str, has: impl Fn(&str) -> bool) -> Result<(), RenderError> {
     if type_ == "kubernetes.io/basic-auth" && !has("username") && !has("password") {
         return Err(wrong_type(
@@ -54,7 +54,7 @@ pub(super) fn check_names(type_: &str, has: impl Fn(&str) -> bool) -> Result<(),
     }
 }
 
-/// Refuses values that the type does not admit.
+/// Refuses values that the type does not allow.
 pub(super) fn check_values(type_: &str, entries: &Entries) -> Result<(), RenderError> {
     for name in demanded(type_) {
         let value = entries.expose(name).unwrap_or_default();
@@ -76,7 +76,7 @@ fn wrong_type(type_: &str, problem: impl Into<String>) -> RenderError {
     RenderError::Type { type_: type_.to_owned(), problem: problem.into() }
 }
 
-/// Refuses labels and annotations that are not valid, or that the operator writes itself.
+/// Refuses labels and annotations that are invalid, or that the operator writes itself.
 pub(super) fn check_metadata(
     labels: &BTreeMap<String, String>,
     annotations: &BTreeMap<String, String>,
@@ -89,7 +89,7 @@ pub(super) fn check_metadata(
                 return refuse(field, key, "is written by the operator itself; remove it");
             }
             if !is_qualified_name(key, field == "annotations") {
-                return refuse(field, key, "is no valid key; use `name` or `domain/name`");
+                return refuse(field, key, "is not a valid key; use `name` or `domain/name`");
             }
         }
     }
@@ -97,19 +97,21 @@ pub(super) fn check_metadata(
         return refuse(
             "labels",
             key,
-            "has no valid value; use at most 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends",
+            "has an invalid value; use at most 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends",
         );
     }
     let size: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
     match annotations.iter().max_by_key(|(_, value)| value.len()) {
-        Some((key, _)) if size > MAX_ANNOTATIONS => {
-            refuse("annotations", key, "is the longest of annotations of more than 240 KiB; shorten them")
-        }
+        Some((key, _)) if size > MAX_ANNOTATIONS => refuse(
+            "annotations",
+            key,
+            "is the longest of annotations that exceed 240 KiB together; shorten them",
+        ),
         _ => Ok(()),
     }
 }
 
-/// A key as Kubernetes wants it: a name, or the prefix of a domain, `/`, and a name. The API server reads the
+/// Whether Kubernetes accepts a key: a name, or a domain as prefix, `/` and a name. The API server checks the
 /// keys of annotations in lower case.
 fn is_qualified_name(key: &str, lower_case: bool) -> bool {
     match key.split_once('/') {

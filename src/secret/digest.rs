@@ -1,13 +1,14 @@
-//! Short digests that tell whether something changed.
+//! Short digests that show whether something changed.
 
 use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-/// Half of SHA-256: no two inputs meet by chance, and it stays short in an annotation.
+/// Half of SHA-256: two inputs don't collide by chance, and the digest stays short in an annotation.
 const BYTES: usize = 16;
 
-/// A digest over a list of fields, each framed by its length, so that different lists never read the same.
+/// A digest of a list of fields. Each field is preceded by its length, so that different lists never produce
+/// the same bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Digest(Sha256);
 
@@ -27,7 +28,7 @@ impl Digest {
         self
     }
 
-    /// Adds all pairs of a map, and how many there are.
+    /// Adds all pairs of a map, preceded by their number.
     #[must_use]
     pub(crate) fn pairs<K, V>(self, pairs: impl ExactSizeIterator<Item = (K, V)>) -> Self
     where

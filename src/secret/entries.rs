@@ -1,4 +1,4 @@
-//! The entries of a Secret, and the layout that needs no template: one entry for each top-level credential.
+//! The entries of a Secret, and the layout without a template: one entry for each top-level credential.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map},
@@ -13,15 +13,16 @@ use zeroize::Zeroize;
 
 use super::{Digest, RenderError, entry_name};
 
-/// What all values of a Secret together may hold, in bytes: `MaxSecretSize` of the API server.
+/// Limit of all values of a Secret together, in bytes: `MaxSecretSize` of the API server.
 pub(crate) const MAX_SIZE: usize = 1024 * 1024;
 
-/// The entries of a Secret. `Debug` shows their names, never their values. They are overwritten when they are dropped.
+/// The entries of a Secret. `Debug` shows their names, never their values. The values are overwritten on
+/// drop.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entries(pub(super) BTreeMap<String, Vec<u8>>);
 
 impl Entries {
-    /// Entries under names that are known to be valid.
+    /// Creates entries from names that are known to be valid.
     ///
     /// # Errors
     /// [`RenderError::NoCredentials`] without entries, [`RenderError::TooLarge`] beyond [`MAX_SIZE`].
@@ -36,11 +37,11 @@ impl Entries {
         Ok(Self(entries))
     }
 
-    /// One entry for each top-level credential: strings byte for byte, numbers and booleans as text, objects
-    /// and arrays as compact JSON. A null is no credential, and gets no entry.
+    /// Creates one entry for each top-level credential: strings byte for byte, numbers and booleans as text,
+    /// objects and arrays as compact JSON. A null is not a credential, and gets no entry.
     ///
     /// # Errors
-    /// When there is nothing to write, too much, or a name or number that can't be written.
+    /// When there are no entries or too many bytes, or a name or number can't be written.
     pub(super) fn from_credentials(credentials: &Map<String, Value>) -> Result<Self, RenderError> {
         let mut entries = BTreeMap::new();
         let mut origins = BTreeMap::new();
@@ -63,7 +64,7 @@ impl Entries {
         Self::new(entries)
     }
 
-    /// The entries that a Secret has now, whatever they are.
+    /// The current entries of a Secret, of any origin.
     #[must_use]
     pub fn from_secret(secret: &Secret) -> Self {
         let data = secret.data.iter().flatten();
@@ -75,39 +76,39 @@ impl Entries {
         self.0.keys().map(String::as_str)
     }
 
-    /// Only the entries of these names.
+    /// The entries with these names.
     #[must_use]
     pub fn only(&self, names: &BTreeSet<String>) -> Self {
         let kept = self.0.iter().filter(|(name, _)| names.contains(*name));
         Self(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
-    /// The value of one entry, to be written into the Secret and nowhere else.
+    /// The value of one entry. It may be written into the Secret and nowhere else.
     #[must_use]
     pub fn expose(&self, name: &str) -> Option<&[u8]> {
         self.0.get(name).map(Vec::as_slice)
     }
 
-    /// The values that are text, to be hidden wherever they are repeated. Shorter ones would take whole sentences apart
-    /// without hiding anything.
+    /// The values that are text and longer than three characters. Texts that repeat them must hide them.
+    /// Hiding shorter values would only garble the texts.
     pub fn texts(&self) -> Vec<SecretString> {
         let texts = self.0.values().filter_map(|value| std::str::from_utf8(value).ok());
         let texts = texts.filter(|text| text.chars().count() > 3);
         texts.map(SecretString::from).collect()
     }
 
-    /// A digest of names and values that tells whether somebody edited them.
+    /// A digest of names and values that shows whether another writer edited them.
     ///
-    /// The salt is the owner's UID: equal credentials of two ServiceKeys don't show as equal. It is no
-    /// protection of a guessable password from whoever may read the Secret's metadata, but nobody may read
-    /// only that.
+    /// The salt is the owner's UID, so that equal credentials of two ServiceKeys have different digests. It
+    /// does not protect a guessable password from a user who may read the Secret's metadata. But a user who
+    /// may read the metadata may read the whole Secret.
     #[must_use]
     pub fn digest(&self, salt: &Uuid) -> String {
         Digest::new("servicekeys.dev/content/1").field(salt).pairs(self.0.iter()).finish()
     }
 
-    /// The entries as `data` of a Secret. `ByteString` shows its bytes in `Debug`: don't print what this
-    /// returns.
+    /// The entries as `data` of a Secret. `Debug` of a `ByteString` shows its bytes, so never print the
+    /// result.
     pub(super) fn to_data(&self) -> BTreeMap<String, ByteString> {
         self.0.iter().map(|(name, value)| (name.clone(), ByteString(value.clone()))).collect()
     }
@@ -147,13 +148,12 @@ fn holds_inexact_number(value: &Value) -> bool {
     }
 }
 
-/// Whether the text of this number is the value that the remote side wrote.
+/// Whether the text of this number is the value that the remote side sent.
 ///
-/// Integers of up to 64 bits are kept as they are. Longer ones were rounded to a float when they were read,
-/// and a rounded account number is a wrong one. (`arbitrary_precision` of `serde_json` would keep them, but
-/// it is a switch for the whole program and breaks numbers in flattened and untagged types, of which the
-/// Kubernetes API has many.) Fractions keep their value to 17 digits; `1.0` stays `1.0`, `1e3` becomes
-/// `1000.0`.
+/// Integers of up to 64 bits are exact. Longer ones were rounded to a float by the parser, and a rounded
+/// account number is wrong. (`arbitrary_precision` of `serde_json` would keep them. But it applies to the
+/// whole program and breaks numbers in flattened and untagged types, of which the Kubernetes API has many.)
+/// Fractions keep their value to 17 digits; `1.0` stays `1.0`, `1e3` becomes `1000.0`.
 pub(super) fn is_exact(number: &Number) -> bool {
     const TWO_TO_THE_63: f64 = 9_223_372_036_854_775_808.0;
     number.is_i64() || number.is_u64() || number.as_f64().is_some_and(|float| float.abs() < TWO_TO_THE_63)

@@ -1,14 +1,14 @@
-//! Names of the entries of a Secret, as the API server admits them.
+//! Names of the entries of a Secret, as the API server accepts them.
 
 use super::RenderError;
 
 /// The longest name of an entry, in bytes.
 pub(super) const MAX_LENGTH: usize = 253;
 
-/// The entry name for a credential: whatever the API server would refuse becomes `_`, one for each character.
+/// The entry name for a credential: `_` replaces each character that the API server would refuse.
 ///
 /// # Errors
-/// [`RenderError::NameTooLong`]: names are not cut, because a cut name is one that no user expects.
+/// [`RenderError::NameTooLong`]. Names are not cut, because no user expects a cut name.
 pub(super) fn from_credential(name: &str) -> Result<String, RenderError> {
     let mut cleaned: String = name.chars().map(|c| if is_allowed(c) { c } else { '_' }).collect();
     if cleaned.is_empty() || cleaned == "." {
@@ -23,7 +23,7 @@ pub(super) fn from_credential(name: &str) -> Result<String, RenderError> {
     Ok(cleaned)
 }
 
-/// Whether the API server admits this name as it is.
+/// Whether the API server accepts this name.
 pub(super) fn is_valid(name: &str) -> bool {
     (1..=MAX_LENGTH).contains(&name.len())
         && name != "."

@@ -1,4 +1,4 @@
-//! How a user wants the Secret to look.
+//! The layout of a Secret, as the user defines it.
 
 use std::collections::BTreeMap;
 
@@ -6,27 +6,28 @@ use serde_json::{Map, Value};
 
 use super::{Digest, Entries, RenderError, admission, template};
 
-/// How the Secret looks besides the credentials: `spec.secret` without the name.
+/// Everything about the Secret except its credentials: `spec.secret` without the name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
-    /// The Secret's type; `Opaque` where the user gave none.
+    /// The Secret's type; `Opaque` if the user set none.
     pub type_: String,
     /// The user's labels.
     pub labels: BTreeMap<String, String>,
     /// The user's annotations.
     pub annotations: BTreeMap<String, String>,
-    /// The template of each entry. Without any: one entry for each top-level credential. With one: the
-    /// templated entries only.
+    /// The template of each entry. Without templates, the Secret has one entry for each top-level credential.
+    /// With templates, it has only the templated entries.
     pub template: BTreeMap<String, String>,
-    /// Whether the Secret stays when its ServiceKey goes. Then it has no owner, with which the API server would delete it.
+    /// Whether the Secret stays when its ServiceKey is deleted. Then it has no owner reference, because the
+    /// API server would delete it otherwise.
     pub outlives_owner: bool,
 }
 
 impl Layout {
-    /// Checks all that can be checked before there is a key.
+    /// Checks everything that can be checked before a key exists.
     ///
     /// # Errors
-    /// The first thing that is wrong, or that the API server would refuse once the Secret is written.
+    /// The first problem, including problems that the API server would report when the Secret is written.
     pub fn validate(&self) -> Result<(), RenderError> {
         admission::check_metadata(&self.labels, &self.annotations)?;
         admission::check_type(&self.type_)?;
@@ -37,10 +38,10 @@ impl Layout {
         admission::check_names(&self.type_, |name| self.template.contains_key(name))
     }
 
-    /// The entries of the Secret for these credentials.
+    /// Renders the entries of the Secret from these credentials.
     ///
     /// # Errors
-    /// When the credentials don't fit the layout, or a Secret of this type.
+    /// When the credentials don't fit the layout, or the type of the Secret.
     pub fn render(&self, credentials: &Map<String, Value>) -> Result<Entries, RenderError> {
         let entries = if self.template.is_empty() {
             Entries::from_credentials(credentials)?
@@ -53,15 +54,16 @@ impl Layout {
         Ok(entries)
     }
 
-    /// A digest of what decides about the entries: the Secret can keep its entries while this stays.
+    /// A digest of the fields that determine the entries. While it stays the same, the Secret can keep its
+    /// entries.
     #[must_use]
     pub fn rendering(&self) -> String {
         let Self { type_, labels: _, annotations: _, template, outlives_owner: _ } = self;
         Digest::new("servicekeys.dev/rendering/1").field(type_).pairs(template.iter()).finish()
     }
 
-    /// A digest of everything here: the Secret is written again when it changes. The number at the end of its
-    /// purpose goes up when the same layout begins to render differently.
+    /// A digest of the whole layout. When it changes, the operator writes the Secret again. If the same
+    /// layout renders differently in a new release, increase the number at the end of the digest's purpose.
     #[must_use]
     pub fn digest(&self) -> String {
         let Self { type_, labels, annotations, template, outlives_owner } = self;

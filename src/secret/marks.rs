@@ -1,7 +1,7 @@
-//! What the operator writes into the Secret's metadata, to know again which key it holds.
+//! Marks in the Secret's metadata, by which the operator recognizes the key that the Secret contains.
 //!
-//! Whoever may edit the Secret may edit the marks. So what is read back is a [`Claim`], without the remote side's id and
-//! name of the key: those are written for people only.
+//! A user who may edit the Secret may edit the marks. So the operator reads them as a [`Claim`], without the
+//! remote side's id and name of the key. Those are written for people only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use crate::{
     lifecycle::{Claim, KeyRecord, Sequence},
 };
 
-/// What all keys of the operator's own labels and annotations begin with.
+/// Prefix of the operator's own labels and annotations.
 pub(super) const PREFIX: &str = "servicekeys.dev/";
 
 const SEQUENCE: &str = "servicekeys.dev/sequence";
@@ -37,7 +37,7 @@ const RENDERING: &str = "servicekeys.dev/rendering";
 const CREDENTIALS: &str = "servicekeys.dev/credentials";
 const ENTRIES: &str = "servicekeys.dev/entries";
 
-/// All annotations that [`Marks`] are written as.
+/// All annotations of [`Marks`].
 const ALL: [&str; 18] = [
     SEQUENCE,
     KEY_ID,
@@ -59,52 +59,56 @@ const ALL: [&str; 18] = [
     FORMER_UID_ANNOTATION,
 ];
 
-/// In bytes: longer digests are damaged.
+/// Limit in bytes. A longer digest counts as damaged.
 const LONGEST_DIGEST: usize = 256;
-/// In bytes: longer names of roles and creators are left out.
+/// Limit in bytes. A longer name of a role or creator is omitted.
 const LONGEST_NAME: usize = 1024;
-/// In bytes: a longer list of entries is left out.
+/// Limit in bytes. A longer list of entries is omitted.
 const LONGEST_LIST: usize = 4096;
 
-/// What is to be written about the key in a Secret, and about the Secret itself. Read back it is a claim.
+/// The marks of the key in a Secret, and of the Secret itself. Marks that were read from a Secret are a
+/// claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Marks<K = KeyRecord> {
-    /// The key that the Secret holds the credentials of.
+    /// The key whose credentials the Secret contains.
     pub key: K,
-    /// The key before it, where the Secret holds its credentials besides.
+    /// The previous key, if the Secret also contains its credentials.
     pub previous: Option<Sequence>,
-    /// The ServiceKey that the key was created for, where that is not the Secret's owner.
+    /// The ServiceKey that the key was created for, if it is not the Secret's owner.
     pub former: Option<Uuid>,
-    /// What the Secret was written as.
+    /// The Secret as it was written.
     pub imprint: Imprint,
 }
 
-/// What a Secret was written as: by this the operator sees what another writer, or the user, has changed since.
+/// The Secret as it was written. It shows the operator what another writer, or the user, has changed since.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Imprint {
     /// [`Layout::digest`].
     pub layout: String,
     /// [`Entries::digest`].
     pub content: String,
-    /// [`Layout::rendering`]; `None` where a release before 0.2 wrote the Secret.
+    /// [`Layout::rendering`]; `None` if a release before 0.2 wrote the Secret.
     pub rendering: Option<String>,
-    /// The names of the entries; `None` where there are too many, or a release before 0.2 wrote the Secret.
+    /// The names of the entries; `None` if there are too many, or a release before 0.2 wrote the Secret.
     pub entries: Option<BTreeSet<String>>,
-    /// [`digest_of`] the credentials that the entries were rendered from; `None` where an earlier release wrote the Secret.
+    /// [`digest_of`] the credentials that the entries were rendered from; `None` if an earlier release wrote
+    /// the Secret.
     pub credentials: Option<String>,
 }
 
-/// A digest of a key's credentials. Two keys of one ServiceKey with the same credentials have the same digest, also where the
-/// templates differ. It has the salt of [`Entries::digest`], and protects a guessable password no better.
+/// A digest of a key's credentials. Two keys of one ServiceKey with the same credentials have the same
+/// digest, even if the templates differ. It has the salt of [`Entries::digest`], and protects a guessable
+/// password no better.
 #[must_use]
 pub(crate) fn digest_of(credentials: &Map<String, Value>, salt: &Uuid) -> String {
-    // The members of a map are sorted. A map can always be written.
+    // The members of a map are sorted, so the text is stable. Serializing a map does not fail.
     let text = Zeroizing::new(serde_json::to_vec(credentials).unwrap_or_default());
     Digest::new("servicekeys.dev/credentials/1").field(salt).field(&*text).finish()
 }
 
 impl Imprint {
-    /// The imprint of a Secret with these entries, of credentials that are not known. The salt is that of [`Entries::digest`].
+    /// The imprint of a Secret with these entries, of unknown credentials. The salt is that of
+    /// [`Entries::digest`].
     #[must_use]
     pub(crate) fn new(layout: &Layout, entries: &Entries, salt: &Uuid) -> Self {
         Self {
@@ -117,7 +121,7 @@ impl Imprint {
         }
     }
 
-    /// The entries that were written, where they are all still there; others may have been added to them.
+    /// The written entries, if all of them are unchanged. Other writers may have added entries.
     #[must_use]
     pub(crate) fn untouched(&self, found: &Entries, salt: &Uuid) -> Option<Entries> {
         let is_written = |entries: &Entries| entries.digest(salt) == self.content;
@@ -128,7 +132,7 @@ impl Imprint {
     }
 }
 
-/// Reads the marks back. `None` when one that is needed is missing or damaged: the Secret is to be repaired.
+/// Reads the marks. `None` if a required one is missing or damaged, so that the Secret needs a repair.
 #[must_use]
 pub(crate) fn read(meta: &ObjectMeta) -> Option<Marks<Claim>> {
     let annotations = meta.annotations.as_ref()?;
@@ -174,7 +178,7 @@ pub(crate) fn read(meta: &ObjectMeta) -> Option<Marks<Claim>> {
     })
 }
 
-/// Separates the names in [`ENTRIES`]: no entry of a Secret has it in its name.
+/// Separates the names in [`ENTRIES`]. It never occurs in the name of an entry.
 const SEPARATOR: char = ',';
 
 /// The value of [`ENTRIES`] for these names.
@@ -183,13 +187,13 @@ fn list_of(names: &BTreeSet<String>) -> Option<String> {
     (list.len() <= LONGEST_LIST).then_some(list)
 }
 
-/// Whether a user may not set this label or annotation, because the operator does.
+/// Whether the operator writes this label or annotation, so that a user may not set it.
 pub(super) fn is_reserved(key: &str) -> bool {
     key == MANAGED_BY_LABEL || key.starts_with(PREFIX)
 }
 
 impl<K> Marks<K> {
-    /// The same marks of this key.
+    /// The same marks for this key.
     pub(crate) fn of<L>(self, key: L) -> Marks<L> {
         let Self { key: _, previous, former, imprint } = self;
         Marks { key, previous, former, imprint }
@@ -204,7 +208,7 @@ impl From<Marks> for Marks<Claim> {
 }
 
 impl Marks {
-    /// Writes the marks over those of an earlier key.
+    /// Replaces the marks of an earlier key.
     pub(super) fn write(&self, annotations: &mut BTreeMap<String, String>) {
         let Self { key, previous, former, imprint } = self;
         let Imprint { layout, content, rendering, entries, credentials } = imprint;

@@ -1,5 +1,6 @@
-//! From credentials to a Kubernetes Secret: its entries, its metadata, and how the operator knows it again.
-//! Nothing here calls anybody; what the API server would refuse is found here, before a key is made for it.
+//! Creates a Kubernetes Secret from credentials: its entries, its metadata, and the marks by which the
+//! operator recognizes it. This module sends no requests. It detects what the API server would refuse, before
+//! a key is created.
 
 mod admission;
 mod digest;

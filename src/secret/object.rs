@@ -1,4 +1,4 @@
-//! The Secret itself, as it is sent to the API server.
+//! The Secret, as the operator sends it to the API server.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::{Entries, Layout, Marks, admission, marks::is_reserved};
 use crate::api::marks::{MANAGED_BY, MANAGED_BY_LABEL, OWNER_UID_LABEL};
 
-/// The annotation that lists the user's labels and annotations on the Secret, so that those that leave the
-/// layout leave the Secret too. Absent where there are none.
+/// The annotation that lists the user's labels and annotations on the Secret. With it, the operator removes
+/// those that the layout no longer has. Absent if the layout has none.
 pub(super) const LAYOUT_KEYS: &str = "servicekeys.dev/layout-keys";
 
 /// The content of [`LAYOUT_KEYS`], as JSON.
@@ -37,9 +37,9 @@ pub(super) fn layout_keys(layout: &Layout) -> Option<String> {
     serde_json::to_string(&keys).ok()
 }
 
-/// A Secret to create. The owner reference is the ServiceKey's, as its controller.
+/// A Secret to create. Its owner reference names the ServiceKey as the controller.
 ///
-/// `Debug` of a Secret shows its values: never print what this returns.
+/// `Debug` of a Secret shows its values, so never print the result.
 #[must_use]
 pub(crate) fn build(
     name: &str,
@@ -57,12 +57,12 @@ pub(crate) fn build(
     replace(&fresh, owner, layout, entries, marks)
 }
 
-/// A Secret to write over one of ours. Entries are replaced as a whole; labels, annotations, finalizers and
-/// owner references of others stay. It carries the `uid` and `resourceVersion` that were read, so that the
-/// API server refuses it with a conflict when somebody wrote in between.
+/// A Secret that replaces one of the operator's. All entries are replaced. Labels, annotations, finalizers
+/// and owner references of others stay. The `uid` and `resourceVersion` are those that were read, so that the
+/// API server reports a conflict if another writer changed the Secret in between.
 ///
-/// The type of a Secret can't be changed: the API server refuses that as invalid, and the Secret is to be
-/// deleted and created. `Debug` of a Secret shows its values: never print what this returns.
+/// The type of a Secret is immutable: the API server refuses a change as invalid, and the Secret has to be
+/// deleted and created again. `Debug` of a Secret shows its values, so never print the result.
 #[must_use]
 pub(crate) fn replace(
     existing: &ObjectMeta,
@@ -85,14 +85,14 @@ pub(crate) fn replace(
     }
 }
 
-/// A Secret to find out by a dry run whether the API server would store one of this layout: with entries of the names that
-/// are known before there are credentials, and without the marks of a key.
+/// A Secret for a dry run, which shows whether the API server would store a Secret of this layout. It has the
+/// entry names that are known without credentials, and no marks of a key.
 #[must_use]
 pub(crate) fn rehearsal(existing: &ObjectMeta, owner: &OwnerReference, layout: &Layout) -> Secret {
     let known = layout.template.keys().map(String::as_str);
     let names: Vec<_> = known.chain(admission::demanded(&layout.type_).iter().copied()).collect();
     let names = if names.is_empty() { vec!["password"] } else { names };
-    // Types that hold JSON are checked for it.
+    // The API server checks that types with JSON entries contain JSON.
     let data = names.into_iter().map(|name| (name.to_owned(), ByteString(b"{}".to_vec()))).collect();
     let mut annotations = existing.annotations.clone().unwrap_or_default();
     annotations.extend(layout.annotations.clone());
@@ -110,9 +110,9 @@ pub(crate) fn rehearsal(existing: &ObjectMeta, owner: &OwnerReference, layout: &
     }
 }
 
-/// One of ours that stays when its ServiceKey goes: without what makes it ours.
+/// The Secret without the operator's marks and owner reference. It stays when its ServiceKey is deleted.
 ///
-/// `Debug` of a Secret shows its values: never print what this returns.
+/// `Debug` of a Secret shows its values, so never print the result.
 #[must_use]
 pub(crate) fn release(mut secret: Secret, owner: &OwnerReference) -> Secret {
     secret.metadata.owner_references = Some(other_owners(&secret.metadata, owner).cloned().collect());
@@ -155,8 +155,8 @@ fn other_owners<'a>(
     existing.owner_references.iter().flatten().filter(|reference| reference.uid != owner.uid)
 }
 
-/// The user's keys that are on the Secret now. Where the list is lost or damaged, they count as somebody
-/// else's.
+/// The user's labels and annotations that are on the Secret now. If the list is missing or damaged, they
+/// count as another writer's.
 fn former_keys(existing: &ObjectMeta) -> LayoutKeys {
     let list = existing.annotations.as_ref().and_then(|annotations| annotations.get(LAYOUT_KEYS));
     list.and_then(|list| serde_json::from_str(list).ok()).unwrap_or_default()

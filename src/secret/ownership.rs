@@ -1,4 +1,4 @@
-//! Whose a Secret is, and whether what makes it ours is still in place.
+//! The owner of a Secret, and whether the operator's labels and owner reference are still in place.
 
 use std::collections::BTreeMap;
 
@@ -13,27 +13,28 @@ use crate::api::marks::{FORMER_UID_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, OWN
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ownership {
-    /// It belongs to the ServiceKey that asks, which may write and delete it.
+    /// It belongs to this ServiceKey, which may write and delete it.
     Ours,
-    /// It belonged to a ServiceKey, which may be gone: a Secret from a backup names the UIDs of before.
+    /// It belonged to a ServiceKey, which may be gone: a Secret from a backup names the former UIDs.
     Former(Former),
-    /// It belongs to somebody else, and is not to be touched.
+    /// It belongs to another owner, and the operator must not change it.
     Foreign {
-        /// Who that is, in words for a message: ``ServiceKey `x` ``.
+        /// The owner, in words for a message: ``ServiceKey `x` ``.
         holder: String,
     },
 }
 
-/// The ServiceKeys that a Secret from a backup names, by their UIDs. Whoever may edit the Secret may have written them.
+/// The ServiceKeys that a Secret from a backup names, by their UIDs. A user who may edit the Secret may have
+/// written them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Former {
-    /// The one that it belonged to.
+    /// The ServiceKey that the Secret belonged to.
     pub owner: Uuid,
-    /// The one that its key was created for.
+    /// The ServiceKey that the key was created for.
     pub created_for: Uuid,
 }
 
-/// Whose a Secret is. Its controller decides; where it has none, the label with the owner's UID does.
+/// Determines the owner of a Secret: its controller or, without a controller, the label with the owner's UID.
 #[must_use]
 pub(crate) fn ownership(meta: &ObjectMeta, owner: &OwnerReference) -> Ownership {
     let (uid, holder) = match controller(meta) {
@@ -47,7 +48,7 @@ pub(crate) fn ownership(meta: &ObjectMeta, owner: &OwnerReference) -> Ownership 
         None => match label(meta, OWNER_UID_LABEL) {
             Some(uid) if is_same(uid, &owner.uid) => return Ownership::Ours,
             Some(uid) => (Some(uid), "another ServiceKey".to_owned()),
-            None => (None, "somebody else".to_owned()),
+            None => (None, "another owner".to_owned()),
         },
     };
     let is_managed = label(meta, MANAGED_BY_LABEL) == Some(MANAGED_BY);
@@ -57,13 +58,13 @@ pub(crate) fn ownership(meta: &ObjectMeta, owner: &OwnerReference) -> Ownership 
     }
 }
 
-/// The ServiceKey that the key of a Secret was created for, where it says that.
+/// The ServiceKey that the key of a Secret was created for, if an annotation names it.
 pub(super) fn created_for(meta: &ObjectMeta) -> Option<Uuid> {
     Uuid::try_parse(meta.annotations.as_ref()?.get(FORMER_UID_ANNOTATION)?).ok()
 }
 
-/// Whether the operator's labels and owner reference (or none, as the layout wants it), and the layout's labels and annotations, are all in
-/// place. The marks themselves are not looked at: [`super::read`] does that.
+/// Whether the operator's labels and owner reference, and the layout's labels and annotations, are all in
+/// place. If the Secret outlives its owner, it must not have the reference. [`super::read`] checks the marks.
 #[must_use]
 pub(crate) fn intact(meta: &ObjectMeta, owner: &OwnerReference, layout: &Layout) -> bool {
     let keys = layout_keys(layout);
@@ -164,8 +165,8 @@ mod tests {
         foreign("another ServiceKey")
     )]
     #[case::restored_twice(created_for_a_third(meta(vec![], Some(OTHER))), former(OTHER, THIRD))]
-    #[case::plain_owner_is_no_claim(meta(vec![reference(OURS, Some(false))], None), foreign("somebody else"))]
-    #[case::nothing(ObjectMeta::default(), foreign("somebody else"))]
+    #[case::plain_owner_is_no_claim(meta(vec![reference(OURS, Some(false))], None), foreign("another owner"))]
+    #[case::nothing(ObjectMeta::default(), foreign("another owner"))]
     fn a_secret_has_one_holder(#[case] meta: ObjectMeta, #[case] expected: Ownership) {
         assert_eq!(ownership(&meta, &reference(OURS, Some(true))), expected);
     }

@@ -1,5 +1,5 @@
-//! The previous key's credentials in the Secret, besides those of the current one: each entry under its name with a
-//! prefix, for consumers that must accept both keys while both are valid.
+//! The previous key's credentials in the Secret, in addition to the current ones. Each entry has its name
+//! with a prefix. They are for consumers that must accept both keys while both are valid.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,16 @@ use uuid::Uuid;
 use super::{Entries, Marks, RenderError, entry_name, read};
 use crate::lifecycle::{Claim, Sequence};
 
-/// What the names of the previous key's entries begin with.
+/// Prefix of the names of the previous key's entries.
 const PREFIX: &str = "previous.";
 
 impl Entries {
-    /// These entries, and besides them those of the previous key.
+    /// Adds the entries of the previous key to these entries.
     ///
     /// # Errors
-    /// Where an entry has a name that the other key's might have, or can't have a longer one, and where all together are
-    /// too large. The first two are found without a previous key too, thus before there is one.
+    /// If an entry's name might be that of the other key's entry, or can't be extended by the prefix, or if
+    /// all entries are too large together. The first two problems are detected even before a previous key
+    /// exists.
     pub fn with_previous(self, previous: Option<&Self>) -> Result<Self, RenderError> {
         if let Some(entry) = self.names().find(|name| !may_have_previous(name)) {
             return Err(RenderError::NoRoomForPrevious { entry: entry.to_owned() });
@@ -28,13 +29,13 @@ impl Entries {
         Self::new(both)
     }
 
-    /// Without those of the previous key.
+    /// Removes the entries of the previous key.
     fn without_previous(mut self) -> Self {
         self.0.retain(|name, _| !name.starts_with(PREFIX));
         self
     }
 
-    /// Those of the previous key, under their own names.
+    /// The entries of the previous key, under their own names.
     fn previous(&self) -> Self {
         let found = self.0.iter().filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?, value)));
         Self(found.map(|(name, value)| (name.to_owned(), value.clone())).collect())
@@ -45,8 +46,8 @@ fn may_have_previous(name: &str) -> bool {
     !name.starts_with(PREFIX) && PREFIX.len() + name.len() <= entry_name::MAX_LENGTH
 }
 
-/// The entries that a Secret of ours holds for this key, unless somebody edited them. The salt is that of
-/// [`Entries::digest`].
+/// The entries of this key in one of the operator's Secrets, unless another writer edited them. The salt is
+/// that of [`Entries::digest`].
 #[must_use]
 pub(crate) fn entries_of(secret: &Secret, sequence: Sequence, salt: &Uuid) -> Option<Entries> {
     let (marks, entries) = untouched(secret, salt)?;
@@ -57,8 +58,8 @@ pub(crate) fn entries_of(secret: &Secret, sequence: Sequence, salt: &Uuid) -> Op
     }
 }
 
-/// What a Secret of ours holds without the previous key, and its marks without that one; `None` where another writer
-/// edited the entries.
+/// The entries and marks of one of the operator's Secrets, without those of the previous key; `None` if
+/// another writer edited the entries.
 #[must_use]
 pub(crate) fn without_previous(secret: &Secret, salt: &Uuid) -> Option<(Entries, Marks<Claim>)> {
     let (marks, entries) = untouched(secret, salt)?;
@@ -66,7 +67,7 @@ pub(crate) fn without_previous(secret: &Secret, salt: &Uuid) -> Option<(Entries,
     Some((entries, Marks { previous: None, ..marks }))
 }
 
-/// What the Secret holds, where it is what was written.
+/// The marks and entries of the Secret, if the entries are as they were written.
 fn untouched(secret: &Secret, salt: &Uuid) -> Option<(Marks<Claim>, Entries)> {
     let (marks, entries) = (read(&secret.metadata)?, Entries::from_secret(secret));
     let entries = marks.imprint.untouched(&entries, salt)?;
@@ -89,7 +90,7 @@ mod tests {
         Entries(pairs.iter().map(owned).collect())
     }
 
-    /// A Secret with these entries, for the second key and, where it says so, for the first.
+    /// A Secret with these entries, for the second key and, if `previous` is set, also for the first.
     fn secret(entries: &Entries, previous: Option<Sequence>) -> Secret {
         let mut annotations = BTreeMap::new();
         let key = crate::lifecycle::KeyRecord { sequence: FIRST.next(), ..marks().key };

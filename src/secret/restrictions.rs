@@ -1,12 +1,12 @@
-//! Which types, labels and annotations the administrator admits on Secrets. Users who may write ServiceKeys, but no
-//! Secrets, must not gain rights by a Secret that another controller acts on.
+//! The types, labels and annotations that the administrator allows on Secrets. A user who may write
+//! ServiceKeys, but not Secrets, must not gain rights through a Secret that another controller acts on.
 
 use std::str::FromStr;
 
 use super::{Layout, RenderError};
 
-/// Types that are denied unless the administrator says otherwise, because other controllers take what they hold for
-/// more than credentials. The types that Kubernetes itself fills in are always denied.
+/// Types that are denied by default, because other controllers treat their content as more than credentials.
+/// The types that Kubernetes itself fills in are always denied.
 pub(crate) const DENIED_TYPES: [&str; 2] = [
     // Helm: the manifests that the next upgrade or rollback applies, with the rights of the user who runs it.
     "helm.sh/release.v1",
@@ -14,7 +14,7 @@ pub(crate) const DENIED_TYPES: [&str; 2] = [
     "rke.cattle.io/machine-plan",
 ];
 
-/// Labels and annotations that are denied unless the administrator says otherwise.
+/// Labels and annotations that are denied by default.
 pub(crate) const DENIED_METADATA: [&str; 2] = [
     // Argo CD: the clusters and repositories that it trusts.
     "argocd.argoproj.io/secret-type",
@@ -22,7 +22,7 @@ pub(crate) const DENIED_METADATA: [&str; 2] = [
     "sealedsecrets.bitnami.com/sealed-secrets-key",
 ];
 
-/// A type, or the key of a label or annotation; with `*` at the end, all that begin so.
+/// A type, or the key of a label or annotation. With `*` at the end, it matches every name with that prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamePattern(String);
 
@@ -48,10 +48,10 @@ impl NamePattern {
     }
 }
 
-/// Names that are admitted. The denied ones win.
+/// Names that are allowed. A name on both lists is denied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admitted {
-    /// Without any, all are allowed.
+    /// If empty, all names are allowed.
     allowed: Vec<NamePattern>,
     denied: Vec<NamePattern>,
 }
@@ -64,8 +64,8 @@ enum RefusingList {
 }
 
 impl Admitted {
-    /// Admits what one of `allowed` matches, or everything if there is none, except what one of `denied` matches. Empty
-    /// patterns, which an empty variable of the environment leaves, count as none.
+    /// Allows the names that one of `allowed` matches, or all names if there is none, except those that one
+    /// of `denied` matches. Empty patterns, which an empty environment variable leaves, are ignored.
     #[must_use]
     pub fn new(allowed: Vec<NamePattern>, denied: Vec<NamePattern>) -> Self {
         let given = |patterns: Vec<NamePattern>| patterns.into_iter().filter(|it| !it.0.is_empty()).collect();
@@ -88,7 +88,7 @@ impl Admitted {
     }
 }
 
-/// What the administrator admits.
+/// The administrator's restrictions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restrictions {
     /// Types of Secrets.
@@ -107,7 +107,7 @@ impl Restrictions {
     /// Refuses a layout that the administrator does not admit.
     ///
     /// # Errors
-    /// The first thing that is refused, with the flag and the chart value that refuse it.
+    /// The first refusal, with the flag and the chart value that cause it.
     pub fn check(&self, layout: &Layout) -> Result<(), RenderError> {
         if let Some(refusal) = self.types.refusal(&layout.type_) {
             let problem = match refusal {

@@ -1,8 +1,8 @@
-//! Templates of entries: minijinja over the credentials, strict about what is undefined.
+//! Templates of entries: minijinja over the credentials, strict about undefined values.
 //!
-//! An error of the template engine may quote the values it worked on. So none of its words about a render
-//! with credentials is ever passed on; what went wrong is told by a second render, with placeholders in their
-//! place.
+//! An error of the template engine may quote the values that it worked on. So the operator never passes on
+//! the engine's words about a render with credentials. It finds the problem by a second render, with
+//! placeholders instead of the values.
 
 mod containers;
 mod deep_stack;
@@ -17,24 +17,24 @@ use serde_json::{Map, Value};
 
 use super::{Entries, MAX_SIZE, RenderError, entry_name, error::Quoted};
 
-/// The variable that holds all credentials, for names that are no identifiers: `{{ credentials["user-name"]
-/// }}`.
+/// The variable that contains all credentials, for names that are not identifiers:
+/// `{{ credentials["user-name"] }}`.
 const ALL: &str = "credentials";
 
 /// The longest template, in bytes.
 const MAX_SOURCE: usize = 16 * 1024;
 
-/// The most entries that templates may make: as many as the definition of ServiceKeys admits.
+/// Limit of templated entries, as in the definition of ServiceKeys.
 const MAX_ENTRIES: usize = 64;
 
-/// All templates of a Secret together, in bytes.
+/// Limit of all templates of a Secret together, in bytes.
 const MAX_TOTAL: usize = 128 * 1024;
 
-/// Checks all that can be checked without credentials: sizes, names of entries, syntax, and filters and tests by
-/// name.
+/// Checks everything that can be checked without credentials: sizes, names of entries, syntax, and the names
+/// of filters and tests.
 ///
 /// # Errors
-/// The first thing that is wrong.
+/// The first problem.
 pub(super) fn validate(templates: &BTreeMap<String, String>) -> Result<(), RenderError> {
     check_sizes(templates)?;
     deep_stack::run(|| templates.iter().try_for_each(|(entry, source)| validate_one(entry, source)))
@@ -60,7 +60,7 @@ fn validate_one(entry: &str, source: &str) -> Result<(), RenderError> {
     }
 }
 
-/// Renders all templates over the credentials. A credential that is null counts as absent.
+/// Renders all templates with the credentials. A null credential counts as absent.
 ///
 /// # Errors
 /// The first template that fails, or an output beyond [`MAX_SIZE`].
@@ -111,7 +111,7 @@ fn parse<'env>(
     env.template_from_named_str(entry, source).map_err(malformed)
 }
 
-/// What to tell of a render that failed with credentials. Takes nothing from the error but its kind and line.
+/// Describes the failure of a render with credentials. It uses nothing from the error but its kind and line.
 fn explain(
     entry: &str,
     template: &Template<'_, '_>,
@@ -143,7 +143,7 @@ fn wrong(entry: &str, error: &Error, problem: String) -> RenderError {
     RenderError::Template { entry: entry.to_owned(), line: error.line().unwrap_or(1), problem }
 }
 
-/// The engine's words, for an error that no credential took part in.
+/// The engine's words, for an error without credentials.
 fn words(error: &Error) -> String {
     error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()))
 }
@@ -152,7 +152,7 @@ fn present(credentials: &Map<String, Value>) -> impl Iterator<Item = &String> {
     credentials.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name)
 }
 
-/// The variables that the template reads and nobody defines, as far as they can be told from its source.
+/// The undefined variables that the template reads, as far as its source shows them.
 fn missing(template: &Template<'_, '_>, credentials: &Map<String, Value>) -> String {
     let present: BTreeSet<&str> = present(credentials).map(String::as_str).collect();
     let below_all =

@@ -1,8 +1,8 @@
-//! Which fields of a Secret are not as the operator wants them, and who else writes them, as the API server records it in
-//! `metadata.managedFields`.
+//! The fields of a Secret that differ from what the operator wrote, and their other writers, as the API
+//! server records them in `metadata.managedFields`.
 //!
-//! Each writer chooses the name of its field manager, and may edit the record. So the record is shown to people, and
-//! decides nothing.
+//! Each writer chooses the name of its field manager, and may edit the record. So the record is shown to
+//! people, and no decision depends on it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,12 +20,12 @@ use super::{
 };
 use crate::api::marks::FIELD_MANAGER;
 
-/// The most field managers that a message names, and the most fields of each.
+/// Limit of field managers that a message names, and of fields for each.
 const MOST_NAMED: usize = 3;
-/// In characters: a longer name of a field manager or of a field is cut.
+/// Limit in characters of the name of a field manager or of a field.
 const LONGEST_NAME: usize = 100;
 
-/// A part of a Secret whose members the API server records one by one.
+/// A part of a Secret whose members the API server records individually.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     Data,
@@ -34,7 +34,7 @@ enum Part {
 }
 
 impl Part {
-    /// Where `fieldsV1` records the members of this part.
+    /// The path in `fieldsV1` where the API server records the members of this part.
     const fn record(self) -> &'static str {
         match self {
             Self::Data => "/f:data",
@@ -44,7 +44,6 @@ impl Part {
     }
 }
 
-/// A field of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Field {
     part: Part,
@@ -62,7 +61,7 @@ impl fmt::Display for Field {
     }
 }
 
-/// What the API server stored otherwise than the operator sent it.
+/// The fields that the API server stored differently than the operator sent them.
 #[derive(Debug)]
 pub(crate) struct SecretChange {
     fields: Vec<Field>,
@@ -76,20 +75,21 @@ impl fmt::Display for SecretChange {
         match owners {
             Some(owners) => write!(
                 f,
-                "`metadata.managedFields` names {owners}; keep that writer from Secrets that bear the label \
-                 `servicekeys.dev/owner-uid`"
+                "`metadata.managedFields` names {owners}; exclude Secrets with the label \
+                 `servicekeys.dev/owner-uid` from that writer"
             ),
             None => f.write_str(
-                "an admission webhook or policy changed it within the operator's request, and such a change bears no name \
-                 in `metadata.managedFields`; look through the MutatingWebhookConfigurations and \
-                 MutatingAdmissionPolicies, and exempt Secrets that bear the label `servicekeys.dev/owner-uid`",
+                "an admission webhook or policy changed it within the operator's request, and \
+                 `metadata.managedFields` does not name the author of such a change; check the \
+                 MutatingWebhookConfigurations and MutatingAdmissionPolicies, and exempt Secrets with the label \
+                 `servicekeys.dev/owner-uid`",
             ),
         }
     }
 }
 
-/// What the API server stored otherwise than the operator sent it. Only entries and the operator's own labels and
-/// annotations count; others may differ.
+/// The fields that the API server stored differently than the operator sent them. Only entries and the
+/// operator's own labels and annotations count; other fields may differ.
 #[must_use]
 pub(crate) fn changed(sent: &Secret, stored: &Secret) -> Option<SecretChange> {
     let (sent_entries, stored_entries) = (Entries::from_secret(sent), Entries::from_secret(stored));
@@ -100,7 +100,8 @@ pub(crate) fn changed(sent: &Secret, stored: &Secret) -> Option<SecretChange> {
     (!fields.is_empty()).then(|| SecretChange { owners: owners(stored, fields.iter().cloned()), fields })
 }
 
-/// The other field managers that own fields of a Secret that is not right, in words. `None`: the API server names none.
+/// The other field managers that own fields of a Secret that is not intact, in words. `None`: the API server
+/// names none.
 #[must_use]
 pub(crate) fn other_writers(secret: &Secret, layout: &Layout) -> Option<String> {
     let meta = &secret.metadata;
@@ -151,7 +152,7 @@ fn field(part: Part, name: &str) -> Field {
 fn owners(secret: &Secret, fields: impl Iterator<Item = Field>) -> Option<String> {
     let fields: Vec<_> = fields.collect();
     let mut owners = BTreeMap::<String, BTreeSet<&Field>>::new();
-    // The API server puts the latest writers last.
+    // The API server lists the latest writers last.
     for entry in secret.metadata.managed_fields.iter().flatten().rev() {
         let ManagedFieldsEntry { manager, fields_v1, .. } = entry;
         let (Some(manager), Some(record)) = (manager, fields_v1) else { continue };
@@ -184,7 +185,7 @@ fn list<'a>(fields: impl IntoIterator<Item = &'a Field>) -> String {
     }
 }
 
-/// A name that others chose, as a message shows it.
+/// A name that another writer chose, in the form for a message.
 fn shown(name: &str) -> String {
     let plain = |letter: char| match letter {
         '`' => '\'',
@@ -263,7 +264,7 @@ mod tests {
         assert_eq!(other_writers(&secret(record), &layout()).as_deref(), expected);
     }
 
-    /// Its value is the one that the layout asks for.
+    /// Its value is the one that the layout requires.
     #[test]
     fn who_agrees_with_the_operator_is_not_named() {
         let mut secret = secret(json!([entry("flux", json!({"f:metadata": {"f:labels": {"f:team": {}}}}))]));
@@ -293,7 +294,10 @@ mod tests {
 
         let stored = secret(json!([entry("injector", json!({"f:data": {"f:extra": {}}}))]));
         let said = changed(&sent, &stored).unwrap().to_string();
-        assert!(said.contains("names `injector` for `data[extra]`; keep that writer"), "{said}");
+        assert!(
+            said.contains("names `injector` for `data[extra]`; exclude Secrets with the label"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -78,11 +78,11 @@ const INJECTOR: &str = ", JSONPatch{op: 'add', path: '/metadata/managedFields/-'
 #[rstest]
 #[case::as_policies_do(
     "",
-    "bears no name in `metadata.managedFields`; look through the MutatingWebhookConfigurations"
+    "`metadata.managedFields` does not name the author of such a change; check the MutatingWebhookConfigurations"
 )]
 #[case::with_its_name(
     INJECTOR,
-    "`metadata.managedFields` names `injector` for `data[password]`; keep that writer from"
+    "`metadata.managedFields` names `injector` for `data[password]`; exclude Secrets with the label"
 )]
 #[tokio::test]
 async fn an_entry_that_a_policy_overrides_is_found_before_the_first_key(

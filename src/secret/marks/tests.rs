@@ -29,13 +29,13 @@ pub(in crate::secret) fn marks() -> Marks {
     Marks { key, previous: None, former: None, imprint }
 }
 
-/// What is read back of these marks.
+/// These marks, as the operator reads them from a Secret.
 pub(in crate::secret) fn claimed(marks: Marks) -> Marks<Claim> {
     let Marks { key, previous, former, imprint } = marks;
     Marks { key: key.into(), previous, former, imprint }
 }
 
-/// Ids and names are for people to read, and anybody may write others.
+/// Ids and names are for people, and any writer may change them.
 #[rstest]
 #[case(KEY_ID)]
 #[case(KEY_NAME)]

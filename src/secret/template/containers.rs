@@ -1,8 +1,8 @@
-//! The lists and maps among the credentials, which compare in no time.
+//! Lists and maps among the credentials, with a comparison of constant cost.
 //!
-//! The engine's fuel pays for the items of a list that is compared, not for what they hold in turn: two equal lists of
-//! a list of 100,000 numbers would be compared 20,000 times for the price of 20,000 numbers. So each list and map has a
-//! digest, and the digests are compared.
+//! The engine's fuel pays for the items of a compared list, but not for their content. Two equal lists that
+//! contain a list of 100,000 numbers would be compared 20,000 times for the price of 20,000 numbers. So each
+//! list and map has a digest, and a comparison compares the digests.
 
 use std::{cmp::Ordering, collections::BTreeMap, fmt, sync::Arc};
 
@@ -12,13 +12,11 @@ use serde_json::Map;
 use super::engine::convert;
 use crate::secret::Digest;
 
-/// A list of the credentials.
 pub(super) struct CredentialList {
     items: Vec<Value>,
     digest: String,
 }
 
-/// A map of the credentials.
 pub(super) struct CredentialMap {
     members: BTreeMap<String, Value>,
     digest: String,
@@ -46,8 +44,8 @@ impl CredentialMap {
     }
 }
 
-/// What two equal values have in common, and no others: the digest of a list or map, and the text of what is no list
-/// or map, with its kind.
+/// A text that equal values share and different values do not: the digest of a list or map, and the kind and
+/// text of any other value.
 fn identity(value: &Value) -> String {
     if let Some(items) = value.downcast_object_ref::<CredentialList>() {
         return format!("items {}", items.digest);
@@ -128,7 +126,7 @@ mod tests {
 
     use super::*;
 
-    /// Were it compared with what it holds, it would not be equal.
+    /// If the content were compared, the two would not be equal.
     #[test]
     fn what_a_list_or_map_holds_is_not_looked_at_to_compare_it() {
         let list = convert(&json!([[1, 2, 3]]));

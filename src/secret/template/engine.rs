@@ -1,4 +1,4 @@
-//! How the template engine is set up, and what limits it.
+//! Setup and limits of the template engine.
 
 use std::{collections::BTreeMap, io};
 
@@ -18,26 +18,26 @@ use super::{
 };
 use crate::secret::entries::{MAX_SIZE, is_exact};
 
-/// The work that all templates of a Secret may do together: so many instructions, or 64 bytes of data for each.
+/// The work that all templates of a Secret may do together. One unit is one instruction, or 64 bytes of data.
 pub(super) const FUEL: u64 = 200_000;
 
-/// The work of a template that is run only to learn what is wrong with it.
+/// The work of a template that runs only to find out what is wrong with it.
 pub(super) const REHEARSAL_FUEL: u64 = 10_000;
 
-/// All but the unreserved characters of RFC 3986. The filter of Jinja leaves `/` as it is, and a password
-/// with a `/` would then end the host part of a connection string.
+/// All characters but the unreserved ones of RFC 3986. Jinja's own filter keeps `/`, and a password with a
+/// `/` would then end the host part of a connection string.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What is wrong with a number that can't be written as the remote side sent it.
+/// The problem of a number that can't be written as the remote side sent it.
 pub(super) const INEXACT: &str =
     "it uses a number beyond 64 bits, which can't be written without losing digits";
 
-/// An engine that knows these filters and tests, and no functions: each is one that fuel and limits were
-/// thought through for.
+/// An engine with these filters and tests, and without functions. Each filter and test was checked against
+/// the fuel and the limits.
 pub(super) fn environment(fuel: u64) -> Environment<'static> {
     let mut env = Environment::empty();
     env.set_undefined_behavior(UndefinedBehavior::Strict);
-    // Fails for odd delimiters only, and these are the usual ones.
+    // It fails only for unusual delimiters, and these are the default ones.
     env.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build().unwrap_or_default());
     env.set_formatter(format);
     env.set_fuel(Some(fuel));
@@ -96,13 +96,13 @@ pub(super) fn convert(value: &serde_json::Value) -> Value {
     }
 }
 
-/// What a template made of its credentials.
+/// The output of a template.
 pub(super) struct Rendered {
     pub(super) output: Vec<u8>,
     pub(super) fuel_left: u64,
 }
 
-/// Renders at most `limit` bytes; an error of the kind [`ErrorKind::WriteFailure`] beyond that.
+/// Renders at most `limit` bytes. Beyond that, it returns an error of the kind [`ErrorKind::WriteFailure`].
 pub(super) fn render(template: &Template<'_, '_>, context: Value, limit: usize) -> Result<Rendered, Error> {
     let mut output = Capped { bytes: Vec::new(), limit };
     let captured = template.render_captured_to(context, &mut output)?;
@@ -110,7 +110,7 @@ pub(super) fn render(template: &Template<'_, '_>, context: Value, limit: usize) 
     Ok(Rendered { output: output.bytes, fuel_left })
 }
 
-/// Renders for the sake of the error alone.
+/// Renders only for the error.
 pub(super) fn rehearse(template: &Template<'_, '_>, context: Value) -> Result<(), Error> {
     render(template, context, MAX_SIZE).map(drop)
 }
@@ -152,8 +152,8 @@ fn tojson(value: &Value) -> Result<String, Error> {
         let kind = if error.is_io() { ErrorKind::WriteFailure } else { ErrorKind::BadSerialization };
         Error::new(kind, "the value can't be written as JSON")
     })?;
-    // The engine writes an invalid value as `null`. What fits the limit is small enough to walk through
-    // again.
+    // The engine writes an invalid value as `null`. A value that fits the limit is small enough for another
+    // walk.
     if holds_invalid(value) {
         return Err(Error::new(ErrorKind::BadSerialization, INEXACT));
     }
@@ -181,7 +181,7 @@ fn format(output: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> 
     }
 }
 
-/// The bytes of a string, number or boolean. Objects and arrays have no one text: `tojson` makes one.
+/// The bytes of a string, number or boolean. Objects and arrays have no unique text: `tojson` creates one.
 fn scalar(value: &Value) -> Result<Vec<u8>, Error> {
     match value.kind() {
         ValueKind::Undefined => Err(ErrorKind::UndefinedError.into()),

@@ -1,12 +1,12 @@
-//! The part of the template language that is admitted: all that makes text, nothing that makes lists and
-//! maps.
+//! The allowed part of the template language: everything that creates text, and nothing that creates lists
+//! and maps.
 //!
-//! The engine's fuel pays for what a list holds, not for what its items hold in turn. `{% set x = [x, x] %}`,
-//! forty times over, costs next to nothing and prints as a terabyte, and filters print before they ask for
-//! fuel. Without a way to put one value twice into another, no value grows beyond what was paid for.
+//! The engine's fuel pays for the items of a list, but not for their content. Forty repetitions of `{% set x
+//! = [x, x] %}` cost almost nothing and print a terabyte, and filters print before they consume fuel. Without
+//! a way to put one value twice into another, no value grows beyond what the fuel paid for.
 //!
-//! The engine also folds constants while it compiles, before there is any fuel, and does so again at each level of an
-//! expression. What that can cost grows with the square of an expression's length, which is therefore limited.
+//! The engine also folds constants while it compiles, before fuel applies, and again at each level of an
+//! expression. The cost of that grows with the square of an expression's length, which is therefore limited.
 
 use minijinja::{
     Error,
@@ -14,30 +14,30 @@ use minijinja::{
     syntax::SyntaxConfig,
 };
 
-/// Tokens of one expression, which is what stands between `{{` and `}}`, or between `{%` and `%}`.
+/// Limit of tokens in one expression, the part between `{{` and `}}`, or between `{%` and `%}`.
 pub(super) const MAX_EXPRESSION: usize = 256;
 
-/// Parentheses, brackets and braces within one another.
+/// Limit of nested parentheses, brackets and braces.
 pub(super) const MAX_NESTING: usize = 32;
 
-/// Tokens of one template.
+/// Limit of tokens in one template.
 pub(super) const MAX_TOKENS: usize = 4096;
 
-/// Something that is not admitted.
+/// A part of a template that is not allowed.
 pub(super) struct TemplateRefusal {
     /// The line, counted from 1.
     pub line: usize,
-    /// What it is, and what to do.
+    /// The problem, and what to do.
     pub problem: String,
 }
 
-/// Words after which a parenthesis groups an expression, and is not the arguments of a call.
+/// Words after which a parenthesis groups an expression instead of starting the arguments of a call.
 const KEYWORDS: [&str; 8] = ["and", "elif", "else", "if", "in", "is", "not", "or"];
 
 /// Checks a template with the engine's own tokens.
 ///
 /// # Errors
-/// The first token that the engine does not know; the first refusal is the inner error.
+/// The first token that the engine does not know. The inner error is the first refusal.
 pub(super) fn check(source: &str, syntax: &SyntaxConfig) -> Result<Result<(), TemplateRefusal>, Error> {
     let mut is_call = Vec::new();
     let mut after_callable = false;
@@ -62,7 +62,7 @@ pub(super) fn check(source: &str, syntax: &SyntaxConfig) -> Result<Result<(), Te
             _ => true,
         };
         if !admitted {
-            let problem = format!("{token} is not admitted here, templates make no lists, maps or sums");
+            let problem = format!("{token} is not allowed here: templates can't create lists, maps or sums");
             return Ok(Err(TemplateRefusal { line: span.start_line.into(), problem }));
         }
         match token {

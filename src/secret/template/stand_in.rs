@@ -1,4 +1,4 @@
-//! What stands in for credentials where a template is run only to learn what is wrong with it.
+//! Placeholders for credentials, for a template that runs only to find out what is wrong with it.
 
 use std::sync::Arc;
 
@@ -29,13 +29,14 @@ fn mask(value: &serde_json::Value) -> serde_json::Value {
     }
 }
 
-/// A value that has every name, and under each of them again such a value; for templates whose credentials
-/// are not known yet.
+/// A value with every possible member, each of which is such a value again. It is for templates whose
+/// credentials are not known yet.
 pub(super) fn anything() -> Value {
     Anything { depth: 8 }.into()
 }
 
-/// Ends after some levels in plain text: the engine walks through values to print and to compare them.
+/// It ends in plain text after some levels, because the engine walks through values to print and to compare
+/// them.
 #[derive(Debug)]
 struct Anything {
     depth: u8,

@@ -289,7 +289,7 @@ fn the_length_of_all_templates_is_limited() {
     assert_eq!(render(&templates(count + 1), &credentials()), Err(error));
 }
 
-/// Each takes more than half of the fuel.
+/// Each template uses more than half of the fuel.
 #[test]
 fn all_templates_together_have_so_much_fuel() {
     let source = format!("{}x{}", "{% for a in password %}".repeat(3), "{% endfor %}".repeat(3));
