@@ -210,8 +210,8 @@ impl HttpClient {
             String::new()
         };
         format!(
-            "no valid answer from `{}`; a KeyProvider shows the cause only for public addresses, or after the first valid \
-             answer: check name, address, port, TLS and login, or ask the administrator for the operator's \
+            "no valid answer from `{}`; a KeyProvider shows the cause only for public addresses, or after the first \
+             valid answer: check name, address, port, TLS and login, or ask the administrator for the operator's \
              log{refused}",
             origin(url)
         )

@@ -88,7 +88,8 @@ impl Redactor {
                 .to_owned();
         }
         if self.secrets.len() > MOST_SECRETS {
-            return "a message that is not shown, because it may contain too many secrets".to_owned();
+            return "a message that is not shown, because there are too many secrets to search for"
+                .to_owned();
         }
         let end = text.char_indices().map(|(end, _)| end).find(|end| *end >= LONGEST_TEXT);
         let Ok(text) = self.hide(&text[..end.unwrap_or(text.len())], &mut SearchBudget::at_most(MOST_WORK))

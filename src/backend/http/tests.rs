@@ -442,8 +442,9 @@ fn withheld(url: &Url) -> HttpFailure {
     HttpFailure::new(
         HttpFailureKind::Withheld,
         format!(
-            "no valid answer from `{origin}`; a KeyProvider shows the cause only for public addresses, or after the first valid \
-         answer: check name, address, port, TLS and login, or ask the administrator for the operator's log"
+            "no valid answer from `{origin}`; a KeyProvider shows the cause only for public addresses, or after the \
+         first valid answer: check name, address, port, TLS and login, or ask the administrator for the operator's \
+         log"
         ),
     )
 }
