@@ -133,5 +133,5 @@ async fn a_password_is_no_login_where_there_is_no_uaa() {
     let stage = FoundryStage::logged_in_by(foundry, password(), by_password()).await;
     let _operator = stage.start_operator().await;
     let provider = stage.wait_foundry(Reason::InvalidSpec).await;
-    provider.says("is a Korifi without a UAA; log in with `bearer`, with a token of its Kubernetes cluster");
+    provider.says("is a Korifi without a UAA; log in with `bearer` and a token of its Kubernetes cluster");
 }

@@ -162,7 +162,7 @@ impl Dialect for CloudFoundryCall {
                 "the API refuses labels like a Korifi, but its root document does not say that it is a Korifi; ask its \
                  operator"
             }
-            422 if error.is_busy() => "retrying when that operation has ended",
+            422 if error.is_busy() => "retrying until that operation has ended",
             422 if error.is_about_unknown_instance() => "check `instance`, and that the login may see it",
             422 if error.says("exceeded") => {
                 "delete unused keys, or ask for a larger quota (`service-keys` of the space or organization)"

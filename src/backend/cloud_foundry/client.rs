@@ -216,7 +216,7 @@ impl CloudFoundry {
             return if is_about_the_name {
                 failed(
                     ErrorClass::Transient,
-                    format!("another key `{name}` was just being deleted; retrying"),
+                    format!("the name `{name}` was in use, and may be free now; retrying"),
                 )
             } else {
                 Err(bind.refused(refusal).await)
@@ -375,7 +375,7 @@ impl CloudFoundry {
         if self.pending.is_job_due(request.identity, PATIENCE_WITH_EFFECT)
             && let JobState::Failed { said, .. } = self.job(request, token).await?
         {
-            let said = format!("{said}; the API still shows the operation in progress");
+            let said = format!("{said}; the API still reports the operation as in progress");
             self.pending.remove(request.identity);
             // The name stays taken until the key is deleted.
             return Ok(Progress::Failed { said, leaves_orphan: work == RemoteOperation::Bind });

@@ -97,7 +97,7 @@ impl Links {
             TokensFrom::Uaa(uaa) => Some(below(uaa, "/oauth/token")),
             TokensFrom::Root if is_korifi && uaa.is_none() => {
                 let message = format!(
-                    "`{}` is a Korifi without a UAA; log in with `bearer`, with a token of its Kubernetes cluster",
+                    "`{}` is a Korifi without a UAA; log in with `bearer` and a token of its Kubernetes cluster",
                     without_query(root)
                 );
                 return Err(BackendError::new(ErrorClass::Rejected, message));

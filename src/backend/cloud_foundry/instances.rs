@@ -304,10 +304,9 @@ impl SpaceInstances {
                 ErrorClass::Rejected,
                 format!("{what} exists more than once{place}; name it by `id` instead of by `name`"),
             ),
-            InstanceLookup::Making => (
-                ErrorClass::Transient,
-                format!("{what} is still being created; retrying when that operation has ended"),
-            ),
+            InstanceLookup::Making => {
+                (ErrorClass::Transient, format!("{what} is still being created; retrying until it is ready"))
+            }
             InstanceLookup::NotMade => (
                 ErrorClass::Rejected,
                 format!("{what} could not be created, and has no keys; create it again"),

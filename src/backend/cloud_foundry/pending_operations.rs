@@ -995,7 +995,7 @@ pub(super) mod tests {
         else {
             panic!("it goes on")
         };
-        assert!(said.ends_with("; the API still shows the operation in progress"), "{said}");
+        assert!(said.ends_with("; the API still reports the operation as in progress"), "{said}");
         assert_eq!(leaves_orphan, orphan);
     }
 

@@ -149,8 +149,7 @@ impl Dialect for IbmCloudCall {
                  the same cloud"
             }
             (Self::Create, 403) => {
-                "the login needs the platform role Editor on the instance, and at least the role that the key is to \
-                 have"
+                "the login needs the platform role Editor on the instance, and at least the role of the key"
             }
             (Self::Delete | Self::Rename | Self::Adopt, 403) => {
                 "the login needs the platform role Editor on the instance"
@@ -169,7 +168,7 @@ impl Dialect for IbmCloudCall {
                 "check that `iamUrl` is the base address of IAM"
             }
             (Self::Create | Self::KeysOfInstance, 404) => "check `instance`, and that the login may see it",
-            (_, 409 | 423) => "retrying when the other operation has ended",
+            (_, 409 | 423) => "retrying until the other operation has ended",
             (_, 422) if error.is_of_the_service(status) => "this is the service's own message",
             (_, 429) => "rate limited by IBM Cloud; lower `limits` if this lasts",
             _ => "",

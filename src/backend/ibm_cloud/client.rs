@@ -256,7 +256,7 @@ impl IbmCloud {
         if key.name != request.name {
             // The key is not the requested one. The message does not contain its name, which could reveal another
             // namespace.
-            let what = "bind failed: the Resource Controller answers with a key of another name";
+            let what = "bind failed: the Resource Controller returned a key with another name";
             return Err(BackendError::new(ErrorClass::Unsure, what));
         }
         self.confirmed.insert(request, &key.guid);
@@ -309,7 +309,7 @@ impl IbmCloud {
             KeyLookup::Unseen(_) => {
                 failed(ErrorClass::Withheld, "its credentials were shown only at its creation")
             }
-            KeyLookup::Removed => failed(ErrorClass::Transient, "was just being deleted; retrying"),
+            KeyLookup::Removed => failed(ErrorClass::Transient, "is being deleted; retrying"),
             KeyLookup::Absent => Err(self.attempts.not_shown_yet("bind", request)),
         }
     }

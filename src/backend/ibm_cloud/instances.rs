@@ -316,10 +316,9 @@ fn unusable_words(target: &ResourceSelector, sighting: &ResourceLookup) -> Backe
             format!("{what} exists more than once; name it by `crn` or `id` instead of by `name`"),
         ),
         ResourceLookup::Unusable(ResourceInstance { state, .. }) => match state.as_str() {
-            "provisioning" => (
-                ErrorClass::Transient,
-                format!("{what} is still being created; retrying when that operation has ended"),
-            ),
+            "provisioning" => {
+                (ErrorClass::Transient, format!("{what} is still being created; retrying until it is ready"))
+            }
             "pending_reclamation" => (
                 ErrorClass::Gone,
                 format!(

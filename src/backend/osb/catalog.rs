@@ -104,7 +104,7 @@ impl Catalog {
     pub(super) fn held(self, share: &MemoryShare) -> Result<Self, BackendError> {
         let mut holding = share.hold(|| {});
         holding.grow_now(self.size).map_err(|why| {
-            BackendError::new(ErrorClass::Transient, format!("the catalog can't be kept: {why}"))
+            BackendError::new(ErrorClass::Transient, format!("the catalog can't be kept in memory: {why}"))
         })?;
         Ok(Self { held: Some(holding), ..self })
     }
