@@ -416,7 +416,7 @@ fn explain(failure: HttpFailure, way: &Way) -> HttpFailure {
 async fn start(client: &reqwest::Client, request: Request) -> Result<reqwest::Response, reqwest::Error> {
     let mut sending = client.request(request.method, request.url).headers(request.headers);
     if let Some(body) = request.body {
-        // The connection wipes the body once it has sent or dropped it.
+        // Dropping the body overwrites it: after the connection has sent it, or when the connection fails.
         sending = sending.body(Bytes::from_owner(body));
     }
     sending.send().await
