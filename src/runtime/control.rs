@@ -1,8 +1,8 @@
-//! The control socket: changes what is logged, while the operator runs.
+//! The control socket. A client changes the log filter of a running operator through it.
 //!
-//! It is a Unix socket in the file system, not a port: the containers of a pod share the loopback interface, but a
-//! container reaches a file of another one only where the pod's author mounts the same volume into both. The file is for
-//! its owner alone, and so is the conversation: the peer must have the operator's own user ID.
+//! It is a Unix socket in the file system, not a port. The containers of a pod share the loopback interface, but a
+//! container reaches a file of another one only if the pod mounts the same volume into both. Only the owner may access
+//! the file, and the peer must have the operator's own user ID.
 
 use std::{
     fs,
@@ -24,13 +24,12 @@ use tokio::{
 
 use super::LogLevel;
 
-/// The time that one request may take.
+/// The time limit of one request.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// The most bytes of a request: a filter of logs.
+/// The maximum size of a request, which is a log filter.
 const REQUEST_BYTES: u64 = 4096;
-/// The most bytes of an answer.
 const ANSWER_BYTES: u64 = 16 << 10;
-/// The rights on the socket: for its owner.
+/// The mode of the socket.
 const OWNER_ONLY: u32 = 0o600;
 /// Prefix of an answer that refuses a filter.
 const REFUSED: &str = "error: ";
@@ -43,10 +42,10 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Listens at this path. One request is answered after the other.
+    /// Listens at this path, and answers one request after the other.
     ///
     /// # Errors
-    /// The socket can't be created there.
+    /// If the socket can't be created at this path.
     pub(crate) fn start(path: &Path, level: LogLevel) -> io::Result<Self> {
         // A process that was killed leaves its socket behind.
         if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
@@ -59,11 +58,11 @@ impl Control {
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => {
-                        // A client that is too slow is cut off.
+                        // The server closes the connection of a slow client.
                         let _ = time::timeout(DEADLINE, answer(stream, owner, &level)).await;
                     }
                     Err(error) => {
-                        tracing::debug!(%error, "a control connection could not be accepted");
+                        tracing::debug!(%error, "can't accept a connection to the control socket");
                         time::sleep(DEADLINE).await;
                     }
                 }
@@ -76,12 +75,12 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         self.task.abort();
-        // The next start replaces a leftover socket.
+        // If this fails, the next start replaces the socket.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Answers one request: a filter to log by, or nothing, which asks for the present one.
+/// Answers one request: a new log filter, or an empty request, which reads the current filter.
 async fn answer(mut stream: UnixStream, owner: u32, level: &LogLevel) -> io::Result<()> {
     if stream.peer_cred()?.uid() != owner {
         return Ok(());
@@ -94,17 +93,17 @@ async fn answer(mut stream: UnixStream, owner: u32, level: &LogLevel) -> io::Res
         Err(error) => format!("{REFUSED}{error}\n"),
     };
     if !filter.trim().is_empty() && set.is_ok() {
-        tracing::info!(filter = %level.get(), "the log level was changed");
+        tracing::info!(filter = %level.get(), "changed the log filter");
     }
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await
 }
 
-/// Asks the operator that listens at this path to log by this filter; an empty one changes nothing. Returns the filter that
-/// it logs by.
+/// Sends this log filter to the operator that listens at this path, and returns the current filter. An empty filter
+/// changes nothing.
 ///
 /// # Errors
-/// Nothing listens there, or the operator refuses the filter.
+/// If no operator listens at this path, or the operator refuses the filter.
 pub(crate) fn request_log_level(path: &Path, filter: &str) -> io::Result<String> {
     let mut stream = StdUnixStream::connect(path)?;
     stream.set_read_timeout(Some(DEADLINE))?;
@@ -126,7 +125,7 @@ mod tests {
     use super::*;
     use crate::runtime::{LogFilter, logs::tests::detached};
 
-    /// Asks from another thread, as another process does.
+    /// Sends the request from another thread, as another process does.
     async fn request(path: &Path, filter: &'static str) -> io::Result<String> {
         let path = path.to_owned();
         tokio::task::spawn_blocking(move || request_log_level(&path, filter)).await.unwrap()
@@ -141,7 +140,7 @@ mod tests {
         assert_eq!(request(&path, "").await.unwrap(), LogFilter::DEFAULT);
         assert_eq!(request(&path, "debug\n").await.unwrap(), "debug");
         let refused = request(&path, "loud=louder").await.unwrap_err();
-        assert!(refused.to_string().starts_with("`loud=louder` is no filter of logs ("), "{refused}");
+        assert!(refused.to_string().starts_with("`loud=louder` is not a valid log filter ("), "{refused}");
         assert_eq!(level.get().to_string(), "debug");
         drop(control);
         assert!(!path.exists());
@@ -168,7 +167,7 @@ mod tests {
         let asked = path.clone();
         let waiting = thread::spawn(move || {
             loop {
-                // It times out while the silent one is waited for.
+                // It times out while the operator waits for the silent client.
                 if let Ok(level) = request_log_level(&asked, "") {
                     return level;
                 }

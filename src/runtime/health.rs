@@ -1,15 +1,15 @@
-//! Whether the operator lives, and whether it is ready, in words for who looks at a pod that is begun anew.
+//! Liveness and readiness of the operator, with reasons for an administrator who finds a restarted pod.
 
 use std::time::Duration;
 
 use super::{Heartbeat, Metrics, Watches};
 
-/// How long what is alive may be silent.
+/// The longest silence that counts as alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthThresholds {
-    /// The loop that everything runs in.
+    /// For the operator's main loop.
     pub heart: Duration,
-    /// A watch: the API server ends each request after some five minutes, and a new one may take a minute.
+    /// For a watch. The API server ends each request after about five minutes, and the next one may take a minute.
     pub watch: Duration,
 }
 
@@ -19,7 +19,7 @@ impl Default for HealthThresholds {
     }
 }
 
-/// What probes are told.
+/// The answers to liveness and readiness probes.
 #[derive(Clone, Debug)]
 pub struct Health {
     heart: Heartbeat,
@@ -28,38 +28,41 @@ pub struct Health {
 }
 
 impl Health {
-    /// The health of the operator that counts here.
+    /// The health of the operator that uses these metrics.
     #[must_use]
     pub fn new(metrics: &Metrics, patience: HealthThresholds) -> Self {
         Self { heart: metrics.heartbeat().clone(), watches: metrics.watches().clone(), patience }
     }
 
-    /// What shows that the process is beyond help and has to begin anew. That the API server or a remote side is out of
-    /// reach does not: it would be no better then.
+    /// The reasons to restart the process. An unreachable API server or remote side is not one: a restart would not
+    /// help.
     #[must_use]
     pub fn liveness_failures(&self) -> Vec<String> {
         let HealthThresholds { heart, watch } = self.patience;
         let stuck = self.heart.elapsed().filter(|silence| *silence > heart).map(|silence| {
-            format!("the operator's loop has stood still for {} s; something blocks it", silence.as_secs())
+            format!(
+                "the operator's main loop has been stuck for {} s; something blocks it",
+                silence.as_secs()
+            )
         });
         let dead = self.watches.elapsed().into_iter().filter(|(_, silence)| *silence > watch);
         let dead = dead.map(|(path, silence)| {
-            format!("the watch of `{path}` has given no sign of life for {} s", silence.as_secs())
+            format!("the watch of `{path}` has been silent for {} s", silence.as_secs())
         });
         stuck.into_iter().chain(dead).collect()
     }
 
-    /// What keeps it from being ready: the caches that are not filled yet.
+    /// The reasons why the operator is not ready: the caches that are not filled yet.
     #[must_use]
     pub fn unready_reasons(&self) -> Vec<String> {
         match self.watches.unfilled() {
-            None => vec!["nothing is watched yet".to_owned()],
+            None => vec!["no watch has started yet".to_owned()],
             Some(unfilled) => unfilled
                 .into_iter()
                 .map(|path| {
                     format!(
-                        "the objects at `{path}` are not all known yet; the log tells whether the API server refuses \
-                         to list them"
+                        "the cache of the objects at `{path}` is not filled yet; if this lasts, check the log for a \
+                         refusal of the API server to list them"
                     )
                 })
                 .collect(),
@@ -80,17 +83,20 @@ mod tests {
     async fn a_loop_that_stands_still_is_an_ailment_until_it_turns_or_ends() {
         let metrics = Metrics::default();
         let health = Health::new(&metrics, IMPATIENT);
-        assert_eq!(health.liveness_failures(), [""; 0], "nothing is to turn yet");
+        assert_eq!(health.liveness_failures(), [""; 0], "the loop has not started yet");
         let mut beats = Box::pin(metrics.heartbeat().ticks());
         std::thread::sleep(2 * IMPATIENT.heart);
         assert!(
-            health.liveness_failures().concat().starts_with("the operator's loop has stood still for 0 s")
+            health
+                .liveness_failures()
+                .concat()
+                .starts_with("the operator's main loop has been stuck for 0 s")
         );
         assert_eq!(beats.next().await, Some(()));
         assert_eq!(health.liveness_failures(), [""; 0]);
         std::thread::sleep(2 * IMPATIENT.heart);
         drop(beats);
-        assert_eq!(health.liveness_failures(), [""; 0], "nothing is to turn any more");
+        assert_eq!(health.liveness_failures(), [""; 0], "the loop has ended");
     }
 
     #[test]
@@ -100,17 +106,14 @@ mod tests {
         let _watch = metrics.watches().begin("/api/v1/secrets");
         assert_eq!(health.liveness_failures(), [""; 0]);
         std::thread::sleep(2 * IMPATIENT.watch);
-        assert_eq!(
-            health.liveness_failures(),
-            ["the watch of `/api/v1/secrets` has given no sign of life for 0 s"]
-        );
+        assert_eq!(health.liveness_failures(), ["the watch of `/api/v1/secrets` has been silent for 0 s"]);
     }
 
     #[test]
     fn it_is_ready_when_all_caches_are_filled() {
         let metrics = Metrics::default();
         let health = Health::new(&metrics, HealthThresholds::default());
-        assert_eq!(health.unready_reasons(), ["nothing is watched yet"]);
+        assert_eq!(health.unready_reasons(), ["no watch has started yet"]);
         let watch = metrics.watches().begin("/api/v1/secrets");
         assert!(health.unready_reasons().concat().contains("`/api/v1/secrets`"));
         watch.filled();

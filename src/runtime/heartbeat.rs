@@ -1,4 +1,4 @@
-//! The heart of the operator: it beats in the loop that everything else runs in, and stands still when that does.
+//! The operator's heartbeat. It ticks in the operator's main loop, so it stops when that loop is stuck.
 
 use std::{
     sync::Arc,
@@ -9,14 +9,13 @@ use futures::{Stream, stream};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{MissedTickBehavior, interval};
 
-/// How often it beats.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// The heart of a process.
+/// The heartbeat of a process. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Heartbeat(Arc<Mutex<Option<Instant>>>);
 
-/// A loop that is to turn, until this is dropped.
+/// Marks the loop as running until this is dropped.
 struct Turning(Heartbeat);
 
 impl Drop for Turning {
@@ -26,7 +25,7 @@ impl Drop for Turning {
 }
 
 impl Heartbeat {
-    /// Beats, for as long as somebody takes in the beats.
+    /// A stream that ticks once a second. The heartbeat counts as running until the stream is dropped.
     pub fn ticks(&self) -> impl Stream<Item = ()> + Send + use<> {
         *self.last_beat() = Some(Instant::now());
         let mut ticks = interval(BEAT);
@@ -38,7 +37,7 @@ impl Heartbeat {
         })
     }
 
-    /// How long ago it last beat; `None` where it is not meant to.
+    /// The time since the last tick. `None` if the loop is not running.
     #[must_use]
     pub fn elapsed(&self) -> Option<Duration> {
         self.last_beat().map(|beat| beat.elapsed())

@@ -1,9 +1,9 @@
 //! The operator's HTTP server: `/metrics`, and `/livez` and `/readyz` for the kubelet.
 //!
-//! It has a thread and a runtime of its own, because it must be able to say that the other one is stuck. It changes
-//! nothing: other containers of the pod reach it by the loopback interface. Slow clients are cut off. A new connection is
-//! never refused: where there are too many, the server closes the oldest one of the busiest peer. So the kubelet, which
-//! sends its request at once, always gets an answer.
+//! The server has its own thread and runtime, so that it can report that the operator's runtime is stuck. It is
+//! read-only, because other containers of the pod can reach it through the loopback interface. It closes connections of
+//! slow clients. It never refuses a new connection: if there are too many, it closes the oldest one of the busiest
+//! peer. So the kubelet, which sends its request immediately, always gets an answer.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -36,20 +36,20 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Health, Metrics};
 
-/// The time that a client has to send the head of its request.
+/// The time limit for the head of a request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
-/// The time that one request may take, until the client has read the answer.
+/// The time limit of one request, until the client has read the answer.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// The most bytes that are buffered of a request's head.
+/// The buffer for the head of a request.
 const HEAD_BYTES: usize = 16 << 10;
-/// The most connections at the same time.
+/// The maximum number of open connections.
 const CONNECTIONS: usize = 256;
-/// The most connections of one peer at the same time.
+/// The maximum number of open connections of one peer.
 const CONNECTIONS_OF_A_PEER: usize = 16;
-/// The wait after a connection could not be accepted, for example because the process has too many files open.
+/// The wait after a failed accept, for example because the process has too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The media type of the text format that Prometheus asks for.
+/// The media type of the text format that Prometheus requests.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Serves until this is dropped.
@@ -70,7 +70,7 @@ impl HttpServer {
     /// Serves at this address, on a thread of its own.
     ///
     /// # Errors
-    /// The address can't be bound, or the thread can't be started.
+    /// If the address can't be bound, or the thread can't be started.
     pub fn start(address: SocketAddr, metrics: Metrics, health: Health) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
@@ -82,22 +82,22 @@ impl HttpServer {
         let until = stop.clone();
         thread::Builder::new().name("http".to_owned()).spawn(move || {
             let served = runtime.block_on(until.run_until_cancelled_owned(serve(listener, router)));
-            // Nobody waits for it any more where the operator ends.
+            // When the operator ends, the receiver may be gone already.
             let _ = ending.send(served.unwrap_or(Ok(())));
         })?;
         Ok(Self { address, ended, _stop: stop.drop_guard() })
     }
 
-    /// Where it listens.
+    /// The address at which the server listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Waits until it can't serve any more.
+    /// Waits until the server stops.
     ///
     /// # Errors
-    /// What keeps it from it.
+    /// If it stops because of an error.
     pub async fn ended(&mut self) -> io::Result<()> {
         (&mut self.ended).await.unwrap_or_else(|_| Err(io::Error::other("its thread panicked")))
     }
@@ -112,7 +112,7 @@ async fn serve(listener: TcpListener, router: Router) -> io::Result<()> {
                 tokio::spawn(answer(stream, router.clone(), connections.enter(peer.ip())));
             }
             Err(error) => {
-                tracing::debug!(%error, "a connection could not be accepted");
+                tracing::debug!(%error, "can't accept a connection to the metrics server");
                 time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -127,11 +127,11 @@ async fn answer(stream: TcpStream, router: Router, place: ConnectionSlot) {
         .max_buf_size(HEAD_BYTES)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    // A client that is too slow, or sends nonsense, is cut off, and needs no mention.
+    // Slow clients and invalid requests are not worth a log line.
     let _ = place.closed.run_until_cancelled(time::timeout(DEADLINE, connection)).await;
 }
 
-/// The connections that are open.
+/// The open connections.
 #[derive(Clone, Debug, Default)]
 struct Connections(Arc<Mutex<OpenConnections>>);
 
@@ -139,22 +139,22 @@ struct Connections(Arc<Mutex<OpenConnections>>);
 struct OpenConnections {
     /// The number of the next connection.
     next: u64,
-    /// The peer of each connection, and what closes it, by its number: the oldest first.
+    /// The peer of each connection and the token that closes it, by number: the oldest first.
     connections: BTreeMap<u64, (IpAddr, CancellationToken)>,
 }
 
-/// A place among the connections, until it is dropped.
+/// A slot for one connection. It is free again when this is dropped.
 #[derive(Debug)]
 struct ConnectionSlot {
     number: u64,
-    /// Cancelled when the connection has to make room for a newer one.
+    /// Cancelled when a newer connection takes the slot.
     closed: CancellationToken,
     connections: Connections,
 }
 
 impl Connections {
-    /// A place for one more connection from this address. Where there is none, the oldest connection makes room: of this
-    /// peer if it has too many, and else of the peer that has the most.
+    /// Takes a slot for a connection from this address. If no slot is free, it closes the oldest connection: of this
+    /// peer if that has too many, else of the peer with the most connections.
     fn enter(&self, address: IpAddr) -> ConnectionSlot {
         let (peer, closed) = (peer_at(address), CancellationToken::new());
         let mut open = self.0.lock();
@@ -162,7 +162,7 @@ impl Connections {
         if counts.get(&peer).is_some_and(|count| *count >= CONNECTIONS_OF_A_PEER) {
             open.close_oldest_of(peer);
         } else if open.connections.len() >= CONNECTIONS {
-            // The last of the largest counts, which is that of the oldest connection.
+            // `max_by_key` returns the last peer with the largest count, which is the one with the oldest connection.
             let peers = open.connections.values().rev().map(|(peer, _)| *peer);
             let busiest = peers.max_by_key(|peer| counts.get(peer).copied());
             busiest.into_iter().for_each(|busiest| open.close_oldest_of(busiest));
@@ -176,7 +176,7 @@ impl Connections {
 }
 
 impl OpenConnections {
-    /// How many connections each peer has.
+    /// The number of connections of each peer.
     fn counts(&self) -> HashMap<IpAddr, usize> {
         let mut counts = HashMap::new();
         for (peer, _) in self.connections.values() {
@@ -199,7 +199,7 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// The peer at an address. A container of the pod has all addresses of the loopback interface.
+/// The peer at an address. All loopback addresses are one peer, because a container of the pod can use each of them.
 const fn peer_at(address: IpAddr) -> IpAddr {
     let address = address.to_canonical();
     if address.is_loopback() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { address }
@@ -228,7 +228,7 @@ async fn metrics(State(told): State<ServedSources>, headers: HeaderMap) -> impl 
     }
 }
 
-/// Answers `ok` if there are no complaints.
+/// Answers `ok`, or 503 with the reasons against it.
 fn verdict(against: &[String]) -> (StatusCode, String) {
     if against.is_empty() {
         (StatusCode::OK, "ok\n".to_owned())
@@ -285,7 +285,7 @@ mod tests {
         }
     }
 
-    /// The runtime of the test has one thread, which is blocked for as long as the test does not wait.
+    /// The runtime of the test has one thread. The test blocks it until its next `await`.
     #[tokio::test]
     async fn a_stuck_executor_is_told_by_who_is_not_stuck() {
         let metrics = Metrics::default();
@@ -295,7 +295,7 @@ mod tests {
         thread::sleep(2 * patience.heart);
         let answer = ask(server.address(), "/livez", "*/*");
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-        assert!(answer.contains("the operator's loop has stood still for 0 s"), "{answer}");
+        assert!(answer.contains("the operator's main loop has been stuck for 0 s"), "{answer}");
         drop(beats);
         let answer = ask(server.address(), "/livez", "*/*");
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nok\n"), "{answer}");
@@ -366,7 +366,7 @@ mod tests {
         assert_eq!(closed(&places), [0, 1, 2]);
     }
 
-    /// A client that sends one byte after the other gets no further than the deadline of the head.
+    /// The deadline of the head also ends the connection of a client that sends one byte after the other.
     #[test]
     fn a_slow_client_is_cut_off() {
         let server = start(&Metrics::default(), HealthThresholds::default());
@@ -383,9 +383,9 @@ mod tests {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => break,
             }
-            assert!(began.elapsed() < 4 * HEAD_DEADLINE, "it is still connected");
+            assert!(began.elapsed() < 4 * HEAD_DEADLINE, "the slow client is still connected");
         }
-        assert!(began.elapsed() >= HEAD_DEADLINE / 2, "it had its time");
+        assert!(began.elapsed() >= HEAD_DEADLINE / 2, "closed before the deadline");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The client for the API server, which counts what it asks for, notes signs of life of the watches, and guards itself
-//! against the answers.
+//! The client for the API server. It counts requests, records the activity of the watches, and passes answers through
+//! the guard in `runtime::answers`.
 
 use std::{
     pin::Pin,
@@ -23,10 +23,10 @@ use super::{
     watches::WatchActivity,
 };
 
-/// A client whose requests are counted, and whose answers pass the guard `runtime::answers`.
+/// Creates a client that counts its requests. Its answers pass the guard in `runtime::answers`.
 ///
 /// # Errors
-/// Where the configuration can't be used.
+/// If the configuration is invalid.
 pub fn client(config: Config, metrics: &Metrics) -> kube::Result<Client> {
     let observation = Observation { metrics: metrics.clone() };
     Ok(ClientBuilder::try_from(config)?.with_layer(&observation).build())
@@ -85,7 +85,8 @@ where
 }
 
 impl<S> ObservedService<S> {
-    /// Lists and watches of all objects at a path are what a cache lives on; those of one object are not.
+    /// The recorder of the watch that this request belongs to. A cache lists and watches all objects at a path, so a
+    /// request with a field selector belongs to no cache.
     fn activity_of(&self, request: &Request<RequestBody>) -> Option<WatchActivity> {
         let uri = request.uri();
         let of_one = uri.query().is_some_and(|query| query.contains("fieldSelector="));
@@ -93,7 +94,7 @@ impl<S> ObservedService<S> {
     }
 }
 
-/// The answer to a request: what it brings is a sign of life of the watch that it belongs to.
+/// The body of an answer. Each frame counts as activity of the watch that it belongs to.
 struct ObservedBody<B> {
     body: B,
     activity: Option<WatchActivity>,
@@ -123,10 +124,10 @@ impl<B: Body + Unpin> Body for ObservedBody<B> {
     }
 }
 
-/// What a request asks for, as RBAC calls it.
+/// The verb and the resource of a request, as RBAC names them.
 pub(super) fn api_request(method: &Method, uri: &Uri) -> ApiRequest {
     let mut segments = uri.path().split('/').filter(|segment| !segment.is_empty());
-    // The group and version: `api/v1`, or `apis/servicekeys.dev/v1alpha1`.
+    // Skips the group and version: `api/v1`, or `apis/servicekeys.dev/v1alpha1`.
     let in_a_group = segments.next() == Some("apis");
     segments.nth(usize::from(in_a_group));
     let rest = [(); 5].map(|()| segments.next());
@@ -152,7 +153,7 @@ pub(super) fn api_request(method: &Method, uri: &Uri) -> ApiRequest {
     ApiRequest { verb, resource: ApiRequest::resource(resource.unwrap_or_default(), part) }
 }
 
-/// Whether this is a part of the namespace itself, and not a kind of object in it.
+/// Whether this segment is a subresource of the namespace, and not a kind of object in it.
 fn is_part_of_a_namespace(segment: &str) -> bool {
     matches!(segment, "status" | "finalize")
 }
@@ -191,7 +192,7 @@ mod tests {
         assert_eq!((asked.verb, asked.resource), (verb, resource));
     }
 
-    /// An API server that is out of reach.
+    /// An API server that is unreachable.
     struct Away;
 
     impl Service<Request<RequestBody>> for Away {
@@ -208,7 +209,7 @@ mod tests {
         }
     }
 
-    /// Silence of the watch after a request for this, of which there was some before.
+    /// The silence of a watch of Secrets after this request. Before it, the watch was silent for 50 ms.
     async fn silence_after(uri: &str) -> (Metrics, Duration) {
         let metrics = Metrics::default();
         let _watch = metrics.watches().begin("/api/v1/secrets");

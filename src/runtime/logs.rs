@@ -1,4 +1,4 @@
-//! Logs: in which form they are written, and how much of what happens, which may change while the operator runs.
+//! Logs: their format, and their filter, which may change while the operator runs.
 
 use std::{
     fmt,
@@ -18,19 +18,20 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-/// The most that each crate may log, whatever the filter says: other crates print what they receive and send. A crate
-/// that is not here stays at [`MOST_OF_OTHERS`], so that a new dependency, or a new version of one, brings no secrets.
+/// The highest level of each crate, whatever the filter says. Other crates log data that they send and receive, which
+/// may contain secrets. A crate that is not in this list has [`MOST_OF_OTHERS`], so that a new dependency, or a new
+/// version of one, logs no secrets.
 const MOST: &[(&str, LevelFilter)] = &[
     ("servicekey_operator", LevelFilter::TRACE),
-    // It prints answers that it can't parse, and refusals, as a whole.
+    // Logs whole answers: refusals, and those that it can't parse.
     ("kube_client::client", LevelFilter::OFF),
     ("kube_client::client::auth", MOST_OF_OTHERS),
-    // It prints the method, the path and the status of each request.
+    // Logs the method, the path and the status of each request.
     ("kube_client::client::builder", LevelFilter::DEBUG),
     ("kube_client::client::tls", MOST_OF_OTHERS),
-    // Below, it prints errors of the client, with what they quote of an answer.
+    // At lower levels it logs errors of the client, which quote answers.
     ("kube_runtime", MOST_OF_OTHERS),
-    // They print connections, frames and handshakes, and at this level no contents.
+    // At this level they log connections, frames and handshakes, but no contents.
     ("h2", LevelFilter::DEBUG),
     ("hyper", LevelFilter::DEBUG),
     ("hyper_util", LevelFilter::DEBUG),
@@ -44,7 +45,7 @@ fn is_known_to_be_harmless(metadata: &Metadata<'_>) -> bool {
     *metadata.level() <= most(metadata.target())
 }
 
-/// The most that a part of a crate may log: what its nearest parent in the list may.
+/// The highest level of a module: that of its nearest parent in the list.
 fn most(target: &str) -> LevelFilter {
     let parents =
         std::iter::successors(Some(target), |part| part.rsplit_once("::").map(|(parent, _)| parent));
@@ -52,31 +53,33 @@ fn most(target: &str) -> LevelFilter {
     parents.into_iter().find_map(listed).unwrap_or(MOST_OF_OTHERS)
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people on a terminal, as JSON otherwise.
+    /// `pretty` on a terminal, otherwise `json`.
     Auto,
-    /// One JSON object for each line.
+    /// One JSON object per line.
     Json,
-    /// For people, with colours only on a terminal.
+    /// Text for people, with colours only on a terminal.
     Pretty,
 }
 
-/// What is logged: a level, or levels by part, such as `info,servicekey_operator::backend=debug`.
+/// A log filter: a level, or levels by module, such as `info,servicekey_operator::backend=debug`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter(String);
 
-/// A text that is no [`LogFilter`].
+/// A text that is not a [`LogFilter`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no filter of logs ({why}); write a level, or levels by part, such as `info,kube=debug`")]
+#[error(
+    "`{text}` is not a valid log filter ({why}); use a level, or levels by module, such as `info,kube=debug`"
+)]
 pub struct InvalidLogFilter {
     text: String,
     why: String,
 }
 
 impl LogFilter {
-    /// What is logged where nobody says anything.
+    /// The filter that applies unless the user sets one.
     pub const DEFAULT: &str = "info,kube_runtime=warn";
 
     fn compile(&self) -> Result<EnvFilter, InvalidLogFilter> {
@@ -103,7 +106,7 @@ impl fmt::Display for LogFilter {
     }
 }
 
-/// How much is logged by this process. Clones change the same.
+/// The current log filter of this process. Clones share it.
 #[derive(Clone, Debug)]
 pub struct LogLevel {
     current: Arc<Mutex<LogFilter>>,
@@ -111,21 +114,20 @@ pub struct LogLevel {
 }
 
 impl LogLevel {
-    /// What is logged now.
     #[must_use]
     pub fn get(&self) -> LogFilter {
         self.current.lock().clone()
     }
 
-    /// Logs this from now on.
+    /// Sets the filter.
     ///
     /// # Errors
-    /// The text makes no sense, and nothing changes.
+    /// If the text is not a valid filter. The filter then stays as it is.
     pub fn set(&self, text: &str) -> Result<(), InvalidLogFilter> {
         let filter: LogFilter = text.parse()?;
         let compiled = filter.compile()?;
         let mut current = self.current.lock();
-        // It fails only where nothing is logged at all.
+        // It fails only if the process has no subscriber.
         if self.handle.reload(compiled).is_ok() {
             *current = filter;
         }
@@ -133,10 +135,10 @@ impl LogLevel {
     }
 }
 
-/// Logs to standard error from now on, and sends traces where the environment says so.
+/// Starts to log to standard error, and to send traces if the environment names a collector.
 ///
 /// # Errors
-/// Something logs already, or traces can't be sent.
+/// If the process has a subscriber already, or the collector's address is invalid.
 pub fn start_logging(format: LogFormat, filter: &LogFilter) -> anyhow::Result<LogLevel> {
     let (layer, level) = level(filter)?;
     let (lines, terminal) =
@@ -144,7 +146,7 @@ pub fn start_logging(format: LogFormat, filter: &LogFilter) -> anyhow::Result<Lo
     let lines = match format {
         LogFormat::Pretty => lines.with_ansi(terminal).boxed(),
         LogFormat::Auto if terminal => lines.boxed(),
-        // The list of spans has the current one.
+        // The list of spans contains the current span.
         LogFormat::Auto | LogFormat::Json => lines.json().with_current_span(false).boxed(),
     };
     let registry =
@@ -166,7 +168,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A level that nothing logs by; it counts as long as the layer is there.
+    /// A filter without a subscriber. It can be changed until the layer is dropped.
     pub(in crate::runtime) fn detached() -> (reload::Layer<EnvFilter, Registry>, LogLevel) {
         level(&LogFilter::DEFAULT.parse().unwrap()).unwrap()
     }
@@ -186,7 +188,7 @@ pub(super) mod tests {
     fn what_makes_no_sense_is_refused_and_changes_nothing(#[case] text: &str) {
         let (_layer, level) = detached();
         let said = level.set(text).unwrap_err().to_string();
-        assert!(said.starts_with(&format!("`{text}` is no filter of logs (")), "{said}");
+        assert!(said.starts_with(&format!("`{text}` is not a valid log filter (")), "{said}");
         assert_eq!(level.get().to_string(), LogFilter::DEFAULT);
     }
 
@@ -213,6 +215,6 @@ pub(super) mod tests {
         assert_eq!(level.get().to_string(), "debug");
         drop(layer);
         level.set("trace").unwrap();
-        assert_eq!(level.get().to_string(), "debug", "nothing logs any more");
+        assert_eq!(level.get().to_string(), "debug", "changed without a layer");
     }
 }

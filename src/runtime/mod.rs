@@ -1,4 +1,4 @@
-//! What any long-running program needs: logs, traces, metrics, health, the election of a leader, and an orderly end.
+//! Services that any long-running program needs: logs, traces, metrics, health, leader election and shutdown.
 
 pub(crate) mod answers;
 mod control;
@@ -33,10 +33,10 @@ pub(crate) use traces::finish_traces;
 pub(crate) use watches::{Watch, Watches};
 pub(crate) use words::words;
 
-/// Resolves when the process is asked to end: SIGTERM or Ctrl-C.
+/// Resolves at SIGTERM or Ctrl-C.
 ///
 /// # Errors
-/// Where the signals can't be waited for.
+/// If the signal handlers can't be installed.
 pub(crate) fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

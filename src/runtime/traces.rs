@@ -1,5 +1,5 @@
-//! Traces: each reconcile with its steps and calls, sent to a collector that speaks OTLP over http, where the environment
-//! names one as the specification of OpenTelemetry has it (`OTEL_EXPORTER_OTLP_ENDPOINT` and so on).
+//! Traces: each reconcile with its steps and calls. The operator sends them by OTLP over http to the collector that the
+//! environment variables of the OpenTelemetry specification name, such as `OTEL_EXPORTER_OTLP_ENDPOINT`.
 
 use std::{env, sync::OnceLock};
 
@@ -18,13 +18,13 @@ const SERVICE: &str = env!("CARGO_PKG_NAME");
 /// Either of them names a collector.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 
-/// What sends the traces of this process.
+/// The exporter of this process.
 static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 
-/// Sends what happens; `None` where the environment names no collector.
+/// Returns the layer that sends spans. `None` if the environment names no collector.
 ///
 /// # Errors
-/// What it names can't be used.
+/// If the address of the collector is invalid.
 pub(super) fn layer<S>() -> anyhow::Result<Option<OpenTelemetryLayer<S, SdkTracer>>>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
@@ -33,10 +33,11 @@ where
     if !ENDPOINTS.iter().any(named) {
         return Ok(None);
     }
-    // The exporter's client needs it; whoever was first is right.
+    // The exporter's client needs a default provider. If there is one already, it stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let exporter = SpanExporter::builder().with_http().build();
-    let exporter = exporter.with_context(|| format!("can't send traces to what `{}` names", ENDPOINTS[1]))?;
+    let exporter =
+        exporter.with_context(|| format!("can't send traces to the collector in `{}`", ENDPOINTS[1]))?;
     let resource = Resource::builder()
         .with_service_name(SERVICE)
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
@@ -46,9 +47,9 @@ where
     Ok(Some(tracing_opentelemetry::layer().with_tracer(tracer)))
 }
 
-/// Sends what was not sent yet, at the end of the process.
+/// Sends the remaining spans at the end of the process.
 pub(crate) fn finish_traces() {
     if let Some(Err(error)) = PROVIDER.get().map(SdkTracerProvider::shutdown) {
-        tracing::warn!(%error, "the last traces could not be sent");
+        tracing::warn!(%error, "can't send the last traces");
     }
 }

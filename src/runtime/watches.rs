@@ -1,8 +1,8 @@
-//! The watches that the operator lives on: whether their caches are filled, and when each last gave a sign of life.
+//! The watches that fill the operator's caches: whether each cache is filled, and when each watch was last active.
 //!
-//! A watch that works is never silent for long: the API server sends a bookmark each minute and ends the request after
-//! some five, and then it is made again. One that fails is made again as well, for as long as it takes; that is no
-//! death, and ending the process would not help.
+//! A working watch is never silent for long. The API server sends a bookmark every minute and ends the request after
+//! about five minutes, and then the client sends it again. The client also repeats a failed request, for as long as it
+//! takes. Such a watch counts as alive, because a restart of the process would not help.
 
 use std::{
     sync::{
@@ -18,24 +18,24 @@ use parking_lot::Mutex;
 #[derive(Clone, Debug, Default)]
 pub struct Watches(Arc<Mutex<Vec<Weak<WatchState>>>>);
 
-/// One watch, for as long as it is to live.
+/// One watch. It counts until this is dropped.
 #[derive(Debug)]
 pub struct Watch(Arc<WatchState>);
 
-/// Notes the signs of life of one watch.
+/// Records the activity of one watch.
 #[derive(Clone, Debug)]
 pub(super) struct WatchActivity(Arc<WatchState>);
 
 #[derive(Debug)]
 struct WatchState {
-    /// Where its objects are at the API server.
+    /// The path of its objects at the API server.
     path: String,
     filled: AtomicBool,
     last_sign: Mutex<Instant>,
 }
 
 impl Watches {
-    /// A watch of the objects at this path begins.
+    /// Registers a watch of the objects at this path.
     #[must_use]
     pub fn begin(&self, path: &str) -> Watch {
         let state = Arc::new(WatchState {
@@ -49,12 +49,12 @@ impl Watches {
         Watch(state)
     }
 
-    /// What notes the signs of life of the watch of the objects at this path.
+    /// Returns the recorder of the watch of the objects at this path.
     pub(super) fn activity(&self, path: &str) -> Option<WatchActivity> {
         self.0.lock().iter().filter_map(Weak::upgrade).find(|watch| watch.path == path).map(WatchActivity)
     }
 
-    /// How long each has been silent, with its path.
+    /// The path of each watch, and the time since its last activity.
     #[must_use]
     pub fn elapsed(&self) -> Vec<(String, Duration)> {
         let silence = |state: Arc<WatchState>| {
@@ -64,7 +64,7 @@ impl Watches {
         self.living().into_iter().map(silence).collect()
     }
 
-    /// The paths of those whose caches have not been filled yet; `None` where there are no watches at all.
+    /// The paths of the watches whose caches are not filled yet. `None` if there is no watch at all.
     #[must_use]
     pub fn unfilled(&self) -> Option<Vec<String>> {
         let living = self.living();
@@ -78,7 +78,7 @@ impl Watches {
 }
 
 impl Watch {
-    /// Its cache shows all objects that there were when it began.
+    /// Marks the cache as filled: it contains all objects that existed when the watch began.
     pub fn filled(&self) {
         self.0.filled.store(true, Ordering::Release);
     }
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn a_watch_counts_while_it_is_to_live() {
         let watches = Watches::default();
-        assert_eq!(watches.unfilled(), None, "nothing is ready where nothing has begun");
+        assert_eq!(watches.unfilled(), None, "ready without any watch");
         let (secrets, keys) = (watches.begin("/secrets"), watches.begin("/servicekeys"));
         secrets.filled();
         assert_eq!(watches.unfilled(), Some(vec!["/servicekeys".to_owned()]));

@@ -1,16 +1,16 @@
-//! What may be said of an error of the Kubernetes client.
+//! Error texts of the Kubernetes client that are safe to show.
 
 use std::error::Error;
 
-/// The words of an error, without what it quotes of an answer: `serde_json` repeats a string where it expected something
-/// else, and that string may be a password.
+/// The text of an error, without quotes from an answer. `serde_json` quotes a string that it did not expect, and that
+/// string may be a password.
 #[must_use]
 pub(crate) fn words(error: &(dyn Error + 'static)) -> String {
     let mut cause = Some(error);
     while let Some(present) = cause {
         if let Some(json) = present.downcast_ref::<serde_json::Error>() {
             return format!(
-                "an answer of the API server does not have the expected form, at line {} and column {}",
+                "an answer of the API server has an unexpected form at line {} and column {}",
                 json.line(),
                 json.column()
             );
@@ -33,13 +33,10 @@ mod tests {
     #[test]
     fn a_string_of_an_answer_is_not_repeated() {
         let refused = serde_json::from_str::<Secret>(r#"{"data": "hunter2"}"#).unwrap_err();
-        assert!(refused.to_string().contains("hunter2"), "there would be nothing to hide: {refused}");
+        assert!(refused.to_string().contains("hunter2"), "the error quotes nothing: {refused}");
         let error = watcher::Error::WatchFailed(kube::Error::SerdeError(refused));
         let said = words(&error);
-        assert!(
-            said.starts_with("an answer of the API server does not have the expected form, at line 1"),
-            "{said}"
-        );
+        assert!(said.starts_with("an answer of the API server has an unexpected form at line 1"), "{said}");
         assert!(!said.contains("hunter2"), "{said}");
     }
 

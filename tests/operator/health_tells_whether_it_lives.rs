@@ -130,7 +130,7 @@ async fn a_stuck_executor_ends_its_life() {
     let (go_on, stuck) = mpsc::channel::<()>();
     handle.spawn(async move { stuck.recv() });
     let said = operator.says("/livez", |status, _| status == 503).await;
-    assert!(said.starts_with("the operator's loop has stood still for "), "{said}");
+    assert!(said.starts_with("the operator's main loop has been stuck for "), "{said}");
     assert_eq!(ask(operator.server.address(), "/metrics").await.0, 200);
     go_on.send(()).unwrap();
     operator.says("/livez", |status, _| status == 200).await;
@@ -162,7 +162,7 @@ async fn a_dead_watch_ends_its_life() {
 /// How long a watch has been silent by what a probe says, in seconds.
 fn silence_of(watch: &str, body: &str) -> Option<u64> {
     let line = body.lines().find(|line| line.contains(watch))?;
-    let (_, silence) = line.rsplit_once("has given no sign of life for ")?;
+    let (_, silence) = line.rsplit_once("has been silent for ")?;
     silence.strip_suffix(" s")?.parse().ok()
 }
 

@@ -74,7 +74,7 @@ async fn a_warning_says_what_it_is_about_even_where_little_is_logged() {
     stage.wait_for_provider("broker").await;
     assert_eq!(log_from_now_on(&operator, "warn").await.unwrap(), "warn\n");
     let refused = log_from_now_on(&operator, "loud=louder").await.unwrap_err();
-    assert!(refused.contains("`loud=louder` is no filter of logs"), "{refused}");
+    assert!(refused.contains("`loud=louder` is not a valid log filter"), "{refused}");
     stage.broker.inject(Fault::Cut.on(Route::Bind).forever());
     stage.create_key(KEY).await;
     let warned = |line: &Value| (line["fields"]["reason"] == "BindFailed").then(|| line.clone());

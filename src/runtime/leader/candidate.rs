@@ -1,62 +1,63 @@
-//! Whether to look at the Lease, to claim it, to wait, or to end: decided from what was seen, without I/O or clock.
+//! Decides the next step of a candidate: read the Lease, claim it, wait, or end. It has no I/O and no clock.
 //!
-//! Nobody's clock is compared with anybody else's. A Lease that others hold is up when it was not renewed for its
-//! duration *since it was first seen so*; a leader ends when it has not renewed for two thirds of that *since it
-//! asked*, which was earlier. So a leader is over before the next one begins, as long as clocks run equally fast.
+//! The clocks of two replicas are never compared. A candidate takes over a Lease that has not changed for the duration
+//! of the Lease *since this candidate first saw that version*. A leader ends if it has not renewed for two thirds of
+//! the duration *since it sent the last successful request*, which is earlier. So a leader ends before the next one
+//! begins, as long as their clocks run at the same speed.
 
 use std::{cmp::max, fmt, time::Duration};
 
 use jiff::Timestamp;
 
-/// A time by both clocks of a machine.
+/// A point in time by both clocks of a machine.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
-    /// By the clock that does not leap, since some moment of the past. It stands still while the machine is suspended.
+    /// By the monotonic clock, since some point in the past. It stops while the machine is suspended.
     pub(super) steady: Duration,
-    /// By the clock on the wall, which goes on then.
+    /// By the wall clock, which continues while the machine is suspended.
     pub(super) wall: Timestamp,
 }
 
 impl Moment {
-    /// How much time has passed since an earlier moment, by whichever clock says more.
+    /// The time since an earlier moment, by the clock that shows more.
     fn since(self, earlier: Self) -> Duration {
         let by_the_wall = Duration::try_from(self.wall.duration_since(earlier.wall)).unwrap_or_default();
         max(self.steady.saturating_sub(earlier.steady), by_the_wall)
     }
 }
 
-/// How long a lead lasts without being renewed.
+/// The times of an election. All follow from the duration of the Lease.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
-    /// For how long a Lease is respected that is not renewed.
+    /// The time for which other candidates respect a Lease that is not renewed.
     pub(super) lease: Duration,
 }
 
 impl Timing {
-    /// After how long without a renewal a leader ends.
+    /// The time after which a leader without a renewal ends.
     fn deadline(self) -> Duration {
         self.lease * 2 / 3
     }
 
-    /// How often a leader renews, and others look.
+    /// The interval at which a leader renews the Lease, and the others read it.
     fn retry(self) -> Duration {
         self.lease * 2 / 15
     }
 
-    /// How long one request may take.
+    /// The time limit of one request.
     fn request(self) -> Duration {
         self.lease / 3
     }
 }
 
-/// What the Lease was seen to say.
+/// The fields of the Lease that the election needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SeenLease {
-    /// Another one at each write.
+    /// Changes with each write.
     pub(super) version: String,
-    /// Who holds it; `None` where the last holder resigned.
+    /// `None` if the last holder released it.
     pub(super) holder: Option<String>,
-    /// For how long the holder wants it to be respected, if it says so.
+    /// The time for which others respect the Lease, if the holder has set it.
     pub(super) duration: Option<Duration>,
 }
 
@@ -64,35 +65,35 @@ pub(super) struct SeenLease {
 pub(super) enum ElectionStep {
     /// Read the Lease.
     Look,
-    /// Write the Lease, in the version last seen, as held by us: taking it, or renewing it.
+    /// Acquire or renew the Lease: write it with this candidate as holder, based on the version last seen.
     Claim,
     Wait(Duration),
-    /// End: the lead is lost.
+    /// End, because the leadership is lost.
     End(Loss),
 }
 
-/// Why a leader is none any more.
+/// The reason why a leader lost the leadership.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Loss {
-    /// It could not renew in time.
-    #[error("the Lease could not be renewed for {} s: is the API server in reach?", .0.as_secs_f32())]
+    /// It did not renew the Lease in time.
+    #[error("the Lease could not be renewed for {} s; check that the API server is reachable", .0.as_secs_f32())]
     Overdue(Duration),
-    /// Somebody else holds the Lease.
+    /// Another replica holds the Lease.
     #[error("the Lease is held by `{0}`")]
     Superseded(String),
 }
 
-/// One who wants to lead, or leads.
+/// A replica that leads or wants to lead.
 pub(super) struct Candidate {
     name: String,
     timing: Timing,
-    /// The Lease as last seen, and until when it is to be respected by the steady clock.
+    /// The Lease as last seen, and the time until which to respect it, by the steady clock.
     seen: Option<(SeenLease, Duration)>,
-    /// Whether the Lease may be written as last seen.
+    /// Whether the candidate may write the Lease based on the version last seen.
     fresh: bool,
-    /// When the last renewal that succeeded was asked for; `None` for one who does not lead.
+    /// The time at which the last successful renewal was sent; `None` for a candidate that does not lead.
     renewed: Option<Moment>,
-    /// Nothing is to be done before, by the steady clock.
+    /// The time of the next step, by the steady clock.
     due: Duration,
 }
 
@@ -105,17 +106,16 @@ impl Candidate {
         &self.name
     }
 
-    /// Whether a Lease that says this is ours.
+    /// Whether this candidate holds the Lease.
     pub(super) fn holds(&self, lease: &SeenLease) -> bool {
         lease.holder.as_deref() == Some(&self.name)
     }
 
-    /// Whether it leads at this moment.
     pub(super) fn leads(&self, now: Moment) -> bool {
         self.renewed.is_some_and(|renewed| now.since(renewed) < self.timing.deadline())
     }
 
-    /// What to do.
+    /// The next step.
     pub(super) fn next(&self, now: Moment) -> ElectionStep {
         if self.renewed.is_some() && !self.leads(now) {
             return ElectionStep::End(Loss::Overdue(self.timing.deadline()));
@@ -130,13 +130,13 @@ impl Candidate {
         }
     }
 
-    /// How long the next request may take: what is answered later is of no use.
+    /// The time limit of the next request. A later answer is of no use.
     pub(super) fn patience(&self, now: Moment) -> Duration {
         let left = self.renewed.map(|renewed| self.timing.deadline().saturating_sub(now.since(renewed)));
         left.unwrap_or(Duration::MAX).min(self.timing.request())
     }
 
-    /// The Lease was read; `None`: there is none.
+    /// Records that the Lease was read. `None` if there is no Lease.
     pub(super) fn looked(&mut self, lease: Option<SeenLease>, now: Moment) {
         let before = self.seen.take();
         self.seen = lease.map(|lease| match before {
@@ -153,7 +153,7 @@ impl Candidate {
         };
     }
 
-    /// The Lease was written as held by us; this is how it stands. `asked`: before the request was sent.
+    /// Records that this candidate wrote the Lease. `asked` is a time before the request was sent.
     pub(super) fn claimed(&mut self, lease: SeenLease, asked: Moment) {
         self.renewed = Some(asked);
         self.due = asked.steady + self.timing.retry();
@@ -161,22 +161,22 @@ impl Candidate {
         self.fresh = true;
     }
 
-    /// The Lease was not written, because it is another than was seen.
+    /// Records that the API server refused the write, because the Lease has another version.
     pub(super) fn refused(&mut self, now: Moment) {
         (self.fresh, self.due) = (false, now.steady);
     }
 
-    /// Nothing is known of what became of the request.
+    /// Records that the outcome of a request is unknown.
     pub(super) fn failed(&mut self, now: Moment) {
         (self.fresh, self.due) = (false, now.steady + self.timing.retry());
     }
 
-    /// Whether nobody holds the Lease, or nobody who is still to be respected.
+    /// Whether the Lease has no holder, or only one whose time is over.
     fn may_be_claimed(&self, now: Moment) -> bool {
         self.holder().is_none_or(|(holder, until)| holder == self.name || now.steady >= until)
     }
 
-    /// Who leads instead of us, who lead.
+    /// The other holder of the Lease, if this candidate believes to lead.
     fn successor(&self) -> Option<&str> {
         let (holder, _) = self.holder()?;
         (self.renewed.is_some() && holder != self.name).then_some(holder)

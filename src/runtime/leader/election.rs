@@ -1,4 +1,4 @@
-//! The requests that an election takes: reading and writing one Lease.
+//! The requests of an election: reading and writing one Lease.
 
 use std::{panic, time::Duration};
 
@@ -18,18 +18,17 @@ use super::{
 };
 use crate::runtime::{Metrics, words};
 
-/// The name of the Lease.
 pub(crate) const LEASE: &str = "servicekey-operator";
-/// How long giving up the lead may hold up the end of the process.
+/// The time limit for releasing the Lease at the end of the process.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Takes part in the election of the replica that works.
+/// Takes part in the leader election.
 #[derive(Debug)]
 pub(crate) struct Election {
     leases: Api<Lease>,
     candidate: Candidate,
     duration: Duration,
-    /// The Lease as last seen.
+    /// The Lease as last read.
     lease: Option<Lease>,
     leads: Sender<bool>,
     metrics: Metrics,
@@ -37,17 +36,18 @@ pub(crate) struct Election {
     begun: Instant,
 }
 
-/// What became of a request that was to write the Lease.
+/// The outcome of a request to write the Lease.
 enum LeaseWrite {
     Yes(Box<Lease>),
-    /// It is another than was seen.
+    /// The Lease has another version than the one last read.
     Outdated,
+    /// The request failed, or no answer arrived.
     Unknown,
 }
 
 impl Election {
-    /// For the Lease `servicekey-operator` of this namespace, under a name that nobody else has. A lead that is not
-    /// renewed lasts for `duration`, in full seconds.
+    /// Creates an election for the Lease `servicekey-operator` of this namespace. `name` must be unique. `duration` is
+    /// the time in whole seconds for which other replicas respect a Lease that is not renewed.
     #[must_use]
     pub(crate) fn new(
         client: Client,
@@ -69,15 +69,16 @@ impl Election {
         }
     }
 
-    /// Has this work done, which waits for the [`Leadership`] that it is given, until it ends by itself.
+    /// Runs this work until it ends. The work itself waits for the [`Leadership`] that it receives.
     ///
     /// # Errors
-    /// The lead was lost, and so the work given up. The process should end: others may be at work already.
+    /// If this replica loses the Lease. The work is then aborted. The process should end, because another replica may
+    /// already lead.
     pub(crate) async fn govern<W>(mut self, work: impl FnOnce(Leadership) -> W) -> Result<(), Loss>
     where
         W: Future<Output = ()> + Send + 'static,
     {
-        // In a task of its own, so that no renewal waits for the work.
+        // The work has its own task, so that no renewal waits for it.
         let mut work = AbortOnDropHandle::new(tokio::spawn(work(self.leadership.clone())));
         tokio::select! {
             ended = &mut work => if let Err(error) = ended && error.is_panic() {
@@ -89,7 +90,7 @@ impl Election {
         Ok(())
     }
 
-    /// Stands for the lead, and keeps it, until it is lost.
+    /// Tries to acquire the Lease and renews it. Returns when it is lost.
     async fn stand(&mut self) -> Loss {
         loop {
             let now = self.now();
@@ -102,26 +103,29 @@ impl Election {
         }
     }
 
-    /// Gives up the lead, if it is ours, so that another replica need not wait for it to run out.
+    /// Releases the Lease if this replica holds it, so that another replica need not wait until it expires.
     async fn resign(mut self) {
         match timeout(FAREWELL, self.give_up()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(error = words(&error), "the lead could not be given up: it has to run out");
+                tracing::warn!(
+                    error = words(&error),
+                    "can't release the Lease; other replicas wait until it expires"
+                );
             }
-            Err(_) => tracing::warn!("the lead could not be given up in time: it has to run out"),
+            Err(_) => tracing::warn!("can't release the Lease in time; other replicas wait until it expires"),
         }
     }
 
     async fn give_up(&mut self) -> Result<(), Error> {
-        // Read once more: a renewal may have been under way.
+        // Read it again, because a renewal may have been in flight.
         let lease = self.leases.get_opt(LEASE).await?;
         let Some(lease) = lease.filter(|lease| self.candidate.holds(&lease::seen(lease))) else {
             return Ok(());
         };
         let resigned = lease::resigned(&lease, Timestamp::now());
         self.leases.replace(LEASE, &PostParams::default(), &resigned).await?;
-        tracing::info!(name = self.candidate.name(), "gave up the lead");
+        tracing::info!(name = self.candidate.name(), "released the Lease");
         Ok(())
     }
 
@@ -133,7 +137,7 @@ impl Election {
                 self.lease = lease;
             }
             Ok(Err(error)) => self.failed(&words(&error)),
-            Err(_) => self.failed("no answer in time"),
+            Err(_) => self.failed("timed out"),
         }
     }
 
@@ -144,7 +148,10 @@ impl Election {
                 self.lease = Some(*lease);
                 if !self.leads.send_replace(true) {
                     self.metrics.set_leader(true);
-                    tracing::info!(name = self.candidate.name(), "took the lead");
+                    tracing::info!(
+                        name = self.candidate.name(),
+                        "acquired the Lease; this replica is now the leader"
+                    );
                 }
             }
             LeaseWrite::Outdated => {
@@ -164,7 +171,7 @@ impl Election {
         };
         match answer {
             Ok(Ok(lease)) => LeaseWrite::Yes(Box::new(lease)),
-            // Another version, another one of this name, or none any more.
+            // The Lease has another version, was created meanwhile, or was deleted.
             Ok(Err(Error::Api(status)))
                 if status.code == 409 || (status.code == 404 && self.lease.is_some()) =>
             {
@@ -175,14 +182,14 @@ impl Election {
                 LeaseWrite::Unknown
             }
             Err(_) => {
-                self.failed("no answer in time");
+                self.failed("timed out");
                 LeaseWrite::Unknown
             }
         }
     }
 
     fn failed(&mut self, error: &str) {
-        tracing::warn!(error, "the Lease could not be read or written, and is tried again");
+        tracing::warn!(error, "can't read or write the Lease; retrying");
         let now = self.now();
         self.candidate.failed(now);
     }

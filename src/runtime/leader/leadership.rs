@@ -1,11 +1,11 @@
-//! Whether this process leads. Work that only the leader may do waits for it.
+//! Leadership of this process. Work that only the leader may do waits for it.
 
 use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use tokio::sync::watch::{self, Receiver, Sender};
 
-/// Whether this process leads, and since when. A process never gives the lead back: it ends when it loses it.
+/// Whether this process leads, and since when. A process that loses the leadership ends.
 #[derive(Clone, Debug)]
 pub struct Leadership {
     leads: Receiver<bool>,
@@ -26,17 +26,17 @@ impl Leadership {
         (sender, Self { leads, acquired_at: Arc::default() })
     }
 
-    /// Waits until this process leads, and notes the time of the first caller that sees it.
+    /// Waits until this process leads. The first caller that sees it records the time.
     pub async fn wait(&self, clock: &(dyn Fn() -> Timestamp + Send + Sync)) {
         if self.leads.clone().wait_for(|leads| *leads).await.is_err() {
-            // The election ended and this process did not win it: the process is about to end.
+            // The election ended without a win for this process, so the process is about to end.
             std::future::pending::<()>().await;
         }
         self.acquired_at.get_or_init(clock);
     }
 
-    /// When this process began to work as the leader; `None` before. Another process may have sent the requests
-    /// before it.
+    /// The time at which this process became the leader; `None` before. Another process may have sent requests until
+    /// then.
     #[must_use]
     pub fn acquired_at(&self) -> Option<Timestamp> {
         self.acquired_at.get().copied()

@@ -1,4 +1,4 @@
-//! The Lease as it is written down, in the API's own terms.
+//! Conversions of the Lease object.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use kube::{ResourceExt, api::ObjectMeta};
 
 use super::candidate::SeenLease;
 
-/// What a Lease says.
+/// Reads the fields that the election needs.
 pub(super) fn seen(lease: &Lease) -> SeenLease {
     let spec = lease.spec.as_ref();
     let seconds = spec.and_then(|spec| u64::try_from(spec.lease_duration_seconds?).ok());
@@ -22,12 +22,12 @@ pub(super) fn seen(lease: &Lease) -> SeenLease {
     }
 }
 
-/// A Lease that is not there yet, held by nobody.
+/// A new Lease without a holder.
 pub(super) fn new(name: &str) -> Lease {
     Lease { metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }, spec: None }
 }
 
-/// The same Lease, held by `holder` at this time; `duration` is in full seconds.
+/// The Lease with `holder` as its holder at this time. `duration` is in whole seconds.
 pub(super) fn held(lease: &Lease, holder: &str, duration: Duration, now: Timestamp) -> Lease {
     let spec = lease.spec.clone().unwrap_or_default();
     let renews = spec.holder_identity.as_deref() == Some(holder);
@@ -43,7 +43,7 @@ pub(super) fn held(lease: &Lease, holder: &str, duration: Duration, now: Timesta
     Lease { spec: Some(spec), ..lease.clone() }
 }
 
-/// The same Lease, given up by its holder, so that the next one need not wait.
+/// The Lease without a holder, so that the next candidate need not wait.
 pub(super) fn resigned(lease: &Lease, now: Timestamp) -> Lease {
     let spec = LeaseSpec {
         holder_identity: None,

@@ -1,6 +1,6 @@
-//! Which of several replicas works: the one that holds a Lease of the cluster. The others stand by.
+//! The election of the one replica that reconciles. It holds a Lease of the cluster, and the others stand by.
 //!
-//! [`candidate`] decides, [`lease`] is what is written down, [`election`] asks the API server.
+//! [`candidate`] decides, [`lease`] converts the Lease object, and [`election`] sends the requests.
 
 mod candidate;
 mod election;

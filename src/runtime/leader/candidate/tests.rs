@@ -18,7 +18,7 @@ fn held_by(holder: &str, version: &str) -> SeenLease {
     SeenLease { version: version.to_owned(), holder: Some(holder.to_owned()), duration: Some(LEASE) }
 }
 
-/// One that leads by a renewal that it asked for at this time.
+/// A leader that sent its last renewal at this time.
 fn leader(renewed: u64) -> Candidate {
     let mut candidate = candidate();
     candidate.looked(None, at(renewed));
@@ -56,7 +56,7 @@ fn a_lease_is_respected_until_it_was_not_renewed_for_its_duration() {
     assert_eq!(
         candidate.next(at(24_500)),
         ElectionStep::Wait(Duration::from_millis(500)),
-        "no longer than it is good for"
+        "it waits longer than the Lease lasts"
     );
     candidate.looked(Some(held_by("other", "2")), at(25_000));
     assert_eq!(candidate.next(at(25_000)), ElectionStep::Claim);
@@ -140,18 +140,18 @@ fn a_leader_ends_where_another_one_holds_the_lease() {
     assert_eq!(leader.next(at(2_100)), ElectionStep::End(Loss::Superseded("other".to_owned())));
 }
 
-/// What may happen to an election, in any order.
+/// The events of an election, in any order.
 #[derive(Clone, Copy, Debug)]
 enum Happening {
     /// Time passes, in milliseconds.
     Passes(u64),
-    /// A candidate does what it has to; whether its request arrives, and whether the answer does.
+    /// A candidate takes its next step. The request and the answer may be lost.
     Acts {
         who: usize,
         arrives: bool,
         answered: bool,
     },
-    /// A candidate sends a request that arrives when it is dispatched, answered or not.
+    /// A candidate sends a request that arrives at the next `Arrives`, with or without an answer.
     Sends {
         who: usize,
         answered: bool,
@@ -159,12 +159,13 @@ enum Happening {
     Arrives {
         who: usize,
     },
-    /// A candidate is killed, and another one takes its place.
+    /// A candidate is killed, and a new one replaces it.
     Dies {
         who: usize,
     },
-    /// A person touches the Lease, or deletes it.
+    /// A user edits the Lease.
     Touched,
+    /// A user deletes the Lease.
     Deleted,
 }
 
@@ -185,11 +186,11 @@ fn happening() -> impl Strategy<Value = Happening> {
 
 const CANDIDATES: usize = 3;
 
-/// Candidates around one Lease, which is stored as the API server stores objects.
+/// Candidates for one Lease, which is stored as the API server stores objects.
 struct SimulatedElection {
     candidates: Vec<Candidate>,
-    /// Requests on their way, by candidate: the version that is to be replaced, when it was asked, whether somebody
-    /// still waits for the answer.
+    /// Requests in flight, by candidate: the version to replace, the time of sending, and whether the candidate still
+    /// waits for the answer.
     under_way: Vec<Option<(Option<String>, Moment, bool)>>,
     lease: Option<SeenLease>,
     writes: u64,
@@ -219,7 +220,7 @@ impl SimulatedElection {
         Candidate::new(format!("candidate-{}", self.named), Timing { lease: LEASE })
     }
 
-    /// Writes the Lease in this version as held by this candidate, if that is how it stands.
+    /// Writes the Lease with this candidate as holder, if the stored version is this one.
     fn write(&mut self, who: usize, version: Option<&str>) -> bool {
         let stands = self.lease.as_ref().map(|lease| lease.version.as_str()) == version;
         if stands {
@@ -282,7 +283,7 @@ impl SimulatedElection {
 
     fn arrives(&mut self, who: usize) {
         if let Some((version, asked, answered)) = self.under_way[who].take() {
-            // A process gives up an answer that takes longer than its patience.
+            // A process ignores an answer that arrives after its time limit.
             let in_time = at(self.now).since(asked) <= LEASE / 3;
             let written = self.write(who, version.as_deref());
             if answered {
@@ -310,8 +311,8 @@ impl SimulatedElection {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
-    /// Whatever is lost, late, killed or touched. That somebody deletes the Lease by hand is another matter: it is as
-    /// good as giving it to the next one who looks, while the leader notices at its next renewal.
+    /// This holds for all events but one. A user who deletes the Lease gives it to the next candidate that reads it,
+    /// while the leader notices only at its next renewal.
     #[test]
     fn there_is_never_more_than_one_leader(happenings in prop::collection::vec(happening(), 1..120)) {
         let mut election = SimulatedElection::new();
@@ -328,7 +329,7 @@ proptest! {
         let mut election = SimulatedElection::new();
         happenings.into_iter().for_each(|happening| election.happens(happening));
         (0..CANDIDATES).for_each(|who| election.arrives(who));
-        // A Lease that was just touched is respected for its duration, and then somebody has to look.
+        // Candidates respect an edited Lease for its duration, and then have to read it once more.
         for _ in 0..200 {
             election.happens(Happening::Passes(100));
             for who in 0..CANDIDATES {
