@@ -135,8 +135,8 @@ impl AddressPolicy {
         Arc::clone(&self.names)
     }
 
-    /// Whether the author may read the remote side's answers only if its address is [known to be
-    /// harmless](Self::discloses).
+    /// Whether the author may read the remote side's answers only if its address is
+    /// [known to be harmless](Self::discloses).
     pub(super) const fn guards_answers(&self) -> bool {
         matches!(self.author, Author::Tenant { .. })
     }

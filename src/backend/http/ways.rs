@@ -26,8 +26,8 @@ use super::{
 };
 use crate::backend::{BackendError, ErrorClass};
 
-/// How long an unused connection stays open. Load balancers close theirs after 60 s or more. Closing before they do
-/// prevents that a request is lost on a connection that is being closed.
+/// How long an unused connection stays open. Load balancers close theirs after 60 s or more. Closing first keeps
+/// a request from being lost on a connection that is about to close.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 
 /// Unused connections to keep. Each has buffers.

@@ -26,8 +26,8 @@ use super::{
 };
 
 /// Ends the message about a login that the operator does not try again for some time.
-const TRIED_AGAIN: &str = "; the operator tries again when the login changes, otherwise three times an hour, because servers \
-                           lock accounts after a few wrong passwords";
+const TRIED_AGAIN: &str = "; the operator tries again when the login changes, otherwise three times an hour, because \
+                           servers lock accounts after a few wrong passwords";
 
 #[derive(Debug)]
 pub(super) struct Tokens {
