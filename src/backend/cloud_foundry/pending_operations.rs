@@ -857,22 +857,26 @@ pub(super) mod tests {
         assert_eq!(
             watch.start(&request(2), RemoteOperation::Bind),
             FIRST_LOOK / 2,
-            "the look that is planned"
+            "the planned poll covers it"
         );
         advance(FIRST_LOOK).await;
-        assert_eq!(watch.start(&request(3), RemoteOperation::Bind), FIRST_LOOK, "few keys wait for nobody");
+        assert_eq!(
+            watch.start(&request(3), RemoteOperation::Bind),
+            FIRST_LOOK,
+            "few keys don't wait for each other"
+        );
         for number in 4..100 {
             assert_eq!(
                 watch.start(&request(number), RemoteOperation::Bind),
                 FIRST_LOOK,
-                "the look that is planned"
+                "the planned poll covers it"
             );
         }
         advance(FIRST_LOOK * 3 / 2).await;
         assert_eq!(
             watch.start(&request(100), RemoteOperation::Bind),
             SPACING - FIRST_LOOK / 2,
-            "not at once again"
+            "many keys wait for the next interval"
         );
         advance(SPACING * 2).await;
         assert_eq!(watch.start(&request(101), RemoteOperation::Bind), FIRST_LOOK);
@@ -923,17 +927,17 @@ pub(super) mod tests {
         let [one, two] = [1, 2].map(|number| at_instance(number, "db"));
         let elsewhere = at_instance(3, "other");
         watch.start(&one, RemoteOperation::Unbind);
-        assert!(watch.take_turn(&two).is_ok(), "no broker has said anything yet");
+        assert!(watch.take_turn(&two).is_ok(), "no broker has refused an operation yet");
         watch.note_busy_broker(&two);
         assert!(watch.take_turn(&two).is_err() && watch.waits_for_turn(two.identity));
         assert!(watch.take_turn(&elsewhere).is_ok());
         watch.remove(one.identity);
         assert!(watch.take_turn(&two).is_ok() && !watch.waits_for_turn(two.identity));
-        assert!(watch.take_turn(&one).is_err(), "the other one's turn has come");
+        assert!(watch.take_turn(&one).is_err(), "it is the other key's turn");
         watch.give_up_turn(two.identity);
         assert!(watch.take_turn(&one).is_ok());
         advance(TURN_TTL).await;
-        assert!(watch.take_turn(&two).is_ok(), "what a broker wants is forgotten");
+        assert!(watch.take_turn(&two).is_ok(), "the broker's refusal is forgotten");
     }
 
     #[tokio::test(start_paused = true)]

@@ -377,6 +377,6 @@ mod tests {
         assert_eq!(key.metadata.annotations.sequence.as_deref(), Some("1"));
         assert_eq!(key.metadata.annotations.name, None);
         assert!(key.weight() < 100, "{}", key.weight());
-        assert!(with(&long("")).is_err(), "values are words");
+        assert!(with(&long("")).is_err(), "values have a limit");
     }
 }

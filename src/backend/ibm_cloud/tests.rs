@@ -225,7 +225,7 @@ async fn a_key_of_a_lost_cluster_is_found_by_its_name_there() {
     .await;
     cloud.lost_clusters = LostClusters::new(vec!["0a0a0a0a-1111-4000-8000-000000000000".to_owned()]);
     let mut request = request(&named("0c0c0c0c"), Some("0c0c0c0c-1111-4000-8000-000000000000"));
-    assert_eq!(cloud.find(&request).await.unwrap().len(), 0, "its own name follows from its own UID");
+    assert_eq!(cloud.find(&request).await.unwrap().len(), 0, "it searches only for its own name");
     request.restored = Some(Restored { login_is_own: true });
     let found = cloud.find(&request).await.unwrap();
     assert_eq!(found.iter().map(|key| &key.guid).collect::<Vec<_>>(), [&lost]);

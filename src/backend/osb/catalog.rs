@@ -489,7 +489,7 @@ mod tests {
         assert!(catalog.resolve("db", "large").unwrap().bindable);
         let found = catalog.resolve("db", name);
         assert_eq!(found.as_ref().ok().map(|plan| &*plan.plan_id), id, "its keys can be revoked");
-        assert!(found.is_err() || found.is_ok_and(|plan| !plan.bindable), "none are created");
+        assert!(found.is_err() || found.is_ok_and(|plan| !plan.bindable), "no keys are created");
         assert!(catalog.shortcomings().unwrap().contains(words), "{:?}", catalog.shortcomings());
     }
 
@@ -527,7 +527,7 @@ mod tests {
         assert_eq!(
             catalog().shortcomings().unwrap().matches("offering").count(),
             1,
-            "that with a numeric id"
+            "the offering with a numeric id"
         );
     }
 
@@ -564,9 +564,9 @@ mod tests {
         let kept = catalog().held(&budget.share("a")).unwrap();
         drop(cache.refresh(|| async { Ok(kept) }).now_or_never().unwrap());
         let _room = budget.share("b").keep(500, ()).unwrap();
-        assert!(cache.latest().is_some(), "there is room for both");
+        assert!(cache.latest().is_some(), "the memory suffices for both");
         assert!(budget.share("c").keep(size + 100, ()).is_err());
-        assert!(cache.latest().is_some(), "nobody takes from who has less");
+        assert!(cache.latest().is_some(), "a larger holder can't take memory from a smaller one");
         let _more = budget.share("c").keep(200, ()).unwrap();
         assert!(cache.latest().is_none());
     }
@@ -582,16 +582,16 @@ mod tests {
         let ok = async || cache.resolve("s-1", "small", fetch).await.unwrap().map(drop);
         ok().await.unwrap();
         ok().await.unwrap();
-        assert_eq!(calls.get(), 1, "kept");
+        assert_eq!(calls.get(), 1, "cached");
         unknown().await.unwrap();
-        assert_eq!(calls.get(), 1, "too new to be doubted");
+        assert_eq!(calls.get(), 1, "too new for another request");
         tokio::time::advance(NEGATIVE_TTL).await;
         unknown().await.unwrap();
         unknown().await.unwrap();
-        assert_eq!(calls.get(), 2, "doubted once");
+        assert_eq!(calls.get(), 2, "requested once more");
         tokio::time::advance(POSITIVE_TTL).await;
         ok().await.unwrap();
-        assert_eq!(calls.get(), 3, "old");
+        assert_eq!(calls.get(), 3, "expired");
     }
 
     #[rstest]

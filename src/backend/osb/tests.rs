@@ -127,7 +127,7 @@ async fn every_request_has_an_identity_of_its_own() {
     assert_eq!((calls, ids.len()), (3, 3));
     assert!(
         !fake.calls()[0].headers.contains_key("x-broker-api-originating-identity"),
-        "the catalog is for all"
+        "a catalog belongs to no ServiceKey"
     );
 }
 
@@ -188,7 +188,7 @@ async fn binds_that_fail(
     assert_eq!(error.retry_after, Some(Duration::from_secs(7)));
     keeps_its_secrets(&error);
     let again = broker.bind(&request()).await.unwrap_err();
-    assert_eq!(again.message, error.message, "the same failure has the same words");
+    assert_eq!(again.message, error.message, "the same failure has the same message");
 }
 
 #[rstest]
@@ -407,7 +407,7 @@ async fn brokers_without_a_catalog(
         assert!(error.message.starts_with("catalog failed: ") && error.message.contains(words), "{error}");
         keeps_its_secrets(&error);
     }
-    assert!(fake.calls().iter().all(|call| call.method == Method::GET), "nothing was made");
+    assert!(fake.calls().iter().all(|call| call.method == Method::GET), "no key was created");
 }
 
 #[tokio::test]
@@ -740,7 +740,7 @@ async fn unbinds_by_the_noted_ids_without_a_catalog(#[case] status: u16, #[case]
     let unbound = fake.start().await.unbind(&noted("p-old")).await.unwrap();
     assert!(matches!(unbound, Unbound::Gone));
     let calls = fake.calls();
-    assert_eq!(calls.len(), 1, "the catalog is not asked for");
+    assert_eq!(calls.len(), 1, "no request for the catalog");
     assert_eq!(calls[0].uri.query(), Some("service_id=s-1&plan_id=p-old&accepts_incomplete=true"));
 }
 
@@ -788,11 +788,11 @@ async fn binds_twice(second: Does) -> Result<Bound, BackendError> {
 #[tokio::test]
 async fn a_bind_that_was_sent_twice_says_so() {
     let Bound::Repeated(bound) = binds_twice(Does::Answers(201, KEY)).await.unwrap() else {
-        panic!("nobody knows of the first one");
+        panic!("the first request is not reported");
     };
     assert!(matches!(*bound, Bound::Issued(key) if key.credentials.expose()["password"] == "s3cret"));
     let Bound::Repeated(bound) = binds_twice(Does::Answers(202, "{}")).await.unwrap() else {
-        panic!("nobody knows of the first one");
+        panic!("the first request is not reported");
     };
     assert!(matches!(*bound, Bound::Accepted(_)));
 }

@@ -149,7 +149,7 @@ async fn a_call_whose_token_is_refused_is_made_once_more_with_another() {
     let calls = remote.calls();
     let seen: Vec<_> = calls.iter().map(|call| (call.method.as_str(), call.token)).collect();
     assert_eq!(seen, [("GET", 1), ("PUT", 1), ("PUT", 2)]);
-    assert_ne!(calls[1].request_id, calls[2].request_id, "each request has an identity of its own");
+    assert_ne!(calls[1].request_id, calls[2].request_id, "each request has its own identity");
     assert_eq!(remote.tokens(), 2);
 }
 
