@@ -1,4 +1,4 @@
-//! The Secret is missing or wrong: get credentials for it, of the key that it held if that is possible.
+//! The Secret is missing or wrong: get credentials for it, of the same key if possible.
 
 use jiff::Timestamp;
 
@@ -19,11 +19,12 @@ decisions! {
     /// The Secret is missing or wrong, so consumers may have no credentials.
     "Restore the Secret", Observed => Step:
 
-    /// An attempt failed. The backoff ends before the next one, unless a lost answer is to be cleaned up.
+    /// An attempt failed. Its backoff ends first, unless a key of a request without an answer has to be revoked.
     wait_for_failed_attempt,
     /// A watch that restarts shows no Secret for a moment, so the operator reads the Secret that it has just stored.
     look_up_stored_secret,
-    /// The Secret is gone before the status names its key. Once the status does, this is a repair, which has a backoff.
+    /// The Secret disappeared before the status named its key. After the status names it, this is a repair, which has a
+    /// backoff.
     record_stored_key,
     /// Only the user can correct the spec.
     wait_for_spec,
@@ -31,41 +32,42 @@ decisions! {
     wait_for_provider,
     /// A quota or a policy may refuse the Secret. The operator finds out before it creates a first key.
     rehearse_secret,
-    /// The cache shows only Secrets of the operator, so the operator looks by name for one of another owner.
+    /// The cache contains only Secrets of the operator, so the operator looks by name for one of another owner.
     look_up_secret,
-    /// The operator never writes a Secret that is not its own, so it creates no key for one.
+    /// The operator never writes a Secret of another owner, so it creates no key for one.
     refuse_foreign_secret,
-    /// A ServiceKey that no key can be created for gets no finalizer: the user corrects it by deleting it.
+    /// A ServiceKey that can't get a key gets no finalizer, because the user corrects it by deleting it.
     check_instance,
-    /// Nothing that can create a key comes before the finalizer.
+    /// No step that can create a key comes before the finalizer.
     add_finalizer,
-    /// A request whose answer was lost may have created a key, which the next attempt would collide with.
+    /// A request without an answer may have created a key, which would conflict with the next attempt.
     clean_up_lost_key,
     /// The remote side may show credentials only once, so the operator stores them before it calls again.
     store_credentials,
-    /// Another writer that undoes each repair at once must not cause repairs without end.
+    /// Another writer that undoes each repair at once must not cause endless repairs.
     wait_for_contested_secret,
-    /// The user asked for another key, and the service allows only one.
+    /// The user requested another key, and the service allows only one.
     revoke_current_key_first,
-    /// No Secret can hold the credentials of this key, and no workload can use them.
+    /// The credentials of this key fit no Secret, and no workload can use them.
     revoke_unusable_key,
     /// Another key would be just as unusable until the ServiceKey or its provider changes.
     wait_for_usable_key,
-    /// A lost attempt created the first key from other fields, and no Secret holds its credentials.
+    /// An attempt without an answer created the first key from other fields, and no Secret contains its credentials.
     revoke_unstored_first_key,
-    /// A lost attempt created the first key from other fields, and the Secret may hold its credentials.
+    /// An attempt without an answer created the first key from other fields, and the Secret may contain its
+    /// credentials.
     replace_first_key,
-    /// No other key is created for a Secret that the API server refuses to write.
+    /// The operator creates no other key for a Secret that the API server refuses to write.
     rehearse_secret_of_next_key,
-    /// A lost request for the oldest key may still take effect. The last revocation comes after that time.
+    /// A request for the oldest key may still take effect. The last revocation comes after that time.
     wait_for_late_oldest_key,
-    /// At most three keys of one ServiceKey exist, so the oldest goes before another one is created.
+    /// At most three keys of one ServiceKey exist, so the operator revokes the oldest before it creates another one.
     revoke_oldest_key,
     /// The oldest key is gone, so the status need not name it any more.
     forget_oldest_key,
-    /// The key is gone, does not show its credentials again, or the user asked for another one.
+    /// The key is gone, its credentials are not returned again, or the user requested another one.
     create_next_key,
-    /// The key exists, and may show its credentials again.
+    /// The key exists, and the remote side may return its credentials again.
     read_credentials,
     else
     /// No key is known.
@@ -77,7 +79,7 @@ fn wait_for_failed_attempt(observed: &Observed) -> Option<Step> {
     to_clean_up(observed).is_none().then(|| Step::Wait(report::failed(observed, failure)))
 }
 
-/// The key whose credentials this process stored, where the status does not name it.
+/// The key whose credentials this process stored, if the status does not name it.
 fn stored_key(observed: &Observed) -> Option<&KeyRecord> {
     let is_unknown = |stored: &&KeyRecord| {
         observed.recorded.key.as_ref().is_none_or(|known| known.sequence < stored.sequence)
@@ -106,7 +108,7 @@ fn wait_for_provider(observed: &Observed) -> Option<Step> {
     Some(Step::Wait(report::waiting(observed, problem)))
 }
 
-/// Whether a key is known that was created, or may have been.
+/// Whether a known key was created, or may have been.
 fn knows_a_key(observed: &Observed) -> bool {
     let Observed { recorded, secret, run, .. } = observed;
     *recorded != Recorded::default() || secret.key().is_some() || run.in_hand.is_some()
@@ -163,7 +165,7 @@ fn newest_known_key(observed: &Observed) -> Option<&KeyRecord> {
     known.max_by_key(|key| key.sequence)
 }
 
-/// Whether the key is gone. One that was gone once is of no use, even if a late answer has created it again.
+/// Whether the key is gone. A key that was gone once is of no use, even if a late request has created it again.
 fn is_lost(observed: &Observed, key: &KeyRecord) -> bool {
     observed.run.absent.contains(&key.sequence) || observed.recorded.loss_of(key.sequence).is_some()
 }
@@ -178,7 +180,7 @@ fn revoke_current_key_first(observed: &Observed) -> Option<Step> {
     Some(revoke_first::decide(&CurrentKey { observed, key, recorded }))
 }
 
-/// The key that the next one replaces, because its own credentials are lost or not wanted.
+/// The key that the next one replaces, because its credentials are not available or not wanted.
 fn replaced_key(observed: &Observed) -> Option<&KeyRecord> {
     newest_known_key(observed).filter(|key| {
         let in_the_way = [key.sequence, key.sequence.next()].map(Some);
@@ -189,7 +191,7 @@ fn replaced_key(observed: &Observed) -> Option<&KeyRecord> {
     })
 }
 
-/// The number of the key that takes the place of the first one, or that was tried last.
+/// The number of the first key or of its replacement: that of the last attempt, or 1.
 fn first_sequence(observed: &Observed) -> Sequence {
     observed.recorded.attempt().unwrap_or(Sequence::FIRST)
 }
@@ -213,7 +215,8 @@ fn wait_for_usable_key(observed: &Observed) -> Option<Step> {
     Some(Step::Wait(report::waiting_for_another_key(observed, unusable)))
 }
 
-/// The first key, where a lost attempt created it, from other fields or with credentials that are not shown again.
+/// The first key, if an attempt without an answer created it from other fields, or its credentials are not returned
+/// again.
 fn conflicting_first_key(observed: &Observed) -> Option<Sequence> {
     let sequence = first_sequence(observed);
     let is_in_the_way = newest_known_key(observed).is_none() && observed.run.conflicting == Some(sequence);
@@ -235,7 +238,7 @@ fn replace_first_key(observed: &Observed) -> Option<Step> {
     Some(create::decide(&NewKey { observed, sequence, predecessor: None, recorded: Some(recorded) }))
 }
 
-/// The key that the next one replaces, and what the status records once it is up to that key.
+/// The key that the next one replaces, and the record that is up to date with that key.
 fn replacement(observed: &Observed) -> Option<(&KeyRecord, Recorded)> {
     let key = replaced_key(observed)?;
     Some((key, observed.recorded.advanced_to(key, observed)))
@@ -247,7 +250,7 @@ fn rehearse_secret_of_next_key(observed: &Observed) -> Option<Step> {
     (!is_begun && is_to_be_rehearsed(observed)).then_some(Step::Apply(KubernetesEffect::RehearseSecret))
 }
 
-/// The key that goes before another one is created, and what the status records meanwhile.
+/// The key to revoke before another one is created, and the record meanwhile.
 fn oldest_key(observed: &Observed) -> Option<(Sequence, Recorded)> {
     let (_, recorded) = replacement(observed)?;
     let oldest = recorded.previous.first().filter(|_| recorded.previous.len() > 1)?.sequence;
@@ -287,16 +290,15 @@ fn create_first_key(observed: &Observed) -> Step {
     create::decide(&NewKey::first(observed, first_sequence(observed)))
 }
 
-/// Stores the credentials in hand, with the record of their key.
 pub(super) fn store(observed: &Observed, key: &KeyRecord) -> Step {
-    // Statuses hold full seconds, and the status has to be able to repeat what the Secret says.
+    // Statuses contain full seconds, and the status must be able to repeat the value in the Secret.
     let late_until = late_until(observed, key.sequence).map(full_second);
     let key = Box::new(KeyRecord { late_until, ..key.clone() });
     let previous = companion(observed, key.sequence);
     Step::Apply(KubernetesEffect::WriteSecret { key, previous })
 }
 
-/// The key whose credentials stay in the Secret beside those of this one: the one before it, for as long as it is valid.
+/// The previous key whose credentials stay in the Secret in addition to those of this one, for as long as it is valid.
 fn companion(observed: &Observed, sequence: Sequence) -> Option<Sequence> {
     let Desired { keeps_previous, rotation, .. } = &observed.desired;
     let held = observed.secret.key()?.sequence;
@@ -312,18 +314,17 @@ fn companion(observed: &Observed, sequence: Sequence) -> Option<Sequence> {
     previous.filter(|previous| *keeps_previous && stays_valid(previous))
 }
 
-/// Whether the overlap of a key that was replaced is not over.
+/// Whether the overlap of a replaced key has not ended.
 pub(super) fn is_valid(observed: &Observed, sequence: Sequence) -> bool {
     let mut previous = observed.recorded.previous.iter();
     previous.any(|previous| previous.sequence == sequence && !is_over(previous, observed))
 }
 
-/// Whether the overlap of a key that was replaced is over.
+/// Whether the overlap of a replaced key has ended.
 pub(super) fn is_over(previous: &PreviousKey, observed: &Observed) -> bool {
     previous.revoke_at.is_some_and(|revoke_at| revoke_at <= observed.now)
 }
 
-/// Removes the credentials of the previous key from the Secret.
 pub(super) fn omit_previous(observed: &Observed, key: &KeyRecord) -> Step {
     match &observed.run.failure {
         Some(failure) if failure.attempted == Attempted::Store => {
@@ -333,7 +334,7 @@ pub(super) fn omit_previous(observed: &Observed, key: &KeyRecord) -> Step {
     }
 }
 
-/// Reads the credentials of a key that exists. A repeated bind may create the key again, which is of no use where the Secret
+/// Reads the credentials of an existing key. A repeated bind may create the key again, which is of no use if the Secret
 /// can't be written.
 pub(super) fn read_again(observed: &Observed, key: &KeyRecord) -> Step {
     if observed.run.unreadable != Some(key.sequence) {
@@ -345,7 +346,7 @@ pub(super) fn read_again(observed: &Observed, key: &KeyRecord) -> Step {
     }
 }
 
-/// Whether neither a fetch nor a repeated bind shows the credentials of this key again.
+/// Whether neither a fetch nor a repeated bind returns the credentials of this key again.
 pub(super) fn are_hidden(observed: &Observed, key: &KeyRecord) -> bool {
     let RunState { unreadable, unrepeatable, in_hand, .. } = &observed.run;
     let is_in_hand = in_hand.as_ref().is_some_and(|in_hand| in_hand.sequence == key.sequence);
@@ -353,18 +354,19 @@ pub(super) fn are_hidden(observed: &Observed, key: &KeyRecord) -> bool {
     *unreadable == Some(key.sequence) && !is_in_hand && !is_shown_by_a_repeat
 }
 
-/// Whether the request that created the key can be sent again without creating another one: the operator derives the key's
-/// id, and nothing that the key is made from has changed since.
+/// Whether the request that created the key can be sent again without creating another one. The operator must derive
+/// the key's id, and the fields that the key is created from must be unchanged.
 fn can_be_repeated(observed: &Observed, key: &KeyRecord) -> bool {
     !observed.marks_keys && key.inputs == observed.desired.inputs
 }
 
-/// Whether it is unknown if the Secret that exists can be written: it may be immutable, or have another type.
+/// Whether the operator still has to find out if the existing Secret can be written. It may be immutable, or have
+/// another type.
 pub(super) fn is_to_be_rehearsed(observed: &Observed) -> bool {
     observed.secret != SecretView::Absent && !observed.run.rehearsed
 }
 
-/// The time of the next repair, if the last one was a moment ago: another writer may undo each repair at once.
+/// The time of the next repair, if the last one was a moment ago. Another writer may undo each repair at once.
 pub(super) fn contested_until(observed: &Observed) -> Option<Timestamp> {
     observed.repair_from.filter(|from| *from > observed.now)
 }

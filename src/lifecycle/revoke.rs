@@ -8,12 +8,12 @@ use super::{
 };
 
 decisions! {
-    /// A key beside the current one has to go, and the Secret is right.
+    /// A replaced or unwanted key has to be revoked, and the Secret is right.
     "Revoke a replaced key", Unwanted<'_> => Step:
 
-    /// The remote side still creates the key, and can't revoke it before.
+    /// The remote side is still creating the key, and can't revoke it before.
     follow_creation,
-    /// No consumer may find a key in the Secret once it is revoked.
+    /// No consumer may find a key in the Secret after it was revoked.
     omit_from_secret,
     /// The remote side has not confirmed that the key is gone.
     revoke_key,
@@ -22,11 +22,10 @@ decisions! {
     forget_key
 }
 
-/// A key that has to go.
+/// A key to revoke.
 pub(super) struct Unwanted<'a> {
     pub observed: &'a Observed,
     pub sequence: Sequence,
-    /// The current key.
     pub key: &'a KeyRecord,
 }
 
@@ -71,7 +70,7 @@ pub(super) fn has_failed(observed: &Observed) -> bool {
     observed.run.failure.as_ref().is_some_and(|failure| failure.attempted == Attempted::Revoke)
 }
 
-/// The key of a lost request, until this reconcile has confirmed its revocation.
+/// The key of a request without an answer, until this reconcile has confirmed its revocation.
 pub(super) fn to_clean_up(observed: &Observed) -> Option<Sequence> {
     let sequence = &observed.recorded.operation.as_ref().filter(|operation| operation.cleans_up())?.sequence;
     let is_in_hand = observed.run.in_hand.as_ref().is_some_and(|key| key.sequence == *sequence);

@@ -9,22 +9,23 @@ decisions! {
     /// The user chose `strategy: Replace`, and another key is due.
     "Revoke the current key first", CurrentKey<'_> => Step:
 
-    /// No key is revoked for a Secret that the API server refuses to write.
+    /// The operator revokes no key for a Secret that the API server refuses to write.
     rehearse_secret,
-    /// The current key is of no use afterwards, even if no other key is wanted any more. The status says so before.
+    /// The current key is of no use afterwards, even if no other key is wanted any more. So the status records the
+    /// revocation first.
     record_intent,
     /// The remote side has not confirmed that the key is gone.
     revoke_key,
     else
-    /// The key is gone. The next one takes its place like that of a lost key.
+    /// The key is gone. The next one replaces it like a missing key.
     record_loss
 }
 
-/// The key that makes room for the next one.
+/// The key to revoke before the next one is created.
 pub(super) struct CurrentKey<'a> {
     pub observed: &'a Observed,
     pub key: &'a KeyRecord,
-    /// What the status records, once it is up to this key.
+    /// The record that is up to date with this key.
     pub recorded: Recorded,
 }
 

@@ -1,4 +1,4 @@
-//! When a key is replaced, and what is remembered of the keys around a replacement.
+//! The time of a rotation, and the overlap of the keys around it.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The part of a span by which a rotation may come early.
 const TENTH: u32 = 10;
 
-/// When the key is to be replaced by itself: at its age limit, or when the remote side wants it, whichever comes first.
-/// It follows from the spec and the key alone, and is a full second, as times in statuses are. Where the last rotation brought
-/// the same credentials, the next one would as well, unless they have ended.
+/// The time of the next scheduled rotation: the age limit, or the time that the remote side requires, whichever comes
+/// first. It depends only on the spec and the key, and is a full second, as all times in statuses. If the last rotation
+/// returned the same credentials, the next one would as well, unless they have expired.
 #[must_use]
 pub(super) fn next_rotation(observed: &Observed, key: &KeyRecord) -> Option<Timestamp> {
     if key.same_credentials {
@@ -25,8 +25,8 @@ pub(super) fn next_rotation(observed: &Observed, key: &KeyRecord) -> Option<Time
     [by_age(rotation, observed.owner, key), by_the_remote_side(rotation, key)].into_iter().flatten().min()
 }
 
-/// At the age limit, or somewhat earlier: each key by a part of its own of the spread, so that keys that were made
-/// together are not replaced together. None comes so early that the key before it would lose some of its overlap.
+/// The age limit, or somewhat earlier. Each key has its own part of the spread, so that keys that were created together
+/// are not replaced together. No key is replaced so early that the key before it would lose some of its overlap.
 fn by_age(rotation: &RotationPolicy, owner: Uuid, key: &KeyRecord) -> Option<Timestamp> {
     let every = rotation.every?;
     let spread = (every / TENTH).min(DAY).min(every.saturating_sub(rotation.overlap));
@@ -34,10 +34,10 @@ fn by_age(rotation: &RotationPolicy, owner: Uuid, key: &KeyRecord) -> Option<Tim
     key.created_at.checked_add(Duration::from_secs(every.as_secs() - earlier)).ok()
 }
 
-/// When the remote side wants it. Where it only says when the key ends, the overlap before that, or a tenth of the
-/// key's life and no more than a day, whichever is longer: both keys are to work while consumers move. Never before
-/// half its life, and never in its first minute: a key that is out of date when it is made, by a remote side whose
-/// clock is wrong, would be replaced without end.
+/// The time that the remote side requires. If it only returns an expiry, the operator subtracts the overlap, or a tenth
+/// of the key's life but at most a day, whichever is longer. So both keys work while consumers switch. The time is
+/// never before half of the key's life, and never in its first minute. Otherwise a remote side with a wrong clock,
+/// whose keys are expired when they are created, would cause endless rotations.
 fn by_the_remote_side(rotation: &RotationPolicy, key: &KeyRecord) -> Option<Timestamp> {
     let expiry = key.expiry();
     let renewed = key.renewal().filter(|renew| expiry.is_none_or(|end| *renew < end));
@@ -51,25 +51,25 @@ fn by_the_remote_side(rotation: &RotationPolicy, key: &KeyRecord) -> Option<Time
 }
 
 impl KeyRecord {
-    /// When the key stops working. A time that is not after the key's creation does not count: brokers write the zero
-    /// value of their language where they mean that there is none.
+    /// When the key expires. A time that is not after the key's creation does not count, because brokers write the zero
+    /// value of their language if the key has no expiry.
     #[must_use]
     pub fn expiry(&self) -> Option<Timestamp> {
         self.expires_at.filter(|end| *end > self.created_at)
     }
 
-    /// By when the remote side wants the key to be rotated, under the same rule.
+    /// The latest time for a rotation that the remote side requires, under the same rule.
     fn renewal(&self) -> Option<Timestamp> {
         self.renew_before.filter(|renew| *renew > self.created_at)
     }
 
-    /// Since when the key has not worked any more.
+    /// Since when the key has been expired.
     #[must_use]
     pub fn expired_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.expiry().filter(|end| *end <= now)
     }
 
-    /// The times of the remote side that do not count, with the names that the API gives them.
+    /// The times of the remote side that do not count, with their names in the API.
     pub(super) fn ignored_times(&self) -> impl Iterator<Item = (&'static str, Timestamp)> {
         let ignored = |told: Option<Timestamp>, counts: Option<Timestamp>| told.filter(|_| counts.is_none());
         let expires = ignored(self.expires_at, self.expiry()).map(|time| ("expiresAt", time));
@@ -78,31 +78,31 @@ impl KeyRecord {
     }
 }
 
-/// When a key was created: as the remote side says, unless that is the zero value of some language. By such a time every
-/// key would have reached its age limit at once.
+/// When a key was created: the remote side's time, unless that is the zero value of some language. With such a time,
+/// every key would reach its age limit at once.
 #[must_use]
 pub(crate) fn created_at(told: Option<Timestamp>, otherwise: Timestamp) -> Timestamp {
     full_second(told.filter(|time| *time > Timestamp::UNIX_EPOCH).unwrap_or(otherwise))
 }
 
-/// Whether the user asked for another key than this one, with the annotation and not by a change of the spec.
+/// Whether the user requested another key than this one with the annotation, and not with a change of the spec.
 pub(super) fn is_requested(observed: &Observed, key: &KeyRecord) -> bool {
     let wanted = observed.desired.inputs.request();
     wanted.is_some() && wanted != key.inputs.request()
 }
 
-/// How long a key stays that was replaced by `next`. Where nobody asked for another key, and its time had not come, it was
-/// replaced because its credentials could not be read again: no consumer expected that.
+/// How long a key that was replaced by `next` stays. If the user requested no other key and no rotation was due, its
+/// credentials could not be read again. Consumers did not expect that replacement.
 pub(super) fn overlap_of(observed: &Observed, replaced: &KeyRecord, next: &KeyRecord) -> Duration {
     let overlap = observed.desired.rotation.overlap;
     let was_due = next_rotation(observed, replaced).is_some_and(|due| due <= next.created_at);
     if was_due || replaced.inputs != next.inputs { overlap } else { overlap.max(UNEXPECTED_OVERLAP) }
 }
 
-/// How long a key stays at least that was replaced without being asked for.
+/// The shortest overlap of a key that was replaced without a request.
 const UNEXPECTED_OVERLAP: Duration = Duration::from_secs(3600);
 
-/// Whether the key is to be replaced now.
+/// Whether the key has to be replaced now.
 #[must_use]
 pub(super) fn is_due(observed: &Observed, key: &KeyRecord) -> bool {
     observed.desired.inputs != key.inputs
@@ -113,7 +113,7 @@ pub(super) fn after(now: Timestamp, overlap: Duration) -> Timestamp {
     now.checked_add(overlap).map_or(Timestamp::MAX, full_second)
 }
 
-/// A full second, not before `time`: statuses hold no fractions.
+/// The first full second that is not before `time`, because statuses contain no fractions.
 #[must_use]
 pub(crate) fn full_second(time: Timestamp) -> Timestamp {
     let truncated = time.round(Unit::Second).unwrap_or(time);
@@ -149,7 +149,7 @@ mod tests {
         }
     }
 
-    /// The Secret may be ahead of the status by more than one key where the latter comes from a backup.
+    /// A Secret may be ahead of the status by more than one key if the status comes from a backup.
     #[rstest]
     #[case::nothing_new(Some(5), &[4], &[(4, 60)])]
     #[case::the_next_key(Some(4), &[3], &[(3, 0), (4, 60)])]
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(replaced(&lost), [(1, Some(0)), (2, None)]);
     }
 
-    /// A key whose credentials were lost, or are not shown again, works for an hour at least.
+    /// A key whose credentials are missing, or are not returned again, works for at least an hour.
     #[rstest]
     #[case::the_user_asked_for_another("other", None, 0)]
     #[case::its_time_had_come("1", Some(3600), 0)]

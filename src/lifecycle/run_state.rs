@@ -1,5 +1,5 @@
-//! What one reconcile has learned so far, and what the last one left in memory. It is lost in a crash, and no key is lost
-//! with it.
+//! The results of one reconcile so far, and those of earlier ones that are still in memory. A crash loses them, but no
+//! key.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,77 +13,76 @@ use super::{Attempted, ErrorClass, Failure, KeyRecord, PendingOperation, RemoteO
 /// A key that the remote side has shown, with its mark.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Found {
-    /// Its number within the ServiceKey.
+    /// The key's number within the ServiceKey.
     pub sequence: Sequence,
-    /// The remote side's id of it.
+    /// The key's id at the remote side.
     pub id: String,
-    /// The remote side's name of it, where it has names.
+    /// The key's name at the remote side, if keys have names there.
     pub name: Option<String>,
 }
 
-/// Everything that this reconcile has learned, and that the last one left in memory.
+/// The results of this reconcile, and those of earlier ones that are still in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RunState {
-    /// Whether keys can be made for the instance, as far as that is known without making one.
+    /// Whether keys can be created for the instance, as far as that is known without creating one.
     pub instance_checked: bool,
     /// Whether the API server would store the Secret.
     pub rehearsed: bool,
-    /// The key for which the status was written with the ids of a plan.
+    /// The key whose plan ids were last written to the status.
     pub plan_recorded: Option<Sequence>,
     /// The key whose credentials are in hand and not yet in the Secret.
     pub in_hand: Option<KeyRecord>,
     /// The key whose credentials this process wrote into the Secret, until the status records it.
     pub stored: Option<KeyRecord>,
-    /// Keys whose end the remote side confirmed, with the time.
+    /// Keys that are gone as the remote side confirmed, with the time.
     pub revoked: BTreeMap<Sequence, Timestamp>,
     /// Keys that stay at the remote side without the operator's mark.
     pub released: BTreeSet<Sequence>,
     /// An operation that the remote side has accepted and works on.
     pub pending: Option<PendingOperation>,
-    /// A key that the remote side reports as created, whose credentials are still to be read.
+    /// A key that the remote side reports as created, and whose credentials the operator still has to read.
     pub completed: Option<PendingOperation>,
-    /// A key that a call with a lost answer may have created, with the time of the call.
+    /// A key that a call without an answer may have created, with the time of the call.
     pub lost: Option<(Sequence, Timestamp)>,
-    /// The last request for a key that may still take effect, also of earlier reconciles.
+    /// The last request for a key that may still take effect, also from earlier reconciles.
     pub given_up: Option<(Sequence, Timestamp)>,
-    /// A key whose credentials can't be read back.
+    /// A key whose credentials can't be read again.
     pub unreadable: Option<Sequence>,
-    /// A key whose credentials do not come with a repeated request either.
+    /// A key whose credentials a repeated request does not return either.
     pub unrepeatable: Option<Sequence>,
     /// Keys that the remote side does not have.
     pub absent: BTreeSet<Sequence>,
-    /// A key that the remote side has, as a look at it showed.
+    /// A key that the remote side has, as a lookup showed.
     pub present: Option<Found>,
-    /// Whether the remote side has the key that the Secret of a former ServiceKey tells of, and its mark shows that it is for
-    /// the ServiceKey at hand.
+    /// Whether the remote side has the key that the Secret of a former ServiceKey names, with a mark that shows that it
+    /// is for the ServiceKey at hand.
     pub is_proved: Option<bool>,
-    /// A key that exists, made from other fields than those of now.
+    /// A key that exists and was created from other fields than the current ones.
     pub conflicting: Option<Sequence>,
-    /// A key whose credentials no Secret can hold as things are.
+    /// A key whose credentials fit no Secret with the current spec.
     pub unusable: Option<Unusable>,
-    /// What failed last.
     pub failure: Option<Failure>,
-    /// Until when that is not attempted again: it failed in an earlier round, and nothing has changed since.
+    /// Until when the failed step is not attempted again. It failed in an earlier reconcile, and nothing has changed
+    /// since.
     pub held_back: Option<Timestamp>,
 }
 
-/// A key whose credentials no Secret can hold, until the ServiceKey or its provider changes.
+/// A key whose credentials fit no Secret, until the ServiceKey or its provider changes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Unusable {
-    /// Its number within the ServiceKey.
+    /// The key's number within the ServiceKey.
     pub sequence: Sequence,
-    /// Why.
     pub failure: Failure,
-    /// When the remote side last confirmed that it is gone.
+    /// When the remote side last confirmed that the key is gone.
     pub revoked: Option<Timestamp>,
 }
 
 impl Unusable {
-    /// How long after the revocation of a key without usable credentials the remote side is asked for another one.
+    /// How long after the revocation of a key without usable credentials the operator requests another one.
     const REST: Duration = Duration::from_secs(6 * 3600);
 
-    /// When the operator creates another key by itself: where the remote side is the cause, no watch tells when it is
-    /// corrected.
+    /// When the operator creates another key without a change. If the remote side is the cause, no watch reports when
+    /// it is corrected.
     #[must_use]
     pub fn again(&self) -> Option<Timestamp> {
         let Failure { attempted, retry_after, .. } = &self.failure;
@@ -92,64 +91,67 @@ impl Unusable {
     }
 }
 
-/// What came of an effect that asked a remote side or wrote the Secret.
+/// The result of an effect at the remote side, or of a write or a dry run of the Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
-    /// Keys can be made for the instance, as far as that is known without making one.
+    /// Keys can be created for the instance, as far as that is known without creating one.
     InstanceChecked,
     /// The API server would store the Secret.
     Rehearsed,
-    /// The remote side gave the key; its credentials are in hand.
+    /// The remote side returned the key, and its credentials are in hand.
     Issued(KeyRecord),
-    /// The remote side is at work.
+    /// The remote side accepted the request and works on it.
     Accepted(PendingOperation),
     Running {
-        /// What it says about it.
+        /// The remote side's message about the operation.
         said: Option<String>,
-        /// How long it asked to be left alone.
+        /// The pause that the remote side asked for.
         retry_after: Option<Duration>,
     },
-    /// It did not say how far it is.
+    /// The remote side did not report the state of the operation.
     Unheard {
         class: ErrorClass,
         message: String,
-        /// How long it asked to be left alone.
+        /// The pause that the remote side asked for.
         retry_after: Option<Duration>,
     },
-    /// The remote side made the key that it was working on.
+    /// The remote side completed the creation of the key.
     Completed(PendingOperation),
-    /// The key's credentials are not shown again.
+    /// The remote side does not return the key's credentials again.
     Unreadable(Sequence),
-    /// They do not come with a repeated request either, which may still take effect, as may any that was sent then.
+    /// A repeated request does not return them either. It may still take effect, like any other request that was sent
+    /// then.
     Unrepeatable(Sequence, Timestamp),
-    /// There is no such key.
+    /// The remote side has no such key.
     Absent(Sequence),
-    /// There is such a key.
+    /// The remote side has this key.
     Present(Found),
-    /// Whether there is a key of a former ServiceKey, whose mark shows that it is for the ServiceKey at hand.
+    /// Whether the remote side has a key of a former ServiceKey, with a mark that shows that it is for the ServiceKey
+    /// at hand.
     Proved(bool),
-    /// A key of this sequence exists, and is of no use: made from other fields, belonging to somebody else, or with
-    /// credentials that are not shown again.
+    /// A key of this sequence exists, and is of no use. It was created from other fields, belongs to another owner, or
+    /// its credentials are not returned again.
     Conflict(Failure, Sequence),
-    /// The key exists, and no Secret can hold its credentials, which are not in hand any more.
+    /// The key exists, and its credentials fit no Secret. They are no longer in hand.
     Unusable(Failure, Sequence),
-    /// The key may have been made; nobody knows since then.
+    /// The key may have been created since then, but no answer arrived.
     Lost(Failure, Sequence, Timestamp),
-    /// As with a lost one, but asking for the same key again finds it if it was made.
+    /// Like `Lost`, but a repeated request finds the key if it was created.
     Unsure(Failure, Sequence, Timestamp),
-    /// Of two requests for the key one was given up then, and may still take effect. The answer to the other follows.
+    /// The operator gave up one of two requests for the key then, and that request may still take effect. The answer to
+    /// the other one follows.
     GivenUp(Sequence, Timestamp),
-    /// The remote side confirmed that the key is gone, then.
+    /// The remote side confirmed at that time that the key is gone.
     Revoked(Sequence, Timestamp),
-    /// The key bears our mark no more.
+    /// The key no longer has the operator's mark.
     Released(Sequence),
-    /// The credentials in hand are in the Secret, marked so.
+    /// The credentials in hand are in the Secret, with these marks.
     Stored(KeyRecord),
     Failed(Failure),
 }
 
 impl Answer {
-    /// Whether a bind that was answered so had no effect.
+    /// Whether a bind with this result had no effect.
     #[must_use]
     pub const fn had_no_effect(&self) -> bool {
         matches!(self, Self::Failed(_))
@@ -157,13 +159,13 @@ impl Answer {
 }
 
 impl RunState {
-    /// Whether the remote side says to have made this key.
+    /// Whether the remote side reports that it created this key.
     #[must_use]
     pub fn has_completed(&self, sequence: Sequence) -> bool {
         self.completed.as_ref().is_some_and(|work| work.sequence == sequence)
     }
 
-    /// Whether a look has shown that the remote side has this key.
+    /// Whether a lookup has shown that the remote side has this key.
     #[must_use]
     pub fn has_seen(&self, sequence: Sequence) -> bool {
         self.present.as_ref().is_some_and(|found| found.sequence == sequence)
@@ -180,7 +182,7 @@ impl RunState {
         (self.failure, self.held_back) = (Some(failure), None);
     }
 
-    /// Takes in what came of an effect.
+    /// Records the result of an effect.
     pub fn learn(&mut self, answer: Answer) {
         match answer {
             Answer::InstanceChecked => self.instance_checked = true,
@@ -225,7 +227,7 @@ impl RunState {
             Answer::Present(found) => self.present = Some(found),
             Answer::Proved(is_proved) => self.is_proved = Some(is_proved),
             Answer::Conflict(failure, sequence) => {
-                // Revoked and made again, and still in the way: nothing that this reconcile could mend.
+                // The key was revoked and created again, and still conflicts. This reconcile can't correct that.
                 if self.revoked.remove(&sequence).is_some() {
                     self.fail(failure);
                 } else {
@@ -254,7 +256,7 @@ impl RunState {
             Answer::GivenUp(sequence, since) => self.given_up = Some((sequence, since)),
             Answer::Revoked(sequence, at) => {
                 self.revoked.insert(sequence, at);
-                // Written down before anything was revoked because of it.
+                // The operator recorded the key before it revoked any key because of it.
                 self.lost = self.lost.filter(|(lost, _)| *lost != sequence);
                 self.pending = self.pending.take().filter(|work| work.sequence != sequence);
                 self.conflicting = self.conflicting.filter(|conflicting| *conflicting != sequence);

@@ -1,4 +1,4 @@
-//! Which list of checks decides about a ServiceKey.
+//! Selects the list of checks that decides about a ServiceKey.
 
 use super::{
     Observed, SecretView, Step,
@@ -12,18 +12,19 @@ use super::{
 };
 
 decisions! {
-    /// These checks come first for every ServiceKey. Where the remote side has asked for a pause, a step that calls it waits.
+    /// These checks come first for every ServiceKey. If the remote side has asked for a pause, a step that calls it
+    /// waits.
     "Every ServiceKey", Observed => Step:
 
-    /// The answer to a request for a key was lost. After a crash, nothing but the status would tell that the key may exist.
+    /// No answer to a request for a key arrived. After a crash, only the status would show that the key may exist.
     record_lost_request,
-    /// The user stopped all action, also that of a deletion.
+    /// The user suspended the ServiceKey. That also stops its deletion.
     wait_while_suspended,
     /// The operator revokes every key that may exist, and deletes the Secret.
     delete,
     /// The Secret is from a backup, and its key was created for a ServiceKey that is gone.
     judge_former_secret,
-    /// The Secret holds the credentials of the current key.
+    /// The Secret contains the credentials of the current key.
     maintain,
     else
     /// The Secret is missing or wrong.

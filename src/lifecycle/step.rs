@@ -11,32 +11,32 @@ use crate::api::Reason;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Carry this out at the Kubernetes API, and decide again.
+    /// An effect at the Kubernetes API, followed by another decision.
     Apply(KubernetesEffect),
-    /// Carry this out at the remote side, and decide again.
+    /// An effect at the remote side, followed by another decision.
     Execute(RemoteEffect),
-    /// Publish this status and wait.
+    /// A status to publish, and a wait.
     Wait(Wait),
 }
 
 impl Step {
-    /// Write this status before anything else happens.
+    /// Records this status before any other step.
     pub(super) fn record(report: Report) -> Self {
         Self::Apply(KubernetesEffect::Record(Box::new(report)))
     }
 }
 
-/// One effect at the Kubernetes API. As text it is the name of its variant, for logs and traces.
+/// One effect at the Kubernetes API. Its text for logs and traces is the name of its variant.
 #[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr, VariantNames)]
 pub enum KubernetesEffect {
     /// Store the finalizer on the ServiceKey.
     AddFinalizer,
     /// Read the metadata of the Secret by name.
     LookUpSecret,
-    /// Ask the API server whether it would store the Secret, without storing it. If the name is taken by a Secret that was
-    /// not looked up, read the metadata of that one.
+    /// Send a dry run of the Secret to the API server. If a Secret that was not read yet has that name, read its
+    /// metadata.
     RehearseSecret,
-    /// Write the status before anything else happens.
+    /// Write the status before any other step.
     Record(Box<Report>),
     /// Write the credentials in hand into the Secret.
     WriteSecret {
@@ -45,29 +45,29 @@ pub enum KubernetesEffect {
         /// The key before it, whose credentials also stay in the Secret unless they were edited.
         previous: Option<Sequence>,
     },
-    /// Write the Secret again, with the operator's entries that it holds.
+    /// Write the Secret again, with the operator's entries that it contains.
     RestoreSecret,
     /// Remove the credentials of the key before the current one from the Secret.
     OmitPrevious,
-    /// Delete the Secret, if it is the operator's.
+    /// Delete the Secret, if it belongs to the operator.
     DeleteSecret,
     /// Remove the operator's marks from the Secret, which stays.
     ReleaseSecret,
     /// Remove the finalizer from the ServiceKey.
     RemoveFinalizer {
-        /// Remote keys that stay, because the user said so.
+        /// Remote keys that stay, because the user chose so.
         left_behind: Vec<Sequence>,
     },
 }
 
-/// One effect at the remote side. As text it is the name of its variant, for logs and traces.
+/// One effect at the remote side. Its text for logs and traces is the name of its variant.
 #[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr, VariantNames)]
 pub enum RemoteEffect {
     /// Check whether the instance can have keys, before one is created.
     CheckInstance,
-    /// Look whether the key still exists.
+    /// Check whether the key still exists.
     Confirm(Sequence),
-    /// Look for this key of a former ServiceKey, with a mark that shows that it is for the ServiceKey at hand.
+    /// Find this key of a former ServiceKey, with a mark that shows that it is for the ServiceKey at hand.
     Prove {
         /// The UID of the former ServiceKey.
         former: Uuid,
@@ -76,7 +76,8 @@ pub enum RemoteEffect {
     },
     /// Read the key's credentials again.
     Fetch(Sequence),
-    /// Repeat the request that created the key: some remote sides show its credentials only in the answer to that.
+    /// Repeat the request that created the key: some remote sides return its credentials only in the answer to that
+    /// request.
     Repeat(Sequence),
     /// Create the key, or read it if it exists.
     Bind {
@@ -85,7 +86,7 @@ pub enum RemoteEffect {
         /// The working key that it replaces.
         predecessor: Option<Sequence>,
     },
-    /// Ask for the state of an operation.
+    /// Poll the state of an operation.
     Poll(PendingOperation),
     /// Revoke the key.
     Unbind(Sequence),
@@ -95,58 +96,57 @@ pub enum RemoteEffect {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wait {
-    /// What ends it, besides a change of anything that is watched.
+    /// The event that ends the wait, in addition to a change of a watched object.
     pub requeue: Requeue,
-    /// The status to show meanwhile.
+    /// The status to publish meanwhile.
     pub report: Box<Report>,
-    /// Whether the status may stay as it is: it would soon be out of date.
+    /// Whether the published status may stay, because the new one would soon be out of date.
     pub quiet: bool,
 }
 
 impl Wait {
-    /// A pause that people are told of.
+    /// A wait whose status is always published.
     pub(super) fn new(wake: Requeue, report: Report) -> Self {
         Self { requeue: wake, report: Box::new(report), quiet: false }
     }
 }
 
-/// What ends a rest, besides a change of anything that is watched.
+/// The event that ends a wait, in addition to a change of a watched object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Requeue {
     OnChange,
     At(Timestamp),
-    /// The end of the pause that the remote side asked for; what failed before it counts as failed again.
+    /// The end of the pause that the remote side asked for. An earlier failure counts again afterwards.
     PauseEnds(Timestamp),
-    /// The next attempt, by the object's backoff but not before what the remote side asked for.
+    /// The next attempt, by the object's backoff but not before the end of the pause that the remote side asked for.
     Retry {
-        /// How long the remote side asked to be left alone.
+        /// The pause that the remote side asked for.
         not_before: Option<Duration>,
     },
-    /// The next look at what is under way: when the remote side asked for it, or by a backoff.
+    /// The next poll of a pending operation, when the remote side asked for it, or by a backoff.
     Poll,
 }
 
-/// The status to show: what is to be remembered, and how things stand.
+/// The status to publish: the record for later decisions, and the conditions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// What is to be remembered.
+    /// The record for later decisions.
     pub recorded: Recorded,
-    /// Whether what the user asks for is still to be done: a first key, a Secret that is right, another key.
+    /// Whether a requested change is not complete yet: a first key, a repair of the Secret, or another key.
     pub pending: bool,
-    /// Whether the Secret holds credentials that work.
+    /// Whether the Secret contains credentials that work.
     pub ready: Verdict,
-    /// What a rotation is doing, while there is one.
+    /// The state of a rotation, while there is one.
     pub rotating: Option<Problem>,
-    /// What only a change by the user can mend.
+    /// The problem that only the user can correct.
     pub stalled: Option<Problem>,
-    /// When the key is to be replaced.
     pub next_rotation: Option<Timestamp>,
     /// A key that the remote side has been revoking for a while.
     pub revoking: Option<PendingOperation>,
 }
 
 impl Report {
-    /// What the operator is doing about what is [pending](Self::pending), unless only the user can.
+    /// The state of the [pending](Self::pending) change, unless only the user can continue it.
     #[must_use]
     pub fn reconciling(&self) -> Option<Problem> {
         let Verdict { ready, reason, message } = &self.ready;
@@ -165,8 +165,8 @@ impl Report {
         (self.pending && self.stalled.is_none()).then_some(why)
     }
 
-    /// What does not go as it should, one of each reason: why it is not ready, why a rotation does not go on, and what
-    /// only the user can mend.
+    /// The problems, at most one for each reason: why the ServiceKey is not ready, why a rotation is blocked, and what
+    /// only the user can correct.
     #[must_use]
     pub fn troubles(&self) -> Vec<Problem> {
         let Verdict { ready, reason, message } = &self.ready;
@@ -186,10 +186,7 @@ impl Report {
 /// The condition `Ready`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Its status.
     pub ready: bool,
-    /// Its reason.
     pub reason: Reason,
-    /// Its message.
     pub message: String,
 }

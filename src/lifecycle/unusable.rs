@@ -1,8 +1,8 @@
-//! A key whose credentials no Secret can hold: it is revoked, unless its credentials may be in use.
+//! A key whose credentials fit no Secret: the operator revokes it, unless its credentials may be in use.
 
 use super::{Observed, SecretView, Sequence, Unusable, operation::late_until};
 
-/// The key that no Secret can hold, until it is time to try again.
+/// The key whose credentials fit no Secret, until it is time to try again.
 pub(super) fn known(observed: &Observed) -> Option<&Unusable> {
     let is_over = |unusable: &&Unusable| unusable.again().is_some_and(|again| again <= observed.now);
     observed.run.unusable.as_ref().filter(|unusable| !is_over(unusable))
@@ -13,7 +13,8 @@ pub(super) fn of(observed: &Observed, sequence: Sequence) -> Option<&Unusable> {
     known(observed).filter(|unusable| unusable.sequence == sequence)
 }
 
-/// Whether the remote side has not confirmed that the key is gone, or confirmed it when the key could still come back.
+/// Whether the remote side has not confirmed that the key is gone, or did so when a request could still create it
+/// again.
 pub(super) fn is_to_be_revoked(observed: &Observed, unusable: &Unusable) -> bool {
     let late = late_until(observed, unusable.sequence);
     unusable.revoked.is_none_or(|revoked| late.is_some_and(|late| revoked < late && late <= observed.now))

@@ -1,4 +1,4 @@
-//! A ServiceKey that is gone although its finalizer was not the operator's to remove.
+//! A ServiceKey that is gone although the operator did not remove its finalizer.
 
 use super::{
     KubernetesEffect, Observed, Sequence, Step,
@@ -12,10 +12,10 @@ decisions! {
 
     /// No user can end the suspension any more, so the keys stay.
     leave_keys_of_suspended,
-    /// The first key may never have been requested, so the operator looks for none that nothing tells of.
+    /// The first key may never have been requested, so the operator does not look for a key that no source names.
     leave_unknown_keys,
     else
-    /// The status, or the process itself, knows of a key. It is revoked as in any deletion.
+    /// The status, or the process itself, knows of a key. The operator revokes it as in any deletion.
     revoke_known_keys
 }
 
