@@ -1,4 +1,4 @@
-//! How much of an object passes, by its resource, and the note on an object about the parts that did not.
+//! Bounds of an object by its resource, and the note on an object about the parts that were omitted.
 
 use std::fmt;
 
@@ -8,45 +8,46 @@ use serde::{Deserialize, Serialize};
 use super::extent;
 use crate::api::marks;
 
-/// The most levels of an object. `serde_json` gives up at 128, of which a list takes two.
+/// The maximum depth of an object. `serde_json` refuses 128 levels, and a list takes two of them.
 const LEVELS: usize = 64;
 
-/// How large a JSON text is, or may be.
+/// The size or the bound of a JSON text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Size {
-    /// Its levels: 0 for a number, 1 for `{}`.
+    /// The depth: 0 for a number, 1 for `{}`.
     pub levels: usize,
-    /// Its bytes, as the API server writes it.
+    /// The number of bytes in the API server's answer.
     pub bytes: usize,
-    /// Its values: what they take in memory does not follow from the bytes. 64 KiB of `[{"":0},{"":0}…` take 5 MiB.
+    /// The number of values. The bytes alone do not bound the memory: 64 KiB of `[{"":0},{"":0}…` take 5 MiB.
     pub values: usize,
 }
 
-/// The bound of `spec.parameters` of a ServiceKey, and of all entries together that its `parametersFrom` names.
+/// The bound of `spec.parameters` of a ServiceKey, and of all entries of its `parametersFrom` together.
 pub(crate) const PARAMETERS: Size = Size { levels: 32, bytes: 64 << 10, values: 2_000 };
 
-/// The bound of one ServiceKey, KeyProvider or ClusterKeyProvider, without the parts that have a bound of their own. The
-/// `instance` of a ServiceKey and the status have this bound once more each: no other part can push them out.
+/// The bound of one ServiceKey, KeyProvider or ClusterKeyProvider, without the parts that have their own bound. The
+/// `instance` of a ServiceKey and the status have this bound each, so that a large other part does not cause their
+/// omission.
 const OWN: Size = Size { levels: LEVELS, bytes: 256 << 10, values: 5_000 };
-/// The bound of the metadata that the caches keep of a Secret, and of a Namespace.
+/// The bound of the metadata of a Secret or a Namespace in the caches.
 const METADATA: Size = Size { levels: LEVELS, bytes: 32 << 10, values: 1_000 };
-/// The bound of any other object: more bytes than etcd stores of one.
+/// The bound of any other object. etcd stores no object of this size.
 const OBJECT: Size = Size { levels: LEVELS, bytes: 4 << 20, values: 100_000 };
-/// The bound of the record of who wrote which field of a Secret.
+/// The bound of the `managedFields` of a Secret.
 const MANAGED_FIELDS: Size = Size { levels: 16, bytes: 32 << 10, values: 2_000 };
 
-/// The bound of each part that tells which object it is, and of each annotation that the operator reads.
+/// The bound of each part that identifies the object, and of each annotation that the operator reads.
 const IDENTITY: Size = Size { levels: LEVELS, bytes: 16 << 10, values: 1_000 };
 
-/// The annotation that notes what was left out of an object. It never enters this process, because the guard removes it
-/// from every answer before it adds its own. It never leaves it, because [`without_note`] removes it before a write.
+/// The annotation that lists the omitted parts of an object. The guard removes it from every answer before it adds its
+/// own, so it never comes from outside. [`without_note`] removes it before a write, so it never leaves the process.
 const OMITTED: &str = "servicekeys.dev/omitted";
 
 /// The annotations that the operator reads on its own kinds of objects.
 const OWN_ANNOTATIONS: [&str; 3] =
     [marks::ABANDON_ANNOTATION, marks::PLAN_IDS_ANNOTATION, marks::ROTATE_ANNOTATION];
 
-/// Parts of `metadata` that tell which object it is, and which version of it.
+/// Parts of `metadata` that identify the object and its version.
 const IDENTITY_PARTS: [&str; 9] = [
     "creationTimestamp",
     "deletionGracePeriodSeconds",
@@ -59,34 +60,30 @@ const IDENTITY_PARTS: [&str; 9] = [
     "uid",
 ];
 
-/// Why a part was left out.
+/// The reason why a part was omitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Excess {
-    /// It has too many levels.
     Levels,
-    /// It has too many bytes.
     Bytes,
-    /// It has too many values.
     Values,
-    /// It is not a JSON value that can be kept, such as a number out of range.
+    /// A JSON value that can't be stored, such as a number out of range.
     Value,
-    /// It has a form that this version of the operator does not know.
+    /// A form that this version of the operator does not know.
     Form,
 }
 
-/// A part of an object that was left out.
+/// A part of an object that was omitted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Omission {
     /// The path of the part, such as `spec.parameters`.
     pub path: String,
-    /// Why it was left out.
     pub excess: Excess,
     /// The bound of the part.
     pub bound: Size,
 }
 
 impl Omission {
-    /// A part of a form that this version of the operator does not know.
+    /// The omission of a part with a form that this version of the operator does not know.
     #[must_use]
     pub(crate) fn of_unknown_form(path: &str) -> Self {
         Self { path: path.to_owned(), excess: Excess::Form, bound: OWN }
@@ -100,7 +97,7 @@ impl fmt::Display for Omission {
 }
 
 impl Size {
-    /// Measures a text, also one that is not JSON.
+    /// Measures a text, even one that is not JSON.
     #[must_use]
     pub(crate) fn measure(text: &[u8]) -> Self {
         let extent = extent::measure(text);
@@ -117,7 +114,7 @@ impl Size {
         }
     }
 
-    /// How it exceeds this bound, if it does.
+    /// The first respect in which this size exceeds the bound.
     pub(super) const fn excess_over(&self, bound: &Self) -> Option<Excess> {
         if self.levels > bound.levels {
             Some(Excess::Levels)
@@ -130,20 +127,20 @@ impl Size {
         }
     }
 
-    /// What is wrong with a text of this size, for the user who wrote it; `None` where it is within the bound.
+    /// The message for the user who wrote a text of this size. `None` if it is within the bound.
     #[must_use]
     pub(crate) fn refusal_by(&self, bound: &Self) -> Option<String> {
         self.excess_over(bound).map(|excess| bound.refusal(excess))
     }
 
-    /// What is wrong with a part that exceeds this bound.
+    /// The message about a part that exceeds this bound.
     fn refusal(&self, excess: Excess) -> String {
         let Self { levels, bytes, values } = self;
         match excess {
             Excess::Levels => format!("is nested deeper than {levels} levels; flatten it"),
             Excess::Bytes => format!("takes more than {} KiB as JSON; shorten it", bytes >> 10),
-            Excess::Values => format!("holds more than {values} JSON values; reduce their number"),
-            Excess::Value => "holds a value that can't be read; correct it".to_owned(),
+            Excess::Values => format!("contains more than {values} JSON values; reduce their number"),
+            Excess::Value => "contains a value that can't be read; correct it".to_owned(),
             Excess::Form => {
                 "has a form that this operator can't read; correct it, or update the operator".to_owned()
             }
@@ -151,14 +148,14 @@ impl Size {
     }
 }
 
-/// The parts that were left out of an object: none, unless it exceeds a bound.
+/// The parts of an object that were omitted.
 #[must_use]
 pub(crate) fn omissions(meta: &ObjectMeta) -> Vec<Omission> {
     let note = meta.annotations.as_ref().and_then(|annotations| annotations.get(OMITTED));
     note.and_then(|note| serde_json::from_str(note).ok()).unwrap_or_default()
 }
 
-/// Notes on an object that these parts of it were left out too.
+/// Adds these omissions to the note of an object.
 pub(crate) fn note_omissions(meta: &mut ObjectMeta, further: Vec<Omission>) -> serde_json::Result<()> {
     let mut omitted = omissions(meta);
     omitted.extend(further);
@@ -166,14 +163,14 @@ pub(crate) fn note_omissions(meta: &mut ObjectMeta, further: Vec<Omission>) -> s
     Ok(())
 }
 
-/// The metadata as it may be written, without the note about what was left out.
+/// The metadata without the note about omitted parts, as it may be written.
 #[must_use]
 pub(crate) fn without_note(mut meta: ObjectMeta) -> ObjectMeta {
     meta.annotations.iter_mut().for_each(|annotations| drop(annotations.remove(OMITTED)));
     meta
 }
 
-/// The annotation that notes these parts.
+/// The annotation for these omissions.
 pub(super) fn note(omissions: &[Omission]) -> serde_json::Result<(String, String)> {
     Ok((OMITTED.to_owned(), serde_json::to_string(omissions)?))
 }
@@ -181,19 +178,20 @@ pub(super) fn note(omissions: &[Omission]) -> serde_json::Result<(String, String
 /// The bounds of one object.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ObjectBounds {
-    /// The bound of the object, apart from the parts that have a bound of their own.
+    /// The bound of the object without the parts that have their own bound.
     pub(super) whole: Size,
-    /// Whether the object passes without the parts that exceed a bound; otherwise the whole answer fails.
+    /// Whether the object passes without the parts that exceed a bound. Otherwise the whole answer fails.
     pub(super) omits: bool,
     metadata: MetadataRule,
-    /// Whether it passes who wrote which field.
+    /// Whether `managedFields` pass.
     tells_writers: bool,
 }
 
-/// The parts of the metadata that anything reads.
+/// The parts of the metadata that pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MetadataRule {
-    /// All of it, with `managedFields` only where [`ObjectBounds`] say so: the object may be written back.
+    /// All parts, because the operator may write the object back. `managedFields` pass only if [`ObjectBounds`] allow
+    /// them.
     Whole,
     /// The identity and the operator's own annotations.
     Own,
@@ -201,22 +199,22 @@ enum MetadataRule {
     Labels,
 }
 
-/// What happens to one part of an object.
+/// The rule for one part of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PartRule {
-    /// It is dropped: nothing reads it.
+    /// It is dropped, because the operator does not read it.
     Drop,
     /// It passes within the bound of the whole object.
     Share,
     /// It passes within a bound of its own.
     Within(Size),
-    /// It passes within a bound of its own, if it is a `managedFields` that the client can read. Otherwise it is dropped,
-    /// and the object passes without it.
+    /// It passes within a bound of its own if it is a `managedFields` that the client can read. Otherwise the object
+    /// passes without it.
     Writers(Size),
 }
 
 impl ObjectBounds {
-    /// The bounds of the objects in an answer about this resource. `of_many`: it is a list or a watch.
+    /// The bounds of the objects in an answer about this resource. `of_many` is true for a list or a watch.
     pub(super) fn for_resource(resource: &str, of_many: bool) -> Self {
         let of_own_kinds =
             Self { whole: OWN, omits: true, metadata: MetadataRule::Own, tells_writers: false };
@@ -229,7 +227,7 @@ impl ObjectBounds {
             | "clusterkeyproviders/status" => of_own_kinds,
             "secrets" if of_many => Self { whole: METADATA, metadata: MetadataRule::Whole, ..of_own_kinds },
             "namespaces" => Self { whole: METADATA, metadata: MetadataRule::Labels, ..of_own_kinds },
-            // A Secret that is read by its name may be written back: it passes as a whole, or not at all.
+            // The operator may write back a Secret that it read by name, so it passes as a whole or not at all.
             _ => Self {
                 whole: OBJECT,
                 omits: of_many,
@@ -261,7 +259,7 @@ impl ObjectBounds {
             ["metadata", "annotations", name] if OWN_ANNOTATIONS.contains(name) => identity,
             ["metadata", "annotations", _] => PartRule::Drop,
             ["spec", "parameters"] => PartRule::Within(PARAMETERS),
-            // What counts a ServiceKey, and finds its Secret and its keys, is read whatever else is not.
+            // These parts count a ServiceKey and find its Secret and keys. They pass even if other parts are omitted.
             ["spec", "providerRef"] | ["spec", "secret", "name"] => identity,
             ["spec", "instance"] | ["status"] => PartRule::Within(OWN),
             _ => PartRule::Share,
@@ -272,7 +270,7 @@ impl ObjectBounds {
         if self.metadata == dropped { PartRule::Drop } else { PartRule::Share }
     }
 
-    /// The bound of a part that is this deep in the object, and shares the bound of the object.
+    /// The bound of a part at this depth that shares the bound of the object.
     pub(super) const fn shared_at(&self, depth: usize) -> Size {
         Size { levels: self.whole.levels.saturating_sub(depth), ..self.whole }
     }

@@ -1,7 +1,7 @@
-//! Finds where a JSON value ends, how deep it is and how many values it holds, byte by byte and without recursion.
+//! Finds the end of a JSON value, its depth and its number of values, byte by byte and without recursion.
 
-/// The state of a walk through one value. It checks no grammar: that is left to `serde_json`, once the value is known to
-/// be small and shallow enough.
+/// The state of a walk through one value. It does not check the grammar. `serde_json` does that once the value is known
+/// to be small and shallow enough.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct JsonExtent {
     depth: usize,
@@ -19,16 +19,16 @@ enum Escape {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BytePosition {
-    /// In the value, which goes on.
+    /// Inside the value.
     Inside,
-    /// At the end of the value.
+    /// The last byte of the value.
     Last,
-    /// Behind the value: a number or a word ends where something else begins.
+    /// The first byte after the value. A number or a word ends only where something else begins.
     Behind,
 }
 
 impl JsonExtent {
-    /// Takes the next byte. Nothing may follow the last one.
+    /// Takes the next byte. It must not be called again after the last one.
     pub(super) fn push(&mut self, byte: u8) -> BytePosition {
         if let Some(escape) = self.string {
             self.string = match (escape, byte) {
@@ -72,23 +72,23 @@ impl JsonExtent {
         if self.depth == 0 && self.string.is_none() { BytePosition::Last } else { BytePosition::Inside }
     }
 
-    /// The levels so far: 0 for a number, a word or a string, 1 for `{}`.
+    /// The depth so far: 0 for a number, a word or a string, 1 for `{}`.
     pub(super) const fn levels(&self) -> usize {
         self.deepest
     }
 
-    /// The values so far, this one included. An empty list or object counts as if it held one.
+    /// The number of values so far, including this one. An empty list or object counts as one with a single value.
     pub(super) const fn values(&self) -> usize {
         1 + self.parts
     }
 
-    /// Whether the walk is in a string, where a line break must not be replaced.
+    /// Whether the walk is in a string, in which a line break must stay.
     pub(super) const fn in_string(&self) -> bool {
         self.string.is_some()
     }
 }
 
-/// Measures a JSON text. A text that is not JSON has some extent too.
+/// Measures a JSON text. It also returns a result for a text that is not JSON.
 pub(super) fn measure(text: &[u8]) -> JsonExtent {
     let mut extent = JsonExtent::default();
     for byte in text.trim_ascii() {

@@ -1,16 +1,17 @@
-//! Guards the client against the answers of the API server.
+//! Guards the client against malformed and oversized answers of the API server.
 //!
-//! kube parses each answer as a whole: one object that `serde_json` gives up on, because a tenant nested a field 128 deep,
-//! hides all others of a list, and kube then logs the whole list. So each answer passes here first, as its bytes arrive:
+//! kube parses each answer as a whole. `serde_json` refuses an object in which a tenant nested a field 128 levels deep.
+//! Then kube can't read any object of the list, and it logs the whole list. So each answer first passes this guard, as
+//! its bytes arrive:
 //!
-//! - What the operator does not read is dropped: `managedFields`, and on its own kinds of objects all labels and all
-//!   annotations but two. Only in an answer about one Secret `managedFields` pass, within a bound, because a condition
-//!   names another writer of a Secret by them.
-//! - A part of an object that is too deep or too large is left out, and a note on the object says so
-//!   ([`omissions`]). The note can't be forged: the guard removes it from what the API server sends.
-//! - An answer that is not JSON fails with an error that holds none of its bytes.
+//! - The guard drops data that the operator does not read: `managedFields`, and on the operator's own kinds all labels
+//!   and all annotations except those that it reads. Only in an answer about one Secret do `managedFields` pass, within
+//!   a bound, because a condition names another writer of a Secret by them.
+//! - The guard omits a part of an object that is too deep or too large, and adds a note to the object ([`omissions`]).
+//!   A tenant can't forge the note: the guard removes it from the API server's answers.
+//! - An answer that is not JSON fails with an error that contains none of its bytes.
 //!
-//! The memory that an answer takes here is bounded by its largest object that passes.
+//! The memory for an answer is bounded by the largest object that passes.
 
 mod bounds;
 mod extent;
@@ -38,7 +39,7 @@ use object::SieveError;
 use refusal::RefusalBody;
 use split::{Shape, Splitter};
 
-/// The answer to a request, as far as it passes.
+/// Returns the answer to a request with its body guarded.
 pub(super) fn guarded<B>(asked: ApiRequest, answer: Response<B>) -> Response<GuardedBody<B>> {
     let (mut head, body) = answer.into_parts();
     head.headers.remove(header::CONTENT_LENGTH);
@@ -60,14 +61,14 @@ fn splitter(asked: ApiRequest) -> Box<Splitter> {
     Box::new(Splitter::new(shape, ObjectBounds::for_resource(asked.resource, shape != Shape::Single)))
 }
 
-/// The part of an answer that is still to come.
+/// The filter of an answer, by its kind.
 #[derive(Debug)]
 enum Passage {
     Answer(Box<Splitter>),
     Refusal(RefusalBody),
 }
 
-/// The body of an answer, as far as it passes.
+/// The body of an answer behind the guard.
 #[derive(Debug)]
 pub(super) struct GuardedBody<B> {
     body: B,
@@ -137,7 +138,7 @@ impl Passage {
     }
 }
 
-/// An answer that does not pass. It holds nothing of the answer itself.
+/// The error of an answer that does not pass. It contains nothing from the answer.
 #[derive(Debug)]
 struct UnreadableAnswer {
     asked: ApiRequest,

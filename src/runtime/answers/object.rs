@@ -1,4 +1,4 @@
-//! Takes one object in, byte by byte, and lets through what its bounds admit.
+//! Filters one object byte by byte, and passes the parts that are within its bounds.
 
 use std::fmt;
 
@@ -14,40 +14,40 @@ use super::{
     extent::{BytePosition, JsonExtent},
 };
 
-/// How many levels of names the rules know, such as `metadata`, `annotations`, and the name of one.
+/// The depth of the rules' paths, such as `metadata`, `annotations` and the name of an annotation.
 const NAMED_LEVELS: usize = 3;
-/// The most bytes of a name that a rule may apply to. The value of a longer one is left out.
+/// The maximum length of a member name. A member with a longer name is dropped.
 const NAME_BYTES: usize = 1024;
 
-/// A text that is no JSON object, or one that exceeds its bounds and can't pass without the excess.
+/// The reason why an object does not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
 pub(super) enum SieveError {
-    #[strum(to_string = "it is not JSON of the expected form")]
+    #[strum(to_string = "it is not valid JSON or has an unexpected form")]
     Malformed,
-    #[strum(to_string = "an object in it is larger or deeper than the operator reads")]
+    #[strum(to_string = "it contains an object that is larger or deeper than the operator accepts")]
     Excessive,
 }
 
-/// An object on its way through.
+/// The filter of one object.
 #[derive(Debug)]
 pub(super) struct Sieve {
     bounds: ObjectBounds,
     out: Vec<u8>,
-    /// The objects around the present byte whose members are told apart by name.
+    /// The objects around the current byte that have rules for their members.
     open: Vec<OpenObject>,
     state: SieveState,
-    /// The size of what passed by the bound of the whole object.
+    /// The size of the parts that passed within the bound of the whole object.
     shared: Size,
     omissions: Vec<Omission>,
 }
 
 #[derive(Debug, Default)]
 struct OpenObject {
-    /// The name of the present member.
+    /// The name of the current member.
     name: String,
-    /// Where the present member begins in the output, with the comma before it.
+    /// The start of the current member in the output, with the comma before it.
     begins: usize,
-    /// How many members have passed.
+    /// The number of members that have passed.
     members: usize,
 }
 
@@ -57,17 +57,17 @@ enum SieveState {
     Start,
     /// Before a name; the object may also end here, unless a comma came before.
     Name { may_end: bool },
-    /// In a name, as it is written.
+    /// In a name. `raw` is its JSON text.
     InName { raw: Vec<u8>, extent: JsonExtent, too_long: bool },
     /// Before the colon.
     Colon,
     /// Before a value.
     Before(PartRule),
-    /// In a value that is not taken apart.
+    /// In a value that has no rules for its members.
     Within { rule: PartRule, extent: JsonExtent, begins: usize, dropped: bool },
-    /// Behind a value.
+    /// After a value.
     Behind,
-    /// Behind the object.
+    /// After the object.
     End,
 }
 
@@ -83,13 +83,13 @@ impl Sieve {
         }
     }
 
-    /// Takes the next byte; says whether the object ends with it.
+    /// Takes the next byte. Returns whether the object ends with it.
     pub(super) fn push(&mut self, byte: u8) -> Result<bool, SieveError> {
         while !self.step(byte)? {}
         Ok(matches!(self.state, SieveState::End))
     }
 
-    /// What passed of the object, which has ended.
+    /// Returns the parts of the object that passed, after its end.
     pub(super) fn finish(self) -> Result<Vec<u8>, SieveError> {
         if !matches!(self.state, SieveState::End) {
             return Err(SieveError::Malformed);
@@ -100,7 +100,7 @@ impl Sieve {
         noted(&self.out, &self.omissions).ok_or(SieveError::Malformed)
     }
 
-    /// Takes a byte, unless another state has to take it: `false` then.
+    /// Takes a byte. Returns `false` if only the state changed, and the new state has to take the same byte.
     fn step(&mut self, byte: u8) -> Result<bool, SieveError> {
         let blank = matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
         match (&mut self.state, byte) {
@@ -156,7 +156,7 @@ impl Sieve {
         self.state = if self.open.is_empty() { SieveState::End } else { SieveState::Behind };
     }
 
-    /// The name of the present member is known; `None`: it is too long to be one that anything reads.
+    /// Records the name of the current member. `None` if it is too long for any rule.
     fn named(&mut self, name: Option<String>) {
         if let Some(open) = self.open.last_mut() {
             open.name = name.unwrap_or_default();
@@ -173,8 +173,8 @@ impl Sieve {
         if path.last().is_some_and(|name| name.is_empty()) { PartRule::Drop } else { self.bounds.rule(&path) }
     }
 
-    /// Begins a value with its first byte, which the state that follows takes, unless it opens an object whose members
-    /// are told apart.
+    /// Begins a value with its first byte. The next state takes that byte, unless it opens an object that has rules for
+    /// its members.
     fn begin(&mut self, rule: PartRule, byte: u8) {
         let taken_apart = match (rule, self.path().as_slice()) {
             (PartRule::Drop | PartRule::Within(_) | PartRule::Writers(_), _) => false,
@@ -208,7 +208,7 @@ impl Sieve {
         let SieveState::Within { rule, extent, begins, dropped } = &mut self.state else { return Ok(false) };
         let place = extent.push(byte);
         if place != BytePosition::Behind && !*dropped {
-            // A line of a watch is one event.
+            // An event of a watch is one line, so line breaks between tokens become blanks.
             let breaks = !extent.in_string() && matches!(byte, b'\r' | b'\n');
             self.out.push(if breaks { b' ' } else { byte });
         }
@@ -239,12 +239,12 @@ impl Sieve {
         self.open.last().map_or(0, |open| open.begins)
     }
 
-    /// The size of what was written since this byte, of which `extent` is the walk.
+    /// The size of the output since this byte. `extent` is the walk through it.
     fn size(&self, begins: usize, extent: JsonExtent) -> Size {
         Size { levels: extent.levels(), bytes: self.out.len() - begins, values: extent.values() }
     }
 
-    /// The bound that the present value exceeds already.
+    /// The respect in which the current value already exceeds its bound.
     fn excess(&self, rule: PartRule, begins: usize, extent: JsonExtent) -> Option<Excess> {
         match rule {
             PartRule::Drop => None,
@@ -259,7 +259,7 @@ impl Sieve {
         }
     }
 
-    /// Takes the present member out of the output, and notes that where the object is to tell of it.
+    /// Removes the current member from the output, and records the omission unless the member is `managedFields`.
     fn omit(&mut self, rule: PartRule, excess: Excess) -> Result<(), SieveError> {
         let bound = match rule {
             PartRule::Writers(_) => {
@@ -272,7 +272,7 @@ impl Sieve {
         if !self.bounds.omits {
             return Err(SieveError::Excessive);
         }
-        // Two names say where it is; there may be any number of members below.
+        // Two names identify the part. There may be any number of members below.
         let path = self.path().into_iter().take(2).collect::<Vec<_>>().join(".");
         if self.omissions.iter().all(|noted| noted.path != path) && self.omissions.len() < MAX_NOTED {
             self.omissions.push(Omission { path, excess, bound });
@@ -292,15 +292,15 @@ impl Sieve {
     }
 }
 
-/// The most omissions that one object notes.
+/// The maximum number of omissions in the note of one object.
 const MAX_NOTED: usize = 16;
 
-/// A name, from how it is written.
+/// Parses the JSON text of a name.
 fn name(raw: &[u8]) -> Result<String, SieveError> {
     serde_json::from_slice(raw).map_err(|_| SieveError::Malformed)
 }
 
-/// The object with a note of what is missing.
+/// Adds the note about omitted parts to the object.
 fn noted(object: &[u8], omissions: &[Omission]) -> Option<Vec<u8>> {
     let mut object: Value = serde_json::from_slice(object).ok()?;
     let metadata = object.get_mut("metadata")?.as_object_mut()?;
@@ -313,7 +313,7 @@ fn noted(object: &[u8], omissions: &[Omission]) -> Option<Vec<u8>> {
     serde_json::to_vec(&object).ok()
 }
 
-/// A value that `serde_json` can keep, numbers and strings included, which `IgnoredAny` does not look at.
+/// Any value that `serde_json` can store. `IgnoredAny` does not check numbers and strings; this does.
 pub(super) struct Checked;
 
 impl<'de> Deserialize<'de> for Checked {

@@ -1,14 +1,14 @@
-//! The API server's refusals: a `Status` passes, cut to what the operator reads of it. Nothing else does, because kube
-//! puts the whole body of any other refusal into its error, and into the log.
+//! Refusals of the API server. Only a `Status` passes, with a bounded message. kube puts the whole body of any other
+//! refusal into its error and into the log.
 
 use kube::core::Status;
 
-/// The most bytes of a refusal that are read.
+/// The maximum size of a refusal.
 const REFUSAL_BYTES: usize = 64 << 10;
-/// The most characters of its message that pass.
+/// The maximum number of characters of its message.
 const MESSAGE_CHARACTERS: usize = 2048;
 
-/// A refusal on its way through.
+/// A refusal that arrives in pieces.
 #[derive(Debug)]
 pub(super) struct RefusalBody {
     code: u16,
@@ -27,7 +27,7 @@ impl RefusalBody {
         self.body.extend(bytes.iter().take(room));
     }
 
-    /// The `Status` to send on.
+    /// The `Status` to pass on, as JSON.
     pub(super) fn finish(&self) -> Vec<u8> {
         let whole = self.bytes == self.body.len();
         let status =
@@ -50,7 +50,7 @@ impl RefusalBody {
     }
 }
 
-/// Whether this is a `Status`, all of whose fields have defaults.
+/// Whether this is a `Status`. All of its fields have defaults, so any JSON object parses as one.
 fn is_one(status: &Status) -> bool {
     !status.message.is_empty() || !status.reason.is_empty()
 }

@@ -1,4 +1,4 @@
-//! Splits an answer into its objects: the one that was asked for, the items of a list, or the events of a watch.
+//! Splits an answer into its objects: a single object, the items of a list, or the events of a watch.
 
 use super::{
     bounds::ObjectBounds,
@@ -6,31 +6,30 @@ use super::{
     object::{Checked, Sieve, SieveError},
 };
 
-/// The most bytes of an answer's parts that are no objects, such as the metadata of a list.
+/// The maximum size of the parts of an answer that are not objects, such as the metadata of a list.
 const FRAME_BYTES: usize = 1 << 20;
 
-/// What an answer consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     Single,
-    /// An object with objects in `items`.
+    /// A JSON object with a list of objects in `items`.
     List,
-    /// Objects that each hold one in `object`, each on a line of its own.
+    /// One JSON object per line, with an object in `object`.
     Watch,
 }
 
-/// An answer on its way through.
+/// An answer that arrives in pieces.
 #[derive(Debug)]
 pub(super) struct Splitter {
     shape: Shape,
     bounds: ObjectBounds,
     state: SplitterState,
-    /// The name of the present member of the frame.
+    /// The name of the current member of the frame.
     name: String,
     members: usize,
-    /// The bytes of the frame so far.
+    /// The bytes of the frame so far. The frame is the JSON around the objects.
     frame: usize,
-    /// What passed and is to be sent on: of a watch, whole lines only.
+    /// The bytes that passed. Those of a watch are passed on in whole lines only.
     out: Vec<u8>,
     sent: usize,
 }
@@ -59,7 +58,7 @@ impl Splitter {
         Self { shape, bounds, state, name: String::new(), members: 0, frame: 0, out: Vec::new(), sent: 0 }
     }
 
-    /// Takes the next bytes, and returns what is to be sent on.
+    /// Takes the next bytes, and returns the bytes to pass on.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, SieveError> {
         for byte in bytes {
             while !self.step(*byte)? {}
@@ -70,7 +69,7 @@ impl Splitter {
         })
     }
 
-    /// The answer ends here. A watch may end at any time: a line that is not whole is no event.
+    /// Checks that the answer may end here. A watch may end at any time: an incomplete line is not an event.
     pub(super) fn finish(&self) -> Result<(), SieveError> {
         match (self.shape, &self.state) {
             (Shape::Watch, _) | (_, SplitterState::End) => Ok(()),
@@ -78,7 +77,7 @@ impl Splitter {
         }
     }
 
-    /// Takes a byte, unless another state has to take it: `false` then.
+    /// Takes a byte. Returns `false` if only the state changed, and the new state has to take the same byte.
     fn step(&mut self, byte: u8) -> Result<bool, SieveError> {
         let blank = matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
         match (&mut self.state, byte) {

@@ -21,7 +21,7 @@ use crate::{api::ServiceKey, runtime::kubernetes::api_request};
 const KEYS: &str = "/apis/servicekeys.dev/v1alpha1/namespaces/a/servicekeys";
 const PASSWORD: &str = "correct-horse";
 
-/// An API server that answers everything with this, in pieces of some bytes, as far as it passes.
+/// An API server behind the guard. It answers every request with this body, in pieces of this size.
 #[derive(Clone)]
 struct FakeApiServer {
     status: u16,
@@ -71,7 +71,7 @@ fn client(status: u16, body: impl Into<Vec<u8>>, piece: usize) -> Client {
     Client::new(FakeApiServer { status, body: body.into(), piece }, "a")
 }
 
-/// What passes of an answer.
+/// The part of an answer that passes.
 async fn passes(uri: &str, body: &[u8], piece: usize) -> Result<String, String> {
     let mut server = FakeApiServer { status: 200, body: body.to_vec(), piece };
     let answer = server.call(Request::get(uri).body(RequestBody::empty()).unwrap()).await.unwrap();
@@ -90,7 +90,6 @@ fn key(name: &str, parameters: &str) -> String {
     )
 }
 
-/// An object this deep.
 fn nested(levels: usize) -> String {
     let mut text = r#"{"a":"#.repeat(levels - 1);
     text += "{}";
@@ -139,7 +138,7 @@ async fn a_deep_object_hides_no_other() {
     ];
     assert_eq!(notes, expected.map(|(name, notes)| (name.to_owned(), notes)));
     for key in &keys {
-        assert_eq!(key.spec.key_name.as_deref(), Some("n"), "what follows is there");
+        assert_eq!(key.spec.key_name.as_deref(), Some("n"), "the member after the omitted one is missing");
         assert_eq!((key.metadata.generation, key.metadata.uid.as_deref()), (Some(3), Some("u")));
         assert_eq!(key.metadata.annotations.as_ref().unwrap()["servicekeys.dev/rotate"], "1");
         assert!(key.metadata.managed_fields.is_none());
@@ -168,7 +167,7 @@ async fn parameters_pass_up_to_their_bounds(
     assert_eq!(found, expected);
 }
 
-/// A ServiceKey that its tenant fills up in one place is read in all others.
+/// If a tenant fills one part of a ServiceKey, all other parts still pass.
 #[rstest]
 #[case::annotations_of_the_operators_domain("/metadata/annotations", json!({"servicekeys.dev/pad": "x".repeat(262_100)}), &[])]
 #[case::annotations_that_are_read(
@@ -204,7 +203,7 @@ async fn a_part_pushes_no_other_out(#[case] part: &str, #[case] value: Value, #[
     let meta = serde_json::from_value(passed["metadata"].clone()).unwrap();
     let noted: Vec<_> = omissions(&meta).into_iter().map(|omission| omission.path).collect();
     assert_eq!(noted, expected);
-    // Everything else is there.
+    // All other parts pass.
     let rotate = "/metadata/annotations/servicekeys.dev~1rotate";
     let filled = [
         "/metadata/finalizers",
@@ -225,7 +224,6 @@ async fn a_part_pushes_no_other_out(#[case] part: &str, #[case] value: Value, #[
     }
 }
 
-/// Each piece ends at another byte.
 #[tokio::test]
 async fn it_does_not_matter_how_an_answer_arrives() {
     let keys = [key("a", r#"{"x":"\"]}\\\u00e9"}"#), key("b", &nested(40)), key("c", "{}")];
@@ -326,7 +324,7 @@ async fn a_refusal_without_end_is_cut() {
     assert!(error.to_string().contains("10485760 bytes"), "{error}");
 }
 
-/// A Secret that is read by its name may be written back, so it passes with all that others wrote.
+/// The operator may write back a Secret that it read by name, so the data of other writers passes too.
 #[tokio::test]
 async fn a_secret_passes_as_a_whole() {
     let secret = json!({
@@ -348,7 +346,7 @@ async fn a_secret_passes_as_a_whole() {
     assert!(serde_json::to_value(&read).unwrap() == secret);
 }
 
-/// A record of another size or form, which a tenant may write, is dropped, and the Secret passes without it.
+/// A tenant may write `managedFields` of any size or form. The guard drops those, and the Secret passes without them.
 #[rstest]
 #[case::as_the_api_server_writes_it(writers(json!({"f:data": {".": {}, "f:password": {}}})), true)]
 #[case::deep(writers(serde_json::from_str(&nested(14)).unwrap()), true)]
@@ -400,7 +398,7 @@ async fn of_a_list_of_secrets_only_small_metadata_passes() {
     assert_eq!(large["labels"], json!({"a": "b"}));
 }
 
-/// Memory is held for one object, however large an answer is.
+/// The guard buffers one object, however large the answer is.
 #[test]
 fn an_object_without_end_takes_no_memory() {
     let mut splitter = splitter(ApiRequest { verb: "list", resource: "servicekeys" });
@@ -475,7 +473,7 @@ proptest! {
     }
 }
 
-/// What no connection can bring is still an error of the client's, which tells a watch how to go on.
+/// A broken connection stays the client's own error, because a watch decides by it how to continue.
 #[tokio::test]
 async fn a_connection_that_breaks_is_told_as_it_is() {
     struct Broken;

@@ -247,7 +247,8 @@ async fn large_parameters_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn parameters_of_many_values_are_refused() {
-    refuses(many_values(), "`spec.parameters` holds more than 2000 JSON values; reduce their number").await;
+    refuses(many_values(), "`spec.parameters` contains more than 2000 JSON values; reduce their number")
+        .await;
 }
 
 /// Ten ServiceKeys with such parameters are refused with these words, until they are mended.
@@ -311,7 +312,7 @@ async fn parameters_of_secrets_are_bounded_too() {
         .await;
     tenants
         .attacker
-        .wait_says("many", "the entry `many` of the Secret `extra` holds more than 2000 JSON values")
+        .wait_says("many", "the entry `many` of the Secret `extra` contains more than 2000 JSON values")
         .await;
     tenants
         .attacker
