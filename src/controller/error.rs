@@ -10,7 +10,7 @@ use crate::{backend, runtime::words, secret::RenderError};
 /// Longest duration of one request to the Kubernetes API, including the client's own retries.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Failure that ends a reconcile. The operator starts the reconcile again after a backoff; no state is lost.
+/// A failure that ends a reconcile. The operator starts the reconcile again after a backoff; no state is lost.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     /// The Kubernetes API answered with an error, or did not answer.

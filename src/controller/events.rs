@@ -220,7 +220,7 @@ impl News {
 }
 
 /// Derives the name of an Event from the name of its object. The object's name may fill the limit by itself,
-/// so it is cut. The suffix tells the Events of one object apart. Each part between dots has to begin and end
+/// so it is cut. The suffix distinguishes the Events of one object. Each part between dots has to begin and end
 /// with a letter or a digit.
 fn event_name(object: &str, now: Timestamp) -> String {
     let end = format!(".{:x}", now.as_nanosecond());

@@ -172,7 +172,7 @@ mod tests {
         let suspended =
             key("broker", &json!({"status": {"nextRotation": next_rotation}, "spec": {"suspend": true}}));
         let stock = stock_of(&[suspended]).remove(0);
-        assert_eq!((stock.due, stock.late), (0, 0), "nobody expects anything of it");
+        assert_eq!((stock.due, stock.late), (0, 0), "no rotation of it is due");
     }
 
     #[rstest]

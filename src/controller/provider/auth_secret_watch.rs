@@ -130,7 +130,7 @@ where
 
     fn start(&self, namespace: &str) -> AbortOnDrop {
         let (wanted, namespace) = (Arc::clone(&self.wanted), namespace.to_owned());
-        // The selector matches the whole namespace. It only tells this watch from the one that fills a cache.
+        // The selector matches the whole namespace. It only distinguishes this watch from the one that fills a cache.
         let config = config().fields(&format!("metadata.namespace={namespace}"));
         let mut listed = HashSet::new();
         let events = watcher(self.api(&namespace), config).default_backoff();

@@ -139,7 +139,7 @@ impl<K: Provider> ProviderContext<K> {
                 tracing::warn!(provider = %id, %why, "possible orphans could not be kept until the next list");
             })
             .ok();
-        // The next calls may take long.
+        // Freed first, because revoking the keys may take long.
         drop(held);
         self.revoke(provider, backend, go, &mut left).await;
         Ok(OrphanScan { orphans: self.tell_of(id, provider, before, left), suspects })

@@ -21,7 +21,7 @@ use crate::{
     runtime::metrics::KeyOperation,
 };
 
-/// The result of one effect at the remote side. The driver takes it in.
+/// The result of one effect at the remote side. The driver updates the state with it.
 pub(super) struct Executed {
     pub(super) operation: KeyOperation,
     /// An earlier request for the same key that the operator gave up, and that may still take effect.

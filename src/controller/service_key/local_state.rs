@@ -486,17 +486,17 @@ mod tests {
         assert!(local_states.take(owner).is_none());
         assert!(local_states.put(owner, local()).is_none());
         assert!(is_known(&local_states.forget(owner)));
-        assert!(!is_known(&local_states.forget(owner)), "nothing is known of it any more");
+        assert!(!is_known(&local_states.forget(owner)), "its state was forgotten");
 
         assert!(local_states.take(owner).is_none());
         assert!(matches!(local_states.forget(owner), Forgotten::InUse));
         assert!(local_states.put(owner, local()).is_some_and(|local| local.let_go));
         assert!(local_states.take(owner).is_none());
-        assert!(local_states.put_none(owner).is_none(), "its deletion was told before");
+        assert!(local_states.put_none(owner).is_none(), "its deletion was reported before");
 
         assert!(local_states.take(owner).is_none());
         local_states.retain(&HashSet::new());
-        assert!(local_states.put(owner, local()).is_none(), "a list does not tell of deletions");
+        assert!(local_states.put(owner, local()).is_none(), "a list does not report deletions");
         assert!(local_states.0.lock().is_empty());
     }
 }

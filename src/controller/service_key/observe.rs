@@ -147,7 +147,7 @@ fn missed(reconciler: &Reconciler<'_>) -> Option<Sequence> {
     missing.contains(reconciler.identity(sequence)).then_some(sequence)
 }
 
-/// The end of the pause that the remote side asked for.
+/// The end of the pause that the remote side requested.
 fn pause(reconciler: &Reconciler<'_>) -> Option<Timestamp> {
     let paused = reconciler.usable_backend()?.paused()?;
     (reconciler.context.shared.clock)().checked_add(paused).ok()
@@ -189,7 +189,7 @@ fn provider(reconciler: &Reconciler<'_>) -> Result<ProviderView, Error> {
     }
 }
 
-/// Returns why the ServiceKey may not continue with the keys of these former ServiceKeys, if it may not.
+/// Returns the reason, if any, why the ServiceKey may not continue with the keys of these former ServiceKeys.
 ///
 /// # Errors
 /// [`Error::Outdated`] until all ServiceKeys are known.

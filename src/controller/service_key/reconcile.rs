@@ -6,9 +6,9 @@
 //!
 //! | effect | when | needs | a crash right after it leaves |
 //! |---|---|---|---|
-//! | `RehearseSecret` | before the first key, and before another key that the user did not ask for | Kubernetes API (dry run) | nothing |
+//! | `RehearseSecret` | before the first key, and before another key that the user did not request | Kubernetes API (dry run) | nothing |
 //! | `LookUpSecret` | the cache does not show a Secret that may exist | Kubernetes API (read) | nothing |
-//! | `Prove` | before it goes on with the keys of a former ServiceKey | remote side (read) | nothing |
+//! | `Prove` | before it continues with the keys of a former ServiceKey | remote side (read) | nothing |
 //! | `CheckInstance` | before the finalizer, or when the plan is unknown | remote side (read) | nothing |
 //! | `AddFinalizer` | before anything that can create a key, or after another writer removed it | Kubernetes API | the finalizer, and at a broker the plan ids as an annotation |
 //! | `Record` | before an action, or after a result, that only the status shows | Kubernetes API | the recorded state |
@@ -20,7 +20,7 @@
 //! | `Confirm` | it is unknown whether the key exists, or its id | remote side (read) | nothing |
 //! | `RestoreSecret` | the entries are right, and other parts of the Secret are not | Kubernetes API | a Secret that is right |
 //! | `OmitPrevious` | the previous key is about to be revoked, or the spec excludes it from the Secret | Kubernetes API | a Secret with the current key alone |
-//! | `Unbind` | the key is replaced, unusable, in conflict or no longer wanted, or no answer to its request arrived | remote side | a revoked key, or a revocation that goes on; the next `Unbind` confirms it |
+//! | `Unbind` | the key is replaced, unusable, in conflict or no longer wanted, or no answer to its request arrived | remote side | a revoked key, or a revocation that continues; the next `Unbind` confirms it |
 //! | `Release` | the key stays when the ServiceKey is deleted | remote side | a key without the operator's mark |
 //! | `DeleteSecret` | all keys of a deleted ServiceKey are gone, or stay without the Secret | Kubernetes API | no Secret |
 //! | `ReleaseSecret` | the Secret stays when the ServiceKey is deleted | Kubernetes API | a Secret without the operator's marks |
@@ -65,7 +65,7 @@ use crate::{
     runtime::metrics::{KeyOperation, ReconcileOutcome},
 };
 
-/// Steps in one reconcile. A rotation with a repair takes about a dozen; more steps than this are a mistake in the
+/// Steps in one reconcile. A rotation with a repair takes about a dozen; more steps than this are a bug in the
 /// operator.
 const MAX_STEPS: usize = 64;
 

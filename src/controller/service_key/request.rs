@@ -175,8 +175,7 @@ fn age(reconciler: &Reconciler<'_>, observed: &Observed, sequence: Sequence) -> 
     Some(Duration::try_from(now.duration_since(created_at)).unwrap_or_default())
 }
 
-/// Whether the operator cleans up the key after no answer to its request arrived, rather than deletes it for
-/// the user.
+/// Whether the operator revokes the key only because no answer to its request arrived.
 fn cleans_up(observed: &Observed, sequence: Sequence) -> bool {
     let lost = |operation: &Operation| operation.cleans_up() && operation.sequence == sequence;
     !observed.desired.deleting && observed.recorded.operation.as_ref().is_some_and(lost)
