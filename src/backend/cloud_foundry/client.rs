@@ -476,7 +476,7 @@ impl CloudFoundry {
         match response.status {
             StatusCode::OK => {
                 let credentials = exchange.read(&response, wire::credentials)?;
-                // The GUID alone does not tell which of its possible names the key has.
+                // The GUID alone does not identify which of its possible names the key has.
                 let certain = Some(&request.name).filter(|_| request.former_name.is_none());
                 let facts = KeyFacts {
                     id: made.guid.clone(),
@@ -606,7 +606,7 @@ impl CloudFoundry {
         Ok(found)
     }
 
-    /// The key with this name at an instance, whoever created it.
+    /// The key with this name at an instance, whether or not the operator created it.
     pub(super) async fn named(
         &self,
         request: &KeyRequest,
