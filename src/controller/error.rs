@@ -61,7 +61,7 @@ impl Error {
         }
     }
 
-    /// Maps a conflict on the object of the reconcile to [`Error::Outdated`]. The change that was faster
+    /// Maps a conflict on the object of the reconcile, or its deletion, to [`Error::Outdated`]. That change
     /// triggers the next reconcile, so the lost write is not a failure.
     pub(super) fn outdated(self) -> Self {
         if self.is(409) || self.is(404) { Self::Outdated } else { self }

@@ -44,7 +44,7 @@ pub struct Options {
     pub addresses: AddressPolicy,
     /// Path of the service account token that the operator uses to assume IBM Cloud trusted profiles.
     pub service_account_token: PathBuf,
-    /// How long after its creation IBM Cloud may not list a key.
+    /// How long after its creation a key may be missing from the lists of IBM Cloud.
     pub ibm_cloud_settling: Duration,
     /// The types, labels and annotations that Secrets may have.
     pub secrets: Restrictions,

@@ -18,8 +18,8 @@ pub struct Layout {
     /// The template of each entry. Without templates, the Secret has one entry for each top-level credential.
     /// With templates, it has only the templated entries.
     pub template: BTreeMap<String, String>,
-    /// Whether the Secret stays when its ServiceKey is deleted. Then it has no owner reference, because the
-    /// API server would delete it otherwise.
+    /// Whether the Secret stays when its ServiceKey is deleted. Then it has no owner reference, by which
+    /// the API server would delete it.
     pub outlives_owner: bool,
 }
 

@@ -140,7 +140,7 @@ async fn a_login_that_is_deleted_by_itself_is_told_of_and_released_after_a_minut
     stage.secrets().delete("broker-login", &DeleteParams::default()).await.unwrap();
     stage.wait(stage.api::<KeyProvider>(), "broker", "telling of it", tells_of_the_deletion).await;
     let note = stage.wait_event("broker", "LoginSecretDeleted").await;
-    assert!(note.contains("create it again after that"), "{note}");
+    assert!(note.contains("create the Secret again after that"), "{note}");
     assert!(stage.secrets().get("broker-login").await.is_ok(), "released at once");
     drop(now);
 

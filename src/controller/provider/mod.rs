@@ -259,7 +259,7 @@ impl<K: Provider> ProviderContext<K> {
         Ok(Action::requeue(deleted.next_look().map_or(wait, |look| look.min(wait))))
     }
 
-    /// Publishes why the provider can't be parsed. The operator releases neither the provider nor its logins,
+    /// Publishes why the provider can't be read. The operator releases neither the provider nor its logins,
     /// and its keys wait.
     async fn refuse(&self, id: &ProviderId, provider: &K, obstacle: Problem) -> Result<Action, Error> {
         let origin = Origin::default();

@@ -1,9 +1,9 @@
 //! The allowed part of the template language: everything that creates text, and nothing that creates lists
 //! and maps.
 //!
-//! The engine's fuel pays for the items of a list, but not for their content. Forty repetitions of `{% set x
-//! = [x, x] %}` cost almost nothing and print a terabyte, and filters print before they consume fuel. Without
-//! a way to put one value twice into another, no value grows beyond what the fuel paid for.
+//! The engine's fuel pays for the items of a list, but not for their content. Forty repetitions of
+//! `{% set x = [x, x] %}` cost almost nothing and print a terabyte, and filters print before they consume fuel.
+//! Without a way to put one value twice into another, no value grows beyond what the fuel paid for.
 //!
 //! The engine also folds constants while it compiles, before fuel applies, and again at each level of an
 //! expression. The cost of that grows with the square of an expression's length, which is therefore limited.

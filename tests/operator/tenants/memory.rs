@@ -424,7 +424,7 @@ async fn credentials_that_wait_for_a_policy_take_no_more_than_a_share() {
         let key = crate::stage::wait(attacker.keys(), &name, "waiting", |key| {
             key.is_some_and(|key| {
                 let message = key.message();
-                message.contains("entries are too long") || message.contains("could not be held")
+                message.contains("entries are too long") || message.contains("could not be kept in memory")
             })
         });
         says.push(key.await.unwrap().message().to_owned());
