@@ -208,7 +208,7 @@ mod tests {
         let view = believed(claim(1), &Recorded::default(), &RunState::default(), true, marks_keys);
         let key = view.key().unwrap();
         assert_eq!((&key.id, &key.name, key.inputs.to_string().as_str()), (&id, &None, "claimed"));
-        assert_eq!(key.created_at, at(160), "no key is from the future, but for clocks that differ");
+        assert_eq!(key.created_at, at(160), "no key is from the future, except for clock skew");
         assert_eq!(key.late_until, Some(at(700)));
     }
 
@@ -243,7 +243,10 @@ mod tests {
         let run = RunState { in_hand: Some(key(1)), ..RunState::default() };
         assert_eq!(believed(claim(3), &Recorded::default(), &run, true, true), UNBELIEVED);
         let run = RunState { in_hand: Some(key(3)), ..RunState::default() };
-        assert!(believed(claim(3), &Recorded::default(), &run, true, true) != UNBELIEVED, "it is the one");
+        assert!(
+            believed(claim(3), &Recorded::default(), &run, true, true) != UNBELIEVED,
+            "the key in hand is believed"
+        );
     }
 
     #[rstest]

@@ -253,7 +253,7 @@ pub(super) mod tests {
             ProtectionStep::HoldSecret(name) => {
                 let secret = view.secrets.get_mut(name).unwrap();
                 assert!(secret.deleted_at.is_none(), "the API server refuses new finalizers then");
-                assert!(view.held && view.recorded.contains(name), "held, and nobody would know");
+                assert!(view.held && view.recorded.contains(name), "protected, but not recorded");
                 secret.held = true;
             }
             ProtectionStep::ReleaseSecret(name) => {
@@ -264,13 +264,13 @@ pub(super) mod tests {
             ProtectionStep::RemoveOrphans(name) => {
                 let secret = view.secrets[name];
                 let holds_it = secret.deleted_at.is_some() && !secret.held;
-                assert!(!(holds_it && is_needed(view, name)), "nothing else holds it");
+                assert!(!(holds_it && is_needed(view, name)), "no other finalizer protects it");
                 view.secrets.get_mut(name).unwrap().orphaned = false;
                 collect(view, name);
             }
             ProtectionStep::ReleaseProvider => {
                 assert!(view.deleting && !view.used, "still needed");
-                assert!(view.secrets.values().all(|secret| !secret.held), "a Secret is held for ever");
+                assert!(view.secrets.values().all(|secret| !secret.held), "a Secret is never released");
                 view.held = false;
             }
             ProtectionStep::Rest => {}
@@ -312,7 +312,7 @@ pub(super) mod tests {
         fn what_is_needed_is_held_and_nothing_else(mut view in view()) {
             settle(&mut view);
             prop_assert_eq!(next_protection_step(&view), ProtectionStep::Rest);
-            prop_assert!(!(view.held && view.deleting && !view.used), "held though nobody needs it");
+            prop_assert!(!(view.held && view.deleting && !view.used), "protected although no ServiceKey needs it");
             if view.held {
                 prop_assert_eq!(&view.recorded, &view.named);
                 for (name, secret) in &view.secrets {
@@ -322,7 +322,7 @@ pub(super) mod tests {
                     let held = secret.held || secret.orphaned;
                     prop_assert!(!(held && view.is_replaced(*secret)), "{} can't be replaced", name);
                     let is_all_that_holds_it = deleted && !secret.held && is_needed(&view, name);
-                    prop_assert!(!secret.orphaned || is_all_that_holds_it, "{} is held for ever", name);
+                    prop_assert!(!secret.orphaned || is_all_that_holds_it, "{} is never released", name);
                 }
             }
         }

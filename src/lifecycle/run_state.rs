@@ -256,7 +256,7 @@ impl RunState {
             Answer::GivenUp(sequence, since) => self.given_up = Some((sequence, since)),
             Answer::Revoked(sequence, at) => {
                 self.revoked.insert(sequence, at);
-                // The operator recorded the key before it revoked any key because of it.
+                // The status recorded this request before the operator revoked the key because of it.
                 self.lost = self.lost.filter(|(lost, _)| *lost != sequence);
                 self.pending = self.pending.take().filter(|work| work.sequence != sequence);
                 self.conflicting = self.conflicting.filter(|conflicting| *conflicting != sequence);

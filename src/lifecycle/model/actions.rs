@@ -1,4 +1,4 @@
-//! What can happen next: the operator takes a step, somebody edits something, something goes wrong.
+//! The possible next events: a step of the operator, an edit, or a fault.
 
 use stateright::{Model, Property};
 
@@ -20,7 +20,7 @@ impl Model for Exploration {
             actions.extend(state.fates().map(Action::Step));
             let worse = [ModelProvider::Closed, ModelProvider::Down].map(Action::ProviderBecomes);
             actions.extend(worse.into_iter().filter(|_| state.provider == ModelProvider::Up));
-            // Where nobody lists the keys, one whose credentials are in hand or in the Secret goes unnoticed.
+            // Without lists, the loss of a key whose credentials are in hand or in the Secret goes unnoticed.
             let (lists, intact) =
                 (state.life == Life::Lost, matches!(state.secret, Some(Stored::Ours { damaged: false, .. })));
             let held = state.process.run.in_hand.as_ref().map(|key| key.sequence);
@@ -42,7 +42,7 @@ impl Model for Exploration {
         }
         if budget.crashes > 0 {
             actions.push(Action::Crash);
-            // What was asked for and not stored anywhere but in the status that is lost can't be known.
+            // A key that was requested and is recorded only in the lost status can't be known.
             let stored = state.recorded.operation.is_none() && state.process.run.in_hand.is_none();
             actions.extend(state.backup.iter().filter(|_| stored).map(|_| Action::StatusRollsBack));
         }
@@ -53,7 +53,8 @@ impl Model for Exploration {
             if !object.deleting {
                 actions.push(Action::DeleteObject);
             } else if state.life != Life::RolledBack {
-                // Whoever abandons keys has the Secret deleted that tells of those of which the status knows no more.
+                // Abandoning keys also deletes the Secret, which is the only evidence of keys that the status no longer
+                // knows.
                 actions.push(Action::Abandon);
             }
             actions.push(Action::ChangeInputs);
@@ -65,7 +66,7 @@ impl Model for Exploration {
             actions.extend(match &state.secret {
                 None => vec![Action::PlaceForeignSecret],
                 Some(Stored::Foreign) => vec![Action::RemoveForeignSecret],
-                // Nothing else tells of the keys that a status from a backup does not know.
+                // No other source names the keys that a status from a backup does not know.
                 Some(Stored::Ours { .. }) if state.life == Life::RolledBack => vec![Action::DamageSecret],
                 Some(Stored::Ours { damaged, .. }) => {
                     let mut edits = vec![Action::DeleteSecret, Action::DamageSecret, Action::DamageMarks];
@@ -111,7 +112,8 @@ impl Model for Exploration {
             Action::WorkEnds => state.work_ends(),
             Action::LateBindTakesEffect => {
                 if let Some((sequence, inputs)) = state.late.take() {
-                    // A key that comes back under a number is taken for the one that had it: no answer tells them apart.
+                    // A key that is created again under its number counts as the former one, because no answer
+                    // distinguishes the two.
                     let inputs = state.made_from.get(&sequence).copied().unwrap_or(inputs);
                     state.remote.entry(sequence).or_insert(inputs);
                 }
@@ -131,7 +133,7 @@ impl Model for Exploration {
             Property::always("every key is accounted for", |_, state: &ModelState| {
                 state.object.is_none() || state.remote.keys().all(|sequence| state.accounted_for(*sequence))
             }),
-            Property::always("a healthy environment leads to rest", |model: &Self, state: &ModelState| {
+            Property::always("a healthy environment comes to rest", |model: &Self, state: &ModelState| {
                 state.settles(&model.restful).is_ok()
             }),
         ]
@@ -139,7 +141,7 @@ impl Model for Exploration {
 }
 
 impl ModelState {
-    /// What may become of the next call besides being answered; one that has no effect of its own has one of these only.
+    /// The possible results of the next call, in addition to an answer. A call without an effect has only one of them.
     fn fates(&self) -> impl Iterator<Item = Fate> + use<> {
         let next = self.object.as_ref().map(|object| decide(&self.observed(object)));
         let fates: &[Fate] = match next {
@@ -158,7 +160,8 @@ impl ModelState {
                 &[Fate::Refused, Fate::LostAfterEffect, Fate::Accepted]
             }
             Some(Step::Execute(RemoteEffect::Fetch(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
-            // A lost one that takes effect late, after a crash and a deletion, leaves a key that was gone: `docs/design.md`.
+            // A repeated request that takes effect late, after a crash and a deletion, creates a key again: see
+            // `docs/design.md`.
             Some(Step::Execute(RemoteEffect::Repeat(_))) => &[Fate::Refused, Fate::Unsure],
             Some(Step::Execute(RemoteEffect::Poll(_))) if self.life.finds() => {
                 &[Fate::Unsure, Fate::LostBeforeEffect]
@@ -179,8 +182,8 @@ impl ModelState {
         fates.iter().copied()
     }
 
-    /// The numbers that a Secret of ours may be made to claim. Where ids are derived, a claim that can be true is believed,
-    /// and whoever makes one harms nobody else: those are left out.
+    /// The numbers that a forger may write into the Secret. If ids are derived, the operator believes a claim that is
+    /// possible, and the claim harms no other ServiceKey. Such claims are left out.
     fn forgeries(&self) -> impl Iterator<Item = Sequence> + use<> {
         let forges = matches!(self.life, Life::Forged | Life::ForgedAndFound | Life::Outsider);
         let claimed = match &self.secret {
@@ -226,7 +229,7 @@ impl ModelState {
                         **key = KeyRecord { sequence: claimed, ..KeyRecord::clone(key) }.into();
                     }
                 }
-                _ => unreachable!("{action:?} is no edit"),
+                _ => unreachable!("{action:?} is not an edit"),
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Every state that the production decisions can reach, explored exhaustively: the user edits and deletes, the
-//! remote side refuses, loses answers and forgets, the process dies between any two steps, caches lag.
+//! Explores exhaustively every state that the production decisions can reach. The user edits and deletes, the remote
+//! side refuses, loses keys and does not answer, the process crashes between any two steps, and caches lag.
 //!
-//! The environment has a small budget of each kind of trouble; within it, no order of events is left out.
+//! The environment has a small budget of each kind of trouble. Within it, the model covers every order of events.
 
 mod actions;
 mod operator;
@@ -23,31 +23,32 @@ struct ModelState {
     object: Option<Object>,
     recorded: Recorded,
     secret: Option<Stored>,
-    /// The keys that live at the remote side, each with the inputs it was made from.
+    /// The keys that exist at the remote side, each with the inputs that it was created from.
     remote: BTreeMap<Sequence, u8>,
-    /// Keys that the remote side lost, or revoked, since it gave their credentials: one that is made again has others.
+    /// Keys that the remote side lost, or revoked, since it returned their credentials. A key that is created again has
+    /// others.
     void: BTreeSet<Sequence>,
-    /// What the last key of a number was made from that is gone.
+    /// The inputs of the last key of each number that is gone.
     made_from: BTreeMap<Sequence, u8>,
-    /// Keys that bear our mark no more.
+    /// Keys that no longer have the operator's mark.
     released: BTreeSet<Sequence>,
-    /// What the remote side does by itself, with the inputs of the key.
+    /// The pending operation of the remote side, with the inputs of the key.
     working: Option<(RemoteOperation, Sequence, u8)>,
-    /// A bind that was given up, and may still take effect until an hour has passed.
+    /// A bind that the operator gave up. It may still take effect until an hour has passed.
     late: Option<(Sequence, u8)>,
     provider: ModelProvider,
-    /// The memory of a time at which there was one key and nothing to be done, where such a time is to come back.
+    /// The record from a time with one key and no pending work, in lives in which a backup is restored.
     backup: Option<Recorded>,
     hour: i64,
     rotates: bool,
     life: Life,
     process: ModelProcess,
     budget: ExplorationBudget,
-    /// The first rule that was broken on the way here.
+    /// The first rule that was broken on the way to this state.
     broken: Option<&'static str>,
 }
 
-/// How the provider stands to the ServiceKey.
+/// The state of the provider for the ServiceKey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum ModelProvider {
     Up,
@@ -60,7 +61,7 @@ struct Object {
     finalizer: bool,
     deleting: bool,
     abandon: bool,
-    /// Key and Secret are to stay.
+    /// The user wants to keep the key and the Secret.
     retain: bool,
     suspended: bool,
     inputs: u8,
@@ -72,17 +73,17 @@ enum Stored {
     Ours { key: Option<Box<Claim>>, previous: Option<Sequence>, damaged: bool, flaw: Option<Flaw> },
 }
 
-/// What the operator holds in memory, and loses when it dies.
+/// The operator's memory, which a crash loses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct ModelProcess {
     run: RunState,
     view: SecretView<Claim>,
-    /// A key that the last list of all keys did not show.
+    /// A key that was missing in the last list of all keys.
     missed: Option<Sequence>,
-    /// The hour in which it was started.
+    /// The hour in which the process started.
     since: i64,
     stored_finalizer: bool,
-    /// Whether a bind of it may have created a key.
+    /// Whether a bind of this process may have created a key.
     may_have_created: bool,
 }
 
@@ -122,39 +123,39 @@ enum Action {
     DamageMarks,
     /// Another writer changes metadata, or the user wants other templates.
     Mar(Flaw),
-    /// The Secret claims to hold the key of this number.
+    /// The Secret's marks name the key of this number.
     ForgeMarks(Sequence),
     PlaceForeignSecret,
     RemoveForeignSecret,
     ProviderBecomes(ModelProvider),
     RemoteForgets(Sequence),
-    /// All keys at the remote side are listed.
+    /// The operator lists all keys at the remote side.
     List,
-    /// A list does not show the key although it is there.
+    /// A list does not contain the key although the key exists.
     ListMisses,
     WorkEnds,
     LateBindTakesEffect,
     HourPasses,
-    /// Another process finds the status as it was at the time of the backup, and everything else as it is.
+    /// Another process reads the status of the backup. Everything else is unchanged.
     StatusRollsBack,
 }
 
-/// What becomes of a call to the remote side.
+/// The result of a call to the remote side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Fate {
     Answered,
     Refused,
     LostBeforeEffect,
     LostAfterEffect,
-    /// Given up by the caller, and acted on later.
+    /// The caller gave up, and the call takes effect later.
     Late,
-    /// Sent twice: the second is answered, and the first is acted on later.
+    /// The call was sent twice: the second one is answered, and the first one takes effect later.
     Repeated,
-    /// Lost after it took effect, which the next attempt finds.
+    /// The call took effect but got no answer, and the next attempt finds its result.
     Unsure,
-    /// Given up by the caller, and acted on later, when the next attempt would find it.
+    /// The caller gave up, and the call takes effect later. The next attempt would find its result.
     UnsureLate,
-    /// The remote side does it by itself.
+    /// The remote side completes the call asynchronously.
     Accepted,
 }
 
@@ -165,7 +166,7 @@ fn at(hour: i64) -> Timestamp {
 impl ModelState {
     fn new(life: Life, budget: ExplorationBudget) -> Self {
         let is_outsider = life == Life::Outsider;
-        // Anybody may write a finalizer, and a Secret with marks.
+        // Every user of the namespace may write a finalizer, and a Secret with marks.
         let forged = KeyRecord {
             sequence: Sequence::FIRST,
             id: None,
@@ -284,11 +285,11 @@ impl ModelState {
         }
     }
 
-    /// What a look at the Secret by name shows.
+    /// The result of reading the Secret by name.
     fn truth(&self) -> SecretView<Claim> {
         match &self.secret {
             None => SecretView::Absent,
-            Some(Stored::Foreign) => SecretView::Foreign { holder: "somebody else".to_owned() },
+            Some(Stored::Foreign) => SecretView::Foreign { holder: "another owner".to_owned() },
             Some(Stored::Ours { key: Some(key), previous, damaged: false, flaw }) => {
                 SecretView::Intact { key: Claim::clone(key), previous: *previous, flaw: *flaw }
             }
@@ -298,7 +299,7 @@ impl ModelState {
         }
     }
 
-    /// What the cache shows, which holds only Secrets of ours.
+    /// The content of the cache, which contains only Secrets of the operator.
     fn cached(&self) -> SecretView<Claim> {
         match self.truth() {
             SecretView::Absent | SecretView::Foreign { .. } => SecretView::Unknown,
@@ -321,27 +322,27 @@ fn failure(attempted: Attempted, class: ErrorClass) -> Failure {
     Failure { attempted, class, message: "it failed".to_owned(), retry_after: None }
 }
 
-/// What an exploration is about.
+/// The subject of an exploration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Life {
     Plain,
-    /// The key is replaced as it ages.
+    /// The key is rotated by age.
     Rotating,
-    /// The same, and a key is revoked before the next one is made.
+    /// Like `Rotating`, but the operator revokes a key before it creates the next one.
     MakingRoom,
-    /// The remote side finds a key again that was asked for before.
+    /// A repeated request returns the key that the first one created.
     FoundAgain,
-    /// The same, and the remote side loses keys, and all that it has are listed at any time.
+    /// Like `FoundAgain`, but the remote side also loses keys, and the operator may list all keys at any time.
     Lost,
-    /// A status that is older than the Secret comes from a backup.
+    /// A status from a backup is older than the Secret.
     RolledBack,
-    /// The user thinks again of what is to stay, and stops everything now and then.
+    /// The user changes the deletion policy repeatedly, and suspends the ServiceKey now and then.
     Wavering,
-    /// Somebody forges the marks on the Secret.
+    /// A tenant forges the marks on the Secret.
     Forged,
-    /// The same, where the remote side finds a key again that was asked for before.
+    /// Like `Forged`, but a repeated request returns the key that the first one created.
     ForgedAndFound,
-    /// The provider never admits the namespace, whatever is forged there.
+    /// The provider never admits the namespace, and a tenant forges marks there.
     Outsider,
 }
 
@@ -357,7 +358,7 @@ struct Exploration {
     restful: Restful,
 }
 
-/// Explores all that `faults`, `crashes`, `edits` and `hours` of trouble can do to a key.
+/// Explores every effect of `faults`, `crashes`, `edits` and `hours` of trouble on a key.
 fn explore(life: Life, [faults, crashes, edits, hours]: [u8; 4]) {
     let budget = ExplorationBudget { faults, crashes, edits, hours };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -369,7 +370,7 @@ fn explore(life: Life, [faults, crashes, edits, hours]: [u8; 4]) {
         panic!("{name} fails after {actions:?}\n{last:?}\n{:?}", last.settles(&Restful::default()));
     }
     let fewest = if life == Life::Outsider { 100 } else { 10_000 };
-    assert!(checker.unique_state_count() > fewest, "the model explores next to nothing");
+    assert!(checker.unique_state_count() > fewest, "the model explores too few states");
 }
 
 #[test]
@@ -427,12 +428,12 @@ fn a_key_whose_status_comes_from_a_backup_lives_and_dies_by_the_rules() {
     explore(Life::RolledBack, [0, 1, 3, 1]);
 }
 
-/// The seed of the walks: each run takes the same ones.
+/// The seed of the walks, so that each run takes the same ones.
 const SEED: u64 = 1;
 const WALKS: usize = 1_000;
 const STEPS: usize = 60;
 
-/// Walks through some of the states of each life, where the explorations above visit all of them.
+/// Walks through some of the states of each life. The explorations above visit all of them.
 pub(super) fn wander() {
     let mut random = fastrand::Rng::with_seed(SEED);
     let lives = [

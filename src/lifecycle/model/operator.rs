@@ -1,4 +1,4 @@
-//! What the operator does: one decision, carried out as the shell would, by the rules that may never break.
+//! The operator: one decision, carried out like in production, and the rules that must never be broken.
 
 use super::*;
 
@@ -40,38 +40,41 @@ impl ModelState {
             _ => false,
         };
         let is_outsider = self.life == Life::Outsider;
-        // Nothing tells that the namespace was ever admitted, and no status has told of this key yet.
+        // No evidence shows that the namespace was ever admitted, and the status has not recorded this key yet.
         let is_unproven = self.provider == ModelProvider::Closed && self.recorded == Recorded::default();
         self.breaks(
-            "6: Ready while the key works",
+            "6: the ServiceKey is ready while the key works",
             works && !is_unproven && !object.deleting && !report.ready.ready,
         );
-        self.breaks("7: who was never admitted is never ready", is_outsider && report.ready.ready);
+        self.breaks(
+            "7: a namespace that was never admitted is never ready",
+            is_outsider && report.ready.ready,
+        );
     }
 
     pub(super) fn act(&mut self, object: &Object, step: Step, fate: Fate) {
         let in_hand = self.process.run.in_hand.clone();
         let records = matches!(step, Step::Apply(KubernetesEffect::Record(_)));
-        self.breaks("nothing is done while the user stops it", object.suspended && !records);
+        self.breaks("a suspended ServiceKey causes no effect", object.suspended && !records);
         let is_outsider = self.life == Life::Outsider;
         self.breaks(
-            "7: who was never admitted causes no call",
+            "7: a namespace that was never admitted causes no call",
             is_outsider && matches!(step, Step::Execute(_)),
         );
         match step {
-            Step::Wait(_) => self.breaks("a wait is no effect", true),
+            Step::Wait(_) => self.breaks("a wait is not an effect", true),
             Step::Execute(RemoteEffect::CheckInstance) => {
                 let refused = Answer::Failed(failure(Attempted::Provision, ErrorClass::Gone));
                 let answer = if fate == Fate::Refused { refused } else { Answer::InstanceChecked };
                 self.process.run.learn(answer);
             }
             Step::Execute(RemoteEffect::Prove { .. }) => {
-                self.breaks("no Secret here is of a former ServiceKey", true)
+                self.breaks("no Secret in this model belongs to a former ServiceKey", true)
             }
             Step::Apply(KubernetesEffect::AddFinalizer) => {
                 let unneeded = !self.process.run.instance_checked && self.remote.is_empty();
                 let unused = unneeded && self.recorded == Recorded::default() && self.secret.is_none();
-                self.breaks("nothing is held back that no key can be made for", unused);
+                self.breaks("a ServiceKey that can't get a key gets no finalizer", unused);
                 self.object = Some(Object { finalizer: true, ..object.clone() });
                 self.process.stored_finalizer = true;
             }
@@ -91,23 +94,26 @@ impl ModelState {
             Step::Execute(RemoteEffect::Bind { sequence, predecessor }) => {
                 self.breaks("a key replaces itself", predecessor >= Some(sequence));
                 let looked = !matches!(self.process.view, SecretView::Unknown | SecretView::Foreign { .. });
-                self.breaks("1: finalizer before anything is made", !object.finalizer);
-                self.breaks("4: look for a foreign Secret before a key is made", !looked);
-                self.breaks("5: store what is in hand first", in_hand.is_some());
-                self.breaks("a key is made for a deleted ServiceKey", object.deleting);
-                self.breaks("a key is made where none may be", self.provider != ModelProvider::Up);
+                self.breaks("1: store the finalizer before a key is created", !object.finalizer);
+                self.breaks("4: look for a foreign Secret before a key is created", !looked);
+                self.breaks("5: store credentials in hand first", in_hand.is_some());
+                self.breaks("a key is created for a deleted ServiceKey", object.deleting);
                 self.breaks(
-                    "a key is made while it is being revoked",
+                    "a key is created that the provider does not permit",
+                    self.provider != ModelProvider::Up,
+                );
+                self.breaks(
+                    "a key is created while it is being revoked",
                     self.waits_for_revocation_of(sequence),
                 );
                 self.bind(object, sequence, fate);
             }
             Step::Execute(RemoteEffect::Fetch(sequence)) => {
-                self.breaks("5: store what is in hand first", in_hand.is_some());
+                self.breaks("5: store credentials in hand first", in_hand.is_some());
                 self.fetch(sequence, fate);
             }
             Step::Execute(RemoteEffect::Repeat(sequence)) => {
-                self.breaks("5: store what is in hand first", in_hand.is_some());
+                self.breaks("5: store credentials in hand first", in_hand.is_some());
                 self.breaks("a request is repeated that would create another key", self.life.finds());
                 self.repeat(sequence, fate);
             }
@@ -119,13 +125,13 @@ impl ModelState {
                 self.breaks("2: never revoke the current key", current && !object.deleting && !makes_room);
                 let besides = self.holds_besides(sequence);
                 self.breaks(
-                    "a previous key leaves the Secret before it is revoked",
+                    "a previous key is removed from the Secret before it is revoked",
                     besides && !object.deleting,
                 );
                 self.unbind(sequence, fate);
             }
             Step::Execute(RemoteEffect::Release(sequence)) => {
-                self.breaks("a key is released that is to be revoked", !(object.deleting && object.retain));
+                self.breaks("a key is released that has to be revoked", !(object.deleting && object.retain));
                 self.release(sequence, fate);
             }
             Step::Apply(KubernetesEffect::WriteSecret { key, previous }) => {
@@ -134,7 +140,10 @@ impl ModelState {
             Step::Apply(KubernetesEffect::RestoreSecret) => self.restore_secret(fate),
             Step::Apply(KubernetesEffect::OmitPrevious) => self.omit_previous(fate),
             Step::Apply(KubernetesEffect::ReleaseSecret) => {
-                self.breaks("a Secret is left that is to go", !(object.deleting && object.retain));
+                self.breaks(
+                    "a Secret is released that has to be deleted",
+                    !(object.deleting && object.retain),
+                );
                 self.release_secret(fate);
             }
             Step::Apply(KubernetesEffect::DeleteSecret) => {
@@ -148,15 +157,15 @@ impl ModelState {
             }
             Step::Apply(KubernetesEffect::RemoveFinalizer { .. }) => {
                 let left = !self.remote.is_empty() || self.late.is_some() || self.working.is_some();
-                self.breaks("3: the finalizer leaves last", !object.abandon && !object.retain && left);
+                self.breaks("3: the finalizer is removed last", !object.abandon && !object.retain && left);
                 let marked = self.remote.keys().any(|sequence| !self.released.contains(sequence));
-                self.breaks("a key stays that bears a mark", object.retain && !object.abandon && marked);
+                self.breaks("a retained key still has a mark", object.retain && !object.abandon && marked);
                 self.object = None;
             }
         }
     }
 
-    /// Whether this process knows that the remote side is at work on it, and still waits for the end.
+    /// Whether this process waits for the remote side to revoke the key.
     fn waits_for_revocation_of(&self, sequence: Sequence) -> bool {
         self.process.run.pending.as_ref().is_some_and(|known| {
             known.operation == RemoteOperation::Unbind
@@ -175,7 +184,7 @@ impl ModelState {
         *previous == Some(sequence)
     }
 
-    /// Every write of the Secret is conditional on what was read.
+    /// Every write of the Secret is conditional on the version that the operator read.
     fn write_secret(&mut self, key: KeyRecord, previous: Option<Sequence>, fate: Fate) {
         if fate == Fate::Refused {
             let failure = failure(Attempted::Render, ErrorClass::Rejected);
@@ -186,8 +195,8 @@ impl ModelState {
             return;
         }
         self.breaks("4: never write a foreign Secret", self.secret == Some(Stored::Foreign));
-        self.breaks("a key is kept besides itself or an older one", previous >= Some(key.sequence));
-        // Entries that somebody edited are not kept.
+        self.breaks("a key is kept beside itself or an older one", previous >= Some(key.sequence));
+        // The operator does not keep entries that another writer edited.
         let untouched = matches!(self.secret, Some(Stored::Ours { damaged: false, .. }));
         let previous = previous.filter(|_| untouched);
         let claim = Claim::from(key.clone());
@@ -232,7 +241,7 @@ impl ModelState {
             return self.process.run.learn(Answer::Failed(failure(Attempted::Store, ErrorClass::Rejected)));
         }
         if self.truth() == self.process.view {
-            // It is somebody else's from then on.
+            // The Secret has another owner afterwards.
             self.secret = Some(Stored::Foreign);
             self.process.view = self.truth();
         } else {

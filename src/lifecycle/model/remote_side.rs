@@ -1,4 +1,4 @@
-//! What the remote side makes of each call, and does by itself.
+//! The remote side: its answers to calls, and its asynchronous operations.
 
 use super::*;
 
@@ -23,7 +23,7 @@ impl ModelState {
                 self.accepted(RemoteOperation::Bind, sequence, inputs)
             }
             (_, Some(_)) => Answer::Failed(failure(Attempted::Provision, ErrorClass::Transient)),
-            // Also where the credentials of an existing key are not shown again.
+            // This includes an existing key whose credentials are not returned again.
             (Fate::Answered | Fate::Accepted | Fate::Refused, None)
                 if existing.is_some_and(|inputs| inputs != object.inputs || fate == Fate::Refused) =>
             {
@@ -77,7 +77,7 @@ impl ModelState {
         self.process.run.learn(answer);
     }
 
-    /// The request that created the key arrives again: a key that is gone is created again, under the same number.
+    /// The request that created the key arrives again. A key that is gone is created again, under the same number.
     pub(super) fn repeat(&mut self, sequence: Sequence, fate: Fate) {
         let inputs = self.remote.get(&sequence).or_else(|| self.made_from.get(&sequence)).copied();
         let answer = match (fate, inputs) {
@@ -121,13 +121,13 @@ impl ModelState {
         self.process.run.learn(answer);
     }
 
-    /// What a list of all keys tells of the one that is taken to be there.
+    /// Compares a list of all keys with the recorded key.
     pub(super) fn list(&mut self) {
         let known = self.recorded.key.as_ref().map(|key| key.sequence);
         self.process.missed = known.filter(|sequence| !self.has(*sequence));
     }
 
-    /// Whether the key is there, and the one that it was: one that was made again has another id.
+    /// Whether the key exists and is the original one. A key that was created again has another id.
     pub(super) fn has(&self, sequence: Sequence) -> bool {
         self.remote.contains_key(&sequence) && !self.void.contains(&sequence)
     }
@@ -160,7 +160,7 @@ impl ModelState {
     pub(super) fn poll(&mut self, work: PendingOperation, fate: Fate) {
         self.process.run.pending = Some(work.clone());
         if fate == Fate::Unsure && work.operation == RemoteOperation::Bind {
-            // The remote side gives it up, and cleans up by itself.
+            // The remote side gives up the operation, and cleans up itself.
             self.working = None;
             let failure = failure(Attempted::Provision, ErrorClass::Unsure);
             return self.process.run.learn(Answer::Unsure(failure, work.sequence, self.now()));
@@ -169,7 +169,7 @@ impl ModelState {
             let (class, message) = (ErrorClass::Rejected, String::new());
             return self.process.run.learn(Answer::Unheard { class, message, retry_after: None });
         }
-        // Work that the remote side gives up may have left a key behind, or half revoked it.
+        // An operation that the remote side gives up may have left a key behind, or revoked it partly.
         self.work_ends();
         let sequence = work.sequence;
         let exists = self.remote.contains_key(&sequence);

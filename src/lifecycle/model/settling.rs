@@ -1,4 +1,4 @@
-//! Where a healthy environment leads, from any state.
+//! Runs any state in a healthy environment, which must come to rest.
 
 use std::{
     collections::HashSet,
@@ -9,10 +9,10 @@ use parking_lot::Mutex;
 
 use super::*;
 
-/// Steps after which a healthy environment must have led to rest.
+/// The number of steps after which a healthy environment must have come to rest.
 const PATIENCE: usize = 100;
 
-/// The states that a healthy environment has led to rest, by their fingerprints: most ways to rest end alike.
+/// Fingerprints of the states from which a healthy environment has come to rest. Most runs end in the same states.
 #[derive(Default)]
 pub(super) struct Restful {
     fingerprints: Mutex<HashSet<u64>>,
@@ -34,7 +34,7 @@ impl Restful {
 }
 
 impl ModelState {
-    /// The keys whose existence can be told from what is stored.
+    /// Whether the existence of the key can be derived from the stored state.
     pub(super) fn accounted_for(&self, sequence: Sequence) -> bool {
         let in_secret = self.truth().believed(&self.evidence()).key().map(|key| key.sequence);
         let recorded = &self.recorded;
@@ -48,10 +48,11 @@ impl ModelState {
                 && sequence == Sequence::FIRST)
     }
 
-    /// Where a healthy environment leads from here; not beyond what is known to come to rest.
+    /// Runs a healthy environment from this state to rest, or to a state that is known to come to rest.
     pub(super) fn settles(&self, restful: &Restful) -> Result<(), String> {
         let mut state = self.clone();
-        // Whoever is no longer served can leave all the same, if it is known to have been served.
+        // A ServiceKey that the provider no longer admits can be deleted anyway, if its status shows that it was
+        // admitted.
         let leaves = state.object.as_ref().is_some_and(|object| object.deleting)
             && state.recorded != Recorded::default();
         if state.life != Life::Outsider && (state.provider == ModelProvider::Down || !leaves) {
@@ -61,7 +62,7 @@ impl ModelState {
         if let Some(object) = &mut state.object {
             object.suspended = false;
         }
-        // There is no more trouble, and how much there could have been is all the same.
+        // No more trouble follows, so the remaining budget does not matter.
         state.budget = ExplorationBudget::default();
         state.process.view = state.cached();
         state.work_ends();
@@ -77,7 +78,7 @@ impl ModelState {
         Err(format!("no rest after {PATIENCE} steps: {state:?}"))
     }
 
-    /// Goes one step further where nothing goes wrong; says whether that was the last one.
+    /// Carries out one more step without faults, and returns whether it was the last one.
     fn goes_to_rest(&mut self) -> Result<bool, String> {
         let Some(object) = self.object.clone() else { return self.ended().map(|()| true) };
         let rest = match decide(&self.observed(&object)) {
@@ -96,7 +97,6 @@ impl ModelState {
             Requeue::Poll => {}
             Requeue::OnChange if self.process.run.unusable.is_some() && !object.deleting => {
                 self.gave_back_what_is_of_no_use()?;
-                // The user corrects what is wrong.
                 self.process.run.unusable = None;
             }
             Requeue::OnChange => {
@@ -115,16 +115,17 @@ impl ModelState {
         Ok(false)
     }
 
-    /// A key that no Secret can hold is gone before the user is waited for, unless somebody may use it.
+    /// A key whose credentials fit no Secret is revoked before the operator waits for the user, unless a workload may
+    /// use it.
     fn gave_back_what_is_of_no_use(&self) -> Result<(), String> {
         let Some(unusable) = &self.process.run.unusable else { return Ok(()) };
         let known = self.recorded.key.as_ref().is_some_and(|key| key.sequence == unusable.sequence);
-        // Marks that name a key which the remote side does not have say nothing of what the Secret holds.
+        // Marks that name a key which the remote side does not have say nothing about the content of the Secret.
         let held = matches!(&self.secret, Some(Stored::Ours { key, .. }) if key.as_ref().is_none_or(|key| {
             key.sequence == unusable.sequence || !self.remote.contains_key(&key.sequence)
         }));
         if !known && !held && self.remote.contains_key(&unusable.sequence) {
-            return Err(format!("a key of no use stays: {self:?}"));
+            return Err(format!("a key without use is not revoked: {self:?}"));
         }
         Ok(())
     }
@@ -151,18 +152,18 @@ impl ModelState {
             Some(Stored::Ours { key: Some(key), previous: None, damaged: false, flaw: None }) => {
                 let only = BTreeMap::from([(key.sequence, object.inputs)]);
                 if self.remote != only {
-                    return complaint("not exactly the current key lives");
+                    return complaint("the remote side has other keys than the current one");
                 }
                 let told = self.recorded.key.clone();
                 let is_told = told.as_ref().is_some_and(|told| {
                     told.id.is_some() && told.sequence == key.sequence && told.inputs == key.inputs
                 });
                 if !is_told || self.recorded != (Recorded { key: told, ..Recorded::default() }) {
-                    return complaint("the status tells something else");
+                    return complaint("the status records something else");
                 }
                 Ok(())
             }
-            _ => complaint("no good Secret"),
+            _ => complaint("the Secret is missing or wrong"),
         }
     }
 }

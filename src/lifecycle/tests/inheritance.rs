@@ -1,4 +1,4 @@
-//! Secrets of former ServiceKeys: whose keys they tell of, and what comes before the operator goes on with those.
+//! Secrets of former ServiceKeys: the owner of their keys, and the steps before the operator continues with them.
 
 use rstest::rstest;
 
@@ -33,7 +33,7 @@ fn failed(class: ErrorClass) -> Answer {
     Answer::Failed(Failure { attempted: Attempted::Revoke, class, message, retry_after: None })
 }
 
-/// A process that crashed may have created a first key of its own.
+/// A process that crashed may have created a first key with the new UID.
 #[rstest]
 #[case::revoked(Answer::Revoked(Sequence::FIRST, now()))]
 #[case::refused(failed(ErrorClass::Rejected))]
@@ -67,7 +67,7 @@ fn where_there_can_be_no_key_none_is_revoked(#[case] change: fn(&mut Observed)) 
     assert_eq!(recorded(&observed), inheriting());
 }
 
-/// Whoever has keys already never goes on with those of another one.
+/// A ServiceKey that already has keys never continues with those of another one.
 #[rstest]
 #[case::in_the_status(|observed: &mut Observed| observed.recorded.key = Some(key("now")))]
 #[case::planned(|observed: &mut Observed| observed.recorded.operation = Some(Operation::bind(Sequence::FIRST)))]
@@ -94,7 +94,7 @@ fn what_is_not_believed_is_a_conflict_and_holds_no_deletion_up() {
     assert_eq!(decide(&observed), Step::Apply(KubernetesEffect::RemoveFinalizer { left_behind: vec![] }));
 }
 
-/// From then on the Secret is the ServiceKey's own, and is first of all written again.
+/// Afterwards the Secret belongs to the ServiceKey, and the operator first writes it again.
 #[test]
 fn the_secret_of_a_former_service_key_is_repaired_and_the_key_stays() {
     let claimed = key("now");
@@ -108,7 +108,7 @@ fn the_secret_of_a_former_service_key_is_repaired_and_the_key_stays() {
     assert_eq!(decide(&observed), Step::Apply(KubernetesEffect::RestoreSecret));
 }
 
-/// Where keys have marks, the remote side has to show one before anything else.
+/// If keys have marks, the remote side has to show one first.
 #[rstest]
 fn a_mark_proves_whose_the_key_is(#[values(false, true)] deleting: bool) {
     let mut observed = Observed { marks_keys: true, ..restored() };
@@ -147,7 +147,7 @@ fn a_namespace_that_is_not_admitted_takes_over_nothing() {
         observed.desired.finalizer = finalizer;
         assert_eq!(rest(&observed).report.ready.reason, Reason::ProviderNotAllowed);
     }
-    // Also a status that says so already causes no call.
+    // A status that already records the former UID causes no call either.
     observed = Observed { recorded: inheriting(), secret: SecretView::Absent, ..observed };
     observed.desired.deleting = true;
     assert_eq!(rest(&observed).report.ready.reason, Reason::ProviderNotAllowed);
@@ -166,7 +166,7 @@ fn a_first_key_that_may_still_come_is_waited_for() {
     assert_eq!(recorded(&observed), inheriting());
 }
 
-/// A definition of an earlier release has no such field.
+/// The definition of an earlier release does not have this field.
 #[test]
 fn what_the_api_server_does_not_store_is_not_written_without_end() {
     let mut observed = Observed { all_refused: true, ..restored() };

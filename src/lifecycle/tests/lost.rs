@@ -1,10 +1,11 @@
-//! Requests whose answers were lost, and which may still take effect.
+//! Requests without an answer, which may still take effect.
 
 use rstest::rstest;
 
 use super::*;
 
-/// The client sent the bind twice: the second one was answered, and the first one may be acted on after a revocation.
+/// The client sent the bind twice. The second request was answered, and the first one may take effect after a
+/// revocation.
 #[test]
 fn a_revocation_outlasts_the_first_of_two_binds() {
     let late = Some(full_second(now().checked_add(MINUTE).unwrap()));
@@ -16,7 +17,7 @@ fn a_revocation_outlasts_the_first_of_two_binds() {
     };
     assert_eq!(key.late_until, late);
 
-    // Also by a process that knows nothing of it but what is stored.
+    // A process that knows only the stored state decides the same.
     let mut observed = holding(*key);
     observed.desired.deleting = true;
     assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
@@ -25,7 +26,7 @@ fn a_revocation_outlasts_the_first_of_two_binds() {
     assert_eq!(Some(rest.requeue), late.map(Requeue::At));
 }
 
-/// A ServiceKey whose key is being created in the background.
+/// A ServiceKey whose key is being created asynchronously.
 fn at_work() -> Observed {
     let mut observed = asking();
     observed.run.pending = Some(PendingOperation {
@@ -48,7 +49,7 @@ fn unheard(observed: &mut Observed, class: ErrorClass) {
     observed.run.learn(Answer::Unheard { class, message: "400".to_owned(), retry_after: None });
 }
 
-/// What the broker refuses to say now it refuses for ever. The key may be there, or come.
+/// The broker will never report the state of the operation. The key may exist already, or be created later.
 #[rstest]
 #[case(ErrorClass::Rejected)]
 #[case(ErrorClass::Gone)]

@@ -1,5 +1,5 @@
-//! Decisions for single worlds, where the words that they show or the order of two of them matter. That the rules hold
-//! in all worlds is shown by the model.
+//! Decisions for single states, to check their messages or the order of two of them. The model shows that the rules
+//! hold in all states.
 
 mod inheritance;
 mod lost;
@@ -48,7 +48,7 @@ fn key(inputs: &str) -> KeyRecord {
     }
 }
 
-/// A ServiceKey that is about to ask for its first key.
+/// A ServiceKey that is about to request its first key.
 pub(crate) fn asking() -> Observed {
     Observed {
         owner: Uuid::from_u128(1),
@@ -85,7 +85,7 @@ pub(crate) fn asking() -> Observed {
     }
 }
 
-/// One whose Secret holds this key.
+/// A ServiceKey whose Secret contains this key.
 fn holding(key: KeyRecord) -> Observed {
     let recorded = Recorded { key: Some(key.clone()), ..Recorded::default() };
     Observed { recorded, secret: SecretView::Intact { key, previous: None, flaw: None }, ..asking() }

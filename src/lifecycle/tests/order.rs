@@ -1,4 +1,4 @@
-//! The lists of checks: each name stands once in its list, and each check decides somewhere.
+//! The lists of checks: each name occurs once in its list, and each check decides in some state.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ fn ids(plan: &str) -> PlanIds {
     PlanIds { service_id: "s-1".to_owned(), plan_id: plan.to_owned() }
 }
 
-/// A key is about to be created, of a plan with these ids.
+/// A key is about to be created, with a plan of these ids.
 fn of_a_plan() -> Observed {
     Observed { plan: PlanView::Known(ids("p-1")), ..asking() }
 }
@@ -46,7 +46,7 @@ fn deleting(observed: Observed) -> Observed {
     with(observed, |observed| observed.desired.deleting = true)
 }
 
-/// Where the model has no such state: the check that decides, with the list that it is in.
+/// States that the model does not reach, each with the check that decides and its list.
 fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
     let create = "Create a key";
     let restore = "Restore the Secret";
@@ -155,7 +155,7 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
             revoke,
             "omit_from_secret",
             with(lost_with_two_before(), |observed| {
-                // A lost request for the first key may still take effect, so the second one goes before it.
+                // A request for the first key may still take effect, so the second one is revoked before it.
                 observed.recorded.previous[0].late_until = Some(at(60));
                 observed.run.absent.clear();
                 observed.desired.inputs = "others".into();
@@ -193,12 +193,12 @@ fn every_check_decides_somewhere() {
     });
     for (list, check, observed) in scenarios() {
         let by = decided_during(|| drop(decide(&observed)));
-        assert!(by.contains(&(list, check)), "{check} is to decide, not {by:?}");
+        assert!(by.contains(&(list, check)), "{check} should decide, not {by:?}");
         decided.extend(by);
     }
     for (check, observed) in vanished() {
         let by = decided_during(|| drop(wind_up(&deleting(observed))));
-        assert!(by.contains(&("Wind up", check)), "{check} is to decide, not {by:?}");
+        assert!(by.contains(&("Wind up", check)), "{check} should decide, not {by:?}");
         decided.extend(by);
     }
     let lists = order_of_decisions();

@@ -1,4 +1,4 @@
-//! Pauses: what is decided while the remote side wants to be left alone.
+//! Decisions during a pause that the remote side asked for.
 
 use rstest::rstest;
 
@@ -8,12 +8,12 @@ fn until() -> Timestamp {
     now().checked_add(MINUTE).unwrap()
 }
 
-/// A ServiceKey that is about to ask for its first key, of a remote side that wants to be left alone for a minute.
+/// A ServiceKey that is about to request its first key from a remote side that asked for a pause of a minute.
 fn paused() -> Observed {
     Observed { pause: Some(until()), ..asking() }
 }
 
-/// One whose Secret holds this key.
+/// A paused ServiceKey whose Secret contains this key.
 fn paused_with(key: KeyRecord) -> Observed {
     Observed { pause: Some(until()), ..holding(key) }
 }

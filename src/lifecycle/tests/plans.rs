@@ -1,4 +1,4 @@
-//! The ids of a plan are noted before a key is created with them.
+//! The operator records the ids of a plan before it creates a key with them.
 
 use rstest::rstest;
 
@@ -23,7 +23,7 @@ fn the_first_key_is_created_without_a_write_where_its_ids_are_noted_with_the_fin
     assert_eq!(decide(&observed), BIND);
 }
 
-/// Other ids than those that are noted: a key that may exist with those is revoked by them first.
+/// The current ids differ from the recorded ones. A key that may exist with the recorded ids is first revoked by them.
 #[rstest]
 #[case::none(None, false, false)]
 #[case::others(Some(ids("p-0")), false, true)]
@@ -51,7 +51,7 @@ fn a_catalog_that_is_not_known_is_read_first_and_once() {
     assert_eq!(rest(&observed).report.ready.reason, Reason::RemoteUnreachable, "no key is created without");
 }
 
-/// Old definitions know no such field, and the API server drops it.
+/// Old definitions do not have this field, and the API server drops it.
 #[test]
 fn ids_that_the_api_server_drops_are_written_once() {
     let mut observed = Observed { plan: PlanView::Known(ids("p-1")), ..asking() };
@@ -72,7 +72,7 @@ fn the_next_key_is_written_down_with_its_ids_and_the_one_before_keeps_its_own() 
         Step::Execute(RemoteEffect::Bind { sequence: second, predecessor: Some(Sequence::FIRST) })
     );
 
-    // The Secret holds it, and the status does not say so yet: the marks on a Secret hold no ids.
+    // The Secret contains the key, and the status does not record it yet. The marks on a Secret contain no ids.
     let next = KeyRecord { sequence: second, ..key("now") };
     let recorded = observed.recorded.advanced_to(&next, &observed);
     assert_eq!(recorded.key.and_then(|key| key.plan_ids), Some(ids("p-1")));

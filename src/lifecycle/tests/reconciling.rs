@@ -1,15 +1,15 @@
-//! What tools that wait for a ServiceKey are told, beside whether it is ready: that it is not done yet, or never will be.
+//! The conditions for tools that wait for a ServiceKey, in addition to `Ready`: it is still reconciling, or stalled.
 
 use rstest::rstest;
 
 use super::*;
 
-/// Its Secret holds a key that was made from other fields.
+/// A ServiceKey whose Secret contains a key that was created from other fields.
 fn edited() -> Observed {
     holding(key("before"))
 }
 
-/// Its Secret holds a key that is older than it may be.
+/// A ServiceKey whose Secret contains a key that has exceeded its age.
 fn aged() -> Observed {
     let observed = holding(key("now"));
     let rotation = RotationPolicy { every: Some(MINUTE), ..observed.desired.rotation };
@@ -17,7 +17,7 @@ fn aged() -> Observed {
     Observed { desired, now: now() + 2 * MINUTE, ..observed }
 }
 
-/// Its status knows of nothing but a key that is still valid.
+/// A status that records only a key that is still valid.
 fn overlapping(observed: Observed) -> Observed {
     let mut recorded = Recorded::default();
     recorded.replace(Sequence::FIRST, None, None, now(), MINUTE);
@@ -46,7 +46,7 @@ fn closed(observed: Observed) -> Observed {
     Observed { provider: ProviderView::Closed(problem), ..observed }
 }
 
-/// What a decision shows, whether it is written before the next step or to rest with.
+/// The status of a decision, whether it is written before the next step or during a wait.
 fn report(observed: &Observed) -> Report {
     match decide(observed) {
         Step::Wait(rest) => *rest.report,
@@ -55,7 +55,7 @@ fn report(observed: &Observed) -> Report {
     }
 }
 
-/// The reasons of `Reconciling` and of `Stalled`, and whether `Ready` holds.
+/// The reasons of `Reconciling` and of `Stalled`, and whether `Ready` is true.
 #[rstest]
 #[case::done(holding(key("now")), true, None, None)]
 #[case::a_first_key_that_fails(

@@ -1,4 +1,4 @@
-//! Deletion of a ServiceKey for which there never was a key.
+//! Deletion of a ServiceKey for which no key ever existed.
 
 use rstest::rstest;
 
@@ -13,7 +13,7 @@ fn refuse_to_revoke(observed: &mut Observed, class: ErrorClass) {
     observed.run.failure = Some(Failure { attempted: Attempted::Revoke, class, message, retry_after: None });
 }
 
-/// A broker may have created a key and say that it did not: a revocation is tried once.
+/// A broker may have created a key although it refused the request, so the operator tries one revocation.
 #[rstest]
 #[case::all_was_refused(true, ErrorClass::Rejected, true)]
 #[case::there_is_no_instance(true, ErrorClass::Gone, true)]

@@ -15,13 +15,13 @@ fn flawed(flaw: Flaw) -> Observed {
     }
 }
 
-/// One whose Secret lost its entries.
+/// A ServiceKey whose Secret lost its entries.
 fn damaged() -> Observed {
     let key = key("now");
     Observed { secret: SecretView::Damaged { key: Some(key.clone()), previous: None }, ..holding(key) }
 }
 
-/// One whose Secret lost its entries as soon as this reconcile had replaced the key and revoked an older one.
+/// A ServiceKey whose Secret lost its entries right after this reconcile had replaced the key and revoked an older one.
 fn just_replaced() -> Observed {
     let mut observed = damaged();
     let next = Sequence::FIRST.next();
@@ -34,7 +34,7 @@ fn just_replaced() -> Observed {
     observed
 }
 
-/// Neither a fetch nor a repeated bind has shown the credentials of the first key.
+/// Neither a fetch nor a repeated bind has returned the credentials of the first key.
 fn hide(observed: &mut Observed) {
     (observed.run.unreadable, observed.run.unrepeatable) = (Some(Sequence::FIRST), Some(Sequence::FIRST));
 }
@@ -67,7 +67,7 @@ fn other_templates_need_the_credentials_again() {
     );
 }
 
-/// A bind that is repeated creates no second key where the key's id is derived and nothing has changed.
+/// A repeated bind creates no second key if the key's id is derived and its inputs have not changed.
 #[rstest]
 #[case::other_templates(flawed(Flaw::Outdated))]
 #[case::lost_entries(damaged())]
@@ -85,7 +85,7 @@ fn credentials_that_a_fetch_does_not_show_come_with_a_repeated_bind(#[case] mut 
     assert_ne!(act(&observed), Step::Execute(RemoteEffect::Repeat(Sequence::FIRST)));
 }
 
-/// The user changes the fields while the credentials come back: they are stored before anything else is asked.
+/// The user changes the fields while the credentials are being read. They are stored before the next call.
 #[test]
 fn credentials_in_hand_are_stored_although_the_next_key_is_due() {
     let mut observed = flawed(Flaw::Outdated);
@@ -97,7 +97,8 @@ fn credentials_in_hand_are_stored_although_the_next_key_is_due() {
     );
 }
 
-/// The next key is created in order: written down first, while the Secret keeps the credentials that work.
+/// The next key is created by a regular rotation. It is recorded first, while the Secret keeps the credentials that
+/// work.
 #[test]
 fn credentials_that_are_not_shown_again_for_other_templates_are_replaced_in_order() {
     let mut observed = flawed(Flaw::Outdated);
@@ -108,12 +109,10 @@ fn credentials_that_are_not_shown_again_for_other_templates_are_replaced_in_orde
         "no key is created for a Secret that can't be written"
     );
     observed.run.rehearsed = true;
-    let Step::Apply(KubernetesEffect::Record(report)) = act(&observed) else {
-        panic!("nothing is written down")
-    };
+    let Step::Apply(KubernetesEffect::Record(report)) = act(&observed) else { panic!("nothing is recorded") };
     let next = Sequence::FIRST.next();
     assert_eq!((report.recorded.attempt(), report.ready.ready), (Some(next), true));
-    // A process that knows nothing of it goes on with the next key.
+    // A process that knows only the stored state continues with the next key.
     let observed = Observed { recorded: report.recorded, run: RunState::default(), ..observed };
     assert_eq!(
         act(&observed),
@@ -156,7 +155,7 @@ fn the_other_writer_is_named_where_the_api_server_names_it(
     }
 }
 
-/// What was begun is carried through, whoever edits the Secret meanwhile.
+/// A rotation that has begun is completed, even if the Secret is edited meanwhile.
 #[test]
 fn credentials_in_hand_are_stored_at_once() {
     let mut observed = Observed { repair_from: Some(at(8)), ..damaged() };
@@ -167,7 +166,7 @@ fn credentials_in_hand_are_stored_at_once() {
     );
 }
 
-/// There are never more keys than the next, the current and one before it.
+/// There are never more keys than the next one, the current one and the one before it.
 #[test]
 fn a_lost_key_is_replaced_after_the_oldest_one_is_revoked() {
     let mut observed = damaged();
@@ -182,9 +181,7 @@ fn a_lost_key_is_replaced_after_the_oldest_one_is_revoked() {
     observed.run.rehearsed = true;
     assert_eq!(act(&observed), Step::Execute(RemoteEffect::Unbind(first)));
     observed.run.revoked.insert(first, now());
-    let Step::Apply(KubernetesEffect::Record(report)) = act(&observed) else {
-        panic!("nothing is written down")
-    };
+    let Step::Apply(KubernetesEffect::Record(report)) = act(&observed) else { panic!("nothing is recorded") };
     let left: Vec<_> = report.recorded.previous.iter().map(|key| key.sequence).collect();
     assert_eq!(left, [second]);
     let observed = Observed { recorded: report.recorded, ..observed };
@@ -194,23 +191,19 @@ fn a_lost_key_is_replaced_after_the_oldest_one_is_revoked() {
     );
 }
 
-/// The key goes before the next one is created, so that there are never two.
+/// The key is revoked before the next one is created, so that two never exist.
 fn assert_replaced_without_reading(mut observed: Observed) {
     let next = Sequence::FIRST.next();
     assert_eq!(act(&observed), Step::Apply(KubernetesEffect::RehearseSecret));
     observed.run.rehearsed = true;
-    let Step::Apply(KubernetesEffect::Record(report)) = act(&observed) else {
-        panic!("nothing is written down")
-    };
+    let Step::Apply(KubernetesEffect::Record(report)) = act(&observed) else { panic!("nothing is recorded") };
     assert_eq!(report.recorded.attempt(), Some(next));
     observed.recorded = report.recorded;
     assert_eq!(act(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
     observed.run.revoked.insert(Sequence::FIRST, now());
-    let Step::Apply(KubernetesEffect::Record(report)) = act(&observed) else {
-        panic!("nothing is written down")
-    };
+    let Step::Apply(KubernetesEffect::Record(report)) = act(&observed) else { panic!("nothing is recorded") };
     assert_eq!(report.ready.reason, Reason::Rotating);
-    // A process that knows nothing of it goes on with the next key.
+    // A process that knows only the stored state continues with the next key.
     observed = Observed { recorded: report.recorded, run: RunState::default(), ..observed };
     let bind = std::iter::repeat_with(|| match act(&observed) {
         Step::Apply(KubernetesEffect::RehearseSecret) => {
@@ -229,7 +222,7 @@ fn assert_replaced_without_reading(mut observed: Observed) {
     );
 }
 
-/// The remote side may refuse to show the credentials for ever.
+/// The remote side may never return the credentials.
 #[test]
 fn a_requested_rotation_replaces_a_key_without_reading_it() {
     let mut observed = damaged();
@@ -239,9 +232,7 @@ fn a_requested_rotation_replaces_a_key_without_reading_it() {
     assert_replaced_without_reading(replaces);
     assert_eq!(act(&observed), Step::Apply(KubernetesEffect::RehearseSecret));
     observed.run.rehearsed = true;
-    let Step::Apply(KubernetesEffect::Record(report)) = act(&observed) else {
-        panic!("nothing is written down")
-    };
+    let Step::Apply(KubernetesEffect::Record(report)) = act(&observed) else { panic!("nothing is recorded") };
     let (next, predecessor) = (Sequence::FIRST.next(), Some(Sequence::FIRST));
     assert_eq!(report.recorded.attempt(), Some(next));
     assert_eq!(
@@ -250,7 +241,8 @@ fn a_requested_rotation_replaces_a_key_without_reading_it() {
     );
 }
 
-/// No watch tells when the remote side shows usable credentials. A template changes with the spec, which is watched.
+/// No watch reports when the remote side returns usable credentials. A template changes with the spec, which is
+/// watched.
 #[rstest]
 #[case::by_the_remote_side(Attempted::Provision, None, Some(6 * 3600))]
 #[case::by_one_that_wants_to_be_left_alone_for_longer(Attempted::Provision, Some(10 * HOUR), Some(10 * 3600))]
@@ -271,7 +263,8 @@ fn a_key_without_usable_credentials_is_created_again_after_hours(
     assert_eq!(act(&Observed { now: at(seconds), ..observed }), bind);
 }
 
-/// The repeated bind of a key that was replaced since may still take effect: the revocation waits, and so does the next look.
+/// The repeated bind of a key that was replaced since may still take effect. Its revocation waits, and so does the next
+/// check.
 #[test]
 fn a_key_whose_repeated_bind_may_take_effect_is_revoked_after_that() {
     let next = KeyRecord { sequence: Sequence::FIRST.next(), ..key("now") };
@@ -285,7 +278,7 @@ fn a_key_whose_repeated_bind_may_take_effect_is_revoked_after_that() {
     assert_eq!(rest.requeue, Requeue::At(at(60)));
 }
 
-/// Somebody deletes each Secret at once: the key is written down, so that it is no first key any more.
+/// Another user deletes each Secret at once. The key is recorded, so that it no longer counts as a first key.
 #[test]
 fn a_secret_that_goes_as_soon_as_it_is_stored_is_a_lost_one() {
     let mut observed = Observed { secret: SecretView::Unknown, ..asking() };
@@ -296,9 +289,7 @@ fn a_secret_that_goes_as_soon_as_it_is_stored_is_a_lost_one() {
         "a watch that begins again knows of no Secret for a moment"
     );
     observed.secret = SecretView::Absent;
-    let Step::Apply(KubernetesEffect::Record(report)) = act(&observed) else {
-        panic!("nothing is written down")
-    };
+    let Step::Apply(KubernetesEffect::Record(report)) = act(&observed) else { panic!("nothing is recorded") };
     assert_eq!(report.recorded.key, Some(key("now")));
     assert_eq!((report.ready.ready, report.ready.reason), (false, Reason::SecretContested));
     observed = Observed { recorded: report.recorded, repair_from: Some(at(5)), ..observed };

@@ -1,10 +1,11 @@
-//! Keys that stay when their ServiceKey goes: where they bear a mark, it is taken off first. Their Secret may stay, too.
+//! Keys that stay when their ServiceKey is deleted. If they have a mark, the operator removes it first. Their Secret
+//! may stay, too.
 
 use rstest::rstest;
 
 use super::*;
 
-/// A ServiceKey that is being deleted, whose marked key is to stay.
+/// A ServiceKey that is being deleted, whose marked key stays.
 fn retained() -> Observed {
     let observed = holding(key("now"));
     let desired = Desired { deleting: true, retain: true, ..observed.desired.clone() };

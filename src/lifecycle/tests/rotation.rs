@@ -1,4 +1,4 @@
-//! When keys are replaced by themselves.
+//! Scheduled rotations.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use super::{super::rotation::next_rotation, *};
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// A ServiceKey whose key was made just now, and that has this rotation.
+/// A ServiceKey whose key was created just now, with this rotation.
 fn rotating(every: Option<Duration>, overlap: Duration) -> Observed {
     let observed = holding(key("now"));
     Observed {
@@ -77,12 +77,12 @@ fn keys_that_were_made_together_are_not_replaced_together() {
     let mut minutes = HashMap::<i64, u128>::new();
     for owner in 0..KEYS {
         let observed = Observed { owner: Uuid::from_u128(owner), ..rotating(Some(720 * HOUR), DAY) };
-        // All within a minute.
+        // All keys are created within a minute.
         let created_at = now() + i64::try_from(owner * 60 / KEYS).unwrap().seconds();
         let due = next_rotation(&observed, &KeyRecord { created_at, ..key("now") }).unwrap();
         *minutes.entry(due.as_second().div_euclid(60)).or_default() += 1;
     }
-    // Spread evenly over a day, there would be seven for each minute.
+    // If they were spread evenly over a day, there would be seven for each minute.
     let most = minutes.values().max().unwrap();
     assert!(*most <= KEYS / 400, "{most} keys are replaced in one minute");
     assert!(minutes.len() > 1400, "all are replaced within {} minutes of a day", minutes.len());
@@ -110,8 +110,8 @@ fn a_key_is_replaced_as_the_remote_side_wishes_and_before_it_ends(
     assert_eq!(due, SignedDuration::try_from(expected).unwrap());
 }
 
-/// A remote side that gives all keys the same credentials is reported, and the schedule ends there. The user may ask for
-/// another key.
+/// The status reports a remote side that gives all keys the same credentials, and scheduled rotations end. The user may
+/// request another key.
 #[test]
 fn a_rotation_that_changed_no_credentials_ends_the_schedule() {
     let second = KeyRecord {
@@ -179,7 +179,7 @@ fn a_zero_time_of_creation_is_not_taken_for_the_age_of_a_key() {
     assert_eq!(created_at(None, now()), now());
 }
 
-/// The key expired an hour ago, and this happened to the next one.
+/// The key expired an hour ago, and the next one has this failure or this provider.
 fn expired(failure: Option<Failure>, provider: ProviderView) -> Observed {
     let observed = holding(KeyRecord { expires_at: Some(now() + DAY), ..key("now") });
     let run = RunState { failure, ..RunState::default() };

@@ -1,15 +1,16 @@
-//! ServiceKeys that are gone without their finalizer: what is known of their keys is revoked, as in a deletion.
+//! ServiceKeys that are gone without the operator's removal of their finalizer: known keys are revoked, as in a
+//! deletion.
 
 use rstest::rstest;
 
 use super::*;
 
-/// As it is left where nothing is known.
+/// A ServiceKey without any known key.
 fn unknown() -> Observed {
     Observed { desired: Desired { deleting: true, ..asking().desired }, ..asking() }
 }
 
-/// One whose status tells of its key.
+/// A ServiceKey whose status records its key.
 fn known() -> Observed {
     let observed = holding(key("now"));
     Observed { desired: Desired { deleting: true, ..observed.desired.clone() }, ..observed }
@@ -54,7 +55,7 @@ fn what_is_known_is_revoked_unless_the_user_wants_to_keep_it(
     assert_eq!(wind_up(&observed), expected);
 }
 
-/// The remote side may still act on the request, so a revocation before that time is not the last one.
+/// The remote side may still process the request, so a revocation before that time is not the last one.
 #[test]
 fn a_key_whose_answer_was_lost_is_revoked_until_it_can_not_come_back() {
     let lost = with_round(RunState { given_up: Some((Sequence::FIRST, now())), ..RunState::default() });
