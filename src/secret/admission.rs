@@ -11,8 +11,8 @@ const MAX_PREFIX: usize = 253;
 /// Limit of all annotations together in bytes, minus the space for the operator's own.
 const MAX_ANNOTATIONS: usize = 240 * 1024;
 
-/// Types that are not for credentials. A controller of the cluster would fill such a Secret with a token of
-/// its own, and so grant rights to any user who may create a ServiceKey.
+/// Types that are not for credentials. A controller of the cluster would fill such a Secret with its own
+/// token. That would grant rights to any user who may create a ServiceKey.
 const GRANTING: [&str; 2] = ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"];
 
 /// All entries that a type requires.

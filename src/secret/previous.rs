@@ -16,9 +16,9 @@ impl Entries {
     /// Adds the entries of the previous key to these entries.
     ///
     /// # Errors
-    /// If an entry's name might be that of the other key's entry, or can't be extended by the prefix, or if
-    /// all entries are too large together. The first two problems are detected even before a previous key
-    /// exists.
+    /// - An entry's name might be that of the other key's entry, or the prefix would make it too long. Both are
+    ///   detected even before a previous key exists.
+    /// - All entries together are too large.
     pub fn with_previous(self, previous: Option<&Self>) -> Result<Self, RenderError> {
         if let Some(entry) = self.names().find(|name| !may_have_previous(name)) {
             return Err(RenderError::NoRoomForPrevious { entry: entry.to_owned() });

@@ -8,7 +8,7 @@ const STACK: usize = 64 * 1024 * 1024;
 
 /// Runs the work on a separate thread. The engine walks through nested expressions and values by recursion,
 /// and a stack overflow would end the whole process. No user's template may do that to the keys of other
-/// users. `None` if the thread could not be started.
+/// users. `None` if the thread could not be started, or panicked.
 pub(super) fn run<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     thread::scope(|scope| {
         let builder = thread::Builder::new().name("template".to_owned()).stack_size(STACK);
