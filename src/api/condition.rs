@@ -108,11 +108,10 @@ reasons! {
     SecretConflict,
     /// The API server refuses the Secret, because of an admission policy, a quota, or the rules for its type. Or it
     /// stores other entries or marks than the operator sends. The message gives the cause and names the fields. The
-    /// operator finds this out by a dry run before it creates or revokes a key, and tries again by itself. Change the
-    /// policy, or the labels, annotations and entries in `spec.secret`. Delete a Secret that is immutable or has
-    /// another type. An admission webhook or policy that changes a field leaves no name: the API server records its
-    /// change as one of the operator. Look for it among the cluster's MutatingWebhookConfigurations and
-    /// MutatingAdmissionPolicies.
+    /// operator finds this out by a dry run before it creates or revokes a key, and retries. Change the policy, or the
+    /// labels, annotations and entries in `spec.secret`. Delete a Secret that is immutable or has another type. An
+    /// admission webhook or policy that changes a field leaves no name: the API server records its change as one of the
+    /// operator. Look for it among the cluster's MutatingWebhookConfigurations and MutatingAdmissionPolicies.
     SecretRejected,
     /// Another writer changed the Secret right after the operator had repaired it, several times in a row. The operator
     /// waits longer before each further repair, at most five minutes. The message names the fields and the writer's
@@ -120,14 +119,15 @@ reasons! {
     /// writer that only removes fields is not recorded there: find it in the API server's audit log. Stop it from
     /// writing this Secret.
     SecretContested,
-    /// The credentials can't be converted into the Secret's entries: names collide, a template uses a credential that
-    /// is missing, or they exceed the size of a Secret. Or the remote side's answer contains no readable credentials.
-    /// The operator revoked the key, unless its credentials were in the Secret before, and creates no other one. If the
-    /// remote side is the cause, the operator tries another key after six hours. Change `spec.secret.template` as the
-    /// message says. To try again unchanged, set the annotation `servicekeys.dev/rotate` to another value.
+    /// The credentials can't be converted into the Secret's entries. Names collide, a template uses a credential that
+    /// is missing, or the entries exceed the size of a Secret. Or the remote side's answer contains no readable
+    /// credentials. The operator revoked the key, unless its credentials were in the Secret before, and creates no
+    /// other one. If the remote side is the cause, the operator tries another key after six hours. Change
+    /// `spec.secret.template` as the message says. To try again unchanged, set the annotation `servicekeys.dev/rotate`
+    /// to another value.
     CredentialsUnusable,
     /// A Secret or an entry that `spec.parametersFrom` names is missing, or does not contain a JSON object. Create or
-    /// correct it; the operator resumes by itself.
+    /// correct it; the operator then resumes automatically.
     ParametersUnusable,
 
     /// No provider of this kind and name exists. Create it, or create the ServiceKey again with another
@@ -143,11 +143,11 @@ reasons! {
     /// the ServiceKey again within it.
     NotPermitted,
     /// The namespace has as many ServiceKeys of the ClusterKeyProvider as the field `maxKeys` of a rule permits, and
-    /// others came first. Delete one of them, and the operator serves this one by itself; or ask the provider's
-    /// administrator for a higher limit.
+    /// others came first. Delete one of them, or ask the provider's administrator for a higher limit. The operator then
+    /// creates a key for this one automatically.
     LimitExceeded,
     /// The provider exists but can't be used. Its own `Ready` condition gives the cause, often a login Secret that is
-    /// missing or incomplete. The operator resumes by itself when the provider is ready.
+    /// missing or incomplete. The operator resumes automatically when the provider is ready.
     ProviderNotReady,
 
     /// The service instance does not exist, or the login may not see it. Check `spec.instance`, and the organization
@@ -170,15 +170,15 @@ reasons! {
     /// create the next key in time. The condition `Rotating`, or the message, gives the cause. The operator retries. A
     /// time that is not after the key's creation, such as `0001-01-01T00:00:00Z`, does not count as an expiry.
     KeyExpired,
-    /// The remote side no longer shows the key in the Secret, nor its instance: either both were deleted, or the login
-    /// may not see them any more. The message names the request. Give the login its role back, or create the ServiceKey
-    /// again for an instance that exists. The operator checks again by itself.
+    /// The remote side no longer shows the key in the Secret, nor its instance. Either both were deleted, or the login
+    /// may no longer see them. The message names the request. Give the login its role back, or create the ServiceKey
+    /// again for an instance that exists. The operator keeps checking.
     Unconfirmed,
     /// The key could not be revoked; the message gives the cause. The operator retries until the remote side confirms
     /// that the key is gone. To leave the key at the remote side instead, annotate the ServiceKey with
     /// `servicekeys.dev/abandon: "true"`.
     RevokeFailed,
-    /// The ServiceKey is deleted and its key has to stay at the remote side, but the operator could not remove its mark
+    /// The ServiceKey is deleted and its key has to stay at the remote side. The operator could not remove its mark
     /// from the key; the message gives the cause. With its mark, the key would be reported as an orphan, or revoked.
     /// The operator retries. To leave the key with its mark, annotate the ServiceKey with `servicekeys.dev/abandon:
     /// "true"`.
@@ -190,35 +190,34 @@ reasons! {
     /// restart. That is at most three times an hour, because servers lock accounts after a few wrong passwords.
     Unauthorized,
     /// The key exists, but the remote side never returned its credentials to this login, not even in the answer to its
-    /// creation. The key stays. Give the login the role that the message names; the operator tries again by itself. If
-    /// the credentials were returned at the creation and are redacted later, a regular rotation replaces the key
-    /// instead.
+    /// creation. The key stays. Give the login the role that the message names; the operator retries. If the
+    /// credentials were returned at the creation and are redacted later, a regular rotation replaces the key instead.
     CredentialsRedacted,
     /// The remote side can't be reached, does not answer in time, or can't serve any client for now; the message says
-    /// which. The operator tries again by itself. A KeyProvider with a private address, or with a name that can't be
-    /// resolved, shows no cause before the first valid answer: the operator's log has it.
+    /// which. The operator retries. A KeyProvider with a private address, or with a name that can't be resolved, shows
+    /// no cause before the first valid answer. The operator's log contains it.
     RemoteUnreachable,
     /// The remote side limits the rate of requests. All keys of the provider wait as long as it requires, and then
-    /// resume by themselves. If this lasts, lower the provider's `spec.limits`.
+    /// resume automatically. If this lasts, lower the provider's `spec.limits`.
     RateLimited,
     /// The remote side's certificate is not trusted or no longer valid, or the client certificate is unusable; the
     /// message says which. Add the authority's certificate to the provider's `spec.tls.caBundle`, renew the remote
     /// side's certificate, or correct the Secret of `spec.tls.clientCertificate`.
     TlsFailed,
     /// The remote side's answer does not follow its protocol. Check that the provider's URL is that of the API itself.
-    /// The operator tries again by itself.
+    /// The operator retries.
     UnexpectedAnswer,
     /// A Secret that the provider names does not exist. Create it in the provider's namespace, or for a
-    /// ClusterKeyProvider in the operator's namespace. The operator resumes by itself.
+    /// ClusterKeyProvider in the operator's namespace. The operator then resumes automatically.
     LoginSecretMissing,
     /// A Secret that the provider names was deleted, and the operator keeps it, because it may need its login to revoke
     /// keys. Meanwhile the operator uses this login. It releases the Secret a minute after its deletion, unless its
     /// namespace, the provider or a ServiceKey that names the provider is being deleted. Create the Secret again when
-    /// it is gone; a tool that applies manifests does so by itself. To change a login without a gap, change the entries
-    /// of the Secret, or let the provider name another Secret.
+    /// it is gone; a tool that applies manifests does so automatically. To change a login without a gap, change the
+    /// entries of the Secret, or let the provider name another Secret.
     LoginSecretDeleted,
     /// A Secret that the provider names lacks an entry, or has an empty one. The message names the entry. Correct it;
-    /// the operator resumes by itself.
+    /// the operator then resumes automatically.
     LoginSecretIncomplete,
 }
 

@@ -128,7 +128,7 @@ fn template_fits_type() -> Rule {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretTemplate {
-    /// The Secret's entries, and no others: for each name a Jinja template with the credentials as variables, such as
+    /// The Secret's entries, and no others. Each is a Jinja template with the credentials as variables, such as
     /// `postgresql://{{ username }}:{{ password | urlencode }}@{{ hostname }}:{{ port }}/app`. At most 64.
     #[schemars(schema_with = "schema::entry_templates")]
     #[x_kube(validation = Rule::new(

@@ -132,13 +132,13 @@ pub struct ServiceKeySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
 
-    /// Whether to adopt an existing key of this name at the remote side, which was created by hand or by another
-    /// cluster: `Never` (it is a conflict) or `IfExists`, which requires `keyName`. The operator rotates and revokes an
+    /// Whether to adopt an existing key of this name at the remote side, created by hand or by another cluster. `Never`
+    /// reports a conflict; `IfExists` adopts the key, and requires `keyName`. The operator rotates and revokes an
     /// adopted key like any other. It adopts a key that was created for a ServiceKey only if that ServiceKey was in the
     /// same namespace and is gone. Supported for Cloud Foundry and IBM Cloud. At IBM Cloud, the operator appends its
-    /// mark to the name of an adopted key, and with `Never` it creates another key of the same name. Names at IBM Cloud
-    /// do not contain a namespace, so a key that was created for a ServiceKey is adopted only through a KeyProvider.
-    /// Default: `Never`.
+    /// mark to the name of an adopted key. With `Never` it creates another key of the same name there. Names at IBM
+    /// Cloud do not contain a namespace, so a key that was created for a ServiceKey is adopted only through a
+    /// KeyProvider. Default: `Never`.
     #[serde(default)]
     pub adoption: Adoption,
 
@@ -190,7 +190,7 @@ pub struct Instance {
     #[x_kube(validation = rules::one_line())]
     pub name: Option<String>,
 
-    /// The instance's id (GUID). An Open Service Broker identifies instances only by id: with such a provider the
+    /// The instance's id (GUID). An Open Service Broker identifies instances only by id. With such a provider the
     /// operator creates no key without `id`, and reports that in the condition `Ready`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]

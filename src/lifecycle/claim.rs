@@ -2,8 +2,8 @@
 //!
 //! All users who may edit the Secret may write its annotations, so the annotations never identify an object at the
 //! remote side. The operator derives ids, or finds them by the mark that the remote side shows. The status takes
-//! precedence over the Secret. A claim matters only if the status does not know the key: after a crash between the two
-//! writes, or if the status is missing or comes from a backup.
+//! precedence over the Secret. A claim matters only if the status does not name the key. That happens after a crash
+//! between the two writes, or if the status is missing or comes from a backup.
 
 use std::{ops::Deref, time::Duration};
 

@@ -2,7 +2,7 @@
 //! refusal names the limit.
 //!
 //! Limits apply to every new key, including one that replaces another. It does not matter whether a ServiceKey already
-//! has a key: the only evidence would be its status and its Secret, and the tenant writes the Secret.
+//! has a key. The only evidence would be its status and its Secret, and the tenant writes the Secret.
 
 use std::sync::Arc;
 
@@ -148,8 +148,8 @@ impl Allowance {
         Some(Problem {
             reason: Reason::LimitExceeded,
             message: format!(
-                "{} permits the namespace `{namespace}` {max} ServiceKeys, and others came first (`{}`); delete one of \
-                 them, or ask the provider's administrator for a higher limit",
+                "{} permits the namespace `{namespace}` at most {max} ServiceKeys, and others came first (`{}`); \
+                 delete one of them, or ask the provider's administrator for a higher limit",
                 limits.provider,
                 limits.field("maxKeys")
             ),
@@ -336,8 +336,8 @@ fn matches(pattern: &str, text: &str) -> bool {
 /// this order, up to the limit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SeatRank {
-    /// Whether it was not served since the operator started. If two ServiceKeys were created in the same second, the
-    /// one that was seen later may come first by its UID, although the other one is already served.
+    /// Whether it was not served since the operator started. If two ServiceKeys were created in the same second, their
+    /// UIDs decide. Without this field, one that the operator sees later could displace one that it already serves.
     pub waits: bool,
     /// Whether the status records no key. After a restart, ServiceKeys with a key come first.
     pub lacks_key: bool,

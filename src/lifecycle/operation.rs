@@ -155,7 +155,8 @@ pub(super) fn lost(observed: &Observed) -> Option<(Sequence, Timestamp)> {
         .filter(|known| stops_waiting(observed, known))
         .map(|known| (known.sequence, full_second(observed.now)));
     let (sequence, since) = observed.run.lost.or(exhausted).or(abandoned)?;
-    // If an answer is missing again later, this process knows the time. The next process knows that it can't know it.
+    // If an answer is missing again later, this process remembers the time. A later process assumes the worst case
+    // (`grace.unknown_until`).
     let known = observed
         .recorded
         .operation

@@ -1,5 +1,5 @@
-//! Whether the operator protects a provider, and the login Secrets that it names, from deletion: for as long as a
-//! ServiceKey needs them to revoke its keys.
+//! Protects a provider, and the login Secrets that it names, from deletion for as long as a ServiceKey needs them to
+//! revoke its keys.
 //!
 //! Deleting a namespace, a chart or an application deletes everything in it at once and in any order. Everything that
 //! the revocation of a key requires must outlast the key.

@@ -54,8 +54,8 @@ pub struct RunState {
     pub absent: BTreeSet<Sequence>,
     /// A key that the remote side has, as a lookup showed.
     pub present: Option<Found>,
-    /// Whether the remote side has the key that the Secret of a former ServiceKey names, with a mark that shows that it
-    /// is for the ServiceKey at hand.
+    /// Whether the remote side has the key that the Secret of a former ServiceKey names. Its mark must show that the
+    /// key is for the ServiceKey at hand.
     pub is_proved: Option<bool>,
     /// A key that exists and was created from other fields than the current ones.
     pub conflicting: Option<Sequence>,

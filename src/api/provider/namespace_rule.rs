@@ -42,9 +42,9 @@ pub struct NamespaceRule {
     pub abandon: Permission,
 
     /// Whether ServiceKeys that were restored from a backup with new UIDs may continue with the keys that their Secrets
-    /// name. The rule applies if no mark at the remote side shows the namespace and the name of their ServiceKey: at an
-    /// Open Service Broker and at IBM Cloud. A user who may edit such a Secret can then read and revoke keys of
-    /// ServiceKeys that no longer exist. Default: `Deny`.
+    /// name. This applies to an Open Service Broker and to IBM Cloud, where no mark of a key shows the namespace and
+    /// the name of its ServiceKey. A user who may edit such a Secret can then read and revoke keys of ServiceKeys that
+    /// no longer exist. Default: `Deny`.
     #[serde(default = "deny")]
     pub restore: Permission,
 
@@ -123,7 +123,7 @@ pub struct CloudFoundryRule {
 pub struct IbmCloudRule {
     /// The roles that keys, and service IDs that are created for them, may have: names or CRNs, compared with the text
     /// in the ServiceKey. A key without `role` and `access` has the role `Reader`. `NONE` stands for keys without a
-    /// role: those that request none, and those of services that have no service roles, which give each key all
+    /// role: those that request none, and those of services without service roles. Such services give each key all
     /// permissions. Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)))]
