@@ -10,19 +10,19 @@ const FILE: &str = "docs/conditions.md";
 const UPDATE: &str = "UPDATE_DOCS=1 cargo test --test conditions_are_documented";
 
 const INTRODUCTION: &str = "\
-# What conditions say, and what to do
+# What conditions mean, and what to do
 
-`kubectl get skey` shows the condition `Ready` and its reason, and `kubectl describe skey NAME` the message, which
-says what failed, in the remote side's own words where it has any. A provider has the same conditions.
+`kubectl get skey` shows the condition `Ready` and its reason, and `kubectl describe skey NAME` shows the message. The
+message names the failure, and quotes the remote side's answer if there is one. A provider has the same conditions.
 
 | condition | `True` means |
 | --- | --- |
-| `Ready` | of a ServiceKey: the Secret holds credentials that work, whatever else is going on. Of a provider: the remote side can be reached with the login |
-| `Reconciling` | the operator works towards what the spec asks for, or waits to try again. After a change of `parameters` it is `True` beside `Ready` until the Secret holds the key that was asked for |
-| `Rotating` | a new key is replacing the current one; its reason tells the stage, or what keeps it |
-| `Stalled` | nothing more will happen until a person changes something. `Ready` may be `True` beside it: the key that is there works, and the one that was asked for can't be made |
+| `Ready` | of a ServiceKey: the Secret contains credentials that work, even while other work is in progress or fails. Of a provider: the operator can reach the remote side with the login |
+| `Reconciling` | the operator works towards the spec or waits for its next attempt. After a change of `parameters` it is `True` together with `Ready` until the Secret contains the requested key |
+| `Rotating` | a new key is replacing the current one; the reason gives the stage, or the cause of a delay |
+| `Stalled` | the operator makes no progress until a person changes something. `Ready` may be `True` at the same time: the current key works, and the requested one can't be created |
 
-`kubectl wait --for=condition=Ready skey/NAME` waits for the first; kstatus, and so Flux and Argo CD, read all of them.
+`kubectl wait --for=condition=Ready skey/NAME` waits for `Ready`; kstatus, and so Flux and Argo CD, read all of them.
 These are the reasons:";
 
 #[test]
