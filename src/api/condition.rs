@@ -75,8 +75,8 @@ reasons! {
     Available,
     /// The remote side accepted the request and is still working on it. The message says since when. Wait.
     Binding,
-    /// The operator is creating a new key to replace the current one. The current key keeps working, unless `strategy:
-    /// Replace` revokes it first. Wait.
+    /// The operator is creating a new key to replace the current one. The current key keeps working, unless
+    /// `strategy: Replace` revokes it first. Wait.
     Rotating,
     /// The Secret contains the new key, and the previous key stays valid for consumers that have not switched yet. The
     /// message says when the operator revokes it. Nothing to do.
@@ -180,8 +180,8 @@ reasons! {
     RevokeFailed,
     /// The ServiceKey is deleted and its key has to stay at the remote side. The operator could not remove its mark
     /// from the key; the message gives the cause. With its mark, the key would be reported as an orphan, or revoked.
-    /// The operator retries. To leave the key with its mark, annotate the ServiceKey with `servicekeys.dev/abandon:
-    /// "true"`.
+    /// The operator retries. To leave the key with its mark, annotate the ServiceKey with
+    /// `servicekeys.dev/abandon: "true"`.
     ReleaseFailed,
 
     /// The remote side refused the login, or the login lacks a permission. Correct the provider's login Secret, or the
