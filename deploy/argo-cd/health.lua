@@ -1,4 +1,4 @@
--- The health of a ServiceKey, a KeyProvider or a ClusterKeyProvider for Argo CD. It needs no library.
+-- The health of a ServiceKey, a KeyProvider or a ClusterKeyProvider for Argo CD. The script uses no library.
 local function condition(type)
   for _, condition in ipairs((obj.status or {}).conditions or {}) do
     if condition.type == type then
@@ -16,15 +16,15 @@ local function told(status, condition)
 end
 
 if obj.metadata.deletionTimestamp ~= nil then
-  return health("Progressing", "it is being deleted")
+  return health("Progressing", "the object is being deleted")
 end
 if obj.spec.suspend == true then
-  return health("Suspended", "nothing is done until `spec.suspend` is false")
+  return health("Suspended", "suspended; set `spec.suspend` to false to resume")
 end
 
 local ready = condition("Ready")
 if ready == nil or obj.status.observedGeneration ~= obj.metadata.generation then
-  return health("Progressing", "the operator has not seen it yet")
+  return health("Progressing", "the operator has not reconciled this generation yet")
 end
 
 local stalled = condition("Stalled")

@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{- /* The name of all objects. A release that is called as the chart does not have it twice. */}}
+{{- /* The name of all objects. If the release has the name of the chart, that name is not repeated. */}}
 {{- define "servicekey-operator.name" -}}
 {{- $chart := include "servicekey-operator.chartName" . }}
 {{- if .Values.fullnameOverride }}
@@ -22,7 +22,7 @@
 {{- end }}
 {{- end }}
 
-{{- /* What tells the operator's pods from others, for as long as the release lives. */}}
+{{- /* The labels that select the operator's pods. They never change during the life of a release. */}}
 {{- define "servicekey-operator.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "servicekey-operator.chartName" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}

@@ -1,9 +1,9 @@
-{{- /* How the operator is called. */}}
+{{- /* The arguments of the operator. */}}
 {{- define "servicekey-operator.args" -}}
 - run
 - --cluster-resource-namespace=$(POD_NAMESPACE)
 {{- if .Values.namespaces }}
-{{- /* Its own one not by name, so that manifests can be moved to another namespace. */}}
+{{- /* Its own namespace is a variable, so that an overlay can move the manifests to another namespace. */}}
 {{- $own := .Values.namespaces | has .Release.Namespace | ternary (list "$(POD_NAMESPACE)") list }}
 - --namespaces={{ concat $own (without .Values.namespaces .Release.Namespace) | join "," }}
 {{- end }}
@@ -61,11 +61,11 @@
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 - name: POD_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
-# For `servicekey-operator log-level`. No other container may mount this volume.
+# For `servicekey-operator log-level`. Do not mount this volume into another container.
 - name: CONTROL_SOCKET
   value: /run/servicekey-operator/control.sock
 {{- if .Values.trustedCA.configMap }}
-# The image's own authorities, and these.
+# The authorities of the image and those of the ConfigMap.
 - name: SSL_CERT_DIR
   value: /etc/ssl/certs:/etc/servicekey-operator/trusted-ca
 {{- end }}

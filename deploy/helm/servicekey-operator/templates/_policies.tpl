@@ -1,5 +1,5 @@
-{{- /* The Secrets that a provider names, as a list in CEL. The argument is the object: `object` or `oldObject`. A test
-       compares it with every `secretRef` in the definitions. */}}
+{{- /* A CEL list of the Secrets that a provider references. The argument is the object: `object` or `oldObject`. A test
+       compares the list with every `secretRef` in the definitions. */}}
 {{- define "servicekey-operator.providerSecrets" -}}
 [
   ?{{ . }}.spec.?openServiceBroker.?auth.?basic.?secretRef.?name,
@@ -13,13 +13,13 @@
 ]
 {{- end }}
 
-{{- /* The Secrets that a ServiceKey sends to its provider, as a list in CEL. */}}
+{{- /* A CEL list of the Secrets whose entries a ServiceKey sends to its provider. */}}
 {{- define "servicekey-operator.parameterSecrets" -}}
 {{ . }}.spec.?parametersFrom.orValue([]).map(source, source.secretKeyRef.name)
 {{- end }}
 
-{{- /* Whether the remote side of a provider is new or another one: its addresses, its login, or the authorities that
-       vouch for it. In whole blocks, so that a field that a later version adds is not forgotten. */}}
+{{- /* Whether a provider is new, or the address, the login or the trusted authorities of its remote side changed. It
+       compares whole blocks, so that it also covers fields of later versions. */}}
 {{- define "servicekey-operator.remoteSideChanged" -}}
 request.operation == 'CREATE'
 || object.spec.?openServiceBroker != oldObject.spec.?openServiceBroker
@@ -28,20 +28,20 @@ request.operation == 'CREATE'
 || object.spec.?tls != oldObject.spec.?tls
 {{- end }}
 
-{{- /* One validation: the item at this place of a list of names, if there is one, is a Secret that the user may `get`. */}}
+{{- /* A validation that the user may `get` the Secret at this position of a list of names, if the list is that long. */}}
 {{- define "servicekey-operator.mayGet" -}}
 - expression: |-
     size({{ .names }}) <= {{ .place }}
     || authorizer.group('').resource('secrets').namespace({{ .namespace }}).name({{ .names }}[{{ .place }}]).check('get').allowed()
   reason: Forbidden
-  message: a Secret can only be named by users who may read it
+  message: a user can only reference Secrets that the user may read
   messageExpression: |-
     'user `' + request.userInfo.username + '` needs the right `get` on the Secret `' + {{ .names }}[{{ .place }}]
     + '` in the namespace `' + {{ .namespace }}
     + '`: {{ .what }} it, and the operator sends its entries to the remote side'
 {{- end }}
 
-{{- /* The binding of a policy, with the action that a value names. */}}
+{{- /* The binding of a policy, with the action of its chart value. */}}
 {{- define "servicekey-operator.policyBinding" -}}
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding
@@ -54,7 +54,7 @@ spec:
   validationActions: {{ eq .action "Warn" | ternary "[Warn, Audit]" "[Deny]" }}
 {{- end }}
 
-{{- /* What a policy begins with. */}}
+{{- /* The head of a policy. */}}
 {{- define "servicekey-operator.policyHead" -}}
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
@@ -64,12 +64,12 @@ metadata:
     {{- include "servicekey-operator.labels" .root | nindent 4 }}
 {{- end }}
 
-{{- /* The value of a policy. Without quotes, `Off` is `false` in YAML. */}}
+{{- /* The chart value of a policy. YAML reads an unquoted `Off` as `false`. */}}
 {{- define "servicekey-operator.policyAction" -}}
 {{- eq (toString .) "false" | ternary "Off" (toString .) }}
 {{- end }}
 
-{{- /* A list of texts in CEL. */}}
+{{- /* A CEL list of strings. */}}
 {{- define "servicekey-operator.celStrings" -}}
 [{{ range $place, $text := . }}{{ if $place }}, {{ end }}'{{ $text }}'{{ end }}]
 {{- end }}

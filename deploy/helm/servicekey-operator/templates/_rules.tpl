@@ -1,6 +1,6 @@
-{{- /* What the operator does in each namespace that it serves, be it some or all. */}}
+{{- /* The operator's rules in each namespace that it serves. */}}
 {{- define "servicekey-operator.namespaceRules" -}}
-# `patch` is for finalizers, here and for the Secrets that hold logins.
+# `patch` is for finalizers, also those on Secrets with logins.
 - apiGroups: [servicekeys.dev]
   resources: [servicekeys, keyproviders]
   verbs: [list, watch, patch]
@@ -10,7 +10,8 @@
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, update, patch, delete]
-# For the policies: it may write its marks on Secrets, and, as the operator, is held to its own Secrets.
+# The admission policies check these rights. `mark` allows the operator to write its marks on Secrets. `operate` identifies
+# the operator, and limits its writes to its own Secrets.
 - apiGroups: [servicekeys.dev]
   resources: [secrets]
   verbs: [mark, operate]
@@ -19,7 +20,7 @@
   verbs: [create, patch]
 {{- end }}
 
-{{- /* What it does besides where it serves the whole cluster. */}}
+{{- /* Further rules of an operator that serves the whole cluster. */}}
 {{- define "servicekey-operator.clusterRules" -}}
 - apiGroups: [servicekeys.dev]
   resources: [clusterkeyproviders]
@@ -27,13 +28,13 @@
 - apiGroups: [servicekeys.dev]
   resources: [clusterkeyproviders/status]
   verbs: [update]
-# Their labels say which ClusterKeyProviders admit them.
+# ClusterKeyProviders may select their allowed namespaces by label.
 - apiGroups: [""]
   resources: [namespaces]
   verbs: [list, watch]
 {{- end }}
 
-{{- /* Whom the roles are bound to. */}}
+{{- /* The subjects of the bindings. */}}
 {{- define "servicekey-operator.subjects" -}}
 - kind: ServiceAccount
   name: {{ include "servicekey-operator.serviceAccount" . }}
