@@ -1,5 +1,4 @@
-//! The demo, as a person runs it: it ends well, keeps credentials to itself, says in one line what is wrong, and
-//! leaves nothing.
+//! The demo as a user runs it: it succeeds, hides credentials, reports an error in one line, and leaves nothing behind.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -45,9 +44,9 @@ fn the_whole_tour_ends_well_and_shows_no_credential() {
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     for line in [
         "Ready      True    Available  the credentials of key 1 are in the Secret",
-        "calls to the broker: 1 to read the key, 0 to make one",
+        "calls to the broker: 1 to read the key, 0 to create one",
         // 2 of the manifests, 10 one after the other, 5 at once.
-        "The broker holds no key (calls so far: 17 to make one, 17 to revoke one)",
+        "The broker has no key (calls so far: 17 to create a key, 17 to revoke one)",
         "create → Ready, 1 ServiceKey ",
         "delete → gone, 1 ServiceKey ",
         "create → Ready, 5 ServiceKeys at once ",
@@ -77,10 +76,10 @@ fn with_a_real_database_the_secrets_log_in_until_their_keys_are_deleted() {
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     for line in [
         "SECRET             LOGGED IN AS                              DATABASE",
-        "calls to the broker: 1 to read the key, 0 to make one",
+        "calls to the broker: 1 to read the key, 0 to create one",
         "password             •••••••• (43 bytes)",
         // 2 of the manifests, 10 one after the other, 5 at once.
-        "The broker holds no key (calls so far: 17 to make one, 17 to revoke one)",
+        "The broker has no key (calls so far: 17 to create a key, 17 to revoke one)",
     ] {
         assert!(stdout.contains(line), "`{line}` is not in:\n{stdout}");
     }

@@ -1,4 +1,4 @@
-//! Logging in to PostgreSQL, as a consumer of a Secret does.
+//! Logs in to PostgreSQL, as a consumer of a Secret does.
 
 use anyhow::{Context, bail, ensure};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
@@ -7,17 +7,17 @@ use tokio_postgres::{Client, Config, NoTls, error::SqlState};
 
 use crate::output;
 
-/// What a Secret lets one do.
+/// The login in a Secret.
 pub struct Login {
     secret: String,
     login: Config,
 }
 
 impl Login {
-    /// The login in a Secret: a connection string made by the template of the manifests, or one entry for each part.
+    /// Reads the login from a Secret: a connection string from the template of the manifests, or one entry per part.
     ///
     /// # Errors
-    /// When it holds neither.
+    /// If the Secret contains neither.
     pub fn of(secret: &Secret) -> anyhow::Result<Self> {
         let name = secret.name_any();
         let entry = |entry: &str| {
@@ -41,7 +41,7 @@ impl Login {
         Ok(Self { secret: name, login })
     }
 
-    /// Logs in, and asks the server who that is, and where.
+    /// Logs in, and returns the Secret, the user and the database of the session.
     async fn answer(&self) -> anyhow::Result<[String; 3]> {
         let session = begin(&self.login).await?;
         let query = "SELECT session_user::text, current_database()::text";
@@ -49,10 +49,10 @@ impl Login {
         Ok([self.secret.clone(), row.get(0), row.get(1)])
     }
 
-    /// What the server says to whoever tries.
+    /// Tries to log in, and returns the message of the server's refusal.
     async fn refusal(&self) -> anyhow::Result<String> {
         match self.login.connect(NoTls).await {
-            Ok(_) => bail!("the ServiceKey `{}` is gone, and its login still works", self.secret),
+            Ok(_) => bail!("the ServiceKey `{}` is gone, but its login still works", self.secret),
             Err(error) => {
                 ensure!(error.code() == Some(&SqlState::INVALID_PASSWORD), "can't try to log in: {error}");
                 Ok(error.as_db_error().map(|error| error.message().to_owned()).unwrap_or_default())
@@ -64,17 +64,17 @@ impl Login {
 /// Begins a session. It ends when it is dropped.
 ///
 /// # Errors
-/// When the server refuses it.
+/// If the server refuses the login.
 pub async fn begin(login: &Config) -> anyhow::Result<Client> {
     let (session, connection) = login.connect(NoTls).await.context("can't log in to PostgreSQL")?;
     tokio::spawn(connection);
     Ok(session)
 }
 
-/// Logs in with each, and shows what the server says.
+/// Logs in with each login, and prints the users and databases.
 ///
 /// # Errors
-/// When one does not work.
+/// If a login does not work.
 pub async fn show(logins: &[Login]) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for login in logins {
@@ -84,14 +84,14 @@ pub async fn show(logins: &[Login]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Shows that none works any more.
+/// Shows that none of the logins works any more.
 ///
 /// # Errors
-/// When one does.
+/// If one still works.
 pub async fn show_refused(logins: &[Login]) -> anyhow::Result<()> {
     for login in logins {
         let refusal = login.refusal().await?;
-        output::detail(format_args!("logging in as before is refused: {refusal}"));
+        output::detail(format_args!("the old login is refused: {refusal}"));
     }
     Ok(())
 }

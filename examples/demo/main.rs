@@ -1,4 +1,4 @@
-//! `cargo run --example demo`: the operator's main job, on a real Kubernetes API server and an embedded broker.
+//! `cargo run --example demo`: shows the operator on a real Kubernetes API server with an embedded broker.
 
 mod broker;
 mod login;
@@ -22,32 +22,33 @@ use anyhow::Context;
 use clap::Parser;
 use servicekey_operator::testing::{LogFormat, start_logging};
 
-/// Show what the operator does, from an empty machine to a Secret with credentials and back
+/// Show the operator at work, from an empty machine to a Secret with credentials and back
 ///
-/// Starts etcd and kube-apiserver on free loopback ports, an Open Service Broker with the instance
-/// `training-app-db`, and the operator; applies examples/manifests; shows the credentials arrive, damage to their
-/// Secret repaired, and nothing left once the ServiceKeys are deleted; and measures how long each takes. Nothing
-/// outside of this process and temporary folders is touched. The first run has to get the control plane's
-/// binaries, by download or by building them with Go, which takes minutes.
+/// The demo starts etcd and kube-apiserver on free loopback ports, an Open Service Broker with the instance
+/// `training-app-db`, and the operator, and applies examples/manifests. It shows that the operator creates keys, stores
+/// their credentials in Secrets, repairs damaged Secrets, and revokes the keys of deleted ServiceKeys. It also measures
+/// how long each of these takes. It changes nothing outside of its own processes and temporary folders.
 ///
-/// The operator logs nothing here unless RUST_LOG says what.
+/// The first run downloads the binaries of the control plane, or builds them with Go, which takes minutes.
+///
+/// The operator logs nothing unless RUST_LOG sets a filter.
 #[derive(Debug, Parser)]
 #[command(
     name = "demo",
     bin_name = "cargo run --example demo --",
     after_help = "Examples:
-  cargo run --example demo                          # the whole tour, some 20 seconds
-  cargo run --example demo -- --keep                # and then try it yourself with kubectl
+  cargo run --example demo                          # the whole tour, about 20 seconds
+  cargo run --example demo -- --keep                # keep it running, to try it with kubectl
   cargo run --example demo -- --broker postgres     # with logins to a real database
-  cargo run --release --example demo                # with the times of a release build
+  cargo run --release --example demo                # measure a release build
   RUST_LOG=debug cargo run --example demo -- --keys 0"
 )]
 struct Cli {
-    /// What hands out the keys
+    /// The broker that creates the keys
     #[arg(long, value_enum, default_value_t)]
     broker: broker::Kind,
 
-    /// Leave everything running, and print what to try with kubectl; Ctrl-C ends it
+    /// Keep everything running until Ctrl-C, and print kubectl commands to try
     #[arg(long)]
     keep: bool,
 
@@ -55,22 +56,21 @@ struct Cli {
     #[arg(long)]
     show_secrets: bool,
 
-    /// ServiceKeys to create at once when times are measured; 0 measures nothing
+    /// Number of ServiceKeys to create at once for the measurement; 0 skips the measurement
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u16).range(..=5000))]
     keys: u16,
 
-    /// Where the API server listens on 127.0.0.1 [default: a free port]
+    /// Port of the API server on 127.0.0.1 [default: a free port]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
 }
 
-/// How the demo came to its end.
 enum Ending {
     Finished,
     Interrupted,
 }
 
-/// The exit code of a program that Ctrl-C has ended: 128 and the number of SIGINT.
+/// The exit code of a program that Ctrl-C ended: 128 plus the number of SIGINT.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
@@ -81,14 +81,14 @@ fn main() -> ExitCode {
             ExitCode::from(INTERRUPTED)
         }
         Err(error) => {
-            // Where a server or `go` has failed, what it printed last follows the line.
+            // If a server or `go` failed, its last output follows the line.
             say(format!("error: {error:#}").replace('\n', "\n    "));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Where even this can't be written, the exit code still tells.
+/// If this fails, only the exit code reports the error.
 fn say(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
@@ -100,13 +100,13 @@ fn run(cli: &Cli) -> anyhow::Result<Ending> {
     let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let threads = threads.context("can't start the runtime")?;
     let ending = threads.block_on(play(cli));
-    // Not a mere drop, which would wait for a thread that waits for another process to fill the cache.
+    // A drop would wait for a thread that may still wait for another process to fill the cache.
     threads.shutdown_background();
     ending
 }
 
-/// Plays the scenario until it ends or Ctrl-C does. Either way all that was started has ended on return: whatever
-/// the scenario holds is stopped where it is dropped.
+/// Plays the scenario until it ends or the user presses Ctrl-C. In both cases all processes have ended on return,
+/// because the scenario stops them when it is dropped.
 async fn play(cli: &Cli) -> anyhow::Result<Ending> {
     tokio::select! {
         result = scenario::play(cli) => result.map(|()| Ending::Finished),

@@ -1,4 +1,4 @@
-//! The files of `examples/manifests/`, and how they are applied: as `kubectl apply --server-side` does it.
+//! The files of `examples/manifests/`. The demo applies them as `kubectl apply --server-side` does.
 
 use anyhow::Context;
 use kube::{
@@ -9,12 +9,11 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-/// Who appears in `managedFields` for what the demo applies.
+/// The field manager of the objects that the demo applies.
 const FIELD_MANAGER: &str = "demo";
 
-/// One file.
 pub struct Manifest {
-    /// Its name in `examples/manifests/`, or its path elsewhere.
+    /// The name in `examples/manifests/`, or the path of another file.
     pub file: &'static str,
     text: &'static str,
 }
@@ -38,24 +37,24 @@ macro_rules! shipped {
 pub const NAMESPACES: Manifest = manifest!("00-namespaces.yaml");
 /// The operator's login at the broker.
 pub const LOGIN: Manifest = manifest!("10-broker-login.yaml");
-/// The broker.
+/// The provider for the broker.
 pub const PROVIDER: Manifest = manifest!("20-provider.yaml");
-/// The key that the demo is about.
+/// The main ServiceKey of the demo.
 pub const KEY: Manifest = manifest!("30-servicekey.yaml");
-/// A second key, whose Secret has a template.
+/// A second ServiceKey, with a template for its Secret.
 pub const KEY_WITH_TEMPLATE: Manifest = manifest!("40-servicekey-with-template.yaml");
-/// The operator's namespace. Like its rights it is the administrator's business, and so not among the user's manifests.
+/// The operator's namespace. An administrator creates it and the rights, so they are not among the user's manifests.
 pub const OPERATORS_PLACE: Manifest = shipped!("namespace.yaml");
-/// What the operator may do, as it is shipped.
+/// The operator's shipped rights.
 pub const RIGHTS: Manifest = shipped!("rbac.yaml");
-/// Who the operator is in them.
+/// The operator's service account in these files.
 pub const SERVICE_ACCOUNT: &str = "servicekey-operator";
 
 impl Manifest {
     /// The objects in the file.
     ///
     /// # Errors
-    /// When it holds something else.
+    /// If the file contains something else.
     pub fn objects(&self) -> anyhow::Result<Vec<DynamicObject>> {
         let unreadable = || format!("`{}` can't be read", self.file);
         let documents: Vec<Value> = serde_saphyr::from_multiple(self.text).with_context(unreadable)?;
@@ -65,15 +64,15 @@ impl Manifest {
     /// The only object in the file, as its own type.
     ///
     /// # Errors
-    /// When it holds something else.
+    /// If the file contains something else.
     pub fn object<K: serde::de::DeserializeOwned>(&self) -> anyhow::Result<K> {
         serde_saphyr::from_str(self.text).with_context(|| format!("`{}` can't be read", self.file))
     }
 
-    /// Applies all objects of the file, and returns what the API server made of them.
+    /// Applies all objects of the file, and returns the resulting objects.
     ///
     /// # Errors
-    /// When the API server refuses one.
+    /// If the API server refuses one.
     pub async fn apply(&self, client: &Client) -> anyhow::Result<Vec<DynamicObject>> {
         let mut applied = Vec::new();
         for object in self.objects()? {
@@ -84,10 +83,10 @@ impl Manifest {
     }
 }
 
-/// Applies the provider with the URL of another broker, and returns the URL that the file names.
+/// Applies the provider with the URL of another broker, and returns the URL in the file.
 ///
 /// # Errors
-/// When the API server refuses it.
+/// If the API server refuses it.
 pub async fn apply_provider(client: &Client, url: &str) -> anyhow::Result<String> {
     let mut provider: DynamicObject = PROVIDER.object()?;
     let named = provider.data.pointer_mut("/spec/openServiceBroker/url");

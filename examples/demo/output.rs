@@ -1,12 +1,12 @@
-//! What the reader sees: numbered steps, details below them, tables. Colours only where a terminal shows them.
+//! The output of the demo: numbered steps, details and tables. Colours appear only on a terminal.
 
 use std::{fmt::Display, io::Write, time::Duration};
 
 use owo_colors::OwoColorize;
 
-/// How far details stand from the left, below the title of their step.
+/// The indentation of details below the title of their step.
 const INDENT: &str = "   ";
-/// Between two columns of a table.
+/// The blanks between two columns of a table.
 const GAP: usize = 2;
 
 /// Numbers the steps.
@@ -38,12 +38,11 @@ pub fn command(text: impl Display) {
     line(format_args!("{INDENT}{}", text.cyan()));
 }
 
-/// An empty line.
 pub fn blank() {
     line("");
 }
 
-/// Rows below a title, in columns as wide as they have to be. A cell of several lines goes on below itself.
+/// Prints a table with columns as wide as their widest cell. A cell may have several lines.
 pub fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) {
     let width = |column: usize| {
         let cells = rows.iter().flat_map(|row| row[column].lines()).chain([header[column]]);
@@ -66,7 +65,7 @@ fn aligned<const N: usize>(cells: [&str; N], widths: [usize; N]) -> String {
     padded.trim_end().to_owned()
 }
 
-/// A time as people say it: milliseconds up to a second, then seconds.
+/// Formats a time: in milliseconds below one second, else in seconds.
 pub fn time(time: Duration) -> String {
     if time < Duration::from_secs(1) {
         format!("{} ms", (time.as_secs_f64() * 1000.0).round())
@@ -75,7 +74,7 @@ pub fn time(time: Duration) -> String {
     }
 }
 
-/// A reader that has seen enough, as in `demo | head`, does not stop the demo: it has to tidy up.
+/// Prints a line. A closed pipe, as in `demo | head`, does not stop the demo, because it still has to clean up.
 pub fn line(text: impl Display) {
     let mut stdout = anstream::stdout().lock();
     let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());

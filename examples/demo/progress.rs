@@ -1,4 +1,4 @@
-//! The wait for the control plane, which takes minutes the first time: a spinner on terminals, plain lines elsewhere.
+//! Shows the start of the control plane, which takes minutes the first time: by a spinner on a terminal, else by lines.
 
 use std::{
     io::{IsTerminal, stderr},
@@ -12,21 +12,20 @@ use crate::output;
 
 const REDRAW: Duration = Duration::from_millis(100);
 
-/// Tells what is being done. All clones are one.
+/// Shows the current step. Clones share the spinner.
 #[derive(Clone)]
 pub struct Waiting {
     what: &'static str,
-    /// Nothing where nobody could see it.
+    /// `None` if there is no terminal.
     spinner: Option<ProgressBar>,
 }
 
 impl Waiting {
-    /// Begins to tell that `what` is being done.
+    /// Shows `what` until [`Waiting::end`] is called.
     pub fn begin(what: &'static str) -> Self {
         Self { what, spinner: stderr().is_terminal().then(|| spinner(what)) }
     }
 
-    /// Nothing is waited for any more.
     pub fn end(&self) {
         if let Some(spinner) = &self.spinner {
             spinner.finish_and_clear();
@@ -36,7 +35,7 @@ impl Waiting {
 
 fn spinner(what: &'static str) -> ProgressBar {
     let spinner = ProgressBar::new_spinner().with_message(what);
-    // The template is constant; were it wrong, there would be a spinner all the same.
+    // If the template were invalid, the spinner would keep its default style.
     if let Ok(style) = ProgressStyle::with_template("   {spinner:.cyan} {msg} {elapsed:.dim}") {
         spinner.set_style(style);
     }
@@ -51,7 +50,7 @@ impl Progress for Waiting {
             return;
         };
         match step {
-            // The spinner itself tells the time.
+            // The spinner already shows the elapsed time.
             Step::StillBuilding { .. } => {}
             Step::Built { .. } | Step::NoArchive { .. } | Step::Kept { .. } => {
                 spinner.suspend(|| output::detail(step));

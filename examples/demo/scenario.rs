@@ -1,5 +1,5 @@
-//! The tour, step by step. What is shown was read from the API server or the broker just before, and what should
-//! hold is checked: a demo that ends well is a test that passed.
+//! The tour, step by step. All output was read from the API server or the broker just before. The demo also checks the
+//! results, so a demo that ends well is a passed test.
 
 use std::{
     future,
@@ -29,17 +29,17 @@ use crate::{
 
 /// The namespace of the ServiceKeys, as in the manifests.
 const NAMESPACE: &str = "training";
-/// The ServiceKey that the tour is about, and its Secret.
+/// The main ServiceKey of the tour, and its Secret.
 const NAME: &str = "monitoring-creds";
-/// All ServiceKeys; the second one's Secret has a template.
+/// All ServiceKeys. The second one has a template for its Secret.
 const NAMES: [&str; 2] = [NAME, "postgres-exporter"];
-/// The entry that is damaged.
+/// The entry that the tour overwrites.
 const ENTRY: &str = "password";
 
-/// Plays the whole tour; with `--keep` it never ends by itself.
+/// Plays the whole tour. With `--keep` it runs until Ctrl-C.
 ///
 /// # Errors
-/// What failed, or what did not hold.
+/// If a step fails, or a check does not pass.
 pub async fn play(cli: &Cli) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut steps = Steps::default();
@@ -61,11 +61,11 @@ pub async fn play(cli: &Cli) -> anyhow::Result<()> {
     stage.strike().await?;
     times.show();
     output::blank();
-    output::line(format_args!("All of it took {}.", output::time(began.elapsed())));
+    output::line(format_args!("The whole tour took {}.", output::time(began.elapsed())));
     Ok(())
 }
 
-/// What the steps share.
+/// The state that the steps share.
 struct Tour<'a> {
     stage: &'a Stage,
     client: Client,
@@ -74,7 +74,7 @@ struct Tour<'a> {
     show_secrets: bool,
     steps: Steps,
     times: Times,
-    /// What the Secrets let one do, where there is a database.
+    /// The logins in the Secrets, if there is a database.
     logins: Vec<Login>,
 }
 
@@ -94,7 +94,7 @@ impl<'a> Tour<'a> {
     }
 
     async fn apply_provider(&mut self) -> anyhow::Result<()> {
-        self.steps.begin("apply a provider: where keys come from, and who may ask for them");
+        self.steps.begin("apply a provider: the source of keys, and the namespaces that may use it");
         for manifest in [NAMESPACES, LOGIN] {
             manifest.apply(&self.client).await?;
             tell_applied(manifest.file, "");
@@ -133,7 +133,7 @@ impl<'a> Tour<'a> {
     /// With a real database only.
     async fn log_in(&mut self) -> anyhow::Result<()> {
         if self.stage.database().is_some() {
-            self.steps.begin("log in to the database with what the Secrets hold");
+            self.steps.begin("log in to the database with the credentials in the Secrets");
             for name in NAMES {
                 self.logins.push(Login::of(&self.secrets.get(name).await?)?);
             }
@@ -175,7 +175,7 @@ impl<'a> Tour<'a> {
 
     async fn measure(&mut self, keys: u16) -> anyhow::Result<()> {
         if keys > 0 {
-            self.steps.begin("measure, with keys of the same kind");
+            self.steps.begin("measure times with more ServiceKeys");
             timings::measure(&self.keys, usize::from(keys), &mut self.times).await?;
         }
         Ok(())
@@ -190,33 +190,30 @@ impl<'a> Tour<'a> {
         watch.until("both ServiceKeys are gone", |keys| keys.is_empty().then_some(())).await?;
         for name in NAMES {
             let secret = self.secrets.get_metadata_opt(name).await?;
-            ensure!(secret.is_none(), "the ServiceKey `{name}` is gone, and its Secret is still there");
+            ensure!(secret.is_none(), "the ServiceKey `{name}` is gone, but its Secret still exists");
             output::detail(format_args!("the ServiceKey `{name}` and its Secret are gone"));
         }
         login::show_refused(&self.logins).await?;
         self.show_broker().await?;
         let left = self.stage.broker_keys().await?.len();
-        ensure!(left == 0, "all ServiceKeys are gone, and the broker still holds {left} keys");
+        ensure!(left == 0, "all ServiceKeys are gone, but the broker still has {left} keys");
         Ok(())
     }
 
-    /// How often the broker was asked to make a key, and to read one.
+    /// The number of requests to the broker to create a key, and to read one.
     fn questions(&self) -> [usize; 2] {
         [Route::Bind, Route::Fetch].map(|route| self.stage.broker_calls(route))
     }
 
     fn tell_repaired(&mut self, what: &str, time: Duration, before: [usize; 2]) -> anyhow::Result<()> {
         let ([made, read], [made_before, read_before]) = (self.questions(), before);
+        output::detail(format_args!("repaired after {}, with the same credentials", output::time(time)));
         output::detail(format_args!(
-            "right again after {}, with the credentials of before",
-            output::time(time)
-        ));
-        output::detail(format_args!(
-            "calls to the broker: {} to read the key, {} to make one",
+            "calls to the broker: {} to read the key, {} to create one",
             read - read_before,
             made - made_before
         ));
-        ensure!(made == made_before, "the broker was asked for another key, to repair a Secret");
+        ensure!(made == made_before, "the operator created another key to repair a Secret");
         self.times.add(what, time, "once");
         Ok(())
     }
@@ -238,14 +235,14 @@ impl<'a> Tour<'a> {
         }
     }
 
-    /// The keys as the broker knows them, and what it was asked so far.
+    /// Prints the broker's keys, and the number of calls so far.
     async fn show_broker(&self) -> anyhow::Result<()> {
         let row = |HeldKey { number, binding, instance }| [number.to_string(), binding, instance];
         let rows: Vec<_> = self.stage.broker_keys().await?.into_iter().map(row).collect();
         let calls = |route| self.stage.broker_calls(route);
         output::blank();
         output::detail(format_args!(
-            "The broker holds {} (calls so far: {} to make one, {} to revoke one)",
+            "The broker has {} (calls so far: {} to create a key, {} to revoke one)",
             match rows.len() {
                 0 => "no key".to_owned(),
                 1 => "1 key".to_owned(),
@@ -289,7 +286,7 @@ fn tell_what_to_try(stage: &Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All that are named, once each is ready.
+/// The objects of these names, once all of them are ready.
 fn ready<K: Conditioned + Clone>(objects: &Objects<K>, names: &[&str]) -> Option<Vec<K>> {
     names.iter().map(|name| objects.get(*name).filter(|object| object.is_ready()).cloned()).collect()
 }

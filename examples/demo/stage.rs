@@ -1,4 +1,4 @@
-//! What the demo plays on: a control plane, a broker, and the operator as it is shipped.
+//! The environment of the demo: a control plane, a broker, and the operator with its shipped rights.
 
 use std::time::{Duration, Instant};
 
@@ -22,13 +22,13 @@ use crate::{
     progress::Waiting,
 };
 
-/// Where the Secrets that ClusterKeyProviders name live; as the operator's own default, and in the manifests.
+/// The namespace of the Secrets that ClusterKeyProviders reference: the operator's default, also used in the manifests.
 const OPERATORS_NAMESPACE: &str = "servicekeys-system";
-/// As the operator's own default.
+/// The operator's default.
 const CONCURRENCY: u16 = 32;
 
-/// Everything that runs. Dropping it ends it all.
-// The fields are dropped in this order, which is the order to stop in.
+/// A running environment. Dropping it stops everything.
+// Rust drops the fields in this order, which is the right order to stop them.
 pub struct Stage {
     operator: RunningOperator,
     broker: Broker,
@@ -36,10 +36,10 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts everything, and tells each step.
+    /// Starts everything, and prints each step.
     ///
     /// # Errors
-    /// What can't be started, and what to do about it.
+    /// If a part can't be started. The message contains the next step.
     pub async fn set(steps: &mut Steps, broker: Kind, port: Option<u16>) -> anyhow::Result<Self> {
         steps.begin("start etcd and kube-apiserver");
         let plane = start_plane(port).await?;
@@ -50,12 +50,11 @@ impl Stage {
         Ok(Self { operator, broker, plane })
     }
 
-    /// A client that may do everything, as the person at the keyboard.
+    /// A client with the rights of a cluster administrator.
     pub fn client(&self) -> Client {
         self.plane.admin()
     }
 
-    /// Where the broker listens.
     pub fn broker_url(&self) -> String {
         self.broker.url()
     }
@@ -63,17 +62,17 @@ impl Stage {
     /// The broker's keys, oldest first.
     ///
     /// # Errors
-    /// When it does not tell.
+    /// If the broker can't list them.
     pub async fn broker_keys(&self) -> anyhow::Result<Vec<HeldKey>> {
         self.broker.keys().await
     }
 
-    /// The database that the keys open, where there is one.
+    /// The database of the keys, if the broker has one.
     pub fn database(&self) -> Option<&Database> {
         self.broker.database()
     }
 
-    /// How often the broker was asked for this.
+    /// The number of requests that the broker received at this route.
     pub fn broker_calls(&self, route: Route) -> usize {
         self.broker.calls(route)
     }
@@ -81,15 +80,15 @@ impl Stage {
     /// Writes a kubeconfig for `kubectl` and returns its path.
     ///
     /// # Errors
-    /// When the file can't be written.
+    /// If the file can't be written.
     pub fn kubeconfig(&self) -> anyhow::Result<String> {
         Ok(self.plane.kubeconfig_for(self.plane.admin_user())?.display().to_string())
     }
 
-    /// Ends everything in order, and checks that the operator kept to its rights and to the broker's rules.
+    /// Stops everything in order, and checks that the operator kept to its rights and to the broker's rules.
     ///
     /// # Errors
-    /// What the operator did wrong.
+    /// If the operator needed other rights or broke a rule of the broker.
     pub async fn strike(self) -> anyhow::Result<()> {
         let Self { operator, broker, plane } = self;
         let user = operator.stop().await?;
@@ -117,8 +116,7 @@ async fn start_plane(port: Option<u16>) -> anyhow::Result<ControlPlane> {
         Error::ApiPort { .. } => anyhow!("{error}; choose another with `--port`, or leave it out"),
         error => error.into(),
     })?;
-    let version =
-        plane.admin().apiserver_version().await.context("can't ask for the API server's version")?;
+    let version = plane.admin().apiserver_version().await.context("can't read the API server's version")?;
     output::detail(format_args!(
         "Kubernetes {} is ready at {} after {}",
         version.git_version,
@@ -128,7 +126,7 @@ async fn start_plane(port: Option<u16>) -> anyhow::Result<ControlPlane> {
     Ok(plane)
 }
 
-/// The operator's service account, with the rights that are shipped.
+/// Creates the operator's service account with its shipped rights.
 async fn service_account(plane: &ControlPlane) -> anyhow::Result<User> {
     OPERATORS_PLACE.apply(&plane.admin()).await?;
     let applied = RIGHTS.apply(&plane.admin()).await?;
@@ -140,7 +138,7 @@ async fn service_account(plane: &ControlPlane) -> anyhow::Result<User> {
     Ok(user)
 }
 
-/// The operator, on threads of its own as in a process of its own.
+/// The operator. It has its own threads, as if it were a separate process.
 struct RunningOperator {
     user: User,
     stop: Option<oneshot::Sender<()>>,
@@ -174,13 +172,14 @@ impl RunningOperator {
         let shutdown = async { drop(stopped.await) };
         let work = threads.spawn(Operator::new(client, options).run(shutdown));
         output::detail(format_args!(
-            "in this process, as the service account `{OPERATORS_NAMESPACE}/{SERVICE_ACCOUNT}`, with the rights in\n   `{}`",
+            "it runs in this process as the service account `{OPERATORS_NAMESPACE}/{SERVICE_ACCOUNT}`,\n   \
+             with the rights in `{}`",
             RIGHTS.file
         ));
         Ok(Self { user, stop: Some(stop), work: Some(work), threads: Some(threads) })
     }
 
-    /// Lets it come to its end, as SIGTERM does, and returns the user that it was.
+    /// Shuts the operator down as SIGTERM does, and returns its user.
     async fn stop(mut self) -> anyhow::Result<User> {
         drop(self.stop.take());
         if let Some(work) = self.work.take() {

@@ -1,4 +1,4 @@
-//! How long things take, as a client sees it that watches the ServiceKeys; and the list of all times.
+//! Measures times with a client that watches the ServiceKeys, and prints all of them.
 
 use std::{
     future,
@@ -19,19 +19,18 @@ use crate::{
     watch::{Conditioned, Objects, Watch},
 };
 
-/// Keys that are created and deleted one after the other.
+/// The number of keys created and deleted one after the other.
 const ONE_BY_ONE: usize = 10;
-/// Requests under way where many keys are created at once. More would measure TLS handshakes.
+/// Requests in flight while many keys are created at once. With more, the times would include TLS handshakes.
 const IN_FLIGHT: usize = 16;
-/// What the measured keys have in common.
+/// The label of the measured keys.
 const LABEL: (&str, &str) = ("example.com/purpose", "timing");
 
-/// What was measured, each with how.
+/// All times, each with the way it was measured.
 #[derive(Debug, Default)]
 pub struct Times(Vec<[String; 3]>);
 
 impl Times {
-    /// Adds a time.
     pub fn add(&mut self, what: impl Into<String>, time: Duration, how: impl Into<String>) {
         self.0.push([what.into(), output::time(time), how.into()]);
     }
@@ -40,17 +39,17 @@ impl Times {
     pub fn show(&self) {
         let build = if cfg!(debug_assertions) { "debug" } else { "release" };
         output::title(format_args!(
-            "Times of this {build} build on this control plane, as a client saw them"
+            "Times of this {build} build, measured by a client of this control plane"
         ));
         output::table(["WHAT", "TIME", "MEASURED"], &self.0);
-        output::detail("(etcd does not flush to the disk here; all is on the loopback interface)");
+        output::detail("(etcd does not flush to disk here, and all connections use the loopback interface)");
     }
 }
 
 /// Measures with one key at a time, and with this many at once.
 ///
 /// # Errors
-/// When the API server fails, or the operator takes too long.
+/// If the API server fails, or the operator takes too long.
 pub async fn measure(api: &Api<ServiceKey>, many: usize, times: &mut Times) -> anyhow::Result<()> {
     let mut observed = Observed::open(api.clone()).await?;
     let (mut created, mut deleted) = (Vec::new(), Vec::new());
@@ -71,16 +70,16 @@ pub async fn measure(api: &Api<ServiceKey>, many: usize, times: &mut Times) -> a
 
     let (ready, gone) = (observed.create_all(many).await?, observed.delete_all().await?);
     output::detail(format_args!(
-        "{many} ServiceKeys at once: the last ready after {}, gone after {}",
+        "{many} ServiceKeys at once: the last one ready after {}, gone after {}",
         output::time(ready),
         output::time(gone)
     ));
-    times.add(format!("create → Ready, {many} ServiceKeys at once"), ready, "once, until the last");
-    times.add(format!("delete → gone, {many} ServiceKeys at once"), gone, "once, until the last");
+    times.add(format!("create → Ready, {many} ServiceKeys at once"), ready, "once, until the last one");
+    times.add(format!("delete → gone, {many} ServiceKeys at once"), gone, "once, until the last one");
     Ok(())
 }
 
-/// The measured keys, as a watch tells of them.
+/// The measured keys, observed by a watch.
 struct Observed {
     api: Api<ServiceKey>,
     watch: Watch<ServiceKey>,
@@ -149,7 +148,7 @@ fn selector() -> String {
     format!("{}={}", LABEL.0, LABEL.1)
 }
 
-/// The middle one, or between the two in the middle.
+/// The median: the middle time, or the mean of the two in the middle.
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     let middle = times.len() / 2;

@@ -1,4 +1,4 @@
-//! Waiting for what the API server tells, without asking again and again.
+//! Waits for changes by watches, without polling.
 
 use std::{collections::BTreeMap, fmt::Debug, future, time::Duration};
 
@@ -18,16 +18,16 @@ use servicekey_operator::api::{ClusterKeyProvider, ServiceKey};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_util::task::AbortOnDropHandle;
 
-/// How long anything that is waited for may take.
+/// The time limit of each wait.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The objects that a watch shows, by name.
+/// The objects of a watch, by name.
 pub type Objects<K> = BTreeMap<String, K>;
 
-/// A watch, read by a task of its own: the API server ends a watch that is not read as fast as it tells.
+/// A watch. Its own task reads it, because the API server ends a watch whose client reads too slowly.
 pub struct Watch<K> {
     objects: Objects<K>,
-    /// Whether the objects are all that there are, and not a part of a list.
+    /// Whether the list is complete.
     complete: bool,
     events: UnboundedReceiver<Event<K>>,
     _reader: AbortOnDropHandle<()>,
@@ -37,18 +37,18 @@ impl<K> Watch<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    /// Watches the object of this name, and returns once it is known.
+    /// Watches the object of this name, and returns after the first list.
     ///
     /// # Errors
-    /// When the API server refuses it.
+    /// If the API server refuses it.
     pub async fn of_one(api: &Api<K>, name: &str) -> anyhow::Result<Self> {
         Self::open(api, watcher::Config::default().fields(&format!("metadata.name={name}"))).await
     }
 
-    /// Watches the objects with this label, and returns once they are known.
+    /// Watches the objects with this label, and returns after the first list.
     ///
     /// # Errors
-    /// When the API server refuses it.
+    /// If the API server refuses it.
     pub async fn of_all(api: &Api<K>, label: &str) -> anyhow::Result<Self> {
         Self::open(api, watcher::Config::default().labels(label)).await
     }
@@ -56,22 +56,22 @@ where
     async fn open(api: &Api<K>, config: watcher::Config) -> anyhow::Result<Self> {
         let (sender, events) = unbounded_channel();
         let watch = watcher(api.clone(), config).default_backoff().for_each(move |event| {
-            // After an error the watch begins again. Who waits in vain is told so.
+            // After an error the watch begins again. A wait that never ends times out with a message.
             let _ = event.map(|event| sender.send(event));
             future::ready(())
         });
         let reader = AbortOnDropHandle::new(tokio::spawn(watch));
         let mut opened = Self { objects: Objects::new(), complete: false, events, _reader: reader };
         opened.until("a watch has begun", |_| Some(())).await?;
-        // The watch keeps the connection that it began with. Another is made here, and not in what is timed.
+        // The watch occupies its connection. This request opens another one, so that no measurement includes that.
         api.list_metadata(&ListParams::default().limit(1)).await?;
         Ok(opened)
     }
 
-    /// Waits until something can be found among the objects, and gives it; `what` says what should come about.
+    /// Waits until `find` returns something, and returns that. `what` describes it for the error.
     ///
     /// # Errors
-    /// When the watch fails, or it takes too long.
+    /// If the watch fails, or the time limit passes.
     pub async fn until<T>(
         &mut self,
         what: &str,
@@ -80,7 +80,7 @@ where
         let found = tokio::time::timeout(PATIENCE, self.find(find)).await;
         let found = found.with_context(|| {
             format!(
-                "waited {} s in vain until {what}; run the demo again with `RUST_LOG=debug` to see why",
+                "timed out after {} s while waiting until {what}; run the demo again with `RUST_LOG=debug` to see why",
                 PATIENCE.as_secs()
             )
         })?;
@@ -116,10 +116,9 @@ where
 
 /// An object whose status has conditions.
 pub trait Conditioned {
-    /// The conditions, as they were last written.
     fn conditions(&self) -> &[Condition];
 
-    /// Whether it says that it is ready.
+    /// Whether the condition `Ready` is true.
     fn is_ready(&self) -> bool {
         self.conditions().iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
     }

@@ -1,11 +1,11 @@
-//! The strict fake broker of the tests.
+//! The strict fake broker that the tests use.
 
 use testkit::broker::{FakeBroker, Login, Route};
 
 use super::{HeldKey, INSTANCE};
 use crate::output::{self, Steps};
 
-/// The broker. Unlike in a test, where it ends the test, a breach of the broker's rules must not make its end a panic.
+/// The fake broker. A violation of its rules panics at its end in tests, but must not panic in the demo.
 pub struct EmbeddedBroker(FakeBroker);
 
 impl EmbeddedBroker {

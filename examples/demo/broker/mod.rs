@@ -1,4 +1,4 @@
-//! The broker that the demo is played with: the fake one, or the example broker before a real PostgreSQL.
+//! The broker of the demo: the fake one, or the example broker with a real PostgreSQL.
 
 mod fake;
 mod postgres;
@@ -16,23 +16,23 @@ use postgres::PostgresBroker;
 /// The instance of the manifests.
 const INSTANCE: &str = "training-app-db";
 
-/// What hands out the keys.
+/// The broker that creates the keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
-    /// A fake that makes credentials up, and is strict about the rules of brokers
+    /// A fake broker that invents credentials and enforces the rules of the Open Service Broker API
     #[default]
     Fake,
-    /// The broker of examples/postgres-broker, before a PostgreSQL that is started too (apt-get install postgresql)
+    /// The broker of examples/postgres-broker with a PostgreSQL that the demo starts (apt-get install postgresql)
     Postgres,
 }
 
-/// A running broker. Dropping it ends it, and what it stands before.
+/// A running broker. Dropping it stops the broker and its database.
 pub enum Broker {
     Fake(EmbeddedBroker),
     Postgres(PostgresBroker),
 }
 
-/// A key that the broker holds.
+/// A key of the broker.
 pub struct HeldKey {
     pub number: u64,
     pub binding: String,
@@ -40,10 +40,10 @@ pub struct HeldKey {
 }
 
 impl Broker {
-    /// Starts it with the login of the manifests, and tells each step.
+    /// Starts the broker with the login of the manifests, and prints each step.
     ///
     /// # Errors
-    /// What can't be started, and what to do about it.
+    /// If it can't be started. The message contains the next step.
     pub async fn start(kind: Kind, steps: &mut Steps) -> anyhow::Result<Self> {
         let (username, password) = login()?;
         Ok(match kind {
@@ -52,7 +52,6 @@ impl Broker {
         })
     }
 
-    /// Where it listens.
     pub fn url(&self) -> String {
         match self {
             Self::Fake(broker) => broker.url(),
@@ -60,10 +59,10 @@ impl Broker {
         }
     }
 
-    /// Its keys, oldest first.
+    /// The broker's keys, oldest first.
     ///
     /// # Errors
-    /// When PostgreSQL does not tell.
+    /// If PostgreSQL can't list them.
     pub async fn keys(&self) -> anyhow::Result<Vec<HeldKey>> {
         match self {
             Self::Fake(broker) => Ok(broker.keys()),
@@ -71,7 +70,7 @@ impl Broker {
         }
     }
 
-    /// How often it was asked for this.
+    /// The number of requests at this route.
     pub fn calls(&self, route: Route) -> usize {
         match self {
             Self::Fake(broker) => broker.calls(route),
@@ -79,7 +78,7 @@ impl Broker {
         }
     }
 
-    /// The database, where there is one.
+    /// The database, if the broker has one.
     pub fn database(&self) -> Option<&Database> {
         match self {
             Self::Fake(_) => None,
@@ -87,7 +86,7 @@ impl Broker {
         }
     }
 
-    /// How the operator broke the rules, as far as somebody looked.
+    /// The operator's violations of the broker's rules. Only the fake broker checks them.
     pub fn violations(&self) -> Vec<String> {
         match self {
             Self::Fake(broker) => broker.violations(),

@@ -1,4 +1,4 @@
-//! The example broker, in this process, and the PostgreSQL that it stands before.
+//! The example broker in this process, and its PostgreSQL.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -26,11 +26,10 @@ use crate::{
     progress::Waiting,
 };
 
-/// The database of the instance, as the template of the manifests has it.
+/// The database of the instance. The template in the manifests contains its name.
 const DATABASE: &str = "app";
 
-/// The broker.
-// The fields are dropped in this order, which is the order to stop in.
+// Rust drops the fields in this order, which is the right order to stop them.
 pub struct PostgresBroker {
     url: String,
     calls: Calls,
@@ -40,7 +39,7 @@ pub struct PostgresBroker {
 
 impl PostgresBroker {
     pub async fn start(username: String, password: String, steps: &mut Steps) -> anyhow::Result<Self> {
-        steps.begin("start PostgreSQL, and an Open Service Broker that makes logins to it");
+        steps.begin("start PostgreSQL, and an Open Service Broker that creates logins for it");
         let database = Database::start().await?;
         let settings = Settings {
             server: database.superuser.clone(),
@@ -97,7 +96,7 @@ impl Database {
         Ok(Self { superuser, _server: server })
     }
 
-    /// The keys that there are, in PostgreSQL's own list of roles.
+    /// The keys, read from PostgreSQL's own list of roles.
     pub async fn keys(&self) -> anyhow::Result<Vec<HeldKey>> {
         let query = "SELECT row_number() OVER (ORDER BY oid), substr(rolname, 5)
             FROM pg_roles WHERE rolname LIKE 'key-%' ORDER BY oid";
@@ -110,7 +109,7 @@ impl Database {
     }
 }
 
-/// What the broker was asked for.
+/// The routes of all requests to the broker.
 #[derive(Clone, Default)]
 struct Calls(Arc<Mutex<Vec<Route>>>);
 
