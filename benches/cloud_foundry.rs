@@ -1,5 +1,6 @@
-//! `cargo bench --bench cloud_foundry`: how long keys of a Cloud Foundry take that itself takes no time, as ratios to a
-//! floor that is measured in the same run: the same writes and calls, by a client that decides nothing.
+//! `cargo bench --bench cloud_foundry`: measures keys of a Cloud Foundry that answers at once.
+//!
+//! The results are ratios to a floor from the same run: the same writes to the API server, by a client without logic.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
@@ -23,13 +24,13 @@ use servicekey_operator::{
 };
 use testkit::{cloud_foundry::FakeCloudFoundry, control_plane::ControlPlane};
 
-/// Keys that are asked for at once.
+/// The number of keys created at once.
 const MANY: usize = 200;
-/// Keys that are deleted one after the other.
+/// The number of keys deleted one after the other.
 const ONE_BY_ONE: usize = 10;
-/// Requests under way at the same time where many keys are created.
+/// Requests in flight while many keys are created.
 const IN_FLIGHT: usize = 16;
-/// How long anything may take.
+/// The time limit of each wait.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[tokio::main]
@@ -169,7 +170,7 @@ impl Stage {
         gone.await.unwrap();
     }
 
-    /// What many keys take at the API server alone: the object, and three writes for each.
+    /// The time that the API server alone needs for many keys: the object and three writes for each.
     async fn floor_of_many(&'static self) -> Duration {
         let began = Instant::now();
         let writes = stream::iter(0..MANY).map(|number| async move {
@@ -190,7 +191,7 @@ impl Stage {
         floor
     }
 
-    /// What the deletion of one key takes at the API server alone: three writes.
+    /// The time that the API server alone needs for the deletion of one key: three writes.
     async fn floor_of_one(&self) -> Duration {
         let mut times = Vec::new();
         for number in 0..ONE_BY_ONE {

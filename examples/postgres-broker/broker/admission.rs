@@ -1,4 +1,4 @@
-//! What is checked of every request before it is looked at: who sends it, and in which version of the API.
+//! Checks the login and the API version of every request.
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{Broker, refusal::Refusal};
 
 const API_VERSION: HeaderName = HeaderName::from_static("x-broker-api-version");
-/// What the platform calls the request, for the logs of both sides.
+/// The platform's id of the request, for the logs of both sides.
 const REQUEST_IDENTITY: HeaderName = HeaderName::from_static("x-broker-api-request-identity");
 
-/// The login that platforms have to show (section "Platform to Service Broker Authentication").
+/// The login that platforms must send (section "Platform to Service Broker Authentication").
 ///
-/// Digests are compared instead of the texts: how long that takes tells nothing about where the texts differ.
+/// It compares digests instead of the texts, so that the time of a comparison does not reveal where the texts differ.
 pub struct Login(Digest);
 
 impl Login {
@@ -36,7 +36,7 @@ impl Login {
     }
 }
 
-/// Lets a request in or turns it away, and logs how it ended.
+/// Passes a request on or refuses it, and logs the status of the answer.
 pub async fn admit(State(broker): State<Arc<Broker>>, request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let identity = request.headers().get(REQUEST_IDENTITY).cloned();

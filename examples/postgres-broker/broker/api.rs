@@ -1,8 +1,8 @@
-//! The Open Service Broker API, version 2.17, as far as keys go: the catalog, and to bind, fetch and unbind.
+//! The part of the Open Service Broker API, version 2.17, that is about keys: the catalog, bind, fetch and unbind.
 //!
-//! Every answer comes when the work is done, so there is nothing to poll; `accepts_incomplete` is fine with that.
-//! Instances are given to the broker at its start; platforms that make them need `PUT` and `DELETE` on
-//! `/v2/service_instances/:instance_id` besides.
+//! The broker answers when the work is done, so there is nothing to poll; `accepts_incomplete` allows that. The
+//! instances are arguments of the broker. A platform that creates instances also needs `PUT` and `DELETE` on
+//! `/v2/service_instances/:instance_id`.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .with_state(broker)
 }
 
-/// The body of a bind. The specification has more fields in it, which change nothing here.
+/// The body of a bind. The broker ignores the other fields of the specification.
 #[derive(Deserialize)]
 struct Wish {
     #[serde(flatten)]
@@ -62,14 +62,14 @@ struct Plan {
     plan_id: String,
 }
 
-/// A parameter that is misspelled would otherwise be a wish that is ignored.
+/// Unknown parameters are refused, so that the broker does not ignore a misspelled one.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Parameters {
     access: Access,
 }
 
-/// "Creating a Service Binding": 201 for a new one, 200 for the same one again, 409 for another one of its id.
+/// "Creating a Service Binding": 201 for a new binding, 200 for a repeated request, 409 if the id has another binding.
 async fn bind(
     State(broker): State<Arc<Broker>>,
     target: Target,
@@ -107,7 +107,7 @@ async fn fetch(State(broker): State<Arc<Broker>>, target: Target) -> Reply {
     }
 }
 
-/// "Unbinding": 200 where that ended the binding, 410 where there is none.
+/// "Unbinding": 200 if the binding was deleted, 410 if there is none.
 async fn unbind(
     State(broker): State<Arc<Broker>>,
     target: Target,
@@ -134,7 +134,7 @@ impl Plan {
     }
 }
 
-/// What a request is about. Its password is worked out, whether there is such a binding or not.
+/// The binding of a request, which may not exist. The password is derived in any case.
 struct Binding<'a> {
     broker: &'a Broker,
     instance: &'a Instance,
@@ -146,7 +146,7 @@ impl<'a> Binding<'a> {
     fn at(broker: &'a Broker, target: Target) -> Result<Self, Refusal> {
         let Path((instance, binding)) = target.map_err(Refusal::malformed)?;
         let Some(instance) = broker.instances.get(&instance) else {
-            // Not 410, also where a binding is to be deleted: nobody here knows whether it is gone.
+            // Not 410, not even for an unbind: the broker does not know whether the binding is gone.
             let description = format!("this broker serves no instance `{instance}`");
             return Err(Refusal::new(StatusCode::NOT_FOUND, description));
         };
@@ -155,7 +155,7 @@ impl<'a> Binding<'a> {
         Ok(Self { broker, instance, key, password: password(&broker.secret, &binding) })
     }
 
-    /// Nothing is handed out that does not work.
+    /// Checks that the derived password works, before the broker returns it.
     async fn check_password(&self) -> Result<(), Refusal> {
         if self.instance.admits(&self.key, &self.password).await? {
             return Ok(());

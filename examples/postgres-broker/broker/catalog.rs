@@ -1,8 +1,8 @@
-//! What the broker offers.
+//! The catalog.
 
 use serde_json::{Value, json};
 
-/// The ids never change: platforms know offering and plan by them.
+/// The ids never change, because platforms identify the offering and the plan by them.
 pub const OFFERING_ID: &str = "f3a3a5ce-3b0c-4d5c-9d0c-6f6d3a1f2f64";
 pub const PLAN_ID: &str = "0f2c6a2e-8c1d-4a36-9a52-0f8a6c9b7d1e";
 
@@ -20,7 +20,7 @@ pub fn catalog() -> Value {
         "description": "A PostgreSQL database, and a login of its own for everybody who uses it",
         "tags": ["postgresql", "relational"],
         "bindable": true,
-        // The password of a binding can be worked out again, so its credentials can be shown again.
+        // The broker can derive the password of a binding again, so it can return the credentials again.
         "bindings_retrievable": true,
         "instances_retrievable": false,
         "plans": [{

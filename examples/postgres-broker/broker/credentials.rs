@@ -1,9 +1,10 @@
-//! What a key is made of.
+//! The credentials of a key.
 //!
-//! A password can't be read back from PostgreSQL. Rather than to keep it somewhere, the broker works it out again: it is
-//! the HMAC of the binding's id under the broker's secret. So a binding always has the same credentials, a request that
-//! is repeated is answered with them, they can be fetched, and the broker has nothing to store, back up or lose but the
-//! secret. The price: whoever has the secret has every password, and it can't be changed while there are bindings.
+//! A client can't read a password from PostgreSQL. Instead of storing it, the broker derives it: the password is the
+//! HMAC of the binding's id under the broker's secret. So a binding always has the same credentials, and the broker can
+//! return them for a repeated bind or a fetch. It has to store, back up and protect only the secret.
+//!
+//! The price: everyone who has the secret has every password, and the secret can't change while there are bindings.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -13,7 +14,7 @@ use tokio_postgres::config::{Config, Host};
 
 use super::sql::Name;
 
-/// What the consumer of a key needs to log in.
+/// The data that the consumer of a key needs to log in.
 #[derive(Serialize)]
 pub struct Credentials {
     hostname: String,
@@ -40,12 +41,12 @@ impl Credentials {
     }
 }
 
-/// The password of a binding: 43 characters that no URI and no shell has to escape.
+/// The password of a binding: 43 characters that need no escapes in a URI or a shell.
 pub fn password(secret: &hmac::Key, binding: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(secret, binding.as_bytes()))
 }
 
-/// Where consumers reach the server.
+/// The address of the server for consumers.
 #[derive(Clone)]
 pub struct Address {
     hostname: String,
@@ -53,7 +54,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// Where the broker itself reaches it, unless consumers know it by another name.
+    /// The broker's own address of the server, unless consumers use another host name.
     pub fn of(server: &Config, hostname: Option<String>) -> Self {
         let own = || match server.get_hosts().first() {
             Some(Host::Tcp(hostname)) => hostname.clone(),

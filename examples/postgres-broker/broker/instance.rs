@@ -1,8 +1,8 @@
 //! A service instance: one database, and a role in PostgreSQL for each of its keys.
 //!
-//! What a key may do is a matter of the group that its role is a member of: the owner's, or the reader's. A key that may
-//! write acts as the owner from its first statement on, so what it makes belongs to the instance: the next key can use
-//! it, and it stays when the key goes. The roles and their groups are all that the broker knows about keys.
+//! The rights of a key come from the group of its role: the owner's or the reader's. A key that may write acts as the
+//! owner from its first statement. So the instance owns the objects that the key creates: the next key can use them,
+//! and they stay when the key is deleted. The broker stores nothing about keys but the roles and their groups.
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, MutexGuard};
@@ -14,38 +14,38 @@ use super::{
     sql::{Literal, Name},
 };
 
-/// An instance, and the administrator's session in its database. Requests for one instance take turns.
+/// An instance, and the administrator's session in its database. Requests for one instance run one after the other.
 pub struct Instance {
     names: Names,
     administrator: Config,
     session: Mutex<Client>,
 }
 
-/// What a key may do.
+/// The rights of a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Access {
     /// Everything within the database.
     #[default]
     ReadWrite,
-    /// Read what was made with other keys.
+    /// Read the objects that other keys created.
     ReadOnly,
 }
 
-/// What there is under the name of a key.
+/// The role with the name of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     Nothing,
     /// A key of this instance.
     Key(Access),
-    /// A key of this instance whose revocation came to no end. Nobody can log in with it.
+    /// A key of this instance whose deletion did not finish. Its login no longer works.
     Remains,
     /// A key of another instance.
     Foreign,
 }
 
 impl Instance {
-    /// An instance whose database was prepared, as the administrator sees it.
+    /// Opens an instance whose database is prepared, with the administrator's login.
     pub async fn open(names: Names, administrator: Config) -> Result<Self, Error> {
         let session = Mutex::new(connect(&administrator).await?);
         Ok(Self { names, administrator, session })
@@ -55,7 +55,6 @@ impl Instance {
         &self.names.database
     }
 
-    /// Looks for a key.
     pub async fn find(&self, key: &Name) -> Result<Found, Error> {
         let query = "
             SELECT rolcanlogin, ARRAY(
@@ -76,7 +75,7 @@ impl Instance {
         })
     }
 
-    /// Makes a key. The server, and whoever reads its logs, gets to know the verifier of the password only.
+    /// Creates a key. The server and its logs contain only the verifier of the password.
     pub async fn create(&self, key: &Name, access: Access, password: &str) -> Result<(), Error> {
         let group = self.group(access);
         let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
@@ -85,11 +84,11 @@ impl Instance {
         if access == Access::ReadWrite {
             statements += &format!("ALTER ROLE {key} SET role = {};", Literal(group.as_str()));
         }
-        // What is sent together is one transaction.
+        // PostgreSQL runs statements that arrive together in one transaction.
         self.session().await?.batch_execute(&statements).await
     }
 
-    /// Whether a key has this password. Only PostgreSQL can tell.
+    /// Whether a key has this password. Only a login can find that out.
     pub async fn admits(&self, key: &Name, password: &str) -> Result<bool, Error> {
         let mut login = self.administrator.clone();
         match connect(login.user(key.as_str()).password(password)).await {
@@ -99,8 +98,8 @@ impl Instance {
         }
     }
 
-    /// Ends a key: no new session, no old one, no role; what it owns goes to the instance. Where that comes to no end it
-    /// is to be done again.
+    /// Deletes a key: it refuses new sessions, ends the existing ones, gives the key's objects to the instance, and
+    /// drops the role. If it fails, the caller has to repeat it.
     pub async fn remove(&self, key: &Name) -> Result<(), Refusal> {
         let session = self.session().await?;
         session.batch_execute(&format!("ALTER ROLE {key} NOLOGIN")).await?;

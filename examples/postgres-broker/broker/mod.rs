@@ -1,10 +1,10 @@
 //! An Open Service Broker whose keys are logins to real PostgreSQL databases.
 //!
-//! It holds nothing: a key is a role in PostgreSQL, and its password follows from the key's id and the broker's secret
-//! (`credentials`). It can be stopped at any time, and there may be several of it.
+//! The broker stores nothing. A key is a role in PostgreSQL, and its password is derived from the key's id and the
+//! broker's secret (`credentials`). The broker can be stopped at any time, and several brokers can run at once.
 //!
-//! A request comes in at `admission`, is answered in `api`, and is carried out by an `instance`. `server` makes the
-//! databases, `sql` quotes, and `refusal` says no.
+//! `admission` checks each request, `api` answers it, and an `instance` carries it out. `server` creates the databases,
+//! `sql` quotes names and values, and `refusal` converts errors.
 
 mod admission;
 mod api;
@@ -27,22 +27,20 @@ use credentials::Address;
 use instance::Instance;
 pub use server::Names;
 
-/// What a broker is made from.
 pub struct Settings {
     /// The login of PostgreSQL's administrator, a superuser.
     pub server: Config,
-    /// What consumers call the server; `None`: as `server` does.
+    /// The host name for consumers; `None` means the one in `server`.
     pub hostname: Option<String>,
     /// The instances by their ids.
     pub instances: BTreeMap<String, Names>,
     /// The login of platforms.
     pub username: String,
     pub password: SecretString,
-    /// What the passwords of keys follow from.
+    /// The secret from which the passwords of keys are derived.
     pub secret: SecretString,
 }
 
-/// The broker.
 pub struct Broker {
     instances: BTreeMap<String, Instance>,
     address: Address,
@@ -51,14 +49,14 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Makes databases and groups where they are missing.
+    /// Creates missing databases and groups.
     ///
     /// # Errors
-    /// Where PostgreSQL can't be reached, or refuses something.
+    /// If PostgreSQL is unreachable or refuses a statement.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
         let Settings { mut server, hostname, instances, username, password, secret } = settings;
         let address = Address::of(&server, hostname);
-        // Whoever holds a lock for long must not keep all other requests waiting.
+        // A session that holds a lock for long must not block all other requests.
         server.options("-c lock_timeout=10s").application_name("postgres-broker");
         let mut prepared = BTreeMap::new();
         for (id, names) in instances {
@@ -72,7 +70,6 @@ impl Broker {
         })
     }
 
-    /// What answers requests.
     pub fn router(self) -> Router {
         api::router(Arc::new(self))
     }

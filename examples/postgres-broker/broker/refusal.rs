@@ -1,4 +1,4 @@
-//! What a caller is told when there is no key, in the specification's form (section "Service Broker Errors").
+//! Error answers in the form of the specification (section "Service Broker Errors").
 
 use std::{error::Error, fmt::Display};
 
@@ -14,9 +14,9 @@ use tokio_postgres::error::{DbError, SqlState};
 #[derive(Debug)]
 pub struct Refusal {
     status: StatusCode,
-    /// The specification's word for it, where it has one.
+    /// The error code of the specification, if there is one.
     error: Option<&'static str>,
-    /// For people: what is wrong, and what to do.
+    /// A message for people: the problem and the next step.
     description: String,
 }
 
@@ -25,12 +25,11 @@ impl Refusal {
         Self { status, error: None, description: description.into() }
     }
 
-    /// A request that can't be understood.
     pub fn malformed(why: impl Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, why.to_string())
     }
 
-    /// A request that another one is in the way of. The caller is to wait, and to ask again.
+    /// A request that conflicts with another one. The caller should retry it later.
     pub fn concurrent(why: impl Into<String>) -> Self {
         Self { error: Some("ConcurrencyError"), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, why) }
     }
@@ -39,7 +38,7 @@ impl Refusal {
 impl From<tokio_postgres::Error> for Refusal {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.code() {
-            // Two requests for one binding at the same time: both looked, and the other one was first.
+            // Two requests for one binding ran at the same time, and the other one was first.
             Some(&SqlState::DUPLICATE_OBJECT | &SqlState::UNIQUE_VIOLATION | &SqlState::UNDEFINED_OBJECT) => {
                 Self::concurrent("another request changed this binding a moment ago")
             }

@@ -1,4 +1,4 @@
-//! The PostgreSQL server: sessions with it, and the databases that keys are made for.
+//! The PostgreSQL server: sessions, and the databases of the instances.
 
 use anyhow::Context;
 use tokio_postgres::{Client, Config, Error, NoTls};
@@ -8,19 +8,19 @@ use super::{
     sql::{BadName, Name},
 };
 
-/// What an instance is called in PostgreSQL. No two kinds of roles share a prefix, and people's have none of them.
+/// The names of an instance in PostgreSQL. Each kind of role has its own prefix, which the roles of people do not have.
 #[derive(Clone, Debug)]
 pub struct Names {
     pub database: Name,
-    /// The group that owns all that is in the database.
+    /// The group that owns all objects in the database.
     pub owner: Name,
-    /// The group that may read it.
+    /// The group that may read these objects.
     pub reader: Name,
 }
 
 impl Names {
     /// # Errors
-    /// Where PostgreSQL can't have such names.
+    /// If PostgreSQL does not allow such names.
     pub fn of(database: &str) -> Result<Self, BadName> {
         Ok(Self {
             database: Name::new(database)?,
@@ -33,7 +33,7 @@ impl Names {
 /// The role of a key.
 ///
 /// # Errors
-/// Where PostgreSQL can't have such a name.
+/// If PostgreSQL does not allow such a name.
 pub fn key(binding: &str) -> Result<Name, BadName> {
     Name::new(format!("key-{binding}"))
 }
@@ -49,10 +49,10 @@ pub async fn connect(login: &Config) -> Result<Client, Error> {
     Ok(client)
 }
 
-/// Makes what an instance needs where it is missing, and opens it.
+/// Creates the missing groups and the missing database of an instance, and opens it.
 ///
 /// # Errors
-/// Where the administrator can't log in, or lacks rights.
+/// If the administrator can't log in, or lacks rights.
 pub async fn prepare(names: Names, server: &Config) -> anyhow::Result<Instance> {
     let failed = || format!("can't prepare the database {}", names.database);
     let mut administrator = server.clone();
@@ -62,7 +62,7 @@ pub async fn prepare(names: Names, server: &Config) -> anyhow::Result<Instance> 
     Instance::open(names.clone(), administrator).await.with_context(failed)
 }
 
-/// Makes the groups and the database. The administrator stays the database's owner, so that no key can drop it.
+/// Creates the groups and the database. The administrator stays the database's owner, so that no key can drop it.
 async fn make(Names { database, owner, reader }: &Names, server: &Config) -> Result<(), Error> {
     let server = connect(server).await?;
     for group in [owner, reader] {
@@ -74,7 +74,7 @@ async fn make(Names { database, owner, reader }: &Names, server: &Config) -> Res
     if server.query(databases, &[&database.as_str()]).await?.is_empty() {
         server.batch_execute(&format!("CREATE DATABASE {database}")).await?;
     }
-    // Without this, the keys of all other instances could log in to it.
+    // Without this, the keys of all other instances could connect to the database.
     let statements = format!(
         "REVOKE ALL ON DATABASE {database} FROM PUBLIC;
          GRANT ALL ON DATABASE {database} TO {owner};
@@ -83,7 +83,7 @@ async fn make(Names { database, owner, reader }: &Names, server: &Config) -> Res
     server.batch_execute(&statements).await
 }
 
-/// Gives what is in the database to its owner, and lets readers read what the owner makes there.
+/// Gives the schema to the owner group, and lets the reader group read the objects that the owner creates.
 async fn share(Names { owner, reader, .. }: &Names, administrator: &Config) -> Result<(), Error> {
     let statements = format!(
         "ALTER SCHEMA public OWNER TO {owner};

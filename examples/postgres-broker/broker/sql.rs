@@ -1,13 +1,14 @@
-//! Names and values inside the text of a statement.
+//! Quoted names and values in the text of a statement.
 //!
-//! A query takes its values as parameters, apart from its text. `CREATE ROLE` and its like take none, so what comes
-//! from a caller has to be quoted. Here is the only place that does; the types leave no way around it.
+//! A query has parameters for its values. Statements such as `CREATE ROLE` have none, so input of a caller must be
+//! quoted. Only this module quotes, and its types enforce that.
 
 use std::fmt;
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
-/// The most bytes that PostgreSQL keeps of a name. It cuts off the rest without an error: two long names would be one.
+/// The maximum length of a name in bytes. PostgreSQL truncates a longer one without an error, so two names could
+/// collide.
 const LONGEST: usize = 63;
 
 /// The name of a role or a database. It prints quoted, as statements need it.
@@ -16,7 +17,7 @@ pub struct Name(String);
 
 impl Name {
     /// # Errors
-    /// Where PostgreSQL would change the name or refuse it.
+    /// If PostgreSQL would change or refuse the name.
     pub fn new(name: impl Into<String>) -> Result<Self, BadName> {
         let name = name.into();
         if name.is_empty() {
@@ -51,14 +52,14 @@ impl fmt::Display for Literal<'_> {
     }
 }
 
-/// Why something is no name.
+/// The reason why a text is not a valid name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadName {
     #[error("it is empty")]
     Empty,
     #[error("it contains a NUL character")]
     Nul,
-    #[error("it makes a name of more than {LONGEST} bytes, the most that PostgreSQL keeps")]
+    #[error("it needs a name of more than {LONGEST} bytes, which PostgreSQL would truncate")]
     Long,
 }
 
@@ -85,7 +86,7 @@ mod tests {
     #[case::plain("word", "'word'")]
     #[case::quotes("it''s", "'it''''s'")]
     #[case::injection("x'; DROP ROLE postgres; --", "'x''; DROP ROLE postgres; --'")]
-    // Right whatever `standard_conforming_strings` is. The space keeps the E apart from a word before it.
+    // This is right for any `standard_conforming_strings`. The space separates the E from a word before it.
     #[case::backslash(r"a\'b", r" E'a\\''b'")]
     fn a_literal_is_quoted(#[case] value: &str, #[case] quoted: &str) {
         assert_eq!(Literal(value).to_string(), quoted);
