@@ -121,7 +121,7 @@ pub struct PendingOperation {
 
 impl PendingOperation {
     /// Whether nobody waits for it any longer: its time is over, and what a last look showed is known.
-    pub(super) fn is_given_up(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_given_up(&self, now: Timestamp) -> bool {
         self.ends <= now && self.next_poll.is_none()
     }
 
