@@ -1,4 +1,4 @@
-//! `docs/metrics.md` tells of every metric what the code tells of it.
+//! `docs/metrics.md` describes every metric as the code does.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,15 +12,14 @@ const UPDATE: &str = "UPDATE_DOCS=1 cargo test --test metrics_are_documented";
 const INTRODUCTION: &str = "\
 # Metrics
 
-`--http-addr` serves them at `/metrics`: as OpenMetrics to who asks for that, as Prometheus does, and in the older text
-format to everybody else. No label holds the name of a ServiceKey or of a Secret; a provider's name is one, as there are
-few of them.
+With `--http-addr` the operator serves metrics at `/metrics`. A client that accepts OpenMetrics, such as Prometheus,
+gets that format; all others get the older text format. The number of series is bounded: no label contains the name of a
+ServiceKey or of a Secret, and in each namespace only ten KeyProviders have series of their own.
 
-`deploy/monitoring/` has alerts and a dashboard that are made from these. Where there are
-several replicas, take the `max` of what only the leader knows, not the `sum`: one that stands by shows what it has
-counted before.
+`deploy/monitoring/` has alerts and a dashboard for these metrics. With several replicas, aggregate metrics that only the
+leader updates by `max`, not by `sum`: a replica that stands by still exposes its old counts.
 
-A histogram is shown as `…_bucket`, `…_sum` and `…_count`.";
+A histogram has the series `…_bucket`, `…_sum` and `…_count`.";
 
 #[test]
 fn every_metric_is_documented_as_the_code_declares_it() {

@@ -1,5 +1,6 @@
 //! The pages of `docs/` are a book: each is in its table of contents, every link that stays within the project leads to a
-//! file, and to a heading in it, that is there, and tables are shown with the columns that `kubectl` prints.
+//! file, and to a heading in it, that is there, tables are shown with the columns that `kubectl` prints, and every path of
+//! the project between backticks exists, in pages and in comments.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -25,6 +26,8 @@ struct Page {
     anchors: BTreeSet<String>,
     /// What is typed and what is printed.
     consoles: Vec<String>,
+    /// Inline code, without the backticks.
+    codes: Vec<String>,
 }
 
 impl Page {
@@ -44,10 +47,16 @@ impl Page {
                 }
                 Event::End(TagEnd::CodeBlock) => is_console = false,
                 Event::Text(text) if is_console => page.consoles.last_mut().unwrap().push_str(&text),
-                Event::Text(text) | Event::Code(text) => {
+                Event::Text(text) => {
                     if let Some(heading) = &mut heading {
                         heading.push_str(&text);
                     }
+                }
+                Event::Code(code) => {
+                    if let Some(heading) = &mut heading {
+                        heading.push_str(&code);
+                    }
+                    page.codes.push(code.into_string());
                 }
                 _ => {}
             }
@@ -147,6 +156,125 @@ fn columns(definitions: &[Value], command: &str) -> Option<Vec<String>> {
     let heads = shown.filter_map(|column| Some(column["name"].as_str()?.to_uppercase()));
     let first = words.contains(&"-A").then_some("NAMESPACE").into_iter().chain(["NAME"]);
     Some(first.map(str::to_owned).chain(heads).collect())
+}
+
+#[test]
+fn every_path_between_backticks_exists() {
+    let tree = Tree::read();
+    let pages = pages();
+    let in_pages =
+        pages.iter().flat_map(|(path, page)| page.codes.iter().map(move |code| (path.clone(), code.clone())));
+    let sources =
+        tree.files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let in_comments = sources.flat_map(|path| {
+        let source = fs::read_to_string(root().join(path)).unwrap();
+        codes_in_comments(&source).map(|code| (path.clone(), code)).collect::<Vec<_>>()
+    });
+    let (mut checked, mut wrong) = (0, Vec::new());
+    for (page, code) in in_pages.chain(in_comments) {
+        for path in tree.paths_in(&code) {
+            checked += 1;
+            if !tree.has(&path) {
+                wrong.push(format!("{}: `{path}` does not exist", page.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(checked >= 150, "only {checked} paths");
+}
+
+/// The files of the project, by their paths within it.
+struct Tree {
+    files: BTreeSet<PathBuf>,
+}
+
+impl Tree {
+    /// Folders that hold what a build or a user leaves there.
+    const SKIPPED: [&str; 3] = [".git", "target", "book"];
+
+    fn read() -> Self {
+        let mut files = BTreeSet::new();
+        let mut folders = vec![PathBuf::new()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(root().join(&folder)).unwrap() {
+                let entry = entry.unwrap();
+                let path = folder.join(entry.file_name());
+                if !entry.file_type().unwrap().is_dir() {
+                    files.insert(path);
+                } else if !Self::SKIPPED.iter().any(|skipped| entry.file_name() == *skipped) {
+                    folders.push(path);
+                }
+            }
+        }
+        Self { files }
+    }
+
+    /// The paths of the project in a piece of code: they begin with one of its folders, or name a source file alone.
+    /// `{a,b}` stands for several paths.
+    fn paths_in(&self, code: &str) -> Vec<String> {
+        let words = code.split_whitespace().filter(|word| !word.contains(['<', '>', '$', '…']));
+        let paths = words.flat_map(alternatives).map(|word| word.trim_end_matches(['/', ',']).to_owned());
+        let folders: BTreeSet<_> = self.files.iter().filter_map(|file| first_folder(file)).collect();
+        let is_source = |word: &str| {
+            let stem = word.strip_suffix(".rs");
+            stem.is_some_and(|stem| stem.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+        };
+        let is_path = |word: &String| {
+            first_folder(Path::new(word)).is_some_and(|first| folders.contains(first)) || is_source(word)
+        };
+        paths.filter(is_path).collect()
+    }
+
+    /// Whether there is such a file or folder. A single name may be of a file anywhere; `*` stands for any part of a path.
+    fn has(&self, path: &str) -> bool {
+        if let Some((before, after)) = path.split_once('*') {
+            return self.files.iter().filter_map(|file| file.to_str()).any(|file| {
+                file.strip_prefix(before).is_some_and(|rest| rest.contains(after.trim_start_matches('*')))
+            });
+        }
+        self.files.iter().any(|file| {
+            file.starts_with(path)
+                || (!path.contains('/') && file.file_name().is_some_and(|name| name == path))
+        })
+    }
+}
+
+/// The first folder of a path that has one.
+fn first_folder(path: &Path) -> Option<&Path> {
+    path.ancestors().filter(|folder| !folder.as_os_str().is_empty()).skip(1).last()
+}
+
+/// The words that one with `{a,b}` stands for.
+fn alternatives(word: &str) -> Vec<String> {
+    let Some((before, rest)) = word.split_once('{') else { return vec![word.to_owned()] };
+    let Some((middle, after)) = rest.split_once('}') else { return Vec::new() };
+    middle.split(',').map(|part| format!("{before}{part}{after}")).collect()
+}
+
+/// What stands between backticks in the comments of a Rust file.
+fn codes_in_comments(source: &str) -> impl Iterator<Item = String> {
+    let comments = source.lines().filter_map(|line| line.trim_start().strip_prefix("//"));
+    comments.flat_map(|comment| comment.split('`').skip(1).step_by(2)).map(str::to_owned)
+}
+
+#[rstest]
+#[case::file("src/lib.rs", &["src/lib.rs"], true)]
+#[case::folder("`src/api/`", &[], true)]
+#[case::folder_with_a_slash("src/api/", &["src/api"], true)]
+#[case::several("src/{lib,main}.rs", &["src/lib.rs", "src/main.rs"], true)]
+#[case::any("deploy/helm/servicekey-operator/values*.yaml", &["deploy/helm/servicekey-operator/values*.yaml"], true)]
+#[case::name_alone("stage.rs", &["stage.rs"], true)]
+#[case::gone("src/heart.rs", &["src/heart.rs"], false)]
+#[case::gone_folder("src/hearts/", &["src/hearts"], false)]
+#[case::gone_name("hearts.rs", &["hearts.rs"], false)]
+#[case::command("cargo test --test operator tests/operator/heart.rs", &["tests/operator/heart.rs"], false)]
+#[case::no_path("application/json", &[], true)]
+#[case::placeholder("src/<name>.rs", &[], true)]
+fn a_path_that_does_not_exist_is_found(#[case] code: &str, #[case] paths: &[&str], #[case] exists: bool) {
+    let tree = Tree::read();
+    let found = tree.paths_in(code);
+    assert_eq!(found, paths);
+    assert_eq!(found.iter().all(|path| tree.has(path)), exists);
 }
 
 /// Follows a link from a page to a file and a heading.

@@ -118,7 +118,7 @@ pub struct PendingOperation {
 
 impl PendingOperation {
     /// Whether the operator stops waiting: the time is over, and the result of the last poll is known.
-    pub(super) fn is_given_up(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_given_up(&self, now: Timestamp) -> bool {
         self.ends <= now && self.next_poll.is_none()
     }
 

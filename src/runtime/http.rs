@@ -242,8 +242,9 @@ mod tests {
     use std::{
         io::{Read as _, Write as _},
         net::TcpStream as StdTcpStream,
-        time::Instant,
     };
+
+    use tokio::io::AsyncWriteExt as _;
 
     use super::*;
     use crate::runtime::HealthThresholds;
@@ -366,26 +367,29 @@ mod tests {
         assert_eq!(closed(&places), [0, 1, 2]);
     }
 
-    /// The deadline of the head also ends the connection of a client that sends one byte after the other.
-    #[test]
-    fn a_slow_client_is_cut_off() {
-        let server = start(&Metrics::default(), HealthThresholds::default());
-        let mut connection = StdTcpStream::connect(server.address()).unwrap();
-        connection.write_all(b"GET /livez HTTP/1.1\r\n").unwrap();
-        let began = Instant::now();
-        connection.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        let mut rest = [0; 100];
-        loop {
-            let _ = connection.write_all(b"a: b\r\n");
-            match connection.read(&mut rest) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => break,
+    /// A client that sends one header after the other gets no further than the deadline of the head.
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_client_is_cut_off() {
+        let metrics = Metrics::default();
+        let health = Health::new(&metrics, HealthThresholds::default());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        let (connections, began) = (Connections::default(), time::Instant::now());
+        let served = answer(stream, router(ServedSources { metrics, health }), connections.enter(peer.ip()));
+        let trickle = async {
+            client.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
+            loop {
+                time::sleep(HEAD_DEADLINE / 5).await;
+                client.write_all(b"a: b\r\n").await.unwrap();
             }
-            assert!(began.elapsed() < 4 * HEAD_DEADLINE, "the slow client is still connected");
+        };
+        tokio::select! {
+            () = served => {}
+            () = trickle => {}
         }
-        assert!(began.elapsed() >= HEAD_DEADLINE / 2, "closed before the deadline");
+        let took = began.elapsed();
+        assert!(took >= HEAD_DEADLINE && took < 2 * HEAD_DEADLINE, "cut off after {took:?}");
     }
 
     #[test]

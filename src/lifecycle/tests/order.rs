@@ -142,6 +142,14 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
             }),
         ),
         (
+            maintain,
+            "wait_for_failed_confirmation",
+            with(holding(key("now")), |observed| {
+                observed.recorded.key = None;
+                observed.run.failure = Some(failure(Attempted::Confirm));
+            }),
+        ),
+        (
             revoke,
             "follow_creation",
             with(holding(key("now")), |observed| {

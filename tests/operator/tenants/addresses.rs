@@ -24,7 +24,7 @@ use super::{
     harness::{Tenant, Tenants, broker_login, broker_spec, instance_of_broker, key_manifest},
     spy::{ClosedPort, Spy},
 };
-use crate::conditions::Reports;
+use crate::support::conditions::Reports;
 
 pub const ABUSES: &[Abuse] = &[
     abuse!(

@@ -11,7 +11,7 @@ use super::{
     abuse::{Abuse, Actor},
     harness::{Tenants, foundry_spec, ibm_spec, instance_by_name, key_manifest},
 };
-use crate::{conditions::Reports, foundry, ibm};
+use crate::support::{conditions::Reports, foundry, ibm};
 
 pub const ABUSES: &[Abuse] = &[
     abuse!(

@@ -10,7 +10,7 @@ use super::{
     harness::{Tenants, broker_login, broker_spec},
     identity::{Scene, Side},
 };
-use crate::stage::{entries, wait};
+use crate::support::stage::{entries, wait};
 
 pub const ABUSES: &[Abuse] = &[
     abuse!(

@@ -20,7 +20,7 @@ use super::{
     harness::{Tenants, instance_by_name},
     spy::Spy,
 };
-use crate::{
+use crate::support::{
     conditions::{Reports, wait_for},
     foundry, ibm,
     stage::wait,

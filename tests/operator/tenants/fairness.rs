@@ -22,7 +22,7 @@ use super::{
         instance_of_broker, key_manifest,
     },
 };
-use crate::{foundry, ibm, stage::PATIENCE};
+use crate::support::{foundry, ibm, stage::PATIENCE};
 
 pub const ABUSES: &[Abuse] = &[
     abuse!(
@@ -260,9 +260,9 @@ async fn a_burst_takes_no_more_workers_than_its_turn() {
     let told = |key: Option<&ServiceKey>| {
         key.is_some_and(|key| key.status.as_ref().is_some_and(|status| !status.conditions.is_empty()))
     };
-    let single = crate::stage::wait(second, "creds", "reconciled", told).await.unwrap();
+    let single = crate::support::stage::wait(second, "creds", "reconciled", told).await.unwrap();
     for number in 0..BURST {
-        crate::stage::wait(first.clone(), &format!("burst-{number}"), "reconciled", told).await;
+        crate::support::stage::wait(first.clone(), &format!("burst-{number}"), "reconciled", told).await;
     }
     let burst = first.list(&ListParams::default()).await.unwrap().items;
     let ahead = burst.iter().filter(|key| version(key) < version(&single)).count();

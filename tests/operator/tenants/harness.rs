@@ -34,7 +34,7 @@ use tokio::{
 };
 
 use super::abuse::Actor;
-use crate::{
+use crate::support::{
     conditions::{Reports, wait_for},
     foundry, ibm, rights,
     stage::{PATIENCE, Running, entries, loopback_in_the_open, run_operator, wait},

@@ -19,7 +19,7 @@ use super::{
     abuse::{Abuse, Actor},
     harness::{Tenant, Tenants, instance_by_name, instance_of_broker},
 };
-use crate::stage::{entries, wait};
+use crate::support::stage::{entries, wait};
 
 pub const ABUSES: &[Abuse] = &[
     abuse!(

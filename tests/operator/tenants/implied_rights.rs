@@ -16,7 +16,7 @@ use super::{
         until_refused,
     },
 };
-use crate::{conditions::Reports, stage::wait};
+use crate::support::{conditions::Reports, stage::wait};
 
 pub const ABUSES: &[Abuse] = &[
     abuse!(

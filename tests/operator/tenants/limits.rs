@@ -20,7 +20,7 @@ use super::{
     abuse::{Abuse, Actor},
     harness::{Tenants, foundry_spec, ibm_spec, instance_by_name, instance_of_broker, key_manifest},
 };
-use crate::{
+use crate::support::{
     conditions::{Reports, wait_event, wait_for},
     foundry::{self, INSTANCE},
     ibm,

@@ -19,7 +19,7 @@ use super::{
     abuse::{Abuse, Actor},
     harness::{Tenant, Tenants, broker_login, broker_spec, instance_of_broker, key_manifest},
 };
-use crate::{
+use crate::support::{
     conditions::{Reports, wait_for},
     process::{PROGRAM, Process},
 };
@@ -248,7 +248,7 @@ async fn answers_that_are_no_json_are_not_quoted() {
             let key = tenants.attacker.create::<ServiceKey>(key(&name, json!({}))).await;
             let api = tenants.attacker.keys();
             let is_told = |key: Option<&ServiceKey>| key.is_some_and(|key| key.is(false, reason));
-            let told = crate::stage::wait(api, &name, "told of", is_told).await.unwrap();
+            let told = crate::support::stage::wait(api, &name, "told of", is_told).await.unwrap();
             assert!(!told.message().contains(UNKNOWN), "{}: {}", key.metadata.name.unwrap(), told.message());
             broker.clear_faults();
         }

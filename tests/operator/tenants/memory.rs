@@ -20,7 +20,7 @@ use super::{
     },
     hostile::{self, Hostile, Hostility, MIB},
 };
-use crate::{
+use crate::support::{
     conditions::Reports,
     foundry, ibm,
     policy::Policy,
@@ -421,7 +421,7 @@ async fn credentials_that_wait_for_a_policy_take_no_more_than_a_share() {
     let mut says = Vec::new();
     for number in 0..KEYS {
         let name = format!("key-{number}");
-        let key = crate::stage::wait(attacker.keys(), &name, "waiting", |key| {
+        let key = crate::support::stage::wait(attacker.keys(), &name, "waiting", |key| {
             key.is_some_and(|key| {
                 let message = key.message();
                 message.contains("entries are too long") || message.contains("could not be kept in memory")

@@ -8,7 +8,7 @@ use super::{
     harness::{Tenants, instance_by_name},
     identity::{Scene, Side},
 };
-use crate::{conditions::Reports, stage::wait};
+use crate::support::{conditions::Reports, stage::wait};
 
 pub const ABUSES: &[Abuse] = &[
     abuse!(

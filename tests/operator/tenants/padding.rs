@@ -11,7 +11,7 @@ use super::{
     abuse::{Abuse, Actor},
     harness::{Tenants, foundry_spec, instance_by_name},
 };
-use crate::{
+use crate::support::{
     conditions::Reports,
     foundry::{self, INSTANCE},
     stage::wait,

@@ -17,7 +17,7 @@ use super::{
     abuse::{Abuse, Actor},
     harness::{Tenant, Tenants, broker_login, broker_spec, instance_of_broker, key_manifest},
 };
-use crate::{
+use crate::support::{
     conditions::{Reports, wait_for},
     stage::wait,
 };

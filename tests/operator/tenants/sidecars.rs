@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::abuse::{Abuse, Actor};
-use crate::{process::Process, stage::Stage};
+use crate::support::{process::Process, stage::Stage};
 
 pub const ABUSES: &[Abuse] = &[
     abuse!(

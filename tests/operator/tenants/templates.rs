@@ -8,7 +8,7 @@ use super::{
     abuse::{Abuse, Actor},
     harness::{Tenant, Tenants, broker_login, broker_spec, instance_of_broker, key_manifest},
 };
-use crate::conditions::Reports;
+use crate::support::conditions::Reports;
 
 pub const ABUSES: &[Abuse] = &[
     abuse!(

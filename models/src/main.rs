@@ -1,0 +1,61 @@
+//! Explores every state that the operator's decisions can reach.
+//!
+//! The decisions (`src/lifecycle/`) and their model (`src/lifecycle/model/`) are compiled here a second time, with
+//! optimizations, because an exploration takes minutes without them. The operator itself need not make them public.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+// A clippy run for tests finds the model in the decisions too.
+#![allow(clippy::duplicate_mod)]
+
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::{Parser, builder::PossibleValuesParser};
+use servicekey_operator::api;
+
+use self::model::{Life, explore};
+
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/lifecycle/mod.rs"]
+mod lifecycle;
+#[allow(dead_code)]
+#[path = "../../src/lifecycle/model/mod.rs"]
+mod model;
+
+/// Each exploration: its name, the kind of trouble, and how many faults, crashes, edits and hours of it.
+const EXPLORATIONS: [(&str, Life, [u8; 4]); 11] = [
+    ("plain", Life::Plain, [2, 1, 2, 1]),
+    ("rotating", Life::Rotating, [1, 1, 1, 3]),
+    ("rotating-edited-twice", Life::Rotating, [1, 0, 2, 3]),
+    ("revoked-first", Life::MakingRoom, [1, 1, 1, 3]),
+    ("found-again", Life::FoundAgain, [2, 1, 2, 1]),
+    ("lost", Life::Lost, [2, 1, 1, 1]),
+    ("wavering-user", Life::Wavering, [1, 1, 3, 1]),
+    ("forged-marks", Life::Forged, [1, 1, 2, 1]),
+    ("forged-marks-and-found-again", Life::ForgedAndFound, [1, 1, 2, 1]),
+    ("namespace-never-admitted", Life::Outsider, [0, 1, 4, 1]),
+    ("status-from-backup", Life::RolledBack, [0, 1, 3, 1]),
+];
+
+/// Visits every state that the operator's decisions can lead a ServiceKey to, within a bounded amount of trouble: faults
+/// of the remote side, crashes of the operator, edits by users, and hours that pass. Fails with the shortest way to a
+/// state in which a rule of the design is broken, or from which a healthy environment does not lead to rest.
+#[derive(Parser)]
+struct Arguments {
+    /// The explorations to run; all of them unless named. Each takes seconds to a minute.
+    #[arg(value_parser = PossibleValuesParser::new(EXPLORATIONS.map(|(name, ..)| name)))]
+    explorations: Vec<String>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let Arguments { explorations } = Arguments::parse();
+    let all = EXPLORATIONS.map(|(name, ..)| name.to_owned());
+    for chosen in if explorations.is_empty() { all.to_vec() } else { explorations } {
+        let exploration = EXPLORATIONS.iter().find(|(name, ..)| *name == chosen);
+        let (name, life, trouble) = *exploration.context("not one of the explorations")?;
+        let began = Instant::now();
+        let states = explore(life, trouble);
+        println!("{name}: {states} states in {:.1?}, and no rule is broken", began.elapsed());
+    }
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! Start the operator where there are keys already, and it takes up every one of them.
+
+use testkit::{
+    Moment,
+    gateway::{Method, Requests},
+};
+
+use crate::support::{process::Process, stage::Stage};
+
+const KEYS: usize = 5;
+
+/// The list of the Secrets is the last to come, so that every key waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_wait_for_the_caches_all_go_on() {
+    let stage = Stage::set().await;
+    for number in 1..=KEYS {
+        stage.create_key(&format!("key-{number}")).await;
+    }
+    let gateway = stage.gateway().await;
+    let secrets = gateway.gate(Requests::to(Method::GET, "secrets"), Moment::BeforeEffect);
+    let watch_after_list =
+        gateway.gate(Requests::to(Method::GET, "servicekeys").after(1), Moment::BeforeEffect);
+    let _operator = Process::behind(gateway, &stage);
+    watch_after_list.wait_for_arrival().await.unwrap();
+    watch_after_list.release();
+    secrets.release();
+    stage.wait_all_ready(KEYS).await;
+}

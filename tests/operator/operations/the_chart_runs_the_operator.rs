@@ -1,0 +1,115 @@
+//! Install the chart with Helm, run the operator just as its Deployment says and as its service account, and it does its
+//! job with no right too few and none too many.
+//!
+//! Nobody runs pods here, so the test does what the kubelet would. Some things are otherwise than in a pod: the port is
+//! open on the loopback interface only and a free one (a value of the chart), volumes lie in temporary folders, and the
+//! API server is found by a kubeconfig.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api,
+    api::{DeleteParams, ObjectMeta, PostParams},
+};
+use serde_json::{Value, json};
+use servicekey_operator::api::{ClusterKeyProvider, KeyProvider, ServiceKey};
+use testkit::{
+    Moment,
+    broker::{FakeBroker, TlsIdentity},
+    gateway::{Method, Requests},
+};
+
+use crate::support::{
+    installation::{Installation, SYSTEM, TEAM},
+    process::Process,
+};
+
+const KEY: &str = "monitoring-creds";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn for_the_whole_cluster() {
+    let installation = Installation::install("replicas=2").await;
+    let operator = spine(&installation).await;
+    keys_of_the_cluster_provider(&installation).await;
+    assert_eq!(operator.terminate().await.code(), Some(0));
+    assert_eq!(installation.rights_to_spare(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn for_a_single_namespace() {
+    let installation = Installation::install(&format!("namespaces={{{TEAM}}}")).await;
+    let operator = spine(&installation).await;
+    assert_eq!(operator.terminate().await.code(), Some(0));
+    assert_eq!(installation.rights_to_spare(), [""; 0]);
+}
+
+/// A private authority for all providers, from a ConfigMap.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_an_authority_that_the_public_does_not_know() {
+    let broker = FakeBroker::builder().tls(TlsIdentity::trusted().unwrap()).start().await.unwrap();
+    let authority = broker.ca_pem().unwrap().to_owned();
+    let mut installation = Installation::install_beside(broker, "trustedCA.configMap=authorities").await;
+    installation.mount("trusted-ca", "ca.crt", &authority);
+    let _operator = installation.start().await;
+    let stage = &installation.stage;
+    stage.create_login("operator", "broker-password").await;
+    stage.create::<KeyProvider>(stage.provider_manifest("broker")).await;
+    stage.create_key(KEY).await;
+    stage.wait_ready_with_the_only_key(KEY).await;
+}
+
+/// What the operator is for, from the first key to the last, with a death in between. It is the second one that is
+/// returned.
+async fn spine(installation: &Installation) -> Process {
+    let stage = &installation.stage;
+    installation.check().await;
+    let operator = installation.start().await;
+    stage.create_login("operator", "broker-password").await;
+    stage.create::<KeyProvider>(stage.provider_manifest("broker")).await;
+    stage.create_rotating(json!({"overlap": "0s"})).await;
+
+    for _ in 0..2 {
+        stage.secrets().delete(KEY, &DeleteParams::default()).await.unwrap();
+        stage.wait(stage.secrets(), KEY, "back", |secret| secret.is_some()).await;
+    }
+    stage.wait_ready_with_the_only_key(KEY).await;
+    stage.request_rotation(json!("now")).await;
+    stage.wait_settled_with(2).await;
+    stage.wait_ready_with_the_only_key(KEY).await;
+    assert!(installation.read("/metrics").await.unwrap().contains("servicekeys_leader 1\n"));
+    for probe in installation.probes() {
+        assert_eq!(installation.read(&probe).await.unwrap(), "ok\n");
+    }
+
+    let gate = operator.gateway.gate(Requests::to(Method::POST, "secrets"), Moment::AfterEffect);
+    stage.create_key("another").await;
+    operator.kill_at(gate).await;
+    let operator = installation.start().await;
+    stage.wait_ready("another").await;
+    assert_eq!(stage.broker.bindings().len(), 2);
+
+    stage.delete_key("another").await;
+    stage.wait_gone("another").await;
+    stage.delete_and_leave_nothing(KEY).await;
+    operator
+}
+
+/// The same for a provider of the whole cluster, whose login is in the operator's namespace.
+async fn keys_of_the_cluster_provider(installation: &Installation) {
+    let stage = &installation.stage;
+    let login: Secret = stage.secrets().get("broker-login").await.unwrap();
+    let name = Some("broker-login".to_owned());
+    let login = Secret { metadata: ObjectMeta { name, ..ObjectMeta::default() }, ..login };
+    let secrets: Api<Secret> = Api::namespaced(stage.client.clone(), SYSTEM);
+    secrets.create(&PostParams::default(), &login).await.unwrap();
+    let mut provider = stage.provider_manifest("brokers");
+    provider["kind"] = json!("ClusterKeyProvider");
+    provider["spec"]["allowedNamespaces"] = json!({"names": [TEAM]});
+    let providers: Api<ClusterKeyProvider> = Api::all(stage.client.clone());
+    providers.create(&PostParams::default(), &serde_json::from_value(provider).unwrap()).await.unwrap();
+
+    let mut manifest: Value = stage.key_manifest("of-the-cluster");
+    manifest["spec"]["providerRef"] = json!({"kind": "ClusterKeyProvider", "name": "brokers"});
+    stage.create::<ServiceKey>(manifest).await;
+    stage.wait_ready("of-the-cluster").await;
+    stage.delete_and_leave_nothing("of-the-cluster").await;
+}

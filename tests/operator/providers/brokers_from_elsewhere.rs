@@ -1,0 +1,332 @@
+//! The operator gets on with brokers that nobody here wrote: on openbrokerapi for Python and on brokerapi for Go, which
+//! read the specification in their own ways. `docs/brokers.md` tells what they do otherwise.
+
+use jiff::SignedDuration;
+use kube::{ResourceExt, api::DeleteParams};
+use rstest::rstest;
+use serde_json::json;
+use servicekey_operator::{
+    api::{KeyProvider, Reason},
+    testing::{Identity, Sequence},
+};
+use testkit::{
+    broker::Work,
+    library_broker::{Kind, State},
+};
+
+use crate::support::{
+    conditions::{Reports, wait_for},
+    elsewhere::{BRIEF, Elsewhere, Plan, SMALL, WITHOUT_FETCH},
+};
+
+const NAME: &str = "monitoring-creds";
+
+#[rstest]
+#[case::python(Kind::Python)]
+#[case::python_routed(Kind::PythonRouted)]
+#[case::python_in_background(Kind::PythonInBackground)]
+#[case::go(Kind::Go)]
+#[case::go_in_background(Kind::GoInBackground)]
+#[tokio::test(flavor = "multi_thread")]
+async fn each_servicekey_has_credentials_of_its_own_and_leaves_nothing(#[case] kind: Kind) {
+    let elsewhere = Elsewhere::with(kind).await;
+    let _operator = elsewhere.stage.start_operator().await;
+    elsewhere.create_key("one", SMALL, json!({})).await;
+    elsewhere.create_key("two", SMALL, json!({})).await;
+    elsewhere.stage.wait_all_ready(2).await;
+    let (key, one) = elsewhere.wait_in_order("one").await;
+    let (_, two) = elsewhere.wait_in_order("two").await;
+    assert!(one.credentials["password"] != two.credentials["password"], "they share a key");
+    assert_eq!(elsewhere.state().await.made, 2);
+    // openbrokerapi has no field for it.
+    let says_when_it_ends = matches!(kind, Kind::Go | Kind::GoInBackground);
+    assert_eq!(key.status.unwrap().key.unwrap().expires_at.is_some(), says_when_it_ends);
+
+    elsewhere.stage.delete_key("one").await;
+    elsewhere.stage.wait_gone("one").await;
+    elsewhere.wait_in_order("two").await;
+    elsewhere.delete_and_leave_nothing("two").await;
+}
+
+#[rstest]
+#[case::python(Kind::Python)]
+#[case::python_in_background(Kind::PythonInBackground)]
+#[case::go(Kind::Go)]
+#[case::go_in_background(Kind::GoInBackground)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_parameter_makes_a_new_key_and_the_old_one_goes_after_the_overlap(#[case] kind: Kind) {
+    let elsewhere = Elsewhere::with(kind).await;
+    let operator = elsewhere.stage.start_operator().await;
+    let spec = json!({"parameters": {"role": "reader"}, "rotation": {"overlap": "1h"}});
+    elsewhere.create_key(NAME, SMALL, spec).await;
+    let (_, old) = elsewhere.wait_in_order(NAME).await;
+
+    elsewhere.change_parameters(NAME, json!({"role": "writer"})).await;
+    elsewhere.wait_for_key(NAME, 2, 1).await;
+    let (_, new) = elsewhere.wait_in_order(NAME).await;
+    assert!(new.credentials["password"] != old.credentials["password"], "it is the same key");
+    assert_eq!(elsewhere.state().await.bindings.len(), 2, "the old key works meanwhile");
+
+    drop(operator);
+    let _later = elsewhere.stage.start_operator_ahead(SignedDuration::from_hours(2)).await;
+    elsewhere.wait_for_key(NAME, 2, 0).await;
+    elsewhere.wait_in_order(NAME).await;
+    elsewhere.delete_and_leave_nothing(NAME).await;
+}
+
+#[rstest]
+#[case::python(Kind::Python)]
+#[case::python_in_background(Kind::PythonInBackground)]
+#[case::go(Kind::Go)]
+#[case::go_in_background(Kind::GoInBackground)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_secret_is_written_again_with_the_same_key(#[case] kind: Kind) {
+    let elsewhere = Elsewhere::with(kind).await;
+    let _operator = elsewhere.stage.start_operator().await;
+    elsewhere.create_key(NAME, SMALL, json!({})).await;
+    elsewhere.wait_in_order(NAME).await;
+
+    delete_secret(&elsewhere).await;
+    let (key, _) = elsewhere.wait_in_order(NAME).await;
+    assert_eq!(key.status.unwrap().key.unwrap().sequence, 1);
+    assert_eq!(elsewhere.state().await.binds, 1, "it was fetched");
+    elsewhere.delete_and_leave_nothing(NAME).await;
+}
+
+/// The router of openbrokerapi does not pass a fetch on, whatever the catalog promises.
+#[rstest]
+#[case::python(Kind::Python, WITHOUT_FETCH)]
+#[case::python_routed(Kind::PythonRouted, SMALL)]
+#[case::go(Kind::Go, WITHOUT_FETCH)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_secret_is_restored_by_the_same_bind_where_there_is_no_fetch(
+    #[case] kind: Kind,
+    #[case] plan: Plan,
+) {
+    let elsewhere = Elsewhere::with(kind).await;
+    let _operator = elsewhere.stage.start_operator().await;
+    elsewhere.create_key(NAME, plan, json!({"rotation": {"overlap": "0s"}})).await;
+    elsewhere.wait_in_order(NAME).await;
+
+    delete_secret(&elsewhere).await;
+    let (key, _) = elsewhere.wait_in_order(NAME).await;
+    assert_eq!(key.status.unwrap().key.unwrap().sequence, 1);
+    let state = elsewhere.state().await;
+    assert_eq!((state.binds, state.made), (2, 1), "the same bind gave the same key");
+    elsewhere.delete_and_leave_nothing(NAME).await;
+}
+
+/// Deletes the Secret, and waits until there is another.
+async fn delete_secret(elsewhere: &Elsewhere) {
+    let secrets = elsewhere.stage.secrets();
+    let before = secrets.get(NAME).await.unwrap().uid();
+    secrets.delete(NAME, &DeleteParams::default()).await.unwrap();
+    elsewhere
+        .stage
+        .wait(secrets, NAME, "there again", |secret| secret.is_some_and(|secret| secret.uid() != before))
+        .await;
+}
+
+/// What is wrong with a ServiceKey.
+const NO_INSTANCE: &str = r#"{"instance": {"id": "nowhere", "offering": "database", "plan": "small"}}"#;
+const NO_PLAN: &str = r#"{"instance": {"id": "training-app-db", "offering": "database", "plan": "huge"}}"#;
+const BAD_ROLE: &str = r#"{"parameters": {"role": "king"}}"#;
+const NOTHING: &str = "{}";
+
+#[rstest]
+// What openbrokerapi makes of its own exception; the next attempt comes after the revocation.
+#[case::no_instance_for_python(
+    Kind::Python, SMALL, NO_INSTANCE, Reason::BindFailed,
+    "the broker answers 500: Some error occurred, please contact your support or administrator",
+)]
+#[case::no_instance_for_go(
+    Kind::Go, SMALL, NO_INSTANCE, Reason::InstanceNotFound,
+    "the broker answers 404: instance does not exist; check `instance.id`",
+)]
+#[case::no_plan_for_python(
+    Kind::Python, SMALL, NO_PLAN, Reason::InstanceNotFound,
+    "the broker's offering `database` has no plan `huge`; set `instance.plan` to one of `brief`, `small`",
+)]
+#[case::no_plan_for_go(
+    Kind::Go, SMALL, NO_PLAN, Reason::InstanceNotFound,
+    "the broker's offering `database` has no plan `huge`; set `instance.plan` to one of `brief`, `small`",
+)]
+#[case::a_bad_parameter_for_python(
+    Kind::Python, SMALL, BAD_ROLE, Reason::BindRejected,
+    "the broker answers 400: `role` is neither reader nor writer",
+)]
+#[case::a_bad_parameter_for_go(
+    Kind::Go, SMALL, BAD_ROLE, Reason::BindRejected,
+    "the broker answers 400: `role` is neither reader nor writer",
+)]
+// The credentials would be lost: they are asked for at once, and the broker refuses that.
+#[case::only_in_background_and_shown_once_for_python(
+    Kind::PythonInBackground, WITHOUT_FETCH, NOTHING, Reason::BindRejected,
+    "the broker answers 422: This service plan requires client support for asynchronous service operations; the broker \
+     creates keys of this plan only in the background, and does not show their credentials afterwards; choose another plan",
+)]
+#[case::only_in_background_and_shown_once_for_go(
+    Kind::GoInBackground, WITHOUT_FETCH, NOTHING, Reason::BindRejected,
+    "the broker answers 422: This service plan requires client support for asynchronous service operations; the broker \
+     creates keys of this plan only in the background, and does not show their credentials afterwards; choose another plan",
+)]
+#[rustfmt::skip]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_said_in_the_brokers_words(
+    #[case] kind: Kind,
+    #[case] plan: Plan,
+    #[case] mistake: &str,
+    #[case] reason: Reason,
+    #[case] words: &str,
+) {
+    let elsewhere = Elsewhere::with(kind).await;
+    let _operator = elsewhere.stage.start_operator().await;
+    elsewhere.create_key(NAME, plan, serde_json::from_str(mistake).unwrap()).await;
+    elsewhere.stage.wait_key(NAME, reason).await.says(words);
+    assert_eq!(elsewhere.state().await.made, 0);
+    elsewhere.delete_and_leave_nothing(NAME).await;
+}
+
+#[rstest]
+#[case::python(
+    Kind::Python,
+    "401: Could not verify your access level for that URL. You have to login with proper credentials; check the provider's login"
+)]
+// In plain text.
+#[case::go(Kind::Go, "401: a body that is not JSON; check the provider's login")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_login_is_said_by_the_provider(#[case] kind: Kind, #[case] words: &str) {
+    let elsewhere = Elsewhere::admitting(kind, ("operator", "another-password")).await;
+    let _operator = elsewhere.stage.start_operator().await;
+    let providers = elsewhere.stage.api::<KeyProvider>();
+    wait_for(providers, "elsewhere", false, Reason::Unauthorized).await.says(words);
+}
+
+/// The binding has the id of the ServiceKey's first key and was made from other parameters, as one is whose answer was
+/// lost before they were changed.
+#[rstest]
+#[case::python(Kind::Python)]
+#[case::python_in_background(Kind::PythonInBackground)]
+#[case::go(Kind::Go)]
+#[case::go_in_background(Kind::GoInBackground)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_binding_that_is_in_the_way_is_replaced(#[case] kind: Kind) {
+    let elsewhere = Elsewhere::with(kind).await;
+    let key = elsewhere.create_key(NAME, SMALL, json!({"parameters": {"role": "writer"}})).await;
+    let identity = Identity { owner: key.uid().unwrap().parse().unwrap(), sequence: Sequence::FIRST };
+    let id = identity.binding_id().to_string();
+    elsewhere.bind(&id, json!({"role": "reader"})).await;
+    let before = elsewhere.state().await.bindings[&id].clone();
+
+    let _operator = elsewhere.stage.start_operator().await;
+    let (_, after) = elsewhere.wait_in_order(NAME).await;
+    assert!(after.credentials["password"] != before.credentials["password"], "it is the binding of before");
+    let state = elsewhere.state().await;
+    assert_eq!((state.made, state.bindings.into_keys().collect()), (2, vec![id]));
+    elsewhere.delete_and_leave_nothing(NAME).await;
+}
+
+/// How far the broker is when the operator is back.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Meanwhile {
+    StillAtWork,
+    Done,
+}
+
+#[rstest]
+#[case::python_still_at_work(Kind::PythonInBackground, Meanwhile::StillAtWork)]
+#[case::python_done(Kind::PythonInBackground, Meanwhile::Done)]
+#[case::go_still_at_work(Kind::GoInBackground, Meanwhile::StillAtWork)]
+#[case::go_done(Kind::GoInBackground, Meanwhile::Done)]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_was_away_carries_on_with_the_same_binding(
+    #[case] kind: Kind,
+    #[case] meanwhile: Meanwhile,
+) {
+    let elsewhere = Elsewhere::with(kind).await;
+    elsewhere.broker.hold().await.unwrap();
+    let first = elsewhere.stage.start_operator().await;
+    elsewhere.create_key(NAME, SMALL, json!({})).await;
+    let id = elsewhere.wait_for_work(Work::Bind).await;
+    drop(first);
+    if meanwhile == Meanwhile::Done {
+        elsewhere.broker.release().await.unwrap();
+    }
+
+    let binds = elsewhere.state().await.binds;
+    let _second = elsewhere.stage.start_operator().await;
+    let asked_again = |state: &State| state.binds > binds;
+    let state = elsewhere.broker.wait_until("asked again", asked_again).await.unwrap();
+    let work = (meanwhile == Meanwhile::StillAtWork).then_some(Work::Bind);
+    assert_eq!(state.bindings[&id].work, work);
+    elsewhere.broker.release().await.unwrap();
+    let (key, _) = elsewhere.wait_in_order(NAME).await;
+    assert_eq!(key.status.unwrap().key.unwrap().id, id);
+    assert_eq!(elsewhere.state().await.made, 1);
+    elsewhere.delete_and_leave_nothing(NAME).await;
+}
+
+/// These brokers do one thing at a time.
+#[rstest]
+#[case::python(
+    Kind::PythonInBackground,
+    "422: The Service Broker does not support concurrent requests that mutate the same resource"
+)]
+#[case::go(Kind::GoInBackground, "422: instance is being updated and cannot be retrieved")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_waits_until_the_broker_is_free(#[case] kind: Kind, #[case] words: &str) {
+    let elsewhere = Elsewhere::with(kind).await;
+    elsewhere.broker.hold().await.unwrap();
+    let _operator = elsewhere.stage.start_operator().await;
+    elsewhere.create_key("first", SMALL, json!({})).await;
+    elsewhere.wait_for_work(Work::Bind).await;
+    elsewhere.create_key("second", SMALL, json!({})).await;
+    let key = elsewhere.stage.wait_key("second", Reason::RemoteUnreachable).await;
+    key.says(words);
+    key.says("another operation on the instance is in progress");
+
+    elsewhere.broker.release().await.unwrap();
+    elsewhere.stage.wait_all_ready(2).await;
+    elsewhere.wait_in_order("first").await;
+    elsewhere.wait_in_order("second").await;
+    assert_eq!(elsewhere.state().await.made, 2, "nothing was revoked because of it");
+}
+
+/// A revocation is refused for as long as the key is being made, and the operator that began that is gone.
+#[rstest]
+#[case::python(Kind::PythonInBackground)]
+#[case::go(Kind::GoInBackground)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_servicekey_that_is_deleted_while_its_key_is_made_leaves_nothing(#[case] kind: Kind) {
+    let elsewhere = Elsewhere::with(kind).await;
+    elsewhere.broker.hold().await.unwrap();
+    let first = elsewhere.stage.start_operator().await;
+    elsewhere.create_key(NAME, SMALL, json!({})).await;
+    elsewhere.wait_for_work(Work::Bind).await;
+    drop(first);
+    elsewhere.stage.delete_key(NAME).await;
+
+    let _second = elsewhere.stage.start_operator().await;
+    let key = elsewhere.stage.wait_key(NAME, Reason::RevokeFailed).await;
+    key.says("another operation on the instance is in progress");
+    elsewhere.broker.release().await.unwrap();
+    elsewhere.leaves_nothing(NAME).await;
+}
+
+/// The broker has forgotten the binding when it is asked for the operation. brokerapi then answers 410, which is a
+/// success; openbrokerapi answers 500, so that the key is revoked again when the plan's time for operations is over.
+#[rstest]
+#[case::python(Kind::PythonInBackground)]
+#[case::go(Kind::GoInBackground)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_forgets_what_it_revoked_is_believed(#[case] kind: Kind) {
+    let elsewhere = Elsewhere::with(kind).await;
+    let _operator = elsewhere.stage.start_operator().await;
+    elsewhere.create_key(NAME, BRIEF, json!({})).await;
+    elsewhere.wait_in_order(NAME).await;
+    elsewhere.broker.hold().await.unwrap();
+    elsewhere.stage.delete_key(NAME).await;
+    elsewhere.wait_for_work(Work::Unbind).await;
+    elsewhere.broker.release().await.unwrap();
+    elsewhere.leaves_nothing(NAME).await;
+}

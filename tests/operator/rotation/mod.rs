@@ -1,0 +1,6 @@
+//! The next key: on request, on schedule, and without locking a consumer out.
+
+mod a_consumer_is_never_locked_out;
+mod previous_credentials_stay_for_the_overlap;
+mod rotation_follows_its_rules;
+mod rotations_come_on_time;

@@ -1,0 +1,133 @@
+//! A real database: the example broker as a process of its own, before a PostgreSQL that all tests share, and people
+//! who try to log in.
+
+use std::{collections::BTreeMap, fs, path::Path, process::Stdio, time::Duration};
+
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::{Value, json};
+use servicekey_operator::api::KeyProvider;
+use tempfile::NamedTempFile;
+use testkit::postgres::Postgres;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+use tokio_postgres::{Client, Config, Error, NoTls, error::SqlState};
+use uuid::Uuid;
+
+use crate::support::stage::{Stage, entries};
+
+/// How long the broker may take to start, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The instance, as ServiceKeys name it.
+const INSTANCE: &str = "training-app-db";
+
+/// A database of its own, and its broker. That ends with the test, whatever becomes of it.
+pub struct Database {
+    pub name: String,
+    url: String,
+    broker: Child,
+    log: NamedTempFile,
+}
+
+impl Database {
+    /// Makes a database whose name begins so, and the KeyProvider `database` for it in the namespace of the stage.
+    pub async fn behind_a_provider(name: &str, stage: &Stage) -> Self {
+        let name = format!("{name}-{}", Uuid::new_v4().simple());
+        let log = NamedTempFile::new().unwrap();
+        let (broker, url) = start_broker(&name, &log).await;
+        let mut provider = stage.provider_manifest("database");
+        provider["spec"]["openServiceBroker"]["url"] = json!(url);
+        stage.create::<KeyProvider>(provider).await;
+        Self { name, url, broker, log }
+    }
+
+    /// A ServiceKey for the database.
+    pub fn key_manifest(&self, name: &str, stage: &Stage) -> Value {
+        let mut manifest = stage.key_manifest(name);
+        manifest["spec"]["providerRef"] = json!({"name": "database"});
+        manifest["spec"]["instance"] = json!({"id": INSTANCE, "offering": "postgresql", "plan": "small"});
+        manifest
+    }
+
+    /// The roles of all keys that there are for the database.
+    pub async fn roles(&self) -> Vec<String> {
+        let server = Postgres::shared().await.unwrap().superuser().parse().unwrap();
+        let query = "SELECT member.rolname::text
+            FROM pg_auth_members
+            JOIN pg_roles member ON member.oid = pg_auth_members.member
+            JOIN pg_roles granted ON granted.oid = roleid
+            WHERE granted.rolname IN ('owner-' || $1, 'reader-' || $1)
+            ORDER BY member.rolname";
+        let rows = log_in(&server).await.unwrap().query(query, &[&self.name]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.log.path()).unwrap_or_default();
+            println!("the log of the broker at {}, process {:?}:\n{log}", self.url, self.broker.id());
+        }
+    }
+}
+
+/// Cargo names no path for examples; they lie beside the binaries. `cargo test` builds them, unless it is told which
+/// test to build.
+async fn start_broker(database: &str, log: &NamedTempFile) -> (Child, String) {
+    let binary = Path::new(env!("CARGO_BIN_EXE_servicekey-operator"));
+    let program = binary.with_file_name("examples").join("postgres-broker");
+    assert!(program.exists(), "build the broker with `cargo build --example postgres-broker`");
+    let server = Postgres::shared().await.unwrap().superuser();
+    let mut broker = Command::new(program)
+        .args(["--listen", "127.0.0.1:0", "--instance", &format!("{INSTANCE}={database}")])
+        .env("POSTGRES_BROKER_SERVER", server)
+        .env("POSTGRES_BROKER_PASSWORD", "broker-password")
+        .env("POSTGRES_BROKER_SECRET", "for-tests: 0123456789abcdef0123456789abcdef")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log.reopen().unwrap())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(broker.stdout.take().unwrap()).lines();
+    let line = timeout(PATIENCE, lines.next_line()).await.expect("the broker says where it is").unwrap();
+    let line = line.unwrap_or_else(|| panic!("{}", fs::read_to_string(log.path()).unwrap()));
+    let url = line.split_whitespace().next().unwrap().to_owned();
+    (broker, url)
+}
+
+/// The login in the entries of a Secret.
+pub fn login(secret: &Secret) -> Config {
+    let entries: BTreeMap<_, _> = entries(secret);
+    let mut login = Config::new();
+    login
+        .host(&entries["hostname"])
+        .port(entries["port"].parse().unwrap())
+        .user(&entries["username"])
+        .password(&entries["password"])
+        .dbname(&entries["database"]);
+    login
+}
+
+/// Logs in. The session ends when it is dropped.
+pub async fn log_in(login: &Config) -> Result<Client, Error> {
+    let (session, connection) = login.connect(NoTls).await?;
+    tokio::spawn(connection);
+    Ok(session)
+}
+
+/// Logs in, and asks who that is and where.
+pub async fn who_and_where(login: &Config) -> [String; 2] {
+    let session = log_in(login).await.unwrap();
+    let row = session.query_one("SELECT session_user::text, current_database()::text", &[]).await.unwrap();
+    [row.get(0), row.get(1)]
+}
+
+/// Fails unless the login is refused for what it is.
+pub async fn assert_refused(login: &Config) {
+    let Err(refused) = log_in(login).await else { panic!("it still works") };
+    assert_eq!(refused.code(), Some(&SqlState::INVALID_PASSWORD), "{refused}");
+}

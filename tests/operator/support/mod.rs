@@ -1,0 +1,18 @@
+//! Shared by the tests of all topics: a stage for one test, operators to run, and clocks, brokers and clusters to run them on.
+
+pub mod cluster;
+pub mod conditions;
+pub mod database;
+pub mod elsewhere;
+pub mod evidence;
+pub mod foundry;
+pub mod ibm;
+pub mod installation;
+pub mod oauth;
+pub mod policy;
+pub mod process;
+pub mod release;
+pub mod rights;
+pub mod rotation;
+pub mod stage;
+pub mod time;

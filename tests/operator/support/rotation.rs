@@ -1,0 +1,46 @@
+//! Rotations of one key: request them, and wait for their end.
+
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+use servicekey_operator::api::ServiceKey;
+use testkit::broker::Route;
+
+use super::stage::{Stage, condition, wait};
+
+const NAME: &str = "monitoring-creds";
+
+pub fn sequence(key: &ServiceKey) -> Option<u32> {
+    Some(key.status.as_ref()?.key.as_ref()?.sequence)
+}
+
+impl Stage {
+    /// Merges this annotation into the ServiceKey; `null` takes it away.
+    pub async fn request_rotation(&self, value: Value) {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {"servicekeys.dev/rotate": value}}}));
+        self.keys().patch(NAME, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    /// Waits until the ServiceKey is ready with the key of this number and nothing else.
+    pub async fn wait_settled_with(&self, number: u32) -> ServiceKey {
+        let settled = |key: &ServiceKey| {
+            let status = key.status.as_ref().unwrap();
+            sequence(key) == Some(number)
+                && condition(key, "Ready") == Some("True")
+                && status.previous_keys.is_empty()
+                && status.operation.is_none()
+        };
+        wait(self.keys(), NAME, "settled with the key", |key| key.is_some_and(settled)).await.unwrap()
+    }
+
+    pub async fn create_rotating(&self, rotation: Value) -> ServiceKey {
+        let mut manifest = self.key_manifest(NAME);
+        manifest["spec"]["rotation"] = rotation;
+        self.create::<ServiceKey>(manifest).await;
+        self.wait_ready_with_the_only_key(NAME).await
+    }
+
+    pub fn binds_and_unbinds(&self) -> Vec<Route> {
+        let calls = self.broker.calls().into_iter().map(|call| call.route);
+        calls.filter(|route| [Route::Bind, Route::Unbind].contains(route)).collect()
+    }
+}

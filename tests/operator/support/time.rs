@@ -1,0 +1,41 @@
+//! Time that passes when a test says so.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use servicekey_operator::testing::Clock;
+
+use crate::support::stage::Stage;
+
+/// How far an operator's clock is ahead of all others, in seconds.
+#[derive(Clone, Default)]
+pub struct Time(Arc<AtomicI64>);
+
+impl Time {
+    /// What the operator is to live by.
+    pub fn clock(&self) -> Clock {
+        let Self(ahead) = self.clone();
+        Arc::new(move || Timestamp::now() + SignedDuration::from_secs(ahead.load(Ordering::SeqCst)))
+    }
+
+    /// Puts the clock ahead, or back. Nobody is told.
+    pub fn leap(&self, by: SignedDuration) {
+        self.0.fetch_add(by.as_secs(), Ordering::SeqCst);
+    }
+
+    /// Lets time pass, and the operator look at a ServiceKey: it sleeps by the clock that all others live by.
+    pub async fn pass(&self, time: Duration, stage: &Stage, key: &str) {
+        let seconds = i64::try_from(time.as_secs()).unwrap();
+        let ahead = self.0.fetch_add(seconds, Ordering::SeqCst) + seconds;
+        let annotation = json!({"metadata": {"annotations": {"example.com/time": ahead.to_string()}}});
+        stage.keys().patch(key, &PatchParams::default(), &Patch::Merge(&annotation)).await.unwrap();
+    }
+}
