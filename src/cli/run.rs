@@ -74,7 +74,7 @@ pub(super) struct Run {
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
 
-    /// Interval between two checks of each provider, at least 1s
+    /// Interval between two checks of each provider, such as `90s` or `10m`; at least 1s
     ///
     /// A check finds out whether the remote side is reachable and accepts the login. If the remote side can list its
     /// keys, the check also finds missing keys, and orphans: keys without a ServiceKey.
@@ -121,7 +121,8 @@ pub(super) struct Run {
     /// Allow remote sides at these addresses over http and https; may be repeated
     ///
     /// By default the operator refuses plain http, loopback, link-local and multicast addresses, and the metadata
-    /// addresses of clouds. Only the exact metadata address (`169.254.169.254/32`) allows it, not a network around it.
+    /// addresses of clouds. Allow a metadata address by its exact address (`169.254.169.254/32`): a network around it
+    /// does not allow it.
     ///
     /// `10.0.0.0/8` applies to all providers. `ClusterKeyProviders=10.0.0.0/8`, `KeyProviders=10.0.0.0/8` and
     /// `namespace/billing=10.0.0.0/8` apply only to those. All flags with a CIDR take this syntax.

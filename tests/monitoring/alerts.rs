@@ -1,4 +1,4 @@
-//! The alerts: each is well-formed, fires when it should and not else, and is explained.
+//! The alerts: each is well-formed, fires only when it should, and is explained.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -11,7 +11,7 @@ const RULES: &str = "deploy/monitoring/prometheus-rule.yaml";
 const TESTS: &str = "tests/monitoring/alerts.yaml";
 const PAGE: &str = "docs/alerts.md";
 
-/// What Prometheus reads of the custom resource.
+/// The part of the custom resource that Prometheus reads.
 fn rule_file() -> Value {
     let mut resource: Value = serde_saphyr::from_str(&file(RULES)).unwrap();
     assert_eq!(resource["kind"], "PrometheusRule");
@@ -45,7 +45,7 @@ async fn promtool_finds_no_fault_with_them() {
 #[tokio::test]
 async fn each_fires_when_it_should_and_only_then() {
     let mut rules = rule_file();
-    // They are the same each time, and have no place in the tests.
+    // The other annotations never vary, so the tests leave them out.
     for group in rules["groups"].as_array_mut().unwrap() {
         for alert in group["rules"].as_array_mut().unwrap() {
             let annotations = alert["annotations"].as_object_mut().unwrap();

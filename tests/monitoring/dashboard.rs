@@ -16,7 +16,7 @@ use crate::{
 
 const DASHBOARD: &str = "deploy/monitoring/grafana-dashboard.json";
 
-/// The queries of all panels, with something in the place of what Grafana fills in.
+/// The queries of all panels, with values for Grafana's variables.
 fn queries() -> Vec<String> {
     let dashboard: Value = serde_json::from_str(&file(DASHBOARD)).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
@@ -25,7 +25,7 @@ fn queries() -> Vec<String> {
     let queries: Vec<_> = targets.map(|target| filled(target["expr"].as_str().unwrap())).collect();
     assert!(
         queries.iter().all(|query| !query.contains('$')),
-        "a variable that is not filled in: {queries:#?}"
+        "a query with an unknown variable: {queries:#?}"
     );
     queries
 }

@@ -1,4 +1,4 @@
-//! Alerts and dashboard: read by the real promtool, played, and made of metrics that there are.
+//! Alerts and dashboard: promtool reads and plays them, and they use only metrics that exist.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -8,7 +8,7 @@ mod queries;
 
 use std::{fs, path::Path};
 
-/// A file of the repository.
+/// Reads a file of the repository.
 fn file(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()))

@@ -1,4 +1,4 @@
-//! What a query asks for, held against what the operator exposes.
+//! Checks that a query uses only metrics, labels and values that the operator exposes.
 
 use std::{collections::BTreeSet, convert::Infallible};
 
@@ -9,12 +9,12 @@ use promql_parser::{
 };
 use servicekey_operator::testing::{MetricEntry, Metrics, Values};
 
-/// The labels that Prometheus puts on everything that it scrapes.
+/// The labels that Prometheus adds to every metric that it scrapes.
 const OF_THE_TARGET: [&str; 2] = ["instance", "namespace"];
 /// The label of the buckets of a histogram.
 const BUCKET: &str = "le";
 
-/// All selectors of a query, and all labels that it groups or matches by, each with the selectors that it is about.
+/// All selectors of a query, and all labels that it groups or matches by, each with the selectors that it applies to.
 #[derive(Default)]
 struct Reading {
     selectors: Vec<VectorSelector>,
@@ -58,7 +58,7 @@ fn read(query: &str) -> Reading {
     Reading::of(&parse(query).unwrap_or_else(|error| panic!("`{query}` can't be read: {error}")))
 }
 
-/// The family of a selector, and whether it is about the buckets of a histogram.
+/// The family of a selector, and whether it selects the buckets of a histogram.
 fn family(selector: &VectorSelector) -> (&'static MetricEntry, bool) {
     let name = selector.name.as_deref().expect("a selector without a name");
     let metrics = Metrics::default();
@@ -71,7 +71,7 @@ fn family(selector: &VectorSelector) -> (&'static MetricEntry, bool) {
     found.unwrap_or_else(|| panic!("there is no metric `{name}`"))
 }
 
-/// The families that a query asks for.
+/// The families in a query.
 pub fn families_in(query: &str) -> BTreeSet<&'static str> {
     read(query).selectors.iter().map(|selector| family(selector).0.name).collect()
 }
@@ -83,15 +83,15 @@ fn has_label(selector: &VectorSelector, label: &str) -> bool {
         || entry.labels.iter().any(|known| known.name == label)
 }
 
-/// Fails where a query asks for a metric, a label, or the value of a label that there is not.
+/// Fails if a query uses a metric, a label, or a label value that does not exist.
 pub fn assert_of_what_there_is(query: &str) {
     let Reading { selectors, groupings } = read(query);
-    assert!(!selectors.is_empty(), "`{query}` asks for nothing");
+    assert!(!selectors.is_empty(), "`{query}` selects nothing");
     for selector in &selectors {
         let (entry, _) = family(selector);
         assert!(
             selector.matchers.or_matchers.is_empty(),
-            "`{query}` has alternatives, which nobody reads here"
+            "`{query}` has alternatives, which this test does not read"
         );
         for Matcher { op, name, value } in &selector.matchers.matchers {
             assert!(has_label(selector, name), "`{}` has no label `{name}`: {query}", entry.name);

@@ -106,7 +106,7 @@ pub(crate) enum KeyOutcome {
     Absent,
     /// The remote side does not return the credentials of an existing key.
     Unreadable,
-    /// Another key has the same name or id.
+    /// Another key has the same name or id, or the key exists with other parameters.
     Conflict,
     /// No answer arrived: the operation may have taken effect.
     Lost,
