@@ -1,10 +1,10 @@
-# The operator's image: one static binary, the authorities that the public trusts, and nothing else.
+# The operator's image: one static binary and the public certificate authorities.
 #
 #   docker build --tag servicekey-operator:0.1.0 .
 #   docker buildx build --platform linux/amd64,linux/arm64 --tag … --push .
 #
-# Each platform is built on itself or its emulation. Whoever publishes the image names the builder by the digest that they
-# have looked at: `--build-arg RUST=rust@sha256:…`.
+# Docker builds each platform natively or by emulation. If you publish the image, pin the builder by digest:
+# `--build-arg RUST=rust@sha256:…`.
 ARG RUST=rust:1.95.0-bookworm
 FROM ${RUST} AS files
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates musl-tools
@@ -13,7 +13,7 @@ COPY . .
 ARG FEATURES=
 RUN deploy/image/files /files
 
-# `--build-context files=FOLDER` takes what `deploy/image/files FOLDER` has made elsewhere instead.
+# `--build-context files=FOLDER` uses the output of an earlier `deploy/image/files FOLDER` instead.
 FROM scratch
 COPY --from=files / /
 USER 65532:65532
